@@ -1,0 +1,7 @@
+"""atlas8k: the AbdomenAtlas-8K annotation procedure as a MONAI Label app.
+
+Start at :mod:`atlas8k.organs` for the words and :mod:`atlas8k.volume` for the
+geometry; each sub-package is one stage of the procedure.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,74 @@
+"""Typed errors: each names the thing that is wrong and says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class Atlas8kError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class VolumeError(Atlas8kError, ValueError):
+    """A volume file cannot be used.
+
+    Parameters
+    ----------
+    path
+        The file, or a description of the array where there is no file.
+    reason
+        What is wrong and what to do about it, one sentence.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path = str(path)
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        # The default reduction would replay the formatted message as `path`.
+        return type(self), (self.path, self.reason)
+
+
+class UnreadableVolumeError(VolumeError):
+    """The file is missing, truncated, or not an image at all."""
+
+
+class NotThreeDimensionalError(VolumeError):
+    """The image is not one 3D volume with an extent along every axis."""
+
+
+class EmptyVolumeError(VolumeError):
+    """The image has no voxels, or every voxel has the same value."""
+
+
+class NotFiniteError(VolumeError):
+    """The image or its affine holds NaN or infinity."""
+
+
+class GridMismatchError(VolumeError):
+    """Two arrays that must lie on one grid do not."""
+
+
+class CheckpointError(Atlas8kError, ValueError):
+    """A checkpoint cannot be loaded; `path` names it."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path = str(path)
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+class SettingsError(Atlas8kError, ValueError):
+    """A setting is unknown or has a value that is not allowed."""
+
+
+class LedgerError(Atlas8kError):
+    """The ledger cannot be opened, read or written."""
+
+
+class TrainingError(Atlas8kError, ValueError):
+    """A training cannot start or go on; the served networks are untouched."""

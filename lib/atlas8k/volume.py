@@ -1,0 +1,313 @@
+"""Where an array lies in the patient, and NIfTI in and out.
+
+Every array in this project has axes ``(X, Y, Z)`` = the file's own index axes and a
+:class:`Grid` that says where its voxels are. Affines are nibabel's: voxel index to
+millimetres, world axes RAS+ (x grows to the patient's right, y to the front, z to the
+head). Nothing here assumes an orientation, a spacing or a handedness.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from atlas8k.errors import (
+    EmptyVolumeError,
+    GridMismatchError,
+    NotFiniteError,
+    NotThreeDimensionalError,
+    UnreadableVolumeError,
+)
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+MAX_VOXELS = 1 << 31
+"""Larger claims are taken for a broken header: 2,147,483,648 voxels, 8 GiB as float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Shape and position of a voxel array.
+
+    Parameters
+    ----------
+    shape
+        Voxels along the array axes, ``(X, Y, Z)``.
+    affine
+        ``(4, 4)`` float64, voxel index (centre) to millimetres, RAS+ world.
+
+    Raises
+    ------
+    NotThreeDimensionalError, NotFiniteError
+        Where shape or affine describe no volume.
+    """
+
+    shape: tuple[int, int, int]
+    affine: npt.NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        shape = tuple(int(n) for n in self.shape)
+        affine = np.array(self.affine, dtype=np.float64)
+        if len(shape) != 3 or min(shape) < 1:
+            raise NotThreeDimensionalError("grid", f"shape {shape} is not that of one 3D volume")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+            raise NotFiniteError("grid", "the affine must be 4x4 and finite; fix the file's header")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            raise NotFiniteError("grid", "the affine is singular; fix the file's header")
+        affine.setflags(write=False)
+        object.__setattr__(self, "shape", shape)
+        object.__setattr__(self, "affine", affine)
+
+    @cached_property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size along the array axes, mm."""
+        sx, sy, sz = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(sx), float(sy), float(sz)
+
+    @cached_property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel, ml."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
+
+    @cached_property
+    def orientation(self) -> str:
+        """Axis codes such as ``"RAS"``: the world direction in which each index grows."""
+        return "".join(nib.aff2axcodes(self.affine))
+
+    def same_as(self, other: Grid, tolerance_voxels: float = 0.01) -> bool:
+        """Whether shapes are equal and every corner lies within the tolerance."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1)
+        corners = np.vstack([corners, np.ones(corners.shape[1])])
+        gap = np.linalg.solve(self.affine, other.affine @ corners) - corners
+        return bool(np.abs(gap[:3]).max() <= tolerance_voxels)
+
+    def canonical(self) -> Grid:
+        """The same voxels with axes permuted and flipped to be nearest RAS+."""
+        transform = nib.orientations.io_orientation(self.affine)
+        shape = [0, 0, 0]
+        for axis, n in enumerate(self.shape):
+            shape[int(transform[axis, 0])] = n
+        affine = self.affine @ nib.orientations.inv_ornt_aff(transform, self.shape)
+        return Grid((shape[0], shape[1], shape[2]), affine)
+
+    def working(self, spacing_mm: float | tuple[float, float, float]) -> Grid:
+        """Grid of the given spacing over the same extent, axes nearest RAS+.
+
+        The direction cosines are kept, so that an oblique CT stays separable and is
+        not blurred twice. The first voxel's outer corner is kept, the far end is
+        rounded to the nearest whole voxel.
+        """
+        base = self.canonical()
+        target = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (3,))
+        old = np.asarray(base.spacing)
+        shape = np.maximum(1, np.rint(np.asarray(base.shape) * old / target)).astype(int)
+        scale = target / old
+        affine = base.affine.copy()
+        affine[:3, :3] = base.affine[:3, :3] * scale
+        affine[:3, 3] = base.affine[:3, 3] + base.affine[:3, :3] @ ((scale - 1) / 2)
+        return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+    def crop(self, box: tuple[slice, slice, slice]) -> Grid:
+        """Grid of ``array[box]``; slices have a start and a stop and no step."""
+        start = np.array([s.start for s in box], dtype=np.float64)
+        affine = self.affine.copy()
+        affine[:3, 3] = self.affine[:3, :3] @ start + self.affine[:3, 3]
+        shape = tuple(s.stop - s.start for s in box)
+        return Grid((shape[0], shape[1], shape[2]), affine)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An array ``(X, Y, Z)`` with its grid and, where it came from a file, the path."""
+
+    array: npt.NDArray[Any]
+    grid: Grid
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if tuple(self.array.shape) != self.grid.shape:
+            raise GridMismatchError(
+                self.path or "array",
+                f"array shape {self.array.shape} does not fit grid shape {self.grid.shape}",
+            )
+
+
+def _read_nifti(path: Path, dtype: npt.DTypeLike) -> Volume:
+    if not path.is_file():
+        raise UnreadableVolumeError(path, "no such file")
+    if path.stat().st_size == 0:
+        raise UnreadableVolumeError(path, "the file is empty (0 bytes); copy it again")
+    try:
+        image = nib.load(path)
+    except Exception as err:  # nibabel raises what its many parsers raise
+        raise UnreadableVolumeError(path, f"not a readable NIfTI image ({err})") from err
+    if not isinstance(image, nib.spatialimages.SpatialImage) or image.affine is None:
+        raise UnreadableVolumeError(path, "not an image with a position in space")
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or min(shape) < 2:
+        raise NotThreeDimensionalError(
+            path, f"shape {image.shape} is not one 3D volume; give one CT phase per file"
+        )
+    if int(np.prod(shape, dtype=np.int64)) > MAX_VOXELS:
+        raise UnreadableVolumeError(path, f"the header claims {shape} voxels; it is broken")
+    if image.get_data_dtype().names is not None:
+        raise NotThreeDimensionalError(path, "a colour image; one value per voxel is needed")
+    try:
+        grid = Grid((shape[0], shape[1], shape[2]), image.affine)
+    except (NotFiniteError, NotThreeDimensionalError) as err:
+        raise type(err)(path, err.reason) from err
+    try:
+        array = np.asarray(image.dataobj, dtype=dtype).reshape(shape)
+    except (OSError, EOFError, ValueError, zlib.error, MemoryError) as err:
+        raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
+    return Volume(array, grid, path)
+
+
+def read_ct(path: str | os.PathLike[str]) -> Volume:
+    """Read a CT.
+
+    Returns
+    -------
+    Volume
+        ``array``: ``(X, Y, Z)`` float32, HU, the file's own axes.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        Missing, truncated, or not NIfTI.
+    NotThreeDimensionalError
+        2D, 4D or colour.
+    EmptyVolumeError
+        Every voxel has one value.
+    NotFiniteError
+        NaN or infinity in voxels or affine.
+    """
+    volume = _read_nifti(Path(path), np.float32)
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise NotFiniteError(path, "the image holds NaN or infinity; export the CT again")
+    if low == high:
+        raise EmptyVolumeError(path, f"every voxel has the value {low:g}; this is no CT")
+    return volume
+
+
+def read_label(path: str | os.PathLike[str]) -> Volume:
+    """Read a label map; ``array``: ``(X, Y, Z)`` uint8, the file's own axes.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        As :func:`read_ct`, and where values are not whole numbers from 0 to 255.
+    """
+    volume = _read_nifti(Path(path), np.float32)
+    array = volume.array
+    if not np.isfinite(array).all():
+        raise NotFiniteError(path, "the label map holds NaN or infinity")
+    if array.min() < 0 or array.max() > 255 or not np.array_equal(array, np.rint(array)):
+        raise UnreadableVolumeError(path, "label values must be whole numbers from 0 to 255")
+    return Volume(array.astype(np.uint8), volume.grid, volume.path)
+
+
+def write_nifti(path: str | os.PathLike[str], array: npt.NDArray[Any], grid: Grid) -> Path:
+    """Write ``array`` with its grid; complete or not at all.
+
+    The file is written under a temporary name beside ``path``, synced, then renamed.
+
+    Raises
+    ------
+    GridMismatchError
+        Where the array does not have the grid's shape.
+    """
+    path = Path(path)
+    if tuple(array.shape) != grid.shape:
+        raise GridMismatchError(path, f"array {array.shape} does not fit grid {grid.shape}")
+    suffix = next((s for s in NIFTI_SUFFIXES if path.name.endswith(s)), None)
+    if suffix is None:
+        raise UnreadableVolumeError(path, f"the name must end in {' or '.join(NIFTI_SUFFIXES)}")
+    image = nib.Nifti1Image(array, grid.affine)
+    image.set_qform(grid.affine, code=1)
+    image.set_sform(grid.affine, code=1)
+    image.header.set_xyzt_units("mm")
+    handle, name = tempfile.mkstemp(prefix=".", suffix=suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        nib.save(image, temporary)
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Make a finished temporary file the file at ``path``: sync, rename, sync the folder."""
+    mask = os.umask(0)
+    os.umask(mask)
+    os.chmod(temporary, 0o666 & ~mask)
+    with open(temporary, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def to_canonical(volume: Volume) -> Volume:
+    """The same voxels with axes nearest RAS+; only a view is made where possible."""
+    transform = nib.orientations.io_orientation(volume.grid.affine)
+    array = nib.orientations.apply_orientation(volume.array, transform)
+    return Volume(array, volume.grid.canonical(), volume.path)
+
+
+def resample(
+    array: npt.NDArray[Any], source: Grid, target: Grid, *, linear: bool, fill: float = 0.0
+) -> npt.NDArray[Any]:
+    """Sample ``array`` at the voxel centres of another grid.
+
+    Parameters
+    ----------
+    array
+        ``(X, Y, Z)`` on ``source``; any orientation, spacing and handedness.
+    linear
+        Linear interpolation for intensities and probabilities, nearest neighbour for
+        labels.
+    fill
+        Value outside the source's extent. Within half a voxel of the edge, the edge
+        voxel's value is used.
+
+    Returns
+    -------
+    ndarray
+        ``target.shape``, dtype of ``array``.
+    """
+    if tuple(array.shape) != source.shape:
+        raise GridMismatchError("array", f"shape {array.shape} does not fit grid {source.shape}")
+    # Both grids are described to ITK in the source's index space, so that neither needs
+    # a direction matrix (ITK wants orthonormal ones and sheared affines have none).
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
+    index_map = np.linalg.solve(source.affine, target.affine)
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(index_map[:3, :3].ravel().tolist())
+    transform.SetTranslation(index_map[:3, 3].tolist())
+    filter_ = sitk.ResampleImageFilter()
+    filter_.SetSize([int(n) for n in target.shape])
+    filter_.SetInterpolator(sitk.sitkLinear if linear else sitk.sitkNearestNeighbor)
+    filter_.SetDefaultPixelValue(float(fill))
+    filter_.SetTransform(transform)
+    out = sitk.GetArrayFromImage(filter_.Execute(image))
+    return np.asarray(out.T, dtype=array.dtype)
