@@ -20,6 +20,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
+from nibabel.spatialimages import SpatialImage
 
 from atlas8k.errors import (
     EmptyVolumeError,
@@ -152,7 +153,7 @@ def _read_nifti(path: Path, dtype: npt.DTypeLike) -> Volume:
         image = nib.load(path)
     except Exception as err:  # nibabel raises what its many parsers raise
         raise UnreadableVolumeError(path, f"not a readable NIfTI image ({err})") from err
-    if not isinstance(image, nib.spatialimages.SpatialImage) or image.affine is None:
+    if not isinstance(image, SpatialImage) or image.affine is None:
         raise UnreadableVolumeError(path, "not an image with a position in space")
     shape = tuple(int(n) for n in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
@@ -176,7 +177,7 @@ def _read_nifti(path: Path, dtype: npt.DTypeLike) -> Volume:
     return Volume(array, grid, path)
 
 
-def read_ct(path: str | os.PathLike[str]) -> Volume:
+def read_ct(path: str | Path) -> Volume:
     """Read a CT.
 
     Returns
@@ -204,7 +205,7 @@ def read_ct(path: str | os.PathLike[str]) -> Volume:
     return volume
 
 
-def read_label(path: str | os.PathLike[str]) -> Volume:
+def read_label(path: str | Path) -> Volume:
     """Read a label map; ``array``: ``(X, Y, Z)`` uint8, the file's own axes.
 
     Raises
@@ -221,7 +222,7 @@ def read_label(path: str | os.PathLike[str]) -> Volume:
     return Volume(array.astype(np.uint8), volume.grid, volume.path)
 
 
-def write_nifti(path: str | os.PathLike[str], array: npt.NDArray[Any], grid: Grid) -> Path:
+def write_nifti(path: str | Path, array: npt.NDArray[Any], grid: Grid) -> Path:
     """Write ``array`` with its grid; complete or not at all.
 
     The file is written under a temporary name beside ``path``, synced, then renamed.

@@ -1,0 +1,64 @@
+# make start   a MONAI Label server on the sample data
+# make test    linters, types, import rules, all tests
+# make bench   the benchmarks: figures, with a peer in the same run
+
+VENV   := .venv
+BIN    := $(CURDIR)/$(VENV)/bin
+HOST   ?= 127.0.0.1
+PORT   ?= 8000
+STUDIES ?= sample-datasets/phantoms
+# Python 3.11 or 3.12, the versions MONAI Label 0.8.5 runs on.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+	2>/dev/null && echo $$p && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-test sample-data start test lint types unit bench clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed; set PYTHON=/path/to/it"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing requirements.txt into $(VENV) (a few minutes the first time)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+install: $(VENV)/.installed
+
+install-test: $(VENV)/.installed-test
+
+sample-data: install
+	@$(BIN)/atlas8k phantoms sample-datasets/phantoms --count 12 --seed 0 \
+		--labels sample-datasets/phantoms-truth
+
+start: sample-data
+	PATH="$(BIN):$$PATH" monailabel start_server --app apps/atlas8k \
+		--studies $(STUDIES) --host $(HOST) --port $(PORT)
+
+lint: install-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: install-test
+	$(BIN)/mypy
+
+unit: install-test
+	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest
+
+test: lint types unit
+
+bench: install-test
+	@for file in tests/benchmarks/*.py; do \
+		case $$file in */_*|*/__init__.py|*/conftest.py) continue;; esac; \
+		echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) sample-datasets/phantoms sample-datasets/phantoms-truth

@@ -1,0 +1,35 @@
+"""The ``atlas8k`` command: one module a group of commands, heavy imports inside them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from atlas8k import __version__
+from atlas8k.errors import Atlas8kError
+
+app = typer.Typer(
+    name="atlas8k",
+    help="The AbdomenAtlas-8K annotation procedure: phantoms, training, ledger, ranking.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command; an error of ours is one line and exit code 2, not a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except Atlas8kError as err:
+        typer.echo(f"atlas8k: {err}", err=True)
+        sys.exit(2)
