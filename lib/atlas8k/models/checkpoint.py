@@ -1,0 +1,282 @@
+"""A checkpoint: weights and all that is needed to predict with them, in one file.
+
+The file is safetensors, so that loading it never unpickles code. Its header holds one
+JSON entry under ``"atlas8k"``. Tensors are matched by name and shape with the network
+that the architecture describes; what does not match is refused with a list.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from atlas8k.errors import CheckpointError
+from atlas8k.models.networks import build
+from atlas8k.models.tensors import TensorMismatchError, compact, fit, widen
+from atlas8k.organs import ORGAN_NAMES
+from atlas8k.volume import publish
+
+FORMAT = "atlas8k-checkpoint/1"
+ACTIVATIONS = ("sigmoid", "softmax")
+METADATA_KEY = "atlas8k"
+# One header key only: safetensors writes several in random order, and equal
+# checkpoints must be equal files for the model signature to mean something.
+FIELDS = ("format", "name", "architecture", "activation", "preprocessing", "organs", "origin")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network expects of its input.
+
+    Parameters
+    ----------
+    spacing_mm
+        Voxel size along the axes nearest R, A, S.
+    hu_window
+        ``(low, high)``, HU; mapped to 0 and 1 and clipped.
+    window_size
+        Voxels along the axes of one sliding window.
+    overlap
+        Fraction of a window shared with the next, from 0 to below 1.
+
+    Raises
+    ------
+    ValueError
+        Where a value is out of its range.
+    """
+
+    spacing_mm: tuple[float, float, float] = (1.5, 1.5, 1.5)
+    hu_window: tuple[float, float] = (-175.0, 250.0)
+    window_size: tuple[int, int, int] = (96, 96, 96)
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        spacing = tuple(float(v) for v in self.spacing_mm)
+        window = tuple(float(v) for v in self.hu_window)
+        size = tuple(int(v) for v in self.window_size)
+        overlap = float(self.overlap)
+        if len(spacing) != 3 or not all(math.isfinite(v) and v > 0 for v in spacing):
+            raise ValueError(f"spacing_mm {self.spacing_mm}: three positive numbers are needed")
+        if len(window) != 2 or not all(map(math.isfinite, window)) or window[0] >= window[1]:
+            raise ValueError(f"hu_window {self.hu_window}: (low, high) with low < high is needed")
+        if len(size) != 3 or min(size) < 1 or size != tuple(self.window_size):
+            raise ValueError(f"window_size {self.window_size}: three whole numbers are needed")
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap {self.overlap}: a number from 0 to below 1 is needed")
+        object.__setattr__(self, "spacing_mm", spacing)
+        object.__setattr__(self, "hu_window", window)
+        object.__setattr__(self, "window_size", size)
+        object.__setattr__(self, "overlap", overlap)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights of one network and how to use them.
+
+    Parameters
+    ----------
+    name
+        Name of the network in a set, such as ``"swin_unetr"``.
+    architecture
+        JSON object for :func:`atlas8k.models.networks.build`.
+    activation
+        ``"sigmoid"``: one output channel an organ. ``"softmax"``: a background channel
+        first, then one an organ.
+    preprocessing
+        What the network expects of its input.
+    organs
+        Names the output channels stand for, in their order, background not named.
+    origin
+        JSON object: how the weights were made, sha256 of the source where there is one.
+    state
+        State dict, float tensors as float32 on the CPU once loaded.
+
+    Raises
+    ------
+    ValueError
+        Unknown activation, unknown or repeated organ, no organ.
+    """
+
+    name: str
+    architecture: Mapping[str, Any]
+    activation: str
+    preprocessing: Preprocessing
+    organs: tuple[str, ...] = ORGAN_NAMES
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    state: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "organs", tuple(self.organs))
+        if not self.name or self.name != Path(self.name).name or self.name.startswith("."):
+            raise ValueError(f"name {self.name!r} cannot be a file name")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}"
+            )
+        unknown = [name for name in self.organs if name not in ORGAN_NAMES]
+        if unknown:
+            raise ValueError(f"organs {unknown} are unknown; known: {', '.join(ORGAN_NAMES)}")
+        if not self.organs or len(set(self.organs)) != len(self.organs):
+            raise ValueError("organs: each at most once and at least one")
+
+    @property
+    def out_channels(self) -> int:
+        """Output channels of the network: one an organ, and background with softmax."""
+        return len(self.organs) + (self.activation == "softmax")
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], checkpoint: Checkpoint, half: bool = True
+) -> Path:
+    """Write a checkpoint; complete or not at all.
+
+    Parameters
+    ----------
+    half
+        Store weights (float tensors of two or more axes) as float16. Biases, norms and
+        their statistics stay float32: they cost nothing and a variance can leave
+        float16's range. Integer buffers are stored as int16 where that loses nothing.
+
+    Returns
+    -------
+    Path
+        ``path``. Equal checkpoints make equal bytes.
+
+    Raises
+    ------
+    CheckpointError
+        Where the file could not be loaded again: the tensors are not those of the
+        architecture, or hold NaN or infinity.
+    """
+    path = Path(path)
+    _fit(path, checkpoint)
+    header = {
+        "format": FORMAT,
+        "name": checkpoint.name,
+        "architecture": dict(checkpoint.architecture),
+        "activation": checkpoint.activation,
+        "preprocessing": dataclasses.asdict(checkpoint.preprocessing),
+        "organs": list(checkpoint.organs),
+        "origin": dict(checkpoint.origin),
+    }
+    try:
+        metadata = {METADATA_KEY: json.dumps(header, sort_keys=True, allow_nan=False)}
+    except (TypeError, ValueError) as err:
+        raise CheckpointError(path, f"its description is not JSON ({err})") from err
+    tensors = {key: compact(tensor, half) for key, tensor in checkpoint.state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".safetensors.part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        safetensors.torch.save_file(tensors, temporary, metadata=metadata)
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint and check it against the network it claims to be.
+
+    Raises
+    ------
+    CheckpointError
+        Names the file and what is wrong: no safetensors file, not of this project or of
+        another format version, description incomplete, architecture unknown, tensors
+        missing, unexpected or of another shape, NaN or infinity in them.
+    """
+    path = Path(path)
+    header = read_description(path)
+    try:
+        checkpoint = Checkpoint(
+            name=header["name"],
+            architecture=header["architecture"],
+            activation=header["activation"],
+            preprocessing=Preprocessing(**header["preprocessing"]),
+            organs=tuple(header["organs"]),
+            origin=header["origin"],
+            state={k: widen(v) for k, v in safetensors.torch.load_file(path).items()},
+        )
+    except (TypeError, ValueError) as err:
+        raise CheckpointError(path, f"its description is not usable: {err}") from err
+    except (safetensors.SafetensorError, OSError) as err:
+        raise CheckpointError(path, f"cannot be read ({err}); copy it again") from err
+    return dataclasses.replace(checkpoint, state=_fit(path, checkpoint))
+
+
+def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The JSON description in a checkpoint's header, without reading its tensors.
+
+    Raises
+    ------
+    CheckpointError
+        As :func:`load_checkpoint`, for the header alone.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(path, "no such file")
+    try:
+        with safetensors.safe_open(path, framework="pt") as stream:
+            entries = stream.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as err:
+        raise CheckpointError(
+            path, f"not a complete safetensors file ({err}); weights of other kinds need importing"
+        ) from err
+    if METADATA_KEY not in entries:
+        raise CheckpointError(
+            path,
+            f"a safetensors file without the {METADATA_KEY!r} description: "
+            "it does not say which network and which preprocessing it needs",
+        )
+    try:
+        header = json.loads(entries[METADATA_KEY])
+    except ValueError as err:
+        raise CheckpointError(path, f"its description is not JSON ({err})") from err
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        found = header.get("format") if isinstance(header, dict) else header
+        raise CheckpointError(path, f"format {found!r}; this version reads {FORMAT!r}")
+    missing = [name for name in FIELDS if name not in header]
+    if missing:
+        raise CheckpointError(path, f"its description lacks {', '.join(missing)}")
+    return header
+
+
+def network(checkpoint: Checkpoint, device: str | torch.device = "cpu") -> torch.nn.Module:
+    """The checkpoint's network on a device: float32 weights, in eval mode.
+
+    Returns
+    -------
+    Module
+        Maps ``(B, 1, X, Y, Z)`` float32 in 0..1 to logits ``(B, out_channels, X, Y, Z)``.
+    """
+    module = build(checkpoint.architecture)
+    module.load_state_dict(dict(checkpoint.state), strict=True)
+    return module.to(device).float().eval()
+
+
+def _fit(path: Path, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
+    """The state in the network's own types; refused with the file's name if not its."""
+    channels = checkpoint.architecture.get("out_channels", checkpoint.out_channels)
+    try:
+        state = fit(checkpoint.architecture, checkpoint.state)
+    except TensorMismatchError as err:
+        raise CheckpointError(path, str(err)) from err
+    if channels != checkpoint.out_channels:
+        raise CheckpointError(
+            path,
+            f"the network has {channels} outputs, {checkpoint.activation} over "
+            f"{len(checkpoint.organs)} organs needs {checkpoint.out_channels}",
+        )
+    return state
