@@ -144,7 +144,8 @@ class Volume:
             )
 
 
-def _read_nifti(path: Path, dtype: npt.DTypeLike) -> Volume:
+def _open_nifti(path: Path) -> tuple[Any, Grid]:
+    """The image with its voxels still on disk, and its grid."""
     if not path.is_file():
         raise UnreadableVolumeError(path, "no such file")
     if path.stat().st_size == 0:
@@ -170,11 +171,27 @@ def _read_nifti(path: Path, dtype: npt.DTypeLike) -> Volume:
         grid = Grid((shape[0], shape[1], shape[2]), image.affine)
     except (NotFiniteError, NotThreeDimensionalError) as err:
         raise type(err)(path, err.reason) from err
+    return image, grid
+
+
+def _read_nifti(path: Path, dtype: npt.DTypeLike) -> Volume:
+    image, grid = _open_nifti(path)
     try:
-        array = np.asarray(image.dataobj, dtype=dtype).reshape(shape)
+        array = np.asarray(image.dataobj, dtype=dtype).reshape(grid.shape)
     except (OSError, EOFError, ValueError, zlib.error, MemoryError) as err:
         raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
     return Volume(array, grid, path)
+
+
+def read_grid(path: str | os.PathLike[str]) -> Grid:
+    """Where a NIfTI file's voxels are, from its header alone.
+
+    Raises
+    ------
+    UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError
+        As :func:`read_ct`, as far as the header shows it.
+    """
+    return _open_nifti(Path(path))[1]
 
 
 def read_ct(path: str | Path) -> Volume:

@@ -1,0 +1,163 @@
+"""Settings of one server: ``--conf key value`` pairs, parsed once, frozen, no unknown keys."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from atlas8k.errors import SettingsError
+
+
+def _device(value: str) -> str:
+    if value in {"auto", "cpu", "cuda"} or (
+        value.startswith("cuda:") and value.removeprefix("cuda:").isdecimal()
+    ):
+        return value
+    raise ValueError("allowed are auto, cpu, cuda, cuda:0, cuda:1 ...")
+
+
+class Settings(BaseModel):
+    """Everything that can be set with ``--conf``; the description of each field ends in its unit.
+
+    Raises
+    ------
+    SettingsError
+        From :meth:`from_conf`, for an unknown key or a value that is not allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "auto",
+        description="Where the networks run: auto (a GPU where there is one), cpu, cuda, cuda:N",
+    )
+    models: Path | None = Field(
+        None, description="Folder of the checkpoints; empty: model/ of the app folder"
+    )
+    ledger: Path | None = Field(
+        None,
+        description="File of the ledger, on a local disk; empty: .atlas8k/ledger.sqlite beside "
+        "the studies, or below model/ of the app folder when the studies are a URL",
+    )
+    window_overlap: float = Field(
+        0.5,
+        ge=0.0,
+        le=0.9,
+        description="Overlap of neighbouring prediction windows, Gaussian weighted",
+        json_schema_extra={"unit": "fraction of a window"},
+    )
+    overlap_term: Literal["per_network", "any"] = Field(
+        "per_network",
+        description="Eq. 3 counts two organs claimed by the same network (per_network) or by "
+        "any two networks (any)",
+    )
+    inconsistency_threshold: float = Field(
+        0.1,
+        ge=0.0,
+        le=0.5,
+        description="Salient regions: a voxel counts from this standard deviation on",
+        json_schema_extra={"unit": "probability"},
+    )
+    uncertainty_threshold: float = Field(
+        0.05,
+        ge=0.0,
+        le=0.37,
+        description="Salient regions: a voxel counts from this entropy on",
+        json_schema_extra={"unit": "nat"},
+    )
+    min_region_ml: float = Field(
+        0.1,
+        ge=0.0,
+        le=1000.0,
+        description="Salient regions smaller than this are not shown",
+        json_schema_extra={"unit": "ml"},
+    )
+    budget: float = Field(
+        0.05,
+        gt=0.0,
+        le=1.0,
+        description="Part of the volumes an annotator reviews in one round",
+        json_schema_extra={"unit": "fraction of the volumes"},
+    )
+    lease_minutes: float = Field(
+        90.0,
+        gt=0.0,
+        le=7 * 24 * 60.0,
+        description="How long a volume handed out stays with its holder",
+        json_schema_extra={"unit": "minutes"},
+    )
+    max_epochs: int = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="Fine-tuning: epochs of one training; a client may ask for another number",
+        json_schema_extra={"unit": "epochs"},
+    )
+    steps_per_epoch: int = Field(
+        20,
+        ge=1,
+        le=100_000,
+        description="Fine-tuning: optimizer steps of one epoch and network",
+        json_schema_extra={"unit": "steps"},
+    )
+    learning_rate: float = Field(
+        1e-4,
+        gt=0.0,
+        le=1.0,
+        description="Fine-tuning: learning rate",
+        json_schema_extra={"unit": "per step"},
+    )
+
+    @classmethod
+    def from_conf(cls, conf: Mapping[str, str]) -> Settings:
+        """Parse what the user gave as ``--conf key value``.
+
+        Parameters
+        ----------
+        conf
+            Values are strings as typed; an empty one means the default.
+
+        Raises
+        ------
+        SettingsError
+            Naming the key and what is allowed.
+        """
+        allowed = list(cls.model_fields)
+        for key in conf:
+            if key not in cls.model_fields:
+                near = difflib.get_close_matches(key, allowed, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise SettingsError(
+                    f"--conf {key}: there is no such key{hint} Allowed keys: {', '.join(allowed)}"
+                )
+        try:
+            return cls.model_validate({k: v for k, v in conf.items() if v != ""})
+        except ValidationError as err:
+            first = err.errors(include_url=False)[0]
+            key = str(first["loc"][0])
+            raise SettingsError(
+                f"--conf {key} {first['input']}: {first['msg']} ({cls.describe(key)})"
+            ) from err
+
+    @classmethod
+    def describe(cls, key: str) -> str:
+        """Description of a key, with its unit in brackets where it has one."""
+        field = cls.model_fields[key]
+        extra = field.json_schema_extra
+        unit = extra.get("unit") if isinstance(extra, dict) else None
+        return f"{field.description} [{unit}]" if unit else str(field.description)
+
+    @classmethod
+    def table(cls) -> str:
+        """Markdown table of every key, its default, unit and meaning, for the app's README."""
+        rows = ["| key | default | unit | meaning |", "| --- | --- | --- | --- |"]
+        for key, field in cls.model_fields.items():
+            extra = field.json_schema_extra
+            unit = extra.get("unit", "") if isinstance(extra, dict) else ""
+            default = "" if field.default is None else f"`{field.default}`"
+            rows.append(f"| `{key}` | {default} | {unit} | {field.description} |")
+        return "\n".join(rows)
