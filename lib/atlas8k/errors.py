@@ -50,6 +50,10 @@ class GridMismatchError(VolumeError):
     """Two arrays that must lie on one grid do not."""
 
 
+class AttentionError(VolumeError):
+    """Probabilities from which no attention can be computed; names the volume."""
+
+
 class CheckpointError(Atlas8kError, ValueError):
     """A checkpoint cannot be loaded; `path` names it."""
 

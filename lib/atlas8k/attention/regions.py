@@ -1,0 +1,181 @@
+"""Salient regions: the parts of the attention maps that an annotator is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.volume import Grid
+
+Triple = tuple[int, int, int]
+Point = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected salient region of one organ.
+
+    Attributes
+    ----------
+    organ
+        Name of the organ whose prediction is in doubt there.
+    ml
+        Volume of the region.
+    attention_ml
+        Eq. 4 summed over the region, in ml.
+    start, stop
+        Bounding box in array index, ``start`` inclusive, ``stop`` exclusive.
+    centre
+        Centroid in array index, voxel centres at whole numbers.
+    largest_slice
+        Per array axis, the index at which the region's cross-section is largest.
+    """
+
+    organ: str
+    ml: float
+    attention_ml: float
+    start: Triple
+    stop: Triple
+    centre: Point
+    largest_slice: Triple
+
+    @property
+    def box(self) -> tuple[slice, slice, slice]:
+        """The bounding box as slices of an ``(X, Y, Z)`` array."""
+        x, y, z = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return x, y, z
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain fields, ready for JSON."""
+        return asdict(self)
+
+    def on(self, source: Grid, target: Grid) -> Region:
+        """The region in another grid's array index.
+
+        Parameters
+        ----------
+        source
+            Grid whose index the region is in.
+        target
+            Another grid over the same patient, such as the CT's own: any orientation,
+            spacing and handedness.
+
+        Returns
+        -------
+        Region
+            The box holds every target voxel that the region touches, within the target's
+            shape; volumes are those of the source.
+        """
+        if source is target:
+            return self
+        index_map = np.linalg.solve(target.affine, source.affine)
+        corners = np.array(
+            [
+                (x, y, z)
+                for x in (self.start[0] - 0.5, self.stop[0] - 0.5)
+                for y in (self.start[1] - 0.5, self.stop[1] - 0.5)
+                for z in (self.start[2] - 0.5, self.stop[2] - 0.5)
+            ]
+        )
+        mapped = corners @ index_map[:3, :3].T + index_map[:3, 3]
+        last = np.asarray(target.shape) - 1
+        # The tolerance keeps a shared voxel face from touching the voxel behind it.
+        start = np.clip(np.floor(mapped.min(axis=0) + 0.5 + 1e-4), 0, last).astype(int)
+        stop = np.clip(np.ceil(mapped.max(axis=0) + 0.5 - 1e-4), start + 1, last + 1).astype(int)
+        centre = np.asarray(self.centre) @ index_map[:3, :3].T + index_map[:3, 3]
+
+        largest = []
+        for axis in range(3):
+            # The source axis that runs along this target axis, in millimetres.
+            along = np.abs(index_map[axis, :3]) / np.asarray(source.spacing)
+            parallel = int(np.argmax(along))
+            point = np.asarray(self.centre, dtype=float)
+            point[parallel] = self.largest_slice[parallel]
+            position = float(index_map[axis, :3] @ point + index_map[axis, 3])
+            largest.append(int(np.clip(np.rint(position), start[axis], stop[axis] - 1)))
+        return replace(
+            self,
+            start=_triple(start),
+            stop=_triple(stop),
+            centre=(float(centre[0]), float(centre[1]), float(centre[2])),
+            largest_slice=_triple(largest),
+        )
+
+
+def find_regions(
+    mask: npt.NDArray[np.bool_],
+    attention: npt.NDArray[np.floating[Any]],
+    organ: str,
+    voxel_ml: float,
+    *,
+    min_ml: float = 0.5,
+    origin: Triple = (0, 0, 0),
+) -> tuple[list[Region], npt.NDArray[np.bool_]]:
+    """26-connected components of a salient mask that are not too small.
+
+    Parameters
+    ----------
+    mask, attention
+        ``(X, Y, Z)``: where the organ is salient, and Eq. 4 there.
+    organ
+        Organ name, copied into the records.
+    voxel_ml
+        Volume of a voxel, ml.
+    min_ml
+        Components smaller than this are left out.
+    origin
+        Index of the array's first voxel, where the arrays are a part of a volume.
+
+    Returns
+    -------
+    regions
+        Largest attention first.
+    shown
+        ``(X, Y, Z)`` bool, the voxels of those regions.
+    """
+    labels, count = cc3d.connected_components(
+        np.ascontiguousarray(mask), connectivity=26, return_N=True
+    )
+    if count == 0:
+        return [], np.zeros(mask.shape, dtype=bool)
+    statistics = cc3d.statistics(labels)
+    size_ml = statistics["voxel_counts"] * voxel_ml
+    keep = size_ml >= min_ml - 1e-9
+    keep[0] = False
+    regions = []
+    for index in np.flatnonzero(keep):
+        box = statistics["bounding_boxes"][index]
+        inside = labels[box] == index
+        start = np.array([s.start for s in box])
+        largest = [
+            int(np.argmax(np.count_nonzero(inside, axis=tuple(a for a in range(3) if a != axis))))
+            for axis in range(3)
+        ]
+        centroid = statistics["centroids"][index] + np.asarray(origin)
+        regions.append(
+            Region(
+                organ=organ,
+                ml=float(size_ml[index]),
+                attention_ml=float(attention[box][inside].sum(dtype=np.float64) * voxel_ml),
+                start=_triple(start + origin),
+                stop=_triple(start + origin + inside.shape),
+                centre=(float(centroid[0]), float(centroid[1]), float(centroid[2])),
+                largest_slice=_triple(start + origin + largest),
+            )
+        )
+    return in_order(regions), keep[labels]
+
+
+def in_order(regions: Sequence[Region]) -> list[Region]:
+    """Largest attention first; organ and position settle ties, so that runs agree."""
+    return sorted(regions, key=lambda r: (-r.attention_ml, r.organ, r.start))
+
+
+def _triple(values: Sequence[int] | npt.NDArray[Any]) -> Triple:
+    x, y, z = (int(v) for v in values)
+    return x, y, z
