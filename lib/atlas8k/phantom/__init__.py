@@ -1,0 +1,6 @@
+"""Synthetic abdominal CTs with known truth."""
+
+from atlas8k.phantom.generate import Phantom, generate
+from atlas8k.phantom.setting import SHIFTED, STANDARD, PhantomCase, Setting
+
+__all__ = ["SHIFTED", "STANDARD", "Phantom", "PhantomCase", "Setting", "generate"]

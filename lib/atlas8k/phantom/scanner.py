@@ -1,0 +1,191 @@
+"""The scanner: slices of an anatomy, the kernel, the noise, and the file's orientation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import gaussian_filter1d
+
+from atlas8k.phantom.anatomy import Anatomy
+from atlas8k.phantom.raster import paint_slice
+from atlas8k.phantom.setting import Dice, Setting
+from atlas8k.volume import Grid
+
+Array = npt.NDArray[Any]
+THICKNESSES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.75, 4.0, 5.0, 6.0)
+COMMON_ORIENTATIONS = ("LPS", "LAS", "RAS", "LPI", "RPS")
+ALL_ORIENTATIONS = tuple(
+    "".join(axes[i][flip[i]] for i in order)
+    for order in permutations(range(3))
+    for axes in (("RL", "AP", "SI"),)
+    for flip in [dict(enumerate(f)) for f in product((0, 1), repeat=3)]
+)
+TILE_MM = 2.0
+LOW_HU, HIGH_HU = -1024, 3071
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How one phantom is scanned: lengths mm, noise HU."""
+
+    in_plane_mm: float
+    thickness_mm: float
+    orientation: str
+    noise_hu: float
+    kernel_mm: float
+    edge_gain: float
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+
+
+def draw_scan(
+    dice: Dice, setting: Setting, anatomy: Anatomy, hard_cases: frozenset[str]
+) -> Scan:
+    """Voxel size, field of view, noise and orientation."""
+    rng = dice("scan")
+    low_t, high_t = setting.thickness_mm
+    options = np.array([t for t in THICKNESSES if low_t <= t <= high_t])
+    thickness = float(rng.choice(options, p=options**0.5 / (options**0.5).sum()))
+    noise = rng.uniform(*setting.noise_hu) * float(np.clip((2.5 / thickness) ** 0.5, 0.75, 1.4))
+    in_plane = round(float(rng.uniform(*setting.in_plane_mm)), 3)
+    f = anatomy.frame
+    margin = rng.uniform(4, 14)
+    side = f.half_width + 18 + f.fat_side + margin
+    front = f.front + 12 + f.fat_front + margin
+    back = f.back + 42 + f.fat_back + margin
+    bottom = rng.uniform(-150, -110) * f.scale[2]
+    top = rng.uniform(112, 150) * f.scale[2]
+    shift = rng.uniform(-6, 6, 2)
+    low = np.array([-side + shift[0], -back + shift[1], bottom])
+    high = np.array([side + shift[0], front + shift[1], top])
+    cut = dice("cut")
+    if "cut_off_field_of_view" in hard_cases:
+        where = cut.integers(0, 3)
+        if where == 0:
+            high[2] = cut.uniform(20, 60) * f.scale[2]
+        elif where == 1:
+            low[2] = cut.uniform(-40, 0) * f.scale[2]
+        else:
+            loss = cut.uniform(40, 75)
+            if cut.random() < 0.5:
+                low[0] += loss
+            else:
+                high[0] -= loss
+    if rng.random() < setting.common_orientation:
+        orientation = str(rng.choice(COMMON_ORIENTATIONS))
+    else:
+        orientation = str(rng.choice(ALL_ORIENTATIONS))
+    return Scan(
+        in_plane,
+        thickness,
+        orientation,
+        float(noise),
+        float(rng.uniform(*setting.kernel_mm)),
+        float(rng.uniform(*setting.edge_gain)),
+        (float(low[0]), float(low[1]), float(low[2])),
+        (float(high[0]), float(high[1]), float(high[2])),
+    )
+
+
+def ras_grid(scan: Scan, spacing: tuple[float, float, float]) -> Grid:
+    """Axis-aligned RAS grid over the scan's field of view, from its lower corner."""
+    low, high, step = np.array(scan.low), np.array(scan.high), np.array(spacing)
+    shape = np.maximum(2, np.rint((high - low) / step)).astype(int)
+    affine = np.diag([*step, 1.0])
+    affine[:3, 3] = low + step / 2
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+
+def _centers(grid: Grid, axis: int) -> Array:
+    start, step = grid.affine[axis, 3], grid.affine[axis, axis]
+    return np.asarray(start + step * np.arange(grid.shape[axis]), dtype=np.float64)
+
+
+def paint(
+    anatomy: Anatomy, grid: Grid, edge: float, thickness: float
+) -> tuple[Array, Array]:
+    """Densities averaged over the slice thickness, and labels at the voxel centres.
+
+    Returns
+    -------
+    hu, label
+        ``(Z, X, Y)`` float32 and uint8 on an axis-aligned RAS grid.
+    """
+    xs, ys, zs = (_centers(grid, c) for c in range(3))
+    parts = 1 if thickness <= 2.0 else 3
+    hu = np.empty((zs.size, xs.size, ys.size), np.float32)
+    label = np.empty((zs.size, xs.size, ys.size), np.uint8)
+    part = np.empty(hu.shape[1:], np.float32)
+    part_label = np.empty(hu.shape[1:], np.uint8)
+    fixed = (anatomy.field, anatomy.origin, anatomy.step, anatomy.reach, anatomy.tile)
+    for k, z in enumerate(zs):
+        paint_slice(xs, ys, z, edge, *fixed, *anatomy.shapes, hu[k], label[k])
+        for offset in () if parts == 1 else (-thickness / 3, thickness / 3):
+            paint_slice(xs, ys, z + offset, edge, *fixed, *anatomy.shapes, part, part_label)
+            hu[k] += part
+        hu[k] /= parts
+    return hu, label
+
+
+def add_noise(
+    hu: Array, dice: Dice, scan: Scan, spacing: float, share: float = 1.0
+) -> None:
+    """Add noise with the kernel's correlation to ``(Z, X, Y)`` in place.
+
+    Parameters
+    ----------
+    spacing
+        In-plane voxel size of ``hu``, mm.
+    share
+        Factor on the standard deviation, for what later interpolation takes away.
+    """
+    rng = dice("noise")
+    sigma = scan.kernel_mm / spacing
+    for plane in hu:
+        noise = _kernel(rng.standard_normal(plane.shape, dtype=np.float32), sigma, scan.edge_gain)
+        # Low frequencies that survive any kernel.
+        coarse = gaussian_filter1d(
+            gaussian_filter1d(
+                rng.standard_normal(plane.shape, dtype=np.float32), 4 / spacing, axis=0
+            ),
+            4 / spacing,
+            axis=1,
+        )
+        noise /= max(float(noise.std()), 1e-6)
+        coarse /= max(float(coarse.std()), 1e-6)
+        plane += scan.noise_hu * (share * 0.96 * noise + 0.28 * coarse)
+
+
+def _kernel(plane: Array, sigma: float, edge_gain: float) -> Array:
+    out = gaussian_filter1d(gaussian_filter1d(plane, sigma, axis=0), sigma, axis=1)
+    if edge_gain > 0:
+        wide = max(1.0, 2 * sigma)
+        soft = gaussian_filter1d(gaussian_filter1d(out, wide, axis=0), wide, axis=1)
+        out = out + edge_gain * (out - soft)
+    return np.asarray(out)
+
+
+def enhance_edges(hu: Array, scan: Scan, spacing: float) -> None:
+    """The edge enhancement of a sharp kernel on ``(Z, X, Y)``, in place."""
+    if scan.edge_gain <= 0:
+        return
+    wide = max(1.0, 2 * scan.kernel_mm / spacing)
+    for plane in hu:
+        soft = gaussian_filter1d(gaussian_filter1d(plane, wide, axis=0), wide, axis=1)
+        plane += scan.edge_gain * (plane - soft)
+
+
+def orient(array: Array, grid: Grid, orientation: str) -> tuple[Array, Grid]:
+    """Permute and flip an RAS array ``(X, Y, Z)`` to the given axis codes."""
+    transform = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(grid.affine),
+        nib.orientations.axcodes2ornt(tuple(orientation)),
+    )
+    out = np.ascontiguousarray(nib.orientations.apply_orientation(array, transform))
+    affine = grid.affine @ nib.orientations.inv_ornt_aff(transform, grid.shape)
+    return out, Grid((out.shape[0], out.shape[1], out.shape[2]), affine)

@@ -1,0 +1,200 @@
+"""A list of shapes, painted one over the other, each an implicit function in mm.
+
+A shape is a few primitives joined by union, difference and intersection; its value is
+close to the signed distance to its surface, mm, negative inside. Space is the patient's
+before the common displacement: x to the right, y to the front, z to the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import make_interp_spline
+from scipy.spatial.transform import Rotation
+
+ELLIPSOID, TUBE, TRUNK, PLANE, GATHERED = 0, 1, 2, 3, 4
+UNION, SUBTRACT, INTERSECT, GATHER = 0, 1, 2, 3
+PRIMITIVE_NUMBERS = 18
+KEEP_LABEL = -1
+NO_LEVEL = -1e9
+NOISE_PEAK = 2.5
+"""The noise tile has unit variance and is cut at this value."""
+
+Floats = npt.NDArray[np.float64]
+Vector = Sequence[float] | Floats
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """One implicit function and how it joins those before it (``k``: rounding, mm)."""
+
+    kind: int
+    op: int
+    numbers: Floats
+    points: Floats
+    low: Floats
+    high: Floats
+
+
+_EVERYWHERE = np.full(3, 1e6)
+_NO_POINTS = np.zeros((0, 4))
+
+
+def _numbers(values: Vector, k: float) -> Floats:
+    out = np.zeros(PRIMITIVE_NUMBERS)
+    out[: len(values)] = values
+    out[-1] = k
+    return out
+
+
+def ellipsoid(
+    center: Vector, radii: Vector, turn: Vector = (0, 0, 0), op: int = UNION, k: float = 0.0
+) -> Primitive:
+    """Ellipsoid; ``turn`` are degrees about x, y and z, in that order."""
+    matrix = Rotation.from_euler("xyz", np.asarray(turn, dtype=float), degrees=True).as_matrix()
+    c, r = np.asarray(center, dtype=float), np.asarray(radii, dtype=float)
+    reach = np.sqrt(((matrix * r) ** 2).sum(axis=1))
+    numbers = _numbers([*c, *r, *matrix.T.ravel()], k)
+    return Primitive(ELLIPSOID, op, numbers, _NO_POINTS, c - reach, c + reach)
+
+
+def tube(
+    points: Sequence[Vector] | Floats,
+    radii: Vector,
+    flatten: Vector = (1, 1, 1),
+    op: int = UNION,
+    k: float = 0.0,
+    step: float = 6.0,
+) -> Primitive:
+    """Tube along a smooth curve through ``points`` with a radius at each of them.
+
+    ``flatten`` stretches the cross-section along x, y, z.
+    """
+    nodes = np.column_stack([np.asarray(points, dtype=float), np.asarray(radii, dtype=float)])
+    gaps = np.linalg.norm(np.diff(nodes[:, :3], axis=0), axis=1)
+    along = np.concatenate([[0.0], np.cumsum(np.sqrt(gaps))])
+    n = max(len(nodes), int(np.ceil(gaps.sum() / step)) + 1)
+    curve = make_interp_spline(along, nodes, k=min(3, len(nodes) - 1))(
+        np.linspace(0, along[-1], n)
+    )
+    curve[:, 3] = np.clip(curve[:, 3], nodes[:, 3].min() * 0.8, nodes[:, 3].max() * 1.15)
+    stretch = np.asarray(flatten, dtype=float)
+    reach = curve[:, 3:] * stretch
+    low, high = (curve[:, :3] - reach).min(axis=0), (curve[:, :3] + reach).max(axis=0)
+    curve[:, :3] /= stretch
+    return Primitive(TUBE, op, _numbers([*stretch, stretch.min()], k), curve, low, high)
+
+
+def trunk(
+    half_width: float, front: float, back: float, power: float, narrow: float, op: int = UNION
+) -> Primitive:
+    """Trunk-like cylinder about the z axis, narrower towards the head.
+
+    ``narrow`` is the relative loss of width at z = 100 mm.
+    """
+    numbers = _numbers([half_width, front, back, power, narrow], 0.0)
+    return Primitive(TRUNK, op, numbers, _NO_POINTS, -_EVERYWHERE, _EVERYWHERE)
+
+
+def plane(point: Vector, outward: Vector, op: int = INTERSECT, k: float = 0.0) -> Primitive:
+    """Half space behind ``point`` as seen along ``outward``."""
+    normal = np.asarray(outward, dtype=float)
+    normal = normal / np.linalg.norm(normal)
+    numbers = _numbers([*normal, float(normal @ np.asarray(point, dtype=float))], k)
+    return Primitive(PLANE, op, numbers, _NO_POINTS, -_EVERYWHERE, _EVERYWHERE)
+
+
+def gathered(op: int, k: float = 0.0) -> Primitive:
+    """The union of the primitives before it whose ``op`` is ``GATHER``."""
+    return Primitive(GATHERED, op, _numbers([], k), _NO_POINTS, -_EVERYWHERE, _EVERYWHERE)
+
+
+class Bumps(NamedTuple):
+    """Surface noise: amplitude (SD) and size of a bump, mm."""
+
+    amplitude: float
+    size: float
+
+
+class Texture(NamedTuple):
+    """Density noise within a shape: amplitude (SD), HU, and grain, mm."""
+
+    amplitude: float
+    size: float
+
+
+SMOOTH = Bumps(0.0, 20.0)
+
+
+@dataclass
+class Scene:
+    """Shapes in painting order, packed for :mod:`atlas8k.phantom.raster`."""
+
+    shape_ints: list[list[int]] = field(default_factory=list)
+    shape_floats: list[list[float]] = field(default_factory=list)
+    primitive_ints: list[list[int]] = field(default_factory=list)
+    primitive_floats: list[Floats] = field(default_factory=list)
+    points: list[Floats] = field(default_factory=list)
+    n_points: int = 0
+
+    def paint(
+        self,
+        hu: float,
+        *primitives: Primitive,
+        label: int = 0,
+        bumps: Bumps = SMOOTH,
+        fine: Bumps = SMOOTH,
+        texture: Texture = Texture(0.0, 10.0),  # noqa: B008  an immutable tuple
+        inside: int = -1,
+        level: float = NO_LEVEL,
+        offset: Vector = (0, 0, 0),
+    ) -> None:
+        """Paint a shape over everything before it.
+
+        Parameters
+        ----------
+        hu
+            Mean density, HU.
+        label
+            Organ id, 0 for none, :data:`KEEP_LABEL` to leave the label as it is.
+        bumps, fine
+            Coarse and fine surface noise.
+        inside
+            Paint only where the label has this value; -1 for everywhere.
+        level
+            Paint only in front of this y, mm, measured in the undeformed patient: the
+            level that a fluid takes.
+        offset
+            Where in the noise tile this shape takes its noise from, tile nodes. Shapes
+            with the same offset, such as a wall and what it holds, have the same bumps.
+        """
+        body = [p for p in primitives if p.op == UNION]
+        low = np.min([p.low for p in body], axis=0)
+        high = np.max([p.high for p in body], axis=0)
+        for p in primitives:
+            if p.op == INTERSECT:
+                low, high = np.maximum(low, p.low), np.minimum(high, p.high)
+        first = len(self.primitive_ints)
+        self.shape_ints.append([first, len(primitives), label, inside])
+        self.shape_floats.append(
+            [*low, *high, hu, *texture, *bumps, *fine, level, *np.asarray(offset, dtype=float)]
+        )
+        for p in primitives:
+            self.primitive_ints.append([p.kind, p.op, self.n_points, len(p.points)])
+            self.primitive_floats.append(p.numbers)
+            self.points.append(p.points)
+            self.n_points += len(p.points)
+
+    def packed(self) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64], Floats, Floats]:
+        """Arrays: shapes (ints, floats), primitives (ints, floats), tube points."""
+        return (
+            np.array(self.shape_ints, dtype=np.int64).reshape(-1, 4),
+            np.array(self.shape_floats, dtype=np.float64).reshape(-1, 17),
+            np.array(self.primitive_ints, dtype=np.int64).reshape(-1, 4),
+            np.array(self.primitive_floats, dtype=np.float64).reshape(-1, PRIMITIVE_NUMBERS),
+            np.concatenate([*self.points, _NO_POINTS]),
+        )

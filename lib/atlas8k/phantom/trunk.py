@@ -1,0 +1,222 @@
+"""Everything around the organs: skin, fat, muscle, bones, lungs, heart."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from atlas8k.phantom.frame import CAVITY_POWER, Draw, Frame
+from atlas8k.phantom.scene import (
+    GATHER,
+    INTERSECT,
+    SUBTRACT,
+    UNION,
+    Bumps,
+    Primitive,
+    Scene,
+    Texture,
+    ellipsoid,
+    gathered,
+    plane,
+    tube,
+)
+
+Densities = dict[str, float]
+HEAD, FEET = 190.0, -200.0
+SPINE_FRONT = -33.0
+"""Front of the vertebral bodies in the mean anatomy, y, mm."""
+
+
+def domes(frame: Frame, inset: float, op: int = INTERSECT) -> list[Primitive]:
+    """The space under the diaphragm, ``inset`` mm smaller, joined by ``op``."""
+    # The same random numbers each time, so that liver, spleen and lungs agree.
+    draw = Draw.of(frame, "diaphragm")
+    return [
+        ellipsoid(draw.at(60, -2, 0), draw.radii(68, 84, 98) - inset, op=GATHER),
+        ellipsoid(draw.at(-62, -6, -4), draw.radii(66, 80, 88) - inset, op=GATHER, k=14),
+        ellipsoid(frame.at(0, 12, -22), draw.radii(80, 74, 84) - inset, op=GATHER, k=18),
+        gathered(op),
+    ]
+
+
+def paint_body(scene: Scene, frame: Frame, hu: Densities) -> None:
+    """Skin, subcutaneous fat, muscle wall, and the fat that fills the cavity."""
+    f = frame
+    muscle = Draw.of(f, "wall").rng.uniform(0.8, 1.25)
+    side, front, back = 15 * muscle, 9 * muscle, 34 * muscle
+    fs, ff, fb = f.fat_side, f.fat_front, f.fat_back
+    scene.paint(hu["skin"], f.wall(side + fs + 2, front + ff + 2, back + fb + 2, 2.15))
+    scene.paint(
+        hu["fat"],
+        f.wall(side + fs, front + ff, back + fb, 2.15),
+        texture=Texture(5, 25),
+        offset=(1, 2, 3),
+    )
+    scene.paint(
+        hu["muscle"],
+        f.wall(side, front, back),
+        bumps=f.bumps(1.2, 30),
+        texture=Texture(7, 9),
+        offset=(5, 6, 7),
+    )
+    scene.paint(
+        hu["fat"] + 3,
+        f.cavity(0.0, UNION),
+        texture=Texture(9, 18),
+        offset=(9, 6, 3),
+    )
+    # Fat between the layers of the wall and between the back muscles.
+    for x in (-1, 1):
+        scene.paint(
+            hu["fat"] + 25,
+            tube([(x * 22, -f.back - 22, HEAD), (x * 26, -f.back - 24, FEET)], [2.0, 4.0]),
+            bumps=f.bumps(1.0, 12),
+        )
+
+
+def paint_lungs(scene: Scene, frame: Frame, hu: Densities) -> None:
+    """Lung bases around the domes of the diaphragm, and the heart on them."""
+    draw = Draw.of(frame, "lungs")
+    recess = 18 + 6 * draw.rng.standard_normal()
+    for side in (1, -1):
+        scene.paint(
+            hu["lung"],
+            frame.cavity(1.5, UNION),
+            plane((side * 17, 0, 0), (-side, 0, 0), k=14),
+            plane((0, -40, recess), (0, 0.25, -1), k=6),
+            *domes(frame, -3.0, SUBTRACT),
+            bumps=Bumps(0.8, 25),
+            texture=Texture(45, 7),
+            offset=draw.offset,
+        )
+        # Vessels of the lung bases.
+        for _ in range(26):
+            x, y = draw.rng.uniform(35, 110) * side, draw.rng.uniform(-75, 45)
+            z = draw.rng.uniform(60, 170)
+            lean = draw.rng.uniform(-18, 18, 2)
+            scene.paint(
+                20.0,
+                tube(
+                    [(x, y, z - 20), (x + lean[0], y + lean[1], z + 20)],
+                    [draw.rng.uniform(0.8, 1.6), 2.2],
+                ),
+                frame.cavity(8.0),
+                plane((side * 25, 0, 0), (-side, 0, 0)),
+                *domes(frame, -4.0, SUBTRACT),
+            )
+    heart = ellipsoid(draw.at(-22, 22, 132), draw.radii(58, 44, 46), draw.turn(0, 15, -25))
+    scene.paint(hu["fat"], ellipsoid(draw.at(-20, 24, 118), draw.radii(66, 50, 44)),
+                frame.cavity(3.0), *domes(frame, -1.0, SUBTRACT))
+    scene.paint(
+        hu["heart"], heart, frame.cavity(6.0), *domes(frame, -3.0, SUBTRACT),
+        texture=Texture(14, 22), bumps=frame.bumps(2, 30), offset=draw.offset,
+    )
+
+
+def paint_muscles(scene: Scene, frame: Frame, hu: Densities) -> None:
+    """Psoas, quadratus lumborum, the crura of the diaphragm, rectus abdominis."""
+    draw = Draw.of(frame, "muscles")
+    grow = draw.rng.uniform(0.75, 1.2)
+    texture = Texture(7, 8)
+    for side in (1, -1):
+        scene.paint(
+            hu["muscle"] + 3,
+            tube(
+                frame.line(
+                    (side * 24, -48, 8),
+                    (side * 32, -52, -30),
+                    (side * 40, -50, -80),
+                    (side * 50, -38, -140),
+                    (side * 58, -22, FEET),
+                ),
+                np.array([4, 13, 19, 22, 22]) * grow,
+                (0.9, 1.1, 1),
+            ),
+            bumps=frame.bumps(1.5, 25), texture=texture, offset=draw.offset + side,
+        )
+        scene.paint(
+            hu["muscle"],
+            tube(
+                frame.line((side * 52, -84, 20), (side * 64, -84, -60), (side * 74, -82, FEET)),
+                np.array([7, 12, 13]) * grow, (1.6, 0.8, 1),
+            ),
+            bumps=frame.bumps(1, 25), texture=texture, offset=draw.offset - side,
+        )
+        scene.paint(
+            hu["muscle"] + 4,
+            tube(
+                frame.line(
+                    (side * 15 - 3, -4, 72), (side * 21 - 3, -18, 45),
+                    (side * 22 - 2, -30, 5), (side * 14, -36, -50),
+                ),
+                np.array([3.0, 5.0, 5.5, 2.0]) * grow, (0.8, 1.5, 1),
+            ),
+            bumps=frame.bumps(1.2, 14), texture=texture, offset=draw.offset + 3 * side,
+        )
+
+
+def paint_bones(scene: Scene, frame: Frame, hu: Densities) -> None:
+    """Ribs, vertebrae with discs and processes, spinal canal, back muscles' midline."""
+    draw = Draw.of(frame, "bones", size=0.5)
+    bone, shell = hu["bone"], hu["bone"] + 330
+    _paint_ribs(scene, frame, draw, bone, shell)
+    pitch = 36 * float(frame.scale[2])
+    first = draw.rng.uniform(-pitch, 0) + FEET
+    texture = Texture(35, 5)
+    y = SPINE_FRONT * float(frame.scale[1])
+    for level in range(13):
+        z = first + level * pitch
+        grow = 1.0 + 0.06 * (0 - z) / 100
+        w, d = 23.5 * grow * draw.size, 16.5 * grow * draw.size
+        center = np.array([0.0, y - d, z])
+        scene.paint(hu["disc"], tube([center - (0, 0, pitch / 2), center + (0, 0, pitch / 2)],
+                                     [1, 1], (w - 1.5, d - 1.5, d - 1.5)), texture=Texture(8, 8))
+        # Pedicles, arch, processes.
+        for side in (1, -1):
+            scene.paint(
+                shell - 150,
+                tube([center + (side * 15, -d + 2, 4), center + (side * 17, -d - 16, 2),
+                      center + (side * 4, -d - 28, -4)], [5, 6, 4]),
+                tube([center + (side * 16, -d - 13, 3), center + (side * 40, -d - 19, 5)],
+                     [4, 2.5]),
+                bumps=Bumps(1, 10), texture=texture, offset=draw.offset,
+            )
+        scene.paint(shell - 120, tube([center + (0, -d - 27, -4), center + (0, -d - 54, -14)],
+                                      [4, 4.5], (0.8, 1, 1.8)), texture=texture)
+        height = pitch * 0.36
+        for value, inset in ((shell, 0.0), (bone, 1.8)):
+            scene.paint(
+                value,
+                tube([center - (0, 0, height), center + (0, 0, height)], [1, 1],
+                     (w - inset, d - inset, d - inset), step=100),
+                plane(center + (0, 0, height - inset), (0, 0, 1)),
+                plane(center - (0, 0, height - inset), (0, 0, -1)),
+                texture=texture, bumps=Bumps(0.5, 12), offset=draw.offset,
+            )
+        scene.paint(30.0, tube([center + (0, -d - 10, -pitch / 2),
+                                center + (0, -d - 10, pitch / 2)], [1, 1], (11, 8.5, 8.5)))
+
+
+def _paint_ribs(scene: Scene, frame: Frame, draw: Draw, bone: float, shell: float) -> None:
+    """Ribs as tubes in the muscle wall, sloping down from the spine to the front."""
+    lowest = draw.rng.uniform(-5, 12)
+    for side in (1, -1):
+        for rib in range(8):
+            start = lowest + rib * 25 * float(frame.scale[2])
+            far = (0.9, 1.6, 2.3, 2.6, 2.8, 2.8, 2.8, 2.8)[rib]
+            places = []
+            for angle in np.linspace(0.38, far, 4 + 2 * rib if rib < 3 else 10):
+                # Angle from the back midline; the wall's own superellipse.
+                c, s = np.cos(angle), np.sin(angle)
+                z = start - 62 * (1 - np.cos(angle * 0.85)) + (rib > 2) * 55 * max(0, angle - 2.0)
+                high = max(0.0, z + 20) / 120
+                a = (frame.half_width + 7) * (1 - frame.narrow * 0.9 * high * high)
+                b = (frame.back + 9 if c > 0 else frame.front + 5)
+                p = CAVITY_POWER
+                k = (abs(s / a) ** p + abs(c / b) ** p) ** (-1 / p)
+                places.append((side * s * k, -c * k, z))
+            radius = np.full(len(places), 5.2)
+            for value, inset in ((shell - 60, 0.0), (bone - 40, 2.0)):
+                scene.paint(
+                    value, tube(places, radius - inset, (0.8, 0.8, 1.25), step=14),
+                    bumps=Bumps(0.4, 12), offset=draw.offset,
+                )

@@ -1,0 +1,300 @@
+"""The nine organs: shapes, sides, neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.phantom.frame import Draw, Frame
+from atlas8k.phantom.scene import (
+    KEEP_LABEL,
+    SUBTRACT,
+    Scene,
+    Texture,
+    ellipsoid,
+    tube,
+)
+from atlas8k.phantom.trunk import Densities, domes
+
+Hard = frozenset[str]
+
+
+def paint_liver(scene: Scene, frame: Frame, hu: Densities) -> None:
+    """Right lobe under its dome, left lobe across the midline, vessels within."""
+    d = Draw.of(frame, "liver")
+    label = ORGAN_IDS["liver"]
+    lobe = d.at(62, -4, 0)
+    left_reach = d.rng.uniform(0.75, 1.25)
+    scene.paint(
+        hu["liver"],
+        ellipsoid(lobe, d.radii(64, 78, 96), d.turn(0, 0, 0)),
+        ellipsoid(
+            d.at(-12, 36, 44), d.radii(62 * left_reach, 30, 36), d.turn(0, 14, 8), k=16
+        ),
+        # Visceral surface: porta, stomach, duodenum, kidney and colon from below.
+        ellipsoid(d.at(2, 2, -82, 4), d.radii(78, 96, 92), d.turn(0, 0, 0), SUBTRACT, k=12),
+        ellipsoid(d.at(62, -52, -28, 4), d.radii(26, 26, 42), d.turn(0, 0, 0), SUBTRACT, k=10),
+        # Fissure of the round ligament, bare area at spine and oesophagus.
+        ellipsoid(d.at(6, 66, 2), d.radii(5, 26, 30), d.turn(0, 0, 0), SUBTRACT, k=6),
+        ellipsoid(d.at(-14, -34, 40), d.radii(36, 44, 80), d.turn(0, 0, 0), SUBTRACT, k=10),
+        *domes(frame, 2.0),
+        frame.cavity(3.0),
+        label=label,
+        bumps=frame.bumps(1.6, 32),
+        fine=frame.bumps(0.5, 9),
+        texture=Texture(5, 14),
+        offset=d.offset,
+    )
+    # Portal and hepatic venous trees; part of the liver in every public label.
+    trees = (
+        (hu["portal_vein"], [(16, 4, 8), (34, 2, 18), (60, -8, 20), (92, -20, 14)], 6.5),
+        (hu["portal_vein"], [(34, 2, 18), (60, 24, 22), (86, 40, 6)], 5.0),
+        (hu["portal_vein"], [(24, 4, 14), (6, 26, 30), (-22, 40, 40)], 5.0),
+        (hu["postcava"], [(22, -14, 66), (52, -16, 58), (92, -14, 34)], 5.0),
+        (hu["postcava"], [(22, -12, 68), (40, 20, 56), (56, 44, 24)], 4.5),
+        (hu["postcava"], [(20, -10, 68), (2, 20, 58), (-16, 38, 48)], 4.0),
+    )
+    for value, places, radius in trees:
+        scene.paint(
+            value,
+            tube(d.line(*places, jitter=4), np.linspace(radius, 1.5, len(places))),
+            label=KEEP_LABEL,
+            inside=label,
+            bumps=frame.bumps(0.6, 12),
+            offset=d.offset,
+        )
+    if d.rng.random() < 0.15:  # cysts
+        for _ in range(int(d.rng.integers(1, 4))):
+            center = d.at(*(np.array([70, 0, 30]) + d.rng.uniform(-35, 35, 3)))
+            scene.paint(
+                8.0, ellipsoid(center, d.rng.uniform(4, 14, 3)), label=KEEP_LABEL, inside=label
+            )
+
+
+def paint_spleen(scene: Scene, frame: Frame, hu: Densities, phase: str) -> None:
+    """A crescent under the left dome."""
+    d = Draw.of(frame, "spleen", size=1.6)
+    arterial = phase == "arterial"
+    scene.paint(
+        hu["spleen"],
+        ellipsoid(d.at(-94, -36, 34), d.radii(27, 41, 54), d.turn(18, 12, -22)),
+        ellipsoid(d.at(-58, -16, 36), d.radii(26, 40, 60), d.turn(10, 8, -12), SUBTRACT, k=8),
+        *domes(frame, 3.0),
+        frame.cavity(3.0),
+        label=ORGAN_IDS["spleen"],
+        bumps=frame.bumps(1.6, 22),
+        fine=frame.bumps(0.4, 8),
+        texture=Texture(18 if arterial else 4, 12),
+        offset=d.offset,
+    )
+
+
+def paint_kidneys(scene: Scene, frame: Frame, hu: Densities) -> None:
+    """Both kidneys: cortex, medulla, and the sinus, open towards the front and middle."""
+    for name, side, z in (("kidney_left", -1, -6.0), ("kidney_right", 1, -18.0)):
+        d = Draw.of(frame, name, size=0.9)
+        label = ORGAN_IDS[name]
+        center = d.at(side * 64, -50, z)
+        turn = d.turn(-12, side * 14, side * 28, jitter=5)
+        radii = d.radii(30, 26, 55)
+        hilum = center + np.array([-side * 15.0, 11, 0])
+        sinus = (
+            ellipsoid(hilum, radii * (0.52, 0.42, 0.46), turn + (0, 0, side * 12)),
+            ellipsoid(
+                center + np.array([-side * 24.0, 16, 0]), radii * (0.55, 0.36, 0.34), turn, k=6
+            ),
+        )
+        surface = {"bumps": frame.bumps(1.2, 22), "fine": frame.bumps(0.4, 9)}
+        # Fat around the kidney keeps it in sight of the muscle behind.
+        scene.paint(
+            hu["fat"],
+            ellipsoid(center, radii + d.rng.uniform(0, 5), turn),
+            frame.cavity(1.0),
+            label=0,
+            offset=d.offset,
+        )
+        scene.paint(
+            hu["renal_cortex"],
+            ellipsoid(center, radii, turn),
+            frame.cavity(2.0),
+            label=label,
+            texture=Texture(6, 8),
+            offset=d.offset,
+            **surface,
+        )
+        for _ in range(9):  # pyramids
+            u = d.rng.standard_normal(3)
+            u /= np.linalg.norm(u)
+            spot = center + 0.55 * u * radii * (0.9, 0.9, 1.1)
+            scene.paint(
+                hu["renal_medulla"],
+                ellipsoid(spot, d.rng.uniform(5, 9, 3)),
+                label=KEEP_LABEL,
+                inside=label,
+            )
+        scene.paint(
+            hu["fat"] + 20,
+            *sinus,
+            label=0,
+            inside=label,
+            bumps=frame.bumps(1.5, 12),
+            offset=d.offset + 9,
+        )
+        scene.paint(
+            hu["renal_pelvis"],
+            ellipsoid(hilum + (-side * 3, 2, 0), d.radii(10, 6, 13, jitter=0.2), turn),
+            inside=0,
+        )
+
+
+def paint_stomach(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None:
+    """A C from the left dome to the pylorus: wall, contents, air above their level."""
+    d = Draw.of(frame, "stomach", size=1.6)
+    label = ORGAN_IDS["stomach"]
+    fill = d.rng.uniform(0.85, 1.15)
+    if "fluid_filled_stomach" in hard:
+        fill *= 1.12
+    places = d.line(
+        (-56, -18, 66),
+        (-64, -6, 44),
+        (-66, 22, 16),
+        (-48, 46, -14),
+        (-16, 52, -28),
+        (14, 40, -20),
+        (30, 26, -10),
+        jitter=3,
+    )
+    radii = d.radii(27, 31, 27, 23, 18, 13, 8) * fill
+    wall = d.rng.uniform(3.0, 6.5)
+    limits = (*domes(frame, 3.0), frame.cavity(4.0))
+    surface = {"bumps": frame.bumps(2.2, 26), "fine": frame.bumps(0.8, 10), "offset": d.offset}
+    flatten = (1.0, d.rng.uniform(0.8, 1.0), 1.0)
+    scene.paint(
+        hu["stomach_wall"], tube(places, radii, flatten), *limits, label=label,
+        texture=Texture(9, 7), **surface,
+    )
+    inner = tube(places, np.maximum(radii - wall, 2.5), flatten)
+    rest = (*domes(frame, 3.0 + wall), frame.cavity(4.0 + wall))
+    contents, grain = d.rng.uniform(2, 55), d.rng.uniform(3, 16)
+    if d.rng.random() < 0.15:
+        contents = d.rng.uniform(120, 320)  # oral contrast
+    if "fluid_filled_stomach" in hard:
+        contents, grain = d.rng.uniform(0, 22), 3.0
+    scene.paint(contents, inner, *rest, label=KEEP_LABEL, inside=label,
+                texture=Texture(grain, 12), **surface)
+    if "fluid_filled_stomach" not in hard:
+        low, high = float(places[0, 1] - radii[0]), float(places[3, 1] + radii[3])
+        level = low + (high - low) * d.rng.uniform(0.40, 0.85)
+        scene.paint(-960.0, inner, *rest, label=KEEP_LABEL, inside=label, level=level, **surface)
+
+
+def paint_pancreas(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None:
+    """From the duodenum in front of the great vessels to the hilum of the spleen."""
+    d = Draw.of(frame, "pancreas", size=1.8)
+    up = d.rng.uniform(-6, 10)
+    places = d.line(
+        (36, 0, -46),
+        (33, 4, -26),
+        (18, 12, -10),
+        (0, 16, -2 + 0.3 * up),
+        (-24, 8, 6 + 0.7 * up),
+        (-48, -12, 12 + up),
+        (-72, -28, 18 + up),
+        jitter=2.5,
+    )
+    radii = d.radii(9, 13.5, 10, 8.5, 10, 10.5, 8.5, jitter=0.10)
+    if "enlarged_pancreas_tail" in hard:
+        radii = radii * (1, 1, 1, 1.05, 1.3, 1.75, 1.9)
+    scene.paint(
+        hu["pancreas"],
+        tube(places, radii, (1.0, 0.9, 1.25), step=4.0),
+        tube(d.line((32, 0, -34), (14, -4, -36), jitter=2), d.radii(10, 6), k=5),
+        frame.cavity(6.0),
+        label=ORGAN_IDS["pancreas"],
+        bumps=frame.bumps(1.4, 16),
+        fine=frame.bumps(1.0, 6),
+        texture=Texture(12, 6),
+        offset=d.offset,
+    )
+
+
+def paint_gall_bladder(scene: Scene, frame: Frame, hu: Densities) -> None:
+    """A pear under the liver, its fundus at the liver's lower edge."""
+    d = Draw.of(frame, "gall_bladder", size=1.8)
+    places = d.line((32, 10, 2), (42, 24, -10), (54, 38, -26), (60, 46, -40), jitter=2.5)
+    label = ORGAN_IDS["gall_bladder"]
+    scene.paint(
+        hu["gall_bladder"],
+        tube(places, d.radii(5, 10, 15.5, 13, jitter=0.1)),
+        frame.cavity(4.0),
+        label=label,
+        bumps=frame.bumps(1.0, 16),
+        texture=Texture(2.5, 9),
+        offset=d.offset,
+    )
+    if d.rng.random() < 0.12:  # stones lie at the back
+        for _ in range(int(d.rng.integers(1, 5))):
+            spot = places[2] + d.rng.uniform(-6, 6, 3) + (0, -9, 0)
+            scene.paint(
+                d.rng.uniform(90, 350), ellipsoid(spot, d.rng.uniform(2, 5, 3)),
+                label=KEEP_LABEL, inside=label,
+            )
+
+
+def paint_great_vessels(scene: Scene, frame: Frame, hu: Densities, phase: str) -> None:
+    """Postcava and aorta along the spine, down to where they divide, and the iliacs."""
+    d = Draw.of(frame, "postcava", shift=0.4, size=1.2)
+    split = d.rng.uniform(-128, -108)
+    path = d.line(
+        (22, -14, split), (22, -20, -90), (22, -21, -50), (21, -20, -10), (21, -19, 25),
+        (22, -15, 55), (20, -4, 84), (16, 8, 104), jitter=1.5,
+    )
+    radii = d.radii(9.5, 10.5, 10.5, 11.5, 12, 12.5, 12.5, 13, jitter=0.08)
+    surface = {"bumps": frame.bumps(0.8, 18), "offset": d.offset}
+    # Unmixed blood from the legs below the renal veins, early in the bolus.
+    low = hu["postcava"] - (25 if phase == "arterial" else 12 if phase == "portal" else 0)
+    flatten = (1.12, d.rng.uniform(0.72, 0.95), 1.0)
+    for side in (1, -1):
+        scene.paint(
+            low,
+            tube(
+                [path[0], d.at(22 + side * 22, -16, split - 34), d.at(24 + side * 44, -24, -210)],
+                radii[0] * np.array([0.8, 0.75, 0.7]),
+            ),
+            **surface,
+        )
+    label = ORGAN_IDS["postcava"]
+    texture = Texture(9 if phase == "arterial" else 5, 14)
+    scene.paint(hu["postcava"], tube(path, radii, flatten), label=label, texture=texture, **surface)
+    scene.paint(
+        low, tube(path[:3], radii[:3], flatten), label=KEEP_LABEL, inside=label,
+        texture=texture, **surface,
+    )
+    d = Draw.of(frame, "aorta", shift=0.4, size=1.2)
+    split = d.rng.uniform(-118, -98)
+    path = d.line(
+        (-6, -18, split), (-10, -20, -70), (-12, -20, -35), (-12, -20, 0), (-12, -21, 35),
+        (-13, -23, 70), (-19, -30, 110), (-24, -36, 150), (-26, -38, 215), jitter=1.2,
+    )
+    radii = d.radii(8.5, 9, 9.5, 10, 10.8, 11.3, 11.8, 12.2, 12.5, jitter=0.03)
+    surface = {"bumps": frame.bumps(0.5, 22), "offset": d.offset}
+    for side in (1, -1):
+        scene.paint(
+            hu["aorta"],
+            tube(
+                [path[0], d.at(-4 + side * 20, -14, split - 32), d.at(side * 46, -22, -215)],
+                radii[0] * np.array([0.68, 0.6, 0.55]),
+            ),
+            **surface,
+        )
+    label = ORGAN_IDS["aorta"]
+    scene.paint(hu["aorta"], tube(path, radii), label=label, texture=Texture(4, 12), **surface)
+    if d.rng.random() < 0.45:  # calcified plaques
+        for _ in range(int(d.rng.integers(2, 9))):
+            node = int(d.rng.integers(0, len(path) - 2))
+            angle = d.rng.uniform(0, 2 * np.pi)
+            spot = path[node] + radii[node] * np.array([np.cos(angle), np.sin(angle), 0])
+            scene.paint(
+                d.rng.uniform(350, 800), ellipsoid(spot, d.rng.uniform(1.2, 4, 3)),
+                label=KEEP_LABEL, inside=label,
+            )
