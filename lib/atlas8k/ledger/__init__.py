@@ -1,0 +1,58 @@
+"""Scores, leases, label history and rounds in one SQLite file: the memory of the product."""
+
+from __future__ import annotations
+
+from atlas8k.ledger.errors import (
+    LedgerCorruptError,
+    LedgerFileError,
+    LedgerFullError,
+    LedgerLockedError,
+    LedgerReadOnlyError,
+    LedgerVersionError,
+    NetworkFileSystemError,
+    UnknownSignatureError,
+    UnknownVolumeError,
+)
+from atlas8k.ledger.filesystem import is_network, locate
+from atlas8k.ledger.ledger import Ledger
+from atlas8k.ledger.records import (
+    Budget,
+    Counts,
+    Holder,
+    Lease,
+    OrganAttention,
+    OrganScore,
+    Progress,
+    Ranked,
+    Sample,
+    Submission,
+    VolumeEntry,
+)
+from atlas8k.ledger.rounds import Round
+
+__all__ = [
+    "Budget",
+    "Counts",
+    "Holder",
+    "Lease",
+    "Ledger",
+    "LedgerCorruptError",
+    "LedgerFileError",
+    "LedgerFullError",
+    "LedgerLockedError",
+    "LedgerReadOnlyError",
+    "LedgerVersionError",
+    "NetworkFileSystemError",
+    "OrganAttention",
+    "OrganScore",
+    "Progress",
+    "Ranked",
+    "Round",
+    "Sample",
+    "Submission",
+    "UnknownSignatureError",
+    "UnknownVolumeError",
+    "VolumeEntry",
+    "is_network",
+    "locate",
+]

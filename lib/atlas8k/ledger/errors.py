@@ -1,0 +1,136 @@
+"""What can go wrong with a ledger file, each with what to do about it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from atlas8k.errors import LedgerError
+
+
+class LedgerFileError(LedgerError):
+    """A ledger file cannot be used.
+
+    Parameters
+    ----------
+    path
+        The ledger file.
+    reason
+        What is wrong and what to do about it, one sentence.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path = str(path)
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        # The default reduction would replay the formatted message as `path`.
+        return type(self), (self.path, self.reason)
+
+
+class LedgerLockedError(LedgerFileError):
+    """Another process held the write lock for longer than the timeout."""
+
+
+class LedgerFullError(LedgerFileError):
+    """The disk or the quota is full; the transaction was rolled back."""
+
+
+class LedgerReadOnlyError(LedgerFileError):
+    """The file or its folder cannot be written."""
+
+
+class LedgerCorruptError(LedgerFileError):
+    """The file is not a ledger, or is damaged."""
+
+
+class LedgerVersionError(LedgerFileError):
+    """The file was written by a newer release."""
+
+
+class NetworkFileSystemError(LedgerFileError):
+    """The file would lie on a network file system."""
+
+
+class UnknownVolumeError(LedgerError, KeyError):
+    """No volume of that name has ever been in the studies folder."""
+
+    def __init__(self, volume: str) -> None:
+        self.volume = volume
+        super().__init__(
+            f"{volume}: the ledger knows no volume of that name; sync the folder first"
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # KeyError would show the repr
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (self.volume,)
+
+
+class UnknownSignatureError(LedgerError, KeyError):
+    """No model signature of that name has been registered."""
+
+    def __init__(self, signature: str) -> None:
+        self.signature = signature
+        super().__init__(
+            f"{signature}: model signature not registered; call register_signature first"
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (self.signature,)
+
+
+_BY_CODE: dict[int, tuple[type[LedgerFileError], str]] = {
+    sqlite3.SQLITE_BUSY: (
+        LedgerLockedError,
+        "locked by another process for too long; stop the process that holds it and try again",
+    ),
+    sqlite3.SQLITE_LOCKED: (LedgerLockedError, "locked by another process; try again"),
+    sqlite3.SQLITE_FULL: (LedgerFullError, "disk full; nothing was written; free some space"),
+    sqlite3.SQLITE_READONLY: (
+        LedgerReadOnlyError,
+        "read-only; give the server write permission for the file and its folder",
+    ),
+    sqlite3.SQLITE_PERM: (LedgerReadOnlyError, "permission denied"),
+    sqlite3.SQLITE_CANTOPEN: (
+        LedgerReadOnlyError,
+        "cannot be opened or created; the folder must exist and be writable",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        LedgerCorruptError,
+        "damaged; restore a backup, or move it away and run `atlas8k ledger rebuild`",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        LedgerCorruptError,
+        "not a ledger; move it away, then restore a backup or run `atlas8k ledger rebuild`",
+    ),
+}
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Whether the statement may simply be tried again."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+    )
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn sqlite3's errors into :class:`LedgerFileError`, programming errors excepted."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except sqlite3.DatabaseError as error:
+        # The low byte is the primary code; the rest says more about the same thing.
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        kind, reason = _BY_CODE.get(code, (LedgerFileError, "cannot be read or written"))
+        raise kind(path, f"{reason} ({error})") from error

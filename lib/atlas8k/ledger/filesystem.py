@@ -1,0 +1,115 @@
+"""Where a ledger may lie: SQLite's WAL needs memory shared between its processes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+LEDGER_NAME = "ledger.sqlite"
+FOLDER_NAME = ".atlas8k"
+
+NETWORK_TYPES = frozenset(
+    (
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb2",
+        "smb3",
+        "smbfs",
+        "ncpfs",
+        "afs",
+        "coda",
+        "9p",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "pvfs2",
+        "orangefs",
+        "davfs",
+        "davfs2",
+        "vboxsf",
+        "virtiofs",
+        "fuse.sshfs",
+        "fuse.s3fs",
+        "fuse.gcsfuse",
+        "fuse.glusterfs",
+        "fuse.rclone",
+        "fuse.ceph",
+        "fuse.ceph-fuse",
+        "fuse.davfs",
+        "fuse.mount-s3",
+        "fuse.goofys",
+        "fuse.juicefs",
+    )
+)
+
+
+def _unescape(text: str) -> str:
+    """Mount points have blanks as octal escapes."""
+    return re.sub(r"\\(\d{3})", lambda match: chr(int(match.group(1), 8)), text)
+
+
+def file_system_type(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
+    """The type of the file system that holds `path`, which need not exist yet.
+
+    Where there is no mount table (not Linux) the answer is ``""``.
+    """
+    try:
+        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    target = path.resolve()
+    best, kind = -1, ""
+    for line in lines:
+        fields = line.split()
+        if len(fields) < 3:
+            continue
+        point = Path(_unescape(fields[1]))
+        # Later lines are mounted over earlier ones at the same point.
+        if target.is_relative_to(point) and len(point.parts) >= best:
+            best, kind = len(point.parts), fields[2]
+    return kind
+
+
+def is_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
+    """Whether `path` lies on a network file system, where WAL does not work."""
+    return file_system_type(path, mounts) in NETWORK_TYPES
+
+
+def local_data_folder(studies: str) -> Path:
+    """A folder on this machine for studies that cannot hold a ledger, one for each."""
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    name = hashlib.sha256(studies.encode()).hexdigest()[:16]
+    return Path(base) / "atlas8k" / name
+
+
+def locate(
+    studies: str, data_folder: Path | None = None, mounts: Path = Path("/proc/mounts")
+) -> Path:
+    """The ledger's file for a studies folder or DICOMweb URL.
+
+    Beside the studies where that is a local disk, else in `data_folder` (default
+    :func:`local_data_folder`); logged.
+    """
+    if re.match(r"https?://", studies):
+        path = (data_folder or local_data_folder(studies)) / LEDGER_NAME
+        logger.info("Studies are on a server: ledger at %s", path)
+        return path
+    folder = Path(studies).resolve()
+    if is_network(folder, mounts):
+        path = (data_folder or local_data_folder(str(folder))) / LEDGER_NAME
+        logger.warning(
+            "%s is on a network file system (%s): ledger at %s",
+            folder,
+            file_system_type(folder, mounts),
+            path,
+        )
+        return path
+    return folder / FOLDER_NAME / LEDGER_NAME

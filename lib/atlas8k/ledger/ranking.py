@@ -1,0 +1,141 @@
+"""The priority list: its order, a volume's rank in it, and the queue that is left of it."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Sequence
+
+from atlas8k.errors import LedgerError
+from atlas8k.ledger.records import OrganAttention, Ranked
+from atlas8k.ledger.volumes import STATUS_SQL
+from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+
+_PER_OCTAVE = 64
+_EMPTY = -1_000_000
+
+
+def bucket(ml: float) -> int:
+    """Place of a size on a logarithmic scale, 64 steps a factor of two; monotonic.
+
+    Counting buckets and then within one gives a rank without counting all volumes.
+    """
+    return math.floor(_PER_OCTAVE * math.log2(ml)) if ml > 0 else _EMPTY
+
+
+def organ_id(organ: str | None) -> int:
+    """1 to 9, 0 for the whole volume.
+
+    Raises
+    ------
+    LedgerError
+        No organ has that name.
+    """
+    if organ is None:
+        return 0
+    if organ not in ORGAN_IDS:
+        raise LedgerError(f"{organ}: no such organ; there are {', '.join(ORGAN_NAMES)}")
+    return ORGAN_IDS[organ]
+
+
+def known_organs(connection: sqlite3.Connection, volume: int) -> frozenset[int]:
+    """Organs that are public or revised, and so not ranked by."""
+    return frozenset()
+
+
+def enqueue(connection: sqlite3.Connection, volume: int, signature: int) -> None:
+    """Put the volume's rows for one signature into the queue, where they are due."""
+    connection.execute(
+        "INSERT OR REPLACE INTO queue SELECT volume, signature, organ, ml, source FROM queue_due"
+        " WHERE volume = ? AND signature = ?",
+        (volume, signature),
+    )
+
+
+def revive(connection: sqlite3.Connection, signature: int) -> None:
+    """Rebuild the queue of a signature that had been superseded and is served again."""
+    row = connection.execute("SELECT live FROM signature WHERE id = ?", (signature,)).fetchone()
+    if row is None or row[0]:
+        return
+    connection.execute("UPDATE signature SET live = 1 WHERE id = ?", (signature,))
+    connection.execute("DELETE FROM queue WHERE signature = ?", (signature,))
+    connection.execute(
+        "INSERT INTO queue SELECT volume, signature, organ, ml, source FROM queue_due"
+        " WHERE signature = ?",
+        (signature,),
+    )
+
+
+def rank(connection: sqlite3.Connection, volume: int, signature: int) -> int | None:
+    """Place in the priority list from 1, None where the volume is not in it."""
+    row = connection.execute(
+        "SELECT bucket, rank_ml FROM result WHERE volume = ? AND signature = ? AND counted = 1"
+        " AND rank_ml IS NOT NULL",
+        (volume, signature),
+    ).fetchone()
+    if row is None:
+        return None
+    place, ml = row
+    above = connection.execute(
+        "SELECT coalesce(sum(n), 0) FROM rank_bucket WHERE signature = ? AND bucket > ?",
+        (signature, place),
+    ).fetchone()[0]
+    within = connection.execute(
+        "SELECT count(*) FROM result INDEXED BY result_order WHERE signature = ?"
+        " AND bucket = ? AND counted = 1 AND rank_ml IS NOT NULL"
+        " AND (rank_ml > ? OR (rank_ml = ? AND volume < ?))",
+        (signature, place, ml, ml, volume),
+    ).fetchone()[0]
+    return 1 + int(above) + int(within)
+
+
+def organs_in_order(
+    connection: sqlite3.Connection, volume: int, signature: int
+) -> tuple[OrganAttention, ...]:
+    """Organs that are ranked by, most attention first."""
+    rows = connection.execute(
+        "SELECT organ, attention_ml FROM score WHERE volume = ? AND signature = ? AND ranked = 1",
+        (volume, signature),
+    ).fetchall()
+    rows.sort(key=lambda row: (-row[1], row[0]))
+    return tuple(OrganAttention(ORGAN_NAMES[organ - 1], ml) for organ, ml in rows)
+
+
+def listing(
+    connection: sqlite3.Connection,
+    signature: int,
+    *,
+    organs: Sequence[str] | None = None,
+    source: str | None = None,
+    open_only: bool = False,
+    limit: int | None = None,
+) -> list[Ranked]:
+    """The priority list, most attention first; reads every volume when `organs` are given."""
+    where = ["r.signature = :signature", "r.counted = 1", "r.rank_ml IS NOT NULL"]
+    size, order = "r.rank_ml", "r.bucket DESC, r.rank_ml DESC, r.volume"
+    if organs:
+        ids = ", ".join(str(organ_id(organ)) for organ in organs)
+        size = (
+            "(SELECT coalesce(sum(c.attention_ml), 0) FROM score c WHERE c.volume = r.volume"
+            f" AND c.signature = r.signature AND c.ranked = 1 AND c.organ IN ({ids}))"
+        )
+        order = "ml DESC, r.volume"
+    if source is not None:
+        where.append("v.source = :source")
+    # The rank is the place in the whole list, so that filters of state come after numbering.
+    rows = connection.execute(
+        f"SELECT v.id, v.name, {size} AS ml, {STATUS_SQL}, v.source, v.available"
+        f" FROM result r CROSS JOIN volume v ON v.id = r.volume WHERE {' AND '.join(where)}"
+        f" ORDER BY {order}",
+        {"signature": signature, "source": source},
+    )
+    found: list[Ranked] = []
+    for number, (volume, name, ml, status, origin, available) in enumerate(rows, start=1):
+        if open_only and not available:
+            continue
+        if limit is not None and len(found) >= limit:
+            break
+        found.append(
+            Ranked(name, ml, number, organs_in_order(connection, volume, signature), status, origin)
+        )
+    return found

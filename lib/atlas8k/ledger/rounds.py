@@ -1,0 +1,77 @@
+"""Rounds: a model signature, a budget of volumes to review, and what ended it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+
+from atlas8k.ledger.records import Budget
+
+
+class Round(NamedTuple):
+    """A round as kept; times are UTC seconds, ``budget`` a fraction of the volumes."""
+
+    number: int
+    signature: str | None
+    opened_at: float
+    closed_at: float | None
+    budget: float
+    reviewed: int
+    closing: dict[str, Any]
+
+
+def open_round(
+    connection: sqlite3.Connection, signature: int | None, budget: float, now: float
+) -> int:
+    cursor = connection.execute(
+        "INSERT INTO round (signature, opened_at, budget) VALUES (?,?,?)",
+        (signature, now, budget),
+    )
+    return cast(int, cursor.lastrowid)
+
+
+def current(connection: sqlite3.Connection) -> int | None:
+    """Number of the open round."""
+    row = connection.execute(
+        "SELECT id FROM round WHERE closed_at IS NULL ORDER BY id DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def ensure(connection: sqlite3.Connection, signature: int | None, budget: float, now: float) -> int:
+    """The open round, opened where there is none."""
+    return current(connection) or open_round(connection, signature, budget, now)
+
+
+def close(connection: sqlite3.Connection, closing: Mapping[str, Any], now: float) -> int | None:
+    """Close the open round with what ended it; its number, or None."""
+    number = current(connection)
+    if number is not None:
+        connection.execute(
+            "UPDATE round SET closed_at = ?, closing = ? WHERE id = ?",
+            (now, json.dumps(closing, sort_keys=True, default=str), number),
+        )
+    return number
+
+
+def budget(connection: sqlite3.Connection, number: int) -> Budget:
+    """5 % of 8,448 are 422: the fraction rounded down, but one volume at least."""
+    fraction, reviewed, volumes = connection.execute(
+        "SELECT r.budget, r.reviewed, t.counted FROM round r, tally t WHERE r.id = ?", (number,)
+    ).fetchone()
+    # 0.29 * 100 is 28.999...; a millionth of a volume makes up for binary fractions.
+    total = max(1, int(volumes * fraction + 1e-6)) if volumes else 0
+    return Budget(number, total, reviewed)
+
+
+def history(connection: sqlite3.Connection) -> list[Round]:
+    rows = connection.execute(
+        "SELECT r.id, s.name, r.opened_at, r.closed_at, r.budget, r.reviewed, r.closing"
+        " FROM round r LEFT JOIN signature s ON s.id = r.signature ORDER BY r.id"
+    )
+    return [
+        Round(number, name, opened, closed, share, reviewed, json.loads(closing or "{}"))
+        for number, name, opened, closed, share, reviewed, closing in rows
+    ]
