@@ -66,6 +66,10 @@ class CheckpointError(Atlas8kError, ValueError):
         return type(self), (self.path, self.reason)
 
 
+class PredictionError(Atlas8kError, RuntimeError):
+    """No network could predict a CT, or the one asked for is not there."""
+
+
 class SettingsError(Atlas8kError, ValueError):
     """A setting is unknown or has a value that is not allowed."""
 

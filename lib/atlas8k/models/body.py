@@ -1,0 +1,92 @@
+"""Where the patient is in a CT, so that air and table cost no windows and no memory."""
+
+from __future__ import annotations
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.volume import Grid, Volume
+
+Box = tuple[slice, slice, slice]
+
+BODY_HU = -500.0
+"""Between air with its noise and fat (about -100 HU) or a partly filled edge voxel."""
+LOOK_MM = 4.0
+"""The search runs on every n-th voxel, no coarser than this."""
+MARGIN_MM = 10.0
+KEPT_FRACTION = 0.1
+"""Pieces at least this large beside the largest are kept: legs, or a body cut by metal."""
+
+
+def body_box(ct: Volume) -> Box:
+    """Box around the patient in the CT's own voxel indices.
+
+    Parameters
+    ----------
+    ct
+        ``(X, Y, Z)``, HU.
+
+    Returns
+    -------
+    tuple of slice
+        Bounds of the largest 6-connected piece above -500 HU, and of every other at
+        least a tenth of its size, with a margin of 10 mm. The whole volume where nothing
+        is above -500 HU, and of course where everything is (intensities that are no HU).
+    """
+    step = [max(1, int(LOOK_MM / s)) for s in ct.grid.spacing]
+    mask = ct.array[:: step[0], :: step[1], :: step[2]] > BODY_HU
+    pieces = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=6)
+    found = cc3d.statistics(pieces)
+    counts = found["voxel_counts"][1:]
+    if len(counts) == 0:
+        return whole(ct.grid.shape)
+    kept = [
+        box
+        for box, count in zip(found["bounding_boxes"][1:], counts, strict=True)
+        if count >= KEPT_FRACTION * counts.max()
+    ]
+    slices = []
+    for axis, (n, s, k) in enumerate(zip(ct.grid.shape, ct.grid.spacing, step, strict=True)):
+        margin = k + int(np.ceil(MARGIN_MM / s))  # k: what lies between two looked-at voxels
+        start = min(box[axis].start for box in kept) * k - margin
+        stop = (max(box[axis].stop for box in kept) - 1) * k + 1 + margin
+        slices.append(slice(max(0, int(start)), min(n, int(stop))))
+    return slices[0], slices[1], slices[2]
+
+
+def whole(shape: tuple[int, int, int]) -> Box:
+    """The box that holds every voxel."""
+    return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+
+
+def box_on(box: Box, source: Grid, target: Grid) -> Box:
+    """The smallest box of another grid that holds a box's extent, never empty.
+
+    Parameters
+    ----------
+    box
+        In voxel indices of ``source``.
+    target
+        Any grid over the same space.
+
+    Returns
+    -------
+    tuple of slice
+        In voxel indices of ``target``, clipped to it.
+    """
+    edges = [(s.start - 0.5, s.stop - 0.5) for s in box]  # outer faces of the voxels
+    corners = np.array(np.meshgrid(*edges)).reshape(3, -1)
+    mapped = _index_map(source, target) @ np.vstack([corners, np.ones(corners.shape[1])])
+    low = np.floor(mapped[:3].min(axis=1) + 0.5 + 1e-6).astype(int)
+    high = np.ceil(mapped[:3].max(axis=1) + 0.5 - 1e-6).astype(int)
+    slices = []
+    for start, stop, n in zip(low, high, target.shape, strict=True):
+        first = min(max(0, int(start)), n - 1)
+        slices.append(slice(first, max(first + 1, min(n, int(stop)))))
+    return slices[0], slices[1], slices[2]
+
+
+def _index_map(source: Grid, target: Grid) -> npt.NDArray[np.float64]:
+    """``(4, 4)``: voxel index of ``source`` to voxel index of ``target``."""
+    return np.linalg.solve(target.affine, source.affine)

@@ -1,0 +1,144 @@
+"""Between grids whose axes are parallel: probabilities up, labels back to the CT.
+
+All working grids of one CT share its direction cosines, so interpolation is separable:
+one axis at a time, a few times faster than a general resampling. Where grids are not
+parallel, :func:`atlas8k.volume.resample` takes over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from atlas8k.errors import GridMismatchError
+from atlas8k.volume import Grid, resample
+
+Axis = tuple[int, npt.NDArray[np.float64]]
+"""Source axis, and the source index (continuous) of every voxel along a target axis."""
+
+
+def parallel_axes(source: Grid, target: Grid) -> tuple[Axis, Axis, Axis] | None:
+    """For each target axis the source axis it runs along and where on it its voxels lie.
+
+    ``None`` where the grids are not parallel (off by more than a hundredth of a voxel
+    from one end to the other).
+    """
+    index_map = np.linalg.solve(source.affine, target.affine)
+    matrix, offset = index_map[:3, :3], index_map[:3, 3]
+    axes = [int(i) for i in np.abs(matrix).argmax(axis=0)]
+    if sorted(axes) != [0, 1, 2]:
+        return None
+    rest = matrix.copy()
+    rest[axes, [0, 1, 2]] = 0.0
+    if (np.abs(rest) @ np.asarray(target.shape)).max() > 0.01:
+        return None
+    found: list[Axis] = [
+        (a, offset[a] + matrix[a, i] * np.arange(n))
+        for i, (a, n) in enumerate(zip(axes, target.shape, strict=True))
+    ]
+    return found[0], found[1], found[2]
+
+
+def interpolate_into(out: torch.Tensor, probs: torch.Tensor, source: Grid, target: Grid) -> None:
+    """Interpolate probabilities linearly onto another grid, into given memory.
+
+    Parameters
+    ----------
+    out
+        ``(organs, *target.shape)``, any float type; every element is written. Within
+        half a voxel of the source's edge the edge voxel's value is used, 0 beyond.
+    probs
+        ``(organs, *source.shape)``, any float type.
+    source, target
+        Both with axes nearest RAS; parallel for two grids of one CT.
+
+    Raises
+    ------
+    GridMismatchError
+        Where shapes do not fit the grids.
+    """
+    if tuple(probs.shape[1:]) != source.shape or tuple(out.shape[1:]) != target.shape:
+        raise GridMismatchError(
+            "array",
+            f"{tuple(probs.shape)} onto {tuple(out.shape)} does not fit "
+            f"grids {source.shape} and {target.shape}",
+        )
+    axes = parallel_axes(source, target)
+    if axes is None or [a for a, _ in axes] != [0, 1, 2]:
+        for one, result in zip(probs, out, strict=True):
+            on_target = resample(one.float().numpy(), source, target, linear=True)
+            result.copy_(torch.from_numpy(on_target))
+        return
+    plans = [_plan(at, n) for (_, at), n in zip(axes, source.shape, strict=True)]
+    for one, result in zip(probs, out, strict=True):
+        value = one.float()
+        for axis in (2, 1):  # the small passes first, the one that fills memory last
+            value = _along(value, axis, plans[axis])
+        low, high, weight, inside = plans[0]
+        for x, (i, j) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+            if inside[x]:
+                result[x] = torch.lerp(value[i], value[j], float(weight[x]))
+            else:
+                result[x] = 0
+
+
+def nearest(label: npt.NDArray[Any], source: Grid, target: Grid, fill: int = 0) -> npt.NDArray[Any]:
+    """Label map on another grid, nearest neighbour.
+
+    Parameters
+    ----------
+    label
+        ``(X, Y, Z)`` on ``source``.
+    fill
+        Value beyond half a voxel from the source's edge.
+
+    Returns
+    -------
+    ndarray
+        ``target.shape``, dtype of ``label``, C order.
+    """
+    axes = parallel_axes(source, target)
+    if axes is None:
+        return resample(label, source, target, linear=False, fill=fill)
+    order = [a for a, _ in axes]
+    out = np.full(target.shape, fill, dtype=label.dtype)
+    picks, places = [], []
+    for a, at in axes:
+        index = np.floor(at + 0.5 + 1e-6).astype(int)
+        good = (index >= 0) & (index < source.shape[a])
+        picks.append(index[good])
+        places.append(slice(int(good.argmax()), int(good.argmax() + good.sum())))
+    if all(len(p) for p in picks):
+        out[tuple(places)] = label.transpose(order)[np.ix_(*picks)]
+    return out
+
+
+def _plan(
+    at: npt.NDArray[np.float64], n: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, npt.NDArray[np.bool_]]:
+    """Lower and upper neighbour, weight of the upper, and whether the source is there."""
+    inside = (at >= -0.5 - 1e-6) & (at <= n - 0.5 + 1e-6)
+    clamped = np.clip(at, 0, n - 1)
+    low = np.minimum(clamped.astype(int), max(0, n - 2))
+    high = np.minimum(low + 1, n - 1)
+    weight = torch.from_numpy((clamped - low).astype(np.float32))
+    return torch.from_numpy(low), torch.from_numpy(high), weight, inside
+
+
+def _along(
+    value: torch.Tensor,
+    axis: int,
+    plan: tuple[torch.Tensor, torch.Tensor, torch.Tensor, npt.NDArray[np.bool_]],
+) -> torch.Tensor:
+    low, high, weight, inside = plan
+    shape = [1, 1, 1]
+    shape[axis] = len(weight)
+    out = torch.lerp(
+        value.index_select(axis, low), value.index_select(axis, high), weight.view(shape)
+    )
+    if not inside.all():
+        out *= torch.from_numpy(inside.astype(np.float32)).view(shape)
+    return out
