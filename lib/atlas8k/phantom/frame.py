@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.phantom.scene import INTERSECT, Bumps, Primitive, trunk
+from atlas8k.phantom.scene import INTERSECT, UNION, Bumps, Primitive, trunk
 from atlas8k.phantom.setting import Dice, Setting
 
 Floats = npt.NDArray[np.float64]
@@ -63,17 +63,17 @@ class Frame:
             op,
         )
 
-    def wall(self, side: float, front: float, back: float, power: float = 2.3) -> Primitive:
+    def wall(
+        self, side: float, front: float, back: float, power: float = 2.3, op: int = UNION
+    ) -> Primitive:
         """The trunk, wider than the cavity by these amounts."""
-        from atlas8k.phantom.scene import UNION
-
         return trunk(
             self.half_width + side,
             self.front + front,
             self.back + back,
             power,
             self.narrow * 0.8,
-            UNION,
+            op,
         )
 
     def bumps(self, amplitude: float, size: float) -> Bumps:

@@ -121,7 +121,7 @@ def _coarse(
         enhance_edges(hu, scan, spacing)
         return hu, label
     thick = ras_grid(scan, (spacing, spacing, scan.thickness_mm))
-    slices, _ = paint(anatomy, thick, edge, scan.thickness_mm)
+    slices, _ = paint(anatomy, thick, edge, scan.thickness_mm, labels=False)
     enhance_edges(slices, scan, spacing)
     add_noise(slices, dice, scan, spacing, share)
     _, label = paint(anatomy, grid, edge, 0.0)

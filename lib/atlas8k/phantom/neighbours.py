@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from atlas8k.phantom.frame import Draw, Floats, Frame
-from atlas8k.phantom.scene import KEEP_LABEL, Primitive, Scene, Texture, ellipsoid, tube
+from atlas8k.phantom.scene import KEEP_LABEL, NO_LEVEL, Core, Primitive, Scene, Texture, ellipsoid, tube
 from atlas8k.phantom.trunk import Densities, domes
 
 
@@ -17,17 +17,19 @@ def _hollow(
     radii: Floats,
     wall_hu: float,
     contents: tuple[float, float],
-    level: float | None,
+    level: float,
     limits: tuple[Primitive, ...],
 ) -> None:
     """A loop of bowel: wall, contents (mean, grain), air above ``level``."""
-    offset = draw.rng.uniform(0, 64, 3)
-    surface = {"bumps": frame.bumps(1.8, 14), "offset": offset}
-    scene.paint(wall_hu, tube(places, radii), *limits, texture=Texture(10, 7), **surface)
-    inner = tube(places, np.maximum(radii - draw.rng.uniform(2, 3.5), 2))
-    scene.paint(contents[0], inner, *limits, texture=Texture(contents[1], 6), **surface)
-    if level is not None:
-        scene.paint(-950.0, inner, *limits, level=level, **surface)
+    scene.paint(
+        wall_hu,
+        tube(places, radii),
+        *limits,
+        texture=Texture(10, 7),
+        bumps=frame.bumps(1.8, 14),
+        core=Core(draw.rng.uniform(2, 3.5), contents[0], Texture(contents[1], 6), level),
+        offset=draw.rng.uniform(0, 64, 3),
+    )
 
 
 def paint_small_bowel(scene: Scene, frame: Frame, hu: Densities) -> None:
@@ -36,22 +38,22 @@ def paint_small_bowel(scene: Scene, frame: Frame, hu: Densities) -> None:
     rng = d.rng
     positive = rng.random() < 0.2
     limits = (frame.cavity(4.0),)
-    for _ in range(int(rng.integers(13, 19))):
-        start = np.array([rng.uniform(-78, 70), rng.uniform(0, 58), rng.uniform(-185, -58)])
+    for _ in range(int(rng.integers(20, 27))):
+        start = np.array([rng.uniform(-85, 78), rng.uniform(-5, 60), rng.uniform(-170, -50)])
         heading = rng.standard_normal(3) * (1.4, 0.6, 0.8)
         nodes = [start]
         for _ in range(int(rng.integers(4, 7))):
             heading = 0.55 * heading + rng.standard_normal(3) * (1.0, 0.6, 0.8)
             step = nodes[-1] + 26 * heading / np.linalg.norm(heading)
-            step = np.clip(step, (-88, -8, -200), (80, 62, -48))
+            step = np.clip(step, (-92, -12, -200), (84, 64, -46))
             nodes.append(step + rng.standard_normal(3))
         places = np.array(nodes) * frame.scale
-        radii = rng.uniform(8.5, 13) * (1 + 0.1 * rng.standard_normal(len(nodes)).clip(-2, 2))
+        radii = rng.uniform(9, 14) * (1 + 0.1 * rng.standard_normal(len(nodes)).clip(-2, 2))
         contents = rng.uniform(5, 60)
         if positive and rng.random() < 0.7:
             contents = rng.uniform(120, 350)
-        level = None
-        if rng.random() < 0.25:
+        level = NO_LEVEL
+        if rng.random() < 0.2:
             level = float(places[:, 1].max() + rng.uniform(-6, 6))
         _hollow(
             scene, frame, d, places, radii, hu["bowel_wall"] * rng.uniform(0.85, 1.1),
@@ -65,10 +67,10 @@ def paint_colon(scene: Scene, frame: Frame, hu: Densities) -> None:
     rng = d.rng
     sag = rng.uniform(-25, 15)
     parts = (
-        ([(88, -28, -215), (92, -26, -150), (92, -20, -95), (84, 4, -62)], 23),
+        ([(88, -28, -215), (92, -26, -150), (92, -20, -95), (84, 4, -62)], 25),
         ([(84, 4, -62), (66, 44, -62 + sag / 2), (20, 60, -72 + sag), (-30, 60, -62 + sag),
-          (-74, 40, -22), (-96, 2, 4)], 18),
-        ([(-96, 2, 4), (-102, -32, -24), (-102, -40, -90), (-98, -36, -150), (-94, -22, -215)], 15),
+          (-74, 40, -22), (-96, 2, 4)], 20),
+        ([(-96, 2, 4), (-102, -32, -24), (-102, -40, -90), (-98, -36, -150), (-94, -22, -215)], 16),
     )
     limits = (frame.cavity(4.0), *domes(frame, 4.0))
     for nodes, radius in parts:
@@ -85,7 +87,7 @@ def paint_colon(scene: Scene, frame: Frame, hu: Densities) -> None:
         _hollow(
             scene, frame, d, fine, radii, hu["bowel_wall"] * 0.9,
             (rng.uniform(10, 70), rng.uniform(15, 140)),
-            level if rng.random() < 0.8 else None, limit,
+            level if rng.random() < 0.8 else NO_LEVEL, limit,
         )
 
 
@@ -97,7 +99,7 @@ def paint_duodenum(scene: Scene, frame: Frame, hu: Densities) -> None:
         (4, 0, -76), (-26, 0, -66), (-38, 14, -56), jitter=2.5,
     )
     contents = (d.rng.uniform(5, 60), d.rng.uniform(5, 20))
-    level = float(places[1, 1] + d.rng.uniform(-4, 12)) if d.rng.random() < 0.3 else None
+    level = float(places[1, 1] + d.rng.uniform(-4, 12)) if d.rng.random() < 0.3 else NO_LEVEL
     radii = d.radii(9, 12, 12, 12, 11, 10, 10, 10, jitter=0.1)
     _hollow(scene, frame, d, places, radii, hu["bowel_wall"], contents, level, ())
 

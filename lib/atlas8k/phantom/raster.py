@@ -28,6 +28,7 @@ FAR = 1e9
 TILE = 64
 """Nodes along each axis of the periodic noise tile; a power of two."""
 AIR_HU = -1000.0
+GAS_HU = -960.0
 
 Array = npt.NDArray[Any]
 
@@ -47,35 +48,43 @@ def noise_at(tile: Array, x: float, y: float, z: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _ellipsoid(n: Array, x: float, y: float, z: float) -> float:
-    x, y, z = x - n[0], y - n[1], z - n[2]
-    u = (n[6] * x + n[7] * y + n[8] * z) / n[3]
-    v = (n[9] * x + n[10] * y + n[11] * z) / n[4]
-    w = (n[12] * x + n[13] * y + n[14] * z) / n[5]
+def _ellipsoid(f: Array, p: int, x: float, y: float, z: float) -> float:
+    x, y, z = x - f[p, 0], y - f[p, 1], z - f[p, 2]
+    u = (f[p, 6] * x + f[p, 7] * y + f[p, 8] * z) / f[p, 3]
+    v = (f[p, 9] * x + f[p, 10] * y + f[p, 11] * z) / f[p, 4]
+    w = (f[p, 12] * x + f[p, 13] * y + f[p, 14] * z) / f[p, 5]
     k0 = sqrt(u * u + v * v + w * w)
-    k1 = sqrt((u / n[3]) ** 2 + (v / n[4]) ** 2 + (w / n[5]) ** 2)
+    u, v, w = u / f[p, 3], v / f[p, 4], w / f[p, 5]
+    k1 = sqrt(u * u + v * v + w * w)
     if k1 < 1e-9:
-        return -min(n[3], n[4], n[5])
+        return -min(f[p, 3], f[p, 4], f[p, 5])
     return k0 * (k0 - 1.0) / k1
 
 
 @njit(cache=True, error_model="numpy")
-def _trunk(n: Array, x: float, y: float, z: float) -> float:
+def _trunk(f: Array, p: int, x: float, y: float, z: float) -> float:
     high = max(0.0, z + 20.0) / 120.0
-    shrink = 1.0 - n[4] * high * high
-    b = n[1] if y > 0 else n[2]
-    u, v = abs(x) / (n[0] * shrink), abs(y) / (b * (1.0 - 0.5 * (1.0 - shrink)))
-    k = (u ** n[3] + v ** n[3]) ** (1.0 / n[3])
+    narrow = f[p, 4] * high * high
+    b = f[p, 1] if y > 0 else f[p, 2]
+    u, v = abs(x) / (f[p, 0] * (1.0 - narrow)), abs(y) / (b * (1.0 - 0.5 * narrow))
+    # Powers are slow; far from the surface the ellipse of the same axes is near enough.
+    k = sqrt(u * u + v * v)
+    if 0.9 < k < 1.2:
+        power = f[p, 3]
+        k = (u**power + v**power) ** (1.0 / power)
     if k < 1e-6:
-        return -min(n[0], b)
+        return -min(f[p, 0], b)
     return sqrt(x * x + y * y) * (1.0 - 1.0 / k)
 
 
 @njit(cache=True, error_model="numpy")
-def _tube(n: Array, points: Array, active: Array, x: float, y: float, z: float) -> float:
-    x, y, z = x / n[0], y / n[1], z / n[2]
+def _tube(
+    f: Array, p: int, points: Array, active: Array, row: int, n: int, x: float, y: float, z: float
+) -> float:
+    x, y, z = x / f[p, 0], y / f[p, 1], z / f[p, 2]
     best = FAR
-    for s in active:
+    for m in range(n):
+        s = active[row, m]
         ax, ay, az, ar = points[s, 0], points[s, 1], points[s, 2], points[s, 3]
         dx, dy, dz = points[s + 1, 0] - ax, points[s + 1, 1] - ay, points[s + 1, 2] - az
         px, py, pz = x - ax, y - ay, z - az
@@ -84,7 +93,7 @@ def _tube(n: Array, points: Array, active: Array, x: float, y: float, z: float) 
         px, py, pz = px - t * dx, py - t * dy, pz - t * dz
         d = sqrt(px * px + py * py + pz * pz) - ar - t * (points[s + 1, 3] - ar)
         best = min(best, d)
-    return best * n[3]
+    return best * f[p, 3]
 
 
 @njit(cache=True, error_model="numpy")
@@ -96,18 +105,19 @@ def _smooth_min(a: float, b: float, k: float) -> float:
 
 
 @njit(cache=True, error_model="numpy")
-def _active(n: Array, points: Array, first: int, count: int, z: float, margin: float) -> Array:
-    """Segments of a tube that can reach a slice."""
-    out = np.empty(count, np.int64)
+def _activate(
+    stretch: float, points: Array, first: int, count: int, z: float, margin: float, out: Array
+) -> int:
+    """Segments of a tube that can reach a slice, into ``out``; how many."""
     m = 0
     for s in range(first, first + count - 1):
-        reach = max(points[s, 3], points[s + 1, 3]) * n[2] + margin
-        low = min(points[s, 2], points[s + 1, 2]) * n[2]
-        high = max(points[s, 2], points[s + 1, 2]) * n[2]
+        reach = max(points[s, 3], points[s + 1, 3]) * stretch + margin
+        low = min(points[s, 2], points[s + 1, 2]) * stretch
+        high = max(points[s, 2], points[s + 1, 2]) * stretch
         if low - reach <= z <= high + reach:
             out[m] = s
             m += 1
-    return out[:m]
+    return m
 
 
 @njit(cache=True, error_model="numpy")
@@ -183,57 +193,91 @@ def paint_slice(
     at = _warp_slice(field, origin, step, xs, ys, z)
     hu[:] = AIR_HU
     label[:] = 0
-    nothing = np.empty(0, np.int64)
+    most, longest = 1, 1
+    for s in range(shape_ints.shape[0]):
+        most = max(most, shape_ints[s, 1])
+    for p in range(primitive_ints.shape[0]):
+        longest = max(longest, primitive_ints[p, 3])
+    active = np.empty((most, longest), np.int64)
+    n_active = np.zeros(most, np.int64)
+    # Which shape last came near a voxel: a long tube's box is mostly far from the tube.
+    near = np.full(hu.shape, -1, np.int32)
     for s in range(shape_ints.shape[0]):
         first, count = shape_ints[s, 0], shape_ints[s, 1]
         new_label, inside = shape_ints[s, 2], shape_ints[s, 3]
-        f = shape_floats[s]
-        swell = (f[9] + f[11]) * NOISE_PEAK + edge
+        bump, bump_h = shape_floats[s, 9], 2.5 / shape_floats[s, 10]
+        fine, fine_h = shape_floats[s, 11], 2.5 / shape_floats[s, 12]
+        wall, level = shape_floats[s, 13], shape_floats[s, 17]
+        ox, oy, oz = shape_floats[s, 18], shape_floats[s, 19], shape_floats[s, 20]
+        swell = (bump + fine) * NOISE_PEAK + edge
         margin = swell + reach
-        if z < f[2] - margin or z > f[5] + margin:
+        if z < shape_floats[s, 2] - margin or z > shape_floats[s, 5] + margin:
             continue
-        active = [nothing for _ in range(count)]
         low_x, high_x, low_y, high_y = FAR, -FAR, FAR, -FAR
+        tubes_only = True
         for c in range(count):
-            kind, op = primitive_ints[first + c, 0], primitive_ints[first + c, 1]
+            p = first + c
+            kind, op = primitive_ints[p, 0], primitive_ints[p, 1]
             if kind == TUBE:
-                n = primitive_floats[first + c]
-                active[c] = _active(
-                    n, points, primitive_ints[first + c, 2], primitive_ints[first + c, 3], z, margin
+                n_active[c] = _activate(
+                    primitive_floats[p, 2],
+                    points,
+                    primitive_ints[p, 2],
+                    primitive_ints[p, 3],
+                    z,
+                    margin,
+                    active[c],
                 )
                 if op == UNION:
-                    for g in active[c]:
-                        for e in range(g, g + 2):
-                            low_x = min(low_x, (points[e, 0] - points[e, 3]) * n[0])
-                            high_x = max(high_x, (points[e, 0] + points[e, 3]) * n[0])
-                            low_y = min(low_y, (points[e, 1] - points[e, 3]) * n[1])
-                            high_y = max(high_y, (points[e, 1] + points[e, 3]) * n[1])
+                    for m in range(n_active[c]):
+                        a, b = active[c, m], active[c, m] + 1
+                        rx = max(points[a, 3], points[b, 3]) * primitive_floats[p, 0]
+                        ry = max(points[a, 3], points[b, 3]) * primitive_floats[p, 1]
+                        ax, bx = points[a, 0] * primitive_floats[p, 0], points[b, 0] * primitive_floats[p, 0]
+                        ay, by = points[a, 1] * primitive_floats[p, 1], points[b, 1] * primitive_floats[p, 1]
+                        low_a, high_a = min(ax, bx) - rx, max(ax, bx) + rx
+                        low_b, high_b = min(ay, by) - ry, max(ay, by) + ry
+                        low_x, high_x = min(low_x, low_a), max(high_x, high_a)
+                        low_y, high_y = min(low_y, low_b), max(high_y, high_b)
+                        i0, i1 = _span(xs, low_a - margin, high_a + margin)
+                        j0, j1 = _span(ys, low_b - margin, high_b + margin)
+                        near[i0:i1, j0:j1] = s
             elif op == UNION:
-                low_x, high_x = min(low_x, f[0]), max(high_x, f[3])
-                low_y, high_y = min(low_y, f[1]), max(high_y, f[4])
-        i0, i1 = _span(xs, max(low_x, f[0]) - margin, min(high_x, f[3]) + margin)
-        j0, j1 = _span(ys, max(low_y, f[1]) - margin, min(high_y, f[4]) + margin)
+                tubes_only = False
+                low_x, high_x = min(low_x, shape_floats[s, 0]), max(high_x, shape_floats[s, 3])
+                low_y, high_y = min(low_y, shape_floats[s, 1]), max(high_y, shape_floats[s, 4])
+        i0, i1 = _span(
+            xs, max(low_x, shape_floats[s, 0]) - margin, min(high_x, shape_floats[s, 3]) + margin
+        )
+        j0, j1 = _span(
+            ys, max(low_y, shape_floats[s, 1]) - margin, min(high_y, shape_floats[s, 4]) + margin
+        )
         for i in range(i0, i1):
             for j in range(j0, j1):
-                if inside >= 0 and label[i, j] != inside:
+                if (inside >= 0 and label[i, j] != inside) or (tubes_only and near[i, j] != s):
                     continue
                 x, y, w = at[i, j, 0], at[i, j, 1], at[i, j, 2]
                 d = FAR
                 gathered = FAR
                 for c in range(count):
-                    kind, op = primitive_ints[first + c, 0], primitive_ints[first + c, 1]
-                    n = primitive_floats[first + c]
-                    k = n[-1]
+                    p = first + c
+                    kind, op = primitive_ints[p, 0], primitive_ints[p, 1]
+                    k = primitive_floats[p, -1]
                     if op != UNION and d > swell:
                         break
                     if kind == ELLIPSOID:
-                        g = _ellipsoid(n, x, y, w)
+                        g = _ellipsoid(primitive_floats, p, x, y, w)
                     elif kind == TUBE:
-                        g = _tube(n, points, active[c], x, y, w)
+                        g = _tube(primitive_floats, p, points, active, c, n_active[c], x, y, w)
                     elif kind == TRUNK:
-                        g = _trunk(n, x, y, w)
+                        g = _trunk(primitive_floats, p, x, y, w)
                     elif kind == PLANE:
-                        g = n[0] * x + n[1] * y + n[2] * w - n[3]
+                        g = (
+                            primitive_floats[p, 0] * x
+                            + primitive_floats[p, 1] * y
+                            + primitive_floats[p, 2] * w
+                            - primitive_floats[p, 3]
+                        )
                     else:
                         g = gathered
                     if op == GATHER:
@@ -244,22 +288,37 @@ def paint_slice(
                         d = -_smooth_min(-d, g, k)
                     else:
                         d = -_smooth_min(-d, -g, k)
-                if abs(d) < swell:
-                    if f[9] > 0.0:
-                        h = 2.5 / f[10]
-                        d -= f[9] * noise_at(tile, x * h + f[14], y * h + f[15], w * h + f[16])
-                    if f[11] > 0.0:
-                        h = 2.5 / f[12]
-                        d -= f[11] * noise_at(tile, x * h + f[15], y * h + f[16], w * h + f[14])
-                if f[13] > -1e8:
-                    d = max(d, f[13] - ys[j])
-                cover = min(1.0, max(0.0, 0.5 - d / edge))
+                if d > swell:
+                    continue
+                if d > -swell - wall:
+                    if bump > 0.0:
+                        d -= bump * noise_at(
+                            tile, x * bump_h + ox, y * bump_h + oy, w * bump_h + oz
+                        )
+                    if fine > 0.0:
+                        d -= fine * noise_at(
+                            tile, x * fine_h + oy, y * fine_h + oz, w * fine_h + ox
+                        )
+                cover = min(1.0, 0.5 - d / edge)
                 if cover <= 0.0:
                     continue
-                value = f[6]
-                if f[7] > 0.0:
-                    h = 2.5 / f[8]
-                    value += f[7] * noise_at(tile, x * h + f[16], y * h + f[14], w * h + f[15])
+                core = 0.0 if wall <= 0.0 else min(1.0, max(0.0, 0.5 - (d + wall) / edge))
+                value = shape_floats[s, 6]
+                if shape_floats[s, 7] > 0.0 and core < 1.0:
+                    h = 2.5 / shape_floats[s, 8]
+                    value += shape_floats[s, 7] * noise_at(
+                        tile, x * h + oz, y * h + ox, w * h + oy
+                    )
+                if core > 0.0:
+                    held = shape_floats[s, 14]
+                    if shape_floats[s, 15] > 0.0:
+                        h = 2.5 / shape_floats[s, 16]
+                        held += shape_floats[s, 15] * noise_at(
+                            tile, x * h + oy, y * h + ox, w * h + oz
+                        )
+                    air = min(1.0, max(0.0, 0.5 - (level - ys[j]) / edge))
+                    held += air * (GAS_HU - held)
+                    value += core * (held - value)
                 hu[i, j] += cover * (value - hu[i, j])
                 if d < 0.0 and new_label >= 0:
                     label[i, j] = new_label

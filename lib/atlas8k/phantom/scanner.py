@@ -107,9 +107,16 @@ def _centers(grid: Grid, axis: int) -> Array:
 
 
 def paint(
-    anatomy: Anatomy, grid: Grid, edge: float, thickness: float
+    anatomy: Anatomy, grid: Grid, edge: float, thickness: float, *, labels: bool = True
 ) -> tuple[Array, Array]:
     """Densities averaged over the slice thickness, and labels at the voxel centres.
+
+    Edges are soft along z too, so that only thick slices need more than one sample.
+
+    Parameters
+    ----------
+    labels
+        Whether the labels are needed; they cost a sample at the centre of each slice.
 
     Returns
     -------
@@ -117,18 +124,23 @@ def paint(
         ``(Z, X, Y)`` float32 and uint8 on an axis-aligned RAS grid.
     """
     xs, ys, zs = (_centers(grid, c) for c in range(3))
-    parts = 1 if thickness <= 2.0 else 3
-    hu = np.empty((zs.size, xs.size, ys.size), np.float32)
+    if thickness <= 3.0:
+        offsets = np.zeros(1)
+    elif labels:
+        offsets = np.array([0.0, -thickness / 3, thickness / 3])
+    else:
+        offsets = np.array([-thickness / 4, thickness / 4])
+    hu = np.zeros((zs.size, xs.size, ys.size), np.float32)
     label = np.empty((zs.size, xs.size, ys.size), np.uint8)
     part = np.empty(hu.shape[1:], np.float32)
     part_label = np.empty(hu.shape[1:], np.uint8)
     fixed = (anatomy.field, anatomy.origin, anatomy.step, anatomy.reach, anatomy.tile)
     for k, z in enumerate(zs):
-        paint_slice(xs, ys, z, edge, *fixed, *anatomy.shapes, hu[k], label[k])
-        for offset in () if parts == 1 else (-thickness / 3, thickness / 3):
-            paint_slice(xs, ys, z + offset, edge, *fixed, *anatomy.shapes, part, part_label)
+        for n, offset in enumerate(offsets):
+            target = label[k] if n == 0 else part_label
+            paint_slice(xs, ys, z + offset, edge, *fixed, *anatomy.shapes, part, target)
             hu[k] += part
-        hu[k] /= parts
+        hu[k] /= len(offsets)
     return hu, label
 
 

@@ -19,8 +19,9 @@ from scipy.spatial.transform import Rotation
 ELLIPSOID, TUBE, TRUNK, PLANE, GATHERED = 0, 1, 2, 3, 4
 UNION, SUBTRACT, INTERSECT, GATHER = 0, 1, 2, 3
 PRIMITIVE_NUMBERS = 18
+SHAPE_NUMBERS = 21
 KEEP_LABEL = -1
-NO_LEVEL = -1e9
+NO_LEVEL = 1e9
 NOISE_PEAK = 2.5
 """The noise tile has unit variance and is cut at this value."""
 
@@ -127,7 +128,21 @@ class Texture(NamedTuple):
     size: float
 
 
+class Core(NamedTuple):
+    """What a shape holds behind its wall.
+
+    ``wall``: thickness, mm. ``hu``, ``texture``: of the contents. ``level``: y above which
+    there is air, mm, in the undeformed patient: the level that a fluid takes.
+    """
+
+    wall: float
+    hu: float
+    texture: Texture = Texture(0.0, 10.0)
+    level: float = NO_LEVEL
+
+
 SMOOTH = Bumps(0.0, 20.0)
+SOLID = Core(0.0, 0.0)
 
 
 @dataclass
@@ -150,7 +165,7 @@ class Scene:
         fine: Bumps = SMOOTH,
         texture: Texture = Texture(0.0, 10.0),  # noqa: B008  an immutable tuple
         inside: int = -1,
-        level: float = NO_LEVEL,
+        core: Core = SOLID,
         offset: Vector = (0, 0, 0),
     ) -> None:
         """Paint a shape over everything before it.
@@ -165,12 +180,11 @@ class Scene:
             Coarse and fine surface noise.
         inside
             Paint only where the label has this value; -1 for everywhere.
-        level
-            Paint only in front of this y, mm, measured in the undeformed patient: the
-            level that a fluid takes.
+        core
+            Contents, where the shape is hollow.
         offset
             Where in the noise tile this shape takes its noise from, tile nodes. Shapes
-            with the same offset, such as a wall and what it holds, have the same bumps.
+            with the same offset have the same bumps.
         """
         body = [p for p in primitives if p.op == UNION]
         low = np.min([p.low for p in body], axis=0)
@@ -181,7 +195,19 @@ class Scene:
         first = len(self.primitive_ints)
         self.shape_ints.append([first, len(primitives), label, inside])
         self.shape_floats.append(
-            [*low, *high, hu, *texture, *bumps, *fine, level, *np.asarray(offset, dtype=float)]
+            [
+                *low,
+                *high,
+                hu,
+                *texture,
+                *bumps,
+                *fine,
+                core.wall,
+                core.hu,
+                *core.texture,
+                core.level,
+                *np.asarray(offset, dtype=float),
+            ]
         )
         for p in primitives:
             self.primitive_ints.append([p.kind, p.op, self.n_points, len(p.points)])
@@ -193,7 +219,7 @@ class Scene:
         """Arrays: shapes (ints, floats), primitives (ints, floats), tube points."""
         return (
             np.array(self.shape_ints, dtype=np.int64).reshape(-1, 4),
-            np.array(self.shape_floats, dtype=np.float64).reshape(-1, 17),
+            np.array(self.shape_floats, dtype=np.float64).reshape(-1, SHAPE_NUMBERS),
             np.array(self.primitive_ints, dtype=np.int64).reshape(-1, 4),
             np.array(self.primitive_floats, dtype=np.float64).reshape(-1, PRIMITIVE_NUMBERS),
             np.concatenate([*self.points, _NO_POINTS]),

@@ -11,6 +11,7 @@ from atlas8k.phantom.scene import (
     SUBTRACT,
     UNION,
     Bumps,
+    Core,
     Primitive,
     Scene,
     Texture,
@@ -41,36 +42,55 @@ def domes(frame: Frame, inset: float, op: int = INTERSECT) -> list[Primitive]:
 def paint_body(scene: Scene, frame: Frame, hu: Densities) -> None:
     """Skin, subcutaneous fat, muscle wall, and the fat that fills the cavity."""
     f = frame
-    muscle = Draw.of(f, "wall").rng.uniform(0.8, 1.25)
-    side, front, back = 15 * muscle, 9 * muscle, 34 * muscle
+    rng = Draw.of(f, "wall").rng
+    muscle = rng.uniform(0.8, 1.25)
+    side, front, back = 15 * muscle, 9 * muscle, 15 * muscle
+    hump = 36 * rng.uniform(0.9, 1.15)
     fs, ff, fb = f.fat_side, f.fat_front, f.fat_back
-    scene.paint(hu["skin"], f.wall(side + fs + 2, front + ff + 2, back + fb + 2, 2.15))
+    # The table: a shallow trough under the back.
+    scene.paint(
+        -150.0,
+        tube([(0, -f.back - hump - fb - 13, HEAD * 2), (0, -f.back - hump - fb - 13, FEET * 2)],
+             [1, 1], (190, 7, 7), step=1000),
+        core=Core(1.5, -920.0),
+    )
+    scene.paint(
+        hu["skin"],
+        f.wall(side + fs + 2, front + ff + 2, hump + fb + 2, 2.15),
+        f.wall(side + fs - 4, front + ff - 4, hump + fb - 4, 2.15, SUBTRACT),
+    )
     scene.paint(
         hu["fat"],
-        f.wall(side + fs, front + ff, back + fb, 2.15),
+        f.wall(side + fs, front + ff, hump + fb, 2.15),
+        f.wall(side - 6, front - 6, back - 6, 2.3, SUBTRACT),
         texture=Texture(5, 25),
         offset=(1, 2, 3),
     )
     scene.paint(
         hu["muscle"],
         f.wall(side, front, back),
+        f.wall(-6, -6, -6, CAVITY_POWER, SUBTRACT),
         bumps=f.bumps(1.2, 30),
         texture=Texture(7, 9),
         offset=(5, 6, 7),
     )
+    # The muscles that hold the spine up.
+    for x in (-1, 1):
+        scene.paint(
+            hu["muscle"] - 4,
+            tube([(x * 34, -f.back - hump * 0.42, HEAD * 2), (x * 38, -f.back - hump * 0.40, 0),
+                  (x * 36, -f.back - hump * 0.40, FEET * 2)],
+                 np.array([16, 20, 21]) * hump / 38, (1.55, 0.95, 1.0), step=40),
+            bumps=f.bumps(1.5, 22),
+            texture=Texture(12, 9),
+            offset=(8, 3, 7),
+        )
     scene.paint(
         hu["fat"] + 3,
         f.cavity(0.0, UNION),
         texture=Texture(9, 18),
         offset=(9, 6, 3),
     )
-    # Fat between the layers of the wall and between the back muscles.
-    for x in (-1, 1):
-        scene.paint(
-            hu["fat"] + 25,
-            tube([(x * 22, -f.back - 22, HEAD), (x * 26, -f.back - 24, FEET)], [2.0, 4.0]),
-            bumps=f.bumps(1.0, 12),
-        )
 
 
 def paint_lungs(scene: Scene, frame: Frame, hu: Densities) -> None:
@@ -183,15 +203,14 @@ def paint_bones(scene: Scene, frame: Frame, hu: Densities) -> None:
         scene.paint(shell - 120, tube([center + (0, -d - 27, -4), center + (0, -d - 54, -14)],
                                       [4, 4.5], (0.8, 1, 1.8)), texture=texture)
         height = pitch * 0.36
-        for value, inset in ((shell, 0.0), (bone, 1.8)):
-            scene.paint(
-                value,
-                tube([center - (0, 0, height), center + (0, 0, height)], [1, 1],
-                     (w - inset, d - inset, d - inset), step=100),
-                plane(center + (0, 0, height - inset), (0, 0, 1)),
-                plane(center - (0, 0, height - inset), (0, 0, -1)),
-                texture=texture, bumps=Bumps(0.5, 12), offset=draw.offset,
-            )
+        scene.paint(
+            shell,
+            tube([center - (0, 0, height), center + (0, 0, height)], [1, 1], (w, d, d), step=100),
+            plane(center + (0, 0, height), (0, 0, 1)),
+            plane(center - (0, 0, height), (0, 0, -1)),
+            texture=texture, bumps=Bumps(0.5, 12), core=Core(1.6, bone, texture),
+            offset=draw.offset,
+        )
         scene.paint(30.0, tube([center + (0, -d - 10, -pitch / 2),
                                 center + (0, -d - 10, pitch / 2)], [1, 1], (11, 8.5, 8.5)))
 
@@ -215,8 +234,7 @@ def _paint_ribs(scene: Scene, frame: Frame, draw: Draw, bone: float, shell: floa
                 k = (abs(s / a) ** p + abs(c / b) ** p) ** (-1 / p)
                 places.append((side * s * k, -c * k, z))
             radius = np.full(len(places), 5.2)
-            for value, inset in ((shell - 60, 0.0), (bone - 40, 2.0)):
-                scene.paint(
-                    value, tube(places, radius - inset, (0.8, 0.8, 1.25), step=14),
-                    bumps=Bumps(0.4, 12), offset=draw.offset,
-                )
+            scene.paint(
+                shell - 60, tube(places, radius, (0.8, 0.8, 1.25), step=14),
+                bumps=Bumps(0.4, 12), core=Core(2.0, bone - 40), offset=draw.offset,
+            )

@@ -8,7 +8,9 @@ from atlas8k.organs import ORGAN_IDS
 from atlas8k.phantom.frame import Draw, Frame
 from atlas8k.phantom.scene import (
     KEEP_LABEL,
+    NO_LEVEL,
     SUBTRACT,
+    Core,
     Scene,
     Texture,
     ellipsoid,
@@ -27,13 +29,13 @@ def paint_liver(scene: Scene, frame: Frame, hu: Densities) -> None:
     left_reach = d.rng.uniform(0.75, 1.25)
     scene.paint(
         hu["liver"],
-        ellipsoid(lobe, d.radii(64, 78, 96), d.turn(0, 0, 0)),
+        ellipsoid(lobe, d.radii(70, 84, 104), d.turn(0, 0, 0)),
         ellipsoid(
             d.at(-12, 36, 44), d.radii(62 * left_reach, 30, 36), d.turn(0, 14, 8), k=16
         ),
         # Visceral surface: porta, stomach, duodenum, kidney and colon from below.
-        ellipsoid(d.at(2, 2, -82, 4), d.radii(78, 96, 92), d.turn(0, 0, 0), SUBTRACT, k=12),
-        ellipsoid(d.at(62, -52, -28, 4), d.radii(26, 26, 42), d.turn(0, 0, 0), SUBTRACT, k=10),
+        ellipsoid(d.at(2, 2, -82, 4), d.radii(74, 96, 90), d.turn(0, 0, 0), SUBTRACT, k=12),
+        ellipsoid(d.at(58, -74, -30, 3), d.radii(38, 46, 62), d.turn(0, 0, 0), SUBTRACT, k=10),
         # Fissure of the round ligament, bare area at spine and oesophagus.
         ellipsoid(d.at(6, 66, 2), d.radii(5, 26, 30), d.turn(0, 0, 0), SUBTRACT, k=6),
         ellipsoid(d.at(-14, -34, 40), d.radii(36, 44, 80), d.turn(0, 0, 0), SUBTRACT, k=10),
@@ -77,8 +79,8 @@ def paint_spleen(scene: Scene, frame: Frame, hu: Densities, phase: str) -> None:
     arterial = phase == "arterial"
     scene.paint(
         hu["spleen"],
-        ellipsoid(d.at(-94, -36, 34), d.radii(27, 41, 54), d.turn(18, 12, -22)),
-        ellipsoid(d.at(-58, -16, 36), d.radii(26, 40, 60), d.turn(10, 8, -12), SUBTRACT, k=8),
+        ellipsoid(d.at(-93, -34, 30), d.radii(31, 46, 58), d.turn(18, 12, -22)),
+        ellipsoid(d.at(-52, -14, 36), d.radii(26, 40, 60), d.turn(10, 8, -12), SUBTRACT, k=8),
         *domes(frame, 3.0),
         frame.cavity(3.0),
         label=ORGAN_IDS["spleen"],
@@ -150,7 +152,6 @@ def paint_kidneys(scene: Scene, frame: Frame, hu: Densities) -> None:
 def paint_stomach(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None:
     """A C from the left dome to the pylorus: wall, contents, air above their level."""
     d = Draw.of(frame, "stomach", size=1.6)
-    label = ORGAN_IDS["stomach"]
     fill = d.rng.uniform(0.85, 1.15)
     if "fluid_filled_stomach" in hard:
         fill *= 1.12
@@ -165,27 +166,25 @@ def paint_stomach(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None
         jitter=3,
     )
     radii = d.radii(27, 31, 27, 23, 18, 13, 8) * fill
-    wall = d.rng.uniform(3.0, 6.5)
-    limits = (*domes(frame, 3.0), frame.cavity(4.0))
-    surface = {"bumps": frame.bumps(2.2, 26), "fine": frame.bumps(0.8, 10), "offset": d.offset}
-    flatten = (1.0, d.rng.uniform(0.8, 1.0), 1.0)
-    scene.paint(
-        hu["stomach_wall"], tube(places, radii, flatten), *limits, label=label,
-        texture=Texture(9, 7), **surface,
-    )
-    inner = tube(places, np.maximum(radii - wall, 2.5), flatten)
-    rest = (*domes(frame, 3.0 + wall), frame.cavity(4.0 + wall))
     contents, grain = d.rng.uniform(2, 55), d.rng.uniform(3, 16)
     if d.rng.random() < 0.15:
         contents = d.rng.uniform(120, 320)  # oral contrast
+    low, high = float(places[0, 1] - radii[0]), float(places[3, 1] + radii[3])
+    level = low + (high - low) * d.rng.uniform(0.40, 0.85)
     if "fluid_filled_stomach" in hard:
-        contents, grain = d.rng.uniform(0, 22), 3.0
-    scene.paint(contents, inner, *rest, label=KEEP_LABEL, inside=label,
-                texture=Texture(grain, 12), **surface)
-    if "fluid_filled_stomach" not in hard:
-        low, high = float(places[0, 1] - radii[0]), float(places[3, 1] + radii[3])
-        level = low + (high - low) * d.rng.uniform(0.40, 0.85)
-        scene.paint(-960.0, inner, *rest, label=KEEP_LABEL, inside=label, level=level, **surface)
+        contents, grain, level = d.rng.uniform(0, 22), 3.0, NO_LEVEL
+    scene.paint(
+        hu["stomach_wall"],
+        tube(places, radii, (1.0, d.rng.uniform(0.8, 1.0), 1.0)),
+        *domes(frame, 3.0),
+        frame.cavity(4.0),
+        label=ORGAN_IDS["stomach"],
+        texture=Texture(9, 7),
+        bumps=frame.bumps(2.2, 26),
+        fine=frame.bumps(0.8, 10),
+        core=Core(d.rng.uniform(3.0, 6.5), contents, Texture(grain, 12), level),
+        offset=d.offset,
+    )
 
 
 def paint_pancreas(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None:
@@ -197,9 +196,9 @@ def paint_pancreas(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> Non
         (33, 4, -26),
         (18, 12, -10),
         (0, 16, -2 + 0.3 * up),
-        (-24, 8, 6 + 0.7 * up),
-        (-48, -12, 12 + up),
-        (-72, -28, 18 + up),
+        (-24, 10, 6 + 0.7 * up),
+        (-48, -4, 12 + up),
+        (-74, -18, 18 + up),
         jitter=2.5,
     )
     radii = d.radii(9, 13.5, 10, 8.5, 10, 10.5, 8.5, jitter=0.10)
