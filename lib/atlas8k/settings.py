@@ -36,18 +36,19 @@ class Settings(BaseModel):
         description="Where the networks run: auto (a GPU where there is one), cpu, cuda, cuda:N",
     )
     models: Path | None = Field(
-        None, description="Folder of the checkpoints; empty: model/ of the app folder"
+        None, description="Folder of the checkpoints; empty: `model/` of the app folder"
     )
     ledger: Path | None = Field(
         None,
-        description="File of the ledger, on a local disk; empty: .atlas8k/ledger.sqlite beside "
-        "the studies, or below model/ of the app folder when the studies are a URL",
+        description="File of the ledger, on a local disk; empty: `.atlas8k/ledger.sqlite3` beside "
+        "the studies, or in a local data folder where those are a URL or on a network disk",
     )
-    window_overlap: float = Field(
-        0.5,
+    window_overlap: float | None = Field(
+        None,
         ge=0.0,
         le=0.9,
-        description="Overlap of neighbouring prediction windows, Gaussian weighted",
+        description="Overlap of neighbouring prediction windows, Gaussian weighted; empty: "
+        "as each checkpoint says, 0.5 as a rule",
         json_schema_extra={"unit": "fraction of a window"},
     )
     overlap_term: Literal["per_network", "any"] = Field(
@@ -103,13 +104,6 @@ class Settings(BaseModel):
         le=100_000,
         description="Fine-tuning: optimizer steps of one epoch and network",
         json_schema_extra={"unit": "steps"},
-    )
-    learning_rate: float = Field(
-        1e-4,
-        gt=0.0,
-        le=1.0,
-        description="Fine-tuning: learning rate",
-        json_schema_extra={"unit": "per step"},
     )
 
     @classmethod

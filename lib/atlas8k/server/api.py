@@ -1,0 +1,131 @@
+"""Routes of our own; one with a stock route's path and method takes its place."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.async_tasks.task import AsyncTask
+
+from atlas8k.errors import VolumeError
+from atlas8k.server.datastore import FINAL
+from atlas8k.server.errors import NotFoundError, RequestError
+from atlas8k.server.files import checksum
+from atlas8k.server.listing import split_suffix
+from atlas8k.server.routes import parse_object, with_caller
+from atlas8k.server.strategy import holder
+
+router = APIRouter()
+AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+AsAnnotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+
+
+@router.put("/datastore/label", tags=["Datastore"], summary="Save finished label")
+def save_label(
+    request: Request,
+    user: AsAnnotator,
+    image: str,
+    label: Annotated[UploadFile, File()],
+    params: Annotated[str, Form()] = "{}",
+    tag: str = FINAL,
+) -> dict[str, Any]:
+    """Check a label, keep it, and note who submitted it.
+
+    A label that is refused (4xx with the reason) leaves the one before it in place; one
+    that is replaced is kept.
+    """
+    with_caller(request, user.username)
+    info = parse_object("params", params)
+    context = app_instance().context
+    if image not in context.datastore.list_images():
+        raise NotFoundError("image", image)
+    parts = split_suffix(Path(label.filename or "").name)
+    if parts is None:
+        raise RequestError("label: the file name must end in .nii.gz or .nii")
+    with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
+        sent = Path(folder) / f"label{parts[1]}"
+        with open(sent, "wb") as stream:
+            while block := label.file.read(1 << 20):
+                stream.write(block)
+        try:
+            label_id = context.datastore.save_label(image, str(sent), tag or FINAL, info)
+        except VolumeError as err:
+            raise type(err)(f"label of {image}", err.reason) from err
+    reply: dict[str, Any] = {"image": image, "label": label_id}
+    if (tag or FINAL) == FINAL:
+        path = Path(context.datastore.get_label_uri(label_id, FINAL))
+        submission = context.ledger.submit(
+            image,
+            holder(info),
+            file=str(path),
+            sha256=checksum(path) if path.is_file() else None,
+            detail={
+                key: value
+                for key, value in context.datastore.get_label_info(label_id, FINAL).items()
+                if key in {"client_id", "present", "absent"}
+            },
+        )
+        reply |= {
+            "round": submission.round,
+            "late": submission.late,
+            "conflict": submission.conflict,
+            "minutes": submission.minutes,
+        }
+    app_instance().on_save_label(image, label_id)
+    return reply
+
+
+@router.post("/scoring/{method}", tags=["Scoring"], summary="Score what is stale")
+def start_scoring(
+    request: Request, user: AsAnnotator, method: str, params: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Start scoring in the background; no process is started when nothing is stale."""
+    with_caller(request, user.username)
+    app = app_instance()
+    if method not in app._scoring_methods:
+        raise NotFoundError("scoring method", method, app._scoring_methods)
+    app.context.sync(thorough=True)
+    if app.context.progress().complete:
+        return nothing_stale(app)
+    if app.scoring_runs():
+        raise HTTPException(429, "scoring is already running")
+    task, detail = AsyncTask.run("scoring", request={"method": method}, params=params)
+    if task is None:
+        raise HTTPException(429, detail)
+    return dict(task)
+
+
+@router.get("/scoring/", tags=["Scoring"], summary="Status of scoring")
+def scoring_status(
+    request: Request, user: AsUser, all: bool = False, check_if_running: bool = False
+) -> Any:
+    """MONAI Label's task, with ``progress``: how many volumes are scored of how many."""
+    with_caller(request, user.username)
+    task, detail = AsyncTask.status("scoring", all, check_if_running)
+    if task is None:
+        raise HTTPException(404, detail)
+    if isinstance(task, dict):
+        return {**task, "progress": app_instance().context.status()}
+    return task
+
+
+def nothing_stale(app: Any) -> dict[str, Any]:
+    """A task that is done before it began, in MONAI Label's form."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    status = app.context.status()
+    return {
+        "id": str(uuid.uuid4()),
+        "status": "DONE",
+        "request": {"method": "attention"},
+        "start_ts": now,
+        "end_ts": now,
+        "details": [f"nothing is stale: {status.get('message', '')}"],
+        "progress": status,
+    }

@@ -1,0 +1,242 @@
+"""The MONAI Label app: what is registered, and how requests reach it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import requests
+from monailabel.interfaces.app import MONAILabelApp
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.infer_v2 import InferTask
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+from monailabel.interfaces.tasks.strategy import Strategy
+from monailabel.interfaces.tasks.train import TrainTask
+from monailabel.utils.async_tasks.utils import tasks
+
+from atlas8k.errors import Atlas8kError
+from atlas8k.ledger import Ledger
+from atlas8k.ledger.filesystem import locate
+from atlas8k.models.store import ModelStore
+from atlas8k.organs import ORGAN_NAMES
+from atlas8k.server import startup
+from atlas8k.server.context import Context
+from atlas8k.server.datastore import FINAL, StudiesDatastore
+from atlas8k.server.engine import Engine
+from atlas8k.server.errors import NotFoundError, RequestError
+from atlas8k.server.infer import AttentionInfer, OrganInfer
+from atlas8k.server.scoring import AttentionScoring
+from atlas8k.server.strategy import LedgerStrategy
+from atlas8k.server.train import FineTuning
+from atlas8k.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+NETWORKS = ("swin_unetr", "unet", "nnunet")
+
+
+class Atlas8kApp(MONAILabelApp):
+    """The AbdomenAtlas-8K procedure behind MONAI Label's interface.
+
+    Parameters
+    ----------
+    app_dir
+        Folder of ``main.py``; checkpoints are in its ``model`` folder.
+    studies
+        Folder of CT volumes, or the URL of a DICOMweb server.
+    conf
+        ``--conf`` pairs, see :class:`atlas8k.settings.Settings`.
+
+    Notes
+    -----
+    What cannot start ends the process with one line, see :func:`startup.give_up`.
+    """
+
+    context: Context
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        try:
+            self.settings = Settings.from_conf(conf or {})
+            super().__init__(
+                app_dir=app_dir,
+                studies=studies,
+                conf=conf,
+                name="atlas8k",
+                description="AbdomenAtlas-8K: the CT most worth correcting, first",
+                labels=list(ORGAN_NAMES),
+            )
+        except (Atlas8kError, OSError) as err:
+            if startup.has_started():
+                raise
+            startup.give_up(err)
+
+    # --- what is registered -----------------------------------------------------------
+
+    def init_datastore(self) -> Datastore:
+        remote = self.studies.startswith(("http://", "https://"))
+        if remote:
+            datastore: Datastore = super().init_datastore()
+        else:
+            datastore = StudiesDatastore(startup.check_studies(self.studies))
+        path = self.settings.ledger or locate(self.studies)
+        store = ModelStore(self.settings.models or Path(self.app_dir) / "model")
+        self.context = Context(
+            settings=self.settings,
+            datastore=datastore,
+            store=store,
+            engine=Engine(self.settings, store),
+            ledger=Ledger(
+                path, budget=self.settings.budget, lease_minutes=self.settings.lease_minutes
+            ),
+            state=path.parent,
+        )
+        return datastore
+
+    def init_infers(self) -> dict[str, InferTask]:
+        # The first one is what 3D Slicer runs on the next sample when told to.
+        engine = self.context.engine
+        return {
+            "ensemble": OrganInfer(engine, self.settings, None),
+            **{name: OrganInfer(engine, self.settings, name) for name in NETWORKS},
+            "attention": AttentionInfer(engine, self.settings),
+        }
+
+    def init_trainers(self) -> dict[str, TrainTask]:
+        return {"atlas8k": FineTuning(self.context)}
+
+    def init_strategies(self) -> dict[str, Strategy]:
+        return {
+            name: LedgerStrategy(self.context, name) for name in ("attention", "first", "random")
+        }
+
+    def init_scoring_methods(self) -> dict[str, ScoringMethod]:
+        return {"attention": AttentionScoring(self.context)}
+
+    def on_init_complete(self) -> None:
+        application = sys.modules.get("monailabel.app")
+        if application is not None:
+            from atlas8k.server import api, routes
+
+            routes.install(application.app, api.router)
+            host, port = startup.bound_to()
+            startup.announce(host, port, self.studies, len(self.datastore().list_images()))
+        startup.mark_started()
+        self.context.sync(thorough=True)
+        self.context.adopt_labels()
+        super().on_init_complete()
+
+    def info(self) -> dict[str, Any]:
+        meta: dict[str, Any] = super().info()
+        meta["atlas8k"] = self.context.status()
+        return meta
+
+    # --- requests ---------------------------------------------------------------------
+
+    def infer(self, request: dict[str, Any], datastore: Datastore | None = None) -> dict[str, Any]:
+        """Run one model on one image.
+
+        Parameters
+        ----------
+        request
+            ``model``; ``image``: an image's id, or the path of an upload or session;
+            ``save_label``, ``label_tag``: keep the result as a label of that tag.
+
+        Raises
+        ------
+        NotFoundError
+            Unknown model or image.
+        RequestError
+            A label may not be kept that way.
+        """
+        model, image = request.get("model"), request.get("image")
+        task = self._infers.get(model)
+        if task is None:
+            raise NotFoundError("model", model, self._infers)
+        store = datastore or self.datastore()
+        path, stored = self._image_path(image, store)
+        result, params = task({"image": path})
+        if stored and startup.truth(request.get("save_label")):
+            self._keep(store, str(image), str(model), result, params, request)
+        return {"label": result, "tag": "original", "file": result, "params": params}
+
+    def _image_path(self, image: object, datastore: Datastore) -> tuple[str, bool]:
+        """File of an image, and whether it is one of the datastore's."""
+        if not isinstance(image, str) or not image:
+            raise RequestError("image: the id of an image is needed")
+        if image in datastore.list_images():
+            return str(datastore.get_image_uri(image)), True
+        # Uploads and sessions arrive as paths; nothing else on this machine may be read.
+        real = Path(image).resolve()
+        allowed = [Path(tempfile.gettempdir()).resolve()]
+        if self._sessions is not None:
+            allowed.append(Path(self._sessions.store_path).resolve())
+        if real.is_file() and any(real.is_relative_to(folder) for folder in allowed):
+            return str(real), False
+        raise NotFoundError("image", image)
+
+    def _keep(
+        self,
+        datastore: Datastore,
+        image: str,
+        model: str,
+        result: str,
+        params: dict[str, Any],
+        request: dict[str, Any],
+    ) -> None:
+        tag = str(
+            getattr(request.get("label_tag"), "value", request.get("label_tag") or "original")
+        )
+        if tag == FINAL:
+            raise RequestError(f"tag {FINAL!r} is for labels that an annotator submits")
+        if model == "attention":
+            raise RequestError("attention regions are no organs and are not kept as a label")
+        datastore.save_label(image, result, tag, {"model": model, "params": params})
+
+    def batch_infer(
+        self, request: dict[str, Any], datastore: Datastore | None = None
+    ) -> dict[str, Any]:
+        # The stock task deals images out to GPUs and divides by their number.
+        request = {**request, "multi_gpu": False, "device": "cpu", "max_workers": 1}
+        result: dict[str, Any] = super().batch_infer(request, datastore)
+        return result
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        strategy = request.get("strategy")
+        if strategy not in self._strategies:
+            raise NotFoundError("strategy", strategy, self._strategies)
+        sample: dict[str, Any] = super().next_sample(request)
+        return sample
+
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("model") not in self._trainers:
+            raise NotFoundError("trainer", request.get("model"), self._trainers)
+        result: dict[str, Any] = startup.last_line(lambda: super(Atlas8kApp, self).train(request))
+        return result
+
+    def scoring(
+        self, request: dict[str, Any], datastore: Datastore | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = startup.last_line(lambda: super(Atlas8kApp, self).scoring(request))
+        return result
+
+    def async_scoring(self, method: str | None, params: Any = None) -> Any:
+        """Start scoring in the background, unless nothing is stale or it runs already."""
+        if self.scoring_runs():
+            return {}
+        try:
+            self.context.sync()
+            if self.context.progress().complete:
+                return {}
+            return super().async_scoring(method, params)
+        except (Atlas8kError, requests.RequestException) as err:
+            # No networks, or, from a training process, a server that is gone or wants a
+            # sign-in: what was asked for is done, scoring follows when it can.
+            logger.warning("scoring was not started: %s", err)
+            return {}
+
+    def scoring_runs(self) -> bool:
+        """Whether a scoring is running or waiting to run in this server."""
+        return any(task["status"] in {"SUBMITTED", "RUNNING"} for task in tasks("scoring"))

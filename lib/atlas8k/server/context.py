@@ -1,0 +1,152 @@
+"""What the tasks of one app share: settings, datastore, networks, ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+
+from atlas8k.errors import CheckpointError
+from atlas8k.ledger import Holder, Ledger, Progress, VolumeEntry
+from atlas8k.models.store import ModelStore
+from atlas8k.server.engine import Engine
+from atlas8k.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SHOWN_FAILURES = 20
+
+
+@dataclass
+class Context:
+    """One app's parts.
+
+    Attributes
+    ----------
+    state
+        Folder for the locks of scoring and training: one run a studies folder.
+    """
+
+    settings: Settings
+    datastore: Datastore
+    store: ModelStore
+    engine: Engine
+    ledger: Ledger
+    state: Path
+    _synced: list[str] = field(default_factory=list)
+
+    def sync(self, *, thorough: bool = False) -> None:
+        """Tell the ledger which volumes there are.
+
+        Parameters
+        ----------
+        thorough
+            Also notice files that changed in place; without it only names are compared.
+        """
+        names = self.datastore.list_images()
+        if not thorough and names == self._synced:
+            return
+        self.ledger.sync_volumes(
+            VolumeEntry(name, fingerprint=fingerprint(self.datastore.get_image_uri(name)))
+            for name in names
+        )
+        self._synced = names
+
+    def adopt_labels(self) -> None:
+        """Take submitted labels that the ledger does not know as submissions.
+
+        They come from an earlier use of the folder, or from a server that ended between
+        keeping a label and noting it. Only for the start of a server: while requests
+        run, that moment is somebody's.
+        """
+        known = self.ledger.statuses()
+        for name in self.datastore.get_labeled_images():
+            if known.get(name, "open") == "open" and not self.ledger.submissions(name):
+                path = self.datastore.get_label_uri(name, "final")
+                self.ledger.submit(
+                    name, Holder("folder:labels/final"), file=path, detail={"adopted": True}
+                )
+                logger.info("%s: its submitted label was in the folder", name)
+
+    def signature(self) -> str:
+        """The signature scores are made under now, registered in the ledger.
+
+        Raises
+        ------
+        CheckpointError
+            There is no set of networks to serve.
+        """
+        served = self.store.served()
+        signature = self.engine.signature()
+        first = not any(
+            (old.signature or "").startswith(f"{served.signature}-") for old in self.ledger.rounds()
+        )
+        # Other attention settings over the same networks make new scores, not a new round.
+        self.ledger.register_signature(signature, {"networks": served.signature}, new_round=first)
+        return signature
+
+    def progress(self) -> Progress:
+        """How far the networks served now have been scored."""
+        return self.ledger.progress(self.signature())
+
+    def status(self) -> dict[str, Any]:
+        """Where scoring stands, for ``/info/`` and ``/scoring/``."""
+        try:
+            signature = self.signature()
+        except CheckpointError as err:
+            return {"error": str(err)}
+        progress = self.ledger.progress(signature)
+        ranked_by = self.ledger.ranking_signature(signature)
+        failures = self.ledger.failures(signature) if progress.failed else {}
+        return {
+            "model_signature": signature,
+            "ranked_by": ranked_by,
+            "scored": progress.scored,
+            "failed": progress.failed,
+            "total": progress.total,
+            "message": message(progress, signature, ranked_by),
+            "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
+        }
+
+
+def message(progress: Progress, signature: str, ranked_by: str | None) -> str:
+    """What an annotator should know about the order that samples come in."""
+    text = f"scored {progress.scored} of {progress.total}"
+    if progress.failed:
+        text += f", {progress.failed} cannot be scored"
+    if ranked_by is not None and ranked_by != signature:
+        return f"{text} under the new networks {signature}; ranked by {ranked_by} until then"
+    if not progress.complete:
+        return f"{text} under {signature}; the order is not final"
+    return f"{text} under {signature}"
+
+
+def fingerprint(path: str) -> str | None:
+    """Changes when the file does; ``None`` where it cannot be looked at."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return None
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
+@contextlib.contextmanager
+def only_one(path: Path) -> Iterator[bool]:
+    """Whether this is the only holder of the lock file `path`, for the block.
+
+    The kernel lets go of it when the process ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True

@@ -1,0 +1,98 @@
+"""The served networks of this process: loaded once, shared, swapped when a set is published."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from pathlib import Path
+
+from atlas8k.models.predict import Prediction, Predictor
+from atlas8k.models.store import ModelStore, ServedSet
+from atlas8k.settings import Settings
+from atlas8k.volume import Volume, read_ct
+
+logger = logging.getLogger(__name__)
+
+KEPT_BYTES = 1 << 30
+"""A prediction is kept for the next request (`ensemble`, then `attention`) up to this size."""
+
+
+class Engine:
+    """Prediction of one CT at a time by whatever set is served now.
+
+    Parameters
+    ----------
+    settings
+        Device, window overlap and what belongs into the signature.
+    store
+        Where checkpoints lie; asked again for every request, so that a set published by
+        a training process is served without a restart.
+    """
+
+    def __init__(self, settings: Settings, store: ModelStore) -> None:
+        self._settings = settings
+        self._store = store
+        self._lock = threading.Lock()
+        self._predictor: tuple[str, Predictor] | None = None
+        self._last: tuple[tuple[object, ...], Prediction] | None = None
+
+    def signature(self) -> str:
+        """Signature under which a score made now would be kept."""
+        return model_signature(self._store.served(), self._settings)
+
+    def predict(self, path: Path) -> tuple[Volume, Prediction, str]:
+        """Read and predict one CT.
+
+        Returns
+        -------
+        ct, prediction, signature
+            The CT as read, the soft predictions and the signature they belong to.
+
+        Raises
+        ------
+        VolumeError
+            The CT cannot be used.
+        CheckpointError
+            A served checkpoint cannot be loaded; the set loaded before is not used
+            instead, its scores would carry the wrong signature.
+        """
+        ct = read_ct(path)
+        with self._lock:
+            served = self._store.served()
+            signature = model_signature(served, self._settings)
+            stat = path.stat()
+            key = (path, stat.st_size, stat.st_mtime_ns, signature)
+            if self._last is not None and self._last[0] == key:
+                return ct, self._last[1], signature
+            prediction = self._load(served).predict(ct)
+            if prediction.probs.nbytes <= KEPT_BYTES:
+                self._last = (key, prediction)
+            return ct, prediction, signature
+
+    def _load(self, served: ServedSet) -> Predictor:
+        if self._predictor is None or self._predictor[0] != served.signature:
+            logger.info("Loading networks %s", served.signature)
+            self._predictor = self._last = None
+            predictor = Predictor(
+                served.load(),
+                device=self._settings.device,
+                overlap=self._settings.window_overlap,
+            )
+            self._predictor = (served.signature, predictor)
+        return self._predictor[1]
+
+
+def model_signature(served: ServedSet, settings: Settings) -> str:
+    """What a score belongs to: the served set, and how attention is made from it.
+
+    Returns
+    -------
+    str
+        The set's own signature, which is also the name of its folder, and four hex
+        digits of the settings that change a score.
+    """
+    how = {"overlap_term": settings.overlap_term, "window_overlap": settings.window_overlap}
+    digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
+    return f"{served.signature}-{digest[:4]}"

@@ -1,0 +1,69 @@
+"""Exceptions as HTTP replies: the caller's fault is 4xx with the reason, ours 5xx with an id."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from monailabel.interfaces.exception import (
+    ImageNotFoundException,
+    LabelNotFoundException,
+    MONAILabelError,
+    MONAILabelException,
+)
+
+from atlas8k.errors import Atlas8kError, TrainingError, VolumeError
+from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
+
+logger = logging.getLogger(__name__)
+
+CALLERS_FAULT: tuple[tuple[type[Exception], int], ...] = (
+    (NotFoundError, 404),
+    (ImageNotFoundException, 404),
+    (LabelNotFoundException, 404),
+    (ConflictError, 409),
+    (TrainingError, 409),
+    (RequestError, 422),
+    (VolumeError, 422),
+)
+"""Only these: an error not listed is ours, however it is typed."""
+
+
+def reason(error: Exception) -> str:
+    """Text of an error; MONAI Label's keep theirs in an attribute."""
+    return str(getattr(error, "msg", "") or error)
+
+
+def status(error: Exception) -> int:
+    """HTTP status of an error: 4xx where it is in :data:`CALLERS_FAULT`, else 500."""
+    for kind, code in CALLERS_FAULT:
+        if isinstance(error, kind):
+            return code
+    if isinstance(error, MONAILabelException) and error.error is MONAILabelError.INVALID_INPUT:
+        return 422
+    return 500
+
+
+def reply(request: Request, error: Exception) -> JSONResponse:
+    """JSON ``{"error", "detail"}`` and, where the fault is ours, the ``id`` that is in the log."""
+    code = status(error)
+    body = {"error": type(error).__name__, "detail": reason(error)}
+    if code < 500:
+        logger.info("%s %s: %d %s", request.method, request.url.path, code, body["detail"])
+        return JSONResponse(body, code)
+    body["id"] = uuid.uuid4().hex[:12]
+    logger.error("%s %s: 500, id %s", request.method, request.url.path, body["id"], exc_info=error)
+    if not isinstance(error, Atlas8kError):
+        # What other people's code raises may carry anything.
+        body["detail"] = "an error inside the server; its log has more under this id"
+    return JSONResponse(body, 500)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer every exception of a route with :func:`reply`."""
+    for kind in (Atlas8kError, MONAILabelException, Exception):
+        app.add_exception_handler(kind, reply)
+    # The stack was built when the server started; the next request builds it anew.
+    app.middleware_stack = None

@@ -1,0 +1,159 @@
+"""Scoring method `attention`: predict what is stale, keep sizes and pseudo labels."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.scoring import ScoringMethod
+
+from atlas8k.errors import CheckpointError, PredictionError, VolumeError
+from atlas8k.ledger import OrganScore
+from atlas8k.models.predict import Prediction
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.context import Context, only_one
+from atlas8k.server.datastore import ORIGINAL, StudiesDatastore
+from atlas8k.server.errors import NotFoundError
+from atlas8k.server.infer import temporary_result
+from atlas8k.server.startup import in_server
+from atlas8k.volume import Volume
+
+logger = logging.getLogger(__name__)
+
+
+class AttentionScoring(ScoringMethod):
+    """Attention sizes into the ledger, pseudo labels into the datastore, for stale volumes.
+
+    A volume is stale while the ledger has neither a score nor a failure for it under the
+    networks served now. Networks published during a run are taken up by the same run.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__("Attention size (Eq. 4) of every volume; pseudo labels as a start")
+        self._context = context
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
+        """Score until nothing is stale.
+
+        Returns
+        -------
+        dict
+            ``scored`` and ``failed`` in this run.
+
+        Raises
+        ------
+        CheckpointError
+            Not every network of the served set can be loaded: a score would not be one
+            of the set.
+        """
+        with only_one(self._context.state / "scoring.lock") as alone:
+            if not alone:
+                logger.info("scoring runs already; nothing started")
+                return {"scored": 0, "failed": 0}
+            if not in_server():
+                os.nice(10)  # a waiting annotator's inference comes first
+            return self._run()
+
+    def _run(self) -> dict[str, int]:
+        context, counts = self._context, {"scored": 0, "failed": 0}
+        while True:
+            context.sync(thorough=True)
+            signature = context.signature()
+            todo = context.ledger.stale(signature)
+            if not todo:
+                break
+            logger.info("scoring %d volumes under %s", len(todo), signature)
+            started = time.monotonic()
+            for done, volume in enumerate(todo, start=1):
+                outcome = self._score(volume, signature)
+                if outcome is None:
+                    logger.info("new networks are served; scoring goes on with them")
+                    break
+                counts[outcome] += 1
+                self._report(signature, (time.monotonic() - started) / done, len(todo) - done)
+        logger.info("nothing is stale: %d scored, %d failed", counts["scored"], counts["failed"])
+        return counts
+
+    def _report(self, signature: str, seconds_each: float, left: int) -> None:
+        progress = self._context.ledger.progress(signature)
+        logger.info(
+            "scored %d of %d, %d failed, %.0f volumes an hour, %s left",
+            progress.scored,
+            progress.total,
+            progress.failed,
+            3600 / max(seconds_each, 1e-3),
+            duration(seconds_each * left),
+        )
+
+    def _score(self, volume: str, signature: str) -> str | None:
+        """``"scored"``, ``"failed"``, or ``None`` where other networks are served by now."""
+        context, started = self._context, time.monotonic()
+        try:
+            path = Path(context.datastore.get_image_uri(volume))
+            ct, prediction, current = context.engine.predict(path)
+            if current != signature:
+                return None
+            check_complete(prediction)
+            sizes = prediction.sizes(overlap=context.settings.overlap_term)
+            self._keep_label(volume, ct, prediction, signature, sizes.organ_ml)
+        except (VolumeError, PredictionError, NotFoundError) as err:
+            logger.warning("%s cannot be scored: %s", volume, err)
+            context.ledger.record_failure(volume, signature, str(err))
+            return "failed"
+        scores = {
+            name: OrganScore(
+                sizes.attention_ml[name],
+                sizes.inconsistency_ml[name],
+                sizes.uncertainty_ml[name],
+                sizes.overlap_ml[name],
+            )
+            for name in sizes.organs
+        }
+        context.ledger.record_score(volume, signature, scores, seconds=time.monotonic() - started)
+        return "scored"
+
+    def _keep_label(
+        self,
+        volume: str,
+        ct: Volume,
+        prediction: Prediction,
+        signature: str,
+        attention_ml: dict[str, float],
+    ) -> None:
+        info = {
+            "model": "ensemble",
+            "model_signature": signature,
+            "attention_ml": {name: round(ml, 3) for name, ml in attention_ml.items()},
+            # 3D Slicer reads the names of a stored label here.
+            "params": {"label_names": dict(ORGAN_IDS)},
+        }
+        label = prediction.label_on(ct.grid)
+        datastore = self._context.datastore
+        if isinstance(datastore, StudiesDatastore):
+            datastore.store_label(volume, label, ct.grid, ORIGINAL, info)
+            return
+        result = temporary_result(label, ct.grid)
+        try:
+            datastore.save_label(volume, result, ORIGINAL, info)
+        finally:
+            Path(result).unlink(missing_ok=True)
+
+
+def check_complete(prediction: Prediction) -> None:
+    """Raise :class:`CheckpointError` where a network of the set had no part in it."""
+    for name, why in prediction.failures.items():
+        raise CheckpointError(
+            name, f"no score without every network of the set, and this one failed: {why}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """``"2 h 05 min"``, ``"3 min"``, ``"20 s"``."""
+    minutes = int(seconds / 60 + 0.5)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,132 @@
+"""What is said when the server starts, and how it ends when it cannot."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psutil
+from monailabel.config import settings as monailabel_settings
+
+from atlas8k.errors import Atlas8kError, SettingsError
+
+logger = logging.getLogger(__name__)
+
+LOCAL = {"127.0.0.1", "localhost", "::1"}
+_CREATION_MARGIN_S = 1.0
+
+
+_started = False
+
+
+def mark_started() -> None:
+    """Remember that this process has been serving; errors do not end it any more."""
+    global _started  # noqa: PLW0603 - one process, one server
+    _started = True
+
+
+def has_started() -> bool:
+    """Whether :func:`mark_started` was called."""
+    return _started
+
+
+def in_server() -> bool:
+    """Whether this process answers HTTP; scoring and training run in processes of their own."""
+    return "monailabel.app" in sys.modules
+
+
+def give_up(error: Exception) -> NoReturn:
+    """End the process with the error as its last line and exit code 2.
+
+    An exception here would reach the user as a traceback of the web server's innards,
+    followed by lines of its own. Nothing is open yet that an orderly end would close.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.write(f"\natlas8k cannot start: {error}\n")
+    sys.stderr.flush()
+    if in_server():
+        os._exit(2)
+    raise SystemExit(2)
+
+
+def last_line(task: Callable[[], Any]) -> Any:
+    """Run a background task; an error of ours is one line at the end of its output.
+
+    MONAI Label shows the last lines of a background process, where a traceback would
+    hide the reason. In the server itself the error goes to whoever asked.
+    """
+    try:
+        return task()
+    except Atlas8kError as err:
+        if in_server():
+            raise
+        logging.shutdown()
+        raise SystemExit(f"{type(err).__name__}: {err}") from err
+
+
+def truth(value: object) -> bool:
+    """A flag in a request: JSON true, or a word for it."""
+    return value is True or str(value).lower() in {"1", "true", "yes", "on"}
+
+
+def check_studies(studies: str) -> Path:
+    """The studies folder, or an error where there was none before this start.
+
+    ``monailabel start_server`` makes a missing folder, so that a typing error serves an
+    empty one; an empty folder younger than this process is taken for that and removed.
+
+    Raises
+    ------
+    SettingsError
+        Missing, not a folder, or not writable.
+    """
+    folder = Path(studies)
+    if folder.is_dir() and not any(folder.iterdir()):
+        started = psutil.Process().create_time()
+        if folder.stat().st_mtime > started + _CREATION_MARGIN_S:
+            folder.rmdir()
+    if not folder.is_dir():
+        raise SettingsError(
+            f"--studies {studies}: there is no such folder; give a folder of CT volumes "
+            "(case.nii.gz or case/ct.nii.gz), or make an empty one to upload into"
+        )
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"--studies {studies}: the folder must be readable and writable, labels go there"
+        )
+    return folder
+
+
+def bound_to(argv: Sequence[str] | None = None) -> tuple[str, int]:
+    """Host and port this server was told to listen on.
+
+    MONAI Label passes its app the port but not the host.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-i", "--host", default="0.0.0.0")
+    known, _ = parser.parse_known_args(list(sys.argv[1:] if argv is None else argv))
+    return str(known.host), int(monailabel_settings.MONAI_LABEL_SERVER_PORT)
+
+
+def announce(host: str, port: int, studies: str, volumes: int) -> None:
+    """Log where to point 3D Slicer and OHIF, and warn where anybody may come in."""
+    shown = "127.0.0.1" if host in {"0.0.0.0", "::", ""} else host
+    url = f"http://{shown}:{port}"
+    logger.info("atlas8k serves %d volumes of %s", volumes, studies)
+    logger.info("3D Slicer: module MONAI Label, server URL %s, then Next Sample", url)
+    logger.info("OHIF: %s/ohif/ (lists studies when --studies is a DICOMweb URL)", url)
+    if host not in LOCAL and not monailabel_settings.MONAI_LABEL_AUTH_ENABLE:
+        for line in (
+            "*" * 78,
+            f"ANYBODY WHO REACHES PORT {port} CAN READ THE IMAGES AND REPLACE LABELS:",
+            f"the server listens on {host} and sign-in is off.",
+            "Start it with --host 127.0.0.1, or set MONAI_LABEL_AUTH_ENABLE=true.",
+            "*" * 78,
+        ):
+            logger.warning(line)
