@@ -35,7 +35,6 @@ NETWORK_TYPES = frozenset(
         "davfs",
         "davfs2",
         "vboxsf",
-        "virtiofs",
         "fuse.sshfs",
         "fuse.s3fs",
         "fuse.gcsfuse",

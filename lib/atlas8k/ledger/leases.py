@@ -15,6 +15,7 @@ from atlas8k.ledger import ranking, rounds
 from atlas8k.ledger.records import Holder, Lease, Sample, Strategy
 from atlas8k.ledger.volumes import volume_id
 
+_SKIPS_REMEMBERED = 2000  # a holder; each is stepped over at every pick, half a microsecond
 _EXPIRE_AT_ONCE = 50  # bounds the time of one request after a night with many open leases
 
 
@@ -95,6 +96,11 @@ def _skip_held(connection: sqlite3.Connection, holder: Holder, now: float, skip_
             "INSERT OR REPLACE INTO skip VALUES (?,?,?,?)",
             (holder.key, volume, now, now + skip_s),
         )
+    connection.execute(
+        "DELETE FROM skip WHERE (holder, volume) IN (SELECT holder, volume FROM skip"
+        " WHERE holder = ? ORDER BY skipped_at DESC LIMIT -1 OFFSET ?)",
+        (holder.key, _SKIPS_REMEMBERED),
+    )
 
 
 _NOT_SKIPPED = "NOT EXISTS (SELECT 1 FROM skip k WHERE k.holder = :holder AND k.volume = {volume})"

@@ -57,7 +57,7 @@ def revive(connection: sqlite3.Connection, signature: int) -> None:
     row = connection.execute("SELECT live FROM signature WHERE id = ?", (signature,)).fetchone()
     if row is None or row[0]:
         return
-    connection.execute("UPDATE signature SET live = 1 WHERE id = ?", (signature,))
+    connection.execute("UPDATE signature SET live = 1, swept = 0 WHERE id = ?", (signature,))
     connection.execute("DELETE FROM queue WHERE signature = ?", (signature,))
     connection.execute(
         "INSERT INTO queue SELECT volume, signature, organ, ml, source FROM queue_due"

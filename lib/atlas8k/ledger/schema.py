@@ -20,7 +20,8 @@ CREATE TABLE signature (
   scored INTEGER NOT NULL DEFAULT 0, -- counted volumes with a score, by trigger
   failed INTEGER NOT NULL DEFAULT 0, -- counted volumes with a failure, by trigger
   completed_at REAL,                 -- first time nothing was stale
-  live INTEGER NOT NULL DEFAULT 1    -- has rows in `queue`
+  live INTEGER NOT NULL DEFAULT 1,   -- its rows in `queue` are kept in step
+  swept INTEGER NOT NULL DEFAULT 0   -- not live, and no row left in `queue`
 );
 
 CREATE TABLE volume (
@@ -228,6 +229,7 @@ CREATE TABLE skip (
   PRIMARY KEY (holder, volume)
 ) WITHOUT ROWID;
 CREATE INDEX skip_until ON skip (until);
+CREATE INDEX skip_latest ON skip (holder, skipped_at DESC);
 
 CREATE TABLE submission (
   id INTEGER PRIMARY KEY,

@@ -15,7 +15,7 @@ from atlas8k.ledger.records import OrganScore, Progress
 from atlas8k.ledger.volumes import volume_id
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
-_GARBAGE_ROWS = 20  # queue rows of a dead signature cleared with each score: twice what one adds
+_SWEEP_VOLUMES = 2  # cleared from a superseded queue with each score: it ends before that
 
 
 def signature_id(connection: sqlite3.Connection, name: str) -> int:
@@ -135,15 +135,17 @@ def mark_all_complete(connection: sqlite3.Connection, now: float) -> None:
 def _clear_garbage(connection: sqlite3.Connection) -> None:
     """A little at a time: all at once would hold the write lock for seconds."""
     dead = connection.execute(
-        "SELECT q.signature FROM signature s JOIN queue q ON q.signature = s.id AND q.organ = 0"
-        " WHERE s.live = 0 LIMIT 1"
+        "SELECT id FROM signature WHERE live = 0 AND swept = 0 LIMIT 1"
     ).fetchone()
-    if dead:
-        connection.execute(
-            "DELETE FROM queue WHERE signature = ? AND volume IN"
-            " (SELECT volume FROM queue WHERE signature = ? AND organ = 0 LIMIT ?)",
-            (dead[0], dead[0], _GARBAGE_ROWS // 10),
-        )
+    if dead is None:
+        return
+    gone = connection.execute(
+        "DELETE FROM queue WHERE signature = ?1 AND volume IN"
+        " (SELECT volume FROM queue WHERE signature = ?1 AND organ = 0 LIMIT ?2)",
+        (dead[0], _SWEEP_VOLUMES),
+    )
+    if not gone.rowcount:
+        connection.execute("UPDATE signature SET swept = 1 WHERE id = ?", dead)
 
 
 def retry_failures(connection: sqlite3.Connection, signature: str) -> int:
