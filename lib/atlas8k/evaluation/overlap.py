@@ -51,6 +51,33 @@ class Counts:
         return np.where(self.truth == 0, self.prediction, 0)
 
 
+def check_maps(
+    pred: npt.NDArray[np.integer[Any]], truth: npt.NDArray[np.integer[Any]], organs: int
+) -> None:
+    """Refuse two label maps that are not 3D, not of one shape, or not of our organ ids.
+
+    Raises
+    ------
+    GridMismatchError
+        Where the shapes differ or are not 3D.
+    VolumeError
+        Where a value lies outside ``0..organs``: the map has other organ ids than ours.
+    """
+    if pred.shape != truth.shape or truth.ndim != 3 or not truth.size:
+        raise GridMismatchError(
+            "prediction",
+            f"shape {pred.shape} is not that of the truth, {truth.shape}; resample it first",
+        )
+    for name, label in (("prediction", pred), ("truth", truth)):
+        low, high = int(label.min()), int(label.max())
+        if low < 0 or high > organs:
+            raise VolumeError(
+                name,
+                f"values {low} to {high} go beyond organ ids 0 to {organs}; map the labels "
+                "to ours first",
+            )
+
+
 def counts(
     pred: npt.NDArray[np.integer[Any]], truth: npt.NDArray[np.integer[Any]], organs: int = N_ORGANS
 ) -> Counts:
@@ -70,22 +97,12 @@ def counts(
     VolumeError
         Where a value lies outside ``0..organs``: the map has other organ ids than ours.
     """
-    if pred.shape != truth.shape:
-        raise GridMismatchError(
-            "prediction", f"shape {pred.shape} is not the truth's {truth.shape}; resample it first"
-        )
+    check_maps(pred, truth, organs)
     size = organs + 1
     joint = np.zeros(size * size, dtype=np.int64)
     # One memory order for both: a Fortran-ordered map (nibabel's) is flattened as it lies.
     order: Literal["C", "F"] = "F" if truth.flags.f_contiguous else "C"
     flat_pred, flat_truth = pred.ravel(order=order), truth.ravel(order=order)
-    for name, flat in (("prediction", flat_pred), ("truth", flat_truth)):
-        if flat.size and (int(flat.min()) < 0 or int(flat.max()) > organs):
-            raise VolumeError(
-                name,
-                f"values {int(flat.min())} to {int(flat.max())} go beyond organ ids 0 to "
-                f"{organs}; map the labels to ours first",
-            )
     for start in range(0, flat_truth.size, _SLAB_VOXELS):
         stop = start + _SLAB_VOXELS
         index = flat_truth[start:stop].astype(np.intp) * size + flat_pred[start:stop]
