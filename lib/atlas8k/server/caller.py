@@ -19,4 +19,14 @@ class Caller:
     software: str = ""
 
 
-CALLER: ContextVar[Caller] = ContextVar("CALLER", default=Caller())
+_CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def set_caller(caller: Caller) -> None:
+    """Remember who is calling, for the rest of this request."""
+    _CALLER.set(caller)
+
+
+def get_caller() -> Caller:
+    """Who is calling; an empty one outside of requests."""
+    return _CALLER.get() or Caller()

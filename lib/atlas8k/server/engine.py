@@ -8,6 +8,8 @@ import logging
 import threading
 from pathlib import Path
 
+import torch
+
 from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.store import ModelStore, ServedSet
 from atlas8k.settings import Settings
@@ -76,12 +78,17 @@ class Engine:
             logger.info("Loading networks %s", served.signature)
             self._predictor = self._last = None
             predictor = Predictor(
-                served.load(),
-                device=self._settings.device,
-                overlap=self._settings.window_overlap,
+                served, device=device(self._settings), overlap=self._settings.window_overlap
             )
             self._predictor = (served.signature, predictor)
         return self._predictor[1]
+
+
+def device(settings: Settings) -> str:
+    """The device that is meant: ``auto`` is a GPU where there is one."""
+    if settings.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return settings.device
 
 
 def model_signature(served: ServedSet, settings: Settings) -> str:

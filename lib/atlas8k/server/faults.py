@@ -14,7 +14,7 @@ from monailabel.interfaces.exception import (
     MONAILabelException,
 )
 
-from atlas8k.errors import Atlas8kError, TrainingError, VolumeError
+from atlas8k.errors import Atlas8kError, AttentionError, TrainingError, VolumeError
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ def reason(error: Exception) -> str:
 
 def status(error: Exception) -> int:
     """HTTP status of an error: 4xx where it is in :data:`CALLERS_FAULT`, else 500."""
+    if isinstance(error, AttentionError):
+        return 500  # probabilities that our own networks made
     for kind, code in CALLERS_FAULT:
         if isinstance(error, kind):
             return code

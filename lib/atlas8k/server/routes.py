@@ -16,6 +16,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
+from monailabel.config import settings
 from monailabel.endpoints import (
     activelearning,
     batch_infer,
@@ -30,7 +31,7 @@ from monailabel.endpoints import (
 )
 from monailabel.interfaces.utils.app import app_instance
 
-from atlas8k.server.caller import CALLER, Caller
+from atlas8k.server.caller import Caller, set_caller
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.faults import install_handlers
 
@@ -66,7 +67,7 @@ def install(app: FastAPI, own: APIRouter) -> None:
         (route.path, method)
         for route in own.routes
         if isinstance(route, APIRoute)
-        for method in route.methods
+        for method in route.methods or ()
     }
     for module in STOCK:
         _replace(module.router, taken)
@@ -78,12 +79,12 @@ def _replace(router: APIRouter, taken: set[tuple[str, str]]) -> None:
     stock = [route for route in router.routes if isinstance(route, APIRoute)]
     router.routes[:] = [route for route in router.routes if not isinstance(route, APIRoute)]
     for route in stock:
-        if all((route.path, method) in taken for method in route.methods):
+        if all((route.path, method) in taken for method in route.methods or ()):
             continue
         router.add_api_route(
             route.path.removeprefix(router.prefix),
             threaded(route.endpoint, route.path),
-            methods=sorted(route.methods),
+            methods=sorted(route.methods or ()),
             summary=route.summary,
             deprecated=route.deprecated,
             include_in_schema=route.include_in_schema,
@@ -124,9 +125,7 @@ def threaded(endpoint: Endpoint, path: str) -> Endpoint:
 
 def with_caller(request: Request, user: str) -> None:
     """Remember who is calling for the code below, in this thread's context."""
-    from monailabel.config import settings
-
-    CALLER.set(
+    set_caller(
         Caller(
             # With sign-in off, MONAI Label calls everybody "admin".
             user=user if settings.MONAI_LABEL_AUTH_ENABLE else "",

@@ -11,7 +11,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from atlas8k.errors import CheckpointError
 from atlas8k.ledger import Holder, Sample
 from atlas8k.organs import ORGAN_NAMES, find_organ
-from atlas8k.server.caller import CALLER
+from atlas8k.server.caller import get_caller
 from atlas8k.server.context import Context, message
 from atlas8k.server.errors import RequestError
 
@@ -85,7 +85,7 @@ class LedgerStrategy(Strategy):
 
 def holder(request: dict[str, Any]) -> Holder:
     """Who asks: the signed-in user, else the client id, else the client's address."""
-    caller, client = CALLER.get(), request.get("client_id")
+    caller, client = get_caller(), request.get("client_id")
     return Holder.identify(
         user=caller.user or None,
         client_id=str(client)[:80] if client else None,
