@@ -6,10 +6,14 @@ Read in the order in which a CT passes through:
 module                    idea
 ========================  ==========================================================
 :mod:`.networks`          architecture as JSON -> network (MONAI's, nothing of our own)
+:mod:`.tensors`           state dicts matched with a network, stored small
 :mod:`.checkpoint`        one ``.safetensors`` file = weights + all that prediction needs
+:mod:`.sets`              one set of networks: files, description, signature
 :mod:`.store`             the folder of sets: embedded, trained ones, which is served
+:mod:`.body`              where the patient is in a CT
 :mod:`.preprocess`        CT -> intensities 0..1 on the network's grid
-:mod:`.windows`           body box, windows over it, blending: intensities -> probabilities
+:mod:`.windows`           windows and their blending: intensities -> probabilities
+:mod:`.regrid`            probabilities to a common grid, labels back to the CT's
 :mod:`.predict`           the three networks over one CT, probabilities on one grid
 :mod:`.ensemble`          probabilities -> labels
 ========================  ==========================================================
@@ -17,7 +21,7 @@ module                    idea
 In three lines::
 
     served = ModelStore(Path("apps/atlas8k/model")).served()
-    prediction = Predictor(served.load()).predict(read_ct("ct.nii.gz"))
+    prediction = Predictor(served).predict(read_ct("ct.nii.gz"))
     label = prediction.label_on(ct.grid)          # (X, Y, Z) uint8, the CT's own grid
 
 This package and :mod:`atlas8k.training` are the only ones that import torch and MONAI;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -32,7 +33,7 @@ class EnsembleSettings:
 
 
 def mean_probability(
-    probs: npt.NDArray[np.floating], covered: npt.NDArray[np.bool_], organ: int
+    probs: npt.NDArray[np.floating[Any]], covered: npt.NDArray[np.bool_], organ: int
 ) -> torch.Tensor | None:
     """Mean over the networks that know an organ.
 
@@ -63,7 +64,7 @@ def mean_probability(
 
 
 def label_map(
-    probs: npt.NDArray[np.floating],
+    probs: npt.NDArray[np.floating[Any]],
     covered: npt.NDArray[np.bool_],
     organ_ids: Sequence[int],
     settings: EnsembleSettings | None = None,

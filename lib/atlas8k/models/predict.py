@@ -183,7 +183,7 @@ class Predictor:
             except (RuntimeError, CheckpointError) as err:
                 self._out(name, err)
                 continue
-            module = module.to(memory_format=torch.channels_last_3d)
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
             self._networks[name] = (checkpoint, module)
         if not self._networks:
             raise CheckpointError("models", f"no network could be loaded: {self.failures}")

@@ -1,0 +1,172 @@
+"""One set of networks: its files, its description, its signature."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from atlas8k.errors import CheckpointError
+from atlas8k.models.checkpoint import Checkpoint, load_checkpoint
+
+EMBEDDED = "embedded"
+SET_FILE = "set.json"
+SUFFIX = ".safetensors"
+SET_FORMAT = "atlas8k-set/1"
+NETWORKS = ("swin_unetr", "unet", "nnunet")
+"""Order of the procedure's three networks in a set; others follow by name."""
+SIGNATURE_LENGTH = 12
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServedSet:
+    """The networks to predict with.
+
+    Attributes
+    ----------
+    signature
+        Of the files and the attention settings; a score belongs to one.
+    checkpoints
+        File of each network, in the order of predictions.
+    folder
+        Name of the set's folder: ``"embedded"`` or the signature it was published under.
+    note
+        What the publisher said about it.
+    failures
+        Networks that :meth:`load` had to leave out, and why.
+    """
+
+    signature: str
+    checkpoints: Mapping[str, Path]
+    folder: str
+    note: str = ""
+    failures: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def load(self) -> dict[str, Checkpoint]:
+        """Load the networks; one that cannot be is left out, logged and in `failures`.
+
+        Raises
+        ------
+        CheckpointError
+            None can be loaded; the message has the reason for each file.
+        """
+        loaded: dict[str, Checkpoint] = {}
+        self.failures.clear()
+        for name, path in self.checkpoints.items():
+            try:
+                loaded[name] = load_checkpoint(path)
+            except CheckpointError as err:
+                self.failures[name] = str(err)
+                log.error("network %s is out: %s", name, err)
+        if not loaded:
+            raise CheckpointError(
+                self.folder, "no network can be loaded: " + "; ".join(self.failures.values())
+            )
+        return loaded
+
+
+def open_set(path: Path, settings: Mapping[str, Any]) -> ServedSet:
+    """The set in a folder, its files compared with what was published.
+
+    Parameters
+    ----------
+    path
+        The folder. One named ``embedded`` has no description and is what its files are.
+    settings
+        Part of the signature, see :func:`model_signature`.
+
+    Raises
+    ------
+    CheckpointError
+        No networks, no description, or a file that is missing or was changed.
+    """
+    hashes = hash_files(path)
+    note = ""
+    if path.name == EMBEDDED:
+        if not hashes:
+            raise CheckpointError(
+                path, f"holds no *{SUFFIX} networks; restore them or train with atlas8k train"
+            )
+    else:
+        manifest = read_description(path)
+        note = str(manifest["note"])
+        for name, expected in manifest["files"].items():
+            if hashes.get(name) != expected:
+                what = "was changed after it was published" if name in hashes else "is missing"
+                raise CheckpointError(path / f"{name}{SUFFIX}", what)
+        hashes = {name: hashes[name] for name in manifest["files"]}
+    return ServedSet(
+        signature=model_signature(hashes, settings),
+        checkpoints={name: path / f"{name}{SUFFIX}" for name in _ordered(hashes)},
+        folder=path.name,
+        note=note,
+    )
+
+
+def model_signature(hashes: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """Name of what decides a score: 12 hex digits.
+
+    Parameters
+    ----------
+    hashes
+        sha256 of each network's file; architecture and preprocessing are in the file.
+    settings
+        JSON object of attention and prediction settings.
+    """
+    content = json.dumps([sorted(hashes.items()), dict(settings)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:SIGNATURE_LENGTH]
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, remembered until its size or modification time changes.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be read.
+    """
+    try:
+        stat = path.stat()
+        return _sha256(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as err:
+        raise CheckpointError(path, f"cannot be read ({err.strerror})") from err
+
+
+@lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """sha256 of each network file in a folder, by network."""
+    return {path.stem: file_sha256(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def _ordered(names: Mapping[str, Any]) -> list[str]:
+    return [n for n in NETWORKS if n in names] + sorted(n for n in names if n not in NETWORKS)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """A published set's ``set.json``: ``files``, ``note``, ``published``, ``parent``.
+
+    Raises
+    ------
+    CheckpointError
+        It is missing or damaged.
+    """
+    path = folder / SET_FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != SET_FORMAT or not found["files"]:
+            raise ValueError(f"format is not {SET_FORMAT}")
+        return {key: found[key] for key in ("files", "note", "published", "parent")}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        raise CheckpointError(path, f"is no description of a set ({err!r})") from err

@@ -1,0 +1,288 @@
+"""The folder of network sets: the embedded one, trained ones, and which is served.
+
+::
+
+    model/
+      embedded/{swin_unetr,unet,nnunet}.safetensors   comes with the project, only read
+      <signature>/{...}.safetensors, set.json         published sets, never changed
+      served.json                                     names the one that is served
+
+A set is written beside, renamed into place when complete, and only then named in
+``served.json``, itself replaced in one rename. Whatever is interrupted, the set that was
+served before is served still.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from atlas8k.errors import CheckpointError
+from atlas8k.models.checkpoint import Checkpoint, save_checkpoint
+from atlas8k.models.sets import (
+    EMBEDDED,
+    SET_FILE,
+    SET_FORMAT,
+    SUFFIX,
+    ServedSet,
+    hash_files,
+    model_signature,
+    open_set,
+    read_description,
+)
+from atlas8k.volume import publish as publish_file
+
+__all__ = ["EMBEDDED", "ModelStore", "ServedSet"]
+
+SERVED_FILE = "served.json"
+SERVED_FORMAT = "atlas8k-served/1"
+UNFINISHED = ".publishing-"
+
+log = logging.getLogger(__name__)
+
+
+class ModelStore:
+    """Sets of networks under one folder.
+
+    Parameters
+    ----------
+    root
+        The folder; made when something is published.
+    attention_settings
+        JSON object of what else decides a score (attention, prediction); part of the
+        signature.
+
+    Notes
+    -----
+    Reading takes no lock and may go on while another process publishes; publishing
+    processes wait for each other.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], attention_settings: Mapping[str, Any] | None = None
+    ) -> None:
+        self.root = Path(root)
+        self.attention_settings = dict(attention_settings or {})
+
+    def served(self) -> ServedSet:
+        """The set that is served.
+
+        A set that is missing or damaged is logged as an error, and the one served before
+        it stands in, at last the embedded one.
+
+        Raises
+        ------
+        CheckpointError
+            There is no usable set, not even embedded.
+        """
+        for folder in self._candidates():
+            try:
+                return self._open(folder)
+            except CheckpointError as err:
+                log.error("the served networks cannot be used, falling back: %s", err)
+        return self._open(EMBEDDED)
+
+    def publish(self, checkpoints: Mapping[str, Checkpoint], note: str = "") -> str:
+        """Store a set and serve it.
+
+        Parameters
+        ----------
+        checkpoints
+            By network. Networks of the served set that are not among them are taken over
+            from it, so that a set is always complete.
+        note
+            Kept with the set: what it was trained on, its scores.
+
+        Returns
+        -------
+        str
+            The signature, under which the set is served from now on.
+
+        Raises
+        ------
+        CheckpointError
+            A checkpoint does not fit its network; nothing is changed.
+        ValueError
+            No checkpoint given.
+        """
+        if not checkpoints:
+            raise ValueError("there is no checkpoint to publish")
+        with self._lock():
+            before = self._served_or_none()
+            folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.root))
+            try:
+                for name, path in (before.checkpoints if before else {}).items():
+                    if name not in checkpoints:
+                        _copy(path, folder / path.name)
+                for name, checkpoint in checkpoints.items():
+                    save_checkpoint(folder / f"{name}{SUFFIX}", checkpoint)
+                hashes = hash_files(folder)
+                signature = model_signature(hashes, self.attention_settings)
+                _write_json(
+                    folder / SET_FILE,
+                    {
+                        "format": SET_FORMAT,
+                        "files": hashes,
+                        "note": note,
+                        "published": _now(),
+                        "parent": before.folder if before else EMBEDDED,
+                    },
+                )
+                self._move_in(folder, signature)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            self._name_served(signature, note)
+        log.info("networks %s are served: %s", signature, note)
+        return signature
+
+    def serve(self, folder: str, note: str = "") -> ServedSet:
+        """Serve a set that is there: a published one or ``"embedded"``.
+
+        Raises
+        ------
+        CheckpointError
+            It is missing or damaged; what is served stays.
+        """
+        with self._lock():
+            found = self._open(folder)
+            self._name_served(folder, note)
+        return found
+
+    def rollback(self, note: str = "rolled back") -> ServedSet:
+        """Serve what was served when the present set was published.
+
+        Raises
+        ------
+        CheckpointError
+            The embedded set is served; nothing came before it.
+        """
+        folder = self._served_json().get("served", EMBEDDED)
+        if folder == EMBEDDED:
+            raise CheckpointError(self.root, "the embedded networks are served; none came before")
+        return self.serve(str(read_description(self.root / folder)["parent"]), note)
+
+    def history(self) -> list[dict[str, str]]:
+        """What was served when, oldest first: ``set``, ``when`` (UTC, ISO 8601), ``note``."""
+        return [dict(entry) for entry in self._served_json().get("history", [])]
+
+    def _candidates(self) -> Iterator[str]:
+        """Folders to try, best first, without embedded, which is the caller's last resort."""
+        state = self._served_json()
+        if state:
+            # What was served before the present set first was; a later one that was
+            # rolled back from does not come back by itself.
+            past = [str(entry["set"]) for entry in state["history"]]
+            served = str(state["served"])
+            before = past[: past.index(served)] if served in past else past
+            named = [served, *reversed(before)]
+        else:
+            named = self._by_date() if (self.root / SERVED_FILE).exists() else []
+        for folder in dict.fromkeys(named):
+            if folder == EMBEDDED:
+                return
+            yield folder
+
+    def _by_date(self) -> list[str]:
+        found = []
+        for path in self.root.glob(f"[!.]*/{SET_FILE}"):
+            try:
+                found.append((str(read_description(path.parent)["published"]), path.parent.name))
+            except CheckpointError:
+                continue
+        return [name for _, name in sorted(found, reverse=True)]
+
+    def _open(self, folder: str) -> ServedSet:
+        return open_set(self.root / folder, self.attention_settings)
+
+    def _served_or_none(self) -> ServedSet | None:
+        try:
+            return self.served()
+        except CheckpointError:
+            return None
+
+    def _served_json(self) -> dict[str, Any]:
+        """Content of ``served.json``; empty where there is none or it is damaged."""
+        path = self.root / SERVED_FILE
+        try:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            if state["format"] != SERVED_FORMAT or not isinstance(state["served"], str):
+                raise ValueError(f"format is not {SERVED_FORMAT}")
+            if not all(isinstance(entry["set"], str) for entry in state["history"]):
+                raise ValueError("its history is damaged")
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError) as err:
+            log.error("%s is damaged (%s); the newest published networks stand in", path, err)
+            return {}
+        found: dict[str, Any] = state
+        return found
+
+    def _name_served(self, folder: str, note: str) -> None:
+        history = [*self.history(), {"set": folder, "when": _now(), "note": note}]
+        _write_json(
+            self.root / SERVED_FILE,
+            {"format": SERVED_FORMAT, "served": folder, "history": history},
+        )
+
+    def _move_in(self, folder: Path, signature: str) -> None:
+        """Give a complete folder its final name, unless an intact one is there already."""
+        target = self.root / signature
+        if target.exists():
+            try:
+                self._open(signature)
+                return
+            except CheckpointError as err:
+                log.error("replacing a damaged set: %s", err)
+                aside = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}damaged-", dir=self.root))
+                os.replace(target, aside / signature)
+        folder.chmod(0o755)
+        _sync(folder)
+        os.replace(folder, target)
+        _sync(self.root)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / ".lock"):
+            for path in self.root.glob(f"{UNFINISHED}*"):  # left by a process that died
+                shutil.rmtree(path, ignore_errors=True)
+            yield
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with open(handle, "w", encoding="utf-8") as stream:
+            json.dump(content, stream, indent=1, sort_keys=True)
+        publish_file(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    with open(target, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
