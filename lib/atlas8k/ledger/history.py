@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, cast
 
-from atlas8k.ledger import leases, rounds
-from atlas8k.ledger.records import Holder, Submission
+from atlas8k.errors import LedgerError
+from atlas8k.ledger import leases, provenance, ranking, rounds
+from atlas8k.ledger.records import Holder, OrganChange, Submission
 from atlas8k.ledger.volumes import volume_id
 
 
@@ -20,6 +21,7 @@ def submit(
     file: str | None,
     sha256: str | None,
     signature: int | None,
+    organs: Mapping[str, OrganChange],
     detail: Mapping[str, Any],
     budget: float,
     now: float,
@@ -62,12 +64,19 @@ def submit(
         connection.execute("UPDATE round SET reviewed = reviewed + 1 WHERE id = ?", (number,))
     if lease is not None:
         leases.end(connection, lease, "submitted", now)
+    provenance.keep_changes(connection, submission, organs)
+    current, status = connection.execute(
+        "SELECT current_submission, status FROM volume WHERE id = ?", (volume,)
+    ).fetchone()
+    conflict = conflict or status == "conflict"
+    if conflict:
+        provenance.open_review(connection, volume, "conflict", submission, now, other=current)
+    else:
+        provenance.apply(connection, volume, submission, now)
     # In a conflict the earlier one stays in force until a reviewer decides.
     connection.execute(
-        "UPDATE volume SET status = CASE WHEN ?1 OR status = 'conflict' THEN 'conflict'"
-        " ELSE 'submitted' END, current_submission = CASE WHEN ?1 OR status = 'conflict'"
-        " THEN coalesce(current_submission, ?2) ELSE ?2 END WHERE id = ?3",
-        (conflict, submission, volume),
+        "UPDATE volume SET status = ?, current_submission = ? WHERE id = ?",
+        ("conflict" if conflict else "submitted", current if conflict else submission, volume),
     )
     return get(connection, submission)
 
@@ -133,11 +142,20 @@ def of_volume(connection: sqlite3.Connection, name: str) -> list[Submission]:
     return [_record(row) for row in rows]
 
 
-def resolve(connection: sqlite3.Connection, name: str, submission: int | None) -> None:
+def resolve(
+    connection: sqlite3.Connection, name: str, submission: int, reviewer: str, now: float
+) -> None:
     """End a conflict with the submission that is to be in force."""
+    volume = volume_id(connection, name)
+    if submission not in {kept.id for kept in of_volume(connection, name)}:
+        raise LedgerError(f"{name}: has no submission {submission}; nothing was changed")
     connection.execute(
         "UPDATE volume SET status = 'submitted', current_submission = ? WHERE id = ?",
-        (submission, volume_id(connection, name)),
+        (submission, volume),
+    )
+    provenance.apply(connection, volume, submission, now)
+    provenance.close_reviews(
+        connection, volume, "conflict", reviewer, f"submission {submission}", now
     )
 
 
@@ -149,3 +167,4 @@ def reopen(connection: sqlite3.Connection, name: str) -> None:
         " (SELECT max(id) FROM submission WHERE volume = ?1) WHERE id = ?1",
         (volume,),
     )
+    ranking.refresh(connection, volume)

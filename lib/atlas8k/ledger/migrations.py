@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atlas8k.ledger.errors import LedgerCorruptError, LedgerVersionError
-from atlas8k.ledger.schema import VERSION_1
+from atlas8k.ledger.schema_1 import VERSION_1
+from atlas8k.ledger.schema_2 import VERSION_2
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1,)
+MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2)
 """Script i brings a file of version i to version i + 1. Never edit one that was released."""
 
 VERSION = len(MIGRATIONS)

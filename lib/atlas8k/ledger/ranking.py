@@ -40,7 +40,60 @@ def organ_id(organ: str | None) -> int:
 
 def known_organs(connection: sqlite3.Connection, volume: int) -> frozenset[int]:
     """Organs that are public or revised, and so not ranked by."""
-    return frozenset()
+    rows = connection.execute(
+        "SELECT organ FROM provenance WHERE volume = ? AND source IN ('public', 'revised')"
+        " AND NOT EXISTS (SELECT 1 FROM setting WHERE key = 'rank_all_organs')",
+        (volume,),
+    )
+    return frozenset(row[0] for row in rows)
+
+
+def refresh(connection: sqlite3.Connection, volume: int) -> None:
+    """Rank a volume anew by the organs that are still pseudo labels.
+
+    A submitted volume keeps the place it was given out for until it is reopened or scored
+    under another signature.
+    """
+    row = connection.execute("SELECT status FROM volume WHERE id = ?", (volume,)).fetchone()
+    if row[0] != "open":
+        return
+    known = known_organs(connection, volume)
+    signatures = connection.execute(
+        "SELECT r.signature FROM result r JOIN signature s ON s.id = r.signature"
+        " WHERE r.volume = ? AND r.rank_ml IS NOT NULL AND s.live = 1",
+        (volume,),
+    ).fetchall()
+    for (signature,) in signatures:
+        scores = connection.execute(
+            "SELECT organ, attention_ml FROM score WHERE volume = ? AND signature = ?",
+            (volume, signature),
+        ).fetchall()
+        ml = math.fsum(size for organ, size in scores if organ not in known)
+        connection.executemany(
+            "UPDATE score SET ranked = ? WHERE volume = ? AND signature = ? AND organ = ?",
+            [(organ not in known, volume, signature, organ) for organ, _ in scores],
+        )
+        connection.execute(
+            "UPDATE result SET rank_ml = ?, bucket = ? WHERE volume = ? AND signature = ?",
+            (ml, bucket(ml), volume, signature),
+        )
+        connection.execute(
+            "DELETE FROM queue WHERE volume = ? AND signature = ?", (volume, signature)
+        )
+        enqueue(connection, volume, signature)
+
+
+def set_rank_all(connection: sqlite3.Connection, on: bool) -> None:
+    """Rank by all organs or only by pseudo labels; every labelled volume is ranked anew."""
+    changed = connection.execute(
+        "INSERT OR IGNORE INTO setting VALUES ('rank_all_organs', '1')"
+        if on
+        else "DELETE FROM setting WHERE key = 'rank_all_organs'"
+    )
+    if changed.rowcount:
+        rows = connection.execute("SELECT DISTINCT volume FROM provenance").fetchall()
+        for (volume,) in rows:
+            refresh(connection, volume)
 
 
 def enqueue(connection: sqlite3.Connection, volume: int, signature: int) -> None:

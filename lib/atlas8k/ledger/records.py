@@ -179,6 +179,90 @@ class Submission:
     conflict: bool
 
 
+class OrganChange(NamedTuple):
+    """What a submission says of one organ.
+
+    ``state`` is ``unchanged`` (not named), ``confirmed`` (voxels as in the start label),
+    ``revised``, ``absent`` or ``not_confirmed`` (named, empty before and after). Counts are
+    voxels on the CT's grid, ``dsc`` is that of start label and submission.
+    """
+
+    state: str
+    voxels_before: int | None = None
+    voxels_after: int | None = None
+    voxels_changed: int | None = None
+    dsc: float | None = None
+
+
+class OrganSource(NamedTuple):
+    """Where an organ's voxels in the assembled label come from.
+
+    ``source`` is ``public``, ``revised`` or ``pseudo``; ``state`` ``present``, ``absent``,
+    ``unknown``, ``not_confirmed``, ``confirmed`` or ``revised``; ``dataset`` the source
+    dataset of a public one; ``disputed`` that a submission changed a public organ.
+    """
+
+    source: str
+    state: str
+    dataset: str | None = None
+    submission: int | None = None
+    disputed: bool = False
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A label file of a volume; `replaced_at` is None for the one in force of its tag."""
+
+    tag: str
+    file: str
+    sha256: str | None = None
+    signature: str | None = None
+    submission: int | None = None
+    written_at: float | None = None
+    replaced_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Review:
+    """A question for a reviewer: `conflict`, `dispute`, `sample` or `double_read`."""
+
+    id: int
+    volume: str
+    kind: str
+    organ: str | None
+    submission: int | None
+    other: int | None
+    opened_at: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of scoring or training, as far as it last said."""
+
+    id: int
+    kind: str
+    signature: str | None
+    pid: int
+    started_at: float
+    beat_at: float
+    ended_at: float | None
+    done: int
+    total: int
+    note: str
+
+    @property
+    def per_hour(self) -> float | None:
+        """Volumes an hour, None before the first."""
+        seconds = self.beat_at - self.started_at
+        return 3600 * self.done / seconds if self.done and seconds > 0 else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate so far; None before the first."""
+        rate = self.per_hour
+        return None if rate is None else 3600 * max(0, self.total - self.done) / rate
+
+
 @dataclass(frozen=True)
 class Counts:
     """Volumes by state; ``total`` = those that count (present and not excluded)."""

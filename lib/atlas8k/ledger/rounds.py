@@ -56,6 +56,11 @@ def close(connection: sqlite3.Connection, closing: Mapping[str, Any], now: float
     return number
 
 
+def set_budget(connection: sqlite3.Connection, fraction: float) -> None:
+    """Budget of the open round."""
+    connection.execute("UPDATE round SET budget = ? WHERE closed_at IS NULL", (fraction,))
+
+
 def budget(connection: sqlite3.Connection, number: int) -> Budget:
     """5 % of 8,448 are 422: the fraction rounded down, but one volume at least."""
     fraction, reviewed, volumes = connection.execute(

@@ -1,0 +1,138 @@
+"""The ledger's methods for model signatures, scores and the priority list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from atlas8k.ledger import ranking, rounds, runs, scores
+from atlas8k.ledger.api_base import LedgerBase
+from atlas8k.ledger.records import OrganScore, Progress, Ranked, Run
+
+
+class ScoreMethods(LedgerBase):
+    """See :class:`atlas8k.ledger.Ledger`."""
+
+    def register_signature(
+        self, signature: str, detail: Mapping[str, Any] | None = None, *, new_round: bool = True
+    ) -> bool:
+        """Note a model signature; True where it is new.
+
+        A new one ends the open round, which it is the result of, and begins the next,
+        unless `new_round` is false (say, for other attention settings).
+        """
+        with self._db.write(durable=True) as connection:
+            now = self._clock()
+            if not scores.register(connection, signature, detail or {}, now):
+                return False
+            if new_round:
+                rounds.close(connection, {"signature": signature}, now)
+                row = scores.signature_id(connection, signature)
+                rounds.open_round(connection, row, self._budget, now)
+            return True
+
+    def signature_detail(self, signature: str) -> dict[str, Any]:
+        """What was registered with it."""
+        with self._db.read() as connection:
+            return scores.detail(connection, signature)
+
+    def record_score(
+        self,
+        volume: str,
+        signature: str,
+        sizes: Mapping[str, OrganScore],
+        *,
+        seconds: float | None = None,
+    ) -> None:
+        """Attention sizes of a volume by organ name; replaces an earlier score or failure.
+
+        Raises
+        ------
+        LedgerError
+            Unknown volume, signature or organ; a size that is negative or not finite.
+        """
+        with self._db.write() as connection:
+            scores.record_score(connection, volume, signature, sizes, seconds, self._clock())
+
+    def record_failure(self, volume: str, signature: str, reason: str) -> None:
+        """The volume cannot be scored; it is not stale any more until the file changes."""
+        with self._db.write() as connection:
+            scores.record_failure(connection, volume, signature, reason, self._clock())
+
+    def retry_failures(self, signature: str) -> int:
+        """Make failed volumes stale again; returns how many."""
+        with self._db.write() as connection:
+            return scores.retry_failures(connection, signature)
+
+    def stale(self, signature: str, limit: int | None = None) -> list[str]:
+        """Volumes with neither score nor failure under this signature, most urgent first."""
+        with self._db.read() as connection:
+            return scores.stale(connection, signature, limit)
+
+    def failures(self, signature: str) -> dict[str, str]:
+        """Reason by volume."""
+        with self._db.read() as connection:
+            return scores.failures(connection, signature)
+
+    def progress(self, signature: str) -> Progress:
+        """Scored i of N, in constant time."""
+        with self._db.read() as connection:
+            return scores.progress(connection, signature)
+
+    def ranking_signature(self, current: str) -> str | None:
+        """Signature to rank by: `current` once complete, else the last that was, else `current`.
+
+        None where nothing is registered.
+        """
+        with self._db.read() as connection:
+            return scores.ranking_signature(connection, current)
+
+    def ranking(
+        self,
+        signature: str,
+        *,
+        organs: Sequence[str] | None = None,
+        source: str | None = None,
+        open_only: bool = False,
+        limit: int | None = None,
+    ) -> list[Ranked]:
+        """The priority list, most attention first; sizes of `organs` only where given."""
+        with self._db.read() as connection:
+            return ranking.listing(
+                connection,
+                scores.signature_id(connection, signature),
+                organs=organs,
+                source=source,
+                open_only=open_only,
+                limit=limit,
+            )
+
+    def rank_all_organs(self, on: bool) -> None:
+        """Rank by all organs, or (default) leave out those that are public or revised.
+
+        Kept in the file, since all processes must rank alike; looks at every volume when it
+        changes.
+        """
+        with self._db.write(durable=True) as connection:
+            ranking.set_rank_all(connection, on)
+
+    def begin_run(self, kind: str, signature: str | None, total: int) -> int:
+        """Note that a scoring (or training, ...) run began; its number."""
+        with self._db.write() as connection:
+            row = None if signature is None else scores.signature_id(connection, signature)
+            return runs.begin(connection, kind, row, total, self._clock())
+
+    def beat(self, run: int, done: int, total: int | None = None) -> None:
+        """Note how far a run has come; `total` where it changed."""
+        with self._db.write() as connection:
+            runs.beat(connection, run, done, total, self._clock())
+
+    def end_run(self, run: int, note: str = "") -> None:
+        """Note that a run has ended, and how where it did not end well."""
+        with self._db.write() as connection:
+            runs.end(connection, run, note, self._clock())
+
+    def last_run(self, kind: str) -> Run | None:
+        """The latest run of a kind, with its rate and the time left."""
+        with self._db.read() as connection:
+            return runs.last(connection, kind)

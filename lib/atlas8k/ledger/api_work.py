@@ -1,0 +1,200 @@
+"""The ledger's methods for what people do: leases, submissions, decisions, rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from atlas8k.errors import LedgerError
+from atlas8k.ledger import history, leases, provenance, ranking, rounds, scores, volumes
+from atlas8k.ledger.api_base import LedgerBase
+from atlas8k.ledger.records import (
+    Budget,
+    Holder,
+    LabelFile,
+    Lease,
+    OrganChange,
+    OrganSource,
+    Review,
+    Sample,
+    Strategy,
+    Submission,
+)
+
+
+class WorkMethods(LedgerBase):
+    """See :class:`atlas8k.ledger.Ledger`."""
+
+    def next_sample(
+        self,
+        *,
+        holder: Holder,
+        strategy: Strategy = "attention",
+        signature: str | None = None,
+        organ: str | None = None,
+        source: str | None = None,
+    ) -> Sample | None:
+        """Lease the next volume to `holder`; None when nothing is left to give.
+
+        Parameters
+        ----------
+        holder
+            Asking again without submitting skips what it holds, unless it is anonymous.
+        strategy
+            ``attention``: the largest attention size first; ``first``: by name;
+            ``random``: in an order drawn once.
+        signature
+            The served signature. Ranked by it once complete, see :meth:`ranking_signature`;
+            the reply says which was used.
+        organ
+            Rank by this organ's attention size alone.
+        source
+            Only volumes of this source dataset.
+        """
+        row_organ = ranking.organ_id(organ)
+        with self._db.write() as connection:
+            row = None
+            if signature is not None:
+                used = scores.ranking_signature(connection, signature)
+                row = None if used is None else scores.signature_id(connection, used)
+            return leases.next_sample(
+                connection,
+                leases.Wish(strategy, holder, row, row_organ, source),
+                lease_s=self._lease_s,
+                skip_s=self._skip_s,
+                budget=self._budget,
+                now=self._clock(),
+            )
+
+    def release(self, volume: str, holder: Holder) -> bool:
+        """Give a volume back without submitting; False where the holder does not hold it."""
+        with self._db.write() as connection:
+            return leases.release(connection, volume, holder, self._clock())
+
+    def leases(self) -> list[Lease]:
+        """Who holds what now."""
+        with self._db.read() as connection:
+            return leases.running(connection, self._clock())
+
+    def submit(
+        self,
+        volume: str,
+        holder: Holder,
+        *,
+        file: str | None = None,
+        sha256: str | None = None,
+        signature: str | None = None,
+        organs: Mapping[str, OrganChange] | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> Submission:
+        """Take in what an annotator submitted: always accepted, on disk when this returns.
+
+        A volume not seen before is added rather than refused. If somebody else's submission
+        landed since this holder began, both stay and the volume is in ``conflict``.
+
+        Parameters
+        ----------
+        file, sha256
+            The label file and its checksum.
+        signature
+            What the pseudo label came from, where no lease says so.
+        organs
+            What it says of each organ by name; these become the organs' provenance.
+        detail
+            Anything else worth keeping, JSON-ready.
+        """
+        with self._db.write(durable=True) as connection:
+            now = self._clock()
+            volumes.add_if_missing(connection, volume, now)
+            row = None if signature is None else scores.signature_id(connection, signature)
+            return history.submit(
+                connection,
+                volume,
+                holder,
+                file=file,
+                sha256=sha256,
+                signature=row,
+                organs=organs or {},
+                detail=detail or {},
+                budget=self._budget,
+                now=now,
+            )
+
+    def submitted(self, volume: str) -> bool:
+        """Whether somebody submitted it and it was not reopened."""
+        with self._db.read() as connection:
+            return volumes.is_submitted(connection, volume)
+
+    def submissions(self, volume: str) -> list[Submission]:
+        """Every accepted submission of a volume, oldest first."""
+        with self._db.read() as connection:
+            return history.of_volume(connection, volume)
+
+    def reopen(self, volume: str) -> None:
+        """Serve a submitted volume again."""
+        with self._db.write(durable=True) as connection:
+            history.reopen(connection, volume)
+
+    def resolve(self, volume: str, submission: int, reviewer: str = "") -> None:
+        """End a conflict with the submission that is to be in force; all are kept."""
+        with self._db.write(durable=True) as connection:
+            history.resolve(connection, volume, submission, reviewer, self._clock())
+
+    def reviews(self) -> list[Review]:
+        """What a reviewer has to decide, oldest first."""
+        with self._db.read() as connection:
+            return provenance.open_reviews(connection)
+
+    def changes(self, submission: int) -> dict[str, OrganChange]:
+        """What a submission says of each organ."""
+        with self._db.read() as connection:
+            return provenance.changes(connection, submission)
+
+    # Labels
+
+    def set_sources(self, volume: str, organs: Mapping[str, OrganSource]) -> None:
+        """Note where organs of the assembled label come from (public labels, say)."""
+        with self._db.write(durable=True) as connection:
+            row = volumes.volume_id(connection, volume)
+            provenance.set_sources(connection, row, organs, self._clock())
+
+    def sources(self, volume: str) -> dict[str, OrganSource]:
+        """Where each organ comes from; organs not named are pseudo labels."""
+        with self._db.read() as connection:
+            return provenance.sources(connection, volumes.volume_id(connection, volume))
+
+    def keep_label(self, volume: str, label: LabelFile) -> None:
+        """Note a label file just written; the one before of the same tag stays listed."""
+        with self._db.write(durable=True) as connection:
+            row = volumes.volume_id(connection, volume)
+            now = self._clock() if label.written_at is None else label.written_at
+            provenance.keep_label(connection, row, label, now)
+
+    def labels(self, volume: str) -> list[LabelFile]:
+        """Every label file the volume has had, oldest first."""
+        with self._db.read() as connection:
+            return provenance.labels(connection, volumes.volume_id(connection, volume))
+
+    def budget(self) -> Budget | None:
+        """The open round's budget; None before the first."""
+        with self._db.read() as connection:
+            number = rounds.current(connection)
+            return None if number is None else rounds.budget(connection, number)
+
+    def rounds(self) -> list[rounds.Round]:
+        """Every round, the open one last."""
+        with self._db.read() as connection:
+            return rounds.history(connection)
+
+    def set_budget(self, fraction: float) -> None:
+        """Budget of the open round and of those opened from here, fraction of the volumes."""
+        if not 0 < fraction <= 1:
+            raise LedgerError(f"budget {fraction}: a fraction above 0 and up to 1 is needed")
+        self._budget = fraction
+        with self._db.write(durable=True) as connection:
+            rounds.set_budget(connection, fraction)
+
+    def close_round(self, closing: Mapping[str, Any] | None = None) -> int | None:
+        """End the open round; its number, None where none is open. The next sample opens one."""
+        with self._db.write(durable=True) as connection:
+            return rounds.close(connection, closing or {}, self._clock())
