@@ -50,7 +50,8 @@ def inconsistency(probs: npt.NDArray[Any]) -> Float64:
     ndarray
         ``(organs, ...)`` float64, 0 to 0.5. One network agrees with itself: 0.
     """
-    return np.std(probs, axis=0, dtype=np.float64)
+    deviation: Float64 = np.std(probs, axis=0, dtype=np.float64)
+    return deviation
 
 
 def uncertainty(probs: npt.NDArray[Any]) -> Float64:

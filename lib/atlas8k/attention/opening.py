@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 Widths = tuple[int, int, int]
+Box = tuple[slice, slice, slice]
 
 PUBLISHED_WIDTHS: Widths = (5, 5, 5)
 """Two erosions, then two dilations, with a full 3x3x3 element: a box of five voxels, so
@@ -40,7 +41,7 @@ def widths_for(opening_mm: float, spacing_mm: Sequence[float]) -> Widths:
     return x, y, z
 
 
-def bounding_box(mask: npt.NDArray[np.generic]) -> tuple[slice, slice, slice] | None:
+def bounding_box(mask: npt.NDArray[np.generic]) -> Box | None:
     """Smallest box that holds every voxel of ``mask: (X, Y, Z)`` that is not 0."""
     box = []
     for axis in range(3):

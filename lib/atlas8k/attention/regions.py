@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import cc3d
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.attention.opening import Box
 from atlas8k.volume import Grid
 
 Triple = tuple[int, int, int]
@@ -45,7 +46,7 @@ class Region:
     largest_slice: Triple
 
     @property
-    def box(self) -> tuple[slice, slice, slice]:
+    def box(self) -> Box:
         """The bounding box as slices of an ``(X, Y, Z)`` array."""
         x, y, z = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return x, y, z
@@ -109,7 +110,7 @@ class Region:
 
 def find_regions(
     mask: npt.NDArray[np.bool_],
-    attention: npt.NDArray[np.floating[Any]],
+    attention: Callable[[Box], npt.NDArray[np.floating[Any]]],
     organ: str,
     voxel_ml: float,
     *,
@@ -120,8 +121,10 @@ def find_regions(
 
     Parameters
     ----------
-    mask, attention
-        ``(X, Y, Z)``: where the organ is salient, and Eq. 4 there.
+    mask
+        ``(X, Y, Z)``: where the organ is salient.
+    attention
+        Gives Eq. 4 within a box of ``mask``; called for the components that are kept.
     organ
         Organ name, copied into the records.
     voxel_ml
@@ -161,7 +164,7 @@ def find_regions(
             Region(
                 organ=organ,
                 ml=float(size_ml[index]),
-                attention_ml=float(attention[box][inside].sum(dtype=np.float64) * voxel_ml),
+                attention_ml=float(attention(box)[inside].sum(dtype=np.float64) * voxel_ml),
                 start=_triple(start + origin),
                 stop=_triple(start + origin + inside.shape),
                 centre=(float(centroid[0]), float(centroid[1]), float(centroid[2])),

@@ -13,10 +13,12 @@ import numpy.typing as npt
 from atlas8k.attention import equations
 from atlas8k.attention.equations import OverlapMode, check_overlap_mode
 from atlas8k.attention.inputs import Probs, as_networks, check_values, check_voxel_ml
+from atlas8k.attention.quantise import Quantised
 from atlas8k.organs import ORGAN_NAMES
 
-COLUMNS = ("inconsistency", "uncertainty", "overlap_per_network", "overlap_any", "peak")
-"""Columns of the table a back end fills: four sums over voxels and the largest Eq. 4."""
+N_COLUMNS = 7
+"""A table's columns, in voxels: Eq. 1, Eq. 2, Eq. 3 per network and across, the largest
+Eq. 4, voxels left out, and the most that these can hold of Eq. 4."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class AttentionSizes:
         Largest value of Eq. 4 anywhere in the organ, no unit.
     overlap_mode
         ``"per_network"`` or ``"any"``.
+    left_out_ml
+        The most that the sums can be too small by, because runs of voxels where no
+        network says anything are left out.
     """
 
     inconsistency_ml: dict[str, float]
@@ -44,6 +49,7 @@ class AttentionSizes:
     overlap_any_ml: dict[str, float]
     peak: dict[str, float]
     overlap_mode: OverlapMode = "per_network"
+    left_out_ml: float = 0.0
 
     @property
     def overlap_ml(self) -> dict[str, float]:
@@ -96,7 +102,7 @@ class AttentionSizes:
 
 
 def attention_sizes(
-    probs: Probs,
+    probs: Probs | Quantised,
     voxel_ml: float,
     *,
     overlap: OverlapMode = "per_network",
@@ -111,7 +117,8 @@ def attention_sizes(
     ----------
     probs
         ``(models, organs, X, Y, Z)`` float16 or float32 in 0..1, or one such array a
-        network. One network is allowed, its inconsistency is 0.
+        network, or :class:`~atlas8k.attention.quantise.Quantised`. One network is
+        allowed, its inconsistency is 0.
     voxel_ml
         Volume of a voxel, ml (:attr:`atlas8k.volume.Grid.voxel_ml`).
     overlap
@@ -121,8 +128,10 @@ def attention_sizes(
     name
         The volume, for messages.
     exact
-        Use the plain numpy equations in float64 instead of the fused kernel. About a
-        hundred times slower.
+        Use the plain numpy equations in float64, a hundred times slower. The kernel
+        computes in float32, within 1e-5 of these sums, and leaves out at most
+        ``left_out_ml``; codes move a probability by up to 0.006 and sums of ordinary
+        predictions by less than 1 %.
     workers
         Threads of the kernel, by default one a core.
 
@@ -133,18 +142,26 @@ def attention_sizes(
     """
     check_overlap_mode(overlap)
     check_voxel_ml(voxel_ml, name)
-    networks = as_networks(probs, organs, name)
-    table = exact_table(networks, overlap, name)
+    if exact:
+        values = probs.probabilities() if isinstance(probs, Quantised) else probs
+        table = exact_table(as_networks(values, organs, name), overlap, name)
+    else:
+        from atlas8k.attention import engine
+
+        source = engine.Source.of(probs, organs, name)
+        table = engine.sweep(source, across=overlap == "any", workers=workers).table
+    if isinstance(probs, Quantised):
+        table[:, :2] += probs.lost
     return sizes_from_table(table, voxel_ml, organs, overlap)
 
 
 def sizes_from_table(
     table: npt.NDArray[np.float64], voxel_ml: float, organs: Sequence[str], mode: OverlapMode
 ) -> AttentionSizes:
-    """Name the rows and columns of ``table: (organs, COLUMNS)``, sums in voxels, in ml."""
+    """Name the rows and columns of ``table: (organs, N_COLUMNS)`` and turn voxels into ml."""
     by_organ = [
         {organ: float(value) for organ, value in zip(organs, column, strict=True)}
-        for column in (table * [voxel_ml, voxel_ml, voxel_ml, voxel_ml, 1.0]).T
+        for column in (table[:, :5] * [voxel_ml, voxel_ml, voxel_ml, voxel_ml, 1.0]).T
     ]
     return AttentionSizes(
         inconsistency_ml=by_organ[0],
@@ -153,14 +170,15 @@ def sizes_from_table(
         overlap_any_ml=by_organ[3],
         peak=by_organ[4],
         overlap_mode=mode,
+        left_out_ml=float(table[:, 6].sum() * voxel_ml),
     )
 
 
 def exact_table(
     networks: Sequence[npt.NDArray[Any]], mode: OverlapMode, name: str
 ) -> npt.NDArray[np.float64]:
-    """Sums of the reference equations, ``(organs, COLUMNS)``, one X slice at a time."""
-    table = np.zeros((networks[0].shape[0], len(COLUMNS)))
+    """Sums of the reference equations, ``(organs, N_COLUMNS)``, one X slice at a time."""
+    table = np.zeros((networks[0].shape[0], N_COLUMNS))
     for x in range(networks[0].shape[1]):
         probs = np.stack([network[:, x] for network in networks])
         if check_values(probs, name):

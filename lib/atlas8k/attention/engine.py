@@ -1,0 +1,295 @@
+"""The kernels driven over one volume: slabs, threads, and the check of every value.
+
+Slabs along X are independent, so memory beyond the input is what the outputs take and,
+where the networks come as separate arrays, one slab of all networks a thread. Threads are
+plain ones: the kernels release the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.attention.equations import OverlapMode
+from atlas8k.attention.inputs import Probs, as_networks, check_values
+from atlas8k.attention.opening import Box
+from atlas8k.attention.quantise import LEVELS, Quantised, code_search, entropies
+from atlas8k.errors import AttentionError
+
+SILENT = 1e-6
+"""Where no network says more, a run of voxels is left out and its worst case reported."""
+
+SLAB_ELEMENTS = 1 << 22
+"""Elements of one unit of work: enough to hide a thread's hand-over, 8 MiB of float16."""
+
+SALIENT_STD, SALIENT_ENTROPY, OVERLAP_OWN, OVERLAP_ANY = 1, 2, 4, 8
+"""Bits of a voxel's flags."""
+
+HEAT_STEPS = 128
+"""Steps of the byte heat map from 0 to 1; Eq. 4 stays below 1.87, 240 of them."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Probabilities of one volume as the kernels read them.
+
+    Attributes
+    ----------
+    networks
+        One array ``(organs, X, Y, Z)`` a network: float16, float32, float64, or uint8
+        codes.
+    whole
+        All networks as one C-ordered array ``(models, organs, voxels)`` where there is
+        one, so that nothing need be copied.
+    name
+        The volume, for messages.
+    """
+
+    networks: tuple[Array, ...]
+    whole: Array | None
+    name: str
+
+    @classmethod
+    def of(cls, probs: Probs | Quantised, organs: Sequence[str], name: str) -> Source:
+        """Check shapes and dtypes, see :func:`atlas8k.attention.inputs.as_networks`."""
+        if isinstance(probs, Quantised):
+            if probs.codes.shape[1] != len(organs):
+                raise AttentionError(
+                    name, f"codes of {probs.codes.shape[1]} organs where {len(organs)} are expected"
+                )
+            array: Probs = probs.codes
+            networks = tuple(probs.codes)
+        else:
+            array = probs
+            networks = as_networks(probs, organs, name)
+        whole = None
+        if isinstance(array, np.ndarray) and array.flags.c_contiguous:
+            whole = _kernel_form(array.reshape(array.shape[0], array.shape[1], -1), copy=False)
+        return cls(networks, whole, name)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along X, Y and Z."""
+        _, x, y, z = self.networks[0].shape
+        return x, y, z
+
+    @property
+    def organs(self) -> int:
+        """Length of the organ axis."""
+        return int(self.networks[0].shape[0])
+
+    def slabs(self, workers: int) -> Iterator[tuple[int, int]]:
+        """Ranges of X, small enough to spread over the threads."""
+        x, y, z = self.shape
+        row = y * z * len(self.networks) * self.organs
+        thick = max(1, min(SLAB_ELEMENTS // row, -(-x // workers)))
+        for begin in range(0, x, thick):
+            yield begin, min(x, begin + thick)
+
+    def block(self, begin: int, end: int) -> tuple[Array, int, int]:
+        """``(models, organs, voxels)`` that holds a slab, and its range of voxels."""
+        if self.whole is not None:
+            row = self.shape[1] * self.shape[2]
+            return self.whole, begin * row, end * row
+        block = self.stacked(begin, end)
+        return block, 0, block.shape[2]
+
+    def stacked(self, begin: int, end: int) -> Array:
+        """A copy of one slab of all networks, in the kernels' form."""
+        slab = np.stack([network[:, begin:end] for network in self.networks])
+        block: Array = _kernel_form(slab.reshape(*slab.shape[:2], -1), copy=True)
+        return block
+
+
+def _kernel_form(block: Array, copy: bool) -> Any:
+    if block.dtype == np.float16:
+        return block.view(np.uint16)
+    if block.dtype == np.float64:  # the kernels are float32; whole volumes are not copied
+        return block.astype(np.float32) if copy else None
+    return block
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How the kernels read one element type."""
+
+    p_table: npt.NDArray[np.float32]
+    h_table: npt.NDArray[np.float32]
+    top: Any
+
+    def element(self, probability: float) -> Any:
+        """The largest element that stands for no more than ``probability``."""
+        if isinstance(self.top, np.float32):
+            return np.float32(probability)
+        return type(self.top)(np.searchsorted(self.p_table, probability, side="right") - 1)
+
+
+@cache
+def form_of(kind: str) -> _Form:
+    """Tables by element type: ``"uint8"``, ``"uint16"`` or ``"float32"``."""
+    if kind == "uint8":
+        return _Form(LEVELS.astype(np.float32), entropies(LEVELS), np.uint8(255))
+    if kind == "uint16":
+        halves = np.arange(0x3C01, dtype=np.uint16).view(np.float16)
+        return _Form(halves.astype(np.float32), entropies(halves), np.uint16(0x3C00))
+    none = np.zeros(1, dtype=np.float32)
+    return _Form(none, none, np.float32(1))
+
+
+@dataclass(frozen=True, eq=False)
+class Swept:
+    """What one pass over a volume gave.
+
+    Attributes
+    ----------
+    table
+        ``(organs, 7)`` float64 in voxels: std, entropy, overlap per network and across,
+        largest Eq. 4, voxels left out, and the most they can have held of Eq. 4.
+    flags, heat
+        ``(organs, X, Y, Z)`` uint8 where asked for, see the constants above.
+    """
+
+    table: npt.NDArray[np.float64]
+    flags: npt.NDArray[np.uint8] | None
+    heat: npt.NDArray[np.uint8] | None
+
+
+def sweep(
+    source: Source,
+    *,
+    across: bool = False,
+    limits: tuple[float, float] = (0.1, 0.05),
+    silent: float = SILENT,
+    flags: bool = False,
+    heat: bool = False,
+    workers: int | None = None,
+) -> Swept:
+    """One pass over the volume.
+
+    Parameters
+    ----------
+    across
+        Whether Eq. 4 takes the overlap across networks.
+    limits
+        Thresholds of std and entropy for the flags; salient is what lies above.
+    silent
+        Runs of voxels in which no network says more than this are left out; 0 leaves
+        out only what is exactly 0 everywhere.
+    flags, heat
+        Whether to make these maps.
+
+    Raises
+    ------
+    AttentionError
+        A value is NaN or outside 0..1; names the volume.
+    """
+    from atlas8k.attention import kernels
+
+    voxels = int(np.prod(source.shape))
+    maps = [np.zeros((source.organs, voxels if made else 0), np.uint8) for made in (flags, heat)]
+    row = source.shape[1] * source.shape[2]
+    thresholds = np.array(limits, dtype=np.float32)
+
+    def work(span: tuple[int, int]) -> npt.NDArray[np.float64]:
+        def run(block: Array, begin: int, end: int) -> tuple[int, Array]:
+            form = form_of(block.dtype.name)
+            sums = np.zeros((source.organs, 7))
+            bad = kernels.sweep(
+                *(block, begin, end, form.top, form.element(silent), form.p_table, form.h_table),
+                *(across, thresholds, sums, maps[0], maps[1], span[0] * row),
+            )
+            return bad, sums
+
+        return _checked(source, span, run)
+
+    tables = _in_threads(work, list(source.slabs(_count(workers))), workers)
+    table = np.sum(tables, axis=0)
+    table[:, 4] = np.max([t[:, 4] for t in tables], axis=0)
+    shaped = [m.reshape(-1, *source.shape) if m.size else None for m in maps]
+    return Swept(table, shaped[0], shaped[1])
+
+
+def overlap_bit(mode: OverlapMode) -> int:
+    """The flag of Eq. 3 in one reading."""
+    return OVERLAP_ANY if mode == "any" else OVERLAP_OWN
+
+
+def deviation_and_entropy(source: Source, organ: int, box: Box) -> npt.NDArray[np.float32]:
+    """Eq. 1 plus Eq. 2 of one organ within a box, float32."""
+    from atlas8k.attention import kernels
+
+    values = np.stack([network[organ][box] for network in source.networks])
+    if values.dtype.kind == "f" and check_values(values, source.name):
+        values = values.clip(0, 1) + 0
+    block = _kernel_form(values.reshape(len(values), 1, -1), copy=True)
+    form = form_of(block.dtype.name)
+    out = np.empty(block.shape[2], dtype=np.float32)
+    kernels.deviation_and_entropy(block, form.p_table, form.h_table, out)
+    return out.reshape(values.shape[1:])
+
+
+def encode(
+    source: Source, floor: float, workers: int | None = None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """Codes ``(models, organs, X, Y, Z)`` and sums lost, see :mod:`.quantise`."""
+    from atlas8k.attention import encoder
+
+    models, voxels = len(source.networks), int(np.prod(source.shape))
+    codes = np.empty((models, source.organs, voxels), dtype=np.uint8)
+    row = source.shape[1] * source.shape[2]
+    cells, edges = code_search()
+
+    def work(span: tuple[int, int]) -> npt.NDArray[np.float64]:
+        def run(block: Array, begin: int, end: int) -> tuple[int, Array]:
+            form = form_of(block.dtype.name)
+            lost = np.zeros((source.organs, 2))
+            bad = encoder.encode(
+                *(block, begin, end, form.top, np.float32(floor), form.p_table, form.h_table),
+                *(cells, edges, codes, lost, span[0] * row),
+            )
+            return bad, lost
+
+        return _checked(source, span, run)
+
+    lost = _in_threads(work, list(source.slabs(_count(workers))), workers)
+    return codes.reshape(models, source.organs, *source.shape), np.sum(lost, axis=0)
+
+
+def _checked(
+    source: Source, span: tuple[int, int], run: Callable[[Array, int, int], tuple[int, Array]]
+) -> Array:
+    """Run a kernel on a slab; on a value outside 0..1, clip it or raise."""
+    bad, result = run(*source.block(*span))
+    if bad:
+        values = np.stack([network[:, slice(*span)] for network in source.networks])
+        check_values(values, source.name)
+        clipped = values.clip(0, 1) + 0  # and no negative zero
+        bad, result = run(
+            _kernel_form(clipped.reshape(*values.shape[:2], -1), copy=True),
+            0,
+            values[0, 0].size,
+        )
+    return result
+
+
+def _count(workers: int | None) -> int:
+    return max(1, workers or len(os.sched_getaffinity(0)))
+
+
+def _in_threads(
+    work: Callable[[tuple[int, int]], Array], spans: list[tuple[int, int]], workers: int | None
+) -> list[Array]:
+    count = min(_count(workers), len(spans))
+    if count == 1:
+        return [work(span) for span in spans]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(work, spans))

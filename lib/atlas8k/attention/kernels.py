@@ -1,0 +1,287 @@
+"""The fused loops: Eq. 1 to 4 in one pass over the probabilities, in float32.
+
+Importing this module imports numba and makes the kernels on their first call, seconds
+once and milliseconds from the cache: import it where they are needed, not before.
+
+A block is ``(models, organs, voxels)``, C order, in one of three forms: float16 seen as
+uint16, float32, or the codes of :mod:`atlas8k.attention.quantise` as uint8. It is worked
+off in chunks of voxels that stay in the first-level cache, organ by organ, so that the
+inner loops are plain runs over contiguous memory.
+
+Probabilities of float16 and codes need no logarithm: ``entropy`` is a table by their bits.
+"""
+
+# numba compiles from the types of the arguments and refuses annotated overloads.
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import numpy as np
+from numba.extending import overload
+
+from atlas8k.attention.compiled import compiled
+from atlas8k.attention.engine import (
+    HEAT_STEPS,
+    OVERLAP_ANY,
+    OVERLAP_OWN,
+    SALIENT_ENTROPY,
+    SALIENT_STD,
+)
+
+CHUNK = 1024
+"""Voxels a pass; a chunk's rows of three networks and its scratch rows take 16 KiB."""
+
+LN1, LN2, LN3, LN4 = -0.49999982, 0.33334227, -0.25002472, 0.19953552
+LN5, LN6, LN7, LN8 = -0.16552732, 0.14980275, -0.14439487, 0.08728043
+"""ln(1 + f) = f (1 + LN1 f + LN2 f^2 + ...)."""
+
+# Placeholders that numba replaces by one implementation a block type.
+
+
+def probability(word, table):
+    """The probability that one array element stands for, float32."""
+
+
+def above_half(word):
+    """Whether the element stands for p > 0.5."""
+
+
+def entropy(word, table):
+    """-p ln p of the element, float32."""
+
+
+@overload(above_half)
+def _above_half(word):
+    name = str(word)
+    if name == "uint8":
+        return lambda word: word >= 128
+    if name == "uint16":
+        return lambda word: word > 0x3800
+    return lambda word: word > np.float32(0.5)
+
+
+@overload(probability)
+def _probability(word, table):
+    name = str(word)
+    if name == "uint8":
+        return lambda word, table: table[word]
+    if name == "uint16":
+
+        def half(word, table):
+            # Exponent rebiased by 112; subnormals apart, which the vector unit is slow at.
+            wide = np.uint32(np.uint32(word) << np.uint32(13))
+            normal = np.uint32(wide + np.uint32(112 << 23)).view(np.float32)
+            small = np.float32(np.int32(word)) * np.float32(2.0**-24)
+            return normal if word >= 0x400 else small
+
+        return half
+    return lambda word, table: word
+
+
+@overload(entropy)
+def _entropy(word, table):
+    if str(word) in ("uint8", "uint16"):
+        return lambda word, table: table[word]
+
+    def logarithm(word, table):
+        # ln p = exponent * ln 2 + ln(1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1): a least
+        # squares fit, 1e-7 of p at most; 0 stays 0 and 1 gives exactly 0.
+        bits = np.float32(word).view(np.int32)
+        exponent = np.int32(np.int32(bits - np.int32(0x3F3504F3)) >> np.int32(23))
+        mantissa = np.int32(bits - np.int32(exponent << np.int32(23))).view(np.float32)
+        f = mantissa - np.float32(1)
+        fit = np.float32(LN8)
+        fit = fit * f + np.float32(LN7)
+        fit = fit * f + np.float32(LN6)
+        fit = fit * f + np.float32(LN5)
+        fit = fit * f + np.float32(LN4)
+        fit = fit * f + np.float32(LN3)
+        fit = fit * f + np.float32(LN2)
+        fit = fit * f + np.float32(LN1)
+        fit = fit * f + np.float32(1)
+        return -word * (np.float32(exponent) * np.float32(0.6931471805599453) + f * fit)
+
+    return logarithm
+
+
+@compiled
+def fields(block, organ, begin, n, p_table, h_table, std, ent):
+    """Eq. 1 and Eq. 2 of one organ over ``n`` voxels from ``begin``, into scratch rows.
+
+    Deviations are taken from differences between networks, not from the mean, so that
+    networks that agree give exactly 0.
+    """
+    models = block.shape[0]
+    share = np.float32(1.0 / models)
+    if models == 3:
+        a = block[0, organ, begin : begin + n]
+        b = block[1, organ, begin : begin + n]
+        c = block[2, organ, begin : begin + n]
+        for i in range(n):
+            pa = probability(a[i], p_table)
+            pb = probability(b[i], p_table)
+            pc = probability(c[i], p_table)
+            ab, bc, ca = pa - pb, pb - pc, pc - pa
+            std[i] = np.sqrt(ab * ab + bc * bc + ca * ca) * share
+        for i in range(n):
+            total = entropy(a[i], h_table) + entropy(b[i], h_table) + entropy(c[i], h_table)
+            ent[i] = total * share
+        return
+    first = block[0, organ, begin : begin + n]
+    for i in range(n):
+        std[i] = np.float32(0)
+        ent[i] = entropy(first[i], h_table)
+    shift = np.zeros(n, dtype=np.float32)
+    for m in range(1, models):
+        row = block[m, organ, begin : begin + n]
+        for i in range(n):
+            d = probability(row[i], p_table) - probability(first[i], p_table)
+            shift[i] += d
+            std[i] += d * d
+            ent[i] += entropy(row[i], h_table)
+    for i in range(n):
+        mean = shift[i] * share
+        std[i] = np.sqrt(max(std[i] * share - mean * mean, np.float32(0)))
+        ent[i] *= share
+
+
+@compiled
+def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums, flags, heat, at):
+    """Sums, flags and heat of the voxels ``begin`` to ``end`` of a block.
+
+    Parameters
+    ----------
+    block
+        ``(models, organs, voxels)`` uint8, uint16 or float32, C order.
+    top
+        Largest element that is a probability, same dtype.
+    silent
+        A chunk of an organ in which no network says more than this element is left out.
+    p_table, h_table
+        Float32, probability and -p ln p by element; not used for float32.
+    cross
+        Whether Eq. 4 takes the overlap across networks.
+    limits
+        Float32 (2), thresholds of std and entropy for the flags.
+    sums
+        Float64 ``(organs, 7)``, added to: std, entropy, both overlaps, largest Eq. 4 (a
+        maximum), voxels left out, and the most that Eq. 4 can sum to in these.
+    flags, heat
+        Uint8 ``(organs, >= at + end - begin)`` or of no length, written from ``at`` on.
+
+    Returns
+    -------
+    int
+        0, or 1 where an element is no probability; the outputs are then void.
+    """
+    models, organs = block.shape[0], block.shape[1]
+    std = np.empty(CHUNK, dtype=np.float32)
+    ent = np.empty(CHUNK, dtype=np.float32)
+    own = np.empty((models, CHUNK), dtype=np.uint8)
+    union = np.empty(CHUNK, dtype=np.uint8)
+    either = np.empty(CHUNK, dtype=np.uint8)
+    within = np.empty(CHUNK, dtype=np.uint8)
+    across = np.empty(CHUNK, dtype=np.uint8)
+    loudest = np.empty(organs, dtype=block.dtype)
+    lowest = block.dtype.type(0)
+    step = np.float32(HEAT_STEPS)
+    for start in range(begin, end, CHUNK):
+        n = min(CHUNK, end - start)
+        # 1. How loud each organ is here, and how many organs each network predicts.
+        crowded = False
+        own[:, :] = 0
+        union[:] = 0
+        fine = True
+        for c in range(organs):
+            high = lowest
+            either[:] = 0
+            for m in range(models):
+                row = block[m, c, start : start + n]
+                count = own[m]
+                for i in range(n):
+                    word = row[i]
+                    high = max(high, word)
+                    fine &= (word >= lowest) & (word <= top)  # NaN is neither
+                    hit = np.uint8(above_half(word))
+                    count[i] += hit
+                    either[i] |= hit
+            for i in range(n):
+                union[i] += either[i]
+            loudest[c] = high
+        if not fine:
+            return 1
+        most = np.uint8(0)
+        for i in range(n):
+            most = max(most, union[i])
+        crowded = most > 1
+        # 2. Organ by organ.
+        for c in range(organs):
+            if loudest[c] <= silent:
+                sums[c, 5] += n
+                most_left_out = np.float32(0.5) * probability(loudest[c], p_table)
+                sums[c, 6] += n * (most_left_out + entropy(loudest[c], h_table))
+                continue
+            fields(block, c, start, n, p_table, h_table, std, ent)
+            total_std, total_ent = np.float32(0), np.float32(0)
+            for i in range(n):
+                total_std += std[i]
+                total_ent += ent[i]
+            sums[c, 0] += total_std
+            sums[c, 1] += total_ent
+            peak = np.float32(0)
+            if crowded:
+                within[:] = 0
+                across[:] = 0
+                for m in range(models):
+                    row = block[m, c, start : start + n]
+                    count = own[m]
+                    for i in range(n):
+                        hit = np.uint8(above_half(row[i]))
+                        across[i] |= hit & np.uint8(union[i] > 1)
+                        within[i] |= hit & np.uint8(count[i] > 1)
+                total_own, total_any = 0, 0
+                for i in range(n):
+                    total_own += within[i]
+                    total_any += across[i]
+                sums[c, 2] += total_own
+                sums[c, 3] += total_any
+                chosen = across if cross else within
+                for i in range(n):
+                    peak = max(peak, std[i] + ent[i] + np.float32(chosen[i]))
+            else:
+                chosen = own[0]
+                for i in range(n):
+                    peak = max(peak, std[i] + ent[i])
+            sums[c, 4] = max(sums[c, 4], peak)
+            if flags.shape[1] > 0:
+                out = flags[c, at + start - begin : at + start - begin + n]
+                for i in range(n):
+                    out[i] = np.uint8(std[i] > limits[0]) * np.uint8(SALIENT_STD) + np.uint8(
+                        ent[i] > limits[1]
+                    ) * np.uint8(SALIENT_ENTROPY)
+                if crowded:
+                    for i in range(n):
+                        out[i] += within[i] * np.uint8(OVERLAP_OWN)
+                        out[i] += across[i] * np.uint8(OVERLAP_ANY)
+            if heat.shape[1] > 0:
+                out = heat[c, at + start - begin : at + start - begin + n]
+                if crowded:
+                    for i in range(n):
+                        value = std[i] + ent[i] + np.float32(chosen[i])
+                        out[i] = np.uint8(value * step + np.float32(0.5))
+                else:
+                    for i in range(n):
+                        out[i] = np.uint8((std[i] + ent[i]) * step + np.float32(0.5))
+    return 0
+
+
+@compiled
+def deviation_and_entropy(block, p_table, h_table, out):
+    """Eq. 1 plus Eq. 2 of the first organ of a block, into ``out: (voxels,)`` float32."""
+    std = np.empty(CHUNK, dtype=np.float32)
+    ent = np.empty(CHUNK, dtype=np.float32)
+    for start in range(0, block.shape[2], CHUNK):
+        n = min(CHUNK, block.shape[2] - start)
+        fields(block, 0, start, n, p_table, h_table, std, ent)
+        for i in range(n):
+            out[start + i] = std[i] + ent[i]
