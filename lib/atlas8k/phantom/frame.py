@@ -119,8 +119,8 @@ class Draw:
 
     @property
     def mean_scale(self) -> float:
-        """Size of this patient relative to the mean, as organs follow it."""
-        return float(np.prod(self.frame.scale) ** (1 / 3))
+        """Size of this patient relative to the mean, as far as organs follow it."""
+        return float(np.prod(self.frame.scale) ** 0.2)
 
     def turn(self, *degrees: float, jitter: float = 4.0) -> Floats:
         """Angles, each with its own spread, degrees."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, hypot
+from math import hypot
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from atlas8k.phantom.scanner import (
     add_noise,
     draw_scan,
     enhance_edges,
+    interpolated_noise,
     orient,
     paint,
     ras_grid,
@@ -110,25 +111,23 @@ def _coarse(
 ) -> tuple[Array, Array]:
     """What linear resampling of the full CT to ``grid`` gives; ``(Z, X, Y)`` arrays."""
     spacing = grid.spacing[2]
+    native = ras_grid(scan, (scan.in_plane_mm, scan.in_plane_mm, scan.thickness_mm))
+    share, share_z = interpolated_noise(scan, native, grid)
     # Linear interpolation at positions without a relation to the voxels blurs by about
-    # the voxel size, and averages noise: E[(1-u)^2 + u^2 + 2u(1-u) rho] = (2 + rho) / 3.
+    # the voxel size.
     edge = hypot(edge, 0.8 * scan.in_plane_mm)
-    rho = exp(-((scan.in_plane_mm / (2 * scan.kernel_mm)) ** 2))
-    share = (2 + rho) / 3
     if scan.thickness_mm <= spacing:
         hu, label = paint(anatomy, grid, edge, scan.thickness_mm)
-        add_noise(hu, dice, scan, spacing, share * (2 / 3) ** 0.5)
         enhance_edges(hu, scan, spacing)
+        add_noise(hu, dice, scan, spacing, share, share_z)
         return hu, label
     thick = ras_grid(scan, (spacing, spacing, scan.thickness_mm))
     slices, _ = paint(anatomy, thick, edge, scan.thickness_mm, labels=False)
     enhance_edges(slices, scan, spacing)
     add_noise(slices, dice, scan, spacing, share)
     _, label = paint(anatomy, grid, edge, 0.0)
-    at = (grid.affine[2, 3] + spacing * np.arange(grid.shape[2]) - thick.affine[2, 3]) / (
-        scan.thickness_mm
-    )
-    at = np.clip(at, 0, thick.shape[2] - 1)
+    at = grid.affine[2, 3] + spacing * np.arange(grid.shape[2]) - thick.affine[2, 3]
+    at = np.clip(at / scan.thickness_mm, 0, thick.shape[2] - 1)
     below = np.minimum(at.astype(int), thick.shape[2] - 2)
     part = (at - below).astype(np.float32)[:, None, None]
     return slices[below] * (1 - part) + slices[below + 1] * part, label

@@ -38,8 +38,8 @@ def paint_small_bowel(scene: Scene, frame: Frame, hu: Densities) -> None:
     rng = d.rng
     positive = rng.random() < 0.2
     limits = (frame.cavity(4.0),)
-    for _ in range(int(rng.integers(20, 27))):
-        start = np.array([rng.uniform(-85, 78), rng.uniform(-5, 60), rng.uniform(-170, -50)])
+    for _ in range(int(rng.integers(26, 36))):
+        start = np.array([rng.uniform(-85, 78), rng.uniform(-5, 60), rng.uniform(-155, -50)])
         heading = rng.standard_normal(3) * (1.4, 0.6, 0.8)
         nodes = [start]
         for _ in range(int(rng.integers(4, 7))):
@@ -69,8 +69,8 @@ def paint_colon(scene: Scene, frame: Frame, hu: Densities) -> None:
     parts = (
         ([(88, -28, -215), (92, -26, -150), (92, -20, -95), (84, 4, -62)], 25),
         ([(84, 4, -62), (66, 44, -62 + sag / 2), (20, 60, -72 + sag), (-30, 60, -62 + sag),
-          (-74, 40, -22), (-96, 2, 4)], 20),
-        ([(-96, 2, 4), (-102, -32, -24), (-102, -40, -90), (-98, -36, -150), (-94, -22, -215)], 16),
+          (-74, 44, -28), (-97, 14, -10)], 20),
+        ([(-97, 14, -10), (-102, -24, -34), (-102, -40, -90), (-98, -36, -150), (-94, -22, -215)], 16),
     )
     limits = (frame.cavity(4.0), *domes(frame, 4.0))
     for nodes, radius in parts:
@@ -144,7 +144,7 @@ def paint_branches(scene: Scene, frame: Frame, hu: Densities) -> None:
     veins = (
         ([(18, 8, -14), (20, 6, -2), (18, 4, 8), (30, 2, 16)], 6.5),
         ([(14, 22, -120), (12, 16, -70), (14, 10, -36), (17, 8, -14)], 5.5),
-        ([(18, 6, -12), (-4, 6, -6), (-30, -4, 4), (-56, -22, 14), (-82, -32, 24)], 4.0),
+        ([(18, 6, -12), (-4, 6, -6), (-30, -1, 4), (-54, -12, 14), (-76, -20, 24)], 4.0),
     )
     for places, radius in veins:
         scene.paint(
@@ -159,7 +159,7 @@ def paint_branches(scene: Scene, frame: Frame, hu: Densities) -> None:
         scene.paint(hu["postcava"] * 1.1, tube(d.line(*places, jitter=1), [radius] * len(places)))
     arteries = (
         ([(-12, -20, 14), (-10, -4, 16), (-6, 4, 12)], 3.6),
-        ([(-10, -4, 16), (-36, -10, 14), (-80, -34, 26)], 2.8),
+        ([(-10, -4, 16), (-36, -2, 14), (-72, -14, 24)], 2.8),
         ([(-10, -2, 16), (14, 6, 12), (28, 8, 12)], 2.6),
         ([(-12, -20, -2), (-10, -4, -10), (-4, 8, -40), (0, 18, -110)], 3.8),
         ([(-12, -22, -12), (-34, -34, -10), (-50, -42, -8)], 3.0),

@@ -33,7 +33,7 @@ GAS_HU = -960.0
 Array = npt.NDArray[Any]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=True)
 def noise_at(tile: Array, x: float, y: float, z: float) -> float:
     """Trilinear value of the periodic tile at a position in nodes."""
     fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
@@ -47,7 +47,7 @@ def noise_at(tile: Array, x: float, y: float, z: float) -> float:
     return (a * (1 - ty) + b * ty) * (1 - tx) + (c * (1 - ty) + d * ty) * tx
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _ellipsoid(f: Array, p: int, x: float, y: float, z: float) -> float:
     x, y, z = x - f[p, 0], y - f[p, 1], z - f[p, 2]
     u = (f[p, 6] * x + f[p, 7] * y + f[p, 8] * z) / f[p, 3]
@@ -61,7 +61,7 @@ def _ellipsoid(f: Array, p: int, x: float, y: float, z: float) -> float:
     return k0 * (k0 - 1.0) / k1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _trunk(f: Array, p: int, x: float, y: float, z: float) -> float:
     high = max(0.0, z + 20.0) / 120.0
     narrow = f[p, 4] * high * high
@@ -77,7 +77,7 @@ def _trunk(f: Array, p: int, x: float, y: float, z: float) -> float:
     return sqrt(x * x + y * y) * (1.0 - 1.0 / k)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _tube(
     f: Array, p: int, points: Array, active: Array, row: int, n: int, x: float, y: float, z: float
 ) -> float:
@@ -96,7 +96,7 @@ def _tube(
     return best * f[p, 3]
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _smooth_min(a: float, b: float, k: float) -> float:
     if k <= 0.0:
         return min(a, b)
@@ -104,7 +104,7 @@ def _smooth_min(a: float, b: float, k: float) -> float:
     return min(a, b) - h * h * k * 0.25
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _activate(
     stretch: float, points: Array, first: int, count: int, z: float, margin: float, out: Array
 ) -> int:
@@ -120,7 +120,7 @@ def _activate(
     return m
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _warp_slice(field: Array, origin: Array, step: float, xs: Array, ys: Array, z: float) -> Array:
     """Positions ``(X, Y, 3)``, mm, after the common displacement."""
     out = np.empty((xs.size, ys.size, 3), np.float64)
@@ -148,12 +148,12 @@ def _warp_slice(field: Array, origin: Array, step: float, xs: Array, ys: Array, 
     return out
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=True)
 def _span(values: Array, low: float, high: float) -> tuple[int, int]:
     return np.searchsorted(values, low), np.searchsorted(values, high, side="right")
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=True)
 def paint_slice(
     xs: Array,
     ys: Array,

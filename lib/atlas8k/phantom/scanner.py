@@ -145,7 +145,12 @@ def paint(
 
 
 def add_noise(
-    hu: Array, dice: Dice, scan: Scan, spacing: float, share: float = 1.0
+    hu: Array,
+    dice: Dice,
+    scan: Scan,
+    spacing: float,
+    share: float = 1.0,
+    share_z: float = 1.0,
 ) -> None:
     """Add noise with the kernel's correlation to ``(Z, X, Y)`` in place.
 
@@ -153,43 +158,66 @@ def add_noise(
     ----------
     spacing
         In-plane voxel size of ``hu``, mm.
-    share
-        Factor on the standard deviation, for what later interpolation takes away.
+    share, share_z
+        Factors on the standard deviation for what interpolation within and across
+        slices would take away; the low frequencies lose nothing within a slice.
     """
     rng = dice("noise")
     sigma = scan.kernel_mm / spacing
     for plane in hu:
-        noise = _kernel(rng.standard_normal(plane.shape, dtype=np.float32), sigma, scan.edge_gain)
-        # Low frequencies that survive any kernel.
-        coarse = gaussian_filter1d(
-            gaussian_filter1d(
-                rng.standard_normal(plane.shape, dtype=np.float32), 4 / spacing, axis=0
-            ),
-            4 / spacing,
-            axis=1,
+        noise = _kernel(
+            rng.standard_normal(plane.shape, dtype=np.float32),
+            sigma,
+            scan.edge_gain,
+            _wide(scan) / spacing,
         )
+        # Low frequencies that survive any kernel.
+        coarse = _blur(rng.standard_normal(plane.shape, dtype=np.float32), 4 / spacing)
         noise /= max(float(noise.std()), 1e-6)
         coarse /= max(float(coarse.std()), 1e-6)
-        plane += scan.noise_hu * (share * 0.96 * noise + 0.28 * coarse)
+        plane += scan.noise_hu * share_z * (share * 0.96 * noise + 0.28 * coarse)
 
 
-def _kernel(plane: Array, sigma: float, edge_gain: float) -> Array:
-    out = gaussian_filter1d(gaussian_filter1d(plane, sigma, axis=0), sigma, axis=1)
-    if edge_gain > 0:
-        wide = max(1.0, 2 * sigma)
-        soft = gaussian_filter1d(gaussian_filter1d(out, wide, axis=0), wide, axis=1)
-        out = out + edge_gain * (out - soft)
-    return np.asarray(out)
+def _wide(scan: Scan) -> float:
+    """Scale of the edge enhancement, mm."""
+    return max(scan.in_plane_mm, 2 * scan.kernel_mm)
+
+
+def _blur(plane: Array, sigma: float) -> Array:
+    return np.asarray(gaussian_filter1d(gaussian_filter1d(plane, sigma, axis=0), sigma, axis=1))
+
+
+def _kernel(plane: Array, sigma: float, edge_gain: float, wide: float) -> Array:
+    out = _blur(plane, sigma)
+    return out if edge_gain <= 0 else np.asarray(out + edge_gain * (out - _blur(out, wide)))
 
 
 def enhance_edges(hu: Array, scan: Scan, spacing: float) -> None:
     """The edge enhancement of a sharp kernel on ``(Z, X, Y)``, in place."""
-    if scan.edge_gain <= 0:
-        return
-    wide = max(1.0, 2 * scan.kernel_mm / spacing)
-    for plane in hu:
-        soft = gaussian_filter1d(gaussian_filter1d(plane, wide, axis=0), wide, axis=1)
-        plane += scan.edge_gain * (plane - soft)
+    if scan.edge_gain > 0:
+        for plane in hu:
+            plane += scan.edge_gain * (plane - _blur(plane, _wide(scan) / spacing))
+
+
+def interpolated_noise(scan: Scan, native: Grid, target: Grid) -> tuple[float, float]:
+    """Share of the noise's standard deviation that linear resampling leaves.
+
+    Between two voxels, at the part ``u`` of the way, the variance of noise with the
+    correlation ``rho`` between neighbours is ``(1-u)^2 + u^2 + 2 u (1-u) rho``.
+
+    Returns
+    -------
+    tuple
+        Within the slice (both axes together) and across slices.
+    """
+    weights = gaussian_filter1d(np.eye(1, 41, 20)[0], scan.kernel_mm / scan.in_plane_mm)
+    rho = float((weights[1:] * weights[:-1]).sum() / (weights**2).sum())
+    kept = []
+    for axis, correlation in ((0, rho), (1, rho), (2, 0.0)):
+        u = (_centers(target, axis) - native.affine[axis, 3]) / native.spacing[axis]
+        u = np.clip(u, 0, native.shape[axis] - 1) % 1.0
+        kept.append(float(np.sqrt(((1 - u) ** 2 + u**2 + 2 * u * (1 - u) * correlation).mean())))
+    return kept[0] * kept[1], kept[2]
 
 
 def orient(array: Array, grid: Grid, orientation: str) -> tuple[Array, Grid]:

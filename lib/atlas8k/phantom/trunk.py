@@ -27,12 +27,18 @@ SPINE_FRONT = -33.0
 """Front of the vertebral bodies in the mean anatomy, y, mm."""
 
 
+def right_dome(frame: Frame, inset: float) -> tuple[Floats, Floats]:
+    """Center and radii of the right dome, ``inset`` mm smaller; the liver fills it."""
+    # The same random numbers each time, so that liver, spleen and lungs agree.
+    draw = Draw.of(frame, "right_dome")
+    return draw.at(60, -2, 0), draw.radii(69, 87, 102) - inset
+
+
 def domes(frame: Frame, inset: float, op: int = INTERSECT) -> list[Primitive]:
     """The space under the diaphragm, ``inset`` mm smaller, joined by ``op``."""
-    # The same random numbers each time, so that liver, spleen and lungs agree.
     draw = Draw.of(frame, "diaphragm")
     return [
-        ellipsoid(draw.at(60, -2, 0), draw.radii(68, 84, 98) - inset, op=GATHER),
+        ellipsoid(*right_dome(frame, inset), op=GATHER),
         ellipsoid(draw.at(-62, -6, -4), draw.radii(66, 80, 88) - inset, op=GATHER, k=14),
         ellipsoid(frame.at(0, 12, -22), draw.radii(80, 74, 84) - inset, op=GATHER, k=18),
         gathered(op),
@@ -103,8 +109,8 @@ def paint_lungs(scene: Scene, frame: Frame, hu: Densities) -> None:
             frame.cavity(1.5, UNION),
             plane((side * 17, 0, 0), (-side, 0, 0), k=14),
             plane((0, -40, recess), (0, 0.25, -1), k=6),
-            *domes(frame, -3.0, SUBTRACT),
-            bumps=Bumps(0.8, 25),
+            *domes(frame, -2.0, SUBTRACT),
+            bumps=Bumps(0.6, 25),
             texture=Texture(45, 7),
             offset=draw.offset,
         )
@@ -123,7 +129,7 @@ def paint_lungs(scene: Scene, frame: Frame, hu: Densities) -> None:
                 plane((side * 25, 0, 0), (-side, 0, 0)),
                 *domes(frame, -4.0, SUBTRACT),
             )
-    heart = ellipsoid(draw.at(-22, 22, 132), draw.radii(58, 44, 46), draw.turn(0, 15, -25))
+    heart = ellipsoid(draw.at(-18, 20, 130), draw.radii(63, 46, 48), draw.turn(0, 15, -25))
     scene.paint(hu["fat"], ellipsoid(draw.at(-20, 24, 118), draw.radii(66, 50, 44)),
                 frame.cavity(3.0), *domes(frame, -1.0, SUBTRACT))
     scene.paint(

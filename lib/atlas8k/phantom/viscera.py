@@ -16,7 +16,7 @@ from atlas8k.phantom.scene import (
     ellipsoid,
     tube,
 )
-from atlas8k.phantom.trunk import Densities, domes
+from atlas8k.phantom.trunk import Densities, domes, right_dome
 
 Hard = frozenset[str]
 
@@ -25,22 +25,22 @@ def paint_liver(scene: Scene, frame: Frame, hu: Densities) -> None:
     """Right lobe under its dome, left lobe across the midline, vessels within."""
     d = Draw.of(frame, "liver")
     label = ORGAN_IDS["liver"]
-    lobe = d.at(62, -4, 0)
+    center, radii = right_dome(frame, -4.0)
     left_reach = d.rng.uniform(0.75, 1.25)
     scene.paint(
         hu["liver"],
-        ellipsoid(lobe, d.radii(70, 84, 104), d.turn(0, 0, 0)),
+        ellipsoid(center + 0.3 * d.shift, radii * (1, 1, 1.04)),
         ellipsoid(
-            d.at(-12, 36, 44), d.radii(62 * left_reach, 30, 36), d.turn(0, 14, 8), k=16
+            d.at(-12, 36, 44), d.radii(66 * left_reach, 36, 42), d.turn(0, 14, 8), k=16
         ),
         # Visceral surface: porta, stomach, duodenum, kidney and colon from below.
-        ellipsoid(d.at(2, 2, -82, 4), d.radii(74, 96, 90), d.turn(0, 0, 0), SUBTRACT, k=12),
-        ellipsoid(d.at(58, -74, -30, 3), d.radii(38, 46, 62), d.turn(0, 0, 0), SUBTRACT, k=10),
+        ellipsoid(d.at(-2, 2, -104, 4), d.radii(74, 96, 90), d.turn(0, 0, 0), SUBTRACT, k=12),
+        ellipsoid(d.at(58, -74, -30, 3), d.radii(35, 45, 60), d.turn(0, 0, 0), SUBTRACT, k=10),
         # Fissure of the round ligament, bare area at spine and oesophagus.
         ellipsoid(d.at(6, 66, 2), d.radii(5, 26, 30), d.turn(0, 0, 0), SUBTRACT, k=6),
         ellipsoid(d.at(-14, -34, 40), d.radii(36, 44, 80), d.turn(0, 0, 0), SUBTRACT, k=10),
-        *domes(frame, 2.0),
-        frame.cavity(3.0),
+        *domes(frame, 0.5),
+        frame.cavity(2.5),
         label=label,
         bumps=frame.bumps(1.6, 32),
         fine=frame.bumps(0.5, 9),
@@ -79,10 +79,10 @@ def paint_spleen(scene: Scene, frame: Frame, hu: Densities, phase: str) -> None:
     arterial = phase == "arterial"
     scene.paint(
         hu["spleen"],
-        ellipsoid(d.at(-93, -34, 30), d.radii(31, 46, 58), d.turn(18, 12, -22)),
-        ellipsoid(d.at(-52, -14, 36), d.radii(26, 40, 60), d.turn(10, 8, -12), SUBTRACT, k=8),
-        *domes(frame, 3.0),
-        frame.cavity(3.0),
+        ellipsoid(d.at(-90, -44, 30), d.radii(44, 58, 70), d.turn(18, 12, -22)),
+        ellipsoid(d.at(-42, -2, 36), d.radii(26, 36, 60), d.turn(10, 8, -12), SUBTRACT, k=8),
+        *domes(frame, 1.0),
+        frame.cavity(2.5),
         label=ORGAN_IDS["spleen"],
         bumps=frame.bumps(1.6, 22),
         fine=frame.bumps(0.4, 8),
@@ -93,12 +93,13 @@ def paint_spleen(scene: Scene, frame: Frame, hu: Densities, phase: str) -> None:
 
 def paint_kidneys(scene: Scene, frame: Frame, hu: Densities) -> None:
     """Both kidneys: cortex, medulla, and the sinus, open towards the front and middle."""
+    both = Draw.of(frame, "kidneys", size=0.6)
     for name, side, z in (("kidney_left", -1, -6.0), ("kidney_right", 1, -18.0)):
-        d = Draw.of(frame, name, size=0.9)
+        d = Draw.of(frame, name, size=0.4)
         label = ORGAN_IDS[name]
-        center = d.at(side * 64, -50, z)
+        center = d.at(63 if side > 0 else -60, -50, z)
         turn = d.turn(-12, side * 14, side * 28, jitter=5)
-        radii = d.radii(30, 26, 55)
+        radii = both.size * d.radii(30, 26, 55, jitter=0.03)
         hilum = center + np.array([-side * 15.0, 11, 0])
         sinus = (
             ellipsoid(hilum, radii * (0.52, 0.42, 0.46), turn + (0, 0, side * 12)),
@@ -156,16 +157,16 @@ def paint_stomach(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None
     if "fluid_filled_stomach" in hard:
         fill *= 1.12
     places = d.line(
-        (-56, -18, 66),
-        (-64, -6, 44),
-        (-66, 22, 16),
+        (-50, -12, 68),
+        (-57, 2, 46),
+        (-62, 26, 16),
         (-48, 46, -14),
         (-16, 52, -28),
         (14, 40, -20),
         (30, 26, -10),
         jitter=3,
     )
-    radii = d.radii(27, 31, 27, 23, 18, 13, 8) * fill
+    radii = d.radii(28, 30.5, 27.5, 23.5, 18.5, 13, 8) * fill
     contents, grain = d.rng.uniform(2, 55), d.rng.uniform(3, 16)
     if d.rng.random() < 0.15:
         contents = d.rng.uniform(120, 320)  # oral contrast
@@ -176,7 +177,7 @@ def paint_stomach(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None
     scene.paint(
         hu["stomach_wall"],
         tube(places, radii, (1.0, d.rng.uniform(0.8, 1.0), 1.0)),
-        *domes(frame, 3.0),
+        *domes(frame, 1.5),
         frame.cavity(4.0),
         label=ORGAN_IDS["stomach"],
         texture=Texture(9, 7),
@@ -189,7 +190,7 @@ def paint_stomach(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None
 
 def paint_pancreas(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None:
     """From the duodenum in front of the great vessels to the hilum of the spleen."""
-    d = Draw.of(frame, "pancreas", size=1.8)
+    d = Draw.of(frame, "pancreas", size=1.3)
     up = d.rng.uniform(-6, 10)
     places = d.line(
         (36, 0, -46),
@@ -201,7 +202,7 @@ def paint_pancreas(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> Non
         (-74, -18, 18 + up),
         jitter=2.5,
     )
-    radii = d.radii(9, 13.5, 10, 8.5, 10, 10.5, 8.5, jitter=0.10)
+    radii = d.radii(9.5, 14.2, 10.5, 9.2, 10.8, 11.3, 9.2, jitter=0.08)
     if "enlarged_pancreas_tail" in hard:
         radii = radii * (1, 1, 1, 1.05, 1.3, 1.75, 1.9)
     scene.paint(
