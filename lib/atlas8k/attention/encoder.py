@@ -62,7 +62,8 @@ def encode(block, begin, end, top, floor, p_table, h_table, cells, edges, codes,
                     p = np.float32(probability(row[i], p_table))
                     above = p > np.float32(0.5)
                     end_distance = np.float32(np.float32(1) - p if above else p)
-                    code = cells[np.uint32(end_distance.view(np.uint32) >> np.uint32(16))]
+                    bits = np.uint32(end_distance.view(np.uint32) & np.uint32(0x7FFFFFFF))
+                    code = cells[np.uint32(bits >> np.uint32(16))]  # also of a negative zero
                     code += np.uint8(end_distance > edges[code])
                     code = np.uint8(255 - code) if above else code
                     out[i] = code if high[i] > floor else np.uint8(0)

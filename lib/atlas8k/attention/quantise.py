@@ -30,7 +30,9 @@ FLOOR = 1e-3
 
 def _levels() -> npt.NDArray[np.float64]:
     lower = 0.5 * (np.arange(128) / 127.0) ** 3
-    return np.concatenate([lower, 1.0 - lower[::-1]])
+    levels: npt.NDArray[np.float64] = np.concatenate([lower, 1.0 - lower[::-1]])
+    levels[128] += 2.0**-23  # so that what a code stands for is above 0.5 too, in float32
+    return levels
 
 
 LEVELS: npt.NDArray[np.float64] = _levels()

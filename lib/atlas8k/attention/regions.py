@@ -34,7 +34,8 @@ class Region:
     centre
         Centroid in array index, voxel centres at whole numbers.
     largest_slice
-        Per array axis, the index at which the region's cross-section is largest.
+        Per array axis, the index at which the region's cross-section is largest; of
+        several, the most central.
     """
 
     organ: str
@@ -155,10 +156,7 @@ def find_regions(
         box = statistics["bounding_boxes"][index]
         inside = labels[box] == index
         start = np.array([s.start for s in box])
-        largest = [
-            int(np.argmax(np.count_nonzero(inside, axis=tuple(a for a in range(3) if a != axis))))
-            for axis in range(3)
-        ]
+        largest = [_widest(inside, axis) for axis in range(3)]
         centroid = statistics["centroids"][index] + np.asarray(origin)
         regions.append(
             Region(
@@ -177,6 +175,13 @@ def find_regions(
 def in_order(regions: Sequence[Region]) -> list[Region]:
     """Largest attention first; organ and position settle ties, so that runs agree."""
     return sorted(regions, key=lambda r: (-r.attention_ml, r.organ, r.start))
+
+
+def _widest(inside: npt.NDArray[np.bool_], axis: int) -> int:
+    """Index along ``axis`` of the largest cross-section, the most central of several."""
+    areas = np.count_nonzero(inside, axis=tuple(a for a in range(3) if a != axis))
+    candidates = np.flatnonzero(areas == areas.max())
+    return int(candidates[len(candidates) // 2])
 
 
 def _triple(values: Sequence[int] | npt.NDArray[Any]) -> Triple:
