@@ -65,6 +65,8 @@ def draw_densities(dice: Dice, setting: Setting, phase: str) -> dict[str, float]
         out["liver"] -= rng.uniform(15, 40)
     if rng.random() < 0.25:  # fatty pancreas
         out["pancreas"] -= rng.uniform(10, 35)
+    if phase in ("portal", "delayed"):  # both halves of the heart are mixed by now
+        out["heart"] = 0.3 * out["aorta"] + 0.7 * out["postcava"]
     if phase == "arterial":  # early or late: blood has or has not reached the veins
         late = rng.uniform(0.0, 1.0)
         out["postcava"] += 40 * (late - 0.4)

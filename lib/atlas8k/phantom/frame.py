@@ -136,7 +136,7 @@ def draw_frame(dice: Dice, setting: Setting) -> Frame:
     scale = size * (1 + rng.standard_normal(3).clip(-2, 2) * 0.025)
     fat = rng.uniform(*setting.fat_mm)
     return Frame(
-        half_width=125 * float(scale[0]),
+        half_width=127 * float(scale[0]),
         front=(76 + 0.25 * fat) * float(scale[1]),
         back=86 * float(scale[1]),
         scale=scale,

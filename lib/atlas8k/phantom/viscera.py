@@ -38,7 +38,7 @@ def paint_liver(scene: Scene, frame: Frame, hu: Densities) -> None:
         ellipsoid(d.at(58, -74, -30, 3), d.radii(35, 45, 60), d.turn(0, 0, 0), SUBTRACT, k=10),
         # Fissure of the round ligament, bare area at spine and oesophagus.
         ellipsoid(d.at(6, 66, 2), d.radii(5, 26, 30), d.turn(0, 0, 0), SUBTRACT, k=6),
-        ellipsoid(d.at(-14, -34, 40), d.radii(36, 44, 80), d.turn(0, 0, 0), SUBTRACT, k=10),
+        ellipsoid(d.at(-8, -44, 16), d.radii(42, 46, 100), d.turn(0, 0, 0), SUBTRACT, k=10),
         *domes(frame, 0.5),
         frame.cavity(2.5),
         label=label,
