@@ -95,19 +95,28 @@ class Database:
                 with _ending(connection):
                     migrate(connection, self.path)
             else:
-                self._begin(connection)  # finds out now, not at the first score, if read-only
-                connection.execute("ROLLBACK")
+                self._check_writable(connection)
         except BaseException:
             connection.close()
             raise
         self._idle.append(connection)
+
+    def _check_writable(self, connection: sqlite3.Connection) -> None:
+        """Find out now, not at the first submission; on a read-only file a BEGIN succeeds."""
+        self._begin(connection)
+        try:
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, timeout=0.005, isolation_level=None, check_same_thread=False
         )
         for pragma in _PRAGMAS:
-            connection.execute(pragma)
+            # Even these look at the file, which another process may just be making.
+            self._retry(lambda pragma=pragma: connection.execute(pragma))  # type: ignore[misc]
         return connection
 
     def _retry(self, action: Callable[[], T]) -> T:

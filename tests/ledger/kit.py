@@ -1,0 +1,127 @@
+"""What the ledger tests share: a clock to turn, sizes to rank by, a check of what is derived."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from atlas8k.ledger import Holder, Ledger, OrganScore
+from atlas8k.ledger.ranking import bucket
+from atlas8k.organs import ORGAN_NAMES
+
+ANNA = Holder.identify(user="anna")
+BEN = Holder.identify(client_id="ben")
+CARA = Holder.identify(user="cara")
+NOBODY = Holder.identify(client_id="user-xyz", address="10.0.0.7", software="Slicer")
+
+
+class Clock:
+    """UTC seconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def minutes(self, n: float) -> None:
+        self.now += 60 * n
+
+
+def sizes(total_ml: float, **organs: float) -> dict[str, OrganScore]:
+    """Sizes of all organs: those named, and the rest of `total_ml` on the liver."""
+    rest = total_ml - math.fsum(organs.values())
+    ml = {name: organs.get(name, rest if name == "liver" else 0.0) for name in ORGAN_NAMES}
+    return {name: OrganScore(size, size / 2, size / 3, size / 6) for name, size in ml.items()}
+
+
+def scored(ledger: Ledger, attention: dict[str, float], signature: str = "one") -> None:
+    """Volumes with these attention sizes, all scored under `signature`."""
+    ledger.sync_volumes(attention)
+    ledger.register_signature(signature)
+    for volume, ml in attention.items():
+        ledger.record_score(volume, signature, sizes(ml))
+
+
+def volumes_of(ledger: Ledger, signature: str = "one", **filters: object) -> list[str]:
+    return [ranked.volume for ranked in ledger.ranking(signature, **filters)]  # type: ignore[arg-type]
+
+
+def query(path: Path, sql: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def _same(connection: sqlite3.Connection, kept: str, due: str) -> None:
+    for first, second, what in ((kept, due, "kept, not due"), (due, kept, "due, not kept")):
+        odd = connection.execute(f"SELECT * FROM ({first}) EXCEPT SELECT * FROM ({second})")
+        assert not (rows := odd.fetchall()), f"{what}: {rows[:5]}\n{first}"
+
+
+def check_consistent(path: Path) -> None:
+    """Everything that triggers keep in step equals what follows from the rows themselves."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.create_function("bucket", 1, lambda ml: None if ml is None else bucket(ml))
+        columns = "volume, signature, organ, ml, source"
+        _same(
+            connection,
+            f"SELECT {columns} FROM queue WHERE signature IN (SELECT id FROM signature WHERE live)",
+            f"SELECT {columns} FROM queue_due",
+        )
+        _same(
+            connection,
+            "SELECT present, counted, available, submitted, conflict, leased, excluded, failed"
+            " FROM tally",
+            "SELECT count(*) FILTER (WHERE present), count(*) FILTER (WHERE counted),"
+            " count(*) FILTER (WHERE available),"
+            " count(*) FILTER (WHERE counted AND status = 'submitted'),"
+            " count(*) FILTER (WHERE counted AND status = 'conflict'),"
+            " count(*) FILTER (WHERE counted AND lease IS NOT NULL),"
+            " count(*) FILTER (WHERE present AND excluded_reason IS NOT NULL),"
+            " count(*) FILTER (WHERE counted AND failed) FROM volume",
+        )
+        _same(
+            connection,
+            "SELECT id, scored, failed FROM signature",
+            "SELECT s.id, count(*) FILTER (WHERE v.counted AND r.rank_ml IS NOT NULL),"
+            " count(*) FILTER (WHERE v.counted AND r.reason IS NOT NULL)"
+            " FROM signature s LEFT JOIN result r ON r.signature = s.id"
+            " LEFT JOIN volume v ON v.id = r.volume GROUP BY s.id",
+        )
+        _same(
+            connection,
+            "SELECT signature, bucket, n FROM rank_bucket WHERE n <> 0",
+            "SELECT r.signature, bucket(r.rank_ml), count(*) FROM result r"
+            " JOIN volume v ON v.id = r.volume WHERE v.counted AND r.rank_ml IS NOT NULL"
+            " GROUP BY 1, 2",
+        )
+        _same(
+            connection,
+            "SELECT id, lease FROM volume WHERE lease IS NOT NULL",
+            "SELECT volume, id FROM lease WHERE ended_at IS NULL",
+        )
+        _same(
+            connection,
+            "SELECT id, reviewed FROM round",
+            "SELECT r.id, count(DISTINCT p.volume) FROM round r"
+            " LEFT JOIN submission p ON p.round = r.id GROUP BY r.id",
+        )
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def held_twice(path: Path) -> list[tuple[object, ...]]:
+    """Volumes that two leases held at one moment."""
+    return query(
+        path,
+        "SELECT a.volume, a.holder, b.holder FROM lease a JOIN lease b"
+        " ON a.volume = b.volume AND a.id < b.id"
+        " WHERE b.taken_at < coalesce(a.ended_at, 1e18)",
+    )
+
+
+def names(n: int) -> Iterable[str]:
+    return (f"case_{i:04d}" for i in range(n))

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.ledger.kit import ANNA, BEN, check_consistent, query
+
+from atlas8k.ledger import Ledger, LedgerVersionError, OrganChange
+from atlas8k.ledger import migrations as steps
+from atlas8k.ledger.errors import LedgerFileError
+
+
+def version_1(path: Path) -> None:
+    """A ledger as the first release wrote it: two volumes, a score, a lease, a conflict."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for statement in steps.statements(steps.MIGRATIONS[0]):
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA application_id = {steps.APPLICATION_ID}")
+        connection.executescript("""
+            INSERT INTO volume (name, first_seen, shuffle) VALUES ('a', 1, 5), ('b', 1, 3);
+            INSERT INTO signature (name, detail, registered_at) VALUES ('one', '{}', 1);
+            INSERT INTO round (signature, opened_at, budget, reviewed) VALUES (1, 1, 0.05, 1);
+            INSERT INTO result VALUES (1, 1, 2, NULL, 7, 7, 179, NULL, 1);
+            INSERT INTO score VALUES (1, 1, 5, 7, 3, 2, 2, 1);
+            INSERT INTO queue SELECT volume, signature, organ, ml, source FROM queue_due;
+            INSERT INTO submission (volume, holder, anonymous, submitted_at, round, conflict)
+              VALUES (2, 'user:anna', 0, 3, 1, 0), (2, 'client:ben', 0, 4, 1, 1);
+            UPDATE volume SET status = 'conflict', current_submission = 1 WHERE id = 2;
+        """)
+
+
+def test_a_version_1_file_is_brought_up_to_date_with_everything_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    version_1(path)
+    check_consistent(path)
+    ledger = Ledger(path)
+    assert query(path, "PRAGMA user_version") == [(steps.VERSION,)]
+    assert ledger.statuses() == {"a": "open", "b": "conflict"}
+    assert ledger.ranking("one")[0].attention_ml == 7
+    (review,) = ledger.reviews()  # a conflict of then is a question of now
+    assert (review.volume, review.submission, review.other) == ("b", 1, 2)
+    assert [s.holder for s in ledger.submissions("b")] == [ANNA.key, BEN.key]
+    ledger.submit("a", ANNA, organs={"liver": OrganChange("revised")})
+    ledger.resolve("b", 2)
+    assert ledger.statuses() == {"a": "submitted", "b": "submitted"}
+    check_consistent(path)
+
+
+def test_a_migrated_file_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    version_1(tmp_path / "old.sqlite")
+    schema = "SELECT type, name, sql FROM sqlite_schema ORDER BY type, name"
+    Ledger(tmp_path / "old.sqlite")
+    Ledger(tmp_path / "new.sqlite")
+    assert query(tmp_path / "old.sqlite", schema) == query(tmp_path / "new.sqlite", schema)
+
+
+def test_a_migration_that_fails_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "l.sqlite"
+    version_1(path)
+    before = query(path, "SELECT sql FROM sqlite_schema")
+    broken = (*steps.MIGRATIONS, "CREATE TABLE extra (x);\nINSERT INTO nowhere VALUES (1);\n")
+    monkeypatch.setattr(steps, "MIGRATIONS", broken)
+    with pytest.raises(LedgerFileError, match="no such table: nowhere"):
+        Ledger(path)
+    assert query(path, "PRAGMA user_version") == [(1,)]
+    assert query(path, "SELECT sql FROM sqlite_schema") == before
+
+
+def test_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.close()
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        connection.execute(f"PRAGMA user_version = {steps.VERSION + 1}")
+    before = ledger.path.read_bytes()
+    with pytest.raises(LedgerVersionError, match=r"newer release .* upgrade atlas8k"):
+        Ledger(ledger.path)
+    assert ledger.path.read_bytes() == before
+
+
+def test_a_script_that_ends_in_the_middle_is_noticed() -> None:
+    with pytest.raises(ValueError, match="incomplete"):
+        list(steps.statements("CREATE TABLE a (x);\nCREATE TABLE b ("))
