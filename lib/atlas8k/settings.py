@@ -70,8 +70,15 @@ class Settings(BaseModel):
         description="Salient regions: a voxel counts from this entropy on",
         json_schema_extra={"unit": "nat"},
     )
+    opening_mm: float = Field(
+        7.5,
+        ge=0.0,
+        le=100.0,
+        description="Salient regions: what is thinner than this is an organ's ordinary outline",
+        json_schema_extra={"unit": "mm"},
+    )
     min_region_ml: float = Field(
-        0.1,
+        0.5,
         ge=0.0,
         le=1000.0,
         description="Salient regions smaller than this are not shown",

@@ -25,7 +25,7 @@ from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import startup
 from atlas8k.server.context import Context
 from atlas8k.server.datastore import FINAL, StudiesDatastore
-from atlas8k.server.engine import Engine
+from atlas8k.server.engine import Engine, attention_settings
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
 from atlas8k.server.scoring import AttentionScoring
@@ -82,7 +82,9 @@ class Atlas8kApp(MONAILabelApp):
         else:
             datastore = StudiesDatastore(startup.check_studies(self.studies))
         path = self.settings.ledger or locate(self.studies)
-        store = ModelStore(self.settings.models or Path(self.app_dir) / "model")
+        store = ModelStore(
+            self.settings.models or Path(self.app_dir) / "model", attention_settings(self.settings)
+        )
         self.context = Context(
             settings=self.settings,
             datastore=datastore,

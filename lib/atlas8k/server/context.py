@@ -40,6 +40,7 @@ class Context:
     ledger: Ledger
     state: Path
     _synced: list[str] = field(default_factory=list)
+    _registered: str = ""
 
     def sync(self, *, thorough: bool = False) -> None:
         """Tell the ledger which volumes there are.
@@ -83,13 +84,20 @@ class Context:
             There is no set of networks to serve.
         """
         served = self.store.served()
-        signature = self.engine.signature()
-        first = not any(
-            (old.signature or "").startswith(f"{served.signature}-") for old in self.ledger.rounds()
-        )
+        if served.signature == self._registered:
+            return served.signature
+        rounds = self.ledger.rounds()
+        before = rounds[-1].signature if rounds else None
         # Other attention settings over the same networks make new scores, not a new round.
-        self.ledger.register_signature(signature, {"networks": served.signature}, new_round=first)
-        return signature
+        same = (
+            before is not None
+            and self.ledger.signature_detail(before).get("networks") == served.folder
+        )
+        self.ledger.register_signature(
+            served.signature, {"networks": served.folder}, new_round=not same
+        )
+        self._registered = served.signature
+        return served.signature
 
     def progress(self) -> Progress:
         """How far the networks served now have been scored."""

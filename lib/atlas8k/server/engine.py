@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,7 +41,7 @@ class Engine:
 
     def signature(self) -> str:
         """Signature under which a score made now would be kept."""
-        return model_signature(self._store.served(), self._settings)
+        return self._store.served().signature
 
     def predict(self, path: Path) -> tuple[Volume, Prediction, str]:
         """Read and predict one CT.
@@ -63,7 +62,7 @@ class Engine:
         ct = read_ct(path)
         with self._lock:
             served = self._store.served()
-            signature = model_signature(served, self._settings)
+            signature = served.signature
             stat = path.stat()
             key = (path, stat.st_size, stat.st_mtime_ns, signature)
             if self._last is not None and self._last[0] == key:
@@ -91,15 +90,6 @@ def device(settings: Settings) -> str:
     return settings.device
 
 
-def model_signature(served: ServedSet, settings: Settings) -> str:
-    """What a score belongs to: the served set, and how attention is made from it.
-
-    Returns
-    -------
-    str
-        The set's own signature, which is also the name of its folder, and four hex
-        digits of the settings that change a score.
-    """
-    how = {"overlap_term": settings.overlap_term, "window_overlap": settings.window_overlap}
-    digest = hashlib.sha256(json.dumps(how, sort_keys=True).encode()).hexdigest()
-    return f"{served.signature}-{digest[:4]}"
+def attention_settings(settings: Settings) -> dict[str, Any]:
+    """What decides a score beside the networks; part of the model signature."""
+    return {"overlap_term": settings.overlap_term, "window_overlap": settings.window_overlap}

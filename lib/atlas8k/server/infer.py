@@ -13,18 +13,22 @@ import numpy as np
 import numpy.typing as npt
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from atlas8k.attention import attention_sizes
+from atlas8k.attention import AttentionSizes
+from atlas8k.attention.salient import SalientSettings, salient_regions
 from atlas8k.models.predict import Prediction
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.engine import Engine
 from atlas8k.settings import Settings
-from atlas8k.volume import Grid, write_nifti
+from atlas8k.volume import Grid, resample, write_nifti
 
 logger = logging.getLogger(__name__)
 
 ATTENTION_IDS = {f"attention_{name}": number for name, number in ORGAN_IDS.items()}
 """Names of the attention map's structures: a client replaces the segment of a result's
 name, so these must never be an organ's own."""
+
+
+SHOWN_REGIONS = 50
 
 
 class OrganInfer(InferTask):
@@ -58,7 +62,8 @@ class OrganInfer(InferTask):
         params = {
             "label_names": dict(ORGAN_IDS),
             "model_signature": signature,
-            **attention_figures(prediction, self._settings),
+            **figures(prediction.sizes(overlap=self._settings.overlap_term)),
+            **warnings(prediction),
             "seconds": round(time.monotonic() - start, 2),
         }
         return temporary_result(label, ct.grid), params
@@ -80,18 +85,53 @@ class AttentionInfer(InferTask):
         return True
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        raise NotImplementedError
+        start = time.monotonic()
+        ct, prediction, signature = self._engine.predict(Path(request["image"]))
+        salient = salient_regions(
+            prediction.probs,
+            prediction.grid,
+            salient_settings(self._settings),
+            organs=prediction.organs,
+            name=Path(request["image"]).name,
+        )
+        label = resample(salient.label(), prediction.grid, ct.grid, linear=False)
+        params = {
+            "label_names": dict(ATTENTION_IDS),
+            "model_signature": signature,
+            **figures(salient.sizes),
+            # Indices of the CT's own array, so that a viewer can go there.
+            "regions": [
+                region.on(prediction.grid, ct.grid).as_dict()
+                for region in salient.regions[:SHOWN_REGIONS]
+            ],
+            **warnings(prediction),
+            "seconds": round(time.monotonic() - start, 2),
+        }
+        return temporary_result(label, ct.grid), params
 
 
-def attention_figures(prediction: Prediction, settings: Settings) -> dict[str, Any]:
-    """Attention sizes of a prediction for a reply: ml, per organ and in all."""
-    sizes = attention_sizes(
-        prediction.probs, prediction.grid.voxel_ml, overlap=settings.overlap_term
+def salient_settings(settings: Settings) -> SalientSettings:
+    """What counts as salient, from the app's settings."""
+    return SalientSettings(
+        inconsistency=settings.inconsistency_threshold,
+        uncertainty=settings.uncertainty_threshold,
+        opening_mm=settings.opening_mm,
+        min_ml=settings.min_region_ml,
+        overlap=settings.overlap_term,
     )
+
+
+def figures(sizes: AttentionSizes) -> dict[str, Any]:
+    """Attention sizes for a reply: ml, per organ and in all."""
     return {
         "attention_ml": {name: round(ml, 3) for name, ml in sizes.organ_ml.items()},
         "attention_total_ml": round(sizes.total_ml, 3),
     }
+
+
+def warnings(prediction: Prediction) -> dict[str, Any]:
+    """Networks of the set that had no part in a result, and why."""
+    return {"left_out": dict(prediction.failures)} if prediction.failures else {}
 
 
 def temporary_result(array: npt.NDArray[np.uint8], grid: Grid) -> str:
