@@ -7,10 +7,12 @@ kept in numba's cache; importing this package compiles nothing and loads no numb
 - :func:`attention_sizes`: their sums by organ, in ml.
 - :func:`salient_regions`: sizes, salient masks and regions in one pass.
 - :func:`priority_list`: volumes in the order in which to look at them.
-- :func:`quantise`: probabilities as bytes.
+- :func:`explain_volume`: where to look, in the CT's own index.
+- :class:`Quantised`: probabilities as bytes.
 """
 
-from atlas8k.attention.quantise import Quantised, quantise
+from atlas8k.attention.explain import Explanation, explain_volume, explanation_of
+from atlas8k.attention.quantise import Quantised
 from atlas8k.attention.ranking import (
     DEFAULT_RANKING,
     RANKINGS,
@@ -28,6 +30,7 @@ __all__ = [
     "DEFAULT_RANKING",
     "RANKINGS",
     "AttentionSizes",
+    "Explanation",
     "Quantised",
     "Ranked",
     "RankingScores",
@@ -35,8 +38,9 @@ __all__ = [
     "Salient",
     "SalientSettings",
     "attention_sizes",
+    "explain_volume",
+    "explanation_of",
     "priority_list",
-    "quantise",
     "ranking_scores",
     "salient_regions",
     "scores_of",

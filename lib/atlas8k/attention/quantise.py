@@ -54,7 +54,7 @@ class Quantised:
         ``(organs, 2)`` float64: Eq. 1 and Eq. 2 summed, in voxels, where the floor set
         the codes to 0. :func:`~atlas8k.attention.attention_sizes` adds them.
     floor
-        See :func:`quantise`.
+        See :meth:`of`.
     """
 
     codes: npt.NDArray[np.uint8]
@@ -69,43 +69,44 @@ class Quantised:
         if self.lost.shape != (self.codes.shape[1], 2):
             raise AttentionError("codes", f"lost has shape {self.lost.shape}; give (organs, 2)")
 
+    @classmethod
+    def of(
+        cls,
+        probs: Probs,
+        *,
+        floor: float = FLOOR,
+        organs: Sequence[str] = ORGAN_NAMES,
+        name: str = "probabilities",
+        workers: int | None = None,
+    ) -> Quantised:
+        """The nearest codes of one volume's probabilities.
+
+        Parameters
+        ----------
+        probs
+            ``(models, organs, X, Y, Z)`` float16 or float32 in 0..1, or one array a network.
+        floor
+            Where no network says more than this for an organ, the codes are 0. At 0 every
+            probability keeps its nearest code.
+        organs, name, workers
+            As in :func:`~atlas8k.attention.attention_sizes`.
+
+        Raises
+        ------
+        AttentionError
+            As :func:`~atlas8k.attention.attention_sizes`, and for a floor outside 0..0.1.
+        """
+        from atlas8k.attention import engine
+
+        if not 0 <= floor <= 0.1:
+            raise AttentionError(name, f"a floor of {floor}; give a probability from 0 to 0.1")
+        codes, lost = engine.encode(engine.Source.of(probs, organs, name), floor, workers)
+        return cls(codes, lost, floor)
+
     def probabilities(self) -> npt.NDArray[np.float32]:
         """``(models, organs, X, Y, Z)`` float32: what the codes stand for."""
         decoded: npt.NDArray[np.float32] = LEVELS.astype(np.float32)[self.codes]
         return decoded
-
-
-def quantise(
-    probs: Probs,
-    *,
-    floor: float = FLOOR,
-    organs: Sequence[str] = ORGAN_NAMES,
-    name: str = "probabilities",
-    workers: int | None = None,
-) -> Quantised:
-    """The nearest codes of one volume's probabilities.
-
-    Parameters
-    ----------
-    probs
-        ``(models, organs, X, Y, Z)`` float16 or float32 in 0..1, or one array a network.
-    floor
-        Where no network says more than this for an organ, the codes are 0. At 0 every
-        probability keeps its nearest code.
-    organs, name, workers
-        As in :func:`~atlas8k.attention.attention_sizes`.
-
-    Raises
-    ------
-    AttentionError
-        As :func:`~atlas8k.attention.attention_sizes`, and for a floor outside 0..0.1.
-    """
-    from atlas8k.attention import engine
-
-    if not 0 <= floor <= 0.1:
-        raise AttentionError(name, f"a floor of {floor}; give a probability from 0 to 0.1")
-    codes, lost = engine.encode(engine.Source.of(probs, organs, name), floor, workers)
-    return Quantised(codes, lost, floor)
 
 
 @cache
