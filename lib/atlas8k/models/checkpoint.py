@@ -120,6 +120,8 @@ class Checkpoint:
         object.__setattr__(self, "organs", tuple(self.organs))
         if not self.name or self.name != Path(self.name).name or self.name.startswith("."):
             raise ValueError(f"name {self.name!r} cannot be a file name")
+        if not isinstance(self.architecture, Mapping):
+            raise ValueError(f"architecture {self.architecture!r} is not a JSON object")
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}"

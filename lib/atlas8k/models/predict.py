@@ -180,7 +180,7 @@ class Predictor:
         for name, checkpoint in checkpoints.items():
             try:
                 module = network(checkpoint, self.device)
-            except (RuntimeError, CheckpointError) as err:
+            except Exception as err:  # no such device, out of memory
                 self._out(name, err)
                 continue
             module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -221,7 +221,7 @@ class Predictor:
             for name in names:
                 try:
                     found = self._run(name, array, keep)
-                except (RuntimeError, MemoryError) as err:
+                except Exception as err:  # whatever a network raises, the others go on
                     failures[name] = f"{type(err).__name__}: {err}"
                     log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
                     continue

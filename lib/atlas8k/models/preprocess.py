@@ -39,7 +39,9 @@ def prepare(ct: Volume, preprocessing: Preprocessing) -> tuple[npt.NDArray[np.fl
     if canonical.grid.same_as(target, tolerance_voxels=1e-3):
         out = np.ascontiguousarray(canonical.array)
     else:
-        out = resample(array, ct.grid, target, linear=True)
+        # From the canonical axes, so that one patient stored along other axes gives the
+        # same bits.
+        out = resample(canonical.array, canonical.grid, target, linear=True)
     return np.clip(out, 0.0, 1.0, out=out), target
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from atlas8k.errors import CheckpointError
 from atlas8k.models.networks import build
 
 LISTED = 8
@@ -32,10 +33,8 @@ def fit(
     """
     try:
         expected = _layout(json.dumps(dict(architecture), sort_keys=True))
-    except Exception as err:  # a network class raises what it likes for a bad argument
-        raise TensorMismatchError(
-            f"architecture {dict(architecture)} cannot be built: {err}"
-        ) from err
+    except (CheckpointError, TypeError, ValueError) as err:
+        raise TensorMismatchError(str(err)) from err
     problems = {
         "missing": [key for key in expected if key not in state],
         "unexpected": [key for key in state if key not in expected],

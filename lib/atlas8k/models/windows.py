@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -176,7 +176,7 @@ def _layers(
     total = torch.zeros((channels, *tiling.shape[:2], depth), device=device)
     count = torch.zeros((*tiling.shape[:2], depth), device=device)
     starts = [z for z, _ in tiling.layers]
-    for (z, positions), following in zip(tiling.layers, [*starts[1:], None], strict=True):
+    for (z, positions), following in zip_longest(tiling.layers, starts[1:]):
         for i in range(0, len(positions), batch):
             some = positions[i : i + batch]
             windows = torch.stack(
