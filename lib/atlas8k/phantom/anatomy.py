@@ -48,9 +48,7 @@ class Anatomy:
     tile: Array
 
 
-def build_anatomy(
-    dice: Dice, setting: Setting, phase: str, hard_cases: frozenset[str]
-) -> Anatomy:
+def build_anatomy(dice: Dice, setting: Setting, phase: str, hard_cases: frozenset[str]) -> Anatomy:
     """Draw one patient."""
     frame = draw_frame(dice, setting)
     hu = draw_densities(dice, setting, phase)

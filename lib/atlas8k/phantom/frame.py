@@ -124,9 +124,7 @@ class Draw:
 
     def turn(self, *degrees: float, jitter: float = 4.0) -> Floats:
         """Angles, each with its own spread, degrees."""
-        return np.asarray(
-            np.array(degrees) + self.rng.standard_normal(3).clip(-2, 2) * jitter
-        )
+        return np.asarray(np.array(degrees) + self.rng.standard_normal(3).clip(-2, 2) * jitter)
 
 
 def draw_frame(dice: Dice, setting: Setting) -> Frame:

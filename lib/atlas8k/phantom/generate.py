@@ -73,7 +73,7 @@ def generate(
         raise ValueError(f"the grid spacing must be a positive length in mm, not {grid_spacing_mm}")
     dice = Dice(seed, setting)
     phase = draw_phase(dice, setting)
-    rng = dice("hard_cases")
+    rng = dice("hard_case")
     chances = {name: rng.random() for name in sorted(setting.hard_cases)}
     hard = frozenset(n for n, chance in chances.items() if chance < setting.hard_cases[n])
     anatomy = build_anatomy(dice, setting, phase, hard)
@@ -106,9 +106,7 @@ def generate(
     return Phantom(Volume(ct, oriented), Volume(truth, oriented), case)
 
 
-def _coarse(
-    anatomy: Any, grid: Grid, scan: Scan, dice: Dice, edge: float
-) -> tuple[Array, Array]:
+def _coarse(anatomy: Any, grid: Grid, scan: Scan, dice: Dice, edge: float) -> tuple[Array, Array]:
     """What linear resampling of the full CT to ``grid`` gives; ``(Z, X, Y)`` arrays."""
     spacing = grid.spacing[2]
     native = ras_grid(scan, (scan.in_plane_mm, scan.in_plane_mm, scan.thickness_mm))

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from atlas8k.phantom.frame import Draw, Floats, Frame
-from atlas8k.phantom.scene import KEEP_LABEL, NO_LEVEL, Core, Primitive, Scene, Texture, ellipsoid, tube
+from atlas8k.phantom.scene import (
+    KEEP_LABEL,
+    NO_LEVEL,
+    Core,
+    Primitive,
+    Scene,
+    Texture,
+    ellipsoid,
+    tube,
+)
 from atlas8k.phantom.trunk import Densities, domes
 
 
@@ -56,8 +65,15 @@ def paint_small_bowel(scene: Scene, frame: Frame, hu: Densities) -> None:
         if rng.random() < 0.2:
             level = float(places[:, 1].max() + rng.uniform(-6, 6))
         _hollow(
-            scene, frame, d, places, radii, hu["bowel_wall"] * rng.uniform(0.85, 1.1),
-            (contents, rng.uniform(4, 14)), level, limits,
+            scene,
+            frame,
+            d,
+            places,
+            radii,
+            hu["bowel_wall"] * rng.uniform(0.85, 1.1),
+            (contents, rng.uniform(4, 14)),
+            level,
+            limits,
         )
 
 
@@ -68,9 +84,27 @@ def paint_colon(scene: Scene, frame: Frame, hu: Densities) -> None:
     sag = rng.uniform(-25, 15)
     parts = (
         ([(88, -28, -215), (92, -26, -150), (92, -20, -95), (84, 4, -62)], 25),
-        ([(84, 4, -62), (66, 44, -62 + sag / 2), (20, 60, -72 + sag), (-30, 60, -62 + sag),
-          (-74, 44, -28), (-97, 14, -10)], 20),
-        ([(-97, 14, -10), (-102, -24, -34), (-102, -40, -90), (-98, -36, -150), (-94, -22, -215)], 16),
+        (
+            [
+                (84, 4, -62),
+                (66, 44, -62 + sag / 2),
+                (20, 60, -72 + sag),
+                (-30, 60, -62 + sag),
+                (-74, 44, -28),
+                (-97, 14, -10),
+            ],
+            20,
+        ),
+        (
+            [
+                (-97, 14, -10),
+                (-102, -24, -34),
+                (-102, -40, -90),
+                (-98, -36, -150),
+                (-94, -22, -215),
+            ],
+            16,
+        ),
     )
     limits = (frame.cavity(4.0), *domes(frame, 4.0))
     for nodes, radius in parts:
@@ -85,9 +119,15 @@ def paint_colon(scene: Scene, frame: Frame, hu: Densities) -> None:
         level = float(np.median(places[:, 1]) + rng.uniform(-10, 14))
         limit = limits if nodes[-1][2] > -5 else limits[:1]
         _hollow(
-            scene, frame, d, fine, radii, hu["bowel_wall"] * 0.9,
+            scene,
+            frame,
+            d,
+            fine,
+            radii,
+            hu["bowel_wall"] * 0.9,
             (rng.uniform(10, 70), rng.uniform(15, 140)),
-            level if rng.random() < 0.8 else NO_LEVEL, limit,
+            level if rng.random() < 0.8 else NO_LEVEL,
+            limit,
         )
 
 
@@ -95,8 +135,15 @@ def paint_duodenum(scene: Scene, frame: Frame, hu: Densities) -> None:
     """A C around the head of the pancreas, then across the spine to the left."""
     d = Draw.of(frame, "duodenum")
     places = d.line(
-        (30, 26, -10), (46, 16, -12), (54, 2, -30), (52, -4, -56), (36, -4, -72),
-        (4, 0, -76), (-26, 0, -66), (-38, 14, -56), jitter=2.5,
+        (30, 26, -10),
+        (46, 16, -12),
+        (54, 2, -30),
+        (52, -4, -56),
+        (36, -4, -72),
+        (4, 0, -76),
+        (-26, 0, -66),
+        (-38, 14, -56),
+        jitter=2.5,
     )
     contents = (d.rng.uniform(5, 60), d.rng.uniform(5, 20))
     level = float(places[1, 1] + d.rng.uniform(-4, 12)) if d.rng.random() < 0.3 else NO_LEVEL
@@ -148,8 +195,10 @@ def paint_branches(scene: Scene, frame: Frame, hu: Densities) -> None:
     )
     for places, radius in veins:
         scene.paint(
-            hu["portal_vein"], tube(d.line(*places, jitter=1.5), [radius] * len(places)),
-            bumps=frame.bumps(0.5, 12), offset=d.offset,
+            hu["portal_vein"],
+            tube(d.line(*places, jitter=1.5), [radius] * len(places)),
+            bumps=frame.bumps(0.5, 12),
+            offset=d.offset,
         )
     renal = (
         ([(22, -20, -18), (36, -28, -20), (52, -40, -18)], 5.0),
@@ -172,7 +221,8 @@ def paint_branches(scene: Scene, frame: Frame, hu: Densities) -> None:
         start = frame.at(*d.rng.uniform((0, 6, -80), (14, 18, -40)))
         end = frame.at(*d.rng.uniform((-80, 10, -180), (75, 55, -60)))
         scene.paint(
-            hu["portal_vein"], tube([start, (start + end) / 2 + (0, 6, 0), end], [2.2, 1.7, 1.2]),
+            hu["portal_vein"],
+            tube([start, (start + end) / 2 + (0, 6, 0), end], [2.2, 1.7, 1.2]),
             inside=0,
         )
 

@@ -233,8 +233,14 @@ def paint_slice(
                         a, b = active[c, m], active[c, m] + 1
                         rx = max(points[a, 3], points[b, 3]) * primitive_floats[p, 0]
                         ry = max(points[a, 3], points[b, 3]) * primitive_floats[p, 1]
-                        ax, bx = points[a, 0] * primitive_floats[p, 0], points[b, 0] * primitive_floats[p, 0]
-                        ay, by = points[a, 1] * primitive_floats[p, 1], points[b, 1] * primitive_floats[p, 1]
+                        ax, bx = (
+                            points[a, 0] * primitive_floats[p, 0],
+                            points[b, 0] * primitive_floats[p, 0],
+                        )
+                        ay, by = (
+                            points[a, 1] * primitive_floats[p, 1],
+                            points[b, 1] * primitive_floats[p, 1],
+                        )
                         low_a, high_a = min(ax, bx) - rx, max(ax, bx) + rx
                         low_b, high_b = min(ay, by) - ry, max(ay, by) + ry
                         low_x, high_x = min(low_x, low_a), max(high_x, high_a)
@@ -306,9 +312,7 @@ def paint_slice(
                 value = shape_floats[s, 6]
                 if shape_floats[s, 7] > 0.0 and core < 1.0:
                     h = 2.5 / shape_floats[s, 8]
-                    value += shape_floats[s, 7] * noise_at(
-                        tile, x * h + oz, y * h + ox, w * h + oy
-                    )
+                    value += shape_floats[s, 7] * noise_at(tile, x * h + oz, y * h + ox, w * h + oy)
                 if core > 0.0:
                     held = shape_floats[s, 14]
                     if shape_floats[s, 15] > 0.0:

@@ -43,9 +43,7 @@ class Scan:
     high: tuple[float, float, float]
 
 
-def draw_scan(
-    dice: Dice, setting: Setting, anatomy: Anatomy, hard_cases: frozenset[str]
-) -> Scan:
+def draw_scan(dice: Dice, setting: Setting, anatomy: Anatomy, hard_cases: frozenset[str]) -> Scan:
     """Voxel size, field of view, noise and orientation."""
     rng = dice("scan")
     low_t, high_t = setting.thickness_mm

@@ -79,9 +79,7 @@ def tube(
     gaps = np.linalg.norm(np.diff(nodes[:, :3], axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(np.sqrt(gaps))])
     n = max(len(nodes), int(np.ceil(gaps.sum() / step)) + 1)
-    curve = make_interp_spline(along, nodes, k=min(3, len(nodes) - 1))(
-        np.linspace(0, along[-1], n)
-    )
+    curve = make_interp_spline(along, nodes, k=min(3, len(nodes) - 1))(np.linspace(0, along[-1], n))
     curve[:, 3] = np.clip(curve[:, 3], nodes[:, 3].min() * 0.8, nodes[:, 3].max() * 1.15)
     stretch = np.asarray(flatten, dtype=float)
     reach = curve[:, 3:] * stretch

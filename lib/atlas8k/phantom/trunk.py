@@ -56,8 +56,12 @@ def paint_body(scene: Scene, frame: Frame, hu: Densities) -> None:
     # The table: a shallow trough under the back.
     scene.paint(
         -150.0,
-        tube([(0, -f.back - hump - fb - 13, HEAD * 2), (0, -f.back - hump - fb - 13, FEET * 2)],
-             [1, 1], (190, 7, 7), step=1000),
+        tube(
+            [(0, -f.back - hump - fb - 13, HEAD * 2), (0, -f.back - hump - fb - 13, FEET * 2)],
+            [1, 1],
+            (190, 7, 7),
+            step=1000,
+        ),
         core=Core(1.5, -920.0),
     )
     scene.paint(
@@ -84,9 +88,16 @@ def paint_body(scene: Scene, frame: Frame, hu: Densities) -> None:
     for x in (-1, 1):
         scene.paint(
             hu["muscle"] - 4,
-            tube([(x * 34, -f.back - hump * 0.42, HEAD * 2), (x * 38, -f.back - hump * 0.40, 0),
-                  (x * 36, -f.back - hump * 0.40, FEET * 2)],
-                 np.array([16, 20, 21]) * hump / 38, (1.55, 0.95, 1.0), step=40),
+            tube(
+                [
+                    (x * 34, -f.back - hump * 0.42, HEAD * 2),
+                    (x * 38, -f.back - hump * 0.40, 0),
+                    (x * 36, -f.back - hump * 0.40, FEET * 2),
+                ],
+                np.array([16, 20, 21]) * hump / 38,
+                (1.55, 0.95, 1.0),
+                step=40,
+            ),
             bumps=f.bumps(1.5, 22),
             texture=Texture(12, 9),
             offset=(8, 3, 7),
@@ -130,11 +141,20 @@ def paint_lungs(scene: Scene, frame: Frame, hu: Densities) -> None:
                 *domes(frame, -4.0, SUBTRACT),
             )
     heart = ellipsoid(draw.at(-18, 20, 130), draw.radii(63, 46, 48), draw.turn(0, 15, -25))
-    scene.paint(hu["fat"], ellipsoid(draw.at(-20, 24, 118), draw.radii(66, 50, 44)),
-                frame.cavity(3.0), *domes(frame, -1.0, SUBTRACT))
     scene.paint(
-        hu["heart"], heart, frame.cavity(6.0), *domes(frame, -3.0, SUBTRACT),
-        texture=Texture(14, 22), bumps=frame.bumps(2, 30), offset=draw.offset,
+        hu["fat"],
+        ellipsoid(draw.at(-20, 24, 118), draw.radii(66, 50, 44)),
+        frame.cavity(3.0),
+        *domes(frame, -1.0, SUBTRACT),
+    )
+    scene.paint(
+        hu["heart"],
+        heart,
+        frame.cavity(6.0),
+        *domes(frame, -3.0, SUBTRACT),
+        texture=Texture(14, 22),
+        bumps=frame.bumps(2, 30),
+        offset=draw.offset,
     )
 
 
@@ -157,26 +177,36 @@ def paint_muscles(scene: Scene, frame: Frame, hu: Densities) -> None:
                 np.array([4, 13, 19, 22, 22]) * grow,
                 (0.9, 1.1, 1),
             ),
-            bumps=frame.bumps(1.5, 25), texture=texture, offset=draw.offset + side,
+            bumps=frame.bumps(1.5, 25),
+            texture=texture,
+            offset=draw.offset + side,
         )
         scene.paint(
             hu["muscle"],
             tube(
                 frame.line((side * 52, -84, 20), (side * 64, -84, -60), (side * 74, -82, FEET)),
-                np.array([7, 12, 13]) * grow, (1.6, 0.8, 1),
+                np.array([7, 12, 13]) * grow,
+                (1.6, 0.8, 1),
             ),
-            bumps=frame.bumps(1, 25), texture=texture, offset=draw.offset - side,
+            bumps=frame.bumps(1, 25),
+            texture=texture,
+            offset=draw.offset - side,
         )
         scene.paint(
             hu["muscle"] + 4,
             tube(
                 frame.line(
-                    (side * 15 - 3, -4, 72), (side * 21 - 3, -18, 45),
-                    (side * 22 - 2, -30, 5), (side * 14, -36, -50),
+                    (side * 15 - 3, -4, 72),
+                    (side * 21 - 3, -18, 45),
+                    (side * 22 - 2, -30, 5),
+                    (side * 14, -36, -50),
                 ),
-                np.array([3.0, 5.0, 5.5, 2.0]) * grow, (0.8, 1.5, 1),
+                np.array([3.0, 5.0, 5.5, 2.0]) * grow,
+                (0.8, 1.5, 1),
             ),
-            bumps=frame.bumps(1.2, 14), texture=texture, offset=draw.offset + 3 * side,
+            bumps=frame.bumps(1.2, 14),
+            texture=texture,
+            offset=draw.offset + 3 * side,
         )
 
 
@@ -194,31 +224,58 @@ def paint_bones(scene: Scene, frame: Frame, hu: Densities) -> None:
         grow = 1.0 + 0.06 * (0 - z) / 100
         w, d = 23.5 * grow * draw.size, 16.5 * grow * draw.size
         center = np.array([0.0, y - d, z])
-        scene.paint(hu["disc"], tube([center - (0, 0, pitch / 2), center + (0, 0, pitch / 2)],
-                                     [1, 1], (w - 1.5, d - 1.5, d - 1.5)), texture=Texture(8, 8))
+        scene.paint(
+            hu["disc"],
+            tube(
+                [center - (0, 0, pitch / 2), center + (0, 0, pitch / 2)],
+                [1, 1],
+                (w - 1.5, d - 1.5, d - 1.5),
+            ),
+            texture=Texture(8, 8),
+        )
         # Pedicles, arch, processes.
         for side in (1, -1):
             scene.paint(
                 shell - 150,
-                tube([center + (side * 15, -d + 2, 4), center + (side * 17, -d - 16, 2),
-                      center + (side * 4, -d - 28, -4)], [5, 6, 4]),
-                tube([center + (side * 16, -d - 13, 3), center + (side * 40, -d - 19, 5)],
-                     [4, 2.5]),
-                bumps=Bumps(1, 10), texture=texture, offset=draw.offset,
+                tube(
+                    [
+                        center + (side * 15, -d + 2, 4),
+                        center + (side * 17, -d - 16, 2),
+                        center + (side * 4, -d - 28, -4),
+                    ],
+                    [5, 6, 4],
+                ),
+                tube(
+                    [center + (side * 16, -d - 13, 3), center + (side * 40, -d - 19, 5)], [4, 2.5]
+                ),
+                bumps=Bumps(1, 10),
+                texture=texture,
+                offset=draw.offset,
             )
-        scene.paint(shell - 120, tube([center + (0, -d - 27, -4), center + (0, -d - 54, -14)],
-                                      [4, 4.5], (0.8, 1, 1.8)), texture=texture)
+        scene.paint(
+            shell - 120,
+            tube([center + (0, -d - 27, -4), center + (0, -d - 54, -14)], [4, 4.5], (0.8, 1, 1.8)),
+            texture=texture,
+        )
         height = pitch * 0.36
         scene.paint(
             shell,
             tube([center - (0, 0, height), center + (0, 0, height)], [1, 1], (w, d, d), step=100),
             plane(center + (0, 0, height), (0, 0, 1)),
             plane(center - (0, 0, height), (0, 0, -1)),
-            texture=texture, bumps=Bumps(0.5, 12), core=Core(1.6, bone, texture),
+            texture=texture,
+            bumps=Bumps(0.5, 12),
+            core=Core(1.6, bone, texture),
             offset=draw.offset,
         )
-        scene.paint(30.0, tube([center + (0, -d - 10, -pitch / 2),
-                                center + (0, -d - 10, pitch / 2)], [1, 1], (11, 8.5, 8.5)))
+        scene.paint(
+            30.0,
+            tube(
+                [center + (0, -d - 10, -pitch / 2), center + (0, -d - 10, pitch / 2)],
+                [1, 1],
+                (11, 8.5, 8.5),
+            ),
+        )
 
 
 def _paint_ribs(scene: Scene, frame: Frame, draw: Draw, bone: float, shell: float) -> None:
@@ -235,12 +292,15 @@ def _paint_ribs(scene: Scene, frame: Frame, draw: Draw, bone: float, shell: floa
                 z = start - 62 * (1 - np.cos(angle * 0.85)) + (rib > 2) * 55 * max(0, angle - 2.0)
                 high = max(0.0, z + 20) / 120
                 a = (frame.half_width + 7) * (1 - frame.narrow * 0.9 * high * high)
-                b = (frame.back + 9 if c > 0 else frame.front + 5)
+                b = frame.back + 9 if c > 0 else frame.front + 5
                 p = CAVITY_POWER
                 k = (abs(s / a) ** p + abs(c / b) ** p) ** (-1 / p)
                 places.append((side * s * k, -c * k, z))
             radius = np.full(len(places), 5.2)
             scene.paint(
-                shell - 60, tube(places, radius, (0.8, 0.8, 1.25), step=14),
-                bumps=Bumps(0.4, 12), core=Core(2.0, bone - 40), offset=draw.offset,
+                shell - 60,
+                tube(places, radius, (0.8, 0.8, 1.25), step=14),
+                bumps=Bumps(0.4, 12),
+                core=Core(2.0, bone - 40),
+                offset=draw.offset,
             )

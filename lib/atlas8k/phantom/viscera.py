@@ -30,9 +30,7 @@ def paint_liver(scene: Scene, frame: Frame, hu: Densities) -> None:
     scene.paint(
         hu["liver"],
         ellipsoid(center + 0.3 * d.shift, radii * (1, 1, 1.04)),
-        ellipsoid(
-            d.at(-12, 36, 44), d.radii(66 * left_reach, 36, 42), d.turn(0, 14, 8), k=16
-        ),
+        ellipsoid(d.at(-12, 36, 44), d.radii(66 * left_reach, 36, 42), d.turn(0, 14, 8), k=16),
         # Visceral surface: porta, stomach, duodenum, kidney and colon from below.
         ellipsoid(d.at(-2, 2, -104, 4), d.radii(74, 96, 90), d.turn(0, 0, 0), SUBTRACT, k=12),
         ellipsoid(d.at(58, -74, -30, 3), d.radii(35, 45, 60), d.turn(0, 0, 0), SUBTRACT, k=10),
@@ -236,8 +234,10 @@ def paint_gall_bladder(scene: Scene, frame: Frame, hu: Densities) -> None:
         for _ in range(int(d.rng.integers(1, 5))):
             spot = places[2] + d.rng.uniform(-6, 6, 3) + (0, -9, 0)
             scene.paint(
-                d.rng.uniform(90, 350), ellipsoid(spot, d.rng.uniform(2, 5, 3)),
-                label=KEEP_LABEL, inside=label,
+                d.rng.uniform(90, 350),
+                ellipsoid(spot, d.rng.uniform(2, 5, 3)),
+                label=KEEP_LABEL,
+                inside=label,
             )
 
 
@@ -246,8 +246,15 @@ def paint_great_vessels(scene: Scene, frame: Frame, hu: Densities, phase: str) -
     d = Draw.of(frame, "postcava", shift=0.4, size=1.2)
     split = d.rng.uniform(-128, -108)
     path = d.line(
-        (22, -14, split), (22, -20, -90), (22, -21, -50), (21, -20, -10), (21, -19, 25),
-        (22, -15, 55), (20, -4, 84), (16, 8, 104), jitter=1.5,
+        (22, -14, split),
+        (22, -20, -90),
+        (22, -21, -50),
+        (21, -20, -10),
+        (21, -19, 25),
+        (22, -15, 55),
+        (20, -4, 84),
+        (16, 8, 104),
+        jitter=1.5,
     )
     radii = d.radii(9.5, 10.5, 10.5, 11.5, 12, 12.5, 12.5, 13, jitter=0.08)
     surface = {"bumps": frame.bumps(0.8, 18), "offset": d.offset}
@@ -267,14 +274,26 @@ def paint_great_vessels(scene: Scene, frame: Frame, hu: Densities, phase: str) -
     texture = Texture(9 if phase == "arterial" else 5, 14)
     scene.paint(hu["postcava"], tube(path, radii, flatten), label=label, texture=texture, **surface)
     scene.paint(
-        low, tube(path[:3], radii[:3], flatten), label=KEEP_LABEL, inside=label,
-        texture=texture, **surface,
+        low,
+        tube(path[:3], radii[:3], flatten),
+        label=KEEP_LABEL,
+        inside=label,
+        texture=texture,
+        **surface,
     )
     d = Draw.of(frame, "aorta", shift=0.4, size=1.2)
     split = d.rng.uniform(-118, -98)
     path = d.line(
-        (-6, -18, split), (-10, -20, -70), (-12, -20, -35), (-12, -20, 0), (-12, -21, 35),
-        (-13, -23, 70), (-19, -30, 110), (-24, -36, 150), (-26, -38, 215), jitter=1.2,
+        (-6, -18, split),
+        (-10, -20, -70),
+        (-12, -20, -35),
+        (-12, -20, 0),
+        (-12, -21, 35),
+        (-13, -23, 70),
+        (-19, -30, 110),
+        (-24, -36, 150),
+        (-26, -38, 215),
+        jitter=1.2,
     )
     radii = d.radii(8.5, 9, 9.5, 10, 10.8, 11.3, 11.8, 12.2, 12.5, jitter=0.03)
     surface = {"bumps": frame.bumps(0.5, 22), "offset": d.offset}
@@ -295,6 +314,8 @@ def paint_great_vessels(scene: Scene, frame: Frame, hu: Densities, phase: str) -
             angle = d.rng.uniform(0, 2 * np.pi)
             spot = path[node] + radii[node] * np.array([np.cos(angle), np.sin(angle), 0])
             scene.paint(
-                d.rng.uniform(350, 800), ellipsoid(spot, d.rng.uniform(1.2, 4, 3)),
-                label=KEEP_LABEL, inside=label,
+                d.rng.uniform(350, 800),
+                ellipsoid(spot, d.rng.uniform(1.2, 4, 3)),
+                label=KEEP_LABEL,
+                inside=label,
             )

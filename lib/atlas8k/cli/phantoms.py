@@ -1,0 +1,41 @@
+"""``atlas8k phantoms``: a folder of synthetic CTs to try things on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def phantoms(
+    folder: Annotated[Path, typer.Argument(help="Folder for the CTs; made if missing.")],
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the others follow.")] = 0,
+    shifted: Annotated[
+        bool, typer.Option("--shifted", help="Draw from the setting no network is trained on.")
+    ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the truth; by default FOLDER with '-truth' at its end."),
+    ] = None,
+) -> None:
+    """Make synthetic abdominal CTs with exact truth for the nine organs.
+
+    The same seed gives the same phantom. Complete ones that are there already are kept.
+    """
+    from tqdm import tqdm
+
+    from atlas8k.errors import Atlas8kError
+    from atlas8k.phantom import SHIFTED, STANDARD, iter_set
+
+    setting = SHIFTED if shifted else STANDARD
+    made = 0
+    try:
+        steps = iter_set(folder, count, seed, setting, labels)
+        for written in tqdm(steps, total=count, desc="phantoms", unit="CT"):
+            made += written.made
+    except (Atlas8kError, OSError) as err:
+        typer.echo(f"Error: {err}", err=True)
+        raise typer.Exit(1) from err
+    typer.echo(f"{count} phantoms in {folder}: {made} made, {count - made} were there")
