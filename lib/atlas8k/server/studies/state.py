@@ -1,0 +1,304 @@
+"""What is known about images and labels, in one SQLite file beside the ledger.
+
+The files on disk say which images and labels there are; this says what came with them.
+Every change takes the next number of one sequence, so that another process learns what
+has changed by asking for what came after the last number it saw: as many rows as there
+were changes, however many volumes there are.
+
+A label and what is known about it lie in two places and must change as one. Before a new
+label file is renamed into place, an *intent* names that very file (size, time, inode) and
+what will be known about it. Whoever finds an intent later looks at the disk: if that file
+is in place, the intent holds, else the old state does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from atlas8k.ledger.database import Database
+from atlas8k.server.studies.errors import StudiesFolderError
+from atlas8k.server.studies.plain import dumps, merged
+
+STATE_NAME = "studies.sqlite3"
+VERSION = 1
+APPLICATION_ID = 0x41384B53  # "A8KS"
+
+_TABLES = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    """CREATE TABLE image (
+         id TEXT PRIMARY KEY,
+         info TEXT NOT NULL,   -- JSON object
+         removed TEXT,         -- SHA256 of an image that was removed on request
+         seq INTEGER NOT NULL
+       ) WITHOUT ROWID""",
+    "CREATE INDEX image_seq ON image (seq)",
+    """CREATE TABLE label (
+         id TEXT NOT NULL, tag TEXT NOT NULL,
+         ext TEXT,             -- NULL: removed
+         info TEXT NOT NULL,
+         size INTEGER, mtime_ns INTEGER, inode INTEGER,  -- the file this is about
+         seq INTEGER NOT NULL,
+         PRIMARY KEY (id, tag)
+       ) WITHOUT ROWID""",
+    "CREATE INDEX label_seq ON label (seq)",
+    """CREATE TABLE intent (
+         id TEXT NOT NULL, tag TEXT NOT NULL, ext TEXT NOT NULL, info TEXT NOT NULL,
+         size INTEGER, mtime_ns INTEGER, inode INTEGER,
+         PRIMARY KEY (id, tag)
+       ) WITHOUT ROWID""",
+    """CREATE TABLE checksum (
+         path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER,
+         sha256 TEXT NOT NULL
+       ) WITHOUT ROWID""",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {VERSION}",
+)
+
+_NEXT = """INSERT INTO meta VALUES ('seq', 1)
+           ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value"""
+
+
+class Print(NamedTuple):
+    """What tells one file from another of the same name."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str | Path) -> Print | None:
+        """Of the file at `path`, links followed; ``None`` where there is none."""
+        try:
+            found = os.stat(path)  # noqa: PTH116
+        except OSError:
+            return None
+        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+class ImageRow(NamedTuple):
+    """What is known about an image; `info` is a JSON object."""
+
+    id: str
+    info: str
+    removed: str | None
+
+
+class LabelRow(NamedTuple):
+    """What is known about a label; ``ext`` is ``None`` where it was removed."""
+
+    id: str
+    tag: str
+    ext: str | None
+    info: str
+    print: Print
+
+
+class Changes(NamedTuple):
+    """Rows written after some number of the sequence, and the last number."""
+
+    seq: int
+    images: list[ImageRow]
+    labels: list[LabelRow]
+
+
+def _label(row: tuple[Any, ...]) -> LabelRow:
+    label_id, tag, ext, info, size, mtime_ns, inode = row
+    return LabelRow(label_id, tag, ext, info, Print(size, mtime_ns, inode))
+
+
+class StateFile(Database):
+    """The SQLite file; several threads and processes may each have one open.
+
+    Raises
+    ------
+    LedgerFileError
+        It cannot be opened, read or written; the subclass says why.
+    StudiesFolderError
+        It is of a newer release, or something else.
+    """
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._watching: sqlite3.Connection | None = None
+        self._watch_lock = threading.Lock()
+
+    def _prepare(self) -> None:
+        connection = self._open()
+        try:
+            version = self._retry(lambda: self._version(connection))
+            self._retry(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
+            self._begin(connection)
+            # Read again: another process may have made the tables meanwhile.
+            if version == 0 and self._version(connection) == 0:
+                for statement in _TABLES:
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        kind = int(connection.execute("PRAGMA application_id").fetchone()[0])
+        if version > VERSION:
+            raise StudiesFolderError(
+                self.path, f"of version {version}, newer than this release's {VERSION}; update it"
+            )
+        if kind not in (0, APPLICATION_ID):
+            raise StudiesFolderError(self.path, "not a file of this kind; move it away")
+        return version
+
+    # --- reading ----------------------------------------------------------------------
+
+    def version(self) -> int:
+        """A number that changes with every transaction of anybody; microseconds."""
+        if self._pid != os.getpid():
+            # After a fork the parent's connections must be neither used nor closed.
+            self._inherited_watch = self._watching
+            self._inherited = self._idle
+            self._forget()
+        with self._watch_lock:
+            if self._watching is None:
+                self._watching = self._open()
+            watching = self._watching
+            return int(self._retry(lambda: watching.execute("PRAGMA data_version").fetchone()[0]))
+
+    def changes(self, since: int = 0) -> Changes:
+        """Rows written after number `since`, removed labels included."""
+        with self.read() as connection:
+            run = connection.execute
+            last = run("SELECT value FROM meta WHERE key = 'seq'").fetchone()
+            images = run("SELECT id, info, removed FROM image WHERE seq > ?", (since,))
+            image_rows = [ImageRow(*row) for row in images]
+            labels = run(
+                "SELECT id, tag, ext, info, size, mtime_ns, inode FROM label WHERE seq > ?",
+                (since,),
+            )
+            return Changes(last[0] if last else 0, image_rows, [_label(row) for row in labels])
+
+    def image(self, image_id: str) -> ImageRow | None:
+        """What is known about an image."""
+        with self.read() as connection:
+            row = connection.execute(
+                "SELECT id, info, removed FROM image WHERE id = ?", (image_id,)
+            ).fetchone()
+            return ImageRow(*row) if row else None
+
+    def label(self, label_id: str, tag: str) -> LabelRow | None:
+        """What is known about a label."""
+        with self.read() as connection:
+            return self._label_row(connection, label_id, tag)
+
+    @staticmethod
+    def _label_row(connection: sqlite3.Connection, label_id: str, tag: str) -> LabelRow | None:
+        row = connection.execute(
+            "SELECT id, tag, ext, info, size, mtime_ns, inode FROM label WHERE id = ? AND tag = ?",
+            (label_id, tag),
+        ).fetchone()
+        return _label(row) if row else None
+
+    def intents(self, label_id: str | None = None) -> list[LabelRow]:
+        """Label files that were about to be put in place."""
+        with self.read() as connection:
+            rows = connection.execute(
+                "SELECT id, tag, ext, info, size, mtime_ns, inode FROM intent"
+                " WHERE ?1 IS NULL OR id = ?1",
+                (label_id,),
+            )
+            return [_label(row) for row in rows]
+
+    def checksum(self, path: str, print_: Print) -> str | None:
+        """SHA256, hex, of the file that had this print; ``None`` where it is not known."""
+        with self.read() as connection:
+            row = connection.execute(
+                "SELECT sha256 FROM checksum"
+                " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+                (path, *print_),
+            ).fetchone()
+            return str(row[0]) if row else None
+
+    def meta(self, key: str) -> str | None:
+        """A setting of the whole folder."""
+        with self.read() as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            return str(row[0]) if row else None
+
+    # --- writing ----------------------------------------------------------------------
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Keep a setting of the whole folder."""
+        with self.write() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def keep_checksum(self, path: str, print_: Print, sha256: str) -> None:
+        """Remember a checksum, at the cost of forgetting that of an older file."""
+        with self.write() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO checksum VALUES (?, ?, ?, ?, ?)", (path, *print_, sha256)
+            )
+
+    def update_image(
+        self,
+        image_id: str,
+        more: Mapping[str, Any],
+        *,
+        removed: str | None = None,
+        fresh: bool = False,
+    ) -> None:
+        """Merge into what is known about an image, in one transaction.
+
+        Parameters
+        ----------
+        removed
+            SHA256 of the image that is being removed; else the mark is taken off.
+        fresh
+            Forget what was known: it was about another file.
+        """
+        with self.write(durable=fresh or removed is not None) as connection:
+            row = connection.execute("SELECT info FROM image WHERE id = ?", (image_id,)).fetchone()
+            known = json.loads(row[0]) if row and not fresh else {}
+            connection.execute(
+                "INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?)",
+                (image_id, dumps(merged(known, more)), removed, self._next(connection)),
+            )
+
+    def update_label(
+        self,
+        label_id: str,
+        tag: str,
+        change: Callable[[LabelRow | None], LabelRow],
+        *,
+        durable: bool = False,
+    ) -> None:
+        """Replace what is known about a label by what `change` makes of it; ends its intent."""
+        with self.write(durable=durable) as connection:
+            row = change(self._label_row(connection, label_id, tag))
+            connection.execute(
+                "INSERT OR REPLACE INTO label VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row[:4], *row.print, self._next(connection)),
+            )
+            connection.execute("DELETE FROM intent WHERE id = ? AND tag = ?", (label_id, tag))
+
+    def intend(self, row: LabelRow) -> None:
+        """Announce a label file; on disk before this returns."""
+        with self.write(durable=True) as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO intent VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*row[:4], *row.print),
+            )
+
+    def drop_intent(self, row: LabelRow) -> None:
+        """Its file never got into place."""
+        with self.write() as connection:
+            connection.execute("DELETE FROM intent WHERE id = ? AND tag = ?", (row.id, row.tag))
+
+    @staticmethod
+    def _next(connection: sqlite3.Connection) -> int:
+        return int(connection.execute(_NEXT).fetchone()[0])
