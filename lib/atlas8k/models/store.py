@@ -202,6 +202,8 @@ class ModelStore:
         return [name for _, name in sorted(found, reverse=True)]
 
     def _open(self, folder: str) -> ServedSet:
+        if folder != Path(folder).name:
+            raise CheckpointError(self.root / folder, "is not the name of a set")
         return open_set(self.root / folder, self.attention_settings)
 
     def _served_or_none(self) -> ServedSet | None:
