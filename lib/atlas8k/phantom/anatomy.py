@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from atlas8k.phantom import neighbours, trunk, viscera
+from atlas8k.phantom import bones, great_vessels, neighbours, trunk, viscera
 from atlas8k.phantom.contrast import draw_densities
 from atlas8k.phantom.frame import Frame, draw_frame
 from atlas8k.phantom.raster import TILE
@@ -69,9 +69,9 @@ def build_anatomy(dice: Dice, setting: Setting, phase: str, hard_cases: frozense
     viscera.paint_pancreas(scene, frame, hu, hard_cases)
     if "missing_gall_bladder" not in hard_cases:
         viscera.paint_gall_bladder(scene, frame, hu)
-    viscera.paint_great_vessels(scene, frame, hu, phase)
+    great_vessels.paint_great_vessels(scene, frame, hu, phase)
     neighbours.paint_nodes(scene, frame, hu)
-    trunk.paint_bones(scene, frame, hu)
+    bones.paint_bones(scene, frame, hu)
     field, origin = _displacement(dice, setting)
     turned = _turned(field, origin, dice, setting)
     return Anatomy(
@@ -112,4 +112,4 @@ def _tile(dice: Dice) -> Array:
     """Periodic smooth noise, unit variance, about 2.5 nodes from bump to bump."""
     tile = gaussian_filter(dice("tile").standard_normal((TILE,) * 3), 1.0, mode="wrap")
     tile /= tile.std()
-    return np.clip(tile, -NOISE_PEAK, NOISE_PEAK).astype(np.float32)
+    return np.asarray(np.clip(tile, -NOISE_PEAK, NOISE_PEAK), dtype=np.float32)

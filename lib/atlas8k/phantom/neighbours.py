@@ -12,6 +12,7 @@ from atlas8k.phantom.scene import (
     Primitive,
     Scene,
     Texture,
+    beside,
     ellipsoid,
     tube,
 )
@@ -175,7 +176,7 @@ def paint_adrenals(scene: Scene, frame: Frame, hu: Densities) -> None:
             scene.paint(
                 hu["adrenal"],
                 tube(
-                    [top + (0, 6, 4), top, top + (side * 6 + lean * 6, -16, -14)],
+                    [beside(top, 0, 6, 4), top, beside(top, side * 6 + lean * 6, -16, -14)],
                     [2.2, 3.0, 1.8],
                     (1, 1, 1.6),
                 ),

@@ -161,19 +161,20 @@ def add_noise(
         slices would take away; the low frequencies lose nothing within a slice.
     """
     rng = dice("noise")
+    shape = hu.shape[1:]
     sigma = scan.kernel_mm / spacing
-    for plane in hu:
+    for k in range(len(hu)):
         noise = _kernel(
-            rng.standard_normal(plane.shape, dtype=np.float32),
+            rng.standard_normal(shape, dtype=np.float32),
             sigma,
             scan.edge_gain,
             _wide(scan) / spacing,
         )
         # Low frequencies that survive any kernel.
-        coarse = _blur(rng.standard_normal(plane.shape, dtype=np.float32), 4 / spacing)
+        coarse = _blur(rng.standard_normal(shape, dtype=np.float32), 4 / spacing)
         noise /= max(float(noise.std()), 1e-6)
         coarse /= max(float(coarse.std()), 1e-6)
-        plane += scan.noise_hu * share_z * (share * 0.96 * noise + 0.28 * coarse)
+        hu[k] += scan.noise_hu * share_z * (share * 0.96 * noise + 0.28 * coarse)
 
 
 def _wide(scan: Scan) -> float:
@@ -193,8 +194,8 @@ def _kernel(plane: Array, sigma: float, edge_gain: float, wide: float) -> Array:
 def enhance_edges(hu: Array, scan: Scan, spacing: float) -> None:
     """The edge enhancement of a sharp kernel on ``(Z, X, Y)``, in place."""
     if scan.edge_gain > 0:
-        for plane in hu:
-            plane += scan.edge_gain * (plane - _blur(plane, _wide(scan) / spacing))
+        for k, plane in enumerate(hu):
+            hu[k] += scan.edge_gain * (plane - _blur(plane, _wide(scan) / spacing))
 
 
 def interpolated_noise(scan: Scan, native: Grid, target: Grid) -> tuple[float, float]:

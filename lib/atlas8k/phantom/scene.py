@@ -112,6 +112,11 @@ def gathered(op: int, k: float = 0.0) -> Primitive:
     return Primitive(GATHERED, op, _numbers([], k), _NO_POINTS, -_EVERYWHERE, _EVERYWHERE)
 
 
+def beside(place: Floats, x: float, y: float, z: float) -> Floats:
+    """A place that lies ``x``, ``y``, ``z`` mm from another."""
+    return np.asarray(place + np.array([x, y, z]))
+
+
 class Bumps(NamedTuple):
     """Surface noise: amplitude (SD) and size of a bump, mm."""
 
