@@ -1,0 +1,168 @@
+"""One random patch of a prepared volume: where it lies, how it is turned, how bright it is.
+
+Nothing is mirrored: the left kidney is told from the right one by its side.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional
+
+from atlas8k.training.data import Prepared
+
+Patch = tuple[int, int, int]
+
+ROTATION_DEG = 8.0
+SCALE = 0.12
+P_TURNED = 0.6
+P_INTENSITY = 0.3
+
+
+def draw(
+    case: Prepared, patch: Patch, rng: np.random.Generator, *, balance: float, augment: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A random patch.
+
+    Parameters
+    ----------
+    balance
+        Probability that it is placed at a voxel of an organ, each organ alike, and not
+        anywhere.
+    augment
+        Strength of the augmentation, 0 for none.
+
+    Returns
+    -------
+    image : (X, Y, Z) float32 in [0, 1]
+    label : (X, Y, Z) uint8
+        Outside the volume both are 0: air, background.
+    """
+    centre = _centre(case, patch, rng, balance)
+    if augment > 0 and rng.random() < P_TURNED:
+        image, label = _turned(case, patch, centre, _random_matrix(rng, augment))
+    else:
+        image, label = _straight(case, patch, centre)
+    if augment > 0:
+        image = vary_intensity(image, rng, augment)
+    return image, label
+
+
+def _centre(
+    case: Prepared, patch: Patch, rng: np.random.Generator, balance: float
+) -> npt.NDArray[np.float64]:
+    """Voxel the patch is centred on; it leaves the volume no further than it must."""
+    shape = np.asarray(case.image.shape, dtype=np.float64)
+    size = np.asarray(patch, dtype=np.float64)
+    low = np.where(shape >= size, size / 2, shape - size / 2)
+    high = np.where(shape >= size, shape - size / 2, size / 2)
+    organs = sorted(case.points)
+    if organs and rng.random() < balance:
+        points = case.points[organs[rng.integers(len(organs))]]
+        centre = points[rng.integers(len(points))] + rng.uniform(-0.33, 0.33, 3) * size
+        return np.clip(centre, low, high)
+    return rng.uniform(low, high)
+
+
+def _straight(
+    case: Prepared, patch: Patch, centre: npt.NDArray[np.float64]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The voxels as they are."""
+    image = torch.zeros(patch, dtype=torch.float32)
+    label = torch.zeros(patch, dtype=case.label.dtype)
+    source, target = [], []
+    for middle, size, n in zip(centre, patch, case.image.shape, strict=True):
+        start = round(middle - size / 2)
+        low, high = max(0, start), min(n, start + size)
+        source.append(slice(low, max(low, high)))
+        target.append(slice(low - start, max(low, high) - start))
+    image[tuple(target)] = case.image[tuple(source)].float()
+    label[tuple(target)] = case.label[tuple(source)]
+    return image, label
+
+
+def _turned(
+    case: Prepared,
+    patch: Patch,
+    centre: npt.NDArray[np.float64],
+    matrix: npt.NDArray[np.float64],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The patch turned and scaled about its centre by ``matrix`` (patch to volume, voxels)."""
+    shape = np.asarray(case.image.shape, dtype=np.float64)
+    half = (np.asarray(patch, dtype=np.float64) - 1) / 2
+    # torch counts from -1 to 1 between the outer voxel centres, last array axis first.
+    linear = (2 / (shape - 1))[:, None] * matrix * half[None, :]
+    offset = 2 * (centre - 0.5) / (shape - 1) - 1
+    theta = np.concatenate([linear[::-1, ::-1], offset[::-1, None]], axis=1)
+    grid = functional.affine_grid(
+        torch.from_numpy(theta[None].astype(np.float32)), [1, 1, *patch], align_corners=True
+    )
+    image = functional.grid_sample(case.image[None, None].float(), grid, align_corners=True)
+    label = functional.grid_sample(
+        case.label[None, None].float(), grid, mode="nearest", align_corners=True
+    )
+    return image[0, 0], label[0, 0].to(case.label.dtype)
+
+
+def _random_matrix(rng: np.random.Generator, augment: float) -> npt.NDArray[np.float64]:
+    """Rotation about each axis, one common scale, and a little of its own along each axis."""
+    matrix = np.eye(3)
+    for axis, angle in enumerate(np.deg2rad(rng.uniform(-1, 1, 3) * ROTATION_DEG * augment)):
+        i, j = [(1, 2), (0, 2), (0, 1)][axis]
+        turn = np.eye(3)
+        turn[i, i] = turn[j, j] = math.cos(angle)
+        turn[i, j], turn[j, i] = -math.sin(angle), math.sin(angle)
+        matrix = matrix @ turn
+    common = rng.uniform(-SCALE, SCALE) * augment
+    own = rng.uniform(-SCALE / 2, SCALE / 2, 3) * augment
+    return matrix * np.exp(common + own)[None, :]
+
+
+def vary_intensity(image: torch.Tensor, rng: np.random.Generator, augment: float) -> torch.Tensor:
+    """Another scanner, kernel, dose and contrast; ``image`` and result in [0, 1].
+
+    Each change is made with its own probability: smoothing, thicker slices, noise,
+    contrast and brightness, gamma.
+    """
+    if rng.random() < P_INTENSITY:
+        image = _smooth(image, rng.uniform(0.3, 0.9) * augment)
+    if rng.random() < P_INTENSITY / 2:
+        image = _thick_slices(image, rng.uniform(1.0, 1.0 + augment))
+    if rng.random() < P_INTENSITY:
+        noise = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        sigma = rng.uniform(0.0, 0.06) * augment
+        image = image + sigma * torch.randn(image.shape, generator=noise)
+    if rng.random() < P_INTENSITY:
+        middle = rng.uniform(0.35, 0.65)
+        gain = math.exp(rng.uniform(-0.25, 0.25) * augment)
+        image = (image - middle) * gain + middle + rng.uniform(-0.06, 0.06) * augment
+    image = image.clamp(0.0, 1.0)
+    if rng.random() < P_INTENSITY:
+        image = image ** math.exp(rng.uniform(-0.3, 0.3) * augment)
+    return image
+
+
+def _smooth(image: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Gaussian of ``sigma`` voxels along every axis."""
+    radius = max(1, math.ceil(2.5 * sigma))
+    weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-3)) ** 2)
+    weights = weights / weights.sum()
+    out = image[None, None]
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = len(weights)
+        padding = [0, 0, 0]
+        padding[axis] = radius
+        out = functional.conv3d(out, weights.reshape(shape), padding=padding)
+    return out[0, 0]
+
+
+def _thick_slices(image: torch.Tensor, factor: float) -> torch.Tensor:
+    """As if resampled along the last axis from slices ``factor`` times as thick."""
+    x, y, z = image.shape
+    size = (x, y, max(2, round(z / factor)))
+    coarse = functional.interpolate(image[None, None], size, mode="trilinear", align_corners=False)
+    return functional.interpolate(coarse, (x, y, z), mode="trilinear", align_corners=False)[0, 0]

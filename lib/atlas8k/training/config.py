@@ -1,0 +1,116 @@
+"""What a training does, in one frozen record that is stored with its result."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Optimiser(BaseModel):
+    """How the weights of one network move.
+
+    Attributes
+    ----------
+    kind
+        ``adam`` (decoupled weight decay) or ``sgd`` (Nesterov, momentum 0.99).
+    lr, weight_decay
+        Peak learning rate and weight decay.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["adam", "sgd"] = "adam"
+    lr: float = Field(1e-4, gt=0, le=1)
+    weight_decay: float = Field(1e-5, ge=0, le=1)
+
+
+PAPER = {
+    "swin_unetr": Optimiser(kind="adam", lr=1e-4, weight_decay=1e-5),
+    "unet": Optimiser(kind="adam", lr=1e-4, weight_decay=1e-5),
+    "nnunet": Optimiser(kind="sgd", lr=1e-2, weight_decay=3e-5),
+}
+"""As in the AbdomenAtlas-8K paper; what fine-tuning starts from."""
+
+FROM_SCRATCH = {
+    "swin_unetr": Optimiser(kind="adam", lr=1.5e-3, weight_decay=1e-2),
+    "unet": Optimiser(kind="adam", lr=3e-3, weight_decay=1e-2),
+    "nnunet": Optimiser(kind="adam", lr=3e-3, weight_decay=1e-2),
+}
+"""For random weights and minutes, not weeks: a large rate that decays to nothing."""
+
+
+class TrainingConfig(BaseModel):
+    """Settings of a training; unknown ones are refused.
+
+    Attributes
+    ----------
+    epochs, steps_per_epoch, batch_size
+        An epoch is so many optimiser steps, each on so many patches.
+    minutes
+        Where given, the learning rate follows the clock instead of the epochs, and the
+        training of one network ends after so long (``epochs`` is then no bound).
+    optimisers
+        By network name; others get the first default of :data:`PAPER`.
+    patch
+        Voxels of a training patch; ``None`` for the network's own window.
+    balance
+        Probability that a patch is centred on an organ, each known one alike, instead of
+        anywhere.
+    balance_loss
+        How much more a voxel of a small organ counts in the loss at the beginning
+        (:func:`~atlas8k.training.losses.segmentation_loss`); it falls to 0 at the end.
+    augment
+        Strength of the augmentation: 0 is none, 1 the usual.
+    averaging
+        Decay per step of the exponential moving average of the weights, which is what a
+        training returns; 0 returns the last weights.
+    warm_up
+        Share of the training in which the learning rate rises.
+    validation
+        Share of the cases that are kept out to measure on, by a hash of their names.
+    validate_every
+        Epochs between measurements; the last epoch is always measured.
+    memory_mb
+        Bound on the prepared volumes held at once.
+    seed, device, workers, amp
+        Workers prepare the next patches beside the training; ``amp`` computes in
+        bfloat16, ``None`` where the processor has instructions for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(20, ge=1, le=100_000)
+    steps_per_epoch: int = Field(50, ge=1, le=100_000)
+    batch_size: int = Field(2, ge=1, le=64)
+    minutes: float | None = Field(None, gt=0)
+    optimisers: dict[str, Optimiser] = Field(default_factory=lambda: dict(PAPER))
+    patch: tuple[int, int, int] | None = None
+    balance: float = Field(0.67, ge=0, le=1)
+    balance_loss: float = Field(0.0, ge=0, le=1)
+    augment: float = Field(1.0, ge=0, le=2)
+    averaging: float = Field(0.99, ge=0, lt=1)
+    warm_up: float = Field(0.05, ge=0, lt=1)
+    validation: float = Field(0.1, ge=0, lt=1)
+    validate_every: int = Field(5, ge=1)
+    memory_mb: int = Field(2048, ge=16)
+    seed: int = Field(0, ge=0)
+    device: str = "cpu"
+    workers: int = Field(1, ge=0, le=16)
+    amp: bool | None = None
+
+    @field_validator("patch")
+    @classmethod
+    def _positive(cls, value: tuple[int, int, int] | None) -> tuple[int, int, int] | None:
+        if value is not None and min(value) < 8:
+            raise ValueError("a patch needs at least 8 voxels along each axis")
+        return value
+
+    @classmethod
+    def from_scratch(cls, **settings: Any) -> Self:
+        """Settings for networks with random weights."""
+        return cls(**{"optimisers": dict(FROM_SCRATCH), "averaging": 0.995, "balance_loss": 1.0, **settings})
+
+    def optimiser_for(self, name: str) -> Optimiser:
+        """The optimiser of the network of that name."""
+        return self.optimisers.get(name, PAPER["unet"])

@@ -1,0 +1,155 @@
+"""From a CT and its label to tensors on a network's grid, with what is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from atlas8k.errors import TrainingError
+from atlas8k.models.checkpoint import Preprocessing
+from atlas8k.models.preprocess import prepare
+from atlas8k.organs import N_ORGANS, ORGAN_IDS, ORGAN_NAMES
+from atlas8k.volume import Volume, read_ct, read_label, resample
+
+POINTS_PER_ORGAN = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One case on a network's grid.
+
+    Attributes
+    ----------
+    image
+        ``(X, Y, Z)`` float16, 0 to 1, axes nearest RAS.
+    label
+        ``(X, Y, Z)`` uint8, organ ids; unknown organs are 0.
+    known
+        ``(organs,)`` bool, organ id order: labeled in this case, if only as absent.
+    points
+        By organ id, ``(n, 3)`` voxel indices drawn from the organ; organs that are there.
+    """
+
+    image: torch.Tensor
+    label: torch.Tensor
+    known: torch.Tensor
+    points: Mapping[int, npt.NDArray[np.int64]]
+
+    @property
+    def nbytes(self) -> int:
+        return self.image.numel() * 2 + self.label.numel()
+
+
+class Case(Protocol):
+    """Something to train on that is loaded when its turn comes."""
+
+    @property
+    def name(self) -> str: ...
+
+    def load(self, preprocessing: Preprocessing) -> Prepared: ...
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """A CT with a label map on its grid.
+
+    Parameters
+    ----------
+    name
+        Of the volume; decides whether it is trained or measured on.
+    ct_path, label_path
+        NIfTI files.
+    known_organs
+        Names of the organs somebody labeled. One of these without voxels is absent; all
+        others are unknown and do not enter the loss.
+    """
+
+    name: str
+    ct_path: Path
+    label_path: Path
+    known_organs: tuple[str, ...] = ORGAN_NAMES
+
+    def load(self, preprocessing: Preprocessing) -> Prepared:
+        """Read and prepare; see :func:`prepare_case`.
+
+        Raises
+        ------
+        VolumeError
+            A file cannot be used.
+        TrainingError
+            As :func:`prepare_case`.
+        """
+        return prepare_case(
+            self.name,
+            read_ct(self.ct_path),
+            read_label(self.label_path),
+            self.known_organs,
+            preprocessing,
+        )
+
+
+def prepare_case(
+    name: str,
+    ct: Volume,
+    label: Volume,
+    known_organs: tuple[str, ...],
+    preprocessing: Preprocessing,
+) -> Prepared:
+    """Bring a CT and its label onto a network's grid.
+
+    Parameters
+    ----------
+    ct, label
+        ``(X, Y, Z)`` HU and organ ids, on one grid of any orientation and spacing.
+
+    Raises
+    ------
+    TrainingError
+        The label is on another grid, holds values that are no organ, or no organ is
+        known or an unknown name is given.
+    """
+    unknown = [organ for organ in known_organs if organ not in ORGAN_IDS]
+    if unknown or not known_organs:
+        raise TrainingError(
+            f"{name}: known organs {list(known_organs)}; give at least one of "
+            f"{', '.join(ORGAN_NAMES)} and no other"
+        )
+    source = label.path or f"the label of {name}"
+    if not label.grid.same_as(ct.grid, tolerance_voxels=0.1):
+        raise TrainingError(
+            f"{source}: it is not on the grid of its CT ({label.grid.shape} voxels of "
+            f"{np.round(label.grid.spacing, 3)} mm instead of {ct.grid.shape} of "
+            f"{np.round(ct.grid.spacing, 3)} mm); export it again"
+        )
+    if label.array.max() > N_ORGANS:
+        raise TrainingError(f"{source}: value {label.array.max()} is no organ id (1 to {N_ORGANS})")
+    image, grid = prepare(ct, preprocessing)
+    ids = resample(label.array, ct.grid, grid, linear=False)
+    known = np.zeros(N_ORGANS, dtype=bool)
+    known[[ORGAN_IDS[organ] - 1 for organ in known_organs]] = True
+    ids[~np.concatenate([[True], known])[ids]] = 0
+    return Prepared(
+        image=torch.from_numpy(image.astype(np.float16)),
+        label=torch.from_numpy(np.ascontiguousarray(ids)),
+        known=torch.from_numpy(known),
+        points=_points(ids),
+    )
+
+
+def _points(ids: npt.NDArray[np.uint8]) -> dict[int, npt.NDArray[np.int64]]:
+    """Evenly many voxels of every organ that is there, the same ones every time."""
+    flat = ids.ravel()
+    inside = np.flatnonzero(flat)
+    points = {}
+    for organ in np.unique(flat[inside]):
+        index = inside[flat[inside] == organ]
+        if len(index) > POINTS_PER_ORGAN:
+            index = np.random.default_rng(0).choice(index, POINTS_PER_ORGAN, replace=False)
+        points[int(organ)] = np.stack(np.unravel_index(index, ids.shape), axis=1)
+    return points

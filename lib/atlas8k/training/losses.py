@@ -1,0 +1,116 @@
+"""Dice plus cross-entropy that leave out what nobody labeled.
+
+A dataset that labels the liver alone says nothing about the spleen: its voxels are 0 in
+the label map, and that 0 is no negative. Which organs are labeled comes with each sample
+as a mask.
+
+Sigmoid networks have one question an organ, so an unknown organ's question is not asked:
+its logits get a gradient of exactly 0. Softmax networks share one probability between
+all classes; there the unknown organs are summed into the background (the marginal loss
+of Shi et al., Medical Image Analysis 70, 2021), which asks only that a voxel without
+label is background *or* one of the unknown.
+"""
+
+from __future__ import annotations
+
+import torch
+from monai.losses import DiceLoss
+from torch.nn import functional
+
+SMOOTH = 1e-5
+ENTROPY_WEIGHT = 3.0
+"""Of the sigmoid networks' cross-entropy, a mean over organs that each fill little of a
+patch, beside the Dice term."""
+
+
+def segmentation_loss(
+    logits: torch.Tensor,
+    label: torch.Tensor,
+    known: torch.Tensor,
+    activation: str,
+    balance: float = 0.0,
+) -> torch.Tensor:
+    """Dice plus cross-entropy over the labeled organs.
+
+    Parameters
+    ----------
+    logits
+        ``(B, C, X, Y, Z)`` with ``C`` = organs (sigmoid) or 1 + organs (softmax).
+    label
+        ``(B, X, Y, Z)`` integer: 0 or 1 + the index of an organ.
+    known
+        ``(B, organs)`` bool: the organ is labeled in this sample; where not, the label
+        map must not hold it.
+    activation
+        ``"sigmoid"`` or ``"softmax"``.
+    balance
+        From 0, where every voxel counts alike in the cross-entropy, to 1, where an organ
+        counts by the square root of its size. Random weights learn small organs many
+        times sooner so; probabilities are too high until it is 0 again.
+
+    Returns
+    -------
+    Tensor
+        Scalar. 0, with gradient 0, where nothing is known.
+    """
+    logits = logits.float()
+    organs = known.shape[1]
+    if activation == "softmax":
+        logits = _marginal(logits, known)
+        probs = torch.softmax(logits, dim=1)[:, 1:]
+        truth = _one_hot(label, organs, probs.dtype)
+        weight = torch.cat([truth.new_ones(1), _weights(truth, balance)])
+        entropy = functional.cross_entropy(logits, label.long(), weight=weight)
+        return entropy + _dice(probs, truth, known)
+    truth = _one_hot(label, organs, logits.dtype)
+    entropy = functional.binary_cross_entropy_with_logits(
+        logits,
+        truth,
+        pos_weight=_weights(truth, balance)[:, None, None, None],
+        reduction="none",
+    )
+    mean = (entropy.mean(dim=(2, 3, 4)) * known).mean()
+    return ENTROPY_WEIGHT * mean + _dice(torch.sigmoid(logits), truth, known)
+
+
+def _weights(truth: torch.Tensor, balance: float) -> torch.Tensor:
+    """What a voxel of each organ counts relative to one of the background: ``(organs,)``."""
+    count = truth.sum(dim=(0, 2, 3, 4))
+    voxels = truth.numel() // truth.shape[1]
+    # An organ of which a patch shows only a corner must not outweigh everything else.
+    return (voxels / count.clamp(min=max(1.0, voxels / 2500))) ** (balance / 2)
+
+
+def _one_hot(label: torch.Tensor, organs: int, dtype: torch.dtype) -> torch.Tensor:
+    """``(B, X, Y, Z)`` ids -> ``(B, organs, X, Y, Z)`` 0 or 1, background left out."""
+    ids = torch.arange(1, organs + 1, device=label.device, dtype=label.dtype)
+    # Channels last in memory, as the logits are: half the time of the whole loss.
+    return (label[..., None] == ids).to(dtype).permute(0, 4, 1, 2, 3)
+
+
+def _dice(probs: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """1 - Dice per organ over the batch, averaged over the organs that are there.
+
+    Counted over the batch as one volume. An organ without a voxel in the batch is left
+    to the cross-entropy: its Dice is 0 whatever is predicted, and has no direction.
+    """
+    if not bool(known.all()):
+        mask = known[:, :, None, None, None]
+        probs, truth = probs * mask, truth * mask
+    loss = DiceLoss(batch=True, reduction="none", smooth_nr=SMOOTH, smooth_dr=SMOOTH)
+    per_organ = loss(probs, truth).reshape(-1)
+    there = (truth.sum(dim=(0, 2, 3, 4)) > 0).to(per_organ.dtype)
+    return (per_organ * there).sum() / there.sum().clamp(min=1)
+
+
+def _marginal(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """Softmax logits with the unknown organs' probability moved into the background."""
+    if bool(known.all()):
+        return logits
+    mask = known[:, :, None, None, None]
+    organs = logits[:, 1:]
+    unlabeled = torch.cat([logits[:, :1], organs.masked_fill(mask, -torch.inf)], dim=1)
+    background = torch.logsumexp(unlabeled, dim=1, keepdim=True)
+    # Finite, since an infinite logit gives a NaN gradient where nothing is known.
+    lowest = torch.finfo(logits.dtype).min / 2
+    return torch.cat([background, organs.masked_fill(~mask, lowest)], dim=1)

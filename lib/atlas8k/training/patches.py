@@ -1,0 +1,133 @@
+"""Random batches from many cases in bounded memory, the same ones for the same seed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from atlas8k.errors import Atlas8kError, TrainingError
+from atlas8k.models.checkpoint import Preprocessing
+from atlas8k.training.augment import Patch, draw
+from atlas8k.training.config import TrainingConfig
+from atlas8k.training.data import Case, Prepared
+
+logger = logging.getLogger(__name__)
+
+TURNOVER = 32
+"""An epoch moves on by one in so many of all cases, where they do not all fit."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """``image`` (B, 1, X, Y, Z) float32, ``label`` (B, X, Y, Z) uint8, ``known`` (B, organs)."""
+
+    image: torch.Tensor
+    label: torch.Tensor
+    known: torch.Tensor
+
+
+class PatchSource:
+    """Batches of random patches.
+
+    Parameters
+    ----------
+    cases
+        All cases to train on. One that cannot be loaded is logged and left out.
+    preprocessing
+        Of the network.
+    config
+        Batch and patch size, balance, augmentation, memory, seed, workers.
+
+    Raises
+    ------
+    TrainingError
+        No cases.
+    """
+
+    def __init__(
+        self, cases: Sequence[Case], preprocessing: Preprocessing, config: TrainingConfig
+    ) -> None:
+        if not cases:
+            raise TrainingError("there is no case to train on")
+        self.preprocessing = preprocessing
+        self.config = config
+        self.patch: Patch = config.patch or preprocessing.window_size
+        order = np.random.default_rng(config.seed).permutation(len(cases))
+        self._cases: list[Case] = [cases[i] for i in order]
+        self._held: dict[str, Prepared] = {}
+        self._broken: set[str] = set()
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch; they depend on the seed and the epoch's number alone.
+
+        Raises
+        ------
+        TrainingError
+            None of the cases can be loaded.
+        """
+        cases = self._hold(epoch)
+        steps, workers = self.config.steps_per_epoch, self.config.workers
+        if not workers:
+            for step in range(steps):
+                yield self._batch(cases, epoch, step)
+            return
+        with ThreadPoolExecutor(workers) as pool:
+            waiting: list[Future[Batch]] = []
+            try:
+                for step in range(steps):
+                    waiting.append(pool.submit(self._batch, cases, epoch, step))
+                    if len(waiting) > workers:
+                        yield waiting.pop(0).result()
+                while waiting:
+                    yield waiting.pop(0).result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _batch(self, cases: Sequence[Prepared], epoch: int, step: int) -> Batch:
+        rng = np.random.default_rng((self.config.seed, epoch, step))
+        chosen = [cases[i] for i in rng.integers(len(cases), size=self.config.batch_size)]
+        patches = [
+            draw(c, self.patch, rng, balance=self.config.balance, augment=self.config.augment)
+            for c in chosen
+        ]
+        return Batch(
+            image=torch.stack([image for image, _ in patches])[:, None],
+            label=torch.stack([label for _, label in patches]),
+            known=torch.stack([case.known for case in chosen]),
+        )
+
+    def _hold(self, epoch: int) -> list[Prepared]:
+        """The cases of an epoch: a window over all of them that moves on with every epoch."""
+        budget = self.config.memory_mb * (1 << 20)
+        n = len(self._cases)
+        start = epoch * max(1, n // TURNOVER) % n
+        held: dict[str, Prepared] = {}
+        taken = 0
+        for case in self._cases[start:] + self._cases[:start]:
+            prepared = self._held.get(case.name) or self._load(case)
+            if prepared is None:
+                continue
+            if held and taken + prepared.nbytes > budget:
+                break
+            held[case.name] = prepared
+            taken += prepared.nbytes
+        if not held:
+            raise TrainingError("none of the cases can be used; see the log for each one's reason")
+        self._held = held
+        return list(held.values())
+
+    def _load(self, case: Case) -> Prepared | None:
+        if case.name in self._broken:
+            return None
+        try:
+            return case.load(self.preprocessing)
+        except Atlas8kError as err:
+            self._broken.add(case.name)
+            logger.warning("not trained on %s: %s", case.name, err)
+            return None

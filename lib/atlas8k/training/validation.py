@@ -1,0 +1,75 @@
+"""How well a network does on whole cases, on its own grid."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from atlas8k.models.checkpoint import Checkpoint
+from atlas8k.models.windows import probabilities, tile
+from atlas8k.organs import ORGANS
+from atlas8k.training.data import Case
+
+OVERLAP = 0.25
+
+
+def measure(
+    module: torch.nn.Module,
+    description: Checkpoint,
+    cases: Sequence[Case],
+    device: torch.device,
+) -> dict[str, float]:
+    """Mean DSC by organ over cases, on the network's grid.
+
+    Parameters
+    ----------
+    module
+        Network with the weights to measure.
+    description
+        Its preprocessing and activation.
+
+    Returns
+    -------
+    dict
+        By organ name. Only organs that are known and present count; those that no case
+        has are left out.
+    """
+    preprocessing = description.preprocessing
+    found: dict[str, list[float]] = defaultdict(list)
+    with _evaluating(module):
+        for case in cases:
+            prepared = case.load(preprocessing)
+            image = prepared.image.float().numpy()
+            probs = probabilities(
+                module,
+                image,
+                tile(image, preprocessing.window_size, OVERLAP),
+                channels=description.out_channels,
+                softmax=description.activation == "softmax",
+                device=device,
+            )
+            highest, organ = probs.max(dim=0)
+            predicted = (organ + 1) * (highest > 0.5)
+            for known, o in zip(prepared.known.tolist(), ORGANS, strict=True):
+                truth = prepared.label == o.id
+                if known and bool(truth.any()):
+                    found[o.name].append(_dsc(predicted == o.id, truth))
+    return {o.name: sum(found[o.name]) / len(found[o.name]) for o in ORGANS if o.name in found}
+
+
+def _dsc(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Dice similarity of two masks, the second of which is not empty."""
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+@contextmanager
+def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
