@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from atlas8k.phantom import bones, great_vessels, neighbours, trunk, viscera
 from atlas8k.phantom.contrast import draw_densities
 from atlas8k.phantom.frame import Frame, draw_frame
-from atlas8k.phantom.raster import TILE
+from atlas8k.phantom.implicit import TILE
 from atlas8k.phantom.scene import NOISE_PEAK, Scene
 from atlas8k.phantom.setting import Dice, Setting
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from math import hypot
 from typing import Any
@@ -82,7 +83,9 @@ def generate(
     edge = hypot(2.6 * scan.kernel_mm, 0.7 * scan.in_plane_mm)
     if grid_spacing_mm is None:
         grid = ras_grid(scan, (scan.in_plane_mm, scan.in_plane_mm, scan.thickness_mm))
-        hu, label = paint(anatomy, grid, edge, scan.thickness_mm)
+        hu, label = paint(
+            anatomy, grid, edge, scan.thickness_mm, threads=min(8, os.cpu_count() or 1)
+        )
         enhance_edges(hu, scan, scan.in_plane_mm)
         add_noise(hu, dice, scan, scan.in_plane_mm)
         orientation = scan.orientation
