@@ -8,6 +8,9 @@ import sys
 import typer
 
 from atlas8k import __version__
+from atlas8k.cli.phantoms import phantoms
+from atlas8k.cli.predict import predict
+from atlas8k.cli.train import train
 from atlas8k.errors import Atlas8kError
 
 app = typer.Typer(
@@ -17,6 +20,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+app.command()(phantoms)
+app.command()(predict)
+app.command()(train)
 
 
 @app.command()
