@@ -24,18 +24,17 @@ def encode(block, begin, end, top, floor, p_table, h_table, cells, edges, codes,
     std = np.empty(CHUNK, dtype=np.float32)
     ent = np.empty(CHUNK, dtype=np.float32)
     high = np.empty(CHUNK, dtype=np.float32)
-    lowest = block.dtype.type(0)
     for start in range(begin, end, CHUNK):
         n = min(CHUNK, end - start)
         for c in range(organs):
-            fine = True
+            largest = block.dtype.type(0)
             high[:] = 0
             for m in range(models):
                 row = block[m, c, start : start + n]
                 for i in range(n):
-                    fine &= (row[i] >= lowest) & (row[i] <= top)
+                    largest = max(largest, row[i])
                     high[i] = max(high[i], probability(row[i], p_table))
-            if not fine:
+            if largest > top:
                 return 1
             loudest = np.float32(0)
             for i in range(n):

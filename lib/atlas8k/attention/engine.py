@@ -111,11 +111,10 @@ class Source:
 
 
 def _kernel_form(block: Array, copy: bool) -> Any:
-    if block.dtype == np.float16:
-        return block.view(np.uint16)
     if block.dtype == np.float64:  # the kernels are float32; whole volumes are not copied
-        return block.astype(np.float32) if copy else None
-    return block
+        return block.astype(np.float32).view(np.uint32) if copy else None
+    unsigned = {np.float16: np.uint16, np.float32: np.uint32, np.uint8: np.uint8}
+    return block.view(unsigned[block.dtype.type])
 
 
 @dataclass(frozen=True)
@@ -128,21 +127,21 @@ class _Form:
 
     def element(self, probability: float) -> Any:
         """The largest element that stands for no more than ``probability``."""
-        if isinstance(self.top, np.float32):
-            return np.float32(probability)
+        if isinstance(self.top, np.uint32):
+            return np.float32(probability).view(np.uint32)
         return type(self.top)(np.searchsorted(self.p_table, probability, side="right") - 1)
 
 
 @cache
 def form_of(kind: str) -> _Form:
-    """Tables by element type: ``"uint8"``, ``"uint16"`` or ``"float32"``."""
+    """Tables by element type: ``"uint8"``, ``"uint16"`` or ``"uint32"``."""
     if kind == "uint8":
         return _Form(LEVELS.astype(np.float32), entropies(LEVELS), np.uint8(255))
     if kind == "uint16":
         halves = np.arange(0x3C01, dtype=np.uint16).view(np.float16)
         return _Form(halves.astype(np.float32), entropies(halves), np.uint16(0x3C00))
     none = np.zeros(1, dtype=np.float32)
-    return _Form(none, none, np.float32(1))
+    return _Form(none, none, np.float32(1).view(np.uint32))
 
 
 @dataclass(frozen=True, eq=False)

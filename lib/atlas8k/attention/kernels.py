@@ -4,7 +4,10 @@ Importing this module imports numba and makes the kernels on their first call, s
 once and milliseconds from the cache: import it where they are needed, not before.
 
 A block is ``(models, organs, voxels)``, C order, in one of three forms: float16 seen as
-uint16, float32, or the codes of :mod:`atlas8k.attention.quantise` as uint8. It is worked
+uint16, float32 seen as uint32, or the codes of :mod:`atlas8k.attention.quantise` as uint8.
+All three are in the order of the probabilities that they stand for, and what is no
+probability, negative or NaN too, lies above 1, so that comparisons are between integers,
+which vector units reduce; they may not do so with floats that can be NaN. A block is worked
 off in chunks of voxels that stay in the first-level cache, organ by organ, so that the
 inner loops are plain runs over contiguous memory.
 
@@ -57,7 +60,7 @@ def _above_half(word):
         return lambda word: word >= 128
     if name == "uint16":
         return lambda word: word > 0x3800
-    return lambda word: word > np.float32(0.5)
+    return lambda word: word > 0x3F000000
 
 
 @overload(probability)
@@ -75,7 +78,7 @@ def _probability(word, table):
             return normal if word >= 0x400 else small
 
         return half
-    return lambda word, table: word
+    return lambda word, table: np.uint32(word).view(np.float32)
 
 
 @overload(entropy)
@@ -86,7 +89,7 @@ def _entropy(word, table):
     def logarithm(word, table):
         # ln p = exponent * ln 2 + ln(1 + f), f in [sqrt(1/2) - 1, sqrt(2) - 1): a least
         # squares fit, 1e-7 of p at most; 0 stays 0 and 1 gives exactly 0.
-        bits = np.float32(word).view(np.int32)
+        bits = np.int32(word)
         exponent = np.int32(np.int32(bits - np.int32(0x3F3504F3)) >> np.int32(23))
         mantissa = np.int32(bits - np.int32(exponent << np.int32(23))).view(np.float32)
         f = mantissa - np.float32(1)
@@ -99,7 +102,9 @@ def _entropy(word, table):
         fit = fit * f + np.float32(LN2)
         fit = fit * f + np.float32(LN1)
         fit = fit * f + np.float32(1)
-        return -word * (np.float32(exponent) * np.float32(0.6931471805599453) + f * fit)
+        return -np.uint32(word).view(np.float32) * (
+            np.float32(exponent) * np.float32(0.6931471805599453) + f * fit
+        )
 
     return logarithm
 
@@ -152,13 +157,13 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
     Parameters
     ----------
     block
-        ``(models, organs, voxels)`` uint8, uint16 or float32, C order.
+        ``(models, organs, voxels)`` uint8, uint16 or uint32, C order.
     top
         Largest element that is a probability, same dtype.
     silent
         A chunk of an organ in which no network says more than this element is left out.
     p_table, h_table
-        Float32, probability and -p ln p by element; not used for float32.
+        Float32, probability and -p ln p by element; not used for uint32.
     cross
         Whether Eq. 4 takes the overlap across networks.
     limits
@@ -191,7 +196,6 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
         crowded = False
         own[:, :] = 0
         union[:] = 0
-        fine = True
         for c in range(organs):
             high = lowest
             either[:] = 0
@@ -201,15 +205,14 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
                 for i in range(n):
                     word = row[i]
                     high = max(high, word)
-                    fine &= (word >= lowest) & (word <= top)  # NaN is neither
                     hit = np.uint8(above_half(word))
                     count[i] += hit
                     either[i] |= hit
             for i in range(n):
                 union[i] += either[i]
             loudest[c] = high
-        if not fine:
-            return 1
+            if high > top:
+                return 1
         most = np.uint8(0)
         for i in range(n):
             most = max(most, union[i])
@@ -228,7 +231,7 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
                 total_ent += ent[i]
             sums[c, 0] += total_std
             sums[c, 1] += total_ent
-            peak = np.float32(0)
+            peak = np.int32(0)  # bits of a float that is not negative
             if crowded:
                 within[:] = 0
                 across[:] = 0
@@ -247,12 +250,14 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
                 sums[c, 3] += total_any
                 chosen = across if cross else within
                 for i in range(n):
-                    peak = max(peak, std[i] + ent[i] + np.float32(chosen[i]))
+                    peak = max(
+                        peak, np.float32(std[i] + ent[i] + np.float32(chosen[i])).view(np.int32)
+                    )
             else:
                 chosen = own[0]
                 for i in range(n):
-                    peak = max(peak, std[i] + ent[i])
-            sums[c, 4] = max(sums[c, 4], peak)
+                    peak = max(peak, np.float32(std[i] + ent[i]).view(np.int32))
+            sums[c, 4] = max(sums[c, 4], np.float64(np.int32(peak).view(np.float32)))
             if flags.shape[1] > 0:
                 out = flags[c, at + start - begin : at + start - begin + n]
                 for i in range(n):
