@@ -49,6 +49,13 @@ class Phantom:
     case: PhantomCase
 
 
+def draw_hard_cases(dice: Dice, setting: Setting) -> frozenset[str]:
+    """Names of the hard cases this phantom is; each is drawn on its own."""
+    rng = dice("hard_case")
+    chances = {name: rng.random() for name in sorted(setting.hard_cases)}
+    return frozenset(name for name, chance in chances.items() if chance < setting.hard_cases[name])
+
+
 def generate(
     seed: int, setting: Setting = STANDARD, *, grid_spacing_mm: float | None = None
 ) -> Phantom:
@@ -74,9 +81,7 @@ def generate(
         raise ValueError(f"the grid spacing must be a positive length in mm, not {grid_spacing_mm}")
     dice = Dice(seed, setting)
     phase = draw_phase(dice, setting)
-    rng = dice("hard_case")
-    chances = {name: rng.random() for name in sorted(setting.hard_cases)}
-    hard = frozenset(n for n, chance in chances.items() if chance < setting.hard_cases[n])
+    hard = draw_hard_cases(dice, setting)
     anatomy = build_anatomy(dice, setting, phase, hard)
     scan = draw_scan(dice, setting, anatomy, hard)
     # Edge of 10 to 90 % of a Gaussian kernel, and the voxel's own width.
