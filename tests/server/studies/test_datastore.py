@@ -16,10 +16,11 @@ from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.utils.others.generic import file_checksum
 from tests.server.studies.kit import write
 
+from atlas8k.errors import UnreadableVolumeError
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.studies.errors import BadNameError
-from atlas8k.volume import Grid, read_label
+from atlas8k.volume import Grid, read_ct, read_label
 
 
 @pytest.fixture
@@ -106,16 +107,16 @@ def test_info_of_images_and_labels(datastore: StudiesDatastore, tmp_path: Path) 
     assert label["name"] == "a.nii.gz"
     assert label["checksum"] == file_checksum(datastore.get_label_uri("a", "final"))
     image, data = datastore.get_image("a"), datastore.get_label("a", "final")
-    assert image is not None
     assert data is not None
     assert (image.read(), data.read()) == (b"a", b"x")
 
 
 def test_what_is_not_there(datastore: StudiesDatastore) -> None:
-    assert datastore.get_image_uri("nobody") == ""
     assert datastore.get_label_uri("a", "final") == ""
     assert datastore.get_label_by_image_id("a", "final") == ""
     for call in (
+        lambda: datastore.get_image_uri("nobody"),
+        lambda: datastore.get_image("nobody"),
         lambda: datastore.get_image_info("nobody"),
         lambda: datastore.get_label_info("a", "final"),
         lambda: datastore.update_image_info("nobody", {}),
@@ -228,3 +229,10 @@ def test_label_maps_are_stored_on_their_grid_and_may_be_checked_first(
     np.testing.assert_array_equal(nib.load(stored.path).affine, grid.affine)
     assert datastore.get_label_info("a", "final")["checked"] == {"by": "anna"}
     assert datastore.label_history("a") == []
+
+
+def test_an_uploaded_image_may_be_checked_first(studies: Path, tmp_path: Path) -> None:
+    datastore = StudiesDatastore(studies, watch=False, check_image=read_ct)
+    with pytest.raises(UnreadableVolumeError):
+        datastore.add_image("a", str(write(tmp_path / "a.nii.gz", b"no CT")), {})
+    assert datastore.list_images() == []

@@ -25,7 +25,7 @@ from atlas8k.server.studies.archive import Case, write_archive
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.server.studies.labels import LabelVersion
-from atlas8k.server.studies.names import check_id, check_tag
+from atlas8k.server.studies.names import check_id, check_tag, require_suffix
 from atlas8k.volume import Grid, write_nifti
 
 __all__ = ["FINAL", "ORIGINAL", "Checked", "StudiesDatastore"]
@@ -55,6 +55,8 @@ class StudiesDatastore(LocalDatastore):
     ingest
         Called with the image, the uploaded label and what came with it; what it returns is
         kept instead of the uploaded file. Without it, the file is kept as it came.
+    check_image
+        Called with an uploaded image; raises where it is none. What it returns is not used.
     options
         Keywords of :class:`~atlas8k.server.studies.folder.StudiesFolder`.
     """
@@ -64,11 +66,12 @@ class StudiesDatastore(LocalDatastore):
         studies_dir: str | os.PathLike[str],
         *,
         ingest: Callable[[Path, Path, Mapping[str, Any]], Checked] | None = None,
+        check_image: Callable[[Path], object] | None = None,
         **options: Any,
     ) -> None:
         # LocalDatastore's own __init__ makes its JSON file and watches for it.
         self.studies = StudiesFolder(studies_dir, **options)
-        self._ingest = ingest
+        self._ingest, self._check_image = ingest, check_image
         self._datastore_path = str(self.folder)
         self._extensions = [f"*{suffix}" for suffix in self.studies.suffixes]
         self._set_header()
@@ -128,12 +131,17 @@ class StudiesDatastore(LocalDatastore):
         return self.studies.now().ids_by_label(tag, labeled=False)
 
     def get_image_uri(self, image_id: str) -> str:
-        """Path of an image, ``""`` where there is none of that id."""
-        file = self.studies.image(image_id)
-        return str(self.folder / file.path) if file else ""
+        """Path of an image.
 
-    def get_image(self, image_id: str, params: Any = None) -> io.BytesIO | None:
-        return _read(self.get_image_uri(image_id))
+        Raises
+        ------
+        NotFoundError
+            There is no such image.
+        """
+        return str(self.folder / self.studies.known_image(image_id).path)
+
+    def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
+        return io.BytesIO(Path(self.get_image_uri(image_id)).read_bytes())
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known about an image, and ``name``, ``path`` and ``checksum``.
@@ -168,8 +176,14 @@ class StudiesDatastore(LocalDatastore):
             Id or suffix is not allowed.
         ConflictError
             There is another image of that id.
+        Atlas8kError
+            What `check_image` found wrong with it.
         """
-        return self.studies.add_image(image_id, Path(image_filename), image_info)
+        source = Path(image_filename)
+        require_suffix("image file", source.name, self.studies.suffixes)
+        if self._check_image is not None:
+            self._check_image(source)
+        return self.studies.add_image(image_id, source, image_info)
 
     def remove_image(self, image_id: str) -> None:
         """Delete an image. Its labels and their history stay and come back with it."""
@@ -188,7 +202,8 @@ class StudiesDatastore(LocalDatastore):
         return str(self.studies.labels.path(row.id, row.tag, row.ext or "")) if row else ""
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO | None:
-        return _read(self.get_label_uri(label_id, label_tag))
+        uri = self.get_label_uri(label_id, label_tag)
+        return io.BytesIO(Path(uri).read_bytes()) if uri else None
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What is known about a label.
@@ -328,7 +343,3 @@ class StudiesDatastore(LocalDatastore):
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """There is no such file."""
-
-
-def _read(path: str) -> io.BytesIO | None:
-    return io.BytesIO(Path(path).read_bytes()) if path else None

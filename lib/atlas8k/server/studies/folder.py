@@ -75,7 +75,9 @@ class StudiesFolder:
         settle_s: float = 2.0,
     ) -> None:
         if not Path(path).is_dir():
-            raise StudiesFolderError(Path(path), "no such folder; give an existing one with --studies")
+            raise StudiesFolderError(
+                Path(path), "no such folder; give an existing one with --studies"
+            )
         self.path = Path(path).resolve()
         self.suffixes = suffixes_of(extensions)
         place = Path(state_dir) if state_dir else locate(str(self.path)).parent

@@ -66,7 +66,6 @@ def candidates(image_id: str, suffixes: Sequence[str]) -> list[ImageFile]:
 def probe(root: str | Path, image_id: str, suffixes: Sequence[str]) -> ImageFile | None:
     """The image of one id as it lies on disk now; the id must have been checked."""
     for file in candidates(image_id, suffixes):
-        # os.path.split: what the rules of ids cannot know is the letter case of the disk.
         if os.path.isfile(os.path.join(root, file.path)):  # noqa: PTH113, PTH118
             return file
     return None
