@@ -27,7 +27,8 @@ def write_backup(database: Database, target: Path) -> Path:
         with translated(target):
             copy = sqlite3.connect(temporary, isolation_level=None)
             try:
-                with database.read() as connection:
+                # Translated here: what fails in copying is the target, not the ledger.
+                with database.read() as connection, translated(target):
                     connection.backup(copy)
                 # One file, to be carried anywhere; the ledger goes back to WAL when opened.
                 copy.execute("PRAGMA journal_mode = DELETE")

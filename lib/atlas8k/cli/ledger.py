@@ -1,0 +1,161 @@
+"""``atlas8k ledger``: a backup while the server runs, and a rebuild when all is lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atlas8k.errors import LedgerError
+
+if TYPE_CHECKING:
+    from atlas8k.ledger.rebuild import LabelOnDisk
+
+logger = logging.getLogger(__name__)
+
+ledger = typer.Typer(help="Back up or rebuild the ledger.", no_args_is_help=True)
+
+Studies = Annotated[Path, typer.Option(help="folder of CTs, as given to the server")]
+LedgerFile = Annotated[
+    Path | None, typer.Option("--ledger", help="ledger file, where the server was given one")
+]
+
+
+def ledger_path(studies: Path, given: Path | None) -> Path:
+    """The ledger of a studies folder.
+
+    Raises
+    ------
+    LedgerError
+        The folder does not exist.
+    """
+    from atlas8k.ledger import locate
+
+    if given is not None:
+        return given
+    if not studies.is_dir():
+        raise LedgerError(f"{studies}: there is no such folder; give --studies or --ledger")
+    return locate(str(studies))
+
+
+@ledger.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="file to write, or folder to write one into")],
+    studies: Studies = Path(),
+    path: LedgerFile = None,
+) -> None:
+    """Copy the ledger as it is at one moment; the server may go on meanwhile."""
+    from atlas8k.ledger import Ledger
+
+    source = ledger_path(studies, path)
+    if not source.exists():
+        raise LedgerError(f"{source}: there is no ledger yet; start the server on the folder once")
+    if target.is_dir():
+        target /= f"ledger-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.sqlite"
+    typer.echo(Ledger(source).backup(target))
+
+
+@ledger.command()
+def rebuild(
+    studies: Studies = Path(),
+    path: LedgerFile = None,
+    replace: Annotated[
+        bool, typer.Option(help="move a ledger that is there aside; stop the server first")
+    ] = False,
+) -> None:
+    """Make a new ledger from the label files of a studies folder.
+
+    Who submitted what and when, what changed in each organ and which organs are human
+    made come back. Scores, leases, minutes, exclusions, rounds and reviewers' decisions do
+    not: restore a backup where there is one.
+    """
+    from tqdm import tqdm
+
+    from atlas8k.ledger.rebuild import NOT_REBUILT
+    from atlas8k.ledger.rebuild import rebuild as make
+    from atlas8k.server.studies.names import IMAGE_SUFFIXES
+    from atlas8k.server.studies.scan import scan_images
+
+    target = ledger_path(studies, path)
+    if not studies.is_dir():
+        raise LedgerError(f"{studies}: there is no such folder; labels are looked for in it")
+    moved = _move_aside(target) if replace else None
+    try:
+        report = make(
+            target,
+            sorted(scan_images(studies, IMAGE_SUFFIXES).files),
+            list(labels_on_disk(studies)),
+            lambda files: tqdm(files, desc="labels", unit="file"),
+        )
+    except BaseException:
+        for old, new in moved or []:
+            new.replace(old)
+        raise
+    for file, reason in report.unreadable.items():
+        typer.echo(f"{file}: {reason}", err=True)
+    typer.echo(
+        f"{target}: {report.volumes} volumes, {report.labels} label files, "
+        f"{report.submissions} submissions"
+        + (f", {len(report.unreadable)} of them unreadable" if report.unreadable else "")
+    )
+    typer.echo(f"Not in label files and not rebuilt: {NOT_REBUILT}.")
+    typer.echo("Volumes are scored again by the next scoring run.")
+    for _, new in moved or []:
+        typer.echo(f"The ledger that was there: {new}")
+
+
+def _move_aside(target: Path) -> list[tuple[Path, Path]]:
+    """Move a ledger with its log; what was where, and is where."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    moved = []
+    for suffix in ("", "-wal", "-shm"):
+        old = target.with_name(target.name + suffix)
+        if old.exists():
+            moved.append((old, target.with_name(f"{target.name}.{stamp}{suffix}")))
+            old.replace(moved[-1][1])
+    return moved
+
+
+def labels_on_disk(studies: Path) -> Iterable[LabelOnDisk]:
+    """Every label file of a studies folder: in force, and replaced."""
+    from atlas8k.ledger import locate
+    from atlas8k.ledger.rebuild import LabelOnDisk
+    from atlas8k.server.studies.labels import HISTORY, LabelFiles
+    from atlas8k.server.studies.names import LABELS_FOLDER
+    from atlas8k.server.studies.scan import scan_labels, scan_tags
+    from atlas8k.server.studies.state import STATE_NAME, StateFile
+
+    root = studies.resolve()
+    state = StateFile(locate(str(root)).parent / STATE_NAME)
+    files = LabelFiles(root, state)
+    infos = {(row.id, row.tag): row for row in state.changes().labels}
+    for tag in scan_tags(root / LABELS_FOLDER):
+        for volume, suffix in scan_labels(root / LABELS_FOLDER / tag).items():
+            path = files.path(volume, tag, suffix)
+            row = infos.get((volume, tag))
+            yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, _object(row and row.info))
+    for tag in scan_tags(root / LABELS_FOLDER / HISTORY):
+        for volume in _folders(root / LABELS_FOLDER / HISTORY / tag):
+            for kept in files.history(volume, tag):
+                # Kept by a hard link where possible: its time is when it was written.
+                written = min(kept.path.stat().st_mtime, kept.replaced_at)
+                yield LabelOnDisk(volume, tag, kept.path, written, kept.info)
+    state.close()
+
+
+def _folders(folder: Path) -> Iterator[str]:
+    return (entry.name for entry in sorted(folder.iterdir()) if entry.is_dir())
+
+
+def _object(text: str | None) -> dict[str, object]:
+    import json
+
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
