@@ -116,16 +116,30 @@ def nearest(label: npt.NDArray[Any], source: Grid, target: Grid, fill: int = 0) 
     return out
 
 
+def linear_plan(
+    at: npt.NDArray[np.float64], n: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Lower neighbour, upper neighbour and the upper's weight, for linear interpolation.
+
+    Parameters
+    ----------
+    at
+        Continuous indices on an axis of `n` voxels; those beyond its ends get the end.
+    """
+    clamped = np.clip(at, 0, n - 1)
+    # Working grids that coincide do so but for rounding: a weight of 1e-12 is none.
+    clamped = np.where(np.abs(clamped - np.rint(clamped)) < 1e-6, np.rint(clamped), clamped)
+    low = np.minimum(clamped.astype(np.intp), max(0, n - 2))
+    return low, np.minimum(low + 1, n - 1), (clamped - low).astype(np.float32)
+
+
 def _plan(
     at: npt.NDArray[np.float64], n: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, npt.NDArray[np.bool_]]:
-    """Lower and upper neighbour, weight of the upper, and whether the source is there."""
+    """:func:`linear_plan` as tensors, and whether the source is there at all."""
     inside = (at >= -0.5 - 1e-6) & (at <= n - 0.5 + 1e-6)
-    clamped = np.clip(at, 0, n - 1)
-    low = np.minimum(clamped.astype(int), max(0, n - 2))
-    high = np.minimum(low + 1, n - 1)
-    weight = torch.from_numpy((clamped - low).astype(np.float32))
-    return torch.from_numpy(low), torch.from_numpy(high), weight, inside
+    low, high, weight = linear_plan(at, n)
+    return torch.from_numpy(low), torch.from_numpy(high), torch.from_numpy(weight), inside
 
 
 def _along(
