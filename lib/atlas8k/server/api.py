@@ -15,12 +15,12 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
 
 from atlas8k.errors import VolumeError
-from atlas8k.server.datastore import FINAL
-from atlas8k.server.errors import NotFoundError, RequestError
+from atlas8k.server.errors import NotFoundError
 from atlas8k.server.files import checksum
-from atlas8k.server.listing import split_suffix
 from atlas8k.server.routes import parse_object, with_caller
 from atlas8k.server.strategy import holder
+from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.names import IMAGE_SUFFIXES, require_suffix
 
 router = APIRouter()
 AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
@@ -44,13 +44,11 @@ def save_label(
     with_caller(request, user.username)
     info = parse_object("params", params)
     context = app_instance().context
-    if image not in context.datastore.list_images():
+    if not context.datastore.get_image_uri(image):
         raise NotFoundError("image", image)
-    parts = split_suffix(Path(label.filename or "").name)
-    if parts is None:
-        raise RequestError("label: the file name must end in .nii.gz or .nii")
+    suffix = require_suffix("label file", Path(label.filename or "").name, IMAGE_SUFFIXES)[1]
     with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
-        sent = Path(folder) / f"label{parts[1]}"
+        sent = Path(folder) / f"label{suffix}"
         with open(sent, "wb") as stream:
             while block := label.file.read(1 << 20):
                 stream.write(block)

@@ -24,12 +24,15 @@ from atlas8k.models.store import ModelStore
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import startup
 from atlas8k.server.context import Context
-from atlas8k.server.datastore import FINAL, StudiesDatastore
 from atlas8k.server.engine import Engine, attention_settings
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy
+from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.datastore import StudiesDatastore
+from atlas8k.server.studies.names import id_fault
+from atlas8k.server.submission import ingest
 from atlas8k.server.train import FineTuning
 from atlas8k.settings import Settings
 
@@ -76,12 +79,13 @@ class Atlas8kApp(MONAILabelApp):
     # --- what is registered -----------------------------------------------------------
 
     def init_datastore(self) -> Datastore:
-        remote = self.studies.startswith(("http://", "https://"))
-        if remote:
+        if self.studies.startswith(("http://", "https://")):
+            path = self.settings.ledger or locate(self.studies)
             datastore: Datastore = super().init_datastore()
         else:
-            datastore = StudiesDatastore(startup.check_studies(self.studies))
-        path = self.settings.ledger or locate(self.studies)
+            startup.check_studies(self.studies)
+            path = self.settings.ledger or locate(self.studies)
+            datastore = StudiesDatastore(self.studies, ingest=ingest, state_dir=path.parent)
         store = ModelStore(
             self.settings.models or Path(self.app_dir) / "model", attention_settings(self.settings)
         )
@@ -159,17 +163,22 @@ class Atlas8kApp(MONAILabelApp):
             raise NotFoundError("model", model, self._infers)
         store = datastore or self.datastore()
         path, stored = self._image_path(image, store)
+        tag = label_tag(request) if stored else None
+        if tag is not None and model == "attention":
+            raise RequestError("attention regions are no organs and are not kept as a label")
         result, params = task({"image": path})
-        if stored and startup.truth(request.get("save_label")):
-            self._keep(store, str(image), str(model), result, params, request)
+        if tag is not None:
+            store.save_label(image, result, tag, {"model": model, "params": params})
         return {"label": result, "tag": "original", "file": result, "params": params}
 
     def _image_path(self, image: object, datastore: Datastore) -> tuple[str, bool]:
         """File of an image, and whether it is one of the datastore's."""
         if not isinstance(image, str) or not image:
             raise RequestError("image: the id of an image is needed")
-        if image in datastore.list_images():
-            return str(datastore.get_image_uri(image)), True
+        if id_fault(image) is None:
+            path = datastore.get_image_uri(image)
+            if path:
+                return str(path), True
         # Uploads and sessions arrive as paths; nothing else on this machine may be read.
         real = Path(image).resolve()
         allowed = [Path(tempfile.gettempdir()).resolve()]
@@ -178,24 +187,6 @@ class Atlas8kApp(MONAILabelApp):
         if real.is_file() and any(real.is_relative_to(folder) for folder in allowed):
             return str(real), False
         raise NotFoundError("image", image)
-
-    def _keep(
-        self,
-        datastore: Datastore,
-        image: str,
-        model: str,
-        result: str,
-        params: dict[str, Any],
-        request: dict[str, Any],
-    ) -> None:
-        tag = str(
-            getattr(request.get("label_tag"), "value", request.get("label_tag") or "original")
-        )
-        if tag == FINAL:
-            raise RequestError(f"tag {FINAL!r} is for labels that an annotator submits")
-        if model == "attention":
-            raise RequestError("attention regions are no organs and are not kept as a label")
-        datastore.save_label(image, result, tag, {"model": model, "params": params})
 
     def batch_infer(
         self, request: dict[str, Any], datastore: Datastore | None = None
@@ -242,3 +233,20 @@ class Atlas8kApp(MONAILabelApp):
     def scoring_runs(self) -> bool:
         """Whether a scoring is running or waiting to run in this server."""
         return any(task["status"] in {"SUBMITTED", "RUNNING"} for task in tasks("scoring"))
+
+
+def label_tag(request: dict[str, Any]) -> str | None:
+    """Tag under which a request wants its result kept, ``None`` where it does not.
+
+    Raises
+    ------
+    RequestError
+        The tag of submitted labels: only an annotator's own label gets that.
+    """
+    if not startup.truth(request.get("save_label")):
+        return None
+    tag = request.get("label_tag") or "original"
+    tag = str(getattr(tag, "value", tag))
+    if tag == FINAL:
+        raise RequestError(f"tag {FINAL!r} is for labels that an annotator submits")
+    return tag

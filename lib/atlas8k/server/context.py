@@ -50,6 +50,8 @@ class Context:
         thorough
             Also notice files that changed in place; without it only names are compared.
         """
+        if thorough:
+            self.datastore.refresh()
         names = self.datastore.list_images()
         if not thorough and names == self._synced:
             return

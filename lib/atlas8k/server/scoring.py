@@ -16,10 +16,11 @@ from atlas8k.ledger import OrganScore
 from atlas8k.models.predict import Prediction
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context, only_one
-from atlas8k.server.datastore import ORIGINAL, StudiesDatastore
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.infer import temporary_result
 from atlas8k.server.startup import in_server
+from atlas8k.server.studies.datastore import StudiesDatastore
+from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.volume import Volume
 
 logger = logging.getLogger(__name__)

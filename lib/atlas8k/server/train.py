@@ -8,20 +8,24 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.context import Context, only_one
-from atlas8k.server.datastore import FINAL
 from atlas8k.server.engine import device
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.files import read_json, write_json
+from atlas8k.server.scoring import duration
 from atlas8k.server.startup import in_server
+from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.loop import Progress, train_network
+from atlas8k.training.finetune import fine_tune
+from atlas8k.training.loop import Progress
+from atlas8k.volume import read_label
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +99,6 @@ class FineTuning(TrainTask):
     def _parse(self, request: dict[str, Any]) -> tuple[TrainingConfig, tuple[str, ...]]:
         settings = self._context.settings
         names = chosen(request.get("networks", "all"), self._networks())
-        unknown = [name for name in names if name not in self._networks()]
-        if unknown:
-            raise RequestError(
-                f"networks: there is no {', '.join(unknown)}; served are "
-                f"{', '.join(self._networks())}"
-            )
         return (
             TrainingConfig(
                 epochs=whole(request, "max_epochs", settings.max_epochs, 10_000),
@@ -116,7 +114,6 @@ class FineTuning(TrainTask):
         self, config: TrainingConfig, names: tuple[str, ...], found: list[TrainingCase]
     ) -> dict[str, Any]:
         started, served = time.time(), self._context.store.served()
-        checkpoints = served.load()
         stats: dict[str, Any] = {
             "model": "atlas8k",
             "start_ts": int(started),
@@ -135,31 +132,29 @@ class FineTuning(TrainTask):
             config.steps_per_epoch,
         )
         best: dict[str, float] = {}
-        trained = {}
-        for place, name in enumerate(names):
-            if name not in checkpoints:
-                raise TrainingError(f"network {name}: {served.failures.get(name, 'not loaded')}")
 
-            def note(progress: Progress, place: int = place) -> None:
-                if progress.mean_dsc is not None:
-                    best[progress.network] = max(progress.mean_dsc, best.get(progress.network, 0.0))
-                stats["epoch"] = place * config.epochs + progress.epoch
-                stats["best_metric"] = sum(best.values()) / len(best) if best else 0.0
-                write_json(self._stats, stats)
-                logger.info(
-                    "%s: epoch %d of %s, loss %.4f, DSC %s",
-                    progress.network,
-                    progress.epoch,
-                    progress.epochs,
-                    progress.loss,
-                    "not measured" if progress.mean_dsc is None else f"{progress.mean_dsc:.3f}",
-                )
-
-            trained[name] = train_network(
-                checkpoints[name], found, config, validation=found, on_epoch=note
+        def note(progress: Progress) -> None:
+            name, dsc = progress.network, progress.mean_dsc
+            if dsc is not None:
+                best[name] = max(dsc, best.get(name, 0.0))
+                stats["best_metric"] = sum(best.values()) / len(best)
+            stats["epoch"] = names.index(name) * config.epochs + progress.epoch
+            write_json(self._stats, stats)
+            measured = "not measured" if dsc is None else f"{dsc:.3f}"
+            logger.info(
+                "%s: epoch %d of %d, loss %.4f, DSC %s, about %s left for this network",
+                name,
+                progress.epoch,
+                config.epochs,
+                progress.loss,
+                measured,
+                duration(progress.seconds_left),
             )
+
+        trained = fine_tune(served.checkpoints, found, config, networks=names, on_epoch=note)
         signature = self._context.store.publish(
-            trained, note=f"fine-tuned on {len(found)} submitted labels from {served.signature}"
+            {name: trained[name] for name in names},
+            note=f"fine-tuned on {len(found)} submitted labels from {served.signature}",
         )
         # 3D Slicer takes a training for ended when this field is there.
         stats |= {"total_time": round(time.time() - started, 1), "model_signature": signature}
@@ -179,14 +174,17 @@ def cases(datastore: Datastore) -> list[TrainingCase]:
     found = []
     for image in datastore.get_labeled_images():
         info = datastore.get_label_info(image, FINAL)
-        known = {*info.get("present", ORGAN_NAMES), *info.get("absent", ())}
+        label_path = Path(datastore.get_label_uri(image, FINAL))
+        # A label that came by other means than a client has nothing written down.
+        present = info.get("present") or organs_of(label_path)
+        known = {*present, *info.get("absent", ())}
         organs = tuple(name for name in ORGAN_NAMES if name in known)
         if organs:
             found.append(
                 TrainingCase(
                     name=image,
                     ct_path=Path(datastore.get_image_uri(image)),
-                    label_path=Path(datastore.get_label_uri(image, FINAL)),
+                    label_path=label_path,
                     known_organs=organs,
                 )
             )
@@ -195,13 +193,29 @@ def cases(datastore: Datastore) -> list[TrainingCase]:
     return found
 
 
+def organs_of(label_path: Path) -> tuple[str, ...]:
+    """Organs that have voxels in a label map; values that are no organ are left out."""
+    return tuple(ORGAN_NAMES[i - 1] for i in np.unique(read_label(label_path).array) if 1 <= i <= 9)
+
+
 def chosen(value: object, served: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the networks a request means."""
+    """Names of the networks a request means, in the order they are trained in.
+
+    Raises
+    ------
+    RequestError
+        Not names, or one that is not served.
+    """
     if isinstance(value, str):
         value = [name.strip() for name in value.split(",") if name.strip()]
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise RequestError("networks: all, or a list of names")
-    return served if value in ([], ["all"]) else tuple(dict.fromkeys(value))
+    if not isinstance(value, list):
+        raise RequestError("networks: all, or names of networks")
+    if value in ([], ["all"]):
+        return served
+    unknown = [str(name) for name in value if name not in served]
+    if unknown:
+        raise RequestError(f"networks: no {', '.join(unknown)}; served are {', '.join(served)}")
+    return tuple(name for name in served if name in value)
 
 
 def whole(request: dict[str, Any], key: str, default: int, highest: int) -> int:
