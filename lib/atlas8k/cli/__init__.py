@@ -8,8 +8,10 @@ import sys
 import typer
 
 from atlas8k import __version__
+from atlas8k.cli.ledger import ledger
 from atlas8k.cli.phantoms import phantoms
 from atlas8k.cli.predict import predict
+from atlas8k.cli.rank import rank
 from atlas8k.cli.train import train
 from atlas8k.errors import Atlas8kError
 
@@ -24,7 +26,9 @@ app = typer.Typer(
 
 app.command()(phantoms)
 app.command()(predict)
+app.command()(rank)
 app.command()(train)
+app.add_typer(ledger, name="ledger")
 
 
 @app.command()
