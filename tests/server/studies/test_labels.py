@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.server.studies.kit import Open, sha256, start, write
 
 from atlas8k.server.errors import NotFoundError
+from atlas8k.server.studies import labels
 from atlas8k.server.studies.errors import BadNameError, StudiesFolderError
 from atlas8k.server.studies.folder import StudiesFolder
 
@@ -162,26 +162,21 @@ def test_a_label_that_is_a_link_is_replaced_not_written_through(
 # --- killed in the middle -----------------------------------------------------------------
 
 
-def _die_in(name: str) -> Callable[[StudiesFolder], None]:
-    def arm(folder: StudiesFolder) -> None:
-        def die(*_: object, **__: object) -> None:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        owner = folder.state if hasattr(folder.state, name) else folder.labels
-        setattr(owner, name, die)
-
-    return arm
-
-
 def _replace_and_die(studies: Path, source: Path, where: str) -> None:
     folder = StudiesFolder(studies, watch=False)
-    _die_in(where)(folder)
+
+    def die(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    owners = (folder.state, folder.labels, labels)
+    setattr(next(owner for owner in owners if hasattr(owner, where)), where, die)
     folder.save_label("a", "final", source, {"n": 2})
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".seg.nrrd"])
 @pytest.mark.parametrize(
-    ("where", "left"), [("commit", 1), ("_keep", 1), ("intend", 1), ("update_label", 2)]
+    ("where", "left"),
+    [("commit", 1), ("_keep", 1), ("intend", 1), ("publish", 1), ("update_label", 2)],
 )
 def test_killed_at_any_step_label_and_info_are_both_old_or_both_new(
     studies: Path, open_folder: Open, image: str, tmp_path: Path, where: str, left: int, suffix: str

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from atlas8k.server.files import locked, replace_file, write_json
+from atlas8k.server.studies.disk import copy_whole, locked, write_json
 from atlas8k.server.studies.errors import StudiesFolderError
 from atlas8k.server.studies.names import LABEL_SUFFIXES, LABELS_FOLDER, split_suffix
 from atlas8k.server.studies.scan import scan_tags
@@ -229,7 +229,7 @@ class LabelFiles:
             os.link(path, kept)
             _sync(folder)
         except OSError:
-            replace_file(path, kept)
+            copy_whole(path, kept)
 
     def history(self, label_id: str, tag: str | None = None) -> list[LabelVersion]:
         """Labels of an image that were replaced or removed, the oldest first."""
