@@ -21,6 +21,12 @@ log = logging.getLogger(__name__)
 AGE_EDGES = (20.0, 40.0, 60.0, 80.0)
 """Years at which age is cut where nothing else is asked for."""
 
+USUAL_COLUMNS = (
+    "age", "sex", "gender", "race", "ethnicity", "institute", "hospital", "site", "center",
+    "centre", "manufacturer", "vendor", "phase", "pathology", "diagnosis",
+)  # fmt: skip
+"""Columns groups are made of where none is asked for, as far as a file has them."""
+
 _MANY_NUMBERS = 12
 """A column with more different numbers than this is cut into quarters of the cases."""
 
@@ -41,12 +47,15 @@ class Grouping:
         Groups in the order to show.
     notes
         What a reader must know, one sentence each.
+    combined
+        Whether it is two columns together.
     """
 
     column: str
     labels: tuple[str | None, ...]
     groups: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    combined: bool = False
 
     def members(self, group: str) -> list[int]:
         """Indices of the cases of a group."""
@@ -176,4 +185,4 @@ def combine(first: Grouping, second: Grouping) -> Grouping:
     )
     used = set(labels)
     groups = tuple(f"{a}, {b}" for a in first.groups for b in second.groups if f"{a}, {b}" in used)
-    return Grouping(f"{first.column} x {second.column}", labels, groups)
+    return Grouping(f"{first.column} x {second.column}", labels, groups, combined=True)

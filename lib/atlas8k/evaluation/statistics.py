@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -75,11 +76,18 @@ def _adjusted(p_values: Floats, method: str, alpha: float) -> Floats:
     return out
 
 
-def wilcoxon_greater(a: Floats, b: Floats) -> float:
-    """P-value of the one-sided Wilcoxon signed rank test that ``a`` is greater than ``b``.
+def signed_rank(
+    a: Floats, b: Floats, alternative: Literal["greater", "two-sided"] = "greater"
+) -> float:
+    """P-value of the Wilcoxon signed rank test of paired values.
 
     Pairs with a NaN and pairs without a difference are left out. No pair left: NaN; no
     difference anywhere: 1.
+
+    Parameters
+    ----------
+    alternative
+        ``"greater"``: that ``a`` is greater than ``b``; ``"two-sided"``: that they differ.
     """
     both = ~(np.isnan(a) | np.isnan(b))
     if not both.any():
@@ -87,7 +95,7 @@ def wilcoxon_greater(a: Floats, b: Floats) -> float:
     difference = a[both] - b[both]
     if not difference.any():
         return 1.0
-    return float(stats.wilcoxon(difference, alternative="greater").pvalue)
+    return float(stats.wilcoxon(difference, alternative=alternative).pvalue)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +136,7 @@ def pairwise(values: Floats, networks: Sequence[str], alpha: float = ALPHA) -> S
         _pairwise_complete(values[:, known.all(axis=0)], rows, columns, p)
     else:
         for i, j in zip(rows, columns, strict=True):
-            p[i, j] = wilcoxon_greater(values[i], values[j])
+            p[i, j] = signed_rank(values[i], values[j])
     adjusted = holm(p, alpha)
     beaten = (np.nan_to_num(adjusted, nan=1.0) < alpha).any(axis=0)
     tested = known.any(axis=1)
@@ -139,7 +147,7 @@ def pairwise(values: Floats, networks: Sequence[str], alpha: float = ALPHA) -> S
 def _pairwise_complete(
     values: Floats, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], p: Floats
 ) -> None:
-    """:func:`wilcoxon_greater` of many pairs at a time, where every case has every value."""
+    """:func:`signed_rank` of many pairs at a time, where every case has every value."""
     step = max(1, _CHUNK_BYTES // (64 * values.shape[1]))
     for start in range(0, len(rows), step):
         i, j = rows[start : start + step], columns[start : start + step]
