@@ -18,21 +18,15 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.async_tasks.utils import tasks
 
 from atlas8k.errors import Atlas8kError
-from atlas8k.ledger import Ledger
-from atlas8k.ledger.filesystem import locate
-from atlas8k.models.store import ModelStore
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import startup
-from atlas8k.server.context import Context
-from atlas8k.server.engine import Engine, attention_settings
+from atlas8k.server.context import Context, open_context
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy
 from atlas8k.server.studies.catalogue import FINAL
-from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.studies.names import id_fault
-from atlas8k.server.submission import ingest
 from atlas8k.server.train import FineTuning
 from atlas8k.settings import Settings
 
@@ -79,27 +73,13 @@ class Atlas8kApp(MONAILabelApp):
     # --- what is registered -----------------------------------------------------------
 
     def init_datastore(self) -> Datastore:
-        if self.studies.startswith(("http://", "https://")):
-            path = self.settings.ledger or locate(self.studies)
-            datastore: Datastore = super().init_datastore()
-        else:
-            startup.check_studies(self.studies)
-            path = self.settings.ledger or locate(self.studies)
-            datastore = StudiesDatastore(self.studies, ingest=ingest, state_dir=path.parent)
-        store = ModelStore(
-            self.settings.models or Path(self.app_dir) / "model", attention_settings(self.settings)
+        self.context = open_context(
+            self.settings,
+            self.studies,
+            Path(self.app_dir) / "model",
+            super().init_datastore if self.studies.startswith(("http://", "https://")) else None,
         )
-        self.context = Context(
-            settings=self.settings,
-            datastore=datastore,
-            store=store,
-            engine=Engine(self.settings, store),
-            ledger=Ledger(
-                path, budget=self.settings.budget, lease_minutes=self.settings.lease_minutes
-            ),
-            state=path.parent,
-        )
-        return datastore
+        return self.context.datastore
 
     def init_infers(self) -> dict[str, InferTask]:
         # The first one is what 3D Slicer runs on the next sample when told to.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 
 from atlas8k.errors import CheckpointError
-from atlas8k.ledger import Holder, Ledger, Progress, VolumeEntry
+from atlas8k.ledger import Holder, Ledger, Progress, VolumeEntry, locate
 from atlas8k.models.store import ModelStore
-from atlas8k.server.engine import Engine
+from atlas8k.server.engine import Engine, attention_settings
+from atlas8k.server.startup import check_studies
+from atlas8k.server.studies.datastore import StudiesDatastore
+from atlas8k.server.submission import ingest
 from atlas8k.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -123,6 +126,47 @@ class Context:
             "message": message(progress, signature, ranked_by),
             "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
         }
+
+
+def open_context(
+    settings: Settings,
+    studies: str,
+    models: Path,
+    remote: Callable[[], Datastore] | None = None,
+) -> Context:
+    """Open a studies folder with its ledger and networks.
+
+    Parameters
+    ----------
+    studies
+        Folder of CT volumes, or the URL of a DICOMweb server.
+    models
+        Folder of the checkpoints, where the settings name none.
+    remote
+        Makes the datastore of a URL.
+
+    Raises
+    ------
+    SettingsError
+        The folder is missing or not writable.
+    LedgerFileError
+        The ledger or the folder's state file cannot be used.
+    """
+    if remote is None:
+        check_studies(studies)
+    path = settings.ledger or locate(studies)
+    datastore = (
+        remote() if remote else StudiesDatastore(studies, ingest=ingest, state_dir=path.parent)
+    )
+    store = ModelStore(settings.models or models, attention_settings(settings))
+    return Context(
+        settings=settings,
+        datastore=datastore,
+        store=store,
+        engine=Engine(settings, store),
+        ledger=Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes),
+        state=path.parent,
+    )
 
 
 def message(progress: Progress, signature: str, ranked_by: str | None) -> str:

@@ -91,5 +91,11 @@ def device(settings: Settings) -> str:
 
 
 def attention_settings(settings: Settings) -> dict[str, Any]:
-    """What decides a score beside the networks; part of the model signature."""
-    return {"overlap_term": settings.overlap_term, "window_overlap": settings.window_overlap}
+    """What decides a score beside the networks; part of the model signature.
+
+    Only what differs from the defaults, so that with those the signature is that of the
+    networks alone, as commands without settings have it.
+    """
+    chosen = {"overlap_term": settings.overlap_term, "window_overlap": settings.window_overlap}
+    usual = Settings()
+    return {key: value for key, value in chosen.items() if value != getattr(usual, key)}

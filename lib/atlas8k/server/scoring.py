@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
 from atlas8k.errors import CheckpointError, PredictionError, VolumeError
-from atlas8k.ledger import OrganScore
+from atlas8k.ledger import OrganScore, Progress
 from atlas8k.models.predict import Prediction
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context, only_one
@@ -26,16 +27,38 @@ from atlas8k.volume import Volume
 logger = logging.getLogger(__name__)
 
 
+Report = Callable[[Progress, float, int], None]
+
+
+def log_report(progress: Progress, seconds_each: float, left: int) -> None:
+    """Progress as a line of the log."""
+    logger.info(
+        "scored %d of %d, %d failed, %.0f volumes an hour, %s left",
+        progress.scored,
+        progress.total,
+        progress.failed,
+        3600 / max(seconds_each, 1e-3),
+        duration(seconds_each * left),
+    )
+
+
 class AttentionScoring(ScoringMethod):
     """Attention sizes into the ledger, pseudo labels into the datastore, for stale volumes.
 
     A volume is stale while the ledger has neither a score nor a failure for it under the
     networks served now. Networks published during a run are taken up by the same run.
+
+    Parameters
+    ----------
+    report
+        Called after every volume with the progress, the seconds one takes on average and
+        how many are left in this run; by default it goes to the log.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, report: Report | None = None) -> None:
         super().__init__("Attention size (Eq. 4) of every volume; pseudo labels as a start")
         self._context = context
+        self._report = report or log_report
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any]:
         """Score until nothing is stale.
@@ -75,20 +98,10 @@ class AttentionScoring(ScoringMethod):
                     logger.info("new networks are served; scoring goes on with them")
                     break
                 counts[outcome] += 1
-                self._report(signature, (time.monotonic() - started) / done, len(todo) - done)
+                progress = context.ledger.progress(signature)
+                self._report(progress, (time.monotonic() - started) / done, len(todo) - done)
         logger.info("nothing is stale: %d scored, %d failed", counts["scored"], counts["failed"])
         return counts
-
-    def _report(self, signature: str, seconds_each: float, left: int) -> None:
-        progress = self._context.ledger.progress(signature)
-        logger.info(
-            "scored %d of %d, %d failed, %.0f volumes an hour, %s left",
-            progress.scored,
-            progress.total,
-            progress.failed,
-            3600 / max(seconds_each, 1e-3),
-            duration(seconds_each * left),
-        )
 
     def _score(self, volume: str, signature: str) -> str | None:
         """``"scored"``, ``"failed"``, or ``None`` where other networks are served by now."""

@@ -1,0 +1,56 @@
+"""``atlas8k score``: what the server's scoring does, from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
+"""The app's own folder of checkpoints, in a clone of the project."""
+
+
+def score(
+    studies: Annotated[Path, typer.Argument(help="folder of CT volumes, as given to the server")],
+    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
+    conf: Annotated[
+        list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
+    ] = None,
+    retry: Annotated[bool, typer.Option(help="also try volumes again that failed before")] = False,
+) -> None:
+    """Score every volume that has no score under the networks served now."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    from atlas8k.errors import SettingsError
+    from atlas8k.ledger import Progress as Scored
+    from atlas8k.server.context import open_context
+    from atlas8k.server.scoring import AttentionScoring
+    from atlas8k.settings import Settings
+
+    pairs = dict(pair.partition("=")[::2] for pair in conf or ())
+    if any("=" not in pair for pair in conf or ()):
+        raise SettingsError("--conf: give key=value")
+    context = open_context(Settings.from_conf(pairs), str(studies), models)
+    context.sync(thorough=True)
+    signature = context.signature()
+    if retry:
+        context.ledger.retry_failures(signature)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
+    with Progress(*columns, console=console) as bar:
+        before = context.ledger.progress(signature)
+        task = bar.add_task("scoring", total=before.total, completed=before.scored + before.failed)
+
+        def report(progress: Scored, seconds_each: float, left: int) -> None:
+            done = progress.scored + progress.failed
+            text = f"{progress.failed} failed, {3600 / max(seconds_each, 1e-3):.0f} an hour"
+            bar.update(task, total=progress.total, completed=done, description=text)
+
+        AttentionScoring(context, report)({}, context.datastore)
+    after = context.ledger.progress(context.signature())
+    console.print(f"scored {after.scored} of {after.total} under {context.signature()}")
+    for name, reason in context.ledger.failures(context.signature()).items():
+        console.print(f"failed: {name}: {reason}", highlight=False, soft_wrap=True)
