@@ -13,7 +13,7 @@ from atlas8k.phantom import generate
 # the targets; textbook ranges.
 VOLUMES = {
     "aorta": (85, 25, 45, 150),
-    "gall_bladder": (32, 10, 5, 80),
+    "gall_bladder": (36, 10, 5, 80),
     "kidney_left": (160, 30, 90, 260),
     "kidney_right": (160, 30, 90, 260),
     "liver": (1500, 200, 900, 2300),
@@ -122,10 +122,10 @@ def test_great_vessels_are_tubes_in_front_of_the_spine(patients):
             assert len(present) * 4.0 > 140
             area = found[:, :, present].sum(axis=(0, 1)) * 16.0
             list_.append(2 * np.sqrt(np.median(area) / np.pi))
-        # Bone within 60 mm behind the aorta.
+        # A vertebra within 60 mm behind the aorta, in a stretch longer than a disc is high.
         k = phantom.label.array.shape[2] // 2
         i, j = np.argwhere(mask(phantom, "aorta")[:, :, k]).mean(axis=0).astype(int)
-        assert phantom.ct.array[i - 3 : i + 6, max(0, j - 15) : j, k].max() > 150
+        assert phantom.ct.array[i - 3 : i + 6, max(0, j - 15) : j, k - 4 : k + 5].max() > 180
     assert np.mean(diameters["aorta"]) == pytest.approx(20, abs=2.5)
     assert np.mean(diameters["postcava"]) == pytest.approx(22, abs=3)
 
@@ -193,7 +193,7 @@ def test_densities_of_neighbours_overlap(patients):
 
 
 def test_anatomy_does_not_depend_on_the_grid():
-    a, b = generate(3, grid_spacing_mm=3.0), generate(3, grid_spacing_mm=1.5)
+    a, b = generate(3, grid_spacing_mm=3.0), generate(3, grid_spacing_mm=2.0)
     for organ in ORGANS:
         fine = (b.label.array == organ.id).sum() * b.label.grid.voxel_ml
         coarse = (a.label.array == organ.id).sum() * a.label.grid.voxel_ml

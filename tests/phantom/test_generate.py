@@ -147,9 +147,9 @@ def test_fluid_filled_stomach_has_no_air():
 
 
 def test_cut_off_field_of_view_is_smaller_and_cuts_organs():
-    for seed in range(20, 26):
-        whole = generate(seed, only(), grid_spacing_mm=5.0)
-        cut = generate(seed, only(cut_off_field_of_view=1.0), grid_spacing_mm=5.0)
+    for seed in range(20, 24):
+        whole = generate(seed, only(), grid_spacing_mm=6.0)
+        cut = generate(seed, only(cut_off_field_of_view=1.0), grid_spacing_mm=6.0)
         assert cut.ct.array.size < 0.93 * whole.ct.array.size
         organs = [ml(cut, o.name) for o in ORGANS]
         assert sum(organs) < sum(ml(whole, o.name) for o in ORGANS) * 1.02
@@ -158,7 +158,7 @@ def test_cut_off_field_of_view_is_smaller_and_cuts_organs():
 
 def test_shifted_is_noisier_than_standard():
     def noise(setting):
-        return np.mean([generate(s, setting, grid_spacing_mm=8.0).case.noise_hu for s in range(8)])
+        return np.mean([generate(s, setting, grid_spacing_mm=15.0).case.noise_hu for s in range(8)])
 
     assert noise(SHIFTED) > 1.4 * noise(STANDARD)
 

@@ -59,7 +59,7 @@ def test_straight_tube_has_the_volume_of_a_capsule():
 
 def test_flattened_tube_is_an_elliptic_cylinder():
     _, label = painted(tube([(0, 0, -90), (0, 0, 90)], [1, 1], (30, 15, 15)))
-    assert (label[:, :, 30] == 1).sum() * 4 == pytest.approx(np.pi * 30 * 15, rel=0.02)
+    assert (label[:, :, 30] == 1).sum() * 4 == pytest.approx(np.pi * 30 * 15, rel=0.04)
 
 
 def test_trunk_of_power_two_is_an_ellipse_with_its_own_front_and_back():
@@ -76,10 +76,10 @@ def test_difference_intersection_and_gathered_union():
     assert half.sum() == cut.sum() == whole / 2
     assert not half[:, :, 30:].any()
     assert not cut[:, :, :30].any()
-    holes = [ellipsoid((x, 0, 0), (10, 10, 10), op=GATHER) for x in (-20, 20)]
+    holes = [ellipsoid((x, 0.4, 0.7), (14, 14, 14), op=GATHER) for x in (-20, 20)]
     _, inner = painted(ball, *holes, gathered(INTERSECT))
     _, outer = painted(ball, *holes, gathered(SUBTRACT))
-    assert inner.sum() * 8 == pytest.approx(2 * 4 / 3 * np.pi * 1000, rel=0.03)
+    assert inner.sum() * 8 == pytest.approx(2 * 4 / 3 * np.pi * 14**3, rel=0.03)
     assert inner.sum() + outer.sum() == whole
 
 
