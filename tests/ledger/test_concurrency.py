@@ -105,10 +105,17 @@ def test_killed_at_any_moment_the_ledger_is_whole_and_keeps_what_was_accepted(
                 ledger.record_score(sample.volume, "one", sizes(1))
                 ledger.reopen(sample.volume)
 
+    def lines() -> list[str]:
+        return accepted.read_text().splitlines() if accepted.exists() else []
+
     rng = random.Random(0)
     for attempt in range(20):
         workers = [start(work, 2 * attempt + i) for i in range(2)]
-        time.sleep(0.03 + rng.random() / 12)
+        # At any moment, but not before it gets anywhere, however slow the machine.
+        enough = time.monotonic() + 20
+        while len(lines()) < 3 * attempt and time.monotonic() < enough:
+            time.sleep(0.001)
+        time.sleep(rng.random() / 25)
         for worker in workers:
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)

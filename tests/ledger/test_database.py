@@ -15,6 +15,7 @@ from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import (
     Ledger,
     LedgerCorruptError,
+    LedgerFileError,
     LedgerFullError,
     LedgerLockedError,
     LedgerReadOnlyError,
@@ -189,6 +190,24 @@ def test_an_exception_in_the_middle_writes_nothing(tmp_path: Path) -> None:
     assert list(ledger.statuses()) == ["a"]
     ledger.sync_volumes(["a", "b"])  # and the connection is fit for use
     assert list(ledger.statuses()) == ["a", "b"]
+
+
+def test_a_ledger_moved_away_while_open_is_not_written_to(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.sync_volumes(["a"])
+    for name in ("l.sqlite", "l.sqlite-wal", "l.sqlite-shm"):
+        (tmp_path / name).rename(tmp_path / f"old-{name}")
+    for _ in range(2):
+        with pytest.raises(LedgerFileError, match="moved away or replaced"):
+            ledger.submit("a", ANNA)
+        Ledger(ledger.path).close()  # another one in its place is not the same
+
+
+def test_threads_that_wait_too_long_are_told(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite", timeout_s=0.05)
+    with ledger._db.write(), pytest.raises(LedgerLockedError, match="other threads"):
+        ledger.submit("a", ANNA)
+    ledger.submit("a", ANNA)
 
 
 def test_threads_share_one_ledger(tmp_path: Path) -> None:

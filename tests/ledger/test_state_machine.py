@@ -24,7 +24,10 @@ class Office(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
+        # In memory where there is such a place: thousands of transactions, and syncing them
+        # to a disk is not what is tested here.
+        memory = Path("/dev/shm")
+        self.folder = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
         self.clock = Clock()
         self.ledger = Ledger(
             Path(self.folder.name) / "l.sqlite", lease_minutes=60, clock=self.clock
@@ -151,7 +154,7 @@ class Office(RuleBasedStateMachine):
 
 TestOffice = Office.TestCase
 TestOffice.settings = settings(
-    max_examples=25,
+    max_examples=15,
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

@@ -8,6 +8,7 @@ from typing import Any
 from atlas8k.errors import LedgerError
 from atlas8k.ledger import history, leases, provenance, ranking, rounds, scores, volumes
 from atlas8k.ledger.api_base import LedgerBase
+from atlas8k.ledger.picking import Wish
 from atlas8k.ledger.records import (
     Budget,
     Holder,
@@ -59,11 +60,25 @@ class WorkMethods(LedgerBase):
                 row = None if used is None else scores.signature_id(connection, used)
             return leases.next_sample(
                 connection,
-                leases.Wish(strategy, holder, row, row_organ, source),
+                Wish(strategy, holder, row, row_organ, source),
                 lease_s=self._lease_s,
                 skip_s=self._skip_s,
                 budget=self._budget,
                 now=self._clock(),
+            )
+
+    def lease(self, volume: str, holder: Holder, *, signature: str | None = None) -> Lease | None:
+        """Lease one volume by name, whatever its state; None while somebody else holds it.
+
+        A holder that has it already keeps it for another full time. What else it holds
+        stays: this is how a case is opened on purpose, not a next sample.
+        """
+        with self._db.write() as connection:
+            now = self._clock()
+            row = None if signature is None else scores.signature_id(connection, signature)
+            number = rounds.ensure(connection, row, self._budget, now)
+            return leases.take_named(
+                connection, volume, holder, row, number, lease_s=self._lease_s, now=now
             )
 
     def release(self, volume: str, holder: Holder) -> bool:

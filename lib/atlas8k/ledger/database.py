@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from atlas8k.ledger.errors import (
+    LedgerFileError,
+    LedgerLockedError,
     LedgerReadOnlyError,
     NetworkFileSystemError,
     is_busy,
@@ -39,6 +41,9 @@ _PRAGMAS = (
     "PRAGMA wal_autocheckpoint = 8000",
 )
 _RETRY_S = 0.001
+# After a fork the parent's connections must be neither used nor closed, not even by the
+# garbage collector.
+_INHERITED: list[list[sqlite3.Connection]] = []
 T = TypeVar("T")
 
 
@@ -76,12 +81,12 @@ class Database:
             raise LedgerReadOnlyError(self.path, f"its folder cannot be made ({error})") from error
         with translated(self.path):
             self._prepare()
+        self._opened = self._identity()
 
     def _forget(self) -> None:
         self._pid = os.getpid()
         self._idle: list[sqlite3.Connection] = []
         self._pool_lock = threading.Lock()
-        # Threads of this process queue here instead of polling the file's lock.
         self._write_lock = threading.Lock()
 
     def _prepare(self) -> None:
@@ -136,8 +141,7 @@ class Database:
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         if self._pid != os.getpid():
-            # After a fork the parent's connections must be neither used nor closed.
-            self._inherited = self._idle
+            _INHERITED.append(self._idle)
             self._forget()
         with self._pool_lock:
             connection = self._idle.pop() if self._idle else None
@@ -146,8 +150,11 @@ class Database:
         try:
             yield connection
         finally:
-            with self._pool_lock:
-                self._idle.append(connection)
+            if connection.in_transaction:  # even the rollback failed: not fit for use
+                connection.close()
+            else:
+                with self._pool_lock:
+                    self._idle.append(connection)
 
     @contextmanager
     def write(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
@@ -155,7 +162,7 @@ class Database:
 
         ``durable`` also waits until the disk has it.
         """
-        with translated(self.path), self._connection() as connection, self._write_lock:
+        with translated(self.path), self._connection() as connection, self._writing():
             if durable:
                 connection.execute("PRAGMA synchronous = FULL")
             try:
@@ -165,6 +172,28 @@ class Database:
             finally:
                 if durable:
                     connection.execute("PRAGMA synchronous = NORMAL")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Threads of this process queue here instead of polling the file's lock."""
+        if not self._write_lock.acquire(timeout=self.timeout_s):
+            raise LedgerLockedError(self.path, "other threads write for too long; try again")
+        try:
+            # Writing on into a file that was moved away or deleted would lose it all.
+            if self._identity() != self._opened:
+                raise LedgerFileError(
+                    self.path, "was moved away or replaced while in use; restart the server"
+                )
+            yield
+        finally:
+            self._write_lock.release()
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
