@@ -87,3 +87,18 @@ def check(
     assert json.loads(catalogue.document_of(["a", "zzz"]))["objects"] == {
         i: entry for i, entry in expected.items() if i == "a"
     }
+
+
+def test_the_number_of_changes_tells_whether_images_are_the_same() -> None:
+    catalogue = Catalogue(since=7)
+    catalogue.set_image("a", ImageFile("a.nii", ".nii"))
+    before = catalogue.changes
+    catalogue.set_label("a", "final", Label(".nii", "{}"))
+    catalogue.set_info("a", "{}")
+    catalogue.drop_image("nobody")
+    assert catalogue.changes == before
+    catalogue.set_image("a", ImageFile("a/ct.nii", ".nii"))
+    assert catalogue.changes > before
+    before = catalogue.changes
+    catalogue.drop_image("a")
+    assert catalogue.changes > before

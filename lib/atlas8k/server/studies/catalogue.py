@@ -48,6 +48,8 @@ class Catalogue:
         self.images: dict[str, ImageFile] = {}
         self.labels: dict[str, dict[str, Label]] = {}
         """By tag and id, also of images that are not there (any more)."""
+        self.changes = 0
+        """Grows with every image that appears, moves or vanishes."""
         self._infos: dict[str, str] = {}
         self._since = since
         self._counts: Counter[str] = Counter()
@@ -64,6 +66,7 @@ class Catalogue:
         with self.lock:
             new = image_id not in self.images
             self.images[image_id] = file
+            self.changes += 1
             if new:
                 self._count(image_id, +1)
             self._touch(image_id)
@@ -72,6 +75,7 @@ class Catalogue:
         """An image is gone; its labels stay known, for the day it comes back."""
         with self.lock:
             if self.images.pop(image_id, None) is not None:
+                self.changes += 1
                 self._count(image_id, -1)
                 self._touch(image_id)
 

@@ -116,6 +116,10 @@ class StudiesDatastore(LocalDatastore):
     def list_images(self) -> list[str]:
         return self.studies.now().ids()
 
+    def images_version(self) -> int:
+        """A number of this process that grows when images appear, move or vanish."""
+        return self.studies.now().changes
+
     def get_labeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None
     ) -> list[str]:
