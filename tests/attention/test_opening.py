@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -23,7 +23,7 @@ def test_published_form_takes_a_slab_of_four_and_leaves_one_of_five(axis) -> Non
     assert np.array_equal(opened(slab(5, axis), PUBLISHED_WIDTHS), slab(5, axis))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**6), st.floats(0.3, 0.9))
 def test_published_form_is_two_erosions_then_two_dilations(seed, share) -> None:
     noise = np.random.default_rng(seed).random((17, 14, 19))
@@ -35,7 +35,7 @@ def test_published_form_is_two_erosions_then_two_dilations(seed, share) -> None:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 10**6), st.tuples(*[st.integers(1, 4)] * 3))
 def test_opening_is_an_opening(seed, widths) -> None:
     mask = np.random.default_rng(seed).random((9, 8, 11)) < 0.85
