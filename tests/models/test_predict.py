@@ -7,6 +7,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from tests.models.tiny import back, body_ct, tiny, turned
 
 from atlas8k.errors import CheckpointError, PredictionError
@@ -213,3 +214,26 @@ def test_low_precision_stays_close():
     gap = np.abs(full.probs.astype(np.float32) - low.probs)
     assert 0 < gap.max() < 0.1
     assert gap.mean() < 0.005
+
+
+def test_out_of_memory_means_fewer_windows_at_once(caplog):
+    ct = body_ct()
+    networks = {"unet": tiny("unet")}
+    expected = Predictor(networks, grid_mm=6.0, precision="float32").predict(ct)
+    predictor = Predictor(networks, grid_mm=6.0, precision="float32", batch=4)
+    asked = []
+
+    def short_of_memory(module, inputs):
+        asked.append(len(inputs[0]))
+        if len(inputs[0]) > 1:
+            raise torch.OutOfMemoryError("8 GiB asked for")
+
+    _, module = predictor._networks["unet"]
+    module.register_forward_pre_hook(short_of_memory)
+    with caplog.at_level(logging.WARNING):
+        found = predictor.predict(ct)
+    assert asked[:3] == [4, 2, 1]
+    assert set(asked[2:]) == {1}
+    assert "8 GiB asked for; going on with batch 2 on cpu" in caplog.text
+    assert not found.failures
+    assert np.abs(found.probs.astype(np.float32) - expected.probs).max() < 1e-3

@@ -55,9 +55,7 @@ def mean_probability(
     members = np.flatnonzero(covered[:, organ])
     if len(members) == 0:
         return None
-    total = torch.from_numpy(probs[members[0], organ]).float()
-    if total.data_ptr() == torch.from_numpy(probs[members[0], organ]).data_ptr():
-        total = total.clone()  # float32 in: the caller's memory is not ours to add to
+    total = torch.from_numpy(probs[members[0], organ]).to(torch.float32, copy=True)
     for model in members[1:]:
         total += torch.from_numpy(probs[model, organ])
     return total.div_(len(members))
@@ -89,22 +87,22 @@ def label_map(
         is kept) goes to the likeliest, to the first of equals.
     """
     settings = settings or EnsembleSettings()
-    label = torch.zeros(probs.shape[2:], dtype=torch.uint8)
-    best = torch.full(probs.shape[2:], CUT, dtype=torch.float32)
+    label = np.zeros(probs.shape[2:], dtype=np.uint8)
+    best = np.full(probs.shape[2:], CUT, dtype=np.float32)
     for organ, value in enumerate(organ_ids):
-        mean = mean_probability(probs, covered, organ)
-        if mean is None:
-            continue
-        box = _bounds(mean > CUT)
+        box = _box_above_cut([probs[m, organ] for m in np.flatnonzero(covered[:, organ])])
         if box is None:
             continue
-        part = mean[box]
+        part = mean_probability(probs[:, :, *box], covered, organ)
+        if part is None:
+            continue
+        mean = part.numpy()
+        mask = mean > best[box]
         if settings.largest_component:
-            part = part * torch.from_numpy(largest_component((part > CUT).numpy()))
-        wins = part > best[box]
-        best[box] = torch.where(wins, part, best[box])
-        label[box] = torch.where(wins, value, label[box])
-    return label.numpy()
+            mask &= largest_component(mean > CUT)
+        best[box][mask] = mean[mask]
+        label[box][mask] = value
+    return label
 
 
 def largest_component(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -113,14 +111,27 @@ def largest_component(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(pieces, dtype=bool)
 
 
-def _bounds(mask: torch.Tensor) -> tuple[slice, slice, slice] | None:
-    """Box around the true voxels, ``None`` where there are none."""
-    slices = []
-    flat_x = mask.flatten(1).any(1)
-    if not bool(flat_x.any()):
+def _box_above_cut(
+    probs: Sequence[npt.NDArray[np.floating[Any]]],
+) -> tuple[slice, slice, slice] | None:
+    """Box around the voxels above 0.5 in any of the arrays ``(X, Y, Z)``, ``None`` if none are.
+
+    A mean can be above the cut only where one of its terms is.
+    """
+    if not probs:
         return None
-    plane = mask.any(0)
-    for line in (flat_x, plane.any(1), plane.any(0)):
-        where = torch.nonzero(line)
+    mask = np.zeros(probs[0].shape, dtype=bool)
+    for one in probs:
+        if one.dtype == np.float16:
+            # Positive floats are ordered as their bits are, and integers compare faster.
+            mask |= one.view(np.int16) > np.float16(CUT).view(np.int16)
+        else:
+            mask |= one > CUT
+    if not mask.any():
+        return None
+    plane = mask.any(axis=0)
+    slices = []
+    for line in (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0)):
+        where = np.flatnonzero(line)
         slices.append(slice(int(where[0]), int(where[-1]) + 1))
     return slices[0], slices[1], slices[2]

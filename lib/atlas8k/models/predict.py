@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from atlas8k.errors import CheckpointError, PredictionError
-from atlas8k.models.body import body_box, box_on
+from atlas8k.models.body import Box, body_box, box_on
 from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.models.ensemble import EnsembleSettings, label_map, mean_probability
 from atlas8k.models.preprocess import intensity_key, prepare
@@ -170,7 +170,7 @@ class Predictor:
         self.grid_mm = grid_mm
         self.batch = batch
         self.skip_air = skip_air
-        self.dtype = _dtype(precision, self.device)
+        self.precision = precision
         self.failures: dict[str, str] = {}
         if not isinstance(checkpoints, Mapping):
             served = checkpoints
@@ -238,22 +238,40 @@ class Predictor:
             grid, probs, tuple(worked), self._covered(worked), {**self.failures, **failures}
         )
 
-    def _run(self, name: str, array: npt.NDArray[np.float32], keep: Any) -> torch.Tensor:
-        """Probabilities ``(organs, X, Y, Z)`` float16 of one network on its own grid."""
+    def _run(self, name: str, array: npt.NDArray[np.float32], keep: Box | None) -> torch.Tensor:
+        """Probabilities ``(organs, X, Y, Z)`` float16 of one network on its own grid.
+
+        Out of memory, half as many windows at once are tried, at last the CPU.
+        """
         checkpoint, module = self._networks[name]
         preprocessing = checkpoint.preprocessing
         overlap = preprocessing.overlap if self.overlap is None else self.overlap
         tiling = tile(array, preprocessing.window_size, overlap, keep)
         log.debug("%s: %d windows over %s", name, tiling.n_windows, array.shape)
-        return probabilities(
-            partial(_forward, module, self.dtype),
-            array,
-            tiling,
-            channels=checkpoint.out_channels,
-            softmax=checkpoint.activation == "softmax",
-            batch=self.batch,
-            device=self.device,
-        )
+        device, batch = self.device, self.batch
+        while True:
+            try:
+                return probabilities(
+                    partial(_forward, module.to(device), _dtype(self.precision, device)),
+                    array,
+                    tiling,
+                    channels=checkpoint.out_channels,
+                    softmax=checkpoint.activation == "softmax",
+                    batch=batch,
+                    device=device,
+                )
+            except torch.OutOfMemoryError as err:
+                if batch > 1:
+                    batch //= 2
+                elif device.type != "cpu":
+                    device = torch.device("cpu")
+                else:
+                    raise
+                log.warning("%s: %s; going on with batch %d on %s", name, err, batch, device)
+            # After the handler, so that what failed no longer holds memory there.
+            module.to(device)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def _covered(self, names: list[str]) -> npt.NDArray[np.bool_]:
         covered = np.zeros((len(names), N_ORGANS), dtype=bool)

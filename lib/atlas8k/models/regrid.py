@@ -72,17 +72,25 @@ def interpolate_into(out: torch.Tensor, probs: torch.Tensor, source: Grid, targe
             on_target = resample(one.float().numpy(), source, target, linear=True)
             result.copy_(torch.from_numpy(on_target))
         return
-    plans = [_plan(at, n) for (_, at), n in zip(axes, source.shape, strict=True)]
+    z_weights = _weights(axes[2][1], source.shape[2])
+    y_weights = _weights(axes[1][1], source.shape[1])
+    low, high, weight = linear_plan(axes[0][1], source.shape[0])
+    inside = _inside(axes[0][1], source.shape[0])
     for one, result in zip(probs, out, strict=True):
         value = one.float()
-        for axis in (2, 1):  # the small passes first, the one that fills memory last
-            value = _along(value, axis, plans[axis])
-        low, high, weight, inside = plans[0]
-        for x, (i, j) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
-            if inside[x]:
-                result[x] = torch.lerp(value[i], value[j], float(weight[x]))
-            else:
+        # The small passes first, the one that fills memory last and plane by plane. A
+        # product with a nearly empty matrix beats gathering along z tenfold.
+        if z_weights is not None:
+            value = value @ z_weights.T
+        if y_weights is not None:
+            value = torch.matmul(y_weights, value)
+        for x, (i, j, w) in enumerate(zip(low, high, weight, strict=True)):
+            if not inside[x]:
                 result[x] = 0
+            elif w == 0:
+                result[x] = value[i]
+            else:
+                result[x] = torch.lerp(value[i], value[j], float(w))
 
 
 def nearest(label: npt.NDArray[Any], source: Grid, target: Grid, fill: int = 0) -> npt.NDArray[Any]:
@@ -133,26 +141,19 @@ def linear_plan(
     return low, np.minimum(low + 1, n - 1), (clamped - low).astype(np.float32)
 
 
-def _plan(
-    at: npt.NDArray[np.float64], n: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, npt.NDArray[np.bool_]]:
-    """:func:`linear_plan` as tensors, and whether the source is there at all."""
-    inside = (at >= -0.5 - 1e-6) & (at <= n - 0.5 + 1e-6)
+def _inside(at: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.bool_]:
+    """Whether continuous indices lie on a voxel of the axis, its outer half included."""
+    return (at >= -0.5 - 1e-6) & (at <= n - 0.5 + 1e-6)
+
+
+def _weights(at: npt.NDArray[np.float64], n: int) -> torch.Tensor | None:
+    """Linear interpolation along an axis as a matrix ``(len(at), n)``; ``None`` for no change."""
     low, high, weight = linear_plan(at, n)
-    return torch.from_numpy(low), torch.from_numpy(high), torch.from_numpy(weight), inside
-
-
-def _along(
-    value: torch.Tensor,
-    axis: int,
-    plan: tuple[torch.Tensor, torch.Tensor, torch.Tensor, npt.NDArray[np.bool_]],
-) -> torch.Tensor:
-    low, high, weight, inside = plan
-    shape = [1, 1, 1]
-    shape[axis] = len(weight)
-    out = torch.lerp(
-        value.index_select(axis, low), value.index_select(axis, high), weight.view(shape)
-    )
-    if not inside.all():
-        out *= torch.from_numpy(inside.astype(np.float32)).view(shape)
-    return out
+    if len(at) == n and not weight.any() and np.array_equal(low, np.arange(n)):
+        return None
+    rows = np.arange(len(at))
+    matrix = np.zeros((len(at), n), dtype=np.float32)
+    matrix[rows, low] = 1 - weight
+    matrix[rows, high] += weight
+    matrix[~_inside(at, n)] = 0
+    return torch.from_numpy(matrix)
