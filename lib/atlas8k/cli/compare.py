@@ -80,7 +80,7 @@ def compare(
 ) -> None:
     """Compare networks by their per-case results: figures, tests, ranks, groups, one page.
 
-    Writes OUT/report.html and every table as CSV, Markdown and LaTeX.
+    Writes OUT/report.html and, in OUT/tables, every table as CSV, Markdown and LaTeX.
     """
     from tqdm import tqdm
 
@@ -114,7 +114,7 @@ def compare(
 
             found = run(panel, groups, samples=samples, seed=seed, smallest=smallest, progress=done)
         comparisons.append(found)
-        write_tables(all_tables(found), out)
+        write_tables(all_tables(found), out / "tables")
         if images is not None:
             pictures[name], _ = draw_cases([panel.cases[n] for n in found.worst], images, labels)
     tolerance = f"NSD tolerance {nsd_tolerance:g} mm." if nsd_tolerance is not None else (
@@ -125,4 +125,4 @@ def compare(
     )
     for found in comparisons:
         typer.echo(summary_table(found).markdown())
-    typer.echo(f"report: {page}; tables beside it")
+    typer.echo(f"report: {page}; tables in {out / 'tables'}")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.cbook import boxplot_stats
+from matplotlib.figure import Figure
 
 from atlas8k.evaluation.compare import Comparison
 from atlas8k.evaluation.metadata import Grouping
@@ -31,10 +36,8 @@ _STYLE = {
 }
 
 
-def _draw_boxes(axes: object, samples: list[Floats], labels: list[str]) -> None:
+def _draw_boxes(axes: Axes, samples: list[Floats], labels: list[str]) -> None:
     """Horizontal boxes, the first at the top: quartiles, whiskers at 1.5 IQR, mean as a dot."""
-    from matplotlib.cbook import boxplot_stats
-
     stats = []
     for values, label in zip(samples, labels, strict=True):
         known = values[~np.isnan(values)] * 100
@@ -43,7 +46,7 @@ def _draw_boxes(axes: object, samples: list[Floats], labels: list[str]) -> None:
         (box,) = boxplot_stats(known)
         stats.append({**box, "fliers": [], "label": label})
     line = {"color": INK, "linewidth": 0.8}
-    axes.bxp(  # type: ignore[attr-defined]
+    axes.bxp(
         stats, orientation="horizontal", showfliers=False, showmeans=True, patch_artist=True,
         widths=0.62, whiskerprops=line, capprops=line,
         boxprops={"facecolor": BOX, "alpha": 0.55, "edgecolor": INK, "linewidth": 0.6},
@@ -51,18 +54,15 @@ def _draw_boxes(axes: object, samples: list[Floats], labels: list[str]) -> None:
         meanprops={"marker": "o", "markersize": 3, "markerfacecolor": INK,
                    "markeredgecolor": INK},
     )  # fmt: skip
-    axes.invert_yaxis()  # type: ignore[attr-defined]
-    axes.set_xlim(0, 100)  # type: ignore[attr-defined]
-    axes.grid(axis="x", color=INK, alpha=0.15, linewidth=0.6)  # type: ignore[attr-defined]
-    axes.set_axisbelow(True)  # type: ignore[attr-defined]
-    axes.tick_params(length=2)  # type: ignore[attr-defined]
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.grid(axis="x", color=INK, alpha=0.15, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=2)
 
 
 def _boxes(panels: list[tuple[str, list[Floats], list[str]]], columns: int, unit: str) -> str:
     """A sheet of box plots as SVG; panels of (title, samples, labels)."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-
     rows = -(-len(panels) // columns)
     tallest = max(len(labels) for _, _, labels in panels)
     shared = all(labels == panels[0][2] for _, _, labels in panels)
@@ -84,22 +84,22 @@ def _boxes(panels: list[tuple[str, list[Floats], list[str]]], columns: int, unit
             if n >= len(panels) - columns:
                 axes.tick_params(labelbottom=True)
                 axes.set_xlabel(unit)
-        return _svg(figure, "|".join(title for title, _, _ in panels))
+        return _svg(figure)
 
 
-def _svg(figure: object, salt: str) -> str:
+def _svg(figure: Figure) -> str:
     """The figure as an ``<svg>`` element to put into a page."""
-    from matplotlib import rc_context
-
     buffer = io.StringIO()
-    # Ids inside the SVG are hashed with the salt: two figures of a page must not share them.
-    with rc_context({**_STYLE, "svg.hashsalt": salt}):
-        figure.savefig(  # type: ignore[attr-defined]
-            buffer, format="svg", metadata={"Date": None, "Creator": None}
-        )
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # A page has one name space for ids: those in use get the figure's own prefix, the
+    # rest go.
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
+    own = hashlib.sha256(text.encode()).hexdigest()[:10]
+    text = re.sub(r' id="([^"]*)"', lambda m: f' id="{own}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r'(url\(#|href="#)([^)"]+)', rf"\g<1>{own}-\g<2>", text)
     head, rest = text.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     return (head + ' role="img">' + rest).replace(INK, "currentColor")

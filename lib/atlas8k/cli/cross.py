@@ -1,0 +1,176 @@
+"""``atlas8k cross``: training sets by test sets, from results or by running networks."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+
+def _named(texts: Sequence[str], option: str) -> dict[str, str]:
+    """``NAME=VALUE`` options as a mapping."""
+    named: dict[str, str] = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign and value) or "/" in name or name in named:
+            raise typer.BadParameter(f"{text!r} is not NAME=…, each name once", param_hint=option)
+        named[name] = value
+    return named
+
+
+def _predictor(source: Path, mirror: str, device: str) -> Any:
+    """Networks of a checkpoint file or of a models folder, mirrored along axes of RAS."""
+    from itertools import combinations
+
+    import torch
+
+    from atlas8k.models.checkpoint import load_checkpoint
+    from atlas8k.models.predict import Predictor
+    from atlas8k.models.store import ModelStore
+
+    axes = ["xyz".index(letter) + 2 for letter in mirror]
+    flips = [flip for n in range(len(axes) + 1) for flip in combinations(axes, n)]
+
+    class Mirrored(torch.nn.Module):
+        """Mean of a network's logits over its input mirrored along every set of axes."""
+
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, windows: torch.Tensor) -> torch.Tensor:
+            total = self.inner(windows)
+            for flip in flips[1:]:
+                total = total + torch.flip(self.inner(torch.flip(windows, flip)), flip)
+            mean: torch.Tensor = total / len(flips)
+            return mean
+
+    class MirroredPredictor(Predictor):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._networks = {
+                name: (checkpoint, Mirrored(module))
+                for name, (checkpoint, module) in self._networks.items()
+            }
+
+    networks = (
+        ModelStore(source).served() if source.is_dir() else {source.stem: load_checkpoint(source)}
+    )
+    return (MirroredPredictor if mirror else Predictor)(networks, device=device)
+
+
+def _run(
+    predictor: Any, test: str, images: Path, labels: Path, out: Path, tolerance: float
+) -> None:
+    """Predict every case of a test set and write its results to ``out``."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from atlas8k.errors import Atlas8kError
+    from atlas8k.evaluation.errors import EvaluationError
+    from atlas8k.evaluation.folders import find_labels, onto_truth, read_case
+    from atlas8k.evaluation.overlap import dsc
+    from atlas8k.evaluation.pictures import find_ct
+    from atlas8k.evaluation.results import Results, write_results
+    from atlas8k.evaluation.surface import nsd
+    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.volume import Volume, read_ct
+
+    rows: dict[str, tuple[Any, Any]] = {}
+    for case, path in tqdm(find_labels(labels).items(), desc=f"{out.parent.name} on {test}"):
+        ct_path = find_ct(images, case)
+        try:
+            if ct_path is None:
+                raise EvaluationError(images, f"has no CT of {case}")
+            ct = read_ct(ct_path)
+            label = predictor.predict(ct).label_on(ct.grid)
+            pred, truth = onto_truth(Volume(label, ct.grid, ct_path), read_case(path))
+            surface = nsd(pred.array, truth.array, truth.grid.spacing, tolerance)
+            rows[case] = dsc(pred.array, truth.array), surface
+        except Atlas8kError as err:
+            log.error("%s is left out: %s", case, err)
+    if not rows:
+        raise EvaluationError(labels, f"no case of {test} could be run")
+    for n, metric in enumerate(("dsc", "nsd")):
+        values = np.stack([row[n] for row in rows.values()])
+        write_results(
+            out / f"{metric}.csv",
+            Results(out.parent.name, metric, tuple(rows), ORGAN_NAMES, values),
+        )
+
+
+def cross(
+    results: Annotated[
+        Path, typer.Argument(help="Folder with <train>/<test>/dsc.csv and nsd.csv.")
+    ],
+    train: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=CHECKPOINT.safetensors or NAME=MODELS_FOLDER: run this first."),
+    ] = None,
+    test: Annotated[
+        list[str] | None, typer.Option(help="NAME=CT_FOLDER,LABEL_FOLDER: run on this set.")
+    ] = None,
+    mirror: Annotated[
+        str,
+        typer.Option(
+            help="Mirror inputs along these axes of RAS when running, e.g. xyz; none by default. "
+            "x swaps left and right: only for networks trained with that."
+        ),
+    ] = "",
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Of NSD when running, mm.")] = 1.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for page and tables; RESULTS-cross by default.")
+    ] = None,
+) -> None:
+    """A-Eval's matrix: every training set on every test set, over the classes they share.
+
+    With --train and --test the networks are run first and their results written to RESULTS;
+    give runs with and without mirroring a RESULTS folder each.
+    """
+    from atlas8k.evaluation.cross import cross_table, read_cross
+    from atlas8k.evaluation.errors import EvaluationError
+    from atlas8k.evaluation.report import write_table_page
+    from atlas8k.evaluation.tables import write_tables
+
+    networks, sets = _named(train or [], "--train"), _named(test or [], "--test")
+    if bool(networks) != bool(sets):
+        raise typer.BadParameter("--train and --test go together")
+    if set(mirror) - set("xyz") or len(set(mirror)) < len(mirror):
+        raise typer.BadParameter(f"{mirror!r} is not some of xyz", param_hint="--mirror")
+    for name, source in networks.items():
+        predictor = _predictor(Path(source), mirror, device)
+        for test_name, folders in sets.items():
+            images, sign, labels = folders.partition(",")
+            if not sign:
+                raise typer.BadParameter(f"{folders!r} is not CT_FOLDER,LABEL_FOLDER")
+            where = results / name / test_name
+            _run(predictor, test_name, Path(images), Path(labels), where, tolerance)
+    tables, notes = [], []
+    for metric in ("dsc", "nsd"):
+        try:
+            matrix = read_cross(results, metric)
+        except EvaluationError:
+            if metric == "dsc":
+                raise
+            typer.echo("no NSD: RESULTS has no <train>/<test>/nsd.csv")
+            continue
+        tables.append(cross_table(matrix))
+        notes += [f"{metric.upper()}: {note}" for note in matrix.notes]
+    folder = out or results.resolve().with_name(f"{results.resolve().name}-cross")
+    write_tables(tables, folder / "tables")
+    page = write_table_page(
+        folder / "cross.html", tables, title="Training sets by test sets", notes=notes
+    )
+    for table in tables:
+        typer.echo(table.markdown())
+    for note in notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"page: {page}; tables in {folder / 'tables'}")

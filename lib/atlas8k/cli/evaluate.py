@@ -1,0 +1,61 @@
+"""``atlas8k evaluate``: label maps against their truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    pred_dir: Annotated[Path, typer.Argument(metavar="PRED", help="Folder of label maps.")],
+    truth_dir: Annotated[Path, typer.Argument(metavar="TRUTH", help="Folder of their truth.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for dsc.csv, nsd.csv and the tables; PRED-results by default."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the network in the tables.")] = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Of NSD, mm.")] = 1.0,
+    missing_as_zero: Annotated[
+        bool, typer.Option("--missing-as-zero", help="A case without a prediction counts as 0.")
+    ] = False,
+    resample: Annotated[
+        bool, typer.Option("--resample", help="Take predictions on other grids than the truth's.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Cases at a time.")] = None,
+) -> None:
+    """Measure DSC and NSD of every case and organ, and tell what could not be measured.
+
+    PRED and TRUTH hold <case>.nii.gz, <case>/combined_labels.nii.gz or
+    <case>/segmentations/<organ>.nii.gz, organ ids 1 to 9. Written are dsc.csv and nsd.csv as
+    Touchstone has them, for `atlas8k compare`, and the table as CSV, Markdown and LaTeX.
+    """
+    from tqdm import tqdm
+
+    from atlas8k.evaluation.evaluate import evaluate_folder, evaluation_table
+    from atlas8k.evaluation.results import csv_text, write_results, write_text
+    from atlas8k.evaluation.tables import write_tables
+
+    folder = out or pred_dir.resolve().with_name(f"{pred_dir.resolve().name}-results")
+    with tqdm(desc="evaluate", unit="case") as bar:
+        found = evaluate_folder(
+            pred_dir, truth_dir, network=name, tolerance_mm=tolerance,
+            missing_as_zero=missing_as_zero, resampled=resample, workers=workers,
+            progress=lambda _: (bar.update(), None)[1],
+        )  # fmt: skip
+    write_results(folder / "dsc.csv", found.dsc)
+    write_results(folder / "nsd.csv", found.nsd)
+    table = evaluation_table(found)
+    write_tables([table], folder / "tables")
+    if found.failures:
+        rows = [[case, reason] for case, reason in found.failures.items()]
+        write_text(folder / "failures.csv", csv_text(["name", "reason"], rows))
+    typer.echo(table.markdown())
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"results: {folder}")
+    if found.failures:
+        for case, reason in found.failures.items():
+            typer.echo(f"{case}: {reason}", err=True)
+        raise typer.Exit(1)

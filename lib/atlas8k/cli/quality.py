@@ -1,0 +1,96 @@
+"""``atlas8k quality``: label and annotator quality, the tables of the papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from atlas8k.evaluation.tables import Table
+
+quality = typer.Typer(
+    help="Label quality over rounds, training sets against each other, agreement of raters.",
+    no_args_is_help=True,
+)
+
+Out = Annotated[Path, typer.Option(help="Folder for the page and the tables.")]
+Metric = Annotated[str, typer.Option(help="dsc or nsd.")]
+
+
+def _check(metric: str) -> str:
+    from atlas8k.evaluation.results import METRICS
+
+    if metric not in METRICS:
+        raise typer.BadParameter(f"{metric!r} is not dsc or nsd", param_hint="--metric")
+    return metric
+
+
+def _write(tables: Sequence[Table], out: Path, title: str, notes: Sequence[str] = ()) -> None:
+    from atlas8k.evaluation.report import write_table_page
+    from atlas8k.evaluation.tables import write_tables
+
+    write_tables(tables, out / "tables")
+    page = write_table_page(out / "quality.html", tables, title=title, notes=notes)
+    typer.echo(tables[0].markdown())
+    for note in notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"page: {page}; tables in {out / 'tables'}")
+
+
+@quality.command()
+def rounds(
+    results: Annotated[
+        list[Path], typer.Argument(help="Results of the labels: before, after round 1, 2, …")
+    ],
+    metric: Metric = "dsc",
+    out: Out = Path("quality"),
+) -> None:
+    """Label quality before and after rounds of revision (AbdomenAtlas-8K, Table 5)."""
+    from atlas8k.evaluation.quality import rounds_table
+    from atlas8k.evaluation.results import read_results
+
+    found = [read_results(path, _check(metric)) for path in results]
+    notes = [f"{result.network}: {note}" for result in found for note in result.notes]
+    _write([rounds_table(found)], out, "Label quality over rounds", notes)
+
+
+@quality.command("training-sets")
+def training_sets(
+    first: Annotated[Path, typer.Argument(help="Results of the network trained on one set.")],
+    second: Annotated[Path, typer.Argument(help="And on the other, same test set.")],
+    metric: Metric = "dsc",
+    out: Out = Path("quality"),
+) -> None:
+    """Two training sets on one test set, with paired stars (AbdomenAtlas-8K, Tables 6 and 7)."""
+    from atlas8k.evaluation.quality import training_sets_table
+    from atlas8k.evaluation.results import read_results
+
+    found = [read_results(path, _check(metric)) for path in (first, second)]
+    notes = [f"{result.network}: {note}" for result in found for note in result.notes]
+    _write([training_sets_table(*found)], out, "Two training sets", notes)
+
+
+@quality.command()
+def agreement(
+    raters: Annotated[
+        list[Path], typer.Argument(help="Folders of label maps, one a network or annotator.")
+    ],
+    out: Out = Path("quality"),
+) -> None:
+    """DSC of every pair among networks and annotators (AbdomenAtlas-8K, Figure 8)."""
+    from tqdm import tqdm
+
+    from atlas8k.evaluation.errors import EvaluationError
+    from atlas8k.evaluation.quality import agreement as run
+    from atlas8k.evaluation.quality import agreement_tables
+
+    folders = {path.resolve().name: path for path in raters}
+    if len(folders) < len(raters):
+        raise EvaluationError("raters", "two folders have the same name; rename one")
+    with tqdm(desc="agreement", unit="case") as bar:
+        found = run(folders, progress=lambda _: (bar.update(), None)[1])
+    _write(agreement_tables(found), out, "Agreement of every pair", found.notes)
