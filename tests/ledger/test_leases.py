@@ -7,7 +7,7 @@ import pytest
 from tests.ledger.kit import ANNA, BEN, CARA, NOBODY, Clock, held_twice, scored, sizes
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import Holder, Ledger, Sample, UnknownVolumeError
+from atlas8k.ledger import Holder, Ledger, Sample, UnknownVolumeError, VolumeEntry
 
 
 def take(ledger: Ledger, holder: Holder, strategy: str = "attention") -> str | None:
@@ -116,6 +116,16 @@ def test_many_leases_run_out_at_once(ledger: Ledger, clock: Clock) -> None:
     assert ledger.leases() == []
     # The first requests clear some of them each; nobody is told that nothing is left.
     assert {take(ledger, NOBODY) for _ in range(120)} == {f"v{i:03d}" for i in range(120)}
+
+
+def test_one_that_is_left_is_found_behind_many_that_ran_out(ledger: Ledger, clock: Clock) -> None:
+    ledger.sync_volumes([*(VolumeEntry(f"a{i}", "A") for i in range(60)), VolumeEntry("b", "B")])
+    while ledger.next_sample(holder=NOBODY, strategy="first"):
+        clock.now += 0.001  # "b" is the last to be leased, and so the last to be cleared
+    clock.minutes(61)
+    sample = ledger.next_sample(holder=ANNA, source="B")
+    assert sample is not None
+    assert sample.volume == "b"
 
 
 def test_giving_back(four: Ledger) -> None:
