@@ -1,0 +1,120 @@
+"""Scores and start labels for what is stale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.server.tiny import checkpoint, write_ct
+
+from atlas8k.errors import CheckpointError
+from atlas8k.ledger import Progress
+from atlas8k.models.store import ModelStore
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.context import Context, message, only_one
+from atlas8k.server.scoring import AttentionScoring, duration
+from atlas8k.volume import read_grid, read_label
+
+
+def score(context: Context) -> dict[str, Any]:
+    return AttentionScoring(context)({}, context.datastore)
+
+
+def test_every_volume_gets_a_score_and_a_start_label(context: Context, studies: Path) -> None:
+    assert score(context) == {"scored": 3, "failed": 0}
+    signature = context.signature()
+    assert context.ledger.progress(signature).complete
+    for row in context.ledger.ranking(signature):
+        prediction = context.engine.predict(studies / f"{row.volume}.nii.gz")[1]
+        assert row.attention_ml == pytest.approx(prediction.sizes().total_ml, rel=1e-6)
+        path = context.datastore.get_label_uri(row.volume, "original")
+        grid = read_grid(studies / f"{row.volume}.nii.gz")
+        label = read_label(path)
+        assert label.grid.same_as(grid)
+        assert np.array_equal(label.array, prediction.label_on(grid))
+        info = context.datastore.get_label_info(row.volume, "original")
+        assert info["model_signature"] == signature
+        assert info["params"]["label_names"] == dict(ORGAN_IDS)
+    assert context.datastore.status()["completed"] == 0
+
+
+def test_what_is_scored_is_not_scored_again(context: Context, studies: Path) -> None:
+    score(context)
+    assert score(context) == {"scored": 0, "failed": 0}
+    write_ct(studies / "d.nii.gz", 9)
+    assert score(context) == {"scored": 1, "failed": 0}
+
+
+def test_new_networks_make_every_score_stale(context: Context, models: Path) -> None:
+    score(context)
+    old = context.signature()
+    new = ModelStore(models).publish({"unet": checkpoint("unet", 3)})
+    status = context.status()
+    assert (status["scored"], status["total"], status["ranked_by"]) == (0, 3, old)
+    assert f"ranked by {old}" in status["message"]
+    assert score(context) == {"scored": 3, "failed": 0}
+    assert context.status()["ranked_by"] == new
+
+
+def test_networks_published_during_a_run_are_taken_up_by_it(context: Context, models: Path) -> None:
+    seen: list[Progress] = []
+
+    def publish(progress: Progress, seconds_each: float, left: int) -> None:
+        if not seen:
+            ModelStore(models).publish({"nnunet": checkpoint("nnunet", 5)})
+        seen.append(progress)
+
+    counts = AttentionScoring(context, publish)({}, context.datastore)
+    assert counts == {"scored": 4, "failed": 0}  # one under the old set, three under the new
+    assert context.progress().complete
+
+
+def test_a_volume_that_cannot_be_read_is_named_and_passed_over(
+    context: Context, studies: Path
+) -> None:
+    (studies / "0_first.nii.gz").write_bytes(b"no image")
+    assert score(context) == {"scored": 3, "failed": 1}
+    assert "0_first.nii.gz" in context.status()["failures"]["0_first"]
+    assert score(context) == {"scored": 0, "failed": 0}
+    write_ct(studies / "0_first.nii.gz", 4)
+    assert score(context) == {"scored": 1, "failed": 0}
+
+
+def test_a_damaged_network_ends_the_run_without_a_score(context: Context, models: Path) -> None:
+    (models / "embedded" / "unet.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match="unet"):
+        score(context)
+    assert context.progress().scored == 0
+
+
+def test_a_second_run_does_nothing_while_one_runs(context: Context) -> None:
+    with only_one(context.state / "scoring.lock") as alone:
+        assert alone
+        assert score(context) == {"scored": 0, "failed": 0}
+    assert context.progress().scored == 0
+    assert score(context)["scored"] == 3
+
+
+@pytest.mark.parametrize(
+    ("progress", "ranked_by", "text"),
+    [
+        (Progress(3, 1, 40), "old", "scored 3 of 40, 1 cannot be scored under the new networks"),
+        (Progress(3, 0, 40), "new", "not final"),
+        (Progress(40, 0, 40), "new", "scored 40 of 40 under new"),
+        (Progress(0, 0, 0), None, "scored 0 of 0"),
+    ],
+)
+def test_the_message_says_how_far_scoring_is(
+    progress: Progress, ranked_by: str | None, text: str
+) -> None:
+    assert text in message(progress, "new", ranked_by)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(5, "5 s"), (100, "2 min"), (3599, "1 h 00 min"), (7500, "2 h 05 min")],
+)
+def test_durations_are_readable(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,100 @@
+"""The next sample, and what is said about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.tiny import checkpoint
+
+from atlas8k.models.store import ModelStore
+from atlas8k.server.caller import Caller, set_caller
+from atlas8k.server.context import Context
+from atlas8k.server.errors import RequestError
+from atlas8k.server.scoring import AttentionScoring
+from atlas8k.server.strategy import LedgerStrategy, Name, holder
+
+
+def ask(context: Context, name: Name = "attention", **request: Any) -> dict[str, Any] | None:
+    return LedgerStrategy(context, name)(request, context.datastore)
+
+
+def order(context: Context) -> list[str]:
+    return [row.volume for row in context.ledger.ranking(context.signature())]
+
+
+def test_samples_come_by_attention_and_say_why(context: Context) -> None:
+    AttentionScoring(context)({}, context.datastore)
+    samples = [ask(context, client_id="anna") for _ in range(3)]
+    assert [sample["id"] for sample in samples if sample] == order(context)
+    for place, sample in enumerate(samples, start=1):
+        assert sample is not None
+        assert (sample["rank"], sample["ranked"], sample["total"]) == (place, 3, 3)
+        sizes = [organ["attention_ml"] for organ in sample["organs"]]
+        assert sizes == sorted(sizes, reverse=True)
+        assert sample["attention_ml"] == pytest.approx(sum(sizes))
+        assert sample["model_signature"] == context.signature()
+        assert "strategy" not in sample  # the route puts the datastore's own there
+    assert not {"volume", "signature"} & set(samples[0] or {})
+
+
+def test_nobody_gets_what_somebody_holds(context: Context) -> None:
+    AttentionScoring(context)({}, context.datastore)
+    got = [ask(context, client_id=name) for name in ("anna", "ben", "cleo", "dora")]
+    assert sorted(sample["id"] for sample in got if sample) == ["a", "b", "c"]
+    assert got[3] is None
+
+
+def test_unscored_volumes_are_served_and_said_to_be_so(context: Context) -> None:
+    sample = ask(context, client_id="anna")
+    assert sample is not None
+    assert sample["unscored"]
+    assert "no score yet" in sample["message"]
+    assert sample["attention_ml"] is None
+
+
+def test_while_new_networks_are_scored_the_old_order_holds(context: Context, models: Path) -> None:
+    AttentionScoring(context)({}, context.datastore)
+    old, expected = context.signature(), order(context)
+    new = ModelStore(models).publish({"unet": checkpoint("unet", 2)})
+    sample = ask(context, client_id="anna")
+    assert sample is not None
+    assert (sample["id"], sample["model_signature"]) == (expected[0], old)
+    assert (sample["scored"], sample["total"]) == (0, 3)
+    assert f"scored 0 of 3 under the new networks {new}" in sample["message"]
+
+
+def test_without_networks_samples_go_on(context: Context, models: Path) -> None:
+    for path in (models / "embedded").iterdir():
+        path.unlink()
+    sample = ask(context, client_id="anna")
+    assert sample is not None
+    assert sample["model_signature"] is None
+
+
+def test_an_organ_can_be_ranked_by_alone(context: Context) -> None:
+    AttentionScoring(context)({}, context.datastore)
+    by_liver = context.ledger.ranking(context.signature(), organs=["liver"])
+    sample = ask(context, client_id="anna", organ="Liver")
+    assert sample is not None
+    assert sample["id"] == by_liver[0].volume
+    with pytest.raises(RequestError, match="heart"):
+        ask(context, organ="heart")
+    with pytest.raises(RequestError, match="source"):
+        ask(context, source=3)
+
+
+@pytest.mark.parametrize(
+    ("user", "client", "key", "anonymous"),
+    [
+        ("anna", "x", "user:anna", False),
+        ("", "desk-4", "client:desk-4", False),
+        ("", "user-xyz", "anonymous:192.0.2.1 Slicer", True),
+        ("", None, "anonymous:192.0.2.1 Slicer", True),
+    ],
+)
+def test_who_asks(user: str, client: str | None, key: str, anonymous: bool) -> None:
+    set_caller(Caller(user=user, address="192.0.2.1", software="Slicer"))
+    found = holder({"client_id": client})
+    assert (found.key, found.anonymous) == (key, anonymous)

@@ -1,0 +1,107 @@
+"""Fine-tuning on what was submitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.server.tiny import GRID, NETWORKS
+
+from atlas8k.errors import TrainingError
+from atlas8k.server.context import Context, only_one
+from atlas8k.server.errors import ConflictError, RequestError
+from atlas8k.server.train import FineTuning, cases, chosen, whole
+from atlas8k.volume import write_nifti
+
+SHORT = {"max_epochs": 1, "steps_per_epoch": 1}
+
+
+def submit(context: Context, tmp_path: Path, image: str, **params: Any) -> None:
+    array = np.zeros(GRID.shape, np.uint8)
+    array[8:12, 8:12, 6:10] = 5
+    array[4:7, 8:12, 6:10] = 8
+    path = write_nifti(tmp_path / "sent.nii.gz", array, GRID)
+    context.datastore.save_label(image, str(path), "final", params)
+
+
+def test_submitted_labels_make_new_networks(context: Context, tmp_path: Path, models: Path) -> None:
+    submit(context, tmp_path, "a")
+    before = context.signature()
+    embedded = {path: path.read_bytes() for path in (models / "embedded").iterdir()}
+    task = FineTuning(context)
+    stats = task(dict(SHORT), context.datastore)
+    assert stats == task.stats()
+    assert stats["epoch"] == stats["total_epochs"] == 3
+    assert stats["total_time"] > 0
+    assert 0 <= stats["best_metric"] <= 1
+    assert stats["model_signature"] == context.signature() != before
+    assert {path: path.read_bytes() for path in (models / "embedded").iterdir()} == embedded
+    assert context.status()["scored"] == 0
+
+
+def test_networks_that_are_not_asked_for_are_taken_over(context: Context, tmp_path: Path) -> None:
+    submit(context, tmp_path, "a")
+    old = context.store.served()
+    FineTuning(context)({**SHORT, "networks": "unet"}, context.datastore)
+    new = context.store.served()
+    same = {
+        n for n in NETWORKS if new.checkpoints[n].read_bytes() == old.checkpoints[n].read_bytes()
+    }
+    assert same == {"swin_unetr", "nnunet"}
+
+
+def test_without_a_submission_nothing_is_trained(context: Context) -> None:
+    before = context.signature()
+    with pytest.raises(TrainingError, match="submit"):
+        FineTuning(context)(dict(SHORT), context.datastore)
+    assert context.signature() == before
+
+
+def test_organs_nobody_said_anything_about_are_not_trained_on(
+    context: Context, tmp_path: Path
+) -> None:
+    submit(context, tmp_path, "a", absent=["gall_bladder"])
+    submit(context, tmp_path, "b")
+    label = context.datastore.get_label_uri("b", "final")
+    (Path(label).parent / "c.nii.gz").write_bytes(Path(label).read_bytes())  # by other means
+    context.datastore.refresh()
+    known = {case.name: case.known_organs for case in cases(context.datastore)}
+    assert known == {
+        "a": ("gall_bladder", "liver", "spleen"),
+        "b": ("liver", "spleen"),
+        "c": ("liver", "spleen"),
+    }
+
+
+def test_two_trainings_at_once_are_refused(context: Context, tmp_path: Path) -> None:
+    submit(context, tmp_path, "a")
+    with only_one(context.store.root / ".training.lock"), pytest.raises(ConflictError):
+        FineTuning(context)(dict(SHORT), context.datastore)
+
+
+def test_what_a_client_may_set_is_shown(context: Context) -> None:
+    info = FineTuning(context).info()
+    assert info["config"] == {"max_epochs": 10, "steps_per_epoch": 20, "networks": "all"}
+    assert FineTuning(context).stats() == {}
+
+
+@pytest.mark.parametrize("value", ["x", 0, -1, 1.5, 10_001, None, [1], True])
+def test_numbers_that_are_not_allowed(value: object) -> None:
+    with pytest.raises(RequestError, match="max_epochs"):
+        whole({"max_epochs": value}, "max_epochs", 3, 10_000)
+
+
+def test_numbers_that_are_allowed() -> None:
+    assert whole({}, "max_epochs", 3, 10) == 3
+    assert whole({"max_epochs": "7"}, "max_epochs", 3, 10) == 7
+
+
+def test_names_of_networks() -> None:
+    assert chosen("all", NETWORKS) == NETWORKS
+    assert chosen("nnunet, unet", NETWORKS) == ("unet", "nnunet")
+    assert chosen(["unet"], NETWORKS) == ("unet",)
+    for value in ("other", 3, [["unet"]]):
+        with pytest.raises(RequestError, match="networks"):
+            chosen(value, NETWORKS)
