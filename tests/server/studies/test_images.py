@@ -13,7 +13,7 @@ from tests.server.studies.kit import Open, sha256, write
 from atlas8k.server.errors import ConflictError, NotFoundError
 from atlas8k.server.studies.errors import BadNameError, StudiesFolderError
 from atlas8k.server.studies.folder import StudiesFolder
-from atlas8k.server.studies.state import Print
+from atlas8k.server.studies.rows import Print
 
 
 def slicer_accepts(path: Path, checksum: str) -> bool:

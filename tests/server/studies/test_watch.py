@@ -39,6 +39,17 @@ def test_volumes_appear_and_vanish_without_a_restart(studies: Path, open_folder:
     assert list(json.loads(folder.now().document())["objects"]) == ["stays"]
 
 
+def test_a_case_folder_that_is_filled_later_is_noticed_without_looking_into_all_of_them(
+    studies: Path, open_folder: Open
+) -> None:
+    (studies / "case").mkdir()
+    folder = open_folder(**{**QUICK, "deep_every_s": 1e6})
+    time.sleep(0.2)
+    assert folder.now().ids() == []
+    (studies / "case" / "ct.nii.gz").touch()
+    until(lambda: folder.now().ids() == ["case"])
+
+
 def test_labels_put_there_by_other_means_appear_and_vanish(
     studies: Path, open_folder: Open
 ) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +25,7 @@ from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.server.studies.labels import LabelVersion
 from atlas8k.server.studies.names import check_id, check_tag, require_suffix
-from atlas8k.volume import Grid, write_nifti
+from atlas8k.volume import Grid
 
 __all__ = ["FINAL", "ORIGINAL", "Checked", "StudiesDatastore"]
 
@@ -135,13 +134,7 @@ class StudiesDatastore(LocalDatastore):
         return self.studies.now().ids_by_label(tag, labeled=False)
 
     def get_image_uri(self, image_id: str) -> str:
-        """Path of an image.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such image.
-        """
+        """Path of an image; :class:`NotFoundError` where there is none."""
         return str(self.folder / self.studies.known_image(image_id).path)
 
     def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
@@ -151,11 +144,6 @@ class StudiesDatastore(LocalDatastore):
         """What is known about an image, and ``name``, ``path`` and ``checksum``.
 
         The first time the whole file is read for its checksum, see :meth:`checksum`.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such image.
         """
         return self.studies.image_info(image_id)
 
@@ -169,19 +157,10 @@ class StudiesDatastore(LocalDatastore):
     def add_image(
         self, image_id: str | None, image_filename: str, image_info: dict[str, Any] | None
     ) -> str:
-        """Take in an image as ``<id>.nii.gz``; complete or not at all.
+        """Take in an image; see :meth:`~atlas8k.server.studies.images.ImageFiles.add`.
 
         The same file again is no error. Labels of another image of that id that was
         removed earlier go to the history.
-
-        Raises
-        ------
-        BadNameError
-            Id or suffix is not allowed.
-        ConflictError
-            There is another image of that id.
-        Atlas8kError
-            What `check_image` found wrong with it.
         """
         source = Path(image_filename)
         require_suffix("image file", source.name, self.studies.suffixes)
@@ -210,13 +189,7 @@ class StudiesDatastore(LocalDatastore):
         return io.BytesIO(Path(uri).read_bytes()) if uri else None
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
-        """What is known about a label.
-
-        Raises
-        ------
-        NotFoundError
-            There is no such label.
-        """
+        """What is known about a label; :class:`NotFoundError` where there is none."""
         row = self.studies.known_label(label_id, check_tag(label_tag))
         written = row.print.mtime_ns // 1_000_000_000
         return {"ts": written, **json.loads(row.info), "name": row.id + (row.ext or "")}
@@ -264,20 +237,8 @@ class StudiesDatastore(LocalDatastore):
         tag: str,
         info: dict[str, Any],
     ) -> str:
-        """Put a label map in force as :meth:`save_label` does with a file.
-
-        Parameters
-        ----------
-        array
-            ``(X, Y, Z)`` uint8, organ ids 0 to 9, on the image's own grid `grid`.
-        info
-            JSON-able; kept beside the label and sent to clients.
-        """
-        tag = check_tag(tag)
-        self.studies.known_image(image_id)
-        with tempfile.TemporaryDirectory(prefix="atlas8k-label-") as folder:
-            path = write_nifti(Path(folder) / "label.nii.gz", array, grid)
-            self.studies.save_label(image_id, tag, path, info)
+        """Put a label map in force; see :meth:`StudiesFolder.store_label`."""
+        self.studies.store_label(image_id, check_tag(tag), array, grid, info)
         return image_id
 
     def remove_label(self, label_id: str, label_tag: str) -> None:

@@ -6,10 +6,14 @@ import contextlib
 import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from atlas8k.ledger.filesystem import locate
 from atlas8k.server.errors import NotFoundError
@@ -25,9 +29,11 @@ from atlas8k.server.studies.names import (
     suffixes_of,
 )
 from atlas8k.server.studies.plain import dumps, merged
+from atlas8k.server.studies.rows import STATE_NAME, LabelRow, Print
 from atlas8k.server.studies.scan import ImageFile
-from atlas8k.server.studies.state import STATE_NAME, LabelRow, Print, StateFile
+from atlas8k.server.studies.state import StateFile
 from atlas8k.server.studies.watch import Sync, Watcher
+from atlas8k.volume import Grid, write_nifti
 
 logger = logging.getLogger(__name__)
 
@@ -214,6 +220,28 @@ class StudiesFolder:
         _, ext = require_suffix("label file", source.name, LABEL_SUFFIXES)
         self.labels.save(image_id, tag, source, ext, merged({}, info))
         self.now()
+
+    def store_label(
+        self,
+        image_id: str,
+        tag: str,
+        array: npt.NDArray[np.uint8],
+        grid: Grid,
+        info: Mapping[str, Any] | None,
+    ) -> None:
+        """Put a label map in force; the one it replaces goes to the history.
+
+        Parameters
+        ----------
+        array
+            ``(X, Y, Z)`` uint8, organ ids 0 to 9, on the image's own grid `grid`.
+        info
+            JSON-able; kept beside the label and sent to clients.
+        """
+        self.known_image(image_id)
+        with tempfile.TemporaryDirectory(prefix="atlas8k-label-") as folder:
+            path = write_nifti(Path(folder) / "label.nii.gz", array, grid)
+            self.save_label(image_id, tag, path, info)
 
     def remove_label(self, label_id: str, tag: str) -> None:
         """Take a label out of force; it goes to the history."""

@@ -17,8 +17,9 @@ from atlas8k.errors import UnreadableVolumeError
 from atlas8k.server.errors import ConflictError, NotFoundError
 from atlas8k.server.studies.labels import LabelFiles
 from atlas8k.server.studies.names import check_id, require_suffix
+from atlas8k.server.studies.rows import Print
 from atlas8k.server.studies.scan import SETTLED_NS, ImageFile, probe
-from atlas8k.server.studies.state import Print, StateFile
+from atlas8k.server.studies.state import StateFile
 from atlas8k.volume import publish
 
 logger = logging.getLogger(__name__)

@@ -24,8 +24,9 @@ from typing import Any
 from atlas8k.server.studies.disk import copy_whole, locked, write_json
 from atlas8k.server.studies.errors import StudiesFolderError
 from atlas8k.server.studies.names import LABEL_SUFFIXES, LABELS_FOLDER, split_suffix
+from atlas8k.server.studies.rows import LabelRow, Print
 from atlas8k.server.studies.scan import scan_tags
-from atlas8k.server.studies.state import LabelRow, Print, StateFile
+from atlas8k.server.studies.state import StateFile
 from atlas8k.volume import publish
 
 logger = logging.getLogger(__name__)

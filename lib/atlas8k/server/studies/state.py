@@ -18,98 +18,29 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from atlas8k.ledger.database import Database
+from atlas8k.ledger.errors import translated
 from atlas8k.server.studies.errors import StudiesFolderError
 from atlas8k.server.studies.plain import dumps, merged
-
-STATE_NAME = "studies.sqlite3"
-VERSION = 1
-APPLICATION_ID = 0x41384B53  # "A8KS"
-
-_TABLES = (
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
-    """CREATE TABLE image (
-         id TEXT PRIMARY KEY,
-         info TEXT NOT NULL,   -- JSON object
-         removed TEXT,         -- SHA256 of an image that was removed on request
-         seq INTEGER NOT NULL
-       ) WITHOUT ROWID""",
-    "CREATE INDEX image_seq ON image (seq)",
-    """CREATE TABLE label (
-         id TEXT NOT NULL, tag TEXT NOT NULL,
-         ext TEXT,             -- NULL: removed
-         info TEXT NOT NULL,
-         size INTEGER, mtime_ns INTEGER, inode INTEGER,  -- the file this is about
-         seq INTEGER NOT NULL,
-         PRIMARY KEY (id, tag)
-       ) WITHOUT ROWID""",
-    "CREATE INDEX label_seq ON label (seq)",
-    """CREATE TABLE intent (
-         id TEXT NOT NULL, tag TEXT NOT NULL, ext TEXT NOT NULL, info TEXT NOT NULL,
-         size INTEGER, mtime_ns INTEGER, inode INTEGER,
-         PRIMARY KEY (id, tag)
-       ) WITHOUT ROWID""",
-    """CREATE TABLE checksum (
-         path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER,
-         sha256 TEXT NOT NULL
-       ) WITHOUT ROWID""",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {VERSION}",
+from atlas8k.server.studies.rows import (
+    APPLICATION_ID,
+    TABLES,
+    VERSION,
+    Changes,
+    ImageRow,
+    LabelRow,
+    Print,
+    label_row,
 )
+
+# After a fork the parent's connections must be neither used nor closed, not even by the
+# garbage collector.
+_INHERITED: list[object] = []
 
 _NEXT = """INSERT INTO meta VALUES ('seq', 1)
            ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value"""
-
-
-class Print(NamedTuple):
-    """What tells one file from another of the same name."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: str | Path) -> Print | None:
-        """Of the file at `path`, links followed; ``None`` where there is none."""
-        try:
-            found = os.stat(path)  # noqa: PTH116
-        except OSError:
-            return None
-        return cls(found.st_size, found.st_mtime_ns, found.st_ino)
-
-
-class ImageRow(NamedTuple):
-    """What is known about an image; `info` is a JSON object."""
-
-    id: str
-    info: str
-    removed: str | None
-
-
-class LabelRow(NamedTuple):
-    """What is known about a label; ``ext`` is ``None`` where it was removed."""
-
-    id: str
-    tag: str
-    ext: str | None
-    info: str
-    print: Print
-
-
-class Changes(NamedTuple):
-    """Rows written after some number of the sequence, and the last number."""
-
-    seq: int
-    images: list[ImageRow]
-    labels: list[LabelRow]
-
-
-def _label(row: tuple[Any, ...]) -> LabelRow:
-    label_id, tag, ext, info, size, mtime_ns, inode = row
-    return LabelRow(label_id, tag, ext, info, Print(size, mtime_ns, inode))
 
 
 class StateFile(Database):
@@ -126,6 +57,7 @@ class StateFile(Database):
     def _forget(self) -> None:
         super()._forget()
         self._watching: sqlite3.Connection | None = None
+        self._generation = getattr(self, "_generation", 0)
         self._watch_lock = threading.Lock()
 
     def _prepare(self) -> None:
@@ -134,11 +66,15 @@ class StateFile(Database):
             version = self._retry(lambda: self._version(connection))
             self._retry(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
             self._begin(connection)
-            # Read again: another process may have made the tables meanwhile.
-            if version == 0 and self._version(connection) == 0:
-                for statement in _TABLES:
-                    connection.execute(statement)
-            connection.execute("COMMIT")
+            try:
+                # Read again: another process may have made the tables meanwhile.
+                fresh = version == 0 and self._version(connection) == 0
+                for statement in TABLES if fresh else TABLES[-1:]:
+                    connection.execute(statement)  # also finds out now if it is read-only
+                connection.execute("COMMIT" if fresh else "ROLLBACK")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
         except BaseException:
             connection.close()
             raise
@@ -157,18 +93,27 @@ class StateFile(Database):
 
     # --- reading ----------------------------------------------------------------------
 
-    def version(self) -> int:
-        """A number that changes with every transaction of anybody; microseconds."""
+    def version(self) -> tuple[int, int]:
+        """Something that changes with every transaction of anybody; microseconds."""
         if self._pid != os.getpid():
-            # After a fork the parent's connections must be neither used nor closed.
-            self._inherited_watch = self._watching
-            self._inherited = self._idle
+            _INHERITED.append((self._idle, self._watching))
             self._forget()
-        with self._watch_lock:
+        with translated(self.path), self._watch_lock:
             if self._watching is None:
                 self._watching = self._open()
+                self._generation += 1
             watching = self._watching
-            return int(self._retry(lambda: watching.execute("PRAGMA data_version").fetchone()[0]))
+            version = self._retry(lambda: watching.execute("PRAGMA data_version").fetchone()[0])
+            # Each connection counts from where it likes.
+            return self._generation, int(version)
+
+    def close(self) -> None:
+        """Close the file; it is opened again if used again."""
+        super().close()
+        with self._watch_lock:
+            if self._watching is not None:
+                self._watching.close()
+                self._watching = None
 
     def changes(self, since: int = 0) -> Changes:
         """Rows written after number `since`, removed labels included."""
@@ -181,7 +126,7 @@ class StateFile(Database):
                 "SELECT id, tag, ext, info, size, mtime_ns, inode FROM label WHERE seq > ?",
                 (since,),
             )
-            return Changes(last[0] if last else 0, image_rows, [_label(row) for row in labels])
+            return Changes(last[0] if last else 0, image_rows, [label_row(row) for row in labels])
 
     def image(self, image_id: str) -> ImageRow | None:
         """What is known about an image."""
@@ -202,7 +147,7 @@ class StateFile(Database):
             "SELECT id, tag, ext, info, size, mtime_ns, inode FROM label WHERE id = ? AND tag = ?",
             (label_id, tag),
         ).fetchone()
-        return _label(row) if row else None
+        return label_row(row) if row else None
 
     def intents(self, label_id: str | None = None) -> list[LabelRow]:
         """Label files that were about to be put in place."""
@@ -212,7 +157,7 @@ class StateFile(Database):
                 " WHERE ?1 IS NULL OR id = ?1",
                 (label_id,),
             )
-            return [_label(row) for row in rows]
+            return [label_row(row) for row in rows]
 
     def checksum(self, path: str, print_: Print) -> str | None:
         """SHA256, hex, of the file that had this print; ``None`` where it is not known."""

@@ -19,6 +19,7 @@ from pathlib import Path
 from atlas8k.errors import Atlas8kError
 from atlas8k.server.studies.catalogue import Catalogue, Label
 from atlas8k.server.studies.labels import LabelFiles
+from atlas8k.server.studies.rows import Changes, LabelRow, Print
 from atlas8k.server.studies.scan import (
     ImageFile,
     probe,
@@ -27,7 +28,7 @@ from atlas8k.server.studies.scan import (
     scan_tags,
     stamp,
 )
-from atlas8k.server.studies.state import Changes, LabelRow, Print, StateFile
+from atlas8k.server.studies.state import StateFile
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Sync:
         self._settle_ns = int(settle_s * 1e9)
         self._rows: dict[tuple[str, str], LabelRow] = {}
         self._seq = 0
-        self._version = -1
+        self._version = (-1, -1)
         self._version_lock = threading.Lock()
         self._look_lock = threading.Lock()
         self._stamps: dict[Path, int] = {}
