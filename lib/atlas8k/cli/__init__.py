@@ -8,26 +8,29 @@ import sys
 import typer
 
 from atlas8k import __version__
+from atlas8k.cli.compare import compare
+from atlas8k.cli.cross import cross
+from atlas8k.cli.evaluate import evaluate
 from atlas8k.cli.ledger import ledger
 from atlas8k.cli.phantoms import phantoms
 from atlas8k.cli.predict import predict
+from atlas8k.cli.quality import quality
 from atlas8k.cli.rank import rank
+from atlas8k.cli.score import score
 from atlas8k.cli.train import train
 from atlas8k.errors import Atlas8kError
 
 app = typer.Typer(
     name="atlas8k",
-    help="The AbdomenAtlas-8K annotation procedure: phantoms, training, ledger, ranking.",
+    help="The AbdomenAtlas-8K annotation procedure: predict, score, rank, train, evaluate.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-
-app.command()(phantoms)
-app.command()(predict)
-app.command()(rank)
-app.command()(train)
+for command in (phantoms, predict, score, rank, train, evaluate, compare, cross):
+    app.command()(command)
+app.add_typer(quality, name="quality")
 app.add_typer(ledger, name="ledger")
 
 
