@@ -46,7 +46,7 @@ class Comparison:
     worst
         Indices of cases with the lowest mean over the networks, worst first.
     notes
-        What a reader must know.
+        What a reader must know; what groups were too small to test is with their tests.
     """
 
     panel: Panel
@@ -126,7 +126,9 @@ def compare(
         tests = tuple(compare_panel(panel, grouping, smallest=smallest, alpha=alpha))
         groups[grouping.column] = tests
         notes += [note for note in grouping.notes if note not in notes]
-        notes += [w for w in dict.fromkeys(w for t in tests for w in t.warnings) if w not in notes]
+        warned = dict.fromkeys(w for test in tests for w in test.warnings)
+        for warning in warned:
+            log.warning("%s", warning)
         done(grouping.column)
     for note in notes:
         log.warning("%s", note)

@@ -178,8 +178,11 @@ def group_table(comparison: Comparison, column: str) -> Table:
              str(int(row.tested)), exact(test.kruskal_p), exact(test.parity))
             for row in test.rows
         ]  # fmt: skip
-    small = [row.group for row in tests[0].rows if not row.tested]
-    few = f" Shown but not tested, too few cases: {', '.join(small)}." if small else ""
+    few = (
+        " Groups with too few cases are shown and not tested."
+        if any(not row.tested for row in tests[0].rows)
+        else ""
+    )
     rows = tuple(
         (
             test.network,

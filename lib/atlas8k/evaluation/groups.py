@@ -119,10 +119,10 @@ def compare_groups(
     if small:
         warnings.append(
             f"{grouping.column}: fewer than {max(2, smallest)} cases, shown but not tested: "
-            f"{listing(small, 20)}"
+            f"{listing(small)}"
         )
     if empty:
-        warnings.append(f"{grouping.column}: groups without a result: {listing(empty, 20)}")
+        warnings.append(f"{grouping.column}: groups without a result: {listing(empty)}")
     if len(samples) < 2:
         warnings.append(f"{grouping.column}: fewer than two groups are large enough to be tested")
     p = _kruskal(list(samples.values()))

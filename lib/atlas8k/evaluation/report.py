@@ -26,6 +26,7 @@ class _GroupPart:
     pairs: Table | None
     figure: Markup | None
     note: str
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ def _part(comparison: Comparison, pictures: Sequence[Picture]) -> _Part:
                 tables.pair_table(comparison, grouping.column),
                 None if figure is None else Markup(figure),
                 note,
+                tuple(
+                    dict.fromkeys(w for t in comparison.groups[grouping.column] for w in t.warnings)
+                ),
             )
         )
     return _Part(

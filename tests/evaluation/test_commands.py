@@ -1,0 +1,136 @@
+"""`atlas8k evaluate`, `compare`, `quality` and `cross` as a user runs them."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from atlas8k.cli.compare import compare
+from atlas8k.cli.cross import cross
+from atlas8k.cli.evaluate import evaluate
+from atlas8k.cli.quality import quality
+from atlas8k.errors import Atlas8kError
+from atlas8k.evaluation.results import read_results, write_results
+from atlas8k.phantom import generate
+from atlas8k.volume import write_nifti
+
+app = typer.Typer()
+for command in (compare, cross, evaluate):
+    app.command()(command)
+app.add_typer(quality, name="quality")
+
+
+def run(*arguments, fails="", code=0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if fails:
+        assert isinstance(result.exception, Atlas8kError), result.output
+        assert re.search(fails, str(result.exception)), str(result.exception)
+    else:
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def networks(tmp_path, make_results):
+    for n, (name, level) in enumerate((("good", 0.9), ("bad", 0.6))):
+        write_results(tmp_path / name / "dsc.csv", make_results(name, level, seed=n))
+    return tmp_path / "good", tmp_path / "bad"
+
+
+def test_compare_writes_page_and_tables(networks, tmp_path):
+    meta = tmp_path / "meta.csv"
+    rows = [f"c{n:04d},{20 + n},{'fm'[n % 2]},x" for n in range(40)]
+    meta.write_text("\n".join(["name,age,sex,note", *rows]))
+    out = tmp_path / "out"
+    result = run("compare", *networks, "--metadata", meta, "--out", out, "--samples", 50,
+                 "--bins", "age=40")  # fmt: skip
+    assert "no NSD" in result.output
+    assert "groups by age, sex; other columns: note" in result.output
+    assert "**" in result.output
+    page = (out / "report.html").read_text()
+    assert "By age" in page
+    assert "&lt; 40" in page
+    with open(out / "tables" / "dsc-summary.csv") as stream:
+        rows = {(r["network"], r["class"]): r for r in csv.DictReader(stream)}
+    assert float(rows["good", "liver"]["mean"]) > 0.8
+    assert rows["good", "average"]["winner"] == "1"
+    assert rows["bad", "average"]["winner"] == "0"
+
+
+def test_compare_refuses_what_it_cannot_use(networks, tmp_path, make_results):
+    run("compare", *networks, tmp_path / "none", fails="no such file or folder")
+    write_results(tmp_path / "other" / "dsc.csv", make_results("other", prefix="x"))
+    run("compare", *networks, tmp_path / "other", fails="other has no case in common")
+    bad = tmp_path / "percent.csv"
+    bad.write_text("name,liver\nc0000,93.2\n")
+    run("compare", networks[0], bad, fails=r"percent\.csv, row 2: .*percent")
+    assert run("compare", *networks, "--metric", "iou", code=2)
+    assert run("compare", *networks, "--metadata", bad, "--bins", "age", code=2)
+
+
+def test_evaluate_then_compare(tmp_path):
+    phantom = generate(1, grid_spacing_mm=6.0)
+    for name, shift in (("truth", 0), ("near", 1), ("far", 4)):
+        (tmp_path / name).mkdir()
+        for n in range(3):
+            label = np.roll(phantom.label.array, shift, axis=n)
+            write_nifti(tmp_path / name / f"c{n}.nii.gz", label, phantom.label.grid)
+    for name in ("near", "far"):
+        result = run("evaluate", tmp_path / name, tmp_path / "truth", "--tolerance", 6.5)
+        assert "tolerance 6.5 mm" in result.output
+    near = read_results(tmp_path / "near-results", "nsd", "near")
+    far = read_results(tmp_path / "far-results", "nsd", "far")
+    assert np.nanmean(near.values) > np.nanmean(far.values)
+    (tmp_path / "far" / "c1.nii.gz").write_bytes(b"broken")
+    result = run("evaluate", tmp_path / "far", tmp_path / "truth", code=1)
+    assert "c1" in result.output
+    assert "c1" in (tmp_path / "far-results" / "failures.csv").read_text()
+
+
+def test_quality_commands(networks, tmp_path):
+    good, bad = networks
+    result = run("quality", "rounds", bad, good, "--out", tmp_path / "q1")
+    assert "****" in result.output
+    result = run("quality", "training-sets", bad, good, "--out", tmp_path / "q2")
+    assert (tmp_path / "q2" / "tables" / "training-sets-dsc.tex").is_file()
+    assert "<table>" in (tmp_path / "q2" / "quality.html").read_text()
+    assert run("quality", "rounds", bad, good, "--metric", "x", code=2)
+
+
+def test_cross_from_folders(tmp_path, make_results):
+    for train in ("P", "Q"):
+        for test in ("A", "B"):
+            write_results(tmp_path / "r" / train / test / "dsc.csv", make_results("x"))
+    result = run("cross", tmp_path / "r")
+    assert "mean±SD" in result.output
+    assert (tmp_path / "r-cross" / "cross.html").is_file()
+    assert run("cross", tmp_path / "r", "--train", "P=x", code=2)
+    assert run("cross", tmp_path / "r", "--mirror", "xw", code=2)
+
+
+def test_cross_runs_networks_with_and_without_mirroring(tmp_path):
+    pytest.importorskip("torch")
+    from tests.models.tiny import tiny
+
+    from atlas8k.models.checkpoint import save_checkpoint
+
+    phantom = generate(2, grid_spacing_mm=9.0)
+    for folder, volume in (("ct", phantom.ct), ("label", phantom.label)):
+        (tmp_path / folder).mkdir()
+        write_nifti(tmp_path / folder / "c1.nii.gz", volume.array, volume.grid)
+    save_checkpoint(tmp_path / "net.safetensors", tiny(spacing=9.0))
+    values = {}
+    for mirror in ("", "yz"):
+        root = tmp_path / f"r{mirror}"
+        train = f"net={tmp_path / 'net.safetensors'}"
+        test = f"set={tmp_path / 'ct'},{tmp_path / 'label'}"
+        run("cross", root, "--train", train, "--test", test, "--mirror", mirror)
+        values[mirror] = read_results(root / "net" / "set").values
+        assert read_results(root / "net" / "set", "nsd").cases == ("c1",)
+    assert np.isfinite(values[""]).all()
+    assert not np.array_equal(values[""], values["yz"])
