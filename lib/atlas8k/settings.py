@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +19,13 @@ def _device(value: str) -> str:
     ):
         return value
     raise ValueError("allowed are auto, cpu, cuda, cuda:0, cuda:1 ...")
+
+
+def _origins(value: str) -> str:
+    for origin in value.split(","):
+        if origin.strip() != "*" and not re.fullmatch(r"https?://[^\s/,*]+", origin.strip()):
+            raise ValueError("give origins such as https://viewer.example, or *")
+    return value
 
 
 class Settings(BaseModel):
@@ -97,6 +105,22 @@ class Settings(BaseModel):
         le=7 * 24 * 60.0,
         description="How long a volume handed out stays with its holder",
         json_schema_extra={"unit": "minutes"},
+    )
+    upload_mb: float = Field(
+        1024.0,
+        gt=0.0,
+        le=64 * 1024.0,
+        description="An uploaded image or label may have this size, as sent and unpacked",
+        json_schema_extra={"unit": "MiB"},
+    )
+    cors_origins: Annotated[str, AfterValidator(_origins)] | None = Field(
+        None,
+        description="Web pages of other servers that may call this one, origins with commas "
+        "between them; empty: none",
+    )
+    show_phi: bool = Field(
+        False,
+        description="Show patient names, ids and dates in logs, replies and pages",
     )
     max_epochs: int = Field(
         10,
