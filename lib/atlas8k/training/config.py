@@ -109,7 +109,14 @@ class TrainingConfig(BaseModel):
     @classmethod
     def from_scratch(cls, **settings: Any) -> Self:
         """Settings for networks with random weights."""
-        return cls(**{"optimisers": dict(FROM_SCRATCH), "averaging": 0.995, "balance_loss": 1.0, **settings})
+        return cls(
+            **{
+                "optimisers": dict(FROM_SCRATCH),
+                "averaging": 0.995,
+                "balance_loss": 1.0,
+                **settings,
+            }
+        )
 
     def optimiser_for(self, name: str) -> Optimiser:
         """The optimiser of the network of that name."""

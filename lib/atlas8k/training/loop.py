@@ -169,9 +169,7 @@ def train_network(
         done = fraction(0)
         seconds = time.monotonic() - began
         if state_path is not None and not stopped:
-            save_state(
-                state_path, config, module, optimiser, average, start, epoch, step, seconds
-            )
+            save_state(state_path, config, module, optimiser, average, start, epoch, step, seconds)
         dsc: dict[str, float] = {}
         if validation and (done >= 1 or stopped or epoch % config.validate_every == 0):
             with _autocast(device, config.amp):

@@ -1,7 +1,7 @@
 """The embedded networks' architectures with random weights, and phantoms as cases.
 
 Three architectures that fail differently: attention over windows, residual convolutions,
-plain convolutions at full resolution. Small, and at 3 mm, so that a CT takes seconds on a
+plain convolutions at full resolution. Small, and at 4 mm, so that a CT takes seconds on a
 processor; full-size networks come as checkpoints.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -30,7 +31,6 @@ from atlas8k.training.data import Prepared, prepare_case
 from atlas8k.volume import Grid, Volume, publish
 
 SPACING_MM = 4.0
-PHANTOM_MM = 3.0
 
 EMBEDDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -55,7 +55,7 @@ EMBEDDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "kernel_size": [3, 3, 3, 3, 3],
             "strides": [1, 2, 2, 2, 2],
             "upsample_kernel_size": [2, 2, 2, 2],
-            "filters": [8, 32, 64, 96, 128],
+            "filters": [8, 32, 48, 64, 64],
         },
     }
 )
@@ -101,14 +101,14 @@ class PhantomTrainingCase:
 
     @property
     def path(self) -> Path:
-        return self.folder / f"{self.name}_v{STANDARD.version}.npz"
+        return self.folder / f"{self.name}_v{STANDARD.version}_{SPACING_MM:g}mm.npz"
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
         """Prepared for a network; made first if its file is missing or damaged."""
         try:
             with np.load(self.path) as stored:
                 ct, label, affine = stored["ct"], stored["label"], stored["affine"]
-        except (OSError, ValueError, KeyError, zlib.error, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
             ct, label, affine = self.make()
         grid = Grid(ct.shape, affine)
         return prepare_case(
@@ -117,7 +117,7 @@ class PhantomTrainingCase:
 
     def make(self) -> tuple[Any, Any, Any]:
         """Generate and store; ``ct`` int16, ``label`` uint8, ``affine``."""
-        phantom = generate(self.seed, STANDARD, grid_spacing_mm=PHANTOM_MM)
+        phantom = generate(self.seed, STANDARD, grid_spacing_mm=SPACING_MM)
         arrays = phantom.ct.array, phantom.label.array, phantom.ct.grid.affine
         handle, name = tempfile.mkstemp(prefix=".", suffix=".npz.part", dir=self.folder)
         temporary = Path(name)

@@ -1,0 +1,181 @@
+"""DSC of the embedded networks and their ensemble on CTs none of them was trained on.
+
+Usage: ``python tests/benchmarks/embedded_networks.py [--phantoms 40] [--shifted 20]``
+
+The way of a user's CT: phantoms as a scanner writes them (any spacing and orientation),
+predicted by :class:`atlas8k.models.predict.Predictor`, labels on the CT's own grid,
+compared there with the exact truth. Phantoms: seeds 10,000 to 10,999 are kept for this
+(training takes those from 19,994 on, samples and tests those from 0). The shifted setting
+has never been trained on. The real CT is TotalSegmentator's example, if its folder is
+beside the repository (or ``$ATLAS8K_DATA``), against the labels of TotalSegmentator v2,
+which are a network's too.
+
+DSC is the mean over cases of an organ, then over organs. An organ that a case does not
+have is left out there, whatever was predicted; false alarms are counted beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+FIRST_SEED = 10_000
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT / "apps" / "atlas8k" / "model"
+DATA = Path(os.environ.get("ATLAS8K_DATA", ROOT.parent / "shared" / "data"))
+REAL = DATA / "totalsegmentator-example"
+# TotalSegmentator v2 value -> organ id (its class list).
+TOTALSEGMENTATOR = {52: 1, 4: 2, 3: 3, 2: 4, 5: 5, 7: 6, 63: 7, 1: 8, 6: 9}
+ENSEMBLE = "ensemble"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One case: ``dsc[name]`` is ``(organs,)``, NaN where the organ is absent."""
+
+    setting: str
+    dsc: dict[str, np.ndarray]
+    false_alarms: dict[str, int]
+    seconds: float
+
+
+_predictor = None
+
+
+def start(threads: int) -> None:
+    """Load the networks once in each process."""
+    import torch
+
+    from atlas8k.models.checkpoint import load_checkpoint
+    from atlas8k.models.predict import Predictor
+
+    global _predictor  # noqa: PLW0603 - one a process
+    torch.set_num_threads(threads)
+    files = sorted((MODELS / "embedded").glob("*.safetensors"))
+    _predictor = Predictor({path.stem: load_checkpoint(path) for path in files})
+
+
+def phantom(task: tuple[str, int]) -> Result:
+    """Predict the phantom of a setting and seed."""
+    from atlas8k.phantom import SHIFTED, STANDARD, generate
+
+    setting, seed = task
+    made = generate(seed, {"standard": STANDARD, "shifted": SHIFTED}[setting])
+    return judge(setting, made.ct, made.label.array)
+
+
+def real() -> Result:
+    """Predict the real CT."""
+    from atlas8k.volume import read_ct, read_label
+
+    ct = read_ct(REAL / "ct.nii.gz")
+    values = read_label(REAL / "labels_model_v2.nii.gz")
+    assert values.grid.same_as(ct.grid)
+    truth = np.zeros(values.array.shape, dtype=np.uint8)
+    for value, organ in TOTALSEGMENTATOR.items():
+        truth[values.array == value] = organ
+    return judge("real", ct, truth)
+
+
+def judge(setting: str, ct, truth: np.ndarray) -> Result:
+    """DSC of each network and the ensemble on the CT's grid."""
+    from atlas8k.organs import N_ORGANS
+
+    begun = time.perf_counter()
+    prediction = _predictor.predict(ct)
+    found = {name: prediction.label_on(ct.grid, name) for name in prediction.names}
+    found[ENSEMBLE] = prediction.label_on(ct.grid)
+    seconds = time.perf_counter() - begun
+    size = np.bincount(truth.ravel(), minlength=N_ORGANS + 1)[1:]
+    dsc, alarms = {}, {}
+    for name, label in found.items():
+        predicted = np.bincount(label.ravel(), minlength=N_ORGANS + 1)[1:]
+        common = np.bincount(truth[truth == label].ravel(), minlength=N_ORGANS + 1)[1:]
+        with np.errstate(invalid="ignore"):
+            dsc[name] = np.where(size > 0, 2 * common / (size + predicted), np.nan)
+        alarms[name] = int(((size == 0) & (predicted > 0)).sum())
+    return Result(setting, dsc, alarms, seconds)
+
+
+def results(phantoms: int, shifted: int, processes: int) -> Iterator[Result]:
+    """All cases, as they are done."""
+    tasks = [("standard", FIRST_SEED + i) for i in range(phantoms)]
+    tasks += [("shifted", FIRST_SEED + i) for i in range(shifted)]
+    context = get_context("spawn")
+    with ProcessPoolExecutor(processes, context, initializer=start, initargs=(1,)) as pool:
+        # First, since it is the longest.
+        extra = [pool.submit(real)] if (REAL / "ct.nii.gz").is_file() else []
+        yield from pool.map(phantom, tasks)
+        yield from (future.result() for future in extra)
+
+
+def table(title: str, cases: list[Result]) -> dict[str, np.ndarray]:
+    """Print organs by networks; mean DSC of every organ, by network."""
+    from atlas8k.organs import ORGAN_NAMES
+
+    names = list(cases[0].dsc)
+    # nanmean of each organ over cases; an organ that no case has stays NaN.
+    stacked = {name: np.array([case.dsc[name] for case in cases]) for name in names}
+    means = {}
+    for name, values in stacked.items():
+        n = np.isfinite(values).sum(axis=0)
+        means[name] = np.where(n > 0, np.nansum(values, axis=0) / np.maximum(n, 1), np.nan)
+    seconds = np.mean([case.seconds for case in cases])
+    print(f"\n{title}: {len(cases)} CTs, {seconds:.1f} s a CT (one thread, three networks)")
+    print(f"{'DSC':14s}" + "".join(f"{name:>12s}" for name in names) + f"{'worst case':>12s}")
+    for row, organ in enumerate(ORGAN_NAMES):
+        worst = stacked[ENSEMBLE][:, row]
+        worst = np.nanmin(worst) if np.isfinite(worst).any() else np.nan
+        values = "".join(f"{means[name][row]:12.3f}" for name in names)
+        print(f"{organ:14s}{values}{worst:12.3f}")
+    print(f"{'mean':14s}" + "".join(f"{np.nanmean(means[name]):12.3f}" for name in names))
+    alarms = "".join(f"{sum(c.false_alarms[name] for c in cases):12d}" for name in names)
+    print(f"{'false alarms':14s}{alarms}")
+    return means
+
+
+def main() -> None:
+    """Run and print."""
+    from atlas8k.organs import ORGAN_NAMES
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--phantoms", type=int, default=40)
+    parser.add_argument("--shifted", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    files = sorted((MODELS / "embedded").glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{', '.join(path.stem for path in files)}: {size:.1f} MB together")
+    done = list(results(options.phantoms, options.shifted, options.processes))
+
+    figures: dict[str, float] = {"embedded_mb": round(size, 2)}
+    for setting, title in (
+        ("standard", "Phantoms"),
+        ("shifted", "Phantoms of a setting never trained on"),
+        ("real", "TotalSegmentator's example, against its v2 labels"),
+    ):
+        cases = [case for case in done if case.setting == setting]
+        if not cases:
+            continue
+        means = table(title, cases)
+        overall = {name: round(float(np.nanmean(values)), 4) for name, values in means.items()}
+        if setting == "standard":
+            figures |= {f"dsc_{name}": value for name, value in overall.items()}
+            for organ, value in zip(ORGAN_NAMES, means[ENSEMBLE], strict=True):
+                figures[f"dsc_ensemble_{organ}"] = round(float(value), 4)
+        else:
+            figures[f"dsc_ensemble_{setting}"] = overall[ENSEMBLE]
+    print(json.dumps({"benchmark": "embedded_networks", "figures": figures}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Fine-tuning of a served set, new networks from phantoms, and the command for both."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from atlas8k.cli import app
+from atlas8k.errors import TrainingError
+from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
+from atlas8k.training.config import PAPER, TrainingConfig
+from atlas8k.training.finetune import fine_tune, split
+from atlas8k.training.scratch import EMBEDDED, PhantomTrainingCase, new_checkpoint, phantom_cases
+
+from .conftest import tiny
+
+QUICK = TrainingConfig(epochs=1, steps_per_epoch=2, batch_size=1, workers=0)
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(a.state[key], b.state[key]) for key in a.state)
+
+
+def test_trains_the_named_networks_and_returns_the_whole_set(case, tmp_path):
+    served = {"unet": tiny("unet"), "nnunet": tiny("nnunet")}
+    path = save_checkpoint(tmp_path / "unet.safetensors", served["unet"], half=False)
+    seen = []
+    result = fine_tune(
+        {**served, "unet": path},
+        [case("a")],
+        QUICK,
+        networks=["unet"],
+        on_epoch=lambda p: seen.append(p.network),
+    )
+    assert list(result) == ["unet", "nnunet"]
+    assert seen == ["unet"]
+    assert result["nnunet"] is served["nnunet"]
+    assert not same(result["unet"], served["unet"])
+
+
+def test_a_stop_leaves_the_rest_as_it_was(case):
+    served = {"unet": tiny("unet"), "nnunet": tiny("nnunet")}
+    stopped = False
+
+    def stop(progress) -> None:
+        nonlocal stopped
+        stopped = True
+
+    result = fine_tune(served, [case("a")], QUICK, on_epoch=stop, should_stop=lambda: stopped)
+    assert not same(result["unet"], served["unet"])
+    assert result["nnunet"] is served["nnunet"]
+
+
+def test_what_cannot_start_says_why(case):
+    served = {"unet": tiny("unet")}
+    with pytest.raises(TrainingError, match="no labeled case"):
+        fine_tune(served, [], QUICK)
+    with pytest.raises(TrainingError, match="no network"):
+        fine_tune({}, [case("a")], QUICK)
+    with pytest.raises(TrainingError, match="resnet is not served"):
+        fine_tune(served, [case("a")], QUICK, networks=["resnet"])
+
+
+def test_a_case_stays_on_its_side_when_others_arrive():
+    cases = [PhantomTrainingCase(seed, None) for seed in range(200)]
+    training, validation = split(cases[:100], 0.2)
+    more_training, more_validation = split(cases, 0.2)
+    assert set(validation) <= set(more_validation)
+    assert set(training) <= set(more_training)
+    assert 0.1 < len(more_validation) / 200 < 0.3
+    assert split(cases[:4], 0.9) == (cases[:4], [])
+    assert split(cases[:100], 0) == (cases[:100], [])
+
+
+def test_settings_are_checked():
+    assert TrainingConfig().optimiser_for("nnunet") == PAPER["nnunet"]
+    assert TrainingConfig.from_scratch().optimiser_for("unet").lr > PAPER["unet"].lr
+    for wrong in ({"epoch": 3}, {"epochs": 0}, {"patch": (4, 4, 4)}, {"validation": 1.0}):
+        with pytest.raises(ValidationError):
+            TrainingConfig(**wrong)
+
+
+def test_new_networks_are_three_small_ones_of_their_own_kind():
+    checkpoints = [new_checkpoint(name, 0) for name in EMBEDDED]
+    assert {c.architecture["name"] for c in checkpoints} == {"swin_unetr", "unet", "dynunet"}
+    assert [c.activation for c in checkpoints] == ["sigmoid", "sigmoid", "softmax"]
+    weights = [t for c in checkpoints for t in c.state.values() if t.is_floating_point()]
+    assert 2 * sum(weight.numel() for weight in weights) < 16e6
+    assert same(new_checkpoint("unet", 0), checkpoints[1])
+    assert not same(new_checkpoint("unet", 1), checkpoints[1])
+    with pytest.raises(TrainingError, match="swin_unetr, unet, nnunet"):
+        new_checkpoint("resnet", 0)
+
+
+def test_a_phantom_is_made_once_and_again_if_its_file_is_damaged(tmp_path):
+    (case,) = phantom_cases(1, 123, tmp_path)
+    before = case.path.read_bytes()
+    first = case.load(new_checkpoint("unet", 0).preprocessing)
+    assert {5, 6, 8, 9} <= set(first.points)
+    phantom_cases(1, 123, tmp_path)
+    assert case.path.read_bytes() == before
+    case.path.write_bytes(before[:500])
+    again = case.load(new_checkpoint("unet", 0).preprocessing)
+    assert torch.equal(first.image, again.image)
+
+
+def test_the_command_trains_on_with_own_labels(case, tmp_path):
+    images, labels, models = (tmp_path / n for n in ("images", "labels", "models"))
+    for folder in (images, labels):
+        folder.mkdir()
+    made = case("a", known=("liver",))
+    made.ct_path.rename(images / "a.nii.gz")
+    made.label_path.rename(labels / "a.nii.gz")
+    start = tiny("unet")
+    save_checkpoint(models / "unet.safetensors", start, half=False)
+    common = ["train", str(tmp_path / "out"), "--images", str(images), "--labels", str(labels)]
+    common += ["--checkpoints", str(models), "--network", "unet", "--epochs", "1", "--steps", "2"]
+    done = CliRunner().invoke(app, [*common, "--organs", "Liver", "--threads", "1"])
+    assert done.exit_code == 0, done.output
+    assert "epoch 1" in done.output
+    trained = load_checkpoint(tmp_path / "out" / "unet.safetensors")
+    assert trained.architecture == start.architecture
+    assert not same(trained, start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "either --phantoms, or --images"),
+        (["--images", "x", "--phantoms", "3"], "either --phantoms, or --images"),
+        (["--images", "x"], "--labels and --checkpoints"),
+        (["--images", "x", "--labels", "y", "--checkpoints", "z"], "x: no such folder"),
+        (
+            ["--images", "x", "--labels", "y", "--checkpoints", "z", "--organs", "lung"],
+            "'lung' is none of",
+        ),
+    ],
+)
+def test_the_command_says_what_is_missing(arguments, words, tmp_path):
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "out"), *arguments])
+    assert isinstance(done.exception, TrainingError)
+    assert words in str(done.exception)
