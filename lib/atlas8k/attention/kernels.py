@@ -31,8 +31,8 @@ from atlas8k.attention.engine import (
     SALIENT_STD,
 )
 
-CHUNK = 1024
-"""Voxels a pass; a chunk's rows of three networks and its scratch rows take 16 KiB."""
+CHUNK = 512
+"""Voxels a pass; a chunk's rows of three networks and its scratch rows take 24 KiB."""
 
 LN1, LN2, LN3, LN4 = -0.49999982, 0.33334227, -0.25002472, 0.19953552
 LN5, LN6, LN7, LN8 = -0.16552732, 0.14980275, -0.14439487, 0.08728043
