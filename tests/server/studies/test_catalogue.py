@@ -18,18 +18,19 @@ STEPS = st.one_of(
     st.tuples(st.just("label"), IDS, TAGS, st.integers(0, 3)),
     st.tuples(st.just("unlabel"), IDS, TAGS),
     st.tuples(st.just("info"), IDS, st.integers(0, 3)),
-    st.tuples(st.just("read")),
 )
 
 
-@given(st.lists(STEPS, max_size=40))
-def test_counts_lists_and_json_are_those_of_the_whole(steps: list[tuple[object, ...]]) -> None:
+@given(st.lists(STEPS, max_size=40), st.booleans())
+def test_counts_lists_and_json_are_those_of_the_whole(
+    steps: list[tuple[object, ...]], after_each: bool
+) -> None:
     catalogue = Catalogue(since=7)
     catalogue.set_header({"name": "n"})
     images: dict[str, str] = {}
     labels: dict[tuple[str, str], int] = {}
     infos: dict[str, int] = {}
-    for kind, *rest in [*steps, ("read",)]:
+    for kind, *rest in steps:
         match [kind, *rest]:
             case ["image", str(i), str(ext)]:
                 images[i] = ext
@@ -46,8 +47,9 @@ def test_counts_lists_and_json_are_those_of_the_whole(steps: list[tuple[object, 
             case ["info", str(i), int(n)]:
                 infos[i] = n
                 catalogue.set_info(i, json.dumps({"n": n}))
-            case ["read"]:
-                check(catalogue, images, labels, infos)
+        if after_each:
+            check(catalogue, images, labels, infos)
+    check(catalogue, images, labels, infos)
 
 
 def check(

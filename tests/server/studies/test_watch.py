@@ -44,6 +44,7 @@ def test_a_case_folder_that_is_filled_later_is_noticed_without_looking_into_all_
 ) -> None:
     (studies / "case").mkdir()
     folder = open_folder(**{**QUICK, "deep_every_s": 1e6})
+    os.utime(studies, (1, 1))  # long enough ago for its listing to be trusted
     time.sleep(0.2)
     assert folder.now().ids() == []
     (studies / "case" / "ct.nii.gz").touch()
@@ -62,6 +63,16 @@ def test_labels_put_there_by_other_means_appear_and_vanish(
     assert folder.now().status()["completed"] == 1
     folder.labels.path("a", "final", ".nii.gz").unlink()
     until(lambda: folder.now().status()["label_tags"] == {"reader2": 1})
+
+
+def test_a_change_within_one_tick_of_the_clock_is_noticed(studies: Path, open_folder: Open) -> None:
+    folder = open_folder(settle_s=0.0)
+    before = studies.stat().st_mtime_ns
+    folder._sync.look()
+    (studies / "a.nii.gz").touch()
+    os.utime(studies, ns=(before, before))  # as a coarser clock would have stamped it
+    folder._sync.look()
+    assert folder.now().ids() == ["a"]
 
 
 def test_one_image_is_there_at_once_when_asked_for(studies: Path, open_folder: Open) -> None:
