@@ -26,8 +26,11 @@ def run(code: str, **environment: str) -> str:
 
 
 def package(folder: Path) -> Path:
-    """A copy of the package and a module with a kernel, as installed elsewhere."""
-    shutil.copytree(LIB, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    """The decorator, installed elsewhere, and a module with a kernel beside it."""
+    (folder / "atlas8k" / "attention").mkdir(parents=True)
+    for name in ("atlas8k/__init__.py", "atlas8k/attention/__init__.py"):
+        (folder / name).write_text("")
+    shutil.copy(LIB / "atlas8k/attention/compiled.py", folder / "atlas8k/attention")
     (folder / "kernel_to_keep.py").write_text(ADD)
     return folder
 
