@@ -44,7 +44,7 @@ def comparison(panel):
 class Strict(HTMLParser):
     """Collects addresses and checks that elements are closed in order."""
 
-    void = ("meta", "img", "br", "link", "input", "path", "use", "rect", "hr")
+    void = ("meta", "img", "br", "link", "input", "path", "use", "rect", "hr", "wbr")
 
     def __init__(self):
         super().__init__()
@@ -124,6 +124,13 @@ def test_one_network_alone_has_figures_and_no_tests(panel):
     assert "dsc-summary" in names
     assert not any("significance" in name for name in names)
     assert "Who beats whom" not in render([compare(one, samples=20)])
+
+
+def test_cases_left_out_are_listed_in_full(panel):
+    a = Results("a", "dsc", panel.cases, panel.organs, panel.values[0])
+    b = Results("b", "dsc", panel.cases[20:], panel.organs, panel.values[1, 20:])
+    tables = {t.name: t for t in all_tables(compare(align([a, b]), samples=20))}
+    assert list(tables["dsc-left-out"].rows) == [(c, "b") for c in panel.cases[:20]]
 
 
 def test_worst_cases_are_the_lowest(panel):

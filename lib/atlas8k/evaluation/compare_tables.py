@@ -151,7 +151,7 @@ def significance_table(comparison: Comparison, column: str) -> Table:
         f"Adjusted p that the network of the row is better than that of the column ({WILCOXON}; "
         f"paired cases: {_n_range(off) if off.size else 'none'}). Winners, whom nobody beats: "
         f"{', '.join(found.winners) or 'none'}.",
-        ("better", *panel.networks),
+        ("better ↓ than →", *panel.networks),
         tuple(
             (name, *("" if i == j else p_text(float(found.adjusted[i, j]))
                      for j in range(len(panel.networks))))
@@ -178,31 +178,28 @@ def group_table(comparison: Comparison, column: str) -> Table:
              str(int(row.tested)), exact(test.kruskal_p), exact(test.parity))
             for row in test.rows
         ]  # fmt: skip
-    few = (
-        " Groups with too few cases are shown and not tested."
-        if any(not row.tested for row in tests[0].rows)
-        else ""
-    )
-    rows = tuple(
-        (
-            test.network,
-            *(plus_minus(row.mean, row.sd) for row in test.rows),
-            p_text(test.kruskal_p),
-            number(test.parity),
-        )
-        for test in tests
-    )
-    last = len(groups) + 1
+    few = " Groups in brackets have too few cases and are not tested."
+    small = [not row.tested for row in tests[0].rows]
+    rows: list[tuple[str, ...]] = []
+    for g, group in enumerate(groups):
+        found = [test.rows[g] for test in tests]
+        rows.append((
+            f"({group})" if small[g] else group,
+            _n_range(np.array([row.n for row in found])),
+            *(plus_minus(row.mean, row.sd) for row in found),
+        ))  # fmt: skip
+    rows.append(("p", "", *(p_text(test.kruskal_p) for test in tests)))
+    rows.append(("parity difference", "", *(number(test.parity) for test in tests)))
     return Table(
         f"{comparison.panel.metric}-groups-{slug(column)}",
         f"By {column}",
-        f"{_unit(comparison)}, per-case means, mean±population SD; n: "
-        + ", ".join(f"{row.group}: {row.n}" for row in tests[0].rows)
-        + ". p: Kruskal-Wallis between the tested groups, no adjustment over networks; parity: "
-        f"demographic parity difference, the largest gap between their means.{few}",
-        ("network", *groups, "p", "parity"),
-        rows,
-        frozenset((n, last) for n, test in enumerate(tests) if test.kruskal_p < ALPHA),
+        f"{_unit(comparison)}, per-case means, mean±population SD over n cases. p: "
+        "Kruskal-Wallis between the tested groups, no adjustment over networks (bold below 5 %); "
+        "parity difference: demographic parity difference, the largest gap between the tested "
+        f"groups' means.{few if any(small) else ''}",
+        ("group", "n", *(test.network for test in tests)),
+        tuple(rows),
+        frozenset((len(groups), n + 2) for n, t in enumerate(tests) if t.kruskal_p < ALPHA),
         tuple(records),
     )
 
@@ -254,6 +251,18 @@ def worst_cases_table(comparison: Comparison) -> Table:
     )
 
 
+def left_out_table(comparison: Comparison) -> Table:
+    """Every case that was not compared, and who lacks it."""
+    left = comparison.panel.left_out
+    return Table(
+        f"{comparison.panel.metric}-left-out",
+        f"The {len(left)} cases not compared",
+        "Cases that are not in every network's results.",
+        ("case", "missing in"),
+        tuple((case, ", ".join(networks)) for case, networks in left.items()),
+    )
+
+
 def all_tables(comparison: Comparison) -> list[Table]:
     """Every table of a comparison, in reading order."""
     columns = ["average", *comparison.panel.organs]
@@ -266,4 +275,6 @@ def all_tables(comparison: Comparison) -> list[Table]:
         pairs = pair_table(comparison, grouping.column)
         tables += [pairs] if pairs else []
     tables.append(worst_cases_table(comparison))
+    if comparison.panel.left_out:
+        tables.append(left_out_table(comparison))
     return tables
