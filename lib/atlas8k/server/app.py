@@ -186,13 +186,15 @@ class Atlas8kApp(MONAILabelApp):
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         if request.get("model") not in self._trainers:
             raise NotFoundError("trainer", request.get("model"), self._trainers)
-        result: dict[str, Any] = startup.last_line(lambda: super(Atlas8kApp, self).train(request))
+        result: dict[str, Any] = startup.background(lambda: super(Atlas8kApp, self).train(request))
         return result
 
     def scoring(
         self, request: dict[str, Any], datastore: Datastore | None = None
     ) -> dict[str, Any]:
-        result: dict[str, Any] = startup.last_line(lambda: super(Atlas8kApp, self).scoring(request))
+        result: dict[str, Any] = startup.background(
+            lambda: super(Atlas8kApp, self).scoring(request)
+        )
         return result
 
     def async_scoring(self, method: str | None, params: Any = None) -> Any:

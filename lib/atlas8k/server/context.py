@@ -58,19 +58,32 @@ class Context:
         names = self.datastore.list_images()
         if not thorough and names == self._synced:
             return
-        self.ledger.sync_volumes(
-            VolumeEntry(name, fingerprint=fingerprint(self.datastore.get_image_uri(name)))
-            for name in names
-        )
+        self.ledger.sync_volumes(VolumeEntry(name, None, self._fingerprint(name)) for name in names)
         self._synced = names
+
+    def _fingerprint(self, name: str) -> str | None:
+        """Changes when the file does; ``None`` where it is not known.
+
+        A DICOMweb datastore would fetch the whole series to say where its file is.
+        """
+        if not isinstance(self.datastore, StudiesDatastore):
+            return None
+        try:
+            stat = Path(self.datastore.get_image_uri(name)).stat()
+        except OSError:
+            return None
+        return f"{stat.st_size}-{stat.st_mtime_ns}"
 
     def adopt_labels(self) -> None:
         """Take submitted labels that the ledger does not know as submissions.
 
         They come from an earlier use of the folder, or from a server that ended between
         keeping a label and noting it. Only for the start of a server: while requests
-        run, that moment is somebody's.
+        run, that moment is somebody's. On a DICOMweb server any segmentation counts as a
+        label, and none is taken for a submission.
         """
+        if not isinstance(self.datastore, StudiesDatastore):
+            return
         known = self.ledger.statuses()
         for name in self.datastore.get_labeled_images():
             if known.get(name, "open") == "open" and not self.ledger.submissions(name):
@@ -179,15 +192,6 @@ def message(progress: Progress, signature: str, ranked_by: str | None) -> str:
     if not progress.complete:
         return f"{text} under {signature}; the order is not final"
     return f"{text} under {signature}"
-
-
-def fingerprint(path: str) -> str | None:
-    """Changes when the file does; ``None`` where it cannot be looked at."""
-    try:
-        stat = Path(path).stat()
-    except OSError:
-        return None
-    return f"{stat.st_size}-{stat.st_mtime_ns}"
 
 
 @contextlib.contextmanager

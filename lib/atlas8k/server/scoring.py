@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,6 @@ from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context, only_one
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.infer import temporary_result
-from atlas8k.server.startup import in_server
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.volume import Volume
@@ -78,8 +76,6 @@ class AttentionScoring(ScoringMethod):
             if not alone:
                 logger.info("scoring runs already; nothing started")
                 return {"scored": 0, "failed": 0}
-            if not in_server():
-                os.nice(10)  # a waiting annotator's inference comes first
             return self._run()
 
     def _run(self) -> dict[str, int]:

@@ -55,17 +55,18 @@ def give_up(error: Exception) -> NoReturn:
     raise SystemExit(2)
 
 
-def last_line(task: Callable[[], Any]) -> Any:
-    """Run a background task; an error of ours is one line at the end of its output.
+def background(task: Callable[[], Any]) -> Any:
+    """Run a task of the app: in a process of its own it gives way, and ends in one line.
 
     MONAI Label shows the last lines of a background process, where a traceback would
-    hide the reason. In the server itself the error goes to whoever asked.
+    hide the reason. In the server itself an error goes to whoever asked.
     """
+    if in_server():
+        return task()
+    os.nice(10)  # a waiting annotator's inference comes first
     try:
         return task()
     except Atlas8kError as err:
-        if in_server():
-            raise
         logging.shutdown()
         raise SystemExit(f"{type(err).__name__}: {err}") from err
 

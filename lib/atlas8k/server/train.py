@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from atlas8k.server.engine import device
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.scoring import duration
-from atlas8k.server.startup import in_server
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
@@ -92,8 +90,6 @@ class FineTuning(TrainTask):
         with only_one(self._context.store.root / ".training.lock") as alone:
             if not alone:
                 raise ConflictError("a training of these networks runs already")
-            if not in_server():
-                os.nice(10)  # a waiting annotator's inference comes first
             return self._train(config, names, cases(datastore))
 
     def _parse(self, request: dict[str, Any]) -> tuple[TrainingConfig, tuple[str, ...]]:
