@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.attention.equations import OverlapMode
+from atlas8k.attention.flags import OVERLAP_ANY, OVERLAP_OWN
 from atlas8k.attention.inputs import Probs, as_networks, check_values
 from atlas8k.attention.opening import Box
 from atlas8k.attention.quantise import LEVELS, Quantised, code_search, entropies
@@ -28,12 +29,6 @@ SILENT = 1e-6
 
 SLAB_ELEMENTS = 1 << 22
 """Elements of one unit of work: enough to hide a thread's hand-over, 8 MiB of float16."""
-
-SALIENT_STD, SALIENT_ENTROPY, OVERLAP_OWN, OVERLAP_ANY = 1, 2, 4, 8
-"""Bits of a voxel's flags."""
-
-HEAT_STEPS = 128
-"""Steps of the byte heat map from 0 to 1; Eq. 4 stays below 1.87, 240 of them."""
 
 Array = npt.NDArray[Any]
 

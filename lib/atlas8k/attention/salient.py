@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from atlas8k.attention import engine
 from atlas8k.attention.equations import OverlapMode, check_overlap_mode
+from atlas8k.attention.flags import SALIENT_ENTROPY, SALIENT_STD
 from atlas8k.attention.inputs import Probs
 from atlas8k.attention.opening import (
     PUBLISHED_MM,
@@ -214,8 +215,8 @@ def salient_mask(
     widths
         Edges of the opening's box in voxels; the overlap is not opened (reference code).
     """
-    mask = opened((flags & engine.SALIENT_STD) != 0, widths)
-    mask |= opened((flags & engine.SALIENT_ENTROPY) != 0, widths)
+    mask = opened((flags & SALIENT_STD) != 0, widths)
+    mask |= opened((flags & SALIENT_ENTROPY) != 0, widths)
     mask |= (flags & engine.overlap_bit(overlap)) != 0
     return mask
 
