@@ -1,5 +1,6 @@
 """Architectures as JSON: what is built, and what is refused."""
 
+import copy
 import json
 
 import pytest
@@ -63,6 +64,20 @@ def test_patch_merging_is_named_in_the_swin_architecture():
     assert torch.equal(deepest[0], deepest[1])
     assert not torch.allclose(deepest[0], deepest[2])
     assert EMBEDDED["swin_unetr"]["downsample"] == "mergingv2"
+
+
+def test_every_tensor_of_a_dynunet_has_one_name_and_loads():
+    module = build(SMALL["dynunet"]).eval()
+    state = module.state_dict()
+    assert len({tensor.data_ptr() for tensor in state.values()}) == len(state)
+    assert not any("skip_layers" in key for key in state)
+    twin = build(SMALL["dynunet"]).eval()
+    image = torch.rand(1, 1, 16, 16, 16)
+    with torch.inference_mode():
+        assert not torch.equal(module(image), twin(image))
+        twin.load_state_dict(state)
+        assert torch.equal(module(image), twin(image))
+        assert torch.equal(module(image), copy.deepcopy(module)(image))
 
 
 def test_deep_supervision_heads_in_training_only():

@@ -24,9 +24,7 @@ MEASURED_ON = 6
 
 def train(
     output: Annotated[Path, typer.Argument(help="folder for the checkpoints; made if missing")],
-    phantoms: Annotated[
-        int, typer.Option(help="train new networks on so many phantoms", min=0)
-    ] = 0,
+    phantoms: Annotated[int, typer.Option(help="train on so many phantoms", min=0)] = 0,
     images: Annotated[Path | None, typer.Option(help="folder of CTs (.nii, .nii.gz)")] = None,
     labels: Annotated[
         Path | None, typer.Option(help="folder of label maps, named as their CTs")
@@ -57,9 +55,10 @@ def train(
 ) -> None:
     """Train networks, and write OUTPUT/<network>.safetensors as they get better.
 
-    With --phantoms, new small networks learn from synthetic CTs. With --images, --labels
-    and --checkpoints, networks are trained on with labels of your own. A training that
-    was interrupted goes on when the command is repeated.
+    With --phantoms, small networks learn from synthetic CTs: new ones, or those of
+    --checkpoints. With --images, --labels and --checkpoints, networks are trained on with
+    labels of your own. A training that was interrupted goes on when the command is
+    repeated.
     """
     import torch
 
@@ -83,9 +82,8 @@ def train(
         "validate_every": 10,
     }
     if phantoms:
-        _from_phantoms(
-            output, names, phantoms, cache or output / "phantoms", settings, learning_rate
-        )
+        kept = cache or output / "phantoms"
+        _from_phantoms(output, names, phantoms, kept, checkpoints, settings, learning_rate)
     else:
         if images is None or labels is None or checkpoints is None:
             raise TrainingError("--images needs --labels and --checkpoints beside it")
@@ -98,14 +96,16 @@ def _from_phantoms(
     names: list[str],
     count: int,
     cache: Path,
+    checkpoints: Path | None,
     settings: dict[str, Any],
     learning_rate: float | None,
 ) -> None:
-    """New networks, each on the same phantoms."""
+    """New networks, or those of a folder, each on the same phantoms."""
     import os
 
     from rich.progress import Progress as Bar
 
+    from atlas8k.models.checkpoint import load_checkpoint
     from atlas8k.training.config import TrainingConfig
     from atlas8k.training.scratch import new_checkpoint, phantom_cases
 
@@ -120,7 +120,10 @@ def _from_phantoms(
         )
     config = _with_rate(TrainingConfig.from_scratch(**settings), names, learning_rate)
     for name in names:
-        start = new_checkpoint(name, settings["seed"])
+        if checkpoints is None:
+            start = new_checkpoint(name, settings["seed"])
+        else:
+            start = load_checkpoint(checkpoints / f"{name}.safetensors")
         _run(output, start, cases[MEASURED_ON:], cases[:MEASURED_ON], config)
 
 

@@ -78,9 +78,21 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
         )
     given = {key: _from_json(value) for key, value in arguments.items()}
     try:
-        return CLASSES[name](**{**DEFAULTS[name], **given, **FIXED})
+        module = CLASSES[name](**{**DEFAULTS[name], **given, **FIXED})
     except Exception as err:  # MONAI raises what its many parts raise
         raise CheckpointError(subject, f"cannot be built: {err}") from err
+    if isinstance(module, DynUNet):
+        _name_once(module)
+    return module
+
+
+def _name_once(module: DynUNet) -> None:
+    """Leave every tensor of a DynUNet one name in its state.
+
+    Its skip layers hold the blocks a second time, under second names; as a plain
+    attribute they still compute, and a checkpoint is half as large.
+    """
+    module.__dict__["skip_layers"] = module._modules.pop("skip_layers")
 
 
 def _from_json(value: Any) -> Any:

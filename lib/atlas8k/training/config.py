@@ -59,7 +59,8 @@ class TrainingConfig(BaseModel):
         anywhere.
     balance_loss
         How much more a voxel of a small organ counts in the loss at the beginning
-        (:func:`~atlas8k.training.losses.segmentation_loss`); it falls to 0 at the end.
+        (:func:`~atlas8k.training.losses.segmentation_loss`); from the middle of the
+        training on it falls to 0.
     augment
         Strength of the augmentation: 0 is none, 1 the usual.
     averaging

@@ -149,7 +149,7 @@ def train_network(
                 batch.label.to(device),
                 batch.known.to(device),
                 start.activation,
-                config.balance_loss * (1 - fraction(1)),
+                config.balance_loss * min(1.0, 2 - 2 * fraction(1)),
             )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
