@@ -63,7 +63,8 @@ def _centre(
     if organs and rng.random() < balance:
         points = case.points[organs[rng.integers(len(organs))]]
         centre = points[rng.integers(len(points))] + rng.uniform(-0.33, 0.33, 3) * size
-        return np.clip(centre, low, high)
+        clipped: npt.NDArray[np.float64] = np.clip(centre, low, high)
+        return clipped
     return rng.uniform(low, high)
 
 
@@ -118,7 +119,8 @@ def _random_matrix(rng: np.random.Generator, augment: float) -> npt.NDArray[np.f
         matrix = matrix @ turn
     common = rng.uniform(-SCALE, SCALE) * augment
     own = rng.uniform(-SCALE / 2, SCALE / 2, 3) * augment
-    return matrix * np.exp(common + own)[None, :]
+    scaled: npt.NDArray[np.float64] = matrix * np.exp(common + own)[None, :]
+    return scaled
 
 
 def vary_intensity(image: torch.Tensor, rng: np.random.Generator, augment: float) -> torch.Tensor:

@@ -107,7 +107,8 @@ def train_network(
     """
     device = torch.device(config.device)
     optimiser_settings = config.optimiser_for(start.name)
-    module = network(start, device).to(memory_format=torch.channels_last_3d)
+    module = network(start, device)
+    module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = _optimiser(module, optimiser_settings)
     average = Average(module, config.averaging)
     source = PatchSource(cases, start.preprocessing, config)

@@ -100,7 +100,8 @@ def _dice(probs: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torc
     loss = DiceLoss(batch=True, reduction="none", smooth_nr=SMOOTH, smooth_dr=SMOOTH)
     per_organ = loss(probs, truth).reshape(-1)
     there = (truth.sum(dim=(0, 2, 3, 4)) > 0).to(per_organ.dtype)
-    return (per_organ * there).sum() / there.sum().clamp(min=1)
+    mean: torch.Tensor = (per_organ * there).sum() / there.sum().clamp(min=1)
+    return mean
 
 
 def _marginal(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
