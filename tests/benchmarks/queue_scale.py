@@ -199,24 +199,37 @@ class Client:
         self.http = requests.Session()
         self.failed = 0
 
-    def ask(self, method: str, path: str, **more: Any) -> requests.Response:
-        reply = self.http.request(method, f"{self.url}{path}", timeout=120, **more)
-        self.failed += reply.status_code >= 400
-        return reply
+    def ask(self, method: str, path: str, **more: Any) -> bytes:
+        """The reply's body, empty where it failed."""
+        for _ in range(2):
+            try:
+                reply = self.http.request(method, f"{self.url}{path}", timeout=120, **more)
+            except requests.ConnectionError:
+                # The server may close a connection that was idle just as it is used again.
+                self.http = requests.Session()
+                continue
+            if reply.ok:
+                return reply.content
+            break
+        self.failed += 1
+        return b""
 
     def next_sample(self) -> dict[str, Any]:
         body = {"client_id": "anna"}
-        reply = self.ask("POST", f"/activelearning/{self.strategy}", json=body)
-        return dict(reply.json()) if reply.ok else {}
+        return dict(
+            json.loads(self.ask("POST", f"/activelearning/{self.strategy}", json=body) or b"{}")
+        )
 
     def button(self) -> None:
         """What 3D Slicer asks for when *Next Sample* is pressed."""
         image = self.next_sample().get("id", volume_id(0))
         self.ask("GET", f"/datastore/image?image={image}")
-        self.ask("GET", "/datastore/?output=all").json()
+        json.loads(self.ask("GET", "/datastore/?output=all") or b"{}")
         self.ask("GET", f"/datastore/label?label={image}&tag=original")
-        self.ask("GET", "/info/").json()
-        self.http.get(f"{self.url}/train/?check_if_running=true", timeout=120)  # 404: none runs
+        json.loads(self.ask("GET", "/info/") or b"{}")
+        failed = self.failed
+        self.ask("GET", "/train/?check_if_running=true")
+        self.failed = failed  # 404 says that none runs
 
     def save_label(self, image: str, label: bytes) -> None:
         self.ask(
