@@ -20,7 +20,7 @@ from monailabel.client import MONAILabelClient
 REPOSITORY = Path(__file__).parents[2]
 APP = REPOSITORY / "apps" / "atlas8k"
 BIN = Path(sys.executable).parent
-START_S = 120.0
+START_S = 300.0
 END_S = 10.0
 
 
@@ -40,13 +40,13 @@ class Server:
     def text(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def score(self, limit_s: float = 240.0) -> dict[str, Any]:
+    def score(self, limit_s: float = 900.0) -> dict[str, Any]:
         """Score until nothing is stale, as a client does it: start, then ask for the state."""
         answer = requests.post(f"{self.url}/scoring/attention", json={}, timeout=60)
         assert answer.status_code in {200, 429}, answer.text  # 429: it runs already
         return self.finish("scoring", limit_s)
 
-    def finish(self, kind: str, limit_s: float = 240.0) -> dict[str, Any]:
+    def finish(self, kind: str, limit_s: float = 900.0) -> dict[str, Any]:
         """The background task of that kind when it has ended."""
         end = time.monotonic() + limit_s
         while time.monotonic() < end:

@@ -29,7 +29,7 @@ def run(arguments: list[str], folder: Path) -> tuple[int, str]:
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=120,
+        timeout=300,
         text=True,
         check=False,
     )

@@ -14,6 +14,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.context import Context, only_one
+from atlas8k.server.device_lock import Turn
 from atlas8k.server.engine import device
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.files import read_json, write_json
@@ -92,6 +93,10 @@ class FineTuning(TrainTask):
                 raise ConflictError("a training of these networks runs already")
             return self._train(config, names, cases(datastore))
 
+    def check(self, request: dict[str, Any]) -> None:
+        """Raise :class:`RequestError` where a training cannot be meant so."""
+        self._parse(request)
+
     def _parse(self, request: dict[str, Any]) -> tuple[TrainingConfig, tuple[str, ...]]:
         settings = self._context.settings
         names = chosen(request.get("networks", "all"), self._networks())
@@ -147,7 +152,20 @@ class FineTuning(TrainTask):
                 duration(progress.seconds_left),
             )
 
-        trained = fine_tune(served.checkpoints, found, config, networks=names, on_epoch=note)
+        with self._context.device.turn(Turn.TRAINING) as device_held:
+
+            def give_way() -> bool:
+                device_held.give_way()  # before every step
+                return False
+
+            trained = fine_tune(
+                served.checkpoints,
+                found,
+                config,
+                networks=names,
+                on_epoch=note,
+                should_stop=give_way,
+            )
         signature = self._context.store.publish(
             {name: trained[name] for name in names},
             note=f"fine-tuned on {len(found)} submitted labels from {served.signature}",
@@ -219,7 +237,7 @@ def whole(request: dict[str, Any], key: str, default: int, highest: int) -> int:
     value = request.get(key, default)
     try:
         number = int(value)
-        if number != float(value) or not 1 <= number <= highest:
+        if isinstance(value, bool) or number != float(value) or not 1 <= number <= highest:
             raise ValueError
     except (TypeError, ValueError):
         raise RequestError(f"{key}: {value!r}; a whole number from 1 to {highest}") from None

@@ -1,0 +1,231 @@
+"""The app as MONAI Label loads it, and its routes, in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from monailabel.config import settings
+from monailabel.interfaces.utils.app import app_instance, clear_cache
+from tests.server.tiny import GRID
+
+from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.volume import write_nifti
+
+MAIN = Path(__file__).parents[2] / "apps" / "atlas8k" / "main.py"
+
+
+@pytest.fixture
+def client(
+    tmp_path: Path, studies: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TestClient]:
+    """MONAI Label's own application over the app folder, as uvicorn runs it."""
+    import monailabel.app
+
+    app_dir = tmp_path / "app"
+    app_dir.mkdir()
+    shutil.copy(MAIN, app_dir)
+    for key, value in {
+        "MONAI_LABEL_APP_DIR": str(app_dir),
+        "MONAI_LABEL_STUDIES": str(studies),
+        "MONAI_LABEL_APP_CONF": {"models": str(models), "device": "cpu"},
+        "MONAI_LABEL_AUTO_UPDATE_SCORING": False,
+        "MONAI_LABEL_SESSION_PATH": str(tmp_path / "sessions"),
+    }.items():
+        monkeypatch.setattr(settings, key, value)
+    clear_cache()
+    with TestClient(monailabel.app.app, raise_server_exceptions=False) as opened:
+        yield opened
+    clear_cache()
+
+
+def sync(client: TestClient, kind: str, **params: Any) -> Any:
+    answer = client.post(f"{kind}?run_sync=true", json=params)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def sent(array: np.ndarray, folder: Path) -> dict[str, tuple[str, bytes]]:
+    path = write_nifti(folder / "sent.nii.gz", array.astype(np.uint8), GRID)
+    return {"label": ("label.nii.gz", path.read_bytes())}
+
+
+def test_what_is_registered(client: TestClient) -> None:
+    info = client.get("/info/").json()
+    assert list(info["models"]) == ["ensemble", "swin_unetr", "unet", "nnunet", "attention"]
+    assert list(info["strategies"]) == ["attention", "first", "random"]
+    assert list(info["scoring"]) == ["attention"]
+    assert list(info["trainers"]) == ["atlas8k"]
+    assert info["labels"] == list(ORGAN_NAMES)
+    assert info["models"]["ensemble"]["labels"] == dict(ORGAN_IDS)
+    names = info["models"]["attention"]["labels"]
+    assert not set(names) & set(ORGAN_NAMES)
+    assert list(names.values()) == list(range(1, 10))
+    assert info["atlas8k"]["total"] == 3
+
+
+@pytest.mark.parametrize("model", ["ensemble", "swin_unetr", "unet", "nnunet", "attention"])
+def test_a_result_lies_on_the_cts_own_grid(client: TestClient, model: str, tmp_path: Path) -> None:
+    answer = client.post(f"/infer/{model}?image=a&output=image")
+    assert answer.status_code == 200
+    path = tmp_path / "result.nii.gz"
+    path.write_bytes(answer.content)
+    image = nib.load(path)
+    assert image.shape == GRID.shape
+    assert np.array_equal(image.affine, GRID.affine)
+    params = client.post(f"/infer/{model}?image=a&output=json").json()
+    assert params["attention_total_ml"] == pytest.approx(
+        sum(params["attention_ml"].values()), abs=0.01
+    )
+    assert set(np.unique(image.get_fdata())) <= {0, *params["label_names"].values()}
+    left = Path(answer.headers["content-disposition"].split('"')[1])
+    assert not (Path("/tmp") / left.name).exists()  # the reply's file is gone
+
+
+def test_an_upload_is_predicted_and_not_kept(client: TestClient, studies: Path) -> None:
+    content = (studies / "b.nii.gz").read_bytes()
+    files = {"file": ("mine.nii.gz", content)}
+    answer = client.post("/infer/unet?output=json", files=files, data={"params": "{}"})
+    assert answer.status_code == 200, answer.text
+    assert sorted(path.name for path in studies.glob("*.nii.gz")) == [
+        "a.nii.gz",
+        "b.nii.gz",
+        "c.nii.gz",
+    ]
+
+
+def test_a_result_is_kept_where_asked_for(client: TestClient) -> None:
+    params = json.dumps({"save_label": True, "label_tag": "mine"})
+    answer = client.post("/infer/ensemble?image=a&output=json", data={"params": params})
+    # Untrained networks may find nothing, and an empty label is not kept.
+    assert answer.status_code in {200, 422}, answer.text
+    tags = client.get("/datastore/").json()["label_tags"]
+    assert ("mine" in tags) == (answer.status_code == 200)
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({"save_label": True, "label_tag": "final"}, 422),
+        ({"image": "/etc/passwd"}, 404),
+        ({"image": "../b"}, 404),
+        ({"image": 3}, 422),
+        ({"model": "nothing"}, 404),
+    ],
+)
+def test_params_cannot_reach_what_a_request_may_not(
+    client: TestClient, params: dict[str, Any], code: int
+) -> None:
+    answer = client.post("/infer/ensemble?image=a", data={"params": json.dumps(params)})
+    assert answer.status_code == code, answer.text
+    assert client.get("/datastore/").json()["completed"] == 0
+
+
+def test_attention_regions_are_never_a_label(client: TestClient) -> None:
+    params = json.dumps({"save_label": True})
+    answer = client.post("/infer/attention?image=a", data={"params": params})
+    assert answer.status_code == 422
+
+
+def test_the_circle(client: TestClient, tmp_path: Path) -> None:
+    assert sync(client, "/scoring/attention") == {"scored": 3, "failed": 0}
+    first = client.post("/activelearning/attention", json={"client_id": "anna"}).json()
+    assert (first["rank"], first["total"]) == (1, 3)
+    assert first["checksum"].startswith("SHA256:")
+
+    array = np.zeros(GRID.shape)
+    array[8:12, 8:12, 6:10] = ORGAN_IDS["liver"]
+    params = {"params": json.dumps({"client_id": "anna"})}
+    where = f"/datastore/label?image={first['id']}"
+    reply = client.put(where, files=sent(array, tmp_path), data=params).json()
+    assert (reply["late"], reply["conflict"], reply["round"]) == (False, False, 1)
+    assert client.get("/info/").json()["datastore"]["completed"] == 1
+
+    stats = sync(client, "/train/atlas8k", max_epochs=1, steps_per_epoch=1)
+    assert stats["model_signature"] == client.get("/info/").json()["atlas8k"]["model_signature"]
+    assert sync(client, "/scoring/attention")["scored"] == 3
+    second = client.post("/activelearning/attention", json={"client_id": "anna"}).json()
+    assert second["id"] != first["id"]
+    assert second["model_signature"] == stats["model_signature"]
+    assert second["round"] == 2
+
+
+def test_two_submissions_of_one_volume_both_stay(client: TestClient, tmp_path: Path) -> None:
+    array = np.zeros(GRID.shape)
+    array[8:12, 8:12, 6:10] = 5
+    replies = []
+    for name, value in (("anna", 5), ("ben", 8)):
+        params = {"params": json.dumps({"client_id": name})}
+        files = sent(np.where(array, value, 0), tmp_path)
+        replies.append(client.put("/datastore/label?image=a", files=files, data=params).json())
+    assert [reply["conflict"] for reply in replies] == [False, True]
+    ledger = app_instance().context.ledger
+    assert [entry.holder for entry in ledger.submissions("a")] == ["client:anna", "client:ben"]
+    assert len(app_instance().context.datastore.label_history("a", "final")) == 1
+
+
+def test_nothing_is_started_when_nothing_is_stale(client: TestClient) -> None:
+    from monailabel.utils.async_tasks.utils import tasks
+
+    sync(client, "/scoring/attention")
+    before = len(tasks("scoring"))
+    answer = client.post("/scoring/attention", json={})
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "DONE"
+    assert "nothing is stale" in answer.json()["details"][0]
+    assert app_instance().async_scoring(None) == {}
+    assert len(tasks("scoring")) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code", "word"),
+    [
+        ("POST", "/infer/nothing?image=a", 404, "ensemble"),
+        ("POST", "/infer/ensemble?image=nothing", 404, "nothing"),
+        ("POST", "/activelearning/nothing", 404, "attention"),
+        ("POST", "/scoring/nothing", 404, "attention"),
+        ("POST", "/train/nothing", 404, "atlas8k"),
+        ("POST", "/batch/infer/nothing", 404, "ensemble"),
+        ("GET", "/datastore/image?image=nothing", 404, ""),
+        ("GET", "/datastore/image/info?image=nothing", 404, "nothing"),
+        ("GET", "/datastore/image/info?image=../x", 422, "../x"),
+        ("GET", "/datastore/label?label=a&tag=nothing", 404, ""),
+        ("GET", "/datastore/label?label=a&tag=../../evil", 422, "evil"),
+        ("GET", "/datastore/label/info?label=a&tag=nothing", 404, "a"),
+        ("DELETE", "/datastore/label?id=a&tag=nothing", 404, "a"),
+        ("POST", "/train/atlas8k?run_sync=true", 409, "submit"),
+    ],
+)
+def test_bad_requests(client: TestClient, method: str, path: str, code: int, word: str) -> None:
+    answer = client.request(method, path, json={} if method == "POST" else None)
+    assert answer.status_code == code, answer.text
+    assert word in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("name", ["label.nii.gz", "label.nii", "label.txt", ""])
+def test_a_label_that_is_none_leaves_the_good_one(
+    client: TestClient, name: str, tmp_path: Path
+) -> None:
+    array = np.zeros(GRID.shape)
+    array[8:12, 8:12, 6:10] = 5
+    client.put("/datastore/label?image=a", files=sent(array, tmp_path))
+    files = {"label": (name or "x", io.BytesIO(b"garbage"))}
+    answer = client.put("/datastore/label?image=a", files=files)
+    assert answer.status_code == 422
+    path = tmp_path / "kept.nii.gz"
+    path.write_bytes(client.get("/datastore/label?label=a&tag=final").content)
+    assert np.array_equal(nib.load(path).get_fdata(), array)
+
+
+def test_a_new_app_object_keeps_the_routes(client: TestClient) -> None:
+    assert client.post("/reload").status_code == 200
+    assert client.post("/scoring/nothing", json={}).status_code == 404
+    assert client.get("/info/").status_code == 200
