@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -11,19 +10,22 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC, User
-from monailabel.interfaces.utils.app import app_instance
+from monailabel.interfaces.utils.app import app_instance, clear_cache
 from monailabel.utils.async_tasks.task import AsyncTask
 
 from atlas8k.errors import VolumeError
+from atlas8k.server import background
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.files import checksum
 from atlas8k.server.routes import parse_object, with_caller
 from atlas8k.server.strategy import holder
 from atlas8k.server.studies.catalogue import FINAL
-from atlas8k.server.studies.names import IMAGE_SUFFIXES, require_suffix
+from atlas8k.server.studies.names import check_tag
+from atlas8k.server.uploads import received
 
 router = APIRouter()
 AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+AsAdmin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 AsAnnotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
 
 
@@ -46,12 +48,9 @@ def save_label(
     context = app_instance().context
     if not context.datastore.get_image_uri(image):
         raise NotFoundError("image", image)
-    suffix = require_suffix("label file", Path(label.filename or "").name, IMAGE_SUFFIXES)[1]
-    with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
-        sent = Path(folder) / f"label{suffix}"
-        with open(sent, "wb") as stream:
-            while block := label.file.read(1 << 20):
-                stream.write(block)
+    check_tag(tag or FINAL)
+    limit = app_instance().settings.upload_mb
+    with received("label file", label.filename, label.file, upload_mb=limit) as sent:
         try:
             label_id = context.datastore.save_label(image, str(sent), tag or FINAL, info)
         except VolumeError as err:
@@ -82,8 +81,12 @@ def save_label(
 
 @router.post("/scoring/{method}", tags=["Scoring"], summary="Score what is stale")
 def start_scoring(
-    request: Request, user: AsAnnotator, method: str, params: dict[str, Any] | None = None
-) -> dict[str, Any]:
+    request: Request,
+    user: AsAnnotator,
+    method: str,
+    params: dict[str, Any] | None = None,
+    run_sync: bool = False,
+) -> Any:
     """Start scoring in the background; no process is started when nothing is stale."""
     with_caller(request, user.username)
     app = app_instance()
@@ -94,10 +97,23 @@ def start_scoring(
         return nothing_stale(app)
     if app.scoring_runs():
         raise HTTPException(429, "scoring is already running")
-    task, detail = AsyncTask.run("scoring", request={"method": method}, params=params)
-    if task is None:
-        raise HTTPException(429, detail)
-    return dict(task)
+    return background.start("scoring", {"method": method}, run_sync=run_sync)
+
+
+@router.post("/scoring/", include_in_schema=False, deprecated=True)
+def start_all_scoring(request: Request, user: AsAnnotator) -> dict[str, Any]:
+    """As MONAI Label's route for every method there is."""
+    return {
+        name: {"result": start_scoring(request, user, name), "detail": None}
+        for name in app_instance()._scoring_methods
+    }
+
+
+@router.post("/reload", include_in_schema=False)
+def reload(user: AsAdmin) -> dict[str, Any]:
+    """Make the app anew at the next request."""
+    clear_cache()
+    return {}
 
 
 @router.get("/scoring/", tags=["Scoring"], summary="Status of scoring")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from monailabel.utils.async_tasks.utils import tasks
 
 from atlas8k.errors import Atlas8kError
 from atlas8k.organs import ORGAN_NAMES
-from atlas8k.server import startup
-from atlas8k.server.context import Context, open_context
+from atlas8k.server import orphans, privacy, startup
+from atlas8k.server.context import Context, only_one, open_context
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
 from atlas8k.server.scoring import AttentionScoring
@@ -57,6 +57,9 @@ class Atlas8kApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         try:
             self.settings = Settings.from_conf(conf or {})
+            privacy.install(show_phi=self.settings.show_phi)
+            if not startup.in_server():
+                orphans.follow_server()
             super().__init__(
                 app_dir=app_dir,
                 studies=studies,
@@ -104,15 +107,29 @@ class Atlas8kApp(MONAILabelApp):
     def on_init_complete(self) -> None:
         application = sys.modules.get("monailabel.app")
         if application is not None:
-            from atlas8k.server import api, routes
+            from atlas8k.server import manners
 
-            routes.install(application.app, api.router)
+            manners.install(application.app, self.settings)
+            orphans.adopt()
             host, port = startup.bound_to()
             startup.announce(host, port, self.studies, len(self.datastore().list_images()))
         startup.mark_started()
         self.context.sync(thorough=True)
-        self.context.adopt_labels()
+        if self._first():
+            self.context.adopt_labels()
         super().on_init_complete()
+
+    def _first(self) -> bool:
+        """Whether no other server has these studies open; said in the log where one has."""
+        held = contextlib.ExitStack()
+        if held.enter_context(only_one(self.context.state / "server.lock")):
+            self._held = held  # until this process ends
+            return True
+        logger.warning(
+            "another server has these studies open; both serve them, from one ledger, "
+            "and scoring and training run in one of them at a time"
+        )
+        return False
 
     def info(self) -> dict[str, Any]:
         meta: dict[str, Any] = super().info()
@@ -127,7 +144,7 @@ class Atlas8kApp(MONAILabelApp):
         Parameters
         ----------
         request
-            ``model``; ``image``: an image's id, or the path of an upload or session;
+            ``model``; ``image``: an image's id, or the ``Path`` of an upload or session;
             ``save_label``, ``label_tag``: keep the result as a label of that tag.
 
         Raises
@@ -153,19 +170,14 @@ class Atlas8kApp(MONAILabelApp):
 
     def _image_path(self, image: object, datastore: Datastore) -> tuple[str, bool]:
         """File of an image, and whether it is one of the datastore's."""
+        if isinstance(image, Path):  # an upload or session: no request can hold a Path
+            return str(image), False
         if not isinstance(image, str) or not image:
             raise RequestError("image: the id of an image is needed")
         if id_fault(image) is None:
             path = datastore.get_image_uri(image)
             if path:
                 return str(path), True
-        # Uploads and sessions arrive as paths; nothing else on this machine may be read.
-        real = Path(image).resolve()
-        allowed = [Path(tempfile.gettempdir()).resolve()]
-        if self._sessions is not None:
-            allowed.append(Path(self._sessions.store_path).resolve())
-        if real.is_file() and any(real.is_relative_to(folder) for folder in allowed):
-            return str(real), False
         raise NotFoundError("image", image)
 
     def batch_infer(

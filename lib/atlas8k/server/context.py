@@ -15,6 +15,7 @@ from monailabel.interfaces.datastore import Datastore
 from atlas8k.errors import CheckpointError
 from atlas8k.ledger import Holder, Ledger, Progress, VolumeEntry, locate
 from atlas8k.models.store import ModelStore
+from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine, attention_settings
 from atlas8k.server.startup import check_studies
 from atlas8k.server.studies.datastore import StudiesDatastore
@@ -40,6 +41,7 @@ class Context:
     datastore: Datastore
     store: ModelStore
     engine: Engine
+    device: DeviceLock
     ledger: Ledger
     state: Path
     _synced: list[str] = field(default_factory=list)
@@ -172,11 +174,13 @@ def open_context(
         remote() if remote else StudiesDatastore(studies, ingest=ingest, state_dir=path.parent)
     )
     store = ModelStore(settings.models or models, attention_settings(settings))
+    device = DeviceLock(path.parent / "device")
     return Context(
         settings=settings,
         datastore=datastore,
         store=store,
-        engine=Engine(settings, store),
+        engine=Engine(settings, store, device),
+        device=device,
         ledger=Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes),
         state=path.parent,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.store import ModelStore, ServedSet
+from atlas8k.server.device_lock import DeviceLock, Turn
 from atlas8k.settings import Settings
 from atlas8k.volume import Volume, read_ct
 
@@ -30,12 +32,17 @@ class Engine:
     store
         Where checkpoints lie; asked again for every request, so that a set published by
         a training process is served without a restart.
+    lock
+        Of the device, where other processes use it too.
     """
 
-    def __init__(self, settings: Settings, store: ModelStore) -> None:
+    def __init__(
+        self, settings: Settings, store: ModelStore, lock: DeviceLock | None = None
+    ) -> None:
         self._settings = settings
         self._store = store
         self._lock = threading.Lock()
+        self._device = lock
         self._predictor: tuple[str, Predictor] | None = None
         self._last: tuple[tuple[object, ...], Prediction] | None = None
 
@@ -43,8 +50,13 @@ class Engine:
         """Signature under which a score made now would be kept."""
         return self._store.served().signature
 
-    def predict(self, path: Path) -> tuple[Volume, Prediction, str]:
+    def predict(self, path: Path, turn: Turn = Turn.INFERENCE) -> tuple[Volume, Prediction, str]:
         """Read and predict one CT.
+
+        Parameters
+        ----------
+        turn
+            How urgent it is, where others wait for the device as well.
 
         Returns
         -------
@@ -67,7 +79,8 @@ class Engine:
             key = (path, stat.st_size, stat.st_mtime_ns, signature)
             if self._last is not None and self._last[0] == key:
                 return ct, self._last[1], signature
-            prediction = self._load(served).predict(ct)
+            with self._device.turn(turn) if self._device else contextlib.nullcontext():
+                prediction = self._load(served).predict(ct)
             if prediction.probs.nbytes <= KEPT_BYTES:
                 self._last = (key, prediction)
             return ct, prediction, signature

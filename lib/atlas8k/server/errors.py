@@ -21,3 +21,11 @@ class RequestError(Atlas8kError, ValueError):
 
 class ConflictError(Atlas8kError):
     """The request is fine but not now, or not on top of what is there (409)."""
+
+
+class TooLargeError(Atlas8kError, ValueError):
+    """What was sent, or what it claims to hold, is larger than allowed (413)."""
+
+
+class UpstreamError(Atlas8kError):
+    """A server that this one depends on does not answer as it should (503)."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import (
     ImageNotFoundException,
@@ -13,9 +15,16 @@ from monailabel.interfaces.exception import (
     MONAILabelError,
     MONAILabelException,
 )
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from atlas8k.errors import Atlas8kError, AttentionError, TrainingError, VolumeError
-from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
+from atlas8k.server.errors import (
+    ConflictError,
+    NotFoundError,
+    RequestError,
+    TooLargeError,
+    UpstreamError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +34,7 @@ CALLERS_FAULT: tuple[tuple[type[Exception], int], ...] = (
     (LabelNotFoundException, 404),
     (ConflictError, 409),
     (TrainingError, 409),
+    (TooLargeError, 413),
     (RequestError, 422),
     (VolumeError, 422),
 )
@@ -37,7 +47,9 @@ def reason(error: Exception) -> str:
 
 
 def status(error: Exception) -> int:
-    """HTTP status of an error: 4xx where it is in :data:`CALLERS_FAULT`, else 500."""
+    """HTTP status of an error: 4xx where it is in :data:`CALLERS_FAULT`, else 500 or 503."""
+    if isinstance(error, UpstreamError):
+        return 503
     if isinstance(error, AttentionError):
         return 500  # probabilities that our own networks made
     for kind, code in CALLERS_FAULT:
@@ -56,16 +68,39 @@ def reply(request: Request, error: Exception) -> JSONResponse:
         logger.info("%s %s: %d %s", request.method, request.url.path, code, body["detail"])
         return JSONResponse(body, code)
     body["id"] = uuid.uuid4().hex[:12]
-    logger.error("%s %s: 500, id %s", request.method, request.url.path, body["id"], exc_info=error)
+    logger.error(
+        "%s %s: %d, id %s", request.method, request.url.path, code, body["id"], exc_info=error
+    )
     if not isinstance(error, Atlas8kError):
         # What other people's code raises may carry anything.
         body["detail"] = "an error inside the server; its log has more under this id"
-    return JSONResponse(body, 500)
+    return JSONResponse(body, code)
+
+
+def reply_http(request: Request, error: Any) -> JSONResponse:
+    """What a route or the framework refuses by itself, in the same form."""
+    if error.status_code >= 500:
+        return reply(request, error)
+    body = {"error": type(error).__name__, "detail": str(error.detail)}
+    return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+def reply_invalid(request: Request, error: Any) -> JSONResponse:
+    """422 with one line: which parts of the request are not as described, and why.
+
+    What was sent is not repeated: it may be large, or nothing that JSON can carry.
+    """
+    found = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5]]
+    detail = "; ".join(found).encode(errors="replace").decode()[:1000]
+    return JSONResponse({"error": "RequestError", "detail": detail}, 422)
 
 
 def install_handlers(app: FastAPI) -> None:
     """Answer every exception of a route with :func:`reply`."""
     for kind in (Atlas8kError, MONAILabelException, Exception):
         app.add_exception_handler(kind, reply)
+    for kind in (HTTPException, StarletteHTTPException):
+        app.add_exception_handler(kind, reply_http)
+    app.add_exception_handler(RequestValidationError, reply_invalid)
     # The stack was built when the server started; the next request builds it anew.
     app.middleware_stack = None

@@ -17,7 +17,9 @@ from atlas8k.attention import AttentionSizes
 from atlas8k.attention.salient import SalientSettings, salient_regions
 from atlas8k.models.predict import Prediction
 from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.device_lock import Turn
 from atlas8k.server.engine import Engine
+from atlas8k.server.startup import in_server
 from atlas8k.settings import Settings
 from atlas8k.volume import Grid, resample, write_nifti
 
@@ -57,7 +59,7 @@ class OrganInfer(InferTask):
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         start = time.monotonic()
-        ct, prediction, signature = self._engine.predict(Path(request["image"]))
+        ct, prediction, signature = self._engine.predict(Path(request["image"]), turn())
         label = prediction.label_on(ct.grid, model=self._network)
         params = {
             "label_names": dict(ORGAN_IDS),
@@ -86,7 +88,7 @@ class AttentionInfer(InferTask):
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         start = time.monotonic()
-        ct, prediction, signature = self._engine.predict(Path(request["image"]))
+        ct, prediction, signature = self._engine.predict(Path(request["image"]), turn())
         salient = salient_regions(
             prediction.probs,
             prediction.grid,
@@ -108,6 +110,11 @@ class AttentionInfer(InferTask):
             "seconds": round(time.monotonic() - start, 2),
         }
         return temporary_result(label, ct.grid), params
+
+
+def turn() -> Turn:
+    """An annotator waits for what the server computes, nobody for a batch."""
+    return Turn.INFERENCE if in_server() else Turn.SCORING
 
 
 def salient_settings(settings: Settings) -> SalientSettings:

@@ -23,25 +23,37 @@ from monailabel.endpoints import (
     datastore,
     infer,
     info,
+    login,
     logs,
     model,
+    ohif,
+    proxy,
     scoring,
     session,
     train,
+    wsi_infer,
 )
 from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.server.caller import Caller, set_caller
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.faults import install_handlers
+from atlas8k.server.privacy import cleaned
 
 logger = logging.getLogger(__name__)
 
 Endpoint = Callable[..., Any]
-STOCK = (info, model, infer, batch_infer, train, activelearning, scoring, datastore, session, logs)
+STOCK = (info, model, infer, batch_infer, train, activelearning, scoring, datastore, login)
+CLOSED = (session, logs, ohif, proxy, wsi_infer)
+"""Ours take the place of all of their routes. Whole-slide inference has none: it takes
+paths from the request, and there is no model for it."""
+UNWANTED = {("/model/{model}", "PUT"), ("/model/{model}", "DELETE"), ("/reload", "POST")}
+"""Networks come from a training or from who runs the server, never from a request."""
 JSON_FIELDS = ("params", "info")
 NAMED = {
     "/infer/{model}": ("model", "model", "infers"),
+    "/model/{model}": ("model", "model", "infers"),
+    "/model/info/{model}": ("model", "model", "infers"),
     "/batch/infer/{model}": ("model", "model", "infers"),
     "/train/{model}": ("model", "trainer", "trainers"),
     "/scoring/{method}": ("method", "scoring method", "scoring_methods"),
@@ -50,7 +62,7 @@ NAMED = {
 """Route: its parameter, what that names, and the app's table of those names."""
 
 
-def install(app: FastAPI, own: APIRouter) -> None:
+def install(app: FastAPI, *own: APIRouter) -> None:
     """Bring the running server's routes into the form described above, once.
 
     Parameters
@@ -65,13 +77,20 @@ def install(app: FastAPI, own: APIRouter) -> None:
     app.state.atlas8k = True
     taken = {
         (route.path, method)
-        for route in own.routes
+        for router in own
+        for route in router.routes
         if isinstance(route, APIRoute)
         for method in route.methods or ()
-    }
+    } | UNWANTED
     for module in STOCK:
         _replace(module.router, taken)
-    app.include_router(own)
+    for module in CLOSED:
+        module.router.routes.clear()
+    app.router.routes[:] = [
+        route for route in app.router.routes if getattr(route, "path", "") != "/reload"
+    ]
+    for router in own:
+        app.include_router(router)
     install_handlers(app)
 
 
@@ -106,13 +125,14 @@ def threaded(endpoint: Endpoint, path: str) -> Endpoint:
         with_caller(request, user)
         check_json(values)
         check_name(path, values)
+        take_out_names(path, values)
         if not inspect.iscoroutinefunction(endpoint):
-            return endpoint(**values)
+            return shown(endpoint(**values))
         step = endpoint(**values)
         try:
             step.send(None)
         except StopIteration as end:
-            return end.value
+            return shown(end.value)
         step.close()
         raise RuntimeError(f"{path}: the stock endpoint waits for something; run it as it is")
 
@@ -158,6 +178,21 @@ def parse_object(field: str, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RequestError(f"{field}: a JSON object is needed, not {type(value).__name__}")
     return value
+
+
+def shown(result: Any) -> Any:
+    """A reply without what names a patient, unless asked for."""
+    settings = getattr(app_instance(), "settings", None)
+    if not isinstance(result, dict) or settings is None or settings.show_phi:
+        return result
+    return cleaned(result)
+
+
+def take_out_names(path: str, values: dict[str, Any]) -> None:
+    """Leave out of ``params`` what the path says: MONAI Label lets the former win."""
+    params = values.get("params")
+    if path in NAMED and isinstance(params, dict):
+        values["params"] = {k: v for k, v in params.items() if k != NAMED[path][0]}
 
 
 def check_name(path: str, values: dict[str, Any]) -> None:

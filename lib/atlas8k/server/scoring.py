@@ -16,6 +16,7 @@ from atlas8k.ledger import OrganScore, Progress
 from atlas8k.models.predict import Prediction
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context, only_one
+from atlas8k.server.device_lock import Turn
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.infer import temporary_result
 from atlas8k.server.studies.datastore import StudiesDatastore
@@ -104,7 +105,7 @@ class AttentionScoring(ScoringMethod):
         context, started = self._context, time.monotonic()
         try:
             path = Path(context.datastore.get_image_uri(volume))
-            ct, prediction, current = context.engine.predict(path)
+            ct, prediction, current = context.engine.predict(path, Turn.SCORING)
             if current != signature:
                 return None
             check_complete(prediction)

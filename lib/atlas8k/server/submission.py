@@ -59,8 +59,10 @@ def ingest(ct_path: Path, label_path: Path, params: Mapping[str, Any]) -> Submis
     RequestError
         Values or names that mean no organ.
     """
-    label, grid = read_label(label_path), read_grid(ct_path)
-    array = _on_grid(label, grid, ct_path)
+    grid = read_grid(ct_path)
+    # By its header first: what does not fit is not read, however large it claims to be.
+    _check_grid(label_path, grid, ct_path)
+    array = _on_grid(read_label(label_path), grid)
     absent = _organs("absent", params.get("absent"))
     ids = _rename(array, params.get("label_info"))
     present = [ORGAN_NAMES[i - 1] for i in np.unique(ids) if i]
@@ -82,17 +84,21 @@ def ingest(ct_path: Path, label_path: Path, params: Mapping[str, Any]) -> Submis
     return Submission(ids, grid, info)
 
 
-def _on_grid(label: Volume, grid: Grid, ct_path: Path) -> npt.NDArray[np.uint8]:
+def _check_grid(label_path: Path, grid: Grid, ct_path: Path) -> None:
+    found = read_grid(label_path)
+    # A tool that stores the axes in another order still means the same voxels.
+    if not found.same_as(grid) and not found.canonical().same_as(grid.canonical()):
+        raise GridMismatchError(
+            label_path,
+            f"shape {found.shape} and position do not fit the CT {ct_path.name} of shape "
+            f"{grid.shape}; export the label map with the CT as reference volume",
+        )
+
+
+def _on_grid(label: Volume, grid: Grid) -> npt.NDArray[np.uint8]:
     if label.grid.same_as(grid):
         return np.asarray(label.array, dtype=np.uint8)
-    # A tool that stores the axes in another order still means the same voxels.
-    if label.grid.canonical().same_as(grid.canonical()):
-        return np.asarray(resample(label.array, label.grid, grid, linear=False), dtype=np.uint8)
-    raise GridMismatchError(
-        label.path or "label",
-        f"shape {label.grid.shape} and position do not fit the CT {ct_path.name} of shape "
-        f"{grid.shape}; export the label map with the CT as reference volume",
-    )
+    return np.asarray(resample(label.array, label.grid, grid, linear=False), dtype=np.uint8)
 
 
 def _rename(array: npt.NDArray[np.uint8], label_info: object) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,99 @@
+"""What a client may say about scoring, training and batch inference; one run at a time.
+
+MONAI Label hands everything a client sends to the process it starts, where some keys reach
+further than a request may: `bundle_path` goes into that process's search path for code,
+`gpus` into its environment. So only what a task knows is passed on, checked here, before a
+process is started for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import HTTPException
+from monailabel.utils.async_tasks.task import AsyncTask
+from monailabel.utils.async_tasks.utils import tasks
+
+from atlas8k.server.errors import RequestError
+from atlas8k.server.startup import truth
+from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.names import check_tag
+
+_START = threading.Lock()
+TRAINING_KEYS = ("max_epochs", "steps_per_epoch", "networks")
+
+
+def training_request(model: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Request of a training: what :data:`TRAINING_KEYS` name, and nothing else.
+
+    Settings of MONAI Label's own clients that mean nothing here are left out.
+    """
+    given = {key: value for key, value in (params or {}).items() if key in TRAINING_KEYS}
+    return {"model": model, **given}
+
+
+def batch_request(model: str, images: str, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Request of a batch inference.
+
+    Raises
+    ------
+    RequestError
+        A tag under which results may not be kept, or a number that is none.
+    """
+    given = params or {}
+    tag = check_tag(given.get("label_tag") or "original")
+    if tag == FINAL:
+        raise RequestError(f"tag {FINAL!r} is for labels that an annotator submits")
+    if model == "attention":
+        raise RequestError("attention regions are no organs and are not kept as a label")
+    size = given.get("max_batch_size") or 0
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= 1_000_000:
+        raise RequestError("max_batch_size: a whole number from 0 (all) to 1000000 is needed")
+    return {
+        "model": model,
+        "images": images,
+        "label_tag": tag,
+        "save_label": True,
+        "max_batch_size": size,
+        "multi_gpu": False,
+        "device": "cpu",
+        "max_workers": 1,
+    }
+
+
+def runs(kind: str) -> bool:
+    """Whether a task of that kind runs here or waits to."""
+    return any(task["status"] in {"SUBMITTED", "RUNNING"} for task in tasks(kind))
+
+
+def start(
+    kind: str, request: dict[str, Any], *, run_sync: bool = False, enqueue: bool = False
+) -> Any:
+    """Start a task unless one of its kind runs.
+
+    Parameters
+    ----------
+    kind
+        ``"scoring"``, ``"train"`` or ``"batch_infer"``.
+    run_sync
+        Run it in this process and return its result.
+    enqueue
+        Wait for the one that runs in place of being refused.
+
+    Raises
+    ------
+    HTTPException
+        429: one runs.
+    """
+    with _START:
+        if runs(kind) and not enqueue and not truth(run_sync):
+            raise HTTPException(429, f"{kind} is already running; ask again when it has ended")
+        if not run_sync:
+            task, detail = AsyncTask.run(kind, request=request, enqueue=True)
+            if task is None:
+                raise HTTPException(429, detail)
+            return dict(task)
+    result, _ = AsyncTask.run(kind, request=request, force_sync=True, enqueue=True)
+    return result

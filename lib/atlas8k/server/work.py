@@ -1,0 +1,205 @@
+"""Routes of inference, training, batch inference and uploaded images."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Request, UploadFile
+from fastapi.responses import FileResponse, Response
+from monailabel.config import settings
+from monailabel.datastore.dicom import DICOMWebDatastore
+from monailabel.datastore.utils.convert import nifti_to_dicom_seg
+from monailabel.endpoints.infer import ResultType, send_response
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
+from monailabel.interfaces.utils.app import app_instance
+
+from atlas8k.server import background
+from atlas8k.server.errors import NotFoundError, RequestError
+from atlas8k.server.files import checksum
+from atlas8k.server.routes import check_name, parse_object, with_caller
+from atlas8k.server.sessions import session_image
+from atlas8k.server.studies.names import check_id, split_suffix
+from atlas8k.server.uploads import received
+
+router = APIRouter()
+AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+AsAnnotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+AsAdmin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
+Params = dict[str, Any] | None
+
+INFERENCES = anyio.CapacityLimiter(3)
+"""Threads for inferences: one computes, others read and write files. Further ones wait
+without one, so that there are threads left for everything else."""
+
+
+@router.post("/infer/{model}", tags=["Infer"], summary="Run a model on an image")
+async def infer(
+    request: Request,
+    background_tasks: BackgroundTasks,
+    user: AsUser,
+    model: str,
+    image: str = "",
+    session_id: str = "",
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
+    output: ResultType | None = None,
+) -> Any:
+    """Run a model on an image of the studies, an uploaded one, or one of a session.
+
+    ``params`` may hold ``save_label`` and ``label_tag``; an image or model there is
+    refused unless it is the one asked for. An uploaded ``label`` is not used.
+    """
+
+    def run() -> Any:
+        with_caller(request, user.username)
+        check_name("/infer/{model}", {"model": model})
+        asked = named(parse_object("params", params), model, image)
+        datastore = app_instance().datastore()
+        if output == ResultType.dicom_seg:
+            check_dicom_seg(datastore, asked)
+        with contextlib.ExitStack() as stack:
+            source: str | Path = image
+            if session_id:
+                source = session_image(session_id)
+            elif file is not None:
+                source = stack.enter_context(
+                    received("image file", file.filename, file.file, upload_mb=upload_mb())
+                )
+            result = app_instance().infer({**asked, "model": model, "image": source})
+        if output == ResultType.dicom_seg:
+            return dicom_seg(datastore, image, asked, result, background_tasks)
+        return send_response(datastore, result, output, background_tasks)
+
+    return await anyio.to_thread.run_sync(run, limiter=INFERENCES)
+
+
+def named(params: dict[str, Any], model: str, image: str) -> dict[str, Any]:
+    """Parameters of an inference, where they name no other image or model.
+
+    Raises
+    ------
+    NotFoundError, RequestError
+        They do: what is not there, or what is not meant by the rest of the request.
+    """
+    other_model, other_image = params.get("model", model), params.get("image", image)
+    if not isinstance(other_model, str) or not isinstance(other_image, str):
+        raise RequestError("params: image and model are names")
+    check_name("/infer/{model}", {"model": other_model})
+    if other_image != image and other_image not in app_instance().datastore().list_images():
+        raise NotFoundError("image", other_image)
+    if other_model != model or other_image != image:
+        raise RequestError("params name another image or model than the request")
+    return {key: params[key] for key in ("save_label", "label_tag", "label_info") if key in params}
+
+
+def check_dicom_seg(datastore: Any, params: dict[str, Any]) -> None:
+    """Raise :class:`RequestError` where a result cannot be given as DICOM SEG."""
+    if not isinstance(datastore, DICOMWebDatastore):
+        raise RequestError("output dicom_seg: the studies are no DICOM archive; ask for image")
+    if not isinstance(params.get("label_info"), list):
+        raise RequestError("output dicom_seg: params must hold label_info, a list")
+
+
+def dicom_seg(
+    datastore: Any, image: str, params: dict[str, Any], result: Any, later: BackgroundTasks
+) -> Response:
+    """The result as DICOM SEG, as MONAI Label makes it; both files go after the reply."""
+    uri = str(datastore.get_image_uri(image))
+    folder = next((uri.removesuffix(s) for s in (".nii.gz", ".nii") if uri.endswith(s)), uri)
+    made = nifti_to_dicom_seg(folder, result["file"], params["label_info"], use_itk=True)
+    for path in (Path(made), Path(result["file"])):
+        later.add_task(path.unlink, missing_ok=True)
+    return FileResponse(made, media_type="application/dicom", filename=Path(made).name)
+
+
+def upload_mb() -> float:
+    """Bound of an upload, MiB."""
+    return float(app_instance().settings.upload_mb)
+
+
+@router.post("/train/{model}", tags=["Train"], summary="Fine-tune on submitted labels")
+def train(
+    request: Request,
+    user: AsAdmin,
+    model: str,
+    params: Params = None,
+    run_sync: bool = False,
+    enqueue: bool = False,
+) -> Any:
+    """Start a training in the background."""
+    with_caller(request, user.username)
+    check_name("/train/{model}", {"model": model})
+    wanted = background.training_request(model, params)
+    app_instance()._trainers[model].check(wanted)
+    return background.start("train", wanted, run_sync=run_sync, enqueue=enqueue)
+
+
+@router.post("/train/", include_in_schema=False, deprecated=True)
+def train_all(request: Request, user: AsAdmin, params: Params = None) -> Any:
+    """Start the training of every trainer there is."""
+    names = list(app_instance()._trainers)
+    return {
+        name: {"result": train(request, user, name, params, enqueue=True), "detail": None}
+        for name in names
+    }
+
+
+@router.post("/batch/infer/{model}", tags=["Infer"], summary="Run a model on many images")
+def batch_infer(
+    request: Request,
+    user: AsAdmin,
+    model: str,
+    images: BatchInferImageType = BatchInferImageType.IMAGES_ALL,
+    params: Params = None,
+    run_sync: bool = False,
+) -> Any:
+    """Start a batch inference in the background; results are kept as labels."""
+    with_caller(request, user.username)
+    check_name("/batch/infer/{model}", {"model": model})
+    wanted = background.batch_request(model, images.value, params)
+    return background.start("batch_infer", wanted, run_sync=run_sync)
+
+
+@router.put("/datastore/", include_in_schema=False, deprecated=True)
+@router.put("/datastore/image", tags=["Datastore"], summary="Upload an image")
+def add_image(
+    request: Request,
+    user: AsAnnotator,
+    file: Annotated[UploadFile, File()],
+    image: str | None = None,
+    params: Annotated[str, Form()] = "{}",
+) -> dict[str, str]:
+    """Take in a CT; its id is `image`, else the file's name."""
+    with_caller(request, user.username)
+    info = parse_object("params", params)
+    if settings.MONAI_LABEL_AUTH_ENABLE:
+        info["user"] = user.username
+    with received("image file", file.filename, file.file, upload_mb=upload_mb()) as path:
+        name = Path(file.filename or "").name
+        stem = split_suffix(name, (path.name.removeprefix("upload"),))
+        target = check_id(image or (stem[0] if stem else name))
+        return {"image": app_instance().datastore().add_image(target, str(path), info)}
+
+
+@router.head("/datastore/image", tags=["Datastore"], summary="Whether an image is there")
+def check_image(request: Request, user: AsUser, image: str, check_sum: str | None = None) -> Any:
+    """200 where the image is there and, if given, has that ``SHA256:<hex>``; else 404."""
+    with_caller(request, user.username)
+    datastore = app_instance().datastore()
+    path = datastore.get_image_uri(image)
+    if not path or not Path(path).is_file():
+        raise NotFoundError("image", image)
+    if check_sum:
+        algorithm, _, digest = check_sum.rpartition(":")
+        if algorithm not in {"", "SHA256"}:
+            raise RequestError("check_sum: SHA256:<hex> is needed")
+        own = getattr(datastore, "checksum", None)
+        known = own(image) if own is not None else checksum(Path(path))
+        if known.lower() != f"sha256:{digest.lower()}":
+            raise NotFoundError("image of that checksum", image)
+    return {}
