@@ -7,8 +7,8 @@ predicted by :class:`atlas8k.models.predict.Predictor`, labels on the CT's own g
 compared there with the exact truth. Phantoms: seeds 10,000 to 10,999 are kept for this
 (training takes those from 19,994 on, samples and tests those from 0). The shifted setting
 has never been trained on. The real CT is TotalSegmentator's example, if its folder is
-beside the repository (or ``$ATLAS8K_DATA``), against the labels of TotalSegmentator v2,
-which are a network's too.
+beside the repository (or ``$ATLAS8K_DATA``), against the labels that go with it (organ
+ids as here), which a network made too.
 
 DSC is the mean over cases of an organ, then over organs. An organ that a case does not
 have is left out there, whatever was predicted; false alarms are counted beside.
@@ -33,8 +33,6 @@ ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "apps" / "atlas8k" / "model"
 DATA = Path(os.environ.get("ATLAS8K_DATA", ROOT.parent / "shared" / "data"))
 REAL = DATA / "totalsegmentator-example"
-# TotalSegmentator v2 value -> organ id (its class list).
-TOTALSEGMENTATOR = {52: 1, 4: 2, 3: 3, 2: 4, 5: 5, 7: 6, 63: 7, 1: 8, 6: 9}
 ENSEMBLE = "ensemble"
 
 
@@ -78,12 +76,10 @@ def real() -> Result:
     from atlas8k.volume import read_ct, read_label
 
     ct = read_ct(REAL / "ct.nii.gz")
-    values = read_label(REAL / "labels_model_v2.nii.gz")
-    assert values.grid.same_as(ct.grid)
-    truth = np.zeros(values.array.shape, dtype=np.uint8)
-    for value, organ in TOTALSEGMENTATOR.items():
-        truth[values.array == value] = organ
-    return judge("real", ct, truth)
+    label = read_label(REAL / "labels_model_v2.nii.gz")
+    if not label.grid.same_as(ct.grid):
+        raise SystemExit(f"{label.path}: not on the grid of its CT")
+    return judge("real", ct, label.array)
 
 
 def judge(setting: str, ct, truth: np.ndarray) -> Result:

@@ -1,5 +1,7 @@
 """Fine-tuning of a served set, new networks from phantoms, and the command for both."""
 
+import sys
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -121,6 +123,28 @@ def test_the_command_trains_on_with_own_labels(case, tmp_path):
     trained = load_checkpoint(tmp_path / "out" / "unet.safetensors")
     assert trained.architecture == start.architecture
     assert not same(trained, start)
+
+
+def test_the_command_trains_a_new_network_and_then_trains_it_on(tmp_path, monkeypatch):
+    command = sys.modules["atlas8k.cli.train"]
+    monkeypatch.setattr(command, "MEASURED_ON", 1)
+    cache = tmp_path / "phantoms"
+    phantom_cases(2, command.PHANTOM_SEEDS - 1, cache)
+    arguments = ["--phantoms", "1", "--cache", str(cache), "--network", "unet", "--threads", "1"]
+    arguments += ["--epochs", "1", "--steps", "2", "--batch", "1"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    done = CliRunner().invoke(app, ["train", str(first), *arguments])
+    assert done.exit_code == 0, done.output
+    assert "DSC" in done.output
+    new = load_checkpoint(first / "unet.safetensors")
+    assert new.origin["trained_from"] == {"random_weights": 0}
+    again = ["train", str(second), *arguments, "--checkpoints", str(first)]
+    done = CliRunner().invoke(app, [*again, "--learning-rate", "1e-9"])
+    assert done.exit_code == 0, done.output
+    onward = load_checkpoint(second / "unet.safetensors")
+    assert onward.origin["trained_from"]["steps"] == 2
+    for key, tensor in new.state.items():  # nothing moved at such a rate but by rounding
+        assert torch.allclose(onward.state[key], tensor, atol=1e-3), key
 
 
 @pytest.mark.parametrize(

@@ -161,15 +161,17 @@ def phantom_cases(
 
 
 def _made(cases: list[PhantomTrainingCase], processes: int) -> Iterator[str]:
+    missing = [case for case in cases if not case.path.is_file()]
+    yield from (case.name for case in cases if case not in missing)
+    processes = min(processes, len(missing))
     if processes <= 1:
-        yield from map(_ensure, cases)
+        yield from map(_make, missing)
         return
     # Forked processes inherit torch's thread pools in a state they cannot use.
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_ensure, cases, chunksize=2)
+        yield from pool.map(_make, missing, chunksize=2)
 
 
-def _ensure(case: PhantomTrainingCase) -> str:
-    if not case.path.is_file():
-        case.make()
+def _make(case: PhantomTrainingCase) -> str:
+    case.make()
     return case.name
