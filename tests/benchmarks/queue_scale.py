@@ -101,10 +101,10 @@ class Material:
             if i % LINKS == 0:
                 ct = rng.integers(-1000, 1000, self.grid.shape).astype(np.int16)
                 first = write_nifti(studies / name, ct, self.grid)
-                label = shutil.copy(self.label, labels / name)
             else:
                 os.link(first, studies / name)
-                os.link(label, labels / name)
+            # No links: MONAI Label writes into the file that is there.
+            shutil.copyfile(self.label, labels / name)
         return studies
 
     def own_app(self) -> Path:
@@ -208,6 +208,8 @@ class Client:
                 # The server may close a connection that was idle just as it is used again.
                 self.http = requests.Session()
                 continue
+            except requests.RequestException:
+                break  # cut short: the file was being overwritten
             if reply.ok:
                 return reply.content
             break
