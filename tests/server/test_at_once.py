@@ -1,0 +1,68 @@
+"""Labels of one volume saved in the same moment: the book says of each file whose it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from tests.server import test_app
+from tests.server.tiny import GRID
+
+from atlas8k.ledger import Ledger, locate
+from atlas8k.server import api
+from atlas8k.server.files import checksum
+from atlas8k.volume import read_label
+
+PEOPLE, ROUNDS = 8, 4
+client = test_app.client
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_each_submission_is_booked_with_its_own_file(
+    client: TestClient, studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a disk that takes its time: the others come in between keeping and booking.
+    monkeypatch.setattr(api, "checksum", lambda path: time.sleep(0.05) or checksum(path))
+    rng = np.random.default_rng(0)
+
+    def save(job: tuple[str, np.ndarray, dict[str, tuple[str, bytes]]]) -> None:
+        who, _, files = job
+        answer = client.put(
+            "/datastore/label?image=a&tag=final",
+            files=files,
+            data={"params": json.dumps({"client_id": who})},
+        )
+        assert answer.status_code == 200, answer.text
+
+    drawn = {}
+    for turn in range(ROUNDS):
+        arrays = [rng.integers(0, 10, GRID.shape).astype(np.uint8) for _ in range(PEOPLE)]
+        jobs = [
+            (f"p{turn}-{i}", array, test_app.sent(array, tmp_path))
+            for i, array in enumerate(arrays)
+        ]
+        drawn |= {f"client:{who}": array for who, array, _ in jobs}
+        with ThreadPoolExecutor(PEOPLE) as pool:
+            list(pool.map(save, jobs))
+
+    labels = studies / "labels"
+    files = {
+        hashlib.sha256(path.read_bytes()).hexdigest(): path
+        for folder in (labels / "final", labels / ".history" / "final")
+        for path in folder.rglob("*.nii.gz")
+    }
+    assert len(files) == len(drawn)
+    booked = Ledger(locate(str(studies))).submissions("a")
+    assert sorted(s.holder for s in booked) == sorted(drawn)
+    for submission in booked:
+        path = files[str(submission.sha256).removeprefix("SHA256:")]
+        assert np.array_equal(read_label(path).array, drawn[submission.holder])
+    # In force is the one that was booked last.
+    assert booked[-1].sha256 is not None
+    assert files[booked[-1].sha256.removeprefix("SHA256:")].parent == labels / "final"
