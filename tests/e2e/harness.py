@@ -107,7 +107,8 @@ def running(app: Path, studies: Path, folder: Path, *more: str) -> Iterator[Serv
         limit = time.monotonic() + START_S
         while True:
             with contextlib.suppress(requests.RequestException):
-                if requests.get(f"{server.url}/info/", timeout=10).ok:
+                # 401: it answers, but only to who has signed in
+                if requests.get(f"{server.url}/info/", timeout=10).status_code in {200, 401}:
                     break
             if process.poll() is not None or time.monotonic() > limit:
                 raise AssertionError(f"the server does not answer\n{server.text()[-6000:]}")

@@ -17,6 +17,7 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 
+from atlas8k.errors import VolumeError
 from atlas8k.server import background
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.files import checksum
@@ -24,6 +25,7 @@ from atlas8k.server.routes import check_name, parse_object, with_caller
 from atlas8k.server.sessions import session_image
 from atlas8k.server.studies.names import check_id, split_suffix
 from atlas8k.server.uploads import received
+from atlas8k.volume import read_grid
 
 router = APIRouter()
 AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
@@ -180,6 +182,10 @@ def add_image(
     if settings.MONAI_LABEL_AUTH_ENABLE:
         info["user"] = user.username
     with received("image file", file.filename, file.file, upload_mb=upload_mb()) as path:
+        try:
+            read_grid(path)
+        except VolumeError as err:
+            raise type(err)("the image file", err.reason) from err
         name = Path(file.filename or "").name
         stem = split_suffix(name, (path.name.removeprefix("upload"),))
         target = check_id(image or (stem[0] if stem else name))

@@ -1,0 +1,264 @@
+"""Sign-in with MONAI Label's own settings, against a small sign-in server of our own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+import jwt
+import pytest
+import requests
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.e2e.harness import Server
+from tests.e2e.small import LIMIT_S, label_bytes, put_label, small_server
+
+pytestmark = pytest.mark.slow
+
+ROLES = {"anna": "annotator", "ruth": "reviewer", "adam": "admin", "uwe": "user"}
+"""Who has which role; all of them have the user's besides."""
+
+
+@dataclass
+class Realm:
+    """A sign-in server as Keycloak answers: public key, configuration, tokens for passwords."""
+
+    key: rsa.RSAPrivateKey
+    server: ThreadingHTTPServer
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/realms/monailabel"
+
+    def token(self, name: str, lasts_s: float = 600, **more: Any) -> str:
+        roles = ["monailabel-user", f"monailabel-{ROLES[name]}"]
+        payload = {
+            "preferred_username": name,
+            "realm_access": {"roles": roles},
+            "exp": time.time() + lasts_s,
+            **more,
+        }
+        payload = {key: value for key, value in payload.items() if value is not None}
+        return jwt.encode(payload, self.key, algorithm="RS256")
+
+    def public(self) -> bytes:
+        return self.key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+
+def serve() -> Realm:
+    class Handler(BaseHTTPRequestHandler):
+        def reply(self, code: int, value: Any) -> None:
+            body = json.dumps(value).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            if self.path.endswith("/.well-known/openid-configuration"):
+                self.reply(200, {"token_endpoint": f"{realm.url}/token"})
+            else:
+                self.reply(200, {"public_key": base64.b64encode(realm.public()).decode()})
+
+        def do_POST(self) -> None:
+            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            name = form["username"][0]
+            if form["password"] == [f"{name}'s word"]:
+                self.reply(200, {"access_token": realm.token(name), "token_type": "Bearer"})
+            else:
+                self.reply(401, {"error": "invalid_grant"})
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    realm = Realm(key, ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+    threading.Thread(target=realm.server.serve_forever, daemon=True).start()
+    return realm
+
+
+@pytest.fixture(scope="module")
+def realm() -> Iterator[Realm]:
+    started = serve()
+    yield started
+    started.server.shutdown()
+    started.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def server(realm: Realm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONAI_LABEL_AUTH_ENABLE", "true")
+        patch.setenv("MONAI_LABEL_AUTH_REALM_URI", realm.url)
+        with small_server(tmp_path_factory.mktemp("signin")) as started:
+            yield started
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+ROUTES = [
+    ("GET", "/info/", "user"),
+    ("POST", "/activelearning/first", "user"),
+    ("POST", "/infer/unet?image=a&output=json", "user"),
+    ("GET", "/datastore/?output=all", "user"),
+    ("GET", "/datastore/image?image=a", "user"),
+    ("HEAD", "/datastore/image?image=a", "user"),
+    ("GET", "/ohif/", "user"),
+    ("GET", "/proxy/dicom/studies", "user"),
+    ("GET", "/scoring/", "user"),
+    ("GET", "/session/x", "user"),
+    ("PUT", "/datastore/image/info?image=a", "annotator"),
+    ("PUT", "/datastore/label?image=a", "annotator"),
+    ("POST", "/scoring/attention", "annotator"),
+    ("DELETE", "/datastore/image?id=x", "admin"),
+    ("DELETE", "/datastore/label?id=a&tag=x", "admin"),
+    ("POST", "/train/nothing", "admin"),
+    ("POST", "/batch/infer/nothing", "admin"),
+    ("GET", "/logs/", "admin"),
+    ("GET", "/logs/gpu", "admin"),
+    ("GET", "/model/info/unet", "admin"),
+    ("POST", "/reload", "admin"),
+]
+OPEN = {"/", "/openapi.json", "/docs", "/favicon.ico", "/static", "/auth/", "/auth/token"}
+"""Without sign-in: the description of the interface, and how to sign in."""
+
+
+@pytest.mark.parametrize(("method", "path", "role"), ROUTES)
+def test_no_token_no_answer_and_the_role_decides(
+    server: Server, realm: Realm, method: str, path: str, role: str
+) -> None:
+    url = server.url + path
+    bare = requests.request(method, url, timeout=LIMIT_S)
+    assert bare.status_code == 401
+    assert bare.headers["www-authenticate"] == "Bearer"
+    for name, own in ROLES.items():
+        allowed = role in {"user", own}
+        if path == "/reload" and allowed:
+            continue  # it would, and every later test would wait for it
+        headers = bearer(realm.token(name))
+        answer = requests.request(method, url, headers=headers, timeout=LIMIT_S)
+        assert (answer.status_code not in {401, 403}) == allowed, f"{name}: {answer.text[:200]}"
+        assert answer.status_code < 500, answer.text
+        if not allowed:
+            assert answer.status_code == 403
+            assert f"monailabel-{role}" in answer.json()["detail"]
+
+
+def test_every_route_there_is_wants_a_token(server: Server) -> None:
+    description = requests.get(f"{server.url}/openapi.json", timeout=LIMIT_S).json()
+    checked = 0
+    for path, methods in description["paths"].items():
+        if path in OPEN:
+            continue
+        for method in methods:
+            url = server.url + path.replace("{", "").replace("}", "")
+            code = requests.request(method, url, timeout=LIMIT_S).status_code
+            assert code == 401, f"{method} {path}: {code}"
+            checked += 1
+    assert checked > 20
+
+
+def test_tokens_that_are_not_good(server: Server, realm: Realm) -> None:
+    other = serve()
+    public = realm.key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    end = {"preferred_username": "adam", "exp": time.time() + 600}
+
+    def unsigned(header: dict[str, str], key: bytes | None) -> str:
+        import hashlib
+        import hmac
+
+        def part(value: bytes) -> str:
+            return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+        text = f"{part(json.dumps(header).encode())}.{part(json.dumps(end).encode())}"
+        mark = hmac.new(key, text.encode(), hashlib.sha256).digest() if key else b""
+        return f"{text}.{part(mark)}"
+
+    bad = {
+        "expired": realm.token("adam", -60),
+        "of another realm": other.token("adam"),
+        "not signed": unsigned({"alg": "none", "typ": "JWT"}, None),
+        "signed with the public key": unsigned({"alg": "HS256", "typ": "JWT"}, public),
+        "nobody's": realm.token("adam", preferred_username=None),
+        "without an end": realm.token("adam", exp=None),
+        "no token": "x.y.z",
+    }
+    for what, token in bad.items():
+        answer = requests.get(f"{server.url}/info/", headers=bearer(token), timeout=LIMIT_S)
+        assert answer.status_code == 401, f"{what}: {answer.status_code}"
+        assert answer.json()["detail"]
+    good = requests.get(f"{server.url}/info/", headers=bearer(realm.token("uwe")), timeout=LIMIT_S)
+    assert good.status_code == 200
+    other.server.shutdown()
+    other.server.server_close()
+
+
+def test_signing_in_with_a_password(server: Server) -> None:
+    url = f"{server.url}/auth/token"
+    form = {"username": "anna", "password": "anna's word"}
+    answer = requests.post(url, data=form, timeout=LIMIT_S)
+    assert answer.status_code == 200, answer.text
+    token = answer.json()["access_token"]
+    valid = requests.get(f"{url}/valid", headers=bearer(token), timeout=LIMIT_S).json()
+    assert valid["username"] == "anna"
+    assert "monailabel-annotator" in valid["roles"]
+    wrong = requests.post(url, data={**form, "password": "x"}, timeout=LIMIT_S)
+    assert wrong.status_code == 401
+
+
+def test_the_signed_in_user_holds_the_volume(server: Server, realm: Realm, tmp_path: Any) -> None:
+    """Whatever client id Slicer sends, two people get two volumes."""
+    samples = [
+        requests.post(
+            f"{server.url}/activelearning/first",
+            json={"client_id": "user-xyz"},
+            headers=bearer(realm.token(name)),
+            timeout=LIMIT_S,
+        ).json()["id"]
+        for name in ("anna", "ruth")
+    ]
+    assert len(set(samples)) == 2
+    headers = bearer(realm.token("anna"))
+    answer = put_label(server, label_bytes(tmp_path), samples[0], headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+def test_a_realm_that_is_gone_is_our_fault_with_an_id(tmp_path: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONAI_LABEL_AUTH_ENABLE", "true")
+        patch.setenv("MONAI_LABEL_AUTH_REALM_URI", "http://127.0.0.1:9/realms/x")
+        from fastapi import FastAPI
+        from fastapi.testclient import TestClient
+        from monailabel.config import settings
+        from monailabel.endpoints.user import auth
+
+        from atlas8k.server import signin
+        from atlas8k.server.faults import install_handlers
+
+        patch.setattr(settings, "MONAI_LABEL_AUTH_ENABLE", True)
+        patch.setattr(settings, "MONAI_LABEL_AUTH_REALM_URI", "http://127.0.0.1:9/realms/x")
+        patch.setattr(signin, "_KEY", signin.RealmKey())
+        app = FastAPI()
+
+        @app.get("/")
+        def route(user: str = signin.Depends(auth.get_current_user)) -> str:
+            return str(user)
+
+        signin.install(app)
+        install_handlers(app)
+        answer = TestClient(app).get("/", headers=bearer("x.y.z"))
+        assert answer.status_code == 503
+        assert answer.json()["id"]
