@@ -193,7 +193,7 @@ def test_others_are_answered_while_an_inference_runs(server: Server) -> None:
     array = np.random.default_rng(0).normal(40, 50, shape).astype(np.int16)
     path = write_nifti(
         server.log.parent / "big.nii.gz", array, type(GRID)(shape, np.diag([-2.0, 2, 2.5, 1]))
-    )  # noqa: E501
+    )
     content = path.read_bytes()
 
     def infer() -> int:
