@@ -26,7 +26,7 @@ from atlas8k.server.infer import AttentionInfer, OrganInfer
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy
 from atlas8k.server.studies.catalogue import FINAL
-from atlas8k.server.studies.names import id_fault
+from atlas8k.server.studies.names import check_tag, id_fault
 from atlas8k.server.train import FineTuning
 from atlas8k.settings import Settings
 
@@ -240,7 +240,7 @@ def label_tag(request: dict[str, Any]) -> str | None:
     if not startup.truth(request.get("save_label")):
         return None
     tag = request.get("label_tag") or "original"
-    tag = str(getattr(tag, "value", tag))
+    tag = check_tag(tag)
     if tag == FINAL:
         raise RequestError(f"tag {FINAL!r} is for labels that an annotator submits")
     return tag
