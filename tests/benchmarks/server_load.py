@@ -102,7 +102,8 @@ class Stock(MONAILabelApp):
 
     def init_infers(self):
         network = UNet(
-            spatial_dims=3, in_channels=1, out_channels=10, channels=(4, 8), strides=(2,)
+            spatial_dims=3, in_channels=1, out_channels=10, channels=(4, 8), strides=(2,),
+            norm=("instance", {{"affine": True}}),
         )
         labels = {{name: number for number, name in enumerate({labels!r}, start=1)}}
         return {{"organs": Organs({weights!r}, network, InferType.SEGMENTATION, labels, 3, "")}}
@@ -169,7 +170,11 @@ class Load:
         """The reply, ``None`` where it is an error; its time is kept either way."""
         start = time.perf_counter()
         try:
-            reply = http.request(method, f"{self.url}{path}", timeout=120, **more)
+            try:
+                reply = http.request(method, f"{self.url}{path}", timeout=120, **more)
+            except requests.ConnectionError:
+                # The server may close a connection that was idle just as it is used again.
+                reply = http.request(method, f"{self.url}{path}", timeout=120, **more)
         except requests.RequestException as error:
             self.failures[f"{what}: {type(error).__name__}"] += 1
             return None
