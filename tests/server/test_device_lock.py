@@ -109,9 +109,7 @@ def test_a_step_of_training_is_all_that_inference_waits_for(
     assert queue.get(timeout=LONG_S) == "trained"
 
 
-def test_a_process_that_is_killed_lets_go(
-    tmp_path: Path, run: Callable[..., BaseProcess]
-) -> None:
+def test_a_process_that_is_killed_lets_go(tmp_path: Path, run: Callable[..., BaseProcess]) -> None:
     queue, release = SPAWN.Queue(), SPAWN.Event()
     process = run(hold, tmp_path, Turn.INFERENCE, queue, release)
     assert queue.get(timeout=LONG_S) == Turn.INFERENCE
