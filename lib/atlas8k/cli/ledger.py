@@ -126,8 +126,9 @@ def labels_on_disk(studies: Path) -> Iterable[LabelOnDisk]:
     from atlas8k.ledger.rebuild import LabelOnDisk
     from atlas8k.server.studies.labels import HISTORY, LabelFiles
     from atlas8k.server.studies.names import LABELS_FOLDER
+    from atlas8k.server.studies.rows import STATE_NAME
     from atlas8k.server.studies.scan import scan_labels, scan_tags
-    from atlas8k.server.studies.state import STATE_NAME, StateFile
+    from atlas8k.server.studies.state import StateFile
 
     root = studies.resolve()
     state = StateFile(locate(str(root)).parent / STATE_NAME)
