@@ -48,7 +48,7 @@ class Settings(BaseModel):
     )
     ledger: Path | None = Field(
         None,
-        description="File of the ledger, on a local disk; empty: `.atlas8k/ledger.sqlite3` beside "
+        description="File of the ledger, on a local disk; empty: `.atlas8k/ledger.sqlite` beside "
         "the studies, or in a local data folder where those are a URL or on a network disk",
     )
     window_overlap: float | None = Field(
