@@ -103,8 +103,18 @@ class LogFilter(logging.Filter):
         return True
 
 
+_shows = False
+
+
+def hides() -> bool:
+    """Whether replies are :func:`cleaned` in this process; they are until asked otherwise."""
+    return not _shows
+
+
 def install(*, show_phi: bool) -> None:
-    """Set up the logging of this process, again at will."""
+    """Set up the logging and the replies of this process, again at will."""
+    global _shows  # noqa: PLW0603 - one process, one server
+    _shows = show_phi
     loggers = [logging.getLogger(name) for name in ("", "uvicorn", "uvicorn.access")]
     for handler in {handler for logger in loggers for handler in logger.handlers}:
         for old in [item for item in handler.filters if isinstance(item, LogFilter)]:

@@ -38,7 +38,7 @@ from monailabel.interfaces.utils.app import app_instance
 from atlas8k.server.caller import Caller, set_caller
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.faults import install_handlers
-from atlas8k.server.privacy import cleaned
+from atlas8k.server.privacy import cleaned, hides
 
 logger = logging.getLogger(__name__)
 
@@ -182,10 +182,7 @@ def parse_object(field: str, text: str) -> dict[str, Any]:
 
 def shown(result: Any) -> Any:
     """A reply without what names a patient, unless asked for."""
-    settings = getattr(app_instance(), "settings", None)
-    if not isinstance(result, dict) or settings is None or settings.show_phi:
-        return result
-    return cleaned(result)
+    return cleaned(result) if isinstance(result, dict) and hides() else result
 
 
 def take_out_names(path: str, values: dict[str, Any]) -> None:
