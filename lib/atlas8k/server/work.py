@@ -179,6 +179,8 @@ def add_image(
     """Take in a CT; its id is `image`, else the file's name."""
     with_caller(request, user.username)
     info = parse_object("params", params)
+    if image:
+        check_id(image)  # before the upload is read
     if settings.MONAI_LABEL_AUTH_ENABLE:
         info["user"] = user.username
     with received("image file", file.filename, file.file, upload_mb=upload_mb()) as path:
