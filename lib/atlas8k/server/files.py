@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atlas8k.volume import publish
+from atlas8k.server.studies import disk
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -25,14 +24,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".json", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with open(handle, "w", encoding="utf-8") as stream:
-            json.dump(value, stream)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    disk.write_json(path, value)
 
 
 def checksum(path: Path) -> str:
