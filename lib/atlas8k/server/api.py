@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi.responses import Response
 from monailabel.config import settings
+from monailabel.endpoints.datastore import ResultType
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance, clear_cache
 from monailabel.utils.async_tasks.task import AsyncTask
@@ -21,9 +23,10 @@ from atlas8k.server import background
 from atlas8k.server.context import Context
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.files import checksum
-from atlas8k.server.routes import parse_object, with_caller
+from atlas8k.server.routes import parse_object, shown, with_caller
 from atlas8k.server.strategy import holder
 from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.studies.disk import locked
 from atlas8k.server.studies.names import check_tag
 from atlas8k.server.uploads import received
@@ -32,6 +35,19 @@ router = APIRouter()
 AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 AsAdmin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 AsAnnotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+
+
+@router.get("/datastore/", tags=["Datastore"], summary="Counts, or all images and labels")
+def datastore(request: Request, user: AsUser, output: ResultType = ResultType.stats) -> Any:
+    """``stats``: counts; ``all``: every image and label; ``train``: finished pairs."""
+    with_caller(request, user.username)
+    store = app_instance().datastore()
+    if output == ResultType.all and isinstance(store, StudiesDatastore):
+        # Its text is kept ready and clean; encoding it anew takes seconds at 8,448 volumes.
+        return Response(store.json_bytes(), media_type="application/json")
+    if output == ResultType.all:
+        return shown(store.json())
+    return store.datalist() if output == ResultType.train else store.status()
 
 
 @router.put("/datastore/label", tags=["Datastore"], summary="Save finished label")

@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from atlas8k.ledger import Holder, Ledger, Progress, VolumeEntry, locate
 from atlas8k.models.store import ModelStore
 from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine, attention_settings
+from atlas8k.server.errors import NotFoundError
+from atlas8k.server.privacy import cleaned_json
 from atlas8k.server.startup import check_studies
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.submission import ingest
 from atlas8k.settings import Settings
+from atlas8k.volume import read_ct
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class Context:
     device: DeviceLock
     ledger: Ledger
     state: Path
-    _synced: list[str] = field(default_factory=list)
+    _synced: object = None
     _registered: str = ""
 
     def sync(self, *, thorough: bool = False) -> None:
@@ -57,24 +60,30 @@ class Context:
         """
         if thorough:
             self.datastore.refresh()
-        names = self.datastore.list_images()
-        if not thorough and names == self._synced:
+        if isinstance(self.datastore, StudiesDatastore):
+            # Taken before the list: what changes in between is looked at the next time.
+            seen: object = self.datastore.images_version()
+            names = None
+        else:
+            seen = names = self.datastore.list_images()
+        if not thorough and seen == self._synced:
             return
-        self.ledger.sync_volumes(VolumeEntry(name, None, self._fingerprint(name)) for name in names)
-        self._synced = names
+        listed = self.datastore.list_images() if names is None else names
+        self.ledger.sync_volumes(entry for name in listed if (entry := self._entry(name)))
+        self._synced = seen
 
-    def _fingerprint(self, name: str) -> str | None:
-        """Changes when the file does; ``None`` where it is not known.
+    def _entry(self, name: str) -> VolumeEntry | None:
+        """A volume with a fingerprint that changes when its file does; ``None``: it is gone.
 
         A DICOMweb datastore would fetch the whole series to say where its file is.
         """
         if not isinstance(self.datastore, StudiesDatastore):
-            return None
+            return VolumeEntry(name)
         try:
             stat = Path(self.datastore.get_image_uri(name)).stat()
-        except OSError:
+        except (OSError, NotFoundError):
             return None
-        return f"{stat.st_size}-{stat.st_mtime_ns}"
+        return VolumeEntry(name, None, f"{stat.st_size}-{stat.st_mtime_ns}")
 
     def adopt_labels(self) -> None:
         """Take submitted labels that the ledger does not know as submissions.
@@ -171,7 +180,15 @@ def open_context(
         check_studies(studies)
     path = settings.ledger or locate(studies)
     datastore = (
-        remote() if remote else StudiesDatastore(studies, ingest=ingest, state_dir=path.parent)
+        remote()
+        if remote
+        else StudiesDatastore(
+            studies,
+            ingest=ingest,
+            check_image=read_ct,
+            state_dir=path.parent,
+            shown=str if settings.show_phi else cleaned_json,
+        )
     )
     store = ModelStore(settings.models or models, attention_settings(settings))
     device = DeviceLock(path.parent / "device")

@@ -7,6 +7,7 @@ an image, and stay. Who names files after patients shows names.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Mapping
@@ -44,6 +45,8 @@ ATTRIBUTES = {
 HIDDEN = "(hidden)"
 _KEYS = {key.lower() for key in ATTRIBUTES}
 _NAMES = "|".join([*ATTRIBUTES, *ATTRIBUTES.values()])
+_ANY_KEY = re.compile(rf'(?i)"(?:{"|".join(ATTRIBUTES)})"|\\\\u')
+"""Such a key, or an escape behind which one may hide."""
 _IN_TEXT = re.compile(
     rf"""(?i)\b({_NAMES})(["']?\s*[:=]\s*)("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&}}\])]+)"""
 )
@@ -64,6 +67,13 @@ def cleaned(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [cleaned(item) for item in value]
     return value
+
+
+def cleaned_json(text: str) -> str:
+    """A JSON object's text without what names a patient."""
+    if not _ANY_KEY.search(text):
+        return text  # nearly always, and there are as many as images and labels
+    return json.dumps(cleaned(json.loads(text)), separators=(",", ":"))
 
 
 def cleaned_dicom(value: Any) -> Any:

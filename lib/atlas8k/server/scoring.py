@@ -109,6 +109,9 @@ class AttentionScoring(ScoringMethod):
             if current != signature:
                 return None
             check_complete(prediction)
+            if isinstance(context.datastore, StudiesDatastore):
+                # While the file is at hand, so that nobody waits for it at the next sample.
+                context.datastore.checksum(volume)
             sizes = prediction.sizes(overlap=context.settings.overlap_term)
             self._keep_label(volume, ct, prediction, signature, sizes.organ_ml)
         except (VolumeError, PredictionError, NotFoundError) as err:

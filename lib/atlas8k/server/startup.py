@@ -63,12 +63,17 @@ def background(task: Callable[[], Any]) -> Any:
     """
     if in_server():
         return task()
-    os.nice(10)  # a waiting annotator's inference comes first
+    _give_way()
     try:
         return task()
     except Atlas8kError as err:
         logging.shutdown()
         raise SystemExit(f"{type(err).__name__}: {err}") from err
+
+
+def _give_way() -> None:
+    """A waiting annotator's inference comes first: priority 10, whatever started this."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def truth(value: object) -> bool:

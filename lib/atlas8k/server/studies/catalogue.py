@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from atlas8k.server.studies.names import LABELS_FOLDER
@@ -41,9 +41,12 @@ class Catalogue:
     ----------
     since
         Time said of images nothing is known about, UTC seconds.
+    shown
+        Makes of a JSON object's text the one that may be shown in :meth:`document`.
     """
 
-    def __init__(self, since: int) -> None:
+    def __init__(self, since: int, shown: Callable[[str], str] = str) -> None:
+        self._shown = shown
         self.lock = threading.RLock()
         self.images: dict[str, ImageFile] = {}
         self.labels: dict[str, dict[str, Label]] = {}
@@ -179,12 +182,12 @@ class Catalogue:
         file = self.images.get(image_id)
         if file is None:
             return None
-        info = self._infos.get(image_id, "{}")
+        info = self._shown(self._infos.get(image_id, "{}"))
         if info == "{}":
             info = f'{{"ts":{self._since}}}'
         labels = ",".join(
             f'{dumps(tag)}:{{"ext":{dumps(label.ext)},'
-            f'"info":{_with_name(label.info, image_id + label.ext)}}}'
+            f'"info":{_with_name(self._shown(label.info), image_id + label.ext)}}}'
             for tag, by_id in self.labels.items()
             if (label := by_id.get(image_id)) is not None
         )

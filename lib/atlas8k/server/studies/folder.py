@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,8 @@ class StudiesFolder:
     watch
         Look around in the background; without it, only :meth:`refresh` and requests for
         single images look at the disk.
+    shown
+        See :class:`~atlas8k.server.studies.catalogue.Catalogue`.
     every_s, deep_every_s, settle_s
         See :class:`~atlas8k.server.studies.watch.Watcher` and
         :class:`~atlas8k.server.studies.watch.Sync`.
@@ -79,6 +81,7 @@ class StudiesFolder:
         every_s: float = 2.0,
         deep_every_s: float = 60.0,
         settle_s: float = 2.0,
+        shown: Callable[[str], str] = str,
     ) -> None:
         if not Path(path).is_dir():
             raise StudiesFolderError(
@@ -88,7 +91,7 @@ class StudiesFolder:
         self.suffixes = suffixes_of(extensions)
         place = Path(state_dir) if state_dir else locate(str(self.path)).parent
         self.state = StateFile(place / STATE_NAME)
-        self.catalogue = Catalogue(int(time.time()))
+        self.catalogue = Catalogue(int(time.time()), shown)
         self.labels = LabelFiles(self.path, self.state)
         self.images = ImageFiles(self.path, self.suffixes, self.state, self.labels)
         for tag in (FINAL, ORIGINAL):
