@@ -50,6 +50,14 @@ class GridMismatchError(VolumeError):
     """Two arrays that must lie on one grid do not."""
 
 
+class LabelNameError(VolumeError):
+    """Names in or beside a label map that mean no organ, or mean one twice."""
+
+
+class LabelValueError(VolumeError):
+    """Voxel values of a label map that are no whole numbers, or that nothing is named for."""
+
+
 class AttentionError(VolumeError):
     """Probabilities from which no attention can be computed; names the volume."""
 
