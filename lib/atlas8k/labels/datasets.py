@@ -1,0 +1,269 @@
+"""What the raw label values of public datasets mean.
+
+The maps are data: ``datasets.yaml`` beside this module, and files of the user's own in the
+same form. Organs a dataset does not list are unknown in it, not absent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+
+from atlas8k.errors import Atlas8kError
+from atlas8k.organs import ORGAN_NAMES, find_organ, normalise
+
+KIDNEYS = "kidneys"
+"""Both kidneys under one value."""
+
+UNKNOWN = "unknown"
+"""Voxels that could be any organ: a tumour of any organ, say."""
+
+PACKAGED = Path(__file__).with_name("datasets.yaml")
+
+_KIDNEYS = ("kidney_left", "kidney_right")
+_BOTH_KIDNEYS = ("kidneys", "kidney", "both_kidneys")
+_HIGHEST = 255
+
+
+class DatasetMapError(Atlas8kError, ValueError):
+    """A file of dataset maps cannot be used, or no dataset has the name asked for.
+
+    Parameters
+    ----------
+    path
+        The file, or the name asked for.
+    reason
+        Which entry is wrong and what to do about it.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path = str(path)
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """How to read one dataset's label maps.
+
+    Attributes
+    ----------
+    name
+        As it is written into the provenance of every organ.
+    also
+        Other names it is found by.
+    values
+        Raw value, 1 to 255, to an organ of ours, :data:`KIDNEYS` or :data:`UNKNOWN`.
+    other
+        Raw values of structures that are none of the nine organs.
+    per_case
+        The labeled organs differ from case to case, so that no voxels say nothing.
+    match
+        Patterns of label file names (without suffix) and the names of their CTs.
+    """
+
+    name: str
+    also: tuple[str, ...]
+    values: Mapping[int, str]
+    other: frozenset[int]
+    per_case: bool = False
+    match: tuple[tuple[re.Pattern[str], str], ...] = ()
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """The organs it labels, in the order of their ids."""
+        labeled = set(self.values.values())
+        if KIDNEYS in labeled:
+            labeled |= {*_KIDNEYS}
+        return tuple(organ for organ in ORGAN_NAMES if organ in labeled)
+
+    @property
+    def kidneys_together(self) -> bool:
+        """Whether both kidneys have one value."""
+        return KIDNEYS in self.values.values()
+
+
+class _Match(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    label: StrictStr
+    volume: StrictStr
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    also: list[StrictStr] = []
+    values: dict[Annotated[StrictInt, Field(ge=1, le=_HIGHEST)], StrictStr]
+    other: list[StrictInt | StrictStr] = []
+    per_case: StrictBool = False
+    match: list[_Match] = []
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without the silent loss of a key that is given twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str | int | float) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key if isinstance(key, str | int | float) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def dataset_key(name: str) -> str:
+    """A name without capitals, blanks and punctuation: ``"FLARE '22"`` is ``flare22``."""
+    return re.sub(r"[^a-z0-9.]", "", normalise(name))
+
+
+def read_maps(path: str | Path) -> dict[str, Dataset]:
+    """Read a file of dataset maps, the form of ``datasets.yaml``.
+
+    Returns
+    -------
+    dict
+        Dataset by name.
+
+    Raises
+    ------
+    DatasetMapError
+        Naming the file, the dataset and the key that is wrong.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = yaml.load(text, _Loader)
+    except OSError as error:
+        raise DatasetMapError(path, f"cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
+        raise DatasetMapError(path, f"not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(found, dict) or not found:
+        raise DatasetMapError(path, "a dataset's name with its values below it is needed")
+    maps = {str(name): _dataset(path, str(name), entry) for name, entry in found.items()}
+    _index(path, maps)
+    return maps
+
+
+def _dataset(path: Path, name: str, entry: object) -> Dataset:
+    try:
+        checked = _Entry.model_validate(entry)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise DatasetMapError(
+            path,
+            f"{name}: {where or 'entry'}: {first['msg']}; keys are {', '.join(_Entry.model_fields)}"
+            " and raw values whole numbers from 1 to 255",
+        ) from error
+    values = {raw: _meaning(path, name, raw, text) for raw, text in checked.values.items()}
+    other = frozenset(
+        value for item in checked.other for value in _values_of(path, f"{name}: other", item)
+    )
+    twice = sorted(other & values.keys())
+    if twice:
+        raise DatasetMapError(path, f"{name}: other: {twice[0]} is under values, too; keep one")
+    match = tuple((_pattern(path, name, rule), rule.volume) for rule in checked.match)
+    return Dataset(name, tuple(checked.also), values, other, checked.per_case, match)
+
+
+def _meaning(path: Path, name: str, raw: int, text: str) -> str:
+    plain = normalise(text)
+    if plain in _BOTH_KIDNEYS:
+        return KIDNEYS
+    if plain == UNKNOWN:
+        return UNKNOWN
+    organ = find_organ(text)
+    if organ is None:
+        raise DatasetMapError(
+            path,
+            f"{name}: values.{raw}: {text!r} is none of {', '.join(ORGAN_NAMES)}, {KIDNEYS}, "
+            f"{UNKNOWN}; list structures that are none of these under other",
+        )
+    return organ.name
+
+
+def _values_of(path: Path, where: str, item: int | str) -> Iterator[int]:
+    span = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", str(item))
+    low, high = (int(span[1]), int(span[2] or span[1])) if span else (0, 0)
+    if not 1 <= low <= high <= _HIGHEST:
+        raise DatasetMapError(path, f"{where}: {item!r} is no value or span from 1 to {_HIGHEST}")
+    yield from range(low, high + 1)
+
+
+def _pattern(path: Path, name: str, rule: _Match) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(rule.label)
+        # A template that names a missing group is found here, not at the first file.
+        re.compile(f"{rule.label}|").sub(rule.volume, "")
+    except (re.error, IndexError) as error:
+        raise DatasetMapError(path, f"{name}: match: {rule.label!r}: {error}") from error
+    return pattern
+
+
+def _index(path: str | Path, maps: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """Datasets by the keys of all their names."""
+    found: dict[str, Dataset] = {}
+    for dataset in maps.values():
+        for key in {dataset_key(name) for name in (dataset.name, *dataset.also)}:
+            if key in found:
+                raise DatasetMapError(
+                    path, f"{dataset.name} and {found[key].name} have a name in common: {key}"
+                )
+            found[key] = dataset
+    return found
+
+
+@cache
+def _packaged() -> dict[str, Dataset]:
+    return read_maps(PACKAGED)
+
+
+def known_datasets(own: str | Path | None = None) -> dict[str, Dataset]:
+    """Every dataset by name; entries of the file `own` go before ours of the same name.
+
+    Raises
+    ------
+    DatasetMapError
+        The file cannot be used.
+    """
+    mine = read_maps(own) if own is not None else {}
+    taken = _index(own or "", mine)
+    ours = {
+        name: dataset for name, dataset in _packaged().items() if dataset_key(name) not in taken
+    }
+    return {**ours, **mine}
+
+
+def find_dataset(name: str, own: str | Path | None = None) -> Dataset:
+    """The dataset of that name, in the user's file first.
+
+    Raises
+    ------
+    DatasetMapError
+        There is none, naming those there are, or the file cannot be used.
+    """
+    datasets = known_datasets(own)
+    mine = read_maps(own) if own is not None else {}
+    for group in (mine, _packaged()):
+        dataset = _index(own or "", group).get(dataset_key(name))
+        if dataset is not None:
+            return dataset
+    raise DatasetMapError(
+        name,
+        f"no such dataset; there are {', '.join(sorted(datasets, key=str.lower))}; "
+        "describe others in a file given with --maps",
+    )

@@ -1,0 +1,255 @@
+"""Both kidneys under one value, told apart by where their pieces lie in the patient.
+
+Only world coordinates are looked at (RAS+: the left kidney has the smaller x), never array
+axes. The body's midline comes from the CT's bones; what cannot be told from it stays
+unknown, because a kidney under the other one's name is worse than none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from atlas8k.grid import Grid
+from atlas8k.labels.midline import Midline, bounds_of, image_centre
+
+State = Literal["present", "absent", "unknown"]
+
+LEFT, RIGHT = 1, 2
+
+# Pieces below both are debris; an atrophic kidney is larger, as is a cyst of concern.
+_PIECE_ML, _PIECE_SHARE = 10.0, 0.05
+# Share of a piece's voxels on one side from which it lies on that side; up to the other it
+# lies across the midline, evenly enough for two kidneys that are joined.
+_ONE_SIDED, _ACROSS = 0.8, 0.65
+_BIG_SHARE = 0.25
+_TWO_KIDNEYS_MM = 80.0
+_DEBRIS_MM = 50.0
+
+
+@dataclass(frozen=True, eq=False)
+class Kidneys:
+    """A mask of both kidneys, told apart.
+
+    Attributes
+    ----------
+    sides
+        ``(X, Y, Z)`` uint8: 1 left kidney, 2 right kidney, 0 neither.
+    left, right
+        ``unknown`` where it cannot be told; such a kidney has no voxels.
+    notes
+        What somebody should look at, one sentence each.
+    """
+
+    sides: npt.NDArray[np.uint8]
+    left: State
+    right: State
+    notes: tuple[str, ...] = ()
+
+
+def split_kidneys(
+    mask: npt.NDArray[np.bool_], grid: Grid, midline: Midline | None = None
+) -> Kidneys:
+    """Tell the kidneys of one mask apart.
+
+    Each connected piece (26 neighbours) goes to the side it lies on; small ones (debris,
+    cysts that are detached) to the nearer kidney. One piece that lies evenly across the
+    midline is two kidneys that are joined, and is cut there if bones say where; a kidney
+    that is big enough to reach across stays whole. Where two pieces far apart would be one
+    kidney, or a single one lies in the middle, both kidneys are unknown.
+
+    Parameters
+    ----------
+    mask
+        ``(X, Y, Z)`` bool: kidneys with their tumours and cysts.
+    midline
+        From :func:`find_midline`. Without it, the middle between two large pieces counts,
+        and for a single kidney the image's centre if it is clearly on one side.
+    """
+    out = np.zeros(mask.shape, np.uint8)
+    if not mask.any():
+        return Kidneys(out, "absent", "absent")
+    box = bounds_of(mask)
+    pieces = _Pieces.of(mask[box], grid.crop(box))
+    line = midline or pieces.own_midline() or image_centre(grid)
+    sorting = _Sorting(pieces, line)
+    inside = sorting.run()
+    if inside is None:
+        return Kidneys(out, "unknown", "unknown", tuple(sorting.notes))
+    out[box] = inside
+    states: dict[int, State] = {}
+    for side in (LEFT, RIGHT):
+        there = bool((inside == side).any())
+        states[side] = "present" if there else "unknown" if side in sorting.doubt else "absent"
+    return Kidneys(out, states[LEFT], states[RIGHT], tuple(sorting.notes))
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """Connected pieces of a mask; arrays over pieces start with one for the background."""
+
+    grid: Grid
+    parts: npt.NDArray[Any]
+    index: npt.NDArray[np.int64]
+    """``(n, 3)`` voxels of the mask."""
+    piece: npt.NDArray[np.int64]
+    """Piece of each of them."""
+    world: npt.NDArray[np.float64]
+    """``(n, 3)`` mm."""
+    counts: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, mask: npt.NDArray[np.bool_], grid: Grid) -> _Pieces:
+        parts = cc3d.connected_components(np.asfortranarray(mask), connectivity=26)
+        index = np.argwhere(mask)
+        piece = parts[mask].astype(np.int64)
+        world = index @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+        return cls(grid, parts, index, piece, world, np.bincount(piece))
+
+    def mean_x(self) -> npt.NDArray[np.float64]:
+        total = np.bincount(self.piece, self.world[:, 0])
+        return np.asarray(total / np.maximum(self.counts, 1))
+
+    def left_share(self, x_mm: float) -> npt.NDArray[np.float64]:
+        left = np.bincount(self.piece, self.world[:, 0] < x_mm)
+        return np.asarray(left / np.maximum(self.counts, 1))
+
+    def main(self) -> list[int]:
+        """Pieces that are no debris, the largest first; never none."""
+        least = min(_PIECE_ML / self.grid.voxel_ml, _PIECE_SHARE * self.counts.max())
+        order = np.argsort(-self.counts, kind="stable")
+        return [int(p) for p in order if self.counts[p] >= least and self.counts[p] > 0]
+
+    def big(self) -> list[int]:
+        """Pieces that could be a kidney beside the largest one."""
+        return [p for p in self.main() if self.counts[p] >= _BIG_SHARE * self.counts.max()]
+
+    def spread_mm(self) -> float:
+        """How far the centres of the big pieces lie apart from left to right."""
+        return float(np.ptp(self.mean_x()[self.big()]))
+
+    def own_midline(self) -> Midline | None:
+        x = np.sort(self.mean_x()[self.big()])
+        if len(x) != 2 or x[1] - x[0] < _TWO_KIDNEYS_MM:
+            return None
+        return Midline(float(x.mean()), 20.0, "two kidneys")
+
+    def surface(self, of: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """World places of the outermost voxels of part of the mask, given by its voxels."""
+        whole = np.zeros(self.parts.shape, bool)
+        whole[tuple(self.index[of].T)] = True
+        edge = whole & ~ndimage.binary_erosion(whole)
+        return np.asarray(np.argwhere(edge) @ self.grid.affine[:3, :3].T + self.grid.affine[:3, 3])
+
+
+@dataclass(eq=False)
+class _Sorting:
+    """Pieces to sides, with what was noticed."""
+
+    pieces: _Pieces
+    line: Midline
+    notes: list[str] = field(default_factory=list)
+    doubt: set[int] = field(default_factory=set)
+
+    def run(self) -> npt.NDArray[np.uint8] | None:
+        """``(X, Y, Z)`` of the pieces' box: 1 left, 2 right; None where it cannot be told."""
+        pieces = self.pieces
+        share, x = pieces.left_share(self.line.x_mm), pieces.mean_x()
+        main = pieces.main()
+        side = np.zeros(len(pieces.counts), np.uint8)
+        across = [p for p in main if 1 - _ONE_SIDED < share[p] < _ONE_SIDED]
+        for p in main:
+            if p in across:
+                continue
+            if abs(x[p] - self.line.x_mm) < self.line.margin_mm:
+                across.append(p)
+            else:
+                side[p] = LEFT if share[p] > 0.5 else RIGHT
+        of_voxel = side[pieces.piece]
+        for p in across:
+            decided = self._across(p, float(share[p]), side)
+            if decided is None:
+                return None
+            here = pieces.piece == p
+            of_voxel[here] = decided if decided.ndim == 0 else decided[here]
+        if self._one_kidney_twice(of_voxel):
+            return None
+        self._debris(of_voxel)
+        inside = np.zeros(pieces.parts.shape, np.uint8)
+        inside[tuple(pieces.index.T)] = of_voxel
+        return inside
+
+    def _across(
+        self, piece: int, share: float, side: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8] | None:
+        """Side of a piece on the midline, one for all or one a voxel; None if in doubt."""
+        pieces = self.pieces
+        ml = pieces.counts[piece] * pieces.grid.voxel_ml
+        others = {int(side[p]) for p in pieces.big() if p != piece and side[p]}
+        own = LEFT if share > 0.5 else RIGHT
+        if others == {LEFT + RIGHT - own} or piece not in pieces.big():
+            self.notes.append(
+                f"a piece of {ml:.0f} ml reaches across the midline; it was taken for the "
+                f"{_name(own)} kidney, where most of it lies"
+            )
+            return np.array(own, np.uint8)
+        if not others and self.line.found_by == "bones" and 1 - _ACROSS <= share <= _ACROSS:
+            self.notes.append(
+                f"one piece of {ml:.0f} ml lies across the midline (a horseshoe kidney, or "
+                f"kidneys that touch); it was cut at x = {self.line.x_mm:.0f} mm"
+            )
+            return np.where(pieces.world[:, 0] < self.line.x_mm, LEFT, RIGHT).astype(np.uint8)
+        self.notes.append(
+            f"a piece of {ml:.0f} ml lies on or across the midline ({self.line.found_by}, "
+            f"x = {self.line.x_mm:.0f} mm); which kidney it is cannot be told"
+        )
+        return None
+
+    def _one_kidney_twice(self, of_voxel: npt.NDArray[np.uint8]) -> bool:
+        if len(np.unique(of_voxel[of_voxel > 0])) > 1:
+            return False
+        apart = self.pieces.spread_mm()
+        if apart < _TWO_KIDNEYS_MM:
+            return False
+        self.notes.append(
+            f"two large pieces {apart:.0f} mm apart lie on the same side of the midline "
+            f"({self.line.found_by}, x = {self.line.x_mm:.0f} mm); which kidney is which "
+            "cannot be told"
+        )
+        return True
+
+    def _debris(self, of_voxel: npt.NDArray[np.uint8]) -> None:
+        """Small pieces to the nearer kidney; what is far from both is left out, and said."""
+        pieces = self.pieces
+        small = of_voxel == 0
+        if not small.any():
+            return
+        found = [s for s in (LEFT, RIGHT) if (of_voxel == s).any()]
+        gaps = np.stack(
+            [cKDTree(pieces.surface(of_voxel == s)).query(pieces.world[small])[0] for s in found]
+        )
+        piece = pieces.piece[small]
+        nearest = np.full((len(found), len(pieces.counts)), np.inf)
+        for row, gap in zip(nearest, gaps, strict=True):
+            np.minimum.at(row, piece, gap)
+        choice = np.array(found, np.uint8)[nearest.argmin(axis=0)]
+        choice[nearest.min(axis=0) > _DEBRIS_MM] = 0
+        of_voxel[small] = choice[piece]
+        lost = choice[piece] == 0
+        if lost.any():
+            lost_x = pieces.world[small][lost, 0]
+            self.doubt |= {LEFT} if (lost_x < self.line.x_mm).any() else set()
+            self.doubt |= {RIGHT} if (lost_x >= self.line.x_mm).any() else set()
+            self.notes.append(
+                f"{np.count_nonzero(lost)} voxels in small pieces far from any kidney were left out"
+            )
+
+
+def _name(side: int) -> str:
+    return "left" if side == LEFT else "right"
