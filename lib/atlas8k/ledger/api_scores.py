@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atlas8k.ledger import ranking, rounds, runs, scores
+from atlas8k.ledger import ranking, rankings, rounds, runs, scores
 from atlas8k.ledger.api_base import LedgerBase
 from atlas8k.ledger.records import OrganScore, Progress, Ranked, Run
 
@@ -43,16 +43,30 @@ class ScoreMethods(LedgerBase):
         sizes: Mapping[str, OrganScore],
         *,
         seconds: float | None = None,
+        explanation: Mapping[str, Any] | None = None,
     ) -> None:
         """Attention sizes of a volume by organ name; replaces an earlier score or failure.
+
+        Parameters
+        ----------
+        explanation
+            Organs and regions in order, JSON-ready, for :meth:`explanation`.
 
         Raises
         ------
         LedgerError
-            Unknown volume, signature or organ; a size that is negative or not finite.
+            Unknown volume, signature or organ; a size that is negative or not finite, or
+            missing for the ranking in force.
         """
         with self._db.write() as connection:
-            scores.record_score(connection, volume, signature, sizes, seconds, self._clock())
+            scores.record_score(
+                connection, volume, signature, sizes, seconds, self._clock(), explanation
+            )
+
+    def explanation(self, volume: str, signature: str) -> dict[str, Any] | None:
+        """What was noted with the volume's score under a signature; None: nothing."""
+        with self._db.read() as connection:
+            return rankings.explanation(connection, volume, signature)
 
     def record_failure(self, volume: str, signature: str, reason: str) -> None:
         """The volume cannot be scored; it is not stale any more until the file changes."""
@@ -95,8 +109,12 @@ class ScoreMethods(LedgerBase):
         source: str | None = None,
         open_only: bool = False,
         limit: int | None = None,
+        by: str | None = None,
     ) -> list[Ranked]:
-        """The priority list, most attention first; sizes of `organs` only where given."""
+        """The priority list, largest first; sizes of `organs` only where given.
+
+        `by` is ``eq4``, ``salient`` or ``per_slice``; by default the ranking in force.
+        """
         with self._db.read() as connection:
             return ranking.listing(
                 connection,
@@ -105,7 +123,24 @@ class ScoreMethods(LedgerBase):
                 source=source,
                 open_only=open_only,
                 limit=limit,
+                by=by,
             )
+
+    def ranked_by(self) -> str:
+        """The ranking in force: ``eq4``, ``salient`` or ``per_slice``."""
+        with self._db.read() as connection:
+            return rankings.in_force(connection)
+
+    def set_ranking(self, ranking: str) -> bool:
+        """Order the queue by a ranking; True where another one was in force.
+
+        Kept in the file, since all processes must rank alike. Scores from a release that
+        did not keep its figures are forgotten, so that the next scoring makes them.
+        """
+        if ranking == self.ranked_by():
+            return False
+        with self._db.write(durable=True) as connection:
+            return rankings.choose(connection, ranking)
 
     def rank_all_organs(self, on: bool) -> None:
         """Rank by all organs, or (default) leave out those that are public or revised.

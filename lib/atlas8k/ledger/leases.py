@@ -6,11 +6,12 @@ skipped volumes the holder gets others first; everybody else gets them at once.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from typing import cast, get_args
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import ranking, rounds
+from atlas8k.ledger import ranking, rankings, rounds
 from atlas8k.ledger.picking import Wish, pick
 from atlas8k.ledger.records import Holder, Lease, Sample, Strategy
 from atlas8k.ledger.volumes import volume_id
@@ -123,16 +124,18 @@ def _give(
             (volume, wish.signature),
         ).fetchone()
     scored = size is not None and wish.signature is not None
+    organs = ranking.organs_in_order(connection, volume, wish.signature) if scored else ()  # type: ignore[arg-type]
+    by = rankings.in_force(connection)
     return Sample(
         volume=name,
         strategy=wish.strategy,
         lease=lease,
         expires_at=now + lease_s,
         signature=signature,
-        attention_ml=size[0] if size else None,
+        attention_ml=math.fsum(organ.attention_ml for organ in organs) if scored else None,
         rank=ranking.rank(connection, volume, wish.signature) if scored else None,  # type: ignore[arg-type]
         ranked=ranked,
-        organs=ranking.organs_in_order(connection, volume, wish.signature) if scored else (),  # type: ignore[arg-type]
+        organs=organs,
         round=number,
         budget=purse.total,
         budget_left=purse.left,
@@ -141,6 +144,8 @@ def _give(
         skipped_before=skipped_before,
         base_submission=base,
         anonymous=wish.holder.anonymous,
+        ranking=by,
+        score=size[0] if size else None,
     )
 
 

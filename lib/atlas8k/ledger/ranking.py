@@ -7,20 +7,11 @@ import sqlite3
 from collections.abc import Sequence
 
 from atlas8k.errors import LedgerError
+from atlas8k.ledger import rankings
 from atlas8k.ledger.records import OrganAttention, Ranked
+from atlas8k.ledger.scale import bucket
 from atlas8k.ledger.volumes import STATUS_SQL
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-
-_PER_OCTAVE = 64
-_EMPTY = -1_000_000
-
-
-def bucket(ml: float) -> int:
-    """Place of a size on a logarithmic scale, 64 steps a factor of two; monotonic.
-
-    Counting buckets and then within one gives a rank without counting all volumes.
-    """
-    return math.floor(_PER_OCTAVE * math.log2(ml)) if ml > 0 else _EMPTY
 
 
 def organ_id(organ: str | None) -> int:
@@ -58,6 +49,7 @@ def refresh(connection: sqlite3.Connection, volume: int) -> None:
     if row[0] != "open":
         return
     known = known_organs(connection, volume)
+    figure = rankings.column(rankings.in_force(connection))
     signatures = connection.execute(
         "SELECT r.signature FROM result r JOIN signature s ON s.id = r.signature"
         " WHERE r.volume = ? AND r.rank_ml IS NOT NULL AND s.live = 1",
@@ -65,7 +57,7 @@ def refresh(connection: sqlite3.Connection, volume: int) -> None:
     ).fetchall()
     for (signature,) in signatures:
         scores = connection.execute(
-            "SELECT organ, attention_ml FROM score WHERE volume = ? AND signature = ?",
+            f"SELECT organ, coalesce({figure}, 0) FROM score WHERE volume = ? AND signature = ?",
             (volume, signature),
         ).fetchall()
         ml = math.fsum(size for organ, size in scores if organ not in known)
@@ -162,33 +154,45 @@ def listing(
     source: str | None = None,
     open_only: bool = False,
     limit: int | None = None,
+    by: str | None = None,
 ) -> list[Ranked]:
-    """The priority list, most attention first; reads every volume when `organs` are given."""
+    """The priority list, largest first.
+
+    Reads every volume when `organs` are given, or another ranking than the one in force.
+    """
     where = ["r.signature = :signature", "r.counted = 1", "r.rank_ml IS NOT NULL"]
+    ruling = rankings.in_force(connection)
+    used = by or ruling
+    # Both terms come from the same rows, so that the default list need not add anything up.
     size, order = "r.rank_ml", "r.bucket DESC, r.rank_ml DESC, r.volume"
-    if organs:
-        ids = ", ".join(str(organ_id(organ)) for organ in organs)
-        size = (
-            "(SELECT coalesce(sum(c.attention_ml), 0) FROM score c WHERE c.volume = r.volume"
-            f" AND c.signature = r.signature AND c.ranked = 1 AND c.organ IN ({ids}))"
-        )
-        order = "ml DESC, r.volume"
+    if organs or used != ruling:
+        size, order = _sum(rankings.column(used), organs), "score DESC, r.volume"
+    attention = size if used == rankings.DEFAULT else _sum("attention_ml", organs)
     if source is not None:
         where.append("v.source = :source")
     # The rank is the place in the whole list, so that filters of state come after numbering.
     rows = connection.execute(
-        f"SELECT v.id, v.name, {size} AS ml, {STATUS_SQL}, v.source, v.available"
+        f"SELECT v.id, v.name, {size} AS score, {attention}, {STATUS_SQL}, v.source, v.available"
         f" FROM result r CROSS JOIN volume v ON v.id = r.volume WHERE {' AND '.join(where)}"
         f" ORDER BY {order}",
         {"signature": signature, "source": source},
     )
     found: list[Ranked] = []
-    for number, (volume, name, ml, status, origin, available) in enumerate(rows, start=1):
+    for number, (volume, name, score, ml, status, origin, available) in enumerate(rows, start=1):
         if open_only and not available:
             continue
         if limit is not None and len(found) >= limit:
             break
-        found.append(
-            Ranked(name, ml, number, organs_in_order(connection, volume, signature), status, origin)
-        )
+        in_order = organs_in_order(connection, volume, signature)
+        found.append(Ranked(name, ml, number, in_order, status, origin, used, score))
     return found
+
+
+def _sum(figure: str, organs: Sequence[str] | None) -> str:
+    """SQL for one figure summed over a result's organs that are ranked by."""
+    only = ", ".join(str(organ_id(organ)) for organ in organs or ())
+    return (
+        f"(SELECT coalesce(sum(c.{figure}), 0) FROM score c WHERE c.volume = r.volume"
+        " AND c.signature = r.signature AND c.ranked = 1"
+        + (f" AND c.organ IN ({only}))" if only else ")")
+    )

@@ -12,13 +12,17 @@ Status = Literal["open", "leased", "submitted", "conflict", "excluded", "vanishe
 class OrganScore(NamedTuple):
     """Sums of the attention terms of one organ in one volume, millilitres.
 
-    ``attention_ml`` is what volumes are ranked by; the others are its terms (Eq. 1-3).
+    ``attention_ml`` is Eq. 4, what volumes are ranked by as a rule; the next three are its
+    terms (Eq. 1-3). ``salient_ml`` and ``per_slice_ml`` (ml a slice) are what the other two
+    published rankings go by, None where they were not measured.
     """
 
     attention_ml: float
     inconsistency_ml: float = 0.0
     uncertainty_ml: float = 0.0
     overlap_ml: float = 0.0
+    salient_ml: float | None = None
+    per_slice_ml: float | None = None
 
 
 class VolumeEntry(NamedTuple):
@@ -60,7 +64,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Ranked:
-    """One line of the priority list."""
+    """One line of the priority list.
+
+    ``score`` is the figure of ``ranking`` that decides the rank; for ``eq4`` it is the
+    attention size.
+    """
 
     volume: str
     attention_ml: float
@@ -68,6 +76,8 @@ class Ranked:
     organs: tuple[OrganAttention, ...]
     status: Status
     source: str = ""
+    ranking: str = "eq4"
+    score: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,8 @@ class Sample:
 
     ``attention_ml``, ``rank`` and ``organs`` are empty for an unscored volume.
     ``rank`` counts from 1 among all ``ranked`` scored volumes, reviewed ones included;
-    under an organ filter as without one. Times are UTC seconds since 1970.
+    under an organ filter as without one. ``score`` is the figure of ``ranking`` that it is
+    ranked by. Times are UTC seconds since 1970.
     """
 
     volume: str
@@ -139,6 +150,8 @@ class Sample:
     skipped_before: bool
     base_submission: int | None
     anonymous: bool
+    ranking: str = "eq4"
+    score: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; organs as a list of name and millilitres, largest first."""
@@ -162,7 +175,11 @@ class Submission:
     """An accepted submission.
 
     ``late`` says that its lease had run out, been skipped or never was; ``conflict`` that
-    somebody else's submission landed since it began. ``minutes`` counts from the lease.
+    somebody else's submission landed since it began. ``minutes`` counts from the lease,
+    None where there was none or an anonymous holder had several. ``purpose`` is ``revise``,
+    ``review``, ``double_read`` or ``restore``; ``start_submission`` the one in force in the
+    start label, ``restored`` the one it puts in force again, ``content`` the sha256 of the
+    file as it came.
     """
 
     id: int
@@ -177,6 +194,45 @@ class Submission:
     sha256: str | None
     late: bool
     conflict: bool
+    purpose: str = "revise"
+    start_submission: int | None = None
+    start_sha256: str | None = None
+    restored: int | None = None
+    content: str | None = None
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a submission that comes in now belongs to.
+
+    ``lease`` is None where the holder never had the volume; ``taken_at`` the lease's
+    start. ``base`` is the last submission it can have known, 0 for none. ``ambiguous``:
+    an anonymous holder had several leases, and nothing says which this is.
+    """
+
+    lease: int | None
+    taken_at: float | None
+    late: bool
+    base: int
+    signature: str | None
+    purpose: str
+    ambiguous: bool
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A volume to be given out before all others.
+
+    ``purpose`` is ``returned`` or ``double_read``; ``holder`` the only one it is for,
+    ``not_holder`` the one it is not for.
+    """
+
+    volume: str
+    purpose: str
+    holder: str | None
+    not_holder: str | None
+    note: str
+    at: float
 
 
 class OrganChange(NamedTuple):
@@ -224,7 +280,11 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class Review:
-    """A question for a reviewer: `conflict`, `dispute`, `sample` or `double_read`."""
+    """A question for a reviewer: `conflict`, `dispute`, `sample` or `double_read`.
+
+    ``submission`` is the one in question, ``other`` the one in force when it was asked. The
+    last four are None while it is open.
+    """
 
     id: int
     volume: str
@@ -233,6 +293,10 @@ class Review:
     submission: int | None
     other: int | None
     opened_at: float
+    closed_at: float | None = None
+    reviewer: str | None = None
+    decision: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import ranking
+from atlas8k.ledger import ranking, rankings
 from atlas8k.ledger.errors import UnknownSignatureError
 from atlas8k.ledger.records import OrganScore, Progress
 from atlas8k.ledger.volumes import volume_id
@@ -50,9 +50,12 @@ def _checked(volume: str, sizes: Mapping[str, OrganScore]) -> dict[int, OrganSco
         raise LedgerError(
             f"{volume}: no organ is called {', '.join(unknown)}; there are {', '.join(ORGAN_NAMES)}"
         )
-    scores = {ORGAN_IDS[organ]: OrganScore(*map(float, size)) for organ, size in sizes.items()}
+    scores = {
+        ORGAN_IDS[organ]: OrganScore(*(None if term is None else float(term) for term in size))
+        for organ, size in sizes.items()
+    }
     for organ, score in scores.items():
-        if not all(math.isfinite(term) and term >= 0 for term in score):
+        if not all(term is None or (math.isfinite(term) and term >= 0) for term in score):
             raise LedgerError(
                 f"{volume}: {ORGAN_NAMES[organ - 1]}: a size must be a number of millilitres "
                 f"of 0 or more, not {score}"
@@ -67,23 +70,31 @@ def record_score(
     sizes: Mapping[str, OrganScore],
     seconds: float | None,
     now: float,
+    explanation: Mapping[str, Any] | None = None,
 ) -> None:
     """One row for the volume and one an organ, in place of what was there."""
     scores = _checked(volume, sizes)
     v, s = volume_id(connection, volume), signature_id(connection, signature)
     known = ranking.known_organs(connection, v)
+    ruling = rankings.in_force(connection)
+    figures = {o: getattr(score, rankings.column(ruling)) for o, score in scores.items()}
+    if None in figures.values():
+        raise LedgerError(f"{volume}: no figures for ranking {ruling}, which is in force")
     _replace(connection, v, s)
     total = math.fsum(score.attention_ml for score in scores.values())
-    rank = math.fsum(score.attention_ml for o, score in scores.items() if o not in known)
+    rank = math.fsum(figure for o, figure in figures.items() if o not in known)
     connection.execute(
         "INSERT INTO result (volume, signature, at, seconds, attention_ml, rank_ml, bucket,"
         " counted) VALUES (?,?,?,?,?,?,?, (SELECT counted FROM volume WHERE id = ?))",
         (v, s, now, seconds, total, rank, ranking.bucket(rank), v),
     )
     connection.executemany(
-        "INSERT INTO score VALUES (?,?,?,?,?,?,?,?)",
-        [(v, s, organ, *scores[organ], organ not in known) for organ in sorted(scores)],
+        "INSERT INTO score (volume, signature, organ, ranked, attention_ml, inconsistency_ml,"
+        " uncertainty_ml, overlap_ml, salient_ml, per_slice_ml) VALUES (?,?,?,?,?,?,?,?,?,?)",
+        [(v, s, organ, organ not in known, *scores[organ]) for organ in sorted(scores)],
     )
+    if explanation is not None:
+        rankings.keep_explanation(connection, v, s, explanation)
     connection.execute("UPDATE volume SET failed = 0 WHERE id = ? AND failed", (v,))
     ranking.enqueue(connection, v, s)
     _mark_complete(connection, s, now)
