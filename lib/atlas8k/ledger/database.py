@@ -4,8 +4,9 @@ Durability. The file is in WAL mode with ``synchronous=NORMAL``: a killed proces
 nothing that was committed, a crash of the machine can lose the last transactions before
 it, never their order or half of one. For scores and leases that is right: a lost score is
 stale and is scored again, a lost lease at worst gives a volume out twice and ends in state
-``conflict``. What people did (submissions, decisions, exclusions, rounds) is written with
-``synchronous=FULL``: on disk before the call returns.
+``conflict``. What people did (submissions, decisions, exclusions, rounds) is on disk before
+the call returns: the log is synced after the commit and outside its lock, so that who only
+records a score does not wait for the disk.
 """
 
 from __future__ import annotations
@@ -166,16 +167,31 @@ class Database:
 
         ``durable`` also waits until the disk has it.
         """
-        with translated(self.path), self._connection() as connection, self._writing():
-            if durable:
-                connection.execute("PRAGMA synchronous = FULL")
-            try:
+        with translated(self.path), self._connection() as connection:
+            with self._writing():
                 self._begin(connection)
                 with _ending(connection):
                     yield connection
-            finally:
-                if durable:
-                    connection.execute("PRAGMA synchronous = NORMAL")
+            if durable:
+                self._sync()
+
+    def _sync(self) -> None:
+        """Wait until the disk has what was committed.
+
+        It is in the log; or in the file itself, where the log has been taken over into it
+        since, which SQLite does with both synced. SQLite's own locks are on other files, so
+        that opening and closing this one does not drop them.
+        """
+        try:
+            log = os.open(f"{self.path}-wal", os.O_RDONLY)
+        except FileNotFoundError:
+            return
+        try:
+            os.fsync(log)
+        except OSError as error:
+            raise LedgerFileError(self.path, f"its log cannot be written ({error})") from error
+        finally:
+            os.close(log)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
