@@ -130,7 +130,8 @@ class Sample:
     ``attention_ml``, ``rank`` and ``organs`` are empty for an unscored volume.
     ``rank`` counts from 1 among all ``ranked`` scored volumes, reviewed ones included;
     under an organ filter as without one. ``score`` is the figure of ``ranking`` that it is
-    ranked by. Times are UTC seconds since 1970.
+    ranked by. ``purpose`` is ``revise``, ``review`` or ``double_read``; ``note`` what a
+    reviewer said when returning the volume. Times are UTC seconds since 1970.
     """
 
     volume: str
@@ -152,6 +153,8 @@ class Sample:
     anonymous: bool
     ranking: str = "eq4"
     score: float | None = None
+    purpose: str = "revise"
+    note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; organs as a list of name and millilitres, largest first."""
