@@ -33,6 +33,9 @@ TOUCHING: tuple[tuple[str, str, int], ...] = (
 """Organs that do not meet, and the voxels from which on they are said to."""
 
 AORTA_SLICES = 0.03
+BIFURCATION_MM = 50.0
+"""The postcava begins that much lower at most than the aorta ends, about two vertebrae."""
+
 SMALL_PIECE = 0.10
 BORDER_VOXELS = 3
 
@@ -192,27 +195,37 @@ def _touching(label: _Label) -> Iterator[Finding]:
 
 
 def _gap(label: _Label) -> Iterator[Finding]:
-    """Slices, across the patient's long axis, with postcava but no aorta."""
-    if "postcava" not in label.boxes:
+    """Slices, across the patient's long axis, with postcava but no aorta.
+
+    Those between the postcava's origin and the aorta's bifurcation are as they should be.
+    """
+    if not {"aorta", "postcava"} <= label.boxes.keys():
         return
-    axis = int(np.argmax(nib.orientations.io_orientation(label.grid.affine)[:, 0] == 2))
+    orientation = nib.orientations.io_orientation(label.grid.affine)
+    axis = int(np.argmax(orientation[:, 0] == 2))
     across = tuple(a for a in range(3) if a != axis)
-    shows = {
-        organ: (label.array == ORGAN_IDS[organ]).any(axis=across) for organ in ("aorta", "postcava")
-    }
-    either = np.flatnonzero(shows["aorta"] | shows["postcava"])
-    missing = np.flatnonzero(shows["postcava"] & ~shows["aorta"])
-    share = len(missing) / (either[-1] - either[0] + 1)
-    if "aorta" in label.boxes and share > AORTA_SLICES:
-        spans = [slice(s.start, s.stop) for s in label.boxes["postcava"]]
-        spans[axis] = slice(int(missing[0]), int(missing[-1]) + 1)
+    aorta, postcava = (
+        (label.array == ORGAN_IDS[organ]).any(axis=across) for organ in ("aorta", "postcava")
+    )
+    either, missing = np.flatnonzero(aorta | postcava), postcava & ~aorta
+    ends = np.flatnonzero(aorta)
+    upwards = orientation[axis, 1] > 0
+    below = np.zeros_like(missing)
+    below[slice(None, ends[0]) if upwards else slice(ends[-1] + 1, None)] = True
+    if np.count_nonzero(missing & below) * label.grid.spacing[axis] <= BIFURCATION_MM:
+        missing &= ~below
+    share = np.count_nonzero(missing) / (either[-1] - either[0] + 1)
+    if share > AORTA_SLICES:
+        slices = np.flatnonzero(missing)
+        spans = [*label.boxes["postcava"]]
+        spans[axis] = slice(int(slices[0]), int(slices[-1]) + 1)
         yield Finding(
             "aorta",
             "postcava",
             "gap",
             share,
             (spans[0], spans[1], spans[2]),
-            f"{len(missing)} slices ({share:.0%}) show postcava but no aorta",
+            f"{len(slices)} slices ({share:.0%}) show postcava but no aorta",
         )
 
 

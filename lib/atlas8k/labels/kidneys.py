@@ -191,15 +191,19 @@ class _Sorting:
         """Side of a piece on the midline, one for all or one a voxel; None if in doubt."""
         pieces = self.pieces
         ml = pieces.counts[piece] * pieces.grid.voxel_ml
-        others = {int(side[p]) for p in pieces.big() if p != piece and side[p]}
         own = LEFT if share > 0.5 else RIGHT
-        if others == {LEFT + RIGHT - own} or piece not in pieces.big():
+        opposite = {p for p in pieces.main() if side[p] == LEFT + RIGHT - own}
+        beside = {p for p in pieces.main() if side[p] == own}
+        even = 1 - _ACROSS <= share <= _ACROSS
+        # Beside pieces that lie evenly, a small one opposite may be a cyst of a joined kidney.
+        has_partner = opposite & {*pieces.big()} or (opposite and not even)
+        if piece not in pieces.big() or (has_partner and not beside & {*pieces.big()}):
             self.notes.append(
                 f"a piece of {ml:.0f} ml reaches across the midline; it was taken for the "
                 f"{_name(own)} kidney, where most of it lies"
             )
             return np.array(own, np.uint8)
-        if not others and self.line.found_by == "bones" and 1 - _ACROSS <= share <= _ACROSS:
+        if even and self.line.found_by == "bones" and not (opposite | beside) & {*pieces.big()}:
             self.notes.append(
                 f"one piece of {ml:.0f} ml lies across the midline (a horseshoe kidney, or "
                 f"kidneys that touch); it was cut at x = {self.line.x_mm:.0f} mm"

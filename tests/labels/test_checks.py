@@ -1,0 +1,150 @@
+"""Anatomical rules on phantoms: truth breaks none of them, injected errors are found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from atlas8k.grid import Grid
+from atlas8k.labels.checks import Finding, check_label, cut_by_border
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.phantom import generate
+
+
+@pytest.fixture(scope="module")
+def truth() -> tuple[np.ndarray, Grid]:
+    phantom = generate(1000, grid_spacing_mm=4.0)
+    return phantom.label.array, phantom.label.grid
+
+
+def of_rule(findings: list[Finding], rule: str) -> list[Finding]:
+    return [finding for finding in findings if finding.rule == rule]
+
+
+def swapped(array: np.ndarray, one: str, two: str) -> np.ndarray:
+    out = array.copy()
+    out[array == ORGAN_IDS[one]] = ORGAN_IDS[two]
+    out[array == ORGAN_IDS[two]] = ORGAN_IDS[one]
+    return out
+
+
+@pytest.mark.parametrize("seed", range(1000, 1012))
+def test_true_labels_break_none_of_the_rules_that_phantoms_follow(seed: int) -> None:
+    """Phantoms' stomachs lie against what is behind them, and surfaces shed specks."""
+    phantom = generate(seed, grid_spacing_mm=4.0)
+    findings = check_label(phantom.label.array, phantom.label.grid)
+    assert {f.rule for f in findings} <= {"pieces", "touching"}
+    assert {f.organ for f in of_rule(findings, "touching")} <= {"stomach"}
+
+
+def test_swapped_kidneys(truth: tuple[np.ndarray, Grid]) -> None:
+    array, grid = truth
+    findings = check_label(swapped(array, "kidney_left", "kidney_right"), grid)
+    assert [f.organ for f in of_rule(findings, "laterality")] == ["kidney_left"]
+    (mirrored,) = of_rule(findings, "mirrored")
+    assert (mirrored.organ, mirrored.other) == ("kidney_left", "kidney_right")
+    assert 80 < mirrored.number < 200
+
+
+def test_a_mirrored_label_and_only_that(truth: tuple[np.ndarray, Grid]) -> None:
+    array, grid = truth
+    findings = check_label(array[::-1], grid)
+    assert [(f.organ, f.other) for f in of_rule(findings, "mirrored")] == [
+        ("kidney_left", "kidney_right"),
+        ("spleen", "liver"),
+    ]
+    affine = grid.affine.copy()
+    affine[0] *= -1
+    # Voxels and affine both turned: the same patient.
+    assert not of_rule(check_label(array[::-1], Grid(grid.shape, affine)), "mirrored")
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("down", [False, True])
+def test_an_aorta_that_is_missing_above(
+    truth: tuple[np.ndarray, Grid], axes: tuple[int, ...], down: bool
+) -> None:
+    array, grid = truth
+    slices = np.flatnonzero((array == ORGAN_IDS["postcava"]).any((0, 1)))
+    top = slices[-len(slices) // 4 :]
+    cut = array.copy()
+    above = cut[:, :, top[0] :]
+    above[above == ORGAN_IDS["aorta"]] = 0
+    affine = grid.affine.copy()
+    if down:
+        cut = cut[:, :, ::-1]
+        affine[:, 3] += affine[:, 2] * (array.shape[2] - 1)
+        affine[:, 2] *= -1
+        top = array.shape[2] - 1 - top[::-1]
+    turned = cut.transpose(axes)
+    affine = np.column_stack([affine[:, list(axes)], affine[:, 3]])
+    (gap,) = of_rule(check_label(turned, Grid(turned.shape, affine)), "gap")
+    assert gap.organ == "aorta"
+    assert gap.number == len(top) / len(slices)
+    along = axes.index(2)
+    assert (gap.box[along].start, gap.box[along].stop) == (top[0], top[-1] + 1)
+
+
+def test_an_aorta_that_ends_far_too_early(truth: tuple[np.ndarray, Grid]) -> None:
+    array, grid = truth
+    cut = array.copy()
+    below = cut[:, :, : array.shape[2] // 2]
+    below[below == ORGAN_IDS["aorta"]] = 0
+    (gap,) = of_rule(check_label(cut, grid), "gap")
+    assert gap.number > 0.4
+
+
+def test_organs_that_must_not_meet(truth: tuple[np.ndarray, Grid]) -> None:
+    array, grid = truth
+    leaked = np.where(array == ORGAN_IDS["stomach"], 0, array)
+    assert not of_rule(check_label(leaked, grid), "touching")
+    index = np.argwhere(array == ORGAN_IDS["kidney_left"])
+    x, y, z = index[np.argmax(index[:, 0])]
+    leaked[x + 1 : x + 4, y - 1 : y + 2, z - 1 : z + 2] = ORGAN_IDS["stomach"]
+    (found,) = of_rule(check_label(leaked, grid), "touching")
+    assert (found.organ, found.other) == ("stomach", "kidney_left")
+    # The kidney's voxels beside the leak are where to look.
+    meet = leaked[found.box] == ORGAN_IDS["kidney_left"]
+    assert 1 <= found.number <= np.count_nonzero(meet)
+    assert found.box[0].start <= x < found.box[0].stop
+
+
+def test_a_few_voxels_between_liver_and_aorta_are_nothing() -> None:
+    array = np.zeros((20, 20, 20), np.uint8)
+    array[:10] = ORGAN_IDS["liver"]
+    array[10:, :2, :5] = ORGAN_IDS["aorta"]
+    assert not check_label(array, Grid(array.shape, np.eye(4)))
+    array[10:, :2, :6] = ORGAN_IDS["aorta"]
+    (found,) = check_label(array, Grid(array.shape, np.eye(4)))
+    assert (found.rule, found.number) == ("touching", 12)
+    assert found.box == (slice(10, 11), slice(0, 2), slice(0, 6))
+
+
+def test_small_pieces_and_where_the_largest_is(truth: tuple[np.ndarray, Grid]) -> None:
+    array, grid = truth
+    before = {f.organ for f in of_rule(check_label(array, grid), "pieces")}
+    assert "spleen" not in before
+    dirty = array.copy()
+    dirty[40:43, 5:8, 30:33] = ORGAN_IDS["spleen"]
+    dirty[50, 5, 40] = ORGAN_IDS["spleen"]
+    (found,) = [f for f in of_rule(check_label(dirty, grid), "pieces") if f.organ == "spleen"]
+    assert found.number == 2
+    assert found.box == (slice(40, 43), slice(5, 8), slice(30, 33))
+    # At the border it may be the tip of something larger outside.
+    dirty = array.copy()
+    dirty[40:43, 5:8, :3] = ORGAN_IDS["spleen"]
+    assert {f.organ for f in of_rule(check_label(dirty, grid), "pieces")} == before
+
+
+def test_what_is_cut_by_the_border(truth: tuple[np.ndarray, Grid]) -> None:
+    array, _ = truth
+    assert not cut_by_border(array, "kidney_left")
+    assert cut_by_border(array, "aorta")
+    stop = np.argwhere(array == ORGAN_IDS["kidney_left"])[:, 2].max() + 1
+    assert cut_by_border(array[:, :, : stop + 2], "kidney_left")
+    assert not cut_by_border(array[:, :, : stop + 3], "kidney_left")
+    assert not cut_by_border(np.zeros_like(array), "liver")
+
+
+def test_nothing_there_breaks_no_rule(truth: tuple[np.ndarray, Grid]) -> None:
+    assert check_label(np.zeros_like(truth[0]), truth[1]) == []
