@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from atlas8k.ledger import Holder, Ledger, OrganScore
-from atlas8k.ledger.ranking import bucket
+from atlas8k.ledger.scale import bucket
 from atlas8k.organs import ORGAN_NAMES
 
 ANNA = Holder.identify(user="anna")

@@ -12,6 +12,7 @@ from atlas8k.errors import LedgerError
 from atlas8k.ledger import ranking, rankings
 from atlas8k.ledger.errors import UnknownSignatureError
 from atlas8k.ledger.records import OrganScore, Progress
+from atlas8k.ledger.scale import bucket
 from atlas8k.ledger.volumes import volume_id
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
@@ -51,7 +52,10 @@ def _checked(volume: str, sizes: Mapping[str, OrganScore]) -> dict[int, OrganSco
             f"{volume}: no organ is called {', '.join(unknown)}; there are {', '.join(ORGAN_NAMES)}"
         )
     scores = {
-        ORGAN_IDS[organ]: OrganScore(*(None if term is None else float(term) for term in size))
+        ORGAN_IDS[organ]: OrganScore(
+            *map(float, size[:4]),
+            *(None if figure is None else float(figure) for figure in size[4:]),
+        )
         for organ, size in sizes.items()
     }
     for organ, score in scores.items():
@@ -86,7 +90,7 @@ def record_score(
     connection.execute(
         "INSERT INTO result (volume, signature, at, seconds, attention_ml, rank_ml, bucket,"
         " counted) VALUES (?,?,?,?,?,?,?, (SELECT counted FROM volume WHERE id = ?))",
-        (v, s, now, seconds, total, rank, ranking.bucket(rank), v),
+        (v, s, now, seconds, total, rank, bucket(rank), v),
     )
     connection.executemany(
         "INSERT INTO score (volume, signature, organ, ranked, attention_ml, inconsistency_ml,"
