@@ -148,7 +148,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch):
     def disk_full(*_args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(nib, "save", disk_full)
+    monkeypatch.setattr(nib.Nifti1Image, "to_file_map", disk_full)
     with pytest.raises(OSError, match="No space"):
         write_nifti(path, old * 0, grid)
     np.testing.assert_array_equal(read_label(path).array, old)

@@ -54,7 +54,7 @@ class LabelNameError(VolumeError):
     """Names in or beside a label map that mean no organ, or mean one twice."""
 
 
-class LabelValueError(VolumeError):
+class LabelValueError(UnreadableVolumeError):
     """Voxel values of a label map that are no whole numbers, or that nothing is named for."""
 
 

@@ -1,31 +1,39 @@
-"""NIfTI in and out, and arrays from one grid to another.
+"""NIfTI in and out.
 
 The words for where an array lies, :class:`Grid` and :class:`Volume`, are those of
-:mod:`atlas8k.grid` and can be imported from here.
+:mod:`atlas8k.grid`, and the ways from one grid to another those of
+:mod:`atlas8k.resampling`; both can be imported from here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
+from isal import igzip
+from isal.igzip_lib import IsalError
+from nibabel.fileholders import FileHolder
+from nibabel.nifti1 import Nifti1Extension
 from nibabel.spatialimages import SpatialImage
 
 from atlas8k.errors import (
     EmptyVolumeError,
     GridMismatchError,
+    LabelValueError,
     NotFiniteError,
     NotThreeDimensionalError,
     UnreadableVolumeError,
 )
 from atlas8k.grid import Grid, Volume
+from atlas8k.resampling import resample, to_canonical
 
 __all__ = [
     "MAX_VOXELS",
@@ -33,11 +41,13 @@ __all__ = [
     "Grid",
     "Volume",
     "publish",
+    "read_comments",
     "read_ct",
     "read_grid",
     "read_label",
     "resample",
     "to_canonical",
+    "whole_numbers",
     "write_nifti",
 ]
 
@@ -45,9 +55,18 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 MAX_VOXELS = 1 << 31
 """Larger claims are taken for a broken header: 2,147,483,648 voxels, 8 GiB as float32."""
 
+_COMMENT = 6
+"""NIfTI extension code "comment": plain ASCII text, which other tools show or pass over."""
 
-def _open_nifti(path: Path) -> tuple[Any, Grid]:
-    """The image with its voxels still on disk, and its grid."""
+_GZIP_LEVEL = 1
+READ_DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, ValueError, zlib.error, IsalError, MemoryError),
+)
+"""What reading the compressed voxels of a damaged file raises."""
+
+
+def _open_nifti(path: Path, least: int = 2) -> tuple[Any, Grid]:
+    """The image with its voxels still on disk, and its grid; `least` voxels along each axis."""
     if not path.is_file():
         raise UnreadableVolumeError(path, "no such file")
     if path.stat().st_size == 0:
@@ -61,7 +80,7 @@ def _open_nifti(path: Path) -> tuple[Any, Grid]:
     shape = tuple(int(n) for n in image.shape)
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if len(shape) != 3 or min(shape) < 2:
+    if len(shape) != 3 or min(shape) < least:
         raise NotThreeDimensionalError(
             path, f"shape {image.shape} is not one 3D volume; give one CT phase per file"
         )
@@ -76,24 +95,47 @@ def _open_nifti(path: Path) -> tuple[Any, Grid]:
     return image, grid
 
 
+@contextlib.contextmanager
+def _voxels(path: Path, image: Any) -> Iterator[Any]:
+    """The image's data proxy, read through the fast gzip of `isal` where it is compressed.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        The file ends too early, or its checksum is wrong.
+    """
+    try:
+        if path.suffix != ".gz" or not isinstance(image, nib.Nifti1Image):
+            yield image.dataobj
+            return
+        with igzip.open(path, "rb") as stream:
+            yield type(image).from_file_map({"image": FileHolder(fileobj=stream)}).dataobj
+            stream.read(1)  # past the voxels lies the checksum
+    except READ_DAMAGE as err:
+        raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
+
+
 def _read_nifti(path: Path, dtype: npt.DTypeLike) -> Volume:
     image, grid = _open_nifti(path)
-    try:
-        array = np.asarray(image.dataobj, dtype=dtype).reshape(grid.shape)
-    except (OSError, EOFError, ValueError, zlib.error, MemoryError) as err:
-        raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
+    with _voxels(path, image) as proxy:
+        array = np.asarray(proxy, dtype=dtype).reshape(grid.shape, order="F")
     return Volume(array, grid, path)
 
 
-def read_grid(path: str | os.PathLike[str]) -> Grid:
+def read_grid(path: str | os.PathLike[str], *, block: bool = False) -> Grid:
     """Where a NIfTI file's voxels are, from its header alone.
+
+    Parameters
+    ----------
+    block
+        It may be a piece of a volume, one voxel thick.
 
     Raises
     ------
     UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError
         As :func:`read_ct`, as far as the header shows it.
     """
-    return _open_nifti(Path(path))[1]
+    return _open_nifti(Path(path), 1 if block else 2)[1]
 
 
 def read_ct(path: str | Path) -> Volume:
@@ -124,27 +166,68 @@ def read_ct(path: str | Path) -> Volume:
     return volume
 
 
-def read_label(path: str | Path) -> Volume:
+def read_label(path: str | Path, *, block: bool = False) -> Volume:
     """Read a label map; ``array``: ``(X, Y, Z)`` uint8, the file's own axes.
+
+    Parameters
+    ----------
+    block
+        It may be a piece of a volume, one voxel thick.
 
     Raises
     ------
     UnreadableVolumeError
-        As :func:`read_ct`, and where values are not whole numbers from 0 to 255.
+        As :func:`read_ct`.
+    LabelValueError
+        Values are not whole numbers from 0 to 255.
     """
-    volume = _read_nifti(Path(path), np.float32)
-    array = volume.array
-    if not np.isfinite(array).all():
+    path = Path(path)
+    image, grid = _open_nifti(path, 1 if block else 2)
+    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
+    with _voxels(path, image) as proxy:
+        array = np.asarray(proxy, dtype=np.float32) if scaled else proxy.get_unscaled()
+    return Volume(whole_numbers(array.reshape(grid.shape, order="F"), path), grid, path)
+
+
+def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.uint8]:
+    """Label values of any number type as uint8, the same memory order.
+
+    Raises
+    ------
+    NotFiniteError
+        NaN or infinity.
+    LabelValueError
+        Values are not whole numbers from 0 to 255.
+    """
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in "biuf":
+        raise LabelValueError(path, f"values of type {array.dtype} are no label values")
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise NotFiniteError(path, "the label map holds NaN or infinity")
-    if array.min() < 0 or array.max() > 255 or not np.array_equal(array, np.rint(array)):
-        raise UnreadableVolumeError(path, "label values must be whole numbers from 0 to 255")
-    return Volume(array.astype(np.uint8), volume.grid, volume.path)
+    if low >= 0 and high <= 255:
+        values = array.astype(np.uint8)
+        if array.dtype.kind != "f" or np.array_equal(values, array):
+            return values
+    raise LabelValueError(
+        path,
+        f"label values must be whole numbers from 0 to 255; these go from {low:g} to {high:g}"
+        + (" with fractions between" if low >= 0 and high <= 255 else ""),
+    )
 
 
-def write_nifti(path: str | Path, array: npt.NDArray[Any], grid: Grid) -> Path:
+def write_nifti(
+    path: str | Path, array: npt.NDArray[Any], grid: Grid, comment: str | None = None
+) -> Path:
     """Write ``array`` with its grid; complete or not at all.
 
     The file is written under a temporary name beside ``path``, synced, then renamed.
+
+    Parameters
+    ----------
+    comment
+        ASCII text for a header extension of code 6 ("comment"); see :func:`read_comments`.
 
     Raises
     ------
@@ -161,15 +244,42 @@ def write_nifti(path: str | Path, array: npt.NDArray[Any], grid: Grid) -> Path:
     image.set_qform(grid.affine, code=1)
     image.set_sform(grid.affine, code=1)
     image.header.set_xyzt_units("mm")
+    if comment is not None:
+        image.header.extensions.append(Nifti1Extension(_COMMENT, comment.encode("ascii")))
     handle, name = tempfile.mkstemp(prefix=".", suffix=suffix, dir=path.parent)
-    os.close(handle)
     temporary = Path(name)
     try:
-        nib.save(image, temporary)
+        with open(handle, "wb") as stream:
+            _save(image, stream, compress=suffix == ".nii.gz")
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _save(image: Any, stream: Any, *, compress: bool) -> None:
+    if not compress:
+        image.to_file_map({"image": FileHolder(fileobj=stream)})
+        return
+    # Neither name nor time goes into the file: the same voxels make the same bytes.
+    with igzip.IGzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0) as packed:
+        image.to_file_map({"image": FileHolder(fileobj=packed)})
+
+
+def read_comments(path: str | Path) -> list[str]:
+    """Texts of the header extensions of code 6 ("comment") of a NIfTI file.
+
+    Raises
+    ------
+    UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError
+        As :func:`read_grid`.
+    """
+    header = _open_nifti(Path(path))[0].header
+    return [
+        bytes(extension.content).rstrip(b"\0").decode("ascii", "replace")
+        for extension in getattr(header, "extensions", ())
+        if extension.get_code() == _COMMENT
+    ]
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -185,49 +295,3 @@ def publish(temporary: Path, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def to_canonical(volume: Volume) -> Volume:
-    """The same voxels with axes nearest RAS+; only a view is made where possible."""
-    transform = nib.orientations.io_orientation(volume.grid.affine)
-    array = nib.orientations.apply_orientation(volume.array, transform)
-    return Volume(array, volume.grid.canonical(), volume.path)
-
-
-def resample(
-    array: npt.NDArray[Any], source: Grid, target: Grid, *, linear: bool, fill: float = 0.0
-) -> npt.NDArray[Any]:
-    """Sample ``array`` at the voxel centres of another grid.
-
-    Parameters
-    ----------
-    array
-        ``(X, Y, Z)`` on ``source``; any orientation, spacing and handedness.
-    linear
-        Linear interpolation for intensities and probabilities, nearest neighbour for
-        labels.
-    fill
-        Value outside the source's extent. Within half a voxel of the edge, the edge
-        voxel's value is used.
-
-    Returns
-    -------
-    ndarray
-        ``target.shape``, dtype of ``array``.
-    """
-    if tuple(array.shape) != source.shape:
-        raise GridMismatchError("array", f"shape {array.shape} does not fit grid {source.shape}")
-    # Both grids are described to ITK in the source's index space, so that neither needs
-    # a direction matrix (ITK wants orthonormal ones and sheared affines have none).
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    index_map = np.linalg.solve(source.affine, target.affine)
-    transform = sitk.AffineTransform(3)
-    transform.SetMatrix(index_map[:3, :3].ravel().tolist())
-    transform.SetTranslation(index_map[:3, 3].tolist())
-    filter_ = sitk.ResampleImageFilter()
-    filter_.SetSize([int(n) for n in target.shape])
-    filter_.SetInterpolator(sitk.sitkLinear if linear else sitk.sitkNearestNeighbor)
-    filter_.SetDefaultPixelValue(float(fill))
-    filter_.SetTransform(transform)
-    out = sitk.GetArrayFromImage(filter_.Execute(image))
-    return np.asarray(out.T, dtype=array.dtype)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.errors import GridMismatchError
+from atlas8k.labels.voxels import counts, joint_counts, renamed
 from atlas8k.ledger.records import OrganSource
+from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
 SourceKind = Literal["public", "revised", "pseudo"]
 PRIORITY: tuple[SourceKind, ...] = ("public", "revised", "pseudo")
+_ANSWERS = ("present", "absent", "confirmed", "revised")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +73,12 @@ class Assembled:
 
     def sources(self) -> list[SourceLabel]:
         """The same label as sources again, one a kind; assembling them gives it back."""
-        raise NotImplementedError
+        found = []
+        for kind in PRIORITY:
+            organs = {name: source for name, source in self.organs.items() if source.source == kind}
+            if organs:
+                found.append(SourceLabel(kind, self.array, organs))
+        return found
 
 
 def assemble(
@@ -99,4 +109,127 @@ def assemble(
     GridMismatchError
         A source of another shape.
     """
-    raise NotImplementedError
+    decisions = decisions or {}
+    ordered = sorted(sources, key=lambda source: PRIORITY.index(source.kind))
+    for source in ordered:
+        if source.array is not None and source.array.shape != shape:
+            raise GridMismatchError(
+                f"{source.kind} label", f"shape {source.array.shape} is not that of the CT, {shape}"
+            )
+    organs: dict[str, OrganSource] = {}
+    tables = [np.zeros(256, dtype=np.uint8) for _ in ordered]
+    disagree = _disagreements(ordered)
+    for organ in ORGAN_NAMES:
+        chosen = _choose(organ, ordered, decisions.get(organ))
+        if chosen is None:
+            continue
+        at, decided = chosen
+        organs[organ] = _source(organ, ordered, at, decided, organ in disagree)
+        if at is not None and ordered[at].organs[organ].state != "absent":
+            tables[at][ORGAN_IDS[organ]] = ORGAN_IDS[organ]
+    array, overlaps = _painted(shape, ordered, tables)
+    return Assembled(array, organs, overlaps)
+
+
+def _says(source: SourceLabel, organ: str) -> bool:
+    """Whether a source has an answer for the organ; a pseudo label always has one."""
+    found = source.organs.get(organ)
+    return found is not None and (source.kind == "pseudo" or found.state in _ANSWERS)
+
+
+def _choose(
+    organ: str, ordered: Sequence[SourceLabel], decision: SourceKind | None
+) -> tuple[int | None, bool] | None:
+    """Position of the source that counts, ``None`` where none has an answer; and if decided.
+
+    ``None`` in place of the pair where no source names the organ.
+    """
+    answers = [i for i, source in enumerate(ordered) if _says(source, organ)]
+    for i in answers:
+        if ordered[i].kind == decision:
+            return i, True
+    if answers:
+        return answers[0], False
+    return (None, False) if any(organ in source.organs for source in ordered) else None
+
+
+def _source(
+    organ: str,
+    ordered: Sequence[SourceLabel],
+    at: int | None,
+    decided: bool,
+    disagrees: bool,
+) -> OrganSource:
+    if at is not None and ordered[at].kind != "pseudo":
+        source = ordered[at].organs[organ]._replace(source=ordered[at].kind)
+        disputed = source.source == "public" and (source.disputed or disagrees)
+        return source._replace(disputed=disputed and not decided)
+    # Nobody vouches for the voxels; what a reader said about that is kept.
+    heard = [source.organs[organ] for source in ordered if organ in source.organs]
+    for said in heard:
+        if said.state == "not_confirmed":
+            return OrganSource("pseudo", "not_confirmed", None, said.submission)
+    return OrganSource("pseudo", "unknown")
+
+
+def _disagreements(ordered: Sequence[SourceLabel]) -> set[str]:
+    """Organs of which a submission has other voxels than a public label has."""
+    public = [source for source in ordered if source.kind == "public"]
+    revised = [source for source in ordered if source.kind == "revised"]
+    found: set[str] = set()
+    for one, other in product(public, revised):
+        shared = [o for o in ORGAN_NAMES if _says(one, o) and _says(other, o)]
+        if not shared:
+            continue
+        first, second = (_voxels_of(source, shared) for source in (one, other))
+        if first is None or second is None:
+            left = first if second is None else second
+            total = np.zeros(256) if left is None else counts(left)
+            found |= {organ for organ in shared if total[ORGAN_IDS[organ]]}
+            continue
+        both = joint_counts(first, second)
+        for organ in shared:
+            i = ORGAN_IDS[organ]
+            if not both[i].sum() == both[i, i] == both[:, i].sum():
+                found.add(organ)
+    return found
+
+
+def _voxels_of(source: SourceLabel, organs: Sequence[str]) -> npt.NDArray[np.uint8] | None:
+    """The source's voxels of those organs it says are there."""
+    table = np.zeros(256, dtype=np.uint8)
+    for organ in organs:
+        if source.organs[organ].state != "absent":
+            table[ORGAN_IDS[organ]] = ORGAN_IDS[organ]
+    return None if source.array is None else renamed(source.array, table)
+
+
+def _painted(
+    shape: tuple[int, int, int],
+    ordered: Sequence[SourceLabel],
+    tables: Sequence[npt.NDArray[np.uint8]],
+) -> tuple[npt.NDArray[np.uint8], tuple[Overlap, ...]]:
+    """Organs of each source by its table, the highest source's on top."""
+    out: npt.NDArray[np.uint8] | None = None
+    owner: dict[int, SourceKind] = {}
+    overlaps = []
+    for source, table in zip(ordered, tables, strict=True):
+        if source.array is None or not table.any():
+            continue
+        layer = renamed(source.array, table)
+        if out is None:
+            out = np.asfortranarray(layer)
+        else:
+            both = joint_counts(out, layer)
+            overlaps += [
+                Overlap(
+                    ORGAN_NAMES[i - 1], ORGAN_NAMES[j - 1], int(both[i, j]), owner[i], source.kind
+                )
+                for i, j in product(range(1, 10), range(1, 10))
+                if both[i, j]
+            ]
+            np.copyto(out, layer, where=out == 0)
+        owner.update({int(i): source.kind for i in np.flatnonzero(table)})
+    if out is None:
+        out = np.zeros(shape, dtype=np.uint8, order="F")
+    return out, tuple(sorted(overlaps, key=lambda overlap: -overlap.voxels))

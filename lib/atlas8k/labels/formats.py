@@ -1,17 +1,27 @@
-"""Segmentation files as clients send them: NIfTI, NRRD, ``.seg.nrrd``, DICOM SEG."""
+"""Segmentation files as clients send them: NIfTI, NRRD, ``.seg.nrrd``, DICOM SEG.
+
+What a file is, its first bytes say, not its name. The header comes first: voxels are
+read only where they lie on the CT, and not more of them than the header claims.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.errors import LabelNameError, UnreadableVolumeError
 from atlas8k.grid import Grid
+from atlas8k.labels import dicom_seg, nrrd_file
+from atlas8k.labels.placing import find_placement
+from atlas8k.volume import read_grid, read_label, whole_numbers
 
 Format = Literal["nifti", "nrrd", "seg.nrrd", "dicom-seg"]
+_Fits = Callable[[Grid], object]
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,8 @@ class Segment:
     layer
         Position in :attr:`Segmentation.layers`.
     code
-        SNOMED CT or SRT code of what it is, where the file has one.
+        SNOMED CT or SNOMED RT code of what it is, where the file has one; a modifier (left,
+        right) is joined with ``+``.
     """
 
     name: str
@@ -63,10 +74,10 @@ def read_segmentation(path: str | Path, within: Grid | None = None) -> Segmentat
     Parameters
     ----------
     path
-        ``.nii``, ``.nii.gz``, ``.nrrd``, ``.seg.nrrd`` or ``.dcm``.
+        NIfTI (``.nii``, ``.nii.gz``), NRRD (``.nrrd``, ``.seg.nrrd``) or DICOM SEG.
     within
-        The CT's grid; a file that claims more voxels a layer than it has is refused before
-        its voxels are read.
+        The CT's grid; a file that does not lie on it voxel for voxel, as a whole or a
+        block of it, is refused before its voxels are read.
 
     Raises
     ------
@@ -78,7 +89,95 @@ def read_segmentation(path: str | Path, within: Grid | None = None) -> Segmentat
         NaN or infinity in voxels, affine or directions.
     LabelValueError
         Values that are negative, not whole, or above 255.
+    LabelNameError
+        Segments without a name, or two for the same voxels.
     GridMismatchError
-        More voxels than `within`.
+        Not on `within`.
     """
-    raise NotImplementedError
+    path = Path(path)
+
+    def fits(grid: Grid) -> None:
+        if within is not None:
+            find_placement(grid, within, path)
+
+    start = _first_bytes(path)
+    if start.startswith(b"NRRD"):
+        return _read_nrrd(path, fits)
+    if start[128:132] == b"DICM":
+        return _read_dicom(path, fits)
+    fits(read_grid(path, block=True))
+    label = read_label(path, block=True)
+    return Segmentation(path, "nifti", label.grid, (label.array,))
+
+
+def _first_bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise UnreadableVolumeError(path, "no such file")
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(132)
+    except OSError as err:
+        raise UnreadableVolumeError(path, f"cannot be read ({err})") from err
+    if not start:
+        raise UnreadableVolumeError(path, "the file is empty (0 bytes); send it again")
+    return start
+
+
+def _read_nrrd(path: Path, fits: _Fits) -> Segmentation:
+    header = nrrd_file.read_header(path)
+    fits(header.grid)
+    segments = None if header.segments is None else _segments(path, header)
+    layers = tuple(whole_numbers(part, path) for part in nrrd_file.read_layers(path, header))
+    if segments is None and len(layers) > 1:
+        raise UnreadableVolumeError(path, "it has several layers and names no segments")
+    return Segmentation(
+        path, "nrrd" if segments is None else "seg.nrrd", header.grid, layers, segments
+    )
+
+
+def _segments(path: Path, header: nrrd_file.NrrdHeader) -> tuple[Segment, ...]:
+    fields = header.segments or ()
+    try:
+        found = [_segment(number, entry, header.layers) for number, entry in enumerate(fields)]
+    except KeyError as err:
+        raise LabelNameError(path, f"a segment without {err} in the header; save it again") from err
+    except ValueError as err:
+        raise LabelNameError(path, f"a segment's field is no number ({err})") from err
+    return _distinct(path, found, header.layers)
+
+
+def _segment(number: int, fields: Mapping[str, str], layers: int) -> Segment:
+    # Before 3D Slicer 4.11 every segment had a layer of its own, of value 1.
+    old = "LabelValue" not in fields and "Layer" not in fields and layers > number
+    value = 1 if old else int(fields["LabelValue"])
+    layer = number if old else int(fields.get("Layer", "0"))
+    return Segment(fields["Name"], value, layer)
+
+
+def _distinct(path: Path, segments: Iterable[Segment], layers: int) -> tuple[Segment, ...]:
+    seen: dict[tuple[int, int], str] = {}
+    for segment in segments:
+        place = (segment.layer, segment.value)
+        if not (0 <= segment.layer < layers and 1 <= segment.value <= 255):
+            raise LabelNameError(
+                path,
+                f"segment {segment.name!r} is said to be value {segment.value} of layer "
+                f"{segment.layer}, which cannot be; save it again",
+            )
+        if place in seen:
+            raise LabelNameError(
+                path,
+                f"segments {seen[place]!r} and {segment.name!r} are both said to be value "
+                f"{segment.value} of layer {segment.layer}; save it again",
+            )
+        seen[place] = segment.name
+    return tuple(segments)
+
+
+def _read_dicom(path: Path, fits: _Fits) -> Segmentation:
+    grid, arrays, coded = dicom_seg.read_dicom_seg(path, fits)
+    layers: tuple[Any, ...] = tuple(whole_numbers(array, path) for array in arrays)
+    segments = [Segment(one.name, one.value, one.layer, one.code) for one in coded]
+    return Segmentation(
+        path, "dicom-seg", grid, layers, _distinct(path, segments, max(1, len(layers)))
+    )

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.errors import EmptyVolumeError, LabelNameError, LabelValueError
 from atlas8k.grid import Grid
+from atlas8k.labels.formats import Segment, read_segmentation
+from atlas8k.labels.naming import Term, term
+from atlas8k.labels.placing import find_placement, put
+from atlas8k.labels.voxels import counts, joint_counts, renamed
+from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
 
 ReadBy = Literal["label_info", "segment names", "codes", "organ ids"]
+_Terms = Sequence[tuple[Segment, Term]]
+_Counts = Sequence[npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,7 @@ class Submitted:
 def ingest(
     path: str | Path,
     grid: Grid,
-    label_info: Sequence[Mapping[str, Any]] | None = None,
+    label_info: object = None,
     *,
     absent: Sequence[str] = (),
     may_be_empty: bool = False,
@@ -77,10 +86,10 @@ def ingest(
     grid
         The CT's own grid.
     label_info
-        As 3D Slicer sends it, for files that name no segments themselves: the value of an
-        entry is 1 + its *position* in the list, empty segments and a background entry
-        included; ``idx`` is wrong after a skipped segment and is not looked at. Without it
-        values are organ ids 1 to 9.
+        ``[{"name": ..., "idx": ...}, ...]`` as 3D Slicer sends it, for files that name no
+        segments themselves: the value of an entry is 1 + its *position* in the list, empty
+        segments and a background entry included; ``idx`` is wrong after a skipped segment
+        and is not looked at. Without it values are organ ids 1 to 9.
     absent
         Organs (name or alias) that the client says are not there; they count as named.
     may_be_empty
@@ -100,4 +109,185 @@ def ingest(
     EmptyVolumeError
         No organ voxel, unless `absent` or `may_be_empty` says that this is meant.
     """
-    raise NotImplementedError
+    path = Path(path)
+    gone = organ_names(absent, "absent", path)
+    # What needs no voxels is looked at before they are read.
+    listed = None if label_info is None else _listed(path, label_info)
+    segmentation = read_segmentation(path, within=grid)
+    segments = listed if segmentation.segments is None else segmentation.segments
+    found = [counts(layer) for layer in segmentation.layers]
+    if segments is None:
+        read_by: ReadBy = "organ ids"
+        terms = [(Segment(name, i), Term("organ", name)) for name, i in ORGAN_IDS.items()]
+    else:
+        terms = [(segment, term(segment.name, segment.code)) for segment in segments]
+        by_code = any(meant.by_code for _, meant in terms)
+        by_name: ReadBy = "label_info" if segments is listed else "segment names"
+        read_by = "codes" if by_code else by_name
+    _check_values(path, found, terms, read_by)
+    if segments is not None:
+        _check_names(path, found, terms)
+    array, overlaps = _combined(segmentation.layers, found, terms)
+    array = put(array, find_placement(segmentation.grid, grid, path), grid)
+    total = counts(array)
+    present = [organ for organ, i in ORGAN_IDS.items() if total[i]]
+    if not present and not gone and not may_be_empty:
+        raise EmptyVolumeError(
+            path, "the label map holds no organ; name organs that are not there in absent"
+        )
+    if both := sorted(set(present) & set(gone)):
+        raise LabelNameError(path, f"absent: {', '.join(both)} has voxels in the label map")
+    named = {meant.organ for _, meant in terms if meant.kind == "organ" and meant.organ}
+    if read_by == "organ ids":
+        named = set(present)
+    empty = [s.name for s, meant in terms if meant.organ is None and meant.kind != "background"]
+    return Submitted(
+        array=array,
+        grid=grid,
+        named=frozenset(named | set(gone)),
+        read_by=read_by,
+        voxels={organ: int(total[i]) for organ, i in ORGAN_IDS.items() if organ in named | {*gone}},
+        overlaps=overlaps,
+        ignored=tuple(empty),
+    )
+
+
+def organ_names(names: object, key: str, path: str | Path = "request") -> list[str]:
+    """Organ names in order, of a client's list of names or aliases.
+
+    Raises
+    ------
+    LabelNameError
+        It is no list, or one is no organ.
+    """
+    if not isinstance(names, Sequence | Set) or isinstance(names, str | bytes):
+        raise LabelNameError(path, f"{key} must be a list of organ names")
+    organs = [find_organ(name) if isinstance(name, str) else None for name in names]
+    if None in organs:
+        raise LabelNameError(path, f"{key}: organs are {', '.join(ORGAN_NAMES)}")
+    return sorted({organ.name for organ in organs if organ})
+
+
+def _listed(path: Path, label_info: object) -> tuple[Segment, ...]:
+    wrong = LabelNameError(path, 'label_info must be a list of {"name": ..., "idx": ...}')
+    if not isinstance(label_info, Sequence) or isinstance(label_info, str | bytes):
+        raise wrong
+    names = [entry.get("name") if isinstance(entry, Mapping) else None for entry in label_info]
+    if not all(isinstance(name, str) for name in names):
+        raise wrong
+    return tuple(Segment(str(name), i) for i, name in enumerate(names, start=1))
+
+
+def _check_values(path: Path, found: _Counts, terms: _Terms, read_by: ReadBy) -> None:
+    """Refuse voxels that nothing is named for."""
+    known = {(segment.layer, segment.value) for segment, _ in terms}
+    odd = [
+        int(value)
+        for layer, voxels in enumerate(found)
+        for value in np.flatnonzero(voxels)
+        if value and (layer, value) not in known
+    ]
+    if not odd:
+        return
+    values = f"label value{'s' if len(odd) > 1 else ''} {', '.join(map(str, odd))}"
+    if read_by == "organ ids":
+        ids = ", ".join(f"{i} {name}" for name, i in ORGAN_IDS.items())
+        raise LabelValueError(path, f"{values}: no organ; without label_info, values are {ids}")
+    raise LabelValueError(
+        path, f"{values}: no name for it; {len(terms)} structures are named ({read_by})"
+    )
+
+
+def _check_names(path: Path, found: _Counts, terms: _Terms) -> None:
+    """Refuse names that mean one thing twice, and voxels of what is no organ."""
+    twice = Counter(_identity(segment, meant) for segment, meant in terms if meant.organ)
+    if doubled := [key for key, n in twice.items() if n > 1]:
+        names = [segment.name for segment, meant in terms if _identity(segment, meant) in doubled]
+        raise LabelNameError(
+            path,
+            f"segments {_quoted(names)} mean the same; merge them into one or delete one, "
+            "and save again",
+        )
+    odd = {
+        segment.name: _voxels(found, segment)
+        for segment, meant in terms
+        if meant.kind in ("attention", "unknown")
+    }
+    if odd := {name: n for name, n in odd.items() if n}:
+        listed = ", ".join(f"{name[:80]!r} ({n:,} voxels)" for name, n in odd.items())
+        raise LabelNameError(
+            path,
+            f"{listed}: no organ; delete {'these segments' if len(odd) > 1 else 'this segment'} "
+            "and save again, since in a merged map they have cut holes into organs. "
+            f"Organs are {', '.join(ORGAN_NAMES)}",
+        )
+    named = {meant.organ for _, meant in terms if meant.kind == "organ"}
+    for segment, meant in terms:
+        alone = meant.kind == "part" and meant.organ not in named
+        if alone and _voxels(found, segment):
+            raise LabelNameError(
+                path,
+                f"{segment.name[:80]!r} counts into {meant.organ}, but there is no segment "
+                f"{meant.organ}: it would be all of it. Save both together",
+            )
+
+
+def _voxels(found: _Counts, segment: Segment) -> int:
+    """A list may name more structures than a file has values for."""
+    return int(found[segment.layer][segment.value]) if segment.value < 256 else 0
+
+
+def _identity(segment: Segment, meant: Term) -> str:
+    return meant.organ if meant.kind == "organ" and meant.organ else normalise(segment.name)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(repr(name[:80]) for name in names)
+
+
+def _combined(
+    layers: Sequence[npt.NDArray[np.uint8]], found: _Counts, terms: _Terms
+) -> tuple[npt.NDArray[np.uint8], tuple[SegmentOverlap, ...]]:
+    """All layers as one map of organ ids, on the file's own grid."""
+    tables = np.zeros((len(layers), 256), dtype=np.uint8)
+    for segment, meant in terms:
+        if meant.organ and segment.layer < len(layers) and segment.value < 256:
+            tables[segment.layer, segment.value] = ORGAN_IDS[meant.organ]
+    maps = [
+        layer
+        if np.array_equal(table[voxels > 0], np.flatnonzero(voxels))
+        else renamed(layer, table)
+        for layer, table, voxels in zip(layers, tables, found, strict=True)
+    ]
+    if len(maps) == 1:
+        return maps[0], ()
+    return _flattened(maps)
+
+
+def _flattened(
+    maps: Sequence[npt.NDArray[np.uint8]],
+) -> tuple[npt.NDArray[np.uint8], tuple[SegmentOverlap, ...]]:
+    """Layers of organ ids as one map.
+
+    Of two organs that overlap, the one with fewer voxels keeps the shared ones: it would
+    lose the larger part of itself, and the result does not hang on the segments' order.
+    """
+    voxels = sum((counts(layer) for layer in maps), np.zeros(256, dtype=np.int64))
+    largest_first = sorted(ORGAN_IDS.values(), key=lambda i: (-voxels[i], i))
+    rank, back = np.zeros(256, dtype=np.uint8), np.zeros(256, dtype=np.uint8)
+    for place, number in enumerate(largest_first, start=1):
+        rank[number], back[place] = place, number
+    ranked = [renamed(layer, rank) for layer in maps]
+    top = ranked[0]
+    shared = np.zeros((16, 16), dtype=np.int64)
+    for layer in ranked[1:]:
+        pairs = joint_counts(top, layer)
+        shared += pairs + pairs.T
+        top = np.maximum(top, layer)
+    overlaps = tuple(
+        SegmentOverlap(ORGAN_NAMES[back[i] - 1], ORGAN_NAMES[back[j] - 1], int(shared[i, j]))
+        for i in range(1, 10)
+        for j in range(1, i)
+        if shared[i, j]
+    )
+    return renamed(top, back), overlaps

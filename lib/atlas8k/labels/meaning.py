@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.labels.ingest import Submitted
+from atlas8k.errors import GridMismatchError
+from atlas8k.labels.ingest import Submitted, organ_names
+from atlas8k.labels.voxels import joint_counts, memory_order, renamed
 from atlas8k.ledger.records import OrganChange
+from atlas8k.organs import ORGAN_IDS
 
 
 def changes(
@@ -36,7 +39,24 @@ def changes(
     GridMismatchError
         `start` has another shape.
     """
-    raise NotImplementedError
+    both = joint_counts(_start(start, submitted), submitted.array)
+    gone = set(organ_names(absent, "absent"))
+    found = {}
+    for organ, number in ORGAN_IDS.items():
+        before = int(both[number].sum())
+        after = int(both[:, number].sum())
+        same = int(both[number, number])
+        if organ in gone and not after:
+            state = "absent"
+        elif organ not in submitted.named and not after:
+            state, after, same = "unchanged", before, before
+        elif after:
+            state = "confirmed" if before == after == same else "revised"
+        else:
+            state = "absent" if before else "not_confirmed"
+        dsc = 2 * same / (before + after) if before + after else None
+        found[organ] = OrganChange(state, before, after, before + after - 2 * same, dsc)
+    return found
 
 
 def completed(
@@ -50,9 +70,35 @@ def completed(
     delete it. Where a named organ was drawn over one that is not named, the drawn one
     counts.
 
+    Parameters
+    ----------
+    organs
+        What :func:`changes` found.
+
     Returns
     -------
     ndarray
-        ``(X, Y, Z)`` uint8, organ ids.
+        ``(X, Y, Z)`` uint8, organ ids; the submission's own array where nothing is added.
     """
-    raise NotImplementedError
+    table = np.zeros(256, dtype=np.uint8)
+    for organ, change in organs.items():
+        if change.state == "unchanged" and change.voxels_before:
+            table[ORGAN_IDS[organ]] = ORGAN_IDS[organ]
+    if start is None or not table.any():
+        return submitted.array
+    kept = renamed(_start(start, submitted), table)
+    order = memory_order(kept)
+    drawn = submitted.array.ravel(order)
+    flat = kept.ravel(order)
+    np.copyto(flat, drawn, where=drawn != 0)
+    return np.asarray(flat.reshape(kept.shape, order=order), dtype=np.uint8)
+
+
+def _start(start: npt.NDArray[np.uint8] | None, submitted: Submitted) -> npt.NDArray[np.uint8]:
+    if start is None:
+        return np.zeros_like(submitted.array)
+    if start.shape != submitted.array.shape:
+        raise GridMismatchError(
+            "start label", f"shape {start.shape} is not that of the CT, {submitted.array.shape}"
+        )
+    return start
