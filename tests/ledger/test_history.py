@@ -200,7 +200,7 @@ def test_saying_nothing_takes_no_revision_back(three: Ledger) -> None:
 
 
 def test_a_source_that_is_none_is_refused(three: Ledger) -> None:
-    with pytest.raises(LedgerError, match="CHECK constraint"):
+    with pytest.raises(LedgerError, match="nothing a public label says"):
         three.set_sources("a", {"liver": OrganSource("guessed", "present")})
     assert three.sources("a") == {}
 

@@ -16,11 +16,13 @@ from atlas8k.ledger.errors import (
 from atlas8k.ledger.filesystem import is_network, locate
 from atlas8k.ledger.ledger import Ledger
 from atlas8k.ledger.records import (
+    Begun,
     Budget,
     Counts,
     Holder,
     LabelFile,
     Lease,
+    Offer,
     OrganAttention,
     OrganChange,
     OrganScore,
@@ -36,6 +38,7 @@ from atlas8k.ledger.records import (
 from atlas8k.ledger.rounds import Round
 
 __all__ = [
+    "Begun",
     "Budget",
     "Counts",
     "Holder",
@@ -49,6 +52,7 @@ __all__ = [
     "LedgerReadOnlyError",
     "LedgerVersionError",
     "NetworkFileSystemError",
+    "Offer",
     "OrganAttention",
     "OrganChange",
     "OrganScore",

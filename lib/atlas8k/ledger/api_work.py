@@ -6,17 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import history, leases, provenance, ranking, rounds, scores, volumes
+from atlas8k.ledger import (
+    history,
+    leases,
+    provenance,
+    ranking,
+    rounds,
+    scores,
+    volumes,
+)
 from atlas8k.ledger.api_base import LedgerBase
 from atlas8k.ledger.picking import Wish
 from atlas8k.ledger.records import (
     Budget,
     Holder,
-    LabelFile,
     Lease,
     OrganChange,
     OrganSource,
-    Review,
     Sample,
     Strategy,
     Submission,
@@ -101,39 +107,74 @@ class WorkMethods(LedgerBase):
         signature: str | None = None,
         organs: Mapping[str, OrganChange] | None = None,
         detail: Mapping[str, Any] | None = None,
+        number: int | None = None,
+        lease: int | None = None,
+        content: str | None = None,
+        begun_from: int | None = None,
+        start_sha256: str | None = None,
+        sample: bool = False,
+        second_reading: bool = False,
+        agreement: Mapping[str, OrganChange] | None = None,
+        at: float | None = None,
     ) -> Submission:
         """Take in what an annotator submitted: always accepted, on disk when this returns.
 
         A volume not seen before is added rather than refused. If somebody else's submission
-        landed since this holder began, both stay and the volume is in ``conflict``.
+        landed since this holder began, both stay and the volume is in ``conflict``; so they
+        do where an anonymous holder, who may be several people, submits twice. A second
+        reading is no conflict; the first stays in force. A reviewer's submission takes over
+        and closes the volume's open questions.
 
         Parameters
         ----------
         file, sha256
             The label file and its checksum.
         signature
-            What the pseudo label came from, where no lease says so.
+            What the start label's pseudo label came from; else that of the lease.
         organs
             What it says of each organ by name; these become the organs' provenance.
         detail
             Anything else worth keeping, JSON-ready.
+        number
+            From :meth:`reserve`, where the file was written before.
+        lease
+            Where the client says which of its leases this belongs to.
+        content
+            Hex sha256 of the file as it came, see :meth:`same_again`.
+        begun_from, start_sha256
+            The submission in force in its start label, 0 for none, and that label's sha256.
+            Without it, the one in force now.
+        sample
+            Ask a reviewer to look at it.
+        second_reading
+            If it is the volume's first: have somebody else read the volume, too, blind.
+        agreement
+            For a second reading: per organ, how far it agrees with the one in force.
+        at
+            When it was submitted, where not now.
         """
         with self._db.write(durable=True) as connection:
             now = self._clock()
             volumes.add_if_missing(connection, volume, now)
             row = None if signature is None else scores.signature_id(connection, signature)
-            return history.submit(
-                connection,
-                volume,
-                holder,
+            entry = history.Entry(
+                holder=holder,
                 file=file,
                 sha256=sha256,
                 signature=row,
                 organs=organs or {},
                 detail=detail or {},
-                budget=self._budget,
-                now=now,
+                number=number,
+                lease=lease,
+                content=content,
+                begun_from=begun_from,
+                start_sha256=start_sha256,
+                sample=sample,
+                second_reading=second_reading,
+                agreement=agreement or {},
+                at=at,
             )
+            return history.submit(connection, volume, entry, budget=self._budget, now=now)
 
     def submitted(self, volume: str) -> bool:
         """Whether somebody submitted it and it was not reopened."""
@@ -145,21 +186,6 @@ class WorkMethods(LedgerBase):
         with self._db.read() as connection:
             return history.of_volume(connection, volume)
 
-    def reopen(self, volume: str) -> None:
-        """Serve a submitted volume again."""
-        with self._db.write(durable=True) as connection:
-            history.reopen(connection, volume)
-
-    def resolve(self, volume: str, submission: int, reviewer: str = "") -> None:
-        """End a conflict with the submission that is to be in force; all are kept."""
-        with self._db.write(durable=True) as connection:
-            history.resolve(connection, volume, submission, reviewer, self._clock())
-
-    def reviews(self) -> list[Review]:
-        """What a reviewer has to decide, oldest first."""
-        with self._db.read() as connection:
-            return provenance.open_reviews(connection)
-
     def changes(self, submission: int) -> dict[str, OrganChange]:
         """What a submission says of each organ."""
         with self._db.read() as connection:
@@ -168,7 +194,7 @@ class WorkMethods(LedgerBase):
     # Labels
 
     def set_sources(self, volume: str, organs: Mapping[str, OrganSource]) -> None:
-        """Note where organs of the assembled label come from (public labels, say)."""
+        """Note what a public label says of these organs: present, absent or unknown."""
         with self._db.write(durable=True) as connection:
             row = volumes.volume_id(connection, volume)
             provenance.set_sources(connection, row, organs, self._clock())
@@ -177,18 +203,6 @@ class WorkMethods(LedgerBase):
         """Where each organ comes from; organs not named are pseudo labels."""
         with self._db.read() as connection:
             return provenance.sources(connection, volumes.volume_id(connection, volume))
-
-    def keep_label(self, volume: str, label: LabelFile) -> None:
-        """Note a label file just written; the one before of the same tag stays listed."""
-        with self._db.write(durable=True) as connection:
-            row = volumes.volume_id(connection, volume)
-            now = self._clock() if label.written_at is None else label.written_at
-            provenance.keep_label(connection, row, label, now)
-
-    def labels(self, volume: str) -> list[LabelFile]:
-        """Every label file the volume has had, oldest first."""
-        with self._db.read() as connection:
-            return provenance.labels(connection, volumes.volume_id(connection, volume))
 
     def budget(self) -> Budget | None:
         """The open round's budget; None before the first."""

@@ -11,7 +11,7 @@ import sqlite3
 from typing import cast, get_args
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import ranking, rankings, rounds
+from atlas8k.ledger import offers, ranking, rankings, reviews, rounds
 from atlas8k.ledger.picking import Wish, pick
 from atlas8k.ledger.records import Holder, Lease, Sample, Strategy
 from atlas8k.ledger.volumes import volume_id
@@ -41,12 +41,41 @@ def next_sample(
         ranking.revive(connection, wish.signature)
     while True:
         expired = expire(connection, now, _EXPIRE_AT_ONCE)
-        picked = pick(connection, wish)
+        picked = _offered(connection, wish, skipped=False) or pick(connection, wish)
+        picked = picked or _offered(connection, wish, skipped=True)
         if picked is not None:
             volume, skipped_before = picked
             return _give(connection, wish, volume, skipped_before, lease_s, budget, now)
         if expired < _EXPIRE_AT_ONCE:
             return None
+
+
+def _offered(
+    connection: sqlite3.Connection, wish: Wish, *, skipped: bool
+) -> tuple[int, bool] | None:
+    volume = offers.pick(connection, wish.holder.key, wish.source, skipped=skipped)
+    return None if volume is None else (volume, skipped)
+
+
+def next_review(
+    connection: sqlite3.Connection,
+    wish: Wish,
+    *,
+    lease_s: float,
+    skip_s: float,
+    budget: float,
+    now: float,
+) -> Sample | None:
+    """Lease the volume that has waited longest for a reviewer; None when none waits."""
+    connection.execute("DELETE FROM skip WHERE until <= ?", (now,))
+    if not wish.holder.anonymous:
+        _skip_held(connection, wish.holder, now, skip_s)
+    while expire(connection, now, _EXPIRE_AT_ONCE) == _EXPIRE_AT_ONCE:
+        pass
+    picked = reviews.next_volume(connection, wish.holder.key)
+    if picked is None:
+        return None
+    return _give(connection, wish, *picked, lease_s, budget, now, review=True)
 
 
 def expire(connection: sqlite3.Connection, now: float, limit: int) -> int:
@@ -101,15 +130,28 @@ def _give(
     lease_s: float,
     budget: float,
     now: float,
+    *,
+    review: bool = False,
 ) -> Sample:
     number = rounds.ensure(connection, wish.signature, budget, now)
     purse = rounds.budget(connection, number)
-    over = purse.reviewed >= purse.total
+    over = purse.reviewed >= purse.total and not review
+    purpose, note = ("review", "") if review else offers.of(connection, volume)
     name, base = connection.execute(
         "SELECT name, base_submission FROM volume WHERE id = ?", (volume,)
     ).fetchone()
+    strategy = "review" if review else wish.strategy
     lease = take(
-        connection, volume, wish.holder, wish.strategy, wish.signature, number, lease_s, over, now
+        connection,
+        volume,
+        wish.holder,
+        strategy,
+        wish.signature,
+        number,
+        lease_s,
+        over,
+        now,
+        purpose,
     )
     connection.execute(
         "DELETE FROM skip WHERE holder = ? AND volume = ?", (wish.holder.key, volume)
@@ -128,7 +170,7 @@ def _give(
     by = rankings.in_force(connection)
     return Sample(
         volume=name,
-        strategy=wish.strategy,
+        strategy=strategy,
         lease=lease,
         expires_at=now + lease_s,
         signature=signature,
@@ -146,6 +188,8 @@ def _give(
         anonymous=wish.holder.anonymous,
         ranking=by,
         score=size[0] if size else None,
+        purpose=purpose,
+        note=note,
     )
 
 
@@ -159,11 +203,12 @@ def take(
     lease_s: float,
     over_budget: bool,
     now: float,
+    purpose: str = "revise",
 ) -> int:
     """Write a lease on a volume that nobody holds."""
     cursor = connection.execute(
         "INSERT INTO lease (volume, holder, anonymous, strategy, signature, round, taken_at,"
-        " expires_at, over_budget, base_submission) VALUES (?,?,?,?,?,?,?,?,?,"
+        " expires_at, over_budget, purpose, base_submission) VALUES (?,?,?,?,?,?,?,?,?,?,"
         " (SELECT max(id) FROM submission WHERE volume = ?))",
         (
             volume,
@@ -175,6 +220,7 @@ def take(
             now,
             now + lease_s,
             over_budget,
+            purpose,
             volume,
         ),
     )
@@ -192,6 +238,7 @@ def take_named(
     *,
     lease_s: float,
     now: float,
+    purpose: str = "revise",
 ) -> Lease | None:
     """Lease a certain volume, or lease it for longer; None while somebody else holds it."""
     volume = volume_id(connection, name)
@@ -203,10 +250,15 @@ def take_named(
     if row is None or row[2] <= now:
         if row is not None:
             end(connection, row[0], "expired", now)
-        lease = take(connection, volume, holder, "named", signature, number, lease_s, False, now)
+        lease = take(
+            connection, volume, holder, "named", signature, number, lease_s, False, now, purpose
+        )
     elif row[1] == holder.key and not holder.anonymous:
         lease, taken_at = row[0], row[3]
-        connection.execute("UPDATE lease SET expires_at = ? WHERE id = ?", (now + lease_s, lease))
+        connection.execute(
+            "UPDATE lease SET expires_at = ?, purpose = ? WHERE id = ?",
+            (now + lease_s, purpose, lease),
+        )
     else:
         return None
     return Lease(lease, name, holder.key, holder.anonymous, taken_at, now + lease_s)
@@ -222,6 +274,16 @@ def release(connection: sqlite3.Connection, name: str, holder: Holder, now: floa
         return False
     end(connection, row[0], "released", now)
     return True
+
+
+def purpose(connection: sqlite3.Connection, name: str, now: float) -> str | None:
+    """What a volume is held for now, None where nobody holds it."""
+    row = connection.execute(
+        "SELECT l.purpose FROM volume v JOIN lease l ON l.id = v.lease"
+        " WHERE v.name = ? AND l.expires_at > ?",
+        (name, now),
+    ).fetchone()
+    return None if row is None else str(row[0])
 
 
 def running(connection: sqlite3.Connection, now: float) -> list[Lease]:

@@ -1,17 +1,32 @@
-"""Where each organ's voxels come from, and what a reviewer has to decide."""
+"""Where each organ's voxels come from: what follows from datasets, readers and reviewers.
+
+Three things are written down as they happen: what a public label says (`dataset_organ`),
+what every submission says (`submission_organ`) and what a reviewer chose (`choice`). Table
+`provenance` follows from them and from which submission is in force; it is made anew in
+the transaction that changes one of them.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import ranking
-from atlas8k.ledger.records import LabelFile, OrganChange, OrganSource, Review
+from atlas8k.ledger import ranking, reviews
+from atlas8k.ledger.records import OrganChange, OrganSource
 from atlas8k.organs import ORGAN_NAMES
 
 # What a reader said of an organ that leaves nothing to guess about it.
-_HUMAN_STATES = ("confirmed", "revised", "absent")
+HUMAN_STATES = ("confirmed", "revised", "absent")
+CHANGED = ("revised", "absent")
+
+
+class _Said(NamedTuple):
+    """What readers said of an organ, and in which submission."""
+
+    state: str
+    submission: int
 
 
 def sources(connection: sqlite3.Connection, volume: int) -> dict[str, OrganSource]:
@@ -29,18 +44,51 @@ def sources(connection: sqlite3.Connection, volume: int) -> dict[str, OrganSourc
 def set_sources(
     connection: sqlite3.Connection, volume: int, organs: Mapping[str, OrganSource], now: float
 ) -> None:
-    """Note the sources of these organs, and rank the volume by what is left to guess."""
-    try:
-        for organ, source in organs.items():
-            connection.execute(
-                "INSERT OR REPLACE INTO provenance"
-                " (volume, organ, source, state, dataset, submission, disputed, at)"
-                " VALUES (?,?,?,?,?,?,?,?)",
-                (volume, ranking.organ_id(organ), *source, now),
+    """Note what a public label says of these organs; `unknown` is what it does not say."""
+    for organ, source in organs.items():
+        known = source.source == "public" and source.state in ("present", "absent")
+        if not known and (source.source, source.state) not in _SILENT:
+            raise LedgerError(
+                f"{organ}: {source.source} and {source.state} are nothing a public label says; "
+                "public organs are present or absent, others unknown"
             )
-    except sqlite3.IntegrityError as error:
-        raise LedgerError(f"sources of organs: {error}") from error
-    ranking.refresh(connection, volume)
+        if not known and _is_public(connection, volume, organ):
+            continue  # another dataset knows it
+        connection.execute(
+            "INSERT OR REPLACE INTO dataset_organ VALUES (?,?,?,?,?)",
+            (
+                volume,
+                ranking.organ_id(organ),
+                source.state if known else "unknown",
+                source.dataset,
+                now,
+            ),
+        )
+    derive(connection, volume, now)
+
+
+_SILENT = (("public", "unknown"), ("pseudo", "unknown"))
+
+
+def _is_public(connection: sqlite3.Connection, volume: int, organ: str) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM dataset_organ WHERE volume = ? AND organ = ? AND state <> 'unknown'",
+        (volume, ranking.organ_id(organ)),
+    ).fetchone()
+    return row is not None
+
+
+def dataset_organs(connection: sqlite3.Connection, volume: int) -> dict[str, OrganSource]:
+    """What public labels say of the volume's organs, whatever else is known."""
+    rows = connection.execute(
+        "SELECT organ, state, dataset FROM dataset_organ WHERE volume = ?", (volume,)
+    )
+    return {
+        ORGAN_NAMES[organ - 1]: OrganSource(
+            "pseudo" if state == "unknown" else "public", state, dataset
+        )
+        for organ, state, dataset in rows
+    }
 
 
 def changes(connection: sqlite3.Connection, submission: int) -> dict[str, OrganChange]:
@@ -57,107 +105,117 @@ def keep_changes(
 ) -> None:
     try:
         connection.executemany(
-            "INSERT INTO submission_organ VALUES (?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO submission_organ VALUES (?,?,?,?,?,?,?)",
             [(submission, ranking.organ_id(organ), *change) for organ, change in organs.items()],
         )
     except sqlite3.IntegrityError as error:
         raise LedgerError(f"organs of a submission: {error}") from error
 
 
-def apply(connection: sqlite3.Connection, volume: int, submission: int, now: float) -> None:
-    """Make a submission's organs the revised ones.
+def revised_organs(connection: sqlite3.Connection, submission: int) -> dict[str, OrganSource]:
+    """Organs of a submission's label that a reader has vouched for, it or one before it."""
+    return {
+        ORGAN_NAMES[organ - 1]: OrganSource("revised", said.state, submission=said.submission)
+        for organ, said in _said(connection, submission).items()
+        if said.state in HUMAN_STATES
+    }
 
-    A public organ stays public; a submission that changes it disputes it, for a reviewer.
+
+def _said(connection: sqlite3.Connection, submission: int | None) -> dict[int, _Said]:
+    """By organ: the last that was said of it, following what each submission began from.
+
+    Saying nothing (`unchanged`, `not_confirmed`) takes nothing back.
     """
-    there = sources(connection, volume)
-    for organ, change in changes(connection, submission).items():
-        number = ranking.organ_id(organ)
-        if change.state not in (*_HUMAN_STATES, "not_confirmed"):
-            continue
-        before = there.get(organ)
-        if before is not None and before.source == "public":
-            if change.state in ("revised", "absent"):
-                connection.execute(
-                    "UPDATE provenance SET disputed = 1 WHERE volume = ? AND organ = ?",
-                    (volume, number),
-                )
-                open_review(connection, volume, "dispute", submission, now, organ=number)
-            continue
-        if change.state == "not_confirmed" and before is not None and before.source == "revised":
-            continue  # saying nothing takes nothing back
-        source = "revised" if change.state in _HUMAN_STATES else "pseudo"
-        connection.execute(
-            "INSERT OR REPLACE INTO provenance (volume, organ, source, state, submission, at)"
-            " VALUES (?,?,?,?,?,?)",
-            (volume, number, source, change.state, submission, now),
+    found: dict[int, _Said] = {}
+    silent: dict[int, _Said] = {}
+    at = submission
+    while at is not None:
+        row = connection.execute(
+            "SELECT restored, start_submission FROM submission WHERE id = ?", (at,)
+        ).fetchone()
+        if row is None:
+            break
+        if row[0] is None:
+            for organ, state in connection.execute(
+                "SELECT organ, state FROM submission_organ WHERE submission = ?", (at,)
+            ):
+                if state in HUMAN_STATES:
+                    found.setdefault(organ, _Said(state, at))
+                elif state == "not_confirmed":
+                    silent.setdefault(organ, _Said(state, at))
+        earlier = row[1] if row[0] is None else row[0]
+        at = earlier if earlier is not None and earlier < at else None
+    return {**silent, **found}
+
+
+def derive(connection: sqlite3.Connection, volume: int, now: float) -> None:
+    """Make `provenance` anew: per organ public before revised before pseudo.
+
+    A submission that changes a public organ disputes it, for a reviewer, whose choice
+    counts from then on: `revised` for good, `public` until somebody changes it again.
+    """
+    current = connection.execute(
+        "SELECT current_submission FROM volume WHERE id = ?", (volume,)
+    ).fetchone()[0]
+    said = _said(connection, current)
+    public = {
+        organ: (state, dataset)
+        for organ, state, dataset in connection.execute(
+            "SELECT organ, state, dataset FROM dataset_organ WHERE volume = ?", (volume,)
         )
+    }
+    chosen = {
+        organ: (source, submission or 0)
+        for organ, source, submission in connection.execute(
+            "SELECT organ, source, submission FROM choice WHERE volume = ? ORDER BY id", (volume,)
+        )
+    }
+    due = {
+        organ: _source(public.get(organ), said.get(organ), chosen.get(organ))
+        for organ in sorted({*said, *public})
+    }
+    _write(connection, volume, due, now)
+    disputed = {organ: said[organ].submission for organ, one in due.items() if one.disputed}
+    reviews.dispute(connection, volume, disputed, now)
+    ranking.refresh(connection, volume)
 
 
-def open_review(
-    connection: sqlite3.Connection,
-    volume: int,
-    kind: str,
-    submission: int,
-    now: float,
-    *,
-    organ: int | None = None,
-    other: int | None = None,
+def _source(
+    public: tuple[str, str | None] | None, said: _Said | None, choice: tuple[str, int] | None
+) -> OrganSource:
+    human = said is not None and said.state in HUMAN_STATES
+    if public is not None and public[0] != "unknown":
+        state, dataset = public
+        changed = said is not None and said.state in CHANGED
+        if choice is not None and choice[0] == "revised" and human and said is not None:
+            return OrganSource("revised", said.state, None, said.submission)
+        decided = choice is not None and said is not None and said.submission <= choice[1]
+        return OrganSource("public", state, dataset, None, changed and not decided)
+    if said is not None:
+        source = "revised" if human else "pseudo"
+        return OrganSource(source, said.state, None, said.submission)
+    assert public is not None
+    return OrganSource("pseudo", "unknown", public[1])
+
+
+def _write(
+    connection: sqlite3.Connection, volume: int, due: Mapping[int, OrganSource], now: float
 ) -> None:
-    """Ask a reviewer, unless the same question is open already."""
-    connection.execute(
-        "INSERT INTO review (volume, organ, kind, submission, other, opened_at)"
-        " SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM review"
-        " WHERE volume = ?1 AND organ IS ?2 AND kind = ?3 AND submission = ?4"
-        " AND closed_at IS NULL)",
-        (volume, organ, kind, submission, other, now),
-    )
-
-
-def close_reviews(
-    connection: sqlite3.Connection,
-    volume: int,
-    kind: str,
-    reviewer: str,
-    decision: str,
-    now: float,
-) -> None:
-    connection.execute(
-        "UPDATE review SET closed_at = ?, reviewer = ?, decision = ?"
-        " WHERE volume = ? AND kind = ? AND closed_at IS NULL",
-        (now, reviewer, decision, volume, kind),
-    )
-
-
-def open_reviews(connection: sqlite3.Connection) -> list[Review]:
-    rows = connection.execute(
-        "SELECT r.id, v.name, r.kind, r.organ, r.submission, r.other, r.opened_at"
-        " FROM review r JOIN volume v ON v.id = r.volume WHERE r.closed_at IS NULL ORDER BY r.id"
-    )
-    return [
-        Review(number, name, kind, ORGAN_NAMES[organ - 1] if organ else None, one, other, at)
-        for number, name, kind, organ, one, other, at in rows
-    ]
-
-
-def keep_label(connection: sqlite3.Connection, volume: int, label: LabelFile, now: float) -> None:
-    """Note a label file that is now the volume's label of its tag; earlier ones stay listed."""
-    connection.execute(
-        "UPDATE label SET replaced_at = ? WHERE volume = ? AND tag = ? AND replaced_at IS NULL",
-        (now, volume, label.tag),
-    )
-    connection.execute(
-        "INSERT INTO label (volume, tag, file, sha256, signature, submission, written_at)"
-        " VALUES (?,?,?,?, (SELECT id FROM signature WHERE name = ?), ?, ?)",
-        (volume, label.tag, label.file, label.sha256, label.signature, label.submission, now),
-    )
-
-
-def labels(connection: sqlite3.Connection, volume: int) -> list[LabelFile]:
-    """Every label file the volume has had, oldest first."""
-    rows = connection.execute(
-        "SELECT l.tag, l.file, l.sha256, s.name, l.submission, l.written_at, l.replaced_at"
-        " FROM label l LEFT JOIN signature s ON s.id = l.signature WHERE l.volume = ?"
-        " ORDER BY l.id",
-        (volume,),
-    )
-    return [LabelFile(*row) for row in rows]
+    there = {
+        organ: OrganSource(source, state, dataset, submission, bool(disputed))
+        for organ, source, state, dataset, submission, disputed in connection.execute(
+            "SELECT organ, source, state, dataset, submission, disputed FROM provenance"
+            " WHERE volume = ?",
+            (volume,),
+        )
+    }
+    for organ in there.keys() | due.keys():
+        if there.get(organ) == due.get(organ):
+            continue
+        connection.execute("DELETE FROM provenance WHERE volume = ? AND organ = ?", (volume, organ))
+        if organ in due:
+            connection.execute(
+                "INSERT INTO provenance (volume, organ, source, state, dataset, submission,"
+                " disputed, at) VALUES (?,?,?,?,?,?,?,?)",
+                (volume, organ, *due[organ], now),
+            )

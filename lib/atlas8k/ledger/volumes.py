@@ -28,6 +28,12 @@ def volume_id(connection: sqlite3.Connection, name: str) -> int:
     return int(row[0])
 
 
+def find(connection: sqlite3.Connection, name: str) -> int | None:
+    """Row of the volume, None where there is none."""
+    row = connection.execute("SELECT id FROM volume WHERE name = ?", (name,)).fetchone()
+    return None if row is None else int(row[0])
+
+
 def _shuffle() -> int:
     """A place in the order of strategy `random`; 62 bits, so that it fits SQLite's integer."""
     return secrets.randbits(62)
