@@ -13,7 +13,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -60,7 +60,8 @@ _COMMENT = 6
 
 _GZIP_LEVEL = 1
 READ_DAMAGE: tuple[type[Exception], ...] = (
-    *(OSError, EOFError, ValueError, zlib.error, IsalError, MemoryError),
+    *(OSError, EOFError, ValueError, zlib.error, MemoryError),
+    cast(type[Exception], IsalError),
 )
 """What reading the compressed voxels of a damaged file raises."""
 

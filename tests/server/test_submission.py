@@ -8,8 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from atlas8k.errors import EmptyVolumeError, GridMismatchError, UnreadableVolumeError
-from atlas8k.server.errors import RequestError
+from atlas8k.errors import (
+    EmptyVolumeError,
+    GridMismatchError,
+    LabelNameError,
+    LabelValueError,
+    UnreadableVolumeError,
+    VolumeError,
+)
 from atlas8k.server.submission import ingest
 from atlas8k.volume import Grid, Volume, to_canonical, write_nifti
 
@@ -50,10 +56,15 @@ def test_a_value_is_one_plus_the_position_in_the_list_not_idx(tmp_path: Path, ct
     assert np.array_equal(kept.array, label(8, 3))
 
 
-def test_attention_regions_left_in_the_scene_are_dropped(tmp_path: Path, ct: Path) -> None:
+def test_attention_regions_left_in_the_scene_are_refused_once_they_have_voxels(
+    tmp_path: Path, ct: Path
+) -> None:
     info = [{"name": "liver", "idx": 1}, {"name": "attention_liver", "idx": 2}]
-    kept = ingest(ct, save(tmp_path, label(1, 2)), {"label_info": info})
-    assert np.array_equal(kept.array, label(5, 0))
+    with pytest.raises(LabelNameError, match=r"delete this segment"):
+        ingest(ct, save(tmp_path, label(1, 2)), {"label_info": info})
+    kept = ingest(ct, save(tmp_path, label(1)), {"label_info": info})
+    assert np.array_equal(kept.array, label(5))
+    assert kept.info["read_by"] == "label_info"
 
 
 @pytest.mark.parametrize(
@@ -72,12 +83,12 @@ def test_attention_regions_left_in_the_scene_are_dropped(tmp_path: Path, ct: Pat
 def test_names_that_mean_nothing_are_refused(
     tmp_path: Path, ct: Path, params: dict[str, object], word: str
 ) -> None:
-    with pytest.raises(RequestError, match=word):
+    with pytest.raises(VolumeError, match=word):
         ingest(ct, save(tmp_path, label(1, 2)), params)
 
 
 def test_values_that_mean_nothing_are_refused(tmp_path: Path, ct: Path) -> None:
-    with pytest.raises(RequestError, match=r"\[10, 52\]"):
+    with pytest.raises(LabelValueError, match="10, 52"):
         ingest(ct, save(tmp_path, label(1, 10, 52)), {})
 
 
@@ -94,7 +105,7 @@ def test_an_empty_label_is_refused_unless_organs_are_said_to_be_absent(
 
 def test_a_label_on_another_grid_is_refused(tmp_path: Path, ct: Path) -> None:
     shifted = Grid(SHAPE, GRID.affine + np.array([[0, 0, 0, 1.0]] + [[0] * 4] * 3))
-    with pytest.raises(GridMismatchError, match=r"case\.nii\.gz"):
+    with pytest.raises(GridMismatchError, match="CT as reference volume"):
         ingest(ct, save(tmp_path, label(1), shifted), {})
     other = Grid((6, 5, 3), GRID.affine)
     with pytest.raises(GridMismatchError):

@@ -125,7 +125,7 @@ def assemble(
             continue
         at, decided = chosen
         organs[organ] = _source(organ, ordered, at, decided, organ in disagree)
-        if at is not None and ordered[at].organs[organ].state != "absent":
+        if at is not None and _has_voxels(ordered[at], organ):
             tables[at][ORGAN_IDS[organ]] = ORGAN_IDS[organ]
     array, overlaps = _painted(shape, ordered, tables)
     return Assembled(array, organs, overlaps)
@@ -135,6 +135,11 @@ def _says(source: SourceLabel, organ: str) -> bool:
     """Whether a source has an answer for the organ; a pseudo label always has one."""
     found = source.organs.get(organ)
     return found is not None and (source.kind == "pseudo" or found.state in _ANSWERS)
+
+
+def _has_voxels(source: SourceLabel, organ: str) -> bool:
+    """Whether the source's voxels are to be used for the organ it has an answer for."""
+    return source.kind == "pseudo" or source.organs[organ].state != "absent"
 
 
 def _choose(
@@ -199,7 +204,7 @@ def _voxels_of(source: SourceLabel, organs: Sequence[str]) -> npt.NDArray[np.uin
     """The source's voxels of those organs it says are there."""
     table = np.zeros(256, dtype=np.uint8)
     for organ in organs:
-        if source.organs[organ].state != "absent":
+        if _has_voxels(source, organ):
             table[ORGAN_IDS[organ]] = ORGAN_IDS[organ]
     return None if source.array is None else renamed(source.array, table)
 

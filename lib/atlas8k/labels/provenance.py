@@ -8,18 +8,31 @@ ledger can be made anew.
 
 from __future__ import annotations
 
+import json
+import logging
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from atlas8k.grid import Grid
 from atlas8k.ledger.records import OrganChange, OrganSource
+from atlas8k.organs import ORGAN_NAMES
+from atlas8k.volume import read_comments, write_nifti
+
+logger = logging.getLogger(__name__)
 
 LabelKind = Literal["assembled", "submission", "public", "pseudo"]
+
+_MARK, _VERSION = "atlas8k_label", 1
+_SOURCES = ("public", "revised", "pseudo")
+_STATES = ("present", "absent", "unknown", "not_confirmed", "confirmed", "revised")
+_CHANGES = ("unchanged", "confirmed", "revised", "absent", "not_confirmed")
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,9 @@ class Provenance:
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
+_PROVENANCE = TypeAdapter(Provenance)
+
+
 def write_label(
     path: str | Path, array: npt.NDArray[np.uint8], grid: Grid, provenance: Provenance
 ) -> Path:
@@ -71,7 +87,7 @@ def write_label(
     GridMismatchError, UnreadableVolumeError
         As :func:`~atlas8k.volume.write_nifti`.
     """
-    raise NotImplementedError
+    return write_nifti(path, array, grid, comment=to_json(provenance))
 
 
 def read_provenance(path: str | Path) -> Provenance | None:
@@ -79,7 +95,52 @@ def read_provenance(path: str | Path) -> Provenance | None:
 
     Raises
     ------
-    UnreadableVolumeError
+    VolumeError
         The file is no NIfTI file.
     """
-    raise NotImplementedError
+    for text in read_comments(path):
+        if found := from_json(text):
+            return found
+    return None
+
+
+def to_json(provenance: Provenance) -> str:
+    """The text that goes into the file, ASCII; fields that say nothing are left out."""
+    record: dict[str, Any] = {
+        **{item.name: getattr(provenance, item.name) for item in fields(provenance)},
+        "organs": {organ: _short(source) for organ, source in provenance.organs.items()},
+        "changes": {organ: _short(change) for organ, change in provenance.changes.items()},
+    }
+    said = {key: value for key, value in record.items() if value not in (None, False, {})}
+    return json.dumps({_MARK: _VERSION, **said}, allow_nan=False, default=str)
+
+
+def _short(record: OrganSource | OrganChange) -> dict[str, Any]:
+    return {key: value for key, value in record._asdict().items() if value not in (None, False)}
+
+
+def from_json(text: str) -> Provenance | None:
+    """What :func:`to_json` wrote; ``None`` for any other text."""
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(record, dict) or record.pop(_MARK, None) != _VERSION:
+        return None
+    try:
+        found = _PROVENANCE.validate_python(record)
+    except ValidationError as error:
+        logger.info("provenance that cannot be used: %s", error)
+        return None
+    return found if _means_something(found) else None
+
+
+def _means_something(found: Provenance) -> bool:
+    """Whether it can go into the ledger: names, states and numbers that there are."""
+    numbers = [found.at, found.minutes, *(change.dsc for change in found.changes.values())]
+    return (
+        set(found.organs) | set(found.changes) <= set(ORGAN_NAMES)
+        and all(s.source in _SOURCES and s.state in _STATES for s in found.organs.values())
+        and all(change.state in _CHANGES for change in found.changes.values())
+        and all(math.isfinite(number) for number in numbers if number is not None)
+    )
