@@ -1,0 +1,230 @@
+r"""Which CT a dataset's label file belongs to, by name alone and the same way every time.
+
+A label file has the name of its file without suffix, or, where it lies in a folder of its
+own (``case_00000/segmentation.nii.gz``), that folder's name. Tried in this order, the first
+that finds a CT counts:
+
+1. a rule of the user's, ``REGEX=NAME`` (the regex must fit the whole name; ``\1`` is a group),
+2. the same name,
+3. the dataset's own rules (``label0001`` and ``PANCREAS_0001``),
+4. the same name without words that say what a file is: ``label0001`` and ``img0001``,
+   ``segmentation-0`` and ``volume-0``, ``case_seg`` and ``case``, ``FLARE_0001`` and
+   ``FLARE_0001_0000``; capitals do not matter.
+
+With a prefix only CTs whose id starts with it are looked at, by the rest of their id.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atlas8k.errors import Atlas8kError
+from atlas8k.volume import NIFTI_SUFFIXES
+
+Rule = tuple[re.Pattern[str], str]
+
+MAP_NAMES = (
+    "combined_labels",
+    "segmentation",
+    "aggregated_MAJ_seg",
+    "label",
+    "labels",
+    "seg",
+    "mask",
+)
+"""Names of the one label map in a case's folder, in order of preference."""
+
+MASKS_FOLDER = "segmentations"
+"""Folder in a case's folder with one mask an organ."""
+
+_LABEL_FOLDERS = ("labelsTr", "labelsVa", "labelsTs")
+
+_LABEL_WORD = "segmentations?|seg|labels?|masks?|gt|combined_labels"
+_IMAGE_WORD = "volume|vol|images?|img|imaging|scan|ct"
+_LABEL_NAME = re.compile(rf"^(?:{_LABEL_WORD})[-_ ]?(?=\d)|[-_ ](?:{_LABEL_WORD})$")
+_IMAGE_NAME = re.compile(rf"^(?:{_IMAGE_WORD})[-_ ]?(?=\d)|[-_ ](?:{_IMAGE_WORD}|0000)$")
+
+
+class MatchError(Atlas8kError, ValueError):
+    """A label file belongs to no CT, or to more than one; says which names were tried."""
+
+    def __init__(self, reason: str, *, missing: bool) -> None:
+        self.reason = reason
+        self.missing = missing
+        super().__init__(reason)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _match_error, (self.reason, self.missing)
+
+
+def _match_error(reason: str, missing: bool) -> MatchError:
+    return MatchError(reason, missing=missing)
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A label file, or a folder with one mask an organ, and the name it is matched by."""
+
+    path: Path
+    name: str
+
+
+@dataclass
+class Found:
+    """Label files of a dataset's folder, and images among them that were passed over."""
+
+    files: list[LabelFile] = field(default_factory=list)
+    images: list[Path] = field(default_factory=list)
+
+
+def plain_name(name: str) -> str:
+    """A name without words that say what a file is, in lower case."""
+    plain = name.lower()
+    for pattern in (_LABEL_NAME, _IMAGE_NAME):
+        plain = pattern.sub("", plain) or plain
+    return plain
+
+
+def _stem(path: Path) -> str | None:
+    """File name without suffix; None for what is no NIfTI file or hidden."""
+    suffix = next((s for s in NIFTI_SUFFIXES if path.name.endswith(s)), None)
+    if suffix is None or path.name.startswith(".") or path.name == suffix:
+        return None
+    return path.name[: -len(suffix)]
+
+
+def find_label_files(folder: Path) -> Found:
+    """Label files of a dataset as it was downloaded, sorted by name.
+
+    Taken are ``*.nii.gz`` in the folder, in ``labelsTr``, ``labelsVa`` and ``labelsTs``
+    below it, and in folders of single cases. Where an image lies beside its label under
+    the same name but for words that say so (``volume-0``, ``segmentation-0``), the image
+    is passed over.
+    """
+    found = Found()
+    places = [folder / name for name in _LABEL_FOLDERS if (folder / name).is_dir()]
+    for place in [folder, *places]:
+        groups: dict[str, list[LabelFile]] = defaultdict(list)
+        for item in sorted(place.iterdir()):
+            if item in places or item.name.startswith("."):
+                continue
+            if item.is_dir():
+                case = _in_case(item)
+                if case is not None:
+                    found.files.append(case)
+            elif (stem := _stem(item)) is not None:
+                groups[plain_name(stem)].append(LabelFile(item, stem))
+        for group in groups.values():
+            labels = [file for file in group if not _IMAGE_NAME.search(file.name.lower())]
+            found.files += labels or group
+            found.images += [file.path for file in group if labels and file not in labels]
+    found.files.sort(key=lambda file: str(file.path))
+    return found
+
+
+def _in_case(folder: Path) -> LabelFile | None:
+    stems = {stem: path for path in sorted(folder.iterdir()) if (stem := _stem(path))}
+    for name in MAP_NAMES:
+        if name in stems:
+            return LabelFile(stems[name], folder.name)
+    masks = folder / MASKS_FOLDER
+    if masks.is_dir() and any(_stem(path) for path in masks.iterdir()):
+        return LabelFile(masks, folder.name)
+    return None
+
+
+def parse_rule(text: str) -> Rule:
+    """A rule of the user's, ``REGEX=NAME``; the last ``=`` separates the two.
+
+    Raises
+    ------
+    ValueError
+        No ``=``, a broken regex, or a name that uses a group the regex lacks.
+    """
+    regex, equals, name = text.rpartition("=")
+    if not equals or not regex or not name:
+        raise ValueError(f"{text!r}: REGEX=NAME is needed, such as 'label(.*)=img\\1'")
+    try:
+        pattern = re.compile(regex)
+        re.compile(f"{regex}|").sub(name, "")
+    except (re.error, IndexError) as error:
+        raise ValueError(f"{text!r}: {error}") from error
+    return pattern, name
+
+
+class Matcher:
+    """Finds the CT of a label file.
+
+    Parameters
+    ----------
+    volumes
+        Ids of the CTs.
+    prefix
+        Only these CTs are looked at, by the rest of their id.
+    rules
+        The user's rules; they give whole ids, prefix included.
+    own_rules
+        The dataset's rules; they give the rest of an id.
+    """
+
+    def __init__(
+        self,
+        volumes: Collection[str],
+        *,
+        prefix: str = "",
+        rules: Sequence[Rule] = (),
+        own_rules: Sequence[Rule] = (),
+    ) -> None:
+        self._volumes = frozenset(volumes)
+        self._prefix, self._rules, self._own_rules = prefix, tuple(rules), tuple(own_rules)
+        self._plain: dict[str, list[str]] = defaultdict(list)
+        for volume in sorted(self._volumes):
+            if volume.startswith(prefix):
+                self._plain[plain_name(volume.removeprefix(prefix))].append(volume)
+
+    def volume(self, name: str) -> str:
+        """The CT of the label file of that name.
+
+        Raises
+        ------
+        MatchError
+            There is none, or there are several.
+        """
+        for pattern, template in self._rules:
+            fits = pattern.fullmatch(name)
+            if fits:
+                return self._there([fits.expand(template)])
+        tried = [self._prefix + name]
+        for pattern, template in self._own_rules:
+            fits = pattern.fullmatch(name)
+            if fits:
+                tried.append(self._prefix + fits.expand(template))
+        exact = next((candidate for candidate in tried if candidate in self._volumes), None)
+        if exact is not None:
+            return exact
+        plain = plain_name(name)
+        found = self._plain.get(plain, [])
+        if len(found) > 1:
+            raise MatchError(
+                f"{len(found)} CTs could be its own ({', '.join(found[:4])}); "
+                "say which with --prefix or --match",
+                missing=False,
+            )
+        if found:
+            return found[0]
+        if plain != name:
+            tried.append(f"{self._prefix}{plain}")
+        return self._there(tried)
+
+    def _there(self, tried: Sequence[str]) -> str:
+        for candidate in tried:
+            if candidate in self._volumes:
+                return candidate
+        raise MatchError(
+            f"no CT of that name (looked for {', '.join(tried)}); see --prefix and --match",
+            missing=True,
+        )

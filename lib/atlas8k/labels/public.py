@@ -1,0 +1,193 @@
+"""A public dataset's label file, made into one of ours on the CT's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.errors import EmptyVolumeError, GridMismatchError, LabelValueError
+from atlas8k.grid import Grid, Volume
+from atlas8k.labels.checks import Finding, check_label
+from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset
+from atlas8k.labels.kidneys import LEFT, RIGHT, split_kidneys
+from atlas8k.labels.midline import Midline, find_midline
+from atlas8k.labels.placing import place
+from atlas8k.ledger.records import OrganSource
+from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ
+from atlas8k.volume import NIFTI_SUFFIXES, read_ct, read_grid, read_label
+
+UNKNOWN_TAG = "public-unknown"
+"""Tag of the mask of voxels that a public label leaves open: 1 where they could be any
+organ (FLARE's tumours), which neither an organ's voxels nor its background may be learned
+from. Volumes without such voxels have none."""
+
+
+@dataclass(frozen=True, eq=False)
+class PublicLabel:
+    """What a public label file says of one CT.
+
+    Attributes
+    ----------
+    array
+        ``(X, Y, Z)`` uint8, organ ids, on the CT's grid.
+    organs
+        All nine: source ``public`` with state ``present`` or ``absent``; source ``pseudo``
+        with state ``unknown`` where the file says nothing.
+    unknown
+        ``(X, Y, Z)`` bool, voxels that could be any organ; None where there are none.
+    notes
+        What was decided in reading it and somebody should look at.
+    findings
+        Anatomical rules it breaks.
+    """
+
+    array: npt.NDArray[np.uint8]
+    grid: Grid
+    organs: dict[str, OrganSource]
+    unknown: npt.NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def of_state(self, state: str) -> list[str]:
+        """Organs of that state."""
+        return [organ for organ, source in self.organs.items() if source.state == state]
+
+
+def read_public(path: Path, ct_path: Path, dataset: Dataset) -> PublicLabel:
+    """Read a label file of a dataset, or a folder of one mask an organ, for a CT.
+
+    Raises
+    ------
+    VolumeError
+        Empty, unreadable, values that are not whole or that the dataset does not know, not
+        on the CT's grid, or nothing in it that can be used; one sentence says which.
+    """
+    ct_grid = read_grid(ct_path)
+    raw, without = _read_masks(path, dataset) if path.is_dir() else (read_label(path), ())
+    check_values(raw, dataset)
+    placed = place(raw.array, raw.grid, ct_grid, path)
+
+    def midline(kidneys: npt.NDArray[np.bool_]) -> Midline | None:
+        return find_midline(read_ct(ct_path).array, kidneys, ct_grid)
+
+    label = interpret(placed, ct_grid, dataset, midline, without)
+    if not any(source.source == "public" for source in label.organs.values()):
+        why = "; ".join(label.notes) or "it labels none of the nine organs"
+        raise EmptyVolumeError(path, f"nothing in it can be used: {why}")
+    return label
+
+
+def check_values(raw: Volume, dataset: Dataset) -> None:
+    """See that the dataset knows every value of a file.
+
+    Raises
+    ------
+    LabelValueError, EmptyVolumeError
+        Unknown values, naming them; or none but 0.
+    """
+    where = raw.path or "label map"
+    values = {int(v) for v in np.flatnonzero(np.bincount(raw.array.ravel(order="K")))} - {0}
+    if not values:
+        raise EmptyVolumeError(where, "every voxel is 0: nothing is labeled in it")
+    strange = sorted(values - dataset.values.keys() - dataset.other)
+    if strange:
+        named = ", ".join(map(str, strange[:8])) + (", …" if len(strange) > 8 else "")
+        raise LabelValueError(
+            where, f"value {named} is not in the map of {dataset.name}: another dataset or release?"
+        )
+
+
+def interpret(
+    placed: npt.NDArray[np.uint8],
+    grid: Grid,
+    dataset: Dataset,
+    midline: Callable[[npt.NDArray[np.bool_]], Midline | None] = lambda _: None,
+    without: tuple[str, ...] = (),
+) -> PublicLabel:
+    """Raw values to organs, and what the file says of each organ.
+
+    Parameters
+    ----------
+    placed
+        ``(X, Y, Z)`` uint8, the dataset's values, on the CT's grid `grid`; values the
+        dataset does not know count as background.
+    midline
+        Gives the midline for a mask of both kidneys; called where the dataset needs it.
+    without
+        Organs this case has no file of, so that nothing is said of them.
+    """
+    array = _table({v: ORGAN_IDS[o] for v, o in dataset.values.items() if o in ORGAN_IDS})[placed]
+    notes: tuple[str, ...] = ()
+    doubtful: set[str] = {*without}
+    if dataset.kidneys_together:
+        kidneys = _mask(placed, dataset, KIDNEYS)
+        split = split_kidneys(kidneys, grid, midline(kidneys) if kidneys.any() else None)
+        for side, organ, state in (
+            (LEFT, "kidney_left", split.left),
+            (RIGHT, "kidney_right", split.right),
+        ):
+            array[split.sides == side] = ORGAN_IDS[organ]
+            if state == "unknown":
+                doubtful.add(organ)
+        notes = split.notes
+    voxels = np.bincount(array.ravel(order="K"), minlength=len(ORGAN_NAMES) + 1)
+    organs = {}
+    for organ in ORGAN_NAMES:
+        there = bool(voxels[ORGAN_IDS[organ]])
+        if organ not in dataset.organs or (not there and (dataset.per_case or organ in doubtful)):
+            organs[organ] = OrganSource("pseudo", "unknown", dataset.name)
+        else:
+            organs[organ] = OrganSource("public", "present" if there else "absent", dataset.name)
+    unknown = _mask(placed, dataset, UNKNOWN)
+    return PublicLabel(
+        array,
+        grid,
+        organs,
+        unknown if unknown.any() else None,
+        notes,
+        tuple(check_label(array, grid)),
+    )
+
+
+def _table(values: Mapping[int, int]) -> npt.NDArray[np.uint8]:
+    table = np.zeros(256, np.uint8)
+    for raw, organ in values.items():
+        table[raw] = organ
+    return table
+
+
+def _mask(placed: npt.NDArray[np.uint8], dataset: Dataset, meaning: str) -> npt.NDArray[np.bool_]:
+    table = _table({value: 1 for value, what in dataset.values.items() if what == meaning})
+    return table.astype(bool)[placed]
+
+
+def _read_masks(folder: Path, dataset: Dataset) -> tuple[Volume, tuple[str, ...]]:
+    """One mask an organ as one map in the dataset's values; organs without a file.
+
+    Masks of other structures are passed over. Where masks overlap, the later id has the
+    voxel.
+    """
+    values: dict[str, int] = {}
+    for raw, meaning in dataset.values.items():
+        values.setdefault(meaning, raw)
+    files = {
+        organ.name: path
+        for path in sorted(folder.iterdir())
+        if path.name.endswith(NIFTI_SUFFIXES)
+        and (organ := find_organ(path.name.partition(".nii")[0]))
+        and organ.name in values
+    }
+    if not files:
+        raise EmptyVolumeError(folder, f"holds no mask of an organ that {dataset.name} labels")
+    masks = {o: read_label(files[o]) for o in sorted(files, key=lambda name: ORGAN_IDS[name])}
+    grid = next(iter(masks.values())).grid
+    whole = np.zeros(grid.shape, np.uint8)
+    for name, mask in masks.items():
+        if not grid.same_as(mask.grid):
+            raise GridMismatchError(files[name], "lies on another grid than the case's others")
+        whole[mask.array > 0] = values[name]
+    return Volume(whole, grid, folder), tuple(o for o in dataset.organs if o not in files)
