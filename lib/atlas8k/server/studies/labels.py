@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from atlas8k.server.studies.disk import copy_whole, locked, write_json
+from atlas8k.server.studies.disk import copy_whole, locked, sync_folder, write_json
 from atlas8k.server.studies.errors import StudiesFolderError
 from atlas8k.server.studies.names import LABEL_SUFFIXES, LABELS_FOLDER, split_suffix
 from atlas8k.server.studies.rows import LabelRow, Print
@@ -35,7 +35,8 @@ HISTORY = ".history"
 _INCOMING = ".incoming-"
 _LEFT_OVER_S = 3600.0
 _STRIPES = 64
-_TIME = "%Y%m%dT%H%M%S.%fZ"
+TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
+"""Of the moments in file names, UTC."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,10 @@ class LabelFiles:
         StudiesFolderError
             It is, or lies behind, a link that leads elsewhere, or cannot be made.
         """
-        return self._inside(self.folder / tag)
+        return self.inside(self.folder / tag)
 
-    def _inside(self, folder: Path) -> Path:
+    def inside(self, folder: Path) -> Path:
+        """A folder below the labels, made if missing; as :meth:`writable`."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -214,12 +216,12 @@ class LabelFiles:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         if sha256 == unless:
             return
-        folder = self._inside(self.folder / HISTORY / tag / label_id)
+        folder = self.inside(self.folder / HISTORY / tag / label_id)
         parts = split_suffix(path.name, LABEL_SUFFIXES)
         suffix = parts[1] if parts else path.suffix
         if any(other.samefile(path) for other in folder.glob(f"*{sha256}{suffix}")):
             return
-        moment = datetime.now(UTC).strftime(_TIME)
+        moment = datetime.now(UTC).strftime(TIME_FORMAT)
         kept = folder / f"{moment}-{sha256}{suffix}"
         row = self._state.label(label_id, tag)
         info = json.loads(row.info) if row is not None and row.print == Print.of(path) else {}
@@ -228,7 +230,7 @@ class LabelFiles:
             if path.is_symlink():
                 raise OSError("what a link leads to may change")
             os.link(path, kept)
-            _sync(folder)
+            sync_folder(folder)
         except OSError:
             copy_whole(path, kept)
 
@@ -241,18 +243,10 @@ class LabelFiles:
                 if parts is None:
                     continue
                 moment, _, sha256 = parts[0].partition("-")
-                at = datetime.strptime(moment, _TIME).replace(tzinfo=UTC).timestamp()
+                at = datetime.strptime(moment, TIME_FORMAT).replace(tzinfo=UTC).timestamp()
                 try:
                     info = json.loads(path.with_name(f"{parts[0]}.json").read_bytes())
                 except (OSError, ValueError):
                     info = {}
                 versions.append(LabelVersion(label_id, one, path, at, sha256, info))
         return sorted(versions, key=lambda version: (version.replaced_at, version.tag))
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
