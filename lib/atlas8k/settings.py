@@ -92,6 +92,19 @@ class Settings(BaseModel):
         description="Salient regions smaller than this are not shown",
         json_schema_extra={"unit": "ml"},
     )
+    ranking: Literal["eq4", "salient", "per_slice"] | None = Field(
+        None,
+        description="Order of the priority list: attention size (eq4), volume of the salient "
+        "regions (salient), or attention over its largest value a slice (per_slice); empty: as "
+        "the ledger was told last, eq4 at first",
+    )
+    cache_gb: float = Field(
+        20.0,
+        ge=0.0,
+        le=1_000_000.0,
+        description="Predictions kept beside the ledger may take this; 0: none are kept",
+        json_schema_extra={"unit": "GB"},
+    )
     budget: float = Field(
         0.05,
         gt=0.0,

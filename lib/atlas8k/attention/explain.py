@@ -15,6 +15,7 @@ from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.volume import Grid
 
+BRIEF_REGIONS = 20
 PLANES = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal"}
 
 
@@ -107,6 +108,31 @@ class Explanation:
     def as_dict(self) -> dict[str, Any]:
         """Plain fields, ready for JSON."""
         return asdict(self)
+
+    def brief(self, regions: int = BRIEF_REGIONS) -> dict[str, Any]:
+        """The same with the first regions only and figures as a reader needs them.
+
+        Parameters
+        ----------
+        regions
+            As many are listed; ``regions_in_all`` says how many there are.
+        """
+        fields = self.as_dict() | {"regions_in_all": len(self.regions)}
+        fields["organs"] = [_rounded(organ) for organ in fields["organs"]]
+        fields["regions"] = [_rounded(region) for region in fields["regions"][:regions]]
+        return _rounded(fields)
+
+
+def _rounded(fields: dict[str, Any]) -> dict[str, Any]:
+    """Floats with three digits after the point: a microlitre, a micrometre."""
+    return {
+        key: [round(part, 3) for part in value]
+        if isinstance(value, tuple)
+        else round(value, 3)
+        if isinstance(value, float)
+        else value
+        for key, value in fields.items()
+    }
 
 
 def slice_axis(grid: Grid) -> int:

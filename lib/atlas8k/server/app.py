@@ -35,6 +35,10 @@ logger = logging.getLogger(__name__)
 NETWORKS = ("swin_unetr", "unet", "nnunet")
 
 
+RESULT_KEYS = ("form", "restore_label_idx", "output")
+"""What of a request decides the form of its result, see :mod:`atlas8k.server.infer`."""
+
+
 class Atlas8kApp(MONAILabelApp):
     """The AbdomenAtlas-8K procedure behind MONAI Label's interface.
 
@@ -163,7 +167,8 @@ class Atlas8kApp(MONAILabelApp):
         tag = label_tag(request) if stored else None
         if tag is not None and model == "attention":
             raise RequestError("attention regions are no organs and are not kept as a label")
-        result, params = task({"image": path})
+        wish: dict[str, Any] = {key: request[key] for key in RESULT_KEYS if key in request}
+        result, params = task({**wish, "image": path, "volume": image if stored else None})
         if tag is not None:
             store.save_label(image, result, tag, {"model": model, "params": params})
         return {"label": result, "tag": "original", "file": result, "params": params}

@@ -15,6 +15,7 @@ from monailabel.interfaces.datastore import Datastore
 from atlas8k.errors import CheckpointError
 from atlas8k.ledger import Holder, Ledger, Progress, VolumeEntry, locate
 from atlas8k.models.store import ModelStore
+from atlas8k.server.cache import PredictionCache
 from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine, attention_settings
 from atlas8k.server.errors import NotFoundError
@@ -192,15 +193,33 @@ def open_context(
     )
     store = ModelStore(settings.models or models, attention_settings(settings))
     device = DeviceLock(path.parent / "device")
+    ledger = Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes)
+    if settings.ranking and ledger.set_ranking(settings.ranking):
+        logger.info("volumes are ordered by ranking %s from now on", settings.ranking)
+    cache = PredictionCache(
+        path.parent / "cache",
+        settings.cache_gb,
+        lambda: most_wanted(ledger, store.served().signature),
+    )
     return Context(
         settings=settings,
         datastore=datastore,
         store=store,
-        engine=Engine(settings, store, device),
+        engine=Engine(settings, store, device, cache),
         device=device,
-        ledger=Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes),
+        ledger=ledger,
         state=path.parent,
     )
+
+
+def most_wanted(ledger: Ledger, signature: str) -> list[str]:
+    """Volumes that somebody holds, then as many from the top of the list as a round reviews."""
+    held = [lease.volume for lease in ledger.leases()]
+    ranked_by, budget = ledger.ranking_signature(signature), ledger.budget()
+    if ranked_by is None or budget is None:
+        return held
+    top = ledger.ranking(ranked_by, open_only=True, limit=budget.total)
+    return list(dict.fromkeys([*held, *(line.volume for line in top)]))
 
 
 def message(progress: Progress, signature: str, ranked_by: str | None) -> str:

@@ -10,11 +10,21 @@ from typing import Any
 
 import torch
 
+from atlas8k.attention.quantise import Quantised
+from atlas8k.errors import AttentionError
 from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.store import ModelStore, ServedSet
+from atlas8k.server.answers import (
+    Answers,
+    pack_probabilities,
+    salient_settings,
+    settings_text,
+    unpack_probabilities,
+)
+from atlas8k.server.cache import Key, Kind, PredictionCache
 from atlas8k.server.device_lock import DeviceLock, Turn
 from atlas8k.settings import Settings
-from atlas8k.volume import Volume, read_ct
+from atlas8k.volume import Grid, Volume, read_ct, read_grid
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +44,16 @@ class Engine:
         a training process is served without a restart.
     lock
         Of the device, where other processes use it too.
+    cache
+        Where answers and probabilities of the studies' volumes are kept.
     """
 
     def __init__(
-        self, settings: Settings, store: ModelStore, lock: DeviceLock | None = None
+        self,
+        settings: Settings,
+        store: ModelStore,
+        lock: DeviceLock | None = None,
+        cache: PredictionCache | None = None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -45,6 +61,9 @@ class Engine:
         self._device = lock
         self._predictor: tuple[str, Predictor] | None = None
         self._last: tuple[tuple[object, ...], Prediction] | None = None
+        self._cache = cache
+        self._salient = salient_settings(settings)
+        self._keeping = threading.Lock()
 
     def signature(self) -> str:
         """Signature under which a score made now would be kept."""
@@ -85,6 +104,93 @@ class Engine:
                 self._last = (key, prediction)
             return ct, prediction, signature
 
+    def answers(
+        self, path: Path, turn: Turn = Turn.INFERENCE, volume: str | None = None
+    ) -> tuple[Grid, Answers, str]:
+        """Labels, regions and sizes of one CT, without the networks where they are kept.
+
+        Parameters
+        ----------
+        volume
+            Id of the volume in the studies; ``None`` for an upload, which is not kept.
+
+        Returns
+        -------
+        grid, answers, signature
+            The CT's own grid, the answers, and the signature they belong to.
+
+        Raises
+        ------
+        VolumeError, CheckpointError, PredictionError
+            As :meth:`predict`.
+        """
+        key = self._key(path, volume)
+        kept = self._kept_answers(key, path.name)
+        if key is not None and kept is not None:
+            return read_grid(path), kept, key.signature
+        ct, prediction, signature = self.predict(path, turn)
+        answers = Answers.of(prediction, self._salient, path.name)
+        # Of a set that is not complete nothing is kept: the next start may load it all.
+        if key is not None and key.signature == signature and not answers.failures:
+            self._keep(key, answers, prediction, wait=turn is Turn.SCORING)
+        return ct.grid, answers, signature
+
+    def probabilities(
+        self, path: Path, turn: Turn = Turn.INFERENCE, volume: str | None = None
+    ) -> tuple[Quantised, Grid, str]:
+        """Byte-quantised probabilities, the grid they lie on and their signature.
+
+        As :meth:`answers` otherwise.
+        """
+        key = self._key(path, volume)
+        data = key and self._cache and self._cache.read(key, "codes")
+        if key is not None and data:
+            try:
+                return *unpack_probabilities(data, path.name), key.signature
+            except AttentionError as err:
+                self._drop(key, "codes", err)
+        _, prediction, signature = self.predict(path, turn)
+        codes = Quantised.of(prediction.probs, organs=prediction.organs, name=path.name)
+        return codes, prediction.grid, signature
+
+    def _key(self, path: Path, volume: str | None) -> Key | None:
+        if self._cache is None or volume is None:
+            return None
+        stat = path.stat()
+        fingerprint = f"{stat.st_size}-{stat.st_mtime_ns}-{settings_text(self._salient)}"
+        return Key(volume, fingerprint, self._store.served().signature)
+
+    def _kept_answers(self, key: Key | None, name: str) -> Answers | None:
+        data = key and self._cache and self._cache.read(key, "answers")
+        if key is None or not data:
+            return None
+        try:
+            return Answers.unpacked(data, name)
+        except AttentionError as err:
+            self._drop(key, "answers", err)
+            return None
+
+    def _drop(self, key: Key, kind: Kind, err: AttentionError) -> None:
+        logger.warning("%s; it is predicted again", err)
+        if self._cache is not None:
+            self._cache.forget(key, kind)
+
+    def _keep(self, key: Key, answers: Answers, prediction: Prediction, *, wait: bool) -> None:
+        """Keep what was said; without `wait` the bytes are made while others are served."""
+        cache = self._cache
+        if cache is None or not cache.keep(key, "answers", answers.packed()):
+            return
+
+        def keep_codes() -> None:
+            with self._keeping:
+                codes = Quantised.of(prediction.probs, organs=prediction.organs, name=key.volume)
+                cache.keep(key, "codes", pack_probabilities(codes, prediction.grid))
+
+        if wait:
+            keep_codes()
+        elif not self._keeping.locked():  # one at a time holds probabilities in memory
+            threading.Thread(target=keep_codes, name="keep-codes", daemon=True).start()
+
     def _load(self, served: ServedSet) -> Predictor:
         if self._predictor is None or self._predictor[0] != served.signature:
             logger.info("Loading networks %s", served.signature)
@@ -109,6 +215,14 @@ def attention_settings(settings: Settings) -> dict[str, Any]:
     Only what differs from the defaults, so that with those the signature is that of the
     networks alone, as commands without settings have it.
     """
-    chosen = {"overlap_term": settings.overlap_term, "window_overlap": settings.window_overlap}
+    keys = (
+        "overlap_term",
+        "window_overlap",
+        # Of ranking `salient`, whose figures are kept with every score.
+        "inconsistency_threshold",
+        "uncertainty_threshold",
+        "opening_mm",
+    )
+    chosen = {key: getattr(settings, key) for key in keys}
     usual = Settings()
     return {key: value for key, value in chosen.items() if value != getattr(usual, key)}

@@ -1,4 +1,9 @@
-"""What a client can run on one CT: the ensemble, each network, the attention map."""
+"""What a client can run on one CT: the ensemble, each network, the attention map.
+
+`attention` never touches an organ. 3D Slicer gets boxes (markups): a label map would
+become segments there, and the merged export of a save would cut them out of the organs.
+A client that takes no boxes gets a label map, whose structures have names of their own.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +20,17 @@ import numpy.typing as npt
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from atlas8k.attention import AttentionSizes
-from atlas8k.attention.salient import SalientSettings, salient_regions
-from atlas8k.models.predict import Prediction
+from atlas8k.labels.boxes import write_markups
 from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.answers import Answers, salient_settings
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.engine import Engine
+from atlas8k.server.errors import RequestError
 from atlas8k.server.startup import in_server
 from atlas8k.settings import Settings
-from atlas8k.volume import Grid, resample, write_nifti
+from atlas8k.volume import Grid, write_nifti
+
+__all__ = ["AttentionInfer", "OrganInfer", "salient_settings", "temporary_result"]
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +38,9 @@ ATTENTION_IDS = {f"attention_{name}": number for name, number in ORGAN_IDS.items
 """Names of the attention map's structures: a client replaces the segment of a result's
 name, so these must never be an organ's own."""
 
-
 SHOWN_REGIONS = 50
+FORMS = ("boxes", "label")
+IMAGE_OUTPUTS = ("image", "dicom_seg")
 
 
 class OrganInfer(InferTask):
@@ -52,80 +62,90 @@ class OrganInfer(InferTask):
             dimension=3,
             description=f"Nine abdominal organs: {what}, cut at 0.5",
         )
-        self._engine, self._settings, self._network = engine, settings, network
+        self._engine, self._network = engine, network
 
     def is_valid(self) -> bool:
         return True
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         start = time.monotonic()
-        ct, prediction, signature = self._engine.predict(Path(request["image"]), turn())
-        label = prediction.label_on(ct.grid, model=self._network)
+        grid, answers, signature = self._engine.answers(
+            Path(request["image"]), turn(), request.get("volume")
+        )
+        label = answers.label_on(grid, model=self._network)
         params = {
             "label_names": dict(ORGAN_IDS),
             "model_signature": signature,
-            **figures(prediction.sizes(overlap=self._settings.overlap_term)),
-            **warnings(prediction),
+            **figures(answers.sizes),
+            **warnings(answers),
             "seconds": round(time.monotonic() - start, 2),
         }
-        return temporary_result(label, ct.grid), params
+        return temporary_result(label, grid), params
 
 
 class AttentionInfer(InferTask):
-    """Salient regions of the attention map of one CT, one structure an organ."""
+    """Salient regions of the attention map of one CT, as boxes or as one structure an organ."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
         super().__init__(
+            # Not "detection": 3D Slicer would then submit boxes in place of the organs.
             type=InferType.SEGMENTATION,
             labels=dict(ATTENTION_IDS),
             dimension=3,
             description="Where the networks disagree, are unsure or overlap: look here first",
+            config={"form": list(FORMS)},
         )
-        self._engine, self._settings = engine, settings
+        self._engine = engine
 
     def is_valid(self) -> bool:
         return True
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        start = time.monotonic()
-        ct, prediction, signature = self._engine.predict(Path(request["image"]), turn())
-        salient = salient_regions(
-            prediction.probs,
-            prediction.grid,
-            salient_settings(self._settings),
-            organs=prediction.organs,
-            name=Path(request["image"]).name,
+        start, form = time.monotonic(), wanted_form(request)
+        grid, answers, signature = self._engine.answers(
+            Path(request["image"]), turn(), request.get("volume")
         )
-        label = resample(salient.label(), prediction.grid, ct.grid, linear=False)
+        regions = answers.regions_on(grid)
         params = {
+            "form": form,
             "label_names": dict(ATTENTION_IDS),
             "model_signature": signature,
-            **figures(salient.sizes),
+            **figures(answers.sizes),
             # Indices of the CT's own array, so that a viewer can go there.
-            "regions": [
-                region.on(prediction.grid, ct.grid).as_dict()
-                for region in salient.regions[:SHOWN_REGIONS]
-            ],
-            **warnings(prediction),
+            "regions": [region.as_dict() for region in regions[:SHOWN_REGIONS]],
+            **warnings(answers),
             "seconds": round(time.monotonic() - start, 2),
         }
-        return temporary_result(label, ct.grid), params
+        if form == "boxes":
+            return str(write_markups(temporary_path(".json"), regions, grid)), params
+        return temporary_result(answers.attention_on(grid), grid), params
+
+
+def wanted_form(request: Mapping[str, Any]) -> str:
+    """``"boxes"`` or ``"label"``, by what a client says or is known to take.
+
+    Parameters
+    ----------
+    request
+        ``output`` ``image`` or ``dicom_seg``: an image is asked for by name;
+        ``restore_label_idx``: OHIF, which takes label maps only; ``form``: as it says.
+
+    Raises
+    ------
+    RequestError
+        There is no such form.
+    """
+    form = request.get("form", "boxes")
+    if form not in FORMS:
+        raise RequestError(f"form: {str(form)[:80]!r}; there are {' and '.join(FORMS)}")
+    if request.get("output") in IMAGE_OUTPUTS or "restore_label_idx" in request:
+        return "label"
+    return str(form)
 
 
 def turn() -> Turn:
     """An annotator waits for what the server computes, nobody for a batch."""
     return Turn.INFERENCE if in_server() else Turn.SCORING
-
-
-def salient_settings(settings: Settings) -> SalientSettings:
-    """What counts as salient, from the app's settings."""
-    return SalientSettings(
-        inconsistency=settings.inconsistency_threshold,
-        uncertainty=settings.uncertainty_threshold,
-        opening_mm=settings.opening_mm,
-        min_ml=settings.min_region_ml,
-        overlap=settings.overlap_term,
-    )
 
 
 def figures(sizes: AttentionSizes) -> dict[str, Any]:
@@ -136,13 +156,18 @@ def figures(sizes: AttentionSizes) -> dict[str, Any]:
     }
 
 
-def warnings(prediction: Prediction) -> dict[str, Any]:
+def warnings(answers: Answers) -> dict[str, Any]:
     """Networks of the set that had no part in a result, and why."""
-    return {"left_out": dict(prediction.failures)} if prediction.failures else {}
+    return {"left_out": dict(answers.failures)} if answers.failures else {}
+
+
+def temporary_path(suffix: str) -> Path:
+    """An empty file of its own: MONAI Label deletes it after the reply."""
+    handle, name = tempfile.mkstemp(prefix="atlas8k-", suffix=suffix)
+    os.close(handle)
+    return Path(name)
 
 
 def temporary_result(array: npt.NDArray[np.uint8], grid: Grid) -> str:
     """Write a result to a file of its own: MONAI Label deletes it after the reply."""
-    handle, name = tempfile.mkstemp(prefix="atlas8k-", suffix=".nii.gz")
-    os.close(handle)
-    return str(write_nifti(name, array, grid))
+    return str(write_nifti(temporary_path(".nii.gz"), array, grid))

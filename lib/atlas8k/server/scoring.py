@@ -12,16 +12,16 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
 from atlas8k.errors import CheckpointError, PredictionError, VolumeError
-from atlas8k.ledger import OrganScore, Progress
-from atlas8k.models.predict import Prediction
+from atlas8k.ledger import Progress
 from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.answers import Answers
 from atlas8k.server.context import Context, only_one
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.infer import temporary_result
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.studies.folder import ORIGINAL
-from atlas8k.volume import Volume
+from atlas8k.volume import Grid
 
 logger = logging.getLogger(__name__)
 
@@ -105,61 +105,56 @@ class AttentionScoring(ScoringMethod):
         context, started = self._context, time.monotonic()
         try:
             path = Path(context.datastore.get_image_uri(volume))
-            ct, prediction, current = context.engine.predict(path, Turn.SCORING)
+            grid, answers, current = context.engine.answers(path, Turn.SCORING, volume)
             if current != signature:
                 return None
-            check_complete(prediction)
+            check_complete(answers)
             if isinstance(context.datastore, StudiesDatastore):
                 # While the file is at hand, so that nobody waits for it at the next sample.
                 context.datastore.checksum(volume)
-            sizes = prediction.sizes(overlap=context.settings.overlap_term)
-            self._keep_label(volume, ct, prediction, signature, sizes.organ_ml)
+            self._keep_label(volume, grid, answers, signature)
         except (VolumeError, PredictionError, NotFoundError) as err:
             logger.warning("%s cannot be scored: %s", volume, err)
             context.ledger.record_failure(volume, signature, str(err))
             return "failed"
-        scores = {
-            name: OrganScore(
-                sizes.attention_ml[name],
-                sizes.inconsistency_ml[name],
-                sizes.uncertainty_ml[name],
-                sizes.overlap_ml[name],
-            )
-            for name in sizes.organs
-        }
-        context.ledger.record_score(volume, signature, scores, seconds=time.monotonic() - started)
+        context.ledger.record_score(
+            volume,
+            signature,
+            answers.organ_scores(),
+            seconds=time.monotonic() - started,
+            explanation=answers.explanation(grid, volume).brief(),
+        )
         return "scored"
 
     def _keep_label(
         self,
         volume: str,
-        ct: Volume,
-        prediction: Prediction,
+        grid: Grid,
+        answers: Answers,
         signature: str,
-        attention_ml: dict[str, float],
     ) -> None:
         info = {
             "model": "ensemble",
             "model_signature": signature,
-            "attention_ml": {name: round(ml, 3) for name, ml in attention_ml.items()},
+            "attention_ml": {name: round(ml, 3) for name, ml in answers.sizes.organ_ml.items()},
             # 3D Slicer reads the names of a stored label here.
             "params": {"label_names": dict(ORGAN_IDS)},
         }
-        label = prediction.label_on(ct.grid)
+        label = answers.label_on(grid)
         datastore = self._context.datastore
         if isinstance(datastore, StudiesDatastore):
-            datastore.store_label(volume, label, ct.grid, ORIGINAL, info)
+            datastore.store_label(volume, label, grid, ORIGINAL, info)
             return
-        result = temporary_result(label, ct.grid)
+        result = temporary_result(label, grid)
         try:
             datastore.save_label(volume, result, ORIGINAL, info)
         finally:
             Path(result).unlink(missing_ok=True)
 
 
-def check_complete(prediction: Prediction) -> None:
+def check_complete(answers: Answers) -> None:
     """Raise :class:`CheckpointError` where a network of the set had no part in it."""
-    for name, why in prediction.failures.items():
+    for name, why in answers.failures.items():
         raise CheckpointError(
             name, f"no score without every network of the set, and this one failed: {why}"
         )

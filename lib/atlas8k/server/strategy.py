@@ -46,7 +46,8 @@ class LedgerStrategy(Strategy):
         dict or None
             ``id`` and why it was this one: ``attention_ml``, ``rank`` of ``ranked``,
             ``organs`` with the largest attention first, ``model_signature`` that it was
-            ranked by, round and budget, ``message``. ``None`` when nothing is left.
+            ranked by, round and budget, ``message``; ``explanation``: organs and regions in
+            order with the slice to open. ``None`` when nothing is left.
         """
         context = self._context
         context.sync()
@@ -74,6 +75,9 @@ class LedgerStrategy(Strategy):
         reply["model_signature"] = reply.pop("signature")
         # The route adds what the datastore knows under the same key.
         del reply["strategy"]
+        if sample.signature is not None:
+            # Noted when the volume was scored; nothing is computed here.
+            reply["explanation"] = self._context.ledger.explanation(sample.volume, sample.signature)
         if signature is not None:
             progress = self._context.ledger.progress(signature)
             reply["scored"], reply["total"] = progress.scored, progress.total

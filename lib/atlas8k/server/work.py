@@ -33,6 +33,9 @@ AsAnnotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTA
 AsAdmin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 Params = dict[str, Any] | None
 
+PASSED_ON = ("save_label", "label_tag", "label_info", "form", "restore_label_idx")
+"""What a client may say of a result, see :mod:`atlas8k.server.infer` on the last two."""
+
 INFERENCES = anyio.CapacityLimiter(3)
 """Threads for inferences: one computes, others read and write files. Further ones wait
 without one, so that there are threads left for everything else."""
@@ -72,7 +75,9 @@ async def infer(
                 source = stack.enter_context(
                     received("image file", file.filename, file.file, upload_mb=upload_mb())
                 )
-            result = app_instance().infer({**asked, "model": model, "image": source})
+            result = app_instance().infer(
+                {**asked, "model": model, "image": source, "output": output}
+            )
         if output == ResultType.dicom_seg:
             return dicom_seg(datastore, image, asked, result, background_tasks)
         return send_response(datastore, result, output, background_tasks)
@@ -96,7 +101,7 @@ def named(params: dict[str, Any], model: str, image: str) -> dict[str, Any]:
         raise NotFoundError("image", other_image)
     if other_model != model or other_image != image:
         raise RequestError("params name another image or model than the request")
-    return {key: params[key] for key in ("save_label", "label_tag", "label_info") if key in params}
+    return {key: params[key] for key in PASSED_ON if key in params}
 
 
 def check_dicom_seg(datastore: Any, params: dict[str, Any]) -> None:

@@ -1,0 +1,208 @@
+"""All that is asked of one CT under one set of networks, small enough to be kept.
+
+Labels are made from the networks' own probabilities before these are kept as bytes, so
+that an answer from the cache is the very one that the networks gave.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.attention.explain import Explanation, explanation_of
+from atlas8k.attention.packed import pack, unpack
+from atlas8k.attention.quantise import Quantised
+from atlas8k.attention.ranking import scores_of
+from atlas8k.attention.regions import Region
+from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
+from atlas8k.attention.sizes import AttentionSizes
+from atlas8k.errors import AttentionError, PredictionError
+from atlas8k.ledger.records import OrganScore
+from atlas8k.settings import Settings
+from atlas8k.volume import Grid
+
+if TYPE_CHECKING:
+    from atlas8k.models.predict import Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Labels, regions and sizes of one CT.
+
+    Attributes
+    ----------
+    names
+        Of the networks, in their order.
+    labels
+        ``(1 + networks, X, Y, Z)`` uint8 organ ids on :attr:`grid`: the ensemble's label,
+        then each network's own.
+    salient
+        Attention sizes, salient masks and regions on the same grid.
+    failures
+        Networks that had no part in it, and why.
+    """
+
+    names: tuple[str, ...]
+    labels: npt.NDArray[np.uint8]
+    salient: Salient
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, prediction: Prediction, settings: SalientSettings, name: str) -> Answers:
+        """What a prediction says.
+
+        Raises
+        ------
+        AttentionError
+            Probabilities outside 0..1 or NaN; names the volume.
+        """
+        salient = salient_regions(
+            prediction.probs, prediction.grid, settings, organs=prediction.organs, name=name
+        )
+        members = (None, *prediction.names)
+        labels = np.stack([prediction.label(model) for model in members])
+        return cls(prediction.names, labels, salient, dict(prediction.failures))
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of labels and masks: 1.5 mm, axes nearest RAS, cut to the patient."""
+        return self.salient.grid
+
+    @property
+    def sizes(self) -> AttentionSizes:
+        """Attention sizes, ml."""
+        return self.salient.sizes
+
+    def label_on(self, grid: Grid, model: str | None = None) -> npt.NDArray[np.uint8]:
+        """A label map on another grid, as a rule the CT's.
+
+        Parameters
+        ----------
+        model
+            One network's own label; the ensemble's where ``None``.
+
+        Raises
+        ------
+        PredictionError
+            No such network had a part in it.
+        """
+        from atlas8k.models.regrid import nearest
+
+        if model is not None and model not in self.names:
+            reason = self.failures.get(model, f"there are {', '.join(self.names)}")
+            raise PredictionError(f"network {model!r} made no prediction: {reason}")
+        row = 0 if model is None else 1 + self.names.index(model)
+        out: npt.NDArray[np.uint8] = nearest(self.labels[row], self.grid, grid)
+        return out
+
+    def attention_on(self, grid: Grid) -> npt.NDArray[np.uint8]:
+        """Salient regions on another grid: the id of the organ in doubt, 0 elsewhere."""
+        from atlas8k.models.regrid import nearest
+
+        out: npt.NDArray[np.uint8] = nearest(self.salient.label(), self.grid, grid)
+        return out
+
+    def regions_on(self, grid: Grid) -> list[Region]:
+        """Regions in another grid's array index, largest attention first."""
+        return [region.on(self.grid, grid) for region in self.salient.regions]
+
+    def explanation(self, ct_grid: Grid, name: str) -> Explanation:
+        """Organs and regions in order, placed on the CT."""
+        return explanation_of(self.salient, ct_grid, name)
+
+    def organ_scores(self) -> dict[str, OrganScore]:
+        """What the ledger keeps: terms of Eq. 4 and the figures of every ranking."""
+        scores, sizes = scores_of(self.salient), self.sizes
+        return {
+            organ: OrganScore(
+                sizes.attention_ml[organ],
+                sizes.inconsistency_ml[organ],
+                sizes.uncertainty_ml[organ],
+                sizes.overlap_ml[organ],
+                scores.salient[organ],
+                scores.per_slice[organ],
+            )
+            for organ in sizes.organs
+        }
+
+    def packed(self) -> bytes:
+        """As bytes, for :meth:`unpacked`."""
+        salient = self.salient
+        meta = {
+            "affine": self.grid.affine.tolist(),
+            "names": self.names,
+            "sizes": asdict(self.sizes),
+            "salient_ml": salient.salient_ml,
+            "regions": [region.as_dict() for region in salient.regions],
+            "failures": dict(self.failures),
+        }
+        return pack(np.concatenate([self.labels, salient.mask.view(np.uint8)]), meta)
+
+    @classmethod
+    def unpacked(cls, data: bytes, name: str) -> Answers:
+        """What :meth:`packed` gave.
+
+        Raises
+        ------
+        AttentionError
+            The bytes are damaged or something else; names the volume.
+        """
+        maps, meta = unpack(data, name)
+        try:
+            names = tuple(meta["names"])
+            sizes = AttentionSizes(**meta["sizes"])
+            _, x, y, z = maps.shape
+            grid = Grid((x, y, z), np.array(meta["affine"]))
+            regions = tuple(_region(fields) for fields in meta["regions"])
+            n = 1 + len(names)
+            mask = maps[n:].view(np.bool_)
+            if len(mask) != len(sizes.organs):
+                raise ValueError(f"{len(mask)} masks of {len(sizes.organs)} organs")
+            salient = Salient(grid, sizes, mask, regions, dict(meta["salient_ml"]))
+            return cls(names, maps[:n], salient, dict(meta["failures"]))
+        except (KeyError, TypeError, ValueError) as err:
+            raise AttentionError(name, f"these are packed maps, but no answers ({err})") from err
+
+
+def salient_settings(settings: Settings) -> SalientSettings:
+    """What counts as salient, from the app's settings."""
+    return SalientSettings(
+        inconsistency=settings.inconsistency_threshold,
+        uncertainty=settings.uncertainty_threshold,
+        opening_mm=settings.opening_mm,
+        min_ml=settings.min_region_ml,
+        overlap=settings.overlap_term,
+    )
+
+
+def settings_text(settings: SalientSettings) -> str:
+    """A text that differs where the settings do."""
+    return json.dumps(asdict(settings), sort_keys=True)
+
+
+def _region(fields: Mapping[str, Any]) -> Region:
+    triples = ("start", "stop", "centre", "largest_slice")
+    values: dict[str, Any] = {k: tuple(v) if k in triples else v for k, v in fields.items()}
+    return Region(**values)
+
+
+def pack_probabilities(codes: Quantised, grid: Grid) -> bytes:
+    """Byte-quantised probabilities with their grid, for :func:`unpack_probabilities`."""
+    meta = {"floor": codes.floor, "lost": codes.lost.tolist(), "affine": grid.affine.tolist()}
+    return pack(codes.codes, meta)
+
+
+def unpack_probabilities(data: bytes, name: str) -> tuple[Quantised, Grid]:
+    """What :func:`pack_probabilities` gave; :class:`AttentionError` names the volume."""
+    maps, meta = unpack(data, name)
+    try:
+        codes = Quantised(maps, np.array(meta["lost"], dtype=np.float64), float(meta["floor"]))
+        x, y, z = maps.shape[2:]
+        return codes, Grid((x, y, z), np.array(meta["affine"]))
+    except (KeyError, TypeError, ValueError) as err:
+        raise AttentionError(name, f"these are packed maps, but no probabilities ({err})") from err
