@@ -1,0 +1,262 @@
+"""One public label file after another into a studies folder, in one process or several."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.errors import Atlas8kError, VolumeError
+from atlas8k.labels.datasets import Dataset
+from atlas8k.labels.matching import Found, LabelFile, Matcher, MatchError
+from atlas8k.labels.provenance import read_provenance
+from atlas8k.labels.public import UNKNOWN_TAG, PublicLabel, read_public
+from atlas8k.ledger import OrganSource, UnknownVolumeError, VolumeEntry
+from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.volume import read_label
+
+if TYPE_CHECKING:
+    from atlas8k.server.desk import Desk
+
+Result = Literal["imported", "unchanged", "skipped", "refused"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one label file.
+
+    ``skipped``: no CT of that name is there; ``refused``: `reason` says why not.
+    """
+
+    file: str
+    volume: str | None
+    result: Result
+    reason: str = ""
+    states: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """One line for people."""
+        text = f"{self.result:9s} {self.file}"
+        if self.volume is not None and self.volume != self.file.partition(".nii")[0]:
+            text += f" -> {self.volume}"
+        said = [self.reason] if self.reason else []
+        if self.states:
+            present = [organ for organ, state in self.states.items() if state == "present"]
+            said.append(f"{len(present)} organ{'s' * (len(present) != 1)}")
+            for state in ("absent", "unknown"):
+                organs = [organ for organ, its in self.states.items() if its == state]
+                said += [f"{state}: {' '.join(organs)}"] if organs else []
+        said += self.notes
+        if self.rules:
+            said.append(f"look at: {', '.join(self.rules)}")
+        return f"{text}: {'; '.join(said)}" if said else text
+
+
+class Planned(NamedTuple):
+    """A label file and its CT, or why it has none."""
+
+    file: LabelFile
+    shown: str
+    volume: str | None
+    outcome: Outcome | None
+
+
+def plan(found: Found, folder: Path, matcher: Matcher) -> list[Planned]:
+    """The CT of every label file; files that share one are refused, all of them."""
+    planned = []
+    for file in found.files:
+        shown = str(file.path.relative_to(folder))
+        try:
+            planned.append(Planned(file, shown, matcher.volume(file.name), None))
+        except MatchError as error:
+            result: Result = "skipped" if error.missing else "refused"
+            planned.append(Planned(file, shown, None, Outcome(shown, None, result, error.reason)))
+    counts = Counter(p.volume for p in planned if p.volume is not None)
+    return [
+        p._replace(outcome=_shared(p, planned)) if p.volume and counts[p.volume] > 1 else p
+        for p in planned
+    ]
+
+
+def _shared(one: Planned, planned: Sequence[Planned]) -> Outcome:
+    others = [p.shown for p in planned if p.volume == one.volume and p is not one]
+    reason = f"{', '.join(others)} would be the label of the same CT; give one of them only"
+    return Outcome(one.shown, one.volume, "refused", reason)
+
+
+@dataclass(frozen=True)
+class Importer:
+    """Where labels go and how they are read; can be sent to another process."""
+
+    studies: Path
+    ledger: Path | None
+    dataset: Dataset
+    dry_run: bool = False
+
+    def run(self, planned: Sequence[Planned], jobs: int = 1) -> Iterator[Outcome]:
+        """Outcomes in the order of the files; one bad file ends nothing."""
+        if jobs <= 1:
+            yield from map(self, planned)
+            return
+        # Not forked: the libraries underneath have threads of their own by now.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(jobs, max(1, len(planned))), mp_context=context) as pool:
+            yield from pool.map(self, planned)
+
+    def __call__(self, planned: Planned) -> Outcome:
+        """Import one file, unless it was found not to be importable."""
+        if planned.outcome is not None or planned.volume is None:
+            return planned.outcome or Outcome(planned.shown, None, "skipped")
+        try:
+            desk = _desk(self.studies, self.ledger)
+            return self._take(desk, planned, planned.volume)
+        except VolumeError as error:
+            # The line names the file already, as it lies in the dataset's folder.
+            own = error.path == str(planned.file.path)
+            reason = error.reason if own else str(error)
+        except (Atlas8kError, OSError, MemoryError) as error:
+            reason = str(error) or type(error).__name__
+        return Outcome(planned.shown, planned.volume, "refused", reason)
+
+    def _take(self, desk: Desk, planned: Planned, volume: str) -> Outcome:
+        image = desk.folder.known_image(volume)
+        label = read_public(planned.file.path, desk.folder.path / image.path, self.dataset)
+        kept = _Kept.of(desk, volume)
+        organs = kept.to_keep(label)
+        same = kept.says(label, organs)
+        if not same and not self.dry_run:
+            foreign = any(s.dataset != self.dataset.name for s in kept.public().values())
+            entry = VolumeEntry(volume, source=None if foreign else self.dataset.name)
+            desk.ledger.add_volumes([entry])
+            _keep_unknown(desk, volume, label, self.dataset)
+            desk.keep_public(volume, label.array, label.grid, organs)
+        return Outcome(
+            planned.shown,
+            volume,
+            "unchanged" if same else "imported",
+            states={organ: source.state for organ, source in label.organs.items()},
+            notes=label.notes,
+            findings=tuple(finding.text for finding in label.findings),
+            rules=tuple(dict.fromkeys(f"{f.organ} {f.rule}" for f in label.findings)),
+        )
+
+
+@cache
+def _desk(studies: Path, ledger: Path | None) -> Desk:
+    from atlas8k.server.desk import Desk
+
+    return Desk.open(studies, ledger)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The public label a volume has already, what it says, and what the ledger says."""
+
+    array: npt.NDArray[np.uint8] | None
+    unknown: npt.NDArray[np.uint8] | None
+    organs: Mapping[str, OrganSource]
+    ledger: Mapping[str, OrganSource]
+
+    @classmethod
+    def of(cls, desk: Desk, volume: str) -> _Kept:
+        ledger: Mapping[str, OrganSource] = {}
+        with contextlib.suppress(UnknownVolumeError):
+            ledger = desk.ledger.sources(volume)
+        organs = ledger
+        path = _path(desk, volume, "public")
+        # A file that cannot be read any more is replaced.
+        with contextlib.suppress(VolumeError):
+            provenance = read_provenance(path) if path is not None else None
+            organs = ledger if provenance is None else provenance.organs
+        return cls(_array(path), _array(_path(desk, volume, UNKNOWN_TAG)), organs, ledger)
+
+    def public(self) -> dict[str, OrganSource]:
+        if self.array is None:
+            return {}
+        return {organ: s for organ, s in self.organs.items() if s.source == "public"}
+
+    def to_keep(self, label: PublicLabel) -> dict[str, OrganSource]:
+        """What to say of each organ; not knowing one takes nothing away from others."""
+        public = self.public()
+
+        def known_otherwise(organ: str, source: OrganSource) -> bool:
+            before, now = public.get(organ), self.ledger.get(organ)
+            return (before is not None and before.dataset != source.dataset) or (
+                before is None and now is not None and now.source == "revised"
+            )
+
+        return {
+            organ: source
+            for organ, source in label.organs.items()
+            if source.source == "public" or not known_otherwise(organ, source)
+        }
+
+    def says(self, label: PublicLabel, organs: Mapping[str, OrganSource]) -> bool:
+        """Whether all of `organs` is known already, voxel for voxel."""
+        if self.array is None or self.array.shape != label.array.shape:
+            return False
+        public = self.public()
+        for organ, source in organs.items():
+            before = public.get(organ)
+            was = None if before is None else (before.state, before.dataset)
+            now = (source.state, source.dataset) if source.source == "public" else None
+            if was != now or organ not in self.ledger:
+                return False
+        of_these = np.zeros(256, np.uint8)
+        for organ in organs:
+            of_these[ORGAN_IDS[organ]] = ORGAN_IDS[organ]
+        if not np.array_equal(of_these[self.array], of_these[label.array]):
+            return False
+        if self.unknown is None or label.unknown is None:
+            return self.unknown is None and label.unknown is None
+        return bool(np.array_equal(self.unknown > 0, label.unknown))
+
+
+def _path(desk: Desk, volume: str, tag: str) -> Path | None:
+    row = desk.folder.label(volume, tag)
+    if row is None or row.ext is None:
+        return None
+    return desk.folder.labels.path(volume, tag, row.ext)
+
+
+def _array(path: Path | None) -> npt.NDArray[np.uint8] | None:
+    if path is None:
+        return None
+    with contextlib.suppress(VolumeError):
+        return np.asarray(read_label(path).array)
+    return None
+
+
+def _keep_unknown(desk: Desk, volume: str, label: PublicLabel, dataset: Dataset) -> None:
+    """The mask of voxels that are left open, before the label that leaves them open."""
+    there = desk.folder.label(volume, UNKNOWN_TAG)
+    if label.unknown is not None:
+        info = {"dataset": dataset.name, "voxels": int(np.count_nonzero(label.unknown))}
+        mask = label.unknown.astype(np.uint8)
+        desk.folder.store_label(volume, UNKNOWN_TAG, mask, label.grid, info)
+    elif there is not None:
+        desk.folder.remove_label(volume, UNKNOWN_TAG)
+
+
+def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """A CSV of all outcomes, one row a file."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file", "volume", "result", "reason", *ORGAN_NAMES, "notes", "findings"])
+        for o in outcomes:
+            states = [o.states.get(organ, "") for organ in ORGAN_NAMES]
+            texts = ["; ".join(o.notes), "; ".join(o.findings)]
+            writer.writerow([o.file, o.volume or "", o.result, o.reason, *states, *texts])
