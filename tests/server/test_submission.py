@@ -107,9 +107,9 @@ def test_a_label_on_another_grid_is_refused(tmp_path: Path, ct: Path) -> None:
     shifted = Grid(SHAPE, GRID.affine + np.array([[0, 0, 0, 1.0]] + [[0] * 4] * 3))
     with pytest.raises(GridMismatchError, match="CT as reference volume"):
         ingest(ct, save(tmp_path, label(1), shifted), {})
-    other = Grid((6, 5, 3), GRID.affine)
-    with pytest.raises(GridMismatchError):
-        ingest(ct, save(tmp_path, label(1)[:, :, :3], other), {})
+    wider = Grid((6, 5, 5), GRID.affine)
+    with pytest.raises(GridMismatchError, match="reaches out"):
+        ingest(ct, save(tmp_path, np.pad(label(1), ((0, 0), (0, 0), (0, 1))), wider), {})
 
 
 def test_the_same_voxels_with_other_axes_are_accepted(tmp_path: Path, ct: Path) -> None:

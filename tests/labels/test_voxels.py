@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atlas8k.labels.voxels import counts, joint_counts, renamed
+
+SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
+
+
+def sparse(shape: tuple[int, int, int], seed: int, top: int, order: str) -> np.ndarray:
+    """Half of it background in runs, as label maps are."""
+    random = np.random.default_rng(seed)
+    array = random.integers(0, top + 1, shape, dtype=np.uint8)
+    array[: shape[0] // 2] = 0
+    return np.asarray(array, order=order)  # type: ignore[call-overload]
+
+
+@given(SHAPES, st.integers(0, 99), st.sampled_from("CF"), st.sampled_from("CF"))
+def test_counts_are_those_of_numpy(
+    shape: tuple[int, int, int], seed: int, one: str, other: str
+) -> None:
+    wide = sparse(shape, seed, 255, one)
+    assert np.array_equal(counts(wide), np.bincount(wide.ravel(), minlength=256))
+    first, second = sparse(shape, seed, 9, one), sparse(shape, seed + 1, 9, other)
+    due = np.zeros((16, 16), dtype=int)
+    np.add.at(due, (first.ravel(), second.ravel()), 1)
+    assert np.array_equal(joint_counts(first, second), due)
+
+
+@given(SHAPES, st.integers(0, 99), st.sampled_from("CF"))
+def test_renaming_is_indexing_a_table(shape: tuple[int, int, int], seed: int, order: str) -> None:
+    array = sparse(shape, seed, 255, order)
+    table = np.random.default_rng(seed).permutation(256).astype(np.uint8)
+    new = renamed(array, table)
+    assert np.array_equal(new, table[array])
+    new[0] = 0  # and can be written to
+
+
+def test_counts_go_past_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas8k.labels.voxels._BLOCK", 16)
+    array = np.asfortranarray(sparse((5, 7, 3), 3, 9, "C"))
+    assert np.array_equal(counts(array), np.bincount(array.ravel(), minlength=256))
+    assert joint_counts(array, array).sum() == array.size
+    assert not (joint_counts(array, array) - np.diag(np.diag(joint_counts(array, array)))).any()
