@@ -63,15 +63,16 @@ def import_(
 ) -> None:
     r"""Bring a public dataset's labels to the CTs they belong to.
 
-    An organ the dataset labels becomes public: it goes before pseudo labels and is not
-    ranked by. One it labels and has no voxels of is absent; one it does not label is
-    unknown. The server may run meanwhile; a file that was imported before and has not
-    changed is left alone.
+    An organ the dataset labels becomes public: it goes before pseudo
+    labels and is not ranked by. One it labels and has no voxels of is
+    absent; one it does not label is unknown. The server may run meanwhile;
+    a file that was imported before and has not changed is left alone.
 
-    A label file is matched to a CT by its name or the name of its folder: the same name;
-    the dataset's own way (label0001 and PANCREAS_0001); the same name without words such
-    as label, seg, img, volume and 0000 (segmentation-0 and volume-0). It must lie on the
-    CT's grid, turned or cropped at most.
+    A label file is matched to a CT by its name, or that of its folder: the
+    same name; the dataset's own way (label0001 and PANCREAS_0001); the same
+    name without words such as label, seg, img, volume and 0000
+    (segmentation-0 and volume-0). It must lie on the CT's grid, turned or
+    cropped at most.
 
     The exit code is 1 where a file was refused, or none had a CT.
     """
