@@ -35,7 +35,7 @@ def on_grid(path: str | Path, grid: Grid) -> npt.NDArray[np.uint8]:
 
 
 def infer(server: Server, model: str, image: str, grid: Grid) -> tuple[Any, dict[str, Any]]:
-    file, params = server.client().infer(model, image, {})
+    file, params = server.client().infer(model, image, {"form": "label"})
     return on_grid(file, grid), params
 
 
