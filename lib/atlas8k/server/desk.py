@@ -7,21 +7,55 @@ says. Nothing here imports MONAI Label: commands use it as the server does.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.ledger import Ledger, OrganSource, locate
-from atlas8k.server.studies.folder import StudiesFolder
-from atlas8k.volume import Grid
+from atlas8k.errors import GridMismatchError
+from atlas8k.labels.provenance import Provenance
+from atlas8k.ledger import Holder, OrganSource, Submission
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.assembling import LABEL_NAMES, PSEUDO, PUBLIC, as_json, signature
+from atlas8k.server.deciding import Deciding, Revision
+from atlas8k.server.settling import MANAGED
+from atlas8k.server.submitting import OWN_KEYS, Prepared
+from atlas8k.volume import Grid, read_label
 
-PSEUDO, PUBLIC = "pseudo", "public"
+__all__ = ["MANAGED", "OWN_KEYS", "Desk", "Receipt", "Revision", "chosen"]
 
 
-class Desk:
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a submission.
+
+    Attributes
+    ----------
+    organs
+        State by organ, see :class:`~atlas8k.ledger.records.OrganChange`.
+    disputes
+        Public organs it changes, for a reviewer to decide.
+    review
+        Kinds of question it has raised.
+    in_force
+        Whether it is the label of the volume now.
+    again
+        It had come before; nothing was booked anew.
+    """
+
+    submission: Submission
+    organs: dict[str, str] = field(default_factory=dict)
+    disputes: tuple[str, ...] = ()
+    review: tuple[str, ...] = ()
+    in_force: bool = True
+    again: bool = False
+
+
+class Desk(Deciding):
     """The labels of one studies folder.
 
     Parameters
@@ -35,28 +69,65 @@ class Desk:
         read; chosen by a hash, so that it is the same wherever it is asked.
     """
 
-    def __init__(
-        self,
-        folder: StudiesFolder,
-        ledger: Ledger,
-        *,
-        review_percent: float = 0.0,
-        double_read_percent: float = 0.0,
-    ) -> None:
-        self.folder, self.ledger = folder, ledger
-        self.review_percent, self.double_read_percent = review_percent, double_read_percent
+    # --- labels that come in ------------------------------------------------------------
 
-    @classmethod
-    def open(cls, studies: Path, ledger: Path | None = None) -> Desk:
-        """Of a folder, for a command: without watching it.
+    def submit(
+        self,
+        volume: str,
+        sent: Path,
+        holder: Holder,
+        params: Mapping[str, Any] | None = None,
+        *,
+        lease: int | None = None,
+    ) -> Receipt:
+        """Take in what an annotator saved.
+
+        The same file sent again, as after a reply that got lost, is booked once.
+
+        Parameters
+        ----------
+        sent
+            The file as it came.
+        params
+            What the client sent with it: ``label_info``, ``absent``, ``client_id``.
+        lease
+            The lease it belongs to, where the client says so.
 
         Raises
         ------
-        StudiesFolderError, LedgerFileError
-            Folder or ledger cannot be used.
+        VolumeError
+            It is refused; the label in force stays.
         """
-        path = ledger or locate(str(studies))
-        return cls(StudiesFolder(studies, state_dir=path.parent, watch=False), Ledger(path))
+        ready = self._submitting.prepare(volume, sent, holder, params or {}, lease)
+        with self.alone(volume):
+            self._settle(volume)
+            known = self.ledger.same_again(volume, holder, ready.content)
+            if known is not None:
+                return self._receipt(known, again=True)
+            booked = self._submitting.book(
+                ready,
+                sample=self._sampled(ready),
+                second_reading=chosen(f"double {volume}", self.double_read_percent),
+            )
+            self._settle(volume)
+            return self._receipt(booked)
+
+    def _sampled(self, ready: Prepared) -> bool:
+        return chosen(f"review {ready.volume} {ready.content}", self.review_percent)
+
+    def _receipt(self, booked: Submission, *, again: bool = False) -> Receipt:
+        # What a second reader is told must not say what the first has drawn.
+        blind = booked.purpose == "double_read"
+        current = self.ledger.in_force(booked.volume)
+        asked = [one for one in self.ledger.reviews(booked.volume) if one.submission == booked.id]
+        return Receipt(
+            booked,
+            {o: change.state for o, change in self.ledger.changes(booked.id).items()},
+            tuple(one.organ for one in asked if one.kind == "dispute" and one.organ),
+            () if blind else tuple(sorted({one.kind for one in asked})),
+            blind or (current is not None and current.id == booked.id),
+            again,
+        )
 
     def keep_pseudo(
         self, volume: str, array: npt.NDArray[np.uint8], grid: Grid, info: Mapping[str, Any]
@@ -70,8 +141,14 @@ class Desk:
         info
             ``model_signature`` and what else is to be kept beside it, JSON-able.
         """
-        self.folder.store_label(volume, PSEUDO, array, grid, info)
-        self.reassemble(volume)
+        self.folder.known_image(volume)
+        known = {"params": LABEL_NAMES, **info}
+        origin = Provenance("pseudo", signature=signature(known))
+        with self.alone(volume):
+            self.ledger.add_volumes([volume])
+            sha256 = self._assembly.write(volume, PSEUDO, array, grid, origin, known)
+            self._assembly.note(volume, PSEUDO, sha256, signature(known))
+            self._settle(volume, anew=True)
 
     def keep_public(
         self,
@@ -98,11 +175,52 @@ class Desk:
             No such image.
         GridMismatchError
             `array` or `grid` is not the CT's.
+        LedgerError
+            `organs` says what no dataset can say.
         """
-        self.folder.store_label(volume, PUBLIC, array, grid, {})
-        self.ledger.set_sources(volume, organs)
-        self.reassemble(volume)
+        own = self._assembly.grid(volume)
+        if not own.same_as(grid) or array.shape != own.shape:
+            raise GridMismatchError(
+                f"public label of {volume}", f"shape {array.shape} or position is not the CT's"
+            )
+        with self.alone(volume):
+            self.ledger.add_volumes([volume])
+            self.ledger.unsettle(volume)
+            before = self.ledger.dataset_organs(volume)
+            made = self._with_earlier(volume, array, organs, before)
+            stated = {**before, **organs}
+            origin = Provenance("public", organs=stated)
+            info = {"organs": as_json(stated), "params": LABEL_NAMES}
+            sha256 = self._assembly.write(volume, PUBLIC, made, own, origin, info)
+            self._assembly.note(volume, PUBLIC, sha256)
+            self.ledger.set_sources(volume, organs)
+            self._settle(volume, anew=True)
 
-    def reassemble(self, volume: str) -> dict[str, OrganSource]:
-        """Put the assembled label in force as the start label; where each organ comes from."""
-        return self.ledger.sources(volume)
+    def _with_earlier(
+        self,
+        volume: str,
+        array: npt.NDArray[np.uint8],
+        organs: Mapping[str, OrganSource],
+        before: Mapping[str, OrganSource],
+    ) -> npt.NDArray[np.uint8]:
+        """The public label with organs that an earlier one of another dataset has."""
+        now = present(organs)
+        made = np.where(np.isin(array, [ORGAN_IDS[o] for o in now]), array, 0).astype(np.uint8)
+        named = {o for o, source in organs.items() if source.state != "unknown"}
+        earlier = self.versions.current(volume, PUBLIC)
+        stay = [ORGAN_IDS[o] for o in present(before) if o not in named]
+        if earlier is not None and stay:
+            old = read_label(earlier.path).array
+            np.copyto(made, old, where=(made == 0) & np.isin(old, stay))
+        return made
+
+
+def present(organs: Mapping[str, OrganSource]) -> list[str]:
+    """Organs that a public label has voxels of."""
+    return [o for o, s in organs.items() if s.source == "public" and s.state == "present"]
+
+
+def chosen(key: str, percent: float) -> bool:
+    """Whether `key` is among so many per cent, the same at every call."""
+    number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+    return number < percent / 100 * 2**64

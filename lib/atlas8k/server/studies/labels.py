@@ -149,7 +149,7 @@ class LabelFiles:
             row = LabelRow(label_id, tag, ext, json.dumps(known), print_)
             old = [self.path(label_id, tag, s) for s in self.on_disk(label_id, tag)]
             for path in old:
-                self._keep(path, label_id, tag, unless=sha256)
+                self.keep(path, label_id, tag, unless=sha256)
             self._state.intend(row)
             publish(temporary, target)
             for path in old:
@@ -167,7 +167,7 @@ class LabelFiles:
         if paths:
             self.writable(tag)
         for path in paths:
-            self._keep(path, label_id, tag)
+            self.keep(path, label_id, tag)
             path.unlink(missing_ok=True)
         gone = LabelRow(label_id, tag, None, "{}", Print(0, 0, 0))
         self._state.update_label(label_id, tag, lambda _: gone)
@@ -206,7 +206,7 @@ class LabelFiles:
                 self.path(row.id, row.tag, suffix).unlink(missing_ok=True)
         self._state.update_label(row.id, row.tag, lambda _: row)
 
-    def _keep(self, path: Path, label_id: str, tag: str, *, unless: str | None = None) -> None:
+    def keep(self, path: Path, label_id: str, tag: str, *, unless: str | None = None) -> None:
         """Copy a label in force to the history; readers keep finding it in place.
 
         Not where it is what replaces it, byte for byte, or where it is there already

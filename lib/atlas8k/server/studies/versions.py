@@ -39,6 +39,11 @@ class Versions:
     def __init__(self, folder: StudiesFolder) -> None:
         self._folder, self._labels = folder, folder.labels
 
+    @property
+    def root(self) -> Path:
+        """The studies folder."""
+        return self._folder.path
+
     @contextlib.contextmanager
     def incoming(self, tag: str) -> Iterator[Path]:
         """A file to write a label to, gone after the block unless it was kept."""
@@ -68,6 +73,14 @@ class Versions:
         os.replace(written, path)
         sync_folder(folder)
         return Version(path, sha256, dict(info))
+
+    def keep_current(self, image_id: str, tag: str) -> Version | None:
+        """Make the label in force, which came by other means, one of the versions."""
+        with self._labels.lock(image_id):
+            current = self.current(image_id, tag)
+            if current is not None:
+                self._labels.keep(current.path, image_id, tag)
+        return current
 
     def put_in_force(
         self, image_id: str, tag: str, path: Path, sha256: str, info: Mapping[str, Any]
@@ -107,6 +120,11 @@ class Versions:
             if one.replaced_at > moment:
                 return Version(one.path, one.sha256, one.info)
         return self.current(image_id, tag)
+
+    def kept(self, image_id: str, tag: str) -> list[Version]:
+        """Every version that is kept, the newest first."""
+        known = self._labels.history(image_id, tag)
+        return [Version(one.path, one.sha256, one.info) for one in reversed(known)]
 
     def find(self, image_id: str, tag: str, sha256: str) -> Version | None:
         """A version by its checksum, None where it is not there any more."""

@@ -1,0 +1,251 @@
+"""The start label of a volume: every source there is, put together and put in force."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.errors import VolumeError
+from atlas8k.grid import Grid
+from atlas8k.labels.assemble import SourceKind, SourceLabel, assemble
+from atlas8k.labels.provenance import Provenance, write_label
+from atlas8k.ledger import LabelFile, Ledger, OrganSource, Submission
+from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.folder import ORIGINAL, StudiesFolder
+from atlas8k.server.studies.versions import Version, Versions, sha256_of
+from atlas8k.volume import read_grid, read_label
+
+logger = logging.getLogger(__name__)
+
+PSEUDO, PUBLIC = "pseudo", "public"
+LABEL_NAMES = {"label_names": dict(ORGAN_IDS)}
+"""3D Slicer reads the names of a stored label here."""
+
+
+def as_json(organs: Mapping[str, OrganSource]) -> dict[str, dict[str, Any]]:
+    """Sources by organ, for the info of a label."""
+    return {organ: source._asdict() for organ, source in organs.items()}
+
+
+def from_json(info: Mapping[str, Any]) -> dict[str, OrganSource]:
+    """What :func:`as_json` wrote under ``organs``; what is not understood is left out."""
+    found = {}
+    organs = info.get("organs")
+    for organ, fields in organs.items() if isinstance(organs, dict) else ():
+        if organ in ORGAN_IDS and isinstance(fields, dict):
+            try:
+                found[organ] = OrganSource(**fields)
+            except TypeError:
+                continue
+    return found
+
+
+class Assembly:
+    """Writes ``labels/original`` and ``labels/final`` of one studies folder.
+
+    The caller is alone with the volume.
+    """
+
+    def __init__(self, folder: StudiesFolder, ledger: Ledger, versions: Versions) -> None:
+        self._folder, self._ledger, self._versions = folder, ledger, versions
+
+    def grid(self, volume: str) -> Grid:
+        """Where a CT's voxels are."""
+        return read_grid(self._folder.path / self._folder.known_image(volume).path)
+
+    def put_final(self, volume: str, submission: Submission) -> None:
+        """Make a submission's file the one in force."""
+        if submission.sha256 is None:
+            return  # noted by an earlier release, which kept the label in force in place
+        kept = self._versions.find(volume, FINAL, submission.sha256)
+        there = self._versions.current(volume, FINAL)
+        if kept is None:
+            logger.error(
+                "%s: the file of submission %d is not there any more (sha256 %s)",
+                volume,
+                submission.id,
+                submission.sha256,
+            )
+            return
+        same = there is not None and there.sha256 == kept.sha256
+        before = there.info if there is not None and same else kept.info
+        info = {**before, **self._known(volume, submission, kept.info)}
+        self._versions.put_in_force(volume, FINAL, kept.path, kept.sha256, info)
+        self._note(volume, FINAL, kept.sha256, submission=submission.id)
+
+    def _known(
+        self, volume: str, submission: Submission, info: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Organs of a submission's label that may be learnt from.
+
+        Those that are in force, and public ones that it has taken over as they are.
+        """
+        ruling = self._ledger.sources(volume)
+        file = from_json(info) or self._ledger.revised_organs(submission.id)
+        known = {}
+        for organ, source in ruling.items():
+            own = file.get(organ)
+            if source.source == "revised" or (
+                source.source == "public" and own is not None and own.source == "public"
+            ):
+                known[organ] = source.state
+        return {
+            "present": [o for o in ORGAN_NAMES if o in known and known[o] != "absent"],
+            "absent": [o for o in ORGAN_NAMES if known.get(o) == "absent"],
+            "submission": submission.id,
+            "params": LABEL_NAMES,
+        }
+
+    def put_original(self, volume: str, current: Submission | None) -> dict[str, OrganSource]:
+        """Make the start label from what is there now."""
+        sources = self._ledger.sources(volume)
+        pseudo = self._pseudo(volume)
+        number = current.id if current is not None else None
+        if not any(source.source != "pseudo" for source in sources.values()):
+            if pseudo is not None:
+                info = dict(pseudo.info)
+                if sources or number is not None:
+                    info |= {"organs": as_json(sources), "submission": number}
+                self._versions.put_in_force(volume, ORIGINAL, pseudo.path, pseudo.sha256, info)
+                self._note(volume, ORIGINAL, pseudo.sha256, signature(pseudo.info), number)
+            return sources
+        grid = self.grid(volume)
+        labels = self._labels(volume, grid, sources, pseudo, current)
+        made = assemble(grid.shape, labels, decisions(sources, labels))
+        for overlap in made.overlaps:
+            logger.info(
+                "%s: %d voxels are %s in the %s label and %s in the %s one; the first counts",
+                volume,
+                overlap.voxels,
+                overlap.kept,
+                overlap.kept_source,
+                overlap.lost,
+                overlap.lost_source,
+            )
+        model = signature(pseudo.info) if pseudo is not None else None
+        stated = {**{o: OrganSource("pseudo", "unknown") for o in ORGAN_NAMES}, **sources}
+        info = {
+            **({} if pseudo is None else pseudo.info),
+            "organs": as_json(stated),
+            "submission": number,
+            "overlaps": [
+                {"kept": one.kept, "lost": one.lost, "voxels": one.voxels} for one in made.overlaps
+            ],
+            "params": LABEL_NAMES,
+        }
+        origin = Provenance(
+            "assembled", organs=stated, submission=number, signature=model, detail={}
+        )
+        sha256 = self.write(volume, ORIGINAL, made.array, grid, origin, info)
+        self._note(volume, ORIGINAL, sha256, model, number)
+        return sources
+
+    def _labels(
+        self,
+        volume: str,
+        grid: Grid,
+        sources: Mapping[str, OrganSource],
+        pseudo: Version | None,
+        current: Submission | None,
+    ) -> list[SourceLabel]:
+        """The sources that some organ comes from, with what each says."""
+        used = {source.source for source in sources.values()}
+        if len(sources) < len(ORGAN_NAMES):
+            used.add("pseudo")
+        found = []
+        if "public" in used:
+            said = self._ledger.dataset_organs(volume)
+            array = self._array(volume, self._versions.current(volume, PUBLIC), grid)
+            found.append(SourceLabel("public", array, said))
+        if "revised" in used and current is not None:
+            kept = self._versions.find(volume, FINAL, current.sha256 or "")
+            array = self._array(volume, kept, grid)
+            found.append(SourceLabel("revised", array, self._ledger.revised_organs(current.id)))
+        if "pseudo" in used and pseudo is not None:
+            array = self._array(volume, pseudo, grid)
+            said = {organ: OrganSource("pseudo", "unknown") for organ in ORGAN_NAMES}
+            found.append(SourceLabel("pseudo", array, said))
+        return found
+
+    def _array(
+        self, volume: str, version: Version | None, grid: Grid
+    ) -> npt.NDArray[np.uint8] | None:
+        if version is None:
+            return None
+        try:
+            label = read_label(version.path)
+        except VolumeError as error:
+            logger.error("%s: a label cannot be read and is left out: %s", volume, error)
+            return None
+        if not label.grid.same_as(grid):
+            logger.error("%s: %s is not on the CT's grid", volume, version.path.name)
+            return None
+        return np.asarray(label.array, dtype=np.uint8)
+
+    def _pseudo(self, volume: str) -> Version | None:
+        """The networks' label; what an earlier release kept as the start label was that."""
+        there = self._versions.current(volume, PSEUDO)
+        if there is not None:
+            return there
+        start = self._versions.current(volume, ORIGINAL)
+        if start is None or "organs" in start.info:
+            return None
+        self._versions.put_in_force(volume, PSEUDO, start.path, start.sha256, start.info)
+        return self._versions.current(volume, PSEUDO)
+
+    def write(
+        self,
+        volume: str,
+        tag: str,
+        array: npt.NDArray[np.uint8],
+        grid: Grid,
+        origin: Provenance,
+        info: Mapping[str, Any],
+    ) -> str:
+        """Write a label with where it comes from and put it in force; its sha256."""
+        with self._versions.incoming(tag) as path:
+            write_label(path, array, grid, origin)
+            sha256 = sha256_of(path)
+            self._folder.labels.commit(volume, tag, path, ".nii.gz", dict(info), sha256)
+        self._folder.now()
+        return sha256
+
+    def _note(
+        self,
+        volume: str,
+        tag: str,
+        sha256: str,
+        model: str | None = None,
+        submission: int | None = None,
+    ) -> None:
+        file = f"labels/{tag}/{volume}.nii.gz"
+        self._ledger.keep_label(volume, LabelFile(tag, file, sha256, model, submission))
+
+    note = _note
+
+
+def decisions(
+    sources: Mapping[str, OrganSource], labels: list[SourceLabel]
+) -> dict[str, SourceKind]:
+    """What the ledger has settled, said to the assembly organ by organ.
+
+    The ledger knows what was decided and by whom; the assembly only puts voxels together.
+    """
+    kinds = {label.kind for label in labels}
+    found: dict[str, SourceKind] = {}
+    for organ, source in sources.items():
+        for kind in kinds:
+            if kind == source.source:
+                found[organ] = kind
+    return found
+
+
+def signature(info: Mapping[str, Any]) -> str | None:
+    """The model signature a label was made under, as far as its info says."""
+    value = info.get("model_signature")
+    return value if isinstance(value, str) else None
