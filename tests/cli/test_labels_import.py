@@ -231,6 +231,9 @@ def test_voxels_of_any_organ_are_kept_as_such(
     assert sources.get("pancreas", OrganSource("pseudo", "unknown")).source == "pseudo"
     assert sources["liver"].dataset == "FLARE23"
     assert "3 unchanged" in run("import", "FLARE23", folder, "--studies", studies).stdout
+    # A dataset that knows the liver says nothing of them.
+    run("import", "LiTS", dataset({"liver": 1}, under="lits"), "--studies", studies)
+    assert (studies / "labels" / "public-unknown" / "case_0.nii.gz").exists()
     # The next release knows what they are.
     run("import", "FLARE23", dataset(FLARE), "--studies", studies)
     assert not (studies / "labels" / "public-unknown" / "case_0.nii.gz").exists()
@@ -253,22 +256,6 @@ def test_two_datasets_of_one_ct_each_say_what_they_know(
     np.testing.assert_array_equal(public_of(studies, "case_0"), wanted)
     for name, folder in (("MSD09", spleen), ("Pancreas-CT", pancreas)):
         assert "3 unchanged" in run("import", name, folder, "--studies", studies).stdout
-
-
-def test_an_organ_the_dataset_turns_out_not_to_label_is_public_no_more(
-    studies: Path, dataset: Callable[..., Path], tmp_path: Path
-) -> None:
-    maps = tmp_path / "maps.yaml"
-    folder = dataset({"liver": 1, "spleen": 2})
-    maps.write_text("Ward: {values: {1: liver, 2: spleen}}")
-    run("import", "ward", folder, "--studies", studies, "--maps", maps)
-    assert book(studies).sources("case_0")["spleen"].source == "public"
-    maps.write_text("Ward: {values: {1: liver}, other: [2]}")
-    run("import", "ward", folder, "--studies", studies, "--maps", maps)
-    sources = book(studies).sources("case_0")
-    assert sources["liver"].source == "public"
-    assert "spleen" not in sources or sources["spleen"].source == "pseudo"
-    run("import", "ward", folder, "--studies", studies, "--maps", maps)
 
 
 def test_kidneys_under_one_value_and_one_that_cannot_be_told(

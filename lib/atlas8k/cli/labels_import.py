@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import json
 import multiprocessing
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,6 @@ import numpy.typing as npt
 from atlas8k.errors import Atlas8kError, VolumeError
 from atlas8k.labels.datasets import Dataset
 from atlas8k.labels.matching import Found, LabelFile, Matcher, MatchError
-from atlas8k.labels.provenance import read_provenance
 from atlas8k.labels.public import UNKNOWN_TAG, PublicLabel, read_public
 from atlas8k.ledger import OrganSource, UnknownVolumeError, VolumeEntry
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
@@ -134,12 +134,13 @@ class Importer:
     def _take(self, desk: Desk, planned: Planned, volume: str) -> Outcome:
         image = desk.folder.known_image(volume)
         label = read_public(planned.file.path, desk.folder.path / image.path, self.dataset)
-        kept = _Kept.of(desk, volume)
+        kept = _Kept.of(desk, volume, self.dataset)
         organs = kept.to_keep(label)
         same = kept.says(label, organs)
         if not same and not self.dry_run:
-            foreign = any(s.dataset != self.dataset.name for s in kept.public().values())
-            entry = VolumeEntry(volume, source=None if foreign else self.dataset.name)
+            # A volume came from one dataset, even where others label it again.
+            first = kept.datasets() <= {self.dataset.name}
+            entry = VolumeEntry(volume, source=self.dataset.name if first else None)
             desk.ledger.add_volumes([entry])
             _keep_unknown(desk, volume, label, self.dataset)
             desk.keep_public(volume, label.array, label.grid, organs)
@@ -161,64 +162,53 @@ def _desk(studies: Path, ledger: Path | None) -> Desk:
     return Desk.open(studies, ledger)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Kept:
-    """The public label a volume has already, what it says, and what the ledger says."""
+    """The public label a volume has already, and what its datasets say of each organ."""
 
     array: npt.NDArray[np.uint8] | None
     unknown: npt.NDArray[np.uint8] | None
+    """Voxels that this dataset left open."""
     organs: Mapping[str, OrganSource]
-    ledger: Mapping[str, OrganSource]
 
     @classmethod
-    def of(cls, desk: Desk, volume: str) -> _Kept:
-        ledger: Mapping[str, OrganSource] = {}
+    def of(cls, desk: Desk, volume: str, dataset: Dataset) -> _Kept:
+        organs: Mapping[str, OrganSource] = {}
         with contextlib.suppress(UnknownVolumeError):
-            ledger = desk.ledger.sources(volume)
-        organs = ledger
-        path = _path(desk, volume, "public")
-        # A file that cannot be read any more is replaced.
-        with contextlib.suppress(VolumeError):
-            provenance = read_provenance(path) if path is not None else None
-            organs = ledger if provenance is None else provenance.organs
-        return cls(_array(path), _array(_path(desk, volume, UNKNOWN_TAG)), organs, ledger)
+            organs = desk.ledger.dataset_organs(volume)
+        # A file that is gone or cannot be read any more is written anew.
+        unknown = _path(desk, volume, UNKNOWN_TAG) if _own_mask(desk, volume, dataset) else None
+        return cls(_array(_path(desk, volume, "public")), _array(unknown), organs)
 
-    def public(self) -> dict[str, OrganSource]:
-        if self.array is None:
-            return {}
-        return {organ: s for organ, s in self.organs.items() if s.source == "public"}
+    def datasets(self) -> set[str | None]:
+        """Where public organs come from."""
+        return {source.dataset for source in self.organs.values() if source.source == "public"}
 
     def to_keep(self, label: PublicLabel) -> dict[str, OrganSource]:
-        """What to say of each organ; not knowing one takes nothing away from others."""
-        public = self.public()
-
-        def known_otherwise(organ: str, source: OrganSource) -> bool:
-            before, now = public.get(organ), self.ledger.get(organ)
-            return (before is not None and before.dataset != source.dataset) or (
-                before is None and now is not None and now.source == "revised"
-            )
-
-        return {
-            organ: source
+        """What to say of each organ; not knowing one takes nothing away from other datasets."""
+        silent = {
+            organ
             for organ, source in label.organs.items()
-            if source.source == "public" or not known_otherwise(organ, source)
+            if source.source != "public"
+            and (before := self.organs.get(organ)) is not None
+            and (before.source == "public" and before.dataset != source.dataset)
         }
+        return {organ: s for organ, s in label.organs.items() if organ not in silent}
 
     def says(self, label: PublicLabel, organs: Mapping[str, OrganSource]) -> bool:
         """Whether all of `organs` is known already, voxel for voxel."""
         if self.array is None or self.array.shape != label.array.shape:
             return False
-        public = self.public()
         for organ, source in organs.items():
-            before = public.get(organ)
-            was = None if before is None else (before.state, before.dataset)
-            now = (source.state, source.dataset) if source.source == "public" else None
-            if was != now or organ not in self.ledger:
+            before = self.organs.get(organ)
+            if before is None or (before.source, before.state) != (source.source, source.state):
                 return False
-        of_these = np.zeros(256, np.uint8)
-        for organ in organs:
-            of_these[ORGAN_IDS[organ]] = ORGAN_IDS[organ]
-        if not np.array_equal(of_these[self.array], of_these[label.array]):
+            if source.source == "public" and before.dataset != source.dataset:
+                return False
+        public = np.zeros(256, np.uint8)
+        for organ, source in organs.items():
+            public[ORGAN_IDS[organ]] = ORGAN_IDS[organ] if source.source == "public" else 0
+        if not np.array_equal(public[self.array], public[label.array]):
             return False
         if self.unknown is None or label.unknown is None:
             return self.unknown is None and label.unknown is None
@@ -242,13 +232,18 @@ def _array(path: Path | None) -> npt.NDArray[np.uint8] | None:
 
 def _keep_unknown(desk: Desk, volume: str, label: PublicLabel, dataset: Dataset) -> None:
     """The mask of voxels that are left open, before the label that leaves them open."""
-    there = desk.folder.label(volume, UNKNOWN_TAG)
     if label.unknown is not None:
         info = {"dataset": dataset.name, "voxels": int(np.count_nonzero(label.unknown))}
         mask = label.unknown.astype(np.uint8)
         desk.folder.store_label(volume, UNKNOWN_TAG, mask, label.grid, info)
-    elif there is not None:
+    elif _own_mask(desk, volume, dataset):
         desk.folder.remove_label(volume, UNKNOWN_TAG)
+
+
+def _own_mask(desk: Desk, volume: str, dataset: Dataset) -> bool:
+    """Whether there is a mask of voxels left open, and this dataset left them so."""
+    row = desk.folder.label(volume, UNKNOWN_TAG)
+    return row is not None and json.loads(row.info).get("dataset") == dataset.name
 
 
 def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
