@@ -38,8 +38,8 @@ _PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -16000",
     "PRAGMA temp_store = MEMORY",
-    # See checkpoints.py; what is left for SQLite is a log that nobody could take over.
-    "PRAGMA wal_autocheckpoint = 100000",
+    # See checkpoints.py; what is left for SQLite is a log that grows without a pause.
+    "PRAGMA wal_autocheckpoint = 32000",
     "PRAGMA journal_size_limit = 0",
 )
 # Other processes' transactions take well under a millisecond as a rule; waiting for one in
