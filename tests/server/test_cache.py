@@ -195,7 +195,7 @@ def test_answers_from_the_cache_are_the_networks_own(
     sizes = prediction.sizes()
     assert found.sizes.attention_ml == pytest.approx(sizes.attention_ml, rel=1e-6)
     assert (
-        found.salient.regions == Answers.of(prediction, fresh.engine._salient, "b").salient.regions
+        found.salient.regions == Answers.of(prediction, fresh.engine.salient, "b").salient.regions
     )
 
 

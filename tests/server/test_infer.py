@@ -120,7 +120,7 @@ def test_slicer_takes_a_volume_without_regions_too(
 ) -> None:
     scene = slicer_module.Scene()
     module = slicer_module.load(monkeypatch, scene)
-    monkeypatch.setattr(context.engine, "_salient", _nothing())
+    monkeypatch.setattr(context.engine, "salient", _nothing())
     file, params = run(context)
     assert params["regions"] == []
     assert module.MONAILabelWidget.updateSegmentationMask(MagicMock(), str(file), [])

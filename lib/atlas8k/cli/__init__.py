@@ -11,6 +11,7 @@ from atlas8k import __version__
 from atlas8k.cli.compare import compare
 from atlas8k.cli.cross import cross
 from atlas8k.cli.evaluate import evaluate
+from atlas8k.cli.explain import explain
 from atlas8k.cli.labels import labels
 from atlas8k.cli.ledger import ledger
 from atlas8k.cli.phantoms import phantoms
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (phantoms, predict, score, rank, train, evaluate, compare, cross):
+for command in (phantoms, predict, score, rank, explain, train, evaluate, compare, cross):
     app.command()(command)
 app.add_typer(quality, name="quality")
 app.add_typer(ledger, name="ledger")

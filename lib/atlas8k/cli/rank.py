@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from atlas8k.ledger import Ledger, Progress, Ranked
 
 
+class By(StrEnum):
+    """The published rankings."""
+
+    EQ4 = "eq4"
+    SALIENT = "salient"
+    PER_SLICE = "per_slice"
+
+
 class Format(StrEnum):
     """How the list is written."""
 
@@ -32,6 +40,9 @@ def rank(
     signature: Annotated[
         str | None,
         typer.Option(help="model signature to rank by; default: the last one that is complete"),
+    ] = None,
+    by: Annotated[
+        By | None, typer.Option(help="ranking; default: the one the server orders by")
     ] = None,
     organ: Annotated[list[str] | None, typer.Option(help="only this organ; repeatable")] = None,
     source: Annotated[str | None, typer.Option(help="only this source dataset")] = None,
@@ -50,14 +61,17 @@ def rank(
         raise LedgerError(f"{plot}: a picture ends in .svg or .png")
     book = open_ledger(studies, path)
     used = signature or newest(book)
-    ranked = book.ranking(used, organs=organ, source=source, open_only=open_only, limit=limit)
+    ranking = by.value if by else book.ranked_by()
+    ranked = book.ranking(
+        used, organs=organ, source=source, open_only=open_only, limit=limit, by=ranking
+    )
     progress = book.progress(used)
     if form is Format.TABLE:
-        _table(ranked, used, progress)
+        _table(ranked, used, progress, ranking)
     elif form is Format.CSV:
         _csv(ranked)
     else:
-        typer.echo(json.dumps(_document(ranked, used, progress, book), indent=1))
+        typer.echo(json.dumps(_document(ranked, used, progress, book, ranking), indent=1))
     if plot is not None:
         draw(plot, book, used, organs=organ, source=source)
         typer.echo(f"{plot} written", err=True)
@@ -94,20 +108,27 @@ def newest(book: Ledger) -> str:
     return used
 
 
-def _table(ranked: list[Ranked], signature: str, progress: Progress) -> None:
+def _table(ranked: list[Ranked], signature: str, progress: Progress, ranking: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(
-        title=f"Priority list under {signature}: scored {progress.scored} of {progress.total}"
+        title=f"Priority list by {ranking} under {signature}: "
+        f"scored {progress.scored} of {progress.total}"
         + (f", {progress.failed} failed" if progress.failed else "")
     )
-    for column in ("rank", "volume", "attention ml", "state"):
-        table.add_column(column, justify="right" if column in ("rank", "attention ml") else "left")
+    table.add_column("rank", justify="right")
+    table.add_column("volume")
+    if ranking != "eq4":
+        table.add_column(ranking.replace("_", " "), justify="right")
+    table.add_column("attention ml", justify="right")
+    table.add_column("state")
     table.add_column("organs, most attention first", overflow="fold")
     for line in ranked:
         organs = ", ".join(f"{o.organ} {o.attention_ml:.1f}" for o in line.organs[:3])
-        table.add_row(str(line.rank), line.volume, f"{line.attention_ml:.1f}", line.status, organs)
+        score = [f"{line.score:.3g}"] if ranking != "eq4" else []
+        size = f"{line.attention_ml:.1f}"
+        table.add_row(str(line.rank), line.volume, *score, size, line.status, organs)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
@@ -115,20 +136,23 @@ def _csv(ranked: list[Ranked]) -> None:
     from atlas8k.organs import ORGAN_NAMES
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["rank", "volume", "attention_ml", "status", "source", *ORGAN_NAMES])
+    header = ["rank", "volume", "attention_ml", "status", "source"]
+    writer.writerow([*header, *ORGAN_NAMES, "ranking", "score"])
     for line in ranked:
         organs = dict(line.organs)
         row = [line.rank, line.volume, f"{line.attention_ml:.6g}", line.status, line.source]
         # Empty: public or revised, so not ranked by.
-        writer.writerow([*row, *(f"{organs[o]:.6g}" if o in organs else "" for o in ORGAN_NAMES)])
+        by_organ = (f"{organs[o]:.6g}" if o in organs else "" for o in ORGAN_NAMES)
+        writer.writerow([*row, *by_organ, line.ranking, f"{line.score:.6g}"])
 
 
 def _document(
-    ranked: list[Ranked], signature: str, progress: Progress, book: Ledger
+    ranked: list[Ranked], signature: str, progress: Progress, book: Ledger, ranking: str
 ) -> dict[str, Any]:
     budget = book.budget()
     return {
         "signature": signature,
+        "ranking": ranking,
         "scored": progress.scored,
         "failed": progress.failed,
         "total": progress.total,
@@ -138,6 +162,7 @@ def _document(
                 "rank": line.rank,
                 "volume": line.volume,
                 "attention_ml": line.attention_ml,
+                "score": line.score,
                 "status": line.status,
                 "source": line.source,
                 "organs": [organ._asdict() for organ in line.organs],
@@ -151,7 +176,7 @@ def draw(
     file: Path, book: Ledger, signature: str, *, organs: list[str] | None, source: str | None
 ) -> None:
     """Draw the sorted attention sizes of a ledger with the round's budget; see `draw_sizes`."""
-    ranked = book.ranking(signature, organs=organs, source=source)
+    ranked = book.ranking(signature, organs=organs, source=source, by="eq4")
     if not ranked:
         raise LedgerError(f"{book.path}: nothing is scored that could be drawn")
     budget = book.budget()

@@ -62,7 +62,7 @@ class Engine:
         self._predictor: tuple[str, Predictor] | None = None
         self._last: tuple[tuple[object, ...], Prediction] | None = None
         self._cache = cache
-        self._salient = salient_settings(settings)
+        self.salient = salient_settings(settings)
         self._keeping = threading.Lock()
 
     def signature(self) -> str:
@@ -129,7 +129,7 @@ class Engine:
         if key is not None and kept is not None:
             return read_grid(path), kept, key.signature
         ct, prediction, signature = self.predict(path, turn)
-        answers = Answers.of(prediction, self._salient, path.name)
+        answers = Answers.of(prediction, self.salient, path.name)
         # Of a set that is not complete nothing is kept: the next start may load it all.
         if key is not None and key.signature == signature and not answers.failures:
             self._keep(key, answers, prediction, wait=turn is Turn.SCORING)
@@ -157,7 +157,7 @@ class Engine:
         if self._cache is None or volume is None:
             return None
         stat = path.stat()
-        fingerprint = f"{stat.st_size}-{stat.st_mtime_ns}-{settings_text(self._salient)}"
+        fingerprint = f"{stat.st_size}-{stat.st_mtime_ns}-{settings_text(self.salient)}"
         return Key(volume, fingerprint, self._store.served().signature)
 
     def _kept_answers(self, key: Key | None, name: str) -> Answers | None:

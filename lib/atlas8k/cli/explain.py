@@ -1,0 +1,250 @@
+"""``atlas8k explain``: why a volume ranks where it does, and where to look in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atlas8k.cli.explain_tables import print_tables
+from atlas8k.cli.ledger import LedgerFile, Studies
+from atlas8k.cli.rank import newest, open_ledger
+from atlas8k.errors import LedgerError, SettingsError, UnreadableVolumeError
+
+if TYPE_CHECKING:
+    from atlas8k.ledger import Ledger
+    from atlas8k.server.engine import Engine
+
+MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
+"""The app's own folder of checkpoints, in a clone of the project."""
+
+PICTURED = 3
+HEAT_STEP = 1 / 128
+"""What a step of a byte heat map stands for."""
+
+
+def explain(
+    case: Annotated[str, typer.Argument(help="id of the volume, as `atlas8k rank` lists it")],
+    studies: Studies = Path(),
+    path: LedgerFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON in place of the tables")] = False,
+    preview: Annotated[
+        Path | None, typer.Option(help="picture of the worst regions (.png, .svg, .pdf)")
+    ] = None,
+    regions: Annotated[int, typer.Option(min=1, max=10, help="so many in the picture")] = PICTURED,
+    heat: Annotated[
+        Path | None, typer.Option(help="attention map (Eq. 4) on the CT's grid (.nii.gz)")
+    ] = None,
+    organ: Annotated[
+        str | None, typer.Option(help="heat of this organ; default: the sum of all organs")
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option(help="regions as boxes for 3D Slicer (.mrk.json)")
+    ] = None,
+    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
+    conf: Annotated[
+        list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
+    ] = None,
+) -> None:
+    """Say why a volume ranks where it does, and where to look in it.
+
+    The tables come from the ledger at once. Picture, heat and boxes come from what scoring
+    has kept; where that has been cleared, the networks run again.
+    """
+    for file, endings in (
+        (preview, (".png", ".svg", ".pdf")),
+        (heat, (".nii.gz", ".nii")),
+        (boxes, (".json",)),
+    ):
+        if file is not None and not file.name.endswith(endings):
+            raise UnreadableVolumeError(file, f"the name must end in {' or '.join(endings)}")
+    _check_organ(organ, heat)
+    book = open_ledger(studies, path)
+    known = _known(book, case)
+    if as_json:
+        typer.echo(json.dumps(known, indent=1))
+    else:
+        print_tables(known)
+    if preview is None and heat is None and boxes is None:
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{case}: reading"):
+        found = _found(book, case, studies, models, conf)
+        if preview is not None:
+            _picture(preview, found, case, known, regions)
+        if heat is not None:
+            _heat(heat, found, organ)
+        if boxes is not None:
+            from atlas8k.labels.boxes import write_markups
+
+            write_markups(boxes, found.answers.regions_on(found.grid), found.grid)
+    for file in (preview, heat, boxes):
+        if file is not None:
+            typer.echo(f"{file} written", err=True)
+
+
+def _check_organ(organ: str | None, heat: Path | None) -> None:
+    from atlas8k.organs import ORGAN_NAMES
+
+    if organ is not None and organ not in ORGAN_NAMES:
+        raise SettingsError(f"--organ {organ}: there are {', '.join(ORGAN_NAMES)}")
+    if organ is not None and heat is None:
+        raise SettingsError("--organ chooses the organ of --heat FILE, which is not given")
+
+
+def _known(book: Ledger, case: str) -> dict[str, Any]:
+    """What the ledger knows of a volume: its explanation, and its place in every list.
+
+    Raises
+    ------
+    LedgerError
+        The volume is unknown, has no score, or was scored by an earlier release.
+    """
+    from atlas8k.ledger.rankings import COLUMNS
+
+    status = book.status(case)
+    signature = newest(book)
+    lists = {ranking: book.ranking(signature, by=ranking) for ranking in COLUMNS}
+    lines = {
+        name: next((line for line in found if line.volume == case), None)
+        for name, found in lists.items()
+    }
+    if lines["eq4"] is None:
+        reason = book.failures(signature).get(case)
+        why = f"it cannot be scored: {reason}" if reason else "it has no score; run `atlas8k score`"
+        raise LedgerError(f"{case}: under {signature} {why}")
+    explanation = book.explanation(case, signature)
+    if explanation is None:
+        raise LedgerError(
+            f"{case}: its score under {signature} was made by an earlier release, which did not "
+            "note where to look; scores of other networks or settings will"
+        )
+    return {
+        "volume": case,
+        "model_signature": signature,
+        "status": status,
+        "ranked_by": book.ranked_by(),
+        "places": {
+            name: {"rank": line.rank, "of": len(lists[name]), "score": round(line.score, 4)}
+            for name, line in lines.items()
+            if line is not None
+        },
+        **{key: value for key, value in explanation.items() if key != "name"},
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A volume's file with what the networks say of it."""
+
+    engine: Engine
+    file: Path
+    case: str
+    grid: Any
+    answers: Any
+
+
+def _found(book: Ledger, case: str, studies: Path, models: Path, conf: list[str] | None) -> _Found:
+    from atlas8k.models.store import ModelStore
+    from atlas8k.server.cache import PredictionCache
+    from atlas8k.server.device_lock import DeviceLock
+    from atlas8k.server.engine import Engine, attention_settings
+    from atlas8k.server.studies.names import IMAGE_SUFFIXES, check_id
+    from atlas8k.server.studies.scan import probe
+    from atlas8k.settings import Settings
+
+    pairs = dict(pair.partition("=")[::2] for pair in conf or ())
+    if any("=" not in pair for pair in conf or ()):
+        raise SettingsError("--conf: give key=value")
+    settings = Settings.from_conf(pairs)
+    image = probe(studies, check_id(case), IMAGE_SUFFIXES)
+    if image is None:
+        raise UnreadableVolumeError(studies / case, "its CT is not in the studies folder any more")
+    state = book.path.parent
+    engine = Engine(
+        settings,
+        ModelStore(settings.models or models, attention_settings(settings)),
+        DeviceLock(state / "device"),
+        PredictionCache(state / "cache", settings.cache_gb),
+    )
+    file = studies / image.path
+    grid, answers, _ = engine.answers(file, volume=case)
+    return _Found(engine, file, case, grid, answers)
+
+
+def _heat_maps(found: _Found) -> tuple[Any, Any]:
+    """Eq. 4 ``(organs, X, Y, Z)`` uint8 in steps of 1/128, and its grid."""
+    from atlas8k.attention import salient_regions
+
+    codes, grid, _ = found.engine.probabilities(found.file, volume=found.case)
+    settings = found.engine.salient
+    made = salient_regions(codes, grid, settings, name=found.case, heat=True)
+    return made.heat, grid
+
+
+def _heat(target: Path, found: _Found, organ: str | None) -> None:
+    import numpy as np
+
+    from atlas8k.organs import ORGAN_IDS
+    from atlas8k.volume import resample, write_nifti
+
+    maps, grid = _heat_maps(found)
+    chosen = maps if organ is None else maps[ORGAN_IDS[organ] - 1 : ORGAN_IDS[organ]]
+    values = chosen.sum(axis=0, dtype=np.float32) * np.float32(HEAT_STEP)
+    write_nifti(target, resample(values, grid, found.grid, linear=True), found.grid)
+
+
+def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most: int) -> None:
+    import numpy as np
+
+    from atlas8k.preview_regions import View, draw_regions
+    from atlas8k.volume import Volume, read_ct
+
+    answers = found.answers
+    maps, grid = _heat_maps(found)
+    heat = maps.max(axis=0).astype(np.float32) * np.float32(HEAT_STEP)
+    views = []
+    placed = answers.regions_on(found.grid)
+    for rank, (region, on_ct) in enumerate(
+        zip(answers.salient.regions[:most], placed, strict=False), start=1
+    ):
+        mask = np.zeros(answers.grid.shape, dtype=bool)
+        index = answers.sizes.organs.index(region.organ)
+        mask[region.box] = answers.salient.mask[index][region.box]
+        views.append(
+            View(
+                _inside(mask, region.centre, answers.grid),
+                f"{rank}  {region.organ}, {region.ml:.1f} ml in doubt (attention "
+                f"{region.attention_ml:.1f} ml): open {known['plane']} slice "
+                f"{on_ct.largest_slice[known['slice_axis']]} of {known['slices']}",
+                Volume(mask, answers.grid),
+            )
+        )
+    if not views:  # the picture still shows the case, through its middle
+        empty = np.zeros(answers.grid.shape, dtype=bool)
+        middle = answers.grid.affine[:3, :3] @ (np.array(answers.grid.shape) / 2)
+        centre = middle + answers.grid.affine[:3, 3]
+        views = [View(centre, "no region stands out", Volume(empty, answers.grid))]
+    place = known["places"][known["ranked_by"]]
+    draw_regions(
+        target,
+        read_ct(found.file),
+        Volume(answers.labels[0], answers.grid),
+        Volume(heat, grid),
+        views,
+        title=f"{case}: rank {place['rank']} of {place['of']}, "
+        f"attention {known['attention_ml']:.1f} ml",
+    )
+
+
+def _inside(mask: Any, centre: tuple[float, float, float], grid: Any) -> Any:
+    """Millimetres of the mask's voxel nearest to its centroid, which may lie outside it."""
+    import numpy as np
+
+    voxels = np.argwhere(mask)
+    nearest = voxels[np.argmin(((voxels - np.asarray(centre)) ** 2).sum(axis=1))]
+    return grid.affine[:3, :3] @ nearest + grid.affine[:3, 3]
