@@ -21,6 +21,7 @@ from atlas8k.errors import Atlas8kError, VolumeError
 from atlas8k.labels.datasets import Dataset
 from atlas8k.labels.matching import Found, LabelFile, Matcher, MatchError
 from atlas8k.labels.public import UNKNOWN_TAG, PublicLabel, read_public
+from atlas8k.labels.voxels import renamed
 from atlas8k.ledger import OrganSource, UnknownVolumeError, VolumeEntry
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.volume import read_label
@@ -208,7 +209,7 @@ class _Kept:
         public = np.zeros(256, np.uint8)
         for organ, source in organs.items():
             public[ORGAN_IDS[organ]] = ORGAN_IDS[organ] if source.source == "public" else 0
-        if not np.array_equal(public[self.array], public[label.array]):
+        if not np.array_equal(renamed(self.array, public), renamed(label.array, public)):
             return False
         if self.unknown is None or label.unknown is None:
             return self.unknown is None and label.unknown is None

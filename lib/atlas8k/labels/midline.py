@@ -8,7 +8,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from atlas8k.grid import Grid
 
@@ -17,6 +16,7 @@ _ENOUGH_ML = 5.0
 # What lies that far in front of the kidneys is bowel, which may hold contrast agent.
 _BEHIND_MM = 20.0
 _AROUND_MM = 30.0
+_EVERY_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,18 @@ def find_midline(
     if not mask.any():
         return None
     box = _slab(mask, grid)
-    part, kidneys = ct[box], mask[box]
-    inner = grid.crop(box)
-    y = _axis_mm(inner, 1)
+    # A median needs no more than a voxel every two millimetres.
+    steps = [max(1, int(_EVERY_MM / size)) for size in grid.spacing]
+    every = tuple(slice(s.start, s.stop, step) for s, step in zip(box, steps, strict=True))
+    part, kidneys = ct[every], mask[every]
+    affine = grid.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [float(span.start) for span in box]
+    affine[:3, :3] *= steps
+    inner = Grid((part.shape[0], part.shape[1], part.shape[2]), affine)
+    x, y = _axis_mm(inner, 0), _axis_mm(inner, 1)
     height = float(np.median(y[kidneys])) if kidneys.any() else float(np.median(y))
-    x = np.broadcast_to(_axis_mm(inner, 0), part.shape)
     bones = (part > _BONE_HU) & ~kidneys & (y < height + _BEHIND_MM)
-    enough = int(np.ceil(_ENOUGH_ML / grid.voxel_ml))
+    enough = int(np.ceil(_ENOUGH_ML / inner.voxel_ml))
     if np.count_nonzero(bones) >= enough:
         return Midline(float(np.median(x[bones])), 10.0, "bones")
     body = part > _BODY_HU
@@ -93,8 +98,12 @@ def _axis_mm(grid: Grid, axis: int) -> npt.NDArray[np.float64]:
 
 def bounds_of(mask: npt.NDArray[np.bool_]) -> tuple[slice, slice, slice]:
     """The smallest box that holds a mask which is not empty."""
-    found = ndimage.find_objects(mask.view(np.uint8))[0]
-    return found[0], found[1], found[2]
+    spans = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        there = np.flatnonzero(mask.any(axis=others))
+        spans.append(slice(int(there[0]), int(there[-1]) + 1))
+    return spans[0], spans[1], spans[2]
 
 
 def _slab(mask: npt.NDArray[np.bool_], grid: Grid) -> tuple[slice, slice, slice]:

@@ -16,6 +16,7 @@ from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset
 from atlas8k.labels.kidneys import LEFT, RIGHT, split_kidneys
 from atlas8k.labels.midline import Midline, find_midline
 from atlas8k.labels.placing import place
+from atlas8k.labels.voxels import counts, renamed
 from atlas8k.ledger.records import OrganSource
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ
 from atlas8k.volume import NIFTI_SUFFIXES, read_ct, read_grid, read_label
@@ -90,7 +91,7 @@ def check_values(raw: Volume, dataset: Dataset) -> None:
         Unknown values, naming them; or none but 0.
     """
     where = raw.path or "label map"
-    values = {int(v) for v in np.flatnonzero(np.bincount(raw.array.ravel(order="K")))} - {0}
+    values = {int(v) for v in np.flatnonzero(counts(raw.array))} - {0}
     if not values:
         raise EmptyVolumeError(where, "every voxel is 0: nothing is labeled in it")
     strange = sorted(values - dataset.values.keys() - dataset.other)
@@ -120,7 +121,8 @@ def interpret(
     without
         Organs this case has no file of, so that nothing is said of them.
     """
-    array = _table({v: ORGAN_IDS[o] for v, o in dataset.values.items() if o in ORGAN_IDS})[placed]
+    table = _table({v: ORGAN_IDS[o] for v, o in dataset.values.items() if o in ORGAN_IDS})
+    array = renamed(placed, table)
     notes: tuple[str, ...] = ()
     doubtful: set[str] = {*without}
     if dataset.kidneys_together:
@@ -130,11 +132,11 @@ def interpret(
             (LEFT, "kidney_left", split.left),
             (RIGHT, "kidney_right", split.right),
         ):
-            array[split.sides == side] = ORGAN_IDS[organ]
+            np.copyto(array, ORGAN_IDS[organ], where=split.sides == side)
             if state == "unknown":
                 doubtful.add(organ)
         notes = split.notes
-    voxels = np.bincount(array.ravel(order="K"), minlength=len(ORGAN_NAMES) + 1)
+    voxels = counts(array)
     organs = {}
     for organ in ORGAN_NAMES:
         there = bool(voxels[ORGAN_IDS[organ]])
@@ -162,7 +164,7 @@ def _table(values: Mapping[int, int]) -> npt.NDArray[np.uint8]:
 
 def _mask(placed: npt.NDArray[np.uint8], dataset: Dataset, meaning: str) -> npt.NDArray[np.bool_]:
     table = _table({value: 1 for value, what in dataset.values.items() if what == meaning})
-    return table.astype(bool)[placed]
+    return renamed(placed, table).view(np.bool_)
 
 
 def _read_masks(folder: Path, dataset: Dataset) -> tuple[Volume, tuple[str, ...]]:
