@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -364,3 +366,37 @@ def test_the_list_of_datasets() -> None:
     text = run("datasets").stdout
     assert "KiTS" in text
     assert "AbdomenAtlas 1.1" in text
+
+
+def test_two_imports_at_the_same_time_lose_nothing(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]]
+) -> None:
+    """Two commands on the same CTs, while a server has the folder open."""
+    server = StudiesFolder(studies, watch=False)
+    command = "from atlas8k.cli import main; main()"
+    jobs = [("MSD09", "spleen"), ("Pancreas-CT", "pancreas"), ("LiTS", "liver")]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", command, "labels", "import", name,
+             str(dataset({organ: 1}, under=organ)), "--studies", str(studies)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for name, organ in jobs
+    ]  # fmt: skip
+    for process in running:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        assert "3 imported" in output
+    organs = [ORGAN_IDS[organ] for _, organ in jobs]
+    for number, (_, truth) in enumerate(patients):
+        volume = f"case_{number}"
+        wanted = np.where(np.isin(truth.array, organs), truth.array, 0)
+        np.testing.assert_array_equal(public_of(studies, volume), wanted)
+        public = {
+            o: s.dataset for o, s in book(studies).sources(volume).items() if s[0] != "pseudo"
+        }
+        assert public == {organ: name for name, organ in jobs}
+        start = read_label(studies / "labels" / "original" / f"{volume}.nii.gz")
+        np.testing.assert_array_equal(start.array, wanted)
+    assert server.now().status()["label_tags"]["original"] == 3
+    server.close()
