@@ -10,21 +10,18 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-LOG_BYTES = 8000 * 4096
-"""Some 500 scores; the log stays about that long. What begins it anew also cuts the file
-(``journal_size_limit``), so that its size says how much of it is in use."""
-AT_MOST_EVERY_S = 0.5
-"""Readers may keep the log from beginning anew; each commit need not find that out."""
+EVERY = 400
+"""Transactions of this process from one checkpoint to the next: some 25 MB of log. The file
+is not cut, only written anew from its start: growing it again may wait for the disk."""
 
 
 class Checkpoints:
-    """Looks at the length of a ledger's log after a transaction.
+    """Counts the transactions of this process on one ledger.
 
     Parameters
     ----------
@@ -35,21 +32,17 @@ class Checkpoints:
     """
 
     def __init__(self, path: Path, connect: Callable[[], sqlite3.Connection]) -> None:
-        self._log = path.with_name(f"{path.name}-wal")
+        self._path = path
         self._connect = connect
         self._running = threading.Lock()
-        self._not_before = 0.0
+        self._since = 0
 
-    def consider(self) -> None:
-        """Begin a checkpoint in a thread, where one is due and none runs in this process."""
-        try:
-            if self._log.stat().st_size < LOG_BYTES or time.monotonic() < self._not_before:
-                return
-        except OSError:
+    def count(self) -> None:
+        """After a transaction: begin a checkpoint in a thread, where one is due."""
+        self._since += 1
+        if self._since < EVERY or not self._running.acquire(blocking=False):
             return
-        if not self._running.acquire(blocking=False):
-            return
-        self._not_before = time.monotonic() + AT_MOST_EVERY_S
+        self._since = 0
         try:
             threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True).start()
         except RuntimeError:  # the interpreter is ending; closing the file does it then
@@ -69,6 +62,6 @@ class Checkpoints:
                 connection.close()
         except sqlite3.Error as error:
             # Nothing is lost: the log is longer, and the next transaction tries again.
-            logger.warning("%s: the log could not be taken over (%s)", self._log, error)
+            logger.warning("%s: the log could not be taken over (%s)", self._path, error)
         finally:
             self._running.release()

@@ -40,7 +40,6 @@ _PRAGMAS = (
     "PRAGMA temp_store = MEMORY",
     # See checkpoints.py; what is left for SQLite is a log that grows without a pause.
     "PRAGMA wal_autocheckpoint = 32000",
-    "PRAGMA journal_size_limit = 0",
 )
 # Other processes' transactions take well under a millisecond as a rule; waiting for one in
 # short steps keeps it out of the 99th percentile, and for a long one costs no processor.
@@ -180,7 +179,7 @@ class Database:
                     yield connection
             if durable:
                 self._sync()
-            self._checkpoints.consider()
+            self._checkpoints.count()
 
     def _sync(self) -> None:
         """Wait until the disk has what was committed.
