@@ -348,6 +348,7 @@ def test_what_to_look_at_is_said(
         (("LiTS", "{tmp}/nothing"), "holds no label file"),
         (("LiTS", "{data}", "--maps", "{tmp}/none.yaml"), "none.yaml: cannot be read"),
         (("LiTS", "{data}", "--studies", "{tmp}/none"), "no such folder of CTs"),
+        (("LiTS", "{data}", "--report", "{tmp}/none/a.csv"), "its folder does not exist"),
     ],
 )
 def test_a_wrong_call(
@@ -400,3 +401,28 @@ def test_two_imports_at_the_same_time_lose_nothing(
         np.testing.assert_array_equal(start.array, wanted)
     assert server.now().status()["label_tags"]["original"] == 3
     server.close()
+
+
+def test_an_atlas_with_labels_beside_the_cts(
+    tmp_path: Path, patients: list[tuple[Volume, Volume]]
+) -> None:
+    """The studies folder is the dataset: one label map, or one mask an organ, in each case."""
+    root = tmp_path / "atlas"
+    for number, (ct, truth) in enumerate(patients[:2]):
+        case = root / f"BDMAP_{number}"
+        (case / "segmentations").mkdir(parents=True)
+        write_nifti(case / "ct.nii.gz", ct.array, ct.grid)
+        for organ in ("liver", "aorta"):
+            mask = (truth.array == ORGAN_IDS[organ]).astype(np.uint8)
+            write_nifti(case / "segmentations" / f"{organ}.nii.gz", mask, truth.grid)
+    whole = patients[0][1]
+    write_nifti(root / "BDMAP_0" / "combined_labels.nii.gz", whole.array, whole.grid)
+    for result in ("imported", "unchanged"):
+        lines = run("import", "AbdomenAtlas 1.1", root, "--studies", root).stdout.splitlines()
+        assert lines[0].startswith(
+            f"{result:9s} BDMAP_0/combined_labels.nii.gz -> BDMAP_0: 9 organs"
+        )
+        assert lines[1].startswith(f"{result:9s} BDMAP_1/segmentations -> BDMAP_1: 2 organs;")
+    np.testing.assert_array_equal(public_of(root, "BDMAP_0"), whole.array)
+    sources = book(root).sources("BDMAP_1")
+    assert {o for o, s in sources.items() if s.source == "public"} == {"liver", "aorta"}

@@ -94,6 +94,8 @@ def import_(
     for place, what in ((folder, "label files"), (studies, "CTs")):
         if not place.is_dir():
             raise Atlas8kError(f"{place}: there is no such folder of {what}")
+    if report is not None and not report.absolute().parent.is_dir():
+        raise Atlas8kError(f"{report}: its folder does not exist; make it first")
     found = find_label_files(folder)
     if not found.files:
         raise Atlas8kError(f"{folder}: holds no label file (.nii, .nii.gz), nor do case folders")

@@ -127,7 +127,10 @@ def find_label_files(folder: Path) -> Found:
 
 
 def _in_case(folder: Path) -> LabelFile | None:
-    stems = {stem: path for path in sorted(folder.iterdir()) if (stem := _stem(path))}
+    try:
+        stems = {stem: path for path in sorted(folder.iterdir()) if (stem := _stem(path))}
+    except OSError:
+        return LabelFile(folder, folder.name)  # reading it says why it cannot be read
     for name in MAP_NAMES:
         if name in stems:
             return LabelFile(stems[name], folder.name)
