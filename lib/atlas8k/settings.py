@@ -112,6 +112,26 @@ class Settings(BaseModel):
         description="Part of the volumes an annotator reviews in one round",
         json_schema_extra={"unit": "fraction of the volumes"},
     )
+    rank_all_organs: bool = Field(
+        False,
+        description="Rank volumes by all organs; else organs that are public or revised "
+        "already are left out",
+    )
+    review_percent: float = Field(
+        0.0,
+        ge=0.0,
+        le=100.0,
+        description="Part of the submissions that a reviewer looks at, beside conflicts and "
+        "disputes",
+        json_schema_extra={"unit": "% of the submissions"},
+    )
+    double_read_percent: float = Field(
+        0.0,
+        ge=0.0,
+        le=100.0,
+        description="Part of the volumes that two people read, neither knowing the other's label",
+        json_schema_extra={"unit": "% of the volumes"},
+    )
     lease_minutes: float = Field(
         90.0,
         gt=0.0,

@@ -61,7 +61,7 @@ def sent(array: np.ndarray, folder: Path) -> dict[str, tuple[str, bytes]]:
 def test_what_is_registered(client: TestClient) -> None:
     info = client.get("/info/").json()
     assert list(info["models"]) == ["ensemble", "swin_unetr", "unet", "nnunet", "attention"]
-    assert list(info["strategies"]) == ["attention", "first", "random"]
+    assert list(info["strategies"]) == ["attention", "first", "random", "review"]
     assert list(info["scoring"]) == ["attention"]
     assert list(info["trainers"]) == ["atlas8k"]
     assert info["labels"] == list(ORGAN_NAMES)
@@ -169,7 +169,12 @@ def test_two_submissions_of_one_volume_both_stay(client: TestClient, tmp_path: P
     assert [reply["conflict"] for reply in replies] == [False, True]
     ledger = app_instance().context.ledger
     assert [entry.holder for entry in ledger.submissions("a")] == ["client:anna", "client:ben"]
-    assert len(app_instance().context.datastore.label_history("a", "final")) == 1
+    assert len(app_instance().context.datastore.label_history("a", "final")) == 2
+    # The earlier one stays in force, in the folder as in the ledger.
+    path = tmp_path / "kept.nii.gz"
+    path.write_bytes(client.get("/datastore/label?label=a&tag=final").content)
+    assert set(np.unique(nib.load(path).get_fdata())) == {0, 5}
+    assert (replies[1]["in_force"], replies[1]["review"]) == (False, ["conflict"])
 
 
 def test_nothing_is_started_when_nothing_is_stale(client: TestClient) -> None:

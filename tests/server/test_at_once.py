@@ -15,8 +15,7 @@ from tests.server import test_app
 from tests.server.tiny import GRID
 
 from atlas8k.ledger import Ledger, locate
-from atlas8k.server import api
-from atlas8k.server.files import checksum
+from atlas8k.server import submitting
 from atlas8k.volume import read_label
 
 PEOPLE, ROUNDS = 8, 4
@@ -28,7 +27,12 @@ def test_each_submission_is_booked_with_its_own_file(
     client: TestClient, studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As on a disk that takes its time: the others come in between keeping and booking.
-    monkeypatch.setattr(api, "checksum", lambda path: time.sleep(0.05) or checksum(path))
+    booked_at_once = submitting.Submitting._submit
+    monkeypatch.setattr(
+        submitting.Submitting,
+        "_submit",
+        lambda *all_: time.sleep(0.05) or booked_at_once(*all_),
+    )
     rng = np.random.default_rng(0)
 
     def save(job: tuple[str, np.ndarray, dict[str, tuple[str, bytes]]]) -> None:
@@ -63,6 +67,7 @@ def test_each_submission_is_booked_with_its_own_file(
     for submission in booked:
         path = files[str(submission.sha256).removeprefix("SHA256:")]
         assert np.array_equal(read_label(path).array, drawn[submission.holder])
-    # In force is the one that was booked last.
-    assert booked[-1].sha256 is not None
-    assert files[booked[-1].sha256.removeprefix("SHA256:")].parent == labels / "final"
+    # In force is the one that was booked first; the others crossed it.
+    assert [s.conflict for s in booked] == [False] + [True] * (len(booked) - 1)
+    in_force = (labels / "final" / "a.nii.gz").read_bytes()
+    assert hashlib.sha256(in_force).hexdigest() == booked[0].sha256

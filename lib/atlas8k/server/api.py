@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import uuid
-import zlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
 from monailabel.config import settings
 from monailabel.endpoints.datastore import ResultType
@@ -18,18 +14,10 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance, clear_cache
 from monailabel.utils.async_tasks.task import AsyncTask
 
-from atlas8k.errors import VolumeError
 from atlas8k.server import background
-from atlas8k.server.context import Context
 from atlas8k.server.errors import NotFoundError
-from atlas8k.server.files import checksum
-from atlas8k.server.routes import parse_object, shown, with_caller
-from atlas8k.server.strategy import holder
-from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.routes import shown, with_caller
 from atlas8k.server.studies.datastore import StudiesDatastore
-from atlas8k.server.studies.disk import locked
-from atlas8k.server.studies.names import check_tag
-from atlas8k.server.uploads import received
 
 router = APIRouter()
 AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
@@ -48,70 +36,6 @@ def datastore(request: Request, user: AsUser, output: ResultType = ResultType.st
     if output == ResultType.all:
         return shown(store.json())
     return store.datalist() if output == ResultType.train else store.status()
-
-
-@router.put("/datastore/label", tags=["Datastore"], summary="Save finished label")
-def save_label(
-    request: Request,
-    user: AsAnnotator,
-    image: str,
-    label: Annotated[UploadFile, File()],
-    params: Annotated[str, Form()] = "{}",
-    tag: str = FINAL,
-) -> dict[str, Any]:
-    """Check a label, keep it, and note who submitted it.
-
-    A label that is refused (4xx with the reason) leaves the one before it in place; one
-    that is replaced is kept.
-    """
-    with_caller(request, user.username)
-    info = parse_object("params", params)
-    context = app_instance().context
-    if not context.datastore.get_image_uri(image):
-        raise NotFoundError("image", image)
-    check_tag(tag or FINAL)
-    limit = app_instance().settings.upload_mb
-    file = received("label file", label.filename, label.file, upload_mb=limit)
-    with file as sent, booking(context, image):
-        try:
-            label_id = context.datastore.save_label(image, str(sent), tag or FINAL, info)
-        except VolumeError as err:
-            raise type(err)(f"label of {image}", err.reason) from err
-        reply: dict[str, Any] = {"image": image, "label": label_id}
-        if (tag or FINAL) == FINAL:
-            reply |= book(context, image, label_id, info)
-    app_instance().on_save_label(image, label_id)
-    return reply
-
-
-@contextlib.contextmanager
-def booking(context: Context, image: str) -> Iterator[None]:
-    """Alone with the submissions of one volume: the file in force is the one being booked."""
-    stripe = zlib.crc32(image.encode()) % 64
-    with locked(context.state / "locks" / f"booking-{stripe:02d}"):
-        yield
-
-
-def book(context: Context, image: str, label_id: str, info: dict[str, Any]) -> dict[str, Any]:
-    """Note in the ledger whose label is in force now; hold :func:`booking`."""
-    path = Path(context.datastore.get_label_uri(label_id, FINAL))
-    submission = context.ledger.submit(
-        image,
-        holder(info),
-        file=str(path),
-        sha256=checksum(path) if path.is_file() else None,
-        detail={
-            key: value
-            for key, value in context.datastore.get_label_info(label_id, FINAL).items()
-            if key in {"client_id", "present", "absent"}
-        },
-    )
-    return {
-        "round": submission.round,
-        "late": submission.late,
-        "conflict": submission.conflict,
-        "minutes": submission.minutes,
-    }
 
 
 @router.post("/scoring/{method}", tags=["Scoring"], summary="Score what is stale")

@@ -20,15 +20,18 @@ from monailabel.utils.async_tasks.utils import tasks
 from atlas8k.errors import Atlas8kError
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import orphans, privacy, startup
+from atlas8k.server.assembling import PSEUDO, PUBLIC
 from atlas8k.server.context import Context, only_one, open_context
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
 from atlas8k.server.scoring import AttentionScoring
-from atlas8k.server.strategy import LedgerStrategy
+from atlas8k.server.strategy import LedgerStrategy, Name, ReviewStrategy
 from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.names import check_tag, id_fault
 from atlas8k.server.train import FineTuning
 from atlas8k.settings import Settings
+from atlas8k.volume import read_label
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +104,10 @@ class Atlas8kApp(MONAILabelApp):
         return {"atlas8k": FineTuning(self.context)}
 
     def init_strategies(self) -> dict[str, Strategy]:
+        names: tuple[Name, ...] = ("attention", "first", "random")
         return {
-            name: LedgerStrategy(self.context, name) for name in ("attention", "first", "random")
+            **{name: LedgerStrategy(self.context, name) for name in names},
+            "review": ReviewStrategy(self.context),
         }
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
@@ -120,6 +125,7 @@ class Atlas8kApp(MONAILabelApp):
         startup.mark_started()
         self.context.sync(thorough=True)
         if self._first():
+            self.context.ledger.rank_all_organs(self.settings.rank_all_organs)
             self.context.adopt_labels()
         super().on_init_complete()
 
@@ -170,8 +176,20 @@ class Atlas8kApp(MONAILabelApp):
         wish: dict[str, Any] = {key: request[key] for key in RESULT_KEYS if key in request}
         result, params = task({**wish, "image": path, "volume": image if stored else None})
         if tag is not None:
-            store.save_label(image, result, tag, {"model": model, "params": params})
+            self._keep(str(image), result, tag, {"model": model, "params": params}, store)
         return {"label": result, "tag": "original", "file": result, "params": params}
+
+    def _keep(
+        self, image: str, result: str, tag: str, info: dict[str, Any], store: Datastore
+    ) -> None:
+        """Keep a result as a label; what is asked for as a start label is a pseudo label."""
+        desk = self.context.desk
+        if desk is None or tag not in (ORIGINAL, PSEUDO):
+            store.save_label(image, result, tag, info)
+            return
+        label = read_label(result)
+        model = {"model_signature": info["params"].get("model_signature")}
+        desk.keep_pseudo(image, label.array, label.grid, {**info, **model})
 
     def _image_path(self, image: object, datastore: Datastore) -> tuple[str, bool]:
         """File of an image, and whether it is one of the datastore's."""
@@ -248,4 +266,6 @@ def label_tag(request: dict[str, Any]) -> str | None:
     tag = check_tag(tag)
     if tag == FINAL:
         raise RequestError(f"tag {FINAL!r} is for labels that an annotator submits")
+    if tag == PUBLIC:
+        raise RequestError(f"tag {PUBLIC!r} is for labels that a dataset came with")
     return tag

@@ -16,6 +16,7 @@ from fastapi import HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import tasks
 
+from atlas8k.server.assembling import PUBLIC
 from atlas8k.server.errors import RequestError
 from atlas8k.server.startup import truth
 from atlas8k.server.studies.catalogue import FINAL
@@ -44,8 +45,8 @@ def batch_request(model: str, images: str, params: Mapping[str, Any] | None) -> 
     """
     given = params or {}
     tag = check_tag(given.get("label_tag") or "original")
-    if tag == FINAL:
-        raise RequestError(f"tag {FINAL!r} is for labels that an annotator submits")
+    if tag in (FINAL, PUBLIC):
+        raise RequestError(f"tag {tag!r} is for labels that people have drawn")
     if model == "attention":
         raise RequestError("attention regions are no organs and are not kept as a label")
     size = given.get("max_batch_size") or 0

@@ -12,11 +12,13 @@ class Caller:
 
     ``user`` is the signed-in user, empty where sign-in is off; ``address`` and
     ``software`` are the network address and the program as they present themselves.
+    ``roles`` are those of the signed-in user.
     """
 
     user: str = ""
     address: str = ""
     software: str = ""
+    roles: frozenset[str] = frozenset()
 
 
 _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)

@@ -13,9 +13,10 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 
 from atlas8k.errors import CheckpointError
-from atlas8k.ledger import Holder, Ledger, Progress, VolumeEntry, locate
+from atlas8k.ledger import Ledger, Progress, VolumeEntry, locate
 from atlas8k.models.store import ModelStore
 from atlas8k.server.cache import PredictionCache
+from atlas8k.server.desk import Desk
 from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine, attention_settings
 from atlas8k.server.errors import NotFoundError
@@ -39,6 +40,8 @@ class Context:
     ----------
     state
         Folder for the locks of scoring and training: one run a studies folder.
+    desk
+        The labels of a studies folder; ``None`` on a DICOMweb server.
     """
 
     settings: Settings
@@ -48,6 +51,7 @@ class Context:
     device: DeviceLock
     ledger: Ledger
     state: Path
+    desk: Desk | None = None
     _synced: object = None
     _registered: str = ""
 
@@ -89,21 +93,13 @@ class Context:
     def adopt_labels(self) -> None:
         """Take submitted labels that the ledger does not know as submissions.
 
-        They come from an earlier use of the folder, or from a server that ended between
-        keeping a label and noting it. Only for the start of a server: while requests
-        run, that moment is somebody's. On a DICOMweb server any segmentation counts as a
-        label, and none is taken for a submission.
+        They come from an earlier use of the folder. What killed processes began is finished
+        beside the requests. On a DICOMweb server any segmentation counts as a label, and
+        none is taken for a submission.
         """
-        if not isinstance(self.datastore, StudiesDatastore):
-            return
-        known = self.ledger.statuses()
-        for name in self.datastore.get_labeled_images():
-            if known.get(name, "open") == "open" and not self.ledger.submissions(name):
-                path = self.datastore.get_label_uri(name, "final")
-                self.ledger.submit(
-                    name, Holder("folder:labels/final"), file=path, detail={"adopted": True}
-                )
-                logger.info("%s: its submitted label was in the folder", name)
+        if self.desk is not None:
+            self.desk.adopt_folder()
+            self.desk.recover_later()
 
     def signature(self) -> str:
         """The signature scores are made under now, registered in the ledger.
@@ -209,6 +205,14 @@ def open_context(
         device=device,
         ledger=ledger,
         state=path.parent,
+        desk=Desk(
+            datastore.studies,
+            ledger,
+            review_percent=settings.review_percent,
+            double_read_percent=settings.double_read_percent,
+        )
+        if isinstance(datastore, StudiesDatastore)
+        else None,
     )
 
 

@@ -189,10 +189,18 @@ class Deciding(Settling):
 
         Raises
         ------
-        LedgerError
+        ConflictError
             There is nothing to choose between.
         """
         with self.alone(volume):
+            current = self.ledger.in_force(volume)
+            public = self.ledger.dataset_organs(volume).get(organ)
+            revised = self.ledger.revised_organs(current.id) if current is not None else {}
+            if public is None or public.source != "public" or organ not in revised:
+                raise ConflictError(
+                    f"{volume}: {organ}: nothing to choose; it takes a public label and a "
+                    "submission that says something of it"
+                )
             self.ledger.choose(volume, organ, source, reviewer)
             self._settle(volume)
 

@@ -8,7 +8,17 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from monailabel.interfaces.utils.app import app_instance
 
-from atlas8k.server import api, pages, privacy, routes, sessions, signin, work
+from atlas8k.server import (
+    api,
+    label_routes,
+    pages,
+    privacy,
+    review_routes,
+    routes,
+    sessions,
+    signin,
+    work,
+)
 from atlas8k.server.limits import Limits
 from atlas8k.settings import Settings
 
@@ -34,4 +44,13 @@ def install(app: FastAPI, settings: Settings) -> None:
             allow_headers=["Authorization", "Content-Type"],
         )
     signin.install(app)
-    routes.install(app, api.router, work.router, sessions.router, pages.router, signin.router)
+    routes.install(
+        app,
+        api.router,
+        label_routes.router,
+        review_routes.router,
+        work.router,
+        sessions.router,
+        pages.router,
+        signin.router,
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -121,8 +121,8 @@ def threaded(endpoint: Endpoint, path: str) -> Endpoint:
 
     def call(**values: Any) -> Any:
         request: Request = values.pop(request_name)
-        user = getattr(values.get("user"), "username", "")
-        with_caller(request, user)
+        user = values.get("user")
+        with_caller(request, getattr(user, "username", ""), getattr(user, "roles", ()))
         check_json(values)
         check_name(path, values)
         take_out_names(path, values)
@@ -143,7 +143,7 @@ def threaded(endpoint: Endpoint, path: str) -> Endpoint:
     return call
 
 
-def with_caller(request: Request, user: str) -> None:
+def with_caller(request: Request, user: str, roles: Iterable[str] = ()) -> None:
     """Remember who is calling for the code below, in this thread's context."""
     set_caller(
         Caller(
@@ -151,6 +151,7 @@ def with_caller(request: Request, user: str) -> None:
             user=user if settings.MONAI_LABEL_AUTH_ENABLE else "",
             address=request.client.host if request.client else "",
             software=request.headers.get("user-agent", "")[:80],
+            roles=frozenset(roles) if settings.MONAI_LABEL_AUTH_ENABLE else frozenset(),
         )
     )
 

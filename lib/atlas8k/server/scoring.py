@@ -141,10 +141,10 @@ class AttentionScoring(ScoringMethod):
             "params": {"label_names": dict(ORGAN_IDS)},
         }
         label = answers.label_on(grid)
-        datastore = self._context.datastore
-        if isinstance(datastore, StudiesDatastore):
-            datastore.store_label(volume, label, grid, ORIGINAL, info)
+        if self._context.desk is not None:
+            self._context.desk.keep_pseudo(volume, label, grid, info)
             return
+        datastore = self._context.datastore
         result = temporary_result(label, grid)
         try:
             datastore.save_label(volume, result, ORIGINAL, info)

@@ -1,10 +1,14 @@
-"""Strategies `attention`, `first` and `random`: the ledger picks and leases in one step."""
+"""Strategies: the ledger picks and leases in one step."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, Literal
 
+from fastapi import HTTPException
+from monailabel.config import settings
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
@@ -25,12 +29,47 @@ DESCRIPTIONS: dict[Name, str] = {
 }
 
 
-class LedgerStrategy(Strategy):
+class _Serving(Strategy):
+    """What strategies share: the signature that is served, and the reply."""
+
+    def __init__(self, context: Context, description: str) -> None:
+        super().__init__(description)
+        self._context = context
+
+    def _signature(self) -> str | None:
+        try:
+            return self._context.signature()
+        except CheckpointError as err:
+            # Annotators go on without an order; who runs the server finds this in the log.
+            logger.error("no networks, samples are not ranked: %s", err)
+            return None
+
+    def _reply(self, sample: Sample, signature: str | None) -> dict[str, Any]:
+        reply = sample.as_dict()
+        reply["id"] = reply.pop("volume")
+        reply["model_signature"] = reply.pop("signature")
+        # The route adds what the datastore knows under the same key.
+        del reply["strategy"]
+        if sample.purpose == "double_read":
+            reply["purpose"] = "revise"  # blind: as any other sample
+        if sample.signature is not None:
+            # Noted when the volume was scored; nothing is computed here.
+            reply["explanation"] = self._context.ledger.explanation(sample.volume, sample.signature)
+        if signature is not None:
+            progress = self._context.ledger.progress(signature)
+            reply["scored"], reply["total"] = progress.scored, progress.total
+            reply["message"] = message(progress, signature, sample.signature)
+            if sample.unscored:
+                reply["message"] += "; this volume has no score yet"
+        return reply
+
+
+class LedgerStrategy(_Serving):
     """The next volume nobody else holds, leased to who asks."""
 
     def __init__(self, context: Context, name: Name) -> None:
-        super().__init__(DESCRIPTIONS[name])
-        self._context, self._name = context, name
+        super().__init__(context, DESCRIPTIONS[name])
+        self._name = name
 
     def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
         """Pick and lease.
@@ -59,32 +98,64 @@ class LedgerStrategy(Strategy):
             organ=organ(request.get("organ")),
             source=text("source", request.get("source")),
         )
-        return None if sample is None else self._reply(sample, signature)
-
-    def _signature(self) -> str | None:
-        try:
-            return self._context.signature()
-        except CheckpointError as err:
-            # Annotators go on without an order; who runs the server finds this in the log.
-            logger.error("no networks, samples are not ranked: %s", err)
+        if sample is None:
             return None
+        if context.desk is not None:
+            # Its start label, should a killed process have left that half done.
+            context.desk.settle(sample.volume)
+        return self._reply(sample, signature)
 
-    def _reply(self, sample: Sample, signature: str | None) -> dict[str, Any]:
-        reply = sample.as_dict()
-        reply["id"] = reply.pop("volume")
-        reply["model_signature"] = reply.pop("signature")
-        # The route adds what the datastore knows under the same key.
-        del reply["strategy"]
-        if sample.signature is not None:
-            # Noted when the volume was scored; nothing is computed here.
-            reply["explanation"] = self._context.ledger.explanation(sample.volume, sample.signature)
-        if signature is not None:
-            progress = self._context.ledger.progress(signature)
-            reply["scored"], reply["total"] = progress.scored, progress.total
-            reply["message"] = message(progress, signature, sample.signature)
-            if sample.unscored:
-                reply["message"] += "; this volume has no score yet"
+
+class ReviewStrategy(_Serving):
+    """The case that has waited longest for a reviewer, leased to the one who asks.
+
+    What the reviewer submits on it takes the case over: it is in force, and the open
+    questions are answered by it.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, "For reviewers: conflicts, disputes, second readings, samples")
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+        """Pick and lease.
+
+        Returns
+        -------
+        dict or None
+            As other strategies, and ``reviews``: the questions; ``submissions``: those in
+            question and in force. ``None`` when nothing waits.
+
+        Raises
+        ------
+        HTTPException
+            403: who asks is no reviewer.
+        """
+        if not may_review(get_caller().roles):
+            raise HTTPException(403, "strategy review is for reviewers")
+        context = self._context
+        context.sync()
+        signature = self._signature()
+        sample = context.ledger.next_review(holder=holder(request), signature=signature)
+        if sample is None:
+            return None
+        if context.desk is not None:
+            context.desk.settle(sample.volume)
+        reply = self._reply(sample, signature)
+        questions = context.ledger.reviews(sample.volume)
+        reply["reviews"] = [asdict(question) for question in questions]
+        asked = {n for question in questions for n in (question.submission, question.other)}
+        reply["submissions"] = [
+            {"id": one.id, "holder": one.holder, "minutes": one.minutes}
+            for one in context.ledger.submissions(sample.volume)
+            if one.id in asked
+        ]
         return reply
+
+
+def may_review(roles: Iterable[str]) -> bool:
+    """Whether a user of these roles is a reviewer; everybody is where sign-in is off."""
+    reviewers = {settings.MONAI_LABEL_AUTH_ROLE_REVIEWER, settings.MONAI_LABEL_AUTH_ROLE_ADMIN}
+    return not settings.MONAI_LABEL_AUTH_ENABLE or bool(reviewers & set(roles))
 
 
 def holder(request: dict[str, Any]) -> Holder:

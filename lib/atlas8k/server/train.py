@@ -190,7 +190,7 @@ def cases(datastore: Datastore) -> list[TrainingCase]:
         info = datastore.get_label_info(image, FINAL)
         label_path = Path(datastore.get_label_uri(image, FINAL))
         # A label that came by other means than a client has nothing written down.
-        present = info.get("present") or organs_of(label_path)
+        present = info["present"] if "present" in info else organs_of(label_path)
         known = {*present, *info.get("absent", ())}
         organs = tuple(name for name in ORGAN_NAMES if name in known)
         if organs:

@@ -176,7 +176,7 @@ def _replace_and_die(studies: Path, source: Path, where: str) -> None:
 @pytest.mark.parametrize("suffix", [".nii.gz", ".seg.nrrd"])
 @pytest.mark.parametrize(
     ("where", "left"),
-    [("commit", 1), ("_keep", 1), ("intend", 1), ("publish", 1), ("update_label", 2)],
+    [("commit", 1), ("keep", 1), ("intend", 1), ("publish", 1), ("update_label", 2)],
 )
 def test_killed_at_any_step_label_and_info_are_both_old_or_both_new(
     studies: Path, open_folder: Open, image: str, tmp_path: Path, where: str, left: int, suffix: str
