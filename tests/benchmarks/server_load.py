@@ -60,8 +60,8 @@ PAUSE_S = (0.5, 1.5)
 SPACING_MM, WINDOW = 3.0, 32
 CT_GRID = Grid((64, 64, 48), np.diag([SPACING_MM, SPACING_MM, SPACING_MM, 1.0]))
 """Of the CT that models run on; those of the queue are of 16 voxels a side."""
-LARGE = [f"ZZZ_large_{i}" for i in range(3)]
-"""In turn: the last prediction is kept, and the same CT again would be no inference."""
+LARGE = [f"ZZZ_large_{i}" for i in range(120)]
+"""Each once: answers are kept, and the same CT again would be no inference."""
 MEASURED = ("next_sample", "info", "save_label")
 
 STOCK_APP = """
