@@ -8,6 +8,7 @@ import sys
 import typer
 
 from atlas8k import __version__
+from atlas8k.cli import labels_history  # noqa: F401  (adds its commands to `labels`)
 from atlas8k.cli.compare import compare
 from atlas8k.cli.cross import cross
 from atlas8k.cli.evaluate import evaluate
@@ -18,6 +19,7 @@ from atlas8k.cli.phantoms import phantoms
 from atlas8k.cli.predict import predict
 from atlas8k.cli.quality import quality
 from atlas8k.cli.rank import rank
+from atlas8k.cli.review import review
 from atlas8k.cli.score import score
 from atlas8k.cli.train import train
 from atlas8k.errors import Atlas8kError
@@ -34,6 +36,7 @@ for command in (phantoms, predict, score, rank, explain, train, evaluate, compar
     app.command()(command)
 app.add_typer(quality, name="quality")
 app.add_typer(ledger, name="ledger")
+app.add_typer(review, name="review")
 app.add_typer(labels, name="labels")
 
 

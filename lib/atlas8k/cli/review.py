@@ -1,0 +1,182 @@
+"""``atlas8k review``: conflicts, disputes, second readings and samples, decided."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from atlas8k.cli.labels_history import As, AsJson, Case, Studies, desk_of, moment, summary, who
+from atlas8k.cli.ledger import LedgerFile
+
+review = typer.Typer(help="Decide what a reviewer has to decide.", no_args_is_help=True)
+
+MEANING = {
+    "conflict": "two people submitted it; the first is in force",
+    "dispute": "a submission changes this public organ",
+    "double_read": "two people read it on purpose and differ",
+    "sample": "picked for a look",
+}
+
+
+@review.command("list")
+def list_(studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson = False) -> None:
+    """The queue, oldest question first. In 3D Slicer: strategy `review`."""
+    from atlas8k.server.reviewing import queue
+
+    with desk_of(studies, ledger) as desk:
+        found = queue(desk)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    if found["open"]:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("case", "question", "organ", "submission", "in force", "since")
+        for one in found["open"]:
+            table.add_row(
+                one["volume"],
+                MEANING[one["kind"]],
+                one["organ"] or "",
+                str(one["submission"] or ""),
+                str(one["other"] or ""),
+                moment(one["opened_at"]),
+            )
+        Console().print(table)
+    else:
+        typer.echo("Nothing to decide.")
+    for one in found["second_readings"]:
+        more = f"; {one['anonymous']}" if one["anonymous"] else ""
+        typer.echo(f"{one['volume']}: waits for a second reader{more}")
+    for one in found["returned"]:
+        typer.echo(f"{one['volume']}: waits for {one['to'] or 'anybody'}: {one['note']}")
+
+
+@review.command()
+def show(
+    case: Case, studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson = False
+) -> None:
+    """Everything about one case that a decision may rest on."""
+    from atlas8k.server.reviewing import case as found_of
+
+    with desk_of(studies, ledger) as desk:
+        found = found_of(desk, case)
+        changes = {one.submission.id: one.organs for one in desk.history(case)}
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    typer.echo(f"{case}: {found['status']}")
+    for one in found["submissions"]:
+        typer.echo(
+            f"{'*' if one['in_force'] else ' '} {one['id']}: {one['holder']}, "
+            f"{moment(one['submitted_at'])}: {summary(changes[one['id']])}\n    {one['file']}"
+        )
+    for one in found["agreement"]:
+        values = ", ".join(
+            f"{organ} {change['dsc']:.3f}"
+            for organ, change in one["organs"].items()
+            if change["dsc"] is not None
+        )
+        typer.echo(f"DSC of {one['first']} and {one['second']}: {values}")
+    for organ, source in found["organs"].items():
+        disputed = ", DISPUTED" if source["disputed"] else ""
+        typer.echo(f"{organ}: {source['source']}, {source['state']}{disputed}")
+    for one in found["reviews"]:
+        typer.echo(f"{_question(one)}: {_answer(one)}")
+
+
+def _question(one: dict[str, Any]) -> str:
+    return f"{MEANING[one['kind']]}{' (' + one['organ'] + ')' if one['organ'] else ''}"
+
+
+def _answer(one: dict[str, Any]) -> str:
+    if one["closed_at"] is None:
+        return "open"
+    note = f" ({one['note']})" if one["note"] else ""
+    return f"{one['decision']}, {one['reviewer'] or 'by itself'}, {moment(one['closed_at'])}{note}"
+
+
+@review.command()
+def accept(case: Case, studies: Studies = Path(), ledger: LedgerFile = None, name: As = "") -> None:
+    """What is in force stays; disputes are left for `decide`."""
+    with desk_of(studies, ledger) as desk:
+        left = desk.accept(case, who(name).key)
+    typer.echo(f"{case}: accepted")
+    for one in left:
+        typer.echo(f"{case}: still open: {MEANING[one.kind]} ({one.organ})")
+
+
+@review.command("return")
+def return_(
+    case: Case,
+    note: Annotated[str, typer.Option(help="what is to be done; comes with the case")],
+    studies: Studies = Path(),
+    ledger: LedgerFile = None,
+    anybody: Annotated[bool, typer.Option(help="not only to who submitted it")] = False,
+    name: As = "",
+) -> None:
+    """Give a case back to who submitted it, with a note; its questions are closed."""
+    with desk_of(studies, ledger) as desk:
+        to = desk.give_back(case, who(name).key, note, to_anybody=anybody)
+    typer.echo(f"{case}: returned to {to or 'anybody'}")
+
+
+@review.command("take-over")
+def take_over(
+    case: Case,
+    file: Annotated[
+        Path | None, typer.Argument(help="your label of it; without one, the case is yours now")
+    ] = None,
+    studies: Studies = Path(),
+    ledger: LedgerFile = None,
+    name: As = "",
+) -> None:
+    """Answer every question of a case by a label of your own, given here or in 3D Slicer."""
+    from atlas8k.errors import VolumeError
+
+    holder = who(name)
+    with desk_of(studies, ledger) as desk:
+        lease = desk.take_over(case, holder)
+        if file is None:
+            typer.echo(f"{case}: yours; submit it as {holder.key} to decide it")
+            return
+        try:
+            receipt = desk.submit(case, file, holder, {}, lease=lease)
+        except VolumeError:
+            desk.ledger.release(case, holder)
+            raise
+    typer.echo(f"{case}: submission {receipt.submission.id} is in force")
+
+
+@review.command()
+def decide(
+    case: Case,
+    submission: Annotated[int | None, typer.Option(help="the one to be in force")] = None,
+    organ: Annotated[str | None, typer.Option(help="a disputed organ ...")] = None,
+    source: Annotated[str | None, typer.Option(help="... is public or revised")] = None,
+    studies: Studies = Path(),
+    ledger: LedgerFile = None,
+    name: As = "",
+) -> None:
+    """Decide a conflict (--submission N) or a dispute (--organ liver --source public)."""
+    from atlas8k.organs import ORGAN_NAMES, find_organ
+
+    if (submission is None) == (organ is None) or (organ is None) != (source is None):
+        raise typer.BadParameter("give --submission N, or --organ and --source")
+    with desk_of(studies, ledger) as desk:
+        if submission is not None:
+            desk.decide_submission(case, submission, who(name).key)
+            typer.echo(f"{case}: submission {submission} is in force")
+        elif organ is not None and source is not None:
+            found = find_organ(organ)
+            if found is None:
+                raise typer.BadParameter(f"organs are {', '.join(ORGAN_NAMES)}")
+            if source not in ("public", "revised"):
+                raise typer.BadParameter("--source is public or revised")
+            desk.decide_organ(case, found.name, source, who(name).key)
+            typer.echo(f"{case}: {found.name} is {source}")
+        for one in desk.reviews(case):
+            typer.echo(f"{case}: still open: {_question(one.__dict__)}")
