@@ -1,8 +1,8 @@
 """Picture of where to look: three planes through each of a CT's worst regions.
 
 One row a region. Planes are the scanner's own (axes nearest RAS, also of an oblique CT),
-in radiological convention as in :mod:`atlas8k.preview`; each shows a window of fixed size
-in mm around the region. The CT, the label and the heat may lie on different grids: every
+in radiological convention as in :mod:`atlas8k.preview`; each shows a window around the
+region, wide enough for it. The CT, the label and the heat may lie on different grids: every
 pixel is looked up in millimetres.
 """
 
@@ -20,14 +20,17 @@ from scipy import ndimage
 
 from atlas8k.errors import UnreadableVolumeError
 from atlas8k.organs import ORGANS
-from atlas8k.preview import ATTENTION_COLOR, HU_WINDOW
+from atlas8k.preview import HU_WINDOW
 from atlas8k.volume import Grid, Volume, publish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WINDOW_MM = 170.0
-PIXEL_MM = 0.6
+WINDOW_MM = (130.0, 300.0)
+MARGIN_MM = 25.0
+PIXELS = 320
+REGION_COLOR = "#21e6ff"
+"""Far from every organ's colour and from the heat's."""
 FULL_HEAT = 1.0
 """Eq. 4 that is drawn brightest: 0.5 of std, 0.37 of entropy and an overlap make 1.87."""
 
@@ -46,15 +49,15 @@ class View:
 
     Attributes
     ----------
-    centre_mm
+    point_mm
         Point the planes go through, RAS+ mm.
     title
         What it is, above the row.
     mask
-        ``(X, Y, Z)`` bool, the region's organ's salient voxels.
+        ``(X, Y, Z)`` bool, the region's voxels.
     """
 
-    centre_mm: Sequence[float]
+    point_mm: Sequence[float]
     title: str
     mask: Volume
 
@@ -113,7 +116,7 @@ def draw_regions(
         for organ in ORGANS
         if organ.id in seen
     ]
-    handles.append(Line2D([], [], color=ATTENTION_COLOR, lw=2.4, label="region to look at"))
+    handles.append(Line2D([], [], color=REGION_COLOR, lw=2.4, label="region to look at"))
     figure.subplots_adjust(
         left=0.012,
         right=0.925,
@@ -157,8 +160,13 @@ def _draw(
     heat: Volume,
     view: View,
 ) -> set[int]:
+    from matplotlib.patheffects import withStroke
+
     name, horizontal, vertical, left, right, top, bottom = plane
-    points = plane_points(view.centre_mm, axes_mm, horizontal, vertical)
+    normal = axes_mm[:, 3 - horizontal - vertical]
+    through, middle = np.asarray(view.point_mm, dtype=np.float64), middle_mm(view)
+    middle = middle + normal * float(normal @ (through - middle))
+    points = plane_points(middle, axes_mm, horizontal, vertical, window_mm(view.mask))
     air = HU_WINDOW[0] - 1
     axes.imshow(
         lookup(ct, points, order=1, fill=air),
@@ -182,9 +190,15 @@ def _draw(
     mask = lookup(view.mask, points, order=0).astype(np.float32)
     if mask.any():
         axes.contour(
-            ndimage.gaussian_filter(mask, 1.2), [0.5], colors=[ATTENTION_COLOR], linewidths=2.2
+            ndimage.gaussian_filter(mask, 1.2), [0.5], colors=[REGION_COLOR], linewidths=2.2
         )
-    write = {"color": "#cfd6dc", "fontsize": 9, "transform": axes.transAxes}
+    outline = [withStroke(linewidth=2.4, foreground="black")]
+    write: dict[str, Any] = {
+        "color": "#e6ebef",
+        "fontsize": 9,
+        "transform": axes.transAxes,
+        "path_effects": outline,
+    }
     for x, y, text in (
         (0.015, 0.5, left),
         (0.985, 0.5, right),
@@ -211,19 +225,38 @@ def _axes(grid: Grid) -> npt.NDArray[np.float64]:
     return directions
 
 
+def window_mm(mask: Volume) -> float:
+    """Side of the square shown: the region's longest extent with a margin."""
+    voxels = np.argwhere(mask.array)
+    if not len(voxels):
+        return WINDOW_MM[1]
+    extent = (np.ptp(voxels, axis=0) + 1) * np.asarray(mask.grid.spacing)
+    return float(np.clip(extent.max() + 2 * MARGIN_MM, *WINDOW_MM))
+
+
+def middle_mm(view: View) -> npt.NDArray[np.float64]:
+    """RAS+ mm of the middle of the region's box; the view's point where it has none."""
+    voxels = np.argwhere(view.mask.array)
+    if not len(voxels):
+        return np.asarray(view.point_mm, dtype=np.float64)
+    affine = view.mask.grid.affine
+    index = (voxels.min(axis=0) + voxels.max(axis=0)) / 2
+    middle: npt.NDArray[np.float64] = affine[:3, :3] @ index + affine[:3, 3]
+    return middle
+
+
 def plane_points(
-    centre_mm: Sequence[float],
+    centre_mm: Sequence[float] | npt.NDArray[np.float64],
     axes_mm: npt.NDArray[np.float64],
     horizontal: int,
     vertical: int,
-    window_mm: float = WINDOW_MM,
-    pixel_mm: float = PIXEL_MM,
+    side_mm: float,
 ) -> npt.NDArray[np.float64]:
     """``(rows, columns, 3)`` RAS+ mm of a plane's pixels, first row at the top.
 
     Both axes run from large to small: the patient's right, front and head come first.
     """
-    half = np.arange(window_mm / 2, -window_mm / 2, -pixel_mm)
+    half = (0.5 - (np.arange(PIXELS) + 0.5) / PIXELS) * side_mm
     across = half[None, :, None] * axes_mm[:, horizontal]
     down = half[:, None, None] * axes_mm[:, vertical]
     points: npt.NDArray[np.float64] = np.asarray(centre_mm, dtype=np.float64) + across + down

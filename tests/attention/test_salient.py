@@ -171,3 +171,22 @@ def test_errors_name_the_volume() -> None:
 def test_settings_are_checked(field) -> None:
     with pytest.raises(AttentionError, match=field):
         SalientSettings(**{field: -1.0})
+
+
+def test_a_regions_own_voxels_are_told_from_its_neighbours() -> None:
+    grid = Grid((40, 40, 30), np.diag([1.5, 1.5, 1.5, 1.0]))
+    probs = np.zeros((3, 9, *grid.shape), np.float16)
+    # A frame around a block: the block lies in the frame's box and is another region.
+    probs[0, 4, 2:38, 2:38, 2:12] = 1
+    probs[0, 4, 9:31, 9:31] = 0
+    probs[0, 4, 15:25, 15:25, 3:11] = 1
+    salient = salient_regions(probs, grid, SalientSettings(opening_mm=0.0))
+    frame, block = salient.of("liver")
+    for region in (frame, block):
+        own = salient.voxels_of(region)
+        assert np.count_nonzero(own) * grid.voxel_ml == pytest.approx(region.ml)
+        index = np.argwhere(own)
+        assert tuple(index.min(axis=0)) == region.start
+        assert tuple(index.max(axis=0) + 1) == region.stop
+    assert salient.voxels_of(block)[20, 20, 5]
+    assert not salient.voxels_of(frame)[20, 20, 5]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import cc3d
 import numpy as np
 import numpy.typing as npt
 
@@ -100,6 +101,18 @@ class Salient:
     def of(self, organ: str) -> tuple[Region, ...]:
         """One organ's regions, largest attention first."""
         return tuple(region for region in self.regions if region.organ == organ)
+
+    def voxels_of(self, region: Region) -> npt.NDArray[np.bool_]:
+        """``(X, Y, Z)`` bool: one region's own voxels."""
+        out = np.zeros(self.grid.shape, dtype=bool)
+        part = self.mask[self.sizes.organs.index(region.organ)][region.box]
+        pieces = cc3d.connected_components(np.ascontiguousarray(part), connectivity=26)
+        # Pieces of other regions may reach into the box; this one spans it with its size.
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        target = region.ml / self.grid.voxel_ml
+        out[region.box] = pieces == int(np.argmin(np.abs(sizes - target)))
+        return out
 
     def label(self) -> npt.NDArray[np.uint8]:
         """One label map of all regions.

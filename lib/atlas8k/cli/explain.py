@@ -15,8 +15,16 @@ from atlas8k.cli.rank import newest, open_ledger
 from atlas8k.errors import LedgerError, SettingsError, UnreadableVolumeError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from atlas8k.ledger import Ledger
+    from atlas8k.server.answers import Answers
     from atlas8k.server.engine import Engine
+    from atlas8k.volume import Grid
+
+    Mask = npt.NDArray[np.bool_]
+    Bytes = npt.NDArray[np.uint8]
 
 MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
 """The app's own folder of checkpoints, in a clone of the project."""
@@ -144,8 +152,8 @@ class _Found:
     engine: Engine
     file: Path
     case: str
-    grid: Any
-    answers: Any
+    grid: Grid
+    answers: Answers
 
 
 def _found(book: Ledger, case: str, studies: Path, models: Path, conf: list[str] | None) -> _Found:
@@ -176,13 +184,14 @@ def _found(book: Ledger, case: str, studies: Path, models: Path, conf: list[str]
     return _Found(engine, file, case, grid, answers)
 
 
-def _heat_maps(found: _Found) -> tuple[Any, Any]:
+def _heat_maps(found: _Found) -> tuple[Bytes, Grid]:
     """Eq. 4 ``(organs, X, Y, Z)`` uint8 in steps of 1/128, and its grid."""
     from atlas8k.attention import salient_regions
 
     codes, grid, _ = found.engine.probabilities(found.file, volume=found.case)
     settings = found.engine.salient
     made = salient_regions(codes, grid, settings, name=found.case, heat=True)
+    assert made.heat is not None  # asked for above
     return made.heat, grid
 
 
@@ -208,16 +217,15 @@ def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most
     maps, grid = _heat_maps(found)
     heat = maps.max(axis=0).astype(np.float32) * np.float32(HEAT_STEP)
     views = []
+    axis = _along(found.grid, answers.grid)
     placed = answers.regions_on(found.grid)
     for rank, (region, on_ct) in enumerate(
         zip(answers.salient.regions[:most], placed, strict=False), start=1
     ):
-        mask = np.zeros(answers.grid.shape, dtype=bool)
-        index = answers.sizes.organs.index(region.organ)
-        mask[region.box] = answers.salient.mask[index][region.box]
+        mask = answers.salient.voxels_of(region)
         views.append(
             View(
-                _inside(mask, region.centre, answers.grid),
+                _shown_at(mask, answers.grid, axis, region.largest_slice[axis]),
                 f"{rank}  {region.organ}, {region.ml:.1f} ml in doubt (attention "
                 f"{region.attention_ml:.1f} ml): open {known['plane']} slice "
                 f"{on_ct.largest_slice[known['slice_axis']]} of {known['slices']}",
@@ -227,7 +235,7 @@ def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most
     if not views:  # the picture still shows the case, through its middle
         empty = np.zeros(answers.grid.shape, dtype=bool)
         middle = answers.grid.affine[:3, :3] @ (np.array(answers.grid.shape) / 2)
-        centre = middle + answers.grid.affine[:3, 3]
+        centre = tuple(map(float, middle + answers.grid.affine[:3, 3]))
         views = [View(centre, "no region stands out", Volume(empty, answers.grid))]
     place = known["places"][known["ranked_by"]]
     draw_regions(
@@ -241,10 +249,21 @@ def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most
     )
 
 
-def _inside(mask: Any, centre: tuple[float, float, float], grid: Any) -> Any:
-    """Millimetres of the mask's voxel nearest to its centroid, which may lie outside it."""
+def _along(ct_grid: Grid, grid: Grid) -> int:
+    """Axis of the working grid along which the CT's slices are stacked."""
+    import numpy as np
+
+    from atlas8k.attention.explain import slice_axis
+
+    directions = np.linalg.solve(grid.affine[:3, :3], ct_grid.affine[:3, slice_axis(ct_grid)])
+    return int(np.argmax(np.abs(directions * grid.spacing)))
+
+
+def _shown_at(mask: Mask, grid: Grid, axis: int, number: int) -> tuple[float, ...]:
+    """RAS+ mm of a point of the region, in the slice that shows most of it."""
     import numpy as np
 
     voxels = np.argwhere(mask)
-    nearest = voxels[np.argmin(((voxels - np.asarray(centre)) ** 2).sum(axis=1))]
-    return grid.affine[:3, :3] @ nearest + grid.affine[:3, 3]
+    voxels = voxels[voxels[:, axis] == number]
+    middle = voxels[np.argmin(((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1))]
+    return tuple(map(float, grid.affine[:3, :3] @ middle + grid.affine[:3, 3]))
