@@ -117,6 +117,17 @@ def test_contrast_agent_in_the_bowel_does_not_move_the_midline(
     assert abs(after.x_mm - before.x_mm) < 15
 
 
+def test_a_bright_single_kidney_is_no_bone(patient: tuple[Volume, Volume]) -> None:
+    ct, _ = patient
+    kidney = balls((-60, -40, 0, 60), grid=ct.grid)
+    bright = np.where(kidney, 600, np.where(ct.array > 250, 200, ct.array))
+    bright[balls((0, -40, 0, 12), grid=ct.grid)] = 700
+    line = find_midline(bright, kidney, ct.grid)
+    assert line is not None
+    assert line.found_by == "bones"
+    assert abs(line.x_mm) < 5
+
+
 def test_a_detached_cyst_and_debris_go_to_the_nearer_kidney(grid: Grid) -> None:
     left = balls((-60, 0, 0, 25), grid=grid)
     right = balls((60, 0, 0, 25), grid=grid)
