@@ -138,7 +138,8 @@ def labels_on_disk(studies: Path) -> Iterable[LabelOnDisk]:
         for volume, suffix in scan_labels(root / LABELS_FOLDER / tag).items():
             path = files.path(volume, tag, suffix)
             row = infos.get((volume, tag))
-            yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, _object(row and row.info))
+            info = _object(row and row.info)
+            yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, info, in_force=True)
     for tag in scan_tags(root / LABELS_FOLDER / HISTORY):
         for volume in _folders(root / LABELS_FOLDER / HISTORY / tag):
             for kept in files.history(volume, tag):

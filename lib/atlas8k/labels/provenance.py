@@ -108,15 +108,19 @@ def to_json(provenance: Provenance) -> str:
     """The text that goes into the file, ASCII; fields that say nothing are left out."""
     record: dict[str, Any] = {
         **{item.name: getattr(provenance, item.name) for item in fields(provenance)},
-        "organs": {organ: _short(source) for organ, source in provenance.organs.items()},
-        "changes": {organ: _short(change) for organ, change in provenance.changes.items()},
+        "organs": {organ: _said(source._asdict()) for organ, source in provenance.organs.items()},
+        "changes": {organ: _said(change._asdict()) for organ, change in provenance.changes.items()},
     }
-    said = {key: value for key, value in record.items() if value not in (None, False, {})}
-    return json.dumps({_MARK: _VERSION, **said}, allow_nan=False, default=str)
+    return json.dumps({_MARK: _VERSION, **_said(record)}, allow_nan=False, default=str)
 
 
-def _short(record: OrganSource | OrganChange) -> dict[str, Any]:
-    return {key: value for key, value in record._asdict().items() if value not in (None, False)}
+def _said(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is as it would be anyway; a count of 0 says something."""
+    return {
+        key: value
+        for key, value in record.items()
+        if not (value is None or value is False or value == {})
+    }
 
 
 def from_json(text: str) -> Provenance | None:

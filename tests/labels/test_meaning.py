@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.labels.kit import GRID, SHAPE, Labels, label
+
+from atlas8k.errors import GridMismatchError, LabelNameError
+from atlas8k.labels.ingest import Submitted
+from atlas8k.labels.meaning import changes, completed
+from atlas8k.ledger import OrganChange
+from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+
+LIVER, SPLEEN, AORTA = ORGAN_IDS["liver"], ORGAN_IDS["spleen"], ORGAN_IDS["aorta"]
+
+
+def said(array: Labels, *named: str) -> Submitted:
+    voxels = {name: int((array == ORGAN_IDS[name]).sum()) for name in named}
+    return Submitted(array, GRID, frozenset(named), "label_info", voxels)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_each_state(order: str) -> None:
+    start = np.asarray(label(LIVER, SPLEEN, AORTA, ORGAN_IDS["stomach"]), order=order)  # type: ignore[call-overload]
+    sent = label(LIVER, SPLEEN, 0, 0)
+    sent[1, 1, 2] = 0
+    found = changes(start, said(sent, "liver", "spleen", "aorta", "pancreas"))
+    assert list(found) == list(ORGAN_NAMES)
+    assert found["liver"] == OrganChange("confirmed", 6, 6, 0, 1.0)
+    assert found["spleen"] == OrganChange("revised", 6, 5, 1, 10 / 11)
+    assert found["aorta"] == OrganChange("absent", 6, 0, 6, 0.0)
+    assert found["pancreas"] == OrganChange("not_confirmed", 0, 0, 0, None)
+    assert found["stomach"] == OrganChange("unchanged", 6, 6, 0, 1.0)
+    assert found["postcava"] == OrganChange("unchanged", 0, 0, 0, None)
+
+
+def test_the_same_number_of_other_voxels_is_revised() -> None:
+    found = changes(label(LIVER), said(label(0, LIVER), "liver"))
+    assert found["liver"] == OrganChange("revised", 6, 6, 12, 0.0)
+
+
+def test_absent_by_the_clients_own_word() -> None:
+    sent = said(label(LIVER), "liver", "spleen")
+    found = changes(label(LIVER), sent, absent=["Spleen", "gallbladder"])
+    assert found["spleen"].state == found["gall_bladder"].state == "absent"
+    found = changes(label(LIVER, AORTA), sent, absent=["aorta"])
+    assert found["aorta"] == OrganChange("absent", 6, 0, 6, 0.0)
+    with pytest.raises(LabelNameError):
+        changes(None, sent, absent=["heart"])
+
+
+def test_without_a_start_label_what_is_drawn_is_revised() -> None:
+    found = changes(None, said(label(LIVER), "liver", "spleen"))
+    assert found["liver"] == OrganChange("revised", 0, 6, 6, 0.0)
+    assert found["spleen"].state == "not_confirmed"
+
+
+def test_an_organ_that_was_not_sent_is_kept() -> None:
+    start = label(LIVER, SPLEEN, AORTA)
+    sent = said(label(0, LIVER), "liver", "aorta")  # drawn over the spleen, which is not named
+    start[1, 0, 0] = SPLEEN  # where nothing is drawn
+    kept = completed(start, sent, changes(start, sent))
+    due = label(0, LIVER)
+    due[1, 0, 0] = SPLEEN
+    assert np.array_equal(kept, due)
+    assert start[1, 1, 2] == SPLEEN  # the start label itself is not touched
+
+
+def test_an_organ_said_to_be_absent_is_not_kept() -> None:
+    start, sent = label(LIVER, SPLEEN), said(label(LIVER), "liver")
+    found = changes(start, sent, absent=["spleen"])
+    assert np.array_equal(completed(start, sent, found), label(LIVER))
+
+
+def test_a_start_label_of_another_shape_is_refused() -> None:
+    with pytest.raises(GridMismatchError, match="start label"):
+        changes(np.zeros((2, 3, 4), dtype=np.uint8), said(label(LIVER), "liver"))
+
+
+@given(
+    st.integers(0, 999),
+    st.sets(st.sampled_from(ORGAN_NAMES)),
+    st.sampled_from("CF"),
+    st.sampled_from("CF"),
+)
+def test_counts_and_completion_are_what_numpy_says(
+    seed: int, named: set[str], one: str, other: str
+) -> None:
+    random = np.random.default_rng(seed)
+    start, sent = random.integers(0, 10, (2, *SHAPE), dtype=np.uint8)
+    sent[~np.isin(sent, [ORGAN_IDS[name] for name in named])] = 0
+    start, sent = np.asarray(start, order=one), np.asarray(sent, order=other)  # type: ignore[call-overload]
+    submitted = said(sent, *named)
+    found = changes(start, submitted)
+    kept = completed(start, submitted, found)
+    for name, i in ORGAN_IDS.items():
+        before, after = start == i, sent == i
+        if name not in named:
+            assert found[name].state == "unchanged"
+            assert np.array_equal(kept == i, before & (sent == 0))
+            continue
+        assert np.array_equal(kept == i, after)
+        assert found[name].voxels_changed == (before != after).sum()
+        assert (found[name].voxels_before, found[name].voxels_after) == (before.sum(), after.sum())
