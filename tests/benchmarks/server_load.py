@@ -266,13 +266,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=120.0, help="of load on each server")
     parser.add_argument("--volumes", type=int, default=STOCK_LIMIT)
+    parser.add_argument("--without-peer", action="store_true", help="ours alone, for a profiler")
     given = parser.parse_args()
     # Scoring by the server itself would run networks meanwhile; both do without.
     os.environ["MONAI_LABEL_AUTO_UPDATE_SCORING"] = "false"
     with tempfile.TemporaryDirectory() as folder:
         material = Material(Path(folder))
         ours = measure(material, given.volumes, given.seconds, stock=False)
-        stock = measure(material, given.volumes, given.seconds, stock=True)
+        stock: Figures = {}
+        if not given.without_peer:
+            stock = measure(material, given.volumes, given.seconds, stock=True)
     figures = ours | {f"stock_{name}": value for name, value in stock.items()}
     print(json.dumps({"benchmark": "server_load", "figures": figures}))
 

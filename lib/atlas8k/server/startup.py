@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -63,7 +64,7 @@ def background(task: Callable[[], Any]) -> Any:
     """
     if in_server():
         return task()
-    _give_way()
+    give_way(10)  # a waiting annotator's inference comes first
     try:
         return task()
     except Atlas8kError as err:
@@ -71,9 +72,14 @@ def background(task: Callable[[], Any]) -> Any:
         raise SystemExit(f"{type(err).__name__}: {err}") from err
 
 
-def _give_way() -> None:
-    """A waiting annotator's inference comes first: priority 10, whatever started this."""
-    os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
+def give_way(nice: int) -> None:
+    """Let this thread, and those it starts from now on, run behind everybody else's.
+
+    The niceness is set, not added to what this was started with: scoring under a server
+    that gives way itself would get nothing at all.
+    """
+    with contextlib.suppress(OSError):  # a container may forbid it; things are slower then
+        os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def truth(value: object) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
-import anyio
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 from monailabel.config import settings
@@ -18,7 +19,7 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.errors import VolumeError
-from atlas8k.server import background
+from atlas8k.server import background, startup
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.files import checksum
 from atlas8k.server.routes import check_name, parse_object, with_caller
@@ -36,9 +37,10 @@ Params = dict[str, Any] | None
 PASSED_ON = ("save_label", "label_tag", "label_info", "form", "restore_label_idx")
 """What a client may say of a result, see :mod:`atlas8k.server.infer` on the last two."""
 
-INFERENCES = anyio.CapacityLimiter(3)
-"""Threads for inferences: one computes, others read and write files. Further ones wait
-without one, so that there are threads left for everything else."""
+INFERENCES = ThreadPoolExecutor(3, "inference", initializer=startup.give_way, initargs=(5,))
+"""Threads of inferences: one computes, others read and write files. Further ones wait
+without one. They and the threads of the networks run behind those that answer everybody
+else, who needs a millisecond."""
 
 
 @router.post("/infer/{model}", tags=["Infer"], summary="Run a model on an image")
@@ -82,7 +84,7 @@ async def infer(
             return dicom_seg(datastore, image, asked, result, background_tasks)
         return send_response(datastore, result, output, background_tasks)
 
-    return await anyio.to_thread.run_sync(run, limiter=INFERENCES)
+    return await asyncio.get_running_loop().run_in_executor(INFERENCES, run)
 
 
 def named(params: dict[str, Any], model: str, image: str) -> dict[str, Any]:
