@@ -119,7 +119,7 @@ def test_contrast_agent_in_the_bowel_does_not_move_the_midline(
 
 def test_a_bright_single_kidney_is_no_bone(patient: tuple[Volume, Volume]) -> None:
     ct, _ = patient
-    kidney = balls((-60, -40, 0, 60), grid=ct.grid)
+    kidney = balls((-60, -40, 0, 40), grid=ct.grid)
     bright = np.where(kidney, 600, np.where(ct.array > 250, 200, ct.array))
     bright[balls((0, -40, 0, 12), grid=ct.grid)] = 700
     line = find_midline(bright, kidney, ct.grid)
