@@ -1,0 +1,143 @@
+"""`atlas8k explain` as a user runs it, over tiny networks."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from tests.server.tiny import GRID, write_ct, write_networks
+from typer.testing import CliRunner, Result
+
+from atlas8k.cli.explain import explain
+from atlas8k.cli.rank import rank
+from atlas8k.errors import Atlas8kError
+from atlas8k.ledger import Ledger, locate
+from atlas8k.models.predict import Predictor
+from atlas8k.server.context import open_context
+from atlas8k.server.scoring import AttentionScoring
+from atlas8k.settings import Settings
+
+app = typer.Typer()
+app.command()(explain)
+app.command()(rank)
+CONF = {"device": "cpu", "inconsistency_threshold": "0.01", "opening_mm": "0"}
+
+
+def run(*arguments: object, fails: str = "") -> Result:
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    if fails:
+        assert isinstance(result.exception, Atlas8kError), result.output
+        assert re.search(fails, str(result.exception))
+    elif result.exception:
+        raise result.exception
+    return result
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("explain")
+    studies = folder / "studies"
+    studies.mkdir()
+    for seed, (name, scale) in enumerate([("a", 0.6), ("b", 1.0)]):
+        write_ct(studies / f"{name}.nii.gz", seed, scale)
+    models = write_networks(folder / "model")
+    context = open_context(Settings.from_conf(CONF), str(studies), models)
+    AttentionScoring(context)({}, context.datastore)
+    context.datastore.close()
+    context.ledger.close()
+    return studies
+
+
+def explained(scored: Path, *more: object) -> Result:
+    settings = [part for key, value in CONF.items() for part in ("--conf", f"{key}={value}")]
+    models = scored.parent / "model"
+    return run("explain", "b", "--studies", scored, "--models", models, *settings, *more)
+
+
+def test_the_tables_come_from_the_ledger(scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Predictor, "predict", None)
+    text = run("explain", "b", "--studies", scored).stdout
+    assert "rank 1 of 2 by eq4" in text
+    assert "Organs, most attention first" in text
+    assert "axial slice" in text
+    assert text.index("Organs") < text.index("Regions to look at")
+
+
+def test_json_is_what_was_scored(scored: Path) -> None:
+    found = json.loads(run("explain", "b", "--studies", scored, "--json").stdout)
+    assert found["places"]["eq4"]["rank"] == 1
+    assert set(found["places"]) == {"eq4", "salient", "per_slice"}
+    assert found["places"]["eq4"]["score"] == pytest.approx(found["attention_ml"], rel=1e-3)
+    order = [organ["attention_ml"] for organ in found["organs"]]
+    assert order == sorted(order, reverse=True)
+    for region in found["regions"]:
+        assert region["start"][found["slice_axis"]] <= region["slice"]
+        assert region["slice"] < region["stop"][found["slice_axis"]] <= found["slices"]
+        assert all(
+            0 <= a < b <= n
+            for a, b, n in zip(region["start"], region["stop"], GRID.shape, strict=True)
+        )
+
+
+def test_picture_heat_and_boxes_without_networks(
+    scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Predictor, "predict", None)  # all of it was kept by scoring
+    heat, organ, boxes = (tmp_path / n for n in ("h.nii.gz", "o.nii.gz", "b.mrk.json"))
+    explained(scored, "--preview", tmp_path / "p.png", "--heat", heat, "--boxes", boxes)
+    assert (tmp_path / "p.png").read_bytes()[1:4] == b"PNG"
+    image = nib.load(heat)
+    assert image.shape == GRID.shape
+    assert np.allclose(image.affine, GRID.affine)
+    explained(scored, "--heat", organ, "--organ", "liver")
+    every, liver = image.get_fdata(), nib.load(organ).get_fdata()
+    assert every.max() > 0
+    assert (liver <= every + 1e-6).all()
+    found = json.loads(run("explain", "b", "--studies", scored, "--json").stdout)
+    # Resampled to voxels of 2 ml, the sum is still the volume's attention, roughly.
+    assert every.sum() * GRID.voxel_ml == pytest.approx(found["attention_ml"], rel=0.1)
+    names = [markup["name"] for markup in json.loads(boxes.read_text())["markups"]]
+    assert names[0].split()[:2] == ["1", found["regions"][0]["organ"]]
+
+
+def test_where_nothing_is_kept_the_networks_run(scored: Path, tmp_path: Path) -> None:
+    explained(scored, "--heat", tmp_path / "h.nii.gz", "--conf", "cache_gb=0")
+    assert (tmp_path / "h.nii.gz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fails"),
+    [
+        (["z"], "z"),
+        (["b", "--preview", "x.txt"], "png"),
+        (["b", "--heat", "x.png"], "nii.gz"),
+        (["b", "--organ", "liver"], "--heat"),
+        (["b", "--heat", "x.nii.gz", "--organ", "heart"], "heart"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(scored: Path, arguments: list[str], fails: str) -> None:
+    run("explain", *arguments, "--studies", scored, fails=fails)
+
+
+def test_a_volume_without_a_score_says_so(scored: Path) -> None:
+    book = Ledger(locate(str(scored)))
+    book.add_volumes(["new"])
+    run("explain", "new", "--studies", scored, fails="no score; run")
+    signature = json.loads(run("explain", "b", "--studies", scored, "--json").stdout)
+    book.record_failure("new", signature["model_signature"], "the file is damaged")
+    run("explain", "new", "--studies", scored, fails="cannot be scored: the file is damaged")
+    book.remove_volumes(["new"])
+
+
+@pytest.mark.parametrize("by", ["eq4", "salient", "per_slice"])
+def test_lists_by_every_ranking(scored: Path, by: str) -> None:
+    document = json.loads(run("rank", "--studies", scored, "--by", by, "--format", "json").stdout)
+    assert document["ranking"] == by
+    scores = [line["score"] for line in document["volumes"]]
+    assert scores == sorted(scores, reverse=True)
+    assert by in run("rank", "--studies", scored, "--by", by).stdout
