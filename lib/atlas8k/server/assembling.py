@@ -101,8 +101,16 @@ class Assembly:
             "params": LABEL_NAMES,
         }
 
-    def put_original(self, volume: str, current: Submission | None) -> dict[str, OrganSource]:
-        """Make the start label from what is there now."""
+    def put_original(
+        self,
+        volume: str,
+        current: Submission | None,
+        drawn: npt.NDArray[np.uint8] | None = None,
+    ) -> dict[str, OrganSource]:
+        """Make the start label from what is there now.
+
+        `drawn` is the array of the submission in force, where it is at hand.
+        """
         sources = self._ledger.sources(volume)
         pseudo = self._pseudo(volume)
         number = current.id if current is not None else None
@@ -115,7 +123,7 @@ class Assembly:
                 self._note(volume, ORIGINAL, pseudo.sha256, signature(pseudo.info), number)
             return sources
         grid = self.grid(volume)
-        labels = self._labels(volume, grid, sources, pseudo, current)
+        labels = self._labels(volume, grid, sources, pseudo, current, drawn)
         made = assemble(grid.shape, labels, decisions(sources, labels))
         for overlap in made.overlaps:
             logger.info(
@@ -152,6 +160,7 @@ class Assembly:
         sources: Mapping[str, OrganSource],
         pseudo: Version | None,
         current: Submission | None,
+        drawn: npt.NDArray[np.uint8] | None,
     ) -> list[SourceLabel]:
         """The sources that some organ comes from, with what each says."""
         used = {source.source for source in sources.values()}
@@ -163,8 +172,10 @@ class Assembly:
             array = self._array(volume, self._versions.current(volume, PUBLIC), grid)
             found.append(SourceLabel("public", array, said))
         if "revised" in used and current is not None:
-            kept = self._versions.find(volume, FINAL, current.sha256 or "")
-            array = self._array(volume, kept, grid)
+            array = drawn
+            if array is None:
+                kept = self._versions.find(volume, FINAL, current.sha256 or "")
+                array = self._array(volume, kept, grid)
             found.append(SourceLabel("revised", array, self._ledger.revised_organs(current.id)))
         if "pseudo" in used and pseudo is not None:
             array = self._array(volume, pseudo, grid)

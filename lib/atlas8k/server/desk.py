@@ -109,7 +109,7 @@ class Desk(Deciding):
                 sample=self._sampled(ready),
                 second_reading=chosen(f"double {volume}", self.double_read_percent),
             )
-            self._settle(volume)
+            self._settle(volume, drawn=(booked.id, ready.array))
             return self._receipt(booked)
 
     def _sampled(self, ready: Prepared) -> bool:

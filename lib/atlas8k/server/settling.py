@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
+
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Holder, Ledger, OrganSource, locate
 from atlas8k.server.assembling import PSEUDO, PUBLIC, Assembly
@@ -96,7 +99,14 @@ class Settling:
             with self.alone(volume):
                 self._settle(volume)
 
-    def _settle(self, volume: str, *, anew: bool = False) -> None:
+    def _settle(
+        self,
+        volume: str,
+        *,
+        anew: bool = False,
+        drawn: tuple[int, npt.NDArray[np.uint8]] | None = None,
+    ) -> None:
+        """Adopt what is not booked, then both labels; `drawn`: a submission's array, at hand."""
         self._submitting.adopt(volume)
         seen = self.ledger.unsettled(volume).get(volume)
         if seen is None and not anew:
@@ -107,7 +117,8 @@ class Settling:
                 self._submitting.describe(volume, current)
                 seen = self.ledger.unsettled(volume).get(volume)
             self._assembly.put_final(volume, current)
-        self._assembly.put_original(volume, current)
+        array = drawn[1] if drawn and current and drawn[0] == current.id else None
+        self._assembly.put_original(volume, current, array)
         if seen is not None:
             self.ledger.settled(volume, seen)
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import logging
 import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 
 from atlas8k.errors import VolumeError
 from atlas8k.server.errors import TooLargeError
 from atlas8k.server.limits import MIB
 from atlas8k.server.studies.names import IMAGE_SUFFIXES, require_suffix
+from atlas8k.volume import READ_DAMAGE
 
 logger = logging.getLogger(__name__)
 
@@ -123,9 +123,9 @@ def unpacked_bytes(path: Path, limit: int) -> int:
         return path.stat().st_size
     count = 0
     try:
-        with gzip.open(path) as stream:
+        with igzip.open(path) as stream:
             while count <= limit and (block := stream.read(BLOCK)):
                 count += len(block)
-    except (OSError, EOFError, zlib.error) as err:
+    except READ_DAMAGE as err:
         raise VolumeError(path, f"its packing is damaged ({err})") from err
     return count
