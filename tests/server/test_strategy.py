@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from tests.server.tiny import checkpoint
 
 from atlas8k.models.store import ModelStore
 from atlas8k.server.caller import Caller, set_caller
-from atlas8k.server.context import Context
+from atlas8k.server.context import Context, open_context
 from atlas8k.server.errors import RequestError
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy, Name, holder
+from atlas8k.settings import Settings
 
 
 def ask(context: Context, name: Name = "attention", **request: Any) -> dict[str, Any] | None:
@@ -37,6 +39,36 @@ def test_samples_come_by_attention_and_say_why(context: Context) -> None:
         assert sample["model_signature"] == context.signature()
         assert "strategy" not in sample  # the route puts the datastore's own there
     assert not {"volume", "signature"} & set(samples[0] or {})
+
+
+def test_the_reply_says_where_to_look(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    AttentionScoring(context)({}, context.datastore)
+    monkeypatch.setattr(context, "engine", None)  # nothing is computed for it
+    sample = ask(context, client_id="anna")
+    assert sample is not None
+    explanation = sample["explanation"]
+    assert explanation["attention_ml"] == pytest.approx(sample["attention_ml"], abs=1e-3)
+    assert [o["organ"] for o in explanation["organs"]] == [o["organ"] for o in sample["organs"]]
+    assert explanation["plane"] == "axial"
+    assert explanation["slices"] == 16
+    assert len(explanation["regions"]) <= 20
+    json.dumps(sample, allow_nan=False)
+
+
+def test_the_ranking_that_is_set_orders_the_samples(
+    studies: Path, models: Path, context: Context
+) -> None:
+    AttentionScoring(context)({}, context.datastore)
+    other = open_context(Settings(device="cpu", ranking="per_slice"), str(studies), models)
+    expected = [row.volume for row in other.ledger.ranking(other.signature(), by="per_slice")]
+    got = [ask(other, client_id="anna") for _ in range(3)]
+    assert [sample["id"] for sample in got if sample] == expected
+    assert {sample["ranking"] for sample in got if sample} == {"per_slice"}
+    other.datastore.close()
+    # Who says nothing about it leaves it as it is.
+    third = open_context(Settings(device="cpu"), str(studies), models)
+    assert third.ledger.ranked_by() == "per_slice"
+    third.datastore.close()
 
 
 def test_nobody_gets_what_somebody_holds(context: Context) -> None:
