@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas8k.labels.voxels import counts, joint_counts, renamed
+from atlas8k.labels.voxels import counts, fill, joint_counts, renamed
 
 SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -34,9 +34,11 @@ def test_counts_are_those_of_numpy(
 def test_renaming_is_indexing_a_table(shape: tuple[int, int, int], seed: int, order: str) -> None:
     array = sparse(shape, seed, 255, order)
     table = np.random.default_rng(seed).permutation(256).astype(np.uint8)
-    new = renamed(array, table)
-    assert np.array_equal(new, table[array])
-    new[0] = 0  # and can be written to
+    for background in (0, 7):
+        table[0] = background
+        new = renamed(array, table)
+        assert np.array_equal(new, table[array])
+        new[0] = 0  # and can be written to
 
 
 def test_counts_go_past_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,3 +47,22 @@ def test_counts_go_past_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(counts(array), np.bincount(array.ravel(), minlength=256))
     assert joint_counts(array, array).sum() == array.size
     assert not (joint_counts(array, array) - np.diag(np.diag(joint_counts(array, array)))).any()
+
+
+@given(SHAPES, st.integers(0, 99), st.sampled_from("CF"), st.sampled_from("CF"))
+def test_filling_leaves_what_is_there(
+    shape: tuple[int, int, int], seed: int, one: str, other: str
+) -> None:
+    top, below = sparse(shape, seed, 9, one), sparse(shape, seed + 1, 9, other)
+    before, kept = top.copy(), below.copy()
+    shared = fill(top, below)
+    assert np.array_equal(top, np.where(before == 0, below, before))
+    assert np.array_equal(below, kept)
+    due = joint_counts(before, below)
+    due[0], due[:, 0] = 0, 0
+    assert np.array_equal(shared, due)
+
+
+def test_filling_needs_an_array_it_can_write_to() -> None:
+    with pytest.raises(ValueError, match="contiguous"):
+        fill(np.zeros((4, 4, 4), dtype=np.uint8)[::2], np.ones((2, 4, 4), dtype=np.uint8))

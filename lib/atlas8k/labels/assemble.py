@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError
-from atlas8k.labels.voxels import counts, joint_counts, renamed
+from atlas8k.labels.voxels import counts, fill, joint_counts, renamed
 from atlas8k.ledger.records import OrganSource
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
@@ -186,27 +186,32 @@ def _disagreements(ordered: Sequence[SourceLabel]) -> set[str]:
         shared = [o for o in ORGAN_NAMES if _says(one, o) and _says(other, o)]
         if not shared:
             continue
-        first, second = (_voxels_of(source, shared) for source in (one, other))
-        if first is None or second is None:
-            left = first if second is None else second
-            total = np.zeros(256) if left is None else counts(left)
-            found |= {organ for organ in shared if total[ORGAN_IDS[organ]]}
-            continue
-        both = joint_counts(first, second)
-        for organ in shared:
-            i = ORGAN_IDS[organ]
-            if not both[i].sum() == both[i, i] == both[:, i].sum():
+        for organ, (before, after, same) in _compared(one, other, shared).items():
+            if not before == after == same:
                 found.add(organ)
     return found
 
 
-def _voxels_of(source: SourceLabel, organs: Sequence[str]) -> npt.NDArray[np.uint8] | None:
-    """The source's voxels of those organs it says are there."""
-    table = np.zeros(256, dtype=np.uint8)
+def _compared(
+    one: SourceLabel, other: SourceLabel, organs: Sequence[str]
+) -> dict[str, tuple[int, int, int]]:
+    """Voxels of each organ in one, in the other, and in both."""
+    nothing = np.zeros((16, 16), dtype=np.int64)
+    if one.array is not None and other.array is not None:
+        both = joint_counts(one.array, other.array)
+        first, second = both.sum(axis=1), both.sum(axis=0)
+    else:
+        both = nothing
+        first, second = (
+            nothing[0] if source.array is None else counts(source.array) for source in (one, other)
+        )
+    found = {}
     for organ in organs:
-        if _has_voxels(source, organ):
-            table[ORGAN_IDS[organ]] = ORGAN_IDS[organ]
-    return None if source.array is None else renamed(source.array, table)
+        i = ORGAN_IDS[organ]
+        before = int(first[i]) if _has_voxels(one, organ) else 0
+        after = int(second[i]) if _has_voxels(other, organ) else 0
+        found[organ] = (before, after, int(both[i, i]) if before and after else 0)
+    return found
 
 
 def _painted(
@@ -225,7 +230,7 @@ def _painted(
         if out is None:
             out = np.asfortranarray(layer)
         else:
-            both = joint_counts(out, layer)
+            both = fill(out, layer)
             overlaps += [
                 Overlap(
                     ORGAN_NAMES[i - 1], ORGAN_NAMES[j - 1], int(both[i, j]), owner[i], source.kind
@@ -233,7 +238,6 @@ def _painted(
                 for i, j in product(range(1, 10), range(1, 10))
                 if both[i, j]
             ]
-            np.copyto(out, layer, where=out == 0)
         owner.update({int(i): source.kind for i in np.flatnonzero(table)})
     if out is None:
         out = np.zeros(shape, dtype=np.uint8, order="F")

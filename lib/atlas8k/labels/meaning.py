@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError
 from atlas8k.labels.ingest import Submitted, organ_names
-from atlas8k.labels.voxels import joint_counts, memory_order, renamed
+from atlas8k.labels.voxels import fill, joint_counts, renamed
 from atlas8k.ledger.records import OrganChange
 from atlas8k.organs import ORGAN_IDS
 
@@ -86,12 +86,9 @@ def completed(
             table[ORGAN_IDS[organ]] = ORGAN_IDS[organ]
     if start is None or not table.any():
         return submitted.array
-    kept = renamed(_start(start, submitted), table)
-    order = memory_order(kept)
-    drawn = submitted.array.ravel(order)
-    flat = kept.ravel(order)
-    np.copyto(flat, drawn, where=drawn != 0)
-    return np.asarray(flat.reshape(kept.shape, order=order), dtype=np.uint8)
+    made = submitted.array.copy(order="K")
+    fill(made, renamed(_start(start, submitted), table))
+    return made
 
 
 def _start(start: npt.NDArray[np.uint8] | None, submitted: Submitted) -> npt.NDArray[np.uint8]:
