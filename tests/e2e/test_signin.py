@@ -119,7 +119,17 @@ ROUTES = [
     ("GET", "/scoring/", "user"),
     ("GET", "/session/x", "user"),
     ("PUT", "/datastore/image/info?image=a", "annotator"),
-    ("PUT", "/datastore/label?image=a", "annotator"),
+    ("PUT", "/datastore/label?image=a", "annotator|reviewer"),
+    ("PUT", "/datastore/label/info?label=a&tag=x", "annotator"),
+    ("GET", "/atlas8k/labels/a/history", "annotator|reviewer|admin"),
+    ("POST", "/atlas8k/labels/a/restore", "annotator|reviewer|admin"),
+    ("GET", "/atlas8k/review", "reviewer|admin"),
+    ("GET", "/atlas8k/review/a", "reviewer|admin"),
+    ("POST", "/atlas8k/review/a/accept", "reviewer|admin"),
+    ("POST", "/atlas8k/review/a/return", "reviewer|admin"),
+    ("POST", "/atlas8k/review/a/decide", "reviewer|admin"),
+    ("POST", "/atlas8k/review/a/take-over", "reviewer|admin"),
+    ("POST", "/activelearning/review", "reviewer|admin"),
     ("POST", "/scoring/attention", "annotator"),
     ("DELETE", "/datastore/image?id=x", "admin"),
     ("DELETE", "/datastore/label?id=a&tag=x", "admin"),
@@ -143,7 +153,8 @@ def test_no_token_no_answer_and_the_role_decides(
     assert bare.status_code == 401
     assert bare.headers["www-authenticate"] == "Bearer"
     for name, own in ROLES.items():
-        allowed = role in {"user", own}
+        roles = role.split("|")
+        allowed = bool({"user", own} & set(roles))
         if path == "/reload" and allowed:
             continue  # it would, and every later test would wait for it
         headers = bearer(realm.token(name))
@@ -152,7 +163,7 @@ def test_no_token_no_answer_and_the_role_decides(
         assert answer.status_code < 500, answer.text
         if not allowed:
             assert answer.status_code == 403
-            assert f"monailabel-{role}" in answer.json()["detail"]
+            assert f"monailabel-{roles[0]}" in answer.json()["detail"]
 
 
 def test_every_route_there_is_wants_a_token(server: Server) -> None:
@@ -234,6 +245,31 @@ def test_the_signed_in_user_holds_the_volume(server: Server, realm: Realm, tmp_p
     headers = bearer(realm.token("anna"))
     answer = put_label(server, label_bytes(tmp_path), samples[0], headers=headers)
     assert answer.status_code == 200, answer.text
+
+
+def test_annotators_restore_and_open_their_own_cases_only(
+    server: Server, realm: Realm, tmp_path: Any
+) -> None:
+    def post(name: str, path: str, **body: Any) -> requests.Response:
+        where = f"{server.url}/atlas8k/{path}"
+        return requests.post(where, json=body, headers=bearer(realm.token(name)), timeout=LIMIT_S)
+
+    anna = bearer(realm.token("anna"))
+    kept = put_label(server, label_bytes(tmp_path, 8), "b", headers=anna).json()
+    number = kept["submission"]
+    where = f"{server.url}/atlas8k/labels/b/history"
+    (entry,) = requests.get(where, headers=anna, timeout=LIMIT_S).json()["history"]
+    assert (entry["holder"], entry["in_force"]) == ("user:anna", True)
+    assert post("anna", "labels/b/restore", submission=number).status_code == 200
+    # Ruth takes it over; then it is hers, and Anna's no more to decide.
+    lease = post("ruth", "review/b/take-over").json()["lease"]
+    assert lease
+    headers = bearer(realm.token("ruth"))
+    taken = put_label(server, label_bytes(tmp_path, 5), "b", headers=headers).json()
+    assert taken["in_force"]
+    assert post("anna", "labels/b/restore", submission=number).status_code == 403
+    assert post("anna", "labels/b/reopen").status_code == 403
+    assert post("ruth", "labels/b/reopen", note="again").status_code == 200
 
 
 def test_a_realm_that_is_gone_is_our_fault_with_an_id(tmp_path: Any) -> None:

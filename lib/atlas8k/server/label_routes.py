@@ -33,13 +33,20 @@ router = APIRouter(prefix="/datastore", tags=["Datastore"])
 AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 AsAdmin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 AsAnnotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+# A reviewer takes a case over by submitting it.
+AsEither = Annotated[
+    User,
+    Depends(
+        RBAC([settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR, settings.MONAI_LABEL_AUTH_ROLE_REVIEWER])
+    ),
+]
 UPLOADS = (*LABEL_SUFFIXES, ".dcm")
 
 
 @router.put("/label", summary="Save finished label")
 def save_label(
     request: Request,
-    user: AsAnnotator,
+    user: AsEither,
     image: str,
     label: Annotated[UploadFile, File()],
     params: Annotated[str, Form()] = "{}",

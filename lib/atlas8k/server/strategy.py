@@ -131,7 +131,9 @@ class ReviewStrategy(_Serving):
             403: who asks is no reviewer.
         """
         if not may_review(get_caller().roles):
-            raise HTTPException(403, "strategy review is for reviewers")
+            raise HTTPException(
+                403, f"strategy review is for role {settings.MONAI_LABEL_AUTH_ROLE_REVIEWER}"
+            )
         context = self._context
         context.sync()
         signature = self._signature()
