@@ -163,7 +163,7 @@ def test_no_token_no_answer_and_the_role_decides(
         assert answer.status_code < 500, answer.text
         if not allowed:
             assert answer.status_code == 403
-            assert f"monailabel-{roles[0]}" in answer.json()["detail"]
+            assert any(f"monailabel-{one}" in answer.json()["detail"] for one in roles)
 
 
 def test_every_route_there_is_wants_a_token(server: Server) -> None:
@@ -258,7 +258,7 @@ def test_annotators_restore_and_open_their_own_cases_only(
     kept = put_label(server, label_bytes(tmp_path, 8), "b", headers=anna).json()
     number = kept["submission"]
     where = f"{server.url}/atlas8k/labels/b/history"
-    (entry,) = requests.get(where, headers=anna, timeout=LIMIT_S).json()["history"]
+    entry = requests.get(where, headers=anna, timeout=LIMIT_S).json()["history"][-1]
     assert (entry["holder"], entry["in_force"]) == ("user:anna", True)
     assert post("anna", "labels/b/restore", submission=number).status_code == 200
     # Ruth takes it over; then it is hers, and Anna's no more to decide.
