@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,19 @@ def test_a_damaged_network_ends_the_run_without_a_score(context: Context, models
     with pytest.raises(CheckpointError, match="unet"):
         score(context)
     assert context.progress().scored == 0
+
+
+def test_networks_that_give_no_probabilities_are_a_failure_that_names_the_volume(
+    context: Context, models: Path
+) -> None:
+    broken = checkpoint("unet")
+    # Finite, so that the set is taken; what they add up to is not.
+    state = {name: tensor.sign() * 1e38 for name, tensor in broken.state.items()}
+    ModelStore(models).publish({"unet": replace(broken, state=state)})
+    assert score(context) == {"scored": 0, "failed": 3}
+    reasons = context.status()["failures"]
+    assert all(f"{name}.nii.gz" in why and "NaN" in why for name, why in reasons.items())
+    assert not list(context.state.rglob("*.answers"))
 
 
 def test_a_second_run_does_nothing_while_one_runs(context: Context) -> None:
