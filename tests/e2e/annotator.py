@@ -193,8 +193,11 @@ class Annotator:
         if self.rng.random() < 0.5:
             path.write_bytes(self.rng.randbytes(500))
         else:
-            small = Grid((3, 3, 3), GRID.affine)
-            write_nifti(path, np.ones(small.shape, dtype=np.uint8), small)
+            # Half a voxel beside the CT's grid: no part of it, however it is cropped.
+            aside = GRID.affine.copy()
+            aside[:3, 3] += GRID.affine[:3, 0] / 2
+            beside = Grid((3, 3, 3), aside)
+            write_nifti(path, np.ones(beside.shape, dtype=np.uint8), beside)
         try:
             self.insist(lambda: self.client.save_label(volume, str(path), "final", {}))
         except RefusedError as refusal:
