@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import VolumeError
 from atlas8k.grid import Grid
-from atlas8k.labels.assemble import SourceKind, SourceLabel, assemble
+from atlas8k.labels.assemble import Assembled, SourceLabel, assemble
 from atlas8k.labels.provenance import Provenance, write_label
 from atlas8k.ledger import LabelFile, Ledger, OrganSource, Submission
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
@@ -23,6 +23,7 @@ from atlas8k.volume import read_grid, read_label
 logger = logging.getLogger(__name__)
 
 PSEUDO, PUBLIC = "pseudo", "public"
+_UNKNOWN = OrganSource("pseudo", "unknown")
 LABEL_NAMES = {"label_names": dict(ORGAN_IDS)}
 """3D Slicer reads the names of a stored label here."""
 
@@ -124,7 +125,10 @@ class Assembly:
             return sources
         grid = self.grid(volume)
         labels = self._labels(volume, grid, sources, pseudo, current, drawn)
-        made = assemble(grid.shape, labels, decisions(sources, labels))
+        if len(labels) == 1 and self._all_revised(labels[0], current):
+            made = Assembled(labels[0].array, {}, ())  # type: ignore[arg-type]
+        else:
+            made = assemble(grid.shape, labels)
         for overlap in made.overlaps:
             logger.info(
                 "%s: %d voxels are %s in the %s label and %s in the %s one; the first counts",
@@ -136,7 +140,7 @@ class Assembly:
                 overlap.lost_source,
             )
         model = signature(pseudo.info) if pseudo is not None else None
-        stated = {**{o: OrganSource("pseudo", "unknown") for o in ORGAN_NAMES}, **sources}
+        stated = {**dict.fromkeys(ORGAN_NAMES, _UNKNOWN), **sources}
         info = {
             **({} if pseudo is None else pseudo.info),
             "organs": as_json(stated),
@@ -162,26 +166,37 @@ class Assembly:
         current: Submission | None,
         drawn: npt.NDArray[np.uint8] | None,
     ) -> list[SourceLabel]:
-        """The sources that some organ comes from, with what each says."""
-        used = {source.source for source in sources.values()}
-        if len(sources) < len(ORGAN_NAMES):
-            used.add("pseudo")
+        """The sources that organs come from, each with those that come from it.
+
+        The ledger has decided which that is; the assembly only puts voxels together.
+        """
+        by: dict[str, dict[str, OrganSource]] = {"public": {}, "revised": {}, "pseudo": {}}
+        for organ in ORGAN_NAMES:
+            source = sources.get(organ, _UNKNOWN)
+            by[source.source][organ] = source
         found = []
-        if "public" in used:
-            said = self._ledger.dataset_organs(volume)
+        if by["public"]:
             array = self._array(volume, self._versions.current(volume, PUBLIC), grid)
-            found.append(SourceLabel("public", array, said))
-        if "revised" in used and current is not None:
+            found.append(SourceLabel("public", array, by["public"]))
+        if by["revised"] and current is not None:
             array = drawn
             if array is None:
                 kept = self._versions.find(volume, FINAL, current.sha256 or "")
                 array = self._array(volume, kept, grid)
-            found.append(SourceLabel("revised", array, self._ledger.revised_organs(current.id)))
-        if "pseudo" in used and pseudo is not None:
+            found.append(SourceLabel("revised", array, by["revised"]))
+        if pseudo is not None and any(_drawn(pseudo.info, organ) for organ in by["pseudo"]):
             array = self._array(volume, pseudo, grid)
-            said = {organ: OrganSource("pseudo", "unknown") for organ in ORGAN_NAMES}
-            found.append(SourceLabel("pseudo", array, said))
+            found.append(SourceLabel("pseudo", array, by["pseudo"]))
         return found
+
+    def _all_revised(self, label: SourceLabel, current: Submission | None) -> bool:
+        """Whether a submission's label is the assembled one as it is."""
+        if label.kind != "revised" or label.array is None or current is None:
+            return False
+        said = self._ledger.changes(current.restored or current.id)
+        voxels = {organ for organ, change in said.items() if change.voxels_after != 0}
+        there = {organ for organ, source in label.organs.items() if source.state != "absent"}
+        return len(said) == len(ORGAN_NAMES) and voxels <= there
 
     def _array(
         self, volume: str, version: Version | None, grid: Grid
@@ -240,20 +255,10 @@ class Assembly:
     note = _note
 
 
-def decisions(
-    sources: Mapping[str, OrganSource], labels: list[SourceLabel]
-) -> dict[str, SourceKind]:
-    """What the ledger has settled, said to the assembly organ by organ.
-
-    The ledger knows what was decided and by whom; the assembly only puts voxels together.
-    """
-    kinds = {label.kind for label in labels}
-    found: dict[str, SourceKind] = {}
-    for organ, source in sources.items():
-        for kind in kinds:
-            if kind == source.source:
-                found[organ] = kind
-    return found
+def _drawn(info: Mapping[str, Any], organ: str) -> bool:
+    """Whether a pseudo label has voxels of an organ, as far as its info says."""
+    voxels = info.get("voxels")
+    return not isinstance(voxels, dict) or bool(voxels.get(organ))
 
 
 def signature(info: Mapping[str, Any]) -> str | None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError
 from atlas8k.labels.provenance import Provenance
+from atlas8k.labels.voxels import counts
 from atlas8k.ledger import Holder, OrganSource, Submission
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.assembling import LABEL_NAMES, PSEUDO, PUBLIC, as_json, signature
@@ -142,7 +143,12 @@ class Desk(Deciding):
             ``model_signature`` and what else is to be kept beside it, JSON-able.
         """
         self.folder.known_image(volume)
-        known = {"params": LABEL_NAMES, **info}
+        voxels = counts(array)
+        known = {
+            "params": LABEL_NAMES,
+            **info,
+            "voxels": {organ: int(voxels[i]) for organ, i in ORGAN_IDS.items()},
+        }
         origin = Provenance("pseudo", signature=signature(known))
         with self.alone(volume):
             self.ledger.add_volumes([volume])
