@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import nibabel as nib
@@ -122,6 +124,19 @@ def test_where_nothing_is_kept_the_networks_run(scored: Path, tmp_path: Path) ->
 )
 def test_what_cannot_be_done_is_one_line(scored: Path, arguments: list[str], fails: str) -> None:
     run("explain", *arguments, "--studies", scored, fails=fails)
+
+
+def test_a_score_of_an_earlier_release_is_explained_too(scored: Path) -> None:
+    noted = json.loads(explained(scored, "--json").stdout)
+    with closing(sqlite3.connect(locate(str(scored)))) as connection, connection:
+        kept = connection.execute("SELECT * FROM explanation").fetchall()
+        connection.execute("DELETE FROM explanation")
+    assert json.loads(explained(scored, "--json").stdout) == noted
+    # With the usual settings another signature is served than it was scored under.
+    models = scored.parent / "model"
+    run("explain", "b", "--studies", scored, "--models", models, fails="earlier release")
+    with closing(sqlite3.connect(locate(str(scored)))) as connection, connection:
+        connection.executemany("INSERT INTO explanation VALUES (?,?,?)", kept)
 
 
 def test_a_volume_without_a_score_says_so(scored: Path) -> None:

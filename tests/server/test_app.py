@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,6 +128,28 @@ def test_params_cannot_reach_what_a_request_may_not(
     answer = client.post("/infer/ensemble?image=a", data={"params": json.dumps(params)})
     assert answer.status_code == code, answer.text
     assert client.get("/datastore/").json()["completed"] == 0
+
+
+def test_attention_is_sent_as_boxes_unless_an_image_is_asked_for(client: TestClient) -> None:
+    # As 3D Slicer asks: no output named, the options of the model sent along.
+    options = client.get("/info/").json()["models"]["attention"]["config"]
+    params = {key: value[0] if isinstance(value, list) else value for key, value in options.items()}
+    params |= {"result_extension": ".nrrd", "client_id": "user-xyz"}
+    answer = client.post("/infer/attention?image=a", data={"params": json.dumps(params)})
+    assert answer.status_code == 200
+    assert re.search(rb'filename="[^"]+\.json"', answer.content)
+    assert b"markups-schema" in answer.content
+    for url, more in (
+        ("/infer/attention?image=a", {"form": "label"}),
+        # As OHIF asks.
+        ("/infer/attention?image=a&output=image", {"restore_label_idx": False}),
+    ):
+        answer = client.post(url, data={"params": json.dumps(params | more)})
+        assert answer.status_code == 200
+        assert b"markups-schema" not in answer.content
+    refused = client.post("/infer/attention?image=a", data={"params": '{"form": "mesh"}'})
+    assert refused.status_code == 422
+    assert "boxes and label" in refused.text
 
 
 def test_attention_regions_are_never_a_label(client: TestClient) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.server.tiny import checkpoint, write_ct
 
 from atlas8k.attention import attention_sizes
-from atlas8k.errors import AttentionError
+from atlas8k.errors import AttentionError, LedgerError
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
 from atlas8k.server.answers import Answers
@@ -90,6 +90,16 @@ def test_what_is_wanted_less_does_not_push_out_what_is_wanted_more(tmp_path: Pat
     assert not store.keep(*keys("x"), "codes", MB)
     assert store.keep(*keys("a"), "codes", MB)  # the most wanted pushes out the least
     assert there(store, keys("a", "b", "c", "x")) == ["a", "b"]
+
+
+def test_where_it_is_not_known_what_is_wanted_nothing_goes(tmp_path: Path) -> None:
+    def unknown() -> list[str]:
+        raise LedgerError("locked")
+
+    store = PredictionCache(tmp_path / "c", 0.0015, unknown, reserve_bytes=0)
+    fill(store, keys("a"))
+    assert not store.keep(*keys("b"), "codes", MB)
+    assert there(store, keys("a")) == ["a"]
 
 
 def test_superseded_networks_go_before_all_else(tmp_path: Path) -> None:

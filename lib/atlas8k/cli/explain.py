@@ -62,6 +62,10 @@ def explain(
     The tables come from the ledger at once. Picture, heat and boxes come from what scoring
     has kept; where that has been cleared, the networks run again.
     """
+    from rich.console import Console
+
+    from atlas8k.labels.boxes import write_markups
+
     for file, endings in (
         (preview, (".png", ".svg", ".pdf")),
         (heat, (".nii.gz", ".nii")),
@@ -72,23 +76,24 @@ def explain(
     _check_organ(organ, heat)
     book = open_ledger(studies, path)
     known = _known(book, case)
+    found = None
+    if "organs" not in known or preview or heat or boxes:
+        with Console(stderr=True).status(f"{case}: reading"):
+            found = _found(book, case, studies, models, conf)
+    if found is not None and "organs" not in known:
+        known |= _explained(found, known["model_signature"])
     if as_json:
         typer.echo(json.dumps(known, indent=1))
     else:
         print_tables(known)
-    if preview is None and heat is None and boxes is None:
+    if found is None:
         return
-    from rich.console import Console
-
-    with Console(stderr=True).status(f"{case}: reading"):
-        found = _found(book, case, studies, models, conf)
+    with Console(stderr=True).status(f"{case}: writing"):
         if preview is not None:
             _picture(preview, found, case, known, regions)
         if heat is not None:
             _heat(heat, found, organ)
         if boxes is not None:
-            from atlas8k.labels.boxes import write_markups
-
             write_markups(boxes, found.answers.regions_on(found.grid), found.grid)
     for file in (preview, heat, boxes):
         if file is not None:
@@ -110,7 +115,7 @@ def _known(book: Ledger, case: str) -> dict[str, Any]:
     Raises
     ------
     LedgerError
-        The volume is unknown, has no score, or was scored by an earlier release.
+        The volume is unknown or has no score.
     """
     from atlas8k.ledger.rankings import COLUMNS
 
@@ -125,12 +130,8 @@ def _known(book: Ledger, case: str) -> dict[str, Any]:
         reason = book.failures(signature).get(case)
         why = f"it cannot be scored: {reason}" if reason else "it has no score; run `atlas8k score`"
         raise LedgerError(f"{case}: under {signature} {why}")
-    explanation = book.explanation(case, signature)
-    if explanation is None:
-        raise LedgerError(
-            f"{case}: its score under {signature} was made by an earlier release, which did not "
-            "note where to look; scores of other networks or settings will"
-        )
+    # None where an earlier release has scored it, which did not note where to look.
+    explanation = book.explanation(case, signature) or {}
     return {
         "volume": case,
         "model_signature": signature,
@@ -145,6 +146,23 @@ def _known(book: Ledger, case: str) -> dict[str, Any]:
     }
 
 
+def _explained(found: _Found, signature: str) -> dict[str, Any]:
+    """What scoring would have noted.
+
+    Raises
+    ------
+    LedgerError
+        Other networks or settings are served than the volume was scored under.
+    """
+    if found.signature != signature:
+        raise LedgerError(
+            f"{found.case}: scored under {signature} by an earlier release, which did not note "
+            f"where to look; {found.signature} is served now, score the folder under that"
+        )
+    explanation = found.answers.explanation(found.grid, found.case).brief()
+    return {key: value for key, value in explanation.items() if key != "name"}
+
+
 @dataclass(frozen=True, eq=False)
 class _Found:
     """A volume's file with what the networks say of it."""
@@ -154,6 +172,7 @@ class _Found:
     case: str
     grid: Grid
     answers: Answers
+    signature: str
 
 
 def _found(book: Ledger, case: str, studies: Path, models: Path, conf: list[str] | None) -> _Found:
@@ -180,8 +199,8 @@ def _found(book: Ledger, case: str, studies: Path, models: Path, conf: list[str]
         PredictionCache(state / "cache", settings.cache_gb),
     )
     file = studies / image.path
-    grid, answers, _ = engine.answers(file, volume=case)
-    return _Found(engine, file, case, grid, answers)
+    grid, answers, signature = engine.answers(file, volume=case)
+    return _Found(engine, file, case, grid, answers, signature)
 
 
 def _heat_maps(found: _Found) -> tuple[Bytes, Grid]:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from atlas8k.errors import Atlas8kError
 from atlas8k.server.studies.disk import locked
 from atlas8k.volume import publish
 
@@ -149,7 +150,12 @@ class PredictionCache:
         total = sum(entry.size for entry in kept)
         if total + needed <= self.limit:
             return True
-        place = {_hashed(name): number for number, name in enumerate(self._wanted())}
+        try:
+            wanted = self._wanted()
+        except Atlas8kError as err:  # better nothing new than what somebody waits for gone
+            self._say(f"is full, and what to keep is not known ({err})")
+            return False
+        place = {_hashed(name): number for number, name in enumerate(wanted)}
         last = len(place)
 
         def worth(path: Path) -> int:

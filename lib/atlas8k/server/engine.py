@@ -154,7 +154,7 @@ class Engine:
         return codes, prediction.grid, signature
 
     def _key(self, path: Path, volume: str | None) -> Key | None:
-        if self._cache is None or volume is None:
+        if self._cache is None or self._cache.limit <= 0 or volume is None:
             return None
         stat = path.stat()
         fingerprint = f"{stat.st_size}-{stat.st_mtime_ns}-{settings_text(self.salient)}"
