@@ -11,6 +11,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from atlas8k.models.predict import Predictor
+
 log = logging.getLogger(__name__)
 
 
@@ -25,49 +27,22 @@ def _named(texts: Sequence[str], option: str) -> dict[str, str]:
     return named
 
 
-def _predictor(source: Path, mirror: str, device: str) -> Any:
+def _predictor(source: Path, mirror: str, device: str) -> Predictor:
     """Networks of a checkpoint file or of a models folder, mirrored along axes of RAS."""
-    from itertools import combinations
-
-    import torch
-
     from atlas8k.models.checkpoint import load_checkpoint
     from atlas8k.models.predict import Predictor
     from atlas8k.models.store import ModelStore
 
-    axes = ["xyz".index(letter) + 2 for letter in mirror]
-    flips = [flip for n in range(len(axes) + 1) for flip in combinations(axes, n)]
-
-    class Mirrored(torch.nn.Module):
-        """Mean of a network's logits over its input mirrored along every set of axes."""
-
-        def __init__(self, inner: torch.nn.Module) -> None:
-            super().__init__()
-            self.inner = inner
-
-        def forward(self, windows: torch.Tensor) -> torch.Tensor:
-            total = self.inner(windows)
-            for flip in flips[1:]:
-                total = total + torch.flip(self.inner(torch.flip(windows, flip)), flip)
-            mean: torch.Tensor = total / len(flips)
-            return mean
-
-    class MirroredPredictor(Predictor):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self._networks = {
-                name: (checkpoint, Mirrored(module))
-                for name, (checkpoint, module) in self._networks.items()
-            }
-
     networks = (
         ModelStore(source).served() if source.is_dir() else {source.stem: load_checkpoint(source)}
     )
-    return (MirroredPredictor if mirror else Predictor)(networks, device=device)
+    return Predictor(
+        networks, device=device, mirror_axes=["xyz".index(letter) for letter in mirror]
+    )
 
 
 def _run(
-    predictor: Any, test: str, images: Path, labels: Path, out: Path, tolerance: float
+    predictor: Predictor, test: str, images: Path, labels: Path, out: Path, tolerance: float
 ) -> None:
     """Predict every case of a test set and write its results to ``out``."""
     import numpy as np
