@@ -42,7 +42,8 @@ def next_sample(
     while True:
         expired = expire(connection, now, _EXPIRE_AT_ONCE)
         picked = _offered(connection, wish, skipped=False) or pick(connection, wish)
-        picked = picked or _offered(connection, wish, skipped=True)
+        if picked is None or picked[1]:
+            picked = _offered(connection, wish, skipped=True) or picked
         if picked is not None:
             volume, skipped_before = picked
             return _give(connection, wish, volume, skipped_before, lease_s, budget, now)
