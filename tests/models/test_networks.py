@@ -91,7 +91,10 @@ def test_deep_supervision_heads_in_training_only():
     ("architecture", "words"),
     [
         ({}, "None"),
-        ({"name": "resnet", "out_channels": 9}, "dynunet, swin_unetr, unet"),
+        (
+            {"name": "resnet", "out_channels": 9},
+            "dynunet, nnunetv2, segresnet, suprem_unet, swin_unetr, unet, universal",
+        ),
         ({"name": "unet", "channels": [4, 8], "strides": [2]}, "out_channels"),
         ({**SMALL["unet"], "out_channels": True}, "out_channels"),
         ({**SMALL["unet"], "out_channels": 0}, "out_channels"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -22,10 +21,23 @@ import safetensors.torch
 import torch
 
 from atlas8k.errors import CheckpointError
+from atlas8k.models.intake import Preprocessing, adapt
 from atlas8k.models.networks import build
 from atlas8k.models.tensors import TensorMismatchError, compact, fit, widen
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.volume import publish
+
+__all__ = [
+    "ACTIVATIONS",
+    "FORMAT",
+    "METADATA_KEY",
+    "Checkpoint",
+    "Preprocessing",
+    "load_checkpoint",
+    "network",
+    "read_description",
+    "save_checkpoint",
+]
 
 FORMAT = "atlas8k-checkpoint/1"
 ACTIVATIONS = ("sigmoid", "softmax")
@@ -33,51 +45,6 @@ METADATA_KEY = "atlas8k"
 # One header key only: safetensors writes several in random order, and equal
 # checkpoints must be equal files for the model signature to mean something.
 FIELDS = ("format", "name", "architecture", "activation", "preprocessing", "organs", "origin")
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What a network expects of its input.
-
-    Parameters
-    ----------
-    spacing_mm
-        Voxel size along the axes nearest R, A, S.
-    hu_window
-        ``(low, high)``, HU; mapped to 0 and 1 and clipped.
-    window_size
-        Voxels along the axes of one sliding window.
-    overlap
-        Fraction of a window shared with the next, from 0 to below 1.
-
-    Raises
-    ------
-    ValueError
-        Where a value is out of its range.
-    """
-
-    spacing_mm: tuple[float, float, float] = (1.5, 1.5, 1.5)
-    hu_window: tuple[float, float] = (-175.0, 250.0)
-    window_size: tuple[int, int, int] = (96, 96, 96)
-    overlap: float = 0.5
-
-    def __post_init__(self) -> None:
-        spacing = tuple(float(v) for v in self.spacing_mm)
-        window = tuple(float(v) for v in self.hu_window)
-        size = tuple(int(v) for v in self.window_size)
-        overlap = float(self.overlap)
-        if len(spacing) != 3 or not all(math.isfinite(v) and v > 0 for v in spacing):
-            raise ValueError(f"spacing_mm {self.spacing_mm}: three positive numbers are needed")
-        if len(window) != 2 or not all(map(math.isfinite, window)) or window[0] >= window[1]:
-            raise ValueError(f"hu_window {self.hu_window}: (low, high) with low < high is needed")
-        if len(size) != 3 or min(size) < 1 or size != tuple(self.window_size):
-            raise ValueError(f"window_size {self.window_size}: three whole numbers are needed")
-        if not 0 <= overlap < 1:
-            raise ValueError(f"overlap {self.overlap}: a number from 0 to below 1 is needed")
-        object.__setattr__(self, "spacing_mm", spacing)
-        object.__setattr__(self, "hu_window", window)
-        object.__setattr__(self, "window_size", size)
-        object.__setattr__(self, "overlap", overlap)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +135,7 @@ def save_checkpoint(
         "name": checkpoint.name,
         "architecture": dict(checkpoint.architecture),
         "activation": checkpoint.activation,
-        "preprocessing": dataclasses.asdict(checkpoint.preprocessing),
+        "preprocessing": checkpoint.preprocessing.as_json(),
         "organs": list(checkpoint.organs),
         "origin": dict(checkpoint.origin),
     }
@@ -265,6 +232,7 @@ def network(checkpoint: Checkpoint, device: str | torch.device = "cpu") -> torch
     """
     module = build(checkpoint.architecture)
     module.load_state_dict(dict(checkpoint.state), strict=True)
+    adapt(module, checkpoint.preprocessing)
     return module.to(device).float().eval()
 
 

@@ -1,28 +1,45 @@
-"""Architecture as a JSON object -> network. The networks are MONAI's.
+"""Architecture as a JSON object -> network: MONAI's, and those of published checkpoints.
 
 An architecture is what a checkpoint's header says: ``{"name": "unet", "out_channels": 9,
 "channels": [16, 32], "strides": [2]}``. ``name`` picks the class, ``out_channels`` is
 always there, the rest are arguments of the class; what the project decides for every
 network (three axes, one input channel) cannot be given.
+
+``rest_channels`` may stand in every architecture: so many channels more, behind the
+others, for classes that are none of ours. In a softmax they count as background.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from monai.networks.nets import DynUNet, SwinUNETR, UNet
+from monai.networks.nets import DynUNet, SegResNet, SwinUNETR, UNet
 
 from atlas8k.errors import CheckpointError
+from atlas8k.models.networks_nnunet import nnunet_network
+from atlas8k.models.networks_reference import OlderPatchMerging, SupremUNet, Universal
 
 AFFINE_INSTANCE_NORM = ("INSTANCE", {"affine": True})
 
-CLASSES: Mapping[str, type[torch.nn.Module]] = MappingProxyType(
-    {"swin_unetr": SwinUNETR, "unet": UNet, "dynunet": DynUNet}
+CLASSES: Mapping[str, Callable[..., torch.nn.Module]] = MappingProxyType(
+    {
+        "swin_unetr": SwinUNETR,
+        "unet": UNet,
+        "dynunet": DynUNet,
+        "segresnet": SegResNet,
+        "suprem_unet": SupremUNet,
+        "universal": Universal,
+        "nnunetv2": nnunet_network,
+    }
 )
+
+OLDER = "older"
+"""Value of a Swin UNETR's ``downsample``: as MONAI computed it before 1.5."""
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -31,6 +48,7 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "swin_unetr": {"downsample": "mergingv2"},
         "unet": {"norm": AFFINE_INSTANCE_NORM},
         "dynunet": {"norm_name": AFFINE_INSTANCE_NORM, "trans_bias": True},
+        "segresnet": {"init_filters": 16},
     }
 )
 
@@ -43,15 +61,17 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
     Parameters
     ----------
     architecture
-        ``name`` (``swin_unetr``, ``unet`` or ``dynunet``), ``out_channels``, and
-        arguments of the MONAI class; JSON lists stand for tuples.
+        ``name``, a key of :data:`CLASSES`, ``out_channels``, ``rest_channels`` where
+        there are more, and arguments of the class; JSON lists stand for tuples.
 
     Returns
     -------
     Module
         Maps ``(B, 1, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``. A ``dynunet``
         with deep supervision returns, in training mode only,
-        ``(B, heads, out_channels, X, Y, Z)``, the full-resolution head first.
+        ``(B, heads, out_channels, X, Y, Z)``, the full-resolution head first. With
+        ``rest_channels``, channel 0 is the log of the summed exponentials of itself and
+        the rest: a softmax then gives every class the probability it had among all.
 
     Raises
     ------
@@ -60,6 +80,7 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
     """
     arguments = dict(architecture)
     name = arguments.pop("name", None)
+    rest = arguments.pop("rest_channels", 0)
     if name not in CLASSES:
         raise CheckpointError(
             f"architecture {name!r}", f"unknown; known are {', '.join(sorted(CLASSES))}"
@@ -70,20 +91,43 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
         raise CheckpointError(
             subject, f"out_channels {channels!r}: a whole number from 1 is needed"
         )
-    allowed = set(inspect.signature(CLASSES[name].__init__).parameters) - {"self", *FIXED}
+    if not isinstance(rest, int) or isinstance(rest, bool) or rest < 0:
+        raise CheckpointError(subject, f"rest_channels {rest!r}: a whole number from 0 is needed")
+    known = set(inspect.signature(CLASSES[name]).parameters)
+    allowed = known - set(FIXED)
     unknown = sorted(set(arguments) - allowed)
     if unknown:
         raise CheckpointError(
             subject, f"unknown argument {', '.join(unknown)}; known: {', '.join(sorted(allowed))}"
         )
     given = {key: _from_json(value) for key, value in arguments.items()}
+    given["out_channels"] = channels + rest
+    if name == "swin_unetr" and given.get("downsample") == OLDER:
+        given["downsample"] = OlderPatchMerging
+    fixed = {key: value for key, value in FIXED.items() if key in known}
     try:
-        module = CLASSES[name](**{**DEFAULTS[name], **given, **FIXED})
+        module = CLASSES[name](**{**DEFAULTS.get(name, {}), **given, **fixed})
+    except CheckpointError:
+        raise
     except Exception as err:  # MONAI raises what its many parts raise
         raise CheckpointError(subject, f"cannot be built: {err}") from err
     if isinstance(module, DynUNet):
         _name_once(module)
+    if rest:
+        module.register_forward_hook(partial(_merge_rest, channels=channels))
     return module
+
+
+def _merge_rest(
+    module: torch.nn.Module, inputs: Any, logits: torch.Tensor, *, channels: int
+) -> torch.Tensor:
+    """Background and the channels behind `channels` as one background; axis 4 from the end."""
+    axis = logits.ndim - 4
+    total = logits.shape[axis]
+    background = torch.cat(
+        (logits.narrow(axis, 0, 1), logits.narrow(axis, channels, total - channels)), dim=axis
+    ).logsumexp(dim=axis, keepdim=True)
+    return torch.cat((background, logits.narrow(axis, 1, channels - 1)), dim=axis)
 
 
 def _name_once(module: DynUNet) -> None:

@@ -119,6 +119,7 @@ def probabilities(
     softmax: bool,
     batch: int = 1,
     device: str | torch.device = "cpu",
+    fill: float = 0.0,
 ) -> torch.Tensor:
     """Run the windows, blend the logits, activate.
 
@@ -137,6 +138,8 @@ def probabilities(
         Windows run at once.
     device
         Where the network runs and logits are summed.
+    fill
+        Of the padding around a volume smaller than the window.
 
     Returns
     -------
@@ -146,7 +149,7 @@ def probabilities(
     (px, _), (py, _), (pz, _) = tiling.padding
     X, Y, Z = array.shape
     out = torch.zeros((channels - int(softmax), X, Y, Z), dtype=torch.float16)
-    image = torch.zeros(tiling.shape, dtype=torch.float32)
+    image = torch.full(tiling.shape, fill, dtype=torch.float32)
     image[px : px + X, py : py + Y, pz : pz + Z] = torch.from_numpy(array)
     weight = compute_importance_map(tiling.size, mode="gaussian", device=device)
     for z, stop, total, count in _layers(forward, image, weight, tiling, channels, batch, device):

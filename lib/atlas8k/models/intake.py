@@ -1,0 +1,123 @@
+"""What a network expects of its input, and how it is given that."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network expects of its input.
+
+    Parameters
+    ----------
+    spacing_mm
+        Voxel size along the axes nearest R, A, S.
+    hu_window
+        ``(low, high)``, HU; mapped to 0 and 1 and clipped.
+    window_size
+        Voxels along the axes of one sliding window.
+    overlap
+        Fraction of a window shared with the next, from 0 to below 1.
+    hu_scale
+        ``(mean, standard deviation)``, HU, of networks that get the clipped HU minus the
+        mean over the deviation, as nnU-Net's do; ``None``: they get 0..1. Applied to the
+        windows by :func:`network`, so that everything before it has air as 0.
+    orientation
+        Directions in which the network knows the patient along its three axes, letters
+        of R or L, A or P, S or I in this order; windows lie along RAS and are flipped on
+        the way in and out.
+
+    Raises
+    ------
+    ValueError
+        Where a value is out of its range.
+    """
+
+    spacing_mm: tuple[float, float, float] = (1.5, 1.5, 1.5)
+    hu_window: tuple[float, float] = (-175.0, 250.0)
+    window_size: tuple[int, int, int] = (96, 96, 96)
+    overlap: float = 0.5
+    hu_scale: tuple[float, float] | None = None
+    orientation: str = "RAS"
+
+    def __post_init__(self) -> None:
+        spacing = tuple(float(v) for v in self.spacing_mm)
+        window = tuple(float(v) for v in self.hu_window)
+        size = tuple(int(v) for v in self.window_size)
+        overlap = float(self.overlap)
+        if len(spacing) != 3 or not all(math.isfinite(v) and v > 0 for v in spacing):
+            raise ValueError(f"spacing_mm {self.spacing_mm}: three positive numbers are needed")
+        if len(window) != 2 or not all(map(math.isfinite, window)) or window[0] >= window[1]:
+            raise ValueError(f"hu_window {self.hu_window}: (low, high) with low < high is needed")
+        if len(size) != 3 or min(size) < 1 or size != tuple(self.window_size):
+            raise ValueError(f"window_size {self.window_size}: three whole numbers are needed")
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap {self.overlap}: a number from 0 to below 1 is needed")
+        object.__setattr__(self, "spacing_mm", spacing)
+        object.__setattr__(self, "hu_window", window)
+        object.__setattr__(self, "window_size", size)
+        if self.hu_scale is not None:
+            scale = tuple(float(v) for v in self.hu_scale)
+            if len(scale) != 2 or not all(map(math.isfinite, scale)) or scale[1] <= 0:
+                raise ValueError(f"hu_scale {self.hu_scale}: (mean, deviation above 0) is needed")
+            object.__setattr__(self, "hu_scale", scale)
+        if len(self.orientation) != 3 or any(
+            letter not in pair
+            for letter, pair in zip(self.orientation, ("RL", "AP", "SI"), strict=True)
+        ):
+            raise ValueError(f"orientation {self.orientation!r}: such as RAS or LPS is needed")
+        object.__setattr__(self, "overlap", overlap)
+
+    @property
+    def fill(self) -> float:
+        """What a window is padded with where the CT ends, in 0..1.
+
+        Air; with :attr:`hu_scale` the mean, as nnU-Net does.
+        """
+        if self.hu_scale is None:
+            return 0.0
+        low, high = self.hu_window
+        return (self.hu_scale[0] - low) / (high - low)
+
+    @property
+    def flipped_axes(self) -> tuple[int, ...]:
+        """Axes along which the network knows the patient the other way than RAS."""
+        return tuple(i for i, letter in enumerate(self.orientation) if letter not in "RAS")
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON object that makes the same again; what is as usual for every network is left out."""
+        fields = dataclasses.asdict(self)
+        usual = {"hu_scale": None, "orientation": "RAS"}
+        return {key: value for key, value in fields.items() if usual.get(key, ...) != value}
+
+
+def adapt(module: torch.nn.Module, preprocessing: Preprocessing) -> None:
+    """Let the network take 0..1 along RAS whatever it was trained with; no tensor is added."""
+    flip = tuple(axis - 3 for axis in preprocessing.flipped_axes)
+    gain, offset = 1.0, 0.0
+    if preprocessing.hu_scale is not None:
+        (low, high), (mean, deviation) = preprocessing.hu_window, preprocessing.hu_scale
+        gain, offset = (high - low) / deviation, (low - mean) / deviation
+    if flip or preprocessing.hu_scale is not None:
+        module.register_forward_pre_hook(partial(_input, gain=gain, offset=offset, flip=flip))
+    if flip:
+        module.register_forward_hook(partial(_output, flip=flip))
+
+
+def _input(
+    module: torch.nn.Module, inputs: Any, *, gain: float, offset: float, flip: tuple[int, ...]
+) -> tuple[torch.Tensor]:
+    return (inputs[0].mul(gain).add_(offset).flip(flip),)
+
+
+def _output(
+    module: torch.nn.Module, inputs: Any, logits: torch.Tensor, *, flip: tuple[int, ...]
+) -> torch.Tensor:
+    return logits.flip(flip)
