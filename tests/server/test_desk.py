@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from atlas8k.cli.ledger import labels_on_disk
 from atlas8k.errors import EmptyVolumeError, GridMismatchError, VolumeError
 from atlas8k.labels.provenance import read_provenance
-from atlas8k.ledger import Holder, OrganSource, Submission
+from atlas8k.ledger import Holder, Ledger, OrganSource, Submission
+from atlas8k.ledger.rebuild import rebuild
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.server import submitting
 from atlas8k.server.assembling import Assembly
@@ -515,6 +517,45 @@ def test_the_share_is_what_was_asked_for_and_always_the_same(percent: float) -> 
     found = [chosen(key, percent) for key in keys]
     assert found == [chosen(key, percent) for key in keys]
     assert sum(found) / len(found) == pytest.approx(percent / 100, abs=0.03)
+
+
+@pytest.mark.parametrize("choice", ["public", "revised"])
+def test_a_ledger_made_anew_from_the_files_says_the_same(
+    work: Work, choice: str, tmp_path: Path
+) -> None:
+    desk = work.desk
+    desk.keep_public(
+        "a",
+        slabs(liver=(1, 5)),
+        GRID,
+        {
+            "liver": OrganSource("public", "present", "LiTS"),
+            "gall_bladder": OrganSource("public", "absent", "LiTS"),
+            "aorta": OrganSource("pseudo", "unknown", "LiTS"),
+        },
+    )
+    work.give(ANNA)
+    hers = work.label("original").copy()
+    hers[4] = 0
+    hers[9] = 0  # no stomach
+    work.send(ANNA, hers)
+    work.send(BEN, slabs(liver=(1, 5), spleen=(6, 7)))
+    desk.decide_organ("a", "liver", choice, "rita")
+    desk.decide_submission("a", 1, "rita")
+    work.send(ANNA, slabs(liver=(1, 3)), volume="b")
+    target = tmp_path / "new.sqlite"
+    rebuild(target, ["a", "b"], list(labels_on_disk(desk.folder.path)))
+    made = Ledger(target)
+    for volume in ("a", "b"):
+        old, new = desk.ledger.in_force(volume), made.in_force(volume)
+        assert old is not None
+        assert new is not None
+        assert (new.id, new.holder, new.sha256) == (old.id, old.holder, old.sha256)
+        assert made.sources(volume) == desk.ledger.sources(volume)
+        for one in desk.ledger.submissions(volume):
+            assert made.changes(one.id) == desk.ledger.changes(one.id)
+            assert made.submission(one.id).content == one.content
+    made.close()
 
 
 STEPS: dict[str, tuple[type, str, bool]] = {
