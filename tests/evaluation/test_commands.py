@@ -134,3 +134,31 @@ def test_cross_runs_networks_with_and_without_mirroring(tmp_path):
         assert read_results(root / "net" / "set", "nsd").cases == ("c1",)
     assert np.isfinite(values[""]).all()
     assert not np.array_equal(values[""], values["yz"])
+    root = tmp_path / "rboth"
+    result = run("cross", root, "--train", train, "--test", test, "--mirror", "yz", "--both")
+    assert "| net+yz |" in result.output
+    np.testing.assert_array_equal(read_results(root / "net" / "set").values, values[""])
+    np.testing.assert_array_equal(read_results(root / "net+yz" / "set").values, values["yz"])
+    assert run("cross", root, "--train", train, "--test", test, "--both", code=2)
+
+
+def test_cross_leaves_out_classes_that_a_network_does_not_know(tmp_path):
+    pytest.importorskip("torch")
+    from tests.models.tiny import tiny
+
+    from atlas8k.models.checkpoint import save_checkpoint
+
+    phantom = generate(2, grid_spacing_mm=9.0)
+    for folder, volume in (("ct", phantom.ct), ("label", phantom.label)):
+        (tmp_path / folder).mkdir()
+        write_nifti(tmp_path / folder / "c1.nii.gz", volume.array, volume.grid)
+    few = ("liver", "spleen")
+    save_checkpoint(tmp_path / "few.safetensors", tiny(spacing=9.0, organs=few))
+    save_checkpoint(tmp_path / "all.safetensors", tiny(spacing=9.0))
+    networks = [f"--train={name}={tmp_path / name}.safetensors" for name in ("few", "all")]
+    result = run(
+        "cross", tmp_path / "r", *networks, "--test", f"s={tmp_path / 'ct'},{tmp_path / 'label'}"
+    )
+    assert "mean over the 2 classes shared (liver, spleen)" in result.output
+    found = read_results(tmp_path / "r" / "few" / "s")
+    assert [o for o, v in zip(found.organs, found.values[0], strict=True) if np.isfinite(v)] == [*few]

@@ -27,6 +27,17 @@ def _named(texts: Sequence[str], option: str) -> dict[str, str]:
     return named
 
 
+def _runs(networks: dict[str, str], mirror: str, *, both: bool) -> list[tuple[str, str, str]]:
+    """Name of the row, source and axes of every network to run."""
+    if not both:
+        return [(name, source, mirror) for name, source in networks.items()]
+    return [
+        run
+        for name, source in networks.items()
+        for run in ((name, source, ""), (f"{name}+{mirror}", source, mirror))
+    ]
+
+
 def _predictor(source: Path, mirror: str, device: str) -> Predictor:
     """Networks of a checkpoint file or of a models folder, mirrored along axes of RAS."""
     from atlas8k.models.checkpoint import load_checkpoint
@@ -58,17 +69,23 @@ def _run(
     from atlas8k.organs import ORGAN_NAMES
     from atlas8k.volume import Volume, read_ct
 
-    rows: dict[str, tuple[Any, Any]] = {}
+    rows: dict[str, tuple[Any, ...]] = {}
     for case, path in tqdm(find_labels(labels).items(), desc=f"{out.parent.name} on {test}"):
         ct_path = find_ct(images, case)
         try:
             if ct_path is None:
                 raise EvaluationError(images, f"has no CT of {case}")
             ct = read_ct(ct_path)
-            label = predictor.predict(ct).label_on(ct.grid)
+            prediction = predictor.predict(ct)
+            label = prediction.label_on(ct.grid)
             pred, truth = onto_truth(Volume(label, ct.grid, ct_path), read_case(path))
             surface = nsd(pred.array, truth.array, truth.grid.spacing, tolerance)
-            rows[case] = dsc(pred.array, truth.array), surface
+            # An organ that no network has an output for is not a class of theirs, not a miss.
+            known = prediction.covered.any(axis=0)
+            rows[case] = tuple(
+                np.where(known, values, np.nan)
+                for values in (dsc(pred.array, truth.array), surface)
+            )
         except Atlas8kError as err:
             log.error("%s is left out: %s", case, err)
     if not rows:
@@ -99,6 +116,9 @@ def cross(
             "x swaps left and right: only for networks trained with that."
         ),
     ] = "",
+    both: Annotated[
+        bool, typer.Option("--both", help="With --mirror: also without, rows NAME and NAME+yz.")
+    ] = False,
     tolerance: Annotated[float, typer.Option(min=0.0, help="Of NSD when running, mm.")] = 1.0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
     out: Annotated[
@@ -107,8 +127,7 @@ def cross(
 ) -> None:
     """A-Eval's matrix: every training set on every test set, over the classes they share.
 
-    With --train and --test the networks are run first and their results written to RESULTS;
-    give runs with and without mirroring a RESULTS folder each.
+    With --train and --test the networks are run first and their results written to RESULTS.
     """
     from atlas8k.evaluation.cross import cross_table, read_cross
     from atlas8k.evaluation.errors import EvaluationError
@@ -120,8 +139,10 @@ def cross(
         raise typer.BadParameter("--train and --test go together")
     if set(mirror) - set("xyz") or len(set(mirror)) < len(mirror):
         raise typer.BadParameter(f"{mirror!r} is not some of xyz", param_hint="--mirror")
-    for name, source in networks.items():
-        predictor = _predictor(Path(source), mirror, device)
+    if both and not mirror:
+        raise typer.BadParameter("--both goes with --mirror")
+    for name, source, axes in _runs(networks, mirror, both=both):
+        predictor = _predictor(Path(source), axes, device)
         for test_name, folders in sets.items():
             images, sign, labels = folders.partition(",")
             if not sign:
