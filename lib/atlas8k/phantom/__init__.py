@@ -1,7 +1,8 @@
 """Synthetic abdominal CTs with known truth."""
 
 from atlas8k.phantom.dataset import Written, iter_set, labels_beside, write_set
-from atlas8k.phantom.generate import Phantom, generate
+from atlas8k.phantom.generate import Phantom, exact_label, generate, slice_thickness
+from atlas8k.phantom.mix import between, mix_setting
 from atlas8k.phantom.setting import SHIFTED, STANDARD, PhantomCase, Setting
 
 __all__ = [
@@ -11,8 +12,12 @@ __all__ = [
     "PhantomCase",
     "Setting",
     "Written",
+    "between",
+    "exact_label",
     "generate",
     "iter_set",
     "labels_beside",
+    "mix_setting",
+    "slice_thickness",
     "write_set",
 ]

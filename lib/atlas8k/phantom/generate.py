@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.phantom.anatomy import build_anatomy
+from atlas8k.phantom.anatomy import Anatomy, build_anatomy
 from atlas8k.phantom.contrast import draw_phase
 from atlas8k.phantom.scanner import (
     HIGH_HU,
@@ -112,6 +112,46 @@ def generate(
         hard_cases=tuple(sorted(hard)),
     )
     return Phantom(Volume(ct, oriented), Volume(truth, oriented), case)
+
+
+def exact_label(seed: int, setting: Setting, grid: Grid) -> npt.NDArray[np.uint8]:
+    """The truth of a phantom at the voxel centres of any axis-aligned RAS grid.
+
+    Parameters
+    ----------
+    seed, setting
+        Of the phantom, as for :func:`generate`.
+    grid
+        In the phantom's own mm: a crop or a finer grid of what :func:`generate` gave.
+
+    Returns
+    -------
+    ndarray
+        ``grid.shape`` uint8, organ ids 1 to 9, 0 elsewhere.
+
+    Raises
+    ------
+    ValueError
+        A negative seed, or a grid with other axes.
+    """
+    matrix = grid.affine[:3, :3]
+    if not np.array_equal(matrix, np.diag(np.diag(matrix))) or not (np.diag(matrix) > 0).all():
+        raise ValueError("the truth is painted on axis-aligned RAS grids only")
+    anatomy, _ = _drawn(seed, setting)
+    _, label = paint(anatomy, grid, 1.0, 0.0, threads=min(8, os.cpu_count() or 1))
+    return label.transpose(1, 2, 0)
+
+
+def slice_thickness(seed: int, setting: Setting) -> float:
+    """Thickness in mm of the slices that a phantom's scanner writes."""
+    return _drawn(seed, setting)[1].thickness_mm
+
+
+def _drawn(seed: int, setting: Setting) -> tuple[Anatomy, Scan]:
+    dice = Dice(seed, setting)
+    hard = draw_hard_cases(dice, setting)
+    anatomy = build_anatomy(dice, setting, draw_phase(dice, setting), hard)
+    return anatomy, draw_scan(dice, setting, anatomy, hard)
 
 
 def _coarse(anatomy: Any, grid: Grid, scan: Scan, dice: Dice, edge: float) -> tuple[Array, Array]:
