@@ -12,8 +12,8 @@ both thresholded and opened with scipy (full 3 x 3 x 3 element, two erosions, tw
 dilations), overlap taken pair by pair on the averaged hard masks, and the maps written as
 bytes. ``--peer-organs`` below nine measures fewer and scales up.
 
-- ``speedup_end_to_end``: a cold process each; stored form on disk to sizes, regions and
-  heat on disk.
+- ``speedup_end_to_end``: a cold process each, with the imports that each needs; stored form
+  on disk to sizes, regions and heat on disk.
 - ``speedup_engine``: the same steps of both with everything in memory.
 - ``bandwidth_fraction``: dense, sizes only, float16: the rate at which the input is worked
   off over the rate at which two threads read it and do nothing else;
@@ -37,14 +37,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
 from atlas8k.attention import Quantised, SalientSettings, attention_sizes, salient_regions
 from atlas8k.attention.packed import pack, pack_codes, unpack_codes
+from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import Grid
 
 SHAPE = (259, 259, 283)
 AFFINE = np.diag([1.5, 1.5, 1.5, 1.0])
@@ -65,6 +63,8 @@ BODIES = [
 
 def like_predictions(shape: tuple[int, ...]) -> np.ndarray:
     """``(3, 9, X, Y, Z)`` float16: boundary sigmoids, smooth noise, haze."""
+    from scipy import ndimage
+
     rng = np.random.default_rng(8)
     probs = np.empty((3, 9, *shape), dtype=np.float16)
     coarse = tuple(max(3, n // 12) for n in shape)
@@ -118,6 +118,8 @@ def reading_seconds(array: np.ndarray) -> float:
 
 def published_maps(soft: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Opened std and entropy masks, and the maps times 255 as bytes, of one organ."""
+    from scipy import ndimage
+
     stack = np.stack(soft)
     std = np.std(stack, axis=0)
     entropy = np.mean([-p * np.log(p + 1e-8) for p in soft], axis=0)
@@ -162,10 +164,14 @@ def peer_in_memory(probs: np.ndarray, organs: int) -> None:
 
 
 def read(path: Path) -> np.ndarray:
+    import nibabel as nib
+
     return np.asanyarray(nib.load(path).dataobj)
 
 
 def save(path: Path, image: np.ndarray) -> None:
+    import nibabel as nib
+
     nib.save(nib.Nifti1Image(image, AFFINE), path)
 
 

@@ -12,8 +12,8 @@ from atlas8k.attention.inputs import Probs
 from atlas8k.attention.quantise import Quantised
 from atlas8k.attention.regions import Point, Region, Triple
 from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
+from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import Grid
 
 BRIEF_REGIONS = 20
 PLANES = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal"}

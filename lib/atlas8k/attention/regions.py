@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.attention.opening import Box
-from atlas8k.volume import Grid
+from atlas8k.grid import Grid
 
 Triple = tuple[int, int, int]
 Point = tuple[float, float, float]

@@ -27,8 +27,8 @@ from atlas8k.attention.quantise import Quantised
 from atlas8k.attention.regions import Region, find_regions, in_order
 from atlas8k.attention.sizes import AttentionSizes, sizes_from_table
 from atlas8k.errors import AttentionError, GridMismatchError
+from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.volume import Grid
 
 
 @dataclass(frozen=True)
