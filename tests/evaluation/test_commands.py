@@ -161,4 +161,6 @@ def test_cross_leaves_out_classes_that_a_network_does_not_know(tmp_path):
     )
     assert "mean over the 2 classes shared (liver, spleen)" in result.output
     found = read_results(tmp_path / "r" / "few" / "s")
-    assert [o for o, v in zip(found.organs, found.values[0], strict=True) if np.isfinite(v)] == [*few]
+    assert [o for o, v in zip(found.organs, found.values[0], strict=True) if np.isfinite(v)] == [
+        *few
+    ]

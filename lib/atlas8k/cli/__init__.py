@@ -8,7 +8,7 @@ import sys
 import typer
 
 from atlas8k import __version__
-from atlas8k.cli import labels_history  # noqa: F401  (adds its commands to `labels`)
+from atlas8k.cli import labels_history, quality_studies  # noqa: F401  (add their commands)
 from atlas8k.cli.compare import compare
 from atlas8k.cli.cross import cross
 from atlas8k.cli.evaluate import evaluate

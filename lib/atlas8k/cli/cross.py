@@ -9,22 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from atlas8k.models.predict import Predictor
 
 log = logging.getLogger(__name__)
-
-
-def _named(texts: Sequence[str], option: str) -> dict[str, str]:
-    """``NAME=VALUE`` options as a mapping."""
-    named: dict[str, str] = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if not (name and sign and value) or "/" in name or name in named:
-            raise typer.BadParameter(f"{text!r} is not NAME=…, each name once", param_hint=option)
-        named[name] = value
-    return named
 
 
 def _runs(networks: dict[str, str], mirror: str, *, both: bool) -> list[tuple[str, str, str]]:
@@ -129,12 +116,13 @@ def cross(
 
     With --train and --test the networks are run first and their results written to RESULTS.
     """
+    from atlas8k.cli.options import named
     from atlas8k.evaluation.cross import cross_table, read_cross
     from atlas8k.evaluation.errors import EvaluationError
     from atlas8k.evaluation.report import write_table_page
     from atlas8k.evaluation.tables import write_tables
 
-    networks, sets = _named(train or [], "--train"), _named(test or [], "--test")
+    networks, sets = named(train or [], "--train"), named(test or [], "--test")
     if bool(networks) != bool(sets):
         raise typer.BadParameter("--train and --test go together")
     if set(mirror) - set("xyz") or len(set(mirror)) < len(mirror):

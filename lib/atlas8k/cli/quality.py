@@ -29,13 +29,21 @@ def _check(metric: str) -> str:
     return metric
 
 
-def _write(tables: Sequence[Table], out: Path, title: str, notes: Sequence[str] = ()) -> None:
+def write_quality(
+    tables: Sequence[Table],
+    out: Path,
+    title: str,
+    notes: Sequence[str] = (),
+    shown: Sequence[Table] = (),
+) -> None:
+    """Write page and tables and say them; ``shown`` are printed, the first one by default."""
     from atlas8k.evaluation.report import write_table_page
     from atlas8k.evaluation.tables import write_tables
 
     write_tables(tables, out / "tables")
     page = write_table_page(out / "quality.html", tables, title=title, notes=notes)
-    typer.echo(tables[0].markdown())
+    for table in shown or tables[:1]:
+        typer.echo(table.markdown())
     for note in notes:
         typer.echo(f"note: {note}")
     typer.echo(f"page: {page}; tables in {out / 'tables'}")
@@ -55,7 +63,7 @@ def rounds(
 
     found = [read_results(path, _check(metric)) for path in results]
     notes = [f"{result.network}: {note}" for result in found for note in result.notes]
-    _write([rounds_table(found)], out, "Label quality over rounds", notes)
+    write_quality([rounds_table(found)], out, "Label quality over rounds", notes)
 
 
 @quality.command("training-sets")
@@ -71,7 +79,7 @@ def training_sets(
 
     found = [read_results(path, _check(metric)) for path in (first, second)]
     notes = [f"{result.network}: {note}" for result in found for note in result.notes]
-    _write([training_sets_table(*found)], out, "Two training sets", notes)
+    write_quality([training_sets_table(*found)], out, "Two training sets", notes)
 
 
 @quality.command()
@@ -84,13 +92,13 @@ def agreement(
     """DSC of every pair among networks and annotators (AbdomenAtlas-8K, Figure 8)."""
     from tqdm import tqdm
 
+    from atlas8k.evaluation.agreement import agreement as run
+    from atlas8k.evaluation.agreement import agreement_tables
     from atlas8k.evaluation.errors import EvaluationError
-    from atlas8k.evaluation.quality import agreement as run
-    from atlas8k.evaluation.quality import agreement_tables
 
     folders = {path.resolve().name: path for path in raters}
     if len(folders) < len(raters):
         raise EvaluationError("raters", "two folders have the same name; rename one")
     with tqdm(desc="agreement", unit="case") as bar:
         found = run(folders, progress=lambda _: (bar.update(), None)[1])
-    _write(agreement_tables(found), out, "Agreement of every pair", found.notes)
+    write_quality(agreement_tables(found), out, "Agreement of every pair", found.notes)

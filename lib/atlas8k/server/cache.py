@@ -96,6 +96,17 @@ class PredictionCache:
             return None
         return data
 
+    def latest(self, volume: str, signature: str, kind: Kind) -> bytes | None:
+        """What was kept last of a volume, whatever state and settings it belongs to.
+
+        For figures over what there is: nothing counts as used by it. ``None``: nothing.
+        """
+        kept = (self.folder / _folder(signature)).glob(f"{_hashed(volume)}-*.{kind}")
+        try:
+            return max(kept, key=lambda path: path.stat().st_mtime).read_bytes()
+        except (OSError, ValueError):  # none, or gone at this moment
+            return None
+
     def has(self, key: Key, kind: Kind) -> bool:
         """Whether a file is there now."""
         return self._path(key, kind).is_file()

@@ -1,0 +1,240 @@
+"""What a studies folder and its ledger say about the quality of labels: files by what they tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlas8k.evaluation.revision import Effort
+from atlas8k.server.assembling import PSEUDO, signature
+from atlas8k.server.settling import ADOPTED
+from atlas8k.server.studies.folder import ORIGINAL
+
+if TYPE_CHECKING:
+    from atlas8k.evaluation.agreement import Reading
+    from atlas8k.ledger.rounds import Round
+    from atlas8k.server.cache import PredictionCache
+    from atlas8k.server.deciding import Revision
+    from atlas8k.server.desk import Desk
+    from atlas8k.volume import Volume
+
+Labels = dict[str, dict[str, Path]]
+"""Name to case to label file."""
+SHORT = 8
+"""Characters of a model signature in a table."""
+
+
+@dataclass
+class Sources:
+    """Labels of a studies folder.
+
+    Attributes
+    ----------
+    states
+        Start labels of every volume: before, after each round, now.
+    given, submitted
+        By round, the volumes submitted in it: label given out, label submitted.
+    in_force
+        Volume to the label of its submission in force.
+    networks
+        By model signature, the label that its networks made of a volume.
+    raters
+        By annotator, the last label drawn of a volume, second readings included.
+    efforts
+        What the ledger says of each round.
+    notes
+        What could not be had.
+    """
+
+    states: Labels = field(default_factory=dict)
+    given: Labels = field(default_factory=dict)
+    submitted: Labels = field(default_factory=dict)
+    in_force: dict[str, Path] = field(default_factory=dict)
+    networks: Labels = field(default_factory=dict)
+    raters: Labels = field(default_factory=dict)
+    efforts: list[Effort] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_sources(desk: Desk) -> Sources:
+    """Look up every label that tells something, oldest round first."""
+    found = Sources()
+    rounds = [one for one in desk.ledger.rounds() if one.reviewed]
+    efforts = {one.number: Effort(_round(one.number), _short(one.signature)) for one in rounds}
+    found.efforts = list(efforts.values())
+    for volume in desk.ledger.statuses():
+        _states(desk, volume, rounds, found)
+        _networks(desk, volume, found)
+        history = desk.history(volume)
+        for one in history:
+            _count(one, efforts)
+        if history:
+            _submissions(desk, volume, history, found)
+    order = [_short(one.signature) for one in desk.ledger.rounds()]
+    found.networks = dict(
+        sorted(
+            found.networks.items(), key=lambda i: order.index(i[0]) if i[0] in order else len(order)
+        )
+    )
+    return found
+
+
+def _round(number: int) -> str:
+    return f"round {number}"
+
+
+def _short(name: str | None) -> str:
+    return (name or "unknown")[:SHORT]
+
+
+def _states(desk: Desk, volume: str, rounds: list[Round], found: Sources) -> None:
+    """The start label at the beginning, at the end of each round, and now."""
+    moments = [("before", rounds[0].opened_at)] if rounds else []
+    moments += [(f"after {_round(one.number)}", one.closed_at) for one in rounds if one.closed_at]
+    for name, moment in moments:
+        version = desk.versions.at(volume, ORIGINAL, moment)
+        if version is not None:
+            found.states.setdefault(name, {})[volume] = version.path
+    current = desk.versions.current(volume, ORIGINAL)
+    if current is not None:
+        found.states.setdefault("now", {})[volume] = current.path
+
+
+def _networks(desk: Desk, volume: str, found: Sources) -> None:
+    current = desk.versions.current(volume, PSEUDO)
+    versions = ([current] if current is not None else []) + desk.versions.kept(volume, PSEUDO)
+    for version in versions:
+        name = signature(version.info)
+        if name is not None:
+            found.networks.setdefault(_short(name), {}).setdefault(volume, version.path)
+
+
+def _count(revision: Revision, efforts: Mapping[int, Effort]) -> None:
+    one = revision.submission
+    effort = efforts.get(one.round)
+    if effort is None or one.restored is not None:
+        return
+    effort.volumes.add(one.volume)
+    effort.annotators.add(one.holder)
+    effort.submissions += 1
+    if one.minutes is not None:
+        effort.minutes.append(one.minutes)
+    for organ, change in revision.organs.items():
+        effort.add(organ, change.state, change.dsc)
+
+
+def _submissions(desk: Desk, volume: str, history: list[Revision], found: Sources) -> None:
+    for number in sorted({one.submission.round for one in history}):
+        first = _first(number, history)
+        last = _last(number, history)
+        if first is None or last is None:
+            continue
+        start = first.submission.start_sha256
+        version = desk.versions.find(volume, ORIGINAL, start) if start is not None else None
+        if version is None or last.file is None:
+            what = "label given out" if version is None else "label submitted"
+            found.notes.append(f"{volume}, {_round(number)}: the {what} is not there any more")
+            continue
+        found.given.setdefault(_round(number), {})[volume] = version.path
+        found.submitted.setdefault(_round(number), {})[volume] = last.file
+    for one in history:
+        if one.in_force and one.file is not None:
+            found.in_force[volume] = one.file
+        if one.submission.restored is None and one.file is not None:
+            found.raters.setdefault(_rater(one.submission.holder), {})[volume] = one.file
+
+
+def _first(number: int, history: list[Revision]) -> Revision | None:
+    """The first label drawn from the start label in a round."""
+    for one in history:
+        kept = one.submission
+        if kept.round == number and kept.restored is None and kept.purpose != "double_read":
+            return one
+    return None
+
+
+def _last(number: int, history: list[Revision]) -> Revision | None:
+    """What a round ended with: the one in force, else the last that nobody disputes."""
+    of_round = [one for one in history if one.submission.round == number]
+    for one in reversed(of_round):
+        if one.in_force:
+            return one
+    for one in reversed(of_round):
+        if not one.submission.conflict and one.submission.purpose != "double_read":
+            return one
+    return None
+
+
+def _rater(holder: str) -> str:
+    return "found in labels/final" if holder == ADOPTED.key else holder
+
+
+def readings(
+    desk: Desk,
+    found: Sources,
+    volumes: Iterable[str],
+    more: Mapping[str, Mapping[str, Path]],
+) -> tuple[list[str], Iterator[tuple[str, dict[str, Reading]]]]:
+    """Raters in order, and what each says of each volume, read when it is asked for.
+
+    Networks come from what the server keeps of its predictions, their ensemble's label from
+    there or from ``labels/pseudo``.
+
+    Parameters
+    ----------
+    more
+        Further raters: name to case to label map.
+    """
+    from atlas8k.server.cache import PredictionCache
+
+    volumes = list(volumes)
+    cache = PredictionCache(desk.ledger.path.parent / "cache", 0)
+    members = dict.fromkeys(name for v in volumes for name in _kept(desk, cache, v))
+    raters = [*members, "ensemble", *found.raters, *more]
+
+    def each() -> Iterator[tuple[str, dict[str, Reading]]]:
+        for volume in volumes:
+            of_case: dict[str, Reading] = dict(_kept(desk, cache, volume))
+            pseudo = desk.versions.current(volume, PSEUDO)
+            if pseudo is not None:
+                of_case["ensemble"] = _file(pseudo.path)
+            for name, labels in (*found.raters.items(), *more.items()):
+                if volume in labels:
+                    of_case[name] = _file(labels[volume])
+            yield volume, of_case
+
+    return raters, each()
+
+
+def _file(path: Path) -> Reading:
+    from atlas8k.evaluation.folders import read_case
+
+    return lambda: read_case(path)
+
+
+def _kept(desk: Desk, cache: PredictionCache, volume: str) -> dict[str, Reading]:
+    """Each network's own label of a volume, from the kept predictions of the latest networks."""
+    from atlas8k.errors import Atlas8kError
+    from atlas8k.server.answers import Answers
+    from atlas8k.volume import Volume, read_grid
+
+    pseudo = desk.versions.current(volume, PSEUDO)
+    name = signature(pseudo.info) if pseudo is not None else None
+    data = cache.latest(volume, name, "answers") if name is not None else None
+    if not data:
+        return {}
+    try:
+        answers = Answers.unpacked(data, volume)
+        grid = read_grid(desk.folder.path / desk.folder.known_image(volume).path)
+    except Atlas8kError:
+        return {}  # damaged, or the CT is gone: not a rater of this volume
+
+    def reading(network: str) -> Reading:
+        def read() -> Volume:
+            return Volume(answers.label_on(grid, network), grid)
+
+        return read
+
+    return {network: reading(network) for network in answers.names}
