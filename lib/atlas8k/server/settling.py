@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Holder, Ledger, OrganSource, locate
+from atlas8k.server.adopting import Adopting
 from atlas8k.server.assembling import PSEUDO, PUBLIC, Assembly
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.disk import locked
 from atlas8k.server.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.server.studies.versions import Version, Versions
-from atlas8k.server.submitting import Submitting
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Settling:
         self.review_percent, self.double_read_percent = review_percent, double_read_percent
         self.versions = Versions(folder)
         self._assembly = Assembly(folder, ledger, self.versions)
-        self._submitting = Submitting(ledger, self.versions, self._assembly)
+        self._submitting = Adopting(ledger, self.versions, self._assembly)
         self._locks = folder.state.path.parent / "locks"
 
     @classmethod

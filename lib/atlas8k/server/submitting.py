@@ -2,7 +2,7 @@
 
 What takes time (reading, comparing) is done before the volume is locked. Under the lock,
 the file comes first and the ledger second: a process that is killed leaves a file with a
-reserved number, which :func:`adopt` books from what the file says of itself, or nothing.
+reserved number, booked later from what the file says of itself, or nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from atlas8k.errors import LedgerError, VolumeError
 from atlas8k.grid import Grid
 from atlas8k.labels.ingest import Submitted, ingest, organ_names
 from atlas8k.labels.meaning import changes, completed
-from atlas8k.labels.provenance import Provenance, read_provenance, write_label
+from atlas8k.labels.provenance import Provenance, write_label
 from atlas8k.ledger import Begun, Holder, Ledger, OrganChange, OrganSource, Submission
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.assembling import LABEL_NAMES, Assembly, as_json, from_json, signature
@@ -266,45 +266,6 @@ class Submitting:
         after = read_label(second.path).array if array is None else array
         every = frozenset(ORGAN_NAMES)
         return changes(before.array, Submitted(after, before.grid, every, "organ ids", {}))
-
-    def adopt(self, volume: str) -> list[Submission]:
-        """Book what killed processes had written; alone with the volume."""
-        booked = []
-        for one in self._ledger.reserved(volume):
-            found = self._unbooked(volume, one.number)
-            if found is None:
-                self._ledger.forget(one.number)
-                continue
-            kept, origin = found
-            logger.info("%s: submission %d was written but not booked", volume, one.number)
-            booked.append(self._submit(volume, kept, origin))
-        return booked
-
-    def _unbooked(self, volume: str, number: int) -> tuple[Version, Provenance] | None:
-        for kept in self._versions.kept(volume, FINAL):
-            try:
-                origin = read_provenance(kept.path)
-            except VolumeError:
-                continue
-            if origin is not None and origin.submission == number:
-                return kept, origin
-        return None
-
-    def describe(self, volume: str, submission: Submission) -> None:
-        """Find out what an adopted label says, file against start label; without names."""
-        kept = self._versions.find(volume, FINAL, submission.sha256 or "")
-        if kept is None:
-            return
-        try:
-            label = read_label(kept.path)
-        except VolumeError as error:
-            logger.warning("%s: its submitted label cannot be read: %s", volume, error)
-            return
-        begun = Begun(None, None, False, 0, None, "revise", False)
-        before = self._array(volume, self.start(volume, begun), label.grid)
-        present = frozenset(ORGAN_NAMES[i - 1] for i in np.unique(label.array) if 1 <= i <= 9)
-        submitted = Submitted(label.array, label.grid, present, "organ ids", {})
-        self._ledger.describe(submission.id, changes(before, submitted))
 
 
 def stated_organs(
