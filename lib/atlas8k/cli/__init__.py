@@ -22,6 +22,7 @@ from atlas8k.cli.rank import rank
 from atlas8k.cli.review import review
 from atlas8k.cli.score import score
 from atlas8k.cli.train import train
+from atlas8k.cli.weights import weights
 from atlas8k.errors import Atlas8kError
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.add_typer(quality, name="quality")
 app.add_typer(ledger, name="ledger")
 app.add_typer(review, name="review")
 app.add_typer(labels, name="labels")
+app.add_typer(weights, name="weights")
 
 
 @app.command()

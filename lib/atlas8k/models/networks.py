@@ -5,8 +5,10 @@ An architecture is what a checkpoint's header says: ``{"name": "unet", "out_chan
 always there, the rest are arguments of the class; what the project decides for every
 network (three axes, one input channel) cannot be given.
 
-``rest_channels`` may stand in every architecture: so many channels more, behind the
-others, for classes that are none of ours. In a softmax they count as background.
+``outputs`` may stand in every architecture, for a network that knows more classes than
+the nine: ``{"of": 14, "take": [[0, 5, 7], [1], [2]]}`` says that it has 14 channels, that
+output 1 is its channel 1, and that output 0 stands for three of them together. The
+softmax then gives every class the probability that it had among all 14.
 """
 
 from __future__ import annotations
@@ -48,7 +50,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "swin_unetr": {"downsample": "mergingv2"},
         "unet": {"norm": AFFINE_INSTANCE_NORM},
         "dynunet": {"norm_name": AFFINE_INSTANCE_NORM, "trans_bias": True},
-        "segresnet": {"init_filters": 16},
     }
 )
 
@@ -61,17 +62,15 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
     Parameters
     ----------
     architecture
-        ``name``, a key of :data:`CLASSES`, ``out_channels``, ``rest_channels`` where
-        there are more, and arguments of the class; JSON lists stand for tuples.
+        ``name``, a key of :data:`CLASSES`, ``out_channels``, ``outputs`` where
+        the network has others, and arguments of the class; JSON lists stand for tuples.
 
     Returns
     -------
     Module
         Maps ``(B, 1, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``. A ``dynunet``
         with deep supervision returns, in training mode only,
-        ``(B, heads, out_channels, X, Y, Z)``, the full-resolution head first. With
-        ``rest_channels``, channel 0 is the log of the summed exponentials of itself and
-        the rest: a softmax then gives every class the probability it had among all.
+        ``(B, heads, out_channels, X, Y, Z)``, the full-resolution head first.
 
     Raises
     ------
@@ -80,7 +79,7 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
     """
     arguments = dict(architecture)
     name = arguments.pop("name", None)
-    rest = arguments.pop("rest_channels", 0)
+    outputs = arguments.pop("outputs", None)
     if name not in CLASSES:
         raise CheckpointError(
             f"architecture {name!r}", f"unknown; known are {', '.join(sorted(CLASSES))}"
@@ -91,8 +90,7 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
         raise CheckpointError(
             subject, f"out_channels {channels!r}: a whole number from 1 is needed"
         )
-    if not isinstance(rest, int) or isinstance(rest, bool) or rest < 0:
-        raise CheckpointError(subject, f"rest_channels {rest!r}: a whole number from 0 is needed")
+    own, take = _outputs(subject, outputs, channels)
     known = set(inspect.signature(CLASSES[name]).parameters)
     allowed = known - set(FIXED)
     unknown = sorted(set(arguments) - allowed)
@@ -101,7 +99,7 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
             subject, f"unknown argument {', '.join(unknown)}; known: {', '.join(sorted(allowed))}"
         )
     given = {key: _from_json(value) for key, value in arguments.items()}
-    given["out_channels"] = channels + rest
+    given["out_channels"] = own
     if name == "swin_unetr" and given.get("downsample") == OLDER:
         given["downsample"] = OlderPatchMerging
     fixed = {key: value for key, value in FIXED.items() if key in known}
@@ -113,21 +111,44 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
         raise CheckpointError(subject, f"cannot be built: {err}") from err
     if isinstance(module, DynUNet):
         _name_once(module)
-    if rest:
-        module.register_forward_hook(partial(_merge_rest, channels=channels))
+    if take:
+        module.register_forward_hook(partial(_take, take=take))
     return module
 
 
-def _merge_rest(
-    module: torch.nn.Module, inputs: Any, logits: torch.Tensor, *, channels: int
+def _outputs(subject: str, outputs: Any, channels: int) -> tuple[int, list[list[int]]]:
+    """The network's own number of channels, and which of them make each output."""
+    if outputs is None:
+        return channels, []
+    try:
+        own, take = outputs["of"], [list(some) for some in outputs["take"]]
+        fits = len(take) == channels and all(
+            some and all(isinstance(i, int) and 0 <= i < own for i in some) for some in take
+        )
+    except (TypeError, KeyError) as err:
+        raise CheckpointError(subject, f"outputs {outputs!r}: 'of' and 'take' are needed") from err
+    if not fits:
+        raise CheckpointError(
+            subject, f"outputs {outputs!r}: each of {channels} takes channels of the network"
+        )
+    return own, take
+
+
+def _take(
+    module: torch.nn.Module, inputs: Any, logits: torch.Tensor, *, take: list[list[int]]
 ) -> torch.Tensor:
-    """Background and the channels behind `channels` as one background; axis 4 from the end."""
+    """The outputs asked for; channels are the fourth axis from the end.
+
+    Channels taken together: the log of their summed exponentials, as a softmax sums them.
+    """
     axis = logits.ndim - 4
-    total = logits.shape[axis]
-    background = torch.cat(
-        (logits.narrow(axis, 0, 1), logits.narrow(axis, channels, total - channels)), dim=axis
-    ).logsumexp(dim=axis, keepdim=True)
-    return torch.cat((background, logits.narrow(axis, 1, channels - 1)), dim=axis)
+    parts = [
+        logits.narrow(axis, some[0], 1)
+        if len(some) == 1
+        else logits[(slice(None),) * axis + (some,)].logsumexp(dim=axis, keepdim=True)
+        for some in take
+    ]
+    return torch.cat(parts, dim=axis)
 
 
 def _name_once(module: DynUNet) -> None:

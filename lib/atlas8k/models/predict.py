@@ -267,6 +267,7 @@ class Predictor:
                     softmax=checkpoint.activation == "softmax",
                     batch=batch,
                     device=device,
+                    fill=preprocessing.fill,
                 )
             except torch.OutOfMemoryError as err:
                 if batch > 1:

@@ -92,7 +92,14 @@ class ModelStore:
                 log.error("the served networks cannot be used, falling back: %s", err)
         return self._open(EMBEDDED)
 
-    def publish(self, checkpoints: Mapping[str, Checkpoint], note: str = "") -> str:
+    def publish(
+        self,
+        checkpoints: Mapping[str, Checkpoint],
+        note: str = "",
+        *,
+        half: bool = True,
+        alone: bool = False,
+    ) -> str:
         """Store a set and serve it.
 
         Parameters
@@ -102,6 +109,11 @@ class ModelStore:
             from it, so that a set is always complete.
         note
             Kept with the set: what it was trained on, its scores.
+        half
+            Store weights as float16. Published networks are kept as float32, so that
+            they predict what they did where they come from.
+        alone
+            The set is these checkpoints only; nothing is taken over.
 
         Returns
         -------
@@ -122,10 +134,10 @@ class ModelStore:
             folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.root))
             try:
                 for name, path in (before.checkpoints if before else {}).items():
-                    if name not in checkpoints:
+                    if name not in checkpoints and not alone:
                         _copy(path, folder / path.name)
                 for name, checkpoint in checkpoints.items():
-                    save_checkpoint(folder / f"{name}{SUFFIX}", checkpoint)
+                    save_checkpoint(folder / f"{name}{SUFFIX}", checkpoint, half)
                 hashes = hash_files(folder)
                 signature = model_signature(hashes, self.attention_settings)
                 _write_json(

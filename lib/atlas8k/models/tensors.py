@@ -32,7 +32,7 @@ def fit(
         shape; or hold NaN or infinity.
     """
     try:
-        expected = _layout(json.dumps(dict(architecture), sort_keys=True))
+        expected = layout(json.dumps(dict(architecture), sort_keys=True))
     except (CheckpointError, TypeError, ValueError) as err:
         raise TensorMismatchError(str(err)) from err
     problems = {
@@ -45,14 +45,14 @@ def fit(
         ],
     }
     if any(problems.values()):
-        listed = "; ".join(f"{len(v)} {k}: {_some(v)}" for k, v in problems.items() if v)
+        found = "; ".join(f"{len(v)} {k}: {listed(v)}" for k, v in problems.items() if v)
         raise TensorMismatchError(
-            f"its tensors are not those of {architecture.get('name')}: {listed}"
+            f"its tensors are not those of {architecture.get('name')}: {found}"
         )
     fitted = {key: state[key].to(dtype) for key, (_, dtype) in expected.items()}
     broken = [k for k, t in fitted.items() if t.is_floating_point() and not _finite(t)]
     if broken:
-        raise TensorMismatchError(f"NaN or infinity in {_some(broken)}; train or copy it again")
+        raise TensorMismatchError(f"NaN or infinity in {listed(broken)}; train or copy it again")
     return fitted
 
 
@@ -80,8 +80,19 @@ def widen(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=32)
-def _layout(architecture: str) -> dict[str, tuple[torch.Size, torch.dtype]]:
-    """Names, shapes and types of the tensors of a network, given as JSON."""
+def layout(architecture: str) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Names, shapes and types of the tensors of a network.
+
+    Parameters
+    ----------
+    architecture
+        As JSON text, so that the answer can be kept.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be built.
+    """
     state = build(json.loads(architecture)).state_dict()
     return {key: (tensor.shape, tensor.dtype) for key, tensor in state.items()}
 
@@ -90,6 +101,7 @@ def _finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def _some(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
+    """Names with commas between them, at most :data:`LISTED` and how many more."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more

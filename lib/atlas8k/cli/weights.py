@@ -1,0 +1,134 @@
+"""``atlas8k weights``: published networks brought in, listed, and served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atlas8k.cli.predict import MODELS
+
+weights = typer.Typer(
+    help="Bring published networks, see which there are, serve them.", no_args_is_help=True
+)
+
+Models = Annotated[Path, typer.Option(help="folder of checkpoints")]
+
+
+@weights.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help=".pth file, nnU-Net v2 results folder, or MONAI bundle folder")
+    ],
+    kind: Annotated[
+        str | None,
+        typer.Option("--as", help="unet, swin_unetr, segresnet, nnunet, bundle; else as it looks"),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="name of the network; the kind's, or the bundle's")
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="names of the output channels in their order, with commas between"),
+    ] = None,
+    fold: Annotated[str | None, typer.Option(help="of an nnU-Net folder: 0 ... 4, all")] = None,
+    orientation: Annotated[
+        str | None,
+        typer.Option(help="axes of the volumes it was trained on where not RAS, such as LPS"),
+    ] = None,
+    patch_merging: Annotated[
+        str | None,
+        typer.Option(help="of a Swin UNETR: older (MONAI before 1.5), merging, mergingv2"),
+    ] = None,
+    publish: Annotated[bool, typer.Option("--publish", help="and serve it")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="in place of one of this name")
+    ] = False,
+    models: Models = MODELS,
+) -> None:
+    """Bring a network: its tensors are matched by name, or the file is refused with a list."""
+    from atlas8k.models.importing import Installed, Options, import_weights
+    from atlas8k.models.store import ModelStore
+
+    options = Options(
+        name=name,
+        classes=None if classes is None else tuple(c.strip() for c in classes.split(",")),
+        fold=fold,
+        orientation=orientation,
+        patch_merging=patch_merging,
+    )
+    imported = import_weights(file, kind, options)
+    checkpoint = imported.checkpoint
+    path = Installed(models).save(checkpoint, replace=replace)
+    typer.echo(
+        f"{checkpoint.name}: all {imported.tensors} tensors of {checkpoint.origin['file']} "
+        f"matched; segments {', '.join(checkpoint.organs)}"
+    )
+    if imported.left_out:
+        typer.echo(f"not used: {', '.join(imported.left_out)}")
+    typer.echo(f"kept as {path}")
+    if publish:
+        note = f"{checkpoint.name} brought from {checkpoint.origin['file']}"
+        signature = ModelStore(models).publish({checkpoint.name: checkpoint}, note, half=False)
+        typer.echo(f"served from now on as part of {signature}")
+    else:
+        typer.echo(f"not served yet: atlas8k weights publish {checkpoint.name}")
+
+
+@weights.command("publish")
+def publish_(
+    names: Annotated[list[str], typer.Argument(help="of networks that were imported")],
+    only: Annotated[
+        bool, typer.Option("--only", help="serve these and none of those served now")
+    ] = False,
+    models: Models = MODELS,
+) -> None:
+    """Serve imported networks, in place of those of the same names."""
+    from atlas8k.models.importing import Installed
+    from atlas8k.models.store import ModelStore
+
+    installed = Installed(models)
+    checkpoints = {name: installed.load(name) for name in names}
+    note = ", ".join(f"{n} from {c.origin.get('file', '')}" for n, c in checkpoints.items())
+    store = ModelStore(models)
+    signature = store.publish(checkpoints, note, half=False, alone=only)
+    typer.echo(f"{', '.join(store.served().checkpoints)} are served: {signature}")
+
+
+@weights.command("list")
+def list_(
+    models: Models = MODELS,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Networks that are here: where from, for which organs, served or not."""
+    from atlas8k.models.importing import installed_networks
+    from atlas8k.models.store import ModelStore
+    from atlas8k.organs import ORGAN_NAMES
+
+    found = installed_networks(ModelStore(models))
+    if as_json:
+        typer.echo(
+            json.dumps([{**vars(n), "file": str(n.file), "organs": list(n.organs)} for n in found])
+        )
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in ("network", "architecture", "organs", "origin", "sha256", "MB", "served"):
+        table.add_column(column, justify="right" if column == "MB" else "left")
+    for network in found:
+        lacking = [organ for organ in ORGAN_NAMES if organ not in network.organs]
+        organs = "all nine" if not lacking else ", ".join(network.organs)
+        table.add_row(
+            network.name,
+            network.architecture,
+            network.problem or organs,
+            network.origin,
+            network.sha256[:12],
+            f"{network.size / 1e6:.1f}",
+            "yes" if network.served else "no",
+        )
+    Console().print(table)

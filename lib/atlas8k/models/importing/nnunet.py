@@ -1,0 +1,285 @@
+"""nnU-Net v2 results folders: plain networks as DynUNet, others as nnU-Net's own classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from atlas8k.errors import CheckpointError
+from atlas8k.models.checkpoint import Checkpoint
+from atlas8k.models.importing.classes import outputs
+from atlas8k.models.importing.matching import Change, Want, match, wanted
+from atlas8k.models.importing.options import Imported, Options, origin
+from atlas8k.models.importing.plans import (
+    PLAIN,
+    Plan,
+    class_names,
+    configuration,
+    read_plan,
+    read_preprocessing,
+)
+from atlas8k.models.importing.source import Source
+from atlas8k.models.sets import file_sha256
+
+PLANS, DATASET = "plans.json", "dataset.json"
+FILES = ("checkpoint_final.pth", "checkpoint_best.pth")
+REPEATED = ("decoder.encoder.", ".all_modules.")
+"""nnU-Net's modules hold layers under a second name; so does its state dict."""
+
+
+def import_nnunet(path: Path, options: Options) -> Imported:
+    """A network of a results folder.
+
+    Parameters
+    ----------
+    path
+        ``<trainer>__<plans>__<configuration>``, the data set's folder where it holds one
+        such, or a checkpoint file in one.
+
+    Raises
+    ------
+    CheckpointError
+        Not such a folder, several folders or an unknown fold, a network that is not
+        supported, or tensors that are not those of its plans.
+    """
+    folder, file = _find(path, options.fold)
+    plans, dataset = _json(folder / PLANS), _json(folder / DATASET)
+    source = Source(file)
+    stated = source.content.get("init_args")
+    name = stated.get("configuration") if isinstance(stated, Mapping) else None
+    name = name or folder.name.rpartition("__")[2]
+    chosen = configuration(folder / PLANS, plans, name)
+    plan = read_plan(folder / PLANS, plans, chosen)
+    names, activation = class_names(folder / DATASET, dataset)
+    last = f"decoder.seg_layers.{len(plan.features) - 2}.weight"
+    head = source.state.get(last)
+    channels = len(names) if head is None or not head.ndim else head.shape[0]
+    used = outputs(file, channels, options.classes or names, activation)
+    architecture = {**_architecture(plan), **used.architecture()}
+    own = _names(architecture, plan)
+    table = _table(own, source.state, plan, channels)
+    state = match(file, f"{plan.network} of {PLANS}", source.state, table)
+    mirrored = source.content.get("inference_allowed_mirroring_axes")
+    checkpoint = Checkpoint(
+        name=options.name or "nnunet",
+        architecture=architecture,
+        activation=used.activation,
+        preprocessing=read_preprocessing(
+            folder / PLANS, plans, chosen, plan, options.orientation or "RAS"
+        ),
+        organs=used.organs,
+        origin=origin(
+            "nnunet",
+            f"{folder.name}/{file.parent.name}/{file.name}",
+            source.sha256,
+            len(table),
+            classes=list(used.names),
+            dataset=str(plans.get("dataset_name", "")),
+            plans_sha256=file_sha256(folder / PLANS),
+            trainer=str(source.content.get("trainer_name", "")),
+            configuration=name,
+            mirroring_axes=_mirroring(mirrored, plan),
+        ),
+        state=state,
+    )
+    return Imported(checkpoint, len(table), used.left_out)
+
+
+def is_results(path: Path) -> bool:
+    """Whether a path can be a results folder, or a file in one."""
+    if path.is_dir():
+        return (path / PLANS).is_file() or any(path.glob(f"*/{PLANS}"))
+    return (path.parent.parent / PLANS).is_file()
+
+
+def _find(path: Path, fold: str | None) -> tuple[Path, Path]:
+    if path.is_file():
+        if not (path.parent.parent / PLANS).is_file():
+            raise CheckpointError(
+                path, f"lies in no results folder: there is no {path.parent.parent / PLANS}"
+            )
+        return path.parent.parent, path
+    folder = path
+    if not (path / PLANS).is_file():
+        inner = sorted(p.parent for p in path.glob(f"*/{PLANS}"))
+        if len(inner) != 1:
+            listing = ", ".join(p.name for p in inner) or "none"
+            raise CheckpointError(
+                path, f"is no nnU-Net results folder with {PLANS}; such folders in it: {listing}"
+            )
+        folder = inner[0]
+    files = {
+        p.name.removeprefix("fold_"): next(p / name for name in FILES if (p / name).is_file())
+        for p in sorted(folder.glob("fold_*"))
+        if any((p / name).is_file() for name in FILES)
+    }
+    if not files or (fold is not None and fold not in files):
+        raise CheckpointError(
+            folder,
+            f"has no {' or '.join(FILES)} in fold_{fold if fold is not None else '*'}; "
+            f"folds with one: {', '.join(files) or 'none'}",
+        )
+    return folder, files[fold if fold is not None else "all" if "all" in files else min(files)]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise CheckpointError(path, f"cannot be read ({err})") from err
+    if not isinstance(found, dict):
+        raise CheckpointError(path, "is not a JSON object")
+    return found
+
+
+def _as_dynunet(plan: Plan) -> bool:
+    """Whether DynUNet computes the same network.
+
+    A decoder stage of DynUNet has the kernel of the encoder stage below it, nnU-Net's
+    that of its own; a smaller kernel fits into a larger one, padded with zeros.
+    """
+    fits = all(
+        all(a <= b and a % 2 == b % 2 == 1 for a, b in zip(*pair, strict=True))
+        for pair in zip(plan.kernels, plan.kernels[1:], strict=False)
+    )
+    twos = {*plan.n_per_stage, *plan.n_decoder} == {2}
+    usual = plan.negative_slope == 0.01 and set(plan.strides[0]) == {1}
+    return plan.network == PLAIN and twos and fits and usual and len(plan.features) >= 3
+
+
+def _architecture(plan: Plan) -> dict[str, Any]:
+    kernels, strides = [list(k) for k in plan.kernels], [list(s) for s in plan.strides]
+    if _as_dynunet(plan):
+        return {
+            "name": "dynunet",
+            "kernel_size": kernels,
+            "strides": strides,
+            "upsample_kernel_size": strides[1:],
+            "filters": list(plan.features),
+            "norm_name": ["INSTANCE", {"affine": True, "eps": plan.eps}],
+            "trans_bias": plan.conv_bias,
+        }
+    return {
+        "name": "nnunetv2",
+        "kind": "plain" if plan.network == PLAIN else "residual",
+        "n_stages": len(plan.features),
+        "features_per_stage": list(plan.features),
+        "kernel_sizes": kernels,
+        "strides": strides,
+        "n_per_stage": list(plan.n_per_stage),
+        "n_conv_per_stage_decoder": list(plan.n_decoder),
+        "conv_bias": plan.conv_bias,
+        "eps": plan.eps,
+        "negative_slope": plan.negative_slope,
+    }
+
+
+def _names(architecture: Mapping[str, Any], plan: Plan) -> dict[str, Want]:
+    """nnU-Net's name of each tensor, once, and ours; shapes along x, y, z."""
+    targets = wanted(architecture)
+    if architecture["name"] != "dynunet":
+        return targets
+    table = {}
+    for key, (target, kernel) in _dynunet_names(plan).items():
+        shape = targets[target].shape
+        if kernel is not None and tuple(shape[2:]) != kernel:
+            pad = partial(_padded, size=tuple(shape[2:]))
+            table[key] = Want((*shape[:2], *kernel), target, pad)
+        else:
+            table[key] = Want(tuple(shape), target)
+    return table
+
+
+def _dynunet_names(plan: Plan) -> dict[str, tuple[str, tuple[int, ...] | None]]:
+    """nnU-Net's name: DynUNet's, and the kernel of a convolution's weight."""
+    n = len(plan.features)
+    blocks = [(f"encoder.stages.{i}.0", _block(i, n), plan.kernels[i]) for i in range(n)] + [
+        (f"decoder.stages.{i}", f"upsamples.{i}.conv_block", plan.kernels[n - 2 - i])
+        for i in range(n - 1)
+    ]
+    table: dict[str, tuple[str, tuple[int, ...] | None]] = {}
+    for theirs, ours, kernel in blocks:
+        for j in (0, 1):
+            stem = f"{theirs}.convs.{j}"
+            table[f"{stem}.conv.weight"] = (f"{ours}.conv{j + 1}.conv.weight", kernel)
+            for end in ("weight", "bias"):
+                table[f"{stem}.norm.{end}"] = (f"{ours}.norm{j + 1}.{end}", None)
+    for i in range(n - 1):
+        for end in ("weight", "bias") if plan.conv_bias else ("weight",):
+            table[f"decoder.transpconvs.{i}.{end}"] = (
+                f"upsamples.{i}.transp_conv.conv.{end}",
+                None,
+            )
+    for end in ("weight", "bias"):
+        table[f"decoder.seg_layers.{n - 2}.{end}"] = (f"output_block.conv.conv.{end}", None)
+    return table
+
+
+def _block(stage: int, stages: int) -> str:
+    if stage == 0:
+        return "input_block"
+    return "bottleneck" if stage == stages - 1 else f"downsamples.{stage - 1}"
+
+
+def _table(
+    own: Mapping[str, Want], found: Mapping[str, Any], plan: Plan, channels: int
+) -> dict[str, Want]:
+    """What the file must have, in its axes, with what it repeats and what is not needed."""
+    back = [plan.permutation.index(axis) for axis in range(3)]
+    table: dict[str, Want] = {}
+    for key, want in own.items():
+        if len(want.shape) == 5:
+            shape = (*want.shape[:2], *(want.shape[2 + axis] for axis in back))
+            change: Change | None = partial(_turned, order=plan.permutation, then=want.change)
+            table[key] = Want(shape, want.target, change)
+        else:
+            table[key] = want
+        if _as_dynunet(plan) and plan.conv_bias and key.endswith("conv.weight"):
+            # An instance norm follows and takes any constant away: not needed.
+            table[key.removesuffix("weight") + "bias"] = Want(want.shape[:1])
+    for i, features in enumerate(reversed(plan.features[:-1])):
+        # The heads of deep supervision; nnU-Net always builds them.
+        table.setdefault(f"decoder.seg_layers.{i}.weight", Want((channels, features, 1, 1, 1)))
+        table.setdefault(f"decoder.seg_layers.{i}.bias", Want((channels,)))
+    for mark in REPEATED:
+        if any(mark in key for key in found):
+            table.update({k: w for key in list(table) for k, w in _again(mark, key, table[key])})
+    return table
+
+
+def _again(mark: str, key: str, want: Want) -> list[tuple[str, Want]]:
+    """The second name of a tensor in nnU-Net's state dict."""
+    once = want.same_as or key
+    if mark == REPEATED[0]:
+        found = "decoder." + key if key.startswith("encoder.") else None
+    else:
+        stem, _, end = key.rpartition(".")
+        stem, _, layer = stem.rpartition(".")
+        position = {"conv": 0, "norm": 1}.get(layer)
+        found = None if position is None else f"{stem}.all_modules.{position}.{end}"
+    return [] if found is None else [(found, Want(want.shape, same_as=once))]
+
+
+def _turned(
+    tensor: torch.Tensor, *, order: tuple[int, int, int], then: Change | None
+) -> torch.Tensor:
+    turned = tensor.permute(0, 1, *(2 + axis for axis in order)).contiguous()
+    return turned if then is None else then(turned)
+
+
+def _padded(tensor: torch.Tensor, *, size: tuple[int, ...]) -> torch.Tensor:
+    """The same convolution with a larger kernel."""
+    pads = [(n - k) // 2 for n, k in zip(size, tensor.shape[2:], strict=True)]
+    return torch.nn.functional.pad(tensor, [p for pad in reversed(pads) for p in (pad, pad)])
+
+
+def _mirroring(axes: Any, plan: Plan) -> list[int]:
+    """Axes of R, A, S along which the network was trained with mirrored volumes."""
+    if not isinstance(axes, list | tuple):
+        return []
+    return sorted(plan.permutation.index(int(axis)) for axis in axes)

@@ -1,0 +1,232 @@
+"""nnU-Net v2 ``plans.json`` and ``dataset.json``: architecture, preprocessing, classes.
+
+Axes in the plans are those of nnU-Net's arrays (z, y, x, then ``transpose_forward``);
+here they are put in the order x, y, z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atlas8k.errors import CheckpointError
+from atlas8k.models.intake import Preprocessing
+
+PLAIN, RESIDUAL = "PlainConvUNet", "ResidualEncoderUNet"
+EXPECTED: Mapping[str, tuple[Any, ...]] = {
+    "conv_op": ("torch.nn.modules.conv.Conv3d", "torch.nn.Conv3d"),
+    "norm_op": ("torch.nn.modules.instancenorm.InstanceNorm3d", "torch.nn.InstanceNorm3d"),
+    "nonlin": ("torch.nn.LeakyReLU", "torch.nn.modules.activation.LeakyReLU"),
+    "dropout_op": (None,),
+    "dropout_op_kwargs": (None, {}),
+    "deep_supervision": (True, False),
+    "nonlin_first": (False,),
+}
+"""What nnU-Net's planners write; anything else is another network."""
+TAKEN = {
+    *("n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage"),
+    *("n_blocks_per_stage", "n_conv_per_stage_decoder", "conv_bias", "norm_op_kwargs"),
+    "nonlin_kwargs",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration of the plans.
+
+    Attributes
+    ----------
+    network
+        Class name, :data:`PLAIN` or :data:`RESIDUAL`.
+    n_per_stage, n_decoder
+        Convolutions or blocks of the encoder's stages, convolutions of the decoder's.
+    features
+        Of the stages.
+    kernels, strides
+        Of the stages, each along x, y, z.
+    conv_bias, eps, negative_slope
+        Of all layers.
+    permutation
+        Axis of nnU-Net's arrays that is x, y, z here.
+    """
+
+    network: str
+    n_per_stage: tuple[int, ...]
+    n_decoder: tuple[int, ...]
+    features: tuple[int, ...]
+    kernels: tuple[tuple[int, ...], ...]
+    strides: tuple[tuple[int, ...], ...]
+    conv_bias: bool
+    eps: float
+    negative_slope: float
+    permutation: tuple[int, int, int]
+
+
+def configuration(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A configuration with what it inherits.
+
+    Raises
+    ------
+    CheckpointError
+        It is missing, inherits in a circle, or is not one 3D network by itself.
+    """
+    chain, current = [], name
+    known = plans.get("configurations", {})
+    while True:
+        if current not in known or current in chain:
+            raise CheckpointError(
+                path, f"has no complete configuration {current!r}; it has {', '.join(known)}"
+            )
+        chain.append(current)
+        if "inherits_from" not in known[current]:
+            break
+        current = known[current]["inherits_from"]
+    merged: dict[str, Any] = {}
+    for link in reversed(chain):
+        merged.update(known[link])
+    if len(merged.get("patch_size", ())) != 3:
+        raise CheckpointError(path, f"configuration {name!r} is not 3D; bring a 3d_fullres one")
+    if merged.get("previous_stage"):
+        raise CheckpointError(
+            path,
+            f"configuration {name!r} refines the output of {merged['previous_stage']!r}; bring "
+            "3d_fullres or 3d_lowres, which work by themselves",
+        )
+    return merged
+
+
+def read_plan(path: Path, plans: Mapping[str, Any], chosen: Mapping[str, Any]) -> Plan:
+    """Architecture of a configuration, in either form that nnU-Net v2 has written.
+
+    Raises
+    ------
+    CheckpointError
+        Names what is not supported.
+    """
+    forward = tuple(plans.get("transpose_forward", (0, 1, 2)))
+    if sorted(forward) != [0, 1, 2]:
+        raise CheckpointError(path, f"transpose_forward {list(forward)} is no order of three axes")
+    order = (forward.index(2), forward.index(1), forward.index(0))
+    try:
+        name, arguments = _arguments(path, chosen)
+        stages = int(arguments["n_stages"])
+        counted = "n_conv_per_stage" if name == PLAIN else "n_blocks_per_stage"
+        norm = dict(arguments.get("norm_op_kwargs") or {})
+        if not norm.pop("affine", False):
+            raise CheckpointError(path, "its instance norm has no weights, unlike nnU-Net's")
+        return Plan(
+            network=name,
+            n_per_stage=_each(arguments[counted], stages),
+            n_decoder=_each(arguments["n_conv_per_stage_decoder"], stages - 1),
+            features=_each(arguments["features_per_stage"], stages),
+            kernels=_axes(arguments["kernel_sizes"], stages, order),
+            strides=_axes(arguments["strides"], stages, order),
+            conv_bias=bool(arguments.get("conv_bias", False)),
+            eps=float(norm.get("eps", 1e-5)),
+            negative_slope=float(
+                (arguments.get("nonlin_kwargs") or {}).get("negative_slope", 0.01)
+            ),
+            permutation=order,
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as err:
+        if isinstance(err, CheckpointError):
+            raise
+        raise CheckpointError(path, f"describes no network of nnU-Net v2 ({err!r})") from err
+
+
+def _arguments(path: Path, chosen: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    if "architecture" in chosen:
+        described = chosen["architecture"]
+        name = str(described["network_class_name"]).rpartition(".")[2]
+        arguments = dict(described["arch_kwargs"])
+    else:  # plans of nnU-Net 2.0 to 2.3
+        name = str(chosen["UNet_class_name"])
+        counts = list(chosen["n_conv_per_stage_encoder"])
+        base, most = chosen["UNet_base_num_features"], chosen["unet_max_num_features"]
+        arguments = {
+            "n_stages": len(counts),
+            "features_per_stage": [min(base * 2**i, most) for i in range(len(counts))],
+            "kernel_sizes": chosen["conv_kernel_sizes"],
+            "strides": chosen["pool_op_kernel_sizes"],
+            "n_conv_per_stage": counts,
+            "n_blocks_per_stage": counts,
+            "n_conv_per_stage_decoder": chosen["n_conv_per_stage_decoder"],
+            "conv_bias": True,
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        }
+    if name not in (PLAIN, RESIDUAL):
+        raise CheckpointError(path, f"network {name!r}; {PLAIN} and {RESIDUAL} are supported")
+    for key, value in arguments.items():
+        if key in EXPECTED and value not in EXPECTED[key]:
+            raise CheckpointError(path, f"{key} {value!r} of its network is not supported")
+        if key not in EXPECTED and key not in TAKEN:
+            raise CheckpointError(path, f"argument {key!r} of its network is not supported")
+    return name, arguments
+
+
+def _each(value: Any, n: int) -> tuple[int, ...]:
+    values = (value,) * n if isinstance(value, int) else tuple(value)
+    if len(values) != n:
+        raise ValueError(f"{value} for {n} stages")
+    return tuple(int(v) for v in values)
+
+
+def _axes(value: Any, n: int, order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    values = [value] * n if isinstance(value, int) else list(value)
+    if len(values) != n:
+        raise ValueError(f"{value} for {n} stages")
+    each = [[v] * 3 if isinstance(v, int) else list(v) for v in values]
+    return tuple(tuple(int(v[axis]) for axis in order) for v in each)
+
+
+def read_preprocessing(
+    path: Path, plans: Mapping[str, Any], chosen: Mapping[str, Any], plan: Plan, orientation: str
+) -> Preprocessing:
+    """Spacing, intensities and window of a configuration.
+
+    Raises
+    ------
+    CheckpointError
+        Not one CT channel, or a value that cannot be.
+    """
+    schemes = list(chosen.get("normalization_schemes", ()))
+    if schemes != ["CTNormalization"]:
+        raise CheckpointError(
+            path, f"normalises {schemes}; one channel of CTNormalization is supported"
+        )
+    try:
+        properties = plans["foreground_intensity_properties_per_channel"]["0"]
+        spacing = [float(chosen["spacing"][axis]) for axis in plan.permutation]
+        size = [int(chosen["patch_size"][axis]) for axis in plan.permutation]
+        return Preprocessing(
+            spacing_mm=(spacing[0], spacing[1], spacing[2]),
+            hu_window=(properties["percentile_00_5"], properties["percentile_99_5"]),
+            window_size=(size[0], size[1], size[2]),
+            hu_scale=(properties["mean"], max(properties["std"], 1e-8)),
+            orientation=orientation,
+        )
+    except (KeyError, TypeError, ValueError, IndexError) as err:
+        raise CheckpointError(path, f"does not say how to prepare a CT ({err!r})") from err
+
+
+def class_names(path: Path, dataset: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """Names of the output channels, and the activation: regions have a sigmoid each.
+
+    Raises
+    ------
+    CheckpointError
+        There are no labels.
+    """
+    labels = dataset.get("labels")
+    if not isinstance(labels, Mapping) or len(labels) < 2:
+        raise CheckpointError(path, "names no labels")
+    labels = {str(k): v for k, v in labels.items() if k != "ignore"}
+    if any(isinstance(value, list | tuple) and len(value) > 1 for value in labels.values()):
+        return tuple(name for name, value in labels.items() if value not in (0, [0])), "sigmoid"
+    values = {k: int(v[0] if isinstance(v, list | tuple) else v) for k, v in labels.items()}
+    ordered = sorted(values, key=lambda name: values[name])
+    if values[ordered[0]] != 0:
+        raise CheckpointError(path, "its labels have no background 0")
+    return ("background", *ordered[1:]), "softmax"
