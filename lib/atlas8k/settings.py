@@ -170,6 +170,19 @@ class Settings(BaseModel):
         json_schema_extra={"unit": "steps"},
     )
 
+    gate: bool = Field(
+        True,
+        description="Networks that were trained are served only if no worse than those served "
+        "now; off: they are served whatever they do",
+    )
+    gate_margin: float = Field(
+        0.02,
+        ge=0.0,
+        le=1.0,
+        description="Gate: what an organ may lose",
+        json_schema_extra={"unit": "DSC"},
+    )
+
     @classmethod
     def from_conf(cls, conf: Mapping[str, str]) -> Settings:
         """Parse what the user gave as ``--conf key value``.

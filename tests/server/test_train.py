@@ -7,14 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.server.tiny import GRID, NETWORKS
 
 from atlas8k.errors import TrainingError
+from atlas8k.ledger import Holder, OrganSource
+from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.server.context import Context, only_one
 from atlas8k.server.errors import ConflictError, RequestError
-from atlas8k.server.train import FineTuning, cases, chosen, whole
+from atlas8k.server.train import FineTuning, chosen, whole
+from atlas8k.server.train_cases import cases
+from atlas8k.training.data import IGNORED
 from atlas8k.volume import write_nifti
 
+ANNA = Holder.identify(user="anna")
 SHORT = {"max_epochs": 1, "steps_per_epoch": 1}
 
 
@@ -23,7 +29,8 @@ def submit(context: Context, tmp_path: Path, image: str, **params: Any) -> None:
     array[8:12, 8:12, 6:10] = 5
     array[4:7, 8:12, 6:10] = 8
     path = write_nifti(tmp_path / "sent.nii.gz", array, GRID)
-    context.datastore.save_label(image, str(path), "final", params)
+    assert context.desk is not None
+    context.desk.submit(image, path, ANNA, params)
 
 
 def test_submitted_labels_make_new_networks(context: Context, tmp_path: Path, models: Path) -> None:
@@ -36,6 +43,8 @@ def test_submitted_labels_make_new_networks(context: Context, tmp_path: Path, mo
     assert stats["epoch"] == stats["total_epochs"] == 3
     assert stats["total_time"] > 0
     assert 0 <= stats["best_metric"] <= 1
+    assert context.status()["training"] == stats["message"]
+    assert "no held-out case" in stats["message"]
     assert stats["model_signature"] == context.signature() != before
     assert {path: path.read_bytes() for path in (models / "embedded").iterdir()} == embedded
     assert context.status()["scored"] == 0
@@ -67,12 +76,54 @@ def test_organs_nobody_said_anything_about_are_not_trained_on(
     label = context.datastore.get_label_uri("b", "final")
     (Path(label).parent / "c.nii.gz").write_bytes(Path(label).read_bytes())  # by other means
     context.datastore.refresh()
-    known = {case.name: case.known_organs for case in cases(context.datastore)}
-    assert known == {
+    found = {case.name: case for case in cases(context)}
+    assert {name: case.known_organs for name, case in found.items()} == {
         "a": ("gall_bladder", "liver", "spleen"),
         "b": ("liver", "spleen"),
         "c": ("liver", "spleen"),
     }
+    assert {case.label_path.parent.name for case in found.values()} == {"original"}
+
+
+def test_public_organs_are_learnt_pseudo_ones_are_not_and_tumours_are_left_open(
+    context: Context, studies: Path
+) -> None:
+    desk = context.desk
+    assert desk is not None
+    array = np.zeros(GRID.shape, np.uint8)
+    array[2:8, 4:12, 4:12] = 5
+    array[10:14, 4:12, 4:12] = 8
+    desk.keep_pseudo("a", array, GRID, {"model_signature": "m"})
+    assert desk.ledger.sources("a") == {}
+    with pytest.raises(TrainingError, match="submit"):
+        cases(context)
+    said = {
+        "liver": OrganSource("public", "present", "flare"),
+        "pancreas": OrganSource("public", "absent", "flare"),
+        "spleen": OrganSource("pseudo", "unknown", "flare"),
+    }
+    desk.keep_public("a", np.where(array == 5, array, 0).astype(np.uint8), GRID, said)
+    tumour = np.zeros(GRID.shape, np.uint8)
+    tumour[6:12, 4:12, 4:12] = 1
+    desk.folder.store_label("a", "public-unknown", tumour, GRID, {})
+    (case,) = cases(context)
+    assert case.known_organs == ("liver", "pancreas")
+    prepared = case.load(Preprocessing(spacing_mm=(12.0, 12.0, 15.0), window_size=(16,) * 3))
+    there = torch.bincount(prepared.label.flatten().long(), minlength=256)
+    n = 8 * 8
+    assert there[5] == 6 * n  # the tumour's voxels in the liver are liver
+    assert there[IGNORED] == 4 * n  # the others could be any organ
+    assert there[8] == 0  # the spleen is only a pseudo label
+
+
+def test_a_public_label_that_somebody_went_over_leaves_nothing_open(
+    context: Context, tmp_path: Path
+) -> None:
+    desk = context.desk
+    assert desk is not None
+    submit(context, tmp_path, "a")
+    desk.folder.store_label("a", "public-unknown", np.ones(GRID.shape, np.uint8), GRID, {})
+    assert cases(context)[0].ignore_path is None
 
 
 def test_two_trainings_at_once_are_refused(context: Context, tmp_path: Path) -> None:

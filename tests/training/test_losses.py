@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from atlas8k.training.data import IGNORED
 from atlas8k.training.losses import segmentation_loss
 
 SHAPE = (6, 5, 4)
@@ -134,3 +135,33 @@ def test_balance_raises_the_cost_of_a_missed_small_organ():
     # 8 voxels of 8000 count sqrt(1000) times: (sqrt(1000) - 1) * 8/8000 * ln 2 / 9 * 3 more.
     expected = (math.sqrt(1000) - 1) * 8 / 8000 * math.log(2) / 9 * 3
     assert float(balanced - plain) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("balance", [0.0, 1.0])
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_a_voxel_that_could_be_any_organ_changes_nothing(activation, balance):
+    logits, label = sample(ORGANS + (activation == "softmax"))
+    label[:, :2] = IGNORED
+    loss = segmentation_loss(logits, label, everything(), activation, balance)
+    loss.backward()
+    assert torch.count_nonzero(logits.grad[:, :, :2]) == 0
+    assert torch.count_nonzero(logits.grad[:, :, 2:]) > 0
+    other = logits.detach().clone()
+    other[:, :, :2] = 7.0
+    again = segmentation_loss(other, label, everything(), activation, balance)
+    assert float(again) == pytest.approx(float(loss.detach()), rel=1e-6)
+
+
+def test_what_is_left_counts_as_if_it_were_all_there_is():
+    logits, label = sample(ORGANS)
+    kept = logits.detach()[:, :, 2:], label[:, 2:]
+    label[:, :2] = IGNORED
+    whole = segmentation_loss(logits.detach(), label, everything(), "sigmoid")
+    assert float(whole) == pytest.approx(
+        float(segmentation_loss(*kept, everything(), "sigmoid")), rel=1e-5
+    )
+    nothing = torch.full_like(label, IGNORED)
+    loss = segmentation_loss(logits, nothing, everything(), "sigmoid")
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert torch.count_nonzero(logits.grad) == 0

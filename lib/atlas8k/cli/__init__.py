@@ -8,11 +8,12 @@ import sys
 import typer
 
 from atlas8k import __version__
-from atlas8k.cli import labels_history, quality_studies  # noqa: F401  (add their commands)
+from atlas8k.cli import labels_history, quality_studies, weights_rollback  # noqa: F401  (commands)
 from atlas8k.cli.compare import compare
 from atlas8k.cli.cross import cross
 from atlas8k.cli.evaluate import evaluate
 from atlas8k.cli.explain import explain
+from atlas8k.cli.fine_tune import fine_tune
 from atlas8k.cli.labels import labels
 from atlas8k.cli.ledger import ledger
 from atlas8k.cli.phantoms import phantoms
@@ -33,7 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (phantoms, predict, score, rank, explain, train, evaluate, compare, cross):
+for command in (phantoms, predict, score, rank, explain, train, fine_tune):
+    app.command()(command)
+for command in (evaluate, compare, cross):
     app.command()(command)
 app.add_typer(quality, name="quality")
 app.add_typer(ledger, name="ledger")

@@ -20,6 +20,7 @@ from atlas8k.server.desk import Desk
 from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine, attention_settings
 from atlas8k.server.errors import NotFoundError
+from atlas8k.server.files import read_json
 from atlas8k.server.privacy import cleaned_json
 from atlas8k.server.startup import check_studies
 from atlas8k.server.studies.datastore import StudiesDatastore
@@ -30,6 +31,8 @@ from atlas8k.volume import read_ct
 logger = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 20
+STATS = "train_stats.json"
+"""What the last training did, beside the networks."""
 
 
 @dataclass
@@ -146,7 +149,15 @@ class Context:
             "total": progress.total,
             "message": message(progress, signature, ranked_by),
             "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
+            "training": self._training(),
         }
+
+    def _training(self) -> str:
+        """What became of the last training, one line; empty where none has ended."""
+        try:
+            return str(read_json(self.store.root / STATS).get("message", ""))
+        except (OSError, ValueError):
+            return ""
 
 
 def open_context(

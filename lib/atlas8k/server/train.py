@@ -1,41 +1,47 @@
-"""Trainer `atlas8k`: the served networks fine-tuned on submitted labels, then served."""
+"""Trainer `atlas8k`: the served networks fine-tuned on assembled labels, served if no worse."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 
 from atlas8k.errors import CheckpointError, TrainingError
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.server.context import Context, only_one
+from atlas8k.models.sets import ServedSet
+from atlas8k.server.context import STATS, Context, only_one
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.engine import device
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.files import read_json, write_json
+from atlas8k.server.publishing import OFF, settle
 from atlas8k.server.scoring import duration
-from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.train_cases import Seen, cases
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
 from atlas8k.training.loop import Progress
-from atlas8k.volume import read_label
+from atlas8k.training.resume import state_folder
 
 logger = logging.getLogger(__name__)
 
-STATS = "train_stats.json"
+STATE = "training-state"
+"""Folder of a training that has not ended, beside the networks."""
 
 
 class FineTuning(TrainTask):
-    """Fine-tunes every network of the served set and publishes the result as a new one.
+    """Fine-tunes every network of the served set, and publishes those that are no worse.
 
     The published set has a signature of its own, so every score is stale from then on.
-    A training that fails or is stopped changes nothing.
+    A training that fails or is stopped changes nothing; one that was killed goes on where
+    it was when it is started again with the same labels and settings.
     """
 
     def __init__(self, context: Context) -> None:
@@ -88,10 +94,15 @@ class FineTuning(TrainTask):
             A training of these networks runs already.
         """
         config, names = self._parse(request)
+        if not os.access(self._context.store.root, os.W_OK):
+            raise TrainingError(
+                f"{self._context.store.root}: the server may not write there; trained networks "
+                "go into that folder"
+            )
         with only_one(self._context.store.root / ".training.lock") as alone:
             if not alone:
                 raise ConflictError("a training of these networks runs already")
-            return self._train(config, names, cases(datastore))
+            return self._train(config, names, cases(self._context))
 
     def check(self, request: dict[str, Any]) -> None:
         """Raise :class:`RequestError` where a training cannot be meant so."""
@@ -101,7 +112,7 @@ class FineTuning(TrainTask):
         settings = self._context.settings
         names = chosen(request.get("networks", "all"), self._networks())
         return (
-            TrainingConfig(
+            TrainingConfig.fine_tuning(
                 epochs=whole(request, "max_epochs", settings.max_epochs, 10_000),
                 steps_per_epoch=whole(
                     request, "steps_per_epoch", settings.steps_per_epoch, 100_000
@@ -124,24 +135,98 @@ class FineTuning(TrainTask):
             "cases": len(found),
             "trained_from": served.signature,
         }
+        if not self._context.settings.gate:
+            logger.warning(OFF)
+        try:
+            write_json(self._stats, stats)
+            self._run(config, names, found, served, stats)
+        except Exception as error:
+            reason = str(error)
+            if isinstance(error, OSError):
+                reason = (
+                    f"{self._context.store.root}: cannot be written ({error}); see that there is "
+                    "space and that the server may write there"
+                )
+            # 3D Slicer takes a training for ended when this field is there.
+            stats |= {
+                "total_time": round(time.time() - started, 1),
+                "message": f"failed, {served.signature} is served still: {reason}",
+            }
+            with contextlib.suppress(OSError):
+                write_json(self._stats, stats)
+            if isinstance(error, OSError):
+                raise TrainingError(reason) from error
+            raise
+        stats["total_time"] = round(time.time() - started, 1)
         write_json(self._stats, stats)
+        return stats
+
+    def _run(
+        self,
+        config: TrainingConfig,
+        names: tuple[str, ...],
+        found: list[TrainingCase],
+        served: ServedSet,
+        stats: dict[str, Any],
+    ) -> None:
+        """Train and settle what becomes of it; `stats` is kept up to date."""
+        context = self._context
+        seen = Seen(context.store.root)
+        folder = state_folder(
+            context.store.root / STATE, served.checkpoints, names, found, config, seen
+        )
         logger.info(
-            "fine-tuning %s on %d submitted labels, %d epochs of %d steps each",
+            "fine-tuning %s on labels of %d volumes, %d epochs of %d steps each",
             ", ".join(names),
             len(found),
             config.epochs,
             config.steps_per_epoch,
         )
+        with context.device.turn(Turn.TRAINING) as held:
+
+            def give_way() -> bool:
+                held.give_way()  # before every step
+                return False
+
+            trained = fine_tune(
+                served.checkpoints,
+                found,
+                config,
+                networks=names,
+                on_epoch=self._note(stats, names, config),
+                should_stop=give_way,
+                state_folder=folder,
+                seen=seen,
+            )
+            stats |= settle(
+                context.store,
+                served,
+                {name: trained[name] for name in names},
+                found,
+                config,
+                gate=context.settings.gate,
+                margin=context.settings.gate_margin,
+                overlap=context.settings.window_overlap,
+                between=give_way,
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _note(
+        self, stats: dict[str, Any], names: tuple[str, ...], config: TrainingConfig
+    ) -> Callable[[Progress], None]:
+        """What is noted after every epoch."""
         best: dict[str, float] = {}
 
         def note(progress: Progress) -> None:
             name, dsc = progress.network, progress.mean_dsc
+            measured = "not measured"
             if dsc is not None:
                 best[name] = max(dsc, best.get(name, 0.0))
                 stats["best_metric"] = sum(best.values()) / len(best)
+                organs = ", ".join(f"{o} {value:.3f}" for o, value in progress.dsc.items())
+                measured = f"{dsc:.3f} ({organs})"
             stats["epoch"] = names.index(name) * config.epochs + progress.epoch
             write_json(self._stats, stats)
-            measured = "not measured" if dsc is None else f"{dsc:.3f}"
             logger.info(
                 "%s: epoch %d of %d, loss %.4f, DSC %s, about %s left for this network",
                 name,
@@ -152,64 +237,7 @@ class FineTuning(TrainTask):
                 duration(progress.seconds_left),
             )
 
-        with self._context.device.turn(Turn.TRAINING) as device_held:
-
-            def give_way() -> bool:
-                device_held.give_way()  # before every step
-                return False
-
-            trained = fine_tune(
-                served.checkpoints,
-                found,
-                config,
-                networks=names,
-                on_epoch=note,
-                should_stop=give_way,
-            )
-        signature = self._context.store.publish(
-            {name: trained[name] for name in names},
-            note=f"fine-tuned on {len(found)} submitted labels from {served.signature}",
-        )
-        # 3D Slicer takes a training for ended when this field is there.
-        stats |= {"total_time": round(time.time() - started, 1), "model_signature": signature}
-        write_json(self._stats, stats)
-        logger.info("networks %s are served; all scores are stale", signature)
-        return stats
-
-
-def cases(datastore: Datastore) -> list[TrainingCase]:
-    """The submitted labels, with the organs that each says something about.
-
-    Raises
-    ------
-    TrainingError
-        There is none.
-    """
-    found = []
-    for image in datastore.get_labeled_images():
-        info = datastore.get_label_info(image, FINAL)
-        label_path = Path(datastore.get_label_uri(image, FINAL))
-        # A label that came by other means than a client has nothing written down.
-        present = info["present"] if "present" in info else organs_of(label_path)
-        known = {*present, *info.get("absent", ())}
-        organs = tuple(name for name in ORGAN_NAMES if name in known)
-        if organs:
-            found.append(
-                TrainingCase(
-                    name=image,
-                    ct_path=Path(datastore.get_image_uri(image)),
-                    label_path=label_path,
-                    known_organs=organs,
-                )
-            )
-    if not found:
-        raise TrainingError("nothing to train on: submit a corrected label first")
-    return found
-
-
-def organs_of(label_path: Path) -> tuple[str, ...]:
-    """Organs that have voxels in a label map; values that are no organ are left out."""
-    return tuple(ORGAN_NAMES[i - 1] for i in np.unique(read_label(label_path).array) if 1 <= i <= 9)
+        return note
 
 
 def chosen(value: object, served: tuple[str, ...]) -> tuple[str, ...]:

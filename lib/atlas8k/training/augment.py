@@ -39,7 +39,8 @@ def draw(
     -------
     image : (X, Y, Z) float32 in [0, 1]
     label : (X, Y, Z) uint8
-        Outside the volume both are 0: air, background.
+        Organ ids, and 255 where nothing is learned, see :class:`Prepared`. Outside the
+        volume both are 0: air, background.
     """
     centre = _centre(case, patch, rng, balance)
     if augment > 0 and rng.random() < P_TURNED:

@@ -30,7 +30,11 @@ PAPER = {
     "unet": Optimiser(kind="adam", lr=1e-4, weight_decay=1e-5),
     "nnunet": Optimiser(kind="sgd", lr=1e-2, weight_decay=3e-5),
 }
-"""As in the AbdomenAtlas-8K paper; what fine-tuning starts from."""
+"""As in the AbdomenAtlas-8K paper, for thousands of volumes and tens of hours."""
+
+FINE_TUNING = dict.fromkeys(PAPER, Optimiser(kind="adam", lr=1e-4, weight_decay=1e-5))
+"""For a round's few labels. The embedded nnU-Net after 200 steps on one phantom, mean DSC on
+four others: 0.919 before, 0.839 with the paper's SGD at 1e-2, 0.892 with this."""
 
 FROM_SCRATCH = {
     "swin_unetr": Optimiser(kind="adam", lr=1.5e-3, weight_decay=1e-2),
@@ -106,6 +110,11 @@ class TrainingConfig(BaseModel):
         if value is not None and min(value) < 8:
             raise ValueError("a patch needs at least 8 voxels along each axis")
         return value
+
+    @classmethod
+    def fine_tuning(cls, **settings: Any) -> Self:
+        """Settings for networks that are good already, and few labels."""
+        return cls(**{"optimisers": dict(FINE_TUNING), **settings})
 
     @classmethod
     def from_scratch(cls, **settings: Any) -> Self:

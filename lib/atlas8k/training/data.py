@@ -19,6 +19,9 @@ from atlas8k.volume import Volume, read_ct, read_label, resample
 
 POINTS_PER_ORGAN = 512
 
+IGNORED = 255
+"""Label of a voxel that could be any organ: it is in no loss and in no measurement."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -29,7 +32,8 @@ class Prepared:
     image
         ``(X, Y, Z)`` float16, 0 to 1, axes nearest RAS.
     label
-        ``(X, Y, Z)`` uint8, organ ids; unknown organs are 0.
+        ``(X, Y, Z)`` uint8, organ ids; unknown organs are 0, and :data:`IGNORED` is
+        what could be any organ.
     known
         ``(organs,)`` bool, organ id order: labeled in this case, if only as absent.
     points
@@ -68,12 +72,16 @@ class TrainingCase:
     known_organs
         Names of the organs somebody labeled. One of these without voxels is absent; all
         others are unknown and do not enter the loss.
+    ignore_path
+        NIfTI file on the same grid, not 0 where a voxel could be any organ; those without
+        a known organ are not learned from at all.
     """
 
     name: str
     ct_path: Path
     label_path: Path
     known_organs: tuple[str, ...] = ORGAN_NAMES
+    ignore_path: Path | None = None
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
         """Read and prepare; see :func:`prepare_case`.
@@ -91,6 +99,7 @@ class TrainingCase:
             read_label(self.label_path),
             self.known_organs,
             preprocessing,
+            None if self.ignore_path is None else read_label(self.ignore_path),
         )
 
 
@@ -100,6 +109,7 @@ def prepare_case(
     label: Volume,
     known_organs: tuple[str, ...],
     preprocessing: Preprocessing,
+    ignore: Volume | None = None,
 ) -> Prepared:
     """Bring a CT and its label onto a network's grid.
 
@@ -107,11 +117,13 @@ def prepare_case(
     ----------
     ct, label
         ``(X, Y, Z)`` HU and organ ids, on one grid of any orientation and spacing.
+    ignore
+        ``(X, Y, Z)`` on that grid, not 0 where a voxel could be any organ.
 
     Raises
     ------
     TrainingError
-        The label is on another grid, holds values that are no organ, or no organ is
+        A label is on another grid, holds values that are no organ, or no organ is
         known or an unknown name is given.
     """
     unknown = [organ for organ in known_organs if organ not in ORGAN_IDS]
@@ -121,12 +133,7 @@ def prepare_case(
             f"{', '.join(ORGAN_NAMES)} and no other"
         )
     source = label.path or f"the label of {name}"
-    if not label.grid.same_as(ct.grid, tolerance_voxels=0.1):
-        raise TrainingError(
-            f"{source}: it is not on the grid of its CT ({label.grid.shape} voxels of "
-            f"{np.round(label.grid.spacing, 3)} mm instead of {ct.grid.shape} of "
-            f"{np.round(ct.grid.spacing, 3)} mm); export it again"
-        )
+    _check_grid(label, ct, source)
     if label.array.max() > N_ORGANS:
         raise TrainingError(f"{source}: value {label.array.max()} is no organ id (1 to {N_ORGANS})")
     image, grid = prepare(ct, preprocessing)
@@ -134,12 +141,26 @@ def prepare_case(
     known = np.zeros(N_ORGANS, dtype=bool)
     known[[ORGAN_IDS[organ] - 1 for organ in known_organs]] = True
     ids[~np.concatenate([[True], known])[ids]] = 0
+    points = _points(ids)
+    if ignore is not None:
+        _check_grid(ignore, ct, ignore.path or f"the open voxels of {name}")
+        mask = (ignore.array != 0).astype(np.uint8)
+        ids[(resample(mask, ct.grid, grid, linear=False) != 0) & (ids == 0)] = IGNORED
     return Prepared(
         image=torch.from_numpy(image.astype(np.float16)),
         label=torch.from_numpy(np.ascontiguousarray(ids)),
         known=torch.from_numpy(known),
-        points=_points(ids),
+        points=points,
     )
+
+
+def _check_grid(label: Volume, ct: Volume, source: object) -> None:
+    if not label.grid.same_as(ct.grid, tolerance_voxels=0.1):
+        raise TrainingError(
+            f"{source}: it is not on the grid of its CT ({label.grid.shape} voxels of "
+            f"{np.round(label.grid.spacing, 3)} mm instead of {ct.grid.shape} of "
+            f"{np.round(ct.grid.spacing, 3)} mm); export it again"
+        )
 
 
 def _points(ids: npt.NDArray[np.uint8]) -> dict[int, npt.NDArray[np.int64]]:

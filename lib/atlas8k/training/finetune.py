@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from atlas8k.errors import TrainingError
-from atlas8k.models.checkpoint import Checkpoint, load_checkpoint
+from atlas8k.errors import CheckpointError, TrainingError
+from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case
 from atlas8k.training.loop import Progress, train_network
+from atlas8k.training.state import StateError
 
 logger = logging.getLogger(__name__)
 
 FEWEST_TO_SPLIT = 5
+WATCHED = 8
+"""Held-out cases that show the progress; all of them are for the gate, once."""
 
 AnyCase = TypeVar("AnyCase", bound=Case)
 
@@ -30,6 +34,7 @@ def fine_tune(
     on_epoch: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     state_folder: Path | None = None,
+    seen: Container[str] = (),
 ) -> dict[str, Checkpoint]:
     """Train served networks on, one after another.
 
@@ -45,7 +50,10 @@ def fine_tune(
         As in :func:`~atlas8k.training.loop.train_network`. After a stop, the network that
         was being trained is returned as far as it came, and those after it as they were.
     state_folder
-        Where ``<network>.state.pt`` is kept, so that an interrupted training goes on.
+        Where ``<network>.state.pt`` is kept, and ``<network>.done.safetensors`` of every
+        network that is through, so that an interrupted training goes on.
+    seen
+        Names of cases that these networks were trained on before, see :func:`split`.
 
     Returns
     -------
@@ -69,7 +77,7 @@ def fine_tune(
         raise TrainingError(
             f"network {', '.join(unknown)} is not served; served are {', '.join(served)}"
         )
-    training, validation = split(cases, config.validation)
+    training, validation = split(cases, config.validation, seen)
     logger.info("training on %d cases, measuring on %d", len(training), len(validation))
     result = {}
     stopped = False
@@ -79,34 +87,90 @@ def fine_tune(
         if stopped or (networks is not None and name not in networks):
             result[name] = start
             continue
-        result[name] = train_network(
+        done = None if state_folder is None else state_folder / f"{name}.done.safetensors"
+        through = _through(done)
+        if through is not None:
+            logger.info("%s was through before this training was interrupted", name)
+            result[name] = through
+            continue
+        asked_to_stop = _Asked(should_stop)
+        state = None if state_folder is None else state_folder / f"{name}.state.pt"
+        go = partial(
+            train_network,
             start,
             training,
             config,
-            validation=validation,
+            validation=validation[:WATCHED],
             on_epoch=on_epoch,
-            should_stop=should_stop,
-            state_path=None if state_folder is None else state_folder / f"{name}.state.pt",
+            should_stop=asked_to_stop,
+            state_path=state,
         )
+        try:
+            result[name] = go()
+        except StateError as error:
+            assert state is not None
+            logger.warning("%s begins anew: %s", name, error)
+            state.unlink(missing_ok=True)
+            result[name] = go()
+        if done is not None and not asked_to_stop.said:
+            save_checkpoint(done, result[name], half=False)
     return result
 
 
-def split(cases: Sequence[AnyCase], share: float) -> tuple[list[AnyCase], list[AnyCase]]:
+def _through(done: Path | None) -> Checkpoint | None:
+    """What a training that was interrupted later had already made."""
+    if done is None or not done.is_file():
+        return None
+    try:
+        return load_checkpoint(done)
+    except CheckpointError as error:
+        logger.warning("trained once more: %s", error)
+        return None
+
+
+class _Asked:
+    """Asks whether to stop, and remembers that it was told so."""
+
+    def __init__(self, ask: Callable[[], bool] | None) -> None:
+        self._ask = ask
+        self.said = False
+
+    def __call__(self) -> bool:
+        self.said = self.said or (self._ask is not None and self._ask())
+        return self.said
+
+
+def split(
+    cases: Sequence[AnyCase], share: float, seen: Container[str] = ()
+) -> tuple[list[AnyCase], list[AnyCase]]:
     """Cases to train on and cases to measure on.
 
     A case's side follows from its name alone, so that it stays where it is when labels
     arrive. With fewer than five cases, or none on the one side, all are trained on and
-    none is measured: a number from a trained case would say nothing.
+    none is measured: a number from a trained case would say nothing. For the same reason
+    what networks have seen is not held out from them later.
 
     Parameters
     ----------
     share
         To measure on, about.
+    seen
+        Names of cases that were trained on.
     """
-    kept_out = [case for case in cases if _position(case.name) < share]
+    kept_out = [case for case in cases if held_out(case.name, share, seen)]
     if len(cases) < FEWEST_TO_SPLIT or len(kept_out) == len(cases):
         return list(cases), []
-    return [case for case in cases if _position(case.name) >= share], kept_out
+    return [case for case in cases if not held_out(case.name, share, seen)], kept_out
+
+
+def held_out(name: str, share: float, seen: Container[str] = ()) -> bool:
+    """Whether a case of that name is one to measure on."""
+    return _position(name) < share and name not in seen
+
+
+def by_hash(cases: Sequence[AnyCase]) -> list[AnyCase]:
+    """In an order that follows from each case's name alone."""
+    return sorted(cases, key=lambda case: _position(case.name))
 
 
 def _position(name: str) -> float:

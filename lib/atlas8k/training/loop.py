@@ -19,8 +19,9 @@ import torch
 
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import Checkpoint, network
+from atlas8k.organs import ORGAN_IDS
 from atlas8k.training.config import Optimiser, TrainingConfig
-from atlas8k.training.data import Case
+from atlas8k.training.data import IGNORED, Case
 from atlas8k.training.losses import segmentation_loss
 from atlas8k.training.patches import PatchSource
 from atlas8k.training.state import Average, load_state, save_state
@@ -112,6 +113,7 @@ def train_network(
     optimiser = _optimiser(module, optimiser_settings)
     average = Average(module, config.averaging)
     source = PatchSource(cases, start.preprocessing, config)
+    channels, rows = _channels(start)
     epoch, step, seconds = 0, 0, 0.0
     if state_path is not None and state_path.is_file():
         epoch, step, seconds = load_state(state_path, config, module, optimiser, average, start)
@@ -147,8 +149,8 @@ def train_network(
                 logits = module(image)
             loss = _supervise(
                 logits,
-                batch.label.to(device),
-                batch.known.to(device),
+                channels[batch.label.long()].to(device),
+                batch.known[:, rows].to(device),
                 start.activation,
                 config.balance_loss * min(1.0, 2 - 2 * fraction(1)),
             )
@@ -218,6 +220,15 @@ def _supervise(
         for weight, head in zip(weights, logits.unbind(1), strict=True)
     ]
     return torch.stack(losses).sum() / sum(weights)
+
+
+def _channels(start: Checkpoint) -> tuple[torch.Tensor, list[int]]:
+    """Label value to output channel, ``(256,)``, and the network's organs in id order."""
+    table = torch.zeros(256, dtype=torch.uint8)
+    table[IGNORED] = IGNORED
+    for channel, organ in enumerate(start.organs, start=1):
+        table[ORGAN_IDS[organ]] = channel
+    return table, [ORGAN_IDS[organ] - 1 for organ in start.organs]
 
 
 def _optimiser(module: torch.nn.Module, settings: Optimiser) -> torch.optim.Optimizer:

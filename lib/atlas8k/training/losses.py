@@ -17,6 +17,8 @@ import torch
 from monai.losses import DiceLoss
 from torch.nn import functional
 
+from atlas8k.training.data import IGNORED
+
 SMOOTH = 1e-5
 ENTROPY_WEIGHT = 3.0
 """Of the sigmoid networks' cross-entropy, a mean over organs that each fill little of a
@@ -37,7 +39,9 @@ def segmentation_loss(
     logits
         ``(B, C, X, Y, Z)`` with ``C`` = organs (sigmoid) or 1 + organs (softmax).
     label
-        ``(B, X, Y, Z)`` integer: 0 or 1 + the index of an organ.
+        ``(B, X, Y, Z)`` integer: 0 or 1 + the index of an organ, or
+        :data:`~atlas8k.training.data.IGNORED` where a voxel could be any organ: nothing is
+        asked there.
     known
         ``(B, organs)`` bool: the organ is labeled in this sample; where not, the label
         map must not hold it.
@@ -55,13 +59,19 @@ def segmentation_loss(
     """
     logits = logits.float()
     organs = known.shape[1]
+    asked = label != IGNORED
+    everywhere = bool(asked.all())
+    if not everywhere and not bool(asked.any()):
+        return logits.sum() * 0.0
     if activation == "softmax":
         logits = _marginal(logits, known)
         probs = torch.softmax(logits, dim=1)[:, 1:]
         truth = _one_hot(label, organs, probs.dtype)
         weight = torch.cat([truth.new_ones(1), _weights(truth, balance)])
-        entropy = functional.cross_entropy(logits, label.long(), weight=weight)
-        return entropy + _dice(probs, truth, known)
+        entropy = functional.cross_entropy(
+            logits, label.long(), weight=weight, ignore_index=IGNORED
+        )
+        return entropy + _dice(_where(probs, asked, everywhere), truth, known)
     truth = _one_hot(label, organs, logits.dtype)
     entropy = functional.binary_cross_entropy_with_logits(
         logits,
@@ -69,8 +79,16 @@ def segmentation_loss(
         pos_weight=_weights(truth, balance)[:, None, None, None],
         reduction="none",
     )
-    mean = (entropy.mean(dim=(2, 3, 4)) * known).mean()
-    return ENTROPY_WEIGHT * mean + _dice(torch.sigmoid(logits), truth, known)
+    share = asked.sum(dim=(1, 2, 3)).clamp(min=1) / asked[0].numel()
+    each = _where(entropy, asked, everywhere).mean(dim=(2, 3, 4)) / share[:, None]
+    mean = (each * known).mean()
+    probs = _where(torch.sigmoid(logits), asked, everywhere)
+    return ENTROPY_WEIGHT * mean + _dice(probs, truth, known)
+
+
+def _where(values: torch.Tensor, asked: torch.Tensor, everywhere: bool) -> torch.Tensor:
+    """``(B, organs, X, Y, Z)``, 0 in voxels ``(B, X, Y, Z)`` where nothing is asked."""
+    return values if everywhere else values * asked[:, None]
 
 
 def _weights(truth: torch.Tensor, balance: float) -> torch.Tensor:

@@ -15,6 +15,10 @@ from atlas8k.training.config import TrainingConfig
 from atlas8k.volume import publish
 
 
+class StateError(TrainingError):
+    """A state file that this training cannot go on from."""
+
+
 class Average:
     """Exponential moving average of a network's weights.
 
@@ -83,6 +87,11 @@ def save_state(
             temporary,
         )
         publish(temporary, path)
+    except (OSError, RuntimeError) as err:  # torch says a full disk in its own words
+        raise TrainingError(
+            f"{path}: the state of the training cannot be written ({err}); see that there is "
+            "space and that the folder may be written to"
+        ) from err
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -99,13 +108,13 @@ def load_state(
 
     Raises
     ------
-    TrainingError
+    StateError
         The file is not readable or is the state of another training.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["training"] != _identity(config, start):
-            raise TrainingError(
+            raise StateError(
                 f"{path}: the state of another training; remove it to begin anew, or use "
                 "its settings to go on"
             )
@@ -114,10 +123,10 @@ def load_state(
         average.steps = state["average_steps"]
         optimiser.load_state_dict(state["optimiser"])
         return int(state["epoch"]), int(state["step"]), float(state["seconds"])
-    except TrainingError:
+    except StateError:
         raise
     except Exception as err:  # a damaged archive raises what its layers raise
-        raise TrainingError(
+        raise StateError(
             f"{path}: not a readable training state ({err}); remove it to begin anew"
         ) from err
 

@@ -10,8 +10,8 @@ import torch
 
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.windows import probabilities, tile
-from atlas8k.organs import ORGANS
-from atlas8k.training.data import Case
+from atlas8k.organs import ORGAN_IDS, ORGANS
+from atlas8k.training.data import IGNORED, Case
 
 OVERLAP = 0.25
 
@@ -39,6 +39,7 @@ def measure(
     """
     preprocessing = description.preprocessing
     found: dict[str, list[float]] = defaultdict(list)
+    ids = torch.tensor([ORGAN_IDS[organ] for organ in description.organs])
     with _evaluating(module):
         for case in cases:
             prepared = case.load(preprocessing)
@@ -52,7 +53,7 @@ def measure(
                 device=device,
             )
             highest, organ = probs.max(dim=0)
-            predicted = (organ + 1) * (highest > 0.5)
+            predicted = ids[organ] * (highest > 0.5) * (prepared.label != IGNORED)
             for known, o in zip(prepared.known.tolist(), ORGANS, strict=True):
                 truth = prepared.label == o.id
                 if known and bool(truth.any()):

@@ -1,0 +1,53 @@
+"""``atlas8k fine-tune``: what the server's train button does, without a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atlas8k.cli.predict import MODELS
+
+
+def fine_tune(
+    studies: Annotated[Path, typer.Argument(help="studies folder with labels")],
+    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
+    network: Annotated[str, typer.Option(help="all, or names with commas between")] = "all",
+    epochs: Annotated[int | None, typer.Option(help="of each network")] = None,
+    steps: Annotated[int | None, typer.Option(help="of an epoch")] = None,
+    gate: Annotated[
+        bool, typer.Option(help="serve only what is no worse than what is served")
+    ] = True,
+    gate_margin: Annotated[float, typer.Option(help="DSC that an organ may lose")] = 0.02,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
+    ledger: Annotated[Path | None, typer.Option(help="file of the ledger; as the server")] = None,
+) -> None:
+    """Train the served networks on with the labels of a studies folder.
+
+    Learned are organs that are public, revised, confirmed or absent; what is trained is
+    served if it is no worse on the held-out cases, and kept aside with the reason if not. A
+    training that was interrupted goes on when the command is repeated.
+    """
+    from atlas8k.server.context import open_context
+    from atlas8k.server.train import FineTuning
+    from atlas8k.settings import Settings
+
+    given = {
+        "device": device,
+        "gate": str(gate),
+        "gate_margin": str(gate_margin),
+        "ledger": "" if ledger is None else str(ledger),
+        "max_epochs": "" if epochs is None else str(epochs),
+        "steps_per_epoch": "" if steps is None else str(steps),
+    }
+    context = open_context(Settings.from_conf(given), str(studies), models)
+    try:
+        stats = FineTuning(context)({"networks": network}, context.datastore)
+    finally:
+        context.datastore.close()
+        context.ledger.close()
+    typer.echo(stats["message"])
+    aside = stats["gate"].get("kept_aside")
+    if aside:
+        typer.echo(f"kept aside with the reason: {models / aside}")

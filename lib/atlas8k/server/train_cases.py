@@ -1,0 +1,158 @@
+"""What may be learned from: assembled labels, organ by organ from people."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.datastore import Datastore
+
+from atlas8k.errors import Atlas8kError, TrainingError
+from atlas8k.labels.public import UNKNOWN_TAG
+from atlas8k.ledger import OrganSource
+from atlas8k.organs import ORGAN_NAMES
+from atlas8k.server.context import Context
+from atlas8k.server.desk import Desk
+from atlas8k.server.files import read_json, write_json
+from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.folder import ORIGINAL
+from atlas8k.training.data import TrainingCase
+from atlas8k.volume import read_label
+
+logger = logging.getLogger(__name__)
+
+LEARNT_FROM = {
+    "public": frozenset({"present", "absent"}),
+    "revised": frozenset({"revised", "confirmed", "absent"}),
+}
+"""States by source that somebody stands for; all else is unknown to the loss."""
+SEEN = "trained-on.json"
+
+
+def cases(context: Context) -> list[TrainingCase]:
+    """The assembled labels, with the organs that somebody has labeled in each.
+
+    On a DICOMweb server there is no assembly: there it is the submitted labels.
+
+    Raises
+    ------
+    TrainingError
+        There is none.
+    """
+    desk = context.desk
+    if desk is None:
+        found = submitted(context.datastore)
+    else:
+        desk.adopt_folder()
+        desk.recover()
+        context.sync()
+        listed = context.datastore.list_images()
+        found = [case for name in sorted(listed) if (case := _assembled(desk, name))]
+        lost = set(desk.folder.now().labels.get(FINAL, {})) - set(listed)
+        if lost:
+            logger.warning("%d labels of images that are gone are not trained on", len(lost))
+    if not found:
+        raise TrainingError("nothing to train on: submit a corrected label first")
+    return found
+
+
+def learnt(sources: Mapping[str, OrganSource]) -> tuple[str, ...]:
+    """Organs that may be learned from: public, revised, confirmed, or absent to somebody."""
+    return tuple(
+        organ
+        for organ in ORGAN_NAMES
+        if organ in sources
+        and sources[organ].state in LEARNT_FROM.get(sources[organ].source, frozenset())
+    )
+
+
+def _assembled(desk: Desk, volume: str) -> TrainingCase | None:
+    """The case of a volume, None where nobody has labeled an organ of it."""
+    sources = desk.ledger.sources(volume)
+    known = learnt(sources)
+    if not known:
+        return None
+    try:
+        image = desk.folder.path / desk.folder.known_image(volume).path
+        label = desk.versions.current(volume, ORIGINAL)
+        if label is None:
+            desk.reassemble(volume)
+            label = desk.versions.current(volume, ORIGINAL)
+    except (Atlas8kError, OSError) as error:
+        logger.warning("not trained on %s: %s", volume, error)
+        return None
+    if label is None:
+        logger.warning("not trained on %s: it has no assembled label", volume)
+        return None
+    # What a person has drawn says what a tumour belongs to; a public label does not.
+    public = any(sources[organ].source == "public" for organ in known)
+    left_open = desk.versions.current(volume, UNKNOWN_TAG) if public else None
+    return TrainingCase(
+        name=volume,
+        ct_path=image,
+        label_path=label.path,
+        known_organs=known,
+        ignore_path=None if left_open is None else left_open.path,
+    )
+
+
+def submitted(datastore: Datastore) -> list[TrainingCase]:
+    """Submitted labels as they are, with the organs that each says something about."""
+    found = []
+    for image in datastore.get_labeled_images():
+        info = datastore.get_label_info(image, FINAL)
+        label_path = Path(datastore.get_label_uri(image, FINAL))
+        # A label that came by other means than a client has nothing written down.
+        present = info["present"] if "present" in info else organs_of(label_path)
+        known = {*present, *info.get("absent", ())}
+        organs = tuple(name for name in ORGAN_NAMES if name in known)
+        if organs:
+            found.append(
+                TrainingCase(
+                    name=image,
+                    ct_path=Path(datastore.get_image_uri(image)),
+                    label_path=label_path,
+                    known_organs=organs,
+                )
+            )
+    return found
+
+
+def organs_of(label_path: Path) -> tuple[str, ...]:
+    """Organs that have voxels in a label map; values that are no organ are left out."""
+    return tuple(ORGAN_NAMES[i - 1] for i in np.unique(read_label(label_path).array) if 1 <= i <= 9)
+
+
+class Seen:
+    """Cases that networks of a folder were trained on, as hashes of their names.
+
+    Parameters
+    ----------
+    folder
+        Of the networks: whoever serves them must not hold out what they have seen.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / SEEN
+        try:
+            stored: Any = read_json(self._file).get("cases", [])
+        except (OSError, ValueError):
+            logger.warning("%s cannot be read: what was trained on may be held out", self._file)
+            stored = []
+        self._hashes = {str(one) for one in stored} if isinstance(stored, list) else set()
+
+    def __contains__(self, name: object) -> bool:
+        return _hashed(str(name)) in self._hashes
+
+    def add(self, names: Iterable[str]) -> None:
+        """Keep more of them."""
+        self._hashes |= {_hashed(name) for name in names}
+        write_json(self._file, {"cases": sorted(self._hashes)})
+
+
+def _hashed(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]

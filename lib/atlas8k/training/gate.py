@@ -1,0 +1,263 @@
+"""Whether new weights may take the place of the served ones: a decision from paired scores.
+
+Per network, and then for the ensemble that annotators are given:
+
+* an organ fails whose mean DSC over the cases fell by more than the margin;
+* with :data:`ENOUGH` cases or more it also fails where a one-sided Wilcoxon signed-rank
+  test shows the typical case to have lost more than the margin, whatever one lucky case
+  does to the mean;
+* and with as many cases the network must be shown to be no worse: the same test, over
+  each case's mean difference over its organs, has to exclude a loss of the margin
+  (non-inferiority). Five pairs are the fewest for which it can: all five on one side
+  have a probability of 1/32.
+
+Organ by organ such a proof is not asked for: nine at once would need dozens of held-out
+cases before anything could be published. Without a held-out case there are only those that
+were trained on. They show what was forgotten, and nothing else: there no organ of any
+single case may lose more than the margin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import wilcoxon
+
+from atlas8k.organs import ORGAN_NAMES
+
+MARGIN = 0.02
+"""DSC that an organ may lose."""
+ENOUGH = 5
+"""Cases from which on the tests have a say."""
+ALPHA = 0.05
+
+Scores = Mapping[str, Mapping[str, float]]
+"""DSC by case and organ; organs that are absent or unknown are left out."""
+Basis = Literal["held out", "trained on"]
+TOGETHER = "ensemble"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One organ before and after.
+
+    Attributes
+    ----------
+    cases
+        How many cases have it.
+    served, new
+        Mean DSC.
+    p_worse
+        Of the typical loss being no more than the margin; None with too few cases.
+    reason
+        Why it fails, empty where it does not.
+    """
+
+    cases: int
+    served: float
+    new: float
+    p_worse: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One network, or the ensemble, before and after.
+
+    Attributes
+    ----------
+    p_no_worse
+        Of the loss being the margin or more; None with too few cases.
+    reasons
+        Why it fails; empty where it may be published.
+    """
+
+    organs: Mapping[str, Compared]
+    cases: int
+    p_no_worse: float | None
+    reasons: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.reasons
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a training.
+
+    Attributes
+    ----------
+    publish
+        Networks that take the place of the served ones.
+    refused
+        Reason by network; under ``"ensemble"`` why none of them does.
+    verdicts
+        By network, and ``"ensemble"`` where it came to that.
+    warnings
+        What the decision could not look at.
+    """
+
+    publish: tuple[str, ...]
+    refused: Mapping[str, str]
+    verdicts: Mapping[str, Verdict]
+    basis: Basis
+    margin: float
+    warnings: tuple[str, ...]
+
+    @property
+    def reason(self) -> str:
+        """Why something is not published, one line; empty where all of it is."""
+        return "; ".join(f"{name}: {why}" for name, why in self.refused.items())
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, JSON-ready."""
+        return {
+            "publish": list(self.publish),
+            "refused": dict(self.refused),
+            "basis": self.basis,
+            "margin": self.margin,
+            "warnings": list(self.warnings),
+            "compared": {name: _as_json(verdict) for name, verdict in self.verdicts.items()},
+        }
+
+
+def judge(served: Scores, new: Scores, *, margin: float = MARGIN, basis: Basis) -> Verdict:
+    """Compare two sets of scores of the same cases.
+
+    Parameters
+    ----------
+    served, new
+        What only one of them has is not compared.
+    margin
+        DSC that may be lost.
+    """
+    organs, reasons = {}, []
+    for organ in ORGAN_NAMES:
+        pairs = {
+            case: (served[case][organ], new[case][organ])
+            for case in served
+            if case in new and organ in served[case] and organ in new[case]
+        }
+        if not pairs:
+            continue
+        organs[organ] = compared = _organ(pairs, margin, basis)
+        if compared.reason:
+            reasons.append(f"{organ} {compared.reason}")
+    changes = _changes(served, new)
+    p = None
+    if not organs:
+        reasons.append("no case has an organ to measure")
+    elif basis == "held out" and len(changes) >= ENOUGH:
+        p = _p(changes + margin, "greater")
+        if p >= ALPHA:
+            reasons.append(
+                f"{len(changes)} cases do not show that it lost less than {margin:g} DSC in all "
+                f"(mean change {changes.mean():+.3f}, p = {p:.2f})"
+            )
+    return Verdict(organs, len(changes), p, tuple(reasons))
+
+
+def _organ(pairs: Mapping[str, tuple[float, float]], margin: float, basis: Basis) -> Compared:
+    before, after = (np.array(values) for values in zip(*pairs.values(), strict=True))
+    change = after - before
+    p = None
+    if basis == "held out" and len(change) >= ENOUGH:
+        p = _p(change + margin, "less")
+    reason = ""
+    if change.mean() < -margin:
+        reason = f"fell from {before.mean():.3f} to {after.mean():.3f} DSC"
+    elif p is not None and p < ALPHA:
+        reason = f"fell in most of {len(change)} cases (median {np.median(change):+.3f} DSC)"
+    elif basis == "trained on" and change.min() < -margin:
+        case = list(pairs)[int(change.argmin())]
+        reason = f"fell from {pairs[case][0]:.3f} to {pairs[case][1]:.3f} DSC in one case"
+    return Compared(len(change), float(before.mean()), float(after.mean()), p, reason)
+
+
+def _changes(served: Scores, new: Scores) -> npt.NDArray[np.float64]:
+    """Mean difference over its organs, of every case that has any."""
+    means = []
+    for case in served:
+        shared = served[case].keys() & new.get(case, {}).keys()
+        if shared:
+            means.append(np.mean([new[case][o] - served[case][o] for o in sorted(shared)]))
+    return np.array(means)
+
+
+def _p(differences: npt.NDArray[np.float64], alternative: str) -> float:
+    """One-sided signed-rank test against 0; 1 where every difference is 0."""
+    # What differs by rounding alone is a tie, and is to count as one.
+    rounded = np.round(differences, 9)
+    if not rounded.any():
+        return 1.0
+    return float(wilcoxon(rounded, alternative=alternative).pvalue)
+
+
+def decide(
+    single: Mapping[str, tuple[Scores, Scores]],
+    sets: Mapping[frozenset[str], Scores],
+    *,
+    margin: float = MARGIN,
+    basis: Basis,
+) -> Decision:
+    """What may be published.
+
+    Parameters
+    ----------
+    single
+        By trained network, its scores with the served and with the new weights.
+    sets
+        Scores of the ensemble, by the networks in it that are new; of every combination.
+    """
+    verdicts = {n: judge(*pair, margin=margin, basis=basis) for n, pair in single.items()}
+    refused = {n: "; ".join(v.reasons) for n, v in verdicts.items() if not v.passed}
+    publish = tuple(n for n in single if n not in refused)
+    if publish:
+        verdict = judge(sets[frozenset()], sets[frozenset(publish)], margin=margin, basis=basis)
+        verdicts[TOGETHER] = verdict
+        if not verdict.passed:
+            refused[TOGETHER] = "; ".join(verdict.reasons)
+            publish = ()
+    return Decision(publish, refused, verdicts, basis, margin, _warnings(verdicts, basis))
+
+
+def _warnings(verdicts: Mapping[str, Verdict], basis: Basis) -> tuple[str, ...]:
+    if basis == "trained on":
+        return (
+            "there is no held-out case: measured on what was trained on, which can show what "
+            "was forgotten and not what was learned",
+        )
+    counts: dict[str, int] = {}
+    for verdict in verdicts.values():
+        for organ, compared in verdict.organs.items():
+            counts[organ] = max(counts.get(organ, 0), compared.cases)
+    few = [f"{organ} ({n})" for organ, n in counts.items() if n < ENOUGH]
+    none = [organ for organ in ORGAN_NAMES if organ not in counts]
+    found = []
+    if few:
+        found.append(f"fewer than {ENOUGH} held-out cases, no test: {', '.join(few)}")
+    if none:
+        found.append(f"no held-out case, not looked at: {', '.join(none)}")
+    return tuple(found)
+
+
+def _as_json(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "passed": verdict.passed,
+        "cases": verdict.cases,
+        "p_no_worse": None if verdict.p_no_worse is None else round(verdict.p_no_worse, 5),
+        "organs": {
+            organ: {
+                "cases": one.cases,
+                "served": round(one.served, 4),
+                "new": round(one.new, 4),
+                "p_worse": None if one.p_worse is None else round(one.p_worse, 5),
+            }
+            for organ, one in verdict.organs.items()
+        },
+    }
