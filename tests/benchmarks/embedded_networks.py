@@ -84,21 +84,18 @@ def real() -> Result:
 
 def judge(setting: str, ct, truth: np.ndarray) -> Result:
     """DSC of each network and the ensemble on the CT's grid."""
-    from atlas8k.organs import N_ORGANS
+    from atlas8k.evaluation.overlap import counts
 
     begun = time.perf_counter()
     prediction = _predictor.predict(ct)
     found = {name: prediction.label_on(ct.grid, name) for name in prediction.names}
     found[ENSEMBLE] = prediction.label_on(ct.grid)
     seconds = time.perf_counter() - begun
-    size = np.bincount(truth.ravel(), minlength=N_ORGANS + 1)[1:]
     dsc, alarms = {}, {}
     for name, label in found.items():
-        predicted = np.bincount(label.ravel(), minlength=N_ORGANS + 1)[1:]
-        common = np.bincount(truth[truth == label].ravel(), minlength=N_ORGANS + 1)[1:]
-        with np.errstate(invalid="ignore"):
-            dsc[name] = np.where(size > 0, 2 * common / (size + predicted), np.nan)
-        alarms[name] = int(((size == 0) & (predicted > 0)).sum())
+        compared = counts(label, truth)
+        dsc[name] = compared.dsc
+        alarms[name] = int((compared.spurious > 0).sum())
     return Result(setting, dsc, alarms, seconds)
 
 

@@ -48,7 +48,7 @@ def test_bad_metadata_is_refused(tmp_path):
         group_by(metadata(tmp_path), "sex", ["x1", "x2"])
     with pytest.raises(EvaluationError, match="column sex, case c0: 'f' is no number"):
         group_by(metadata(tmp_path), "sex", CASES, edges=[1])
-    empty = group_by(metadata(tmp_path, rows=["c0;;"]), "sex", CASES)
+    empty = Grouping("sex", (None,) * 60, ())
     with pytest.raises(EvaluationError, match="no case has a value"):
         compare_groups(np.ones(60), empty, network="n")
 
@@ -119,3 +119,15 @@ def test_published_metadata(touchstone):
     assert by_sex.parity == pytest.approx(abs(parts[0].mean() - parts[1].mean()))
     (by_place,) = compare_panel(panel, group_by(meta, "institute", panel.cases))
     assert any("F (n = 2)" in text for text in by_place.warnings)
+
+
+def test_an_empty_column_is_refused_with_file_and_row(tmp_path):
+    path = tmp_path / "meta.csv"
+    path.write_text("name,ward,age\nother,x,3\na,,1\nb,n/a,many\n")
+    table = read_metadata(path)
+    for edges in (None, [1.0, 2.0]):
+        with pytest.raises(EvaluationError, match=r"meta\.csv, row 3: column ward is empty for"):
+            group_by(table, "ward", ["a", "b"], edges)
+    with pytest.raises(EvaluationError, match=r"meta\.csv, row 4: column age, case b: 'many'"):
+        group_by(table, "age", ["a", "b"], [2.0])
+    assert table.told("ward", ["a", "b", "other", "none"]) == ["other"]

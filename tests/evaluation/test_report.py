@@ -12,7 +12,7 @@ from atlas8k.evaluation.compare import compare, worst_cases
 from atlas8k.evaluation.compare_tables import all_tables, summary_table
 from atlas8k.evaluation.metadata import Grouping
 from atlas8k.evaluation.panel import align
-from atlas8k.evaluation.pictures import draw_cases
+from atlas8k.evaluation.pictures import Shown, draw_cases
 from atlas8k.evaluation.report import render
 from atlas8k.evaluation.results import Results
 from atlas8k.evaluation.tables import Table, write_tables
@@ -147,7 +147,7 @@ def test_pictures_of_cases_at_hand(tmp_path):
     (tmp_path / "ct" / "c2.nii.gz").write_bytes(b"x")
     pictures, notes = draw_cases(["c1", "c2", "c3"], tmp_path / "ct", tmp_path / "label")
     assert [picture.case for picture in pictures] == ["c1"]
-    assert pictures[0].source.startswith("data:image/png;base64,iVBOR")
+    assert pictures[0].source.startswith("data:image/jpeg;base64,/9j/")
     assert "no picture of c2" in notes[0]
     assert "no CT of it" in notes[1]
 
@@ -160,3 +160,26 @@ def test_latex_and_markdown_escape():
     assert "**1±2**" in table.markdown()
     assert r"50 \% of a\_b" in table.latex()
     assert r"\textbf{1$\pm$2}" in table.latex()
+
+
+def test_the_label_of_a_network_is_drawn_where_it_differs_most(tmp_path):
+    phantom = generate(1, grid_spacing_mm=6.0)
+    wrong = phantom.label.array.copy()
+    corner = np.argwhere(wrong > 0)[0]
+    wrong[tuple(corner)] = 0
+    for folder, array in (("ct", phantom.ct.array), ("label", phantom.label.array), ("n", wrong)):
+        (tmp_path / folder).mkdir()
+        for case in ("c1", "c2"):
+            write_nifti(tmp_path / folder / f"{case}.nii.gz", array, phantom.ct.grid)
+    (tmp_path / "n" / "c2.nii.gz").unlink()
+    shown = Shown("net", tmp_path / "n", "mean DSC 31.0 %")
+    pictures, notes = draw_cases(
+        ["c1", "c2"], tmp_path / "ct", tmp_path / "label", {"c1": shown, "c2": shown}
+    )
+    assert [picture.case for picture in pictures] == ["c1", "c1", "c2"]
+    assert pictures[1].text.endswith("the organs of net (mean DSC 31.0 %)")
+    assert pictures[0].source != pictures[1].source
+    alone, _ = draw_cases(["c1"], tmp_path / "ct", tmp_path / "label")
+    # One voxel differs: the planes go through it, not through the middle of the organs.
+    assert alone[0].source != pictures[0].source
+    assert "no label of c2" in notes[0]

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from atlas8k.evaluation.compare import Comparison
     from atlas8k.evaluation.metadata import Grouping, Metadata
+    from atlas8k.evaluation.pictures import Shown
 
 
 def _edges(bins: Sequence[str]) -> dict[str, list[float]]:
@@ -38,13 +40,40 @@ def _groupings(
     edges = _edges(bins)
     wanted = [normalise(column) for column in by]
     if not wanted:
-        wanted = list(dict.fromkeys([c for c in USUAL_COLUMNS if c in table.columns] + [*edges]))
+        usual = [c for c in USUAL_COLUMNS if c in table.columns and table.told(c, cases)]
+        wanted = list(dict.fromkeys([*usual, *edges]))
         rest = [column for column in table.columns if column not in wanted]
         typer.echo(
             f"groups by {', '.join(wanted) or 'nothing'}; other columns: {', '.join(rest)} "
             "(name them with --by)"
         )
     return [group_by(table, column, cases, edges.get(column)) for column in dict.fromkeys(wanted)]
+
+
+def _beside(found: Comparison, folders: Mapping[str, str]) -> dict[str, Shown]:
+    """For each of the worst cases, the worst network whose labels are at hand."""
+    import numpy as np
+
+    from atlas8k.evaluation.pictures import Shown
+
+    panel = found.panel
+    unknown = sorted(set(folders) - set(panel.networks))
+    if unknown:
+        raise typer.BadParameter(
+            f"{', '.join(unknown)}: networks are {', '.join(panel.networks)}",
+            param_hint="--predictions",
+        )
+    beside: dict[str, Shown] = {}
+    means = panel.case_means
+    at = [n for n, name in enumerate(panel.networks) if name in folders]
+    for case in found.worst:
+        known = [n for n in at if not np.isnan(means[n, case])]
+        if known:
+            worst = min(known, key=lambda n: float(means[n, case]))
+            said = f"mean {panel.metric.upper()} {100 * means[worst, case]:.1f} %"
+            name = panel.networks[worst]
+            beside[panel.cases[case]] = Shown(name, folders[name], said)
+    return beside
 
 
 def compare(
@@ -70,6 +99,10 @@ def compare(
     labels: Annotated[
         Path | None, typer.Option(help="Folder of the truth, drawn on those pictures.")
     ] = None,
+    predictions: Annotated[
+        list[str] | None,
+        typer.Option(help="NETWORK=FOLDER of its labels: the worst one's is drawn beside."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     smallest: Annotated[int, typer.Option(min=2, help="Cases a group needs to be tested.")] = 10,
@@ -84,6 +117,7 @@ def compare(
     """
     from tqdm import tqdm
 
+    from atlas8k.cli.options import named
     from atlas8k.evaluation.compare import compare as run
     from atlas8k.evaluation.compare_tables import all_tables, summary_table
     from atlas8k.evaluation.metadata import read_metadata
@@ -101,6 +135,9 @@ def compare(
         metrics = ["dsc", "nsd"] if whole else ["dsc"]
         if not whole:
             typer.echo("no NSD: not every network is a folder with an nsd.csv")
+    folders = named(predictions or [], "--predictions")
+    if images is None and (folders or labels is not None):
+        raise typer.BadParameter("--labels and --predictions are drawn on the CTs of --images")
     table = read_metadata(metadata) if metadata is not None else None
     comparisons, pictures = [], {}
     for name in metrics:
@@ -116,7 +153,10 @@ def compare(
         comparisons.append(found)
         write_tables(all_tables(found), out / "tables")
         if images is not None:
-            pictures[name], _ = draw_cases([panel.cases[n] for n in found.worst], images, labels)
+            beside = _beside(found, folders)
+            pictures[name], _ = draw_cases(
+                [panel.cases[n] for n in found.worst], images, labels, beside
+            )
     tolerance = f"NSD tolerance {nsd_tolerance:g} mm." if nsd_tolerance is not None else (
         "NSD at the tolerance of the results given." if "nsd" in metrics else ""
     )  # fmt: skip

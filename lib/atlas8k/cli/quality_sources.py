@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ class Sources:
     Attributes
     ----------
     states
-        Start labels of every volume: before, after each round, now.
+        Start labels of volumes with a truth: before, after each round, now.
     given, submitted
         By round, the volumes submitted in it: label given out, label submitted.
     in_force
@@ -58,16 +58,26 @@ class Sources:
     notes: list[str] = field(default_factory=list)
 
 
-def read_sources(desk: Desk) -> Sources:
-    """Look up every label that tells something, oldest round first."""
+def read_sources(desk: Desk, volumes: Iterable[str], truths: Collection[str] = ()) -> Sources:
+    """Look up every label that tells something, oldest round first.
+
+    Parameters
+    ----------
+    volumes
+        To look at; those that nobody submitted and that are not in `truths` say nothing.
+    truths
+        Volumes with a truth: states of their start label are looked up, too.
+    """
     found = Sources()
     rounds = [one for one in desk.ledger.rounds() if one.reviewed]
     efforts = {one.number: Effort(_round(one.number), _short(one.signature)) for one in rounds}
     found.efforts = list(efforts.values())
-    for volume in desk.ledger.statuses():
-        _states(desk, volume, rounds, found)
-        _networks(desk, volume, found)
+    for volume in volumes:
         history = desk.history(volume)
+        if volume in truths:
+            _states(desk, volume, rounds, found)
+        if history or volume in truths:
+            _networks(desk, volume, found)
         for one in history:
             _count(one, efforts)
         if history:

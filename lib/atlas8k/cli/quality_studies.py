@@ -61,9 +61,10 @@ def studies(
 
     more = {n: find_labels(at) for n, at in named(rater or [], "--rater").items()}
     with desk_of(folder, ledger) as desk:
-        found = read_sources(desk)
-        known = set(desk.ledger.statuses())
-        truths = found.in_force if truth is None else _own(find_labels(truth), known, truth)
+        known = desk.ledger.statuses()
+        apart = {} if truth is None else _own(find_labels(truth), set(known), truth)
+        found = read_sources(desk, tqdm(known, "volumes", leave=False), apart)
+        truths = found.in_force if truth is None else apart
         notes = [*found.notes]
         tables: list[Table] = list(effort_tables(found.efforts)) if found.efforts else []
         if truths:

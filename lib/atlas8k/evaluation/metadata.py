@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -64,11 +64,25 @@ class Grouping:
 
 @dataclass(frozen=True)
 class Metadata:
-    """A table of cases: ``columns`` maps a column's name to case to text."""
+    """A table of cases.
+
+    Attributes
+    ----------
+    columns
+        Column's name to case to text.
+    lines
+        Case to line of the file, the header being line 1.
+    """
 
     path: Path
     columns: Mapping[str, Mapping[str, str]]
     cases: tuple[str, ...]
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def told(self, column: str, cases: Sequence[str]) -> list[str]:
+        """Those of the cases that have a value in a column."""
+        texts = self.columns[column]
+        return [case for case in cases if texts.get(case, "").lower() not in _MISSING]
 
 
 def read_metadata(path: str | Path) -> Metadata:
@@ -85,7 +99,8 @@ def read_metadata(path: str | Path) -> Metadata:
         for n, title in enumerate(sheet.columns)
         if title
     }
-    return Metadata(Path(path), columns, tuple(sheet.rows))
+    lines = {case: line for case, (line, _) in sheet.rows.items()}
+    return Metadata(Path(path), columns, tuple(sheet.rows), lines)
 
 
 def _number(text: str) -> float:
@@ -122,8 +137,8 @@ def group_by(
     Raises
     ------
     EvaluationError
-        Where there is no such column, none of the cases is in the metadata, or edges are
-        asked for and not all values are numbers.
+        Where there is no such column, none of the cases is in the metadata or has a value,
+        or edges are asked for and not all values are numbers.
     """
     name = normalise(column)
     if name not in metadata.columns:
@@ -139,13 +154,20 @@ def group_by(
             f"{cases[0]}); are the case names the same?",
         )
     notes = []
-    without = [case for case in cases if texts.get(case, "").lower() in _MISSING]
+    told = metadata.told(name, cases)
+    if not told:
+        raise EvaluationError(
+            metadata.path,
+            f"column {name} is empty for all {len(cases)} cases (here {known[0]}); leave it out",
+            metadata.lines.get(known[0]),
+        )
+    lacking = set(cases) - set(told)
+    without = [case for case in cases if case in lacking]
     if without:
         absent = [case for case in without if case not in texts]
         also = f", {len(absent)} of them are not in the file" if absent else ""
-        notes.append(f"{name}: {len(without)} cases have no value{also}: {listing(without)}")
-    lacking = set(without)
-    told = [case for case in cases if case not in lacking]
+        have = "1 case has" if len(without) == 1 else f"{len(without)} cases have"
+        notes.append(f"{name}: {have} no value{also}: {listing(without)}")
     numbers = [_number(texts[case]) for case in told]
     numeric = bool(numbers) and not any(math.isnan(n) for n in numbers)
     if edges is None and numeric and len(set(numbers)) > _MANY_NUMBERS:
@@ -158,7 +180,9 @@ def group_by(
         if not numeric:
             bad = next(c for c, n in zip(told, numbers, strict=True) if math.isnan(n))
             raise EvaluationError(
-                metadata.path, f"column {name}, case {bad}: {texts[bad]!r} is no number to cut"
+                metadata.path,
+                f"column {name}, case {bad}: {texts[bad]!r} is no number to cut",
+                metadata.lines.get(bad),
             )
         cut, order = _bins(numbers, sorted(edges))
         labels: dict[str, str] = dict(zip(told, cut, strict=True))

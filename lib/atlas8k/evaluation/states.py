@@ -95,7 +95,8 @@ def measure_states(
         reason = next(iter(failed.values()), "no case has a truth")
         raise EvaluationError("labels", f"none could be measured; {reason}")
     notes = [f"{case} is left out: {reason}" for (case, _), reason in failed.items()]
-    dsc, nsd = {}, {}
+    dsc: dict[str, Results] = {}
+    nsd: dict[str, Results] = {}
     for name, labels in states.items():
         rows = {c: got for c, p in labels.items() if isinstance(got := found.get((c, p)), tuple)}
         unknown = [case for case in labels if case not in truths]
