@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
-
 from tests.models.parity.seeded import FOLDER, digest, image, sampled, state
+from torch import nn
 
 ATLAS = "https://github.com/MrGiovanni/AbdomenAtlas"
 NNUNET = "https://github.com/MIC-DKFZ/dynamic-network-architectures"
@@ -45,15 +44,7 @@ def keep(
         logits = module.eval()(x)[0]
     probs = logits.softmax(0) if softmax else logits.sigmoid()
     probs = probs if rows is None else probs[rows]
-    print(
-        name,
-        len(keys),
-        "keys; logits",
-        float(logits.mean()),
-        float(logits.std()),
-        "probs sd",
-        float(probs.std()),
-    )
+    sys.stdout.write(f"{name}: {len(keys)} keys; logits sd {float(logits.std()):.2f}\n")
     np.savez_compressed(FOLDER / f"{name}.npz", probabilities=sampled(probs))
     (FOLDER / f"{name}.json").write_text(
         json.dumps(

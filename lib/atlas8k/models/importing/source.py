@@ -85,11 +85,15 @@ def _load(path: Path) -> Any:
         with _numbers():
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as err:
-        what = str(err).splitlines()[0] if "GLOBAL" not in str(err) else _global(str(err))
+        if "GLOBAL" not in str(err) and "Trying to" not in str(err):
+            raise CheckpointError(
+                path,
+                f"is no complete file of PyTorch weights: it is damaged or another kind of file",
+            ) from err
         raise CheckpointError(
             path,
-            f"holds more than tensors, numbers and text ({what}); loading it would run its code. "
-            "Take a file with the state dict only",
+            f"holds more than tensors, numbers and text ({_global(str(err))}); loading it would "
+            "run its code. Take a file with the state dict only",
         ) from err
     except Exception as err:  # torch raises what its many readers raise
         raise CheckpointError(
@@ -98,6 +102,9 @@ def _load(path: Path) -> Any:
 
 
 def _global(message: str) -> str:
+    """What the file wanted to have, of PyTorch's long message."""
+    if "GLOBAL" not in message:
+        return message[message.index("Trying to") :].partition("\n")[0]
     return message[message.index("GLOBAL") :].partition(" was not")[0].partition("\n")[0]
 
 
