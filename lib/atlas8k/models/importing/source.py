@@ -88,7 +88,7 @@ def _load(path: Path) -> Any:
         if "GLOBAL" not in str(err) and "Trying to" not in str(err):
             raise CheckpointError(
                 path,
-                f"is no complete file of PyTorch weights: it is damaged or another kind of file",
+                "is no complete file of PyTorch weights: it is damaged or another kind of file",
             ) from err
         raise CheckpointError(
             path,
