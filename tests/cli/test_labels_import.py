@@ -426,3 +426,19 @@ def test_an_atlas_with_labels_beside_the_cts(
     np.testing.assert_array_equal(public_of(root, "BDMAP_0"), whole.array)
     sources = book(root).sources("BDMAP_1")
     assert {o for o, s in sources.items() if s.source == "public"} == {"liver", "aorta"}
+
+
+def test_an_organ_the_dataset_turns_out_not_to_label_is_public_no_more(
+    studies: Path, dataset: Callable[..., Path], tmp_path: Path
+) -> None:
+    maps = tmp_path / "maps.yaml"
+    folder = dataset({"liver": 1, "spleen": 2})
+    maps.write_text("Ward: {values: {1: liver, 2: spleen}}")
+    run("import", "ward", folder, "--studies", studies, "--maps", maps)
+    assert book(studies).sources("case_0")["spleen"].source == "public"
+    maps.write_text("Ward: {values: {1: liver}, other: [2]}")
+    run("import", "ward", folder, "--studies", studies, "--maps", maps)
+    sources = book(studies).sources("case_0")
+    assert sources["liver"].source == "public"
+    assert "spleen" not in sources or sources["spleen"].source == "pseudo"
+    run("import", "ward", folder, "--studies", studies, "--maps", maps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,8 @@ def log_after_300_scores(path: Path) -> int:
     ledger.sync_volumes(names)
     for i in range(300):
         ledger.record_score(names[i % 50], "s", {"liver": OrganScore(float(i), 1, 1, 1)})
-        if i % 20 == 0:  # as long as a prediction takes at least
-            time.sleep(0.05)
+        if i % 20 == 0:  # a prediction lies between, long enough for a checkpoint
+            ledger._db._checkpoints.wait(10)
     length = path.with_name(f"{path.name}-wal").stat().st_size
     assert Ledger(path).progress("s").scored == 50
     ledger.close()

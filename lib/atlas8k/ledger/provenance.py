@@ -52,7 +52,7 @@ def set_sources(
                 f"{organ}: {source.source} and {source.state} are nothing a public label says; "
                 "public organs are present or absent, others unknown"
             )
-        if not known and _is_public(connection, volume, organ):
+        if not known and _is_public(connection, volume, organ, source.dataset):
             continue  # another dataset knows it
         connection.execute(
             "INSERT OR REPLACE INTO dataset_organ VALUES (?,?,?,?,?)",
@@ -70,10 +70,12 @@ def set_sources(
 _SILENT = (("public", "unknown"), ("pseudo", "unknown"))
 
 
-def _is_public(connection: sqlite3.Connection, volume: int, organ: str) -> bool:
+def _is_public(connection: sqlite3.Connection, volume: int, organ: str, asking: str | None) -> bool:
+    """Whether another dataset knows the organ; what one has said itself it may take back."""
     row = connection.execute(
-        "SELECT 1 FROM dataset_organ WHERE volume = ? AND organ = ? AND state <> 'unknown'",
-        (volume, ranking.organ_id(organ)),
+        "SELECT 1 FROM dataset_organ WHERE volume = ? AND organ = ? AND state <> 'unknown'"
+        " AND (dataset IS NULL OR dataset IS NOT ?)",
+        (volume, ranking.organ_id(organ), asking),
     ).fetchone()
     return row is not None
 

@@ -192,9 +192,9 @@ class Desk(Deciding):
         with self.alone(volume):
             self.ledger.add_volumes([volume])
             self.ledger.unsettle(volume)
-            before = self.ledger.dataset_organs(volume)
+            before = still_said(self.ledger.dataset_organs(volume), organs)
             made = self._with_earlier(volume, array, organs, before)
-            stated = {**before, **organs}
+            stated = {**organs, **before}
             origin = Provenance("public", organs=stated)
             info = {"organs": as_json(stated), "params": LABEL_NAMES}
             sha256 = self._assembly.write(volume, PUBLIC, made, own, origin, info)
@@ -212,9 +212,8 @@ class Desk(Deciding):
         """The public label with organs that an earlier one of another dataset has."""
         now = present(organs)
         made = np.where(np.isin(array, [ORGAN_IDS[o] for o in now]), array, 0).astype(np.uint8)
-        named = {o for o, source in organs.items() if source.state != "unknown"}
         earlier = self.versions.current(volume, PUBLIC)
-        stay = [ORGAN_IDS[o] for o in present(before) if o not in named]
+        stay = [ORGAN_IDS[o] for o in present(before)]
         if earlier is not None and stay:
             old = read_label(earlier.path).array
             np.copyto(made, old, where=(made == 0) & np.isin(old, stay))
@@ -224,6 +223,21 @@ class Desk(Deciding):
 def present(organs: Mapping[str, OrganSource]) -> list[str]:
     """Organs that a public label has voxels of."""
     return [o for o, s in organs.items() if s.source == "public" and s.state == "present"]
+
+
+def still_said(
+    before: Mapping[str, OrganSource], organs: Mapping[str, OrganSource]
+) -> dict[str, OrganSource]:
+    """What earlier public labels say that a new one neither says anew nor takes back.
+
+    An organ that is unknown to one dataset may be known to another.
+    """
+    return {
+        organ: source
+        for organ, source in before.items()
+        if (new := organs.get(organ)) is None
+        or (new.state == "unknown" and source.state != "unknown" and new.dataset != source.dataset)
+    }
 
 
 def chosen(key: str, percent: float) -> bool:

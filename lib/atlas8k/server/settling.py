@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.errors import Atlas8kError
+from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.ledger import Holder, Ledger, OrganSource, locate
 from atlas8k.server.adopting import Adopting
 from atlas8k.server.assembling import PSEUDO, PUBLIC, Assembly
@@ -25,7 +26,7 @@ from atlas8k.server.studies.versions import Version, Versions
 
 logger = logging.getLogger(__name__)
 
-MANAGED = (FINAL, ORIGINAL, PSEUDO, PUBLIC)
+MANAGED = (FINAL, ORIGINAL, PSEUDO, PUBLIC, UNKNOWN_TAG)
 """Tags of labels that only the desk writes."""
 ADOPTED = Holder("folder:labels/final")
 

@@ -192,6 +192,8 @@ class Submitting:
                 detail={
                     **ready.detail,
                     "begun_from": ready.begun_from,
+                    "base": ready.begun.base,
+                    "purpose": ready.begun.purpose,
                     "content": ready.content,
                     "lease": ready.lease,
                     "sample": sample,
