@@ -1,0 +1,178 @@
+"""Phantoms predicted by the embedded networks, one after another, kept on disk.
+
+A case is a phantom of :mod:`atlas8k.phantom.mix`, painted as its scanner's slices look
+after resampling to 4 mm, where the networks work; its truth is painted exactly, on voxels
+of 1.5 x 1.5 x 3 mm, so that thick slices hide nothing. The files of a case are what the
+analysis needs: probabilities as bytes on the 1.5 mm grid, the ensemble's label and the
+truth, and a row of sizes. A case whose row is there is not predicted again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = ROOT / "apps" / "atlas8k" / "model" / "embedded"
+CT_MM = 4.0
+BODY_HU = -500.0
+MARGIN = 4
+"""Voxels around all organs, true and predicted, in which the truth is painted."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A set of phantoms: cases 0 to ``count - 1``, seeds from ``first_seed`` on."""
+
+    name: str
+    first_seed: int
+    count: int
+
+
+TEST = Sample("test", 12_000, 400)
+"""Judged once, with settings chosen before."""
+
+TUNING = Sample("tuning", 13_000, 40)
+"""For choosing settings."""
+
+
+def predictor() -> Any:
+    """The embedded networks, loaded, one thread."""
+    import torch
+
+    from atlas8k.models.checkpoint import load_checkpoint
+    from atlas8k.models.predict import Predictor
+
+    torch.set_num_threads(1)
+    files = sorted(EMBEDDED.glob("*.safetensors"))
+    return Predictor({path.stem: load_checkpoint(path) for path in files})
+
+
+def row_of(folder: Path, number: int) -> Path:
+    """Where the sizes of a case are; written last."""
+    return folder / f"case_{number:03d}.json"
+
+
+def codes_of(folder: Path, number: int) -> Path:
+    """Where the probabilities of a case are."""
+    return folder / f"case_{number:03d}.codes"
+
+
+def labels_of(folder: Path, number: int) -> Path:
+    """Where the ensemble's label and the truth of a case are."""
+    return folder / f"case_{number:03d}.labels"
+
+
+def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, Any]:
+    """Paint, predict and keep one case.
+
+    Returns
+    -------
+    dict
+        What the case is, and its sizes; ml where nothing else is said.
+    """
+    from atlas8k.attention import Quantised, salient_regions, scores_of
+    from atlas8k.attention.packed import pack, pack_codes
+    from atlas8k.models.regrid import nearest
+    from atlas8k.phantom import generate, mix_setting, slice_thickness
+    from atlas8k.phantom.mix import SHARES
+
+    begun = time.perf_counter()
+    seed, setting = sample.first_seed + number, mix_setting(number)
+    phantom = generate(seed, setting, grid_spacing_mm=CT_MM)
+    prediction = networks.predict(phantom.ct)
+    grid = prediction.grid
+    pseudo = prediction.label()
+    truth = painted_truth(
+        seed, setting, grid, pseudo, nearest(phantom.label.array, phantom.label.grid, grid)
+    )
+    salient = salient_regions(prediction.probs, grid, name=f"case {number}")
+    scores = scores_of(salient)
+    ct = phantom.ct
+    wrong = pseudo != truth
+    by_organ = [
+        float(np.count_nonzero((pseudo == organ) ^ (truth == organ)) * grid.voxel_ml)
+        for organ in range(1, 10)
+    ]
+    entropy = entropy_ml(prediction)
+    row = {
+        "case": number,
+        "seed": seed,
+        "share": SHARES[number % len(SHARES)],
+        "slice_mm": slice_thickness(seed, setting),
+        "phase": phantom.case.phase,
+        "hard_cases": phantom.case.hard_cases,
+        "spacing_mm": grid.spacing,
+        "field_of_view_ml": float(np.prod(ct.grid.shape) * ct.grid.voxel_ml),
+        "body_ml": float(np.count_nonzero(ct.array > BODY_HU) * ct.grid.voxel_ml),
+        "organ_ml": float(np.count_nonzero(pseudo) * grid.voxel_ml),
+        "true_organ_ml": float(np.count_nonzero(truth) * grid.voxel_ml),
+        "wrong_ml": float(np.count_nonzero(wrong) * grid.voxel_ml),
+        "wrong_organ_ml": by_organ,
+        "entropy_ml": entropy,
+        **scores.as_dict(),
+        "sizes": asdict(salient.sizes),
+    }
+    publish(codes_of(folder, number), pack_codes(Quantised.of(prediction.probs)))
+    affine = grid.affine.tolist()
+    publish(labels_of(folder, number), pack(np.stack([pseudo, truth]), {"affine": affine}))
+    row["seconds"] = round(time.perf_counter() - begun, 2)
+    publish(row_of(folder, number), json.dumps(row).encode())
+    return row
+
+
+def painted_truth(
+    seed: int, setting: Any, grid: Any, pseudo: np.ndarray, coarse: np.ndarray
+) -> np.ndarray:
+    """The truth on the working grid, two slices at a time: ``grid.shape`` uint8.
+
+    ``coarse``, the truth of the 4 mm CT, says where organs are at all.
+    """
+    from atlas8k.attention.opening import bounding_box
+    from atlas8k.phantom import exact_label
+    from atlas8k.volume import Grid
+
+    out = np.zeros(grid.shape, dtype=np.uint8)
+    outer = bounding_box(coarse + pseudo)
+    if outer is None:
+        return out
+    box = tuple(
+        slice(max(0, s.start - MARGIN), min(n, s.stop + MARGIN))
+        for s, n in zip(outer, grid.shape, strict=True)
+    )
+    part = grid.crop(box)
+    pairs = -(-part.shape[2] // 2)
+    affine = part.affine.copy()
+    affine[2, 2] *= 2
+    affine[2, 3] += part.affine[2, 2] / 2
+    label = exact_label(seed, setting, Grid((*part.shape[:2], pairs), affine))
+    out[box] = np.repeat(label, 2, axis=2)[:, :, : part.shape[2]]
+    return out
+
+
+def entropy_ml(prediction: Any) -> float:
+    """Entropy of the mean over the networks, summed over organs and voxels, nat ml."""
+    import torch
+
+    total = 0.0
+    for organ in range(prediction.probs.shape[1]):
+        mean = torch.from_numpy(prediction.probs[0, organ]).float()
+        for network in prediction.probs[1:, organ]:
+            mean += torch.from_numpy(network)
+        total += float(
+            torch.special.entr(mean.div_(len(prediction.probs))).sum(dtype=torch.float64)
+        )
+    return total * prediction.grid.voxel_ml
+
+
+def publish(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_suffix(".part")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
