@@ -244,6 +244,40 @@ def test_without_a_held_out_case_what_was_forgotten_is_seen(
     assert context.signature() == before
 
 
+def test_with_one_labeled_organ_what_is_forgotten_of_the_others_is_seen(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one organ that was trained on gets better, and every other one is gone."""
+    desk = context.desk
+    assert desk is not None
+    for name in HELD_OUT[:2]:
+        desk.keep_pseudo(name, truth(HELD_OUT.index(name)), GRID, {"model_signature": "m"})
+    ids = truth(len(HELD_OUT))
+    path = write_nifti(tmp_path / "s.nii.gz", np.where(ids == 5, ids, 0).astype(np.uint8), GRID)
+    desk.submit(TRAINED[0], path, ANNA)
+    real = train.fine_tune
+
+    def forgetful(*args: Any, **settings: Any) -> Any:
+        made = real(*args, **settings)
+        return {**made, "unet": without_spleen(made["unet"])}
+
+    monkeypatch.setattr(train, "fine_tune", forgetful)
+    before = context.signature()
+    stats = run(context, max_epochs=1, steps_per_epoch=1, networks="unet")
+    assert "pseudo labels of 2 volumes" in stats["gate"]["refused"]["unet"], stats["message"]
+    assert "liver fell" not in stats["message"]
+    assert context.signature() == before
+
+
+def without_spleen(one: Checkpoint) -> Checkpoint:
+    """The network with its spleen channel switched off."""
+    state = dict(one.state)
+    key = [k for k, value in state.items() if k.endswith("bias") and value.shape == (9,)][-1]
+    bias = state[key].clone()
+    bias[7] -= 1000
+    return dataclasses.replace(one, state={**state, key: bias})
+
+
 def test_a_training_that_was_killed_goes_on_and_another_one_does_not(
     context: Context,
     tmp_path: Path,

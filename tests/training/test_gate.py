@@ -126,6 +126,20 @@ def test_networks_that_are_better_alone_and_worse_together_are_not_published():
     assert "liver fell" in decision.refused["ensemble"]
 
 
+def test_a_network_that_forgot_what_nobody_labeled_is_refused():
+    served, better = scores(2), scores(2, 0.03)
+    single = {"unet": (served, better), "nnunet": (served, better)}
+    drifted = {
+        "unet": (scores(3), scores(3, -0.04)),
+        "nnunet": (scores(3), with_organ(scores(3), "pancreas", [0.0] * 3)),
+    }
+    decision = decide(
+        single, sets(list(single), served, better), basis="trained on", pseudo=drifted
+    )
+    assert decision.publish == ("unet",)
+    assert "pseudo labels of 3 volumes" in decision.refused["nnunet"]
+
+
 def test_what_could_not_be_looked_at_is_said():
     served = scores(3)
     single = {"unet": (served, served)}

@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def settle(
     margin: float,
     overlap: float | None,
     between: Callable[[], object],
+    pseudo: Sequence[TrainingCase] = (),
 ) -> dict[str, Any]:
     """Publish what is no worse than what is served, and keep the rest aside.
 
@@ -70,6 +72,8 @@ def settle(
         Of the windows, as the server predicts with.
     between
         Called before every case that is measured.
+    pseudo
+        Pseudo labels of organs nobody has labeled: looked at where no case is held out.
 
     Returns
     -------
@@ -88,7 +92,9 @@ def settle(
             "message": f"networks {signature} are served; {OFF}",
             "gate": {"on": False, "publish": list(trained), "refused": {}, "warnings": [OFF]},
         }
-    decision, count = compared(served, trained, cases, config, seen, margin, overlap, between)
+    decision, count = compared(
+        served, trained, cases, config, seen, margin, overlap, between, pseudo
+    )
     for warning in decision.warnings:
         logger.warning("gate: %s", warning)
     stats: dict[str, Any] = {"gate": {"on": True, "cases": count, **decision.as_json()}}
@@ -116,19 +122,27 @@ def compared(
     margin: float,
     overlap: float | None,
     between: Callable[[], object] = lambda: None,
+    pseudo: Sequence[TrainingCase] = (),
 ) -> tuple[Decision, int]:
     """The decision, and on how many cases it was made."""
     training, held_out = split(cases, config.validation, seen)
     chosen = by_hash(held_out)[:MOST_HELD_OUT] or by_hash(training)[:MOST_TRAINED]
     logger.info("gate: comparing with the served networks on %d cases", len(chosen))
-    measured = measure_both(
-        chosen, served.load(), trained, device=config.device, overlap=overlap, between=between
+    measure = partial(
+        measure_both,
+        served=served.load(),
+        trained=trained,
+        device=config.device,
+        overlap=overlap,
+        between=between,
     )
+    measured = measure(chosen)
     decision = decide(
         measured.single,
         measured.sets,
         margin=margin,
         basis="held out" if held_out else "trained on",
+        pseudo=measure(pseudo).single if pseudo and not held_out else None,
     )
     return decision, measured.cases
 

@@ -23,7 +23,7 @@ from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.publishing import OFF, settle
 from atlas8k.server.scoring import duration
-from atlas8k.server.train_cases import Seen, cases
+from atlas8k.server.train_cases import Seen, cases, unlabeled
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
@@ -208,6 +208,7 @@ class FineTuning(TrainTask):
                 margin=context.settings.gate_margin,
                 overlap=context.settings.window_overlap,
                 between=give_way,
+                pseudo=unlabeled(context),
             )
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -15,6 +15,7 @@ from atlas8k.errors import Atlas8kError, TrainingError
 from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.ledger import OrganSource
 from atlas8k.organs import ORGAN_NAMES
+from atlas8k.server.assembling import PSEUDO
 from atlas8k.server.context import Context
 from atlas8k.server.desk import Desk
 from atlas8k.server.files import read_json, write_json
@@ -58,6 +59,29 @@ def cases(context: Context) -> list[TrainingCase]:
     if not found:
         raise TrainingError("nothing to train on: submit a corrected label first")
     return found
+
+
+def unlabeled(context: Context, most: int = 4) -> list[TrainingCase]:
+    """Pseudo labels of organs that nobody has labeled, to see whether they were forgotten.
+
+    Volumes without any labeled organ first, in an order that follows from their names.
+    """
+    desk = context.desk
+    if desk is None:
+        return []
+    by_labeled: tuple[list[TrainingCase], list[TrainingCase]] = ([], [])
+    names = desk.folder.now().ids_by_label(PSEUDO, labeled=True)
+    for volume in sorted(names, key=_hashed):
+        known = learnt(desk.ledger.sources(volume))
+        organs = tuple(organ for organ in ORGAN_NAMES if organ not in known)
+        label = desk.versions.current(volume, PSEUDO) if organs else None
+        if label is not None:
+            image = desk.folder.path / desk.folder.known_image(volume).path
+            case = TrainingCase(volume, image, label.path, organs)
+            by_labeled[bool(known)].append(case)
+        if len(by_labeled[0]) == most:
+            break
+    return [*by_labeled[0], *by_labeled[1]][:most]
 
 
 def learnt(sources: Mapping[str, OrganSource]) -> tuple[str, ...]:

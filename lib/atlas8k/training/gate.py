@@ -13,8 +13,9 @@ Per network, and then for the ensemble that annotators are given:
 
 Organ by organ such a proof is not asked for: nine at once would need dozens of held-out
 cases before anything could be published. Without a held-out case there are only those that
-were trained on. They show what was forgotten, and nothing else: there no organ of any
-single case may lose more than the margin.
+were trained on, where no organ of any single case may lose more than the margin, and organs
+that nobody has labeled, where a network may not move far from the served ensemble's pseudo
+labels. Both show what was forgotten, and nothing else.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ MARGIN = 0.02
 ENOUGH = 5
 """Cases from which on the tests have a say."""
 ALPHA = 0.05
+DRIFT = 0.05
+"""DSC with the pseudo labels, mean over organs and cases, that a network may lose. They are
+no truth, and a better network moves from them too."""
 
 Scores = Mapping[str, Mapping[str, float]]
 """DSC by case and organ; organs that are absent or unknown are left out."""
@@ -204,6 +208,7 @@ def decide(
     *,
     margin: float = MARGIN,
     basis: Basis,
+    pseudo: Mapping[str, tuple[Scores, Scores]] | None = None,
 ) -> Decision:
     """What may be published.
 
@@ -213,9 +218,15 @@ def decide(
         By trained network, its scores with the served and with the new weights.
     sets
         Scores of the ensemble, by the networks in it that are new; of every combination.
+    pseudo
+        As `single`, against the served ensemble's pseudo labels of organs nobody labeled.
     """
     verdicts = {n: judge(*pair, margin=margin, basis=basis) for n, pair in single.items()}
     refused = {n: "; ".join(v.reasons) for n, v in verdicts.items() if not v.passed}
+    for name, pair in (pseudo or {}).items():
+        reason = _drifted(*pair)
+        if reason:
+            refused[name] = "; ".join(filter(None, [refused.get(name), reason]))
     publish = tuple(n for n in single if n not in refused)
     if publish:
         verdict = judge(sets[frozenset()], sets[frozenset(publish)], margin=margin, basis=basis)
@@ -224,6 +235,17 @@ def decide(
             refused[TOGETHER] = "; ".join(verdict.reasons)
             publish = ()
     return Decision(publish, refused, verdicts, basis, margin, _warnings(verdicts, basis))
+
+
+def _drifted(served: Scores, new: Scores) -> str:
+    """Why a network has forgotten what nobody labeled, empty where it has not."""
+    changes = _changes(served, new)
+    if len(changes) == 0 or changes.mean() >= -DRIFT:
+        return ""
+    return (
+        f"agreement with the pseudo labels of {len(changes)} volumes, organs nobody labeled, "
+        f"changed by {changes.mean():+.3f} DSC"
+    )
 
 
 def _warnings(verdicts: Mapping[str, Verdict], basis: Basis) -> tuple[str, ...]:
