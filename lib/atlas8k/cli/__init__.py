@@ -34,10 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (phantoms, predict, score, rank, explain, train, fine_tune):
+for command in (phantoms, predict, score, rank, explain, train, evaluate, compare, cross):
     app.command()(command)
-for command in (evaluate, compare, cross):
-    app.command()(command)
+app.command()(fine_tune)
 app.add_typer(quality, name="quality")
 app.add_typer(ledger, name="ledger")
 app.add_typer(review, name="review")
