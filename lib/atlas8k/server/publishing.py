@@ -165,6 +165,8 @@ def keep_aside(root: Path, networks: Mapping[str, Checkpoint], why: Mapping[str,
     """Store networks that are not to be served, with the reason; their folder."""
     folder = root / KEPT_ASIDE
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*"):  # by a training that was killed here; there is one at a time
+        shutil.rmtree(left, ignore_errors=True)
     made = Path(tempfile.mkdtemp(prefix=".", dir=folder))
     try:
         for name, checkpoint in networks.items():

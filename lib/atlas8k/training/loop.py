@@ -162,6 +162,8 @@ def train_network(
             step += 1
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
+                if state_path is not None:  # going on from it would end here again
+                    state_path.unlink(missing_ok=True)
                 raise TrainingError(
                     f"{start.name}: the loss is not finite after {step} steps; "
                     "use a smaller learning rate"
