@@ -227,30 +227,38 @@ def by_size(rows: Rows) -> str:
     return "\n".join(lines)
 
 
-def picture(rows: Rows, path: Path, rho: float) -> None:
-    """Attention size against what is wrong, coloured by field of view: SVG and PNG."""
+def picture(rows: Rows, path: Path, figures: dict[str, float]) -> None:
+    """Two rankings against what is wrong, coloured by field of view: SVG and PNG."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    attention, wrong = column(rows, "eq4"), column(rows, "wrong_ml")
+    wrong = column(rows, "wrong_ml")
     litres = column(rows, "field_of_view_ml") / 1000
-    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
-    points = axes.scatter(attention, wrong, c=litres, s=18, cmap="viridis", alpha=0.85, lw=0)
-    figure.colorbar(points, label="field of view, litres")
     count = int(np.ceil(0.05 * len(rows)))
-    first, worst = np.sort(attention)[-count], np.sort(wrong)[-count]
-    axes.axvline(first, color="0.5", lw=1, ls="--")
-    axes.axhline(worst, color="0.5", lw=1, ls="--")
-    axes.text(
-        first, axes.get_ylim()[0], " first 5 %", color="0.4", va="bottom", ha="left", rotation=90
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.6), layout="constrained", sharey=True)
+    for axes, name, label in zip(
+        panels,
+        ("eq4", "salient"),
+        ("attention size (Eq. 4), ml", "salient voxels, ml"),
+        strict=True,
+    ):
+        score = scores(rows)[name]
+        points = axes.scatter(score, wrong, c=litres, s=16, cmap="viridis", alpha=0.85, lw=0)
+        axes.axvline(np.sort(score)[-count], color="0.5", lw=1, ls="--")
+        axes.axhline(np.sort(wrong)[-count], color="0.5", lw=1, ls="--")
+        axes.locator_params(axis="x", nbins=6)
+        axes.set_xlabel(label)
+        axes.set_title(f"{name}: Spearman's rho {figures[f'rho_{name}']:.2f}", fontsize=11)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("wrong voxels of the pseudo label, ml")
+    figure.colorbar(points, ax=panels, label="field of view, litres")
+    figure.suptitle(
+        f"{len(rows)} phantoms no network has seen; right of and above the dashed lines: "
+        "first and worst 5 %",
+        fontsize=11,
     )
-    axes.text(axes.get_xlim()[0], worst, " worst 5 %", color="0.4", va="bottom", ha="left")
-    axes.set_xlabel("attention size (Eq. 4), ml")
-    axes.set_ylabel("wrong voxels of the pseudo label, ml")
-    axes.set_title(f"{len(rows)} phantoms no network has seen, Spearman's rho {rho:.2f}")
-    axes.spines[["top", "right"]].set_visible(False)
     for suffix in (".svg", ".png"):
-        figure.savefig(path.with_suffix(suffix), dpi=120)
+        figure.savefig(path.with_suffix(suffix), dpi=110)
     plt.close(figure)

@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             elif not figure.endswith(ORGAN_NAMES):
                 figures[f"{name}_{figure}"] = value
     if options.picture:
-        picture(rows, options.picture, figures["rho_eq4"])
+        picture([row | row["chosen"] for row in rows], options.picture, figures)
     # JSON has no NaN: what cannot be told for a few cases is left out.
     known = {name: round(value, 4) for name, value in figures.items() if np.isfinite(value)}
     print(json.dumps({"benchmark": "attention_quality", "figures": known}))
