@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import requests
+import SimpleITK as sitk
 from tests.e2e.harness import APP, Server, running
-from tests.e2e.slicer import Slicer, opened
+from tests.e2e.slicer import Slicer, image_of, opened
 from tests.e2e.small import LIMIT_S
 from tests.server.tiny import NETWORKS, checkpoint, write_ct
 
@@ -23,7 +24,7 @@ from atlas8k.volume import read_label
 
 pytestmark = pytest.mark.slow
 Labels = npt.NDArray[np.uint8]
-IMAGES = tuple(f"case_{number:02d}" for number in range(16))
+IMAGES = tuple(f"case_{number:02d}" for number in range(18))
 # Settings under which networks that have learnt nothing give regions.
 SENSITIVE = (
     *("--conf", "inconsistency_threshold", "0.01"),
@@ -298,8 +299,9 @@ def test_an_organ_erased_is_absent_and_one_never_found_is_not(
     assert organs[found[0]] == "absent"
     assert organs[found[1]] == "unchanged"
     assert {organs[organ] for organ in never} <= {"not_confirmed"}
-    kept = stored(server, image, "original", slicer.folder)
-    assert np.array_equal(kept, np.where(start == ORGAN_IDS[found[0]], 0, start))
+    expected = np.where(start == ORGAN_IDS[found[0]], 0, start)
+    for tag in ("final", "original"):
+        assert np.array_equal(stored(server, image, tag, slicer.folder), expected), tag
 
 
 def test_a_case_opened_again_shows_its_last_revision(server: Server, slicer: Slicer) -> None:
@@ -336,6 +338,19 @@ def test_a_ct_on_a_shared_disk_is_opened_in_place(server: Server, slicer: Slicer
     assert_kept(server, slicer, image, shown(slicer))
 
 
+def test_a_client_that_sends_its_background_along(server: Server, slicer: Slicer) -> None:
+    """Not the module: it leaves the background out. A value is a place in the list all the same."""
+    image = open_case(slicer)
+    expected = shown(slicer)
+    info = [{"name": name, "idx": n} for n, name in enumerate(("background", *ORGAN_NAMES))]
+    path = slicer.folder / "whole.nii.gz"
+    ct = slicer.widget._volumeNode.image
+    sitk.WriteImage(image_of((expected + 1).astype(np.uint8), ct), str(path))
+    reply = slicer.widget.logic.save_label(image, str(path), {"label_info": info})
+    assert set(reply["organs"].values()) == {"revised"}
+    assert np.array_equal(stored(server, image, "final", slicer.folder), expected)
+
+
 def test_training_is_started_watched_and_stopped(server: Server, slicer: Slicer) -> None:
     assert slicer.widget.ui.trainerBox.currentText == "atlas8k"
     slicer.widget.onTraining()
@@ -344,3 +359,13 @@ def test_training_is_started_watched_and_stopped(server: Server, slicer: Slicer)
     slicer.widget.onStopTraining()
     assert server.finish("train", 60)["status"] in {"STOPPED", "ERROR", "DONE"}
     assert not slicer.widget.isTrainingRunning()
+
+    # Slicer can also begin one with every save, and end the one before.
+    slicer.settings["MONAILabel/autoUpdateModelV2"] = True
+    image = open_case(slicer)
+    for box in (slice(0, 2), slice(2, 4)):
+        draw(slicer, "pancreas", (box, box, box))
+        assert_kept(server, slicer, image, shown(slicer))
+        assert slicer.widget.isTrainingRunning()
+    slicer.widget.onStopTraining()
+    server.finish("train", 60)
