@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from atlas8k.attention.salient import SalientSettings, salient_regions
+from atlas8k.cli.quality import gathered
 from atlas8k.cli.quality_studies import quality
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Holder
@@ -212,3 +213,13 @@ def test_nothing_to_measure_is_said(tmp_path: Path, truth: Path) -> None:
     assert "nothing to measure" in run(folder, "--out", tmp_path / "out", code=1)
     with pytest.raises(Atlas8kError, match="are the case names the same"):
         run(folder, "--truth", truth)
+
+
+def test_notes_that_say_the_same_are_gathered() -> None:
+    many = [f"case_{n}, round 1: gone" for n in range(7)]
+    two = ["a: other", "b: other", "on its own"]
+    assert gathered([*many, *two]) == [
+        "7 times: gone (case_0, round 1; case_1, round 1; case_2, round 1; case_3, round 1; "
+        "case_4, round 1; and 2 more)",
+        *two,
+    ]

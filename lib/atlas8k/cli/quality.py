@@ -18,6 +18,8 @@ quality = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option(help="Folder for the page and the tables.")]
+NOTES_EACH = 5
+"""Notes of one kind that are said each."""
 Metric = Annotated[str, typer.Option(help="dsc or nsd.")]
 
 
@@ -40,6 +42,7 @@ def write_quality(
     from atlas8k.evaluation.report import write_table_page
     from atlas8k.evaluation.tables import write_tables
 
+    notes = gathered(notes)
     write_tables(tables, out / "tables")
     page = write_table_page(out / "quality.html", tables, title=title, notes=notes)
     for table in shown or tables[:1]:
@@ -47,6 +50,24 @@ def write_quality(
     for note in notes:
         typer.echo(f"note: {note}")
     typer.echo(f"page: {page}; tables in {out / 'tables'}")
+
+
+def gathered(notes: Sequence[str]) -> list[str]:
+    """Notes that say the same of many (``"who: what"``) as one that names the first.
+
+    Hundreds of lines before the tables are read by nobody.
+    """
+    by_what: dict[str, list[str]] = {}
+    for note in notes:
+        by_what.setdefault(note.partition(": ")[2], []).append(note)
+    made = []
+    for what, same in by_what.items():
+        if not what or len(same) <= NOTES_EACH:
+            made += same
+            continue
+        first = "; ".join(note.partition(": ")[0] for note in same[:NOTES_EACH])
+        made.append(f"{len(same)} times: {what} ({first}; and {len(same) - NOTES_EACH} more)")
+    return made
 
 
 @quality.command()
