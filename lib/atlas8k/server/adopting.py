@@ -57,7 +57,7 @@ class Adopting(Submitting):
             logger.warning("%s: its submitted label cannot be read: %s", volume, error)
             return
         begun = Begun(None, None, False, 0, None, "revise", False)
-        before = self._array(volume, self.start(volume, begun), label.grid)
+        before = self._assembly.array(volume, self.start(volume, begun), label.grid)
         present = frozenset(ORGAN_NAMES[i - 1] for i in np.unique(label.array) if 1 <= i <= 9)
         submitted = Submitted(label.array, label.grid, present, "organ ids", {})
         self._ledger.describe(submission.id, changes(before, submitted))

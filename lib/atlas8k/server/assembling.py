@@ -176,16 +176,16 @@ class Assembly:
             by[source.source][organ] = source
         found = []
         if by["public"]:
-            array = self._array(volume, self._versions.current(volume, PUBLIC), grid)
+            array = self.array(volume, self._versions.current(volume, PUBLIC), grid)
             found.append(SourceLabel("public", array, by["public"]))
         if by["revised"] and current is not None:
             array = drawn
             if array is None:
                 kept = self._versions.find(volume, FINAL, current.sha256 or "")
-                array = self._array(volume, kept, grid)
+                array = self.array(volume, kept, grid)
             found.append(SourceLabel("revised", array, by["revised"]))
         if pseudo is not None and any(_drawn(pseudo.info, organ) for organ in by["pseudo"]):
-            array = self._array(volume, pseudo, grid)
+            array = self.array(volume, pseudo, grid)
             found.append(SourceLabel("pseudo", array, by["pseudo"]))
         return found
 
@@ -198,9 +198,12 @@ class Assembly:
         there = {organ for organ, source in label.organs.items() if source.state != "absent"}
         return len(said) == len(ORGAN_NAMES) and voxels <= there
 
-    def _array(
+    def array(
         self, volume: str, version: Version | None, grid: Grid
     ) -> npt.NDArray[np.uint8] | None:
+        """Voxels of a label file, ``(X, Y, Z)`` uint8 on `grid`; None, and why in the log,
+        where there is none that can be used.
+        """
         if version is None:
             return None
         try:

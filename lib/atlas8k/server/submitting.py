@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import LedgerError, VolumeError
+from atlas8k.errors import LedgerError
 from atlas8k.grid import Grid
 from atlas8k.labels.ingest import Submitted, ingest, organ_names
 from atlas8k.labels.meaning import changes, completed
@@ -118,7 +118,7 @@ class Submitting:
         grid = self._assembly.grid(volume)
         begun = self._ledger.begun(volume, holder, lease)
         start = self.start(volume, begun)
-        before = self._array(volume, start, grid)
+        before = self._assembly.array(volume, start, grid)
         absent: Any = params.get("absent")
         gone = organ_names([] if absent is None else absent, "absent", sent)
         submitted = ingest(
@@ -148,21 +148,6 @@ class Submitting:
             info=merged({}, kept),
             detail=_detail(submitted, params, begun),
         )
-
-    def _array(
-        self, volume: str, version: Version | None, grid: Grid
-    ) -> npt.NDArray[np.uint8] | None:
-        if version is None:
-            return None
-        try:
-            label = read_label(version.path)
-        except VolumeError as error:
-            logger.error("%s: the start label cannot be read: %s", volume, error)
-            return None
-        if label.grid.same_as(grid):
-            return np.asarray(label.array, dtype=np.uint8)
-        logger.warning("%s: the start label is not on the CT's grid and counts as none", volume)
-        return None
 
     def book(self, ready: Prepared, *, sample: bool, second_reading: bool) -> Submission:
         """Write its file and note it in the ledger; alone with the volume."""
