@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from atlas8k.components import largest_component
 from atlas8k.models.ensemble import (
     EnsembleSettings,
     label_map,
-    largest_component,
     mean_probability,
 )
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.attention.opening import Box
+from atlas8k.components import label_components
 from atlas8k.grid import Grid
 
 Triple = tuple[int, int, int]
@@ -142,10 +143,8 @@ def find_regions(
     shown
         ``(X, Y, Z)`` bool, the voxels of those regions.
     """
-    labels, count = cc3d.connected_components(
-        np.ascontiguousarray(mask), connectivity=26, return_N=True
-    )
-    if count == 0:
+    labels = label_components(mask)
+    if not labels.any():
         return [], np.zeros(mask.shape, dtype=bool)
     statistics = cc3d.statistics(labels)
     size_ml = statistics["voxel_counts"] * voxel_ml

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 
@@ -26,6 +25,7 @@ from atlas8k.attention.opening import (
 from atlas8k.attention.quantise import Quantised
 from atlas8k.attention.regions import Region, find_regions, in_order
 from atlas8k.attention.sizes import AttentionSizes, sizes_from_table
+from atlas8k.components import label_components
 from atlas8k.errors import AttentionError, GridMismatchError
 from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
@@ -106,7 +106,7 @@ class Salient:
         """``(X, Y, Z)`` bool: one region's own voxels."""
         out = np.zeros(self.grid.shape, dtype=bool)
         part = self.mask[self.sizes.organs.index(region.organ)][region.box]
-        pieces = cc3d.connected_components(np.ascontiguousarray(part), connectivity=26)
+        pieces = label_components(part)
         # Pieces of other regions may reach into the box; this one spans it with its size.
         sizes = np.bincount(pieces.ravel())
         sizes[0] = 0

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.components import label_components
 from atlas8k.errors import GridMismatchError
 
 SURFACE_MM = 2.0
@@ -93,7 +93,7 @@ def components(mask: Mask, voxel_ml: float, min_ml: float = MIN_ML) -> list[Indi
         return []
     corner = at.min(axis=0)
     box = tuple(slice(a, b + 1) for a, b in zip(corner, at.max(axis=0), strict=True))
-    pieces = cc3d.connected_components(np.ascontiguousarray(mask[box]), connectivity=26)
+    pieces = label_components(mask[box])
     piece = pieces[tuple((at - corner).T)]
     sizes = np.bincount(piece)
     order = np.argsort(piece, kind="stable")

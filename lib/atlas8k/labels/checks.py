@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cc3d
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from atlas8k.components import label_components
 from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_IDS, ORGANS
 
@@ -232,7 +232,7 @@ def _gap(label: _Label) -> Iterator[Finding]:
 def _pieces(label: _Label) -> Iterator[Finding]:
     """Pieces smaller than 10 % of their organ, unless they may be larger outside the image."""
     for organ, box in label.boxes.items():
-        parts = cc3d.connected_components(np.asfortranarray(label.mask(organ)), connectivity=26)
+        parts = label_components(np.asfortranarray(label.mask(organ)))
         sizes = np.bincount(parts.ravel())[1:]
         least = SMALL_PIECE * sizes.sum()
         small = {

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from atlas8k.components import label_components
 from atlas8k.grid import Grid
 from atlas8k.labels.midline import Midline, bounds_of, image_centre
 
@@ -106,7 +106,7 @@ class _Pieces:
 
     @classmethod
     def of(cls, mask: npt.NDArray[np.bool_], grid: Grid) -> _Pieces:
-        parts = cc3d.connected_components(np.asfortranarray(mask), connectivity=26)
+        parts = label_components(np.asfortranarray(mask))
         index = np.argwhere(mask)
         piece = parts[mask].astype(np.int64)
         world = index @ grid.affine[:3, :3].T + grid.affine[:3, 3]

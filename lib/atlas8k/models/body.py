@@ -6,6 +6,7 @@ import cc3d
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.components import label_components
 from atlas8k.volume import Grid, Volume
 
 Box = tuple[slice, slice, slice]
@@ -36,7 +37,7 @@ def body_box(ct: Volume) -> Box:
     """
     step = [max(1, int(LOOK_MM / s)) for s in ct.grid.spacing]
     mask = ct.array[:: step[0], :: step[1], :: step[2]] > BODY_HU
-    pieces = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=6)
+    pieces = label_components(mask, connectivity=6)
     found = cc3d.statistics(pieces)
     counts = found["voxel_counts"][1:]
     if len(counts) == 0:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 import torch
+
+from atlas8k.components import largest_component
 
 CUT = 0.5
 """A voxel belongs to an organ above this mean probability."""
@@ -105,12 +106,6 @@ def label_map(
         best[box][mask] = mean[mask]
         label[box][mask] = value
     return label
-
-
-def largest_component(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The largest 26-connected piece of ``(X, Y, Z)``; nothing stays nothing."""
-    pieces = cc3d.largest_k(np.ascontiguousarray(mask), k=1, connectivity=26)
-    return np.asarray(pieces, dtype=bool)
 
 
 def _box_above_cut(
