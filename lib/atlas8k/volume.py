@@ -283,11 +283,20 @@ def read_comments(path: str | Path) -> list[str]:
     ]
 
 
-def publish(temporary: Path, path: Path) -> None:
-    """Make a finished temporary file the file at ``path``: sync, rename, sync the folder."""
+def _file_mode() -> int:
+    """Permissions of a new file as the process was started to give them."""
     mask = os.umask(0)
     os.umask(mask)
-    os.chmod(temporary, 0o666 & ~mask)
+    return 0o666 & ~mask
+
+
+# Asked once, on import: the question sets the mask for a moment, for every thread.
+FILE_MODE = _file_mode()
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Make a finished temporary file the file at ``path``: sync, rename, sync the folder."""
+    os.chmod(temporary, FILE_MODE)
     with open(temporary, "rb") as stream:
         os.fsync(stream.fileno())
     os.replace(temporary, path)
