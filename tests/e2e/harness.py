@@ -32,6 +32,7 @@ class Server:
     log: Path
     app: Path
     studies: Path
+    """A folder; of a DICOM archive, the working folder."""
     process: subprocess.Popen[bytes]
 
     def client(self, name: str | None = "e2e") -> MONAILabelClient:
@@ -60,7 +61,7 @@ class Server:
         raise AssertionError(f"{kind} did not end in {limit_s:.0f} s\n{self.text()[-4000:]}")
 
 
-def command(app: Path, studies: Path, port: int, *more: str) -> list[str]:
+def command(app: Path, studies: Path | str, port: int, *more: str) -> list[str]:
     """What a user types."""
     where = ["--app", str(app), "--studies", str(studies)]
     return ["monailabel", "start_server", *where, "--host", "127.0.0.1", "--port", str(port), *more]
@@ -90,7 +91,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def running(app: Path, studies: Path, folder: Path, *more: str) -> Iterator[Server]:
+def running(app: Path, studies: Path | str, folder: Path, *more: str) -> Iterator[Server]:
     """A server that answers; ended with everything it started."""
     port, log = free_port(), folder / "server.log"
     with open(log, "wb") as stream:
@@ -102,7 +103,7 @@ def running(app: Path, studies: Path, folder: Path, *more: str) -> Iterator[Serv
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    server = Server(f"http://127.0.0.1:{port}", log, app, studies, process)
+    server = Server(f"http://127.0.0.1:{port}", log, app, Path(studies), process)
     try:
         limit = time.monotonic() + START_S
         while True:
