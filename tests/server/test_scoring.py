@@ -14,8 +14,9 @@ from atlas8k.errors import CheckpointError
 from atlas8k.ledger import Progress
 from atlas8k.models.store import ModelStore
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.context import Context, message, only_one
+from atlas8k.server.context import Context, message
 from atlas8k.server.scoring import AttentionScoring, duration
+from atlas8k.server.studies.disk import only_one
 from atlas8k.volume import read_grid, read_label
 
 

@@ -13,8 +13,9 @@ from tests.server.tiny import GRID, NETWORKS
 from atlas8k.errors import TrainingError
 from atlas8k.ledger import Holder, OrganSource
 from atlas8k.models.checkpoint import Preprocessing
-from atlas8k.server.context import Context, only_one
+from atlas8k.server.context import Context
 from atlas8k.server.errors import ConflictError, RequestError
+from atlas8k.server.studies.disk import only_one
 from atlas8k.server.train import FineTuning, chosen, whole
 from atlas8k.server.train_cases import cases
 from atlas8k.training.data import IGNORED

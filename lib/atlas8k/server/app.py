@@ -21,12 +21,13 @@ from atlas8k.errors import Atlas8kError
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import orphans, privacy, startup
 from atlas8k.server.assembling import PSEUDO, PUBLIC
-from atlas8k.server.context import Context, only_one, open_context
+from atlas8k.server.context import Context, open_context
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy, Name, ReviewStrategy
 from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.disk import only_one
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.names import check_tag, id_fault
 from atlas8k.server.train import FineTuning

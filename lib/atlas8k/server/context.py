@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -247,19 +245,3 @@ def message(progress: Progress, signature: str, ranked_by: str | None) -> str:
     if not progress.complete:
         return f"{text} under {signature}; the order is not final"
     return f"{text} under {signature}"
-
-
-@contextlib.contextmanager
-def only_one(path: Path) -> Iterator[bool]:
-    """Whether this is the only holder of the lock file `path`, for the block.
-
-    The kernel lets go of it when the process ends, however it ends.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True

@@ -15,11 +15,12 @@ from atlas8k.errors import CheckpointError, PredictionError, VolumeError
 from atlas8k.ledger import Progress
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.answers import Answers
-from atlas8k.server.context import Context, only_one
+from atlas8k.server.context import Context
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.infer import temporary_result
 from atlas8k.server.studies.datastore import StudiesDatastore
+from atlas8k.server.studies.disk import only_one
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.volume import Grid
 

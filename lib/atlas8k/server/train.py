@@ -16,13 +16,14 @@ from monailabel.interfaces.tasks.train import TrainTask
 
 from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.models.sets import ServedSet
-from atlas8k.server.context import STATS, Context, only_one
+from atlas8k.server.context import STATS, Context
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.engine import device
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.publishing import OFF, settle
 from atlas8k.server.scoring import duration
+from atlas8k.server.studies.disk import only_one
 from atlas8k.server.train_cases import Seen, cases, unlabeled
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase

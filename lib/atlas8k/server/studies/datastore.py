@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from monailabel.datastore.local import LocalDatastore
 
-from atlas8k.server.errors import RequestError
+from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.studies.archive import Case, write_archive
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.folder import ORIGINAL, StudiesFolder
@@ -69,11 +69,14 @@ class StudiesDatastore(LocalDatastore):
         **options: Any,
     ) -> None:
         # LocalDatastore's own __init__ makes its JSON file and watches for it.
-        self.studies = StudiesFolder(studies_dir, **options)
+        self.studies = self._open(Path(studies_dir), **options)
         self._ingest, self._check_image = ingest, check_image
         self._datastore_path = str(self.folder)
         self._extensions = [f"*{suffix}" for suffix in self.studies.suffixes]
         self._set_header()
+
+    def _open(self, path: Path, **options: Any) -> StudiesFolder:
+        return StudiesFolder(path, **options)
 
     @property
     def folder(self) -> Path:
@@ -118,6 +121,14 @@ class StudiesDatastore(LocalDatastore):
     def images_version(self) -> int:
         """A number of this process that grows when images appear, move or vanish."""
         return self.studies.now().changes
+
+    def fingerprint(self, image_id: str) -> str | None:
+        """Something that changes with an image's content; ``None``: it is gone."""
+        try:
+            stat = Path(self.get_image_uri(image_id)).stat()
+        except (OSError, NotFoundError):
+            return None
+        return f"{stat.st_size}-{stat.st_mtime_ns}"
 
     def get_labeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None

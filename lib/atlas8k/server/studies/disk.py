@@ -28,6 +28,22 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def only_one(path: Path) -> Iterator[bool]:
+    """Whether this is the only holder of the lock file `path`, for the block.
+
+    The kernel lets go of it when the process ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, complete or not at all."""
     handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)

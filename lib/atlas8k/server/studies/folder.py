@@ -97,14 +97,15 @@ class StudiesFolder:
         for tag in (FINAL, ORIGINAL):
             self.labels.writable(tag)
         self.labels.recover_all()
-        self._sync = Sync(
-            self.path, self.suffixes, self.state, self.labels, self.catalogue, settle_s
-        )
+        self._sync = self._new_sync(settle_s)
         self._sync.load()
         self._watching = (every_s, deep_every_s) if watch else None
         self._watcher: Watcher | None = None
         self._pid = -1
         logger.info("%s: %s", self.path, self.catalogue.status())
+
+    def _new_sync(self, settle_s: float) -> Sync:
+        return Sync(self.path, self.suffixes, self.state, self.labels, self.catalogue, settle_s)
 
     def now(self) -> Catalogue:
         """The catalogue, with what any process has written through the API."""
