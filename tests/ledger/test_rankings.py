@@ -94,6 +94,22 @@ def test_scores_without_the_figures_are_made_again(ledger: Ledger) -> None:
     check_consistent(ledger.path)
 
 
+def test_a_new_list_takes_the_ranking_that_is_proposed(ledger: Ledger) -> None:
+    assert ledger.propose_ranking("salient")
+    assert ledger.ranked_by() == "salient"
+    assert not ledger.propose_ranking("per_slice")
+    assert Ledger(ledger.path).ranked_by() == "salient"
+
+
+def test_a_list_in_use_or_a_choice_made_is_left_alone(full: Ledger, tmp_path: Path) -> None:
+    assert not full.propose_ranking("salient")
+    assert full.ranked_by() == "eq4"
+    chosen = Ledger(tmp_path / "chosen.sqlite")
+    assert not chosen.propose_ranking("eq4")  # in force already, and kept as a choice
+    assert not chosen.propose_ranking("salient")
+    assert chosen.ranked_by() == "eq4"
+
+
 def test_there_are_three(full: Ledger) -> None:
     with pytest.raises(LedgerError, match="eq4, salient, per_slice"):
         full.set_ranking("entropy")

@@ -27,7 +27,7 @@ from atlas8k.errors import AttentionError
 Ranking = Literal["eq4", "salient", "per_slice"]
 
 RANKINGS: tuple[Ranking, ...] = get_args(Ranking)
-DEFAULT_RANKING: Ranking = "eq4"
+DEFAULT_RANKING: Ranking = "salient"
 
 ByOrgan = Mapping[str, float]
 

@@ -142,6 +142,15 @@ class ScoreMethods(LedgerBase):
         with self._db.write(durable=True) as connection:
             return rankings.choose(connection, ranking)
 
+    def propose_ranking(self, ranking: str) -> bool:
+        """Order a list that is new by a ranking; True where that was done.
+
+        Nothing is changed where a ranking was chosen before or anything is scored: the
+        order that annotators work in changes only when somebody asks for it.
+        """
+        with self._db.write(durable=True) as connection:
+            return rankings.propose(connection, ranking)
+
     def rank_all_organs(self, on: bool) -> None:
         """Rank by all organs, or (default) leave out those that are public or revised.
 

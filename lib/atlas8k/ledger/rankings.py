@@ -18,6 +18,7 @@ COLUMNS: Mapping[str, str] = {
 """Column of `score` by ranking; ``per_slice`` is in ml a slice, the others in ml."""
 
 DEFAULT = "eq4"
+"""Of a ledger that was never told: ledgers of older releases are ordered so."""
 
 
 def column(ranking: str) -> str:
@@ -46,11 +47,10 @@ def choose(connection: sqlite3.Connection, ranking: str) -> bool:
     the signatures in use: their volumes are stale and the next scoring makes them again.
     """
     figure = column(ranking)
-    if ranking == in_force(connection):
+    before = in_force(connection)
+    connection.execute("INSERT OR REPLACE INTO setting VALUES ('ranking', ?)", (ranking,))
+    if ranking == before:
         return False
-    connection.execute("DELETE FROM setting WHERE key = 'ranking'")
-    if ranking != DEFAULT:
-        connection.execute("INSERT INTO setting VALUES ('ranking', ?)", (ranking,))
     connection.execute("DELETE FROM queue WHERE signature IN (SELECT id FROM signature WHERE live)")
     connection.execute(
         "DELETE FROM result WHERE reason IS NULL"
@@ -72,6 +72,15 @@ def choose(connection: sqlite3.Connection, ranking: str) -> bool:
         "INSERT INTO queue SELECT volume, signature, organ, ml, source FROM queue_due"
     )
     return True
+
+
+def propose(connection: sqlite3.Connection, ranking: str) -> bool:
+    """Order by a ranking where none was chosen yet and nothing is scored; else do nothing."""
+    settled = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM setting WHERE key = 'ranking')"
+        " OR EXISTS (SELECT 1 FROM result)"
+    ).fetchone()[0]
+    return not settled and choose(connection, ranking)
 
 
 def keep_explanation(
