@@ -17,8 +17,8 @@ from tests.labels.kit import Labels
 from atlas8k.grid import Grid
 
 
-def _series(folder: Path, grid: Grid) -> list[str]:
-    """One slice a plane of the grid; its rows and columns must run along -x and -y (LPS +)."""
+def save_series(folder: Path, grid: Grid) -> list[str]:
+    """One slice a plane of the grid, whose first axis runs along the rows; air everywhere."""
     lps = np.diag([-1.0, -1, 1, 1]) @ grid.affine
     ids = [generate_uid() for _ in range(3)]
     paths = []
@@ -38,7 +38,7 @@ def _series(folder: Path, grid: Grid) -> list[str]:
         data.ReferringPhysicianName = ""
         data.SeriesNumber, data.InstanceNumber = 1, z + 1
         data.ImagePositionPatient = (lps @ [0, 0, z, 1])[:3].tolist()
-        data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        data.ImageOrientationPatient = (lps[:3, :2] / grid.spacing[:2]).T.ravel().tolist()
         data.PixelSpacing = [grid.spacing[1], grid.spacing[0]]
         data.SliceThickness = grid.spacing[2]
         data.Columns, data.Rows = grid.shape[:2]
@@ -46,7 +46,7 @@ def _series(folder: Path, grid: Grid) -> list[str]:
         data.BitsAllocated = data.BitsStored = 16
         data.HighBit, data.PixelRepresentation = 15, 1
         data.RescaleSlope, data.RescaleIntercept = 1, 0
-        data.PixelData = np.zeros(grid.shape[:2], dtype="<i2").tobytes()
+        data.PixelData = np.full(grid.shape[:2], -1000, dtype="<i2").tobytes()
         data.save_as(path, write_like_original=False)
         paths.append(str(path))
     return paths
@@ -92,7 +92,7 @@ def save_dicom_seg(
         [
             str(tool),
             *("--inputImageList", str(folder / "segments.nrrd")),
-            *("--inputDICOMList", ",".join(_series(folder, grid))),
+            *("--inputDICOMList", ",".join(save_series(folder, grid))),
             *("--inputMetadata", str(folder / "meta.json"), "--outputDICOM", str(path)),
         ],
         check=True,

@@ -118,19 +118,39 @@ def _check_extent(path: Path, data: pydicom.Dataset) -> None:
 
 
 def _convert(path: Path, folder: Path) -> None:
+    run_dcmqi(
+        "segimage2itkimage",
+        *("--inputDICOM", str(path.resolve()), "--outputDirectory", str(folder)),
+        *("--prefix", "seg", "--outputType", "nrrd", "--mergeSegments"),
+        path=path,
+        makes=folder / "seg-meta.json",
+    )
+
+
+def run_dcmqi(program: str, *arguments: str, path: Path, makes: Path) -> None:
+    """Run one of dcmqi's converters.
+
+    Parameters
+    ----------
+    path
+        The DICOM SEG object that messages are about.
+    makes
+        A file that is there when it succeeded.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        It is not installed, failed, or took too long.
+    """
     spec = importlib.util.find_spec("dcmqi")
     if spec is None or spec.origin is None:
         raise UnreadableVolumeError(path, "DICOM SEG needs the package dcmqi; install it")
-    command = [
-        str(Path(spec.origin).parent / "bin" / "segimage2itkimage"),
-        *("--inputDICOM", str(path.resolve()), "--outputDirectory", str(folder)),
-        *("--prefix", "seg", "--outputType", "nrrd", "--mergeSegments"),
-    ]
+    command = [str(Path(spec.origin).parent / "bin" / program), *arguments]
     try:
         run = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as err:
         raise UnreadableVolumeError(path, f"not converted within {_TIMEOUT_S} s") from err
-    if run.returncode != 0 or not (folder / "seg-meta.json").is_file():
+    if run.returncode != 0 or not makes.is_file():
         text = (run.stderr or run.stdout).decode(errors="replace").strip()
         logger.info("%s: dcmqi ended with %d: %s", path, run.returncode, text[-2000:])
         last = text.splitlines()[-1][:200] if text else f"status {run.returncode}"
