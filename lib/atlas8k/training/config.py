@@ -16,6 +16,9 @@ class Optimiser(BaseModel):
         ``adam`` (decoupled weight decay) or ``sgd`` (Nesterov, momentum 0.99).
     lr, weight_decay
         Peak learning rate and weight decay.
+    schedule
+        How the rate falls after the warm-up: half a ``cosine``, or ``polynomial`` with
+        nnU-Net's exponent of 0.9.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,12 +26,13 @@ class Optimiser(BaseModel):
     kind: Literal["adam", "sgd"] = "adam"
     lr: float = Field(1e-4, gt=0, le=1)
     weight_decay: float = Field(1e-5, ge=0, le=1)
+    schedule: Literal["cosine", "polynomial"] = "cosine"
 
 
 PAPER = {
     "swin_unetr": Optimiser(kind="adam", lr=1e-4, weight_decay=1e-5),
     "unet": Optimiser(kind="adam", lr=1e-4, weight_decay=1e-5),
-    "nnunet": Optimiser(kind="sgd", lr=1e-2, weight_decay=3e-5),
+    "nnunet": Optimiser(kind="sgd", lr=1e-2, weight_decay=3e-5, schedule="polynomial"),
 }
 """As in the AbdomenAtlas-8K paper, for thousands of volumes and tens of hours."""
 
@@ -50,7 +54,9 @@ class TrainingConfig(BaseModel):
     Attributes
     ----------
     epochs, steps_per_epoch, batch_size
-        An epoch is so many optimiser steps, each on so many patches.
+        An epoch is so many optimiser steps, each on so many patches a process.
+    accumulate
+        Steps are on so many batches, one after another: a larger batch in the same memory.
     minutes
         Where given, the learning rate follows the clock instead of the epochs, and the
         training of one network ends after so long (``epochs`` is then no bound).
@@ -72,6 +78,9 @@ class TrainingConfig(BaseModel):
         training returns; 0 returns the last weights.
     warm_up
         Share of the training in which the learning rate rises.
+    pseudo_weight
+        What a pseudo label counts beside one that a person stands for, 0 to 1; at 0 the
+        loss does not see it.
     validation
         Share of the cases that are kept out to measure on, by a hash of their names.
     validate_every
@@ -88,6 +97,7 @@ class TrainingConfig(BaseModel):
     epochs: int = Field(20, ge=1, le=100_000)
     steps_per_epoch: int = Field(50, ge=1, le=100_000)
     batch_size: int = Field(2, ge=1, le=64)
+    accumulate: int = Field(1, ge=1, le=1024)
     minutes: float | None = Field(None, gt=0)
     optimisers: dict[str, Optimiser] = Field(default_factory=lambda: dict(PAPER))
     patch: tuple[int, int, int] | None = None
@@ -96,6 +106,7 @@ class TrainingConfig(BaseModel):
     augment: float = Field(1.0, ge=0, le=2)
     averaging: float = Field(0.99, ge=0, lt=1)
     warm_up: float = Field(0.05, ge=0, lt=1)
+    pseudo_weight: float = Field(0.0, ge=0, le=1)
     validation: float = Field(0.1, ge=0, lt=1)
     validate_every: int = Field(5, ge=1)
     memory_mb: int = Field(2048, ge=16)

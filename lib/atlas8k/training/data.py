@@ -36,6 +36,8 @@ class Prepared:
         what could be any organ.
     known
         ``(organs,)`` bool, organ id order: labeled in this case, if only as absent.
+    pseudo
+        ``(organs,)`` bool: labeled by networks; none of these is in `known`.
     points
         By organ id, ``(n, 3)`` voxel indices drawn from the organ; organs that are there.
     """
@@ -43,6 +45,7 @@ class Prepared:
     image: torch.Tensor
     label: torch.Tensor
     known: torch.Tensor
+    pseudo: torch.Tensor
     points: Mapping[int, npt.NDArray[np.int64]]
 
     @property
@@ -75,6 +78,8 @@ class TrainingCase:
     ignore_path
         NIfTI file on the same grid, not 0 where a voxel could be any organ; those without
         a known organ are not learned from at all.
+    pseudo_organs
+        Names of organs that the label map holds as networks predicted them.
     """
 
     name: str
@@ -82,6 +87,7 @@ class TrainingCase:
     label_path: Path
     known_organs: tuple[str, ...] = ORGAN_NAMES
     ignore_path: Path | None = None
+    pseudo_organs: tuple[str, ...] = ()
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
         """Read and prepare; see :func:`prepare_case`.
@@ -100,6 +106,7 @@ class TrainingCase:
             self.known_organs,
             preprocessing,
             None if self.ignore_path is None else read_label(self.ignore_path),
+            self.pseudo_organs,
         )
 
 
@@ -110,6 +117,7 @@ def prepare_case(
     known_organs: tuple[str, ...],
     preprocessing: Preprocessing,
     ignore: Volume | None = None,
+    pseudo_organs: tuple[str, ...] = (),
 ) -> Prepared:
     """Bring a CT and its label onto a network's grid.
 
@@ -119,6 +127,8 @@ def prepare_case(
         ``(X, Y, Z)`` HU and organ ids, on one grid of any orientation and spacing.
     ignore
         ``(X, Y, Z)`` on that grid, not 0 where a voxel could be any organ.
+    pseudo_organs
+        Organs of the label that nobody stands for; those that are known too are known.
 
     Raises
     ------
@@ -126,10 +136,11 @@ def prepare_case(
         A label is on another grid, holds values that are no organ, or no organ is
         known or an unknown name is given.
     """
-    unknown = [organ for organ in known_organs if organ not in ORGAN_IDS]
-    if unknown or not known_organs:
+    given = (*known_organs, *pseudo_organs)
+    unknown = [organ for organ in given if organ not in ORGAN_IDS]
+    if unknown or not given:
         raise TrainingError(
-            f"{name}: known organs {list(known_organs)}; give at least one of "
+            f"{name}: known organs {list(given)}; give at least one of "
             f"{', '.join(ORGAN_NAMES)} and no other"
         )
     source = label.path or f"the label of {name}"
@@ -138,9 +149,9 @@ def prepare_case(
         raise TrainingError(f"{source}: value {label.array.max()} is no organ id (1 to {N_ORGANS})")
     image, grid = prepare(ct, preprocessing)
     ids = resample(label.array, ct.grid, grid, linear=False)
-    known = np.zeros(N_ORGANS, dtype=bool)
-    known[[ORGAN_IDS[organ] - 1 for organ in known_organs]] = True
-    ids[~np.concatenate([[True], known])[ids]] = 0
+    known = _mask(known_organs)
+    pseudo = _mask(pseudo_organs) & ~known
+    ids[~np.concatenate([[True], known | pseudo])[ids]] = 0
     points = _points(ids)
     if ignore is not None:
         _check_grid(ignore, ct, ignore.path or f"the open voxels of {name}")
@@ -150,8 +161,15 @@ def prepare_case(
         image=torch.from_numpy(image.astype(np.float16)),
         label=torch.from_numpy(np.ascontiguousarray(ids)),
         known=torch.from_numpy(known),
+        pseudo=torch.from_numpy(pseudo),
         points=points,
     )
+
+
+def _mask(organs: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    mask = np.zeros(N_ORGANS, dtype=bool)
+    mask[[ORGAN_IDS[organ] - 1 for organ in organs]] = True
+    return mask
 
 
 def _check_grid(label: Volume, ct: Volume, source: object) -> None:

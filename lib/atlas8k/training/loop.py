@@ -11,7 +11,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,16 +18,19 @@ import torch
 
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import Checkpoint, network
-from atlas8k.organs import ORGAN_IDS
+from atlas8k.training import ranks
 from atlas8k.training.config import Optimiser, TrainingConfig
-from atlas8k.training.data import IGNORED, Case
-from atlas8k.training.losses import segmentation_loss
+from atlas8k.training.data import Case
 from atlas8k.training.patches import PatchSource
 from atlas8k.training.state import Average, load_state, save_state
+from atlas8k.training.supervision import Asked, autocast
 from atlas8k.training.validation import measure
 
 CLIP_NORM = 5.0
 FINAL_RATE = 0.01
+"""What a cosine ends at."""
+POLYNOMIAL = 0.9
+"""nnU-Net's exponent."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Progress:
         epoch. Organs that none of them has are left out.
     seconds, seconds_left
         Spent, and expected from the pace so far.
+    lr
+        Learning rate of the epoch's last step.
     checkpoint
         Makes the checkpoint as it would be returned now.
     """
@@ -62,6 +66,7 @@ class Progress:
     dsc: Mapping[str, float]
     seconds: float
     seconds_left: float
+    lr: float
     checkpoint: Callable[[], Checkpoint] = field(repr=False)
 
     @property
@@ -89,9 +94,10 @@ def train_network(
     cases, validation
         To train and to measure on.
     on_epoch
-        Called after every epoch.
+        Called after every epoch; of several processes (:mod:`.ranks`) in the first alone.
     should_stop
-        Asked before every step; when true, the training ends with what it has.
+        Asked before every step; when true, the training ends with what it has. Of several
+        processes the first decides.
     state_path
         File that is written after every epoch, and from which a training goes on if it is
         there. It is removed when the training is complete.
@@ -107,16 +113,17 @@ def train_network(
         No usable case, a state of another training, or a loss that is not finite.
     """
     device = torch.device(config.device)
-    optimiser_settings = config.optimiser_for(start.name)
-    module = network(start, device)
-    module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimiser = _optimiser(module, optimiser_settings)
-    average = Average(module, config.averaging)
+    settings = config.optimiser_for(start.name)
+    bare = network(start, device)
+    bare.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    optimiser = _optimiser(bare, settings)
+    average = Average(bare, config.averaging)
     source = PatchSource(cases, start.preprocessing, config)
-    channels, rows = _channels(start)
     epoch, step, seconds = 0, 0, 0.0
     if state_path is not None and state_path.is_file():
-        epoch, step, seconds = load_state(state_path, config, module, optimiser, average, start)
+        epoch, step, seconds = load_state(state_path, config, bare, optimiser, average, start)
+    module = ranks.averaged(bare, device)
+    asked = Asked(start, config, device)
     began = time.monotonic() - seconds
     stopped = False
 
@@ -127,6 +134,7 @@ def train_network(
             "steps": step,
             "minutes": round((time.monotonic() - began) / 60, 1),
             "config": config.model_dump(mode="json"),
+            **({"processes": ranks.size()} if ranks.size() > 1 else {}),
         }
         return dataclasses.replace(start, state=average.state(), origin=origin)
 
@@ -135,32 +143,21 @@ def train_network(
             return min(1.0, (time.monotonic() - began) / (60 * config.minutes))
         return min(1.0, (step + ahead) / (config.epochs * config.steps_per_epoch))
 
-    while fraction(0) < 1 and not stopped:
+    while ranks.tell(fraction(0)) < 1 and not stopped:
         module.train()
         losses = []
-        for batch in source.batches(epoch):
-            stopped = should_stop is not None and should_stop()
+        for batches in zip(*[source.batches(epoch)] * config.accumulate, strict=True):
+            stopped, share = ranks.tell((should_stop is not None and should_stop(), fraction(1)))
             if stopped:
                 break
             for group in optimiser.param_groups:
-                group["lr"] = optimiser_settings.lr * rate(fraction(1), config.warm_up)
-            image = batch.image.to(device, memory_format=torch.channels_last_3d)
-            with _autocast(device, config.amp):
-                logits = module(image)
-            loss = _supervise(
-                logits,
-                channels[batch.label.long()].to(device),
-                batch.known[:, rows].to(device),
-                start.activation,
-                config.balance_loss * min(1.0, 2 - 2 * fraction(1)),
-            )
+                group["lr"] = settings.lr * rate(share, config.warm_up, settings.schedule)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP_NORM)
+            losses.append(asked.backward(module, batches, share, (epoch, step)))
+            torch.nn.utils.clip_grad_norm_(bare.parameters(), CLIP_NORM)
             optimiser.step()
-            average.update(module)
+            average.update(bare)
             step += 1
-            losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 if state_path is not None:  # going on from it would end here again
                     state_path.unlink(missing_ok=True)
@@ -173,11 +170,13 @@ def train_network(
         epoch += 1
         done = fraction(0)
         seconds = time.monotonic() - began
+        if not ranks.first():
+            continue
         if state_path is not None and not stopped:
-            save_state(state_path, config, module, optimiser, average, start, epoch, step, seconds)
+            save_state(state_path, config, bare, optimiser, average, start, epoch, step, seconds)
         dsc: dict[str, float] = {}
         if validation and (done >= 1 or stopped or epoch % config.validate_every == 0):
-            with _autocast(device, config.amp):
+            with autocast(device, config.amp):
                 dsc = measure(average.module, start, validation, device)
         if on_epoch is not None:
             on_epoch(
@@ -190,47 +189,23 @@ def train_network(
                     dsc=dsc,
                     seconds=seconds,
                     seconds_left=seconds * (1 - done) / max(done, 1e-6),
+                    lr=optimiser.param_groups[0]["lr"],
                     checkpoint=checkpoint,
                 )
             )
-    if state_path is not None and not stopped:
+    if state_path is not None and not stopped and ranks.first():
         state_path.unlink(missing_ok=True)
     return checkpoint()
 
 
-def rate(fraction: float, warm_up: float) -> float:
-    """Learning rate as a share of its peak: a rise in a straight line, then half a cosine."""
+def rate(fraction: float, warm_up: float, schedule: str = "cosine") -> float:
+    """Learning rate as a share of its peak: a rise in a straight line, then the schedule."""
     if fraction < warm_up:
         return fraction / warm_up
     part = (fraction - warm_up) / (1 - warm_up)
+    if schedule == "polynomial":
+        return float((1 - part) ** POLYNOMIAL)
     return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * part))
-
-
-def _supervise(
-    logits: torch.Tensor,
-    label: torch.Tensor,
-    known: torch.Tensor,
-    activation: str,
-    balance: float,
-) -> torch.Tensor:
-    """The loss; heads of deep supervision count half as much each as the one before."""
-    if logits.ndim == 5:
-        return segmentation_loss(logits, label, known, activation, balance)
-    weights = [0.5**i for i in range(logits.shape[1])]
-    losses = [
-        weight * segmentation_loss(head, label, known, activation, balance)
-        for weight, head in zip(weights, logits.unbind(1), strict=True)
-    ]
-    return torch.stack(losses).sum() / sum(weights)
-
-
-def _channels(start: Checkpoint) -> tuple[torch.Tensor, list[int]]:
-    """Label value to output channel, ``(256,)``, and the network's organs in id order."""
-    table = torch.zeros(256, dtype=torch.uint8)
-    table[IGNORED] = IGNORED
-    for channel, organ in enumerate(start.organs, start=1):
-        table[ORGAN_IDS[organ]] = channel
-    return table, [ORGAN_IDS[organ] - 1 for organ in start.organs]
 
 
 def _optimiser(module: torch.nn.Module, settings: Optimiser) -> torch.optim.Optimizer:
@@ -245,13 +220,3 @@ def _optimiser(module: torch.nn.Module, settings: Optimiser) -> torch.optim.Opti
     return torch.optim.AdamW(
         module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
     )
-
-
-def _autocast(device: torch.device, amp: bool | None) -> AbstractContextManager[None]:
-    if amp is None:
-        # Without such instructions a processor emulates bfloat16, several times slower.
-        amp = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    context: AbstractContextManager[None] = torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=amp
-    )
-    return context

@@ -12,6 +12,7 @@ import torch
 
 from atlas8k.errors import Atlas8kError, TrainingError
 from atlas8k.models.checkpoint import Preprocessing
+from atlas8k.training import ranks
 from atlas8k.training.augment import Patch, draw
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case, Prepared
@@ -24,11 +25,16 @@ TURNOVER = 32
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """``image`` (B, 1, X, Y, Z) float32, ``label`` (B, X, Y, Z) uint8, ``known`` (B, organs)."""
+    """Patches and what is known of each.
+
+    ``image`` (B, 1, X, Y, Z) float32, ``label`` (B, X, Y, Z) uint8, ``known`` and ``pseudo``
+    (B, organs) bool: labeled by somebody, by the networks.
+    """
 
     image: torch.Tensor
     label: torch.Tensor
     known: torch.Tensor
+    pseudo: torch.Tensor
 
 
 class PatchSource:
@@ -65,22 +71,30 @@ class PatchSource:
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch; they depend on the seed and the epoch's number alone.
 
+        Those of a step come one after another, ``accumulate`` of them; several processes
+        have different ones.
+
         Raises
         ------
         TrainingError
             None of the cases can be loaded.
         """
         cases = self._hold(epoch)
-        steps, workers = self.config.steps_per_epoch, self.config.workers
+        accumulate, workers = self.config.accumulate, self.config.workers
+        places = (
+            (epoch, step, ranks.number() + i * ranks.size())
+            for step in range(self.config.steps_per_epoch)
+            for i in range(accumulate)
+        )
         if not workers:
-            for step in range(steps):
-                yield self._batch(cases, epoch, step)
+            for place in places:
+                yield self._batch(cases, place)
             return
         with ThreadPoolExecutor(workers) as pool:
             waiting: list[Future[Batch]] = []
             try:
-                for step in range(steps):
-                    waiting.append(pool.submit(self._batch, cases, epoch, step))
+                for place in places:
+                    waiting.append(pool.submit(self._batch, cases, place))
                     if len(waiting) > workers:
                         yield waiting.pop(0).result()
                 while waiting:
@@ -89,8 +103,8 @@ class PatchSource:
                 for future in waiting:
                     future.cancel()
 
-    def _batch(self, cases: Sequence[Prepared], epoch: int, step: int) -> Batch:
-        rng = np.random.default_rng((self.config.seed, epoch, step))
+    def _batch(self, cases: Sequence[Prepared], place: tuple[int, int, int]) -> Batch:
+        rng = np.random.default_rng((self.config.seed, *place))
         chosen = [cases[i] for i in rng.integers(len(cases), size=self.config.batch_size)]
         patches = [
             draw(c, self.patch, rng, balance=self.config.balance, augment=self.config.augment)
@@ -100,6 +114,7 @@ class PatchSource:
             image=torch.stack([image for image, _ in patches])[:, None],
             label=torch.stack([label for _, label in patches]),
             known=torch.stack([case.known for case in chosen]),
+            pseudo=torch.stack([case.pseudo for case in chosen]),
         )
 
     def _hold(self, epoch: int) -> list[Prepared]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.models.sets import file_sha256
+from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import held_out
@@ -24,7 +25,7 @@ from atlas8k.volume import publish
 logger = logging.getLogger(__name__)
 
 IDENTITY = "training.json"
-FREE = {"device", "workers", "validate_every"}
+FREE = {"device", "workers", "validate_every", "accumulate"}
 """Settings that no weight depends on."""
 
 
@@ -56,6 +57,7 @@ def state_folder(
     """
     identity = {
         "config": config.model_dump(mode="json", exclude=FREE),
+        "batches": config.accumulate * ranks.size(),
         "networks": {name: file_sha256(served[name]) for name in networks},
         "cases": [_case(case, config, seen) for case in cases],
     }

@@ -11,6 +11,7 @@ import torch
 
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import Checkpoint
+from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.volume import publish
 
@@ -133,6 +134,9 @@ def load_state(
 
 def _identity(config: TrainingConfig, start: Checkpoint) -> str:
     """What must be equal for a state to fit; where and how long may differ."""
-    free = {"epochs", "minutes", "device", "workers", "memory_mb", "validate_every"}
+    free = {"epochs", "minutes", "device", "workers", "memory_mb", "validate_every", "accumulate"}
     settings = config.model_dump_json(exclude=free)
-    return f"{start.name} {sorted(start.architecture.items())} {start.preprocessing} {settings}"
+    # As many batches a step, on however many processes, are the same training.
+    batches = config.accumulate * ranks.size()
+    architecture = sorted(start.architecture.items())
+    return f"{start.name} {architecture} {start.preprocessing} {batches} {settings}"
