@@ -57,7 +57,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def configuration(folder: Path, port: int, users: Mapping[str, str] | None = None) -> dict[str, Any]:
+def configuration(
+    folder: Path, port: int, users: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Orthanc's settings: loopback only, no DICOM port, all files in `folder`."""
     return {
         "Name": "atlas8k",

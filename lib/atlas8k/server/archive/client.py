@@ -1,0 +1,263 @@
+"""What is asked of a DICOMweb server, in MONAI Label's own client, with bounds and one error.
+
+PS3.18: QIDO-RS lists series, WADO-RS gives headers and instances, STOW-RS takes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pydicom
+import requests
+from dicomweb_client.ext.gcp.session_utils import create_session_from_gcp_credentials
+from monailabel.config import settings
+from monailabel.datastore.dicom import DICOMwebClientX
+from pydicom.dataset import Dataset
+from requests.adapters import HTTPAdapter
+
+from atlas8k.server.errors import ConflictError, NotFoundError, UpstreamError
+
+logger = logging.getLogger(__name__)
+
+CONNECT_S = 5.0
+PAGE = 5000
+"""Series asked for at once."""
+INSTANCES = "NumberOfSeriesRelatedInstances"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+DEFAULT_FILTER = {"Modality": "CT"}
+PERSONAL = ("PatientID", "StudyDate", "StudyTime")
+"""What MONAI Label says of a series; shown where patients' data are."""
+
+
+def is_uid(text: str) -> bool:
+    """Whether `text` can be a DICOM UID (PS3.5, 9.1)."""
+    return len(text) <= 64 and bool(_UID.fullmatch(text))
+
+
+@dataclass(frozen=True)
+class Found:
+    """A series as the archive lists it; ``instances`` is 0 where the archive does not count."""
+
+    uid: str
+    study: str
+    modality: str
+    instances: int
+
+
+class _Bounded(HTTPAdapter):
+    """Every request ends: the client itself waits for ever."""
+
+    def send(self, request: Any, **more: Any) -> requests.Response:  # type: ignore[override]
+        if more.get("timeout") is None:
+            more["timeout"] = (CONNECT_S, settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT)
+        return super().send(request, **more)
+
+
+class Archive:
+    """One DICOMweb server.
+
+    Credentials and prefixes are MONAI Label's: ``MONAI_LABEL_DICOMWEB_USERNAME``,
+    ``MONAI_LABEL_DICOMWEB_PASSWORD``, ``MONAI_LABEL_QIDO_PREFIX`` and so on.
+
+    Parameters
+    ----------
+    url
+        Its DICOMweb root, such as ``http://127.0.0.1:8042/dicom-web``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        # Warnings about a value would show it.
+        pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+        logging.getLogger("pydicom").setLevel(logging.ERROR)
+        logging.getLogger("dicomweb_client").setLevel(logging.WARNING)
+        self._client = DICOMwebClientX(
+            url=self.url,
+            session=_session(self.url),
+            qido_url_prefix=settings.MONAI_LABEL_QIDO_PREFIX,
+            wado_url_prefix=settings.MONAI_LABEL_WADO_PREFIX,
+            stow_url_prefix=settings.MONAI_LABEL_STOW_PREFIX,
+        )
+        # Its own waiting grows to minutes; who asks here can ask again.
+        self._client.set_http_retry_params(retry=False)
+
+    def answers(self) -> None:
+        """Ask the least there is to ask.
+
+        Raises
+        ------
+        UpstreamError
+            The archive does not answer.
+        """
+        with self._asked("answer"):
+            self._client.search_for_series(limit=1)
+
+    def series(self) -> dict[str, Found]:
+        """Every series of the search filter, by SeriesInstanceUID.
+
+        MONAI Label's own filter is left out: what is no CT is listed as refused.
+
+        Raises
+        ------
+        UpstreamError
+            The archive does not answer.
+        """
+        wanted = dict(settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER or {})
+        if wanted == DEFAULT_FILTER:
+            wanted = {}
+        found: dict[str, Found] = {}
+        with self._asked("list its series"):
+            while True:
+                page = self._client.search_for_series(
+                    search_filters=wanted, fields=[INSTANCES], limit=PAGE, offset=len(found)
+                )
+                new = [one for row in page if (one := _found(row)) and one.uid not in found]
+                if not new:  # the end, or an archive that always gives the whole list
+                    return found
+                found |= {one.uid: one for one in new}
+
+    def one(self, uid: str) -> Found | None:
+        """One series, ``None`` where the archive has it not.
+
+        Raises
+        ------
+        UpstreamError
+            The archive does not answer.
+        """
+        if not is_uid(uid):
+            return None
+        with self._asked("look for a series"):
+            page = self._client.search_for_series(
+                search_filters={"SeriesInstanceUID": uid}, fields=[INSTANCES]
+            )
+        return next((one for row in page if (one := _found(row)) and one.uid == uid), None)
+
+    def personal(self, uid: str) -> dict[str, str]:
+        """What MONAI Label says of a series beside its UIDs: see :data:`PERSONAL`."""
+        with self._asked("describe a series"):
+            page = self._client.search_for_series(
+                search_filters={"SeriesInstanceUID": uid}, fields=list(PERSONAL)
+            )
+        first = Dataset.from_json(page[0]) if page else Dataset()
+        return {key: str(first[key].value) for key in PERSONAL if first.get(key)}
+
+    def headers(self, study: str, uid: str) -> list[Dataset]:
+        """Headers of a series' instances, without bulk data.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such series.
+        UpstreamError
+            The archive does not answer.
+        """
+        with self._asked("give headers", uid):
+            rows = self._client.retrieve_series_metadata(study, uid)
+            return [Dataset.from_json(row, bulk_data_uri_handler=_nothing) for row in rows]
+
+    def instances(self, study: str, uid: str) -> Iterator[Dataset]:
+        """Instances of a series, as they come in.
+
+        Raises
+        ------
+        NotFoundError, UpstreamError
+            As :meth:`headers`; also after some have come.
+        """
+        with self._asked("give a series", uid):
+            yield from self._client.iter_series(study, uid)
+
+    def store(self, dataset: Dataset) -> None:
+        """Store one instance.
+
+        Raises
+        ------
+        ConflictError
+            The archive refuses it.
+        UpstreamError
+            It does not answer.
+        """
+        with self._asked("store a label"):
+            try:
+                reply = self._client.store_instances([dataset])
+            except requests.HTTPError as err:
+                code = err.response.status_code if err.response is not None else 0
+                if code in {400, 409, 415, 422}:
+                    raise ConflictError(f"the DICOM archive refuses the label ({code})") from err
+                raise
+        failed = reply.get("FailedSOPSequence")
+        if failed:
+            why = failed[0].get("FailureReason", "no reason given")
+            raise ConflictError(f"the DICOM archive refuses the label (reason {why})")
+
+    @contextlib.contextmanager
+    def _asked(self, what: str, uid: str = "") -> Iterator[None]:
+        """What goes wrong inside, said as one of our errors."""
+        try:
+            yield
+        except requests.HTTPError as err:
+            code = err.response.status_code if err.response is not None else 0
+            if code == 404 and uid:
+                raise NotFoundError("series in the DICOM archive", uid) from err
+            if code in {401, 403}:
+                reason = (
+                    f"refuses to {what} ({code}); set MONAI_LABEL_DICOMWEB_USERNAME and "
+                    "MONAI_LABEL_DICOMWEB_PASSWORD"
+                )
+            else:
+                reason = f"fails to {what} ({code})"
+            raise UpstreamError(f"the DICOM archive {self.url} {reason}") from err
+        except (requests.RequestException, OSError) as err:
+            raise UpstreamError(self._away(what, err)) from err
+        except (ValueError, KeyError, TypeError, AttributeError, EOFError) as err:
+            # What pydicom and the client make of half an answer.
+            raise UpstreamError(self._away(what, err)) from err
+
+    def _away(self, what: str, error: Exception) -> str:
+        return (
+            f"the DICOM archive {self.url} does not {what} ({type(error).__name__}); nothing is "
+            "lost: start it or wait for it, then do the same again"
+        )
+
+
+def _session(url: str) -> requests.Session:
+    """As MONAI Label signs in, with bounds on every request."""
+    if "googleapis.com" in url:
+        session: requests.Session = create_session_from_gcp_credentials()
+    else:
+        session = requests.Session()
+        name, word = credentials() or ("", "")
+        if name:
+            session.auth = (name, word)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Bounded())
+    return session
+
+
+def credentials() -> tuple[str, str] | None:
+    """Name and password for the archive, where MONAI Label was given both."""
+    name = settings.MONAI_LABEL_DATASTORE_USERNAME or settings.MONAI_LABEL_DICOMWEB_USERNAME
+    word = settings.MONAI_LABEL_DATASTORE_PASSWORD or settings.MONAI_LABEL_DICOMWEB_PASSWORD
+    return (name, word) if name and word else None
+
+
+def _nothing(*_: object) -> None:
+    """Bulk data is not fetched for a header."""
+
+
+def _found(row: Mapping[str, Any]) -> Found | None:
+    """A row of QIDO-RS; ``None`` where it lacks what a series must have."""
+    uid, study = _value(row, "0020000E"), _value(row, "0020000D")
+    if not (is_uid(uid) and is_uid(study)):
+        return None
+    count = _value(row, "00201209")
+    return Found(uid, study, _value(row, "00080060"), int(count) if count.isdecimal() else 0)
+
+
+def _value(row: Mapping[str, Any], tag: str) -> str:
+    values = row.get(tag, {}).get("Value") or [""]
+    return str(values[0])
