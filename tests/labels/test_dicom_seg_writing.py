@@ -16,6 +16,7 @@ from skimage.color import rgb2lab
 from tests.labels.dicom_kit import save_series
 from tests.labels.kit import Labels
 
+from atlas8k.dicom import inspect
 from atlas8k.errors import (
     EmptyVolumeError,
     GridMismatchError,
@@ -28,9 +29,9 @@ from atlas8k.labels.dicom_seg_writing import ATTENTION_SCHEME, write_segmentatio
 from atlas8k.labels.formats import read_segmentation
 from atlas8k.labels.ingest import ingest
 from atlas8k.labels.naming import term
-from atlas8k.labels.series_grid import grid_of_headers
 from atlas8k.organs import ORGANS
 
+DCMQI = Path(__file__).parents[3] / "shared" / "data" / "dcmqi-seg"
 SHAPE = (13, 10, 7)
 WORDS = {"description": "Abdominal organs", "made": "MANUAL"}
 NINE = frozenset(range(1, 10))
@@ -264,7 +265,8 @@ def test_label_of_another_series_is_refused(wrong: Grid, tmp_path: Path) -> None
 def test_what_else_is_refused(tmp_path: Path) -> None:
     grid = GRIDS[0]
     files = save_series(tmp_path, grid)
-    path = tmp_path / "out" / "seg.dcm"
+    path, other = tmp_path / "out" / "seg.dcm", tmp_path / "other"
+    other.mkdir()
 
     def refuses(error: type[Exception], array: Any, series: Any = files, **words: Any) -> None:
         with pytest.raises(error):
@@ -275,28 +277,25 @@ def test_what_else_is_refused(tmp_path: Path) -> None:
     refuses(LabelValueError, np.full(SHAPE, 10, np.uint8))
     refuses(LabelValueError, label_of({1}).astype(np.int16))
     refuses(GridMismatchError, label_of({1})[:-1])
-    refuses(GridMismatchError, label_of({1}), files[:3] + files[4:])
+    refuses(VolumeError, label_of({1}), files[:3] + files[4:])
     refuses(GridMismatchError, label_of({1}), files + files[:1])
-    refuses(UnreadableVolumeError, label_of({1}), [])
+    refuses(GridMismatchError, label_of({1}), files + save_series(other, grid))
+    refuses(VolumeError, label_of({1}), [])
     refuses(UnreadableVolumeError, label_of({1}), [tmp_path / "none.dcm"])
     for text in ("", "x" * 65, "one\\two", "one\ntwo"):
         refuses(ValueError, label_of({1}), description=text)
 
 
-def test_series_that_are_no_volume(tmp_path: Path) -> None:
-    headers = [pydicom.dcmread(file) for file in save_series(tmp_path, GRIDS[1])]
-    assert grid_of_headers(headers[::-1], "series").same_as(GRIDS[1])
-    tilted = [pydicom.Dataset(header) for header in headers]
-    for number, header in enumerate(tilted):
-        x, y, z = header.ImagePositionPatient
-        header.ImagePositionPatient = [x, float(y) + number, z]
-    with pytest.raises(GridMismatchError, match="tilted"):
-        grid_of_headers(tilted, "series")
-    other = pydicom.Dataset(headers[0])
-    other.SeriesInstanceUID = "1.2.3"
-    with pytest.raises(GridMismatchError, match="one series"):
-        grid_of_headers([other, *headers[1:]], "series")
-    bare = pydicom.Dataset(headers[0])
-    del bare.ImagePositionPatient
-    with pytest.raises(UnreadableVolumeError, match="position"):
-        grid_of_headers([bare, *headers[1:]], "series")
+@pytest.mark.skipif(not DCMQI.is_dir(), reason=f"{DCMQI} is not there")
+def test_real_object_again(tmp_path: Path) -> None:
+    """The liver that dcmqi's authors wrote, written anew from what we read of it."""
+    files = sorted((DCMQI / "ct-3slice").glob("*.dcm"))
+    (series,) = inspect(pydicom.dcmread(file) for file in files)
+    grid = series.grid
+    taken = ingest(DCMQI / "liver.dcm", grid)
+    assert taken.named == {"liver"}
+    path = tmp_path / "seg.dcm"
+    write_segmentation(taken.array, grid, files, path, **WORDS)
+    (theirs,) = voxels_by_name(DCMQI / "liver.dcm", grid).values()
+    assert voxels_by_name(path, grid) == {"liver": theirs}
+    assert len(theirs) > 1000

@@ -25,6 +25,7 @@ import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from atlas8k.dicom import inspect
 from atlas8k.errors import (
     EmptyVolumeError,
     GridMismatchError,
@@ -34,7 +35,6 @@ from atlas8k.errors import (
 from atlas8k.grid import Grid
 from atlas8k.labels.dicom_seg import run_dcmqi
 from atlas8k.labels.placing import find_placement, put
-from atlas8k.labels.series_grid import grid_of_headers
 from atlas8k.organs import N_ORGANS, ORGANS, Organ
 from atlas8k.volume import publish
 
@@ -108,21 +108,23 @@ def write_segmentation(
     Raises
     ------
     GridMismatchError
-        The label is not on the series, voxel for voxel and as a whole; or the series has
-        tilted, missing or doubled slices.
+        The label is not on the series, voxel for voxel and as a whole; or the instances are
+        not those of one series.
+    VolumeError
+        The series is no CT volume: tilted, a slice missing; see :func:`atlas8k.dicom.inspect`.
     LabelValueError
         Values that are no organ's.
     EmptyVolumeError
         No organ has a voxel: an object without a segment is not allowed in DICOM.
     UnreadableVolumeError
-        The series' headers lack what a position needs, or the converter failed.
+        A file of the series cannot be read, or the converter failed.
     ValueError
         A description that DICOM cannot hold.
     """
     path = Path(path)
     _check_text(description)
     headers = _headers(series)
-    target = grid_of_headers(headers, path)
+    target = _grid(headers, path)
     present = _present(array, grid, path)
     turned = _on_series(array, grid, target, path)
     organs = [organ for organ in ORGANS if organ.id in present]
@@ -180,6 +182,13 @@ def _headers(
                 os.fspath(item), f"not a readable DICOM object ({err})"
             ) from err
     return found
+
+
+def _grid(headers: Sequence[pydicom.Dataset], path: Path) -> Grid:
+    found = inspect(headers)
+    if len(found) != 1 or len(found[0].instances) != len(headers):
+        raise GridMismatchError(path, f"{len(headers)} instances are not those of one series")
+    return found[0].grid
 
 
 def _present(array: npt.NDArray[np.uint8], grid: Grid, path: Path) -> set[int]:
