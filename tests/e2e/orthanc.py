@@ -6,12 +6,18 @@ import contextlib
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from pydicom import dcmread
 from tests.e2e.harness import APP, REPOSITORY, Server, running
 from tests.server.tiny import write_networks
 
+from atlas8k.dicom import write_series
+from atlas8k.phantom import STANDARD, generate
 from atlas8k.server.archive.orthanc import Orthanc, missing
+from atlas8k.volume import Grid
 
 REAL = REPOSITORY.parent / "shared" / "data" / "cptac-pda-dicom"
 REAL_SERIES = "1.3.6.1.4.1.14519.5.2.1.1078.3273.288986663620929317963297526037"
@@ -25,6 +31,36 @@ needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real series is no
 def real_series() -> list[Path]:
     """Files of a real CT series of 35 slices."""
     return sorted(REAL.glob("*.dcm"))
+
+
+GRID = Grid((20, 18, 16), np.diag([-12.0, -12.0, 15.0, 1.0]))
+"""Of every tiny CT: columns, rows and slices as an axial series has them."""
+
+
+def tiny_array(seed: int) -> np.ndarray:
+    """A noisy ellipsoid of soft tissue in air on :data:`GRID`, HU."""
+    axes = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in GRID.shape)]
+    inside = sum(axis**2 for axis in axes) < 0.85**2
+    noise = np.random.default_rng(seed).normal(0, 60, GRID.shape)
+    return np.where(inside, 40 + noise, -1000).astype(np.int16)
+
+
+def tiny_series(folder: Path, seed: int, **words: Any) -> list[Path]:
+    """A tiny CT as a DICOM series of 16 slices, a study of its own."""
+    return write_series(folder / f"tiny{seed}", tiny_array(seed), GRID, seed=f"tiny{seed}", **words)
+
+
+def phantom_series(folder: Path, seed: int, spacing_mm: float = 4.0) -> list[Path]:
+    """A phantom as a DICOM series: organs where the embedded networks find them."""
+    phantom = generate(seed, STANDARD, grid_spacing_mm=spacing_mm)
+    ct = phantom.ct
+    name = f"phantom{seed}"
+    return write_series(folder / name, ct.array, ct.grid, seed=name, description="phantom")
+
+
+def uid_of(files: list[Path]) -> str:
+    """SeriesInstanceUID of a series."""
+    return str(dcmread(files[0], stop_before_pixels=True).SeriesInstanceUID)
 
 
 def app_folder(folder: Path, *, tiny: bool = True) -> Path:
