@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import nrrd
 import numpy as np
 import numpy.typing as npt
 import pydicom
@@ -34,6 +33,7 @@ from atlas8k.errors import (
 )
 from atlas8k.grid import Grid
 from atlas8k.labels.dicom_seg import run_dcmqi
+from atlas8k.labels.nrrd_file import write_nrrd
 from atlas8k.labels.placing import find_placement, put
 from atlas8k.organs import N_ORGANS, ORGANS, Organ
 from atlas8k.volume import publish
@@ -139,7 +139,7 @@ def write_segmentation(
     with tempfile.TemporaryDirectory(prefix=".atlas8k-seg-", dir=path.parent) as name:
         folder = Path(name)
         _lay_out(series, folder / "series")
-        _write_nrrd(folder / "label.nrrd", turned, target)
+        write_nrrd(folder / "label.nrrd", turned, target)
         (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         made_file = folder / "seg.dcm"
         run_dcmqi(
@@ -265,15 +265,3 @@ def _save_header(header: pydicom.Dataset, path: Path) -> None:
     copy.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     copy.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
     copy.save_as(path, write_like_original=False)
-
-
-def _write_nrrd(path: Path, array: npt.NDArray[np.uint8], grid: Grid) -> None:
-    lps = np.diag([-1.0, -1, 1, 1]) @ grid.affine
-    fields = {
-        "space": "left-posterior-superior",
-        "space directions": lps[:3, :3].T,
-        "space origin": lps[:3, 3],
-        "kinds": ["domain"] * 3,
-        "encoding": "raw",
-    }
-    nrrd.write(str(path), np.asfortranarray(array), fields, index_order="F")

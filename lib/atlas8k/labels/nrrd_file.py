@@ -206,3 +206,17 @@ def _fill(stream: Any, data: npt.NDArray[np.uint8]) -> int:
     while got < len(view) and (n := stream.readinto(view[got:])):
         got += n
     return got
+
+
+def write_nrrd(path: Path, array: npt.NDArray[np.uint8], grid: Grid) -> Path:
+    """Write ``(X, Y, Z)`` unpacked, in LPS; for a file of one's own, not published."""
+    lps = np.diag([-1.0, -1, 1, 1]) @ grid.affine
+    fields = {
+        "space": "left-posterior-superior",
+        "space directions": lps[:3, :3].T,
+        "space origin": lps[:3, 3],
+        "kinds": ["domain"] * 3,
+        "encoding": "raw",
+    }
+    nrrd.write(str(path), np.asfortranarray(array), fields, index_order="F")
+    return path

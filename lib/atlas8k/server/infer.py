@@ -21,6 +21,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from atlas8k.attention import AttentionSizes
 from atlas8k.labels.boxes import write_markups
+from atlas8k.labels.nrrd_file import write_nrrd
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.answers import Answers, salient_settings
 from atlas8k.server.device_lock import Turn
@@ -80,7 +81,7 @@ class OrganInfer(InferTask):
             **warnings(answers),
             "seconds": round(time.monotonic() - start, 2),
         }
-        return temporary_result(label, grid), params
+        return temporary_result(label, grid, wanted_suffix(request)), params
 
 
 class AttentionInfer(InferTask):
@@ -118,7 +119,7 @@ class AttentionInfer(InferTask):
         }
         if form == "boxes":
             return str(write_markups(temporary_path(".json"), regions, grid)), params
-        return temporary_result(answers.attention_on(grid), grid), params
+        return temporary_result(answers.attention_on(grid), grid, wanted_suffix(request)), params
 
 
 def wanted_form(request: Mapping[str, Any]) -> str:
@@ -141,6 +142,17 @@ def wanted_form(request: Mapping[str, Any]) -> str:
     if request.get("output") in IMAGE_OUTPUTS or "restore_label_idx" in request:
         return "label"
     return str(form)
+
+
+def wanted_suffix(request: Mapping[str, Any]) -> str:
+    """``.nrrd`` where OHIF asks for a result, which reads nothing else; else ``.nii.gz``.
+
+    3D Slicer asks for ``.nrrd`` too, reads both, and is better off with the packed one: it
+    takes its results in several parts (``output`` other than ``image``).
+    """
+    if request.get("output") == "image" and request.get("result_extension") == ".nrrd":
+        return ".nrrd"
+    return ".nii.gz"
 
 
 def turn() -> Turn:
@@ -168,6 +180,12 @@ def temporary_path(suffix: str) -> Path:
     return Path(name)
 
 
-def temporary_result(array: npt.NDArray[np.uint8], grid: Grid) -> str:
-    """Write a result to a file of its own: MONAI Label deletes it after the reply."""
-    return str(write_nifti(temporary_path(".nii.gz"), array, grid))
+def temporary_result(array: npt.NDArray[np.uint8], grid: Grid, suffix: str = ".nii.gz") -> str:
+    """Write a result to a file of its own: MONAI Label deletes it after the reply.
+
+    A NRRD file comes unpacked: OHIF takes packed voxels for numbers of two bytes.
+    """
+    path = temporary_path(suffix)
+    if suffix == ".nrrd":
+        return str(write_nrrd(path, array, grid))
+    return str(write_nifti(path, array, grid))

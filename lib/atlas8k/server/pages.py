@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import json
 import logging
@@ -20,7 +21,10 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 
+from atlas8k.labels.dicom_seg_writing import ATTENTION_COLOR
+from atlas8k.organs import ORGANS
 from atlas8k.server.errors import NotFoundError, UpstreamError
+from atlas8k.server.infer import ATTENTION_IDS
 from atlas8k.server.privacy import cleaned_dicom
 
 logger = logging.getLogger(__name__)
@@ -29,6 +33,7 @@ AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 AsAdmin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 
 OHIF = Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
+COLOR_LIST = b"const GenericAnatomyColors = ["
 MAX_LINES = 10_000
 LINE_BYTES = 4096
 TYPES = {
@@ -81,7 +86,7 @@ def gpu(user: AsAdmin) -> Response:
 
 
 @router.get("/ohif/{path:path}", include_in_schema=False)
-def ohif(path: str, user: AsUser) -> FileResponse:
+def ohif(path: str, user: AsUser) -> Response:
     """A file of the viewer; its start page for every path that is none."""
     index, wanted = OHIF / "index.html", None
     if "\x00" not in path and len(path) < 1000:
@@ -90,7 +95,24 @@ def ohif(path: str, user: AsUser) -> FileResponse:
         wanted = index
     if not wanted.is_file():
         raise NotFoundError("viewer", "ohif")
+    if wanted.suffix == ".js" and (text := in_our_colors(wanted)) is not None:
+        return Response(text, media_type=TYPES[".js"], headers={"Cache-Control": "no-cache"})
     return FileResponse(wanted, media_type=TYPES.get(wanted.suffix, "application/octet-stream"))
+
+
+@functools.cache
+def in_our_colors(script: Path) -> bytes | None:
+    """The script with OHIF's list of colours by name, ours in front of it; else ``None``.
+
+    It finds none of its own for half of our names, and gives them chance ones.
+    """
+    text = script.read_bytes()
+    if text.count(COLOR_LIST) != 1:
+        return None
+    shown = {organ.name: organ.color for organ in ORGANS}
+    shown |= dict.fromkeys(ATTENTION_IDS, ATTENTION_COLOR)
+    ours = [{"label": k, "value": "#{:02x}{:02x}{:02x}".format(*v)} for k, v in shown.items()]
+    return text.replace(COLOR_LIST, COLOR_LIST + b"..." + json.dumps(ours).encode() + b", ")
 
 
 @router.get("/proxy/dicom/wado/{path:path}", include_in_schema=False)

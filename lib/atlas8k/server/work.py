@@ -34,8 +34,11 @@ AsAnnotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTA
 AsAdmin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 Params = dict[str, Any] | None
 
-PASSED_ON = ("save_label", "label_tag", "label_info", "form", "restore_label_idx")
-"""What a client may say of a result, see :mod:`atlas8k.server.infer` on the last two."""
+PASSED_ON = (
+    *("save_label", "label_tag", "label_info"),
+    *("form", "restore_label_idx", "result_extension"),
+)
+"""What a client may say of a result, see :mod:`atlas8k.server.infer` on the last three."""
 
 INFERENCES = ThreadPoolExecutor(3, "inference", initializer=startup.give_way, initargs=(5,))
 """Threads of inferences: one computes, others read and write files. Further ones wait
