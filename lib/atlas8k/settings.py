@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from atlas8k.errors import SettingsError
 
@@ -19,6 +20,18 @@ def _device(value: str) -> str:
     ):
         return value
     raise ValueError("allowed are auto, cpu, cuda, cuda:0, cuda:1 ...")
+
+
+def _json_object(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("give a JSON object")
+    return found
 
 
 def _origins(value: str) -> str:
@@ -96,7 +109,7 @@ class Settings(BaseModel):
         None,
         description="Order of the priority list: attention size (eq4), volume of the salient "
         "regions (salient), or attention over its largest value a slice (per_slice); empty: as "
-        "the ledger was told last, eq4 at first",
+        "the ledger was told last, salient at first",
     )
     cache_gb: float = Field(
         20.0,
@@ -116,6 +129,22 @@ class Settings(BaseModel):
         False,
         description="Rank volumes by all organs; else organs that are public or revised "
         "already are left out",
+    )
+    audit_percent: float = Field(
+        1.0,
+        ge=0.0,
+        le=100.0,
+        description="Part of the volumes behind the budget's that are given out all the same, "
+        "drawn at random, to estimate what errors are left there",
+        json_schema_extra={"unit": "% of the low-ranked volumes"},
+    )
+    stop_after: int = Field(
+        10,
+        ge=1,
+        le=1_000_000,
+        description="The campaign can end when so many volumes from the top of the list, or "
+        "the whole budget, needed no change; it is shown, nothing ends by itself",
+        json_schema_extra={"unit": "volumes"},
     )
     review_percent: float = Field(
         0.0,
@@ -146,6 +175,27 @@ class Settings(BaseModel):
         description="An uploaded image or label may have this size, as sent and unpacked",
         json_schema_extra={"unit": "MiB"},
     )
+    dicom_cache_gb: float = Field(
+        50.0,
+        ge=0.0,
+        le=1_000_000.0,
+        description="DICOM archive: CTs kept here may take this; those somebody holds stay",
+        json_schema_extra={"unit": "GB"},
+    )
+    dicom_cache_days: float = Field(
+        30.0,
+        gt=0.0,
+        le=36_500.0,
+        description="DICOM archive: CTs not used for so long are deleted here",
+        json_schema_extra={"unit": "days"},
+    )
+    dicom_poll_s: float = Field(
+        5.0,
+        ge=0.2,
+        le=86_400.0,
+        description="DICOM archive: how often it is asked which series it has",
+        json_schema_extra={"unit": "s"},
+    )
     cors_origins: Annotated[str, AfterValidator(_origins)] | None = Field(
         None,
         description="Web pages of other servers that may call this one, origins with commas "
@@ -168,6 +218,19 @@ class Settings(BaseModel):
         le=100_000,
         description="Fine-tuning: optimizer steps of one epoch and network",
         json_schema_extra={"unit": "steps"},
+    )
+
+    pseudo_weight: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Fine-tuning: what a pseudo label counts beside one that a person stands "
+        "for; 0: the loss does not see it",
+    )
+    training: Annotated[dict[str, Any], BeforeValidator(_json_object)] = Field(
+        {},
+        description="Fine-tuning: further settings as a JSON object, such as "
+        '`{"optimisers": "paper", "batch_size": 4, "augment": 0.5}`; see the README of training',
     )
 
     gate: bool = Field(

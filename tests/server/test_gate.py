@@ -302,9 +302,7 @@ def test_a_training_that_was_killed_goes_on_and_another_one_does_not(
     # Killed while it trained the second network.
     (state / "nnunet.done.safetensors").unlink()
     seen: list[str] = []
-    monkeypatch.setattr(
-        FineTuning, "_note", lambda *_: lambda progress: seen.append(progress.network)
-    )
+    monkeypatch.setattr(train.Shown, "epoch", lambda _, progress: seen.append(progress.network))
     with caplog.at_level(logging.INFO), pytest.raises(KilledError):
         run(context, **two)
     assert "going on with the training that was interrupted" in caplog.text

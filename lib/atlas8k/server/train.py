@@ -7,14 +7,15 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from monailabel.config import settings as monailabel
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
+from pydantic import ValidationError
 
-from atlas8k.errors import CheckpointError, TrainingError
+from atlas8k.errors import CheckpointError, SettingsError, TrainingError
 from atlas8k.models.sets import ServedSet
 from atlas8k.server.context import STATS, Context
 from atlas8k.server.device_lock import Turn
@@ -22,14 +23,15 @@ from atlas8k.server.engine import device
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.publishing import OFF, settle
-from atlas8k.server.scoring import duration
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.train_cases import Seen, cases, unlabeled
+from atlas8k.server.train_progress import Shown
+from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.finetune import fine_tune
-from atlas8k.training.loop import Progress
+from atlas8k.training.finetune import Work, fine_tune
 from atlas8k.training.resume import state_folder
+from atlas8k.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class FineTuning(TrainTask):
     def __init__(self, context: Context) -> None:
         super().__init__("Fine-tune the three networks on submitted labels and serve them")
         self._context = context
+        self._config()
 
     def config(self) -> dict[str, Any]:
         """What a client may set, with the values taken otherwise."""
@@ -103,7 +106,32 @@ class FineTuning(TrainTask):
         with only_one(self._context.store.root / ".training.lock") as alone:
             if not alone:
                 raise ConflictError("a training of these networks runs already")
-            return self._train(config, names, cases(self._context))
+            found = cases(self._context, pseudo=config.pseudo_weight > 0)
+            return self._train(config, names, found)
+
+    def _config(self, **more: Any) -> TrainingConfig:
+        """Settings of a training.
+
+        Raises
+        ------
+        SettingsError
+            ``--conf training`` is not understood.
+        """
+        settings = self._context.settings
+        own = {"epochs": "max_epochs", "steps_per_epoch": "steps_per_epoch", "device": "device"}
+        own["pseudo_weight"] = "pseudo_weight"
+        for key in settings.training.keys() & own.keys():
+            raise SettingsError(f"--conf training: {key} is set by --conf {own[key]}")
+        given = {"pseudo_weight": settings.pseudo_weight, **settings.training, **more}
+        try:
+            return TrainingConfig.fine_tuning(**given)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            known = ", ".join(sorted(set(TrainingConfig.model_fields) - set(own)))
+            raise SettingsError(
+                f"--conf training: {where}: {first['msg']}; there are {known}"
+            ) from error
 
     def check(self, request: dict[str, Any]) -> None:
         """Raise :class:`RequestError` where a training cannot be meant so."""
@@ -113,7 +141,7 @@ class FineTuning(TrainTask):
         settings = self._context.settings
         names = chosen(request.get("networks", "all"), self._networks())
         return (
-            TrainingConfig.fine_tuning(
+            self._config(
                 epochs=whole(request, "max_epochs", settings.max_epochs, 10_000),
                 steps_per_epoch=whole(
                     request, "steps_per_epoch", settings.steps_per_epoch, 100_000
@@ -158,7 +186,7 @@ class FineTuning(TrainTask):
             if isinstance(error, OSError):
                 raise TrainingError(reason) from error
             raise
-        stats["total_time"] = round(time.time() - started, 1)
+        stats |= {"total_time": round(time.time() - started, 1), "seconds_left": 0}
         write_json(self._stats, stats)
         return stats
 
@@ -183,21 +211,27 @@ class FineTuning(TrainTask):
             config.epochs,
             config.steps_per_epoch,
         )
-        with context.device.turn(Turn.TRAINING) as held:
+        described = {
+            "networks": ", ".join(names),
+            "cases": len(found),
+            "trained_from": served.signature,
+            **config.model_dump(mode="json"),
+        }
+        uri = monailabel.MONAI_LABEL_TRACKING_URI if monailabel.MONAI_LABEL_TRACKING_ENABLED else ""
+        with (
+            Tracker(context.store.root, uri, described) as tracker,
+            context.device.turn(Turn.TRAINING) as held,
+        ):
 
             def give_way() -> bool:
                 held.give_way()  # before every step
                 return False
 
+            work = Work(served.checkpoints, found, config, names, folder, seen)
             trained = fine_tune(
-                served.checkpoints,
-                found,
-                config,
-                networks=names,
-                on_epoch=self._note(stats, names, config),
+                **ranks.tell(work)._asdict(),
+                on_epoch=Shown(self._stats, stats, names, config, tracker).epoch,
                 should_stop=give_way,
-                state_folder=folder,
-                seen=seen,
             )
             stats |= settle(
                 context.store,
@@ -211,35 +245,8 @@ class FineTuning(TrainTask):
                 between=give_way,
                 pseudo=unlabeled(context),
             )
+            tracker.result(stats["message"])
         shutil.rmtree(folder, ignore_errors=True)
-
-    def _note(
-        self, stats: dict[str, Any], names: tuple[str, ...], config: TrainingConfig
-    ) -> Callable[[Progress], None]:
-        """What is noted after every epoch."""
-        best: dict[str, float] = {}
-
-        def note(progress: Progress) -> None:
-            name, dsc = progress.network, progress.mean_dsc
-            measured = "not measured"
-            if dsc is not None:
-                best[name] = max(dsc, best.get(name, 0.0))
-                stats["best_metric"] = sum(best.values()) / len(best)
-                organs = ", ".join(f"{o} {value:.3f}" for o, value in progress.dsc.items())
-                measured = f"{dsc:.3f} ({organs})"
-            stats["epoch"] = names.index(name) * config.epochs + progress.epoch
-            write_json(self._stats, stats)
-            logger.info(
-                "%s: epoch %d of %d, loss %.4f, DSC %s, about %s left for this network",
-                name,
-                progress.epoch,
-                config.epochs,
-                progress.loss,
-                measured,
-                duration(progress.seconds_left),
-            )
-
-        return note
 
 
 def chosen(value: object, served: tuple[str, ...]) -> tuple[str, ...]:

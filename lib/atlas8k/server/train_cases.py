@@ -34,9 +34,17 @@ LEARNT_FROM = {
 SEEN = "trained-on.json"
 
 
-def cases(context: Context) -> list[TrainingCase]:
+def cases(context: Context, *, pseudo: bool = False) -> list[TrainingCase]:
     """The assembled labels, with the organs that somebody has labeled in each.
 
+    Parameters
+    ----------
+    pseudo
+        Also name the organs that are as the networks predicted them, of volumes that
+        nobody has labeled too; not without a label that somebody stands for.
+
+    Notes
+    -----
     On a DICOMweb server there is no assembly: there it is the submitted labels.
 
     Raises
@@ -52,11 +60,11 @@ def cases(context: Context) -> list[TrainingCase]:
         desk.recover()
         context.sync()
         listed = context.datastore.list_images()
-        found = [case for name in sorted(listed) if (case := _assembled(desk, name))]
+        found = [case for name in sorted(listed) if (case := _assembled(desk, name, pseudo))]
         lost = set(desk.folder.now().labels.get(FINAL, {})) - set(listed)
         if lost:
             logger.warning("%d labels of images that are gone are not trained on", len(lost))
-    if not found:
+    if not any(case.known_organs for case in found):
         raise TrainingError("nothing to train on: submit a corrected label first")
     return found
 
@@ -94,11 +102,23 @@ def learnt(sources: Mapping[str, OrganSource]) -> tuple[str, ...]:
     )
 
 
-def _assembled(desk: Desk, volume: str) -> TrainingCase | None:
-    """The case of a volume, None where nobody has labeled an organ of it."""
+def predicted(desk: Desk, volume: str, sources: Mapping[str, OrganSource]) -> tuple[str, ...]:
+    """Organs of a volume's assembled label that are a pseudo label nobody has doubted."""
+    if desk.versions.current(volume, PSEUDO) is None:
+        return ()
+    return tuple(
+        organ
+        for organ in ORGAN_NAMES
+        if organ not in sources or sources[organ][:2] == ("pseudo", "unknown")
+    )
+
+
+def _assembled(desk: Desk, volume: str, pseudo: bool) -> TrainingCase | None:
+    """The case of a volume, None where there is no organ to learn."""
     sources = desk.ledger.sources(volume)
     known = learnt(sources)
-    if not known:
+    guessed = predicted(desk, volume, sources) if pseudo else ()
+    if not known and not guessed:
         return None
     try:
         image = desk.folder.path / desk.folder.known_image(volume).path
@@ -121,6 +141,7 @@ def _assembled(desk: Desk, volume: str) -> TrainingCase | None:
         label_path=label.path,
         known_organs=known,
         ignore_path=None if left_open is None else left_open.path,
+        pseudo_organs=guessed,
     )
 
 

@@ -61,7 +61,8 @@ class TrainingConfig(BaseModel):
         Where given, the learning rate follows the clock instead of the epochs, and the
         training of one network ends after so long (``epochs`` is then no bound).
     optimisers
-        By network name; others get the first default of :data:`PAPER`.
+        By network name; others get the first default of :data:`PAPER`. Or the name of a
+        whole set: ``paper``, ``fine_tuning`` or ``from_scratch``.
     patch
         Voxels of a training patch; ``None`` for the network's own window.
     balance
@@ -114,6 +115,16 @@ class TrainingConfig(BaseModel):
     device: str = "cpu"
     workers: int = Field(1, ge=0, le=16)
     amp: bool | None = None
+
+    @field_validator("optimisers", mode="before")
+    @classmethod
+    def _preset(cls, value: object) -> object:
+        if isinstance(value, str):
+            sets = {"paper": PAPER, "fine_tuning": FINE_TUNING, "from_scratch": FROM_SCRATCH}
+            if value not in sets:
+                raise ValueError(f"{value!r} is none of {', '.join(sets)}")
+            return dict(sets[value])
+        return value
 
     @field_validator("patch")
     @classmethod

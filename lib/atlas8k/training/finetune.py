@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case
 from atlas8k.training.loop import Progress, train_network
@@ -23,6 +24,25 @@ WATCHED = 8
 """Held-out cases that show the progress; all of them are for the gate, once."""
 
 AnyCase = TypeVar("AnyCase", bound=Case)
+
+
+class Work(NamedTuple):
+    """What all processes of one fine-tuning do, as its first one says."""
+
+    served: Mapping[str, Path]
+    cases: Sequence[Case]
+    config: TrainingConfig
+    networks: Sequence[str]
+    state_folder: Path
+    seen: Container[str]
+
+
+def follow(device: str) -> None:
+    """Take part in the trainings of the first process, until it says that there is no more."""
+    while (work := ranks.tell(None)) is not None:
+        assert isinstance(work, Work)
+        config = work.config.model_copy(update={"device": device})
+        fine_tune(**{**work._asdict(), "config": config})
 
 
 def fine_tune(
@@ -112,7 +132,7 @@ def fine_tune(
             logger.warning("%s begins anew: %s", name, error)
             state.unlink(missing_ok=True)
             result[name] = go()
-        if done is not None and not asked_to_stop.said:
+        if done is not None and not asked_to_stop.said and ranks.first():
             save_checkpoint(done, result[name], half=False)
     return result
 
@@ -145,6 +165,8 @@ def split(
 ) -> tuple[list[AnyCase], list[AnyCase]]:
     """Cases to train on and cases to measure on.
 
+    Only what people have labeled is measured on; a case that has pseudo labels alone and
+    would be on that side is on none, so that it can be held out once somebody labels it.
     A case's side follows from its name alone, so that it stays where it is when labels
     arrive. With fewer than five cases, or none on the one side, all are trained on and
     none is measured: a number from a trained case would say nothing. For the same reason
@@ -157,10 +179,22 @@ def split(
     seen
         Names of cases that were trained on.
     """
-    kept_out = [case for case in cases if held_out(case.name, share, seen)]
-    if len(cases) < FEWEST_TO_SPLIT or len(kept_out) == len(cases):
-        return list(cases), []
-    return [case for case in cases if not held_out(case.name, share, seen)], kept_out
+    labeled = [case for case in cases if _labeled(case)]
+    kept_out = [case for case in labeled if held_out(case.name, share, seen)]
+    if len(labeled) < FEWEST_TO_SPLIT or len(kept_out) == len(labeled):
+        kept_out = []
+    sides = {case.name for case in kept_out}
+    training = [
+        case
+        for case in cases
+        if case.name not in sides and (_labeled(case) or not held_out(case.name, share, seen))
+    ]
+    return training, kept_out
+
+
+def _labeled(case: Case) -> bool:
+    """Whether somebody stands for an organ of it."""
+    return bool(getattr(case, "known_organs", True))
 
 
 def held_out(name: str, share: float, seen: Container[str] = ()) -> bool:

@@ -2,7 +2,7 @@
 
 ::
 
-    torchrun --nproc_per_node 4 -m atlas8k.cli fine-tune STUDIES
+    torchrun --nproc_per_node 4 -m atlas8k fine-tune STUDIES
 
 Every process has a GPU and draws patches of its own; gradients are averaged after each
 step, so that all of them hold the same weights. The first one alone measures, writes and

@@ -1,0 +1,147 @@
+"""Curves of a training for TensorBoard, and for MLflow where a tracking server is named.
+
+::
+
+    tensorboard --logdir apps/atlas8k/model/runs
+    MONAI_LABEL_TRACKING_URI=http://mlflow:5000 monailabel start_server ...
+
+Nothing here may end a training: what cannot be written or reached is said once and left.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from atlas8k.training.loop import Progress
+
+logger = logging.getLogger(__name__)
+
+RUNS = "runs"
+"""Folder of the event files, beside the networks."""
+KEPT = 20
+EXPERIMENT = "atlas8k"
+
+
+class Tracker(AbstractContextManager["Tracker"]):
+    """One run: scalars after every epoch, text at its beginning and end.
+
+    Parameters
+    ----------
+    root
+        Folder of the networks; events go to ``runs/events_<UTC time>`` in it.
+    uri
+        Of an MLflow tracking server, or a store of its own (``sqlite:///runs.db``); empty
+        for none.
+    settings
+        What the run was started with.
+    """
+
+    def __init__(self, root: Path, uri: str, settings: Mapping[str, Any]) -> None:
+        self._name = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        self._events: Any = self._open(lambda: _events(root / RUNS, self._name, settings))
+        self._mlflow: Any = None
+        if uri:
+            self._mlflow = self._open(lambda: _Mlflow(uri, self._name, settings))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def epoch(self, progress: Progress) -> None:
+        """Loss, learning rate, and DSC where it was measured."""
+        name = progress.network
+        values = {f"{name}/loss": progress.loss, f"{name}/learning_rate": progress.lr}
+        if progress.mean_dsc is not None:
+            values[f"{name}/dsc"] = progress.mean_dsc
+        values |= {f"{name}/dsc_{organ}": value for organ, value in progress.dsc.items()}
+        if self._events is not None:
+            self._events = self._kept(self._events, lambda w: _scalars(w, values, progress.epoch))
+        if self._mlflow is not None:
+            self._mlflow = self._kept(self._mlflow, lambda m: m.scalars(values, progress.epoch))
+
+    def result(self, message: str) -> None:
+        """What became of it, one line."""
+        if self._events is not None:
+            self._events = self._kept(self._events, lambda w: w.add_text("result", message))
+        if self._mlflow is not None:
+            self._mlflow = self._kept(self._mlflow, lambda m: m.tag("result", message))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._events is not None:
+            self._kept(self._events, lambda w: w.close())
+        if self._mlflow is not None:
+            self._kept(self._mlflow, lambda m: m.close(failed=kind is not None))
+
+    def _open(self, make: Callable[[], Any]) -> Any:
+        return self._kept(None, lambda _: make(), made=True)
+
+    def _kept(self, sink: Any, write: Callable[[Any], Any], *, made: bool = False) -> Any:
+        """`sink`, or what was `made`, for the next time; ``None`` where it failed."""
+        try:
+            found = write(sink)
+        except Exception as error:  # a full disk, a server that is gone, another version
+            logger.warning("this training's curves are not recorded: %s", error)
+            return None
+        return found if made else sink
+
+
+def _events(folder: Path, name: str, settings: Mapping[str, Any]) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    old = sorted(folder.glob("events_*"))[: -KEPT + 1]
+    for path in old:
+        shutil.rmtree(path, ignore_errors=True)
+    writer = SummaryWriter(str(folder / f"events_{name}"), flush_secs=10)  # type: ignore[no-untyped-call]
+    text = "\n".join(f"    {key}: {value}" for key, value in settings.items())
+    writer.add_text("settings", text)  # type: ignore[no-untyped-call]
+    return writer
+
+
+def _scalars(writer: Any, values: Mapping[str, float], epoch: int) -> None:
+    for key, value in values.items():
+        writer.add_scalar(key, value, epoch)
+    writer.flush()
+
+
+class _Mlflow:
+    """One MLflow run, through a client of its own."""
+
+    def __init__(self, uri: str, name: str, settings: Mapping[str, Any]) -> None:
+        # A server that is gone must not hold a training up for minutes.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+
+        self._metric = Metric
+        self._client = MlflowClient(tracking_uri=uri)
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        number = found.experiment_id if found else self._client.create_experiment(EXPERIMENT)
+        self._run = self._client.create_run(number, run_name=name).info.run_id
+        self._client.log_batch(
+            self._run, params=[Param(key, str(value)[:500]) for key, value in settings.items()]
+        )
+
+    def scalars(self, values: Mapping[str, float], epoch: int) -> None:
+        now = round(1000 * time.time())
+        metrics = [self._metric(key, value, now, epoch) for key, value in values.items()]
+        self._client.log_batch(self._run, metrics=metrics)
+
+    def tag(self, key: str, value: str) -> None:
+        self._client.set_tag(self._run, key, value[:5000])
+
+    def close(self, *, failed: bool) -> None:
+        self._client.set_terminated(self._run, "FAILED" if failed else "FINISHED")
