@@ -64,7 +64,7 @@ def explained(scored: Path, *more: object) -> Result:
 def test_the_tables_come_from_the_ledger(scored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Predictor, "predict", None)
     text = run("explain", "b", "--studies", scored).stdout
-    assert "rank 1 of 2 by eq4" in text
+    assert "rank 1 of 2 by salient" in text
     assert "Organs, most attention first" in text
     assert "axial slice" in text
     assert text.index("Organs") < text.index("Regions to look at")
