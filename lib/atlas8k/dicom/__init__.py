@@ -1,0 +1,35 @@
+"""DICOM series that are CT volumes: which are, where their voxels lie, and their voxels.
+
+A series is judged by its headers alone (:func:`inspect`), whether they come from files or
+from an archive; what is no CT volume is refused with a reason (:class:`Reason`) and a
+sentence that names the series and no patient. :func:`read_volume` reads one from a folder
+onto the same :class:`~atlas8k.grid.Volume` that a NIfTI file gives, :func:`write_series`
+writes one.
+"""
+
+from atlas8k.dicom.errors import NoVolumeError, SeriesRefusedError, SeveralVolumesError
+from atlas8k.dicom.folder import choose, is_dicom, read_headers, read_series, read_volume
+from atlas8k.dicom.planes import HEADER_KEYWORDS
+from atlas8k.dicom.refusals import MIN_SLICES, Reason, Refusal
+from atlas8k.dicom.series import Instance, Series, inspect
+from atlas8k.dicom.write import series_datasets, write_series
+
+__all__ = [
+    "HEADER_KEYWORDS",
+    "MIN_SLICES",
+    "Instance",
+    "NoVolumeError",
+    "Reason",
+    "Refusal",
+    "Series",
+    "SeriesRefusedError",
+    "SeveralVolumesError",
+    "choose",
+    "inspect",
+    "is_dicom",
+    "read_headers",
+    "read_series",
+    "read_volume",
+    "series_datasets",
+    "write_series",
+]
