@@ -109,6 +109,14 @@ def check_consistent(path: Path) -> None:
             "SELECT r.id, count(DISTINCT p.volume) FROM round r"
             " LEFT JOIN submission p ON p.round = r.id GROUP BY r.id",
         )
+        if connection.execute("PRAGMA user_version").fetchone()[0] >= 5:
+            _same(
+                connection,
+                "SELECT id, audited FROM round WHERE audited",
+                "SELECT r.id, count(DISTINCT p.volume) FROM round r"
+                " JOIN submission p ON p.round = r.id JOIN plan_volume a ON a.round = r.id"
+                " AND a.volume = p.volume AND a.audit IS NOT NULL GROUP BY r.id",
+            )
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 

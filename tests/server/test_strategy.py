@@ -130,3 +130,17 @@ def test_who_asks(user: str, client: str | None, key: str, anonymous: bool) -> N
     set_caller(Caller(user=user, address="192.0.2.1", software="Slicer"))
     found = holder({"client_id": client})
     assert (found.key, found.anonymous) == (key, anonymous)
+
+
+def test_a_volume_drawn_for_audit_is_marked(context: Context) -> None:
+    AttentionScoring(context)({}, context.datastore)
+    context.ledger.set_campaign(audit_percent=50)  # one of the two behind the budget's
+    first = ask(context, client_id="anna")
+    assert first is not None
+    assert (first["id"], first["audit"]) == (order(context)[0], False)
+    assert "at random" not in first["message"]
+    context.ledger.submit(first["id"], holder({"client_id": "anna"}))
+    second = ask(context, client_id="anna")
+    assert second is not None
+    assert (second["audit"], second["purpose"]) == (True, "revise")
+    assert "drawn at random among low-ranked volumes" in second["message"]

@@ -9,6 +9,7 @@ import typer
 
 from atlas8k import __version__
 from atlas8k.cli import labels_history, quality_studies, weights_rollback  # noqa: F401  (commands)
+from atlas8k.cli.campaign_simulate import campaign
 from atlas8k.cli.compare import compare
 from atlas8k.cli.cross import cross
 from atlas8k.cli.evaluate import evaluate
@@ -37,6 +38,7 @@ app = typer.Typer(
 for command in (phantoms, predict, score, rank, explain, train, evaluate, compare, cross):
     app.command()(command)
 app.command()(fine_tune)
+app.add_typer(campaign, name="campaign")
 app.add_typer(quality, name="quality")
 app.add_typer(ledger, name="ledger")
 app.add_typer(review, name="review")

@@ -35,11 +35,13 @@ from atlas8k.ledger.records import (
     Submission,
     VolumeEntry,
 )
+from atlas8k.ledger.records_campaign import CampaignSettings, Plan, Planned, Trained, Worked
 from atlas8k.ledger.rounds import Round
 
 __all__ = [
     "Begun",
     "Budget",
+    "CampaignSettings",
     "Counts",
     "Holder",
     "LabelFile",
@@ -57,6 +59,8 @@ __all__ = [
     "OrganChange",
     "OrganScore",
     "OrganSource",
+    "Plan",
+    "Planned",
     "Progress",
     "Ranked",
     "Review",
@@ -64,9 +68,11 @@ __all__ = [
     "Run",
     "Sample",
     "Submission",
+    "Trained",
     "UnknownSignatureError",
     "UnknownVolumeError",
     "VolumeEntry",
+    "Worked",
     "is_network",
     "locate",
 ]

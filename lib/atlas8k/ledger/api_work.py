@@ -60,13 +60,13 @@ class WorkMethods(LedgerBase):
         """
         row_organ = ranking.organ_id(organ)
         with self._db.write() as connection:
-            row = None
+            row, used = None, None
             if signature is not None:
                 used = scores.ranking_signature(connection, signature)
                 row = None if used is None else scores.signature_id(connection, used)
             return leases.next_sample(
                 connection,
-                Wish(strategy, holder, row, row_organ, source),
+                Wish(strategy, holder, row, row_organ, source, own=used == signature),
                 lease_s=self._lease_s,
                 skip_s=self._skip_s,
                 budget=self._budget,
@@ -223,7 +223,17 @@ class WorkMethods(LedgerBase):
         with self._db.write(durable=True) as connection:
             rounds.set_budget(connection, fraction)
 
-    def close_round(self, closing: Mapping[str, Any] | None = None) -> int | None:
-        """End the open round; its number, None where none is open. The next sample opens one."""
+    def close_round(
+        self, closing: Mapping[str, Any] | None = None, *, only_reviewed: bool = False
+    ) -> int | None:
+        """End the open round; its number, None where none is open. The next sample opens one.
+
+        Raises
+        ------
+        LedgerError
+            With `only_reviewed`: nothing was submitted in it.
+        """
         with self._db.write(durable=True) as connection:
+            if only_reviewed:
+                rounds.check_reviewed(connection)
             return rounds.close(connection, closing or {}, self._clock())

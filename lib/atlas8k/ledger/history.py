@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import files, leases, offers, provenance, ranking, reviews, rounds
+from atlas8k.ledger import files, leases, offers, plans, provenance, ranking, reviews, rounds
 from atlas8k.ledger.records import Begun, Holder, OrganChange, Submission
 from atlas8k.ledger.volumes import volume_id
 
@@ -86,7 +86,10 @@ def submit(
     if entry.number is not None:
         files.forget(connection, entry.number)
     if first_of_round is None:
-        connection.execute("UPDATE round SET reviewed = reviewed + 1 WHERE id = ?", (number,))
+        connection.execute(
+            "UPDATE round SET reviewed = reviewed + 1, audited = audited + ? WHERE id = ?",
+            (plans.is_audit(connection, number, volume), number),
+        )
     if begun.lease is not None:
         leases.end(connection, begun.lease, "submitted", now)
     provenance.keep_changes(connection, submission, entry.organs)

@@ -11,7 +11,7 @@ import sqlite3
 from typing import cast, get_args
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import offers, ranking, rankings, reviews, rounds
+from atlas8k.ledger import offers, plans, ranking, rankings, reviews, rounds
 from atlas8k.ledger.picking import Wish, pick
 from atlas8k.ledger.records import Holder, Lease, Sample, Strategy
 from atlas8k.ledger.volumes import volume_id
@@ -41,7 +41,11 @@ def next_sample(
         ranking.revive(connection, wish.signature)
     while True:
         expired = expire(connection, now, _EXPIRE_AT_ONCE)
-        picked = _offered(connection, wish, skipped=False) or pick(connection, wish)
+        picked = (
+            _offered(connection, wish, skipped=False)
+            or plans.to_audit(connection, wish, budget, now)
+            or pick(connection, wish)
+        )
         if picked is None or picked[1]:
             picked = _offered(connection, wish, skipped=True) or picked
         if picked is not None:
@@ -136,24 +140,15 @@ def _give(
 ) -> Sample:
     number = rounds.ensure(connection, wish.signature, budget, now)
     purse = rounds.budget(connection, number)
-    over = purse.reviewed >= purse.total and not review
     purpose, note = ("review", "") if review else offers.of(connection, volume)
+    audit = purpose == "revise" and plans.is_audit(connection, number, volume)
+    over = purse.reviewed >= purse.total and not (review or audit)
     name, base = connection.execute(
         "SELECT name, base_submission FROM volume WHERE id = ?", (volume,)
     ).fetchone()
-    strategy = "review" if review else wish.strategy
-    lease = take(
-        connection,
-        volume,
-        wish.holder,
-        strategy,
-        wish.signature,
-        number,
-        lease_s,
-        over,
-        now,
-        purpose,
-    )
+    strategy = "review" if review else "audit" if audit else wish.strategy
+    given = (wish.holder, strategy, wish.signature, number, lease_s, over, now, purpose)
+    lease = take(connection, volume, *given)
     connection.execute(
         "DELETE FROM skip WHERE holder = ? AND volume = ?", (wish.holder.key, volume)
     )
@@ -191,6 +186,7 @@ def _give(
         score=size[0] if size else None,
         purpose=purpose,
         note=note,
+        audit=audit,
     )
 
 

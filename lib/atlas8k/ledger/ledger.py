@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from atlas8k.ledger.api_campaign import CampaignMethods
 from atlas8k.ledger.api_review import ReviewMethods
 from atlas8k.ledger.api_scores import ScoreMethods
 from atlas8k.ledger.api_work import WorkMethods
 
 
-class Ledger(ScoreMethods, WorkMethods, ReviewMethods):
+class Ledger(ScoreMethods, WorkMethods, ReviewMethods, CampaignMethods):
     """Scores, leases, submissions and rounds of one studies folder, in one SQLite file.
 
     Safe for any number of threads and processes at once. Every method is one transaction:

@@ -9,10 +9,17 @@ from pathlib import Path
 from atlas8k.ledger.errors import LedgerCorruptError, LedgerVersionError
 from atlas8k.ledger.schema_1 import VERSION_1
 from atlas8k.ledger.schema_2 import VERSION_2
+from atlas8k.ledger.schema_campaign import VERSION_CAMPAIGN
 from atlas8k.ledger.schema_rankings import VERSION_RANKINGS
 from atlas8k.ledger.schema_work import VERSION_WORK
 
-MIGRATIONS: tuple[str, ...] = (VERSION_1, VERSION_2, VERSION_RANKINGS, VERSION_WORK)
+MIGRATIONS: tuple[str, ...] = (
+    VERSION_1,
+    VERSION_2,
+    VERSION_RANKINGS,
+    VERSION_WORK,
+    VERSION_CAMPAIGN,
+)
 """Script i brings a file of version i to version i + 1. Never edit one that was released."""
 
 VERSION = len(MIGRATIONS)

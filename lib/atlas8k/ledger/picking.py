@@ -10,13 +10,17 @@ from atlas8k.ledger.records import Holder, Strategy
 
 @dataclass(frozen=True)
 class Wish:
-    """What the next sample shall be; `signature` is the row to rank by, None for unscored."""
+    """What the next sample shall be; `signature` is the row to rank by, None for unscored.
+
+    ``own`` says that it is the one that is served, not one before it.
+    """
 
     strategy: Strategy
     holder: Holder
     signature: int | None
     organ: int = 0
     source: str | None = None
+    own: bool = False
 
 
 _NOT_SKIPPED = "NOT EXISTS (SELECT 1 FROM skip k WHERE k.holder = :holder AND k.volume = {volume})"

@@ -145,7 +145,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Budget:
-    """Volumes to review in a round and how many have been."""
+    """Volumes to review in a round and how many have been, those drawn for audit aside."""
 
     round: int
     total: int
@@ -164,7 +164,8 @@ class Sample:
     ``rank`` counts from 1 among all ``ranked`` scored volumes, reviewed ones included;
     under an organ filter as without one. ``score`` is the figure of ``ranking`` that it is
     ranked by. ``purpose`` is ``revise``, ``review`` or ``double_read``; ``note`` what a
-    reviewer said when returning the volume. Times are UTC seconds since 1970.
+    reviewer said when returning the volume. ``audit``: it ranks low and was drawn at random,
+    to see what errors are left there. Times are UTC seconds since 1970.
     """
 
     volume: str
@@ -188,6 +189,7 @@ class Sample:
     score: float | None = None
     purpose: str = "revise"
     note: str = ""
+    audit: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; organs as a list of name and millilitres, largest first."""

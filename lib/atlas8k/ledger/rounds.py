@@ -7,11 +7,15 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
+from atlas8k.errors import LedgerError
 from atlas8k.ledger.records import Budget
 
 
 class Round(NamedTuple):
-    """A round as kept; times are UTC seconds, ``budget`` a fraction of the volumes."""
+    """A round as kept; times are UTC seconds, ``budget`` a fraction of the volumes.
+
+    ``audited`` of the ``reviewed`` volumes were drawn for audit.
+    """
 
     number: int
     signature: str | None
@@ -20,6 +24,7 @@ class Round(NamedTuple):
     budget: float
     reviewed: int
     closing: dict[str, Any]
+    audited: int = 0
 
 
 def open_round(
@@ -56,6 +61,16 @@ def close(connection: sqlite3.Connection, closing: Mapping[str, Any], now: float
     return number
 
 
+def check_reviewed(connection: sqlite3.Connection) -> None:
+    """Raise :class:`LedgerError` where a round is open in which nothing was submitted."""
+    row = connection.execute("SELECT id, reviewed FROM round WHERE closed_at IS NULL").fetchone()
+    if row is not None and not row[1]:
+        raise LedgerError(
+            f"round {row[0]} is not closed: nothing was submitted in it; review the top of the "
+            "list first, or force it"
+        )
+
+
 def set_budget(connection: sqlite3.Connection, fraction: float) -> None:
     """Budget of the open round."""
     connection.execute("UPDATE round SET budget = ? WHERE closed_at IS NULL", (fraction,))
@@ -64,7 +79,8 @@ def set_budget(connection: sqlite3.Connection, fraction: float) -> None:
 def budget(connection: sqlite3.Connection, number: int) -> Budget:
     """5 % of 8,448 are 422: the fraction rounded down, but one volume at least."""
     fraction, reviewed, volumes = connection.execute(
-        "SELECT r.budget, r.reviewed, t.counted FROM round r, tally t WHERE r.id = ?", (number,)
+        "SELECT r.budget, r.reviewed - r.audited, t.counted FROM round r, tally t WHERE r.id = ?",
+        (number,),
     ).fetchone()
     # 0.29 * 100 is 28.999...; a millionth of a volume makes up for binary fractions.
     total = max(1, int(volumes * fraction + 1e-6)) if volumes else 0
@@ -73,10 +89,11 @@ def budget(connection: sqlite3.Connection, number: int) -> Budget:
 
 def history(connection: sqlite3.Connection) -> list[Round]:
     rows = connection.execute(
-        "SELECT r.id, s.name, r.opened_at, r.closed_at, r.budget, r.reviewed, r.closing"
+        "SELECT r.id, s.name, r.opened_at, r.closed_at, r.budget, r.reviewed, r.closing,"
+        " r.audited"
         " FROM round r LEFT JOIN signature s ON s.id = r.signature ORDER BY r.id"
     )
     return [
-        Round(number, name, opened, closed, share, reviewed, json.loads(closing or "{}"))
-        for number, name, opened, closed, share, reviewed, closing in rows
+        Round(number, name, opened, closed, share, reviewed, json.loads(closing or "{}"), audited)
+        for number, name, opened, closed, share, reviewed, closing, audited in rows
     ]

@@ -1,0 +1,119 @@
+"""Minutes spent, and what they are to be held against.
+
+A case's time runs from its hand-out to the first submission that came of it; corrections
+sent afterwards are not timed. Nobody knows what an annotator did meanwhile, so that a case
+held longer than :data:`IDLE_MINUTES`, the paper's time for one organ by hand, counts as
+that: it was left lying. A case that was submitted without having been handed out, or by an
+anonymous client that held several, has no time and is counted apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from atlas8k.campaign.changes import REVIEWS
+from atlas8k.campaign.reports import Annotator, Effort
+from atlas8k.ledger import Worked
+from atlas8k.organs import N_ORGANS
+
+IDLE_MINUTES = 60.0
+PROCEDURE_MINUTES = 15.0
+"""Paper: a volume, with the procedure."""
+BY_HAND_MINUTES = 60.0
+"""Paper: an organ, by hand."""
+
+
+class Times:
+    """Times of a set of submissions, one a hand-out.
+
+    Attributes
+    ----------
+    minutes
+        Of every case that has a time, idle ones cut.
+    untimed
+        Volumes that came without any time.
+    """
+
+    def __init__(self, work: Iterable[Worked]) -> None:
+        by_lease: dict[int, float] = {}
+        timed, all_volumes = set(), set()
+        for one in work:
+            if one.purpose == "restore":
+                continue
+            all_volumes.add(one.volume)
+            if one.lease is None or one.minutes is None:
+                continue
+            timed.add(one.volume)
+            by_lease[one.lease] = min(one.minutes, by_lease.get(one.lease, one.minutes))
+        self.minutes = [max(0.0, min(m, IDLE_MINUTES)) for m in by_lease.values()]
+        self.idle = sum(m > IDLE_MINUTES for m in by_lease.values())
+        self.untimed = len(all_volumes - timed)
+
+    @property
+    def hours(self) -> float:
+        return sum(self.minutes) / 60
+
+    @property
+    def mean(self) -> float | None:
+        return sum(self.minutes) / len(self.minutes) if self.minutes else None
+
+
+def effort(work: Sequence[Worked], public: Mapping[str, int]) -> Effort:
+    """Time of a round.
+
+    Parameters
+    ----------
+    public
+        Organs with a public label by volume: nobody would have drawn those by hand.
+    """
+    times = Times(work)
+    volumes = {one.volume for one in work if one.purpose in REVIEWS}
+    hand = sum(N_ORGANS - public.get(volume, 0) for volume in volumes) * BY_HAND_MINUTES / 60
+    each = times.mean
+    spent = None if each is None else times.hours + times.untimed * each / 60
+    return Effort(
+        hours=times.hours,
+        timed=len(times.minutes),
+        untimed=times.untimed,
+        idle=times.idle,
+        idle_minutes=IDLE_MINUTES,
+        minutes_each=each,
+        hours_at_15=len(volumes) * PROCEDURE_MINUTES / 60,
+        hours_by_hand=hand,
+        hours_saved=None if spent is None else hand - spent,
+    )
+
+
+def annotators(work: Iterable[Worked], order: Sequence[str], *, names: bool) -> list[Annotator]:
+    """Every annotator's part, in the order in which they came to the campaign.
+
+    Parameters
+    ----------
+    order
+        Keys of all holders of the campaign: a number stays one person's through all rounds.
+    names
+        Show who they are; else ``annotator 1`` and so on.
+    """
+    by_holder: dict[str, list[Worked]] = {}
+    for one in work:
+        by_holder.setdefault(one.holder, []).append(one)
+    rows = []
+    for number, holder in enumerate(order, start=1):
+        if holder not in by_holder:
+            continue
+        times = Times(by_holder[holder])
+        rows.append(
+            Annotator(
+                name=holder if names else f"annotator {number}",
+                volumes=len({one.volume for one in by_holder[holder]}),
+                hours=times.hours,
+                minutes_each=times.mean,
+                untimed=times.untimed,
+            )
+        )
+    return rows
+
+
+def holders(work: Iterable[Worked]) -> list[str]:
+    """Keys of all holders, by their first submission."""
+    return list(dict.fromkeys(one.holder for one in work))

@@ -1,0 +1,158 @@
+"""Pictures of a campaign: the list with what became of it, changes over rounds, a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from atlas8k.campaign.changes import Reviewed, reviewed
+from atlas8k.campaign.quality import Quality
+from atlas8k.campaign.reports import Status
+from atlas8k.campaign.simulation import SimulatedRound
+from atlas8k.ledger import Plan, Planned, Worked
+from atlas8k.volume import publish
+
+CHANGED, CONFIRMED, OPEN, HELD = "#c0392b", "#2e7d4f", "#c9ced6", "#e0a526"
+"""Of volumes in the list."""
+KINDS = {"changed": CHANGED, "added": "#e07b39", "absent": "#7b5ea7", "confirmed": CONFIRMED}
+
+
+def _figure(rows: int, height: float) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure  # without pyplot: no state, no display
+
+    figure = Figure(figsize=(9, height), layout="constrained")
+    return figure, figure.subplots(rows, 1)
+
+
+def _save(figure: Any, path: Path) -> None:
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(temporary, dpi=120)
+    publish(temporary, path)
+
+
+def draw(path: Path, found: Status, plan: Plan | None, work: Sequence[Worked]) -> None:
+    """The last round's list by attention, and what was changed in every round.
+
+    Parameters
+    ----------
+    path
+        ``.png`` or ``.svg``.
+    plan, work
+        List and submissions of the last round.
+    """
+    figure, (above, below) = _figure(2, 7)
+    _list(above, plan, reviewed(work))
+    _changes(below, found)
+    _save(figure, path)
+
+
+def _list(axes: Any, plan: Plan | None, volumes: dict[str, Reviewed]) -> None:
+    if plan is None:
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "the round has no list yet", ha="center", transform=axes.transAxes)
+        return
+    places = [line.place for line in plan.lines]
+    axes.bar(
+        places,
+        [line.ml for line in plan.lines],
+        width=1.0 if len(places) > 100 else 0.8,
+        color=[_colour(line, volumes) for line in plan.lines],
+    )
+    audited = [line for line in plan.lines if line.audit is not None]
+    axes.plot(
+        [line.place for line in audited],
+        [line.ml for line in audited],
+        linestyle="none",
+        marker="v",
+        markersize=7,
+        color="black",
+        label="drawn for audit",
+    )
+    axes.axvline(plan.top + 0.5, color="black", linewidth=0.8, linestyle="--")
+    axes.annotate(
+        "budget", (plan.top + 0.5, 0.97), xycoords=("data", "axes fraction"),
+        xytext=(-4, 0), textcoords="offset points", ha="right", va="top", fontsize=8,
+    )  # fmt: skip
+    for name, colour in (
+        ("needed a change", CHANGED),
+        ("confirmed", CONFIRMED),
+        ("in hand", HELD),
+        ("open", OPEN),
+    ):
+        axes.bar([], [], color=colour, label=name)
+    axes.legend(fontsize=8, frameon=False)
+    axes.set_xlim(0.4, len(places) + 0.6)
+    axes.set_ylim(0, 1.12 * max((line.ml for line in plan.lines), default=1) or 1)
+    if len(places) <= 30:
+        axes.set_xticks(places)
+    axes.set_xlabel("place in the list")
+    axes.set_ylabel("attention size, ml" if plan.ranking != "per_slice" else "ml a slice")
+    axes.set_title(
+        f"Round {plan.round}: the list as it was drawn, and what became of it", loc="left"
+    )
+
+
+def _colour(line: Planned, volumes: dict[str, Reviewed]) -> str:
+    one = volumes.get(line.volume)
+    if one is not None and one.outcome == "changed":
+        return CHANGED
+    if one is not None and one.outcome == "confirmed":
+        return CONFIRMED
+    return HELD if line.status == "leased" else OPEN
+
+
+def _changes(axes: Any, found: Status) -> None:
+    rounds = [one for one in found.rounds if one.reviewed]
+    numbers = [str(one.number) for one in rounds]
+    bottom = [0] * len(rounds)
+    for kind, colour in KINDS.items():
+        counts = [sum(getattr(organ, kind) for organ in one.organs) for one in rounds]
+        axes.bar(numbers, counts, bottom=bottom, color=colour, label=kind, width=0.6)
+        bottom = [a + b for a, b in zip(bottom, counts, strict=True)]
+    for place, one in enumerate(rounds):
+        axes.annotate(
+            f"{one.changed} of {one.reviewed} volumes changed", (place, bottom[place]),
+            xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8,
+        )  # fmt: skip
+    axes.set_ylim(0, 1.3 * max(bottom, default=1) or 1)
+    axes.set_xlim(-0.6, max(len(rounds), 3) - 0.4)
+    axes.set_xlabel("round")
+    axes.set_ylabel("organs")
+    axes.set_title("What annotators did to the organs they were given", loc="left")
+    if rounds:
+        axes.legend(fontsize=8, frameon=False, ncols=4, loc="upper right")
+    else:
+        axes.text(0.5, 0.5, "nothing was reviewed yet", ha="center", transform=axes.transAxes)
+
+
+def draw_simulation(path: Path, rounds: Sequence[SimulatedRound]) -> None:
+    """Label quality through the phases of a simulated campaign, all organs and each."""
+    figure, axes = _figure(1, 4.5)
+    names: list[str] = []
+    measured: list[Quality] = []
+    for one in rounds:
+        for phase in ("before", "revised", "after"):
+            value = getattr(one, phase)
+            if value is not None and not (phase == "before" and names):
+                names.append(f"round {one.round}\n{phase}" if phase != "before" else "start")
+                measured.append(value)
+    organs = dict.fromkeys(organ for value in measured for organ in value.organs)
+    for organ in organs:
+        axes.plot(
+            range(len(names)), [value.organs.get(organ) for value in measured],
+            linewidth=1, alpha=0.55, label=organ,
+        )  # fmt: skip
+    every = range(len(names))
+    axes.plot(every, [v.dsc for v in measured], color="black", linewidth=2.5, label="all organs")
+    axes.plot(
+        every, [v.dsc_unreviewed for v in measured],
+        color="black", linewidth=1.5, linestyle=":", label="volumes nobody saw",
+    )  # fmt: skip
+    axes.set_xticks(list(every), names, fontsize=8)
+    axes.set_ylabel("DSC with the truth")
+    axes.set_title("Quality of the assembled labels", loc="left")
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.grid(axis="y", alpha=0.3)
+    _save(figure, path)

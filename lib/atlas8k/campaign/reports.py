@@ -1,0 +1,194 @@
+"""What is said of a campaign, in words that a program can read: the JSON of every interface.
+
+``atlas8k campaign status --json`` and ``GET /atlas8k/campaign`` give a :class:`Status`;
+``atlas8k campaign schema`` prints its JSON schema. Times are UTC seconds since 1970.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class OrganChanges(_Report):
+    """What submissions did to one organ, one count a volume."""
+
+    organ: str
+    confirmed: int = Field(description="left as it was, or agreed to be absent")
+    changed: int = Field(description="drawn otherwise")
+    added: int = Field(description="drawn where the start label had none")
+    absent: int = Field(description="taken away: it is not in this CT")
+    nothing_said: int = Field(description="not named, or empty before and after")
+    mean_dsc: float | None = Field(
+        description="of start label and submission, mean over volumes that needed a change; an "
+        "organ added or taken away counts 0"
+    )
+    voxels_changed: int = Field(description="voxels in one of the two only, summed")
+
+
+class Effort(_Report):
+    """Time from hand-out to submission."""
+
+    hours: float = Field(description="spent, over the cases whose time is known")
+    timed: int = Field(description="cases whose time is known")
+    untimed: int = Field(description="cases without: submitted without having been handed out")
+    idle: int = Field(description="cases held longer than idle_minutes, which count as that")
+    idle_minutes: float
+    minutes_each: float | None = Field(description="mean over timed cases")
+    hours_at_15: float = Field(description="paper: 15 minutes a volume with the procedure")
+    hours_by_hand: float = Field(
+        description="paper: 60 minutes an organ by hand, organs of these volumes not public"
+    )
+    hours_saved: float | None = Field(
+        description="by hand less spent, untimed cases at the mean of the others; null: none timed"
+    )
+
+
+class Annotator(_Report):
+    """One person's part; ``name`` is a number where names are not shown."""
+
+    name: str
+    volumes: int
+    hours: float
+    minutes_each: float | None
+    untimed: int
+
+
+class OrganDsc(_Report):
+    """Mean DSC of one organ before and after a training."""
+
+    organ: str
+    cases: int
+    before: float
+    after: float
+
+
+class Training(_Report):
+    """A fine-tuning and what became of it."""
+
+    at: float
+    trained_from: str | None = Field(description="model signature that was served before")
+    signature: str | None = Field(description="model signature that is served after it")
+    networks: list[str] = Field(description="trained; those published are in `published`")
+    published: list[str]
+    refused: dict[str, str] = Field(description="network: reason of the gate")
+    verdict: Literal["published", "partly published", "refused", "not compared", "failed"]
+    basis: str | None = Field(description="cases compared on: held out, or trained on")
+    cases: int | None = Field(description="labeled volumes there were")
+    compared: int | None = Field(description="cases the gate compared on")
+    dsc_before: float | None = Field(description="mean over organs")
+    dsc_after: float | None
+    organs: list[OrganDsc]
+    minutes: float | None
+    message: str
+
+
+class StopRule(_Report):
+    """Step 8: whether the top of the list still needs revision."""
+
+    round: int
+    needed: int = Field(description="so many in a row, from the first place of the list on")
+    in_a_row: int = Field(description="from the first place on, confirmed without a change")
+    reached: bool
+    broken_by: str | None = Field(description="first volume of the list that needed a change")
+    broken_at: int | None = Field(description="its place")
+    waits_for: str | None = Field(description="first volume of the list not reviewed yet")
+    text: str
+
+
+class Interval(_Report):
+    """A share with its exact 95 % interval; all null where nothing was audited."""
+
+    audited: int
+    wrong: int
+    share: float | None
+    low: float | None
+    high: float | None
+
+
+class OrganAudit(Interval):
+    """Share of volumes in which the organ was wrong."""
+
+    organ: str
+
+
+class Audit(_Report):
+    """Low-ranked volumes looked at by chance: what errors are left in the others."""
+
+    round: int
+    percent: float
+    low_ranked: int = Field(description="volumes behind the budget's when the list was drawn")
+    drawn: int
+    open: int = Field(description="drawn and not reviewed yet")
+    unseen: int = Field(description="of the low-ranked, not reviewed by anybody in this round")
+    volumes: Interval = Field(description="volumes with any error, as a share of the low-ranked")
+    left: int | None = Field(description="volumes with errors among the unseen, estimated")
+    left_low: int | None
+    left_high: int | None
+    organs: list[OrganAudit]
+    text: str
+
+
+class RoundReport(_Report):
+    """One pass of steps 2 to 7."""
+
+    number: int
+    signature: str | None
+    opened_at: float
+    closed_at: float | None
+    budget: int = Field(description="volumes to review; 0: not known any more")
+    reviewed: int = Field(description="volumes somebody submitted, audits included")
+    audited: int
+    changed: int = Field(description="volumes in which any organ needed a change")
+    confirmed: int
+    organs: list[OrganChanges]
+    effort: Effort
+    annotators: list[Annotator]
+    trainings: list[Training] = Field(description="in this round; the last one ended it")
+    closing: str = Field(description="what ended it")
+    stop: StopRule | None
+    audit: Audit | None
+
+
+class Step(_Report):
+    """One of the eight steps and where it stands."""
+
+    number: int
+    name: str = Field(description="in the procedure's words")
+    state: Literal["done", "due", "running", "waits", "to decide"]
+    detail: str
+    command: str = Field(description="what does it; empty where nothing has to be done")
+
+
+class Volumes(_Report):
+    """Volumes of the studies folder by state."""
+
+    total: int
+    reviewed: int
+    in_hand: int
+    conflicts: int
+    excluded: int
+    scored: int = Field(description="under the networks served now")
+    failed: int
+
+
+class Status(_Report):
+    """A campaign as it stands."""
+
+    version: Literal[1] = 1
+    at: float
+    signature: str | None = Field(description="served now, or of the last round")
+    volumes: Volumes
+    audit_percent: float
+    stop_after: int
+    round: int | None = Field(description="the open one")
+    rounds: list[RoundReport]
+    stop: StopRule | None = Field(description="of the last round that has a list")
+    audit: Audit | None = Field(description="of the last round that something was audited in")
+    hours_collection_by_hand: float
+    steps: list[Step]

@@ -1,0 +1,252 @@
+"""``atlas8k campaign``: where the rounds stand, the end of one, the next, and a simulation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atlas8k.cli.ledger import LedgerFile, ledger_path
+from atlas8k.cli.score import MODELS
+from atlas8k.errors import CheckpointError, LedgerError
+
+if TYPE_CHECKING:
+    from atlas8k.campaign.reports import Status
+    from atlas8k.ledger import Ledger
+
+campaign = typer.Typer(
+    help="The eight steps as rounds: status, end of a round, the next one, a simulation.",
+    no_args_is_help=True,
+)
+
+Studies = Annotated[Path, typer.Option(help="folder of CTs, as given to the server")]
+Models = Annotated[Path, typer.Option(help="folder of checkpoints")]
+AsJson = Annotated[bool, typer.Option("--json", help="as JSON; `campaign schema` describes it")]
+Names = Annotated[bool, typer.Option("--names", help="name annotators in place of numbering them")]
+Conf = Annotated[
+    list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
+]
+Epochs = Annotated[int | None, typer.Option(help="of each network")]
+Steps = Annotated[int | None, typer.Option(help="of an epoch")]
+
+
+@contextmanager
+def ledger_of(studies: Path, given: Path | None) -> Iterator[Ledger]:
+    """The ledger of a folder that a server or a scoring has used.
+
+    Raises
+    ------
+    LedgerError
+        There is none yet.
+    """
+    from atlas8k.ledger import Ledger
+
+    path = ledger_path(studies, given)
+    if not path.exists():
+        raise LedgerError(
+            f"{path}: there is no ledger yet; start the server on the folder, or score it, once"
+        )
+    ledger = Ledger(path)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def look(ledger: Ledger, studies: Path, models: Path, *, names: bool = False) -> Status:
+    """The campaign as it stands; what the trainer has noted is taken up."""
+    from atlas8k.campaign import learning
+    from atlas8k.campaign.status import status
+    from atlas8k.models.store import ModelStore
+    from atlas8k.server.context import STATS
+    from atlas8k.server.files import read_json
+
+    with suppress(OSError, ValueError):  # being written, or not the trainer's
+        learning.note(ledger, read_json(models / STATS))
+    rounds = ledger.rounds()
+    signature = rounds[-1].signature if rounds else None
+    if signature is None:
+        try:
+            signature = ModelStore(models).served().signature
+        except CheckpointError:
+            signature = None
+    return status(
+        ledger,
+        signature=signature,
+        names=names,
+        running=running(ledger, models),
+        studies=str(studies),
+    )
+
+
+def running(ledger: Ledger, models: Path) -> list[str]:
+    """What another process does now on the same folder or networks."""
+    locks = {"scoring": ledger.path.parent / "scoring.lock", "training": models / ".training.lock"}
+    return [kind for kind, lock in locks.items() if _held(lock)]
+
+
+def _held(lock: Path) -> bool:
+    import fcntl
+
+    try:
+        with open(lock) as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+@campaign.command("status")
+def status_(
+    studies: Studies = Path(),
+    ledger: LedgerFile = None,
+    models: Models = MODELS,
+    as_json: AsJson = False,
+    names: Names = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="also draw the list and the rounds into this .png or .svg")
+    ] = None,
+) -> None:
+    """Rounds, changes, minutes, stop rule, audits, and which of the eight steps are due."""
+    with ledger_of(studies, ledger) as book:
+        found = look(book, studies, models, names=names)
+        plan = book.plan(found.rounds[-1].number) if plot and found.rounds else None
+        work = book.worked(found.rounds[-1].number) if plot and found.rounds else []
+    if plot is not None:
+        from atlas8k.campaign.pictures import draw
+
+        draw(plot, found, plan, work)
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+        return
+    show(found)
+    if plot is not None:
+        typer.echo(str(plot))
+
+
+def show(found: Status) -> None:
+    """The status as text."""
+    from rich.console import Console
+
+    from atlas8k.cli.campaign_tables import lines
+
+    console = Console()
+    for line in lines(found):
+        console.print(line, highlight=False, soft_wrap=isinstance(line, str))
+
+
+@campaign.command()
+def schema() -> None:
+    """Print the JSON schema of `campaign status --json` and of GET /atlas8k/campaign."""
+    from atlas8k.campaign.reports import Status
+
+    typer.echo(json.dumps(Status.model_json_schema(mode="serialization"), indent=1))
+
+
+@campaign.command("close-round")
+def close_round(
+    studies: Studies = Path(),
+    ledger: LedgerFile = None,
+    note: Annotated[str, typer.Option(help="why, for the records")] = "",
+    force: Annotated[bool, typer.Option(help="even if nothing was submitted in it")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End the open round without fine-tuning; the next sample or `next` opens another.
+
+    Done again, it does nothing.
+    """
+    with ledger_of(studies, ledger) as book:
+        number = book.close_round({"note": note or "closed by command"}, only_reviewed=not force)
+        last = book.rounds()[-1:] if number is None else []
+    if as_json:
+        typer.echo(json.dumps({"closed": number, "open": None}))
+    elif number is not None:
+        typer.echo(f"round {number} is closed")
+    elif last:
+        typer.echo(f"no round is open; round {last[0].number} was the last")
+    else:
+        typer.echo("no round is open; the first begins with the first sample")
+
+
+@campaign.command("next")
+def next_(
+    studies: Studies = Path(),
+    ledger: LedgerFile = None,
+    models: Models = MODELS,
+    train: Annotated[
+        bool, typer.Option(help="fine-tune and end the round once its budget is used")
+    ] = True,
+    score: Annotated[bool, typer.Option(help="predict and rank what is stale")] = True,
+    early: Annotated[bool, typer.Option(help="fine-tune before the budget is used")] = False,
+    network: Annotated[str, typer.Option(help="all, or names with commas between")] = "all",
+    epochs: Epochs = None,
+    steps: Steps = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(help="of the next round; the last one's by default"),
+    ] = None,
+    audit_percent: Annotated[
+        float | None, typer.Option(help="% of the low-ranked volumes to audit from now on")
+    ] = None,
+    stop_after: Annotated[
+        int | None, typer.Option(help="so many in a row without a change end the campaign")
+    ] = None,
+    conf: Conf = None,
+    dry_run: Annotated[bool, typer.Option(help="only say which steps are due")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Do what is due without people: fine-tune and judge, end the round, predict, rank.
+
+    Then says which of the eight steps remain. Done again, it goes on where it was
+    interrupted, or does nothing. A server may run on the folder meanwhile; give --conf what
+    it was given.
+    """
+    from atlas8k.campaign.work import advance
+    from atlas8k.cli.campaign_work import bar, opened, pairs
+
+    if dry_run:
+        with ledger_of(studies, ledger) as book:
+            found = look(book, studies, models)
+        _say_next(found, as_json)
+        return
+    given = pairs(conf)
+    for key, value in {
+        "ledger": ledger,
+        "max_epochs": epochs,
+        "steps_per_epoch": steps,
+        "budget": budget,
+    }.items():
+        if value is not None:
+            given[key] = str(value)
+    with (
+        bar("predicting") as (report, say),
+        opened(studies, models, given, networks=network, report=report) as work,
+    ):
+        work.ledger.set_campaign(audit_percent=audit_percent, stop_after=stop_after)
+        done = advance(work, train=train, score=score, early=early, report=say)
+        found = look(work.ledger, studies, models)
+    if not as_json and done.ended is not None:
+        typer.echo(
+            f"round {done.ended} has ended: "
+            + (done.trained.message if done.trained else "its training was noted by nobody")
+        )
+    _say_next(found, as_json)
+
+
+def _say_next(found: Status, as_json: bool) -> None:
+    from rich.console import Console
+
+    from atlas8k.cli.campaign_tables import steps_table
+
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+        return
+    where = "no round is open" if found.round is None else f"round {found.round} is open"
+    typer.echo(f"{where}, networks {found.signature or 'none'}")
+    Console().print(steps_table(found))

@@ -1,0 +1,166 @@
+"""A studies folder as a place to work at without a server, for the campaign's commands."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.errors import GridMismatchError, LedgerError, SettingsError
+from atlas8k.grid import Grid
+from atlas8k.ledger import Holder, Ledger, locate
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.context import Context, open_context
+from atlas8k.server.desk import Desk
+from atlas8k.server.scoring import AttentionScoring, Report, log_report
+from atlas8k.server.studies.folder import ORIGINAL
+from atlas8k.server.train import FineTuning
+from atlas8k.settings import Settings
+from atlas8k.volume import read_grid, read_label, write_nifti
+
+
+class ContextWork:
+    """:class:`~atlas8k.campaign.work.Workplace` of an open context.
+
+    Safe beside a server on the same folder: labels, scores and training go through the same
+    locks as the server's own.
+
+    Parameters
+    ----------
+    networks
+        To fine-tune: ``all``, or names with commas between them.
+    """
+
+    def __init__(
+        self, context: Context, networks: str = "all", report: Report = log_report
+    ) -> None:
+        if context.desk is None:
+            raise LedgerError("a folder of CTs is needed; an archive's rounds are its server's")
+        self._context, self._desk = context, context.desk
+        self._networks, self._report = networks, report
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._context.ledger
+
+    @property
+    def desk(self) -> Desk:
+        return self._desk
+
+    def signature(self) -> str:
+        return self._context.signature()
+
+    def score(self) -> None:
+        AttentionScoring(self._context, self._report)({}, self._context.datastore)
+
+    def train(self) -> None:
+        try:
+            FineTuning(self._context)({"networks": self._networks}, self._context.datastore)
+        finally:
+            self._context.note_training()
+
+    def volumes(self) -> list[str]:
+        self._context.sync()
+        gone = ("vanished", "excluded")
+        return [name for name, state in self.ledger.statuses().items() if state not in gone]
+
+    def start(self, volume: str) -> tuple[npt.NDArray[np.uint8], Grid]:
+        self._desk.settle(volume)
+        folder = self._desk.folder
+        grid = read_grid(folder.path / folder.known_image(volume).path)
+        label = self._desk.versions.current(volume, ORIGINAL)
+        if label is None:
+            return np.zeros(grid.shape, np.uint8), grid
+        array = read_label(label.path).array
+        if array.shape != grid.shape:
+            raise GridMismatchError(label.path, f"shape {array.shape} is not that of the CT")
+        return array, grid
+
+    def submit(
+        self,
+        volume: str,
+        array: npt.NDArray[np.uint8],
+        grid: Grid,
+        absent: tuple[str, ...],
+        holder: Holder,
+        lease: int,
+    ) -> None:
+        params = {
+            "label_info": [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()],
+            "absent": list(absent),
+        }
+        with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
+            sent = write_nifti(Path(folder) / "label.nii.gz", array, grid)
+            self._desk.submit(volume, sent, holder, params, lease=lease)
+
+
+@contextmanager
+def opened(
+    studies: Path,
+    models: Path,
+    conf: Mapping[str, str],
+    *,
+    networks: str = "all",
+    report: Report = log_report,
+) -> Iterator[ContextWork]:
+    """Open a folder to work at; closed at the end of the block.
+
+    Where `conf` names no budget, the last round's goes on.
+    """
+    settings = dict(conf)
+    if not settings.get("budget"):
+        settings["budget"] = last_budget(studies, settings.get("ledger", ""))
+    context = open_context(Settings.from_conf(settings), str(studies), models)
+    try:
+        yield ContextWork(context, networks, report)
+    finally:
+        context.datastore.close()
+        context.ledger.close()
+
+
+def last_budget(studies: Path, ledger: str) -> str:
+    """Budget of the last round, ``""`` where there was none: the usual one."""
+    path = Path(ledger) if ledger else locate(str(studies))
+    if not path.exists():
+        return ""
+    book = Ledger(path)
+    try:
+        rounds = book.rounds()
+    finally:
+        book.close()
+    return str(rounds[-1].budget) if rounds else ""
+
+
+def pairs(conf: list[str] | None) -> dict[str, str]:
+    """``--conf key=value`` options as a mapping."""
+    if any("=" not in pair for pair in conf or ()):
+        raise SettingsError("--conf: give key=value")
+    return dict(pair.partition("=")[::2] for pair in conf or ())
+
+
+@contextmanager
+def bar(label: str) -> Iterator[tuple[Report, Callable[[str], None]]]:
+    """A progress bar of scoring on stderr, and a way to say a line above it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    from atlas8k.ledger import Progress as Scored
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(label, total=None, visible=False)
+
+        def report(scored: Scored, seconds_each: float, left: int) -> None:
+            done = scored.scored + scored.failed
+            progress.update(task, total=scored.total, completed=done, visible=left > 0)
+
+        def say(text: str) -> None:
+            progress.console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+        yield report, say

@@ -1,0 +1,212 @@
+"""`atlas8k campaign` as a user runs it, with the real trainer, desk and files, tiny networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.server.tiny import GRID, write_ct, write_networks
+from typer.testing import CliRunner, Result
+
+from atlas8k.campaign.reports import Status
+from atlas8k.cli import app
+from atlas8k.errors import Atlas8kError
+from atlas8k.ledger import Holder, Ledger
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.desk import Desk
+from atlas8k.volume import read_label, write_nifti
+
+CASES = [f"case_{i}" for i in range(8)]
+ANNA = Holder.identify(user="anna")
+
+
+def truth_of(number: int) -> np.ndarray:
+    """Liver and spleen; every other organ is absent."""
+    array = np.zeros(GRID.shape, np.uint8)
+    array[4 : 9 + number % 3, 5:12, 4:11] = ORGAN_IDS["liver"]
+    array[12:15, 6:10, 5:9] = ORGAN_IDS["spleen"]
+    return array
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """CTs in `studies`, their truth in `truth`, networks in `model`."""
+    for folder in ("studies", "truth"):
+        (tmp_path / folder).mkdir()
+    for number, name in enumerate(CASES):
+        write_ct(tmp_path / "studies" / f"{name}.nii.gz", number)
+        write_nifti(tmp_path / "truth" / f"{name}.nii.gz", truth_of(number), GRID)
+    write_networks(tmp_path / "model")
+    return tmp_path
+
+
+def run(*arguments: object, fails: str = "") -> Result:
+    result = CliRunner().invoke(app, ["campaign", *map(str, arguments)], env={"COLUMNS": "220"})
+    if fails:
+        assert isinstance(result.exception, Atlas8kError), result.output
+        assert re.search(fails, str(result.exception)), str(result.exception)
+    elif result.exception:
+        raise result.exception
+    return result
+
+
+def simulation(place: Path, *more: str) -> list[str]:
+    return [
+        "campaign", "simulate", "--studies", str(place / "studies"), "--truth",
+        str(place / "truth"), "--models", str(place / "model"), "--budget", "0.25",
+        "--audit-percent", "20", "--epochs", "1", "--steps", "2", "--conf", "gate_margin=1",
+        *more,
+    ]  # fmt: skip
+
+
+def status(studies: Path, models: Path) -> Status:
+    result = run("status", "--studies", studies, "--models", models, "--json")
+    return Status.model_validate_json(result.stdout)
+
+
+def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
+    out = place / "studies-simulation"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = [sys.executable, "-c", "from atlas8k.cli import main; main()", *simulation(place)]
+    with open(place / "log", "wb") as log:
+        process = subprocess.Popen(started, stdout=log, stderr=log, env=environment)
+        end = time.monotonic() + 300
+        ledger = out / "studies" / ".atlas8k" / "ledger.sqlite"
+        # Killed once the first label is in: the budget is two volumes and an audit.
+        while not (ledger.exists() and b"round 1: case_" in (place / "log").read_bytes()):
+            assert process.poll() is None, (place / "log").read_text()
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    before = {path: path.read_bytes() for path in (place / "studies").iterdir()}
+
+    text = run(*simulation(place)[1:]).output
+    assert "DSC of the assembled labels" in text
+    kept = json.loads((out / "simulation.json").read_text())["rounds"]
+    assert [one["round"] for one in kept] == [1, 2]
+    assert [one["reviewed"] for one in kept] == [3, 3]
+    assert kept[0]["after"] == kept[1]["before"]
+    for one in kept:
+        assert one["revised"]["dsc"] > one["before"]["dsc"]
+        assert one["training"]["verdict"] == "published"
+    assert kept[1]["after"]["reviewed"] == 6
+    assert len({one["signature"] for one in kept}) == 2
+
+    book = Ledger(ledger)
+    work = book.worked()
+    assert len(work) == len({one.volume for one in work}) == 6
+    for one in work:
+        label = read_label(out / "studies" / "labels" / "original" / f"{one.volume}.nii.gz")
+        assert (label.array == truth_of(int(one.volume[-1]))).all()
+        states = {organ: change.state for organ, change in one.organs.items()}
+        assert states["aorta"] == "absent"
+        assert states["liver"] == "revised"
+    book.close()
+
+    rows = list(csv.DictReader((out / "simulation.csv").open()))
+    assert [(row["round"], row["phase"]) for row in rows] == [
+        (number, phase) for number in "12" for phase in ("before", "revised", "after")
+    ]
+    assert float(rows[1]["liver"]) == pytest.approx(kept[0]["revised"]["organs"]["liver"], abs=1e-4)
+    assert (out / "simulation.png").stat().st_size > 10_000
+    # What was simulated on is as it was.
+    assert {path: path.read_bytes() for path in (place / "studies").iterdir()} == before
+    assert sorted(p.name for p in (place / "model").iterdir()) == ["embedded"]
+
+    found = status(out / "studies", out / "model")
+    assert [one.audited for one in found.rounds] == [1, 1, 0]
+    assert [one.trainings[-1].verdict for one in found.rounds[:2]] == ["published"] * 2
+    assert found.audit is not None
+    assert found.audit.volumes.wrong == 1
+    again = run(*simulation(place)[1:])
+    assert "round 3" not in again.output
+    shown = run("status", "--studies", out / "studies", "--plot", place / "p.png").output
+    for words in (
+        "annotator 1",
+        "Stop rule, round 3",
+        "Audit, round 2",
+        "15 minutes a volume",
+        "fine-tuning: published",
+        "an annotator revises the top of the list",
+    ):
+        assert words in shown
+    assert "oracle" not in shown
+    assert (place / "p.png").stat().st_size > 10_000
+
+
+def submit(place: Path, count: int) -> None:
+    """Anna at work: the next samples, corrected."""
+    desk = Desk.open(place / "studies")
+    signature = desk.ledger.rounds()[-1].signature
+    for _ in range(count):
+        sample = desk.ledger.next_sample(holder=ANNA, signature=signature)
+        assert sample is not None
+        made = write_nifti(place / "label.nii.gz", truth_of(int(sample.volume[-1])), GRID)
+        names = [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()]
+        desk.submit(sample.volume, made, ANNA, {"label_info": names}, lease=sample.lease)
+    desk.close()
+
+
+def test_rounds_with_people_from_the_command_line(place: Path) -> None:
+    studies, models = place / "studies", place / "model"
+    where = ("--studies", studies, "--models", models)
+    run("status", *where, fails=r"no ledger yet; start the server on the folder, or score it")
+    run("next", *where, "--audit-percent", "101", fails="audit_percent 101")
+
+    text = run("next", *where, "--budget", "0.25").output
+    assert "round 1 is open" in text
+    found = status(studies, models)
+    assert found.steps[3].state == "done"
+    assert found.steps[4].detail == "0 of 2 volumes"
+    run("close-round", "--studies", studies, fails="nothing was submitted in it")
+
+    submit(place, 1)
+    text = run("next", *where, "--epochs", "1", "--steps", "1").output
+    assert "has ended" not in text
+    assert "for step 5: 1 volumes are left" in text
+    submit(place, 1)
+    assert "due" in run("next", "--dry-run", *where).output
+    conf = ("--epochs", "1", "--steps", "1", "--conf", "gate_margin=1")
+    text = run("next", *where, *conf).output
+    assert re.search(r"round 1 has ended: published, served as", text)
+    assert "round 2 is open" in text
+    assert "has ended" not in run("next", *where, *conf).output
+    found = status(studies, models)
+    assert [one.budget for one in found.rounds] == [2, 2]  # the budget goes on
+    assert found.rounds[0].trainings[0].cases == 2
+
+    submit(place, 1)
+    closed = run("close-round", "--studies", studies, "--json", "--note", "enough for today")
+    assert json.loads(closed.stdout) == {"closed": 2, "open": None}
+    assert (
+        "no round is open; round 2 was the last" in run("close-round", "--studies", studies).output
+    )
+    assert status(studies, models).rounds[1].closing == "enough for today"
+    text = run("next", *where, "--json").stdout
+    assert Status.model_validate_json(text).round == 3
+    assert "round 3 is closed" in run("close-round", "--studies", studies, "--force").output
+
+
+def test_the_schema_is_one(place: Path) -> None:
+    schema = json.loads(run("schema").stdout)
+    assert schema["title"] == "Status"
+    assert set(schema["properties"]) == set(Status.model_fields)
+
+
+def test_what_cannot_be_simulated_says_why(place: Path) -> None:
+    more = simulation(place)[1:]
+    (place / "truth" / "case_3.nii.gz").unlink()
+    run(*more, fails=r"no true label of case_3;")
+    (place / "empty").mkdir()
+    studies = more.index("--studies") + 1
+    run(*more[:studies], place / "empty", *more[studies + 1 :], fails="no CT is there")

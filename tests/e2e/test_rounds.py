@@ -1,0 +1,193 @@
+"""Two rounds of training on the running server, with an annotator who never stops working."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from tests.e2e.harness import Server
+from tests.e2e.small import small_server
+from tests.server.tiny import GRID
+from typer.testing import CliRunner
+
+from atlas8k.campaign.reports import Status
+from atlas8k.cli import app
+from atlas8k.ledger import Ledger
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.volume import read_label, write_nifti
+
+IMAGES = tuple(f"case_{i:02d}" for i in range(30))
+CONF = {"budget": "0.2", "audit_percent": "20", "gate_margin": "1.0", "stop_after": "2"}
+
+
+@dataclass
+class Annotator:
+    """Takes a sample, draws, submits, until told to stop; remembers every answer.
+
+    When nothing is left it corrects an earlier case once more.
+    """
+
+    server: Server
+    folder: Path
+    stop: threading.Event = field(default_factory=threading.Event)
+    sent: dict[str, bytes] = field(default_factory=dict)
+    count: int = 0
+    samples: list[dict[str, Any]] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    failure: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.stop.is_set():
+                self.case()
+                self.stop.wait(1.5)
+        except Exception as error:
+            self.failure = error
+
+    def case(self) -> None:
+        answer = requests.post(
+            f"{self.server.url}/activelearning/attention",
+            json={"client_id": "anna"},
+            timeout=60,
+        )
+        self.statuses.append(answer.status_code)
+        reply = answer.json()
+        if reply:
+            self.samples.append(reply)
+        volume = reply["id"] if reply else next(iter(self.sent))
+        self.count += 1
+        array = np.random.default_rng(self.count).integers(0, 10, GRID.shape).astype(np.uint8)
+        path = write_nifti(self.folder / f"{volume}.nii.gz", array, GRID)
+        names = [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()]
+        answer = requests.put(
+            f"{self.server.url}/datastore/label?image={volume}",
+            files={"label": ("label.nii.gz", path.read_bytes())},
+            data={"params": json.dumps({"client_id": "anna", "label_info": names})},
+            timeout=60,
+        )
+        self.statuses.append(answer.status_code)
+        self.sent[volume] = array.tobytes()
+
+
+def until(what: str, condition: Any, limit_s: float = 300.0) -> Any:
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"not in {limit_s:.0f} s: {what}")
+
+
+def info(server: Server) -> dict[str, Any]:
+    answer = requests.get(f"{server.url}/info/", timeout=60)
+    assert answer.status_code == 200
+    return dict(answer.json())
+
+
+def campaign(server: Server) -> Status:
+    answer = requests.get(f"{server.url}/atlas8k/campaign", timeout=60)
+    assert answer.status_code == 200, answer.text
+    return Status.model_validate(answer.json())
+
+
+def statistics(server: Server) -> dict[str, Any]:
+    """What the first trainer says of its last training, as 3D Slicer asks for it."""
+    return dict(next(iter(info(server)["train_stats"].values())))
+
+
+def train(server: Server, before: str) -> list[int]:
+    """Train over REST, watch it, wait until all is ranked anew; the epochs that were seen."""
+    earlier = statistics(server)
+    started = requests.post(
+        f"{server.url}/train/atlas8k", json={"max_epochs": 2, "steps_per_epoch": 3}, timeout=60
+    )
+    assert started.status_code == 200, started.text
+    epochs = []
+
+    def ended() -> bool:
+        stats = statistics(server)
+        if stats.get("start_ts") != earlier.get("start_ts"):
+            epochs.append(int(stats["epoch"]))
+        task = requests.get(f"{server.url}/train/", timeout=60).json()
+        assert task["status"] != "ERROR", task
+        return bool(task["status"] == "DONE")
+
+    until("trained", ended)
+    until("ranked anew", lambda: info(server)["atlas8k"].get("ranked_by") not in (None, before))
+    return epochs
+
+
+@pytest.mark.slow
+def test_trained_and_ranked_anew_twice_while_somebody_works(tmp_path: Path) -> None:
+    more = [word for key, value in CONF.items() for word in ("--conf", key, value)]
+    with small_server(tmp_path, *more, images=IMAGES) as server:
+        assert server.score()["status"] == "DONE"
+        annotator = Annotator(server, tmp_path)
+        thread = threading.Thread(target=annotator.run)
+        thread.start()
+        signatures = [info(server)["atlas8k"]["model_signature"]]
+        try:
+            for _ in range(2):
+                seen = annotator.count
+                until("a label more", lambda seen=seen: annotator.count > seen)
+                epochs = train(server, signatures[-1])
+                assert max(epochs) == 6  # two of each network
+                assert epochs == sorted(epochs)
+                signatures.append(info(server)["atlas8k"]["ranked_by"])
+        finally:
+            annotator.stop.set()
+            thread.join(120)
+        found = campaign(server)
+        by_command = CliRunner().invoke(
+            app, ["campaign", "status", "--json", "--studies", str(server.studies),
+                  "--models", str(server.app / "model")],
+        )  # fmt: skip
+        beside = CliRunner().invoke(
+            app, ["campaign", "next", "--no-train", "--json", "--studies", str(server.studies),
+                  "--models", str(server.app / "model")],
+        )  # fmt: skip
+        assert "Traceback" not in server.text()
+    assert annotator.failure is None
+    assert set(annotator.statuses) == {200}
+    assert len(set(signatures)) == 3
+
+    # Nothing that was submitted is lost, and the last word on every volume is in force.
+    ledger = Ledger(server.studies / ".atlas8k" / "ledger.sqlite")
+    worked = ledger.worked()
+    assert {one.volume for one in worked} == set(annotator.sent)
+    for volume, content in annotator.sent.items():
+        label = read_label(server.studies / "labels" / "final" / f"{volume}.nii.gz")
+        assert label.array.tobytes() == content, volume
+
+    # Every sample was handed out by the list that the reply says.
+    assert {sample["model_signature"] for sample in annotator.samples} <= set(signatures)
+    assert all(isinstance(sample["audit"], bool) for sample in annotator.samples)
+    marked = {s["id"] for s in annotator.samples if s["audit"]}
+    drawn = {line.volume for n in (1, 2, 3) if (plan := ledger.plan(n))
+             for line in plan.lines if line.audit is not None}  # fmt: skip
+    assert marked <= drawn
+    ledger.close()
+
+    # The campaign's page tells the same.
+    assert [one.signature for one in found.rounds] == signatures
+    assert [[t.signature for t in one.trainings] for one in found.rounds] == [
+        [signatures[1]],
+        [signatures[2]],
+        [],
+    ]
+    done = {(one.round, one.volume) for one in worked}
+    assert sum(one.reviewed for one in found.rounds) == len(done)
+    assert found.rounds[0].annotators[0].name == "annotator 1"
+    assert "anna" not in found.model_dump_json()
+    assert found.stop_after == 2
+    same = Status.model_validate_json(by_command.stdout)
+    assert same.rounds == found.rounds
+    assert Status.model_validate_json(beside.stdout).rounds[:2] == found.rounds[:2]
