@@ -1,6 +1,8 @@
 # make start   a MONAI Label server on the sample data
+# make start-dicom   the same on a local DICOM archive (Orthanc), for OHIF
 # make test    linters, types, import rules, all tests
 # make bench   the benchmarks: figures, with a peer in the same run
+# make system-packages   Orthanc and Chromium by apt-get, for start-dicom and its tests
 
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
@@ -13,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test sample-data start test lint types unit bench clean
+.PHONY: help install install-test sample-data start start-dicom system-packages test lint types unit bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -42,6 +44,25 @@ start: sample-data
 	PATH="$(BIN):$$PATH" monailabel start_server --app apps/atlas8k \
 		--studies $(STUDIES) --host $(HOST) --port $(PORT)
 
+start-dicom: install
+	$(BIN)/python sample-datasets/start_dicom.py --host $(HOST) --port $(PORT)
+
+# What tests skip without; not an error where it cannot be installed.
+SYSTEM_PACKAGES := orthanc orthanc-dicomweb chromium
+SUDO := $(shell test "$$(id -u)" = 0 || echo "sudo -n")
+system-packages:
+	@if ! command -v apt-get >/dev/null; then \
+		echo "no apt-get here; install by other means: $(SYSTEM_PACKAGES)"; \
+	elif dpkg -s $(SYSTEM_PACKAGES) >/dev/null 2>&1; then \
+		echo "there already: $(SYSTEM_PACKAGES)"; \
+	elif ! $(SUDO) true 2>/dev/null; then \
+		echo "not root and no sudo: ask for $(SYSTEM_PACKAGES)"; \
+	else \
+		{ $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES); } \
+		|| echo "not installed: $(SYSTEM_PACKAGES); tests that need them are skipped"; \
+	fi
+
 lint: install-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -61,4 +82,4 @@ bench: install-test
 		echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean:
-	rm -rf $(VENV) sample-datasets/phantoms sample-datasets/phantoms-truth
+	rm -rf $(VENV) sample-datasets/phantoms sample-datasets/phantoms-truth sample-datasets/dicom

@@ -84,12 +84,17 @@ def orthanc_with(folder: Path, files: Iterable[Path] = (), **options: object) ->
 
 
 @contextlib.contextmanager
-def serving(folder: Path, archive: Orthanc, *more: str, tiny: bool = True) -> Iterator[Server]:
-    """The server over an archive; ledger and working folder lie in `folder`."""
-    app = app_folder(folder, tiny=tiny)
+def serving(
+    folder: Path, archive: Orthanc | str, *more: str, tiny: bool = True
+) -> Iterator[Server]:
+    """The server over an archive or its URL; ledger and working folder lie in `folder`."""
+    url = archive if isinstance(archive, str) else archive.dicomweb
+    app = folder / "app"
+    if not app.exists():
+        app_folder(folder, tiny=tiny)
     elsewhere = folder / "elsewhere"
-    elsewhere.mkdir()
+    elsewhere.mkdir(exist_ok=True)
     ledger = ("--conf", "ledger", str(folder / "state" / "ledger.sqlite"))
-    with running(app, archive.dicomweb, elsewhere, *ledger, *more) as server:
+    with running(app, url, elsewhere, *ledger, *more) as server:
         server.studies = folder / "state" / "studies"
         yield server
