@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from monailabel.config import settings
 from monailabel.interfaces.app import MONAILabelApp
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.infer_v2 import InferTask
@@ -20,6 +21,7 @@ from monailabel.utils.async_tasks.utils import tasks
 from atlas8k.errors import Atlas8kError
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import orphans, privacy, startup
+from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.assembling import PSEUDO, PUBLIC
 from atlas8k.server.context import Context, open_context
 from atlas8k.server.errors import NotFoundError, RequestError
@@ -39,7 +41,7 @@ logger = logging.getLogger(__name__)
 NETWORKS = ("swin_unetr", "unet", "nnunet")
 
 
-RESULT_KEYS = ("form", "restore_label_idx", "output")
+RESULT_KEYS = ("form", "restore_label_idx", "result_extension", "output")
 """What of a request decides the form of its result, see :mod:`atlas8k.server.infer`."""
 
 
@@ -70,7 +72,8 @@ class Atlas8kApp(MONAILabelApp):
                 orphans.follow_server()
             super().__init__(
                 app_dir=app_dir,
-                studies=studies,
+                # The ledger's place follows from the URL as it is written.
+                studies=studies.strip().rstrip("/") if is_url(studies) else studies,
                 conf=conf,
                 name="atlas8k",
                 description="AbdomenAtlas-8K: the CT most worth correcting, first",
@@ -84,11 +87,12 @@ class Atlas8kApp(MONAILabelApp):
     # --- what is registered -----------------------------------------------------------
 
     def init_datastore(self) -> Datastore:
+        other = settings.MONAI_LABEL_DATASTORE.lower() in {"xnat", "dsa"}
         self.context = open_context(
             self.settings,
             self.studies,
             Path(self.app_dir) / "model",
-            super().init_datastore if self.studies.startswith(("http://", "https://")) else None,
+            super().init_datastore if is_url(self.studies) and other else None,
         )
         return self.context.datastore
 
@@ -125,8 +129,13 @@ class Atlas8kApp(MONAILabelApp):
             startup.announce(host, port, self.studies, len(self.datastore().list_images()))
         startup.mark_started()
         self.context.sync(thorough=True)
+        if application is not None and isinstance(self.context.datastore, ArchiveDatastore):
+            self.context.datastore.keep_up()
         if self._first():
             self.context.ledger.rank_all_organs(self.settings.rank_all_organs)
+            self.context.ledger.set_campaign(
+                audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
+            )
             self.context.adopt_labels()
         super().on_init_complete()
 
@@ -222,7 +231,12 @@ class Atlas8kApp(MONAILabelApp):
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         if request.get("model") not in self._trainers:
             raise NotFoundError("trainer", request.get("model"), self._trainers)
-        result: dict[str, Any] = startup.background(lambda: super(Atlas8kApp, self).train(request))
+        try:
+            result: dict[str, Any] = startup.background(
+                lambda: super(Atlas8kApp, self).train(request)
+            )
+        finally:
+            self.context.note_training()
         return result
 
     def scoring(
@@ -248,9 +262,19 @@ class Atlas8kApp(MONAILabelApp):
             logger.warning("scoring was not started: %s", err)
             return {}
 
+    def on_save_label(self, image_id: str, label_id: str) -> None:
+        super().on_save_label(image_id, label_id)
+        if isinstance(self.context.datastore, ArchiveDatastore):
+            self.context.datastore.wake()
+
     def scoring_runs(self) -> bool:
         """Whether a scoring is running or waiting to run in this server."""
         return any(task["status"] in {"SUBMITTED", "RUNNING"} for task in tasks("scoring"))
+
+
+def is_url(studies: str) -> bool:
+    """Whether studies are on a server."""
+    return studies.strip().startswith(("http://", "https://"))
 
 
 def label_tag(request: dict[str, Any]) -> str | None:

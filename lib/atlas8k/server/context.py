@@ -10,14 +10,18 @@ from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
 
-from atlas8k.errors import CheckpointError
-from atlas8k.ledger import Ledger, Progress, VolumeEntry, locate
+from atlas8k.attention.ranking import DEFAULT_RANKING
+from atlas8k.campaign import learning
+from atlas8k.errors import CheckpointError, VolumeError
+from atlas8k.ledger import Holder, Ledger, Progress, VolumeEntry, locate
 from atlas8k.models.store import ModelStore
+from atlas8k.server.archive.client import Archive
+from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.cache import PredictionCache
 from atlas8k.server.desk import Desk
 from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine, attention_settings
-from atlas8k.server.errors import NotFoundError
+from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.files import read_json
 from atlas8k.server.privacy import cleaned_json
 from atlas8k.server.startup import check_studies
@@ -29,6 +33,8 @@ from atlas8k.volume import read_ct
 logger = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 20
+WORKING = "studies"
+"""Working folder of an archive, beside the ledger."""
 STATS = "train_stats.json"
 """What the last training did, beside the networks."""
 
@@ -81,15 +87,42 @@ class Context:
     def _entry(self, name: str) -> VolumeEntry | None:
         """A volume with a fingerprint that changes when its file does; ``None``: it is gone.
 
-        A DICOMweb datastore would fetch the whole series to say where its file is.
+        MONAI Label's own remote datastores would fetch the whole image to say where it is.
         """
         if not isinstance(self.datastore, StudiesDatastore):
             return VolumeEntry(name)
+        fingerprint = self.datastore.fingerprint(name)
+        return None if fingerprint is None else VolumeEntry(name, None, fingerprint)
+
+    def reach(self) -> None:
+        """Raise :class:`UpstreamError` where images come from an archive that does not answer."""
+        if isinstance(self.datastore, ArchiveDatastore):
+            self.datastore.answers()
+
+    def bring(self, volume: str, holder: Holder) -> bool:
+        """Have the image of a volume that was just handed out here.
+
+        False where it turns out to be none or to be gone; it is not offered again then.
+
+        Raises
+        ------
+        UpstreamError
+            The archive does not answer; the volume is nobody's again.
+        """
+        if not isinstance(self.datastore, ArchiveDatastore):
+            return True
         try:
-            stat = Path(self.datastore.get_image_uri(name)).stat()
-        except (OSError, NotFoundError):
-            return None
-        return VolumeEntry(name, None, f"{stat.st_size}-{stat.st_mtime_ns}")
+            self.datastore.get_image_uri(volume)
+        except UpstreamError:
+            self.ledger.release(volume, holder)
+            raise
+        except (VolumeError, NotFoundError) as err:
+            logger.warning("%s is not offered: %s", volume, err)
+            self.ledger.release(volume, holder)
+            self.datastore.studies.look()
+            self.sync()
+            return False
+        return True
 
     def adopt_labels(self) -> None:
         """Take submitted labels that the ledger does not know as submissions.
@@ -120,6 +153,7 @@ class Context:
             before is not None
             and self.ledger.signature_detail(before).get("networks") == served.folder
         )
+        self.note_training()
         self.ledger.register_signature(
             served.signature, {"networks": served.folder}, new_round=not same
         )
@@ -148,7 +182,21 @@ class Context:
             "message": message(progress, signature, ranked_by),
             "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
             "training": self._training(),
+            **self._archive(),
         }
+
+    def _archive(self) -> dict[str, Any]:
+        if not isinstance(self.datastore, ArchiveDatastore):
+            return {}
+        return {"archive": self.datastore.archive_status()}
+
+    def note_training(self) -> None:
+        """Keep what the last training did with the round it was made in; again at will."""
+        try:
+            stats = read_json(self.store.root / STATS)
+        except (OSError, ValueError):
+            return  # being written, or not ours
+        learning.note(self.ledger, stats)
 
     def _training(self) -> str:
         """What became of the last training, one line; empty where none has ended."""
@@ -173,7 +221,7 @@ def open_context(
     models
         Folder of the checkpoints, where the settings name none.
     remote
-        Makes the datastore of a URL.
+        Makes the datastore of a URL that is no DICOMweb server.
 
     Raises
     ------
@@ -182,23 +230,12 @@ def open_context(
     LedgerFileError
         The ledger or the folder's state file cannot be used.
     """
-    if remote is None:
-        check_studies(studies)
     path = settings.ledger or locate(studies)
-    datastore = (
-        remote()
-        if remote
-        else StudiesDatastore(
-            studies,
-            ingest=ingest,
-            check_image=read_ct,
-            state_dir=path.parent,
-            shown=str if settings.show_phi else cleaned_json,
-        )
-    )
+    datastore = remote() if remote else _open_datastore(settings, studies, path.parent)
     store = ModelStore(settings.models or models, attention_settings(settings))
     device = DeviceLock(path.parent / "device")
     ledger = Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes)
+    ledger.propose_ranking(settings.ranking or DEFAULT_RANKING)
     if settings.ranking and ledger.set_ranking(settings.ranking):
         logger.info("volumes are ordered by ranking %s from now on", settings.ranking)
     cache = PredictionCache(
@@ -206,6 +243,11 @@ def open_context(
         settings.cache_gb,
         lambda: most_wanted(ledger, store.served().signature),
     )
+    if isinstance(datastore, ArchiveDatastore):
+        datastore.keep(
+            held=lambda: {lease.volume for lease in ledger.leases()},
+            learnt=lambda: submitted(ledger),
+        )
     return Context(
         settings=settings,
         datastore=datastore,
@@ -223,6 +265,34 @@ def open_context(
         if isinstance(datastore, StudiesDatastore)
         else None,
     )
+
+
+def _open_datastore(settings: Settings, studies: str, state: Path) -> StudiesDatastore:
+    shown = str if settings.show_phi else cleaned_json
+    if studies.startswith(("http://", "https://")):
+        archive = ArchiveDatastore(
+            Archive(studies),
+            state / WORKING,
+            ingest=ingest,
+            state_dir=state,
+            shown=shown,
+            limit_gb=settings.dicom_cache_gb,
+            days=settings.dicom_cache_days,
+            poll_s=settings.dicom_poll_s,
+            show_personal=settings.show_phi,
+        )
+        archive.begin()
+        return archive
+    check_studies(studies)
+    return StudiesDatastore(
+        studies, ingest=ingest, check_image=read_ct, state_dir=state, shown=shown
+    )
+
+
+def submitted(ledger: Ledger) -> set[str]:
+    """Volumes with a submission: those that are trained on."""
+    states = ledger.statuses().items()
+    return {name for name, state in states if state in ("submitted", "conflict")}
 
 
 def most_wanted(ledger: Ledger, signature: str) -> list[str]:

@@ -10,6 +10,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.server import (
     api,
+    campaign_routes,
     label_routes,
     pages,
     privacy,
@@ -19,6 +20,7 @@ from atlas8k.server import (
     signin,
     work,
 )
+from atlas8k.server.archive import routes as archive_routes
 from atlas8k.server.limits import Limits
 from atlas8k.settings import Settings
 
@@ -47,8 +49,10 @@ def install(app: FastAPI, settings: Settings) -> None:
     routes.install(
         app,
         api.router,
+        campaign_routes.router,
         label_routes.router,
         review_routes.router,
+        archive_routes.router,
         work.router,
         sessions.router,
         pages.router,

@@ -22,6 +22,7 @@ from atlas8k.server.errors import RequestError
 logger = logging.getLogger(__name__)
 
 Name = Literal["attention", "first", "random"]
+AUDIT = "drawn at random among low-ranked volumes, to see what errors are left there"
 DESCRIPTIONS: dict[Name, str] = {
     "attention": "The volume with the largest attention size: the likeliest to be wrong",
     "first": "By name",
@@ -61,6 +62,8 @@ class _Serving(Strategy):
             reply["message"] = message(progress, signature, sample.signature)
             if sample.unscored:
                 reply["message"] += "; this volume has no score yet"
+            if sample.audit:
+                reply["message"] += f"; {AUDIT}"
         return reply
 
 
@@ -85,21 +88,26 @@ class LedgerStrategy(_Serving):
         dict or None
             ``id`` and why it was this one: ``attention_ml``, ``rank`` of ``ranked``,
             ``organs`` with the largest attention first, ``model_signature`` that it was
-            ranked by, round and budget, ``message``; ``explanation``: organs and regions in
-            order with the slice to open. ``None`` when nothing is left.
+            ranked by, round and budget, ``message``; ``audit``: it was drawn at random to
+            see what errors are left; ``explanation``: organs and regions in order with the
+            slice to open. ``None`` when nothing is left.
         """
         context = self._context
+        context.reach()
         context.sync()
-        signature = self._signature()
-        sample = context.ledger.next_sample(
-            holder=holder(request),
-            strategy=self._name,
-            signature=signature,
-            organ=organ(request.get("organ")),
-            source=text("source", request.get("source")),
-        )
-        if sample is None:
-            return None
+        signature, who = self._signature(), holder(request)
+        while True:
+            sample = context.ledger.next_sample(
+                holder=who,
+                strategy=self._name,
+                signature=signature,
+                organ=organ(request.get("organ")),
+                source=text("source", request.get("source")),
+            )
+            if sample is None:
+                return None
+            if context.bring(sample.volume, who):
+                break
         if context.desk is not None:
             # Its start label, should a killed process have left that half done.
             context.desk.settle(sample.volume)
@@ -129,17 +137,23 @@ class ReviewStrategy(_Serving):
         ------
         HTTPException
             403: who asks is no reviewer.
+        UpstreamError
+            As other strategies.
         """
         if not may_review(get_caller().roles):
             raise HTTPException(
                 403, f"strategy review is for role {settings.MONAI_LABEL_AUTH_ROLE_REVIEWER}"
             )
         context = self._context
+        context.reach()
         context.sync()
-        signature = self._signature()
-        sample = context.ledger.next_review(holder=holder(request), signature=signature)
-        if sample is None:
-            return None
+        signature, who = self._signature(), holder(request)
+        while True:
+            sample = context.ledger.next_review(holder=who, signature=signature)
+            if sample is None:
+                return None
+            if context.bring(sample.volume, who):
+                break
         if context.desk is not None:
             context.desk.settle(sample.volume)
         reply = self._reply(sample, signature)
