@@ -12,6 +12,7 @@ import subprocess
 from collections import deque
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import monailabel
 import requests
@@ -34,6 +35,7 @@ AsAdmin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 
 OHIF = Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
 COLOR_LIST = b"const GenericAnatomyColors = ["
+SERVER_COOKIE = "MONAILABEL_SERVER_URL"
 MAX_LINES = 10_000
 LINE_BYTES = 4096
 TYPES = {
@@ -86,8 +88,12 @@ def gpu(user: AsAdmin) -> Response:
 
 
 @router.get("/ohif/{path:path}", include_in_schema=False)
-def ohif(path: str, user: AsUser) -> Response:
-    """A file of the viewer; its start page for every path that is none."""
+def ohif(request: Request, path: str, user: AsUser) -> Response:
+    """A file of the viewer; its start page for every path that is none.
+
+    The start page tells the viewer where this server is, unless it has been told another
+    one: by itself it looks at port 8000.
+    """
     index, wanted = OHIF / "index.html", None
     if "\x00" not in path and len(path) < 1000:
         wanted = (OHIF / path).resolve()
@@ -97,7 +103,10 @@ def ohif(path: str, user: AsUser) -> Response:
         raise NotFoundError("viewer", "ohif")
     if wanted.suffix == ".js" and (text := in_our_colors(wanted)) is not None:
         return Response(text, media_type=TYPES[".js"], headers={"Cache-Control": "no-cache"})
-    return FileResponse(wanted, media_type=TYPES.get(wanted.suffix, "application/octet-stream"))
+    reply = FileResponse(wanted, media_type=TYPES.get(wanted.suffix, "application/octet-stream"))
+    if wanted == index and SERVER_COOKIE not in request.cookies:
+        reply.set_cookie(SERVER_COOKIE, quote(str(request.base_url), safe=""), path="/ohif")
+    return reply
 
 
 @functools.cache
@@ -115,8 +124,6 @@ def in_our_colors(script: Path) -> bytes | None:
     return text.replace(COLOR_LIST, COLOR_LIST + b"..." + json.dumps(ours).encode() + b", ")
 
 
-@router.get("/proxy/dicom/wado/{path:path}", include_in_schema=False)
-@router.get("/proxy/dicom/qido/{path:path}", include_in_schema=False)
 @router.get("/proxy/dicom/{path:path}", include_in_schema=False)
 def archive(request: Request, path: str, user: AsUser) -> Response:
     """Read from the DICOMweb archive of this server, for the viewer.
@@ -125,9 +132,12 @@ def archive(request: Request, path: str, user: AsUser) -> Response:
     """
     if not settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")):
         raise NotFoundError("DICOM archive", "--studies is a folder")
+    operation, _, rest = path.partition("/")
+    if operation in {"wado", "qido"}:
+        path = rest
     if not _ARCHIVE_PATH.fullmatch(path) or ".." in path:
         raise NotFoundError("resource of a DICOM archive", path)
-    url = f"{settings.MONAI_LABEL_STUDIES.rstrip('/')}/{_prefix(request, path)}{path}"
+    url = f"{settings.MONAI_LABEL_STUDIES.rstrip('/')}/{_prefix(operation, path)}{path}"
     headers = {key: request.headers[key] for key in _PASSED_ON if key in request.headers}
     try:
         answer = requests.get(
@@ -144,8 +154,7 @@ def archive(request: Request, path: str, user: AsUser) -> Response:
     return Response(_shown(answer), answer.status_code, headers=back)
 
 
-def _prefix(request: Request, path: str) -> str:
-    operation = request.url.path.removeprefix("/proxy/dicom/").split("/", 1)[0]
+def _prefix(operation: str, path: str) -> str:
     if operation == "wado" or (operation == "qido" and path.endswith("metadata")):
         prefix = settings.MONAI_LABEL_WADO_PREFIX
     elif operation == "qido":
