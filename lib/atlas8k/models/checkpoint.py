@@ -104,6 +104,25 @@ class Checkpoint:
         """Output channels of the network: one an organ, and background with softmax."""
         return len(self.organs) + (self.activation == "softmax")
 
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """Where its weights first came from: of a fine-tuned network, the one it began as."""
+        origin = self.origin
+        while isinstance(origin.get("trained_from"), Mapping):
+            origin = origin["trained_from"]
+        return origin
+
+    @property
+    def imported(self) -> bool:
+        """Whether it was brought from another project; its weights are kept as float32."""
+        return "imported_as" in self.source
+
+    @property
+    def mirroring_axes(self) -> tuple[int, ...] | None:
+        """Axes of RAS along which it was trained with mirrored volumes; ``None``: not known."""
+        axes = self.source.get("mirroring_axes")
+        return None if axes is None else tuple(int(axis) for axis in axes)
+
 
 def save_checkpoint(
     path: str | os.PathLike[str], checkpoint: Checkpoint, half: bool = True
@@ -113,7 +132,9 @@ def save_checkpoint(
     Parameters
     ----------
     half
-        Store weights (float tensors of two or more axes) as float16. Biases, norms and
+        Store weights (float tensors of two or more axes) as float16, but those of a
+        network that was imported, or began as one: it predicts what it did where it
+        comes from. Biases, norms and
         their statistics stay float32: they cost nothing and a variance can leave
         float16's range. Integer buffers are stored as int16 where that loses nothing.
 
@@ -143,6 +164,7 @@ def save_checkpoint(
         metadata = {METADATA_KEY: json.dumps(header, sort_keys=True, allow_nan=False)}
     except (TypeError, ValueError) as err:
         raise CheckpointError(path, f"its description is not JSON ({err})") from err
+    half = half and not checkpoint.imported
     tensors = {key: compact(tensor, half) for key, tensor in checkpoint.state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=".safetensors.part", dir=path.parent)
