@@ -133,7 +133,7 @@ def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
     shown = run("status", "--studies", out / "studies", "--plot", place / "p.png").output
     for words in (
         "annotator 1",
-        "Stop rule, round 3",
+        "Stop rule, round 2",
         "Audit, round 2",
         "15 minutes a volume",
         "fine-tuning: published",

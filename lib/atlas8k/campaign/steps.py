@@ -109,8 +109,6 @@ def _list(now: Standing) -> Found:
         return "done", f"{now.total} volumes", ""
     if not (now.served and now.total and _complete(now)):
         return "waits", "for step 3", ""
-    if now.scored == now.failed == 0:
-        return "waits", "for step 3", ""
     return "due", "drawn with the next sample", f"atlas8k campaign next --studies {now.studies}"
 
 

@@ -42,6 +42,7 @@ class ContextWork:
             raise LedgerError("a folder of CTs is needed; an archive's rounds are its server's")
         self._context, self._desk = context, context.desk
         self._networks, self._report = networks, report
+        context.sync(thorough=True)
 
     @property
     def ledger(self) -> Ledger:
