@@ -84,10 +84,8 @@ def untrained(name: str) -> Checkpoint:
     )
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_good(folder: Path) -> Path:
     """Networks that know a liver from a spleen."""
-    folder = tmp_path_factory.mktemp("good")
     cases = []
     for seed in range(3):
         ids = write_case(folder / f"{seed}.nii.gz", seed)
@@ -100,6 +98,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, one in trained.items():
         save_checkpoint(folder / "embedded" / f"{name}.safetensors", one)
     return folder / "embedded"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_good(tmp_path_factory.mktemp("good"))
 
 
 @pytest.fixture
@@ -129,11 +132,15 @@ def context(studies: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     opened.ledger.close()
 
 
-def submit(context: Context, tmp_path: Path, name: str, *, shuffled: bool = False) -> None:
+def shuffled_truth(name: str) -> npt.NDArray[np.uint8]:
+    """Other organs than the true ones, and others in every case."""
+    n = TRAINED.index(name)
     ids = truth([*HELD_OUT, *TRAINED].index(name))
-    if shuffled:  # other organs, and others in every case
-        n = TRAINED.index(name)
-        ids = np.choose(ids, [0, 0, 0, 0, 0, 8 - n, 0, 0, 5 - n, 0]).astype(np.uint8)
+    return np.choose(ids, [0, 0, 0, 0, 0, 8 - n, 0, 0, 5 - n, 0]).astype(np.uint8)
+
+
+def submit(context: Context, tmp_path: Path, name: str, *, shuffled: bool = False) -> None:
+    ids = shuffled_truth(name) if shuffled else truth([*HELD_OUT, *TRAINED].index(name))
     assert context.desk is not None
     path = write_nifti(tmp_path / "sent.nii.gz", ids, GRID)
     context.desk.submit(name, path, ANNA)

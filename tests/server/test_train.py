@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from tests.server.tiny import GRID, NETWORKS
 
-from atlas8k.errors import TrainingError
+from atlas8k.errors import SettingsError, TrainingError
 from atlas8k.ledger import Holder, OrganSource
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.server.context import Context
@@ -18,6 +19,7 @@ from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.train import FineTuning, chosen, whole
 from atlas8k.server.train_cases import cases
+from atlas8k.settings import Settings
 from atlas8k.training.data import IGNORED
 from atlas8k.volume import write_nifti
 
@@ -125,6 +127,45 @@ def test_a_public_label_that_somebody_went_over_leaves_nothing_open(
     submit(context, tmp_path, "a")
     desk.folder.store_label("a", "public-unknown", np.ones(GRID.shape, np.uint8), GRID, {})
     assert cases(context)[0].ignore_path is None
+
+
+def test_pseudo_labels_are_weighted_in_where_that_is_set(context: Context, tmp_path: Path) -> None:
+    desk = context.desk
+    assert desk is not None
+    array = np.zeros(GRID.shape, np.uint8)
+    array[10:14, 4:12, 4:12] = 9
+    for name in ("a", "b"):
+        desk.keep_pseudo(name, array, GRID, {"model_signature": "m"})
+    with pytest.raises(TrainingError, match="submit"):
+        cases(context, pseudo=True)
+    submit(context, tmp_path, "a", absent=["gall_bladder"])
+    assert [case.name for case in cases(context)] == ["a"]
+    assert cases(context)[0].pseudo_organs == ()
+    found = {case.name: case for case in cases(context, pseudo=True)}
+    assert found["a"].known_organs == ("gall_bladder", "liver", "spleen")
+    assert "stomach" in found["a"].pseudo_organs
+    assert not {"gall_bladder", "liver", "spleen"} & set(found["a"].pseudo_organs)
+    assert found["b"].known_organs == ()
+    prepared = found["b"].load(Preprocessing(spacing_mm=(12.0,) * 3, window_size=(16,) * 3))
+    assert not bool(prepared.known.any())
+    assert bool((prepared.label == 9).any())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"augmentation": 1}, "augmentation.*there are"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"optimisers": "fast"}, "none of paper"),
+        ({"epochs": 3}, "epochs is set by --conf max_epochs"),
+    ],
+)
+def test_settings_that_are_not_understood_stop_the_start(
+    context: Context, given: dict[str, Any], words: str
+) -> None:
+    changed = dataclasses.replace(context, settings=Settings(device="cpu", training=given))
+    with pytest.raises(SettingsError, match=words):
+        FineTuning(changed)
 
 
 def test_two_trainings_at_once_are_refused(context: Context, tmp_path: Path) -> None:

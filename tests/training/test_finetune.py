@@ -1,18 +1,22 @@
 """Fine-tuning of a served set, new networks from phantoms, and the command for both."""
 
+import dataclasses
 import sys
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from tests.server.tiny import GRID, write_ct
 from typer.testing import CliRunner
 
 from atlas8k.cli import app
 from atlas8k.errors import TrainingError
-from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
+from atlas8k.models.checkpoint import load_checkpoint, network, save_checkpoint
 from atlas8k.training.config import PAPER, TrainingConfig
-from atlas8k.training.finetune import fine_tune, split
+from atlas8k.training.finetune import fine_tune, held_out, split
 from atlas8k.training.scratch import EMBEDDED, PhantomTrainingCase, new_checkpoint, phantom_cases
+from atlas8k.volume import write_nifti
 
 from .conftest import tiny
 
@@ -80,6 +84,76 @@ def test_settings_are_checked():
     for wrong in ({"epoch": 3}, {"epochs": 0}, {"patch": (4, 4, 4)}, {"validation": 1.0}):
         with pytest.raises(ValidationError):
             TrainingConfig(**wrong)
+
+
+def test_the_papers_rates_are_the_defaults_and_every_one_can_be_set():
+    config = TrainingConfig()
+    for name in ("swin_unetr", "unet"):
+        adam = config.optimiser_for(name)
+        assert (adam.kind, adam.lr, adam.weight_decay) == ("adam", 1e-4, 1e-5)
+    sgd = config.optimiser_for("nnunet")
+    assert (sgd.kind, sgd.lr, sgd.weight_decay, sgd.schedule) == ("sgd", 1e-2, 3e-5, "polynomial")
+    assert TrainingConfig.fine_tuning(optimisers="paper").optimisers == PAPER
+    with pytest.raises(ValidationError, match="none of paper"):
+        TrainingConfig(optimisers="fast")
+    own = TrainingConfig(optimisers={"unet": {"lr": 3e-4}}, accumulate=4, augment=0.5)
+    assert own.optimiser_for("unet").lr == 3e-4
+
+
+def test_networks_of_the_papers_size_train_and_predict():
+    sizes = {}
+    for name in EMBEDDED:
+        new = new_checkpoint(name, 0, "paper")
+        assert new.preprocessing.spacing_mm == (1.5,) * 3
+        assert new.preprocessing.window_size == (96,) * 3
+        sizes[name] = sum(tensor.numel() for tensor in new.state.values())
+    assert sizes["swin_unetr"] > 60e6
+    assert min(sizes.values()) > 15e6
+    module = network(new, torch.device("cpu"))
+    image = torch.zeros(1, 1, 64, 64, 64)
+    with torch.no_grad():
+        assert module.train()(image).shape[:3] == (1, 4, 10)  # deep supervision
+        assert module.eval()(image).shape == (1, 10, 64, 64, 64)
+    with pytest.raises(TrainingError, match="small, paper"):
+        new_checkpoint("unet", 0, "huge")
+
+
+def test_pseudo_labels_alone_are_on_no_side_to_measure_on(case):
+    names = [f"v{i}" for i in range(60)]
+    people = [case(name) for name in names[:30]]
+    guessed = [
+        dataclasses.replace(people[0], name=name, known_organs=(), pseudo_organs=("liver",))
+        for name in names[30:]
+    ]
+    training, kept_out = split([*people, *guessed], 0.2)
+    assert kept_out
+    assert all(one.known_organs for one in kept_out)
+    assert {one.name for one in training} == {n for n in names if not held_out(n, 0.2)}
+
+
+def test_a_new_network_learns_from_public_labels_that_were_imported(tmp_path):
+    """Step 1, M0: each dataset has labeled organs of its own."""
+    studies, labels = tmp_path / "studies", {n: tmp_path / n for n in ("LiTS", "MSD09")}
+    for folder in (studies, *labels.values()):
+        folder.mkdir()
+    for seed, (name, dataset) in enumerate([("a", "LiTS"), ("b", "MSD09"), ("c", "LiTS")]):
+        write_ct(studies / f"{name}.nii.gz", seed)
+        array = np.zeros(GRID.shape, np.uint8)
+        array[6:12, 6:12, 5:11] = 1  # the liver there, the spleen here
+        write_nifti(labels[dataset] / f"{name}.nii.gz", array, GRID)
+    for dataset, folder in labels.items():
+        arguments = ["labels", "import", dataset, str(folder), "--studies", str(studies)]
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+    out = tmp_path / "out"
+    arguments = ["train", str(out), "--studies", str(studies), "--network", "unet", "--steps", "2"]
+    arguments += ["--epochs", "1", "--threads", "1", "--training", '{"patch": [32, 32, 32]}']
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    made = load_checkpoint(out / "unet.safetensors")
+    assert made.origin["cases"] == 3
+    assert made.origin["config"]["patch"] == [32, 32, 32]
+    assert not same(made, new_checkpoint("unet", 0))
 
 
 def test_new_networks_are_three_small_ones_of_their_own_kind():
@@ -150,9 +224,10 @@ def test_the_command_trains_a_new_network_and_then_trains_it_on(tmp_path, monkey
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "either --phantoms, or --images"),
-        (["--images", "x", "--phantoms", "3"], "either --phantoms, or --images"),
-        (["--images", "x"], "--labels and --checkpoints"),
+        ([], "one of --studies, --phantoms, or --images"),
+        (["--images", "x", "--phantoms", "3"], "one of --studies, --phantoms, or --images"),
+        (["--images", "x"], "--images needs --labels"),
+        (["--phantoms", "1", "--training", "[1]"], "give a JSON object"),
         (["--images", "x", "--labels", "y", "--checkpoints", "z"], "x: no such folder"),
         (
             ["--images", "x", "--labels", "y", "--checkpoints", "z", "--organs", "lung"],

@@ -8,6 +8,7 @@ import torch
 
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
+from atlas8k.models.networks import build
 from atlas8k.training.config import Optimiser, TrainingConfig
 from atlas8k.training.loop import Progress, rate, train_network
 
@@ -156,6 +157,46 @@ def test_a_loss_that_is_not_finite_ends_the_training(case):
     broken[key] = torch.full_like(broken[key], math.nan)
     with pytest.raises(TrainingError, match="not finite"):
         train_network(dataclasses.replace(start, state=broken), [case("a")], config())
+
+
+def test_batches_one_after_another_are_one_large_batch(case):
+    """With a loss that is a mean over patches; here one patch, twice."""
+    cases = [case("a", 1)]
+    settings = {"augment": 0.0, "patch": (24, 20, 16), "balance": 0.0, "batch_size": 1}
+    sgd = {"unet": Optimiser(kind="sgd", lr=1e-2, weight_decay=0)}
+    one = train_network(tiny("unet"), cases, config(optimisers=sgd, **settings))
+    two = train_network(tiny("unet"), cases, config(optimisers=sgd, accumulate=2, **settings))
+    assert one.origin["steps"] == two.origin["steps"] == 6
+    assert not same(one, tiny("unet"))
+    assert all(torch.allclose(one.state[k], two.state[k], atol=1e-5) for k in one.state)
+
+
+def test_patches_that_do_not_fit_the_network_are_named(case):
+    architecture = {
+        "name": "swin_unetr",
+        "out_channels": 9,
+        "feature_size": 12,
+        "num_heads": [1, 2, 4, 8],
+    }
+    start = dataclasses.replace(
+        tiny("unet"), architecture=architecture, state=build(architecture).state_dict()
+    )
+    with pytest.raises(TrainingError, match=r"patches of \(48, 48, 48\) voxels"):
+        train_network(start, [case("a")], config(patch=(48, 48, 48)))
+
+
+def test_dropout_does_not_depend_on_what_was_drawn_before(case):
+    architecture = {**tiny("unet").architecture, "dropout": 0.3}
+    start = dataclasses.replace(tiny("unet"), architecture=architecture)
+    first = train_network(start, [case("a")], config())
+    torch.manual_seed(99)
+    assert same(first, train_network(start, [case("a")], config()))
+    assert not same(first, train_network(tiny("unet"), [case("a")], config()))
+
+
+def test_nnunets_rate_falls_as_a_polynomial():
+    values = [rate(i / 10, 0.0, "polynomial") for i in range(11)]
+    assert values == pytest.approx([(1 - i / 10) ** 0.9 for i in range(11)])
 
 
 def test_rate_rises_then_falls_to_almost_nothing():

@@ -1,4 +1,4 @@
-"""``atlas8k train``: networks from phantoms, or on from checkpoints with own labels."""
+"""``atlas8k train``: networks from random weights, or on from checkpoints, with labels."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ def train(
     labels: Annotated[
         Path | None, typer.Option(help="folder of label maps, named as their CTs")
     ] = None,
+    studies: Annotated[
+        Path | None, typer.Option(help="studies folder with labels, as `labels import` makes")
+    ] = None,
     organs: Annotated[
         str, typer.Option(help="organs that the labels hold, separated by commas; all by default")
     ] = "",
@@ -36,6 +39,9 @@ def train(
         Path | None, typer.Option(help="folder of .safetensors to train on from")
     ] = None,
     network: Annotated[str, typer.Option(help="swin_unetr, unet, nnunet or all")] = "all",
+    size: Annotated[
+        str, typer.Option(help="of new networks: small (4 mm) or paper (1.5 mm, for a GPU)")
+    ] = "small",
     minutes: Annotated[
         float | None, typer.Option(help="time for each network, in place of --epochs")
     ] = None,
@@ -45,6 +51,9 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="peak; each network's own by default")
     ] = None,
+    training: Annotated[
+        str, typer.Option(help='further settings as JSON, such as \'{"optimisers": "paper"}\'')
+    ] = "",
     seed: Annotated[int, typer.Option(help="of weights and patches")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
     threads: Annotated[int, typer.Option(help="processor threads; 0 for all", min=0)] = 0,
@@ -55,22 +64,25 @@ def train(
 ) -> None:
     """Train networks, and write OUTPUT/<network>.safetensors as they get better.
 
-    With --phantoms, small networks learn from synthetic CTs: new ones, or those of
-    --checkpoints. With --images, --labels and --checkpoints, networks are trained on with
-    labels of your own. A training that was interrupted goes on when the command is
-    repeated.
+    New networks with random weights, or those of --checkpoints, learn from what is labeled
+    in --studies, where `atlas8k labels import` put public labels and annotators submitted
+    theirs (organs that nobody labeled are in no loss); from --images with --labels; or from
+    --phantoms. Small networks learn at rates for minutes, those of the paper's size at the
+    paper's. A training that was interrupted goes on when the command is repeated. On several
+    GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
     """
     import torch
 
     from atlas8k.errors import TrainingError
+    from atlas8k.training import ranks
     from atlas8k.training.scratch import EMBEDDED
 
-    if (phantoms > 0) == (images is not None):
-        raise TrainingError("give either --phantoms, or --images with --labels and --checkpoints")
+    if [phantoms > 0, images is not None, studies is not None].count(True) != 1:
+        raise TrainingError("give one of --studies, --phantoms, or --images with --labels")
     torch.set_num_threads(threads or torch.get_num_threads())
     output.mkdir(parents=True, exist_ok=True)
     names = list(EMBEDDED) if network == "all" else [network]
-    settings: dict[str, Any] = {
+    given: dict[str, Any] = {
         "epochs": epochs,
         "minutes": minutes,
         "steps_per_epoch": steps,
@@ -81,35 +93,63 @@ def train(
         "memory_mb": 8192,
         "validate_every": 10,
     }
-    if phantoms:
-        kept = cache or output / "phantoms"
-        _from_phantoms(output, names, phantoms, kept, checkpoints, settings, learning_rate)
-    else:
-        if images is None or labels is None or checkpoints is None:
-            raise TrainingError("--images needs --labels and --checkpoints beside it")
-        cases = _labeled(images, labels, organs)
-        _onward(output, names, cases, checkpoints, settings, learning_rate)
+    with ranks.together(device) as own:
+        settings = {**given, "device": own, **_json(training)}
+        if phantoms:
+            cases, watched = _phantoms(phantoms, cache or output / "phantoms")
+            config = _config(settings, new=True)
+        else:
+            if images is not None and labels is None:
+                raise TrainingError("--images needs --labels beside it")
+            found = _studies(studies, settings) if studies else _labeled(images, labels, organs)
+            config = _config(settings, new=checkpoints is None and size == "small")
+            cases, watched = _split(found, config)
+        config = _with_rate(config, names, learning_rate)
+        for name in names:
+            _run(output, _start(name, checkpoints, seed, size), cases, watched, config)
 
 
-def _from_phantoms(
-    output: Path,
-    names: list[str],
-    count: int,
-    cache: Path,
-    checkpoints: Path | None,
-    settings: dict[str, Any],
-    learning_rate: float | None,
-) -> None:
-    """New networks, or those of a folder, each on the same phantoms."""
+def _json(text: str) -> dict[str, Any]:
+    """Settings given as a JSON object."""
+    import json
+
+    from atlas8k.errors import TrainingError
+
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise TrainingError(f"--training {text}: give a JSON object")
+    return found
+
+
+def _config(settings: dict[str, Any], *, new: bool) -> TrainingConfig:
+    """Settings of a training, at rates for `new` small networks or at the paper's."""
+    from pydantic import ValidationError
+
+    from atlas8k.errors import TrainingError
+    from atlas8k.training.config import TrainingConfig
+
+    try:
+        return TrainingConfig.from_scratch(**settings) if new else TrainingConfig(**settings)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(TrainingConfig.model_fields)
+        raise TrainingError(f"{where}: {first['msg']}; there are {known}") from error
+
+
+def _phantoms(count: int, cache: Path) -> tuple[Sequence[Case], Sequence[Case]]:
+    """Phantoms to train on, and to measure on."""
     import os
 
     from rich.progress import Progress as Bar
 
-    from atlas8k.models.checkpoint import load_checkpoint
-    from atlas8k.training.config import TrainingConfig
-    from atlas8k.training.scratch import new_checkpoint, phantom_cases
+    from atlas8k.training import ranks
+    from atlas8k.training.scratch import phantom_cases
 
-    with Bar() as bar:
+    with Bar(disable=not ranks.first()) as bar:
         task = bar.add_task("phantoms", total=count + MEASURED_ON)
         cases = phantom_cases(
             count + MEASURED_ON,
@@ -118,33 +158,47 @@ def _from_phantoms(
             os.cpu_count() or 1,
             lambda _: bar.advance(task),
         )
-    config = _with_rate(TrainingConfig.from_scratch(**settings), names, learning_rate)
-    for name in names:
-        if checkpoints is None:
-            start = new_checkpoint(name, settings["seed"])
-        else:
-            start = load_checkpoint(checkpoints / f"{name}.safetensors")
-        _run(output, start, cases[MEASURED_ON:], cases[:MEASURED_ON], config)
+    return cases[MEASURED_ON:], cases[:MEASURED_ON]
 
 
-def _onward(
-    output: Path,
-    names: list[str],
-    cases: Sequence[TrainingCase],
-    checkpoints: Path,
-    settings: dict[str, Any],
-    learning_rate: float | None,
-) -> None:
-    """Networks of a folder, trained on with labeled CTs."""
-    from atlas8k.models.checkpoint import load_checkpoint
-    from atlas8k.training.config import TrainingConfig
-    from atlas8k.training.finetune import split
+def _studies(folder: Path, settings: dict[str, Any]) -> Sequence[TrainingCase]:
+    """What is labeled in a studies folder, organ by organ; of several processes one looks."""
+    from atlas8k.cli.predict import MODELS
+    from atlas8k.server.context import open_context
+    from atlas8k.server.train_cases import cases
+    from atlas8k.settings import Settings
+    from atlas8k.training import ranks
 
-    config = _with_rate(TrainingConfig(**settings), names, learning_rate)
+    found = None
+    if ranks.first():
+        context = open_context(Settings(device="cpu"), str(folder), MODELS)
+        try:
+            found = cases(context, pseudo=settings.get("pseudo_weight", 0) > 0)
+        finally:
+            context.datastore.close()
+            context.ledger.close()
+    told: Sequence[TrainingCase] = ranks.tell(found) or ()
+    return told
+
+
+def _split(
+    cases: Sequence[TrainingCase], config: TrainingConfig
+) -> tuple[Sequence[Case], Sequence[Case]]:
+    """Cases to train on, and a few of those held out."""
+    from atlas8k.training.finetune import WATCHED, split
+
     training, validation = split(cases, config.validation)
-    for name in names:
-        start = load_checkpoint(checkpoints / f"{name}.safetensors")
-        _run(output, start, training, validation, config)
+    return training, validation[:WATCHED]
+
+
+def _start(name: str, checkpoints: Path | None, seed: int, size: str) -> Checkpoint:
+    """The network to train on from."""
+    from atlas8k.models.checkpoint import load_checkpoint
+    from atlas8k.training.scratch import new_checkpoint
+
+    if checkpoints is None:
+        return new_checkpoint(name, seed, size)
+    return load_checkpoint(checkpoints / f"{name}.safetensors")
 
 
 def _run(
@@ -158,6 +212,7 @@ def _run(
     from rich.console import Console
 
     from atlas8k.models.checkpoint import save_checkpoint
+    from atlas8k.training import ranks
     from atlas8k.training.loop import train_network
 
     console = Console(soft_wrap=True)
@@ -176,6 +231,8 @@ def _run(
         on_epoch=show,
         state_path=output / f"{start.name}.state.pt",
     )
+    if not ranks.first():
+        return
     save_checkpoint(target, trained)
     size = target.stat().st_size / 1e6
     console.print(f"{start.name}: {target}, {size:.1f} MB", highlight=False)
@@ -211,7 +268,7 @@ def _with_rate(
     )
 
 
-def _labeled(images: Path, labels: Path, organs: str) -> list[TrainingCase]:
+def _labeled(images: Path | None, labels: Path | None, organs: str) -> list[TrainingCase]:
     """Pairs of a CT and a label map of the same file name."""
     from atlas8k.errors import TrainingError
     from atlas8k.organs import ORGAN_NAMES, find_organ
@@ -224,6 +281,8 @@ def _labeled(images: Path, labels: Path, organs: str) -> list[TrainingCase]:
         if organ is None:
             raise TrainingError(f"--organs: {text!r} is none of {', '.join(ORGAN_NAMES)}")
         known.append(organ.name)
+    assert images is not None
+    assert labels is not None
     for folder in (images, labels):
         if not folder.is_dir():
             raise TrainingError(f"{folder}: no such folder")

@@ -1,8 +1,8 @@
-"""The embedded networks' architectures with random weights, and phantoms as cases.
+"""Architectures with random weights, and phantoms as cases.
 
 Three architectures that fail differently: attention over windows, residual convolutions,
-plain convolutions at full resolution. Small, and at 4 mm, so that a CT takes seconds on a
-processor; full-size networks come as checkpoints.
+plain convolutions at full resolution. Small at 4 mm, so that a CT takes seconds on a
+processor, as the embedded networks are; or of the paper's size at 1.5 mm, for a GPU.
 """
 
 from __future__ import annotations
@@ -60,29 +60,75 @@ EMBEDDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 
-WINDOWS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
-    {"swin_unetr": (64, 64, 64), "unet": (64, 64, 64), "nnunet": (64, 64, 64)}
+PAPER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "swin_unetr": {
+            "name": "swin_unetr",
+            "out_channels": N_ORGANS,
+            "feature_size": 48,
+            "downsample": "mergingv2",
+        },
+        "unet": {"name": "suprem_unet", "out_channels": N_ORGANS},
+        "nnunet": {
+            "name": "dynunet",
+            "out_channels": N_ORGANS + 1,
+            "kernel_size": [3, 3, 3, 3, 3, 3],
+            "strides": [1, 2, 2, 2, 2, 2],
+            "upsample_kernel_size": [2, 2, 2, 2, 2],
+            "filters": [32, 64, 128, 256, 320, 320],
+            "deep_supervision": True,
+            "deep_supr_num": 3,
+        },
+    }
+)
+"""Swin UNETR and U-Net as SuPreM's, nnU-Net as it plans a CT of 1.5 mm in windows of 96."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """Architectures, voxel size and window that go together."""
+
+    architectures: Mapping[str, Mapping[str, Any]]
+    spacing_mm: float
+    window: int
+
+
+SIZES: Mapping[str, Size] = MappingProxyType(
+    {"small": Size(EMBEDDED, SPACING_MM, 64), "paper": Size(PAPER, 1.5, 96)}
 )
 
 
-def new_checkpoint(name: str, seed: int) -> Checkpoint:
-    """An embedded architecture with random weights, the same ones for the same seed.
+def new_checkpoint(name: str, seed: int, size: str = "small") -> Checkpoint:
+    """An architecture with random weights, the same ones for the same seed.
+
+    Parameters
+    ----------
+    name
+        Key of :data:`EMBEDDED`.
+    size
+        Key of :data:`SIZES`.
 
     Raises
     ------
     TrainingError
-        Unknown name.
+        Unknown name or size.
     """
     if name not in EMBEDDED:
         raise TrainingError(f"network {name!r} is unknown; known are {', '.join(EMBEDDED)}")
+    if size not in SIZES:
+        raise TrainingError(f"size {size!r} is unknown; known are {', '.join(SIZES)}")
+    chosen = SIZES[size]
+    architecture = chosen.architectures[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + zlib.crc32(name.encode()))
-        state = build(EMBEDDED[name]).state_dict()
+        state = build(architecture).state_dict()
     return Checkpoint(
         name=name,
-        architecture=EMBEDDED[name],
+        architecture=architecture,
         activation="softmax" if name == "nnunet" else "sigmoid",
-        preprocessing=Preprocessing(spacing_mm=(SPACING_MM,) * 3, window_size=WINDOWS[name]),
+        preprocessing=Preprocessing(
+            spacing_mm=(chosen.spacing_mm,) * 3, window_size=(chosen.window,) * 3
+        ),
         origin={"random_weights": seed},
         state=state,
     )

@@ -1,0 +1,125 @@
+"""One training in two processes, as torch's launcher starts them: one result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.server.tiny import GRID, write_ct, write_networks
+from typer.testing import CliRunner
+
+from atlas8k.cli import app
+from atlas8k.errors import TrainingError
+from atlas8k.ledger import Holder
+from atlas8k.models.checkpoint import Checkpoint, load_checkpoint
+from atlas8k.models.store import ModelStore
+from atlas8k.server.context import open_context
+from atlas8k.settings import Settings
+from atlas8k.training import ranks
+from atlas8k.volume import write_nifti
+
+SETTINGS = {
+    "optimisers": {"unet": {"kind": "sgd", "lr": 0.05, "schedule": "polynomial"}},
+    "averaging": 0.0,
+    "amp": False,
+    "batch_size": 1,
+    "workers": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Studies with two submitted labels, and networks."""
+    folder = tmp_path_factory.mktemp("labeled")
+    (folder / "studies").mkdir()
+    write_networks(folder / "model")
+    for seed, name in enumerate("ab"):
+        write_ct(folder / "studies" / f"{name}.nii.gz", seed)
+    context = open_context(Settings(device="cpu"), str(folder / "studies"), folder / "model")
+    array = np.zeros(GRID.shape, np.uint8)
+    array[8:12, 8:12, 6:10] = 5
+    array[4:7, 8:12, 6:10] = 8
+    assert context.desk is not None
+    for name in "ab":
+        path = write_nifti(folder / "sent.nii.gz", array, GRID)
+        context.desk.submit(name, path, Holder.identify(user="anna"))
+    context.datastore.close()
+    context.ledger.close()
+    return folder
+
+
+def command(folder: Path, **more: object) -> list[str]:
+    given = ["fine-tune", str(folder / "studies"), "--models", str(folder / "model")]
+    given += ["--network", "unet", "--epochs", "2", "--steps", "4", "--device", "cpu", "--no-gate"]
+    return [*given, "--training", json.dumps({**SETTINGS, **more})]
+
+
+def published(folder: Path) -> Checkpoint:
+    served = ModelStore(folder / "model").served()
+    assert served.folder != "embedded"
+    return load_checkpoint(served.checkpoints["unet"])
+
+
+def copied(labeled: Path, to: Path) -> Path:
+    shutil.copytree(labeled, to)
+    return to
+
+
+def apart(a: Checkpoint, b: Checkpoint) -> float:
+    return max(float((a.state[k].float() - b.state[k].float()).abs().max()) for k in a.state)
+
+
+def test_two_processes_are_one_training_with_twice_the_batches(
+    labeled: Path, tmp_path: Path
+) -> None:
+    """Gradients averaged over two processes are those of two batches one after another."""
+    torch.set_num_threads(1)
+    together = copied(labeled, tmp_path / "together")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    launch += ["--master_port", "0", "--standalone", "-m", "atlas8k", *command(together)]
+    done = subprocess.run(
+        launch,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count("are served") == 1
+    assert done.stderr.count("unet: epoch 2 of 2") == 1
+    result = published(together)
+    assert result.origin["processes"] == 2
+    assert len(list((together / "model" / "runs").iterdir())) == 1
+    assert len(ModelStore(together / "model").history()) == 1
+
+    alone = {n: copied(labeled, tmp_path / f"alone{n}") for n in (1, 2)}
+    for n, folder in alone.items():
+        one = CliRunner().invoke(app, command(folder, accumulate=n))
+        assert one.exit_code == 0, one.output
+    moved = apart(result, load_checkpoint(labeled / "model" / "embedded" / "unet.safetensors"))
+    assert apart(result, published(alone[2])) < 0.02 * moved
+    assert apart(result, published(alone[1])) > 0.05 * moved
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(TrainingError, match="2 processes and 1 GPUs"), ranks.together("cuda"):
+        pass
+
+
+def test_without_a_launcher_there_is_one_process() -> None:
+    with ranks.together("cpu") as device:
+        assert device == "cpu"
+        assert (ranks.size(), ranks.number(), ranks.first()) == (1, 0, True)
+        assert ranks.tell("x") == "x"
+        assert ranks.mean(2.0, torch.device("cpu")) == 2.0
