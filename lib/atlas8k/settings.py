@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from atlas8k.errors import SettingsError
+from atlas8k.weighting import EXAMPLE, Weights
 
 
 def _device(value: str) -> str:
@@ -32,6 +33,10 @@ def _json_object(value: object) -> object:
     if not isinstance(found, dict):
         raise ValueError("give a JSON object")
     return found
+
+
+def _weights(value: str) -> str:
+    return str(Weights.parse(value))
 
 
 def _origins(value: str) -> str:
@@ -71,6 +76,25 @@ class Settings(BaseModel):
         description="Overlap of neighbouring prediction windows, Gaussian weighted; empty: "
         "as each checkpoint says, 0.5 as a rule",
         json_schema_extra={"unit": "fraction of a window"},
+    )
+    ensemble_weights: Annotated[str, AfterValidator(_weights)] = Field(
+        "",
+        description="What each network counts in the ensemble's label, for all organs or for "
+        f"one, such as `{EXAMPLE}`; empty: all the same",
+    )
+    largest_component: bool = Field(
+        True,
+        description="Labels keep the largest 26-connected piece of every organ",
+    )
+    fill_holes: bool = Field(
+        False,
+        description="Labels give an organ the voxels without label that it encloses",
+    )
+    mirror: bool = Field(
+        False,
+        description="Test-time augmentation: each network also sees windows mirrored along the "
+        "axes it was trained with mirrored volumes, where its checkpoint says so; up to eight "
+        "times as slow",
     )
     overlap_term: Literal["per_network", "any"] = Field(
         "per_network",

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 from tests.dicom.kit import SHAPE, datasets, enhanced, oblique, ramp, save, spoilt, straight
 
 from atlas8k.dicom import (
@@ -88,10 +88,6 @@ def _big_endian(one, index):
     one.PixelData = np.frombuffer(one.PixelData, "<i2").astype(">i2").tobytes()
 
 
-def _rle(one, index):
-    one.compress(RLELossless)
-
-
 def _slopes(one, index):
     """Every slice has a slope of its own, as PET-CT consoles write them; half steps too."""
     slope = [1, 0.5, 2][index % 3]
@@ -100,7 +96,7 @@ def _slopes(one, index):
     one.RescaleSlope = slope
 
 
-@pytest.mark.parametrize("change", [_implicit, _big_endian, _rle, _slopes])
+@pytest.mark.parametrize("change", [_implicit, _big_endian, _slopes])
 def test_stored_values_become_hu_however_they_are_stored(tmp_path, change):
     save(tmp_path, spoilt(change))
     volume = read_volume(tmp_path)
@@ -123,7 +119,10 @@ def test_a_compressed_series_is_read(tmp_path, compressor):
     array = np.random.default_rng(0).integers(0, 2500, grid.shape).astype(np.int16)
     packed.mkdir()
     for path in write_series(plain, array, grid, seed="one"):
-        image = sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkUInt16)
+        before = sitk.ReadImage(str(path))
+        image = sitk.Cast(before, sitk.sitkUInt16)
+        for key in before.GetMetaDataKeys():
+            image.SetMetaData(key, before.GetMetaData(key))
         for key, value in (("0028|0103", "0"), ("0028|1052", "0"), ("0028|1053", "1")):
             image.SetMetaData(key, value)
         writer = sitk.ImageFileWriter()

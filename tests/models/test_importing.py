@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from tests.models.parity.results import PLANS, new_plans, reference_state, results_folder
-from tests.models.parity.seeded import state
+from tests.models.parity.seeded import image, state
 from tests.models.tiny import body_ct, tiny
 
 from atlas8k.errors import CheckpointError
 from atlas8k.models.checkpoint import Preprocessing, load_checkpoint, network, save_checkpoint
 from atlas8k.models.importing import Installed, Options, import_weights, installed_networks
+from atlas8k.models.intake import adapt
 from atlas8k.models.networks import build
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
@@ -221,14 +222,83 @@ def test_a_repeated_tensor_that_differs_is_refused(tmp_path):
 def test_folds_and_folders(tmp_path):
     folder = results_folder(tmp_path, fold="2")
     assert "fold_2" in import_weights(folder).checkpoint.origin["file"]
-    with pytest.raises(CheckpointError, match="folds with one: 2"):
-        import_weights(folder, "nnunet", Options(fold="0"))
+    with pytest.raises(CheckpointError, match=r"fold_0; folds with one: 2"):
+        import_weights(folder, "nnunet", Options(folds=("0", "2")))
     file = folder / "fold_2" / "checkpoint_final.pth"
     assert "fold_2" in import_weights(file).checkpoint.origin["file"]
     with pytest.raises(CheckpointError, match="results folder"):
         import_weights(tmp_path, "nnunet")
     results_folder(tmp_path, fold="all")
-    assert "fold_all" in import_weights(folder).checkpoint.origin["file"]
+    assert import_weights(folder).checkpoint.origin["folds"] == ["all"]
+
+
+def other_weights():
+    """Another fold's: the same network, every tensor a little off."""
+    found = reference_state("nnunet_plain")
+    return {
+        key: value * 0.8 if value.is_floating_point() else value for key, value in found.items()
+    }
+
+
+def test_folds_are_one_network_whose_logits_are_averaged(tmp_path):
+    folder = results_folder(tmp_path, fold="0")
+    results_folder(tmp_path, fold="1", weights=other_weights())
+    results_folder(tmp_path, fold="3")
+    both = import_weights(folder, options=Options(folds=("0", "1")))
+    every = import_weights(folder)
+    assert both.tensors == 2 * 188
+    assert both.checkpoint.origin["folds"] == ["0", "1"]
+    assert every.checkpoint.origin["folds"] == ["0", "1", "3"]
+    assert len({both.checkpoint.origin["sha256"], *every.checkpoint.origin["fold_sha256"]}) == 3
+    checkpoint = load_checkpoint(Installed(tmp_path).save(both.checkpoint))
+    windows = image("folds", (16, 32, 48))
+    single = [
+        import_weights(folder, options=Options(folds=(fold,))).checkpoint for fold in ("0", "1")
+    ]
+    with torch.inference_mode():
+        first, second = (raw(one, windows) for one in single)
+        assert (first - second).abs().max() > 0.1
+        expected = joined((first + second) / 2, checkpoint)
+        torch.testing.assert_close(network(checkpoint)(windows), expected, atol=1e-4, rtol=1e-4)
+
+
+def raw(checkpoint, windows):
+    """Logits of every class of the file, before they are joined to the organs'."""
+    own = dict(checkpoint.architecture)
+    own["out_channels"] = own.pop("outputs")["of"]
+    module = build(own).eval()
+    module.load_state_dict(dict(checkpoint.state))
+    adapt(module, checkpoint.preprocessing)
+    return module(windows)
+
+
+def joined(logits, checkpoint):
+    take = checkpoint.architecture["outputs"]["take"]
+    return torch.cat([logits[:, some].logsumexp(1, keepdim=True) for some in take], 1)
+
+
+@pytest.mark.parametrize("change", ["missing", "renamed", "shape"])
+def test_a_fold_with_one_tensor_wrong_is_refused_by_name(change, tmp_path):
+    folder = results_folder(tmp_path, fold="0")
+    tensors, key = other_weights(), "decoder.transpconvs.1.bias"
+    value = tensors.pop(key)
+    if change == "renamed":
+        tensors[key + "s"] = value
+    elif change == "shape":
+        tensors[key] = value[1:]
+    results_folder(tmp_path, fold="1", weights=tensors)
+    with pytest.raises(CheckpointError, match=rf"fold_1.*{key}"):
+        import_weights(folder)
+
+
+def test_folds_of_two_trainers_are_no_one_network(tmp_path):
+    folder = results_folder(tmp_path, fold="0")
+    results_folder(tmp_path, fold="1")
+    file = folder / "fold_1" / "checkpoint_final.pth"
+    content = torch.load(file, weights_only=False)
+    torch.save({**content, "trainer_name": "nnUNetTrainerNoMirroring"}, file)
+    with pytest.raises(CheckpointError, match="trainer_name 'nnUNetTrainerNoMirroring'"):
+        import_weights(folder)
 
 
 def changed(path, value):

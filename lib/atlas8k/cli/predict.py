@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atlas8k.errors import SettingsError
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -21,40 +23,87 @@ MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
 
 
 def predict(
-    ct: Annotated[Path, typer.Argument(help="CT volume (.nii, .nii.gz)")],
-    output: Annotated[Path, typer.Argument(help="label map to write (.nii.gz)")],
-    preview: Annotated[
-        Path | None, typer.Option(help="picture of three planes with organs and attention")
+    ct: Annotated[
+        Path,
+        typer.Argument(help="CT volume (.nii, .nii.gz), or a folder or file of a DICOM series"),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Argument(
+            help="label map to write (.nii.gz), on the CT's grid; else <CT>_organs.nii.gz here",
+            show_default=False,
+        ),
     ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="picture of three planes beside the label map, .png")
+    ] = False,
     statistics: Annotated[
-        Path | None, typer.Option(help="JSON: volume, mean HU and attention of every organ")
+        bool, typer.Option("--statistics", help="figures of organs and run beside it, .json")
+    ] = False,
+    series: Annotated[
+        str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several volumes")
     ] = None,
     models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
+    weights: Annotated[
+        str, typer.Option(help="what networks count: unet=1,swin_unetr=0.5,nnunet:pancreas=2")
+    ] = "",
+    largest_component: Annotated[
+        bool, typer.Option(help="keep the largest piece of every organ")
+    ] = True,
+    fill_holes: Annotated[bool, typer.Option(help="fill what an organ encloses")] = False,
+    mirror: Annotated[
+        bool,
+        typer.Option("--mirror", help="test-time augmentation along the axes each was trained so"),
+    ] = False,
 ) -> None:
     """Segment nine organs in a CT and show where the networks are likely wrong."""
     from rich.console import Console
 
+    from atlas8k import __version__
     from atlas8k.attention import salient_regions
+    from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
     from atlas8k.models.store import ModelStore
     from atlas8k.preview import draw_planes
-    from atlas8k.volume import read_ct, resample, write_nifti
+    from atlas8k.volume import resample, write_nifti
+    from atlas8k.weighting import Weights
 
     start = time.monotonic()
     console = Console(stderr=True)
-    volume = read_ct(ct)
-    with console.status(f"{ct.name}: predicting"):
-        served = ModelStore(models).served()
-        prediction = Predictor(served, device=device).predict(volume)
+    ensemble = EnsembleSettings(largest_component, fill_holes, Weights.parse(weights))
+    settings = ensemble.as_json() | ({"mirror": True} if mirror else {})
+    volume, source = read_input(ct, series)
+    output = output or Path(f"{_stem(source['ct'])}_organs.nii.gz")
+    written = {
+        "label": output,
+        "preview": output.with_name(_stem(output.name) + ".png") if preview else None,
+        "statistics": output.with_name(_stem(output.name) + ".json") if statistics else None,
+    }
+    with console.status(f"{source['ct']}: predicting"):
+        served = ModelStore(models, settings).served()
+        ensemble.weights.check(served.checkpoints)
+        predictor = Predictor(
+            served, device=device, ensemble=ensemble, mirror_axes="trained" if mirror else ()
+        )
+        prediction = predictor.predict(volume)
         label = prediction.label_on(volume.grid)
-        salient = salient_regions(prediction.probs, prediction.grid, name=ct.name)
+        salient = salient_regions(prediction.probs, prediction.grid, name=source["ct"])
     write_nifti(output, label, volume.grid)
     report = {
-        "ct": ct.name,
+        **source,
+        "version": __version__,
         "networks": list(prediction.names),
         "left_out": dict(prediction.failures),
         "model_signature": served.signature,
+        "settings": settings,
+        "device": device,
+        "grid": {
+            "shape": list(volume.grid.shape),
+            "spacing_mm": [round(mm, 6) for mm in volume.grid.spacing],
+            "orientation": volume.grid.orientation,
+        },
+        "files": {what: path.name for what, path in written.items() if path is not None},
         "seconds": round(time.monotonic() - start, 2),
         "attention_total_ml": round(salient.sizes.total_ml, 3),
         "organs": organ_statistics(volume, label, salient.sizes.organ_ml),
@@ -62,12 +111,57 @@ def predict(
             region.on(prediction.grid, volume.grid).as_dict() for region in salient.regions
         ],
     }
-    if statistics is not None:
-        statistics.write_text(json.dumps(report, indent=2) + "\n")
-    if preview is not None:
+    if written["preview"] is not None:
         shown = resample(salient.label(), prediction.grid, volume.grid, linear=False)
-        draw_planes(preview, volume, label, shown > 0, title=ct.name)
+        draw_planes(written["preview"], volume, label, shown > 0, title=source["ct"])
+    if written["statistics"] is not None:
+        written["statistics"].write_text(json.dumps(report, indent=2) + "\n")
     _table(console, prediction, report)
+
+
+def read_input(path: Path, series: str | None = None) -> tuple[Volume, dict[str, str]]:
+    """A CT from a NIfTI file, or from a folder or file of a DICOM series.
+
+    Parameters
+    ----------
+    series
+        SeriesInstanceUID of the series that is meant, where there are several.
+
+    Returns
+    -------
+    volume, source
+        ``(X, Y, Z)`` float32 HU on the CT's own grid, and what a report says of it:
+        ``ct``, of a DICOM series also ``series_uid`` and ``study_uid``.
+
+    Raises
+    ------
+    VolumeError
+        As :func:`~atlas8k.volume.read_ct` and :func:`~atlas8k.dicom.read_volume`.
+    SettingsError
+        A series is named and `path` is no DICOM.
+    """
+    from atlas8k.dicom import choose, inspect, is_dicom, read_headers, read_series
+    from atlas8k.volume import read_ct
+
+    if not is_dicom(path):
+        if series is not None:
+            raise SettingsError(f"--series {series}: {path} is no folder or file of DICOM")
+        return read_ct(path), {"ct": path.name}
+    chosen = choose(inspect(read_headers(path)), path, series)
+    source = {
+        "ct": path.resolve().name,
+        "series_uid": chosen.uid,
+        "study_uid": chosen.study_uid,
+    }
+    return read_series(chosen), source
+
+
+def _stem(name: str) -> str:
+    """A volume's file name without its ending."""
+    from atlas8k.volume import NIFTI_SUFFIXES
+
+    end = next((end for end in NIFTI_SUFFIXES if name.lower().endswith(end)), "")
+    return name[: len(name) - len(end)]
 
 
 def organ_statistics(
@@ -86,8 +180,14 @@ def organ_statistics(
 
     from atlas8k.organs import N_ORGANS, ORGANS
 
-    voxels = np.bincount(label.ravel(), minlength=N_ORGANS + 1)
-    hu = np.bincount(label.ravel(), weights=ct.array.ravel(), minlength=N_ORGANS + 1)
+    voxels = np.zeros(N_ORGANS + 1)
+    hu = np.zeros(N_ORGANS + 1)
+    for k in range(label.shape[2]):  # of all at once, numpy makes float64 and int64 copies
+        plane = label[..., k]
+        organs = plane > 0
+        values = plane[organs]
+        voxels += np.bincount(values, minlength=N_ORGANS + 1)
+        hu += np.bincount(values, weights=ct.array[..., k][organs], minlength=N_ORGANS + 1)
     return {
         organ.name: {
             "ml": round(float(voxels[organ.id]) * ct.grid.voxel_ml, 2),

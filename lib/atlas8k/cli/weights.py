@@ -33,7 +33,15 @@ def import_(
         str | None,
         typer.Option(help="names of the output channels in their order, with commas between"),
     ] = None,
-    fold: Annotated[str | None, typer.Option(help="of an nnU-Net folder: 0 ... 4, all")] = None,
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            "--folds",
+            "--fold",
+            help="of an nnU-Net folder: 0, or 0,1,2 averaged, or all; otherwise fold_all, "
+            "else every fold there is, averaged",
+        ),
+    ] = None,
     orientation: Annotated[
         str | None,
         typer.Option(help="axes of the volumes it was trained on where not RAS, such as LPS"),
@@ -55,7 +63,7 @@ def import_(
     options = Options(
         name=name,
         classes=None if classes is None else tuple(c.strip() for c in classes.split(",")),
-        fold=fold,
+        folds=None if folds is None else tuple(f.strip() for f in folds.split(",")),
         orientation=orientation,
         patch_merging=patch_merging,
     )

@@ -9,12 +9,15 @@ network (three axes, one input channel) cannot be given.
 the nine: ``{"of": 14, "take": [[0, 5, 7], [1], [2]]}`` says that it has 14 channels, that
 output 1 is its channel 1, and that output 0 stands for three of them together. The
 softmax then gives every class the probability that it had among all 14.
+
+``members`` may stand there too: so many networks of one architecture, such as the folds of a
+cross-validation, whose logits are averaged. Their tensors are ``members.0.…`` and on.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -56,6 +59,25 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 FIXED: Mapping[str, Any] = MappingProxyType({"spatial_dims": 3, "in_channels": 1})
 
 
+MOST = 32
+"""Members of one network; nnU-Net's cross-validation makes five."""
+
+
+class Mean(torch.nn.Module):
+    """Networks of one architecture as one: the mean of their logits, as nnU-Net joins folds."""
+
+    def __init__(self, members: Sequence[torch.nn.Module]) -> None:
+        super().__init__()
+        self.members = torch.nn.ModuleList(members)
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        """Logits of windows, one member after the other."""
+        total: torch.Tensor = self.members[0](windows)
+        for member in list(self.members)[1:]:
+            total = total + member(windows)
+        return total / len(self.members)
+
+
 def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
     """The network an architecture describes, with fresh random weights.
 
@@ -63,7 +85,8 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
     ----------
     architecture
         ``name``, a key of :data:`CLASSES`, ``out_channels``, ``outputs`` where
-        the network has others, and arguments of the class; JSON lists stand for tuples.
+        the network has others, ``members`` where there are several, and arguments of the
+        class; JSON lists stand for tuples.
 
     Returns
     -------
@@ -80,6 +103,7 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
     arguments = dict(architecture)
     name = arguments.pop("name", None)
     outputs = arguments.pop("outputs", None)
+    members = arguments.pop("members", 1)
     if name not in CLASSES:
         raise CheckpointError(
             f"architecture {name!r}", f"unknown; known are {', '.join(sorted(CLASSES))}"
@@ -90,6 +114,8 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
         raise CheckpointError(
             subject, f"out_channels {channels!r}: a whole number from 1 is needed"
         )
+    if not isinstance(members, int) or isinstance(members, bool) or not 1 <= members <= MOST:
+        raise CheckpointError(subject, f"members {members!r}: a number from 1 to {MOST} is needed")
     own, take = _outputs(subject, outputs, channels)
     known = set(inspect.signature(CLASSES[name]).parameters)
     allowed = known - set(FIXED)
@@ -104,13 +130,17 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
         given["downsample"] = OlderPatchMerging
     fixed = {key: value for key, value in FIXED.items() if key in known}
     try:
-        module = CLASSES[name](**{**DEFAULTS.get(name, {}), **given, **fixed})
+        made = [
+            CLASSES[name](**{**DEFAULTS.get(name, {}), **given, **fixed}) for _ in range(members)
+        ]
     except CheckpointError:
         raise
     except Exception as err:  # MONAI raises what its many parts raise
         raise CheckpointError(subject, f"cannot be built: {err}") from err
-    if isinstance(module, DynUNet):
-        _name_once(module)
+    for one in made:
+        if isinstance(one, DynUNet):
+            _name_once(one)
+    module = made[0] if members == 1 else Mean(made)
     if take:
         module.register_forward_hook(partial(_take, take=take))
     return module

@@ -13,6 +13,14 @@ import torch
 from atlas8k.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.importing.classes import outputs
+from atlas8k.models.importing.folds import (
+    DATASET,
+    PLANS,
+    find,
+    is_results,
+    same_training,
+    together,
+)
 from atlas8k.models.importing.matching import Change, Want, match, wanted
 from atlas8k.models.importing.options import Imported, Options, origin
 from atlas8k.models.importing.plans import (
@@ -26,8 +34,8 @@ from atlas8k.models.importing.plans import (
 from atlas8k.models.importing.source import Source
 from atlas8k.models.sets import file_sha256
 
-PLANS, DATASET = "plans.json", "dataset.json"
-FILES = ("checkpoint_final.pth", "checkpoint_best.pth")
+__all__ = ["import_nnunet", "is_results"]
+
 REPEATED = ("decoder.encoder.", ".all_modules.")
 """nnU-Net's modules hold layers under a second name; so does its state dict."""
 
@@ -47,9 +55,10 @@ def import_nnunet(path: Path, options: Options) -> Imported:
         Not such a folder, several folders or an unknown fold, a network that is not
         supported, or tensors that are not those of its plans.
     """
-    folder, file = _find(path, options.fold)
+    folder, files = find(path, options.folds)
     plans, dataset = _json(folder / PLANS), _json(folder / DATASET)
-    source = Source(file)
+    sources = [Source(file) for file in files]
+    source, file = sources[0], files[0]
     stated = source.content.get("init_args")
     name = stated.get("configuration") if isinstance(stated, Mapping) else None
     name = name or folder.name.rpartition("__")[2]
@@ -62,8 +71,13 @@ def import_nnunet(path: Path, options: Options) -> Imported:
     used = outputs(file, channels, options.classes or names, activation)
     architecture = {**_architecture(plan), **used.architecture()}
     own = _names(architecture, plan)
-    table = _table(own, source.state, plan, channels)
-    state = match(file, f"{plan.network} of {PLANS}", source.state, table)
+    if len(files) > 1:
+        architecture["members"] = len(files)
+    states = []
+    for one in sources:
+        table = _table(own, one.state, plan, channels)
+        states.append(match(one.path, f"{plan.network} of {PLANS}", one.state, table))
+        same_training(source, one)
     mirrored = source.content.get("inference_allowed_mirroring_axes")
     checkpoint = Checkpoint(
         name=options.name or "nnunet",
@@ -75,9 +89,11 @@ def import_nnunet(path: Path, options: Options) -> Imported:
         organs=used.organs,
         origin=origin(
             "nnunet",
-            f"{folder.name}/{file.parent.name}/{file.name}",
-            source.sha256,
-            len(table),
+            f"{folder.name}/{'+'.join(p.parent.name for p in files)}/{file.name}",
+            source.sha256 if len(files) == 1 else together(sources),
+            len(table) * len(files),
+            folds=[p.parent.name.removeprefix("fold_") for p in files],
+            fold_sha256=[one.sha256 for one in sources],
             classes=list(used.names),
             dataset=str(plans.get("dataset_name", "")),
             plans_sha256=file_sha256(folder / PLANS),
@@ -85,46 +101,11 @@ def import_nnunet(path: Path, options: Options) -> Imported:
             configuration=name,
             mirroring_axes=_mirroring(mirrored, plan),
         ),
-        state=state,
+        state=states[0]
+        if len(states) == 1
+        else {f"members.{i}.{key}": t for i, one in enumerate(states) for key, t in one.items()},
     )
-    return Imported(checkpoint, len(table), used.left_out)
-
-
-def is_results(path: Path) -> bool:
-    """Whether a path can be a results folder, or a file in one."""
-    if path.is_dir():
-        return (path / PLANS).is_file() or any(path.glob(f"*/{PLANS}"))
-    return (path.parent.parent / PLANS).is_file()
-
-
-def _find(path: Path, fold: str | None) -> tuple[Path, Path]:
-    if path.is_file():
-        if not (path.parent.parent / PLANS).is_file():
-            raise CheckpointError(
-                path, f"lies in no results folder: there is no {path.parent.parent / PLANS}"
-            )
-        return path.parent.parent, path
-    folder = path
-    if not (path / PLANS).is_file():
-        inner = sorted(p.parent for p in path.glob(f"*/{PLANS}"))
-        if len(inner) != 1:
-            listing = ", ".join(p.name for p in inner) or "none"
-            raise CheckpointError(
-                path, f"is no nnU-Net results folder with {PLANS}; such folders in it: {listing}"
-            )
-        folder = inner[0]
-    files = {
-        p.name.removeprefix("fold_"): next(p / name for name in FILES if (p / name).is_file())
-        for p in sorted(folder.glob("fold_*"))
-        if any((p / name).is_file() for name in FILES)
-    }
-    if not files or (fold is not None and fold not in files):
-        raise CheckpointError(
-            folder,
-            f"has no {' or '.join(FILES)} in fold_{fold if fold is not None else '*'}; "
-            f"folds with one: {', '.join(files) or 'none'}",
-        )
-    return folder, files[fold if fold is not None else "all" if "all" in files else min(files)]
+    return Imported(checkpoint, len(table) * len(files), used.left_out)
 
 
 def _json(path: Path) -> dict[str, Any]:

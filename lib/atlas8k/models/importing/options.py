@@ -19,8 +19,8 @@ class Options:
         Of the network in a set.
     classes
         Names of the output channels in their order.
-    fold
-        Of an nnU-Net results folder, ``"0"`` to ``"4"`` or ``"all"``.
+    folds
+        Of an nnU-Net results folder, such as ``("0", "1")``, averaged, or ``("all",)``.
     orientation
         Directions the training volumes were stored along, such as ``"LPS"``.
     patch_merging
@@ -29,7 +29,7 @@ class Options:
 
     name: str | None = None
     classes: tuple[str, ...] | None = None
-    fold: str | None = None
+    folds: tuple[str, ...] | None = None
     orientation: str | None = None
     patch_merging: str | None = None
 
