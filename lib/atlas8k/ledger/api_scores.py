@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atlas8k.ledger import ranking, rankings, rounds, runs, scores
+from atlas8k.ledger import ranking, rankings, rounds, runs, scores, volumes
 from atlas8k.ledger.api_base import LedgerBase
 from atlas8k.ledger.records import OrganScore, Progress, Ranked, Run
 
@@ -125,6 +125,12 @@ class ScoreMethods(LedgerBase):
                 limit=limit,
                 by=by,
             )
+
+    def rank(self, volume: str, signature: str) -> int | None:
+        """Place of a volume in the whole list, from 1; None where it has no score."""
+        with self._db.read() as connection:
+            row = volumes.volume_id(connection, volume)
+            return ranking.rank(connection, row, scores.signature_id(connection, signature))
 
     def ranked_by(self) -> str:
         """The ranking in force: ``eq4``, ``salient`` or ``per_slice``."""

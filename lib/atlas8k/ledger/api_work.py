@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atlas8k.errors import LedgerError
@@ -185,6 +185,11 @@ class WorkMethods(LedgerBase):
         """Every accepted submission of a volume, oldest first."""
         with self._db.read() as connection:
             return history.of_volume(connection, volume)
+
+    def submitted_by(self, holders: Sequence[str], limit: int = 20) -> list[Submission]:
+        """The last submissions of these holders (keys), newest first."""
+        with self._db.read() as connection:
+            return history.of_holders(connection, holders, limit)
 
     def changes(self, submission: int) -> dict[str, OrganChange]:
         """What a submission says of each organ."""

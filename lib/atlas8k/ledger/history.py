@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -227,6 +227,18 @@ def of_volume(connection: sqlite3.Connection, name: str) -> list[Submission]:
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM {_FROM} WHERE p.volume = ? ORDER BY p.id",
         (volume_id(connection, name),),
+    )
+    return [_record(row) for row in rows]
+
+
+def of_holders(
+    connection: sqlite3.Connection, holders: Sequence[str], limit: int
+) -> list[Submission]:
+    """The last submissions of these holders, newest first."""
+    marks = ",".join("?" * len(holders))
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM {_FROM} WHERE p.holder IN ({marks}) ORDER BY p.id DESC LIMIT ?",
+        (*holders, limit),
     )
     return [_record(row) for row in rows]
 

@@ -12,16 +12,26 @@ class Caller:
 
     ``user`` is the signed-in user, empty where sign-in is off; ``address`` and
     ``software`` are the network address and the program as they present themselves.
-    ``roles`` are those of the signed-in user.
+    ``roles`` are those of the signed-in user. ``name`` is what the browser's user has typed
+    on the page of cases, where sign-in is off: OHIF says no name of its own.
     """
 
     user: str = ""
     address: str = ""
     software: str = ""
     roles: frozenset[str] = frozenset()
+    name: str = ""
 
+
+NAME_COOKIE = "atlas8k_name"
+NAME_LENGTH = 80
 
 _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def typed_name(text: str) -> str:
+    """A name as it is kept: printable, without blanks around it, not longer than a client id."""
+    return "".join(c for c in text if c.isprintable()).strip()[:NAME_LENGTH]
 
 
 def set_caller(caller: Caller) -> None:

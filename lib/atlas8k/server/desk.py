@@ -24,6 +24,7 @@ from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.assembling import LABEL_NAMES, PSEUDO, PUBLIC, as_json, signature
 from atlas8k.server.deciding import Deciding, Revision
 from atlas8k.server.settling import MANAGED
+from atlas8k.server.studies.versions import Version
 from atlas8k.server.submitting import OWN_KEYS, Prepared
 from atlas8k.volume import Grid, read_label
 
@@ -112,6 +113,10 @@ class Desk(Deciding):
             )
             self._settle(volume, drawn=(booked.id, ready.array))
             return self._receipt(booked)
+
+    def start_label(self, volume: str, holder: Holder, lease: int | None) -> Version | None:
+        """What a holder of that lease was given to correct."""
+        return self._submitting.start(volume, self.ledger.begun(volume, holder, lease))
 
     def _sampled(self, ready: Prepared) -> bool:
         return chosen(f"review {ready.volume} {ready.content}", self.review_percent)

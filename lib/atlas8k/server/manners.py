@@ -11,6 +11,8 @@ from monailabel.interfaces.utils.app import app_instance
 from atlas8k.server import (
     api,
     campaign_routes,
+    cases_page,
+    cases_routes,
     label_routes,
     pages,
     privacy,
@@ -50,6 +52,8 @@ def install(app: FastAPI, settings: Settings) -> None:
         app,
         api.router,
         campaign_routes.router,
+        cases_page.router,
+        cases_routes.router,
         label_routes.router,
         review_routes.router,
         archive_routes.router,

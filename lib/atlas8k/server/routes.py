@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
@@ -35,7 +36,7 @@ from monailabel.endpoints import (
 )
 from monailabel.interfaces.utils.app import app_instance
 
-from atlas8k.server.caller import Caller, set_caller
+from atlas8k.server.caller import NAME_COOKIE, Caller, set_caller, typed_name
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.faults import install_handlers
 from atlas8k.server.privacy import cleaned, hides
@@ -152,6 +153,9 @@ def with_caller(request: Request, user: str, roles: Iterable[str] = ()) -> None:
             address=request.client.host if request.client else "",
             software=request.headers.get("user-agent", "")[:80],
             roles=frozenset(roles) if settings.MONAI_LABEL_AUTH_ENABLE else frozenset(),
+            name=""
+            if settings.MONAI_LABEL_AUTH_ENABLE
+            else typed_name(unquote(request.cookies.get(NAME_COOKIE, ""))),
         )
     )
 

@@ -175,8 +175,9 @@ def may_review(roles: Iterable[str]) -> bool:
 
 
 def holder(request: dict[str, Any]) -> Holder:
-    """Who asks: the signed-in user, else the client id, else the client's address."""
-    caller, client = get_caller(), request.get("client_id")
+    """Who asks: the signed-in user, else the client id or typed name, else the address."""
+    caller = get_caller()
+    client = request.get("client_id") or caller.name
     return Holder.identify(
         user=caller.user or None,
         client_id=str(client)[:80] if client else None,

@@ -1,0 +1,316 @@
+"""The page of one's own cases and the routes behind it, on the real server over files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import requests
+from tests.e2e.harness import Server
+from tests.e2e.small import IMAGES, LIMIT_S, label_bytes, small_server
+
+pytestmark = pytest.mark.slow
+MORE = ("d", "e", "f", "g", "h")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("cases")
+    with small_server(folder, images=(*IMAGES, *MORE)) as started:
+        assert started.score()["status"] == "DONE"
+        yield started
+
+
+class Person:
+    """Somebody's browser: cookies, no script."""
+
+    def __init__(self, server: Server, name: str = "") -> None:
+        self.session, self.url = requests.Session(), f"{server.url}/atlas8k/cases"
+        self.server = server
+        if name:
+            self.post(do="name", name=name)
+
+    def page(self) -> str:
+        answer = self.session.get(self.url, timeout=LIMIT_S)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def post(
+        self, label: tuple[str, bytes] | None = None, headers: Any = None, **fields: Any
+    ) -> requests.Response:
+        parts: list[Any] = [
+            (key, (None, str(one)))
+            for key, value in fields.items()
+            for one in (value if isinstance(value, list) else [value])
+        ]
+        if label:
+            parts.append(("label", label))
+        return self.session.post(self.url, files=parts, headers=headers, timeout=LIMIT_S)
+
+    def next(self) -> str:
+        """The next sample, asked for as OHIF does: without saying who asks."""
+        where = f"{self.server.url}/activelearning/attention"
+        answer = self.session.post(where, json={}, timeout=LIMIT_S)
+        return str(answer.json()["id"])
+
+    def take(self, image: str) -> requests.Response:
+        return self.post(do="take", image=image)
+
+    def message(self, answer: requests.Response) -> str:
+        assert answer.status_code == 200, answer.text
+        return said(answer.text)
+
+
+def said(page: str) -> str:
+    found = re.search(r'<p class="said[^>]*>(.*?)</p>', page, re.S)
+    return found[1] if found else ""
+
+
+def history(server: Server, image: str) -> list[dict[str, Any]]:
+    answer = requests.get(f"{server.url}/atlas8k/labels/{image}/history", timeout=LIMIT_S)
+    found: list[dict[str, Any]] = answer.json()["history"]
+    return found
+
+
+def final(server: Server, image: str, folder: Path) -> Any:
+    path = folder / "final.nii.gz"
+    where = f"{server.url}/datastore/label?label={image}&tag=final"
+    path.write_bytes(requests.get(where, timeout=LIMIT_S).content)
+    return np.asarray(nib.load(path).dataobj)
+
+
+def start(person: Person, image: str, folder: Path) -> Any:
+    path = folder / "start.nii.gz"
+    where = f"{person.url}/start?image={image}"
+    path.write_bytes(person.session.get(where, timeout=LIMIT_S).content)
+    return np.asarray(nib.load(path).dataobj)
+
+
+def test_next_sample_of_ohif_is_listed_under_the_typed_name(server: Server) -> None:
+    ann = Person(server, "Ann <script>alert(1)</script>")
+    image = ann.next()
+    page = ann.page()
+    assert f">{image}</h3>" in page
+    assert re.search(rf">{image}</h3>.*?rank 1 of 8", page, re.S)
+    assert re.search(r"\d+ h \d\d min left|\d+ min left", page)
+    assert "Look here first" in page
+    assert "slice" in page
+    assert "<script" not in page
+    assert "Ann &lt;script&gt;" in page
+    assert f">{image}</h3>" not in Person(server, "Bob").page()
+    ann.post(do="release", image=image)
+
+
+def test_a_browser_without_a_name_has_its_cases_and_keeps_them_with_one(server: Server) -> None:
+    someone = Person(server)
+    image = someone.next()
+    assert f">{image}</h3>" in someone.page()
+    someone.post(do="name", name="Late")
+    assert f">{image}</h3>" in someone.page()
+    assert "given back" in someone.message(someone.post(do="release", image=image))
+    assert f">{image}</h3>" not in someone.page()
+
+
+def test_confirm_reopen_and_put_back(server: Server, tmp_path: Path) -> None:
+    person = Person(server, "Cleo")
+    assert "in your hands" in person.message(person.take("d"))
+    before = start(person, "d", tmp_path)
+    text = person.message(person.post(do="confirm", image="d"))
+    assert text.startswith("Confirmed d as submission")
+    assert "confirmed: " in text
+    assert "To undo" in text
+    assert said(person.page()) == ""  # said once
+    assert np.array_equal(final(server, "d", tmp_path), before)
+    (first,) = history(server, "d")
+    assert first["in_force"]
+    assert first["holder"] == "client:Cleo"
+    present = {o for o, c in first["organs"].items() if c["state"] == "confirmed"}
+    assert len(present) == len(np.unique(before)) - 1
+    assert "open again and in your hands" in person.message(person.post(do="reopen", image="d"))
+    assert ">d</h3>" in person.page()
+    back = person.post(do="restore", image="d", submission=first["id"])
+    assert "in force again" in person.message(back)
+    assert ">d</h3>" not in person.page()
+    assert [one["in_force"] for one in history(server, "d")] == [False, True]
+    assert requests.get(f"{server.url}/info/", timeout=LIMIT_S).status_code == 200
+
+
+def test_an_organ_that_is_not_there(server: Server, tmp_path: Path) -> None:
+    person = Person(server, "Dora")
+    person.take("e")
+    before = start(person, "e", tmp_path)
+    gone = int(np.unique(before)[-1])
+    assert gone > 0
+    name = ["", *label_names(server)][gone]
+    text = person.message(person.post(do="confirm", image="e", absent=[name]))
+    assert re.search(rf"absent: [^;]*{name.replace('_', ' ')}", text)
+    after = final(server, "e", tmp_path)
+    assert not (after == gone).any()
+    assert np.array_equal(after[before != gone], before[before != gone])
+    assert history(server, "e")[0]["organs"][name]["state"] == "absent"
+
+
+def label_names(server: Server) -> list[str]:
+    names: list[str] = requests.get(f"{server.url}/info/", timeout=LIMIT_S).json()["labels"]
+    return names
+
+
+def test_upload_and_what_is_refused(server: Server, tmp_path: Path) -> None:
+    person = Person(server, "Eve")
+    person.take("f")
+    for label, words in [
+        (("l.nii.gz", b"nonsense"), "label of f"),
+        (("l.exe", b"nonsense"), "label file"),
+        (("l.dcm", b"\0" * 128 + b"DICM"), "label of f"),
+    ]:
+        answer = person.post(label, do="submit", image="f")
+        assert answer.status_code == 422, answer.text
+        assert words in said(answer.text)
+        assert 'role="alert"' in answer.text
+        assert ">f</h3>" in answer.text  # it is still one's own
+    assert person.post(do="submit", image="f").status_code == 422
+    assert history(server, "f") == []
+    text = person.message(
+        person.post(("l.nii.gz", label_bytes(tmp_path)), do="submit", image="f", absent=["spleen"])
+    )
+    assert text.startswith("Submitted f as submission")
+    assert "spleen" in text
+    assert (final(server, "f", tmp_path) == 5).sum() == 4 * 4 * 4
+
+
+def test_somebody_elses_case_cannot_be_touched(server: Server, tmp_path: Path) -> None:
+    mine, other = Person(server, "Fay"), Person(server, "Gus")
+    mine.take("g")
+    label = ("l.nii.gz", label_bytes(tmp_path))
+    held = {"image": "g", "lease": 1}
+    for answer in [
+        other.take("g"),
+        other.post(do="confirm", image="g"),
+        other.post(do="confirm", **held),
+        other.post(label, do="submit", image="g"),
+        other.post(do="release", image="g"),
+        other.post(do="reopen", image="g"),
+        other.post(do="restore", image="g", submission=1),
+        other.session.get(f"{other.url}/start?image=g", timeout=LIMIT_S),
+    ]:
+        assert answer.status_code in {404, 409}, answer.text
+    mine.post(do="confirm", image="g")
+    number = history(server, "g")[0]["id"]
+    for answer in [
+        other.post(do="reopen", image="g"),
+        other.post(do="restore", image="g", submission=number),
+        other.take("g"),
+        mine.post(do="confirm", image="g"),  # submitted already
+        mine.take("g"),
+    ]:
+        assert answer.status_code == 409, answer.text
+    assert len(history(server, "g")) == 1
+
+
+def test_a_form_of_another_site_does_nothing(server: Server) -> None:
+    person = Person(server, "Hal")
+    person.take("h")
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+        answer = person.post(headers={"Origin": origin}, do="confirm", image="h")
+        assert answer.status_code == 403
+        api = person.session.post(
+            f"{person.url}/h/release", json={}, headers={"Origin": origin}, timeout=LIMIT_S
+        )
+        assert api.status_code == 403
+    assert ">h</h3>" in person.page()
+    here = person.post(headers={"Origin": server.url}, do="release", image="h")
+    assert here.status_code == 200
+    cookies = {one.name: one for one in person.session.cookies}
+    assert cookies["atlas8k_name"].get_nonstandard_attr("SameSite") == "strict"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"do": "nothing"},
+        {"do": "confirm"},
+        {"do": "confirm", "image": "../../etc/passwd"},
+        {"do": "confirm", "image": "no such"},
+        {"do": "confirm", "image": "a", "lease": "x"},
+        {"do": "confirm", "image": "a", "absent": ["brain"]},
+        {"do": "confirm", "image": "a", "lease": 10**30},
+        {"do": "restore", "image": "a", "submission": -1},
+        {"do": "restore", "image": "a", "submission": 10**30},
+        {"do": "take", "image": "x" * 5000},
+        {"do": "release", "image": "\x00"},
+    ],
+)
+def test_bad_forms_are_refused(server: Server, fields: dict[str, Any]) -> None:
+    answer = Person(server).post(**fields)
+    assert 400 <= answer.status_code < 500, answer.text
+
+
+def test_the_page_is_plain_and_names_every_field(server: Server) -> None:
+    person = Person(server)
+    person.next()
+    answer = person.session.get(person.url, timeout=LIMIT_S)
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    seen = Seen()
+    seen.feed(answer.text)
+    assert not {"script", "link", "img", "iframe"} & set(seen.tags)
+    assert seen.unlabelled == []
+    assert "prefers-color-scheme: dark" in answer.text
+    assert len(answer.text) < 40_000
+    for image in [i for i in (*IMAGES, *MORE) if f">{i}</h3>" in answer.text]:
+        person.post(do="release", image=image)
+
+
+class Seen(HTMLParser):
+    """Tags, and fields outside of a label."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.unlabelled: list[str] = []
+        self._depth = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._depth += tag == "label"
+        if tag == "input" and dict(attrs).get("type") != "hidden" and not self._depth:
+            self.unlabelled.append(str(attrs))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._depth -= tag == "label"
+
+
+def test_the_same_by_script(server: Server, tmp_path: Path) -> None:
+    url, me = f"{server.url}/atlas8k/cases", {"client_id": "script"}
+
+    def post(what: str, **more: Any) -> requests.Response:
+        return requests.post(f"{url}/a/{what}", json={**me, **more}, timeout=LIMIT_S)
+
+    assert post("take").status_code == 200
+    (case,) = requests.get(f"{url}/list", params=me, timeout=LIMIT_S).json()["open"]
+    assert case["image"] == "a"
+    assert case["regions"]
+    assert post("confirm", lease=case["lease"] + 1).status_code == 409
+    assert post("confirm", absent=["brain"]).status_code == 422
+    reply = post("confirm", lease=case["lease"], absent=["spleen"]).json()
+    assert reply["organs"]["spleen"] == "absent"
+    assert post("reopen").status_code == 200
+    with_file = requests.post(
+        f"{url}/a/submit",
+        files={"label": ("l.nii.gz", label_bytes(tmp_path))},
+        data=me,
+        timeout=LIMIT_S,
+    )
+    assert with_file.status_code == 200, with_file.text
+    assert post("restore", submission=reply["submission"]).status_code == 200
+    found = requests.get(f"{url}/list", params=me, timeout=LIMIT_S).json()
+    assert found["open"] == []
+    assert [one["in_force"] for one in found["submitted"]] == [True, False, False]
+    other = requests.get(f"{url}/list", params={"client_id": "x"}, timeout=LIMIT_S).json()
+    assert other == {"open": [], "submitted": []}
