@@ -19,7 +19,6 @@ from tests.e2e.harness import Server
 from tests.e2e.orthanc import (
     GRID,
     REAL,
-    REAL_SERIES,
     needs_orthanc,
     orthanc_with,
     real_series,

@@ -111,9 +111,7 @@ class CtCache:
         started = time.monotonic()
         folder = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self.root))
         try:
-            count = 0
-            for count, dataset in enumerate(self._archive.instances(row.study, row.uid), start=1):
-                dataset.save_as(folder / f"{count:05d}.dcm", write_like_original=False)
+            count = self._archive.download(row.study, row.uid, folder)
             if count < row.instances:
                 raise UpstreamError(
                     f"the DICOM archive sent {count} of {row.instances} instances of series "

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pydicom
@@ -18,7 +19,9 @@ from dicomweb_client.ext.gcp.session_utils import create_session_from_gcp_creden
 from monailabel.config import settings
 from monailabel.datastore.dicom import DICOMwebClientX
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 
 from atlas8k.server.errors import ConflictError, NotFoundError, UpstreamError
 
@@ -30,6 +33,11 @@ PAGE = 5000
 INSTANCES = "NumberOfSeriesRelatedInstances"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 DEFAULT_FILTER = {"Modality": "CT"}
+HALF = (
+    *(ConnectionError, TimeoutError, EOFError, InvalidDicomError),
+    *(ValueError, KeyError, TypeError, AttributeError, NotImplementedError),
+)
+"""What becomes of half an answer in the client and in pydicom."""
 PERSONAL = ("PatientID", "StudyDate", "StudyTime")
 """What MONAI Label says of a series; shown where patients' data are."""
 
@@ -169,7 +177,25 @@ class Archive:
             As :meth:`headers`; also after some have come.
         """
         with self._asked("give a series", uid):
-            yield from self._client.iter_series(study, uid)
+            for instance in self._client.iter_series(study, uid):
+                check_whole(instance)
+                yield instance
+
+    def download(self, study: str, uid: str, folder: Path) -> int:
+        """Write a series' instances to files ``00001.dcm``, ...; how many there were.
+
+        Raises
+        ------
+        NotFoundError, UpstreamError
+            As :meth:`headers`.
+        OSError
+            The folder cannot be written to.
+        """
+        count = 0
+        with self._asked("give a series", uid):
+            for count, instance in enumerate(self.instances(study, uid), start=1):
+                instance.save_as(folder / f"{count:05d}.dcm", write_like_original=False)
+        return count
 
     def store(self, dataset: Dataset) -> None:
         """Store one instance.
@@ -211,10 +237,7 @@ class Archive:
             else:
                 reason = f"fails to {what} ({code})"
             raise UpstreamError(f"the DICOM archive {self.url} {reason}") from err
-        except (requests.RequestException, OSError) as err:
-            raise UpstreamError(self._away(what, err)) from err
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError) as err:
-            # What pydicom and the client make of half an answer.
+        except (requests.RequestException, HTTPError, *HALF) as err:
             raise UpstreamError(self._away(what, err)) from err
 
     def _away(self, what: str, error: Exception) -> str:
@@ -222,6 +245,22 @@ class Archive:
             f"the DICOM archive {self.url} does not {what} ({type(error).__name__}); nothing is "
             "lost: start it or wait for it, then do the same again"
         )
+
+
+def check_whole(instance: Dataset) -> None:
+    """Raise :class:`EOFError` where an instance was cut off on its way.
+
+    The client takes what has come when a connection ends for a whole answer, and pydicom
+    reads as far as there is something to read.
+    """
+    pixels = instance.get("PixelData")
+    if not pixels or "SOPInstanceUID" not in instance:
+        raise EOFError("an instance ends before its pixels")
+    if instance.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    bits = instance.Rows * instance.Columns * instance.BitsAllocated
+    if len(pixels) * 8 < bits * int(instance.get("NumberOfFrames", 1) or 1):
+        raise EOFError("an instance ends in its pixels")
 
 
 def _session(url: str) -> requests.Session:
