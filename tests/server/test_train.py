@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tests.server.tiny import GRID, NETWORKS
+from tests.server.tiny import GRID, NETWORKS, checkpoint
 
 from atlas8k.errors import SettingsError, TrainingError
 from atlas8k.ledger import Holder, OrganSource
 from atlas8k.models.checkpoint import Preprocessing
-from atlas8k.server.context import Context
+from atlas8k.models.networks import build
+from atlas8k.server.context import Context, open_context
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.train import FineTuning, chosen, whole
@@ -166,6 +172,87 @@ def test_settings_that_are_not_understood_stop_the_start(
     changed = dataclasses.replace(context, settings=Settings(device="cpu", training=given))
     with pytest.raises(SettingsError, match=words):
         FineTuning(changed)
+
+
+def test_labels_of_images_that_are_gone_are_left_out_and_said(
+    context: Context, studies: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b"):
+        submit(context, tmp_path, name)
+    (studies / "b.nii.gz").unlink()
+    context.datastore.refresh()
+    assert [case.name for case in cases(context)] == ["a"]
+    assert "1 labels of images that are gone" in caplog.text
+    (studies / "a.nii.gz").unlink()
+    context.datastore.refresh()
+    before = context.signature()
+    with pytest.raises(TrainingError, match=r"2 labels are of images that are gone.*submit"):
+        FineTuning(context)(dict(SHORT), context.datastore)
+    assert context.signature() == before
+
+
+def test_a_network_that_knows_none_of_the_labeled_organs_is_named(
+    context: Context, tmp_path: Path, models: Path
+) -> None:
+    """As when networks of another organ list are served."""
+    submit(context, tmp_path, "a")
+    other = checkpoint("unet")
+    architecture = {**other.architecture, "out_channels": 2}
+    other = dataclasses.replace(
+        other,
+        architecture=architecture,
+        organs=("pancreas", "stomach"),
+        state=build(architecture).state_dict(),
+    )
+    context.store.publish({"unet": other}, note="another list")
+    before = context.signature()
+    with pytest.raises(TrainingError, match=r"unet knows pancreas, stomach.*liver, spleen"):
+        FineTuning(context)(dict(SHORT), context.datastore)
+    assert context.signature() == before
+    assert "nothing for it to learn" in context.status()["training"]
+    stats = FineTuning(context)({**SHORT, "networks": "nnunet"}, context.datastore)
+    assert stats["gate"]["on"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, models: Path) -> Iterator[Path]:
+    """The networks' folder on a disk of its own, of 4 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        shutil.copytree(models, place / "model")
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_full_disk_and_one_that_may_not_be_written_change_nothing(
+    small_disk: Path, studies: Path, tmp_path: Path
+) -> None:
+    context = open_context(Settings(device="cpu"), str(studies), small_disk / "model")
+    submit(context, tmp_path, "a")
+    before = context.signature()
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as stream:
+        while True:
+            stream.write(bytes(4096))
+    with pytest.raises(TrainingError, match=r"model.*(space|written)"):
+        FineTuning(context)(dict(SHORT), context.datastore)
+    assert context.signature() == before
+    filler.unlink()
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(TrainingError, match=r"model: the server may not write there"):
+        FineTuning(context)(dict(SHORT), context.datastore)
+    assert context.signature() == before
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    stats = FineTuning(context)(dict(SHORT), context.datastore)
+    assert stats["model_signature"] == context.signature()
+    assert not list((small_disk / "model").rglob("*.part"))
+    context.datastore.close()
+    context.ledger.close()
 
 
 def test_two_trainings_at_once_are_refused(context: Context, tmp_path: Path) -> None:

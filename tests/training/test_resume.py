@@ -6,7 +6,9 @@ import dataclasses
 import logging
 import multiprocessing
 import os
+import random
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -33,12 +35,19 @@ CONFIG = TrainingConfig(
         "nnunet": Optimiser(kind="sgd", lr=1e-2, weight_decay=3e-5),
     },
 )
-KILLED_BEFORE_STEP = (7, 16, 9)
-"""Of each run: in the first network, at the boundary of its last epoch, in the second one."""
+STEPS_BEFORE = ((3, 10), (2, 8), (2, 6))
+"""After how many steps each run is killed, at random: of 40 in all, so that none of them can
+be through before, wherever the ones before it left off."""
+LATER_S = 0.05
+"""And so long after the step began, at random: in it, in the next, or while a state is written."""
 
 
 def train(
-    root: Path, served: dict[str, Path], cases: list[TrainingCase], stop_at: int | None = None
+    root: Path,
+    served: dict[str, Path],
+    cases: list[TrainingCase],
+    stop_at: int | None = None,
+    later_s: float = 0.0,
 ):
     asked = 0
 
@@ -46,7 +55,7 @@ def train(
         nonlocal asked
         asked += 1
         if asked == stop_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+            threading.Timer(later_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
         return False
 
     folder = state_folder(root, served, NETWORKS, cases, CONFIG)
@@ -74,20 +83,22 @@ def test_killed_three_times_and_resumed_it_ends_with_the_same_weights(case, serv
     cases = [case("a", 1), case("b", 2)]
     whole = train(tmp_path / "whole", served, cases)
     root = tmp_path / "state"
-    left = []
-    for stop_at in KILLED_BEFORE_STEP:
+    assert CONFIG.workers > 0
+    assert CONFIG.augment > 0
+    rng, points = random.SystemRandom(), []
+    for low, high in STEPS_BEFORE:
+        point = rng.randint(low, high), rng.uniform(0, LATER_S)
         process = multiprocessing.get_context("spawn").Process(
-            target=child, args=(root, served, cases, stop_at)
+            target=child, args=(root, served, cases, *point)
         )
         process.start()
         process.join()
-        assert process.exitcode == -signal.SIGKILL
-        left.append({path.name for path in root.iterdir() if path.name[0] != "."})
-    assert left[0] == {"training.json", "unet.state.pt"}
-    assert "unet.done.safetensors" in left[2]
+        points.append(point)
+        assert process.exitcode == -signal.SIGKILL, points
+    assert (root / "training.json").is_file()
     resumed = train(root, served, cases)
     for name in NETWORKS:
-        assert same(whole[name], resumed[name]), name
+        assert same(whole[name], resumed[name]), (name, points)
         assert same(load_checkpoint(root / f"{name}.done.safetensors"), whole[name])
 
 

@@ -18,6 +18,7 @@ from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.assembling import PSEUDO
 from atlas8k.server.context import Context
 from atlas8k.server.desk import Desk
+from atlas8k.server.errors import UpstreamError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.folder import ORIGINAL
@@ -52,7 +53,7 @@ def cases(context: Context, *, pseudo: bool = False) -> list[TrainingCase]:
     TrainingError
         There is none.
     """
-    desk = context.desk
+    desk, gone = context.desk, ""
     if desk is None:
         found = submitted(context.datastore)
     else:
@@ -61,11 +62,12 @@ def cases(context: Context, *, pseudo: bool = False) -> list[TrainingCase]:
         context.sync()
         listed = context.datastore.list_images()
         found = [case for name in sorted(listed) if (case := _assembled(desk, name, pseudo))]
-        lost = set(desk.folder.now().labels.get(FINAL, {})) - set(listed)
+        lost = len(set(desk.folder.now().labels.get(FINAL, {})) - set(listed))
         if lost:
-            logger.warning("%d labels of images that are gone are not trained on", len(lost))
+            logger.warning("%d labels of images that are gone are not trained on", lost)
+            gone = f" ({lost} labels are of images that are gone)"
     if not any(case.known_organs for case in found):
-        raise TrainingError("nothing to train on: submit a corrected label first")
+        raise TrainingError(f"nothing to train on{gone}: submit a corrected label first")
     return found
 
 
@@ -126,6 +128,8 @@ def _assembled(desk: Desk, volume: str, pseudo: bool) -> TrainingCase | None:
         if label is None:
             desk.reassemble(volume)
             label = desk.versions.current(volume, ORIGINAL)
+    except UpstreamError:
+        raise  # an archive that is away: not a training on fewer cases
     except (Atlas8kError, OSError) as error:
         logger.warning("not trained on %s: %s", volume, error)
         return None

@@ -14,6 +14,7 @@ from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case
+from atlas8k.training.kept import Shelf, on_shelf
 from atlas8k.training.loop import Progress, train_network
 from atlas8k.training.state import StateError
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 FEWEST_TO_SPLIT = 5
 WATCHED = 8
 """Held-out cases that show the progress; all of them are for the gate, once."""
+
+KEPT = "prepared"
 
 AnyCase = TypeVar("AnyCase", bound=Case)
 
@@ -71,7 +74,8 @@ def fine_tune(
         was being trained is returned as far as it came, and those after it as they were.
     state_folder
         Where ``<network>.state.pt`` is kept, and ``<network>.done.safetensors`` of every
-        network that is through, so that an interrupted training goes on.
+        network that is through, so that an interrupted training goes on; and ``prepared``,
+        volumes as they were resampled.
     seen
         Names of cases that these networks were trained on before, see :func:`split`.
 
@@ -84,7 +88,8 @@ def fine_tune(
     Raises
     ------
     TrainingError
-        No networks, no cases, an unknown network name, or as ``train_network``.
+        No networks, no cases, an unknown network name, a network none of whose organs is
+        labeled, or as ``train_network``.
     CheckpointError
         A file of ``served`` cannot be loaded.
     """
@@ -99,10 +104,17 @@ def fine_tune(
         )
     training, validation = split(cases, config.validation, seen)
     logger.info("training on %d cases, measuring on %d", len(training), len(validation))
+    shelf = None if state_folder is None else Shelf(state_folder / KEPT, config.cache_gb * 1e9)
+    prepared, watched = on_shelf(training, shelf), on_shelf(validation[:WATCHED], shelf)
     result = {}
     stopped = False
-    for name, given in served.items():
-        start = given if isinstance(given, Checkpoint) else load_checkpoint(given)
+    starts = {
+        name: given if isinstance(given, Checkpoint) else load_checkpoint(given)
+        for name, given in served.items()
+    }
+    for name in networks or starts:
+        _check_organs(starts[name], training)
+    for name, start in starts.items():
         stopped = stopped or (should_stop is not None and should_stop())
         if stopped or (networks is not None and name not in networks):
             result[name] = start
@@ -118,9 +130,9 @@ def fine_tune(
         go = partial(
             train_network,
             start,
-            training,
+            prepared,
             config,
-            validation=validation[:WATCHED],
+            validation=watched,
             on_epoch=on_epoch,
             should_stop=asked_to_stop,
             state_path=state,
@@ -135,6 +147,26 @@ def fine_tune(
         if done is not None and not asked_to_stop.said and ranks.first():
             save_checkpoint(done, result[name], half=False)
     return result
+
+
+def _check_organs(start: Checkpoint, training: Sequence[Case]) -> None:
+    """Refuse a network that knows no organ of any case, before anything is trained."""
+    labeled = {
+        organ
+        for case in training
+        for organ in (*_organs_of(case, "known_organs"), *_organs_of(case, "pseudo_organs"))
+    }
+    unnamed = any(not hasattr(case, "known_organs") for case in training)
+    if not unnamed and not labeled & set(start.organs):
+        raise TrainingError(
+            f"{start.name} knows {', '.join(start.organs)}, and labeled are "
+            f"{', '.join(sorted(labeled)) or 'none'}: there is nothing for it to learn; train "
+            "the others by name, or serve a network with these organs"
+        )
+
+
+def _organs_of(case: Case, kind: str) -> tuple[str, ...]:
+    return tuple(getattr(case, kind, ()))
 
 
 def _through(done: Path | None) -> Checkpoint | None:

@@ -25,7 +25,7 @@ from atlas8k.volume import publish
 logger = logging.getLogger(__name__)
 
 IDENTITY = "training.json"
-FREE = {"device", "workers", "validate_every", "accumulate"}
+FREE = {"device", "workers", "validate_every", "accumulate", "cache_gb"}
 """Settings that no weight depends on."""
 
 

@@ -134,9 +134,19 @@ def load_state(
 
 def _identity(config: TrainingConfig, start: Checkpoint) -> str:
     """What must be equal for a state to fit; where and how long may differ."""
-    free = {"epochs", "minutes", "device", "workers", "memory_mb", "validate_every", "accumulate"}
+    free = {
+        "epochs",
+        "minutes",
+        "device",
+        "workers",
+        "memory_mb",
+        "validate_every",
+        "accumulate",
+        "cache_gb",
+    }
     settings = config.model_dump_json(exclude=free)
     # As many batches a step, on however many processes, are the same training.
     batches = config.accumulate * ranks.size()
     architecture = sorted(start.architecture.items())
-    return f"{start.name} {architecture} {start.preprocessing} {batches} {settings}"
+    network = f"{start.name} {architecture} {start.organs} {start.preprocessing}"
+    return f"{network} {batches} {settings}"

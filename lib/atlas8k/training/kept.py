@@ -1,0 +1,130 @@
+"""Prepared volumes on disk, so that a CT is resampled once a training and not once a turn.
+
+Three networks that work on one grid share a file, and so do the measurements between
+epochs; where not all volumes fit into memory, those whose turn comes are read, not made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from atlas8k.models.checkpoint import Preprocessing
+from atlas8k.training.data import Case, Prepared, TrainingCase
+from atlas8k.volume import publish
+
+logger = logging.getLogger(__name__)
+
+SUFFIX = ".prepared.npz"
+RESERVE = 5_000_000_000
+"""Bytes that stay free on the disk, for what matters more."""
+
+
+@dataclass
+class Shelf:
+    """A folder of prepared volumes that may take so much space.
+
+    Parameters
+    ----------
+    folder
+        Made when the first volume is kept.
+    limit
+        Bytes; what does not fit is prepared anew each time.
+    """
+
+    folder: Path
+    limit: float
+    _off: bool = field(default=False, repr=False)
+
+    def keep(self, path: Path, prepared: Prepared) -> None:
+        """Write a volume, whole or not at all; a full disk is no reason to stop."""
+        if self._off or self.taken() + prepared.nbytes > self.limit:
+            return
+        temporary = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self.folder).free - prepared.nbytes < RESERVE:
+                return
+            handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=self.folder)
+            temporary = Path(name)
+            with os.fdopen(handle, "wb") as stream:
+                np.savez(stream, **_arrays(prepared))
+            publish(temporary, path)
+        except OSError as error:
+            self._off = True
+            logger.warning("prepared volumes are not kept any more: %s", error)
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+    def taken(self) -> int:
+        """Bytes of what is there."""
+        try:
+            return sum(entry.stat().st_size for entry in os.scandir(self.folder))
+        except OSError:
+            return 0
+
+
+@dataclass(frozen=True)
+class KeptCase:
+    """A case whose prepared volume is read where it was kept, and made and kept otherwise."""
+
+    case: TrainingCase
+    shelf: Shelf
+
+    @property
+    def name(self) -> str:
+        """Of the volume."""
+        return self.case.name
+
+    def load(self, preprocessing: Preprocessing) -> Prepared:
+        """As :meth:`TrainingCase.load`."""
+        path = self.shelf.folder / f"{self._key(preprocessing)}{SUFFIX}"
+        try:
+            with np.load(path) as stored:
+                return _prepared(stored)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("%s is made anew: %s", path, error)
+        prepared = self.case.load(preprocessing)
+        self.shelf.keep(path, prepared)
+        return prepared
+
+    def _key(self, preprocessing: Preprocessing) -> str:
+        """Follows from the files, what is known of them, and the grid and intensities."""
+        files = [self.case.ct_path, self.case.label_path, self.case.ignore_path]
+        stats = [None if f is None else (f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+        grid = (preprocessing.spacing_mm, preprocessing.hu_window, self.case.pseudo_organs)
+        text = repr((self.case.name, files, stats, self.case.known_organs, grid))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def on_shelf(cases: Sequence[Case], shelf: Shelf | None) -> list[Case]:
+    """The cases, those of files by way of the shelf."""
+    if shelf is None or shelf.limit <= 0:
+        return list(cases)
+    return [KeptCase(one, shelf) if isinstance(one, TrainingCase) else one for one in cases]
+
+
+def _arrays(prepared: Prepared) -> dict[str, Any]:
+    named = {f"points_{organ}": points for organ, points in prepared.points.items()}
+    tensors = ("image", "label", "known", "pseudo")
+    return {**{key: getattr(prepared, key).numpy() for key in tensors}, **named}
+
+
+def _prepared(stored: Any) -> Prepared:
+    tensors = {k: torch.from_numpy(stored[k]) for k in ("image", "label", "known", "pseudo")}
+    names = [key for key in stored.files if key.startswith("points_")]
+    return Prepared(**tensors, points={int(key[7:]): stored[key] for key in sorted(names)})
