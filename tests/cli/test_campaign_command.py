@@ -140,7 +140,7 @@ def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
         "an annotator revises the top of the list",
     ):
         assert words in shown
-    assert "oracle" not in shown
+    assert "client:oracle" not in shown
     assert (place / "p.png").stat().st_size > 10_000
 
 

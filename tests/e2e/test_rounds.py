@@ -113,11 +113,11 @@ def train(server: Server, before: str) -> list[int]:
     epochs = []
 
     def ended() -> bool:
-        stats = statistics(server)
-        if stats.get("start_ts") != earlier.get("start_ts"):
-            epochs.append(int(stats["epoch"]))
         task = requests.get(f"{server.url}/train/", timeout=60).json()
         assert task["status"] != "ERROR", task
+        stats = statistics(server)  # asked for after the task: its last word is seen
+        if stats.get("start_ts") != earlier.get("start_ts"):
+            epochs.append(int(stats["epoch"]))
         return bool(task["status"] == "DONE")
 
     until("trained", ended)

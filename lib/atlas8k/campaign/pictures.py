@@ -33,14 +33,14 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def draw(path: Path, found: Status, plan: Plan | None, work: Sequence[Worked]) -> None:
-    """The last round's list by attention, and what was changed in every round.
+    """The last list by attention, and what was changed in every round.
 
     Parameters
     ----------
     path
         ``.png`` or ``.svg``.
     plan, work
-        List and submissions of the last round.
+        The last list that was drawn, and the submissions of its round.
     """
     figure, (above, below) = _figure(2, 7)
     _list(above, plan, reviewed(work))
@@ -51,7 +51,7 @@ def draw(path: Path, found: Status, plan: Plan | None, work: Sequence[Worked]) -
 def _list(axes: Any, plan: Plan | None, volumes: dict[str, Reviewed]) -> None:
     if plan is None:
         axes.set_axis_off()
-        axes.text(0.5, 0.5, "the round has no list yet", ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, "no round has a list yet", ha="center", transform=axes.transAxes)
         return
     places = [line.place for line in plan.lines]
     axes.bar(
@@ -142,7 +142,7 @@ def draw_simulation(path: Path, rounds: Sequence[SimulatedRound]) -> None:
     for organ in organs:
         axes.plot(
             range(len(names)), [value.organs.get(organ) for value in measured],
-            linewidth=1, alpha=0.55, label=organ,
+            linewidth=1, alpha=0.8, label=organ,
         )  # fmt: skip
     every = range(len(names))
     axes.plot(every, [v.dsc for v in measured], color="black", linewidth=2.5, label="all organs")

@@ -116,8 +116,8 @@ def status_(
     """Rounds, changes, minutes, stop rule, audits, and which of the eight steps are due."""
     with ledger_of(studies, ledger) as book:
         found = look(book, studies, models, names=names)
-        plan = book.plan(found.rounds[-1].number) if plot and found.rounds else None
-        work = book.worked(found.rounds[-1].number) if plot and found.rounds else []
+        listed = found.stop.round if found.stop else 0  # the last round that has a list
+        plan, work = book.plan(listed), book.worked(listed)
     if plot is not None:
         from atlas8k.campaign.pictures import draw
 
