@@ -42,6 +42,8 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+STATES = {"unchanged": "nothing said of", "not_confirmed": "empty as before"}
+"""States of organs in other words than the ledger's, see :class:`OrganChange` there."""
 COLORS = {organ.name: "#{:02x}{:02x}{:02x}".format(*organ.color) for organ in ORGANS}
 
 
@@ -55,7 +57,7 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"left": left, "time": when, "words": words}
+    environment.filters |= {"left": left, "time": when, "words": words, "state": state_words}
     return environment.get_template("cases.html.j2")
 
 
@@ -153,8 +155,8 @@ def receipt_text(told: dict[str, Any], what: str) -> str:
     """What became of a submission, for the person who made it."""
     states: dict[str, list[str]] = {}
     for organ, state in told["organs"].items():
-        states.setdefault(state, []).append(words(organ))
-    parts = [f"{words(state)}: {', '.join(organs)}" for state, organs in sorted(states.items())]
+        states.setdefault(state_words(state), []).append(words(organ))
+    parts = [f"{state}: {', '.join(organs)}" for state, organs in sorted(states.items())]
     text = f"{what} {told['image']} as submission {told['submission']}"
     text += f" ({'; '.join(parts)})." if parts else "."
     if told["conflict"] or not told["in_force"]:
@@ -210,3 +212,8 @@ def when(seconds: float) -> str:
 def words(name: str) -> str:
     """A name in code as words."""
     return name.replace("_", " ")
+
+
+def state_words(state: str) -> str:
+    """What a submission says of an organ."""
+    return STATES.get(state, state)

@@ -1,0 +1,261 @@
+"""OHIF in a headless Chromium, on the real server over a real Orthanc.
+
+``ATLAS8K_PICTURES`` names a folder in which the screenshots are kept.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+import SimpleITK as sitk
+from tests.e2e.harness import Server
+from tests.e2e.orthanc import REAL, needs_orthanc, orthanc_with, real_series, serving
+from tests.e2e.phantoms import SPACING_MM, turned
+
+from atlas8k.dicom import write_series
+from atlas8k.labels.dicom_seg_writing import ATTENTION_COLOR
+from atlas8k.organs import ORGANS
+from atlas8k.phantom import STANDARD, generate
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    needs_orthanc,
+    pytest.mark.skipif(CHROMIUM is None, reason="not installed: chromium (make system-packages)"),
+]
+
+LIMIT_MS = 120_000
+LIMIT_S = 120
+FLAGS = [
+    *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+    *("--ignore-gpu-blocklist", "--no-sandbox", "--disable-dev-shm-usage"),
+]
+PHANTOMS = {"Phantom one": (9001, "LPS"), "Phantom two": (9002, "LPI")}
+"""Seed and direction of the axes; slices of the second one are stored from the head down."""
+LABELS = """() => {
+    const service = window.services.segmentationService;
+    const volume = service.getLabelmapVolume('1');
+    const segments = Object.values(service.getSegmentations()[0].config.segments);
+    const counts = {};
+    for (const value of volume.voxelManager.getCompleteScalarDataArray())
+        if (value) counts[value] = (counts[value] || 0) + 1;
+    return segments.map(s => ({label: s.label, color: Array.from(s.color).slice(0, 3),
+                               voxels: counts[s.segmentIndex] || 0}));
+}"""
+VOXELS = """() => Array.from(window.services.segmentationService.getLabelmapVolume('1')
+    .voxelManager.getCompleteScalarDataArray())"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two phantoms and, where it is there, a real series; scored by the embedded networks."""
+    folder = tmp_path_factory.mktemp("ohif")
+    files = real_series() if REAL.is_dir() else []
+    for name, (seed, codes) in PHANTOMS.items():
+        phantom = generate(seed, STANDARD, grid_spacing_mm=SPACING_MM)
+        ct = turned(phantom.ct, codes)
+        files += write_series(folder / name, ct.array, ct.grid, seed=name, description=name)
+    with orthanc_with(folder, files) as archive, serving(folder, archive, tiny=False) as started:
+        assert started.score()["status"] == "DONE"
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    """A page of a browser of its own that reaches nothing but the server."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context.set_default_timeout(LIMIT_MS)
+    context.route(
+        lambda url: not url.startswith((f"{server.url}/", "blob:", "data:")),
+        lambda route: route.abort(),
+    )
+    found = context.new_page()
+    found.on("dialog", lambda dialog: dialog.accept())
+    yield found
+    context.close()
+
+
+def studies(server: Server) -> dict[str, tuple[str, str]]:
+    """Study and series by the description of the series."""
+    answer = requests.get(f"{server.url}/proxy/dicom/qido/series", timeout=LIMIT_S).json()
+    found = {}
+    for row in answer:
+        if row["00080060"]["Value"] == ["CT"]:
+            words = (row.get("0008103E") or {}).get("Value", ["?"])[0]
+            uids = (row["0020000D"]["Value"][0], row["0020000E"]["Value"][0])
+            found[words if words in PHANTOMS else "real"] = uids
+    return found
+
+
+def keep(page: Any, name: str) -> Any:
+    """A screenshot as an array ``(rows, columns, RGB)``; in the folder for pictures, too."""
+    taken = page.screenshot()
+    if folder := os.environ.get("ATLAS8K_PICTURES"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"{name}.png").write_bytes(taken)
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(taken)).convert("RGB")).astype(int)
+
+
+def near(picture: Any, color: tuple[int, ...]) -> int:
+    """Pixels of about that colour."""
+    return int((np.abs(picture - np.array(color)).max(axis=2) <= 12).sum())
+
+
+def connect(page: Any, server: Server, study: str) -> None:
+    """Open a study in the mode MONAI Label and connect to the server that it proposes."""
+    page.goto(f"{server.url}/ohif/monai-label?StudyInstanceUIDs={study}")
+    page.wait_for_selector("#monailabelServerURL")
+    assert page.input_value("#monailabelServerURL") == f"{server.url}/"
+    page.wait_for_function(
+        "() => window.services?.viewportGridService?.getState().viewports.size > 0"
+        " && document.querySelectorAll('canvas').length > 0"
+    )
+    page.click(".settingsTable button.actionButton")
+    page.wait_for_selector(".modelSelector select", state="attached")
+    page.wait_for_function("() => window.services.segmentationService.getLabelmapVolume('1')")
+    hide = page.get_by_text("Confirm and Hide")
+    if hide.count():
+        hide.first.click()
+
+
+def run(page: Any, model: str) -> None:
+    page.locator(".modelSelector select").first.select_option(model)
+    page.locator('button[title="Run Segmentation"]').first.click()
+    page.wait_for_selector("text=Running Segmentation - Successful")
+
+
+def expected(server: Server, series: str, model: str, folder: Path) -> tuple[Any, dict[str, int]]:
+    """The server's own answer: voxels in the file's order, and what its values mean."""
+    params = {"result_extension": ".nrrd", "restore_label_idx": False}
+    answer = requests.post(
+        f"{server.url}/infer/{model}?image={series}&output=image",
+        files={"params": (None, json.dumps(params))},
+        timeout=LIMIT_S,
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.content.startswith(b"NRRD")
+    path = folder / "answer.nrrd"
+    path.write_bytes(answer.content)
+    names = requests.get(f"{server.url}/info/", timeout=LIMIT_S).json()["models"][model]["labels"]
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path))).ravel(), names
+
+
+def test_study_list(page: Any, server: Server) -> None:
+    page.goto(f"{server.url}/ohif/")
+    count = len(studies(server))
+    assert count >= len(PHANTOMS)
+    page.wait_for_function(
+        "n => document.querySelectorAll('[data-cy=\"study-list-results\"] > *').length >= n",
+        arg=count,
+    )
+    assert "C3L-00189" not in page.content()  # the patient's id
+
+
+@pytest.mark.parametrize("which", [*PHANTOMS, "real"])
+def test_ensemble_is_shown_with_names_and_colors(
+    page: Any, server: Server, which: str, tmp_path: Path
+) -> None:
+    if which not in studies(server):
+        pytest.skip("the real series is not there")
+    study, series = studies(server)[which]
+    connect(page, server, study)
+    run(page, "ensemble")
+    page.wait_for_timeout(1500)  # drawn after it is there
+    voxels, names = expected(server, series, "ensemble", tmp_path)
+    there = {name: int((voxels == value).sum()) for name, value in names.items()}
+    shown = {one["label"]: one for one in page.evaluate(LABELS)}
+    assert {organ.name for organ in ORGANS} <= set(shown)
+    for organ in ORGANS:
+        assert tuple(shown[organ.name]["color"]) == organ.color
+        assert shown[organ.name]["voxels"] == there[organ.name]
+        assert shown[f"attention_{organ.name}"]["voxels"] == 0
+        assert tuple(shown[f"attention_{organ.name}"]["color"]) == ATTENTION_COLOR
+    # Where each voxel is, too: the order of the slices is the viewer's.
+    assert np.array_equal(np.array(page.evaluate(VOXELS)) > 0, voxels > 0)
+    picture = keep(page, f"ohif-{which.replace(' ', '-').lower()}")
+    drawn = [organ.name for organ in ORGANS if near(picture, organ.color) > 30]
+    assert "liver" in drawn
+    assert len(drawn) >= 3
+
+
+def test_attention_is_shown_as_regions_of_its_own(page: Any, server: Server) -> None:
+    study, _ = studies(server)["Phantom one"]
+    connect(page, server, study)
+    run(page, "attention")
+    shown = {one["label"]: one["voxels"] for one in page.evaluate(LABELS)}
+    assert sum(n for name, n in shown.items() if name.startswith("attention_")) > 0
+    assert sum(shown[organ.name] for organ in ORGANS) == 0
+    keep(page, "ohif-attention")
+
+
+def test_next_sample_leads_to_another_study_and_is_confirmed(page: Any, server: Server) -> None:
+    page.goto(f"{server.url}/atlas8k/cases")
+    page.fill("input[name=name]", "Ann")
+    page.click("text=Keep")
+    page.wait_for_selector("text=Your name")
+    assert page.input_value("input[name=name]") == "Ann"
+    start, _ = studies(server)["Phantom one"]
+    connect(page, server, start)
+    page.click("label.tab-label >> text=Active Learning")
+    page.locator(".optionsTable select.actionInput").first.select_option("attention")
+    for _ in range(2):  # the first may be the one that is open
+        page.click("button.actionInput >> text=Next Sample")
+        page.wait_for_selector(".nextSampleForm button.actionButton")
+        found = page.inner_text(".nextSampleForm table")
+        if start not in found:
+            break
+        page.keyboard.press("Escape")
+    page.click(".nextSampleForm button.actionButton")
+    page.wait_for_url(lambda url: "StudyInstanceUIDs=" in url and start not in url)
+    study = page.url.rsplit("=", 1)[1]
+    (series,) = {two for one, two in studies(server).values() if one == study}
+    page.wait_for_selector("#monailabelServerURL")
+
+    page.goto(f"{server.url}/atlas8k/cases")
+    card = page.locator("article", has_text=series)
+    assert card.count() == 1
+    assert study in (card.get_by_text("Open in OHIF").get_attribute("href") or "")
+    assert "Look here first" in card.inner_text()
+    assert "left" in card.inner_text()
+    keep(page, "cases-light")
+    page.emulate_media(color_scheme="dark")
+    keep(page, "cases-dark")
+    confirm = card.get_by_text("Confirm the start label")
+    confirm.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".said")
+    assert "as submission" in page.inner_text(".said")
+    assert "confirmed" in page.inner_text(".said")
+    assert page.locator("article", has_text=series).count() == 0
+    keep(page, "cases-confirmed")
+    answer = requests.get(f"{server.url}/atlas8k/labels/{series}/history", timeout=LIMIT_S)
+    (one,) = answer.json()["history"]
+    assert one["holder"] == "client:Ann"
+    assert {organ["state"] for organ in one["organs"].values()} <= {"confirmed", "unchanged"}
+
+    connect(page, server, start)  # with something submitted, there is something to train on
+    page.click("label.tab-label >> text=Active Learning")
+    page.click("button.actionInput >> text=Update Model")
+    page.wait_for_selector("text=Model update task STARTED")
+    page.click("button.actionInput >> text=Stop Training")
+    page.wait_for_selector("text=Model update task STOPPED")
