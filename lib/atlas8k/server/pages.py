@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import monailabel
 import requests
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC, User
@@ -53,6 +53,7 @@ TYPES = {
 
 _ARCHIVE_PATH = re.compile(r"(studies|series|instances)(/[A-Za-z0-9][A-Za-z0-9.,_-]*)*/?")
 """DICOMweb's own resources (PS3.18): no way up, no other interface of the archive."""
+_OBJECTS = re.compile(r"(?i)application/dicom(?!\+json)")
 _PASSED_ON = ("accept", "accept-language", "range", "if-none-match")
 _PASSED_BACK = ("content-type", "etag", "content-range", "warning")
 
@@ -150,8 +151,17 @@ def archive(request: Request, path: str, user: AsUser) -> Response:
         )
     except requests.RequestException as err:
         raise UpstreamError(f"the DICOM archive does not answer ({type(err).__name__})") from err
+    if _whole(answer) and not app_instance().settings.show_phi:
+        raise HTTPException(
+            403, "whole DICOM objects hold the patient's data; start with --conf show_phi true"
+        )
     back = {key: answer.headers[key] for key in _PASSED_BACK if key in answer.headers}
     return Response(_shown(answer), answer.status_code, headers=back)
+
+
+def _whole(answer: requests.Response) -> bool:
+    """Whether an answer holds DICOM objects or headers in a form that is passed on unread."""
+    return bool(_OBJECTS.search(answer.headers.get("content-type", "")))
 
 
 def _prefix(operation: str, path: str) -> str:
