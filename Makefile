@@ -49,6 +49,7 @@ start-dicom: install
 
 # What tests skip without; not an error where it cannot be installed.
 SYSTEM_PACKAGES := orthanc orthanc-dicomweb chromium
+APT := -o Acquire::Retries=1 -o Acquire::http::Timeout=30
 SUDO := $(shell test "$$(id -u)" = 0 || echo "sudo -n")
 system-packages:
 	@if ! command -v apt-get >/dev/null; then \
@@ -58,8 +59,8 @@ system-packages:
 	elif ! $(SUDO) true 2>/dev/null; then \
 		echo "not root and no sudo: ask for $(SYSTEM_PACKAGES)"; \
 	else \
-		{ $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
-			apt-get install -y -qq --no-install-recommends $(SYSTEM_PACKAGES); } \
+		{ $(SUDO) apt-get $(APT) update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive \
+			apt-get $(APT) install -y -qq --no-install-recommends $(SYSTEM_PACKAGES); } \
 		|| echo "not installed: $(SYSTEM_PACKAGES); tests that need them are skipped"; \
 	fi
 

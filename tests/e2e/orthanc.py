@@ -15,6 +15,7 @@ from tests.e2e.harness import APP, REPOSITORY, Server, running
 from tests.server.tiny import write_networks
 
 from atlas8k.dicom import write_series
+from atlas8k.dicom.write import stable_uid
 from atlas8k.phantom import STANDARD, generate
 from atlas8k.server.archive.orthanc import Orthanc, missing
 from atlas8k.volume import Grid
@@ -48,6 +49,11 @@ def tiny_array(seed: int) -> np.ndarray:
 def tiny_series(folder: Path, seed: int, **words: Any) -> list[Path]:
     """A tiny CT as a DICOM series of 16 slices, a study of its own."""
     return write_series(folder / f"tiny{seed}", tiny_array(seed), GRID, seed=f"tiny{seed}", **words)
+
+
+def tiny_uid(seed: int) -> str:
+    """SeriesInstanceUID of :func:`tiny_series`."""
+    return str(stable_uid("series", f"tiny{seed}", f"tiny{seed}"))
 
 
 def phantom_series(folder: Path, seed: int, spacing_mm: float = 4.0) -> list[Path]:

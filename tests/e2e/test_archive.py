@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import requests
 from pydicom import Dataset, dcmread
+from pydicom.uid import generate_uid
 from tests.e2e.cutting import Cutter
 from tests.e2e.harness import Server
 from tests.e2e.orthanc import (
@@ -143,7 +144,6 @@ def personal(files: list[Path]) -> list[Path]:
         one.PatientName, one.PatientID, one.PatientBirthDate = NAME, PATIENT, BIRTH
         one.StudyDate = one.SeriesDate = one.AcquisitionDate = one.ContentDate = DAY
         one.ReferringPhysicianName, one.AccessionNumber = "Quenstedt^Doctor", "ACC-774411"
-        one.StudyDescription = one.SeriesDescription = f"{NAME} {DAY}"
         one.save_as(path)
     return files
 
@@ -175,6 +175,13 @@ def test_the_circle(world: World) -> None:
         assert found.grid.same_as(grid)
         regions, params = client.infer("attention", volume, {"form": "label"})
         assert read_label(regions).grid.same_as(grid)
+        where = f"{server.url}/infer/attention?image={volume}&output=dicom_seg"
+        coded = requests.post(where, data={"params": "{}"}, timeout=LIMIT_S)
+        if coded.status_code == 200:
+            names = {s.SegmentLabel for s in dcmread(io.BytesIO(coded.content)).SegmentSequence}
+            assert names <= {f"attention_{organ}" for organ in ORGAN_IDS}
+        else:  # nothing to look at, which DICOM SEG cannot say
+            assert (coded.status_code, "voxel" in coded.text) == (422, True)
         reply = world.put(volume, world.label(volume, "spleen", "kidney_right"), "annotator")
         assert reply.status_code == 200, reply.text
         assert reply.json()["in_force"]
@@ -278,8 +285,7 @@ def test_a_foreign_seg_finishes_nothing(world: World) -> None:
     own = next(iter(world.segs().values()))
     own.ReferencedSeriesSequence[0].SeriesInstanceUID = uid_of(new)
     own.StudyInstanceUID = str(dcmread(new[0]).StudyInstanceUID)
-    own.SeriesInstanceUID += ".1"
-    own.SOPInstanceUID += ".1"
+    own.SeriesInstanceUID, own.SOPInstanceUID = generate_uid(), generate_uid()
     own.file_meta.MediaStorageSOPInstanceUID = own.SOPInstanceUID
     file = io.BytesIO()
     own.save_as(file)
@@ -382,7 +388,8 @@ def test_nothing_of_the_patient_is_said_or_kept(world: World) -> None:
     """Names, ids and dates of the archive: in no reply, page, log or file of ours."""
     url, client = world.server.url, world.server.client("nosy")
     volume = next(iter(world.listed()))
-    study = str(world.ask("random", "nosy").json().get("StudyInstanceUID", ""))
+    info = requests.get(f"{url}/datastore/image/info?image={volume}", timeout=LIMIT_S).json()
+    study = info["StudyInstanceUID"]
     said = [
         requests.get(f"{url}{path}", timeout=LIMIT_S).content
         for path in (
@@ -403,6 +410,11 @@ def test_nothing_of_the_patient_is_said_or_kept(world: World) -> None:
             "/openapi.json",
         )
     ]
+    whole = f"{url}/proxy/dicom/studies/{study}/series/{volume}"
+    for accept in ("application/dicom", "application/dicom+xml"):
+        headers = {"Accept": f'multipart/related; type="{accept}"'}
+        said.append(requests.get(whole, headers=headers, timeout=LIMIT_S).content)
+        said.append(requests.get(f"{whole}/metadata", headers=headers, timeout=LIMIT_S).content)
     said.append(client.next_sample("first", {}).__repr__().encode())
     said.append(world.infer(volume).content)
     said += [path.read_bytes() for path in files_of(world)]

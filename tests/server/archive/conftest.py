@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.orthanc import orthanc_with, tiny_series, uid_of
+from tests.e2e.orthanc import orthanc_with, tiny_series
 
 from atlas8k.server.archive.client import Archive
 from atlas8k.server.archive.folder import ArchiveFolder
 from atlas8k.server.archive.orthanc import Orthanc, missing
-
-UIDS: list[str] = []
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +19,6 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
         pytest.skip(f"not installed: {', '.join(missing())} (make system-packages)")
     folder = tmp_path_factory.mktemp("orthanc")
     files = [tiny_series(folder, seed) for seed in range(2)]
-    UIDS[:] = [uid_of(one) for one in files]
     with orthanc_with(folder, [path for one in files for path in one]) as archive:
         yield archive
 

@@ -9,28 +9,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.e2e.orthanc import GRID, tiny_array, tiny_series, uid_of
-from tests.server.archive.conftest import UIDS
+from tests.e2e.orthanc import GRID, tiny_array, tiny_series, tiny_uid, uid_of
 
-from atlas8k.server.archive import listing
+from atlas8k.errors import SettingsError
 from atlas8k.server.archive.cache import IN_USE_S, LEARNT_S, mark
+from atlas8k.server.archive.client import Archive, is_uid
+from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.archive.folder import ArchiveFolder
-from atlas8k.server.archive.orthanc import Orthanc
-from atlas8k.server.errors import NotFoundError
+from atlas8k.server.archive.orthanc import Orthanc, free_port
+from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.studies.errors import BadNameError
 from atlas8k.volume import read_ct
+
+UIDS = [tiny_uid(0), tiny_uid(1)]
 
 Make = Callable[..., ArchiveFolder]
 DAY_S = 86400.0
 
 
-def used(folder: ArchiveFolder, uid: str, ago_s: float) -> Path:
-    """Have the CT of a series, used so long ago."""
-    path = folder.cache.have(folder.row(uid))
-    row = folder.register.one(uid)
-    assert row is not None
-    os.utime(path, ns=(int((time.time() - ago_s) * 1e9), mark(row)))
-    return path
+def used(folder: ArchiveFolder, *ago_s: float) -> list[Path]:
+    """Have both CTs here, used so long ago."""
+    rows = [folder.row(uid) for uid in UIDS]
+    paths = [folder.cache.have(row) for row in rows]
+    for path, row, ago in zip(paths, rows, ago_s, strict=True):
+        os.utime(path, ns=(int((time.time() - ago) * 1e9), mark(row)))
+    return paths
 
 
 def test_a_series_is_a_volume_as_it_was_written(working: Make) -> None:
@@ -39,10 +42,8 @@ def test_a_series_is_a_volume_as_it_was_written(working: Make) -> None:
     assert set(UIDS) <= set(folder.now().ids())
     file = folder.known_image(UIDS[1])
     ct = read_ct(folder.path / file.path)
-    # Slices are stacked along their normal, which here is against the third axis.
-    there = np.rint(np.linalg.inv(GRID.affine) @ ct.grid.affine).astype(int)
-    assert np.array_equal(there[:3, :3], np.diag([1, 1, -1]))
-    assert np.array_equal(ct.array[:, :, ::-1], tiny_array(1))
+    assert ct.grid.same_as(GRID)
+    assert np.array_equal(ct.array, tiny_array(1))
 
 
 def test_a_process_that_is_not_in_charge_sees_the_same(working: Make) -> None:
@@ -91,7 +92,7 @@ def test_a_ct_fetched_again_is_the_same_file(working: Make) -> None:
 
 def test_what_is_not_used_goes_and_what_is_held_stays(working: Make) -> None:
     folder = working(days=2.0)
-    old, held = used(folder, UIDS[0], 3 * DAY_S), used(folder, UIDS[1], 5 * DAY_S)
+    old, held = used(folder, 3 * DAY_S, 5 * DAY_S)
     folder.cache.held = lambda: {UIDS[1]}
     assert folder.cache.sweep() == [UIDS[0]]
     assert not old.exists()
@@ -100,7 +101,7 @@ def test_what_is_not_used_goes_and_what_is_held_stays(working: Make) -> None:
 
 def test_the_longest_unused_go_first_when_there_is_too_much(working: Make) -> None:
     folder = working()
-    first, second = used(folder, UIDS[0], 2 * IN_USE_S), used(folder, UIDS[1], 3 * IN_USE_S)
+    first, second = used(folder, 2 * IN_USE_S, 3 * IN_USE_S)
     folder.cache.limit_bytes = first.stat().st_size + 1
     assert folder.cache.sweep() == [UIDS[1]]
     assert first.exists()
@@ -109,21 +110,18 @@ def test_the_longest_unused_go_first_when_there_is_too_much(working: Make) -> No
 
 def test_a_ct_that_is_in_use_or_trained_on_stays(working: Make) -> None:
     folder = working(limit_gb=0.0)
-    now, learnt = used(folder, UIDS[0], 5.0), used(folder, UIDS[1], 2 * IN_USE_S)
+    now, learnt = used(folder, 5.0, 2 * IN_USE_S)
     folder.cache.learnt = lambda: {UIDS[1]}
     assert folder.cache.sweep() == []
-    used(folder, UIDS[1], LEARNT_S + 60)
+    used(folder, 5.0, LEARNT_S + 60)
     assert folder.cache.sweep() == [UIDS[1]]
     assert now.exists()
     assert not learnt.exists()
 
 
-def test_a_series_that_grows_is_waited_for(
-    working: Make, orthanc: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = working()
+def test_a_series_that_grows_is_waited_for(working: Make, orthanc: Orthanc, tmp_path: Path) -> None:
+    folder = working(series_settle_s=0.3)
     folder.refresh()
-    monkeypatch.setattr(listing, "SETTLE_S", 0.3)
     files = tiny_series(tmp_path, 50)
     uid = uid_of(files)
     orthanc.upload(files[:5])
@@ -144,3 +142,56 @@ def test_a_series_that_grows_is_waited_for(
     folder.refresh()
     assert uid not in folder.now().ids()
     assert not path.exists()
+
+
+def test_whose_image_it_is_is_said_only_when_asked_for(tmp_path: Path, orthanc: Orthanc) -> None:
+    for show in (False, True):
+        store = ArchiveDatastore(
+            Archive(orthanc.dicomweb),
+            tmp_path / "studies",
+            state_dir=tmp_path / "state",
+            watch=False,
+            show_personal=show,
+        )
+        store.begin()
+        info = store.get_image_info(UIDS[0])
+        assert info["SeriesInstanceUID"] == UIDS[0]
+        assert info["Modality"] == "CT"
+        assert is_uid(info["StudyInstanceUID"])
+        assert ("PatientID" in info, "StudyDate" in info) == (show, show)
+        store.close()
+
+
+def test_images_are_the_archives(tmp_path: Path, orthanc: Orthanc) -> None:
+    store = ArchiveDatastore(
+        Archive(orthanc.dicomweb), tmp_path / "studies", state_dir=tmp_path / "state", watch=False
+    )
+    store.begin()
+    for change in (lambda: store.add_image("x", "x.nii.gz", None), lambda: store.remove_image("x")):
+        with pytest.raises(RequestError, match="DICOM archive"):
+            change()
+    assert store.name() == orthanc.dicomweb
+    assert store.archive_status()["volumes"] >= 2
+    store.close()
+
+
+def test_an_archive_never_seen_ends_the_start_one_seen_before_does_not(
+    tmp_path: Path, orthanc: Orthanc
+) -> None:
+    def store(url: str) -> ArchiveDatastore:
+        where = {"state_dir": tmp_path / "state", "watch": False}
+        return ArchiveDatastore(Archive(url), tmp_path / "studies", **where)
+
+    nobody = f"http://127.0.0.1:{free_port()}/dicom-web"
+    first = store(nobody)
+    with pytest.raises(SettingsError, match="--studies http"):
+        first.begin()
+    first.close()
+    second = store(orthanc.dicomweb)
+    second.begin()
+    second.close()
+    third = store(nobody)
+    third.begin()
+    assert set(UIDS) <= set(third.list_images())
+    assert not third.archive_status()["answers"]
+    third.close()

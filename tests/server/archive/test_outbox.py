@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from tests.server.archive.conftest import UIDS
+from tests.e2e.orthanc import tiny_uid
 
 from atlas8k.errors import GridMismatchError
 from atlas8k.organs import ORGAN_IDS
@@ -19,6 +19,8 @@ from atlas8k.server.archive.orthanc import Orthanc, free_port
 from atlas8k.server.archive.outbox import Due, Outbox, segmentation
 from atlas8k.server.errors import UpstreamError
 from atlas8k.volume import read_grid
+
+UIDS = [tiny_uid(0), tiny_uid(1)]
 
 Make = Callable[..., ArchiveFolder]
 

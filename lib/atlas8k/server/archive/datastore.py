@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from atlas8k.server.studies.folder import StudiesFolder
 logger = logging.getLogger(__name__)
 
 SHOWN = 20
+BRIEF_S = 2.0
 _NO_IMAGES = "images come from the DICOM archive; "
 
 
@@ -52,8 +54,9 @@ class ArchiveDatastore(StudiesDatastore):
         **options: Any,
     ) -> None:
         self.archive, self._show_personal = archive, show_personal
-        super().__init__(folder, **options)
+        super().__init__(folder, series_settle_s=min(3.0, 2 * poll_s), **options)
         self.outbox = Outbox(self.studies)
+        self._brief: tuple[float, dict[str, Any]] = (-BRIEF_S, {})
         self._keeper = Keeper(self.studies, self.outbox, poll_s)
 
     def _open(self, path: Path, **options: Any) -> StudiesFolder:
@@ -68,6 +71,7 @@ class ArchiveDatastore(StudiesDatastore):
             It does not answer, and has never done so: the URL may be wrong.
         """
         self.studies.refresh()
+        self.studies.cache.sweep()
         error = self.studies.register.said("error")
         if error and not self.studies.register.said("answered_at"):
             raise SettingsError(f"--studies {self.archive.url}: {error}")
@@ -149,6 +153,14 @@ class ArchiveDatastore(StudiesDatastore):
         """
         row = self.studies.row(image_id)
         return self.archive.headers(row.study, row.uid)
+
+    def brief_status(self) -> dict[str, Any]:
+        """:meth:`archive_status`, of some seconds ago at the most: it is asked for often."""
+        made, status = self._brief
+        if time.monotonic() > made + BRIEF_S:
+            status = self.archive_status()
+            self._brief = (time.monotonic(), status)
+        return status
 
     def archive_status(self, most: int | None = SHOWN) -> dict[str, Any]:
         """Where things stand with the archive.

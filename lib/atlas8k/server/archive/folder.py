@@ -70,6 +70,8 @@ class ArchiveFolder(StudiesFolder):
         The archive.
     limit_gb, days
         See :class:`~atlas8k.server.archive.cache.CtCache`.
+    series_settle_s
+        See :class:`~atlas8k.server.archive.listing.Lister`.
     options
         Keywords of :class:`StudiesFolder`; `state_dir` is needed.
     """
@@ -82,6 +84,7 @@ class ArchiveFolder(StudiesFolder):
         state_dir: Path,
         limit_gb: float = 50.0,
         days: float = 30.0,
+        series_settle_s: float = 3.0,
         **options: Any,
     ) -> None:
         path.mkdir(parents=True, exist_ok=True)
@@ -96,7 +99,9 @@ class ArchiveFolder(StudiesFolder):
             limit_gb=limit_gb,
             days=days,
         )
-        self.lister = Lister(archive, self.register, state_dir / "archive.lock")
+        self.lister = Lister(
+            archive, self.register, state_dir / "archive.lock", settle_s=series_settle_s
+        )
         super().__init__(path, state_dir=state_dir, **options)
 
     def _new_sync(self, settle_s: float) -> Sync:

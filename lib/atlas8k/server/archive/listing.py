@@ -24,8 +24,6 @@ from atlas8k.server.studies.disk import only_one
 
 logger = logging.getLogger(__name__)
 
-SETTLE_S = 3.0
-"""A series that comes in is looked at when its number of instances has stayed for so long."""
 AT_ONCE = 2
 """Series whose headers are fetched side by side: annotators come first."""
 NO_IMAGES = frozenset(
@@ -43,6 +41,9 @@ class Lister:
         File that the process holds which does it.
     judge
         Says of headers what the series is.
+    settle_s
+        A series that comes in is looked at when its number of instances has stayed for so
+        long.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class Lister:
         register: Register,
         lock: Path,
         judge: Callable[[Iterable[Dataset]], Verdict] = verdict,
+        settle_s: float = 3.0,
     ) -> None:
+        self._settle_s = settle_s
         self._archive, self._register, self._judge = archive, register, judge
         self._lock_file, self._held = lock, contextlib.ExitStack()
         self._mine = False
@@ -105,9 +108,9 @@ class Lister:
             return _refused(one, f"its modality is {one.modality}, not CT", before)
         if before is not None and before.instances == one.instances:
             if before.state == "waiting" and one.uid not in self._seen:
-                self._seen[one.uid] = (one.instances, now - SETTLE_S if self._first else now)
+                self._seen[one.uid] = (one.instances, now - self._settle_s if self._first else now)
             return None
-        self._seen[one.uid] = (one.instances, now - SETTLE_S if self._first else now)
+        self._seen[one.uid] = (one.instances, now - self._settle_s if self._first else now)
         return Series(one.uid, one.study, one.instances, "waiting")
 
     def inspect(self, limit_s: float) -> int:
@@ -118,7 +121,7 @@ class Lister:
         UpstreamError
             The archive does not answer.
         """
-        end, before = time.monotonic() + limit_s, time.monotonic() - SETTLE_S
+        end, before = time.monotonic() + limit_s, time.monotonic() - self._settle_s
         waiting = [
             row
             for row in self._register.series().values()
