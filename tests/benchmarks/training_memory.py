@@ -8,7 +8,7 @@ processes of their own:
 * ``peak_gb_served``: the three embedded networks (4 mm) fine-tuned as the server does it;
 * ``peak_gb_fine``: the embedded U-Net's architecture at 1.5 mm in windows of 96, so that
   every volume is prepared with 20 million voxels, with two workers;
-* ``peak_gb_gate``: served and new networks, six in all, side by side on held-out volumes.
+* ``peak_gb_gate``: served and new networks, six in all, side by side on a held-out volume.
 
 ``peak_gb`` is the largest of them. The volumes are a phantom of 410 x 410 x 400 mm under ten
 names, int16 in .nii.gz: memory does not depend on what they show. What a network's own size
@@ -35,9 +35,9 @@ SPACING = (0.8, 0.8, 1.0)
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "apps" / "atlas8k" / "model" / "embedded"
 STEPS = 4
-MEASURED = 2
+MEASURED = 1
 PARTS = ("served", "fine", "gate")
-GIB = 1 << 30
+GB = 1e9
 
 
 def write_volumes(work: Path, count: int) -> None:
@@ -97,7 +97,7 @@ def child(part: str, work: Path, count: int) -> None:
 
 
 def peak(part: str, work: Path, count: int) -> float:
-    """Highest resident memory of the process tree, GiB."""
+    """Highest resident memory of the process tree, GB."""
     import psutil
 
     arguments = ["--part", part, "--work", str(work), "--volumes", str(count)]
@@ -122,8 +122,8 @@ def peak(part: str, work: Path, count: int) -> float:
     if process.wait() != 0:
         raise SystemExit(f"{part}: ended with {process.returncode}")
     seconds = time.perf_counter() - begun
-    print(f"{part:8s} {highest / GIB:6.2f} GiB  {seconds:5.0f} s", flush=True)
-    return highest / GIB
+    print(f"{part:8s} {highest / GB:6.2f} GB  {seconds:5.0f} s", flush=True)
+    return highest / GB
 
 
 def main() -> None:

@@ -47,7 +47,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         shutil.copy(path, app / "model" / "embedded")
     for name in VOLUMES:
         write_case(studies / f"{name}.nii.gz", number(name))
-    training = json.dumps({"optimisers": dict.fromkeys(NETWORKS, RATE), "amp": False})
+    # MONAI Label's start script splits arguments at spaces.
+    given = {"optimisers": dict.fromkeys(NETWORKS, RATE), "amp": False}
+    training = json.dumps(given, separators=(",", ":"))
     with running(app, studies, folder, "--conf", "training", training) as started:
         yield started
 
