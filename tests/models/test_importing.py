@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from atlas8k.models.intake import adapt
 from atlas8k.models.networks import build
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
+from atlas8k.models.tensors import layout
 
 SMALL = {
     "unet": {"name": "universal", "backbone": "unet", "width": 8, "out_channels": 32},
@@ -31,10 +33,16 @@ SMALL = {
 }
 
 
+AS = {"suprem_unet": "unet", "universal_swin": "swin_unetr"}
+"""What the user calls them, where that is another word."""
+
+
 def weights(kind):
     """A state dict of the published layout, small."""
-    found = state({k: v.shape for k, v in build(SMALL[kind]).state_dict().items()})
-    if kind == "unet":
+    own = build(SMALL[kind]).state_dict()
+    indices = {k: v for k, v in own.items() if not v.is_floating_point()}
+    found = state({k: v.shape for k, v in own.items()}, indices)
+    if kind in ("unet", "suprem_unet"):
         for key in [k for k in found if k.endswith("bn1.weight")]:
             stem, size = key.removesuffix("weight"), found[key].shape
             found |= state({stem + "running_mean": size, stem + "running_var": size})
@@ -66,14 +74,14 @@ def test_one_tensor_wrong_is_refused_by_name(kind, change, tmp_path):
         words = ["one.more"]
     path = written(tmp_path / "w.pth", tensors)
     with pytest.raises(CheckpointError) as refused:
-        import_weights(path, kind)
+        import_weights(path, AS.get(kind, kind))
     assert all(word in str(refused.value) for word in [*words, "w.pth"]), str(refused.value)
 
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_origin_travels_and_prefixes_do_not_matter(kind, tmp_path):
     tensors = weights(kind)
-    one = import_weights(written(tmp_path / "a.pth", tensors), kind).checkpoint
+    one = import_weights(written(tmp_path / "a.pth", tensors), AS.get(kind, kind)).checkpoint
     two = import_weights(written(tmp_path / "b.pth", tensors, "module._orig_mod."), None).checkpoint
     assert one.state.keys() == two.state.keys()
     assert all(torch.equal(one.state[k], two.state[k]) for k in one.state)
@@ -333,6 +341,29 @@ ARGUMENTS = (*CONFIGURATION, "architecture", "arch_kwargs")
 def test_plans_that_are_not_supported_are_refused_by_name(path, value, words, tmp_path):
     with pytest.raises(CheckpointError, match=words):
         import_weights(results_folder(tmp_path, plans=changed(path, value)))
+
+
+def test_a_residual_network_without_its_package_says_which_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dynamic_network_architectures.architectures", None)
+    plans = new_plans("ResidualEncoderUNet", "n_blocks_per_stage", (1, 2, 2, 2))
+    layout.cache_clear()  # another test may have built it
+    with pytest.raises(CheckpointError, match=r"ResidualEncoderUNet.*pip install nnunetv2"):
+        import_weights(results_folder(tmp_path, "nnunet_residual", plans))
+
+
+@pytest.mark.parametrize("change", ["missing", "renamed", "shape"])
+def test_one_tensor_of_a_residual_network_wrong_is_refused_by_name(change, tmp_path):
+    pytest.importorskip("dynamic_network_architectures")
+    plans = new_plans("ResidualEncoderUNet", "n_blocks_per_stage", (1, 2, 2, 2))
+    tensors, key = reference_state("nnunet_residual"), "encoder.stages.1.blocks.0.conv1.conv.weight"
+    value = tensors.pop(key)
+    if change == "renamed":
+        tensors[key + "s"] = value
+    elif change == "shape":
+        tensors[key] = value[1:]
+    with pytest.raises(CheckpointError) as refused:
+        import_weights(results_folder(tmp_path, "nnunet_residual", plans, weights=tensors))
+    assert key in str(refused.value)
 
 
 def test_regions_have_a_sigmoid_each(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from monai.networks.nets import SwinUNETR, UNet
+from monai.networks.nets import DynUNet, SegResNet, SwinUNETR, UNet
 
 from atlas8k.errors import CheckpointError
 from atlas8k.models.checkpoint import network
@@ -129,3 +129,66 @@ def test_what_a_bundle_may_not_say_is_refused(config, words, tmp_path):
     with pytest.raises(CheckpointError) as refused:
         import_weights(bundle(tmp_path / "b", unet(), config))
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("change", ["missing", "renamed", "shape"])
+def test_a_bundle_with_one_tensor_wrong_is_refused_by_name(change, tmp_path):
+    root = bundle(tmp_path / "b", unet())
+    file = root / "models" / "model.pt"
+    tensors = torch.load(file)
+    key = next(k for k in tensors if k.endswith("conv.unit0.conv.weight"))
+    value = tensors.pop(key)
+    if change == "renamed":
+        tensors[key + "s"] = value
+    elif change == "shape":
+        tensors[key] = value[1:]
+    torch.save(tensors, file)
+    with pytest.raises(CheckpointError) as refused:
+        import_weights(root)
+    assert key in str(refused.value)
+    assert "model.pt" in str(refused.value)
+
+
+def dynunet():
+    torch.manual_seed(0)
+    return DynUNet(**{k: v for k, v in DYNUNET.items() if k != "_target_"}).eval()
+
+
+def segresnet():
+    torch.manual_seed(0)
+    return SegResNet(**{k: v for k, v in SEGRESNET.items() if k != "_target_"}).eval()
+
+
+def swin():
+    torch.manual_seed(0)
+    return SwinUNETR(**{k: v for k, v in SWIN.items() if k != "_target_"}).eval()
+
+
+IN_OUT = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3}
+DYNUNET = {
+    "_target_": "DynUNet",
+    **IN_OUT,
+    "kernel_size": [3, 3, 3],
+    "strides": [1, 2, 2],
+    "upsample_kernel_size": [2, 2],
+    "filters": [4, 8, 8],
+}
+SEGRESNET = {"_target_": "monai.networks.nets.SegResNet", **IN_OUT, "init_filters": 8}
+SWIN = {"_target_": "SwinUNETR", **IN_OUT, "feature_size": 12, "num_heads": [1, 2, 4, 8]}
+
+
+@pytest.mark.parametrize(
+    ("make", "described"),
+    [(dynunet, DYNUNET), (segresnet, SEGRESNET), (swin, SWIN)],
+    ids=["DynUNet", "SegResNet", "SwinUNETR"],
+)
+def test_every_kind_of_bundle_to_1e_4_in_probability(make, described, tmp_path):
+    module = make()
+    config = {**CONFIG, "network_def": described}
+    checkpoint = import_weights(bundle(tmp_path / "b", module, config, version="1.6.1")).checkpoint
+    x = torch.rand(1, 1, 32, 32, 32)
+    with torch.inference_mode():
+        ours = network(checkpoint)(x).softmax(1)
+        theirs = module(x).softmax(1)
+    assert theirs.std() > 0.01
+    assert torch.allclose(ours[:, 1], theirs[:, 2], atol=1e-4)

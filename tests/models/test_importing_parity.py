@@ -26,6 +26,8 @@ def saved_and_loaded(imported, folder):
     [
         ("universal_unet", "unet", 117),
         ("universal_swin_unetr", "swin_unetr", 170),
+        ("suprem_unet", "unet", 106),
+        ("suprem_swin_unetr", "swin_unetr", 159),
         ("segresnet", "segresnet", 83),
     ],
 )

@@ -117,9 +117,7 @@ def test_what_is_not_there_is_not_served(store):
         shutil.rmtree,
         lambda folder: (folder / "set.json").unlink(),
         lambda folder: (folder / "set.json").write_text("{"),
-        lambda folder: (folder / "unet.safetensors").unlink(),
-        lambda folder: spoil(folder / "nnunet.safetensors"),
-        lambda folder: save_checkpoint(folder / "unet.safetensors", tiny("nnunet")),
+        lambda folder: [path.unlink() for path in folder.glob("*.safetensors")],
     ],
 )
 def test_a_damaged_set_falls_back_to_the_one_before_and_says_so(store, root, caplog, harm):
@@ -131,6 +129,45 @@ def test_a_damaged_set_falls_back_to_the_one_before_and_says_so(store, root, cap
     assert two in caplog.text
     harm(root / one)
     assert store.served().folder == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (spoil, "was changed after it was published"),
+        (lambda path: save_checkpoint(path, tiny("nnunet")), "was changed"),
+    ],
+)
+def test_a_damaged_network_leaves_the_others_of_its_set(store, root, caplog, harm, words):
+    one = store.publish({"unet": tiny("unet", seed=1)})
+    two = store.publish({"unet": tiny("unet", seed=2), "nnunet": tiny("nnunet", seed=2)})
+    harm(root / two / "unet.safetensors")
+    served = store.served()
+    assert served.folder == two
+    assert served.signature not in (one, two)
+    assert list(served.checkpoints) == ["nnunet"]
+    assert words in served.missing["unet"]
+    with caplog.at_level(logging.ERROR):
+        assert set(served.load()) == {"nnunet"}
+    assert "network unet is out" in caplog.text
+    store.serve(one)
+    with pytest.raises(CheckpointError, match=words):  # nobody asks for half a set
+        store.serve(two)
+    assert store.served().folder == one
+
+
+def test_of_three_embedded_networks_one_that_is_gone_is_named(store, root):
+    save_checkpoint(root / "embedded/swin_unetr.safetensors", tiny("swin_unetr"))
+    whole = store.served()
+    assert whole.missing == {}
+    (root / "embedded/unet.safetensors").unlink()
+    rest = store.served()
+    assert "unet.safetensors: is missing" in rest.missing["unet"]
+    assert list(rest.checkpoints) == ["swin_unetr", "nnunet"]
+    assert rest.signature != whole.signature
+    (root / "embedded/nnunet.safetensors").unlink()
+    assert store.served().missing == {}  # a set of one was meant to be one
 
 
 def test_what_was_rolled_back_from_does_not_come_back_by_itself(store, root):
@@ -156,7 +193,7 @@ def test_a_damaged_served_json_means_the_newest_whole_set(store, root, caplog, t
 def test_a_damaged_set_can_be_published_again(store, root):
     one = store.publish({"unet": tiny("unet", seed=1)})
     spoil(root / one / "unet.safetensors")
-    assert store.served().folder == "embedded"
+    assert list(store.served().checkpoints) == ["nnunet"]
     assert store.publish({"unet": tiny("unet", seed=1)}) == one
     assert store.served().folder == one
 

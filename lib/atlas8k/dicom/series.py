@@ -47,8 +47,6 @@ class Instance:
     frame: int
     place_mm: float | None
     path: Path | None
-    slope: float = 1.0
-    intercept: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,8 +172,6 @@ def _instance(plane: Plane, place: float | None) -> Instance:
         plane.frame,
         place,
         Path(path) if isinstance(path, str | Path) else None,
-        1.0 if plane.slope is None else plane.slope,
-        0.0 if plane.intercept is None else plane.intercept,
     )
 
 

@@ -39,6 +39,9 @@ class ServedSet:
         Name of the set's folder: ``"embedded"`` or the signature it was published under.
     note
         What the publisher said about it.
+    missing
+        Networks of the set whose file is gone or was changed, and why; the others are
+        served, under a signature of their own.
     failures
         Networks that :meth:`load` had to leave out, and why.
     """
@@ -47,6 +50,7 @@ class ServedSet:
     checkpoints: Mapping[str, Path]
     folder: str
     note: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict, compare=False)
 
     def load(self) -> dict[str, Checkpoint]:
@@ -59,6 +63,8 @@ class ServedSet:
         """
         loaded: dict[str, Checkpoint] = {}
         self.failures.clear()
+        for name, why in self.missing.items():
+            log.error("network %s is out: %s", name, why)
         for name, path in self.checkpoints.items():
             try:
                 loaded[name] = load_checkpoint(path)
@@ -75,6 +81,8 @@ class ServedSet:
 def open_set(path: Path, settings: Mapping[str, Any]) -> ServedSet:
     """The set in a folder, its files compared with what was published.
 
+    A file that is gone or was changed leaves its network out (:attr:`ServedSet.missing`).
+
     Parameters
     ----------
     path
@@ -85,29 +93,39 @@ def open_set(path: Path, settings: Mapping[str, Any]) -> ServedSet:
     Raises
     ------
     CheckpointError
-        No networks, no description, or a file that is missing or was changed.
+        No description, or no network that is whole.
     """
     hashes = hash_files(path)
-    note = ""
+    note, missing = "", {}
     if path.name == EMBEDDED:
         if not hashes:
             raise CheckpointError(
                 path, f"holds no *{SUFFIX} networks; restore them or train with atlas8k train"
             )
+        lacking = [name for name in NETWORKS if name not in hashes]
+        if len(lacking) == 1:  # two of the three; of fewer, somebody wanted it so
+            missing = {lacking[0]: str(CheckpointError(_file(path, lacking[0]), "is missing"))}
     else:
         manifest = read_description(path)
         note = str(manifest["note"])
         for name, expected in manifest["files"].items():
             if hashes.get(name) != expected:
                 what = "was changed after it was published" if name in hashes else "is missing"
-                raise CheckpointError(path / f"{name}{SUFFIX}", what)
-        hashes = {name: hashes[name] for name in manifest["files"]}
+                missing[name] = str(CheckpointError(_file(path, name), what))
+        hashes = {name: hashes[name] for name in manifest["files"] if name not in missing}
+        if not hashes:
+            raise CheckpointError(path, f"no network is whole: {'; '.join(missing.values())}")
     return ServedSet(
         signature=model_signature(hashes, settings),
-        checkpoints={name: path / f"{name}{SUFFIX}" for name in _ordered(hashes)},
+        checkpoints={name: _file(path, name) for name in _ordered(hashes)},
         folder=path.name,
         note=note,
+        missing=missing,
     )
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{name}{SUFFIX}"
 
 
 def model_signature(hashes: Mapping[str, str], settings: Mapping[str, Any]) -> str:

@@ -77,8 +77,9 @@ class ModelStore:
     def served(self) -> ServedSet:
         """The set that is served.
 
-        A set that is missing or damaged is logged as an error, and the one served before
-        it stands in, at last the embedded one.
+        A network whose file is gone or was changed is left out of it. A set without a
+        description or without a whole network is logged as an error, and the one served
+        before it stands in, at last the embedded one.
 
         Raises
         ------
@@ -133,6 +134,9 @@ class ModelStore:
             before = self._served_or_none()
             folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.root))
             try:
+                if before and before.missing and not alone:
+                    lost = "; ".join(before.missing[name] for name in before.missing)
+                    log.error("what is published lacks a network of the set before: %s", lost)
                 for name, path in (before.checkpoints if before else {}).items():
                     if name not in checkpoints and not alone:
                         _copy(path, folder / path.name)
@@ -167,6 +171,8 @@ class ModelStore:
         """
         with self._lock():
             found = self._open(folder)
+            if found.missing and folder != EMBEDDED:
+                raise CheckpointError(self.root / folder, "; ".join(found.missing.values()))
             self._name_served(folder, note)
         return found
 
@@ -253,12 +259,14 @@ class ModelStore:
         target = self.root / signature
         if target.exists():
             try:
-                self._open(signature)
-                return
+                lost: object = self._open(signature).missing
             except CheckpointError as err:
-                log.error("replacing a damaged set: %s", err)
-                aside = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}damaged-", dir=self.root))
-                os.replace(target, aside / signature)
+                lost = err
+            if not lost:
+                return
+            log.error("replacing a damaged set: %s", lost)
+            aside = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}damaged-", dir=self.root))
+            os.replace(target, aside / signature)
         folder.chmod(0o755)
         _sync(folder)
         os.replace(folder, target)

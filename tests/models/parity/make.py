@@ -1,10 +1,12 @@
 """Make the fixtures again: outputs of the reference networks on seeded weights and inputs.
 
     python -m tests.models.parity.make atlas ATLAS_FOLDER COMMIT
+    python -m tests.models.parity.make suprem SUPREM_FOLDER COMMIT
     python -m tests.models.parity.make nnunet FOLDER COMMIT
     python -m tests.models.parity.make segresnet
 
-ATLAS_FOLDER is a checkout of https://github.com/MrGiovanni/AbdomenAtlas, FOLDER one of
+ATLAS_FOLDER is a checkout of https://github.com/MrGiovanni/AbdomenAtlas, SUPREM_FOLDER one
+of https://github.com/MrGiovanni/SuPreM, FOLDER one of
 https://github.com/MIC-DKFZ/dynamic-network-architectures; their code is run, not kept.
 """
 
@@ -20,6 +22,7 @@ from tests.models.parity.seeded import FOLDER, digest, image, sampled, state
 from torch import nn
 
 ATLAS = "https://github.com/MrGiovanni/AbdomenAtlas"
+SUPREM = "https://github.com/MrGiovanni/SuPreM"
 NNUNET = "https://github.com/MIC-DKFZ/dynamic-network-architectures"
 MONAI = "https://github.com/Project-MONAI/MONAI"
 ORGAN_ROWS = [7, 3, 2, 1, 5, 10, 8, 0, 6]
@@ -91,6 +94,29 @@ PLAIN = {
 }
 
 
+def suprem(folder: Path, commit: str) -> None:
+    """The networks with a plain output layer, as SuPreM fine-tunes them."""
+    code = Path("target_applications") / "totalsegmentator"
+    sys.path.insert(0, str(folder / code))
+    from model.SwinUNETR import SwinUNETR
+    from model.unet3d import UNet3D
+
+    def source(file: str) -> dict[str, object]:
+        return {"repository": SUPREM, "commit": commit, "code": str(code / "model" / file)}
+
+    module = UNet3D(n_class=32)
+    keep(
+        "suprem_unet",
+        module,
+        image("suprem_unet", (32, 32, 16)),
+        source("unet3d.py"),
+        rows=ORGAN_ROWS,
+    )
+    module = SwinUNETR((96, 96, 96), in_channels=1, out_channels=32, feature_size=48)
+    x = image("suprem_swin_unetr", (64, 32, 32))
+    keep("suprem_swin_unetr", module, x, source("SwinUNETR.py"), rows=ORGAN_ROWS)
+
+
 def nnunet(folder: Path, commit: str) -> None:
     sys.path.insert(0, str(folder))
     from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
@@ -154,4 +180,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "segresnet":
         segresnet()
     else:
-        {"atlas": atlas, "nnunet": nnunet}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])
+        made = {"atlas": atlas, "suprem": suprem, "nnunet": nnunet}[sys.argv[1]]
+        made(Path(sys.argv[2]), sys.argv[3])

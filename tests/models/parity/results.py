@@ -10,6 +10,17 @@ from tests.models.parity.seeded import FOLDER, digest, state
 
 from atlas8k.models.networks import build
 
+SWIN = {
+    "universal_swin_unetr": {"name": "universal", "backbone": "swin_unetr", "out_channels": 9},
+    "suprem_swin_unetr": {
+        "name": "swin_unetr",
+        "feature_size": 48,
+        "downsample": "older",
+        "out_channels": 32,
+    },
+}
+"""Ours, where the reference's state holds index tensors."""
+
 
 def fixture(name):
     described = json.loads((FOLDER / f"{name}.json").read_text())
@@ -21,7 +32,7 @@ def reference_state(name):
     described, _ = fixture(name)
     indices = {}
     if described["indices"]:
-        own = build({"name": "universal", "backbone": "swin_unetr", "out_channels": 9}).state_dict()
+        own = build(SWIN[name]).state_dict()
         indices = {key: own[key] for key in described["indices"]}
         assert {key: digest(value) for key, value in indices.items()} == described["indices"]
     return state(described["keys"], indices)
