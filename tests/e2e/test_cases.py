@@ -140,6 +140,13 @@ def test_confirm_reopen_and_put_back(server: Server, tmp_path: Path) -> None:
     assert second["holder"] == "client:Cleo"
     person.post(do="reopen", image="d")
     assert ">d</h3>" in person.page()
+    assert "Close d again" in person.page()
+    assert "closed again" in person.message(person.post(do="release", image="d"))
+    assert ">d</h3>" not in person.page()
+    other = person.next()
+    assert other != "d"
+    person.post(do="release", image=other)
+    assert "Open d again" in person.page()
     back = person.post(do="restore", image="d", submission=first["id"])
     assert "in force again" in person.message(back)
     assert ">d</h3>" not in person.page()

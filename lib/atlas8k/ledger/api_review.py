@@ -210,6 +210,11 @@ class ReviewMethods(LedgerBase):
         with self._db.read() as connection:
             return offers.listing(connection)
 
+    def close_again(self, volume: str, holder: str) -> bool:
+        """Take back that a holder (key) has opened a case for itself; False where it has not."""
+        with self._db.write(durable=True) as connection:
+            return offers.withdraw_own(connection, volumes.volume_id(connection, volume), holder)
+
     def read_blind(self, volume: str) -> bool:
         """Whether somebody holds it for a second reading and must not see the first."""
         with self._db.read() as connection:

@@ -38,6 +38,17 @@ def withdraw(connection: sqlite3.Connection, volume: int) -> None:
     connection.execute("DELETE FROM offer WHERE volume = ?", (volume,))
 
 
+def withdraw_own(connection: sqlite3.Connection, volume: int, holder: str) -> bool:
+    """Take back what a holder has opened again for itself; False where it has not."""
+    return bool(
+        connection.execute(
+            "DELETE FROM offer WHERE volume = ?1 AND purpose = 'returned' AND holder = ?2"
+            " AND reviewer = ?2",
+            (volume, holder),
+        ).rowcount
+    )
+
+
 def pick(
     connection: sqlite3.Connection, holder: str, source: str | None, *, skipped: bool
 ) -> int | None:

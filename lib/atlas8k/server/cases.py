@@ -1,4 +1,4 @@
-"""The cases that somebody has open or has submitted, and what may be done with them.
+"""What may be done with the cases that somebody has open or has submitted.
 
 OHIF can show a case but not submit one; this is where it is confirmed, corrected or given
 back. Nothing here knows how a request looks.
@@ -7,217 +7,24 @@ back. Nothing here knows how a request looks.
 from __future__ import annotations
 
 import contextlib
-import functools
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from atlas8k.errors import CheckpointError
-from atlas8k.labels.voxels import counts
 from atlas8k.ledger import Holder, Lease, Submission
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.server.context import Context
-from atlas8k.server.desk import Desk, Receipt
-from atlas8k.server.errors import ConflictError, NotFoundError
-from atlas8k.server.studies.names import check_id
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.cases_shown import CaseList, not_held
+from atlas8k.server.desk import Receipt
+from atlas8k.server.errors import ConflictError
 from atlas8k.server.studies.versions import Version
 from atlas8k.volume import read_label, write_nifti
 
-SHOWN_REGIONS = 5
-SHOWN_SUBMISSIONS = 20
 
-
-@dataclass(frozen=True)
-class OrganLine:
-    """An organ of a start label: its volume there, 0 where it has no voxel, and its source."""
-
-    name: str
-    ml: float
-    source: str
-
-
-@dataclass(frozen=True)
-class Case:
-    """A case in somebody's hands.
-
-    Attributes
-    ----------
-    lease
-        Number of the lease; actions name it.
-    seconds_left
-        Until the lease runs out.
-    rank, ranked
-        Place in the priority list and how long that is; ``None`` without a score.
-    attention_ml
-        Attention size.
-    regions
-        The largest first, as :class:`~atlas8k.attention.explain.RegionNote`; ``slice`` counts
-        from 0 of ``slices``.
-    organs
-        Of the start label; empty where there is none.
-    study
-        StudyInstanceUID, where the studies are a DICOM archive.
-    note
-        What a reviewer said when returning it.
-    """
-
-    image: str
-    lease: int
-    holder: str
-    seconds_left: float
-    rank: int | None
-    ranked: int
-    attention_ml: float | None
-    plane: str
-    slices: int
-    regions: tuple[Mapping[str, Any], ...]
-    organs: tuple[OrganLine, ...]
-    study: str | None
-    note: str
-
-
-@dataclass(frozen=True)
-class Past:
-    """A submission of one's own.
-
-    ``open`` and ``held``: the case is open again, and somebody has it; ``file``: the label
-    of this submission is there.
-    """
-
-    submission: Submission
-    organs: Mapping[str, str]
-    in_force: bool
-    open: bool
-    held: bool
-    file: bool
-    study: str | None
-
-
-class Cases:
-    """What one person may do, under one or more keys.
-
-    Parameters
-    ----------
-    holders
-        Who asks: the first is what new leases and entries go by, the others are the same
-        person under other keys (a browser before a name was typed).
-
-    Raises
-    ------
-    NotFoundError
-        These studies have no history of labels.
-    """
-
-    def __init__(self, context: Context, holders: Sequence[Holder]) -> None:
-        if context.desk is None:
-            raise NotFoundError("history of labels", "these studies keep their own")
-        self._context, self._desk = context, context.desk
-        self._ledger = context.ledger
-        self._holders = {one.key: one for one in holders}
-        self._me = holders[0]
-
-    @property
-    def desk(self) -> Desk:
-        """The labels that this is about."""
-        return self._desk
-
-    # --- what there is ------------------------------------------------------------------
-
-    def open(self) -> list[Case]:
-        """Cases that this person holds, the one that runs out first on top."""
-        mine = [one for one in self._ledger.leases() if one.holder in self._holders]
-        mine.sort(key=lambda one: (one.expires_at, one.volume))
-        signature = self._ranked_by()
-        return [self._case(one, signature) for one in mine]
-
-    def past(self) -> list[Past]:
-        """The last submissions of this person, newest first."""
-        held = {one.volume for one in self._ledger.leases()}
-        return [
-            self._past(one, held)
-            for one in self._ledger.submitted_by(list(self._holders), SHOWN_SUBMISSIONS)
-        ]
-
-    def start_label(self, image: str, lease: int | None = None) -> Version:
-        """The label that a case of this person's began with.
-
-        Raises
-        ------
-        ConflictError
-            It is not in this person's hands.
-        NotFoundError
-            It has none yet.
-        """
-        held = self._held(image, lease)
-        version = self._start(held)
-        if version is None:
-            raise NotFoundError("start label", f"{image} has none yet: it was not scored")
-        return version
-
-    def _ranked_by(self) -> str | None:
-        try:
-            return self._ledger.ranking_signature(self._context.signature())
-        except CheckpointError:
-            return None
-
-    def _case(self, held: Lease, signature: str | None) -> Case:
-        volume, ledger = held.volume, self._ledger
-        told = (ledger.explanation(volume, signature) if signature else None) or {}
-        notes = [one.note for one in ledger.offers() if one.volume == volume]
-        return Case(
-            image=volume,
-            lease=held.id,
-            holder=held.holder,
-            seconds_left=max(0.0, held.expires_at - time.time()),
-            rank=ledger.rank(volume, signature) if signature else None,
-            ranked=ledger.progress(signature).scored if signature else 0,
-            attention_ml=told.get("attention_ml"),
-            plane=str(told.get("plane", "")),
-            slices=int(told.get("slices", 0)),
-            regions=tuple(told.get("regions", ())[:SHOWN_REGIONS]),
-            organs=self._organs(held),
-            study=self._study(volume),
-            note=notes[0] if notes else "",
-        )
-
-    def _organs(self, held: Lease) -> tuple[OrganLine, ...]:
-        version = self._start(held)
-        if version is None:
-            return ()
-        size = volumes_ml(version.path, version.sha256)
-        said = version.info.get("organs") or {}
-        return tuple(
-            OrganLine(name, size[name], _source(said.get(name, {}))) for name in ORGAN_NAMES
-        )
-
-    def _start(self, held: Lease) -> Version | None:
-        return self._desk.start_label(held.volume, Holder(held.holder, held.anonymous), held.id)
-
-    def _past(self, one: Submission, held: set[str]) -> Past:
-        current = self._ledger.in_force(one.volume)
-        there = self._desk.history(one.volume)
-        told = next((line for line in there if line.submission.id == one.id), None)
-        return Past(
-            submission=one,
-            organs={} if told is None else {k: v.state for k, v in told.organs.items()},
-            in_force=current is not None and current.id == one.id,
-            open=not self._ledger.submitted(one.volume),
-            held=one.volume in held,
-            file=told is not None and told.file is not None,
-            study=self._study(one.volume),
-        )
-
-    def _study(self, volume: str) -> str | None:
-        register = getattr(self._desk.folder, "register", None)
-        row = register.one(volume) if register is not None else None
-        return None if row is None else str(row.study)
-
-    # --- what can be done ---------------------------------------------------------------
+class Cases(CaseList):
+    """What one person may do; see :class:`~atlas8k.server.cases_shown.CaseList`."""
 
     def confirm(
         self,
@@ -261,11 +68,27 @@ class Cases:
         """
         return self._submit(self._held(image, lease), sent, {"absent": list(absent)}, client)
 
-    def release(self, image: str, *, lease: int | None = None) -> None:
-        """Give a case back without submitting; :class:`ConflictError` where it is not held."""
-        held = self._held(image, lease)
-        if not self._ledger.release(image, Holder(held.holder, held.anonymous)):
-            raise ConflictError(f"{image}: was given back or ran out a moment ago")
+    def release(self, image: str, *, lease: int | None = None) -> bool:
+        """Give a case back without submitting; one that was opened again is closed by it.
+
+        Returns
+        -------
+        bool
+            It is closed: the label in force stays, and nobody gets the case.
+
+        Raises
+        ------
+        ConflictError
+            It is not in this person's hands.
+        """
+        self._known(image)
+        held = self._mine(image, lease)
+        closed = [key for key in self._holders if self._ledger.close_again(image, key)]
+        if held is not None:
+            self._ledger.release(image, Holder(held.holder, held.anonymous))
+        elif not closed:
+            raise not_held(image)
+        return bool(closed)
 
     def take(self, image: str) -> Lease:
         """Take a case by name, such as one just given back.
@@ -278,13 +101,12 @@ class Cases:
             There is no such case.
         """
         self._known(image)
-        if (state := self._ledger.status(image)) not in ("open", "leased"):
+        state, offers = self._ledger.status(image), self._ledger.offers()
+        offer = next((one for one in offers if one.volume == image), None)
+        if offer is not None and offer.holder not in self._holders:
+            raise ConflictError(f"{image}: is kept for a second look; it comes with Next Sample")
+        if offer is None and state not in ("open", "leased"):
             raise ConflictError(f"{image}: is {state}; open it again if you have submitted it")
-        for one in self._ledger.offers():
-            if one.volume == image and (
-                one.holder not in {None, *self._holders} or one.not_holder in self._holders
-            ):
-                raise ConflictError(f"{image}: is kept for somebody else")
         found = self._ledger.lease(image, self._me, signature=self._ranked_by())
         if found is None:
             raise ConflictError(f"{image}: somebody else has it now; try again later")
@@ -302,11 +124,13 @@ class Cases:
         self._own_in_force(image)
         if self._ledger.status(image) == "conflict":
             raise ConflictError(f"{image}: two submissions crossed; a reviewer decides")
+        if any(one.volume == image for one in self._ledger.leases()):
+            raise ConflictError(f"{image}: somebody has it now; try again later")
         self._desk.reopen(image, to=self._me.key, reviewer=self._me.key)
         return self.take(image)
 
     def restore(self, image: str, submission: int) -> Submission:
-        """Put an own submission in force again, which also closes a case opened again.
+        """Put an own submission in force again.
 
         Raises
         ------
@@ -325,18 +149,6 @@ class Cases:
         who = Holder(held.holder, held.anonymous)
         words = {**params, **({"client_id": client} if client else {})}
         return self._desk.submit(held.volume, path, who, words, lease=held.id)
-
-    def _known(self, image: str) -> None:
-        self._desk.folder.known_image(check_id(image))
-
-    def _held(self, image: str, lease: int | None) -> Lease:
-        self._known(image)
-        for one in self._ledger.leases():
-            if one.volume == image and lease in (None, one.id) and one.holder in self._holders:
-                return one
-        raise ConflictError(
-            f"{image}: is not in your hands (submitted, given back, run out, or somebody else's)"
-        )
 
     def _own_in_force(self, image: str) -> None:
         self._known(image)
@@ -359,19 +171,3 @@ class Cases:
         with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
             path = Path(folder) / "label.nii.gz"
             yield write_nifti(path, np.where(gone, 0, label.array).astype(np.uint8), label.grid)
-
-
-@functools.lru_cache(maxsize=64)
-def volumes_ml(path: Path, sha256: str) -> dict[str, float]:
-    """Organ volumes of a label file of that checksum, ml."""
-    label = read_label(path)
-    voxels = counts(label.array)
-    return {name: float(voxels[i]) * label.grid.voxel_ml for name, i in ORGAN_IDS.items()}
-
-
-def _source(said: Mapping[str, Any]) -> str:
-    source, state = str(said.get("source", "pseudo")), str(said.get("state", "unknown"))
-    if source == "pseudo":
-        return "predicted"
-    where = f"public ({said['dataset']})" if said.get("dataset") else source
-    return f"{where}, absent" if state == "absent" else where

@@ -133,7 +133,8 @@ def done(
             raise RequestError(f"{image}: choose the file with the corrected label first")
         return receipt_text(take_in(cases, image, label, lease, absent, client), "Submitted")
     if do == "release":
-        cases.release(image, lease=lease)
+        if cases.release(image, lease=lease):
+            return f"{image} is closed again; the label in force stays. To undo: Open again, below."
         return f"{image} was given back; anybody may get it now. To undo: Take a case by name."
     if do == "take":
         cases.take(image)
@@ -142,7 +143,7 @@ def done(
         cases.reopen(image)
         return (
             f"{image} is open again and in your hands; the label in force stays until you submit. "
-            "To undo: Put in force again, below."
+            "To undo: Close again, below."
         )
     if do == "restore":
         made = cases.restore(image, submission)

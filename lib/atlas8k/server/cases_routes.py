@@ -181,9 +181,9 @@ def upload_name(label: UploadFile) -> str:
 
 @router.post("/{image}/release", summary="Give a case back", dependencies=[FromHere])
 def release(request: Request, user: AsEither, image: str, asked: Asked) -> dict[str, Any]:
-    """Without submitting; somebody else may get it."""
-    cases_of(request, user, asked.client_id).release(image, lease=asked.lease)
-    return {"image": image}
+    """Without submitting; one that was opened again is closed by it."""
+    closed = cases_of(request, user, asked.client_id).release(image, lease=asked.lease)
+    return {"image": image, "closed": closed}
 
 
 @router.post("/{image}/take", summary="Take a case by name", dependencies=[FromHere])
@@ -202,7 +202,7 @@ def reopen(request: Request, user: AsEither, image: str, asked: Asked) -> dict[s
     "/{image}/restore", summary="An own submission in force again", dependencies=[FromHere]
 )
 def restore(request: Request, user: AsEither, image: str, asked: Restore) -> dict[str, Any]:
-    """A new entry of the history; also closes a case that one has opened again."""
+    """A new entry of the history; nothing is lost."""
     made = cases_of(request, user, asked.client_id).restore(image, asked.submission)
     app_instance().on_save_label(image, image)
     return {"image": image, "submission": made.id, "restored": asked.submission}
