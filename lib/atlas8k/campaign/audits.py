@@ -11,9 +11,9 @@ narrower, and shrinks to a point once all were looked at.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
-import numpy as np
 from scipy.stats import hypergeom
 
 from atlas8k.campaign.changes import Reviewed, kind, needed
@@ -42,12 +42,19 @@ def bounds(population: int, drawn: int, wrong: int, alpha: float = ALPHA) -> tup
     """
     if not 0 < drawn <= population or not 0 <= wrong <= drawn:
         raise ValueError(f"{wrong} wrong of {drawn} drawn of {population}: not possible")
-    # What was seen bounds what there can be.
-    total = np.arange(wrong, population - (drawn - wrong) + 1)
-    at_least = hypergeom.sf(wrong - 1, population, total, drawn)
-    at_most = hypergeom.cdf(wrong, population, total, drawn)
-    likely = total[(at_least > alpha / 2) & (at_most > alpha / 2)]
-    return int(likely[0]), int(likely[-1])
+    # What was seen bounds what there can be. The more are wrong in all, the likelier so many
+    # among those drawn, and the less likely so few: both ends are found by halving.
+    possible = range(wrong, population - (drawn - wrong) + 1)
+
+    def too_few(total: int) -> bool:
+        return not hypergeom.sf(wrong - 1, population, total, drawn) > alpha / 2
+
+    def too_many(total: int) -> bool:
+        return not hypergeom.cdf(wrong, population, total, drawn) > alpha / 2
+
+    first = bisect_left(possible, True, key=lambda total: not too_few(total))
+    beyond = bisect_left(possible, True, key=too_many)
+    return possible[first], possible[beyond - 1]
 
 
 def interval(population: int, drawn: int, wrong: int) -> Interval:
