@@ -7,19 +7,15 @@ The words for where an array lies, :class:`Grid` and :class:`Volume`, are those 
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from isal import igzip
-from isal.igzip_lib import IsalError
 from nibabel.fileholders import FileHolder
 from nibabel.nifti1 import Nifti1Extension
 from nibabel.spatialimages import SpatialImage
@@ -34,10 +30,12 @@ from atlas8k.errors import (
 )
 from atlas8k.grid import Grid, Volume
 from atlas8k.resampling import resample, to_canonical
+from atlas8k.voxels import READ_DAMAGE, open_voxels, read_voxels
 
 __all__ = [
     "MAX_VOXELS",
     "NIFTI_SUFFIXES",
+    "READ_DAMAGE",
     "Grid",
     "Volume",
     "publish",
@@ -59,11 +57,6 @@ _COMMENT = 6
 """NIfTI extension code "comment": plain ASCII text, which other tools show or pass over."""
 
 _GZIP_LEVEL = 1
-READ_DAMAGE: tuple[type[Exception], ...] = (
-    *(OSError, EOFError, ValueError, zlib.error, MemoryError),
-    cast(type[Exception], IsalError),
-)
-"""What reading the compressed voxels of a damaged file raises."""
 
 
 def _open_nifti(path: Path, least: int = 2) -> tuple[Any, Grid]:
@@ -96,30 +89,9 @@ def _open_nifti(path: Path, least: int = 2) -> tuple[Any, Grid]:
     return image, grid
 
 
-@contextlib.contextmanager
-def _voxels(path: Path, image: Any) -> Iterator[Any]:
-    """The image's data proxy, read through the fast gzip of `isal` where it is compressed.
-
-    Raises
-    ------
-    UnreadableVolumeError
-        The file ends too early, or its checksum is wrong.
-    """
-    try:
-        if path.suffix != ".gz" or not isinstance(image, nib.Nifti1Image):
-            yield image.dataobj
-            return
-        with igzip.open(path, "rb") as stream:
-            yield type(image).from_file_map({"image": FileHolder(fileobj=stream)}).dataobj
-            stream.read(1)  # past the voxels lies the checksum
-    except READ_DAMAGE as err:
-        raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
-
-
 def _read_nifti(path: Path, dtype: npt.DTypeLike) -> Volume:
     image, grid = _open_nifti(path)
-    with _voxels(path, image) as proxy:
-        array = np.asarray(proxy, dtype=dtype).reshape(grid.shape, order="F")
+    array = read_voxels(path, image, grid.shape, dtype)
     return Volume(array, grid, path)
 
 
@@ -185,7 +157,7 @@ def read_label(path: str | Path, *, block: bool = False) -> Volume:
     path = Path(path)
     image, grid = _open_nifti(path, 1 if block else 2)
     scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
-    with _voxels(path, image) as proxy:
+    with open_voxels(path, image) as proxy:
         array = np.asarray(proxy, dtype=np.float32) if scaled else proxy.get_unscaled()
     return Volume(whole_numbers(array.reshape(grid.shape, order="F"), path), grid, path)
 

@@ -133,3 +133,23 @@ def test_labels_outside_a_crop_are_background():
     assert found.sum() == 7 * 4 * 17 * 10
     apart = nearest(np.ones((4, 17, 10), np.uint8), grid.crop(box), grid.crop((slice(12, 15),) * 3))
     assert not apart.any()
+
+
+@pytest.mark.parametrize("box", [((3, 9), (0, 17), (5, 6)), ((0, 21), (2, 17), (0, 30))])
+def test_a_part_of_the_same_grid_is_copied(box):
+    source = base()
+    part = tuple(slice(*b) for b in box)
+    probs = torch.rand(2, *source.shape, dtype=torch.float16)
+    found = onto(probs, source, source.crop(part))
+    assert torch.equal(found, probs[:, part[0], part[1], part[2]].float())
+    # And the other way about: nothing beyond the part.
+    whole = onto(probs[:, part[0], part[1], part[2]], source.crop(part), source)
+    assert torch.equal(whole[:, part[0], part[1], part[2]], found)
+    assert torch.count_nonzero(whole) == torch.count_nonzero(found)
+
+
+def test_grids_apart_by_whole_voxels_share_nothing():
+    source = base()
+    affine = source.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ (100, 0, 0)
+    assert not onto(torch.ones(1, *source.shape), source, Grid((4, 4, 4), affine)).any()

@@ -64,9 +64,10 @@ def predict(
     from atlas8k.attention import salient_regions
     from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
+    from atlas8k.models.regrid import nearest
     from atlas8k.models.store import ModelStore
     from atlas8k.preview import draw_planes
-    from atlas8k.volume import resample, write_nifti
+    from atlas8k.volume import write_nifti
     from atlas8k.weighting import Weights
 
     start = time.monotonic()
@@ -112,7 +113,7 @@ def predict(
         ],
     }
     if written["preview"] is not None:
-        shown = resample(salient.label(), prediction.grid, volume.grid, linear=False)
+        shown = nearest(salient.label(), prediction.grid, volume.grid)
         draw_planes(written["preview"], volume, label, shown > 0, title=source["ct"])
     if written["statistics"] is not None:
         written["statistics"].write_text(json.dumps(report, indent=2) + "\n")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,105 +15,27 @@ import torch
 from atlas8k.errors import CheckpointError, PredictionError
 from atlas8k.models.body import Box, body_box, box_on
 from atlas8k.models.checkpoint import Checkpoint, network
-from atlas8k.models.ensemble import EnsembleSettings, label_map, mean_probability
-from atlas8k.models.forward import flips_along, forward
+from atlas8k.models.ensemble import EnsembleSettings
+from atlas8k.models.forward import Flips, flips_along, forward
+from atlas8k.models.memory import Room, keep_freed_memory, short_of_memory
+from atlas8k.models.prediction import Prediction
 from atlas8k.models.preprocess import intensity_key, prepare
-from atlas8k.models.regrid import interpolate_into, nearest
-from atlas8k.models.windows import probabilities, tile
+from atlas8k.models.quick import compile_or_not, quicken
+from atlas8k.models.regrid import interpolate_into
+from atlas8k.models.windows import probabilities, sums_bytes, tile
 from atlas8k.organs import N_ORGANS, ORGANS
-from atlas8k.volume import Grid, Volume
+from atlas8k.volume import Volume
 
 if TYPE_CHECKING:
-    from atlas8k.attention import AttentionSizes
     from atlas8k.models.store import ServedSet
+
+__all__ = ["GRID_MM", "PRECISIONS", "Prediction", "Predictor"]
 
 GRID_MM = 1.5
 """Spacing of the grid on which networks of different spacing meet (reference code)."""
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the networks say about one CT.
-
-    Attributes
-    ----------
-    grid
-        Axes nearest RAS, 1.5 mm, cut to the patient. Outside every probability is 0.
-    probs
-        ``(models, organs, X, Y, Z)`` float16 in [0, 1], organs in id order 1 to 9.
-    names
-        Of the models, in their order.
-    covered
-        ``(models, organs)`` bool: whether the network has an output for the organ;
-        ``probs`` is 0 where it has none.
-    failures
-        Networks that could not take part, and why. A score of such a prediction is not
-        one of the whole set.
-    """
-
-    grid: Grid
-    probs: npt.NDArray[np.float16]
-    names: tuple[str, ...]
-    covered: npt.NDArray[np.bool_]
-    failures: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def organs(self) -> tuple[str, ...]:
-        """Names on the organ axis."""
-        return tuple(organ.name for organ in ORGANS)
-
-    def mean(self) -> npt.NDArray[np.float32]:
-        """Mean over the networks that know the organ: ``(organs, X, Y, Z)`` float32."""
-        out = np.zeros((N_ORGANS, *self.grid.shape), dtype=np.float32)
-        for organ in range(N_ORGANS):
-            mean = mean_probability(self.probs, self.covered, organ)
-            if mean is not None:
-                out[organ] = mean.numpy()
-        return out
-
-    def label(
-        self, model: str | None = None, settings: EnsembleSettings | None = None
-    ) -> npt.NDArray[np.uint8]:
-        """Label map on :attr:`grid`: ``(X, Y, Z)`` uint8, organ ids.
-
-        Parameters
-        ----------
-        model
-            One network's own label; the ensemble's where ``None``.
-
-        Raises
-        ------
-        PredictionError
-            No such network in this prediction.
-        """
-        members = slice(None)
-        if model is not None:
-            if model not in self.names:
-                reason = self.failures.get(model, f"there are {', '.join(self.names)}")
-                raise PredictionError(f"network {model!r} made no prediction: {reason}")
-            index = self.names.index(model)
-            members = slice(index, index + 1)
-        ids = [organ.id for organ in ORGANS]
-        return label_map(self.probs[members], self.covered[members], ids, settings)
-
-    def label_on(
-        self, grid: Grid, model: str | None = None, settings: EnsembleSettings | None = None
-    ) -> npt.NDArray[np.uint8]:
-        """Label map on another grid, as a rule the CT's: ``grid.shape`` uint8.
-
-        Nearest neighbour from :attr:`grid`, 0 outside it. As :meth:`label` otherwise.
-        """
-        out: npt.NDArray[np.uint8] = nearest(self.label(model, settings), self.grid, grid)
-        return out
-
-    def sizes(self, **settings: Any) -> AttentionSizes:
-        """Attention sizes in ml, :func:`atlas8k.attention.attention_sizes`."""
-        from atlas8k.attention import attention_sizes
-
-        return attention_sizes(self.probs, self.grid.voxel_ml, **settings)
 
 
 class Predictor:
@@ -135,13 +57,21 @@ class Predictor:
         but moved single organs of single networks to a DSC of 0.991 with the float32
         label, ``"float16"`` to 0.997. Sums and probabilities are float32 always.
     batch
-        Windows at once.
+        Windows at once; ``None`` for two on a CPU (one where windows are larger than 64
+        voxels a side) and four on a GPU.
+    compiled
+        Networks through :func:`torch.compile`, which needs a C++ compiler and, at the first
+        CT, a minute or more; for processes that predict many on a GPU.
     skip_air
         Leave out windows that show nothing of the patient.
     mirror_axes
         Test-time augmentation: mean of the logits over windows mirrored along each set of
         these axes of RAS (0 left-right, 1 back-front, 2 feet-head); three cost eight
-        times. 0 only for networks trained with it.
+        times. 0 only for networks trained with it. A network that says along which it was
+        trained with mirrored volumes takes only those among them; with ``"trained"`` each
+        takes all that it says, the others none.
+    ensemble
+        How probabilities become labels.
 
     Raises
     ------
@@ -165,18 +95,23 @@ class Predictor:
         overlap: float | None = None,
         grid_mm: float = GRID_MM,
         precision: str = "float32",
-        batch: int = 1,
+        batch: int | None = None,
+        compiled: bool = False,
         skip_air: bool = True,
-        mirror_axes: Sequence[int] = (),
+        mirror_axes: Sequence[int] | Literal["trained"] = (),
+        ensemble: EnsembleSettings | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
         self.device = torch.device(device)
         self.overlap = overlap
         self.grid_mm = grid_mm
-        self.batch = batch
+        self._rooms: dict[str, Room] = {}
         self.skip_air = skip_air
-        self._flips = flips_along(mirror_axes)
+        self._mirror = mirror_axes if isinstance(mirror_axes, str) else tuple(mirror_axes)
+        if not isinstance(self._mirror, str):
+            flips_along(self._mirror)  # refused here, not at the first CT
+        self.ensemble = ensemble or EnsembleSettings()
         self.dtype: torch.dtype = getattr(torch, precision)
         self.failures: dict[str, str] = {}
         if not isinstance(checkpoints, Mapping):
@@ -192,7 +127,15 @@ class Predictor:
                 continue
             if self.dtype != torch.float32:  # measured: no gain for float32 on a CPU
                 module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            elif self.device.type == "cpu":
+                quicken(module)
+            if compiled:
+                compile_or_not(module)
+            room = Room.of(self.device, checkpoint.preprocessing.window_size, batch)
+            self._rooms[name] = replace(room, lanes=1) if compiled else room
             self._networks[name] = (checkpoint, module)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if not self._networks:
             raise CheckpointError("models", f"no network could be loaded: {self.failures}")
 
@@ -243,44 +186,56 @@ class Predictor:
         if failures:
             probs = probs[[order[name] for name in worked]]
         return Prediction(
-            grid, probs, tuple(worked), self._covered(worked), {**self.failures, **failures}
+            grid,
+            probs,
+            tuple(worked),
+            self._covered(worked),
+            {**self.failures, **failures},
+            self.ensemble,
         )
 
     def _run(self, name: str, array: npt.NDArray[np.float32], keep: Box | None) -> torch.Tensor:
-        """Probabilities ``(organs, X, Y, Z)`` float16 of one network on its own grid.
-
-        Out of memory, half as many windows at once are tried, at last the CPU.
-        """
+        """Probabilities ``(organs, X, Y, Z)`` float16 of one network on its own grid."""
         checkpoint, module = self._networks[name]
         preprocessing = checkpoint.preprocessing
         overlap = preprocessing.overlap if self.overlap is None else self.overlap
         tiling = tile(array, preprocessing.window_size, overlap, keep)
         log.debug("%s: %d windows over %s", name, tiling.n_windows, array.shape)
-        device, batch = self.device, self.batch
+        room = self._rooms[name]
         while True:
             try:
                 return probabilities(
-                    partial(forward, module.to(device), self.dtype, self._flips),
+                    partial(forward, module.to(room.device), self.dtype, self._flips(checkpoint)),
                     array,
                     tiling,
                     channels=checkpoint.out_channels,
                     softmax=checkpoint.activation == "softmax",
-                    batch=batch,
-                    device=device,
+                    batch=room.batch,
+                    device=room.device,
+                    sums_on=room.for_sums(sums_bytes(tiling, checkpoint.out_channels)),
+                    lanes=room.lanes,
                     fill=preprocessing.fill,
                 )
-            except torch.OutOfMemoryError as err:
-                if batch > 1:
-                    batch //= 2
-                elif device.type != "cpu":
-                    device = torch.device("cpu")
-                else:
+            except (RuntimeError, MemoryError) as err:
+                smaller = room.smaller() if short_of_memory(err) else None
+                if smaller is None:
                     raise
-                log.warning("%s: %s; going on with batch %d on %s", name, err, batch, device)
+                room = smaller
+                log.warning("%s: %s; going on with %s", name, err, room)
             # After the handler, so that what failed no longer holds memory there.
-            module.to(device)
+            module.to(room.device)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+            if room.device == self.device:
+                self._rooms[name] = room  # the next CT need not find out again
+
+    def _flips(self, checkpoint: Checkpoint) -> Flips:
+        """Mirrored windows of one network: never along an axis that it was not trained with."""
+        trained = checkpoint.mirroring_axes
+        if self._mirror == "trained":
+            return flips_along(trained or ())
+        asked = tuple(int(axis) for axis in self._mirror)
+        return flips_along(asked if trained is None else [a for a in asked if a in trained])
 
     def _covered(self, names: list[str]) -> npt.NDArray[np.bool_]:
         covered = np.zeros((len(names), N_ORGANS), dtype=bool)

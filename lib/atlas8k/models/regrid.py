@@ -7,6 +7,7 @@ parallel, :func:`atlas8k.volume.resample` takes over.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,11 @@ def interpolate_into(out: torch.Tensor, probs: torch.Tensor, source: Grid, targe
         for one, result in zip(probs, out, strict=True):
             on_target = resample(one.float().numpy(), source, target, linear=True)
             result.copy_(torch.from_numpy(on_target))
+        return
+    shifts = [_shift(at, n) for (_, at), n in zip(axes, source.shape, strict=True)]
+    if None not in shifts:
+        # One grid is a part of the other, as for networks of the meeting grid's spacing.
+        _copy_part(out, probs, [shift or 0 for shift in shifts])
         return
     z_weights = _weights(axes[2][1], source.shape[2])
     y_weights = _weights(axes[1][1], source.shape[1])
@@ -144,6 +150,24 @@ def linear_plan(
 def _inside(at: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.bool_]:
     """Whether continuous indices lie on a voxel of the axis, its outer half included."""
     return (at >= -0.5 - 1e-6) & (at <= n - 0.5 + 1e-6)
+
+
+def _shift(at: npt.NDArray[np.float64], n: int) -> int | None:
+    """Source index of the first voxel where all lie on source voxels, one step apart."""
+    first = round(float(at[0]))
+    steps = first + np.arange(len(at))
+    return first if np.abs(at - steps).max() < 1e-6 and -len(at) < first < n else None
+
+
+def _copy_part(out: torch.Tensor, probs: torch.Tensor, first: Sequence[int]) -> None:
+    """Voxel ``first`` of `probs` becomes voxel 0 of `out`; 0 where `probs` has none."""
+    into, of = [], []
+    for start, n, target in zip(first, probs.shape[1:], out.shape[1:], strict=True):
+        low, high = max(0, -start), min(target, n - start)
+        into.append(slice(low, high))
+        of.append(slice(low + start, high + start))
+    out.zero_()
+    out[:, into[0], into[1], into[2]] = probs[:, of[0], of[1], of[2]].to(out.dtype)
 
 
 def _weights(at: npt.NDArray[np.float64], n: int) -> torch.Tensor | None:

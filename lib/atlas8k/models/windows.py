@@ -9,8 +9,10 @@ windows at a time, so memory does not grow with the length of the CT.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 
 from atlas8k.models.body import Box
+from atlas8k.models.lanes import in_order
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Windows ``(B, 1, x, y, z)`` in 0..1 to logits ``(B, C, x, y, z)``, any float type."""
@@ -95,6 +98,12 @@ def tile(
     )
 
 
+def sums_bytes(tiling: Tiling, channels: int) -> int:
+    """What summing takes at its peak: the sums, a finished layer, and its probabilities."""
+    x, y, _ = tiling.shape
+    return 3 * (channels + 1) * x * y * tiling.size[2] * 4
+
+
 def _shows_something(
     array: npt.NDArray[np.float32],
     start: tuple[int, ...],
@@ -119,6 +128,8 @@ def probabilities(
     softmax: bool,
     batch: int = 1,
     device: str | torch.device = "cpu",
+    sums_on: str | torch.device | None = None,
+    lanes: int = 1,
     fill: float = 0.0,
 ) -> torch.Tensor:
     """Run the windows, blend the logits, activate.
@@ -137,7 +148,12 @@ def probabilities(
     batch
         Windows run at once.
     device
-        Where the network runs and logits are summed.
+        Where the network runs.
+    sums_on
+        Where logits are summed; there too where ``None``.
+    lanes
+        Batches at once, each on its share of this process's threads; they are summed in the
+        same order.
     fill
         Of the padding around a volume smaller than the window.
 
@@ -151,8 +167,10 @@ def probabilities(
     out = torch.zeros((channels - int(softmax), X, Y, Z), dtype=torch.float16)
     image = torch.full(tiling.shape, fill, dtype=torch.float32)
     image[px : px + X, py : py + Y, pz : pz + Z] = torch.from_numpy(array)
-    weight = compute_importance_map(tiling.size, mode="gaussian", device=device)
-    for z, stop, total, count in _layers(forward, image, weight, tiling, channels, batch, device):
+    weight = compute_importance_map(tiling.size, mode="gaussian", device=sums_on or device)
+    for z, stop, total, count in _layers(
+        forward, image, weight, tiling, channels, batch, device, lanes
+    ):
         logits = total.div_(count.clamp_min(torch.finfo(torch.float32).tiny))
         probs = logits.softmax(dim=0)[1:] if softmax else logits.sigmoid_()
         probs *= count > 0  # no window, no organ: sigmoid(0) would be one half
@@ -170,29 +188,43 @@ def _layers(
     channels: int,
     batch: int,
     device: str | torch.device,
+    lanes: int = 1,
 ) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
     """Finished slices ``[z, stop)``: weighted sum of logits and sum of weights.
 
-    The sums are held for the depth of one window and moved on by one layer at a time.
+    The sums are held where `weight` is, for the depth of one window, and moved on by one
+    layer at a time.
     """
     x_size, y_size, depth = tiling.size
-    total = torch.zeros((channels, *tiling.shape[:2], depth), device=device)
-    count = torch.zeros((*tiling.shape[:2], depth), device=device)
+    total = torch.zeros((channels, *tiling.shape[:2], depth), device=weight.device)
+    count = torch.zeros((*tiling.shape[:2], depth), device=weight.device)
     starts = [z for z, _ in tiling.layers]
-    for (z, positions), following in zip_longest(tiling.layers, starts[1:]):
-        for i in range(0, len(positions), batch):
-            some = positions[i : i + batch]
-            windows = torch.stack(
-                [image[None, x : x + x_size, y : y + y_size, z : z + depth] for x, y in some]
-            ).to(device)
-            for (x, y), logits in zip(some, forward(windows), strict=True):
-                where = (slice(x, x + x_size), slice(y, y + y_size))
-                total[:, where[0], where[1]].addcmul_(logits.float(), weight)
-                count[where] += weight
-        done = depth if following is None else min(following - z, depth)
-        yield z, z + done, total[..., :done].clone(), count[..., :done].clone()
-        if done < depth:
+
+    def run(part: tuple[int, tuple[tuple[int, int], ...]]) -> torch.Tensor:
+        z, some = part
+        windows = torch.stack(
+            [image[None, x : x + x_size, y : y + y_size, z : z + depth] for x, y in some]
+        )
+        with torch.inference_mode():  # a thread has its own mode
+            return forward(windows.to(device)).to(weight.device)
+
+    parts = [
+        (z, positions[i : i + batch])
+        for z, positions in tiling.layers
+        for i in range(0, len(positions), batch)
+    ]
+    with closing(in_order(run, parts, lanes)) as finished:
+        for (_, positions), following in zip_longest(tiling.layers, starts[1:]):
+            for _ in range(ceil(len(positions) / batch)):
+                (z, some), found = next(finished)
+                for (x, y), logits in zip(some, found, strict=True):
+                    where = (slice(x, x + x_size), slice(y, y + y_size))
+                    total[:, where[0], where[1]].addcmul_(logits.float(), weight)
+                    count[where] += weight
+            done = depth if following is None else min(following - z, depth)
+            yield z, z + done, total[..., :done].clone(), count[..., :done].clone()
+            if done < depth:
+                for sums in (total, count):
+                    sums[..., : depth - done] = sums[..., done:].clone()
             for sums in (total, count):
-                sums[..., : depth - done] = sums[..., done:].clone()
-        for sums in (total, count):
-            sums[..., depth - done :] = 0
+                sums[..., depth - done :] = 0

@@ -1,0 +1,133 @@
+"""The plain prediction that a fast one is held against, and the CTs it is made on.
+
+Nothing is left out and nothing is clever here: every window of the whole volume one by one
+in float32 by MONAI's own sliding window, resampling by scipy and SimpleITK, float32 until
+the cut. Only what a label means is the project's: the working grid, mean above one half,
+largest piece, the nearest voxel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.inferers import sliding_window_inference
+from scipy import ndimage
+
+from atlas8k.grid import Grid, Volume
+from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, network
+from atlas8k.organs import ORGAN_IDS, ORGANS
+from atlas8k.resampling import resample
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("ATLAS8K_DATA", ROOT.parent / "shared" / "data"))
+REAL_CT = DATA / "totalsegmentator-example" / "ct.nii.gz"
+REAL_SERIES = DATA / "cptac-pda-dicom"
+GRID_MM = 1.5
+WHOLE_PIECES = np.ones((3, 3, 3))
+"""Voxels that touch at a corner are one piece."""
+
+
+def cases(phantoms: int) -> dict[str, Callable[[], Volume]]:
+    """The first of the sample phantoms, and the real CT and series where there are any."""
+    from atlas8k.dicom import read_volume
+    from atlas8k.phantom import generate
+    from atlas8k.volume import read_ct
+
+    found: dict[str, Callable[[], Volume]] = {
+        f"phantom_{seed:04d}": lambda seed=seed: generate(seed).ct for seed in range(phantoms)
+    }
+    if REAL_CT.is_file():
+        found["real_ct"] = lambda: read_ct(REAL_CT)
+    if REAL_SERIES.is_dir():
+        found["real_series"] = lambda: read_volume(REAL_SERIES)
+    return found
+
+
+def embedded() -> dict[str, Checkpoint]:
+    """The three networks that come with the project."""
+    folder = ROOT / "apps" / "atlas8k" / "model" / "embedded"
+    return {path.stem: load_checkpoint(path) for path in sorted(folder.glob("*.safetensors"))}
+
+
+def plain_label(ct: Volume, checkpoints: Mapping[str, Checkpoint]) -> npt.NDArray[np.uint8]:
+    """Label map of the ensemble on the CT's grid, ``(X, Y, Z)`` uint8."""
+    grid = ct.grid.working(GRID_MM)
+    total = np.zeros((len(ORGANS), *grid.shape), dtype=np.float32)
+    known = np.zeros(len(ORGANS), dtype=int)
+    for checkpoint in checkpoints.values():
+        probs, source = plain_probabilities(ct, checkpoint)
+        for organ, one in zip(checkpoint.organs, probs, strict=True):
+            row = ORGAN_IDS[organ] - 1
+            total[row] += resample(one, source, grid, linear=True)
+            known[row] += 1
+    mean = total / np.maximum(known, 1)[:, None, None, None]
+    for row, one in enumerate(mean):
+        mean[row] = np.where(largest_piece(one > 0.5), one, 0)
+    best = mean.argmax(axis=0)
+    label = np.where(mean.max(axis=0) > 0.5, best + 1, 0).astype(np.uint8)
+    return nearest_voxel(label, grid, ct.grid)
+
+
+def plain_probabilities(ct: Volume, checkpoint: Checkpoint) -> tuple[npt.NDArray[np.float32], Grid]:
+    """Of one network, ``(organs, X, Y, Z)`` on its own working grid over the whole CT."""
+    wants = checkpoint.preprocessing
+    low, high = wants.hu_window
+    grid = ct.grid.working(wants.spacing_mm)
+    clipped = np.clip(ct.array.astype(np.float32), low, high)
+    there = np.linalg.solve(ct.grid.affine, grid.affine)
+    index = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij")).reshape(3, -1)
+    at = there[:3, :3] @ index + there[:3, 3:]
+    image = ndimage.map_coordinates(clipped, at, order=1, mode="nearest").reshape(grid.shape)
+    image = ((image - low) / (high - low)).astype(np.float32)
+    with torch.no_grad():
+        logits = sliding_window_inference(
+            torch.from_numpy(image)[None, None],
+            wants.window_size,
+            1,
+            network(checkpoint),
+            overlap=wants.overlap,
+            mode="gaussian",
+            cval=wants.fill,
+        )[0]
+    if checkpoint.activation == "softmax":
+        return logits.softmax(dim=0)[1:].numpy(), grid
+    return logits.sigmoid().numpy(), grid
+
+
+def largest_piece(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Of ``(X, Y, Z)``; nothing stays nothing."""
+    pieces, count = ndimage.label(mask, WHOLE_PIECES)
+    if count == 0:
+        return mask
+    return pieces == 1 + np.bincount(pieces.ravel())[1:].argmax()
+
+
+def nearest_voxel(
+    label: npt.NDArray[np.uint8], source: Grid, target: Grid
+) -> npt.NDArray[np.uint8]:
+    """The label at the voxel centres of another grid; 0 outside, halfway is the next one up."""
+    there = np.linalg.solve(source.affine, target.affine)
+    out = np.zeros(target.shape, dtype=np.uint8)
+    y, z = np.meshgrid(*map(np.arange, target.shape[1:]), indexing="ij")
+    for x in range(target.shape[0]):
+        index = np.stack([np.full(y.size, x), y.ravel(), z.ravel()])
+        at = np.floor(there[:3, :3] @ index + there[:3, 3:] + 0.5 + 1e-6).astype(int)
+        inside = ((at >= 0) & (at < np.array(source.shape)[:, None])).all(axis=0)
+        out[x].reshape(-1)[inside] = label[tuple(at[:, inside])]
+    return out
+
+
+def dsc(one: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> dict[str, float]:
+    """Of every organ that is in either label."""
+    found = {}
+    for organ in ORGANS:
+        first, second = one == organ.id, other == organ.id
+        both = int(first.sum()) + int(second.sum())
+        if both:
+            found[organ.name] = 2 * int((first & second).sum()) / both
+    return found

@@ -1,0 +1,45 @@
+"""CTs of realistic size: a phantom's patient over any field of view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.grid import Grid
+from atlas8k.phantom import STANDARD
+from atlas8k.phantom.generate import _drawn
+from atlas8k.phantom.scanner import add_noise, paint
+from atlas8k.phantom.setting import Dice
+from atlas8k.volume import write_nifti
+
+SEED = 3
+USUAL = (259, 259, 283), (1.5, 1.5, 1.5)
+"""The size of which published speeds are told, voxels and mm."""
+LARGE = (512, 512, 600), (0.8, 0.8, 1.0)
+LONGEST = (512, 512, 1000), (0.8, 0.8, 1.0)
+
+
+def patient() -> npt.NDArray[np.int16]:
+    """HU of a patient in the usual field of view, noise and all, axes RAS."""
+    shape, spacing = USUAL
+    anatomy, scan = _drawn(SEED, STANDARD)
+    centre = (np.array(scan.low) + np.array(scan.high)) / 2
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = centre - (np.array(shape) - 1) / 2 * spacing[0]
+    grid = Grid(shape, affine)
+    hu, _ = paint(anatomy, grid, 2.0, spacing[2], labels=False)
+    add_noise(hu, Dice(SEED, STANDARD), scan, spacing[0])
+    return np.clip(np.rint(hu), -1024, 3071).astype(np.int16).transpose(1, 2, 0)
+
+
+def write(path: Path, hu: npt.NDArray[np.int16], size: tuple[tuple[int, ...], ...]) -> None:
+    """The patient on another grid, mirrored beyond its ends, as a scanner writes it (LPS)."""
+    shape, spacing = size
+    picks = []
+    for n, mm, have in zip(shape, spacing, hu.shape, strict=True):
+        at = (np.arange(n) * mm / USUAL[1][0]).astype(int) % (2 * have)
+        picks.append(np.minimum(at, 2 * have - 1 - at))
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    write_nifti(path, hu[np.ix_(*picks)][::-1, ::-1], Grid(shape, affine))

@@ -1,0 +1,42 @@
+"""Voxels read in parts are the voxels read at once."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from atlas8k import voxels
+from atlas8k.errors import UnreadableVolumeError
+from atlas8k.volume import read_ct
+
+
+@pytest.fixture
+def stored():
+    return np.random.default_rng(0).integers(-1024, 3000, (27, 25, 21)).astype(np.int16)
+
+
+@pytest.mark.parametrize("part", [1, 2000, 1 << 23])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("extra", [(), (1,), (1, 1)])
+def test_parts_make_the_whole(tmp_path, monkeypatch, stored, part, suffix, extra):
+    monkeypatch.setattr(voxels, "PART_VOXELS", part)
+    image = nib.Nifti1Image(stored.reshape(*stored.shape, *extra), np.eye(4))
+    image.header.set_slope_inter(0.5, -100)
+    path = tmp_path / f"ct{suffix}"
+    nib.save(image, path)
+    found = read_ct(path).array
+    assert found.dtype == np.float32
+    assert found.flags.f_contiguous
+    at_once = np.asarray(nib.load(path).dataobj, dtype=np.float64).reshape(stored.shape)
+    assert np.array_equal(found, at_once.astype(np.float32))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_file_that_ends_in_a_later_part_is_damaged(tmp_path, monkeypatch, stored, suffix):
+    monkeypatch.setattr(voxels, "PART_VOXELS", 2000)
+    path = tmp_path / f"ct{suffix}"
+    nib.save(nib.Nifti1Image(stored, np.eye(4)), path)
+    path.write_bytes(path.read_bytes()[:-3000])
+    with pytest.raises(UnreadableVolumeError, match=r"ct\.nii.*damaged"):
+        read_ct(path)
