@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
@@ -14,6 +14,7 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 from pydantic import BaseModel, ConfigDict, Field
 
+from atlas8k.labels.ingest import organ_names
 from atlas8k.ledger import Holder, Lease
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.caller import get_caller
@@ -31,7 +32,7 @@ AsEither = Annotated[
         RBAC([settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR, settings.MONAI_LABEL_AUTH_ROLE_REVIEWER])
     ),
 ]
-OrganName = Literal[ORGAN_NAMES]  # type: ignore[valid-type]
+OrganNames = Annotated[list[str], Field(max_length=len(ORGAN_NAMES))]
 LeaseNumber = Annotated[int | None, Field(ge=1, le=2**62)]
 ClientId = Annotated[str | None, Field(max_length=200)]
 
@@ -47,7 +48,7 @@ class Asked(BaseModel):
 class Confirm(Asked):
     """``absent``: organs that were looked for and are not there."""
 
-    absent: list[OrganName] = Field(default=[], max_length=len(ORGAN_NAMES))
+    absent: OrganNames = []
 
 
 class Restore(Asked):
@@ -129,7 +130,10 @@ def confirm(request: Request, user: AsEither, image: str, asked: Confirm) -> dic
     """The organs in `absent` are taken out of it and noted as looked for and not there."""
     cases = cases_of(request, user, asked.client_id)
     receipt = cases.confirm(
-        image, lease=asked.lease, absent=asked.absent, client=asked.client_id or get_caller().name
+        image,
+        lease=asked.lease,
+        absent=organ_names(asked.absent, "absent"),
+        client=asked.client_id or get_caller().name,
     )
     return submitted(image, receipt)
 
@@ -140,13 +144,13 @@ def submit(
     user: AsEither,
     image: str,
     label: Annotated[UploadFile, File(description="DICOM SEG, NIfTI or NRRD")],
-    absent: Annotated[list[OrganName], Form()] = [],  # noqa: B006 - FastAPI copies it
+    absent: Annotated[list[str], Form()] = [],  # noqa: B006 - FastAPI copies it
     client_id: Annotated[ClientId, Form()] = None,
     lease: Annotated[LeaseNumber, Form()] = None,
 ) -> dict[str, Any]:
     """Checked as every label is: refused with the reason, or kept and in force."""
     cases = cases_of(request, user, client_id)
-    return take_in(cases, image, label, lease, absent, client_id)
+    return take_in(cases, image, label, lease, organ_names(absent, "absent"), client_id)
 
 
 def take_in(
