@@ -28,6 +28,7 @@ from atlas8k.volume import write_nifti
 SETTINGS = {
     "optimisers": {"unet": {"kind": "sgd", "lr": 0.05, "schedule": "polynomial"}},
     "averaging": 0.0,
+    "patch": [8, 8, 8],
     "amp": False,
     "batch_size": 1,
     "workers": 0,
@@ -43,11 +44,11 @@ def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate("ab"):
         write_ct(folder / "studies" / f"{name}.nii.gz", seed)
     context = open_context(Settings(device="cpu"), str(folder / "studies"), folder / "model")
-    array = np.zeros(GRID.shape, np.uint8)
-    array[8:12, 8:12, 6:10] = 5
-    array[4:7, 8:12, 6:10] = 8
     assert context.desk is not None
-    for name in "ab":
+    for first, name in enumerate("ab"):
+        array = np.zeros(GRID.shape, np.uint8)
+        array[8:12, 8:12, 6:10] = 5 + first
+        array[4:7, 8:12, 6:10] = 8 + first
         path = write_nifti(folder / "sent.nii.gz", array, GRID)
         context.desk.submit(name, path, Holder.identify(user="anna"))
     context.datastore.close()

@@ -21,6 +21,7 @@ from typing import Any
 
 from atlas8k.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint, save_checkpoint
+from atlas8k.models.ensemble import EnsembleSettings
 from atlas8k.models.sets import SUFFIX, ServedSet
 from atlas8k.models.store import ModelStore
 from atlas8k.server.files import write_json
@@ -55,6 +56,7 @@ def settle(
     gate: bool,
     margin: float,
     overlap: float | None,
+    ensemble: EnsembleSettings | None = None,
     between: Callable[[], object],
     pseudo: Sequence[TrainingCase] = (),
 ) -> dict[str, Any]:
@@ -70,6 +72,8 @@ def settle(
         Whether the networks are compared, and the DSC that an organ may lose.
     overlap
         Of the windows, as the server predicts with.
+    ensemble
+        How probabilities become labels, as the server makes them.
     between
         Called before every case that is measured.
     pseudo
@@ -93,7 +97,7 @@ def settle(
             "gate": {"on": False, "publish": list(trained), "refused": {}, "warnings": [OFF]},
         }
     decision, count = compared(
-        served, trained, cases, config, seen, margin, overlap, between, pseudo
+        served, trained, cases, config, seen, margin, overlap, ensemble, between, pseudo
     )
     for warning in decision.warnings:
         logger.warning("gate: %s", warning)
@@ -121,6 +125,7 @@ def compared(
     seen: Seen,
     margin: float,
     overlap: float | None,
+    ensemble: EnsembleSettings | None = None,
     between: Callable[[], object] = lambda: None,
     pseudo: Sequence[TrainingCase] = (),
 ) -> tuple[Decision, int]:
@@ -134,6 +139,7 @@ def compared(
         trained=trained,
         device=config.device,
         overlap=overlap,
+        ensemble=ensemble,
         between=between,
     )
     measured = measure(chosen)

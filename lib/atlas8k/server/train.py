@@ -19,7 +19,7 @@ from atlas8k.errors import CheckpointError, SettingsError, TrainingError
 from atlas8k.models.sets import ServedSet
 from atlas8k.server.context import STATS, Context
 from atlas8k.server.device_lock import Turn
-from atlas8k.server.engine import device
+from atlas8k.server.engine import device, ensemble_settings
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.publishing import OFF, settle
@@ -242,6 +242,7 @@ class FineTuning(TrainTask):
                 gate=context.settings.gate,
                 margin=context.settings.gate_margin,
                 overlap=context.settings.window_overlap,
+                ensemble=ensemble_settings(context.settings),
                 between=give_way,
                 pseudo=unlabeled(context),
             )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from atlas8k.errors import Atlas8kError
 from atlas8k.evaluation.overlap import dsc
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.ensemble import label_map
+from atlas8k.models.ensemble import EnsembleSettings, label_map
 from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.regrid import nearest
 from atlas8k.organs import ORGAN_IDS, ORGANS
@@ -58,6 +58,7 @@ def measure_both(
     *,
     device: str = "cpu",
     overlap: float | None = None,
+    ensemble: EnsembleSettings | None = None,
     between: Callable[[], object] = lambda: None,
 ) -> Measured:
     """Predict every case with both, and compare with its label.
@@ -72,6 +73,8 @@ def measure_both(
         Those with new weights.
     overlap
         Of the windows, as the server predicts with.
+    ensemble
+        How probabilities become labels, as the server makes them.
     between
         Called before every case.
 
@@ -88,7 +91,7 @@ def measure_both(
     for case in cases:
         between()
         try:
-            seen = _Seen.of(case, predictor)
+            seen = _Seen.of(case, predictor, ensemble or EnsembleSettings())
         except (Atlas8kError, OSError) as error:
             found.failed[case.name] = str(error)
             logger.warning("not measured on %s: %s", case.name, error)
@@ -110,13 +113,14 @@ class _Seen:
     present: tuple[str, ...]
     grid: Grid
     prediction: Prediction
+    ensemble: EnsembleSettings
 
     @classmethod
-    def of(cls, case: TrainingCase, predictor: Predictor) -> Self:
+    def of(cls, case: TrainingCase, predictor: Predictor, ensemble: EnsembleSettings) -> Self:
         truth, ignored = _truth(case)
         present = tuple(o for o in case.known_organs if bool((truth == ORGAN_IDS[o]).any()))
         ct = read_ct(case.ct_path)
-        return cls(truth, ignored, present, ct.grid, predictor.predict(ct))
+        return cls(truth, ignored, present, ct.grid, predictor.predict(ct), ensemble)
 
     def score(self, members: Sequence[str]) -> dict[str, float]:
         """DSC of the mean of some networks, by organ; 0 where none of them made it."""
@@ -125,7 +129,9 @@ class _Seen:
             return dict.fromkeys(self.present, 0.0)
         ids = [organ.id for organ in ORGANS]
         # The others are said to know nothing: a copy of the chosen rows is a gigabyte.
-        label = label_map(self.prediction.probs, self.prediction.covered & chosen[:, None], ids)
+        covered = self.prediction.covered & chosen[:, None]
+        roles = [name.removesuffix(NEW) for name in self.prediction.names]
+        label = label_map(self.prediction.probs, covered, ids, self.ensemble, roles)
         on_ct = nearest(label, self.prediction.grid, self.grid)
         if self.ignored is not None:
             on_ct[self.ignored] = 0
