@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tests.server.tiny import GRID, checkpoint
 
-from atlas8k.errors import CheckpointError, UnreadableVolumeError
+from atlas8k.errors import CheckpointError, SettingsError, UnreadableVolumeError
 from atlas8k.models.store import ModelStore
-from atlas8k.server.context import Context
-from atlas8k.server.engine import attention_settings, device
+from atlas8k.server.context import Context, open_context
+from atlas8k.server.engine import Engine, attention_settings, device, ensemble_settings
 from atlas8k.settings import Settings
 
 
@@ -65,9 +65,62 @@ def test_settings_that_change_a_score_change_the_signature() -> None:
     assert attention_settings(Settings(budget=0.5, max_epochs=3)) == {}
     assert attention_settings(Settings(overlap_term="any")) == {"overlap_term": "any"}
     assert attention_settings(Settings(window_overlap=0.25)) == {"window_overlap": 0.25}
+    labels = Settings(ensemble_weights="unet=2", fill_holes=True, largest_component=False)
+    assert attention_settings(labels) == ensemble_settings(labels).as_json()
+    assert len(attention_settings(labels)) == 3
+
+
+def test_weights_reach_the_label_and_the_signature(studies: Path, models: Path) -> None:
+    def label(text: str) -> tuple[str, list[int]]:
+        settings = Settings(device="cpu", ensemble_weights=text)
+        engine = Engine(settings, ModelStore(models, attention_settings(settings)))
+        ct = sorted(studies.glob("*.nii.gz"))[0]
+        _, prediction, signature = engine.predict(ct)
+        alone = prediction.label("unet")
+        return signature, [int((prediction.label() != alone).sum())]
+
+    usual, only = label(""), label("swin_unetr=0,nnunet=0")
+    assert usual[0] != only[0]
+    assert usual[1] != [0]
+    assert only[1] == [0]
+
+
+def test_weights_of_no_network_stop_the_start(studies: Path, models: Path, tmp_path: Path) -> None:
+    settings = Settings(ledger=tmp_path / "l.sqlite", ensemble_weights="nnunett=2")
+    with pytest.raises(SettingsError, match="there is no network nnunett; served are"):
+        open_context(settings, str(studies), models)
 
 
 def test_the_device_that_is_asked_for_is_used() -> None:
     assert device(Settings(device="cpu")) == "cpu"
     assert device(Settings(device="cuda:1")) == "cuda:1"
     assert device(Settings()) in {"cpu", "cuda"}
+
+
+def test_a_device_that_is_not_there_is_said(studies: Path, models: Path) -> None:
+    opened = open_context(Settings(device="cuda:99"), str(studies), models)
+    try:
+        with pytest.raises(CheckpointError, match="no network could be loaded"):
+            opened.engine.predict(studies / "a.nii.gz")
+        said = opened.status()["networks_out"]
+        assert set(said) == {"swin_unetr", "unet", "nnunet"}
+        assert "cuda" in said["unet"].lower()
+    finally:
+        opened.datastore.close()
+        opened.ledger.close()
+
+
+def test_a_network_that_is_gone_is_said_until_it_is_back(context: Context, models: Path) -> None:
+    assert context.status()["networks_out"] == {}
+    path = models / "embedded" / "unet.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    assert list(context.status()["networks_out"]) == ["unet"]
+    _, prediction, _ = context.engine.predict(context_ct(context))
+    assert prediction.names == ("swin_unetr", "nnunet")
+    path.write_bytes(content)
+    assert context.status()["networks_out"] == {}
+
+
+def context_ct(context: Context) -> Path:
+    return Path(context.datastore.get_image_uri("a"))

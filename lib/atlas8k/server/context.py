@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.cache import PredictionCache
 from atlas8k.server.desk import Desk
 from atlas8k.server.device_lock import DeviceLock
-from atlas8k.server.engine import Engine, attention_settings
+from atlas8k.server.engine import Engine, attention_settings, ensemble_settings
 from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.files import read_json
 from atlas8k.server.privacy import cleaned_json
@@ -175,6 +176,7 @@ class Context:
         failures = self.ledger.failures(signature) if progress.failed else {}
         return {
             "model_signature": signature,
+            "networks_out": self.engine.left_out(),
             "ranked_by": ranked_by,
             "scored": progress.scored,
             "failed": progress.failed,
@@ -188,7 +190,7 @@ class Context:
     def _archive(self) -> dict[str, Any]:
         if not isinstance(self.datastore, ArchiveDatastore):
             return {}
-        return {"archive": self.datastore.archive_status()}
+        return {"archive": self.datastore.brief_status()}
 
     def note_training(self) -> None:
         """Keep what the last training did with the round it was made in; again at will."""
@@ -226,13 +228,15 @@ def open_context(
     Raises
     ------
     SettingsError
-        The folder is missing or not writable.
+        The folder is missing or not writable; a weight is of no network that is served.
     LedgerFileError
         The ledger or the folder's state file cannot be used.
     """
     path = settings.ledger or locate(studies)
     datastore = remote() if remote else _open_datastore(settings, studies, path.parent)
     store = ModelStore(settings.models or models, attention_settings(settings))
+    with contextlib.suppress(CheckpointError):  # without networks there is nothing to weigh
+        ensemble_settings(settings).weights.check(store.served().checkpoints)
     device = DeviceLock(path.parent / "device")
     ledger = Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes)
     ledger.propose_ranking(settings.ranking or DEFAULT_RANKING)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from atlas8k.attention.quantise import Quantised
-from atlas8k.errors import AttentionError
+from atlas8k.errors import AttentionError, CheckpointError, PredictionError, SettingsError
+from atlas8k.models.ensemble import EnsembleSettings
 from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.store import ModelStore, ServedSet
 from atlas8k.server.answers import (
@@ -25,6 +26,7 @@ from atlas8k.server.cache import Key, Kind, PredictionCache
 from atlas8k.server.device_lock import DeviceLock, Turn
 from atlas8k.settings import Settings
 from atlas8k.volume import Grid, Volume, read_ct, read_grid
+from atlas8k.weighting import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class Engine:
         self._device = lock
         self._predictor: tuple[str, Predictor] | None = None
         self._last: tuple[tuple[object, ...], Prediction] | None = None
+        self._out: tuple[str, dict[str, str]] = ("", {})
         self._cache = cache
         self.salient = salient_settings(settings)
         self._keeping = threading.Lock()
@@ -68,6 +71,18 @@ class Engine:
     def signature(self) -> str:
         """Signature under which a score made now would be kept."""
         return self._store.served().signature
+
+    def left_out(self) -> dict[str, str]:
+        """Networks that take no part, and why: of the served set, and of what was last run.
+
+        Raises
+        ------
+        CheckpointError
+            There is no set of networks to serve.
+        """
+        served = self._store.served()
+        signature, failures = self._out
+        return {**served.missing, **(failures if signature == served.signature else {})}
 
     def predict(self, path: Path, turn: Turn = Turn.INFERENCE) -> tuple[Volume, Prediction, str]:
         """Read and predict one CT.
@@ -99,7 +114,12 @@ class Engine:
             if self._last is not None and self._last[0] == key:
                 return ct, self._last[1], signature
             with self._device.turn(turn) if self._device else contextlib.nullcontext():
-                prediction = self._load(served).predict(ct)
+                try:
+                    prediction = self._load(served).predict(ct)
+                except (CheckpointError, PredictionError) as err:
+                    self._out = (signature, dict.fromkeys(served.checkpoints, str(err)))
+                    raise
+            self._out = (signature, dict(prediction.failures))
             if prediction.probs.nbytes <= KEPT_BYTES:
                 self._last = (key, prediction)
             return ct, prediction, signature
@@ -195,8 +215,19 @@ class Engine:
         if self._predictor is None or self._predictor[0] != served.signature:
             logger.info("Loading networks %s", served.signature)
             self._predictor = self._last = None
+            ensemble = ensemble_settings(self._settings)
+            try:
+                ensemble.weights.check(served.checkpoints)
+            except SettingsError as err:  # the set was changed since the weights were given
+                logger.error("%s", err)
             predictor = Predictor(
-                served, device=device(self._settings), overlap=self._settings.window_overlap
+                served,
+                device=device(self._settings),
+                overlap=self._settings.window_overlap,
+                mirror_axes="trained" if self._settings.mirror else (),
+                precision=self._settings.precision,
+                compiled=self._settings.compile_networks,
+                ensemble=ensemble,
             )
             self._predictor = (served.signature, predictor)
         return self._predictor[1]
@@ -209,6 +240,13 @@ def device(settings: Settings) -> str:
     return settings.device
 
 
+def ensemble_settings(settings: Settings) -> EnsembleSettings:
+    """How probabilities become labels."""
+    return EnsembleSettings(
+        settings.largest_component, settings.fill_holes, Weights.parse(settings.ensemble_weights)
+    )
+
+
 def attention_settings(settings: Settings) -> dict[str, Any]:
     """What decides a score beside the networks; part of the model signature.
 
@@ -218,6 +256,12 @@ def attention_settings(settings: Settings) -> dict[str, Any]:
     keys = (
         "overlap_term",
         "window_overlap",
+        "mirror",
+        "precision",
+        # Of labels, which are kept and given out under the signature.
+        "ensemble_weights",
+        "largest_component",
+        "fill_holes",
         # Of ranking `salient`, whose figures are kept with every score.
         "inconsistency_threshold",
         "uncertainty_threshold",

@@ -1,0 +1,194 @@
+"""``atlas8k predict``: NIfTI and DICOM, the report, the picture, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import colors
+from matplotlib import image as picture
+from tests.server.tiny import GRID, write_ct, write_networks
+from typer.testing import CliRunner
+
+from atlas8k.cli import app
+from atlas8k.cli.predict import read_input
+from atlas8k.dicom import inspect, read_headers, write_series
+from atlas8k.errors import SettingsError, VolumeError
+from atlas8k.organs import ORGAN_NAMES, ORGANS
+from atlas8k.preview import ATTENTION_COLOR
+from atlas8k.volume import read_ct, read_label
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_networks(tmp_path_factory.mktemp("predict") / "model")
+
+
+@pytest.fixture(scope="module")
+def ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_ct(tmp_path_factory.mktemp("predict") / "case.nii.gz")
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["predict", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def done(ct: Path, models: Path) -> Path:
+    """The folder of one prediction of a NIfTI file, with everything that is written."""
+    out = ct.parent / "label.nii.gz"
+    result = run(ct, out, "--preview", "--statistics", "--models", models)
+    assert result.exit_code == 0, result.output
+    assert "pancreas" in result.output
+    return ct.parent
+
+
+def test_what_is_written(done: Path) -> None:
+    label, report = read_label(done / "label.nii.gz"), json.loads((done / "label.json").read_text())
+    assert label.grid.same_as(GRID)
+    assert label.array.any()
+    assert report["ct"] == "case.nii.gz"
+    assert report["networks"] == ["swin_unetr", "unet", "nnunet"]
+    assert report["left_out"] == {}
+    assert report["settings"] == {}
+    assert report["grid"]["shape"] == list(GRID.shape)
+    assert report["files"] == {
+        "label": "label.nii.gz",
+        "preview": "label.png",
+        "statistics": "label.json",
+    }
+    assert "series_uid" not in report
+
+
+def test_statistics_are_those_of_the_label(done: Path) -> None:
+    label, hu = read_label(done / "label.nii.gz").array, read_ct(done / "case.nii.gz").array
+    organs = json.loads((done / "label.json").read_text())["organs"]
+    assert tuple(organs) == ORGAN_NAMES
+    for organ in ORGANS:
+        mask = label == organ.id
+        assert organs[organ.name]["ml"] == pytest.approx(mask.sum() * GRID.voxel_ml, abs=0.01)
+        if mask.any():
+            assert organs[organ.name]["mean_hu"] == pytest.approx(hu[mask].mean(), abs=0.1)
+        else:
+            assert organs[organ.name]["mean_hu"] is None
+
+
+def test_the_picture_shows_organs_and_attention(done: Path) -> None:
+    pixels = picture.imread(done / "label.png")[..., :3]
+    red = np.abs(pixels - colors.to_rgb(ATTENTION_COLOR)).max(axis=-1) < 0.02
+    width = pixels.shape[1]
+    # The outline is in every one of the three planes, beside the one mark of the legend.
+    for plane in range(3):
+        part = red[: int(pixels.shape[0] * 0.88), plane * width // 3 : (plane + 1) * width // 3]
+        assert part.sum() > 20, f"plane {plane}"
+
+
+@pytest.fixture(scope="module")
+def series(ct: Path) -> Path:
+    """The same CT as two DICOM series in one folder, and one that is none."""
+    folder = ct.parent / "dicom"
+    volume = read_ct(ct)
+    for number, name in enumerate(("arterial", "venous"), 1):
+        write_series(
+            folder / name,
+            volume.array,
+            volume.grid,
+            seed=name,
+            study="s",
+            description=name,
+            number=number,
+        )
+    paths = write_series(
+        folder / "gap", volume.array, volume.grid, seed="gap", study="s", description="gap"
+    )
+    paths[5].unlink()
+    return folder
+
+
+def test_a_dicom_series_gives_the_same_as_its_nifti(done: Path, series: Path, models: Path) -> None:
+    out = series.parent / "series.nii.gz"
+    result = run(series / "venous", out, "--statistics", "--models", models)
+    assert result.exit_code == 0, result.output
+    report = json.loads((series.parent / "series.json").read_text())
+    (venous,) = inspect(read_headers(series / "venous"))
+    assert report["series_uid"] == venous.uid
+    assert report["study_uid"] == venous.study_uid
+    assert "Phantom" not in json.dumps(report)  # the patient's name in these files
+    found, before = read_label(out), read_label(done / "label.nii.gz")
+    assert found.grid.same_as(venous.grid)
+    usual = json.loads((done / "label.json").read_text())["organs"]
+    for name, row in report["organs"].items():
+        assert row["ml"] == pytest.approx(usual[name]["ml"], rel=0.02, abs=10)
+    assert np.count_nonzero(found.array) == pytest.approx(np.count_nonzero(before.array), rel=0.02)
+
+
+def test_of_several_series_one_is_named(series: Path, models: Path) -> None:
+    out = series.parent / "one.nii.gz"
+    result = run(series, out, "--models", models)
+    assert isinstance(result.exception, VolumeError)
+    for word in ("arterial", "venous", "--series"):
+        assert word in str(result.exception)
+    uid = inspect(read_headers(series / "venous"))[0].uid
+    assert run(series, out, "--series", uid, "--models", models).exit_code == 0
+    gap = inspect(read_headers(series / "gap"))[0].uid
+    result = run(series, out, "--series", gap, "--models", models)
+    assert "lacks 1 slice" in str(result.exception)
+    assert "venous" in str(result.exception)
+
+
+def test_a_series_of_a_nifti_file_is_refused(ct: Path, models: Path) -> None:
+    result = run(ct, ct.parent / "x.nii.gz", "--series", "1.2.3", "--models", models)
+    assert isinstance(result.exception, SettingsError)
+    assert not (ct.parent / "x.nii.gz").exists()
+
+
+def test_without_a_name_the_label_is_named_after_the_ct(
+    ct: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(ct, "--models", models).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["case_organs.nii.gz"]
+
+
+def test_weights_change_label_and_signature_and_are_checked(
+    done: Path, ct: Path, models: Path
+) -> None:
+    out = ct.parent / "weighted.nii.gz"
+    options = ("--weights", "unet=0,swin_unetr=0", "--statistics", "--models", models)
+    assert run(ct, out, *options).exit_code == 0
+    report = json.loads((ct.parent / "weighted.json").read_text())
+    usual = json.loads((done / "label.json").read_text())
+    assert report["settings"] == {"ensemble_weights": "swin_unetr=0,unet=0"}
+    assert report["model_signature"] != usual["model_signature"]
+    assert report["organs"] != usual["organs"]
+    for text in ("vnet=1", "unet=-1", "unet:livr=2"):
+        result = run(ct, out, "--weights", text, "--models", models)
+        assert isinstance(result.exception, SettingsError)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the real data beside the project")
+@pytest.mark.parametrize(
+    ("name", "shape", "codes"),
+    [
+        ("totalsegmentator-example/ct.nii.gz", (122, 101, 112), "RAS"),
+        ("cptac-pda-dicom", (512, 512, 35), "LPS"),
+        ("dcmqi-seg/ct-3slice", (512, 512, 3), "LPS"),
+    ],
+)
+def test_real_cts_keep_their_own_geometry(
+    name: str, shape: tuple[int, int, int], codes: str, models: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "label.nii.gz"
+    result = run(DATA / name, out, "--statistics", "--models", models)
+    assert result.exit_code == 0, result.output
+    label = read_label(out)
+    volume, source = read_input(DATA / name)
+    assert label.grid.same_as(volume.grid)
+    assert (label.grid.shape, label.grid.orientation) == (shape, codes)
+    report = json.loads((tmp_path / "label.json").read_text())
+    assert report.get("series_uid") == source.get("series_uid")
+    assert (report.get("series_uid") is None) == name.endswith(".gz")
