@@ -22,9 +22,10 @@ from tests.e2e.orthanc import REAL, needs_orthanc, orthanc_with, real_series, se
 from tests.e2e.phantoms import SPACING_MM, turned
 
 from atlas8k.dicom import write_series
-from atlas8k.labels.dicom_seg_writing import ATTENTION_COLOR
-from atlas8k.organs import ORGANS
+from atlas8k.labels.dicom_seg_writing import ATTENTION_COLOR, write_segmentation
+from atlas8k.organs import ORGAN_IDS, ORGANS
 from atlas8k.phantom import STANDARD, generate
+from atlas8k.volume import read_label
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -259,3 +260,35 @@ def test_next_sample_leads_to_another_study_and_is_confirmed(page: Any, server: 
     page.wait_for_selector("text=Model update task STARTED")
     page.click("button.actionInput >> text=Stop Training")
     page.wait_for_selector("text=Model update task STOPPED")
+
+
+def test_a_corrected_dicom_seg_is_taken_in(server: Server, tmp_path: Path) -> None:
+    """As another DICOM program would bring it: uploaded, read by names, booked, in force."""
+    _, series = studies(server)["Phantom one"]
+    me = {"client_id": "Bea"}
+    url = f"{server.url}/atlas8k/cases/{series}"
+    answer = requests.post(f"{url}/take", json=me, timeout=LIMIT_S)
+    assert answer.status_code == 200, answer.text
+    path = tmp_path / "start.nii.gz"
+    path.write_bytes(requests.get(f"{url}/start", params=me, timeout=LIMIT_S).content)
+    start = read_label(path)
+    changed = start.array.copy()
+    changed[changed == ORGAN_IDS["gall_bladder"]] = ORGAN_IDS["liver"]
+    files = sorted((server.app.parent / "Phantom one").glob("*.dcm"))
+    sent = tmp_path / "corrected"  # as archives save it, without a suffix
+    write_segmentation(changed, start.grid, files, sent, description="Corrected")
+    answer = requests.post(
+        f"{url}/submit",
+        files={"label": ("corrected", sent.read_bytes())},
+        data={**me, "absent": ["gall_bladder"]},
+        timeout=LIMIT_S,
+    )
+    assert answer.status_code == 200, answer.text
+    states = answer.json()["organs"]
+    assert (states["gall_bladder"], states["liver"]) == ("absent", "revised")
+    assert states["spleen"] == "confirmed"
+    where = f"{server.url}/datastore/label?label={series}&tag=final"
+    path.write_bytes(requests.get(where, timeout=LIMIT_S).content)
+    final = read_label(path)
+    assert final.grid.same_as(start.grid)
+    assert np.array_equal(final.array, changed)
