@@ -17,7 +17,7 @@ from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.answers import Answers
 from atlas8k.server.context import Context
 from atlas8k.server.device_lock import Turn
-from atlas8k.server.errors import NotFoundError
+from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.infer import temporary_result
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.studies.disk import only_one
@@ -27,6 +27,8 @@ from atlas8k.volume import Grid
 logger = logging.getLogger(__name__)
 
 
+ARCHIVE_WAIT_S = 1800.0
+ARCHIVE_PAUSE_S = 2.0
 Report = Callable[[Progress, float, int], None]
 
 
@@ -105,7 +107,7 @@ class AttentionScoring(ScoringMethod):
         """``"scored"``, ``"failed"``, or ``None`` where other networks are served by now."""
         context, started = self._context, time.monotonic()
         try:
-            path = Path(context.datastore.get_image_uri(volume))
+            path = self._image(volume)
             grid, answers, current = context.engine.answers(path, Turn.SCORING, volume)
             if current != signature:
                 return None
@@ -126,6 +128,20 @@ class AttentionScoring(ScoringMethod):
             explanation=answers.explanation(grid, volume).brief(),
         )
         return "scored"
+
+    def _image(self, volume: str) -> Path:
+        """File of an image; an archive that went away is waited for, for a while."""
+        end, told = time.monotonic() + ARCHIVE_WAIT_S, False
+        while True:
+            try:
+                return Path(self._context.datastore.get_image_uri(volume))
+            except UpstreamError as err:
+                if time.monotonic() > end:
+                    raise
+                if not told:
+                    logger.warning("%s; scoring goes on when it answers", err)
+                told = True
+                time.sleep(ARCHIVE_PAUSE_S)
 
     def _keep_label(
         self,

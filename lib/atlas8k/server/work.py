@@ -11,22 +11,23 @@ from typing import Annotated, Any
 from fastapi import APIRouter, BackgroundTasks, Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, Response
 from monailabel.config import settings
-from monailabel.datastore.dicom import DICOMWebDatastore
-from monailabel.datastore.utils.convert import nifti_to_dicom_seg
 from monailabel.endpoints.infer import ResultType, send_response
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.errors import VolumeError
+from atlas8k.labels.dicom_seg_writing import write_segmentation
 from atlas8k.server import background, startup
+from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.files import checksum
+from atlas8k.server.infer import temporary_path
 from atlas8k.server.routes import check_name, parse_object, with_caller
 from atlas8k.server.sessions import session_image
 from atlas8k.server.studies.names import check_id, split_suffix
 from atlas8k.server.uploads import received
-from atlas8k.volume import read_grid
+from atlas8k.volume import read_grid, read_label
 
 router = APIRouter()
 AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
@@ -71,7 +72,7 @@ async def infer(
         asked = named(parse_object("params", params), model, image)
         datastore = app_instance().datastore()
         if output == ResultType.dicom_seg:
-            check_dicom_seg(datastore, asked)
+            check_dicom_seg(datastore)
         with contextlib.ExitStack() as stack:
             source: str | Path = image
             if session_id:
@@ -84,7 +85,7 @@ async def infer(
                 {**asked, "model": model, "image": source, "output": output}
             )
         if output == ResultType.dicom_seg:
-            return dicom_seg(datastore, image, asked, result, background_tasks)
+            return dicom_seg(datastore, image, model, result, background_tasks)
         return send_response(datastore, result, output, background_tasks)
 
     return await asyncio.get_running_loop().run_in_executor(INFERENCES, run)
@@ -109,24 +110,43 @@ def named(params: dict[str, Any], model: str, image: str) -> dict[str, Any]:
     return {key: params[key] for key in PASSED_ON if key in params}
 
 
-def check_dicom_seg(datastore: Any, params: dict[str, Any]) -> None:
+def check_dicom_seg(datastore: Any) -> None:
     """Raise :class:`RequestError` where a result cannot be given as DICOM SEG."""
-    if not isinstance(datastore, DICOMWebDatastore):
+    if not isinstance(datastore, ArchiveDatastore):
         raise RequestError("output dicom_seg: the studies are no DICOM archive; ask for image")
-    if not isinstance(params.get("label_info"), list):
-        raise RequestError("output dicom_seg: params must hold label_info, a list")
 
 
 def dicom_seg(
-    datastore: Any, image: str, params: dict[str, Any], result: Any, later: BackgroundTasks
+    datastore: ArchiveDatastore, image: str, model: str, result: Any, later: BackgroundTasks
 ) -> Response:
-    """The result as DICOM SEG, as MONAI Label makes it; both files go after the reply."""
-    uri = str(datastore.get_image_uri(image))
-    folder = next((uri.removesuffix(s) for s in (".nii.gz", ".nii") if uri.endswith(s)), uri)
-    made = nifti_to_dicom_seg(folder, result["file"], params["label_info"], use_itk=True)
-    for path in (Path(made), Path(result["file"])):
-        later.add_task(path.unlink, missing_ok=True)
-    return FileResponse(made, media_type="application/dicom", filename=Path(made).name)
+    """The result as DICOM SEG, segments named and coded by organ; it goes after the reply.
+
+    Raises
+    ------
+    EmptyVolumeError
+        Nothing was found: DICOM SEG cannot say so.
+    UpstreamError
+        The archive does not give the series' headers.
+    """
+    made, plain = temporary_path(".dcm"), Path(result["file"])
+    later.add_task(made.unlink, missing_ok=True)
+    try:
+        label = read_label(plain)
+        write_segmentation(
+            label.array,
+            label.grid,
+            datastore.headers(image),
+            made,
+            description=f"atlas8k {model}",
+            kind="attention" if model == "attention" else "organs",
+            made="AUTOMATIC",
+        )
+    except BaseException:
+        made.unlink(missing_ok=True)
+        raise
+    finally:
+        plain.unlink(missing_ok=True)
+    return FileResponse(made, media_type="application/dicom", filename=made.name)
 
 
 def upload_mb() -> float:
