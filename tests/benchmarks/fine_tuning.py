@@ -7,7 +7,7 @@ Steps 1 to 7 of the procedure on phantoms at 4 mm, with the three embedded archi
 1. a weak start: random weights (seed 0), 400 to 480 steps of one patch on six phantoms of
    the standard setting, each with a third of its organs unlabeled;
 2. the three of them predict 60 phantoms of a mix of settings, standard to shifted, and the
-   engine ranks these by attention size;
+   engine ranks these by attention size (``--ranking salient``: by salient volume);
 3. the labels of the first 10, or of 10 drawn at random, are added to the six, and every
    network is trained on with the 16 for 200 steps, at the rates it began with (the server's
    fine-tuning rate is for networks that are good already). Three seeds, each of the random
@@ -121,15 +121,22 @@ def trained(folder: Path, start: Any, cases: list[Phantom], config: Any) -> Any:
     return load_checkpoint(path)
 
 
-def ranked(work: Path, networks: dict[str, Any]) -> list[int]:
+def ranked(work: Path, networks: dict[str, Any], ranking: str) -> list[int]:
     """Numbers of the unlabeled phantoms, most attention first."""
-    file = work / "attention.json"
+    from atlas8k.attention import salient_regions
+
+    file = work / f"{ranking}.json"
     sizes = json.loads(file.read_text()) if file.is_file() else []
     pool = mixed(POOL, UNLABELED)
     if len(sizes) < len(pool):
         predictor = predictor_of(networks)
         for phantom in pool[len(sizes) :]:
-            sizes.append(predictor.predict(phantom.paint().ct).sizes().total_ml)
+            prediction = predictor.predict(phantom.paint().ct)
+            if ranking == "eq4":
+                sizes.append(prediction.sizes().total_ml)
+            else:
+                found = salient_regions(prediction.probs, prediction.grid)
+                sizes.append(float(sum(found.salient_ml.values())))
             publish(file, sizes)
     return [int(i) for i in np.argsort(-np.array(sizes), kind="stable")]
 
@@ -188,16 +195,16 @@ def publish(file: Path, value: Any) -> None:
     part.replace(file)
 
 
-def run(work: Path, seeds: int, control: bool) -> dict[str, float]:
+def run(work: Path, seeds: int, control: bool, ranking: str) -> dict[str, float]:
     """All stages; the figures."""
     start = weak(work)
     before = measured(work / "dsc_before.json", start)
-    order = ranked(work, start)
+    order = ranked(work, start, ranking)
     print(f"most attention: {order[:CHOSEN]} of the {UNLABELED}", flush=True)
     after: dict[str, list[np.ndarray]] = {"attention": [], "random": []}
     for seed in range(1, seeds + 1):
         draw = np.random.default_rng(seed).choice(UNLABELED, CHOSEN, replace=False)
-        after["attention"].append(arm(work, "attention", start, order[:CHOSEN], seed))
+        after["attention"].append(arm(work, ranking, start, order[:CHOSEN], seed))
         after["random"].append(arm(work, "random", start, [int(i) for i in draw], seed))
     if control:
         after["same"] = [arm(work, "same", start, [], 1)]
@@ -252,11 +259,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="folder that keeps what was made")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ranking", choices=("eq4", "salient"), default="eq4")
     parser.add_argument("--control", action="store_true", help="also the start's labels alone")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
-        figures = run(options.work or Path(temporary), options.seeds, options.control)
+        figures = run(
+            options.work or Path(temporary), options.seeds, options.control, options.ranking
+        )
     print(json.dumps({"benchmark": "fine_tuning", "figures": figures}))
 
 
