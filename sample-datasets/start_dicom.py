@@ -44,7 +44,8 @@ def main(
             err=True,
         )
         raise typer.Exit(1)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in a shell's background
+        signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), Orthanc(folder / "orthanc") as archive:
         fill(archive, count)
         typer.echo(f"Orthanc: {archive.url}  (DICOMweb: {archive.dicomweb})")
