@@ -43,7 +43,7 @@ def test_the_others_and_the_server_go_on(tmp_path_factory: pytest.TempPathFactor
 
         answer = inferred(server)
         assert answer.status_code == 200, answer.text
-        assert list(answer.json()["params"]["left_out"]) == ["nnunet"]
+        assert list(answer.json()["left_out"]) == ["nnunet"]
         assert list(out(server)) == ["nnunet"]
         assert "memory" in out(server)["nnunet"]
         assert "nnunet failed on" in server.text()
