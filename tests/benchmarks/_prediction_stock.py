@@ -27,12 +27,19 @@ from monai.transforms import (
     Spacingd,
 )
 from monailabel.interfaces.tasks.infer_v2 import InferType
-from monailabel.tasks.infer.basic_infer import BasicInferTask
-from monailabel.transform.post import Restored
+from monailabel.tasks.infer.basic_infer import BasicInferTask, CallBackTypes
 from tests.benchmarks.attention_speed import published_maps, published_overlap
 
 from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.organs import ORGAN_IDS, ORGANS
+
+# MONAI Label's restoring step imports torchvision, whose import fails beside a PyTorch for
+# CPUs: two operators that nothing here calls have to be known to it.
+OPERATORS = torch.library.Library("torchvision", "DEF")
+for name in ("nms", "qnms"):
+    OPERATORS.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+from monailabel.transform.post import Restored  # noqa: E402
 
 
 class Stock(BasicInferTask):  # type: ignore[misc]
@@ -89,8 +96,6 @@ class Stock(BasicInferTask):  # type: ignore[misc]
         def keep(data: dict[str, Any]) -> dict[str, Any]:
             self.seen = data["pred"]
             return data
-
-        from monailabel.interfaces.tasks.infer_v2 import CallBackTypes
 
         request = {"image": str(ct), "device": "cpu", "result_extension": ".nii.gz"}
         path, _ = self(request, {CallBackTypes.INFERER: keep})

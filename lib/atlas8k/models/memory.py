@@ -11,7 +11,7 @@ from math import prod
 
 import torch
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 KEPT_BYTES = 1 << 29
 """Freed memory at the heap's end that is kept for the next layer."""
 HEAP_BYTES = 1 << 27
@@ -107,7 +107,8 @@ def keep_freed_memory() -> bool:
 
     A layer's output of some megabytes is else asked of the system anew every time, and
     filling it with zeros took up to a quarter of a network's time. Only for the allocator
-    of Linux' usual C library, whose two thresholds are set.
+    of Linux' usual C library: two thresholds are set, and threads that start from now on
+    share one arena, since what a thread's own arena has free goes back at once.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -115,6 +116,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    done = bool(mallopt(M_TRIM_THRESHOLD, KEPT_BYTES) and mallopt(M_MMAP_THRESHOLD, HEAP_BYTES))
+    values = {M_TRIM_THRESHOLD: KEPT_BYTES, M_MMAP_THRESHOLD: HEAP_BYTES, M_ARENA_MAX: 1}
+    done = all(mallopt(name, value) == 1 for name, value in values.items())
     log.debug("freed memory is %s", "kept" if done else "given back")
     return done
