@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.server.tiny import GRID, write_ct, write_networks
+from tests.server.tiny import write_networks
 from typer.testing import CliRunner, Result
 
 from atlas8k.campaign.reports import Status
@@ -23,17 +23,19 @@ from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Holder, Ledger
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.desk import Desk
-from atlas8k.volume import read_label, write_nifti
+from atlas8k.volume import Grid, read_label, write_nifti
 
 CASES = [f"case_{i}" for i in range(8)]
 ANNA = Holder.identify(user="anna")
+GRID = Grid((10, 8, 7), np.diag([-12.0, 12.0, 15.0, 1.0]))
+"""Small: the attention's own grid is finer."""
 
 
 def truth_of(number: int) -> np.ndarray:
     """Liver and spleen; every other organ is absent."""
     array = np.zeros(GRID.shape, np.uint8)
-    array[4 : 9 + number % 3, 5:12, 4:11] = ORGAN_IDS["liver"]
-    array[12:15, 6:10, 5:9] = ORGAN_IDS["spleen"]
+    array[1 : 4 + number % 3, 2:7, 1:6] = ORGAN_IDS["liver"]
+    array[7:9, 3:6, 2:5] = ORGAN_IDS["spleen"]
     return array
 
 
@@ -43,7 +45,8 @@ def place(tmp_path: Path) -> Path:
     for folder in ("studies", "truth"):
         (tmp_path / folder).mkdir()
     for number, name in enumerate(CASES):
-        write_ct(tmp_path / "studies" / f"{name}.nii.gz", number)
+        ct = np.random.default_rng(number).normal(40, 60, GRID.shape).astype(np.int16)
+        write_nifti(tmp_path / "studies" / f"{name}.nii.gz", ct, GRID)
         write_nifti(tmp_path / "truth" / f"{name}.nii.gz", truth_of(number), GRID)
     write_networks(tmp_path / "model")
     return tmp_path

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,18 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from tests.e2e.harness import Server
-from tests.e2e.small import small_server
-from tests.server.tiny import GRID
+from tests.e2e.harness import APP, Server, running
+from tests.server.tiny import write_networks
 from typer.testing import CliRunner
 
 from atlas8k.campaign.reports import Status
 from atlas8k.cli import app
 from atlas8k.ledger import Ledger
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.volume import read_label, write_nifti
+from atlas8k.volume import Grid, read_label, write_nifti
 
-IMAGES = tuple(f"case_{i:02d}" for i in range(30))
+IMAGES = tuple(f"case_{i:02d}" for i in range(10))
+GRID = Grid((8, 7, 6), np.diag([-12.0, 12.0, 15.0, 1.0]))
+"""Small: every volume is scored three times, on the attention's own fine grid."""
 CONF = {"budget": "0.2", "audit_percent": "20", "gate_margin": "1.0", "stop_after": "2"}
 
 
@@ -125,10 +129,25 @@ def train(server: Server, before: str) -> list[int]:
     return epochs
 
 
+@contextlib.contextmanager
+def server_of(folder: Path) -> Iterator[Server]:
+    """A server with tiny networks and smaller CTs, started as a user starts it."""
+    app_folder, studies = folder / "app", folder / "studies"
+    app_folder.mkdir()
+    studies.mkdir()
+    shutil.copy(APP / "main.py", app_folder)
+    write_networks(app_folder / "model")
+    for seed, name in enumerate(IMAGES):
+        ct = np.random.default_rng(seed).normal(40, 60, GRID.shape).astype(np.int16)
+        write_nifti(studies / f"{name}.nii.gz", ct, GRID)
+    more = [word for key, value in CONF.items() for word in ("--conf", key, value)]
+    with running(app_folder, studies, folder, *more) as server:
+        yield server
+
+
 @pytest.mark.slow
 def test_trained_and_ranked_anew_twice_while_somebody_works(tmp_path: Path) -> None:
-    more = [word for key, value in CONF.items() for word in ("--conf", key, value)]
-    with small_server(tmp_path, *more, images=IMAGES) as server:
+    with server_of(tmp_path) as server:
         assert server.score()["status"] == "DONE"
         annotator = Annotator(server, tmp_path)
         thread = threading.Thread(target=annotator.run)
