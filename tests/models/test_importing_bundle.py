@@ -186,7 +186,7 @@ def test_every_kind_of_bundle_to_1e_4_in_probability(make, described, tmp_path):
     module = make()
     config = {**CONFIG, "network_def": described}
     checkpoint = import_weights(bundle(tmp_path / "b", module, config, version="1.6.1")).checkpoint
-    x = torch.rand(1, 1, 32, 32, 32)
+    x = torch.rand(1, 1, 64, 32, 32)
     with torch.inference_mode():
         ours = network(checkpoint)(x).softmax(1)
         theirs = module(x).softmax(1)
