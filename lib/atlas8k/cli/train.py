@@ -169,7 +169,7 @@ def _studies(folder: Path, settings: dict[str, Any]) -> Sequence[TrainingCase]:
     from atlas8k.settings import Settings
     from atlas8k.training import ranks
 
-    found = None
+    found: Sequence[TrainingCase] = ()
     if ranks.first():
         context = open_context(Settings(device="cpu"), str(folder), MODELS)
         try:
@@ -177,8 +177,7 @@ def _studies(folder: Path, settings: dict[str, Any]) -> Sequence[TrainingCase]:
         finally:
             context.datastore.close()
             context.ledger.close()
-    told: Sequence[TrainingCase] = ranks.tell(found) or ()
-    return told
+    return ranks.tell(found)
 
 
 def _split(

@@ -42,8 +42,8 @@ class Work(NamedTuple):
 
 def follow(device: str) -> None:
     """Take part in the trainings of the first process, until it says that there is no more."""
-    while (work := ranks.tell(None)) is not None:
-        assert isinstance(work, Work)
+    waiting: Work | None = None
+    while (work := ranks.tell(waiting)) is not None:
         config = work.config.model_copy(update={"device": device})
         fine_tune(**{**work._asdict(), "config": config})
 

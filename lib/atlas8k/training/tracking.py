@@ -104,9 +104,9 @@ def _events(folder: Path, name: str, settings: Mapping[str, Any]) -> Any:
     old = sorted(folder.glob("events_*"))[: -KEPT + 1]
     for path in old:
         shutil.rmtree(path, ignore_errors=True)
-    writer = SummaryWriter(str(folder / f"events_{name}"), flush_secs=10)  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(folder / f"events_{name}"), flush_secs=10)
     text = "\n".join(f"    {key}: {value}" for key, value in settings.items())
-    writer.add_text("settings", text)  # type: ignore[no-untyped-call]
+    writer.add_text("settings", text)
     return writer
 
 
