@@ -1,7 +1,7 @@
 """The plain prediction that a fast one is held against, and the CTs it is made on.
 
-Nothing is left out and nothing is clever here: every window of the whole volume one by one
-in float32 by MONAI's own sliding window, resampling by scipy and SimpleITK, float32 until
+Nothing is left out and nothing is clever here: every window of the whole volume in
+float32 by MONAI's own sliding window, resampling by scipy and SimpleITK, float32 until
 the cut. Only what a label means is the project's: the working grid, mean above one half,
 largest piece, the nearest voxel.
 """
@@ -88,7 +88,7 @@ def plain_probabilities(ct: Volume, checkpoint: Checkpoint) -> tuple[npt.NDArray
         logits = sliding_window_inference(
             torch.from_numpy(image)[None, None],
             wants.window_size,
-            1,
+            4,
             network(checkpoint),
             overlap=wants.overlap,
             mode="gaussian",

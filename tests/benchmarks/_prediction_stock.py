@@ -24,7 +24,7 @@ from monai.transforms import (
     LoadImaged,
     Orientationd,
     ScaleIntensityRanged,
-    Spacingd,
+    Spacing,
 )
 from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.basic_infer import BasicInferTask, CallBackTypes
@@ -67,7 +67,8 @@ class Stock(BasicInferTask):  # type: ignore[misc]
             EnsureTyped(keys="image", device=data.get("device") if data else None),
             EnsureChannelFirstd(keys="image"),
             Orientationd(keys="image", axcodes="RAS"),
-            Spacingd(keys="image", pixdim=wants.spacing_mm, allow_missing_keys=True),
+            # What Spacingd calls; itself it takes MONAI Label's "image_path" for meta data.
+            Lambdad(keys="image", func=Spacing(pixdim=wants.spacing_mm)),
             ScaleIntensityRanged(
                 keys="image", a_min=low, a_max=high, b_min=0.0, b_max=1.0, clip=True
             ),
