@@ -166,7 +166,10 @@ class Archive:
         """
         with self._asked("give headers", uid):
             rows = self._client.retrieve_series_metadata(study, uid)
-            return [Dataset.from_json(row, bulk_data_uri_handler=_nothing) for row in rows]
+            found = [Dataset.from_json(row, bulk_data_uri_handler=_nothing) for row in rows]
+        for header in found:
+            header.pop("PixelData", None)  # a mere address
+        return found
 
     def instances(self, study: str, uid: str) -> Iterator[Dataset]:
         """Instances of a series, as they come in.
