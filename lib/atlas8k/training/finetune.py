@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -42,8 +42,7 @@ class Work(NamedTuple):
 
 def follow(device: str) -> None:
     """Take part in the trainings of the first process, until it says that there is no more."""
-    waiting: Work | None = None
-    while (work := ranks.tell(waiting)) is not None:
+    while (work := ranks.tell(cast("Work | None", None))) is not None:
         config = work.config.model_copy(update={"device": device})
         fine_tune(**{**work._asdict(), "config": config})
 
