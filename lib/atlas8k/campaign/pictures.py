@@ -105,7 +105,7 @@ def _colour(line: Planned, volumes: dict[str, Reviewed]) -> str:
 
 def _changes(axes: Any, found: Status) -> None:
     rounds = [one for one in found.rounds if one.reviewed]
-    numbers = [str(one.number) for one in rounds]
+    numbers = list(range(len(rounds)))
     bottom = [0] * len(rounds)
     for kind, colour in KINDS.items():
         counts = [sum(getattr(organ, kind) for organ in one.organs) for one in rounds]
@@ -118,6 +118,7 @@ def _changes(axes: Any, found: Status) -> None:
         )  # fmt: skip
     axes.set_ylim(0, 1.3 * max(bottom, default=1) or 1)
     axes.set_xlim(-0.6, max(len(rounds), 3) - 0.4)
+    axes.set_xticks(numbers, [str(one.number) for one in rounds])
     axes.set_xlabel("round")
     axes.set_ylabel("organs")
     axes.set_title("What annotators did to the organs they were given", loc="left")
