@@ -23,6 +23,7 @@ from pydicom.errors import InvalidDicomError
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
+from atlas8k.server.archive.series import check_whole
 from atlas8k.server.errors import ConflictError, NotFoundError, UpstreamError
 
 logger = logging.getLogger(__name__)
@@ -248,22 +249,6 @@ class Archive:
             f"the DICOM archive {self.url} does not {what} ({type(error).__name__}); nothing is "
             "lost: start it or wait for it, then do the same again"
         )
-
-
-def check_whole(instance: Dataset) -> None:
-    """Raise :class:`EOFError` where an instance was cut off on its way.
-
-    The client takes what has come when a connection ends for a whole answer, and pydicom
-    reads as far as there is something to read.
-    """
-    pixels = instance.get("PixelData")
-    if not pixels or "SOPInstanceUID" not in instance:
-        raise EOFError("an instance ends before its pixels")
-    if instance.file_meta.TransferSyntaxUID.is_compressed:
-        return
-    bits = instance.Rows * instance.Columns * instance.BitsAllocated
-    if len(pixels) * 8 < bits * int(instance.get("NumberOfFrames", 1) or 1):
-        raise EOFError("an instance ends in its pixels")
 
 
 def _session(url: str) -> requests.Session:

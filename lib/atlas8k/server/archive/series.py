@@ -48,6 +48,22 @@ def verdict(headers: Iterable[Dataset]) -> Verdict:
     return Verdict("", hashlib.sha256(uids.encode()).hexdigest()[:16])
 
 
+def check_whole(instance: Dataset) -> None:
+    """Raise :class:`EOFError` where an instance was cut off on its way.
+
+    The client takes what has come when a connection ends for a whole answer, and pydicom
+    reads as far as there is something to read.
+    """
+    pixels = instance.get("PixelData")
+    if not pixels or "SOPInstanceUID" not in instance:
+        raise EOFError("an instance ends before its pixels")
+    if instance.file_meta.TransferSyntaxUID.is_compressed:
+        return
+    bits = instance.Rows * instance.Columns * instance.BitsAllocated
+    if len(pixels) * 8 < bits * int(instance.get("NumberOfFrames", 1) or 1):
+        raise EOFError("an instance ends in its pixels")
+
+
 def read(uid: str, folder: Path) -> Volume:
     """Read the instances in `folder` as one CT: HU, int16, axes (columns, rows, slices).
 
