@@ -81,7 +81,7 @@ def _list(axes: Any, plan: Plan | None, volumes: dict[str, Reviewed]) -> None:
         ("in hand", HELD),
         ("open", OPEN),
     ):
-        axes.bar([], [], color=colour, label=name)
+        axes.plot([], [], linestyle="none", marker="s", markersize=9, color=colour, label=name)
     axes.legend(fontsize=8, frameon=False)
     axes.set_xlim(0.4, len(places) + 0.6)
     axes.set_ylim(0, 1.12 * max((line.ml for line in plan.lines), default=1) or 1)
