@@ -81,7 +81,7 @@ class Cutter:
             return
         action, self._armed = self._armed[2], None
         action()
+        self.cut.set()  # before anybody can notice
         for end in ends:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-        self.cut.set()
