@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import matplotlib.colors
 import matplotlib.image
 import nibabel as nib
 import numpy as np
 import pytest
 
 from atlas8k.errors import GridMismatchError
-from atlas8k.preview import best_point, draw_planes
+from atlas8k.preview import ATTENTION_COLOR, best_point, draw_planes
 from atlas8k.volume import Grid, Volume
 
 
@@ -60,6 +61,26 @@ def test_every_orientation_gives_the_same_picture(tmp_path: Path, codes):
         matplotlib.image.imread(tmp_path / "ras.png"),
         matplotlib.image.imread(tmp_path / "turned.png"),
     )
+
+
+def test_attention_is_outlined_in_every_plane(tmp_path: Path):
+    ct, label = scene()
+    attention = np.zeros(label.shape, bool)
+    attention[10:18, 8:16, 8:16] = True
+    for name, marked in (("with", attention), ("without", None)):
+        draw_planes(tmp_path / f"{name}.png", ct, label, marked, point=(14, 12, 12))
+    pixels = matplotlib.image.imread(tmp_path / "with.png")[..., :3]
+    plain = matplotlib.image.imread(tmp_path / "without.png")[..., :3]
+    pictures = int(0.88 * len(pixels))  # the legend is below
+    for part, before in zip(
+        np.array_split(pixels[:pictures], 3, axis=1),
+        np.array_split(plain[:pictures], 3, axis=1),
+        strict=True,
+    ):
+        red = np.abs(part - matplotlib.colors.to_rgb(ATTENTION_COLOR)).max(axis=-1) < 0.02
+        assert red.sum() > 20
+        assert not np.array_equal(part, before)
+    assert not (np.abs(plain - matplotlib.colors.to_rgb(ATTENTION_COLOR)).max(axis=-1) < 0.02).any()
 
 
 def test_right_is_left_and_front_is_up(tmp_path: Path):
