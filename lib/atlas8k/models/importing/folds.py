@@ -89,5 +89,3 @@ def together(sources: Sequence[Source]) -> str:
     """sha256 of several files: of their own, one a line."""
     lines = "".join(f"{one.sha256}\n" for one in sources)
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
