@@ -68,6 +68,12 @@ def train(server: Server, **params: Any) -> requests.Response:
     return requests.post(f"{server.url}/train/atlas8k", json=params, timeout=LIMIT_S)
 
 
+def stop(server: Server) -> Any:
+    answer = requests.delete(f"{server.url}/train/", timeout=LIMIT_S)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
 def info(server: Server) -> dict[str, Any]:
     found: dict[str, Any] = requests.get(f"{server.url}/info/", timeout=LIMIT_S).json()
     return found
@@ -102,13 +108,24 @@ def test_a_training_is_watched_and_a_submission_that_stops_it_loses_nothing(
 
     ids = truth(number(HELD_OUT[1]))
     submit(server, HELD_OUT[1], ids)
-    assert requests.delete(f"{server.url}/train/", timeout=LIMIT_S).status_code == 200
+    assert stop(server)["status"] == "STOPPED"
     server.finish("train", LIMIT_S)
     kept = server.log.parent / "kept.nii.gz"
     kept.write_bytes(get_label(server, HELD_OUT[1]))
     assert np.array_equal(read_label(kept).array, ids)
     assert info(server)["datastore"]["completed"] == len(VOLUMES)
     assert info(server)["atlas8k"]["model_signature"] == before
+
+
+def test_a_training_can_be_stopped_before_its_process_is_there(server: Server) -> None:
+    assert stop(server) is None
+    started = train(server, **LONG)
+    assert stop(server)["id"] == started.json()["id"]
+    running = requests.get(
+        f"{server.url}/train/", params={"check_if_running": True}, timeout=LIMIT_S
+    )
+    assert running.status_code == 404, running.text
+    assert stop(server) is None
 
 
 def test_shuffled_labels_are_refused_and_the_reason_is_read_over_http(server: Server) -> None:

@@ -89,6 +89,13 @@ def scoring_status(
     return task
 
 
+@router.delete("/scoring/", tags=["Scoring"], summary="Stop the scoring that runs")
+def stop_scoring(request: Request, user: AsAnnotator) -> Any:
+    """The task that was stopped, or null; what is scored stays scored."""
+    with_caller(request, user.username)
+    return background.stop("scoring")
+
+
 def nothing_stale(app: Any) -> dict[str, Any]:
     """A task that is done before it began, in MONAI Label's form."""
     now = time.strftime("%Y-%m-%d %H:%M:%S")

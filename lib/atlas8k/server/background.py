@@ -9,12 +9,14 @@ process is started for it.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
+import psutil
 from fastapi import HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
-from monailabel.utils.async_tasks.utils import tasks
+from monailabel.utils.async_tasks.utils import processes, tasks
 
 from atlas8k.server.assembling import PUBLIC
 from atlas8k.server.errors import RequestError
@@ -23,6 +25,8 @@ from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.names import check_tag
 
 _START = threading.Lock()
+STARTING_S = 30.0
+"""A task that was submitted has its process by then, even where everything is busy."""
 TRAINING_KEYS = ("max_epochs", "steps_per_epoch", "networks")
 
 
@@ -98,3 +102,20 @@ def start(
             return dict(task)
     result, _ = AsyncTask.run(kind, request=request, force_sync=True, enqueue=True)
     return result
+
+
+def stop(kind: str) -> dict[str, Any] | None:
+    """Stop the task that runs; ``None`` where none does.
+
+    MONAI Label's own stop finds nothing to end between the answer to a start and the
+    start of its process, says so with 200, and the task runs on; here that is waited for.
+    """
+    with _START:
+        until = time.monotonic() + STARTING_S
+        while runs(kind) and not processes(kind) and time.monotonic() < until:
+            time.sleep(0.02)
+        try:
+            task = AsyncTask.stop(kind)
+        except psutil.NoSuchProcess:  # it ended in this moment
+            return None
+    return dict(task) if task else None

@@ -181,6 +181,20 @@ def train_all(request: Request, user: AsAdmin, params: Params = None) -> Any:
     }
 
 
+@router.delete("/train/", tags=["Train"], summary="Stop the training that runs")
+def stop_training(request: Request, user: AsAdmin) -> Any:
+    """The task that was stopped, or null; what was learned is kept for the next start."""
+    with_caller(request, user.username)
+    return background.stop("train")
+
+
+@router.delete("/batch/infer", tags=["Infer"], summary="Stop the batch inference that runs")
+def stop_batch(request: Request, user: AsAdmin) -> Any:
+    """The task that was stopped, or null."""
+    with_caller(request, user.username)
+    return background.stop("batch_infer")
+
+
 @router.post("/batch/infer/{model}", tags=["Infer"], summary="Run a model on many images")
 def batch_infer(
     request: Request,
