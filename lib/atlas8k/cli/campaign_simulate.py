@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,7 +82,7 @@ def simulate(
     if as_json:
         typer.echo((folder / FILE).read_text(encoding="utf-8"))
         return
-    Console().print(simulation_table(found))
+    Console(width=None if sys.stdout.isatty() else 120).print(simulation_table(found))
     typer.echo(f"{folder / FILE}, simulation.csv, simulation.png; in detail: ")
     typer.echo(f"atlas8k campaign status --studies {copied} --models {networks}")
 
