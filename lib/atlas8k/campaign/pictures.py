@@ -88,7 +88,7 @@ def _list(axes: Any, plan: Plan | None, volumes: dict[str, Reviewed]) -> None:
     if len(places) <= 30:
         axes.set_xticks(places)
     axes.set_xlabel("place in the list")
-    axes.set_ylabel("attention size, ml" if plan.ranking != "per_slice" else "ml a slice")
+    axes.set_ylabel("ranked by, ml" if plan.ranking != "per_slice" else "ml a slice")
     axes.set_title(
         f"Round {plan.round}: the list as it was drawn, and what became of it", loc="left"
     )
