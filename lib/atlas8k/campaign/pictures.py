@@ -17,6 +17,13 @@ CHANGED, CONFIRMED, OPEN, HELD = "#c0392b", "#2e7d4f", "#c9ced6", "#e0a526"
 """Of volumes in the list."""
 KINDS = {"changed": CHANGED, "added": "#e07b39", "absent": "#7b5ea7", "confirmed": CONFIRMED}
 
+FIGURES = {
+    "eq4": "attention size, ml",
+    "salient": "salient voxels, ml",
+    "per_slice": "attention, ml a slice",
+}
+"""What a ranking orders by."""
+
 
 def _figure(rows: int, height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure  # without pyplot: no state, no display
@@ -88,7 +95,7 @@ def _list(axes: Any, plan: Plan | None, volumes: dict[str, Reviewed]) -> None:
     if len(places) <= 30:
         axes.set_xticks(places)
     axes.set_xlabel("place in the list")
-    axes.set_ylabel("ranked by, ml" if plan.ranking != "per_slice" else "ml a slice")
+    axes.set_ylabel(FIGURES[plan.ranking])
     axes.set_title(
         f"Round {plan.round}: the list as it was drawn, and what became of it", loc="left"
     )
