@@ -55,7 +55,7 @@ def test_compare_writes_page_and_tables(networks, tmp_path):
     page = (out / "report.html").read_text()
     assert "By age" in page
     assert "&lt; 40" in page
-    with open(out / "tables" / "dsc-summary.csv") as stream:
+    with open(out / "tables" / "dsc-summary.csv", encoding="utf-8") as stream:
         rows = {(r["network"], r["class"]): r for r in csv.DictReader(stream)}
     assert float(rows["good", "liver"]["mean"]) > 0.8
     assert rows["good", "average"]["winner"] == "1"

@@ -94,7 +94,7 @@ def _held(lock: Path) -> bool:
     import fcntl
 
     try:
-        with open(lock) as stream:
+        with open(lock, "rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

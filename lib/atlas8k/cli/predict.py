@@ -116,7 +116,7 @@ def predict(
         shown = nearest(salient.label(), prediction.grid, volume.grid)
         draw_planes(written["preview"], volume, label, shown > 0, title=source["ct"])
     if written["statistics"] is not None:
-        written["statistics"].write_text(json.dumps(report, indent=2) + "\n")
+        written["statistics"].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _table(console, prediction, report)
 
 

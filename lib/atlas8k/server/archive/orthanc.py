@@ -145,7 +145,9 @@ class Orthanc:
             )
         (self.folder / "storage").mkdir(parents=True, exist_ok=True)
         settings = self.folder / "orthanc.json"
-        settings.write_text(json.dumps(configuration(self.folder, self.port, self._users)))
+        settings.write_text(
+            json.dumps(configuration(self.folder, self.port, self._users)), encoding="utf-8"
+        )
         settings.chmod(0o600)  # passwords
         with open(self.log, "ab") as stream:
             self._process = subprocess.Popen(

@@ -35,7 +35,7 @@ def only_one(path: Path) -> Iterator[bool]:
     The kernel lets go of it when the process ends, however it ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as stream:
+    with open(path, "wb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
