@@ -72,9 +72,8 @@ lint: install-test
 types: install-test
 	$(BIN)/mypy
 
-# UTF-8 whatever the locale is: libraries in the test process change it.
 unit: install-test
-	PYTHONUTF8=1 PATH="$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest
 
 test: lint types unit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import random
 import shutil
 from pathlib import Path
@@ -112,6 +113,15 @@ def test_compressed_pixels_are_those_that_were_packed(kind):
     np.testing.assert_array_equal(_decode(Path(packed)), _decode(Path(plain)))
 
 
+@pytest.fixture
+def same_locale():
+    """What writes JPEG sets the locale of the process to C, where text files are ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.mark.usefixtures("same_locale")
 @pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
 def test_a_compressed_series_is_read(tmp_path, compressor):
     plain, packed = tmp_path / "plain", tmp_path / "packed"
