@@ -34,6 +34,11 @@ def test_bounds_are_the_tests_turned_around_in_exact_arithmetic(data: st.DataObj
     assert bounds(population, drawn, wrong) == (likely[0], likely[-1])
 
 
+def test_a_tail_of_just_the_limit_is_out() -> None:
+    assert bounds(40, 1, 0) == (0, 38)
+    assert bounds(40, 1, 1) == (2, 40)
+
+
 def test_whoever_is_wrong_is_in_the_interval_as_often_as_it_says() -> None:
     population, total, drawn = 60, 12, 15
     inside = sum(

@@ -137,7 +137,7 @@ def show(found: Status) -> None:
 
     from atlas8k.cli.campaign_tables import lines
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 160)
     for line in lines(found):
         console.print(line, highlight=False, soft_wrap=isinstance(line, str))
 
@@ -250,4 +250,4 @@ def _say_next(found: Status, as_json: bool) -> None:
         return
     where = "no round is open" if found.round is None else f"round {found.round} is open"
     typer.echo(f"{where}, networks {found.signature or 'none'}")
-    Console(width=None if sys.stdout.isatty() else 120).print(steps_table(found))
+    Console(width=None if sys.stdout.isatty() else 160).print(steps_table(found))

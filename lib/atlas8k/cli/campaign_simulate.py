@@ -82,7 +82,7 @@ def simulate(
     if as_json:
         typer.echo((folder / FILE).read_text(encoding="utf-8"))
         return
-    Console(width=None if sys.stdout.isatty() else 120).print(simulation_table(found))
+    Console(width=None if sys.stdout.isatty() else 160).print(simulation_table(found))
     typer.echo(f"{folder / FILE}, simulation.csv, simulation.png; in detail: ")
     typer.echo(f"atlas8k campaign status --studies {copied} --models {networks}")
 
