@@ -15,7 +15,7 @@ import time
 from types import FrameType
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from monailabel.utils.async_tasks import utils
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from monailabel.config import settings as monailabel_settings
 
 from atlas8k.errors import Atlas8kError, SettingsError
