@@ -24,6 +24,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.labels.dicom_seg_writing import ATTENTION_COLOR
 from atlas8k.organs import ORGANS
+from atlas8k.server.archive.client import credentials
 from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.infer import ATTENTION_IDS
 from atlas8k.server.privacy import cleaned_dicom
@@ -145,7 +146,7 @@ def archive(request: Request, path: str, user: AsUser) -> Response:
             url,
             params=request.url.query,
             headers=headers,
-            auth=_credentials(),
+            auth=credentials(),
             timeout=settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT,
             allow_redirects=False,
         )
@@ -172,12 +173,6 @@ def _prefix(operation: str, path: str) -> str:
     else:
         prefix = None
     return f"{prefix.strip('/')}/" if prefix else ""
-
-
-def _credentials() -> tuple[str, str] | None:
-    name = settings.MONAI_LABEL_DATASTORE_USERNAME or settings.MONAI_LABEL_DICOMWEB_USERNAME
-    word = settings.MONAI_LABEL_DATASTORE_PASSWORD or settings.MONAI_LABEL_DICOMWEB_PASSWORD
-    return (name, word) if name and word else None
 
 
 def _shown(answer: requests.Response) -> bytes:
