@@ -116,6 +116,20 @@ def test_a_training_is_watched_and_a_submission_that_stops_it_loses_nothing(
     assert info(server)["datastore"]["completed"] == len(VOLUMES)
     assert info(server)["atlas8k"]["model_signature"] == before
 
+    # And started again it goes on where it was, with the label that made it stop.
+    learned = info(server)["train_stats"]["atlas8k"]["epoch"]
+    assert train(server, **LONG).status_code == 200
+    limit = time.monotonic() + 2 * LIMIT_S
+    while (stats := info(server)["train_stats"]["atlas8k"])["epoch"] <= learned:
+        assert time.monotonic() < limit, server.text()[-3000:]
+        time.sleep(0.2)
+    assert stats["cases"] == len(VOLUMES)
+    said = "with what was labeled since: 1 more volumes, 1 of them to measure on"
+    assert said in server.text(), server.text()[-3000:]
+    assert not re.search(r"unet: epoch 1 of 10000.*\n(.*\n)*.*unet: epoch 1 of", server.text())
+    stop(server)
+    server.finish("train", LIMIT_S)
+
 
 def test_a_training_can_be_stopped_before_its_process_is_there(server: Server) -> None:
     assert stop(server) is None

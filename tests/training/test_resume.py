@@ -17,8 +17,8 @@ import torch
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
 from atlas8k.training.config import Optimiser, TrainingConfig
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.finetune import fine_tune
-from atlas8k.training.resume import state_folder
+from atlas8k.training.finetune import fine_tune, held_out
+from atlas8k.training.resume import state_folder, times_added
 from atlas8k.volume import read_label, write_nifti
 
 from .conftest import tiny
@@ -131,16 +131,95 @@ def test_another_training_begins_anew_and_says_what_differs(case, served, tmp_pa
         assert not folder(networks=("unet",))
         assert not folder()
         known = dataclasses.replace(cases[0], known_organs=("liver",))
-        assert not folder(cases=[known, cases[1]])
-        assert not folder()
+        assert not folder(cases=[known, cases[1]])  # an organ was taken back
+        assert "(cases differ)" in caplog.text
+        assert folder()  # and came again: that is more, not less
+        assert not folder(cases=cases[1:])
+        assert not folder(cases=cases[:1])
         save_checkpoint(served["unet"], tiny("unet", seed=9), half=False)
         assert not folder()
         label = read_label(cases[0].label_path)
         label.array[0, 0, 0] = 5
         write_nifti(cases[0].label_path, label.array, label.grid)
         assert not folder()
-    (root / "training.json").write_text("{")
-    assert not folder()
+    for damaged in ("{", "[]", '{"training": {"cases": [1]}, "added": 0}', '{"training": {}}'):
+        (root / "training.json").write_text(damaged)
+        assert not folder(), damaged
+
+
+def test_labels_that_were_added_do_not_begin_it_anew(case, served, tmp_path, caplog):
+    root = tmp_path / "state"
+    two = case("b", 2, known=("liver", "spleen"))
+    part = dataclasses.replace(two, label_path=case("b_part", 2, known=("liver",)).label_path)
+    part = dataclasses.replace(part, known_organs=("liver",))
+    cases, third = [case("a", 1), part], case("c", 3)
+
+    def goes_on(cases: list[TrainingCase]) -> bool:
+        (root / "mark").touch()
+        state_folder(root, served, NETWORKS, cases, CONFIG)
+        return (root / "mark").exists()
+
+    with caplog.at_level(logging.INFO):
+        state_folder(root, served, NETWORKS, cases, CONFIG)
+        assert goes_on([*cases, third])
+        assert "1 more volumes, 0 of them to measure on, and more organs of 0" in caplog.text
+        assert times_added(root) == 1
+        assert goes_on([cases[0], two, third])
+        assert "0 more volumes, 0 of them to measure on, and more organs of 1" in caplog.text
+        assert times_added(root) == 2
+        assert goes_on([cases[0], two, third])
+        assert times_added(root) == 2
+        # Another CT under the name, whatever was labeled in it.
+        other = case("b", 4, known=("liver", "spleen", "aorta"))
+        assert not goes_on([cases[0], other, third])
+        assert times_added(root) == 0
+
+
+def test_what_was_learned_from_is_never_measured_on(case, served, tmp_path):
+    """The fifth label holds cases out; a training that has learned from one begins anew."""
+    names = [f"v{i}" for i in range(40)]
+    apart = [name for name in names if held_out(name, CONFIG.validation)]
+    within = [name for name in names if name not in apart]
+    four = [case(apart[0], 1), *(case(name, i) for i, name in enumerate(within[:3]))]
+    root = tmp_path / "state"
+    state_folder(root, served, NETWORKS, four, CONFIG)
+    (root / "mark").touch()
+    five = [*four, case(within[3], 7)]
+    state_folder(root, served, NETWORKS, five, CONFIG)
+    assert not (root / "mark").exists()
+    (root / "mark").touch()
+    state_folder(root, served, NETWORKS, [*five, case(apart[1], 8)], CONFIG)
+    assert (root / "mark").exists()
+
+
+def test_stopped_for_a_label_it_learns_from_it_and_ends(case, served, tmp_path):
+    """What was learned before is kept, and the epochs that are left see the new label."""
+    cases = [case("a", 1), case("b", 2)]
+    whole = train(tmp_path / "whole", served, cases)
+    root = tmp_path / "state"
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3 * CONFIG.steps_per_epoch + 1  # the first time is before the first step
+
+    folder = state_folder(root, served, NETWORKS, cases, CONFIG)
+    fine_tune(served, cases, CONFIG, should_stop=stop, state_folder=folder)
+    epochs = []
+    more = [*cases, case("c", 3)]
+    folder = state_folder(root, served, NETWORKS, more, CONFIG)
+    made = fine_tune(
+        served,
+        more,
+        CONFIG,
+        on_epoch=lambda progress: epochs.append((progress.network, progress.epoch)),
+        state_folder=folder,
+    )
+    assert epochs[:2] == [("unet", 4), ("unet", 5)]
+    assert epochs[2:] == [("nnunet", n) for n in range(1, 6)]
+    assert made["unet"].origin["cases"] == 3
+    assert not same(made["unet"], whole["unet"])
 
 
 def test_a_damaged_state_is_not_the_end(case, served, tmp_path, caplog):

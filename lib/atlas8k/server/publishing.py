@@ -59,6 +59,7 @@ def settle(
     ensemble: EnsembleSettings | None = None,
     between: Callable[[], object],
     pseudo: Sequence[TrainingCase] = (),
+    added: int = 0,
 ) -> dict[str, Any]:
     """Publish what is no worse than what is served, and keep the rest aside.
 
@@ -78,6 +79,8 @@ def settle(
         Called before every case that is measured.
     pseudo
         Pseudo labels of organs nobody has labeled: looked at where no case is held out.
+    added
+        How often the training was interrupted and went on with more labels.
 
     Returns
     -------
@@ -88,6 +91,8 @@ def settle(
     seen = Seen(store.root)
     training, _ = split(cases, config.validation, seen)
     note = f"fine-tuned on {len(training)} labeled volumes from {served.signature}"
+    if added:
+        note += f", some of which came while it ran (interrupted {added} times)"
     if not gate:
         logger.warning(OFF)
         signature = _publish(store, trained, f"{note}; {OFF}", seen, training)

@@ -30,7 +30,7 @@ from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import Work, fine_tune
-from atlas8k.training.resume import state_folder
+from atlas8k.training.resume import state_folder, times_added
 from atlas8k.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ class FineTuning(TrainTask):
     """Fine-tunes every network of the served set, and publishes those that are no worse.
 
     The published set has a signature of its own, so every score is stale from then on.
-    A training that fails or is stopped changes nothing; one that was killed goes on where
-    it was when it is started again with the same labels and settings.
+    A training that fails or is stopped changes nothing. Started again with the same settings it
+    goes on where it was, with the labels that have come since (:mod:`atlas8k.training.resume`).
     """
 
     def __init__(self, context: Context) -> None:
@@ -245,6 +245,7 @@ class FineTuning(TrainTask):
                 ensemble=ensemble_settings(context.settings),
                 between=give_way,
                 pseudo=unlabeled(context),
+                added=times_added(folder),
             )
             tracker.result(stats["message"])
         shutil.rmtree(folder, ignore_errors=True)

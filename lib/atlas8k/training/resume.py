@@ -1,8 +1,15 @@
-"""A training that was killed goes on where it was, if it is still the same one.
+"""A training that was interrupted goes on where it was, if it still is the same one.
 
-The same: the networks it began from, the cases with their labels byte for byte, which of
-them are trained on, and every setting that the weights depend on. Anything else begins
-anew, since its result would be that of no training that could be named.
+The same: the networks it began from, every setting that the weights depend on, and the
+cases with their labels byte for byte. Then its weights at the end are those of a training
+that was never interrupted.
+
+Labels may also have been *added* since, as by an annotator whose client stops a training at
+every submission and starts it again. Then it goes on too, and sees them from its next epoch
+on: were it to begin anew, no training would end while people work. Added means that all it
+has learned from stands: no volume is gone or on the held-out side now, and none has another
+label in which no further organ is labeled. Anything else begins anew, since something was
+learned that nobody stands for any more.
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ from atlas8k.models.sets import file_sha256
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.finetune import held_out
+from atlas8k.training.finetune import split
 from atlas8k.volume import publish
 
 logger = logging.getLogger(__name__)
@@ -27,6 +34,10 @@ logger = logging.getLogger(__name__)
 IDENTITY = "training.json"
 FREE = {"device", "workers", "validate_every", "accumulate", "cache_gb"}
 """Settings that no weight depends on."""
+
+Cases = Mapping[str, Mapping[str, Any]]
+"""By a hash of the name: ``trained`` on or not, ``organs`` that people have labeled, and
+what the files of ``label`` and ``ct`` are."""
 
 
 def state_folder(
@@ -37,7 +48,7 @@ def state_folder(
     config: TrainingConfig,
     seen: Container[str] = (),
 ) -> Path:
-    """The folder for a training's state, emptied unless it holds one of this training.
+    """The folder for a training's state, emptied unless this training goes on from there.
 
     Parameters
     ----------
@@ -59,45 +70,99 @@ def state_folder(
         "config": config.model_dump(mode="json", exclude=FREE),
         "batches": config.accumulate * ranks.size(),
         "networks": {name: file_sha256(served[name]) for name in networks},
-        "cases": [_case(case, config, seen) for case in cases],
+        "cases": _cases(cases, config, seen),
     }
     file = root / IDENTITY
-    before = _read(file)
+    before, times = _read(file)
     if before == identity:
         logger.info("going on with the training that was interrupted")
         return root
     if before is not None:
         changed = [key for key in identity if before.get(key) != identity[key]]
+        if changed == ["cases"] and (more := added(before["cases"], identity["cases"])):
+            logger.info("going on with the training that was interrupted, %s", more)
+            _write(file, identity, times + 1)
+            return root
         logger.info(
             "an interrupted training was another one (%s differ); beginning anew",
             ", ".join(changed),
         )
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    temporary = root / f".{IDENTITY}.part"
-    temporary.write_text(json.dumps(identity), encoding="utf-8")
-    publish(temporary, file)
+    _write(file, identity, 0)
     return root
 
 
-def _case(case: TrainingCase, config: TrainingConfig, seen: Container[str]) -> list[Any]:
-    ct = case.ct_path.stat()
-    return [
+def times_added(root: Path) -> int:
+    """How often labels were added to the training whose state is in a folder."""
+    return _read(root / IDENTITY)[1]
+
+
+def added(before: Cases, now: Cases) -> str:
+    """What was added to the cases of a training, one line; empty where it was more than that."""
+    kept = {key: now.get(key, {}) for key, case in before.items() if case["trained"]}
+    more = 0
+    for key, case in kept.items():
+        earlier = before[key]
+        if not case.get("trained") or case["ct"] != earlier["ct"]:
+            return ""
+        organs, organs_before = set(case["organs"]), set(earlier["organs"])
+        if not organs >= organs_before:
+            return ""
+        if case["label"] != earlier["label"] and organs == organs_before:
+            return ""
+        more += organs > organs_before
+    new = [case["trained"] for key, case in now.items() if key not in before]
+    return (
+        f"with what was labeled since: {len(new)} more volumes, {new.count(False)} of them to "
+        f"measure on, and more organs of {more}"
+    )
+
+
+def _cases(
+    cases: Sequence[TrainingCase], config: TrainingConfig, seen: Container[str]
+) -> dict[str, dict[str, Any]]:
+    training, _ = split(cases, config.validation, seen)
+    learned = {case.name for case in training}
+    return {
         # The file may lie in a folder that is not for names of patients.
-        hashlib.sha256(case.name.encode()).hexdigest(),
-        held_out(case.name, config.validation, seen),
-        list(case.known_organs),
-        file_sha256(case.label_path),
-        None if case.ignore_path is None else file_sha256(case.ignore_path),
-        [ct.st_size, ct.st_mtime_ns],
-    ]
+        hashlib.sha256(case.name.encode()).hexdigest(): {
+            "trained": case.name in learned,
+            "organs": list(case.known_organs),
+            "label": [
+                file_sha256(case.label_path),
+                None if case.ignore_path is None else file_sha256(case.ignore_path),
+                list(case.pseudo_organs),
+            ],
+            "ct": [case.ct_path.stat().st_size, case.ct_path.stat().st_mtime_ns],
+        }
+        for case in cases
+    }
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _write(file: Path, identity: Mapping[str, Any], times: int) -> None:
+    temporary = file.with_name(f".{file.name}.part")
+    temporary.write_text(json.dumps({"training": identity, "added": times}), encoding="utf-8")
+    publish(temporary, file)
+
+
+def _read(file: Path) -> tuple[dict[str, Any] | None, int]:
+    """What :func:`_write` wrote; ``None`` without a file, empty where it is not readable."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
+        training, times = found["training"], int(found["added"])
     except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return None, 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, 0
+    if not isinstance(training, dict) or not _readable(training.get("cases")):
+        return {}, 0
+    return training, times
+
+
+def _readable(cases: object) -> bool:
+    """Whether cases are as this release writes them."""
+    return isinstance(cases, dict) and all(
+        isinstance(case, dict) and {"trained", "organs", "label", "ct"} <= case.keys()
+        for case in cases.values()
+    )
