@@ -29,7 +29,7 @@ import json
 import multiprocessing
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -192,7 +192,10 @@ def run(work: Path, seeds: int, jobs: int, ranking: str) -> dict[str, float]:
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
 
         def all_of(*calls: tuple[Any, ...]) -> None:
-            for future in [pool.submit(function, work, *rest) for function, *rest in calls]:
+            made = [pool.submit(function, work, *rest) for function, *rest in calls]
+            for future in as_completed(made):
+                if future.exception() is not None:  # what waits would only be thrown away
+                    pool.shutdown(wait=False, cancel_futures=True)
                 future.result()
 
         all_of(*((train, "weak", name, None, 0) for name in NETWORKS))

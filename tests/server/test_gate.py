@@ -28,7 +28,8 @@ from atlas8k.server.train_cases import Seen
 from atlas8k.settings import Settings
 from atlas8k.training.config import Optimiser, TrainingConfig
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.finetune import fine_tune, held_out
+from atlas8k.training.finetune import fine_tune
+from atlas8k.training.sides import held_out
 from atlas8k.volume import Grid, write_nifti
 
 ANNA = Holder.identify(user="anna")

@@ -1,6 +1,5 @@
 """Fine-tuning of a served set, new networks from phantoms, and the command for both."""
 
-import dataclasses
 import sys
 
 import numpy as np
@@ -14,8 +13,8 @@ from atlas8k.cli import app
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import load_checkpoint, network, save_checkpoint
 from atlas8k.training.config import PAPER, TrainingConfig
-from atlas8k.training.finetune import fine_tune, held_out, split
-from atlas8k.training.scratch import EMBEDDED, PhantomTrainingCase, new_checkpoint, phantom_cases
+from atlas8k.training.finetune import fine_tune
+from atlas8k.training.scratch import EMBEDDED, new_checkpoint, phantom_cases
 from atlas8k.volume import write_nifti
 
 from .conftest import tiny
@@ -67,17 +66,6 @@ def test_what_cannot_start_says_why(case):
         fine_tune(served, [case("a")], QUICK, networks=["resnet"])
 
 
-def test_a_case_stays_on_its_side_when_others_arrive():
-    cases = [PhantomTrainingCase(seed, None) for seed in range(200)]
-    training, validation = split(cases[:100], 0.2)
-    more_training, more_validation = split(cases, 0.2)
-    assert set(validation) <= set(more_validation)
-    assert set(training) <= set(more_training)
-    assert 0.1 < len(more_validation) / 200 < 0.3
-    assert split(cases[:4], 0.9) == (cases[:4], [])
-    assert split(cases[:100], 0) == (cases[:100], [])
-
-
 def test_settings_are_checked():
     assert TrainingConfig().optimiser_for("nnunet") == PAPER["nnunet"]
     assert TrainingConfig.from_scratch().optimiser_for("unet").lr > PAPER["unet"].lr
@@ -116,19 +104,6 @@ def test_networks_of_the_papers_size_train_and_predict():
         assert module.eval()(image).shape == (1, 10, 64, 64, 64)
     with pytest.raises(TrainingError, match="small, paper"):
         new_checkpoint("unet", 0, "huge")
-
-
-def test_pseudo_labels_alone_are_on_no_side_to_measure_on(case):
-    names = [f"v{i}" for i in range(60)]
-    people = [case(name) for name in names[:30]]
-    guessed = [
-        dataclasses.replace(people[0], name=name, known_organs=(), pseudo_organs=("liver",))
-        for name in names[30:]
-    ]
-    training, kept_out = split([*people, *guessed], 0.2)
-    assert kept_out
-    assert all(one.known_organs for one in kept_out)
-    assert {one.name for one in training} == {n for n in names if not held_out(n, 0.2)}
 
 
 def test_a_new_network_learns_from_public_labels_that_were_imported(tmp_path):

@@ -184,7 +184,8 @@ def _split(
     cases: Sequence[TrainingCase], config: TrainingConfig
 ) -> tuple[Sequence[Case], Sequence[Case]]:
     """Cases to train on, and a few of those held out."""
-    from atlas8k.training.finetune import WATCHED, split
+    from atlas8k.training.finetune import WATCHED
+    from atlas8k.training.sides import split
 
     training, validation = split(cases, config.validation)
     return training, validation[:WATCHED]

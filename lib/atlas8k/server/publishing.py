@@ -28,9 +28,9 @@ from atlas8k.server.files import write_json
 from atlas8k.server.train_cases import Seen
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.finetune import by_hash, split
 from atlas8k.training.gate import TOGETHER, Decision, decide
 from atlas8k.training.measuring import measure_both
+from atlas8k.training.sides import by_hash, patient_of, split
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ def _publish(
     training: Sequence[TrainingCase],
 ) -> str:
     # First: what a published network has seen must never be held out from it.
-    seen.add(case.name for case in training)
+    seen.add(patient_of(case) for case in training)
     signature = store.publish(networks, note=note)
     logger.info("networks %s are served; all scores are stale", signature)
     return signature

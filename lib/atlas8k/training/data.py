@@ -69,7 +69,7 @@ class TrainingCase:
     Parameters
     ----------
     name
-        Of the volume; decides whether it is trained or measured on.
+        Of the volume.
     ct_path, label_path
         NIfTI files.
     known_organs
@@ -80,6 +80,9 @@ class TrainingCase:
         a known organ are not learned from at all.
     pseudo_organs
         Names of organs that the label map holds as networks predicted them.
+    patient
+        Whose CT it is; decides whether it is trained or measured on
+        (:mod:`atlas8k.training.sides`). Empty: of nobody else.
     """
 
     name: str
@@ -88,6 +91,7 @@ class TrainingCase:
     known_organs: tuple[str, ...] = ORGAN_NAMES
     ignore_path: Path | None = None
     pseudo_organs: tuple[str, ...] = ()
+    patient: str = ""
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
         """Read and prepare; see :func:`prepare_case`.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar, cast
+from typing import NamedTuple, cast
 
 from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -16,17 +15,15 @@ from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case
 from atlas8k.training.kept import Shelf, on_shelf
 from atlas8k.training.loop import Progress, train_network
+from atlas8k.training.sides import split
 from atlas8k.training.state import StateError
 
 logger = logging.getLogger(__name__)
 
-FEWEST_TO_SPLIT = 5
 WATCHED = 8
 """Held-out cases that show the progress; all of them are for the gate, once."""
 
 KEPT = "prepared"
-
-AnyCase = TypeVar("AnyCase", bound=Case)
 
 
 class Work(NamedTuple):
@@ -65,7 +62,7 @@ def fine_tune(
     served
         Checkpoints, or their files, by network name.
     cases
-        All of them; a share is kept out to measure on (:func:`split`).
+        All of them; a share is kept out to measure on (:func:`~atlas8k.training.sides.split`).
     networks
         Names of those to train; all where ``None``.
     on_epoch, should_stop
@@ -76,7 +73,7 @@ def fine_tune(
         network that is through, so that an interrupted training goes on; and ``prepared``,
         volumes as they were resampled.
     seen
-        Names of cases that these networks were trained on before, see :func:`split`.
+        Patients, or cases, that these networks were trained on before.
 
     Returns
     -------
@@ -189,55 +186,3 @@ class _Asked:
     def __call__(self) -> bool:
         self.said = self.said or (self._ask is not None and self._ask())
         return self.said
-
-
-def split(
-    cases: Sequence[AnyCase], share: float, seen: Container[str] = ()
-) -> tuple[list[AnyCase], list[AnyCase]]:
-    """Cases to train on and cases to measure on.
-
-    Only what people have labeled is measured on; a case that has pseudo labels alone and
-    would be on that side is on none, so that it can be held out once somebody labels it.
-    A case's side follows from its name alone, so that it stays where it is when labels
-    arrive. With fewer than five cases, or none on the one side, all are trained on and
-    none is measured: a number from a trained case would say nothing. For the same reason
-    what networks have seen is not held out from them later.
-
-    Parameters
-    ----------
-    share
-        To measure on, about.
-    seen
-        Names of cases that were trained on.
-    """
-    labeled = [case for case in cases if _labeled(case)]
-    kept_out = [case for case in labeled if held_out(case.name, share, seen)]
-    if len(labeled) < FEWEST_TO_SPLIT or len(kept_out) == len(labeled):
-        kept_out = []
-    sides = {case.name for case in kept_out}
-    training = [
-        case
-        for case in cases
-        if case.name not in sides and (_labeled(case) or not held_out(case.name, share, seen))
-    ]
-    return training, kept_out
-
-
-def _labeled(case: Case) -> bool:
-    """Whether somebody stands for an organ of it."""
-    return bool(getattr(case, "known_organs", True))
-
-
-def held_out(name: str, share: float, seen: Container[str] = ()) -> bool:
-    """Whether a case of that name is one to measure on."""
-    return _position(name) < share and name not in seen
-
-
-def by_hash(cases: Sequence[AnyCase]) -> list[AnyCase]:
-    """In an order that follows from each case's name alone."""
-    return sorted(cases, key=lambda case: _position(case.name))
-
-
-def _position(name: str) -> float:
-    """A number from 0 to 1 that is a name's own."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

@@ -26,7 +26,7 @@ from atlas8k.models.sets import file_sha256
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.finetune import split
+from atlas8k.training.sides import split
 from atlas8k.volume import publish
 
 logger = logging.getLogger(__name__)
