@@ -268,6 +268,13 @@ class Settings(BaseModel):
         '`{"optimisers":"paper","augment":0.5}` or a file with one; see the README of training',
     )
 
+    patients: Path | None = Field(
+        None,
+        description="Fine-tuning: CSV with the columns `volume` and `patient`; volumes of one "
+        "patient are either trained or measured on. Empty: every volume is of another patient; "
+        "of an archive, its PatientID says",
+    )
+
     gate: bool = Field(
         True,
         description="Networks that were trained are served only if no worse than those served "

@@ -21,6 +21,9 @@ def fine_tune(
     ] = True,
     gate_margin: Annotated[float, typer.Option(help="DSC that an organ may lose")] = 0.02,
     pseudo_weight: Annotated[float, typer.Option(help="what a pseudo label counts, 0 to 1")] = 0.0,
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV: volume,patient; those of one stay together")
+    ] = None,
     training: Annotated[
         str, typer.Option(help='further settings, such as \'{"optimisers": "paper"}\'')
     ] = "",
@@ -49,6 +52,7 @@ def fine_tune(
             "max_epochs": "" if epochs is None else str(epochs),
             "steps_per_epoch": "" if steps is None else str(steps),
             "pseudo_weight": str(pseudo_weight),
+            "patients": "" if patients is None else str(patients),
             "training": training,
         }
         stats = _run(studies, models, network, given)

@@ -29,6 +29,7 @@ from atlas8k.server.startup import check_studies
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.submission import ingest
 from atlas8k.settings import Settings
+from atlas8k.training.patients import read_patients
 from atlas8k.volume import read_ct
 
 logger = logging.getLogger(__name__)
@@ -228,10 +229,13 @@ def open_context(
     Raises
     ------
     SettingsError
-        The folder is missing or not writable; a weight is of no network that is served.
+        The folder is missing or not writable; a weight is of no network that is served; the
+        table of patients is none.
     LedgerFileError
         The ledger or the folder's state file cannot be used.
     """
+    if settings.patients is not None:
+        read_patients(settings.patients)  # said now, and not when a training begins
     path = settings.ledger or locate(studies)
     datastore = remote() if remote else _open_datastore(settings, studies, path.parent)
     store = ModelStore(settings.models or models, attention_settings(settings))

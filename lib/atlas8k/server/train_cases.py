@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from atlas8k.errors import Atlas8kError, TrainingError
 from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.ledger import OrganSource
 from atlas8k.organs import ORGAN_NAMES
+from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.assembling import PSEUDO
 from atlas8k.server.context import Context
 from atlas8k.server.desk import Desk
@@ -23,6 +25,7 @@ from atlas8k.server.files import read_json, write_json
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.training.data import TrainingCase
+from atlas8k.training.patients import read_patients
 from atlas8k.volume import read_label
 
 logger = logging.getLogger(__name__)
@@ -61,13 +64,43 @@ def cases(context: Context, *, pseudo: bool = False) -> list[TrainingCase]:
         desk.recover()
         context.sync()
         listed = context.datastore.list_images()
-        found = [case for name in sorted(listed) if (case := _assembled(desk, name, pseudo))]
+        whose = patients(context)
+        found = [
+            replace(case, patient=whose.get(name, ""))
+            for name in sorted(listed)
+            if (case := _assembled(desk, name, pseudo))
+        ]
         lost = len(set(desk.folder.now().labels.get(FINAL, {})) - set(listed))
         if lost:
             logger.warning("%d labels of images that are gone are not trained on", lost)
             gone = f" ({lost} labels are of images that are gone)"
     if not any(case.known_organs for case in found):
         raise TrainingError(f"nothing to train on{gone}: submit a corrected label first")
+    return found
+
+
+def patients(context: Context) -> dict[str, str]:
+    """Whose a volume is, by volume, as far as somebody said.
+
+    Raises
+    ------
+    SettingsError
+        ``--conf patients`` is no such table.
+    """
+    found = {}
+    if isinstance(context.datastore, ArchiveDatastore):
+        found = context.datastore.patients()
+    table = context.settings.patients
+    if table is not None:
+        found |= read_patients(table)
+        without = [name for name in context.datastore.list_images() if name not in found]
+        if without:
+            logger.warning(
+                "%s: %d volumes are not in it, such as %s; each is taken for another patient's",
+                table,
+                len(without),
+                without[0],
+            )
     return found
 
 
@@ -177,7 +210,9 @@ def organs_of(label_path: Path) -> tuple[str, ...]:
 
 
 class Seen:
-    """Cases that networks of a folder were trained on, as hashes of their names.
+    """Patients that networks of a folder were trained on, as hashes of their names.
+
+    Of a volume whose patient nobody named, the volume's name.
 
     Parameters
     ----------

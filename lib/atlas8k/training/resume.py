@@ -66,7 +66,7 @@ def state_folder(
     CheckpointError
         A file of `served` cannot be read.
     """
-    identity = {
+    identity: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude=FREE),
         "batches": config.accumulate * ranks.size(),
         "networks": {name: file_sha256(served[name]) for name in networks},
