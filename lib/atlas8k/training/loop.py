@@ -8,6 +8,7 @@ goes on from its state ends with the same weights as one that was not.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +27,13 @@ from atlas8k.training.state import Average, load_state, save_state
 from atlas8k.training.supervision import Asked, autocast
 from atlas8k.training.validation import measure
 
+logger = logging.getLogger(__name__)
+
 CLIP_NORM = 5.0
 FINAL_RATE = 0.01
 """What a cosine ends at."""
+MOST_LEFT_OUT = 3
+"""Steps in a row without a finite gradient; after more, the weights are past saving."""
 POLYNOMIAL = 0.9
 """nnU-Net's exponent."""
 
@@ -125,7 +130,7 @@ def train_network(
     module = ranks.averaged(bare, device)
     asked = Asked(start, config, device)
     began = time.monotonic() - seconds
-    stopped = False
+    stopped, left_out = False, 0
 
     def checkpoint() -> Checkpoint:
         origin = {
@@ -154,11 +159,17 @@ def train_network(
                 group["lr"] = settings.lr * rate(share, config.warm_up, settings.schedule)
             optimiser.zero_grad(set_to_none=True)
             losses.append(asked.backward(module, batches, share, (epoch, step)))
-            torch.nn.utils.clip_grad_norm_(bare.parameters(), CLIP_NORM)
-            optimiser.step()
-            average.update(bare)
+            norm = torch.nn.utils.clip_grad_norm_(bare.parameters(), CLIP_NORM)
             step += 1
-            if not math.isfinite(losses[-1]):
+            if math.isfinite(losses[-1]) and bool(norm.isfinite()):
+                optimiser.step()
+                average.update(bare)
+                left_out = 0
+                continue
+            # One patch that overflows in bfloat16 must not cost a training: the step is left out.
+            left_out += 1
+            logger.warning("%s: step %d is left out, its gradient is not finite", start.name, step)
+            if left_out > MOST_LEFT_OUT:
                 if state_path is not None:  # going on from it would end here again
                     state_path.unlink(missing_ok=True)
                 raise TrainingError(
@@ -185,7 +196,7 @@ def train_network(
                     epoch=epoch,
                     epochs=None if config.minutes is not None else config.epochs,
                     fraction=done,
-                    loss=sum(losses) / len(losses),
+                    loss=_mean(losses),
                     dsc=dsc,
                     seconds=seconds,
                     seconds_left=seconds * (1 - done) / max(done, 1e-6),
@@ -196,6 +207,12 @@ def train_network(
     if state_path is not None and not stopped and ranks.first():
         state_path.unlink(missing_ok=True)
     return checkpoint()
+
+
+def _mean(losses: Sequence[float]) -> float:
+    """Of those that are finite; NaN where none is."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def rate(fraction: float, warm_up: float, schedule: str = "cosine") -> float:
