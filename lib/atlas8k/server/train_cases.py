@@ -17,13 +17,14 @@ from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.ledger import OrganSource
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.archive.datastore import ArchiveDatastore
-from atlas8k.server.assembling import PSEUDO
+from atlas8k.server.assembling import PSEUDO, PUBLIC
 from atlas8k.server.context import Context
 from atlas8k.server.desk import Desk
 from atlas8k.server.errors import UpstreamError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.folder import ORIGINAL
+from atlas8k.server.studies.versions import Version
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.patients import read_patients
 from atlas8k.volume import read_label
@@ -172,6 +173,8 @@ def _assembled(desk: Desk, volume: str, pseudo: bool) -> TrainingCase | None:
     # What a person has drawn says what a tumour belongs to; a public label does not.
     public = any(sources[organ].source == "public" for organ in known)
     left_open = desk.versions.current(volume, UNKNOWN_TAG) if public else None
+    used = {PUBLIC: public, UNKNOWN_TAG: public, PSEUDO: bool(guessed)}
+    files = {tag: desk.versions.current(volume, tag) for tag in used if used[tag]}
     return TrainingCase(
         name=volume,
         ct_path=image,
@@ -179,7 +182,24 @@ def _assembled(desk: Desk, volume: str, pseudo: bool) -> TrainingCase | None:
         known_organs=known,
         ignore_path=None if left_open is None else left_open.path,
         pseudo_organs=guessed,
+        content=_content(sources, known, label.info.get("submission"), files),
     )
+
+
+def _content(
+    sources: Mapping[str, OrganSource],
+    known: Iterable[str],
+    submission: object,
+    files: Mapping[str, Version | None],
+) -> str:
+    """What an assembled label says of organs that may be learned.
+
+    Not the file's checksum: it is assembled anew at every prediction, for the organs that
+    nobody has labeled, and names the networks in its header.
+    """
+    organs = [(organ, *sources[organ][:4]) for organ in sorted(known)]
+    made_of = sorted((tag, one.sha256) for tag, one in files.items() if one is not None)
+    return hashlib.sha256(repr((organs, submission, made_of)).encode()).hexdigest()
 
 
 def submitted(datastore: Datastore) -> list[TrainingCase]:

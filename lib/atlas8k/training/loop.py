@@ -105,7 +105,8 @@ def train_network(
         processes the first decides.
     state_path
         File that is written after every epoch, and from which a training goes on if it is
-        there. It is removed when the training is complete.
+        there. It stays when the training is complete, until the caller has stored the result:
+        from the last epoch's nothing has to be trained again.
 
     Returns
     -------
@@ -204,8 +205,6 @@ def train_network(
                     checkpoint=checkpoint,
                 )
             )
-    if state_path is not None and not stopped and ranks.first():
-        state_path.unlink(missing_ok=True)
     return checkpoint()
 
 
