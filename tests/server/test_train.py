@@ -285,3 +285,48 @@ def test_names_of_networks() -> None:
     for value in ("other", 3, [["unet"]]):
         with pytest.raises(RequestError, match="networks"):
             chosen(value, NETWORKS)
+
+
+def test_a_prediction_made_anew_changes_nothing_that_is_learned(
+    context: Context, tmp_path: Path
+) -> None:
+    """Scoring predicts volumes whose labels a training learns from, and assembles them anew."""
+    assert context.desk is not None
+    submit(context, tmp_path, "a")
+
+    def predict(signature: str, at: int) -> bytes:
+        pseudo = np.zeros(GRID.shape, np.uint8)
+        pseudo[at : at + 3, 2:5, 6:10] = 9
+        for image in ("a", "b"):
+            context.desk.keep_pseudo(image, pseudo, GRID, {"model_signature": signature})  # type: ignore[union-attr]
+        return cases(context)[0].label_path.read_bytes()
+
+    def guessed() -> str:
+        return {case.name: case.content for case in cases(context, pseudo=True)}["b"]
+
+    first = predict("one", 10)
+    [before] = cases(context)
+    assert before.content
+    before_b = guessed()
+    assert predict("two", 11) != first
+    [after] = cases(context)
+    assert after.content == before.content
+    assert guessed() != before_b  # there the pseudo label is what is learned from
+    array = np.zeros(GRID.shape, np.uint8)
+    array[8:12, 8:12, 6:9] = 5
+    context.desk.submit("a", write_nifti(tmp_path / "next.nii.gz", array, GRID), ANNA, {})
+    [again] = cases(context)
+    assert again.content != before.content
+
+
+def test_whose_a_volume_is_comes_from_a_table(context: Context, tmp_path: Path) -> None:
+    for image in ("a", "b"):
+        submit(context, tmp_path, image)
+    assert [case.patient for case in cases(context)] == ["", ""]
+    table = tmp_path / "patients.csv"
+    table.write_text("volume,patient\na,p1\n")
+    context.settings = context.settings.model_copy(update={"patients": table})
+    assert {case.name: case.patient for case in cases(context)} == {"a": "p1", "b": ""}
+    table.write_text("volume\na\n")
+    with pytest.raises(SettingsError, match=r"patients\.csv"):
+        open_context(Settings(patients=table), str(tmp_path / "studies"), tmp_path)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from atlas8k.models.checkpoint import Checkpoint
     from atlas8k.training.config import TrainingConfig
     from atlas8k.training.data import Case, TrainingCase
-    from atlas8k.training.loop import Progress
 
 PHANTOM_SEEDS = 20_000
 """First seed of training phantoms. Those below are samples and tests, 10,000 to 10,999
@@ -35,6 +34,9 @@ def train(
     organs: Annotated[
         str, typer.Option(help="organs that the labels hold, separated by commas; all by default")
     ] = "",
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV: volume,patient; those of one stay together")
+    ] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="folder of .safetensors to train on from")
     ] = None,
@@ -62,17 +64,19 @@ def train(
         Path | None, typer.Option(help="folder for training phantoms; OUTPUT/phantoms")
     ] = None,
 ) -> None:
-    """Train networks, and write OUTPUT/<network>.safetensors as they get better.
+    """Train networks, and write OUTPUT/<network>.safetensors when they are through.
 
     New networks with random weights, or those of --checkpoints, learn from what is labeled
     in --studies, where `atlas8k labels import` put public labels and annotators submitted
     theirs (organs that nobody labeled are in no loss); from --images with --labels; or from
     --phantoms. Small networks learn at rates for minutes, those of the paper's size at the
-    paper's. A training that was interrupted goes on when the command is repeated. On several
-    GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
+    paper's. A training that was interrupted goes on when the command is repeated, also with
+    labels that were added; until it is through, OUTPUT/training-state has how far it came. On
+    several GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
     """
     import torch
 
+    from atlas8k.cli.train_run import run
     from atlas8k.errors import TrainingError
     from atlas8k.training import ranks
     from atlas8k.training.scratch import EMBEDDED
@@ -95,18 +99,20 @@ def train(
     }
     with ranks.together(device) as own:
         settings = {**given, "device": own, **_json(training)}
-        if phantoms:
-            cases, watched = _phantoms(phantoms, cache or output / "phantoms")
-            config = _config(settings, new=True)
-        else:
-            if images is not None and labels is None:
-                raise TrainingError("--images needs --labels beside it")
-            found = _studies(studies, settings) if studies else _labeled(images, labels, organs)
-            config = _config(settings, new=checkpoints is None and size == "small")
-            cases, watched = _split(found, config)
+        config = _config(settings, new=bool(phantoms) or (checkpoints is None and size == "small"))
         config = _with_rate(config, names, learning_rate)
-        for name in names:
-            _run(output, _start(name, checkpoints, seed, size), cases, watched, config)
+        apart: Sequence[Case] | None = None
+        cases: Sequence[Case]
+        if phantoms:
+            cases, apart = _phantoms(phantoms, cache or output / "phantoms")
+        elif studies is not None:
+            cases = _studies(studies, patients, settings)
+        elif labels is None:
+            raise TrainingError("--images needs --labels beside it")
+        else:
+            cases = _labeled(images, labels, organs, patients)
+        starts = {name: _start(name, checkpoints, seed, size) for name in names}
+        run(output, starts, cases, apart, config)
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -161,7 +167,9 @@ def _phantoms(count: int, cache: Path) -> tuple[Sequence[Case], Sequence[Case]]:
     return cases[MEASURED_ON:], cases[:MEASURED_ON]
 
 
-def _studies(folder: Path, settings: dict[str, Any]) -> Sequence[TrainingCase]:
+def _studies(
+    folder: Path, patients: Path | None, settings: dict[str, Any]
+) -> Sequence[TrainingCase]:
     """What is labeled in a studies folder, organ by organ; of several processes one looks."""
     from atlas8k.cli.predict import MODELS
     from atlas8k.server.context import open_context
@@ -171,24 +179,13 @@ def _studies(folder: Path, settings: dict[str, Any]) -> Sequence[TrainingCase]:
 
     found: Sequence[TrainingCase] = ()
     if ranks.first():
-        context = open_context(Settings(device="cpu"), str(folder), MODELS)
+        context = open_context(Settings(device="cpu", patients=patients), str(folder), MODELS)
         try:
             found = cases(context, pseudo=settings.get("pseudo_weight", 0) > 0)
         finally:
             context.datastore.close()
             context.ledger.close()
     return ranks.tell(found)
-
-
-def _split(
-    cases: Sequence[TrainingCase], config: TrainingConfig
-) -> tuple[Sequence[Case], Sequence[Case]]:
-    """Cases to train on, and a few of those held out."""
-    from atlas8k.training.finetune import WATCHED
-    from atlas8k.training.sides import split
-
-    training, validation = split(cases, config.validation)
-    return training, validation[:WATCHED]
 
 
 def _start(name: str, checkpoints: Path | None, seed: int, size: str) -> Checkpoint:
@@ -199,57 +196,6 @@ def _start(name: str, checkpoints: Path | None, seed: int, size: str) -> Checkpo
     if checkpoints is None:
         return new_checkpoint(name, seed, size)
     return load_checkpoint(checkpoints / f"{name}.safetensors")
-
-
-def _run(
-    output: Path,
-    start: Checkpoint,
-    training: Sequence[Case],
-    validation: Sequence[Case],
-    config: TrainingConfig,
-) -> None:
-    """One network: trained, shown and written."""
-    from rich.console import Console
-
-    from atlas8k.models.checkpoint import save_checkpoint
-    from atlas8k.training import ranks
-    from atlas8k.training.loop import train_network
-
-    console = Console(soft_wrap=True)
-    target = output / f"{start.name}.safetensors"
-
-    def show(progress: Progress) -> None:
-        console.print(_line(progress), highlight=False)
-        if progress.dsc:
-            save_checkpoint(target, progress.checkpoint())
-
-    trained = train_network(
-        start,
-        training,
-        config,
-        validation=validation,
-        on_epoch=show,
-        state_path=output / f"{start.name}.state.pt",
-    )
-    if not ranks.first():
-        return
-    save_checkpoint(target, trained)
-    size = target.stat().st_size / 1e6
-    console.print(f"{start.name}: {target}, {size:.1f} MB", highlight=False)
-
-
-def _line(progress: Progress) -> str:
-    """``unet  epoch 12  60 %  3:20 left  loss 0.412  DSC 0.81 (aorta 0.90, ...)``."""
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
-    parts = [
-        f"{progress.network}  epoch {progress.epoch}",
-        f"{100 * progress.fraction:3.0f} %  {minutes}:{seconds:02d} left",
-        f"loss {progress.loss:.3f}",
-    ]
-    if progress.mean_dsc is not None:
-        organs = ", ".join(f"{name} {dsc:.2f}" for name, dsc in progress.dsc.items())
-        parts.append(f"DSC {progress.mean_dsc:.3f} ({organs})")
-    return "  ".join(parts)
 
 
 def _with_rate(
@@ -268,11 +214,14 @@ def _with_rate(
     )
 
 
-def _labeled(images: Path | None, labels: Path | None, organs: str) -> list[TrainingCase]:
+def _labeled(
+    images: Path | None, labels: Path, organs: str, patients: Path | None
+) -> list[TrainingCase]:
     """Pairs of a CT and a label map of the same file name."""
     from atlas8k.errors import TrainingError
     from atlas8k.organs import ORGAN_NAMES, find_organ
     from atlas8k.training.data import TrainingCase
+    from atlas8k.training.patients import read_patients
     from atlas8k.volume import NIFTI_SUFFIXES
 
     known = []
@@ -282,15 +231,17 @@ def _labeled(images: Path | None, labels: Path | None, organs: str) -> list[Trai
             raise TrainingError(f"--organs: {text!r} is none of {', '.join(ORGAN_NAMES)}")
         known.append(organ.name)
     assert images is not None
-    assert labels is not None
+    whose = {} if patients is None else read_patients(patients)
     for folder in (images, labels):
         if not folder.is_dir():
             raise TrainingError(f"{folder}: no such folder")
-    cases = [
-        TrainingCase(ct.name.split(".nii")[0], ct, labels / ct.name, tuple(known) or ORGAN_NAMES)
-        for ct in sorted(images.iterdir())
-        if ct.name.endswith(NIFTI_SUFFIXES) and (labels / ct.name).is_file()
-    ]
+    cases = []
+    for ct in sorted(images.iterdir()):
+        if ct.name.endswith(NIFTI_SUFFIXES) and (labels / ct.name).is_file():
+            name = ct.name.split(".nii")[0]
+            organs_of = tuple(known) or ORGAN_NAMES
+            whom = whose.get(name, "")
+            cases.append(TrainingCase(name, ct, labels / ct.name, organs_of, patient=whom))
     if not cases:
         raise TrainingError(f"{images}: no CT with a label map of the same name in {labels}")
     return cases

@@ -15,6 +15,7 @@ from monailabel.interfaces.datastore import Datastore
 from atlas8k.errors import Atlas8kError, TrainingError
 from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.ledger import OrganSource
+from atlas8k.models.sets import EMBEDDED
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.assembling import PSEUDO, PUBLIC
@@ -242,12 +243,8 @@ class Seen:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / SEEN
-        try:
-            stored: Any = read_json(self._file).get("cases", [])
-        except (OSError, ValueError):
-            logger.warning("%s cannot be read: what was trained on may be held out", self._file)
-            stored = []
-        self._hashes = {str(one) for one in stored} if isinstance(stored, list) else set()
+        # Networks that came with the app, or that `atlas8k train` made, bring theirs along.
+        self._hashes = _stored(self._file) | _stored(folder / EMBEDDED / SEEN)
 
     def __contains__(self, name: object) -> bool:
         return _hashed(str(name)) in self._hashes
@@ -260,3 +257,12 @@ class Seen:
 
 def _hashed(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _stored(file: Path) -> set[str]:
+    try:
+        found: Any = read_json(file).get("cases", [])
+    except (OSError, ValueError):
+        logger.warning("%s cannot be read: what was trained on may be held out", file)
+        found = []
+    return {str(one) for one in found} if isinstance(found, list) else set()
