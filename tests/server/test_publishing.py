@@ -20,7 +20,9 @@ from atlas8k.server.context import Context
 from atlas8k.server.publishing import settle
 from atlas8k.server.train_cases import Seen, cases
 from atlas8k.training.config import TrainingConfig
+from atlas8k.training.data import TrainingCase
 from atlas8k.training.verdicts import Decision
+from atlas8k.training.waiting import ALONE
 from atlas8k.volume import write_nifti
 
 Settle = Callable[..., dict[str, Any]]
@@ -53,6 +55,26 @@ def settled(submitted: Context) -> Settle:
 
 def note(store: ModelStore) -> str:
     return store.served().note
+
+
+def test_a_rare_organ_is_measured_where_it_is_held_out(
+    submitted: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class MeasuredError(Exception):
+        pass
+
+    def measure_both(chosen: Any, **_: Any) -> Any:
+        raise MeasuredError(sum("stomach" in case.known_organs for case in chosen), len(chosen))
+
+    monkeypatch.setattr(publishing, "measure_both", measure_both)
+    held = [TrainingCase(f"L{i}", Path("x"), Path("y"), ("liver",)) for i in range(480)]
+    held += [TrainingCase(f"R{i}", Path("x"), Path("y")) for i in range(9)]
+    given = {"training": [], "device": "cpu", "margin": 0.02, "overlap": None, "pseudo": []}
+    with pytest.raises(MeasuredError) as measured:
+        publishing.compared(
+            submitted.store.served(), trained={}, held_out=held, ensemble=None, place=ALONE, **given
+        )
+    assert measured.value.args == (9, 50)
 
 
 @pytest.mark.parametrize("gate", [True, False])
