@@ -74,6 +74,10 @@ class CheckpointError(Atlas8kError, ValueError):
         return type(self), (self.path, self.reason)
 
 
+class ServedChangedError(CheckpointError):
+    """Another set is served than the one that new networks were compared with."""
+
+
 class PredictionError(Atlas8kError, RuntimeError):
     """No network could predict a CT, or the one asked for is not there."""
 

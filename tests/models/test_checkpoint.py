@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import resource
 
 import pytest
 import safetensors
@@ -230,6 +231,25 @@ def test_what_could_not_be_loaded_is_not_saved_and_the_old_file_stays(saved):
         save_checkpoint(saved, unwritable)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
+
+
+def test_a_full_disk_is_said_so_and_the_old_file_stays(saved, tmp_path):
+    before = saved.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limit[1]))  # as a disk that fills up
+    try:
+        with pytest.raises(CheckpointError, match=r"unet\.safetensors: cannot be written .*space"):
+            save_checkpoint(saved, tiny("unet", seed=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert saved.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [saved.name]
+
+
+def test_a_folder_that_cannot_be_made_is_said_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(CheckpointError, match="may be written to"):
+        save_checkpoint(tmp_path / "file" / "unet.safetensors", tiny("unet"))
 
 
 def test_the_description_is_read_without_the_tensors(saved):

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from tests.models.tiny import body_ct, tiny
 
-from atlas8k.errors import CheckpointError
+from atlas8k.errors import CheckpointError, ServedChangedError
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
 from atlas8k.models.predict import Predictor
-from atlas8k.models.sets import file_sha256, model_signature
+from atlas8k.models.sets import comes_from, file_sha256, model_signature
 from atlas8k.models.store import ModelStore
 
 
@@ -320,3 +320,26 @@ def test_a_publisher_killed_at_any_step_leaves_a_whole_set_served(store, root):
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 8  # so many steps there were to die at
     assert not list(root.glob(".publishing-*"))  # the last publisher swept up
+
+
+def test_what_was_compared_with_another_set_is_not_published(store):
+    embedded = store.served().signature
+    one = store.publish({"unet": tiny("unet", seed=1)}, expected=embedded)
+    history = store.history()
+    with pytest.raises(ServedChangedError, match=f"{one} is served by now, no longer {embedded}"):
+        store.publish({"unet": tiny("unet", seed=2)}, expected=embedded)
+    assert store.served().signature == one
+    assert store.history() == history
+
+
+def test_a_set_comes_from_those_it_was_published_over_and_not_from_what_was_taken_back(store):
+    one = store.publish({"unet": tiny("unet", seed=1)})
+    two = store.publish({"unet": tiny("unet", seed=2)})
+    store.serve(one)
+    three = store.publish({"unet": tiny("unet", seed=3)})
+    for folder, before in ((one, "embedded"), (two, one), (two, "embedded"), (three, one)):
+        assert comes_from(store.root, folder, before)
+        assert not comes_from(store.root, before, folder)
+    assert comes_from(store.root, one, one)
+    assert not comes_from(store.root, three, two)
+    assert not comes_from(store.root, "gone", one)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import logging
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from atlas8k.server.context import Context, open_context
 from atlas8k.server.train import STATE, FineTuning
 from atlas8k.server.train_cases import Seen
 from atlas8k.settings import Settings
+from atlas8k.training import data, measuring
 from atlas8k.training.config import Optimiser, TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
@@ -317,7 +319,11 @@ def test_a_training_that_was_killed_goes_on_and_another_one_does_not(
     assert seen == ["nnunet"] * 3
     assert (state / "nnunet.done.safetensors").read_bytes() == made["nnunet.done.safetensors"]
 
-    submit(context, tmp_path, HELD_OUT[1])
+    submit(context, tmp_path, HELD_OUT[1])  # added: what is through needs it not
+    with caplog.at_level(logging.INFO), pytest.raises(KilledError):
+        run(context, **two)
+    assert "with what was labeled since" in caplog.text
+    submit(context, tmp_path, TRAINED[0], shuffled=True)  # replaced: it was learned from
     seen.clear()
     with caplog.at_level(logging.INFO), pytest.raises(KilledError):
         run(context, **two)
@@ -340,6 +346,33 @@ def test_a_folder_that_cannot_be_written_is_named(
     assert context.signature() == before
     assert "failed" in context.status()["training"]
     assert FineTuning(context).stats()["total_time"] > 0
+
+
+def test_an_inference_does_not_wait_for_volumes_that_are_read(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit_all(context, tmp_path, 1, shuffled=False)
+    lock = context.state / "device" / "device.lock"
+    read: dict[str, list[bool]] = {}
+
+    def free() -> bool:
+        with open(lock, "rb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
+    for module in (data, measuring):
+
+        def watched(path: Path, module: Any = module, real: Any = module.read_ct) -> Any:
+            read.setdefault(module.__name__, []).append(free())
+            return real(path)
+
+        monkeypatch.setattr(module, "read_ct", watched)
+    run(context, networks="unet", max_epochs=1, steps_per_epoch=1)
+    assert len(read) == 2  # to train and watch, and for the gate
+    assert all(all(found) for found in read.values())
 
 
 def test_the_command_does_what_the_button_does(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import nrrd
 import numpy as np
 import pytest
+from fastapi import HTTPException
 
 from atlas8k.labels.formats import read_segmentation
 from atlas8k.organs import ORGANS
+from atlas8k.server import background, work
 from atlas8k.server.context import Context
 from atlas8k.server.infer import OrganInfer, wanted_suffix
 from atlas8k.server.pages import COLOR_LIST, OHIF, in_our_colors
@@ -41,6 +44,37 @@ def test_nrrd_is_unpacked_and_says_the_same(context: Context) -> None:
 )
 def test_who_gets_nrrd(request_: dict[str, Any], suffix: str) -> None:
     assert wanted_suffix(request_) == suffix
+
+
+def test_its_train_button_is_refused_while_one_runs_and_its_settings_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It posts to /train/, with the settings of each trainer under its name."""
+    asked: list[dict[str, Any]] = []
+
+    class App:
+        _trainers: ClassVar = {"atlas8k": SimpleNamespace(check=lambda request: None)}
+
+    def run(kind: str, request: dict[str, Any], enqueue: bool) -> Any:
+        asked.append(request)
+        return {"id": "1", "status": "SUBMITTED"}, None
+
+    monkeypatch.setattr(work, "app_instance", App)
+    monkeypatch.setattr(work, "with_caller", lambda *_: None)
+    monkeypatch.setattr(work, "check_name", lambda *_: None)
+    monkeypatch.setattr(background.AsyncTask, "run", run)
+    monkeypatch.setattr(background, "tasks", lambda kind: [])
+    user = SimpleNamespace(username="anna")
+    answer = work.train_all(None, user, {"atlas8k": {"max_epochs": 3, "networks": "unet"}})
+    assert answer["atlas8k"]["result"]["status"] == "SUBMITTED"
+    work.train_all(None, user, {"max_epochs": 4})  # as the documentation of MONAI Label has it
+    settings = {"model": "atlas8k", "max_epochs": 3, "networks": "unet"}
+    assert asked == [settings, {"model": "atlas8k", "max_epochs": 4}]
+    monkeypatch.setattr(background, "tasks", lambda kind: [{"id": "1", "status": "RUNNING"}])
+    with pytest.raises(HTTPException) as refused:
+        work.train_all(None, user, None)
+    assert refused.value.status_code == 429
+    assert len(asked) == 2
 
 
 def test_the_viewers_list_of_colors_begins_with_ours() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from atlas8k.errors import SettingsError, TrainingError
 from atlas8k.ledger import Holder, OrganSource
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.networks import build
+from atlas8k.server import train, train_progress
 from atlas8k.server.context import Context, open_context
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.studies.disk import only_one
@@ -57,6 +59,64 @@ def test_submitted_labels_make_new_networks(context: Context, tmp_path: Path, mo
     assert stats["model_signature"] == context.signature() != before
     assert {path: path.read_bytes() for path in (models / "embedded").iterdir()} == embedded
     assert context.status()["scored"] == 0
+
+
+def test_with_minutes_the_progress_is_that_of_the_clock(
+    context: Context, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Epochs are no bound then, so that 3D Slicer's bar would run over its end."""
+    submit(context, tmp_path, "a")
+    timed = dataclasses.replace(
+        context, settings=Settings(device="cpu", training={"minutes": 0.01})
+    )
+    shown: list[tuple[int, int]] = []
+    real = train_progress.write_json
+
+    def watch(path: Path, stats: dict[str, Any]) -> None:
+        shown.append((stats["epoch"], stats["total_epochs"]))
+        real(path, stats)
+
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.INFO):
+        patch.setattr(train_progress, "write_json", watch)
+        names = {"networks": "unet,nnunet", "max_epochs": 1, "steps_per_epoch": 1}
+        stats = FineTuning(timed)(names, context.datastore)
+    assert {total for _, total in shown} == {200}
+    assert [epoch for epoch, _ in shown] == sorted(epoch for epoch, _ in shown)
+    assert stats["epoch"] == stats["total_epochs"] == 200
+    assert "of 0.01 minutes" in caplog.text
+    assert "epochs for 0.01 minutes" in caplog.text
+
+
+def test_networks_are_served_though_what_became_of_them_cannot_be_written(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(context, tmp_path, "a")
+    before = context.signature()
+    real = train.write_json
+
+    def full(path: Path, stats: dict[str, Any]) -> None:
+        if "total_time" in stats:
+            raise OSError(28, "No space left on device")
+        real(path, stats)
+
+    monkeypatch.setattr(train, "write_json", full)
+    stats = FineTuning(context)({**SHORT, "networks": "unet"}, context.datastore)
+    assert stats["model_signature"] == context.signature() != before
+
+
+def test_a_failure_names_what_is_served_then(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(context, tmp_path, "a")
+
+    def fails(*_: Any, **__: Any) -> Any:
+        context.store.publish({"unet": checkpoint("unet", seed=3)}, "by hand")
+        raise TrainingError("no")
+
+    monkeypatch.setattr(train, "fine_tune", fails)
+    with pytest.raises(TrainingError, match="no"):
+        FineTuning(context)(dict(SHORT), context.datastore)
+    assert context.status()["training"] == f"failed, {context.signature()} is served still: no"
 
 
 def test_networks_that_are_not_asked_for_are_taken_over(context: Context, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from atlas8k.models.checkpoint import load_checkpoint, network, save_checkpoint
 from atlas8k.server.train_cases import Seen
 from atlas8k.training import finetune
 from atlas8k.training.config import PAPER, TrainingConfig
+from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
 from atlas8k.training.scratch import EMBEDDED, new_checkpoint, phantom_cases
 from atlas8k.training.sides import held_out
@@ -58,6 +59,22 @@ def test_a_stop_leaves_the_rest_as_it_was(case):
     result = fine_tune(served, [case("a")], QUICK, on_epoch=stop, should_stop=lambda: stopped)
     assert not same(result["unet"], served["unet"])
     assert result["nnunet"] is served["nnunet"]
+
+
+def test_what_is_watched_holds_every_organ(tmp_path, monkeypatch):
+    """Not the first in the order of names, which are those of the first dataset."""
+    made = [TrainingCase(f"A{i}", tmp_path, tmp_path, ("liver",)) for i in range(300)]
+    made += [TrainingCase(f"Z{i}", tmp_path, tmp_path) for i in range(40)]
+    watched = []
+
+    def trained(start, cases, config, *, validation, **more):
+        watched.extend(validation)
+        return start
+
+    monkeypatch.setattr(finetune, "train_network", trained)
+    fine_tune({"unet": tiny("unet")}, made, QUICK)
+    assert len(watched) == finetune.WATCHED
+    assert any("stomach" in case.known_organs for case in watched)
 
 
 def test_what_cannot_start_says_why(case):

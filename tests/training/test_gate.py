@@ -150,3 +150,41 @@ def test_what_could_not_be_looked_at_is_said():
     assert all(organ in none for organ in set(ORGAN_NAMES) - set(ORGANS))
     (trained,) = decide(single, sets(["unet"], served, served), basis="trained on").warnings
     assert "no held-out case" in trained
+
+
+def test_what_was_not_measured_is_not_published():
+    """No scores, or two sets of none, are no proof of anything."""
+    served, new = scores(8), scores(8, 0.03)
+    few = {case: new[case] for case in list(new)[:4]}
+    kept = {"basis": "held out", "chosen": 8}
+    sets = {frozenset(): served, frozenset({"unet"}): new}
+    assert decide({"unet": (served, new)}, sets, **kept).publish == ("unet",)
+    decision = decide({"unet": (served, few)}, sets, **kept)
+    assert decision.publish == ()
+    assert decision.refused == {"unet": "could be compared on 4 cases only, 5 are needed"}
+    decision = decide({"unet": (served, new)}, {**sets, frozenset({"unet"}): few}, **kept)
+    assert decision.publish == ()
+    assert set(decision.refused) == {"ensemble"}
+    assert decide({"unet": ({}, {})}, sets, **kept).publish == ()
+    # Of fewer than the tests need, all.
+    three = {case: new[case] for case in list(new)[:3]}
+    small = {frozenset(): scores(3), frozenset({"unet"}): three}
+    for chosen, published in ((3, ("unet",)), (4, ())):
+        decision = decide({"unet": (scores(3), three)}, small, basis="trained on", chosen=chosen)
+        assert decision.publish == published
+
+
+def test_a_network_that_failed_is_refused_with_its_reason_and_others_are_not():
+    served, new = scores(8), scores(8, 0.03)
+    sets = {frozenset(g): new if g else served for g in ((), ("a",), ("b",), ("a", "b"))}
+    decision = decide(
+        {"a": (served, new), "b": (served, new)},
+        sets,
+        basis="held out",
+        unfit={"a": "failed on 1 case: out of memory"},
+        chosen=8,
+        warnings=["2 cases cannot be read"],
+    )
+    assert decision.publish == ("b",)
+    assert decision.refused == {"a": "failed on 1 case: out of memory"}
+    assert "2 cases cannot be read" in decision.warnings

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.patches import Batch
-from atlas8k.training.supervision import Asked
+from atlas8k.training.supervision import Asked, autocast
 
 from .conftest import tiny
 
@@ -55,3 +57,25 @@ def test_with_full_weight_it_is_a_label() -> None:
     given = batch(True)
     labeled = Batch(given.image, given.label, given.known | given.pseudo, given.pseudo & False)
     assert torch.equal(gradient("unet", 1.0, given)[1], gradient("unet", 0.0, labeled)[1])
+
+
+@pytest.mark.parametrize("instructions", [True, False])
+def test_a_gpu_that_only_emulates_bfloat16_computes_in_float32(
+    instructions: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Context(nullcontext):  # there is no GPU here to enter it on
+        def __init__(self, kind: str, *, dtype: torch.dtype, enabled: bool) -> None:
+            asked.append((kind, dtype, enabled))
+
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or instructions
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(torch, "autocast", Context)
+    for amp in (None, True, False):
+        autocast(torch.device("cuda", 1), amp)
+    kinds = [(kind, enabled) for kind, _, enabled in asked]
+    assert kinds == [("cuda", instructions), ("cuda", True), ("cuda", False)]

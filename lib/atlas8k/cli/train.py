@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
 
     from atlas8k.models.checkpoint import Checkpoint
     from atlas8k.training.config import TrainingConfig
-    from atlas8k.training.data import Case, TrainingCase
+    from atlas8k.training.data import Case
 
 PHANTOM_SEEDS = 20_000
 """First seed of training phantoms. Those below are samples and tests, 10,000 to 10,999
@@ -30,6 +32,9 @@ def train(
     ] = None,
     studies: Annotated[
         Path | None, typer.Option(help="studies folder with labels, as `labels import` makes")
+    ] = None,
+    ledger: Annotated[
+        Path | None, typer.Option(help="with --studies: file of the ledger; as the server")
     ] = None,
     organs: Annotated[
         str, typer.Option(help="organs that the labels hold, separated by commas; all by default")
@@ -76,6 +81,7 @@ def train(
     """
     import torch
 
+    from atlas8k.cli.train_from import labeled_files, labeled_studies
     from atlas8k.cli.train_run import run
     from atlas8k.errors import TrainingError
     from atlas8k.training import ranks
@@ -84,7 +90,6 @@ def train(
     if [phantoms > 0, images is not None, studies is not None].count(True) != 1:
         raise TrainingError("give one of --studies, --phantoms, or --images with --labels")
     torch.set_num_threads(threads or torch.get_num_threads())
-    output.mkdir(parents=True, exist_ok=True)
     names = list(EMBEDDED) if network == "all" else [network]
     given: dict[str, Any] = {
         "epochs": epochs,
@@ -97,7 +102,7 @@ def train(
         "memory_mb": 8192,
         "validate_every": 10,
     }
-    with ranks.together(device) as own:
+    with _into(output), ranks.together(device) as own:
         settings = {**given, "device": own, **_json(training)}
         config = _config(settings, new=bool(phantoms) or (checkpoints is None and size == "small"))
         config = _with_rate(config, names, learning_rate)
@@ -106,13 +111,28 @@ def train(
         if phantoms:
             cases, apart = _phantoms(phantoms, cache or output / "phantoms")
         elif studies is not None:
-            cases = _studies(studies, patients, settings)
+            cases = labeled_studies(studies, ledger, patients, settings)
         elif labels is None:
             raise TrainingError("--images needs --labels beside it")
         else:
-            cases = _labeled(images, labels, organs, patients)
+            cases = labeled_files(images, labels, organs, patients)
         starts = {name: _start(name, checkpoints, seed, size) for name in names}
         run(output, starts, cases, apart, config)
+
+
+@contextmanager
+def _into(output: Path) -> Iterator[None]:
+    """A folder that is written to; a full disk and the like in one line."""
+    from atlas8k.errors import TrainingError
+
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{output}: the training cannot go on ({error}); see that there is space and that "
+            "files may be read and written, and repeat the command"
+        ) from error
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -167,27 +187,6 @@ def _phantoms(count: int, cache: Path) -> tuple[Sequence[Case], Sequence[Case]]:
     return cases[MEASURED_ON:], cases[:MEASURED_ON]
 
 
-def _studies(
-    folder: Path, patients: Path | None, settings: dict[str, Any]
-) -> Sequence[TrainingCase]:
-    """What is labeled in a studies folder, organ by organ; of several processes one looks."""
-    from atlas8k.cli.predict import MODELS
-    from atlas8k.server.context import open_context
-    from atlas8k.server.train_cases import cases
-    from atlas8k.settings import Settings
-    from atlas8k.training import ranks
-
-    found: Sequence[TrainingCase] = ()
-    if ranks.first():
-        context = open_context(Settings(device="cpu", patients=patients), str(folder), MODELS)
-        try:
-            found = cases(context, pseudo=settings.get("pseudo_weight", 0) > 0)
-        finally:
-            context.datastore.close()
-            context.ledger.close()
-    return ranks.tell(found)
-
-
 def _start(name: str, checkpoints: Path | None, seed: int, size: str) -> Checkpoint:
     """The network to train on from."""
     from atlas8k.models.checkpoint import load_checkpoint
@@ -212,36 +211,3 @@ def _with_rate(
     return TrainingConfig.model_validate(
         {**config.model_dump(), "optimisers": {**config.model_dump()["optimisers"], **changed}}
     )
-
-
-def _labeled(
-    images: Path | None, labels: Path, organs: str, patients: Path | None
-) -> list[TrainingCase]:
-    """Pairs of a CT and a label map of the same file name."""
-    from atlas8k.errors import TrainingError
-    from atlas8k.organs import ORGAN_NAMES, find_organ
-    from atlas8k.training.data import TrainingCase
-    from atlas8k.training.patients import read_patients
-    from atlas8k.volume import NIFTI_SUFFIXES
-
-    known = []
-    for text in filter(None, (part.strip() for part in organs.split(","))):
-        organ = find_organ(text)
-        if organ is None:
-            raise TrainingError(f"--organs: {text!r} is none of {', '.join(ORGAN_NAMES)}")
-        known.append(organ.name)
-    assert images is not None
-    whose = {} if patients is None else read_patients(patients)
-    for folder in (images, labels):
-        if not folder.is_dir():
-            raise TrainingError(f"{folder}: no such folder")
-    cases = []
-    for ct in sorted(images.iterdir()):
-        if ct.name.endswith(NIFTI_SUFFIXES) and (labels / ct.name).is_file():
-            name = ct.name.split(".nii")[0]
-            organs_of = tuple(known) or ORGAN_NAMES
-            whom = whose.get(name, "")
-            cases.append(TrainingCase(name, ct, labels / ct.name, organs_of, patient=whom))
-    if not cases:
-        raise TrainingError(f"{images}: no CT with a label map of the same name in {labels}")
-    return cases

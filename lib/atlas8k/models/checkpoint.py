@@ -147,7 +147,7 @@ def save_checkpoint(
     ------
     CheckpointError
         Where the file could not be loaded again: the tensors are not those of the
-        architecture, or hold NaN or infinity.
+        architecture, or hold NaN or infinity. Or it cannot be written.
     """
     path = Path(path)
     _fit(path, checkpoint)
@@ -166,6 +166,18 @@ def save_checkpoint(
         raise CheckpointError(path, f"its description is not JSON ({err})") from err
     half = half and not checkpoint.imported
     tensors = {key: compact(tensor, half) for key, tensor in checkpoint.state.items()}
+    try:
+        _write(path, tensors, metadata)
+    except (safetensors.SafetensorError, OSError) as err:  # a full disk is the first
+        raise CheckpointError(
+            path,
+            f"cannot be written ({err}); see that there is space and that the folder may be "
+            "written to",
+        ) from err
+    return path
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=".safetensors.part", dir=path.parent)
     os.close(handle)
@@ -175,7 +187,6 @@ def save_checkpoint(
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -188,3 +188,25 @@ def read_description(folder: Path) -> dict[str, Any]:
         return {key: found[key] for key in ("files", "note", "published", "parent")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise CheckpointError(path, f"is no description of a set ({err!r})") from err
+
+
+def comes_from(root: Path, folder: str, before: str) -> bool:
+    """Whether a set was published while another was served, or one that came from it.
+
+    Not so of a set that was there earlier, and of one that somebody went back to.
+
+    Parameters
+    ----------
+    root
+        Of the sets.
+    folder, before
+        Names of two of them; a set comes from itself.
+    """
+    met: set[str] = set()
+    while folder not in (before, EMBEDDED) and folder not in met:
+        met.add(folder)
+        try:
+            folder = str(read_description(root / folder)["parent"])
+        except CheckpointError:
+            return False
+    return folder == before

@@ -27,8 +27,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from atlas8k.errors import CheckpointError
+from atlas8k.errors import CheckpointError, ServedChangedError
 from atlas8k.models.checkpoint import Checkpoint, save_checkpoint
+from atlas8k.models.files import copy, sync, write_json
 from atlas8k.models.sets import (
     EMBEDDED,
     SET_FILE,
@@ -40,7 +41,6 @@ from atlas8k.models.sets import (
     open_set,
     read_description,
 )
-from atlas8k.volume import publish as publish_file
 
 __all__ = ["EMBEDDED", "ModelStore", "ServedSet"]
 
@@ -100,6 +100,7 @@ class ModelStore:
         *,
         half: bool = True,
         alone: bool = False,
+        expected: str | None = None,
     ) -> str:
         """Store a set and serve it.
 
@@ -115,6 +116,8 @@ class ModelStore:
             they predict what they did where they come from.
         alone
             The set is these checkpoints only; nothing is taken over.
+        expected
+            Signature of the set that must be served still, as the one these were compared with.
 
         Returns
         -------
@@ -125,6 +128,8 @@ class ModelStore:
         ------
         CheckpointError
             A checkpoint does not fit its network; nothing is changed.
+        ServedChangedError
+            Another set than `expected` is served by now; nothing is changed.
         ValueError
             No checkpoint given.
         """
@@ -132,6 +137,11 @@ class ModelStore:
             raise ValueError("there is no checkpoint to publish")
         with self._lock():
             before = self._served_or_none()
+            if expected is not None and (before is None or before.signature != expected):
+                now = "nothing" if before is None else before.signature
+                raise ServedChangedError(
+                    self.root, f"{now} is served by now, no longer {expected}; compare again"
+                )
             folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.root))
             try:
                 if before and before.missing and not alone:
@@ -139,12 +149,12 @@ class ModelStore:
                     log.error("what is published lacks a network of the set before: %s", lost)
                 for name, path in (before.checkpoints if before else {}).items():
                     if name not in checkpoints and not alone:
-                        _copy(path, folder / path.name)
+                        copy(path, folder / path.name)
                 for name, checkpoint in checkpoints.items():
                     save_checkpoint(folder / f"{name}{SUFFIX}", checkpoint, half)
                 hashes = hash_files(folder)
                 signature = model_signature(hashes, self.attention_settings)
-                _write_json(
+                write_json(
                     folder / SET_FILE,
                     {
                         "format": SET_FORMAT,
@@ -249,7 +259,7 @@ class ModelStore:
 
     def _name_served(self, folder: str, note: str) -> None:
         history = [*self.history(), {"set": folder, "when": _now(), "note": note}]
-        _write_json(
+        write_json(
             self.root / SERVED_FILE,
             {"format": SERVED_FORMAT, "served": folder, "history": history},
         )
@@ -268,9 +278,9 @@ class ModelStore:
             aside = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}damaged-", dir=self.root))
             os.replace(target, aside / signature)
         folder.chmod(0o755)
-        _sync(folder)
+        sync(folder)
         os.replace(folder, target)
-        _sync(self.root)
+        sync(self.root)
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -279,31 +289,6 @@ class ModelStore:
             for path in self.root.glob(f"{UNFINISHED}*"):  # left by a process that died
                 shutil.rmtree(path, ignore_errors=True)
             yield
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with open(handle, "w", encoding="utf-8") as stream:
-            json.dump(content, stream, indent=1, sort_keys=True)
-        publish_file(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _copy(source: Path, target: Path) -> None:
-    shutil.copyfile(source, target)
-    with open(target, "rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _now() -> str:

@@ -11,12 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import psutil
 from fastapi import HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
-from monailabel.utils.async_tasks.utils import processes, tasks
+from monailabel.utils.async_tasks.utils import background_executors, processes, tasks
 
 from atlas8k.server.assembling import PUBLIC
 from atlas8k.server.errors import RequestError
@@ -105,17 +106,31 @@ def start(
 
 
 def stop(kind: str) -> dict[str, Any] | None:
-    """Stop the task that runs; ``None`` where none does.
+    """Stop the task that runs, and those that wait for it; ``None`` where none runs.
 
     MONAI Label's own stop finds nothing to end between the answer to a start and the
     start of its process, says so with 200, and the task runs on; here that is waited for.
+    And it ends one process, after which the next task in the queue starts.
     """
     with _START:
         until = time.monotonic() + STARTING_S
         while runs(kind) and not processes(kind) and time.monotonic() < until:
             time.sleep(0.02)
+        _empty_queue(kind)  # first: the next one begins as soon as a process ends
         try:
             task = AsyncTask.stop(kind)
         except psutil.NoSuchProcess:  # it ended in this moment
             return None
     return dict(task) if task else None
+
+
+def _empty_queue(kind: str) -> None:
+    """Take back the tasks that have no process yet."""
+    queue = background_executors.pop(kind, None)  # the next task makes another one
+    if queue is not None:
+        queue.shutdown(wait=False, cancel_futures=True)
+    begun = processes(kind)
+    for task in tasks(kind):
+        if task["status"] == "SUBMITTED" and task["id"] not in begun:
+            task["status"] = "STOPPED"
+            task["end_ts"] = datetime.now().strftime("%Y-%m-%d %H:%M:%S")

@@ -6,7 +6,8 @@ and the kernel lets go of them when a process ends, however it ends.
 
 Each kind of work that wants the device holds a shared lock on a file of its own meanwhile.
 Who is less urgent looks at those files and stays back, so that an inference waits at most
-for the volume that is being scored or the step that is being trained.
+for the volume that is being scored, the step that is being trained, or the volume on which
+networks are being measured. A training leaves the device while it reads and prepares volumes.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from atlas8k.server.files import read_json, write_json
 from atlas8k.server.publishing import OFF, settle
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.train_cases import Seen, cases, unlabeled
-from atlas8k.server.train_progress import Shown
+from atlas8k.server.train_progress import Shown, length
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
@@ -159,7 +159,7 @@ class FineTuning(TrainTask):
             "model": "atlas8k",
             "start_ts": int(started),
             "epoch": 0,
-            "total_epochs": config.epochs * len(names),
+            "total_epochs": length(config) * len(names),
             "best_metric": 0.0,
             "cases": len(found),
             "trained_from": served.signature,
@@ -179,7 +179,7 @@ class FineTuning(TrainTask):
             # 3D Slicer takes a training for ended when this field is there.
             stats |= {
                 "total_time": round(time.time() - started, 1),
-                "message": f"failed, {served.signature} is served still: {reason}",
+                "message": f"failed, {self._served(served)} is served still: {reason}",
             }
             with contextlib.suppress(OSError):
                 write_json(self._stats, stats)
@@ -187,8 +187,18 @@ class FineTuning(TrainTask):
                 raise TrainingError(reason) from error
             raise
         stats |= {"total_time": round(time.time() - started, 1), "seconds_left": 0}
-        write_json(self._stats, stats)
+        try:
+            write_json(self._stats, stats)
+        except OSError as error:  # the networks are where they belong: that is no failure
+            logger.error("%s cannot be written (%s): %s", self._stats, error, stats["message"])
         return stats
+
+    def _served(self, before: ServedSet) -> str:
+        """Signature of what is served now, which somebody may have changed since `before`."""
+        try:
+            return self._context.store.served().signature
+        except CheckpointError:
+            return before.signature
 
     def _run(
         self,
@@ -205,10 +215,12 @@ class FineTuning(TrainTask):
             context.store.root / STATE, served.checkpoints, names, found, config, seen
         )
         logger.info(
-            "fine-tuning %s on labels of %d volumes, %d epochs of %d steps each",
+            "fine-tuning %s on labels of %d volumes, %s of %d steps each",
             ", ".join(names),
             len(found),
-            config.epochs,
+            f"epochs for {config.minutes:g} minutes"
+            if config.minutes
+            else f"{config.epochs} epochs",
             config.steps_per_epoch,
         )
         described = {
@@ -222,16 +234,11 @@ class FineTuning(TrainTask):
             Tracker(context.store.root, uri, described) as tracker,
             context.device.turn(Turn.TRAINING) as held,
         ):
-
-            def give_way() -> bool:
-                held.give_way()  # before every step
-                return False
-
             work = Work(served.checkpoints, found, config, names, folder, seen)
             trained = fine_tune(
                 **ranks.tell(work)._asdict(),
                 on_epoch=Shown(self._stats, stats, names, config, tracker).epoch,
-                should_stop=give_way,
+                place=held,
             )
             stats |= settle(
                 context.store,
@@ -243,7 +250,7 @@ class FineTuning(TrainTask):
                 margin=context.settings.gate_margin,
                 overlap=context.settings.window_overlap,
                 ensemble=ensemble_settings(context.settings),
-                between=give_way,
+                place=held,
                 pseudo=unlabeled(context),
                 added=times_added(folder),
             )

@@ -26,6 +26,7 @@ from atlas8k.server.files import read_json, write_json
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.versions import Version
+from atlas8k.server.train_reading import unready
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.patients import read_patients
 from atlas8k.volume import read_label
@@ -40,7 +41,7 @@ LEARNT_FROM = {
 SEEN = "trained-on.json"
 
 
-def cases(context: Context, *, pseudo: bool = False) -> list[TrainingCase]:
+def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) -> list[TrainingCase]:
     """The assembled labels, with the organs that somebody has labeled in each.
 
     Parameters
@@ -48,6 +49,8 @@ def cases(context: Context, *, pseudo: bool = False) -> list[TrainingCase]:
     pseudo
         Also name the organs that are as the networks predicted them, of volumes that
         nobody has labeled too; not without a label that somebody stands for.
+    read_only
+        Change nothing: what the ledger does not know, or is not as it says, is left out.
 
     Notes
     -----
@@ -56,21 +59,25 @@ def cases(context: Context, *, pseudo: bool = False) -> list[TrainingCase]:
     Raises
     ------
     TrainingError
-        There is none.
+        There is none, or the ledger is another folder's.
     """
     desk, gone = context.desk, ""
     if desk is None:
         found = submitted(context.datastore)
     else:
-        desk.adopt_folder()
-        desk.recover()
-        context.sync()
+        if read_only:
+            usable = set(desk.ledger.statuses()) - unready(desk)
+        else:
+            desk.adopt_folder()
+            desk.recover()
+            context.sync()
+            usable = set(desk.ledger.statuses())
         listed = context.datastore.list_images()
         whose = patients(context)
         found = [
             replace(case, patient=whose.get(name, ""))
-            for name in sorted(listed)
-            if (case := _assembled(desk, name, pseudo))
+            for name in sorted(usable.intersection(listed))
+            if (case := _assembled(desk, name, pseudo, read_only))
         ]
         lost = len(set(desk.folder.now().labels.get(FINAL, {})) - set(listed))
         if lost:
@@ -150,7 +157,7 @@ def predicted(desk: Desk, volume: str, sources: Mapping[str, OrganSource]) -> tu
     )
 
 
-def _assembled(desk: Desk, volume: str, pseudo: bool) -> TrainingCase | None:
+def _assembled(desk: Desk, volume: str, pseudo: bool, read_only: bool) -> TrainingCase | None:
     """The case of a volume, None where there is no organ to learn."""
     sources = desk.ledger.sources(volume)
     known = learnt(sources)
@@ -160,7 +167,7 @@ def _assembled(desk: Desk, volume: str, pseudo: bool) -> TrainingCase | None:
     try:
         image = desk.folder.path / desk.folder.known_image(volume).path
         label = desk.versions.current(volume, ORIGINAL)
-        if label is None:
+        if label is None and not read_only:
             desk.reassemble(volume)
             label = desk.versions.current(volume, ORIGINAL)
     except UpstreamError:

@@ -15,6 +15,16 @@ from atlas8k.training.tracking import Tracker
 
 logger = logging.getLogger(__name__)
 
+HUNDREDTHS = 100
+
+
+def length(config: TrainingConfig) -> int:
+    """Epochs of a network as they are shown; hundredths of its time where the clock ends it.
+
+    How many epochs fit into the time is known at its end, and clients want a whole number.
+    """
+    return config.epochs if config.minutes is None else HUNDREDTHS
+
 
 class Shown:
     """Takes every epoch's progress and writes it down.
@@ -53,7 +63,7 @@ class Shown:
         # Other networks take another time; it is said to be about so long.
         left = progress.seconds_left + behind * (progress.seconds + progress.seconds_left)
         stats |= {
-            "epoch": self._names.index(name) * self._config.epochs + progress.epoch,
+            "epoch": self._names.index(name) * length(self._config) + self._done(progress),
             "network": name,
             "loss": round(progress.loss, 5),
             "seconds_left": round(left),
@@ -62,12 +72,17 @@ class Shown:
         write_json(self._path, stats)
         self._tracker.epoch(progress)
         logger.info(
-            "%s: epoch %d of %d, loss %.4f, DSC %s, about %s left%s",
+            "%s: epoch %d of %s, loss %.4f, DSC %s, about %s left%s",
             name,
             progress.epoch,
-            self._config.epochs,
+            f"{self._config.minutes:g} minutes" if progress.epochs is None else progress.epochs,
             progress.loss,
             measured,
             duration(progress.seconds_left),
             f" for this network, {duration(left)} for all" if behind else "",
         )
+
+    @staticmethod
+    def _done(progress: Progress) -> int:
+        """Of :func:`length`."""
+        return progress.epoch if progress.epochs else round(HUNDREDTHS * progress.fraction)

@@ -173,12 +173,20 @@ def train(
 
 @router.post("/train/", include_in_schema=False, deprecated=True)
 def train_all(request: Request, user: AsAdmin, params: Params = None) -> Any:
-    """Start the training of every trainer there is."""
-    names = list(app_instance()._trainers)
+    """Start the training of every trainer there is, unless one runs; there is one trainer.
+
+    OHIF trains so, and sends each trainer's settings under its name.
+    """
+    given = params or {}
     return {
-        name: {"result": train(request, user, name, params, enqueue=True), "detail": None}
-        for name in names
+        name: {"result": train(request, user, name, _settings_of(name, given)), "detail": None}
+        for name in list(app_instance()._trainers)
     }
+
+
+def _settings_of(name: str, params: dict[str, Any]) -> dict[str, Any]:
+    own = params.get(name)
+    return own if isinstance(own, dict) else params
 
 
 @router.delete("/train/", tags=["Train"], summary="Stop the training that runs")

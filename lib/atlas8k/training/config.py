@@ -92,7 +92,7 @@ class TrainingConfig(BaseModel):
         Prepared volumes may take this on disk while a training runs; 0 keeps none.
     seed, device, workers, amp
         Workers prepare the next patches beside the training; ``amp`` computes in
-        bfloat16, ``None`` where the processor has instructions for it.
+        bfloat16, ``None`` where the processor or GPU has instructions for it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -11,17 +11,19 @@ from typing import NamedTuple, cast
 from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from atlas8k.training import ranks
+from atlas8k.training.choosing import spread
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case
 from atlas8k.training.kept import Shelf, on_shelf
 from atlas8k.training.loop import Progress, train_network
 from atlas8k.training.sides import split
 from atlas8k.training.state import StateError
+from atlas8k.training.waiting import ALONE, Place
 
 logger = logging.getLogger(__name__)
 
 WATCHED = 8
-"""Held-out cases that show the progress; all of them are for the gate, once."""
+"""Held-out cases that show the progress, of every organ; more are for the gate, once."""
 
 KEPT = "prepared"
 
@@ -56,6 +58,7 @@ def fine_tune(
     should_stop: Callable[[], bool] | None = None,
     state_folder: Path | None = None,
     seen: Container[str] = (),
+    place: Place = ALONE,
 ) -> dict[str, Checkpoint]:
     """Train served networks on, one after another.
 
@@ -81,6 +84,8 @@ def fine_tune(
         volumes as they were resampled.
     seen
         Patients, or cases, that these networks were trained on before.
+    place
+        The device, as in :func:`~atlas8k.training.loop.train_network`.
 
     Returns
     -------
@@ -110,7 +115,7 @@ def fine_tune(
     )
     logger.info("training on %d cases, measuring on %d", len(training), len(validation))
     shelf = None if state_folder is None else Shelf(state_folder / KEPT, config.cache_gb * 1e9)
-    prepared, watched = on_shelf(training, shelf), on_shelf(validation[:WATCHED], shelf)
+    prepared, watched = on_shelf(training, shelf), on_shelf(spread(validation, WATCHED), shelf)
     result = {}
     stopped = False
     starts = {
@@ -143,6 +148,7 @@ def fine_tune(
             on_epoch=on_epoch,
             should_stop=asked_to_stop,
             state_path=state,
+            place=place,
         )
         try:
             result[name] = go()

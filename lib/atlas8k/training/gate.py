@@ -20,15 +20,15 @@ labels. Both show what was forgotten, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import wilcoxon
 
 from atlas8k.organs import ORGAN_NAMES
+from atlas8k.training.verdicts import TOGETHER, Basis, Compared, Decision, Scores, Verdict
 
 MARGIN = 0.02
 """DSC that an organ may lose."""
@@ -39,98 +39,10 @@ DRIFT = 0.05
 """DSC with the pseudo labels, mean over organs and cases, that a network may lose. They are
 no truth, and a better network moves from them too."""
 
-Scores = Mapping[str, Mapping[str, float]]
-"""DSC by case and organ; organs that are absent or unknown are left out."""
-Basis = Literal["held out", "trained on"]
-TOGETHER = "ensemble"
 
-
-@dataclass(frozen=True)
-class Compared:
-    """One organ before and after.
-
-    Attributes
-    ----------
-    cases
-        How many cases have it.
-    served, new
-        Mean DSC.
-    p_worse
-        Of the typical loss being no more than the margin; None with too few cases.
-    reason
-        Why it fails, empty where it does not.
-    """
-
-    cases: int
-    served: float
-    new: float
-    p_worse: float | None = None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One network, or the ensemble, before and after.
-
-    Attributes
-    ----------
-    p_no_worse
-        Of the loss being the margin or more; None with too few cases.
-    reasons
-        Why it fails; empty where it may be published.
-    """
-
-    organs: Mapping[str, Compared]
-    cases: int
-    p_no_worse: float | None
-    reasons: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        return not self.reasons
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What becomes of a training.
-
-    Attributes
-    ----------
-    publish
-        Networks that take the place of the served ones.
-    refused
-        Reason by network; under ``"ensemble"`` why none of them does.
-    verdicts
-        By network, and ``"ensemble"`` where it came to that.
-    warnings
-        What the decision could not look at.
-    """
-
-    publish: tuple[str, ...]
-    refused: Mapping[str, str]
-    verdicts: Mapping[str, Verdict]
-    basis: Basis
-    margin: float
-    warnings: tuple[str, ...]
-
-    @property
-    def reason(self) -> str:
-        """Why something is not published, one line; empty where all of it is."""
-        return "; ".join(f"{name}: {why}" for name, why in self.refused.items())
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything, JSON-ready."""
-        return {
-            "publish": list(self.publish),
-            "refused": dict(self.refused),
-            "basis": self.basis,
-            "margin": self.margin,
-            "warnings": list(self.warnings),
-            "compared": {name: _as_json(verdict) for name, verdict in self.verdicts.items()},
-        }
-
-
-def judge(served: Scores, new: Scores, *, margin: float = MARGIN, basis: Basis) -> Verdict:
+def judge(
+    served: Scores, new: Scores, *, margin: float = MARGIN, basis: Basis, fewest: int = 0
+) -> Verdict:
     """Compare two sets of scores of the same cases.
 
     Parameters
@@ -139,6 +51,8 @@ def judge(served: Scores, new: Scores, *, margin: float = MARGIN, basis: Basis) 
         What only one of them has is not compared.
     margin
         DSC that may be lost.
+    fewest
+        Cases that must be there to compare: what was not measured is not published.
     """
     organs, reasons = {}, []
     for organ in ORGAN_NAMES:
@@ -154,7 +68,10 @@ def judge(served: Scores, new: Scores, *, margin: float = MARGIN, basis: Basis) 
             reasons.append(f"{organ} {compared.reason}")
     changes = _changes(served, new)
     p = None
-    if not organs:
+    shared = len(served.keys() & new.keys())
+    if shared < fewest:
+        reasons.append(f"could be compared on {shared} cases only, {fewest} are needed")
+    elif not organs:
         reasons.append("no case has an organ to measure")
     elif basis == "held out" and len(changes) >= ENOUGH:
         p = _p(changes + margin, "greater")
@@ -209,6 +126,9 @@ def decide(
     margin: float = MARGIN,
     basis: Basis,
     pseudo: Mapping[str, tuple[Scores, Scores]] | None = None,
+    unfit: Mapping[str, str] | None = None,
+    chosen: int = 0,
+    warnings: Sequence[str] = (),
 ) -> Decision:
     """What may be published.
 
@@ -220,21 +140,31 @@ def decide(
         Scores of the ensemble, by the networks in it that are new; of every combination.
     pseudo
         As `single`, against the served ensemble's pseudo labels of organs nobody labeled.
+    unfit
+        Trained networks that failed on a case, and why: none of them is published.
+    chosen
+        Cases that were to be measured. As many of them as the tests need, or all of fewer,
+        must be there to compare: with a few left, a decision would be about nothing.
+    warnings
+        What else the decision could not look at.
     """
-    verdicts = {n: judge(*pair, margin=margin, basis=basis) for n, pair in single.items()}
+    compare = partial(judge, margin=margin, basis=basis, fewest=min(ENOUGH, chosen))
+    verdicts = {name: compare(*pair) for name, pair in single.items()}
     refused = {n: "; ".join(v.reasons) for n, v in verdicts.items() if not v.passed}
+    refused |= unfit or {}
     for name, pair in (pseudo or {}).items():
         reason = _drifted(*pair)
         if reason:
             refused[name] = "; ".join(filter(None, [refused.get(name), reason]))
     publish = tuple(n for n in single if n not in refused)
     if publish:
-        verdict = judge(sets[frozenset()], sets[frozenset(publish)], margin=margin, basis=basis)
+        verdict = compare(sets[frozenset()], sets[frozenset(publish)])
         verdicts[TOGETHER] = verdict
         if not verdict.passed:
             refused[TOGETHER] = "; ".join(verdict.reasons)
             publish = ()
-    return Decision(publish, refused, verdicts, basis, margin, _warnings(verdicts, basis))
+    said = (*_warnings(verdicts, basis), *warnings)
+    return Decision(publish, refused, verdicts, basis, margin, said)
 
 
 def _drifted(served: Scores, new: Scores) -> str:
@@ -266,20 +196,3 @@ def _warnings(verdicts: Mapping[str, Verdict], basis: Basis) -> tuple[str, ...]:
     if none:
         found.append(f"no held-out case, not looked at: {', '.join(none)}")
     return tuple(found)
-
-
-def _as_json(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "passed": verdict.passed,
-        "cases": verdict.cases,
-        "p_no_worse": None if verdict.p_no_worse is None else round(verdict.p_no_worse, 5),
-        "organs": {
-            organ: {
-                "cases": one.cases,
-                "served": round(one.served, 4),
-                "new": round(one.new, 4),
-                "p_worse": None if one.p_worse is None else round(one.p_worse, 5),
-            }
-            for organ, one in verdict.organs.items()
-        },
-    }

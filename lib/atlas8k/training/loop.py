@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from atlas8k.training.patches import PatchSource
 from atlas8k.training.state import Average, load_state, save_state
 from atlas8k.training.supervision import Asked, autocast
 from atlas8k.training.validation import measure
+from atlas8k.training.waiting import ALONE, Clock, Place
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Progress:
         Mean DSC by organ over the validation cases, empty where not measured after this
         epoch. Organs that none of them has are left out.
     seconds, seconds_left
-        Spent, and expected from the pace so far.
+        Spent, without waiting for the device, and expected from the pace so far.
     lr
         Learning rate of the epoch's last step.
     checkpoint
@@ -89,6 +89,7 @@ def train_network(
     on_epoch: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     state_path: Path | None = None,
+    place: Place = ALONE,
 ) -> Checkpoint:
     """Train one network on.
 
@@ -107,6 +108,9 @@ def train_network(
         File that is written after every epoch, and from which a training goes on if it is
         there. It stays when the training is complete, until the caller has stored the result:
         from the last epoch's nothing has to be trained again.
+    place
+        The device, where others want it too: it is theirs while volumes are prepared, and
+        before every step where somebody waits.
 
     Returns
     -------
@@ -124,13 +128,13 @@ def train_network(
     bare.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = _optimiser(bare, settings)
     average = Average(bare, config.averaging)
-    source = PatchSource(cases, start.preprocessing, config)
     epoch, step, seconds = 0, 0, 0.0
     if state_path is not None and state_path.is_file():
         epoch, step, seconds = load_state(state_path, config, bare, optimiser, average, start)
     module = ranks.averaged(bare, device)
     asked = Asked(start, config, device)
-    began = time.monotonic() - seconds
+    clock = Clock(place, seconds)
+    source = PatchSource(cases, start.preprocessing, config, clock.aside)
     stopped, left_out = False, 0
 
     def checkpoint() -> Checkpoint:
@@ -138,7 +142,7 @@ def train_network(
             "trained_from": dict(start.origin),
             "cases": len(cases),
             "steps": step,
-            "minutes": round((time.monotonic() - began) / 60, 1),
+            "minutes": round(clock.seconds() / 60, 1),
             "config": config.model_dump(mode="json"),
             **({"processes": ranks.size()} if ranks.size() > 1 else {}),
         }
@@ -146,13 +150,14 @@ def train_network(
 
     def fraction(ahead: int) -> float:
         if config.minutes is not None:
-            return min(1.0, (time.monotonic() - began) / (60 * config.minutes))
+            return min(1.0, clock.seconds() / (60 * config.minutes))
         return min(1.0, (step + ahead) / (config.epochs * config.steps_per_epoch))
 
     while ranks.tell(fraction(0)) < 1 and not stopped:
         module.train()
         losses = []
         for batches in zip(*[source.batches(epoch)] * config.accumulate, strict=True):
+            clock.give_way()
             stopped, share = ranks.tell((should_stop is not None and should_stop(), fraction(1)))
             if stopped:
                 break
@@ -181,7 +186,7 @@ def train_network(
             break
         epoch += 1
         done = fraction(0)
-        seconds = time.monotonic() - began
+        seconds = clock.seconds()
         if not ranks.first():
             continue
         if state_path is not None and not stopped:
@@ -189,7 +194,7 @@ def train_network(
         dsc: dict[str, float] = {}
         if validation and (done >= 1 or stopped or epoch % config.validate_every == 0):
             with autocast(device, config.amp):
-                dsc = measure(average.module, start, validation, device)
+                dsc = measure(average.module, start, validation, device, clock.aside)
         if on_epoch is not None:
             on_epoch(
                 Progress(

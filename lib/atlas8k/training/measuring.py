@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Self
@@ -11,7 +11,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import Atlas8kError
+from atlas8k.errors import Atlas8kError, PredictionError
 from atlas8k.evaluation.overlap import dsc
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.ensemble import EnsembleSettings, label_map
@@ -19,7 +19,8 @@ from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.regrid import nearest
 from atlas8k.organs import ORGAN_IDS, ORGANS
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.gate import Scores
+from atlas8k.training.verdicts import Scores
+from atlas8k.training.waiting import ALONE, Place, aside
 from atlas8k.volume import Grid, read_ct, read_label
 
 logger = logging.getLogger(__name__)
@@ -29,26 +30,54 @@ NEW = " (new)"
 
 @dataclass
 class Measured:
-    """DSC on the CT's own grid.
+    """DSC on the CT's own grid, of the networks that predicted a case.
+
+    One that failed on a case has no score there: it could say neither that it got worse nor
+    that it did not.
 
     Attributes
     ----------
     single
         By trained network: scores with the served and with the new weights.
     sets
-        Of the ensemble, by the networks in it that are new.
+        Of the ensemble, by the networks in it that are new; of cases that none of the trained
+        networks failed on, the served or the new one, whichever is in it.
     failed
-        Cases that could not be measured, and why.
+        Cases that could not be read, and why.
+    failures
+        Cases on which a network failed, and why, by network; new ones as ``"unet (new)"``.
     """
 
     single: dict[str, tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]]
     sets: dict[frozenset[str], dict[str, dict[str, float]]]
     failed: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def cases(self) -> int:
         """How many were measured."""
         return len(self.sets[frozenset()])
+
+    @property
+    def unfit(self) -> dict[str, str]:
+        """Trained networks that failed with their new weights, and why: they go nowhere."""
+        failures = {name: self.failures.get(_as_new(name), {}) for name in self.single}
+        return {
+            name: f"failed on {_cases(found)}: {_first(found)}"
+            for name, found in failures.items()
+            if found
+        }
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was not compared, a line each."""
+        found = [f"{_cases(self.failed)} cannot be read; see the log"] if self.failed else []
+        for name in self.single:
+            failures = self.failures.get(name)
+            if failures:
+                why = _first(failures)
+                found.append(f"not compared on {_cases(failures)}, the served {name} failed: {why}")
+        return tuple(found)
 
 
 def measure_both(
@@ -59,7 +88,7 @@ def measure_both(
     device: str = "cpu",
     overlap: float | None = None,
     ensemble: EnsembleSettings | None = None,
-    between: Callable[[], object] = lambda: None,
+    place: Place = ALONE,
 ) -> Measured:
     """Predict every case with both, and compare with its label.
 
@@ -75,33 +104,64 @@ def measure_both(
         Of the windows, as the server predicts with.
     ensemble
         How probabilities become labels, as the server makes them.
-    between
-        Called before every case.
+    place
+        The device, where others want it too: it is theirs but while a case is predicted.
 
     Raises
     ------
     CheckpointError
         No network can be loaded.
     """
-    new = {f"{name}{NEW}": checkpoint for name, checkpoint in trained.items()}
+    new = {_as_new(name): checkpoint for name, checkpoint in trained.items()}
     predictor = Predictor({**served, **new}, device, overlap=overlap)
     names = list(trained)
     groups = [frozenset(g) for n in range(len(names) + 1) for g in combinations(names, n)]
     found = Measured({name: ({}, {}) for name in names}, {group: {} for group in groups})
     for case in cases:
-        between()
         try:
-            seen = _Seen.of(case, predictor, ensemble or EnsembleSettings())
+            seen = _Seen.of(case, predictor, ensemble or EnsembleSettings(), place)
+        except PredictionError as error:
+            _note(found, case, dict.fromkeys([*names, *new], str(error)))
+            continue
         except (Atlas8kError, OSError) as error:
             found.failed[case.name] = str(error)
             logger.warning("not measured on %s: %s", case.name, error)
             continue
-        for name, (before, after) in found.single.items():
-            before[case.name] = seen.score([name])
-            after[case.name] = seen.score([f"{name}{NEW}"])
-        for group, scores in found.sets.items():
-            scores[case.name] = seen.score([f"{n}{NEW}" if n in group else n for n in served])
+        _note(found, case, seen.without([*names, *new]))
+        with aside(place):
+            _score(found, case.name, seen, list(served))
     return found
+
+
+def _score(found: Measured, case: str, seen: _Seen, served: Sequence[str]) -> None:
+    """Scores of one case, of what predicted it."""
+    made = seen.prediction.names
+    for name, (before, after) in found.single.items():
+        for scores, member in ((before, name), (after, _as_new(name))):
+            if member in made:
+                scores[case] = seen.score([member])
+    for group, scores in found.sets.items():
+        members = {name: _as_new(name) if name in group else name for name in served}
+        if all(members.get(name) in made for name in found.single):
+            scores[case] = seen.score(list(members.values()))
+
+
+def _note(found: Measured, case: TrainingCase, failures: Mapping[str, str]) -> None:
+    for name, why in failures.items():
+        found.failures.setdefault(name, {})[case.name] = why
+
+
+def _as_new(name: str) -> str:
+    return f"{name}{NEW}"
+
+
+def _cases(found: Mapping[str, str]) -> str:
+    return f"{len(found)} case{'s' * (len(found) != 1)}"
+
+
+def _first(found: Mapping[str, str]) -> str:
+    """The first reason, one line; cases are not named, their names may be people's."""
+    return next(iter(found.values())).partition("\n")[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,17 +176,27 @@ class _Seen:
     ensemble: EnsembleSettings
 
     @classmethod
-    def of(cls, case: TrainingCase, predictor: Predictor, ensemble: EnsembleSettings) -> Self:
-        truth, ignored = _truth(case)
+    def of(
+        cls, case: TrainingCase, predictor: Predictor, ensemble: EnsembleSettings, place: Place
+    ) -> Self:
+        with aside(place):
+            truth, ignored = _truth(case)
+            ct = read_ct(case.ct_path)
         present = tuple(o for o in case.known_organs if bool((truth == ORGAN_IDS[o]).any()))
-        ct = read_ct(case.ct_path)
         return cls(truth, ignored, present, ct.grid, predictor.predict(ct), ensemble)
 
+    def without(self, names: Iterable[str]) -> dict[str, str]:
+        """Those of the networks that did not predict it, and why."""
+        failures = self.prediction.failures
+        return {
+            name: failures.get(name, "it is not loaded")
+            for name in names
+            if name not in self.prediction.names
+        }
+
     def score(self, members: Sequence[str]) -> dict[str, float]:
-        """DSC of the mean of some networks, by organ; 0 where none of them made it."""
+        """DSC of the mean of those networks that predicted it, at least one, by organ."""
         chosen = np.isin(self.prediction.names, list(members))
-        if not chosen.any():
-            return dict.fromkeys(self.present, 0.0)
         ids = [organ.id for organ in ORGANS]
         # The others are said to know nothing: a copy of the chosen rows is a gigabyte.
         covered = self.prediction.covered & chosen[:, None]

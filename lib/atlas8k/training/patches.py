@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +49,8 @@ class PatchSource:
         Of the network.
     config
         Batch and patch size, balance, augmentation, memory, seed, workers.
+    aside
+        Makes the context in which a case is loaded: the device is others' meanwhile.
 
     Raises
     ------
@@ -56,7 +59,11 @@ class PatchSource:
     """
 
     def __init__(
-        self, cases: Sequence[Case], preprocessing: Preprocessing, config: TrainingConfig
+        self,
+        cases: Sequence[Case],
+        preprocessing: Preprocessing,
+        config: TrainingConfig,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         if not cases:
             raise TrainingError("there is no case to train on")
@@ -68,6 +75,7 @@ class PatchSource:
         self._step = _turnover(len(cases), config)
         self._held: dict[str, Prepared] = {}
         self._broken: set[str] = set()
+        self._aside = aside
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch; they depend on the seed and the epoch's number alone.
@@ -153,7 +161,8 @@ class PatchSource:
 
     def _load(self, case: Case) -> Prepared | None:
         try:
-            return case.load(self.preprocessing)
+            with self._aside():
+                return case.load(self.preprocessing)
         except Atlas8kError as err:
             self._broken.add(case.name)
             logger.warning("not trained on %s: %s", case.name, err)

@@ -144,9 +144,19 @@ def _channels(start: Checkpoint) -> tuple[torch.Tensor, list[int]]:
 def autocast(device: torch.device, amp: bool | None) -> AbstractContextManager[None]:
     """Context in which networks compute in bfloat16, where that is wanted or pays."""
     if amp is None:
-        # Without such instructions a processor emulates bfloat16, several times slower.
-        amp = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
+        amp = _pays(device)
     context: AbstractContextManager[None] = torch.autocast(
         device.type, dtype=torch.bfloat16, enabled=amp
     )
     return context
+
+
+def _pays(device: torch.device) -> bool:
+    """Whether there are instructions for bfloat16: emulated, it is several times slower.
+
+    GPUs have them from compute capability 8 on: a V100, T4 or RTX 8000 has not.
+    """
+    if device.type != "cuda":
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -21,6 +21,7 @@ def measure(
     description: Checkpoint,
     cases: Sequence[Case],
     device: torch.device,
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> dict[str, float]:
     """Mean DSC by organ over cases, on the network's grid.
 
@@ -30,6 +31,8 @@ def measure(
         Network with the weights to measure.
     description
         Its preprocessing and activation.
+    aside
+        Makes the context in which a case is loaded: the device is others' meanwhile.
 
     Returns
     -------
@@ -42,7 +45,8 @@ def measure(
     ids = torch.tensor([ORGAN_IDS[organ] for organ in description.organs])
     with _evaluating(module):
         for case in cases:
-            prepared = case.load(preprocessing)
+            with aside():
+                prepared = case.load(preprocessing)
             image = prepared.image.float().numpy()
             probs = probabilities(
                 module,

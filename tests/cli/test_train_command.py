@@ -1,0 +1,146 @@
+"""`atlas8k train` on a studies folder that a server uses, and on disks that cannot be written."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from tests.server.tiny import GRID, write_ct, write_networks
+from typer.testing import CliRunner, Result
+
+from atlas8k.cli import app, train_from
+from atlas8k.errors import TrainingError
+from atlas8k.ledger import Holder, Ledger, OrganSource
+from atlas8k.server.context import open_context
+from atlas8k.settings import Settings
+from atlas8k.volume import write_nifti
+
+ANNA = Holder.identify(user="anna")
+LIVER, SPLEEN = 5, 8
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    """A volume with a public label and one with a submission; the ledger lies elsewhere."""
+    folder, ledger = tmp_path / "studies", tmp_path / "fast" / "ledger.sqlite"
+    folder.mkdir()
+    for seed, name in enumerate("ab"):
+        write_ct(folder / f"{name}.nii.gz", seed)
+    models = write_networks(tmp_path / "model")
+    context = open_context(Settings(device="cpu", ledger=ledger), str(folder), models)
+    assert context.desk is not None
+    public = {"liver": OrganSource("public", "present", "lits")}
+    context.desk.keep_public("a", drawn(LIVER), GRID, public)
+    context.desk.keep_pseudo("a", drawn(SPLEEN), GRID, {"model_signature": "m"})
+    path = write_nifti(tmp_path / "sent.nii.gz", drawn(SPLEEN), GRID)
+    context.desk.submit("b", path, ANNA)
+    context.datastore.close()
+    context.ledger.close()
+    return folder
+
+
+def drawn(organ: int) -> Any:
+    array = np.zeros(GRID.shape, np.uint8)
+    at = 2 if organ == LIVER else 10
+    array[at : at + 6, 4:12, 4:12] = organ
+    return array
+
+
+def content(studies: Path) -> dict[str, str]:
+    labels = (path for path in (studies / "labels").rglob("*") if path.is_file())
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in labels}
+
+
+def train(studies: Path, out: Path, *more: str) -> Result:
+    arguments = ["train", str(out), "--studies", str(studies), "--network", "unet"]
+    arguments += ["--epochs", "1", "--steps", "1", "--threads", "1"]
+    return CliRunner().invoke(app, [*arguments, "--training", '{"patch": [32, 32, 32]}', *more])
+
+
+@pytest.fixture
+def learned(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
+    """Organs by case that a training gets; nothing is trained."""
+    found: dict[str, tuple[str, ...]] = {}
+
+    real = train_from.labeled_studies
+
+    def labeled(*arguments: Any) -> Any:
+        found.update({case.name: case.known_organs for case in real(*arguments)})
+        raise typer.Exit(0)
+
+    monkeypatch.setattr(train_from, "labeled_studies", labeled)
+    return found
+
+
+def test_a_ledger_elsewhere_is_needed_and_nothing_is_changed(
+    studies: Path, tmp_path: Path, learned: dict[str, tuple[str, ...]]
+) -> None:
+    before, ledger = content(studies), tmp_path / "fast" / "ledger.sqlite"
+    done = train(studies, tmp_path / "out")
+    assert isinstance(done.exception, TrainingError)
+    assert "give --ledger" in str(done.exception)
+    assert not (studies / ".atlas8k" / "ledger.sqlite").exists()
+    done = train(studies, tmp_path / "out", "--ledger", str(tmp_path / "none.sqlite"))
+    assert isinstance(done.exception, TrainingError)
+    assert "none.sqlite: there is no such ledger" in str(done.exception)
+    assert content(studies) == before
+
+    done = train(studies, tmp_path / "out", "--ledger", str(ledger))
+    assert done.exit_code == 0, done.exception
+    assert learned == {"a": ("liver",), "b": ("spleen",)}
+    assert content(studies) == before
+
+
+def test_a_ledger_that_never_heard_of_the_public_labels_is_refused(
+    studies: Path, tmp_path: Path
+) -> None:
+    """As one that another command has made beside the studies."""
+    before, other = content(studies), tmp_path / "other.sqlite"
+    Ledger(other).close()
+    done = train(studies, tmp_path / "out", "--ledger", str(other))
+    assert isinstance(done.exception, TrainingError)
+    assert "nothing of the public labels of 1 volumes" in str(done.exception)
+    assert content(studies) == before
+
+
+def test_labels_that_the_ledger_does_not_have_yet_are_left_out_and_said(
+    studies: Path,
+    tmp_path: Path,
+    learned: dict[str, tuple[str, ...]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger = tmp_path / "fast" / "ledger.sqlite"
+    write_ct(studies / "c.nii.gz", 3)
+    write_nifti(studies / "labels" / "final" / "c.nii.gz", drawn(LIVER), GRID)  # by hand
+    opened = Ledger(ledger)
+    opened.unsettle("b")  # as while it is being submitted
+    opened.close()
+    before = content(studies)
+    done = train(studies, tmp_path / "out", "--ledger", str(ledger))
+    assert done.exit_code == 0, done.exception
+    assert learned == {"a": ("liver",)}
+    assert "not trained on 1 volumes whose labels/final is not in the ledger" in caplog.text
+    assert "not trained on 1 volumes whose labels are not as the ledger" in caplog.text
+    assert content(studies) == before
+
+
+def test_a_folder_that_cannot_be_made_and_a_disk_that_fills_up_are_one_line(
+    studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["--ledger", str(tmp_path / "fast" / "ledger.sqlite")]
+    (tmp_path / "file").touch()
+    done = train(studies, tmp_path / "file" / "out", *given)
+    assert isinstance(done.exception, TrainingError)
+    assert "may be read and written" in str(done.exception)
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(train_from, "labeled_studies", full)
+    done = train(studies, tmp_path / "out", *given)
+    assert isinstance(done.exception, TrainingError)
+    assert "No space left on device" in str(done.exception)
