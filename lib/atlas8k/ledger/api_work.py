@@ -72,18 +72,37 @@ class WorkMethods(LedgerBase):
                 now=self._clock(),
             )
 
-    def lease(self, volume: str, holder: Holder, *, signature: str | None = None) -> Lease | None:
+    def lease(
+        self,
+        volume: str,
+        holder: Holder,
+        *,
+        signature: str | None = None,
+        purpose: str = "revise",
+    ) -> Lease | None:
         """Lease one volume by name, whatever its state; None while somebody else holds it.
 
         A holder that has it already keeps it for another full time. What else it holds
         stays: this is how a case is opened on purpose, not a next sample.
+
+        Parameters
+        ----------
+        purpose
+            ``revise``, ``review`` or ``double_read``.
         """
         with self._db.write() as connection:
             now = self._clock()
             row = None if signature is None else scores.signature_id(connection, signature)
             number = rounds.ensure(connection, row, self._budget, now)
             return leases.take_named(
-                connection, volume, holder, row, number, lease_s=self._lease_s, now=now
+                connection,
+                volume,
+                holder,
+                row,
+                number,
+                lease_s=self._lease_s,
+                now=now,
+                purpose=purpose,
             )
 
     def release(self, volume: str, holder: Holder) -> bool:

@@ -37,16 +37,17 @@ def next_sample(
     connection.execute("DELETE FROM skip WHERE until <= ?", (now,))
     if not wish.holder.anonymous:
         _skip_held(connection, wish.holder, now, skip_s)
+    number = None
     if wish.signature is not None:
         ranking.revive(connection, wish.signature)
         # However samples are asked for: the round needs its list.
         begin = plans.keep if wish.own else rounds.ensure
-        begin(connection, wish.signature, budget, now)
+        number = begin(connection, wish.signature, budget, now)
     while True:
         expired = expire(connection, now, _EXPIRE_AT_ONCE)
         picked, audit = _offered(connection, wish, skipped=False), None
         if picked is None:
-            audit = _audit(connection, wish)
+            audit = None if number is None else audits.due(connection, number, wish)
             picked = pick(connection, wish) if audit is None else (audit, False)
         if picked is None or picked[1]:
             picked = _offered(connection, wish, skipped=True) or picked
@@ -55,13 +56,6 @@ def next_sample(
             return _give(connection, wish, *given, audit=audit is not None)
         if expired < _EXPIRE_AT_ONCE:
             return None
-
-
-def _audit(connection: sqlite3.Connection, wish: Wish) -> int | None:
-    number = rounds.current(connection)
-    if wish.signature is None or number is None:
-        return None
-    return audits.due(connection, number, wish)
 
 
 def _offered(
