@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -558,6 +559,111 @@ def test_a_ledger_made_anew_from_the_files_says_the_same(
     made.close()
 
 
+def second_reading(work: Work) -> None:
+    work.desk.double_read_percent = 100.0
+    work.give(ANNA)
+    work.send(ANNA, slabs(liver=(1, 5)))
+    assert work.give(BEN) == "a"
+
+
+def waits_for_the_second(work: Work) -> None:
+    work.desk.double_read_percent = 100.0
+    work.give(ANNA)
+    work.send(ANNA, slabs(liver=(1, 5)))
+
+
+def both_read(work: Work) -> None:
+    second_reading(work)
+    work.send(BEN, slabs(liver=(1, 3)))
+
+
+def first_corrects_after(work: Work) -> None:
+    both_read(work)
+    work.send(ANNA, slabs(liver=(1, 6)))
+
+
+def first_corrects_between(work: Work) -> None:
+    second_reading(work)
+    work.send(ANNA, slabs(liver=(1, 6)))
+    work.send(BEN, slabs(liver=(1, 3)))
+
+
+def second_corrects(work: Work) -> None:
+    both_read(work)
+    work.send(BEN, slabs(liver=(1, 4)))
+
+
+def second_is_nobody(work: Work) -> None:
+    work.desk.double_read_percent = 100.0
+    work.send(ANNA, slabs(liver=(1, 5)))
+    assert work.give(NOBODY) == "a"
+    work.send(NOBODY, slabs(liver=(1, 3)))
+
+
+def read_again_by_a_third(work: Work) -> None:
+    both_read(work)
+    work.desk.reopen("a")
+    assert work.give(RITA) == "a"
+    work.send(RITA, slabs(liver=(1, 7)))
+
+
+def conflict_taken_over(work: Work) -> None:
+    work.give(ANNA)
+    work.send(ANNA, slabs(liver=(1, 5)))
+    work.send(BEN, slabs(liver=(1, 3)))
+    work.desk.take_over("a", RITA)
+    work.send(RITA, slabs(liver=(1, 4)))
+
+
+def readings_taken_over(work: Work) -> None:
+    both_read(work)
+    work.desk.take_over("a", RITA)
+    work.send(RITA, slabs(liver=(1, 4)))
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        waits_for_the_second,
+        both_read,
+        first_corrects_after,
+        first_corrects_between,
+        second_corrects,
+        second_is_nobody,
+        read_again_by_a_third,
+        conflict_taken_over,
+        readings_taken_over,
+    ],
+)
+def test_readings_and_takeovers_come_back_from_the_files(
+    work: Work, happens: Callable[[Work], None], tmp_path: Path
+) -> None:
+    def told(ledger: Ledger) -> dict[str, object]:
+        current = ledger.in_force("a")
+        return {
+            "status": ledger.status("a"),
+            "in force": current and current.id,
+            "submissions": [
+                (s.id, s.holder, s.purpose, s.conflict, s.start_submission)
+                for s in ledger.submissions("a")
+            ],
+            "questions": [(r.kind, r.submission, r.other) for r in ledger.reviews("a")],
+            "offers": [(o.volume, o.purpose, o.not_holder) for o in ledger.offers()],
+            "agreement": ledger.agreements("a"),
+            "reviewed": ledger.rounds()[0].reviewed,
+        }
+
+    happens(work)
+    target = tmp_path / "new.sqlite"
+    rebuild(target, ["a", "b"], list(labels_on_disk(work.desk.folder.path)))
+    made = Ledger(target)
+    live, rebuilt = told(work.desk.ledger), told(made)
+    made.close()
+    if happens is read_again_by_a_third:  # what reviewers have answered is in no file
+        assert (live.pop("questions"), rebuilt.pop("questions")) == ([], [("double_read", 2, 1)])
+    assert rebuilt == live
+
+
 STEPS: dict[str, tuple[type, str, bool]] = {
     # Killed before or after this call.
     "number reserved": (submitting.Submitting, "book", False),
@@ -622,3 +728,27 @@ def test_killed_at_any_step_it_is_there_once_or_not_at_all(
     in_step(after)
     in_step(after, "b")
     after.close()
+
+
+def test_a_label_booked_after_a_crash_took_as_long_as_it_took(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def dies(*_: object, **__: object) -> None:
+        raise Killed
+
+    work.give(ANNA)
+    with monkeypatch.context() as patch:
+        patch.setattr(submitting.Submitting, "_submit", dies)
+        with pytest.raises(Killed):
+            work.send(ANNA, slabs(liver=(1, 5)))
+    late = Ledger(work.desk.ledger.path, clock=lambda: time.time() + 12 * 3600)
+    work.desk._submitting._ledger = late
+    work.desk.settle("a")
+    (kept,) = late.submissions("a")
+    assert kept.minutes is not None
+    assert kept.minutes < 5
+    assert not kept.late
+    late.close()

@@ -133,6 +133,7 @@ class Atlas8kApp(MONAILabelApp):
             self.context.datastore.keep_up()
         if self._first():
             self.context.ledger.rank_all_organs(self.settings.rank_all_organs)
+            # What the server was not given stays as the ledger was told last.
             self.context.ledger.set_campaign(
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )

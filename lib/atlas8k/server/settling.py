@@ -165,6 +165,7 @@ class Settling:
                     sha256=kept.sha256,
                     detail={"adopted": True},
                     begun_from=0,
+                    adopted=True,
                 )
             count += 1
             logger.info("%s: its submitted label was in the folder", volume)

@@ -204,7 +204,8 @@ class Submitting:
         said = dict(origin.detail)
         holder = Holder(origin.holder or "unknown", origin.anonymous)
         lease = said.get("lease")
-        begun = self._ledger.begun(volume, holder, lease if isinstance(lease, int) else None)
+        lease = lease if isinstance(lease, int) else None
+        begun = self._ledger.begun(volume, holder, lease, at=origin.at)
         agreement = {}
         first = self._ledger.in_force(volume)
         if begun.purpose == "double_read" and first is not None:
@@ -218,7 +219,7 @@ class Submitting:
             organs=origin.changes,
             detail={k: said[k] for k in ("read_by", "client_id", "adopted") if k in said},
             number=origin.submission,
-            lease=lease if isinstance(lease, int) else None,
+            lease=lease,
             content=said.get("content"),
             begun_from=said.get("begun_from", 0),
             start_sha256=origin.start_sha256,
