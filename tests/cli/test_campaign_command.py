@@ -23,7 +23,7 @@ from atlas8k.cli import app
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Holder, Ledger
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
 from atlas8k.volume import Grid, read_label, write_nifti
 
 CASES = [f"case_{i}" for i in range(8)]

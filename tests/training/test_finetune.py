@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from atlas8k.cli import app
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import load_checkpoint, network, save_checkpoint
-from atlas8k.server.train_cases import Seen
+from atlas8k.server.training.cases import Seen
 from atlas8k.training import finetune
 from atlas8k.training.config import PAPER, TrainingConfig
 from atlas8k.training.data import TrainingCase

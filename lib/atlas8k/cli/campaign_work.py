@@ -15,10 +15,10 @@ from atlas8k.grid import Grid
 from atlas8k.ledger import Holder, Ledger, locate
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context, open_context
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
 from atlas8k.server.scoring import AttentionScoring, Report, log_report
 from atlas8k.server.studies.folder import ORIGINAL
-from atlas8k.server.train import FineTuning
+from atlas8k.server.training.train import FineTuning
 from atlas8k.settings import Settings
 from atlas8k.volume import read_grid, read_label, write_nifti
 

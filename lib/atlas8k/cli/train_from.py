@@ -19,8 +19,8 @@ def labeled_studies(
     """
     from atlas8k.cli.predict import MODELS
     from atlas8k.server.context import open_context
-    from atlas8k.server.train_cases import cases
-    from atlas8k.server.train_reading import existing_ledger
+    from atlas8k.server.training.cases import cases
+    from atlas8k.server.training.reading import existing_ledger
     from atlas8k.settings import Settings
     from atlas8k.training import ranks
 

@@ -42,7 +42,7 @@ def run(
     from rich.console import Console
 
     from atlas8k.models.checkpoint import save_checkpoint
-    from atlas8k.server.train_cases import Seen
+    from atlas8k.server.training.cases import Seen
     from atlas8k.training import ranks
     from atlas8k.training.finetune import fine_tune
     from atlas8k.training.resume import state_folder
