@@ -39,7 +39,7 @@ from tests.models.tiny import ARCHITECTURES, tiny
 from atlas8k.ledger import OrganScore, locate
 from atlas8k.models.store import ModelStore
 from atlas8k.organs import ORGAN_NAMES
-from atlas8k.server.context import open_context
+from atlas8k.server.opening import open_context
 from atlas8k.settings import Settings
 from atlas8k.volume import Grid, write_nifti
 

@@ -20,7 +20,7 @@ from atlas8k.cli.rank import rank
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Ledger, locate
 from atlas8k.models.predict import Predictor
-from atlas8k.server.context import open_context
+from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.settings import Settings
 

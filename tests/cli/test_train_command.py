@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from atlas8k.cli import app, train_from
 from atlas8k.errors import TrainingError
 from atlas8k.ledger import Holder, Ledger, OrganSource
-from atlas8k.server.context import open_context
+from atlas8k.server.opening import open_context
 from atlas8k.settings import Settings
 from atlas8k.volume import write_nifti
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tests.server.tiny import write_ct, write_networks
 
-from atlas8k.server.context import Context, open_context
+from atlas8k.server.context import Context
+from atlas8k.server.opening import open_context
 from atlas8k.settings import Settings
 
 

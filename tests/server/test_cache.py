@@ -19,8 +19,9 @@ from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
 from atlas8k.server.answers import Answers
 from atlas8k.server.cache import GB, Key, PredictionCache
-from atlas8k.server.context import Context, most_wanted, open_context
+from atlas8k.server.context import Context
 from atlas8k.server.device_lock import Turn
+from atlas8k.server.opening import most_wanted, open_context
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.settings import Settings
 from atlas8k.volume import read_grid

@@ -10,8 +10,9 @@ from tests.server.tiny import GRID, checkpoint
 
 from atlas8k.errors import CheckpointError, SettingsError, UnreadableVolumeError
 from atlas8k.models.store import ModelStore
-from atlas8k.server.context import Context, open_context
+from atlas8k.server.context import Context
 from atlas8k.server.engine import Engine, attention_settings, device, ensemble_settings
+from atlas8k.server.opening import open_context
 from atlas8k.settings import Settings
 
 

@@ -13,9 +13,10 @@ from tests.server import slicer_module
 from tests.server.tiny import GRID
 
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.server.context import Context, open_context
+from atlas8k.server.context import Context
 from atlas8k.server.errors import RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer, wanted_form
+from atlas8k.server.opening import open_context
 from atlas8k.settings import Settings
 from atlas8k.volume import read_label
 

@@ -20,7 +20,7 @@ from atlas8k.errors import TrainingError
 from atlas8k.ledger import Holder
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint
 from atlas8k.models.store import ModelStore
-from atlas8k.server.context import open_context
+from atlas8k.server.opening import open_context
 from atlas8k.settings import Settings
 from atlas8k.training import ranks
 from atlas8k.volume import write_nifti

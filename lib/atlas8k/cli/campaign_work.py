@@ -14,8 +14,9 @@ from atlas8k.errors import GridMismatchError, LedgerError, SettingsError
 from atlas8k.grid import Grid
 from atlas8k.ledger import Holder, Ledger, locate
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.context import Context, open_context
+from atlas8k.server.context import Context
 from atlas8k.server.desk.desk import Desk
+from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring, Report, log_report
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.training.train import FineTuning

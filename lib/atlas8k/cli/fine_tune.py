@@ -72,7 +72,7 @@ def _found(device: str) -> str:
 
 def _run(studies: Path, models: Path, network: str, given: dict[str, str]) -> dict[str, Any]:
     """One training; its statistics."""
-    from atlas8k.server.context import open_context
+    from atlas8k.server.opening import open_context
     from atlas8k.server.training.train import FineTuning
     from atlas8k.settings import Settings
 

@@ -26,7 +26,7 @@ def score(
 
     from atlas8k.errors import SettingsError
     from atlas8k.ledger import Progress as Scored
-    from atlas8k.server.context import open_context
+    from atlas8k.server.opening import open_context
     from atlas8k.server.scoring import AttentionScoring
     from atlas8k.settings import Settings
 

@@ -18,7 +18,7 @@ def labeled_studies(
     Nothing is changed there, as a server would.
     """
     from atlas8k.cli.predict import MODELS
-    from atlas8k.server.context import open_context
+    from atlas8k.server.opening import open_context
     from atlas8k.server.training.cases import cases
     from atlas8k.server.training.reading import existing_ledger
     from atlas8k.settings import Settings

@@ -22,10 +22,11 @@ from atlas8k.errors import Atlas8kError
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import orphans, privacy, startup
 from atlas8k.server.archive.datastore import ArchiveDatastore
-from atlas8k.server.context import Context, open_context
+from atlas8k.server.context import Context
 from atlas8k.server.desk.assembling import PSEUDO, PUBLIC
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
+from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy, Name, ReviewStrategy
 from atlas8k.server.studies.catalogue import FINAL

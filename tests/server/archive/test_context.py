@@ -16,8 +16,9 @@ from atlas8k.ledger import Holder
 from atlas8k.server import scoring
 from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.archive.orthanc import Orthanc
-from atlas8k.server.context import Context, open_context
+from atlas8k.server.context import Context
 from atlas8k.server.errors import UpstreamError
+from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy
 from atlas8k.server.training.cases import cases

@@ -22,7 +22,8 @@ from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.ledger import Holder
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing, load_checkpoint, save_checkpoint
 from atlas8k.models.networks import build
-from atlas8k.server.context import Context, open_context
+from atlas8k.server.context import Context
+from atlas8k.server.opening import open_context
 from atlas8k.server.training import publishing, train
 from atlas8k.server.training.cases import Seen
 from atlas8k.server.training.train import STATE, FineTuning

@@ -21,8 +21,9 @@ from atlas8k.errors import SettingsError, TrainingError
 from atlas8k.ledger import Holder, OrganSource
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.networks import build
-from atlas8k.server.context import Context, open_context
+from atlas8k.server.context import Context
 from atlas8k.server.errors import ConflictError, RequestError
+from atlas8k.server.opening import open_context
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.training import progress, train
 from atlas8k.server.training.cases import cases

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,39 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from atlas8k.errors import SettingsError
-from atlas8k.weighting import EXAMPLE, Weights
-
-
-def _device(value: str) -> str:
-    if value in {"auto", "cpu", "cuda"} or (
-        value.startswith("cuda:") and value.removeprefix("cuda:").isdecimal()
-    ):
-        return value
-    raise ValueError("allowed are auto, cpu, cuda, cuda:0, cuda:1 ...")
-
-
-def _json_object(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        text = value if value.lstrip().startswith("{") else Path(value).read_text(encoding="utf-8")
-        found = json.loads(text)
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
-        raise ValueError("give a JSON object without spaces, or a file with one")
-    return found
-
-
-def _weights(value: str) -> str:
-    return str(Weights.parse(value))
-
-
-def _origins(value: str) -> str:
-    for origin in value.split(","):
-        if origin.strip() != "*" and not re.fullmatch(r"https?://[^\s/,*]+", origin.strip()):
-            raise ValueError("give origins such as https://viewer.example, or *")
-    return value
+from atlas8k.settings import values
+from atlas8k.weighting import EXAMPLE
 
 
 class Settings(BaseModel):
@@ -58,7 +25,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    device: Annotated[str, AfterValidator(_device)] = Field(
+    device: Annotated[str, AfterValidator(values.device)] = Field(
         "auto",
         description="Where the networks run: auto (a GPU where there is one), cpu, cuda, cuda:N",
     )
@@ -78,7 +45,7 @@ class Settings(BaseModel):
         "as each checkpoint says, 0.5 as a rule",
         json_schema_extra={"unit": "fraction of a window"},
     )
-    ensemble_weights: Annotated[str, AfterValidator(_weights)] = Field(
+    ensemble_weights: Annotated[str, AfterValidator(values.weights)] = Field(
         "",
         description="What each network counts in the ensemble's label, for all organs or for "
         f"one, such as `{EXAMPLE}`; empty: all the same",
@@ -233,7 +200,7 @@ class Settings(BaseModel):
         description="DICOM archive: how often it is asked which series it has",
         json_schema_extra={"unit": "s"},
     )
-    cors_origins: Annotated[str, AfterValidator(_origins)] | None = Field(
+    cors_origins: Annotated[str, AfterValidator(values.origins)] | None = Field(
         None,
         description="Web pages of other servers that may call this one, origins with commas "
         "between them; empty: none",
@@ -264,7 +231,7 @@ class Settings(BaseModel):
         description="Fine-tuning: what a pseudo label counts beside one that a person stands "
         "for; 0: the loss does not see it",
     )
-    training: Annotated[dict[str, Any], BeforeValidator(_json_object)] = Field(
+    training: Annotated[dict[str, Any], BeforeValidator(values.json_object)] = Field(
         {},
         description="Fine-tuning: further settings, a JSON object without spaces such as "
         '`{"optimisers":"paper","augment":0.5}` or a file with one; see the README of training',
