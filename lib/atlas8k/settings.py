@@ -165,20 +165,22 @@ class Settings(BaseModel):
         description="Rank volumes by all organs; else organs that are public or revised "
         "already are left out",
     )
-    audit_percent: float = Field(
-        1.0,
+    audit_percent: float | None = Field(
+        None,
         ge=0.0,
         le=100.0,
         description="Part of the volumes behind the budget's that are given out all the same, "
-        "drawn at random, to estimate what errors are left there",
+        "drawn at random, one at least, to estimate what errors are left there; 0: none; empty: "
+        "as the ledger was told last, 1 at first",
         json_schema_extra={"unit": "% of the low-ranked volumes"},
     )
-    stop_after: int = Field(
-        10,
+    stop_after: int | None = Field(
+        None,
         ge=1,
         le=1_000_000,
         description="The campaign can end when so many volumes from the top of the list, or "
-        "the whole budget, needed no change; it is shown, nothing ends by itself",
+        "the whole budget, needed no change; it is shown, nothing ends by itself; empty: as "
+        "the ledger was told last, 10 at first",
         json_schema_extra={"unit": "volumes"},
     )
     review_percent: float = Field(
@@ -266,6 +268,13 @@ class Settings(BaseModel):
         {},
         description="Fine-tuning: further settings, a JSON object without spaces such as "
         '`{"optimisers":"paper","augment":0.5}` or a file with one; see the README of training',
+    )
+
+    patients: Path | None = Field(
+        None,
+        description="Fine-tuning: CSV with the columns `volume` and `patient`; volumes of one "
+        "patient are either trained or measured on. Empty: every volume is of another patient; "
+        "of an archive, its PatientID says",
     )
 
     gate: bool = Field(

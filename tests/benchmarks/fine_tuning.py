@@ -10,7 +10,7 @@ Steps 1 to 7 of the procedure on phantoms at 4 mm, with the three embedded archi
 2. the three of them predict 60 phantoms of a mix of settings, standard to shifted, and the
    engine ranks these by attention size (``--ranking salient``: by salient volume);
 3. the labels of the first 10, or of 10 drawn at random, are added to the six, and every
-   network is trained on with the 16 for 300 steps, at the rates it began with (the server's
+   network is trained on with the 16 for 200 steps, at the rates it began with (the server's
    fine-tuning rate is for networks that are good already). Three seeds, each of the random
    draw and of the training;
 4. the control: as many steps at the same rates on the six phantoms of the start alone. What
@@ -42,7 +42,7 @@ START, POOL, HELD_OUT = 41_000, 42_000, 43_000
 STARTED_ON, UNLABELED, MEASURED = 6, 60, 30
 CHOSEN = 10
 NETWORKS = ("swin_unetr", "nnunet", "unet")
-WEAK_STEPS, STEPS, PER_EPOCH, BATCH = 1600, 300, 20, 1
+WEAK_STEPS, STEPS, PER_EPOCH, BATCH = 1600, 200, 20, 1
 PREDICTING: dict[str, Any] = {"overlap": 0.25, "precision": "bfloat16"}
 WINDOW = (96, 96, 96)
 """Holds most of these phantoms, and less is computed than in eight windows of 64."""

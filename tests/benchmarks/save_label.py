@@ -36,7 +36,7 @@ from tests.e2e.harness import Server, running
 
 from atlas8k.ledger import OrganSource
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
 from atlas8k.volume import Grid, write_nifti
 
 Labels = npt.NDArray[np.uint8]

@@ -18,6 +18,7 @@ def clock() -> Clock:
 def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
     """A ledger with a budget of a fifth; checked after every test."""
     ledger = Ledger(tmp_path / "ledger.sqlite", budget=0.2, lease_minutes=90, clock=clock)
+    ledger.set_campaign(audit_percent=0)  # audits come where a test asks for them
     yield ledger
     ledger.close()
     check_consistent(ledger.path)

@@ -31,7 +31,9 @@ def worked(number: int, volume: str, minutes: float | None = 10.0, **more: objec
     return Worked(**{**values, **more})  # type: ignore[arg-type]
 
 
-def planned(volumes: str, top: int, audits: str = "", gone: str = "") -> Plan:
+def planned(
+    volumes: str, top: int, audits: str = "", gone: str = "", *, before: int = 0, stop: int = 10
+) -> Plan:
     """A list of one-letter volumes, largest first."""
     lines = tuple(
         Planned(
@@ -43,7 +45,7 @@ def planned(volumes: str, top: int, audits: str = "", gone: str = "") -> Plan:
         )
         for place, name in enumerate(volumes, start=1)
     )
-    return Plan(1, "one", "eq4", 0.0, top, 10.0, "seed", len(audits), lines)
+    return Plan(1, "one", "eq4", 0.0, top, 10.0, "seed", len(audits), before, stop, lines)
 
 
 def full(ledger: Ledger, n: int, signature: str = "one") -> None:

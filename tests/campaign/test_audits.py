@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from math import comb
 
@@ -7,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
-from tests.campaign.kit import CONFIRMED, REVISED, planned
+from tests.campaign.kit import CONFIRMED, REVISED, UNNAMED, planned
 
 from atlas8k.campaign.audits import audit, bounds, interval
 from atlas8k.campaign.changes import Reviewed
+from atlas8k.ledger import Plan
 
 
 def tail(population: int, total: int, drawn: int, wrong: range) -> Fraction:
@@ -86,6 +88,9 @@ def test_an_audit_counts_what_is_left() -> None:
     low, high = bounds(10, 3, 1)
     assert (found.left, found.left_low, found.left_high) == (round(10 / 3) - 1, low - 1, high - 1)
     assert found.text.startswith("1 of 3 audited volumes had an error: about 2 (0 to")
+    assert found.text.endswith(
+        "of the 7 low-ranked volumes nobody looked at, by the networks of round 1"
+    )
     organs = {one.organ: one for one in found.organs}
     assert (organs["liver"].wrong, organs["liver"].audited) == (1, 3)
     assert (organs["spleen"].wrong, organs["spleen"].audited) == (0, 2)
@@ -112,3 +117,41 @@ def test_what_vanished_is_no_part_of_it() -> None:
     plan = planned("abcdefghijkl", top=2, audits="lgd", gone="lk")
     found = audit(plan, volumes("g", ""))
     assert (found.low_ranked, found.drawn, found.open) == (8, 2, 1)
+
+
+def test_audits_count_in_the_order_in_which_they_were_drawn() -> None:
+    plan = planned("abcdefghijkl", top=2, audits="lgdc")
+    found = audit(plan, volumes("abl", "dc"))  # `g` is still at it
+    assert (found.volumes.audited, found.volumes.wrong) == (1, 0)
+    assert (found.drawn, found.open, found.waiting, found.waits_for) == (4, 1, 2, "g")
+    assert found.text.endswith("; 2 more count when g is reviewed")
+    first = audit(plan, volumes("ab", "dc"))
+    assert (first.left, first.waits_for) == (None, "l")
+    assert "unknown (4 drawn, the first is not reviewed yet); 2 more count when l" in first.text
+    done = audit(plan, volumes("ablg", "dc"))
+    assert (done.volumes.audited, done.volumes.wrong, done.waits_for) == (4, 2, None)
+
+
+def test_an_audit_of_which_nothing_was_said_is_not_done() -> None:
+    plan = planned("abcdefghijkl", top=2, audits="lg")
+    silent = {"g": Reviewed("g", {"liver": UNNAMED})}
+    partly = {"l": Reviewed("l", {"liver": CONFIRMED, "spleen": UNNAMED})}
+    found = audit(plan, volumes("l", "") | silent)
+    assert (found.volumes.audited, found.open, found.waits_for) == (1, 1, "g")
+    assert audit(plan, volumes("g", "") | partly).left is None
+
+
+def state(plan: Plan, names: str, status: str) -> Plan:
+    lines = (line._replace(status=status) if line.volume in names else line for line in plan.lines)
+    return replace(plan, lines=tuple(lines))
+
+
+def test_nobody_looked_at_is_of_all_rounds_and_the_top_has_its_own_number() -> None:
+    plan = state(planned("abcdefghijkl", top=2, audits="lg"), "acdefhij", "submitted")
+    found = audit(plan, volumes("al", "g"))
+    assert (found.low_ranked, found.unseen, found.top_unseen) == (10, 1, 1)
+    low, high = bounds(10, 2, 1)
+    assert (low - 1, high - 1) == (0, 8)
+    assert (found.left_low, found.left_high) == (0, 1)  # of `k` alone
+    assert found.left == round((5 - 1) * 1 / 8)
+    assert found.text.endswith("; not reviewed of the budget's, either: 1")

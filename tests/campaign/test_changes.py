@@ -12,7 +12,7 @@ from tests.campaign.kit import (
     worked,
 )
 
-from atlas8k.campaign.changes import by_organ, kind, needed, reviewed
+from atlas8k.campaign.changes import by_organ, kind, needed, of_round, reviewed
 from atlas8k.ledger import OrganChange
 
 
@@ -55,6 +55,30 @@ def test_second_readings_and_restores_change_nothing() -> None:
     ]
     assert reviewed(work)["a"].outcome == "confirmed"
     assert reviewed(work[1:]) == {}
+
+
+def test_confirmed_is_said_of_every_organ_that_is_there() -> None:
+    def outcome(**organs: OrganChange) -> str:
+        return reviewed([worked(1, "a", organs=organs)])["a"].outcome
+
+    not_there = UNNAMED._replace(voxels_before=0, voxels_after=0)
+    assert outcome(liver=CONFIRMED, spleen=UNNAMED) == "silent"
+    assert outcome(liver=CONFIRMED, spleen=not_there, aorta=SILENT) == "confirmed"
+    assert outcome(liver=UNNAMED, spleen=AGREED_ABSENT) == "silent"
+    assert outcome(liver=REVISED, spleen=UNNAMED) == "changed"
+
+
+def test_a_reviewers_label_counts_beside_a_persons_of_the_round_only() -> None:
+    mine = worked(1, "a")
+    by_reviewer = [
+        worked(2, v, purpose="review", holder="user:rita", organs={"liver": REVISED}) for v in "ab"
+    ]
+    adopted = worked(4, "c", None, purpose="adopted", holder="folder:labels/final")
+    again = worked(5, "a", purpose="restore")
+    second = worked(6, "a", purpose="double_read", holder="user:ben")
+    work = [mine, *by_reviewer, adopted, again, second]
+    assert of_round(work) == [mine, by_reviewer[0], second]
+    assert {v: one.outcome for v, one in reviewed(work).items()} == {"a": "changed"}
 
 
 def test_counts_by_organ_add_up_to_the_volumes() -> None:

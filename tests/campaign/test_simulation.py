@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.ledger.kit import ANNA, check_consistent, query, sizes
+from tests.ledger.kit import ANNA, BEN, check_consistent, query, sizes
 
 from atlas8k.campaign.oracle import Truth
 from atlas8k.campaign.simulation import FILE, Simulation
@@ -44,6 +44,7 @@ class Place:
         self.left = stop_at
         self.calls = 0
         self.ledger = Ledger(folder / "ledger.sqlite", budget=0.34)
+        self.ledger.set_campaign(audit_percent=0)  # unless a test asks for them
         self.ledger.sync_volumes(NAMES)
         self.kept = folder / "labels"
         self.kept.mkdir(exist_ok=True)
@@ -242,6 +243,46 @@ def test_next_does_what_is_due_and_no_more(tmp_path: Path) -> None:
     work(place, 2)
     used = advance(place, score=False, report=said.append)
     assert (used.ended, used.round, used.drawn) == (2, 3, False)
+
+
+def test_next_waits_for_the_audits_of_a_round(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.ledger.set_campaign(audit_percent=25, stop_after=2)  # one of four
+    advance(place, report=str)
+    work(place, 1)
+    audit = place.ledger.next_sample(holder=BEN, signature=place.signature())
+    assert audit is not None
+    assert audit.audit
+    work(place, 1)
+    assert advance(place, report=str).ended is None  # in hand
+    place.ledger.release(audit.volume, BEN)
+    assert advance(place, report=str).ended is None  # to come
+    work(place, 1)
+    done = advance(place, report=str)
+    assert done.ended == 1
+    assert place.ledger.rounds()[0].audited == 1
+    assert done.stop is not None  # who reads of the end is told what the rule was
+    assert (done.stop.round, done.stop.needed, done.stop.broken_by) == (1, 2, "v5")
+
+
+def test_next_need_not_wait_for_audits(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.ledger.set_campaign(audit_percent=25)
+    advance(place, report=str)
+    work(place, 1)
+    assert advance(place, early=True, report=str).ended == 1
+
+
+def test_next_trains_on_the_last_volumes_of_a_collection(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.ledger.set_budget(0.84)  # five of six
+    advance(place, report=str)
+    work(place, 5)
+    assert advance(place, report=str).ended == 1
+    work(place, 1)  # all that is left
+    last = advance(place, report=str)
+    assert (last.ended, last.round, last.drawn) == (2, 3, False)
+    assert advance(place, report=str).ended is None
 
 
 def test_next_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:

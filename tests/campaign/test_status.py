@@ -114,6 +114,9 @@ def test_what_a_training_that_runs_or_failed_is_taken_for(ledger: Ledger) -> Non
     assert not learning.note(ledger, {})
     assert not learning.note(ledger, {"start_ts": 1, "epoch": 3})
     failed = {"start_ts": 1_700_000_100, "total_time": 1.0, "message": "failed: no label"}
+    assert not learning.note(ledger, failed)  # nobody can say whose it is
+    assert not learning.note(ledger, {**failed, "trained_from": "another campaign's"})
+    failed["trained_from"] = "one"
     assert learning.note(ledger, failed)
     (noted,) = ledger.trainings()
     assert noted.round == 1
@@ -150,3 +153,90 @@ def test_the_json_fits_its_schema(ledger: Ledger, clock: Clock) -> None:
     jsonschema.validate(json.loads(found.model_dump_json()), schema)
     assert all("description" in one for one in schema["$defs"].values())
     assert Status.model_validate_json(found.model_dump_json()) == found
+
+
+def test_the_end_of_a_small_collection_is_an_end(ledger: Ledger, clock: Clock) -> None:
+    full(ledger, 10)
+    ledger.set_budget(0.4)
+    for _ in range(8):
+        review(ledger, clock, ANNA)
+        if len(ledger.worked()) == 4:
+            ledger.close_round()
+    ledger.close_round()
+    review(ledger, clock, ANNA)
+    found = status(ledger)
+    assert found.steps[4].detail == "1 of 2 volumes"
+    assert found.steps[6].detail == "for step 5: 1 volume left"
+    review(ledger, clock, ANNA)
+    found = status(ledger)
+    assert states(found) == "ddddddd?"
+    assert found.steps[4].detail == "2 of 2 volumes: every volume was submitted"
+    assert found.steps[6].state == "due"
+    ledger.close_round()
+    ledger.begin_round("one")
+    found = status(ledger)
+    states_now = [found.steps[at].state for at in (3, 4, 6, 7)]
+    assert states_now == ["done", "done", "done", "to decide"]
+    assert found.steps[7].detail == "every volume was submitted: the campaign can end"
+
+
+def test_a_rule_that_was_reached_is_said_when_the_round_is_over(
+    ledger: Ledger, clock: Clock
+) -> None:
+    full(ledger, 20)
+    ledger.set_campaign(stop_after=2)
+    for _ in range(4):
+        review(ledger, clock, ANNA)
+    ledger.close_round()
+    found = status(ledger)
+    assert found.round is None
+    assert found.steps[7].state == "to decide"
+    assert found.steps[7].detail.startswith("round 1: the first 4 of the list needed no change")
+    ledger.set_campaign(stop_after=1)
+    ledger.begin_round("one")
+    assert status(ledger).steps[7].state == "waits"  # the new list's own
+
+
+def test_a_round_that_has_ended_keeps_its_rule(ledger: Ledger, clock: Clock) -> None:
+    full(ledger, 20)
+    ledger.set_campaign(stop_after=4)
+    review(ledger, clock, ANNA)
+    review(ledger, clock, ANNA)
+    ledger.close_round()
+    ledger.set_campaign(stop_after=2)
+    stop = status(ledger).stop
+    assert stop is not None
+    assert (stop.needed, stop.reached) == (4, False)
+
+
+def test_the_table_has_the_budget_and_the_rule_of_every_round(ledger: Ledger, clock: Clock) -> None:
+    from rich.console import Console
+
+    from atlas8k.cli.campaign_tables import lines
+
+    full(ledger, 20)
+    ledger.set_campaign(stop_after=2)
+    ledger.submit("v05", BEN, organs={"liver": CONFIRMED})
+    for change in (CONFIRMED, CONFIRMED, REVISED):
+        review(ledger, clock, ANNA, change)
+    ledger.close_round()
+    review(ledger, clock, ANNA, REVISED)
+    found = status(ledger)
+    console = Console(width=200, record=True)
+    for line in lines(found):
+        console.print(line)
+    one, two = (
+        next(line for line in console.export_text(clear=False).splitlines() if line.startswith(n))
+        for n in ("│ 1 │", "│ 2 │")
+    )
+    assert "4 of 4" in one
+    assert "reached" in one
+    assert "1 of 4" in two
+    assert "place 1 changed" in two
+
+
+def test_a_round_without_a_list_has_a_budget_as_long_as_it_is_open(ledger: Ledger) -> None:
+    full(ledger, 20)
+    assert [one.budget for one in status(ledger).rounds] == [4]
+    ledger.close_round()
+    assert [one.budget for one in status(ledger).rounds] == [0]

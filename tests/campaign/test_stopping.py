@@ -9,11 +9,11 @@ from atlas8k.campaign.stopping import stop_rule
 
 
 def rule(
-    confirmed: str, changed: str = "", *, k: int = 3, top: int = 4, gone: str = ""
+    confirmed: str, changed: str = "", *, k: int = 3, top: int = 4, gone: str = "", before: int = 0
 ) -> StopRule:
     volumes = {v: Reviewed(v, {"liver": CONFIRMED}) for v in confirmed}
     volumes |= {v: Reviewed(v, {"liver": REVISED}) for v in changed}
-    return stop_rule(planned("abcdef", top, gone=gone), volumes, k)
+    return stop_rule(planned("abcdef", top, gone=gone, before=before, stop=k), volumes)
 
 
 def test_the_first_k_confirmed_end_it() -> None:
@@ -52,11 +52,23 @@ def test_no_more_than_the_budget_is_asked_for() -> None:
     assert (found.reached, found.needed) == (True, 2)
 
 
+def test_a_budget_used_before_the_list_was_drawn_makes_it_no_shorter() -> None:
+    found = rule("a", k=10, top=0, before=4)
+    assert (found.reached, found.needed, found.in_a_row) == (False, 4, 1)
+    assert rule("abcd", k=10, top=1, before=3).reached
+
+
 def test_volumes_that_are_gone_are_stepped_over() -> None:
     assert rule("acd", gone="b").reached
 
 
 def test_a_volume_of_which_nothing_was_said_is_not_confirmed() -> None:
     volumes = {"a": Reviewed("a", {"liver": UNNAMED})}
-    found = stop_rule(planned("ab", 2), volumes, 1)
+    found = stop_rule(planned("ab", 2, stop=1), volumes)
+    assert (found.reached, found.waits_for) == (False, "a")
+
+
+def test_a_volume_of_which_a_part_was_said_is_not_confirmed() -> None:
+    volumes = {"a": Reviewed("a", {"liver": CONFIRMED, "spleen": UNNAMED})}
+    found = stop_rule(planned("ab", 2, stop=1), volumes)
     assert (found.reached, found.waits_for) == (False, "a")

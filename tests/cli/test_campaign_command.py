@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from atlas8k.cli import app
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Holder, Ledger
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
 from atlas8k.volume import Grid, read_label, write_nifti
 
 CASES = [f"case_{i}" for i in range(8)]
@@ -66,7 +67,7 @@ def simulation(place: Path, *more: str) -> list[str]:
     return [
         "campaign", "simulate", "--studies", str(place / "studies"), "--truth",
         str(place / "truth"), "--models", str(place / "model"), "--budget", "0.25",
-        "--audit-percent", "20", "--epochs", "1", "--steps", "2", "--conf", "gate_margin=1",
+        "--audit-percent", "15", "--epochs", "1", "--steps", "2", "--conf", "gate_margin=1",
         *more,
     ]  # fmt: skip
 
@@ -170,23 +171,25 @@ def test_rounds_with_people_from_the_command_line(place: Path) -> None:
     assert "round 1 is open" in text
     found = status(studies, models)
     assert found.steps[3].state == "done"
-    assert found.steps[4].detail == "0 of 2 volumes"
+    assert found.steps[4].detail == "0 of 2 volumes, and 0 of 1 audits"
     run("close-round", "--studies", studies, fails="nothing was submitted in it")
 
     submit(place, 1)
     text = run("next", *where, "--epochs", "1", "--steps", "1").output
     assert "has ended" not in text
-    assert "for step 5: 1 volumes are left" in text
-    submit(place, 1)
+    assert "for step 5: 1 volume and 1 audit left" in text
+    submit(place, 2)
     assert "due" in run("next", "--dry-run", *where).output
     conf = ("--epochs", "1", "--steps", "1", "--conf", "gate_margin=1")
     text = run("next", *where, *conf).output
     assert re.search(r"round 1 has ended: published, served as", text)
+    assert "stop rule of round 1: the list's top still needs revision: case_" in text
     assert "round 2 is open" in text
     assert "has ended" not in run("next", *where, *conf).output
     found = status(studies, models)
     assert [one.budget for one in found.rounds] == [2, 2]  # the budget goes on
-    assert found.rounds[0].trainings[0].cases == 2
+    assert found.rounds[0].trainings[0].cases == 3
+    assert (found.rounds[0].reviewed, found.rounds[0].audited) == (3, 1)
 
     submit(place, 1)
     closed = run("close-round", "--studies", studies, "--json", "--note", "enough for today")
@@ -198,6 +201,65 @@ def test_rounds_with_people_from_the_command_line(place: Path) -> None:
     text = run("next", *where, "--json").stdout
     assert Status.model_validate_json(text).round == 3
     assert "round 3 is closed" in run("close-round", "--studies", studies, "--force").output
+
+
+def told(studies: Path) -> tuple[float, int]:
+    book = Ledger(studies / ".atlas8k" / "ledger.sqlite")
+    try:
+        return book.campaign_settings()
+    finally:
+        book.close()
+
+
+def test_what_is_set_by_any_option_is_kept(place: Path) -> None:
+    studies, models = place / "studies", place / "model"
+    where = ("--studies", studies, "--models", models, "--no-score", "--no-train")
+    run("next", *where)
+    assert told(studies) == (1.0, 10)
+    run("next", *where, "--conf", "audit_percent=5", "--conf", "stop_after=3")
+    assert told(studies) == (5.0, 3)
+    run("next", *where, "--conf", "audit_percent=5", "--audit-percent", "20")
+    assert told(studies) == (20.0, 3)
+    # A server that publishes networks first opens the round with what was asked for here.
+    book = Ledger(studies / ".atlas8k" / "ledger.sqlite", budget=0.05)
+    book.submit(CASES[0], ANNA)
+    run("next", *where, "--conf", "budget=0.25")
+    book.register_signature("of the server")
+    assert [one.budget for one in book.rounds()] == [0.05, 0.25]
+    book.close()
+
+
+def test_status_is_of_the_networks_served_last_and_of_their_trainings(place: Path) -> None:
+    studies, models = place / "studies", place / "model"
+    run("next", "--studies", studies, "--models", models)
+    assert status(studies, models).steps[1].detail == "8 of 8"
+    book = Ledger(studies / ".atlas8k" / "ledger.sqlite")
+    served = book.rounds()[0].signature
+    book.register_signature("other attention settings", new_round=False)
+    found = status(studies, models)
+    assert (found.signature, found.steps[1].detail) == ("other attention settings", "0 of 8")
+
+    # Another campaign has trained the networks of the folder that is looked into.
+    stats = {"start_ts": time.time(), "total_time": 1.0, "trained_from": "theirs", "message": "x"}
+    (models / "train_stats.json").write_text(json.dumps(stats))
+    assert status(studies, models).rounds[0].trainings == []
+    (models / "train_stats.json").write_text(json.dumps({**stats, "trained_from": served}))
+    assert len(status(studies, models).rounds[0].trainings) == 1
+    book.close()
+
+
+def test_next_looks_into_the_folder_of_networks_that_it_was_given(place: Path) -> None:
+    studies = place / "studies"
+    (place / "none").mkdir()
+    conf = ("--models", place / "none", "--conf", f"models={place / 'model'}")
+    found = Status.model_validate_json(run("next", "--studies", studies, *conf, "--json").stdout)
+    assert found.signature == found.rounds[0].signature
+    assert found.steps[1].detail == "8 of 8"
+    lock = place / "model" / ".training.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        text = run("next", "--studies", studies, *conf, "--no-train", "--json").stdout
+    assert Status.model_validate_json(text).steps[6].state == "running"
 
 
 def test_the_schema_is_one(place: Path) -> None:

@@ -46,6 +46,7 @@ def studies(tmp_path: Path) -> Path:
     folder = tmp_path / "studies"
     folder.mkdir()
     book = Ledger(locate(str(folder)), budget=0.2)
+    book.set_campaign(audit_percent=0)
     names = [f"case_{i:02d}" for i in range(20)]
     book.sync_volumes(names)
     book.register_signature("m0")

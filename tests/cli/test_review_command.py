@@ -14,7 +14,7 @@ from atlas8k.cli import app
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Holder, OrganSource
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
 from atlas8k.volume import Grid, read_label, write_nifti
 
 GRID = Grid((6, 5, 4), np.diag([-2.0, 2.0, 3.0, 1.0]))

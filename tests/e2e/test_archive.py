@@ -165,7 +165,7 @@ def test_the_circle(world: World) -> None:
         sample = client.next_sample("attention", {})
         volume = sample["id"]
         assert volume not in finished
-        assert sample["rank"] == turn + 1
+        assert sample["audit"] or sample["rank"] == turn + 1
         assert sample["SeriesInstanceUID"] == volume
         assert sample["StudyInstanceUID"]
         file, params = client.infer("ensemble", volume, {})

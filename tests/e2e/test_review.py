@@ -21,7 +21,7 @@ from tests.server.tiny import GRID
 from atlas8k.labels.provenance import read_provenance
 from atlas8k.ledger import OrganSource
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
 from atlas8k.volume import read_label, write_nifti
 
 pytestmark = pytest.mark.slow

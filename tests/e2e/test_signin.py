@@ -282,7 +282,7 @@ def test_a_realm_that_is_gone_is_our_fault_with_an_id(tmp_path: Any) -> None:
         from monailabel.endpoints.user import auth
 
         from atlas8k.server import signin
-        from atlas8k.server.faults import install_handlers
+        from atlas8k.server.web.faults import install_handlers
 
         patch.setattr(settings, "MONAI_LABEL_AUTH_ENABLE", True)
         patch.setattr(settings, "MONAI_LABEL_AUTH_REALM_URI", "http://127.0.0.1:9/realms/x")

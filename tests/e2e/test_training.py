@@ -15,7 +15,7 @@ import pytest
 import requests
 from tests.e2e.harness import APP, Server, running
 from tests.e2e.small import LIMIT_S, get_label, put_label
-from tests.server.test_gate import (
+from tests.server.training.test_gate import (
     GRID,
     HELD_OUT,
     NETWORKS,

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from atlas8k.cli import app
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
 from atlas8k.volume import read_label, write_nifti
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from atlas8k.ledger import Holder
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.server.answers import Answers
 from atlas8k.server.cache import Key, PredictionCache
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
 from atlas8k.volume import Grid, write_nifti
 
 SHAPE = (20, 10, 9)

@@ -19,7 +19,7 @@ from atlas8k.labels.provenance import Provenance, read_provenance, write_label
 from atlas8k.ledger import Holder, Ledger, OrganChange, OrganSource
 from atlas8k.ledger.rebuild import LabelOnDisk, rebuild
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
 from atlas8k.volume import read_label
 
 VOLUME = "case"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from atlas8k.ledger import Holder, Ledger, OrganScore
+from atlas8k.ledger import Holder, Ledger, OrganChange, OrganScore
 from atlas8k.ledger.scale import bucket
 from atlas8k.organs import ORGAN_NAMES
 
@@ -16,6 +16,7 @@ ANNA = Holder.identify(user="anna")
 BEN = Holder.identify(client_id="ben")
 CARA = Holder.identify(user="cara")
 NOBODY = Holder.identify(client_id="user-xyz", address="10.0.0.7", software="Slicer")
+CONFIRMED = {"liver": OrganChange("confirmed", 1, 1, 0, 1.0)}
 
 
 class Clock:
@@ -103,18 +104,21 @@ def check_consistent(path: Path) -> None:
             "SELECT id, lease FROM volume WHERE lease IS NOT NULL",
             "SELECT volume, id FROM lease WHERE ended_at IS NULL",
         )
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        reviews = "AND p.purpose = 'revise'" if version >= 6 else ""
         _same(
             connection,
             "SELECT id, reviewed FROM round",
             "SELECT r.id, count(DISTINCT p.volume) FROM round r"
-            " LEFT JOIN submission p ON p.round = r.id GROUP BY r.id",
+            f" LEFT JOIN submission p ON p.round = r.id {reviews} GROUP BY r.id",
         )
-        if connection.execute("PRAGMA user_version").fetchone()[0] >= 5:
+        if version >= 5:
             _same(
                 connection,
                 "SELECT id, audited FROM round WHERE audited",
                 "SELECT r.id, count(DISTINCT p.volume) FROM round r"
-                " JOIN submission p ON p.round = r.id JOIN plan_volume a ON a.round = r.id"
+                f" JOIN submission p ON p.round = r.id {reviews}"
+                " JOIN plan_volume a ON a.round = r.id"
                 " AND a.volume = p.volume AND a.audit IS NOT NULL GROUP BY r.id",
             )
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -133,3 +137,24 @@ def held_twice(path: Path) -> list[tuple[object, ...]]:
 
 def names(n: int) -> Iterable[str]:
     return (f"case_{i:04d}" for i in range(n))
+
+
+def full(ledger: Ledger, n: int = 20) -> list[str]:
+    """So many scored volumes, the largest first; half of them are the budget's."""
+    names = [f"v{i:02d}" for i in range(n)]
+    scored(ledger, {name: float(n - i) for i, name in enumerate(names)})
+    return names
+
+
+def take(ledger: Ledger, holder: object = ANNA, **more: object) -> tuple[str, bool]:
+    sample = ledger.next_sample(holder=holder, signature="one", **more)  # type: ignore[arg-type]
+    assert sample is not None
+    return sample.volume, sample.audit
+
+
+def give(ledger: Ledger, n: int) -> list[tuple[str, bool]]:
+    found = []
+    for _ in range(n):
+        found.append(take(ledger))
+        ledger.submit(found[-1][0], ANNA, organs=CONFIRMED)
+    return found

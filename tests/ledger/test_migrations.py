@@ -86,3 +86,48 @@ def test_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
 def test_a_script_that_ends_in_the_middle_is_noticed() -> None:
     with pytest.raises(ValueError, match="incomplete"):
         list(steps.statements("CREATE TABLE a (x);\nCREATE TABLE b ("))
+
+
+def test_a_version_5_file_counts_its_rounds_anew(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for script in steps.MIGRATIONS[:5]:
+            for statement in steps.statements(script):
+                connection.execute(statement)
+        connection.execute("PRAGMA user_version = 5")
+        connection.execute(f"PRAGMA application_id = {steps.APPLICATION_ID}")
+        # `a` was given out in the first round and came in during the second, as did a second
+        # reading of `b` and the label of `c`, which was in the folder.
+        connection.executescript("""
+            INSERT INTO volume (name, first_seen, shuffle)
+              VALUES ('a', 1, 5), ('b', 1, 3), ('c', 1, 4);
+            INSERT INTO signature (name, detail, registered_at, completed_at)
+              VALUES ('one', '{}', 1, 2);
+            INSERT INTO setting VALUES ('stop_after', '4');
+            INSERT INTO round (signature, opened_at, closed_at, budget, reviewed, audited)
+              VALUES (1, 1, 6, 0.4, 1, 0), (1, 6, NULL, 0.4, 3, 0);
+            INSERT INTO plan VALUES (1, 1, 'eq4', 2, 1, 0, 50, 'seed', 1);
+            INSERT INTO plan_volume VALUES (1, 1, 2, 9, NULL), (1, 2, 1, 7, 1), (1, 3, 3, 5, NULL);
+            INSERT INTO lease (volume, holder, anonymous, strategy, round, taken_at, expires_at,
+              ended_at, outcome) VALUES (1, 'user:anna', 0, 'audit', 1, 5, 99, 8, 'submitted');
+            INSERT INTO submission (volume, holder, anonymous, submitted_at, round, lease, purpose)
+              VALUES (2, 'user:anna', 0, 4, 1, NULL, 'revise'),
+                (1, 'user:anna', 0, 8, 2, 1, 'revise'),
+                (2, 'client:ben', 0, 9, 2, NULL, 'double_read'),
+                (3, 'folder:labels/final', 0, 9, 2, NULL, 'revise');
+            UPDATE volume SET status = 'submitted';
+            UPDATE volume SET current_submission = 1 WHERE id = 2;
+            UPDATE volume SET current_submission = 2 WHERE id = 1;
+            UPDATE volume SET current_submission = 4 WHERE id = 3;
+            UPDATE volume SET lease = NULL;
+        """)
+    ledger = Ledger(path)
+    assert [(one.reviewed, one.audited) for one in ledger.rounds()] == [(2, 1), (0, 0)]
+    assert [(one.round, one.purpose) for one in ledger.worked()] == [
+        (1, "revise"), (1, "revise"), (2, "double_read"), (2, "adopted"),
+    ]  # fmt: skip
+    plan = ledger.plan(1)
+    assert plan is not None
+    assert (plan.stop_after, plan.top, plan.reviewed) == (4, 1, 0)
+    check_consistent(path)

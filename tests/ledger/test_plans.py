@@ -5,34 +5,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.ledger.kit import ANNA, BEN, Clock, query, scored, sizes
+from tests.ledger.kit import ANNA, BEN, CONFIRMED, Clock, full, give, sizes, take
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import Ledger, OrganChange, VolumeEntry
-from atlas8k.ledger.plans import drawn
-
-CONFIRMED = {"liver": OrganChange("confirmed", 1, 1, 0, 1.0)}
-
-
-def full(ledger: Ledger, n: int = 20) -> list[str]:
-    """So many scored volumes, the largest first; half of them are the budget's."""
-    names = [f"v{i:02d}" for i in range(n)]
-    scored(ledger, {name: float(n - i) for i, name in enumerate(names)})
-    return names
-
-
-def take(ledger: Ledger, holder: object = ANNA, **more: object) -> tuple[str, bool]:
-    sample = ledger.next_sample(holder=holder, signature="one", **more)  # type: ignore[arg-type]
-    assert sample is not None
-    return sample.volume, sample.audit
-
-
-def give(ledger: Ledger, n: int) -> list[tuple[str, bool]]:
-    found = []
-    for _ in range(n):
-        found.append(take(ledger))
-        ledger.submit(found[-1][0], ANNA, organs=CONFIRMED)
-    return found
+from atlas8k.ledger import Ledger
+from atlas8k.ledger.audits import drawn
 
 
 def test_the_list_is_drawn_with_the_first_sample_and_stays(ledger: Ledger) -> None:
@@ -66,27 +43,7 @@ def test_there_is_no_list_before_everything_is_scored(ledger: Ledger) -> None:
     assert ledger.begin_round("two") == (2, True)
 
 
-def test_audits_come_in_step_and_outside_of_the_budget(ledger: Ledger) -> None:
-    names = full(ledger)
-    ledger.set_campaign(audit_percent=50)  # of ten: five
-    given = give(ledger, 15)
-    assert [audit for _, audit in given] == [False, False, True] * 5
-    assert [name for name, audit in given if not audit] == names[:10]
-    audited = [name for name, audit in given if audit]
-    assert set(audited) < set(names[10:])
-    plan = ledger.plan(1)
-    assert plan is not None
-    in_order = sorted((line.audit, line.volume) for line in plan.lines if line.audit is not None)
-    assert [name for _, name in in_order] == audited
-    (round_,) = ledger.rounds()
-    assert (round_.reviewed, round_.audited) == (15, 5)
-    budget = ledger.budget()
-    assert budget is not None
-    assert (budget.reviewed, budget.left) == (10, 0)
-    assert query(ledger.path, "SELECT count(*) FROM lease WHERE strategy = 'audit'") == [(5,)]
-
-
-def test_nothing_is_audited_unless_it_was_set(ledger: Ledger) -> None:
+def test_without_audits_the_order_is_that_of_the_list(ledger: Ledger) -> None:
     names = full(ledger)
     assert give(ledger, 20) == [(name, False) for name in names]
 
@@ -105,68 +62,6 @@ def test_the_draw_follows_from_the_seed_alone(ledger: Ledger, tmp_path: Path) ->
     assert len({tuple(drawn(low, 30, plan.seed, number)) for number in range(8)}) > 1
     backup = Ledger(ledger.backup(tmp_path / "copy.sqlite"))
     assert backup.plan(1) == plan
-
-
-@pytest.mark.parametrize(("n", "percent", "count"), [(49, 1, 0), (50, 1, 1), (8026, 1, 80)])
-def test_the_share_is_rounded_to_the_nearest(n: int, percent: float, count: int) -> None:
-    assert len(drawn([str(i) for i in range(n)], percent, "s", 1)) == count
-
-
-def test_every_low_ranked_volume_is_drawn_as_often_as_another() -> None:
-    names = [str(i) for i in range(20)]
-    times = [sum(name in drawn(names, 25, str(seed), 1) for seed in range(2000)) for name in names]
-    assert all(400 < n < 600 for n in times)  # 500 expected, a standard deviation is 19
-
-
-def test_a_skipped_audit_is_not_pressed_on_who_skipped_it(ledger: Ledger) -> None:
-    full(ledger)
-    ledger.set_campaign(audit_percent=50)
-    give(ledger, 2)
-    first, audit = take(ledger)
-    second, again = take(ledger)  # asking again skips
-    assert audit
-    assert again
-    assert first != second
-    other, to_ben = take(ledger, BEN)
-    assert not to_ben  # one is due, and Anna holds one
-    assert other == "v02"
-    ledger.release(second, ANNA)
-    assert take(ledger, BEN)[1]
-
-
-def test_filters_and_other_strategies_meet_audits_by_chance_only(ledger: Ledger) -> None:
-    names = full(ledger)
-    ledger.set_campaign(audit_percent=100)
-    give(ledger, 1)
-    assert take(ledger, BEN, organ="liver") == ("v01", False)
-    assert take(ledger, ANNA, strategy="first") == ("v02", False)
-    ledger.release("v02", ANNA)
-    ledger.release("v01", BEN)
-    ledger.sync_volumes(VolumeEntry(name, "A" if name == "v15" else "B") for name in names)
-    assert take(ledger, source="A") == ("v15", True)
-
-
-def test_offers_come_first_and_are_no_audits(ledger: Ledger) -> None:
-    full(ledger, 6)
-    ledger.set_campaign(audit_percent=100)
-    ledger.submit("v00", BEN, organs=CONFIRMED, second_reading=True)
-    sample = ledger.next_sample(holder=ANNA, signature="one")
-    assert sample is not None
-    assert (sample.volume, sample.purpose, sample.audit) == ("v00", "double_read", False)
-
-
-def test_the_last_audits_are_given_out_when_the_budget_is_used(ledger: Ledger) -> None:
-    full(ledger, 6)  # three and three
-    ledger.set_campaign(audit_percent=100)
-    for name in ("v00", "v01", "v02"):
-        ledger.submit(name, BEN, organs=CONFIRMED)
-    ledger.begin_round("one")
-    plan = ledger.plan(1)
-    assert plan is not None
-    assert (plan.top, len(plan.lines)) == (1, 3)  # the list is what was left then
-    assert take(ledger) == ("v03", False)
-    ledger.submit("v03", ANNA, organs=CONFIRMED)
-    assert [audit for _, audit in give(ledger, 2)] == [True, True]
 
 
 def test_a_second_round_lists_what_nobody_has_submitted(ledger: Ledger) -> None:
@@ -189,12 +84,144 @@ def test_a_round_in_which_nothing_was_done_is_not_closed_by_itself(ledger: Ledge
 
 
 @pytest.mark.parametrize(
-    "given", [{"audit_percent": -1.0}, {"audit_percent": 101.0}, {"stop_after": 0}]
+    "given",
+    [{"audit_percent": -1.0}, {"audit_percent": 101.0}, {"stop_after": 0}, {"budget": 1.5}],
 )
 def test_settings_out_of_bounds_are_refused(ledger: Ledger, given: dict[str, float]) -> None:
     with pytest.raises(LedgerError, match=next(iter(given))):
         ledger.set_campaign(**given)  # type: ignore[arg-type]
     assert ledger.campaign_settings() == (0.0, 10)
+    assert ledger.rounds() == []
+
+
+def test_who_was_never_told_audits_one_per_cent_and_stops_after_ten(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    assert ledger.campaign_settings() == (1.0, 10)
+    full(ledger)
+    ledger.begin_round("one")
+    plan = ledger.plan(1)
+    assert plan is not None
+    assert (plan.audits, plan.audit_percent, plan.stop_after) == (1, 1.0, 10)
+
+
+def test_a_list_keeps_the_stop_rule_that_it_was_drawn_with(ledger: Ledger) -> None:
+    full(ledger)
+    ledger.set_campaign(stop_after=3)
+    ledger.begin_round("one")
+    ledger.set_campaign(stop_after=7)
+    plan = ledger.plan(1)
+    assert plan is not None
+    assert plan.stop_after == 3
+    assert ledger.campaign_settings().stop_after == 7
+
+
+def budgets(ledger: Ledger) -> list[float]:
+    return [one.budget for one in ledger.rounds()]
+
+
+def test_a_budget_is_of_the_next_round_whoever_begins_it(ledger: Ledger) -> None:
+    full(ledger)
+    ledger.set_campaign(budget=0.3)  # nothing has come of this round
+    ledger.begin_round("one")
+    ledger.set_campaign(budget=0.2)  # the list of this one is drawn
+    assert budgets(ledger) == [0.3]
+    server = Ledger(ledger.path, budget=0.05)
+    server.register_signature("two")
+    assert budgets(ledger) == [0.3, 0.2]
+    server.register_signature("three")
+    assert budgets(ledger) == [0.3, 0.2, 0.05]  # asked for once
+
+
+def test_what_was_reviewed_before_the_list_is_no_place_of_it(ledger: Ledger) -> None:
+    full(ledger)
+    for name in ("v03", "v04"):
+        ledger.submit(name, BEN, organs=CONFIRMED)
+    ledger.begin_round("one")
+    plan = ledger.plan(1)
+    assert plan is not None
+    assert (plan.reviewed, plan.top, len(plan.lines)) == (2, 8, 18)
+
+
+@pytest.mark.parametrize(
+    "more", [{"strategy": "random"}, {"strategy": "first"}, {"organ": "liver"}]
+)
+def test_the_list_is_drawn_however_samples_are_asked_for(
+    ledger: Ledger, more: dict[str, str]
+) -> None:
+    names = full(ledger)
+    take(ledger, **more)
+    plan = ledger.plan(1)
+    assert plan is not None
+    assert [line.volume for line in plan.lines] == names
+
+
+def rescored(ledger: Ledger, names: list[str], signature: str) -> None:
+    """Scored under other attention settings, the last one the largest."""
+    ledger.register_signature(signature, new_round=False)
+    for place, name in enumerate(names):
+        ledger.record_score(name, signature, sizes(1.0 + place))
+
+
+def test_another_order_ends_the_round_and_the_next_list_is_in_it(ledger: Ledger) -> None:
+    names = full(ledger)
+    give(ledger, 2)
+    rescored(ledger, names, "other settings")
+    assert ledger.begin_round("other settings") == (2, True)
+    one, two = ledger.rounds()
+    assert (one.closing, one.reviewed) == ({"note": "the order of the list was changed"}, 2)
+    assert (two.signature, two.budget) == ("other settings", 0.5)
+    first, second = ledger.plan(1), ledger.plan(2)
+    assert first is not None
+    assert second is not None
+    assert [line.volume for line in first.lines] == names
+    assert [line.volume for line in second.lines] == names[:1:-1]
+    assert ledger.begin_round("other settings") == (2, True)  # and that is that
+    assert ledger.begin_round("one") == (2, True)  # nothing was done by it: drawn anew
+    again = ledger.plan(2)
+    assert again is not None
+    assert (again.signature, len(again.lines)) == ("one", 18)
+
+
+def test_another_ranking_is_another_list_once_its_scores_are_there(ledger: Ledger) -> None:
+    names = full(ledger, 4)
+    give(ledger, 1)
+    ledger.set_ranking("per_slice")  # these scores have no such figure
+    take(ledger)
+    assert [one.number for one in ledger.rounds()] == [1]
+    figures = {v: {o: s._replace(per_slice_ml=1.0) for o, s in sizes(2.0).items()} for v in names}
+    for name, sized in figures.items():
+        ledger.record_score(name, "one", sized)
+    take(ledger)
+    plan = ledger.plan(2)
+    assert plan is not None
+    assert (plan.ranking, len(plan.lines)) == ("per_slice", 3)
+
+
+def test_a_volume_that_cannot_be_predicted_any_more_is_said_to_be_so(ledger: Ledger) -> None:
+    full(ledger, 4)
+    ledger.begin_round("one")
+    assert ledger.to_review() == 4
+    ledger.record_failure("v02", "one", "unreadable")
+    plan = ledger.plan(1)
+    assert plan is not None
+    assert [line.status for line in plan.lines] == ["open", "open", "failed", "open"]
+    assert ledger.to_review() == 3
+    give(ledger, 3)
+    assert ledger.to_review() == 0
+
+
+def test_the_last_signature_is_of_the_last_round_or_registered_since(
+    ledger: Ledger, clock: Clock
+) -> None:
+    assert ledger.last_signature() is None
+    full(ledger, 2)
+    clock.minutes(1)
+    ledger.register_signature("two", new_round=False)
+    assert ledger.last_signature() == "two"
+    clock.minutes(1)
+    ledger.close_round()
+    ledger.begin_round("one")  # rolled back
+    assert ledger.last_signature() == "one"
 
 
 def test_a_training_noted_twice_is_one(ledger: Ledger) -> None:

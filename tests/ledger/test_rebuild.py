@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.ledger.kit import ANNA, check_consistent
+from tests.ledger.kit import ANNA, check_consistent, scored
 
 from atlas8k.ledger import Ledger, LedgerReadOnlyError, OrganChange, OrganSource
 from atlas8k.ledger.rebuild import LabelOnDisk, rebuild
@@ -94,3 +94,25 @@ def test_a_rebuild_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         rebuild(tmp_path / "l.sqlite", ["a"], [missing])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_submitted_is_a_round_that_has_ended(tmp_path: Path) -> None:
+    names = [f"v{i}" for i in range(10)]
+    files = [label(tmp_path / f"{name}.nii.gz", liver=10 + i) for i, name in enumerate(names)]
+    labels = [LabelOnDisk(n, "final", f, 9.0) for n, f in zip(names[:4], files, strict=False)]
+    rebuild(tmp_path / "l.sqlite", names, labels)
+    ledger = Ledger(tmp_path / "l.sqlite", budget=0.3)
+    (one,) = ledger.rounds()
+    assert (one.reviewed, one.closing) == (4, {"note": "rebuilt from label files"})
+    scored(ledger, {name: float(i) for i, name in enumerate(names)})
+    sample = ledger.next_sample(holder=ANNA, signature="one")
+    assert sample is not None
+    assert (sample.round, sample.budget_left, sample.over_budget) == (2, 3, False)
+    plan = ledger.plan(2)
+    assert plan is not None
+    assert (len(plan.lines), plan.top, plan.reviewed) == (6, 3, 0)
+
+
+def test_a_rebuild_without_submissions_has_no_round(tmp_path: Path) -> None:
+    rebuild(tmp_path / "l.sqlite", ["a"], [])
+    assert Ledger(tmp_path / "l.sqlite").rounds() == []

@@ -19,6 +19,7 @@ from monailabel.interfaces.utils.app import app_instance, clear_cache
 from tests.server.tiny import GRID
 
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.server.app import Atlas8kApp
 from atlas8k.volume import write_nifti
 
 MAIN = Path(__file__).parents[2] / "apps" / "atlas8k" / "main.py"
@@ -257,3 +258,25 @@ def test_a_new_app_object_keeps_the_routes(client: TestClient) -> None:
     assert client.post("/reload").status_code == 200
     assert client.post("/scoring/nothing", json={}).status_code == 404
     assert client.get("/info/").status_code == 200
+
+
+def test_a_server_leaves_what_the_ledger_was_told_unless_it_is_given_it(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = app_instance().context.ledger
+    assert ledger.campaign_settings() == (1.0, 10)
+    ledger.set_campaign(audit_percent=7, stop_after=3)
+    # As if the server before had ended.
+    monkeypatch.setattr(Atlas8kApp, "_first", lambda self: True)
+
+    def started_anew(**conf: str) -> tuple[float, int]:
+        monkeypatch.setattr(
+            settings, "MONAI_LABEL_APP_CONF", {**settings.MONAI_LABEL_APP_CONF, **conf}
+        )
+        clear_cache()
+        with TestClient(client.app):
+            told: tuple[float, int] = app_instance().context.ledger.campaign_settings()
+        return told
+
+    assert started_anew() == (7.0, 3)
+    assert started_anew(stop_after="5") == (7.0, 5)

@@ -15,7 +15,7 @@ from tests.server import test_app
 from tests.server.tiny import GRID
 
 from atlas8k.ledger import Ledger, locate
-from atlas8k.server import submitting
+from atlas8k.server.desk import submitting
 from atlas8k.volume import read_label
 
 PEOPLE, ROUNDS = 8, 4

@@ -14,10 +14,11 @@ from fastapi import HTTPException
 
 from atlas8k.labels.formats import read_segmentation
 from atlas8k.organs import ORGANS
-from atlas8k.server import background, work
+from atlas8k.server import background
 from atlas8k.server.context import Context
 from atlas8k.server.infer import OrganInfer, wanted_suffix
-from atlas8k.server.pages import COLOR_LIST, OHIF, in_our_colors
+from atlas8k.server.web import work
+from atlas8k.server.web.pages import COLOR_LIST, OHIF, in_our_colors
 
 
 def test_nrrd_is_unpacked_and_says_the_same(context: Context) -> None:

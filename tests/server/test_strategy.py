@@ -10,11 +10,11 @@ import pytest
 from tests.server.tiny import checkpoint
 
 from atlas8k.models.store import ModelStore
-from atlas8k.server.caller import Caller, set_caller
 from atlas8k.server.context import Context, open_context
 from atlas8k.server.errors import RequestError
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy, Name, holder
+from atlas8k.server.web.caller import Caller, set_caller
 from atlas8k.settings import Settings
 
 

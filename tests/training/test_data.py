@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.training.augment import draw
 from atlas8k.training.config import TrainingConfig
+from atlas8k.training.data import Prepared, TrainingCase
 from atlas8k.training.patches import PatchSource
 from atlas8k.volume import Grid, write_nifti
 
@@ -125,6 +127,36 @@ def test_memory_is_bounded_and_every_case_has_its_turn(case, monkeypatch):
         assert len(source._held) == 2
         seen |= set(source._held)
     assert seen == {f"c{i}" for i in range(6)}
+
+
+def test_what_leaves_the_window_goes_before_anything_comes(case):
+    """Or twice the memory would be held while an epoch's cases are read."""
+    cases = [case(f"c{i}", i) for i in range(6)]
+    size = cases[0].load(SAME).nbytes
+    alive: set[int] = set()
+    most = 0
+
+    class Watched:
+        def __init__(self, one: TrainingCase) -> None:
+            self.name, self._one = one.name, one
+
+        def load(self, preprocessing: Preprocessing) -> Prepared:
+            nonlocal most
+            made = self._one.load(preprocessing)
+            alive.add(id(made))
+            weakref.finalize(made, alive.discard, id(made))
+            most = max(most, len(alive))
+            return made
+
+    settings = TrainingConfig(epochs=3, steps_per_epoch=6, batch_size=1, workers=0)
+    source = PatchSource([Watched(one) for one in cases], SAME, settings)
+    object.__setattr__(source.config, "memory_mb", 2.5 * size / (1 << 20))
+    met = set()
+    for epoch in range(3):
+        list(source.batches(epoch))
+        met |= set(source._held)
+    assert met == {f"c{i}" for i in range(6)}  # in as many epochs as there are
+    assert most <= 3  # two that are held, and one that turns out not to fit
 
 
 def test_a_case_that_cannot_be_read_is_left_out_and_logged(case, caplog):

@@ -1,5 +1,6 @@
 """Fine-tuning of a served set, new networks from phantoms, and the command for both."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -12,11 +13,13 @@ from typer.testing import CliRunner
 from atlas8k.cli import app
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import load_checkpoint, network, save_checkpoint
+from atlas8k.server.training.cases import Seen
 from atlas8k.training import finetune
 from atlas8k.training.config import PAPER, TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
 from atlas8k.training.scratch import EMBEDDED, new_checkpoint, phantom_cases
+from atlas8k.training.sides import held_out
 from atlas8k.volume import write_nifti
 
 from .conftest import tiny
@@ -212,6 +215,75 @@ def test_the_command_trains_a_new_network_and_then_trains_it_on(tmp_path, monkey
     assert onward.origin["trained_from"]["steps"] == 2
     for key, tensor in new.state.items():  # nothing moved at such a rate but by rounding
         assert torch.allclose(onward.state[key], tensor, atol=1e-3), key
+
+
+def test_the_command_goes_on_with_the_network_it_was_at(case, tmp_path, monkeypatch):
+    images, labels, models, out = (tmp_path / n for n in ("images", "labels", "models", "out"))
+    for folder in (images, labels):
+        folder.mkdir()
+    for name in "abcdef":
+        made = case(name, known=("liver",))
+        made.ct_path.rename(images / f"{name}.nii.gz")
+        made.label_path.rename(labels / f"{name}.nii.gz")
+    for name in ("swin_unetr", "unet", "nnunet"):
+        network = dataclasses.replace(tiny("nnunet" if name == "nnunet" else "unet"), name=name)
+        save_checkpoint(models / f"{name}.safetensors", network, half=False)
+    arguments = ["train", str(out), "--images", str(images), "--labels", str(labels)]
+    arguments += ["--checkpoints", str(models), "--epochs", "2", "--steps", "2", "--threads", "1"]
+    real = finetune.train_network
+
+    def cut(start, *args, **more):
+        if start.name == "nnunet":
+            raise KeyboardInterrupt
+        return real(start, *args, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "train_network", cut)
+        assert CliRunner().invoke(app, arguments).exit_code != 0
+    assert sorted(path.name for path in out.glob("*.safetensors")) == [
+        "swin_unetr.safetensors",
+        "unet.safetensors",
+    ]
+    before = (out / "unet.safetensors").read_bytes()
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "nnunet  epoch 1" in done.output
+    assert "unet  epoch 1 " not in done.output.replace("nnunet", "")
+    assert load_checkpoint(out / "nnunet.safetensors").origin["steps"] == 4
+    assert (out / "unet.safetensors").read_bytes() == before
+    assert not (out / "training-state").exists()
+    # Whom it has learned from is known to who serves it, as its own networks or embedded ones.
+    (tmp_path / "served").mkdir()
+    out.rename(tmp_path / "served" / "embedded")
+    held = [name for name in "abcdef" if held_out(name, 0.1)]
+    seen = Seen(tmp_path / "served")
+    assert {name for name in "abcdef" if name in seen} == set("abcdef") - set(held)
+
+
+def test_the_command_does_not_take_another_trainings_state_for_its_own(case, tmp_path, monkeypatch):
+    images, labels, out = (tmp_path / n for n in ("images", "labels", "out"))
+    for folder in (images, labels):
+        folder.mkdir()
+    made = case("a")
+    made.ct_path.rename(images / "a.nii.gz")
+    made.label_path.rename(labels / "a.nii.gz")
+    for name, seed in (("one", 1), ("two", 2)):
+        save_checkpoint(tmp_path / name / "unet.safetensors", tiny("unet", seed), half=False)
+    arguments = ["train", str(out), "--images", str(images), "--labels", str(labels), "--threads"]
+    arguments += ["1", "--network", "unet", "--epochs", "2", "--steps", "1", "--checkpoints"]
+    real = finetune.train_network
+
+    def cut(*args, **more):
+        real(*args, **more)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetune, "train_network", cut)
+        CliRunner().invoke(app, [*arguments, str(tmp_path / "one")])
+    assert list(out.rglob("unet.state.pt"))
+    done = CliRunner().invoke(app, [*arguments, str(tmp_path / "two")])
+    assert done.exit_code == 0, done.output
+    assert "epoch 1" in done.output
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from atlas8k.errors import TrainingError
-from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
+from atlas8k.models.checkpoint import Preprocessing, load_checkpoint, save_checkpoint
 from atlas8k.models.networks import build
 from atlas8k.training.config import Optimiser, TrainingConfig
+from atlas8k.training.data import Prepared, TrainingCase
 from atlas8k.training.loop import Progress, rate, train_network
 
 from .conftest import tiny
@@ -87,7 +88,9 @@ def test_goes_on_from_its_state_to_the_same_weights(case, tmp_path):
     )
     assert epochs == [3, 4]
     assert same(whole, resumed)
-    assert not state.exists()
+    # It stays until its result is stored, and from its end nothing is trained again.
+    again = train_network(tiny("unet"), cases, settings, on_epoch=interrupt, state_path=state)
+    assert same(whole, again)
     assert not list(tmp_path.glob(".*part"))
 
 
@@ -157,6 +160,31 @@ def test_a_loss_that_is_not_finite_ends_the_training(case):
     broken[key] = torch.full_like(broken[key], math.nan)
     with pytest.raises(TrainingError, match="not finite"):
         train_network(dataclasses.replace(start, state=broken), [case("a")], config())
+
+
+@dataclasses.dataclass(frozen=True)
+class Overflowing:
+    """A case on which every network's loss is NaN."""
+
+    case: TrainingCase
+    name: str = "overflowing"
+
+    def load(self, preprocessing: Preprocessing) -> Prepared:
+        made = self.case.load(preprocessing)
+        return dataclasses.replace(made, image=torch.full_like(made.image, math.nan))
+
+
+def test_a_step_whose_gradient_is_not_finite_is_left_out(case, caplog):
+    cases = [*(case(name) for name in "abc"), Overflowing(case("d"))]
+    seen: list[Progress] = []
+    settings = config(epochs=2, steps_per_epoch=12, batch_size=1)
+    trained = train_network(tiny("unet"), cases, settings, on_epoch=seen.append)
+    left_out = caplog.text.count("is left out, its gradient is not finite")
+    assert 0 < left_out < 12
+    assert trained.origin["steps"] == 24
+    assert all(math.isfinite(progress.loss) for progress in seen)
+    assert all(torch.isfinite(tensor).all() for tensor in trained.state.values())
+    assert not same(trained, tiny("unet"))
 
 
 def test_batches_one_after_another_are_one_large_batch(case):

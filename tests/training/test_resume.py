@@ -223,6 +223,48 @@ def test_stopped_for_a_label_it_learns_from_it_and_ends(case, served, tmp_path):
     assert not same(made["unet"], whole["unet"])
 
 
+def test_killed_before_its_result_is_stored_nothing_is_trained_again(
+    case, served, tmp_path, monkeypatch
+):
+    cases = [case("a", 1)]
+    root = tmp_path / "state"
+
+    def cut(*args, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("atlas8k.training.finetune.save_checkpoint", cut)
+        with pytest.raises(KeyboardInterrupt):
+            train(root, served, cases)
+    folder = state_folder(root, served, NETWORKS, cases, CONFIG)
+    epochs: list[str] = []
+    fine_tune(
+        served,
+        cases,
+        CONFIG,
+        on_epoch=lambda progress: epochs.append(progress.network),
+        state_folder=folder,
+    )
+    assert epochs == ["nnunet"] * CONFIG.epochs
+    assert not list(root.glob("*.state.pt"))
+
+
+def test_a_label_made_anew_from_the_same_is_the_same(case, served, tmp_path):
+    """As at every prediction, for organs that nobody has labeled: it names other networks."""
+    one = dataclasses.replace(case("a", 1), content="submission 3")
+    root = tmp_path / "state"
+    state_folder(root, served, NETWORKS, [one], CONFIG)
+    (root / "mark").touch()
+    label = read_label(one.label_path)
+    label.array[0, 0, 0] = 1  # a pseudo label, which is not learned from
+    write_nifti(one.label_path, label.array, label.grid)
+    state_folder(root, served, NETWORKS, [one], CONFIG)
+    assert (root / "mark").exists()
+    other = dataclasses.replace(one, content="submission 4")
+    state_folder(root, served, NETWORKS, [other], CONFIG)
+    assert not (root / "mark").exists()
+
+
 def test_a_damaged_state_is_not_the_end(case, served, tmp_path, caplog):
     cases = [case("a", 1)]
     root = tmp_path / "state"

@@ -7,18 +7,23 @@ among so many drawn is hypergeometric. The interval turns that around exactly (e
 of wrong volumes in the whole list under which what was found is not too unlikely on either
 side, 2.5 % each). For a long list it is the Clopper-Pearson interval; for a short one it is
 narrower, and shrinks to a point once all were looked at.
+
+Audits count in the order in which they were drawn. Some are done before their turn, by rank
+or by name, and the hard ones come in last: those that happen to be done are no sample of all,
+but the first so many drawn are one.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 from scipy.stats import hypergeom
 
 from atlas8k.campaign.changes import Reviewed, kind, needed
+from atlas8k.campaign.listed import GONE
 from atlas8k.campaign.reports import Audit, Interval, OrganAudit
-from atlas8k.campaign.stopping import GONE
 from atlas8k.ledger import Plan, Planned
 from atlas8k.organs import ORGAN_NAMES
 
@@ -79,43 +84,68 @@ def audit(plan: Plan, volumes: Mapping[str, Reviewed]) -> Audit:
 
     Parameters
     ----------
-    volumes
-        Those reviewed in this round, by name.
+    plan, volumes
+        The list and those reviewed of it, by name, as
+        :func:`~atlas8k.campaign.listed.listed` gives them.
     """
+
+    def done(line: Planned) -> bool:
+        return line.volume in volumes and volumes[line.volume].outcome != "silent"
+
     behind = [line for line in plan.lines[plan.top :] if line.status not in GONE]
-    sample = [line for line in behind if line.audit is not None]
-    done = [volumes[line.volume] for line in sample if line.volume in volumes]
-    seen = [volumes[line.volume] for line in behind if line.volume in volumes]
-    wrong = sum(bool(one.wrong) for one in done)
-    found = sum(bool(one.wrong) for one in seen)
-    whole = interval(len(behind), len(done), wrong)
+    sample = sorted(
+        (line for line in behind if line.audit is not None), key=lambda line: line.audit or 0
+    )
+    counted = [volumes[line.volume] for line in takewhile(done, sample)]
+    whole = interval(len(behind), len(counted), sum(bool(one.wrong) for one in counted))
     unseen = _unseen(behind, volumes)
-    left = left_low = left_high = None
-    if done:
-        low, high = bounds(len(behind), len(done), wrong)
-        # Wrong ones that were found are not left, whoever found them.
-        estimate = round(wrong / len(done) * len(behind)) - found
-        left, left_low, left_high = (
-            min(unseen, max(0, n)) for n in (estimate, low - found, high - found)
-        )
-    return Audit(
+    left = _left(behind, volumes, whole, unseen)
+    top = [line for line in plan.lines[: plan.top] if line.status not in GONE]
+    reviewed = sum(map(done, sample))
+    waits_for = sample[len(counted)].volume if len(counted) < len(sample) else None
+    found = Audit(
         round=plan.round,
         percent=plan.audit_percent,
         low_ranked=len(behind),
         drawn=len(sample),
-        open=len(sample) - len(done),
+        open=len(sample) - reviewed,
+        waiting=reviewed - len(counted),
+        waits_for=waits_for,
         unseen=unseen,
+        top_unseen=_unseen(top, volumes),
         volumes=whole,
-        left=left,
-        left_low=left_low,
-        left_high=left_high,
-        organs=[_organ(organ, len(behind), done) for organ in ORGAN_NAMES],
-        text=_text(plan, len(behind), len(sample), whole, (left, left_low, left_high), unseen),
+        left=left and left[0],
+        left_low=left and left[1],
+        left_high=left and left[2],
+        organs=[_organ(organ, len(behind), counted) for organ in ORGAN_NAMES],
+        text="",
     )
+    return found.model_copy(update={"text": _text(found)})
 
 
-def _unseen(lines: list[Planned], volumes: Mapping[str, Reviewed]) -> int:
-    return sum(line.volume not in volumes for line in lines)
+def _unseen(lines: Sequence[Planned], volumes: Mapping[str, Reviewed]) -> int:
+    """Nobody has submitted them, in this round or later."""
+    seen = ("submitted", "conflict")
+    return sum(line.volume not in volumes and line.status not in seen for line in lines)
+
+
+def _left(
+    behind: Sequence[Planned], volumes: Mapping[str, Reviewed], found: Interval, unseen: int
+) -> tuple[int, int, int] | None:
+    """Wrong ones among those that nobody has seen: about, at least, at most.
+
+    Wrong ones that were found are not left, whoever found them. Of those that were seen in
+    later rounds nobody knows how many were wrong by this round's networks.
+    """
+    if found.share is None:
+        return None
+    low, high = bounds(len(behind), found.audited, found.wrong)
+    seen = [volumes[line.volume] for line in behind if line.volume in volumes]
+    known, rest = sum(bool(one.wrong) for one in seen), len(behind) - len(seen)
+    about = (found.share * len(behind) - known) * unseen / rest if rest else 0.0
+    limits = (round(about), low - known - (rest - unseen), high - known)
+    about_, low, high = (min(unseen, max(0, n)) for n in limits)
+    return about_, low, high
 
 
 def _organ(organ: str, population: int, done: list[Reviewed]) -> OrganAudit:
@@ -129,23 +159,25 @@ def _organ(organ: str, population: int, done: list[Reviewed]) -> OrganAudit:
     return OrganAudit(organ=organ, **interval(population, len(said), wrong).model_dump())
 
 
-def _text(
-    plan: Plan,
-    population: int,
-    drawn: int,
-    found: Interval,
-    left: tuple[int | None, int | None, int | None],
-    unseen: int,
-) -> str:
-    if found.share is None:
-        why = (
-            f"{drawn} drawn, none reviewed yet"
-            if drawn
-            else f"{plan.audit_percent:g} % of {population} low-ranked volumes are none; "
-            "set audit_percent higher"
+def _text(found: Audit) -> str:
+    if found.left is None:
+        if not found.drawn:
+            why = (
+                f"{found.percent:g} % of {found.low_ranked} low-ranked volumes are none; "
+                "set audit_percent higher"
+            )
+        else:
+            yet = "the first is not" if found.waiting else "none"
+            why = f"{found.drawn} drawn, {yet} reviewed yet"
+        text = f"errors left in what nobody looked at: unknown ({why})"
+    else:
+        text = (
+            f"{found.volumes.wrong} of {found.volumes.audited} audited volumes had an error: about "
+            f"{found.left} ({found.left_low} to {found.left_high}, 95 %) of the {found.unseen} "
+            f"low-ranked volumes nobody looked at, by the networks of round {found.round}"
         )
-        return f"errors left in what nobody looked at: unknown ({why})"
-    return (
-        f"{found.wrong} of {found.audited} audited volumes had an error: about {left[0]} "
-        f"({left[1]} to {left[2]}, 95 %) of the {unseen} low-ranked volumes nobody looked at"
-    )
+    if found.waiting:
+        text += f"; {found.waiting} more count when {found.waits_for} is reviewed"
+    if found.top_unseen:
+        text += f"; not reviewed of the budget's, either: {found.top_unseen}"
+    return text

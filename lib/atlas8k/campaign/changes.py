@@ -12,8 +12,6 @@ from atlas8k.organs import ORGAN_NAMES
 
 Kind = Literal["confirmed", "changed", "added", "absent", "nothing_said"]
 Outcome = Literal["confirmed", "changed", "silent"]
-REVIEWS = ("revise", "review")
-"""Purposes of a submission that count: second readings are blind, restores draw nothing."""
 
 
 def kind(change: OrganChange) -> Kind:
@@ -48,25 +46,46 @@ class Reviewed:
 
     @property
     def outcome(self) -> Outcome:
-        """``silent``: nothing is said of any organ, which confirms none."""
+        """``silent``: nothing is said of an organ that is there, which may be right or wrong."""
         if self.wrong:
             return "changed"
-        said = any(kind(change) == "confirmed" for change in self.organs.values())
-        return "confirmed" if said else "silent"
+        kinds = {kind(change) for change in self.organs.values()}
+        unsaid = any(
+            change.state == "unchanged" and change.voxels_before for change in self.organs.values()
+        )
+        return "confirmed" if "confirmed" in kinds and not unsaid else "silent"
 
     def _needed(self, organ: str) -> bool:
         return needed(self.organs[organ])
 
 
+def of_round(work: Iterable[Worked]) -> list[Worked]:
+    """What of one round's submissions somebody did for it.
+
+    Restoring a label and putting one into the folder are no work on the list. A reviewer's
+    label corrects a person's; it counts where that person's is of the round, too.
+    """
+    work = list(work)
+    revised = {one.volume for one in work if one.purpose == "revise"}
+    return [
+        one
+        for one in work
+        if one.purpose in ("revise", "double_read")
+        or (one.purpose == "review" and one.volume in revised)
+    ]
+
+
 def reviewed(work: Iterable[Worked]) -> dict[str, Reviewed]:
-    """Volumes reviewed by `work`, in the order of their first submission.
+    """Volumes reviewed in one round, in the order of their first submission.
+
+    Second readings are blind and beside another's; they count nothing.
 
     Who corrects a volume twice has not confirmed it: a change outweighs what was said
     before and after, and the larger one (lower DSC) the smaller.
     """
     found: dict[str, dict[str, OrganChange]] = {}
-    for one in work:
-        if one.purpose not in REVIEWS:
+    for one in of_round(work):
+        if one.purpose == "double_read":
             continue
         organs = found.setdefault(one.volume, {})
         for organ, change in one.organs.items():

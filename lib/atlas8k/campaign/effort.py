@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from atlas8k.campaign.changes import REVIEWS
 from atlas8k.campaign.reports import Annotator, Effort
 from atlas8k.ledger import Worked
 from atlas8k.organs import N_ORGANS
@@ -38,8 +37,6 @@ class Times:
         by_lease: dict[int, float] = {}
         timed, all_volumes = set(), set()
         for one in work:
-            if one.purpose == "restore":
-                continue
             all_volumes.add(one.volume)
             if one.lease is None or one.minutes is None:
                 continue
@@ -63,11 +60,13 @@ def effort(work: Sequence[Worked], public: Mapping[str, int]) -> Effort:
 
     Parameters
     ----------
+    work
+        Of it, see :func:`~atlas8k.campaign.changes.of_round`.
     public
         Organs with a public label by volume: nobody would have drawn those by hand.
     """
     times = Times(work)
-    volumes = {one.volume for one in work if one.purpose in REVIEWS}
+    volumes = {one.volume for one in work if one.purpose != "double_read"}
     hand = sum(N_ORGANS - public.get(volume, 0) for volume in volumes) * BY_HAND_MINUTES / 60
     each = times.mean
     spent = None if each is None else times.hours + times.untimed * each / 60

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from atlas8k.campaign.reports import OrganDsc, Training
-from atlas8k.ledger import Ledger, Trained
+from atlas8k.ledger import Ledger, Trained, UnknownSignatureError
 
 TOGETHER = "ensemble"
 Verdict = Literal["published", "partly published", "refused", "not compared", "failed"]
@@ -18,7 +18,9 @@ def note(ledger: Ledger, stats: Mapping[str, Any]) -> bool:
     Parameters
     ----------
     stats
-        Its statistics; of one that runs still, or of none, nothing is kept.
+        Its statistics; of one that runs still, or of none, nothing is kept. Nor of one that
+        began with networks that this ledger does not know: that is another campaign's, whose
+        networks lie in the folder that was looked into.
 
     Returns
     -------
@@ -27,6 +29,10 @@ def note(ledger: Ledger, stats: Mapping[str, Any]) -> bool:
     """
     started = stats.get("start_ts")
     if "total_time" not in stats or not isinstance(started, int | float):
+        return False
+    try:
+        ledger.signature_detail(str(stats.get("trained_from")))
+    except UnknownSignatureError:
         return False
     # `start_ts` is in whole seconds, rounded down.
     before = [one.number for one in ledger.rounds() if one.opened_at < started + 1]

@@ -118,16 +118,26 @@ class OrganAudit(Interval):
 
 
 class Audit(_Report):
-    """Low-ranked volumes looked at by chance: what errors are left in the others."""
+    """Low-ranked volumes looked at by chance: what errors are left in the others.
+
+    Audits count in the order in which they were drawn, up to the first that is not done: those
+    that are done early are no sample of all.
+    """
 
     round: int
     percent: float
     low_ranked: int = Field(description="volumes behind the budget's when the list was drawn")
     drawn: int
-    open: int = Field(description="drawn and not reviewed yet")
-    unseen: int = Field(description="of the low-ranked, not reviewed by anybody in this round")
+    open: int = Field(description="drawn and not reviewed: of an organ in it nothing was said")
+    waiting: int = Field(description="drawn and reviewed, but not counted before `waits_for` is")
+    waits_for: str | None = Field(description="first drawn volume that is not reviewed")
+    unseen: int = Field(description="of the low-ranked, not submitted in any round")
+    top_unseen: int = Field(description="places of the budget, not submitted in any round")
     volumes: Interval = Field(description="volumes with any error, as a share of the low-ranked")
-    left: int | None = Field(description="volumes with errors among the unseen, estimated")
+    left: int | None = Field(
+        description="volumes with errors among the unseen low-ranked, estimated, by the labels of "
+        "the round's networks"
+    )
     left_low: int | None
     left_high: int | None
     organs: list[OrganAudit]
@@ -142,7 +152,9 @@ class RoundReport(_Report):
     opened_at: float
     closed_at: float | None
     budget: int = Field(description="volumes to review; 0: not known any more")
-    reviewed: int = Field(description="volumes somebody submitted, audits included")
+    reviewed: int = Field(
+        description="volumes given out in it that somebody submitted, audits included"
+    )
     audited: int
     changed: int = Field(description="volumes in which any organ needed a change")
     confirmed: int
@@ -188,7 +200,7 @@ class Status(_Report):
     stop_after: int
     round: int | None = Field(description="the open one")
     rounds: list[RoundReport]
-    stop: StopRule | None = Field(description="of the last round that has a list")
+    stop: StopRule | None = Field(description="of the last round that has a list, open or not")
     audit: Audit | None = Field(description="of the last round that something was audited in")
     hours_collection_by_hand: float
     steps: list[Step]

@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from atlas8k.campaign.changes import reviewed
+from atlas8k.campaign.left import left
 from atlas8k.campaign.oracle import Truth, correct
 from atlas8k.campaign.quality import Pair, Quality, quality
 from atlas8k.campaign.reports import Training
@@ -140,8 +141,8 @@ class Simulation:
             if held.holder == ORACLE.key:
                 self._correct(now, held.volume, held.id)
         while True:
-            budget = ledger.budget()
-            if budget is None or not (budget.left or self._audits_left(now.round)):
+            budget, plan = ledger.budget(), ledger.plan(now.round)
+            if budget is None or not left(plan, budget, ledger.to_review()):
                 return
             sample = ledger.next_sample(holder=ORACLE, signature=now.signature)
             if sample is None:
@@ -150,11 +151,6 @@ class Simulation:
                 ledger.release(sample.volume, ORACLE)
                 return
             self._correct(now, sample.volume, sample.lease)
-
-    def _audits_left(self, number: int) -> bool:
-        plan = self._work.ledger.plan(number)
-        lines = plan.lines if plan else ()
-        return any(line.audit is not None and line.status == "open" for line in lines)
 
     def _correct(self, now: SimulatedRound, volume: str, lease: int) -> None:
         start, grid = self._work.start(volume)

@@ -6,9 +6,11 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 
 from atlas8k.campaign.audits import audit
-from atlas8k.campaign.changes import by_organ, reviewed
+from atlas8k.campaign.changes import Reviewed, by_organ, of_round, reviewed
 from atlas8k.campaign.effort import BY_HAND_MINUTES, annotators, effort, holders
 from atlas8k.campaign.learning import training
+from atlas8k.campaign.left import Left, left
+from atlas8k.campaign.listed import listed
 from atlas8k.campaign.reports import Annotator, RoundReport, Status, Training, Volumes
 from atlas8k.campaign.steps import Standing, steps
 from atlas8k.campaign.stopping import stop_rule
@@ -41,38 +43,42 @@ def status(
     rounds, counts, set_to = ledger.rounds(), ledger.counts(), ledger.campaign_settings()
     work, public = ledger.worked(), ledger.public_organs()
     noted = [(one.round, training(one)) for one in ledger.trainings()]
-    by_round: dict[int, list[Worked]] = {}
-    for one in work:
-        by_round.setdefault(one.round, []).append(one)
-    order = holders(work)
+    by_round = {one.number: of_round(w for w in work if w.round == one.number) for one in rounds}
+    done = sorted((one for of in by_round.values() for one in of), key=lambda one: one.id)
+    order = holders(done)
+    plans = {one.number: ledger.plan(one.number) for one in rounds}
+    budget = ledger.budget()
     served = signature or (rounds[-1].signature if rounds else None)
     progress = _progress(ledger, served)
     reports = [
         _round(
             one,
-            by_round.get(one.number, []),
-            ledger.plan(one.number),
-            counts,
+            by_round[one.number],
+            listed(plan, work) if (plan := plans[one.number]) else None,
+            budget.total if budget and budget.round == one.number else 0,
             public,
             [made for number, made in noted if number == one.number],
-            annotators(by_round.get(one.number, []), order, names=names),
-            set_to.stop_after,
+            annotators(by_round[one.number], order, names=names),
         )
         for one in rounds
     ]
     open_round = reports[-1] if reports and reports[-1].closed_at is None else None
-    budget = ledger.budget() if open_round else None
+    to_review = ledger.to_review()
+    stop = next((one.stop for one in reversed(reports) if one.stop), None)
     standing = Standing(
         served=served is not None,
         total=counts.total,
         scored=progress.scored if progress else 0,
         failed=progress.failed if progress else 0,
         listed=open_round is not None and open_round.stop is not None,
-        budget=budget.total if budget else 0,
+        budget=open_round.budget if open_round else 0,
         reviewed=budget.reviewed if budget else 0,
+        left=left(plans.get(budget.round), budget, to_review) if budget else Left(0, 0),
+        to_review=to_review,
+        round=budget.round if budget else None,
         submitted=open_round is not None and open_round.reviewed > 0,
         unsettled=len(ledger.unsettled()),
-        stop=open_round.stop if open_round else None,
+        stop=stop,
         audit=open_round.audit if open_round else None,
         running=frozenset(running),
         studies=studies,
@@ -85,7 +91,7 @@ def status(
         stop_after=set_to.stop_after,
         round=open_round.number if open_round else None,
         rounds=reports,
-        stop=next((one.stop for one in reversed(reports) if one.stop), None),
+        stop=stop,
         audit=next(
             (r.audit for r in reversed(reports) if r.audit and r.audit.volumes.audited), None
         )
@@ -109,13 +115,13 @@ def _progress(ledger: Ledger, signature: str | None) -> Progress | None:
 def _round(
     one: Round,
     work: Sequence[Worked],
-    plan: Plan | None,
-    counts: Counts,
+    on_list: tuple[Plan, Mapping[str, Reviewed]] | None,
+    total: int,
     public: Mapping[str, int],
     trained: list[Training],
     people: list[Annotator],
-    stop_after: int,
 ) -> RoundReport:
+    """`total`: the budget of a round without a list, 0 where it is not known any more."""
     volumes = reviewed(work)
     changed = sum(bool(volume.wrong) for volume in volumes.values())
     return RoundReport(
@@ -123,7 +129,8 @@ def _round(
         signature=one.signature,
         opened_at=one.opened_at,
         closed_at=one.closed_at,
-        budget=plan.top if plan else max(1, int(counts.total * one.budget + 1e-6)),
+        # Before the list was drawn, volumes were reviewed by the one before.
+        budget=on_list[0].top + on_list[0].reviewed if on_list else total,
         reviewed=len(volumes),
         audited=one.audited,
         changed=changed,
@@ -133,8 +140,8 @@ def _round(
         annotators=people,
         trainings=trained,
         closing=_closing(one),
-        stop=stop_rule(plan, volumes, stop_after) if plan else None,
-        audit=audit(plan, volumes) if plan else None,
+        stop=stop_rule(*on_list) if on_list else None,
+        audit=audit(*on_list) if on_list else None,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from atlas8k.campaign.left import Left
 from atlas8k.campaign.reports import Audit, Step, StopRule
 
 NAMES = (
@@ -18,6 +19,7 @@ NAMES = (
     "fine-tune the networks on them",
     "repeat from step 2 until the top of the list needs no revision",
 )
+EVERYTHING = "every volume was submitted"
 State = Literal["done", "due", "running", "waits", "to decide"]
 
 
@@ -35,10 +37,18 @@ class Standing:
         The open round has its list.
     budget, reviewed
         Volumes to review in this round, and how many were; audits aside.
+    left
+        What of that waits for somebody.
+    to_review
+        Volumes of the collection that nobody has submitted.
+    round
+        The open one.
     submitted
         Anything was submitted in this round.
     unsettled
         Volumes whose assembled label is still to be written.
+    stop
+        Of the last round that has a list.
     running
         Kinds of work that go on: ``scoring``, ``training``.
     studies
@@ -52,6 +62,9 @@ class Standing:
     listed: bool
     budget: int
     reviewed: int
+    left: Left
+    to_review: int
+    round: int | None
     submitted: bool
     unsettled: int
     stop: StopRule | None = None
@@ -84,6 +97,10 @@ def _complete(now: Standing) -> bool:
     return now.scored + now.failed >= now.total
 
 
+def _all_submitted(now: Standing) -> bool:
+    return now.total > 0 and not now.to_review
+
+
 def _predict(now: Standing) -> Found:
     if not now.served:
         return "waits", "for step 1", ""
@@ -109,6 +126,8 @@ def _list(now: Standing) -> Found:
         return "done", f"{now.total} volumes", ""
     if not (now.served and now.total and _complete(now)):
         return "waits", "for step 3", ""
+    if _all_submitted(now):
+        return "done", EVERYTHING, ""
     return "due", "drawn with the next sample", f"atlas8k campaign next --studies {now.studies}"
 
 
@@ -117,11 +136,15 @@ def _revise(now: Standing) -> Found:
     if now.audit is not None and now.audit.drawn:
         done = now.audit.drawn - now.audit.open
         text += f", and {done} of {now.audit.drawn} audits"
-    if now.budget and now.reviewed >= now.budget:
+    if _all_submitted(now):
+        return "done", f"{text}: {EVERYTHING}" if now.submitted else EVERYTHING, ""
+    if now.budget and not now.left:
         return "done", text, ""
     if not now.listed and not now.submitted:
         return "waits", "for step 4", ""
-    return "due", text, "Next Sample in 3D Slicer or OHIF"
+    # Audits are given out by attention alone.
+    by = "" if now.left.volumes else ", strategy attention,"
+    return "due", text, f"Next Sample{by} in 3D Slicer or OHIF"
 
 
 def _reassemble(now: Standing) -> Found:
@@ -136,20 +159,23 @@ def _learn(now: Standing) -> Found:
     command = f"atlas8k campaign next --studies {now.studies}"
     if "training" in now.running:
         return "running", "", ""
+    if not now.submitted and _all_submitted(now):
+        return "done", f"{EVERYTHING} before this round", ""
     if not now.submitted:
         return "waits", "for step 5: nothing was submitted in this round", ""
-    if now.reviewed < now.budget:
-        left = now.budget - now.reviewed
-        return "waits", f"for step 5: {left} volumes are left", f"{command} --early"
+    if now.left:
+        return "waits", f"for step 5: {now.left} left", f"{command} --early"
     return "due", "then the round is closed and the next begins", command
 
 
 def _repeat(now: Standing) -> Found:
-    if now.stop is None:
+    if _all_submitted(now):
+        return "to decide", f"{EVERYTHING}: the campaign can end", ""
+    stop = now.stop
+    if stop is None:
         return "waits", "for step 5", ""
-    if now.stop.reached:
-        return "to decide", now.stop.text, ""
-    return "waits", now.stop.text, ""
+    text = stop.text if stop.round == now.round else f"round {stop.round}: {stop.text}"
+    return "to decide" if stop.reached else "waits", text, ""
 
 
 _STEPS: tuple[Callable[[Standing], Found], ...] = (

@@ -9,13 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from atlas8k.campaign.changes import Reviewed
+from atlas8k.campaign.listed import GONE, listed
 from atlas8k.campaign.reports import StopRule
-from atlas8k.ledger import Plan
-
-GONE = ("vanished", "excluded")
+from atlas8k.ledger import Ledger, Plan
 
 
-def stop_rule(plan: Plan, volumes: Mapping[str, Reviewed], stop_after: int) -> StopRule:
+def rule_of(ledger: Ledger, number: int) -> StopRule | None:
+    """The rule in a round; None where that has no list."""
+    plan = ledger.plan(number)
+    return None if plan is None else stop_rule(*listed(plan, ledger.worked()))
+
+
+def stop_rule(plan: Plan, volumes: Mapping[str, Reviewed]) -> StopRule:
     """Where the rule stands in one round.
 
     It is reached when the first so many places of the round's list were reviewed in this
@@ -25,13 +30,15 @@ def stop_rule(plan: Plan, volumes: Mapping[str, Reviewed], stop_after: int) -> S
 
     Parameters
     ----------
+    plan
+        So many in a row as its ``stop_after`` says, but no more than the budget asks to be
+        reviewed: what annotators used of it by the list before included, or else a single
+        volume might be enough.
     volumes
-        Those reviewed in this round, by name.
-    stop_after
-        So many in a row; no more than the budget asks to be reviewed.
+        Those reviewed of it, by name; both as :func:`~atlas8k.campaign.listed.listed` gives.
     """
     lines = [line for line in plan.lines if line.status not in GONE]
-    needed = min(stop_after, plan.top, len(lines))
+    needed = min(plan.stop_after, plan.top + plan.reviewed, len(lines))
     row, broken, waits = 0, None, None
     for line in lines:
         one = volumes.get(line.volume)

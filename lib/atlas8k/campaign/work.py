@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.campaign.learning import training
-from atlas8k.campaign.reports import Training
+from atlas8k.campaign.left import left
+from atlas8k.campaign.reports import StopRule, Training
+from atlas8k.campaign.stopping import rule_of
 from atlas8k.grid import Grid
-from atlas8k.ledger import Holder, Ledger
+from atlas8k.ledger import Budget, Holder, Ledger
 
 SAME_NETWORKS = "fine-tuned, same networks"
 
@@ -82,6 +84,13 @@ def last_training(ledger: Ledger, number: int) -> Training | None:
     return training(found[-1]) if found else None
 
 
+def _due(ledger: Ledger, budget: Budget, early: bool) -> bool:
+    """Whether the open round has something to learn from, and nothing to wait for."""
+    if not any(one.number == budget.round and one.reviewed for one in ledger.rounds()):
+        return False
+    return early or not left(ledger.plan(budget.round), budget, ledger.to_review())
+
+
 @dataclass(frozen=True)
 class Advanced:
     """What was done on the way to the next round.
@@ -92,6 +101,9 @@ class Advanced:
         Number of the round that was ended, None for none.
     trained
         The training that ended it.
+    stop
+        The stop rule of the round that was ended, None where it had no list: who runs the
+        campaign is to know that it could have ended there.
     round
         The open round.
     drawn
@@ -100,6 +112,7 @@ class Advanced:
 
     ended: int | None
     trained: Training | None
+    stop: StopRule | None
     round: int
     drawn: bool
 
@@ -119,27 +132,27 @@ def advance(
     Parameters
     ----------
     train
-        Fine-tune, and end the round, once its budget is used.
+        Fine-tune, and end the round, once its budget is used and its audits are done.
     score
         Predict what is stale.
     early
-        Fine-tune before the budget is used, as soon as anything was submitted.
+        Fine-tune before that, as soon as anything was submitted.
     report
         Told in a line what is done now.
     """
     ledger = work.ledger
     signature = work.signature()
-    ended, trained = None, None
+    ended, trained, stop = None, None, None
     budget = ledger.budget()
-    submitted = budget is not None and bool(ledger.worked(budget.round))
-    if train and budget is not None and submitted and (early or not budget.left):
+    if train and budget is not None and _due(ledger, budget, early):
         ended = budget.round
         report(f"round {ended}: fine-tuning")
         trained = learn(work, ended)
+        stop = rule_of(ledger, ended)
         signature = work.signature()
     if score and not ledger.progress(signature).complete:
         report(f"predicting under {signature}")
         work.score()
         signature = work.signature()  # published meanwhile, by a server
     number, drawn = ledger.begin_round(signature)
-    return Advanced(ended, trained, number, drawn)
+    return Advanced(ended, trained, stop, number, drawn)

@@ -58,8 +58,19 @@ def ledger_of(studies: Path, given: Path | None) -> Iterator[Ledger]:
         ledger.close()
 
 
-def look(ledger: Ledger, studies: Path, models: Path, *, names: bool = False) -> Status:
-    """The campaign as it stands; what the trainer has noted is taken up."""
+def look(
+    ledger: Ledger,
+    studies: Path,
+    models: Path,
+    *,
+    signature: str | None = None,
+    names: bool = False,
+) -> Status:
+    """The campaign as it stands; what the trainer has noted is taken up.
+
+    `signature` is of the networks served now; where it is not known, it is the one that a
+    server or a scoring has used last, whatever its settings were.
+    """
     from atlas8k.campaign import learning
     from atlas8k.campaign.status import status
     from atlas8k.models.store import ModelStore
@@ -68,8 +79,7 @@ def look(ledger: Ledger, studies: Path, models: Path, *, names: bool = False) ->
 
     with suppress(OSError, ValueError):  # being written, or not the trainer's
         learning.note(ledger, read_json(models / STATS))
-    rounds = ledger.rounds()
-    signature = rounds[-1].signature if rounds else None
+    signature = signature or ledger.last_signature()
     if signature is None:
         try:
             signature = ModelStore(models).served().signature
@@ -190,13 +200,14 @@ def next_(
     steps: Steps = None,
     budget: Annotated[
         float | None,
-        typer.Option(help="of the next round; the last one's by default"),
+        typer.Option(help="of the next round, whoever begins it; the last one's by default"),
     ] = None,
     audit_percent: Annotated[
-        float | None, typer.Option(help="% of the low-ranked volumes to audit from now on")
+        float | None, typer.Option(help="% of the low-ranked volumes to audit from the next list")
     ] = None,
     stop_after: Annotated[
-        int | None, typer.Option(help="so many in a row without a change end the campaign")
+        int | None,
+        typer.Option(help="so many in a row without a change can end it, from the next list on"),
     ] = None,
     conf: Conf = None,
     dry_run: Annotated[bool, typer.Option(help="only say which steps are due")] = False,
@@ -209,7 +220,7 @@ def next_(
     it was given.
     """
     from atlas8k.campaign.work import advance
-    from atlas8k.cli.campaign_work import bar, opened, pairs
+    from atlas8k.cli.campaign_work import bar, opened, pairs, told
 
     if dry_run:
         with ledger_of(studies, ledger) as book:
@@ -229,14 +240,16 @@ def next_(
         bar("predicting") as (report, say),
         opened(studies, models, given, networks=network, report=report) as work,
     ):
-        work.ledger.set_campaign(audit_percent=audit_percent, stop_after=stop_after)
+        told(work, given, audit_percent, stop_after)
         done = advance(work, train=train, score=score, early=early, report=say)
-        found = look(work.ledger, studies, models)
+        found = look(work.ledger, studies, work.models, signature=work.signature())
     if not as_json and done.ended is not None:
         typer.echo(
             f"round {done.ended} has ended: "
             + (done.trained.message if done.trained else "its training was noted by nobody")
         )
+        if done.stop is not None:
+            typer.echo(f"stop rule of round {done.ended}: {done.stop.text}")
     _say_next(found, as_json)
 
 

@@ -36,8 +36,12 @@ def simulate(
         typer.Option(min=0, max=1, help="correct organs of a DSC below this only; else all"),
     ] = None,
     budget: Annotated[float, typer.Option(help="fraction of the volumes to review a round")] = 0.05,
-    audit_percent: Annotated[float, typer.Option(help="% of the low-ranked to audit")] = 1.0,
-    stop_after: Annotated[int, typer.Option(help="see `campaign status`")] = 10,
+    audit_percent: Annotated[
+        float | None, typer.Option(help="% of the low-ranked to audit; 1 where nothing is said")
+    ] = None,
+    stop_after: Annotated[
+        int | None, typer.Option(help="see `campaign status`; 10 where nothing is said")
+    ] = None,
     network: Annotated[str, typer.Option(help="all, or names with commas between")] = "all",
     epochs: Epochs = None,
     steps: Steps = None,
@@ -57,7 +61,7 @@ def simulate(
     from atlas8k.campaign.pictures import draw_simulation
     from atlas8k.campaign.simulation import FILE, Simulation
     from atlas8k.cli.campaign_tables import simulation_table
-    from atlas8k.cli.campaign_work import bar, opened, pairs
+    from atlas8k.cli.campaign_work import bar, opened, pairs, told
 
     folder = out or studies.resolve().parent / f"{studies.resolve().name}-simulation"
     known = Truth(truth)
@@ -75,7 +79,7 @@ def simulate(
         bar("predicting") as (report, say),
         opened(copied, networks, given, networks=network, report=report) as work,
     ):
-        work.ledger.set_campaign(audit_percent=audit_percent, stop_after=stop_after)
+        told(work, given, audit_percent, stop_after)
         found = Simulation(work, known, folder, below=below, report=say).run(rounds)
     write_csv(folder / "simulation.csv", found)
     draw_simulation(folder / "simulation.png", found)

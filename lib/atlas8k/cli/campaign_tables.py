@@ -67,8 +67,8 @@ def steps_table(found: Status) -> Table:
 def rounds_table(found: Status) -> Table:
     """A line a round."""
     table = Table(title="Rounds", title_justify="left")
-    for name in ("", "networks", "opened", "reviewed", "changed", "confirmed", "hours", "at 15 min",
-                 "saved", "held-out DSC", "ended by"):  # fmt: skip
+    for name in ("", "networks", "opened", "reviewed", "changed", "confirmed", "stop rule", "hours",
+                 "at 15 min", "saved", "held-out DSC", "ended by"):  # fmt: skip
         table.add_column(name, justify="left" if name in ("networks", "ended by") else "right")
     for one in found.rounds:
         audits = f" + {one.audited}" if one.audited else ""
@@ -77,9 +77,10 @@ def rounds_table(found: Status) -> Table:
             str(one.number),
             (one.signature or "none")[:8],
             time.strftime("%Y-%m-%d", time.localtime(one.opened_at)),
-            f"{one.reviewed - one.audited}{audits} of {one.budget}",
+            f"{one.reviewed - one.audited}{audits}" + (f" of {one.budget}" if one.budget else ""),
             str(one.changed),
             str(one.confirmed),
+            stop(one),
             f"{one.effort.hours:.1f}" + ("*" if one.effort.untimed or one.effort.idle else ""),
             f"{one.effort.hours_at_15:.1f}",
             "" if saved is None else f"{saved:.0f}",
@@ -87,6 +88,15 @@ def rounds_table(found: Status) -> Table:
             ended(one),
         )
     return table
+
+
+def stop(one: RoundReport) -> str:
+    """Where the stop rule stands in a round; empty where it has no list."""
+    if one.stop is None:
+        return ""
+    if one.stop.broken_at is not None:
+        return f"place {one.stop.broken_at} changed"
+    return "reached" if one.stop.reached else f"{one.stop.in_a_row} of {one.stop.needed}"
 
 
 def ended(one: RoundReport) -> str:

@@ -15,10 +15,10 @@ from atlas8k.grid import Grid
 from atlas8k.ledger import Holder, Ledger, locate
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context, open_context
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
 from atlas8k.server.scoring import AttentionScoring, Report, log_report
 from atlas8k.server.studies.folder import ORIGINAL
-from atlas8k.server.train import FineTuning
+from atlas8k.server.training.train import FineTuning
 from atlas8k.settings import Settings
 from atlas8k.volume import read_grid, read_label, write_nifti
 
@@ -51,6 +51,15 @@ class ContextWork:
     @property
     def desk(self) -> Desk:
         return self._desk
+
+    @property
+    def settings(self) -> Settings:
+        return self._context.settings
+
+    @property
+    def models(self) -> Path:
+        """Folder of the checkpoints that are worked with."""
+        return self._context.store.root
 
     def signature(self) -> str:
         return self._context.signature()
@@ -121,6 +130,27 @@ def opened(
     finally:
         context.datastore.close()
         context.ledger.close()
+
+
+def told(
+    work: ContextWork,
+    conf: Mapping[str, str],
+    audit_percent: float | None,
+    stop_after: int | None,
+) -> None:
+    """Keep in the ledger what a command was given, as an option or else with ``--conf``.
+
+    Parameters
+    ----------
+    conf
+        What `work` was opened with; a budget in it is the next round's.
+    """
+    settings = work.settings
+    work.ledger.set_campaign(
+        audit_percent=settings.audit_percent if audit_percent is None else audit_percent,
+        stop_after=settings.stop_after if stop_after is None else stop_after,
+        budget=settings.budget if conf.get("budget") else None,
+    )
 
 
 def last_budget(studies: Path, ledger: str) -> str:

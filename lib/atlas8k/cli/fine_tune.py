@@ -21,6 +21,9 @@ def fine_tune(
     ] = True,
     gate_margin: Annotated[float, typer.Option(help="DSC that an organ may lose")] = 0.02,
     pseudo_weight: Annotated[float, typer.Option(help="what a pseudo label counts, 0 to 1")] = 0.0,
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV: volume,patient; those of one stay together")
+    ] = None,
     training: Annotated[
         str, typer.Option(help='further settings, such as \'{"optimisers": "paper"}\'')
     ] = "",
@@ -49,6 +52,7 @@ def fine_tune(
             "max_epochs": "" if epochs is None else str(epochs),
             "steps_per_epoch": "" if steps is None else str(steps),
             "pseudo_weight": str(pseudo_weight),
+            "patients": "" if patients is None else str(patients),
             "training": training,
         }
         stats = _run(studies, models, network, given)
@@ -69,7 +73,7 @@ def _found(device: str) -> str:
 def _run(studies: Path, models: Path, network: str, given: dict[str, str]) -> dict[str, Any]:
     """One training; its statistics."""
     from atlas8k.server.context import open_context
-    from atlas8k.server.train import FineTuning
+    from atlas8k.server.training.train import FineTuning
     from atlas8k.settings import Settings
 
     context = open_context(Settings.from_conf(given), str(studies), models)

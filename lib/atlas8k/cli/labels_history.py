@@ -18,7 +18,7 @@ from atlas8k.errors import LedgerError
 
 if TYPE_CHECKING:
     from atlas8k.ledger import Holder, OrganChange
-    from atlas8k.server.desk import Desk
+    from atlas8k.server.desk.desk import Desk
 
 Case = Annotated[str, typer.Argument(help="the CT's name, without .nii.gz")]
 Studies = Annotated[Path, typer.Option(help="folder of CTs, as given to the server")]
@@ -35,7 +35,7 @@ def desk_of(studies: Path, ledger: Path | None) -> Iterator[Desk]:
     LedgerError
         There is no ledger yet.
     """
-    from atlas8k.server.desk import Desk
+    from atlas8k.server.desk.desk import Desk
 
     path = ledger_path(studies, ledger)
     if not path.exists():

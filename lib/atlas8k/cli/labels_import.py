@@ -27,7 +27,7 @@ from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.volume import read_label
 
 if TYPE_CHECKING:
-    from atlas8k.server.desk import Desk
+    from atlas8k.server.desk.desk import Desk
 
 Result = Literal["imported", "unchanged", "skipped", "refused"]
 
@@ -158,7 +158,7 @@ class Importer:
 
 @cache
 def _desk(studies: Path, ledger: Path | None) -> Desk:
-    from atlas8k.server.desk import Desk
+    from atlas8k.server.desk.desk import Desk
 
     return Desk.open(studies, ledger)
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas8k.evaluation.revision import Effort
-from atlas8k.server.assembling import PSEUDO, signature
-from atlas8k.server.settling import ADOPTED
+from atlas8k.server.desk.assembling import PSEUDO, signature
+from atlas8k.server.desk.settling import ADOPTED
 from atlas8k.server.studies.folder import ORIGINAL
 
 if TYPE_CHECKING:
     from atlas8k.evaluation.agreement import Reading
     from atlas8k.ledger.rounds import Round
     from atlas8k.server.cache import PredictionCache
-    from atlas8k.server.deciding import Revision
-    from atlas8k.server.desk import Desk
+    from atlas8k.server.desk.deciding import Revision
+    from atlas8k.server.desk.desk import Desk
     from atlas8k.volume import Volume
 
 Labels = dict[str, dict[str, Path]]

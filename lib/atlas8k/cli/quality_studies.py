@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from atlas8k.cli.quality_sources import Labels, Sources
     from atlas8k.evaluation.states import States
     from atlas8k.evaluation.tables import Table
-    from atlas8k.server.desk import Desk
+    from atlas8k.server.desk.desk import Desk
 
 DRAWN_FROM = (
     "Against submissions: they were drawn from the labels that are measured here, so what nobody "

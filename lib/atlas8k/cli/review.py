@@ -24,7 +24,7 @@ MEANING = {
 @review.command("list")
 def list_(studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson = False) -> None:
     """The queue, oldest question first. In 3D Slicer: strategy `review`."""
-    from atlas8k.server.reviewing import queue
+    from atlas8k.server.desk.reviewing import queue
 
     with desk_of(studies, ledger) as desk:
         found = queue(desk)
@@ -60,7 +60,7 @@ def show(
     case: Case, studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson = False
 ) -> None:
     """Everything about one case that a decision may rest on."""
-    from atlas8k.server.reviewing import case as found_of
+    from atlas8k.server.desk.reviewing import case as found_of
 
     with desk_of(studies, ledger) as desk:
         found = found_of(desk, case)

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
     from atlas8k.models.checkpoint import Checkpoint
     from atlas8k.training.config import TrainingConfig
-    from atlas8k.training.data import Case, TrainingCase
-    from atlas8k.training.loop import Progress
+    from atlas8k.training.data import Case
 
 PHANTOM_SEEDS = 20_000
 """First seed of training phantoms. Those below are samples and tests, 10,000 to 10,999
@@ -40,6 +39,9 @@ def train(
     organs: Annotated[
         str, typer.Option(help="organs that the labels hold, separated by commas; all by default")
     ] = "",
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV: volume,patient; those of one stay together")
+    ] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="folder of .safetensors to train on from")
     ] = None,
@@ -67,18 +69,20 @@ def train(
         Path | None, typer.Option(help="folder for training phantoms; OUTPUT/phantoms")
     ] = None,
 ) -> None:
-    """Train networks, and write OUTPUT/<network>.safetensors as they get better.
+    """Train networks, and write OUTPUT/<network>.safetensors when they are through.
 
     New networks with random weights, or those of --checkpoints, learn from what is labeled
     in --studies, where `atlas8k labels import` put public labels and annotators submitted
     theirs (organs that nobody labeled are in no loss); from --images with --labels; or from
     --phantoms. Small networks learn at rates for minutes, those of the paper's size at the
-    paper's. A training that was interrupted goes on when the command is repeated. On several
-    GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
+    paper's. A training that was interrupted goes on when the command is repeated, also with
+    labels that were added; until it is through, OUTPUT/training-state has how far it came. On
+    several GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
     """
     import torch
 
     from atlas8k.cli.train_from import labeled_files, labeled_studies
+    from atlas8k.cli.train_run import run
     from atlas8k.errors import TrainingError
     from atlas8k.training import ranks
     from atlas8k.training.scratch import EMBEDDED
@@ -100,22 +104,20 @@ def train(
     }
     with _into(output), ranks.together(device) as own:
         settings = {**given, "device": own, **_json(training)}
-        if phantoms:
-            cases, watched = _phantoms(phantoms, cache or output / "phantoms")
-            config = _config(settings, new=True)
-        else:
-            if images is not None and labels is None:
-                raise TrainingError("--images needs --labels beside it")
-            found = (
-                labeled_studies(studies, ledger, settings)
-                if studies
-                else labeled_files(images, labels, organs)
-            )
-            config = _config(settings, new=checkpoints is None and size == "small")
-            cases, watched = _split(found, config)
+        config = _config(settings, new=bool(phantoms) or (checkpoints is None and size == "small"))
         config = _with_rate(config, names, learning_rate)
-        for name in names:
-            _run(output, _start(name, checkpoints, seed, size), cases, watched, config)
+        apart: Sequence[Case] | None = None
+        cases: Sequence[Case]
+        if phantoms:
+            cases, apart = _phantoms(phantoms, cache or output / "phantoms")
+        elif studies is not None:
+            cases = labeled_studies(studies, ledger, patients, settings)
+        elif labels is None:
+            raise TrainingError("--images needs --labels beside it")
+        else:
+            cases = labeled_files(images, labels, organs, patients)
+        starts = {name: _start(name, checkpoints, seed, size) for name in names}
+        run(output, starts, cases, apart, config)
 
 
 @contextmanager
@@ -185,18 +187,6 @@ def _phantoms(count: int, cache: Path) -> tuple[Sequence[Case], Sequence[Case]]:
     return cases[MEASURED_ON:], cases[:MEASURED_ON]
 
 
-def _split(
-    cases: Sequence[TrainingCase], config: TrainingConfig
-) -> tuple[Sequence[Case], Sequence[Case]]:
-    """Cases to train on, and a few of those held out."""
-    from atlas8k.training.choosing import spread
-    from atlas8k.training.finetune import WATCHED
-    from atlas8k.training.sides import split
-
-    training, validation = split(cases, config.validation)
-    return training, spread(validation, WATCHED)
-
-
 def _start(name: str, checkpoints: Path | None, seed: int, size: str) -> Checkpoint:
     """The network to train on from."""
     from atlas8k.models.checkpoint import load_checkpoint
@@ -205,57 +195,6 @@ def _start(name: str, checkpoints: Path | None, seed: int, size: str) -> Checkpo
     if checkpoints is None:
         return new_checkpoint(name, seed, size)
     return load_checkpoint(checkpoints / f"{name}.safetensors")
-
-
-def _run(
-    output: Path,
-    start: Checkpoint,
-    training: Sequence[Case],
-    validation: Sequence[Case],
-    config: TrainingConfig,
-) -> None:
-    """One network: trained, shown and written."""
-    from rich.console import Console
-
-    from atlas8k.models.checkpoint import save_checkpoint
-    from atlas8k.training import ranks
-    from atlas8k.training.loop import train_network
-
-    console = Console(soft_wrap=True)
-    target = output / f"{start.name}.safetensors"
-
-    def show(progress: Progress) -> None:
-        console.print(_line(progress), highlight=False)
-        if progress.dsc:
-            save_checkpoint(target, progress.checkpoint())
-
-    trained = train_network(
-        start,
-        training,
-        config,
-        validation=validation,
-        on_epoch=show,
-        state_path=output / f"{start.name}.state.pt",
-    )
-    if not ranks.first():
-        return
-    save_checkpoint(target, trained)
-    size = target.stat().st_size / 1e6
-    console.print(f"{start.name}: {target}, {size:.1f} MB", highlight=False)
-
-
-def _line(progress: Progress) -> str:
-    """``unet  epoch 12  60 %  3:20 left  loss 0.412  DSC 0.81 (aorta 0.90, ...)``."""
-    minutes, seconds = divmod(round(progress.seconds_left), 60)
-    parts = [
-        f"{progress.network}  epoch {progress.epoch}",
-        f"{100 * progress.fraction:3.0f} %  {minutes}:{seconds:02d} left",
-        f"loss {progress.loss:.3f}",
-    ]
-    if progress.mean_dsc is not None:
-        organs = ", ".join(f"{name} {dsc:.2f}" for name, dsc in progress.dsc.items())
-        parts.append(f"DSC {progress.mean_dsc:.3f} ({organs})")
-    return "  ".join(parts)
 
 
 def _with_rate(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def labeled_studies(
-    folder: Path, ledger: Path | None, settings: dict[str, Any]
+    folder: Path, ledger: Path | None, patients: Path | None, settings: dict[str, Any]
 ) -> Sequence[TrainingCase]:
     """What is labeled in a studies folder, organ by organ; of several processes one looks.
 
@@ -19,14 +19,14 @@ def labeled_studies(
     """
     from atlas8k.cli.predict import MODELS
     from atlas8k.server.context import open_context
-    from atlas8k.server.train_cases import cases
-    from atlas8k.server.train_reading import existing_ledger
+    from atlas8k.server.training.cases import cases
+    from atlas8k.server.training.reading import existing_ledger
     from atlas8k.settings import Settings
     from atlas8k.training import ranks
 
     found: Sequence[TrainingCase] = ()
     if ranks.first():
-        known = Settings(device="cpu", ledger=existing_ledger(folder, ledger))
+        known = Settings(device="cpu", ledger=existing_ledger(folder, ledger), patients=patients)
         context = open_context(known, str(folder), MODELS)
         try:
             found = cases(context, pseudo=settings.get("pseudo_weight", 0) > 0, read_only=True)
@@ -36,11 +36,14 @@ def labeled_studies(
     return ranks.tell(found)
 
 
-def labeled_files(images: Path | None, labels: Path | None, organs: str) -> list[TrainingCase]:
+def labeled_files(
+    images: Path | None, labels: Path, organs: str, patients: Path | None
+) -> list[TrainingCase]:
     """Pairs of a CT and a label map of the same file name."""
     from atlas8k.errors import TrainingError
     from atlas8k.organs import ORGAN_NAMES, find_organ
     from atlas8k.training.data import TrainingCase
+    from atlas8k.training.patients import read_patients
     from atlas8k.volume import NIFTI_SUFFIXES
 
     known = []
@@ -50,15 +53,17 @@ def labeled_files(images: Path | None, labels: Path | None, organs: str) -> list
             raise TrainingError(f"--organs: {text!r} is none of {', '.join(ORGAN_NAMES)}")
         known.append(organ.name)
     assert images is not None
-    assert labels is not None
+    whose = {} if patients is None else read_patients(patients)
     for folder in (images, labels):
         if not folder.is_dir():
             raise TrainingError(f"{folder}: no such folder")
-    cases = [
-        TrainingCase(ct.name.split(".nii")[0], ct, labels / ct.name, tuple(known) or ORGAN_NAMES)
-        for ct in sorted(images.iterdir())
-        if ct.name.endswith(NIFTI_SUFFIXES) and (labels / ct.name).is_file()
-    ]
+    cases = []
+    for ct in sorted(images.iterdir()):
+        if ct.name.endswith(NIFTI_SUFFIXES) and (labels / ct.name).is_file():
+            name = ct.name.split(".nii")[0]
+            organs_of = tuple(known) or ORGAN_NAMES
+            whom = whose.get(name, "")
+            cases.append(TrainingCase(name, ct, labels / ct.name, organs_of, patient=whom))
     if not cases:
         raise TrainingError(f"{images}: no CT with a label map of the same name in {labels}")
     return cases

@@ -35,8 +35,10 @@ class ReviewMethods(LedgerBase):
 
     # Before a submission
 
-    def begun(self, volume: str, holder: Holder, lease: int | None = None) -> Begun:
-        """What a submission of this holder that comes in now belongs to.
+    def begun(
+        self, volume: str, holder: Holder, lease: int | None = None, *, at: float | None = None
+    ) -> Begun:
+        """What a submission of this holder that comes in now, or came at `at`, belongs to.
 
         `lease` is the one that the client names, if it does.
         """
@@ -44,7 +46,8 @@ class ReviewMethods(LedgerBase):
             row = volumes.find(connection, volume)
             if row is None:
                 return Begun(None, None, True, 0, None, "revise", False)
-            return history.begun_from(connection, row, holder, lease, self._clock())
+            when = self._clock() if at is None else at
+            return history.begun_from(connection, row, holder, lease, when)
 
     def same_again(self, volume: str, holder: Holder, content: str) -> Submission | None:
         """The holder's last submission, where a file of this sha256 is it, sent again."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atlas8k.errors import LedgerError
 from atlas8k.ledger import (
     history,
     leases,
@@ -73,18 +72,37 @@ class WorkMethods(LedgerBase):
                 now=self._clock(),
             )
 
-    def lease(self, volume: str, holder: Holder, *, signature: str | None = None) -> Lease | None:
+    def lease(
+        self,
+        volume: str,
+        holder: Holder,
+        *,
+        signature: str | None = None,
+        purpose: str = "revise",
+    ) -> Lease | None:
         """Lease one volume by name, whatever its state; None while somebody else holds it.
 
         A holder that has it already keeps it for another full time. What else it holds
         stays: this is how a case is opened on purpose, not a next sample.
+
+        Parameters
+        ----------
+        purpose
+            ``revise``, ``review`` or ``double_read``.
         """
         with self._db.write() as connection:
             now = self._clock()
             row = None if signature is None else scores.signature_id(connection, signature)
             number = rounds.ensure(connection, row, self._budget, now)
             return leases.take_named(
-                connection, volume, holder, row, number, lease_s=self._lease_s, now=now
+                connection,
+                volume,
+                holder,
+                row,
+                number,
+                lease_s=self._lease_s,
+                now=now,
+                purpose=purpose,
             )
 
     def release(self, volume: str, holder: Holder) -> bool:
@@ -116,6 +134,7 @@ class WorkMethods(LedgerBase):
         second_reading: bool = False,
         agreement: Mapping[str, OrganChange] | None = None,
         at: float | None = None,
+        adopted: bool = False,
     ) -> Submission:
         """Take in what an annotator submitted: always accepted, on disk when this returns.
 
@@ -152,6 +171,8 @@ class WorkMethods(LedgerBase):
             For a second reading: per organ, how far it agrees with the one in force.
         at
             When it was submitted, where not now.
+        adopted
+            It was in the folder: a label of the volume, and nobody's work in a round.
         """
         with self._db.write(durable=True) as connection:
             now = self._clock()
@@ -173,6 +194,7 @@ class WorkMethods(LedgerBase):
                 second_reading=second_reading,
                 agreement=agreement or {},
                 at=at,
+                adopted=adopted,
             )
             return history.submit(connection, volume, entry, budget=self._budget, now=now)
 
@@ -222,8 +244,7 @@ class WorkMethods(LedgerBase):
 
     def set_budget(self, fraction: float) -> None:
         """Budget of the open round and of those opened from here, fraction of the volumes."""
-        if not 0 < fraction <= 1:
-            raise LedgerError(f"budget {fraction}: a fraction above 0 and up to 1 is needed")
+        rounds.check_fraction(fraction)
         self._budget = fraction
         with self._db.write(durable=True) as connection:
             rounds.set_budget(connection, fraction)

@@ -104,12 +104,7 @@ def restore(
         "restored": submission if old.restored is None else old.restored,
         "content": old.content,
     }
-    first = connection.execute(
-        "SELECT 1 FROM submission WHERE volume = ? AND round = ? LIMIT 1", (volume, row["round"])
-    ).fetchone()
     number = history.insert(connection, row)
-    if first is None:
-        connection.execute("UPDATE round SET reviewed = reviewed + 1 WHERE id = ?", (row["round"],))
     connection.execute(
         "UPDATE volume SET current_submission = ?, base_submission = ?,"
         " status = CASE status WHEN 'open' THEN 'open' ELSE 'submitted' END WHERE id = ?",

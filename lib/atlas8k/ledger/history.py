@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import files, leases, offers, plans, provenance, ranking, reviews, rounds
+from atlas8k.ledger import audits, files, leases, offers, provenance, ranking, reviews, rounds
 from atlas8k.ledger.records import Begun, Holder, OrganChange, Submission
 from atlas8k.ledger.volumes import volume_id
 
@@ -19,7 +19,7 @@ class Entry:
     """A submission to be booked; see :meth:`~atlas8k.ledger.Ledger.submit`.
 
     ``begun_from`` is the submission in force in its start label, 0 for none, None where
-    nobody knows.
+    nobody knows. ``at`` is when it was submitted, where not now.
     """
 
     holder: Holder
@@ -37,6 +37,7 @@ class Entry:
     second_reading: bool = False
     agreement: Mapping[str, OrganChange] = field(default_factory=dict)
     at: float | None = None
+    adopted: bool = False
 
 
 def submit(
@@ -44,16 +45,18 @@ def submit(
 ) -> Submission:
     """Take a submission in: with a lease, after it ran out, or without one."""
     volume = volume_id(connection, name)
-    begun = begun_from(connection, volume, entry.holder, entry.lease, now)
+    at = now if entry.at is None else entry.at
+    begun = begun_from(connection, volume, entry.holder, entry.lease, at)
     current, status = connection.execute(
         "SELECT current_submission, status FROM volume WHERE id = ?", (volume,)
     ).fetchone()
     second = begun.purpose == "double_read" and current is not None
     crossed = not second and _crossed(connection, volume, entry.holder, begun, entry.lease)
-    number = rounds.ensure(connection, entry.signature, budget, now)
-    first_of_round = connection.execute(
-        "SELECT 1 FROM submission WHERE volume = ? AND round = ? LIMIT 1", (volume, number)
-    ).fetchone()
+    # Of the round that it was given out in: what is changed is changed in that round's labels.
+    number = begun.round or rounds.ensure(connection, entry.signature, budget, now)
+    purpose = begun.purpose if second or begun.purpose == "review" else "revise"
+    purpose = "adopted" if entry.adopted else purpose
+    counts = purpose == "revise" and not _reviewed(connection, volume, number)
     first_of_all = connection.execute(
         "SELECT 1 FROM submission WHERE volume = ? LIMIT 1", (volume,)
     ).fetchone()
@@ -65,11 +68,11 @@ def submit(
         "volume": volume,
         "holder": entry.holder.key,
         "anonymous": entry.holder.anonymous,
-        "submitted_at": now if entry.at is None else entry.at,
+        "submitted_at": at,
         "lease": begun.lease,
         "minutes": None
         if begun.taken_at is None or begun.ambiguous
-        else (now - begun.taken_at) / 60,
+        else (at - begun.taken_at) / 60,
         "signature": entry.signature or _lease_signature(connection, begun.lease),
         "round": number,
         "file": entry.file,
@@ -77,7 +80,7 @@ def submit(
         "late": begun.late,
         "conflict": crossed,
         "detail": json.dumps(entry.detail, sort_keys=True, default=str),
-        "purpose": begun.purpose if second or begun.purpose == "review" else "revise",
+        "purpose": purpose,
         "content": entry.content,
         "start_submission": start or None,
         "start_sha256": entry.start_sha256,
@@ -85,10 +88,10 @@ def submit(
     submission = insert(connection, row)
     if entry.number is not None:
         files.forget(connection, entry.number)
-    if first_of_round is None:
+    if counts:
         connection.execute(
             "UPDATE round SET reviewed = reviewed + 1, audited = audited + ? WHERE id = ?",
-            (plans.is_audit(connection, number, volume), number),
+            (audits.is_drawn(connection, number, volume), number),
         )
     if begun.lease is not None:
         leases.end(connection, begun.lease, "submitted", now)
@@ -118,6 +121,15 @@ def submit(
     if entry.second_reading and first_of_all is None:
         offers.make(connection, volume, "double_read", now, not_holder=entry.holder.key)
     return get(connection, submission)
+
+
+def _reviewed(connection: sqlite3.Connection, volume: int, number: int) -> bool:
+    """Whether a volume counts as reviewed in a round already."""
+    row = connection.execute(
+        "SELECT 1 FROM submission WHERE volume = ? AND round = ? AND purpose = 'revise' LIMIT 1",
+        (volume, number),
+    ).fetchone()
+    return row is not None
 
 
 def insert(connection: sqlite3.Connection, row: Mapping[str, Any]) -> int:
@@ -154,26 +166,31 @@ def _chosen_revised(connection: sqlite3.Connection, volume: int, organ: int) -> 
 
 
 def begun_from(
-    connection: sqlite3.Connection, volume: int, holder: Holder, lease: int | None, now: float
+    connection: sqlite3.Connection, volume: int, holder: Holder, lease: int | None, at: float
 ) -> Begun:
-    """The lease a submission belongs to: the one it names, else the holder's last."""
+    """The lease a submission of time `at` belongs to: the one it names, else the holder's last.
+
+    One that was written and not booked may come in when its holder has the volume anew.
+    """
     rows = connection.execute(
         "SELECT l.id, l.taken_at, l.ended_at, l.outcome, l.expires_at,"
-        " coalesce(l.base_submission, 0), s.name, l.purpose"
+        " coalesce(l.base_submission, 0), s.name, l.purpose, l.round"
         " FROM lease l LEFT JOIN signature s ON s.id = l.signature"
-        " WHERE l.volume = ? AND l.holder = ? ORDER BY l.id = ? DESC, l.id DESC LIMIT 2",
-        (volume, holder.key, lease),
+        " WHERE l.volume = ? AND l.holder = ? AND l.taken_at <= ?"
+        " ORDER BY l.id = ? DESC, l.id DESC LIMIT 2",
+        (volume, holder.key, at, lease),
     ).fetchall()
     if not rows:
         base = connection.execute(
             "SELECT coalesce(base_submission, 0) FROM volume WHERE id = ?", (volume,)
         ).fetchone()[0]
         return Begun(None, None, True, base, None, "revise", False)
-    number, taken_at, ended_at, outcome, expires_at, base, signature, purpose = rows[0]
+    number, taken_at, ended_at, outcome, expires_at, base, signature, purpose, of = rows[0]
     # Saving again after a submission corrects it and is not late.
-    late = outcome != "submitted" and (ended_at is not None or expires_at <= now)
+    ended = expires_at if ended_at is None else min(ended_at, expires_at)
+    late = outcome != "submitted" and ended <= at
     several = holder.anonymous and len(rows) > 1 and number != lease and rows[1][5] >= base
-    return Begun(number, taken_at, late, base, signature, purpose, several)
+    return Begun(number, taken_at, late, base, signature, purpose, several, of)
 
 
 def _lease_signature(connection: sqlite3.Connection, lease: int | None) -> int | None:

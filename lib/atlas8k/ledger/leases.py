@@ -11,7 +11,7 @@ import sqlite3
 from typing import cast, get_args
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import offers, plans, ranking, rankings, reviews, rounds
+from atlas8k.ledger import audits, offers, plans, ranking, rankings, reviews, rounds
 from atlas8k.ledger.picking import Wish, pick
 from atlas8k.ledger.records import Holder, Lease, Sample, Strategy
 from atlas8k.ledger.volumes import volume_id
@@ -37,20 +37,23 @@ def next_sample(
     connection.execute("DELETE FROM skip WHERE until <= ?", (now,))
     if not wish.holder.anonymous:
         _skip_held(connection, wish.holder, now, skip_s)
+    number = None
     if wish.signature is not None:
         ranking.revive(connection, wish.signature)
+        # However samples are asked for: the round needs its list.
+        begin = plans.keep if wish.own else rounds.ensure
+        number = begin(connection, wish.signature, budget, now)
     while True:
         expired = expire(connection, now, _EXPIRE_AT_ONCE)
-        picked = (
-            _offered(connection, wish, skipped=False)
-            or plans.to_audit(connection, wish, budget, now)
-            or pick(connection, wish)
-        )
+        picked, audit = _offered(connection, wish, skipped=False), None
+        if picked is None:
+            audit = None if number is None else audits.due(connection, number, wish)
+            picked = pick(connection, wish) if audit is None else (audit, False)
         if picked is None or picked[1]:
             picked = _offered(connection, wish, skipped=True) or picked
         if picked is not None:
-            volume, skipped_before = picked
-            return _give(connection, wish, volume, skipped_before, lease_s, budget, now)
+            given = (*picked, lease_s, budget, now)
+            return _give(connection, wish, *given, audit=audit is not None)
         if expired < _EXPIRE_AT_ONCE:
             return None
 
@@ -137,11 +140,11 @@ def _give(
     now: float,
     *,
     review: bool = False,
+    audit: bool = False,
 ) -> Sample:
     number = rounds.ensure(connection, wish.signature, budget, now)
     purse = rounds.budget(connection, number)
     purpose, note = ("review", "") if review else offers.of(connection, volume)
-    audit = purpose == "revise" and plans.is_audit(connection, number, volume)
     over = purse.reviewed >= purse.total and not (review or audit)
     name, base = connection.execute(
         "SELECT name, base_submission FROM volume WHERE id = ?", (volume,)

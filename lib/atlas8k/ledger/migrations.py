@@ -11,6 +11,7 @@ from atlas8k.ledger.schema_1 import VERSION_1
 from atlas8k.ledger.schema_2 import VERSION_2
 from atlas8k.ledger.schema_campaign import VERSION_CAMPAIGN
 from atlas8k.ledger.schema_rankings import VERSION_RANKINGS
+from atlas8k.ledger.schema_rounds import VERSION_ROUNDS
 from atlas8k.ledger.schema_work import VERSION_WORK
 
 MIGRATIONS: tuple[str, ...] = (
@@ -19,6 +20,7 @@ MIGRATIONS: tuple[str, ...] = (
     VERSION_RANKINGS,
     VERSION_WORK,
     VERSION_CAMPAIGN,
+    VERSION_ROUNDS,
 )
 """Script i brings a file of version i to version i + 1. Never edit one that was released."""
 

@@ -10,56 +10,40 @@ which questions a reviewer has answered: those are only in a backup.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from atlas8k.errors import LedgerError, VolumeError
-from atlas8k.labels.provenance import Provenance, read_provenance
+from atlas8k.errors import LedgerError
+from atlas8k.labels.provenance import Provenance
 from atlas8k.ledger.errors import LedgerReadOnlyError
 from atlas8k.ledger.ledger import Ledger
-from atlas8k.ledger.records import Holder, LabelFile, OrganSource, VolumeEntry
+from atlas8k.ledger.rebuild_files import (
+    FINAL,
+    ORIGINAL,
+    LabelOnDisk,
+    Reader,
+    holder_of,
+    of_dataset,
+    sha256_of,
+    signature_of,
+)
+from atlas8k.ledger.records import Holder, LabelFile, OrganChange, VolumeEntry
 from atlas8k.ledger.unnamed import told_by_voxels
-from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label
+
+__all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild"]
 
 logger = logging.getLogger(__name__)
 
-FINAL, ORIGINAL = "final", "original"
 NOT_REBUILT = (
     "scores, leases, minutes of files that do not say them, exclusions, rounds and questions "
     "that reviewers have answered"
 )
 
 _NEVER = 60.0 * 24 * 365 * 1000  # minutes
+_CLOSING = {"note": "rebuilt from label files"}
 _REVIEWER = "rebuilt from the assembled label"
-
-
-@dataclass(frozen=True)
-class LabelOnDisk:
-    """A label file, in force or replaced.
-
-    Parameters
-    ----------
-    volume, tag, path
-        Whose label it is, its tag, and the file.
-    written_at
-        UTC seconds since 1970.
-    info
-        What was noted beside it: ``client_id``, ``model_signature``, ``absent`` are used
-        where the file itself does not say.
-    in_force
-        It is the volume's label of its tag now.
-    """
-
-    volume: str
-    tag: str
-    path: Path
-    written_at: float
-    info: Mapping[str, Any] = field(default_factory=dict)
-    in_force: bool = False
 
 
 @dataclass
@@ -122,6 +106,7 @@ class _Volume:
     start: LabelOnDisk | None = None
     by_sha256: dict[str, int] = field(default_factory=dict)
     by_number: dict[int, int] = field(default_factory=dict)
+    files: dict[int, LabelOnDisk] = field(default_factory=dict)
     assembled: Provenance | None = None
     in_force: int | None = None
 
@@ -138,20 +123,21 @@ class _Rebuilding:
         # No lease runs out: whether a submission was late is not in the files.
         self.ledger = Ledger(path, clock=lambda: self.now, lease_minutes=_NEVER)
         self.report = Rebuilt()
+        self._read = Reader()
         self._volumes: dict[str, _Volume] = {}
 
     def take(self, label: LabelOnDisk) -> None:
         """Note a file, and what it says."""
         volume = self._volumes.setdefault(label.volume, _Volume())
-        said = self._provenance(label)
+        said = self._read.provenance(label)
         self.now = label.written_at
         self.ledger.add_volumes([label.volume])
-        signature = _signature(label, said)
+        signature = signature_of(label, said)
         if signature and self.ledger.register_signature(
             signature, {"rebuilt": True}, new_round=False
         ):
             logger.info("model signature %s is named by %s", signature, label.path.name)
-        sha256 = _sha256(label.path)
+        sha256 = sha256_of(label.path)
         submission = None
         if label.tag == FINAL:
             submission = volume.by_sha256.get(sha256)
@@ -166,7 +152,7 @@ class _Rebuilding:
         self.ledger.keep_label(label.volume, kept)
         self.report.labels += 1
         if said is not None and said.kind == "public":
-            self.ledger.set_sources(label.volume, _of_dataset(said))
+            self.ledger.set_sources(label.volume, of_dataset(said))
         if said is not None and said.kind == "assembled":
             volume.assembled = said
         if label.tag in (ORIGINAL, FINAL):
@@ -177,7 +163,7 @@ class _Rebuilding:
     ) -> int:
         """Book a submitted label as its header says, else as its voxels do."""
         name, detail = label.volume, {"rebuilt": True}
-        holder, number, begun_from, organs = _holder(label.info), None, None, None
+        holder, number, begun_from, organs = holder_of(label.info), None, None, None
         current = self.ledger.in_force(name)
         if said is not None and said.kind == "submission":
             holder = Holder(said.holder, said.anonymous) if said.holder else holder
@@ -185,43 +171,53 @@ class _Rebuilding:
             number = said.submission if self._free(said.submission) else None
             begun_from = said.detail.get("begun_from")
             self.now = label.written_at if said.at is None else said.at
-        elif (after := self._read(label)) is not None:
-            before = None if volume.start is None else self._read(volume.start)
+        elif (after := self._read.voxels(label)) is not None:
+            before = None if volume.start is None else self._read.voxels(volume.start)
             organs = told_by_voxels(before, after, label.info)
         begun_from = volume.number(begun_from)
+        stated = said.detail if said else {}
         # The last submission it can have known; where a file does not say, the one before.
-        known = volume.number(said.detail.get("base")) if said else None
+        known = volume.number(stated.get("base"))
         known = begun_from if known is None else known
-        if known is None or known == (current.id if current else 0):
+        purpose, agreement = stated.get("purpose"), dict[str, OrganChange]()
+        if purpose == "double_read" and current is not None:
+            # Beside the one in force, not after it: neither reader knew the other's label.
+            self._lease(name, holder, said, "double_read")
+            agreement = self._read.agreement(volume.files.get(current.id), label)
+        elif known is None or known >= (current.id if current else 0):
+            # It may have known more than the one in force: a second reading beside that.
             if current is not None:
                 self.ledger.reopen(name)
-            self._lease(name, holder, said)
-        content = said.detail.get("content") if said else None
+            self._lease(name, holder, said, "review" if purpose == "review" else "revise")
+        content = stated.get("content")
         booked = self.ledger.submit(
             name,
             holder,
             file=str(label.path),
             sha256=sha256,
-            signature=_signature(label, said),
+            signature=signature_of(label, said),
             organs=organs,
             detail=detail,
             number=number,
             content=content if isinstance(content, str) else None,
             begun_from=begun_from,
             start_sha256=said.start_sha256 if said else None,
+            second_reading=bool(stated.get("second_reading")),
+            agreement=agreement,
         ).id
         volume.by_sha256[sha256] = booked
+        volume.files[booked] = label
         if said is not None and said.submission is not None:
             volume.by_number[said.submission] = booked
         self.report.submissions += 1
         return booked
 
-    def _lease(self, name: str, holder: Holder, said: Provenance | None) -> None:
+    def _lease(self, name: str, holder: Holder, said: Provenance | None, purpose: str) -> None:
         """From the lease the ledger counts the minutes."""
         if said is None or said.minutes is None:
             return
         at, self.now = self.now, self.now - 60 * said.minutes
-        self.ledger.lease(name, holder, signature=said.signature)
+        self.ledger.lease(name, holder, signature=said.signature, purpose=purpose)
         self.now = at
 
     def _free(self, number: int | None) -> bool:
@@ -234,7 +230,12 @@ class _Rebuilding:
         return False
 
     def finish(self) -> None:
-        """Put in force what is, and decide organs as the assembled label has them."""
+        """Put in force what is, and decide organs as the assembled label has them.
+
+        Which rounds the submissions came in is not in the files. They are all in one, which
+        ends here: the first round that goes on has its whole budget, and a list of what is left.
+        """
+        self.report.unreadable = self._read.unreadable
         for name, volume in self._volumes.items():
             current = self.ledger.in_force(name)
             if current is not None and volume.in_force not in (None, current.id):
@@ -252,44 +253,4 @@ class _Rebuilding:
                     choice = stated.source
                     if choice == "revised" or (choice == "public" and source.disputed):
                         self.ledger.choose(name, organ, choice, _REVIEWER)
-
-    def _provenance(self, label: LabelOnDisk) -> Provenance | None:
-        if not label.path.name.endswith(NIFTI_SUFFIXES):
-            return None
-        try:
-            return read_provenance(label.path)
-        except VolumeError as error:
-            self.report.unreadable[str(label.path)] = error.reason
-            return None
-
-    def _read(self, label: LabelOnDisk) -> Volume | None:
-        try:
-            return read_label(label.path)
-        except VolumeError as error:
-            self.report.unreadable[str(label.path)] = error.reason
-            return None
-
-
-def _of_dataset(said: Provenance) -> dict[str, OrganSource]:
-    """What a public label can say; nothing else is taken from it."""
-    return {
-        organ: OrganSource("public", source.state, source.dataset)
-        for organ, source in said.organs.items()
-        if source.state == "unknown"
-        or (source.source == "public" and source.state in ("present", "absent"))
-    }
-
-
-def _signature(label: LabelOnDisk, said: Provenance | None) -> str | None:
-    signature = (said and said.signature) or label.info.get("model_signature")
-    return signature if isinstance(signature, str) else None
-
-
-def _holder(info: Mapping[str, Any]) -> Holder:
-    client = info.get("client_id")
-    return Holder.identify(client_id=client if isinstance(client, str) else None)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        self.ledger.close_round(_CLOSING)

@@ -19,7 +19,8 @@ class Planned(NamedTuple):
     """One line of a round's list.
 
     ``ml`` is the figure of the ranking when the list was drawn, ``audit`` the order in which
-    audits are given out, None for what was not drawn; ``status`` is that of now.
+    audits are given out, None for what was not drawn; ``status`` is that of now, or
+    ``failed``: it can no longer be predicted, and is not given out.
     """
 
     place: int
@@ -31,7 +32,11 @@ class Planned(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """The list of a round as it was drawn; the first ``top`` places are the budget's."""
+    """The list of a round as it was drawn; the first ``top`` places are the budget's.
+
+    ``reviewed`` volumes of the budget were before, by the list of the networks before;
+    ``stop_after`` is the setting of then.
+    """
 
     round: int
     signature: str
@@ -41,6 +46,8 @@ class Plan:
     audit_percent: float
     seed: str
     audits: int
+    reviewed: int
+    stop_after: int
     lines: tuple[Planned, ...]
 
 
@@ -48,7 +55,9 @@ class Plan:
 class Worked:
     """A submission as its round counts it.
 
-    ``lease`` and ``minutes`` are None where nobody knows which hand-out it belongs to.
+    ``round`` is the one that the volume was given out in, whenever it came in. ``lease`` and
+    ``minutes`` are None where nobody knows which hand-out it belongs to. ``signature`` is that
+    of the networks whose label it corrects, None where nobody knows.
     ``organs`` has what it says of each organ by name.
     """
 
@@ -62,6 +71,7 @@ class Worked:
     minutes: float | None
     purpose: str
     organs: dict[str, OrganChange]
+    signature: str | None = None
 
 
 @dataclass(frozen=True)

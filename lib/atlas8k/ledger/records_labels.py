@@ -12,10 +12,11 @@ class Submission:
 
     ``late`` says that its lease had run out, been skipped or never was; ``conflict`` that
     somebody else's submission landed since it began. ``minutes`` counts from the lease,
-    None where there was none or an anonymous holder had several. ``purpose`` is ``revise``,
-    ``review``, ``double_read`` or ``restore``; ``start_submission`` the one in force in the
-    start label, ``restored`` the one it puts in force again, ``content`` the sha256 of the
-    file as it came.
+    None where there was none or an anonymous holder had several. ``round`` is the one that it
+    was given out in. ``purpose`` is ``revise``, ``review``, ``double_read``, ``restore`` or
+    ``adopted`` (it was in the folder); ``start_submission`` the one in force in the start
+    label, ``restored`` the one it puts in force again, ``content`` the sha256 of the file as
+    it came.
     """
 
     id: int
@@ -43,7 +44,8 @@ class Begun:
 
     ``lease`` is None where the holder never had the volume; ``taken_at`` the lease's
     start. ``base`` is the last submission it can have known, 0 for none. ``ambiguous``:
-    an anonymous holder had several leases, and nothing says which this is.
+    an anonymous holder had several leases, and nothing says which this is. ``round`` is the
+    one it was given out in.
     """
 
     lease: int | None
@@ -53,6 +55,7 @@ class Begun:
     signature: str | None
     purpose: str
     ambiguous: bool
+    round: int | None = None
 
 
 @dataclass(frozen=True)

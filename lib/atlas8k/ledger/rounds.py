@@ -10,6 +10,9 @@ from typing import Any, NamedTuple, cast
 from atlas8k.errors import LedgerError
 from atlas8k.ledger.records import Budget
 
+ASKED = "next_budget"
+"""Setting: the budget of the round that begins next, whichever process begins it."""
+
 
 class Round(NamedTuple):
     """A round as kept; times are UTC seconds, ``budget`` a fraction of the volumes.
@@ -30,6 +33,11 @@ class Round(NamedTuple):
 def open_round(
     connection: sqlite3.Connection, signature: int | None, budget: float, now: float
 ) -> int:
+    """Begin a round; with the budget that was asked for it, where one was."""
+    asked = connection.execute("SELECT value FROM setting WHERE key = ?", (ASKED,)).fetchone()
+    if asked is not None:
+        connection.execute("DELETE FROM setting WHERE key = ?", (ASKED,))
+        budget = float(asked[0])
     cursor = connection.execute(
         "INSERT INTO round (signature, opened_at, budget) VALUES (?,?,?)",
         (signature, now, budget),
@@ -74,6 +82,23 @@ def check_reviewed(connection: sqlite3.Connection) -> None:
 def set_budget(connection: sqlite3.Connection, fraction: float) -> None:
     """Budget of the open round."""
     connection.execute("UPDATE round SET budget = ? WHERE closed_at IS NULL", (fraction,))
+
+
+def ask_budget(connection: sqlite3.Connection, fraction: float) -> None:
+    """Budget of the next round: the open one, as long as nothing has come of it."""
+    begun = connection.execute(
+        "UPDATE round SET budget = ? WHERE closed_at IS NULL AND reviewed = 0"
+        " AND NOT EXISTS (SELECT 1 FROM plan WHERE plan.round = round.id)",
+        (fraction,),
+    )
+    if not begun.rowcount:
+        connection.execute("INSERT OR REPLACE INTO setting VALUES (?,?)", (ASKED, str(fraction)))
+
+
+def check_fraction(fraction: float) -> None:
+    """Raise :class:`LedgerError` where `fraction` is no budget."""
+    if not 0 < fraction <= 1:
+        raise LedgerError(f"budget {fraction}: a fraction above 0 and up to 1 is needed")
 
 
 def budget(connection: sqlite3.Connection, number: int) -> Budget:

@@ -212,6 +212,19 @@ def progress(connection: sqlite3.Connection, signature: str) -> Progress:
     return Progress(*row)
 
 
+def last_signature(connection: sqlite3.Connection) -> str | None:
+    """The signature registered last; earlier networks, where a round was opened with those since.
+
+    None where nothing is registered.
+    """
+    row = connection.execute(
+        "SELECT name FROM (SELECT name, registered_at AS at, id FROM signature UNION ALL"
+        " SELECT s.name, r.opened_at, s.id FROM round r JOIN signature s ON s.id = r.signature)"
+        " ORDER BY at DESC, id DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
 def ranking_signature(connection: sqlite3.Connection, current: str) -> str | None:
     """Which signature to rank by while `current` is being scored.
 

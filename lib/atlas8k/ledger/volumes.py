@@ -146,6 +146,14 @@ def counts(connection: sqlite3.Connection) -> Counts:
     return Counts(*row)
 
 
+def to_review(connection: sqlite3.Connection) -> int:
+    """Volumes that count, can be predicted, and that nobody has submitted."""
+    row = connection.execute(
+        "SELECT count(*) FROM volume WHERE counted = 1 AND status = 'open' AND failed = 0"
+    ).fetchone()
+    return int(row[0])
+
+
 def add_if_missing(connection: sqlite3.Connection, name: str, now: float) -> None:
     """A submission may come before the folder was looked at again."""
     if connection.execute("SELECT 1 FROM volume WHERE name = ?", (name,)).fetchone() is None:

@@ -27,12 +27,13 @@ def submissions(connection: sqlite3.Connection, number: int | None = None) -> li
         organs[submission][ORGAN_NAMES[organ - 1]] = OrganChange(*change)
     rows = connection.execute(
         "SELECT p.id, p.round, v.name, p.holder, p.anonymous, p.submitted_at, p.lease, p.minutes,"
-        f" p.purpose FROM submission p JOIN volume v ON v.id = p.volume{where} ORDER BY p.id",
+        " p.purpose, s.name FROM submission p JOIN volume v ON v.id = p.volume"
+        f" LEFT JOIN signature s ON s.id = p.signature{where} ORDER BY p.id",
         given,
     )
     return [
-        Worked(i, r, v, h, bool(a), at, lease, minutes, purpose, organs.get(i, {}))
-        for i, r, v, h, a, at, lease, minutes, purpose in rows
+        Worked(i, r, v, h, bool(a), at, lease, minutes, purpose, organs.get(i, {}), made)
+        for i, r, v, h, a, at, lease, minutes, purpose, made in rows
     ]
 
 

@@ -22,8 +22,8 @@ from atlas8k.errors import Atlas8kError
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import orphans, privacy, startup
 from atlas8k.server.archive.datastore import ArchiveDatastore
-from atlas8k.server.assembling import PSEUDO, PUBLIC
 from atlas8k.server.context import Context, open_context
+from atlas8k.server.desk.assembling import PSEUDO, PUBLIC
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
 from atlas8k.server.scoring import AttentionScoring
@@ -32,7 +32,7 @@ from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.names import check_tag, id_fault
-from atlas8k.server.train import FineTuning
+from atlas8k.server.training.train import FineTuning
 from atlas8k.settings import Settings
 from atlas8k.volume import read_label
 
@@ -121,7 +121,7 @@ class Atlas8kApp(MONAILabelApp):
     def on_init_complete(self) -> None:
         application = sys.modules.get("monailabel.app")
         if application is not None:
-            from atlas8k.server import manners
+            from atlas8k.server.web import manners
 
             manners.install(application.app, self.settings)
             orphans.adopt()
@@ -133,6 +133,7 @@ class Atlas8kApp(MONAILabelApp):
             self.context.datastore.keep_up()
         if self._first():
             self.context.ledger.rank_all_organs(self.settings.rank_all_organs)
+            # What the server was not given stays as the ledger was told last.
             self.context.ledger.set_campaign(
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )

@@ -19,7 +19,8 @@ from atlas8k.models.store import ModelStore
 from atlas8k.server.archive.client import Archive
 from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.cache import PredictionCache
-from atlas8k.server.desk import Desk
+from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.submission import ingest
 from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine, attention_settings, ensemble_settings
 from atlas8k.server.errors import NotFoundError, UpstreamError
@@ -27,8 +28,8 @@ from atlas8k.server.files import read_json
 from atlas8k.server.privacy import cleaned_json
 from atlas8k.server.startup import check_studies
 from atlas8k.server.studies.datastore import StudiesDatastore
-from atlas8k.server.submission import ingest
 from atlas8k.settings import Settings
+from atlas8k.training.patients import read_patients
 from atlas8k.volume import read_ct
 
 logger = logging.getLogger(__name__)
@@ -228,10 +229,13 @@ def open_context(
     Raises
     ------
     SettingsError
-        The folder is missing or not writable; a weight is of no network that is served.
+        The folder is missing or not writable; a weight is of no network that is served; the
+        table of patients is none.
     LedgerFileError
         The ledger or the folder's state file cannot be used.
     """
+    if settings.patients is not None:
+        read_patients(settings.patients)  # said now, and not when a training begins
     path = settings.ledger or locate(studies)
     datastore = remote() if remote else _open_datastore(settings, studies, path.parent)
     store = ModelStore(settings.models or models, attention_settings(settings))

@@ -15,9 +15,9 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from atlas8k.errors import CheckpointError
 from atlas8k.ledger import Holder, Sample
 from atlas8k.organs import ORGAN_NAMES, find_organ
-from atlas8k.server.caller import get_caller
 from atlas8k.server.context import Context, message
 from atlas8k.server.errors import RequestError
+from atlas8k.server.web.caller import get_caller
 
 logger = logging.getLogger(__name__)
 

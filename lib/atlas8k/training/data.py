@@ -80,6 +80,9 @@ class TrainingCase:
         a known organ are not learned from at all.
     pseudo_organs
         Names of organs that the label map holds as networks predicted them.
+    content
+        What the label is made of, where that is known: as long as it is the same there is
+        nothing new to learn, whatever else was written into the file. Empty: the file itself.
     patient
         Whose CT it is; decides whether it is trained or measured on
         (:mod:`atlas8k.training.sides`). Empty: of nobody else.
@@ -91,6 +94,7 @@ class TrainingCase:
     known_organs: tuple[str, ...] = ORGAN_NAMES
     ignore_path: Path | None = None
     pseudo_organs: tuple[str, ...] = ()
+    content: str = ""
     patient: str = ""
 
     def load(self, preprocessing: Preprocessing) -> Prepared:

@@ -52,7 +52,9 @@ def fine_tune(
     config: TrainingConfig,
     *,
     networks: Sequence[str] | None = None,
+    apart: Sequence[Case] | None = None,
     on_epoch: Callable[[Progress], None] | None = None,
+    on_trained: Callable[[Checkpoint], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     state_folder: Path | None = None,
     seen: Container[str] = (),
@@ -68,9 +70,14 @@ def fine_tune(
         All of them; a share is kept out to measure on (:func:`~atlas8k.training.sides.split`).
     networks
         Names of those to train; all where ``None``.
+    apart
+        Cases to measure on, where none of `cases` is to be kept out.
     on_epoch, should_stop
         As in :func:`~atlas8k.training.loop.train_network`. After a stop, the network that
         was being trained is returned as far as it came, and those after it as they were.
+    on_trained
+        Called with every network that is through, also with one that was so before an
+        interruption; of several processes in the first alone.
     state_folder
         Where ``<network>.state.pt`` is kept, and ``<network>.done.safetensors`` of every
         network that is through, so that an interrupted training goes on; and ``prepared``,
@@ -103,7 +110,9 @@ def fine_tune(
         raise TrainingError(
             f"network {', '.join(unknown)} is not served; served are {', '.join(served)}"
         )
-    training, validation = split(cases, config.validation, seen)
+    training, validation = (
+        split(cases, config.validation, seen) if apart is None else (cases, apart)
+    )
     logger.info("training on %d cases, measuring on %d", len(training), len(validation))
     shelf = None if state_folder is None else Shelf(state_folder / KEPT, config.cache_gb * 1e9)
     prepared, watched = on_shelf(training, shelf), on_shelf(spread(validation, WATCHED), shelf)
@@ -125,6 +134,8 @@ def fine_tune(
         if through is not None:
             logger.info("%s was through before this training was interrupted", name)
             result[name] = through
+            if on_trained is not None and ranks.first():
+                on_trained(through)
             continue
         asked_to_stop = _Asked(should_stop)
         state = None if state_folder is None else state_folder / f"{name}.state.pt"
@@ -146,8 +157,13 @@ def fine_tune(
             logger.warning("%s begins anew: %s", name, error)
             state.unlink(missing_ok=True)
             result[name] = go()
-        if done is not None and not asked_to_stop.said and ranks.first():
+        if asked_to_stop.said or not ranks.first():
+            continue
+        if done is not None and state is not None:
             save_checkpoint(done, result[name], half=False)
+            state.unlink(missing_ok=True)  # only now: killed before, it goes on at its end
+        if on_trained is not None:
+            on_trained(result[name])
     return result
 
 

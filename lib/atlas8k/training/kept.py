@@ -104,10 +104,13 @@ class KeptCase:
 
     def _key(self, preprocessing: Preprocessing) -> str:
         """Follows from the files, what is known of them, and the grid and intensities."""
-        files = [self.case.ct_path, self.case.label_path, self.case.ignore_path]
-        stats = [None if f is None else (f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-        grid = (preprocessing.spacing_mm, preprocessing.hu_window, self.case.pseudo_organs)
-        text = repr((self.case.name, files, stats, self.case.known_organs, grid))
+        files = [self.case.ct_path]
+        if not self.case.content:
+            files += [path for path in (self.case.label_path, self.case.ignore_path) if path]
+        stats = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        label = (self.case.content, self.case.known_organs, self.case.pseudo_organs)
+        grid = (preprocessing.spacing_mm, preprocessing.hu_window)
+        text = repr((self.case.name, files, stats, label, grid))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -8,6 +8,7 @@ goes on from its state ends with the same weights as one that was not.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,9 +27,13 @@ from atlas8k.training.supervision import Asked, autocast
 from atlas8k.training.validation import measure
 from atlas8k.training.waiting import ALONE, Clock, Place
 
+logger = logging.getLogger(__name__)
+
 CLIP_NORM = 5.0
 FINAL_RATE = 0.01
 """What a cosine ends at."""
+MOST_LEFT_OUT = 3
+"""Steps in a row without a finite gradient; after more, the weights are past saving."""
 POLYNOMIAL = 0.9
 """nnU-Net's exponent."""
 
@@ -101,7 +106,8 @@ def train_network(
         processes the first decides.
     state_path
         File that is written after every epoch, and from which a training goes on if it is
-        there. It is removed when the training is complete.
+        there. It stays when the training is complete, until the caller has stored the result:
+        from the last epoch's nothing has to be trained again.
     place
         The device, where others want it too: it is theirs while volumes are prepared, and
         before every step where somebody waits.
@@ -129,7 +135,7 @@ def train_network(
     asked = Asked(start, config, device)
     clock = Clock(place, seconds)
     source = PatchSource(cases, start.preprocessing, config, clock.aside)
-    stopped = False
+    stopped, left_out = False, 0
 
     def checkpoint() -> Checkpoint:
         origin = {
@@ -160,11 +166,17 @@ def train_network(
                 group["lr"] = settings.lr * rate(share, config.warm_up, settings.schedule)
             optimiser.zero_grad(set_to_none=True)
             losses.append(asked.backward(module, batches, share, (epoch, step)))
-            torch.nn.utils.clip_grad_norm_(bare.parameters(), CLIP_NORM)
-            optimiser.step()
-            average.update(bare)
+            norm = torch.nn.utils.clip_grad_norm_(bare.parameters(), CLIP_NORM)
             step += 1
-            if not math.isfinite(losses[-1]):
+            if math.isfinite(losses[-1]) and bool(norm.isfinite()):
+                optimiser.step()
+                average.update(bare)
+                left_out = 0
+                continue
+            # One patch that overflows in bfloat16 must not cost a training: the step is left out.
+            left_out += 1
+            logger.warning("%s: step %d is left out, its gradient is not finite", start.name, step)
+            if left_out > MOST_LEFT_OUT:
                 if state_path is not None:  # going on from it would end here again
                     state_path.unlink(missing_ok=True)
                 raise TrainingError(
@@ -192,7 +204,7 @@ def train_network(
                     epoch=epoch,
                     epochs=None if config.minutes is not None else config.epochs,
                     fraction=done,
-                    loss=sum(losses) / len(losses),
+                    loss=_mean(losses),
                     dsc=dsc,
                     seconds=seconds,
                     seconds_left=seconds * (1 - done) / max(done, 1e-6),
@@ -200,9 +212,13 @@ def train_network(
                     checkpoint=checkpoint,
                 )
             )
-    if state_path is not None and not stopped and ranks.first():
-        state_path.unlink(missing_ok=True)
     return checkpoint()
+
+
+def _mean(losses: Sequence[float]) -> float:
+    """Of those that are finite; NaN where none is."""
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    return sum(finite) / len(finite) if finite else math.nan
 
 
 def rate(fraction: float, warm_up: float, schedule: str = "cosine") -> float:

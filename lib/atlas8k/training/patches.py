@@ -21,7 +21,7 @@ from atlas8k.training.data import Case, Prepared
 logger = logging.getLogger(__name__)
 
 TURNOVER = 32
-"""An epoch moves on by one in so many of all cases, where they do not all fit."""
+"""An epoch moves on by one in so many of all cases at least, where they do not all fit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,7 @@ class PatchSource:
         self.patch: Patch = config.patch or preprocessing.window_size
         order = np.random.default_rng(config.seed).permutation(len(cases))
         self._cases: list[Case] = [cases[i] for i in order]
+        self._step = _turnover(len(cases), config)
         self._held: dict[str, Prepared] = {}
         self._broken: set[str] = set()
         self._aside = aside
@@ -129,11 +130,15 @@ class PatchSource:
         """The cases of an epoch: a window over all of them that moves on with every epoch."""
         budget = self.config.memory_mb * (1 << 20)
         n = len(self._cases)
-        start = epoch * max(1, n // TURNOVER) % n
+        start = epoch * self._step % n
+        before, self._held = self._held, {}
         held: dict[str, Prepared] = {}
         taken = 0
         for case in self._cases[start:] + self._cases[:start]:
-            prepared = self._held.get(case.name) or self._load(case)
+            prepared = before.pop(case.name, None)
+            if prepared is None and case.name not in self._broken:
+                before.clear()  # behind the window: gone before anything new comes
+                prepared = self._load(case)
             if prepared is None:
                 continue
             if held and taken + prepared.nbytes > budget:
@@ -142,12 +147,19 @@ class PatchSource:
             taken += prepared.nbytes
         if not held:
             raise TrainingError("none of the cases can be used; see the log for each one's reason")
+        if epoch == 0 and len(held) + len(self._broken) < n:
+            met = min(n, len(held) + self._step * (self.config.epochs - 1))
+            logger.info(
+                "%d of %d cases fit into memory_mb %d at once; %s of them are met",
+                len(held),
+                n,
+                self.config.memory_mb,
+                "more and more" if self.config.minutes else f"about {met} in all epochs",
+            )
         self._held = held
         return list(held.values())
 
     def _load(self, case: Case) -> Prepared | None:
-        if case.name in self._broken:
-            return None
         try:
             with self._aside():
                 return case.load(self.preprocessing)
@@ -155,3 +167,16 @@ class PatchSource:
             self._broken.add(case.name)
             logger.warning("not trained on %s: %s", case.name, err)
             return None
+
+
+def _turnover(cases: int, config: TrainingConfig) -> int:
+    """By how many cases the window moves on with an epoch.
+
+    So many that all are met, but no more than half of an epoch's patches: a case is
+    resampled or read for two patches at least.
+    """
+    least = max(1, cases // TURNOVER)
+    if config.minutes is not None:
+        return least
+    patches = config.steps_per_epoch * config.batch_size * config.accumulate
+    return max(least, min(-(-cases // config.epochs), patches // 2))

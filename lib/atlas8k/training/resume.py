@@ -1,7 +1,7 @@
 """A training that was interrupted goes on where it was, if it still is the same one.
 
 The same: the networks it began from, every setting that the weights depend on, and the
-cases with their labels byte for byte. Then its weights at the end are those of a training
+cases with what is learned from them. Then its weights at the end are those of a training
 that was never interrupted.
 
 Labels may also have been *added* since, as by an annotator whose client stops a training at
@@ -22,10 +22,11 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.sets import file_sha256
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
-from atlas8k.training.data import TrainingCase
+from atlas8k.training.data import Case, TrainingCase
 from atlas8k.training.sides import split
 from atlas8k.volume import publish
 
@@ -42,9 +43,9 @@ what the files of ``label`` and ``ct`` are."""
 
 def state_folder(
     root: Path,
-    served: Mapping[str, Path],
+    served: Mapping[str, Path | Checkpoint],
     networks: Sequence[str],
-    cases: Sequence[TrainingCase],
+    cases: Sequence[Case],
     config: TrainingConfig,
     seen: Container[str] = (),
 ) -> Path:
@@ -55,7 +56,7 @@ def state_folder(
     root
         The folder; made if missing.
     served
-        Files the networks are trained on from, by name.
+        What the networks are trained on from, or their files, by name.
     seen
         As in :func:`~atlas8k.training.finetune.fine_tune`.
 
@@ -66,10 +67,10 @@ def state_folder(
     CheckpointError
         A file of `served` cannot be read.
     """
-    identity = {
+    identity: dict[str, Any] = {
         "config": config.model_dump(mode="json", exclude=FREE),
         "batches": config.accumulate * ranks.size(),
-        "networks": {name: file_sha256(served[name]) for name in networks},
+        "networks": {name: _sha256(served[name]) for name in networks},
         "cases": _cases(cases, config, seen),
     }
     file = root / IDENTITY
@@ -120,7 +121,7 @@ def added(before: Cases, now: Cases) -> str:
 
 
 def _cases(
-    cases: Sequence[TrainingCase], config: TrainingConfig, seen: Container[str]
+    cases: Sequence[Case], config: TrainingConfig, seen: Container[str]
 ) -> dict[str, dict[str, Any]]:
     training, _ = split(cases, config.validation, seen)
     learned = {case.name for case in training}
@@ -128,16 +129,37 @@ def _cases(
         # The file may lie in a folder that is not for names of patients.
         hashlib.sha256(case.name.encode()).hexdigest(): {
             "trained": case.name in learned,
-            "organs": list(case.known_organs),
-            "label": [
-                file_sha256(case.label_path),
-                None if case.ignore_path is None else file_sha256(case.ignore_path),
-                list(case.pseudo_organs),
-            ],
-            "ct": [case.ct_path.stat().st_size, case.ct_path.stat().st_mtime_ns],
+            **(_files(case) if isinstance(case, TrainingCase) else _NO_FILES),
         }
         for case in cases
     }
+
+
+_NO_FILES: Mapping[str, Any] = {"organs": [], "label": [], "ct": []}
+"""Of a case that follows from its name, as a phantom does."""
+
+
+def _files(case: TrainingCase) -> dict[str, Any]:
+    """What is learned from a case."""
+    ct, label = case.ct_path.stat(), [case.content]
+    if not case.content:
+        label = [file_sha256(path) for path in (case.label_path, case.ignore_path) if path]
+    return {
+        "organs": list(case.known_organs),
+        "label": [*label, *case.pseudo_organs],
+        "ct": [ct.st_size, ct.st_mtime_ns],
+    }
+
+
+def _sha256(network: Path | Checkpoint) -> str:
+    """Of a network's file, or of its weights."""
+    if isinstance(network, Path):
+        return file_sha256(network)
+    digest = hashlib.sha256(repr(sorted(network.architecture.items())).encode())
+    for key, tensor in sorted(network.state.items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _write(file: Path, identity: Mapping[str, Any], times: int) -> None:

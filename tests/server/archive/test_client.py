@@ -93,3 +93,9 @@ def test_an_answer_that_is_cut_off_is_no_series(
     assert between.cut.is_set()
     assert archive.download(study, UIDS[0], tmp_path) == 16
     between.close()
+
+
+def test_whose_a_series_is_stays_in_memory(orthanc: Orthanc) -> None:
+    found = Archive(orthanc.dicomweb).series()
+    assert {one.patient for one in found.values()} != {""}
+    assert all(one.patient not in repr(one) for one in found.values())

@@ -20,7 +20,7 @@ from atlas8k.server.context import Context, open_context
 from atlas8k.server.errors import UpstreamError
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy
-from atlas8k.server.train_cases import cases
+from atlas8k.server.training.cases import cases
 from atlas8k.settings import Settings
 from atlas8k.volume import read_grid, write_nifti
 

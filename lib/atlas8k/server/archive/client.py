@@ -9,7 +9,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 CONNECT_S = 5.0
 PAGE = 5000
 """Series asked for at once."""
-INSTANCES = "NumberOfSeriesRelatedInstances"
+FIELDS = ["NumberOfSeriesRelatedInstances", "PatientID"]
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 DEFAULT_FILTER = {"Modality": "CT"}
 HALF = (
@@ -50,12 +50,17 @@ def is_uid(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Found:
-    """A series as the archive lists it; ``instances`` is 0 where the archive does not count."""
+    """A series as the archive lists it; ``instances`` is 0 where the archive does not count.
+
+    ``patient`` (PatientID) is for comparing in memory: it is written nowhere, and shown in
+    no message.
+    """
 
     uid: str
     study: str
     modality: str
     instances: int
+    patient: str = field(default="", repr=False)
 
 
 class _Bounded(HTTPAdapter):
@@ -123,7 +128,7 @@ class Archive:
         with self._asked("list its series"):
             while True:
                 page = self._client.search_for_series(
-                    search_filters=wanted, fields=[INSTANCES], limit=PAGE, offset=len(found)
+                    search_filters=wanted, fields=FIELDS, limit=PAGE, offset=len(found)
                 )
                 new = [one for row in page if (one := _found(row)) and one.uid not in found]
                 if not new:  # the end, or an archive that always gives the whole list
@@ -142,7 +147,7 @@ class Archive:
             return None
         with self._asked("look for a series"):
             page = self._client.search_for_series(
-                search_filters={"SeriesInstanceUID": uid}, fields=[INSTANCES]
+                search_filters={"SeriesInstanceUID": uid}, fields=FIELDS
             )
         return next((one for row in page if (one := _found(row)) and one.uid == uid), None)
 
@@ -282,7 +287,8 @@ def _found(row: Mapping[str, Any]) -> Found | None:
     if not (is_uid(uid) and is_uid(study)):
         return None
     count = _value(row, "00201209")
-    return Found(uid, study, _value(row, "00080060"), int(count) if count.isdecimal() else 0)
+    instances = int(count) if count.isdecimal() else 0
+    return Found(uid, study, _value(row, "00080060"), instances, _value(row, "00100020").strip())
 
 
 def _value(row: Mapping[str, Any], tag: str) -> str:

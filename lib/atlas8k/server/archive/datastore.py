@@ -154,6 +154,12 @@ class ArchiveDatastore(StudiesDatastore):
         row = self.studies.row(image_id)
         return self.archive.headers(row.study, row.uid)
 
+    def patients(self) -> dict[str, str]:
+        """What stands for whose they are, by series; nothing that names a patient."""
+        register = self.studies.register
+        firsts = register.patients()
+        return {uid: firsts.get(row.study, row.study) for uid, row in register.series().items()}
+
     def brief_status(self) -> dict[str, Any]:
         """:meth:`archive_status`, of some seconds ago at the most: it is asked for often."""
         made, status = self._brief

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -97,6 +97,7 @@ class Lister:
                 logger.info("series %s is no longer in the archive", uid)
                 self._seen.pop(uid, None)
             self._register.write_series(rows, gone)
+            self._register.write_patients(same_patient(found.values(), self._register.patients()))
             self._first = False
 
     def _row(self, one: Found, known: dict[str, Series], now: float) -> Series | None:
@@ -164,6 +165,23 @@ class Lister:
         if row is not None:
             self._register.write_series([row])
         return row
+
+
+def same_patient(found: Iterable[Found], known: Mapping[str, str]) -> dict[str, str]:
+    """Studies that are new, with the study that stands for their patient.
+
+    It is the one that was listed first, so that whose a study is stays what it was when
+    others come, and no id of a patient has to be kept. Where the archive gives none, every
+    study is of another patient.
+    """
+    studies: dict[str, set[str]] = {}
+    for one in found:
+        studies.setdefault(one.patient or one.study, set()).add(one.study)
+    new: dict[str, str] = {}
+    for group in studies.values():
+        first = min((known[study] for study in group if study in known), default=min(group))
+        new |= {study: first for study in group if known.get(study) != first}
+    return new
 
 
 def _refused(one: Found, reason: str, before: Series | None) -> Series | None:

@@ -1,7 +1,7 @@
 """What is known about an archive's series and about labels sent to it, in one SQLite file.
 
 The server writes it; processes that score and train read from it which series there are.
-No patient's name, id or date is in it.
+No patient's name, id or date is in it; that studies are of one patient is.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from atlas8k.ledger.database import Database
 from atlas8k.server.studies.errors import StudiesFolderError
 
 REGISTER_NAME = "archive.sqlite3"
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x41384B44  # "A8KD"
 
 State = Literal["waiting", "volume", "refused"]
 
+_PATIENT = """CREATE TABLE patient (
+         study TEXT PRIMARY KEY,
+         first TEXT NOT NULL          -- the study that stands for whose it is
+       ) WITHOUT ROWID"""
 _TABLES = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
     """CREATE TABLE series (
@@ -38,9 +42,12 @@ _TABLES = (
          reason TEXT NOT NULL,        -- why not, after the last try
          at REAL NOT NULL
        ) WITHOUT ROWID""",
+    _PATIENT,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
+_LATER = (_PATIENT,)
+"""What came with version 2, 3, ..."""
 _SEQ = """INSERT INTO meta VALUES ('seq', 1)
           ON CONFLICT DO UPDATE SET value = value + 1"""
 
@@ -88,7 +95,8 @@ class Register(Database):
                 version = int(connection.execute("PRAGMA user_version").fetchone()[0])
                 if version > VERSION:
                     raise StudiesFolderError(self.path, "of a newer release; update this one")
-                for statement in _TABLES if version == 0 else _TABLES[-1:]:
+                missing = _TABLES if version == 0 else (*_LATER[version - 1 :], *_TABLES[-2:])
+                for statement in missing:
                     connection.execute(statement)  # also finds out now if it is read-only
                 connection.execute("COMMIT")
             finally:
@@ -128,6 +136,18 @@ class Register(Database):
             connection.executemany("INSERT OR REPLACE INTO series VALUES (?,?,?,?,?,?)", rows)
             connection.executemany("DELETE FROM series WHERE uid = ?", [(uid,) for uid in gone])
             connection.execute(_SEQ)
+
+    def patients(self) -> dict[str, str]:
+        """Studies to the study that stands for their patient; studies of one share it."""
+        with self.read() as connection:
+            return dict(connection.execute("SELECT study, first FROM patient").fetchall())
+
+    def write_patients(self, rows: Mapping[str, str]) -> None:
+        """Take in whose studies are whose."""
+        if not rows:
+            return
+        with self.write() as connection:
+            connection.executemany("INSERT OR REPLACE INTO patient VALUES (?,?)", rows.items())
 
     # --- labels sent ----------------------------------------------------------------------
 

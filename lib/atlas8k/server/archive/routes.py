@@ -11,7 +11,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.errors import NotFoundError
-from atlas8k.server.routes import with_caller
+from atlas8k.server.web.routes import with_caller
 
 router = APIRouter(prefix="/atlas8k", tags=["Archive"])
 AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]

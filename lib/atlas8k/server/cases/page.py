@@ -1,0 +1,220 @@
+"""The page of one's own cases: plain forms, no script, light or dark as the screen is."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import quote, unquote
+
+from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from atlas8k.errors import Atlas8kError
+from atlas8k.labels.ingest import organ_names
+from atlas8k.organs import ORGAN_NAMES, ORGANS
+from atlas8k.server.cases.cases import Cases
+from atlas8k.server.cases.routes import (
+    AsEither,
+    FromHere,
+    cases_of,
+    start_file,
+    submitted,
+    take_in,
+)
+from atlas8k.server.errors import RequestError
+from atlas8k.server.web.caller import NAME_COOKIE, NAME_LENGTH, get_caller, typed_name
+from atlas8k.server.web.faults import reason, status
+
+logger = logging.getLogger(__name__)
+router = APIRouter(prefix="/atlas8k", include_in_schema=False)
+
+PAGE = "/atlas8k/cases"
+SAID_COOKIE = "atlas8k_said"
+LONGEST = 1200  # characters of a message; a cookie holds 4 kB
+NAME_DAYS = 365
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+STATES = {"unchanged": "nothing said of", "not_confirmed": "empty as before"}
+"""States of organs in other words than the ledger's, see :class:`OrganChange` there."""
+COLORS = {organ.name: "#{:02x}{:02x}{:02x}".format(*organ.color) for organ in ORGANS}
+
+
+@functools.cache
+def template() -> Template:
+    """The page; every value that goes into it is escaped."""
+    environment = Environment(
+        loader=PackageLoader("atlas8k.server"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"left": left, "time": when, "words": words, "state": state_words}
+    return environment.get_template("cases.html.j2")
+
+
+@router.get("/cases")
+def page(request: Request, user: AsEither) -> Response:
+    """Open cases of who asks and what they submitted last, with what can be done."""
+    text = unquote(request.cookies.get(SAID_COOKIE, ""))[: 2 * LONGEST]
+    answer = shown(request, cases_of(request, user), text)
+    if text:
+        answer.delete_cookie(SAID_COOKIE, path=PAGE)
+    return answer
+
+
+@router.get("/cases/start")
+def start(request: Request, user: AsEither, image: str, lease: int | None = None) -> FileResponse:
+    """The label that a case began with; the image's id may hold anything here."""
+    return start_file(cases_of(request, user), image, lease)
+
+
+@router.post("/cases", dependencies=[FromHere])
+def act(
+    request: Request,
+    user: AsEither,
+    do: Annotated[str, Form()],
+    image: Annotated[str, Form()] = "",
+    lease: Annotated[int | None, Form()] = None,
+    submission: Annotated[int, Form()] = 0,
+    absent: Annotated[list[str], Form()] = [],  # noqa: B006 - FastAPI copies it
+    name: Annotated[str, Form()] = "",
+    label: Annotated[UploadFile | None, File()] = None,
+) -> Response:
+    """Do what a form asks for, then show the page with what was done."""
+    cases = cases_of(request, user)
+    if do == "name":
+        return named(name)
+    try:
+        text = done(cases, do, image, lease, submission, organ_names(absent, "absent"), label)
+    except Atlas8kError as error:
+        code = status(error)
+        if code >= 500:
+            raise
+        logger.info("%s of %s: %d %s", do[:20], image[:80], code, reason(error))
+        return shown(request, cases, reason(error), code)
+    answer = RedirectResponse(PAGE, 303, headers=HEADERS)
+    answer.set_cookie(
+        SAID_COOKIE, quote(text[:LONGEST]), 60, path=PAGE, httponly=True, samesite="strict"
+    )
+    return answer
+
+
+def done(
+    cases: Cases,
+    do: str,
+    image: str,
+    lease: int | None,
+    submission: int,
+    absent: list[str],
+    label: UploadFile | None,
+) -> str:
+    """What was done, one or two sentences.
+
+    Raises
+    ------
+    RequestError
+        There is nothing of that name to do.
+    """
+    client = get_caller().name or None
+    if do == "confirm":
+        receipt = cases.confirm(image, lease=lease, absent=absent, client=client)
+        return receipt_text(submitted(image, receipt), "Confirmed")
+    if do == "submit":
+        if label is None or not label.filename:
+            raise RequestError(f"{image}: choose the file with the corrected label first")
+        return receipt_text(take_in(cases, image, label, lease, absent, client), "Submitted")
+    if do == "release":
+        if cases.release(image, lease=lease):
+            return f"{image} is closed again; the label in force stays. To undo: Open again, below."
+        return f"{image} was given back; anybody may get it now. To undo: Take a case by name."
+    if do == "take":
+        cases.take(image)
+        return f"{image} is in your hands. To undo: Give it back."
+    if do == "reopen":
+        cases.reopen(image)
+        return (
+            f"{image} is open again and in your hands; the label in force stays until you submit. "
+            "To undo: Close again, below."
+        )
+    if do == "restore":
+        made = cases.restore(image, submission)
+        submitted_again = f"submission {submission} is in force again, as {made.id}"
+        return f"{image}: {submitted_again}. Earlier ones are kept and can be put back likewise."
+    raise RequestError(f"do: {do[:40]!r} is nothing that can be done here")
+
+
+def receipt_text(told: dict[str, Any], what: str) -> str:
+    """What became of a submission, for the person who made it."""
+    states: dict[str, list[str]] = {}
+    for organ, state in told["organs"].items():
+        states.setdefault(state_words(state), []).append(words(organ))
+    parts = [f"{state}: {', '.join(organs)}" for state, organs in sorted(states.items())]
+    text = f"{what} {told['image']} as submission {told['submission']}"
+    text += f" ({'; '.join(parts)})." if parts else "."
+    if told["conflict"] or not told["in_force"]:
+        text += " Somebody else's came first: a reviewer decides which is in force."
+    if told["disputes"]:
+        changed = ", ".join(map(words, told["disputes"]))
+        text += f" A reviewer decides about public labels that it changes: {changed}."
+    return f"{text} To undo: Open again, below."
+
+
+def named(name: str) -> Response:
+    """Keep a name, or forget it where it is empty."""
+    kept = typed_name(name)
+    answer = RedirectResponse(PAGE, 303, headers=HEADERS)
+    if kept:
+        answer.set_cookie(
+            NAME_COOKIE, quote(kept), NAME_DAYS * 86400, path="/", httponly=True, samesite="strict"
+        )
+    else:
+        answer.delete_cookie(NAME_COOKIE, path="/")
+    return answer
+
+
+def shown(request: Request, cases: Cases, text: str, code: int = 200) -> HTMLResponse:
+    """The page with a message on top; an error's where `code` is one."""
+    caller = get_caller()
+    html = template().render(
+        user=caller.user,
+        name=caller.name,
+        name_length=NAME_LENGTH,
+        message=text,
+        error=code >= 400,
+        cases=cases.open(),
+        past=cases.past(),
+        organs=ORGAN_NAMES,
+        colors=COLORS,
+        page=PAGE,
+    )
+    return HTMLResponse(html, code, headers=HEADERS)
+
+
+def left(seconds: float) -> str:
+    """A time left, in minutes or hours and minutes."""
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
+
+
+def when(seconds: float) -> str:
+    """A time, UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def words(name: str) -> str:
+    """A name in code as words."""
+    return name.replace("_", " ")
+
+
+def state_words(state: str) -> str:
+    """What a submission says of an organ."""
+    return STATES.get(state, state)

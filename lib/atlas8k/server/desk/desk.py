@@ -1,0 +1,251 @@
+"""What happens to the labels of a studies folder: files and ledger together, one volume at a time.
+
+Every way a label comes in (a submission, a pseudo label, a public one) and every decision
+about one ends here, so that ``labels/final`` and ``labels/original`` are what the ledger
+says. Nothing here imports MONAI Label: commands use it as the server does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.errors import GridMismatchError
+from atlas8k.labels.provenance import Provenance
+from atlas8k.labels.voxels import counts
+from atlas8k.ledger import Holder, OrganSource, Submission
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.desk.assembling import LABEL_NAMES, PSEUDO, PUBLIC, as_json, signature
+from atlas8k.server.desk.deciding import Deciding, Revision
+from atlas8k.server.desk.settling import MANAGED
+from atlas8k.server.desk.submitting import OWN_KEYS, Prepared
+from atlas8k.server.studies.versions import Version
+from atlas8k.volume import Grid, read_label
+
+__all__ = ["MANAGED", "OWN_KEYS", "Desk", "Receipt", "Revision", "chosen"]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a submission.
+
+    Attributes
+    ----------
+    organs
+        State by organ, see :class:`~atlas8k.ledger.records.OrganChange`.
+    disputes
+        Public organs it changes, for a reviewer to decide.
+    review
+        Kinds of question it has raised.
+    in_force
+        Whether it is the label of the volume now.
+    again
+        It had come before; nothing was booked anew.
+    """
+
+    submission: Submission
+    organs: dict[str, str] = field(default_factory=dict)
+    disputes: tuple[str, ...] = ()
+    review: tuple[str, ...] = ()
+    in_force: bool = True
+    again: bool = False
+
+
+class Desk(Deciding):
+    """The labels of one studies folder.
+
+    Parameters
+    ----------
+    folder
+        The studies folder.
+    ledger
+        Its ledger.
+    review_percent, double_read_percent
+        Share of the submissions that a reviewer looks at, of the volumes that two people
+        read; chosen by a hash, so that it is the same wherever it is asked.
+    """
+
+    # --- labels that come in ------------------------------------------------------------
+
+    def submit(
+        self,
+        volume: str,
+        sent: Path,
+        holder: Holder,
+        params: Mapping[str, Any] | None = None,
+        *,
+        lease: int | None = None,
+    ) -> Receipt:
+        """Take in what an annotator saved.
+
+        The same file sent again, as after a reply that got lost, is booked once.
+
+        Parameters
+        ----------
+        sent
+            The file as it came.
+        params
+            What the client sent with it: ``label_info``, ``absent``, ``client_id``.
+        lease
+            The lease it belongs to, where the client says so.
+
+        Raises
+        ------
+        VolumeError
+            It is refused; the label in force stays.
+        """
+        ready = self._submitting.prepare(volume, sent, holder, params or {}, lease)
+        with self.alone(volume):
+            self._settle(volume)
+            known = self.ledger.same_again(volume, holder, ready.content)
+            if known is not None:
+                return self._receipt(known, again=True)
+            booked = self._submitting.book(
+                ready,
+                sample=self._sampled(ready),
+                second_reading=chosen(f"double {volume}", self.double_read_percent),
+            )
+            self._settle(volume, drawn=(booked.id, ready.array))
+            return self._receipt(booked)
+
+    def start_label(self, volume: str, holder: Holder, lease: int | None) -> Version | None:
+        """What a holder of that lease was given to correct."""
+        return self._submitting.start(volume, self.ledger.begun(volume, holder, lease))
+
+    def _sampled(self, ready: Prepared) -> bool:
+        return chosen(f"review {ready.volume} {ready.content}", self.review_percent)
+
+    def _receipt(self, booked: Submission, *, again: bool = False) -> Receipt:
+        # What a second reader is told must not say what the first has drawn.
+        blind = booked.purpose == "double_read"
+        current = self.ledger.in_force(booked.volume)
+        asked = [one for one in self.ledger.reviews(booked.volume) if one.submission == booked.id]
+        return Receipt(
+            booked,
+            {o: change.state for o, change in self.ledger.changes(booked.id).items()},
+            tuple(one.organ for one in asked if one.kind == "dispute" and one.organ),
+            () if blind else tuple(sorted({one.kind for one in asked})),
+            blind or (current is not None and current.id == booked.id),
+            again,
+        )
+
+    def keep_pseudo(
+        self, volume: str, array: npt.NDArray[np.uint8], grid: Grid, info: Mapping[str, Any]
+    ) -> None:
+        """Keep what the networks predict; organs nothing better is known of change with it.
+
+        Parameters
+        ----------
+        array
+            ``(X, Y, Z)`` uint8, organ ids 0 to 9, on the CT's own grid `grid`.
+        info
+            ``model_signature`` and what else is to be kept beside it, JSON-able.
+        """
+        self.folder.known_image(volume)
+        voxels = counts(array)
+        known = {
+            "params": LABEL_NAMES,
+            **info,
+            "voxels": {organ: int(voxels[i]) for organ, i in ORGAN_IDS.items()},
+        }
+        origin = Provenance("pseudo", signature=signature(known))
+        with self.alone(volume):
+            self.ledger.add_volumes([volume])
+            sha256 = self._assembly.write(volume, PSEUDO, array, grid, origin, known)
+            self._assembly.note(volume, PSEUDO, sha256, signature(known))
+            self._settle(volume, anew=True)
+
+    def keep_public(
+        self,
+        volume: str,
+        array: npt.NDArray[np.uint8],
+        grid: Grid,
+        organs: Mapping[str, OrganSource],
+    ) -> None:
+        """Keep a public label; its organs become public ones.
+
+        Organs of an earlier public label of this volume stay unless named again.
+
+        Parameters
+        ----------
+        array
+            ``(X, Y, Z)`` uint8, organ ids 0 to 9, on the CT's own grid `grid`.
+        organs
+            What the dataset says of each organ: source ``public`` with state ``present``
+            or ``absent``, and ``unknown`` (source ``pseudo``) where it says nothing.
+
+        Raises
+        ------
+        NotFoundError
+            No such image.
+        GridMismatchError
+            `array` or `grid` is not the CT's.
+        LedgerError
+            `organs` says what no dataset can say.
+        """
+        own = self._assembly.grid(volume)
+        if not own.same_as(grid) or array.shape != own.shape:
+            raise GridMismatchError(
+                f"public label of {volume}", f"shape {array.shape} or position is not the CT's"
+            )
+        with self.alone(volume):
+            self.ledger.add_volumes([volume])
+            self.ledger.unsettle(volume)
+            before = still_said(self.ledger.dataset_organs(volume), organs)
+            made = self._with_earlier(volume, array, organs, before)
+            stated = {**organs, **before}
+            origin = Provenance("public", organs=stated)
+            info = {"organs": as_json(stated), "params": LABEL_NAMES}
+            sha256 = self._assembly.write(volume, PUBLIC, made, own, origin, info)
+            self._assembly.note(volume, PUBLIC, sha256)
+            self.ledger.set_sources(volume, organs)
+            self._settle(volume, anew=True)
+
+    def _with_earlier(
+        self,
+        volume: str,
+        array: npt.NDArray[np.uint8],
+        organs: Mapping[str, OrganSource],
+        before: Mapping[str, OrganSource],
+    ) -> npt.NDArray[np.uint8]:
+        """The public label with organs that an earlier one of another dataset has."""
+        now = present(organs)
+        made = np.where(np.isin(array, [ORGAN_IDS[o] for o in now]), array, 0).astype(np.uint8)
+        earlier = self.versions.current(volume, PUBLIC)
+        stay = [ORGAN_IDS[o] for o in present(before)]
+        if earlier is not None and stay:
+            old = read_label(earlier.path).array
+            np.copyto(made, old, where=(made == 0) & np.isin(old, stay))
+        return made
+
+
+def present(organs: Mapping[str, OrganSource]) -> list[str]:
+    """Organs that a public label has voxels of."""
+    return [o for o, s in organs.items() if s.source == "public" and s.state == "present"]
+
+
+def still_said(
+    before: Mapping[str, OrganSource], organs: Mapping[str, OrganSource]
+) -> dict[str, OrganSource]:
+    """What earlier public labels say that a new one neither says anew nor takes back.
+
+    An organ that is unknown to one dataset may be known to another.
+    """
+    return {
+        organ: source
+        for organ, source in before.items()
+        if (new := organs.get(organ)) is None
+        or (new.state == "unknown" and source.state != "unknown" and new.dataset != source.dataset)
+    }
+
+
+def chosen(key: str, percent: float) -> bool:
+    """Whether `key` is among so many per cent, the same at every call."""
+    number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+    return number < percent / 100 * 2**64

@@ -1,0 +1,178 @@
+"""One studies folder's label files kept in step with its ledger, one volume at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.errors import Atlas8kError
+from atlas8k.labels.public import UNKNOWN_TAG
+from atlas8k.ledger import Holder, Ledger, OrganSource, locate
+from atlas8k.server.desk.adopting import Adopting
+from atlas8k.server.desk.assembling import PSEUDO, PUBLIC, Assembly
+from atlas8k.server.errors import NotFoundError
+from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.disk import locked
+from atlas8k.server.studies.folder import ORIGINAL, StudiesFolder
+from atlas8k.server.studies.versions import Version, Versions
+
+logger = logging.getLogger(__name__)
+
+MANAGED = (FINAL, ORIGINAL, PSEUDO, PUBLIC, UNKNOWN_TAG)
+"""Tags of labels that only the desk writes."""
+ADOPTED = Holder("folder:labels/final")
+
+
+class Settling:
+    """Locks, and files as the ledger says; see :class:`~atlas8k.server.desk.desk.Desk`.
+
+    Parameters
+    ----------
+    folder
+        The studies folder.
+    ledger
+        Its ledger.
+    review_percent, double_read_percent
+        Share of the submissions that a reviewer looks at, of the volumes that two people
+        read; chosen by a hash, so that it is the same wherever it is asked.
+    """
+
+    def __init__(
+        self,
+        folder: StudiesFolder,
+        ledger: Ledger,
+        *,
+        review_percent: float = 0.0,
+        double_read_percent: float = 0.0,
+    ) -> None:
+        self.folder, self.ledger = folder, ledger
+        self.review_percent, self.double_read_percent = review_percent, double_read_percent
+        self.versions = Versions(folder)
+        self._assembly = Assembly(folder, ledger, self.versions)
+        self._submitting = Adopting(ledger, self.versions, self._assembly)
+        self._locks = folder.state.path.parent / "locks"
+
+    @classmethod
+    def open(cls, studies: Path, ledger: Path | None = None) -> Self:
+        """Of a folder, for a command: without watching it.
+
+        Raises
+        ------
+        StudiesFolderError, LedgerFileError
+            Folder or ledger cannot be used.
+        """
+        path = ledger or locate(str(studies))
+        folder = StudiesFolder(studies, state_dir=path.parent, watch=False)
+        folder.refresh()
+        return cls(folder, Ledger(path))
+
+    def close(self) -> None:
+        """Close files; any further use opens them again."""
+        self.folder.close()
+        self.ledger.close()
+
+    @contextlib.contextmanager
+    def alone(self, volume: str) -> Iterator[None]:
+        """Alone with one volume's labels, between threads and processes."""
+        stripe = zlib.crc32(volume.encode()) % 64
+        with locked(self._locks / f"booking-{stripe:02d}"):
+            yield
+
+    # --- files as the ledger says -------------------------------------------------------
+
+    def reassemble(self, volume: str) -> dict[str, OrganSource]:
+        """Put the assembled label in force as the start label; where each organ comes from."""
+        with self.alone(volume):
+            self._settle(volume, anew=True)
+        return self.ledger.sources(volume)
+
+    def settle(self, volume: str) -> None:
+        """Finish what a killed process began with a volume; next to nothing where nothing."""
+        if self.ledger.unsettled(volume) or self.ledger.reserved(volume):
+            with self.alone(volume):
+                self._settle(volume)
+
+    def _settle(
+        self,
+        volume: str,
+        *,
+        anew: bool = False,
+        drawn: tuple[int, npt.NDArray[np.uint8]] | None = None,
+    ) -> None:
+        """Adopt what is not booked, then both labels; `drawn`: a submission's array, at hand."""
+        self._submitting.adopt(volume)
+        seen = self.ledger.unsettled(volume).get(volume)
+        if seen is None and not anew:
+            return
+        current = self.ledger.in_force(volume)
+        if current is not None:
+            if not self.ledger.changes(current.id) and current.holder == ADOPTED.key:
+                self._submitting.describe(volume, current)
+                seen = self.ledger.unsettled(volume).get(volume)
+            self._assembly.put_final(volume, current)
+        array = drawn[1] if drawn and current and drawn[0] == current.id else None
+        self._assembly.put_original(volume, current, array)
+        if seen is not None:
+            self.ledger.settled(volume, seen)
+
+    def recover(self) -> None:
+        """Finish what killed processes began, volume by volume; for the start of a server."""
+        todo = {one.volume for one in self.ledger.reserved()} | set(self.ledger.unsettled())
+        for volume in sorted(todo):
+            try:
+                self.settle(volume)
+            except NotFoundError:
+                continue  # its image is gone; its labels stay as they are
+            except (Atlas8kError, OSError) as error:
+                logger.error("%s: its labels cannot be brought up to date: %s", volume, error)
+
+    def recover_later(self) -> threading.Thread:
+        """:meth:`recover` beside the requests: after an upgrade it has every label to do."""
+        thread = threading.Thread(target=self.recover, name="labels", daemon=True)
+        thread.start()
+        return thread
+
+    def adopt_folder(self) -> int:
+        """Take labels in ``labels/final`` that the ledger does not know as submissions.
+
+        They come from an earlier use of the folder. What they say of each organ is found
+        out by :meth:`recover`.
+        """
+        known, count = self.ledger.statuses(), 0
+        for volume in self.folder.now().ids_by_label(FINAL, labeled=True):
+            if known.get(volume, "open") not in ("open", "leased"):
+                continue
+            with self.alone(volume):
+                self._submitting.adopt(volume)
+                if volume in known and self.ledger.submissions(volume):
+                    continue
+                kept = self.versions.keep_current(volume, FINAL)
+                if kept is None:
+                    continue
+                file = str(kept.path.relative_to(self.folder.path))
+                self.ledger.submit(
+                    volume,
+                    ADOPTED,
+                    file=file,
+                    sha256=kept.sha256,
+                    detail={"adopted": True},
+                    begun_from=0,
+                    adopted=True,
+                )
+            count += 1
+            logger.info("%s: its submitted label was in the folder", volume)
+        return count
+
+    def blind_start(self, volume: str) -> Version | None:
+        """The start label to show instead of the one in force, while somebody reads blind."""
+        if not self.ledger.read_blind(volume):
+            return None
+        return self._submitting.first_start(volume)

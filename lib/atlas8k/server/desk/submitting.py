@@ -1,0 +1,292 @@
+"""A client's label made into a submission: understood, written whole, booked, put in force.
+
+What takes time (reading, comparing) is done before the volume is locked. Under the lock,
+the file comes first and the ledger second: a process that is killed leaves a file with a
+reserved number, booked later from what the file says of itself, or nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.errors import LedgerError
+from atlas8k.grid import Grid
+from atlas8k.labels.ingest import Submitted, ingest, organ_names
+from atlas8k.labels.meaning import changes, completed
+from atlas8k.labels.provenance import Provenance, write_label
+from atlas8k.ledger import Begun, Holder, Ledger, OrganChange, OrganSource, Submission
+from atlas8k.organs import ORGAN_NAMES
+from atlas8k.server.desk.assembling import LABEL_NAMES, Assembly, as_json, from_json, signature
+from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.folder import ORIGINAL
+from atlas8k.server.studies.plain import merged
+from atlas8k.server.studies.versions import Version, Versions, sha256_of
+from atlas8k.volume import read_label
+
+logger = logging.getLogger(__name__)
+
+OWN_KEYS = frozenset(
+    {
+        *("present", "absent", "organs", "submission", "model_signature", "start_sha256"),
+        *("provenance", "holder", "params", "read_by", "overlaps", "ts", "attention_ml", "model"),
+    }
+)
+"""What a label's info says by the server's word alone."""
+
+HUMAN = ("confirmed", "revised", "absent")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A submission that has been understood, not yet booked.
+
+    Attributes
+    ----------
+    array
+        ``(X, Y, Z)`` uint8, organ ids, organs that were not named as in the start label.
+    organs
+        What it says of each organ.
+    inherited
+        Source of each organ in the start label.
+    """
+
+    volume: str
+    holder: Holder
+    lease: int | None
+    array: npt.NDArray[np.uint8]
+    grid: Grid
+    organs: dict[str, OrganChange]
+    inherited: dict[str, OrganSource]
+    begun: Begun
+    begun_from: int
+    start_sha256: str | None
+    model_signature: str | None
+    content: str
+    info: dict[str, Any]
+    detail: dict[str, Any]
+
+
+class Submitting:
+    """The way a label takes into one studies folder."""
+
+    def __init__(self, ledger: Ledger, versions: Versions, assembly: Assembly) -> None:
+        self._ledger, self._versions, self._assembly = ledger, versions, assembly
+
+    def start(self, volume: str, begun: Begun) -> Version | None:
+        """The start label a submission began from: the one in force at its lease.
+
+        A second reading began from what the first reader was given.
+        """
+        if begun.purpose == "double_read":
+            return self.first_start(volume)
+        if begun.taken_at is None:
+            return self._versions.current(volume, ORIGINAL)
+        return self._versions.at(volume, ORIGINAL, begun.taken_at)
+
+    def first_start(self, volume: str) -> Version | None:
+        """The start label that a volume's first submission began from."""
+        known = self._ledger.submissions(volume)
+        if not known:
+            return self._versions.current(volume, ORIGINAL)
+        if known[0].start_sha256 is None:
+            return None
+        return self._versions.find(volume, ORIGINAL, known[0].start_sha256)
+
+    def prepare(
+        self,
+        volume: str,
+        sent: Path,
+        holder: Holder,
+        params: Mapping[str, Any],
+        lease: int | None = None,
+    ) -> Prepared:
+        """Understand what a client sent.
+
+        Raises
+        ------
+        VolumeError
+            It is refused; the reason says what to do.
+        """
+        grid = self._assembly.grid(volume)
+        begun = self._ledger.begun(volume, holder, lease)
+        start = self.start(volume, begun)
+        before = self._assembly.array(volume, start, grid)
+        absent: Any = params.get("absent")
+        gone = organ_names([] if absent is None else absent, "absent", sent)
+        submitted = ingest(
+            sent,
+            grid,
+            params.get("label_info"),
+            absent=gone,
+            may_be_empty=before is not None and not before.any(),
+        )
+        organs = changes(before, submitted, gone)
+        info = start.info if start is not None else {}
+        number = info.get("submission")
+        kept = {key: value for key, value in params.items() if key not in OWN_KEYS}
+        return Prepared(
+            volume=volume,
+            holder=holder,
+            lease=lease,
+            array=completed(before, submitted, organs),
+            grid=grid,
+            organs=organs,
+            inherited=from_json(info),
+            begun=begun,
+            begun_from=number if isinstance(number, int) and before is not None else 0,
+            start_sha256=start.sha256 if start is not None else None,
+            model_signature=signature(info),
+            content=sha256_of(sent),
+            info=merged({}, kept),
+            detail=_detail(submitted, params, begun),
+        )
+
+    def book(self, ready: Prepared, *, sample: bool, second_reading: bool) -> Submission:
+        """Write its file and note it in the ledger; alone with the volume."""
+        number = self._ledger.reserve(ready.volume)
+        try:
+            at = time.time()
+            stated = stated_organs(ready.organs, ready.inherited, number)
+            info = {
+                **ready.info,
+                "organs": as_json(stated),
+                "submission": number,
+                "model_signature": ready.model_signature,
+                "read_by": ready.detail["read_by"],
+                "params": LABEL_NAMES,
+            }
+            origin = Provenance(
+                "submission",
+                organs=stated,
+                changes=ready.organs,
+                holder=ready.holder.key,
+                anonymous=ready.holder.anonymous,
+                submission=number,
+                at=at,
+                minutes=None if ready.begun.taken_at is None else (at - ready.begun.taken_at) / 60,
+                signature=ready.model_signature,
+                start_sha256=ready.start_sha256,
+                detail={
+                    **ready.detail,
+                    "begun_from": ready.begun_from,
+                    "base": ready.begun.base,
+                    "purpose": ready.begun.purpose,
+                    "content": ready.content,
+                    "lease": ready.lease,
+                    "sample": sample,
+                    "second_reading": second_reading,
+                },
+            )
+            with self._versions.incoming(FINAL) as path:
+                write_label(path, ready.array, ready.grid, origin)
+                kept = self._versions.keep(ready.volume, FINAL, path, info, at)
+            return self._submit(ready.volume, kept, origin, ready.array)
+        except OSError:
+            self._ledger.forget(number)
+            raise
+
+    def _submit(
+        self,
+        volume: str,
+        kept: Version,
+        origin: Provenance,
+        array: npt.NDArray[np.uint8] | None = None,
+    ) -> Submission:
+        """Book a file by what it says of itself."""
+        said = dict(origin.detail)
+        holder = Holder(origin.holder or "unknown", origin.anonymous)
+        lease = said.get("lease")
+        lease = lease if isinstance(lease, int) else None
+        begun = self._ledger.begun(volume, holder, lease, at=origin.at)
+        agreement = {}
+        first = self._ledger.in_force(volume)
+        if begun.purpose == "double_read" and first is not None:
+            agreement = self._agreement(volume, first, kept, array)
+        return self._ledger.submit(
+            volume,
+            holder,
+            file=str(kept.path.relative_to(self._versions.root)),
+            sha256=kept.sha256,
+            signature=self._known(origin.signature),
+            organs=origin.changes,
+            detail={k: said[k] for k in ("read_by", "client_id", "adopted") if k in said},
+            number=origin.submission,
+            lease=lease,
+            content=said.get("content"),
+            begun_from=said.get("begun_from", 0),
+            start_sha256=origin.start_sha256,
+            sample=bool(said.get("sample")),
+            second_reading=bool(said.get("second_reading")),
+            agreement=agreement,
+            at=origin.at,
+        )
+
+    def _known(self, name: str | None) -> str | None:
+        """A signature, where the ledger has it: a rebuilt one may not."""
+        if name is None:
+            return None
+        try:
+            self._ledger.signature_detail(name)
+        except LedgerError:
+            return None
+        return name
+
+    def _agreement(
+        self,
+        volume: str,
+        first: Submission,
+        second: Version,
+        array: npt.NDArray[np.uint8] | None,
+    ) -> dict[str, OrganChange]:
+        """Per organ, how far two readings agree."""
+        one = self._versions.find(volume, FINAL, first.sha256 or "")
+        if one is None:
+            return {}
+        before = read_label(one.path)
+        after = read_label(second.path).array if array is None else array
+        every = frozenset(ORGAN_NAMES)
+        return changes(before.array, Submitted(after, before.grid, every, "organ ids", {}))
+
+
+def stated_organs(
+    organs: Mapping[str, OrganChange], inherited: Mapping[str, OrganSource], number: int
+) -> dict[str, OrganSource]:
+    """Where each organ in a submission's own file comes from."""
+    found = {}
+    for organ, change in organs.items():
+        # A dispute belongs to the volume, not to a file.
+        before = inherited.get(organ, OrganSource("pseudo", "unknown"))._replace(disputed=False)
+        if change.state == "unchanged" or (
+            change.state == "confirmed" and before.source == "public"
+        ):
+            found[organ] = before
+        elif change.state in HUMAN:
+            found[organ] = OrganSource("revised", change.state, submission=number)
+        elif before.source == "pseudo":
+            found[organ] = OrganSource("pseudo", "not_confirmed", submission=number)
+        else:
+            found[organ] = before
+    return found
+
+
+def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> dict[str, Any]:
+    client = params.get("client_id")
+    return {
+        "read_by": submitted.read_by,
+        **({"client_id": str(client)[:80]} if client else {}),
+        **({"ignored": list(submitted.ignored)[:50]} if submitted.ignored else {}),
+        **(
+            {"overlaps": [[one.kept, one.lost, one.voxels] for one in submitted.overlaps]}
+            if submitted.overlaps
+            else {}
+        ),
+        **({"ambiguous_lease": True} if begun.ambiguous else {}),
+    }

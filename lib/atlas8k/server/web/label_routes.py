@@ -1,0 +1,224 @@
+"""Routes of labels: saved as submissions, served in force, described by the server alone."""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi.responses import FileResponse
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import RBAC, User
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import get_mime_type
+
+from atlas8k.errors import VolumeError
+from atlas8k.server.context import Context
+from atlas8k.server.desk.desk import MANAGED, OWN_KEYS, Desk, Receipt
+from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
+from atlas8k.server.files import checksum
+from atlas8k.server.strategy import holder
+from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.disk import locked
+from atlas8k.server.studies.folder import ORIGINAL
+from atlas8k.server.studies.names import LABEL_SUFFIXES, check_tag
+from atlas8k.server.studies.versions import Version
+from atlas8k.server.web.routes import parse_object, shown, with_caller
+from atlas8k.server.web.uploads import received
+
+router = APIRouter(prefix="/datastore", tags=["Datastore"])
+AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+AsAdmin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
+AsAnnotator = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR))]
+# A reviewer takes a case over by submitting it.
+AsEither = Annotated[
+    User,
+    Depends(
+        RBAC([settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR, settings.MONAI_LABEL_AUTH_ROLE_REVIEWER])
+    ),
+]
+UPLOADS = (*LABEL_SUFFIXES, ".dcm")
+
+
+@router.put("/label", summary="Save finished label")
+def save_label(
+    request: Request,
+    user: AsEither,
+    image: str,
+    label: Annotated[UploadFile, File()],
+    params: Annotated[str, Form()] = "{}",
+    tag: str = FINAL,
+) -> dict[str, Any]:
+    """Check a label, keep it, and note who submitted it and what it says of each organ.
+
+    A label that is refused (422 with the reason) leaves the one before it in place; one
+    that is replaced is kept. Of two that crossed, the earlier stays in force until a
+    reviewer decides.
+    """
+    with_caller(request, user.username, user.roles)
+    info = parse_object("params", params)
+    app = app_instance()
+    context, where = app.context, check_tag(tag or FINAL)
+    if not context.datastore.get_image_uri(image):
+        raise NotFoundError("image", image)
+    if context.desk is not None and where in MANAGED and where != FINAL:
+        raise RequestError(
+            f"tag {where!r} is made by the server; submit a corrected label under {FINAL!r}, "
+            "bring labels of a dataset with `atlas8k labels import`"
+        )
+    limit = app.settings.upload_mb
+    file = received("label file", label.filename, label.file, upload_mb=limit, suffixes=UPLOADS)
+    reply: dict[str, Any] = {"image": image, "label": image}
+    with file as sent, named(image):
+        if where == FINAL and context.desk is not None:
+            lease = info.get("lease")
+            receipt = context.desk.submit(
+                image,
+                sent,
+                holder(info),
+                info,
+                lease=lease if isinstance(lease, int) and not isinstance(lease, bool) else None,
+            )
+            reply |= said(receipt)
+        else:
+            with booking(context, image):
+                kept = context.datastore.save_label(image, str(sent), where, info)
+                reply["label"] = kept
+                if where == FINAL:
+                    reply |= book(context, image, kept, info)
+    app.on_save_label(image, reply["label"])
+    return reply
+
+
+@contextlib.contextmanager
+def named(image: str) -> Iterator[None]:
+    """What is wrong with an upload is said of the image's label, not of a file of ours."""
+    try:
+        yield
+    except VolumeError as err:
+        raise type(err)(f"label of {image}", err.reason) from err
+
+
+def said(receipt: Receipt) -> dict[str, Any]:
+    """What an annotator should know of a submission."""
+    one = receipt.submission
+    return {
+        "submission": one.id,
+        "round": one.round,
+        "late": one.late,
+        "conflict": one.conflict,
+        "minutes": one.minutes,
+        "organs": receipt.organs,
+        "disputes": list(receipt.disputes),
+        "review": list(receipt.review),
+        "in_force": receipt.in_force,
+    }
+
+
+@contextlib.contextmanager
+def booking(context: Context, image: str) -> Iterator[None]:
+    """Alone with the submissions of one volume: the file in force is the one being booked."""
+    stripe = zlib.crc32(image.encode()) % 64
+    with locked(context.state / "locks" / f"booking-{stripe:02d}"):
+        yield
+
+
+def book(context: Context, image: str, label_id: str, info: dict[str, Any]) -> dict[str, Any]:
+    """Note a submission to a DICOMweb server in the ledger; hold :func:`booking`."""
+    path = Path(context.datastore.get_label_uri(label_id, FINAL))
+    submission = context.ledger.submit(
+        image,
+        holder(info),
+        file=str(path),
+        sha256=checksum(path) if path.is_file() else None,
+        detail={key: info[key] for key in ("client_id", "absent") if key in info},
+    )
+    return {
+        "round": submission.round,
+        "late": submission.late,
+        "conflict": submission.conflict,
+        "minutes": submission.minutes,
+    }
+
+
+@router.get("/label", summary="Download label")
+def get_label(request: Request, user: AsUser, label: str, tag: str) -> FileResponse:
+    """The label in force; for who reads a case blind, the start label without the first reading."""
+    with_caller(request, user.username, user.roles)
+    path = blind(label, tag)
+    uri = str(path.path) if path else app_instance().datastore().get_label_uri(label, tag)
+    if not uri or not Path(uri).is_file():
+        raise HTTPException(404, "Label NOT Found")
+    name = f"{label}.nii.gz" if path else Path(uri).name
+    return FileResponse(uri, media_type=get_mime_type(uri), filename=name)
+
+
+@router.get("/label/info", summary="Get label info")
+def get_info(request: Request, user: AsUser, label: str, tag: str) -> Any:
+    """What is known about a label in force."""
+    with_caller(request, user.username, user.roles)
+    version = blind(label, tag)
+    if version is None:
+        return shown(app_instance().datastore().get_label_info(label, tag))
+    sums = {"name": f"{label}.nii.gz", "checksum": f"SHA256:{version.sha256}"}
+    return shown({**version.info, **sums})
+
+
+def blind(label: str, tag: str) -> Version | None:
+    """What to show in place of the start label in force, ``None`` for that one."""
+    desk: Desk | None = app_instance().context.desk
+    if desk is None or check_tag(tag) != ORIGINAL:
+        return None
+    return desk.blind_start(label)
+
+
+@router.put("/label/info", summary="Update label info")
+def put_info(
+    request: Request, user: AsAnnotator, label: str, tag: str, info: Annotated[str, Form()] = "{}"
+) -> Any:
+    """Add to what is known about a label; what the server says of it cannot be changed."""
+    return _update(request, user, label, tag, parse_object("info", info))
+
+
+@router.put("/updatelabelinfo", include_in_schema=False, deprecated=True)
+def put_info_deprecated(
+    request: Request,
+    user: AsAnnotator,
+    label: str,
+    tag: str,
+    params: Annotated[str, Form()] = "{}",
+) -> Any:
+    """As :func:`put_info`, under its former name."""
+    return _update(request, user, label, tag, parse_object("params", params))
+
+
+def _update(request: Request, user: User, label: str, tag: str, info: dict[str, Any]) -> Any:
+    with_caller(request, user.username, user.roles)
+    datastore = app_instance().datastore()
+    datastore.get_label_info(label, tag)  # 404 comes first
+    own = sorted(OWN_KEYS & info.keys())
+    if own and check_tag(tag) in MANAGED:
+        raise RequestError(
+            f"{', '.join(own)}: said by the server alone; submit a label to change it"
+        )
+    if settings.MONAI_LABEL_AUTH_ENABLE:
+        info["user"] = user.username
+    return datastore.update_label_info(label, tag, info)
+
+
+@router.delete("/label", summary="Remove label")
+def remove_label(request: Request, user: AsAdmin, id: str, tag: str) -> dict[str, Any]:
+    """Take a label out of force; not one that follows from submissions and datasets."""
+    with_caller(request, user.username, user.roles)
+    app = app_instance()
+    app.datastore().get_label_info(id, tag)
+    if app.context.desk is not None and check_tag(tag) in MANAGED:
+        raise ConflictError(
+            f"label {tag!r} of {id}: follows from what was submitted and imported; restore an "
+            "earlier submission, or open the case again"
+        )
+    app.datastore().remove_label(id, tag)
+    return {}

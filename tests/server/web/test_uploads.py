@@ -1,0 +1,72 @@
+"""Uploaded files and what their headers claim."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tracemalloc
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from atlas8k.errors import VolumeError
+from atlas8k.server.errors import RequestError, TooLargeError
+from atlas8k.server.web.uploads import check_claims, received
+
+
+def claiming(path: Path, shape: tuple[int, int, int], voxels: int) -> Path:
+    """A packed NIfTI file whose header says `shape` and that holds `voxels` voxels."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.int16)
+    header.set_data_shape(shape)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    path.write_bytes(gzip.compress(header.binaryblock + b"\0" * 4 + b"\0" * (2 * voxels)))
+    return path
+
+
+def test_what_is_there_passes(tmp_path: Path) -> None:
+    check_claims(claiming(tmp_path / "a.nii.gz", (10, 10, 10), 1000), upload_mb=1)
+
+
+@pytest.mark.parametrize("shape", [(1000, 1000, 1000), (32767, 32767, 32767)])
+def test_a_claim_is_refused_before_memory_is_taken_for_it(
+    tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    path = claiming(tmp_path / "a.nii.gz", shape, 1000)
+    tracemalloc.start()
+    with pytest.raises(TooLargeError, match="claims"):
+        check_claims(path, upload_mb=1024)
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+def test_a_small_file_that_unpacks_to_a_large_one(tmp_path: Path) -> None:
+    path = claiming(tmp_path / "a.nii.gz", (10, 10, 10), 8 << 20)
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    with pytest.raises(TooLargeError, match="unpacks"):
+        check_claims(path, upload_mb=4)
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+def test_less_than_claimed(tmp_path: Path) -> None:
+    with pytest.raises(VolumeError, match="there are 2352"):
+        check_claims(claiming(tmp_path / "a.nii.gz", (10, 10, 20), 1000), upload_mb=1)
+
+
+def test_an_upload_is_gone_after_its_request(tmp_path: Path) -> None:
+    content = claiming(tmp_path / "a.nii.gz", (10, 10, 10), 1000).read_bytes()
+    name = "../../../evil.nii.gz"
+    with received("label file", name, io.BytesIO(content), upload_mb=1) as path:
+        assert path.read_bytes() == content
+        assert path.name == "upload.nii.gz"
+    assert not path.parent.exists()
+    for bad in ("x.txt", "", None, "x.nii.gz\0"):
+        with (
+            pytest.raises(RequestError),
+            received("label file", bad, io.BytesIO(b""), upload_mb=1),
+        ):
+            pass
