@@ -153,7 +153,8 @@ def train_network(
             return min(1.0, clock.seconds() / (60 * config.minutes))
         return min(1.0, (step + ahead) / (config.epochs * config.steps_per_epoch))
 
-    while ranks.tell(fraction(0)) < 1 and not stopped:
+    done = ranks.tell(fraction(0))
+    while done < 1 and not stopped:
         module.train()
         losses = []
         for batches in zip(*[source.batches(epoch)] * config.accumulate, strict=True):
@@ -185,7 +186,8 @@ def train_network(
         if not losses:
             break
         epoch += 1
-        done = fraction(0)
+        # Asked once an epoch: on time that ran out later, the last one would not be measured.
+        done = ranks.tell(fraction(0))
         seconds = clock.seconds()
         if not ranks.first():
             continue

@@ -92,8 +92,10 @@ class Outcome:
         elif refused:
             names = ", ".join(self.publish)
             text = f"{names} published, served as {signature}; not published: {reason}"
-        else:
+        elif self.gate["on"]:
             text = f"published, served as {signature}: {self.said}"
+        else:
+            text = f"networks {signature} are served; {self.said}"
         return "; ".join([text, *self.warnings])
 
 
