@@ -191,3 +191,17 @@ def test_what_passed_is_served_where_the_rest_cannot_be_kept(
     assert stats["model_signature"] == submitted.store.served().signature != before
     assert stats["message"].startswith("unet published")
     assert "kept_aside" not in stats["gate"]
+
+
+def test_the_note_says_who_has_not_seen_the_labels_that_came(
+    submitted: Context, settled: Settle
+) -> None:
+    """A network that was through before labels were added is published with those that were not."""
+    served = submitted.store.served().load()
+    trained = {
+        name: replace(served[name], origin={"cases": cases})
+        for name, cases in (("unet", 1), ("nnunet", 2))
+    }
+    settled(trained, gate=False, added=1)
+    assert "labeled volumes (unet 1, nnunet 2)" in note(submitted.store)
+    assert "interrupted 1 times" in note(submitted.store)

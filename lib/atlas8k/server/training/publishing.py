@@ -143,7 +143,7 @@ def settle(
     """
     seen = Seen(store.root)
     training, held_out = split(cases, config.validation, seen)
-    note = f"fine-tuned on {len(training)} labeled volumes from {served.signature}"
+    note = f"fine-tuned on {_learned(trained, len(training))} from {served.signature}"
     if added:
         note += f", some of which came while it ran (interrupted {added} times)"
     compare = partial(
@@ -182,6 +182,14 @@ def settle(
     if outcome.gate["refused"]:
         logger.warning("gate: %s", message)
     return {"gate": outcome.gate | kept, "model_signature": signature, "message": message}
+
+
+def _learned(trained: Mapping[str, Checkpoint], now: int) -> str:
+    """On how many volumes; one that was through before labels were added has fewer."""
+    counts = {name: int(one.origin.get("cases", now)) for name, one in trained.items()}
+    if len(set(counts.values())) == 1:
+        return f"{next(iter(counts.values()))} labeled volumes"
+    return f"labeled volumes ({', '.join(f'{name} {n}' for name, n in counts.items())})"
 
 
 def why_passed_over(
