@@ -281,7 +281,7 @@ def test_a_realm_that_is_gone_is_our_fault_with_an_id(tmp_path: Any) -> None:
         from monailabel.config import settings
         from monailabel.endpoints.user import auth
 
-        from atlas8k.server import signin
+        from atlas8k.server.web import signin
         from atlas8k.server.web.faults import install_handlers
 
         patch.setattr(settings, "MONAI_LABEL_AUTH_ENABLE", True)

@@ -45,7 +45,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     for seed, image in enumerate(IMAGES):
         write_ct(studies / f"{image}.nii.gz", seed)
     with running(app, studies, folder, *SENSITIVE) as started:
-        assert started.score(120)["status"] == "DONE"
+        assert started.score()["status"] == "DONE"
         yield started
 
 
