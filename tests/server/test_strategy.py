@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.server.tiny import checkpoint
 
+from atlas8k.ledger import Holder
 from atlas8k.models.store import ModelStore
 from atlas8k.server.context import Context
 from atlas8k.server.errors import RequestError
@@ -128,8 +130,11 @@ def test_an_organ_can_be_ranked_by_alone(context: Context) -> None:
     ],
 )
 def test_who_asks(user: str, client: str | None, key: str, anonymous: bool) -> None:
-    set_caller(Caller(user=user, address="192.0.2.1", software="Slicer"))
-    found = holder({"client_id": client})
+    def asked() -> Holder:
+        set_caller(Caller(user=user, address="192.0.2.1", software="Slicer"))
+        return holder({"client_id": client})
+
+    found = copy_context().run(asked)  # or every later test would have this caller
     assert (found.key, found.anonymous) == (key, anonymous)
 
 
