@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.models.checkpoint import Checkpoint
+from atlas8k.models.files import write_json
 from atlas8k.models.sets import file_sha256
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case, TrainingCase
 from atlas8k.training.sides import split
-from atlas8k.volume import publish
 
 logger = logging.getLogger(__name__)
 
@@ -163,9 +163,7 @@ def _sha256(network: Path | Checkpoint) -> str:
 
 
 def _write(file: Path, identity: Mapping[str, Any], times: int) -> None:
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(json.dumps({"training": identity, "added": times}), encoding="utf-8")
-    publish(temporary, file)
+    write_json(file, {"training": identity, "added": times})
 
 
 def _read(file: Path) -> tuple[dict[str, Any] | None, int]:
