@@ -101,7 +101,7 @@ class Context:
             The archive does not answer; the volume is nobody's again.
         """
         if not isinstance(self.datastore, ArchiveDatastore):
-            return True
+            return self._given_out(volume, holder)
         try:
             self.datastore.get_image_uri(volume)
         except UpstreamError:
@@ -113,6 +113,21 @@ class Context:
             self.datastore.studies.look()
             self.sync()
             return False
+        return True
+
+    def _given_out(self, volume: str, holder: Holder) -> bool:
+        """Whether clients can get a volume of a folder; where not, it is noted as failed."""
+        if not isinstance(self.datastore, StudiesDatastore) or not self._registered:
+            return True
+        try:
+            self.datastore.get_image_uri(volume)
+        except VolumeError as err:
+            logger.warning("%s is not offered: %s", volume, err)
+            self.ledger.release(volume, holder)
+            self.ledger.record_failure(volume, self._registered, str(err))
+            return False
+        except NotFoundError:
+            pass  # gone a moment ago: whoever asks for it is told so
         return True
 
     def adopt_labels(self) -> None:
