@@ -215,7 +215,7 @@ def test_a_voxel_size_that_cannot_be_is_named_where_the_sform_says_it_and_else_r
     assert kinds(alone) == ["voxel_size"]
     if size != (1, 1, 1):
         qform = write_header(tmp_path / "q.nii.gz", None, LPS, (0, 1), fields={"pixdim": size})
-        with pytest.raises(NotFiniteError, match="voxel size|NaN"):
+        with pytest.raises(NotFiniteError, match=r"voxel size|NaN"):
             read_ct(qform)
 
 
