@@ -23,7 +23,7 @@ from atlas8k.ledger import Holder, Ledger, OrganScore, OrganSource, locate
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.phantom import generate
 from atlas8k.server.studies.folder import StudiesFolder
-from atlas8k.volume import Volume, read_label, to_canonical, write_nifti
+from atlas8k.volume import read_label, to_canonical, write_nifti
 
 app = typer.Typer()
 app.add_typer(labels, name="labels")
