@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Receipt:
         Whether it is the label of the volume now.
     again
         It had come before; nothing was booked anew.
+    notes
+        How the file was taken, where it could be taken in more than one way.
     """
 
     submission: Submission
@@ -55,6 +57,7 @@ class Receipt:
     review: tuple[str, ...] = ()
     in_force: bool = True
     again: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Desk(Deciding):
@@ -101,18 +104,19 @@ class Desk(Deciding):
             It is refused; the label in force stays.
         """
         ready = self._submitting.prepare(volume, sent, holder, params or {}, lease)
+        notes = tuple(ready.detail.get("notes", ()))
         with self.alone(volume):
             self._settle(volume)
             known = self.ledger.same_again(volume, holder, ready.content)
             if known is not None:
-                return self._receipt(known, again=True)
+                return replace(self._receipt(known, again=True), notes=notes)
             booked = self._submitting.book(
                 ready,
                 sample=self._sampled(ready),
                 second_reading=chosen(f"double {volume}", self.double_read_percent),
             )
             self._settle(volume, drawn=(booked.id, ready.array))
-            return self._receipt(booked)
+            return replace(self._receipt(booked), notes=notes)
 
     def start_label(self, volume: str, holder: Holder, lease: int | None) -> Version | None:
         """What a holder of that lease was given to correct."""

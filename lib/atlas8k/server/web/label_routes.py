@@ -115,6 +115,7 @@ def said(receipt: Receipt) -> dict[str, Any]:
         "disputes": list(receipt.disputes),
         "review": list(receipt.review),
         "in_force": receipt.in_force,
+        **({"notes": list(receipt.notes)} if receipt.notes else {}),
     }
 
 
