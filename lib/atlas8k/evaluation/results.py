@@ -72,6 +72,18 @@ def listing(names: list[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
+def find_networks(path: str | Path) -> list[Path]:
+    """Return the path itself, or the folders with results of a network that lie in it."""
+    path = Path(path)
+    if not path.is_dir() or _has_results(path):
+        return [path]
+    return sorted(one for one in path.iterdir() if one.is_dir() and _has_results(one)) or [path]
+
+
+def _has_results(folder: Path) -> bool:
+    return any((folder / f"{metric}.csv").is_file() for metric in METRICS)
+
+
 def find_file(path: str | Path, metric: str) -> Path:
     """The CSV of a metric: the path itself, or ``<metric>.csv`` in the folder.
 
