@@ -60,13 +60,15 @@ def predict(
     """Segment nine organs in a CT and show where the networks are likely wrong."""
     from rich.console import Console
 
+    from atlas8k.models.imports import import_monai_for_prediction
+
+    import_monai_for_prediction()
     from atlas8k import __version__
     from atlas8k.attention import salient_regions
     from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
     from atlas8k.models.regrid import nearest
     from atlas8k.models.store import ModelStore
-    from atlas8k.preview import draw_planes
     from atlas8k.volume import write_nifti
     from atlas8k.weighting import Weights
 
@@ -113,6 +115,8 @@ def predict(
         ],
     }
     if written["preview"] is not None:
+        from atlas8k.preview import draw_planes
+
         shown = nearest(salient.label(), prediction.grid, volume.grid)
         draw_planes(written["preview"], volume, label, shown > 0, title=source["ct"])
     if written["statistics"] is not None:

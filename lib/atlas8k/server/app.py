@@ -128,6 +128,7 @@ class Atlas8kApp(MONAILabelApp):
             orphans.adopt()
             host, port = startup.bound_to()
             startup.announce(host, port, self.studies, len(self.datastore().list_images()))
+            self.context.engine.warm_up()
         startup.mark_started()
         self.context.sync(thorough=True)
         if application is not None and isinstance(self.context.datastore, ArchiveDatastore):
