@@ -47,20 +47,22 @@ def same_pixels(one: Dataset, other: Dataset) -> bool:
     """
     if "PixelData" in one and "PixelData" in other:
         return bool(one.PixelData == other.PixelData)
-    paths = [Path(name) for name in map(_filename, (one, other)) if name]
-    if len(paths) < 2:
+    here, there = _filename(one), _filename(other)
+    if not (here and there):
         return True
     try:
-        if filecmp.cmp(*paths, shallow=False):
+        if filecmp.cmp(here, there, shallow=False):
             return True
-        first, second = (pydicom.dcmread(path, specific_tags=["PixelData"]) for path in paths)
+        first, second = (
+            pydicom.dcmread(path, specific_tags=["PixelData"]) for path in (here, there)
+        )
         if first.PixelData == second.PixelData:
             return True
         if first.file_meta.TransferSyntaxUID == second.file_meta.TransferSyntaxUID:
             return False
-        return np.array_equal(*map(decode, paths))
+        return np.array_equal(decode(Path(here)), decode(Path(there)))
     except Exception as err:  # pydicom raises what its many parsers raise
-        logger.info("%s and %s cannot be compared: %s", *paths, err)
+        logger.info("%s and %s cannot be compared: %s", here, there, err)
         return False
 
 
