@@ -228,7 +228,11 @@ class Submitting:
             sha256=kept.sha256,
             signature=self._known(origin.signature),
             organs=origin.changes,
-            detail={k: said[k] for k in ("read_by", "client_id", "adopted", "placed") if k in said},
+            detail={
+                k: said[k]
+                for k in ("read_by", "client_id", "adopted", "placed", "notes")
+                if k in said
+            },
             number=origin.submission,
             lease=lease,
             content=said.get("content"),
@@ -296,6 +300,7 @@ def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> di
         **({"placed": placed} if placed else {}),
         **({"client_id": str(client)[:80]} if client else {}),
         **({"ignored": list(submitted.ignored)[:50]} if submitted.ignored else {}),
+        **({"notes": list(submitted.notes)} if submitted.notes else {}),
         **(
             {"overlaps": [[one.kept, one.lost, one.voxels] for one in submitted.overlaps]}
             if submitted.overlaps
