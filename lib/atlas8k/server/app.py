@@ -155,7 +155,7 @@ class Atlas8kApp(MONAILabelApp):
 
     def info(self) -> dict[str, Any]:
         meta: dict[str, Any] = super().info()
-        meta["atlas8k"] = self.context.status()
+        meta["atlas8k"] = {**self.context.status(), "remarks": self.context.remarks()}
         return meta
 
     # --- requests ---------------------------------------------------------------------

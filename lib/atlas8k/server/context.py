@@ -25,6 +25,7 @@ from atlas8k.settings import Settings
 logger = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 20
+SHOWN_REMARKS = 20
 STATS = "train_stats.json"
 """What the last training did, beside the networks."""
 
@@ -180,6 +181,34 @@ class Context:
         if not isinstance(self.datastore, ArchiveDatastore):
             return {}
         return {"archive": self.datastore.brief_status()}
+
+    def remarks(self, most: int | None = SHOWN_REMARKS) -> dict[str, Any]:
+        """What was found in the files of the studies, for ``/info/`` and pages.
+
+        Parameters
+        ----------
+        most
+            So many volumes and files are named, ``None``: all.
+
+        Returns
+        -------
+        dict
+            ``count``: volumes with remarks; ``volumes``: the remarks of each, see
+            :meth:`~atlas8k.remarks.Remark.as_dict`; ``not_listed``: files that are no volume
+            here, with the reason; ``not_listed_count``.
+        """
+        if not isinstance(self.datastore, StudiesDatastore):
+            return {}
+        catalogue = self.datastore.studies.now()
+        found, aside = catalogue.all_remarks(), catalogue.not_listed
+        return {
+            "count": len(found),
+            "volumes": {
+                one: [remark.as_dict() for remark in found[one]] for one in list(found)[:most]
+            },
+            "not_listed_count": len(aside),
+            "not_listed": dict(sorted(aside.items())[:most]),
+        }
 
     def note_training(self) -> None:
         """Keep what the last training did with the round it was made in; again at will."""

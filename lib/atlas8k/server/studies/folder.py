@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.ledger.filesystem import locate
+from atlas8k.remarks import Remark
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.studies.catalogue import FINAL, Catalogue
 from atlas8k.server.studies.errors import StudiesFolderError
 from atlas8k.server.studies.images import ImageFiles
+from atlas8k.server.studies.inspection import Inspections, Inspector
 from atlas8k.server.studies.labels import LabelFiles
 from atlas8k.server.studies.names import (
     IMAGE_SUFFIXES,
@@ -59,6 +61,8 @@ class StudiesFolder:
         single images look at the disk.
     shown
         See :class:`~atlas8k.server.studies.catalogue.Catalogue`.
+    inspectors
+        Look into every image, behind what is asked for; see :meth:`remarks`.
     every_s, deep_every_s, settle_s
         See :class:`~atlas8k.server.studies.watch.Watcher` and
         :class:`~atlas8k.server.studies.watch.Sync`.
@@ -82,6 +86,7 @@ class StudiesFolder:
         deep_every_s: float = 60.0,
         settle_s: float = 2.0,
         shown: Callable[[str], str] = str,
+        inspectors: Sequence[Inspector] = (),
     ) -> None:
         if not Path(path).is_dir():
             raise StudiesFolderError(
@@ -94,6 +99,7 @@ class StudiesFolder:
         self.catalogue = Catalogue(int(time.time()), shown)
         self.labels = LabelFiles(self.path, self.state)
         self.images = ImageFiles(self.path, self.suffixes, self.state, self.labels)
+        self.inspections = Inspections(self.path, self.state, self.catalogue, inspectors)
         for tag in (FINAL, ORIGINAL):
             self.labels.writable(tag)
         self.labels.recover_all()
@@ -105,7 +111,15 @@ class StudiesFolder:
         logger.info("%s: %s", self.path, self.catalogue.status())
 
     def _new_sync(self, settle_s: float) -> Sync:
-        return Sync(self.path, self.suffixes, self.state, self.labels, self.catalogue, settle_s)
+        return Sync(
+            self.path,
+            self.suffixes,
+            self.state,
+            self.labels,
+            self.catalogue,
+            settle_s,
+            self.inspections,
+        )
 
     def now(self) -> Catalogue:
         """The catalogue, with what any process has written through the API."""
@@ -171,6 +185,17 @@ class StudiesFolder:
             "path": str(path),
             "checksum": checksum,
         }
+
+    def remarks(self, image_id: str) -> tuple[Remark, ...]:
+        """What was found in an image; one that was not looked into yet is looked into now.
+
+        Raises
+        ------
+        BadNameError, NotFoundError
+            That cannot be an id; there is no such image.
+        """
+        self.inspections.inspect(image_id, self.known_image(image_id))
+        return self.catalogue.remarks(image_id)
 
     def add_image(self, image_id: str | None, source: Path, info: Mapping[str, Any] | None) -> str:
         """Take in an image; see :meth:`~atlas8k.server.studies.images.ImageFiles.add`."""
