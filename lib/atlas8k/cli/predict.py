@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas8k.errors import SettingsError
+from atlas8k.errors import NotHounsfieldError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from rich.console import Console
 
     from atlas8k.models.predict import Prediction
+    from atlas8k.remarks import Remark
     from atlas8k.volume import Volume
 
 MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
@@ -56,8 +58,15 @@ def predict(
         bool,
         typer.Option("--mirror", help="test-time augmentation along the axes each was trained so"),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="predict although the values are no HU of a CT")
+    ] = False,
 ) -> None:
-    """Segment nine organs in a CT and show where the networks are likely wrong."""
+    """Segment nine organs in a CT and show where the networks are likely wrong.
+
+    Values that are no HU, and label maps, are refused. Of a CT without an abdomen all labels
+    are wrong; that is said, and they are made all the same.
+    """
     from rich.console import Console
 
     from atlas8k import __version__
@@ -75,6 +84,7 @@ def predict(
     ensemble = EnsembleSettings(largest_component, fill_holes, Weights.parse(weights))
     settings = ensemble.as_json() | ({"mirror": True} if mirror else {})
     volume, source = read_input(ct, series)
+    remarks = look(console, volume, source["ct"], force=force)
     output = output or Path(f"{_stem(source['ct'])}_organs.nii.gz")
     written = {
         "label": output,
@@ -104,6 +114,7 @@ def predict(
             "spacing_mm": [round(mm, 6) for mm in volume.grid.spacing],
             "orientation": volume.grid.orientation,
         },
+        "remarks": [remark.as_dict() for remark in remarks],
         "files": {what: path.name for what, path in written.items() if path is not None},
         "seconds": round(time.monotonic() - start, 2),
         "attention_total_ml": round(salient.sizes.total_ml, 3),
@@ -155,6 +166,25 @@ def read_input(path: Path, series: str | None = None) -> tuple[Volume, dict[str,
         "study_uid": chosen.study_uid,
     }
     return read_series(chosen), source
+
+
+def look(console: Console, ct: Volume, name: str, *, force: bool) -> tuple[Remark, ...]:
+    """Look at a CT's content before the networks are believed, and say what is found.
+
+    Raises
+    ------
+    NotHounsfieldError
+        Its values are no HU, or it is a label map, and `force` is not given.
+    """
+    from atlas8k.content import NO_ABDOMEN, inspect_content
+
+    found = inspect_content(ct)
+    for remark in found:
+        if remark.level == "blocked" and remark.kind != NO_ABDOMEN and not force:
+            raise NotHounsfieldError(name, f"{remark.text} With --force it is predicted as it is.")
+        style = None if remark.level == "note" else "bold yellow"
+        console.print(f"{name}: {remark.text}", style=style, highlight=False, soft_wrap=True)
+    return found
 
 
 def _stem(name: str) -> str:

@@ -7,14 +7,18 @@ volume is a label map, and whether there is an abdomen in it.
 from __future__ import annotations
 
 from atlas8k.content.abdomen import why_no_abdomen
-from atlas8k.content.finding import NEEDS_DECISION, Finding, Kind
-from atlas8k.content.intensity import intensity_findings
+from atlas8k.content.intensity import LABEL_MAP, NOT_HU, intensity_remarks
 from atlas8k.grid import Volume
+from atlas8k.remarks import Remark, worst
 
-__all__ = ["NEEDS_DECISION", "Finding", "Kind", "inspect_content"]
+__all__ = ["DECIDED_BY_PEOPLE", "LABEL_MAP", "NOT_HU", "NO_ABDOMEN", "inspect_content"]
+
+NO_ABDOMEN = "no_abdomen"
+DECIDED_BY_PEOPLE = (LABEL_MAP, NOT_HU, NO_ABDOMEN)
+"""Kinds of remarks for which a volume is left out until somebody includes it."""
 
 
-def inspect_content(ct: Volume) -> tuple[Finding, ...]:
+def inspect_content(ct: Volume) -> tuple[Remark, ...]:
     """Return what is remarkable about a volume that is meant to be an abdominal CT.
 
     Parameters
@@ -24,14 +28,15 @@ def inspect_content(ct: Volume) -> tuple[Finding, ...]:
 
     Returns
     -------
-    tuple of Finding
-        The abdomen is looked for only where the values are HU.
+    tuple of Remark
+        Of level ``blocked``: ``label_map`` or ``not_hu``, and ``no_abdomen``, which is looked
+        for only where the values are HU. Of level ``note``: ``clipped``, ``padding``.
     """
-    found = intensity_findings(ct.array)
-    if any(finding.needs_decision for finding in found):
+    found = intensity_remarks(ct.array)
+    if worst(found) == "blocked":
         return found
     why = why_no_abdomen(ct)
     if why is None:
         return found
     text = f"no abdomen found: {why}. Leave it out, or include it if it does show one."
-    return (*found, Finding("no_abdomen", text))
+    return (*found, Remark(NO_ABDOMEN, text, "blocked"))

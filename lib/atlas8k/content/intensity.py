@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.content.finding import Finding
 from atlas8k.content.scale import unexplained
+from atlas8k.remarks import Remark
 
 Array = npt.NDArray[Any]
+
+LABEL_MAP, NOT_HU = "label_map", "not_hu"
 
 SAMPLE = 1_000_000
 """Voxels looked at, evenly spread, at most."""
@@ -30,7 +32,7 @@ FAR_BELOW, FILL_SHARE = -1300.0, 0.0005
 """HU under which no noise of air reaches, and the share of voxels there that counts."""
 
 
-def intensity_findings(array: Array) -> tuple[Finding, ...]:
+def intensity_remarks(array: Array) -> tuple[Remark, ...]:
     """Judge the values of a volume.
 
     Parameters
@@ -40,7 +42,7 @@ def intensity_findings(array: Array) -> tuple[Finding, ...]:
 
     Returns
     -------
-    tuple of Finding
+    tuple of Remark
         ``label_map`` or ``not_hu`` alone, else any of ``padding`` and ``clipped``.
     """
     label = _label_map(array)
@@ -58,13 +60,12 @@ def intensity_findings(array: Array) -> tuple[Finding, ...]:
     return (*padding, *_clipped(values))
 
 
+def _not_hu(what: str, do: str) -> Remark:
+    text = f"{what}. {do or 'Export the CT again with its values in HU'}."
+    return Remark(NOT_HU, text, "blocked")
 
 
-def _not_hu(what: str, do: str) -> Finding:
-    return Finding("not_hu", f"{what}. {do or 'Export the CT again with its values in HU'}.")
-
-
-def _label_map(array: Array) -> Finding | None:
+def _label_map(array: Array) -> Remark | None:
     """Few whole numbers without noise: neighbours inside a structure are equal."""
     step = max(1, int(np.ceil((array.size / SAMPLE) ** (1 / 2))))
     rows = np.asarray(array[:, ::step, ::step], np.float32)
@@ -76,10 +77,11 @@ def _label_map(array: Array) -> Finding | None:
     if len(found) > 3 and inside.any() and (one == other)[inside].mean() < 0.8:
         return None
     text = f"{len(found)} whole numbers from {found[0]:g} to {found[-1]:g} without noise"
-    return Finding("label_map", f"{text}: a label map, not a CT. Take it out of the CTs' folder.")
+    advice = "a label map, not a CT. Take it out of the folder of CTs"
+    return Remark(LABEL_MAP, f"{text}: {advice}.", "blocked")
 
 
-def _without_padding(values: Array) -> tuple[Array, tuple[Finding, ...]]:
+def _without_padding(values: Array) -> tuple[Array, tuple[Remark, ...]]:
     """Values without a fill value far below air, or one of exactly 0 amid them."""
     far = values < FAR_BELOW
     if FILL_SHARE < far.mean() < 1:
@@ -88,16 +90,16 @@ def _without_padding(values: Array) -> tuple[Array, tuple[Finding, ...]]:
         if counts.max() > 0.5 * far.sum() and unexplained(values[~far]) < FITS:
             fill = found[np.argmax(counts)]
             text = f"{100 * far.mean():.0f} % of the voxels are padding of {fill:g}"
-            return values[~far], (Finding("padding", f"{text}; taken for air."),)
+            return values[~far], (Remark("padding", f"{text}; taken for air.", "note"),)
     zero = values == 0
     near = ((values > -3.5) & (values < 3.5)).sum() - zero.sum()
     if values.min() < -200 and zero.mean() > 0.02 and zero.sum() > 10 * near:
         text = f"{100 * zero.mean():.0f} % of the voxels are exactly 0, as water is"
-        return values[~zero], (Finding("padding", f"{text}; probably padding."),)
+        return values[~zero], (Remark("padding", f"{text}; probably padding.", "note"),)
     return values, ()
 
 
-def _other_scale(values: Array) -> Finding | None:
+def _other_scale(values: Array) -> Remark | None:
     here = unexplained(values)
     below = float((values < -30).mean())
     if here < FITS and below >= BELOW_WATER:
@@ -114,7 +116,9 @@ def _other_scale(values: Array) -> Finding | None:
     if below < BELOW_WATER:
         return _not_hu(f"no value is that of air or fat; they go from {low:g} to {high:g}", "")
     middle = ", ".join(f"{v:.0f}" for v in np.percentile(values, (5, 50, 95)))
-    return _not_hu(f"air, fat and soft tissue are not where HU has them (5, 50, 95 %: {middle})", "")
+    return _not_hu(
+        f"air, fat and soft tissue are not where HU has them (5, 50, 95 %: {middle})", ""
+    )
 
 
 def _shifts(values: Array) -> tuple[float, ...]:
@@ -126,13 +130,13 @@ def _shifts(values: Array) -> tuple[float, ...]:
     return (*SHIFTS, *near)
 
 
-def _clipped(values: Array) -> tuple[Finding, ...]:
+def _clipped(values: Array) -> tuple[Remark, ...]:
     """What was cut off the scale that a network or a reader may miss."""
     low, high = float(values.min()), float(values.max())
     if low > -900 and (values == low).mean() > 0.02:
         text = f"values are cut off at {low:g} and {high:g} HU"
-        return (Finding("clipped", f"{text}: air and lung look alike."),)
+        return (Remark("clipped", f"{text}: air and lung look alike.", "note"),)
     if high < 600 and (values == high).mean() > 0.002:
         text = f"values are cut off at {high:g} HU"
-        return (Finding("clipped", f"{text}: bone, metal and contrast look alike."),)
+        return (Remark("clipped", f"{text}: bone, metal and contrast look alike.", "note"),)
     return ()

@@ -26,6 +26,7 @@ from atlas8k.server.context import Context
 from atlas8k.server.desk.assembling import PSEUDO, PUBLIC
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
+from atlas8k.server.new_volumes import NewVolumes
 from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy, Name, ReviewStrategy
@@ -139,6 +140,10 @@ class Atlas8kApp(MONAILabelApp):
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )
             self.context.adopt_labels()
+            if application is not None:
+                NewVolumes(
+                    self.context, lambda: self.async_scoring("attention"), self.scoring_runs
+                ).watch(self.settings.score_new_s)
         super().on_init_complete()
 
     def _first(self) -> bool:

@@ -19,6 +19,7 @@ from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine
 from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.files import read_json
+from atlas8k.server.studies.content import admit
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.settings import Settings
 
@@ -90,27 +91,43 @@ class Context:
         if isinstance(self.datastore, ArchiveDatastore):
             self.datastore.answers()
 
-    def bring(self, volume: str, holder: Holder) -> bool:
-        """Have the image of a volume that was just handed out here.
+    def admit(self, volume: str) -> bool:
+        """Whether a volume may be ranked and handed out, by a look at its content.
 
-        False where it turns out to be none or to be gone; it is not offered again then.
+        Raises
+        ------
+        NotFoundError, UpstreamError
+            The image is gone; its archive does not answer.
+        """
+        if not isinstance(self.datastore, StudiesDatastore) or not self.settings.check_content:
+            return True
+        return admit(self.datastore.studies, self.ledger, volume)
+
+    def bring(self, volume: str, holder: Holder) -> bool:
+        """Have the image of a volume that was just handed out here, and looked at.
+
+        False where it turns out to be no abdominal CT or to be gone; it is not offered again.
 
         Raises
         ------
         UpstreamError
             The archive does not answer; the volume is nobody's again.
         """
-        if not isinstance(self.datastore, ArchiveDatastore):
+        if not isinstance(self.datastore, StudiesDatastore):
             return True
         try:
             self.datastore.get_image_uri(volume)
+            if not self.admit(volume):
+                self.ledger.release(volume, holder)
+                return False
         except UpstreamError:
             self.ledger.release(volume, holder)
             raise
         except (VolumeError, NotFoundError) as err:
             logger.warning("%s is not offered: %s", volume, err)
             self.ledger.release(volume, holder)
-            self.datastore.studies.look()
+            if isinstance(self.datastore, ArchiveDatastore):
+                self.datastore.studies.look()
             self.sync()
             return False
         return True
