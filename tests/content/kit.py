@@ -62,7 +62,7 @@ def painted(subject: str, seed: int = 0) -> Volume:
     hu = np.full(256, 55.0, np.float32)
     for value, name in names.items():
         hu[value] = next((v for start, v in _HU.items() if name.startswith(start)), 55.0)
-    # A slice's outline: what lies within 40 mm of structures on all sides, and 12 mm of fat (3 mm voxels).
+    # A slice's outline, in voxels of 3 mm: what structures enclose, and 12 mm of fat.
     array = np.full(label.array.shape, -1000.0, np.float32)
     for k in range(array.shape[2]):
         inside = np.pad(label.array[..., k] > 0, 15)

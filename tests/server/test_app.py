@@ -160,7 +160,7 @@ def test_attention_regions_are_never_a_label(client: TestClient) -> None:
 
 
 def test_the_circle(client: TestClient, tmp_path: Path) -> None:
-    assert sync(client, "/scoring/attention") == {"scored": 3, "failed": 0}
+    assert sync(client, "/scoring/attention") == {"scored": 3, "failed": 0, "set_aside": 0}
     first = client.post("/activelearning/attention", json={"client_id": "anna"}).json()
     assert (first["rank"], first["total"]) == (1, 3)
     assert first["checksum"].startswith("SHA256:")
