@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,14 @@ def predict(
     series: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several volumes")
     ] = None,
+    orientation: Annotated[
+        str | None,
+        typer.Option(
+            help="how a NIfTI file's axes run where its header does not say it, such as RAS or "
+            "LPS; sform or qform where it says two things",
+            show_default=False,
+        ),
+    ] = None,
     models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
     weights: Annotated[
@@ -71,6 +80,7 @@ def predict(
 
     from atlas8k import __version__
     from atlas8k.attention import salient_regions
+    from atlas8k.content import inspect_content
     from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
     from atlas8k.models.regrid import nearest
@@ -83,8 +93,9 @@ def predict(
     console = Console(stderr=True)
     ensemble = EnsembleSettings(largest_component, fill_holes, Weights.parse(weights))
     settings = ensemble.as_json() | ({"mirror": True} if mirror else {})
-    volume, source = read_input(ct, series)
-    remarks = look(console, volume, source["ct"], force=force)
+    volume, source, remarks = read_input(ct, series, orientation)
+    remarks += inspect_content(volume)
+    say(console, source["ct"], remarks, force=force)
     output = output or Path(f"{_stem(source['ct'])}_organs.nii.gz")
     written = {
         "label": output,
@@ -103,6 +114,7 @@ def predict(
     write_nifti(output, label, volume.grid)
     report = {
         **source,
+        "remarks": [remark.as_dict() for remark in remarks],
         "version": __version__,
         "networks": list(prediction.names),
         "left_out": dict(prediction.failures),
@@ -114,7 +126,6 @@ def predict(
             "spacing_mm": [round(mm, 6) for mm in volume.grid.spacing],
             "orientation": volume.grid.orientation,
         },
-        "remarks": [remark.as_dict() for remark in remarks],
         "files": {what: path.name for what, path in written.items() if path is not None},
         "seconds": round(time.monotonic() - start, 2),
         "attention_total_ml": round(salient.sizes.total_ml, 3),
@@ -131,60 +142,73 @@ def predict(
     _table(console, prediction, report)
 
 
-def read_input(path: Path, series: str | None = None) -> tuple[Volume, dict[str, str]]:
+def read_input(
+    path: Path, series: str | None = None, orientation: str | None = None
+) -> tuple[Volume, dict[str, str], tuple[Remark, ...]]:
     """A CT from a NIfTI file, or from a folder or file of a DICOM series.
 
     Parameters
     ----------
     series
         SeriesInstanceUID of the series that is meant, where there are several.
+    orientation
+        What is stated of a NIfTI file, see :func:`~atlas8k.geometry.check_stated`.
 
     Returns
     -------
-    volume, source
+    volume, source, remarks
         ``(X, Y, Z)`` float32 HU on the CT's own grid, and what a report says of it:
-        ``ct``, of a DICOM series also ``series_uid`` and ``study_uid``.
+        ``ct``, of a DICOM series also ``series_uid`` and ``study_uid``; and what is odd
+        about its header.
 
     Raises
     ------
     VolumeError
         As :func:`~atlas8k.volume.read_ct` and :func:`~atlas8k.dicom.read_volume`.
     SettingsError
-        A series is named and `path` is no DICOM.
+        A series is named and `path` is no DICOM; an orientation is stated that is none, or
+        of DICOM, which always says its own.
     """
     from atlas8k.dicom import choose, inspect, is_dicom, read_headers, read_series
-    from atlas8k.volume import read_ct
+    from atlas8k.geometry import check_stated
+    from atlas8k.volume import read_ct, read_geometry
 
+    if orientation is not None:
+        try:
+            orientation = check_stated(orientation)
+        except ValueError as err:
+            raise SettingsError(f"--orientation: {err}") from err
     if not is_dicom(path):
         if series is not None:
             raise SettingsError(f"--series {series}: {path} is no folder or file of DICOM")
-        return read_ct(path), {"ct": path.name}
+        volume = read_ct(path, stated=orientation)
+        return volume, {"ct": path.name}, read_geometry(path, stated=orientation).remarks
+    if orientation is not None:
+        raise SettingsError(f"--orientation {orientation}: {path} is DICOM, which says its own")
     chosen = choose(inspect(read_headers(path)), path, series)
     source = {
         "ct": path.resolve().name,
         "series_uid": chosen.uid,
         "study_uid": chosen.study_uid,
     }
-    return read_series(chosen), source
+    return read_series(chosen), source, ()
 
 
-def look(console: Console, ct: Volume, name: str, *, force: bool) -> tuple[Remark, ...]:
-    """Look at a CT's content before the networks are believed, and say what is found.
+def say(console: Console, name: str, remarks: Sequence[Remark], *, force: bool) -> None:
+    """Say what is remarkable about a CT, before the networks are believed.
 
     Raises
     ------
     NotHounsfieldError
         Its values are no HU, or it is a label map, and `force` is not given.
     """
-    from atlas8k.content import NO_ABDOMEN, inspect_content
+    from atlas8k.content import LABEL_MAP, NOT_HU
 
-    found = inspect_content(ct)
-    for remark in found:
-        if remark.level == "blocked" and remark.kind != NO_ABDOMEN and not force:
+    for remark in remarks:
+        if remark.kind in (LABEL_MAP, NOT_HU) and not force:
             raise NotHounsfieldError(name, f"{remark.text} With --force it is predicted as it is.")
         style = None if remark.level == "note" else "bold yellow"
-        console.print(f"{name}: {remark.text}", style=style, highlight=False, soft_wrap=True)
-    return found
+        console.print(f"{name}: {remark.text}", style=style, markup=False, soft_wrap=True)
 
 
 def _stem(name: str) -> str:

@@ -113,23 +113,44 @@ class Context:
         UpstreamError
             The archive does not answer; the volume is nobody's again.
         """
-        if not isinstance(self.datastore, StudiesDatastore):
-            return True
+        if not isinstance(self.datastore, ArchiveDatastore):
+            return self._given_out(volume, holder) and self._usable(volume, holder)
         try:
             self.datastore.get_image_uri(volume)
-            if not self.admit(volume):
-                self.ledger.release(volume, holder)
-                return False
+            return self._usable(volume, holder)
         except UpstreamError:
             self.ledger.release(volume, holder)
             raise
         except (VolumeError, NotFoundError) as err:
             logger.warning("%s is not offered: %s", volume, err)
             self.ledger.release(volume, holder)
-            if isinstance(self.datastore, ArchiveDatastore):
-                self.datastore.studies.look()
+            self.datastore.studies.look()
             self.sync()
             return False
+
+    def _usable(self, volume: str, holder: Holder) -> bool:
+        """Whether a volume is what it should be; where not, it is nobody's and set aside."""
+        try:
+            usable = self.admit(volume)
+        except NotFoundError:
+            return True  # gone a moment ago: whoever asks for it is told so
+        if not usable:
+            self.ledger.release(volume, holder)
+        return usable
+
+    def _given_out(self, volume: str, holder: Holder) -> bool:
+        """Whether clients can get a volume of a folder; where not, it is noted as failed."""
+        if not isinstance(self.datastore, StudiesDatastore) or not self._registered:
+            return True
+        try:
+            self.datastore.get_image_uri(volume)
+        except VolumeError as err:
+            logger.warning("%s is not offered: %s", volume, err)
+            self.ledger.release(volume, holder)
+            self.ledger.record_failure(volume, self._registered, str(err))
+            return False
+        except NotFoundError:
+            pass  # gone a moment ago: whoever asks for it is told so
         return True
 
     def adopt_labels(self) -> None:

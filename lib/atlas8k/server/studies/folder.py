@@ -33,6 +33,7 @@ from atlas8k.server.studies.names import (
 from atlas8k.server.studies.plain import dumps, merged
 from atlas8k.server.studies.rows import STATE_NAME, LabelRow, Print
 from atlas8k.server.studies.scan import ImageFile
+from atlas8k.server.studies.served import ServedFiles
 from atlas8k.server.studies.state import StateFile
 from atlas8k.server.studies.watch import Sync, Watcher
 from atlas8k.volume import Grid, write_nifti
@@ -40,6 +41,8 @@ from atlas8k.volume import Grid, write_nifti
 logger = logging.getLogger(__name__)
 
 ORIGINAL = "original"
+SERVED_FOLDER = "served"
+"""Beside the state file."""
 
 
 class StudiesFolder:
@@ -63,6 +66,8 @@ class StudiesFolder:
         See :class:`~atlas8k.server.studies.catalogue.Catalogue`.
     inspectors
         Look into every image, behind what is asked for; see :meth:`remarks`.
+    served_gb
+        See :class:`~atlas8k.server.studies.served.ServedFiles`.
     every_s, deep_every_s, settle_s
         See :class:`~atlas8k.server.studies.watch.Watcher` and
         :class:`~atlas8k.server.studies.watch.Sync`.
@@ -87,6 +92,7 @@ class StudiesFolder:
         settle_s: float = 2.0,
         shown: Callable[[str], str] = str,
         inspectors: Sequence[Inspector] = (),
+        served_gb: float = 20.0,
     ) -> None:
         if not Path(path).is_dir():
             raise StudiesFolderError(
@@ -99,6 +105,7 @@ class StudiesFolder:
         self.catalogue = Catalogue(int(time.time()), shown)
         self.labels = LabelFiles(self.path, self.state)
         self.images = ImageFiles(self.path, self.suffixes, self.state, self.labels)
+        self.served = ServedFiles(self.path, place / SERVED_FOLDER, served_gb)
         self.inspections = Inspections(self.path, self.state, self.catalogue, inspectors)
         for tag in (FINAL, ORIGINAL):
             self.labels.writable(tag)
@@ -170,10 +177,23 @@ class StudiesFolder:
             raise NotFoundError("image", image_id)
         return file
 
+    def served_image(self, image_id: str) -> ImageFile:
+        """What clients get of an image; see :meth:`ServedFiles.of`.
+
+        Raises
+        ------
+        NotFoundError, GeometryError, UnreadableVolumeError
+            There is none; it does not say where its voxels lie; it is damaged.
+        """
+        return self.served.of(image_id, self.known_image(image_id))
+
     def image_info(self, image_id: str) -> dict[str, Any]:
-        """What is known about an image, with its ``name``, ``path`` and ``checksum``."""
-        file = self.known_image(image_id)
+        """What is known about an image, with ``name``, ``path`` and ``checksum`` of what
+        clients get of it, and with ``remarks`` where there are any.
+        """
+        file = self.served_image(image_id)
         path = self.path / file.path
+        remarks = self.catalogue.remarks(image_id)
         checksum = self.images.checksum(image_id, file)
         written = 0
         with contextlib.suppress(OSError):
@@ -184,6 +204,7 @@ class StudiesFolder:
             "name": image_id + file.ext,
             "path": str(path),
             "checksum": checksum,
+            **({"remarks": [remark.text for remark in remarks]} if remarks else {}),
         }
 
     def remarks(self, image_id: str) -> tuple[Remark, ...]:
