@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 LABEL_MAP, NOT_HU = "label_map", "not_hu"
 
-SAMPLE = 1_000_000
+SAMPLE = 400_000
 """Voxels looked at, evenly spread, at most."""
 FITS, GAIN = 0.75, 0.4
 """Nats a voxel, see :func:`~atlas8k.content.scale.unexplained`.

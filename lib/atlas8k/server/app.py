@@ -142,9 +142,8 @@ class Atlas8kApp(MONAILabelApp):
             )
             self.context.adopt_labels()
             if application is not None:
-                NewVolumes(
-                    self.context, lambda: self.async_scoring("attention"), self.scoring_runs
-                ).watch(self.settings.score_new_s)
+                watch = NewVolumes(self.context, self.score_again, self.scoring_runs)
+                watch.watch(self.settings.score_new_s)
         super().on_init_complete()
 
     def _first(self) -> bool:
@@ -268,6 +267,11 @@ class Atlas8kApp(MONAILabelApp):
             # sign-in: what was asked for is done, scoring follows when it can.
             logger.warning("scoring was not started: %s", err)
             return {}
+
+    def score_again(self) -> None:
+        """Score what is stale in the background, where MONAI Label's settings let it do so."""
+        if settings.MONAI_LABEL_AUTO_UPDATE_SCORING:
+            self.async_scoring("attention")
 
     def on_save_label(self, image_id: str, label_id: str) -> None:
         super().on_save_label(image_id, label_id)

@@ -168,7 +168,7 @@ def usable(cases: Cases, image: str, reason: str) -> str:
     """Let a CT count again."""
     if not cases.include(image, reason):
         return f"{image} counts already."
-    app_instance().async_scoring("attention")
+    app_instance().score_again()
     return f"{image} counts again. To undo: take it by name and say that it is not usable."
 
 

@@ -68,5 +68,5 @@ def include(request: Request, user: AsEither, image: str, asked: Include) -> dic
     """What its content looks like is not held against it again, unless the file changes."""
     who = _asked(request, user, asked)
     changed = usability.include(who.context, image, asked.reason, who.holder)
-    app_instance().async_scoring("attention")
+    app_instance().score_again()
     return {"image": image, "usable": True, "changed": changed}
