@@ -61,7 +61,7 @@ def test_what_is_no_ct_is_set_aside_before_its_prediction_is_believed(
     assert listed(context) == {"a", "b", "c"}
     assert context.progress().complete
     found = reasons(context)
-    assert found["shifted"].startswith("values look shifted by +1024: air at 24 HU.")
+    assert found["shifted"].startswith("values look shifted by about +1024: air at 24 HU.")
     assert "a label map, not a CT" in found["label"]
     remarks = context.remarks()["volumes"]
     assert {name: one["kind"] for name, (one,) in remarks.items()} == {

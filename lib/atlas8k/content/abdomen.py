@@ -33,6 +33,8 @@ SMALL_CM2, SMALL_BONY_CM2, BONY = 90.0, 280.0, 0.075
 An infant's abdomen measures 100 cm², a thin adult's 300; bone is 1 to 5 % of it, of a head 8
 to 20 %.
 """
+LIMB_BONE = 0.02
+"""Share of bone that a head, a neck or a limb has at least: less is the end of something else."""
 CUT = 0.2
 """Share of the slice's border inside the body from which the field of view cuts it."""
 LUNG = 0.3
@@ -100,6 +102,7 @@ def why_no_abdomen(ct: Volume) -> str | None:
     )
     limb, chest = small | seen.paired, seen.lung > LUNG
     maybe = ~limb & ~chest
+    limb &= seen.bone > LIMB_BONE
     necks, legs = _from_end(limb, seen.height_mm)
     if necks is not None:
         maybe[max(0, necks - round(NECK_TO_ABDOMEN_MM / seen.height_mm)) :] = False
@@ -135,13 +138,15 @@ def look(ct: Volume) -> Slices:
     array = upright.array[:: step[0], :: step[1], :: step[2]]
     pixel_mm = spacing * step
     body_hu = max(BODY_HU, float(array.min()) + 1.0)  # air is the lowest where HU are cut off
-    rows = [_slice(np.asarray(array[..., k]), pixel_mm, body_hu) for k in range(array.shape[2])]
+    bone_hu = min(BONE_HU, float(array.max()) - 1.0)
+    planes = (np.asarray(array[..., k]) for k in range(array.shape[2]))
+    rows = [_slice(plane, pixel_mm, body_hu, bone_hu) for plane in planes]
     area, bone, lung, cut, paired = (np.array(column) for column in zip(*rows, strict=True))
     return Slices(float(pixel_mm[2]), area, bone, lung, cut.astype(bool), paired.astype(bool))
 
 
 def _slice(
-    plane: npt.NDArray[Any], pixel_mm: npt.NDArray[Any], body_hu: float
+    plane: npt.NDArray[Any], pixel_mm: npt.NDArray[Any], body_hu: float, bone_hu: float
 ) -> tuple[float, ...]:
     """Area, shares of bone and lung, whether cut and whether paired, of one ``(X, Y)`` slice."""
     lung = (plane > LUNG_HU[0]) & (plane < LUNG_HU[1])
@@ -162,7 +167,7 @@ def _slice(
     second = sizes[order[1]] if len(order) > 1 else 0
     return (
         area * float(pixel_mm[0] * pixel_mm[1]) / 100.0,
-        float((filled & (plane > BONE_HU)).sum() / area),
+        float((filled & (plane > bone_hu)).sum() / area),
         float(((filled & lung) | open_lung).sum() / area),
         float(border.mean() > CUT),
         float(second > 0.5 * sizes[order[0]] and not filled[:, 0].any() | filled[:, -1].any()),

@@ -22,8 +22,13 @@ FITS, GAIN = 0.75, 0.4
 CTs in HU reach 0.3 (heads, limbs, phantoms with strong noise: 0.5), those shifted by 1024 begin
 at 1.2. Another scale is named where it explains the values better by the gain.
 """
+ALIKE = 0.5
+"""Of scales that explain the values about as well, the commonest is named."""
 SHIFTS = (1024.0, 1000.0, -1024.0, -1000.0, 2048.0, -2048.0, 8192.0, 32768.0, 31744.0)
-"""Offsets of exports that left out RescaleIntercept, applied it twice, or stored unsigned."""
+"""Offsets of exports that left out RescaleIntercept, applied it twice, or stored unsigned.
+
+The commonest first.
+"""
 SCALED_SPAN = 20.0
 """Largest less smallest value of intensities mapped to 0..1, -1..1 or standard deviations."""
 BELOW_WATER = 0.01
@@ -104,10 +109,11 @@ def _other_scale(values: Array) -> Remark | None:
     below = float((values < -30).mean())
     if here < FITS and below >= BELOW_WATER:
         return None
-    shift = min(_shifts(values), key=lambda one: unexplained(values, one))
-    there = unexplained(values, shift)
-    if there < FITS and here - there > GAIN:
-        said = f"values look shifted by {shift:+.0f}: air at {shift - 1000:.0f} HU"
+    tried = {one: unexplained(values, one) for one in _shifts(values)}
+    best = min(tried.values())
+    shift, there = next((one, fit) for one, fit in tried.items() if fit <= best + ALIKE)
+    if there < FITS and (here - there > GAIN or below < BELOW_WATER):
+        said = f"values look shifted by about {shift:+.0f}: air at {shift - 1000:.0f} HU"
         do = f"subtract {shift:.0f}" if shift > 0 else f"add {-shift:.0f}"
         return _not_hu(said, f"Export the CT again in HU, or {do}")
     low, high = float(values.min()), float(values.max())

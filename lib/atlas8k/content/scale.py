@@ -63,9 +63,12 @@ def unexplained(values: Array, shift: float = 0.0) -> float:
     -------
     float
         Kullback-Leibler divergence in nats a voxel of the best of three noise levels; 0 for
-        a perfect fit. CTs of any body part stay below 0.5.
+        a perfect fit. CTs of any body part stay below 0.5. Infinite where no value is below,
+        or none above water: whatever is cut off the scale, that is not HU.
     """
     hu = np.asarray(values, np.float32).ravel() - np.float32(shift)
+    if hu.min() > 0 or hu.max() < 0:
+        return float("inf")
     bins = int((HIGH_HU - LOW_HU) / BIN_HU)
     index = np.clip(((hu - LOW_HU) / BIN_HU).astype(np.int64), 0, bins - 1)
     shares = np.bincount(index, minlength=bins) / len(hu)
