@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from atlas8k.campaign.reports import RoundReport, Status, Training
     from atlas8k.campaign.simulation import SimulatedRound
 
+SHOWN = 10
+"""Volumes that are not usable in a terminal."""
 STYLES = {"done": "green", "due": "bold yellow", "running": "cyan", "to decide": "bold green"}
 
 
@@ -25,9 +27,10 @@ def lines(found: Status) -> Iterator[RenderableType]:
         f"{volumes.scored} scored"
         + (f", {volumes.failed} cannot be" if volumes.failed else "")
         + (f", {volumes.conflicts} in conflict" if volumes.conflicts else "")
-        + (f", {volumes.excluded} excluded" if volumes.excluded else "")
+        + (f", {volumes.excluded} not usable" if volumes.excluded else "")
         + f"; networks {found.signature or 'none'}"
     )
+    yield from not_usable(found)
     yield steps_table(found)
     if found.rounds:
         yield rounds_table(found)
@@ -51,6 +54,16 @@ def lines(found: Status) -> Iterator[RenderableType]:
         f"{found.hours_collection_by_hand:,.0f} hours for this collection. A case held longer "
         "than 60 minutes counts as 60."
     )
+
+
+def not_usable(found: Status) -> Iterator[str]:
+    """Volumes that are left out and why, ids whole; the first of many."""
+    for one in found.not_usable[:SHOWN]:
+        yield f"not usable: {one.volume}: {one.reason}"
+    if len(found.not_usable) > SHOWN:
+        yield f"and {len(found.not_usable) - SHOWN} more: `campaign status --json` has all of them"
+    if found.not_usable:
+        yield "`atlas8k campaign include VOLUME` lets one count again."
 
 
 def steps_table(found: Status) -> Table:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas8k.errors import SettingsError
+from atlas8k.errors import NotHounsfieldError, SettingsError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from rich.console import Console
 
     from atlas8k.models.predict import Prediction
     from atlas8k.remarks import Remark
@@ -65,8 +67,15 @@ def predict(
         bool,
         typer.Option("--mirror", help="test-time augmentation along the axes each was trained so"),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="predict although the values are no HU of a CT")
+    ] = False,
 ) -> None:
-    """Segment nine organs in a CT and show where the networks are likely wrong."""
+    """Segment nine organs in a CT and show where the networks are likely wrong.
+
+    Values that are no HU, and label maps, are refused. Of a CT without an abdomen all labels
+    are wrong; that is said, and they are made all the same.
+    """
     from rich.console import Console
 
     from atlas8k.models.imports import import_monai_for_prediction
@@ -74,6 +83,7 @@ def predict(
     import_monai_for_prediction()
     from atlas8k import __version__
     from atlas8k.attention import salient_regions
+    from atlas8k.content import inspect_content
     from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
     from atlas8k.models.regrid import nearest
@@ -86,8 +96,8 @@ def predict(
     ensemble = EnsembleSettings(largest_component, fill_holes, Weights.parse(weights))
     settings = ensemble.as_json() | ({"mirror": True} if mirror else {})
     volume, source, remarks = read_input(ct, series, orientation)
-    for remark in remarks:
-        console.print(f"{source['ct']}: {remark.text}", style="yellow", markup=False)
+    remarks += inspect_content(volume)
+    say(console, source["ct"], remarks, force=force)
     output = output or Path(f"{_stem(source['ct'])}_organs.nii.gz")
     written = {
         "label": output,
@@ -186,6 +196,23 @@ def read_input(
         "study_uid": chosen.study_uid,
     }
     return read_series(chosen), source, ()
+
+
+def say(console: Console, name: str, remarks: Sequence[Remark], *, force: bool) -> None:
+    """Say what is remarkable about a CT, before the networks are believed.
+
+    Raises
+    ------
+    NotHounsfieldError
+        Its values are no HU, or it is a label map, and `force` is not given.
+    """
+    from atlas8k.content import LABEL_MAP, NOT_HU
+
+    for remark in remarks:
+        if remark.kind in (LABEL_MAP, NOT_HU) and not force:
+            raise NotHounsfieldError(name, f"{remark.text} With --force it is predicted as it is.")
+        style = None if remark.level == "note" else "bold yellow"
+        console.print(f"{name}: {remark.text}", style=style, markup=False, soft_wrap=True)
 
 
 def _stem(name: str) -> str:

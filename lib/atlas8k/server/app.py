@@ -26,6 +26,7 @@ from atlas8k.server.context import Context
 from atlas8k.server.desk.assembling import PSEUDO, PUBLIC
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
+from atlas8k.server.new_volumes import NewVolumes
 from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy, Name, ReviewStrategy
@@ -141,6 +142,9 @@ class Atlas8kApp(MONAILabelApp):
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )
             self.context.adopt_labels()
+            if application is not None:
+                watch = NewVolumes(self.context, self.score_again, self.scoring_runs)
+                watch.watch(self.settings.score_new_s)
         super().on_init_complete()
 
     def _first(self) -> bool:
@@ -264,6 +268,11 @@ class Atlas8kApp(MONAILabelApp):
             # sign-in: what was asked for is done, scoring follows when it can.
             logger.warning("scoring was not started: %s", err)
             return {}
+
+    def score_again(self) -> None:
+        """Score what is stale in the background, where MONAI Label's settings let it do so."""
+        if settings.MONAI_LABEL_AUTO_UPDATE_SCORING:
+            self.async_scoring("attention")
 
     def on_save_label(self, image_id: str, label_id: str) -> None:
         super().on_save_label(image_id, label_id)

@@ -19,6 +19,7 @@ from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine
 from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.files import read_json
+from atlas8k.server.studies.content import admit
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.settings import Settings
 
@@ -90,10 +91,22 @@ class Context:
         if isinstance(self.datastore, ArchiveDatastore):
             self.datastore.answers()
 
-    def bring(self, volume: str, holder: Holder) -> bool:
-        """Have the image of a volume that was just handed out here.
+    def admit(self, volume: str) -> bool:
+        """Whether a volume may be ranked and handed out, by a look at its content.
 
-        False where it turns out to be none or to be gone; it is not offered again then.
+        Raises
+        ------
+        NotFoundError, UpstreamError
+            The image is gone; its archive does not answer.
+        """
+        if not isinstance(self.datastore, StudiesDatastore) or not self.settings.check_content:
+            return True
+        return admit(self.datastore.studies, self.ledger, volume)
+
+    def bring(self, volume: str, holder: Holder) -> bool:
+        """Have the image of a volume that was just handed out here, and looked at.
+
+        False where it turns out to be no abdominal CT or to be gone; it is not offered again.
 
         Raises
         ------
@@ -101,9 +114,10 @@ class Context:
             The archive does not answer; the volume is nobody's again.
         """
         if not isinstance(self.datastore, ArchiveDatastore):
-            return self._given_out(volume, holder)
+            return self._given_out(volume, holder) and self._usable(volume, holder)
         try:
             self.datastore.get_image_uri(volume)
+            return self._usable(volume, holder)
         except UpstreamError:
             self.ledger.release(volume, holder)
             raise
@@ -113,7 +127,16 @@ class Context:
             self.datastore.studies.look()
             self.sync()
             return False
-        return True
+
+    def _usable(self, volume: str, holder: Holder) -> bool:
+        """Whether a volume is what it should be; where not, it is nobody's and set aside."""
+        try:
+            usable = self.admit(volume)
+        except NotFoundError:
+            return True  # gone a moment ago: whoever asks for it is told so
+        if not usable:
+            self.ledger.release(volume, holder)
+        return usable
 
     def _given_out(self, volume: str, holder: Holder) -> bool:
         """Whether clients can get a volume of a folder; where not, it is noted as failed."""

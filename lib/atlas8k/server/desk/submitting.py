@@ -20,7 +20,7 @@ import numpy.typing as npt
 from atlas8k.errors import LedgerError
 from atlas8k.grid import Grid
 from atlas8k.labels.ingest import Submitted, ingest, organ_names
-from atlas8k.labels.meaning import changes, completed
+from atlas8k.labels.meaning import changes, check_reviewed, completed
 from atlas8k.labels.provenance import Provenance, write_label
 from atlas8k.ledger import Begun, Holder, Ledger, OrganChange, OrganSource, Submission
 from atlas8k.organs import ORGAN_NAMES
@@ -139,6 +139,7 @@ class Submitting:
             may_be_empty=before is not None and not before.any(),
         )
         organs = changes(before, submitted, gone)
+        check_reviewed(organs, gone, sent.name)
         info = start.info if start is not None else {}
         number = info.get("submission")
         kept = {key: value for key, value in params.items() if key not in OWN_KEYS}

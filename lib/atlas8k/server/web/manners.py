@@ -21,6 +21,7 @@ from atlas8k.server.web import (
     routes,
     sessions,
     signin,
+    usability_routes,
     work,
 )
 from atlas8k.server.web.limits import Limits
@@ -56,6 +57,7 @@ def install(app: FastAPI, settings: Settings) -> None:
         cases_routes.router,
         label_routes.router,
         review_routes.router,
+        usability_routes.router,
         archive_routes.router,
         work.router,
         sessions.router,
