@@ -74,11 +74,10 @@ def look(
     from atlas8k.campaign import learning
     from atlas8k.campaign.status import status
     from atlas8k.models.store import ModelStore
-    from atlas8k.server.context import STATS
     from atlas8k.server.files import read_json
 
     with suppress(OSError, ValueError):  # being written, or not the trainer's
-        learning.note(ledger, read_json(models / STATS))
+        learning.note(ledger, read_json(models / learning.STATS))
     signature = signature or ledger.last_signature()
     if signature is None:
         try:

@@ -25,8 +25,6 @@ from atlas8k.settings import Settings
 logger = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 20
-STATS = "train_stats.json"
-"""What the last training did, beside the networks."""
 
 
 @dataclass
@@ -184,7 +182,7 @@ class Context:
     def note_training(self) -> None:
         """Keep what the last training did with the round it was made in; again at will."""
         try:
-            stats = read_json(self.store.root / STATS)
+            stats = read_json(self.store.root / learning.STATS)
         except (OSError, ValueError):
             return  # being written, or not ours
         learning.note(self.ledger, stats)
@@ -192,7 +190,7 @@ class Context:
     def _training(self) -> str:
         """What became of the last training, one line; empty where none has ended."""
         try:
-            return str(read_json(self.store.root / STATS).get("message", ""))
+            return str(read_json(self.store.root / learning.STATS).get("message", ""))
         except (OSError, ValueError):
             return ""
 
