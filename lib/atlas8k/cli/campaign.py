@@ -11,33 +11,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.ledger import LedgerFile, ledger_path
-from atlas8k.cli.score import MODELS
-from atlas8k.errors import CheckpointError, LedgerError
+from atlas8k.cli.options import (
+    MODELS,
+    Commands,
+    Conf,
+    LedgerFile,
+    Models,
+    Studies,
+    existing_ledger,
+    settings_of,
+)
+from atlas8k.errors import CheckpointError
 
 if TYPE_CHECKING:
     from atlas8k.campaign.reports import Status
     from atlas8k.ledger import Ledger
 
-campaign = typer.Typer(
-    help="The eight steps as rounds: status, end of a round, the next one, a simulation.",
-    no_args_is_help=True,
+campaign = Commands(
+    help="The eight steps as rounds: status, end of a round, the next one, a simulation."
 )
 
-Studies = Annotated[Path, typer.Option(help="folder of CTs, as given to the server")]
-Models = Annotated[Path, typer.Option(help="folder of checkpoints")]
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON; `campaign schema` describes it")]
 Names = Annotated[bool, typer.Option("--names", help="name annotators in place of numbering them")]
-Conf = Annotated[
-    list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
-]
 Epochs = Annotated[int | None, typer.Option(help="of each network")]
 Steps = Annotated[int | None, typer.Option(help="of an epoch")]
 
 
 @contextmanager
-def ledger_of(studies: Path, given: Path | None) -> Iterator[Ledger]:
-    """The ledger of a folder that a server or a scoring has used.
+def ledger_of(studies: str, given: Path | None) -> Iterator[Ledger]:
+    """The ledger of studies that a server or a scoring has used.
 
     Raises
     ------
@@ -46,12 +48,7 @@ def ledger_of(studies: Path, given: Path | None) -> Iterator[Ledger]:
     """
     from atlas8k.ledger import Ledger
 
-    path = ledger_path(studies, given)
-    if not path.exists():
-        raise LedgerError(
-            f"{path}: there is no ledger yet; start the server on the folder, or score it, once"
-        )
-    ledger = Ledger(path)
+    ledger = Ledger(existing_ledger(studies, given))
     try:
         yield ledger
     finally:
@@ -60,7 +57,7 @@ def ledger_of(studies: Path, given: Path | None) -> Iterator[Ledger]:
 
 def look(
     ledger: Ledger,
-    studies: Path,
+    studies: str,
     models: Path,
     *,
     signature: str | None = None,
@@ -89,7 +86,7 @@ def look(
         signature=signature,
         names=names,
         running=running(ledger, models),
-        studies=str(studies),
+        studies=studies,
     )
 
 
@@ -114,7 +111,7 @@ def _held(lock: Path) -> bool:
 
 @campaign.command("status")
 def status_(
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     models: Models = MODELS,
     as_json: AsJson = False,
@@ -161,7 +158,7 @@ def schema() -> None:
 
 @campaign.command("close-round")
 def close_round(
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     note: Annotated[str, typer.Option(help="why, for the records")] = "",
     force: Annotated[bool, typer.Option(help="even if nothing was submitted in it")] = False,
@@ -186,7 +183,7 @@ def close_round(
 
 @campaign.command("next")
 def next_(
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     models: Models = MODELS,
     train: Annotated[
@@ -218,15 +215,15 @@ def next_(
     interrupted, or does nothing. A server may run on the folder meanwhile; give --conf what
     it was given.
     """
-    from atlas8k.campaign.work import advance
-    from atlas8k.cli.campaign_work import bar, opened, pairs, told
-
     if dry_run:
         with ledger_of(studies, ledger) as book:
             found = look(book, studies, models)
         _say_next(found, as_json)
         return
-    given = pairs(conf)
+    from atlas8k.campaign.work import advance
+    from atlas8k.cli.campaign_work import bar, opened, told
+
+    given = settings_of(conf)
     for key, value in {
         "ledger": ledger,
         "max_epochs": epochs,

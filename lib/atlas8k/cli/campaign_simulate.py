@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.campaign import AsJson, Conf, Epochs, Models, Steps, campaign
-from atlas8k.cli.score import MODELS
+from atlas8k.cli.campaign import AsJson, Epochs, Steps, campaign
+from atlas8k.cli.options import MODELS, Conf, Models, folder_only, settings_of
 
 __all__ = ["campaign"]
 
@@ -61,8 +61,9 @@ def simulate(
     from atlas8k.campaign.pictures import draw_simulation
     from atlas8k.campaign.simulation import FILE, Simulation
     from atlas8k.cli.campaign_tables import simulation_table
-    from atlas8k.cli.campaign_work import bar, opened, pairs, told
+    from atlas8k.cli.campaign_work import bar, opened, told
 
+    folder_only(studies, "its CTs are copied: give a folder of CTs")
     folder = out or studies.resolve().parent / f"{studies.resolve().name}-simulation"
     known = Truth(truth)
     copied, networks = folder / "studies", folder / "model"
@@ -71,7 +72,7 @@ def simulate(
     given = {
         "max_epochs": "" if epochs is None else str(epochs),
         "steps_per_epoch": "" if steps is None else str(steps),
-        **pairs(conf),
+        **settings_of(conf),
         "budget": str(budget),
         "gate": str(gate),
     }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atlas8k.cli.explain_tables import print_tables
-from atlas8k.cli.ledger import LedgerFile, Studies
+from atlas8k.cli.options import MODELS, Conf, LedgerFile, Models, Studies
 from atlas8k.cli.rank import newest, open_ledger
 from atlas8k.errors import LedgerError, SettingsError, UnreadableVolumeError
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
     Mask = npt.NDArray[np.bool_]
     Bytes = npt.NDArray[np.uint8]
-
-MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
-"""The app's own folder of checkpoints, in a clone of the project."""
 
 PICTURED = 3
 HEAT_STEP = 1 / 128
@@ -52,10 +49,8 @@ def explain(
     boxes: Annotated[
         Path | None, typer.Option(help="regions as boxes for 3D Slicer (.mrk.json)")
     ] = None,
-    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
-    conf: Annotated[
-        list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
-    ] = None,
+    models: Models = MODELS,
+    conf: Conf = None,
 ) -> None:
     """Say why a volume ranks where it does, and where to look in it.
 

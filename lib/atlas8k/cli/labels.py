@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
-from atlas8k.cli.ledger import LedgerFile
+from atlas8k.cli.options import Commands, FolderOfStudies, LedgerFile, folder_only
 from atlas8k.errors import Atlas8kError
 
-labels = typer.Typer(help="Labels of a studies folder.", no_args_is_help=True)
+labels = Commands(
+    help="Labels of a studies folder: public ones imported, the history of submitted ones."
+)
 
 Maps = Annotated[
     Path | None,
@@ -45,7 +47,7 @@ def import_(
     folder: Annotated[
         Path, typer.Argument(help="its label files, in the layout it is downloaded in")
     ],
-    studies: Annotated[Path, typer.Option(help="folder of CTs, as given to the server")],
+    studies: FolderOfStudies,
     ledger: LedgerFile = None,
     maps: Maps = None,
     match: Annotated[
@@ -84,6 +86,9 @@ def import_(
     from atlas8k.server.studies.names import IMAGE_SUFFIXES
     from atlas8k.server.studies.scan import scan_images
 
+    folder_only(
+        studies, "public labels are matched with the file names of a folder of CTs: give that"
+    )
     entry = find_dataset(dataset, maps)
     if not entry.organs:
         raise DatasetMapError(entry.name, "labels none of the nine organs; nothing to import")

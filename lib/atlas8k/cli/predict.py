@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atlas8k.cli.options import MODELS, Models
 from atlas8k.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
     from atlas8k.models.predict import Prediction
     from atlas8k.volume import Volume
-
-MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
-"""The app's own folder of checkpoints, in a clone of the project."""
 
 
 def predict(
@@ -43,7 +41,7 @@ def predict(
     series: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several volumes")
     ] = None,
-    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
+    models: Models = MODELS,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
     weights: Annotated[
         str, typer.Option(help="what networks count: unet=1,swin_unetr=0.5,nnunet:pancreas=2")

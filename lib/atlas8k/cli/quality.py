@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atlas8k.cli.options import Commands
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atlas8k.evaluation.tables import Table
 
-quality = typer.Typer(
-    help="Label quality over rounds, training sets against each other, agreement of raters.",
-    no_args_is_help=True,
+quality = Commands(
+    help="Label quality over rounds, training sets against each other, agreement of raters."
 )
 
 Out = Annotated[Path, typer.Option(help="Folder for the page and the tables.")]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atlas8k.cli.options import LedgerFile
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,11 +33,10 @@ def train(
         Path | None, typer.Option(help="folder of label maps, named as their CTs")
     ] = None,
     studies: Annotated[
-        Path | None, typer.Option(help="studies folder with labels, as `labels import` makes")
+        str | None,
+        typer.Option(help="studies folder with labels, as `labels import` makes, or DICOMweb URL"),
     ] = None,
-    ledger: Annotated[
-        Path | None, typer.Option(help="with --studies: file of the ledger; as the server")
-    ] = None,
+    ledger: LedgerFile = None,
     organs: Annotated[
         str, typer.Option(help="organs that the labels hold, separated by commas; all by default")
     ] = "",

@@ -8,13 +8,9 @@ from typing import Annotated
 
 import typer
 
-from atlas8k.cli.predict import MODELS
+from atlas8k.cli.options import MODELS, Commands, Models
 
-weights = typer.Typer(
-    help="Bring published networks, see which there are, serve them.", no_args_is_help=True
-)
-
-Models = Annotated[Path, typer.Option(help="folder of checkpoints")]
+weights = Commands(help="Bring published networks, see which there are, serve them.")
 
 
 @weights.command("import")
