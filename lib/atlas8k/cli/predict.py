@@ -142,6 +142,10 @@ def read_input(path: Path, series: str | None = None) -> tuple[Volume, dict[str,
     from atlas8k.dicom import choose, inspect, is_dicom, read_headers, read_series
     from atlas8k.volume import read_ct
 
+    if str(path).startswith(("http:/", "https:/")):
+        raise SettingsError(
+            f"{path}: is on a server; download its files, or `atlas8k score` the archive"
+        )
     if not is_dicom(path):
         if series is not None:
             raise SettingsError(f"--series {series}: {path} is no folder or file of DICOM")
