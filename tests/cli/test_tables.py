@@ -46,7 +46,7 @@ def test_what_fits_is_one_line_a_row(printed) -> None:
 
 def test_an_id_that_leaves_no_room_heads_its_row(printed) -> None:
     lines = printed(80, [("1", UID, "1074.5", "liver [406.6], spleen 1.0")])
-    assert lines == [f"1  {UID}", "    attention ml 1074.5; organs liver [406.6], spleen 1.0"]
+    assert lines == [f"rank 1  {UID}", "    attention ml 1074.5; organs liver [406.6], spleen 1.0"]
 
 
 def test_a_column_with_nothing_in_it_is_left_out(printed) -> None:

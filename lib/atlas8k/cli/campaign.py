@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -132,20 +131,11 @@ def status_(
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
         return
-    show(found)
+    from atlas8k.cli.campaign_tables import print_status
+
+    print_status(found)
     if plot is not None:
         typer.echo(str(plot))
-
-
-def show(found: Status) -> None:
-    """The status as text."""
-    from rich.console import Console
-
-    from atlas8k.cli.campaign_tables import lines
-
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for line in lines(found):
-        console.print(line, highlight=False, soft_wrap=isinstance(line, str))
 
 
 @campaign.command()
@@ -250,13 +240,11 @@ def next_(
 
 
 def _say_next(found: Status, as_json: bool) -> None:
-    from rich.console import Console
-
-    from atlas8k.cli.campaign_tables import steps_table
+    from atlas8k.cli.campaign_tables import print_steps
 
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
         return
     where = "no round is open" if found.round is None else f"round {found.round} is open"
     typer.echo(f"{where}, networks {found.signature or 'none'}")
-    Console(width=None if sys.stdout.isatty() else 160).print(steps_table(found))
+    print_steps(found)

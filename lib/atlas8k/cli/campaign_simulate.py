@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,12 +54,10 @@ def simulate(
     and judged by the trainer. CTs and networks are linked or copied into the working folder
     first. Interrupted, it goes on where it was when the command is repeated.
     """
-    from rich.console import Console
-
     from atlas8k.campaign.oracle import Truth
     from atlas8k.campaign.pictures import draw_simulation
     from atlas8k.campaign.simulation import FILE, Simulation
-    from atlas8k.cli.campaign_tables import simulation_table
+    from atlas8k.cli.campaign_tables import print_simulation
     from atlas8k.cli.campaign_work import bar, opened, told
 
     folder_only(studies, "its CTs are copied: give a folder of CTs")
@@ -87,8 +84,8 @@ def simulate(
     if as_json:
         typer.echo((folder / FILE).read_text(encoding="utf-8"))
         return
-    Console(width=None if sys.stdout.isatty() else 160).print(simulation_table(found))
-    typer.echo(f"{folder / FILE}, simulation.csv, simulation.png; in detail: ")
+    print_simulation(found)
+    typer.echo(f"{folder / FILE}, simulation.csv, simulation.png; in detail:")
     typer.echo(f"atlas8k campaign status --studies {copied} --models {networks}")
 
 

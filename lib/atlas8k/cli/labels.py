@@ -24,12 +24,11 @@ Maps = Annotated[
 @labels.command()
 def datasets(maps: Maps = None) -> None:
     """The datasets that `labels import` knows, with the organs each labels."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from atlas8k.cli.tables import Column, print_table, text
     from atlas8k.labels.datasets import known_datasets
+    from atlas8k.organs import N_ORGANS
 
-    table = Table("dataset", "also", "organs", "remarks")
+    rows = []
     for dataset in known_datasets(maps).values():
         remarks = []
         if dataset.kidneys_together:
@@ -37,8 +36,10 @@ def datasets(maps: Maps = None) -> None:
         if dataset.per_case:
             remarks.append("organs differ from case to case")
         organs = ", ".join(dataset.organs) or "none of the nine"
-        table.add_row(dataset.name, ", ".join(dataset.also), organs, "; ".join(remarks))
-    Console().print(table)
+        if len(dataset.organs) == N_ORGANS:
+            organs = "all nine"
+        rows.append((dataset.name, ", ".join(dataset.also), organs, "; ".join(remarks)))
+    print_table([Column("dataset"), text("also"), text("organs"), text("remarks")], rows)
 
 
 @labels.command("import")

@@ -103,21 +103,32 @@ def history(
     if not revisions:
         typer.echo(f"{case}: nobody has submitted it yet")
     else:
-        from rich.console import Console
-        from rich.table import Table
+        from atlas8k.cli.tables import Column, number, print_table, text
 
-        table = Table("", "no.", "who", "when", "min", "what it is", "organs")
-        for one in revisions:
-            table.add_row(
-                "*" if one.in_force else "",
-                str(one.submission.id),
-                one.submission.holder,
-                moment(one.submission.submitted_at),
-                "" if one.submission.minutes is None else f"{one.submission.minutes:.0f}",
-                _kind(one),
-                summary(one.organs),
-            )
-        Console().print(table)
+        print_table(
+            [
+                Column(""),
+                number("no."),
+                Column("who"),
+                Column("when"),
+                number("min"),
+                text("what it is"),
+                text("organs"),
+            ],
+            [
+                (
+                    "*" if one.in_force else "",
+                    str(one.submission.id),
+                    one.submission.holder,
+                    moment(one.submission.submitted_at),
+                    "" if one.submission.minutes is None else f"{one.submission.minutes:.0f}",
+                    _kind(one),
+                    summary(one.organs),
+                )
+                for one in revisions
+            ],
+            key=2,
+        )
     for organ, source in sources.items():
         words = [
             source.source,

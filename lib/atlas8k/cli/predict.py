@@ -56,10 +56,9 @@ def predict(
     ] = False,
 ) -> None:
     """Segment nine organs in a CT and show where the networks are likely wrong."""
-    from rich.console import Console
-
     from atlas8k import __version__
     from atlas8k.attention import salient_regions
+    from atlas8k.cli.tables import terminal
     from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
     from atlas8k.models.regrid import nearest
@@ -69,7 +68,7 @@ def predict(
     from atlas8k.weighting import Weights
 
     start = time.monotonic()
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     ensemble = EnsembleSettings(largest_component, fill_holes, Weights.parse(weights))
     settings = ensemble.as_json() | ({"mirror": True} if mirror else {})
     volume, source = read_input(ct, series)
@@ -204,15 +203,21 @@ def organ_statistics(
 
 
 def _table(console: Any, prediction: Prediction, report: dict[str, Any]) -> None:
-    from rich.table import Table
+    from atlas8k.cli.tables import Column, number, print_table
 
-    table = Table(title=f"{report['ct']}: {', '.join(prediction.names)}, {report['seconds']} s")
-    table.add_column("organ")
-    for name in ("volume, ml", "mean HU", "attention, ml"):
-        table.add_column(name, justify="right")
-    for organ, row in report["organs"].items():
-        mean = "" if row["mean_hu"] is None else f"{row['mean_hu']:.0f}"
-        table.add_row(organ, f"{row['ml']:.1f}", mean, f"{row['attention_ml']:.2f}")
-    console.print(table)
+    print_table(
+        [Column("organ"), *map(number, ("volume, ml", "mean HU", "attention, ml"))],
+        [
+            (
+                organ,
+                f"{row['ml']:.1f}",
+                "" if row["mean_hu"] is None else f"{row['mean_hu']:.0f}",
+                f"{row['attention_ml']:.2f}",
+            )
+            for organ, row in report["organs"].items()
+        ],
+        f"{report['ct']}: {', '.join(prediction.names)}, {report['seconds']} s",
+        console=console,
+    )
     for name, reason in prediction.failures.items():
         console.print(f"{name} was left out: {reason}", style="yellow")

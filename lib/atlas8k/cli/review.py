@@ -32,20 +32,29 @@ def list_(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = F
         typer.echo(json.dumps(found, indent=1))
         return
     if found["open"]:
-        from rich.console import Console
-        from rich.table import Table
+        from atlas8k.cli.tables import Column, number, print_table, text
 
-        table = Table("case", "question", "organ", "submission", "in force", "since")
-        for one in found["open"]:
-            table.add_row(
-                one["volume"],
-                MEANING[one["kind"]],
-                one["organ"] or "",
-                str(one["submission"] or ""),
-                str(one["other"] or ""),
-                moment(one["opened_at"]),
-            )
-        Console().print(table)
+        print_table(
+            [
+                Column("case"),
+                text("question"),
+                Column("organ"),
+                number("submission"),
+                number("in force"),
+                Column("since"),
+            ],
+            [
+                (
+                    one["volume"],
+                    MEANING[one["kind"]],
+                    one["organ"] or "",
+                    str(one["submission"] or ""),
+                    str(one["other"] or ""),
+                    moment(one["opened_at"]),
+                )
+                for one in found["open"]
+            ],
+        )
     else:
         typer.echo("Nothing to decide.")
     for one in found["second_readings"]:

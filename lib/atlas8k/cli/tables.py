@@ -146,7 +146,11 @@ def _print_rows(
     out: Console, columns: Sequence[Column], rows: Sequence[Sequence[str]], key: int
 ) -> None:
     for row in rows:
-        head = [cell for cell in row[: key + 1] if cell]
+        head = [
+            f"{column.name} {cell}".strip() if column.right else cell
+            for column, cell in zip(columns[: key + 1], row, strict=False)
+            if cell
+        ]
         out.print("  ".join(head), style="bold", markup=False, soft_wrap=True)
         said = [
             f"{column.name} {cell}".strip()

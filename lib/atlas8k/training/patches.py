@@ -141,7 +141,7 @@ class PatchSource:
         for case in self._cases[start:] + self._cases[:start]:
             prepared = before.pop(case.name, None)
             if prepared is None and case.name not in self._broken:
-                if held and self._enough():
+                if (held or before) and self._enough():
                     held |= before  # the window stays where it is
                     break
                 before.clear()  # behind the window: gone before anything new comes
