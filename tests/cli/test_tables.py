@@ -24,7 +24,7 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-@pytest.mark.parametrize("volume", ["case_0001", UID[:30], UID[:55]])
+@pytest.mark.parametrize("volume", ["case_0001", UID[:30], UID[:50]])
 def test_everything_is_there_and_fits(printed, width: int, volume: str) -> None:
     lines = printed(width, [("1", volume, "1074.5", ORGANS), ("12", "b", "3.0", "")])
     assert max(map(len, lines)) <= width
