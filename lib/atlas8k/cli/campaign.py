@@ -18,6 +18,7 @@ from atlas8k.cli.options import (
     Models,
     Studies,
     existing_ledger,
+    existing_studies,
     settings_of,
 )
 from atlas8k.errors import CheckpointError
@@ -210,6 +211,7 @@ def next_(
             found = look(book, studies, models)
         _say_next(found, as_json)
         return
+    existing_studies(studies)
     from atlas8k.campaign.work import advance
     from atlas8k.cli.campaign_work import bar, opened, told
 

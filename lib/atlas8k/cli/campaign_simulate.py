@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atlas8k.cli.campaign import AsJson, Epochs, Steps, campaign
-from atlas8k.cli.options import MODELS, Conf, Models, folder_only, settings_of
+from atlas8k.cli.options import MODELS, Conf, Models, existing_studies, folder_only, settings_of
 
 __all__ = ["campaign"]
 
@@ -54,13 +54,14 @@ def simulate(
     and judged by the trainer. CTs and networks are linked or copied into the working folder
     first. Interrupted, it goes on where it was when the command is repeated.
     """
+    folder_only(studies, "its CTs are copied: give a folder of CTs")
+    existing_studies(studies)
     from atlas8k.campaign.oracle import Truth
     from atlas8k.campaign.pictures import draw_simulation
     from atlas8k.campaign.simulation import FILE, Simulation
     from atlas8k.cli.campaign_tables import print_simulation
     from atlas8k.cli.campaign_work import bar, opened, told
 
-    folder_only(studies, "its CTs are copied: give a folder of CTs")
     folder = out or studies.resolve().parent / f"{studies.resolve().name}-simulation"
     known = Truth(truth)
     copied, networks = folder / "studies", folder / "model"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from atlas8k.cli.options import MODELS, LedgerFile, Models
+from atlas8k.cli.options import MODELS, LedgerFile, Models, existing_studies
 
 
 def fine_tune(
@@ -39,6 +39,7 @@ def fine_tune(
     training that was interrupted goes on when the command is repeated. On several GPUs:
     torchrun --nproc_per_node 4 -m atlas8k fine-tune STUDIES
     """
+    existing_studies(studies)
     from atlas8k.training import ranks
     from atlas8k.training.finetune import follow
 

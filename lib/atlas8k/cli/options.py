@@ -103,6 +103,24 @@ def folder_only(studies: str | Path, why: str) -> Path:
     return Path(studies)
 
 
+def existing_studies(studies: str | Path) -> str:
+    """Return studies that can be opened, before anything slow is imported for them.
+
+    Raises
+    ------
+    SettingsError
+        There is no such folder.
+    """
+    from atlas8k.ledger import is_url
+
+    if not is_url(str(studies)) and not Path(studies).is_dir():
+        raise SettingsError(
+            f"{studies}: there is no such folder; give a folder of CT volumes (case.nii.gz or "
+            "case/ct.nii.gz), or the URL of a DICOMweb server"
+        )
+    return str(studies)
+
+
 def ledger_path(studies: str | Path, given: Path | None) -> Path:
     """Return where the ledger of a studies folder, or of an archive's URL, lies.
 

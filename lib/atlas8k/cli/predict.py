@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from atlas8k.cli.options import MODELS, Models
-from atlas8k.errors import SettingsError
+from atlas8k.errors import SettingsError, UnreadableVolumeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +56,8 @@ def predict(
     ] = False,
 ) -> None:
     """Segment nine organs in a CT and show where the networks are likely wrong."""
+    if not ct.exists():
+        _missing(ct)
     from atlas8k import __version__
     from atlas8k.attention import salient_regions
     from atlas8k.cli.tables import terminal
@@ -117,6 +119,15 @@ def predict(
     _table(console, prediction, report)
 
 
+def _missing(ct: Path) -> NoReturn:
+    """Say why there is no CT, before anything slow is imported for it."""
+    if str(ct).startswith(("http:/", "https:/")):
+        raise SettingsError(
+            f"{ct}: is on a server; download its files, or `atlas8k score` the archive"
+        )
+    raise UnreadableVolumeError(ct, "no such file or folder")
+
+
 def read_input(path: Path, series: str | None = None) -> tuple[Volume, dict[str, str]]:
     """A CT from a NIfTI file, or from a folder or file of a DICOM series.
 
@@ -141,10 +152,6 @@ def read_input(path: Path, series: str | None = None) -> tuple[Volume, dict[str,
     from atlas8k.dicom import choose, inspect, is_dicom, read_headers, read_series
     from atlas8k.volume import read_ct
 
-    if str(path).startswith(("http:/", "https:/")):
-        raise SettingsError(
-            f"{path}: is on a server; download its files, or `atlas8k score` the archive"
-        )
     if not is_dicom(path):
         if series is not None:
             raise SettingsError(f"--series {series}: {path} is no folder or file of DICOM")

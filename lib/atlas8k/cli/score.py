@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from atlas8k.cli.options import MODELS, Conf, Models, settings_of
+from atlas8k.cli.options import MODELS, Conf, Models, existing_studies, settings_of
 
 
 def score(
@@ -18,6 +18,7 @@ def score(
     retry: Annotated[bool, typer.Option(help="also try volumes again that failed before")] = False,
 ) -> None:
     """Score every volume that has no score under the networks served now."""
+    existing_studies(studies)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Left
