@@ -39,6 +39,7 @@ install-test: $(VENV)/.installed-test
 sample-data: install
 	@$(BIN)/atlas8k phantoms sample-datasets/phantoms --count 12 --seed 0 \
 		--labels sample-datasets/phantoms-truth
+	@echo "For the commands, in each new terminal: source $(VENV)/bin/activate"
 
 start: sample-data
 	PATH="$(BIN):$$PATH" monailabel start_server --app apps/atlas8k \

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from atlas8k.evaluation.tables import Table
+
 PIPED = 120
 """Columns where the output is no terminal and `COLUMNS` does not say otherwise."""
 GAP = 2
@@ -102,6 +104,15 @@ def print_table(
         _print_rows(out, shown, cells, filled.index(key))
 
 
+def print_result(table: Table) -> None:
+    """Print a table of results with its caption; its file has it as Markdown."""
+    out = terminal()
+    first, *others = table.columns
+    print_table([Column(first), *map(number, others)], table.rows, table.title, console=out)
+    out.print(table.caption, markup=False, style="dim")
+    out.print()
+
+
 def _least(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
     """Width that each column needs at least."""
     widths = []
@@ -121,13 +132,13 @@ def _print_grid(
     widths: Sequence[int],
     styles: Sequence[str],
 ) -> None:
-    from rich.table import Table
+    from rich.table import Table as Grid
     from rich.text import Text
 
     cells = [max((len(row[n]) for row in rows), default=0) for n in range(len(columns))]
     whole = [max(size, len(column.name)) for size, column in zip(cells, columns, strict=True)]
     narrow = sum(whole) + GAP * (len(whole) - 1) > out.width
-    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+    table = Grid(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
     for column, width in zip(columns, widths, strict=True):
         name = "\n".join(textwrap.wrap(column.name, width)) if narrow else column.name
         table.add_column(
