@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Annotated
 
 import typer
 
@@ -22,6 +23,7 @@ from atlas8k.cli.explain import explain
 from atlas8k.cli.fine_tune import fine_tune
 from atlas8k.cli.labels import labels
 from atlas8k.cli.ledger import ledger
+from atlas8k.cli.options import Commands
 from atlas8k.cli.phantoms import phantoms
 from atlas8k.cli.predict import predict
 from atlas8k.cli.quality import quality
@@ -32,10 +34,9 @@ from atlas8k.cli.train import train
 from atlas8k.cli.weights import weights
 from atlas8k.errors import Atlas8kError
 
-app = typer.Typer(
+app = Commands(
     name="atlas8k",
     help="The AbdomenAtlas-8K annotation procedure: predict, score, rank, train, evaluate.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -55,6 +56,22 @@ app.add_typer(weights, name="weights")
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """The AbdomenAtlas-8K annotation procedure: predict, score, rank, train, evaluate."""
 
 
 def main() -> None:

@@ -121,6 +121,7 @@ def compare(
     from tqdm import tqdm
 
     from atlas8k.cli.options import named
+    from atlas8k.cli.tables import print_result
     from atlas8k.evaluation.compare import compare as run
     from atlas8k.evaluation.compare_tables import all_tables, summary_table
     from atlas8k.evaluation.metadata import read_metadata
@@ -170,5 +171,5 @@ def compare(
         out / "report.html", comparisons, pictures, title=title, tolerance=tolerance
     )
     for found in comparisons:
-        typer.echo(summary_table(found).markdown())
+        print_result(summary_table(found))
     typer.echo(f"report: {page}; tables in {out / 'tables'}")

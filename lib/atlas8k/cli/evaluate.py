@@ -61,6 +61,7 @@ def evaluate(
     """
     from tqdm import tqdm
 
+    from atlas8k.cli.tables import print_result
     from atlas8k.evaluation.evaluate import evaluate_folder, evaluation_table
     from atlas8k.evaluation.results import csv_text, write_results, write_text
     from atlas8k.evaluation.tables import write_tables
@@ -85,7 +86,7 @@ def evaluate(
     if found.failures:
         rows = [[case, reason] for case, reason in found.failures.items()]
         write_text(folder / "failures.csv", csv_text(["name", "reason"], rows))
-    typer.echo(table.markdown())
+    print_result(table)
     for note in found.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"results: {folder}")

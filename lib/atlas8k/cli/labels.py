@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
-from atlas8k.cli.ledger import LedgerFile
+from atlas8k.cli.options import Commands, FolderOfStudies, LedgerFile, folder_only
 from atlas8k.errors import Atlas8kError
 
-labels = typer.Typer(help="Labels of a studies folder.", no_args_is_help=True)
+labels = Commands(
+    help="Labels of a studies folder: public ones imported, the history of submitted ones."
+)
 
 Maps = Annotated[
     Path | None,
@@ -22,12 +24,11 @@ Maps = Annotated[
 @labels.command()
 def datasets(maps: Maps = None) -> None:
     """The datasets that `labels import` knows, with the organs each labels."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from atlas8k.cli.tables import Column, print_table, text
     from atlas8k.labels.datasets import known_datasets
+    from atlas8k.organs import N_ORGANS
 
-    table = Table("dataset", "also", "organs", "remarks")
+    rows = []
     for dataset in known_datasets(maps).values():
         remarks = []
         if dataset.kidneys_together:
@@ -35,8 +36,10 @@ def datasets(maps: Maps = None) -> None:
         if dataset.per_case:
             remarks.append("organs differ from case to case")
         organs = ", ".join(dataset.organs) or "none of the nine"
-        table.add_row(dataset.name, ", ".join(dataset.also), organs, "; ".join(remarks))
-    Console().print(table)
+        if len(dataset.organs) == N_ORGANS:
+            organs = "all nine"
+        rows.append((dataset.name, ", ".join(dataset.also), organs, "; ".join(remarks)))
+    print_table([Column("dataset"), text("also"), text("organs"), text("remarks")], rows)
 
 
 @labels.command("import")
@@ -45,7 +48,7 @@ def import_(
     folder: Annotated[
         Path, typer.Argument(help="its label files, in the layout it is downloaded in")
     ],
-    studies: Annotated[Path, typer.Option(help="folder of CTs, as given to the server")],
+    studies: FolderOfStudies,
     ledger: LedgerFile = None,
     maps: Maps = None,
     match: Annotated[
@@ -102,6 +105,9 @@ def import_(
     from atlas8k.server.studies.names import IMAGE_SUFFIXES
     from atlas8k.server.studies.scan import scan_images
 
+    folder_only(
+        studies, "public labels are matched with the file names of a folder of CTs: give that"
+    )
     entry = find_dataset(dataset, maps)
     if not entry.organs:
         raise DatasetMapError(entry.name, "labels none of the nine organs; nothing to import")

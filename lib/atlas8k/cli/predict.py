@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from atlas8k.errors import NotHounsfieldError, SettingsError
+from atlas8k.cli.options import MODELS, Models
+from atlas8k.errors import NotHounsfieldError, SettingsError, UnreadableVolumeError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from atlas8k.models.predict import Prediction
     from atlas8k.remarks import Remark
     from atlas8k.volume import Volume
-
-MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
-"""The app's own folder of checkpoints, in a clone of the project."""
 
 
 def predict(
@@ -54,7 +52,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
+    models: Models = MODELS,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
     weights: Annotated[
         str, typer.Option(help="what networks count: unet=1,swin_unetr=0.5,nnunet:pancreas=2")
@@ -76,13 +74,14 @@ def predict(
     Values that are no HU, and label maps, are refused. Of a CT without an abdomen all labels
     are wrong; that is said, and they are made all the same.
     """
-    from rich.console import Console
-
+    if not ct.exists():
+        _missing(ct)
     from atlas8k.models.imports import import_monai_for_prediction
 
     import_monai_for_prediction()
     from atlas8k import __version__
     from atlas8k.attention import salient_regions
+    from atlas8k.cli.tables import terminal
     from atlas8k.content import inspect_content
     from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
@@ -92,7 +91,7 @@ def predict(
     from atlas8k.weighting import Weights
 
     start = time.monotonic()
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     ensemble = EnsembleSettings(largest_component, fill_holes, Weights.parse(weights))
     settings = ensemble.as_json() | ({"mirror": True} if mirror else {})
     volume, source, remarks = read_input(ct, series, orientation)
@@ -144,6 +143,15 @@ def predict(
     if written["statistics"] is not None:
         written["statistics"].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _table(console, prediction, report)
+
+
+def _missing(ct: Path) -> NoReturn:
+    """Say why there is no CT, before anything slow is imported for it."""
+    if str(ct).startswith(("http:/", "https:/")):
+        raise SettingsError(
+            f"{ct}: is on a server; download its files, or `atlas8k score` the archive"
+        )
+    raise UnreadableVolumeError(ct, "no such file or folder")
 
 
 def read_input(
@@ -260,15 +268,21 @@ def organ_statistics(
 
 
 def _table(console: Any, prediction: Prediction, report: dict[str, Any]) -> None:
-    from rich.table import Table
+    from atlas8k.cli.tables import Column, number, print_table
 
-    table = Table(title=f"{report['ct']}: {', '.join(prediction.names)}, {report['seconds']} s")
-    table.add_column("organ")
-    for name in ("volume, ml", "mean HU", "attention, ml"):
-        table.add_column(name, justify="right")
-    for organ, row in report["organs"].items():
-        mean = "" if row["mean_hu"] is None else f"{row['mean_hu']:.0f}"
-        table.add_row(organ, f"{row['ml']:.1f}", mean, f"{row['attention_ml']:.2f}")
-    console.print(table)
+    print_table(
+        [Column("organ"), *map(number, ("volume, ml", "mean HU", "attention, ml"))],
+        [
+            (
+                organ,
+                f"{row['ml']:.1f}",
+                "" if row["mean_hu"] is None else f"{row['mean_hu']:.0f}",
+                f"{row['attention_ml']:.2f}",
+            )
+            for organ, row in report["organs"].items()
+        ],
+        f"{report['ct']}: {', '.join(prediction.names)}, {report['seconds']} s",
+        console=console,
+    )
     for name, reason in prediction.failures.items():
         console.print(f"{name} was left out: {reason}", style="yellow")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.predict import MODELS
+from atlas8k.cli.options import MODELS, Commands, Models
 
-weights = typer.Typer(
-    help="Bring published networks, see which there are, serve them.", no_args_is_help=True
-)
+if TYPE_CHECKING:
+    from atlas8k.models.importing import Network
 
-Models = Annotated[Path, typer.Option(help="folder of checkpoints")]
+weights = Commands(help="Bring published networks, see which there are, serve them.")
 
 
 @weights.command("import")
@@ -121,22 +120,26 @@ def list_(
             json.dumps([{**vars(n), "file": str(n.file), "organs": list(n.organs)} for n in found])
         )
         return
-    from rich.console import Console
-    from rich.table import Table
+    from atlas8k.cli.tables import Column, number, print_table, text
 
-    table = Table()
-    for column in ("network", "architecture", "organs", "origin", "sha256", "MB", "served"):
-        table.add_column(column, justify="right" if column == "MB" else "left")
-    for network in found:
+    def organs(network: Network) -> str:
         lacking = [organ for organ in ORGAN_NAMES if organ not in network.organs]
-        organs = "all nine" if not lacking else ", ".join(network.organs)
-        table.add_row(
-            network.name,
-            network.architecture,
-            network.problem or organs,
-            network.origin,
-            network.sha256[:12],
-            f"{network.size / 1e6:.1f}",
-            "yes" if network.served else "no",
-        )
-    Console().print(table)
+        return "all nine" if not lacking else ", ".join(network.organs)
+
+    names = ("network", "architecture", "organs", "origin", "sha256", "MB", "served")
+    folding = {"organs": text, "origin": text, "MB": number}
+    print_table(
+        [folding.get(name, Column)(name) for name in names],
+        [
+            (
+                network.name,
+                network.architecture,
+                network.problem or organs(network),
+                network.origin,
+                network.sha256[:12],
+                f"{network.size / 1e6:.1f}",
+                "yes" if network.served else "no",
+            )
+            for network in found
+        ],
+    )

@@ -13,7 +13,7 @@ from atlas8k.ledger.errors import (
     UnknownSignatureError,
     UnknownVolumeError,
 )
-from atlas8k.ledger.filesystem import is_network, locate
+from atlas8k.ledger.filesystem import is_network, is_url, locate
 from atlas8k.ledger.ledger import Ledger
 from atlas8k.ledger.records import (
     Begun,
@@ -76,5 +76,6 @@ __all__ = [
     "VolumeEntry",
     "Worked",
     "is_network",
+    "is_url",
     "locate",
 ]

@@ -19,6 +19,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.async_tasks.utils import tasks
 
 from atlas8k.errors import Atlas8kError
+from atlas8k.ledger import is_url
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import orphans, privacy, startup
 from atlas8k.server.archive.datastore import ArchiveDatastore
@@ -282,11 +283,6 @@ class Atlas8kApp(MONAILabelApp):
     def scoring_runs(self) -> bool:
         """Whether a scoring is running or waiting to run in this server."""
         return any(task["status"] in {"SUBMITTED", "RUNNING"} for task in tasks("scoring"))
-
-
-def is_url(studies: str) -> bool:
-    """Whether studies are on a server."""
-    return studies.strip().startswith(("http://", "https://"))
 
 
 def label_tag(request: dict[str, Any]) -> str | None:

@@ -27,8 +27,6 @@ logger = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 20
 SHOWN_REMARKS = 20
-STATS = "train_stats.json"
-"""What the last training did, beside the networks."""
 
 
 @dataclass
@@ -251,7 +249,7 @@ class Context:
     def note_training(self) -> None:
         """Keep what the last training did with the round it was made in; again at will."""
         try:
-            stats = read_json(self.store.root / STATS)
+            stats = read_json(self.store.root / learning.STATS)
         except (OSError, ValueError):
             return  # being written, or not ours
         learning.note(self.ledger, stats)
@@ -259,7 +257,7 @@ class Context:
     def _training(self) -> str:
         """What became of the last training, one line; empty where none has ended."""
         try:
-            return str(read_json(self.store.root / STATS).get("message", ""))
+            return str(read_json(self.store.root / learning.STATS).get("message", ""))
         except (OSError, ValueError):
             return ""
 

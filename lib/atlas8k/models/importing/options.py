@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from atlas8k.models.checkpoint import Checkpoint
+if TYPE_CHECKING:
+    from atlas8k.models.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

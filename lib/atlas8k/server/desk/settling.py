@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import Atlas8kError
 from atlas8k.labels.public import UNKNOWN_TAG
-from atlas8k.ledger import Holder, Ledger, OrganSource, locate
+from atlas8k.ledger import Holder, Ledger, OrganSource, is_url, locate
 from atlas8k.server.desk.adopting import Adopting
 from atlas8k.server.desk.assembling import PSEUDO, PUBLIC, Assembly
 from atlas8k.server.errors import NotFoundError
@@ -61,8 +61,16 @@ class Settling:
         self._locks = folder.state.path.parent / "locks"
 
     @classmethod
-    def open(cls, studies: Path, ledger: Path | None = None) -> Self:
-        """Of a folder, for a command: without watching it.
+    def open(cls, studies: str | Path, ledger: Path | None = None) -> Self:
+        """Open a studies folder, or what is known of an archive, for a command: unwatched.
+
+        Parameters
+        ----------
+        studies
+            Folder of CTs, or the URL of a DICOMweb server that a server has been started on.
+            That is asked for nothing but the CTs that are needed.
+        ledger
+            Its ledger; where the server has it by default.
 
         Raises
         ------
@@ -70,6 +78,16 @@ class Settling:
             Folder or ledger cannot be used.
         """
         path = ledger or locate(str(studies))
+        if is_url(str(studies)):
+            from atlas8k.server.archive.client import Archive
+            from atlas8k.server.archive.folder import WORKING, ArchiveFolder
+
+            archive = Archive(str(studies).strip())
+            series = ArchiveFolder(
+                path.parent / WORKING, archive, state_dir=path.parent, watch=False
+            )
+            series.look()
+            return cls(series, Ledger(path))
         folder = StudiesFolder(studies, state_dir=path.parent, watch=False)
         folder.refresh()
         return cls(folder, Ledger(path))

@@ -16,6 +16,7 @@ from atlas8k.server.web import (
     api,
     campaign_routes,
     label_routes,
+    landing,
     pages,
     review_routes,
     routes,
@@ -62,5 +63,6 @@ def install(app: FastAPI, settings: Settings) -> None:
         work.router,
         sessions.router,
         pages.router,
+        landing.router,
         signin.router,
     )
