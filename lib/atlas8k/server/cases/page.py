@@ -192,6 +192,7 @@ def shown(request: Request, cases: Cases, text: str, code: int = 200) -> HTMLRes
         error=code >= 400,
         cases=cases.open(),
         past=cases.past(),
+        rejected=cases.rejected(),
         organs=ORGAN_NAMES,
         colors=COLORS,
         page=PAGE,
