@@ -136,6 +136,15 @@ def impossible(
     ]
 
 
+def missing(
+    array: npt.NDArray[np.uint8], grid: Grid, absent: Collection[str]
+) -> list[Impossible]:
+    """Find organs that nobody lacks among those a label says are absent; as :func:`impossible`."""
+    if not {*ALWAYS_THERE} & {*absent}:
+        return []
+    return list(_missing(_Body.of(array, grid), absent))
+
+
 def impossible_volumes(
     array: npt.NDArray[np.uint8], grid: Grid, names: Mapping[int, str]
 ) -> list[Impossible]:

@@ -19,6 +19,7 @@ from atlas8k.models.importing.bundle import import_bundle, is_bundle
 from atlas8k.models.importing.installed import Installed, Network, installed_networks
 from atlas8k.models.importing.nnunet import import_nnunet, is_results
 from atlas8k.models.importing.options import Imported, Options
+from atlas8k.models.importing.orientation import OrientationUnknownError
 from atlas8k.models.importing.published import FIRST, import_published
 from atlas8k.models.importing.source import Source
 
@@ -28,6 +29,7 @@ __all__ = [
     "Installed",
     "Network",
     "Options",
+    "OrientationUnknownError",
     "import_weights",
     "installed_networks",
 ]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,8 @@ from atlas8k.organs import ORGAN_IDS, find_organ
 from atlas8k.server.desk.submitting import Prepared, Submitting
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.studies.catalogue import FINAL
-from atlas8k.server.studies.disk import sync_folder
 from atlas8k.server.studies.folder import StudiesFolder
-from atlas8k.server.studies.labels import HISTORY
+from atlas8k.server.studies.labels import HISTORY, TIME_FORMAT
 from atlas8k.server.studies.rejected import Rejected, RejectedLabels
 from atlas8k.server.studies.stock import StockLabel, stock_labels
 from atlas8k.server.studies.versions import Versions, sha256_of
@@ -115,6 +115,7 @@ class ExistingLabels:
         ]
         if not volumes:
             return 0
+        self._ledger.add_volumes(volumes)
         stock = stock_labels(self._folder.path, FINAL)
         logger.info("%d labels are in labels/final already; checking them first", len(volumes))
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -169,8 +170,8 @@ class ExistingLabels:
         labels = self._folder.labels
         folder = labels.inside(labels.folder / HISTORY / IMPORTED / volume)
         with labels.lock(volume):
-            labels.move_out(volume, FINAL, ext, folder / f"{sha256}{ext}")
-        sync_folder(folder)
+            moment = datetime.now(UTC).strftime(TIME_FORMAT)
+            labels.move_out(volume, FINAL, ext, folder / f"{moment}-{sha256}{ext}")
 
     def accept(self, volume: str, reading: Reading = AS_IT_IS) -> Submission:
         """Make a submission of a label that was set aside; its file stays there.
