@@ -12,6 +12,7 @@ from atlas8k import __version__
 from atlas8k.cli import (  # noqa: F401  (commands)
     campaign_usability,
     labels_history,
+    labels_rejected,
     quality_studies,
     weights_rollback,
 )

@@ -152,9 +152,10 @@ class Context:
         return True
 
     def adopt_labels(self) -> None:
-        """Take submitted labels that the ledger does not know as submissions.
+        """Import labels that the ledger does not know, or set them aside.
 
-        They come from an earlier use of the folder. What killed processes began is finished
+        They come from an earlier use of the folder and count as nothing before they have
+        been checked, which takes a second or two each, once. What killed processes began is finished
         beside the requests. On a DICOMweb server any segmentation counts as a label, and
         none is taken for a submission.
         """
@@ -196,7 +197,7 @@ class Context:
         try:
             signature = self.signature()
         except CheckpointError as err:
-            return {"error": str(err)}
+            return {"error": str(err), **self._rejected()}
         progress = self.ledger.progress(signature)
         ranked_by = self.ledger.ranking_signature(signature)
         failures = self.ledger.failures(signature) if progress.failed else {}
@@ -211,7 +212,16 @@ class Context:
             "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
             "training": self._training(),
             **self._archive(),
+            **self._rejected(),
         }
+
+    def _rejected(self) -> dict[str, Any]:
+        """Labels of the folder that were set aside; nothing where there are none."""
+        waiting = [] if self.desk is None else self.desk.existing.waiting()
+        if not waiting:
+            return {}
+        shown = {one.volume: one.reason for one in waiting[:SHOWN_FAILURES]}
+        return {"rejected_labels": {"count": len(waiting), "labels": shown}}
 
     def _archive(self) -> dict[str, Any]:
         if not isinstance(self.datastore, ArchiveDatastore):

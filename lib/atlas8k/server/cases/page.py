@@ -219,6 +219,7 @@ def shown(request: Request, cases: Cases, text: str, code: int = 200) -> HTMLRes
         past=cases.past(),
         remarks=cases.remarks(),
         not_usable=cases.not_usable(),
+        rejected=cases.rejected(),
         organs=ORGAN_NAMES,
         colors=COLORS,
         page=PAGE,

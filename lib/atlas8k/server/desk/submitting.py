@@ -160,11 +160,27 @@ class Submitting:
             detail=_detail(submitted, params, begun),
         )
 
-    def book(self, ready: Prepared, *, sample: bool, second_reading: bool) -> Submission:
-        """Write its file and note it in the ledger; alone with the volume."""
+    def book(
+        self,
+        ready: Prepared,
+        *,
+        sample: bool = False,
+        second_reading: bool = False,
+        adopted: bool = False,
+        at: float | None = None,
+    ) -> Submission:
+        """Write its file and note it in the ledger; alone with the volume.
+
+        Parameters
+        ----------
+        adopted
+            It was in the folder, and is nobody's work in a round.
+        at
+            When it was made, UTC seconds since 1970, where not now.
+        """
         number = self._ledger.reserve(ready.volume)
         try:
-            at = time.time()
+            at = time.time() if at is None else at
             stated = stated_organs(ready.organs, ready.inherited, number)
             info = {
                 **ready.info,
@@ -188,6 +204,7 @@ class Submitting:
                 start_sha256=ready.start_sha256,
                 detail={
                     **ready.detail,
+                    **({"adopted": True} if adopted else {}),
                     "begun_from": ready.begun_from,
                     "base": ready.begun.base,
                     "purpose": ready.begun.purpose,
@@ -243,6 +260,7 @@ class Submitting:
             second_reading=bool(said.get("second_reading")),
             agreement=agreement,
             at=origin.at,
+            adopted=bool(said.get("adopted")),
         )
 
     def _known(self, name: str | None) -> str | None:
