@@ -46,6 +46,10 @@ class NotFiniteError(VolumeError):
     """The image or its affine holds NaN or infinity."""
 
 
+class GeometryError(VolumeError):
+    """What a file says of where its voxels lie is missing, cannot be, or is not what was stated."""
+
+
 class GridMismatchError(VolumeError):
     """Two arrays that must lie on one grid do not."""
 

@@ -184,7 +184,7 @@ def test_real_cts_keep_their_own_geometry(
     result = run(DATA / name, out, "--statistics", "--models", models)
     assert result.exit_code == 0, result.output
     label = read_label(out)
-    volume, source = read_input(DATA / name)
+    volume, source, _ = read_input(DATA / name)
     assert label.grid.same_as(volume.grid)
     assert (label.grid.shape, label.grid.orientation) == (shape, codes)
     report = json.loads((tmp_path / "label.json").read_text())

@@ -57,6 +57,23 @@ def import_(
     ] = "",
     dry_run: Annotated[bool, typer.Option(help="read and check all files, keep nothing")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="files to read at a time")] = 1,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.45,
+            help="voxels that the dataset's headers are known to be off the CTs' at a corner; "
+            "snapped, and noted for each file",
+        ),
+    ] = 0.05,
+    orientation: Annotated[
+        str | None,
+        typer.Option(
+            help="how the axes of label files run whose headers do not say it, such as RAS or "
+            "LPS; they must cover the whole CT",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="CSV of every file: organs, reasons, what to look at")
     ] = None,
@@ -79,6 +96,7 @@ def import_(
     from tqdm import tqdm
 
     from atlas8k.cli.labels_import import Importer, plan, write_report
+    from atlas8k.geometry import check_stated
     from atlas8k.labels.datasets import DatasetMapError, find_dataset
     from atlas8k.labels.matching import Matcher, find_label_files, parse_rule
     from atlas8k.server.studies.names import IMAGE_SUFFIXES
@@ -91,6 +109,10 @@ def import_(
         rules = [parse_rule(text) for text in match or []]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--match") from error
+    try:
+        stated = None if orientation is None else check_stated(orientation)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--orientation") from error
     for place, what in ((folder, "label files"), (studies, "CTs")):
         if not place.is_dir():
             raise Atlas8kError(f"{place}: there is no such folder of {what}")
@@ -101,7 +123,7 @@ def import_(
         raise Atlas8kError(f"{folder}: holds no label file (.nii, .nii.gz), nor do case folders")
     volumes = scan_images(studies, IMAGE_SUFFIXES).files
     matcher = Matcher(volumes, prefix=prefix, rules=rules, own_rules=entry.match)
-    importer = Importer(studies, ledger, entry, dry_run)
+    importer = Importer(studies, ledger, entry, dry_run, tolerance, stated)
     outcomes = []
     planned = plan(found, folder, matcher)
     # The bar shows in a terminal only; files are listed above it.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from atlas8k.models.predict import Prediction
+    from atlas8k.remarks import Remark
     from atlas8k.volume import Volume
 
 MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
@@ -42,6 +43,14 @@ def predict(
     ] = False,
     series: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several volumes")
+    ] = None,
+    orientation: Annotated[
+        str | None,
+        typer.Option(
+            help="how a NIfTI file's axes run where its header does not say it, such as RAS or "
+            "LPS; sform or qform where it says two things",
+            show_default=False,
+        ),
     ] = None,
     models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
@@ -76,7 +85,9 @@ def predict(
     console = Console(stderr=True)
     ensemble = EnsembleSettings(largest_component, fill_holes, Weights.parse(weights))
     settings = ensemble.as_json() | ({"mirror": True} if mirror else {})
-    volume, source = read_input(ct, series)
+    volume, source, remarks = read_input(ct, series, orientation)
+    for remark in remarks:
+        console.print(f"{source['ct']}: {remark.text}", style="yellow", markup=False)
     output = output or Path(f"{_stem(source['ct'])}_organs.nii.gz")
     written = {
         "label": output,
@@ -95,6 +106,7 @@ def predict(
     write_nifti(output, label, volume.grid)
     report = {
         **source,
+        "remarks": [remark.as_dict() for remark in remarks],
         "version": __version__,
         "networks": list(prediction.names),
         "left_out": dict(prediction.failures),
@@ -124,41 +136,56 @@ def predict(
     _table(console, prediction, report)
 
 
-def read_input(path: Path, series: str | None = None) -> tuple[Volume, dict[str, str]]:
+def read_input(
+    path: Path, series: str | None = None, orientation: str | None = None
+) -> tuple[Volume, dict[str, str], tuple[Remark, ...]]:
     """A CT from a NIfTI file, or from a folder or file of a DICOM series.
 
     Parameters
     ----------
     series
         SeriesInstanceUID of the series that is meant, where there are several.
+    orientation
+        What is stated of a NIfTI file, see :func:`~atlas8k.geometry.check_stated`.
 
     Returns
     -------
-    volume, source
+    volume, source, remarks
         ``(X, Y, Z)`` float32 HU on the CT's own grid, and what a report says of it:
-        ``ct``, of a DICOM series also ``series_uid`` and ``study_uid``.
+        ``ct``, of a DICOM series also ``series_uid`` and ``study_uid``; and what is odd
+        about its header.
 
     Raises
     ------
     VolumeError
         As :func:`~atlas8k.volume.read_ct` and :func:`~atlas8k.dicom.read_volume`.
     SettingsError
-        A series is named and `path` is no DICOM.
+        A series is named and `path` is no DICOM; an orientation is stated that is none, or
+        of DICOM, which always says its own.
     """
     from atlas8k.dicom import choose, inspect, is_dicom, read_headers, read_series
-    from atlas8k.volume import read_ct
+    from atlas8k.geometry import check_stated
+    from atlas8k.volume import read_ct, read_geometry
 
+    if orientation is not None:
+        try:
+            orientation = check_stated(orientation)
+        except ValueError as err:
+            raise SettingsError(f"--orientation: {err}") from err
     if not is_dicom(path):
         if series is not None:
             raise SettingsError(f"--series {series}: {path} is no folder or file of DICOM")
-        return read_ct(path), {"ct": path.name}
+        volume = read_ct(path, stated=orientation)
+        return volume, {"ct": path.name}, read_geometry(path, stated=orientation).remarks
+    if orientation is not None:
+        raise SettingsError(f"--orientation {orientation}: {path} is DICOM, which says its own")
     chosen = choose(inspect(read_headers(path)), path, series)
     source = {
         "ct": path.resolve().name,
         "series_uid": chosen.uid,
         "study_uid": chosen.study_uid,
     }
-    return read_series(chosen), source
+    return read_series(chosen), source, ()
 
 
 def _stem(name: str) -> str:

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from atlas8k.errors import LabelNameError, UnreadableVolumeError
 from atlas8k.grid import Grid
 from atlas8k.labels import dicom_seg, nrrd_file
-from atlas8k.labels.placing import find_placement
+from atlas8k.labels.placing import Start, find_placement
 from atlas8k.labels.terminology import Terminology, from_tag
 from atlas8k.volume import read_grid, read_label, whole_numbers
 
 Format = Literal["nifti", "nrrd", "seg.nrrd", "dicom-seg"]
-_Fits = Callable[[Grid], object]
+_Fits = Callable[[Grid, Start | None], object]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Segmentation:
         Where the voxels are, the file's own axes.
     segments
         In the file's order; ``None`` where the format names none (NIfTI, plain NRRD).
+    start
+        Index of the first voxel in the image it was drawn on, where the file says so.
     notes
         How the file was taken where it can be taken in more than one way, a sentence each.
     """
@@ -68,6 +70,7 @@ class Segmentation:
     grid: Grid
     layers: tuple[npt.NDArray[np.uint8], ...]
     segments: tuple[Segment, ...] | None = None
+    start: Start | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -99,9 +102,9 @@ def read_segmentation(path: str | Path, within: Grid | None = None) -> Segmentat
     """
     path = Path(path)
 
-    def fits(grid: Grid) -> None:
+    def fits(grid: Grid, start: Start | None = None) -> None:
         if within is not None:
-            find_placement(grid, within, path)
+            find_placement(grid, within, path, start=start)
 
     start = _first_bytes(path)
     if start.startswith(b"NRRD"):
@@ -128,13 +131,18 @@ def _first_bytes(path: Path) -> bytes:
 
 def _read_nrrd(path: Path, fits: _Fits) -> Segmentation:
     header = nrrd_file.read_header(path)
-    fits(header.grid)
+    fits(header.grid, header.start)
     segments = None if header.segments is None else _segments(path, header)
     layers = tuple(whole_numbers(part, path) for part in nrrd_file.read_layers(path, header))
     if segments is None and len(layers) > 1:
         raise UnreadableVolumeError(path, "it has several layers and names no segments")
     return Segmentation(
-        path, "nrrd" if segments is None else "seg.nrrd", header.grid, layers, segments
+        path,
+        "nrrd" if segments is None else "seg.nrrd",
+        header.grid,
+        layers,
+        segments,
+        start=header.start,
     )
 
 
@@ -178,6 +186,8 @@ def _distinct(path: Path, segments: Iterable[Segment], layers: int) -> tuple[Seg
 
 
 def _read_dicom(path: Path, fits: _Fits, within: Grid | None) -> Segmentation:
-    found = dicom_seg.read_dicom_seg(path, fits, within)
+    found = dicom_seg.read_dicom_seg(path, lambda grid: fits(grid, None), within)
     segments = [Segment(one.name, one.value, one.layer, one.codes) for one in found.segments]
-    return Segmentation(path, "dicom-seg", found.grid, found.layers, tuple(segments), found.notes)
+    return Segmentation(
+        path, "dicom-seg", found.grid, found.layers, tuple(segments), notes=found.notes
+    )

@@ -15,7 +15,7 @@ from atlas8k.errors import EmptyVolumeError, LabelNameError, LabelValueError
 from atlas8k.grid import Grid
 from atlas8k.labels.formats import Segment, read_segmentation
 from atlas8k.labels.naming import Term, term
-from atlas8k.labels.placing import find_placement, put
+from atlas8k.labels.placing import IDENTITY, Placement, find_placement, put
 from atlas8k.labels.voxels import counts, joint_counts, renamed
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
 
@@ -58,6 +58,8 @@ class Submitted:
         Where segments of two organs overlapped; the organ with fewer voxels keeps them.
     ignored
         Names of empty segments that mean no organ.
+    placement
+        Where the file's voxels lay in the CT, and what was snapped.
     notes
         How the file was taken where it can be taken in more than one way.
     """
@@ -69,6 +71,7 @@ class Submitted:
     voxels: Mapping[str, int]
     overlaps: tuple[SegmentOverlap, ...] = ()
     ignored: tuple[str, ...] = ()
+    placement: Placement = IDENTITY
     notes: tuple[str, ...] = ()
 
 
@@ -131,7 +134,8 @@ def ingest(
     if segments is not None:
         _check_names(path, found, terms)
     array, overlaps = _combined(segmentation.layers, found, terms)
-    array = put(array, find_placement(segmentation.grid, grid, path), grid)
+    placement = find_placement(segmentation.grid, grid, path, start=segmentation.start)
+    array = put(array, placement, grid)
     total = counts(array)
     present = [organ for organ, i in ORGAN_IDS.items() if total[i]]
     if not present and not gone and not may_be_empty:
@@ -152,6 +156,7 @@ def ingest(
         voxels={organ: int(total[i]) for organ, i in ORGAN_IDS.items() if organ in named | {*gone}},
         overlaps=overlaps,
         ignored=tuple(empty),
+        placement=placement,
         notes=segmentation.notes,
     )
 

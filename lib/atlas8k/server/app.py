@@ -30,12 +30,13 @@ from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy, Name, ReviewStrategy
 from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.datastore import image_path
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.names import check_tag, id_fault
 from atlas8k.server.training.train import FineTuning
 from atlas8k.settings import Settings
-from atlas8k.volume import read_label
+from atlas8k.volume import read_grid, read_label
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class Atlas8kApp(MONAILabelApp):
 
     def info(self) -> dict[str, Any]:
         meta: dict[str, Any] = super().info()
-        meta["atlas8k"] = self.context.status()
+        meta["atlas8k"] = {**self.context.status(), "remarks": self.context.remarks()}
         return meta
 
     # --- requests ---------------------------------------------------------------------
@@ -200,9 +201,10 @@ class Atlas8kApp(MONAILabelApp):
         if desk is None or tag not in (ORIGINAL, PSEUDO):
             store.save_label(image, result, tag, info)
             return
-        label = read_label(result)
+        label = read_label(result).array
+        grid = read_grid(image_path(store, image))  # a result lies where clients see the CT
         model = {"model_signature": info["params"].get("model_signature")}
-        desk.keep_pseudo(image, label.array, label.grid, {**info, **model})
+        desk.keep_pseudo(image, label, grid, {**info, **model})
 
     def _image_path(self, image: object, datastore: Datastore) -> tuple[str, bool]:
         """File of an image, and whether it is one of the datastore's."""
@@ -211,9 +213,7 @@ class Atlas8kApp(MONAILabelApp):
         if not isinstance(image, str) or not image:
             raise RequestError("image: the id of an image is needed")
         if id_fault(image) is None:
-            path = datastore.get_image_uri(image)
-            if path:
-                return str(path), True
+            return str(image_path(datastore, image)), True
         raise NotFoundError("image", image)
 
     def batch_infer(

@@ -25,6 +25,7 @@ from atlas8k.settings import Settings
 logger = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 20
+SHOWN_REMARKS = 20
 STATS = "train_stats.json"
 """What the last training did, beside the networks."""
 
@@ -100,7 +101,7 @@ class Context:
             The archive does not answer; the volume is nobody's again.
         """
         if not isinstance(self.datastore, ArchiveDatastore):
-            return True
+            return self._given_out(volume, holder)
         try:
             self.datastore.get_image_uri(volume)
         except UpstreamError:
@@ -112,6 +113,21 @@ class Context:
             self.datastore.studies.look()
             self.sync()
             return False
+        return True
+
+    def _given_out(self, volume: str, holder: Holder) -> bool:
+        """Whether clients can get a volume of a folder; where not, it is noted as failed."""
+        if not isinstance(self.datastore, StudiesDatastore) or not self._registered:
+            return True
+        try:
+            self.datastore.get_image_uri(volume)
+        except VolumeError as err:
+            logger.warning("%s is not offered: %s", volume, err)
+            self.ledger.release(volume, holder)
+            self.ledger.record_failure(volume, self._registered, str(err))
+            return False
+        except NotFoundError:
+            pass  # gone a moment ago: whoever asks for it is told so
         return True
 
     def adopt_labels(self) -> None:
@@ -180,6 +196,34 @@ class Context:
         if not isinstance(self.datastore, ArchiveDatastore):
             return {}
         return {"archive": self.datastore.brief_status()}
+
+    def remarks(self, most: int | None = SHOWN_REMARKS) -> dict[str, Any]:
+        """What was found in the files of the studies, for ``/info/`` and pages.
+
+        Parameters
+        ----------
+        most
+            So many volumes and files are named, ``None``: all.
+
+        Returns
+        -------
+        dict
+            ``count``: volumes with remarks; ``volumes``: the remarks of each, see
+            :meth:`~atlas8k.remarks.Remark.as_dict`; ``not_listed``: files that are no volume
+            here, with the reason; ``not_listed_count``.
+        """
+        if not isinstance(self.datastore, StudiesDatastore):
+            return {}
+        catalogue = self.datastore.studies.now()
+        found, aside = catalogue.all_remarks(), catalogue.not_listed
+        return {
+            "count": len(found),
+            "volumes": {
+                one: [remark.as_dict() for remark in found[one]] for one in list(found)[:most]
+            },
+            "not_listed_count": len(aside),
+            "not_listed": dict(sorted(aside.items())[:most]),
+        }
 
     def note_training(self) -> None:
         """Keep what the last training did with the round it was made in; again at will."""

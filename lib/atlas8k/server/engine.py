@@ -30,6 +30,7 @@ from atlas8k.server.answers import (
 )
 from atlas8k.server.cache import Key, Kind, PredictionCache
 from atlas8k.server.device_lock import DeviceLock, Turn
+from atlas8k.server.studies.served import file_fingerprint
 from atlas8k.settings import Settings
 from atlas8k.volume import Grid, Volume, read_ct, read_grid
 from atlas8k.weighting import Weights
@@ -127,8 +128,7 @@ class Engine:
         with self._lock:
             served = self._store.served()
             signature = served.signature
-            stat = path.stat()
-            key = (path, stat.st_size, stat.st_mtime_ns, signature)
+            key = (path, file_fingerprint(path), signature)
             if self._last is not None and self._last[0] == key:
                 return ct, self._last[1], signature
             with self._device.turn(turn) if self._device else contextlib.nullcontext():
@@ -194,8 +194,7 @@ class Engine:
     def _key(self, path: Path, volume: str | None) -> Key | None:
         if self._cache is None or self._cache.limit <= 0 or volume is None:
             return None
-        stat = path.stat()
-        fingerprint = f"{stat.st_size}-{stat.st_mtime_ns}-{settings_text(self.salient)}"
+        fingerprint = f"{file_fingerprint(path)}-{settings_text(self.salient)}"
         return Key(volume, fingerprint, self._store.served().signature)
 
     def _kept_answers(self, key: Key | None, name: str) -> Answers | None:

@@ -19,7 +19,7 @@ from atlas8k.server.context import Context
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.infer import temporary_result
-from atlas8k.server.studies.datastore import StudiesDatastore
+from atlas8k.server.studies.datastore import StudiesDatastore, image_path
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.volume import Grid
@@ -134,7 +134,7 @@ class AttentionScoring(ScoringMethod):
         end, told = time.monotonic() + ARCHIVE_WAIT_S, False
         while True:
             try:
-                return Path(self._context.datastore.get_image_uri(volume))
+                return image_path(self._context.datastore, volume)
             except UpstreamError as err:
                 if time.monotonic() > end:
                     raise

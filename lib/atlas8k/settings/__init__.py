@@ -179,6 +179,14 @@ class Settings(BaseModel):
         description="An uploaded image or label may have this size, as sent and unpacked",
         json_schema_extra={"unit": "MiB"},
     )
+    served_gb: float = Field(
+        20.0,
+        ge=0.0,
+        le=1_000_000.0,
+        description="Copies of CTs that programs read in different ways, given out with one "
+        "geometry, may take this; those in use stay",
+        json_schema_extra={"unit": "GB"},
+    )
     dicom_cache_gb: float = Field(
         50.0,
         ge=0.0,

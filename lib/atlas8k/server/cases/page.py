@@ -160,6 +160,8 @@ def receipt_text(told: dict[str, Any], what: str) -> str:
     parts = [f"{state}: {', '.join(organs)}" for state, organs in sorted(states.items())]
     text = f"{what} {told['image']} as submission {told['submission']}"
     text += f" ({'; '.join(parts)})." if parts else "."
+    if told["placed"]:
+        text += f" Of its place: {told['placed']}."
     if told["conflict"] or not told["in_force"]:
         text += " Somebody else's came first: a reviewer decides which is in force."
     if told["disputes"]:
@@ -192,6 +194,7 @@ def shown(request: Request, cases: Cases, text: str, code: int = 200) -> HTMLRes
         error=code >= 400,
         cases=cases.open(),
         past=cases.past(),
+        remarks=cases.remarks(),
         organs=ORGAN_NAMES,
         colors=COLORS,
         page=PAGE,

@@ -36,7 +36,17 @@ logger = logging.getLogger(__name__)
 OWN_KEYS = frozenset(
     {
         *("present", "absent", "organs", "submission", "model_signature", "start_sha256"),
-        *("provenance", "holder", "params", "read_by", "overlaps", "ts", "attention_ml", "model"),
+        *(
+            "provenance",
+            "holder",
+            "params",
+            "read_by",
+            "placed",
+            "overlaps",
+            "ts",
+            "attention_ml",
+            "model",
+        ),
     }
 )
 """What a label's info says by the server's word alone."""
@@ -161,6 +171,7 @@ class Submitting:
                 "submission": number,
                 "model_signature": ready.model_signature,
                 "read_by": ready.detail["read_by"],
+                **({"placed": ready.detail["placed"]} if "placed" in ready.detail else {}),
                 "params": LABEL_NAMES,
             }
             origin = Provenance(
@@ -217,7 +228,11 @@ class Submitting:
             sha256=kept.sha256,
             signature=self._known(origin.signature),
             organs=origin.changes,
-            detail={k: said[k] for k in ("read_by", "client_id", "adopted", "notes") if k in said},
+            detail={
+                k: said[k]
+                for k in ("read_by", "client_id", "adopted", "placed", "notes")
+                if k in said
+            },
             number=origin.submission,
             lease=lease,
             content=said.get("content"),
@@ -279,8 +294,10 @@ def stated_organs(
 
 def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> dict[str, Any]:
     client = params.get("client_id")
+    placed = submitted.placement.note()
     return {
         "read_by": submitted.read_by,
+        **({"placed": placed} if placed else {}),
         **({"client_id": str(client)[:80]} if client else {}),
         **({"ignored": list(submitted.ignored)[:50]} if submitted.ignored else {}),
         **({"notes": list(submitted.notes)} if submitted.notes else {}),

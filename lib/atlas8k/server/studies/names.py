@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from atlas8k.server.studies.errors import BadNameError
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii")
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".NII.GZ", ".NII")
 LABEL_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
 """In order of preference, where two files claim one id."""
 
@@ -116,5 +116,6 @@ def require_suffix(kind: str, name: str, suffixes: Sequence[str]) -> tuple[str, 
     """
     parts = split_suffix(name, suffixes)
     if parts is None:
-        raise BadNameError(kind, name, f"its name must end in {', '.join(suffixes)}")
+        shown = dict.fromkeys(suffix.lower() for suffix in suffixes)
+        raise BadNameError(kind, name, f"its name must end in {', '.join(shown)}")
     return parts

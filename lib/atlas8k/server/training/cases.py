@@ -24,6 +24,7 @@ from atlas8k.server.desk.desk import Desk
 from atlas8k.server.errors import UpstreamError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.datastore import image_path
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.versions import Version
 from atlas8k.server.training.reading import unready
@@ -224,7 +225,7 @@ def submitted(datastore: Datastore) -> list[TrainingCase]:
             found.append(
                 TrainingCase(
                     name=image,
-                    ct_path=Path(datastore.get_image_uri(image)),
+                    ct_path=image_path(datastore, image),
                     label_path=label_path,
                     known_organs=organs,
                 )
