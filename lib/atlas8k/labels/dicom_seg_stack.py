@@ -61,7 +61,7 @@ def stack(path: Path, planes: Sequence[Plane], header: Dataset, within: Grid | N
     2. what the object says (SpacingBetweenSlices);
     3. the CT's, where planes lie apart on it and are said to be thinner than their distance
        (SliceThickness): drawn on every other slice, and not on a thicker reconstruction;
-    4. the smallest distance of two planes;
+    4. the smallest distance of two planes.
 
     A single plane needs a thickness that the CT's slices can have.
 
