@@ -198,6 +198,7 @@ def test_frames_next_to_each_other_and_apart(
         (_every(2), measures(SpacingBetweenSlices=None, SliceThickness=None)),
         (_every(4), measures(SpacingBetweenSlices=None, SliceThickness="8")),
         ([(1, 5, ONE)], measures(SpacingBetweenSlices=None, SliceThickness="12")),
+        ([(1, 5, ONE)], measures(SpacingBetweenSlices="12", SliceThickness=None)),
     ],
 )
 def test_a_thicker_reconstruction_is_not_put_on_every_nth_slice(

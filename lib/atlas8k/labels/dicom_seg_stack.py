@@ -29,6 +29,8 @@ _SAME_STEP = 0.02
 """Share by which two distances of slices may differ and be one: rounding of decimal strings."""
 _NEXT_STEPS = 1.2
 """Planes nearer than this, in steps of the CT, lie next to each other on it."""
+_THICKEST = 2 * (1 + _SAME_STEP)
+"""Thickness of a CT's slices, in their distance: reconstructions overlap by half at most."""
 _DRIFT_PIXELS = 0.25
 _SAME_DIRECTION = 1e-3
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -59,8 +61,9 @@ def stack(path: Path, planes: Sequence[Plane], header: Dataset, within: Grid | N
     2. what the object says (SpacingBetweenSlices);
     3. the CT's, where planes lie apart on it and are said to be thinner than their distance
        (SliceThickness): drawn on every other slice, and not on a thicker reconstruction;
-    4. the smallest distance of two planes;
-    5. of a single plane its SliceThickness.
+    4. the smallest distance of two planes.
+
+    A single plane needs a thickness that the CT's slices can have.
 
     Raises
     ------
@@ -128,41 +131,44 @@ def _step(
     distances = distances[distances > _MIN_SPACING_MM]
     gap = float(distances.min()) if distances.size else None
     said, thickness = _said(header, "SpacingBetweenSlices"), _said(header, "SliceThickness")
-    tried = [said, gap, thickness if gap is None else None]
-    if ct_step is not None:
-        if gap is not None and gap <= _NEXT_STEPS * ct_step:
-            tried.insert(0, ct_step)
-        elif _drawn_apart(ct_step, gap, thickness):
-            tried.insert(1, ct_step)
-        elif gap is None and said is None and thickness is not None:
-            raise GridMismatchError(
-                path,
-                f"it is one slice, {thickness:g} mm thick, and the CT's are {ct_step:g} mm "
-                "apart; draw it on the CT itself",
-            )
+    if gap is None:
+        return _of_one(path, said or thickness, ct_step), np.zeros(len(along), dtype=np.int64)
+    tried = [said, gap]
+    if ct_step is not None and gap <= _NEXT_STEPS * ct_step:
+        tried.insert(0, ct_step)
+    elif ct_step is not None and _drawn_apart(ct_step, gap, thickness):
+        tried.insert(1, ct_step)
     for step in tried:
         if step is not None and (fitted := _fitted(along, step)) is not None:
             return fitted
-    if gap is None:
-        raise UnreadableVolumeError(
-            path,
-            "it is one slice and does not say how thick (SliceThickness or "
-            "SpacingBetweenSlices); export it again",
-        )
     raise UnreadableVolumeError(
         path, f"its slices lie unevenly, {gap:.3g} mm apart and other distances; export it again"
     )
 
 
-def _drawn_apart(ct_step: float, gap: float | None, thickness: float | None) -> bool:
-    """Whether planes apart, or a single one, are slices of the CT itself.
+def _of_one(path: Path, thickness: float | None, ct_step: float | None) -> float:
+    """Thickness of planes at one place, where they can be the CT's own."""
+    if thickness is None:
+        raise UnreadableVolumeError(
+            path,
+            "it is one slice and does not say how thick (SliceThickness or "
+            "SpacingBetweenSlices); export it again",
+        )
+    if ct_step is not None and thickness > _THICKEST * ct_step:
+        raise GridMismatchError(
+            path,
+            f"it is one slice, {thickness:g} mm thick, and the CT's are {ct_step:g} mm apart; "
+            "draw it on the CT itself",
+        )
+    return ct_step or thickness
 
-    They may as well be all slices of a thicker reconstruction: unless they are thinner than
-    their distance, and no thicker than slices of the CT that overlap by half.
+
+def _drawn_apart(ct_step: float, gap: float, thickness: float | None) -> bool:
+    """Whether planes apart are slices of the CT itself, and not of a thicker reconstruction.
+
+    They are where they are thinner than their distance and can be the CT's own.
     """
-    if thickness is None or thickness > 2 * ct_step * (1 + _SAME_STEP):
-        return False
-    return gap is None or thickness < (1 - _SAME_STEP) * gap
+    return thickness is not None and thickness <= min(_THICKEST * ct_step, gap * (1 - _SAME_STEP))
 
 
 def _fitted(
