@@ -99,9 +99,7 @@ def import_(
 
     versions = find_versions(dataset, maps)
     if not any(version.organs for version in versions):
-        raise DatasetMapError(
-            versions[0].name, "labels none of the nine organs; nothing to import"
-        )
+        raise DatasetMapError(versions[0].name, "labels none of the nine organs; nothing to import")
     try:
         rules = [parse_rule(text) for text in match or []]
     except ValueError as error:

@@ -15,9 +15,7 @@ from atlas8k.cli.ledger import LedgerFile
 
 
 @labels.command()
-def rejected(
-    studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson = False
-) -> None:
+def rejected(studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson = False) -> None:
     """Labels that were in labels/final and failed the checks, with the reason of each."""
     with desk_of(studies, ledger) as desk:
         waiting = desk.existing.waiting()

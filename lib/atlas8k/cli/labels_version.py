@@ -78,4 +78,3 @@ def chosen_version(
         f"show what no patient has, or say so themselves:\n{listing}\n{advice}Where they are right "
         "as they are (situs inversus, a rare anatomy): add --force",
     )
-

@@ -50,7 +50,9 @@ class Look:
     @property
     def fits(self) -> tuple[str, ...]:
         """Names of the datasets that nothing speaks against."""
-        return tuple(n for n, reasons in self.against.items() if not reasons and not self.strange[n])
+        return tuple(
+            n for n, reasons in self.against.items() if not reasons and not self.strange[n]
+        )
 
 
 def look_at(path: Path, candidates: Sequence[Dataset], structures: frozenset[str]) -> Look:
@@ -96,9 +98,7 @@ def _absent(dataset: Dataset, values: set[int]) -> list[str]:
     return [organ for organ in set(dataset.values.values()) - there if organ in ORGAN_IDS]
 
 
-def survey(
-    paths: Sequence[Path], candidates: Sequence[Dataset], jobs: int = 1
-) -> Iterator[Look]:
+def survey(paths: Sequence[Path], candidates: Sequence[Dataset], jobs: int = 1) -> Iterator[Look]:
     """Look at every file, in their order."""
     look = partial(look_at, candidates=tuple(candidates), structures=known_structures())
     if jobs <= 1:

@@ -277,7 +277,9 @@ def _reread(
         return path
     if not path.name.endswith(NIFTI_SUFFIXES):
         if reading.values is not None:
-            raise LabelNameError(path, "segments have names, which a mapping of values cannot change")
+            raise LabelNameError(
+                path, "segments have names, which a mapping of values cannot change"
+            )
         return path
     label = read_label(path)
     array, grid = label.array, label.grid
@@ -320,9 +322,7 @@ def _almost(label: Grid, ct: Grid) -> bool:
 
 def _advice(volume: str, error: VolumeError) -> str:
     if isinstance(error, GridMismatchError):
-        return (
-            f". Where only its header is off, by less than a voxel: {_ACCEPT} {volume} --force"
-        )
+        return f". Where only its header is off, by less than a voxel: {_ACCEPT} {volume} --force"
     if isinstance(error, LabelValueError | LabelNameError):
         return f". Say what its values are: {_ACCEPT} {volume} --map 1=liver,2=none,…"
     return ""
