@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import replace
@@ -136,10 +137,8 @@ def found_orientation(
     from atlas8k.volume import read_label
 
     stated = None
-    try:
+    with contextlib.suppress(OrientationUnknownError):
         stated = import_weights(file, kind, options).checkpoint.preprocessing.orientation
-    except OrientationUnknownError:
-        pass
     tried = import_weights(file, kind, replace(options, orientation="RAS")).checkpoint
     volume, _, _ = read_input(ct)
     if label is not None:

@@ -87,6 +87,8 @@ _PLACES_MM: Mapping[str, Mapping[str, tuple[float, float]]] = {
 """Where an organ is to be looked for from another one's centre, x and y of RAS, mm: means of
 42 bodies (8 of the vessels)."""
 _MARGIN_MM = 20.0
+_TRUNK_MM = 300.0
+"""An image that wide, around any of these organs, shows some of the liver."""
 
 _TWO_APART_MM, _TWO_SHARE = 80.0, 0.25
 _BORDER = 2
@@ -273,7 +275,7 @@ def _shape(organ: _Organ) -> Iterator[Impossible]:
             least = _LEAST_TUBE
         if organ.tube < least:
             yield Impossible(organ.name, "shape", f"{said}: no vessel's shape")
-    elif long >= _TUBE_MM and organ.tube > _TUBE:
+    elif long >= _TUBE_MM and organ.tube > _TUBE and not organ.cut[:2].any():
         yield Impossible(organ.name, "shape", f"{said}: the shape of the aorta or postcava")
     elif long > _REACH_MM.get(organ.name, np.inf):
         yield Impossible(
@@ -343,7 +345,8 @@ def _missing(body: _Body, absent: Collection[str]) -> Iterator[Impossible]:
             organ = body.organs.get(beside)
             if organ is None or organ.cut[:2].any() or (name == "liver" and organ.cut[2].any()):
                 continue
-            if body.holds(organ.centre + np.array([x, y, 0.0])):
+            wide = name == "liver" and body.grid.shape[0] * body.grid.spacing[0] >= _TRUNK_MM
+            if wide or body.holds(organ.centre + np.array([x, y, 0.0])):
                 yield Impossible(
                     name, "missing", f"{name} has no voxels beside the {beside}; nobody lacks it"
                 )

@@ -155,9 +155,9 @@ class Context:
         """Import labels that the ledger does not know, or set them aside.
 
         They come from an earlier use of the folder and count as nothing before they have
-        been checked, which takes a second or two each, once. What killed processes began is finished
-        beside the requests. On a DICOMweb server any segmentation counts as a label, and
-        none is taken for a submission.
+        been checked, which takes a second or two each, once. What killed processes began is
+        finished beside the requests. On a DICOMweb server any segmentation counts as a label,
+        and none is taken for a submission.
         """
         if self.desk is not None:
             self.desk.adopt_folder()

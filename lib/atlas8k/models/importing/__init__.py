@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from atlas8k.errors import CheckpointError
 from atlas8k.models.importing.installed import Installed, Network, installed_networks
-from atlas8k.models.importing.options import Imported, Options
-from atlas8k.models.importing.orientation import OrientationUnknownError
+from atlas8k.models.importing.options import Imported, Options, OrientationUnknownError
 
 if TYPE_CHECKING:
     from atlas8k.models.importing.source import Source

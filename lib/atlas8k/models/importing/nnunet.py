@@ -55,7 +55,7 @@ def import_nnunet(path: Path, options: Options) -> Imported:
     CheckpointError
         Not such a folder, several folders or an unknown fold, a network that is not
         supported, or tensors that are not those of its plans. An
-        :class:`~atlas8k.models.importing.orientation.OrientationUnknownError` where neither
+        :class:`~atlas8k.models.importing.options.OrientationUnknownError` where neither
         plans nor options say which way the training volumes lay.
     """
     folder, files = find(path, options.folds)

@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from atlas8k.errors import CheckpointError
+
 if TYPE_CHECKING:
     from atlas8k.models.checkpoint import Checkpoint
+
+
+class OrientationUnknownError(CheckpointError):
+    """A network's files do not say which way its training volumes lay."""
 
 
 @dataclass(frozen=True)

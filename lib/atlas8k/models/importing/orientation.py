@@ -20,6 +20,7 @@ import numpy.typing as npt
 from atlas8k.errors import CheckpointError
 from atlas8k.labels.voxels import joint_counts
 from atlas8k.models.checkpoint import Checkpoint
+from atlas8k.models.importing.options import OrientationUnknownError
 from atlas8k.models.predict import Predictor
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import Volume
@@ -35,10 +36,6 @@ LEAST_DSC, LEAST_LEAD = 0.5, 0.1
 
 LEAST_ML = 1.0
 """Organs of less are not compared."""
-
-
-class OrientationUnknownError(CheckpointError):
-    """A network's files do not say which way its training volumes lay."""
 
 
 def unknown(path: Path, source: Path, why: str) -> OrientationUnknownError:
