@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from atlas8k.errors import SettingsError
+from atlas8k.cli.options import MODELS, Models
+from atlas8k.errors import NotHounsfieldError, SettingsError, UnreadableVolumeError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from rich.console import Console
 
     from atlas8k.models.predict import Prediction
     from atlas8k.remarks import Remark
     from atlas8k.volume import Volume
-
-MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
-"""The app's own folder of checkpoints, in a clone of the project."""
 
 
 def predict(
@@ -52,7 +52,7 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
+    models: Models = MODELS,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
     weights: Annotated[
         str, typer.Option(help="what networks count: unet=1,swin_unetr=0.5,nnunet:pancreas=2")
@@ -65,27 +65,38 @@ def predict(
         bool,
         typer.Option("--mirror", help="test-time augmentation along the axes each was trained so"),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="predict although the values are no HU of a CT")
+    ] = False,
 ) -> None:
-    """Segment nine organs in a CT and show where the networks are likely wrong."""
-    from rich.console import Console
+    """Segment nine organs in a CT and show where the networks are likely wrong.
 
+    Values that are no HU, and label maps, are refused. Of a CT without an abdomen all labels
+    are wrong; that is said, and they are made all the same.
+    """
+    if not ct.exists():
+        _missing(ct)
+    from atlas8k.models.imports import import_monai_for_prediction
+
+    import_monai_for_prediction()
     from atlas8k import __version__
     from atlas8k.attention import salient_regions
+    from atlas8k.cli.tables import terminal
+    from atlas8k.content import inspect_content
     from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
     from atlas8k.models.regrid import nearest
     from atlas8k.models.store import ModelStore
-    from atlas8k.preview import draw_planes
     from atlas8k.volume import write_nifti
     from atlas8k.weighting import Weights
 
     start = time.monotonic()
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     ensemble = EnsembleSettings(largest_component, fill_holes, Weights.parse(weights))
     settings = ensemble.as_json() | ({"mirror": True} if mirror else {})
     volume, source, remarks = read_input(ct, series, orientation)
-    for remark in remarks:
-        console.print(f"{source['ct']}: {remark.text}", style="yellow", markup=False)
+    remarks += inspect_content(volume)
+    say(console, source["ct"], remarks, force=force)
     output = output or Path(f"{_stem(source['ct'])}_organs.nii.gz")
     written = {
         "label": output,
@@ -125,11 +136,22 @@ def predict(
         ],
     }
     if written["preview"] is not None:
+        from atlas8k.preview import draw_planes
+
         shown = nearest(salient.label(), prediction.grid, volume.grid)
         draw_planes(written["preview"], volume, label, shown > 0, title=source["ct"])
     if written["statistics"] is not None:
         written["statistics"].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _table(console, prediction, report)
+
+
+def _missing(ct: Path) -> NoReturn:
+    """Say why there is no CT, before anything slow is imported for it."""
+    if str(ct).startswith(("http:/", "https:/")):
+        raise SettingsError(
+            f"{ct}: is on a server; download its files, or `atlas8k score` the archive"
+        )
+    raise UnreadableVolumeError(ct, "no such file or folder")
 
 
 def read_input(
@@ -184,6 +206,23 @@ def read_input(
     return read_series(chosen), source, ()
 
 
+def say(console: Console, name: str, remarks: Sequence[Remark], *, force: bool) -> None:
+    """Say what is remarkable about a CT, before the networks are believed.
+
+    Raises
+    ------
+    NotHounsfieldError
+        Its values are no HU, or it is a label map, and `force` is not given.
+    """
+    from atlas8k.content import LABEL_MAP, NOT_HU
+
+    for remark in remarks:
+        if remark.kind in (LABEL_MAP, NOT_HU) and not force:
+            raise NotHounsfieldError(name, f"{remark.text} With --force it is predicted as it is.")
+        style = None if remark.level == "note" else "bold yellow"
+        console.print(f"{name}: {remark.text}", style=style, markup=False, soft_wrap=True)
+
+
 def _stem(name: str) -> str:
     """A volume's file name without its ending."""
     from atlas8k.volume import NIFTI_SUFFIXES
@@ -229,15 +268,21 @@ def organ_statistics(
 
 
 def _table(console: Any, prediction: Prediction, report: dict[str, Any]) -> None:
-    from rich.table import Table
+    from atlas8k.cli.tables import Column, number, print_table
 
-    table = Table(title=f"{report['ct']}: {', '.join(prediction.names)}, {report['seconds']} s")
-    table.add_column("organ")
-    for name in ("volume, ml", "mean HU", "attention, ml"):
-        table.add_column(name, justify="right")
-    for organ, row in report["organs"].items():
-        mean = "" if row["mean_hu"] is None else f"{row['mean_hu']:.0f}"
-        table.add_row(organ, f"{row['ml']:.1f}", mean, f"{row['attention_ml']:.2f}")
-    console.print(table)
+    print_table(
+        [Column("organ"), *map(number, ("volume, ml", "mean HU", "attention, ml"))],
+        [
+            (
+                organ,
+                f"{row['ml']:.1f}",
+                "" if row["mean_hu"] is None else f"{row['mean_hu']:.0f}",
+                f"{row['attention_ml']:.2f}",
+            )
+            for organ, row in report["organs"].items()
+        ],
+        f"{report['ct']}: {', '.join(prediction.names)}, {report['seconds']} s",
+        console=console,
+    )
     for name, reason in prediction.failures.items():
         console.print(f"{name} was left out: {reason}", style="yellow")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import EmptyVolumeError, GridMismatchError, LabelValueError
 from atlas8k.grid import Grid, Volume
+from atlas8k.labels.anatomy import missing
 from atlas8k.labels.checks import Finding, check_label
 from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset
 from atlas8k.labels.kidneys import LEFT, RIGHT, split_kidneys
@@ -168,6 +169,11 @@ def interpret(
             organs[organ] = OrganSource("pseudo", "unknown", dataset.name)
         else:
             organs[organ] = OrganSource("public", "present" if there else "absent", dataset.name)
+    gone = [organ for organ, source in organs.items() if source.state == "absent"]
+    for one in missing(array, grid, gone):
+        # Not labeled, whatever the dataset says: nobody lacks it.
+        organs[one.organ] = OrganSource("pseudo", "unknown", dataset.name)
+        notes = (*notes, f"{one.text}: unknown, not absent")
     unknown = _mask(placed, dataset, UNKNOWN)
     return PublicLabel(
         array,

@@ -19,6 +19,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.async_tasks.utils import tasks
 
 from atlas8k.errors import Atlas8kError
+from atlas8k.ledger import is_url
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import orphans, privacy, startup
 from atlas8k.server.archive.datastore import ArchiveDatastore
@@ -26,6 +27,7 @@ from atlas8k.server.context import Context
 from atlas8k.server.desk.assembling import PSEUDO, PUBLIC
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
+from atlas8k.server.new_volumes import NewVolumes
 from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy, Name, ReviewStrategy
@@ -129,6 +131,7 @@ class Atlas8kApp(MONAILabelApp):
             orphans.adopt()
             host, port = startup.bound_to()
             startup.announce(host, port, self.studies, len(self.datastore().list_images()))
+            self.context.engine.warm_up()
         startup.mark_started()
         self.context.sync(thorough=True)
         if application is not None and isinstance(self.context.datastore, ArchiveDatastore):
@@ -140,6 +143,9 @@ class Atlas8kApp(MONAILabelApp):
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )
             self.context.adopt_labels()
+            if application is not None:
+                watch = NewVolumes(self.context, self.score_again, self.scoring_runs)
+                watch.watch(self.settings.score_new_s)
         super().on_init_complete()
 
     def _first(self) -> bool:
@@ -264,6 +270,11 @@ class Atlas8kApp(MONAILabelApp):
             logger.warning("scoring was not started: %s", err)
             return {}
 
+    def score_again(self) -> None:
+        """Score what is stale in the background, where MONAI Label's settings let it do so."""
+        if settings.MONAI_LABEL_AUTO_UPDATE_SCORING:
+            self.async_scoring("attention")
+
     def on_save_label(self, image_id: str, label_id: str) -> None:
         super().on_save_label(image_id, label_id)
         if isinstance(self.context.datastore, ArchiveDatastore):
@@ -272,11 +283,6 @@ class Atlas8kApp(MONAILabelApp):
     def scoring_runs(self) -> bool:
         """Whether a scoring is running or waiting to run in this server."""
         return any(task["status"] in {"SUBMITTED", "RUNNING"} for task in tasks("scoring"))
-
-
-def is_url(studies: str) -> bool:
-    """Whether studies are on a server."""
-    return studies.strip().startswith(("http://", "https://"))
 
 
 def label_tag(request: dict[str, Any]) -> str | None:

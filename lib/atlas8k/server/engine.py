@@ -11,7 +11,13 @@ from typing import Any
 import torch
 
 from atlas8k.attention.quantise import Quantised
-from atlas8k.errors import AttentionError, CheckpointError, PredictionError, SettingsError
+from atlas8k.errors import (
+    Atlas8kError,
+    AttentionError,
+    CheckpointError,
+    PredictionError,
+    SettingsError,
+)
 from atlas8k.models.ensemble import EnsembleSettings
 from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.store import ModelStore, ServedSet
@@ -68,6 +74,18 @@ class Engine:
         self._cache = cache
         self.salient = salient_settings(settings)
         self._keeping = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Load the networks in the background, before anybody waits for them."""
+
+        def load() -> None:
+            try:
+                with self._lock:
+                    self._load(self._store.served())
+            except (Atlas8kError, OSError) as err:  # said again to whoever asks for a prediction
+                logger.warning("networks were not loaded beforehand: %s", err)
+
+        threading.Thread(target=load, name="load-networks", daemon=True).start()
 
     def signature(self) -> str:
         """Signature under which a score made now would be kept."""

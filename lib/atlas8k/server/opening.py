@@ -11,10 +11,11 @@ from monailabel.interfaces.datastore import Datastore
 
 from atlas8k.attention.ranking import DEFAULT_RANKING
 from atlas8k.errors import CheckpointError
-from atlas8k.ledger import Ledger, locate
+from atlas8k.ledger import Ledger, is_url, locate
 from atlas8k.models.store import ModelStore
 from atlas8k.server.archive.client import Archive
 from atlas8k.server.archive.datastore import ArchiveDatastore
+from atlas8k.server.archive.folder import WORKING
 from atlas8k.server.cache import PredictionCache
 from atlas8k.server.context import Context
 from atlas8k.server.desk.desk import Desk
@@ -31,9 +32,6 @@ from atlas8k.training.patients import read_patients
 from atlas8k.volume import read_ct
 
 logger = logging.getLogger(__name__)
-
-WORKING = "studies"
-"""Working folder of an archive, beside the ledger."""
 
 
 def open_context(
@@ -104,7 +102,7 @@ def open_context(
 
 def _open_datastore(settings: Settings, studies: str, state: Path) -> StudiesDatastore:
     shown = str if settings.show_phi else cleaned_json
-    if studies.startswith(("http://", "https://")):
+    if is_url(studies):
         archive = ArchiveDatastore(
             Archive(studies),
             state / WORKING,

@@ -120,6 +120,19 @@ class Settings(BaseModel):
         description="Predictions kept beside the ledger may take this; 0: none are kept",
         json_schema_extra={"unit": "GB"},
     )
+    check_content: bool = Field(
+        True,
+        description="Volumes that are no HU, a label map, or show no abdomen are left out until "
+        "somebody includes them; off: nothing is looked for",
+    )
+    score_new_s: float = Field(
+        60.0,
+        ge=0.0,
+        le=86_400.0,
+        description="CTs that appear are scored by themselves, looked for so often, once the "
+        "networks served have scored others; 0: only when asked",
+        json_schema_extra={"unit": "s"},
+    )
     budget: float = Field(
         0.05,
         gt=0.0,

@@ -20,6 +20,8 @@ from atlas8k.server.studies.watch import Sync
 
 logger = logging.getLogger(__name__)
 
+WORKING = "studies"
+"""Name of the working folder, beside the ledger."""
 REFRESH_S = 20.0
 """Looking around on request inspects series for so long; the rest follows in the background."""
 

@@ -17,6 +17,7 @@ from atlas8k.remarks import Remark
 from atlas8k.server.context import Context
 from atlas8k.server.errors import ConflictError, NotFoundError
 from atlas8k.server.studies.names import check_id
+from atlas8k.server.studies.rejected import Rejected
 from atlas8k.server.studies.versions import Version
 from atlas8k.volume import read_label
 
@@ -114,6 +115,10 @@ class CaseList:
         self._ledger = context.ledger
         self._holders = {one.key: one for one in holders}
         self._me = holders[0]
+
+    def rejected(self) -> list[Rejected]:
+        """Labels of the folder that failed the checks and were set aside."""
+        return self._desk.existing.waiting()
 
     def open(self) -> list[Case]:
         """Cases that this person holds, the one that runs out first on top."""

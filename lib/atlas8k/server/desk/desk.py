@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class Receipt:
     placed
         What was snapped, or by which of the CT's forms it was put in place; empty where
         nothing was.
+    notes
+        How the file was taken, where it could be taken in more than one way.
     """
 
     submission: Submission
@@ -59,6 +61,7 @@ class Receipt:
     in_force: bool = True
     again: bool = False
     placed: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class Desk(Deciding):
@@ -106,18 +109,19 @@ class Desk(Deciding):
         """
         ready = self._submitting.prepare(volume, sent, holder, params or {}, lease)
         placed = str(ready.detail.get("placed", ""))
+        notes = tuple(ready.detail.get("notes", ()))
         with self.alone(volume):
             self._settle(volume)
             known = self.ledger.same_again(volume, holder, ready.content)
             if known is not None:
-                return self._receipt(known, again=True, placed=placed)
+                return replace(self._receipt(known, again=True, placed=placed), notes=notes)
             booked = self._submitting.book(
                 ready,
                 sample=self._sampled(ready),
                 second_reading=chosen(f"double {volume}", self.double_read_percent),
             )
             self._settle(volume, drawn=(booked.id, ready.array))
-            return self._receipt(booked, placed=placed)
+            return replace(self._receipt(booked, placed=placed), notes=notes)
 
     def start_label(self, volume: str, holder: Holder, lease: int | None) -> Version | None:
         """What a holder of that lease was given to correct."""

@@ -218,6 +218,19 @@ class StudiesFolder:
         self.inspections.inspect(image_id, self.known_image(image_id))
         return self.catalogue.remarks(image_id)
 
+    def ask(self, inspector: Inspector, image_id: str) -> tuple[Remark, ...]:
+        """Have an inspector look into an image now; return all that is known of the image.
+
+        For what costs too much to be done to every image behind what is asked for.
+
+        Raises
+        ------
+        BadNameError, NotFoundError
+            That cannot be an id; there is no such image.
+        """
+        self.inspections.ask(inspector, image_id, self.known_image(image_id))
+        return self.catalogue.remarks(image_id)
+
     def add_image(self, image_id: str | None, source: Path, info: Mapping[str, Any] | None) -> str:
         """Take in an image; see :meth:`~atlas8k.server.studies.images.ImageFiles.add`."""
         taken = self.images.add(image_id, source, info)

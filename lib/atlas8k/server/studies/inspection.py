@@ -102,24 +102,28 @@ class Inspections:
 
     def inspect(self, image_id: str, file: ImageFile) -> None:
         """Look into one image now, where that was not done since it last changed."""
-        path = self._root / file.path
         for inspector in self._inspectors:
-            print_, stamp = Print.of(path), inspector.stamp(path)
-            if print_ is None or self._seen.get((image_id, inspector.name)) == (print_, stamp):
-                continue
-            try:
-                found = tuple(inspector.look(path))
-            except VolumeError as err:
-                found = (Remark(REFUSED, err.reason, "blocked"),)
-            except OSError as err:
-                logger.debug("%s: cannot be looked into (%s)", image_id, err)
-                continue
-            if Print.of(path) != print_:
-                continue  # being written: the next look sees it whole
-            for remark in found:
-                level = logging.INFO if remark.level == "note" else logging.WARNING
-                logger.log(level, "%s: %s", image_id, remark.text)
-            text = json.dumps([remark.as_dict() for remark in found])
-            row = RemarkRow(image_id, inspector.name, print_, stamp, text)
-            self._state.keep_remarks(row)
-            self.learn(row)
+            self.ask(inspector, image_id, file)
+
+    def ask(self, inspector: Inspector, image_id: str, file: ImageFile) -> None:
+        """Have one inspector look into one image, where it has not since that last changed."""
+        path = self._root / file.path
+        print_, stamp = Print.of(path), inspector.stamp(path)
+        if print_ is None or self._seen.get((image_id, inspector.name)) == (print_, stamp):
+            return
+        try:
+            found = tuple(inspector.look(path))
+        except VolumeError as err:
+            found = (Remark(REFUSED, err.reason, "blocked"),)
+        except OSError as err:
+            logger.debug("%s: cannot be looked into (%s)", image_id, err)
+            return
+        if Print.of(path) != print_:
+            return  # being written: the next look sees it whole
+        for remark in found:
+            level = logging.INFO if remark.level == "note" else logging.WARNING
+            logger.log(level, "%s: %s", image_id, remark.text)
+        text = json.dumps([remark.as_dict() for remark in found])
+        row = RemarkRow(image_id, inspector.name, print_, stamp, text)
+        self._state.keep_remarks(row)
+        self.learn(row)

@@ -121,6 +121,7 @@ def said(receipt: Receipt) -> dict[str, Any]:
         "review": list(receipt.review),
         "in_force": receipt.in_force,
         "placed": receipt.placed,
+        **({"notes": list(receipt.notes)} if receipt.notes else {}),
     }
 
 
