@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from atlas8k import __version__
-from atlas8k.cli import labels_history, quality_studies, weights_rollback  # noqa: F401  (commands)
+from atlas8k.cli import (  # noqa: F401  (commands)
+    campaign_usability,
+    labels_history,
+    labels_rejected,
+    quality_studies,
+    weights_rollback,
+)
 from atlas8k.cli.campaign_simulate import campaign
 from atlas8k.cli.compare import compare
 from atlas8k.cli.cross import cross

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from atlas8k.cli.tables import Column, number, print_table, terminal, text
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from atlas8k.campaign.reports import RoundReport, Status, Training
     from atlas8k.campaign.simulation import SimulatedRound
 
+SHOWN = 10
+"""Volumes that are not usable in a terminal."""
 STYLES = {"done": "green", "due": "bold yellow", "running": "cyan", "to decide": "bold green"}
 
 
@@ -29,9 +32,11 @@ def print_status(found: Status) -> None:
         f"{volumes.scored} scored"
         + (f", {volumes.failed} cannot be" if volumes.failed else "")
         + (f", {volumes.conflicts} in conflict" if volumes.conflicts else "")
-        + (f", {volumes.excluded} excluded" if volumes.excluded else "")
+        + (f", {volumes.excluded} not usable" if volumes.excluded else "")
         + f"; networks {found.signature or 'none'}"
     )
+    for line in not_usable(found):
+        say(line)
     print_steps(found, out)
     if found.rounds:
         _print_rounds(found, out)
@@ -55,6 +60,16 @@ def print_status(found: Status) -> None:
         f"{found.hours_collection_by_hand:,.0f} hours for this collection. A case held longer "
         "than 60 minutes counts as 60."
     )
+
+
+def not_usable(found: Status) -> Iterator[str]:
+    """Volumes that are left out and why, ids whole; the first of many."""
+    for one in found.not_usable[:SHOWN]:
+        yield f"not usable: {one.volume}: {one.reason}"
+    if len(found.not_usable) > SHOWN:
+        yield f"and {len(found.not_usable) - SHOWN} more: `campaign status --json` has all of them"
+    if found.not_usable:
+        yield "`atlas8k campaign include VOLUME` lets one count again."
 
 
 def print_steps(found: Status, out: Console | None = None) -> None:

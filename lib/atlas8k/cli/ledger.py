@@ -93,6 +93,11 @@ def rebuild(
         f"{report.submissions} submissions"
         + (f", {len(report.unreadable)} of them unreadable" if report.unreadable else "")
     )
+    if report.unchecked:
+        typer.echo(
+            f"{len(report.unchecked)} labels in labels/final came by no server, such as "
+            f"{report.unchecked[0]}: the next start of the server checks them"
+        )
     typer.echo(f"Not in label files and not rebuilt: {NOT_REBUILT}.")
     typer.echo("Volumes are scored again by the next scoring run.")
     for _, new in moved or []:

@@ -37,6 +37,7 @@ from atlas8k.ledger.records import (
 )
 from atlas8k.ledger.records_campaign import CampaignSettings, Plan, Planned, Trained, Worked
 from atlas8k.ledger.rounds import Round
+from atlas8k.ledger.usability import Usability
 
 __all__ = [
     "Begun",
@@ -71,6 +72,7 @@ __all__ = [
     "Trained",
     "UnknownSignatureError",
     "UnknownVolumeError",
+    "Usability",
     "VolumeEntry",
     "Worked",
     "is_network",

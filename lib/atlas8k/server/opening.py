@@ -25,6 +25,8 @@ from atlas8k.server.engine import Engine, attention_settings, ensemble_settings
 from atlas8k.server.privacy import cleaned_json
 from atlas8k.server.startup import check_studies
 from atlas8k.server.studies.datastore import StudiesDatastore
+from atlas8k.server.studies.inspection import Inspector
+from atlas8k.server.studies.served import geometry_remarks, geometry_stamp
 from atlas8k.settings import Settings
 from atlas8k.training.patients import read_patients
 from atlas8k.volume import read_ct
@@ -116,7 +118,13 @@ def _open_datastore(settings: Settings, studies: str, state: Path) -> StudiesDat
         return archive
     check_studies(studies)
     return StudiesDatastore(
-        studies, ingest=ingest, check_image=read_ct, state_dir=state, shown=shown
+        studies,
+        ingest=ingest,
+        check_image=read_ct,
+        state_dir=state,
+        shown=shown,
+        served_gb=settings.served_gb,
+        inspectors=[Inspector("geometry", geometry_remarks, geometry_stamp)],
     )
 
 

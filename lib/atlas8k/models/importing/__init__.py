@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from atlas8k.errors import CheckpointError
 from atlas8k.models.importing.installed import Installed, Network, installed_networks
 from atlas8k.models.importing.options import Imported, Options
+from atlas8k.models.importing.orientation import OrientationUnknownError
 
 if TYPE_CHECKING:
     from atlas8k.models.importing.source import Source
@@ -29,6 +30,7 @@ __all__ = [
     "Installed",
     "Network",
     "Options",
+    "OrientationUnknownError",
     "import_weights",
     "installed_networks",
 ]

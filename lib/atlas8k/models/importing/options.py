@@ -23,7 +23,8 @@ class Options:
     folds
         Of an nnU-Net results folder, such as ``("0", "1")``, averaged, or ``("all",)``.
     orientation
-        Directions the training volumes were stored along, such as ``"LPS"``.
+        Directions the training volumes were stored along, such as ``"LPS"``; needed where
+        the files do not say it.
     patch_merging
         Of a Swin UNETR: ``"older"`` (MONAI before 1.5), ``"merging"`` or ``"mergingv2"``.
     """

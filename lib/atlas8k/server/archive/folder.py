@@ -108,7 +108,13 @@ class ArchiveFolder(StudiesFolder):
 
     def _new_sync(self, settle_s: float) -> Sync:
         sync = ArchiveSync(
-            self.path, self.suffixes, self.state, self.labels, self.catalogue, settle_s
+            self.path,
+            self.suffixes,
+            self.state,
+            self.labels,
+            self.catalogue,
+            settle_s,
+            self.inspections,
         )
         sync.register, sync.cache = self.register, self.cache
         return sync

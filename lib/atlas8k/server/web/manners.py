@@ -22,6 +22,7 @@ from atlas8k.server.web import (
     routes,
     sessions,
     signin,
+    usability_routes,
     work,
 )
 from atlas8k.server.web.limits import Limits
@@ -57,6 +58,7 @@ def install(app: FastAPI, settings: Settings) -> None:
         cases_routes.router,
         label_routes.router,
         review_routes.router,
+        usability_routes.router,
         archive_routes.router,
         work.router,
         sessions.router,
