@@ -1,0 +1,1 @@
+"""Synthetic CTs painted on label maps of real people."""
