@@ -14,13 +14,17 @@ EMPTY_HU = -700.0
 """Below this a voxel is air that a table or an arm may take."""
 
 
-def add_arms(hu: Array, rng: np.random.Generator, xs: Array, ys: Array, zs: Array, wide: float) -> None:
+def add_arms(
+    hu: Array, rng: np.random.Generator, xs: Array, ys: Array, zs: Array, wide: float
+) -> None:
     """Arms beside the trunk, ``(Z, X, Y)`` in place; `wide` is the trunk's half width, mm."""
     fat, muscle = rng.uniform(-110, -90), rng.uniform(40, 70)
     y0 = rng.uniform(-30, 40)
     radius = rng.uniform(32, 50)
     for side in (-1, 1):
-        x0 = side * (wide + radius * rng.uniform(0.9, 1.4)) + np.linspace(0, rng.uniform(-30, 30), zs.size)
+        x0 = side * (wide + radius * rng.uniform(0.9, 1.4)) + np.linspace(
+            0, rng.uniform(-30, 30), zs.size
+        )
         for k in range(zs.size):
             r = np.hypot(xs[:, None] - x0[k], (ys[None, :] - y0) * 0.9)
             free = (hu[k] < EMPTY_HU) & (r < radius)
@@ -29,7 +33,9 @@ def add_arms(hu: Array, rng: np.random.Generator, xs: Array, ys: Array, zs: Arra
             hu[k][free] = value[free]
 
 
-def add_table(hu: Array, rng: np.random.Generator, xs: Array, ys: Array, back: float, up: float) -> None:
+def add_table(
+    hu: Array, rng: np.random.Generator, xs: Array, ys: Array, back: float, up: float
+) -> None:
     """A curved table under the patient, whose back is at `back` mm."""
     bend = rng.uniform(0, 0.0012)
     surface = back - up * rng.uniform(2, 12) + up * bend * xs[:, None] ** 2
@@ -85,10 +91,12 @@ def add_shade(hu: Array, rng: np.random.Generator, xs: Array, ys: Array) -> None
         np.add(plane, shade, out=plane, where=plane > EMPTY_HU)
 
 
-def outside_circle(
-    hu: Array, rng: np.random.Generator, xs: Array, ys: Array, value: float
-) -> None:
+def outside_circle(hu: Array, rng: np.random.Generator, xs: Array, ys: Array, value: float) -> None:
     """Nothing was reconstructed outside a circle: `value` there, in place."""
-    half = 0.5 * min(np.ptp(xs), np.ptp(ys)) if rng.random() < 0.3 else 0.5 * max(np.ptp(xs), np.ptp(ys))
+    half = (
+        0.5 * min(np.ptp(xs), np.ptp(ys))
+        if rng.random() < 0.3
+        else 0.5 * max(np.ptp(xs), np.ptp(ys))
+    )
     x0, y0 = xs.mean(), ys.mean()
     hu[:, np.hypot(xs[:, None] - x0, ys[None, :] - y0) > half] = value

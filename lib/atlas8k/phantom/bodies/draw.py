@@ -208,7 +208,7 @@ def draw_range(dice: Dice, body: Body) -> tuple[float, float]:
         ["abdomen", "to_pelvis", "within_liver", "from_kidneys", "anywhere"],
         p=[0.5, 0.22, 0.12, 0.08, 0.08],
     )
-    a, b, c, d = rng.random(4)
+    a, b = rng.random(2)
     if len(liver) == 0 or kind == "anywhere":
         length = min(last, 120 + 250 * a)
         low = b * (last - length)
@@ -231,10 +231,17 @@ def draw_range(dice: Dice, body: Body) -> tuple[float, float]:
 
 
 def scan_record(
-    drawn: tuple[float, float, float, float, float], low: Array, high: Array, orientation: str
+    in_plane: float,
+    thickness: float,
+    noise: float,
+    kernel: float,
+    edge: float,
+    *,
+    low: Array,
+    high: Array,
+    orientation: str,
 ) -> Scan:
     """As the phantoms' scanner takes it."""
-    in_plane, thickness, noise, kernel, edge = drawn
     return Scan(
         in_plane,
         thickness,

@@ -45,6 +45,8 @@ Array = npt.NDArray[Any]
 
 SAMPLE_MM = 1.8
 """Places within a voxel are no further apart than this."""
+WITHOUT_ORGANS = 0.2
+"""A body without any of the nine organs comes so often as against one with some."""
 
 
 def paint_body(
@@ -53,6 +55,7 @@ def paint_body(
     *,
     grid_spacing_mm: float | None = None,
     phase: str | None = None,
+    finest_mm: float = 0.0,
 ) -> Phantom:
     """Paint the CT of a seed; the same seed and bodies give the same voxels.
 
@@ -69,6 +72,8 @@ def paint_body(
     phase
         One of :data:`~atlas8k.phantom.contrast.PHASES`; drawn as the paper has them where
         ``None``.
+    finest_mm
+        Voxels within a slice are no smaller than this, so that a set of CTs takes less time.
 
     Raises
     ------
@@ -82,9 +87,10 @@ def paint_body(
     dice = Dice(seed, BODIES)
     drawn_phase = draw_phase(dice, BODIES)
     phase = phase or drawn_phase
-    body = bodies[int(dice("body").integers(len(bodies)))]
+    shares = np.array([1.0 if body.holds else WITHOUT_ORGANS for body in bodies])
+    body = bodies[int(dice("body").choice(len(bodies), p=shares / shares.sum()))]
     body = mix(dice("mix"), body, bodies)
-    painter = _Painter(body, dice, phase)
+    painter = _Painter(body, dice, phase, finest_mm)
     scan = painter.scan
     if grid_spacing_mm is None:
         grid = ras_grid(scan, (scan.in_plane_mm, scan.in_plane_mm, scan.thickness_mm))
@@ -117,8 +123,8 @@ def paint_body(
 class _Painter:
     """One patient under one scanner; places are mm in the CT, 0 in the middle of the body."""
 
-    def __init__(self, body: Body, dice: Dice, phase: str) -> None:
-        self.body, self.dice = body, dice
+    def __init__(self, body: Body, dice: Dice, phase: str, finest_mm: float) -> None:
+        self.body, self.dice, self.finest_mm = body, dice, finest_mm
         inside = body.hull < 0
         sides = [np.flatnonzero(inside.any(axis=axes)) * SPACING_MM for axes in ((1, 2), (0, 2))]
         (left, right), (back, front) = ((s[0], s[-1]) for s in sides)
@@ -141,7 +147,9 @@ class _Painter:
         self.offset = float(rng.normal(0, 3))
         self.lowest = LOW_HU if rng.random() < 0.8 else -2048
         self.highest = HIGH_HU if rng.random() < 0.9 else 1023
-        self.padding = [None, -1024.0, -2000.0, -3024.0][int(rng.choice(4, p=[0.6, 0.15, 0.1, 0.15]))]
+        self.padding = [None, -1024.0, -2000.0, -3024.0][
+            int(rng.choice(4, p=[0.6, 0.15, 0.1, 0.15]))
+        ]
         if self.padding is not None:
             self.lowest = min(self.lowest, int(self.padding))
 
@@ -168,7 +176,11 @@ class _Painter:
             else:
                 low[cut // 2] += loss
         codes = COMMON_ORIENTATIONS
-        return scan_record(draw_scan(self.dice), low, high, str(rng.choice(codes)))
+        in_plane, *others = draw_scan(self.dice)
+        orientation = str(rng.choice(codes))
+        return scan_record(
+            max(in_plane, self.finest_mm), *others, low=low, high=high, orientation=orientation
+        )
 
     def densities(self, grid: Grid, thickness: float) -> Array:
         """``(Z, X, Y)`` float32 HU without noise, averaged over the slice thickness."""

@@ -40,7 +40,8 @@ ESOPHAGUS = int(Tissue.ESOPHAGUS)
     CALCIFICATION_HU, THROMBUS, THROMBUS_HU, CAVA_LOW_HU, CAVA_FROM, CAVA_OVER, MYOCARDIUM_HU,
     LUNG_TEXTURE, EFFUSION, FLUID_HU, ASCITES, GRAIN, SEGMENT,
 ) = range(len(AT))  # fmt: skip
-assert AT["segment"] == SEGMENT and AT["ascites"] == ASCITES and AT["vessels"] == VESSELS
+if [AT["segment"], AT["ascites"], AT["vessels"]] != [SEGMENT, ASCITES, VESSELS]:
+    raise AssertionError("the fields of Look and their places here are not in one order")
 
 
 @compiled
@@ -142,22 +143,21 @@ def _solid(
         if abs(fine) < 0.2 and abs(other) < 0.2:
             return 20.0
         return lut[LUNG] + p[LUNG_TEXTURE] * fine
-    if t == BONE or t == SPINE:
+    if t in (BONE, SPINE):
         if depth < p[CORTEX] * (0.6 if t == SPINE else 1.0):
             return p[CORTEX_HU]
         return lut[t] + p[BONE_TEXTURE] * _noise(tile, shift, 5, 3.5, x, y, z)
     fine = _noise(tile, shift, 5, p[GRAIN], x, y, z)
     value = lut[t] + p[TEXTURE] * fine
-    if t == KIDNEY_LEFT or t == KIDNEY_RIGHT:
+    if t in (KIDNEY_LEFT, KIDNEY_RIGHT):
         if depth > p[SINUS]:
             value = 0.5 * (p[FAT_HU] + p[MEDULLA_HU])
         elif depth > p[KIDNEY_CORTEX] + 2.0 * fine:
             value = p[MEDULLA_HU] + p[TEXTURE] * fine
     elif t == LIVER:
         one = _noise(tile, shift, 3, 13.0, x, y, z)
-        if abs(one) < p[VESSELS]:
-            if abs(_noise(tile, shift, 6, 16.0, x, y, z)) < p[VESSELS]:
-                return p[VESSEL_HU]
+        if abs(one) < p[VESSELS] and abs(_noise(tile, shift, 6, 16.0, x, y, z)) < p[VESSELS]:
+            return p[VESSEL_HU]
         value += 0.6 * p[TEXTURE] * one
     elif t == AORTA:
         if depth < 3.0 and _noise(tile, shift, 6, 6.0, x, y, z) > p[CALCIFICATION]:
@@ -172,10 +172,9 @@ def _solid(
         if depth < 8.0 + 4.0 * _noise(tile, shift, 3, 30.0, x, y, z):
             return p[MYOCARDIUM_HU]
         return value
-    elif t == MUSCLE:
-        if fine > p[MUSCLE_FAT]:
-            return 0.5 * (lut[MUSCLE] + p[FAT_HU])
-    if t == LIVER or t == SPLEEN or t == PANCREAS or t == KIDNEY_LEFT or t == KIDNEY_RIGHT:
+    elif t == MUSCLE and fine > p[MUSCLE_FAT]:
+        return 0.5 * (lut[MUSCLE] + p[FAT_HU])
+    if t in (LIVER, SPLEEN, PANCREAS, KIDNEY_LEFT, KIDNEY_RIGHT):
         for k in range(spheres.shape[0]):
             dx, dy, dz = x - spheres[k, 0], y - spheres[k, 1], z - spheres[k, 2]
             if dx * dx + dy * dy + dz * dz < spheres[k, 3] * spheres[k, 3]:
@@ -184,7 +183,9 @@ def _solid(
 
 
 @compiled
-def _moved(field: Array, origin: Array, step: float, x: float, y: float, z: float, out: Array) -> None:
+def _moved(
+    field: Array, origin: Array, step: float, x: float, y: float, z: float, out: Array
+) -> None:
     """Displacement at a place, linear between the nodes of the field, into ``out``."""
     nx, ny, nz = field.shape[0], field.shape[1], field.shape[2]
     u = min(max((x - origin[0]) / step, 0.0), nx - 1.001)
@@ -237,12 +238,10 @@ def paint_slice(
                     total += _unlabeled(
                         p, lut, tile, shift, hull[a, b, c], 0.5 * depth[a, b, c], x, y, q
                     )
-                elif t == STOMACH or t == SMALL_BOWEL or t == COLON or t == DUODENUM or t == ESOPHAGUS:
+                elif t in (STOMACH, SMALL_BOWEL, COLON, DUODENUM, ESOPHAGUS):
                     total += _hollow(p, tile, shift, t, 0.5 * depth[a, b, c], x, y, q)
                 else:
-                    total += _solid(
-                        p, lut, tile, shift, spheres, t, 0.5 * depth[a, b, c], x, y, q
-                    )
+                    total += _solid(p, lut, tile, shift, spheres, t, 0.5 * depth[a, b, c], x, y, q)
             out[i, j] = total / n
 
 

@@ -50,7 +50,7 @@ def add_discs(tissue: Array, spacing: float) -> None:
     if box is None:
         return
     part = spine[box]
-    line = np.ones((1, 1, 2 * int(round(DISC_MM / spacing)) + 1), bool)
+    line = np.ones((1, 1, 2 * round(DISC_MM / spacing) + 1), bool)
     padded = np.pad(part, ((0, 0), (0, 0), (line.shape[2],) * 2))
     closed = ndimage.binary_closing(padded, line)[:, :, line.shape[2] : -line.shape[2]]
     tissue[box][closed & (tissue[box] == Tissue.NONE)] = Tissue.DISC
@@ -83,7 +83,10 @@ def hull_distance(tissue: Array, spacing: float) -> Array:
     if inside.any():
         distance = ndimage.distance_transform_edt(~inside, sampling=size).astype(np.float32)
         distance -= ndimage.distance_transform_edt(inside, sampling=size).astype(np.float32)
-    at = [np.minimum(np.arange(n) / step, m - 1) for n, m in zip(tissue.shape, mask.shape)]
+    at = [
+        np.minimum(np.arange(n) / step, m - 1)
+        for n, m in zip(tissue.shape, mask.shape, strict=True)
+    ]
     return np.clip(np.rint(_interpolated(distance, at)), -127, 127).astype(np.int8)
 
 
@@ -112,7 +115,9 @@ def depths(tissue: Array, spacing: float) -> Array:
         far = ndimage.distance_transform_edt(~coarse, sampling=2 * spacing).astype(np.float32)
     else:
         far = np.full(coarse.shape, 127.0, np.float32)
-    at = [np.minimum(np.arange(n) / 2, m - 1) for n, m in zip(tissue.shape, coarse.shape)]
+    at = [
+        np.minimum(np.arange(n) / 2, m - 1) for n, m in zip(tissue.shape, coarse.shape, strict=True)
+    ]
     far = np.clip(np.rint(_interpolated(far, at) * DEPTHS_PER_MM), 0, 255).astype(np.uint8)
     np.copyto(out, far, where=tissue == Tissue.NONE)
     return out

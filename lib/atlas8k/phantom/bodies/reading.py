@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from atlas8k.errors import VolumeError
 from atlas8k.phantom.bodies.outline import add_discs, depths, hull_distance
-from atlas8k.phantom.bodies.tissues import N_TISSUES, Tissue, tissue_of
-from atlas8k.volume import Volume, read_label, resample
+from atlas8k.phantom.bodies.tissues import N_TISSUES, ORGAN_OF, Tissue, tissue_of
+from atlas8k.volume import Volume, read_grid, read_label, resample
 
 Array = npt.NDArray[Any]
 
@@ -48,12 +48,15 @@ class Body:
         ``(X, Y, Z)`` uint8, half millimetres: :func:`~atlas8k.phantom.bodies.outline.depths`.
     hull
         ``(X, Y, Z)`` int8, mm: :func:`~atlas8k.phantom.bodies.outline.hull_distance`.
+    holds
+        Ids of the organs that are in it.
     """
 
     name: str
     tissue: Array
     depth: Array
     hull: Array
+    holds: frozenset[int]
 
 
 def subjects(folder: Path) -> dict[str, Path]:
@@ -101,11 +104,11 @@ def read_body(path: Path, name: str) -> Body:
     VolumeError
         A file cannot be read, a structure is unknown, or grids differ.
     """
-    volume = _from_folder(path) if path.is_dir() else _from_map(path)
+    volume = _tissues(path)
     # The body's own axes, nearest RAS: an oblique map is a body that lies askew.
     grid = volume.grid.working(SPACING_MM)
     tissue = resample(volume.array, volume.grid, grid, linear=False)
-    side = int(round(SIDE_MM / SPACING_MM))
+    side = round(SIDE_MM / SPACING_MM)
     tissue = np.pad(tissue, ((side, side), (side, side), (0, 0)))
     add_discs(tissue, SPACING_MM)
     return Body(
@@ -113,7 +116,25 @@ def read_body(path: Path, name: str) -> Body:
         np.ascontiguousarray(tissue),
         depths(tissue, SPACING_MM),
         hull_distance(tissue, SPACING_MM),
+        frozenset(np.unique(ORGAN_OF[np.unique(tissue)]).tolist()) - {0},
     )
+
+
+def read_organs(path: Path) -> Volume:
+    """Read the nine organs of a subject on the map's own grid: ``(X, Y, Z)`` uint8 organ ids.
+
+    Raises
+    ------
+    VolumeError
+        As :func:`read_body`.
+    """
+    volume = _tissues(path)
+    return Volume(ORGAN_OF[volume.array], volume.grid)
+
+
+def _tissues(path: Path) -> Volume:
+    """Tissues on the grid of the map, or of the folder's files."""
+    return _from_folder(path) if path.is_dir() else _from_map(path)
 
 
 def _from_map(path: Path) -> Volume:
@@ -141,17 +162,14 @@ def _from_folder(folder: Path) -> Volume:
     files = sorted(folder.glob("*.nii.gz"))
     if not files:
         raise VolumeError(folder, "no structures (*.nii.gz) in it")
-    tissue: Array | None = None
-    grid = None
+    grid = read_grid(files[0])
+    tissue = np.zeros(grid.shape, np.uint8)
     for file in files:
         kind = _known(file.name[: -len(".nii.gz")], file)
         mask = read_label(file)
-        if tissue is None or grid is None:
-            tissue, grid = np.zeros(mask.grid.shape, np.uint8), mask.grid
         if not mask.grid.same_as(grid):
             raise VolumeError(file, f"not on the grid of {files[0].name}; export it again")
         tissue[mask.array != 0] = kind
-    assert tissue is not None and grid is not None
     return Volume(tissue, grid)
 
 

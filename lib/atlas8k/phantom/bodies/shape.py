@@ -74,7 +74,9 @@ class Shape:
         return self.matrix, self.centre, self.field, self.origin, NODE_MM
 
 
-def draw_shape(rng: np.random.Generator, body: Body, centre: Array, low: Array, high: Array) -> Shape:
+def draw_shape(
+    rng: np.random.Generator, body: Body, centre: Array, low: Array, high: Array
+) -> Shape:
     """Draw size, pose and bends of a body.
 
     Parameters
@@ -103,7 +105,7 @@ def draw_shape(rng: np.random.Generator, body: Body, centre: Array, low: Array, 
             rng.standard_normal((*shape, 3)), (sigma, sigma, sigma, 0), mode="nearest"
         )
         field += strength * noise / max(float(noise.std()), 1e-6)
-    nodes = [l + NODE_MM * np.arange(n) for l, n in zip(low, shape, strict=True)]
+    nodes = [first + NODE_MM * np.arange(n) for first, n in zip(low, shape, strict=True)]
     x, y, z = np.meshgrid(*nodes, indexing="ij")
     inverse = np.linalg.inv(matrix)
     for kind in RESIZED:
