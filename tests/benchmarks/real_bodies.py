@@ -133,7 +133,7 @@ def judge(task: Task) -> Result:
     from atlas8k.evaluation.overlap import counts
 
     ct, truth = ct_and_truth(task)
-    if not truth.grid.same_as(ct.grid):
+    if not truth.grid.same_as(ct.grid, tolerance_voxels=0.1):
         raise SystemExit(f"{truth.path}: not on the grid of its CT")
     prediction = _predictor.predict(ct)
     labels = {name: prediction.label_on(ct.grid, name) for name in prediction.names}

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from atlas8k import phantom
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.organs import ORGAN_NAMES
@@ -32,6 +33,9 @@ from atlas8k.phantom.bodies.draw import BODIES
 from atlas8k.training.data import Prepared, prepare_case
 from atlas8k.training.scratch import SPACING_MM
 from atlas8k.volume import Grid, Volume, publish
+
+SETTINGS = {one.name: one for one in vars(phantom).values() if isinstance(one, Setting)}
+"""Settings of phantoms by name; a case crosses processes, and a setting cannot."""
 
 BESIDE_NICE = 5
 """The process beside a training leaves the processor to it."""
@@ -87,20 +91,25 @@ class GeneratedCase:
 
 @dataclass(frozen=True)
 class PhantomTrainingCase(GeneratedCase):
-    """A phantom."""
+    """A phantom of the setting of that name."""
 
-    setting: Setting = STANDARD
+    kind: str = STANDARD.name
 
     @property
     def name(self) -> str:
         """``phantom_000012``, with the setting's name where it is not the standard one."""
-        setting = "" if self.setting.name == STANDARD.name else f"{self.setting.name}_"
+        setting = "" if self.kind == STANDARD.name else f"{self.kind}_"
         return f"phantom_{setting}{self.seed:06d}"
 
     @property
     def path(self) -> Path:
         """Its file; another version of the setting has another."""
         return self.folder / f"{self.name}_v{self.setting.version}_{SPACING_MM:g}mm.npz"
+
+    @property
+    def setting(self) -> Setting:
+        """What it is drawn from."""
+        return SETTINGS[self.kind]
 
     def generate(self) -> Phantom:
         """The phantom."""
@@ -141,7 +150,7 @@ def phantom_cases(
     folder: Path,
     processes: int = 1,
     on_case: Callable[[str], None] | None = None,
-    setting: Setting = STANDARD,
+    kind: str = STANDARD.name,
 ) -> list[PhantomTrainingCase]:
     """Phantoms as training cases; those that are not in the folder yet are made.
 
@@ -155,6 +164,8 @@ def phantom_cases(
         That make them.
     on_case
         Called with the name of every phantom that is ready.
+    kind
+        Name of the setting.
 
     Raises
     ------
@@ -164,7 +175,7 @@ def phantom_cases(
     if count < 1:
         raise TrainingError(f"{count} phantoms; give at least 1")
     seeds = range(first_seed, first_seed + count)
-    cases = [PhantomTrainingCase(seed, folder, setting) for seed in seeds]
+    cases = [PhantomTrainingCase(seed, folder, kind) for seed in seeds]
     make_missing(cases, processes, on_case)
     return cases
 

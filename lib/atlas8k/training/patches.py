@@ -13,6 +13,7 @@ import torch
 
 from atlas8k.errors import Atlas8kError, TrainingError
 from atlas8k.models.checkpoint import Preprocessing
+from atlas8k.models.intake import more_than_one
 from atlas8k.training import ranks
 from atlas8k.training.augment import Patch, draw
 from atlas8k.training.config import TrainingConfig
@@ -140,7 +141,7 @@ class PatchSource:
         for n, most in zip(case.image.shape, self.patch, strict=True):
             steps = int(n / whole + rng.random())
             sides.append(whole * max(1, min(steps, most // whole)))
-        return sides[0], sides[1], sides[2]
+        return more_than_one(sides, whole)
 
     def _hold(self, epoch: int) -> list[Prepared]:
         """The cases of an epoch: a window over all of them that moves on with every epoch."""

@@ -197,7 +197,7 @@ def _put(
     tissue: Array, depth: Array, other: Body, kind: Tissue, target: Array, size: Array
 ) -> None:
     """An organ of another body, resized, with its centre at `target` mm, in place."""
-    box = ndimage.find_objects(other.tissue == kind)[0]
+    box = ndimage.find_objects((other.tissue == kind).view(np.uint8))[0]
     found = middle(other, kind)
     assert found is not None
     shape = np.ceil(np.array([s.stop - s.start for s in box]) * size).astype(int) + 1
