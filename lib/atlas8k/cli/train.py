@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atlas8k.cli.options import LedgerFile, existing_studies
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -36,11 +38,10 @@ def train(
         Path | None, typer.Option(help="folder of label maps, named as their CTs")
     ] = None,
     studies: Annotated[
-        Path | None, typer.Option(help="studies folder with labels, as `labels import` makes")
+        str | None,
+        typer.Option(help="studies folder with labels, as `labels import` makes, or DICOMweb URL"),
     ] = None,
-    ledger: Annotated[
-        Path | None, typer.Option(help="with --studies: file of the ledger; as the server")
-    ] = None,
+    ledger: LedgerFile = None,
     organs: Annotated[
         str, typer.Option(help="organs that the labels hold, separated by commas; all by default")
     ] = "",
@@ -55,7 +56,8 @@ def train(
         str, typer.Option(help="of new networks: small (4 mm) or paper (1.5 mm, for a GPU)")
     ] = "small",
     minutes: Annotated[
-        float | None, typer.Option(help="time for each network, in place of --epochs")
+        float | None,
+        typer.Option(help="for each network, from its volumes to its file, in place of --epochs"),
     ] = None,
     epochs: Annotated[int, typer.Option(help="epochs of each network")] = 20,
     steps: Annotated[int, typer.Option(help="steps of an epoch")] = 50,
@@ -81,26 +83,34 @@ def train(
     theirs (organs that nobody labeled are in no loss); from --images with --labels; or from
     --phantoms, or --bodies, alone or together: networks that learn from bodies see whole
     volumes at once, whatever they saw before. Small networks learn at rates for minutes,
-    those of the paper's size at the paper's. A training that was interrupted goes on when the
-    command is repeated, also with labels that were added; until it is through,
-    OUTPUT/training-state has how far it came. On
-    several GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
-    """
-    import torch
+    those of the paper's size at the paper's. --minutes bounds preparing, training and
+    measuring of a network; synthetic CTs that it begins with are made before.
 
-    from atlas8k.cli.train_from import labeled_files, labeled_studies
-    from atlas8k.cli.train_run import run
-    from atlas8k.cli.train_synthetic import SyntheticSet, synthetic_set
+    A training that was interrupted goes on when the command is repeated, also with labels
+    that were added; until it is through, OUTPUT/training-state has how far it came. On several
+    GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
+    """
     from atlas8k.errors import TrainingError
-    from atlas8k.models.memory import keep_freed_memory
-    from atlas8k.training import ranks
-    from atlas8k.training.scratch import EMBEDDED, seeing_whole
 
     synthetic = phantoms > 0 or bodies is not None
     if [synthetic, images is not None, studies is not None].count(True) != 1:
         raise TrainingError(
             "give one of --studies, --images with --labels, or --phantoms and --bodies"
         )
+    if studies is not None:
+        existing_studies(studies)
+    if images is not None and labels is None:
+        raise TrainingError("--images needs --labels beside it")
+
+    import torch
+
+    from atlas8k.cli.train_from import labeled_files, labeled_studies
+    from atlas8k.cli.train_run import run
+    from atlas8k.cli.train_synthetic import SyntheticSet, synthetic_set
+    from atlas8k.models.memory import keep_freed_memory
+    from atlas8k.training import ranks
+    from atlas8k.training.scratch import EMBEDDED, seeing_whole
+
     keep_freed_memory()
     torch.set_num_threads(threads or torch.get_num_threads())
     names = list(EMBEDDED) if network == "all" else [network]
@@ -129,10 +139,11 @@ def train(
             cases, apart = made.cases, made.apart
         elif studies is not None:
             cases = labeled_studies(studies, ledger, patients, settings)
-        elif labels is None:
-            raise TrainingError("--images needs --labels beside it")
         else:
+            assert labels is not None  # looked at above
             cases = labeled_files(images, labels, organs, patients)
+        if minutes is not None and ranks.first():
+            typer.echo(f"{len(names)} networks, {minutes:g} minutes each at the most")
         starts = {name: _start(name, checkpoints, seed, size) for name in names}
         if bodies is not None:
             starts = {name: seeing_whole(start) for name, start in starts.items()}

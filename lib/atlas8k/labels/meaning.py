@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import GridMismatchError
+from atlas8k.errors import GridMismatchError, NoOrganError
 from atlas8k.labels.ingest import Submitted, organ_names
 from atlas8k.labels.voxels import fill, joint_counts, renamed
 from atlas8k.ledger.records import OrganChange
@@ -57,6 +58,38 @@ def changes(
         dsc = 2 * same / (before + after) if before + after else None
         found[organ] = OrganChange(state, before, after, before + after - 2 * same, dsc)
     return found
+
+
+def check_reviewed(
+    organs: Mapping[str, OrganChange], absent: Sequence[str], name: str | Path
+) -> None:
+    """Refuse a submission that says of all nine organs that they are not there.
+
+    Parameters
+    ----------
+    organs
+        What :func:`changes` found.
+    absent
+        Organs the client says are not there.
+    name
+        What the message calls the label.
+
+    Raises
+    ------
+    NoOrganError
+        It says so: that is no review of an abdomen.
+    """
+    states = {change.state for change in organs.values()}
+    marked = set(absent) == set(ORGAN_IDS) or (
+        "absent" in states and states <= {"absent", "not_confirmed"}
+    )
+    if marked and not any(change.voxels_after for change in organs.values()):
+        raise NoOrganError(
+            name,
+            "all nine organs are marked absent: that is no review of an abdomen. If the CT is "
+            "not usable, say so with a reason: on the page /atlas8k/cases, or with "
+            "`atlas8k campaign exclude`; nothing was submitted",
+        )
 
 
 def completed(

@@ -88,7 +88,7 @@ def test_scoring_waits_for_an_archive_that_is_away(
     assert not done
     archive.start()
     thread.join(60)
-    assert done == [{"scored": 1, "failed": 0}]
+    assert done == [{"scored": 1, "failed": 0, "set_aside": 0}]
 
 
 def test_no_training_on_fewer_cases_because_an_archive_is_away(

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from fastapi import APIRouter, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.errors import Atlas8kError
 from atlas8k.labels.ingest import organ_names
@@ -26,7 +27,8 @@ from atlas8k.server.cases.routes import (
 )
 from atlas8k.server.errors import RequestError
 from atlas8k.server.web.caller import NAME_COOKIE, NAME_LENGTH, get_caller, typed_name
-from atlas8k.server.web.faults import reason, status
+from atlas8k.server.web.faults import reason as reason_of
+from atlas8k.server.web.faults import status
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/atlas8k", include_in_schema=False)
@@ -87,6 +89,7 @@ def act(
     submission: Annotated[int, Form()] = 0,
     absent: Annotated[list[str], Form()] = [],  # noqa: B006 - FastAPI copies it
     name: Annotated[str, Form()] = "",
+    reason: Annotated[str, Form(max_length=2000)] = "",
     label: Annotated[UploadFile | None, File()] = None,
 ) -> Response:
     """Do what a form asks for, then show the page with what was done."""
@@ -94,13 +97,16 @@ def act(
     if do == "name":
         return named(name)
     try:
-        text = done(cases, do, image, lease, submission, organ_names(absent, "absent"), label)
+        if do in DECISIONS:
+            text = DECISIONS[do](cases, image, reason)
+        else:
+            text = done(cases, do, image, lease, submission, organ_names(absent, "absent"), label)
     except Atlas8kError as error:
         code = status(error)
         if code >= 500:
             raise
-        logger.info("%s of %s: %d %s", do[:20], image[:80], code, reason(error))
-        return shown(request, cases, reason(error), code)
+        logger.info("%s of %s: %d %s", do[:20], image[:80], code, reason_of(error))
+        return shown(request, cases, reason_of(error), code)
     answer = RedirectResponse(PAGE, 303, headers=HEADERS)
     answer.set_cookie(
         SAID_COOKIE, quote(text[:LONGEST]), 60, path=PAGE, httponly=True, samesite="strict"
@@ -152,6 +158,23 @@ def done(
     raise RequestError(f"do: {do[:40]!r} is nothing that can be done here")
 
 
+def not_usable(cases: Cases, image: str, reason: str) -> str:
+    """Say that a CT is not usable."""
+    cases.exclude(image, reason)
+    return f"{image} is not usable: {reason}. To undo: Count it again, below."
+
+
+def usable(cases: Cases, image: str, reason: str) -> str:
+    """Let a CT count again."""
+    if not cases.include(image, reason):
+        return f"{image} counts already."
+    app_instance().score_again()
+    return f"{image} counts again. To undo: take it by name and say that it is not usable."
+
+
+DECISIONS = {"exclude": not_usable, "include": usable}
+
+
 def receipt_text(told: dict[str, Any], what: str) -> str:
     """What became of a submission, for the person who made it."""
     states: dict[str, list[str]] = {}
@@ -160,6 +183,8 @@ def receipt_text(told: dict[str, Any], what: str) -> str:
     parts = [f"{state}: {', '.join(organs)}" for state, organs in sorted(states.items())]
     text = f"{what} {told['image']} as submission {told['submission']}"
     text += f" ({'; '.join(parts)})." if parts else "."
+    if told["placed"]:
+        text += f" Of its place: {told['placed']}."
     if told["conflict"] or not told["in_force"]:
         text += " Somebody else's came first: a reviewer decides which is in force."
     if told["disputes"]:
@@ -192,6 +217,9 @@ def shown(request: Request, cases: Cases, text: str, code: int = 200) -> HTMLRes
         error=code >= 400,
         cases=cases.open(),
         past=cases.past(),
+        remarks=cases.remarks(),
+        not_usable=cases.not_usable(),
+        rejected=cases.rejected(),
         organs=ORGAN_NAMES,
         colors=COLORS,
         page=PAGE,
