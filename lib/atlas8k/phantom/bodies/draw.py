@@ -136,7 +136,7 @@ def draw_look(dice: Dice, phase: str, radius: float) -> tuple[Look, Array]:
         bowel_contrast=rng.uniform(-0.3, 1.2) if oral else 9.0,
         bowel_contrast_hu=rng.uniform(100, 450),
         colon_gas=rng.uniform(-0.4, 1.4),
-        colon_hu=rng.uniform(-20, 70),
+        colon_hu=rng.uniform(-110, 70),
         colon_texture=rng.uniform(8, 55),
         colon_bubbles=rng.uniform(0.9, 2.4),
         calcification=rng.uniform(0.8, 2.0) if rng.random() < 0.35 else 9.0,

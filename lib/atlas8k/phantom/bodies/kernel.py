@@ -172,8 +172,8 @@ def _solid(
         if depth < 8.0 + 4.0 * _noise(tile, shift, 3, 30.0, x, y, z):
             return p[MYOCARDIUM_HU]
         return value
-    elif t == MUSCLE and fine > p[MUSCLE_FAT]:
-        return 0.5 * (lut[MUSCLE] + p[FAT_HU])
+    elif t in (MUSCLE, PANCREAS) and fine > p[MUSCLE_FAT]:
+        return 0.5 * (lut[t] + p[FAT_HU])  # between the fibres, between the lobules
     if t in (LIVER, SPLEEN, PANCREAS, KIDNEY_LEFT, KIDNEY_RIGHT):
         for k in range(spheres.shape[0]):
             dx, dy, dz = x - spheres[k, 0], y - spheres[k, 1], z - spheres[k, 2]
