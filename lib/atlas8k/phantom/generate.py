@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 from typing import Any
 
@@ -24,6 +24,7 @@ from atlas8k.phantom.scanner import (
     paint,
     ras_grid,
 )
+from atlas8k.phantom.scene import truth_shapes
 from atlas8k.phantom.setting import STANDARD, Dice, PhantomCase, Setting
 from atlas8k.volume import Grid, Volume
 
@@ -138,7 +139,7 @@ def exact_label(seed: int, setting: Setting, grid: Grid) -> npt.NDArray[np.uint8
     if not np.array_equal(matrix, np.diag(np.diag(matrix))) or not (np.diag(matrix) > 0).all():
         raise ValueError("the truth is painted on axis-aligned RAS grids only")
     anatomy, _ = _drawn(seed, setting)
-    _, label = paint(anatomy, grid, 1.0, 0.0, threads=min(8, os.cpu_count() or 1))
+    _, label = paint(_truth_of(anatomy), grid, 1.0, 0.0, threads=min(8, os.cpu_count() or 1))
     return label.transpose(1, 2, 0)
 
 
@@ -152,6 +153,10 @@ def _drawn(seed: int, setting: Setting) -> tuple[Anatomy, Scan]:
     hard = draw_hard_cases(dice, setting)
     anatomy = build_anatomy(dice, setting, draw_phase(dice, setting), hard)
     return anatomy, draw_scan(dice, setting, anatomy, hard)
+
+
+def _truth_of(anatomy: Anatomy) -> Anatomy:
+    return replace(anatomy, shapes=truth_shapes(anatomy.shapes))
 
 
 def _coarse(anatomy: Any, grid: Grid, scan: Scan, dice: Dice, edge: float) -> tuple[Array, Array]:
@@ -171,7 +176,7 @@ def _coarse(anatomy: Any, grid: Grid, scan: Scan, dice: Dice, edge: float) -> tu
     slices, _ = paint(anatomy, thick, edge, scan.thickness_mm, labels=False)
     enhance_edges(slices, scan, spacing)
     add_noise(slices, dice, scan, spacing, share)
-    _, label = paint(anatomy, grid, edge, 0.0)
+    _, label = paint(_truth_of(anatomy), grid, edge, 0.0)
     at = grid.affine[2, 3] + spacing * np.arange(grid.shape[2]) - thick.affine[2, 3]
     at = np.clip(at / scan.thickness_mm, 0, thick.shape[2] - 1)
     below = np.minimum(at.astype(int), thick.shape[2] - 2)

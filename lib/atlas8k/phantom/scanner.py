@@ -18,7 +18,7 @@ from atlas8k.phantom.setting import Dice, Setting
 from atlas8k.volume import Grid
 
 Array = npt.NDArray[Any]
-THICKNESSES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.75, 4.0, 5.0, 6.0)
+THICKNESSES = (0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.75, 4.0, 5.0, 6.0, 7.0)
 COMMON_ORIENTATIONS = ("LPS", "LAS", "RAS", "LPI", "RPS")
 ALL_ORIENTATIONS = tuple(
     "".join(axes[i][flip[i]] for i in order)
@@ -57,8 +57,9 @@ def draw_scan(dice: Dice, setting: Setting, anatomy: Anatomy, hard_cases: frozen
     side = f.half_width + 18 + f.fat_side + margin
     front = f.front + 12 + f.fat_front + margin
     back = f.back + 42 + f.fat_back + margin
-    bottom = rng.uniform(-150, -110) * f.scale[2]
-    top = rng.uniform(112, 150) * f.scale[2]
+    low_end, high_end = ((-195, -140), (105, 170)) if setting.people else ((-150, -110), (112, 150))
+    bottom = rng.uniform(*low_end) * f.scale[2]
+    top = rng.uniform(*high_end) * f.scale[2]
     shift = rng.uniform(-6, 6, 2)
     low = np.array([-side + shift[0], -back + shift[1], bottom])
     high = np.array([side + shift[0], front + shift[1], top])

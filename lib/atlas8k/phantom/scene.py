@@ -27,6 +27,7 @@ NOISE_PEAK = 2.5
 
 Floats = npt.NDArray[np.float64]
 Vector = Sequence[float] | Floats
+Packed = tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64], Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ class Scene:
             self.points.append(p.points)
             self.n_points += len(p.points)
 
-    def packed(self) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64], Floats, Floats]:
+    def packed(self) -> Packed:
         """Arrays: shapes (ints, floats), primitives (ints, floats), tube points."""
         return (
             np.array(self.shape_ints, dtype=np.int64).reshape(-1, 4),
@@ -227,3 +228,12 @@ class Scene:
             np.array(self.primitive_floats, dtype=np.float64).reshape(-1, PRIMITIVE_NUMBERS),
             np.concatenate([*self.points, _NO_POINTS]),
         )
+
+
+def truth_shapes(packed: Packed) -> Packed:
+    """Keep of a packed scene the shapes that can change a label."""
+    ints, floats, *rest = packed
+    label, inside = ints[:, 2], ints[:, 3]
+    organ_before = np.cumsum(label > 0) > 0
+    kept = (label > 0) | ((label == 0) & (inside != 0) & organ_before)
+    return ints[kept], floats[kept], rest[0], rest[1], rest[2]

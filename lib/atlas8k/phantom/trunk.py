@@ -29,7 +29,7 @@ def right_dome(frame: Frame, inset: float) -> tuple[Floats, Floats]:
     """Center and radii of the right dome, ``inset`` mm smaller; the liver fills it."""
     # The same random numbers each time, so that liver, spleen and lungs agree.
     draw = Draw.of(frame, "right_dome")
-    return draw.at(60, -2, 0), draw.radii(69, 87, 102) - inset
+    return draw.at(60, -2, 0), draw.radii(69, 87, 102) * draw.stretch - inset
 
 
 def domes(frame: Frame, inset: float, op: int = INTERSECT) -> list[Primitive]:
@@ -37,8 +37,12 @@ def domes(frame: Frame, inset: float, op: int = INTERSECT) -> list[Primitive]:
     draw = Draw.of(frame, "diaphragm")
     return [
         ellipsoid(*right_dome(frame, inset), op=GATHER),
-        ellipsoid(draw.at(-62, -6, -4), draw.radii(66, 80, 88) - inset, op=GATHER, k=14),
-        ellipsoid(frame.at(0, 12, -22), draw.radii(80, 74, 84) - inset, op=GATHER, k=18),
+        ellipsoid(
+            draw.at(-62, -6, -4), draw.radii(66, 80, 88) * draw.stretch - inset, op=GATHER, k=14
+        ),
+        ellipsoid(
+            frame.at(0, 12, -22), draw.radii(80, 74, 84) * draw.stretch - inset, op=GATHER, k=18
+        ),
         gathered(op),
     ]
 

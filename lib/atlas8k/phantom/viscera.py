@@ -31,9 +31,13 @@ def paint_liver(scene: Scene, frame: Frame, hu: Densities) -> None:
     scene.paint(
         hu["liver"],
         ellipsoid(center + 0.3 * d.shift, radii * (1, 1, 1.04)),
-        ellipsoid(d.at(-12, 36, 44), d.radii(66 * left_reach, 36, 42), d.turn(0, 14, 8), k=16),
+        ellipsoid(
+            d.at(-12, 36, 44), d.radii(66 * left_reach, 36, 42) * d.stretch, d.turn(0, 14, 8), k=16
+        ),
         # Visceral surface: porta, stomach, duodenum, kidney and colon from below.
-        ellipsoid(d.at(-2, 2, -104, 4), d.radii(74, 96, 90), d.turn(0, 0, 0), SUBTRACT, k=12),
+        ellipsoid(
+            d.at(-2, 2, -104, 4), d.radii(74, 96, 90) * d.stretch, d.turn(0, 0, 0), SUBTRACT, k=12
+        ),
         ellipsoid(d.at(58, -74, -30, 3), d.radii(35, 45, 60), d.turn(0, 0, 0), SUBTRACT, k=10),
         # Fissure of the round ligament, bare area at spine and oesophagus.
         ellipsoid(d.at(6, 66, 2), d.radii(5, 26, 30), d.turn(0, 0, 0), SUBTRACT, k=6),
@@ -78,8 +82,14 @@ def paint_spleen(scene: Scene, frame: Frame, hu: Densities, phase: str) -> None:
     arterial = phase == "arterial"
     scene.paint(
         hu["spleen"],
-        ellipsoid(d.at(-90, -44, 30), d.radii(44, 58, 70), d.turn(18, 12, -22)),
-        ellipsoid(d.at(-42, -2, 36), d.radii(26, 36, 60), d.turn(10, 8, -12), SUBTRACT, k=8),
+        ellipsoid(
+            d.at(-90, -44, 30),
+            d.radii(44, 58, 70) * d.stretch,
+            d.turn(18, 12, -22) + d.placement.turn,
+        ),
+        ellipsoid(
+            d.at(-42, -2, 36), d.radii(26, 36, 60) * d.stretch, d.turn(10, 8, -12), SUBTRACT, k=8
+        ),
         *domes(frame, 1.0),
         frame.cavity(2.5),
         label=ORGAN_IDS["spleen"],
@@ -97,8 +107,8 @@ def paint_kidneys(scene: Scene, frame: Frame, hu: Densities) -> None:
         d = Draw.of(frame, name, size=0.4)
         label = ORGAN_IDS[name]
         center = d.at(63 if side > 0 else -60, -50, z)
-        turn = d.turn(-12, side * 14, side * 28, jitter=5)
-        radii = both.size * d.radii(30, 26, 55, jitter=0.03)
+        turn = d.turn(-12, side * 14, side * 28, jitter=5) + d.placement.turn
+        radii = both.size * d.radii(30, 26, 55, jitter=0.03) * d.stretch
         hilum = center + np.array([-side * 15.0, 11, 0])
         sinus = (
             ellipsoid(hilum, radii * (0.52, 0.42, 0.46), beside(turn, 0, 0, side * 12)),
