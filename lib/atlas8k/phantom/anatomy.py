@@ -14,7 +14,7 @@ from atlas8k.phantom import bones, great_vessels, neighbours, trunk, viscera
 from atlas8k.phantom.contrast import draw_densities
 from atlas8k.phantom.frame import Frame, draw_frame
 from atlas8k.phantom.implicit import TILE
-from atlas8k.phantom.scene import NOISE_PEAK, Scene
+from atlas8k.phantom.scene import NOISE_PEAK, Scene, truth_shapes
 from atlas8k.phantom.setting import Dice, Setting
 
 FIELD_STEP = 20.0
@@ -48,16 +48,27 @@ class Anatomy:
     tile: Array
 
 
-def build_anatomy(dice: Dice, setting: Setting, phase: str, hard_cases: frozenset[str]) -> Anatomy:
-    """Draw one patient."""
+def build_anatomy(
+    dice: Dice,
+    setting: Setting,
+    phase: str,
+    hard_cases: frozenset[str],
+    *,
+    truth_only: bool = False,
+) -> Anatomy:
+    """Draw one patient.
+
+    ``truth_only`` leaves out what cannot change a label: for the labels alone, in less time.
+    """
     frame = draw_frame(dice, setting)
     hu = draw_densities(dice, setting, phase)
     scene = Scene()
-    trunk.paint_body(scene, frame, hu)
-    trunk.paint_lungs(scene, frame, hu)
-    trunk.paint_muscles(scene, frame, hu)
-    neighbours.paint_small_bowel(scene, frame, hu)
-    neighbours.paint_oesophagus(scene, frame, hu)
+    if not truth_only:  # what lies under the first organ
+        trunk.paint_body(scene, frame, hu)
+        trunk.paint_lungs(scene, frame, hu)
+        trunk.paint_muscles(scene, frame, hu)
+        neighbours.paint_small_bowel(scene, frame, hu)
+        neighbours.paint_oesophagus(scene, frame, hu)
     viscera.paint_liver(scene, frame, hu)
     neighbours.paint_colon(scene, frame, hu)
     viscera.paint_spleen(scene, frame, hu, phase)
@@ -76,7 +87,7 @@ def build_anatomy(dice: Dice, setting: Setting, phase: str, hard_cases: frozense
     turned = _turned(field, origin, dice, setting)
     return Anatomy(
         frame,
-        scene.packed(),
+        truth_shapes(scene.packed()) if truth_only else scene.packed(),
         turned,
         origin,
         FIELD_STEP,

@@ -138,8 +138,11 @@ def exact_label(seed: int, setting: Setting, grid: Grid) -> npt.NDArray[np.uint8
     matrix = grid.affine[:3, :3]
     if not np.array_equal(matrix, np.diag(np.diag(matrix))) or not (np.diag(matrix) > 0).all():
         raise ValueError("the truth is painted on axis-aligned RAS grids only")
-    anatomy, _ = _drawn(seed, setting)
-    _, label = paint(_truth_of(anatomy), grid, 1.0, 0.0, threads=min(8, os.cpu_count() or 1))
+    dice = Dice(seed, setting)
+    hard = draw_hard_cases(dice, setting)
+    phase = draw_phase(dice, setting)
+    anatomy = build_anatomy(dice, setting, phase, hard, truth_only=True)
+    _, label = paint(anatomy, grid, 1.0, 0.0, threads=min(8, os.cpu_count() or 1))
     return label.transpose(1, 2, 0)
 
 

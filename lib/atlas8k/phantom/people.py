@@ -103,14 +103,14 @@ def draw_body(dice: Dice) -> Body:
     wide = 0.45 * size + 0.5 * obese + 0.74 * own[0]
     deep = 0.30 * size + 0.65 * obese + 0.70 * own[1]
     tall = 0.60 * size + 0.80 * own[2]
-    scale = np.array([1.15, 1.06, 1.0]) * _scaled(np.array([wide, deep, tall]), (0.07, 0.09, 0.06))
+    scale = np.array([1.15, 1.06, 1.0]) * _scaled(np.array([wide, deep, tall]), (0.085, 0.12, 0.06))
     fat = float(np.exp(np.log(17.0) + 0.6 * obese + 0.25 * own[3]))
 
     placements: dict[str, Placement] = {}
     z = normal("liver", 8)
     liver_size = 0.55 * size + 0.25 * obese + 0.8 * z[0]
-    liver = np.array([0.99, 1.10, 0.84]) * np.exp(
-        0.035 * liver_size + np.array([0.05, 0.07, 0.09]) * z[1:4]
+    liver = np.array([0.96, 1.10, 0.82]) * np.exp(
+        0.035 * liver_size + np.array([0.05, 0.10, 0.09]) * z[1:4]
     )
     liver_move = np.array([3.0, 8.0, 8.0]) * z[4:7] + np.array([0, -6, -2])
     placements["right_dome"] = placements["liver"] = Placement(
@@ -121,11 +121,11 @@ def draw_body(dice: Dice) -> Body:
     z = normal("spleen", 9)
     spleen_size = 0.35 * size + 0.93 * z[0]
     big = 0.13 * spleen_size + 0.10 * max(0.0, spleen_size - 1.2)
-    spleen = np.array([0.98, 0.90, 0.70]) * np.exp(big + np.array([0.07, 0.12, 0.1]) * z[1:4])
+    spleen = np.array([1.04, 0.94, 0.66]) * np.exp(big + np.array([0.07, 0.18, 0.1]) * z[1:4])
     push = max(0.0, big)  # what a large spleen takes from its neighbours
     placements["spleen"] = Placement(
         _triple(
-            np.array([8, -10, 4]) + np.array([11, 11, 19]) * z[4:7] + push * np.array([30, 25, -60])
+            np.array([8, -10, 4]) + np.array([14, 13, 26]) * z[4:7] + push * np.array([30, 25, -60])
         ),
         _triple(spleen),
         turn=_triple(np.array([0, 15, 0]) + np.array([14, 14, 14]) * normal("spleen_turn")),
@@ -134,11 +134,14 @@ def draw_body(dice: Dice) -> Body:
 
     low, *z = normal("kidneys", 13)
     kidney_size = 0.35 * size + 0.93 * z[0]
-    for side, sign, at in (("left", -1, 1), ("right", 1, 6)):
+    for side, sign, at, pivot in (
+        ("left", -1, 1, (-60.0, -50.0, -6.0)),
+        ("right", 1, 6, (63.0, -50.0, -18.0)),
+    ):
         volume = np.exp(0.095 * kidney_size + 0.012 * z[at] - 0.015)
         long = np.exp(0.035 * z[at + 4])
-        x, y = sign * (3 * z[at + 1] - 3), 9 + 4 * z[at + 2] + 5 * z[11]
-        sink = -30 - 12 * low - 9 * z[at + 3]
+        x, y = sign * (5 * z[at + 1] - 3), 9 + 5 * z[at + 2] + 7 * z[11]
+        sink = -30 - 12 * low - 11 * z[at + 3]
         if side == "left":
             x, sink = x + 20 * push, sink - 60 * push
         else:
@@ -148,11 +151,12 @@ def draw_body(dice: Dice) -> Body:
         placements[f"kidney_{side}"] = Placement(
             (float(x), float(y), float(sink)),
             (wide_of, wide_of, float(volume * long)),
-            turn=_triple(np.array([-8, 0, 0]) + np.array([10, 7, 14]) * normal("kidney_" + side)),
+            turn=_triple(np.array([10, 7, 14]) * normal("kidney_" + side)),
+            pivot=pivot,
         )
 
     z = normal("pancreas", 9)
-    bed = np.array([-2.0, 6.0, -14.0]) + np.array([8, 6, 12]) * z[:3] + (0, 0, -5 * low)
+    bed = np.array([-2.0, 6.0, -14.0]) + np.array([10, 6, 12]) * z[:3] + (0, 0, -5 * low)
     placements["pancreas"] = Placement(
         _triple(bed),
         _triple(np.array([0.90, 1.45, 0.88]) * _scaled(z[3:6], (0.11, 0.12, 0.12))),
@@ -168,12 +172,12 @@ def draw_body(dice: Dice) -> Body:
     placements["stomach"] = Placement(
         _triple(
             np.array([0.0, 0.0, 2.0])
-            + np.array([13, 12, 6]) * z[1:4]
+            + np.array([18, 13, 6]) * z[1:4]
             + push * np.array([60.0, 50.0, -15.0])
         ),
         _triple(
-            np.array([0.96, 1.28, 0.86])
-            * np.exp(0.25 * np.log(fill) + np.array([0.18, 0.22, 0.19]) * z[4:7])
+            np.array([0.94, 1.42, 0.86])
+            * np.exp(0.25 * np.log(fill) + np.array([0.20, 0.28, 0.26]) * z[4:7])
         ),
         turn=(0.0, float(8 * z[7]), float(10 * z[8])),
         girth=fill,

@@ -128,6 +128,7 @@ def paint_lungs(scene: Scene, frame: Frame, hu: Densities) -> None:
             offset=draw.offset,
         )
         # Vessels of the lung bases.
+        below = domes(frame, -4.0, SUBTRACT)
         for _ in range(26):
             x, y = draw.rng.uniform(35, 110) * side, draw.rng.uniform(-75, 45)
             z = draw.rng.uniform(60, 170)
@@ -140,7 +141,7 @@ def paint_lungs(scene: Scene, frame: Frame, hu: Densities) -> None:
                 ),
                 frame.cavity(8.0),
                 plane((side * 25, 0, 0), (-side, 0, 0)),
-                *domes(frame, -4.0, SUBTRACT),
+                *below,
             )
     heart = ellipsoid(draw.at(-18, 20, 130), draw.radii(63, 46, 48), draw.turn(0, 15, -25))
     scene.paint(
