@@ -37,7 +37,8 @@ def scene_hash(seed, setting):
         dice, setting, draw_phase(dice, setting), draw_hard_cases(dice, setting)
     )
     found = sha256()
-    for array in (*anatomy.shapes, anatomy.field, anatomy.tile):
+    ints, floats, *rest = anatomy.shapes
+    for array in (ints, floats[:, :21], *rest, anatomy.field, anatomy.tile):
         found.update((np.round(np.asarray(array, dtype=np.float64), 4) + 0.0).tobytes())
     return found.hexdigest()[:16]
 

@@ -32,6 +32,8 @@ class Frame:
         Subcutaneous fat.
     body
         How this body differs from the mean anatomy.
+    cap
+        Height above which the trunk grows no narrower, mm; 0 for none.
     """
 
     half_width: float
@@ -47,6 +49,7 @@ class Frame:
     surface: float
     dice: Dice
     body: Body = MEAN_BODY
+    cap: float = 0.0
 
     def at(self, x: float, y: float, z: float) -> Floats:
         """A place of the mean anatomy in this patient."""
@@ -65,6 +68,7 @@ class Frame:
             CAVITY_POWER,
             self.narrow,
             op,
+            self.cap,
         )
 
     def wall(
@@ -78,6 +82,7 @@ class Frame:
             power,
             self.narrow * 0.8,
             op,
+            self.cap,
         )
 
     def bumps(self, amplitude: float, size: float) -> Bumps:
@@ -141,10 +146,10 @@ class Draw:
         return np.asarray(np.array(degrees) + self.rng.standard_normal(3).clip(-2, 2) * jitter)
 
 
-def draw_frame(dice: Dice, setting: Setting) -> Frame:
+def draw_frame(dice: Dice, setting: Setting, hard_cases: frozenset[str] = frozenset()) -> Frame:
     """Proportions of a patient."""
     if setting.people:
-        return _drawn_from_people(dice, setting)
+        return _drawn_from_people(dice, setting, hard_cases)
     rng = dice("frame")
     size = rng.uniform(*setting.body_scale)
     scale = size * (1 + rng.standard_normal(3).clip(-2, 2) * 0.025)
@@ -165,8 +170,8 @@ def draw_frame(dice: Dice, setting: Setting) -> Frame:
     )
 
 
-def _drawn_from_people(dice: Dice, setting: Setting) -> Frame:
-    body = draw_body(dice)
+def _drawn_from_people(dice: Dice, setting: Setting, hard_cases: frozenset[str]) -> Frame:
+    body = draw_body(dice, hard_cases)
     rng = dice("frame")
     fat = float(np.clip(body.fat_mm, *setting.fat_mm))
     return Frame(
@@ -183,4 +188,5 @@ def _drawn_from_people(dice: Dice, setting: Setting) -> Frame:
         surface=rng.uniform(*setting.surface),
         dice=dice,
         body=body,
+        cap=160.0 * float(body.scale[2]),
     )

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.phantom.anatomy import Anatomy, build_anatomy
+from atlas8k.phantom.artefacts import add_artefacts
 from atlas8k.phantom.contrast import draw_phase
 from atlas8k.phantom.scanner import (
     HIGH_HU,
@@ -67,7 +68,7 @@ def generate(
     seed
         From 0 up.
     setting
-        Ranges to draw from; :data:`STANDARD` or :data:`SHIFTED`.
+        Ranges to draw from; :data:`STANDARD`, :data:`SHIFTED` or :data:`WIDE`.
     grid_spacing_mm
         ``None``: a CT as the scanner writes it, any spacing and orientation. A number:
         the same patient and scan straight on an axis-aligned RAS grid of that spacing,
@@ -93,11 +94,12 @@ def generate(
             anatomy, grid, edge, scan.thickness_mm, threads=min(8, os.cpu_count() or 1)
         )
         enhance_edges(hu, scan, scan.in_plane_mm)
+        add_artefacts(hu, grid, anatomy, dice, hard)
         add_noise(hu, dice, scan, scan.in_plane_mm)
         orientation = scan.orientation
     else:
         grid = ras_grid(scan, (grid_spacing_mm,) * 3)
-        hu, label = _coarse(anatomy, grid, scan, dice, edge)
+        hu, label = _coarse(anatomy, grid, scan, dice, edge, hard)
         orientation = "RAS"
     ct = np.clip(np.rint(hu), LOW_HU, HIGH_HU).astype(np.int16).transpose(1, 2, 0)
     ct, oriented = orient(ct, grid, orientation)
@@ -162,7 +164,9 @@ def _truth_of(anatomy: Anatomy) -> Anatomy:
     return replace(anatomy, shapes=truth_shapes(anatomy.shapes))
 
 
-def _coarse(anatomy: Any, grid: Grid, scan: Scan, dice: Dice, edge: float) -> tuple[Array, Array]:
+def _coarse(
+    anatomy: Anatomy, grid: Grid, scan: Scan, dice: Dice, edge: float, hard: frozenset[str]
+) -> tuple[Array, Array]:
     """What linear resampling of the full CT to ``grid`` gives; ``(Z, X, Y)`` arrays."""
     spacing = grid.spacing[2]
     native = ras_grid(scan, (scan.in_plane_mm, scan.in_plane_mm, scan.thickness_mm))
@@ -173,11 +177,13 @@ def _coarse(anatomy: Any, grid: Grid, scan: Scan, dice: Dice, edge: float) -> tu
     if scan.thickness_mm <= spacing:
         hu, label = paint(anatomy, grid, edge, scan.thickness_mm)
         enhance_edges(hu, scan, spacing)
+        add_artefacts(hu, grid, anatomy, dice, hard)
         add_noise(hu, dice, scan, spacing, share, share_z)
         return hu, label
     thick = ras_grid(scan, (spacing, spacing, scan.thickness_mm))
     slices, _ = paint(anatomy, thick, edge, scan.thickness_mm, labels=False)
     enhance_edges(slices, scan, spacing)
+    add_artefacts(slices, thick, anatomy, dice, hard)
     add_noise(slices, dice, scan, spacing, share)
     _, label = paint(_truth_of(anatomy), grid, edge, 0.0)
     at = grid.affine[2, 3] + spacing * np.arange(grid.shape[2]) - thick.affine[2, 3]

@@ -93,7 +93,7 @@ def _triple(values: Floats) -> Triple:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def draw_body(dice: Dice) -> Body:
+def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
     """Draw a person; every latent below has unit variance, cut at 2.2."""
 
     def normal(component: str, n: int = 3) -> Floats:
@@ -114,12 +114,15 @@ def draw_body(dice: Dice) -> Body:
     )
     liver_move = np.array([3.0, 8.0, 8.0]) * z[4:7] + np.array([0, -6, -2])
     placements["right_dome"] = placements["liver"] = Placement(
-        _triple(liver_move), _triple(liver), pivot=(40, 0, 30)
+        _triple(liver_move),
+        _triple(liver * (0.92 if "cirrhotic_liver" in hard_cases else 1.0)),
+        pivot=(40, 0, 30),
     )
     placements["diaphragm"] = Placement((0, -4, float(liver_move[2]) * 0.5 + 4.0 * z[7]))
 
     z = normal("spleen", 9)
     spleen_size = 0.35 * size + 0.93 * z[0]
+    spleen_size += 2.0 * ("large_spleen" in hard_cases) + 0.8 * ("cirrhotic_liver" in hard_cases)
     big = 0.13 * spleen_size + 0.10 * max(0.0, spleen_size - 1.2)
     spleen = np.array([1.04, 0.94, 0.66]) * np.exp(big + np.array([0.07, 0.18, 0.1]) * z[1:4])
     push = max(0.0, big)  # what a large spleen takes from its neighbours
@@ -166,6 +169,7 @@ def draw_body(dice: Dice) -> Body:
     )
     placements["duodenum"] = Placement(_triple(bed), pivot=(30, 5, -40))
     placements["branches"] = Placement(_triple(0.7 * bed))
+    placements["adrenals"] = Placement((0.0, 6.0, -14.0))
 
     z = normal("stomach", 9)
     fill = float(np.exp(0.33 * z[0] - 0.02))

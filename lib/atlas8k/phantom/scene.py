@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 ELLIPSOID, TUBE, TRUNK, PLANE, GATHERED = 0, 1, 2, 3, 4
 UNION, SUBTRACT, INTERSECT, GATHER = 0, 1, 2, 3
 PRIMITIVE_NUMBERS = 18
-SHAPE_NUMBERS = 21
+SHAPE_NUMBERS = 22
 KEEP_LABEL = -1
 NO_LEVEL = 1e9
 NOISE_PEAK = 2.5
@@ -90,13 +90,20 @@ def tube(
 
 
 def trunk(
-    half_width: float, front: float, back: float, power: float, narrow: float, op: int = UNION
+    half_width: float,
+    front: float,
+    back: float,
+    power: float,
+    narrow: float,
+    op: int = UNION,
+    cap: float = 0.0,
 ) -> Primitive:
     """Trunk-like cylinder about the z axis, narrower towards the head.
 
-    ``narrow`` is the relative loss of width at z = 100 mm.
+    ``narrow`` is the relative loss of width at z = 100 mm; above ``cap`` mm, where it is
+    not 0, the width stays as it is.
     """
-    numbers = _numbers([half_width, front, back, power, narrow], 0.0)
+    numbers = _numbers([half_width, front, back, power, narrow, cap], 0.0)
     return Primitive(TRUNK, op, numbers, _NO_POINTS, -_EVERYWHERE, _EVERYWHERE)
 
 
@@ -151,7 +158,11 @@ SOLID = Core(0.0, 0.0)
 
 @dataclass
 class Scene:
-    """Shapes in painting order, packed for :mod:`atlas8k.phantom.raster`."""
+    """Shapes in painting order, packed for :mod:`atlas8k.phantom.raster`.
+
+    With ``prone`` gas lies at the back: a level is as far from there as it is given from
+    the front of its shape.
+    """
 
     shape_ints: list[list[int]] = field(default_factory=list)
     shape_floats: list[list[float]] = field(default_factory=list)
@@ -159,6 +170,7 @@ class Scene:
     primitive_floats: list[Floats] = field(default_factory=list)
     points: list[Floats] = field(default_factory=list)
     n_points: int = 0
+    prone: bool = False
 
     def paint(
         self,
@@ -196,6 +208,9 @@ class Scene:
         for p in primitives:
             if p.op == INTERSECT:
                 low, high = np.maximum(low, p.low), np.minimum(high, p.high)
+        level, up = core.level, 1.0
+        if self.prone and level != NO_LEVEL:
+            level, up = float(low[1] + high[1] - level), -1.0
         first = len(self.primitive_ints)
         self.shape_ints.append([first, len(primitives), label, inside])
         self.shape_floats.append(
@@ -209,8 +224,9 @@ class Scene:
                 core.wall,
                 core.hu,
                 *core.texture,
-                core.level,
+                level,
                 *np.asarray(offset, dtype=float),
+                up,
             ]
         )
         for p in primitives:

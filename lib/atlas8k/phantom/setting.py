@@ -143,6 +143,36 @@ WIDE = Setting(
     contrast_gain=(0.6, 1.35),
     common_orientation=0.5,
     people=True,
+    hard_cases=MappingProxyType(
+        {
+            # Organs.
+            "missing_gall_bladder": 0.12,
+            "enlarged_pancreas_tail": 0.04,
+            "fatty_liver": 0.20,
+            "cirrhotic_liver": 0.08,
+            "riedel_lobe": 0.06,
+            "large_spleen": 0.05,
+            "absent_kidney": 0.02,
+            "renal_cysts": 0.20,
+            "calcified_aorta": 0.30,
+            "aneurysm": 0.04,
+            "flat_postcava": 0.15,
+            # Contents of stomach and bowel.
+            "fluid_filled_stomach": 0.15,
+            "gas_filled_stomach": 0.10,
+            "oral_contrast": 0.25,
+            # What else is in the picture.
+            "arms_at_side": 0.12,
+            "contrast_line": 0.15,
+            "metal": 0.06,
+            "prone": 0.04,
+            # What is scanned.
+            "begins_at_lungs": 0.35,
+            "ends_in_pelvis": 0.45,
+            "cut_off_field_of_view": 0.12,
+            "half_abdomen": 0.03,
+        }
+    ),
 )
 """Bodies that spread as people do, scanned in as many ways."""
 
