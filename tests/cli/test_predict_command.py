@@ -250,7 +250,8 @@ def test_values_that_are_no_hu_are_refused_unless_forced(ct: Path, models: Path)
     result = run(shifted, out, "--models", models)
     assert isinstance(result.exception, NotHounsfieldError)
     assert str(result.exception).startswith(
-        "shifted.nii.gz: values look shifted by about +1024: air at 24 HU. Export the CT again in HU,"
+        "shifted.nii.gz: values look shifted by about +1024: air at 24 HU. "
+        "Export the CT again in HU,"
     )
     assert "--force" in str(result.exception)
     assert not out.exists()
