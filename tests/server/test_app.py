@@ -302,7 +302,8 @@ def test_a_ct_of_two_geometries_is_named_and_goes_out_with_one(
     (studies / "gone.nii.gz").symlink_to(tmp_path / "elsewhere.nii.gz")
     datastore = app_instance().datastore()
     datastore.refresh()
-    datastore.studies.inspections.look()
+    for name in datastore.list_images():  # the watcher may be at it: it is not waited for
+        datastore.studies.remarks(name)
     said = client.get("/info/").json()["atlas8k"]["remarks"]
     assert {name: found[0]["kind"] for name, found in said["volumes"].items()} == {
         "two": "two_geometries",
