@@ -65,7 +65,8 @@ class TrainingConfig(BaseModel):
         By network name; others get the first default of :data:`PAPER`. Or the name of a
         whole set: ``paper``, ``fine_tuning`` or ``from_scratch``.
     patch
-        Voxels of a training patch; ``None`` for the network's own window.
+        Voxels of a training patch; ``None`` for the network's own window. Of a network that
+        sees whole volumes, the largest: a patch is as large as the volume up to there.
     balance
         Probability that a patch is centred on an organ, each known one alike, instead of
         anywhere.
