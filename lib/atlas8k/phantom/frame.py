@@ -188,5 +188,5 @@ def _drawn_from_people(dice: Dice, setting: Setting, hard_cases: frozenset[str])
         surface=rng.uniform(*setting.surface),
         dice=dice,
         body=body,
-        cap=160.0 * float(body.scale[2]),
+        cap=95.0 * float(body.scale[2]),
     )

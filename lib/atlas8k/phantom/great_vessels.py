@@ -83,9 +83,9 @@ def paint_great_vessels(
     )
     radii = d.radii(8.5, 9, 9.5, 10, 10.8, 11.3, 11.8, 12.2, 12.5, jitter=0.03)
     if frame.cap:  # the arch, for scans that begin that high
-        arch = ((-24, -30, 250), (-14, -4, 278), (4, 22, 262), (8, 30, 220), (2, 24, 178))
-        path = np.concatenate([path, d.line(*arch, jitter=1.2)])
-        radii = np.concatenate([radii, d.radii(12.5, 13, 14, 14.5, 14.5, jitter=0.03)])
+        arch = ((-25, -36, 178), (-16, -12, 212), (2, 16, 208), (10, 28, 178), (6, 24, 148))
+        path = np.concatenate([path[:-1], d.line(*arch, jitter=1.2)])
+        radii = np.concatenate([radii[:-1], d.radii(12.5, 13, 13.5, 14.5, 14.5, jitter=0.03)])
     bumps = frame.bumps(0.5, 22)
     for side in (1, -1):
         scene.paint(

@@ -103,37 +103,39 @@ def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
     wide = 0.45 * size + 0.5 * obese + 0.74 * own[0]
     deep = 0.30 * size + 0.65 * obese + 0.70 * own[1]
     tall = 0.60 * size + 0.80 * own[2]
-    scale = np.array([1.15, 1.06, 1.0]) * _scaled(np.array([wide, deep, tall]), (0.085, 0.12, 0.06))
+    scale = np.array([1.15, 1.06, 1.0]) * _scaled(np.array([wide, deep, tall]), (0.09, 0.12, 0.06))
     fat = float(np.exp(np.log(17.0) + 0.6 * obese + 0.25 * own[3]))
 
     placements: dict[str, Placement] = {}
-    z = normal("liver", 8)
+    *z, liver_own = normal("liver", 8)
+    z = np.array(z)
     liver_size = 0.55 * size + 0.25 * obese + 0.8 * z[0]
     liver = np.array([0.96, 1.10, 0.82]) * np.exp(
-        0.035 * liver_size + np.array([0.05, 0.10, 0.09]) * z[1:4]
+        0.035 * liver_size + np.array([0.05, 0.13, 0.10]) * z[1:4]
     )
-    liver_move = np.array([3.0, 8.0, 8.0]) * z[4:7] + np.array([0, -6, -2])
+    liver_move = np.array([9.0, 8.0, 9.0]) * z[4:7] + np.array([0, -6, -2])
     placements["right_dome"] = placements["liver"] = Placement(
         _triple(liver_move),
         _triple(liver * (0.92 if "cirrhotic_liver" in hard_cases else 1.0)),
         pivot=(40, 0, 30),
     )
-    placements["diaphragm"] = Placement((0, -4, float(liver_move[2]) * 0.5 + 4.0 * z[7]))
-
     z = normal("spleen", 9)
     spleen_size = 0.35 * size + 0.93 * z[0]
     spleen_size += 2.0 * ("large_spleen" in hard_cases) + 0.8 * ("cirrhotic_liver" in hard_cases)
-    big = 0.13 * spleen_size + 0.10 * max(0.0, spleen_size - 1.2)
+    big = 0.115 * spleen_size + 0.09 * max(0.0, spleen_size - 1.2)
     spleen = np.array([1.04, 0.94, 0.66]) * np.exp(big + np.array([0.07, 0.18, 0.1]) * z[1:4])
     push = max(0.0, big)  # what a large spleen takes from its neighbours
     placements["spleen"] = Placement(
         _triple(
-            np.array([8, -10, 4]) + np.array([14, 13, 26]) * z[4:7] + push * np.array([30, 25, -60])
+            np.array([4, -8, 8]) + np.array([17, 15, 25]) * z[4:7] + push * np.array([30, 25, -60])
         ),
         _triple(spleen),
         turn=_triple(np.array([0, 15, 0]) + np.array([14, 14, 14]) * normal("spleen_turn")),
         pivot=(-90, -44, 30),
     )
+
+    up = 0.4 * float(liver_move[2]) + 0.3 * placements["spleen"].move[2] + 4.0 * liver_own
+    placements["diaphragm"] = Placement((0.0, -4.0, up))
 
     low, *z = normal("kidneys", 13)
     kidney_size = 0.35 * size + 0.93 * z[0]
@@ -141,15 +143,14 @@ def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
         ("left", -1, 1, (-60.0, -50.0, -6.0)),
         ("right", 1, 6, (63.0, -50.0, -18.0)),
     ):
-        volume = np.exp(0.095 * kidney_size + 0.012 * z[at] - 0.015)
-        long = np.exp(0.035 * z[at + 4])
-        x, y = sign * (5 * z[at + 1] - 3), 9 + 5 * z[at + 2] + 7 * z[11]
-        sink = -30 - 12 * low - 11 * z[at + 3]
+        volume = np.exp(0.085 * kidney_size - 0.015)
+        long = np.exp(0.02 * z[at + 4])
+        x, y = sign * (6 * z[at + 1] - 3), 9 + 5 * z[at + 2] + 7 * z[11]
+        sink = -29 - 13 * low - 11 * z[at + 3]
         if side == "left":
-            x, sink = x + 20 * push, sink - 60 * push
+            x, sink = x + 20 * push, sink - 60 * push - 8 * z[at]
         else:
-            sink -= 6 + 6 * liver_size
-            volume *= 0.97
+            sink -= 5 + 6 * liver_size
         wide_of = float(volume * long**-0.5)
         placements[f"kidney_{side}"] = Placement(
             (float(x), float(y), float(sink)),
@@ -176,12 +177,12 @@ def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
     placements["stomach"] = Placement(
         _triple(
             np.array([0.0, 0.0, 2.0])
-            + np.array([18, 13, 6]) * z[1:4]
+            + np.array([18, 16, 6]) * z[1:4]
             + push * np.array([60.0, 50.0, -15.0])
         ),
         _triple(
             np.array([0.94, 1.42, 0.86])
-            * np.exp(0.25 * np.log(fill) + np.array([0.20, 0.28, 0.26]) * z[4:7])
+            * np.exp(0.25 * np.log(fill) + np.array([0.20, 0.30, 0.34]) * z[4:7])
         ),
         turn=(0.0, float(8 * z[7]), float(10 * z[8])),
         girth=fill,
@@ -193,13 +194,13 @@ def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
         _triple(np.array([10.0, 0.0, 4.0]) + np.array([12, 12, 14]) * z[:3] + 0.6 * liver_move),
         _triple(np.full(3, np.exp(0.20 * z[3])) * _scaled(z[4:7], (0.1, 0.1, 0.1))),
         turn=_triple(np.array([22, 22, 22]) * z[7:10]),
-        girth=float(np.exp(0.26 * z[3] - 0.32)),
+        girth=float(np.exp(0.30 * z[3] - 0.32)),
         pivot=(48, 30, -18),
     )
 
     z = normal("vessels", 8)
     placements["aorta"] = Placement(
-        (float(4 + 3 * z[0]), float(8 + 4 * z[1]), 0.0), girth=float(np.exp(0.16 * z[2] + 0.12))
+        (float(4 + 3 * z[0]), float(8 + 4 * z[1]), 0.0), girth=float(np.exp(0.15 * z[2] + 0.02))
     )
     placements["postcava"] = Placement(
         (float(3 * z[3]), float(8 + 3 * z[4]), -8.0),

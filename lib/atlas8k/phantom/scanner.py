@@ -103,7 +103,7 @@ def _ends(setting: Setting, hard_cases: frozenset[str]) -> tuple[Range, Range]:
     if not setting.people:
         return (-150, -110), (112, 150)
     low = (-320, -200) if "ends_in_pelvis" in hard_cases else (-190, -135)
-    return low, (170, 300) if "begins_at_lungs" in hard_cases else (100, 160)
+    return low, (165, 240) if "begins_at_lungs" in hard_cases else (100, 160)
 
 
 def ras_grid(scan: Scan, spacing: tuple[float, float, float]) -> Grid:

@@ -31,18 +31,16 @@ def paint_table(scene: Scene, frame: Frame, hard: frozenset[str]) -> None:
         y, out = -(frame.back + WALL[2] + frame.fat_back + 6), -1.0
     kind = rng.choice(("flat", "trough", "none"), p=(0.35, 0.45, 0.20))
     if kind == "trough":
-        radii, lift = (
-            np.array([rng.uniform(210, 260), rng.uniform(70, 110), 1.0]),
-            rng.uniform(5, 12),
-        )
-        center = y - out * (radii[1] - 26.0)
+        half, lift = rng.uniform(70, 110), rng.uniform(5, 12)
+        radii = (rng.uniform(210, 260), half, half)
+        center = y - out * (half - 26.0)
         scene.paint(
             rng.uniform(-150, 40),
             tube([(0, center, 2 * HEAD), (0, center, 3 * FEET)], [1, 1], radii, step=1000),
             tube(
                 [(0, center - out * lift, 2 * HEAD), (0, center - out * lift, 3 * FEET)],
                 [1, 1],
-                (radii[0], radii[1], 1.0),
+                radii,
                 SUBTRACT,
                 step=1000,
             ),
@@ -56,7 +54,7 @@ def paint_table(scene: Scene, frame: Frame, hard: frozenset[str]) -> None:
             tube(
                 [(0, center, 2 * HEAD), (0, center, 3 * FEET)],
                 [1, 1],
-                (rng.uniform(180, 240), half, 1.0),
+                (rng.uniform(180, 240), half, half),
                 step=1000,
             ),
             core=Core(rng.uniform(1, 3), rng.uniform(-960, -880)),

@@ -175,11 +175,11 @@ def _paint_mediastinum(scene: Scene, frame: Frame, hu: Densities, draw: Draw) ->
         offset=draw.offset,
     )
     for value, places, radius in (
-        (hu["heart"], ((18, 2, 150), (24, 8, 205), (26, 14, 330)), 9.0),
-        (hu["heart"], ((-14, 26, 160), (-16, 20, 205), (20, -4, 222)), 12.0),
-        (-960.0, ((6, -14, 340), (3, -20, 258), (0, -22, 236)), 9.0),
-        (-960.0, ((0, -22, 236), (34, -24, 212)), 6.0),
-        (-960.0, ((0, -22, 236), (-36, -26, 208)), 6.0),
+        (hu["heart"], ((18, 2, 140), (24, 8, 175), (28, 14, 300)), 9.0),
+        (hu["heart"], ((-14, 26, 150), (-16, 16, 172), (24, -6, 182)), 12.0),
+        (-960.0, ((6, -14, 300), (3, -20, 215), (0, -22, 194)), 9.0),
+        (-960.0, ((0, -22, 194), (34, -24, 172)), 6.0),
+        (-960.0, ((0, -22, 194), (-36, -26, 168)), 6.0),
     ):
         scene.paint(
             value,
@@ -188,7 +188,7 @@ def _paint_mediastinum(scene: Scene, frame: Frame, hu: Densities, draw: Draw) ->
         )
     for side in (1, -1):
         for _ in range(14):
-            x, y, z = draw.rng.uniform((28, -65, 170), (85, 45, 290))
+            x, y, z = draw.rng.uniform((28, -65, 165), (85, 45, 250))
             lean = draw.rng.uniform(-16, 16, 2)
             scene.paint(
                 20.0,

@@ -12,6 +12,7 @@ from atlas8k.phantom.scene import (
     SUBTRACT,
     Bumps,
     Core,
+    Primitive,
     Scene,
     Texture,
     beside,
@@ -21,6 +22,25 @@ from atlas8k.phantom.scene import (
 from atlas8k.phantom.trunk import Densities, domes, right_dome
 
 Hard = frozenset[str]
+KIDNEYS = {-1: ("kidney_left", (-60.0, -50.0, -6.0)), 1: ("kidney_right", (63.0, -50.0, -18.0))}
+"""Component and mean centre of the left (-1) and the right (1) kidney, mm."""
+
+
+def fossae(frame: Frame, *sides: int) -> list[Primitive]:
+    """Where kidneys and the fat around them lie: no liver, no spleen goes around a kidney.
+
+    Only for bodies in which kidneys lie as they do in people; side 1 is the right.
+    """
+    if not frame.cap:
+        return []
+    found = []
+    for side in sides:
+        d = Draw.of(frame, KIDNEYS[side][0], size=0.4)
+        radii = np.array([30, 26, 55]) * d.stretch * d.mean_scale + np.array([20, 18, 14])
+        middle = d.at(*KIDNEYS[side][1]) + np.array([-side * 21.0, -15, -6])
+        turn = np.array([-12, side * 14, side * 28]) + d.placement.turn
+        found.append(ellipsoid(middle, radii, turn, SUBTRACT, k=10))
+    return found
 
 
 def paint_liver(scene: Scene, frame: Frame, hu: Densities, hard: Hard = frozenset()) -> None:
@@ -47,6 +67,7 @@ def paint_liver(scene: Scene, frame: Frame, hu: Densities, hard: Hard = frozense
         # Fissure of the round ligament, bare area at spine and oesophagus.
         ellipsoid(d.at(6, 66, 2), d.radii(5, 26, 30), d.turn(0, 0, 0), SUBTRACT, k=6),
         ellipsoid(d.at(-8, -44, 16), d.radii(42, 46, 100), d.turn(0, 0, 0), SUBTRACT, k=10),
+        *fossae(frame, 1),
         *domes(frame, 0.5),
         frame.cavity(2.5),
         label=label,
@@ -64,6 +85,7 @@ def paint_liver(scene: Scene, frame: Frame, hu: Densities, hard: Hard = frozense
                 np.array([24, 42, 74]) * tongue.uniform(0.85, 1.15),
                 (0, tongue.uniform(-8, 4), 0),
             ),
+            *fossae(frame, 1),
             frame.cavity(2.5),
             label=label,
             bumps=frame.bumps(1.6, 32),
@@ -110,6 +132,7 @@ def paint_spleen(scene: Scene, frame: Frame, hu: Densities, phase: str) -> None:
         ellipsoid(
             d.at(-42, -2, 36), d.radii(26, 36, 60) * d.stretch, d.turn(10, 8, -12), SUBTRACT, k=8
         ),
+        *fossae(frame, -1),
         *domes(frame, 1.0),
         frame.cavity(2.5),
         label=ORGAN_IDS["spleen"],
@@ -124,12 +147,12 @@ def paint_kidneys(scene: Scene, frame: Frame, hu: Densities, hard: Hard = frozen
     """Both kidneys: cortex, medulla, and the sinus, open towards the front and middle."""
     both = Draw.of(frame, "kidneys", size=0.6)
     absent = frame.dice("absent_kidney").choice((-1, 1))
-    for name, side, z in (("kidney_left", -1, -6.0), ("kidney_right", 1, -18.0)):
+    for side, (name, place) in KIDNEYS.items():
         d = Draw.of(frame, name, size=0.4)
         label = ORGAN_IDS[name]
         if "absent_kidney" in hard and side == absent:
             continue
-        center = d.at(63 if side > 0 else -60, -50, z)
+        center = d.at(*place)
         turn = d.turn(-12, side * 14, side * 28, jitter=5) + d.placement.turn
         radii = both.size * d.radii(30, 26, 55, jitter=0.03) * d.stretch
         hilum = center + np.array([-side * 15.0, 11, 0])
