@@ -19,6 +19,8 @@ def print_tables(known: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from atlas8k.attention.places import Place
+
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     place = known["places"][known["ranked_by"]]
     console.print(
@@ -47,25 +49,26 @@ def print_tables(known: dict[str, Any]) -> None:
         console.print("No region stands out: the attention is thin outlines and small spots.")
         return
     shown, total = len(known["regions"]), known["regions_in_all"]
-    where = f"slice: along array axis {known['slice_axis']} of the CT, from 0"
-    looked = Table(title=f"Regions to look at ({shown} of {total}); {where}", title_justify="left")
+    looked = Table(title=f"Regions to look at ({shown} of {total})", title_justify="left")
     for name, justify in (
         ("", "right"),
         ("organ", "left"),
         ("ml", "right"),
         ("attention", "right"),
-        (f"{known['plane']} slice", "right"),
-        ("box in the CT's index", "left"),
+        (f"{known['plane']} slice in OHIF", "right"),
+        ("3D Slicer, mm (RAS)", "left"),
+        (f"file index, axis {known['slice_axis']}, from 0", "right"),
     ):
         looked.add_column(name, justify=justify)  # type: ignore[arg-type]
     for rank, row in enumerate(known["regions"], start=1):
-        spans = (f"{a}:{b}" for a, b in zip(row["start"], row["stop"], strict=True))
+        place = Place.from_dict(row.get("place"))
         looked.add_row(
             str(rank),
             row["organ"],
             f"{row['ml']:.1f}",
             f"{row['attention_ml']:.1f}",
-            f"{row['slice']} of {known['slices']}",
-            f"[{', '.join(spans)}]".replace("[", r"\["),
+            f"{place.ohif_slice} of {place.slices}" if place else "score again",
+            "R {:.1f}, A {:.1f}, S {:.1f}".format(*place.ras_mm) if place else "",
+            str(row["slice"]),
         )
     console.print(looked)
