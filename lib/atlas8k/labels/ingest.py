@@ -15,7 +15,7 @@ from atlas8k.errors import EmptyVolumeError, LabelNameError, LabelValueError
 from atlas8k.grid import Grid
 from atlas8k.labels.formats import Segment, read_segmentation
 from atlas8k.labels.naming import Term, term
-from atlas8k.labels.placing import find_placement, put
+from atlas8k.labels.placing import Box, find_placement, put
 from atlas8k.labels.voxels import counts, joint_counts, renamed
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
 
@@ -58,6 +58,8 @@ class Submitted:
         Where segments of two organs overlapped; the organ with fewer voxels keeps them.
     ignored
         Names of empty segments that mean no organ.
+    block
+        The voxels of the CT that the file covers; ``None`` where it covers all.
     """
 
     array: npt.NDArray[np.uint8]
@@ -67,6 +69,7 @@ class Submitted:
     voxels: Mapping[str, int]
     overlaps: tuple[SegmentOverlap, ...] = ()
     ignored: tuple[str, ...] = ()
+    block: Box | None = None
 
 
 def ingest(
@@ -128,7 +131,8 @@ def ingest(
     if segments is not None:
         _check_names(path, found, terms)
     array, overlaps = _combined(segmentation.layers, found, terms)
-    array = put(array, find_placement(segmentation.grid, grid, path), grid)
+    placement = find_placement(segmentation.grid, grid, path)
+    array = put(array, placement, grid)
     total = counts(array)
     present = [organ for organ, i in ORGAN_IDS.items() if total[i]]
     if not present and not gone and not may_be_empty:
@@ -149,6 +153,9 @@ def ingest(
         voxels={organ: int(total[i]) for organ, i in ORGAN_IDS.items() if organ in named | {*gone}},
         overlaps=overlaps,
         ignored=tuple(empty),
+        block=None
+        if np.prod(segmentation.grid.shape) == np.prod(grid.shape)
+        else placement.block(segmentation.grid),
     )
 
 

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from atlas8k.errors import GridMismatchError
 from atlas8k.grid import Grid
 
+Box = tuple[slice, slice, slice]
+
 TOLERANCE_VOXELS = 0.01
 _ADVICE = "export the label map with the CT as reference volume, not resampled"
 
@@ -33,6 +35,14 @@ class Placement:
     axes: tuple[int, int, int]
     flips: tuple[bool, bool, bool]
     start: tuple[int, int, int]
+
+    def block(self, source: Grid) -> Box:
+        """The voxels of the target that `source` covers."""
+        x, y, z = (
+            slice(at, at + source.shape[axis])
+            for at, axis in zip(self.start, self.axes, strict=True)
+        )
+        return x, y, z
 
 
 def find_placement(source: Grid, target: Grid, path: str | Path = "label map") -> Placement:
