@@ -35,9 +35,9 @@ def small_server(folder: Path, *more: str, images: tuple[str, ...] = IMAGES) -> 
 
 
 def label_bytes(folder: Path, organ: int = 5) -> bytes:
-    """A label map of one organ that fits every CT."""
+    """A label map of one organ that fits every CT: 180 voxels, 389 ml."""
     array = np.zeros(GRID.shape, np.uint8)
-    array[8:12, 8:12, 6:10] = organ
+    array[8:14, 8:13, 6:12] = organ
     return write_nifti(folder / f"label{organ}.nii.gz", array, GRID).read_bytes()
 
 
