@@ -32,15 +32,21 @@ WHOLE_PIECES = np.ones((3, 3, 3))
 """Voxels that touch at a corner are one piece."""
 
 
-def cases(phantoms: int) -> dict[str, Callable[[], Volume]]:
-    """The first of the sample phantoms, and the real CT and series where there are any."""
+def cases(phantoms: int, grid_mm: float | None = None) -> dict[str, Callable[[], Volume]]:
+    """The first of the sample phantoms, and the real CT and series where there are any.
+
+    With `grid_mm` phantoms alone, on a grid of that spacing.
+    """
     from atlas8k.dicom import read_volume
     from atlas8k.phantom import generate
     from atlas8k.volume import read_ct
 
     found: dict[str, Callable[[], Volume]] = {
-        f"phantom_{seed:04d}": lambda seed=seed: generate(seed).ct for seed in range(phantoms)
+        f"phantom_{seed:04d}": lambda seed=seed: generate(seed, grid_spacing_mm=grid_mm).ct
+        for seed in range(phantoms)
     }
+    if grid_mm is not None:
+        return found
     if REAL_CT.is_file():
         found["real_ct"] = lambda: read_ct(REAL_CT)
     if REAL_SERIES.is_dir():

@@ -333,7 +333,8 @@ def test_what_to_look_at_is_said(
     raw = raw_of(truth, {**AMOS, "kidney_left": 2, "kidney_right": 3})
     write_nifti(folder / "case_0.nii.gz", raw, truth.grid)
     report = tmp_path / "report.csv"
-    result = run("import", "AMOS22", folder, "--studies", studies, "--report", report)
+    whole = ("--studies", studies, "--report", report, "--force")
+    result = run("import", "AMOS22", folder, *whole)
     assert "look at: kidney_left mirrored, kidney_left laterality" in result.stdout
     assert "kidney_left mirrored 1" in result.stdout.splitlines()[-2]
     assert "left and right are swapped" in report.read_text()
@@ -442,3 +443,81 @@ def test_an_organ_the_dataset_turns_out_not_to_label_is_public_no_more(
     assert sources["liver"].source == "public"
     assert "spleen" not in sources or sources["spleen"].source == "pseudo"
     run("import", "ward", folder, "--studies", studies, "--maps", maps)
+
+
+V1 = {
+    "spleen": 1, "kidney_right": 2, "kidney_left": 3, "gall_bladder": 4, "liver": 5,
+    "stomach": 6, "aorta": 7, "postcava": 8, "pancreas": 10,
+}  # fmt: skip
+V2 = {**V1, "pancreas": 7, "aorta": 52, "postcava": 63}
+
+
+def nothing_written(studies: Path) -> None:
+    assert not list(studies.rglob("labels/public/*"))
+    assert not list(studies.rglob("labels/original/*"))
+
+
+def test_another_versions_numbers_stop_before_anything_is_written(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]]
+) -> None:
+    folder = dataset(V1)
+    for more in ((), ("--dry-run",), ("--jobs", "1")):
+        result = run(
+            "import", "TotalSegmentator v2", folder, "--studies", studies, *more,
+            fails=r"nothing was imported: as labels of TotalSegmentator v2, 3 of 3 files",
+        )  # fmt: skip
+        said = str(result.exception)
+        assert "case_0.nii.gz: aorta has no voxels beside the liver" in said
+        assert "pancreas is" in said
+        assert "the shape of the aorta or postcava" in said
+        assert "Their numbers fit TotalSegmentator v1" in said
+        assert "--force" in said
+        nothing_written(studies)
+    done = run("import", "TotalSegmentator v2", folder, "--studies", studies, "--force")
+    assert "imported all the same (--force), 3 of 3 files" in done.stdout
+    # Nobody lacks a great vessel: what the wrong numbers do not show is unknown, not absent.
+    states = {o: s.state for o, s in book(studies).sources("case_0").items()}
+    assert (states["aorta"], states["postcava"], states["pancreas"]) == (
+        "unknown",
+        "unknown",
+        "present",
+    )
+
+
+@pytest.mark.parametrize(("numbers", "name"), [(V1, "v1"), (V2, "v2")])
+def test_the_version_is_told_by_the_files(
+    numbers: dict[str, int],
+    name: str,
+    studies: Path,
+    dataset: Callable[..., Path],
+    patients: list[tuple[Volume, Volume]],
+) -> None:
+    result = run("import", "TotalSegmentator", dataset(numbers), "--studies", studies)
+    assert f"TotalSegmentator: these are labels of TotalSegmentator {name}" in result.stdout
+    np.testing.assert_array_equal(public_of(studies, "case_0"), patients[0][1].array)
+    source = book(studies).sources("case_0")["aorta"]
+    assert source == OrganSource("public", "present", f"TotalSegmentator {name}")
+
+
+def test_a_version_that_files_do_not_tell_is_asked_for(
+    studies: Path, dataset: Callable[..., Path]
+) -> None:
+    folder = dataset({"liver": 1, "spleen": 3, "aorta": 5, "postcava": 6, "kidney_right": 2})
+    result = run("import", "FLARE", folder, "--studies", studies, fails="say which")
+    assert "'FLARE22' or 'FLARE23'" in str(result.exception)
+    assert f"atlas8k labels import 'FLARE23' {folder}" in str(result.exception)
+    nothing_written(studies)
+
+
+def test_one_mirrored_file_of_many_stops_and_is_named(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]]
+) -> None:
+    folder = dataset(AMOS)
+    truth = patients[1][1]
+    write_nifti(folder / "case_1.nii.gz", raw_of(truth, AMOS)[::-1].copy(), truth.grid)
+    result = run("import", "AMOS22", folder, "--studies", studies, fails="1 of 3 files")
+    said = str(result.exception)
+    assert "case_1.nii.gz" in said
+    assert "situs inversus" in said
+    assert "case_0.nii.gz" not in said
+    nothing_written(studies)

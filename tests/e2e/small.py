@@ -14,6 +14,7 @@ import requests
 from tests.e2e.harness import APP, Server, running
 from tests.server.tiny import GRID, write_ct, write_networks
 
+from atlas8k.organs import ORGAN_NAMES
 from atlas8k.volume import write_nifti
 
 IMAGES = ("a", "b", "c")
@@ -46,7 +47,7 @@ def put_label(server: Server, content: bytes, image: str = "a", **more: Any) -> 
     return requests.put(
         f"{server.url}/datastore/label?image={image}",
         files={"label": ("label.nii.gz", content)},
-        data={"params": json.dumps({"client_id": "small"})},
+        data={"params": json.dumps({"client_id": "small", "volume_is_right": list(ORGAN_NAMES)})},
         timeout=LIMIT_S,
         **more,
     )

@@ -145,7 +145,10 @@ def connect(page: Any, server: Server, study: str) -> None:
     )
     page.click(".settingsTable button.actionButton")
     page.wait_for_selector(".modelSelector select", state="attached")
-    page.wait_for_function("() => window.services.segmentationService.getLabelmapVolume('1')")
+    page.wait_for_function(  # it throws until there is one
+        "() => { try { return window.services.segmentationService.getLabelmapVolume('1'); }"
+        " catch { return false; } }"
+    )
     # Not a click of Playwright's: it waits for what the viewer, busy drawing, is slow to do.
     page.evaluate("document.querySelector('[data-cy=confirm-and-hide-button]')?.click()")
 

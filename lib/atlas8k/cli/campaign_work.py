@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import GridMismatchError, LedgerError, SettingsError
+from atlas8k.errors import GridMismatchError, LedgerError
 from atlas8k.grid import Grid
 from atlas8k.labels.statement import ALL
 from atlas8k.ledger import Holder, Ledger, locate
@@ -115,7 +115,7 @@ class ContextWork:
 
 @contextmanager
 def opened(
-    studies: Path,
+    studies: str | Path,
     models: Path,
     conf: Mapping[str, str],
     *,
@@ -158,7 +158,7 @@ def told(
     )
 
 
-def last_budget(studies: Path, ledger: str) -> str:
+def last_budget(studies: str | Path, ledger: str) -> str:
     """Budget of the last round, ``""`` where there was none: the usual one."""
     path = Path(ledger) if ledger else locate(str(studies))
     if not path.exists():
@@ -169,13 +169,6 @@ def last_budget(studies: Path, ledger: str) -> str:
     finally:
         book.close()
     return str(rounds[-1].budget) if rounds else ""
-
-
-def pairs(conf: list[str] | None) -> dict[str, str]:
-    """``--conf key=value`` options as a mapping."""
-    if any("=" not in pair for pair in conf or ()):
-        raise SettingsError("--conf: give key=value")
-    return dict(pair.partition("=")[::2] for pair in conf or ())
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atlas8k.cli.options import LedgerFile, existing_studies
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,11 +33,10 @@ def train(
         Path | None, typer.Option(help="folder of label maps, named as their CTs")
     ] = None,
     studies: Annotated[
-        Path | None, typer.Option(help="studies folder with labels, as `labels import` makes")
+        str | None,
+        typer.Option(help="studies folder with labels, as `labels import` makes, or DICOMweb URL"),
     ] = None,
-    ledger: Annotated[
-        Path | None, typer.Option(help="with --studies: file of the ledger; as the server")
-    ] = None,
+    ledger: LedgerFile = None,
     organs: Annotated[
         str, typer.Option(help="organs that the labels hold, separated by commas; all by default")
     ] = "",
@@ -50,7 +51,8 @@ def train(
         str, typer.Option(help="of new networks: small (4 mm) or paper (1.5 mm, for a GPU)")
     ] = "small",
     minutes: Annotated[
-        float | None, typer.Option(help="time for each network, in place of --epochs")
+        float | None,
+        typer.Option(help="for each network, from its volumes to its file, in place of --epochs"),
     ] = None,
     epochs: Annotated[int, typer.Option(help="epochs of each network")] = 20,
     steps: Annotated[int, typer.Option(help="steps of an epoch")] = 50,
@@ -75,20 +77,29 @@ def train(
     in --studies, where `atlas8k labels import` put public labels and annotators submitted
     theirs (organs that nobody labeled are in no loss); from --images with --labels; or from
     --phantoms. Small networks learn at rates for minutes, those of the paper's size at the
-    paper's. A training that was interrupted goes on when the command is repeated, also with
-    labels that were added; until it is through, OUTPUT/training-state has how far it came. On
-    several GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
+    paper's. --minutes bounds preparing, training and measuring of a network; phantoms that
+    are not there yet are made before.
+
+    A training that was interrupted goes on when the command is repeated, also with labels
+    that were added; until it is through, OUTPUT/training-state has how far it came. On several
+    GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
     """
+    from atlas8k.errors import TrainingError
+
+    if [phantoms > 0, images is not None, studies is not None].count(True) != 1:
+        raise TrainingError("give one of --studies, --phantoms, or --images with --labels")
+    if studies is not None:
+        existing_studies(studies)
+    if images is not None and labels is None:
+        raise TrainingError("--images needs --labels beside it")
+
     import torch
 
     from atlas8k.cli.train_from import labeled_files, labeled_studies
     from atlas8k.cli.train_run import run
-    from atlas8k.errors import TrainingError
     from atlas8k.training import ranks
     from atlas8k.training.scratch import EMBEDDED
 
-    if [phantoms > 0, images is not None, studies is not None].count(True) != 1:
-        raise TrainingError("give one of --studies, --phantoms, or --images with --labels")
     torch.set_num_threads(threads or torch.get_num_threads())
     names = list(EMBEDDED) if network == "all" else [network]
     given: dict[str, Any] = {
@@ -112,10 +123,11 @@ def train(
             cases, apart = _phantoms(phantoms, cache or output / "phantoms")
         elif studies is not None:
             cases = labeled_studies(studies, ledger, patients, settings)
-        elif labels is None:
-            raise TrainingError("--images needs --labels beside it")
         else:
+            assert labels is not None  # looked at above
             cases = labeled_files(images, labels, organs, patients)
+        if minutes is not None and ranks.first():
+            typer.echo(f"{len(names)} networks, {minutes:g} minutes each at the most")
         starts = {name: _start(name, checkpoints, seed, size) for name in names}
         run(output, starts, cases, apart, config)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import GridMismatchError
+from atlas8k.errors import GridMismatchError, NoOrganError
 from atlas8k.grid import Grid
 from atlas8k.labels.ingest import Submitted
 from atlas8k.labels.statement import NOTHING_SAID, Statement
@@ -80,6 +81,39 @@ def compared(
     return changes(
         first, Submitted(second, grid, every, "organ ids", {}), Statement(looked_at=every)
     )
+
+
+def check_reviewed(
+    organs: Mapping[str, OrganChange], submitted: Submitted, said: Statement, name: str | Path
+) -> None:
+    """Refuse a submission that says of all nine organs that they are not there.
+
+    Parameters
+    ----------
+    organs
+        What :func:`changes` found.
+    submitted, said
+        What was sent, and what the client says beside it.
+    name
+        What the message calls the label.
+
+    Raises
+    ------
+    NoOrganError
+        It says so: that is no review of an abdomen.
+    """
+    states = {change.state for change in organs.values()}
+    every = frozenset(ORGAN_IDS)
+    marked = said.absent == every or (
+        submitted.named == every and "absent" in states and states <= {"absent", "not_assessed"}
+    )
+    if marked and not any(change.voxels_after for change in organs.values()):
+        raise NoOrganError(
+            name,
+            "all nine organs are marked absent: that is no review of an abdomen. If the CT is "
+            "not usable, say so with a reason: on the page /atlas8k/cases, or with "
+            "`atlas8k campaign exclude`; nothing was submitted",
+        )
 
 
 def completed(

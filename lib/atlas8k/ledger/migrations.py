@@ -13,6 +13,7 @@ from atlas8k.ledger.schema_assessed import VERSION_ASSESSED
 from atlas8k.ledger.schema_campaign import VERSION_CAMPAIGN
 from atlas8k.ledger.schema_rankings import VERSION_RANKINGS
 from atlas8k.ledger.schema_rounds import VERSION_ROUNDS
+from atlas8k.ledger.schema_usability import VERSION_USABILITY
 from atlas8k.ledger.schema_work import VERSION_WORK
 
 MIGRATIONS: tuple[str, ...] = (
@@ -22,6 +23,7 @@ MIGRATIONS: tuple[str, ...] = (
     VERSION_WORK,
     VERSION_CAMPAIGN,
     VERSION_ROUNDS,
+    VERSION_USABILITY,
     VERSION_ASSESSED,
 )
 """Script i brings a file of version i to version i + 1. Never edit one that was released."""

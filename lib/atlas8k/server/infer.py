@@ -83,7 +83,7 @@ class OrganInfer(InferTask):
             **warnings(answers),
             "seconds": round(time.monotonic() - start, 2),
         }
-        return temporary_result(label, grid, wanted_suffix(request)), params
+        return temporary_result(label, grid.served, wanted_suffix(request)), params
 
 
 class AttentionInfer(InferTask):
@@ -126,8 +126,9 @@ class AttentionInfer(InferTask):
             "seconds": round(time.monotonic() - start, 2),
         }
         if form == "boxes":
-            return str(write_markups(temporary_path(".json"), regions, grid)), params
-        return temporary_result(answers.attention_on(grid), grid, wanted_suffix(request)), params
+            return str(write_markups(temporary_path(".json"), regions, grid.served)), params
+        label = answers.attention_on(grid)
+        return temporary_result(label, grid.served, wanted_suffix(request)), params
 
 
 def wanted_form(request: Mapping[str, Any]) -> str:

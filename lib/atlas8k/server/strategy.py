@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from fastapi import HTTPException
@@ -27,6 +27,7 @@ ALL_LOOKED_AT = "all_looked_at"
 """Option of a sample: its annotator will look at every organ, so that those that come back as
 they went out are right. 3D Slicer can say nothing with the label itself."""
 AUDIT = "drawn at random among low-ranked volumes, to see what errors are left there"
+BACK = "to go on with it, take it by name on the page /atlas8k/cases"
 DESCRIPTIONS: dict[Name, str] = {
     "attention": "The volume with the largest attention size: the likeliest to be wrong",
     "first": "By name",
@@ -72,6 +73,9 @@ class _Serving(Strategy):
                 reply["message"] += "; this volume has no score yet"
             if sample.audit:
                 reply["message"] += f"; {AUDIT}"
+        if sample.given_back:
+            back = f"given back without a submission: {', '.join(sample.given_back)} ({BACK})"
+            reply["message"] = f"{reply['message']}; {back}" if "message" in reply else back
         return reply
 
 
@@ -97,13 +101,14 @@ class LedgerStrategy(_Serving):
             ``id`` and why it was this one: ``attention_ml``, ``rank`` of ``ranked``,
             ``organs`` with the largest attention first, ``model_signature`` that it was
             ranked by, round and budget, ``message``; ``audit``: it was drawn at random to
-            see what errors are left; ``explanation``: organs and regions in order with the
-            slice to open. ``None`` when nothing is left.
+            see what errors are left; ``given_back``: what one had until now; ``explanation``:
+            organs and regions in order with the slice to open. ``None`` when nothing is left.
         """
         context = self._context
         context.reach()
         context.sync()
         signature, who, looked_at = self._signature(), holder(request), looking_at(request)
+        given_back: tuple[str, ...] = ()
         while True:
             sample = context.ledger.next_sample(
                 holder=who,
@@ -115,8 +120,10 @@ class LedgerStrategy(_Serving):
             )
             if sample is None:
                 return None
+            given_back += sample.given_back
             if context.bring(sample.volume, who):
                 break
+        sample = replace(sample, given_back=given_back)
         if context.desk is not None:
             # Its start label, should a killed process have left that half done.
             context.desk.settle(sample.volume)

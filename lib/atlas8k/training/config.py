@@ -58,8 +58,9 @@ class TrainingConfig(BaseModel):
     accumulate
         Steps are on so many batches, one after another: a larger batch in the same memory.
     minutes
-        Where given, the learning rate follows the clock instead of the epochs, and the
-        training of one network ends after so long (``epochs`` is then no bound).
+        Where given, the learning rate follows the clock instead of the epochs, and one
+        network is through after so long, with preparing its volumes and the measurement at
+        its end (``epochs`` is then no bound; see :mod:`.minutes`).
     optimisers
         By network name; others get the first default of :data:`PAPER`. Or the name of a
         whole set: ``paper``, ``fine_tuning`` or ``from_scratch``.

@@ -51,6 +51,9 @@ class PatchSource:
         Batch and patch size, balance, augmentation, memory, seed, workers.
     aside
         Makes the context in which a case is loaded: the device is others' meanwhile.
+    enough
+        Says whether loading has taken its time: no more is loaded then, and the epoch is of
+        the cases that are there, one at least.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class PatchSource:
         preprocessing: Preprocessing,
         config: TrainingConfig,
         aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+        enough: Callable[[], bool] = bool,
     ) -> None:
         if not cases:
             raise TrainingError("there is no case to train on")
@@ -75,7 +79,7 @@ class PatchSource:
         self._step = _turnover(len(cases), config)
         self._held: dict[str, Prepared] = {}
         self._broken: set[str] = set()
-        self._aside = aside
+        self._aside, self._enough = aside, enough
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch; they depend on the seed and the epoch's number alone.
@@ -137,6 +141,9 @@ class PatchSource:
         for case in self._cases[start:] + self._cases[:start]:
             prepared = before.pop(case.name, None)
             if prepared is None and case.name not in self._broken:
+                if (held or before) and self._enough():
+                    held |= before  # the window stays where it is
+                    break
                 before.clear()  # behind the window: gone before anything new comes
                 prepared = self._load(case)
             if prepared is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.labels.seg_kit import save_seg
 
 from atlas8k.cli.ledger import labels_on_disk
 from atlas8k.errors import EmptyVolumeError, GridMismatchError, VolumeError
@@ -24,6 +25,7 @@ from atlas8k.server.desk.assembling import Assembly
 from atlas8k.server.desk.desk import Desk, Receipt, chosen
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.server.studies.versions import Versions, sha256_of
+from atlas8k.server.web.label_routes import said
 from atlas8k.volume import Grid, read_label, write_nifti
 
 Array = npt.NDArray[np.uint8]
@@ -93,6 +95,24 @@ class Work:
 @pytest.fixture
 def work(desk: Desk, tmp_path: Path) -> Work:
     return Work(desk, tmp_path)
+
+
+def test_what_a_fractional_segmentation_was_cut_at_is_told_and_kept(
+    work: Work, studies: Path, tmp_path: Path
+) -> None:
+    grid = Grid(SHAPE, np.diag([-2.0, -2.0, 3.0, 1.0]))  # as DICOM stacks them
+    ct = np.random.default_rng(0).integers(-100, 100, SHAPE).astype(np.int16)
+    write_nifti(studies / "a.nii.gz", ct, grid)
+    share = np.zeros(SHAPE[:2], np.uint8)
+    share[2:5, 2:5], share[3, 3] = 25, 242
+    frames = [(1, z, share) for z in range(SHAPE[2])]
+    sent = save_seg(tmp_path / "s.dcm", grid, frames, {1: "liver"}, kind="FRACTIONAL")
+    receipt = work.desk.submit("a", sent, ANNA)
+    assert said(receipt)["notes"] == list(receipt.notes)
+    assert "cut at 127.5, half of MaximumFractionalValue" in receipt.notes[0]
+    assert (work.label("final") == LIVER).sum() == SHAPE[2]
+    kept = read_provenance(work.desk.folder.path / "labels" / "final" / "a.nii.gz")
+    assert kept.detail["notes"] == list(receipt.notes)
 
 
 def in_step(desk: Desk, volume: str = "a") -> None:

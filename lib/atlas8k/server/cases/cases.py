@@ -17,8 +17,9 @@ import numpy as np
 
 from atlas8k.labels.plausible import odd_volumes
 from atlas8k.labels.statement import Statement
-from atlas8k.ledger import Holder, Lease, OrganChange, Submission
+from atlas8k.ledger import Holder, Lease, OrganChange, Submission, Usability
 from atlas8k.organs import ORGAN_IDS
+from atlas8k.server import usability
 from atlas8k.server.cases.held import HeldUploads
 from atlas8k.server.cases.shown import CaseList, not_held
 from atlas8k.server.desk.desk import Receipt
@@ -211,6 +212,20 @@ class Cases(CaseList):
             raise ConflictError(f"{image}: submission {submission} is somebody else's")
         self._own_in_force(image)
         return self._desk.restore(image, submission, self._me)
+
+    def exclude(self, image: str, reason: str) -> None:
+        """Say that a CT is not usable; see :func:`~atlas8k.server.usability.exclude`."""
+        held = self._mine(image, None)
+        who = self._me if held is None else Holder(held.holder, held.anonymous)
+        usability.exclude(self._context, image, reason, who)
+
+    def include(self, image: str, reason: str) -> bool:
+        """Let a CT count again; see :func:`~atlas8k.server.usability.include`."""
+        return usability.include(self._context, image, reason, self._me)
+
+    def not_usable(self) -> list[Usability]:
+        """Volumes that are left out, with the reason."""
+        return self._ledger.not_usable()
 
     def _submit(
         self, held: Lease, path: Path, params: Mapping[str, Any], client: str | None

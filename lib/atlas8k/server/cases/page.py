@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.attention.places import Place
 from atlas8k.errors import Atlas8kError
@@ -28,7 +29,8 @@ from atlas8k.server.cases.routes import (
 from atlas8k.server.desk.recorded import STATES, recorded_text, words
 from atlas8k.server.errors import RequestError
 from atlas8k.server.web.caller import NAME_COOKIE, NAME_LENGTH, get_caller, typed_name
-from atlas8k.server.web.faults import reason, status
+from atlas8k.server.web.faults import reason as reason_of
+from atlas8k.server.web.faults import status
 from atlas8k.server.web.label_routes import named as named_label
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ def act(
     lease: Annotated[int | None, Form()] = None,
     submission: Annotated[int, Form()] = 0,
     name: Annotated[str, Form()] = "",
+    reason: Annotated[str, Form(max_length=2000)] = "",
     label: Annotated[UploadFile | None, File()] = None,
 ) -> Response:
     """Do what a form asks for, then show the page with what was done."""
@@ -110,13 +113,16 @@ def act(
     try:
         if do == "check":
             return shown(cases, "", checked=check(cases, image, lease, fields, label))
-        text = done(cases, do, image, lease, submission, fields)
+        if do in DECISIONS:
+            text = DECISIONS[do](cases, image, reason)
+        else:
+            text = done(cases, do, image, lease, submission, fields)
     except Atlas8kError as error:
         code = status(error)
         if code >= 500:
             raise
-        logger.info("%s of %s: %d %s", do[:20], image[:80], code, reason(error))
-        return shown(cases, reason(error), code)
+        logger.info("%s of %s: %d %s", do[:20], image[:80], code, reason_of(error))
+        return shown(cases, reason_of(error), code)
     answer = RedirectResponse(PAGE, 303, headers=HEADERS)
     answer.set_cookie(
         SAID_COOKIE, quote(text[:LONGEST]), 60, path=PAGE, httponly=True, samesite="strict"
@@ -217,9 +223,28 @@ def done(
     raise RequestError(f"do: {do[:40]!r} is nothing that can be done here")
 
 
+def not_usable(cases: Cases, image: str, reason: str) -> str:
+    """Say that a CT is not usable."""
+    cases.exclude(image, reason)
+    return f"{image} is not usable: {reason}. To undo: Count it again, below."
+
+
+def usable(cases: Cases, image: str, reason: str) -> str:
+    """Let a CT count again."""
+    if not cases.include(image, reason):
+        return f"{image} counts already."
+    app_instance().score_again()
+    return f"{image} counts again. To undo: take it by name and say that it is not usable."
+
+
+DECISIONS = {"exclude": not_usable, "include": usable}
+
+
 def receipt_text(told: dict[str, Any]) -> str:
     """What became of a submission, for the person who made it."""
     text = f"Submitted {told['image']} as submission {told['submission']} ({told['recorded']})."
+    if told["placed"]:
+        text += f" Of its place: {told['placed']}."
     if told["conflict"] or not told["in_force"]:
         text += " Somebody else's came first: a reviewer decides which is in force."
     if told["disputes"]:
@@ -269,6 +294,9 @@ def shown(
         past=cases.past(),
         all_right=all_right,
         checked=checked,
+        remarks=cases.remarks(),
+        not_usable=cases.not_usable(),
+        rejected=cases.rejected(),
         colors=COLORS,
         page=PAGE,
     )

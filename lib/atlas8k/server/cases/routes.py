@@ -24,7 +24,7 @@ from atlas8k.server.desk.desk import Receipt
 from atlas8k.server.desk.recorded import questions
 from atlas8k.server.strategy import holder
 from atlas8k.server.web.caller import get_caller
-from atlas8k.server.web.label_routes import UPLOADS, named, said
+from atlas8k.server.web.label_routes import UPLOADS, label_file, named, said
 from atlas8k.server.web.routes import with_caller
 from atlas8k.server.web.uploads import received
 
@@ -105,7 +105,7 @@ def taken(image: str, lease: Lease) -> dict[str, Any]:
 def start_file(cases: Cases, image: str, lease: int | None = None) -> FileResponse:
     """The start label for download."""
     path = cases.start_label(image, lease).path
-    return FileResponse(path, media_type="application/gzip", filename=f"{image}.nii.gz")
+    return label_file(path, f"{image}.nii.gz")
 
 
 @router.get("/list", summary="Cases one holds, and what one has submitted last")

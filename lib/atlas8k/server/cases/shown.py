@@ -14,9 +14,11 @@ from atlas8k.labels.plausible import odd_volumes
 from atlas8k.labels.voxels import counts
 from atlas8k.ledger import Holder, Lease, OrganChange, Submission
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.remarks import Remark
 from atlas8k.server.context import Context
 from atlas8k.server.errors import ConflictError, NotFoundError
 from atlas8k.server.studies.names import check_id
+from atlas8k.server.studies.rejected import Rejected
 from atlas8k.server.studies.versions import Version
 from atlas8k.volume import read_label
 
@@ -59,6 +61,8 @@ class Case:
         StudyInstanceUID, where the studies are a DICOM archive.
     note
         What a reviewer said when returning it.
+    remarks
+        What was found in the CT's file.
     """
 
     image: str
@@ -74,6 +78,7 @@ class Case:
     organs: tuple[OrganLine, ...]
     study: str | None
     note: str
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,6 +120,10 @@ class CaseList:
         self._holders = {one.key: one for one in holders}
         self._me = holders[0]
 
+    def rejected(self) -> list[Rejected]:
+        """Labels of the folder that failed the checks and were set aside."""
+        return self._desk.existing.waiting()
+
     def open(self) -> list[Case]:
         """Cases that this person holds, the one that runs out first on top."""
         mine = [one for one in self._ledger.leases() if one.holder in self._holders]
@@ -130,6 +139,10 @@ class CaseList:
             self._past(one, mine)
             for one in self._ledger.submitted_by(list(self._holders), SHOWN_SUBMISSIONS)
         ]
+
+    def remarks(self) -> dict[str, Any]:
+        """What was found in the files of the studies; see :meth:`Context.remarks`."""
+        return self._context.remarks()
 
     def start_label(self, image: str, lease: int | None = None) -> Version:
         """The label that a case of this person's began with.
@@ -171,6 +184,7 @@ class CaseList:
             organs=self._organs(held),
             study=self._study(volume),
             note=notes[0] if notes else "",
+            remarks=self._desk.folder.now().remarks(volume),
         )
 
     def _organs(self, held: Lease) -> tuple[OrganLine, ...]:

@@ -23,7 +23,7 @@ from atlas8k.errors import LedgerError
 from atlas8k.grid import Grid
 from atlas8k.labels.blocks import with_rest
 from atlas8k.labels.ingest import Submitted, ingest
-from atlas8k.labels.meaning import changes, compared, completed
+from atlas8k.labels.meaning import changes, check_reviewed, compared, completed
 from atlas8k.labels.plausible import not_certified
 from atlas8k.labels.provenance import Provenance, write_label
 from atlas8k.labels.statement import KEYS, Statement
@@ -40,7 +40,17 @@ logger = logging.getLogger(__name__)
 OWN_KEYS = frozenset(
     {
         *("present", "absent", "organs", "submission", "model_signature", "start_sha256"),
-        *("provenance", "holder", "params", "read_by", "overlaps", "ts", "attention_ml", "model"),
+        *(
+            "provenance",
+            "holder",
+            "params",
+            "read_by",
+            "placed",
+            "overlaps",
+            "ts",
+            "attention_ml",
+            "model",
+        ),
     }
 )
 """What a label's info says by the server's word alone."""
@@ -135,6 +145,7 @@ class Submitting:
             before, submitted, partial=said.partial, absent=said.absent, path=sent
         )
         organs = changes(before, submitted, said)
+        check_reviewed(organs, submitted, said, sent.name)
         array = completed(before, submitted, organs)
         organs = not_certified(organs, array, grid, said.volume_is_right)
         info = start.info if start is not None else {}
@@ -157,11 +168,27 @@ class Submitting:
             detail={**said.as_dict(), **_detail(submitted, params, begun)},
         )
 
-    def book(self, ready: Prepared, *, sample: bool, second_reading: bool) -> Submission:
-        """Write its file and note it in the ledger; alone with the volume."""
+    def book(
+        self,
+        ready: Prepared,
+        *,
+        sample: bool = False,
+        second_reading: bool = False,
+        adopted: bool = False,
+        at: float | None = None,
+    ) -> Submission:
+        """Write its file and note it in the ledger; alone with the volume.
+
+        Parameters
+        ----------
+        adopted
+            It was in the folder, and is nobody's work in a round.
+        at
+            When it was made, UTC seconds since 1970, where not now.
+        """
         number = self._ledger.reserve(ready.volume)
         try:
-            at = time.time()
+            at = time.time() if at is None else at
             stated = stated_organs(ready.organs, ready.inherited, number)
             info = {
                 **ready.info,
@@ -169,6 +196,7 @@ class Submitting:
                 "submission": number,
                 "model_signature": ready.model_signature,
                 "read_by": ready.detail["read_by"],
+                **({"placed": ready.detail["placed"]} if "placed" in ready.detail else {}),
                 "params": LABEL_NAMES,
             }
             origin = Provenance(
@@ -184,6 +212,7 @@ class Submitting:
                 start_sha256=ready.start_sha256,
                 detail={
                     **ready.detail,
+                    **({"adopted": True} if adopted else {}),
                     "begun_from": ready.begun_from,
                     "base": ready.begun.base,
                     "purpose": ready.begun.purpose,
@@ -225,7 +254,11 @@ class Submitting:
             sha256=kept.sha256,
             signature=self._known(origin.signature),
             organs=origin.changes,
-            detail={k: said[k] for k in ("read_by", "client_id", "adopted") if k in said},
+            detail={
+                k: said[k]
+                for k in ("read_by", "client_id", "adopted", "placed", "notes")
+                if k in said
+            },
             number=origin.submission,
             lease=lease,
             content=said.get("content"),
@@ -235,6 +268,7 @@ class Submitting:
             second_reading=bool(said.get("second_reading")),
             agreement=agreement,
             at=origin.at,
+            adopted=bool(said.get("adopted")),
         )
 
     def _known(self, name: str | None) -> str | None:
@@ -289,10 +323,13 @@ def _content(sent: Path, params: Mapping[str, Any]) -> str:
 
 def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> dict[str, Any]:
     client = params.get("client_id")
+    placed = submitted.placement.note()
     return {
         "read_by": submitted.read_by,
+        **({"placed": placed} if placed else {}),
         **({"client_id": str(client)[:80]} if client else {}),
         **({"ignored": list(submitted.ignored)[:50]} if submitted.ignored else {}),
+        **({"notes": list(submitted.notes)} if submitted.notes else {}),
         **(
             {"overlaps": [[one.kept, one.lost, one.voxels] for one in submitted.overlaps]}
             if submitted.overlaps
