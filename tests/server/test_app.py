@@ -167,7 +167,7 @@ def test_the_circle(client: TestClient, tmp_path: Path) -> None:
     assert first["checksum"].startswith("SHA256:")
 
     array = np.zeros(GRID.shape)
-    array[8:12, 8:12, 6:10] = ORGAN_IDS["liver"]
+    array[8:14, 8:13, 6:12] = ORGAN_IDS["liver"]
     params = {"params": json.dumps({"client_id": "anna"})}
     where = f"/datastore/label?image={first['id']}"
     reply = client.put(where, files=sent(array, tmp_path), data=params).json()
@@ -185,7 +185,7 @@ def test_the_circle(client: TestClient, tmp_path: Path) -> None:
 
 def test_two_submissions_of_one_volume_both_stay(client: TestClient, tmp_path: Path) -> None:
     array = np.zeros(GRID.shape)
-    array[8:12, 8:12, 6:10] = 5
+    array[8:14, 8:13, 6:12] = 5
     replies = []
     for name, value in (("anna", 5), ("ben", 8)):
         params = {"params": json.dumps({"client_id": name})}
@@ -245,7 +245,7 @@ def test_a_label_that_is_none_leaves_the_good_one(
     client: TestClient, name: str, tmp_path: Path
 ) -> None:
     array = np.zeros(GRID.shape)
-    array[8:12, 8:12, 6:10] = 5
+    array[8:14, 8:13, 6:12] = 5
     client.put("/datastore/label?image=a", files=sent(array, tmp_path))
     files = {"label": (name or "x", io.BytesIO(b"garbage"))}
     answer = client.put("/datastore/label?image=a", files=files)

@@ -137,7 +137,7 @@ def test_what_is_not_usable_is_not_trained_on(context: Context, tmp_path: Path) 
     score(context)
     for name in ("a", "b"):
         label = np.zeros(GRID.shape, np.uint8)
-        label[8:12, 8:12, 6:10] = 5
+        label[8:14, 8:13, 6:12] = 5
         sent = write_nifti(tmp_path / f"{name}.nii.gz", label, GRID)
         assert context.desk is not None
         context.desk.submit(name, sent, ANNA, {})

@@ -23,7 +23,7 @@ class OrganChanges(_Report):
     changed: int = Field(description="drawn otherwise")
     added: int = Field(description="drawn where the start label had none")
     absent: int = Field(description="taken away: it is not in this CT")
-    nothing_said: int = Field(description="not named, or empty before and after")
+    nothing_said: int = Field(description="not assessed")
     mean_dsc: float | None = Field(
         description="of start label and submission, mean over volumes that needed a change; an "
         "organ added or taken away counts 0"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError, LedgerError
 from atlas8k.grid import Grid
+from atlas8k.labels.statement import ALL
 from atlas8k.ledger import Holder, Ledger, locate
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context
@@ -103,6 +104,9 @@ class ContextWork:
         params = {
             "label_info": [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()],
             "absent": list(absent),
+            # It knows the truth of every organ, and so that of every volume.
+            "looked_at": ALL,
+            "volume_is_right": list(ORGAN_IDS),
         }
         with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
             sent = write_nifti(Path(folder) / "label.nii.gz", array, grid)

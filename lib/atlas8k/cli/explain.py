@@ -241,6 +241,7 @@ def _heat(target: Path, found: _Found, organ: str | None) -> None:
 def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most: int) -> None:
     import numpy as np
 
+    from atlas8k.attention.places import place_of_region
     from atlas8k.preview_regions import View, draw_regions
     from atlas8k.volume import Volume, read_ct
 
@@ -258,8 +259,8 @@ def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most
             View(
                 _shown_at(mask, answers.grid, axis, region.largest_slice[axis]),
                 f"{rank}  {region.organ}, {region.ml:.1f} ml in doubt (attention "
-                f"{region.attention_ml:.1f} ml): open {known['plane']} slice "
-                f"{on_ct.largest_slice[known['slice_axis']]} of {known['slices']}",
+                f"{region.attention_ml:.1f} ml)\n"
+                f"{place_of_region(on_ct, found.grid, known['slice_axis']).text}",
                 Volume(mask, answers.grid),
             )
         )

@@ -15,6 +15,7 @@ ORGAN_FIGURES = (
 
 def print_tables(known: dict[str, Any]) -> None:
     """Print a line on the volume's place, then its organs, then its regions."""
+    from atlas8k.attention.places import Place
     from atlas8k.cli.tables import Column, number, print_table, terminal
 
     console = terminal()
@@ -44,15 +45,16 @@ def print_tables(known: dict[str, Any]) -> None:
         console.print("No region stands out: the attention is thin outlines and small spots.")
         return
     shown, total = len(known["regions"]), known["regions_in_all"]
-    where = f"slice: along array axis {known['slice_axis']} of the CT, from 0"
+    places = [Place.from_dict(row.get("place")) for row in known["regions"]]
     print_table(
         [
             number(""),
             Column("organ"),
             number("ml"),
             number("attention"),
-            number(f"{known['plane']} slice"),
-            Column("box in the CT's index"),
+            number(f"{known['plane']} slice in OHIF"),
+            Column("3D Slicer, mm (RAS)"),
+            number(f"file index, axis {known['slice_axis']}, from 0"),
         ],
         [
             (
@@ -60,16 +62,13 @@ def print_tables(known: dict[str, Any]) -> None:
                 row["organ"],
                 f"{row['ml']:.1f}",
                 f"{row['attention_ml']:.1f}",
-                f"{row['slice']} of {known['slices']}",
-                f"[{', '.join(_spans(row))}]",
+                f"{place.ohif_slice} of {place.slices}" if place else "score again",
+                "R {:.1f}, A {:.1f}, S {:.1f}".format(*place.ras_mm) if place else "",
+                str(row["slice"]),
             )
-            for rank, row in enumerate(known["regions"], start=1)
+            for rank, (row, place) in enumerate(zip(known["regions"], places, strict=True), start=1)
         ],
-        f"Regions to look at ({shown} of {total}); {where}",
+        f"Regions to look at ({shown} of {total})",
         key=1,
         console=console,
     )
-
-
-def _spans(row: dict[str, Any]) -> list[str]:
-    return [f"{a}:{b}" for a, b in zip(row["start"], row["stop"], strict=True)]

@@ -56,6 +56,8 @@ def moment(seconds: float | None) -> str:
 
 def summary(organs: Mapping[str, OrganChange]) -> str:
     """What a submission says, shortest form: changed organs with their DSC first."""
+    from atlas8k.ledger.records import OLDER_RULE
+
     changed = [
         f"{organ} {'absent' if one.state == 'absent' else f'{one.dsc or 0:.3f}'}"
         for organ, one in organs.items()
@@ -64,7 +66,11 @@ def summary(organs: Mapping[str, OrganChange]) -> str:
     confirmed = sum(one.state == "confirmed" for one in organs.values())
     parts = [", ".join(changed) or "nothing changed"]
     if confirmed:
-        parts.append(f"{confirmed} confirmed")
+        older = any(one.note == OLDER_RULE for one in organs.values())
+        parts.append(f"{confirmed} confirmed{' (older rule)' if older else ''}")
+    asked = [organ for organ, one in organs.items() if one.state == "not_assessed" and one.note]
+    if asked:
+        parts.append(f"asked about {', '.join(asked)}")
     return "; ".join(parts) if organs else ""
 
 

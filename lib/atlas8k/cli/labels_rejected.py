@@ -54,5 +54,5 @@ def accept(
     with desk_of(studies, ledger) as desk:
         booked = desk.existing.accept(case, Reading(mapping, force))
         organs = desk.ledger.changes(booked.id)
-    said = [f"{organ} {one.state}" for organ, one in organs.items() if one.state != "unchanged"]
+    said = [f"{organ} {one.state}" for organ, one in organs.items() if one.state != "not_assessed"]
     typer.echo(f"{case}: accepted as submission {booked.id} ({', '.join(said)})")

@@ -139,12 +139,23 @@ def take_over(
     file: Annotated[
         Path | None, typer.Argument(help="your label of it; without one, the case is yours now")
     ] = None,
+    looked_at: Annotated[
+        list[str] | None,
+        typer.Option(help="organ that you looked at and left as it was, or `all`; repeat"),
+    ] = None,
+    volume_is_right: Annotated[
+        list[str] | None, typer.Option(help="organ whose unusual volume is right; repeat")
+    ] = None,
     studies: Studies = ".",
     ledger: LedgerFile = None,
     name: As = "",
 ) -> None:
-    """Answer every question of a case by a label of your own, given here or in 3D Slicer."""
+    """Answer every question of a case by a label of your own, given here or in 3D Slicer.
+
+    Organs that it leaves as they were are not assessed, unless --looked-at names them.
+    """
     from atlas8k.errors import VolumeError
+    from atlas8k.labels.statement import ALL
 
     holder = who(name)
     with desk_of(studies, ledger) as desk:
@@ -153,11 +164,15 @@ def take_over(
             typer.echo(f"{case}: yours; submit it as {holder.key} to decide it")
             return
         try:
-            receipt = desk.submit(case, file, holder, {}, lease=lease)
+            said = {
+                "looked_at": ALL if looked_at == [ALL] else looked_at or [],
+                "volume_is_right": volume_is_right or [],
+            }
+            receipt = desk.submit(case, file, holder, said, lease=lease)
         except VolumeError:
             desk.ledger.release(case, holder)
             raise
-    typer.echo(f"{case}: submission {receipt.submission.id} is in force")
+    typer.echo(f"{case}: submission {receipt.submission.id} is in force; {receipt.recorded}")
 
 
 @review.command()

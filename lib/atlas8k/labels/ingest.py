@@ -15,7 +15,7 @@ from atlas8k.errors import EmptyVolumeError, LabelNameError, LabelValueError
 from atlas8k.grid import Grid
 from atlas8k.labels.formats import Segment, read_segmentation
 from atlas8k.labels.naming import Term, term
-from atlas8k.labels.placing import IDENTITY, Placement, find_placement, put
+from atlas8k.labels.placing import IDENTITY, Box, Placement, find_placement, put
 from atlas8k.labels.voxels import counts, joint_counts, renamed
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
 
@@ -58,6 +58,8 @@ class Submitted:
         Where segments of two organs overlapped; the organ with fewer voxels keeps them.
     ignored
         Names of empty segments that mean no organ.
+    block
+        The voxels of the CT that the file covers; ``None`` where it covers all.
     placement
         Where the file's voxels lay in the CT, and what was snapped.
     notes
@@ -71,6 +73,7 @@ class Submitted:
     voxels: Mapping[str, int]
     overlaps: tuple[SegmentOverlap, ...] = ()
     ignored: tuple[str, ...] = ()
+    block: Box | None = None
     placement: Placement = IDENTITY
     notes: tuple[str, ...] = ()
 
@@ -156,6 +159,9 @@ def ingest(
         voxels={organ: int(total[i]) for organ, i in ORGAN_IDS.items() if organ in named | {*gone}},
         overlaps=overlaps,
         ignored=tuple(empty),
+        block=None
+        if np.prod(segmentation.grid.shape) == np.prod(grid.shape)
+        else placement.block(segmentation.grid),
         placement=placement,
         notes=segmentation.notes,
     )

@@ -13,6 +13,8 @@ from atlas8k.errors import GridMismatchError
 from atlas8k.geometry import every_form
 from atlas8k.grid import SERVED, Grid, corner_gap, corners
 
+Box = tuple[slice, slice, slice]
+
 TOLERANCE_VOXELS = 0.05
 """Corners that differ by no more than this are the same: headers are written with few digits."""
 NOISE_VOXELS = 0.001
@@ -54,6 +56,14 @@ class Placement:
         if self.form not in ("", SERVED):  # what clients get is where labels come from
             said.append(f"it lies on the CT as its {self.form} has it")
         return "; ".join(said)
+
+    def block(self, source: Grid) -> Box:
+        """The voxels of the target that `source` covers."""
+        x, y, z = (
+            slice(at, at + source.shape[axis])
+            for at, axis in zip(self.start, self.axes, strict=True)
+        )
+        return x, y, z
 
 
 IDENTITY = Placement((0, 1, 2), (False, False, False), (0, 0, 0))

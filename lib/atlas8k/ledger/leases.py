@@ -161,7 +161,7 @@ def _give(
     ).fetchone()
     strategy = "review" if review else "audit" if audit else wish.strategy
     given = (wish.holder, strategy, wish.signature, number, lease_s, over, now, purpose)
-    lease = take(connection, volume, *given)
+    lease = take(connection, volume, *given, looked_at=wish.looked_at)
     connection.execute(
         "DELETE FROM skip WHERE holder = ? AND volume = ?", (wish.holder.key, volume)
     )
@@ -214,11 +214,13 @@ def take(
     over_budget: bool,
     now: float,
     purpose: str = "revise",
+    looked_at: str | None = None,
 ) -> int:
     """Write a lease on a volume that nobody holds."""
     cursor = connection.execute(
         "INSERT INTO lease (volume, holder, anonymous, strategy, signature, round, taken_at,"
-        " expires_at, over_budget, purpose, base_submission) VALUES (?,?,?,?,?,?,?,?,?,?,"
+        " expires_at, over_budget, purpose, looked_at, base_submission)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,"
         " (SELECT max(id) FROM submission WHERE volume = ?))",
         (
             volume,
@@ -231,6 +233,7 @@ def take(
             now + lease_s,
             over_budget,
             purpose,
+            looked_at,
             volume,
         ),
     )

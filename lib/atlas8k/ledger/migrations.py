@@ -9,6 +9,7 @@ from pathlib import Path
 from atlas8k.ledger.errors import LedgerCorruptError, LedgerVersionError
 from atlas8k.ledger.schema_1 import VERSION_1
 from atlas8k.ledger.schema_2 import VERSION_2
+from atlas8k.ledger.schema_assessed import VERSION_ASSESSED
 from atlas8k.ledger.schema_campaign import VERSION_CAMPAIGN
 from atlas8k.ledger.schema_rankings import VERSION_RANKINGS
 from atlas8k.ledger.schema_rounds import VERSION_ROUNDS
@@ -23,6 +24,7 @@ MIGRATIONS: tuple[str, ...] = (
     VERSION_CAMPAIGN,
     VERSION_ROUNDS,
     VERSION_USABILITY,
+    VERSION_ASSESSED,
 )
 """Script i brings a file of version i to version i + 1. Never edit one that was released."""
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from atlas8k.ledger.records_labels import (
+    OLDER_RULE,
     Begun,
     LabelFile,
     Offer,
@@ -16,6 +17,7 @@ from atlas8k.ledger.records_labels import (
 )
 
 __all__ = [
+    "OLDER_RULE",
     "Begun",
     "Budget",
     "Counts",

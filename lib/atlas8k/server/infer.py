@@ -20,6 +20,8 @@ import numpy.typing as npt
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from atlas8k.attention import AttentionSizes
+from atlas8k.attention.explain import slice_axis
+from atlas8k.attention.places import place_of_region
 from atlas8k.labels.boxes import write_markups
 from atlas8k.labels.nrrd_file import write_nrrd
 from atlas8k.organs import ORGAN_IDS
@@ -112,8 +114,14 @@ class AttentionInfer(InferTask):
             "label_names": dict(ATTENTION_IDS),
             "model_signature": signature,
             **figures(answers.sizes),
-            # Indices of the CT's own array, so that a viewer can go there.
-            "regions": [region.as_dict() for region in regions[:SHOWN_REGIONS]],
+            # Indices of the CT's own array, and as viewers show them.
+            "regions": [
+                {
+                    **region.as_dict(),
+                    "place": place_of_region(region, grid, slice_axis(grid)).as_dict(),
+                }
+                for region in regions[:SHOWN_REGIONS]
+            ],
             **warnings(answers),
             "seconds": round(time.monotonic() - start, 2),
         }

@@ -97,7 +97,7 @@ def test_no_training_on_fewer_cases_because_an_archive_is_away(
     assert context.desk is not None
     grid = read_grid(context.datastore.get_image_uri(UID))
     array = np.zeros(grid.shape, np.uint8)
-    array[4:9, 4:9, 4:9] = 5
+    array[4:10, 4:10, 4:10] = 5
     sent = write_nifti(tmp_path / "label.nii.gz", array, grid)
     context.desk.submit(UID, sent, Holder.identify(client_id="reader"))
     assert [case.name for case in cases(context)] == [UID]

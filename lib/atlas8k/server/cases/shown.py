@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.errors import CheckpointError
+from atlas8k.labels.plausible import odd_volumes
 from atlas8k.labels.voxels import counts
-from atlas8k.ledger import Holder, Lease, Submission
+from atlas8k.ledger import Holder, Lease, OrganChange, Submission
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.remarks import Remark
 from atlas8k.server.context import Context
@@ -27,11 +28,15 @@ SHOWN_SUBMISSIONS = 20
 
 @dataclass(frozen=True)
 class OrganLine:
-    """An organ of a start label: its volume there, 0 where it has no voxel, and its source."""
+    """An organ of a start label.
+
+    ``ml`` is its volume there, 0 where it has no voxel; ``asked`` what is odd about that.
+    """
 
     name: str
     ml: float
     source: str
+    asked: str | None
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,7 @@ class Case:
     attention_ml
         Attention size.
     regions
-        The largest first, as :class:`~atlas8k.attention.explain.RegionNote`; ``slice`` counts
-        from 0 of ``slices``.
+        The largest first, as :class:`~atlas8k.attention.explain.RegionNote`.
     organs
         Of the start label; empty where there is none.
     study
@@ -86,7 +90,7 @@ class Past:
     """
 
     submission: Submission
-    organs: Mapping[str, str]
+    organs: Mapping[str, OrganChange]
     in_force: bool
     open: bool
     file: bool
@@ -187,10 +191,11 @@ class CaseList:
         version = self._start(held)
         if version is None:
             return ()
-        size = volumes_ml(version.path, version.sha256)
+        ml, asked = measured(version.path, version.sha256)
         said = version.info.get("organs") or {}
         return tuple(
-            OrganLine(name, size[name], _source(said.get(name, {}))) for name in ORGAN_NAMES
+            OrganLine(name, ml[name], _source(said.get(name, {})), asked.get(name))
+            for name in ORGAN_NAMES
         )
 
     def _start(self, held: Lease) -> Version | None:
@@ -202,7 +207,7 @@ class CaseList:
         told = next((line for line in there if line.submission.id == one.id), None)
         return Past(
             submission=one,
-            organs={} if told is None else {k: v.state for k, v in told.organs.items()},
+            organs={} if told is None else told.organs,
             in_force=current is not None and current.id == one.id,
             open=one.volume in mine,
             file=told is not None and told.file is not None,
@@ -239,11 +244,13 @@ def not_held(image: str) -> ConflictError:
 
 
 @functools.lru_cache(maxsize=64)
-def volumes_ml(path: Path, sha256: str) -> dict[str, float]:
-    """Organ volumes of a label file of that checksum, ml."""
+def measured(path: Path, sha256: str) -> tuple[dict[str, float], dict[str, str]]:
+    """Organ volumes of a label file of that checksum, ml, and what is odd about some."""
     label = read_label(path)
-    voxels = counts(label.array)
-    return {name: float(voxels[i]) * label.grid.voxel_ml for name, i in ORGAN_IDS.items()}
+    found = counts(label.array)
+    voxels = {name: int(found[i]) for name, i in ORGAN_IDS.items()}
+    ml = {name: n * label.grid.voxel_ml for name, n in voxels.items()}
+    return ml, odd_volumes(label.array, label.grid, voxels)
 
 
 def _source(said: Mapping[str, Any]) -> str:
@@ -251,4 +258,6 @@ def _source(said: Mapping[str, Any]) -> str:
     if source == "pseudo":
         return "predicted"
     where = f"public ({said['dataset']})" if said.get("dataset") else source
+    if state == "not_assessed":
+        return f"{where}, not assessed"
     return f"{where}, absent" if state == "absent" else where

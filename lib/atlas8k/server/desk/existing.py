@@ -7,6 +7,7 @@ anything; what fails is moved to ``labels/rejected`` with the reason.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import tempfile
@@ -215,6 +216,8 @@ class ExistingLabels:
         with tempfile.TemporaryDirectory(prefix="atlas8k-label-") as scratch:
             file = _reread(path, self._ct_grid(volume), stated, reading, Path(scratch))
             sent = {**params, **more}
+            if reading.force:
+                sent["volume_is_right"] = list(ORGAN_IDS)
             if reading.values is not None:
                 sent.pop("label_info", None)
             try:
@@ -223,7 +226,11 @@ class ExistingLabels:
                 advice = _advice(volume, error)
                 raise type(error)(path, f"{error.reason}{advice}") from error
         if not reading.force:
-            drawn = [o for o, change in ready.organs.items() if change.state in _DRAWN]
+            drawn = [
+                o
+                for o, change in ready.organs.items()
+                if change.state in _DRAWN or change.drawn_unassessed
+            ]
             gone = [o for o, change in ready.organs.items() if change.state == "absent"]
             table = np.zeros(256, np.uint8)
             table[[ORGAN_IDS[o] for o in drawn]] = [ORGAN_IDS[o] for o in drawn]
@@ -234,6 +241,15 @@ class ExistingLabels:
                     f"{listed(found)}. Where its numbers mean other organs: {_ACCEPT} {volume} "
                     f"--map 1=liver,2=none,…; where it is right: {_ACCEPT} {volume} --force",
                 )
+        if stated is not None:  # what an older rule has confirmed stays marked
+            notes = {o: change.note for o, change in stated.changes.items() if change.note}
+            organs = {
+                organ: change._replace(note=notes[organ])
+                if change.state == "confirmed" and organ in notes
+                else change
+                for organ, change in ready.organs.items()
+            }
+            ready = dataclasses.replace(ready, organs=organs)
         return ready, at
 
     def _ct(self, volume: str) -> Path:
@@ -259,10 +275,14 @@ def _not_drawn(volume: str, stated: Provenance) -> str:
 def _maker(
     stated: Provenance | None, stock: StockLabel
 ) -> tuple[Holder, float | None, dict[str, Any]]:
-    """Who made a label and when, and what it says is absent."""
+    """Who made a label and when, and what it says of its organs."""
     if stated is not None and stated.kind == "submission" and stated.holder:
-        gone = [o for o, change in stated.changes.items() if change.state == "absent"]
-        more = {"absent": gone} if gone else {}
+        states = {organ: change.state for organ, change in stated.changes.items()}
+        more = {
+            "absent": [organ for organ, state in states.items() if state == "absent"],
+            "looked_at": [organ for organ, state in states.items() if state == "confirmed"],
+            "volume_is_right": [organ for organ, state in states.items() if state in _DRAWN],
+        }
         return Holder(stated.holder, stated.anonymous), stated.at, more
     named = Holder.identify(client_id=stock.client)
     return ADOPTED if named.anonymous else named, stock.at, {}

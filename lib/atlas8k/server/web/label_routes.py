@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,9 +17,11 @@ from monailabel.utils.others.generic import get_mime_type
 from starlette.background import BackgroundTask
 
 from atlas8k.errors import VolumeError
+from atlas8k.ledger import OrganChange
 from atlas8k.rewriting import rewrite
 from atlas8k.server.context import Context
 from atlas8k.server.desk.desk import MANAGED, OWN_KEYS, Desk, Receipt
+from atlas8k.server.desk.recorded import HOW_TO_ANSWER, HOW_TO_SAY, questions
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.server.files import checksum
 from atlas8k.server.infer import temporary_path
@@ -117,11 +119,25 @@ def said(receipt: Receipt) -> dict[str, Any]:
         "conflict": one.conflict,
         "minutes": one.minutes,
         "organs": receipt.organs,
+        "recorded": receipt.recorded,
+        **_to_say(receipt.changes),
         "disputes": list(receipt.disputes),
         "review": list(receipt.review),
         "in_force": receipt.in_force,
         "placed": receipt.placed,
         **({"notes": list(receipt.notes)} if receipt.notes else {}),
+    }
+
+
+def _to_say(organs: Mapping[str, OrganChange]) -> dict[str, Any]:
+    """What is still to be said of organs that were not assessed, and how."""
+    asked = questions(organs)
+    untouched = any(
+        one.state == "not_assessed" and not one.note and one.voxels_after for one in organs.values()
+    )
+    return {
+        **({"asked": asked, "to_answer": HOW_TO_ANSWER} if asked else {}),
+        **({"to_assess": HOW_TO_SAY} if untouched else {}),
     }
 
 
