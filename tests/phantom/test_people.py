@@ -12,6 +12,9 @@ import pytest
 from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.phantom import WIDE, exact_label, generate
+from atlas8k.phantom.contrast import PHASES, draw_phase
+from atlas8k.phantom.generate import draw_hard_cases
+from atlas8k.phantom.setting import Dice
 
 BODIES = 200
 STEP = 8.0
@@ -100,11 +103,15 @@ def test_spread_of_200_bodies(bodies, table, organ, quantity):
     people = table[organ, name]
     values = np.array([row[organ, quantity] for row in bodies if (organ, quantity) in row])
     p5, median, p95 = np.percentile(values, [5, 50, 95])
+    if quantity.startswith("extent"):  # whole steps: where in its step an extent lies is open
+        median = np.median(
+            values + np.random.default_rng(1).uniform(-STEP / 2, STEP / 2, len(values))
+        )
     spread = (p95 - p5) / (people["p95"] - people["p5"])
     where = (people["p5"], median, people["p95"], spread)
     if people["n"] >= 40 and (organ, quantity) not in KNOWN_TO_DIFFER:
         # A raster and 200 draws leave about 5 % of doubt.
-        assert people["p25"] - STEP / 4 <= median <= people["p75"] + STEP / 4, where
+        assert people["p25"] - 1 <= median <= people["p75"] + 1, where
         assert 0.76 <= spread <= 1.36, where
     elif organ in ("aorta", "postcava") and (organ, quantity) in KNOWN_TO_DIFFER:
         assert people["p5"] - 20 <= median <= people["p95"] + 20, where
@@ -207,7 +214,7 @@ def test_densities_of_the_ill():
         np.median(inside(drawn(9, "fatty_liver"), "liver"))
         < np.median(inside(drawn(9), "liver")) - 12
     )
-    chalk = drawn(9, "calcified_aorta", mm=3.0), drawn(9, mm=3.0)
+    chalk = drawn(9, "calcified_aorta", mm=4.0), drawn(9, mm=4.0)
     assert (
         np.percentile(inside(chalk[0], "aorta"), 99.5)
         > np.percentile(inside(chalk[1], "aorta"), 99.5) + 30
@@ -217,13 +224,13 @@ def test_densities_of_the_ill():
 def test_gas_rises_to_the_back_of_a_prone_patient_and_the_table_lies_in_front():
     for names, sign in (((), 1), (("prone",), -1)):
         away = []
-        for seed in range(11, 17):
-            phantom = drawn(seed, *names)
+        for seed in range(11, 15):
+            phantom = drawn(seed, *names, mm=6.0)
             stomach = phantom.label.array == ORGAN_IDS["stomach"]
             gas = stomach & (phantom.ct.array < -600)
             if gas.sum() > 20:
                 away.append(np.argwhere(gas)[:, 1].mean() - np.argwhere(stomach)[:, 1].mean())
-        assert len(away) >= 3
+        assert len(away) >= 2
         assert np.mean(away) * sign > 0.5
 
 
@@ -246,8 +253,10 @@ def test_metal_streaks_arms_and_lines_change_no_label():
     assert arms.ct.array.shape[0] >= drawn(13).ct.array.shape[0]
 
 
-def test_phase_and_features_are_recorded():
-    cases = [generate(seed, WIDE, grid_spacing_mm=24.0).case for seed in range(24)]
-    assert {case.phase for case in cases} >= {"portal", "arterial", "pre"}
-    assert len(set().union(*(case.hard_cases for case in cases))) > 14
-    assert all(case.setting == "wide" for case in cases)
+def test_phase_and_features_are_drawn_and_recorded():
+    dice = [Dice(seed, WIDE) for seed in range(100)]
+    assert {draw_phase(d, WIDE) for d in dice} == set(PHASES)
+    assert set().union(*(draw_hard_cases(d, WIDE) for d in dice)) == set(WIDE.hard_cases)
+    case = generate(3, WIDE, grid_spacing_mm=24.0).case
+    assert (case.setting, case.phase) == ("wide", draw_phase(dice[3], WIDE))
+    assert set(case.hard_cases) == draw_hard_cases(dice[3], WIDE)
