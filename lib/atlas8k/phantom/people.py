@@ -120,17 +120,19 @@ def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
         pivot=(40, 0, 30),
     )
     z = normal("spleen", 9)
-    spleen_size = 0.35 * size + 0.93 * z[0]
+    spleen_size = max(-1.2, 0.35 * size + 0.93 * z[0])
     spleen_size += 2.0 * ("large_spleen" in hard_cases) + 0.8 * ("cirrhotic_liver" in hard_cases)
     big = 0.115 * spleen_size + 0.09 * max(0.0, spleen_size - 1.2)
-    spleen = np.array([1.04, 0.94, 0.66]) * np.exp(big + np.array([0.07, 0.18, 0.1]) * z[1:4])
+    spleen = np.array([1.15, 0.95, 0.66]) * np.exp(big + np.array([0.03, 0.22, 0.1]) * z[1:4])
     push = max(0.0, big)  # what a large spleen takes from its neighbours
     placements["spleen"] = Placement(
         _triple(
-            np.array([4, -8, 8]) + np.array([17, 15, 25]) * z[4:7] + push * np.array([30, 25, -60])
+            np.array([0, -8, 6])
+            + np.array([21, 16, 24]) * np.clip(z[4:7], (-0.3, -2.2, -1.8), (2.2, 2.2, 1.2))
+            + push * np.array([30, 25, -60])
         ),
         _triple(spleen),
-        turn=_triple(np.array([0, 15, 0]) + np.array([14, 14, 14]) * normal("spleen_turn")),
+        turn=_triple(np.array([0, 15, 0]) + np.array([14, 6, 10]) * normal("spleen_turn")),
         pivot=(-90, -44, 30),
     )
 
@@ -143,19 +145,19 @@ def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
         ("left", -1, 1, (-60.0, -50.0, -6.0)),
         ("right", 1, 6, (63.0, -50.0, -18.0)),
     ):
-        volume = np.exp(0.085 * kidney_size - 0.015)
-        long = np.exp(0.02 * z[at + 4])
+        volume = np.exp(0.085 * kidney_size - 0.055)
+        long = np.exp(0.02 * z[at + 4] + 0.035)
         x, y = sign * (6 * z[at + 1] - 3), 9 + 5 * z[at + 2] + 7 * z[11]
         sink = -29 - 13 * low - 11 * z[at + 3]
         if side == "left":
-            x, sink = x + 20 * push, sink - 60 * push - 8 * z[at]
+            x, sink = 1.3 * x + 20 * push, sink - 60 * push - 13 * z[at]
         else:
             sink -= 5 + 6 * liver_size
         wide_of = float(volume * long**-0.5)
         placements[f"kidney_{side}"] = Placement(
             (float(x), float(y), float(sink)),
-            (wide_of, wide_of, float(volume * long)),
-            turn=_triple(np.array([10, 7, 14]) * normal("kidney_" + side)),
+            (1.06 * wide_of, 0.97 * wide_of, float(volume * long)),
+            turn=_triple(np.array([13, 7, 14]) * normal("kidney_" + side)),
             pivot=pivot,
         )
 
@@ -173,16 +175,16 @@ def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
     placements["adrenals"] = Placement((0.0, 6.0, -14.0))
 
     z = normal("stomach", 9)
-    fill = float(np.exp(0.33 * z[0] - 0.02))
+    fill = float(np.exp(0.33 * z[0] + 0.01))
     placements["stomach"] = Placement(
         _triple(
             np.array([0.0, 0.0, 2.0])
-            + np.array([18, 16, 6]) * z[1:4]
+            + np.array([18, 18, 6]) * z[1:4]
             + push * np.array([60.0, 50.0, -15.0])
         ),
         _triple(
             np.array([0.94, 1.42, 0.86])
-            * np.exp(0.25 * np.log(fill) + np.array([0.20, 0.30, 0.34]) * z[4:7])
+            * np.exp(0.25 * np.log(fill) + np.array([0.26, 0.35, 0.42]) * z[4:7])
         ),
         turn=(0.0, float(8 * z[7]), float(10 * z[8])),
         girth=fill,
@@ -193,7 +195,7 @@ def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
     placements["gall_bladder"] = Placement(
         _triple(np.array([10.0, 0.0, 4.0]) + np.array([12, 12, 14]) * z[:3] + 0.6 * liver_move),
         _triple(np.full(3, np.exp(0.20 * z[3])) * _scaled(z[4:7], (0.1, 0.1, 0.1))),
-        turn=_triple(np.array([22, 22, 22]) * z[7:10]),
+        turn=_triple(np.array([18, 20, 18]) * z[7:10]),
         girth=float(np.exp(0.30 * z[3] - 0.32)),
         pivot=(48, 30, -18),
     )
