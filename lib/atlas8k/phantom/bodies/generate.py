@@ -45,6 +45,8 @@ Array = npt.NDArray[Any]
 
 SAMPLE_MM = 1.8
 """Places within a voxel are no further apart than this."""
+BENT_MM = 14.0
+"""How far inside the end of a cut map a scan ends."""
 WITHOUT_ORGANS = 0.2
 """A body without any of the nine organs comes so often as against one with some."""
 
@@ -176,6 +178,12 @@ class _Painter:
             else:
                 low[cut // 2] += loss
         codes = COMMON_ORIENTATIONS
+        # What a map does not show is not scanned; a margin, since the body is bent.
+        known = (self.body.seen - self.shape.centre[:2, None]) / np.diag(self.shape.matrix)[
+            :2, None
+        ]
+        low[:2] = np.maximum(low[:2], known[:, 0] + BENT_MM)
+        high[:2] = np.minimum(high[:2], known[:, 1] - BENT_MM)
         in_plane, *others = draw_scan(self.dice)
         orientation = str(rng.choice(codes))
         return scan_record(
