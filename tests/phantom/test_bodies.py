@@ -287,6 +287,16 @@ def test_nothing_is_scanned_beyond_the_side_of_a_map_that_cuts_an_organ(folder, 
             assert liver[:, 0].max() >= last - 6  # the scan ends within the liver
 
 
+def test_there_is_no_organ_where_nothing_was_reconstructed(person):
+    padded = 0
+    for seed in range(16):
+        made = paint_body(person, seed, grid_spacing_mm=6.0)
+        empty = made.ct.array <= -1900
+        padded += bool(empty.any())
+        assert not made.label.array[empty].any()
+    assert padded > 1
+
+
 def test_a_body_without_organs_gives_none(folder):
     without = read_bodies(folder, ["p2"])
     assert without[0].holds == frozenset()

@@ -105,7 +105,7 @@ def paint_body(
         hu = painter.coarse(grid)
         label = painter.labels(grid)
         orientation = "RAS"
-    painter.finish(hu, grid)
+    painter.finish(hu, label, grid)
     ct = np.clip(np.rint(hu), painter.lowest, painter.highest).astype(np.int16).transpose(1, 2, 0)
     ct, oriented = orient(ct, grid, orientation)
     truth, _ = orient(label.transpose(1, 2, 0), grid, orientation)
@@ -269,12 +269,14 @@ class _Painter:
             up = self.look.up
             artefacts.add_table(hu, rng, xs, ys, -back if up > 0 else front, up)
 
-    def finish(self, hu: Array, grid: Grid) -> None:
-        """Offset of the scale, and what lies outside the circle of the scan, in place."""
+    def finish(self, hu: Array, label: Array, grid: Grid) -> None:
+        """Offset of the scale, and nothing outside the circle of the scan, in place."""
         hu += self.offset
         if self.padding is not None:
             xs, ys = _centres(grid, 0), _centres(grid, 1)
-            artefacts.outside_circle(hu, self.dice("circle"), xs, ys, self.padding)
+            outside = artefacts.outside_circle(self.dice("circle"), xs, ys)
+            hu[:, outside] = self.padding
+            label[:, outside] = 0
 
 
 def _centres(grid: Grid, axis: int) -> Array:
