@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi import Request
 from monailabel.datastore.local import LocalDatastore
 from typer.testing import CliRunner
 
@@ -22,7 +23,7 @@ from atlas8k.ledger.rebuild import rebuild
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.phantom import generate
 from atlas8k.server.cases.cases import Cases
-from atlas8k.server.cases.page import template
+from atlas8k.server.cases.page import shown
 from atlas8k.server.context import Context
 from atlas8k.server.desk.desk import Desk
 from atlas8k.server.desk.existing import ADOPTED, Reading
@@ -331,10 +332,7 @@ def test_told_in_info_on_the_page_and_by_the_command(
     assert "no vessel's shape" in said["labels"][V]
     assert f"{V}: its label was set aside as labels/rejected/{V}.nii.gz" in caplog.text
     cases = Cases(context, [Holder.identify(user="anna")])
-    html = template().render(
-        user="anna", name="", name_length=9, message="", error=False, cases=[], past=[],
-        rejected=cases.rejected(), organs=(), colors={}, page="/",
-    )  # fmt: skip
+    html = bytes(shown(Request({"type": "http"}), cases, "").body).decode()
     assert "set aside" in html
     assert V in html
     context.datastore.close()
