@@ -114,7 +114,7 @@ def test_the_command_trains_on_bodies_and_says_so(bodies, tmp_path, monkeypatch)
     assert made.preprocessing.whole == 32
     data = made.origin["data"]
     assert data["bodies"] == ["with"]
-    assert (data["painted"], data["phantoms"]) == (3, 1)
+    assert (data["painted"], data["phantoms"], data["setting"]) == (3, 1, "wide")
     assert data["attribution"] == "TotalSegmentator dataset, Wasserthal et al. 2023, CC BY 4.0"
     assert made.origin["cases"] == 4
     refused = CliRunner().invoke(app, [*arguments[:4], "--subjects", "s9"])

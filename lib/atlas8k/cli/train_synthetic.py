@@ -18,6 +18,8 @@ MEASURED_ON = 6
 """CTs of a kind that show the progress; their seeds are before :data:`FIRST_SEED`."""
 AT_FIRST = 300
 """Painted CTs that are there before a training begins; the others are painted beside it."""
+PHANTOMS = "wide"
+"""Setting of the phantoms: bodies that spread as people do."""
 ATTRIBUTION = "TotalSegmentator dataset, Wasserthal et al. 2023, CC BY 4.0"
 """Of the maps that CTs are painted on: the licence asks that it goes with the weights."""
 
@@ -91,10 +93,10 @@ def synthetic_set(
     record: dict[str, Any] = {"first_seed": FIRST_SEED}
     if phantoms:
         seeds = range(start, FIRST_SEED + phantoms)
-        made = [PhantomTrainingCase(one, folder) for one in seeds]
+        made = [PhantomTrainingCase(one, folder, PHANTOMS) for one in seeds]
         apart += made[:MEASURED_ON]
         cases += made[MEASURED_ON:]
-        record["phantoms"] = phantoms
+        record |= {"phantoms": phantoms, "setting": PHANTOMS}
     if bodies is not None:
         on_bodies = body_cases(painted + MEASURED_ON, start, folder, bodies.resolve(), subjects)
         apart += on_bodies[:MEASURED_ON]
