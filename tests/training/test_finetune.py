@@ -288,8 +288,11 @@ def test_the_command_does_not_take_another_trainings_state_for_its_own(case, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "one of --studies, --phantoms, or --images"),
-        (["--images", "x", "--phantoms", "3"], "one of --studies, --phantoms, or --images"),
+        ([], "one of --studies, --images with --labels, or --phantoms"),
+        (
+            ["--images", "x", "--phantoms", "3"],
+            "one of --studies, --images with --labels, or --phantoms",
+        ),
         (["--images", "x"], "--images needs --labels"),
         (["--phantoms", "1", "--training", "[1]"], "give a JSON object"),
         (["--images", "x", "--labels", "y", "--checkpoints", "z"], "x: no such folder"),

@@ -14,7 +14,7 @@ from atlas8k.cli import app, train_synthetic
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
 from atlas8k.training.config import TrainingConfig
-from atlas8k.training.generated import body_cases, made_beside
+from atlas8k.training.generated import alone, body_cases, made_beside
 from atlas8k.training.patches import PatchSource
 from atlas8k.training.scratch import new_checkpoint, seeing_whole
 from atlas8k.volume import Grid, write_nifti
@@ -74,6 +74,13 @@ def test_a_second_process_paints_what_is_missing(bodies, tmp_path):
     stored = [case.path.read_bytes() for case in cases]
     cases[1].make()
     assert cases[1].path.read_bytes()[-100:] == stored[1][-100:]
+
+
+def test_of_trainings_that_share_a_folder_one_paints(bodies, tmp_path):
+    cases = body_cases(1, 5, tmp_path, bodies, ["with"])
+    with alone(tmp_path), made_beside(cases):
+        time.sleep(8)
+        assert not cases[0].path.exists()
 
 
 def test_networks_that_see_whole_volumes_train_on_volumes_of_any_size(bodies, tmp_path):

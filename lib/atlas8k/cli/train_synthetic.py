@@ -83,7 +83,7 @@ def synthetic_set(
     from rich.progress import Progress as Bar
 
     from atlas8k.training import ranks
-    from atlas8k.training.generated import PhantomTrainingCase, body_cases, make_missing
+    from atlas8k.training.generated import PhantomTrainingCase, alone, body_cases, make_missing
     from atlas8k.training.patches import in_order
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def synthetic_set(
     first = in_order(cases, seed)
     at_first = [*apart, *(first if bodies is None else first[:AT_FIRST])]
     if ranks.first():
-        with Bar() as bar:
+        with Bar() as bar, alone(folder):
             task = bar.add_task("synthetic CTs", total=len(at_first))
             make_missing(at_first, os.cpu_count() or 1, lambda _: bar.advance(task))
     ranks.tell(None)  # the others wait until they are there
