@@ -108,7 +108,8 @@ def synthetic_set(
         }
     first = in_order(cases, seed)
     at_first = [*apart, *(first if bodies is None else first[:AT_FIRST])]
-    if ranks.first():
+    # Where all are there, a training beside this one may be making the others.
+    if ranks.first() and not all(case.path.is_file() for case in at_first):
         with Bar() as bar, alone(folder):
             task = bar.add_task("synthetic CTs", total=len(at_first))
             make_missing(at_first, os.cpu_count() or 1, lambda _: bar.advance(task))
