@@ -105,6 +105,20 @@ def test_networks_that_see_whole_volumes_train_on_volumes_of_any_size(bodies, tm
     assert [tuple(batch.image.shape) for batch in again] == once
 
 
+def test_an_epoch_moves_on_by_so_many_cases_as_painting_keeps_up_with(bodies, tmp_path):
+    cases = body_cases(6, 5, tmp_path, bodies, ["with"])
+    preprocessing = new_checkpoint("unet", 0).preprocessing
+    config = TrainingConfig(
+        steps_per_epoch=1, batch_size=1, memory_mb=16, minutes=1, turnover=2, patch=(32, 32, 32)
+    )
+    source = PatchSource(cases, preprocessing, config)
+    list(source.batches(0))
+    before = list(source._held)
+    list(source.batches(1))
+    assert list(source._held)[0] == [case.name for case in source._cases][2]
+    assert before[0] == source._cases[0].name
+
+
 def test_the_command_trains_on_bodies_and_says_so(bodies, tmp_path, monkeypatch):
     monkeypatch.setattr(train_synthetic, "MEASURED_ON", 1)
     monkeypatch.setattr(train_synthetic, "AT_FIRST", 1)
