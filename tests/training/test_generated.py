@@ -115,7 +115,7 @@ def test_an_epoch_moves_on_by_so_many_cases_as_painting_keeps_up_with(bodies, tm
     list(source.batches(0))
     before = list(source._held)
     list(source.batches(1))
-    assert list(source._held)[0] == [case.name for case in source._cases][2]
+    assert next(iter(source._held)) == source._cases[2].name
     assert before[0] == source._cases[0].name
 
 
