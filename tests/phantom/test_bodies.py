@@ -265,6 +265,38 @@ def test_around_the_organs_there_is_fat_muscle_skin_and_air(person):
     assert share["bone"] > 0.0003
 
 
+def test_nothing_is_scanned_beyond_the_side_of_a_map_that_cuts_an_organ(folder, tmp_path):
+    """What a narrow map does not show is not painted as if the body ended there."""
+    names = sorted(STRUCTURES)
+    label = np.zeros(SHAPE, np.uint8)
+    for name in names:
+        label[structure(name)] = names.index(name) + 1
+    (tmp_path / "structures.csv").write_text((folder / "structures.csv").read_text())
+    narrow = label[12:60]  # through the liver, beside the spleen
+    affine = _grid().affine.copy()
+    affine[0, 3] += 12 * SPACING
+    write_nifti(tmp_path / "n_structures.nii.gz", narrow, Grid(narrow.shape, affine))
+    (body,) = read_bodies(tmp_path)
+    assert np.isfinite(body.seen[0, 1])
+    assert np.isinf(body.seen[1]).all()
+    for seed in range(8):
+        made = paint_body([body], seed, grid_spacing_mm=5.0)
+        liver = np.argwhere(made.label.array == ORGAN_IDS["liver"])
+        if len(liver) > 500 and made.case.hard_cases == ("n",):
+            last = made.label.array.shape[0] - 1
+            assert liver[:, 0].max() >= last - 6  # the scan ends within the liver
+
+
+def test_there_is_no_organ_where_nothing_was_reconstructed(person):
+    padded = 0
+    for seed in range(16):
+        made = paint_body(person, seed, grid_spacing_mm=6.0)
+        empty = made.ct.array <= -1900
+        padded += bool(empty.any())
+        assert not made.label.array[empty].any()
+    assert padded > 1
+
+
 def test_a_body_without_organs_gives_none(folder):
     without = read_bodies(folder, ["p2"])
     assert without[0].holds == frozenset()

@@ -198,7 +198,7 @@ def test_the_command_trains_on_with_own_labels(case, tmp_path):
 def test_the_command_trains_a_new_network_and_then_trains_it_on(tmp_path, monkeypatch):
     monkeypatch.setattr(train_synthetic, "MEASURED_ON", 1)
     cache = tmp_path / "phantoms"
-    phantom_cases(2, train_synthetic.FIRST_SEED - 1, cache)
+    phantom_cases(2, train_synthetic.FIRST_SEED - 1, cache, kind=train_synthetic.PHANTOMS)
     arguments = ["--phantoms", "1", "--cache", str(cache), "--network", "unet", "--threads", "1"]
     arguments += ["--epochs", "1", "--steps", "2", "--batch", "1"]
     first, second = tmp_path / "first", tmp_path / "second"
@@ -288,8 +288,11 @@ def test_the_command_does_not_take_another_trainings_state_for_its_own(case, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "one of --studies, --phantoms, or --images"),
-        (["--images", "x", "--phantoms", "3"], "one of --studies, --phantoms, or --images"),
+        ([], "one of --studies, --images with --labels, or --phantoms"),
+        (
+            ["--images", "x", "--phantoms", "3"],
+            "one of --studies, --images with --labels, or --phantoms",
+        ),
         (["--images", "x"], "--images needs --labels"),
         (["--phantoms", "1", "--training", "[1]"], "give a JSON object"),
         (["--images", "x", "--labels", "y", "--checkpoints", "z"], "x: no such folder"),

@@ -14,7 +14,7 @@ from atlas8k.cli import app, train_synthetic
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
 from atlas8k.training.config import TrainingConfig
-from atlas8k.training.generated import body_cases, made_beside
+from atlas8k.training.generated import alone, body_cases, made_beside
 from atlas8k.training.patches import PatchSource
 from atlas8k.training.scratch import new_checkpoint, seeing_whole
 from atlas8k.volume import Grid, write_nifti
@@ -76,6 +76,13 @@ def test_a_second_process_paints_what_is_missing(bodies, tmp_path):
     assert cases[1].path.read_bytes()[-100:] == stored[1][-100:]
 
 
+def test_of_trainings_that_share_a_folder_one_paints(bodies, tmp_path):
+    cases = body_cases(1, 5, tmp_path, bodies, ["with"])
+    with alone(tmp_path), made_beside(cases):
+        time.sleep(8)
+        assert not cases[0].path.exists()
+
+
 def test_networks_that_see_whole_volumes_train_on_volumes_of_any_size(bodies, tmp_path):
     cases = body_cases(6, 5, tmp_path, bodies, ["with"])
     start = seeing_whole(new_checkpoint("unet", 0))
@@ -98,6 +105,20 @@ def test_networks_that_see_whole_volumes_train_on_volumes_of_any_size(bodies, tm
     assert [tuple(batch.image.shape) for batch in again] == once
 
 
+def test_an_epoch_moves_on_by_so_many_cases_as_painting_keeps_up_with(bodies, tmp_path):
+    cases = body_cases(6, 5, tmp_path, bodies, ["with"])
+    preprocessing = new_checkpoint("unet", 0).preprocessing
+    config = TrainingConfig(
+        steps_per_epoch=1, batch_size=1, memory_mb=16, minutes=1, turnover=2, patch=(32, 32, 32)
+    )
+    source = PatchSource(cases, preprocessing, config)
+    list(source.batches(0))
+    before = list(source._held)
+    list(source.batches(1))
+    assert next(iter(source._held)) == source._cases[2].name
+    assert before[0] == source._cases[0].name
+
+
 def test_the_command_trains_on_bodies_and_says_so(bodies, tmp_path, monkeypatch):
     monkeypatch.setattr(train_synthetic, "MEASURED_ON", 1)
     monkeypatch.setattr(train_synthetic, "AT_FIRST", 1)
@@ -114,7 +135,7 @@ def test_the_command_trains_on_bodies_and_says_so(bodies, tmp_path, monkeypatch)
     assert made.preprocessing.whole == 32
     data = made.origin["data"]
     assert data["bodies"] == ["with"]
-    assert (data["painted"], data["phantoms"]) == (3, 1)
+    assert (data["painted"], data["phantoms"], data["setting"]) == (3, 1, "wide")
     assert data["attribution"] == "TotalSegmentator dataset, Wasserthal et al. 2023, CC BY 4.0"
     assert made.origin["cases"] == 4
     refused = CliRunner().invoke(app, [*arguments[:4], "--subjects", "s9"])

@@ -124,6 +124,8 @@ def train(
         "workers": workers,
         "memory_mb": 8192 if bodies is None else PAINTED_MB,
         "validate_every": 10,
+        # Painting keeps up with it, and each CT is met in several epochs.
+        "turnover": 0 if bodies is None else max(1, steps * batch // 3),
     }
     with _into(output), ranks.together(device) as own:
         settings = {**given, "device": own, **_json(training)}

@@ -18,6 +18,8 @@ MEASURED_ON = 6
 """CTs of a kind that show the progress; their seeds are before :data:`FIRST_SEED`."""
 AT_FIRST = 300
 """Painted CTs that are there before a training begins; the others are painted beside it."""
+PHANTOMS = "wide"
+"""Setting of the phantoms: bodies that spread as people do."""
 ATTRIBUTION = "TotalSegmentator dataset, Wasserthal et al. 2023, CC BY 4.0"
 """Of the maps that CTs are painted on: the licence asks that it goes with the weights."""
 
@@ -81,7 +83,7 @@ def synthetic_set(
     from rich.progress import Progress as Bar
 
     from atlas8k.training import ranks
-    from atlas8k.training.generated import PhantomTrainingCase, body_cases, make_missing
+    from atlas8k.training.generated import PhantomTrainingCase, alone, body_cases, make_missing
     from atlas8k.training.patches import in_order
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,10 +93,10 @@ def synthetic_set(
     record: dict[str, Any] = {"first_seed": FIRST_SEED}
     if phantoms:
         seeds = range(start, FIRST_SEED + phantoms)
-        made = [PhantomTrainingCase(one, folder) for one in seeds]
+        made = [PhantomTrainingCase(one, folder, PHANTOMS) for one in seeds]
         apart += made[:MEASURED_ON]
         cases += made[MEASURED_ON:]
-        record["phantoms"] = phantoms
+        record |= {"phantoms": phantoms, "setting": PHANTOMS}
     if bodies is not None:
         on_bodies = body_cases(painted + MEASURED_ON, start, folder, bodies.resolve(), subjects)
         apart += on_bodies[:MEASURED_ON]
@@ -106,8 +108,9 @@ def synthetic_set(
         }
     first = in_order(cases, seed)
     at_first = [*apart, *(first if bodies is None else first[:AT_FIRST])]
-    if ranks.first():
-        with Bar() as bar:
+    # Where all are there, a training beside this one may be making the others.
+    if ranks.first() and not all(case.path.is_file() for case in at_first):
+        with Bar() as bar, alone(folder):
             task = bar.add_task("synthetic CTs", total=len(at_first))
             make_missing(at_first, os.cpu_count() or 1, lambda _: bar.advance(task))
     ranks.tell(None)  # the others wait until they are there

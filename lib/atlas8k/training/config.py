@@ -90,6 +90,9 @@ class TrainingConfig(BaseModel):
         Epochs between measurements; the last epoch is always measured.
     memory_mb
         Bound on the prepared volumes held at once.
+    turnover
+        Where not all are held: an epoch moves on by so many cases; 0: by so many that all
+        are met in time.
     cache_gb
         Prepared volumes may take this on disk while a training runs; 0 keeps none.
     seed, device, workers, amp
@@ -115,6 +118,7 @@ class TrainingConfig(BaseModel):
     validation: float = Field(0.1, ge=0, lt=1)
     validate_every: int = Field(5, ge=1)
     memory_mb: int = Field(2048, ge=16)
+    turnover: int = Field(0, ge=0)
     cache_gb: float = Field(20.0, ge=0, le=1_000_000)
     seed: int = Field(0, ge=0)
     device: str = "cpu"

@@ -8,6 +8,7 @@ before its file is there makes itself: the weights do not depend on who was firs
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 import zipfile
@@ -37,6 +38,7 @@ from atlas8k.volume import Grid, Volume, publish
 SETTINGS = {one.name: one for one in vars(phantom).values() if isinstance(one, Setting)}
 """Settings of phantoms by name; a case crosses processes, and a setting cannot."""
 
+MAKING = ".making"
 BESIDE_NICE = 5
 """The process beside a training leaves the processor to it."""
 
@@ -248,9 +250,19 @@ def made_beside(cases: Sequence[GeneratedCase]) -> Iterator[None]:
 
 def _make_all(cases: Sequence[GeneratedCase]) -> None:
     os.nice(BESIDE_NICE)
-    for case in cases:
-        if not case.path.is_file():
-            case.make()
+    with alone(cases[0].folder):
+        for case in cases:
+            if not case.path.is_file():
+                case.make()
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other training makes CTs in this folder, and keep others waiting."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / MAKING, "w", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # gone with the process that holds it
+        yield
 
 
 def _made(cases: Sequence[GeneratedCase], processes: int) -> Iterator[str]:

@@ -205,6 +205,8 @@ def _turnover(cases: int, config: TrainingConfig) -> int:
     So many that all are met, but no more than half of an epoch's patches: a case is
     resampled or read for two patches at least.
     """
+    if config.turnover:
+        return config.turnover
     least = max(1, cases // TURNOVER)
     if config.minutes is not None:
         return least

@@ -91,12 +91,9 @@ def add_shade(hu: Array, rng: np.random.Generator, xs: Array, ys: Array) -> None
         np.add(plane, shade, out=plane, where=plane > EMPTY_HU)
 
 
-def outside_circle(hu: Array, rng: np.random.Generator, xs: Array, ys: Array, value: float) -> None:
-    """Nothing was reconstructed outside a circle: `value` there, in place."""
-    half = (
-        0.5 * min(np.ptp(xs), np.ptp(ys))
-        if rng.random() < 0.3
-        else 0.5 * max(np.ptp(xs), np.ptp(ys))
-    )
-    x0, y0 = xs.mean(), ys.mean()
-    hu[:, np.hypot(xs[:, None] - x0, ys[None, :] - y0) > half] = value
+def outside_circle(rng: np.random.Generator, xs: Array, ys: Array) -> Array:
+    """Return where nothing was reconstructed: ``(X, Y)`` bool, outside a circle."""
+    sides = np.ptp(xs), np.ptp(ys)
+    half = 0.5 * (min(sides) if rng.random() < 0.3 else max(sides))
+    outside: Array = np.hypot(xs[:, None] - xs.mean(), ys[None, :] - ys.mean()) > half
+    return outside

@@ -205,8 +205,8 @@ def draw_range(dice: Dice, body: Body) -> tuple[float, float]:
     last = (body.tissue.shape[2] - 1) * SPACING_MM
     liver = np.flatnonzero((body.tissue == Tissue.LIVER).any(axis=(0, 1))) * SPACING_MM
     kind = rng.choice(
-        ["abdomen", "to_pelvis", "within_liver", "from_kidneys", "anywhere"],
-        p=[0.5, 0.22, 0.12, 0.08, 0.08],
+        ["abdomen", "to_pelvis", "within_liver", "from_kidneys", "anywhere", "beyond"],
+        p=[0.47, 0.21, 0.11, 0.07, 0.07, 0.07],
     )
     a, b = rng.random(2)
     if len(liver) == 0 or kind == "anywhere":
@@ -220,6 +220,12 @@ def draw_range(dice: Dice, body: Body) -> tuple[float, float]:
     elif kind == "within_liver":
         high = bottom + (0.35 + 0.6 * b) * (top - bottom)
         low = high - 130 - 180 * a
+    elif kind == "beyond":  # chest, neck and head, or pelvis and legs: few organs or none
+        length = 80 + 150 * a
+        low = top + 20 + b * max(0.0, last - top - 20 - length)
+        if last - top < 100 or rng.random() < 0.4:
+            low = (bottom - 60 - length) * b
+        high = low + length
     elif kind == "from_kidneys":
         low, high = bottom + 0.5 * a * (top - bottom), top + 10 + 90 * b
     low, high = max(0.0, low), min(last, high)

@@ -45,6 +45,8 @@ Array = npt.NDArray[Any]
 
 SAMPLE_MM = 1.8
 """Places within a voxel are no further apart than this."""
+BENT_MM = 14.0
+"""How far inside the end of a cut map a scan ends."""
 WITHOUT_ORGANS = 0.2
 """A body without any of the nine organs comes so often as against one with some."""
 
@@ -103,7 +105,7 @@ def paint_body(
         hu = painter.coarse(grid)
         label = painter.labels(grid)
         orientation = "RAS"
-    painter.finish(hu, grid)
+    painter.finish(hu, label, grid)
     ct = np.clip(np.rint(hu), painter.lowest, painter.highest).astype(np.int16).transpose(1, 2, 0)
     ct, oriented = orient(ct, grid, orientation)
     truth, _ = orient(label.transpose(1, 2, 0), grid, orientation)
@@ -176,6 +178,12 @@ class _Painter:
             else:
                 low[cut // 2] += loss
         codes = COMMON_ORIENTATIONS
+        # What a map does not show is not scanned; a margin, since the body is bent.
+        known = (self.body.seen - self.shape.centre[:2, None]) / np.diag(self.shape.matrix)[
+            :2, None
+        ]
+        low[:2] = np.maximum(low[:2], known[:, 0] + BENT_MM)
+        high[:2] = np.minimum(high[:2], known[:, 1] - BENT_MM)
         in_plane, *others = draw_scan(self.dice)
         orientation = str(rng.choice(codes))
         return scan_record(
@@ -261,12 +269,14 @@ class _Painter:
             up = self.look.up
             artefacts.add_table(hu, rng, xs, ys, -back if up > 0 else front, up)
 
-    def finish(self, hu: Array, grid: Grid) -> None:
-        """Offset of the scale, and what lies outside the circle of the scan, in place."""
+    def finish(self, hu: Array, label: Array, grid: Grid) -> None:
+        """Offset of the scale, and nothing outside the circle of the scan, in place."""
         hu += self.offset
         if self.padding is not None:
             xs, ys = _centres(grid, 0), _centres(grid, 1)
-            artefacts.outside_circle(hu, self.dice("circle"), xs, ys, self.padding)
+            outside = artefacts.outside_circle(self.dice("circle"), xs, ys)
+            hu[:, outside] = self.padding
+            label[:, outside] = 0
 
 
 def _centres(grid: Grid, axis: int) -> Array:

@@ -48,14 +48,14 @@ if [AT["segment"], AT["ascites"], AT["vessels"]] != [SEGMENT, ASCITES, VESSELS]:
 def _noise(tile: Array, shift: Array, c: int, size: float, x: float, y: float, z: float) -> float:
     """Smooth noise of unit SD, `size` mm from one node to the next; `c` is which one."""
     s = 1.0 / size
-    return noise_at(tile, x * s + shift[c, 0], y * s + shift[c, 1], z * s + shift[c, 2])
+    return float(noise_at(tile, x * s + shift[c, 0], y * s + shift[c, 1], z * s + shift[c, 2]))
 
 
 @compiled
 def _unlabeled(
     p: Array, lut: Array, tile: Array, shift: Array,
     hull: float, bone: float, x: float, y: float, z: float,
-) -> float:  # fmt: skip
+) -> Any:  # fmt: skip
     """Density of what no structure covers."""
     w = (y - p[MIDDLE]) / p[RADIUS]
     w = min(max(w, -1.0), 1.0)
@@ -95,7 +95,7 @@ def _unlabeled(
 @compiled
 def _hollow(
     p: Array, tile: Array, shift: Array, t: int, depth: float, x: float, y: float, z: float
-) -> float:
+) -> Any:
     """Density of stomach and bowel: wall, gas, fluid, contrast, food."""
     if t == STOMACH:
         if depth < p[STOMACH_WALL]:
@@ -133,7 +133,7 @@ def _hollow(
 def _solid(
     p: Array, lut: Array, tile: Array, shift: Array, spheres: Array,
     t: int, depth: float, x: float, y: float, z: float,
-) -> float:  # fmt: skip
+) -> Any:  # fmt: skip
     """Density within a structure that is not hollow."""
     if t == LUNG:
         if p[UP] * (y - p[MIDDLE]) < p[EFFUSION]:

@@ -30,6 +30,8 @@ SPACING_MM = 2.0
 """Bodies are held at this; an abdomen is 15 MB then."""
 SIDE_MM = 64.0
 """Room for fat, skin and air beside what the map shows."""
+CUT_VOXELS = 20
+"""So many voxels of organs at a side of a map say that it cuts the body."""
 TABLE = "structures.csv"
 SUFFIX = "_structures.nii.gz"
 
@@ -50,6 +52,9 @@ class Body:
         ``(X, Y, Z)`` int8, mm: :func:`~atlas8k.phantom.bodies.outline.hull_distance`.
     holds
         Ids of the organs that are in it.
+    seen
+        ``(2, 2)`` mm: left and right, back and front end of what is known of the body. A map
+        whose side cuts through an organ says nothing of what is beyond; else infinite.
     """
 
     name: str
@@ -57,6 +62,7 @@ class Body:
     depth: Array
     hull: Array
     holds: frozenset[int]
+    seen: Array
 
 
 def subjects(folder: Path) -> dict[str, Path]:
@@ -109,6 +115,7 @@ def read_body(path: Path, name: str) -> Body:
     grid = volume.grid.working(SPACING_MM)
     tissue = resample(volume.array, volume.grid, grid, linear=False)
     side = round(SIDE_MM / SPACING_MM)
+    seen = _seen(tissue) + SIDE_MM
     tissue = np.pad(tissue, ((side, side), (side, side), (0, 0)))
     add_discs(tissue, SPACING_MM)
     return Body(
@@ -117,7 +124,19 @@ def read_body(path: Path, name: str) -> Body:
         depths(tissue, SPACING_MM),
         hull_distance(tissue, SPACING_MM),
         frozenset(np.unique(ORGAN_OF[np.unique(tissue)]).tolist()) - {0},
+        seen,
     )
+
+
+def _seen(tissue: Array) -> Array:
+    """Ends of the map along its first two axes, mm, infinite where no organ meets them."""
+    out = np.array([[-np.inf, np.inf]] * 2)
+    for axis in range(2):
+        last = tissue.shape[axis] - 1
+        for end, index in enumerate((0, last)):
+            if (ORGAN_OF[np.take(tissue, index, axis)] != 0).sum() >= CUT_VOXELS:
+                out[axis, end] = index * SPACING_MM
+    return out
 
 
 def read_organs(path: Path) -> Volume:
