@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi import Request
 from monailabel.datastore.local import LocalDatastore
 from typer.testing import CliRunner
 
@@ -23,7 +22,6 @@ from atlas8k.ledger.rebuild import rebuild
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.phantom import generate
 from atlas8k.server.cases.cases import Cases
-from atlas8k.server.cases.page import shown
 from atlas8k.server.context import Context
 from atlas8k.server.desk.desk import Desk
 from atlas8k.server.desk.existing import ADOPTED, Reading
