@@ -1,7 +1,7 @@
 # make start   a MONAI Label server on the sample data
 # make start-dicom   the same on a local DICOM archive (Orthanc), for OHIF
 # make test    linters, types, import rules, all tests
-# make bench   the benchmarks: figures, with a peer in the same run
+# make bench   the benchmarks: figures, with a peer in the same run; QUICK=1 only runs them through
 # make system-packages   Orthanc and Chromium by apt-get, for start-dicom and its tests
 
 VENV   := .venv
@@ -39,6 +39,7 @@ install-test: $(VENV)/.installed-test
 sample-data: install
 	@$(BIN)/atlas8k phantoms sample-datasets/phantoms --count 12 --seed 0 \
 		--labels sample-datasets/phantoms-truth
+	@echo "For the commands, in each new terminal: source $(VENV)/bin/activate"
 
 start: sample-data
 	PATH="$(BIN):$$PATH" monailabel start_server --app apps/atlas8k \
@@ -79,8 +80,8 @@ test: lint types unit
 
 bench: install-test
 	@for file in tests/benchmarks/*.py; do \
-		case $$file in */_*|*/__init__.py|*/conftest.py) continue;; esac; \
-		echo "== $$file"; $(BIN)/python $$file || exit 1; done
+		case $$file in */_*|*/test_*) continue;; esac; \
+		echo "== $$file"; $(BIN)/python $$file $(if $(QUICK),--quick) || exit 1; done
 
 clean:
 	rm -rf $(VENV) sample-datasets/phantoms sample-datasets/phantoms-truth sample-datasets/dicom

@@ -46,6 +46,14 @@ class NotFiniteError(VolumeError):
     """The image or its affine holds NaN or infinity."""
 
 
+class NotHounsfieldError(VolumeError):
+    """The values are no Hounsfield units, or those of a label map."""
+
+
+class GeometryError(VolumeError):
+    """What a file says of where its voxels lie is missing, cannot be, or is not what was stated."""
+
+
 class GridMismatchError(VolumeError):
     """Two arrays that must lie on one grid do not."""
 
@@ -56,6 +64,10 @@ class LabelNameError(VolumeError):
 
 class LabelValueError(UnreadableVolumeError):
     """Voxel values of a label map that are no whole numbers, or that nothing is named for."""
+
+
+class NoOrganError(VolumeError):
+    """A submission that says of every organ that it is not there."""
 
 
 class AttentionError(VolumeError):

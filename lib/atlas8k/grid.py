@@ -13,12 +13,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError, NotFiniteError, NotThreeDimensionalError
+
+SERVED = "served"
+"""Name of the form in which clients get a volume whose own affine they cannot all read."""
+
+
+class Form(NamedTuple):
+    """An affine, ``(4, 4)`` voxel index to RAS+ mm, with the name that messages give it."""
+
+    name: str
+    affine: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +41,9 @@ class Grid:
         Voxels along the array axes, ``(X, Y, Z)``.
     affine
         ``(4, 4)`` float64, voxel index (centre) to millimetres, RAS+ world.
+    forms
+        Other affines by which programs may know the very same voxels: a header can hold
+        two, and some are written down in a form that not every program reads.
 
     Raises
     ------
@@ -40,6 +53,7 @@ class Grid:
 
     shape: tuple[int, int, int]
     affine: npt.NDArray[np.float64]
+    forms: tuple[Form, ...] = ()
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
@@ -72,14 +86,17 @@ class Grid:
 
         return "".join(aff2axcodes(self.affine))
 
+    @cached_property
+    def served(self) -> Grid:
+        """The same voxels where clients are told they lie; without shear, so all can read it."""
+        served = next((form.affine for form in self.forms if form.name == SERVED), None)
+        return self if served is None else Grid(self.shape, served)
+
     def same_as(self, other: Grid, tolerance_voxels: float = 0.01) -> bool:
         """Whether shapes are equal and every corner lies within the tolerance."""
         if self.shape != other.shape:
             return False
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape])).reshape(3, -1)
-        corners = np.vstack([corners, np.ones(corners.shape[1])])
-        gap = np.linalg.solve(self.affine, other.affine @ corners) - corners
-        return bool(np.abs(gap[:3]).max() <= tolerance_voxels)
+        return corner_gap(self.affine, other.affine, self.shape) <= tolerance_voxels
 
     def canonical(self) -> Grid:
         """The same voxels with axes permuted and flipped to be nearest RAS+."""
@@ -116,6 +133,20 @@ class Grid:
         affine[:3, 3] = self.affine[:3, :3] @ start + self.affine[:3, 3]
         shape = tuple(s.stop - s.start for s in box)
         return Grid((shape[0], shape[1], shape[2]), affine)
+
+
+def corners(shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
+    """Indices of the eight corner voxels, ``(4, 8)`` with a last row of ones."""
+    found = np.array(np.meshgrid(*[(0, n - 1) for n in shape]), dtype=np.float64).reshape(3, -1)
+    return np.vstack([found, np.ones(found.shape[1])])
+
+
+def corner_gap(
+    affine: npt.NDArray[np.float64], other: npt.NDArray[np.float64], shape: tuple[int, int, int]
+) -> float:
+    """Return the largest difference of two affines at a corner, in voxels along an axis."""
+    at = corners(shape)
+    return float(np.abs(np.linalg.solve(affine, other @ at) - at)[:3].max())
 
 
 @dataclass(frozen=True, eq=False)

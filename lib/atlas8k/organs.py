@@ -39,7 +39,7 @@ class Organ:
 
 
 ORGANS: tuple[Organ, ...] = (
-    Organ(1, "aorta", ("aorta_abdominalis",), (224, 62, 50), "15825003", "Aorta"),
+    Organ(1, "aorta", ("aorta_abdominalis", "abdominal_aorta"), (224, 62, 50), "15825003", "Aorta"),
     Organ(
         2,
         "gall_bladder",

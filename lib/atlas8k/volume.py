@@ -28,9 +28,11 @@ from atlas8k.errors import (
     NotThreeDimensionalError,
     UnreadableVolumeError,
 )
+from atlas8k.geometry import Geometry, find_geometry
 from atlas8k.grid import Grid, Volume
 from atlas8k.resampling import resample, to_canonical
-from atlas8k.voxels import READ_DAMAGE, open_voxels, read_voxels
+from atlas8k.stated import stated_for
+from atlas8k.voxels import READ_DAMAGE, load_header, open_voxels, read_voxels
 
 __all__ = [
     "MAX_VOXELS",
@@ -41,6 +43,7 @@ __all__ = [
     "publish",
     "read_comments",
     "read_ct",
+    "read_geometry",
     "read_grid",
     "read_label",
     "resample",
@@ -49,24 +52,27 @@ __all__ = [
     "write_nifti",
 ]
 
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
+NIFTI_SUFFIXES = (".nii.gz", ".nii", ".NII.GZ", ".NII")
 MAX_VOXELS = 1 << 31
 """Larger claims are taken for a broken header: 2,147,483,648 voxels, 8 GiB as float32."""
+
+DUST = 1e-3
+"""What a label's value may be off a whole number: 0.99999994, or what a scale factor leaves."""
 
 _COMMENT = 6
 """NIfTI extension code "comment": plain ASCII text, which other tools show or pass over."""
 
-_GZIP_LEVEL = 1
+GZIP_LEVEL = 1
 
 
-def _open_nifti(path: Path, least: int = 2) -> tuple[Any, Grid]:
-    """The image with its voxels still on disk, and its grid; `least` voxels along each axis."""
+def _open_nifti(path: Path, least: int = 2, stated: str | None = None) -> tuple[Any, Geometry]:
+    """The image with its voxels still on disk, and its place; `least` voxels along each axis."""
     if not path.is_file():
         raise UnreadableVolumeError(path, "no such file")
     if path.stat().st_size == 0:
         raise UnreadableVolumeError(path, "the file is empty (0 bytes); copy it again")
     try:
-        image = nib.load(path)
+        image, header = load_header(path)
     except Exception as err:  # nibabel raises what its many parsers raise
         raise UnreadableVolumeError(path, f"not a readable NIfTI image ({err})") from err
     if not isinstance(image, SpatialImage) or image.affine is None:
@@ -82,37 +88,63 @@ def _open_nifti(path: Path, least: int = 2) -> tuple[Any, Grid]:
         raise UnreadableVolumeError(path, f"the header claims {shape} voxels; it is broken")
     if image.get_data_dtype().names is not None:
         raise NotThreeDimensionalError(path, "a colour image; one value per voxel is needed")
+    voxels = (shape[0], shape[1], shape[2])
     try:
-        grid = Grid((shape[0], shape[1], shape[2]), image.affine)
+        if header is not None:
+            return image, find_geometry(header, voxels, path, stated)
+        return image, Geometry(Grid(voxels, image.affine), "affine", plain=False)
     except (NotFiniteError, NotThreeDimensionalError) as err:
         raise type(err)(path, err.reason) from err
-    return image, grid
 
 
-def _read_nifti(path: Path, dtype: npt.DTypeLike) -> Volume:
-    image, grid = _open_nifti(path)
-    array = read_voxels(path, image, grid.shape, dtype)
-    return Volume(array, grid, path)
+def read_geometry(path: str | os.PathLike[str], *, stated: str | None = None) -> Geometry:
+    """Where a CT's voxels are and what is odd about how its file says so, from the header alone.
+
+    Parameters
+    ----------
+    stated
+        What is known beside the file, see :func:`~atlas8k.geometry.check_stated`; else what
+        ``orientation.yaml`` says, see :mod:`atlas8k.stated`.
+
+    Raises
+    ------
+    UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError, GeometryError
+        As :func:`read_ct`, as far as the header shows it.
+    """
+    path = Path(path)
+    return _open_nifti(path, 2, stated or stated_for(path))[1]
 
 
-def read_grid(path: str | os.PathLike[str], *, block: bool = False) -> Grid:
+def read_grid(
+    path: str | os.PathLike[str], *, block: bool = False, stated: str | None = None
+) -> Grid:
     """Where a NIfTI file's voxels are, from its header alone.
 
     Parameters
     ----------
     block
-        It may be a piece of a volume, one voxel thick.
+        It is a label, which may be a piece of a volume, one voxel thick; nothing is looked
+        up for it in ``orientation.yaml``.
+    stated
+        As :func:`read_geometry`.
 
     Raises
     ------
-    UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError
+    UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError, GeometryError
         As :func:`read_ct`, as far as the header shows it.
     """
-    return _open_nifti(Path(path), 1 if block else 2)[1]
+    if block:
+        return _open_nifti(Path(path), 1, stated)[1].grid
+    return read_geometry(path, stated=stated).grid
 
 
-def read_ct(path: str | Path) -> Volume:
+def read_ct(path: str | Path, *, stated: str | None = None) -> Volume:
     """Read a CT.
+
+    Parameters
+    ----------
+    stated
+        As :func:`read_geometry`.
 
     Returns
     -------
@@ -125,13 +157,18 @@ def read_ct(path: str | Path) -> Volume:
         Missing, truncated, or not NIfTI.
     NotThreeDimensionalError
         2D, 4D or colour.
+    GeometryError
+        It does not say where its voxels lie, and nobody has stated it.
     EmptyVolumeError
         Every voxel has one value.
     NotFiniteError
         NaN or infinity in voxels or affine.
     """
-    volume = _read_nifti(Path(path), np.float32)
-    low, high = float(volume.array.min()), float(volume.array.max())
+    path = Path(path)
+    image, geometry = _open_nifti(path, 2, stated or stated_for(path))
+    array = read_voxels(path, image, geometry.grid.shape, np.float32)
+    volume = Volume(array, geometry.grid, path)
+    low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise NotFiniteError(path, "the image holds NaN or infinity; export the CT again")
     if low == high:
@@ -139,23 +176,26 @@ def read_ct(path: str | Path) -> Volume:
     return volume
 
 
-def read_label(path: str | Path, *, block: bool = False) -> Volume:
+def read_label(path: str | Path, *, block: bool = False, stated: str | None = None) -> Volume:
     """Read a label map; ``array``: ``(X, Y, Z)`` uint8, the file's own axes.
 
     Parameters
     ----------
     block
         It may be a piece of a volume, one voxel thick.
+    stated
+        See :func:`~atlas8k.geometry.check_stated`.
 
     Raises
     ------
-    UnreadableVolumeError
+    UnreadableVolumeError, GeometryError
         As :func:`read_ct`.
     LabelValueError
         Values are not whole numbers from 0 to 255.
     """
     path = Path(path)
-    image, grid = _open_nifti(path, 1 if block else 2)
+    image, geometry = _open_nifti(path, 1 if block else 2, stated)
+    grid = geometry.grid
     scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
     with open_voxels(path, image) as proxy:
         array = np.asarray(proxy, dtype=np.float32) if scaled else proxy.get_unscaled()
@@ -164,6 +204,8 @@ def read_label(path: str | Path, *, block: bool = False) -> Volume:
 
 def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.uint8]:
     """Label values of any number type as uint8, the same memory order.
+
+    Fractions up to :data:`DUST` come of arithmetic and are rounded off.
 
     Raises
     ------
@@ -179,14 +221,16 @@ def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.u
     low, high = array.min(), array.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         raise NotFiniteError(path, "the label map holds NaN or infinity")
-    if low >= 0 and high <= 255:
-        values = array.astype(np.uint8)
-        if array.dtype.kind != "f" or np.array_equal(values, array):
-            return values
+    if low >= -DUST and high <= 255 + DUST:
+        if array.dtype.kind != "f":
+            return array.astype(np.uint8)
+        rounded: npt.NDArray[Any] = np.rint(array)
+        if np.abs(rounded - array).max() <= DUST:
+            return rounded.astype(np.uint8)
     raise LabelValueError(
         path,
         f"label values must be whole numbers from 0 to 255; these go from {low:g} to {high:g}"
-        + (" with fractions between" if low >= 0 and high <= 255 else ""),
+        + (" with fractions between" if low >= -DUST and high <= 255 + DUST else ""),
     )
 
 
@@ -223,7 +267,7 @@ def write_nifti(
     temporary = Path(name)
     try:
         with open(handle, "wb") as stream:
-            _save(image, stream, compress=suffix == ".nii.gz")
+            _save(image, stream, compress=suffix.lower() == ".nii.gz")
         publish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -235,7 +279,7 @@ def _save(image: Any, stream: Any, *, compress: bool) -> None:
         image.to_file_map({"image": FileHolder(fileobj=stream)})
         return
     # Neither name nor time goes into the file: the same voxels make the same bytes.
-    with igzip.IGzipFile("", "wb", _GZIP_LEVEL, stream, mtime=0) as packed:
+    with igzip.IGzipFile("", "wb", GZIP_LEVEL, stream, mtime=0) as packed:
         image.to_file_map({"image": FileHolder(fileobj=packed)})
 
 

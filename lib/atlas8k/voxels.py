@@ -1,4 +1,7 @@
-"""The voxels of a NIfTI file: through a fast gzip, and in parts, so that one copy is held."""
+"""A NIfTI file opened: by its first bytes, through a fast gzip, and voxels in parts.
+
+Whether a file is packed, its first bytes say: ``.nii`` that is gzip and ``.NII.GZ`` are met.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,51 @@ READ_DAMAGE: tuple[type[Exception], ...] = (
 """What reading the compressed voxels of a damaged file raises."""
 
 
+_GZIP = b"\x1f\x8b"
+_SINGLE = {
+    (348, 344, b"n+1\0"): (nib.Nifti1Image, nib.Nifti1Header),
+    (540, 4, b"n+2\0"): (nib.Nifti2Image, nib.Nifti2Header),
+}
+"""Size of the header, place and value of its mark: a header and voxels in one file."""
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is gzip, whatever its name."""
+    with open(path, "rb") as stream:
+        return stream.read(2) == _GZIP
+
+
+def open_bytes(path: Path) -> Any:
+    """The file's content as a stream, unpacked where it is gzip."""
+    return igzip.open(path, "rb") if is_packed(path) else open(path, "rb")
+
+
+def load_header(path: Path) -> tuple[Any, Any]:
+    """The image, its voxels not read, and its header as it lies in the file.
+
+    Returns
+    -------
+    image, header
+        nibabel's image, and its NIfTI or Analyze header *unchecked* (nibabel's checks mend
+        what they find without a word); ``None`` for other formats.
+
+    Raises
+    ------
+    Exception
+        What nibabel's many parsers raise.
+    """
+    with open_bytes(path) as stream:
+        start = stream.read(max(size for size, _, _ in _SINGLE))
+        for (size, at, mark), (image_class, header_class) in _SINGLE.items():
+            if start[at : at + len(mark)] == mark and len(start) >= size:
+                header = header_class(start[:size], check=False)
+                stream.seek(0)
+                return image_class.from_file_map({"image": FileHolder(fileobj=stream)}), header
+    image: Any = nib.load(path)
+    header = image.header
+    return image, header if isinstance(header, nib.analyze.AnalyzeHeader) else None
+
+
 @contextlib.contextmanager
 def open_voxels(path: Path, image: Any) -> Iterator[Any]:
     """The image's data proxy, read through the fast gzip of `isal` where it is compressed.
@@ -36,10 +84,10 @@ def open_voxels(path: Path, image: Any) -> Iterator[Any]:
         The file ends too early, or its checksum is wrong.
     """
     try:
-        if path.suffix != ".gz" or not isinstance(image, nib.Nifti1Image):
+        if not isinstance(image, nib.Nifti1Image):  # of which Nifti2Image is one
             yield image.dataobj
             return
-        with igzip.open(path, "rb") as stream:
+        with open_bytes(path) as stream:
             yield type(image).from_file_map({"image": FileHolder(fileobj=stream)}).dataobj
             stream.read(1)  # past the voxels lies the checksum
     except READ_DAMAGE as err:

@@ -15,15 +15,22 @@ from atlas8k.phantom.setting import Dice
 from atlas8k.volume import write_nifti
 
 SEED = 3
-USUAL = (259, 259, 283), (1.5, 1.5, 1.5)
-"""The size of which published speeds are told, voxels and mm."""
-LARGE = (512, 512, 600), (0.8, 0.8, 1.0)
-LONGEST = (512, 512, 1000), (0.8, 0.8, 1.0)
+Size = tuple[tuple[int, int, int], tuple[float, float, float]]
+"""Voxels and their mm."""
+USUAL: Size = (259, 259, 283), (1.5, 1.5, 1.5)
+"""The size of which published speeds are told."""
+LARGE: Size = (512, 512, 600), (0.8, 0.8, 1.0)
+LONGEST: Size = (512, 512, 1000), (0.8, 0.8, 1.0)
+SMALL: Size = (60, 60, 50), (3.0, 3.0, 3.0)
 
 
-def patient() -> npt.NDArray[np.int16]:
-    """HU of a patient in the usual field of view, noise and all, axes RAS."""
-    shape, spacing = USUAL
+QUICK: Size = (40, 40, 36), (4.0, 4.0, 4.0)
+"""In place of the usual one where only whether it runs is asked."""
+
+
+def patient(size: Size = USUAL) -> npt.NDArray[np.int16]:
+    """HU of a patient in that field of view, noise and all, axes RAS."""
+    shape, spacing = size
     anatomy, scan = _drawn(SEED, STANDARD)
     centre = (np.array(scan.low) + np.array(scan.high)) / 2
     affine = np.diag([*spacing, 1.0])
@@ -34,12 +41,15 @@ def patient() -> npt.NDArray[np.int16]:
     return np.clip(np.rint(hu), -1024, 3071).astype(np.int16).transpose(1, 2, 0)
 
 
-def write(path: Path, hu: npt.NDArray[np.int16], size: tuple[tuple[int, ...], ...]) -> None:
-    """The patient on another grid, mirrored beyond its ends, as a scanner writes it (LPS)."""
+def write(path: Path, hu: npt.NDArray[np.int16], size: Size, painted: Size = USUAL) -> None:
+    """The patient on another grid than painted on, as a scanner writes it (LPS).
+
+    Mirrored beyond its ends.
+    """
     shape, spacing = size
     picks = []
     for n, mm, have in zip(shape, spacing, hu.shape, strict=True):
-        at = (np.arange(n) * mm / USUAL[1][0]).astype(int) % (2 * have)
+        at = (np.arange(n) * mm / painted[1][0]).astype(int) % (2 * have)
         picks.append(np.minimum(at, 2 * have - 1 - at))
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
     write_nifti(path, hu[np.ix_(*picks)][::-1, ::-1], Grid(shape, affine))

@@ -30,6 +30,7 @@ import numpy as np
 from _quality_cases import TEST, TUNING, Sample, codes_of, make, predictor, publish, row_of
 from _quality_regions import judge
 from _quality_report import by_size, column, picture, rank_figures, table_1, voxel_figures
+from _quick import parse, report
 
 SETTINGS: dict[str, dict[str, float]] = {
     "chosen": {"inconsistency": 0.2, "uncertainty": 0.3, "opening_mm": 0.0},
@@ -158,8 +159,6 @@ def tune(work: Path, count: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run and print."""
-    from atlas8k.organs import ORGAN_NAMES
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=TEST.count, help="phantoms, 1 to 400")
     parser.add_argument("--work", type=Path, help="folder of what is kept between runs")
@@ -168,8 +167,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep", action="store_true", help="keep probabilities, 12 MB a case")
     parser.add_argument("--tune", action="store_true", help="look at settings on other phantoms")
     parser.add_argument("--picture", type=Path, help="write a scatter plot here, .svg and .png")
-    options = parser.parse_args(arguments)
-    work = options.work or Path(tempfile.gettempdir()) / "atlas8k-attention-quality"
+    tiny = {"count": 4, "processes": 1, "samples": 20}
+    options = parse(parser, tiny, arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        # What an earlier run has kept would not be run through.
+        run(options, parser, Path(folder) if options.quick else None)
+
+
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser, folder: Path | None) -> None:
+    """Everything that is asked for."""
+    from atlas8k.organs import ORGAN_NAMES
+
+    work = folder or options.work or Path(tempfile.gettempdir()) / "atlas8k-attention-quality"
     if not 1 <= options.count <= TEST.count:
         parser.error(f"--count must lie in 1 to {TEST.count}")
     if options.tune:
@@ -197,9 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 figures[f"{name}_{figure}"] = value
     if options.picture:
         picture([row | row["chosen"] for row in rows], options.picture, figures)
-    # JSON has no NaN: what cannot be told for a few cases is left out.
-    known = {name: round(value, 4) for name, value in figures.items() if np.isfinite(value)}
-    print(json.dumps({"benchmark": "attention_quality", "figures": known}))
+    report("attention_quality", {name: round(v, 4) for name, v in figures.items()}, options)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from _quick import parse, report
 
 from atlas8k.attention import Quantised, SalientSettings, attention_sizes, salient_regions
 from atlas8k.attention.packed import pack, pack_codes, unpack_codes
@@ -299,7 +300,7 @@ def main() -> None:
     parser.add_argument("--peer-organs", type=int, default=9, help="measured, then scaled to 9")
     for role in ("--ours", "--peer", "--peak"):
         parser.add_argument(role, nargs="+", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse(parser, {"scale": 0.12, "peer_organs": 2})
     if options.ours:
         stored, out = map(Path, options.ours)
         times = [fastest(lambda: ours(stored, out), 1) for _ in range(4)]
@@ -319,7 +320,7 @@ def main() -> None:
         figures |= measure_dense(dense(shape))
         for name, value in figures.items():
             print(f"{name:28s}{value:12.3f}")
-        print(json.dumps({"benchmark": "attention_speed", "figures": figures}))
+        report("attention_speed", figures, options)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ have is left out there, whatever was predicted; false alarms are counted beside.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -27,12 +26,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from _quick import parse, report
 
 FIRST_SEED = 10_000
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "apps" / "atlas8k" / "model"
 DATA = Path(os.environ.get("ATLAS8K_DATA", ROOT.parent / "shared" / "data"))
-REAL = DATA / "totalsegmentator-example"
+REAL = "totalsegmentator-example"
 ENSEMBLE = "ensemble"
 
 
@@ -62,21 +62,22 @@ def start(threads: int) -> None:
     _predictor = Predictor({path.stem: load_checkpoint(path) for path in files})
 
 
-def phantom(task: tuple[str, int]) -> Result:
-    """Predict the phantom of a setting and seed."""
+def phantom(task: tuple[str, int, float | None]) -> Result:
+    """Predict the phantom of a setting and seed, as its scanner writes it or on a grid."""
     from atlas8k.phantom import SHIFTED, STANDARD, generate
 
-    setting, seed = task
-    made = generate(seed, {"standard": STANDARD, "shifted": SHIFTED}[setting])
+    setting, seed, grid_mm = task
+    settings = {"standard": STANDARD, "shifted": SHIFTED}
+    made = generate(seed, settings[setting], grid_spacing_mm=grid_mm)
     return judge(setting, made.ct, made.label.array)
 
 
-def real() -> Result:
+def real(data: Path) -> Result:
     """Predict the real CT."""
     from atlas8k.volume import read_ct, read_label
 
-    ct = read_ct(REAL / "ct.nii.gz")
-    label = read_label(REAL / "labels_model_v2.nii.gz")
+    ct = read_ct(data / REAL / "ct.nii.gz")
+    label = read_label(data / REAL / "labels_model_v2.nii.gz")
     if not label.grid.same_as(ct.grid):
         raise SystemExit(f"{label.path}: not on the grid of its CT")
     return judge("real", ct, label.array)
@@ -99,14 +100,16 @@ def judge(setting: str, ct, truth: np.ndarray) -> Result:
     return Result(setting, dsc, alarms, seconds)
 
 
-def results(phantoms: int, shifted: int, processes: int) -> Iterator[Result]:
+def results(
+    phantoms: int, shifted: int, processes: int, grid_mm: float | None, data: Path
+) -> Iterator[Result]:
     """All cases, as they are done."""
-    tasks = [("standard", FIRST_SEED + i) for i in range(phantoms)]
-    tasks += [("shifted", FIRST_SEED + i) for i in range(shifted)]
+    tasks = [("standard", FIRST_SEED + i, grid_mm) for i in range(phantoms)]
+    tasks += [("shifted", FIRST_SEED + i, grid_mm) for i in range(shifted)]
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, context, initializer=start, initargs=(1,)) as pool:
         # First, since it is the longest.
-        extra = [pool.submit(real)] if (REAL / "ct.nii.gz").is_file() else []
+        extra = [pool.submit(real, data)] if (data / REAL / "ct.nii.gz").is_file() else []
         yield from pool.map(phantom, tasks)
         yield from (future.result() for future in extra)
 
@@ -144,11 +147,19 @@ def main() -> None:
     parser.add_argument("--phantoms", type=int, default=40)
     parser.add_argument("--shifted", type=int, default=20)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    options = parser.parse_args()
+    parser.add_argument(
+        "--grid-mm", type=float, help="phantoms on this grid; as scanned by default"
+    )
+    parser.add_argument("--data", type=Path, default=DATA, help="where the real CT's folder is")
+    nowhere = Path(__file__).parent
+    tiny = {"phantoms": 1, "shifted": 1, "processes": 1, "grid_mm": 8.0, "data": nowhere}
+    options = parse(parser, tiny)
     files = sorted((MODELS / "embedded").glob("*.safetensors"))
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"{', '.join(path.stem for path in files)}: {size:.1f} MB together")
-    done = list(results(options.phantoms, options.shifted, options.processes))
+    done = list(
+        results(options.phantoms, options.shifted, options.processes, options.grid_mm, options.data)
+    )
 
     figures: dict[str, float] = {"embedded_mb": round(size, 2)}
     for setting, title in (
@@ -167,7 +178,7 @@ def main() -> None:
                 figures[f"dsc_ensemble_{organ}"] = round(float(value), 4)
         else:
             figures[f"dsc_ensemble_{setting}"] = overall[ENSEMBLE]
-    print(json.dumps({"benchmark": "embedded_networks", "figures": figures}))
+    report("embedded_networks", figures, options)
 
 
 if __name__ == "__main__":

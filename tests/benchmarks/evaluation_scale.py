@@ -9,13 +9,13 @@ process of its own. Growth of 1 is linear.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
 import resource
 import time
 
 import numpy as np
+from _quick import parse, report
 
 from atlas8k.organs import ORGAN_NAMES
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, nargs="+", default=(2500, 10000))
     parser.add_argument("--networks", type=int, default=50)
-    options = parser.parse_args()
+    options = parse(parser, {"cases": (60, 120), "networks": 3})
     figures: dict[str, float] = {}
     base = {}
     for cases in options.cases:
@@ -85,7 +85,7 @@ def main() -> None:
     for n, name in enumerate(("time_growth", "memory_growth")):
         growth = math.log(base["ours", large][n] / base["ours", small][n])
         figures[name] = round(growth / ratio, 3)
-    print(json.dumps({"benchmark": "evaluation_scale", "figures": figures}))
+    report("evaluation_scale", figures, options)
 
 
 if __name__ == "__main__":

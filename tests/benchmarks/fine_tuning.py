@@ -35,18 +35,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _quick import parse, report
 
 MM = 4.0
 START, POOL, HELD_OUT = 41_000, 42_000, 43_000
 """First seeds; no other training or benchmark paints these."""
-STARTED_ON, UNLABELED, MEASURED = 6, 60, 30
-CHOSEN = 10
-NETWORKS = ("swin_unetr", "nnunet", "unet")
-WEAK_STEPS, STEPS, PER_EPOCH, BATCH = 1600, 200, 20, 1
+PER_EPOCH, BATCH = 20, 1
 PREDICTING: dict[str, Any] = {"overlap": 0.25, "precision": "bfloat16"}
-WINDOW = (96, 96, 96)
-"""Holds most of these phantoms, and less is computed than in eight windows of 64."""
 RANKINGS = ("eq4", "salient")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything: as it is reported, or as the quick form has it."""
+
+    mm: float = MM
+    started_on: int = 6
+    unlabeled: int = 60
+    measured: int = 30
+    chosen: int = 10
+    networks: tuple[str, ...] = ("swin_unetr", "nnunet", "unet")
+    weak_steps: int = 1600
+    steps: int = 200
+    window: int = 96
+    """Holds most of these phantoms, and less is computed than in eight windows of 64."""
+
+
+WHOLE = Scale()
+QUICK = Scale(10.0, 3, 3, 1, 1, ("unet",), 1, 1, 32)
 
 
 @dataclass(frozen=True)
@@ -57,17 +73,18 @@ class Phantom:
     number: int | None
     """In the mix of settings; the standard setting where there is none."""
     organs: tuple[str, ...]
+    mm: float = MM
 
     @property
     def name(self) -> str:
         return f"phantom_{self.seed}"
 
     def paint(self) -> Any:
-        """CT and truth on voxels of 4 mm."""
+        """CT and truth on voxels of that many mm."""
         from atlas8k.phantom import STANDARD, generate, mix_setting
 
         setting = STANDARD if self.number is None else mix_setting(self.number)
-        return generate(self.seed, setting, grid_spacing_mm=MM)
+        return generate(self.seed, setting, grid_spacing_mm=self.mm)
 
     def load(self, preprocessing: Any) -> Any:
         """As a case to train on."""
@@ -77,27 +94,31 @@ class Phantom:
         return prepare_case(self.name, made.ct, made.label, self.organs, preprocessing)
 
 
-def started_on() -> list[Phantom]:
+def started_on(scale: Scale) -> list[Phantom]:
     """Each lacks a third of the organs, every organ is labeled in four of the six."""
     from atlas8k.organs import ORGAN_NAMES
 
     return [
-        Phantom(START + i, None, tuple(o for j, o in enumerate(ORGAN_NAMES) if (i + j) % 3))
-        for i in range(STARTED_ON)
+        Phantom(
+            START + i, None, tuple(o for j, o in enumerate(ORGAN_NAMES) if (i + j) % 3), scale.mm
+        )
+        for i in range(scale.started_on)
     ]
 
 
-def mixed(first_seed: int, count: int) -> list[Phantom]:
+def mixed(first_seed: int, count: int, scale: Scale) -> list[Phantom]:
     """Wholly labeled phantoms of the mix."""
     from atlas8k.organs import ORGAN_NAMES
 
-    return [Phantom(first_seed + i, i, ORGAN_NAMES) for i in range(count)]
+    return [Phantom(first_seed + i, i, ORGAN_NAMES, scale.mm) for i in range(count)]
 
 
 # --- jobs: each makes one file, and nothing where it is there ----------------------------------
 
 
-def train(work: Path, folder: str, name: str, chosen: list[int] | None, seed: int) -> None:
+def train(
+    work: Path, scale: Scale, folder: str, name: str, chosen: list[int] | None, seed: int
+) -> None:
     """One network: from random weights where nothing is `chosen`, else on from the start."""
     import torch
 
@@ -113,45 +134,46 @@ def train(work: Path, folder: str, name: str, chosen: list[int] | None, seed: in
     begun = time.perf_counter()
     weak = chosen is None
     start = new_checkpoint(name, 0) if weak else load_checkpoint(work / "weak" / path.name)
-    pool = mixed(POOL, UNLABELED)
+    pool = mixed(POOL, scale.unlabeled, scale)
+    steps = scale.weak_steps if weak else scale.steps
     config = TrainingConfig.from_scratch(
-        epochs=(WEAK_STEPS if weak else STEPS) // PER_EPOCH,
-        steps_per_epoch=PER_EPOCH,
+        epochs=max(1, steps // PER_EPOCH),
+        steps_per_epoch=min(steps, PER_EPOCH),
         batch_size=BATCH,
         averaging=0.98,
         seed=seed,
         workers=0,
     )
-    cases = [*started_on(), *(pool[i] for i in chosen or ())]
+    cases = [*started_on(scale), *(pool[i] for i in chosen or ())]
     made = train_network(start, cases, config, state_path=path.with_suffix(".state"))
     save_checkpoint(path, made, half=False)
     print(f"{folder}/{name}: {time.perf_counter() - begun:.0f} s", flush=True)
 
 
-def rank(work: Path) -> None:
+def rank(work: Path, scale: Scale) -> None:
     """Sizes of the unlabeled phantoms, by both rankings."""
     from atlas8k.attention import salient_regions
 
     file = work / "ranked.json"
     sizes = json.loads(file.read_text()) if file.is_file() else []
-    predictor = predictor_of(work / "weak")
-    for phantom in mixed(POOL, UNLABELED)[len(sizes) :]:
+    predictor = predictor_of(work / "weak", scale)
+    for phantom in mixed(POOL, scale.unlabeled, scale)[len(sizes) :]:
         prediction = predictor.predict(phantom.paint().ct)
         salient = salient_regions(prediction.probs, prediction.grid).salient_ml
         sizes.append([prediction.sizes().total_ml, float(sum(salient.values()))])
         publish(file, sizes)
 
 
-def measure(work: Path, folder: str) -> None:
+def measure(work: Path, scale: Scale, folder: str) -> None:
     """DSC of an ensemble on the held-out phantoms: ``(phantoms, organs)``, NaN where absent."""
     from atlas8k.evaluation.overlap import dsc
 
     file = work / f"dsc_{folder}.json"
     if file.is_file():
         return
-    predictor = predictor_of(work / folder, grid_mm=MM)
+    predictor = predictor_of(work / folder, scale, grid_mm=scale.mm)
     rows = []
-    for phantom in mixed(HELD_OUT, MEASURED):
+    for phantom in mixed(HELD_OUT, scale.measured, scale):
         made = phantom.paint()
         label = predictor.predict(made.ct).label_on(made.ct.grid)
         rows.append([float(v) for v in dsc(label, made.label.array)])
@@ -159,7 +181,7 @@ def measure(work: Path, folder: str) -> None:
     print(f"{folder}: DSC {overall(np.array(rows)):.3f}", flush=True)
 
 
-def predictor_of(folder: Path, **more: Any) -> Any:
+def predictor_of(folder: Path, scale: Scale, **more: Any) -> Any:
     """The networks of a folder, to predict in large windows."""
     import torch
 
@@ -167,9 +189,11 @@ def predictor_of(folder: Path, **more: Any) -> Any:
     from atlas8k.models.predict import Predictor
 
     torch.set_num_threads(1)
-    networks = {name: load_checkpoint(folder / f"{name}.safetensors") for name in NETWORKS}
+    networks = {name: load_checkpoint(folder / f"{name}.safetensors") for name in scale.networks}
     wide = {
-        name: replace(one, preprocessing=replace(one.preprocessing, window_size=WINDOW))
+        name: replace(
+            one, preprocessing=replace(one.preprocessing, window_size=(scale.window,) * 3)
+        )
         for name, one in networks.items()
     }
     return Predictor(wide, **PREDICTING, **more)
@@ -186,43 +210,48 @@ def publish(file: Path, value: Any) -> None:
 # --- stages ----------------------------------------------------------------------------------
 
 
-def run(work: Path, seeds: int, jobs: int, ranking: str) -> dict[str, float]:
+def run(work: Path, scale: Scale, seeds: int, jobs: int, ranking: str) -> dict[str, float]:
     """All stages; the figures."""
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
 
         def all_of(*calls: tuple[Any, ...]) -> None:
-            made = [pool.submit(function, work, *rest) for function, *rest in calls]
+            made = [pool.submit(function, work, scale, *rest) for function, *rest in calls]
             for future in as_completed(made):
                 if future.exception() is not None:  # what waits would only be thrown away
                     pool.shutdown(wait=False, cancel_futures=True)
                 future.result()
 
-        all_of(*((train, "weak", name, None, 0) for name in NETWORKS))
+        all_of(*((train, "weak", name, None, 0) for name in scale.networks))
         all_of((rank,), (measure, "weak"))
         sizes = np.array(json.loads((work / "ranked.json").read_text()))
         first = {n: np.argsort(-sizes[:, i], kind="stable") for i, n in enumerate(RANKINGS)}
         for name, order in first.items():
-            print(f"first by {name}: {order[:CHOSEN].tolist()} of the {UNLABELED}", flush=True)
+            print(
+                f"first by {name}: {order[: scale.chosen].tolist()} of the {scale.unlabeled}",
+                flush=True,
+            )
         arms: dict[str, list[str]] = {"attention": [], "random": [], "same": []}
         trainings = []
         for seed in range(1, seeds + 1):
-            draw = np.random.default_rng(seed).choice(UNLABELED, CHOSEN, replace=False)
-            labels = {"attention": first[ranking][:CHOSEN], "random": draw, "same": ()}
+            draw = np.random.default_rng(seed).choice(scale.unlabeled, scale.chosen, replace=False)
+            labels = {"attention": first[ranking][: scale.chosen], "random": draw, "same": ()}
             for arm, chosen in labels.items():
                 folder = f"{ranking if arm == 'attention' else arm}_{seed}"
                 arms[arm].append(folder)
-                trainings += [(train, folder, n, [int(i) for i in chosen], seed) for n in NETWORKS]
+                trainings += [
+                    (train, folder, n, [int(i) for i in chosen], seed) for n in scale.networks
+                ]
         all_of(*trainings)
         all_of(*((measure, folder) for folders in arms.values() for folder in folders))
 
     def of(folder: str) -> np.ndarray:
         return np.array(json.loads((work / f"dsc_{folder}.json").read_text()))
 
-    return report(of("weak"), {arm: [of(f) for f in folders] for arm, folders in arms.items()})
+    return compared(of("weak"), {arm: [of(f) for f in folders] for arm, folders in arms.items()})
 
 
-def report(before: np.ndarray, after: dict[str, list[np.ndarray]]) -> dict[str, float]:
+def compared(before: np.ndarray, after: dict[str, list[np.ndarray]]) -> dict[str, float]:
     """Print organs by arms; the figures."""
     from atlas8k.organs import ORGAN_NAMES
 
@@ -269,11 +298,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="trainings side by side")
     parser.add_argument("--ranking", choices=RANKINGS, default="eq4")
-    options = parser.parse_args()
+    options = parse(parser, {"seeds": 1})
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
-        figures = run(work, options.seeds, options.jobs, options.ranking)
-    print(json.dumps({"benchmark": "fine_tuning", "figures": figures}))
+        scale = QUICK if options.quick else WHOLE
+        figures = run(work, scale, options.seeds, options.jobs, options.ranking)
+    report("fine_tuning", figures, options)
 
 
 if __name__ == "__main__":

@@ -13,19 +13,19 @@ the mask is for. The largest fall of a single organ and the labeled ones are pri
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _quick import parse, report
 from fine_tuning import MM, Phantom
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "apps" / "atlas8k" / "model" / "embedded"
 UNLABELED = ("aorta", "pancreas", "stomach")
-TRAINED, MEASURED = (45_000, 6), (45_500, 8)
-"""First seed and number; no other training or benchmark paints these."""
+TRAINED, MEASURED = 45_000, 45_500
+"""First seeds; no other training or benchmark paints these."""
 PER_EPOCH = 20
 
 
@@ -41,13 +41,12 @@ class AsBackground(Phantom):
         return replace(made, known=torch.ones_like(made.known))
 
 
-def labeled(kind: type[Phantom]) -> list[Phantom]:
+def labeled(kind: type[Phantom], count: int) -> list[Phantom]:
     """What is trained on."""
     from atlas8k.organs import ORGAN_NAMES
 
     known = tuple(organ for organ in ORGAN_NAMES if organ not in UNLABELED)
-    first, count = TRAINED
-    return [kind(first + i, None, known) for i in range(count)]
+    return [kind(TRAINED + i, None, known) for i in range(count)]
 
 
 def tuned(start: dict[str, Any], cases: list[Phantom], steps: int) -> dict[str, Any]:
@@ -61,16 +60,15 @@ def tuned(start: dict[str, Any], cases: list[Phantom], steps: int) -> dict[str, 
     return {name: train_network(one, cases, config) for name, one in start.items()}
 
 
-def measured(networks: dict[str, Any]) -> np.ndarray:
+def measured(networks: dict[str, Any], count: int) -> np.ndarray:
     """DSC of the ensemble, mean over the phantoms: ``(organs,)``."""
     from atlas8k.evaluation.overlap import dsc
     from atlas8k.models.predict import Predictor
     from atlas8k.organs import ORGAN_NAMES
 
     predictor = Predictor(networks, overlap=0.25, grid_mm=MM)
-    first, count = MEASURED
     rows = []
-    for seed in range(first, first + count):
+    for seed in range(MEASURED, MEASURED + count):
         made = Phantom(seed, None, ORGAN_NAMES).paint()
         rows.append(dsc(predictor.predict(made.ct).label_on(made.ct.grid), made.label.array))
     return np.nanmean(rows, axis=0)
@@ -86,16 +84,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", default="unet,nnunet,swin_unetr")
     parser.add_argument("--steps", type=int, default=100)
-    options = parser.parse_args()
+    parser.add_argument("--trained", type=int, default=6, help="phantoms to train on")
+    parser.add_argument("--measured", type=int, default=8, help="phantoms to measure on")
+    options = parse(parser, {"networks": "unet", "steps": 1, "trained": 1, "measured": 1})
     torch.set_num_threads(1)
     start = {
         name: load_checkpoint(EMBEDDED / f"{name}.safetensors")
         for name in options.networks.split(",")
     }
     table = {
-        "before": measured(start),
-        "masked": measured(tuned(start, labeled(Phantom), options.steps)),
-        "background": measured(tuned(start, labeled(AsBackground), options.steps)),
+        "before": measured(start, options.measured),
+        **{
+            name: measured(
+                tuned(start, labeled(kind, options.trained), options.steps), options.measured
+            )
+            for name, kind in (("masked", Phantom), ("background", AsBackground))
+        },
     }
     print(f"{'DSC':24s}" + "".join(f"{name:>12s}" for name in table))
     for i, organ in enumerate(ORGAN_NAMES):
@@ -111,7 +115,7 @@ def main() -> None:
         "change_labeled": (table["masked"] - table["before"])[others].mean(),
     }
     figures = {name: round(float(value), 4) for name, value in figures.items()}
-    print(json.dumps({"benchmark": "fine_tuning_partial", "figures": figures}))
+    report("fine_tuning_partial", figures, options)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ real file. Peer: one row a volume in a table without the queue, sorted at each r
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sqlite3
 import sys
@@ -17,6 +16,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from _quick import parse, report
 
 from atlas8k.ledger import Holder, Ledger, OrganScore
 from atlas8k.organs import ORGAN_NAMES
@@ -127,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--volumes", type=int, nargs="+", default=[1000, 8448, 100_000])
     parser.add_argument("--rounds", type=int, default=2000, help="calls measured at each size")
-    arguments = parser.parse_args()
+    arguments = parse(parser, {"volumes": [200, 400], "rounds": 64})
     figures: Figures = {}
     by_size: dict[int, Figures] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -142,7 +143,7 @@ def main() -> None:
     for name in ("next_sample", "record_score"):
         key = f"{name}_p50_ms"
         figures[f"{name}_growth"] = round(large[key] / small[key], 2)
-    print(json.dumps({"benchmark": "ledger_scale", "figures": figures}))
+    report("ledger_scale", figures, arguments)
 
 
 if __name__ == "__main__":

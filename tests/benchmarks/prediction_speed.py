@@ -36,7 +36,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.benchmarks._quick import parse, report
+
 WHAT = ("speed", "memory", "accuracy", "gpu")
+PART = (slice(80, 180), slice(60, 180), slice(100, 180))
+"""Voxels of the usual CT that the small one shows."""
 
 
 def once(predictor: Any, ct: Path, out: Path, attention_on: str = "") -> dict[str, float]:
@@ -113,7 +117,7 @@ def resident_kb() -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
 
-def worst_agreement(phantoms: int) -> float:
+def worst_agreement(phantoms: int, quick: bool) -> float:
     """The lowest DSC of any organ of any CT with a plain prediction."""
     from tests.benchmarks._prediction_reference import cases, dsc, embedded, plain_label
 
@@ -122,7 +126,7 @@ def worst_agreement(phantoms: int) -> float:
     networks = embedded()
     predictor = Predictor(networks)
     worst = 1.0
-    for name, load in cases(phantoms).items():
+    for name, load in cases(phantoms, 8.0 if quick else None).items():
         ct = load()
         agreement = dsc(predictor.predict(ct).label_on(ct.grid), plain_label(ct, networks))
         lowest = min(agreement, key=agreement.__getitem__)
@@ -168,11 +172,20 @@ def alone(role: str, *arguments: object) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures asked for."""
-    from tests.benchmarks._prediction_volumes import LARGE, LONGEST, USUAL, patient, write
+    from tests.benchmarks import _prediction_volumes as volumes
 
-    hu = patient()
-    write(folder / "usual.nii.gz", hu, USUAL)
-    write(folder / "small.nii.gz", hu[80:180, 60:180, 100:180], ((60, 60, 50), (3.0, 3.0, 3.0)))
+    usual, small, large, longest = (
+        volumes.USUAL,
+        volumes.SMALL,
+        volumes.LARGE,
+        volumes.LONGEST,
+    )
+    if options.quick:
+        usual = small = large = longest = volumes.QUICK
+    hu = volumes.patient(usual)
+    volumes.write(folder / "usual.nii.gz", hu, usual, usual)
+    shown = hu if options.quick else hu[PART]
+    volumes.write(folder / "small.nii.gz", shown, small, usual)
     figures: dict[str, Any] = {}
     if "speed" in options.only:
         mine = alone("--ours", folder, options.repeats)
@@ -182,10 +195,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         figures["speedup_cpu"] = sum(peer.values()) / sum(mine.values())
         figures["speedup_cpu_prediction_only"] = peer["prediction_s"] / mine["prediction_s"]
     if "accuracy" in options.only:
-        figures["dsc_to_reference_min"] = worst_agreement(options.phantoms)
+        figures["dsc_to_reference_min"] = worst_agreement(options.phantoms, options.quick)
     if "memory" in options.only:
-        for name, size in (("peak_extra_gb", LARGE), ("peak_extra_1000_gb", LONGEST)):
-            write(folder / "large.nii.gz", hu, size)
+        for name, size in (("peak_extra_gb", large), ("peak_extra_1000_gb", longest)):
+            volumes.write(folder / "large.nii.gz", hu, size, usual)
             found = alone("--peak", folder / "large.nii.gz")
             figures[name] = found["gb"]
             figures[name.replace("gb", "seconds")] = found["seconds"]
@@ -206,7 +219,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=WHAT, default=WHAT)
     for role in ("--ours", "--stock", "--peak", "--gpu"):
         parser.add_argument(role, nargs="+", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse(parser, {"phantoms": 1, "repeats": 1})
     for role, work in (("ours", ours), ("stock", stock), ("gpu", gpu)):
         if given := getattr(options, role):
             print(json.dumps(work(Path(given[0]), int(given[1]))))
@@ -218,7 +231,7 @@ def main() -> None:
         figures = measure(options, Path(folder))
     for name, value in figures.items():
         print(f"{name:28s}{value if isinstance(value, str) else format(value, '12.3f')}")
-    print(json.dumps({"benchmark": "prediction_speed", "figures": figures}))
+    report("prediction_speed", figures, options)
 
 
 if __name__ == "__main__":

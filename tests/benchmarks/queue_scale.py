@@ -33,6 +33,7 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.benchmarks._quick import parse, report
 from tests.e2e.harness import APP, Server, running
 from tests.models.tiny import ARCHITECTURES, tiny
 
@@ -126,7 +127,13 @@ class Material:
 
 
 def sizes(rng: random.Random) -> dict[str, OrganScore]:
-    return {o: OrganScore(rng.lognormvariate(0.5, 1.2), 1.0, 1.0, 1.0) for o in ORGAN_NAMES}
+    """Scores of a volume, with the figures of every ranking."""
+    return {
+        organ: OrganScore(
+            rng.lognormvariate(0.5, 1.2), 1.0, 1.0, 1.0, rng.lognormvariate(0.5, 1.2), 1.0
+        )
+        for organ in ORGAN_NAMES
+    }
 
 
 # --- the process that scores meanwhile ------------------------------------------------------
@@ -313,7 +320,7 @@ def main() -> None:
         "--rounds", type=int, default=500, help="next samples a size; a fifth of it for the peer"
     )
     parser.add_argument("--without-peer", action="store_true", help="ours alone, for a profiler")
-    given = parser.parse_args()
+    given = parse(parser, {"sizes": [40], "rounds": 20})
     # Scoring by the server itself would run networks meanwhile; both do without.
     os.environ["MONAI_LABEL_AUTO_UPDATE_SCORING"] = "false"
     table: dict[tuple[str, int], Figures] = {}
@@ -342,7 +349,7 @@ def main() -> None:
         with contextlib.suppress(KeyError):
             before, after = (table["stock", n][f"{name}_p50_ms"] for n in (small, STOCK_LIMIT))
             figures[f"stock_{name}_growth"] = round(after / before, 2)
-    print(json.dumps({"benchmark": "queue_scale", "figures": figures}))
+    report("queue_scale", figures, given)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.benchmarks._quick import parse, report
 from tests.benchmarks.queue_scale import Figures, Material, percentiles
 from tests.e2e.harness import Server, running
 
@@ -40,17 +41,18 @@ from atlas8k.server.desk.desk import Desk
 from atlas8k.volume import Grid, write_nifti
 
 Labels = npt.NDArray[np.uint8]
-GRID = Grid((512, 512, 300), np.diag([-0.8, 0.8, 2.0, 1.0]))
+SHAPE = (512, 512, 300)
+SPACING_MM = (-0.8, 0.8, 2.0, 1.0)
 CLIENTS = ("nifti", "seg_nrrd", "cropped")
 INFO_EVERY_S = 0.05
 INFO = [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()]
 
 
-def organs() -> Labels:
+def organs(shape: tuple[int, int, int]) -> Labels:
     """Nine ellipsoids of some tenth of the volume, edges as rough as networks leave them."""
-    axes = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in GRID.shape)]
-    rough = np.random.default_rng(0).normal(0, 0.01, GRID.shape).astype(np.float32)
-    array = np.zeros(GRID.shape, np.uint8, order="F")
+    axes = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in shape)]
+    rough = np.random.default_rng(0).normal(0, 0.01, shape).astype(np.float32)
+    array = np.zeros(shape, np.uint8, order="F")
     for number in ORGAN_IDS.values():
         centre = 0.45 * np.array([np.cos(number), np.sin(number), (number - 5) / 6])
         distance = sum((a - c) ** 2 for a, c in zip(axes, centre, strict=True))
@@ -61,24 +63,32 @@ def organs() -> Labels:
 def revision(start: Labels, n: int) -> Labels:
     """The start label with the liver painted on."""
     array = start.copy(order="F")
-    block = array[200:260, 200:260, 100 : 120 + n]
+    x, y, z = start.shape
+    block = array[x * 2 // 5 : x // 2, y * 2 // 5 : y // 2, z // 3 : z * 2 // 5 + n]
     block[block == 0] = ORGAN_IDS["liver"]
     return array
 
 
+def grid_of(array: Labels) -> Grid:
+    """The CT's grid."""
+    x, y, z = array.shape
+    return Grid((x, y, z), np.diag(SPACING_MM))
+
+
 def label_file(folder: Path, client: str, array: Labels, n: int) -> Path:
     """A label as a client writes it."""
+    grid = grid_of(array)
     if client == "nifti":
-        return write_nifti(folder / f"{n}.nii.gz", array, GRID)
+        return write_nifti(folder / f"{n}.nii.gz", array, grid)
     if client == "cropped":
         where = [np.flatnonzero(array.any(axis=rest)) for rest in ((1, 2), (0, 2), (0, 1))]
         low = [int(found[0]) for found in where]
         part = array[tuple(slice(a, int(f[-1]) + 1) for a, f in zip(low, where, strict=True))]
-        affine = np.array(GRID.affine)
-        affine[:3, 3] = (GRID.affine @ [*low, 1])[:3]
+        affine = np.array(grid.affine)
+        affine[:3, 3] = (grid.affine @ [*low, 1])[:3]
         x, y, z = part.shape
         return write_nifti(folder / f"{n}.nii.gz", part, Grid((x, y, z), affine))
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ GRID.affine
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ grid.affine
     header: dict[str, Any] = {
         "space": "left-posterior-superior",
         "space directions": lps[:3, :3].T,
@@ -156,28 +166,35 @@ class Meanwhile:
 def studies_of(folder: Path, start: Labels, images: list[str], *, stock: bool) -> Path:
     studies = folder / ("stock-studies" if stock else "studies")
     studies.mkdir()
-    first = write_nifti(studies / f"{images[0]}.nii.gz", np.zeros(GRID.shape, np.int16), GRID)
+    grid = grid_of(start)
+    first = write_nifti(studies / f"{images[0]}.nii.gz", np.zeros(grid.shape, np.int16), grid)
     for image in images[1:]:
         os.link(first, studies / f"{image}.nii.gz")
     if stock:
         labels = studies / "labels" / "original"
         labels.mkdir(parents=True)
         for image in images:
-            write_nifti(labels / f"{image}.nii.gz", start, GRID)
+            write_nifti(labels / f"{image}.nii.gz", start, grid)
         return studies
     desk = Desk.open(studies)
     desk.ledger.register_signature("networks")
     for image in images:
-        desk.keep_pseudo(image, start, GRID, {"model_signature": "networks"})
+        desk.keep_pseudo(image, start, grid, {"model_signature": "networks"})
     # The costlier way for one of them: the start label is put together from three sources.
     aorta = np.where(start == ORGAN_IDS["aorta"], start, 0).astype(np.uint8)
-    desk.keep_public(images[-1], aorta, GRID, {"aorta": OrganSource("public", "present", "BTCV")})
+    desk.keep_public(images[-1], aorta, grid, {"aorta": OrganSource("public", "present", "BTCV")})
     desk.close()
     return studies
 
 
 def measure(
-    material: Material, start: Labels, saves: Saves, images: list[str], *, stock: bool
+    material: Material,
+    start: Labels,
+    saves: Saves,
+    images: list[str],
+    quiet_s: float,
+    *,
+    stock: bool,
 ) -> Figures:
     studies = studies_of(material.folder, start, images, stock=stock)
     app = material.stock_app() if stock else material.own_app()
@@ -186,7 +203,7 @@ def measure(
         first = saves.files["nifti"][0]
         send(server, images[0], first, saves.names("nifti"))  # what is imported late
         with Meanwhile(server) as quiet:
-            time.sleep(5)
+            time.sleep(quiet_s)
         figures |= percentiles("info_quiet", quiet.seconds)
         busy: list[float] = []
         for client in CLIENTS:
@@ -212,22 +229,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="labels a client")
     parser.add_argument("--without-peer", action="store_true", help="ours alone, for a profiler")
-    given = parser.parse_args()
+    parser.add_argument("--shape", type=int, nargs=3, default=SHAPE, help="of CT and label")
+    parser.add_argument("--quiet", type=float, default=5.0, help="seconds in which nobody saves")
+    given = parse(parser, {"rounds": 2, "shape": (64, 60, 40), "quiet": 1.0})
     # Scoring by the server itself would run networks meanwhile; both do without.
     os.environ["MONAI_LABEL_AUTO_UPDATE_SCORING"] = "false"
     images = ["warm", "plain", "disputed"]
     with tempfile.TemporaryDirectory() as folder:
         material = Material(Path(folder))
-        start = organs()
+        start = organs(tuple(given.shape))
         saves = Saves(Path(folder), start, given.rounds)
-        ours = measure(material, start, saves, images, stock=False)
+        ours = measure(material, start, saves, images, given.quiet, stock=False)
         print(f"ours : {json.dumps(ours)}", flush=True)
         stock: Figures = {}
         if not given.without_peer:
-            stock = measure(material, start, saves, images, stock=True)
+            stock = measure(material, start, saves, images, given.quiet, stock=True)
             print(f"stock: {json.dumps(stock)}", flush=True)
     figures = ours | {f"stock_{name}": value for name, value in stock.items()}
-    print(json.dumps({"benchmark": "save_label", "figures": figures}))
+    report("save_label", figures, given)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.benchmarks._quick import parse, report
 from tests.benchmarks.queue_scale import (
     STOCK_LIMIT,
     Figures,
@@ -60,8 +61,9 @@ PAUSE_S = (0.5, 1.5)
 SPACING_MM, WINDOW = 3.0, 32
 CT_GRID = Grid((64, 64, 48), np.diag([SPACING_MM, SPACING_MM, SPACING_MM, 1.0]))
 """Of the CT that models run on; those of the queue are of 16 voxels a side."""
-LARGE = [f"ZZZ_large_{i}" for i in range(120)]
+LARGE = 120
 """Each once: answers are kept, and the same CT again would be no inference."""
+LARGE_NAME = "ZZZ_large_{}"
 MEASURED = ("next_sample", "info", "save_label")
 
 STOCK_APP = """
@@ -133,20 +135,21 @@ def stock_app(folder: Path) -> Path:
     return app
 
 
-def add_large(studies: Path) -> None:
+def add_large(studies: Path, count: int) -> None:
     """The CTs that models run on: an ellipsoid of tissue in air."""
     axes = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in CT_GRID.shape)]
     inside = sum(axis**2 for axis in axes) < 0.8
-    for seed, name in enumerate(LARGE):
+    for seed in range(count):
         noise = np.random.default_rng(seed).normal(40, 60, CT_GRID.shape)
         ct = np.where(inside, noise, -1000).astype(np.int16)
-        write_nifti(studies / f"{name}.nii.gz", ct, CT_GRID)
+        write_nifti(studies / f"{LARGE_NAME.format(seed)}.nii.gz", ct, CT_GRID)
 
 
 class Load:
     """Everybody who uses the server, for a while; times by action, and what failed."""
 
-    def __init__(self, server: Server, strategy: str, model: str, label: bytes) -> None:
+    def __init__(self, server: Server, strategy: str, model: str, label: bytes, large: int) -> None:
+        self.large = [LARGE_NAME.format(number) for number in range(large)]
         self.url, self.strategy, self.model, self.label = server.url, strategy, model, label
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.failures: dict[str, int] = defaultdict(int)
@@ -202,7 +205,7 @@ class Load:
             self.ask(http, "image", "GET", f"/datastore/image?image={image}")
             if pause():
                 self.ask(http, "info", "GET", "/info/")
-            if image not in LARGE and pause():
+            if image not in self.large and pause():
                 self.ask(
                     http,
                     "save_label",
@@ -216,7 +219,7 @@ class Load:
         """Have the model run, on one CT after the other."""
         http = requests.Session()
         for number in itertools.count():
-            path = f"/infer/{self.model}?image={LARGE[number % len(LARGE)]}&output=image"
+            path = f"/infer/{self.model}?image={self.large[number % len(self.large)]}&output=image"
             self.ask(http, "inference", "POST", path, data={"params": "{}"})
             if time.monotonic() > self.end:
                 return
@@ -224,7 +227,7 @@ class Load:
 
     def warm_up(self) -> None:
         """One inference: networks are loaded, and kernels compiled, at the first."""
-        path = f"/infer/{self.model}?image={LARGE[-1]}&output=image"
+        path = f"/infer/{self.model}?image={self.large[-1]}&output=image"
         requests.post(f"{self.url}{path}", data={"params": "{}"}, timeout=600).raise_for_status()
 
     def figures(self) -> Figures:
@@ -237,9 +240,9 @@ class Load:
         return figures
 
 
-def measure(material: Material, n: int, seconds: float, *, stock: bool) -> Figures:
+def measure(material: Material, n: int, seconds: float, large: int, *, stock: bool) -> Figures:
     studies = material.studies(n, "stock" if stock else "ours")
-    add_large(studies)
+    add_large(studies, large)
     if stock:
         app, strategy, model = stock_app(material.folder), "epistemic", "organs"
         prepare_stock(studies, n)
@@ -248,7 +251,7 @@ def measure(material: Material, n: int, seconds: float, *, stock: bool) -> Figur
         prepare_ours(studies, app, n)
     scored: list[float] = []
     with running(app, studies, material.folder) as server:
-        load = Load(server, strategy, model, material.label.read_bytes())
+        load = Load(server, strategy, model, material.label.read_bytes(), large)
         load.warm_up()
         scorer = score_with_stock if stock else score_with_ours
         with scoring(scorer, studies, app, n, scored):
@@ -267,17 +270,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0, help="of load on each server")
     parser.add_argument("--volumes", type=int, default=STOCK_LIMIT)
     parser.add_argument("--without-peer", action="store_true", help="ours alone, for a profiler")
-    given = parser.parse_args()
+    parser.add_argument("--large", type=int, default=LARGE, help="CTs that models run on")
+    given = parse(parser, {"seconds": 8.0, "volumes": 40, "large": 4})
     # Scoring by the server itself would run networks meanwhile; both do without.
     os.environ["MONAI_LABEL_AUTO_UPDATE_SCORING"] = "false"
     with tempfile.TemporaryDirectory() as folder:
         material = Material(Path(folder))
-        ours = measure(material, given.volumes, given.seconds, stock=False)
+        ours = measure(material, given.volumes, given.seconds, given.large, stock=False)
         stock: Figures = {}
         if not given.without_peer:
-            stock = measure(material, given.volumes, given.seconds, stock=True)
+            stock = measure(material, given.volumes, given.seconds, given.large, stock=True)
     figures = ours | {f"stock_{name}": value for name, value in stock.items()}
-    print(json.dumps({"benchmark": "server_load", "figures": figures}))
+    report("server_load", figures, given)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ costs is not measured here; a paper-size Swin UNETR is for a GPU.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -29,8 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _quick import parse, report
 
 SHAPE = (512, 512, 400)
+QUICK = (96, 96, 64)
 SPACING = (0.8, 0.8, 1.0)
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "apps" / "atlas8k" / "model" / "embedded"
@@ -40,7 +41,7 @@ PARTS = ("served", "fine", "gate")
 GB = 1e9
 
 
-def write_volumes(work: Path, count: int) -> None:
+def write_volumes(work: Path, count: int, shape: tuple[int, int, int]) -> None:
     """One CT and its label, under several names."""
     from scipy.ndimage import zoom
 
@@ -50,8 +51,8 @@ def write_volumes(work: Path, count: int) -> None:
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "ct_0.nii.gz").is_file():
         made = generate(44_000, STANDARD, grid_spacing_mm=4.0)
-        factors = [n / m for n, m in zip(SHAPE, made.ct.grid.shape, strict=True)]
-        grid = Grid(SHAPE, np.diag([*SPACING, 1.0]))
+        factors = [n / m for n, m in zip(shape, made.ct.grid.shape, strict=True)]
+        grid = Grid(shape, np.diag([*SPACING, 1.0]))
         ct = zoom(made.ct.array.astype(np.float32), factors, order=1, output=np.int16)
         write_nifti(work / "label_0.nii.gz", zoom(made.label.array, factors, order=0), grid)
         write_nifti(work / "ct_0.nii.gz", ct, grid)
@@ -71,7 +72,7 @@ def cases(work: Path, count: int) -> list[Any]:
     ]
 
 
-def child(part: str, work: Path, count: int) -> None:
+def child(part: str, work: Path, count: int, steps: int) -> None:
     """What is measured, in a process of its own."""
     import torch
 
@@ -86,7 +87,7 @@ def child(part: str, work: Path, count: int) -> None:
     if part == "gate":
         measure_both(volumes[:MEASURED], served, served)
         return
-    config = TrainingConfig.fine_tuning(epochs=2, steps_per_epoch=STEPS)
+    config = TrainingConfig.fine_tuning(epochs=2, steps_per_epoch=steps)
     if part == "fine":
         unet = served["unet"]
         finer = replace(unet.preprocessing, spacing_mm=(1.5,) * 3, window_size=(96,) * 3)
@@ -96,11 +97,12 @@ def child(part: str, work: Path, count: int) -> None:
     shutil.rmtree(work / f"state_{part}", ignore_errors=True)
 
 
-def peak(part: str, work: Path, count: int) -> float:
+def peak(part: str, work: Path, count: int, steps: int) -> float:
     """Highest resident memory of the process tree, GB."""
     import psutil
 
     arguments = ["--part", part, "--work", str(work), "--volumes", str(count)]
+    arguments += ["--steps", str(steps)]
     begun = time.perf_counter()
     process = subprocess.Popen([sys.executable, __file__, *arguments])
     highest = 0
@@ -132,17 +134,21 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder that keeps the volumes")
     parser.add_argument("--volumes", type=int, default=10)
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    parser.add_argument("--steps", type=int, default=STEPS, help="of an epoch")
+    parser.add_argument("--shape", type=int, nargs=3, default=SHAPE, help="of the volumes")
+    options = parse(parser, {"volumes": 2, "steps": 1, "shape": QUICK})
     if options.part:
-        child(options.part, options.work, options.volumes)
+        child(options.part, options.work, options.volumes, options.steps)
         return
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
-        write_volumes(work, options.volumes)
-        found = {f"peak_gb_{part}": peak(part, work, options.volumes) for part in PARTS}
+        write_volumes(work, options.volumes, tuple(options.shape))
+        found = {
+            f"peak_gb_{part}": peak(part, work, options.volumes, options.steps) for part in PARTS
+        }
     figures = {"peak_gb": max(found.values()), **found}
     figures = {name: round(value, 3) for name, value in figures.items()}
-    print(json.dumps({"benchmark": "training_memory", "figures": figures}))
+    report("training_memory", figures, options)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ REVISED = OrganChange("revised", 10, 12, 6, 0.8)
 ADDED = OrganChange("revised", 0, 5, 5, 0.0)
 TAKEN = OrganChange("absent", 7, 0, 7, 0.0)
 AGREED_ABSENT = OrganChange("absent", 0, 0, 0, None)
-SILENT = OrganChange("not_confirmed", 0, 0, 0, None)
-UNNAMED = OrganChange("unchanged", 10, 10, 0, 1.0)
+SILENT = OrganChange("not_assessed", 0, 0, 0, None)
+UNNAMED = OrganChange("not_assessed", 10, 10, 0, 1.0)
 
 
 def worked(number: int, volume: str, minutes: float | None = 10.0, **more: object) -> Worked:

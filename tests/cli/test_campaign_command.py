@@ -275,3 +275,24 @@ def test_what_cannot_be_simulated_says_why(place: Path) -> None:
     (place / "empty").mkdir()
     studies = more.index("--studies") + 1
     run(*more[:studies], place / "empty", *more[studies + 1 :], fails="no CT is there")
+
+
+def test_cts_are_excluded_and_included_by_command(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    book = Ledger(path)
+    book.sync_volumes(["one_with_a_long_name.2", "b"])
+    run("exclude", "one_with_a_long_name.2", "zzz", "--reason", "motion", "--ledger", path,
+        fails="zzz: no such volume")  # fmt: skip
+    assert book.not_usable() == []
+    run("exclude", "one_with_a_long_name.2", "--reason", "motion", "--ledger", path)
+    shown = run("status", "--ledger", path).output
+    assert "1 not usable" in shown
+    assert "not usable: one_with_a_long_name.2: motion" in shown
+    found = Status.model_validate_json(run("status", "--json", "--ledger", path).output)
+    assert [(one.volume, one.reason) for one in found.not_usable] == [
+        ("one_with_a_long_name.2", "motion")
+    ]
+    assert "counts again" in run("include", "one_with_a_long_name.2", "--ledger", path).output
+    assert "counts already" in run("include", "b", "--ledger", path).output
+    assert [one.usable for one in book.usability("one_with_a_long_name.2")] == [False, True]
+    book.close()

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer
+from tests.headers import write_header
 from typer.testing import CliRunner, Result
 
 from atlas8k.cli.labels import labels
@@ -22,7 +23,7 @@ from atlas8k.ledger import Holder, Ledger, OrganScore, OrganSource, locate
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.phantom import generate
 from atlas8k.server.studies.folder import StudiesFolder
-from atlas8k.volume import read_label, write_nifti
+from atlas8k.volume import read_label, to_canonical, write_nifti
 
 app = typer.Typer()
 app.add_typer(labels, name="labels")
@@ -333,7 +334,8 @@ def test_what_to_look_at_is_said(
     raw = raw_of(truth, {**AMOS, "kidney_left": 2, "kidney_right": 3})
     write_nifti(folder / "case_0.nii.gz", raw, truth.grid)
     report = tmp_path / "report.csv"
-    result = run("import", "AMOS22", folder, "--studies", studies, "--report", report)
+    whole = ("--studies", studies, "--report", report, "--force")
+    result = run("import", "AMOS22", folder, *whole)
     assert "look at: kidney_left mirrored, kidney_left laterality" in result.stdout
     assert "kidney_left mirrored 1" in result.stdout.splitlines()[-2]
     assert "left and right are swapped" in report.read_text()
@@ -442,3 +444,129 @@ def test_an_organ_the_dataset_turns_out_not_to_label_is_public_no_more(
     assert sources["liver"].source == "public"
     assert "spleen" not in sources or sources["spleen"].source == "pseudo"
     run("import", "ward", folder, "--studies", studies, "--maps", maps)
+
+
+def test_headers_that_are_known_to_be_a_little_off(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    folder = dataset({"liver": 1})
+    raw = raw_of(patients[0][1], {"liver": 1})
+    for name, voxels in (("case_0", 0.04), ("case_1", 0.3)):
+        truth = patients[int(name[-1])][1]
+        affine = truth.grid.affine.copy()
+        affine[:3, 3] += voxels * affine[:3, 0]
+        nib.save(nib.Nifti1Image(raw_of(truth, {"liver": 1}), affine), folder / f"{name}.nii.gz")
+    result = run("import", "LiTS", folder, "--studies", studies, code=1)
+    lines = {line.split()[1].rstrip(":"): line for line in result.stdout.splitlines()}
+    assert "its header is up to 0.040 voxels off the CT's; snapped" in lines["case_0.nii.gz"]
+    assert re.search("^refused .*0.3 voxels off", lines["case_1.nii.gz"])
+    assert "voxels off" not in lines["case_2.nii.gz"]
+    np.testing.assert_array_equal(public_of(studies, "case_0"), 5 * raw)
+    # Where that is known of the dataset, it is stated, and noted for each file.
+    report = tmp_path / "report.csv"
+    result = run(
+        "import", "LiTS", folder, "--studies", studies, "--tolerance", 0.31, "--report", report
+    )
+    rows = {row["file"]: row for row in csv.DictReader(report.open())}
+    assert "up to 0.300 voxels off" in rows["case_1.nii.gz"]["notes"]
+    due = 5 * raw_of(patients[1][1], {"liver": 1})
+    np.testing.assert_array_equal(public_of(studies, "case_1"), due)
+    # Half a voxel would fit in two places.
+    run("import", "LiTS", folder, "--studies", studies, "--tolerance", 0.5, code=2)
+
+
+def test_label_files_without_geometry_are_refused_unless_their_axes_are_stated(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]]
+) -> None:
+    folder = dataset({"liver": 1})
+    truth = patients[0][1]
+    flipped = to_canonical(Volume(raw_of(truth, {"liver": 1}), truth.grid)).array[::-1, ::-1]
+    path = folder / "case_0.nii.gz"
+    write_header(path, None, None, (0, 0), flipped, {"pixdim": (6, 6, 6)})
+    result = run("import", "LiTS", folder, "--studies", studies, code=1)
+    assert re.search(r"refused +case_0\.nii\.gz: .*--orientation RAS", result.stdout)
+    for name in ("case_1", "case_2"):
+        (folder / f"{name}.nii.gz").unlink()
+    run("import", "LiTS", folder, "--studies", studies, "--orientation", "LPS")
+    due = 5 * raw_of(truth, {"liver": 1})
+    np.testing.assert_array_equal(public_of(studies, "case_0"), due)
+    run("import", "LiTS", folder, "--studies", studies, "--orientation", "LPX", code=2)
+
+
+V1 = {
+    "spleen": 1, "kidney_right": 2, "kidney_left": 3, "gall_bladder": 4, "liver": 5,
+    "stomach": 6, "aorta": 7, "postcava": 8, "pancreas": 10,
+}  # fmt: skip
+V2 = {**V1, "pancreas": 7, "aorta": 52, "postcava": 63}
+
+
+def nothing_written(studies: Path) -> None:
+    assert not list(studies.rglob("labels/public/*"))
+    assert not list(studies.rglob("labels/original/*"))
+
+
+def test_another_versions_numbers_stop_before_anything_is_written(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]]
+) -> None:
+    folder = dataset(V1)
+    for more in ((), ("--dry-run",), ("--jobs", "1")):
+        result = run(
+            "import", "TotalSegmentator v2", folder, "--studies", studies, *more,
+            fails=r"nothing was imported: as labels of TotalSegmentator v2, 3 of 3 files",
+        )  # fmt: skip
+        said = str(result.exception)
+        assert "case_0.nii.gz: aorta has no voxels beside the liver" in said
+        assert "pancreas is" in said
+        assert "the shape of the aorta or postcava" in said
+        assert "Their numbers fit TotalSegmentator v1" in said
+        assert "--force" in said
+        nothing_written(studies)
+    done = run("import", "TotalSegmentator v2", folder, "--studies", studies, "--force")
+    assert "imported all the same (--force), 3 of 3 files" in done.stdout
+    # Nobody lacks a great vessel: what the wrong numbers do not show is unknown, not absent.
+    states = {o: s.state for o, s in book(studies).sources("case_0").items()}
+    assert (states["aorta"], states["postcava"], states["pancreas"]) == (
+        "unknown",
+        "unknown",
+        "present",
+    )
+
+
+@pytest.mark.parametrize(("numbers", "name"), [(V1, "v1"), (V2, "v2")])
+def test_the_version_is_told_by_the_files(
+    numbers: dict[str, int],
+    name: str,
+    studies: Path,
+    dataset: Callable[..., Path],
+    patients: list[tuple[Volume, Volume]],
+) -> None:
+    result = run("import", "TotalSegmentator", dataset(numbers), "--studies", studies)
+    assert f"TotalSegmentator: these are labels of TotalSegmentator {name}" in result.stdout
+    np.testing.assert_array_equal(public_of(studies, "case_0"), patients[0][1].array)
+    source = book(studies).sources("case_0")["aorta"]
+    assert source == OrganSource("public", "present", f"TotalSegmentator {name}")
+
+
+def test_a_version_that_files_do_not_tell_is_asked_for(
+    studies: Path, dataset: Callable[..., Path]
+) -> None:
+    folder = dataset({"liver": 1, "spleen": 3, "aorta": 5, "postcava": 6, "kidney_right": 2})
+    result = run("import", "FLARE", folder, "--studies", studies, fails="say which")
+    assert "'FLARE22' or 'FLARE23'" in str(result.exception)
+    assert f"atlas8k labels import 'FLARE23' {folder}" in str(result.exception)
+    nothing_written(studies)
+
+
+def test_one_mirrored_file_of_many_stops_and_is_named(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]]
+) -> None:
+    folder = dataset(AMOS)
+    truth = patients[1][1]
+    write_nifti(folder / "case_1.nii.gz", raw_of(truth, AMOS)[::-1].copy(), truth.grid)
+    result = run("import", "AMOS22", folder, "--studies", studies, fails="1 of 3 files")
+    said = str(result.exception)
+    assert "case_1.nii.gz" in said
+    assert "situs inversus" in said
+    assert "case_0.nii.gz" not in said
+    nothing_written(studies)

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 from tests.dicom.kit import SHAPE, datasets, enhanced, oblique, ramp, save, spoilt, straight
 
 from atlas8k.dicom import (
@@ -25,7 +25,7 @@ from atlas8k.dicom import (
     read_volume,
     write_series,
 )
-from atlas8k.dicom.folder import _decode
+from atlas8k.dicom.pixels import decode
 from atlas8k.errors import EmptyVolumeError, GridMismatchError, UnreadableVolumeError
 from atlas8k.grid import Grid
 from atlas8k.volume import read_ct
@@ -110,7 +110,7 @@ def test_compressed_pixels_are_those_that_were_packed(kind):
     """Files that come with pydicom: one slice, packed by other programs."""
     plain, packed = (get_testdata_file(f"MR_small{part}.dcm") for part in ("", f"_{kind}"))
     assert dcmread(packed).file_meta.TransferSyntaxUID != dcmread(plain).file_meta.TransferSyntaxUID
-    np.testing.assert_array_equal(_decode(Path(packed)), _decode(Path(plain)))
+    np.testing.assert_array_equal(decode(Path(packed)), decode(Path(plain)))
 
 
 @pytest.fixture
@@ -143,6 +143,38 @@ def test_a_compressed_series_is_read(tmp_path, compressor):
         writer.Execute(image)
     assert all("JPEG" in one.file_meta.TransferSyntaxUID.name for one in read_headers(packed))
     np.testing.assert_array_equal(read_volume(packed).array, array)
+
+
+def test_slices_that_share_a_uid_are_all_read(tmp_path):
+    found = datasets()
+    for one in found[3:6]:
+        one.SOPInstanceUID = found[2].SOPInstanceUID
+    save(tmp_path / "ct", found)
+    shutil.copytree(tmp_path / "ct", tmp_path / "ct" / "copies")
+    volume = read_volume(tmp_path / "ct")
+    np.testing.assert_array_equal(volume.array, ramp())
+    assert volume.grid.same_as(straight())
+
+
+def test_a_copy_that_is_packed_otherwise_is_a_copy(tmp_path):
+    grid = Grid((32, 32, 4), straight().affine)
+    found = datasets(grid)
+    save(tmp_path, found)
+    for one in found[:3]:
+        uid = one.SOPInstanceUID
+        one.compress(RLELossless)
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = uid
+    save(tmp_path / "packed", found)
+    np.testing.assert_array_equal(read_volume(tmp_path).array, ramp(grid.shape))
+
+
+def test_other_pixels_under_the_same_uid_are_refused_by_name(tmp_path):
+    found = datasets()
+    save(tmp_path, found)
+    found[3].PixelData = found[4].PixelData
+    save(tmp_path / "other", found[3:4])
+    with pytest.raises(SeriesRefusedError, match=f"{found[3].SOPInstanceUID}.*different pixels"):
+        read_volume(tmp_path)
 
 
 def _doubled(one, index):

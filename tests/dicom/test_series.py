@@ -71,6 +71,34 @@ def test_a_copy_of_a_file_is_no_second_phase():
     assert judged([*headers, *copy.deepcopy(headers[2:5])]).refusal is None
 
 
+def test_slices_that_share_a_uid_are_all_kept():
+    """As anonymisers leave them: a copy is one at the same place with the same pixels."""
+    headers = datasets()
+    for one in headers[3:6]:
+        one.SOPInstanceUID = headers[2].SOPInstanceUID
+    for found in (headers, [*headers, *copy.deepcopy(headers[1:4])]):
+        one = judged(found)
+        assert one.refusal is None
+        assert one.grid.same_as(straight())
+
+
+def test_every_slice_of_one_uid():
+    headers = datasets(oblique())
+    for one in headers:
+        one.SOPInstanceUID = "1.2.3"
+    assert judged(headers).shape == SHAPE
+
+
+def test_a_slice_of_a_known_uid_between_the_others_is_kept():
+    headers = datasets()
+    other = copy.deepcopy(headers[3])
+    x, y, z = map(float, other.ImagePositionPatient)
+    other.ImagePositionPatient = [x, y, z + 0.7]
+    refusal = judged([*headers, other]).refusal
+    assert refusal is not None
+    assert refusal.reason is Reason.UNEVEN
+
+
 def test_positions_rounded_to_a_tenth_are_even():
     def rounded(one, index):
         one.ImagePositionPatient = [f"{float(v):.1f}" for v in one.ImagePositionPatient]
@@ -103,6 +131,13 @@ def _drop(which: list[int], grid=None):
         return [one for index, one in enumerate(datasets(grid)) if index not in which]
 
     return make
+
+
+def _other_picture():
+    headers = datasets()
+    other = copy.deepcopy(headers[3])
+    other.PixelData = headers[4].PixelData
+    return [*headers, other]
 
 
 def _second_phase(shift: float = 0.0):
@@ -225,6 +260,7 @@ FAULTS: list[tuple[str, Callable[[], list[Dataset]], Reason, str]] = [
         Reason.MISSING_SLICE,
         "at 96.0 mm",
     ),
+    ("one uid, two pictures", _other_picture, Reason.SHARED_UID, "different pixels"),
     ("one out of step", lambda: spoilt(_move(4, 0.7)), Reason.UNEVEN, "-91.3 mm"),
     ("two phases", _second_phase(), Reason.TWO_PHASES, "16 slices at 8 places"),
     ("two phases a little apart", _second_phase(0.3), Reason.TWO_PHASES, "acquisitions 1, 2"),

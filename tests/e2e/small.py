@@ -14,6 +14,7 @@ import requests
 from tests.e2e.harness import APP, Server, running
 from tests.server.tiny import GRID, write_ct, write_networks
 
+from atlas8k.organs import ORGAN_NAMES
 from atlas8k.volume import write_nifti
 
 IMAGES = ("a", "b", "c")
@@ -35,9 +36,9 @@ def small_server(folder: Path, *more: str, images: tuple[str, ...] = IMAGES) -> 
 
 
 def label_bytes(folder: Path, organ: int = 5) -> bytes:
-    """A label map of one organ that fits every CT."""
+    """A label map of one organ that fits every CT: 180 voxels, 389 ml."""
     array = np.zeros(GRID.shape, np.uint8)
-    array[8:12, 8:12, 6:10] = organ
+    array[8:14, 8:13, 6:12] = organ
     return write_nifti(folder / f"label{organ}.nii.gz", array, GRID).read_bytes()
 
 
@@ -46,7 +47,7 @@ def put_label(server: Server, content: bytes, image: str = "a", **more: Any) -> 
     return requests.put(
         f"{server.url}/datastore/label?image={image}",
         files={"label": ("label.nii.gz", content)},
-        data={"params": json.dumps({"client_id": "small"})},
+        data={"params": json.dumps({"client_id": "small", "volume_is_right": list(ORGAN_NAMES)})},
         timeout=LIMIT_S,
         **more,
     )

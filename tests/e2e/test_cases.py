@@ -56,6 +56,18 @@ class Person:
             parts.append(("label", label))
         return self.session.post(self.url, files=parts, headers=headers, timeout=LIMIT_S)
 
+    def check(self, image: str, label: tuple[str, bytes], **fields: Any) -> str:
+        """Have a label checked; the page that says what would be recorded."""
+        answer = self.post(label, do="check", image=image, **fields)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def submit(self, image: str, label: tuple[str, bytes], **said: Any) -> requests.Response:
+        """Have a label checked, then submit it with what is said of its organs."""
+        found = re.search(r'name="token" value="([0-9a-f]{32})"', self.check(image, label))
+        assert found
+        return self.post(do="submit", image=image, token=found[1], **said)
+
     def next(self) -> str:
         """The next sample, asked for as OHIF does: without saying who asks."""
         where = f"{self.server.url}/activelearning/attention"
@@ -103,7 +115,10 @@ def test_next_sample_of_ohif_is_listed_under_the_typed_name(server: Server) -> N
     assert re.search(rf">{image}</h3>.*?rank 1 of 8", page, re.S)
     assert re.search(r"\d+ h \d\d min left|\d+ min left", page)
     assert "Look here first" in page
-    assert "slice" in page
+    assert re.search(
+        r"<td>\d+ of 16</td><td>R -?[\d.]+, A -?[\d.]+, S -?[\d.]+ mm \(RAS\)</td>", page
+    )
+    assert re.search(r"slice \d+ along axis 2, from 0", page)
     assert "<script" not in page
     assert "Ann &lt;script&gt;" in page
     assert f">{image}</h3>" not in Person(server, "Bob").page()
@@ -124,14 +139,20 @@ def test_confirm_reopen_and_put_back(server: Server, tmp_path: Path) -> None:
     person = Person(server, "Cleo")
     assert "in your hands" in person.message(person.take("d"))
     drawn = ("d.nii.gz", two_organs(tmp_path))
-    assert "revised: liver, spleen" in person.message(person.post(drawn, do="submit", image="d"))
+    checked = person.check("d", drawn)
+    assert "not submitted yet" in checked
+    assert re.search(r">liver</td><td>\s*changed\s*</td>", checked)
+    assert history(server, "d") == []
+    assert "changed: liver, spleen" in person.message(person.submit("d", drawn))
     assert "open again and in your hands" in person.message(person.post(do="reopen", image="d"))
     before = start(person, "d", tmp_path)
     assert sorted(np.unique(before)) == [0, 5, 8]
-    assert re.search(r">liver</td>\s*<td class=.n.>138\.2</td>", person.page())  # 64 of 2.16 ml
-    text = person.message(person.post(do="confirm", image="d"))
-    assert text.startswith("Confirmed d as submission")
-    assert "confirmed: liver, spleen" in text
+    assert re.search(r">liver</td>\s*<td class=.n.>388\.8</td>", person.page())  # 180 of 2.16 ml
+    assert person.post(do="confirm", image="d").status_code == 422  # nothing is said
+    right = {"organ-liver": "correct", "organ-spleen": "correct"}
+    text = person.message(person.post(do="confirm", image="d", **right))
+    assert text.startswith("Submitted d as submission")
+    assert "correct: liver, spleen; not assessed: aorta, " in text
     assert "To undo" in text
     assert said(person.page()) == ""  # said once
     assert np.array_equal(final(server, "d", tmp_path), before)
@@ -156,18 +177,19 @@ def test_confirm_reopen_and_put_back(server: Server, tmp_path: Path) -> None:
 
 def two_organs(folder: Path) -> bytes:
     array = np.zeros(GRID.shape, np.uint8)
-    array[8:12, 8:12, 6:10], array[2:4, 2:4, 2:4] = 5, 8
+    array[8:14, 8:13, 6:12], array[2:4, 2:4, 2:4] = 5, 8
     return write_nifti(folder / "two.nii.gz", array, GRID).read_bytes()
 
 
 def test_an_organ_that_is_not_there(server: Server, tmp_path: Path) -> None:
     person = Person(server, "Dora")
     person.take("e")
-    person.post(("e.nii.gz", two_organs(tmp_path)), do="submit", image="e")
+    person.submit("e", ("e.nii.gz", two_organs(tmp_path)))
     person.post(do="reopen", image="e")
     before = start(person, "e", tmp_path)
-    gone = person.post(do="confirm", image="e", absent=["spleen", "pancreas"])
-    assert "absent: pancreas, spleen; confirmed: liver" in person.message(gone)
+    said = {"organ-spleen": "absent", "organ-pancreas": "absent", "organ-liver": "correct"}
+    gone = person.post(do="confirm", image="e", **said)
+    assert "correct: liver; absent: pancreas, spleen; not assessed:" in person.message(gone)
     after = final(server, "e", tmp_path)
     assert np.array_equal(after, np.where(before == 8, 0, before))
     states = {organ: one["state"] for organ, one in history(server, "e")[1]["organs"].items()}
@@ -186,38 +208,92 @@ def test_upload_and_what_is_refused(server: Server, tmp_path: Path) -> None:
         (("l.exe", b"nonsense"), "label file"),
         (("l.dcm", b"\0" * 128 + b"DICM"), "label of f"),
     ]:
-        answer = person.post(label, do="submit", image="f")
+        answer = person.post(label, do="check", image="f")
         assert answer.status_code == 422, answer.text
         assert words in said(answer.text)
         assert 'role="alert"' in answer.text
         assert ">f</h3>" in answer.text  # it is still one's own
-    assert person.post(do="submit", image="f").status_code == 422
+    assert person.post(do="check", image="f").status_code == 422
+    good = ("l.nii.gz", label_bytes(tmp_path))
+    for token in ("", "0" * 32, "*", "../" * 10):
+        assert person.post(do="submit", image="f", token=token).status_code == 404
+    assert person.post(good, do="submit", image="f").status_code == 404  # not checked yet
     assert history(server, "f") == []
-    text = person.message(
-        person.post(("l.nii.gz", label_bytes(tmp_path)), do="submit", image="f", absent=["spleen"])
-    )
+    text = person.message(person.submit("f", good, **{"organ-spleen": "absent"}))
     assert text.startswith("Submitted f as submission")
     assert "spleen" in text
-    assert (final(server, "f", tmp_path) == 5).sum() == 4 * 4 * 4
+    assert (final(server, "f", tmp_path) == 5).sum() == 180
+
+
+def test_an_implausible_volume_is_asked_about_on_the_page(server: Server, tmp_path: Path) -> None:
+    person = Person(server, "Ida")
+    person.take("c")
+    array = np.zeros(GRID.shape, np.uint8)
+    array[8:10, 8:10, 6:8] = 5  # 17 ml of liver
+    tiny = ("c.nii.gz", write_nifti(tmp_path / "c.nii.gz", array, GRID).read_bytes())
+    assert "17.3 ml, where 344.9 to 7,531.5 ml are plausible" in person.check("c", tiny)
+    text = person.message(person.submit("c", tiny))
+    assert "asked about: liver 17.3 ml" in text
+    assert history(server, "c")[-1]["organs"]["liver"]["state"] == "not_assessed"
+    person.post(do="reopen", image="c")
+    # What was drawn is there, and the question with it.
+    assert np.array_equal(start(person, "c", tmp_path) == 5, array == 5)
+    page = person.page()
+    assert "revised, not assessed" in page
+    assert 'name="volume-liver"' in page
+    said = {"organ-liver": "correct", "volume-liver": "right"}
+    assert "correct: liver" in person.message(person.post(do="confirm", image="c", **said))
+    assert history(server, "c")[-1]["organs"]["liver"]["state"] == "confirmed"
+
+
+def test_every_form_begins_with_a_button_that_does_nothing(server: Server) -> None:
+    """Enter in a field presses the first button of its form."""
+    person = Person(server, "Jo")
+    person.take("b")
+    page = person.page()
+    forms = re.findall(r"<form.*?</form>", page, re.S)
+    bearing = [form for form in forms if re.search(r'value="(confirm|submit|check)"', form)]
+    assert len(bearing) >= 2
+    for form in bearing:
+        first = re.search(r"<button[^>]*>", form)
+        assert first
+        assert first[0] == '<button formmethod="dialog" hidden>'
+    lease = re.search(r'name="lease" value="(\d+)"', page)
+    assert lease
+    all_right = person.session.get(f"{person.url}?all_right={lease[1]}", timeout=LIMIT_S).text
+    marked = re.findall(r'name="organ-(\w+)" value="correct" checked', all_right)
+    drawn = start_organs(page)
+    assert marked == drawn
+    assert 'value="correct" checked' not in page
+    person.post(do="release", image="b")
+
+
+def start_organs(page: str) -> list[str]:
+    """Organs of the form that may be marked correct and are not asked about."""
+    found = re.findall(r'name="organ-(\w+)" value="correct"', page)
+    return [organ for organ in found if f'name="volume-{organ}"' not in page]
 
 
 def test_somebody_elses_case_cannot_be_touched(server: Server, tmp_path: Path) -> None:
     mine, other = Person(server, "Fay"), Person(server, "Gus")
     mine.take("g")
     label = ("l.nii.gz", label_bytes(tmp_path))
+    found = re.search(r'name="token" value="([0-9a-f]{32})"', mine.check("g", label))
+    assert found
     held = {"image": "g", "lease": 1}
     for answer in [
         other.take("g"),
         other.post(do="confirm", image="g"),
         other.post(do="confirm", **held),
-        other.post(label, do="submit", image="g"),
+        other.post(label, do="check", image="g"),
+        other.post(do="submit", image="g", token=found[1]),
         other.post(do="release", image="g"),
         other.post(do="reopen", image="g"),
         other.post(do="restore", image="g", submission=1),
         other.session.get(f"{other.url}/start?image=g", timeout=LIMIT_S),
     ]:
         assert answer.status_code in {404, 409}, answer.text
-    mine.post(do="confirm", image="g")
+    mine.post(do="confirm", image="g", **{"organ-liver": "correct"})
     number = history(server, "g")[0]["id"]
     for answer in [
         other.post(do="reopen", image="g"),
@@ -256,7 +332,8 @@ def test_a_form_of_another_site_does_nothing(server: Server) -> None:
         {"do": "confirm", "image": "../../etc/passwd"},
         {"do": "confirm", "image": "no such"},
         {"do": "confirm", "image": "a", "lease": "x"},
-        {"do": "confirm", "image": "a", "absent": ["brain"]},
+        {"do": "confirm", "image": "a", "organ-liver": "perhaps"},
+        {"do": "check", "image": "a", "partial": "some"},
         {"do": "confirm", "image": "a", "lease": 10**30},
         {"do": "restore", "image": "a", "submission": -1},
         {"do": "restore", "image": "a", "submission": 10**30},
@@ -315,6 +392,9 @@ def test_the_same_by_script(server: Server, tmp_path: Path) -> None:
     assert case["regions"]
     assert post("confirm", lease=case["lease"] + 1).status_code == 409
     assert post("confirm", absent=["brain"]).status_code == 422
+    assert post("confirm", looked_at="some").status_code == 422
+    nothing = post("confirm")
+    assert (nothing.status_code, "looked_at" in nothing.text) == (422, True)
     reply = post("confirm", lease=case["lease"], absent=["spleen"]).json()
     assert reply["organs"]["spleen"] == "absent"
     opened = post("reopen")

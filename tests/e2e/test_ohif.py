@@ -10,7 +10,9 @@ import io
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ from tests.e2e.harness import Server
 from tests.e2e.orthanc import REAL, needs_orthanc, orthanc_with, real_series, serving
 from tests.e2e.phantoms import SPACING_MM, turned
 
+from atlas8k.cli.rank import newest
 from atlas8k.dicom import write_series
 from atlas8k.labels.dicom_seg_writing import ATTENTION_COLOR, write_segmentation
+from atlas8k.ledger import Ledger
 from atlas8k.organs import ORGAN_IDS, ORGANS
 from atlas8k.phantom import STANDARD, generate
 from atlas8k.volume import read_label
@@ -141,7 +145,10 @@ def connect(page: Any, server: Server, study: str) -> None:
     )
     page.click(".settingsTable button.actionButton")
     page.wait_for_selector(".modelSelector select", state="attached")
-    page.wait_for_function("() => window.services.segmentationService.getLabelmapVolume('1')")
+    page.wait_for_function(  # it throws until there is one
+        "() => { try { return window.services.segmentationService.getLabelmapVolume('1'); }"
+        " catch { return false; } }"
+    )
     # Not a click of Playwright's: it waits for what the viewer, busy drawing, is slow to do.
     page.evaluate("document.querySelector('[data-cy=confirm-and-hide-button]')?.click()")
 
@@ -220,62 +227,166 @@ def test_attention_is_shown_as_regions_of_its_own(page: Any, server: Server) -> 
     keep(page, "ohif-attention")
 
 
-def test_next_sample_leads_to_another_study_and_is_confirmed(page: Any, server: Server) -> None:
+def history_of(server: Server, series: str) -> list[dict[str, Any]]:
+    answer = requests.get(f"{server.url}/atlas8k/labels/{series}/history", timeout=LIMIT_S)
+    found: list[dict[str, Any]] = answer.json()["history"]
+    return found
+
+
+def leases(server: Server) -> list[str]:
+    """Strategies of the ledger's leases, oldest first."""
+    path = server.studies.parent / "ledger.sqlite"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+        return [row[0] for row in connection.execute("SELECT strategy FROM lease ORDER BY id")]
+
+
+def ranked(server: Server) -> list[str]:
+    """Series in the order of the priority list."""
+    ledger = Ledger(server.studies.parent / "ledger.sqlite")
+    try:
+        return [line.volume for line in ledger.ranking(newest(ledger))]
+    finally:
+        ledger.close()
+
+
+def next_sample(page: Any, strategy: str | None = None) -> str:
+    """Press *Next Sample* and go where it leads; the study."""
+    page.click("label.tab-label >> text=Active Learning")
+    if strategy is not None:
+        page.locator(".optionsTable select.actionInput").first.select_option(strategy)
+    page.click("button.actionInput >> text=Next Sample")
+    page.wait_for_selector(".nextSampleForm button.actionButton")
+    before = page.url
+    page.click(".nextSampleForm button.actionButton")
+    page.wait_for_url(lambda url: "StudyInstanceUIDs=" in url and url != before)
+    page.wait_for_selector("#monailabelServerURL")
+    return str(page.url.rsplit("=", 1)[1])
+
+
+def go_to_slice(page: Any, number: int, count: int) -> None:
+    """Scroll the axial view to a slice as OHIF itself numbers it."""
+    page.evaluate(
+        """n => {
+            const service = window.services.cornerstoneViewportService;
+            const view = service.getCornerstoneViewport('mpr-axial');
+            view.scroll(n - 1 - view.getSliceIndex());
+        }""",
+        number,
+    )
+    page.wait_for_selector(f"text=({number}/{count})")
+
+
+SHOWN = """([start, stop, label]) => {
+    // Voxels of a segment in the axial slice that is shown, within a box of columns and rows.
+    const services = window.services;
+    const view = services.cornerstoneViewportService.getCornerstoneViewport('mpr-axial');
+    const volume = services.segmentationService.getLabelmapVolume('1');
+    const segments = Object.values(services.segmentationService.getSegmentations()[0]
+        .config.segments);
+    const value = segments.find(one => one.label === label).segmentIndex;
+    const [nx, ny] = volume.dimensions;
+    const k = Math.round(volume.imageData.worldToIndex(view.getCamera().focalPoint)[2]);
+    const all = volume.voxelManager.getCompleteScalarDataArray();
+    let count = 0;
+    for (let j = start[1]; j < stop[1]; j++)
+        for (let i = start[0]; i < stop[0]; i++)
+            count += all[(k * ny + j) * nx + i] === value;
+    return count;
+}"""
+
+
+def test_next_sample_is_the_chosen_strategys_and_its_region_is_in_the_slice_named(
+    page: Any, server: Server
+) -> None:
     page.goto(f"{server.url}/atlas8k/cases")
     page.fill("input[name=name]", "Ann")
     page.click("text=Keep")
     page.wait_for_selector("text=Your name")
     assert page.input_value("input[name=name]") == "Ann"
-    start, _ = studies(server)["Phantom one"]
-    connect(page, server, start)
-    page.click("label.tab-label >> text=Active Learning")
-    page.locator(".optionsTable select.actionInput").first.select_option("attention")
-    for _ in range(2):  # the first may be the one that is open
-        page.click("button.actionInput >> text=Next Sample")
-        page.wait_for_selector(".nextSampleForm button.actionButton")
-        found = page.inner_text(".nextSampleForm table")
-        if start not in found:
-            break
-        page.keyboard.press("Escape")
-    page.click(".nextSampleForm button.actionButton")
-    page.wait_for_url(lambda url: "StudyInstanceUIDs=" in url and start not in url)
-    study = page.url.rsplit("=", 1)[1]
-    (series,) = {two for one, two in studies(server).values() if one == study}
-    page.wait_for_selector("#monailabelServerURL")
+    first, *others = ranked(server)
+    by_series = {series: study for study, series in studies(server).values()}
+    before = len(leases(server))
+    # One that has to be left for the first of the list; nothing is chosen.
+    connect(page, server, by_series[others[-1]])
+    study = next_sample(page)
+    assert (study, leases(server)[before:]) == (by_series[first], ["attention"])
+
+    # The page names a slice; OHIF, taken to that number, shows the region in it.
+    me = {"client_id": "Ann"}
+    listed = requests.get(f"{server.url}/atlas8k/cases/list", params=me, timeout=LIMIT_S).json()
+    (case,) = listed["open"]
+    assert case["image"] == first
+    connect(page, server, study)
+    run(page, "attention")
+    for region in case["regions"]:
+        place = region["place"]
+        assert place["plane"] == "axial"
+        go_to_slice(page, place["ohif_slice"], place["slices"])
+        box = [region["start"], region["stop"], f"attention_{region['organ']}"]
+        assert page.evaluate(SHOWN, box) > 0, region
+    keep(page, "ohif-region")
 
     page.goto(f"{server.url}/atlas8k/cases")
-    card = page.locator("article", has_text=series)
+    card = page.locator("article", has_text=first)
     assert card.count() == 1
     assert study in (card.get_by_text("Open in OHIF").get_attribute("href") or "")
-    assert "Look here first" in card.inner_text()
-    assert "left" in card.inner_text()
+    region = case["regions"][0]["place"]
+    assert f"{region['ohif_slice']} of {region['slices']}" in card.inner_text()
+    assert "R {:.1f}, A {:.1f}, S {:.1f} mm (RAS)".format(*region["ras_mm"]) in card.inner_text()
     keep(page, "cases-light")
     page.emulate_media(color_scheme="dark")
     keep(page, "cases-dark")
-    confirm = card.get_by_text("Confirm the start label")
-    confirm.focus()
+
+    # Enter on a choice submits nothing: there is a button for that.
+    choice = card.locator("input[name=organ-spleen][value=absent]")
+    choice.check()
+    choice.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(1000)
+    assert history_of(server, first) == []
+    assert page.locator("article", has_text=first).count() == 1
+
+    page.goto(f"{server.url}/atlas8k/cases")
+    card.get_by_text("I looked at all of them").click()
+    marked = card.locator("input[value=correct]:checked").count()
+    assert marked > 0
+    card.locator("button", has_text="Submit the start label").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector(".said")
     assert "as submission" in page.inner_text(".said")
-    assert "confirmed" in page.inner_text(".said")
-    assert page.locator("article", has_text=series).count() == 0
-    keep(page, "cases-confirmed")
-    answer = requests.get(f"{server.url}/atlas8k/labels/{series}/history", timeout=LIMIT_S)
-    (one,) = answer.json()["history"]
+    assert page.locator("article", has_text=first).count() == 0
+    keep(page, "cases-submitted")
+    (one,) = history_of(server, first)
     assert one["holder"] == "client:Ann"
-    assert {organ["state"] for organ in one["organs"].values()} <= {"confirmed", "unchanged"}
+    states = [organ["state"] for organ in one["organs"].values()]
+    assert set(states) <= {"confirmed", "not_assessed"}
+    assert states.count("confirmed") == marked
 
-    connect(page, server, start)  # with something submitted, there is something to train on
+    # Another strategy is kept once it is chosen; and there is something to train on now.
+    connect(page, server, study)
+    next_sample(page, "first")
+    assert leases(server)[before + 1 :] == ["first"]
+    connect(page, server, study)
     page.click("label.tab-label >> text=Active Learning")
     page.click("button.actionInput >> text=Update Model")
     page.wait_for_selector("text=Model update task STARTED")
     page.click("button.actionInput >> text=Stop Training")
     page.wait_for_selector("text=Model update task STOPPED")
+    requests.post(f"{server.url}/atlas8k/cases/{first}/reopen", json=me, timeout=LIMIT_S)
+    for held in requests.get(f"{server.url}/atlas8k/cases/list", params=me, timeout=LIMIT_S).json()[
+        "open"
+    ]:
+        url = f"{server.url}/atlas8k/cases/{held['image']}/release"
+        assert requests.post(url, json=me, timeout=LIMIT_S).status_code == 200
 
 
 def test_a_corrected_dicom_seg_is_taken_in(server: Server, tmp_path: Path) -> None:
     """As another DICOM program would bring it: uploaded, read by names, booked, in force."""
-    _, series = studies(server)["Phantom one"]
+    name, series = next(
+        (name, series)
+        for name, (_, series) in studies(server).items()
+        if name in PHANTOMS and not history_of(server, series)
+    )
     me = {"client_id": "Bea"}
     url = f"{server.url}/atlas8k/cases/{series}"
     answer = requests.post(f"{url}/take", json=me, timeout=LIMIT_S)
@@ -285,7 +396,7 @@ def test_a_corrected_dicom_seg_is_taken_in(server: Server, tmp_path: Path) -> No
     start = read_label(path)
     changed = start.array.copy()
     changed[changed == ORGAN_IDS["gall_bladder"]] = ORGAN_IDS["liver"]
-    files = sorted((server.app.parent / "Phantom one").glob("*.dcm"))
+    files = sorted((server.app.parent / name).glob("*.dcm"))
     sent = tmp_path / "corrected"  # as archives save it, without a suffix
     write_segmentation(changed, start.grid, files, sent, description="Corrected")
     answer = requests.post(
@@ -297,7 +408,7 @@ def test_a_corrected_dicom_seg_is_taken_in(server: Server, tmp_path: Path) -> No
     assert answer.status_code == 200, answer.text
     states = answer.json()["organs"]
     assert (states["gall_bladder"], states["liver"]) == ("absent", "revised")
-    assert states["spleen"] == "confirmed"
+    assert states["spleen"] == "not_assessed"
     where = f"{server.url}/datastore/label?label={series}&tag=final"
     path.write_bytes(requests.get(where, timeout=LIMIT_S).content)
     final = read_label(path)

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import html
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -60,6 +62,29 @@ def ask(
         send(case)
 
     run()
+
+
+def test_the_first_pages_need_nothing_from_elsewhere(server: Server) -> None:
+    schema = requests.get(f"{server.url}/openapi.json", timeout=LIMIT_S).json()
+    for path in ("/", "/docs"):
+        answer = requests.get(f"{server.url}{path}", timeout=LIMIT_S)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/html")
+        assert not re.search(r"<script|src=|href=.(https?:)?//|@import|url\(", answer.text)
+        for link in re.findall(r'href="([^"]+)"', answer.text):
+            assert requests.get(f"{server.url}{link}", timeout=LIMIT_S).status_code == 200, link
+        shown = html.unescape(answer.text)
+        if path == "/":
+            assert f"server <code>{server.url}</code>" in shown
+            assert '<th scope="row">Volumes</th><td>3</td>' in shown
+            assert re.search(r"<td>scored \d of 3", shown)
+            continue
+        for route, methods in schema["paths"].items():
+            for method, found in methods.items():
+                said = shown.partition(f"<code>{method.upper()} {route}</code>")[2]
+                said = said.partition("<h3>")[0]
+                for one in found.get("parameters", ()):
+                    assert f"<code>{one['name']}</code>" in said, (route, method)
 
 
 def test_no_request_is_answered_with_5xx(server: Server, tmp_path: Path) -> None:

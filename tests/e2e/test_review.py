@@ -119,7 +119,7 @@ def test_two_people_one_disputes_one_reopens_and_restores(client: Client, server
     his[8] = 0
     first = client.send("anna", "a", hers)
     assert (first["organs"]["liver"], first["organs"]["spleen"]) == ("revised", "revised")
-    assert first["organs"]["stomach"] == "confirmed"
+    assert first["organs"]["stomach"] == "not_assessed"  # as it went out
     assert (first["disputes"], first["conflict"], first["in_force"]) == (["liver"], False, True)
     assert client.organ("a", LIVER) == [2, 3, 4, 5]  # public until decided
     assert client.organ("a", SPLEEN) == [8, 9, 10, 11]
@@ -161,7 +161,7 @@ def test_two_people_one_disputes_one_reopens_and_restores(client: Client, server
     assert (sample["id"], sample["note"]) == ("a", "see the tip")
     assert client.organ("a", SPLEEN) == [9, 10]
     third = client.send("anna", "a", client.label("a", "original"))
-    assert (third["conflict"], third["organs"]["spleen"]) == (False, "confirmed")
+    assert (third["conflict"], third["organs"]["spleen"]) == (False, "not_assessed")
     client.post("/atlas8k/labels/a/restore", submission=first["submission"])
     assert np.array_equal(client.label("a", "final"), hers)
     assert client.organ("a", LIVER) == [2, 3, 4]
@@ -316,7 +316,7 @@ def test_a_second_reader_sees_what_the_first_was_given(double: Server, tmp_path:
     info = client.get("/datastore/label/info?label=a&tag=original")
     assert info["checksum"] == before["checksum"]
     reply = client.send("ben", "a", slabs(liver=(2, 5)))
-    assert (reply["conflict"], reply["organs"]["liver"]) == (False, "confirmed")
+    assert (reply["conflict"], reply["organs"]["liver"]) == (False, "not_assessed")
     assert (reply["review"], reply["in_force"]) == ([], True)  # nothing gives the first away
     assert client.organ("a", LIVER) == [2, 3, 4, 5]  # Anna's, until decided
     case = client.get("/atlas8k/review/a")

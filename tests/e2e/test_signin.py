@@ -166,6 +166,14 @@ def test_no_token_no_answer_and_the_role_decides(
             assert any(f"monailabel-{one}" in answer.json()["detail"] for one in roles)
 
 
+def test_the_first_page_is_open_and_says_nothing_of_the_work(server: Server) -> None:
+    answer = requests.get(f"{server.url}/", timeout=LIMIT_S)
+    assert answer.status_code == 200
+    assert "Sign-in is on" in answer.text
+    for word in ("Volumes", "Networks", "Scoring"):
+        assert word not in answer.text
+
+
 def test_every_route_there_is_wants_a_token(server: Server) -> None:
     description = requests.get(f"{server.url}/openapi.json", timeout=LIMIT_S).json()
     checked = 0

@@ -15,7 +15,7 @@ from atlas8k.cli.quality import quality
 from atlas8k.errors import Atlas8kError
 from atlas8k.evaluation.results import read_results, write_results
 from atlas8k.phantom import generate
-from atlas8k.volume import write_nifti
+from atlas8k.volume import Grid, write_nifti
 
 app = typer.Typer()
 for command in (compare, cross, evaluate):
@@ -60,6 +60,44 @@ def test_compare_writes_page_and_tables(networks, tmp_path):
     assert float(rows["good", "liver"]["mean"]) > 0.8
     assert rows["good", "average"]["winner"] == "1"
     assert rows["bad", "average"]["winner"] == "0"
+
+
+def test_compare_takes_the_folder_above_its_networks(networks, tmp_path):
+    (tmp_path / "notes").mkdir()
+    result = run("compare", tmp_path, "--out", tmp_path / "out", "--samples", 20)
+    assert f"networks: {networks[1]}, {networks[0]}" in result.output
+    assert "good" in (tmp_path / "out" / "report.html").read_text()
+    run("compare", tmp_path / "notes", fails=r"has no dsc\.csv")
+
+
+def test_compare_leaves_out_rows_that_sum_up_the_cases(networks, tmp_path, caplog):
+    plain = read_results(networks[0]).values
+    with open(networks[0] / "dsc.csv", "a", encoding="utf-8") as stream:
+        means = ",".join(f"{100 * mean:.1f}" for mean in np.nanmean(plain, axis=0))
+        stream.write(f"Mean,{means}\nSTD{',5.0' * 9}\n")
+    run("compare", *networks, "--out", tmp_path / "out", "--samples", 20)
+    assert "left out: Mean, STD (40 cases are read)" in caplog.text
+    assert "left out: Mean, STD (40 cases are read)" in (tmp_path / "out/report.html").read_text()
+
+
+def test_evaluate_says_whose_the_truth_is(tmp_path):
+    label = np.zeros((12, 12, 12), np.uint8)
+    label[2:6, 2:6, 2:6], label[7:10, 7:10, 7:10] = 5, 14
+    grid = Grid(label.shape, np.eye(4))
+    for name in ("truth", "pred"):
+        (tmp_path / name).mkdir()
+    write_nifti(tmp_path / "truth" / "c.nii.gz", label, grid)
+    write_nifti(tmp_path / "pred" / "c.nii.gz", np.where(label == 14, 9, label), grid)
+    folders = [tmp_path / "pred", tmp_path / "truth"]
+    run("evaluate", *folders, fails="--truth-dataset 'AbdomenAtlas 1.1'")
+    result = run("evaluate", *folders, "--truth-dataset", "AbdomenAtlas 1.1")
+    assert re.search(r"^stomach( +0)( +–){4} +1 *$", result.output, re.MULTILINE)
+    only = [*folders, "--truth-dataset", "AbdomenAtlas 1.1", "--organs", "Liver,gall bladder"]
+    result = run("evaluate", *only)
+    assert re.search(r"^stomach( +0)( +–){5} *$", result.output, re.MULTILINE)
+    assert re.search(r"^gall_bladder( +0)( +–){4} +0 *$", result.output, re.MULTILINE)
+    assert run("evaluate", *folders, "--organs", "heart", code=2)
+    assert run("evaluate", *folders, "--maps", tmp_path / "x.yaml", code=2)
 
 
 def test_compare_refuses_what_it_cannot_use(networks, tmp_path, make_results):
@@ -136,7 +174,7 @@ def test_cross_runs_networks_with_and_without_mirroring(tmp_path):
     assert not np.array_equal(values[""], values["yz"])
     root = tmp_path / "rboth"
     result = run("cross", root, "--train", train, "--test", test, "--mirror", "yz", "--both")
-    assert "| net+yz |" in result.output
+    assert "net+yz" in result.output
     np.testing.assert_array_equal(read_results(root / "net" / "set").values, values[""])
     np.testing.assert_array_equal(read_results(root / "net+yz" / "set").values, values["yz"])
     assert run("cross", root, "--train", train, "--test", test, "--both", code=2)

@@ -85,6 +85,88 @@ def test_missing_and_binary_files(tmp_path):
         read_results(tmp_path / "x.csv")
 
 
+CASES = {"BDMAP_1": (0.9, 0.8), "BDMAP_2": (0.7, 0.6), "BDMAP_3": (0.8, 0.4)}
+
+
+def table(path, rows, cases=CASES):
+    lines = [f"{name},{a},{b}" for name, (a, b) in cases.items()]
+    return write(path, "\n".join(["name,liver,spleen", *lines, *rows]))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["mean,0.80,0.60"],
+        ["Mean,0.80,0.60", "STD,0.08,0.16", "Median,0.8,0.6"],
+        ["average,0.8,0.6", "all,0.8,0.6"],
+        ["mean,0.8,0.6", "sd,0.1,0.2", "min,0.7,0.4", "max,0.9,0.8", "total,2.4,1.8", "n,3,3"],
+        ["count,3,3", "mean,.8,.6", "std,.1,.2", "min,.7,.4", "25%,.7,.5", "50%,.8,.6", "75%,1,1"],
+        ["Mean DSC,80.0,60.0", "mean ± std,0.80 ± 0.08,0.60 ± 0.16"],
+        ["Average:,0.8", "overall mean,0.8,0.6,0.7"],
+        ["mean,0.8,0.6", "mean,0.8,0.6"],
+        ["Standard deviation,0.1,0.2", "95% CI,0.7-0.9,0.4-0.8"],
+        ["Mittelwert,0.8,0.6"],
+    ],
+)
+def test_rows_that_sum_up_the_cases_are_told_and_left_out(tmp_path, rows):
+    results = read_results(table(tmp_path / "net.csv", rows))
+    assert results.cases == tuple(CASES)
+    np.testing.assert_array_equal(results.values, list(CASES.values()))
+    told = " ".join(results.notes)
+    assert "left out" in told
+    assert all(row.split(",")[0].strip() in told for row in rows)
+    assert "3 cases are read" in told
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mean_001",
+        "MEAN2",
+        "std1",
+        "case_mean_3",
+        "Max Muster",
+        "all-in-one",
+        "n01",
+        "summary_7b",
+        "p10",
+        "95",
+    ],
+)
+def test_a_case_named_like_a_statistic_is_a_case(tmp_path, name):
+    results = read_results(table(tmp_path / "net.csv", [f"{name},0.8,0.6"]))
+    assert results.cases == (*CASES, name)
+    assert results.notes == (f"organs without a column: {', '.join(MISSING)}",)
+
+
+MISSING = [organ for organ in ORGAN_NAMES if organ not in ("liver", "spleen")]
+PEOPLE = {"anna": (0.9, 0.8), "ben": (0.7, 0.6), "cleo": (0.8, 0.4)}
+
+
+@pytest.mark.parametrize(
+    ("row", "case"),
+    [
+        ("max,0.9,0.8", False),
+        ("Min,0.70,0.40", False),
+        ("all,0.8,0.6", False),
+        ("sd,0.0816,0.163", False),
+        ("SD,0.1,0.2", False),
+        ("max,0.85,0.75", True),
+        ("all,0.5,0.5", True),
+    ],
+)
+def test_where_names_do_not_settle_it_values_do(tmp_path, row, case):
+    results = read_results(table(tmp_path / "net.csv", [row], PEOPLE))
+    name = row.split(",")[0]
+    assert results.cases == ((*PEOPLE, name) if case else tuple(PEOPLE))
+    assert f"row {name} is read as a case" in " ".join(results.notes) or not case
+
+
+def test_a_table_of_statistics_alone_has_no_case(tmp_path):
+    with pytest.raises(EvaluationError, match="no case"):
+        read_results(write(tmp_path / "a.csv", "name,liver\nmean,0.5\nstd,0.1\n"))
+
+
 def test_published_files_are_read_whole(touchstone):
     results = read_results(touchstone / "nnU-Net_U-Net", "nsd")
     assert len(results.cases) == 743

@@ -72,19 +72,24 @@ def test_voxels_of_an_organ_said_to_be_absent_are_not_used() -> None:
     assert not made.array.any()
 
 
-def test_unknown_and_not_confirmed_leave_it_to_the_next_source() -> None:
+def test_what_is_unknown_is_left_to_the_next_source() -> None:
     made = assemble(
         SHAPE,
         [
             pseudo(slabs(liver=0, spleen=1, aorta=2)),
-            revised(slabs(), liver="not_confirmed", aorta="not_confirmed"),
+            revised(slabs(), liver="unknown", aorta="unknown"),
             public(slabs(), liver="unknown", spleen="unknown"),
         ],
     )
     assert np.array_equal(made.array, slabs(liver=0, spleen=1, aorta=2))
-    assert made.organs["liver"] == OrganSource("pseudo", "not_confirmed", None, 7)
-    assert made.organs["spleen"] == OrganSource("pseudo", "unknown")  # ranked as any pseudo label
-    assert made.organs["aorta"].state == "not_confirmed"
+    assert set(made.organs.values()) == {OrganSource("pseudo", "unknown")}
+
+
+def test_a_drawn_organ_that_nobody_vouches_for_yet_is_shown() -> None:
+    drawn = revised(slabs(liver=1), liver="not_assessed")
+    made = assemble(SHAPE, [pseudo(slabs(liver=0, spleen=2)), drawn])
+    assert np.array_equal(made.array, slabs(liver=1, spleen=2))
+    assert made.organs["liver"][:2] == ("revised", "not_assessed")
 
 
 def test_an_organ_nobody_names_is_not_in_it_and_an_unknown_one_is() -> None:
@@ -112,8 +117,7 @@ def test_nothing_at_all() -> None:
         (public(slabs(liver=0), liver="present"), revised(slabs(liver=0), liver="confirmed"), 0),
         (public(slabs(liver=0), liver="present"), revised(slabs(liver=1), liver="revised"), 1),
         (public(slabs(liver=0), liver="present"), revised(None, liver="absent"), 1),
-        (public(slabs(liver=0), liver="present"), revised(slabs(), liver="not_confirmed"), 0),
-        (public(slabs(liver=0), liver="present"), revised(slabs(), liver="unchanged"), 0),
+        (public(slabs(liver=0), liver="present"), revised(slabs(), liver="unknown"), 0),
         (public(None, liver="absent"), revised(slabs(liver=1), liver="revised"), 1),
         (public(None, liver="absent"), revised(slabs(liver=1), liver="absent"), 0),
         (public(None, liver="absent"), revised(None, liver="absent"), 0),
@@ -141,7 +145,7 @@ def test_a_dispute_lasts_until_it_is_decided() -> None:
 
 def test_a_decision_for_a_source_that_is_gone_does_not_count() -> None:
     there = public(slabs(liver=0), liver="present")
-    here = revised(slabs(liver=1), liver="not_confirmed")
+    here = revised(slabs(liver=1), liver="unknown")
     made = assemble(SHAPE, [there, here], {"liver": "revised", "spleen": "public"})
     assert np.array_equal(made.array, slabs(liver=0))
     assert list(made.organs) == ["liver"]
@@ -181,7 +185,7 @@ def test_a_source_on_another_grid_is_refused() -> None:
 
 STATES: Mapping[SourceKind, tuple[str, ...]] = {
     "public": ("present", "absent", "unknown"),
-    "revised": ("confirmed", "revised", "absent", "not_confirmed"),
+    "revised": ("confirmed", "revised", "absent", "not_assessed"),
     "pseudo": ("unknown",),
 }
 
@@ -233,7 +237,7 @@ def test_each_voxel_is_the_highest_sources(
     """Against a voxel-wise reading of the rules."""
     assume(len({source.kind for source in given_sources}) == len(given_sources))
     made = assemble(SHAPE, given_sources, decisions)
-    answers = ("present", "absent", "confirmed", "revised")
+    answers = ("present", "absent", "confirmed", "revised", "not_assessed")
     painted: dict[SourceKind, list[tuple[SourceLabel, str]]] = {kind: [] for kind in PRIORITY}
     for organ in ORGAN_NAMES:
         able = [

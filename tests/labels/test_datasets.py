@@ -66,7 +66,13 @@ TRUTH: dict[str, dict[str, list[int]]] = {
     },
     "AbdomenAtlas 1.0": ATLAS,
     "AbdomenAtlas 1.1": {**ATLAS, "-": [*range(10, 26)]},
-    "TotalSegmentator": {
+    "TotalSegmentator v1": {
+        "spleen": [1], "kidney_right": [2], "kidney_left": [3], "gall_bladder": [4],
+        "liver": [5], "stomach": [6], "aorta": [7], "postcava": [8], "pancreas": [10],
+        "-": [9, *range(11, 105)],
+    },
+    "FLARE21": {"liver": [1], "k": [2], "spleen": [3], "pancreas": [4]},
+    "TotalSegmentator v2": {
         "spleen": [1], "kidney_right": [2], "kidney_left": [3], "gall_bladder": [4],
         "liver": [5], "stomach": [6], "pancreas": [7], "aorta": [52], "postcava": [63],
         "-": [*range(8, 52), *range(53, 63), *range(64, 118)],
@@ -140,7 +146,10 @@ def test_an_organ_without_voxels(name: str, patient: tuple[Volume, Volume]) -> N
             lambda kidneys: find_midline(ct.array, kidneys, ct.grid),
         )
         state = found.organs[organ]
-        if name in PER_CASE:
+        # Nobody lacks these: beside organs that show where they are, they are not labeled.
+        beside = {"liver": {"pancreas", "spleen", "stomach"}, "aorta": {"liver"}}
+        beside["postcava"] = beside["aorta"]
+        if name in PER_CASE or beside.get(organ, set()) & labeled:
             assert (state.source, state.state) == ("pseudo", "unknown")
         else:
             assert (state.source, state.state) == ("public", "absent")
@@ -183,7 +192,7 @@ def test_a_value_the_dataset_does_not_know(name: str, patient: tuple[Volume, Vol
         ("abdomenct 1k", "AbdomenCT-1K"),
         ("AbdomenAtlas1.1", "AbdomenAtlas 1.1"),
         ("kits_23", "KiTS"),
-        ("total-segmentator v2", "TotalSegmentator"),
+        ("total-segmentator v2", "TotalSegmentator v2"),
     ],
 )
 def test_names_as_people_write_them(text: str, name: str) -> None:

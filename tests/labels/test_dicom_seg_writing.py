@@ -236,8 +236,8 @@ def test_attention_is_no_organ(tmp_path: Path) -> None:
         assert segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue != "123037004"
         assert "AnatomicRegionSequence" not in segment
     for one in read_segmentation(path).segments or ():
-        assert term(one.name, one.code).kind == "attention"
-        assert term("", one.code).kind == "unknown"  # even where names are lost
+        assert term(one.name, one.codes).kind == "attention"
+        assert term("", one.codes).kind == "unknown"  # even where names are lost
     with pytest.raises(VolumeError):  # and nobody can submit it for organs
         ingest(path, grid)
 

@@ -21,6 +21,7 @@ from atlas8k.errors import (
 from atlas8k.grid import Grid
 from atlas8k.labels import nrrd_file
 from atlas8k.labels.formats import Segment, read_segmentation
+from atlas8k.labels.terminology import Terminology
 from atlas8k.volume import write_nifti
 
 DCMQI = Path(__file__).parents[3] / "shared" / "data" / "dcmqi-seg"
@@ -263,7 +264,10 @@ def test_a_segment_without_a_name(tmp_path: Path) -> None:
 def test_dicom_seg_is_read_as_the_nrrd_beside_it() -> None:
     seg = read_segmentation(DCMQI / "liver.dcm")
     twin = read_segmentation(DCMQI / "liver_seg.nrrd")
-    assert (seg.format, seg.segments) == ("dicom-seg", (Segment("Liver", 1, 0, "T-62000"),))
+    assert (seg.format, seg.segments) == (
+        "dicom-seg",
+        (Segment("Liver", 1, 0, Terminology("T-62000")),),
+    )
     assert seg.grid.same_as(twin.grid)
     assert np.array_equal(seg.layers[0], twin.layers[0])
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +30,15 @@ from atlas8k.errors import (
 )
 from atlas8k.labels.ingest import SegmentOverlap, ingest
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.volume import read_grid
 
 TYPICAL = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60
 )
+CASES = Path(__file__).parents[3] / "shared" / "cases" / "seg-nrrd"
+needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="no segmentations of 3D Slicer")
+NINE_BOXES = dict(zip(ORGAN_NAMES, (270, 315, 360, 324, 378, 432, 378, 441, 504), strict=True))
+"""Voxels of the organs in those files."""
 LIVER, SPLEEN, AORTA = ORGAN_IDS["liver"], ORGAN_IDS["spleen"], ORGAN_IDS["aorta"]
 
 
@@ -115,11 +121,16 @@ def test_empty_segments_that_are_no_organ_are_left_out(tmp_path: Path) -> None:
 
 
 BAD_NAMES = {
-    "attention": (info("liver", "attention_liver"), r"attention_liver' \(6 voxels\).*delete this"),
-    "unknown": (info("heart", "Segment_2"), r"'heart'.*'Segment_2'.*delete these segments"),
+    "attention": (
+        info("liver", "attention_liver"),
+        r"attention_liver' \(6 voxels\).*segmentation of its own",
+    ),
+    "unknown": (info("heart", "Segment_2"), r"'heart'.*'Segment_2'.*Rename each"),
     "no entry": (info("liver"), "value 2: no name"),
-    "twice": (info("liver", "Liver"), r"'liver', 'Liver' mean the same"),
-    "twice, one empty": (info("liver", "spleen", "liver"), "mean the same"),
+    "twice": (info("liver", "Liver"), r"'liver' \(6 voxels\), 'Liver' \(6 voxels\) mean the same"),
+    "numbered": (info("liver", "liver_1"), "mean the same.*add them up"),
+    "a side": (info("liver", "Left"), "'Left' may be kidney_left. Rename"),
+    "no side": (info("liver", "kidney"), "'kidney' may be kidney_left or kidney_right"),
     "by alias": (info("gallbladder", "gall bladder"), "mean the same"),
     "one tumour twice": (info("liver_tumor", "Liver Tumor", "liver"), "mean the same"),
     "a tumour alone": (info("liver_tumor", "spleen"), "no segment liver"),
@@ -139,10 +150,50 @@ def test_names_that_are_refused(tmp_path: Path, names: object, word: str) -> Non
         ingest(path, GRID, names)
 
 
+@pytest.mark.parametrize("names", BAD_NAMES.values(), ids=BAD_NAMES)
+def test_no_advice_costs_work(tmp_path: Path, names: tuple[object, str]) -> None:
+    path = save_nifti(tmp_path / "a.nii.gz", label(1, 2))
+    with pytest.raises((LabelNameError, LabelValueError)) as caught:
+        ingest(path, GRID, names[0])
+    assert not re.search("delete|remove|discard", str(caught.value))
+
+
+@pytest.mark.parametrize("names", [("liver", "spleen", "liver_1"), ("liver_1", "spleen", "liver")])
+@pytest.mark.parametrize("by_header", [False, True])
+def test_a_segment_emptied_and_drawn_again_is_the_other_one(
+    tmp_path: Path, names: tuple[str, ...], by_header: bool
+) -> None:
+    sent = label(0, 2, 3)
+    if by_header:
+        segments = [(name, i, 0) for i, name in enumerate(names, start=1)]
+        kept = ingest(save_nrrd(tmp_path / "a.seg.nrrd", [sent], segments), GRID)
+    else:
+        kept = ingest(save_nifti(tmp_path / "a.nii.gz", sent), GRID, info(*names))
+    assert kept.voxels == {"liver": 6, "spleen": 6}
+    assert np.array_equal(kept.array, label(0, SPLEEN, LIVER))
+
+
+@needs_cases
+@pytest.mark.parametrize(
+    ("name", "read_by", "voxels"),
+    [
+        ("left_right", "codes", NINE_BOXES),
+        ("only_terminology", "codes", {"liver": 378}),
+        ("readded_1", "segment names", NINE_BOXES),
+    ],
+)
+def test_segments_as_slicer_really_saves_them(
+    name: str, read_by: str, voxels: dict[str, int]
+) -> None:
+    grid = read_grid(CASES / "ct.nii.gz")
+    kept = ingest(CASES / f"{name}.seg.nrrd", grid)
+    assert (kept.read_by, kept.voxels) == (read_by, voxels)
+
+
 def test_seg_nrrd_names_are_refused_alike(tmp_path: Path) -> None:
     segments = [("liver", 1, 0), ("attention_liver", 1, 1)]
     path = save_nrrd(tmp_path / "a.seg.nrrd", [label(1), label(0, 1)], segments)
-    with pytest.raises(LabelNameError, match="delete this segment"):
+    with pytest.raises(LabelNameError, match="segmentation of its own"):
         ingest(path, GRID)
     path = save_nrrd(tmp_path / "b.seg.nrrd", [label(1, 4)], segments[:1])
     with pytest.raises(LabelValueError, match="value 4"):

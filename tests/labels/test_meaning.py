@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.labels.kit import GRID, SHAPE, Labels, label
 
-from atlas8k.errors import GridMismatchError, LabelNameError
+from atlas8k.errors import GridMismatchError
 from atlas8k.labels.ingest import Submitted
-from atlas8k.labels.meaning import changes, completed
+from atlas8k.labels.meaning import changes, compared, completed
+from atlas8k.labels.statement import Statement
 from atlas8k.ledger import OrganChange
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
@@ -27,12 +28,31 @@ def test_each_state(order: str) -> None:
     sent[1, 1, 2] = 0
     found = changes(start, said(sent, "liver", "spleen", "aorta", "pancreas"))
     assert list(found) == list(ORGAN_NAMES)
-    assert found["liver"] == OrganChange("confirmed", 6, 6, 0, 1.0)
+    assert found["liver"] == OrganChange("not_assessed", 6, 6, 0, 1.0)  # as it went out
     assert found["spleen"] == OrganChange("revised", 6, 5, 1, 10 / 11)
-    assert found["aorta"] == OrganChange("absent", 6, 0, 6, 0.0)
-    assert found["pancreas"] == OrganChange("not_confirmed", 0, 0, 0, None)
-    assert found["stomach"] == OrganChange("unchanged", 6, 6, 0, 1.0)
-    assert found["postcava"] == OrganChange("unchanged", 0, 0, 0, None)
+    assert found["aorta"] == OrganChange("absent", 6, 0, 6, 0.0)  # erased
+    assert found["pancreas"] == OrganChange("not_assessed", 0, 0, 0, None)
+    assert found["stomach"] == OrganChange("not_assessed", 6, 6, 0, 1.0)  # not sent
+    assert found["postcava"] == OrganChange("not_assessed", 0, 0, 0, None)
+
+
+def test_what_was_looked_at_is_confirmed() -> None:
+    start, sent = (
+        label(LIVER, SPLEEN, AORTA),
+        said(label(LIVER, SPLEEN), "liver", "spleen", "stomach"),
+    )
+    every = changes(start, sent, Statement(all_looked_at=True))
+    states = {organ: change.state for organ, change in every.items()}
+    assert states["liver"] == states["spleen"] == "confirmed"
+    # Nothing shows that somebody looked where nothing is, nor at what was not sent.
+    assert set(states.values()) - {"confirmed"} == {"not_assessed"}
+    assert states["aorta"] == states["stomach"] == "not_assessed"
+    named = changes(start, sent, Statement(looked_at=frozenset({"liver", "stomach", "aorta"})))
+    assert {organ: one.state for organ, one in named.items() if one.state != "not_assessed"} == {
+        "liver": "confirmed",
+        "stomach": "absent",
+        "aorta": "confirmed",
+    }
 
 
 def test_the_same_number_of_other_voxels_is_revised() -> None:
@@ -42,18 +62,22 @@ def test_the_same_number_of_other_voxels_is_revised() -> None:
 
 def test_absent_by_the_clients_own_word() -> None:
     sent = said(label(LIVER), "liver", "spleen")
-    found = changes(label(LIVER), sent, absent=["Spleen", "gallbladder"])
+    found = changes(label(LIVER), sent, Statement.of({"absent": ["Spleen", "gallbladder"]}))
     assert found["spleen"].state == found["gall_bladder"].state == "absent"
-    found = changes(label(LIVER, AORTA), sent, absent=["aorta"])
+    found = changes(label(LIVER, AORTA), sent, Statement(absent=frozenset({"aorta"})))
     assert found["aorta"] == OrganChange("absent", 6, 0, 6, 0.0)
-    with pytest.raises(LabelNameError):
-        changes(None, sent, absent=["heart"])
 
 
 def test_without_a_start_label_what_is_drawn_is_revised() -> None:
     found = changes(None, said(label(LIVER), "liver", "spleen"))
     assert found["liver"] == OrganChange("revised", 0, 6, 6, 0.0)
-    assert found["spleen"].state == "not_confirmed"
+    assert found["spleen"].state == "not_assessed"
+
+
+def test_two_readings_are_compared_whatever_was_said() -> None:
+    found = compared(label(LIVER, SPLEEN), label(LIVER, 0, SPLEEN), GRID)
+    assert found["liver"] == OrganChange("confirmed", 6, 6, 0, 1.0)
+    assert found["spleen"] == OrganChange("revised", 6, 6, 12, 0.0)
 
 
 def test_an_organ_that_was_not_sent_is_kept() -> None:
@@ -69,7 +93,7 @@ def test_an_organ_that_was_not_sent_is_kept() -> None:
 
 def test_an_organ_said_to_be_absent_is_not_kept() -> None:
     start, sent = label(LIVER, SPLEEN), said(label(LIVER), "liver")
-    found = changes(start, sent, absent=["spleen"])
+    found = changes(start, sent, Statement(absent=frozenset({"spleen"})))
     assert np.array_equal(completed(start, sent, found), label(LIVER))
 
 
@@ -97,7 +121,7 @@ def test_counts_and_completion_are_what_numpy_says(
     for name, i in ORGAN_IDS.items():
         before, after = start == i, sent == i
         if name not in named:
-            assert found[name].state == "unchanged"
+            assert found[name].state == "not_assessed"
             assert np.array_equal(kept == i, before & (sent == 0))
             continue
         assert np.array_equal(kept == i, after)

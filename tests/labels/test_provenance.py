@@ -19,13 +19,14 @@ from atlas8k.labels.provenance import (
     write_label,
 )
 from atlas8k.ledger import OrganChange, OrganSource
+from atlas8k.ledger.records import OLDER_RULE
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.volume import read_label, write_nifti
 
 ORGANS = st.sampled_from(ORGAN_NAMES)
 COUNT = st.none() | st.integers(0, 10**9)
-STATES = ("present", "absent", "unknown", "not_confirmed", "confirmed", "revised")
-CHANGES = ("unchanged", "confirmed", "revised", "absent", "not_confirmed")
+STATES = ("present", "absent", "unknown", "confirmed", "revised", "not_assessed")
+CHANGES = ("confirmed", "revised", "absent", "not_assessed")
 SOURCE = st.builds(
     OrganSource,
     st.sampled_from(["public", "revised", "pseudo"]),
@@ -35,7 +36,13 @@ SOURCE = st.builds(
     st.booleans(),
 )
 CHANGE = st.builds(
-    OrganChange, st.sampled_from(CHANGES), COUNT, COUNT, COUNT, st.none() | st.floats(0, 1)
+    OrganChange,
+    st.sampled_from(CHANGES),
+    COUNT,
+    COUNT,
+    COUNT,
+    st.none() | st.floats(0, 1),
+    st.none() | st.text(),
 )
 TIME = st.none() | st.floats(0, 1e12)
 PROVENANCE = st.builds(
@@ -50,7 +57,9 @@ PROVENANCE = st.builds(
     minutes=TIME,
     signature=st.none() | st.text(),
     start_sha256=st.none() | st.text("0123456789abcdef"),
-    detail=st.dictionaries(st.text(), st.integers() | st.text() | st.booleans()),
+    detail=st.dictionaries(st.text(), st.integers() | st.text() | st.booleans()).map(
+        lambda detail: {**detail, "looked_at": []}
+    ),
 )
 
 
@@ -120,3 +129,31 @@ def test_records_that_cannot_be_used(record: object) -> None:
     assert from_json(json.dumps(GOOD)) == Provenance("assembled")
     assert from_json(json.dumps({**GOOD, "organs": {"liver": LIVER}})) is not None
     assert from_json(json.dumps(record)) is None
+
+
+def test_what_an_earlier_release_wrote_is_marked() -> None:
+    """It took an organ that came back as it went out for confirmed."""
+    record = {
+        **GOOD,
+        "kind": "submission",
+        "organs": {
+            "liver": {"source": "revised", "state": "confirmed", "submission": 3},
+            "aorta": {"source": "pseudo", "state": "not_confirmed", "submission": 3},
+        },
+        "changes": {
+            "liver": {"state": "confirmed", "voxels_before": 9, "voxels_after": 9},
+            "spleen": {"state": "revised", "voxels_before": 9, "voxels_after": 8},
+            "aorta": {"state": "not_confirmed", "voxels_before": 0, "voxels_after": 0},
+            "stomach": {"state": "unchanged", "voxels_before": 5, "voxels_after": 5},
+        },
+    }
+    said = from_json(json.dumps(record))
+    assert said is not None
+    assert said.changes["liver"] == OrganChange("confirmed", 9, 9, note=OLDER_RULE)
+    assert said.changes["spleen"] == OrganChange("revised", 9, 8)
+    assert said.changes["aorta"] == OrganChange("not_assessed", 0, 0)
+    assert said.changes["stomach"] == OrganChange("not_assessed", 5, 5)
+    assert said.organs["aorta"] == OrganSource("pseudo", "unknown")
+    today = from_json(json.dumps({**record, "detail": {"looked_at": ["liver"]}}))
+    assert today is not None
+    assert today.changes["liver"].note is None

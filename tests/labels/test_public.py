@@ -193,7 +193,7 @@ def test_one_mask_an_organ(patient: tuple[Path, Volume], tmp_path: Path) -> None
         write_nifti(folder / f"{name}.nii.gz", mask, truth.grid)
     write_nifti(folder / "spleen.nii.gz", np.zeros_like(truth.array), truth.grid)
     write_nifti(folder / "lung_left.nii.gz", np.ones_like(truth.array), truth.grid)
-    found = read_public(folder, ct_path, find_dataset("TotalSegmentator"))
+    found = read_public(folder, ct_path, find_dataset("TotalSegmentator v2"))
     wanted = np.where(np.isin(truth.array, [ORGAN_IDS[o] for o in names]), truth.array, 0)
     np.testing.assert_array_equal(found.array, wanted)
     assert {*found.of_state("present")} == {*names}

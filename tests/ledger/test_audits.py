@@ -87,16 +87,18 @@ def test_the_only_audit_has_its_turn_before_the_budget_is_used(ledger: Ledger) -
     assert [audit for _, audit in give(ledger, 11)] == [False, True, *[False] * 9]
 
 
-def test_where_the_budget_was_used_before_the_list_all_is_low_ranked(ledger: Ledger) -> None:
-    full(ledger, 6)  # three and three
+def test_where_the_budget_was_used_before_the_list_its_first_places_are_no_audits(
+    ledger: Ledger,
+) -> None:
+    full(ledger, 8)  # four places
     ledger.set_campaign(audit_percent=50)
-    for name in ("v00", "v01", "v02"):
+    for name in ("v04", "v05"):
         ledger.submit(name, BEN, organs=CONFIRMED)
     ledger.begin_round("one")
     plan = ledger.plan(1)
     assert plan is not None
-    assert (plan.top, plan.reviewed, len(plan.lines)) == (0, 3, 3)
-    assert [audit for _, audit in give(ledger, 3)] == [True, True, False]
+    assert (plan.top, plan.reviewed, len(plan.lines), plan.audits) == (4, 2, 6, 1)
+    assert all(line.audit is None for line in plan.lines[:4])
 
 
 def test_only_what_was_given_out_as_an_audit_is_called_one(ledger: Ledger) -> None:

@@ -180,14 +180,14 @@ def test_changing_a_public_organ_disputes_it(three: Ledger) -> None:
         organs={
             "liver": OrganChange("revised"),
             "spleen": OrganChange("confirmed"),
-            "pancreas": OrganChange("not_confirmed"),
-            "stomach": OrganChange("unchanged"),
+            "pancreas": OrganChange("not_assessed", 5, 5, 0, 1.0),
+            "stomach": OrganChange("not_assessed", 5, 900, 895, 0.01, "900 ml"),
         },
     )
     assert three.sources("a") == {
         "liver": OrganSource("public", "present", "LiTS", None, disputed=True),
         "spleen": OrganSource("public", "present", "LiTS"),
-        "pancreas": OrganSource("pseudo", "not_confirmed", submission=kept.id),
+        "stomach": OrganSource("revised", "not_assessed", submission=kept.id),
     }
     (review,) = three.reviews()
     assert (review.kind, review.organ, review.submission) == ("dispute", "liver", kept.id)
@@ -195,8 +195,17 @@ def test_changing_a_public_organ_disputes_it(three: Ledger) -> None:
 
 def test_saying_nothing_takes_no_revision_back(three: Ledger) -> None:
     first = three.submit("a", ANNA, organs={"liver": OrganChange("revised")})
-    three.submit("a", ANNA, organs={"liver": OrganChange("not_confirmed")})
+    three.submit("a", ANNA, organs={"liver": OrganChange("not_assessed", 5, 5, 0, 1.0)})
     assert three.sources("a")["liver"] == OrganSource("revised", "revised", submission=first.id)
+
+
+def test_what_was_drawn_and_not_vouched_for_is_shown_and_no_more(three: Ledger) -> None:
+    three.submit("a", ANNA, organs={"liver": OrganChange("confirmed", 5, 5, 0, 1.0)})
+    drawn = OrganChange("not_assessed", 5, 1, 4, 0.3, "0.5 ml")
+    second = three.submit("a", ANNA, organs={"liver": drawn})
+    assert three.changes(second.id) == {"liver": drawn}
+    assert three.sources("a")["liver"] == OrganSource("revised", "not_assessed", None, second.id)
+    assert three.revised_organs(second.id) == {}
 
 
 def test_a_source_that_is_none_is_refused(three: Ledger) -> None:

@@ -252,3 +252,18 @@ def test_the_database_itself_refuses_two_holders(four: Ledger) -> None:
             "INSERT INTO lease (volume, holder, anonymous, strategy, taken_at, expires_at)"
             " SELECT volume, 'x', 0, 'first', 0, 1 FROM lease"
         )
+
+
+def test_a_sample_says_what_its_holder_had_until_then(ledger: Ledger) -> None:
+    scored(ledger, {"a": 3.0, "b": 2.0, "c": 1.0})
+    first = ledger.next_sample(holder=ANNA, signature="one")
+    assert first is not None
+    assert first.given_back == ()
+    ledger.lease("c", ANNA)
+    second = ledger.next_sample(holder=ANNA, signature="one")
+    assert second is not None
+    assert (second.volume, second.given_back) == ("b", ("a", "c"))
+    ledger.submit("b", ANNA)
+    third = ledger.next_sample(holder=ANNA, signature="one")
+    assert third is not None
+    assert third.given_back == ()

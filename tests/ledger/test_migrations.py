@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from tests.ledger.kit import ANNA, BEN, check_consistent, query
 
-from atlas8k.ledger import Ledger, LedgerVersionError, OrganChange
+from atlas8k.ledger import Ledger, LedgerVersionError, OrganChange, OrganSource
 from atlas8k.ledger import migrations as steps
 from atlas8k.ledger.errors import LedgerFileError
+from atlas8k.ledger.records import OLDER_RULE
 
 
 def version_1(path: Path) -> None:
@@ -130,4 +131,47 @@ def test_a_version_5_file_counts_its_rounds_anew(tmp_path: Path) -> None:
     plan = ledger.plan(1)
     assert plan is not None
     assert (plan.stop_after, plan.top, plan.reviewed) == (4, 1, 0)
+    check_consistent(path)
+
+
+def test_what_was_confirmed_by_the_older_rule_stays_so_and_is_marked(tmp_path: Path) -> None:
+    path = tmp_path / "l.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for script in steps.MIGRATIONS[:6]:
+            for statement in steps.statements(script):
+                connection.execute(statement)
+        connection.execute("PRAGMA user_version = 6")
+        connection.execute(f"PRAGMA application_id = {steps.APPLICATION_ID}")
+        connection.executescript("""
+            INSERT INTO volume (name, first_seen, shuffle) VALUES ('a', 1, 5);
+            INSERT INTO round (opened_at, budget, reviewed) VALUES (1, 0.4, 1);
+            INSERT INTO submission (volume, holder, anonymous, submitted_at, round)
+              VALUES (1, 'user:anna', 0, 4, 1);
+            INSERT INTO submission_organ VALUES
+              (1, 5, 'confirmed', 9, 9, 0, 1), (1, 8, 'revised', 9, 8, 1, 0.9),
+              (1, 1, 'not_confirmed', 0, 0, 0, NULL), (1, 9, 'unchanged', 7, 7, 0, 1);
+            INSERT INTO provenance VALUES
+              (1, 5, 'revised', 'confirmed', NULL, 1, 0, 4),
+              (1, 8, 'revised', 'revised', NULL, 1, 0, 4),
+              (1, 1, 'pseudo', 'not_confirmed', NULL, 1, 0, 4);
+            UPDATE volume SET status = 'submitted', current_submission = 1;
+            DELETE FROM unsettled;
+        """)
+    ledger = Ledger(path)
+    assert ledger.changes(1) == {
+        "aorta": OrganChange("not_assessed", 0, 0, 0, None),
+        "liver": OrganChange("confirmed", 9, 9, 0, 1.0, OLDER_RULE),
+        "spleen": OrganChange("revised", 9, 8, 1, 0.9),
+        "stomach": OrganChange("not_assessed", 7, 7, 0, 1.0),
+    }
+    assert ledger.sources("a") == {
+        "liver": OrganSource("revised", "confirmed", None, 1),
+        "spleen": OrganSource("revised", "revised", None, 1),
+    }
+    (work,) = ledger.worked()
+    assert work.organs["liver"].note == OLDER_RULE
+    # Its triggers are there again.
+    ledger.set_sources("a", {"pancreas": OrganSource("public", "present", "LiTS")})
+    assert ledger.unsettled() != {}
     check_consistent(path)

@@ -139,7 +139,25 @@ def test_what_was_reviewed_before_the_list_is_no_place_of_it(ledger: Ledger) -> 
     ledger.begin_round("one")
     plan = ledger.plan(1)
     assert plan is not None
-    assert (plan.reviewed, plan.top, len(plan.lines)) == (2, 8, 18)
+    assert (plan.reviewed, plan.top, len(plan.lines)) == (2, 10, 18)
+    budget = ledger.budget()
+    assert budget is not None
+    assert (budget.total, budget.reviewed) == (10, 0)  # all of it is for the list
+
+
+def test_an_early_sample_makes_no_audit_of_the_first_place(ledger: Ledger) -> None:
+    """A small budget that was used before the list was drawn: rank 1 is not low-ranked."""
+    names = full(ledger, 12)
+    ledger.set_campaign(audit_percent=10, budget=0.1)
+    ledger.submit(names[5], BEN, organs=CONFIRMED)
+    sample = ledger.next_sample(holder=ANNA, signature="one")
+    assert sample is not None
+    assert (sample.volume, sample.rank, sample.audit) == (names[0], 1, False)
+    assert not sample.over_budget
+    plan = ledger.plan(1)
+    assert plan is not None
+    assert [line.audit for line in plan.lines[: plan.top]] == [None]
+    assert plan.audits == 1
 
 
 @pytest.mark.parametrize(

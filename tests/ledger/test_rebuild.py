@@ -10,6 +10,7 @@ from tests.ledger.kit import ANNA, check_consistent, scored
 
 from atlas8k.ledger import Ledger, LedgerReadOnlyError, OrganChange, OrganSource
 from atlas8k.ledger.rebuild import LabelOnDisk, rebuild
+from atlas8k.ledger.records import OLDER_RULE
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import Grid, write_nifti
 
@@ -51,10 +52,10 @@ def test_what_label_files_carry_comes_back(tmp_path: Path) -> None:
     assert (two.holder, two.submitted_at, two.conflict) == ("client:ben", 300.0, False)
     assert one.sha256 == hashlib.sha256(first.read_bytes()).hexdigest()
     changes = ledger.changes(one.id)
-    assert changes["liver"] == OrganChange("confirmed", 100, 100, 0, 1.0)
+    assert changes["liver"] == OrganChange("confirmed", 100, 100, 0, 1.0, OLDER_RULE)
     assert changes["spleen"] == OrganChange("revised", 50, 75, 25, 100 / 125)
     assert changes["stomach"] == OrganChange("absent", 25, 0, 25, 0.0)
-    assert changes["aorta"] == OrganChange("not_confirmed", 0, 0, 0, None)
+    assert changes["aorta"] == OrganChange("not_assessed", 0, 0, 0, None)
     assert ledger.sources("a")["liver"] == OrganSource("revised", "revised", submission=two.id)
     assert ledger.sources("a")["stomach"].state == "absent"  # the second said nothing of it
     assert [(f.tag, f.signature) for f in ledger.labels("a")] == [

@@ -151,7 +151,7 @@ def test_restoring_is_a_new_entry_that_says_what_the_old_one_said(three: Ledger)
     check_consistent(three.path)
 
 
-def test_unknown_and_not_confirmed_organs_stay_ranked(three: Ledger) -> None:
+def test_unknown_and_not_assessed_organs_stay_ranked(three: Ledger) -> None:
     three.set_sources(
         "a",
         {
@@ -160,7 +160,7 @@ def test_unknown_and_not_confirmed_organs_stay_ranked(three: Ledger) -> None:
         },
     )
     assert three.ranking("one")[0].attention_ml == 3
-    three.submit("b", ANNA, organs={"liver": OrganChange("not_confirmed")})
+    three.submit("b", ANNA, organs={"liver": OrganChange("not_assessed", 5, 1, 4, 0.3)})
     three.reopen("b")
     assert [one.attention_ml for one in three.ranking("one")] == [3, 2, 1]
     # Absent is known: nobody need look for it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -160,13 +161,13 @@ def test_attention_regions_are_never_a_label(client: TestClient) -> None:
 
 
 def test_the_circle(client: TestClient, tmp_path: Path) -> None:
-    assert sync(client, "/scoring/attention") == {"scored": 3, "failed": 0}
+    assert sync(client, "/scoring/attention") == {"scored": 3, "failed": 0, "set_aside": 0}
     first = client.post("/activelearning/attention", json={"client_id": "anna"}).json()
     assert (first["rank"], first["total"]) == (1, 3)
     assert first["checksum"].startswith("SHA256:")
 
     array = np.zeros(GRID.shape)
-    array[8:12, 8:12, 6:10] = ORGAN_IDS["liver"]
+    array[8:14, 8:13, 6:12] = ORGAN_IDS["liver"]
     params = {"params": json.dumps({"client_id": "anna"})}
     where = f"/datastore/label?image={first['id']}"
     reply = client.put(where, files=sent(array, tmp_path), data=params).json()
@@ -184,7 +185,7 @@ def test_the_circle(client: TestClient, tmp_path: Path) -> None:
 
 def test_two_submissions_of_one_volume_both_stay(client: TestClient, tmp_path: Path) -> None:
     array = np.zeros(GRID.shape)
-    array[8:12, 8:12, 6:10] = 5
+    array[8:14, 8:13, 6:12] = 5
     replies = []
     for name, value in (("anna", 5), ("ben", 8)):
         params = {"params": json.dumps({"client_id": name})}
@@ -244,7 +245,7 @@ def test_a_label_that_is_none_leaves_the_good_one(
     client: TestClient, name: str, tmp_path: Path
 ) -> None:
     array = np.zeros(GRID.shape)
-    array[8:12, 8:12, 6:10] = 5
+    array[8:14, 8:13, 6:12] = 5
     client.put("/datastore/label?image=a", files=sent(array, tmp_path))
     files = {"label": (name or "x", io.BytesIO(b"garbage"))}
     answer = client.put("/datastore/label?image=a", files=files)
@@ -280,3 +281,107 @@ def test_a_server_leaves_what_the_ledger_was_told_unless_it_is_given_it(
 
     assert started_anew() == (7.0, 3)
     assert started_anew(stop_after="5") == (7.0, 5)
+
+
+def test_a_ct_of_two_geometries_is_named_and_goes_out_with_one(
+    client: TestClient, studies: Path, tmp_path: Path
+) -> None:
+    image = nib.load(studies / "a.nii.gz")
+    true, sheared = image.affine.copy(), image.affine.copy()
+    sheared[1, 2] += 4
+    voxels = np.asarray(image.dataobj)
+    for name, sform in (("two", true), ("tilt", sheared)):
+        made = nib.Nifti1Image(voxels, sform)
+        made.set_sform(sform, 2)
+        made.set_qform(true, 1)
+        if name == "two":
+            other = true.copy()
+            other[0, 3] += 36
+            made.set_qform(other, 1)
+        nib.save(made, studies / f"{name}.nii.gz")
+    (studies / "gone.nii.gz").symlink_to(tmp_path / "elsewhere.nii.gz")
+    datastore = app_instance().datastore()
+    datastore.refresh()
+    for name in datastore.list_images():  # the watcher may be at it: it is not waited for
+        datastore.studies.remarks(name)
+    said = client.get("/info/").json()["atlas8k"]["remarks"]
+    assert {name: found[0]["kind"] for name, found in said["volumes"].items()} == {
+        "two": "two_geometries",
+        "tilt": "sheared",
+    }
+    assert "gone.nii.gz" in said["not_listed"]
+    assert client.get("/atlas8k/remarks").json() == said
+    page = client.get("/atlas8k/cases").text
+    for words in ("two geometries in one file", "sheared by", "elsewhere.nii.gz"):
+        assert words in page
+    for name in ("two", "tilt"):
+        info = client.get(f"/datastore/image/info?image={name}").json()
+        content = client.get(f"/datastore/image?image={name}").content
+        path = tmp_path / f"{name}.nii.gz"
+        path.write_bytes(content)
+        assert info["checksum"] == f"SHA256:{hashlib.sha256(content).hexdigest()}"
+        assert (
+            client.head(f"/datastore/image?image={name}&check_sum={info['checksum']}").status_code
+            == 200
+        )
+        served = nib.load(path)
+        np.testing.assert_allclose(served.get_qform(), served.get_sform(), atol=1e-4)
+        np.testing.assert_array_equal(np.asarray(served.dataobj), voxels)
+        # What comes back on it, and what the server makes, lie where the client sees the CT.
+        array = np.zeros(voxels.shape, np.uint8)
+        array[3:9, 4:12, 5:9] = 5
+        label = tmp_path / "label.nii.gz"
+        nib.save(nib.Nifti1Image(array, served.affine), label)
+        files = {"label": ("label.nii.gz", label.read_bytes())}
+        answer = client.put(f"/datastore/label?image={name}", files=files)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["placed"] == ""
+        for url in (
+            f"/datastore/label?label={name}&tag=final",
+            f"/infer/ensemble?image={name}&output=image",
+        ):
+            method = client.post if "infer" in url else client.get
+            label.write_bytes(method(url).content)
+            np.testing.assert_allclose(nib.load(label).affine, served.affine, atol=1e-3)
+            np.testing.assert_allclose(nib.load(label).get_qform(), served.affine, atol=1e-3)
+            if "final" in url:
+                np.testing.assert_array_equal(np.asarray(nib.load(label).dataobj), array)
+    # On disk it lies where the voxels truly are.
+    own = nib.load(studies / "labels" / "final" / "tilt.nii.gz")
+    np.testing.assert_allclose(own.get_sform(), sheared, atol=1e-3)
+
+
+def test_a_ct_is_said_to_be_not_usable_and_counts_again(client: TestClient) -> None:
+    sync(client, "/scoring/attention")
+    why = {"reason": "motion", "client_id": "anna"}
+    assert client.post("/atlas8k/volumes/a/exclude", json={"reason": ""}).status_code == 422
+    assert client.post("/atlas8k/volumes/nope/exclude", json=why).status_code == 404
+    other = {"origin": "http://elsewhere"}
+    assert client.post("/atlas8k/volumes/a/exclude", json=why, headers=other).status_code == 403
+    answer = client.post("/atlas8k/volumes/a/exclude", json=why)
+    assert answer.json() == {"image": "a", "usable": False, "reason": "motion"}
+    (left,) = client.get("/atlas8k/volumes/not-usable").json()
+    assert (left["volume"], left["reason"], left["holder"]) == ("a", "motion", "")
+    campaign = client.get("/atlas8k/campaign").json()
+    assert campaign["volumes"]["total"] == 2
+    assert [one["volume"] for one in campaign["not_usable"]] == ["a"]
+    page = client.get("/atlas8k/cases").text
+    assert "Count it again" in page
+    assert "motion" in page
+    assert client.post("/atlas8k/volumes/a/include", json={}).json()["changed"] is True
+    assert client.get("/atlas8k/volumes/not-usable").json() == []
+    assert client.get("/atlas8k/campaign").json()["volumes"]["total"] == 3
+
+
+def test_the_page_leaves_a_case_out_and_counts_it_again(client: TestClient) -> None:
+    sync(client, "/scoring/attention")
+    client.cookies.set("atlas8k_name", "anna")
+    image = client.post("/activelearning/attention", json={"client_id": "anna"}).json()["id"]
+    form = {"do": "exclude", "image": image, "reason": "metal <b>"}
+    answer = client.post("/atlas8k/cases", data=form)
+    assert answer.status_code == 200, answer.text
+    assert f"{image} is not usable: metal &lt;b&gt;" in answer.text
+    assert client.post("/atlas8k/cases", data={**form, "reason": " "}).status_code == 422
+    answer = client.post("/atlas8k/cases", data={"do": "include", "image": image})
+    assert f"{image} counts again" in answer.text
+    assert client.get("/atlas8k/volumes/not-usable").json() == []

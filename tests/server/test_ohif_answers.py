@@ -18,7 +18,8 @@ from atlas8k.server import background
 from atlas8k.server.context import Context
 from atlas8k.server.infer import OrganInfer, wanted_suffix
 from atlas8k.server.web import work
-from atlas8k.server.web.pages import COLOR_LIST, OHIF, in_our_colors
+from atlas8k.server.web.ohif_patches import Patch, colors, patched, patches, scripts_of, strategy
+from atlas8k.server.web.pages import OHIF
 
 
 def test_nrrd_is_unpacked_and_says_the_same(context: Context) -> None:
@@ -79,11 +80,9 @@ def test_its_train_button_is_refused_while_one_runs_and_its_settings_count(
 
 
 def test_the_viewers_list_of_colors_begins_with_ours() -> None:
-    scripts = [path for path in OHIF.glob("*.js") if COLOR_LIST in path.read_bytes()]
-    assert len(scripts) == 1
-    changed = in_our_colors(scripts[0])
-    assert changed is not None
-    rest = changed.split(COLOR_LIST + b"...")[1].decode()
+    ((path, changed),) = patched(OHIF, [colors()]).items()
+    (found,) = [old for old, _ in colors().passages]
+    rest = changed.split(found + b"...")[1].decode()
     ours, length = json.JSONDecoder().raw_decode(rest)
     listed = {one["label"]: one["value"] for one in ours}
     for organ in ORGANS:
@@ -91,8 +90,32 @@ def test_the_viewers_list_of_colors_begins_with_ours() -> None:
         assert f"attention_{organ.name}" in listed
     # Nothing else of the script is another.
     added = f"...{rest[:length]}, ".encode()
-    assert changed.replace(added, b"") == scripts[0].read_bytes()
+    assert changed.replace(added, b"") == path.read_bytes()
 
 
-def test_other_scripts_are_as_they_came() -> None:
-    assert in_our_colors(OHIF / "app-config.js") is None
+def test_every_patch_fits_the_viewer_that_is_installed(caplog: pytest.LogCaptureFixture) -> None:
+    scripts_of.cache_clear()
+    served = scripts_of(OHIF)
+    assert caplog.records == []
+    assert 1 <= len(served) <= len(patches())
+    text = b"".join(served.values())
+    assert b"this.onChangeStrategy" not in text
+    assert b"strategy: 'random'" not in text
+    assert OHIF / "app-config.js" not in served
+
+
+def test_a_patch_that_fits_no_more_is_said_and_the_others_are_applied(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (one, _), (two, _) = strategy().passages
+    other = Patch("other", ((b"red", b"blue"),), "it is red")
+    (tmp_path / "a.js").write_bytes(one + b"; red; " + two.replace(b"onChange", b"onSelect"))
+    assert patched(tmp_path, [strategy(), other]) == {
+        tmp_path / "a.js": (tmp_path / "a.js").read_bytes().replace(b"red", b"blue")
+    }
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert "'strategy'" in record.getMessage()
+    assert "random whatever is chosen" in record.getMessage()
+    (tmp_path / "b.js").write_bytes(b"red")  # which of the two is meant nobody knows
+    assert patched(tmp_path, [other]) == {}

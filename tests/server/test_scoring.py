@@ -25,7 +25,7 @@ def score(context: Context) -> dict[str, Any]:
 
 
 def test_every_volume_gets_a_score_and_a_start_label(context: Context, studies: Path) -> None:
-    assert score(context) == {"scored": 3, "failed": 0}
+    assert score(context) == {"scored": 3, "failed": 0, "set_aside": 0}
     signature = context.signature()
     assert context.ledger.progress(signature).complete
     for row in context.ledger.ranking(signature):
@@ -44,9 +44,9 @@ def test_every_volume_gets_a_score_and_a_start_label(context: Context, studies: 
 
 def test_what_is_scored_is_not_scored_again(context: Context, studies: Path) -> None:
     score(context)
-    assert score(context) == {"scored": 0, "failed": 0}
+    assert score(context) == {"scored": 0, "failed": 0, "set_aside": 0}
     write_ct(studies / "d.nii.gz", 9)
-    assert score(context) == {"scored": 1, "failed": 0}
+    assert score(context) == {"scored": 1, "failed": 0, "set_aside": 0}
 
 
 def test_new_networks_make_every_score_stale(context: Context, models: Path) -> None:
@@ -56,7 +56,7 @@ def test_new_networks_make_every_score_stale(context: Context, models: Path) -> 
     status = context.status()
     assert (status["scored"], status["total"], status["ranked_by"]) == (0, 3, old)
     assert f"ranked by {old}" in status["message"]
-    assert score(context) == {"scored": 3, "failed": 0}
+    assert score(context) == {"scored": 3, "failed": 0, "set_aside": 0}
     assert context.status()["ranked_by"] == new
 
 
@@ -69,7 +69,11 @@ def test_networks_published_during_a_run_are_taken_up_by_it(context: Context, mo
         seen.append(progress)
 
     counts = AttentionScoring(context, publish)({}, context.datastore)
-    assert counts == {"scored": 4, "failed": 0}  # one under the old set, three under the new
+    assert counts == {
+        "scored": 4,
+        "failed": 0,
+        "set_aside": 0,
+    }  # one under the old set, three under the new
     assert context.progress().complete
 
 
@@ -77,11 +81,11 @@ def test_a_volume_that_cannot_be_read_is_named_and_passed_over(
     context: Context, studies: Path
 ) -> None:
     (studies / "0_first.nii.gz").write_bytes(b"no image")
-    assert score(context) == {"scored": 3, "failed": 1}
+    assert score(context) == {"scored": 3, "failed": 1, "set_aside": 0}
     assert "0_first.nii.gz" in context.status()["failures"]["0_first"]
-    assert score(context) == {"scored": 0, "failed": 0}
+    assert score(context) == {"scored": 0, "failed": 0, "set_aside": 0}
     write_ct(studies / "0_first.nii.gz", 4)
-    assert score(context) == {"scored": 1, "failed": 0}
+    assert score(context) == {"scored": 1, "failed": 0, "set_aside": 0}
 
 
 def test_a_damaged_network_ends_the_run_without_a_score(context: Context, models: Path) -> None:
@@ -98,7 +102,7 @@ def test_networks_that_give_no_probabilities_are_a_failure_that_names_the_volume
     # Finite, so that the set is taken; what they add up to is not.
     state = {name: tensor.sign() * 1e38 for name, tensor in broken.state.items()}
     ModelStore(models).publish({"unet": replace(broken, state=state)})
-    assert score(context) == {"scored": 0, "failed": 3}
+    assert score(context) == {"scored": 0, "failed": 3, "set_aside": 0}
     reasons = context.status()["failures"]
     assert all(f"{name}.nii.gz" in why and "NaN" in why for name, why in reasons.items())
     assert not list(context.state.rglob("*.answers"))
@@ -107,7 +111,7 @@ def test_networks_that_give_no_probabilities_are_a_failure_that_names_the_volume
 def test_a_second_run_does_nothing_while_one_runs(context: Context) -> None:
     with only_one(context.state / "scoring.lock") as alone:
         assert alone
-        assert score(context) == {"scored": 0, "failed": 0}
+        assert score(context) == {"scored": 0, "failed": 0, "set_aside": 0}
     assert context.progress().scored == 0
     assert score(context)["scored"] == 3
 

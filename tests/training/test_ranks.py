@@ -47,7 +47,7 @@ def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert context.desk is not None
     for first, name in enumerate("ab"):
         array = np.zeros(GRID.shape, np.uint8)
-        array[8:12, 8:12, 6:10] = 5 + first
+        array[8:12, 4:15, 6:10] = 5 + first
         array[4:7, 8:12, 6:10] = 8 + first
         path = write_nifti(folder / "sent.nii.gz", array, GRID)
         context.desk.submit(name, path, Holder.identify(user="anna"))

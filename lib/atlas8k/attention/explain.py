@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from atlas8k.attention.inputs import Probs
+from atlas8k.attention.places import PLANES, place_of_region
 from atlas8k.attention.quantise import Quantised
 from atlas8k.attention.regions import Point, Region, Triple
 from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
@@ -16,7 +17,6 @@ from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_NAMES
 
 BRIEF_REGIONS = 20
-PLANES = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class RegionNote:
         Centroid in the CT's array index.
     centre_mm
         Centroid in RAS+ millimetres.
+    place
+        The slice and the region's middle in it, as each viewer shows them.
     """
 
     organ: str
@@ -74,6 +76,7 @@ class RegionNote:
     stop: Triple
     centre: Point
     centre_mm: Point
+    place: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -226,4 +229,5 @@ def _note(region: Region, grid: Grid, ct_grid: Grid, axis: int) -> RegionNote:
         stop=placed.stop,
         centre=placed.centre,
         centre_mm=(x, y, z),
+        place=place_of_region(placed, ct_grid, axis).as_dict(),
     )

@@ -51,7 +51,8 @@ class Reviewed:
             return "changed"
         kinds = {kind(change) for change in self.organs.values()}
         unsaid = any(
-            change.state == "unchanged" and change.voxels_before for change in self.organs.values()
+            change.state == "not_assessed" and (change.voxels_before or change.voxels_after)
+            for change in self.organs.values()
         )
         return "confirmed" if "confirmed" in kinds and not unsaid else "silent"
 

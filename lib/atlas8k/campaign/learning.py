@@ -8,6 +8,8 @@ from typing import Any, Literal
 from atlas8k.campaign.reports import OrganDsc, Training
 from atlas8k.ledger import Ledger, Trained, UnknownSignatureError
 
+STATS = "train_stats.json"
+"""What the last training did, in the folder of the networks."""
 TOGETHER = "ensemble"
 Verdict = Literal["published", "partly published", "refused", "not compared", "failed"]
 

@@ -23,7 +23,7 @@ class OrganChanges(_Report):
     changed: int = Field(description="drawn otherwise")
     added: int = Field(description="drawn where the start label had none")
     absent: int = Field(description="taken away: it is not in this CT")
-    nothing_said: int = Field(description="not named, or empty before and after")
+    nothing_said: int = Field(description="not assessed")
     mean_dsc: float | None = Field(
         description="of start label and submission, mean over volumes that needed a change; an "
         "organ added or taken away counts 0"
@@ -189,6 +189,16 @@ class Volumes(_Report):
     failed: int
 
 
+class NotUsable(_Report):
+    """A volume that counts nowhere."""
+
+    volume: str
+    reason: str
+    kind: str = Field(description="person, or what its content looks like")
+    by: str = Field(description="who said so; empty where nobody did or names are not shown")
+    at: float
+
+
 class Status(_Report):
     """A campaign as it stands."""
 
@@ -196,6 +206,7 @@ class Status(_Report):
     at: float
     signature: str | None = Field(description="served now, or of the last round")
     volumes: Volumes
+    not_usable: list[NotUsable] = Field(description="left out of list, budget, audits, training")
     audit_percent: float
     stop_after: int
     round: int | None = Field(description="the open one")

@@ -11,7 +11,7 @@ from atlas8k.campaign.effort import BY_HAND_MINUTES, annotators, effort, holders
 from atlas8k.campaign.learning import training
 from atlas8k.campaign.left import Left, left
 from atlas8k.campaign.listed import listed
-from atlas8k.campaign.reports import Annotator, RoundReport, Status, Training, Volumes
+from atlas8k.campaign.reports import Annotator, NotUsable, RoundReport, Status, Training, Volumes
 from atlas8k.campaign.steps import Standing, steps
 from atlas8k.campaign.stopping import stop_rule
 from atlas8k.errors import LedgerError
@@ -87,6 +87,16 @@ def status(
         at=time.time(),
         signature=served,
         volumes=_volumes(counts, progress),
+        not_usable=[
+            NotUsable(
+                volume=one.volume,
+                reason=one.reason,
+                kind=one.kind,
+                by=one.holder if names else "",
+                at=one.at,
+            )
+            for one in ledger.not_usable()
+        ],
         audit_percent=set_to.audit_percent,
         stop_after=set_to.stop_after,
         round=open_round.number if open_round else None,

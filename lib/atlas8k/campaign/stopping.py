@@ -32,13 +32,13 @@ def stop_rule(plan: Plan, volumes: Mapping[str, Reviewed]) -> StopRule:
     ----------
     plan
         So many in a row as its ``stop_after`` says, but no more than the budget asks to be
-        reviewed: what annotators used of it by the list before included, or else a single
-        volume might be enough.
+        reviewed. (In lists drawn by earlier releases `top` was what early samples had left of
+        it, and nothing where they had used it up.)
     volumes
         Those reviewed of it, by name; both as :func:`~atlas8k.campaign.listed.listed` gives.
     """
     lines = [line for line in plan.lines if line.status not in GONE]
-    needed = min(plan.stop_after, plan.top + plan.reviewed, len(lines))
+    needed = min(plan.stop_after, plan.top or plan.reviewed, len(lines))
     row, broken, waits = 0, None, None
     for line in lines:
         one = volumes.get(line.volume)

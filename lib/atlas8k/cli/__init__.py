@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Annotated
 
 import typer
 
 from atlas8k import __version__
-from atlas8k.cli import labels_history, quality_studies, weights_rollback  # noqa: F401  (commands)
+from atlas8k.cli import (  # noqa: F401  (commands)
+    campaign_usability,
+    labels_history,
+    labels_rejected,
+    quality_studies,
+    weights_rollback,
+)
 from atlas8k.cli.campaign_simulate import campaign
 from atlas8k.cli.compare import compare
 from atlas8k.cli.cross import cross
@@ -17,6 +24,7 @@ from atlas8k.cli.explain import explain
 from atlas8k.cli.fine_tune import fine_tune
 from atlas8k.cli.labels import labels
 from atlas8k.cli.ledger import ledger
+from atlas8k.cli.options import Commands
 from atlas8k.cli.phantoms import phantoms
 from atlas8k.cli.predict import predict
 from atlas8k.cli.quality import quality
@@ -27,10 +35,9 @@ from atlas8k.cli.train import train
 from atlas8k.cli.weights import weights
 from atlas8k.errors import Atlas8kError
 
-app = typer.Typer(
+app = Commands(
     name="atlas8k",
     help="The AbdomenAtlas-8K annotation procedure: predict, score, rank, train, evaluate.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -52,9 +59,28 @@ def version() -> None:
     typer.echo(__version__)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    """The AbdomenAtlas-8K annotation procedure: predict, score, rank, train, evaluate."""
+
+
 def main() -> None:
     """Run the command; an error of ours is one line and exit code 2, not a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    # Where folder and ledger lie is known to who types it; a server's log says it once.
+    for quiet in ("atlas8k.server.studies", "atlas8k.ledger.filesystem"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
     try:
         app()
     except Atlas8kError as err:

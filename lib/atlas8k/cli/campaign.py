@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,33 +10,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.ledger import LedgerFile, ledger_path
-from atlas8k.cli.score import MODELS
-from atlas8k.errors import CheckpointError, LedgerError
+from atlas8k.cli.options import (
+    MODELS,
+    Commands,
+    Conf,
+    LedgerFile,
+    Models,
+    Studies,
+    existing_ledger,
+    existing_studies,
+    settings_of,
+)
+from atlas8k.errors import CheckpointError
 
 if TYPE_CHECKING:
     from atlas8k.campaign.reports import Status
     from atlas8k.ledger import Ledger
 
-campaign = typer.Typer(
-    help="The eight steps as rounds: status, end of a round, the next one, a simulation.",
-    no_args_is_help=True,
+campaign = Commands(
+    help="The eight steps as rounds: status, end of a round, the next one, a simulation."
 )
 
-Studies = Annotated[Path, typer.Option(help="folder of CTs, as given to the server")]
-Models = Annotated[Path, typer.Option(help="folder of checkpoints")]
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON; `campaign schema` describes it")]
 Names = Annotated[bool, typer.Option("--names", help="name annotators in place of numbering them")]
-Conf = Annotated[
-    list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
-]
 Epochs = Annotated[int | None, typer.Option(help="of each network")]
 Steps = Annotated[int | None, typer.Option(help="of an epoch")]
 
 
 @contextmanager
-def ledger_of(studies: Path, given: Path | None) -> Iterator[Ledger]:
-    """The ledger of a folder that a server or a scoring has used.
+def ledger_of(studies: str, given: Path | None) -> Iterator[Ledger]:
+    """The ledger of studies that a server or a scoring has used.
 
     Raises
     ------
@@ -46,12 +48,7 @@ def ledger_of(studies: Path, given: Path | None) -> Iterator[Ledger]:
     """
     from atlas8k.ledger import Ledger
 
-    path = ledger_path(studies, given)
-    if not path.exists():
-        raise LedgerError(
-            f"{path}: there is no ledger yet; start the server on the folder, or score it, once"
-        )
-    ledger = Ledger(path)
+    ledger = Ledger(existing_ledger(studies, given))
     try:
         yield ledger
     finally:
@@ -60,7 +57,7 @@ def ledger_of(studies: Path, given: Path | None) -> Iterator[Ledger]:
 
 def look(
     ledger: Ledger,
-    studies: Path,
+    studies: str,
     models: Path,
     *,
     signature: str | None = None,
@@ -74,11 +71,10 @@ def look(
     from atlas8k.campaign import learning
     from atlas8k.campaign.status import status
     from atlas8k.models.store import ModelStore
-    from atlas8k.server.context import STATS
     from atlas8k.server.files import read_json
 
     with suppress(OSError, ValueError):  # being written, or not the trainer's
-        learning.note(ledger, read_json(models / STATS))
+        learning.note(ledger, read_json(models / learning.STATS))
     signature = signature or ledger.last_signature()
     if signature is None:
         try:
@@ -90,7 +86,7 @@ def look(
         signature=signature,
         names=names,
         running=running(ledger, models),
-        studies=str(studies),
+        studies=studies,
     )
 
 
@@ -115,7 +111,7 @@ def _held(lock: Path) -> bool:
 
 @campaign.command("status")
 def status_(
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     models: Models = MODELS,
     as_json: AsJson = False,
@@ -136,20 +132,11 @@ def status_(
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
         return
-    show(found)
+    from atlas8k.cli.campaign_tables import print_status
+
+    print_status(found)
     if plot is not None:
         typer.echo(str(plot))
-
-
-def show(found: Status) -> None:
-    """The status as text."""
-    from rich.console import Console
-
-    from atlas8k.cli.campaign_tables import lines
-
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    for line in lines(found):
-        console.print(line, highlight=False, soft_wrap=isinstance(line, str))
 
 
 @campaign.command()
@@ -162,7 +149,7 @@ def schema() -> None:
 
 @campaign.command("close-round")
 def close_round(
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     note: Annotated[str, typer.Option(help="why, for the records")] = "",
     force: Annotated[bool, typer.Option(help="even if nothing was submitted in it")] = False,
@@ -187,7 +174,7 @@ def close_round(
 
 @campaign.command("next")
 def next_(
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     models: Models = MODELS,
     train: Annotated[
@@ -219,15 +206,16 @@ def next_(
     interrupted, or does nothing. A server may run on the folder meanwhile; give --conf what
     it was given.
     """
-    from atlas8k.campaign.work import advance
-    from atlas8k.cli.campaign_work import bar, opened, pairs, told
-
     if dry_run:
         with ledger_of(studies, ledger) as book:
             found = look(book, studies, models)
         _say_next(found, as_json)
         return
-    given = pairs(conf)
+    existing_studies(studies)
+    from atlas8k.campaign.work import advance
+    from atlas8k.cli.campaign_work import bar, opened, told
+
+    given = settings_of(conf)
     for key, value in {
         "ledger": ledger,
         "max_epochs": epochs,
@@ -254,13 +242,11 @@ def next_(
 
 
 def _say_next(found: Status, as_json: bool) -> None:
-    from rich.console import Console
-
-    from atlas8k.cli.campaign_tables import steps_table
+    from atlas8k.cli.campaign_tables import print_steps
 
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
         return
     where = "no round is open" if found.round is None else f"round {found.round} is open"
     typer.echo(f"{where}, networks {found.signature or 'none'}")
-    Console(width=None if sys.stdout.isatty() else 160).print(steps_table(found))
+    print_steps(found)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.campaign import AsJson, Conf, Epochs, Models, Steps, campaign
-from atlas8k.cli.score import MODELS
+from atlas8k.cli.campaign import AsJson, Epochs, Steps, campaign
+from atlas8k.cli.options import MODELS, Conf, Models, existing_studies, folder_only, settings_of
 
 __all__ = ["campaign"]
 
@@ -55,13 +54,13 @@ def simulate(
     and judged by the trainer. CTs and networks are linked or copied into the working folder
     first. Interrupted, it goes on where it was when the command is repeated.
     """
-    from rich.console import Console
-
+    folder_only(studies, "its CTs are copied: give a folder of CTs")
+    existing_studies(studies)
     from atlas8k.campaign.oracle import Truth
     from atlas8k.campaign.pictures import draw_simulation
     from atlas8k.campaign.simulation import FILE, Simulation
-    from atlas8k.cli.campaign_tables import simulation_table
-    from atlas8k.cli.campaign_work import bar, opened, pairs, told
+    from atlas8k.cli.campaign_tables import print_simulation
+    from atlas8k.cli.campaign_work import bar, opened, told
 
     folder = out or studies.resolve().parent / f"{studies.resolve().name}-simulation"
     known = Truth(truth)
@@ -71,7 +70,7 @@ def simulate(
     given = {
         "max_epochs": "" if epochs is None else str(epochs),
         "steps_per_epoch": "" if steps is None else str(steps),
-        **pairs(conf),
+        **settings_of(conf),
         "budget": str(budget),
         "gate": str(gate),
     }
@@ -86,8 +85,8 @@ def simulate(
     if as_json:
         typer.echo((folder / FILE).read_text(encoding="utf-8"))
         return
-    Console(width=None if sys.stdout.isatty() else 160).print(simulation_table(found))
-    typer.echo(f"{folder / FILE}, simulation.csv, simulation.png; in detail: ")
+    print_simulation(found)
+    typer.echo(f"{folder / FILE}, simulation.csv, simulation.png; in detail:")
     typer.echo(f"atlas8k campaign status --studies {copied} --models {networks}")
 
 

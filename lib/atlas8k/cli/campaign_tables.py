@@ -6,88 +6,119 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from atlas8k.cli.tables import Column, number, print_table, terminal, text
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console
 
     from atlas8k.campaign.reports import RoundReport, Status, Training
     from atlas8k.campaign.simulation import SimulatedRound
 
+SHOWN = 10
+"""Volumes that are not usable in a terminal."""
 STYLES = {"done": "green", "due": "bold yellow", "running": "cyan", "to decide": "bold green"}
 
 
-def lines(found: Status) -> Iterator[RenderableType]:
-    """Everything, top down."""
+def print_status(found: Status) -> None:
+    """Print everything, top down."""
+    out = terminal()
+
+    def say(line: str) -> None:
+        out.print(line, markup=False)
+
     volumes = found.volumes
-    yield (
+    say(
         f"{volumes.total} volumes: {volumes.reviewed} reviewed, {volumes.in_hand} in hand, "
         f"{volumes.scored} scored"
         + (f", {volumes.failed} cannot be" if volumes.failed else "")
         + (f", {volumes.conflicts} in conflict" if volumes.conflicts else "")
-        + (f", {volumes.excluded} excluded" if volumes.excluded else "")
+        + (f", {volumes.excluded} not usable" if volumes.excluded else "")
         + f"; networks {found.signature or 'none'}"
     )
-    yield steps_table(found)
+    for line in not_usable(found):
+        say(line)
+    print_steps(found, out)
     if found.rounds:
-        yield rounds_table(found)
+        _print_rounds(found, out)
         last = next((one for one in reversed(found.rounds) if one.reviewed), None)
         if last is not None:
-            yield organs_table(last)
-            yield annotators_table(last)
+            _print_organs(last, out)
+            _print_annotators(last, out)
     if found.stop is not None:
-        yield f"Stop rule, round {found.stop.round}: {found.stop.text}"
+        say(f"Stop rule, round {found.stop.round}: {found.stop.text}")
     if found.audit is not None:
-        yield f"Audit, round {found.audit.round}: {found.audit.text}"
+        say(f"Audit, round {found.audit.round}: {found.audit.text}")
         wrong = [
             f"{one.organ} {one.wrong} of {one.audited} ({percent(one.low)} to {percent(one.high)})"
             for one in found.audit.organs
             if one.wrong
         ]
         if wrong:
-            yield f"  by organ: {', '.join(wrong)}"
-    yield (
+            say(f"  by organ: {', '.join(wrong)}")
+    say(
         f"Yardstick of the paper: 15 minutes a volume with the procedure, 60 an organ by hand: "
         f"{found.hours_collection_by_hand:,.0f} hours for this collection. A case held longer "
         "than 60 minutes counts as 60."
     )
 
 
-def steps_table(found: Status) -> Table:
-    """The eight steps."""
-    table = Table("", "step", "", "", "what does it", box=None, padding=(0, 1))
+def not_usable(found: Status) -> Iterator[str]:
+    """Volumes that are left out and why, ids whole; the first of many."""
+    for one in found.not_usable[:SHOWN]:
+        yield f"not usable: {one.volume}: {one.reason}"
+    if len(found.not_usable) > SHOWN:
+        yield f"and {len(found.not_usable) - SHOWN} more: `campaign status --json` has all of them"
+    if found.not_usable:
+        yield "`atlas8k campaign include VOLUME` lets one count again."
+
+
+def print_steps(found: Status, out: Console | None = None) -> None:
+    """Print the eight steps, and below them the commands that do what is to do."""
+    out = out or terminal()
+    print_table(
+        [number(""), text("step"), Column("state"), text("")],
+        [(str(one.number), one.name, one.state, one.detail) for one in found.steps],
+        styles=[STYLES.get(one.state, "") for one in found.steps],
+        console=out,
+    )
     for one in found.steps:
-        style = STYLES.get(one.state, "dim")
-        table.add_row(
-            str(one.number), one.name, f"[{style}]{one.state}[/]", one.detail, one.command
-        )
-    return table
+        if one.command:  # on a line of its own, to be copied
+            out.print(f"Step {one.number}: {one.command}", markup=False, soft_wrap=True)
 
 
-def rounds_table(found: Status) -> Table:
-    """A line a round."""
-    table = Table(title="Rounds", title_justify="left")
-    for name in ("", "networks", "opened", "reviewed", "changed", "confirmed", "stop rule", "hours",
-                 "at 15 min", "saved", "held-out DSC", "ended by"):  # fmt: skip
-        table.add_column(name, justify="left" if name in ("networks", "ended by") else "right")
-    for one in found.rounds:
-        audits = f" + {one.audited}" if one.audited else ""
-        saved = one.effort.hours_saved
-        table.add_row(
-            str(one.number),
-            (one.signature or "none")[:8],
-            time.strftime("%Y-%m-%d", time.localtime(one.opened_at)),
-            f"{one.reviewed - one.audited}{audits}" + (f" of {one.budget}" if one.budget else ""),
-            str(one.changed),
-            str(one.confirmed),
-            stop(one),
-            f"{one.effort.hours:.1f}" + ("*" if one.effort.untimed or one.effort.idle else ""),
-            f"{one.effort.hours_at_15:.1f}",
-            "" if saved is None else f"{saved:.0f}",
-            dsc(one.trainings[-1]) if one.trainings else "",
-            ended(one),
-        )
-    return table
+def _print_rounds(found: Status, out: Console) -> None:
+    """Print a line a round."""
+    right = ("reviewed", "changed", "confirmed", "stop rule", "hours", "at 15 min", "saved",
+             "held-out DSC")  # fmt: skip
+    print_table(
+        [
+            number("round"),
+            Column("networks"),
+            Column("opened"),
+            *map(number, right),
+            text("ended by"),
+        ],
+        [
+            (
+                str(one.number),
+                one.signature or "none",
+                time.strftime("%Y-%m-%d", time.localtime(one.opened_at)),
+                f"{one.reviewed - one.audited}{f' + {one.audited}' if one.audited else ''}"
+                + (f" of {one.budget}" if one.budget else ""),
+                str(one.changed),
+                str(one.confirmed),
+                stop(one),
+                f"{one.effort.hours:.1f}" + ("*" if one.effort.untimed or one.effort.idle else ""),
+                f"{one.effort.hours_at_15:.1f}",
+                "" if one.effort.hours_saved is None else f"{one.effort.hours_saved:.0f}",
+                dsc(one.trainings[-1]) if one.trainings else "",
+                ended(one),
+            )
+            for one in found.rounds
+        ],
+        "Rounds",
+        console=out,
+    )
 
 
 def stop(one: RoundReport) -> str:
@@ -116,71 +147,80 @@ def dsc(one: Training) -> str:
     return f"{one.dsc_before:.3f} → {one.dsc_after:.3f}{on}"
 
 
-def organs_table(one: RoundReport) -> Table:
-    """Changes by organ in one round."""
-    table = Table(title=f"Round {one.number}, volumes by organ", title_justify="left")
-    table.add_column("organ")
-    for name in ("confirmed", "changed", "added", "absent", "nothing said", "DSC", "voxels"):
-        table.add_column(name, justify="right")
-    for organ in one.organs:
-        table.add_row(
-            organ.organ,
-            *(
-                str(count or "")
-                for count in (
-                    organ.confirmed,
-                    organ.changed,
-                    organ.added,
-                    organ.absent,
-                    organ.nothing_said,
-                )
-            ),
-            "" if organ.mean_dsc is None else f"{organ.mean_dsc:.3f}",
-            f"{organ.voxels_changed:,}" if organ.voxels_changed else "",
-        )
-    return table
+def _print_organs(one: RoundReport, out: Console) -> None:
+    """Print the changes by organ in one round."""
+    names = ("confirmed", "changed", "added", "absent", "nothing said", "DSC", "voxels")
+    print_table(
+        [Column("organ"), *map(number, names)],
+        [
+            (
+                organ.organ,
+                *(
+                    str(count or "")
+                    for count in (
+                        organ.confirmed,
+                        organ.changed,
+                        organ.added,
+                        organ.absent,
+                        organ.nothing_said,
+                    )
+                ),
+                "" if organ.mean_dsc is None else f"{organ.mean_dsc:.3f}",
+                f"{organ.voxels_changed:,}" if organ.voxels_changed else "",
+            )
+            for organ in one.organs
+        ],
+        f"Round {one.number}, volumes by organ",
+        console=out,
+    )
 
 
-def annotators_table(one: RoundReport) -> Table:
-    """Who did how much."""
-    table = Table(title=f"Round {one.number}, annotators", title_justify="left")
-    for name in ("", "volumes", "hours", "minutes each", "without a time"):
-        table.add_column(name, justify="right" if name else "left")
-    for person in one.annotators:
-        each = person.minutes_each
-        table.add_row(
-            person.name,
-            str(person.volumes),
-            f"{person.hours:.1f}",
-            "" if each is None else f"{each:.1f}",
-            str(person.untimed or ""),
-        )
-    return table
+def _print_annotators(one: RoundReport, out: Console) -> None:
+    """Print who did how much."""
+    names = ("volumes", "hours", "minutes each", "without a time")
+    print_table(
+        [Column("annotator"), *map(number, names)],
+        [
+            (
+                person.name,
+                str(person.volumes),
+                f"{person.hours:.1f}",
+                "" if person.minutes_each is None else f"{person.minutes_each:.1f}",
+                str(person.untimed or ""),
+            )
+            for person in one.annotators
+        ],
+        f"Round {one.number}, annotators",
+        console=out,
+    )
 
 
-def simulation_table(rounds: list[SimulatedRound]) -> Table:
-    """Label quality of a simulated campaign."""
-    table = Table(title="DSC of the assembled labels with the truth", title_justify="left")
-    for name in ("round", "networks", "reviewed", "corrected", "before", "revised", "after",
-                 "nobody saw: before", "after", "gate"):  # fmt: skip
-        table.add_column(name, justify="left" if name in ("networks", "gate") else "right")
-    for one in rounds:
-        table.add_row(
-            str(one.round),
-            one.signature[:8],
-            str(one.reviewed),
-            f"{one.organs_corrected} organs",
-            number(one.before.dsc),
-            number(one.revised.dsc if one.revised else None),
-            number(one.after.dsc if one.after else None),
-            number(one.before.dsc_unreviewed),
-            number(one.after.dsc_unreviewed if one.after else None),
-            one.training.verdict if one.training else "",
-        )
-    return table
+def print_simulation(rounds: list[SimulatedRound]) -> None:
+    """Print the label quality of a simulated campaign."""
+    right = ("reviewed", "organs corrected", "before", "revised", "after", "nobody saw: before",
+             "nobody saw: after")  # fmt: skip
+    print_table(
+        [number("round"), Column("networks"), *map(number, right), Column("gate")],
+        [
+            (
+                str(one.round),
+                one.signature,
+                str(one.reviewed),
+                str(one.organs_corrected),
+                decimals(one.before.dsc),
+                decimals(one.revised.dsc if one.revised else None),
+                decimals(one.after.dsc if one.after else None),
+                decimals(one.before.dsc_unreviewed),
+                decimals(one.after.dsc_unreviewed if one.after else None),
+                one.training.verdict if one.training else "",
+            )
+            for one in rounds
+        ],
+        "DSC of the assembled labels with the truth",
+    )
 
 
-def number(value: float | None) -> str:
+def decimals(value: float | None) -> str:
     """Three decimals, nothing where unknown."""
     return "" if value is None else f"{value:.3f}"
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import GridMismatchError, LedgerError, SettingsError
+from atlas8k.errors import GridMismatchError, LedgerError
 from atlas8k.grid import Grid
+from atlas8k.labels.statement import ALL
 from atlas8k.ledger import Holder, Ledger, locate
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context
@@ -103,6 +104,9 @@ class ContextWork:
         params = {
             "label_info": [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()],
             "absent": list(absent),
+            # It knows the truth of every organ, and so that of every volume.
+            "looked_at": ALL,
+            "volume_is_right": list(ORGAN_IDS),
         }
         with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
             sent = write_nifti(Path(folder) / "label.nii.gz", array, grid)
@@ -111,7 +115,7 @@ class ContextWork:
 
 @contextmanager
 def opened(
-    studies: Path,
+    studies: str | Path,
     models: Path,
     conf: Mapping[str, str],
     *,
@@ -154,7 +158,7 @@ def told(
     )
 
 
-def last_budget(studies: Path, ledger: str) -> str:
+def last_budget(studies: str | Path, ledger: str) -> str:
     """Budget of the last round, ``""`` where there was none: the usual one."""
     path = Path(ledger) if ledger else locate(str(studies))
     if not path.exists():
@@ -165,13 +169,6 @@ def last_budget(studies: Path, ledger: str) -> str:
     finally:
         book.close()
     return str(rounds[-1].budget) if rounds else ""
-
-
-def pairs(conf: list[str] | None) -> dict[str, str]:
-    """``--conf key=value`` options as a mapping."""
-    if any("=" not in pair for pair in conf or ()):
-        raise SettingsError("--conf: give key=value")
-    return dict(pair.partition("=")[::2] for pair in conf or ())
 
 
 @contextmanager

@@ -78,7 +78,10 @@ def _beside(found: Comparison, folders: Mapping[str, str]) -> dict[str, Shown]:
 
 def compare(
     results: Annotated[
-        list[Path], typer.Argument(help="Folders with dsc.csv and nsd.csv, or CSVs, one a network.")
+        list[Path],
+        typer.Argument(
+            help="Folders with dsc.csv and nsd.csv, or CSVs, one a network; or a folder of such."
+        ),
     ],
     metadata: Annotated[Path | None, typer.Option(help="CSV with one row a case.")] = None,
     by: Annotated[
@@ -118,17 +121,21 @@ def compare(
     from tqdm import tqdm
 
     from atlas8k.cli.options import named
+    from atlas8k.cli.tables import print_result
     from atlas8k.evaluation.compare import compare as run
     from atlas8k.evaluation.compare_tables import all_tables, summary_table
     from atlas8k.evaluation.metadata import read_metadata
     from atlas8k.evaluation.panel import align
     from atlas8k.evaluation.pictures import draw_cases
     from atlas8k.evaluation.report import write_report
-    from atlas8k.evaluation.results import METRICS, read_results
+    from atlas8k.evaluation.results import METRICS, find_networks, read_results
     from atlas8k.evaluation.tables import write_tables
 
     if metric not in (*METRICS, "both"):
         raise typer.BadParameter(f"{metric!r} is not dsc, nsd or both", param_hint="--metric")
+    given, results = results, [one for path in results for one in find_networks(path)]
+    if results != given:
+        typer.echo(f"networks: {', '.join(str(path) for path in results)}")
     metrics = [metric]
     if metric == "both":
         whole = all(path.is_dir() and (path / "nsd.csv").is_file() for path in results)
@@ -164,5 +171,5 @@ def compare(
         out / "report.html", comparisons, pictures, title=title, tolerance=tolerance
     )
     for found in comparisons:
-        typer.echo(summary_table(found).markdown())
+        print_result(summary_table(found))
     typer.echo(f"report: {page}; tables in {out / 'tables'}")

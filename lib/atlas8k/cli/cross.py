@@ -117,6 +117,7 @@ def cross(
     With --train and --test the networks are run first and their results written to RESULTS.
     """
     from atlas8k.cli.options import named
+    from atlas8k.cli.tables import print_result
     from atlas8k.evaluation.cross import cross_table, read_cross
     from atlas8k.evaluation.errors import EvaluationError
     from atlas8k.evaluation.report import write_table_page
@@ -154,7 +155,7 @@ def cross(
         folder / "cross.html", tables, title="Training sets by test sets", notes=notes
     )
     for table in tables:
-        typer.echo(table.markdown())
+        print_result(table)
     for note in notes:
         typer.echo(f"note: {note}")
     typer.echo(f"page: {page}; tables in {folder / 'tables'}")

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def _organs(texts: Sequence[str]) -> list[str]:
+    """Organs by name or alias, separated by commas or given one by one."""
+    from atlas8k.organs import ORGAN_NAMES, find_organ
+
+    found = []
+    for text in ",".join(texts).split(","):
+        organ = find_organ(text)
+        if organ is None:
+            raise typer.BadParameter(
+                f"{text.strip()!r} is no organ; organs are {', '.join(ORGAN_NAMES)}",
+                param_hint="--organs",
+            )
+        found.append(organ.name)
+    return found
 
 
 def evaluate(
@@ -23,25 +40,43 @@ def evaluate(
     resample: Annotated[
         bool, typer.Option("--resample", help="Take predictions on other grids than the truth's.")
     ] = False,
+    organs: Annotated[
+        list[str] | None,
+        typer.Option(help="Organs that the truth labels, by comma; else those it has."),
+    ] = None,
+    truth_dataset: Annotated[
+        str | None,
+        typer.Option(help="Dataset whose values the truth has (atlas8k labels datasets)."),
+    ] = None,
+    maps: Annotated[Path | None, typer.Option(help="YAML with datasets of your own.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Cases at a time.")] = None,
 ) -> None:
     """Measure DSC and NSD of every case and organ, and tell what could not be measured.
 
     PRED and TRUTH hold <case>.nii.gz, <case>/combined_labels.nii.gz or
-    <case>/segmentations/<organ>.nii.gz, organ ids 1 to 9. Written are dsc.csv and nsd.csv as
-    Touchstone has them, for `atlas8k compare`, and the table as CSV, Markdown and LaTeX.
+    <case>/segmentations/<organ>.nii.gz, organ ids 1 to 9; a truth may have a dataset's own
+    values. What is predicted of organs that the truth does not label is not counted. Written
+    are dsc.csv and nsd.csv as Touchstone has them, for `atlas8k compare`, and the table as CSV,
+    Markdown and LaTeX.
     """
     from tqdm import tqdm
 
+    from atlas8k.cli.tables import print_result
     from atlas8k.evaluation.evaluate import evaluate_folder, evaluation_table
     from atlas8k.evaluation.results import csv_text, write_results, write_text
     from atlas8k.evaluation.tables import write_tables
+    from atlas8k.labels.datasets import find_dataset
 
+    if maps is not None and truth_dataset is None:
+        raise typer.BadParameter("--maps is for --truth-dataset, which is missing")
+    dataset = None if truth_dataset is None else find_dataset(truth_dataset, maps)
+    labeled = None if organs is None else _organs(organs)
     folder = out or pred_dir.resolve().with_name(f"{pred_dir.resolve().name}-results")
     with tqdm(desc="evaluate", unit="case") as bar:
         found = evaluate_folder(
             pred_dir, truth_dir, network=name, tolerance_mm=tolerance,
             missing_as_zero=missing_as_zero, resampled=resample, workers=workers,
+            organs=labeled, dataset=dataset,
             progress=lambda _: (bar.update(), None)[1],
         )  # fmt: skip
     write_results(folder / "dsc.csv", found.dsc)
@@ -51,7 +86,7 @@ def evaluate(
     if found.failures:
         rows = [[case, reason] for case, reason in found.failures.items()]
         write_text(folder / "failures.csv", csv_text(["name", "reason"], rows))
-    typer.echo(table.markdown())
+    print_result(table)
     for note in found.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"results: {folder}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atlas8k.cli.explain_tables import print_tables
-from atlas8k.cli.ledger import LedgerFile, Studies
+from atlas8k.cli.options import MODELS, Conf, LedgerFile, Models, Studies, settings_of
 from atlas8k.cli.rank import newest, open_ledger
 from atlas8k.errors import LedgerError, SettingsError, UnreadableVolumeError
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     Mask = npt.NDArray[np.bool_]
     Bytes = npt.NDArray[np.uint8]
 
-MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
-"""The app's own folder of checkpoints, in a clone of the project."""
-
 PICTURED = 3
 HEAT_STEP = 1 / 128
 """What a step of a byte heat map stands for."""
@@ -36,7 +33,7 @@ HEAT_STEP = 1 / 128
 
 def explain(
     case: Annotated[str, typer.Argument(help="id of the volume, as `atlas8k rank` lists it")],
-    studies: Studies = Path(),
+    studies: Studies = ".",
     path: LedgerFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON in place of the tables")] = False,
     preview: Annotated[
@@ -52,10 +49,8 @@ def explain(
     boxes: Annotated[
         Path | None, typer.Option(help="regions as boxes for 3D Slicer (.mrk.json)")
     ] = None,
-    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
-    conf: Annotated[
-        list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
-    ] = None,
+    models: Models = MODELS,
+    conf: Conf = None,
 ) -> None:
     """Say why a volume ranks where it does, and where to look in it.
 
@@ -175,22 +170,15 @@ class _Found:
     signature: str
 
 
-def _found(book: Ledger, case: str, studies: Path, models: Path, conf: list[str] | None) -> _Found:
+def _found(book: Ledger, case: str, studies: str, models: Path, conf: list[str] | None) -> _Found:
     from atlas8k.models.store import ModelStore
     from atlas8k.server.cache import PredictionCache
     from atlas8k.server.device_lock import DeviceLock
     from atlas8k.server.engine import Engine, attention_settings
-    from atlas8k.server.studies.names import IMAGE_SUFFIXES, check_id
-    from atlas8k.server.studies.scan import probe
     from atlas8k.settings import Settings
 
-    pairs = dict(pair.partition("=")[::2] for pair in conf or ())
-    if any("=" not in pair for pair in conf or ()):
-        raise SettingsError("--conf: give key=value")
-    settings = Settings.from_conf(pairs)
-    image = probe(studies, check_id(case), IMAGE_SUFFIXES)
-    if image is None:
-        raise UnreadableVolumeError(studies / case, "its CT is not in the studies folder any more")
+    settings = Settings.from_conf(settings_of(conf))
+    file = _file(book, case, studies)
     state = book.path.parent
     engine = Engine(
         settings,
@@ -198,9 +186,33 @@ def _found(book: Ledger, case: str, studies: Path, models: Path, conf: list[str]
         DeviceLock(state / "device"),
         PredictionCache(state / "cache", settings.cache_gb),
     )
-    file = studies / image.path
     grid, answers, signature = engine.answers(file, volume=case)
     return _Found(engine, file, case, grid, answers, signature)
+
+
+def _file(book: Ledger, case: str, studies: str) -> Path:
+    """The CT's file; of an archive, fetched where it is not here.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        It is gone.
+    """
+    from atlas8k.ledger import is_url
+    from atlas8k.server.studies.names import IMAGE_SUFFIXES, check_id
+    from atlas8k.server.studies.scan import probe
+
+    if is_url(studies):
+        from atlas8k.cli.labels_history import desk_of
+
+        with desk_of(studies, book.path) as desk:
+            return desk.folder.path / desk.folder.known_image(case).path
+    image = probe(Path(studies), check_id(case), IMAGE_SUFFIXES)
+    if image is None:
+        raise UnreadableVolumeError(
+            Path(studies) / case, "its CT is not in the studies folder any more"
+        )
+    return Path(studies) / image.path
 
 
 def _heat_maps(found: _Found) -> tuple[Bytes, Grid]:
@@ -229,6 +241,7 @@ def _heat(target: Path, found: _Found, organ: str | None) -> None:
 def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most: int) -> None:
     import numpy as np
 
+    from atlas8k.attention.places import place_of_region
     from atlas8k.preview_regions import View, draw_regions
     from atlas8k.volume import Volume, read_ct
 
@@ -246,8 +259,8 @@ def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most
             View(
                 _shown_at(mask, answers.grid, axis, region.largest_slice[axis]),
                 f"{rank}  {region.organ}, {region.ml:.1f} ml in doubt (attention "
-                f"{region.attention_ml:.1f} ml): open {known['plane']} slice "
-                f"{on_ct.largest_slice[known['slice_axis']]} of {known['slices']}",
+                f"{region.attention_ml:.1f} ml)\n"
+                f"{place_of_region(on_ct, found.grid, known['slice_axis']).text}",
                 Volume(mask, answers.grid),
             )
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 ORGAN_FIGURES = (
@@ -16,10 +15,10 @@ ORGAN_FIGURES = (
 
 def print_tables(known: dict[str, Any]) -> None:
     """Print a line on the volume's place, then its organs, then its regions."""
-    from rich.console import Console
-    from rich.table import Table
+    from atlas8k.attention.places import Place
+    from atlas8k.cli.tables import Column, number, print_table, terminal
 
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    console = terminal()
     place = known["places"][known["ranked_by"]]
     console.print(
         f"[bold]{known['volume']}[/bold]: rank {place['rank']} of {place['of']} by "
@@ -32,40 +31,44 @@ def print_tables(known: dict[str, Any]) -> None:
         if name != known["ranked_by"]
     )
     console.print(f"rank {', '.join(others)}")
-    organs = Table(title="Organs, most attention first (ml)", title_justify="left")
-    organs.add_column("organ")
-    for name in ("attention", "inconsistency", "uncertainty", "overlap", "salient", "regions"):
-        organs.add_column(name, justify="right")
-    for row in known["organs"]:
-        organs.add_row(
-            row["organ"],
-            *(f"{row[key]:.2f}" for key in ORGAN_FIGURES),
-            str(row["regions"]),
-        )
-    console.print(organs)
+    names = ("attention", "inconsistency", "uncertainty", "overlap", "salient", "regions")
+    print_table(
+        [Column("organ"), *map(number, names)],
+        [
+            (row["organ"], *(f"{row[key]:.2f}" for key in ORGAN_FIGURES), str(row["regions"]))
+            for row in known["organs"]
+        ],
+        "Organs, most attention first (ml)",
+        console=console,
+    )
     if not known["regions"]:
         console.print("No region stands out: the attention is thin outlines and small spots.")
         return
     shown, total = len(known["regions"]), known["regions_in_all"]
-    where = f"slice: along array axis {known['slice_axis']} of the CT, from 0"
-    looked = Table(title=f"Regions to look at ({shown} of {total}); {where}", title_justify="left")
-    for name, justify in (
-        ("", "right"),
-        ("organ", "left"),
-        ("ml", "right"),
-        ("attention", "right"),
-        (f"{known['plane']} slice", "right"),
-        ("box in the CT's index", "left"),
-    ):
-        looked.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for rank, row in enumerate(known["regions"], start=1):
-        spans = (f"{a}:{b}" for a, b in zip(row["start"], row["stop"], strict=True))
-        looked.add_row(
-            str(rank),
-            row["organ"],
-            f"{row['ml']:.1f}",
-            f"{row['attention_ml']:.1f}",
-            f"{row['slice']} of {known['slices']}",
-            f"[{', '.join(spans)}]".replace("[", r"\["),
-        )
-    console.print(looked)
+    places = [Place.from_dict(row.get("place")) for row in known["regions"]]
+    print_table(
+        [
+            number(""),
+            Column("organ"),
+            number("ml"),
+            number("attention"),
+            number(f"{known['plane']} slice in OHIF"),
+            Column("3D Slicer, mm (RAS)"),
+            number(f"file index, axis {known['slice_axis']}, from 0"),
+        ],
+        [
+            (
+                str(rank),
+                row["organ"],
+                f"{row['ml']:.1f}",
+                f"{row['attention_ml']:.1f}",
+                f"{place.ohif_slice} of {place.slices}" if place else "score again",
+                "R {:.1f}, A {:.1f}, S {:.1f}".format(*place.ras_mm) if place else "",
+                str(row["slice"]),
+            )
+            for rank, (row, place) in enumerate(zip(known["regions"], places, strict=True), start=1)
+        ],
+        f"Regions to look at ({shown} of {total})",
+        key=1,
+        console=console,
+    )

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from atlas8k.cli.predict import MODELS
+from atlas8k.cli.options import MODELS, LedgerFile, Models, existing_studies
 
 
 def fine_tune(
-    studies: Annotated[Path, typer.Argument(help="studies folder with labels")],
-    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
+    studies: Annotated[
+        str, typer.Argument(help="studies folder with labels, or DICOMweb URL of the server")
+    ],
+    models: Models = MODELS,
     network: Annotated[str, typer.Option(help="all, or names with commas between")] = "all",
     epochs: Annotated[int | None, typer.Option(help="of each network")] = None,
     steps: Annotated[int | None, typer.Option(help="of an epoch")] = None,
@@ -28,7 +30,7 @@ def fine_tune(
         str, typer.Option(help='further settings, such as \'{"optimisers": "paper"}\'')
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
-    ledger: Annotated[Path | None, typer.Option(help="file of the ledger; as the server")] = None,
+    ledger: LedgerFile = None,
 ) -> None:
     """Train the served networks on with the labels of a studies folder.
 
@@ -37,6 +39,7 @@ def fine_tune(
     training that was interrupted goes on when the command is repeated. On several GPUs:
     torchrun --nproc_per_node 4 -m atlas8k fine-tune STUDIES
     """
+    existing_studies(studies)
     from atlas8k.training import ranks
     from atlas8k.training.finetune import follow
 
@@ -70,13 +73,13 @@ def _found(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
-def _run(studies: Path, models: Path, network: str, given: dict[str, str]) -> dict[str, Any]:
+def _run(studies: str, models: Path, network: str, given: dict[str, str]) -> dict[str, Any]:
     """One training; its statistics."""
     from atlas8k.server.opening import open_context
     from atlas8k.server.training.train import FineTuning
     from atlas8k.settings import Settings
 
-    context = open_context(Settings.from_conf(given), str(studies), models)
+    context = open_context(Settings.from_conf(given), studies, models)
     try:
         return FineTuning(context)({"networks": network}, context.datastore)
     finally:

@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
-from atlas8k.cli.ledger import LedgerFile
+from atlas8k.cli.options import Commands, FolderOfStudies, LedgerFile, folder_only
 from atlas8k.errors import Atlas8kError
 
-labels = typer.Typer(help="Labels of a studies folder.", no_args_is_help=True)
+labels = Commands(
+    help="Labels of a studies folder: public ones imported, the history of submitted ones."
+)
 
 Maps = Annotated[
     Path | None,
@@ -22,21 +24,24 @@ Maps = Annotated[
 @labels.command()
 def datasets(maps: Maps = None) -> None:
     """The datasets that `labels import` knows, with the organs each labels."""
-    from rich.console import Console
-    from rich.table import Table
-
+    from atlas8k.cli.tables import Column, print_table, text
     from atlas8k.labels.datasets import known_datasets
+    from atlas8k.organs import N_ORGANS
 
-    table = Table("dataset", "also", "organs", "remarks")
+    rows = []
     for dataset in known_datasets(maps).values():
         remarks = []
         if dataset.kidneys_together:
             remarks.append("kidneys are told apart")
+        if dataset.family:
+            remarks.append(f"a version of {dataset.family}")
         if dataset.per_case:
             remarks.append("organs differ from case to case")
         organs = ", ".join(dataset.organs) or "none of the nine"
-        table.add_row(dataset.name, ", ".join(dataset.also), organs, "; ".join(remarks))
-    Console().print(table)
+        if len(dataset.organs) == N_ORGANS:
+            organs = "all nine"
+        rows.append((dataset.name, ", ".join(dataset.also), organs, "; ".join(remarks)))
+    print_table([Column("dataset"), text("also"), text("organs"), text("remarks")], rows)
 
 
 @labels.command("import")
@@ -45,7 +50,7 @@ def import_(
     folder: Annotated[
         Path, typer.Argument(help="its label files, in the layout it is downloaded in")
     ],
-    studies: Annotated[Path, typer.Option(help="folder of CTs, as given to the server")],
+    studies: FolderOfStudies,
     ledger: LedgerFile = None,
     maps: Maps = None,
     match: Annotated[
@@ -55,8 +60,29 @@ def import_(
     prefix: Annotated[
         str, typer.Option(help="only CTs whose names start so, by the rest of their names")
     ] = "",
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="import although organs are impossible or names contradict"),
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="read and check all files, keep nothing")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="files to read at a time")] = 1,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=0.45,
+            help="voxels that the dataset's headers are known to be off the CTs' at a corner; "
+            "snapped, and noted for each file",
+        ),
+    ] = 0.05,
+    orientation: Annotated[
+        str | None,
+        typer.Option(
+            help="how the axes of label files run whose headers do not say it, such as RAS or "
+            "LPS; they must cover the whole CT",
+            show_default=False,
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option(help="CSV of every file: organs, reasons, what to look at")
     ] = None,
@@ -74,23 +100,38 @@ def import_(
     (segmentation-0 and volume-0). It must lie on the CT's grid, turned or
     cropped at most.
 
+    All files are looked at before the first is imported: where organs come
+    out that no patient has (a pancreas of the aorta's shape), or names in a
+    header contradict the dataset's numbers, nothing is imported. A dataset
+    with several versions (TotalSegmentator, FLARE) is told by its files, or
+    asked for.
+
     The exit code is 1 where a file was refused, or none had a CT.
     """
     from tqdm import tqdm
 
     from atlas8k.cli.labels_import import Importer, plan, write_report
-    from atlas8k.labels.datasets import DatasetMapError, find_dataset
+    from atlas8k.cli.labels_version import chosen_version
+    from atlas8k.geometry import check_stated
+    from atlas8k.labels.datasets import DatasetMapError, find_versions
     from atlas8k.labels.matching import Matcher, find_label_files, parse_rule
     from atlas8k.server.studies.names import IMAGE_SUFFIXES
     from atlas8k.server.studies.scan import scan_images
 
-    entry = find_dataset(dataset, maps)
-    if not entry.organs:
-        raise DatasetMapError(entry.name, "labels none of the nine organs; nothing to import")
+    folder_only(
+        studies, "public labels are matched with the file names of a folder of CTs: give that"
+    )
+    versions = find_versions(dataset, maps)
+    if not any(version.organs for version in versions):
+        raise DatasetMapError(versions[0].name, "labels none of the nine organs; nothing to import")
     try:
         rules = [parse_rule(text) for text in match or []]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--match") from error
+    try:
+        stated = None if orientation is None else check_stated(orientation)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--orientation") from error
     for place, what in ((folder, "label files"), (studies, "CTs")):
         if not place.is_dir():
             raise Atlas8kError(f"{place}: there is no such folder of {what}")
@@ -100,15 +141,17 @@ def import_(
     if not found.files:
         raise Atlas8kError(f"{folder}: holds no label file (.nii, .nii.gz), nor do case folders")
     volumes = scan_images(studies, IMAGE_SUFFIXES).files
-    matcher = Matcher(volumes, prefix=prefix, rules=rules, own_rules=entry.match)
-    importer = Importer(studies, ledger, entry, dry_run)
-    outcomes = []
+    own_rules = [rule for version in versions for rule in version.match]
+    matcher = Matcher(volumes, prefix=prefix, rules=rules, own_rules=own_rules)
     planned = plan(found, folder, matcher)
+    entry = chosen_version(dataset, folder, versions, planned, maps, force=force, jobs=jobs)
+    importer = Importer(studies, ledger, entry, dry_run, tolerance, stated)
+    outcomes = []
     # The bar shows in a terminal only; files are listed above it.
     with tqdm(total=len(planned), desc=entry.name, unit="file", disable=None) as bar:
         for outcome in importer.run(planned, jobs):
             outcomes.append(outcome)
-            tqdm.write(outcome.line())
+            tqdm.write(outcome.line(dry_run=dry_run))
             bar.update()
     counts = Counter(outcome.result for outcome in outcomes)
     summary = [

@@ -13,22 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atlas8k.cli.labels import labels
-from atlas8k.cli.ledger import LedgerFile, ledger_path
-from atlas8k.errors import LedgerError
+from atlas8k.cli.options import LedgerFile, Studies, existing_ledger
 
 if TYPE_CHECKING:
     from atlas8k.ledger import Holder, OrganChange
     from atlas8k.server.desk.desk import Desk
 
 Case = Annotated[str, typer.Argument(help="the CT's name, without .nii.gz")]
-Studies = Annotated[Path, typer.Option(help="folder of CTs, as given to the server")]
 As = Annotated[str, typer.Option("--as", help="who you are, for the records")]
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON")]
 
 
 @contextmanager
-def desk_of(studies: Path, ledger: Path | None) -> Iterator[Desk]:
-    """The labels of a studies folder that a server has used.
+def desk_of(studies: str | Path, ledger: Path | None) -> Iterator[Desk]:
+    """The labels of studies that a server has used.
 
     Raises
     ------
@@ -37,10 +35,7 @@ def desk_of(studies: Path, ledger: Path | None) -> Iterator[Desk]:
     """
     from atlas8k.server.desk.desk import Desk
 
-    path = ledger_path(studies, ledger)
-    if not path.exists():
-        raise LedgerError(f"{path}: there is no ledger yet; start the server on the folder once")
-    desk = Desk.open(studies, path)
+    desk = Desk.open(studies, existing_ledger(studies, ledger))
     try:
         yield desk
     finally:
@@ -61,6 +56,8 @@ def moment(seconds: float | None) -> str:
 
 def summary(organs: Mapping[str, OrganChange]) -> str:
     """What a submission says, shortest form: changed organs with their DSC first."""
+    from atlas8k.ledger.records import OLDER_RULE
+
     changed = [
         f"{organ} {'absent' if one.state == 'absent' else f'{one.dsc or 0:.3f}'}"
         for organ, one in organs.items()
@@ -69,13 +66,17 @@ def summary(organs: Mapping[str, OrganChange]) -> str:
     confirmed = sum(one.state == "confirmed" for one in organs.values())
     parts = [", ".join(changed) or "nothing changed"]
     if confirmed:
-        parts.append(f"{confirmed} confirmed")
+        older = any(one.note == OLDER_RULE for one in organs.values())
+        parts.append(f"{confirmed} confirmed{' (older rule)' if older else ''}")
+    asked = [organ for organ, one in organs.items() if one.state == "not_assessed" and one.note]
+    if asked:
+        parts.append(f"asked about {', '.join(asked)}")
     return "; ".join(parts) if organs else ""
 
 
 @labels.command()
 def history(
-    case: Case, studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson = False
+    case: Case, studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False
 ) -> None:
     """Every submission of a case: who, when, minutes, what changed; * is the one in force.
 
@@ -108,21 +109,32 @@ def history(
     if not revisions:
         typer.echo(f"{case}: nobody has submitted it yet")
     else:
-        from rich.console import Console
-        from rich.table import Table
+        from atlas8k.cli.tables import Column, number, print_table, text
 
-        table = Table("", "no.", "who", "when", "min", "what it is", "organs")
-        for one in revisions:
-            table.add_row(
-                "*" if one.in_force else "",
-                str(one.submission.id),
-                one.submission.holder,
-                moment(one.submission.submitted_at),
-                "" if one.submission.minutes is None else f"{one.submission.minutes:.0f}",
-                _kind(one),
-                summary(one.organs),
-            )
-        Console().print(table)
+        print_table(
+            [
+                Column(""),
+                number("no."),
+                Column("who"),
+                Column("when"),
+                number("min"),
+                text("what it is"),
+                text("organs"),
+            ],
+            [
+                (
+                    "*" if one.in_force else "",
+                    str(one.submission.id),
+                    one.submission.holder,
+                    moment(one.submission.submitted_at),
+                    "" if one.submission.minutes is None else f"{one.submission.minutes:.0f}",
+                    _kind(one),
+                    summary(one.organs),
+                )
+                for one in revisions
+            ],
+            key=2,
+        )
     for organ, source in sources.items():
         words = [
             source.source,
@@ -147,7 +159,7 @@ def _kind(one: Any) -> str:
 def restore(
     case: Case,
     number: Annotated[int, typer.Argument(help="of the submission, see `labels history`")],
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     name: As = "",
 ) -> None:
@@ -160,7 +172,7 @@ def restore(
 @labels.command()
 def reopen(
     case: Case,
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     note: Annotated[str, typer.Option(help="comes with the case")] = "",
     to: Annotated[str, typer.Option(help="only to this holder, as `labels history` names it")] = "",

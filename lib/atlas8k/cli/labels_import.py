@@ -20,6 +20,7 @@ import numpy.typing as npt
 from atlas8k.errors import Atlas8kError, VolumeError
 from atlas8k.labels.datasets import Dataset
 from atlas8k.labels.matching import Found, LabelFile, Matcher, MatchError
+from atlas8k.labels.placing import TOLERANCE_VOXELS
 from atlas8k.labels.public import UNKNOWN_TAG, PublicLabel, read_public
 from atlas8k.labels.voxels import renamed
 from atlas8k.ledger import OrganSource, UnknownVolumeError, VolumeEntry
@@ -48,9 +49,10 @@ class Outcome:
     findings: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
 
-    def line(self) -> str:
+    def line(self, *, dry_run: bool = False) -> str:
         """One line for people."""
-        text = f"{self.result:9s} {self.file}"
+        result = "to import" if dry_run and self.result == "imported" else self.result
+        text = f"{result:9s} {self.file}"
         if self.volume is not None and self.volume != self.file.partition(".nii")[0]:
             text += f" -> {self.volume}"
         said = [self.reason] if self.reason else []
@@ -106,6 +108,8 @@ class Importer:
     ledger: Path | None
     dataset: Dataset
     dry_run: bool = False
+    tolerance: float = TOLERANCE_VOXELS
+    stated: str | None = None
 
     def run(self, planned: Sequence[Planned], jobs: int = 1) -> Iterator[Outcome]:
         """Outcomes in the order of the files; one bad file ends nothing."""
@@ -134,7 +138,13 @@ class Importer:
 
     def _take(self, desk: Desk, planned: Planned, volume: str) -> Outcome:
         image = desk.folder.known_image(volume)
-        label = read_public(planned.file.path, desk.folder.path / image.path, self.dataset)
+        label = read_public(
+            planned.file.path,
+            desk.folder.path / image.path,
+            self.dataset,
+            tolerance=self.tolerance,
+            stated=self.stated,
+        )
         kept = _Kept.of(desk, volume, self.dataset)
         organs = kept.to_keep(label)
         same = kept.says(label, organs)

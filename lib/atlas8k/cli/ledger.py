@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atlas8k.cli.options import (
+    Commands,
+    FolderOfStudies,
+    LedgerFile,
+    Studies,
+    existing_ledger,
+    folder_only,
+    ledger_path,
+)
 from atlas8k.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -17,43 +26,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ledger = typer.Typer(help="Back up or rebuild the ledger.", no_args_is_help=True)
-
-Studies = Annotated[Path, typer.Option(help="folder of CTs, as given to the server")]
-LedgerFile = Annotated[
-    Path | None, typer.Option("--ledger", help="ledger file, where the server was given one")
-]
-
-
-def ledger_path(studies: Path, given: Path | None) -> Path:
-    """The ledger of a studies folder.
-
-    Raises
-    ------
-    LedgerError
-        The folder does not exist.
-    """
-    from atlas8k.ledger import locate
-
-    if given is not None:
-        return given
-    if not studies.is_dir():
-        raise LedgerError(f"{studies}: there is no such folder; give --studies or --ledger")
-    return locate(str(studies))
+ledger = Commands(help="Back up or rebuild the ledger.")
 
 
 @ledger.command()
 def backup(
     target: Annotated[Path, typer.Argument(help="file to write, or folder to write one into")],
-    studies: Studies = Path(),
+    studies: Studies = ".",
     path: LedgerFile = None,
 ) -> None:
     """Copy the ledger as it is at one moment; the server may go on meanwhile."""
     from atlas8k.ledger import Ledger
 
-    source = ledger_path(studies, path)
-    if not source.exists():
-        raise LedgerError(f"{source}: there is no ledger yet; start the server on the folder once")
+    source = existing_ledger(studies, path)
     if target.is_dir():
         target /= f"ledger-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.sqlite"
     typer.echo(Ledger(source).backup(target))
@@ -61,7 +46,7 @@ def backup(
 
 @ledger.command()
 def rebuild(
-    studies: Studies = Path(),
+    studies: FolderOfStudies = Path(),
     path: LedgerFile = None,
     replace: Annotated[
         bool, typer.Option(help="move a ledger that is there aside; stop the server first")
@@ -80,9 +65,15 @@ def rebuild(
     from atlas8k.server.studies.names import IMAGE_SUFFIXES
     from atlas8k.server.studies.scan import scan_images
 
+    folder_only(studies, "its ledger is not rebuilt from files: restore a backup of it")
     target = ledger_path(studies, path)
     if not studies.is_dir():
         raise LedgerError(f"{studies}: there is no such folder; labels are looked for in it")
+    if target.exists() and not replace:
+        raise LedgerError(
+            f"{target}: exists, and a rebuilt one knows less; stop the server and give --replace "
+            "to move it aside, or move it away yourself"
+        )
     moved = _move_aside(target) if replace else None
     try:
         report = make(
@@ -102,6 +93,11 @@ def rebuild(
         f"{report.submissions} submissions"
         + (f", {len(report.unreadable)} of them unreadable" if report.unreadable else "")
     )
+    if report.unchecked:
+        typer.echo(
+            f"{len(report.unchecked)} labels in labels/final came by no server, such as "
+            f"{report.unchecked[0]}: the next start of the server checks them"
+        )
     typer.echo(f"Not in label files and not rebuilt: {NOT_REBUILT}.")
     typer.echo("Volumes are scored again by the next scoring run.")
     for _, new in moved or []:

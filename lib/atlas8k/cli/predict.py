@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from atlas8k.errors import SettingsError
+from atlas8k.cli.options import MODELS, Models
+from atlas8k.errors import NotHounsfieldError, SettingsError, UnreadableVolumeError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from rich.console import Console
 
     from atlas8k.models.predict import Prediction
+    from atlas8k.remarks import Remark
     from atlas8k.volume import Volume
-
-MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
-"""The app's own folder of checkpoints, in a clone of the project."""
 
 
 def predict(
@@ -43,7 +44,15 @@ def predict(
     series: Annotated[
         str | None, typer.Option(help="SeriesInstanceUID, where the folder holds several volumes")
     ] = None,
-    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
+    orientation: Annotated[
+        str | None,
+        typer.Option(
+            help="how a NIfTI file's axes run where its header does not say it, such as RAS or "
+            "LPS; sform or qform where it says two things",
+            show_default=False,
+        ),
+    ] = None,
+    models: Models = MODELS,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
     weights: Annotated[
         str, typer.Option(help="what networks count: unet=1,swin_unetr=0.5,nnunet:pancreas=2")
@@ -56,25 +65,38 @@ def predict(
         bool,
         typer.Option("--mirror", help="test-time augmentation along the axes each was trained so"),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="predict although the values are no HU of a CT")
+    ] = False,
 ) -> None:
-    """Segment nine organs in a CT and show where the networks are likely wrong."""
-    from rich.console import Console
+    """Segment nine organs in a CT and show where the networks are likely wrong.
 
+    Values that are no HU, and label maps, are refused. Of a CT without an abdomen all labels
+    are wrong; that is said, and they are made all the same.
+    """
+    if not ct.exists():
+        _missing(ct)
+    from atlas8k.models.imports import import_monai_for_prediction
+
+    import_monai_for_prediction()
     from atlas8k import __version__
     from atlas8k.attention import salient_regions
+    from atlas8k.cli.tables import terminal
+    from atlas8k.content import inspect_content
     from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
     from atlas8k.models.regrid import nearest
     from atlas8k.models.store import ModelStore
-    from atlas8k.preview import draw_planes
     from atlas8k.volume import write_nifti
     from atlas8k.weighting import Weights
 
     start = time.monotonic()
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     ensemble = EnsembleSettings(largest_component, fill_holes, Weights.parse(weights))
     settings = ensemble.as_json() | ({"mirror": True} if mirror else {})
-    volume, source = read_input(ct, series)
+    volume, source, remarks = read_input(ct, series, orientation)
+    remarks += inspect_content(volume)
+    say(console, source["ct"], remarks, force=force)
     output = output or Path(f"{_stem(source['ct'])}_organs.nii.gz")
     written = {
         "label": output,
@@ -93,6 +115,7 @@ def predict(
     write_nifti(output, label, volume.grid)
     report = {
         **source,
+        "remarks": [remark.as_dict() for remark in remarks],
         "version": __version__,
         "networks": list(prediction.names),
         "left_out": dict(prediction.failures),
@@ -113,48 +136,93 @@ def predict(
         ],
     }
     if written["preview"] is not None:
+        from atlas8k.preview import draw_planes
+
         shown = nearest(salient.label(), prediction.grid, volume.grid)
         draw_planes(written["preview"], volume, label, shown > 0, title=source["ct"])
     if written["statistics"] is not None:
         written["statistics"].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _table(console, prediction, report)
+    for path in filter(None, written.values()):
+        console.print(f"{path} written", markup=False, soft_wrap=True)
 
 
-def read_input(path: Path, series: str | None = None) -> tuple[Volume, dict[str, str]]:
+def _missing(ct: Path) -> NoReturn:
+    """Say why there is no CT, before anything slow is imported for it."""
+    if str(ct).startswith(("http:/", "https:/")):
+        raise SettingsError(
+            f"{ct}: is on a server; download its files, or `atlas8k score` the archive"
+        )
+    raise UnreadableVolumeError(ct, "no such file or folder")
+
+
+def read_input(
+    path: Path, series: str | None = None, orientation: str | None = None
+) -> tuple[Volume, dict[str, str], tuple[Remark, ...]]:
     """A CT from a NIfTI file, or from a folder or file of a DICOM series.
 
     Parameters
     ----------
     series
         SeriesInstanceUID of the series that is meant, where there are several.
+    orientation
+        What is stated of a NIfTI file, see :func:`~atlas8k.geometry.check_stated`.
 
     Returns
     -------
-    volume, source
+    volume, source, remarks
         ``(X, Y, Z)`` float32 HU on the CT's own grid, and what a report says of it:
-        ``ct``, of a DICOM series also ``series_uid`` and ``study_uid``.
+        ``ct``, of a DICOM series also ``series_uid`` and ``study_uid``; and what is odd
+        about its header.
 
     Raises
     ------
     VolumeError
         As :func:`~atlas8k.volume.read_ct` and :func:`~atlas8k.dicom.read_volume`.
     SettingsError
-        A series is named and `path` is no DICOM.
+        A series is named and `path` is no DICOM; an orientation is stated that is none, or
+        of DICOM, which always says its own.
     """
     from atlas8k.dicom import choose, inspect, is_dicom, read_headers, read_series
-    from atlas8k.volume import read_ct
+    from atlas8k.geometry import check_stated
+    from atlas8k.volume import read_ct, read_geometry
 
+    if orientation is not None:
+        try:
+            orientation = check_stated(orientation)
+        except ValueError as err:
+            raise SettingsError(f"--orientation: {err}") from err
     if not is_dicom(path):
         if series is not None:
             raise SettingsError(f"--series {series}: {path} is no folder or file of DICOM")
-        return read_ct(path), {"ct": path.name}
+        volume = read_ct(path, stated=orientation)
+        return volume, {"ct": path.name}, read_geometry(path, stated=orientation).remarks
+    if orientation is not None:
+        raise SettingsError(f"--orientation {orientation}: {path} is DICOM, which says its own")
     chosen = choose(inspect(read_headers(path)), path, series)
     source = {
         "ct": path.resolve().name,
         "series_uid": chosen.uid,
         "study_uid": chosen.study_uid,
     }
-    return read_series(chosen), source
+    return read_series(chosen), source, ()
+
+
+def say(console: Console, name: str, remarks: Sequence[Remark], *, force: bool) -> None:
+    """Say what is remarkable about a CT, before the networks are believed.
+
+    Raises
+    ------
+    NotHounsfieldError
+        Its values are no HU, or it is a label map, and `force` is not given.
+    """
+    from atlas8k.content import LABEL_MAP, NOT_HU
+
+    for remark in remarks:
+        if remark.kind in (LABEL_MAP, NOT_HU) and not force:
+            raise NotHounsfieldError(name, f"{remark.text} With --force it is predicted as it is.")
+        style = None if remark.level == "note" else "bold yellow"
+        console.print(f"{name}: {remark.text}", style=style, markup=False, soft_wrap=True)
 
 
 def _stem(name: str) -> str:
@@ -202,15 +270,21 @@ def organ_statistics(
 
 
 def _table(console: Any, prediction: Prediction, report: dict[str, Any]) -> None:
-    from rich.table import Table
+    from atlas8k.cli.tables import Column, number, print_table
 
-    table = Table(title=f"{report['ct']}: {', '.join(prediction.names)}, {report['seconds']} s")
-    table.add_column("organ")
-    for name in ("volume, ml", "mean HU", "attention, ml"):
-        table.add_column(name, justify="right")
-    for organ, row in report["organs"].items():
-        mean = "" if row["mean_hu"] is None else f"{row['mean_hu']:.0f}"
-        table.add_row(organ, f"{row['ml']:.1f}", mean, f"{row['attention_ml']:.2f}")
-    console.print(table)
+    print_table(
+        [Column("organ"), *map(number, ("volume, ml", "mean HU", "attention, ml"))],
+        [
+            (
+                organ,
+                f"{row['ml']:.1f}",
+                "" if row["mean_hu"] is None else f"{row['mean_hu']:.0f}",
+                f"{row['attention_ml']:.2f}",
+            )
+            for organ, row in report["organs"].items()
+        ],
+        f"{report['ct']}: {', '.join(prediction.names)}, {report['seconds']} s",
+        console=console,
+    )
     for name, reason in prediction.failures.items():
         console.print(f"{name} was left out: {reason}", style="yellow")

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atlas8k.cli.options import Commands
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from atlas8k.evaluation.tables import Table
 
-quality = typer.Typer(
-    help="Label quality over rounds, training sets against each other, agreement of raters.",
-    no_args_is_help=True,
+quality = Commands(
+    help="Label quality over rounds, training sets against each other, agreement of raters."
 )
 
 Out = Annotated[Path, typer.Option(help="Folder for the page and the tables.")]
@@ -39,6 +40,7 @@ def write_quality(
     shown: Sequence[Table] = (),
 ) -> None:
     """Write page and tables and say them; ``shown`` are printed, the first one by default."""
+    from atlas8k.cli.tables import print_result
     from atlas8k.evaluation.report import write_table_page
     from atlas8k.evaluation.tables import write_tables
 
@@ -46,7 +48,7 @@ def write_quality(
     write_tables(tables, out / "tables")
     page = write_table_page(out / "quality.html", tables, title=title, notes=notes)
     for table in shown or tables[:1]:
-        typer.echo(table.markdown())
+        print_result(table)
     for note in notes:
         typer.echo(f"note: {note}")
     typer.echo(f"page: {page}; tables in {out / 'tables'}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from atlas8k.evaluation.revision import Effort
 from atlas8k.server.desk.assembling import PSEUDO, signature
-from atlas8k.server.desk.settling import ADOPTED
+from atlas8k.server.desk.existing import ADOPTED
 from atlas8k.server.studies.folder import ORIGINAL
 
 if TYPE_CHECKING:

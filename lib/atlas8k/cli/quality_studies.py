@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.ledger import LedgerFile
+from atlas8k.cli.options import LedgerFile
 from atlas8k.cli.quality import Out, quality, write_quality
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ TRAINED_ON = (
 
 @quality.command()
 def studies(
-    folder: Annotated[Path, typer.Argument(help="Folder of CTs, as given to the server.")],
+    folder: Annotated[
+        str, typer.Argument(help="Folder of CTs, or DICOMweb URL, as given to the server.")
+    ],
     truth: Annotated[
         Path | None,
         typer.Option(help="Folder of labels to measure against; else what was submitted."),
@@ -85,7 +87,12 @@ def studies(
             typer.echo(f"note: {note}")
         raise typer.Exit(1)
     shown = [t for t in tables if not t.name.startswith("agreement-") or t.name.endswith("average")]
-    write_quality(tables, out, f"Quality of the labels in {folder.resolve().name}", notes, shown)
+    write_quality(tables, out, f"Quality of the labels in {_name(folder)}", notes, shown)
+
+
+def _name(studies: str) -> str:
+    """What a page calls them: the folder's name, or the URL."""
+    return studies if "://" in studies else Path(studies).resolve().name
 
 
 def _own(labels: dict[str, Path], known: set[str], folder: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas8k.cli.ledger import LedgerFile, Studies, ledger_path
+from atlas8k.cli.options import LedgerFile, Studies, existing_ledger
 from atlas8k.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ class By(StrEnum):
     PER_SLICE = "per_slice"
 
 
+UNITS = {By.EQ4: "ml", By.SALIENT: "ml", By.PER_SLICE: "ml a slice"}
+
+
 class Format(StrEnum):
     """How the list is written."""
 
@@ -35,7 +38,7 @@ class Format(StrEnum):
 
 
 def rank(
-    studies: Studies = Path(),
+    studies: Studies = ".",
     path: LedgerFile = None,
     signature: Annotated[
         str | None,
@@ -53,10 +56,12 @@ def rank(
     form: Annotated[Format, typer.Option("--format", help="table, csv or json")] = Format.TABLE,
     plot: Annotated[
         Path | None,
-        typer.Option(help="picture of all attention sizes with the budget (.svg or .png)"),
+        typer.Option(help="picture of the whole list in its order, with the budget (.svg or .png)"),
     ] = None,
 ) -> None:
     """List volumes, the likeliest to be wrong first."""
+    from atlas8k.cli.rank_picture import draw
+
     if plot is not None and plot.suffix not in (".svg", ".png"):
         raise LedgerError(f"{plot}: a picture ends in .svg or .png")
     book = open_ledger(studies, path)
@@ -73,12 +78,18 @@ def rank(
     else:
         typer.echo(json.dumps(_document(ranked, used, progress, book, ranking), indent=1))
     if plot is not None:
-        draw(plot, book, used, organs=organ, source=source)
+        draw(
+            plot,
+            # Whole, as the budget is of the whole list.
+            book.ranking(used, organs=organ, source=source, by=ranking),
+            budget=book.budget() if source is None else None,
+            of=organ,
+        )
         typer.echo(f"{plot} written", err=True)
 
 
-def open_ledger(studies: Path, given: Path | None) -> Ledger:
-    """The ledger of a studies folder, which must have one.
+def open_ledger(studies: str, given: Path | None) -> Ledger:
+    """The ledger of a studies folder or an archive, which must have one.
 
     Raises
     ------
@@ -87,10 +98,7 @@ def open_ledger(studies: Path, given: Path | None) -> Ledger:
     """
     from atlas8k.ledger import Ledger
 
-    path = ledger_path(studies, given)
-    if not path.exists():
-        raise LedgerError(f"{path}: there is no ledger yet; start the server or score the folder")
-    return Ledger(path)
+    return Ledger(existing_ledger(studies, given))
 
 
 def newest(book: Ledger) -> str:
@@ -109,27 +117,30 @@ def newest(book: Ledger) -> str:
 
 
 def _table(ranked: list[Ranked], signature: str, progress: Progress, ranking: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from atlas8k.cli.tables import Column, number, print_table, text
 
-    table = Table(
-        title=f"Priority list by {ranking} under {signature}: "
-        f"scored {progress.scored} of {progress.total}"
-        + (f", {progress.failed} failed" if progress.failed else "")
+    score = (
+        [] if ranking == "eq4" else [number(f"{ranking.replace('_', ' ')} {UNITS[By(ranking)]}")]
     )
-    table.add_column("rank", justify="right")
-    table.add_column("volume")
-    if ranking != "eq4":
-        table.add_column(ranking.replace("_", " "), justify="right")
-    table.add_column("attention ml", justify="right")
-    table.add_column("state")
-    table.add_column("organs, most attention first", overflow="fold")
-    for line in ranked:
-        organs = ", ".join(f"{o.organ} {o.attention_ml:.1f}" for o in line.organs[:3])
-        score = [f"{line.score:.3g}"] if ranking != "eq4" else []
-        size = f"{line.attention_ml:.1f}"
-        table.add_row(str(line.rank), line.volume, *score, size, line.status, organs)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    organs = text("organs, most attention first")
+    print_table(
+        [number("rank"), Column("volume"), *score, number("attention ml"), Column("state"), organs],
+        [
+            (
+                str(line.rank),
+                line.volume,
+                *([f"{line.score:.1f}"] if score else []),
+                f"{line.attention_ml:.1f}",
+                line.status,
+                ", ".join(f"{o.organ} {o.attention_ml:.1f}" for o in line.organs[:3]),
+            )
+            for line in ranked
+        ],
+        f"Priority list by {ranking} under {signature}: "
+        f"scored {progress.scored} of {progress.total}"
+        + (f", {progress.failed} failed" if progress.failed else ""),
+        key=1,
+    )
 
 
 def _csv(ranked: list[Ranked]) -> None:
@@ -170,99 +181,3 @@ def _document(
             for line in ranked
         ],
     }
-
-
-def draw(
-    file: Path, book: Ledger, signature: str, *, organs: list[str] | None, source: str | None
-) -> None:
-    """Draw the sorted attention sizes of a ledger with the round's budget; see `draw_sizes`."""
-    ranked = book.ranking(signature, organs=organs, source=source, by="eq4")
-    if not ranked:
-        raise LedgerError(f"{book.path}: nothing is scored that could be drawn")
-    budget = book.budget()
-    draw_sizes(
-        file,
-        [line.attention_ml for line in ranked],
-        budget.total if budget is not None and source is None else None,
-        reviewed=[line.rank for line in ranked if line.status in ("submitted", "conflict")],
-        of=" and ".join(organs) if organs else "nine organs",
-    )
-
-
-def draw_sizes(
-    file: Path, sizes: list[float], budget: int | None, *, reviewed: list[int], of: str
-) -> None:
-    """Write the picture of the paper's Figure 4: few volumes have most of the attention.
-
-    Parameters
-    ----------
-    file
-        ``.svg`` or ``.png``; complete or not at all.
-    sizes
-        Attention sizes, millilitres, largest first.
-    budget
-        Volumes to review; a line, with the part of all attention that lies before it.
-    reviewed
-        Ranks, from 1, of volumes that have been submitted.
-    of
-        What the sizes are of, for the axis.
-    """
-    import numpy as np
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    from atlas8k.volume import publish
-
-    total = sum(sizes)
-    figure = Figure(figsize=(8, 4.2), layout="constrained", dpi=150)
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    edges = np.arange(len(sizes) + 1) + 0.5
-    axes.stairs(sizes, edges, fill=True, color="#4477aa", alpha=0.25)
-    axes.stairs(sizes, edges, color="#4477aa", linewidth=1.4, label="attention size")
-    if budget:
-        axes.axvspan(0.5, budget + 0.5, color="#cc3311", alpha=0.08, linewidth=0)
-        axes.axvline(budget + 0.5, color="#cc3311", linewidth=1.2)
-        right = budget > 0.5 * len(sizes)
-        part = f", {sum(sizes[:budget]) / total:.0%} of all attention" if total else ""
-        axes.annotate(
-            f"budget: {budget:,} of {len(sizes):,} volumes{part}",
-            xy=(budget + 0.5, 0.98),
-            xycoords=("data", "axes fraction"),
-            xytext=(-6 if right else 6, 0),
-            ha="right" if right else "left",
-            textcoords="offset points",
-            color="#cc3311",
-            va="top",
-        )
-    if reviewed:
-        axes.plot(
-            reviewed,
-            [sizes[number - 1] for number in reviewed],
-            linestyle="none",
-            marker="o",
-            markersize=4,
-            color="#228833",
-            label=f"submitted ({len(reviewed):,})",
-        )
-    axes.set_xlim(0.5, len(sizes) + 0.5)
-    # Room above the curve for the words: with few volumes it is flat.
-    axes.set_ylim(0, 1.3 * max(sizes) or 1.0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("volumes, in order of priority")
-    axes.set_ylabel(f"attention size of {of} (ml)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.legend(
-        loc="upper right" if not budget or budget <= 0.5 * len(sizes) else "lower left",
-        frameon=False,
-    )
-    temporary = file.with_name(f".{file.stem}.unfinished{file.suffix}")
-    try:
-        figure.savefig(temporary, metadata={"Date": None} if file.suffix == ".svg" else None)
-        publish(temporary, file)
-    except OSError as error:
-        raise LedgerError(f"{file}: cannot be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)

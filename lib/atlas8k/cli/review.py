@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from atlas8k.cli.labels_history import As, AsJson, Case, Studies, desk_of, moment, summary, who
-from atlas8k.cli.ledger import LedgerFile
+from atlas8k.cli.labels_history import As, AsJson, Case, desk_of, moment, summary, who
+from atlas8k.cli.options import Commands, LedgerFile, Studies
 
-review = typer.Typer(help="Decide what a reviewer has to decide.", no_args_is_help=True)
+review = Commands(help="Decide what a reviewer has to decide.")
 
 MEANING = {
     "conflict": "two people submitted it; the first is in force",
@@ -22,7 +22,7 @@ MEANING = {
 
 
 @review.command("list")
-def list_(studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson = False) -> None:
+def list_(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False) -> None:
     """The queue, oldest question first. In 3D Slicer: strategy `review`."""
     from atlas8k.server.desk.reviewing import queue
 
@@ -32,20 +32,29 @@ def list_(studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson 
         typer.echo(json.dumps(found, indent=1))
         return
     if found["open"]:
-        from rich.console import Console
-        from rich.table import Table
+        from atlas8k.cli.tables import Column, number, print_table, text
 
-        table = Table("case", "question", "organ", "submission", "in force", "since")
-        for one in found["open"]:
-            table.add_row(
-                one["volume"],
-                MEANING[one["kind"]],
-                one["organ"] or "",
-                str(one["submission"] or ""),
-                str(one["other"] or ""),
-                moment(one["opened_at"]),
-            )
-        Console().print(table)
+        print_table(
+            [
+                Column("case"),
+                text("question"),
+                Column("organ"),
+                number("submission"),
+                number("in force"),
+                Column("since"),
+            ],
+            [
+                (
+                    one["volume"],
+                    MEANING[one["kind"]],
+                    one["organ"] or "",
+                    str(one["submission"] or ""),
+                    str(one["other"] or ""),
+                    moment(one["opened_at"]),
+                )
+                for one in found["open"]
+            ],
+        )
     else:
         typer.echo("Nothing to decide.")
     for one in found["second_readings"]:
@@ -57,7 +66,7 @@ def list_(studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson 
 
 @review.command()
 def show(
-    case: Case, studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson = False
+    case: Case, studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False
 ) -> None:
     """Everything about one case that a decision may rest on."""
     from atlas8k.server.desk.reviewing import case as found_of
@@ -100,7 +109,7 @@ def _answer(one: dict[str, Any]) -> str:
 
 
 @review.command()
-def accept(case: Case, studies: Studies = Path(), ledger: LedgerFile = None, name: As = "") -> None:
+def accept(case: Case, studies: Studies = ".", ledger: LedgerFile = None, name: As = "") -> None:
     """What is in force stays; disputes are left for `decide`."""
     with desk_of(studies, ledger) as desk:
         left = desk.accept(case, who(name).key)
@@ -113,7 +122,7 @@ def accept(case: Case, studies: Studies = Path(), ledger: LedgerFile = None, nam
 def return_(
     case: Case,
     note: Annotated[str, typer.Option(help="what is to be done; comes with the case")],
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     anybody: Annotated[bool, typer.Option(help="not only to who submitted it")] = False,
     name: As = "",
@@ -130,12 +139,23 @@ def take_over(
     file: Annotated[
         Path | None, typer.Argument(help="your label of it; without one, the case is yours now")
     ] = None,
-    studies: Studies = Path(),
+    looked_at: Annotated[
+        list[str] | None,
+        typer.Option(help="organ that you looked at and left as it was, or `all`; repeat"),
+    ] = None,
+    volume_is_right: Annotated[
+        list[str] | None, typer.Option(help="organ whose unusual volume is right; repeat")
+    ] = None,
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     name: As = "",
 ) -> None:
-    """Answer every question of a case by a label of your own, given here or in 3D Slicer."""
+    """Answer every question of a case by a label of your own, given here or in 3D Slicer.
+
+    Organs that it leaves as they were are not assessed, unless --looked-at names them.
+    """
     from atlas8k.errors import VolumeError
+    from atlas8k.labels.statement import ALL
 
     holder = who(name)
     with desk_of(studies, ledger) as desk:
@@ -144,11 +164,15 @@ def take_over(
             typer.echo(f"{case}: yours; submit it as {holder.key} to decide it")
             return
         try:
-            receipt = desk.submit(case, file, holder, {}, lease=lease)
+            said = {
+                "looked_at": ALL if looked_at == [ALL] else looked_at or [],
+                "volume_is_right": volume_is_right or [],
+            }
+            receipt = desk.submit(case, file, holder, said, lease=lease)
         except VolumeError:
             desk.ledger.release(case, holder)
             raise
-    typer.echo(f"{case}: submission {receipt.submission.id} is in force")
+    typer.echo(f"{case}: submission {receipt.submission.id} is in force; {receipt.recorded}")
 
 
 @review.command()
@@ -157,7 +181,7 @@ def decide(
     submission: Annotated[int | None, typer.Option(help="the one to be in force")] = None,
     organ: Annotated[str | None, typer.Option(help="a disputed organ ...")] = None,
     source: Annotated[str | None, typer.Option(help="... is public or revised")] = None,
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     name: As = "",
 ) -> None:

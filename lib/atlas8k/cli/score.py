@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
-"""The app's own folder of checkpoints, in a clone of the project."""
+from atlas8k.cli.options import MODELS, Conf, Models, existing_studies, settings_of
 
 
 def score(
-    studies: Annotated[Path, typer.Argument(help="folder of CT volumes, as given to the server")],
-    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
-    conf: Annotated[
-        list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
-    ] = None,
+    studies: Annotated[
+        str, typer.Argument(help="folder of CTs, or DICOMweb URL, as given to the server")
+    ],
+    models: Models = MODELS,
+    conf: Conf = None,
     retry: Annotated[bool, typer.Option(help="also try volumes again that failed before")] = False,
 ) -> None:
     """Score every volume that has no score under the networks served now."""
+    existing_studies(studies)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Left
 
-    from atlas8k.errors import SettingsError
     from atlas8k.ledger import Progress as Scored
     from atlas8k.server.opening import open_context
     from atlas8k.server.scoring import AttentionScoring
     from atlas8k.settings import Settings
 
-    pairs = dict(pair.partition("=")[::2] for pair in conf or ())
-    if any("=" not in pair for pair in conf or ()):
-        raise SettingsError("--conf: give key=value")
-    context = open_context(Settings.from_conf(pairs), str(studies), models)
+    context = open_context(Settings.from_conf(settings_of(conf)), studies, models)
     context.sync(thorough=True)
     signature = context.signature()
     if retry:
@@ -52,5 +47,7 @@ def score(
         AttentionScoring(context, report)({}, context.datastore)
     after = context.ledger.progress(context.signature())
     console.print(f"scored {after.scored} of {after.total} under {context.signature()}")
+    if after.scored:
+        console.print(f"the list: atlas8k rank --studies {studies}", markup=False, soft_wrap=True)
     for name, reason in context.ledger.failures(context.signature()).items():
         console.print(f"failed: {name}: {reason}", highlight=False, soft_wrap=True)

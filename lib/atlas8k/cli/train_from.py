@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 def labeled_studies(
-    folder: Path, ledger: Path | None, patients: Path | None, settings: dict[str, Any]
+    folder: str, ledger: Path | None, patients: Path | None, settings: dict[str, Any]
 ) -> Sequence[TrainingCase]:
     """What is labeled in a studies folder, organ by organ; of several processes one looks.
 
     Nothing is changed there, as a server would.
     """
-    from atlas8k.cli.predict import MODELS
+    from atlas8k.cli.options import MODELS
     from atlas8k.server.opening import open_context
     from atlas8k.server.training.cases import cases
     from atlas8k.server.training.reading import existing_ledger
@@ -27,7 +27,7 @@ def labeled_studies(
     found: Sequence[TrainingCase] = ()
     if ranks.first():
         known = Settings(device="cpu", ledger=existing_ledger(folder, ledger), patients=patients)
-        context = open_context(known, str(folder), MODELS)
+        context = open_context(known, folder, MODELS)
         try:
             found = cases(context, pseudo=settings.get("pseudo_weight", 0) > 0, read_only=True)
         finally:

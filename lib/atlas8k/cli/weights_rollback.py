@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.predict import MODELS
+from atlas8k.cli.options import MODELS, Models
 from atlas8k.cli.weights import weights
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ def rollback(
     signature: Annotated[
         str, typer.Argument(help="set to serve, or 'embedded'; the one before by default")
     ] = "",
-    models: Annotated[Path, typer.Option(help="folder of checkpoints")] = MODELS,
+    models: Models = MODELS,
     history: Annotated[
         bool, typer.Option("--history", help="only show what was served when")
     ] = False,

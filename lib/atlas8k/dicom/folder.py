@@ -7,7 +7,6 @@ transfer syntaxes (JPEG, JPEG-LS, JPEG 2000, RLE) and turns stored values into H
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,18 +14,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pydicom
-import SimpleITK as sitk
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from atlas8k.dicom.errors import NoVolumeError, SeriesRefusedError, SeveralVolumesError
+from atlas8k.dicom.pixels import decode
 from atlas8k.dicom.planes import HEADER_KEYWORDS, text
 from atlas8k.dicom.series import Series, inspect
 from atlas8k.errors import EmptyVolumeError, NotFiniteError, UnreadableVolumeError
 from atlas8k.volume import MAX_VOXELS, Volume
-
-logger = logging.getLogger(__name__)
 
 _PREAMBLE, _MARK, _SUFFIX = 128, b"DICM", ".dcm"
 _LISTED = 12  # series that a message lists
@@ -206,30 +203,18 @@ def read_series(series: Series) -> Volume:
         raise UnreadableVolumeError(series.name, f"its headers claim {grid.shape} voxels")
     array = np.empty(grid.shape, dtype=np.float32, order="F")
     if len(set(paths)) == 1:
-        frames = _decode(first)
+        frames = decode(first)
         for z, instance in enumerate(series.instances):
             array[:, :, z] = _fitting(frames[instance.frame], array, first)
     else:
         for z, path in enumerate(paths):
-            array[:, :, z] = _fitting(_decode(path or first)[0], array, path or first)
+            array[:, :, z] = _fitting(decode(path or first)[0], array, path or first)
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise NotFiniteError(series.name, "it holds NaN or infinity; export it again")
     if low == high:
         raise EmptyVolumeError(series.name, f"every voxel has the value {low:g}; this is no CT")
     return Volume(array, grid, first.parent)
-
-
-def _decode(path: Path) -> npt.NDArray[np.float32]:
-    """HU of a file, ``(frames, rows, columns)``."""
-    try:
-        image = sitk.ReadImage(str(path), sitk.sitkFloat32)
-    except RuntimeError as err:
-        last = str(err).strip().splitlines()[-1][:200] if str(err).strip() else "no reason given"
-        logger.info("%s: %s", path, err)
-        raise UnreadableVolumeError(path, f"its pixels cannot be decoded ({last})") from err
-    pixels: npt.NDArray[np.float32] = sitk.GetArrayFromImage(image)
-    return pixels if pixels.ndim == 3 else pixels[np.newaxis]
 
 
 def _fitting(

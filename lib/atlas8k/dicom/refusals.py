@@ -78,6 +78,7 @@ class Reason(StrEnum):
     TOO_FEW = "too_few"
     MIXED = "mixed"
     TILTED = "tilted"
+    SHARED_UID = "shared_uid"
     TWO_PHASES = "two_phases"
     MISSING_SLICE = "missing_slice"
     UNEVEN = "uneven"
@@ -107,7 +108,7 @@ def find_fault(planes: Sequence[Plane]) -> Finding:
     tuple or None
         Reason, and the rest of a sentence that begins with the name of the series.
     """
-    rules = (_kind, _objects, _hounsfield, _geometry, _count, _one_kind, _tilt, _steps)
+    rules = (_kind, _objects, _hounsfield, _geometry, _count, _one_kind, _tilt, _uids, _steps)
     for rule in rules:
         if (finding := rule(planes)) is not None:
             return finding
@@ -256,6 +257,23 @@ def _tilt(planes: Sequence[Plane]) -> Finding:
             f"was scanned with the gantry tilted by {said:.1f} degrees, which its slice "
             "positions do not show; export it with the tilt corrected",
         )
+    return None
+
+
+def _uids(planes: Sequence[Plane]) -> Finding:
+    """Instances of one UID at one place are no copies: those have been left out."""
+    places = along(planes)[1]
+    order = np.argsort(places, kind="stable")
+    for a, b in itertools.pairwise(order):
+        one, other = planes[a].header, planes[b].header
+        near = places[b] - places[a] < SAME_PLACE_MM
+        uid = text(one, "SOPInstanceUID")
+        if near and uid and one is not other and uid == text(other, "SOPInstanceUID"):
+            return (
+                Reason.SHARED_UID,
+                f"holds two slices at {places[a]:.1f} mm that share a SOPInstanceUID ({uid}) and "
+                "have different pixels; take out the one that is wrong, or export it again",
+            )
     return None
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
+from atlas8k.dicom.copies import without_copies
 from atlas8k.dicom.planes import Plane, number, planes_of, text
 from atlas8k.dicom.refusals import Reason, Refusal, along, find_fault
 from atlas8k.errors import VolumeError
@@ -100,7 +101,8 @@ def inspect(headers: Iterable[Dataset]) -> list[Series]:
     headers
         Of any instances in any order: from files (``dcmread(stop_before_pixels=True)``) or
         from an archive (``Dataset.from_json``). Elements looked at:
-        :data:`~atlas8k.dicom.planes.HEADER_KEYWORDS`. Copies of one instance count once.
+        :data:`~atlas8k.dicom.planes.HEADER_KEYWORDS`. Copies of one instance (the same
+        place and pixels) count once.
 
     Returns
     -------
@@ -116,7 +118,7 @@ def inspect(headers: Iterable[Dataset]) -> list[Series]:
 
 
 def _series(key: tuple[str, str], group: Sequence[Dataset]) -> Series:
-    headers = _without_copies(group)
+    headers = without_copies(group)
     planes = [plane for header in headers for plane in planes_of(header)]
     planes.sort(key=_by_number)
     name = _name(key[1], headers)
@@ -142,13 +144,6 @@ def _series(key: tuple[str, str], group: Sequence[Dataset]) -> Series:
         refusal=refusal,
         name=name,
     )
-
-
-def _without_copies(group: Sequence[Dataset]) -> list[Dataset]:
-    seen: dict[str, Dataset] = {}
-    for index, header in enumerate(group):
-        seen.setdefault(text(header, "SOPInstanceUID") or f"#{index}", header)
-    return list(seen.values())
 
 
 def _geometry(planes: Sequence[Plane]) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:

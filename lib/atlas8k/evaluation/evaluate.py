@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from atlas8k.errors import Atlas8kError
 from atlas8k.evaluation.errors import EvaluationError
-from atlas8k.evaluation.folders import find_labels, onto_truth, read_case
+from atlas8k.evaluation.folders import find_labels, onto_truth, read_case, read_masks
 from atlas8k.evaluation.overlap import counts
 from atlas8k.evaluation.results import Results, listing
 from atlas8k.evaluation.statistics import Floats, bootstrap_interval, mean_sd
 from atlas8k.evaluation.surface import TOLERANCE_MM, nsd
 from atlas8k.evaluation.tables import Table, exact, number, plus_minus
+from atlas8k.evaluation.truth import Truth, read_truth
+from atlas8k.labels.datasets import Dataset
 from atlas8k.organs import ORGAN_NAMES
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,9 @@ class Evaluation:
     dsc, nsd
         Per-case results in 0..1.
     spurious_ml
-        ``(cases, organs)`` volume predicted of organs the truth lacks, ml.
+        ``(cases, organs)`` volume predicted of organs the truth labels and lacks, ml.
+    labeled
+        ``(cases, organs)`` bool, whether the truth labels the organ.
     tolerance_mm
         Of NSD.
     failures
@@ -45,30 +50,77 @@ class Evaluation:
     dsc: Results
     nsd: Results
     spurious_ml: Floats
+    labeled: npt.NDArray[np.bool_]
     tolerance_mm: float
     failures: dict[str, str]
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class CaseEvaluation:
+    """One case; arrays are ``(organs,)``, organ id order.
+
+    Attributes
+    ----------
+    dsc, nsd
+        In 0..1; NaN where the truth lacks the organ or does not label it.
+    spurious_ml
+        Predicted of organs that the truth labels and lacks.
+    labeled
+        Whether the truth labels the organ.
+    presumed
+        Nothing says which organs the truth labels.
+    without_file
+        Organs of the truth that a prediction of one file an organ has none of.
+    """
+
+    dsc: Floats
+    nsd: Floats
+    spurious_ml: Floats
+    labeled: npt.NDArray[np.bool_]
+    presumed: bool
+    without_file: tuple[str, ...] = ()
+
+
 def evaluate_case(
-    pred: Path, truth: Path, tolerance_mm: float = TOLERANCE_MM, *, resampled: bool = False
-) -> tuple[Floats, Floats, Floats]:
-    """DSC, NSD and spurious volume (ml) of one case, each ``(organs,)`` float64.
+    pred: Path, truth: Path | Truth, tolerance_mm: float = TOLERANCE_MM, *, resampled: bool = False
+) -> CaseEvaluation:
+    """Evaluate one case.
 
     Raises
     ------
     EvaluationError, VolumeError
         Where a file cannot be read or the grids differ.
     """
-    got, want = onto_truth(read_case(pred), read_case(truth), resampled=resampled)
+    known = truth if isinstance(truth, Truth) else read_truth(truth)
+    label, without = read_masks(pred) if pred.is_dir() else (read_case(pred), ())
+    got, want = onto_truth(label, known.volume, resampled=resampled)
     found = counts(got.array, want.array)
+    labeled = np.isin(ORGAN_NAMES, [*known.labeled])
     surface = nsd(got.array, want.array, want.grid.spacing, tolerance_mm)
-    return found.dsc, surface, found.spurious * want.grid.voxel_ml
+    there = found.truth[[ORGAN_NAMES.index(organ) for organ in without]] > 0
+    return CaseEvaluation(
+        np.where(labeled, found.dsc, np.nan),
+        np.where(labeled, surface, np.nan),
+        np.where(labeled, found.spurious * want.grid.voxel_ml, 0.0),
+        labeled,
+        known.presumed,
+        tuple(o for o, has in zip(without, there, strict=True) if has and o in known.labeled),
+    )
+
+
+def _not_predicted(truth: Truth) -> CaseEvaluation:
+    """0 for every organ that the truth has."""
+    there = np.isin(np.arange(1, len(ORGAN_NAMES) + 1), truth.volume.array)
+    labeled = np.isin(ORGAN_NAMES, [*truth.labeled])
+    zero = np.where(there & labeled, 0.0, np.nan)
+    return CaseEvaluation(zero, zero, np.zeros(len(ORGAN_NAMES)), labeled, truth.presumed)
 
 
 def evaluate_folder(
     pred_dir: str | Path, truth_dir: str | Path, *, network: str | None = None,
     tolerance_mm: float = TOLERANCE_MM, missing_as_zero: bool = False, resampled: bool = False,
+    organs: Collection[str] | None = None, dataset: Dataset | None = None,
     workers: int | None = None, progress: Callable[[str], None] | None = None,
 ) -> Evaluation:  # fmt: skip
     """Evaluate every case of a folder of predictions that has a truth.
@@ -84,6 +136,11 @@ def evaluate_folder(
         left out. Either way it is told.
     resampled
         Allow predictions on another grid than their truth.
+    organs
+        Those that the truth labels. ``None``: those of the dataset, or those that any case
+        of the truth has; a prediction of another one is not spurious.
+    dataset
+        Whose values the truth's maps have; ``None``: our organ ids.
     progress
         Called with each case's name when it is done.
 
@@ -109,13 +166,12 @@ def evaluate_folder(
         notes.append(f"{len(extra)} predictions have no truth and are left out: {listing(extra)}")
     wanted = list(truths) if missing_as_zero else shared
 
-    def one(case: str) -> tuple[Floats, Floats, Floats] | str:
+    def one(case: str) -> CaseEvaluation | str:
         try:
+            truth = read_truth(truths[case], organs, dataset)
             if case not in preds:
-                label = read_case(truths[case]).array
-                zero = np.where(np.isin(np.arange(1, len(ORGAN_NAMES) + 1), label), 0.0, np.nan)
-                return zero, zero, np.zeros(len(ORGAN_NAMES))
-            return evaluate_case(preds[case], truths[case], tolerance_mm, resampled=resampled)
+                return _not_predicted(truth)
+            return evaluate_case(preds[case], truth, tolerance_mm, resampled=resampled)
         except Atlas8kError as err:
             return str(err)
         finally:
@@ -131,17 +187,47 @@ def evaluate_folder(
         raise EvaluationError(pred_dir, f"no case could be evaluated; {case}: {reason}")
     if failures:
         notes.append(f"{len(failures)} cases could not be evaluated: {listing([*failures])}")
+    dsc, surface, spurious = (
+        np.stack([getattr(got, name) for got in good.values()])
+        for name in ("dsc", "nsd", "spurious_ml")
+    )
+    labeled = np.stack([got.labeled for got in good.values()])
+    notes += _without_files(good)
+    presumed = np.array([got.presumed for got in good.values()])
+    nowhere = np.isnan(dsc).all(axis=0) & ~labeled[~presumed].any(axis=0)
+    notes += _never_labeled(nowhere, spurious)
+    labeled, spurious = labeled & ~nowhere, np.where(nowhere, 0.0, spurious)
     for note in notes:
         log.warning("%s", note)
     name = network or Path(pred_dir).resolve().name
-    cases = tuple(good)
-    dsc, surface, spurious = (np.stack([got[n] for got in good.values()]) for n in range(3))
-    told = tuple(notes)
+    cases, told = tuple(good), tuple(notes)
     return Evaluation(
         Results(name, "dsc", cases, ORGAN_NAMES, dsc, None, told),
         Results(name, "nsd", cases, ORGAN_NAMES, surface, None, told),
-        spurious, tolerance_mm, failures, told,
+        spurious, labeled, tolerance_mm, failures, told,
     )  # fmt: skip
+
+
+def _without_files(good: Mapping[str, CaseEvaluation]) -> list[str]:
+    """Say which predictions have no file of an organ that the truth has."""
+    lacking = {o: [c for c, got in good.items() if o in got.without_file] for o in ORGAN_NAMES}
+    return [
+        f"{organ}: {len(cases)} predictions have no file of it and count as 0: {listing(cases)}; "
+        "leave the organ out with --organs if the network has none"
+        for organ, cases in lacking.items()
+        if cases
+    ]
+
+
+def _never_labeled(nowhere: npt.NDArray[np.bool_], spurious: Floats) -> list[str]:
+    predicted = nowhere & spurious.any(axis=0)
+    names = [name for name, never in zip(ORGAN_NAMES, predicted, strict=True) if never]
+    if not names:
+        return []
+    return [
+        f"no case of the truth has {', '.join(names)}: taken as not labeled, and predictions of "
+        "them are not counted; name all organs that the truth labels with --organs to count them"
+    ]
 
 
 def evaluation_table(evaluation: Evaluation, seed: int = 0) -> Table:
@@ -152,6 +238,7 @@ def evaluation_table(evaluation: Evaluation, seed: int = 0) -> Table:
         np.count_nonzero(evaluation.spurious_ml, axis=0),
         np.count_nonzero(evaluation.spurious_ml.any(axis=1)),
     )
+    labeled = [*evaluation.labeled.any(axis=0), True]
     rows: list[tuple[str, ...]] = []
     records: list[tuple[str, ...]] = [(
         "organ", "n", "dsc_mean", "dsc_sd", "dsc_low", "dsc_high",
@@ -167,8 +254,9 @@ def evaluation_table(evaluation: Evaluation, seed: int = 0) -> Table:
             interval = "–" if np.isnan(low) else f"{number(low)} to {number(high)}"
             shown += [plus_minus(mean, sd), interval]
             full += [exact(v) for v in (mean, sd, low, high)]
-        rows.append((organ, str(n), *shown, str(spurious[m])))
-        records.append((organ, str(n), *full, str(spurious[m])))
+        false_alarms = str(spurious[m]) if labeled[m] else ""
+        rows.append((organ, str(n), *shown, false_alarms or "–"))
+        records.append((organ, str(n), *full, false_alarms))
     return Table(
         "evaluation",
         f"{evaluation.dsc.network} against the truth",
@@ -176,7 +264,7 @@ def evaluation_table(evaluation: Evaluation, seed: int = 0) -> Table:
         f"{evaluation.tolerance_mm:g} mm) in %, mean±population SD over the n cases whose truth "
         "has the organ, 95 % percentile bootstrap interval of the mean (1,000 samples); average: "
         "over the per-case means. Spurious: cases in which an organ was predicted that the truth "
-        "lacks.",
+        "labels and lacks (– where it labels the organ in no case).",
         ("organ", "n", "DSC", "95 % interval", "NSD", "95 % interval", "spurious"),
         tuple(rows), records=tuple(records),
     )  # fmt: skip

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from atlas8k.evaluation.errors import EvaluationError
 from atlas8k.evaluation.sheets import case_name
-from atlas8k.organs import find_organ
+from atlas8k.organs import ORGAN_NAMES, Organ, find_organ
 from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label, resample, to_canonical
+
+log = logging.getLogger(__name__)
 
 MAP_NAMES = ("combined_labels", "label", "labels", "segmentation", "prediction")
 """Names of the one label map in a case's folder; AbdomenAtlas's first."""
@@ -23,35 +26,37 @@ def _images(folder: Path) -> list[Path]:
                   and not p.name.startswith("."))  # fmt: skip
 
 
-def find_labels(root: str | Path) -> dict[str, Path]:
-    """Case name to its label map, or to its folder of organ masks.
+def _folders(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
-    Taken are ``root/<case>.nii.gz``, ``root/<case>/<one of MAP_NAMES>.nii.gz`` and
-    ``root/<case>/segmentations/<organ>.nii.gz``.
+
+def find_labels(root: str | Path) -> dict[str, Path]:
+    """Find each case's label map, or its folder of organ masks.
+
+    Taken are ``root/<case>.nii.gz``, ``root/<case>/<one of MAP_NAMES>.nii.gz``,
+    ``root/<case>/segmentations/<organ>.nii.gz`` and the latter two in one folder more
+    (``root/<case>/<folder>/…``). Where all that lies in one folder of ``root``, as an
+    unpacked archive leaves it, that folder is taken.
 
     Raises
     ------
     EvaluationError
-        Where ``root`` is no folder, holds no case, or one case twice.
+        Where ``root`` is no folder, holds no case, one case twice, or several folders of
+        cases.
     """
     root = Path(root)
     if not root.is_dir():
         raise EvaluationError(root, "no such folder")
-    found: dict[str, Path] = {}
-    for item in sorted(root.iterdir()):
-        where: Path | None = None
-        if item.is_dir():
-            maps = [p for p in _images(item) if case_name(p.name) in MAP_NAMES]
-            organs = [item / name for name in ORGAN_FOLDERS if (item / name).is_dir()]
-            where = next(iter(maps or organs), None)
-            name = item.name
-        elif item.name.endswith(NIFTI_SUFFIXES) and not item.name.startswith("."):
-            where, name = item, case_name(item.name)
-        if where is None:
-            continue
-        if name in found:
-            raise EvaluationError(root, f"case {name} is there twice: {found[name]} and {where}")
-        found[name] = where
+    found = _cases_in(root)
+    if not found:
+        below = {folder: cases for folder in _folders(root) if (cases := _cases_in(folder))}
+        if len(below) > 1:
+            raise EvaluationError(
+                root, f"holds folders of label maps: {', '.join(p.name for p in below)}; name one"
+            )
+        for folder, cases in below.items():
+            log.warning("%s holds no label map itself: those in %s are read", root, folder)
+            found = cases
     if not found:
         raise EvaluationError(
             root, "holds no label map: <case>.nii.gz, <case>/combined_labels.nii.gz or "
@@ -60,11 +65,48 @@ def find_labels(root: str | Path) -> dict[str, Path]:
     return found
 
 
-def read_case(path: Path) -> Volume:
-    """The label map at a path of :func:`find_labels`, ``(X, Y, Z)`` uint8.
+def _cases_in(root: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for item in sorted([*_images(root), *_folders(root)]):
+        where = _of_case(item) if item.is_dir() else item
+        name = item.name if item.is_dir() else case_name(item.name)
+        if where is None:
+            continue
+        if name in found:
+            raise EvaluationError(root, f"case {name} is there twice: {found[name]} and {where}")
+        found[name] = where
+    if found and all(find_organ(name) and not path.is_dir() for name, path in found.items()):
+        raise EvaluationError(
+            root, "holds one file an organ, so that it is the folder of one case; give the "
+            "folder above it",
+        )  # fmt: skip
+    return found
 
-    Masks an organ are put into one map in organ id order: where they overlap the later
-    organ has the voxel.
+
+def _of_case(folder: Path) -> Path | None:
+    """The label map or the masks of a case, in its folder or in the one folder there."""
+    own = _label_in(folder)
+    if own is not None:
+        return own
+    below = [label for each in _folders(folder) if (label := _label_in(each))]
+    return below[0] if len(below) == 1 else None
+
+
+def _label_in(folder: Path) -> Path | None:
+    maps = [p for p in _images(folder) if case_name(p.name) in MAP_NAMES]
+    masks = [folder / name for name in ORGAN_FOLDERS if (folder / name).is_dir()]
+    return next(iter(maps or masks or ([folder] if _masks(folder) else [])), None)
+
+
+def _masks(folder: Path) -> dict[Organ, Path]:
+    return {organ: p for p in _images(folder) if (organ := find_organ(case_name(p.name)))}
+
+
+def read_case(path: Path) -> Volume:
+    """Read the label map at a path of :func:`find_labels`, ``(X, Y, Z)`` uint8.
+
+    A map with values beyond our organ ids, as AbdomenAtlas 1.1's, is read by name from the
+    masks in its case's folder, where there are some.
 
     Raises
     ------
@@ -73,21 +115,40 @@ def read_case(path: Path) -> Volume:
     VolumeError
         Where a file cannot be read.
     """
-    if not path.is_dir():
-        return read_label(path)
-    masks = {organ: p for p in _images(path) if (organ := find_organ(case_name(p.name)))}
+    if path.is_dir():
+        return read_masks(path)[0]
+    label = read_label(path)
+    if label.array.max() > len(ORGAN_NAMES) and case_name(path.name) in MAP_NAMES:
+        for name in ORGAN_FOLDERS:
+            if (path.parent / name).is_dir() and _masks(path.parent / name):
+                return read_masks(path.parent / name)[0]
+    return label
+
+
+def read_masks(folder: Path) -> tuple[Volume, tuple[str, ...]]:
+    """Read masks an organ as one map ``(X, Y, Z)`` uint8; name the organs without a file.
+
+    Where masks overlap the organ of the higher id has the voxel.
+
+    Raises
+    ------
+    EvaluationError, VolumeError
+        As :func:`read_case`.
+    """
+    masks = _masks(folder)
     if not masks:
-        raise EvaluationError(path, "holds no mask named after one of the nine organs")
+        raise EvaluationError(folder, "holds no mask named after one of the nine organs")
     parts = [(organ, read_label(masks[organ])) for organ in sorted(masks, key=lambda o: o.id)]
     grid = parts[0][1].grid
     whole = np.zeros(grid.shape, np.uint8)
     for organ, mask in parts:
         if not grid.same_as(mask.grid):
             raise EvaluationError(
-                mask.path or path, "lies on another grid than the case's other masks"
+                mask.path or folder, "lies on another grid than the case's other masks"
             )
         whole[mask.array > 0] = organ.id
-    return Volume(whole, grid, path)
+    there = {organ.name for organ in masks}
+    return Volume(whole, grid, folder), tuple(name for name in ORGAN_NAMES if name not in there)
 
 
 def onto_truth(pred: Volume, truth: Volume, *, resampled: bool = False) -> tuple[Volume, Volume]:

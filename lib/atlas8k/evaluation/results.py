@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from atlas8k.evaluation.errors import EvaluationError
 from atlas8k.evaluation.sheets import Sheet, read_sheet
+from atlas8k.evaluation.summary_rows import sums_up
 from atlas8k.organs import ORGAN_NAMES, find_organ
 from atlas8k.volume import publish
 
@@ -69,6 +70,18 @@ def listing(names: list[str], most: int = 8) -> str:
     """The names in one line; how many more there are, where they are many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def find_networks(path: str | Path) -> list[Path]:
+    """Return the path itself, or the folders with results of a network that lie in it."""
+    path = Path(path)
+    if not path.is_dir() or _has_results(path):
+        return [path]
+    return sorted(one for one in path.iterdir() if one.is_dir() and _has_results(one)) or [path]
+
+
+def _has_results(folder: Path) -> bool:
+    return any((folder / f"{metric}.csv").is_file() for metric in METRICS)
 
 
 def find_file(path: str | Path, metric: str) -> Path:
@@ -141,7 +154,7 @@ def read_results(path: str | Path, metric: str = "dsc", network: str | None = No
     -------
     Results
         Columns under any alias of an organ in any order; ``notes`` names the columns that
-        are no organ of ours and the organs without a column.
+        are no organ of ours, the organs without a column, and rows that are no cases.
 
     Raises
     ------
@@ -176,20 +189,34 @@ def read_results(path: str | Path, metric: str = "dsc", network: str | None = No
     missing = [name for name in ORGAN_NAMES if name not in columns]
     if missing:
         notes.append(f"organs without a column: {listing(missing, 9)}")
-    lines = [line for line, _ in sheet.rows.values()]
-    values = np.array(
-        [
-            [_number(sheet, fields[columns[organ]], line, organ) for organ in organs]
-            for line, fields in sheet.rows.values()
-        ]
-    )
-    _check_range(sheet, values, organs, lines)
+    rows = {
+        case: [_number(sheet, fields[columns[organ]], line, organ) for organ in organs]
+        for case, (line, fields) in sheet.rows.items()
+    }
+    summaries = [name for _, name in sheet.summaries]
+    for name in sheet.doubtful:
+        row = np.array(rows[name])
+        others = np.array([rows[case] for case in rows if case not in sheet.doubtful])
+        if len(others) and sums_up(row, others):
+            summaries.append(name)
+            del rows[name]
+        else:
+            notes.append(f"row {name} is read as a case: its values do not sum up the others")
+    if summaries:
+        notes.append(
+            f"rows that sum up the cases, left out: {listing(summaries)} "
+            f"({len(rows)} cases are read)"
+        )
+    if not rows:
+        raise EvaluationError(file, "has rows that sum up cases and no case")
+    values = np.array(list(rows.values()))
+    _check_range(sheet, values, organs, [sheet.rows[case][0] for case in rows])
     if network is None:
         network = file.parent.resolve().name if file.stem.lower() in METRICS else file.stem
     for note in notes:
         log.warning("%s: %s", file, note)
     return Results(
-        network, metric, tuple(sheet.rows), organs, np.clip(values, 0.0, 1.0), file, tuple(notes)
+        network, metric, tuple(rows), organs, np.clip(values, 0.0, 1.0), file, tuple(notes)
     )
 
 

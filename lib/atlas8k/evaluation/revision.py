@@ -14,7 +14,7 @@ from atlas8k.evaluation.statistics import holm, mean_sd, signed_rank
 from atlas8k.evaluation.tables import Table, exact, number, stars
 from atlas8k.organs import ORGAN_NAMES
 
-OUTCOMES = ("confirmed", "revised", "absent", "not_confirmed", "unchanged")
+OUTCOMES = ("confirmed", "revised", "absent", "not_assessed")
 """What a submission may say of an organ; see the ledger's records."""
 
 
@@ -149,9 +149,8 @@ def effort_tables(rounds: Sequence[Effort]) -> list[Table]:
     organs = Table(
         "outcomes",
         "What became of each organ",
-        "Submissions in which the organ was confirmed, revised, marked absent, named though empty "
-        "before and after (not confirmed), or not named (unchanged); DSC in % of the label given "
-        "out and the one submitted, mean over those that were changed.",
+        "Submissions in which the organ was confirmed, revised, marked absent, or not assessed; "
+        "DSC in % of the label given out and the one submitted, mean over those that were changed.",
         ("round", "organ", *(name.replace("_", " ") for name in OUTCOMES), "DSC of changed"),
         tuple(
             (

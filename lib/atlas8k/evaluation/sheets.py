@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.evaluation.summary_rows import kind_of_row
 from atlas8k.organs import normalise
 
 CASE_COLUMNS = (
@@ -35,6 +36,10 @@ class Sheet:
         Header of the case's column, as written.
     decimal_comma
         Whether a comma inside a field is a decimal sign (the delimiter is another).
+    summaries
+        Line and name of each row that sums up the others (``mean``, ``std``): no case.
+    doubtful
+        Names among `rows` that may be a case or sum up the others (``max``).
     """
 
     path: Path
@@ -42,6 +47,8 @@ class Sheet:
     rows: dict[str, tuple[int, tuple[str, ...]]]
     case_column: str
     decimal_comma: bool
+    summaries: tuple[tuple[int, str], ...] = ()
+    doubtful: tuple[str, ...] = ()
 
 
 def _text(path: Path) -> str:
@@ -69,7 +76,8 @@ def read_sheet(path: str | Path) -> Sheet:
     """Read a CSV whose rows are cases.
 
     The delimiter is the one of ``, ; tab |`` that the header has most of. Empty lines are
-    skipped. The case is the first column named as in :data:`CASE_COLUMNS`.
+    skipped, and rows that sum up the others are no cases. The case is the first column named
+    as in :data:`CASE_COLUMNS`.
 
     Raises
     ------
@@ -100,28 +108,41 @@ def read_sheet(path: str | Path) -> Sheet:
             start + 1,
         )
     at = names.index(found[0])
-    rows: dict[str, tuple[int, tuple[str, ...]]] = {}
     try:
-        for fields in reader:
-            line = start + reader.line_num
-            if not any(field.strip() for field in fields):
-                continue
-            if len(fields) != len(header):
-                raise EvaluationError(
-                    path, f"has {len(fields)} fields where the header has {len(header)}", line
-                )
-            case = case_name(fields[at])
-            if not case:
-                raise EvaluationError(path, "has no case name", line)
-            if case in rows:
-                raise EvaluationError(
-                    path, f"case {case} is there already, in row {rows[case][0]}; keep one", line
-                )
-            rest = (field.strip() for n, field in enumerate(fields) if n != at)
-            rows[case] = (line, tuple(rest))
+        read = [
+            (start + reader.line_num, fields)
+            for fields in reader
+            if any(field.strip() for field in fields)
+        ]
     except csv.Error as err:
         raise EvaluationError(path, f"is not CSV ({err})", start + reader.line_num) from err
+    cases = [case_name(fields[at]) if len(fields) > at else "" for _, fields in read]
+    kinds = [kind_of_row(case, cases) for case in cases]
+    rows: dict[str, tuple[int, tuple[str, ...]]] = {}
+    for (line, fields), case, kind in zip(read, cases, kinds, strict=True):
+        if kind == "summary":
+            continue
+        if len(fields) != len(header):
+            raise EvaluationError(
+                path, f"has {len(fields)} fields where the header has {len(header)}", line
+            )
+        if not case:
+            raise EvaluationError(path, "has no case name", line)
+        if case in rows:
+            raise EvaluationError(
+                path, f"case {case} is there already, in row {rows[case][0]}; keep one", line
+            )
+        rest = (field.strip() for n, field in enumerate(fields) if n != at)
+        rows[case] = (line, tuple(rest))
+    summaries = tuple(
+        (line, case)
+        for (line, _), case, kind in zip(read, cases, kinds, strict=True)
+        if kind == "summary"
+    )
     if not rows:
-        raise EvaluationError(path, "has a header and no case")
+        raise EvaluationError(
+            path, f"has {'rows that sum up cases' if summaries else 'a header'} and no case"
+        )
+    doubtful = tuple(c for c, kind in zip(cases, kinds, strict=True) if kind == "either")
     columns = tuple(field for n, field in enumerate(header) if n != at)
-    return Sheet(path, columns, rows, header[at], delimiter != ",")
+    return Sheet(path, columns, rows, header[at], delimiter != ",", summaries, doubtful)

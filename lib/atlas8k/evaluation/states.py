@@ -80,8 +80,8 @@ def measure_states(
     def one(key: tuple[str, Path]) -> tuple[Floats, Floats] | str:
         case, path = key
         try:
-            overlap, surface, _ = evaluate_case(path, truths[case], tolerance_mm)
-            return overlap, surface
+            measured = evaluate_case(path, truths[case], tolerance_mm)
+            return measured.dsc, measured.nsd
         except (Atlas8kError, OSError) as err:  # a file may go while others are read
             return str(err)
         finally:

@@ -17,7 +17,7 @@ from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
 SourceKind = Literal["public", "revised", "pseudo"]
 PRIORITY: tuple[SourceKind, ...] = ("public", "revised", "pseudo")
-_ANSWERS = ("present", "absent", "confirmed", "revised")
+_ANSWERS = ("present", "absent", "confirmed", "revised", "not_assessed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,9 @@ class SourceLabel:
         used. ``None`` where it has no voxels (absent organs only).
     organs
         What it says of each organ. ``present``, ``confirmed`` and ``revised``: the voxels
-        are the organ; ``absent``: there is none; ``unknown`` and ``not_confirmed``: nothing
-        is said, so that the next source counts. A pseudo label's voxels are used whatever
-        its state.
+        are the organ, ``not_assessed``: so they are, and nobody vouches for them yet;
+        ``absent``: there is none; ``unknown``: nothing is said, so that the next source
+        counts. A pseudo label's voxels are used whatever its state.
     """
 
     kind: SourceKind
@@ -62,7 +62,7 @@ class Assembled:
         ``(X, Y, Z)`` uint8, organ ids.
     organs
         Source and state of every organ that some source names. An organ whose voxels
-        nobody vouches for is ``pseudo`` with state ``unknown`` or ``not_confirmed``.
+        nobody vouches for is ``pseudo`` with state ``unknown``.
     overlaps
         Where sources disagreed over voxels, largest first.
     """
@@ -169,11 +169,6 @@ def _source(
         source = ordered[at].organs[organ]._replace(source=ordered[at].kind)
         disputed = source.source == "public" and (source.disputed or disagrees)
         return source._replace(disputed=disputed and not decided)
-    # Nobody vouches for the voxels; what a reader said about that is kept.
-    heard = [source.organs[organ] for source in ordered if organ in source.organs]
-    for said in heard:
-        if said.state == "not_confirmed":
-            return OrganSource("pseudo", "not_confirmed", None, said.submission)
     return OrganSource("pseudo", "unknown")
 
 

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.attention.explain import slice_axis
+from atlas8k.attention.places import place_of_region
 from atlas8k.attention.regions import Region
 from atlas8k.errors import UnreadableVolumeError
 from atlas8k.organs import ORGANS
@@ -136,7 +138,9 @@ def _box(name: str, region: Region, grid: Grid, axes: npt.NDArray[np.float64]) -
         "orientation": orientation,
         "size": _numbers(size),
         "insideOut": False,
-        "controlPoints": [_point(1, name, _about(region), _numbers(_LPS * centre), orientation)],
+        "controlPoints": [
+            _point(1, name, _about(region, grid), _numbers(_LPS * centre), orientation)
+        ],
         "display": _display(_COLORS.get(region.organ, [1.0, 0.2, 0.2]), labels=False),
     }
 
@@ -146,7 +150,7 @@ def _points(shown: Sequence[tuple[str, Region]], grid: Grid) -> dict[str, Any]:
     points = []
     for number, (name, region) in enumerate(shown, start=1):
         mm = grid.affine[:3, :3] @ np.asarray(region.centre) + grid.affine[:3, 3]
-        points.append(_point(number, name, _about(region), _numbers(_LPS * mm), identity))
+        points.append(_point(number, name, _about(region, grid), _numbers(_LPS * mm), identity))
     return {
         **_basics(POINTS_NAME if points else NOTHING_NAME, "Fiducial"),
         "controlPoints": points,
@@ -202,8 +206,11 @@ def _display(color: list[float], *, labels: bool) -> dict[str, Any]:
     }
 
 
-def _about(region: Region) -> str:
-    return f"{region.organ} in doubt: {region.ml:.1f} ml, attention {region.attention_ml:.1f} ml"
+def _about(region: Region, grid: Grid) -> str:
+    return (
+        f"{region.organ} in doubt: {region.ml:.1f} ml, attention {region.attention_ml:.1f} ml; "
+        f"{place_of_region(region, grid, slice_axis(grid)).text}"
+    )
 
 
 def _numbers(values: npt.NDArray[np.float64]) -> list[float]:

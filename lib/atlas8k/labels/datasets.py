@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +70,10 @@ class Dataset:
         The labeled organs differ from case to case, so that no voxels say nothing.
     match
         Patterns of label file names (without suffix) and the names of their CTs.
+    family
+        Name that all its versions have in common, which by itself names none of them.
+    structures
+        Names of some of the values in `other`, to tell datasets apart by.
     """
 
     name: str
@@ -78,6 +82,8 @@ class Dataset:
     other: frozenset[int]
     per_case: bool = False
     match: tuple[tuple[re.Pattern[str], str], ...] = ()
+    family: str = ""
+    structures: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -108,6 +114,8 @@ class _Entry(BaseModel):
     other: list[StrictInt | StrictStr] = []
     per_case: StrictBool = False
     match: list[_Match] = []
+    family: StrictStr = ""
+    structures: dict[Annotated[StrictInt, Field(ge=1, le=_HIGHEST)], StrictStr] = {}
 
 
 class _Loader(yaml.SafeLoader):
@@ -178,8 +186,20 @@ def _dataset(path: Path, name: str, entry: object) -> Dataset:
     twice = sorted(other & values.keys())
     if twice:
         raise DatasetMapError(path, f"{name}: other: {twice[0]} is under values, too; keep one")
+    unlisted = sorted(checked.structures.keys() - other)
+    if unlisted:
+        raise DatasetMapError(path, f"{name}: structures: {unlisted[0]} is not under other")
     match = tuple((_pattern(path, name, rule), rule.volume) for rule in checked.match)
-    return Dataset(name, tuple(checked.also), values, other, checked.per_case, match)
+    return Dataset(
+        name,
+        tuple(checked.also),
+        values,
+        other,
+        checked.per_case,
+        match,
+        checked.family,
+        {value: normalise(text) for value, text in checked.structures.items()},
+    )
 
 
 def _meaning(path: Path, name: str, raw: int, text: str) -> str:
@@ -250,8 +270,13 @@ def known_datasets(own: str | Path | None = None) -> dict[str, Dataset]:
     return {**ours, **mine}
 
 
-def find_dataset(name: str, own: str | Path | None = None) -> Dataset:
-    """The dataset of that name, in the user's file first.
+def known_structures() -> frozenset[str]:
+    """Names of structures beside the nine, of all datasets that came with this project."""
+    return frozenset(name for one in _packaged().values() for name in one.structures.values())
+
+
+def find_versions(name: str, own: str | Path | None = None) -> tuple[Dataset, ...]:
+    """Every dataset that a name can mean: the one of that name, or all of that family.
 
     Raises
     ------
@@ -260,12 +285,33 @@ def find_dataset(name: str, own: str | Path | None = None) -> Dataset:
     """
     datasets = known_datasets(own)
     mine = read_maps(own) if own is not None else {}
+    key = dataset_key(name)
     for group in (mine, _packaged()):
-        dataset = _index(own or "", group).get(dataset_key(name))
+        dataset = _index(own or "", group).get(key)
         if dataset is not None:
-            return dataset
+            return (dataset,)
+    versions = tuple(one for one in datasets.values() if dataset_key(one.family) == key)
+    if versions and key:
+        return versions
     raise DatasetMapError(
         name,
         f"no such dataset; there are {', '.join(sorted(datasets, key=str.lower))}; "
         "describe others in a file given with --maps",
     )
+
+
+def find_dataset(name: str, own: str | Path | None = None) -> Dataset:
+    """The dataset of that name, in the user's file first.
+
+    Raises
+    ------
+    DatasetMapError
+        There is none, or several versions of it, naming those there are; or the file cannot
+        be used.
+    """
+    versions = find_versions(name, own)
+    if len(versions) > 1:
+        raise DatasetMapError(
+            name, f"has versions with other numbers; say {' or '.join(v.name for v in versions)}"
+        )
+    return versions[0]

@@ -1,173 +1,293 @@
-"""DICOM SEG, read by dcmqi's converter in a process of its own.
+"""DICOM SEG, its frames decoded by pydicom: binary, label map and fractional.
 
-Its header is looked through first. What the converter makes of the voxels are NRRD files,
-one for each group of segments that do not overlap, with a JSON of names and codes.
+A frame is one plane of one segment (of all, in a label map) and says where it lies; planes
+without voxels are often left out. The header is looked through before voxels are decoded.
+
+Sources: DICOM PS3.3, C.8.20 (segmentation), C.7.6.16 (functional groups).
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import logging
-import subprocess
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom import Dataset
 from pydicom.uid import SegmentationStorage
 
-from atlas8k.errors import UnreadableVolumeError
+from atlas8k.dicom.planes import frame_count, planes_of, raw
+from atlas8k.errors import LabelValueError, UnreadableVolumeError, VolumeError
 from atlas8k.grid import Grid
-from atlas8k.labels.nrrd_file import read_header, read_layers
+from atlas8k.labels.dicom_seg_stack import Stack, stack
+from atlas8k.labels.terminology import Terminology, from_dicom
+from atlas8k.volume import MAX_VOXELS
 
-logger = logging.getLogger(__name__)
+_LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # younger than pydicom 2's dictionary
+_MAX_LAYERS = 64
+_MAX_SEGMENTS = 255
+_LISTED = 5
 
-_TIMEOUT_S = 120
-_MAX_EXTENT_MM = 4000.0  # longer than any patient: positions that are a slip of the pen
-_MIN_SPACING_MM = 0.05
+Labels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class CodedSegment:
-    """A segment of a DICOM SEG object: label, code, and where its voxels are."""
+    """A segment of a DICOM SEG object: label, codes, and where its voxels are.
+
+    Attributes
+    ----------
+    number
+        As frames refer to it; numbers may have gaps.
+    value
+        Voxel value in its layer: 1 + its place in the object's list.
+    """
 
     name: str
-    code: str | None
-    layer: int
+    codes: Terminology | None
+    number: int
     value: int
+    layer: int = 0
 
 
-def read_dicom_seg(
-    path: Path, fits: Callable[[Grid], object]
-) -> tuple[Grid, list[npt.NDArray[Any]], list[CodedSegment]]:
+@dataclass(frozen=True, eq=False)
+class DicomSeg:
+    """What a DICOM SEG object holds.
+
+    Attributes
+    ----------
+    layers
+        ``(X, Y, Z)`` uint8 on `grid`: columns, rows, planes along their normal.
+    segments
+        In the object's order, those without a frame included; without the background of a
+        label map.
+    notes
+        How fractions were taken.
+    """
+
+    grid: Grid
+    layers: tuple[Labels, ...]
+    segments: tuple[CodedSegment, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_dicom_seg(path: Path, fits: Callable[[Grid], object], within: Grid | None) -> DicomSeg:
     """Read a DICOM SEG object.
 
     Parameters
     ----------
     fits
-        Called with the grid before voxels are read; raises where they are not wanted.
+        Called with the grid before voxels are decoded; raises where they are not wanted.
+    within
+        The CT's grid, where it is known: planes with empty ones left out between them are
+        taken for planes of the CT, as far as the object does not say otherwise.
 
     Raises
     ------
     UnreadableVolumeError
-        No DICOM SEG object, or one that the converter cannot read.
+        No DICOM SEG object, its geometry or its frames cannot be told, or its pixels
+        cannot be decoded.
+    LabelValueError
+        A label map has values that no segment is described for.
     """
-    _check_header(path)
-    with tempfile.TemporaryDirectory(prefix="atlas8k-seg-") as name:
-        folder = Path(name)
-        _convert(path, folder)
-        groups = _groups(path, folder)
-        layers: list[npt.NDArray[Any]] = []
-        segments: list[CodedSegment] = []
-        grid: Grid | None = None
-        for layer, entries in enumerate(groups):
-            header = read_header(folder / f"seg-{layer + 1}.nrrd")
-            if grid is None:
-                grid = header.grid
-                fits(grid)
-            layers += read_layers(folder / f"seg-{layer + 1}.nrrd", header)
-            segments += [_segment(entry, layer) for entry in entries]
-    if grid is None:
-        raise UnreadableVolumeError(path, "the DICOM SEG object has no segment")
-    return grid, layers, segments
-
-
-def _check_header(path: Path) -> None:
+    header = _read(path, pixels=False)
     try:
-        data = pydicom.dcmread(path, stop_before_pixels=True)
-        kind = data.SOPClassUID
-        if kind == SegmentationStorage:
-            _check_extent(path, data)
-    except UnreadableVolumeError:
+        found = _described(path, header, within)
+    except VolumeError:
         raise
+    except Exception as err:  # pydicom converts on access, and raises what its converters raise
+        raise UnreadableVolumeError(path, f"its DICOM header is damaged ({err})") from err
+    count, plane = len(found.where.places), found.where.grid.shape[:2]
+    if count * plane[0] * plane[1] > MAX_VOXELS:
+        raise UnreadableVolumeError(path, f"its header claims {count} frames of {plane} voxels")
+    fits(found.where.grid)
+    pixels = _pixels(path, found.where)
+    if found.numbers is None:
+        layer = _label_map(path, found, pixels)
+        return DicomSeg(found.where.grid, (layer,), found.segments)
+    layers, placed = _layers(path, found, pixels)
+    return DicomSeg(found.where.grid, layers, placed, found.notes)
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A header: `numbers` are the frames' segments, None where voxels say it (label map)."""
+
+    where: Stack
+    segments: tuple[CodedSegment, ...]
+    numbers: tuple[int, ...] | None
+    background: int
+    threshold: float
+    notes: tuple[str, ...]
+
+
+def _described(path: Path, header: Dataset, within: Grid | None) -> _Described:
+    kind = str(header.get("SegmentationType", "")).upper()
+    padding = int(raw(header, "PixelPaddingValue") or 0)
+    segments = _segments(path, header)
+    if kind == "LABELMAP" and "PixelPaddingValue" in header:
+        segments = tuple(one for one in segments if one.number != padding)
+    if not segments:
+        raise UnreadableVolumeError(path, "the DICOM SEG object has no segment")
+    groups = list(header.get("PerFrameFunctionalGroupsSequence") or ())
+    if not groups or len(groups) != frame_count(header):
+        raise UnreadableVolumeError(
+            path, f"it has {frame_count(header)} frames and says where {len(groups)} of them are"
+        )
+    where = stack(path, planes_of(header), header, within)
+    threshold, notes = _threshold(path, header, kind)
+    numbers = None if kind == "LABELMAP" else _numbers(path, header, groups)
+    if numbers and (odd := sorted({*numbers} - {one.number for one in segments})):
+        raise UnreadableVolumeError(
+            path, f"frames are of segment {odd[0]}, which the object does not describe"
+        )
+    _check_once(path, where, numbers)
+    return _Described(where, segments, numbers, padding, threshold, notes)
+
+
+def _read(path: Path, *, pixels: bool) -> Dataset:
+    try:
+        data = pydicom.dcmread(path, stop_before_pixels=not pixels)
+        kind = data.SOPClassUID
     except Exception as err:  # pydicom raises what its many parsers raise
         raise UnreadableVolumeError(path, f"not a readable DICOM object ({err})") from err
-    if kind != SegmentationStorage:
+    if kind not in (SegmentationStorage, _LABEL_MAP_STORAGE):
         raise UnreadableVolumeError(path, f"a DICOM object, but no segmentation: {kind.name}")
+    return data
 
 
-def _check_extent(path: Path, data: pydicom.Dataset) -> None:
-    """Positions far apart, or slices without thickness, would make a volume of any size."""
-    positions = [
-        frame.PlanePositionSequence[0].ImagePositionPatient
-        for frame in data.PerFrameFunctionalGroupsSequence
-    ]
-    extent = np.ptp(np.asarray(positions, dtype=np.float64), axis=0)
-    measures = [
-        group.PixelMeasuresSequence[0]
-        for group in (*data.get("SharedFunctionalGroupsSequence", ()),)
-        if "PixelMeasuresSequence" in group
-    ]
-    spacings = [
-        float(value)
-        for item in measures
-        for value in (
-            *item.PixelSpacing,
-            item.get("SpacingBetweenSlices", item.get("SliceThickness", 1)),
+def _segments(path: Path, header: Dataset) -> tuple[CodedSegment, ...]:
+    items = list(header.get("SegmentSequence") or ())
+    found = tuple(_segment(item, place) for place, item in enumerate(items, start=1))
+    twice = [number for number, n in Counter(one.number for one in found).items() if n > 1]
+    if twice:
+        raise UnreadableVolumeError(path, f"it describes segment {twice[0]} twice; export it again")
+    if len(found) > _MAX_SEGMENTS:
+        raise UnreadableVolumeError(
+            path, f"it has {len(found)} segments; at most {_MAX_SEGMENTS} are read"
         )
-    ]
-    if not np.isfinite(extent).all() or extent.max() > _MAX_EXTENT_MM:
-        raise UnreadableVolumeError(path, f"its slices lie {extent.max():g} mm apart")
-    if spacings and not min(spacings) >= _MIN_SPACING_MM:
-        raise UnreadableVolumeError(path, f"its voxels are {min(spacings):g} mm thick")
+    return found
 
 
-def _convert(path: Path, folder: Path) -> None:
-    run_dcmqi(
-        "segimage2itkimage",
-        *("--inputDICOM", str(path.resolve()), "--outputDirectory", str(folder)),
-        *("--prefix", "seg", "--outputType", "nrrd", "--mergeSegments"),
-        path=path,
-        makes=folder / "seg-meta.json",
+def _segment(item: Dataset, place: int) -> CodedSegment:
+    kind = item.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
+    name = item.get("SegmentLabel") or item.get("SegmentDescription") or kind[0].get("CodeMeaning")
+    return CodedSegment(str(name or ""), from_dicom(item), int(item.SegmentNumber), place)
+
+
+def _numbers(path: Path, header: Dataset, groups: Sequence[Dataset]) -> tuple[int, ...]:
+    """Return the number of each frame's segment."""
+    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    found = []
+    for frame, group in enumerate(groups, start=1):
+        items = group.get("SegmentIdentificationSequence") or shared.get(
+            "SegmentIdentificationSequence"
+        )
+        number = items[0].get("ReferencedSegmentNumber") if items else None
+        if number is None:
+            raise UnreadableVolumeError(
+                path, f"frame {frame} of {len(groups)} does not say which segment it is of"
+            )
+        found.append(int(number))
+    return tuple(found)
+
+
+def _check_once(path: Path, where: Stack, numbers: Sequence[int] | None) -> None:
+    """Refuse two frames of one segment at one place: which of them counts?"""
+    of = numbers or [0] * len(where.places)
+    keys = Counter(zip(of, where.places, strict=True))
+    if twice := [key for key, n in keys.items() if n > 1]:
+        number, place = twice[0]
+        what = "of the label map" if numbers is None else f"of segment {number}"
+        raise UnreadableVolumeError(
+            path,
+            f"two frames {what} lie at one place (slice {place + 1} of {where.grid.shape[2]}; "
+            f"{len(twice)} such places); export it again",
+        )
+
+
+def _threshold(path: Path, header: Dataset, kind: str) -> tuple[float, tuple[str, ...]]:
+    """Return the stored value from which on a voxel is in its segment, and what to say of it."""
+    if kind in ("BINARY", "LABELMAP"):
+        return 1, ()
+    if kind != "FRACTIONAL":
+        raise UnreadableVolumeError(
+            path, f"segmentation type {kind or 'not given'}; BINARY, LABELMAP, FRACTIONAL are read"
+        )
+    full = int(raw(header, "MaximumFractionalValue") or 0)
+    if full < 1:
+        raise UnreadableVolumeError(
+            path, "it is fractional and does not say its MaximumFractionalValue; export it again"
+        )
+    what = str(header.get("SegmentationFractionalType", "")).lower() or "fraction"
+    return full / 2, (
+        f"fractional ({what}, 0 to {full}): cut at {full / 2:g}, half of "
+        "MaximumFractionalValue; voxels below are not in the segment",
     )
 
 
-def run_dcmqi(program: str, *arguments: str, path: Path, makes: Path) -> None:
-    """Run one of dcmqi's converters.
-
-    Parameters
-    ----------
-    path
-        The DICOM SEG object that messages are about.
-    makes
-        A file that is there when it succeeded.
-
-    Raises
-    ------
-    UnreadableVolumeError
-        It is not installed, failed, or took too long.
-    """
-    spec = importlib.util.find_spec("dcmqi")
-    if spec is None or spec.origin is None:
-        raise UnreadableVolumeError(path, "DICOM SEG needs the package dcmqi; install it")
-    command = [str(Path(spec.origin).parent / "bin" / program), *arguments]
+def _pixels(path: Path, where: Stack) -> npt.NDArray[Any]:
+    """Return ``(frames, X, Y)`` stored values."""
+    columns, rows, _ = where.grid.shape
+    data = _read(path, pixels=True)
     try:
-        run = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as err:
-        raise UnreadableVolumeError(path, f"not converted within {_TIMEOUT_S} s") from err
-    if run.returncode != 0 or not makes.is_file():
-        text = (run.stderr or run.stdout).decode(errors="replace").strip()
-        logger.info("%s: dcmqi ended with %d: %s", path, run.returncode, text[-2000:])
-        last = text.splitlines()[-1][:200] if text else f"status {run.returncode}"
-        raise UnreadableVolumeError(path, f"the DICOM SEG object cannot be converted ({last})")
+        pixels = np.asarray(data.pixel_array).reshape(len(where.places), rows, columns)
+    except Exception as err:  # pydicom and its decoders raise what they please
+        last = str(err).strip().splitlines()[-1][:200] if str(err).strip() else repr(err)
+        raise UnreadableVolumeError(path, f"its pixels cannot be decoded ({last})") from err
+    return pixels.transpose(0, 2, 1)
 
 
-def _groups(path: Path, folder: Path) -> list[list[Mapping[str, Any]]]:
-    try:
-        meta = json.loads((folder / "seg-meta.json").read_bytes())
-        return [list(group) for group in meta["segmentAttributes"]]
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        raise UnreadableVolumeError(path, f"its segments cannot be read ({err})") from err
+def _label_map(path: Path, found: _Described, pixels: npt.NDArray[Any]) -> Labels:
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UnreadableVolumeError(path, f"a label map of {pixels.dtype}; 8 or 16 bits are read")
+    table = np.zeros(np.iinfo(pixels.dtype).max + 1, dtype=np.uint8)
+    known = np.zeros(table.shape, dtype=bool)
+    known[0] = True
+    if 0 <= found.background < len(known):
+        known[found.background] = True
+    for one in found.segments:
+        if one.number < len(table):
+            table[one.number], known[one.number] = one.value, True
+    layer = np.zeros(found.where.grid.shape, dtype=np.uint8, order="F")
+    odd: set[int] = set()
+    for place, frame in zip(found.where.places, pixels, strict=True):
+        odd.update(np.unique(frame[~known[frame]]).tolist())
+        layer[:, :, place] = table[frame]
+    if odd:
+        values = ", ".join(map(str, sorted(odd)[:_LISTED]))
+        raise LabelValueError(path, f"label values {values}: no segment is described for them")
+    return layer
 
 
-def _segment(entry: Mapping[str, Any], layer: int) -> CodedSegment:
-    kind = entry.get("SegmentedPropertyTypeCodeSequence") or {}
-    side = entry.get("SegmentedPropertyTypeModifierCodeSequence") or {}
-    codes = [str(part["CodeValue"]) for part in (kind, side) if part.get("CodeValue")]
-    name = entry.get("SegmentLabel") or entry.get("SegmentDescription") or kind.get("CodeMeaning")
-    return CodedSegment(str(name or ""), "+".join(codes) or None, layer, int(entry["labelID"]))
+def _layers(
+    path: Path, found: _Described, pixels: npt.NDArray[Any]
+) -> tuple[tuple[Labels, ...], tuple[CodedSegment, ...]]:
+    """Put segments one after the other into the first layer in which they cover no other."""
+    planes: dict[int, list[tuple[int, npt.NDArray[Any]]]] = defaultdict(list)
+    for number, place, frame in zip(found.numbers or (), found.where.places, pixels, strict=True):
+        planes[number].append((place, frame))
+    layers: list[Labels] = []
+    placed = []
+    for one in found.segments:
+        own = planes[one.number]
+        free = (
+            at
+            for at, layer in enumerate(layers)
+            if not any(layer[:, :, place][frame >= found.threshold].any() for place, frame in own)
+        )
+        at = next(free, len(layers))
+        if at == _MAX_LAYERS:
+            raise UnreadableVolumeError(
+                path, f"more than {_MAX_LAYERS} segments overlap; export fewer"
+            )
+        if at == len(layers):
+            layers.append(np.zeros(found.where.grid.shape, dtype=np.uint8, order="F"))
+        for place, frame in own:
+            layers[at][:, :, place][frame >= found.threshold] = one.value
+        placed.append(replace(one, layer=at))
+    return tuple(layers), tuple(placed)

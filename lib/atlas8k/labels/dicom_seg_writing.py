@@ -9,9 +9,11 @@ Sources: DICOM PS3.3 C.8.20, PS3.16 CID 7150; dcmqi's schema of ``seg-meta.json`
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import os
+import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +34,6 @@ from atlas8k.errors import (
     UnreadableVolumeError,
 )
 from atlas8k.grid import Grid
-from atlas8k.labels.dicom_seg import run_dcmqi
 from atlas8k.labels.nrrd_file import write_nrrd
 from atlas8k.labels.placing import find_placement, put
 from atlas8k.organs import N_ORGANS, ORGANS, Organ
@@ -49,6 +50,7 @@ ATTENTION_COLOR = (255, 0, 80)
 
 _ANATOMY = ("123037004", "SCT", "Anatomical Structure")
 _RELATION = ("309825002", "SCT", "Spatial and Relational Concept")
+_TIMEOUT_S = 120
 _LONGEST = 64  # characters of a long string (PS3.5, VR LO)
 
 
@@ -142,8 +144,7 @@ def write_segmentation(
         write_nrrd(folder / "label.nrrd", turned, target)
         (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         made_file = folder / "seg.dcm"
-        run_dcmqi(
-            "itkimage2segimage",
+        _run_dcmqi(
             *("--inputImageList", str(folder / "label.nrrd")),
             *("--inputDICOMDirectory", str(folder / "series")),
             *("--inputMetadata", str(folder / "meta.json"), "--outputDICOM", str(made_file)),
@@ -158,6 +159,23 @@ def write_segmentation(
         str(data.SeriesInstanceUID),
         str(data.SOPInstanceUID),
     )
+
+
+def _run_dcmqi(*arguments: str, path: Path, makes: Path) -> None:
+    """Run dcmqi's converter to DICOM SEG; `makes` is there when it succeeded."""
+    spec = importlib.util.find_spec("dcmqi")
+    if spec is None or spec.origin is None:
+        raise UnreadableVolumeError(path, "writing DICOM SEG needs the package dcmqi; install it")
+    command = [str(Path(spec.origin).parent / "bin" / "itkimage2segimage"), *arguments]
+    try:
+        run = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as err:
+        raise UnreadableVolumeError(path, f"not converted within {_TIMEOUT_S} s") from err
+    if run.returncode != 0 or not makes.is_file():
+        text = (run.stderr or run.stdout).decode(errors="replace").strip()
+        logger.info("%s: dcmqi ended with %d: %s", path, run.returncode, text[-2000:])
+        last = text.splitlines()[-1][:200] if text else f"status {run.returncode}"
+        raise UnreadableVolumeError(path, f"the DICOM SEG object cannot be converted ({last})")
 
 
 def _check_text(description: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +17,12 @@ import numpy.typing as npt
 from atlas8k.errors import LabelNameError, UnreadableVolumeError
 from atlas8k.grid import Grid
 from atlas8k.labels import dicom_seg, nrrd_file
-from atlas8k.labels.placing import find_placement
+from atlas8k.labels.placing import Start, find_placement
+from atlas8k.labels.terminology import Terminology, from_tag
 from atlas8k.volume import read_grid, read_label, whole_numbers
 
 Format = Literal["nifti", "nrrd", "seg.nrrd", "dicom-seg"]
-_Fits = Callable[[Grid], object]
+_Fits = Callable[[Grid, Start | None], object]
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,14 @@ class Segment:
         Voxel value, 1 to 255, within its layer.
     layer
         Position in :attr:`Segmentation.layers`.
-    code
-        SNOMED CT or SNOMED RT code of what it is, where the file has one; a modifier (left,
-        right) is joined with ``+``.
+    codes
+        Of what it is and where, where the file has any.
     """
 
     name: str
     value: int
     layer: int = 0
-    code: str | None = None
+    codes: Terminology | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,10 @@ class Segmentation:
         Where the voxels are, the file's own axes.
     segments
         In the file's order; ``None`` where the format names none (NIfTI, plain NRRD).
+    start
+        Index of the first voxel in the image it was drawn on, where the file says so.
+    notes
+        How the file was taken where it can be taken in more than one way, a sentence each.
     """
 
     path: Path
@@ -66,6 +70,8 @@ class Segmentation:
     grid: Grid
     layers: tuple[npt.NDArray[np.uint8], ...]
     segments: tuple[Segment, ...] | None = None
+    start: Start | None = None
+    notes: tuple[str, ...] = ()
 
 
 def read_segmentation(path: str | Path, within: Grid | None = None) -> Segmentation:
@@ -96,15 +102,15 @@ def read_segmentation(path: str | Path, within: Grid | None = None) -> Segmentat
     """
     path = Path(path)
 
-    def fits(grid: Grid) -> None:
+    def fits(grid: Grid, start: Start | None = None) -> None:
         if within is not None:
-            find_placement(grid, within, path)
+            find_placement(grid, within, path, start=start)
 
     start = _first_bytes(path)
     if start.startswith(b"NRRD"):
         return _read_nrrd(path, fits)
     if start[128:132] == b"DICM":
-        return _read_dicom(path, fits)
+        return _read_dicom(path, fits, within)
     fits(read_grid(path, block=True))
     label = read_label(path, block=True)
     return Segmentation(path, "nifti", label.grid, (label.array,))
@@ -125,13 +131,18 @@ def _first_bytes(path: Path) -> bytes:
 
 def _read_nrrd(path: Path, fits: _Fits) -> Segmentation:
     header = nrrd_file.read_header(path)
-    fits(header.grid)
+    fits(header.grid, header.start)
     segments = None if header.segments is None else _segments(path, header)
     layers = tuple(whole_numbers(part, path) for part in nrrd_file.read_layers(path, header))
     if segments is None and len(layers) > 1:
         raise UnreadableVolumeError(path, "it has several layers and names no segments")
     return Segmentation(
-        path, "nrrd" if segments is None else "seg.nrrd", header.grid, layers, segments
+        path,
+        "nrrd" if segments is None else "seg.nrrd",
+        header.grid,
+        layers,
+        segments,
+        start=header.start,
     )
 
 
@@ -151,7 +162,7 @@ def _segment(number: int, fields: Mapping[str, str], layers: int) -> Segment:
     old = "LabelValue" not in fields and "Layer" not in fields and layers > number
     value = 1 if old else int(fields["LabelValue"])
     layer = number if old else int(fields.get("Layer", "0"))
-    return Segment(fields["Name"], value, layer)
+    return Segment(fields["Name"], value, layer, from_tag(fields.get("Tags", "")))
 
 
 def _distinct(path: Path, segments: Iterable[Segment], layers: int) -> tuple[Segment, ...]:
@@ -174,10 +185,9 @@ def _distinct(path: Path, segments: Iterable[Segment], layers: int) -> tuple[Seg
     return tuple(segments)
 
 
-def _read_dicom(path: Path, fits: _Fits) -> Segmentation:
-    grid, arrays, coded = dicom_seg.read_dicom_seg(path, fits)
-    layers: tuple[Any, ...] = tuple(whole_numbers(array, path) for array in arrays)
-    segments = [Segment(one.name, one.value, one.layer, one.code) for one in coded]
+def _read_dicom(path: Path, fits: _Fits, within: Grid | None) -> Segmentation:
+    found = dicom_seg.read_dicom_seg(path, lambda grid: fits(grid, None), within)
+    segments = [Segment(one.name, one.value, one.layer, one.codes) for one in found.segments]
     return Segmentation(
-        path, "dicom-seg", grid, layers, _distinct(path, segments, max(1, len(layers)))
+        path, "dicom-seg", found.grid, found.layers, tuple(segments), notes=found.notes
     )

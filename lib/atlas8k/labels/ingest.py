@@ -15,7 +15,7 @@ from atlas8k.errors import EmptyVolumeError, LabelNameError, LabelValueError
 from atlas8k.grid import Grid
 from atlas8k.labels.formats import Segment, read_segmentation
 from atlas8k.labels.naming import Term, term
-from atlas8k.labels.placing import find_placement, put
+from atlas8k.labels.placing import IDENTITY, Box, Placement, find_placement, put
 from atlas8k.labels.voxels import counts, joint_counts, renamed
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
 
@@ -58,6 +58,12 @@ class Submitted:
         Where segments of two organs overlapped; the organ with fewer voxels keeps them.
     ignored
         Names of empty segments that mean no organ.
+    block
+        The voxels of the CT that the file covers; ``None`` where it covers all.
+    placement
+        Where the file's voxels lay in the CT, and what was snapped.
+    notes
+        How the file was taken where it can be taken in more than one way.
     """
 
     array: npt.NDArray[np.uint8]
@@ -67,6 +73,9 @@ class Submitted:
     voxels: Mapping[str, int]
     overlaps: tuple[SegmentOverlap, ...] = ()
     ignored: tuple[str, ...] = ()
+    block: Box | None = None
+    placement: Placement = IDENTITY
+    notes: tuple[str, ...] = ()
 
 
 def ingest(
@@ -120,7 +129,7 @@ def ingest(
         read_by: ReadBy = "organ ids"
         terms = [(Segment(name, i), Term("organ", name)) for name, i in ORGAN_IDS.items()]
     else:
-        terms = [(segment, term(segment.name, segment.code)) for segment in segments]
+        terms = [(segment, term(segment.name, segment.codes)) for segment in segments]
         by_code = any(meant.by_code for _, meant in terms)
         by_name: ReadBy = "label_info" if segments is listed else "segment names"
         read_by = "codes" if by_code else by_name
@@ -128,7 +137,8 @@ def ingest(
     if segments is not None:
         _check_names(path, found, terms)
     array, overlaps = _combined(segmentation.layers, found, terms)
-    array = put(array, find_placement(segmentation.grid, grid, path), grid)
+    placement = find_placement(segmentation.grid, grid, path, start=segmentation.start)
+    array = put(array, placement, grid)
     total = counts(array)
     present = [organ for organ, i in ORGAN_IDS.items() if total[i]]
     if not present and not gone and not may_be_empty:
@@ -149,6 +159,11 @@ def ingest(
         voxels={organ: int(total[i]) for organ, i in ORGAN_IDS.items() if organ in named | {*gone}},
         overlaps=overlaps,
         ignored=tuple(empty),
+        block=None
+        if np.prod(segmentation.grid.shape) == np.prod(grid.shape)
+        else placement.block(segmentation.grid),
+        placement=placement,
+        notes=segmentation.notes,
     )
 
 
@@ -200,26 +215,30 @@ def _check_values(path: Path, found: _Counts, terms: _Terms, read_by: ReadBy) ->
 
 def _check_names(path: Path, found: _Counts, terms: _Terms) -> None:
     """Refuse names that mean one thing twice, and voxels of what is no organ."""
-    twice = Counter(_identity(segment, meant) for segment, meant in terms if meant.organ)
+    full = [(segment, meant) for segment, meant in terms if _voxels(found, segment)]
+    # A segment that was emptied and drawn again under another name is the other one.
+    twice = Counter(_identity(segment, meant) for segment, meant in full if meant.organ)
     if doubled := [key for key, n in twice.items() if n > 1]:
-        names = [segment.name for segment, meant in terms if _identity(segment, meant) in doubled]
+        same = [segment for segment, meant in full if _identity(segment, meant) in doubled]
         raise LabelNameError(
             path,
-            f"segments {_quoted(names)} mean the same; merge them into one or delete one, "
-            "and save again",
+            f"segments {_listing(found, same)} mean the same; if they are parts of one, add "
+            "them up into one segment, else rename the one that is something else, and save again",
         )
-    odd = {
-        segment.name: _voxels(found, segment)
-        for segment, meant in terms
-        if meant.kind in ("attention", "unknown")
-    }
-    if odd := {name: n for name, n in odd.items() if n}:
-        listed = ", ".join(f"{name[:80]!r} ({n:,} voxels)" for name, n in odd.items())
+    if odd := [
+        (segment, meant) for segment, meant in full if meant.kind in ("attention", "unknown")
+    ]:
+        asked = [
+            f"{segment.name[:80]!r} may be {' or '.join(meant.may_be)}"
+            for segment, meant in odd
+            if meant.may_be
+        ]
         raise LabelNameError(
             path,
-            f"{listed}: no organ; delete {'these segments' if len(odd) > 1 else 'this segment'} "
-            "and save again, since in a merged map they have cut holes into organs. "
-            f"Organs are {', '.join(ORGAN_NAMES)}",
+            f"{_listing(found, [segment for segment, _ in odd])}: no organ by name or code. "
+            f"{''.join(f'{one}. ' for one in asked)}Rename each to the organ it is, one of "
+            f"{', '.join(ORGAN_NAMES)}; move what is none into a segmentation of its own, since "
+            "in a merged map it has cut holes into organs; and save again",
         )
     named = {meant.organ for _, meant in terms if meant.kind == "organ"}
     for segment, meant in terms:
@@ -241,8 +260,8 @@ def _identity(segment: Segment, meant: Term) -> str:
     return meant.organ if meant.kind == "organ" and meant.organ else normalise(segment.name)
 
 
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(repr(name[:80]) for name in names)
+def _listing(found: _Counts, segments: Sequence[Segment]) -> str:
+    return ", ".join(f"{one.name[:80]!r} ({_voxels(found, one):,} voxels)" for one in segments)
 
 
 def _combined(

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import GridMismatchError
-from atlas8k.labels.ingest import Submitted, organ_names
+from atlas8k.errors import GridMismatchError, NoOrganError
+from atlas8k.grid import Grid
+from atlas8k.labels.ingest import Submitted
+from atlas8k.labels.statement import NOTHING_SAID, Statement
 from atlas8k.labels.voxels import fill, joint_counts, renamed
 from atlas8k.ledger.records import OrganChange
 from atlas8k.organs import ORGAN_IDS
 
 
 def changes(
-    start: npt.NDArray[np.uint8] | None, submitted: Submitted, absent: Sequence[str] = ()
+    start: npt.NDArray[np.uint8] | None, submitted: Submitted, said: Statement = NOTHING_SAID
 ) -> dict[str, OrganChange]:
-    """What a submission says of each of the nine organs.
+    """Compare a submission with its start label, organ by organ.
 
     Parameters
     ----------
     start
         ``(X, Y, Z)`` uint8, organ ids, the start label on the CT's grid; ``None`` where
         there was none, which counts as empty.
-    absent
-        Organs the client says are not there, whatever the start label shows.
+    said
+        What the annotator says beside the voxels.
 
     Returns
     -------
     dict
-        By organ name, all nine: ``absent`` (named and empty, not empty in the start label,
-        or in `absent`), ``not_confirmed`` (named, empty in both), ``unchanged`` (not named;
-        counts are those of the start label), ``confirmed`` (voxels equal), ``revised``.
+        By organ name, all nine. An organ whose voxels are other ones is ``revised``, one
+        whose voxels are gone ``absent``. Clients send every organ, so that one that comes
+        back voxel for voxel as it went out, or is not sent at all, is ``not_assessed`` unless
+        `said` has it: then it is ``confirmed``, or ``absent`` where it has no voxels.
 
     Raises
     ------
@@ -40,23 +44,76 @@ def changes(
         `start` has another shape.
     """
     both = joint_counts(_start(start, submitted), submitted.array)
-    gone = set(organ_names(absent, "absent"))
     found = {}
     for organ, number in ORGAN_IDS.items():
         before = int(both[number].sum())
         after = int(both[:, number].sum())
         same = int(both[number, number])
-        if organ in gone and not after:
+        sent = organ in submitted.named
+        if organ in said.absent and not after:
             state = "absent"
-        elif organ not in submitted.named and not after:
-            state, after, same = "unchanged", before, before
-        elif after:
-            state = "confirmed" if before == after == same else "revised"
+        elif not sent and not after:
+            after = same = before
+            state = _as_it_was(before, organ in said.looked_at)
+        elif before == after == same:
+            state = _as_it_was(before, said.looked(organ, drawn=before > 0))
         else:
-            state = "absent" if before else "not_confirmed"
+            state = "revised" if after else "absent"
         dsc = 2 * same / (before + after) if before + after else None
         found[organ] = OrganChange(state, before, after, before + after - 2 * same, dsc)
     return found
+
+
+def _as_it_was(voxels: int, looked_at: bool) -> str:
+    if not looked_at:
+        return "not_assessed"
+    return "confirmed" if voxels else "absent"
+
+
+def compared(
+    first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8], grid: Grid
+) -> dict[str, OrganChange]:
+    """Compare two readings of one CT, ``(X, Y, Z)`` uint8 organ ids on its `grid`.
+
+    ``confirmed`` is an organ in which they agree voxel for voxel.
+    """
+    every = frozenset(ORGAN_IDS)
+    return changes(
+        first, Submitted(second, grid, every, "organ ids", {}), Statement(looked_at=every)
+    )
+
+
+def check_reviewed(
+    organs: Mapping[str, OrganChange], submitted: Submitted, said: Statement, name: str | Path
+) -> None:
+    """Refuse a submission that says of all nine organs that they are not there.
+
+    Parameters
+    ----------
+    organs
+        What :func:`changes` found.
+    submitted, said
+        What was sent, and what the client says beside it.
+    name
+        What the message calls the label.
+
+    Raises
+    ------
+    NoOrganError
+        It says so: that is no review of an abdomen.
+    """
+    states = {change.state for change in organs.values()}
+    every = frozenset(ORGAN_IDS)
+    marked = said.absent == every or (
+        submitted.named == every and "absent" in states and states <= {"absent", "not_assessed"}
+    )
+    if marked and not any(change.voxels_after for change in organs.values()):
+        raise NoOrganError(
+            name,
+            "all nine organs are marked absent: that is no review of an abdomen. If the CT is "
+            "not usable, say so with a reason: on the page /atlas8k/cases, or with "
+            "`atlas8k campaign exclude`; nothing was submitted",
+        )
 
 
 def completed(
@@ -82,7 +139,7 @@ def completed(
     """
     table = np.zeros(256, dtype=np.uint8)
     for organ, change in organs.items():
-        if change.state == "unchanged" and change.voxels_before:
+        if organ not in submitted.named and change.state != "absent" and change.voxels_before:
             table[ORGAN_IDS[organ]] = ORGAN_IDS[organ]
     if start is None or not table.any():
         return submitted.array

@@ -67,6 +67,9 @@ class NrrdHeader:
         By number in the file, the ``Segment{n}_…`` fields; ``None`` for plain NRRD.
     data_at
         Position of the voxels in the file.
+    start
+        Index of the first voxel in the image that the segments were drawn on, where the
+        header says so.
     """
 
     grid: Grid
@@ -77,6 +80,7 @@ class NrrdHeader:
     gzipped: bool
     segments: tuple[Mapping[str, str], ...] | None
     data_at: int
+    start: tuple[int, int, int] | None = None
 
 
 def read_header(path: Path) -> NrrdHeader:
@@ -129,7 +133,39 @@ def _checked(path: Path, fields: Mapping[str, Any], data_at: int) -> NrrdHeader:
     except NotFiniteError as err:
         raise NotFiniteError(path, err.reason) from err
     segments = _segment_fields(fields)
-    return NrrdHeader(grid, sizes, layers, layer_axis, dtype, encoding != "raw", segments, data_at)
+    return NrrdHeader(
+        grid,
+        sizes,
+        layers,
+        layer_axis,
+        dtype,
+        encoding != "raw",
+        segments,
+        data_at,
+        _start(fields, segments, shape),
+    )
+
+
+def _start(
+    fields: Mapping[str, Any],
+    segments: tuple[Mapping[str, str], ...] | None,
+    shape: tuple[int, int, int],
+) -> tuple[int, int, int] | None:
+    """Where 3D Slicer cut the block out of the image: newer releases say the offset, older ones
+    the extents within the image, of which the block is the hull.
+    """
+    offset = [
+        int(n) for n in str(fields.get("Segmentation_ReferenceImageExtentOffset", "")).split()
+    ]
+    if len(offset) == 3:
+        return offset[0], offset[1], offset[2]
+    extents = [[int(n) for n in s["Extent"].split()] for s in segments or () if "Extent" in s]
+    if not extents or any(len(extent) != 6 for extent in extents):
+        return None
+    low, high = np.array(extents)[:, ::2].min(axis=0), np.array(extents)[:, 1::2].max(axis=0)
+    if (high - low + 1 != shape).any():
+        return None
+    return int(low[0]), int(low[1]), int(low[2])
 
 
 def _layer_axis(path: Path, fields: Mapping[str, Any], dimension: int) -> int | None:

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from atlas8k.grid import Grid
-from atlas8k.ledger.records import OrganChange, OrganSource
+from atlas8k.ledger.records import OLDER_RULE, OrganChange, OrganSource
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.volume import read_comments, write_nifti
 
@@ -31,8 +31,11 @@ LabelKind = Literal["assembled", "submission", "public", "pseudo"]
 
 _MARK, _VERSION = "atlas8k_label", 1
 _SOURCES = ("public", "revised", "pseudo")
-_STATES = ("present", "absent", "unknown", "not_confirmed", "confirmed", "revised")
-_CHANGES = ("unchanged", "confirmed", "revised", "absent", "not_confirmed")
+_STATES = ("present", "absent", "unknown", "confirmed", "revised", "not_assessed")
+_CHANGES = ("confirmed", "revised", "absent", "not_assessed")
+LOOKED_AT = "looked_at"
+"""Key of a submission's detail: what was said to be looked at. Releases that did not ask for
+it wrote none, and took every organ that had not been changed for confirmed."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +135,31 @@ def from_json(text: str) -> Provenance | None:
     if not isinstance(record, dict) or record.pop(_MARK, None) != _VERSION:
         return None
     try:
-        found = _PROVENANCE.validate_python(record)
+        found = _of_today(_PROVENANCE.validate_python(record))
     except ValidationError as error:
         logger.info("provenance that cannot be used: %s", error)
         return None
     return found if _means_something(found) else None
+
+
+def _of_today(found: Provenance) -> Provenance:
+    """What an earlier release wrote in the words of this one."""
+    changes = {
+        organ: change._replace(state="not_assessed")
+        if change.state in ("unchanged", "not_confirmed")
+        else change
+        for organ, change in found.changes.items()
+    }
+    if found.kind == "submission" and LOOKED_AT not in found.detail:
+        changes = {
+            organ: change._replace(note=OLDER_RULE) if change.state == "confirmed" else change
+            for organ, change in changes.items()
+        }
+    organs = {
+        organ: OrganSource("pseudo", "unknown") if source.state == "not_confirmed" else source
+        for organ, source in found.organs.items()
+    }
+    return replace(found, changes=changes, organs=organs)
 
 
 def _means_something(found: Provenance) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from atlas8k.errors import EmptyVolumeError, GridMismatchError, LabelValueError
 from atlas8k.grid import Grid, Volume
+from atlas8k.labels.anatomy import missing
 from atlas8k.labels.checks import Finding, check_label
 from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset
 from atlas8k.labels.kidneys import LEFT, RIGHT, split_kidneys
 from atlas8k.labels.midline import Midline, find_midline
-from atlas8k.labels.placing import place
+from atlas8k.labels.placing import TOLERANCE_VOXELS, find_placement, on_extent, put
 from atlas8k.labels.voxels import counts, renamed
 from atlas8k.ledger.records import OrganSource
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ
@@ -58,8 +59,24 @@ class PublicLabel:
         return [organ for organ, source in self.organs.items() if source.state == state]
 
 
-def read_public(path: Path, ct_path: Path, dataset: Dataset) -> PublicLabel:
+def read_public(
+    path: Path,
+    ct_path: Path,
+    dataset: Dataset,
+    *,
+    tolerance: float = TOLERANCE_VOXELS,
+    stated: str | None = None,
+) -> PublicLabel:
     """Read a label file of a dataset, or a folder of one mask an organ, for a CT.
+
+    Parameters
+    ----------
+    tolerance
+        What the dataset's headers may be off, voxels of the CT at a corner; it is snapped,
+        and noted.
+    stated
+        How the axes of label files run whose headers do not say it: they must have the CT's
+        extent, and are turned to its axes.
 
     Raises
     ------
@@ -68,14 +85,22 @@ def read_public(path: Path, ct_path: Path, dataset: Dataset) -> PublicLabel:
         on the CT's grid, or nothing in it that can be used; one sentence says which.
     """
     ct_grid = read_grid(ct_path)
-    raw, without = _read_masks(path, dataset) if path.is_dir() else (read_label(path), ())
+    raw, without = (
+        _read_masks(path, dataset, stated)
+        if path.is_dir()
+        else (read_label(path, stated=stated), ())
+    )
     check_values(raw, dataset)
-    placed = place(raw.array, raw.grid, ct_grid, path)
+    grid = on_extent(raw.grid, ct_grid) if stated else raw.grid
+    placement = find_placement(grid, ct_grid, path, tolerance=tolerance)
+    placed = put(raw.array, placement, ct_grid)
 
     def midline(kidneys: npt.NDArray[np.bool_]) -> Midline | None:
         return find_midline(read_ct(ct_path).array, kidneys, ct_grid)
 
     label = interpret(placed, ct_grid, dataset, midline, without)
+    if note := placement.note():
+        label = replace(label, notes=(note, *label.notes))
     if not any(source.source == "public" for source in label.organs.values()):
         why = "; ".join(label.notes) or "it labels none of the nine organs"
         raise EmptyVolumeError(path, f"nothing in it can be used: {why}")
@@ -144,6 +169,11 @@ def interpret(
             organs[organ] = OrganSource("pseudo", "unknown", dataset.name)
         else:
             organs[organ] = OrganSource("public", "present" if there else "absent", dataset.name)
+    gone = [organ for organ, source in organs.items() if source.state == "absent"]
+    for one in missing(array, grid, gone):
+        # Not labeled, whatever the dataset says: nobody lacks it.
+        organs[one.organ] = OrganSource("pseudo", "unknown", dataset.name)
+        notes = (*notes, f"{one.text}: unknown, not absent")
     unknown = _mask(placed, dataset, UNKNOWN)
     return PublicLabel(
         array,
@@ -167,7 +197,9 @@ def _mask(placed: npt.NDArray[np.uint8], dataset: Dataset, meaning: str) -> npt.
     return renamed(placed, table).view(np.bool_)
 
 
-def _read_masks(folder: Path, dataset: Dataset) -> tuple[Volume, tuple[str, ...]]:
+def _read_masks(
+    folder: Path, dataset: Dataset, stated: str | None = None
+) -> tuple[Volume, tuple[str, ...]]:
     """One mask an organ as one map in the dataset's values; organs without a file.
 
     Masks of other structures are passed over. Where masks overlap, the later id has the
@@ -185,7 +217,10 @@ def _read_masks(folder: Path, dataset: Dataset) -> tuple[Volume, tuple[str, ...]
     }
     if not files:
         raise EmptyVolumeError(folder, f"holds no mask of an organ that {dataset.name} labels")
-    masks = {o: read_label(files[o]) for o in sorted(files, key=lambda name: ORGAN_IDS[name])}
+    masks = {
+        o: read_label(files[o], stated=stated)
+        for o in sorted(files, key=lambda name: ORGAN_IDS[name])
+    }
     grid = next(iter(masks.values())).grid
     whole = np.zeros(grid.shape, np.uint8)
     for name, mask in masks.items():

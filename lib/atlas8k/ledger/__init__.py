@@ -13,7 +13,7 @@ from atlas8k.ledger.errors import (
     UnknownSignatureError,
     UnknownVolumeError,
 )
-from atlas8k.ledger.filesystem import is_network, locate
+from atlas8k.ledger.filesystem import is_network, is_url, locate
 from atlas8k.ledger.ledger import Ledger
 from atlas8k.ledger.records import (
     Begun,
@@ -37,6 +37,7 @@ from atlas8k.ledger.records import (
 )
 from atlas8k.ledger.records_campaign import CampaignSettings, Plan, Planned, Trained, Worked
 from atlas8k.ledger.rounds import Round
+from atlas8k.ledger.usability import Usability
 
 __all__ = [
     "Begun",
@@ -71,8 +72,10 @@ __all__ = [
     "Trained",
     "UnknownSignatureError",
     "UnknownVolumeError",
+    "Usability",
     "VolumeEntry",
     "Worked",
     "is_network",
+    "is_url",
     "locate",
 ]

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from atlas8k.ledger import backup, scores, volumes
+from atlas8k.errors import LedgerError
+from atlas8k.ledger import backup, leases, scores, usability, volumes
 from atlas8k.ledger.database import Database
-from atlas8k.ledger.records import Counts, Status, VolumeEntry
+from atlas8k.ledger.records import Counts, Holder, Status, VolumeEntry
 
 
 class LedgerBase:
@@ -77,16 +78,67 @@ class LedgerBase:
             volumes.remove(connection, names)
             scores.mark_all_complete(connection, self._clock())
 
-    def exclude(self, volume: str, reason: str) -> None:
-        """Count a volume nowhere (chest CT, motion); submissions are still accepted."""
-        with self._db.write(durable=True) as connection:
-            volumes.exclude(connection, volume, reason or "no reason given")
-            scores.mark_all_complete(connection, self._clock())
+    def exclude(self, volume: str, reason: str, holder: Holder | None = None) -> None:
+        """Count a volume nowhere (chest CT, motion) until somebody includes it.
 
-    def include(self, volume: str) -> None:
-        """Take an exclusion back."""
+        Whoever excludes it no longer holds it; submissions are still accepted.
+
+        Raises
+        ------
+        UnknownVolumeError
+            It was never seen.
+        LedgerError
+            No reason is given.
+        """
+        if not reason.strip():
+            raise LedgerError(f"{volume}: say why it is not usable")
         with self._db.write(durable=True) as connection:
-            volumes.exclude(connection, volume, None)
+            now = self._clock()
+            key = "" if holder is None else holder.key
+            usability.decide(
+                connection, volume, usable=False, reason=reason.strip(), holder=key, now=now
+            )
+            if holder is not None:
+                leases.release(connection, volume, holder, now)
+            scores.mark_all_complete(connection, now)
+
+    def include(self, volume: str, reason: str = "", holder: Holder | None = None) -> bool:
+        """Let a volume count again; False where it does.
+
+        Raises
+        ------
+        UnknownVolumeError
+            It was never seen.
+        """
+        with self._db.write(durable=True) as connection:
+            if volumes.excluded_reason(connection, volume) is None:
+                return False
+            key = "" if holder is None else holder.key
+            usability.decide(
+                connection, volume, usable=True, reason=reason, holder=key, now=self._clock()
+            )
+            return True
+
+    def judge_content(self, volume: str, kind: str | None, reason: str = "") -> bool:
+        """Set a volume aside for what its content looks like, or let it count again.
+
+        Whether that changed anything; what people decided about this file stays.
+        """
+        with self._db.write(durable=True) as connection:
+            now = self._clock()
+            changed = usability.judge(connection, volume, kind, reason, now)
+            scores.mark_all_complete(connection, now)
+            return changed
+
+    def not_usable(self) -> list[usability.Usability]:
+        """Volumes that count nowhere, each with who said so, when and why."""
+        with self._db.read() as connection:
+            return usability.not_usable(connection)
+
+    def usability(self, volume: str) -> list[usability.Usability]:
+        """Every decision whether a volume is usable, oldest first."""
+        with self._db.read() as connection:
+            return usability.history(connection, volume)
 
     def status(self, volume: str) -> Status:
         """One volume's state; :class:`UnknownVolumeError` where it was never seen."""

@@ -137,8 +137,13 @@ class ReviewMethods(LedgerBase):
 
     # Reviews
 
-    def next_review(self, *, holder: Holder, signature: str | None = None) -> Sample | None:
-        """Lease the volume that has waited longest for a reviewer; None when none waits."""
+    def next_review(
+        self, *, holder: Holder, signature: str | None = None, looked_at: str | None = None
+    ) -> Sample | None:
+        """Lease the volume that has waited longest for a reviewer; None when none waits.
+
+        `looked_at` is as in :meth:`next_sample`.
+        """
         with self._db.write() as connection:
             row = None
             if signature is not None:
@@ -146,7 +151,7 @@ class ReviewMethods(LedgerBase):
                 row = None if used is None else scores.signature_id(connection, used)
             return leases.next_review(
                 connection,
-                Wish("first", holder, row),
+                Wish("first", holder, row, looked_at=looked_at),
                 lease_s=self._lease_s,
                 skip_s=self._skip_s,
                 budget=self._budget,

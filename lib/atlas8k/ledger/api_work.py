@@ -39,6 +39,7 @@ class WorkMethods(LedgerBase):
         signature: str | None = None,
         organ: str | None = None,
         source: str | None = None,
+        looked_at: str | None = None,
     ) -> Sample | None:
         """Lease the next volume to `holder`; None when nothing is left to give.
 
@@ -56,6 +57,9 @@ class WorkMethods(LedgerBase):
             Rank by this organ's attention size alone.
         source
             Only volumes of this source dataset.
+        looked_at
+            ``all``: the holder says that every organ of it will be looked at, so that those
+            that come back unchanged are right.
         """
         row_organ = ranking.organ_id(organ)
         with self._db.write() as connection:
@@ -65,7 +69,7 @@ class WorkMethods(LedgerBase):
                 row = None if used is None else scores.signature_id(connection, used)
             return leases.next_sample(
                 connection,
-                Wish(strategy, holder, row, row_organ, source, own=used == signature),
+                Wish(strategy, holder, row, row_organ, source, used == signature, looked_at),
                 lease_s=self._lease_s,
                 skip_s=self._skip_s,
                 budget=self._budget,

@@ -45,8 +45,7 @@ def due(connection: sqlite3.Connection, number: int, wish: Wish) -> int | None:
     if row is None or not row[1]:
         return None
     top, audits, reviewed, audited = row
-    # No place is the budget's where it was used up before the list was drawn.
-    turn = min(audits, -(-audits * reviewed // top)) if top else audits
+    turn = min(audits, -(-audits * reviewed // top))
     if audited >= turn:
         return None
     held = connection.execute(

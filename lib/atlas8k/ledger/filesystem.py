@@ -89,16 +89,22 @@ def local_data_folder(studies: str) -> Path:
     return Path(base) / "atlas8k" / name
 
 
+def is_url(studies: str) -> bool:
+    """Return whether studies are on a DICOMweb server and not in a folder."""
+    return re.match(r"\s*https?://", studies) is not None
+
+
 def locate(
     studies: str, data_folder: Path | None = None, mounts: Path = Path("/proc/mounts")
 ) -> Path:
     """The ledger's file for a studies folder or DICOMweb URL.
 
     Beside the studies where that is a local disk, else in `data_folder` (default
-    :func:`local_data_folder`); logged.
+    :func:`local_data_folder`); logged. A slash at the end of a URL makes no difference.
     """
-    if re.match(r"https?://", studies):
-        path = (data_folder or local_data_folder(studies)) / LEDGER_NAME
+    if is_url(studies):
+        url = studies.strip().rstrip("/")
+        path = (data_folder or local_data_folder(url)) / LEDGER_NAME
         logger.info("Studies are on a server: ledger at %s", path)
         return path
     folder = Path(studies).resolve()

@@ -174,7 +174,7 @@ def begun_from(
     """
     rows = connection.execute(
         "SELECT l.id, l.taken_at, l.ended_at, l.outcome, l.expires_at,"
-        " coalesce(l.base_submission, 0), s.name, l.purpose, l.round"
+        " coalesce(l.base_submission, 0), s.name, l.purpose, l.round, l.looked_at"
         " FROM lease l LEFT JOIN signature s ON s.id = l.signature"
         " WHERE l.volume = ? AND l.holder = ? AND l.taken_at <= ?"
         " ORDER BY l.id = ? DESC, l.id DESC LIMIT 2",
@@ -185,12 +185,14 @@ def begun_from(
             "SELECT coalesce(base_submission, 0) FROM volume WHERE id = ?", (volume,)
         ).fetchone()[0]
         return Begun(None, None, True, base, None, "revise", False)
-    number, taken_at, ended_at, outcome, expires_at, base, signature, purpose, of = rows[0]
+    number, taken_at, ended_at, outcome, expires_at, base, signature, purpose, of, looked = rows[0]
     # Saving again after a submission corrects it and is not late.
     ended = expires_at if ended_at is None else min(ended_at, expires_at)
     late = outcome != "submitted" and ended <= at
     several = holder.anonymous and len(rows) > 1 and number != lease and rows[1][5] >= base
-    return Begun(number, taken_at, late, base, signature, purpose, several, of)
+    # Which of several people's leases it is nobody knows: none of them has said anything.
+    looked = None if several else looked
+    return Begun(number, taken_at, late, base, signature, purpose, several, of, looked)
 
 
 def _lease_signature(connection: sqlite3.Connection, lease: int | None) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from dataclasses import replace
 from typing import cast, get_args
 
 from atlas8k.errors import LedgerError
@@ -35,8 +36,9 @@ def next_sample(
             f"{wish.strategy}: no such strategy; there are {', '.join(get_args(Strategy))}"
         )
     connection.execute("DELETE FROM skip WHERE until <= ?", (now,))
+    given_back: tuple[str, ...] = ()
     if not wish.holder.anonymous:
-        _skip_held(connection, wish.holder, now, skip_s)
+        given_back = _skip_held(connection, wish.holder, now, skip_s)
     number = None
     if wish.signature is not None:
         ranking.revive(connection, wish.signature)
@@ -53,7 +55,8 @@ def next_sample(
             picked = _offered(connection, wish, skipped=True) or picked
         if picked is not None:
             given = (*picked, lease_s, budget, now)
-            return _give(connection, wish, *given, audit=audit is not None)
+            sample = _give(connection, wish, *given, audit=audit is not None)
+            return replace(sample, given_back=given_back)
         if expired < _EXPIRE_AT_ONCE:
             return None
 
@@ -76,14 +79,16 @@ def next_review(
 ) -> Sample | None:
     """Lease the volume that has waited longest for a reviewer; None when none waits."""
     connection.execute("DELETE FROM skip WHERE until <= ?", (now,))
+    given_back: tuple[str, ...] = ()
     if not wish.holder.anonymous:
-        _skip_held(connection, wish.holder, now, skip_s)
+        given_back = _skip_held(connection, wish.holder, now, skip_s)
     while expire(connection, now, _EXPIRE_AT_ONCE) == _EXPIRE_AT_ONCE:
         pass
     picked = reviews.next_volume(connection, wish.holder.key)
     if picked is None:
         return None
-    return _give(connection, wish, *picked, lease_s, budget, now, review=True)
+    sample = _give(connection, wish, *picked, lease_s, budget, now, review=True)
+    return replace(sample, given_back=given_back)
 
 
 def expire(connection: sqlite3.Connection, now: float, limit: int) -> int:
@@ -112,12 +117,16 @@ def end(connection: sqlite3.Connection, lease: int, outcome: str, now: float) ->
     )
 
 
-def _skip_held(connection: sqlite3.Connection, holder: Holder, now: float, skip_s: float) -> None:
+def _skip_held(
+    connection: sqlite3.Connection, holder: Holder, now: float, skip_s: float
+) -> tuple[str, ...]:
+    """Take back what a holder has and did not submit; returns the names of these volumes."""
     rows = connection.execute(
-        "SELECT id, volume FROM lease WHERE holder = ? AND ended_at IS NULL AND expires_at > ?",
+        "SELECT l.id, l.volume, v.name FROM lease l JOIN volume v ON v.id = l.volume"
+        " WHERE l.holder = ? AND l.ended_at IS NULL AND l.expires_at > ? ORDER BY l.id",
         (holder.key, now),
     ).fetchall()
-    for lease, volume in rows:
+    for lease, volume, _ in rows:
         end(connection, lease, "skipped", now)
         connection.execute(
             "INSERT OR REPLACE INTO skip VALUES (?,?,?,?)",
@@ -128,6 +137,7 @@ def _skip_held(connection: sqlite3.Connection, holder: Holder, now: float, skip_
         " WHERE holder = ? ORDER BY skipped_at DESC LIMIT -1 OFFSET ?)",
         (holder.key, _SKIPS_REMEMBERED),
     )
+    return tuple(name for _, _, name in rows)
 
 
 def _give(
@@ -151,7 +161,7 @@ def _give(
     ).fetchone()
     strategy = "review" if review else "audit" if audit else wish.strategy
     given = (wish.holder, strategy, wish.signature, number, lease_s, over, now, purpose)
-    lease = take(connection, volume, *given)
+    lease = take(connection, volume, *given, looked_at=wish.looked_at)
     connection.execute(
         "DELETE FROM skip WHERE holder = ? AND volume = ?", (wish.holder.key, volume)
     )
@@ -204,11 +214,13 @@ def take(
     over_budget: bool,
     now: float,
     purpose: str = "revise",
+    looked_at: str | None = None,
 ) -> int:
     """Write a lease on a volume that nobody holds."""
     cursor = connection.execute(
         "INSERT INTO lease (volume, holder, anonymous, strategy, signature, round, taken_at,"
-        " expires_at, over_budget, purpose, base_submission) VALUES (?,?,?,?,?,?,?,?,?,?,"
+        " expires_at, over_budget, purpose, looked_at, base_submission)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,"
         " (SELECT max(id) FROM submission WHERE volume = ?))",
         (
             volume,
@@ -221,6 +233,7 @@ def take(
             now + lease_s,
             over_budget,
             purpose,
+            looked_at,
             volume,
         ),
     )

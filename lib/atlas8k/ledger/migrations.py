@@ -9,9 +9,11 @@ from pathlib import Path
 from atlas8k.ledger.errors import LedgerCorruptError, LedgerVersionError
 from atlas8k.ledger.schema_1 import VERSION_1
 from atlas8k.ledger.schema_2 import VERSION_2
+from atlas8k.ledger.schema_assessed import VERSION_ASSESSED
 from atlas8k.ledger.schema_campaign import VERSION_CAMPAIGN
 from atlas8k.ledger.schema_rankings import VERSION_RANKINGS
 from atlas8k.ledger.schema_rounds import VERSION_ROUNDS
+from atlas8k.ledger.schema_usability import VERSION_USABILITY
 from atlas8k.ledger.schema_work import VERSION_WORK
 
 MIGRATIONS: tuple[str, ...] = (
@@ -21,6 +23,8 @@ MIGRATIONS: tuple[str, ...] = (
     VERSION_WORK,
     VERSION_CAMPAIGN,
     VERSION_ROUNDS,
+    VERSION_USABILITY,
+    VERSION_ASSESSED,
 )
 """Script i brings a file of version i to version i + 1. Never edit one that was released."""
 

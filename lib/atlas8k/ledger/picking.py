@@ -12,7 +12,8 @@ from atlas8k.ledger.records import Holder, Strategy
 class Wish:
     """What the next sample shall be; `signature` is the row to rank by, None for unscored.
 
-    ``own`` says that it is the one that is served, not one before it.
+    ``own`` says that it is the one that is served, not one before it; ``looked_at`` is ``all``
+    where the holder says that every organ will be looked at.
     """
 
     strategy: Strategy
@@ -21,6 +22,7 @@ class Wish:
     organ: int = 0
     source: str | None = None
     own: bool = False
+    looked_at: str | None = None
 
 
 _NOT_SKIPPED = "NOT EXISTS (SELECT 1 FROM skip k WHERE k.holder = :holder AND k.volume = {volume})"

@@ -1,8 +1,9 @@
 """The priority list of a round as it was drawn.
 
 A list is drawn once in a round, when the networks that it is ranked by have scored every
-volume: what nobody has submitted by then, in order. The first places are the budget's; of
-those behind, a share is drawn for audit, see :mod:`atlas8k.ledger.audits`.
+volume: what nobody has submitted by then, in order. The first places are the budget's, however
+much was reviewed before there was a list; of those behind, a share is drawn for audit, see
+:mod:`atlas8k.ledger.audits`.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _write(
         campaign_settings.put(connection, SEED, seed)
     percent, stop_after = campaign_settings.settings(connection)
     budget = rounds.budget(connection, number)
-    top = min(len(lines), budget.left)
+    top = min(len(lines), budget.total)
     names = [name for _, name, _ in lines]
     chosen = audits.drawn(names[top:], percent, seed, number)
     order = {name: place for place, name in enumerate(chosen, start=1)}

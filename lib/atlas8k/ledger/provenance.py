@@ -95,7 +95,7 @@ def dataset_organs(connection: sqlite3.Connection, volume: int) -> dict[str, Org
 
 def changes(connection: sqlite3.Connection, submission: int) -> dict[str, OrganChange]:
     rows = connection.execute(
-        "SELECT organ, state, voxels_before, voxels_after, voxels_changed, dsc"
+        "SELECT organ, state, voxels_before, voxels_after, voxels_changed, dsc, note"
         " FROM submission_organ WHERE submission = ? ORDER BY organ",
         (submission,),
     )
@@ -107,7 +107,7 @@ def keep_changes(
 ) -> None:
     try:
         connection.executemany(
-            "INSERT OR REPLACE INTO submission_organ VALUES (?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO submission_organ VALUES (?,?,?,?,?,?,?,?)",
             [(submission, ranking.organ_id(organ), *change) for organ, change in organs.items()],
         )
     except sqlite3.IntegrityError as error:
@@ -126,10 +126,10 @@ def revised_organs(connection: sqlite3.Connection, submission: int) -> dict[str,
 def _said(connection: sqlite3.Connection, submission: int | None) -> dict[int, _Said]:
     """By organ: the last that was said of it, following what each submission began from.
 
-    Saying nothing (`unchanged`, `not_confirmed`) takes nothing back.
+    What was not assessed takes nothing back, unless its voxels were changed: then they are
+    the ones that are shown, and nobody vouches for them.
     """
     found: dict[int, _Said] = {}
-    silent: dict[int, _Said] = {}
     at = submission
     while at is not None:
         row = connection.execute(
@@ -139,15 +139,14 @@ def _said(connection: sqlite3.Connection, submission: int | None) -> dict[int, _
             break
         if row[0] is None:
             for organ, state in connection.execute(
-                "SELECT organ, state FROM submission_organ WHERE submission = ?", (at,)
+                "SELECT organ, state FROM submission_organ WHERE submission = ?"
+                " AND (state <> 'not_assessed' OR voxels_changed > 0)",
+                (at,),
             ):
-                if state in HUMAN_STATES:
-                    found.setdefault(organ, _Said(state, at))
-                elif state == "not_confirmed":
-                    silent.setdefault(organ, _Said(state, at))
+                found.setdefault(organ, _Said(state, at))
         earlier = row[1] if row[0] is None else row[0]
         at = earlier if earlier is not None and earlier < at else None
-    return {**silent, **found}
+    return found
 
 
 def derive(connection: sqlite3.Connection, volume: int, now: float) -> None:
@@ -194,8 +193,7 @@ def _source(
         decided = choice is not None and said is not None and said.submission <= choice[1]
         return OrganSource("public", state, dataset, None, changed and not decided)
     if said is not None:
-        source = "revised" if human else "pseudo"
-        return OrganSource(source, said.state, None, said.submission)
+        return OrganSource("revised", said.state, None, said.submission)
     assert public is not None
     return OrganSource("pseudo", "unknown", public[1])
 

@@ -33,7 +33,7 @@ def known_organs(connection: sqlite3.Connection, volume: int) -> frozenset[int]:
     """Organs that are public or revised, and so not ranked by."""
     rows = connection.execute(
         "SELECT organ FROM provenance WHERE volume = ? AND source IN ('public', 'revised')"
-        " AND state NOT IN ('unknown', 'not_confirmed')"
+        " AND state NOT IN ('unknown', 'not_assessed')"
         " AND NOT EXISTS (SELECT 1 FROM setting WHERE key = 'rank_all_organs')",
         (volume,),
     )

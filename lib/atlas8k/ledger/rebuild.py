@@ -48,11 +48,16 @@ _REVIEWER = "rebuilt from the assembled label"
 
 @dataclass
 class Rebuilt:
-    """What was found, and the files of which only the existence could be noted."""
+    """What was found, and the files of which only the existence could be noted.
+
+    ``unchecked`` are labels in ``labels/final`` that came by no server: the next start of
+    one checks them and imports them, or sets them aside.
+    """
 
     volumes: int = 0
     submissions: int = 0
     labels: int = 0
+    unchecked: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
@@ -132,6 +137,9 @@ class _Rebuilding:
         said = self._read.provenance(label)
         self.now = label.written_at
         self.ledger.add_volumes([label.volume])
+        if label.tag == FINAL and label.in_force and said is None and not label.info:
+            self.report.unchecked.append(str(label.path))
+            return
         signature = signature_of(label, said)
         if signature and self.ledger.register_signature(
             signature, {"rebuilt": True}, new_round=False

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.errors import VolumeError
-from atlas8k.labels.ingest import Submitted
-from atlas8k.labels.meaning import changes
+from atlas8k.labels.meaning import compared
 from atlas8k.labels.provenance import Provenance, read_provenance
 from atlas8k.ledger.records import Holder, OrganChange, OrganSource
-from atlas8k.organs import ORGAN_NAMES
 from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label
 
 FINAL, ORIGINAL = "final", "original"
@@ -80,8 +78,7 @@ class Reader:
         two = self.voxels(second)
         if one is None or two is None or one.array.shape != two.array.shape:
             return {}
-        every = frozenset(ORGAN_NAMES)
-        return changes(one.array, Submitted(two.array, one.grid, every, "organ ids", {}))
+        return compared(one.array, two.array, one.grid)
 
 
 def of_dataset(said: Provenance) -> dict[str, OrganSource]:

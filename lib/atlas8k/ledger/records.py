@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from atlas8k.ledger.records_labels import (
+    OLDER_RULE,
     Begun,
     LabelFile,
     Offer,
@@ -16,6 +17,7 @@ from atlas8k.ledger.records_labels import (
 )
 
 __all__ = [
+    "OLDER_RULE",
     "Begun",
     "Budget",
     "Counts",
@@ -165,7 +167,8 @@ class Sample:
     under an organ filter as without one. ``score`` is the figure of ``ranking`` that it is
     ranked by. ``purpose`` is ``revise``, ``review`` or ``double_read``; ``note`` what a
     reviewer said when returning the volume. ``audit``: it ranks low and was drawn at random,
-    to see what errors are left there. Times are UTC seconds since 1970.
+    to see what errors are left there. ``given_back``: volumes that its holder had until it
+    asked, and had not submitted. Times are UTC seconds since 1970.
     """
 
     volume: str
@@ -190,6 +193,7 @@ class Sample:
     purpose: str = "revise"
     note: str = ""
     audit: bool = False
+    given_back: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; organs as a list of name and millilitres, largest first."""

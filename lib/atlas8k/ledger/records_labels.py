@@ -45,7 +45,8 @@ class Begun:
     ``lease`` is None where the holder never had the volume; ``taken_at`` the lease's
     start. ``base`` is the last submission it can have known, 0 for none. ``ambiguous``:
     an anonymous holder had several leases, and nothing says which this is. ``round`` is the
-    one it was given out in.
+    one it was given out in. ``looked_at`` is ``"all"`` where its holder said, when it was
+    given out, that every organ will be looked at.
     """
 
     lease: int | None
@@ -56,6 +57,7 @@ class Begun:
     purpose: str
     ambiguous: bool
     round: int | None = None
+    looked_at: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,10 @@ class Offer:
 class OrganChange(NamedTuple):
     """What a submission says of one organ.
 
-    ``state`` is ``unchanged`` (not named), ``confirmed`` (voxels as in the start label),
-    ``revised``, ``absent`` or ``not_confirmed`` (named, empty before and after). Counts are
-    voxels on the CT's grid, ``dsc`` is that of start label and submission.
+    ``state`` is ``confirmed`` (looked at and right as it is), ``revised`` (changed),
+    ``absent`` or ``not_assessed``: as it went out and nobody said that they looked, or of a
+    volume that was asked about. Counts are voxels on the CT's grid, ``dsc`` is that of start
+    label and submission, ``note`` why it is so, where that needs saying.
     """
 
     state: str
@@ -87,14 +90,25 @@ class OrganChange(NamedTuple):
     voxels_after: int | None = None
     voxels_changed: int | None = None
     dsc: float | None = None
+    note: str | None = None
+
+    @property
+    def drawn_unassessed(self) -> bool:
+        """Whether voxels were changed that nobody vouches for yet."""
+        return self.state == "not_assessed" and bool(self.voxels_changed)
+
+
+OLDER_RULE = "by the older rule, under which an untouched organ was confirmed"
+"""Note of what was confirmed before annotators said what they had looked at."""
 
 
 class OrganSource(NamedTuple):
     """Where an organ's voxels in the assembled label come from.
 
     ``source`` is ``public``, ``revised`` or ``pseudo``; ``state`` ``present``, ``absent``,
-    ``unknown``, ``not_confirmed``, ``confirmed`` or ``revised``; ``dataset`` the source
-    dataset of a public one; ``disputed`` that a submission changed a public organ.
+    ``unknown``, ``confirmed``, ``revised`` or, of a drawn organ that nobody vouches for yet,
+    ``not_assessed``; ``dataset`` the source dataset of a public one; ``disputed`` that a
+    submission changed a public organ.
     """
 
     source: str

@@ -110,7 +110,10 @@ def keep_agreement(
     """How far two readings agree, per organ; `before` is the first's, `after` the second's."""
     connection.executemany(
         "INSERT OR REPLACE INTO agreement VALUES (?,?,?,?,?,?,?)",
-        [(first, second, ranking.organ_id(organ), *change[1:]) for organ, change in organs.items()],
+        [
+            (first, second, ranking.organ_id(organ), *change[1:5])
+            for organ, change in organs.items()
+        ],
     )
 
 

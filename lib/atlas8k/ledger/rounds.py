@@ -75,7 +75,7 @@ def check_reviewed(connection: sqlite3.Connection) -> None:
     if row is not None and not row[1]:
         raise LedgerError(
             f"round {row[0]} is not closed: nothing was submitted in it; review the top of the "
-            "list first, or force it"
+            "list first, or give --force"
         )
 
 
@@ -102,9 +102,14 @@ def check_fraction(fraction: float) -> None:
 
 
 def budget(connection: sqlite3.Connection, number: int) -> Budget:
-    """5 % of 8,448 are 422: the fraction rounded down, but one volume at least."""
+    """5 % of 8,448 are 422: the fraction rounded down, but one volume at least.
+
+    It is for the places of the round's list: what was reviewed before that was drawn, in
+    whatever order there was, takes none of them away.
+    """
     fraction, reviewed, volumes = connection.execute(
-        "SELECT r.budget, r.reviewed - r.audited, t.counted FROM round r, tally t WHERE r.id = ?",
+        "SELECT r.budget, r.reviewed - r.audited - coalesce(p.reviewed, 0), t.counted"
+        " FROM round r JOIN tally t LEFT JOIN plan p ON p.round = r.id WHERE r.id = ?",
         (number,),
     ).fetchone()
     # 0.29 * 100 is 28.999...; a millionth of a volume makes up for binary fractions.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.ledger.records import OrganChange
+from atlas8k.ledger.records import OLDER_RULE, OrganChange
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import Volume
 
@@ -18,7 +18,8 @@ def told_by_voxels(
 ) -> dict[str, OrganChange]:
     """Compare a submitted label with its start label.
 
-    An organ without voxels is ``not_confirmed``, unless `info` lists it under ``absent``.
+    An organ without voxels is ``not_assessed``, unless `info` lists it under ``absent``; one
+    that is as in the start label is ``confirmed``, by the rule that such files are from.
     """
     absent = info.get("absent")
     absent = set(absent) if isinstance(absent, list) else set()
@@ -52,8 +53,9 @@ def _per_organ(
         if organ in absent and not now:
             state = "absent"
         elif not now:
-            state = "not_confirmed"  # nothing says that somebody looked for it
+            state = "not_assessed"  # nothing says that somebody looked for it
         else:
             state = "confirmed" if changed == 0 else "revised"
         dsc = None if was is None or same is None or not was + now else 2 * same / (was + now)
-        yield organ, OrganChange(state, was, now, changed, dsc)
+        note = OLDER_RULE if state == "confirmed" else None
+        yield organ, OrganChange(state, was, now, changed, dsc, note)

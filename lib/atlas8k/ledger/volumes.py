@@ -124,6 +124,14 @@ def exclude(connection: sqlite3.Connection, name: str, reason: str | None) -> No
     )
 
 
+def excluded_reason(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return why a volume counts nowhere, ``None`` where it counts."""
+    row = connection.execute(
+        "SELECT excluded_reason FROM volume WHERE id = ?", (volume_id(connection, name),)
+    ).fetchone()
+    return None if row[0] is None else str(row[0])
+
+
 def status(connection: sqlite3.Connection, name: str) -> Status:
     row = connection.execute(
         f"SELECT {STATUS_SQL} FROM volume v WHERE name = ?", (name,)

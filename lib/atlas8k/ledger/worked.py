@@ -20,7 +20,7 @@ def submissions(connection: sqlite3.Connection, number: int | None = None) -> li
     organs: dict[int, dict[str, OrganChange]] = defaultdict(dict)
     for submission, organ, *change in connection.execute(
         "SELECT o.submission, o.organ, o.state, o.voxels_before, o.voxels_after,"
-        " o.voxels_changed, o.dsc FROM submission p JOIN submission_organ o"
+        " o.voxels_changed, o.dsc, o.note FROM submission p JOIN submission_organ o"
         f" ON o.submission = p.id{where} ORDER BY o.submission, o.organ",
         given,
     ):

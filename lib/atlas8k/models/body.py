@@ -61,6 +61,18 @@ def whole(shape: tuple[int, int, int]) -> Box:
     return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
 
 
+def box_of(mask: npt.NDArray[np.bool_]) -> Box | None:
+    """Smallest box of the true voxels of ``(X, Y, Z)``, ``None`` where there are none."""
+    plane = mask.any(axis=0)
+    slices = []
+    for line in (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0)):
+        where = np.flatnonzero(line)
+        if len(where) == 0:
+            return None
+        slices.append(slice(int(where[0]), int(where[-1]) + 1))
+    return slices[0], slices[1], slices[2]
+
+
 def box_on(box: Box, source: Grid, target: Grid) -> Box:
     """The smallest box of another grid that holds a box's extent, never empty.
 

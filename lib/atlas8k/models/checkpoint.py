@@ -21,6 +21,7 @@ import safetensors.torch
 import torch
 
 from atlas8k.errors import CheckpointError
+from atlas8k.models.header import FORMAT, METADATA_KEY, read_description
 from atlas8k.models.intake import Preprocessing, adapt
 from atlas8k.models.networks import build
 from atlas8k.models.tensors import TensorMismatchError, compact, fit, widen
@@ -39,12 +40,7 @@ __all__ = [
     "save_checkpoint",
 ]
 
-FORMAT = "atlas8k-checkpoint/1"
 ACTIVATIONS = ("sigmoid", "softmax")
-METADATA_KEY = "atlas8k"
-# One header key only: safetensors writes several in random order, and equal
-# checkpoints must be equal files for the model signature to mean something.
-FIELDS = ("format", "name", "architecture", "activation", "preprocessing", "organs", "origin")
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,43 +212,6 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     except (safetensors.SafetensorError, OSError) as err:
         raise CheckpointError(path, f"cannot be read ({err}); copy it again") from err
     return dataclasses.replace(checkpoint, state=_fit(path, checkpoint))
-
-
-def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The JSON description in a checkpoint's header, without reading its tensors.
-
-    Raises
-    ------
-    CheckpointError
-        As :func:`load_checkpoint`, for the header alone.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(path, "no such file")
-    try:
-        with safetensors.safe_open(path, framework="pt") as stream:
-            entries = stream.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as err:
-        raise CheckpointError(
-            path, f"not a complete safetensors file ({err}); weights of other kinds need importing"
-        ) from err
-    if METADATA_KEY not in entries:
-        raise CheckpointError(
-            path,
-            f"a safetensors file without the {METADATA_KEY!r} description: "
-            "it does not say which network and which preprocessing it needs",
-        )
-    try:
-        header = json.loads(entries[METADATA_KEY])
-    except ValueError as err:
-        raise CheckpointError(path, f"its description is not JSON ({err})") from err
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        found = header.get("format") if isinstance(header, dict) else header
-        raise CheckpointError(path, f"format {found!r}; this version reads {FORMAT!r}")
-    missing = [name for name in FIELDS if name not in header]
-    if missing:
-        raise CheckpointError(path, f"its description lacks {', '.join(missing)}")
-    return header
 
 
 def network(checkpoint: Checkpoint, device: str | torch.device = "cpu") -> torch.nn.Module:

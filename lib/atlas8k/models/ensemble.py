@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 
 from atlas8k.components import largest_component
+from atlas8k.models.body import box_of
 from atlas8k.weighting import Weights
 
 CUT = 0.5
@@ -157,7 +158,7 @@ def label_map(
 def _fill_holes(label: npt.NDArray[np.uint8], value: int) -> None:
     """Give an organ what it encloses and nobody else has, in place."""
     mask = label == value
-    box = _box(mask)
+    box = box_of(mask)
     if box is None:
         return
     inside = fill_voids.fill(np.ascontiguousarray(mask[box]))
@@ -181,15 +182,4 @@ def _box_above_cut(
             mask |= one.view(np.int16) > np.float16(CUT).view(np.int16)
         else:
             mask |= one > CUT
-    return _box(mask)
-
-
-def _box(mask: npt.NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
-    if not mask.any():
-        return None
-    plane = mask.any(axis=0)
-    slices = []
-    for line in (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0)):
-        where = np.flatnonzero(line)
-        slices.append(slice(int(where[0]), int(where[-1]) + 1))
-    return slices[0], slices[1], slices[2]
+    return box_of(mask)

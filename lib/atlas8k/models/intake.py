@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +23,7 @@ class Preprocessing:
     hu_window
         ``(low, high)``, HU; mapped to 0 and 1 and clipped.
     window_size
-        Voxels along the axes of one sliding window.
+        Voxels along the axes of one sliding window, of the largest where ``whole`` is set.
     overlap
         Fraction of a window shared with the next, from 0 to below 1.
     hu_scale
@@ -33,6 +34,10 @@ class Preprocessing:
         Directions in which the network knows the patient along its three axes, letters
         of R or L, A or P, S or I in this order; windows lie along RAS and are flipped on
         the way in and out.
+    whole
+        Of networks trained on whole volumes: one window holds the patient, its sides
+        rounded up to multiples of this many voxels (:meth:`window_for`). ``None``: every
+        window is ``window_size``.
 
     Raises
     ------
@@ -46,6 +51,7 @@ class Preprocessing:
     overlap: float = 0.5
     hu_scale: tuple[float, float] | None = None
     orientation: str = "RAS"
+    whole: int | None = None
 
     def __post_init__(self) -> None:
         spacing = tuple(float(v) for v in self.spacing_mm)
@@ -73,7 +79,39 @@ class Preprocessing:
             for letter, pair in zip(self.orientation, ("RL", "AP", "SI"), strict=True)
         ):
             raise ValueError(f"orientation {self.orientation!r}: such as RAS or LPS is needed")
+        if self.whole is not None and (self.whole < 1 or any(n % self.whole for n in size)):
+            raise ValueError(
+                f"whole {self.whole}: a whole number that divides window_size {size} is needed"
+            )
         object.__setattr__(self, "overlap", overlap)
+
+    def window_for(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Voxels of a window over a volume of `shape`: all of it at once where it may be.
+
+        Networks that normalise over what they see want to see what they were trained on:
+        a patient, neither cut nor surrounded by much padding.
+        """
+        if self.whole is None:
+            return self.window_size
+        sides = [
+            min(most, math.ceil(n / self.whole) * self.whole)
+            for n, most in zip(shape, self.window_size, strict=True)
+        ]
+        return more_than_one(sides, self.whole)
+
+    def smaller_window(self, size: tuple[int, int, int]) -> tuple[int, int, int] | None:
+        """`size` with its longest side halved, where memory is short for one window.
+
+        ``None`` where windows have a fixed size, or no side can be halved any more.
+        """
+        if self.whole is None:
+            return None
+        longest = max(range(3), key=size.__getitem__)
+        half = math.ceil(size[longest] / 2 / self.whole) * self.whole
+        if half >= size[longest]:
+            return None
+        x, y, z = (half if axis == longest else n for axis, n in enumerate(size))
+        return x, y, z
 
     @property
     def fill(self) -> float:
@@ -94,7 +132,7 @@ class Preprocessing:
     def as_json(self) -> dict[str, Any]:
         """JSON object that makes the same again; what is as usual for every network is left out."""
         fields = dataclasses.asdict(self)
-        usual = {"hu_scale": None, "orientation": "RAS"}
+        usual = {"hu_scale": None, "orientation": "RAS", "whole": None}
         return {key: value for key, value in fields.items() if usual.get(key, ...) != value}
 
 
@@ -121,3 +159,12 @@ def _output(
     module: torch.nn.Module, inputs: Any, logits: torch.Tensor, *, flip: tuple[int, ...]
 ) -> torch.Tensor:
     return logits.flip(flip)
+
+
+def more_than_one(sides: Sequence[int], whole: int) -> tuple[int, int, int]:
+    """Sides of a window, the first doubled where the window is the smallest there is.
+
+    A network that halves it down to a single voxel cannot normalise over that.
+    """
+    x, y, z = sides
+    return (2 * x if x == y == z == whole else x), y, z

@@ -17,14 +17,15 @@ from atlas8k.models.body import Box, body_box, box_on
 from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.models.ensemble import EnsembleSettings
 from atlas8k.models.forward import Flips, flips_along, forward
+from atlas8k.models.lanes import in_order
 from atlas8k.models.memory import Room, keep_freed_memory, short_of_memory
 from atlas8k.models.prediction import Prediction
 from atlas8k.models.preprocess import intensity_key, prepare
 from atlas8k.models.quick import compile_or_not, quicken
-from atlas8k.models.regrid import interpolate_into
+from atlas8k.models.regrid import interpolate_where_any
 from atlas8k.models.windows import probabilities, sums_bytes, tile
 from atlas8k.organs import N_ORGANS, ORGANS
-from atlas8k.volume import Volume
+from atlas8k.volume import Grid, Volume
 
 if TYPE_CHECKING:
     from atlas8k.models.store import ServedSet
@@ -169,17 +170,11 @@ class Predictor:
         for names in groups.values():
             array, source = prepare(ct, self._networks[names[0]][0].preprocessing)
             keep = box_on(box, ct.grid, source) if self.skip_air else None
-            for name in names:
-                try:
-                    found = self._run(name, array, keep)
-                except Exception as err:  # whatever a network raises, the others go on
-                    failures[name] = f"{type(err).__name__}: {err}"
-                    log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
-                    continue
-                organs = self._networks[name][0].organs
-                for value, organ in zip(found, organs, strict=True):
-                    row = torch.from_numpy(probs[order[name], _row(organ)])
-                    interpolate_into(row[None], value[None], source, grid)
+
+            fill = partial(self._fill, ct, array, keep, source, grid, probs, order)
+            for name, reason in in_order(fill, names, self._lanes(names)):
+                if reason is not None:
+                    failures[name] = reason
         if len(failures) == len(self._networks):
             raise PredictionError(f"{ct.path or 'CT'}: every network failed: {failures}")
         worked = [name for name in self._networks if name not in failures]
@@ -194,15 +189,42 @@ class Predictor:
             self.ensemble,
         )
 
+    def _fill(
+        self,
+        ct: Volume,
+        array: npt.NDArray[np.float32],
+        keep: Box | None,
+        source: Grid,
+        grid: Grid,
+        probs: npt.NDArray[np.float16],
+        rows: Mapping[str, int],
+        name: str,
+    ) -> str | None:
+        """Fill one network's row of `probs`, which is 0 so far; why, where it failed."""
+        try:
+            found = self._run(name, array, keep)
+        except Exception as err:  # whatever a network raises, the others go on
+            log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
+            return f"{type(err).__name__}: {err}"
+        for value, organ in zip(found, self._networks[name][0].organs, strict=True):
+            out = torch.from_numpy(probs[rows[name], _row(organ)])
+            interpolate_where_any(out, value, source, grid)
+        return None
+
     def _run(self, name: str, array: npt.NDArray[np.float32], keep: Box | None) -> torch.Tensor:
         """Probabilities ``(organs, X, Y, Z)`` float16 of one network on its own grid."""
         checkpoint, module = self._networks[name]
         preprocessing = checkpoint.preprocessing
         overlap = preprocessing.overlap if self.overlap is None else self.overlap
-        tiling = tile(array, preprocessing.window_size, overlap, keep)
-        log.debug("%s: %d windows over %s", name, tiling.n_windows, array.shape)
+        if preprocessing.whole is not None and keep is not None:
+            out = torch.zeros((len(checkpoint.organs), *array.shape), dtype=torch.float16)
+            out[:, *keep] = self._run(name, array[keep], None)
+            return out
+        size = preprocessing.window_for(array.shape)
         room = self._rooms[name]
         while True:
+            tiling = tile(array, size, overlap, keep)
+            log.debug("%s: %d windows of %s over %s", name, tiling.n_windows, size, array.shape)
             try:
                 return probabilities(
                     partial(forward, module.to(room.device), self.dtype, self._flips(checkpoint)),
@@ -217,17 +239,34 @@ class Predictor:
                     fill=preprocessing.fill,
                 )
             except (RuntimeError, MemoryError) as err:
-                smaller = room.smaller() if short_of_memory(err) else None
-                if smaller is None:
+                if not short_of_memory(err):
                     raise
-                room = smaller
-                log.warning("%s: %s; going on with %s", name, err, room)
+                smaller = room.smaller()
+                window = preprocessing.smaller_window(size)
+                if window is not None and (smaller is None or smaller.device != room.device):
+                    size = window
+                elif smaller is not None:
+                    room = smaller
+                else:
+                    raise
+                log.warning("%s: %s; going on with %s, windows of %s", name, err, room, size)
             # After the handler, so that what failed no longer holds memory there.
             module.to(room.device)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             if room.device == self.device:
                 self._rooms[name] = room  # the next CT need not find out again
+
+    def _lanes(self, names: list[str]) -> int:
+        """Networks at once: each of its own on a CPU, where a network runs in one pass.
+
+        Threads that share one layer wait for each other at its end, and for whatever else
+        the machine does; networks beside each other do not.
+        """
+        once = all(self._networks[name][0].preprocessing.whole is not None for name in names)
+        if self.device.type != "cpu" or not once:
+            return 1
+        return min(len(names), torch.get_num_threads())
 
     def _flips(self, checkpoint: Checkpoint) -> Flips:
         """Mirrored windows of one network: never along an axis that it was not trained with."""

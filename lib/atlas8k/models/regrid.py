@@ -15,7 +15,12 @@ import numpy.typing as npt
 import torch
 
 from atlas8k.errors import GridMismatchError
+from atlas8k.models.body import box_of, box_on, whole
 from atlas8k.volume import Grid, resample
+
+LEAST = np.float16(2**-12)
+"""Probability for an organ that is as good as none: leaving out what is below takes 0.3 % off
+the attention size (Eq. 4) of a phantom, whose uncertainty has long faint tails."""
 
 Axis = tuple[int, npt.NDArray[np.float64]]
 """Source axis, and the source index (continuous) of every voxel along a target axis."""
@@ -97,6 +102,36 @@ def interpolate_into(out: torch.Tensor, probs: torch.Tensor, source: Grid, targe
                 result[x] = value[i]
             else:
                 result[x] = torch.lerp(value[i], value[j], float(w))
+
+
+def interpolate_where_any(
+    out: torch.Tensor, probs: torch.Tensor, source: Grid, target: Grid
+) -> None:
+    """Interpolate one organ's probabilities where there are any, as :func:`interpolate_into`.
+
+    An organ fills a few per cent of a CT, and nearly all of the time would go into
+    interpolating zeros.
+
+    Parameters
+    ----------
+    out
+        ``target.shape``, any float type, all 0. Only the part whose probability can be
+        above :data:`LEAST` is written.
+    probs
+        ``source.shape``, float16 in [0, 1].
+    """
+    found = box_of(probs.numpy().view(np.int16) > LEAST.view(np.int16))
+    if found is None:
+        return
+    # One voxel more on each side: interpolation reaches into the neighbour.
+    x, y, z = (
+        slice(max(0, s.start - 1), min(n, s.stop + 1))
+        for s, n in zip(found, source.shape, strict=True)
+    )
+    grid = source.crop((x, y, z))
+    box = box_on(whole(grid.shape), grid, target)
+    # Beyond half a voxel of its edge a part would end in 0, and the edge holds next to nothing.
+    interpolate_into(out[box][None], probs[x, y, z][None], grid, target.crop(box))
 
 
 def nearest(label: npt.NDArray[Any], source: Grid, target: Grid, fill: int = 0) -> npt.NDArray[Any]:

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atlas8k.errors import CheckpointError
-from atlas8k.models.checkpoint import Checkpoint, load_checkpoint
+
+if TYPE_CHECKING:
+    from atlas8k.models.checkpoint import Checkpoint
 
 EMBEDDED = "embedded"
 SET_FILE = "set.json"
@@ -61,6 +63,9 @@ class ServedSet:
         CheckpointError
             None can be loaded; the message has the reason for each file.
         """
+        # Here, so that to say which set is served needs no torch.
+        from atlas8k.models.checkpoint import load_checkpoint
+
         loaded: dict[str, Checkpoint] = {}
         self.failures.clear()
         for name, why in self.missing.items():

@@ -23,12 +23,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from atlas8k.errors import CheckpointError, ServedChangedError
-from atlas8k.models.checkpoint import Checkpoint, save_checkpoint
 from atlas8k.models.files import copy, sync, write_json
 from atlas8k.models.sets import (
     EMBEDDED,
@@ -41,6 +40,9 @@ from atlas8k.models.sets import (
     open_set,
     read_description,
 )
+
+if TYPE_CHECKING:
+    from atlas8k.models.checkpoint import Checkpoint
 
 __all__ = ["EMBEDDED", "ModelStore", "ServedSet"]
 
@@ -133,6 +135,8 @@ class ModelStore:
         ValueError
             No checkpoint given.
         """
+        from atlas8k.models.checkpoint import save_checkpoint  # torch: only where it is needed
+
         if not checkpoints:
             raise ValueError("there is no checkpoint to publish")
         with self._lock():

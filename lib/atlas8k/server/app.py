@@ -19,6 +19,7 @@ from monailabel.interfaces.tasks.train import TrainTask
 from monailabel.utils.async_tasks.utils import tasks
 
 from atlas8k.errors import Atlas8kError
+from atlas8k.ledger import is_url
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import orphans, privacy, startup
 from atlas8k.server.archive.datastore import ArchiveDatastore
@@ -26,16 +27,18 @@ from atlas8k.server.context import Context
 from atlas8k.server.desk.assembling import PSEUDO, PUBLIC
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
+from atlas8k.server.new_volumes import NewVolumes
 from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy, Name, ReviewStrategy
 from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.datastore import image_path
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.names import check_tag, id_fault
 from atlas8k.server.training.train import FineTuning
 from atlas8k.settings import Settings
-from atlas8k.volume import read_label
+from atlas8k.volume import read_grid, read_label
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +131,7 @@ class Atlas8kApp(MONAILabelApp):
             orphans.adopt()
             host, port = startup.bound_to()
             startup.announce(host, port, self.studies, len(self.datastore().list_images()))
+            self.context.engine.warm_up()
         startup.mark_started()
         self.context.sync(thorough=True)
         if application is not None and isinstance(self.context.datastore, ArchiveDatastore):
@@ -139,6 +143,9 @@ class Atlas8kApp(MONAILabelApp):
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )
             self.context.adopt_labels()
+            if application is not None:
+                watch = NewVolumes(self.context, self.score_again, self.scoring_runs)
+                watch.watch(self.settings.score_new_s)
         super().on_init_complete()
 
     def _first(self) -> bool:
@@ -155,7 +162,7 @@ class Atlas8kApp(MONAILabelApp):
 
     def info(self) -> dict[str, Any]:
         meta: dict[str, Any] = super().info()
-        meta["atlas8k"] = self.context.status()
+        meta["atlas8k"] = {**self.context.status(), "remarks": self.context.remarks()}
         return meta
 
     # --- requests ---------------------------------------------------------------------
@@ -199,9 +206,10 @@ class Atlas8kApp(MONAILabelApp):
         if desk is None or tag not in (ORIGINAL, PSEUDO):
             store.save_label(image, result, tag, info)
             return
-        label = read_label(result)
+        label = read_label(result).array
+        grid = read_grid(image_path(store, image))  # a result lies where clients see the CT
         model = {"model_signature": info["params"].get("model_signature")}
-        desk.keep_pseudo(image, label.array, label.grid, {**info, **model})
+        desk.keep_pseudo(image, label, grid, {**info, **model})
 
     def _image_path(self, image: object, datastore: Datastore) -> tuple[str, bool]:
         """File of an image, and whether it is one of the datastore's."""
@@ -210,9 +218,7 @@ class Atlas8kApp(MONAILabelApp):
         if not isinstance(image, str) or not image:
             raise RequestError("image: the id of an image is needed")
         if id_fault(image) is None:
-            path = datastore.get_image_uri(image)
-            if path:
-                return str(path), True
+            return str(image_path(datastore, image)), True
         raise NotFoundError("image", image)
 
     def batch_infer(
@@ -264,6 +270,11 @@ class Atlas8kApp(MONAILabelApp):
             logger.warning("scoring was not started: %s", err)
             return {}
 
+    def score_again(self) -> None:
+        """Score what is stale in the background, where MONAI Label's settings let it do so."""
+        if settings.MONAI_LABEL_AUTO_UPDATE_SCORING:
+            self.async_scoring("attention")
+
     def on_save_label(self, image_id: str, label_id: str) -> None:
         super().on_save_label(image_id, label_id)
         if isinstance(self.context.datastore, ArchiveDatastore):
@@ -272,11 +283,6 @@ class Atlas8kApp(MONAILabelApp):
     def scoring_runs(self) -> bool:
         """Whether a scoring is running or waiting to run in this server."""
         return any(task["status"] in {"SUBMITTED", "RUNNING"} for task in tasks("scoring"))
-
-
-def is_url(studies: str) -> bool:
-    """Whether studies are on a server."""
-    return studies.strip().startswith(("http://", "https://"))
 
 
 def label_tag(request: dict[str, Any]) -> str | None:

@@ -19,14 +19,14 @@ from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine
 from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.files import read_json
+from atlas8k.server.studies.content import admit
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 SHOWN_FAILURES = 20
-STATS = "train_stats.json"
-"""What the last training did, beside the networks."""
+SHOWN_REMARKS = 20
 
 
 @dataclass
@@ -89,10 +89,22 @@ class Context:
         if isinstance(self.datastore, ArchiveDatastore):
             self.datastore.answers()
 
-    def bring(self, volume: str, holder: Holder) -> bool:
-        """Have the image of a volume that was just handed out here.
+    def admit(self, volume: str) -> bool:
+        """Whether a volume may be ranked and handed out, by a look at its content.
 
-        False where it turns out to be none or to be gone; it is not offered again then.
+        Raises
+        ------
+        NotFoundError, UpstreamError
+            The image is gone; its archive does not answer.
+        """
+        if not isinstance(self.datastore, StudiesDatastore) or not self.settings.check_content:
+            return True
+        return admit(self.datastore.studies, self.ledger, volume)
+
+    def bring(self, volume: str, holder: Holder) -> bool:
+        """Have the image of a volume that was just handed out here, and looked at.
+
+        False where it turns out to be no abdominal CT or to be gone; it is not offered again.
 
         Raises
         ------
@@ -100,9 +112,10 @@ class Context:
             The archive does not answer; the volume is nobody's again.
         """
         if not isinstance(self.datastore, ArchiveDatastore):
-            return True
+            return self._given_out(volume, holder) and self._usable(volume, holder)
         try:
             self.datastore.get_image_uri(volume)
+            return self._usable(volume, holder)
         except UpstreamError:
             self.ledger.release(volume, holder)
             raise
@@ -112,14 +125,39 @@ class Context:
             self.datastore.studies.look()
             self.sync()
             return False
+
+    def _usable(self, volume: str, holder: Holder) -> bool:
+        """Whether a volume is what it should be; where not, it is nobody's and set aside."""
+        try:
+            usable = self.admit(volume)
+        except NotFoundError:
+            return True  # gone a moment ago: whoever asks for it is told so
+        if not usable:
+            self.ledger.release(volume, holder)
+        return usable
+
+    def _given_out(self, volume: str, holder: Holder) -> bool:
+        """Whether clients can get a volume of a folder; where not, it is noted as failed."""
+        if not isinstance(self.datastore, StudiesDatastore) or not self._registered:
+            return True
+        try:
+            self.datastore.get_image_uri(volume)
+        except VolumeError as err:
+            logger.warning("%s is not offered: %s", volume, err)
+            self.ledger.release(volume, holder)
+            self.ledger.record_failure(volume, self._registered, str(err))
+            return False
+        except NotFoundError:
+            pass  # gone a moment ago: whoever asks for it is told so
         return True
 
     def adopt_labels(self) -> None:
-        """Take submitted labels that the ledger does not know as submissions.
+        """Import labels that the ledger does not know, or set them aside.
 
-        They come from an earlier use of the folder. What killed processes began is finished
-        beside the requests. On a DICOMweb server any segmentation counts as a label, and
-        none is taken for a submission.
+        They come from an earlier use of the folder and count as nothing before they have
+        been checked, which takes a second or two each, once. What killed processes began is
+        finished beside the requests. On a DICOMweb server any segmentation counts as a label,
+        and none is taken for a submission.
         """
         if self.desk is not None:
             self.desk.adopt_folder()
@@ -159,7 +197,7 @@ class Context:
         try:
             signature = self.signature()
         except CheckpointError as err:
-            return {"error": str(err)}
+            return {"error": str(err), **self._rejected()}
         progress = self.ledger.progress(signature)
         ranked_by = self.ledger.ranking_signature(signature)
         failures = self.ledger.failures(signature) if progress.failed else {}
@@ -174,17 +212,54 @@ class Context:
             "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
             "training": self._training(),
             **self._archive(),
+            **self._rejected(),
         }
+
+    def _rejected(self) -> dict[str, Any]:
+        """Labels of the folder that were set aside; nothing where there are none."""
+        waiting = [] if self.desk is None else self.desk.existing.waiting()
+        if not waiting:
+            return {}
+        shown = {one.volume: one.reason for one in waiting[:SHOWN_FAILURES]}
+        return {"rejected_labels": {"count": len(waiting), "labels": shown}}
 
     def _archive(self) -> dict[str, Any]:
         if not isinstance(self.datastore, ArchiveDatastore):
             return {}
         return {"archive": self.datastore.brief_status()}
 
+    def remarks(self, most: int | None = SHOWN_REMARKS) -> dict[str, Any]:
+        """What was found in the files of the studies, for ``/info/`` and pages.
+
+        Parameters
+        ----------
+        most
+            So many volumes and files are named, ``None``: all.
+
+        Returns
+        -------
+        dict
+            ``count``: volumes with remarks; ``volumes``: the remarks of each, see
+            :meth:`~atlas8k.remarks.Remark.as_dict`; ``not_listed``: files that are no volume
+            here, with the reason; ``not_listed_count``.
+        """
+        if not isinstance(self.datastore, StudiesDatastore):
+            return {}
+        catalogue = self.datastore.studies.now()
+        found, aside = catalogue.all_remarks(), catalogue.not_listed
+        return {
+            "count": len(found),
+            "volumes": {
+                one: [remark.as_dict() for remark in found[one]] for one in list(found)[:most]
+            },
+            "not_listed_count": len(aside),
+            "not_listed": dict(sorted(aside.items())[:most]),
+        }
+
     def note_training(self) -> None:
         """Keep what the last training did with the round it was made in; again at will."""
         try:
-            stats = read_json(self.store.root / STATS)
+            stats = read_json(self.store.root / learning.STATS)
         except (OSError, ValueError):
             return  # being written, or not ours
         learning.note(self.ledger, stats)
@@ -192,7 +267,7 @@ class Context:
     def _training(self) -> str:
         """What became of the last training, one line; empty where none has ended."""
         try:
-            return str(read_json(self.store.root / STATS).get("message", ""))
+            return str(read_json(self.store.root / learning.STATS).get("message", ""))
         except (OSError, ValueError):
             return ""
 

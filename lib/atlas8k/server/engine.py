@@ -11,7 +11,13 @@ from typing import Any
 import torch
 
 from atlas8k.attention.quantise import Quantised
-from atlas8k.errors import AttentionError, CheckpointError, PredictionError, SettingsError
+from atlas8k.errors import (
+    Atlas8kError,
+    AttentionError,
+    CheckpointError,
+    PredictionError,
+    SettingsError,
+)
 from atlas8k.models.ensemble import EnsembleSettings
 from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.store import ModelStore, ServedSet
@@ -24,6 +30,7 @@ from atlas8k.server.answers import (
 )
 from atlas8k.server.cache import Key, Kind, PredictionCache
 from atlas8k.server.device_lock import DeviceLock, Turn
+from atlas8k.server.studies.served import file_fingerprint
 from atlas8k.settings import Settings
 from atlas8k.volume import Grid, Volume, read_ct, read_grid
 from atlas8k.weighting import Weights
@@ -68,6 +75,18 @@ class Engine:
         self.salient = salient_settings(settings)
         self._keeping = threading.Lock()
 
+    def warm_up(self) -> None:
+        """Load the networks in the background, before anybody waits for them."""
+
+        def load() -> None:
+            try:
+                with self._lock:
+                    self._load(self._store.served())
+            except (Atlas8kError, OSError) as err:  # said again to whoever asks for a prediction
+                logger.warning("networks were not loaded beforehand: %s", err)
+
+        threading.Thread(target=load, name="load-networks", daemon=True).start()
+
     def signature(self) -> str:
         """Signature under which a score made now would be kept."""
         return self._store.served().signature
@@ -109,8 +128,7 @@ class Engine:
         with self._lock:
             served = self._store.served()
             signature = served.signature
-            stat = path.stat()
-            key = (path, stat.st_size, stat.st_mtime_ns, signature)
+            key = (path, file_fingerprint(path), signature)
             if self._last is not None and self._last[0] == key:
                 return ct, self._last[1], signature
             with self._device.turn(turn) if self._device else contextlib.nullcontext():
@@ -176,8 +194,7 @@ class Engine:
     def _key(self, path: Path, volume: str | None) -> Key | None:
         if self._cache is None or self._cache.limit <= 0 or volume is None:
             return None
-        stat = path.stat()
-        fingerprint = f"{stat.st_size}-{stat.st_mtime_ns}-{settings_text(self.salient)}"
+        fingerprint = f"{file_fingerprint(path)}-{settings_text(self.salient)}"
         return Key(volume, fingerprint, self._store.served().signature)
 
     def _kept_answers(self, key: Key | None, name: str) -> Answers | None:

@@ -20,6 +20,8 @@ import numpy.typing as npt
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from atlas8k.attention import AttentionSizes
+from atlas8k.attention.explain import slice_axis
+from atlas8k.attention.places import place_of_region
 from atlas8k.labels.boxes import write_markups
 from atlas8k.labels.nrrd_file import write_nrrd
 from atlas8k.organs import ORGAN_IDS
@@ -81,7 +83,7 @@ class OrganInfer(InferTask):
             **warnings(answers),
             "seconds": round(time.monotonic() - start, 2),
         }
-        return temporary_result(label, grid, wanted_suffix(request)), params
+        return temporary_result(label, grid.served, wanted_suffix(request)), params
 
 
 class AttentionInfer(InferTask):
@@ -112,14 +114,21 @@ class AttentionInfer(InferTask):
             "label_names": dict(ATTENTION_IDS),
             "model_signature": signature,
             **figures(answers.sizes),
-            # Indices of the CT's own array, so that a viewer can go there.
-            "regions": [region.as_dict() for region in regions[:SHOWN_REGIONS]],
+            # Indices of the CT's own array, and as viewers show them.
+            "regions": [
+                {
+                    **region.as_dict(),
+                    "place": place_of_region(region, grid, slice_axis(grid)).as_dict(),
+                }
+                for region in regions[:SHOWN_REGIONS]
+            ],
             **warnings(answers),
             "seconds": round(time.monotonic() - start, 2),
         }
         if form == "boxes":
-            return str(write_markups(temporary_path(".json"), regions, grid)), params
-        return temporary_result(answers.attention_on(grid), grid, wanted_suffix(request)), params
+            return str(write_markups(temporary_path(".json"), regions, grid.served)), params
+        label = answers.attention_on(grid)
+        return temporary_result(label, grid.served, wanted_suffix(request)), params
 
 
 def wanted_form(request: Mapping[str, Any]) -> str:

@@ -11,10 +11,11 @@ from monailabel.interfaces.datastore import Datastore
 
 from atlas8k.attention.ranking import DEFAULT_RANKING
 from atlas8k.errors import CheckpointError
-from atlas8k.ledger import Ledger, locate
+from atlas8k.ledger import Ledger, is_url, locate
 from atlas8k.models.store import ModelStore
 from atlas8k.server.archive.client import Archive
 from atlas8k.server.archive.datastore import ArchiveDatastore
+from atlas8k.server.archive.folder import WORKING
 from atlas8k.server.cache import PredictionCache
 from atlas8k.server.context import Context
 from atlas8k.server.desk.desk import Desk
@@ -24,14 +25,13 @@ from atlas8k.server.engine import Engine, attention_settings, ensemble_settings
 from atlas8k.server.privacy import cleaned_json
 from atlas8k.server.startup import check_studies
 from atlas8k.server.studies.datastore import StudiesDatastore
+from atlas8k.server.studies.inspection import Inspector
+from atlas8k.server.studies.served import geometry_remarks, geometry_stamp
 from atlas8k.settings import Settings
 from atlas8k.training.patients import read_patients
 from atlas8k.volume import read_ct
 
 logger = logging.getLogger(__name__)
-
-WORKING = "studies"
-"""Working folder of an archive, beside the ledger."""
 
 
 def open_context(
@@ -102,7 +102,7 @@ def open_context(
 
 def _open_datastore(settings: Settings, studies: str, state: Path) -> StudiesDatastore:
     shown = str if settings.show_phi else cleaned_json
-    if studies.startswith(("http://", "https://")):
+    if is_url(studies):
         archive = ArchiveDatastore(
             Archive(studies),
             state / WORKING,
@@ -118,7 +118,13 @@ def _open_datastore(settings: Settings, studies: str, state: Path) -> StudiesDat
         return archive
     check_studies(studies)
     return StudiesDatastore(
-        studies, ingest=ingest, check_image=read_ct, state_dir=state, shown=shown
+        studies,
+        ingest=ingest,
+        check_image=read_ct,
+        state_dir=state,
+        shown=shown,
+        served_gb=settings.served_gb,
+        inspectors=[Inspector("geometry", geometry_remarks, geometry_stamp)],
     )
 
 

@@ -19,7 +19,7 @@ from atlas8k.server.context import Context
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.infer import temporary_result
-from atlas8k.server.studies.datastore import StudiesDatastore
+from atlas8k.server.studies.datastore import StudiesDatastore, image_path
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.volume import Grid
@@ -68,7 +68,7 @@ class AttentionScoring(ScoringMethod):
         Returns
         -------
         dict
-            ``scored`` and ``failed`` in this run.
+            ``scored``, ``failed`` and ``set_aside`` in this run.
 
         Raises
         ------
@@ -79,11 +79,11 @@ class AttentionScoring(ScoringMethod):
         with only_one(self._context.state / "scoring.lock") as alone:
             if not alone:
                 logger.info("scoring runs already; nothing started")
-                return {"scored": 0, "failed": 0}
+                return {"scored": 0, "failed": 0, "set_aside": 0}
             return self._run()
 
     def _run(self) -> dict[str, int]:
-        context, counts = self._context, {"scored": 0, "failed": 0}
+        context, counts = self._context, {"scored": 0, "failed": 0, "set_aside": 0}
         while True:
             context.sync(thorough=True)
             signature = context.signature()
@@ -100,14 +100,16 @@ class AttentionScoring(ScoringMethod):
                 counts[outcome] += 1
                 progress = context.ledger.progress(signature)
                 self._report(progress, (time.monotonic() - started) / done, len(todo) - done)
-        logger.info("nothing is stale: %d scored, %d failed", counts["scored"], counts["failed"])
+        logger.info("nothing is stale: %s", ", ".join(f"{n} {how}" for how, n in counts.items()))
         return counts
 
     def _score(self, volume: str, signature: str) -> str | None:
-        """``"scored"``, ``"failed"``, or ``None`` where other networks are served by now."""
+        """``"scored"``, ``"failed"``, ``"set_aside"``; ``None``: other networks are served now."""
         context, started = self._context, time.monotonic()
         try:
             path = self._image(volume)
+            if not context.admit(volume):
+                return "set_aside"
             grid, answers, current = context.engine.answers(path, Turn.SCORING, volume)
             if current != signature:
                 return None
@@ -134,7 +136,7 @@ class AttentionScoring(ScoringMethod):
         end, told = time.monotonic() + ARCHIVE_WAIT_S, False
         while True:
             try:
-                return Path(self._context.datastore.get_image_uri(volume))
+                return image_path(self._context.datastore, volume)
             except UpstreamError as err:
                 if time.monotonic() > end:
                     raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 from fastapi import HTTPException
@@ -13,6 +13,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from atlas8k.errors import CheckpointError
+from atlas8k.labels.statement import ALL
 from atlas8k.ledger import Holder, Sample
 from atlas8k.organs import ORGAN_NAMES, find_organ
 from atlas8k.server.context import Context, message
@@ -22,7 +23,11 @@ from atlas8k.server.web.caller import get_caller
 logger = logging.getLogger(__name__)
 
 Name = Literal["attention", "first", "random"]
+ALL_LOOKED_AT = "all_looked_at"
+"""Option of a sample: its annotator will look at every organ, so that those that come back as
+they went out are right. 3D Slicer can say nothing with the label itself."""
 AUDIT = "drawn at random among low-ranked volumes, to see what errors are left there"
+BACK = "to go on with it, take it by name on the page /atlas8k/cases"
 DESCRIPTIONS: dict[Name, str] = {
     "attention": "The volume with the largest attention size: the likeliest to be wrong",
     "first": "By name",
@@ -36,6 +41,10 @@ class _Serving(Strategy):
     def __init__(self, context: Context, description: str) -> None:
         super().__init__(description)
         self._context = context
+
+    def info(self) -> dict[str, Any]:
+        """What clients show; under ``config`` an option that they send with the next sample."""
+        return {**super().info(), "config": {ALL_LOOKED_AT: False}}
 
     def _signature(self) -> str | None:
         try:
@@ -64,6 +73,9 @@ class _Serving(Strategy):
                 reply["message"] += "; this volume has no score yet"
             if sample.audit:
                 reply["message"] += f"; {AUDIT}"
+        if sample.given_back:
+            back = f"given back without a submission: {', '.join(sample.given_back)} ({BACK})"
+            reply["message"] = f"{reply['message']}; {back}" if "message" in reply else back
         return reply
 
 
@@ -81,7 +93,7 @@ class LedgerStrategy(_Serving):
         ----------
         request
             ``client_id``; ``organ``: rank by this organ alone; ``source``: volumes of this
-            source dataset only.
+            source dataset only; ``all_looked_at``: see :data:`ALL_LOOKED_AT`.
 
         Returns
         -------
@@ -89,13 +101,14 @@ class LedgerStrategy(_Serving):
             ``id`` and why it was this one: ``attention_ml``, ``rank`` of ``ranked``,
             ``organs`` with the largest attention first, ``model_signature`` that it was
             ranked by, round and budget, ``message``; ``audit``: it was drawn at random to
-            see what errors are left; ``explanation``: organs and regions in order with the
-            slice to open. ``None`` when nothing is left.
+            see what errors are left; ``given_back``: what one had until now; ``explanation``:
+            organs and regions in order with the slice to open. ``None`` when nothing is left.
         """
         context = self._context
         context.reach()
         context.sync()
-        signature, who = self._signature(), holder(request)
+        signature, who, looked_at = self._signature(), holder(request), looking_at(request)
+        given_back: tuple[str, ...] = ()
         while True:
             sample = context.ledger.next_sample(
                 holder=who,
@@ -103,15 +116,18 @@ class LedgerStrategy(_Serving):
                 signature=signature,
                 organ=organ(request.get("organ")),
                 source=text("source", request.get("source")),
+                looked_at=looked_at,
             )
             if sample is None:
                 return None
+            given_back += sample.given_back
             if context.bring(sample.volume, who):
                 break
+        sample = replace(sample, given_back=given_back)
         if context.desk is not None:
             # Its start label, should a killed process have left that half done.
             context.desk.settle(sample.volume)
-        return self._reply(sample, signature)
+        return {**self._reply(sample, signature), "looked_at": looked_at}
 
 
 class ReviewStrategy(_Serving):
@@ -147,16 +163,18 @@ class ReviewStrategy(_Serving):
         context = self._context
         context.reach()
         context.sync()
-        signature, who = self._signature(), holder(request)
+        signature, who, looked_at = self._signature(), holder(request), looking_at(request)
         while True:
-            sample = context.ledger.next_review(holder=who, signature=signature)
+            sample = context.ledger.next_review(
+                holder=who, signature=signature, looked_at=looked_at
+            )
             if sample is None:
                 return None
             if context.bring(sample.volume, who):
                 break
         if context.desk is not None:
             context.desk.settle(sample.volume)
-        reply = self._reply(sample, signature)
+        reply = {**self._reply(sample, signature), "looked_at": looked_at}
         questions = context.ledger.reviews(sample.volume)
         reply["reviews"] = [asdict(question) for question in questions]
         asked = {n for question in questions for n in (question.submission, question.other)}
@@ -184,6 +202,14 @@ def holder(request: dict[str, Any]) -> Holder:
         address=caller.address,
         software=caller.software,
     )
+
+
+def looking_at(request: dict[str, Any]) -> str | None:
+    """What is said to be looked at in the sample that is asked for: ``"all"`` or nothing."""
+    said = request.get(ALL_LOOKED_AT, False)
+    if not isinstance(said, bool):
+        raise RequestError(f"{ALL_LOOKED_AT}: true or false is needed")
+    return ALL if said else None
 
 
 def organ(name: object) -> str | None:

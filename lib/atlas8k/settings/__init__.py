@@ -120,6 +120,19 @@ class Settings(BaseModel):
         description="Predictions kept beside the ledger may take this; 0: none are kept",
         json_schema_extra={"unit": "GB"},
     )
+    check_content: bool = Field(
+        True,
+        description="Volumes that are no HU, a label map, or show no abdomen are left out until "
+        "somebody includes them; off: nothing is looked for",
+    )
+    score_new_s: float = Field(
+        60.0,
+        ge=0.0,
+        le=86_400.0,
+        description="CTs that appear are scored by themselves, looked for so often, once the "
+        "networks served have scored others; 0: only when asked",
+        json_schema_extra={"unit": "s"},
+    )
     budget: float = Field(
         0.05,
         gt=0.0,
@@ -178,6 +191,14 @@ class Settings(BaseModel):
         le=64 * 1024.0,
         description="An uploaded image or label may have this size, as sent and unpacked",
         json_schema_extra={"unit": "MiB"},
+    )
+    served_gb: float = Field(
+        20.0,
+        ge=0.0,
+        le=1_000_000.0,
+        description="Copies of CTs that programs read in different ways, given out with one "
+        "geometry, may take this; those in use stay",
+        json_schema_extra={"unit": "GB"},
     )
     dicom_cache_gb: float = Field(
         50.0,
@@ -275,7 +296,7 @@ class Settings(BaseModel):
         for key in conf:
             if key not in cls.model_fields:
                 near = difflib.get_close_matches(key, allowed, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = f"; did you mean {near[0]}?" if near else "."
                 raise SettingsError(
                     f"--conf {key}: there is no such key{hint} Allowed keys: {', '.join(allowed)}"
                 )

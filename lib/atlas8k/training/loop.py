@@ -21,6 +21,7 @@ from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.training import ranks
 from atlas8k.training.config import Optimiser, TrainingConfig
 from atlas8k.training.data import Case
+from atlas8k.training.minutes import Minutes
 from atlas8k.training.patches import PatchSource
 from atlas8k.training.state import Average, load_state, save_state
 from atlas8k.training.supervision import Asked, autocast
@@ -134,7 +135,8 @@ def train_network(
     module = ranks.averaged(bare, device)
     asked = Asked(start, config, device)
     clock = Clock(place, seconds)
-    source = PatchSource(cases, start.preprocessing, config, clock.aside)
+    minutes = Minutes(clock, config.minutes, measured=bool(validation))
+    source = PatchSource(cases, start.preprocessing, config, minutes.preparing, minutes.prepared)
     stopped, left_out = False, 0
 
     def checkpoint() -> Checkpoint:
@@ -150,17 +152,17 @@ def train_network(
 
     def fraction(ahead: int) -> float:
         if config.minutes is not None:
-            return min(1.0, clock.seconds() / (60 * config.minutes))
+            return minutes.fraction()
         return min(1.0, (step + ahead) / (config.epochs * config.steps_per_epoch))
 
     done = ranks.tell(fraction(0))
     while done < 1 and not stopped:
         module.train()
-        losses = []
+        losses: list[float] = []
         for batches in zip(*[source.batches(epoch)] * config.accumulate, strict=True):
             clock.give_way()
             stopped, share = ranks.tell((should_stop is not None and should_stop(), fraction(1)))
-            if stopped:
+            if stopped or (losses and config.minutes is not None and share >= 1):
                 break
             for group in optimiser.param_groups:
                 group["lr"] = settings.lr * rate(share, config.warm_up, settings.schedule)
@@ -186,7 +188,7 @@ def train_network(
         if not losses:
             break
         epoch += 1
-        # Asked once an epoch: on time that ran out later, the last one would not be measured.
+        # Asked once more only: on time that ran out later, the last one would not be measured.
         done = ranks.tell(fraction(0))
         seconds = clock.seconds()
         if not ranks.first():
@@ -195,8 +197,8 @@ def train_network(
             save_state(state_path, config, bare, optimiser, average, start, epoch, step, seconds)
         dsc: dict[str, float] = {}
         if validation and (done >= 1 or stopped or epoch % config.validate_every == 0):
-            with autocast(device, config.amp):
-                dsc = measure(average.module, start, validation, device, clock.aside)
+            with autocast(device, config.amp), minutes.measuring():
+                dsc = measure(average.module, start, validation, device, clock.aside, minutes.over)
         if on_epoch is not None:
             on_epoch(
                 Progress(

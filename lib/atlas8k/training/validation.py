@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,6 +14,8 @@ from atlas8k.models.windows import probabilities, tile
 from atlas8k.organs import ORGAN_IDS, ORGANS
 from atlas8k.training.data import IGNORED, Case
 
+logger = logging.getLogger(__name__)
+
 OVERLAP = 0.25
 
 
@@ -22,6 +25,7 @@ def measure(
     cases: Sequence[Case],
     device: torch.device,
     aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    over: Callable[[], bool] = bool,
 ) -> dict[str, float]:
     """Mean DSC by organ over cases, on the network's grid.
 
@@ -33,6 +37,8 @@ def measure(
         Its preprocessing and activation.
     aside
         Makes the context in which a case is loaded: the device is others' meanwhile.
+    over
+        Says whether time is up; asked after each case, and the rest are not measured then.
 
     Returns
     -------
@@ -44,14 +50,17 @@ def measure(
     found: dict[str, list[float]] = defaultdict(list)
     ids = torch.tensor([ORGAN_IDS[organ] for organ in description.organs])
     with _evaluating(module):
-        for case in cases:
+        for number, case in enumerate(cases):
+            if number and over():
+                logger.info("time is up: measured on %d of %d cases", number, len(cases))
+                break
             with aside():
                 prepared = case.load(preprocessing)
             image = prepared.image.float().numpy()
             probs = probabilities(
                 module,
                 image,
-                tile(image, preprocessing.window_size, OVERLAP),
+                tile(image, preprocessing.window_for(image.shape), OVERLAP),
                 channels=description.out_channels,
                 softmax=description.activation == "softmax",
                 device=device,

@@ -40,6 +40,7 @@ def reference_state(name):
 
 PLANS = {
     "dataset_name": "Dataset224_Small",
+    "image_reader_writer": "NibabelIOWithReorient",
     "transpose_forward": [0, 1, 2],
     "foreground_intensity_properties_per_channel": {
         "0": {"mean": 60.0, "std": 80.0, "percentile_00_5": -100.0, "percentile_99_5": 220.0}

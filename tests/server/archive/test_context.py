@@ -88,7 +88,7 @@ def test_scoring_waits_for_an_archive_that_is_away(
     assert not done
     archive.start()
     thread.join(60)
-    assert done == [{"scored": 1, "failed": 0}]
+    assert done == [{"scored": 1, "failed": 0, "set_aside": 0}]
 
 
 def test_no_training_on_fewer_cases_because_an_archive_is_away(
@@ -97,7 +97,7 @@ def test_no_training_on_fewer_cases_because_an_archive_is_away(
     assert context.desk is not None
     grid = read_grid(context.datastore.get_image_uri(UID))
     array = np.zeros(grid.shape, np.uint8)
-    array[4:9, 4:9, 4:9] = 5
+    array[4:10, 4:10, 4:10] = 5
     sent = write_nifti(tmp_path / "label.nii.gz", array, grid)
     context.desk.submit(UID, sent, Holder.identify(client_id="reader"))
     assert [case.name for case in cases(context)] == [UID]

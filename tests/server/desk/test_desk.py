@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.labels.seg_kit import save_seg
 
 from atlas8k.cli.ledger import labels_on_disk
 from atlas8k.errors import EmptyVolumeError, GridMismatchError, VolumeError
@@ -24,6 +25,7 @@ from atlas8k.server.desk.assembling import Assembly
 from atlas8k.server.desk.desk import Desk, Receipt, chosen
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.server.studies.versions import Versions, sha256_of
+from atlas8k.server.web.label_routes import said
 from atlas8k.volume import Grid, read_label, write_nifti
 
 Array = npt.NDArray[np.uint8]
@@ -95,6 +97,24 @@ def work(desk: Desk, tmp_path: Path) -> Work:
     return Work(desk, tmp_path)
 
 
+def test_what_a_fractional_segmentation_was_cut_at_is_told_and_kept(
+    work: Work, studies: Path, tmp_path: Path
+) -> None:
+    grid = Grid(SHAPE, np.diag([-2.0, -2.0, 3.0, 1.0]))  # as DICOM stacks them
+    ct = np.random.default_rng(0).integers(-100, 100, SHAPE).astype(np.int16)
+    write_nifti(studies / "a.nii.gz", ct, grid)
+    share = np.zeros(SHAPE[:2], np.uint8)
+    share[2:5, 2:5], share[3, 3] = 25, 242
+    frames = [(1, z, share) for z in range(SHAPE[2])]
+    sent = save_seg(tmp_path / "s.dcm", grid, frames, {1: "liver"}, kind="FRACTIONAL")
+    receipt = work.desk.submit("a", sent, ANNA)
+    assert said(receipt)["notes"] == list(receipt.notes)
+    assert "cut at 127.5, half of MaximumFractionalValue" in receipt.notes[0]
+    assert (work.label("final") == LIVER).sum() == SHAPE[2]
+    kept = read_provenance(work.desk.folder.path / "labels" / "final" / "a.nii.gz")
+    assert kept.detail["notes"] == list(receipt.notes)
+
+
 def in_step(desk: Desk, volume: str = "a") -> None:
     """``labels/final`` is what the ledger has in force, every submission's file is there."""
     assert desk.ledger.unsettled() == {}
@@ -133,8 +153,8 @@ def test_without_anything_better_the_start_label_is_the_pseudo_label(work: Work)
 def test_a_submission_says_something_of_every_organ_and_is_kept_whole(work: Work) -> None:
     assert work.give(ANNA) == "a"
     drawn = slabs(liver=(1, 5), spleen=(6, 8))  # liver revised, spleen as it was, no stomach
-    receipt = work.send(ANNA, drawn, client_id="anna", present=["aorta"])
-    assert {o: s for o, s in receipt.organs.items() if s != "not_confirmed"} == {
+    receipt = work.send(ANNA, drawn, client_id="anna", present=["aorta"], looked_at=["spleen"])
+    assert {o: s for o, s in receipt.organs.items() if s != "not_assessed"} == {
         "liver": "revised",
         "spleen": "confirmed",
         "stomach": "absent",
@@ -168,7 +188,7 @@ def test_a_submission_says_something_of_every_organ_and_is_kept_whole(work: Work
 def test_an_organ_that_is_not_named_stays_as_the_start_label_has_it(work: Work) -> None:
     path = write_nifti(work.folder / "sent.nii.gz", slabs(liver=(1, 3)), GRID)
     receipt = work.desk.submit("a", path, ANNA, {})  # organ ids, nothing named
-    assert (receipt.organs["liver"], receipt.organs["spleen"]) == ("revised", "unchanged")
+    assert (receipt.organs["liver"], receipt.organs["spleen"]) == ("revised", "not_assessed")
     assert work.organ(SPLEEN, "final") == [6, 7]
     assert work.desk.ledger.sources("a").keys() == {"liver"}
     # It goes with the networks still; what was drawn does not.
@@ -208,7 +228,7 @@ def test_the_same_file_sent_again_is_booked_once(work: Work) -> None:
 def test_the_start_label_is_that_of_the_lease_not_of_the_moment(work: Work) -> None:
     work.give(ANNA)
     work.desk.keep_pseudo("a", slabs(liver=(1, 6)), GRID, {"model_signature": "m1"})
-    receipt = work.send(ANNA, START)  # as it was given to her
+    receipt = work.send(ANNA, START, looked_at="all")  # as it was given to her
     assert receipt.organs["liver"] == "confirmed"
     assert work.organ(LIVER) == [1, 2, 3]
 
@@ -268,7 +288,7 @@ def test_two_people_one_case_a_disputed_liver_reopened_and_restored(work: Work) 
     sample = desk.ledger.next_sample(holder=ANNA, strategy="first")
     assert sample is not None
     assert (sample.volume, sample.note) == ("a", "the spleen's tip")
-    third = work.send(ANNA, work.label("original"))
+    third = work.send(ANNA, work.label("original"), looked_at=["spleen"])
     assert third.organs["spleen"] == "confirmed"
     assert third.submission.start_submission == second.submission.id
     assert not third.submission.conflict
@@ -293,7 +313,7 @@ def test_a_public_decision_holds_until_the_organ_is_changed_again(work: Work) ->
     desk.decide_organ("a", "liver", "public", "rita")
     assert work.organ(LIVER) == [1, 2, 3, 4]
     assert desk.reviews("a") == []
-    assert '"present": ["spleen", "stomach"]' in desk.folder.known_label("a", "final").info
+    assert '"present": []' in desk.folder.known_label("a", "final").info
     desk.reopen("a")
     work.give(ANNA)
     changed[3] = 0
@@ -493,8 +513,7 @@ def test_labels_in_the_folder_are_adopted_with_what_they_say(work: Work) -> None
     desk.recover()
     sources = desk.ledger.sources("a")
     assert sources["liver"].state == "revised"
-    assert sources["spleen"].state == "confirmed"
-    assert "stomach" not in sources  # nothing said of it
+    assert sources.keys() == {"liver"}  # nothing says that anybody looked at the others
     assert work.organ(LIVER) == [1, 2, 3, 4]
     assert work.organ(STOMACH) == [9]
     in_step(desk)

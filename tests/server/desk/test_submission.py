@@ -60,7 +60,7 @@ def test_attention_regions_left_in_the_scene_are_refused_once_they_have_voxels(
     tmp_path: Path, ct: Path
 ) -> None:
     info = [{"name": "liver", "idx": 1}, {"name": "attention_liver", "idx": 2}]
-    with pytest.raises(LabelNameError, match=r"delete this segment"):
+    with pytest.raises(LabelNameError, match=r"segmentation of its own"):
         ingest(ct, save(tmp_path, label(1, 2)), {"label_info": info})
     kept = ingest(ct, save(tmp_path, label(1)), {"label_info": info})
     assert np.array_equal(kept.array, label(5))

@@ -22,6 +22,7 @@ from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.ledger import Holder
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing, load_checkpoint, save_checkpoint
 from atlas8k.models.networks import build
+from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.context import Context
 from atlas8k.server.opening import open_context
 from atlas8k.server.training import publishing, train
@@ -147,7 +148,7 @@ def submit(context: Context, tmp_path: Path, name: str, *, shuffled: bool = Fals
     ids = shuffled_truth(name) if shuffled else truth([*HELD_OUT, *TRAINED].index(name))
     assert context.desk is not None
     path = write_nifti(tmp_path / "sent.nii.gz", ids, GRID)
-    context.desk.submit(name, path, ANNA)
+    context.desk.submit(name, path, ANNA, {"volume_is_right": list(ORGAN_NAMES)})
 
 
 def submit_all(
@@ -265,7 +266,7 @@ def test_with_one_labeled_organ_what_is_forgotten_of_the_others_is_seen(
         desk.keep_pseudo(name, truth(HELD_OUT.index(name)), GRID, {"model_signature": "m"})
     ids = truth(len(HELD_OUT))
     path = write_nifti(tmp_path / "s.nii.gz", np.where(ids == 5, ids, 0).astype(np.uint8), GRID)
-    desk.submit(TRAINED[0], path, ANNA)
+    desk.submit(TRAINED[0], path, ANNA, {"volume_is_right": ["liver"]})
     real = train.fine_tune
 
     def forgetful(*args: Any, **settings: Any) -> Any:

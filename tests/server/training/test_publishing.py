@@ -31,7 +31,7 @@ Settle = Callable[..., dict[str, Any]]
 @pytest.fixture
 def submitted(context: Context, tmp_path: Path) -> Context:
     array = np.zeros(GRID.shape, np.uint8)
-    array[8:12, 8:12, 6:10] = 5
+    array[8:14, 8:13, 6:12] = 5
     assert context.desk is not None
     path = write_nifti(tmp_path / "sent.nii.gz", array, GRID)
     context.desk.submit("a", path, Holder.identify(user="anna"))

@@ -38,7 +38,7 @@ SHORT = {"max_epochs": 1, "steps_per_epoch": 1}
 
 def submit(context: Context, tmp_path: Path, image: str, **params: Any) -> None:
     array = np.zeros(GRID.shape, np.uint8)
-    array[8:12, 8:12, 6:10] = 5
+    array[8:14, 8:13, 6:12] = 5
     array[4:7, 8:12, 6:10] = 8
     path = write_nifti(tmp_path / "sent.nii.gz", array, GRID)
     assert context.desk is not None
@@ -374,7 +374,7 @@ def test_a_prediction_made_anew_changes_nothing_that_is_learned(
     assert after.content == before.content
     assert guessed() != before_b  # there the pseudo label is what is learned from
     array = np.zeros(GRID.shape, np.uint8)
-    array[8:12, 8:12, 6:9] = 5
+    array[8:14, 8:13, 6:13] = 5
     context.desk.submit("a", write_nifti(tmp_path / "next.nii.gz", array, GRID), ANNA, {})
     [again] = cases(context)
     assert again.content != before.content

@@ -7,20 +7,21 @@
 
 Every tensor of a file is accounted for by name, or the file is refused with a list.
 Nothing in it is run. What comes out is an ordinary checkpoint: safetensors, with the
-preprocessing it needs and the sha256 of what it was made from.
+preprocessing it needs and the sha256 of what it was made from. torch is imported where a
+file is read, so that a wrong path is refused, and the networks are listed, without it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atlas8k.errors import CheckpointError
-from atlas8k.models.importing.bundle import import_bundle, is_bundle
 from atlas8k.models.importing.installed import Installed, Network, installed_networks
-from atlas8k.models.importing.nnunet import import_nnunet, is_results
-from atlas8k.models.importing.options import Imported, Options
-from atlas8k.models.importing.published import FIRST, import_published
-from atlas8k.models.importing.source import Source
+from atlas8k.models.importing.options import Imported, Options, OrientationUnknownError
+
+if TYPE_CHECKING:
+    from atlas8k.models.importing.source import Source
 
 __all__ = [
     "KINDS",
@@ -28,6 +29,7 @@ __all__ = [
     "Installed",
     "Network",
     "Options",
+    "OrientationUnknownError",
     "import_weights",
     "installed_networks",
 ]
@@ -58,6 +60,11 @@ def import_weights(path: Path, kind: str | None = None, options: Options | None 
         raise CheckpointError(path, "no such file or folder")
     if kind is not None and kind not in KINDS:
         raise CheckpointError(path, f"kind {kind!r} is not one of {', '.join(KINDS)}")
+    from atlas8k.models.importing.bundle import import_bundle, is_bundle
+    from atlas8k.models.importing.nnunet import import_nnunet, is_results
+    from atlas8k.models.importing.published import import_published
+    from atlas8k.models.importing.source import Source
+
     if kind == "nnunet" or (kind is None and is_results(path)):
         return import_nnunet(path, options)
     if path.is_dir():
@@ -71,6 +78,8 @@ def import_weights(path: Path, kind: str | None = None, options: Options | None 
 
 
 def _look(source: Source) -> str:
+    from atlas8k.models.importing.published import FIRST
+
     for kind, key in FIRST.items():
         if any(name.endswith(key) for name in source.state):
             return kind

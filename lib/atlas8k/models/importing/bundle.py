@@ -17,6 +17,7 @@ from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.importing.classes import outputs
 from atlas8k.models.importing.matching import match, wanted
 from atlas8k.models.importing.options import Imported, Options, origin
+from atlas8k.models.importing.orientation import unknown
 from atlas8k.models.importing.source import Source
 from atlas8k.models.intake import Preprocessing
 from atlas8k.models.networks import FIXED, OLDER
@@ -44,6 +45,10 @@ HARMLESS = {
     "ScaleIntensityRanged",
 }
 """Transforms that this project does itself, or that change nothing in a prediction."""
+
+
+USUAL_LABELS = [["L", "R"], ["P", "A"], ["I", "S"]]
+"""Of ``Orientationd``: what the letters of its ``axcodes`` mean."""
 
 
 def is_bundle(path: Path) -> bool:
@@ -84,7 +89,7 @@ def import_bundle(path: Path, options: Options) -> Imported:
         name=options.name or path.resolve().name,
         architecture=architecture,
         activation=used.activation,
-        preprocessing=_preprocessing(file, config, options),
+        preprocessing=_preprocessing(file, path, config, options),
         organs=used.organs,
         origin=origin(
             "bundle",
@@ -178,7 +183,25 @@ def _activation(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _preprocessing(path: Path, config: Mapping[str, Any], options: Options) -> Preprocessing:
+def _orientation(
+    path: Path, bundle: Path, steps: Mapping[str, Mapping[str, Any]], options: Options
+) -> str:
+    """Directions of the axes that its transforms turn a CT to, or as the user says."""
+    if options.orientation is not None:
+        return options.orientation
+    step = steps.get("Orientationd")
+    if step is None:
+        raise unknown(path, bundle, "has no Orientationd: it uses a CT as it is stored")
+    if step.get("labels", USUAL_LABELS) not in (None, USUAL_LABELS):
+        raise unknown(path, bundle, f"names its directions by labels {step['labels']} of its own")
+    if step.get("as_closest_canonical") is True:
+        return "RAS"
+    return str(step["axcodes"])
+
+
+def _preprocessing(
+    path: Path, bundle: Path, config: Mapping[str, Any], options: Options
+) -> Preprocessing:
     steps = {}
     for step in _steps(config, "preprocessing"):
         name = str(step.get("_target_", "")).rpartition(".")[2]
@@ -200,8 +223,7 @@ def _preprocessing(path: Path, config: Mapping[str, Any], options: Options) -> P
             "hu_scale": None
             if (b_low, b_high) == (0.0, 1.0)
             else (low - b_low * deviation, deviation),
-            "orientation": options.orientation
-            or steps.get("Orientationd", {}).get("axcodes", "RAS"),
+            "orientation": _orientation(path, bundle, steps, options),
         }
         inferer = _plain(path, config, {"_": config.get("inferer", {})})["_"]
         settings["window_size"] = _three(inferer["roi_size"])

@@ -12,16 +12,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atlas8k.errors import CheckpointError
-from atlas8k.models.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    read_description,
-    save_checkpoint,
-)
+from atlas8k.models.header import read_description
 from atlas8k.models.sets import SUFFIX, file_sha256
 from atlas8k.models.store import ModelStore
+
+if TYPE_CHECKING:
+    from atlas8k.models.checkpoint import Checkpoint
 
 FOLDER = "imported"
 
@@ -80,6 +79,8 @@ class Installed:
         CheckpointError
             Its tensors do not fit, or one of its name is there and `replace` is not set.
         """
+        from atlas8k.models.checkpoint import save_checkpoint
+
         path = self.folder / f"{checkpoint.name}{SUFFIX}"
         if path.exists() and not replace:
             raise CheckpointError(
@@ -99,6 +100,8 @@ class Installed:
         if name != Path(name).name or not path.is_file():
             there = ", ".join(sorted(p.stem for p in self.folder.glob(f"[!.]*{SUFFIX}")))
             raise CheckpointError(path, f"no such network; brought are: {there or 'none'}")
+        from atlas8k.models.checkpoint import load_checkpoint
+
         return load_checkpoint(path)
 
 

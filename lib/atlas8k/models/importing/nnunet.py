@@ -23,6 +23,7 @@ from atlas8k.models.importing.folds import (
 )
 from atlas8k.models.importing.matching import Change, Want, match, wanted
 from atlas8k.models.importing.options import Imported, Options, origin
+from atlas8k.models.importing.orientation import of_plans
 from atlas8k.models.importing.plans import (
     PLAIN,
     Plan,
@@ -53,7 +54,9 @@ def import_nnunet(path: Path, options: Options) -> Imported:
     ------
     CheckpointError
         Not such a folder, several folders or an unknown fold, a network that is not
-        supported, or tensors that are not those of its plans.
+        supported, or tensors that are not those of its plans. An
+        :class:`~atlas8k.models.importing.options.OrientationUnknownError` where neither
+        plans nor options say which way the training volumes lay.
     """
     folder, files = find(path, options.folds)
     plans, dataset = _json(folder / PLANS), _json(folder / DATASET)
@@ -78,14 +81,13 @@ def import_nnunet(path: Path, options: Options) -> Imported:
         table = _table(own, one.state, plan, channels)
         states.append(match(one.path, f"{plan.network} of {PLANS}", one.state, table))
         same_training(source, one)
+    orientation = options.orientation or of_plans(folder / PLANS, path, plans)
     mirrored = source.content.get("inference_allowed_mirroring_axes")
     checkpoint = Checkpoint(
         name=options.name or "nnunet",
         architecture=architecture,
         activation=used.activation,
-        preprocessing=read_preprocessing(
-            folder / PLANS, plans, chosen, plan, options.orientation or "RAS"
-        ),
+        preprocessing=read_preprocessing(folder / PLANS, plans, chosen, plan, orientation),
         organs=used.organs,
         origin=origin(
             "nnunet",

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from atlas8k.models.checkpoint import Checkpoint
+from atlas8k.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from atlas8k.models.checkpoint import Checkpoint
+
+
+class OrientationUnknownError(CheckpointError):
+    """A network's files do not say which way its training volumes lay."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,8 @@ class Options:
     folds
         Of an nnU-Net results folder, such as ``("0", "1")``, averaged, or ``("all",)``.
     orientation
-        Directions the training volumes were stored along, such as ``"LPS"``.
+        Directions the training volumes were stored along, such as ``"LPS"``; needed where
+        the files do not say it.
     patch_merging
         Of a Swin UNETR: ``"older"`` (MONAI before 1.5), ``"merging"`` or ``"mergingv2"``.
     """

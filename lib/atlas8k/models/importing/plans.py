@@ -222,11 +222,29 @@ def class_names(path: Path, dataset: Mapping[str, Any]) -> tuple[tuple[str, ...]
     labels = dataset.get("labels")
     if not isinstance(labels, Mapping) or len(labels) < 2:
         raise CheckpointError(path, "names no labels")
-    labels = {str(k): v for k, v in labels.items() if k != "ignore"}
+    named = _by_name(labels)
+    if len(named) < len(labels):
+        raise CheckpointError(path, "two of its labels have one name")
+    labels = {str(k): v for k, v in named.items() if k != "ignore"}
     if any(isinstance(value, list | tuple) and len(value) > 1 for value in labels.values()):
         return tuple(name for name, value in labels.items() if value not in (0, [0])), "sigmoid"
-    values = {k: int(v[0] if isinstance(v, list | tuple) else v) for k, v in labels.items()}
+    try:
+        values = {k: int(v[0] if isinstance(v, list | tuple) else v) for k, v in labels.items()}
+    except (TypeError, ValueError, IndexError) as err:
+        raise CheckpointError(
+            path, f'its labels are not of the form {{"background": 0, "liver": 1}} ({err})'
+        ) from err
     ordered = sorted(values, key=lambda name: values[name])
     if values[ordered[0]] != 0:
         raise CheckpointError(path, "its labels have no background 0")
+    if len({*values.values()}) < len(values):
+        raise CheckpointError(path, "two of its labels have one number")
     return ("background", *ordered[1:]), "softmax"
+
+
+def _by_name(labels: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """Turn labels that are written the other way round, as nnU-Net v1 did: number to name."""
+    turned = all(str(key).isdecimal() for key in labels) and all(
+        isinstance(value, str) and not value.isdecimal() for value in labels.values()
+    )
+    return {value: int(key) for key, value in labels.items()} if turned else labels

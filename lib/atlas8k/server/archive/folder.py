@@ -20,6 +20,8 @@ from atlas8k.server.studies.watch import Sync
 
 logger = logging.getLogger(__name__)
 
+WORKING = "studies"
+"""Name of the working folder, beside the ledger."""
 REFRESH_S = 20.0
 """Looking around on request inspects series for so long; the rest follows in the background."""
 
@@ -106,7 +108,13 @@ class ArchiveFolder(StudiesFolder):
 
     def _new_sync(self, settle_s: float) -> Sync:
         sync = ArchiveSync(
-            self.path, self.suffixes, self.state, self.labels, self.catalogue, settle_s
+            self.path,
+            self.suffixes,
+            self.state,
+            self.labels,
+            self.catalogue,
+            settle_s,
+            self.inspections,
         )
         sync.register, sync.cache = self.register, self.cache
         return sync

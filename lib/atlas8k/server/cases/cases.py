@@ -9,18 +9,46 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from atlas8k.ledger import Holder, Lease, Submission
+from atlas8k.labels.plausible import odd_volumes
+from atlas8k.labels.statement import Statement
+from atlas8k.ledger import Holder, Lease, OrganChange, Submission, Usability
 from atlas8k.organs import ORGAN_IDS
+from atlas8k.server import usability
+from atlas8k.server.cases.held import HeldUploads
 from atlas8k.server.cases.shown import CaseList, not_held
 from atlas8k.server.desk.desk import Receipt
-from atlas8k.server.errors import ConflictError
+from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.studies.versions import Version
 from atlas8k.volume import read_label, write_nifti
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What would be recorded of an uploaded label.
+
+    Attributes
+    ----------
+    lease
+        Of the case.
+    token
+        What the file is fetched by.
+    odd
+        What is odd about the volume of an organ, changed or not.
+    partial
+        What was said of the rest, where it covers a part of the CT.
+    """
+
+    lease: int
+    token: str
+    organs: dict[str, OrganChange]
+    odd: dict[str, str]
+    partial: bool | None
 
 
 class Cases(CaseList):
@@ -29,15 +57,22 @@ class Cases(CaseList):
     def confirm(
         self,
         image: str,
+        said: Mapping[str, Any],
         *,
         lease: int | None = None,
-        absent: Sequence[str] = (),
         client: str | None = None,
     ) -> Receipt:
         """Submit the start label as it is, without the organs that are not there.
 
+        Parameters
+        ----------
+        said
+            What is said of its organs, see :class:`~atlas8k.labels.statement.Statement`.
+
         Raises
         ------
+        RequestError
+            Nothing is said: there is nothing to confirm.
         ConflictError
             The case is not in this person's hands.
         NotFoundError
@@ -45,19 +80,25 @@ class Cases(CaseList):
         """
         held = self._held(image, lease)
         version = self.start_label(image, held.id)
-        with self._without(version, absent) as path:
-            return self._submit(held, path, {"absent": list(absent)}, client)
+        statement = Statement.of(said)
+        if not (statement.absent or statement.looked_at or statement.all_looked_at):
+            raise RequestError(
+                f'{image}: say what you looked at: looked_at, a list of organs or "all", and '
+                "absent, organs that are not there; nothing was recorded"
+            )
+        with self._without(version, sorted(statement.absent)) as path:
+            return self._submit(held, path, said, client)
 
     def upload(
         self,
         image: str,
         sent: Path,
+        said: Mapping[str, Any],
         *,
         lease: int | None = None,
-        absent: Sequence[str] = (),
         client: str | None = None,
     ) -> Receipt:
-        """Submit a corrected label.
+        """Submit a corrected label; `said` is as in :meth:`confirm`.
 
         Raises
         ------
@@ -66,7 +107,36 @@ class Cases(CaseList):
         VolumeError
             The label is refused; the one in force stays.
         """
-        return self._submit(self._held(image, lease), sent, {"absent": list(absent)}, client)
+        return self._submit(self._held(image, lease), sent, said, client)
+
+    def check(
+        self, image: str, sent: Path, said: Mapping[str, Any], *, lease: int | None = None
+    ) -> Checked:
+        """Keep a corrected label and say what would be recorded of it; nothing is submitted.
+
+        Raises
+        ------
+        ConflictError, VolumeError
+            As :meth:`upload`.
+        """
+        held = self._held(image, lease)
+        ready = self._desk.check(image, sent, self._who(held), said, lease=held.id)
+        voxels = {organ: change.voxels_after or 0 for organ, change in ready.organs.items()}
+        odd = odd_volumes(ready.array, ready.grid, voxels)
+        token = self._uploads.keep(sent, image, self._who(held))
+        return Checked(held.id, token, ready.organs, odd, said.get("partial"))
+
+    def checked(self, image: str, token: str, *, lease: int | None = None) -> Path:
+        """Return a file that :meth:`check` has kept.
+
+        Raises
+        ------
+        ConflictError
+            The case is not in this person's hands.
+        NotFoundError
+            There is no such file any more.
+        """
+        return self._uploads.path(token, image, self._who(self._held(image, lease)))
 
     def release(self, image: str, *, lease: int | None = None) -> bool:
         """Give a case back without submitting; one that was opened again is closed by it.
@@ -143,12 +213,32 @@ class Cases(CaseList):
         self._own_in_force(image)
         return self._desk.restore(image, submission, self._me)
 
+    def exclude(self, image: str, reason: str) -> None:
+        """Say that a CT is not usable; see :func:`~atlas8k.server.usability.exclude`."""
+        held = self._mine(image, None)
+        who = self._me if held is None else Holder(held.holder, held.anonymous)
+        usability.exclude(self._context, image, reason, who)
+
+    def include(self, image: str, reason: str) -> bool:
+        """Let a CT count again; see :func:`~atlas8k.server.usability.include`."""
+        return usability.include(self._context, image, reason, self._me)
+
+    def not_usable(self) -> list[Usability]:
+        """Volumes that are left out, with the reason."""
+        return self._ledger.not_usable()
+
     def _submit(
         self, held: Lease, path: Path, params: Mapping[str, Any], client: str | None
     ) -> Receipt:
-        who = Holder(held.holder, held.anonymous)
         words = {**params, **({"client_id": client} if client else {})}
-        return self._desk.submit(held.volume, path, who, words, lease=held.id)
+        return self._desk.submit(held.volume, path, self._who(held), words, lease=held.id)
+
+    @property
+    def _uploads(self) -> HeldUploads:
+        return HeldUploads(self._context.state / "held")
+
+    def _who(self, held: Lease) -> Holder:
+        return Holder(held.holder, held.anonymous)
 
     def _own_in_force(self, image: str) -> None:
         self._known(image)

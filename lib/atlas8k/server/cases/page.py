@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from monailabel.interfaces.utils.app import app_instance
 
+from atlas8k.attention.places import Place
 from atlas8k.errors import Atlas8kError
-from atlas8k.labels.ingest import organ_names
 from atlas8k.organs import ORGAN_NAMES, ORGANS
-from atlas8k.server.cases.cases import Cases
+from atlas8k.server.cases.cases import Cases, Checked
 from atlas8k.server.cases.routes import (
     AsEither,
     FromHere,
     cases_of,
     start_file,
     submitted,
-    take_in,
+    uploaded,
 )
+from atlas8k.server.desk.recorded import STATES, recorded_text, words
 from atlas8k.server.errors import RequestError
 from atlas8k.server.web.caller import NAME_COOKIE, NAME_LENGTH, get_caller, typed_name
-from atlas8k.server.web.faults import reason, status
+from atlas8k.server.web.faults import reason as reason_of
+from atlas8k.server.web.faults import status
+from atlas8k.server.web.label_routes import named as named_label
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/atlas8k", include_in_schema=False)
@@ -42,8 +47,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-STATES = {"unchanged": "nothing said of", "not_confirmed": "empty as before"}
-"""States of organs in other words than the ledger's, see :class:`OrganChange` there."""
+PARTIAL = {"": None, "true": True, "false": False}
 COLORS = {organ.name: "#{:02x}{:02x}{:02x}".format(*organ.color) for organ in ORGANS}
 
 
@@ -57,15 +61,19 @@ def template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"left": left, "time": when, "words": words, "state": state_words}
+    environment.filters |= {"left": left, "time": when, "words": words, "recorded": recorded_text}
+    environment.globals |= {"states": STATES, "place": Place.from_dict}
     return environment.get_template("cases.html.j2")
 
 
 @router.get("/cases")
-def page(request: Request, user: AsEither) -> Response:
-    """Open cases of who asks and what they submitted last, with what can be done."""
+def page(request: Request, user: AsEither, all_right: int = 0) -> Response:
+    """Open cases of who asks and what they submitted last, with what can be done.
+
+    `all_right` is a lease whose form is shown with every organ marked correct.
+    """
     text = unquote(request.cookies.get(SAID_COOKIE, ""))[: 2 * LONGEST]
-    answer = shown(request, cases_of(request, user), text)
+    answer = shown(cases_of(request, user), text, all_right=all_right)
     if text:
         answer.delete_cookie(SAID_COOKIE, path=PAGE)
     return answer
@@ -77,16 +85,25 @@ def start(request: Request, user: AsEither, image: str, lease: int | None = None
     return start_file(cases_of(request, user), image, lease)
 
 
+async def form_of(request: Request) -> dict[str, str]:
+    """The text fields of a form; of several of one name, the last."""
+    return {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
+
+
+Fields = Annotated[dict[str, str], Depends(form_of)]
+
+
 @router.post("/cases", dependencies=[FromHere])
 def act(
     request: Request,
     user: AsEither,
+    fields: Fields,
     do: Annotated[str, Form()],
     image: Annotated[str, Form()] = "",
     lease: Annotated[int | None, Form()] = None,
     submission: Annotated[int, Form()] = 0,
-    absent: Annotated[list[str], Form()] = [],  # noqa: B006 - FastAPI copies it
     name: Annotated[str, Form()] = "",
+    reason: Annotated[str, Form(max_length=2000)] = "",
     label: Annotated[UploadFile | None, File()] = None,
 ) -> Response:
     """Do what a form asks for, then show the page with what was done."""
@@ -94,18 +111,71 @@ def act(
     if do == "name":
         return named(name)
     try:
-        text = done(cases, do, image, lease, submission, organ_names(absent, "absent"), label)
+        if do == "check":
+            return shown(cases, "", checked=check(cases, image, lease, fields, label))
+        if do in DECISIONS:
+            text = DECISIONS[do](cases, image, reason)
+        else:
+            text = done(cases, do, image, lease, submission, fields)
     except Atlas8kError as error:
         code = status(error)
         if code >= 500:
             raise
-        logger.info("%s of %s: %d %s", do[:20], image[:80], code, reason(error))
-        return shown(request, cases, reason(error), code)
+        logger.info("%s of %s: %d %s", do[:20], image[:80], code, reason_of(error))
+        return shown(cases, reason_of(error), code)
     answer = RedirectResponse(PAGE, 303, headers=HEADERS)
     answer.set_cookie(
         SAID_COOKIE, quote(text[:LONGEST]), 60, path=PAGE, httponly=True, samesite="strict"
     )
     return answer
+
+
+def said_of(fields: Mapping[str, str]) -> dict[str, Any]:
+    """What a form says of each organ, as in a label's ``params``.
+
+    Its field ``organ-liver`` is ``correct``, ``absent`` or empty, ``volume-liver`` is there
+    where the unusual volume is right.
+
+    Raises
+    ------
+    RequestError
+        A value means nothing.
+    """
+    by: dict[str, list[str]] = {"": [], "correct": [], "absent": []}
+    for organ in ORGAN_NAMES:
+        word = fields.get(f"organ-{organ}", "")
+        if word not in by:
+            raise RequestError(f"organ-{organ}: {word[:40]!r}; there are correct and absent")
+        by[word].append(organ)
+    partial = fields.get("partial", "")
+    if partial not in PARTIAL:
+        raise RequestError(f"partial: {partial[:40]!r}; there are true and false")
+    return {
+        "looked_at": by["correct"],
+        "absent": by["absent"],
+        "volume_is_right": [organ for organ in ORGAN_NAMES if f"volume-{organ}" in fields],
+        "partial": PARTIAL[partial],
+    }
+
+
+def check(
+    cases: Cases,
+    image: str,
+    lease: int | None,
+    fields: Mapping[str, str],
+    label: UploadFile | None,
+) -> Checked:
+    """Say what would be recorded of an uploaded label.
+
+    Raises
+    ------
+    RequestError
+        There is no file.
+    """
+    if label is None or not label.filename:
+        raise RequestError(f"{image}: choose the file with the corrected label first")
+    with uploaded(image, label) as sent:
+        return cases.check(image, sent, said_of(fields), lease=lease)
 
 
 def done(
@@ -114,8 +184,7 @@ def done(
     image: str,
     lease: int | None,
     submission: int,
-    absent: list[str],
-    label: UploadFile | None,
+    fields: Mapping[str, str],
 ) -> str:
     """What was done, one or two sentences.
 
@@ -126,12 +195,14 @@ def done(
     """
     client = get_caller().name or None
     if do == "confirm":
-        receipt = cases.confirm(image, lease=lease, absent=absent, client=client)
-        return receipt_text(submitted(image, receipt), "Confirmed")
+        receipt = cases.confirm(image, said_of(fields), lease=lease, client=client)
+        return receipt_text(submitted(image, receipt))
     if do == "submit":
-        if label is None or not label.filename:
-            raise RequestError(f"{image}: choose the file with the corrected label first")
-        return receipt_text(take_in(cases, image, label, lease, absent, client), "Submitted")
+        path = cases.checked(image, fields.get("token", ""), lease=lease)
+        with named_label(image):
+            receipt = cases.upload(image, path, said_of(fields), lease=lease, client=client)
+        path.unlink(missing_ok=True)
+        return receipt_text(submitted(image, receipt))
     if do == "release":
         if cases.release(image, lease=lease):
             return f"{image} is closed again; the label in force stays. To undo: Open again, below."
@@ -152,14 +223,28 @@ def done(
     raise RequestError(f"do: {do[:40]!r} is nothing that can be done here")
 
 
-def receipt_text(told: dict[str, Any], what: str) -> str:
+def not_usable(cases: Cases, image: str, reason: str) -> str:
+    """Say that a CT is not usable."""
+    cases.exclude(image, reason)
+    return f"{image} is not usable: {reason}. To undo: Count it again, below."
+
+
+def usable(cases: Cases, image: str, reason: str) -> str:
+    """Let a CT count again."""
+    if not cases.include(image, reason):
+        return f"{image} counts already."
+    app_instance().score_again()
+    return f"{image} counts again. To undo: take it by name and say that it is not usable."
+
+
+DECISIONS = {"exclude": not_usable, "include": usable}
+
+
+def receipt_text(told: dict[str, Any]) -> str:
     """What became of a submission, for the person who made it."""
-    states: dict[str, list[str]] = {}
-    for organ, state in told["organs"].items():
-        states.setdefault(state_words(state), []).append(words(organ))
-    parts = [f"{state}: {', '.join(organs)}" for state, organs in sorted(states.items())]
-    text = f"{what} {told['image']} as submission {told['submission']}"
-    text += f" ({'; '.join(parts)})." if parts else "."
+    text = f"Submitted {told['image']} as submission {told['submission']} ({told['recorded']})."
+    if told["placed"]:
+        text += f" Of its place: {told['placed']}."
     if told["conflict"] or not told["in_force"]:
         text += " Somebody else's came first: a reviewer decides which is in force."
     if told["disputes"]:
@@ -181,8 +266,23 @@ def named(name: str) -> Response:
     return answer
 
 
-def shown(request: Request, cases: Cases, text: str, code: int = 200) -> HTMLResponse:
-    """The page with a message on top; an error's where `code` is one."""
+def shown(
+    cases: Cases,
+    text: str,
+    code: int = 200,
+    *,
+    all_right: int = 0,
+    checked: Checked | None = None,
+) -> HTMLResponse:
+    """The page with a message on top; an error's where `code` is one.
+
+    Parameters
+    ----------
+    all_right
+        Lease whose form has every organ marked correct.
+    checked
+        What would be recorded of an uploaded label, to be submitted or not.
+    """
     caller = get_caller()
     html = template().render(
         user=caller.user,
@@ -192,7 +292,11 @@ def shown(request: Request, cases: Cases, text: str, code: int = 200) -> HTMLRes
         error=code >= 400,
         cases=cases.open(),
         past=cases.past(),
-        organs=ORGAN_NAMES,
+        all_right=all_right,
+        checked=checked,
+        remarks=cases.remarks(),
+        not_usable=cases.not_usable(),
+        rejected=cases.rejected(),
         colors=COLORS,
         page=PAGE,
     )
@@ -208,13 +312,3 @@ def left(seconds: float) -> str:
 def when(seconds: float) -> str:
     """A time, UTC."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def words(name: str) -> str:
-    """A name in code as words."""
-    return name.replace("_", " ")
-
-
-def state_words(state: str) -> str:
-    """What a submission says of an organ."""
-    return STATES.get(state, state)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
@@ -14,14 +16,15 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 from pydantic import BaseModel, ConfigDict, Field
 
-from atlas8k.labels.ingest import organ_names
+from atlas8k.labels.statement import ALL
 from atlas8k.ledger import Holder, Lease
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.cases.cases import Cases
 from atlas8k.server.desk.desk import Receipt
+from atlas8k.server.desk.recorded import questions
 from atlas8k.server.strategy import holder
 from atlas8k.server.web.caller import get_caller
-from atlas8k.server.web.label_routes import UPLOADS, named, said
+from atlas8k.server.web.label_routes import UPLOADS, label_file, named, said
 from atlas8k.server.web.routes import with_caller
 from atlas8k.server.web.uploads import received
 
@@ -46,9 +49,15 @@ class Asked(BaseModel):
 
 
 class Confirm(Asked):
-    """``absent``: organs that were looked for and are not there."""
+    """What is said of the start label's organs.
+
+    ``absent``: looked for and not there; ``looked_at``: right as they are, ``"all"`` for
+    every organ that it has; ``volume_is_right``: although their volume is unusual.
+    """
 
     absent: OrganNames = []
+    looked_at: Literal["all"] | OrganNames = []
+    volume_is_right: OrganNames = []
 
 
 class Restore(Asked):
@@ -96,7 +105,7 @@ def taken(image: str, lease: Lease) -> dict[str, Any]:
 def start_file(cases: Cases, image: str, lease: int | None = None) -> FileResponse:
     """The start label for download."""
     path = cases.start_label(image, lease).path
-    return FileResponse(path, media_type="application/gzip", filename=f"{image}.nii.gz")
+    return label_file(path, f"{image}.nii.gz")
 
 
 @router.get("/list", summary="Cases one holds, and what one has submitted last")
@@ -108,7 +117,8 @@ def listing(request: Request, user: AsEither, client_id: str | None = None) -> d
             "image": one.submission.volume,
             "submission": one.submission.id,
             "submitted_at": one.submission.submitted_at,
-            "organs": dict(one.organs),
+            "organs": {organ: change.state for organ, change in one.organs.items()},
+            "asked": questions(one.organs),
             "in_force": one.in_force,
             "open": one.open,
         }
@@ -127,12 +137,12 @@ def start(
 
 @router.post("/{image}/confirm", summary="Submit the start label as it is", dependencies=[FromHere])
 def confirm(request: Request, user: AsEither, image: str, asked: Confirm) -> dict[str, Any]:
-    """The organs in `absent` are taken out of it and noted as looked for and not there."""
+    """The organs in `absent` are taken out of it; those that nothing is said of stay open."""
     cases = cases_of(request, user, asked.client_id)
     receipt = cases.confirm(
         image,
+        asked.model_dump(include={"absent", "looked_at", "volume_is_right"}),
         lease=asked.lease,
-        absent=organ_names(asked.absent, "absent"),
         client=asked.client_id or get_caller().name,
     )
     return submitted(image, receipt)
@@ -145,31 +155,39 @@ def submit(
     image: str,
     label: Annotated[UploadFile, File(description="DICOM SEG, NIfTI or NRRD")],
     absent: Annotated[list[str], Form()] = [],  # noqa: B006 - FastAPI copies it
+    looked_at: Annotated[list[str], Form()] = [],  # noqa: B006
+    volume_is_right: Annotated[list[str], Form()] = [],  # noqa: B006
+    partial: Annotated[bool | None, Form()] = None,
     client_id: Annotated[ClientId, Form()] = None,
     lease: Annotated[LeaseNumber, Form()] = None,
 ) -> dict[str, Any]:
-    """Checked as every label is: refused with the reason, or kept and in force."""
+    """Checked as every label is: refused with the reason, or kept and in force.
+
+    What is said of its organs is as in ``confirm``; ``partial`` is for a label of a part of
+    the CT: true, the rest stays as it was; false, there is nothing else.
+    """
     cases = cases_of(request, user, client_id)
-    return take_in(cases, image, label, lease, organ_names(absent, "absent"), client_id)
+    said = {
+        "absent": absent,
+        "looked_at": ALL if looked_at == [ALL] else looked_at,
+        "volume_is_right": volume_is_right,
+        "partial": partial,
+    }
+    with uploaded(image, label) as sent:
+        client = client_id or get_caller().name
+        receipt = cases.upload(image, sent, said, lease=lease, client=client)
+        return submitted(image, receipt)
 
 
-def take_in(
-    cases: Cases,
-    image: str,
-    label: UploadFile,
-    lease: int | None,
-    absent: list[str],
-    client_id: str | None,
-) -> dict[str, Any]:
-    """Submit an uploaded file."""
+@contextlib.contextmanager
+def uploaded(image: str, label: UploadFile) -> Iterator[Path]:
+    """An uploaded file on disk; what is wrong with it is said of the image's label."""
     limit, name = app_instance().settings.upload_mb, upload_name(label)
-    client = client_id or get_caller().name
     with (
         received("label file", name, label.file, upload_mb=limit, suffixes=UPLOADS) as sent,
         named(image),
     ):
-        receipt = cases.upload(image, sent, lease=lease, absent=absent, client=client)
-        return submitted(image, receipt)
+        yield sent
 
 
 def upload_name(label: UploadFile) -> str:

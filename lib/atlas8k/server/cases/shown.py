@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.errors import CheckpointError
+from atlas8k.labels.plausible import odd_volumes
 from atlas8k.labels.voxels import counts
-from atlas8k.ledger import Holder, Lease, Submission
+from atlas8k.ledger import Holder, Lease, OrganChange, Submission
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.remarks import Remark
 from atlas8k.server.context import Context
 from atlas8k.server.errors import ConflictError, NotFoundError
 from atlas8k.server.studies.names import check_id
+from atlas8k.server.studies.rejected import Rejected
 from atlas8k.server.studies.versions import Version
 from atlas8k.volume import read_label
 
@@ -25,11 +28,15 @@ SHOWN_SUBMISSIONS = 20
 
 @dataclass(frozen=True)
 class OrganLine:
-    """An organ of a start label: its volume there, 0 where it has no voxel, and its source."""
+    """An organ of a start label.
+
+    ``ml`` is its volume there, 0 where it has no voxel; ``asked`` what is odd about that.
+    """
 
     name: str
     ml: float
     source: str
+    asked: str | None
 
 
 @dataclass(frozen=True)
@@ -47,14 +54,15 @@ class Case:
     attention_ml
         Attention size.
     regions
-        The largest first, as :class:`~atlas8k.attention.explain.RegionNote`; ``slice`` counts
-        from 0 of ``slices``.
+        The largest first, as :class:`~atlas8k.attention.explain.RegionNote`.
     organs
         Of the start label; empty where there is none.
     study
         StudyInstanceUID, where the studies are a DICOM archive.
     note
         What a reviewer said when returning it.
+    remarks
+        What was found in the CT's file.
     """
 
     image: str
@@ -70,6 +78,7 @@ class Case:
     organs: tuple[OrganLine, ...]
     study: str | None
     note: str
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ class Past:
     """
 
     submission: Submission
-    organs: Mapping[str, str]
+    organs: Mapping[str, OrganChange]
     in_force: bool
     open: bool
     file: bool
@@ -111,6 +120,10 @@ class CaseList:
         self._holders = {one.key: one for one in holders}
         self._me = holders[0]
 
+    def rejected(self) -> list[Rejected]:
+        """Labels of the folder that failed the checks and were set aside."""
+        return self._desk.existing.waiting()
+
     def open(self) -> list[Case]:
         """Cases that this person holds, the one that runs out first on top."""
         mine = [one for one in self._ledger.leases() if one.holder in self._holders]
@@ -126,6 +139,10 @@ class CaseList:
             self._past(one, mine)
             for one in self._ledger.submitted_by(list(self._holders), SHOWN_SUBMISSIONS)
         ]
+
+    def remarks(self) -> dict[str, Any]:
+        """What was found in the files of the studies; see :meth:`Context.remarks`."""
+        return self._context.remarks()
 
     def start_label(self, image: str, lease: int | None = None) -> Version:
         """The label that a case of this person's began with.
@@ -167,16 +184,18 @@ class CaseList:
             organs=self._organs(held),
             study=self._study(volume),
             note=notes[0] if notes else "",
+            remarks=self._desk.folder.now().remarks(volume),
         )
 
     def _organs(self, held: Lease) -> tuple[OrganLine, ...]:
         version = self._start(held)
         if version is None:
             return ()
-        size = volumes_ml(version.path, version.sha256)
+        ml, asked = measured(version.path, version.sha256)
         said = version.info.get("organs") or {}
         return tuple(
-            OrganLine(name, size[name], _source(said.get(name, {}))) for name in ORGAN_NAMES
+            OrganLine(name, ml[name], _source(said.get(name, {})), asked.get(name))
+            for name in ORGAN_NAMES
         )
 
     def _start(self, held: Lease) -> Version | None:
@@ -188,7 +207,7 @@ class CaseList:
         told = next((line for line in there if line.submission.id == one.id), None)
         return Past(
             submission=one,
-            organs={} if told is None else {k: v.state for k, v in told.organs.items()},
+            organs={} if told is None else told.organs,
             in_force=current is not None and current.id == one.id,
             open=one.volume in mine,
             file=told is not None and told.file is not None,
@@ -225,11 +244,13 @@ def not_held(image: str) -> ConflictError:
 
 
 @functools.lru_cache(maxsize=64)
-def volumes_ml(path: Path, sha256: str) -> dict[str, float]:
-    """Organ volumes of a label file of that checksum, ml."""
+def measured(path: Path, sha256: str) -> tuple[dict[str, float], dict[str, str]]:
+    """Organ volumes of a label file of that checksum, ml, and what is odd about some."""
     label = read_label(path)
-    voxels = counts(label.array)
-    return {name: float(voxels[i]) * label.grid.voxel_ml for name, i in ORGAN_IDS.items()}
+    found = counts(label.array)
+    voxels = {name: int(found[i]) for name, i in ORGAN_IDS.items()}
+    ml = {name: n * label.grid.voxel_ml for name, n in voxels.items()}
+    return ml, odd_volumes(label.array, label.grid, voxels)
 
 
 def _source(said: Mapping[str, Any]) -> str:
@@ -237,4 +258,6 @@ def _source(said: Mapping[str, Any]) -> str:
     if source == "pseudo":
         return "predicted"
     where = f"public ({said['dataset']})" if said.get("dataset") else source
+    if state == "not_assessed":
+        return f"{where}, not assessed"
     return f"{where}, absent" if state == "absent" else where

@@ -8,7 +8,8 @@ Import :class:`~atlas8k.server.desk.desk.Desk` from its module, which is the who
 :mod:`.assembling`    the start label: public, revised, pseudo, put together
 :mod:`.deciding`      after the submission: reviewed, restored, opened again
 :mod:`.reviewing`     what a reviewer is shown
-:mod:`.adopting`      label files that nobody booked
+:mod:`.adopting`      label files of killed processes
+:mod:`.existing`      labels that were in the folder before: imported, or set aside
 :mod:`.settling`      files kept as the ledger says, whoever was killed when
 ====================  ============================================================
 """

@@ -91,7 +91,7 @@ class Assembly:
         known = {}
         for organ, source in ruling.items():
             own = file.get(organ)
-            if source.source == "revised" or (
+            if (source.source == "revised" and source.state != "not_assessed") or (
                 source.source == "public" and own is not None and own.source == "public"
             ):
                 known[organ] = source.state

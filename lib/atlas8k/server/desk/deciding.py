@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atlas8k.ledger import Holder, OrganChange, Review, Submission
-from atlas8k.server.desk.settling import ADOPTED, Settling
+from atlas8k.server.desk.existing import ADOPTED
+from atlas8k.server.desk.settling import Settling
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.versions import sha256_of

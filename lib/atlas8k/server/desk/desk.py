@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ import numpy.typing as npt
 from atlas8k.errors import GridMismatchError
 from atlas8k.labels.provenance import Provenance
 from atlas8k.labels.voxels import counts
-from atlas8k.ledger import Holder, OrganSource, Submission
+from atlas8k.ledger import Holder, OrganChange, OrganSource, Submission
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.desk.assembling import LABEL_NAMES, PSEUDO, PUBLIC, as_json, signature
 from atlas8k.server.desk.deciding import Deciding, Revision
+from atlas8k.server.desk.recorded import recorded_text
 from atlas8k.server.desk.settling import MANAGED
 from atlas8k.server.desk.submitting import OWN_KEYS, Prepared
 from atlas8k.server.studies.versions import Version
@@ -37,8 +38,8 @@ class Receipt:
 
     Attributes
     ----------
-    organs
-        State by organ, see :class:`~atlas8k.ledger.records.OrganChange`.
+    changes
+        What was recorded of each organ.
     disputes
         Public organs it changes, for a reviewer to decide.
     review
@@ -47,14 +48,31 @@ class Receipt:
         Whether it is the label of the volume now.
     again
         It had come before; nothing was booked anew.
+    placed
+        What was snapped, or by which of the CT's forms it was put in place; empty where
+        nothing was.
+    notes
+        How the file was taken, where it could be taken in more than one way.
     """
 
     submission: Submission
-    organs: dict[str, str] = field(default_factory=dict)
+    changes: dict[str, OrganChange] = field(default_factory=dict)
     disputes: tuple[str, ...] = ()
     review: tuple[str, ...] = ()
     in_force: bool = True
     again: bool = False
+    placed: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def recorded(self) -> str:
+        """What was recorded of each organ, one line."""
+        return recorded_text(self.changes)
+
+    @property
+    def organs(self) -> dict[str, str]:
+        """State by organ, see :class:`~atlas8k.ledger.records.OrganChange`."""
+        return {organ: change.state for organ, change in self.changes.items()}
 
 
 class Desk(Deciding):
@@ -91,7 +109,8 @@ class Desk(Deciding):
         sent
             The file as it came.
         params
-            What the client sent with it: ``label_info``, ``absent``, ``client_id``.
+            What the client sent with it: ``label_info``, ``client_id``, and what it says of
+            the organs, see :class:`~atlas8k.labels.statement.Statement`.
         lease
             The lease it belongs to, where the client says so.
 
@@ -101,18 +120,38 @@ class Desk(Deciding):
             It is refused; the label in force stays.
         """
         ready = self._submitting.prepare(volume, sent, holder, params or {}, lease)
+        placed = str(ready.detail.get("placed", ""))
+        notes = tuple(ready.detail.get("notes", ()))
         with self.alone(volume):
             self._settle(volume)
             known = self.ledger.same_again(volume, holder, ready.content)
             if known is not None:
-                return self._receipt(known, again=True)
+                return replace(self._receipt(known, again=True, placed=placed), notes=notes)
             booked = self._submitting.book(
                 ready,
                 sample=self._sampled(ready),
                 second_reading=chosen(f"double {volume}", self.double_read_percent),
             )
             self._settle(volume, drawn=(booked.id, ready.array))
-            return self._receipt(booked)
+            return replace(self._receipt(booked, placed=placed), notes=notes)
+
+    def check(
+        self,
+        volume: str,
+        sent: Path,
+        holder: Holder,
+        params: Mapping[str, Any],
+        *,
+        lease: int | None = None,
+    ) -> Prepared:
+        """Return what :meth:`submit` would book; nothing is.
+
+        Raises
+        ------
+        VolumeError
+            It would be refused.
+        """
+        return self._submitting.prepare(volume, sent, holder, params, lease)
 
     def start_label(self, volume: str, holder: Holder, lease: int | None) -> Version | None:
         """What a holder of that lease was given to correct."""
@@ -121,18 +160,19 @@ class Desk(Deciding):
     def _sampled(self, ready: Prepared) -> bool:
         return chosen(f"review {ready.volume} {ready.content}", self.review_percent)
 
-    def _receipt(self, booked: Submission, *, again: bool = False) -> Receipt:
+    def _receipt(self, booked: Submission, *, again: bool = False, placed: str = "") -> Receipt:
         # What a second reader is told must not say what the first has drawn.
         blind = booked.purpose == "double_read"
         current = self.ledger.in_force(booked.volume)
         asked = [one for one in self.ledger.reviews(booked.volume) if one.submission == booked.id]
         return Receipt(
             booked,
-            {o: change.state for o, change in self.ledger.changes(booked.id).items()},
+            self.ledger.changes(booked.id),
             tuple(one.organ for one in asked if one.kind == "dispute" and one.organ),
             () if blind else tuple(sorted({one.kind for one in asked})),
             blind or (current is not None and current.id == booked.id),
             again,
+            placed,
         )
 
     def keep_pseudo(

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from atlas8k.errors import Atlas8kError
 from atlas8k.labels.public import UNKNOWN_TAG
-from atlas8k.ledger import Holder, Ledger, OrganSource, locate
+from atlas8k.ledger import Ledger, OrganSource, is_url, locate
 from atlas8k.server.desk.adopting import Adopting
 from atlas8k.server.desk.assembling import PSEUDO, PUBLIC, Assembly
+from atlas8k.server.desk.existing import ADOPTED, ExistingLabels
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.disk import locked
@@ -28,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 MANAGED = (FINAL, ORIGINAL, PSEUDO, PUBLIC, UNKNOWN_TAG)
 """Tags of labels that only the desk writes."""
-ADOPTED = Holder("folder:labels/final")
 
 
 class Settling:
@@ -59,10 +59,21 @@ class Settling:
         self._assembly = Assembly(folder, ledger, self.versions)
         self._submitting = Adopting(ledger, self.versions, self._assembly)
         self._locks = folder.state.path.parent / "locks"
+        self.existing = ExistingLabels(
+            folder, ledger, self.versions, self._submitting, self.alone, self._settle
+        )
 
     @classmethod
-    def open(cls, studies: Path, ledger: Path | None = None) -> Self:
-        """Of a folder, for a command: without watching it.
+    def open(cls, studies: str | Path, ledger: Path | None = None) -> Self:
+        """Open a studies folder, or what is known of an archive, for a command: unwatched.
+
+        Parameters
+        ----------
+        studies
+            Folder of CTs, or the URL of a DICOMweb server that a server has been started on.
+            That is asked for nothing but the CTs that are needed.
+        ledger
+            Its ledger; where the server has it by default.
 
         Raises
         ------
@@ -70,6 +81,16 @@ class Settling:
             Folder or ledger cannot be used.
         """
         path = ledger or locate(str(studies))
+        if is_url(str(studies)):
+            from atlas8k.server.archive.client import Archive
+            from atlas8k.server.archive.folder import WORKING, ArchiveFolder
+
+            archive = Archive(str(studies).strip())
+            series = ArchiveFolder(
+                path.parent / WORKING, archive, state_dir=path.parent, watch=False
+            )
+            series.look()
+            return cls(series, Ledger(path))
         folder = StudiesFolder(studies, state_dir=path.parent, watch=False)
         folder.refresh()
         return cls(folder, Ledger(path))
@@ -141,35 +162,15 @@ class Settling:
         return thread
 
     def adopt_folder(self) -> int:
-        """Take labels in ``labels/final`` that the ledger does not know as submissions.
+        """Import labels in ``labels/final`` that the ledger does not know; how many.
 
-        They come from an earlier use of the folder. What they say of each organ is found
-        out by :meth:`recover`.
+        They come from an earlier use of the folder. Those that fail the checks are set
+        aside, see :class:`~atlas8k.server.desk.existing.ExistingLabels`.
         """
-        known, count = self.ledger.statuses(), 0
-        for volume in self.folder.now().ids_by_label(FINAL, labeled=True):
-            if known.get(volume, "open") not in ("open", "leased"):
-                continue
+        for volume in {one.volume for one in self.ledger.reserved()}:
             with self.alone(volume):
                 self._submitting.adopt(volume)
-                if volume in known and self.ledger.submissions(volume):
-                    continue
-                kept = self.versions.keep_current(volume, FINAL)
-                if kept is None:
-                    continue
-                file = str(kept.path.relative_to(self.folder.path))
-                self.ledger.submit(
-                    volume,
-                    ADOPTED,
-                    file=file,
-                    sha256=kept.sha256,
-                    detail={"adopted": True},
-                    begun_from=0,
-                    adopted=True,
-                )
-            count += 1
-            logger.info("%s: its submitted label was in the folder", volume)
-        return count
+        return self.existing.import_all()
 
     def blind_start(self, volume: str) -> Version | None:
         """The start label to show instead of the one in force, while somebody reads blind."""

@@ -7,6 +7,8 @@ reserved number, booked later from what the file says of itself, or nothing.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Mapping
@@ -19,11 +21,13 @@ import numpy.typing as npt
 
 from atlas8k.errors import LedgerError
 from atlas8k.grid import Grid
-from atlas8k.labels.ingest import Submitted, ingest, organ_names
-from atlas8k.labels.meaning import changes, completed
+from atlas8k.labels.blocks import with_rest
+from atlas8k.labels.ingest import Submitted, ingest
+from atlas8k.labels.meaning import changes, check_reviewed, compared, completed
+from atlas8k.labels.plausible import not_certified
 from atlas8k.labels.provenance import Provenance, write_label
+from atlas8k.labels.statement import KEYS, Statement
 from atlas8k.ledger import Begun, Holder, Ledger, OrganChange, OrganSource, Submission
-from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.desk.assembling import LABEL_NAMES, Assembly, as_json, from_json, signature
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.folder import ORIGINAL
@@ -36,7 +40,17 @@ logger = logging.getLogger(__name__)
 OWN_KEYS = frozenset(
     {
         *("present", "absent", "organs", "submission", "model_signature", "start_sha256"),
-        *("provenance", "holder", "params", "read_by", "overlaps", "ts", "attention_ml", "model"),
+        *(
+            "provenance",
+            "holder",
+            "params",
+            "read_by",
+            "placed",
+            "overlaps",
+            "ts",
+            "attention_ml",
+            "model",
+        ),
     }
 )
 """What a label's info says by the server's word alone."""
@@ -117,18 +131,23 @@ class Submitting:
         """
         grid = self._assembly.grid(volume)
         begun = self._ledger.begun(volume, holder, lease)
+        said = Statement.of(params, sent, default=begun.looked_at)
         start = self.start(volume, begun)
         before = self._assembly.array(volume, start, grid)
-        absent: Any = params.get("absent")
-        gone = organ_names([] if absent is None else absent, "absent", sent)
         submitted = ingest(
             sent,
             grid,
             params.get("label_info"),
-            absent=gone,
+            absent=sorted(said.absent),
             may_be_empty=before is not None and not before.any(),
         )
-        organs = changes(before, submitted, gone)
+        submitted = with_rest(
+            before, submitted, partial=said.partial, absent=said.absent, path=sent
+        )
+        organs = changes(before, submitted, said)
+        check_reviewed(organs, submitted, said, sent.name)
+        array = completed(before, submitted, organs)
+        organs = not_certified(organs, array, grid, said.volume_is_right)
         info = start.info if start is not None else {}
         number = info.get("submission")
         kept = {key: value for key, value in params.items() if key not in OWN_KEYS}
@@ -136,7 +155,7 @@ class Submitting:
             volume=volume,
             holder=holder,
             lease=lease,
-            array=completed(before, submitted, organs),
+            array=array,
             grid=grid,
             organs=organs,
             inherited=from_json(info),
@@ -144,16 +163,32 @@ class Submitting:
             begun_from=number if isinstance(number, int) and before is not None else 0,
             start_sha256=start.sha256 if start is not None else None,
             model_signature=signature(info),
-            content=sha256_of(sent),
+            content=_content(sent, params),
             info=merged({}, kept),
-            detail=_detail(submitted, params, begun),
+            detail={**said.as_dict(), **_detail(submitted, params, begun)},
         )
 
-    def book(self, ready: Prepared, *, sample: bool, second_reading: bool) -> Submission:
-        """Write its file and note it in the ledger; alone with the volume."""
+    def book(
+        self,
+        ready: Prepared,
+        *,
+        sample: bool = False,
+        second_reading: bool = False,
+        adopted: bool = False,
+        at: float | None = None,
+    ) -> Submission:
+        """Write its file and note it in the ledger; alone with the volume.
+
+        Parameters
+        ----------
+        adopted
+            It was in the folder, and is nobody's work in a round.
+        at
+            When it was made, UTC seconds since 1970, where not now.
+        """
         number = self._ledger.reserve(ready.volume)
         try:
-            at = time.time()
+            at = time.time() if at is None else at
             stated = stated_organs(ready.organs, ready.inherited, number)
             info = {
                 **ready.info,
@@ -161,6 +196,7 @@ class Submitting:
                 "submission": number,
                 "model_signature": ready.model_signature,
                 "read_by": ready.detail["read_by"],
+                **({"placed": ready.detail["placed"]} if "placed" in ready.detail else {}),
                 "params": LABEL_NAMES,
             }
             origin = Provenance(
@@ -176,6 +212,7 @@ class Submitting:
                 start_sha256=ready.start_sha256,
                 detail={
                     **ready.detail,
+                    **({"adopted": True} if adopted else {}),
                     "begun_from": ready.begun_from,
                     "base": ready.begun.base,
                     "purpose": ready.begun.purpose,
@@ -217,7 +254,11 @@ class Submitting:
             sha256=kept.sha256,
             signature=self._known(origin.signature),
             organs=origin.changes,
-            detail={k: said[k] for k in ("read_by", "client_id", "adopted") if k in said},
+            detail={
+                k: said[k]
+                for k in ("read_by", "client_id", "adopted", "placed", "notes")
+                if k in said
+            },
             number=origin.submission,
             lease=lease,
             content=said.get("content"),
@@ -227,6 +268,7 @@ class Submitting:
             second_reading=bool(said.get("second_reading")),
             agreement=agreement,
             at=origin.at,
+            adopted=bool(said.get("adopted")),
         )
 
     def _known(self, name: str | None) -> str | None:
@@ -252,8 +294,7 @@ class Submitting:
             return {}
         before = read_label(one.path)
         after = read_label(second.path).array if array is None else array
-        every = frozenset(ORGAN_NAMES)
-        return changes(before.array, Submitted(after, before.grid, every, "organ ids", {}))
+        return compared(before.array, after, before.grid)
 
 
 def stated_organs(
@@ -264,25 +305,31 @@ def stated_organs(
     for organ, change in organs.items():
         # A dispute belongs to the volume, not to a file.
         before = inherited.get(organ, OrganSource("pseudo", "unknown"))._replace(disputed=False)
-        if change.state == "unchanged" or (
-            change.state == "confirmed" and before.source == "public"
-        ):
-            found[organ] = before
-        elif change.state in HUMAN:
-            found[organ] = OrganSource("revised", change.state, submission=number)
-        elif before.source == "pseudo":
-            found[organ] = OrganSource("pseudo", "not_confirmed", submission=number)
-        else:
-            found[organ] = before
+        own = change.state in HUMAN or change.drawn_unassessed
+        if own and not (change.state == "confirmed" and before.source == "public"):
+            before = OrganSource("revised", change.state, submission=number)
+        found[organ] = before
     return found
+
+
+def _content(sent: Path, params: Mapping[str, Any]) -> str:
+    """Hex sha256 of a file with what is said beside it: said otherwise, it is another answer."""
+    digest = sha256_of(sent)
+    said = {key: params[key] for key in KEYS if params.get(key) is not None}
+    if not said:
+        return digest
+    return hashlib.sha256(f"{digest} {json.dumps(said, sort_keys=True)}".encode()).hexdigest()
 
 
 def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> dict[str, Any]:
     client = params.get("client_id")
+    placed = submitted.placement.note()
     return {
         "read_by": submitted.read_by,
+        **({"placed": placed} if placed else {}),
         **({"client_id": str(client)[:80]} if client else {}),
         **({"ignored": list(submitted.ignored)[:50]} if submitted.ignored else {}),
+        **({"notes": list(submitted.notes)} if submitted.notes else {}),
         **(
             {"overlaps": [[one.kept, one.lost, one.voxels] for one in submitted.overlaps]}
             if submitted.overlaps

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
+from atlas8k.remarks import Remark
 from atlas8k.server.studies.names import LABELS_FOLDER
 from atlas8k.server.studies.plain import dumps
 from atlas8k.server.studies.scan import ImageFile
@@ -51,6 +52,9 @@ class Catalogue:
         self.images: dict[str, ImageFile] = {}
         self.labels: dict[str, dict[str, Label]] = {}
         """By tag and id, also of images that are not there (any more)."""
+        self.not_listed: dict[str, str] = {}
+        """Files that are no image here, and why."""
+        self._remarks: dict[str, dict[str, tuple[Remark, ...]]] = {}
         self.changes = 0
         """Grows with every image that appears, moves or vanishes."""
         self._infos: dict[str, str] = {}
@@ -93,6 +97,14 @@ class Catalogue:
         with self.lock:
             self._infos[image_id] = info
             self._touch(image_id)
+
+    def set_remarks(self, image_id: str, source: str, remarks: tuple[Remark, ...]) -> None:
+        """What `source` found in an image, in place of what it found before."""
+        with self.lock:
+            if remarks:
+                self._remarks.setdefault(image_id, {})[source] = remarks
+            elif image_id in self._remarks:
+                self._remarks[image_id].pop(source, None)
 
     def set_label(self, label_id: str, tag: str, label: Label | None) -> None:
         """A label is in force, or none is."""
@@ -177,6 +189,18 @@ class Catalogue:
         """What is known about an image; a new object."""
         with self.lock:
             return dict(json.loads(self._infos.get(image_id, "{}")))
+
+    def remarks(self, image_id: str) -> tuple[Remark, ...]:
+        """What was found in an image, whoever found it."""
+        with self.lock:
+            found = self._remarks.get(image_id, {})
+            return tuple(remark for source in sorted(found) for remark in found[source])
+
+    def all_remarks(self) -> dict[str, tuple[Remark, ...]]:
+        """Remarks of all images that are there and have any, by id."""
+        with self.lock:
+            ids = sorted(self._remarks.keys() & self.images.keys())
+            return {one: found for one in ids if (found := self.remarks(one))}
 
     def _text(self, image_id: str) -> str | None:
         file = self.images.get(image_id)

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from monailabel.datastore.local import LocalDatastore
+from monailabel.interfaces.datastore import Datastore
 
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.studies.archive import Case, write_archive
@@ -25,9 +26,10 @@ from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.server.studies.labels import LabelVersion
 from atlas8k.server.studies.names import check_id, check_tag, require_suffix
+from atlas8k.server.studies.served import file_fingerprint
 from atlas8k.volume import Grid
 
-__all__ = ["FINAL", "ORIGINAL", "Checked", "StudiesDatastore"]
+__all__ = ["FINAL", "ORIGINAL", "Checked", "StudiesDatastore", "image_path"]
 
 
 class Checked(Protocol):
@@ -125,10 +127,9 @@ class StudiesDatastore(LocalDatastore):
     def fingerprint(self, image_id: str) -> str | None:
         """Something that changes with an image's content; ``None``: it is gone."""
         try:
-            stat = Path(self.get_image_uri(image_id)).stat()
+            return file_fingerprint(self.image_path(image_id))
         except (OSError, NotFoundError):
             return None
-        return f"{stat.st_size}-{stat.st_mtime_ns}"
 
     def get_labeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None
@@ -144,9 +145,20 @@ class StudiesDatastore(LocalDatastore):
         tag = check_tag(label_tag or FINAL)
         return self.studies.now().ids_by_label(tag, labeled=False)
 
+    def image_path(self, image_id: str) -> Path:
+        """The study's own file of an image; :class:`NotFoundError` where there is none.
+
+        It is what is predicted and learned from. Clients get :meth:`get_image_uri`.
+        """
+        return self.folder / self.studies.known_image(image_id).path
+
     def get_image_uri(self, image_id: str) -> str:
-        """Path of an image; :class:`NotFoundError` where there is none."""
-        return str(self.folder / self.studies.known_image(image_id).path)
+        """Path of what clients get of an image; :class:`NotFoundError` where there is none.
+
+        A copy with one geometry where programs would read the study's file in different
+        ways; see :mod:`atlas8k.server.studies.served`.
+        """
+        return str(self.folder / self.studies.served_image(image_id).path)
 
     def get_image(self, image_id: str, params: Any = None) -> io.BytesIO:
         return io.BytesIO(Path(self.get_image_uri(image_id)).read_bytes())
@@ -163,7 +175,7 @@ class StudiesDatastore(LocalDatastore):
 
         Whoever has just read the file may call this, so that nobody waits for it later.
         """
-        return self.studies.images.checksum(image_id, self.studies.known_image(image_id))
+        return self.studies.images.checksum(image_id, self.studies.served_image(image_id))
 
     def add_image(
         self, image_id: str | None, image_filename: str, image_info: dict[str, Any] | None
@@ -319,3 +331,10 @@ class StudiesDatastore(LocalDatastore):
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """There is no such file."""
+
+
+def image_path(datastore: Datastore, image_id: str) -> Path:
+    """The file of an image to compute from; that of clients where there is no other."""
+    if isinstance(datastore, StudiesDatastore):
+        return datastore.image_path(image_id)
+    return Path(datastore.get_image_uri(image_id))

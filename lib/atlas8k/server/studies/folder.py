@@ -8,7 +8,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.ledger.filesystem import locate
+from atlas8k.remarks import Remark
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.studies.catalogue import FINAL, Catalogue
 from atlas8k.server.studies.errors import StudiesFolderError
 from atlas8k.server.studies.images import ImageFiles
+from atlas8k.server.studies.inspection import Inspections, Inspector
 from atlas8k.server.studies.labels import LabelFiles
 from atlas8k.server.studies.names import (
     IMAGE_SUFFIXES,
@@ -31,6 +33,7 @@ from atlas8k.server.studies.names import (
 from atlas8k.server.studies.plain import dumps, merged
 from atlas8k.server.studies.rows import STATE_NAME, LabelRow, Print
 from atlas8k.server.studies.scan import ImageFile
+from atlas8k.server.studies.served import ServedFiles
 from atlas8k.server.studies.state import StateFile
 from atlas8k.server.studies.watch import Sync, Watcher
 from atlas8k.volume import Grid, write_nifti
@@ -38,6 +41,8 @@ from atlas8k.volume import Grid, write_nifti
 logger = logging.getLogger(__name__)
 
 ORIGINAL = "original"
+SERVED_FOLDER = "served"
+"""Beside the state file."""
 
 
 class StudiesFolder:
@@ -59,6 +64,10 @@ class StudiesFolder:
         single images look at the disk.
     shown
         See :class:`~atlas8k.server.studies.catalogue.Catalogue`.
+    inspectors
+        Look into every image, behind what is asked for; see :meth:`remarks`.
+    served_gb
+        See :class:`~atlas8k.server.studies.served.ServedFiles`.
     every_s, deep_every_s, settle_s
         See :class:`~atlas8k.server.studies.watch.Watcher` and
         :class:`~atlas8k.server.studies.watch.Sync`.
@@ -82,6 +91,8 @@ class StudiesFolder:
         deep_every_s: float = 60.0,
         settle_s: float = 2.0,
         shown: Callable[[str], str] = str,
+        inspectors: Sequence[Inspector] = (),
+        served_gb: float = 20.0,
     ) -> None:
         if not Path(path).is_dir():
             raise StudiesFolderError(
@@ -94,6 +105,8 @@ class StudiesFolder:
         self.catalogue = Catalogue(int(time.time()), shown)
         self.labels = LabelFiles(self.path, self.state)
         self.images = ImageFiles(self.path, self.suffixes, self.state, self.labels)
+        self.served = ServedFiles(self.path, place / SERVED_FOLDER, served_gb)
+        self.inspections = Inspections(self.path, self.state, self.catalogue, inspectors)
         for tag in (FINAL, ORIGINAL):
             self.labels.writable(tag)
         self.labels.recover_all()
@@ -105,7 +118,15 @@ class StudiesFolder:
         logger.info("%s: %s", self.path, self.catalogue.status())
 
     def _new_sync(self, settle_s: float) -> Sync:
-        return Sync(self.path, self.suffixes, self.state, self.labels, self.catalogue, settle_s)
+        return Sync(
+            self.path,
+            self.suffixes,
+            self.state,
+            self.labels,
+            self.catalogue,
+            settle_s,
+            self.inspections,
+        )
 
     def now(self) -> Catalogue:
         """The catalogue, with what any process has written through the API."""
@@ -156,10 +177,23 @@ class StudiesFolder:
             raise NotFoundError("image", image_id)
         return file
 
+    def served_image(self, image_id: str) -> ImageFile:
+        """What clients get of an image; see :meth:`ServedFiles.of`.
+
+        Raises
+        ------
+        NotFoundError, GeometryError, UnreadableVolumeError
+            There is none; it does not say where its voxels lie; it is damaged.
+        """
+        return self.served.of(image_id, self.known_image(image_id))
+
     def image_info(self, image_id: str) -> dict[str, Any]:
-        """What is known about an image, with its ``name``, ``path`` and ``checksum``."""
-        file = self.known_image(image_id)
+        """What is known about an image, with ``name``, ``path`` and ``checksum`` of what
+        clients get of it, and with ``remarks`` where there are any.
+        """
+        file = self.served_image(image_id)
         path = self.path / file.path
+        remarks = self.catalogue.remarks(image_id)
         checksum = self.images.checksum(image_id, file)
         written = 0
         with contextlib.suppress(OSError):
@@ -170,7 +204,32 @@ class StudiesFolder:
             "name": image_id + file.ext,
             "path": str(path),
             "checksum": checksum,
+            **({"remarks": [remark.text for remark in remarks]} if remarks else {}),
         }
+
+    def remarks(self, image_id: str) -> tuple[Remark, ...]:
+        """What was found in an image; one that was not looked into yet is looked into now.
+
+        Raises
+        ------
+        BadNameError, NotFoundError
+            That cannot be an id; there is no such image.
+        """
+        self.inspections.inspect(image_id, self.known_image(image_id))
+        return self.catalogue.remarks(image_id)
+
+    def ask(self, inspector: Inspector, image_id: str) -> tuple[Remark, ...]:
+        """Have an inspector look into an image now; return all that is known of the image.
+
+        For what costs too much to be done to every image behind what is asked for.
+
+        Raises
+        ------
+        BadNameError, NotFoundError
+            That cannot be an id; there is no such image.
+        """
+        self.inspections.ask(inspector, image_id, self.known_image(image_id))
+        return self.catalogue.remarks(image_id)
 
     def add_image(self, image_id: str | None, source: Path, info: Mapping[str, Any] | None) -> str:
         """Take in an image; see :meth:`~atlas8k.server.studies.images.ImageFiles.add`."""

@@ -103,7 +103,7 @@ class ImageFiles:
                 other = row is not None and row.removed not in (None, sha256)
                 if other:
                     self._labels.remove_all(image_id)
-                target = self.root / (image_id + ext)
+                target = self.root / (image_id + ext.lower())
                 print_ = Print.of(temporary)
                 _publish_new(temporary, target, image_id)
                 known = {"ts": int(time.time()), **(info or {})}

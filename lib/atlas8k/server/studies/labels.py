@@ -173,6 +173,19 @@ class LabelFiles:
         self._state.update_label(label_id, tag, lambda _: gone)
         return bool(paths)
 
+    def move_out(self, label_id: str, tag: str, ext: str, target: Path) -> None:
+        """Move a label in force to `target`, outside of all tags, as it is.
+
+        Hold the image's lock.
+        """
+        self.recover(label_id)
+        path = self.path(label_id, tag, ext)
+        os.replace(path, target)
+        sync_folder(target.parent)
+        sync_folder(path.parent)
+        gone = LabelRow(label_id, tag, None, "{}", Print(0, 0, 0))
+        self._state.update_label(label_id, tag, lambda _: gone)
+
     def remove_all(self, label_id: str) -> None:
         """Take every label of an image out of force; hold the image's lock."""
         for tag in scan_tags(self.folder):

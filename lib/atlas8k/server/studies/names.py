@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from atlas8k.server.studies.errors import BadNameError
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii")
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".NII.GZ", ".NII")
 LABEL_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd")
 """In order of preference, where two files claim one id."""
 
@@ -21,6 +21,8 @@ MAX_ID_BYTES = 200
 """With a time stamp and a suffix still a file name that every file system takes."""
 
 LABELS_FOLDER = "labels"
+REJECTED = "rejected"
+"""Folder below it of labels that were set aside; no tag."""
 CASE_STEM = "ct"
 """AbdomenAtlas keeps a case as ``case/ct.nii.gz``."""
 
@@ -70,19 +72,22 @@ def check_tag(tag: object) -> str:
     Raises
     ------
     BadNameError
-        Not plain: letters, digits, ``.``, ``_`` and ``-``, at most 64, no leading dot.
+        Not plain: letters, digits, ``.``, ``_`` and ``-``, at most 64, no leading dot; or
+        the name of the folder of labels that were set aside.
     """
     text = str(getattr(tag, "value", tag))
     if not is_tag(text):
         raise BadNameError(
-            "label tag", text, "use up to 64 letters, digits, '.', '_' and '-', no leading dot"
+            "label tag",
+            text,
+            f"use up to 64 letters, digits, '.', '_' and '-', no leading dot, and not {REJECTED!r}",
         )
     return text
 
 
 def is_tag(text: str) -> bool:
     """Whether `text` can be a label tag."""
-    return bool(_TAG.fullmatch(text)) and ".." not in text
+    return bool(_TAG.fullmatch(text)) and ".." not in text and text != REJECTED
 
 
 def suffixes_of(patterns: str | Iterable[str]) -> tuple[str, ...]:
@@ -116,5 +121,6 @@ def require_suffix(kind: str, name: str, suffixes: Sequence[str]) -> tuple[str, 
     """
     parts = split_suffix(name, suffixes)
     if parts is None:
-        raise BadNameError(kind, name, f"its name must end in {', '.join(suffixes)}")
+        shown = dict.fromkeys(suffix.lower() for suffix in suffixes)
+        raise BadNameError(kind, name, f"its name must end in {', '.join(shown)}")
     return parts

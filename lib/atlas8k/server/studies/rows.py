@@ -7,8 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 STATE_NAME = "studies.sqlite3"
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x41384B53  # "A8KS"
+
+REMARKS = """CREATE TABLE remark (
+         id TEXT NOT NULL, source TEXT NOT NULL,         -- image, and who looked into it
+         size INTEGER, mtime_ns INTEGER, inode INTEGER,  -- the file that was looked into
+         stamp TEXT NOT NULL,
+         remarks TEXT NOT NULL,                          -- JSON list of objects
+         seq INTEGER NOT NULL,
+         PRIMARY KEY (id, source)
+       ) WITHOUT ROWID"""
+REMARKS_BY_SEQ = "CREATE INDEX remark_seq ON remark (seq)"
 
 TABLES = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
@@ -37,9 +47,17 @@ TABLES = (
          path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER,
          sha256 TEXT NOT NULL
        ) WITHOUT ROWID""",
+    REMARKS,
+    REMARKS_BY_SEQ,
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {VERSION}",
 )
+
+
+UPGRADES: dict[int, tuple[str, ...]] = {
+    1: (REMARKS, REMARKS_BY_SEQ, "PRAGMA user_version = 2"),
+}
+"""Statements that make a file of that version one of the next."""
 
 
 class Print(NamedTuple):
@@ -77,12 +95,23 @@ class LabelRow(NamedTuple):
     print: Print
 
 
+class RemarkRow(NamedTuple):
+    """What one inspector found in one image; `remarks` is a JSON list."""
+
+    id: str
+    source: str
+    print: Print
+    stamp: str
+    remarks: str
+
+
 class Changes(NamedTuple):
     """Rows written after some number of the sequence, and the last number."""
 
     seq: int
     images: list[ImageRow]
     labels: list[LabelRow]
+    remarks: list[RemarkRow]
 
 
 def label_row(row: tuple[Any, ...]) -> LabelRow:

@@ -6,6 +6,7 @@ look into each case folder that is not known yet.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -30,6 +31,16 @@ SETTLED_NS = 2_000_000_000
 stamp folders with clock ticks, and another change within the same tick leaves no trace."""
 
 _BREATH = 512
+_FIRST_ENTRIES = 64
+_OPENED = 3
+"""Of a folder without a CT so many entries are looked at, and so many files opened."""
+
+_OTHER_FORMATS = {
+    (".dcm", ".ima"): "a DICOM file; CTs here are NIfTI, or come from a DICOMweb server",
+    (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".img", ".hdr", ".img.gz", ".hdr.gz"): (
+        "not a NIfTI file; save it as .nii.gz, in 3D Slicer with Save as"
+    ),
+}
 
 
 class ImageFile(NamedTuple):
@@ -79,6 +90,56 @@ def _case_file(root: str | Path, name: str, suffixes: Sequence[str]) -> ImageFil
     return None
 
 
+def _not_an_image(name: str) -> str | None:
+    """Why a file is not listed, where its name says that it is an image."""
+    lower = name.lower()
+    if lower.endswith((".nii.gz", ".nii")):
+        return "rename it to end in .nii.gz or .nii"
+    for suffixes, what in _OTHER_FORMATS.items():
+        if lower.endswith(suffixes):
+            return what
+    return None
+
+
+def _no_case(folder: str) -> str | None:
+    """Why a folder without ``ct.nii.gz`` is no case, from its first entries' names."""
+    try:
+        with os.scandir(folder) as entries:
+            first = list(itertools.islice(entries, _FIRST_ENTRIES))
+        link = next((e for e in first if e.name.lower().startswith(f"{CASE_STEM}.nii")), None)
+        if link is not None:
+            if link.is_symlink():
+                return f"{link.name} is a link to {Path(link.path).readlink()}, which is not there"
+            return f"rename {link.name} to {CASE_STEM}.nii.gz"
+        if any(_is_dicom(entry) or _holds_dicom(entry) for entry in first[:_OPENED]):
+            return (
+                "a folder of DICOM files; serve it from a DICOMweb server, or convert each series "
+                f"to {CASE_STEM}.nii.gz (atlas8k predict reads it as it is)"
+            )
+        images = [e.name for e in first if e.name.lower().endswith((".nii", ".nii.gz"))]
+    except OSError as error:
+        return f"cannot be looked into ({error})"
+    if images:
+        return f"holds {min(images)} but no {CASE_STEM}.nii.gz; rename the CT"
+    return None
+
+
+def _holds_dicom(entry: os.DirEntry[str]) -> bool:
+    if not entry.is_dir():
+        return False
+    with os.scandir(entry.path) as entries:
+        return any(_is_dicom(one) for one in itertools.islice(entries, _OPENED))
+
+
+def _is_dicom(entry: os.DirEntry[str]) -> bool:
+    if entry.name.lower().endswith((".dcm", ".ima")):
+        return True
+    if not entry.is_file():
+        return False
+    with open(entry.path, "rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
 def scan_images(
     root: str | Path,
     suffixes: Sequence[str],
@@ -107,6 +168,14 @@ def scan_images(
             continue
         parts = split_suffix(name, suffixes)
         try:
+            if parts is None and not entry.is_dir():
+                reason = _not_an_image(name)
+                if reason is not None:
+                    scan.refused[name] = reason
+                continue
+            if parts is not None and entry.is_symlink() and not Path(entry.path).exists():
+                scan.refused[name] = f"a link to {Path(entry.path).readlink()}, which is not there"
+                continue
             if parts is not None and entry.is_file():
                 image_id, file = parts[0], ImageFile(name, parts[1])
             elif entry.is_dir():
@@ -115,6 +184,9 @@ def scan_images(
                 case = old if inside else _case_file(root, name, suffixes)
                 if case is None:
                     scan.waiting.append(name)
+                    reason = _no_case(entry.path)
+                    if reason is not None:
+                        scan.refused[name] = reason
                     continue
                 image_id, file = name, case
             else:

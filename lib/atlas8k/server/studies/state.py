@@ -27,11 +27,13 @@ from atlas8k.server.studies.plain import dumps, merged
 from atlas8k.server.studies.rows import (
     APPLICATION_ID,
     TABLES,
+    UPGRADES,
     VERSION,
     Changes,
     ImageRow,
     LabelRow,
     Print,
+    RemarkRow,
     label_row,
 )
 
@@ -63,15 +65,15 @@ class StateFile(Database):
     def _prepare(self) -> None:
         connection = self._open()
         try:
-            version = self._retry(lambda: self._version(connection))
+            self._retry(lambda: self._version(connection))
             self._retry(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
             self._begin(connection)
             try:
                 # Read again: another process may have made the tables meanwhile.
-                fresh = version == 0 and self._version(connection) == 0
-                for statement in TABLES if fresh else TABLES[-1:]:
+                version = self._version(connection)
+                for statement in _statements(version):
                     connection.execute(statement)  # also finds out now if it is read-only
-                connection.execute("COMMIT" if fresh else "ROLLBACK")
+                connection.execute("ROLLBACK" if version == VERSION else "COMMIT")
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -126,7 +128,18 @@ class StateFile(Database):
                 "SELECT id, tag, ext, info, size, mtime_ns, inode FROM label WHERE seq > ?",
                 (since,),
             )
-            return Changes(last[0] if last else 0, image_rows, [label_row(row) for row in labels])
+            label_rows = [label_row(row) for row in labels]
+            remarks = run(
+                "SELECT id, source, size, mtime_ns, inode, stamp, remarks FROM remark"
+                " WHERE seq > ?",
+                (since,),
+            )
+            return Changes(
+                last[0] if last else 0,
+                image_rows,
+                label_rows,
+                [RemarkRow(row[0], row[1], Print(*row[2:5]), *row[5:]) for row in remarks],
+            )
 
     def image(self, image_id: str) -> ImageRow | None:
         """What is known about an image."""
@@ -189,6 +202,14 @@ class StateFile(Database):
                 "INSERT OR REPLACE INTO checksum VALUES (?, ?, ?, ?, ?)", (path, *print_, sha256)
             )
 
+    def keep_remarks(self, row: RemarkRow) -> None:
+        """Keep what an inspector found, in place of what it found before."""
+        with self.write() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO remark VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (row.id, row.source, *row.print, row.stamp, row.remarks, self._next(connection)),
+            )
+
     def update_image(
         self,
         image_id: str,
@@ -247,3 +268,11 @@ class StateFile(Database):
     @staticmethod
     def _next(connection: sqlite3.Connection) -> int:
         return int(connection.execute(_NEXT).fetchone()[0])
+
+
+def _statements(version: int) -> tuple[str, ...]:
+    """Make a file of that version one of this release; 0: an empty one."""
+    if version == 0:
+        return TABLES
+    newer = [statement for old in range(version, VERSION) for statement in UPGRADES[old]]
+    return tuple(newer) or TABLES[-1:]

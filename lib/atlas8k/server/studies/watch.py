@@ -18,6 +18,7 @@ from pathlib import Path
 
 from atlas8k.errors import Atlas8kError
 from atlas8k.server.studies.catalogue import Catalogue, Label
+from atlas8k.server.studies.inspection import Inspections
 from atlas8k.server.studies.labels import LabelFiles
 from atlas8k.server.studies.rows import Changes, LabelRow, Print
 from atlas8k.server.studies.scan import (
@@ -57,10 +58,12 @@ class Sync:
         labels: LabelFiles,
         catalogue: Catalogue,
         settle_s: float,
+        inspections: Inspections,
     ) -> None:
         self.root = root
         self.suffixes = suffixes
         self._state, self._labels, self._catalogue = state, labels, catalogue
+        self.inspections = inspections
         self._settle_ns = int(settle_s * 1e9)
         self._rows: dict[tuple[str, str], LabelRow] = {}
         self._seq = 0
@@ -92,6 +95,8 @@ class Sync:
         for row in changes.labels:
             self._rows[row.id, row.tag] = row
             self._look_at_label(row.id, row.tag)
+        for found in changes.remarks:
+            self.inspections.learn(found)
 
     def load(self) -> None:
         """Everything at once, for the start: names from disk, the rest from the state file."""
@@ -102,6 +107,8 @@ class Sync:
                 self._rows[row.id, row.tag] = row
             for image in changes.images:
                 self._catalogue.set_info(image.id, image.info)
+            for found in changes.remarks:
+                self.inspections.learn(found)
             self._seq, self._version = changes.seq, version
             self._look(deep=True, settle=False, breathe=False)
 
@@ -146,6 +153,7 @@ class Sync:
         if note is not None:
             known = None if deep else dict(self._catalogue.images)
             scan = scan_images(self.root, self.suffixes, known, breathe=breathe)
+            self._catalogue.not_listed = scan.refused
             for name, reason in scan.refused.items():
                 self._tell(name, f"{name}: not listed, {reason}")
             self._waiting = scan.waiting
@@ -257,17 +265,20 @@ class Watcher(threading.Thread):
     def run(self) -> None:
         """Look around; errors are logged and do not end it."""
         pause, deep_at = self._every_s, time.monotonic() + self._deep_every_s
-        while not self._stop_event.wait(pause):
+        first = True
+        while first or not self._stop_event.wait(pause):
             sync = self._sync()
             if sync is None:
                 return
             started = time.monotonic()
             deep = started > deep_at
             try:
-                sync.look(deep=deep)
+                if not first:  # the folder was looked through when it was opened
+                    sync.look(deep=deep)
+                sync.inspections.look(deep=deep)
             except (OSError, Atlas8kError, json.JSONDecodeError):
                 logger.exception("looking through %s failed; the list stays as it was", sync.root)
-            took = time.monotonic() - started
+            first, took = False, time.monotonic() - started
             if deep:
                 deep_at = time.monotonic() + max(self._deep_every_s, took * _SHARE)
             pause = max(self._every_s, took * _SHARE)

@@ -24,6 +24,7 @@ from atlas8k.server.desk.desk import Desk
 from atlas8k.server.errors import UpstreamError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.datastore import image_path
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.versions import Version
 from atlas8k.server.training.reading import unready
@@ -66,12 +67,12 @@ def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) ->
         found = submitted(context.datastore)
     else:
         if read_only:
-            usable = set(desk.ledger.statuses()) - unready(desk)
+            usable = counted(desk) - unready(desk)
         else:
             desk.adopt_folder()
             desk.recover()
             context.sync()
-            usable = set(desk.ledger.statuses())
+            usable = counted(desk)
         listed = context.datastore.list_images()
         whose = patients(context)
         found = [
@@ -86,6 +87,12 @@ def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) ->
     if not any(case.known_organs for case in found):
         raise TrainingError(f"nothing to train on{gone}: submit a corrected label first")
     return found
+
+
+def counted(desk: Desk) -> set[str]:
+    """Volumes that nobody has said are not usable, and that were not set aside."""
+    statuses = desk.ledger.statuses().items()
+    return {name for name, state in statuses if state != "excluded"}
 
 
 def patients(context: Context) -> dict[str, str]:
@@ -123,7 +130,7 @@ def unlabeled(context: Context, most: int = 4) -> list[TrainingCase]:
         return []
     by_labeled: tuple[list[TrainingCase], list[TrainingCase]] = ([], [])
     names = desk.folder.now().ids_by_label(PSEUDO, labeled=True)
-    for volume in sorted(names, key=_hashed):
+    for volume in sorted(counted(desk).intersection(names), key=_hashed):
         known = learnt(desk.ledger.sources(volume))
         organs = tuple(organ for organ in ORGAN_NAMES if organ not in known)
         label = desk.versions.current(volume, PSEUDO) if organs else None
@@ -224,7 +231,7 @@ def submitted(datastore: Datastore) -> list[TrainingCase]:
             found.append(
                 TrainingCase(
                     name=image,
-                    ct_path=Path(datastore.get_image_uri(image)),
+                    ct_path=image_path(datastore, image),
                     label_path=label_path,
                     known_organs=organs,
                 )

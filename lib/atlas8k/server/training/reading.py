@@ -19,7 +19,7 @@ from atlas8k.server.studies.catalogue import FINAL
 logger = logging.getLogger(__name__)
 
 
-def existing_ledger(studies: Path, given: Path | None) -> Path:
+def existing_ledger(studies: str | Path, given: Path | None) -> Path:
     """The ledger of a studies folder, which is there.
 
     Raises

@@ -15,9 +15,10 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.train import TrainTask
 from pydantic import ValidationError
 
+from atlas8k.campaign import learning
 from atlas8k.errors import CheckpointError, SettingsError, TrainingError
 from atlas8k.models.sets import ServedSet
-from atlas8k.server.context import STATS, Context
+from atlas8k.server.context import Context
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.engine import device, ensemble_settings
 from atlas8k.server.errors import ConflictError, RequestError
@@ -71,7 +72,7 @@ class FineTuning(TrainTask):
 
     @property
     def _stats(self) -> Path:
-        return self._context.store.root / STATS
+        return self._context.store.root / learning.STATS
 
     def _networks(self) -> tuple[str, ...]:
         try:

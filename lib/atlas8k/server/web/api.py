@@ -89,6 +89,14 @@ def scoring_status(
     return task
 
 
+@router.get("/atlas8k/remarks", tags=["Datastore"], summary="What was found in the files")
+def remarks(request: Request, user: AsUser) -> dict[str, Any]:
+    """Remarks on volumes, and files that are not listed, all of them, with the reasons."""
+    with_caller(request, user.username)
+    found: dict[str, Any] = app_instance().context.remarks(most=None)
+    return found
+
+
 @router.delete("/scoring/", tags=["Scoring"], summary="Stop the scoring that runs")
 def stop_scoring(request: Request, user: AsAnnotator) -> Any:
     """The task that was stopped, or null; what is scored stays scored."""

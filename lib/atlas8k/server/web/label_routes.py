@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,12 +14,17 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
+from starlette.background import BackgroundTask
 
 from atlas8k.errors import VolumeError
+from atlas8k.ledger import OrganChange
+from atlas8k.rewriting import rewrite
 from atlas8k.server.context import Context
 from atlas8k.server.desk.desk import MANAGED, OWN_KEYS, Desk, Receipt
+from atlas8k.server.desk.recorded import HOW_TO_ANSWER, HOW_TO_SAY, questions
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.server.files import checksum
+from atlas8k.server.infer import temporary_path
 from atlas8k.server.strategy import holder
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.disk import locked
@@ -28,6 +33,7 @@ from atlas8k.server.studies.names import LABEL_SUFFIXES, check_tag
 from atlas8k.server.studies.versions import Version
 from atlas8k.server.web.routes import parse_object, shown, with_caller
 from atlas8k.server.web.uploads import received
+from atlas8k.volume import read_geometry
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"])
 AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
@@ -40,6 +46,7 @@ AsEither = Annotated[
         RBAC([settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR, settings.MONAI_LABEL_AUTH_ROLE_REVIEWER])
     ),
 ]
+GZIP = "application/gzip"
 UPLOADS = (*LABEL_SUFFIXES, ".dcm")
 
 
@@ -112,9 +119,25 @@ def said(receipt: Receipt) -> dict[str, Any]:
         "conflict": one.conflict,
         "minutes": one.minutes,
         "organs": receipt.organs,
+        "recorded": receipt.recorded,
+        **_to_say(receipt.changes),
         "disputes": list(receipt.disputes),
         "review": list(receipt.review),
         "in_force": receipt.in_force,
+        "placed": receipt.placed,
+        **({"notes": list(receipt.notes)} if receipt.notes else {}),
+    }
+
+
+def _to_say(organs: Mapping[str, OrganChange]) -> dict[str, Any]:
+    """What is still to be said of organs that were not assessed, and how."""
+    asked = questions(organs)
+    untouched = any(
+        one.state == "not_assessed" and not one.note and one.voxels_after for one in organs.values()
+    )
+    return {
+        **({"asked": asked, "to_answer": HOW_TO_ANSWER} if asked else {}),
+        **({"to_assess": HOW_TO_SAY} if untouched else {}),
     }
 
 
@@ -153,7 +176,18 @@ def get_label(request: Request, user: AsUser, label: str, tag: str) -> FileRespo
     if not uri or not Path(uri).is_file():
         raise HTTPException(404, "Label NOT Found")
     name = f"{label}.nii.gz" if path else Path(uri).name
-    return FileResponse(uri, media_type=get_mime_type(uri), filename=name)
+    return label_file(Path(uri), name)
+
+
+def label_file(path: Path, name: str) -> FileResponse:
+    """A label for download, where clients see its CT; without shear, see :mod:`rewriting`."""
+    with contextlib.suppress(VolumeError):  # other formats, and what was put there by hand
+        geometry = read_geometry(path)
+        if not geometry.plain:
+            copy = rewrite(path, temporary_path(".nii.gz"), geometry.grid.served)
+            done = BackgroundTask(copy.unlink, missing_ok=True)
+            return FileResponse(copy, media_type=GZIP, filename=name, background=done)
+    return FileResponse(path, media_type=get_mime_type(str(path)), filename=name)
 
 
 @router.get("/label/info", summary="Get label info")

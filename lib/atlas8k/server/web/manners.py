@@ -16,11 +16,13 @@ from atlas8k.server.web import (
     api,
     campaign_routes,
     label_routes,
+    landing,
     pages,
     review_routes,
     routes,
     sessions,
     signin,
+    usability_routes,
     work,
 )
 from atlas8k.server.web.limits import Limits
@@ -56,9 +58,11 @@ def install(app: FastAPI, settings: Settings) -> None:
         cases_routes.router,
         label_routes.router,
         review_routes.router,
+        usability_routes.router,
         archive_routes.router,
         work.router,
         sessions.router,
         pages.router,
+        landing.router,
         signin.router,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import html
 import json
 import logging
@@ -22,12 +21,10 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 
-from atlas8k.labels.dicom_seg_writing import ATTENTION_COLOR
-from atlas8k.organs import ORGANS
 from atlas8k.server.archive.client import credentials
 from atlas8k.server.errors import NotFoundError, UpstreamError
-from atlas8k.server.infer import ATTENTION_IDS
 from atlas8k.server.privacy import cleaned_dicom
+from atlas8k.server.web.ohif_patches import scripts_of
 
 logger = logging.getLogger(__name__)
 router = APIRouter()
@@ -35,7 +32,6 @@ AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
 AsAdmin = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_ADMIN))]
 
 OHIF = Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
-COLOR_LIST = b"const GenericAnatomyColors = ["
 SERVER_COOKIE = "MONAILABEL_SERVER_URL"
 MAX_LINES = 10_000
 LINE_BYTES = 4096
@@ -103,27 +99,12 @@ def ohif(request: Request, path: str, user: AsUser) -> Response:
         wanted = index
     if not wanted.is_file():
         raise NotFoundError("viewer", "ohif")
-    if wanted.suffix == ".js" and (text := in_our_colors(wanted)) is not None:
+    if wanted.suffix == ".js" and (text := scripts_of(OHIF.resolve()).get(wanted)) is not None:
         return Response(text, media_type=TYPES[".js"], headers={"Cache-Control": "no-cache"})
     reply = FileResponse(wanted, media_type=TYPES.get(wanted.suffix, "application/octet-stream"))
     if wanted == index and SERVER_COOKIE not in request.cookies:
         reply.set_cookie(SERVER_COOKIE, quote(str(request.base_url), safe=""), path="/ohif")
     return reply
-
-
-@functools.cache
-def in_our_colors(script: Path) -> bytes | None:
-    """The script with OHIF's list of colours by name, ours in front of it; else ``None``.
-
-    It finds none of its own for half of our names, and gives them chance ones.
-    """
-    text = script.read_bytes()
-    if text.count(COLOR_LIST) != 1:
-        return None
-    shown = {organ.name: organ.color for organ in ORGANS}
-    shown |= dict.fromkeys(ATTENTION_IDS, ATTENTION_COLOR)
-    ours = [{"label": k, "value": "#{:02x}{:02x}{:02x}".format(*v)} for k, v in shown.items()]
-    return text.replace(COLOR_LIST, COLOR_LIST + b"..." + json.dumps(ours).encode() + b", ")
 
 
 @router.get("/proxy/dicom/{path:path}", include_in_schema=False)

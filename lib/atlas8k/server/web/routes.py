@@ -50,6 +50,8 @@ CLOSED = (session, logs, ohif, proxy, wsi_infer)
 paths from the request, and there is no model for it."""
 UNWANTED = {("/model/{model}", "PUT"), ("/model/{model}", "DELETE"), ("/reload", "POST")}
 """Networks come from a training or from who runs the server, never from a request."""
+OF_THE_APP = {"/reload", "/", "/docs"}
+"""Of no router: the first is unwanted, the others load scripts from the internet."""
 JSON_FIELDS = ("params", "info")
 NAMED = {
     "/infer/{model}": ("model", "model", "infers"),
@@ -88,7 +90,7 @@ def install(app: FastAPI, *own: APIRouter) -> None:
     for module in CLOSED:
         module.router.routes.clear()
     app.router.routes[:] = [
-        route for route in app.router.routes if getattr(route, "path", "") != "/reload"
+        route for route in app.router.routes if getattr(route, "path", "") not in OF_THE_APP
     ]
     for router in own:
         app.include_router(router)

@@ -1,0 +1,137 @@
+"""A place in a CT in the terms of each viewer: the one function that words it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from atlas8k.attention.regions import Point, Region
+from atlas8k.grid import Grid
+
+PLANES = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal"}
+_FIRST = {"sagittal": "R", "coronal": "P", "axial": "S"}
+"""Where the first slice is in each of the three views of OHIF's mode MONAI Label, however the
+series is stored."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A slice and a point in it.
+
+    Attributes
+    ----------
+    plane
+        ``"axial"``, ``"coronal"`` or ``"sagittal"``: the plane that the slices are nearest to.
+    ohif_slice, slices
+        Number of the slice as OHIF counts, from 1, and how many there are.
+    axis, file_slice
+        Array axis along which slices are stacked in the file, 0 to 2, and the index along it,
+        from 0.
+    ras_mm, lps_mm
+        The point in millimetres, RAS+ as 3D Slicer shows it and LPS+ as DICOM has it.
+    """
+
+    plane: str
+    ohif_slice: int
+    slices: int
+    axis: int
+    file_slice: int
+    ras_mm: Point
+    lps_mm: Point
+
+    @property
+    def ohif(self) -> str:
+        """The slice to open in OHIF: ``"axial 9 of 35"``."""
+        return f"{self.plane} {self.ohif_slice} of {self.slices}"
+
+    @property
+    def slicer(self) -> str:
+        """The point as 3D Slicer shows it: ``"R 12.0, A 30.5, S -410.0 mm (RAS)"``."""
+        x, y, z = self.ras_mm
+        return f"R {x:.1f}, A {y:.1f}, S {z:.1f} mm (RAS)"
+
+    @property
+    def dicom(self) -> str:
+        """The point in DICOM's direction of the axes."""
+        x, y, z = self.lps_mm
+        return f"L {x:.1f}, P {y:.1f}, S {z:.1f} mm (LPS)"
+
+    @property
+    def file(self) -> str:
+        """The slice as the file indexes it: ``"26 along axis 2, from 0"``."""
+        return f"{self.file_slice} along axis {self.axis}, from 0"
+
+    @property
+    def text(self) -> str:
+        """The place in every viewer's terms, one line."""
+        return f"OHIF slice {self.ohif}; 3D Slicer {self.slicer}; file index {self.file}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain fields and their wording, ready for JSON."""
+        return {**asdict(self), "text": self.text}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any] | None) -> Place | None:
+        """Return what :meth:`as_dict` gave; None for what an earlier release noted."""
+        if not fields:
+            return None
+        values = {key: fields[key] for key in cls.__dataclass_fields__}
+        points = {key: tuple(values[key]) for key in ("ras_mm", "lps_mm")}
+        return cls(**{**values, **points})
+
+
+def place_of(grid: Grid, axis: int, file_slice: int, centre: Point) -> Place:
+    """Return a place in the terms of every viewer.
+
+    Parameters
+    ----------
+    grid
+        Of the CT as it is stored: any orientation and spacing.
+    axis
+        Array axis along which its slices are stacked.
+    file_slice
+        Array index along `axis`, from 0.
+    centre
+        Array index of a point; its part along `axis` is that of the slice.
+
+    Notes
+    -----
+    OHIF's mode MONAI Label shows the CT as a volume in three planes, and counts from the head,
+    the back and the right. Its plain viewer shows a series in the scanner's order, which is the
+    same unless the scanner has turned rows or columns around.
+    """
+    x, y, z = (file_slice if a == axis else centre[a] for a in range(3))
+    ras = grid.affine[:3, :3] @ np.array([x, y, z], dtype=np.float64) + grid.affine[:3, 3]
+    letter, slices = grid.orientation[axis], grid.shape[axis]
+    plane = PLANES.get(letter, "axial")
+    first_is_last = letter == _FIRST[plane]
+    return Place(
+        plane=plane,
+        ohif_slice=slices - file_slice if first_is_last else file_slice + 1,
+        slices=slices,
+        axis=axis,
+        file_slice=file_slice,
+        ras_mm=_point(ras),
+        lps_mm=_point(ras * (-1, -1, 1)),
+    )
+
+
+def place_of_region(region: Region, grid: Grid, axis: int) -> Place:
+    """Return where to look for a region: the slice that shows most of it, and its middle.
+
+    Parameters
+    ----------
+    region
+        In the array index of `grid`.
+    grid, axis
+        As :func:`place_of`.
+    """
+    return place_of(grid, axis, region.largest_slice[axis], region.centre)
+
+
+def _point(mm: Any) -> Point:
+    x, y, z = (round(float(part), 3) + 0.0 for part in mm)
+    return x, y, z

@@ -1,0 +1,42 @@
+"""What a volume shows, looked at before networks are believed.
+
+Arrays and numbers only: :func:`inspect_content` says whether the values are HU, whether the
+volume is a label map, and whether there is an abdomen in it.
+"""
+
+from __future__ import annotations
+
+from atlas8k.content.abdomen import why_no_abdomen
+from atlas8k.content.intensity import LABEL_MAP, NOT_HU, intensity_remarks
+from atlas8k.grid import Volume
+from atlas8k.remarks import Remark, worst
+
+__all__ = ["DECIDED_BY_PEOPLE", "LABEL_MAP", "NOT_HU", "NO_ABDOMEN", "inspect_content"]
+
+NO_ABDOMEN = "no_abdomen"
+DECIDED_BY_PEOPLE = (LABEL_MAP, NOT_HU, NO_ABDOMEN)
+"""Kinds of remarks for which a volume is left out until somebody includes it."""
+
+
+def inspect_content(ct: Volume) -> tuple[Remark, ...]:
+    """Return what is remarkable about a volume that is meant to be an abdominal CT.
+
+    Parameters
+    ----------
+    ct
+        ``(X, Y, Z)``, finite, meant to be HU; any orientation and spacing.
+
+    Returns
+    -------
+    tuple of Remark
+        Of level ``blocked``: ``label_map`` or ``not_hu``, and ``no_abdomen``, which is looked
+        for only where the values are HU. Of level ``note``: ``clipped``, ``padding``.
+    """
+    found = intensity_remarks(ct.array)
+    if worst(found) == "blocked":
+        return found
+    why = why_no_abdomen(ct)
+    if why is None:
+        return found
+    text = f"no abdomen found: {why}. Leave it out, or include it if it does show one."
+    return (*found, Remark(NO_ABDOMEN, text, "blocked"))

@@ -1,0 +1,191 @@
+"""Whether a CT in HU shows an abdomen, by body shape and intensities alone.
+
+Axial slices are judged one by one: lung beside the mediastinum is chest, a small section full
+of bone is head, neck or limb. What is none of these may be abdomen; only where hardly any
+such slice is left is the volume said to hold none. A slice under a neck or above lungs belongs
+to shoulders and chest, whatever it looks like. A pelvis is not told from an abdomen.
+
+The judgement errs towards an abdomen: thresholds lie far from those of abdominal CTs, and a
+field of view that cuts the body never counts as a small body.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from atlas8k.components import label_components
+from atlas8k.grid import Volume
+from atlas8k.resampling import to_canonical
+
+LOOK_MM = 4.0
+"""Spacing of the voxels looked at within a slice, and between slices."""
+BODY_HU, LUNG_HU, BONE_HU = -500.0, (-930.0, -600.0), 250.0
+MIN_EXTENT_MM = 30.0
+"""Least height of a volume, and of its abdominal part: a third of a spleen."""
+SMALL_CM2, SMALL_BONY_CM2, BONY = 90.0, 280.0, 0.075
+"""Cross-sections of limbs and necks (under 90 cm²), and of heads with their share of bone.
+
+An infant's abdomen measures 100 cm², a thin adult's 300; bone is 1 to 5 % of it, of a head 8
+to 20 %.
+"""
+LIMB_BONE = 0.02
+"""Share of bone that a head, a neck or a limb has at least: less is the end of something else."""
+CUT = 0.2
+"""Share of the slice's border inside the body from which the field of view cuts it."""
+LUNG = 0.3
+"""Share of lung from which a slice is chest; at the dome of the diaphragm it is 0.2."""
+_PLANES = ("sagittal", "coronal", "axial")
+NECK_TO_ABDOMEN_MM = 180.0
+"""From the narrowest neck to the lowest lung of an adult: 250; a child of six: 180."""
+NECK_MM = 25.0
+"""Run of small sections at the upper end that is a neck and no artefact."""
+CHEST_MM = 60.0
+"""Run of chest from which what lies above is shoulders: bowel full of gas does not reach it."""
+UPSIDE_DOWN_MM = 150.0
+"""Height of a body above its lungs that is no pair of shoulders."""
+LEGS_TO_ABDOMEN_MM = 100.0
+"""From the fork of the legs to the iliac crest it is 200."""
+
+
+@dataclass(frozen=True)
+class Slices:
+    """What the axial slices of a volume hold, from feet to head.
+
+    Attributes
+    ----------
+    height_mm
+        Distance of neighbours.
+    area_cm2
+        Of the body's largest piece with what it encloses.
+    bone, lung
+        Shares of that area.
+    cut
+        Whether the field of view cuts the body there.
+    paired
+        Whether two pieces of similar size lie side by side, as legs do.
+    """
+
+    height_mm: float
+    area_cm2: npt.NDArray[np.float64]
+    bone: npt.NDArray[np.float64]
+    lung: npt.NDArray[np.float64]
+    cut: npt.NDArray[np.bool_]
+    paired: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.area_cm2)
+
+
+def why_no_abdomen(ct: Volume) -> str | None:
+    """Return why a CT shows no abdomen, ``None`` where it may show one.
+
+    Parameters
+    ----------
+    ct
+        ``(X, Y, Z)``, HU, any orientation and spacing.
+    """
+    upright = ct.grid.canonical()
+    for count, size, across in zip(upright.shape, upright.spacing, _PLANES, strict=True):
+        if count * size < MIN_EXTENT_MM:
+            extent = f"{count} {across} slices over {count * size:.0f} mm"
+            return f"it has {extent}; no organ fits into that"
+    seen = look(ct)
+    if not (seen.area_cm2 > 0).any():
+        return "nothing in it is denser than air"
+    small = ~seen.cut & (
+        (seen.area_cm2 < SMALL_CM2) | ((seen.area_cm2 < SMALL_BONY_CM2) & (seen.bone > BONY))
+    )
+    limb, chest = small | seen.paired, seen.lung > LUNG
+    maybe = ~limb & ~chest
+    limb &= seen.bone > LIMB_BONE
+    necks, legs = _from_end(limb, seen.height_mm)
+    if necks is not None:
+        maybe[max(0, necks - round(NECK_TO_ABDOMEN_MM / seen.height_mm)) :] = False
+    if legs is not None:
+        maybe[: legs + round(LEGS_TO_ABDOMEN_MM / seen.height_mm)] = False
+    lungs = _lowest_run(chest, CHEST_MM / seen.height_mm)
+    above = maybe[lungs:].sum() * seen.height_mm if lungs is not None else 0.0
+    if lungs is not None:
+        maybe[lungs:] = False
+    if maybe.sum() * seen.height_mm >= MIN_EXTENT_MM:
+        return None
+    if above > UPSIDE_DOWN_MM:
+        return f"{above:.0f} mm of body lie above its lungs; the file may be upside down"
+    if chest.sum() > limb.sum() and necks is None:
+        return "it shows lungs down to its lowest slices, as a chest does"
+    if necks is not None:
+        return "it shows a head or neck, and at most the shoulders and chest below"
+    return "its body sections are those of a head, a neck or a limb"
+
+
+def _lowest_run(where: npt.NDArray[np.bool_], least: float) -> int | None:
+    """First slice of the lowest run of at least so many, ``None`` where there is none."""
+    runs, count = ndimage.label(where)
+    found = (np.flatnonzero(runs == number) for number in range(1, count + 1))
+    return next((int(run[0]) for run in found if len(run) >= least), None)
+
+
+def look(ct: Volume) -> Slices:
+    """Measure the axial slices of a CT in HU, about 4 mm apart."""
+    upright = to_canonical(ct)
+    spacing = np.asarray(upright.grid.spacing)
+    step = np.maximum(1, np.rint(LOOK_MM / spacing)).astype(int)
+    array = upright.array[:: step[0], :: step[1], :: step[2]]
+    pixel_mm = spacing * step
+    body_hu = max(BODY_HU, float(array.min()) + 1.0)  # air is the lowest where HU are cut off
+    bone_hu = min(BONE_HU, float(array.max()) - 1.0)
+    planes = (np.asarray(array[..., k]) for k in range(array.shape[2]))
+    rows = [_slice(plane, pixel_mm, body_hu, bone_hu) for plane in planes]
+    area, bone, lung, cut, paired = (np.array(column) for column in zip(*rows, strict=True))
+    return Slices(float(pixel_mm[2]), area, bone, lung, cut.astype(bool), paired.astype(bool))
+
+
+def _slice(
+    plane: npt.NDArray[Any], pixel_mm: npt.NDArray[Any], body_hu: float, bone_hu: float
+) -> tuple[float, ...]:
+    """Area, shares of bone and lung, whether cut and whether paired, of one ``(X, Y)`` slice."""
+    lung = (plane > LUNG_HU[0]) & (plane < LUNG_HU[1])
+    body = ndimage.binary_opening(plane > body_hu, np.ones((2, 2)))  # without a thin table
+    pieces = label_components(body[..., None], 6)[..., 0]
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    order = np.argsort(sizes)[::-1]
+    if sizes[order[0]] == 0:
+        return 0.0, 0.0, 0.0, 0.0, 0.0
+    largest = pieces == order[0]
+    filled = ndimage.binary_fill_holes(largest)
+    where = ndimage.find_objects(filled.astype(np.uint8))[0]
+    open_lung = np.zeros_like(lung)  # where the field of view cuts the chest, no wall encloses it
+    open_lung[where] = ndimage.binary_opening(lung[where], np.ones((3, 3))) & ~filled[where]
+    area = int(filled.sum()) + int(open_lung.sum())
+    border = np.concatenate([filled[0], filled[-1], filled[:, 0], filled[:, -1]])
+    second = sizes[order[1]] if len(order) > 1 else 0
+    return (
+        area * float(pixel_mm[0] * pixel_mm[1]) / 100.0,
+        float((filled & (plane > bone_hu)).sum() / area),
+        float(((filled & lung) | open_lung).sum() / area),
+        float(border.mean() > CUT),
+        float(second > 0.5 * sizes[order[0]] and not filled[:, 0].any() | filled[:, -1].any()),
+    )
+
+
+def _from_end(small: npt.NDArray[np.bool_], height_mm: float) -> tuple[int | None, int | None]:
+    """Lowest slice of a run of small sections at the upper end; the end of one at the lower."""
+    need = int(np.ceil(NECK_MM / height_mm))
+    necks, legs = None, None
+    runs, count = ndimage.label(small)
+    for number in range(1, count + 1):
+        where = np.flatnonzero(runs == number)
+        if len(where) < need:
+            continue
+        above, below = (~small[where[-1] + 1 :]).sum(), (~small[: where[0]]).sum()
+        if above < below or (above == below == 0):
+            necks = int(where[0]) if necks is None else necks
+        else:
+            legs = int(where[-1]) + 1
+    return necks, legs

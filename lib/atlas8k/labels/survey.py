@@ -1,0 +1,147 @@
+"""A look at all label files of a dataset before one is imported: do their numbers fit its map?
+
+A map of another release reads without an error and makes an aorta a pancreas. What can tell
+is looked at in every file: the names that it states, the values it holds, and whether the
+organs that come out of it can be anybody's.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from atlas8k.errors import VolumeError
+from atlas8k.grid import Volume
+from atlas8k.labels.anatomy import Impossible, impossible, impossible_volumes, listed
+from atlas8k.labels.datasets import Dataset, known_structures
+from atlas8k.labels.stated import contradictions, stated_names
+from atlas8k.labels.voxels import counts, renamed
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.volume import read_label
+
+SURE = 0.9
+"""Share of the files that tell versions apart which must agree on one."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What speaks against each way to read one label file.
+
+    Attributes
+    ----------
+    against
+        By the dataset's name: impossible organs, names that contradict its map; none where
+        the file fits it, as far as it shows.
+    strange
+        By the dataset's name: values that its map lacks.
+    """
+
+    path: Path
+    against: Mapping[str, tuple[str, ...]]
+    strange: Mapping[str, tuple[int, ...]]
+
+    @property
+    def fits(self) -> tuple[str, ...]:
+        """Names of the datasets that nothing speaks against."""
+        return tuple(
+            n for n, reasons in self.against.items() if not reasons and not self.strange[n]
+        )
+
+
+def look_at(path: Path, candidates: Sequence[Dataset], structures: frozenset[str]) -> Look:
+    """See what speaks against reading a file as each dataset.
+
+    A file that cannot be read has nothing against it: importing it says what is wrong.
+    """
+    nothing: dict[str, tuple[()]] = {one.name: () for one in candidates}
+    silent = Look(path, nothing, nothing)
+    if path.is_dir():
+        return silent  # one mask an organ, by the organs' names
+    try:
+        raw = read_label(path)
+    except (VolumeError, OSError):
+        return silent
+    names, where = stated_names(path)
+    values = {int(v) for v in np.flatnonzero(counts(raw.array))} - {0}
+    said = {value: name for value, name in names.items() if value in values}
+    against, strange = {}, {}
+    for one in candidates:
+        strange[one.name] = tuple(sorted(values - one.values.keys() - one.other))
+        found = [f"{where}: {text}" for text in contradictions(said, one, structures)]
+        if bodies := _bodies(raw, one, values):
+            found.append(listed(bodies))
+        against[one.name] = tuple(found)
+    return Look(path, against, strange)
+
+
+def _bodies(raw: Volume, dataset: Dataset, values: set[int]) -> list[Impossible]:
+    """What is impossible about the organs that come out of a file."""
+    table = np.zeros(256, np.uint8)
+    for value, organ in dataset.values.items():
+        table[value] = ORGAN_IDS.get(organ, 0)
+    absent = [] if dataset.per_case else _absent(dataset, values)
+    found = impossible(renamed(raw.array, table), raw.grid, absent)
+    if dataset.structures:
+        found += impossible_volumes(raw.array, raw.grid, dataset.structures)
+    return found
+
+
+def _absent(dataset: Dataset, values: set[int]) -> list[str]:
+    there = {dataset.values[value] for value in values if value in dataset.values}
+    return [organ for organ in set(dataset.values.values()) - there if organ in ORGAN_IDS]
+
+
+def survey(paths: Sequence[Path], candidates: Sequence[Dataset], jobs: int = 1) -> Iterator[Look]:
+    """Look at every file, in their order."""
+    look = partial(look_at, candidates=tuple(candidates), structures=known_structures())
+    if jobs <= 1:
+        yield from map(look, paths)
+        return
+    # Not forked: the libraries underneath have threads of their own by now.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, max(1, len(paths))), mp_context=context) as pool:
+        yield from pool.map(look, paths)
+
+
+def version_of(looks: Sequence[Look], candidates: Sequence[Dataset]) -> Dataset | None:
+    """The version that files tell; ``None`` where they do not, or not all the same."""
+    if len(candidates) == 1:
+        return candidates[0]
+    if looks and all(one.path.is_dir() for one in looks):
+        return candidates[-1]  # names of organs are the same in all of them
+    votes = Counter(one.fits[0] for one in looks if len(one.fits) == 1)
+    if not votes:
+        return None
+    name, count = votes.most_common(1)[0]
+    sure = count >= SURE * votes.total()
+    return next(one for one in candidates if one.name == name) if sure else None
+
+
+def votes_text(looks: Sequence[Look], candidates: Sequence[Dataset]) -> str:
+    """How many files fit which version, one text."""
+    alone = Counter(one.fits[0] for one in looks if len(one.fits) == 1)
+    each = [f"{alone[one.name]} of {len(looks)} fit {one.name} alone" for one in candidates]
+    return ", ".join(each)
+
+
+def others_that_fit(
+    paths: Sequence[Path], chosen: Dataset, known: Sequence[Dataset], most: int = 3
+) -> list[str]:
+    """Names of other datasets under which these files make sense; those of its family first."""
+    others = [
+        one
+        for one in known
+        if one.name != chosen.name and len(one.organs) > 1 and one.values != chosen.values
+    ]
+    fitting = {one.name for one in others}
+    for path in paths[:most]:
+        fitting &= set(look_at(path, others, known_structures()).fits)
+    family = [one.name for one in others if one.family and one.family == chosen.family]
+    return sorted(fitting, key=lambda name: (name not in family, name))[:most]

@@ -1,0 +1,148 @@
+"""Which way the volumes lay that a network was trained on: as its files say, or as CTs show.
+
+nnU-Net's readers hand arrays on in the order in which a file stores its voxels. Those named
+``…WithReorient`` turn them to RAS first; ``SimpleITKIO``, the default, and ``NibabelIO`` do
+not. ITK calls the directions a file states by its own axes (identity is LPS), but nnU-Net
+never looks at them: what such a network saw along its first axis is whatever its training
+files had there, and neither plans nor weights say what that was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.errors import CheckpointError
+from atlas8k.labels.voxels import joint_counts
+from atlas8k.models.checkpoint import Checkpoint
+from atlas8k.models.importing.options import OrientationUnknownError
+from atlas8k.models.predict import Predictor
+from atlas8k.organs import ORGAN_IDS
+from atlas8k.volume import Volume
+
+ORIENTATIONS = tuple("".join(letters) for letters in product("RL", "AP", "SI"))
+"""Every direction of the three axes, RAS first. Axes in another order are not supported."""
+
+SETTLED: Mapping[str, str] = {"NibabelIOWithReorient": "RAS", "SimpleITKIOWithReorient": "RAS"}
+"""nnU-Net's readers that turn volumes, and to what."""
+
+LEAST_DSC, LEAST_LEAD = 0.5, 0.1
+"""An orientation is clear whose mean DSC is at least that, and leads the next by that."""
+
+LEAST_ML = 1.0
+"""Organs of less are not compared."""
+
+
+def unknown(path: Path, source: Path, why: str) -> OrientationUnknownError:
+    """The error that says what to type.
+
+    Parameters
+    ----------
+    path
+        The file that does not say it.
+    source
+        What is being imported.
+    """
+    command = f"atlas8k weights import {source}"
+    return OrientationUnknownError(
+        path,
+        f"{why}, so that which way the network knows left and right is not known. Type "
+        f"`{command} --orientation LPS` with the directions in which the axes of its training "
+        "volumes grow (nibabel.aff2axcodes of one of them), or have it found out on a CT: "
+        f"`{command} --find-orientation CT.nii.gz --label ORGANS.nii.gz`; without --label the "
+        "active networks are compared with",
+    )
+
+
+def of_plans(path: Path, source: Path, plans: Mapping[str, object]) -> str:
+    """Orientation that nnU-Net's plans settle.
+
+    Raises
+    ------
+    OrientationUnknownError
+        They name a reader that leaves volumes as they are stored, or none.
+    """
+    reader = plans.get("image_reader_writer")
+    settled = SETTLED.get(str(reader))
+    if settled is not None:
+        return settled
+    how = "names no reader" if reader is None else f"names {reader}"
+    raise unknown(path, source, f"{how}: volumes were used as they were stored")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How well a network agrees with a label under one orientation; DSC by organ."""
+
+    orientation: str
+    dsc: Mapping[str, float]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(list(self.dsc.values())))
+
+
+def try_orientations(
+    checkpoint: Checkpoint,
+    ct: Volume,
+    truth: npt.NDArray[np.uint8],
+    device: str = "cpu",
+) -> list[Trial]:
+    """Predict a CT under every orientation and compare; the best first.
+
+    Parameters
+    ----------
+    ct
+        ``(X, Y, Z)``, HU, any orientation.
+    truth
+        ``(X, Y, Z)`` uint8, organ ids, on the CT's grid.
+
+    Raises
+    ------
+    CheckpointError
+        `truth` holds none of the network's organs.
+    """
+    voxels = np.bincount(truth.ravel(order="K"), minlength=10)
+    organs = [
+        organ
+        for organ in checkpoint.organs
+        if voxels[ORGAN_IDS[organ]] * ct.grid.voxel_ml >= LEAST_ML
+    ]
+    if not organs:
+        raise CheckpointError(
+            checkpoint.name,
+            f"segments {', '.join(checkpoint.organs)}; the label to compare with has none of "
+            "them: give another --label",
+        )
+    found = []
+    for orientation in ORIENTATIONS:
+        turned = replace(
+            checkpoint, preprocessing=replace(checkpoint.preprocessing, orientation=orientation)
+        )
+        label = Predictor({checkpoint.name: turned}, device).predict(ct).label_on(ct.grid)
+        found.append(Trial(orientation, _agreement(truth, label, organs)))
+    return sorted(found, key=lambda trial: -trial.mean)
+
+
+def _agreement(
+    truth: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], organs: list[str]
+) -> dict[str, float]:
+    both = joint_counts(truth, label)
+    rows, columns = both.sum(axis=1), both.sum(axis=0)
+    return {
+        organ: float(2 * both[i, i] / (rows[i] + columns[i]))
+        for organ in organs
+        for i in [ORGAN_IDS[organ]]
+    }
+
+
+def clear(trials: list[Trial]) -> str | None:
+    """The orientation that trials, best first, leave no doubt about; ``None`` where they do."""
+    best, second = trials[:2]
+    sure = best.mean >= LEAST_DSC and best.mean - second.mean >= LEAST_LEAD
+    return best.orientation if sure else None

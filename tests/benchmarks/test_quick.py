@@ -1,0 +1,70 @@
+"""Every benchmark in its quick form, as a process of its own: it runs, and says what it measures.
+
+``pytest -m benchmarks`` runs these alone. The figures are those of tiny inputs: only whether
+they are there is looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.benchmarks, pytest.mark.slow]
+FOLDER = Path(__file__).parent
+FIGURES = {
+    "attention_quality": ("rho_salient", "rho_eq4", "rho_epistemic", "recall5_eq4", "sensitivity"),
+    "attention_speed": ("speedup_end_to_end", "speedup_engine", "peak_extra_gb"),
+    "embedded_networks": ("embedded_mb", "dsc_unet", "dsc_ensemble", "dsc_ensemble_shifted"),
+    "evaluation_scale": ("seconds_120", "peak_gb_120", "time_growth", "memory_growth"),
+    "fine_tuning": ("dsc_before", "attention_minus_random", "random_minus_same_sd"),
+    "fine_tuning_partial": ("change_unlabeled", "change_unlabeled_as_background"),
+    "ledger_scale": ("next_sample_p99_ms_400", "record_score_growth",
+                     "sorting_next_sample_p50_ms_200"),
+    "nsd_speed": ("speedup", "peak_gb", "max_difference"),
+    "prediction_speed": ("speedup_cpu", "dsc_to_reference_min", "peak_extra_1000_gb"),
+    "queue_scale": ("next_sample_p99_ms_40", "slicer_next_sample_p99_ms_40", "save_label_p99_ms_40",
+                    "stock_next_sample_p99_ms_40", "record_score_p50_ms_40", "failed_40"),
+    "save_label": ("nifti_median_s", "seg_nrrd_with_public_max_s", "info_busy_p99_ms",
+                   "stock_cropped_median_s"),
+    "server_load": ("next_sample_p99_ms", "save_label_p99_ms", "inference_count", "failed",
+                    "scores_recorded", "stock_next_sample_p99_ms"),
+    "training_memory": ("peak_gb", "peak_gb_served", "peak_gb_fine", "peak_gb_gate"),
+}  # fmt: skip
+"""Some of the figures of each, among them those that a README states."""
+EXACT = {
+    "queue_scale": {"failed_40": 0.0},
+    "server_load": {"failed": 0},
+    "nsd_speed": {"max_difference": pytest.approx(0, abs=1e-9)},
+    "prediction_speed": {"dsc_to_reference_min": pytest.approx(1, abs=0.05)},
+}
+"""What holds on tiny inputs too."""
+LIMIT_S = 900
+
+
+def test_every_benchmark_is_here() -> None:
+    there = {path.stem for path in FOLDER.glob("*.py") if not path.name.startswith(("_", "test_"))}
+    assert there == set(FIGURES)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_quick_form_runs(name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / f"{name}.py"), "--quick"],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["benchmark"], said["quick"]) == (name, True)
+    figures = said["figures"]
+    assert [figure for figure in FIGURES[name] if figure not in figures] == []
+    assert {k: figures[k] for k in EXACT.get(name, {})} == EXACT.get(name, {})
