@@ -134,7 +134,7 @@ class Draw:
     @property
     def stretch(self) -> Floats:
         """Factors of x, y and z on an ellipsoid of this component."""
-        return self.placement.stretch
+        return np.array(self.placement.stretch)
 
     @property
     def mean_scale(self) -> float:

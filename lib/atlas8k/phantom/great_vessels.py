@@ -101,8 +101,8 @@ def paint_great_vessels(
     lumen = radii
     if "aneurysm" in hard:
         wide = frame.dice("aneurysm")
-        node = np.arange(len(path))
-        bulge = np.exp(-(((node - wide.uniform(0.6, 2.4)) / 0.8) ** 2))
+        along_path = np.arange(len(path))
+        bulge = np.exp(-(((along_path - wide.uniform(0.6, 2.4)) / 0.8) ** 2))
         radii = radii * (1 + wide.uniform(0.7, 1.7) * bulge)
         lumen = lumen * (1 + wide.uniform(0.2, 0.7) * bulge)
     scene.paint(

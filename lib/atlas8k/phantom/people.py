@@ -107,8 +107,8 @@ def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
     fat = float(np.exp(np.log(17.0) + 0.6 * obese + 0.25 * own[3]))
 
     placements: dict[str, Placement] = {}
-    *z, liver_own = normal("liver", 8)
-    z = np.array(z)
+    z = normal("liver", 8)
+    liver_own = z[7]
     liver_size = 0.55 * size + 0.25 * obese + 0.8 * z[0]
     liver = np.array([0.96, 1.10, 0.82]) * np.exp(
         0.035 * liver_size + np.array([0.05, 0.13, 0.10]) * z[1:4]
@@ -139,7 +139,8 @@ def draw_body(dice: Dice, hard_cases: frozenset[str] = frozenset()) -> Body:
     up = 0.4 * float(liver_move[2]) + 0.3 * placements["spleen"].move[2] + 4.0 * liver_own
     placements["diaphragm"] = Placement((0.0, -4.0, up))
 
-    low, *z = normal("kidneys", 13)
+    z = normal("kidneys", 13)
+    low, z = z[0], z[1:]
     kidney_size = 0.35 * size + 0.93 * z[0]
     for side, sign, at, pivot in (
         ("left", -1, 1, (-60.0, -50.0, -6.0)),

@@ -248,8 +248,8 @@ class Scene:
 
 def truth_shapes(packed: Packed) -> Packed:
     """Keep of a packed scene the shapes that can change a label."""
-    ints, floats, *rest = packed
+    ints, floats, primitive_ints, primitive_floats, points = packed
     label, inside = ints[:, 2], ints[:, 3]
     organ_before = np.cumsum(label > 0) > 0
     kept = (label > 0) | ((label == 0) & (inside != 0) & organ_before)
-    return ints[kept], floats[kept], rest[0], rest[1], rest[2]
+    return ints[kept], floats[kept], primitive_ints, primitive_floats, points

@@ -157,15 +157,15 @@ def paint_metal(scene: Scene, frame: Frame) -> list[Streak]:
             spot = frame.at(38, 14, -4) + rng.uniform(-14, 14, 3)
             paint(2500.0, [spot, spot + rng.uniform(-4, 4, 3)], 1.2, rng.uniform(60, 180))
     else:
-        side = float(rng.choice((-1, 1)))
+        leg = float(rng.choice((-1, 1)))
         hip = np.array(
-            [side * 92 * frame.half_width / 127.0, -8 * frame.scale[1], -290 * frame.scale[2]]
+            [leg * 92 * frame.half_width / 127.0, -8 * frame.scale[1], -290 * frame.scale[2]]
         )
         scene.paint(3000.0, ellipsoid(hip, (23, 23, 23)), label=KEEP_LABEL)
         found.append(Streak(hip, 24.0, rng.uniform(250, 600)))
         paint(
             3000.0,
-            [hip, hip + np.array([side * 30.0, 0, -20]), hip + np.array([side * 36.0, 0, -80])],
+            [hip, hip + np.array([leg * 30.0, 0, -20]), hip + np.array([leg * 36.0, 0, -80])],
             8.0,
             rng.uniform(150, 400),
         )
