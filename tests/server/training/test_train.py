@@ -38,8 +38,8 @@ SHORT = {"max_epochs": 1, "steps_per_epoch": 1}
 
 def submit(context: Context, tmp_path: Path, image: str, **params: Any) -> None:
     array = np.zeros(GRID.shape, np.uint8)
-    array[8:14, 8:13, 6:12] = 5
-    array[4:7, 8:12, 6:10] = 8
+    array[3:9, 8:13, 6:12] = 5  # the first axis runs to the left
+    array[12:15, 8:12, 6:10] = 8
     path = write_nifti(tmp_path / "sent.nii.gz", array, GRID)
     assert context.desk is not None
     context.desk.submit(image, path, ANNA, params)
