@@ -230,3 +230,30 @@ def test_shapes_that_do_not_fit_are_refused(tmp_path: Path):
         write_nifti(tmp_path / "a.nii.gz", np.zeros((4, 4, 5), np.uint8), grid)
     with pytest.raises(errors.NotFiniteError):
         Grid((4, 4, 4), np.diag([1.0, 1, 0, 1]))
+
+
+@pytest.mark.parametrize("off", [6e-8, 1e-4, 9e-4, -9e-4])
+def test_rounding_dust_in_a_label_is_rounded_off(tmp_path: Path, off: float) -> None:
+    truth = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    path = tmp_path / "label.nii.gz"
+    nib.save(nib.Nifti1Image(truth.astype(np.float64) + off * (truth != 1), np.eye(4)), path)
+    np.testing.assert_array_equal(read_label(path).array, truth)
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(1 / 3, 0.0), (0.1, -2.0), (1.0000001, 0.0)])
+def test_a_label_that_the_header_scales_to_whole_numbers(
+    tmp_path: Path, slope: float, inter: float
+) -> None:
+    truth = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    stored = np.rint((truth - inter) / slope).astype(np.int16)
+    image = nib.Nifti1Image(stored, np.eye(4))
+    image.header.set_slope_inter(slope, inter)
+    image.to_filename(tmp_path / "label.nii")
+    np.testing.assert_array_equal(read_label(tmp_path / "label.nii").array, truth)
+
+
+def test_a_fraction_that_is_no_dust_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "label.nii"
+    nib.save(nib.Nifti1Image(np.full((2, 2, 2), 3.002, np.float32), np.eye(4)), path)
+    with pytest.raises(errors.LabelValueError, match="fractions"):
+        read_label(path)

@@ -224,7 +224,7 @@ def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.u
     if low >= -DUST and high <= 255 + DUST:
         if array.dtype.kind != "f":
             return array.astype(np.uint8)
-        rounded = np.rint(array)
+        rounded: npt.NDArray[Any] = np.rint(array)
         if np.abs(rounded - array).max() <= DUST:
             return rounded.astype(np.uint8)
     raise LabelValueError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ DATA = Path(os.environ.get("ATLAS8K_DATA", ROOT.parent / "shared" / "data"))
 REAL_CT = DATA / "totalsegmentator-example" / "ct.nii.gz"
 REAL_SERIES = DATA / "cptac-pda-dicom"
 GRID_MM = 1.5
+MIDDLE = 16
+"""Voxels along an axis, of the middle of a phantom."""
 WHOLE_PIECES = np.ones((3, 3, 3))
 """Voxels that touch at a corner are one piece."""
 
@@ -35,15 +38,21 @@ WHOLE_PIECES = np.ones((3, 3, 3))
 def cases(phantoms: int, grid_mm: float | None = None) -> dict[str, Callable[[], Volume]]:
     """The first of the sample phantoms, and the real CT and series where there are any.
 
-    With `grid_mm` phantoms alone, on a grid of that spacing.
+    With `grid_mm` the middle of phantoms alone, on a grid of that spacing.
     """
     from atlas8k.dicom import read_volume
     from atlas8k.phantom import generate
     from atlas8k.volume import read_ct
 
+    def phantom(seed: int) -> Volume:
+        ct = generate(seed, grid_spacing_mm=grid_mm).ct
+        if grid_mm is None:
+            return ct
+        box = tuple(slice(n // 2 - MIDDLE // 2, n // 2 + MIDDLE // 2) for n in ct.array.shape)
+        return Volume(ct.array[box], ct.grid.crop(box))
+
     found: dict[str, Callable[[], Volume]] = {
-        f"phantom_{seed:04d}": lambda seed=seed: generate(seed, grid_spacing_mm=grid_mm).ct
-        for seed in range(phantoms)
+        f"phantom_{seed:04d}": partial(phantom, seed) for seed in range(phantoms)
     }
     if grid_mm is not None:
         return found

@@ -39,10 +39,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks._quick import parse, report
 
 WHAT = ("speed", "memory", "accuracy", "gpu")
-PART = (80, 180), (60, 180), (100, 180)
+PART = (slice(80, 180), slice(60, 180), slice(100, 180))
 """Voxels of the usual CT that the small one shows."""
-QUICK = 0.25
-"""Share of the voxels along an axis in the quick form."""
 
 
 def once(predictor: Any, ct: Path, out: Path, attention_on: str = "") -> dict[str, float]:
@@ -174,22 +172,20 @@ def alone(role: str, *arguments: object) -> dict[str, Any]:
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures asked for."""
-    from tests.benchmarks._prediction_volumes import (
-        LARGE,
-        LONGEST,
-        SMALL,
-        USUAL,
-        coarser,
-        patient,
-        write,
-    )
+    from tests.benchmarks import _prediction_volumes as volumes
 
-    scale = QUICK if options.quick else 1.0
-    usual, small, large, longest = (coarser(size, scale) for size in (USUAL, SMALL, LARGE, LONGEST))
-    hu = patient(usual)
-    write(folder / "usual.nii.gz", hu, usual, usual)
-    part = tuple(slice(round(a * scale), round(b * scale)) for a, b in PART)
-    write(folder / "small.nii.gz", hu[part], small, usual)
+    usual, small, large, longest = (
+        volumes.USUAL,
+        volumes.SMALL,
+        volumes.LARGE,
+        volumes.LONGEST,
+    )
+    if options.quick:
+        usual = small = large = longest = volumes.QUICK
+    hu = volumes.patient(usual)
+    volumes.write(folder / "usual.nii.gz", hu, usual, usual)
+    shown = hu if options.quick else hu[PART]
+    volumes.write(folder / "small.nii.gz", shown, small, usual)
     figures: dict[str, Any] = {}
     if "speed" in options.only:
         mine = alone("--ours", folder, options.repeats)
@@ -202,7 +198,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         figures["dsc_to_reference_min"] = worst_agreement(options.phantoms, options.quick)
     if "memory" in options.only:
         for name, size in (("peak_extra_gb", large), ("peak_extra_1000_gb", longest)):
-            write(folder / "large.nii.gz", hu, size, usual)
+            volumes.write(folder / "large.nii.gz", hu, size, usual)
             found = alone("--peak", folder / "large.nii.gz")
             figures[name] = found["gb"]
             figures[name.replace("gb", "seconds")] = found["seconds"]

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import typer
+from tests.headers import write_header
 from typer.testing import CliRunner, Result
 
 from atlas8k.cli.labels import labels
@@ -22,7 +23,7 @@ from atlas8k.ledger import Holder, Ledger, OrganScore, OrganSource, locate
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.phantom import generate
 from atlas8k.server.studies.folder import StudiesFolder
-from atlas8k.volume import read_label, write_nifti
+from atlas8k.volume import read_label, to_canonical, write_nifti
 
 app = typer.Typer()
 app.add_typer(labels, name="labels")
@@ -443,6 +444,54 @@ def test_an_organ_the_dataset_turns_out_not_to_label_is_public_no_more(
     assert sources["liver"].source == "public"
     assert "spleen" not in sources or sources["spleen"].source == "pseudo"
     run("import", "ward", folder, "--studies", studies, "--maps", maps)
+
+
+def test_headers_that_are_known_to_be_a_little_off(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    folder = dataset({"liver": 1})
+    raw = raw_of(patients[0][1], {"liver": 1})
+    for name, voxels in (("case_0", 0.04), ("case_1", 0.3)):
+        truth = patients[int(name[-1])][1]
+        affine = truth.grid.affine.copy()
+        affine[:3, 3] += voxels * affine[:3, 0]
+        nib.save(nib.Nifti1Image(raw_of(truth, {"liver": 1}), affine), folder / f"{name}.nii.gz")
+    result = run("import", "LiTS", folder, "--studies", studies, code=1)
+    lines = {line.split()[1].rstrip(":"): line for line in result.stdout.splitlines()}
+    assert "its header is up to 0.040 voxels off the CT's; snapped" in lines["case_0.nii.gz"]
+    assert re.search("^refused .*0.3 voxels off", lines["case_1.nii.gz"])
+    assert "voxels off" not in lines["case_2.nii.gz"]
+    np.testing.assert_array_equal(public_of(studies, "case_0"), 5 * raw)
+    # Where that is known of the dataset, it is stated, and noted for each file.
+    report = tmp_path / "report.csv"
+    result = run(
+        "import", "LiTS", folder, "--studies", studies, "--tolerance", 0.31, "--report", report
+    )
+    rows = {row["file"]: row for row in csv.DictReader(report.open())}
+    assert "up to 0.300 voxels off" in rows["case_1.nii.gz"]["notes"]
+    due = 5 * raw_of(patients[1][1], {"liver": 1})
+    np.testing.assert_array_equal(public_of(studies, "case_1"), due)
+    # Half a voxel would fit in two places.
+    run("import", "LiTS", folder, "--studies", studies, "--tolerance", 0.5, code=2)
+
+
+def test_label_files_without_geometry_are_refused_unless_their_axes_are_stated(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]]
+) -> None:
+    folder = dataset({"liver": 1})
+    truth = patients[0][1]
+    flipped = to_canonical(Volume(raw_of(truth, {"liver": 1}), truth.grid)).array[::-1, ::-1]
+    path = folder / "case_0.nii.gz"
+    write_header(path, None, None, (0, 0), flipped, {"pixdim": (6, 6, 6)})
+    result = run("import", "LiTS", folder, "--studies", studies, code=1)
+    assert re.search(r"refused +case_0\.nii\.gz: .*--orientation RAS", result.stdout)
+    for name in ("case_1", "case_2"):
+        (folder / f"{name}.nii.gz").unlink()
+    run("import", "LiTS", folder, "--studies", studies, "--orientation", "LPS")
+    due = 5 * raw_of(truth, {"liver": 1})
+    np.testing.assert_array_equal(public_of(studies, "case_0"), due)
+    run("import", "LiTS", folder, "--studies", studies, "--orientation", "LPX", code=2)
 
 
 V1 = {

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from tests.headers import write_header
 from tests.server.tiny import GRID, NETWORKS, checkpoint, write_ct, write_networks
 from typer.testing import CliRunner
 
 from atlas8k.cli import app
 from atlas8k.cli.predict import read_input
 from atlas8k.dicom import inspect, read_headers, write_series
-from atlas8k.errors import NotHounsfieldError, SettingsError, VolumeError
+from atlas8k.errors import GeometryError, NotHounsfieldError, SettingsError, VolumeError
 from atlas8k.grid import Grid
 from atlas8k.models.checkpoint import save_checkpoint
 from atlas8k.organs import ORGAN_NAMES, ORGANS
@@ -193,6 +195,54 @@ def test_real_cts_keep_their_own_geometry(
     assert (report.get("series_uid") is None) == name.endswith(".gz")
 
 
+def test_two_geometries_are_named_and_the_stated_one_is_used(
+    ct: Path, models: Path, tmp_path: Path
+) -> None:
+    image = nib.load(ct)
+    other = image.affine.copy()
+    other[0, 3] += 30
+    path = tmp_path / "two.nii.gz"
+    image.set_sform(image.affine, 1)
+    image.set_qform(other, 1)
+    nib.save(image, path)
+    for words, due, level in (
+        ((), image.affine, "warning"),
+        (("--orientation", "qform"), other, "note"),
+    ):
+        out = tmp_path / "label.nii.gz"
+        result = run(path, out, "--statistics", "--models", models, *words)
+        assert result.exit_code == 0, result.output
+        said = " ".join(result.output.split())
+        assert "two geometries in one file" in said
+        assert "up to 30 mm apart" in said
+        np.testing.assert_allclose(read_label(out).grid.affine, due, atol=1e-4)
+        (remark,) = json.loads((tmp_path / "label.json").read_text())["remarks"]
+        assert (remark["kind"], remark["level"]) == ("two_geometries", level)
+
+
+def test_a_ct_without_geometry_is_refused_unless_its_axes_are_stated(
+    ct: Path, models: Path, tmp_path: Path
+) -> None:
+    volume = read_ct(ct)
+    path = write_header(
+        tmp_path / "ct.nii.gz", None, None, (0, 0), volume.array, {"pixdim": GRID.spacing}
+    )
+    out = tmp_path / "label.nii.gz"
+    result = run(path, out, "--models", models)
+    assert isinstance(result.exception, GeometryError)
+    assert "--orientation RAS" in str(result.exception)
+    assert not out.exists()
+    result = run(path, out, "--models", models, "--orientation", GRID.orientation.lower())
+    assert result.exit_code == 0, result.output
+    # As of the CT that says it itself, at another place.
+    whole = tmp_path / "whole.nii.gz"
+    assert run(ct, whole, "--models", models).exit_code == 0
+    np.testing.assert_array_equal(read_label(out).array, read_label(whole).array)
+    assert read_label(out).grid.orientation == GRID.orientation
+    result = run(path, out, "--models", models, "--orientation", "up")
+    assert isinstance(result.exception, SettingsError)
+
+
 def test_values_that_are_no_hu_are_refused_unless_forced(ct: Path, models: Path) -> None:
     volume = read_ct(ct)
     shifted = write_nifti(ct.parent / "shifted.nii.gz", volume.array + 1024, volume.grid)
@@ -200,7 +250,8 @@ def test_values_that_are_no_hu_are_refused_unless_forced(ct: Path, models: Path)
     result = run(shifted, out, "--models", models)
     assert isinstance(result.exception, NotHounsfieldError)
     assert str(result.exception).startswith(
-        "shifted.nii.gz: values look shifted by about +1024: air at 24 HU. Export the CT again in HU,"
+        "shifted.nii.gz: values look shifted by about +1024: air at 24 HU. "
+        "Export the CT again in HU,"
     )
     assert "--force" in str(result.exception)
     assert not out.exists()

@@ -83,10 +83,10 @@ def test_values_of_another_scale_are_seen_in_phantoms_and_hu_are_not(phantom: Vo
 @pytest.mark.parametrize(
     ("shift", "said"),
     [
-        (1024, "values look shifted by about +1024: air at 24 HU. Export the CT again in HU, or subtract"
-         " 1024."),
-        (-1024, "values look shifted by about -1024: air at -2024 HU. Export the CT again in HU, or add"
-         " 1024."),
+        (1024, "values look shifted by about +1024: air at 24 HU. "
+         "Export the CT again in HU, or subtract 1024."),
+        (-1024, "values look shifted by about -1024: air at -2024 HU. "
+         "Export the CT again in HU, or add 1024."),
         (500, "values look shifted by +500: air at -500 HU."),
     ],
 )  # fmt: skip

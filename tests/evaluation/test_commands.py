@@ -91,11 +91,11 @@ def test_evaluate_says_whose_the_truth_is(tmp_path):
     folders = [tmp_path / "pred", tmp_path / "truth"]
     run("evaluate", *folders, fails="--truth-dataset 'AbdomenAtlas 1.1'")
     result = run("evaluate", *folders, "--truth-dataset", "AbdomenAtlas 1.1")
-    assert "| stomach | 0 | – | – | – | – | 1 |" in result.output
+    assert re.search(r"^stomach( +0)( +–){4} +1 *$", result.output, re.MULTILINE)
     only = [*folders, "--truth-dataset", "AbdomenAtlas 1.1", "--organs", "Liver,gall bladder"]
     result = run("evaluate", *only)
-    assert "| stomach | 0 | – | – | – | – | – |" in result.output
-    assert "| gall_bladder | 0 | – | – | – | – | 0 |" in result.output
+    assert re.search(r"^stomach( +0)( +–){5} *$", result.output, re.MULTILINE)
+    assert re.search(r"^gall_bladder( +0)( +–){4} +0 *$", result.output, re.MULTILINE)
     assert run("evaluate", *folders, "--organs", "heart", code=2)
     assert run("evaluate", *folders, "--maps", tmp_path / "x.yaml", code=2)
 

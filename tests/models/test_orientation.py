@@ -191,7 +191,7 @@ def test_the_active_networks_serve_where_there_is_no_label(sided, tmp_path):
     file = write_nifti(tmp_path / "ct.nii.gz", ct.array, ct.grid)
     found = run("import", root, "--models", models, "--find-orientation", file)
     assert found.exit_code == 0, found.output
-    assert "the active networks (unet)" in found.stdout
+    assert "the active networks (unet)" in " ".join(found.stdout.split())
     assert "orientation LPS" in found.stdout
 
 

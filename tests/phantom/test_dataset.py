@@ -78,3 +78,17 @@ def test_command(tmp_path):
     assert "0 made, 1 were there" in CliRunner().invoke(app, arguments).output
     bad = CliRunner().invoke(app, [*arguments, "--labels", str(tmp_path / "ct")])
     assert bad.exit_code == 1
+
+
+def test_command_draws_from_the_setting_it_is_told(tmp_path):
+    app = typer.Typer()
+    app.command()(phantoms)
+    arguments = [str(tmp_path / "ct"), "--count", "1", "--seed", "57"]
+    result = CliRunner().invoke(app, [*arguments, "--setting", "wide"])
+    assert result.exit_code == 0, result.output
+    cases = json.loads((tmp_path / "ct-truth" / "phantoms.json").read_text())["phantoms"]
+    assert [case["setting"] for case in cases.values()] == ["wide"]
+    for wrong in (["--setting", "broad"], ["--shifted", "--setting", "wide"]):
+        refused = CliRunner().invoke(app, [*arguments, *wrong])
+        assert refused.exit_code == 2
+        assert "standard, shifted, wide" in refused.output

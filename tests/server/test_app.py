@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -280,6 +281,74 @@ def test_a_server_leaves_what_the_ledger_was_told_unless_it_is_given_it(
 
     assert started_anew() == (7.0, 3)
     assert started_anew(stop_after="5") == (7.0, 5)
+
+
+def test_a_ct_of_two_geometries_is_named_and_goes_out_with_one(
+    client: TestClient, studies: Path, tmp_path: Path
+) -> None:
+    image = nib.load(studies / "a.nii.gz")
+    true, sheared = image.affine.copy(), image.affine.copy()
+    sheared[1, 2] += 4
+    voxels = np.asarray(image.dataobj)
+    for name, sform in (("two", true), ("tilt", sheared)):
+        made = nib.Nifti1Image(voxels, sform)
+        made.set_sform(sform, 2)
+        made.set_qform(true, 1)
+        if name == "two":
+            other = true.copy()
+            other[0, 3] += 36
+            made.set_qform(other, 1)
+        nib.save(made, studies / f"{name}.nii.gz")
+    (studies / "gone.nii.gz").symlink_to(tmp_path / "elsewhere.nii.gz")
+    datastore = app_instance().datastore()
+    datastore.refresh()
+    for name in datastore.list_images():  # the watcher may be at it: it is not waited for
+        datastore.studies.remarks(name)
+    said = client.get("/info/").json()["atlas8k"]["remarks"]
+    assert {name: found[0]["kind"] for name, found in said["volumes"].items()} == {
+        "two": "two_geometries",
+        "tilt": "sheared",
+    }
+    assert "gone.nii.gz" in said["not_listed"]
+    assert client.get("/atlas8k/remarks").json() == said
+    page = client.get("/atlas8k/cases").text
+    for words in ("two geometries in one file", "sheared by", "elsewhere.nii.gz"):
+        assert words in page
+    for name in ("two", "tilt"):
+        info = client.get(f"/datastore/image/info?image={name}").json()
+        content = client.get(f"/datastore/image?image={name}").content
+        path = tmp_path / f"{name}.nii.gz"
+        path.write_bytes(content)
+        assert info["checksum"] == f"SHA256:{hashlib.sha256(content).hexdigest()}"
+        assert (
+            client.head(f"/datastore/image?image={name}&check_sum={info['checksum']}").status_code
+            == 200
+        )
+        served = nib.load(path)
+        np.testing.assert_allclose(served.get_qform(), served.get_sform(), atol=1e-4)
+        np.testing.assert_array_equal(np.asarray(served.dataobj), voxels)
+        # What comes back on it, and what the server makes, lie where the client sees the CT.
+        array = np.zeros(voxels.shape, np.uint8)
+        array[3:9, 4:12, 5:9] = 5
+        label = tmp_path / "label.nii.gz"
+        nib.save(nib.Nifti1Image(array, served.affine), label)
+        files = {"label": ("label.nii.gz", label.read_bytes())}
+        answer = client.put(f"/datastore/label?image={name}", files=files)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["placed"] == ""
+        for url in (
+            f"/datastore/label?label={name}&tag=final",
+            f"/infer/ensemble?image={name}&output=image",
+        ):
+            method = client.post if "infer" in url else client.get
+            label.write_bytes(method(url).content)
+            np.testing.assert_allclose(nib.load(label).affine, served.affine, atol=1e-3)
+            np.testing.assert_allclose(nib.load(label).get_qform(), served.affine, atol=1e-3)
+            if "final" in url:
+                np.testing.assert_array_equal(np.asarray(nib.load(label).dataobj), array)
+    # On disk it lies where the voxels truly are.
+    own = nib.load(studies / "labels" / "final" / "tilt.nii.gz")
+    np.testing.assert_allclose(own.get_sform(), sheared, atol=1e-3)
 
 
 def test_a_ct_is_said_to_be_not_usable_and_counts_again(client: TestClient) -> None:

@@ -7,12 +7,12 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 from tests.headers import CASES, LPS, itk_affine, itk_voxels, write_header
+from tests.server.tiny import write_ct
 
 from atlas8k.errors import GeometryError, GridMismatchError
 from atlas8k.geometry import without_shear
@@ -23,7 +23,7 @@ from atlas8k.server.opening import open_context
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.studies.folder import SERVED_FOLDER
 from atlas8k.settings import Settings
-from atlas8k.volume import read_comments, read_ct, read_grid, read_label, write_nifti
+from atlas8k.volume import read_comments, read_ct, read_grid, read_label
 
 SHAPE = (10, 9, 8)
 SHIFTED = LPS.copy()
@@ -184,7 +184,8 @@ def test_they_are_named_when_they_are_found(
     other.mkdir()
     (other / "image.nii.gz").write_bytes(b"x")
     store.refresh()
-    store.studies.inspections.look(deep=True)
+    for name in store.list_images():  # the watcher may be at it: it is not waited for
+        store.studies.remarks(name)
     said = context.remarks()
     kinds = {name: [one["kind"] for one in found] for name, found in said["volumes"].items()}
     assert kinds == {
@@ -238,7 +239,7 @@ def test_a_ct_without_geometry_is_not_given_out(context: Context, studies: Path)
     for path in studies.glob("*.nii.gz"):
         path.unlink()
     write_header(studies / "a.nii.gz", None, None, (0, 0), ct_array())
-    write_nifti(studies / "b.nii.gz", ct_array(), read_grid_of(LPS))
+    write_ct(studies / "b.nii.gz")
     context.datastore.refresh()
     context.sync()
     signature = context.signature()
@@ -251,12 +252,6 @@ def test_a_ct_without_geometry_is_not_given_out(context: Context, studies: Path)
     assert sample is not None
     assert sample.volume == "b"
     assert context.bring("b", me)
-
-
-def read_grid_of(affine: np.ndarray) -> Any:
-    from atlas8k.grid import Grid
-
-    return Grid(SHAPE, affine)
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="shared/cases is not here")
@@ -304,6 +299,7 @@ class TestGotWrong:
 
     def test_json_is_what_it_must_be(self, opened: Context) -> None:
         store = opened.datastore
-        store.studies.inspections.look()
+        for name in store.list_images():
+            store.studies.remarks(name)
         json.dumps(opened.remarks())
         assert opened.remarks()["count"] == 5

@@ -11,7 +11,7 @@ from atlas8k.organs import ORGAN_NAMES
 from atlas8k.training.choosing import QUOTA, spread
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.gate import ENOUGH
-from atlas8k.training.scratch import PhantomTrainingCase
+from atlas8k.training.generated import PhantomTrainingCase
 from atlas8k.training.sides import by_hash
 
 SOME = ("liver", "kidney_left", "kidney_right", "spleen", "pancreas")

@@ -1,7 +1,6 @@
 """Fine-tuning of a served set, new networks from phantoms, and the command for both."""
 
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from pydantic import ValidationError
 from tests.server.tiny import GRID, write_ct
 from typer.testing import CliRunner
 
-from atlas8k.cli import app
+from atlas8k.cli import app, train_synthetic
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import load_checkpoint, network, save_checkpoint
 from atlas8k.server.training.cases import Seen
@@ -18,7 +17,8 @@ from atlas8k.training import finetune
 from atlas8k.training.config import PAPER, TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
-from atlas8k.training.scratch import EMBEDDED, new_checkpoint, phantom_cases
+from atlas8k.training.generated import phantom_cases
+from atlas8k.training.scratch import EMBEDDED, new_checkpoint
 from atlas8k.training.sides import held_out
 from atlas8k.volume import write_nifti
 
@@ -196,10 +196,9 @@ def test_the_command_trains_on_with_own_labels(case, tmp_path):
 
 
 def test_the_command_trains_a_new_network_and_then_trains_it_on(tmp_path, monkeypatch):
-    command = sys.modules["atlas8k.cli.train"]
-    monkeypatch.setattr(command, "MEASURED_ON", 1)
+    monkeypatch.setattr(train_synthetic, "MEASURED_ON", 1)
     cache = tmp_path / "phantoms"
-    phantom_cases(2, command.PHANTOM_SEEDS - 1, cache)
+    phantom_cases(2, train_synthetic.FIRST_SEED - 1, cache, kind=train_synthetic.PHANTOMS)
     arguments = ["--phantoms", "1", "--cache", str(cache), "--network", "unet", "--threads", "1"]
     arguments += ["--epochs", "1", "--steps", "2", "--batch", "1"]
     first, second = tmp_path / "first", tmp_path / "second"
@@ -289,8 +288,11 @@ def test_the_command_does_not_take_another_trainings_state_for_its_own(case, tmp
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "one of --studies, --phantoms, or --images"),
-        (["--images", "x", "--phantoms", "3"], "one of --studies, --phantoms, or --images"),
+        ([], "one of --studies, --images with --labels, or --phantoms"),
+        (
+            ["--images", "x", "--phantoms", "3"],
+            "one of --studies, --images with --labels, or --phantoms",
+        ),
         (["--images", "x"], "--images needs --labels"),
         (["--phantoms", "1", "--training", "[1]"], "give a JSON object"),
         (["--images", "x", "--labels", "y", "--checkpoints", "z"], "x: no such folder"),

@@ -78,6 +78,9 @@ def options(
 def main() -> None:
     """Run the command; an error of ours is one line and exit code 2, not a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    # Where folder and ledger lie is known to who types it; a server's log says it once.
+    for quiet in ("atlas8k.server.studies", "atlas8k.ledger.filesystem"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
     try:
         app()
     except Atlas8kError as err:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import getpass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.campaign import Studies, campaign, ledger_of
-from atlas8k.cli.ledger import LedgerFile
+from atlas8k.cli.campaign import campaign, ledger_of
+from atlas8k.cli.options import LedgerFile, Studies
 from atlas8k.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ Volumes = Annotated[list[str], typer.Argument(help="ids of volumes, as in the li
 def exclude(
     volumes: Volumes,
     reason: Annotated[str, typer.Option(help="why, for the records")],
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
 ) -> None:
     """Say that CTs are not usable: out of list, budget, audits and training.
@@ -42,7 +41,7 @@ def exclude(
 def include(
     volumes: Volumes,
     reason: Annotated[str, typer.Option(help="why, for the records")] = "",
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
 ) -> None:
     """Let CTs count again, whatever their content looks like."""

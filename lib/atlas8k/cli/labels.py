@@ -151,7 +151,7 @@ def import_(
     with tqdm(total=len(planned), desc=entry.name, unit="file", disable=None) as bar:
         for outcome in importer.run(planned, jobs):
             outcomes.append(outcome)
-            tqdm.write(outcome.line())
+            tqdm.write(outcome.line(dry_run=dry_run))
             bar.update()
     counts = Counter(outcome.result for outcome in outcomes)
     summary = [

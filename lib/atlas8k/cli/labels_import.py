@@ -49,9 +49,10 @@ class Outcome:
     findings: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
 
-    def line(self) -> str:
+    def line(self, *, dry_run: bool = False) -> str:
         """One line for people."""
-        text = f"{self.result:9s} {self.file}"
+        result = "to import" if dry_run and self.result == "imported" else self.result
+        text = f"{result:9s} {self.file}"
         if self.volume is not None and self.volume != self.file.partition(".nii")[0]:
             text += f" -> {self.volume}"
         said = [self.reason] if self.reason else []

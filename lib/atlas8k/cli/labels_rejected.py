@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from atlas8k.cli.labels import labels
-from atlas8k.cli.labels_history import AsJson, Case, Studies, desk_of, moment
-from atlas8k.cli.ledger import LedgerFile
+from atlas8k.cli.labels_history import AsJson, Case, desk_of, moment
+from atlas8k.cli.options import LedgerFile, Studies
 
 
 @labels.command()
-def rejected(studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJson = False) -> None:
+def rejected(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False) -> None:
     """Labels that were in labels/final and failed the checks, with the reason of each."""
     with desk_of(studies, ledger) as desk:
         waiting = desk.existing.waiting()
@@ -30,7 +29,7 @@ def rejected(studies: Studies = Path(), ledger: LedgerFile = None, as_json: AsJs
 @labels.command()
 def accept(
     case: Case,
-    studies: Studies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     values: Annotated[
         str | None,

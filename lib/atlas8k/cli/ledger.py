@@ -69,6 +69,11 @@ def rebuild(
     target = ledger_path(studies, path)
     if not studies.is_dir():
         raise LedgerError(f"{studies}: there is no such folder; labels are looked for in it")
+    if target.exists() and not replace:
+        raise LedgerError(
+            f"{target}: exists, and a rebuilt one knows less; stop the server and give --replace "
+            "to move it aside, or move it away yourself"
+        )
     moved = _move_aside(target) if replace else None
     try:
         report = make(

@@ -13,8 +13,15 @@ def phantoms(
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the others follow.")] = 0,
     shifted: Annotated[
-        bool, typer.Option("--shifted", help="Draw from the setting no network is trained on.")
+        bool, typer.Option("--shifted", help="Short for --setting shifted.")
     ] = False,
+    setting: Annotated[
+        str | None,
+        typer.Option(
+            help="standard (the default), shifted (no network is trained on it), or wide "
+            "(bodies that spread as people do)."
+        ),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(help="Folder for the truth; by default FOLDER with '-truth' at its end."),
@@ -27,12 +34,17 @@ def phantoms(
     from tqdm import tqdm
 
     from atlas8k.errors import Atlas8kError
-    from atlas8k.phantom import SHIFTED, STANDARD, iter_set
+    from atlas8k.phantom import SHIFTED, STANDARD, WIDE, iter_set
 
-    setting = SHIFTED if shifted else STANDARD
+    settings = {one.name: one for one in (STANDARD, SHIFTED, WIDE)}
+    name = setting or ("shifted" if shifted else "standard")
+    if name not in settings or (shifted and name != "shifted"):
+        found = f"--shifted and --setting {name}" if name in settings else f"setting {name!r}"
+        typer.echo(f"Error: {found}: give --setting as one of {', '.join(settings)}", err=True)
+        raise typer.Exit(2)
     made = 0
     try:
-        steps = iter_set(folder, count, seed, setting, labels)
+        steps = iter_set(folder, count, seed, settings[name], labels)
         for written in tqdm(steps, total=count, desc="phantoms", unit="CT"):
             made += written.made
     except (Atlas8kError, OSError) as err:

@@ -143,6 +143,8 @@ def predict(
     if written["statistics"] is not None:
         written["statistics"].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _table(console, prediction, report)
+    for path in filter(None, written.values()):
+        console.print(f"{path} written", markup=False, soft_wrap=True)
 
 
 def _missing(ct: Path) -> NoReturn:

@@ -119,7 +119,9 @@ def newest(book: Ledger) -> str:
 def _table(ranked: list[Ranked], signature: str, progress: Progress, ranking: str) -> None:
     from atlas8k.cli.tables import Column, number, print_table, text
 
-    score = [] if ranking == "eq4" else [number(f"{ranking.replace('_', ' ')} {UNITS[ranking]}")]
+    score = (
+        [] if ranking == "eq4" else [number(f"{ranking.replace('_', ' ')} {UNITS[By(ranking)]}")]
+    )
     organs = text("organs, most attention first")
     print_table(
         [number("rank"), Column("volume"), *score, number("attention ml"), Column("state"), organs],

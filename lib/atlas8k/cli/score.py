@@ -47,5 +47,7 @@ def score(
         AttentionScoring(context, report)({}, context.datastore)
     after = context.ledger.progress(context.signature())
     console.print(f"scored {after.scored} of {after.total} under {context.signature()}")
+    if after.scored:
+        console.print(f"the list: atlas8k rank --studies {studies}", markup=False, soft_wrap=True)
     for name, reason in context.ledger.failures(context.signature()).items():
         console.print(f"failed: {name}: {reason}", highlight=False, soft_wrap=True)

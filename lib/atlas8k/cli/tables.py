@@ -105,10 +105,14 @@ def print_table(
 
 
 def print_result(table: Table) -> None:
-    """Print a table of results with its caption; its file has it as Markdown."""
+    """Print a table of results with its caption; bold cells are marked as in Markdown."""
     out = terminal()
     first, *others = table.columns
-    print_table([Column(first), *map(number, others)], table.rows, table.title, console=out)
+    rows = [
+        [f"**{cell}**" if (i, j) in table.strong else cell for j, cell in enumerate(row)]
+        for i, row in enumerate(table.rows)
+    ]
+    print_table([Column(first), *map(number, others)], rows, table.title, console=out)
     out.print(table.caption, markup=False, style="dim")
     out.print()
 

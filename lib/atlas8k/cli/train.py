@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,16 +18,21 @@ if TYPE_CHECKING:
     from atlas8k.training.config import TrainingConfig
     from atlas8k.training.data import Case
 
-PHANTOM_SEEDS = 20_000
-"""First seed of training phantoms. Those below are samples and tests, 10,000 to 10,999
-are kept for the benchmark."""
-MEASURED_ON = 6
-"""Phantoms that show the progress; their seeds are before :data:`PHANTOM_SEEDS`."""
+PAINTED_MB = 700
+"""Of some 300 painted CTs at once: those that follow are painted meanwhile."""
 
 
 def train(
     output: Annotated[Path, typer.Argument(help="folder for the checkpoints; made if missing")],
     phantoms: Annotated[int, typer.Option(help="train on so many phantoms", min=0)] = 0,
+    bodies: Annotated[
+        Path | None,
+        typer.Option(help="train on CTs painted on the TotalSegmentator maps of a folder"),
+    ] = None,
+    subjects: Annotated[
+        str, typer.Option(help="with --bodies: of these, separated by commas; all by default")
+    ] = "",
+    painted: Annotated[int, typer.Option(help="with --bodies: so many CTs", min=1)] = 2000,
     images: Annotated[Path | None, typer.Option(help="folder of CTs (.nii, .nii.gz)")] = None,
     labels: Annotated[
         Path | None, typer.Option(help="folder of label maps, named as their CTs")
@@ -68,7 +73,7 @@ def train(
     threads: Annotated[int, typer.Option(help="processor threads; 0 for all", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="threads that prepare patches", min=0)] = 0,
     cache: Annotated[
-        Path | None, typer.Option(help="folder for training phantoms; OUTPUT/phantoms")
+        Path | None, typer.Option(help="folder for synthetic CTs; OUTPUT/phantoms")
     ] = None,
 ) -> None:
     """Train networks, and write OUTPUT/<network>.safetensors when they are through.
@@ -76,9 +81,10 @@ def train(
     New networks with random weights, or those of --checkpoints, learn from what is labeled
     in --studies, where `atlas8k labels import` put public labels and annotators submitted
     theirs (organs that nobody labeled are in no loss); from --images with --labels; or from
-    --phantoms. Small networks learn at rates for minutes, those of the paper's size at the
-    paper's. --minutes bounds preparing, training and measuring of a network; phantoms that
-    are not there yet are made before.
+    --phantoms, or --bodies, alone or together: networks that learn from bodies see whole
+    volumes at once, whatever they saw before. Small networks learn at rates for minutes,
+    those of the paper's size at the paper's. --minutes bounds preparing, training and
+    measuring of a network; synthetic CTs that it begins with are made before.
 
     A training that was interrupted goes on when the command is repeated, also with labels
     that were added; until it is through, OUTPUT/training-state has how far it came. On several
@@ -86,8 +92,11 @@ def train(
     """
     from atlas8k.errors import TrainingError
 
-    if [phantoms > 0, images is not None, studies is not None].count(True) != 1:
-        raise TrainingError("give one of --studies, --phantoms, or --images with --labels")
+    synthetic = phantoms > 0 or bodies is not None
+    if [synthetic, images is not None, studies is not None].count(True) != 1:
+        raise TrainingError(
+            "give one of --studies, --images with --labels, or --phantoms and --bodies"
+        )
     if studies is not None:
         existing_studies(studies)
     if images is not None and labels is None:
@@ -97,9 +106,12 @@ def train(
 
     from atlas8k.cli.train_from import labeled_files, labeled_studies
     from atlas8k.cli.train_run import run
+    from atlas8k.cli.train_synthetic import SyntheticSet, synthetic_set
+    from atlas8k.models.memory import keep_freed_memory
     from atlas8k.training import ranks
-    from atlas8k.training.scratch import EMBEDDED
+    from atlas8k.training.scratch import EMBEDDED, seeing_whole
 
+    keep_freed_memory()
     torch.set_num_threads(threads or torch.get_num_threads())
     names = list(EMBEDDED) if network == "all" else [network]
     given: dict[str, Any] = {
@@ -110,17 +122,23 @@ def train(
         "seed": seed,
         "device": device,
         "workers": workers,
-        "memory_mb": 8192,
+        "memory_mb": 8192 if bodies is None else PAINTED_MB,
         "validate_every": 10,
+        # Painting keeps up with it, and each CT is met in several epochs.
+        "turnover": 0 if bodies is None else max(1, steps * batch // 3),
     }
     with _into(output), ranks.together(device) as own:
         settings = {**given, "device": own, **_json(training)}
-        config = _config(settings, new=bool(phantoms) or (checkpoints is None and size == "small"))
+        config = _config(settings, new=synthetic or (checkpoints is None and size == "small"))
         config = _with_rate(config, names, learning_rate)
         apart: Sequence[Case] | None = None
         cases: Sequence[Case]
-        if phantoms:
-            cases, apart = _phantoms(phantoms, cache or output / "phantoms")
+        made: SyntheticSet | None = None
+        if synthetic:
+            made = synthetic_set(
+                cache or output / "phantoms", phantoms, bodies, _names(subjects), painted, seed
+            )
+            cases, apart = made.cases, made.apart
         elif studies is not None:
             cases = labeled_studies(studies, ledger, patients, settings)
         else:
@@ -129,7 +147,10 @@ def train(
         if minutes is not None and ranks.first():
             typer.echo(f"{len(names)} networks, {minutes:g} minutes each at the most")
         starts = {name: _start(name, checkpoints, seed, size) for name in names}
-        run(output, starts, cases, apart, config)
+        if bodies is not None:
+            starts = {name: seeing_whole(start) for name, start in starts.items()}
+        with nullcontext() if made is None else made.beside():
+            run(output, starts, cases, apart, config, {} if made is None else made.record)
 
 
 @contextmanager
@@ -178,25 +199,8 @@ def _config(settings: dict[str, Any], *, new: bool) -> TrainingConfig:
         raise TrainingError(f"{where}: {first['msg']}; there are {known}") from error
 
 
-def _phantoms(count: int, cache: Path) -> tuple[Sequence[Case], Sequence[Case]]:
-    """Phantoms to train on, and to measure on."""
-    import os
-
-    from rich.progress import Progress as Bar
-
-    from atlas8k.training import ranks
-    from atlas8k.training.scratch import phantom_cases
-
-    with Bar(disable=not ranks.first()) as bar:
-        task = bar.add_task("phantoms", total=count + MEASURED_ON)
-        cases = phantom_cases(
-            count + MEASURED_ON,
-            PHANTOM_SEEDS - MEASURED_ON,
-            cache,
-            os.cpu_count() or 1,
-            lambda _: bar.advance(task),
-        )
-    return cases[MEASURED_ON:], cases[:MEASURED_ON]
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _start(name: str, checkpoints: Path | None, seed: int, size: str) -> Checkpoint:

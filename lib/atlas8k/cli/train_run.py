@@ -10,9 +10,12 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atlas8k.models.checkpoint import Checkpoint
@@ -29,6 +32,7 @@ def run(
     cases: Sequence[Case],
     apart: Sequence[Case] | None,
     config: TrainingConfig,
+    record: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Train networks one after another; those that are there stay until theirs is through.
 
@@ -38,6 +42,9 @@ def run(
         By network name.
     apart
         Cases to measure on; ``None``: a share of `cases`.
+    record
+        Of what they learn from, into each checkpoint; with the commit of this code where
+        it runs from a repository.
     """
     from rich.console import Console
 
@@ -54,6 +61,8 @@ def run(
         console.print(line(progress), highlight=False)
 
     def store(trained: Checkpoint) -> None:
+        origin = {**trained.origin, **({"data": dict(record)} if record else {}), **_commit()}
+        trained = replace(trained, origin=origin)
         target = save_checkpoint(output / f"{trained.name}.safetensors", trained)
         size = target.stat().st_size / 1e6
         console.print(f"{trained.name}: {target}, {size:.1f} MB", highlight=False)
@@ -76,6 +85,21 @@ def run(
     )
     if ranks.first():
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _commit() -> dict[str, str]:
+    """Of the code that trains, where it is known."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": found.stdout.strip()}
 
 
 def line(progress: Progress) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -124,10 +124,8 @@ def found_orientation(
     CheckpointError
         None is clear, or the network's own files say another one.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from atlas8k.cli.predict import read_input
+    from atlas8k.cli.tables import Column, number, print_table
     from atlas8k.errors import CheckpointError
     from atlas8k.labels.placing import place
     from atlas8k.models.importing import OrientationUnknownError, import_weights
@@ -137,7 +135,7 @@ def found_orientation(
     from atlas8k.volume import read_label
 
     stated = None
-    with contextlib.suppress(OrientationUnknownError):
+    with suppress(OrientationUnknownError):
         stated = import_weights(file, kind, options).checkpoint.preprocessing.orientation
     tried = import_weights(file, kind, replace(options, orientation="RAS")).checkpoint
     volume, _, _ = read_input(ct)
@@ -149,12 +147,15 @@ def found_orientation(
         truth = Predictor(served).predict(volume).label_on(volume.grid)
         other = f"the active networks ({', '.join(served.checkpoints)})"
     trials = try_orientations(tried, volume, truth)
-    table = Table("orientation", *(organ.replace("_", " ") for organ in trials[0].dsc), "mean")
-    for trial in trials:
-        row = [f"{dsc:.2f}" for dsc in (*trial.dsc.values(), trial.mean)]
-        table.add_row(trial.orientation, *row)
-    typer.echo(f"DSC of {tried.name} on {ct} with {other}:")
-    Console().print(table)
+    organs = (organ.replace("_", " ") for organ in trials[0].dsc)
+    print_table(
+        [Column("orientation"), *map(number, organs), number("mean")],
+        [
+            (trial.orientation, *(f"{dsc:.2f}" for dsc in (*trial.dsc.values(), trial.mean)))
+            for trial in trials
+        ],
+        f"DSC of {tried.name} on {ct} with {other}:",
+    )
     found = clear(trials)
     command = f"atlas8k weights import {file} --orientation"
     if found is None:

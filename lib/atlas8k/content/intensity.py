@@ -33,6 +33,8 @@ SCALED_SPAN = 20.0
 """Largest less smallest value of intensities mapped to 0..1, -1..1 or standard deviations."""
 BELOW_WATER = 0.01
 """Share of fat and air (under -30 HU) in any CT of a body; most have a third."""
+FEW = 50
+"""Voxels of the largest value that may be chance."""
 FAR_BELOW, FILL_SHARE = -1300.0, 0.0005
 """HU under which no noise of air reaches, and the share of voxels there that counts."""
 
@@ -142,7 +144,7 @@ def _clipped(values: Array) -> tuple[Remark, ...]:
     if low > -900 and (values == low).mean() > 0.02:
         text = f"values are cut off at {low:g} and {high:g} HU"
         return (Remark("clipped", f"{text}: air and lung look alike.", "note"),)
-    if high < 600 and (values == high).mean() > 0.002:
+    if high < 600 and (values == high).sum() > max(FEW, 0.002 * len(values)):
         text = f"values are cut off at {high:g} HU"
         return (Remark("clipped", f"{text}: bone, metal and contrast look alike.", "note"),)
     return ()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError
 from atlas8k.geometry import every_form
-from atlas8k.grid import Grid, corner_gap, corners
+from atlas8k.grid import SERVED, Grid, corner_gap, corners
 
 Box = tuple[slice, slice, slice]
 
@@ -53,7 +53,7 @@ class Placement:
         said = []
         if self.off_voxels > NOISE_VOXELS:
             said.append(f"its header is up to {self.off_voxels:.3f} voxels off the CT's; snapped")
-        if self.form:
+        if self.form not in ("", SERVED):  # what clients get is where labels come from
             said.append(f"it lies on the CT as its {self.form} has it")
         return "; ".join(said)
 
@@ -120,11 +120,12 @@ def find_placement(
         found = {fit: None for fit in found if start is not None and fit.start == start}
     if len(found) == 1:
         return next(iter(found))
-    names = " and ".join(form.name or "geometry" for form in every_form(target))
+    names = ", ".join(form.name or "own affine" for form in every_form(target))
     raise GridMismatchError(
         path,
-        f"it fits the CT in several places, since the CT is known by several geometries (its "
-        f"{names}); save it with the CT as reference volume, the whole of it, not cropped",
+        "it fits the CT in several places, since one of the two is known by several geometries "
+        f"(the CT by its {names}); save it with the CT as reference volume, the whole of it, "
+        "not cropped",
     )
 
 

@@ -61,7 +61,8 @@ class UnknownVolumeError(LedgerError, KeyError):
     def __init__(self, volume: str) -> None:
         self.volume = volume
         super().__init__(
-            f"{volume}: the ledger knows no volume of that name; sync the folder first"
+            f"{volume}: the ledger knows no volume of that name; it is a CT's file name "
+            "without .nii.gz, or its SeriesInstanceUID"
         )
 
     def __str__(self) -> str:

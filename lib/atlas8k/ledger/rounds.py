@@ -75,7 +75,7 @@ def check_reviewed(connection: sqlite3.Connection) -> None:
     if row is not None and not row[1]:
         raise LedgerError(
             f"round {row[0]} is not closed: nothing was submitted in it; review the top of the "
-            "list first, or force it"
+            "list first, or give --force"
         )
 
 

@@ -31,9 +31,10 @@ def import_monai_for_prediction() -> None:
     """
     if "monai" in sys.modules:
         return
+    # None reads as "not installed".
     hidden = [name for name in NOT_FOR_PREDICTION if name not in sys.modules]
     for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment] - reads as "not installed"
+        sys.modules[name] = None  # type: ignore[assignment]
     try:
         import monai.networks.nets  # noqa: F401
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -92,11 +93,11 @@ class Preprocessing:
         """
         if self.whole is None:
             return self.window_size
-        x, y, z = (
+        sides = [
             min(most, math.ceil(n / self.whole) * self.whole)
             for n, most in zip(shape, self.window_size, strict=True)
-        )
-        return x, y, z
+        ]
+        return more_than_one(sides, self.whole)
 
     def smaller_window(self, size: tuple[int, int, int]) -> tuple[int, int, int] | None:
         """`size` with its longest side halved, where memory is short for one window.
@@ -158,3 +159,12 @@ def _output(
     module: torch.nn.Module, inputs: Any, logits: torch.Tensor, *, flip: tuple[int, ...]
 ) -> torch.Tensor:
     return logits.flip(flip)
+
+
+def more_than_one(sides: Sequence[int], whole: int) -> tuple[int, int, int]:
+    """Sides of a window, the first doubled where the window is the smallest there is.
+
+    A network that halves it down to a single voxel cannot normalise over that.
+    """
+    x, y, z = sides
+    return (2 * x if x == y == z == whole else x), y, z

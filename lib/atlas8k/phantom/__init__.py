@@ -3,11 +3,12 @@
 from atlas8k.phantom.dataset import Written, iter_set, labels_beside, write_set
 from atlas8k.phantom.generate import Phantom, exact_label, generate, slice_thickness
 from atlas8k.phantom.mix import between, mix_setting
-from atlas8k.phantom.setting import SHIFTED, STANDARD, PhantomCase, Setting
+from atlas8k.phantom.setting import SHIFTED, STANDARD, WIDE, PhantomCase, Setting
 
 __all__ = [
     "SHIFTED",
     "STANDARD",
+    "WIDE",
     "Phantom",
     "PhantomCase",
     "Setting",

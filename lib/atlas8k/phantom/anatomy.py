@@ -10,12 +10,21 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from atlas8k.phantom import bones, great_vessels, neighbours, trunk, viscera
+from atlas8k.phantom import (
+    bones,
+    great_vessels,
+    neighbours,
+    pelvis,
+    surroundings,
+    trunk,
+    viscera,
+)
 from atlas8k.phantom.contrast import draw_densities
 from atlas8k.phantom.frame import Frame, draw_frame
 from atlas8k.phantom.implicit import TILE
-from atlas8k.phantom.scene import NOISE_PEAK, Scene
+from atlas8k.phantom.scene import NOISE_PEAK, Scene, truth_shapes
 from atlas8k.phantom.setting import Dice, Setting
+from atlas8k.phantom.surroundings import Streak
 
 FIELD_STEP = 20.0
 FIELD_HALF = (280.0, 240.0, 300.0)
@@ -37,6 +46,8 @@ class Anatomy:
         Displacement from the patient to the scene's space at coarse nodes.
     tile
         Periodic noise.
+    metal
+        What streaks go out from.
     """
 
     frame: Frame
@@ -46,22 +57,41 @@ class Anatomy:
     step: float
     reach: float
     tile: Array
+    metal: tuple[Streak, ...] = ()
 
 
-def build_anatomy(dice: Dice, setting: Setting, phase: str, hard_cases: frozenset[str]) -> Anatomy:
-    """Draw one patient."""
-    frame = draw_frame(dice, setting)
-    hu = draw_densities(dice, setting, phase)
-    scene = Scene()
-    trunk.paint_body(scene, frame, hu)
-    trunk.paint_lungs(scene, frame, hu)
-    trunk.paint_muscles(scene, frame, hu)
-    neighbours.paint_small_bowel(scene, frame, hu)
-    neighbours.paint_oesophagus(scene, frame, hu)
-    viscera.paint_liver(scene, frame, hu)
+def build_anatomy(
+    dice: Dice,
+    setting: Setting,
+    phase: str,
+    hard_cases: frozenset[str],
+    *,
+    truth_only: bool = False,
+) -> Anatomy:
+    """Draw one patient.
+
+    ``truth_only`` leaves out what cannot change a label: for the labels alone, in less time.
+    """
+    frame = draw_frame(dice, setting, hard_cases)
+    hu = draw_densities(dice, setting, phase, hard_cases)
+    scene = Scene(prone="prone" in hard_cases)
+    metal: list[Streak] = []
+    if not truth_only:  # what lies under the first organ
+        trunk.paint_body(scene, frame, hu)
+        if setting.people:
+            surroundings.paint_table(scene, frame, hard_cases)
+        if "arms_at_side" in hard_cases:
+            surroundings.paint_arms(scene, frame, hu)
+        trunk.paint_lungs(scene, frame, hu)
+        trunk.paint_muscles(scene, frame, hu)
+        if setting.people:
+            pelvis.paint_pelvis(scene, frame, hu, phase)
+        neighbours.paint_small_bowel(scene, frame, hu, hard_cases)
+        neighbours.paint_oesophagus(scene, frame, hu)
+    viscera.paint_liver(scene, frame, hu, hard_cases)
     neighbours.paint_colon(scene, frame, hu)
     viscera.paint_spleen(scene, frame, hu, phase)
-    viscera.paint_kidneys(scene, frame, hu)
+    viscera.paint_kidneys(scene, frame, hu, hard_cases)
     neighbours.paint_adrenals(scene, frame, hu)
     viscera.paint_stomach(scene, frame, hu, hard_cases)
     neighbours.paint_duodenum(scene, frame, hu)
@@ -69,19 +99,24 @@ def build_anatomy(dice: Dice, setting: Setting, phase: str, hard_cases: frozense
     viscera.paint_pancreas(scene, frame, hu, hard_cases)
     if "missing_gall_bladder" not in hard_cases:
         viscera.paint_gall_bladder(scene, frame, hu)
-    great_vessels.paint_great_vessels(scene, frame, hu, phase)
+    great_vessels.paint_great_vessels(scene, frame, hu, phase, hard_cases)
     neighbours.paint_nodes(scene, frame, hu)
     bones.paint_bones(scene, frame, hu)
+    if "contrast_line" in hard_cases:
+        surroundings.paint_lines(scene, frame)
+    if "metal" in hard_cases:
+        metal = surroundings.paint_metal(scene, frame)
     field, origin = _displacement(dice, setting)
     turned = _turned(field, origin, dice, setting)
     return Anatomy(
         frame,
-        scene.packed(),
+        truth_shapes(scene.packed()) if truth_only else scene.packed(),
         turned,
         origin,
         FIELD_STEP,
         float(np.abs(turned).max()),
         _tile(dice),
+        tuple(metal),
     )
 
 

@@ -21,8 +21,10 @@ def paint_bones(scene: Scene, frame: Frame, hu: Densities) -> None:
     first = draw.rng.uniform(-pitch, 0) + FEET
     texture = Texture(35, 5)
     y = SPINE_FRONT * float(frame.scale[1])
-    for level in range(13):
+    for level in range(15 if frame.cap else 13):
         z = first + level * pitch
+        if frame.cap and z < -152 * float(frame.scale[2]):
+            continue  # the sacrum is there
         grow = 1.0 + 0.06 * (0 - z) / 100
         w, d = 23.5 * grow * draw.size, 16.5 * grow * draw.size
         center = np.array([0.0, y - d, z])
@@ -94,15 +96,15 @@ def _paint_ribs(scene: Scene, frame: Frame, draw: Draw, bone: float, shell: floa
     """Ribs as tubes in the muscle wall, sloping down from the spine to the front."""
     lowest = draw.rng.uniform(-5, 12)
     for side in (1, -1):
-        for rib in range(8):
+        for rib in range(12 if frame.cap else 8):
             start = lowest + rib * 25 * float(frame.scale[2])
-            far = (0.9, 1.6, 2.3, 2.6, 2.8, 2.8, 2.8, 2.8)[rib]
+            far = (0.9, 1.6, 2.3, 2.6, 2.8)[min(rib, 4)]
             places = []
             for angle in np.linspace(0.38, far, 4 + 2 * rib if rib < 3 else 10):
                 # Angle from the back midline; the wall's own superellipse.
                 c, s = np.cos(angle), np.sin(angle)
                 z = start - 62 * (1 - np.cos(angle * 0.85)) + (rib > 2) * 55 * max(0, angle - 2.0)
-                high = max(0.0, z + 20) / 120
+                high = max(0.0, min(z, frame.cap or z) + 20) / 120
                 a = (frame.half_width + 7) * (1 - frame.narrow * 0.9 * high * high)
                 b = frame.back + 9 if c > 0 else frame.front + 5
                 p = CAVITY_POWER

@@ -47,7 +47,9 @@ def draw_phase(dice: Dice, setting: Setting) -> str:
     return str(dice("phase").choice(names, p=shares / shares.sum()))
 
 
-def draw_densities(dice: Dice, setting: Setting, phase: str) -> dict[str, float]:
+def draw_densities(
+    dice: Dice, setting: Setting, phase: str, hard_cases: frozenset[str] = frozenset()
+) -> dict[str, float]:
     """Mean density of every tissue in this patient, HU.
 
     The unenhanced part and the enhancement vary apart from one another; the timing of
@@ -73,4 +75,6 @@ def draw_densities(dice: Dice, setting: Setting, phase: str) -> dict[str, float]
         out["portal_vein"] += 60 * (late - 0.5)
         out["liver"] += 12 * (late - 0.5)
         out["renal_medulla"] += 50 * (late - 0.4)
+    if "fatty_liver" in hard_cases:
+        out["liver"] -= dice("fatty_liver").uniform(15, 60)
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.phantom.anatomy import Anatomy, build_anatomy
+from atlas8k.phantom.artefacts import add_artefacts
 from atlas8k.phantom.contrast import draw_phase
 from atlas8k.phantom.scanner import (
     HIGH_HU,
@@ -24,6 +25,7 @@ from atlas8k.phantom.scanner import (
     paint,
     ras_grid,
 )
+from atlas8k.phantom.scene import truth_shapes
 from atlas8k.phantom.setting import STANDARD, Dice, PhantomCase, Setting
 from atlas8k.volume import Grid, Volume
 
@@ -66,7 +68,7 @@ def generate(
     seed
         From 0 up.
     setting
-        Ranges to draw from; :data:`STANDARD` or :data:`SHIFTED`.
+        Ranges to draw from; :data:`STANDARD`, :data:`SHIFTED` or :data:`WIDE`.
     grid_spacing_mm
         ``None``: a CT as the scanner writes it, any spacing and orientation. A number:
         the same patient and scan straight on an axis-aligned RAS grid of that spacing,
@@ -92,11 +94,12 @@ def generate(
             anatomy, grid, edge, scan.thickness_mm, threads=min(8, os.cpu_count() or 1)
         )
         enhance_edges(hu, scan, scan.in_plane_mm)
+        add_artefacts(hu, grid, anatomy, dice, hard)
         add_noise(hu, dice, scan, scan.in_plane_mm)
         orientation = scan.orientation
     else:
         grid = ras_grid(scan, (grid_spacing_mm,) * 3)
-        hu, label = _coarse(anatomy, grid, scan, dice, edge)
+        hu, label = _coarse(anatomy, grid, scan, dice, edge, hard)
         orientation = "RAS"
     ct = np.clip(np.rint(hu), LOW_HU, HIGH_HU).astype(np.int16).transpose(1, 2, 0)
     ct, oriented = orient(ct, grid, orientation)
@@ -137,7 +140,10 @@ def exact_label(seed: int, setting: Setting, grid: Grid) -> npt.NDArray[np.uint8
     matrix = grid.affine[:3, :3]
     if not np.array_equal(matrix, np.diag(np.diag(matrix))) or not (np.diag(matrix) > 0).all():
         raise ValueError("the truth is painted on axis-aligned RAS grids only")
-    anatomy, _ = _drawn(seed, setting)
+    dice = Dice(seed, setting)
+    hard = draw_hard_cases(dice, setting)
+    phase = draw_phase(dice, setting)
+    anatomy = build_anatomy(dice, setting, phase, hard, truth_only=True)
     _, label = paint(anatomy, grid, 1.0, 0.0, threads=min(8, os.cpu_count() or 1))
     return label.transpose(1, 2, 0)
 
@@ -154,7 +160,13 @@ def _drawn(seed: int, setting: Setting) -> tuple[Anatomy, Scan]:
     return anatomy, draw_scan(dice, setting, anatomy, hard)
 
 
-def _coarse(anatomy: Any, grid: Grid, scan: Scan, dice: Dice, edge: float) -> tuple[Array, Array]:
+def _truth_of(anatomy: Anatomy) -> Anatomy:
+    return replace(anatomy, shapes=truth_shapes(anatomy.shapes))
+
+
+def _coarse(
+    anatomy: Anatomy, grid: Grid, scan: Scan, dice: Dice, edge: float, hard: frozenset[str]
+) -> tuple[Array, Array]:
     """What linear resampling of the full CT to ``grid`` gives; ``(Z, X, Y)`` arrays."""
     spacing = grid.spacing[2]
     native = ras_grid(scan, (scan.in_plane_mm, scan.in_plane_mm, scan.thickness_mm))
@@ -165,13 +177,15 @@ def _coarse(anatomy: Any, grid: Grid, scan: Scan, dice: Dice, edge: float) -> tu
     if scan.thickness_mm <= spacing:
         hu, label = paint(anatomy, grid, edge, scan.thickness_mm)
         enhance_edges(hu, scan, spacing)
+        add_artefacts(hu, grid, anatomy, dice, hard)
         add_noise(hu, dice, scan, spacing, share, share_z)
         return hu, label
     thick = ras_grid(scan, (spacing, spacing, scan.thickness_mm))
     slices, _ = paint(anatomy, thick, edge, scan.thickness_mm, labels=False)
     enhance_edges(slices, scan, spacing)
+    add_artefacts(slices, thick, anatomy, dice, hard)
     add_noise(slices, dice, scan, spacing, share)
-    _, label = paint(anatomy, grid, edge, 0.0)
+    _, label = paint(_truth_of(anatomy), grid, edge, 0.0)
     at = grid.affine[2, 3] + spacing * np.arange(grid.shape[2]) - thick.affine[2, 3]
     at = np.clip(at / scan.thickness_mm, 0, thick.shape[2] - 1)
     below = np.minimum(at.astype(int), thick.shape[2] - 2)

@@ -54,6 +54,8 @@ def ellipsoid_at(f: Array, p: int, x: float, y: float, z: float) -> float:
 @compiled
 def trunk_at(f: Array, p: int, x: float, y: float, z: float) -> float:
     """About the distance to a trunk, mm, along the ray from its axis."""
+    if f[p, 5] > 0.0:
+        z = min(z, f[p, 5])
     high = max(0.0, z + 20.0) / 120.0
     narrow = f[p, 4] * high * high
     b = f[p, 1] if y > 0 else f[p, 2]

@@ -42,11 +42,13 @@ def _hollow(
     )
 
 
-def paint_small_bowel(scene: Scene, frame: Frame, hu: Densities) -> None:
+def paint_small_bowel(
+    scene: Scene, frame: Frame, hu: Densities, hard: frozenset[str] = frozenset()
+) -> None:
     """Loops below and in front, some with contrast or air."""
     d = Draw.of(frame, "small_bowel")
     rng = d.rng
-    positive = rng.random() < 0.2
+    positive = rng.random() < 0.2 or "oral_contrast" in hard
     limits = (frame.cavity(4.0),)
     for _ in range(int(rng.integers(26, 36))):
         start = np.array([rng.uniform(-85, 78), rng.uniform(-5, 60), rng.uniform(-155, -50)])
@@ -206,7 +208,8 @@ def paint_branches(scene: Scene, frame: Frame, hu: Densities) -> None:
         ([(20, -18, -12), (-8, -6, -12), (-30, -18, -10), (-50, -40, -6)], 4.5),
     )
     for places, radius in renal:
-        scene.paint(hu["postcava"] * 1.1, tube(d.line(*places, jitter=1), [radius] * len(places)))
+        path = _to_hilum(frame, d.line(*places, jitter=1))
+        scene.paint(hu["postcava"] * 1.1, tube(path, [radius] * len(places)))
     arteries = (
         ([(-12, -20, 14), (-10, -4, 16), (-6, 4, 12)], 3.6),
         ([(-10, -4, 16), (-36, -2, 14), (-72, -14, 24)], 2.8),
@@ -216,7 +219,10 @@ def paint_branches(scene: Scene, frame: Frame, hu: Densities) -> None:
         ([(-12, -22, -14), (22, -34, -18), (50, -42, -18)], 3.0),
     )
     for places, radius in arteries:
-        scene.paint(hu["artery"], tube(d.line(*places, jitter=1), [radius] * len(places)))
+        path = d.line(*places, jitter=1)
+        if places[-1][1] == -42:  # a renal artery
+            path = _to_hilum(frame, path)
+        scene.paint(hu["artery"], tube(path, [radius] * len(places)))
     # Mesenteric twigs between the loops of bowel.
     for _ in range(16):
         start = frame.at(*d.rng.uniform((0, 6, -80), (14, 18, -40)))
@@ -226,6 +232,14 @@ def paint_branches(scene: Scene, frame: Frame, hu: Densities) -> None:
             tube([start, (start + end) / 2 + (0, 6, 0), end], [2.2, 1.7, 1.2]),
             inside=0,
         )
+
+
+def _to_hilum(frame: Frame, path: Floats) -> Floats:
+    """Bend the end of a renal vessel to where its kidney lies."""
+    kidney = "kidney_right" if path[-1, 0] > 0 else "kidney_left"
+    away = np.array(frame.body.placement(kidney).move) - frame.body.placement("branches").move
+    share = np.linspace(0, 1, len(path))[:, None] ** 1.5
+    return np.asarray(path + share * away)
 
 
 def paint_nodes(scene: Scene, frame: Frame, hu: Densities) -> None:

@@ -142,6 +142,7 @@ def paint_slice(
         fine, fine_h = shape_floats[s, 11], 2.5 / shape_floats[s, 12]
         wall, level = shape_floats[s, 13], shape_floats[s, 17]
         ox, oy, oz = shape_floats[s, 18], shape_floats[s, 19], shape_floats[s, 20]
+        up = shape_floats[s, 21]
         swell = (bump + fine) * NOISE_PEAK + edge
         margin = swell + reach
         if z < shape_floats[s, 2] - margin or z > shape_floats[s, 5] + margin:
@@ -253,7 +254,7 @@ def paint_slice(
                         held += shape_floats[s, 15] * noise_at(
                             tile, x * h + oy, y * h + ox, w * h + oz
                         )
-                    air = min(1.0, max(0.0, 0.5 - (level - ys[j]) / edge))
+                    air = min(1.0, max(0.0, 0.5 - up * (level - ys[j]) / edge))
                     held += air * (GAS_HU - held)
                     value += core * (held - value)
                 hu[i, j] += cover * (value - hu[i, j])

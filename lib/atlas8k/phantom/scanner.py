@@ -14,11 +14,11 @@ from scipy.ndimage import gaussian_filter1d
 
 from atlas8k.phantom.anatomy import Anatomy
 from atlas8k.phantom.raster import paint_slice
-from atlas8k.phantom.setting import Dice, Setting
+from atlas8k.phantom.setting import Dice, Range, Setting
 from atlas8k.volume import Grid
 
 Array = npt.NDArray[Any]
-THICKNESSES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.75, 4.0, 5.0, 6.0)
+THICKNESSES = (0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.75, 4.0, 5.0, 6.0, 7.0)
 COMMON_ORIENTATIONS = ("LPS", "LAS", "RAS", "LPI", "RPS")
 ALL_ORIENTATIONS = tuple(
     "".join(axes[i][flip[i]] for i in order)
@@ -53,12 +53,13 @@ def draw_scan(dice: Dice, setting: Setting, anatomy: Anatomy, hard_cases: frozen
     noise = rng.uniform(*setting.noise_hu) * float(np.clip((2.5 / thickness) ** 0.5, 0.75, 1.4))
     in_plane = round(float(rng.uniform(*setting.in_plane_mm)), 3)
     f = anatomy.frame
-    margin = rng.uniform(4, 14)
+    margin = rng.uniform(2, 45) if setting.people else rng.uniform(4, 14)
     side = f.half_width + 18 + f.fat_side + margin
     front = f.front + 12 + f.fat_front + margin
     back = f.back + 42 + f.fat_back + margin
-    bottom = rng.uniform(-150, -110) * f.scale[2]
-    top = rng.uniform(112, 150) * f.scale[2]
+    bottom, top = (rng.uniform(*ends) * f.scale[2] for ends in _ends(setting, hard_cases))
+    if "arms_at_side" in hard_cases:
+        side += dice("arms_in_view").uniform(0, 100)
     shift = rng.uniform(-6, 6, 2)
     low = np.array([-side + shift[0], -back + shift[1], bottom])
     high = np.array([side + shift[0], front + shift[1], top])
@@ -75,6 +76,12 @@ def draw_scan(dice: Dice, setting: Setting, anatomy: Anatomy, hard_cases: frozen
                 low[0] += loss
             else:
                 high[0] -= loss
+    if "half_abdomen" in hard_cases:
+        axis, middle = int(cut.integers(0, 2)), cut.uniform(-25, 25)
+        if cut.random() < 0.5:
+            low[axis] = middle
+        else:
+            high[axis] = middle
     if rng.random() < setting.common_orientation:
         orientation = str(rng.choice(COMMON_ORIENTATIONS))
     else:
@@ -89,6 +96,14 @@ def draw_scan(dice: Dice, setting: Setting, anatomy: Anatomy, hard_cases: frozen
         (float(low[0]), float(low[1]), float(low[2])),
         (float(high[0]), float(high[1]), float(high[2])),
     )
+
+
+def _ends(setting: Setting, hard_cases: frozenset[str]) -> tuple[Range, Range]:
+    """Where a scan ends and begins, in the mean anatomy, mm."""
+    if not setting.people:
+        return (-150, -110), (112, 150)
+    low = (-320, -200) if "ends_in_pelvis" in hard_cases else (-190, -135)
+    return low, (165, 240) if "begins_at_lungs" in hard_cases else (100, 160)
 
 
 def ras_grid(scan: Scan, spacing: tuple[float, float, float]) -> Grid:

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 ELLIPSOID, TUBE, TRUNK, PLANE, GATHERED = 0, 1, 2, 3, 4
 UNION, SUBTRACT, INTERSECT, GATHER = 0, 1, 2, 3
 PRIMITIVE_NUMBERS = 18
-SHAPE_NUMBERS = 21
+SHAPE_NUMBERS = 22
 KEEP_LABEL = -1
 NO_LEVEL = 1e9
 NOISE_PEAK = 2.5
@@ -27,6 +27,7 @@ NOISE_PEAK = 2.5
 
 Floats = npt.NDArray[np.float64]
 Vector = Sequence[float] | Floats
+Packed = tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64], Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,20 @@ def tube(
 
 
 def trunk(
-    half_width: float, front: float, back: float, power: float, narrow: float, op: int = UNION
+    half_width: float,
+    front: float,
+    back: float,
+    power: float,
+    narrow: float,
+    op: int = UNION,
+    cap: float = 0.0,
 ) -> Primitive:
     """Trunk-like cylinder about the z axis, narrower towards the head.
 
-    ``narrow`` is the relative loss of width at z = 100 mm.
+    ``narrow`` is the relative loss of width at z = 100 mm; above ``cap`` mm, where it is
+    not 0, the width stays as it is.
     """
-    numbers = _numbers([half_width, front, back, power, narrow], 0.0)
+    numbers = _numbers([half_width, front, back, power, narrow, cap], 0.0)
     return Primitive(TRUNK, op, numbers, _NO_POINTS, -_EVERYWHERE, _EVERYWHERE)
 
 
@@ -150,7 +158,11 @@ SOLID = Core(0.0, 0.0)
 
 @dataclass
 class Scene:
-    """Shapes in painting order, packed for :mod:`atlas8k.phantom.raster`."""
+    """Shapes in painting order, packed for :mod:`atlas8k.phantom.raster`.
+
+    With ``prone`` gas lies at the back: a level is as far from there as it is given from
+    the front of its shape.
+    """
 
     shape_ints: list[list[int]] = field(default_factory=list)
     shape_floats: list[list[float]] = field(default_factory=list)
@@ -158,6 +170,7 @@ class Scene:
     primitive_floats: list[Floats] = field(default_factory=list)
     points: list[Floats] = field(default_factory=list)
     n_points: int = 0
+    prone: bool = False
 
     def paint(
         self,
@@ -195,6 +208,9 @@ class Scene:
         for p in primitives:
             if p.op == INTERSECT:
                 low, high = np.maximum(low, p.low), np.minimum(high, p.high)
+        level, up = core.level, 1.0
+        if self.prone and level != NO_LEVEL:
+            level, up = float(low[1] + high[1] - level), -1.0
         first = len(self.primitive_ints)
         self.shape_ints.append([first, len(primitives), label, inside])
         self.shape_floats.append(
@@ -208,8 +224,9 @@ class Scene:
                 core.wall,
                 core.hu,
                 *core.texture,
-                core.level,
+                level,
                 *np.asarray(offset, dtype=float),
+                up,
             ]
         )
         for p in primitives:
@@ -218,7 +235,7 @@ class Scene:
             self.points.append(p.points)
             self.n_points += len(p.points)
 
-    def packed(self) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64], Floats, Floats]:
+    def packed(self) -> Packed:
         """Arrays: shapes (ints, floats), primitives (ints, floats), tube points."""
         return (
             np.array(self.shape_ints, dtype=np.int64).reshape(-1, 4),
@@ -227,3 +244,12 @@ class Scene:
             np.array(self.primitive_floats, dtype=np.float64).reshape(-1, PRIMITIVE_NUMBERS),
             np.concatenate([*self.points, _NO_POINTS]),
         )
+
+
+def truth_shapes(packed: Packed) -> Packed:
+    """Keep of a packed scene the shapes that can change a label."""
+    ints, floats, primitive_ints, primitive_floats, points = packed
+    label, inside = ints[:, 2], ints[:, 3]
+    organ_before = np.cumsum(label > 0) > 0
+    kept = (label > 0) | ((label == 0) & (inside != 0) & organ_before)
+    return ints[kept], floats[kept], primitive_ints, primitive_floats, points

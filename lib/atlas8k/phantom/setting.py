@@ -46,8 +46,12 @@ class Setting:
         Factor on the enhancement over the unenhanced organ.
     common_orientation
         Probability of an orientation that scanners write; else any of the 48.
+    people
+        Whether organs differ in size, shape and place as those of real people do
+        (:mod:`atlas8k.phantom.people`), or little from one mean anatomy.
     hard_cases
-        Probability of each of the hard cases the paper names.
+        Probability of each of the hard cases: those the paper names, and with ``people``
+        those of :data:`atlas8k.phantom.setting.WIDE`.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Setting:
     contrast_gain: Range
     common_orientation: float
     phases: Mapping[str, float] = field(default_factory=lambda: PHASE_MIX)
+    people: bool = False
     hard_cases: Mapping[str, float] = field(
         default_factory=lambda: MappingProxyType(
             {
@@ -118,6 +123,58 @@ SHIFTED = Setting(
     common_orientation=0.5,
 )
 """A domain no network may be trained on: other noise, kernel, spacing and shapes."""
+
+
+WIDE = Setting(
+    name="wide",
+    version=1,
+    in_plane_mm=(1.0, 1.8),
+    thickness_mm=(0.7, 7.0),
+    noise_hu=(6.0, 28.0),
+    kernel_mm=(0.35, 1.1),
+    edge_gain=(0.0, 0.7),
+    body_scale=(0.92, 1.08),
+    fat_mm=(2.0, 60.0),
+    roll_deg=6.0,
+    place_mm=2.0,
+    size_spread=0.03,
+    surface=(0.7, 1.5),
+    warp_mm=4.0,
+    contrast_gain=(0.6, 1.35),
+    common_orientation=0.5,
+    people=True,
+    hard_cases=MappingProxyType(
+        {
+            # Organs.
+            "missing_gall_bladder": 0.12,
+            "enlarged_pancreas_tail": 0.04,
+            "fatty_liver": 0.20,
+            "cirrhotic_liver": 0.08,
+            "riedel_lobe": 0.06,
+            "large_spleen": 0.05,
+            "absent_kidney": 0.02,
+            "renal_cysts": 0.20,
+            "calcified_aorta": 0.30,
+            "aneurysm": 0.04,
+            "flat_postcava": 0.15,
+            # Contents of stomach and bowel.
+            "fluid_filled_stomach": 0.15,
+            "gas_filled_stomach": 0.10,
+            "oral_contrast": 0.25,
+            # What else is in the picture.
+            "arms_at_side": 0.12,
+            "contrast_line": 0.15,
+            "metal": 0.06,
+            "prone": 0.04,
+            # What is scanned.
+            "begins_at_lungs": 0.35,
+            "ends_in_pelvis": 0.45,
+            "cut_off_field_of_view": 0.12,
+            "half_abdomen": 0.03,
+        }
+    ),
+)
+"""Bodies that spread as people do, scanned in as many ways."""
 
 
 @dataclass(frozen=True)

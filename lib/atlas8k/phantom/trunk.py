@@ -29,7 +29,7 @@ def right_dome(frame: Frame, inset: float) -> tuple[Floats, Floats]:
     """Center and radii of the right dome, ``inset`` mm smaller; the liver fills it."""
     # The same random numbers each time, so that liver, spleen and lungs agree.
     draw = Draw.of(frame, "right_dome")
-    return draw.at(60, -2, 0), draw.radii(69, 87, 102) - inset
+    return draw.at(60, -2, 0), draw.radii(69, 87, 102) * draw.stretch - inset
 
 
 def domes(frame: Frame, inset: float, op: int = INTERSECT) -> list[Primitive]:
@@ -37,8 +37,12 @@ def domes(frame: Frame, inset: float, op: int = INTERSECT) -> list[Primitive]:
     draw = Draw.of(frame, "diaphragm")
     return [
         ellipsoid(*right_dome(frame, inset), op=GATHER),
-        ellipsoid(draw.at(-62, -6, -4), draw.radii(66, 80, 88) - inset, op=GATHER, k=14),
-        ellipsoid(frame.at(0, 12, -22), draw.radii(80, 74, 84) - inset, op=GATHER, k=18),
+        ellipsoid(
+            draw.at(-62, -6, -4), draw.radii(66, 80, 88) * draw.stretch - inset, op=GATHER, k=14
+        ),
+        ellipsoid(
+            frame.at(0, 12, -22), draw.radii(80, 74, 84) * draw.stretch - inset, op=GATHER, k=18
+        ),
         gathered(op),
     ]
 
@@ -51,17 +55,17 @@ def paint_body(scene: Scene, frame: Frame, hu: Densities) -> None:
     side, front, back = 15 * muscle, 9 * muscle, 15 * muscle
     hump = 36 * rng.uniform(0.9, 1.15)
     fs, ff, fb = f.fat_side, f.fat_front, f.fat_back
-    # The table: a shallow trough under the back.
-    scene.paint(
-        -150.0,
-        tube(
-            [(0, -f.back - hump - fb - 13, HEAD * 2), (0, -f.back - hump - fb - 13, FEET * 2)],
-            [1, 1],
-            (190, 7, 7),
-            step=1000,
-        ),
-        core=Core(1.5, -920.0),
-    )
+    if not f.cap:  # the table: a shallow trough under the back
+        scene.paint(
+            -150.0,
+            tube(
+                [(0, -f.back - hump - fb - 13, HEAD * 2), (0, -f.back - hump - fb - 13, FEET * 2)],
+                [1, 1],
+                (190, 7, 7),
+                step=1000,
+            ),
+            core=Core(1.5, -920.0),
+        )
     scene.paint(
         hu["skin"],
         f.wall(side + fs + 2, front + ff + 2, hump + fb + 2, 2.15),
@@ -124,6 +128,7 @@ def paint_lungs(scene: Scene, frame: Frame, hu: Densities) -> None:
             offset=draw.offset,
         )
         # Vessels of the lung bases.
+        below = domes(frame, -4.0, SUBTRACT)
         for _ in range(26):
             x, y = draw.rng.uniform(35, 110) * side, draw.rng.uniform(-75, 45)
             z = draw.rng.uniform(60, 170)
@@ -136,8 +141,10 @@ def paint_lungs(scene: Scene, frame: Frame, hu: Densities) -> None:
                 ),
                 frame.cavity(8.0),
                 plane((side * 25, 0, 0), (-side, 0, 0)),
-                *domes(frame, -4.0, SUBTRACT),
+                *below,
             )
+    if frame.cap:
+        _paint_mediastinum(scene, frame, hu, draw)
     heart = ellipsoid(draw.at(-18, 20, 130), draw.radii(63, 46, 48), draw.turn(0, 15, -25))
     scene.paint(
         hu["fat"],
@@ -154,6 +161,42 @@ def paint_lungs(scene: Scene, frame: Frame, hu: Densities) -> None:
         bumps=frame.bumps(2, 30),
         offset=draw.offset,
     )
+
+
+def _paint_mediastinum(scene: Scene, frame: Frame, hu: Densities, draw: Draw) -> None:
+    """Above the heart, for scans that begin there: fat, veins, pulmonary artery, airways."""
+    scene.paint(
+        hu["fat"] + 8,
+        tube(draw.line((-4, -8, 150), (-2, -2, 210), (0, -4, 340)), [44, 36, 30], (1.0, 1.15, 1.0)),
+        frame.cavity(4.0),
+        *domes(frame, -2.0, SUBTRACT),
+        bumps=frame.bumps(2.5, 24),
+        texture=Texture(10, 14),
+        offset=draw.offset,
+    )
+    for value, places, radius in (
+        (hu["heart"], ((18, 2, 140), (24, 8, 175), (28, 14, 300)), 9.0),
+        (hu["heart"], ((-14, 26, 150), (-16, 16, 172), (24, -6, 182)), 12.0),
+        (-960.0, ((6, -14, 300), (3, -20, 215), (0, -22, 194)), 9.0),
+        (-960.0, ((0, -22, 194), (34, -24, 172)), 6.0),
+        (-960.0, ((0, -22, 194), (-36, -26, 168)), 6.0),
+    ):
+        scene.paint(
+            value,
+            tube(draw.line(*places, jitter=2), [radius] * len(places)),
+            texture=Texture(8, 12),
+        )
+    for side in (1, -1):
+        for _ in range(14):
+            x, y, z = draw.rng.uniform((28, -65, 165), (85, 45, 250))
+            lean = draw.rng.uniform(-16, 16, 2)
+            scene.paint(
+                20.0,
+                tube(
+                    [(side * x, y, z - 18), (side * x + lean[0], y + lean[1], z + 18)], [1.4, 2.4]
+                ),
+                frame.cavity(8.0),
+            )
 
 
 def paint_muscles(scene: Scene, frame: Frame, hu: Densities) -> None:

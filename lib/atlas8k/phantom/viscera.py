@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.phantom.frame import Draw, Frame
+from atlas8k.phantom.frame import Draw, Floats, Frame
 from atlas8k.phantom.scene import (
     KEEP_LABEL,
     NO_LEVEL,
     SUBTRACT,
+    Bumps,
     Core,
+    Primitive,
     Scene,
     Texture,
     beside,
@@ -20,32 +22,76 @@ from atlas8k.phantom.scene import (
 from atlas8k.phantom.trunk import Densities, domes, right_dome
 
 Hard = frozenset[str]
+KIDNEYS = {-1: ("kidney_left", (-60.0, -50.0, -6.0)), 1: ("kidney_right", (63.0, -50.0, -18.0))}
+"""Component and mean centre of the left (-1) and the right (1) kidney, mm."""
 
 
-def paint_liver(scene: Scene, frame: Frame, hu: Densities) -> None:
+def fossae(frame: Frame, *sides: int) -> list[Primitive]:
+    """Where kidneys and the fat around them lie: no liver, no spleen goes around a kidney.
+
+    Only for bodies in which kidneys lie as they do in people; side 1 is the right.
+    """
+    if not frame.cap:
+        return []
+    found = []
+    for side in sides:
+        d = Draw.of(frame, KIDNEYS[side][0], size=0.4)
+        radii = np.array([30, 26, 55]) * d.stretch * d.mean_scale + np.array([20, 18, 14])
+        middle = d.at(*KIDNEYS[side][1]) + np.array([-side * 21.0, -15, -6])
+        turn = np.array([-12, side * 14, side * 28]) + d.placement.turn
+        found.append(ellipsoid(middle, radii, turn, SUBTRACT, k=10))
+    return found
+
+
+def paint_liver(scene: Scene, frame: Frame, hu: Densities, hard: Hard = frozenset()) -> None:
     """Right lobe under its dome, left lobe across the midline, vessels within."""
     d = Draw.of(frame, "liver")
     label = ORGAN_IDS["liver"]
     center, radii = right_dome(frame, -4.0)
     left_reach = d.rng.uniform(0.75, 1.25)
+    nodules = frame.bumps(0.5, 9)
+    if "cirrhotic_liver" in hard:  # a small right lobe, a large left one, nodules
+        left_reach *= 1.2
+        nodules = Bumps(1.8, 13)
     scene.paint(
         hu["liver"],
         ellipsoid(center + 0.3 * d.shift, radii * (1, 1, 1.04)),
-        ellipsoid(d.at(-12, 36, 44), d.radii(66 * left_reach, 36, 42), d.turn(0, 14, 8), k=16),
+        ellipsoid(
+            d.at(-12, 36, 44), d.radii(66 * left_reach, 36, 42) * d.stretch, d.turn(0, 14, 8), k=16
+        ),
         # Visceral surface: porta, stomach, duodenum, kidney and colon from below.
-        ellipsoid(d.at(-2, 2, -104, 4), d.radii(74, 96, 90), d.turn(0, 0, 0), SUBTRACT, k=12),
+        ellipsoid(
+            d.at(-2, 2, -104, 4), d.radii(74, 96, 90) * d.stretch, d.turn(0, 0, 0), SUBTRACT, k=12
+        ),
         ellipsoid(d.at(58, -74, -30, 3), d.radii(35, 45, 60), d.turn(0, 0, 0), SUBTRACT, k=10),
         # Fissure of the round ligament, bare area at spine and oesophagus.
         ellipsoid(d.at(6, 66, 2), d.radii(5, 26, 30), d.turn(0, 0, 0), SUBTRACT, k=6),
         ellipsoid(d.at(-8, -44, 16), d.radii(42, 46, 100), d.turn(0, 0, 0), SUBTRACT, k=10),
+        *fossae(frame, 1),
         *domes(frame, 0.5),
         frame.cavity(2.5),
         label=label,
         bumps=frame.bumps(1.6, 32),
-        fine=frame.bumps(0.5, 9),
+        fine=nodules,
         texture=Texture(5, 14),
         offset=d.offset,
     )
+    if "riedel_lobe" in hard:
+        tongue = frame.dice("riedel_lobe")
+        scene.paint(
+            hu["liver"],
+            ellipsoid(
+                d.at(86, 4, -58 - tongue.uniform(0, 22)),
+                np.array([24, 42, 74]) * tongue.uniform(0.85, 1.15),
+                (0, tongue.uniform(-8, 4), 0),
+            ),
+            *fossae(frame, 1),
+            frame.cavity(2.5),
+            label=label,
+            bumps=frame.bumps(1.6, 32),
+            texture=Texture(5, 14),
+            offset=d.offset,
+        )
     # Portal and hepatic venous trees; part of the liver in every public label.
     trees = (
         (hu["portal_vein"], [(16, 4, 8), (34, 2, 18), (60, -8, 20), (92, -20, 14)], 6.5),
@@ -78,8 +124,15 @@ def paint_spleen(scene: Scene, frame: Frame, hu: Densities, phase: str) -> None:
     arterial = phase == "arterial"
     scene.paint(
         hu["spleen"],
-        ellipsoid(d.at(-90, -44, 30), d.radii(44, 58, 70), d.turn(18, 12, -22)),
-        ellipsoid(d.at(-42, -2, 36), d.radii(26, 36, 60), d.turn(10, 8, -12), SUBTRACT, k=8),
+        ellipsoid(
+            d.at(-90, -44, 30),
+            d.radii(44, 58, 70) * d.stretch,
+            d.turn(18, 12, -22) + d.placement.turn,
+        ),
+        ellipsoid(
+            d.at(-42, -2, 36), d.radii(26, 36, 60) * d.stretch, d.turn(10, 8, -12), SUBTRACT, k=8
+        ),
+        *fossae(frame, -1),
         *domes(frame, 1.0),
         frame.cavity(2.5),
         label=ORGAN_IDS["spleen"],
@@ -90,15 +143,18 @@ def paint_spleen(scene: Scene, frame: Frame, hu: Densities, phase: str) -> None:
     )
 
 
-def paint_kidneys(scene: Scene, frame: Frame, hu: Densities) -> None:
+def paint_kidneys(scene: Scene, frame: Frame, hu: Densities, hard: Hard = frozenset()) -> None:
     """Both kidneys: cortex, medulla, and the sinus, open towards the front and middle."""
     both = Draw.of(frame, "kidneys", size=0.6)
-    for name, side, z in (("kidney_left", -1, -6.0), ("kidney_right", 1, -18.0)):
+    absent = frame.dice("absent_kidney").choice((-1, 1))
+    for side, (name, place) in KIDNEYS.items():
         d = Draw.of(frame, name, size=0.4)
         label = ORGAN_IDS[name]
-        center = d.at(63 if side > 0 else -60, -50, z)
-        turn = d.turn(-12, side * 14, side * 28, jitter=5)
-        radii = both.size * d.radii(30, 26, 55, jitter=0.03)
+        if "absent_kidney" in hard and side == absent:
+            continue
+        center = d.at(*place)
+        turn = d.turn(-12, side * 14, side * 28, jitter=5) + d.placement.turn
+        radii = both.size * d.radii(30, 26, 55, jitter=0.03) * d.stretch
         hilum = center + np.array([-side * 15.0, 11, 0])
         sinus = (
             ellipsoid(hilum, radii * (0.52, 0.42, 0.46), beside(turn, 0, 0, side * 12)),
@@ -114,6 +170,8 @@ def paint_kidneys(scene: Scene, frame: Frame, hu: Densities) -> None:
             label=0,
             offset=d.offset,
         )
+        if "renal_cysts" in hard:
+            _paint_cysts(scene, frame, center, radii, side)
         scene.paint(
             hu["renal_cortex"],
             ellipsoid(center, radii, turn),
@@ -149,6 +207,22 @@ def paint_kidneys(scene: Scene, frame: Frame, hu: Densities) -> None:
         )
 
 
+def _paint_cysts(scene: Scene, frame: Frame, center: Floats, radii: Floats, side: int) -> None:
+    """Water on the surface of a kidney; what the kidney does not cover is none of it."""
+    rng = frame.dice(f"renal_cysts_{side}")
+    for _ in range(int(rng.integers(0, 4))):
+        towards = rng.standard_normal(3) * (1, 1, 0.7)
+        towards /= np.linalg.norm(towards)
+        size = float(rng.uniform(5, 24))
+        spot = center + towards * (radii + 0.35 * size)
+        scene.paint(
+            rng.uniform(0, 22),
+            ellipsoid(spot, size * rng.uniform(0.85, 1.15, 3)),
+            frame.cavity(2.0),
+            label=0,
+        )
+
+
 def paint_stomach(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None:
     """A C from the left dome to the pylorus: wall, contents, air above their level."""
     d = Draw.of(frame, "stomach", size=1.6)
@@ -171,6 +245,10 @@ def paint_stomach(scene: Scene, frame: Frame, hu: Densities, hard: Hard) -> None
         contents = d.rng.uniform(120, 320)  # oral contrast
     low, high = float(places[0, 1] - radii[0]), float(places[3, 1] + radii[3])
     level = low + (high - low) * d.rng.uniform(0.40, 0.85)
+    if "gas_filled_stomach" in hard:
+        level = low + (high - low) * 0.12
+    if "oral_contrast" in hard:
+        contents = frame.dice("oral_contrast").uniform(90, 450)
     if "fluid_filled_stomach" in hard:
         contents, grain, level = d.rng.uniform(0, 22), 3.0, NO_LEVEL
     scene.paint(

@@ -296,7 +296,7 @@ class Settings(BaseModel):
         for key in conf:
             if key not in cls.model_fields:
                 near = difflib.get_close_matches(key, allowed, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = f"; did you mean {near[0]}?" if near else "."
                 raise SettingsError(
                     f"--conf {key}: there is no such key{hint} Allowed keys: {', '.join(allowed)}"
                 )

@@ -65,7 +65,8 @@ class TrainingConfig(BaseModel):
         By network name; others get the first default of :data:`PAPER`. Or the name of a
         whole set: ``paper``, ``fine_tuning`` or ``from_scratch``.
     patch
-        Voxels of a training patch; ``None`` for the network's own window.
+        Voxels of a training patch; ``None`` for the network's own window. Of a network that
+        sees whole volumes, the largest: a patch is as large as the volume up to there.
     balance
         Probability that a patch is centred on an organ, each known one alike, instead of
         anywhere.
@@ -89,6 +90,9 @@ class TrainingConfig(BaseModel):
         Epochs between measurements; the last epoch is always measured.
     memory_mb
         Bound on the prepared volumes held at once.
+    turnover
+        Where not all are held: an epoch moves on by so many cases; 0: by so many that all
+        are met in time.
     cache_gb
         Prepared volumes may take this on disk while a training runs; 0 keeps none.
     seed, device, workers, amp
@@ -114,6 +118,7 @@ class TrainingConfig(BaseModel):
     validation: float = Field(0.1, ge=0, lt=1)
     validate_every: int = Field(5, ge=1)
     memory_mb: int = Field(2048, ge=16)
+    turnover: int = Field(0, ge=0)
     cache_gb: float = Field(20.0, ge=0, le=1_000_000)
     seed: int = Field(0, ge=0)
     device: str = "cpu"

@@ -158,7 +158,7 @@ def train_network(
     done = ranks.tell(fraction(0))
     while done < 1 and not stopped:
         module.train()
-        losses = []
+        losses: list[float] = []
         for batches in zip(*[source.batches(epoch)] * config.accumulate, strict=True):
             clock.give_way()
             stopped, share = ranks.tell((should_stop is not None and should_stop(), fraction(1)))

@@ -13,10 +13,12 @@ import torch
 
 from atlas8k.errors import Atlas8kError, TrainingError
 from atlas8k.models.checkpoint import Preprocessing
+from atlas8k.models.intake import more_than_one
 from atlas8k.training import ranks
 from atlas8k.training.augment import Patch, draw
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case, Prepared
+from atlas8k.training.sides import AnyCase
 
 logger = logging.getLogger(__name__)
 
@@ -74,8 +76,7 @@ class PatchSource:
         self.preprocessing = preprocessing
         self.config = config
         self.patch: Patch = config.patch or preprocessing.window_size
-        order = np.random.default_rng(config.seed).permutation(len(cases))
-        self._cases: list[Case] = [cases[i] for i in order]
+        self._cases: list[Case] = in_order(cases, config.seed)
         self._step = _turnover(len(cases), config)
         self._held: dict[str, Prepared] = {}
         self._broken: set[str] = set()
@@ -119,8 +120,9 @@ class PatchSource:
     def _batch(self, cases: Sequence[Prepared], place: tuple[int, int, int]) -> Batch:
         rng = np.random.default_rng((self.config.seed, *place))
         chosen = [cases[i] for i in rng.integers(len(cases), size=self.config.batch_size)]
+        size = self._size(chosen[0], rng)
         patches = [
-            draw(c, self.patch, rng, balance=self.config.balance, augment=self.config.augment)
+            draw(c, size, rng, balance=self.config.balance, augment=self.config.augment)
             for c in chosen
         ]
         return Batch(
@@ -129,6 +131,21 @@ class PatchSource:
             known=torch.stack([case.known for case in chosen]),
             pseudo=torch.stack([case.pseudo for case in chosen]),
         )
+
+    def _size(self, case: Prepared, rng: np.random.Generator) -> Patch:
+        """Voxels of a patch: fixed, or the whole volume to a multiple next to its size.
+
+        Rounded up or down by chance, so that networks which normalise over what they see
+        meet volumes with a little padding, and volumes that are cut a little.
+        """
+        whole = self.preprocessing.whole
+        if whole is None:
+            return self.patch
+        sides = []
+        for n, most in zip(case.image.shape, self.patch, strict=True):
+            steps = int(n / whole + rng.random())
+            sides.append(whole * max(1, min(steps, most // whole)))
+        return more_than_one(sides, whole)
 
     def _hold(self, epoch: int) -> list[Prepared]:
         """The cases of an epoch: a window over all of them that moves on with every epoch."""
@@ -176,12 +193,20 @@ class PatchSource:
             return None
 
 
+def in_order(cases: Sequence[AnyCase], seed: int) -> list[AnyCase]:
+    """The order in which a training of that seed meets its cases."""
+    order = np.random.default_rng(seed).permutation(len(cases))
+    return [cases[i] for i in order]
+
+
 def _turnover(cases: int, config: TrainingConfig) -> int:
     """By how many cases the window moves on with an epoch.
 
     So many that all are met, but no more than half of an epoch's patches: a case is
     resampled or read for two patches at least.
     """
+    if config.turnover:
+        return config.turnover
     least = max(1, cases // TURNOVER)
     if config.minutes is not None:
         return least

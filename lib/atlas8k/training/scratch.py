@@ -1,4 +1,4 @@
-"""Architectures with random weights, and phantoms as cases.
+"""Architectures with random weights.
 
 Three architectures that fail differently: attention over windows, residual convolutions,
 plain convolutions at full resolution. Small at 4 mm, so that a CT takes seconds on a
@@ -7,30 +7,25 @@ processor, as the embedded networks are; or of the paper's size at 1.5 mm, for a
 
 from __future__ import annotations
 
-import os
-import tempfile
-import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing
 from atlas8k.models.networks import build
-from atlas8k.organs import N_ORGANS, ORGAN_NAMES
-from atlas8k.phantom import STANDARD, generate
-from atlas8k.training.data import Prepared, prepare_case
-from atlas8k.volume import Grid, Volume, publish
+from atlas8k.organs import N_ORGANS
 
 SPACING_MM = 4.0
+
+WHOLE = 32
+"""A network that sees whole volumes sees them in multiples of this: Swin UNETR's five halvings."""
+WHOLE_MOST = (128, 128, 128)
+"""Largest volume at once, 512 mm a side; what is longer is seen in parts."""
 
 EMBEDDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -134,90 +129,9 @@ def new_checkpoint(name: str, seed: int, size: str = "small") -> Checkpoint:
     )
 
 
-@dataclass(frozen=True)
-class PhantomTrainingCase:
-    """A phantom of the standard setting at the embedded networks' spacing, kept as a file."""
-
-    seed: int
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        return f"phantom_{self.seed:06d}"
-
-    @property
-    def path(self) -> Path:
-        return self.folder / f"{self.name}_v{STANDARD.version}_{SPACING_MM:g}mm.npz"
-
-    def load(self, preprocessing: Preprocessing) -> Prepared:
-        """Prepared for a network; made first if its file is missing or damaged."""
-        try:
-            with np.load(self.path) as stored:
-                ct, label, affine = stored["ct"], stored["label"], stored["affine"]
-        except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
-            ct, label, affine = self.make()
-        grid = Grid(ct.shape, affine)
-        return prepare_case(
-            self.name, Volume(ct, grid), Volume(label, grid), ORGAN_NAMES, preprocessing
-        )
-
-    def make(self) -> tuple[Any, Any, Any]:
-        """Generate and store; ``ct`` int16, ``label`` uint8, ``affine``."""
-        phantom = generate(self.seed, STANDARD, grid_spacing_mm=SPACING_MM)
-        arrays = phantom.ct.array, phantom.label.array, phantom.ct.grid.affine
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".npz.part", dir=self.folder)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez_compressed(stream, ct=arrays[0], label=arrays[1], affine=arrays[2])
-            publish(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return arrays
-
-
-def phantom_cases(
-    count: int,
-    first_seed: int,
-    folder: Path,
-    processes: int = 1,
-    on_case: Callable[[str], None] | None = None,
-) -> list[PhantomTrainingCase]:
-    """Phantoms as training cases; those that are not in the folder yet are made.
-
-    Parameters
-    ----------
-    count, first_seed
-        Seeds ``first_seed`` to ``first_seed + count - 1``.
-    folder
-        Where they are kept, about 1 MB each.
-    processes
-        That make them.
-    on_case
-        Called with the name of every phantom that is ready.
-    """
-    if count < 1:
-        raise TrainingError(f"{count} phantoms; give at least 1")
-    folder.mkdir(parents=True, exist_ok=True)
-    cases = [PhantomTrainingCase(seed, folder) for seed in range(first_seed, first_seed + count)]
-    for name in _made(cases, processes):
-        if on_case is not None:
-            on_case(name)
-    return cases
-
-
-def _made(cases: list[PhantomTrainingCase], processes: int) -> Iterator[str]:
-    missing = [case for case in cases if not case.path.is_file()]
-    yield from (case.name for case in cases if case not in missing)
-    processes = min(processes, len(missing))
-    if processes <= 1:
-        yield from map(_make, missing)
-        return
-    # Forked processes inherit torch's thread pools in a state they cannot use.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_make, missing, chunksize=2)
-
-
-def _make(case: PhantomTrainingCase) -> str:
-    case.make()
-    return case.name
+def seeing_whole(checkpoint: Checkpoint) -> Checkpoint:
+    """The network, to be trained and used on whole volumes instead of windows."""
+    if checkpoint.preprocessing.whole is not None:
+        return checkpoint
+    changed = replace(checkpoint.preprocessing, whole=WHOLE, window_size=WHOLE_MOST)
+    return replace(checkpoint, preprocessing=changed)

@@ -60,7 +60,7 @@ def measure(
             probs = probabilities(
                 module,
                 image,
-                tile(image, preprocessing.window_size, OVERLAP),
+                tile(image, preprocessing.window_for(image.shape), OVERLAP),
                 channels=description.out_channels,
                 softmax=description.activation == "softmax",
                 device=device,

@@ -22,7 +22,7 @@ from atlas8k.ledger.rebuild import rebuild
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.phantom import generate
 from atlas8k.server.cases.cases import Cases
-from atlas8k.server.cases.page import template
+from atlas8k.server.cases.page import shown
 from atlas8k.server.context import Context
 from atlas8k.server.desk.desk import Desk
 from atlas8k.server.desk.existing import ADOPTED, Reading
@@ -331,11 +331,7 @@ def test_told_in_info_on_the_page_and_by_the_command(
     assert "no vessel's shape" in said["labels"][V]
     assert f"{V}: its label was set aside as labels/rejected/{V}.nii.gz" in caplog.text
     cases = Cases(context, [Holder.identify(user="anna")])
-    html = template().render(
-        user="anna", name="", name_length=9, message="", error=False, cases=[], past=[],
-        rejected=cases.rejected(), not_usable=(), remarks={"count": 0, "not_listed_count": 0},
-        checked=None, all_right=0, colors={}, page="/",
-    )  # fmt: skip
+    html = bytes(shown(cases, "").body).decode()
     assert "set aside" in html
     assert V in html
     context.datastore.close()

@@ -52,6 +52,12 @@ def test_a_small_file_that_unpacks_to_a_large_one(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
+def test_one_whose_name_does_not_say_that_it_is_packed(tmp_path: Path) -> None:
+    path = claiming(tmp_path / "a.nii", (10, 10, 10), 8 << 20)
+    with pytest.raises(TooLargeError, match="unpacks"):
+        check_claims(path, upload_mb=4)
+
+
 def test_less_than_claimed(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match="there are 2352"):
         check_claims(claiming(tmp_path / "a.nii.gz", (10, 10, 20), 1000), upload_mb=1)

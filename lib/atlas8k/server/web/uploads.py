@@ -9,15 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-import nibabel as nib
 import numpy as np
-from isal import igzip
 
 from atlas8k.errors import VolumeError
 from atlas8k.server.errors import TooLargeError
 from atlas8k.server.studies.names import IMAGE_SUFFIXES, require_suffix
 from atlas8k.server.web.limits import MIB
 from atlas8k.volume import READ_DAMAGE
+from atlas8k.voxels import is_packed, load_header, open_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ def check_claims(path: Path, upload_mb: float) -> None:
         The file ends before the voxels that its header claims, or its packing is damaged.
     """
     try:
-        image = nib.load(path)
+        image, _ = load_header(path)
         shape = image.shape
         claimed = int(image.dataobj.offset) + int(
             np.prod([int(n) for n in shape], dtype=object) * image.get_data_dtype().itemsize
@@ -119,11 +118,11 @@ def unpacked_bytes(path: Path, limit: int) -> int:
     VolumeError
         The packing is damaged.
     """
-    if path.suffix != ".gz":
+    if not is_packed(path):
         return path.stat().st_size
     count = 0
     try:
-        with igzip.open(path) as stream:
+        with open_bytes(path) as stream:
             while count <= limit and (block := stream.read(BLOCK)):
                 count += len(block)
     except READ_DAMAGE as err:

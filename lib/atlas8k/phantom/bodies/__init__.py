@@ -1,0 +1,11 @@
+"""Synthetic CTs painted on label maps of real people.
+
+``reading`` makes a :class:`Body` of TotalSegmentator's structures, ``outline`` adds what they
+leave out, ``shape`` bends it and exchanges organs, ``draw`` says what the CT looks like,
+``kernel`` paints, ``artefacts`` spoils, and ``generate`` puts it together.
+"""
+
+from atlas8k.phantom.bodies.generate import paint_body
+from atlas8k.phantom.bodies.reading import Body, read_bodies, read_body, read_organs, subjects
+
+__all__ = ["Body", "paint_body", "read_bodies", "read_body", "read_organs", "subjects"]

@@ -1,0 +1,283 @@
+"""Synthetic CTs as cases: phantoms, and CTs painted on real bodies, from seeds.
+
+Each is made once, at the embedded networks' spacing, and kept as a file. What a training
+needs first is made before it begins (:func:`make_missing`); the rest is made by a process
+beside it, in the order in which it is met (:func:`made_beside`). A case whose turn comes
+before its file is there makes itself: the weights do not depend on who was first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atlas8k import phantom
+from atlas8k.errors import TrainingError
+from atlas8k.models.checkpoint import Preprocessing
+from atlas8k.organs import ORGAN_NAMES
+from atlas8k.phantom import STANDARD, Phantom, Setting, generate
+from atlas8k.phantom.bodies import Body, paint_body, read_bodies, subjects
+from atlas8k.phantom.bodies.draw import BODIES
+from atlas8k.training.data import Prepared, prepare_case
+from atlas8k.training.scratch import SPACING_MM
+from atlas8k.volume import Grid, Volume, publish
+
+SETTINGS = {one.name: one for one in vars(phantom).values() if isinstance(one, Setting)}
+"""Settings of phantoms by name; a case crosses processes, and a setting cannot."""
+
+MAKING = ".making"
+BESIDE_NICE = 5
+"""The process beside a training leaves the processor to it."""
+
+
+@dataclass(frozen=True)
+class GeneratedCase:
+    """A synthetic CT of a seed, kept as a file in a folder."""
+
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of the case, the same for the same CT."""
+        raise NotImplementedError
+
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return self.folder / f"{self.name}_{SPACING_MM:g}mm.npz"
+
+    def generate(self) -> Phantom:
+        """The CT and its truth at :data:`~atlas8k.training.scratch.SPACING_MM`."""
+        raise NotImplementedError
+
+    def load(self, preprocessing: Preprocessing) -> Prepared:
+        """Prepared for a network; made first if its file is missing or damaged."""
+        try:
+            with np.load(self.path) as stored:
+                ct, label, affine = stored["ct"], stored["label"], stored["affine"]
+        except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
+            ct, label, affine = self.make()
+        grid = Grid(ct.shape, affine)
+        return prepare_case(
+            self.name, Volume(ct, grid), Volume(label, grid), ORGAN_NAMES, preprocessing
+        )
+
+    def make(self) -> tuple[Any, Any, Any]:
+        """Generate and store; ``ct`` int16, ``label`` uint8, ``affine``."""
+        made = self.generate()
+        arrays = made.ct.array, made.label.array, made.ct.grid.affine
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".npz.part", dir=self.folder)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.savez_compressed(stream, ct=arrays[0], label=arrays[1], affine=arrays[2])
+            publish(temporary, self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return arrays
+
+
+@dataclass(frozen=True)
+class PhantomTrainingCase(GeneratedCase):
+    """A phantom of the setting of that name."""
+
+    kind: str = STANDARD.name
+
+    @property
+    def name(self) -> str:
+        """``phantom_000012``, with the setting's name where it is not the standard one."""
+        setting = "" if self.kind == STANDARD.name else f"{self.kind}_"
+        return f"phantom_{setting}{self.seed:06d}"
+
+    @property
+    def path(self) -> Path:
+        """Its file; another version of the setting has another."""
+        return self.folder / f"{self.name}_v{self.setting.version}_{SPACING_MM:g}mm.npz"
+
+    @property
+    def setting(self) -> Setting:
+        """What it is drawn from."""
+        return SETTINGS[self.kind]
+
+    def generate(self) -> Phantom:
+        """The phantom."""
+        return generate(self.seed, self.setting, grid_spacing_mm=SPACING_MM)
+
+
+@dataclass(frozen=True)
+class BodyTrainingCase(GeneratedCase):
+    """A CT painted on one of these subjects' maps, with organs of the others here and there."""
+
+    bodies: Path
+    subjects: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """``body_000012_<hash of the subjects>``: other subjects, another CT."""
+        return f"body_{self.seed:06d}_{zlib.crc32(' '.join(self.subjects).encode()):08x}"
+
+    @property
+    def path(self) -> Path:
+        """Its file; another version of the painter has another."""
+        return self.folder / f"{self.name}_v{BODIES.version}_{SPACING_MM:g}mm.npz"
+
+    def generate(self) -> Phantom:
+        """The painted CT."""
+        return paint_body(_read(self.bodies, self.subjects), self.seed, grid_spacing_mm=SPACING_MM)
+
+
+@lru_cache(maxsize=1)
+def _read(folder: Path, names: tuple[str, ...]) -> list[Body]:
+    """Bodies of a folder, once a process: they take seconds to read, and some 50 MB each."""
+    return read_bodies(folder, names)
+
+
+def phantom_cases(
+    count: int,
+    first_seed: int,
+    folder: Path,
+    processes: int = 1,
+    on_case: Callable[[str], None] | None = None,
+    kind: str = STANDARD.name,
+) -> list[PhantomTrainingCase]:
+    """Phantoms as training cases; those that are not in the folder yet are made.
+
+    Parameters
+    ----------
+    count, first_seed
+        Seeds ``first_seed`` to ``first_seed + count - 1``.
+    folder
+        Where they are kept, about 1 MB each.
+    processes
+        That make them.
+    on_case
+        Called with the name of every phantom that is ready.
+    kind
+        Name of the setting.
+
+    Raises
+    ------
+    TrainingError
+        `count` is below 1.
+    """
+    if count < 1:
+        raise TrainingError(f"{count} phantoms; give at least 1")
+    seeds = range(first_seed, first_seed + count)
+    cases = [PhantomTrainingCase(seed, folder, kind) for seed in seeds]
+    make_missing(cases, processes, on_case)
+    return cases
+
+
+def body_cases(
+    count: int, first_seed: int, folder: Path, bodies: Path, names: Sequence[str] = ()
+) -> list[BodyTrainingCase]:
+    """CTs painted on real bodies as training cases; none is made yet.
+
+    Parameters
+    ----------
+    count, first_seed
+        As :func:`phantom_cases`.
+    bodies
+        Folder of label maps, :func:`~atlas8k.phantom.bodies.subjects`.
+    names
+        Of the subjects; all in the folder where none is named.
+
+    Raises
+    ------
+    VolumeError
+        There are no such subjects.
+    TrainingError
+        `count` is below 1.
+    """
+    if count < 1:
+        raise TrainingError(f"{count} painted CTs; give at least 1")
+    found = subjects(bodies)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise TrainingError(
+            f"{bodies}: no subject {', '.join(missing)}; there are {', '.join(list(found)[:20])}"
+        )
+    chosen = tuple(names or found)
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        BodyTrainingCase(seed, folder, bodies, chosen)
+        for seed in range(first_seed, first_seed + count)
+    ]
+
+
+def make_missing(
+    cases: Sequence[GeneratedCase],
+    processes: int = 1,
+    on_case: Callable[[str], None] | None = None,
+) -> None:
+    """Make the files of cases that have none yet."""
+    for case in cases:
+        case.folder.mkdir(parents=True, exist_ok=True)
+    for name in _made(cases, processes):
+        if on_case is not None:
+            on_case(name)
+
+
+@contextmanager
+def made_beside(cases: Sequence[GeneratedCase]) -> Iterator[None]:
+    """Have a second process make what is missing, in this order, as long as this lasts."""
+    missing = [case for case in cases if not case.path.is_file()]
+    if not missing:
+        yield
+        return
+    process = get_context("spawn").Process(target=_make_all, args=(missing,), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _make_all(cases: Sequence[GeneratedCase]) -> None:
+    os.nice(BESIDE_NICE)
+    with alone(cases[0].folder):
+        for case in cases:
+            if not case.path.is_file():
+                case.make()
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other training makes CTs in this folder, and keep others waiting."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / MAKING, "w", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # gone with the process that holds it
+        yield
+
+
+def _made(cases: Sequence[GeneratedCase], processes: int) -> Iterator[str]:
+    missing = [case for case in cases if not case.path.is_file()]
+    here = {case.path for case in missing}
+    yield from (case.name for case in cases if case.path not in here)
+    processes = min(processes, len(missing))
+    if processes <= 1:
+        yield from map(_make, missing)
+        return
+    # Forked processes inherit torch's thread pools in a state they cannot use.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_make, missing, chunksize=2)
+
+
+def _make(case: GeneratedCase) -> str:
+    case.make()
+    return case.name
