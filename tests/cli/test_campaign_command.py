@@ -164,7 +164,7 @@ def submit(place: Path, count: int) -> None:
 def test_rounds_with_people_from_the_command_line(place: Path) -> None:
     studies, models = place / "studies", place / "model"
     where = ("--studies", studies, "--models", models)
-    run("status", *where, fails=r"no ledger yet; run `atlas8k score \S+`, or start the server on it")
+    run("status", *where, fails=r"no ledger yet; run `atlas8k score \S+`, or start the server")
     run("next", *where, "--audit-percent", "101", fails="audit_percent 101")
 
     text = run("next", *where, "--budget", "0.25").output
