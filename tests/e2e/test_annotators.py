@@ -382,7 +382,9 @@ def check_labels(ledger: Path, studies: Path, journals: list[list[Entry]]) -> No
 
 
 def final_labels(studies: Path) -> list[Path]:
-    return list((studies / "labels" / "final").glob("*.nii.gz"))
+    """Labels; a write that was killed leaves a hidden file, which no tool takes for one."""
+    found = (studies / "labels" / "final").glob("*.nii.gz")
+    return [path for path in found if not path.name.startswith(".")]
 
 
 def voxels(path: Path) -> str:

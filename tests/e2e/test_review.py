@@ -242,7 +242,6 @@ def test_bad_input_is_422_with_a_reason_and_the_label_stays(client: Client, serv
         refused(what, client.raw("c", name, content, client_id="ben"))
     good = write_nifti(client.folder / "good.nii.gz", slabs(liver=(2, 6)), GRID).read_bytes()
     for what, more in {
-        "two of one name": {"label_info": [{"name": "liver"}] * 5},
         "a name that is none": {"label_info": [{"name": "heart"}] * 5},
         "no list": {"label_info": "liver"},
         "attention": {"label_info": [*INFO[:4], {"name": "attention_liver"}]},
@@ -250,6 +249,10 @@ def test_bad_input_is_422_with_a_reason_and_the_label_stays(client: Client, serv
         "absent, no organ": {"absent": ["heart"]},
     }.items():
         refused(what, client.raw("c", "a.nii.gz", good, client_id="ben", **more))
+    two = slabs(liver=(2, 4), spleen=(4, 6))
+    two = write_nifti(client.folder / "two.nii.gz", two, GRID).read_bytes()
+    twice = {"label_info": [{"name": "liver"}] * 8}
+    refused("two of one name", client.raw("c", "a.nii.gz", two, client_id="ben", **twice))
     for tag in ("original", "pseudo", "public"):
         answer = requests.put(
             f"{server.url}/datastore/label?image=c&tag={tag}",
