@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tests.labels.kit import GRID, SHAPE, Labels, info, save_nifti
 
 from atlas8k.cli.ledger import labels_on_disk
+from atlas8k.errors import NoOrganError
 from atlas8k.labels.provenance import Provenance, read_provenance, write_label
 from atlas8k.ledger import Holder, Ledger, OrganChange, OrganSource
 from atlas8k.ledger.rebuild import LabelOnDisk, rebuild
@@ -139,7 +140,8 @@ def test_every_state_survives_file_ledger_and_rebuild(
             if one.ledger.submitted(VOLUME):
                 one.desk.reopen(VOLUME)
             assert one.ledger.lease(VOLUME, holder, signature="m0")
-            one.submit(holder, sizes, named, absent, named[::2])
+            with suppress(NoOrganError):  # nine absent organs are no review
+                one.submit(holder, sizes, named, absent, named[::2])
         one.check()
 
 
