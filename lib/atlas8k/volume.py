@@ -73,6 +73,8 @@ def _open_nifti(path: Path, least: int = 2, stated: str | None = None) -> tuple[
         raise UnreadableVolumeError(path, "the file is empty (0 bytes); copy it again")
     try:
         image, header = load_header(path)
+    except EOFError as err:
+        raise UnreadableVolumeError(path, f"the file is damaged ({err}); copy it again") from err
     except Exception as err:  # nibabel raises what its many parsers raise
         raise UnreadableVolumeError(path, f"not a readable NIfTI image ({err})") from err
     if not isinstance(image, SpatialImage) or image.affine is None:
