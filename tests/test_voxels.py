@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 from atlas8k import voxels
 from atlas8k.errors import UnreadableVolumeError
-from atlas8k.volume import read_ct
+from atlas8k.volume import read_ct, read_label
+from atlas8k.voxels import open_bytes
 
 
 @pytest.fixture
@@ -40,3 +43,25 @@ def test_a_file_that_ends_in_a_later_part_is_damaged(tmp_path, monkeypatch, stor
     path.write_bytes(path.read_bytes()[:-3000])
     with pytest.raises(UnreadableVolumeError, match=r"ct\.nii.*damaged"):
         read_ct(path)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("read", [read_ct, read_label])
+def test_more_voxels_than_the_header_says_are_refused(tmp_path, stored, suffix, read):
+    array = np.abs(stored) % 9
+    path = tmp_path / f"file{suffix}"
+    nib.save(nib.Nifti1Image(array.astype(np.uint8), np.eye(4)), path)
+    assert np.array_equal(read(path).array, array)
+    data = open_bytes(path).read()
+    pack = gzip.compress if suffix == ".nii.gz" else bytes
+    path.write_bytes(pack(data + bytes(500)))  # some writers fill up a block
+    assert np.array_equal(read(path).array, array)
+    for more in (b"\1", bytes(5000)):
+        path.write_bytes(pack(data + more))
+        with pytest.raises(UnreadableVolumeError, match="more voxels than its header says"):
+            read(path)
+    fewer = bytearray(data)
+    fewer[46:48] = np.int16(stored.shape[2] - 1).tobytes()  # dim[3]
+    path.write_bytes(pack(bytes(fewer)))
+    with pytest.raises(UnreadableVolumeError, match="more voxels than its header says"):
+        read(path)

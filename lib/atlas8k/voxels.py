@@ -29,6 +29,8 @@ READ_DAMAGE: tuple[type[Exception], ...] = (
 """What reading the compressed voxels of a damaged file raises."""
 
 
+_FILL = 4096
+"""Zeros that may follow the voxels: some writers fill up a block."""
 _GZIP = b"\x1f\x8b"
 _SINGLE = {
     (348, 344, b"n+1\0"): (nib.Nifti1Image, nib.Nifti1Header),
@@ -88,10 +90,19 @@ def open_voxels(path: Path, image: Any) -> Iterator[Any]:
             yield image.dataobj
             return
         with open_bytes(path) as stream:
-            yield type(image).from_file_map({"image": FileHolder(fileobj=stream)}).dataobj
-            stream.read(1)  # past the voxels lies the checksum
+            proxy = type(image).from_file_map({"image": FileHolder(fileobj=stream)}).dataobj
+            yield proxy
+            size = int(np.prod(proxy.shape, dtype=np.int64)) * proxy.dtype.itemsize
+            stream.seek(proxy.offset + size)
+            beyond = stream.read(_FILL + 1)  # past the voxels lies gzip's checksum, too
     except READ_DAMAGE as err:
         raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
+    if len(beyond) > _FILL or any(beyond):
+        raise UnreadableVolumeError(
+            path,
+            f"it holds more voxels than its header says ({'x'.join(map(str, proxy.shape))} of "
+            f"{proxy.dtype}): sizes, type or start of the voxels in the header are wrong",
+        )
 
 
 def read_voxels(

@@ -19,8 +19,10 @@ from atlas8k.dicom import (
     NoVolumeError,
     SeriesRefusedError,
     SeveralVolumesError,
+    choose,
     inspect,
     is_dicom,
+    other_series,
     read_headers,
     read_volume,
     write_series,
@@ -290,3 +292,36 @@ def test_the_real_series_with_a_slice_lost(tmp_path):
     (tmp_path / "ct" / "1-20.dcm").unlink()
     with pytest.raises(SeriesRefusedError, match=r"LUNG BASES.*lacks 1 slice at -103\.3 mm"):
         read_volume(tmp_path / "ct")
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [None, ImplicitVRLittleEndian, ExplicitVRBigEndian],
+    ids=["explicit", "implicit", "big"],
+)
+@pytest.mark.parametrize("change", [{"Rows": 4}, {"Columns": 5}, {"BitsAllocated": 8}, {"Rows": 9}])
+def test_pixels_that_are_not_as_many_as_said_are_refused(tmp_path, syntax, change):
+    found = datasets()
+    for one in found:
+        if syntax is not None:
+            one.is_implicit_VR = syntax.is_implicit_VR
+            one.is_little_endian = syntax.is_little_endian
+            one.file_meta.TransferSyntaxUID = syntax
+    save(tmp_path / "good", found)
+    assert read_volume(tmp_path / "good").grid.shape == SHAPE
+    for one in found:
+        for keyword, value in change.items():
+            setattr(one, keyword, value)
+    save(tmp_path / "bad", found)
+    with pytest.raises(SeriesRefusedError, match="bytes of pixels where"):
+        read_volume(tmp_path / "bad")
+
+
+def test_a_series_that_cannot_be_read_is_named_beside_the_one_that_is(tmp_path):
+    save(tmp_path / "a", datasets(seed="whole"))
+    save(tmp_path / "b", [one for z, one in enumerate(datasets(seed="part")) if z != 3])
+    series = inspect(read_headers(tmp_path))
+    (remark,) = other_series(series)
+    assert "lacks 1 slice" in remark.text
+    assert choose(series, tmp_path).refusal is None
+    assert other_series(inspect(read_headers(tmp_path / "a"))) == ()

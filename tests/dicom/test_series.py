@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
+from pydicom.dataset import FileDataset
 from tests.dicom.kit import SHAPE, datasets, enhanced, oblique, spoilt, straight
 
 from atlas8k.dicom import Reason, Series, inspect
@@ -178,6 +179,12 @@ def _without(*keywords: str):
     return change
 
 
+def _beside(one: FileDataset, index: int) -> None:
+    if index == 3:
+        x, y, z = one.ImagePositionPatient
+        one.ImagePositionPatient = [x + 20, y, z]
+
+
 FAULTS: list[tuple[str, Callable[[], list[Dataset]], Reason, str]] = [
     ("mr", lambda: spoilt(_set(Modality="MR")), Reason.NOT_CT, "modality is MR"),
     (
@@ -186,6 +193,13 @@ FAULTS: list[tuple[str, Callable[[], list[Dataset]], Reason, str]] = [
         Reason.NOT_CT,
         "no CT",
     ),
+    (
+        "inverted",
+        lambda: spoilt(_set(PhotometricInterpretation="MONOCHROME1")),
+        Reason.NOT_HOUNSFIELD,
+        "MONOCHROME1",
+    ),
+    ("beside", lambda: spoilt(_beside), Reason.MIXED, "beside the line of the others"),
     (
         "scout",
         lambda: spoilt(_set(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])),
@@ -290,7 +304,8 @@ def test_a_faulty_series_is_refused_by_name(make, reason, words):
 
 
 def test_every_reason_is_tested():
-    assert {row[2] for row in FAULTS} == set(Reason) - {Reason.SEVERAL_OBJECTS}
+    of_files = {Reason.SEVERAL_OBJECTS, Reason.DAMAGED}  # which headers alone do not show
+    assert {row[2] for row in FAULTS} == set(Reason) - of_files
 
 
 def test_what_is_harmless_is_no_fault():

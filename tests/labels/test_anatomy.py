@@ -99,6 +99,16 @@ def test_a_mirrored_body_is_asked_about_once_for_each_pair(truth: Volume) -> Non
     assert "situs inversus" in found[0].text
 
 
+@pytest.mark.parametrize(("axis", "word"), [(1, "in front of"), (2, "above")])
+def test_a_body_that_stands_on_its_head_or_looks_back_is_seen_by_its_kidneys(
+    truth: Volume, axis: int, word: str
+) -> None:
+    found = impossible(np.flip(truth.array, axis), truth.grid)
+    kidneys = [one for one in found if one.rule == "mirrored"]
+    assert {one.organ for one in kidneys} >= {"kidney_right"}
+    assert all(word in one.text for one in kidneys)
+
+
 @pytest.mark.parametrize(
     ("one", "two", "organ", "rule"),
     [

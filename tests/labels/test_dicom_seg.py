@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset
+from pydicom.dataset import FileDataset
 from pydicom.uid import RLELossless
 from tests.labels.kit import GRID, oblique
 from tests.labels.seg_kit import Change, measures, moved, save_seg
@@ -342,3 +343,17 @@ def test_more_overlapping_segments_than_anybody_draws(tmp_path: Path) -> None:
     path = save_seg(tmp_path / "a.dcm", grid, [(n, 0, ONE) for n in names], names)
     with pytest.raises(UnreadableVolumeError, match="64 segments overlap"):
         ingest(path, grid)
+
+
+@pytest.mark.parametrize("change", [{"Rows": SHAPE[1] - 2}, {"Columns": SHAPE[0] - 1}])
+def test_more_pixels_than_sizes_say_are_refused(tmp_path: Path, change: dict[str, int]) -> None:
+    def smaller(data: FileDataset) -> None:
+        for keyword, value in change.items():
+            setattr(data, keyword, value)
+
+    plane = np.ones(SHAPE[:2], np.uint8)
+    path = save_seg(
+        tmp_path / "a.dcm", THIN, [(1, z, plane) for z in range(3)], {1: "liver"}, change=smaller
+    )
+    with pytest.raises(UnreadableVolumeError, match="bytes of pixels where"):
+        read_segmentation(path, within=THIN)

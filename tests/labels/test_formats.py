@@ -296,3 +296,20 @@ def test_dicom_that_is_no_segmentation_or_cut_off(tmp_path: Path) -> None:
         read_segmentation(tmp_path / "a.dcm")
     with pytest.raises(GridMismatchError):
         read_segmentation(DCMQI / "liver.dcm", within=GRID)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_names_with_diacritics_come_through(tmp_path: Path, encoding: str) -> None:
+    path = save_nrrd(tmp_path / "a.seg.nrrd", [label(5)], [("liver", 5, 0)])
+    path.write_bytes(path.read_bytes().replace(b"Name:=liver", "Name:=livér".encode(encoding)))
+    (segment,) = read_segmentation(path, within=GRID).segments or ()
+    assert segment.name == "livér"
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip"])
+def test_more_voxels_than_a_nrrd_says_are_refused(tmp_path: Path, encoding: str) -> None:
+    path = save_nrrd(tmp_path / "a.nrrd", [label(5)], encoding=encoding)
+    said, fewer = f"sizes: {SHAPE[0]} ".encode(), f"sizes: {SHAPE[0] - 1} ".encode()
+    path.write_bytes(path.read_bytes().replace(said, fewer))
+    with pytest.raises(UnreadableVolumeError, match="more voxels than its header says"):
+        read_segmentation(path)

@@ -190,6 +190,30 @@ def test_segments_as_slicer_really_saves_them(
     assert (kept.read_by, kept.voxels) == (read_by, voxels)
 
 
+def test_codes_of_another_organ_than_the_name_are_said(tmp_path: Path) -> None:
+    """The name counts; where all segments have the same codes, those are no news."""
+    tag = (
+        "TerminologyEntry:list~SCT^123037004^Anatomical Structure~SCT^{}^~SCT^{}^"
+        "~Anatomic codes - DICOM master list~^^~^^|"
+    )
+    right_kidney, liver = tag.format("64033007", "24028007"), tag.format("10200004", "")
+    segments = [("kidney_left", 3, 0), ("liver", 5, 0)]
+    for number, (first, second) in enumerate(
+        [(right_kidney, liver), (liver, liver), (right_kidney, right_kidney)]
+    ):
+        path = save_nrrd(
+            tmp_path / f"{number}.seg.nrrd",
+            [label(3, 5)],
+            segments,
+            Segment0_Tags=first,
+            Segment1_Tags=second,
+        )
+        kept = ingest(path, GRID)
+        assert np.array_equal(kept.array, label(3, 5))
+        said = ("segment 'kidney_left' is coded as kidney_right; taken by its name as kidney_left",)
+        assert kept.notes == (said if number == 0 else ())
+
+
 def test_seg_nrrd_names_are_refused_alike(tmp_path: Path) -> None:
     segments = [("liver", 1, 0), ("attention_liver", 1, 1)]
     path = save_nrrd(tmp_path / "a.seg.nrrd", [label(1), label(0, 1)], segments)

@@ -183,7 +183,7 @@ def read_input(
         A series is named and `path` is no DICOM; an orientation is stated that is none, or
         of DICOM, which always says its own.
     """
-    from atlas8k.dicom import choose, inspect, is_dicom, read_headers, read_series
+    from atlas8k.dicom import choose, inspect, is_dicom, other_series, read_headers, read_series
     from atlas8k.geometry import check_stated
     from atlas8k.volume import read_ct, read_geometry
 
@@ -199,13 +199,14 @@ def read_input(
         return volume, {"ct": path.name}, read_geometry(path, stated=orientation).remarks
     if orientation is not None:
         raise SettingsError(f"--orientation {orientation}: {path} is DICOM, which says its own")
-    chosen = choose(inspect(read_headers(path)), path, series)
+    found = inspect(read_headers(path))
+    chosen = choose(found, path, series)
     source = {
         "ct": path.resolve().name,
         "series_uid": chosen.uid,
         "study_uid": chosen.study_uid,
     }
-    return read_series(chosen), source, ()
+    return read_series(chosen), source, other_series(found)
 
 
 def say(console: Console, name: str, remarks: Sequence[Remark], *, force: bool) -> None:
@@ -214,12 +215,12 @@ def say(console: Console, name: str, remarks: Sequence[Remark], *, force: bool) 
     Raises
     ------
     NotHounsfieldError
-        Its values are no HU, or it is a label map, and `force` is not given.
+        Its values are no HU, it is a label map or damaged, and `force` is not given.
     """
-    from atlas8k.content import LABEL_MAP, NOT_HU
+    from atlas8k.content import DAMAGED, LABEL_MAP, NOT_HU
 
     for remark in remarks:
-        if remark.kind in (LABEL_MAP, NOT_HU) and not force:
+        if remark.kind in (LABEL_MAP, NOT_HU, DAMAGED) and not force:
             raise NotHounsfieldError(name, f"{remark.text} With --force it is predicted as it is.")
         style = None if remark.level == "note" else "bold yellow"
         console.print(f"{name}: {remark.text}", style=style, markup=False, soft_wrap=True)

@@ -1,20 +1,21 @@
 """What a volume shows, looked at before networks are believed.
 
 Arrays and numbers only: :func:`inspect_content` says whether the values are HU, whether the
-volume is a label map, and whether there is an abdomen in it.
+volume is a label map or damaged, and whether there is an abdomen in it.
 """
 
 from __future__ import annotations
 
 from atlas8k.content.abdomen import why_no_abdomen
+from atlas8k.content.damage import DAMAGED, damage_remarks
 from atlas8k.content.intensity import LABEL_MAP, NOT_HU, intensity_remarks
 from atlas8k.grid import Volume
 from atlas8k.remarks import Remark, worst
 
-__all__ = ["DECIDED_BY_PEOPLE", "LABEL_MAP", "NOT_HU", "NO_ABDOMEN", "inspect_content"]
+__all__ = ["DAMAGED", "DECIDED_BY_PEOPLE", "LABEL_MAP", "NOT_HU", "NO_ABDOMEN", "inspect_content"]
 
 NO_ABDOMEN = "no_abdomen"
-DECIDED_BY_PEOPLE = (LABEL_MAP, NOT_HU, NO_ABDOMEN)
+DECIDED_BY_PEOPLE = (LABEL_MAP, NOT_HU, DAMAGED, NO_ABDOMEN)
 """Kinds of remarks for which a volume is left out until somebody includes it."""
 
 
@@ -29,10 +30,13 @@ def inspect_content(ct: Volume) -> tuple[Remark, ...]:
     Returns
     -------
     tuple of Remark
-        Of level ``blocked``: ``label_map`` or ``not_hu``, and ``no_abdomen``, which is looked
-        for only where the values are HU. Of level ``note``: ``clipped``, ``padding``.
+        Of level ``blocked``: ``label_map`` or ``not_hu``, else ``damaged``, else
+        ``no_abdomen``. Warnings: ``outliers``, ``blank_slices``. Of level ``note``:
+        ``clipped``, ``padding``.
     """
     found = intensity_remarks(ct.array)
+    if worst(found) != "blocked":
+        found = (*found, *damage_remarks(ct.array, ct.grid.spacing))
     if worst(found) == "blocked":
         return found
     why = why_no_abdomen(ct)

@@ -29,6 +29,8 @@ SHIFTS = (1024.0, 1000.0, -1024.0, -1000.0, 2048.0, -2048.0, 8192.0, 32768.0, 31
 
 The commonest first.
 """
+LIKELY = 70_000.0
+"""No shift leads beyond: values may be anything, and a histogram of them must not be."""
 SCALED_SPAN = 20.0
 """Largest less smallest value of intensities mapped to 0..1, -1..1 or standard deviations."""
 BELOW_WATER = 0.01
@@ -131,7 +133,8 @@ def _other_scale(values: Array) -> Remark | None:
 
 def _shifts(values: Array) -> tuple[float, ...]:
     """Known shifts, and those that would make the commonest values air or soft tissue."""
-    counts, edges = np.histogram(values, bins=np.arange(values.min(), values.max() + 20, 10.0))
+    low, high = np.clip([values.min(), values.max()], -LIKELY, LIKELY)
+    counts, edges = np.histogram(values, bins=np.arange(low, high + 20, 10.0))
     tops = edges[np.argsort(counts)[::-1][:3]] + 5.0
     guessed = [round(float(top - tissue)) for top in tops for tissue in (-1000.0, 45.0)]
     near = [one for one in guessed if abs(one) > 150 and min(abs(one - s) for s in SHIFTS) > 60]

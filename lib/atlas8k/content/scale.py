@@ -70,7 +70,7 @@ def unexplained(values: Array, shift: float = 0.0) -> float:
     if hu.min() > 0 or hu.max() < 0:
         return float("inf")
     bins = int((HIGH_HU - LOW_HU) / BIN_HU)
-    index = np.clip(((hu - LOW_HU) / BIN_HU).astype(np.int64), 0, bins - 1)
+    index = np.clip((hu - LOW_HU) / BIN_HU, 0, bins - 1).astype(np.int64)
     shares = np.bincount(index, minlength=bins) / len(hu)
     first, last = int(index.min()), int(index.max())
     return min(_divergence(shares, _clipped(_tissues(n), first, last)) for n in (8.0, 25.0, 60.0))

@@ -8,7 +8,14 @@ writes one.
 """
 
 from atlas8k.dicom.errors import NoVolumeError, SeriesRefusedError, SeveralVolumesError
-from atlas8k.dicom.folder import choose, is_dicom, read_headers, read_series, read_volume
+from atlas8k.dicom.folder import (
+    choose,
+    is_dicom,
+    other_series,
+    read_headers,
+    read_series,
+    read_volume,
+)
 from atlas8k.dicom.planes import HEADER_KEYWORDS
 from atlas8k.dicom.refusals import MIN_SLICES, Reason, Refusal
 from atlas8k.dicom.series import Instance, Series, inspect
@@ -27,6 +34,7 @@ __all__ = [
     "choose",
     "inspect",
     "is_dicom",
+    "other_series",
     "read_headers",
     "read_series",
     "read_volume",

@@ -10,22 +10,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from atlas8k.dicom.errors import NoVolumeError, SeriesRefusedError, SeveralVolumesError
 from atlas8k.dicom.pixels import decode
 from atlas8k.dicom.planes import HEADER_KEYWORDS, text
+from atlas8k.dicom.refusals import Reason
 from atlas8k.dicom.series import Series, inspect
 from atlas8k.errors import EmptyVolumeError, NotFiniteError, UnreadableVolumeError
+from atlas8k.remarks import Remark
 from atlas8k.volume import MAX_VOXELS, Volume
 
 _PREAMBLE, _MARK, _SUFFIX = 128, b"DICM", ".dcm"
+_UNDEFINED = 0xFFFFFFFF  # length of packed pixels
 _LISTED = 12  # series that a message lists
 
 Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
@@ -61,9 +65,12 @@ def read_headers(source: Source) -> list[Dataset]:
                 raise UnreadableVolumeError(path, "named as DICOM, but it is none; copy it again")
             continue
         try:
-            header = pydicom.dcmread(
-                path, stop_before_pixels=True, specific_tags=list(HEADER_KEYWORDS)
-            )
+            with open(path, "rb") as stream:
+                header = pydicom.dcmread(
+                    stream, stop_before_pixels=True, specific_tags=list(HEADER_KEYWORDS)
+                )
+                header.filename = str(path)
+                header.pixel_bytes = _pixel_bytes(stream, header)
         except InvalidDicomError:
             continue
         except Exception as err:  # pydicom raises what its many parsers raise
@@ -74,6 +81,18 @@ def read_headers(source: Source) -> list[Dataset]:
             raise UnreadableVolumeError(path, "its DICOM header is cut short; copy it again")
         headers.append(header)
     return headers
+
+
+def _pixel_bytes(stream: BinaryIO, header: Dataset) -> int | None:
+    """Length of unpacked pixels, which a header is read up to; ``None`` where it is not said."""
+    order: Literal["little", "big"] = "little" if header.is_little_endian else "big"
+    start = stream.read(12)
+    words = [int.from_bytes(start[i : i + 2], order) for i in (0, 2)]
+    packed = header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    if words != [0x7FE0, 0x0010] or packed:
+        return None
+    length = int.from_bytes(start[4:8] if header.is_implicit_VR else start[8:12], order)
+    return None if length == _UNDEFINED else length
 
 
 def _files(source: Source) -> list[Path]:
@@ -128,6 +147,25 @@ def choose(series: Sequence[Series], name: str | Path, uid: str | None = None) -
     raise SeriesRefusedError(
         name, "no CT volume here: " + "; ".join(_refused(one) for one in series[:_LISTED])
     )
+
+
+_INCOMPLETE = frozenset(
+    {Reason.DAMAGED, Reason.MIXED, Reason.TILTED, Reason.SHARED_UID, Reason.TWO_PHASES}
+    | {Reason.MISSING_SLICE, Reason.UNEVEN}
+)
+"""A CT that is refused for one of these may be the one that was meant."""
+
+
+def other_series(series: Sequence[Series]) -> tuple[Remark, ...]:
+    """Remark on CT series beside the one that is read that cannot be."""
+    found = [
+        one.refusal.message for one in series if one.refusal and one.refusal.reason in _INCOMPLETE
+    ]
+    if not found:
+        return ()
+    more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    text = f"beside the series that is read lies what cannot be: {'; '.join(found[:_LISTED])}{more}"
+    return (Remark("other_series", f"{text}."),)
 
 
 def _there_is(series: Sequence[Series]) -> str:

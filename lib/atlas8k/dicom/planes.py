@@ -21,6 +21,7 @@ HEADER_KEYWORDS = (
     *("TemporalPositionIndex", "GantryDetectorTilt", "BurnedInAnnotation"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("Rows", "Columns", "SamplesPerPixel", "NumberOfFrames", "PixelRepresentation"),
+    *("BitsAllocated", "PhotometricInterpretation"),
     *("RescaleSlope", "RescaleIntercept", "RescaleType"),
     *("PatientName", "PatientID"),  # so that a description that repeats them is not shown
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
@@ -105,6 +106,20 @@ def number(header: Dataset, keyword: str) -> float | None:
 def frame_count(header: Dataset) -> int:
     """Frames of an instance; 1 where it does not say."""
     return max(1, int(number(header, "NumberOfFrames") or 1))
+
+
+def pixel_bytes(header: Dataset) -> tuple[int, int] | None:
+    """Bytes of unpacked pixels that a file has, and that its header asks for.
+
+    ``None`` where either is not known: packed pixels, a header that an archive sent.
+    """
+    there = getattr(header, "pixel_bytes", None)
+    sizes = [number(header, one) for one in ("Rows", "Columns", "BitsAllocated")]
+    if there is None or None in sizes:
+        return None
+    samples = number(header, "SamplesPerPixel") or 1
+    bits = float(np.prod([size for size in sizes if size is not None])) * samples
+    return there, int(np.ceil(bits * frame_count(header) / 8))
 
 
 def planes_of(header: Dataset) -> list[Plane]:

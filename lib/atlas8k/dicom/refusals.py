@@ -21,7 +21,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
-from atlas8k.dicom.planes import Plane, frame_count, number, text
+from atlas8k.dicom.planes import Plane, frame_count, number, pixel_bytes, text
 
 MIN_SLICES = 3
 """With fewer, nothing shows whether they are evenly stacked."""
@@ -73,6 +73,7 @@ class Reason(StrEnum):
     SCREEN_SHOT = "screen_shot"
     PROJECTION = "projection"
     NOT_HOUNSFIELD = "not_hounsfield"
+    DAMAGED = "damaged"
     NO_GEOMETRY = "no_geometry"
     SEVERAL_OBJECTS = "several_objects"
     TOO_FEW = "too_few"
@@ -108,7 +109,10 @@ def find_fault(planes: Sequence[Plane]) -> Finding:
     tuple or None
         Reason, and the rest of a sentence that begins with the name of the series.
     """
-    rules = (_kind, _objects, _hounsfield, _geometry, _count, _one_kind, _tilt, _uids, _steps)
+    rules = (
+        *(_kind, _objects, _hounsfield, _pixels, _geometry, _count, _one_kind, _tilt, _line),
+        *(_uids, _steps),
+    )
     for rule in rules:
         if (finding := rule(planes)) is not None:
             return finding
@@ -153,6 +157,13 @@ def _kind(planes: Sequence[Plane]) -> Finding:
 
 
 def _hounsfield(planes: Sequence[Plane]) -> Finding:
+    shown = {text(plane.header, "PhotometricInterpretation") for plane in planes}
+    if others := sorted(shown - {"", "MONOCHROME2"}):
+        return (
+            Reason.NOT_HOUNSFIELD,
+            f"is stored as {', '.join(others)}, of which decoders make other values than "
+            "Hounsfield units; export it as MONOCHROME2",
+        )
     units = sorted({plane.unit for plane in planes} - {"HU"})
     if units:
         return (
@@ -173,6 +184,23 @@ def _hounsfield(planes: Sequence[Plane]) -> Finding:
             "which is not read; export it as single slices",
         )
     return None
+
+
+def _pixels(planes: Sequence[Plane]) -> Finding:
+    """Pixels that are not as many as sizes and types say are read by decoders as best they can."""
+    wrong = []
+    for plane in planes:
+        found = pixel_bytes(plane.header)
+        if found is not None and not found[1] <= found[0] <= found[1] + found[1] % 2:
+            wrong.append((plane, *found))
+    if not wrong:
+        return None
+    which, (_, there, said) = _instances([plane for plane, *_ in wrong]), wrong[0]
+    return (
+        Reason.DAMAGED,
+        f"has slices of {there:,} bytes of pixels where Rows, Columns and BitsAllocated say "
+        f"{said:,}: {which}; export it again",
+    )
 
 
 def _geometry(planes: Sequence[Plane]) -> Finding:
@@ -258,6 +286,31 @@ def _tilt(planes: Sequence[Plane]) -> Finding:
             "positions do not show; export it with the tilt corrected",
         )
     return None
+
+
+def _line(planes: Sequence[Plane]) -> Finding:
+    """Slices beside the line from the first to the last."""
+    normal, places = along(planes)
+    positions = np.array([plane.position for plane in planes], dtype=np.float64)
+    first, last = positions[int(places.argmin())], positions[int(places.argmax())]
+    length = float(np.ptp(places))
+    if length <= 0:
+        return None
+    share = (places - places.min())[:, None] / length
+    beside = positions - (first + share * (last - first))
+    beside -= np.outer(beside @ normal, normal)
+    off = np.linalg.norm(beside, axis=1)
+    far = [plane for plane, mm in zip(planes, off, strict=True) if mm > _beside(plane)]
+    if not far:
+        return None
+    return (
+        Reason.MIXED,
+        f"has slices beside the line of the others, up to {off.max():.1f} mm: {_instances(far)}",
+    )
+
+
+def _beside(plane: Plane) -> float:
+    return SHEAR_PIXELS * min(plane.pixel_mm or (1.0, 1.0))
 
 
 def _uids(planes: Sequence[Plane]) -> Finding:

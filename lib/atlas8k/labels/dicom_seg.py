@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom import Dataset
+from pydicom.pixel_data_handlers.util import get_expected_length
 from pydicom.uid import SegmentationStorage
 
 from atlas8k.dicom.planes import frame_count, planes_of, raw
@@ -234,12 +235,26 @@ def _pixels(path: Path, where: Stack) -> npt.NDArray[Any]:
     """Return ``(frames, X, Y)`` stored values."""
     columns, rows, _ = where.grid.shape
     data = _read(path, pixels=True)
+    _check_length(path, data)
     try:
         pixels = np.asarray(data.pixel_array).reshape(len(where.places), rows, columns)
     except Exception as err:  # pydicom and its decoders raise what they please
         last = str(err).strip().splitlines()[-1][:200] if str(err).strip() else repr(err)
         raise UnreadableVolumeError(path, f"its pixels cannot be decoded ({last})") from err
     return pixels.transpose(0, 2, 1)
+
+
+def _check_length(path: Path, data: Dataset) -> None:
+    """Refuse unpacked pixels that are more than sizes say: which of them count?"""
+    if data.file_meta.TransferSyntaxUID.is_compressed or "PixelData" not in data:
+        return
+    said, there = get_expected_length(data), len(data.PixelData)
+    if there > said + said % 2:
+        raise UnreadableVolumeError(
+            path,
+            f"it has {there:,} bytes of pixels where NumberOfFrames, Rows, Columns and "
+            f"BitsAllocated say {said:,}; export it again",
+        )
 
 
 def _label_map(path: Path, found: _Described, pixels: npt.NDArray[Any]) -> Labels:

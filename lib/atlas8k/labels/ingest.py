@@ -163,8 +163,26 @@ def ingest(
         if np.prod(segmentation.grid.shape) == np.prod(grid.shape)
         else placement.block(segmentation.grid),
         placement=placement,
-        notes=segmentation.notes,
+        notes=(*segmentation.notes, *_coded_otherwise(terms)),
     )
+
+
+def _coded_otherwise(terms: _Terms) -> list[str]:
+    """Say which segments' codes mean another organ than their names, which count.
+
+    Nothing where all have the codes of one: servers are known to do that.
+    """
+    if len({segment.codes for segment, _ in terms if segment.codes}) < 2:
+        return []
+    found = []
+    for segment, meant in terms:
+        coded = None if segment.codes is None or meant.by_code else segment.codes.organ()
+        if coded is not None and meant.organ is not None and coded[0] != meant.organ:
+            found.append(
+                f"segment {segment.name[:80]!r} is coded as {coded[0]}; taken by its name as "
+                f"{meant.organ}"
+            )
+    return found
 
 
 def organ_names(names: object, key: str, path: str | Path = "request") -> list[str]:

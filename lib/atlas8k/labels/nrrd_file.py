@@ -93,7 +93,7 @@ def read_header(path: Path) -> NrrdHeader:
     """
     try:
         with open(path, "rb") as stream:
-            fields = nrrd.read_header(stream)
+            fields = nrrd.read_header(_header_lines(stream))
             data_at = stream.tell()
     except Exception as err:  # the parser raises what its many field types raise
         raise UnreadableVolumeError(path, f"not a readable NRRD header ({err})") from err
@@ -103,6 +103,19 @@ def read_header(path: Path) -> NrrdHeader:
         if isinstance(err, UnreadableVolumeError | NotThreeDimensionalError | NotFiniteError):
             raise
         raise UnreadableVolumeError(path, f"the NRRD header is broken ({err})") from err
+
+
+def _header_lines(stream: Any) -> list[str]:
+    """Lines up to the empty one; 3D Slicer writes names in UTF-8, the library takes ASCII."""
+    lines = []
+    for line in iter(stream.readline, b""):
+        try:
+            lines.append(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            lines.append(line.decode("latin-1"))
+        if not line.strip():
+            break
+    return lines
 
 
 def _checked(path: Path, fields: Mapping[str, Any], data_at: int) -> NrrdHeader:
@@ -222,14 +235,21 @@ def read_layers(path: Path, header: NrrdHeader) -> list[npt.NDArray[Any]]:
             if header.gzipped:
                 with igzip.IGzipFile(fileobj=stream, mode="rb") as unpacked:
                     got = _fill(unpacked, data)
-                    unpacked.read(1)  # past the voxels lies the checksum
+                    beyond = unpacked.read(1)  # past the voxels lies the checksum, too
             else:
                 got = _fill(stream, data)
+                beyond = stream.read(1)
     except READ_DAMAGE as err:
         raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
     if got < wanted:
         raise UnreadableVolumeError(
             path, f"the voxel data ends after {got:,} of {wanted:,} bytes; send it again"
+        )
+    if beyond:
+        raise UnreadableVolumeError(
+            path,
+            f"it holds more voxels than its header says ({header.sizes} of {header.dtype}): sizes "
+            "or type in the header are wrong; save it again",
         )
     array = data.view(header.dtype).reshape(header.sizes, order="F")
     if header.layer_axis is None:

@@ -17,9 +17,11 @@ from tests.labels.seg_kit import save_seg
 from atlas8k.cli.ledger import labels_on_disk
 from atlas8k.errors import EmptyVolumeError, GridMismatchError, VolumeError
 from atlas8k.labels.provenance import read_provenance
+from atlas8k.labels.voxels import renamed
 from atlas8k.ledger import Holder, Ledger, OrganSource, Submission
 from atlas8k.ledger.rebuild import rebuild
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.phantom import generate
 from atlas8k.server.desk import submitting
 from atlas8k.server.desk.assembling import Assembly
 from atlas8k.server.desk.desk import Desk, Receipt, chosen
@@ -113,6 +115,30 @@ def test_what_a_fractional_segmentation_was_cut_at_is_told_and_kept(
     assert (work.label("final") == LIVER).sum() == SHAPE[2]
     kept = read_provenance(work.desk.folder.path / "labels" / "final" / "a.nii.gz")
     assert kept.detail["notes"] == list(receipt.notes)
+
+
+def test_what_anatomy_forbids_is_said_in_the_reply_and_kept(tmp_path: Path) -> None:
+    patient = generate(3, grid_spacing_mm=8.0)
+    write_nifti(tmp_path / "c.nii.gz", patient.ct.array, patient.ct.grid)
+    desk = Desk.open(tmp_path)
+    label = patient.label.array
+    table = np.arange(256, dtype=np.uint8)
+    table[[3, 4]] = 4, 3
+    for array, what in (
+        (label, None),
+        (np.flip(label, 2), "above the liver's centre"),
+        (renamed(label, table), "left and right are swapped"),
+    ):
+        path = tmp_path / "labels" / "sent.nii.gz"
+        write_nifti(path, np.asfortranarray(array), patient.label.grid)
+        receipt = desk.submit("c", path, ANNA, {})
+        if what is None:
+            assert receipt.notes == ()
+            continue
+        assert any(what in note for note in receipt.notes), receipt.notes
+        kept = read_provenance(tmp_path / "labels" / "final" / "c.nii.gz")
+        assert kept.detail["notes"] == list(receipt.notes)
+    desk.close()
 
 
 def in_step(desk: Desk, volume: str = "a") -> None:

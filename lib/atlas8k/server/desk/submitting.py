@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import LedgerError
 from atlas8k.grid import Grid
+from atlas8k.labels.anatomy import impossible
 from atlas8k.labels.blocks import with_rest
 from atlas8k.labels.ingest import Submitted, ingest
 from atlas8k.labels.meaning import changes, check_reviewed, compared, completed
@@ -324,12 +325,15 @@ def _content(sent: Path, params: Mapping[str, Any]) -> str:
 def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> dict[str, Any]:
     client = params.get("client_id")
     placed = submitted.placement.note()
+    found = impossible(submitted.array, submitted.grid)
+    odd = (f"look again: {one.text}" for one in found if one.rule != "volume")  # asked about
+    notes = [*submitted.notes, *odd]
     return {
         "read_by": submitted.read_by,
         **({"placed": placed} if placed else {}),
         **({"client_id": str(client)[:80]} if client else {}),
         **({"ignored": list(submitted.ignored)[:50]} if submitted.ignored else {}),
-        **({"notes": list(submitted.notes)} if submitted.notes else {}),
+        **({"notes": notes} if notes else {}),
         **(
             {"overlaps": [[one.kept, one.lost, one.voxels] for one in submitted.overlaps]}
             if submitted.overlaps
