@@ -292,7 +292,7 @@ def test_a_tumour_is_part_of_its_organ(server: Server, slicer: Slicer) -> None:
     assert_kept(server, slicer, image, expected)
 
 
-def test_attention_as_segments_is_refused_until_they_are_deleted(
+def test_attention_as_segments_is_refused_until_they_are_gone(
     server: Server, slicer: Slicer
 ) -> None:
     image = open_case(slicer)
@@ -310,7 +310,7 @@ def test_attention_as_segments_is_refused_until_they_are_deleted(
     assert slicer.save() == {}
     (error,) = slicer.errors
     assert "Status: 422" in error
-    assert "delete" in error
+    assert "segmentation of its own" in error
     assert all(name in error for name in drawn)
     assert np.array_equal(stored(server, image, "final", slicer.folder), expected)
     slicer.errors.clear()

@@ -243,9 +243,13 @@ def _check_names(path: Path, found: _Counts, terms: _Terms) -> None:
             f"segments {_listing(found, same)} mean the same; if they are parts of one, add "
             "them up into one segment, else rename the one that is something else, and save again",
         )
-    if odd := [
-        (segment, meant) for segment, meant in full if meant.kind in ("attention", "unknown")
-    ]:
+    if shown := [segment for segment, meant in full if meant.kind == "attention"]:
+        raise LabelNameError(
+            path,
+            f"{_listing(found, shown)}: places to look at, not organs; move these segments into a "
+            "segmentation of its own (model `attention` makes them anew), and save again",
+        )
+    if odd := [(segment, meant) for segment, meant in full if meant.kind == "unknown"]:
         asked = [
             f"{segment.name[:80]!r} may be {' or '.join(meant.may_be)}"
             for segment, meant in odd
