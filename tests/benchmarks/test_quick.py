@@ -29,6 +29,7 @@ FIGURES = {
     "prediction_speed": ("speedup_cpu", "dsc_to_reference_min", "peak_extra_1000_gb"),
     "queue_scale": ("next_sample_p99_ms_40", "slicer_next_sample_p99_ms_40", "save_label_p99_ms_40",
                     "stock_next_sample_p99_ms_40", "record_score_p50_ms_40", "failed_40"),
+    "real_bodies": ("dsc_phantoms", "dsc_phantoms_unet"),
     "save_label": ("nifti_median_s", "seg_nrrd_with_public_max_s", "info_busy_p99_ms",
                    "stock_cropped_median_s"),
     "server_load": ("next_sample_p99_ms", "save_label_p99_ms", "inference_count", "failed",
