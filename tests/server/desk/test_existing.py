@@ -103,7 +103,7 @@ def mask(truth: Volume, organ: str, value: int) -> np.ndarray:
         ("mirrored", "left and right are swapped"),
         ("empty", "holds no organ"),
         ("fractions", "whole numbers"),
-        ("garbage", "readable"),
+        ("garbage", "damaged"),
     ],
 )
 def test_what_fails_is_set_aside_by_name_and_counts_nowhere(
