@@ -1,10 +1,11 @@
-"""Phantoms predicted by the embedded networks, one after another, kept on disk.
+"""Synthetic CTs predicted by the embedded networks, one after another, kept on disk.
 
 A case is a phantom of :mod:`atlas8k.phantom.mix`, painted as its scanner's slices look
 after resampling to 4 mm, where the networks work; its truth is painted exactly, on voxels
-of 1.5 x 1.5 x 3 mm, so that thick slices hide nothing. The files of a case are what the
-analysis needs: probabilities as bytes on the 1.5 mm grid, the ensemble's label and the
-truth, and a row of sizes. A case whose row is there is not predicted again.
+of 1.5 x 1.5 x 3 mm, so that thick slices hide nothing. Or it is a CT painted on one of the
+two held-out bodies, on its scanner's own grid, with the truth of that grid. The files of a
+case are what the analysis needs: probabilities as bytes on the working grid, the ensemble's
+label and the truth, and a row of sizes. A case whose row is there is not predicted again.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _data import BODIES
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "apps" / "atlas8k" / "model" / "embedded"
 CT_MM = 4.0
+FINEST_MM = 1.5
+"""Voxels of the painted CTs within a slice are no smaller."""
 BODY_HU = -500.0
 MARGIN = 4
 """Voxels around all organs, true and predicted, in which the truth is painted."""
@@ -28,11 +34,21 @@ MARGIN = 4
 
 @dataclass(frozen=True)
 class Sample:
-    """A set of phantoms: cases 0 to ``count - 1``, seeds from ``first_seed`` on."""
+    """A set of CTs: cases 0 to ``count - 1``, seeds from ``first_seed`` on.
+
+    ``bodies`` are the subjects that are painted in turn; phantoms where there are none.
+    """
 
     name: str
     first_seed: int
     count: int
+    bodies: tuple[str, ...] = ()
+
+    def draw(self, number: int) -> Drawn:
+        """The CT of a case."""
+        if self.bodies:
+            return _painted(self.first_seed + number, self.bodies[number % len(self.bodies)])
+        return _phantom(self.first_seed + number, number)
 
 
 TEST = Sample("test", 12_000, 400)
@@ -40,6 +56,23 @@ TEST = Sample("test", 12_000, 400)
 
 TUNING = Sample("tuning", 13_000, 40)
 """For choosing settings."""
+
+HELD_OUT = Sample("bodies", 11_000, 60, ("s0327", "s0009"))
+"""Bodies that no network was trained on and nothing was chosen by."""
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A CT, what is known of it, and its truth.
+
+    ``truth(grid, pseudo)`` is the truth on a grid, ``grid.shape`` uint8, of which ``pseudo``
+    is the networks' label.
+    """
+
+    phantom: Any
+    truth: Callable[[Any, np.ndarray], np.ndarray]
+    share: float
+    slice_mm: float
 
 
 def predictor() -> Any:
@@ -79,19 +112,14 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
     """
     from atlas8k.attention import Quantised, salient_regions, scores_of
     from atlas8k.attention.packed import pack, pack_codes
-    from atlas8k.models.regrid import nearest
-    from atlas8k.phantom import generate, mix_setting, slice_thickness
-    from atlas8k.phantom.mix import SHARES
 
     begun = time.perf_counter()
-    seed, setting = sample.first_seed + number, mix_setting(number)
-    phantom = generate(seed, setting, grid_spacing_mm=CT_MM)
+    drawn = sample.draw(number)
+    phantom = drawn.phantom
     prediction = networks.predict(phantom.ct)
     grid = prediction.grid
     pseudo = prediction.label()
-    truth = painted_truth(
-        seed, setting, grid, pseudo, nearest(phantom.label.array, phantom.label.grid, grid)
-    )
+    truth = drawn.truth(grid, pseudo)
     salient = salient_regions(prediction.probs, grid, name=f"case {number}")
     scores = scores_of(salient)
     ct = phantom.ct
@@ -103,9 +131,9 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
     entropy = entropy_ml(prediction)
     row = {
         "case": number,
-        "seed": seed,
-        "share": SHARES[number % len(SHARES)],
-        "slice_mm": slice_thickness(seed, setting),
+        "seed": sample.first_seed + number,
+        "share": drawn.share,
+        "slice_mm": drawn.slice_mm,
         "phase": phantom.case.phase,
         "hard_cases": phantom.case.hard_cases,
         "spacing_mm": grid.spacing,
@@ -125,6 +153,42 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
     row["seconds"] = round(time.perf_counter() - begun, 2)
     publish(row_of(folder, number), json.dumps(row).encode())
     return row
+
+
+def _phantom(seed: int, number: int) -> Drawn:
+    """A phantom of the mix."""
+    from atlas8k.models.regrid import nearest
+    from atlas8k.phantom import generate, mix_setting, slice_thickness
+    from atlas8k.phantom.mix import SHARES
+
+    setting = mix_setting(number)
+    made = generate(seed, setting, grid_spacing_mm=CT_MM)
+
+    def truth(grid: Any, pseudo: np.ndarray) -> np.ndarray:
+        coarse = nearest(made.label.array, made.label.grid, grid)
+        return painted_truth(seed, setting, grid, pseudo, coarse)
+
+    return Drawn(made, truth, SHARES[number % len(SHARES)], slice_thickness(seed, setting))
+
+
+def _painted(seed: int, subject: str) -> Drawn:
+    """A CT painted on a body."""
+    from atlas8k.models.regrid import nearest
+    from atlas8k.phantom.bodies import paint_body
+
+    made = paint_body(_body(subject), seed, finest_mm=FINEST_MM)
+
+    def truth(grid: Any, _: np.ndarray) -> np.ndarray:
+        return nearest(made.label.array, made.label.grid, grid)
+
+    return Drawn(made, truth, 0.0, max(made.ct.grid.spacing))
+
+
+@cache
+def _body(subject: str) -> Any:
+    from atlas8k.phantom.bodies import read_bodies
+
+    return read_bodies(BODIES, [subject])
 
 
 def painted_truth(

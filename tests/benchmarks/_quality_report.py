@@ -48,7 +48,7 @@ def scores(rows: Rows) -> dict[str, np.ndarray]:
     }
 
 
-def rank_figures(rows: Rows, samples: int) -> dict[str, float]:
+def rank_figures(rows: Rows, samples: int, what: str = "phantoms") -> dict[str, float]:
     """Print the rankings' table; its figures."""
     from atlas8k.evaluation.ranking_quality import (
         estimate,
@@ -63,7 +63,7 @@ def rank_figures(rows: Rows, samples: int) -> dict[str, float]:
     share = np.rint(100 * column(rows, "share")).astype(np.int64)
     found = ranking_quality(scores(rows), wrong, quarters, samples)
     print(
-        f"\nRankings, {len(rows)} phantoms; wrong voxels {wrong.mean():.0f} ml a case "
+        f"\nRankings, {len(rows)} {what}; wrong voxels {wrong.mean():.0f} ml a case "
         f"({wrong.min():.0f} to {wrong.max():.0f}); 95 % bootstrap intervals"
     )
     print(

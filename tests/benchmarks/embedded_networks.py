@@ -26,12 +26,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from _data import DATA, ROOT
 from _quick import parse, report
 
 FIRST_SEED = 10_000
-ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "apps" / "atlas8k" / "model"
-DATA = Path(os.environ.get("ATLAS8K_DATA", ROOT.parent / "shared" / "data"))
 REAL = "totalsegmentator-example"
 ENSEMBLE = "ensemble"
 

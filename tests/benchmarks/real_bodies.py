@@ -29,6 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from _data import BODIES, EXAMPLE, ROOT
 
 FIRST_SEED = 10_000
 HELD_OUT = ("s0327", "s0009")
@@ -37,11 +38,7 @@ PHASES = ("portal", "arterial", "pre", "delayed")
 LEAST_ML = 1.0
 FINEST_MM = 1.5
 """Voxels of the painted CTs within a slice are no smaller: a CT takes seconds then."""
-ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "apps" / "atlas8k" / "model" / "embedded"
-DATA = Path(os.environ.get("ATLAS8K_DATA", ROOT.parent / "shared" / "data"))
-BODIES = DATA / "totalsegmentator-bodies"
-EXAMPLE = DATA / "totalsegmentator-example"
 ENSEMBLE = "ensemble"
 WHOLE, MOST = 32, 128
 
