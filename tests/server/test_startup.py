@@ -84,3 +84,11 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
 )
 def test_flags_in_requests(value: object, flag: bool) -> None:
     assert startup.truth(value) is flag
+
+
+def test_a_datastore_without_history_of_labels_is_refused(monkeypatch):
+    monkeypatch.setattr(startup.monailabel_settings, "MONAI_LABEL_DATASTORE", "XNAT")
+    with pytest.raises(SettingsError, match="a folder of CTs or the URL of a DICOMweb server"):
+        startup.check_datastore()
+    monkeypatch.setattr(startup.monailabel_settings, "MONAI_LABEL_DATASTORE", "")
+    startup.check_datastore()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import GridMismatchError, LedgerError
+from atlas8k.errors import GridMismatchError
 from atlas8k.grid import Grid
 from atlas8k.labels.statement import ALL
 from atlas8k.ledger import Holder, Ledger, locate
@@ -40,8 +40,6 @@ class ContextWork:
     def __init__(
         self, context: Context, networks: str = "all", report: Report = log_report
     ) -> None:
-        if context.desk is None:
-            raise LedgerError("a folder of CTs is needed; an archive's rounds are its server's")
         self._context, self._desk = context, context.desk
         self._networks, self._report = networks, report
         context.sync(thorough=True)

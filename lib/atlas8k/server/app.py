@@ -32,7 +32,6 @@ from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring
 from atlas8k.server.strategy import LedgerStrategy, Name, ReviewStrategy
 from atlas8k.server.studies.catalogue import FINAL
-from atlas8k.server.studies.datastore import image_path
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.names import check_tag, id_fault
@@ -91,13 +90,8 @@ class Atlas8kApp(MONAILabelApp):
     # --- what is registered -----------------------------------------------------------
 
     def init_datastore(self) -> Datastore:
-        other = settings.MONAI_LABEL_DATASTORE.lower() in {"xnat", "dsa"}
-        self.context = open_context(
-            self.settings,
-            self.studies,
-            Path(self.app_dir) / "model",
-            super().init_datastore if is_url(self.studies) and other else None,
-        )
+        startup.check_datastore()
+        self.context = open_context(self.settings, self.studies, Path(self.app_dir) / "model")
         return self.context.datastore
 
     def init_infers(self) -> dict[str, InferTask]:
@@ -187,38 +181,35 @@ class Atlas8kApp(MONAILabelApp):
         task = self._infers.get(model)
         if task is None:
             raise NotFoundError("model", model, self._infers)
-        store = datastore or self.datastore()
-        path, stored = self._image_path(image, store)
+        path, stored = self._image_path(image)
         tag = label_tag(request) if stored else None
         if tag is not None and model == "attention":
             raise RequestError("attention regions are no organs and are not kept as a label")
         wish: dict[str, Any] = {key: request[key] for key in RESULT_KEYS if key in request}
         result, params = task({**wish, "image": path, "volume": image if stored else None})
         if tag is not None:
-            self._keep(str(image), result, tag, {"model": model, "params": params}, store)
+            self._keep(str(image), result, tag, {"model": model, "params": params})
         return {"label": result, "tag": "original", "file": result, "params": params}
 
-    def _keep(
-        self, image: str, result: str, tag: str, info: dict[str, Any], store: Datastore
-    ) -> None:
+    def _keep(self, image: str, result: str, tag: str, info: dict[str, Any]) -> None:
         """Keep a result as a label; what is asked for as a start label is a pseudo label."""
-        desk = self.context.desk
-        if desk is None or tag not in (ORIGINAL, PSEUDO):
+        store = self.context.datastore
+        if tag not in (ORIGINAL, PSEUDO):
             store.save_label(image, result, tag, info)
             return
         label = read_label(result).array
-        grid = read_grid(image_path(store, image))  # a result lies where clients see the CT
+        grid = read_grid(store.image_path(image))  # a result lies where clients see the CT
         model = {"model_signature": info["params"].get("model_signature")}
-        desk.keep_pseudo(image, label, grid, {**info, **model})
+        self.context.desk.keep_pseudo(image, label, grid, {**info, **model})
 
-    def _image_path(self, image: object, datastore: Datastore) -> tuple[str, bool]:
+    def _image_path(self, image: object) -> tuple[str, bool]:
         """File of an image, and whether it is one of the datastore's."""
         if isinstance(image, Path):  # an upload or session: no request can hold a Path
             return str(image), False
         if not isinstance(image, str) or not image:
             raise RequestError("image: the id of an image is needed")
         if id_fault(image) is None:
-            return str(image_path(datastore, image)), True
+            return str(self.context.datastore.image_path(image)), True
         raise NotFoundError("image", image)
 
     def batch_infer(

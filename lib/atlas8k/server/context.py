@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monailabel.interfaces.datastore import Datastore
-
 from atlas8k.campaign import learning
 from atlas8k.errors import CheckpointError, VolumeError
 from atlas8k.ledger import Holder, Ledger, Progress, VolumeEntry
@@ -38,17 +36,17 @@ class Context:
     state
         Folder for the locks of scoring and training: one run a studies folder.
     desk
-        The labels of a studies folder; ``None`` on a DICOMweb server.
+        The labels of the studies.
     """
 
     settings: Settings
-    datastore: Datastore
+    datastore: StudiesDatastore
     store: ModelStore
     engine: Engine
     device: DeviceLock
     ledger: Ledger
     state: Path
-    desk: Desk | None = None
+    desk: Desk
     _synced: object = None
     _registered: str = ""
 
@@ -62,25 +60,16 @@ class Context:
         """
         if thorough:
             self.datastore.refresh()
-        if isinstance(self.datastore, StudiesDatastore):
-            # Taken before the list: what changes in between is looked at the next time.
-            seen: object = self.datastore.images_version()
-            names = None
-        else:
-            seen = names = self.datastore.list_images()
+        # Taken before the list: what changes in between is looked at the next time.
+        seen = self.datastore.images_version()
         if not thorough and seen == self._synced:
             return
-        listed = self.datastore.list_images() if names is None else names
-        self.ledger.sync_volumes(entry for name in listed if (entry := self._entry(name)))
+        names = self.datastore.list_images()
+        self.ledger.sync_volumes(entry for name in names if (entry := self._entry(name)))
         self._synced = seen
 
     def _entry(self, name: str) -> VolumeEntry | None:
-        """A volume with a fingerprint that changes when its file does; ``None``: it is gone.
-
-        MONAI Label's own remote datastores would fetch the whole image to say where it is.
-        """
-        if not isinstance(self.datastore, StudiesDatastore):
-            return VolumeEntry(name)
+        """A volume with a fingerprint that changes when its file does; ``None``: it is gone."""
         fingerprint = self.datastore.fingerprint(name)
         return None if fingerprint is None else VolumeEntry(name, None, fingerprint)
 
@@ -97,9 +86,7 @@ class Context:
         NotFoundError, UpstreamError
             The image is gone; its archive does not answer.
         """
-        if not isinstance(self.datastore, StudiesDatastore) or not self.settings.check_content:
-            return True
-        return admit(self.datastore.studies, self.ledger, volume)
+        return not self.settings.check_content or admit(self.datastore.studies, self.ledger, volume)
 
     def bring(self, volume: str, holder: Holder) -> bool:
         """Have the image of a volume that was just handed out here, and looked at.
@@ -138,7 +125,7 @@ class Context:
 
     def _given_out(self, volume: str, holder: Holder) -> bool:
         """Whether clients can get a volume of a folder; where not, it is noted as failed."""
-        if not isinstance(self.datastore, StudiesDatastore) or not self._registered:
+        if not self._registered:
             return True
         try:
             self.datastore.get_image_uri(volume)
@@ -156,12 +143,10 @@ class Context:
 
         They come from an earlier use of the folder and count as nothing before they have
         been checked, which takes a second or two each, once. What killed processes began is
-        finished beside the requests. On a DICOMweb server any segmentation counts as a label,
-        and none is taken for a submission.
+        finished beside the requests.
         """
-        if self.desk is not None:
-            self.desk.adopt_folder()
-            self.desk.recover_later()
+        self.desk.adopt_folder()
+        self.desk.recover_later()
 
     def signature(self) -> str:
         """The signature scores are made under now, registered in the ledger.
@@ -217,7 +202,7 @@ class Context:
 
     def _rejected(self) -> dict[str, Any]:
         """Labels of the folder that were set aside; nothing where there are none."""
-        waiting = [] if self.desk is None else self.desk.existing.waiting()
+        waiting = self.desk.existing.waiting()
         if not waiting:
             return {}
         shown = {one.volume: one.reason for one in waiting[:SHOWN_FAILURES]}
@@ -243,8 +228,6 @@ class Context:
             :meth:`~atlas8k.remarks.Remark.as_dict`; ``not_listed``: files that are no volume
             here, with the reason; ``not_listed_count``.
         """
-        if not isinstance(self.datastore, StudiesDatastore):
-            return {}
         catalogue = self.datastore.studies.now()
         found, aside = catalogue.all_remarks(), catalogue.not_listed
         return {

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
 from pathlib import Path
-
-from monailabel.interfaces.datastore import Datastore
 
 from atlas8k.attention.ranking import DEFAULT_RANKING
 from atlas8k.errors import CheckpointError
@@ -38,7 +35,6 @@ def open_context(
     settings: Settings,
     studies: str,
     models: Path,
-    remote: Callable[[], Datastore] | None = None,
 ) -> Context:
     """Open a studies folder with its ledger and networks.
 
@@ -48,8 +44,6 @@ def open_context(
         Folder of CT volumes, or the URL of a DICOMweb server.
     models
         Folder of the checkpoints, where the settings name none.
-    remote
-        Makes the datastore of a URL that is no DICOMweb server.
 
     Raises
     ------
@@ -62,7 +56,7 @@ def open_context(
     if settings.patients is not None:
         read_patients(settings.patients)  # said now, and not when a training begins
     path = settings.ledger or locate(studies)
-    datastore = remote() if remote else _open_datastore(settings, studies, path.parent)
+    datastore = _open_datastore(settings, studies, path.parent)
     store = ModelStore(settings.models or models, attention_settings(settings))
     with contextlib.suppress(CheckpointError):  # without networks there is nothing to weigh
         ensemble_settings(settings).weights.check(store.served().checkpoints)
@@ -94,9 +88,7 @@ def open_context(
             ledger,
             review_percent=settings.review_percent,
             double_read_percent=settings.double_read_percent,
-        )
-        if isinstance(datastore, StudiesDatastore)
-        else None,
+        ),
     )
 
 

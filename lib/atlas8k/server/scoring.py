@@ -18,10 +18,7 @@ from atlas8k.server.answers import Answers
 from atlas8k.server.context import Context
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.errors import NotFoundError, UpstreamError
-from atlas8k.server.infer import temporary_result
-from atlas8k.server.studies.datastore import StudiesDatastore, image_path
 from atlas8k.server.studies.disk import only_one
-from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.volume import Grid
 
 logger = logging.getLogger(__name__)
@@ -114,9 +111,8 @@ class AttentionScoring(ScoringMethod):
             if current != signature:
                 return None
             check_complete(answers)
-            if isinstance(context.datastore, StudiesDatastore):
-                # While the file is at hand, so that nobody waits for it at the next sample.
-                context.datastore.checksum(volume)
+            # While the file is at hand, so that nobody waits for it at the next sample.
+            context.datastore.checksum(volume)
             self._keep_label(volume, grid, answers, signature)
         except (VolumeError, PredictionError, NotFoundError) as err:
             logger.warning("%s cannot be scored: %s", volume, err)
@@ -136,7 +132,7 @@ class AttentionScoring(ScoringMethod):
         end, told = time.monotonic() + ARCHIVE_WAIT_S, False
         while True:
             try:
-                return image_path(self._context.datastore, volume)
+                return self._context.datastore.image_path(volume)
             except UpstreamError as err:
                 if time.monotonic() > end:
                     raise
@@ -159,16 +155,7 @@ class AttentionScoring(ScoringMethod):
             # 3D Slicer reads the names of a stored label here.
             "params": {"label_names": dict(ORGAN_IDS)},
         }
-        label = answers.label_on(grid)
-        if self._context.desk is not None:
-            self._context.desk.keep_pseudo(volume, label, grid, info)
-            return
-        datastore = self._context.datastore
-        result = temporary_result(label, grid)
-        try:
-            datastore.save_label(volume, result, ORIGINAL, info)
-        finally:
-            Path(result).unlink(missing_ok=True)
+        self._context.desk.keep_pseudo(volume, answers.label_on(grid), grid, info)
 
 
 def check_complete(answers: Answers) -> None:

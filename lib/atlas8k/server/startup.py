@@ -87,6 +87,23 @@ def truth(value: object) -> bool:
     return value is True or str(value).lower() in {"1", "true", "yes", "on"}
 
 
+def check_datastore() -> None:
+    """Refuse MONAI Label's other datastores: this app serves folders and DICOMweb servers.
+
+    Raises
+    ------
+    SettingsError
+        ``MONAI_LABEL_DATASTORE`` names one.
+    """
+    name = monailabel_settings.MONAI_LABEL_DATASTORE
+    if name.lower() in {"xnat", "dsa", "cvat"}:
+        raise SettingsError(
+            f"MONAI_LABEL_DATASTORE={name}: atlas8k keeps labels with their history, which "
+            f"{name} cannot; give --studies a folder of CTs or the URL of a DICOMweb server, "
+            "and unset MONAI_LABEL_DATASTORE"
+        )
+
+
 def check_studies(studies: str) -> Path:
     """The studies folder, or an error where there was none before this start.
 

@@ -124,9 +124,8 @@ class LedgerStrategy(_Serving):
             if context.bring(sample.volume, who):
                 break
         sample = replace(sample, given_back=given_back)
-        if context.desk is not None:
-            # Its start label, should a killed process have left that half done.
-            context.desk.settle(sample.volume)
+        # Its start label, should a killed process have left that half done.
+        context.desk.settle(sample.volume)
         return {**self._reply(sample, signature), "looked_at": looked_at}
 
 
@@ -172,8 +171,7 @@ class ReviewStrategy(_Serving):
                 return None
             if context.bring(sample.volume, who):
                 break
-        if context.desk is not None:
-            context.desk.settle(sample.volume)
+        context.desk.settle(sample.volume)
         reply = {**self._reply(sample, signature), "looked_at": looked_at}
         questions = context.ledger.reviews(sample.volume)
         reply["reviews"] = [asdict(question) for question in questions]

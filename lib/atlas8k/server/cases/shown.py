@@ -113,8 +113,6 @@ class CaseList:
     """
 
     def __init__(self, context: Context, holders: Sequence[Holder]) -> None:
-        if context.desk is None:
-            raise NotFoundError("history of labels", "these studies keep their own")
         self._context, self._desk = context, context.desk
         self._ledger = context.ledger
         self._holders = {one.key: one for one in holders}

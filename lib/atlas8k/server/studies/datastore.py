@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 from monailabel.datastore.local import LocalDatastore
-from monailabel.interfaces.datastore import Datastore
 
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.studies.archive import Case, write_archive
@@ -29,7 +28,7 @@ from atlas8k.server.studies.names import check_id, check_tag, require_suffix
 from atlas8k.server.studies.served import file_fingerprint
 from atlas8k.volume import Grid
 
-__all__ = ["FINAL", "ORIGINAL", "Checked", "StudiesDatastore", "image_path"]
+__all__ = ["FINAL", "ORIGINAL", "Checked", "StudiesDatastore"]
 
 
 class Checked(Protocol):
@@ -331,10 +330,3 @@ class StudiesDatastore(LocalDatastore):
 
     def _update_datastore_file(self, lock: bool = True) -> None:
         """There is no such file."""
-
-
-def image_path(datastore: Datastore, image_id: str) -> Path:
-    """The file of an image to compute from; that of clients where there is no other."""
-    if isinstance(datastore, StudiesDatastore):
-        return datastore.image_path(image_id)
-    return Path(datastore.get_image_uri(image_id))

@@ -9,9 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from monailabel.interfaces.datastore import Datastore
-
 from atlas8k.errors import Atlas8kError, TrainingError
 from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.ledger import OrganSource
@@ -24,13 +21,11 @@ from atlas8k.server.desk.desk import Desk
 from atlas8k.server.errors import UpstreamError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.studies.catalogue import FINAL
-from atlas8k.server.studies.datastore import image_path
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.versions import Version
 from atlas8k.server.training.reading import unready
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.patients import read_patients
-from atlas8k.volume import read_label
 
 logger = logging.getLogger(__name__)
 
@@ -53,37 +48,30 @@ def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) ->
     read_only
         Change nothing: what the ledger does not know, or is not as it says, is left out.
 
-    Notes
-    -----
-    On a DICOMweb server there is no assembly: there it is the submitted labels.
-
     Raises
     ------
     TrainingError
         There is none, or the ledger is another folder's.
     """
     desk, gone = context.desk, ""
-    if desk is None:
-        found = submitted(context.datastore)
+    if read_only:
+        usable = counted(desk) - unready(desk)
     else:
-        if read_only:
-            usable = counted(desk) - unready(desk)
-        else:
-            desk.adopt_folder()
-            desk.recover()
-            context.sync()
-            usable = counted(desk)
-        listed = context.datastore.list_images()
-        whose = patients(context)
-        found = [
-            replace(case, patient=whose.get(name, ""))
-            for name in sorted(usable.intersection(listed))
-            if (case := _assembled(desk, name, pseudo, read_only))
-        ]
-        lost = len(set(desk.folder.now().labels.get(FINAL, {})) - set(listed))
-        if lost:
-            logger.warning("%d labels of images that are gone are not trained on", lost)
-            gone = f" ({lost} labels are of images that are gone)"
+        desk.adopt_folder()
+        desk.recover()
+        context.sync()
+        usable = counted(desk)
+    listed = context.datastore.list_images()
+    whose = patients(context)
+    found = [
+        replace(case, patient=whose.get(name, ""))
+        for name in sorted(usable.intersection(listed))
+        if (case := _assembled(desk, name, pseudo, read_only))
+    ]
+    lost = len(set(desk.folder.now().labels.get(FINAL, {})) - set(listed))
+    if lost:
+        logger.warning("%d labels of images that are gone are not trained on", lost)
+        gone = f" ({lost} labels are of images that are gone)"
     if not any(case.known_organs for case in found):
         raise TrainingError(f"nothing to train on{gone}: submit a corrected label first")
     return found
@@ -126,8 +114,6 @@ def unlabeled(context: Context, most: int = 4) -> list[TrainingCase]:
     Volumes without any labeled organ first, in an order that follows from their names.
     """
     desk = context.desk
-    if desk is None:
-        return []
     by_labeled: tuple[list[TrainingCase], list[TrainingCase]] = ([], [])
     names = desk.folder.now().ids_by_label(PSEUDO, labeled=True)
     for volume in sorted(counted(desk).intersection(names), key=_hashed):
@@ -215,33 +201,6 @@ def _content(
     organs = [(organ, *sources[organ][:4]) for organ in sorted(known)]
     made_of = sorted((tag, one.sha256) for tag, one in files.items() if one is not None)
     return hashlib.sha256(repr((organs, submission, made_of)).encode()).hexdigest()
-
-
-def submitted(datastore: Datastore) -> list[TrainingCase]:
-    """Submitted labels as they are, with the organs that each says something about."""
-    found = []
-    for image in datastore.get_labeled_images():
-        info = datastore.get_label_info(image, FINAL)
-        label_path = Path(datastore.get_label_uri(image, FINAL))
-        # A label that came by other means than a client has nothing written down.
-        present = info["present"] if "present" in info else organs_of(label_path)
-        known = {*present, *info.get("absent", ())}
-        organs = tuple(name for name in ORGAN_NAMES if name in known)
-        if organs:
-            found.append(
-                TrainingCase(
-                    name=image,
-                    ct_path=image_path(datastore, image),
-                    label_path=label_path,
-                    known_organs=organs,
-                )
-            )
-    return found
-
-
-def organs_of(label_path: Path) -> tuple[str, ...]:
-    """Organs that have voxels in a label map; values that are no organ are left out."""
-    return tuple(ORGAN_NAMES[i - 1] for i in np.unique(read_label(label_path).array) if 1 <= i <= 9)
 
 
 class Seen:

@@ -16,8 +16,7 @@ from monailabel.utils.async_tasks.task import AsyncTask
 
 from atlas8k.server import background
 from atlas8k.server.errors import NotFoundError
-from atlas8k.server.studies.datastore import StudiesDatastore
-from atlas8k.server.web.routes import shown, with_caller
+from atlas8k.server.web.routes import with_caller
 
 router = APIRouter()
 AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
@@ -30,11 +29,9 @@ def datastore(request: Request, user: AsUser, output: ResultType = ResultType.st
     """``stats``: counts; ``all``: every image and label; ``train``: finished pairs."""
     with_caller(request, user.username)
     store = app_instance().datastore()
-    if output == ResultType.all and isinstance(store, StudiesDatastore):
+    if output == ResultType.all:
         # Its text is kept ready and clean; encoding it anew takes seconds at 8,448 volumes.
         return Response(store.json_bytes(), media_type="application/json")
-    if output == ResultType.all:
-        return shown(store.json())
     return store.datalist() if output == ResultType.train else store.status()
 
 

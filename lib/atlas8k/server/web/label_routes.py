@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,15 +18,12 @@ from starlette.background import BackgroundTask
 from atlas8k.errors import VolumeError
 from atlas8k.ledger import OrganChange
 from atlas8k.rewriting import rewrite
-from atlas8k.server.context import Context
 from atlas8k.server.desk.desk import MANAGED, OWN_KEYS, Desk, Receipt
 from atlas8k.server.desk.recorded import HOW_TO_ANSWER, HOW_TO_SAY, questions
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
-from atlas8k.server.files import checksum
 from atlas8k.server.infer import temporary_path
 from atlas8k.server.strategy import holder
 from atlas8k.server.studies.catalogue import FINAL
-from atlas8k.server.studies.disk import locked
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.names import LABEL_SUFFIXES, check_tag
 from atlas8k.server.studies.versions import Version
@@ -71,7 +67,7 @@ def save_label(
     context, where = app.context, check_tag(tag or FINAL)
     if not context.datastore.get_image_uri(image):
         raise NotFoundError("image", image)
-    if context.desk is not None and where in MANAGED and where != FINAL:
+    if where in MANAGED and where != FINAL:
         raise RequestError(
             f"tag {where!r} is made by the server; submit a corrected label under {FINAL!r}, "
             "bring labels of a dataset with `atlas8k labels import`"
@@ -80,7 +76,7 @@ def save_label(
     file = received("label file", label.filename, label.file, upload_mb=limit, suffixes=UPLOADS)
     reply: dict[str, Any] = {"image": image, "label": image}
     with file as sent, named(image):
-        if where == FINAL and context.desk is not None:
+        if where == FINAL:
             lease = info.get("lease")
             receipt = context.desk.submit(
                 image,
@@ -91,11 +87,7 @@ def save_label(
             )
             reply |= said(receipt)
         else:
-            with booking(context, image):
-                kept = context.datastore.save_label(image, str(sent), where, info)
-                reply["label"] = kept
-                if where == FINAL:
-                    reply |= book(context, image, kept, info)
+            reply["label"] = context.datastore.save_label(image, str(sent), where, info)
     app.on_save_label(image, reply["label"])
     return reply
 
@@ -141,32 +133,6 @@ def _to_say(organs: Mapping[str, OrganChange]) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def booking(context: Context, image: str) -> Iterator[None]:
-    """Alone with the submissions of one volume: the file in force is the one being booked."""
-    stripe = zlib.crc32(image.encode()) % 64
-    with locked(context.state / "locks" / f"booking-{stripe:02d}"):
-        yield
-
-
-def book(context: Context, image: str, label_id: str, info: dict[str, Any]) -> dict[str, Any]:
-    """Note a submission to a DICOMweb server in the ledger; hold :func:`booking`."""
-    path = Path(context.datastore.get_label_uri(label_id, FINAL))
-    submission = context.ledger.submit(
-        image,
-        holder(info),
-        file=str(path),
-        sha256=checksum(path) if path.is_file() else None,
-        detail={key: info[key] for key in ("client_id", "absent") if key in info},
-    )
-    return {
-        "round": submission.round,
-        "late": submission.late,
-        "conflict": submission.conflict,
-        "minutes": submission.minutes,
-    }
-
-
 @router.get("/label", summary="Download label")
 def get_label(request: Request, user: AsUser, label: str, tag: str) -> FileResponse:
     """The label in force; for who reads a case blind, the start label without the first reading."""
@@ -203,8 +169,8 @@ def get_info(request: Request, user: AsUser, label: str, tag: str) -> Any:
 
 def blind(label: str, tag: str) -> Version | None:
     """What to show in place of the start label in force, ``None`` for that one."""
-    desk: Desk | None = app_instance().context.desk
-    if desk is None or check_tag(tag) != ORIGINAL:
+    desk: Desk = app_instance().context.desk
+    if check_tag(tag) != ORIGINAL:
         return None
     return desk.blind_start(label)
 
@@ -249,7 +215,7 @@ def remove_label(request: Request, user: AsAdmin, id: str, tag: str) -> dict[str
     with_caller(request, user.username, user.roles)
     app = app_instance()
     app.datastore().get_label_info(id, tag)
-    if app.context.desk is not None and check_tag(tag) in MANAGED:
+    if check_tag(tag) in MANAGED:
         raise ConflictError(
             f"label {tag!r} of {id}: follows from what was submitted and imported; restore an "
             "earlier submission, or open the case again"
