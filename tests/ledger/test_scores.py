@@ -144,21 +144,3 @@ def test_unknown_names_are_refused(ledger: Ledger) -> None:
     with pytest.raises(UnknownSignatureError, match="two"):
         ledger.stale("two")
     assert volumes_of(ledger) == ["a"]
-
-
-def test_runs_tell_rate_and_time_left(ledger: Ledger, clock) -> None:  # type: ignore[no-untyped-def]
-    assert ledger.last_run("scoring") is None
-    scored(ledger, {"a": 3})
-    run = ledger.begin_run("scoring", "one", total=100)
-    first = ledger.last_run("scoring")
-    assert first is not None
-    assert first.per_hour is None
-    clock.minutes(30)
-    ledger.beat(run, 20)
-    now = ledger.last_run("scoring")
-    assert now is not None
-    assert (now.per_hour, now.seconds_left, now.ended_at) == (40, 7200, None)
-    ledger.end_run(run)
-    ended = ledger.last_run("scoring")
-    assert ended is not None
-    assert ended.ended_at == clock.now

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atlas8k.ledger import ranking, rankings, rounds, runs, scores, volumes
+from atlas8k.ledger import ranking, rankings, rounds, scores, volumes
 from atlas8k.ledger.api_base import LedgerBase
-from atlas8k.ledger.records import OrganScore, Progress, Ranked, Run
+from atlas8k.ledger.records import OrganScore, Progress, Ranked
 
 
 class ScoreMethods(LedgerBase):
@@ -165,24 +165,3 @@ class ScoreMethods(LedgerBase):
         """
         with self._db.write(durable=True) as connection:
             ranking.set_rank_all(connection, on)
-
-    def begin_run(self, kind: str, signature: str | None, total: int) -> int:
-        """Note that a scoring (or training, ...) run began; its number."""
-        with self._db.write() as connection:
-            row = None if signature is None else scores.signature_id(connection, signature)
-            return runs.begin(connection, kind, row, total, self._clock())
-
-    def beat(self, run: int, done: int, total: int | None = None) -> None:
-        """Note how far a run has come; `total` where it changed."""
-        with self._db.write() as connection:
-            runs.beat(connection, run, done, total, self._clock())
-
-    def end_run(self, run: int, note: str = "") -> None:
-        """Note that a run has ended, and how where it did not end well."""
-        with self._db.write() as connection:
-            runs.end(connection, run, note, self._clock())
-
-    def last_run(self, kind: str) -> Run | None:
-        """The latest run of a kind, with its rate and the time left."""
-        with self._db.read() as connection:
-            return runs.last(connection, kind)

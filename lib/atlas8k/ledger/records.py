@@ -32,7 +32,6 @@ __all__ = [
     "Progress",
     "Ranked",
     "Review",
-    "Run",
     "Sample",
     "Status",
     "Strategy",
@@ -210,34 +209,6 @@ class Lease:
     anonymous: bool
     taken_at: float
     expires_at: float
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run of scoring or training, as far as it last said."""
-
-    id: int
-    kind: str
-    signature: str | None
-    pid: int
-    started_at: float
-    beat_at: float
-    ended_at: float | None
-    done: int
-    total: int
-    note: str
-
-    @property
-    def per_hour(self) -> float | None:
-        """Volumes an hour, None before the first."""
-        seconds = self.beat_at - self.started_at
-        return 3600 * self.done / seconds if self.done and seconds > 0 else None
-
-    @property
-    def seconds_left(self) -> float | None:
-        """At the rate so far; None before the first."""
-        rate = self.per_hour
-        return None if rate is None else 3600 * max(0, self.total - self.done) / rate
 
 
 @dataclass(frozen=True)
