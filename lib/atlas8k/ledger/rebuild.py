@@ -18,7 +18,6 @@ from pathlib import Path
 
 from atlas8k.errors import LedgerError
 from atlas8k.labels.provenance import Provenance
-from atlas8k.ledger.usability_file import decisions_file
 from atlas8k.ledger.errors import LedgerReadOnlyError
 from atlas8k.ledger.ledger import Ledger
 from atlas8k.ledger.rebuild_files import (
@@ -33,6 +32,7 @@ from atlas8k.ledger.rebuild_files import (
 )
 from atlas8k.ledger.records import Holder, LabelFile, OrganChange, VolumeEntry
 from atlas8k.ledger.unnamed import told_by_voxels
+from atlas8k.ledger.usability_file import decisions_file
 
 __all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild"]
 

@@ -143,7 +143,7 @@ class Atlas8kApp(MONAILabelApp):
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )
             self.context.ledger.keep_decisions()
-            self.context.adopt_labels()
+            self.context.take_up_labels()
             if application is not None:
                 watch = NewVolumes(self.context, self.score_again, self.scoring_runs)
                 watch.watch(self.settings.score_new_s)
