@@ -48,6 +48,7 @@ def test_evaluate_is_told_how_axes_run_of_files_that_do_not_say_it(tmp_path):
     label = generate(3, grid_spacing_mm=8.0).label
     affine = np.diag([-8.0, -8.0, 8.0, 1.0])
     affine[:3, 3] = 100, 120, -300
+    (tmp_path / "placed").mkdir()
     write_nifti(tmp_path / "placed" / "c.nii.gz", label.array, Grid(label.array.shape, affine))
     write_header(tmp_path / "bare.nii.gz", affine, affine, (0, 0), np.asarray(label.array))
     (tmp_path / "bare").mkdir()
