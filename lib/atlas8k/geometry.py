@@ -43,8 +43,8 @@ _NIFTI2 = 540
 _AXES = ("RL", "AP", "SI")
 FORMS = ("sform", "qform")
 SAY_HOW = (
-    "say how its axes run with --orientation RAS (LPS, LAS, …), or for a studies folder in its "
-    "orientation.yaml"
+    "say how its axes run with --orientation RAS (LPS, LAS, …) of predict, evaluate or labels "
+    "import, for a studies folder in its orientation.yaml, or write it into the header"
 )
 
 

@@ -443,6 +443,12 @@ def spacing_a_little_off(draft: Draft, rng: Rng) -> None:
     draft.replace(draft.truth.grid.affine @ scale)
 
 
+@CT.altered(REFUSED, "no_abdomen")
+def spacing_ten_times_off(draft: Draft, rng: Rng) -> None:
+    scale = np.diag([10.0, 10.0, 10.0, 1.0] if rng.random() < 0.5 else [0.1, 0.1, 0.1, 1.0])
+    draft.replace(draft.truth.grid.affine @ scale)
+
+
 @CT.altered(OTHER)
 def left_and_right_exchanged(draft: Draft, rng: Rng) -> None:
     draft.replace(mirrored(draft.truth.grid, 0))

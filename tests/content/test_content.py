@@ -169,6 +169,15 @@ def test_few_slices_and_topograms_hold_no_abdomen(phantom: Volume) -> None:
     assert "2 coronal slices over 8 mm" in text(topogram)
 
 
+@pytest.mark.parametrize("scale", [(10, 10, 10), (10, 10, 1), (1, 1, 10), (0.1, 0.1, 0.1)])
+def test_a_voxel_size_that_is_a_factor_off_is_seen(
+    scale: tuple[float, float, float], phantom: Volume
+) -> None:
+    affine = phantom.grid.affine @ np.diag([*scale, 1.0])
+    said = text(Volume(phantom.array, Grid(phantom.grid.shape, affine)))
+    assert ("its voxel size may be wrong" in said) == (max(scale) > 1)
+
+
 def test_air_alone_holds_no_abdomen() -> None:
     noise = np.random.default_rng(0).normal(-1000, 8, (40, 40, 40)).astype(np.float32)
     assert kinds(Volume(noise, Grid((40, 40, 40), np.diag([4.0, 4.0, 4.0, 1.0])))) != []

@@ -29,7 +29,7 @@ from monailabel.client.client import MONAILabelClientException
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import Grid, write_nifti
 
-GRID = Grid((14, 12, 10), np.diag([-5.0, 5.0, 6.0, 1.0]))
+GRID = Grid((14, 12, 10), np.diag([-12.0, 12.0, 15.0, 1.0]))
 """Of every CT of the test."""
 GONE = (OSError, http.client.HTTPException)
 """What a client sees of a server that was killed; `requests` raises a kind of OSError."""

@@ -83,7 +83,6 @@ class Office:
                     self.port,
                     *("--conf", "lease_minutes", str(LEASE_MINUTES)),
                     *("--conf", "device", "cpu"),
-                    *("--conf", "check_content", "false"),  # what is in them is no matter here
                 ),
                 cwd=self.folder,
                 env=environment() | {"OMP_NUM_THREADS": "1"},

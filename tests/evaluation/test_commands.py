@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import typer
+from tests.headers import write_header
 from typer.testing import CliRunner
 
 from atlas8k.cli.compare import compare
@@ -40,6 +41,29 @@ def networks(tmp_path, make_results):
     for n, (name, level) in enumerate((("good", 0.9), ("bad", 0.6))):
         write_results(tmp_path / name / "dsc.csv", make_results(name, level, seed=n))
     return tmp_path / "good", tmp_path / "bad"
+
+
+def test_evaluate_is_told_how_axes_run_of_files_that_do_not_say_it(tmp_path):
+    """What its refusal advises works: maps without geometry, on either side or on both."""
+    label = generate(3, grid_spacing_mm=8.0).label
+    affine = np.diag([-8.0, -8.0, 8.0, 1.0])
+    affine[:3, 3] = 100, 120, -300
+    (tmp_path / "placed").mkdir()
+    write_nifti(tmp_path / "placed" / "c.nii.gz", label.array, Grid(label.array.shape, affine))
+    write_header(tmp_path / "bare.nii.gz", affine, affine, (0, 0), np.asarray(label.array))
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare.nii.gz").rename(tmp_path / "bare" / "c.nii.gz")
+    for pred, truth in (("bare", "placed"), ("placed", "bare"), ("bare", "bare")):
+        folders = tmp_path / pred, tmp_path / truth, "--out", tmp_path / f"{pred}-{truth}"
+        run("evaluate", *folders, fails="--orientation RAS .* evaluate")
+        run("evaluate", *folders, "--orientation", "LPS")
+        found = read_results(tmp_path / f"{pred}-{truth}" / "dsc.csv")
+        np.testing.assert_array_equal(found.values[np.isfinite(found.values)], 1.0)
+        run("evaluate", *folders, "--orientation", "LAS", "--resample")
+        found = read_results(tmp_path / f"{pred}-{truth}" / "dsc.csv")
+        assert (np.nanmin(found.values) < 0.5) == (pred != truth)
+    result = CliRunner().invoke(app, ["evaluate", "a", "b", "--orientation", "XYZ"])
+    assert result.exit_code == 2
 
 
 def test_compare_writes_page_and_tables(networks, tmp_path):

@@ -8,9 +8,10 @@ import numpy.typing as npt
 import pytest
 from tests.ledger.kit import ANNA, check_consistent, scored
 
-from atlas8k.ledger import Ledger, LedgerReadOnlyError, OrganChange, OrganSource
+from atlas8k.ledger import Ledger, LedgerReadOnlyError, OrganChange, OrganSource, VolumeEntry
 from atlas8k.ledger.rebuild import LabelOnDisk, rebuild
 from atlas8k.ledger.records import OLDER_RULE
+from atlas8k.ledger.usability_file import decisions_file
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import Grid, write_nifti
 
@@ -117,3 +118,59 @@ def test_what_was_submitted_is_a_round_that_has_ended(tmp_path: Path) -> None:
 def test_a_rebuild_without_submissions_has_no_round(tmp_path: Path) -> None:
     rebuild(tmp_path / "l.sqlite", ["a"], [])
     assert Ledger(tmp_path / "l.sqlite").rounds() == []
+
+
+def lost(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def test_what_people_decided_about_volumes_comes_back(tmp_path: Path) -> None:
+    target = tmp_path / "l.sqlite"
+    before = Ledger(target)
+    before.sync_volumes([VolumeEntry(name, "", "1") for name in "abcd"])
+    before.exclude("a", "motion", ANNA)
+    before.exclude("b", "chest CT", ANNA)
+    before.include("b", "it does show the liver", ANNA)
+    before.judge_content("c", "not_hu", "no HU")
+    before.include("c", "HU are right", ANNA)
+    before.judge_content("d", "no_abdomen", "a head")
+    before.add_volumes(["gone"])
+    before.exclude("gone", "no CT")
+    said = {name: before.usability(name) for name in ("a", "b", "gone")}
+    before.close()
+    lost(target)
+
+    report = rebuild(target, ["a", "b", "c", "d"], [])
+    assert report.decisions == 5
+    after = Ledger(target)
+    assert {name: after.usability(name) for name in said} == said
+    assert after.statuses() == {
+        "a": "excluded", "b": "open", "c": "open", "d": "open", "gone": "vanished",
+    }  # fmt: skip
+    # The look at the content is held against the same files as before.
+    after.sync_volumes([VolumeEntry(name, "", "1") for name in "abcd"])
+    assert not after.judge_content("c", "not_hu", "no HU")
+    assert after.judge_content("d", "no_abdomen", "a head")
+    check_consistent(target)
+
+
+def test_decisions_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    target = tmp_path / "l.sqlite"
+    decisions_file(target).write_text('{"decisions": [{"volume": "a"}]}')
+    report = rebuild(target, ["a"], [])
+    assert "cannot be read" in report.unreadable[str(decisions_file(target))]
+    assert Ledger(target).statuses() == {"a": "open"}
+
+
+def test_decisions_of_an_earlier_release_are_kept_once_a_server_starts(tmp_path: Path) -> None:
+    target = tmp_path / "l.sqlite"
+    book = Ledger(target)
+    book.add_volumes(["a"])
+    book.exclude("a", "motion", ANNA)
+    decisions_file(target).unlink()
+    book.keep_decisions()
+    book.close()
+    lost(target)
+    rebuild(target, ["a"], [])
+    assert Ledger(target).status("a") == "excluded"

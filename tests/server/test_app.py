@@ -335,7 +335,7 @@ def test_a_ct_of_two_geometries_is_named_and_goes_out_with_one(
         files = {"label": ("label.nii.gz", label.read_bytes())}
         answer = client.put(f"/datastore/label?image={name}", files=files)
         assert answer.status_code == 200, answer.text
-        assert answer.json()["placed"] == ""
+        assert answer.json()["notes"] == []
         for url in (
             f"/datastore/label?label={name}&tag=final",
             f"/infer/ensemble?image={name}&output=image",

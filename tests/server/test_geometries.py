@@ -18,10 +18,12 @@ from atlas8k.errors import GeometryError, GridMismatchError
 from atlas8k.geometry import without_shear
 from atlas8k.ledger import Holder
 from atlas8k.organs import ORGAN_IDS
+from atlas8k.server.cases.page import receipt_text
 from atlas8k.server.context import Context
 from atlas8k.server.opening import open_context
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.studies.folder import SERVED_FOLDER
+from atlas8k.server.web.label_routes import said
 from atlas8k.settings import Settings
 from atlas8k.volume import read_comments, read_ct, read_grid, read_label
 
@@ -143,8 +145,8 @@ def test_a_label_on_any_form_lands_on_the_voxels_it_was_drawn_on(
         np.testing.assert_array_equal(kept.array, truth)
         assert kept.grid.same_as(read_ct(store.image_path(name)).grid)
         if form == "qform" and name in ("shifted", "mirrored"):
-            assert receipt.placed == "it lies on the CT as its qform has it"
-            assert any(receipt.placed in comment for comment in read_comments(where))
+            assert receipt.notes[0] == "it lies on the CT as its qform has it"
+            assert any(receipt.notes[0] in comment for comment in read_comments(where))
 
 
 def test_a_label_that_is_a_little_off_is_snapped_and_the_reply_and_header_say_so(
@@ -157,10 +159,12 @@ def test_a_label_that_is_a_little_off_is_snapped_and_the_reply_and_header_say_so
     path = tmp_path / "near.nii.gz"
     nib.save(nib.Nifti1Image(label_array(), near), path)
     receipt = desk.submit("plain", path, me, {})
-    assert receipt.placed == "its header is up to 0.040 voxels off the CT's; snapped"
+    assert receipt.notes[0] == "its header is up to 0.040 voxels off the CT's; snapped"
+    told = {**said(receipt), "image": "plain"}
+    assert f"Of the file: {receipt.notes[0]}" in receipt_text(told)
     line = desk.history("plain")[-1]
     assert line.file is not None
-    assert context.datastore.get_label_info("plain", "final")["placed"] == receipt.placed
+    assert context.datastore.get_label_info("plain", "final")["notes"] == list(receipt.notes)
     assert any("0.040 voxels off" in comment for comment in read_comments(line.file))
     assert read_label(line.file).grid.same_as(read_grid(context.datastore.image_path("plain")))
     near[0, 3] += 0.02 * 2

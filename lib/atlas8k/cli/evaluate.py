@@ -49,6 +49,10 @@ def evaluate(
         typer.Option(help="Dataset whose values the truth has (atlas8k labels datasets)."),
     ] = None,
     maps: Annotated[Path | None, typer.Option(help="YAML with datasets of your own.")] = None,
+    orientation: Annotated[
+        str | None,
+        typer.Option(help="Axes of files that do not say how theirs run: RAS, LPS, …"),
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Cases at a time.")] = None,
 ) -> None:
     """Measure DSC and NSD of every case and organ, and tell what could not be measured.
@@ -65,8 +69,13 @@ def evaluate(
     from atlas8k.evaluation.evaluate import evaluate_folder, evaluation_table
     from atlas8k.evaluation.results import csv_text, write_results, write_text
     from atlas8k.evaluation.tables import write_tables
+    from atlas8k.geometry import check_stated
     from atlas8k.labels.datasets import find_dataset
 
+    try:
+        stated = None if orientation is None else check_stated(orientation)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--orientation") from error
     if maps is not None and truth_dataset is None:
         raise typer.BadParameter("--maps is for --truth-dataset, which is missing")
     dataset = None if truth_dataset is None else find_dataset(truth_dataset, maps)
@@ -76,7 +85,7 @@ def evaluate(
         found = evaluate_folder(
             pred_dir, truth_dir, network=name, tolerance_mm=tolerance,
             missing_as_zero=missing_as_zero, resampled=resample, workers=workers,
-            organs=labeled, dataset=dataset,
+            organs=labeled, dataset=dataset, stated=stated,
             progress=lambda _: (bar.update(), None)[1],
         )  # fmt: skip
     write_results(folder / "dsc.csv", found.dsc)

@@ -54,9 +54,9 @@ def rebuild(
 ) -> None:
     """Make a new ledger from the label files of a studies folder.
 
-    Who submitted what and when, what changed in each organ and which organs are human
-    made come back. Scores, leases, minutes, exclusions, rounds and reviewers' decisions do
-    not: restore a backup where there is one.
+    Who submitted what and when, what changed in each organ, which organs are human made and
+    which CTs people called unusable come back. Scores, leases, minutes, rounds and reviewers'
+    decisions do not: restore a backup where there is one.
     """
     from tqdm import tqdm
 
@@ -90,7 +90,7 @@ def rebuild(
         typer.echo(f"{file}: {reason}", err=True)
     typer.echo(
         f"{target}: {report.volumes} volumes, {report.labels} label files, "
-        f"{report.submissions} submissions"
+        f"{report.submissions} submissions, {report.decisions} decisions about usable CTs"
         + (f", {len(report.unreadable)} of them unreadable" if report.unreadable else "")
     )
     if report.unchecked:

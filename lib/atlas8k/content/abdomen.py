@@ -27,6 +27,9 @@ LOOK_MM = 4.0
 BODY_HU, LUNG_HU, BONE_HU = -500.0, (-930.0, -600.0), 250.0
 MIN_EXTENT_MM = 30.0
 """Least height of a volume, and of its abdominal part: a third of a spleen."""
+MAX_EXTENT_MM = (1000.0, 1000.0, 2300.0)
+"""Widest from left to right, back to front, feet to head: gantries are 820 mm wide, tables move
+2 m. More is a voxel size that is a factor of 2 or 10 off."""
 SMALL_CM2, SMALL_BONY_CM2, BONY = 90.0, 280.0, 0.075
 """Cross-sections of limbs and necks (under 90 cm²), and of heads with their share of bone.
 
@@ -94,6 +97,11 @@ def why_no_abdomen(ct: Volume) -> str | None:
         if count * size < MIN_EXTENT_MM:
             extent = f"{count} {across} slices over {count * size:.0f} mm"
             return f"it has {extent}; no organ fits into that"
+    for extent, most in zip(
+        np.multiply(upright.shape, upright.spacing), MAX_EXTENT_MM, strict=True
+    ):
+        if extent > most:
+            return f"it is {extent:.0f} mm long, which no scanner sees; its voxel size may be wrong"
     seen = look(ct)
     if not (seen.area_cm2 > 0).any():
         return "nothing in it is denser than air"

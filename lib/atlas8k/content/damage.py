@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 
 from atlas8k.remarks import Remark
 
@@ -63,7 +64,7 @@ def damage_remarks(array: Array, spacing: tuple[float, float, float]) -> tuple[R
         # Air that holds one value is met where a CT was cut off below; anything else is not.
         air = not partly.any() and bool((values[0, 0, empty] == values.min()).all())
         found.append(Remark("blank_slices", f"{text}.", "note" if air else "warning"))
-    filled = values[..., ~empty]
+    filled = values[..., ~empty] if empty.any() else values  # the former copies all of it
     why = _scrambled(filled, spacing) or _jump(filled)
     if why is not None:
         found.append(Remark(DAMAGED, f"{why}.", "blocked"))
@@ -118,11 +119,14 @@ def _period(rows: Array, claimed: int, slant: float) -> int | None:
     n = rows.shape[1]
     if claimed < MIN_ROWS or n < 3 * claimed:
         return None
-    signal = rows - rows.mean(axis=1, keepdims=True)
-    power = np.abs(np.fft.rfft(signal, 2 * n, axis=1)) ** 2
-    lags = np.fft.irfft(power.sum(axis=0), 2 * n)[:n]
-    lags /= np.arange(n, 0, -1)  # fewer pairs are that far apart
-    span = np.arange(claimed // 2, min(n // 2, claimed * 3 // 2) + 1)
+    most = min(n // 2, claimed * 3 // 2)
+    signal = np.asarray(rows, np.float32)
+    signal = signal - signal.mean(axis=1, keepdims=True)
+    size = fft.next_fast_len(n + most, real=True)  # lags beyond may be wrong, and are not asked for
+    power = np.square(np.abs(fft.rfft(signal, size, axis=1))).sum(axis=0, dtype=np.float64)
+    lags = fft.irfft(power, size)[: most + 1]
+    lags /= n - np.arange(most + 1)  # fewer pairs are that far apart
+    span = np.arange(claimed // 2, most + 1)
     best = int(span[lags[span].argmax()])
     clear = lags[best] > max(_ALIKE * lags[0], _BETTER * lags[claimed])
     return best if clear and abs(best - claimed) > slant else None

@@ -83,8 +83,9 @@ class CaseEvaluation:
 
 
 def evaluate_case(
-    pred: Path, truth: Path | Truth, tolerance_mm: float = TOLERANCE_MM, *, resampled: bool = False
-) -> CaseEvaluation:
+    pred: Path, truth: Path | Truth, tolerance_mm: float = TOLERANCE_MM, *,
+    resampled: bool = False, stated: str | None = None,
+) -> CaseEvaluation:  # fmt: skip
     """Evaluate one case.
 
     Raises
@@ -92,8 +93,8 @@ def evaluate_case(
     EvaluationError, VolumeError
         Where a file cannot be read or the grids differ.
     """
-    known = truth if isinstance(truth, Truth) else read_truth(truth)
-    label, without = read_masks(pred) if pred.is_dir() else (read_case(pred), ())
+    known = truth if isinstance(truth, Truth) else read_truth(truth, stated=stated)
+    label, without = read_masks(pred, stated) if pred.is_dir() else (read_case(pred, stated), ())
     got, want = onto_truth(label, known.volume, resampled=resampled)
     found = counts(got.array, want.array)
     labeled = np.isin(ORGAN_NAMES, [*known.labeled])
@@ -121,7 +122,8 @@ def evaluate_folder(
     pred_dir: str | Path, truth_dir: str | Path, *, network: str | None = None,
     tolerance_mm: float = TOLERANCE_MM, missing_as_zero: bool = False, resampled: bool = False,
     organs: Collection[str] | None = None, dataset: Dataset | None = None,
-    workers: int | None = None, progress: Callable[[str], None] | None = None,
+    stated: str | None = None, workers: int | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Evaluation:  # fmt: skip
     """Evaluate every case of a folder of predictions that has a truth.
 
@@ -141,6 +143,8 @@ def evaluate_folder(
         of the truth has; a prediction of another one is not spurious.
     dataset
         Whose values the truth's maps have; ``None``: our organ ids.
+    stated
+        How the axes of files run, on both sides, that do not say it, such as ``RAS``.
     progress
         Called with each case's name when it is done.
 
@@ -168,10 +172,12 @@ def evaluate_folder(
 
     def one(case: str) -> CaseEvaluation | str:
         try:
-            truth = read_truth(truths[case], organs, dataset)
+            truth = read_truth(truths[case], organs, dataset, stated)
             if case not in preds:
                 return _not_predicted(truth)
-            return evaluate_case(preds[case], truth, tolerance_mm, resampled=resampled)
+            return evaluate_case(
+                preds[case], truth, tolerance_mm, resampled=resampled, stated=stated
+            )
         except Atlas8kError as err:
             return str(err)
         finally:

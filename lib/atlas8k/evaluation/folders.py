@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from atlas8k.errors import GeometryError
 from atlas8k.evaluation.errors import EvaluationError
 from atlas8k.evaluation.sheets import case_name
+from atlas8k.labels.placing import on_extent, says_its_place
 from atlas8k.organs import ORGAN_NAMES, Organ, find_organ
 from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label, resample, to_canonical
 
@@ -102,11 +105,22 @@ def _masks(folder: Path) -> dict[Organ, Path]:
     return {organ: p for p in _images(folder) if (organ := find_organ(case_name(p.name)))}
 
 
-def read_case(path: Path) -> Volume:
+def read_map(path: Path, stated: str | None = None) -> Volume:
+    """Read a label map; one that does not say where its voxels lie has the axes `stated`."""
+    try:
+        return read_label(path)
+    except GeometryError:
+        if stated is None:
+            raise
+    return read_label(path, stated=stated)
+
+
+def read_case(path: Path, stated: str | None = None) -> Volume:
     """Read the label map at a path of :func:`find_labels`, ``(X, Y, Z)`` uint8.
 
     A map with values beyond our organ ids, as AbdomenAtlas 1.1's, is read by name from the
-    masks in its case's folder, where there are some.
+    masks in its case's folder, where there are some. `stated` is how the axes of files run
+    that do not say it, such as ``RAS``.
 
     Raises
     ------
@@ -116,16 +130,16 @@ def read_case(path: Path) -> Volume:
         Where a file cannot be read.
     """
     if path.is_dir():
-        return read_masks(path)[0]
-    label = read_label(path)
+        return read_masks(path, stated)[0]
+    label = read_map(path, stated)
     if label.array.max() > len(ORGAN_NAMES) and case_name(path.name) in MAP_NAMES:
         for name in ORGAN_FOLDERS:
             if (path.parent / name).is_dir() and _masks(path.parent / name):
-                return read_masks(path.parent / name)[0]
+                return read_masks(path.parent / name, stated)[0]
     return label
 
 
-def read_masks(folder: Path) -> tuple[Volume, tuple[str, ...]]:
+def read_masks(folder: Path, stated: str | None = None) -> tuple[Volume, tuple[str, ...]]:
     """Read masks an organ as one map ``(X, Y, Z)`` uint8; name the organs without a file.
 
     Where masks overlap the organ of the higher id has the voxel.
@@ -138,7 +152,7 @@ def read_masks(folder: Path) -> tuple[Volume, tuple[str, ...]]:
     masks = _masks(folder)
     if not masks:
         raise EvaluationError(folder, "holds no mask named after one of the nine organs")
-    parts = [(organ, read_label(masks[organ])) for organ in sorted(masks, key=lambda o: o.id)]
+    parts = [(organ, read_map(masks[organ], stated)) for organ in sorted(masks, key=lambda o: o.id)]
     grid = parts[0][1].grid
     whole = np.zeros(grid.shape, np.uint8)
     for organ, mask in parts:
@@ -155,13 +169,18 @@ def onto_truth(pred: Volume, truth: Volume, *, resampled: bool = False) -> tuple
     """Both maps on one grid.
 
     Maps that differ in the order or direction of their axes only are turned; on other
-    grids the prediction is resampled (nearest neighbour) if allowed.
+    grids the prediction is resampled (nearest neighbour) if allowed. A map that does not say
+    its place is laid over the other one's extent.
 
     Raises
     ------
     EvaluationError
         Where the grids differ and resampling is not allowed.
     """
+    if says_its_place(truth.grid):
+        pred = replace(pred, grid=on_extent(pred.grid, truth.grid))
+    elif says_its_place(pred.grid):
+        truth = replace(truth, grid=on_extent(truth.grid, pred.grid))
     if pred.grid.same_as(truth.grid):
         return pred, truth
     turned, base = to_canonical(pred), to_canonical(truth)

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atlas8k.evaluation.errors import EvaluationError
-from atlas8k.evaluation.folders import read_case, read_masks
+from atlas8k.evaluation.folders import read_case, read_map, read_masks
 from atlas8k.grid import Volume
 from atlas8k.labels.datasets import Dataset
 from atlas8k.labels.public import check_values, interpret
 from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import read_label
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +38,10 @@ class Truth:
 
 
 def read_truth(
-    path: Path, organs: Collection[str] | None = None, dataset: Dataset | None = None
+    path: Path,
+    organs: Collection[str] | None = None,
+    dataset: Dataset | None = None,
+    stated: str | None = None,
 ) -> Truth:
     """Read a truth at a path of :func:`atlas8k.evaluation.folders.find_labels`.
 
@@ -50,6 +52,8 @@ def read_truth(
         file, of masks an organ, is not labeled in any case.
     dataset
         Whose values a map has; ``None``: our organ ids.
+    stated
+        How the axes of files run that do not say it, such as ``RAS``.
 
     Raises
     ------
@@ -59,16 +63,16 @@ def read_truth(
     """
     labeled = set(ORGAN_NAMES)
     if path.is_dir():
-        volume, without = read_masks(path)
+        volume, without = read_masks(path, stated)
         labeled -= {*without}
     elif dataset is not None:
-        raw = read_label(path)
+        raw = read_map(path, stated)
         check_values(raw, dataset)
         label = interpret(raw.array, raw.grid, dataset)
         volume = Volume(label.array, raw.grid, path)
         labeled = {organ for organ, one in label.organs.items() if one.source == "public"}
     else:
-        volume = read_case(path)
+        volume = read_case(path, stated)
         if (high := int(volume.array.max())) > len(ORGAN_NAMES):
             raise EvaluationError(
                 path,

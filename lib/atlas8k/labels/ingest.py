@@ -77,6 +77,12 @@ class Submitted:
     placement: Placement = IDENTITY
     notes: tuple[str, ...] = ()
 
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """How it was put on the CT's grid, where not as it came, and `notes`."""
+        placed = self.placement.note()
+        return (placed, *self.notes) if placed else self.notes
+
 
 def ingest(
     path: str | Path,

@@ -129,12 +129,17 @@ def find_placement(
     )
 
 
+def says_its_place(grid: Grid) -> bool:
+    """Whether a file's grid is its header's; else somebody has stated how its axes run."""
+    return not any(form.name.startswith("no geometry") for form in grid.forms)
+
+
 def on_extent(source: Grid, target: Grid) -> Grid:
     """A grid whose axes are known but not its place, laid over the whole of `target`.
 
     A grid that says its place itself stays as it is.
     """
-    if not any(form.name.startswith("no geometry") for form in source.forms):
+    if says_its_place(source):
         return source
     whole = target.canonical()
     turned = source.canonical()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import backup, leases, scores, usability, volumes
+from atlas8k.ledger import backup, leases, scores, usability, usability_file, volumes
 from atlas8k.ledger.database import Database
 from atlas8k.ledger.records import Counts, Holder, Status, VolumeEntry
 
@@ -101,6 +101,7 @@ class LedgerBase:
             if holder is not None:
                 leases.release(connection, volume, holder, now)
             scores.mark_all_complete(connection, now)
+            usability_file.keep(connection, self.path)
 
     def include(self, volume: str, reason: str = "", holder: Holder | None = None) -> bool:
         """Let a volume count again; False where it does.
@@ -117,7 +118,25 @@ class LedgerBase:
             usability.decide(
                 connection, volume, usable=True, reason=reason, holder=key, now=self._clock()
             )
+            usability_file.keep(connection, self.path)
             return True
+
+    def keep_decisions(self) -> None:
+        """Write the file of people's decisions where there is none: earlier releases had none."""
+        if not usability_file.decisions_file(self.path).exists():
+            with self._db.write() as connection:
+                usability_file.keep(connection, self.path)
+
+    def restore_decisions(self, ledger: Path) -> int:
+        """Take over what people decided about volumes under a ledger that is lost; how many.
+
+        Raises
+        ------
+        LedgerError
+            Its file of decisions cannot be read.
+        """
+        with self._db.write(durable=True) as connection:
+            return usability_file.restore(connection, ledger, self._clock())
 
     def judge_content(self, volume: str, kind: str | None, reason: str = "") -> bool:
         """Set a volume aside for what its content looks like, or let it count again.

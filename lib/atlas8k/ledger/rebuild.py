@@ -3,9 +3,10 @@
 Label files carry what people drew and say in their headers who drew it, when, in how many
 minutes, under which model signature, what that means for each organ and where each
 organ's voxels come from (:mod:`atlas8k.labels.provenance`). Files without that are
-compared with the start label, and with what the server noted beside them. Label files do
-not carry scores (the next scoring run makes them again), leases, exclusions, rounds and
-which questions a reviewer has answered: those are only in a backup.
+compared with the start label, and with what the server noted beside them. Which CTs people
+called unusable is in a file beside the ledger (:mod:`atlas8k.ledger.decisions`). Scores (the
+next scoring run makes them again), leases, rounds and which questions a reviewer has answered
+are only in a backup.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ from atlas8k.ledger.rebuild_files import (
 )
 from atlas8k.ledger.records import Holder, LabelFile, OrganChange, VolumeEntry
 from atlas8k.ledger.unnamed import told_by_voxels
+from atlas8k.ledger.usability_file import decisions_file
 
 __all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild"]
 
 logger = logging.getLogger(__name__)
 
 NOT_REBUILT = (
-    "scores, leases, minutes of files that do not say them, exclusions, rounds and questions "
-    "that reviewers have answered"
+    "scores, leases, minutes of files that do not say them, rounds and questions that reviewers "
+    "have answered"
 )
 
 _NEVER = 60.0 * 24 * 365 * 1000  # minutes
@@ -51,10 +53,12 @@ class Rebuilt:
     """What was found, and the files of which only the existence could be noted.
 
     ``unchecked`` are labels in ``labels/final`` that came by no server: the next start of
-    one checks them and imports them, or sets them aside.
+    one checks them and imports them, or sets them aside. ``decisions`` are those of people
+    whether a volume is usable.
     """
 
     volumes: int = 0
+    decisions: int = 0
     submissions: int = 0
     labels: int = 0
     unchecked: list[str] = field(default_factory=list)
@@ -92,6 +96,10 @@ def rebuild(
         for label in progress(sorted(labels, key=lambda one: (one.written_at, one.path))):
             work.take(label)
         work.finish()
+        try:
+            work.report.decisions = work.ledger.restore_decisions(target)
+        except LedgerError as error:
+            work.report.unreadable[str(decisions_file(target))] = str(error)
         work.ledger.backup(target)
     finally:
         work.ledger.close()

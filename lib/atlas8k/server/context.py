@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,13 +92,17 @@ class Context:
     def bring(self, volume: str, holder: Holder) -> bool:
         """Have the image of a volume that was just handed out here, and looked at.
 
-        False where it turns out to be no abdominal CT or to be gone; it is not offered again.
+        False where it turns out to be no abdominal CT, to be gone, or to have a label already; it
+        is not offered again.
 
         Raises
         ------
         UpstreamError
             The archive does not answer; the volume is nobody's again.
         """
+        if self.desk is not None and self.desk.existing.check(volume):
+            self.ledger.release(volume, holder)
+            return False
         if not isinstance(self.datastore, ArchiveDatastore):
             return self._given_out(volume, holder) and self._usable(volume, holder)
         try:
@@ -138,15 +143,17 @@ class Context:
             pass  # gone a moment ago: whoever asks for it is told so
         return True
 
-    def adopt_labels(self) -> None:
-        """Import labels that the ledger does not know, or set them aside.
+    def take_up_labels(self) -> threading.Thread | None:
+        """Have labels that the ledger does not know imported, or set aside, beside the requests.
 
         They come from an earlier use of the folder and count as nothing before they have
-        been checked, which takes a second or two each, once. What killed processes began is
-        finished beside the requests.
+        been checked. What killed processes began is finished first.
         """
-        self.desk.adopt_folder()
-        self.desk.recover_later()
+        return self.desk.take_up_later()
+
+    def labels_checked(self) -> tuple[int, int]:
+        """How many labels that lay in the folder are checked, of how many; 0 of 0: all are."""
+        return self.desk.existing.progress()
 
     def signature(self) -> str:
         """The signature scores are made under now, registered in the ledger.
@@ -182,7 +189,7 @@ class Context:
         try:
             signature = self.signature()
         except CheckpointError as err:
-            return {"error": str(err), **self._rejected()}
+            return {"error": str(err), **self._existing()}
         progress = self.ledger.progress(signature)
         ranked_by = self.ledger.ranking_signature(signature)
         failures = self.ledger.failures(signature) if progress.failed else {}
@@ -197,16 +204,19 @@ class Context:
             "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
             "training": self._training(),
             **self._archive(),
-            **self._rejected(),
+            **self._existing(),
         }
 
-    def _rejected(self) -> dict[str, Any]:
-        """Labels of the folder that were set aside; nothing where there are none."""
-        waiting = self.desk.existing.waiting()
-        if not waiting:
-            return {}
-        shown = {one.volume: one.reason for one in waiting[:SHOWN_FAILURES]}
-        return {"rejected_labels": {"count": len(waiting), "labels": shown}}
+    def _existing(self) -> dict[str, Any]:
+        """Labels of the folder that are to be checked, or failed; nothing where there are none."""
+        found: dict[str, Any] = {}
+        checked, total = self.labels_checked()
+        if total:
+            found["unchecked_labels"] = {"checked": checked, "total": total}
+        if waiting := self.desk.existing.waiting():
+            shown = {one.volume: one.reason for one in waiting[:SHOWN_FAILURES]}
+            found["rejected_labels"] = {"count": len(waiting), "labels": shown}
+        return found
 
     def _archive(self) -> dict[str, Any]:
         if not isinstance(self.datastore, ArchiveDatastore):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from atlas8k.labels.statement import ALL
 from atlas8k.ledger import Holder, Sample
 from atlas8k.organs import ORGAN_NAMES, find_organ
 from atlas8k.server.context import Context, message
-from atlas8k.server.errors import RequestError
+from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.web.caller import get_caller
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ ALL_LOOKED_AT = "all_looked_at"
 they went out are right. 3D Slicer can say nothing with the label itself."""
 AUDIT = "drawn at random among low-ranked volumes, to see what errors are left there"
 BACK = "to go on with it, take it by name on the page /atlas8k/cases"
+PATIENCE_S = 10.0
+"""Labels in the folder are checked before their CTs are handed out, for so long at most."""
 DESCRIPTIONS: dict[Name, str] = {
     "attention": "The volume with the largest attention size: the likeliest to be wrong",
     "first": "By name",
@@ -103,12 +106,18 @@ class LedgerStrategy(_Serving):
             ranked by, round and budget, ``message``; ``audit``: it was drawn at random to
             see what errors are left; ``given_back``: what one had until now; ``explanation``:
             organs and regions in order with the slice to open. ``None`` when nothing is left.
+
+        Raises
+        ------
+        ConflictError
+            The first volumes of the list have labels that are still being checked.
         """
         context = self._context
         context.reach()
         context.sync()
         signature, who, looked_at = self._signature(), holder(request), looking_at(request)
         given_back: tuple[str, ...] = ()
+        until = time.monotonic() + PATIENCE_S
         while True:
             sample = context.ledger.next_sample(
                 holder=who,
@@ -123,6 +132,12 @@ class LedgerStrategy(_Serving):
             given_back += sample.given_back
             if context.bring(sample.volume, who):
                 break
+            checked, total = context.labels_checked()
+            if total and time.monotonic() > until:
+                raise ConflictError(
+                    "the next CTs of the list have labels already, which are being checked "
+                    f"({checked} of {total} so far); ask again in a moment"
+                )
         sample = replace(sample, given_back=given_back)
         # Its start label, should a killed process have left that half done.
         context.desk.settle(sample.volume)

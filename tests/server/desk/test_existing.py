@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,8 +29,9 @@ from atlas8k.server.cases.cases import Cases
 from atlas8k.server.cases.page import shown
 from atlas8k.server.context import Context
 from atlas8k.server.desk.desk import Desk
-from atlas8k.server.desk.existing import ADOPTED, Reading
+from atlas8k.server.desk.existing import ADOPTED, ExistingLabels, Reading
 from atlas8k.server.opening import open_context
+from atlas8k.server.strategy import LedgerStrategy
 from atlas8k.server.studies.names import is_tag
 from atlas8k.server.studies.versions import sha256_of
 from atlas8k.settings import Settings
@@ -35,6 +40,21 @@ from atlas8k.volume import read_label, write_nifti
 AMOS = {"spleen": 1, "kidney_right": 2, "kidney_left": 3, "gall_bladder": 4, "liver": 6,
         "stomach": 7, "aorta": 8, "postcava": 9}  # fmt: skip
 V = "case"
+CHECKING = """
+import sys
+from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.existing import ExistingLabels
+
+check = ExistingLabels.check
+def told(self, volume):
+    done = check(self, volume)
+    print(volume, flush=True)
+    return done
+
+ExistingLabels.check = told
+Desk.open(sys.argv[1]).take_up_later().join()
+"""
+"""A process that says what it has checked."""
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +345,9 @@ def test_told_in_info_on_the_page_and_by_the_command(
     context: Context = open_context(Settings(device="cpu"), str(studies), models)
     context.sync(thorough=True)
     caplog.set_level("WARNING")
-    context.adopt_labels()
+    taken_up = context.take_up_labels()
+    assert taken_up is not None
+    taken_up.join()
     said = context.status()["rejected_labels"]
     assert said["count"] == 1
     assert "no vessel's shape" in said["labels"][V]
@@ -347,6 +369,96 @@ def test_told_in_info_on_the_page_and_by_the_command(
     assert "accepted as submission" in done.stdout
     desk = Desk.open(studies)
     assert desk.ledger.sources(V)["liver"] == OrganSource("revised", "revised", submission=1)
+    desk.close()
+
+
+@pytest.fixture
+def three(patient: tuple[Volume, Volume], studies: Path) -> Path:
+    """Two CTs with labels that pass, one with a mask that does not."""
+    for name in ("bad", "good"):
+        shutil.copy(studies / f"{V}.nii.gz", studies / f"{name}.nii.gz")
+    truth = patient[1]
+    final = studies / "labels" / "final"
+    for name in (V, "good"):
+        write_nifti(final / f"{name}.nii.gz", truth.array, truth.grid)
+    write_nifti(final / "bad.nii.gz", mask(truth, "liver", 255), truth.grid)
+    return studies
+
+
+def test_checked_beside_the_requests_and_none_counts_before(
+    three: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns, checking = threading.Semaphore(0), ExistingLabels._import
+
+    def wait(self: ExistingLabels, *args: object) -> bool | None:
+        assert turns.acquire(timeout=60)
+        return checking(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ExistingLabels, "_import", wait)
+    context: Context = open_context(Settings(device="cpu"), str(three), models)
+    assert context.datastore.status()["completed"] == 3
+    context.sync(thorough=True)
+    thread = context.take_up_labels()
+    assert thread is not None
+    assert thread.is_alive()
+    assert context.datastore.status()["completed"] == 0
+    assert context.datastore.get_labeled_images() == []
+    assert context.datastore.datalist() == []
+    assert context.status()["unchecked_labels"] == {"checked": 0, "total": 3}
+    html = bytes(shown(Cases(context, [Holder.identify(user="anna")]), "").body).decode()
+    assert "0 of 3 labels that lay in" in html
+    context.datastore.refresh()
+    assert context.datastore.status()["completed"] == 0
+    for _ in range(2):  # "bad" and "case", by name
+        turns.release()
+    until = time.monotonic() + 60
+    while context.labels_checked() != (2, 3) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert context.status()["unchecked_labels"] == {"checked": 2, "total": 3}
+    assert context.datastore.get_labeled_images() == [V]
+    turns.release()
+    thread.join(60)
+    assert "unchecked_labels" not in context.status()
+    assert context.datastore.get_labeled_images() == [V, "good"]
+    assert [one.volume for one in context.desk.existing.waiting()] == ["bad"]  # type: ignore[union-attr]
+    context.datastore.close()
+    context.ledger.close()
+
+
+def test_a_ct_is_handed_out_once_its_label_is_checked(three: Path, models: Path) -> None:
+    """The list begins with two that turn out to be labeled; only the mask is no work of anybody."""
+    (three / "bad.nii.gz").rename(three / "zbad.nii.gz")
+    (three / "labels/final/bad.nii.gz").rename(three / "labels/final/zbad.nii.gz")
+    context: Context = open_context(Settings(device="cpu", check_content=False), str(three), models)
+    context.sync(thorough=True)
+    assert context.desk is not None
+    assert context.desk.existing.hold_back() == 3
+    sample = LedgerStrategy(context, "first")({"client_id": "anna"}, context.datastore)
+    assert sample is not None
+    assert sample["id"] == "zbad"
+    assert context.datastore.get_labeled_images() == [V, "good"]
+    assert context.labels_checked() == (0, 0)
+    statuses = context.ledger.statuses()
+    assert statuses == {V: "submitted", "good": "submitted", "zbad": "leased"}
+    context.datastore.close()
+    context.ledger.close()
+
+
+def test_killed_while_checking_and_the_next_start_goes_on(three: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CHECKING, str(three)], stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "bad\n"
+        assert running.stdout.readline() == f"{V}\n"
+        running.kill()  # while the third is being checked
+    desk = Desk.open(three)
+    desk.take_up_later().join(60)
+    assert {name: len(desk.ledger.submissions(name)) for name in (V, "good", "bad")} == {
+        V: 1, "good": 1, "bad": 0,
+    }  # fmt: skip
+    assert [one.volume for one in desk.existing.waiting()] == ["bad"]
+    assert desk.folder.now().status()["completed"] == 2
     desk.close()
 
 

@@ -243,8 +243,8 @@ DECISIONS = {"exclude": not_usable, "include": usable}
 def receipt_text(told: dict[str, Any]) -> str:
     """What became of a submission, for the person who made it."""
     text = f"Submitted {told['image']} as submission {told['submission']} ({told['recorded']})."
-    if told["placed"]:
-        text += f" Of its place: {told['placed']}."
+    if told["notes"]:
+        text += f" Of the file: {'; '.join(told['notes'])}."
     if told["conflict"] or not told["in_force"]:
         text += " Somebody else's came first: a reviewer decides which is in force."
     if told["disputes"]:
@@ -297,6 +297,7 @@ def shown(
         remarks=cases.remarks(),
         not_usable=cases.not_usable(),
         rejected=cases.rejected(),
+        labels_checked=cases.labels_checked(),
         colors=COLORS,
         page=PAGE,
     )

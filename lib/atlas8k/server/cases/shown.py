@@ -122,6 +122,10 @@ class CaseList:
         """Labels of the folder that failed the checks and were set aside."""
         return self._desk.existing.waiting()
 
+    def labels_checked(self) -> tuple[int, int]:
+        """See :meth:`~atlas8k.server.context.Context.labels_checked`."""
+        return self._context.labels_checked()
+
     def open(self) -> list[Case]:
         """Cases that this person holds, the one that runs out first on top."""
         mine = [one for one in self._ledger.leases() if one.holder in self._holders]

@@ -48,11 +48,10 @@ class Receipt:
         Whether it is the label of the volume now.
     again
         It had come before; nothing was booked anew.
-    placed
-        What was snapped, or by which of the CT's forms it was put in place; empty where
-        nothing was.
     notes
-        How the file was taken, where it could be taken in more than one way.
+        How the file was taken, where it could be taken in more than one way: that it was
+        snapped, on which of the CT's forms it lies, what its values were cut at; and what
+        anatomy has against it.
     """
 
     submission: Submission
@@ -61,7 +60,6 @@ class Receipt:
     review: tuple[str, ...] = ()
     in_force: bool = True
     again: bool = False
-    placed: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -120,20 +118,19 @@ class Desk(Deciding):
             It is refused; the label in force stays.
         """
         ready = self._submitting.prepare(volume, sent, holder, params or {}, lease)
-        placed = str(ready.detail.get("placed", ""))
         notes = tuple(ready.detail.get("notes", ()))
         with self.alone(volume):
             self._settle(volume)
             known = self.ledger.same_again(volume, holder, ready.content)
             if known is not None:
-                return replace(self._receipt(known, again=True, placed=placed), notes=notes)
+                return replace(self._receipt(known), again=True, notes=notes)
             booked = self._submitting.book(
                 ready,
                 sample=self._sampled(ready),
                 second_reading=chosen(f"double {volume}", self.double_read_percent),
             )
             self._settle(volume, drawn=(booked.id, ready.array))
-            return replace(self._receipt(booked, placed=placed), notes=notes)
+            return replace(self._receipt(booked), notes=notes)
 
     def check(
         self,
@@ -160,7 +157,7 @@ class Desk(Deciding):
     def _sampled(self, ready: Prepared) -> bool:
         return chosen(f"review {ready.volume} {ready.content}", self.review_percent)
 
-    def _receipt(self, booked: Submission, *, again: bool = False, placed: str = "") -> Receipt:
+    def _receipt(self, booked: Submission) -> Receipt:
         # What a second reader is told must not say what the first has drawn.
         blind = booked.purpose == "double_read"
         current = self.ledger.in_force(booked.volume)
@@ -171,8 +168,6 @@ class Desk(Deciding):
             tuple(one.organ for one in asked if one.kind == "dispute" and one.organ),
             () if blind else tuple(sorted({one.kind for one in asked})),
             blind or (current is not None and current.id == booked.id),
-            again,
-            placed,
         )
 
     def keep_pseudo(

@@ -3,16 +3,21 @@
 They come from an earlier use of the folder, by stock MONAI Label for instance. Each passes
 the checks of a submission and those of :mod:`atlas8k.labels.anatomy` before it counts as
 anything; what fails is moved to ``labels/rejected`` with the reason.
+
+A check takes a second or two, so a server does them beside the requests: what is to be
+checked is held back from the catalogue first, which is quick. A killed process leaves each
+label either as it was or done with, and the next start goes on with the rest.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import tempfile
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,6 +44,7 @@ from atlas8k.organs import ORGAN_IDS, find_organ
 from atlas8k.server.desk.submitting import Prepared, Submitting
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.disk import locked, only_one
 from atlas8k.server.studies.folder import StudiesFolder
 from atlas8k.server.studies.labels import HISTORY, TIME_FORMAT
 from atlas8k.server.studies.rejected import Rejected, RejectedLabels
@@ -56,6 +62,8 @@ _DRAWN = ("confirmed", "revised")
 _OPEN = ("open", "leased")
 _NOTHING = StockLabel({}, None, None)
 _ACCEPT = "atlas8k labels accept"
+TELL_S = 60.0
+"""How often the log says how far the checks are."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +109,14 @@ class ExistingLabels:
         self._folder, self._ledger, self._versions = folder, ledger, versions
         self._submitting, self._alone, self._settle = submitting, alone, settle
         self.rejected = RejectedLabels(folder.labels)
+        self._lock = folder.state.path.parent / "existing-labels.lock"
+        self._one_at_a_time = threading.Lock()
+        self._pending: dict[str, None] = {}
+        self._total = 0
+        self._stock: Mapping[str, StockLabel] = {}
 
-    def import_all(self) -> int:
-        """Import or set aside every such label; how many were imported.
-
-        Returns when each has been checked: a label counts as nothing before.
-        """
+    def hold_back(self) -> int:
+        """Find what is to be checked; how many. It counts nowhere in this process from now on."""
         known = self._ledger.statuses()
         volumes = [
             volume
@@ -114,24 +124,74 @@ class ExistingLabels:
             if known.get(volume, "open") in _OPEN
             and not (volume in known and self._ledger.submissions(volume))
         ]
-        if not volumes:
+        if volumes:
+            self._ledger.add_volumes(volumes)
+            self._folder.catalogue.hold_back(volumes)
+            self._stock = stock_labels(self._folder.path, FINAL)
+        with self._one_at_a_time:
+            self._pending, self._total = dict.fromkeys(volumes), len(volumes)
+        return len(volumes)
+
+    def progress(self) -> tuple[int, int]:
+        """How many are checked, of how many; both 0 where nothing is to be checked (any more)."""
+        left, total = len(self._pending), self._total
+        return (total - left, total) if left else (0, 0)
+
+    def import_all(self) -> int:
+        """Import or set aside every such label; how many were imported.
+
+        One process does it at a time: where another one is at it, none is imported here.
+        """
+        with only_one(self._lock) as alone:
+            if not alone:
+                logger.info("another process checks the labels of labels/final")
+                return 0
+            self.hold_back()
+            return self._check_all()
+
+    def import_held_back(self) -> int:
+        """As :meth:`import_all` after :meth:`hold_back`, once no other process is at it."""
+        with locked(self._lock):
+            return self._check_all()
+
+    def _check_all(self) -> int:
+        if not self._total:
             return 0
-        self._ledger.add_volumes(volumes)
-        stock = stock_labels(self._folder.path, FINAL)
-        logger.info("%d labels are in labels/final already; checking them first", len(volumes))
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            found = list(pool.map(lambda v: self._import(v, stock.get(v, _NOTHING)), volumes))
-        imported = sum(one is True for one in found)
+        logger.info("%d labels are in labels/final already; each is checked", self._total)
+        found: Counter[bool | None] = Counter()
+        told = time.monotonic()
+        for volume in list(self._pending):
+            found[self.check(volume)] += 1
+            time.sleep(0)  # let threads that answer somebody go first
+            if time.monotonic() > told + TELL_S:
+                logger.info("%d of %d labels of labels/final are checked", *self.progress())
+                told = time.monotonic()
         logger.info(
             "%d labels of labels/final were imported, %d were set aside in labels/rejected"
             " (atlas8k labels rejected)",
-            imported,
-            sum(one is False for one in found),
+            found[True],
+            found[False],
         )
-        return imported
+        return found[True]
+
+    def check(self, volume: str) -> bool | None:
+        """Check a label that is held back now; as :meth:`_import`, ``None`` where none is."""
+        with self._one_at_a_time:
+            if volume not in self._pending:
+                return None
+            try:
+                return self._import(volume, self._stock.get(volume, _NOTHING))
+            except Exception:  # whatever it is, the others are checked
+                logger.exception("%s: its label cannot be checked", volume)
+                return None
+            finally:
+                del self._pending[volume]
 
     def _import(self, volume: str, stock: StockLabel) -> bool | None:
         """Whether a volume's label was imported; ``None``: nothing was done with it."""
+        if self._ledger.submissions(volume):
+            self._folder.catalogue.let_in(volume)
+            return None  # of somebody who was quicker
         row = self._folder.label(volume, FINAL)
         if row is None or row.ext is None:
             return None
@@ -151,6 +211,7 @@ class ExistingLabels:
             return None
         with self._alone(volume):
             if self._ledger.submissions(volume) or sha256_of(path) != before:
+                self._folder.catalogue.let_in(volume)
                 return None  # somebody was quicker
             booked = self._submitting.book(ready, adopted=True, at=at)
             self._keep_as_found(volume, row.ext, before)
@@ -161,7 +222,7 @@ class ExistingLabels:
     def _set_aside(self, volume: str, ext: str, reason: str, info: Mapping[str, Any]) -> bool:
         with self._alone(volume), self._folder.labels.lock(volume):
             made = self.rejected.put(volume, FINAL, ext, reason, info)
-        self._folder.now()
+        self._folder.now().let_in(volume)
         shown = made.path.relative_to(self._folder.path)
         logger.warning("%s: its label was set aside as %s: %s", volume, shown, reason)
         return False

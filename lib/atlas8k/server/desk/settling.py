@@ -139,6 +139,7 @@ class Settling:
                 self._submitting.describe(volume, current)
                 seen = self.ledger.unsettled(volume).get(volume)
             self._assembly.put_final(volume, current)
+            self.folder.now().let_in(volume)
         array = drawn[1] if drawn and current and drawn[0] == current.id else None
         self._assembly.put_original(volume, current, array)
         if seen is not None:
@@ -155,11 +156,20 @@ class Settling:
             except (Atlas8kError, OSError) as error:
                 logger.error("%s: its labels cannot be brought up to date: %s", volume, error)
 
-    def recover_later(self) -> threading.Thread:
-        """:meth:`recover` beside the requests: after an upgrade it has every label to do."""
-        thread = threading.Thread(target=self.recover, name="labels", daemon=True)
+    def take_up_later(self) -> threading.Thread:
+        """:meth:`recover` and :meth:`adopt_folder` beside the requests.
+
+        After an upgrade, or over a folder with labels, they have every label to do. What is
+        yet to be checked counts nowhere when this returns.
+        """
+        self.existing.hold_back()
+        thread = threading.Thread(target=self._take_up, name="labels", daemon=True)
         thread.start()
         return thread
+
+    def _take_up(self) -> None:
+        self.recover()
+        self.existing.import_held_back()
 
     def adopt_folder(self) -> int:
         """Import labels in ``labels/final`` that the ledger does not know; how many.

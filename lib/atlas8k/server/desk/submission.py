@@ -29,8 +29,8 @@ class Submission:
     info
         What the client sent with it, and: ``present`` (organs with voxels), ``absent``
         (organs the annotator looked for and did not find), ``read_by`` (what decided which
-        voxels are which organ), ``placed`` (what was snapped, or by which of the CT's
-        forms it was put in place; left out where nothing was). Organs in neither are not
+        voxels are which organ), ``notes`` (how it was taken, where it could be taken in more
+        than one way; left out where it could not). Organs in neither are not
         confirmed: nobody has said anything about them.
     """
 
@@ -66,17 +66,14 @@ def ingest(ct_path: Path, label_path: Path, params: Mapping[str, Any]) -> Submis
         params.get("label_info"),
         absent=[] if absent is None else absent,
     )
-    placed = submitted.placement.note()
     info = {
         **{
-            key: value
-            for key, value in params.items()
-            if key not in {"present", "absent", "placed"}
+            key: value for key, value in params.items() if key not in {"present", "absent", "notes"}
         },
         "present": [organ for organ in ORGAN_NAMES if submitted.voxels.get(organ)],
         "absent": organ_names(absent or [], "absent"),
         "read_by": submitted.read_by,
-        **({"placed": placed} if placed else {}),
+        **({"notes": list(submitted.taken)} if submitted.taken else {}),
         # 3D Slicer reads the names of a stored label here.
         "params": {"label_names": dict(ORGAN_IDS)},
     }

@@ -46,7 +46,7 @@ OWN_KEYS = frozenset(
             "holder",
             "params",
             "read_by",
-            "placed",
+            "notes",
             "overlaps",
             "ts",
             "attention_ml",
@@ -197,7 +197,7 @@ class Submitting:
                 "submission": number,
                 "model_signature": ready.model_signature,
                 "read_by": ready.detail["read_by"],
-                **({"placed": ready.detail["placed"]} if "placed" in ready.detail else {}),
+                **({"notes": ready.detail["notes"]} if "notes" in ready.detail else {}),
                 "params": LABEL_NAMES,
             }
             origin = Provenance(
@@ -255,11 +255,7 @@ class Submitting:
             sha256=kept.sha256,
             signature=self._known(origin.signature),
             organs=origin.changes,
-            detail={
-                k: said[k]
-                for k in ("read_by", "client_id", "adopted", "placed", "notes")
-                if k in said
-            },
+            detail={k: said[k] for k in ("read_by", "client_id", "adopted", "notes") if k in said},
             number=origin.submission,
             lease=lease,
             content=said.get("content"),
@@ -324,13 +320,11 @@ def _content(sent: Path, params: Mapping[str, Any]) -> str:
 
 def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> dict[str, Any]:
     client = params.get("client_id")
-    placed = submitted.placement.note()
     found = impossible(submitted.array, submitted.grid)
     odd = (f"look again: {one.text}" for one in found if one.rule != "volume")  # asked about
-    notes = [*submitted.notes, *odd]
+    notes = [*submitted.taken, *odd]
     return {
         "read_by": submitted.read_by,
-        **({"placed": placed} if placed else {}),
         **({"client_id": str(client)[:80]} if client else {}),
         **({"ignored": list(submitted.ignored)[:50]} if submitted.ignored else {}),
         **({"notes": notes} if notes else {}),

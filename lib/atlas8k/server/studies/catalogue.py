@@ -54,6 +54,7 @@ class Catalogue:
         """By tag and id, also of images that are not there (any more)."""
         self.not_listed: dict[str, str] = {}
         """Files that are no image here, and why."""
+        self._held_back: dict[str, Label | None] = {}
         self._remarks: dict[str, dict[str, tuple[Remark, ...]]] = {}
         self.changes = 0
         """Grows with every image that appears, moves or vanishes."""
@@ -109,6 +110,9 @@ class Catalogue:
     def set_label(self, label_id: str, tag: str, label: Label | None) -> None:
         """A label is in force, or none is."""
         with self.lock:
+            if tag == FINAL and label_id in self._held_back:
+                self._held_back[label_id] = label
+                return
             labels = self.labels.setdefault(tag, {})
             before = labels.get(label_id)
             if label is None:
@@ -122,6 +126,21 @@ class Catalogue:
             if label_id in self.images:
                 self._counts[tag] += change
                 self._touch(label_id)
+
+    def hold_back(self, label_ids: Iterable[str]) -> None:
+        """Have labels of tag ``final`` count nowhere until they are let in."""
+        with self.lock:
+            for label_id in label_ids:
+                label = self.labels.get(FINAL, {}).get(label_id)
+                self.set_label(label_id, FINAL, None)
+                self._held_back.setdefault(label_id, label)
+
+    def let_in(self, label_id: str) -> None:
+        """Have a label that was held back count, as whatever it is by now."""
+        with self.lock:
+            label = self._held_back.pop(label_id, None)
+            if label is not None:
+                self.set_label(label_id, FINAL, label)
 
     def _touch(self, image_id: str) -> None:
         self._stale[image_id] = None

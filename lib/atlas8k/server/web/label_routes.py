@@ -116,8 +116,7 @@ def said(receipt: Receipt) -> dict[str, Any]:
         "disputes": list(receipt.disputes),
         "review": list(receipt.review),
         "in_force": receipt.in_force,
-        "placed": receipt.placed,
-        **({"notes": list(receipt.notes)} if receipt.notes else {}),
+        "notes": list(receipt.notes),
     }
 
 

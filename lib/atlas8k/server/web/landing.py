@@ -99,6 +99,9 @@ def state() -> list[tuple[str, str]]:
     else:
         lines.append(("Networks", str(found["model_signature"])))
         lines.append(("Scoring", str(found["message"])))
+    if unchecked := found.get("unchecked_labels"):
+        done, total = unchecked["checked"], unchecked["total"]
+        lines.append(("Labels in the folder", f"{done} of {total} checked; each counts after that"))
     if found.get("training"):
         lines.append(("Last training", str(found["training"])))
     if archive := found.get("archive"):
