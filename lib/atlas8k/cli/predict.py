@@ -129,6 +129,12 @@ def predict(
             prediction.grid,
             served.ranges,
         )
+    if looked["invented"] and not force:
+        raise NoAbdomenError(
+            source["ct"],
+            f"no abdomen found by the networks: {looked['invented']}. "
+            "With --force it is predicted all the same.",
+        )
     write_nifti(output, label, volume.grid)
     report = {
         **source,

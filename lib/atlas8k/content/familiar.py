@@ -24,6 +24,9 @@ RARE = 0.05
 """Share of the training CTs below which a word is one they hardly had."""
 OUTERMOST = 0.5
 """Per cent of the training CTs beyond either end of a range: one odd CT makes no range."""
+INVENTED = 0.5, 0.25
+"""Parts of the least agreement of networks, and of the least share of the body that is organs,
+among the training CTs: below either, what was predicted is no abdomen's organs."""
 LIKE = "like the training CTs"
 UNKNOWN = "not known: there is no record of the CTs these networks were trained on"
 
@@ -70,7 +73,7 @@ def trained_ranges(measured: Iterable[Features], made_of: str) -> dict[str, Any]
     for name, feature in FEATURES.items():
         values = [row[name] for row in rows if row.get(name) is not None]
         words = [value for value in values if isinstance(value, str)]
-        numbers = [value for value in values if not isinstance(value, str)]
+        numbers = [value for value in values if isinstance(value, float)]
         if words:
             features[name] = {
                 word: round(words.count(word) / len(words), 3) for word in sorted(set(words))
@@ -108,7 +111,8 @@ def compare(features: Features, ranges: Ranges | None) -> dict[str, Any]:
     -------
     dict
         ``like``: whether none is unlike, ``None`` where there are no ranges; ``text``: one
-        line that says it; ``unlike``: in what, in words; ``features``: of each ``name``,
+        line that says it; ``unlike``: in what, in words; ``invented``: why what was predicted
+        seems to be no abdomen's organs, else ``None``; ``features``: of each ``name``,
         ``words``, ``value``, ``unit``, ``trained`` (two ends, or shares by word) and ``like``.
     """
     trained = {} if ranges is None else ranges["features"]
@@ -127,8 +131,22 @@ def compare(features: Features, ranges: Ranges | None) -> dict[str, Any]:
         "like": None if ranges is None else not unlike,
         "text": UNKNOWN if ranges is None else text,
         "unlike": unlike,
+        "invented": _invented(features, trained),
         "features": lines,
     }
+
+
+def _invented(features: Features, trained: Mapping[str, Any]) -> str | None:
+    for name, part in zip(("agreement", "organ_share"), INVENTED, strict=True):
+        value, known = features.get(name), trained.get(name)
+        if isinstance(value, float) and known is not None and value < part * known[0]:
+            feature = FEATURES[name]
+            space = f" {feature.unit}" if feature.unit else ""
+            return (
+                f"{feature.words} {value:.2f}{space}, in training CTs at least "
+                f"{known[0]:.{feature.digits}f}"
+            )
+    return None
 
 
 def _like(value: float | str, known: Any, feature: Feature) -> bool:
