@@ -45,7 +45,7 @@ class Feature(NamedTuple):
 
 FEATURES: Mapping[str, Feature] = {
     "phase": Feature("contrast phase"),
-    "coverage": Feature("organs in the field of view"),
+    "coverage": Feature("coverage"),
     "height_mm": Feature("height", "mm"),
     "organs": Feature("organs found", small_only=True),
     "organ_share": Feature("share of the body that is organs", "%", 1),
