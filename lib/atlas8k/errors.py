@@ -50,6 +50,10 @@ class NotHounsfieldError(VolumeError):
     """The values are no Hounsfield units, or those of a label map."""
 
 
+class NoAbdomenError(VolumeError):
+    """The CT shows no abdomen: organs predicted in it would be invented."""
+
+
 class GeometryError(VolumeError):
     """What a file says of where its voxels lie is missing, cannot be, or is not what was stated."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +16,13 @@ from typer.testing import CliRunner
 from atlas8k.cli import app
 from atlas8k.cli.predict import read_input
 from atlas8k.dicom import inspect, read_headers, write_series
-from atlas8k.errors import GeometryError, NotHounsfieldError, SettingsError, VolumeError
+from atlas8k.errors import (
+    GeometryError,
+    NoAbdomenError,
+    NotHounsfieldError,
+    SettingsError,
+    VolumeError,
+)
 from atlas8k.grid import Grid
 from atlas8k.models.checkpoint import save_checkpoint
 from atlas8k.organs import ORGAN_NAMES, ORGANS
@@ -23,7 +30,7 @@ from atlas8k.volume import read_ct, read_label, write_nifti
 
 GAIN = 8.0
 LEANING = {"swin_unetr": 0.0, "unet": 0.5, "nnunet": 2.0}
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(os.environ.get("ATLAS8K_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +73,8 @@ def test_what_is_written(done: Path) -> None:
     assert report["networks"] == ["swin_unetr", "unet", "nnunet"]
     assert report["left_out"] == {}
     assert report["settings"] == {}
+    assert report["familiar"]["like"] is None  # of these networks nothing is known
+    assert {"phase", "noise_hu"} <= {one["name"] for one in report["familiar"]["features"]}
     assert report["grid"]["shape"] == list(GRID.shape)
     assert report["files"] == {
         "label": "label.nii.gz",
@@ -184,7 +193,7 @@ def test_real_cts_keep_their_own_geometry(
     name: str, shape: tuple[int, int, int], codes: str, models: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "label.nii.gz"
-    result = run(DATA / name, out, "--statistics", "--models", models)
+    result = run(DATA / name, out, "--statistics", "--force", "--models", models)
     assert result.exit_code == 0, result.output
     label = read_label(out)
     volume, source, _ = read_input(DATA / name)
@@ -261,13 +270,18 @@ def test_values_that_are_no_hu_are_refused_unless_forced(ct: Path, models: Path)
     assert [(one["kind"], one["level"]) for one in report["remarks"]] == [("not_hu", "blocked")]
 
 
-def test_of_a_ct_without_an_abdomen_it_is_said(ct: Path, models: Path) -> None:
+def test_a_ct_without_an_abdomen_is_refused_unless_forced(ct: Path, models: Path) -> None:
     volume = read_ct(ct)
     box = (slice(0, GRID.shape[0]), slice(0, GRID.shape[1]), slice(8, 10))
     few = write_nifti(ct.parent / "few.nii.gz", volume.array[box][:, :, :1].repeat(3, 2), Grid(
         (GRID.shape[0], GRID.shape[1], 3), np.diag([-12.0, 12.0, 5.0, 1.0])))  # fmt: skip
     out = ct.parent / "few_label.nii.gz"
-    result = run(few, out, "--statistics", "--models", models)
+    result = run(few, out, "--models", models)
+    assert isinstance(result.exception, NoAbdomenError)
+    assert "it has 3 axial slices over 15 mm" in str(result.exception)
+    assert "--force" in str(result.exception)
+    assert not out.exists()
+    result = run(few, out, "--statistics", "--force", "--models", models)
     assert result.exit_code == 0, result.output
     assert "no abdomen found: it has 3 axial slices over 15 mm" in result.output
     report = json.loads(out.with_name("few_label.json").read_text())

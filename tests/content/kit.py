@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from atlas8k.dicom import read_volume
 from atlas8k.grid import Grid, Volume
 from atlas8k.volume import read_ct, read_label
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
+DATA = Path(os.environ.get("ATLAS8K_DATA", Path(__file__).parents[3] / "shared" / "data"))
 BODIES = DATA / "totalsegmentator-bodies"
 ABDOMENS = ("totalsegmentator-example/ct.nii.gz", "totalsegmentator-bodies/s0009_ct.nii.gz")
 NO_ABDOMENS = ("totalsegmentator-bodies/s0002_ct.nii.gz", "totalsegmentator-bodies/s0003_ct.nii.gz")

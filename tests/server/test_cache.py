@@ -191,7 +191,7 @@ def test_answers_from_the_cache_are_the_networks_own(
     context: Context, studies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, grid = studies / "b.nii.gz", read_grid(studies / "b.nii.gz")
-    _, prediction, signature = context.engine.predict(path)
+    ct, prediction, signature = context.engine.predict(path)
     context.engine.answers(path, Turn.SCORING, "b")
     monkeypatch.setattr(Predictor, "predict", no_networks)
     fresh = open_context(context.settings, str(studies), context.store.root)
@@ -206,7 +206,8 @@ def test_answers_from_the_cache_are_the_networks_own(
     sizes = prediction.sizes()
     assert found.sizes.attention_ml == pytest.approx(sizes.attention_ml, rel=1e-6)
     assert (
-        found.salient.regions == Answers.of(prediction, fresh.engine.salient, "b").salient.regions
+        found.salient.regions
+        == Answers.of(prediction, fresh.engine.salient, "b", ct).salient.regions
     )
 
 

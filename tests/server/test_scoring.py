@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from tests.server.tiny import checkpoint, write_ct
 
+from atlas8k.content.familiar import RANGE_FILE, trained_ranges
 from atlas8k.errors import CheckpointError
 from atlas8k.ledger import Progress
+from atlas8k.models.files import write_json
 from atlas8k.models.store import ModelStore
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context, message
@@ -40,6 +42,24 @@ def test_every_volume_gets_a_score_and_a_start_label(context: Context, studies: 
         assert info["model_signature"] == signature
         assert info["params"]["label_names"] == dict(ORGAN_IDS)
     assert context.datastore.status()["completed"] == 0
+
+
+def test_whether_a_ct_is_like_the_training_cts_is_kept_with_its_score(
+    context: Context, models: Path
+) -> None:
+    score(context)
+    noted = context.ledger.familiar(context.signature())
+    assert {name: one["like"] for name, one in noted.items()} == dict.fromkeys("abc")
+    assert context.unlike() == {"count": 0, "of": 3, "volumes": {}}
+    # Of other networks it is known what they were trained on: nothing as noisy as these.
+    write_json(models / "embedded" / RANGE_FILE, trained_ranges([{"noise_hu": 5.0}], "made up"))
+    order = [one.volume for one in context.ledger.ranking(context.signature())]
+    ModelStore(models).publish({"unet": checkpoint("unet", 3)})
+    score(context)
+    assert context.unlike(most=1)["count"] == 3
+    assert list(context.unlike(most=1)["volumes"]) == ["a"]
+    assert "trained 5 to 5" in context.unlike()["volumes"]["b"][0]
+    assert len(context.ledger.ranking(context.signature())) == len(order)
 
 
 def test_what_is_scored_is_not_scored_again(context: Context, studies: Path) -> None:

@@ -14,6 +14,7 @@ from atlas8k.cli import (  # noqa: F401  (commands)
     labels_history,
     labels_rejected,
     quality_studies,
+    weights_range,
     weights_rollback,
 )
 from atlas8k.cli.campaign_simulate import campaign

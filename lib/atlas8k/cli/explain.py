@@ -154,7 +154,7 @@ def _explained(found: _Found, signature: str) -> dict[str, Any]:
             f"{found.case}: scored under {signature} by an earlier release, which did not note "
             f"where to look; {found.signature} is served now, score the folder under that"
         )
-    explanation = found.answers.explanation(found.grid, found.case).brief()
+    explanation = found.answers.noted(found.grid, found.case)
     return {key: value for key, value in explanation.items() if key != "name"}
 
 

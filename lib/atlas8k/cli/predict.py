@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from atlas8k.cli.options import MODELS, Models
-from atlas8k.errors import NotHounsfieldError, SettingsError, UnreadableVolumeError
+from atlas8k.errors import (
+    NoAbdomenError,
+    NotHounsfieldError,
+    SettingsError,
+    UnreadableVolumeError,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,24 +71,29 @@ def predict(
         typer.Option("--mirror", help="test-time augmentation along the axes each was trained so"),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="predict although the values are no HU of a CT")
+        bool,
+        typer.Option("--force", help="predict although it is no CT in HU or shows no abdomen"),
     ] = False,
 ) -> None:
     """Segment nine organs in a CT and show where the networks are likely wrong.
 
-    Values that are no HU, and label maps, are refused. Of a CT without an abdomen all labels
-    are wrong; that is said, and they are made all the same.
+    Values that are no HU, label maps and CTs that show no abdomen are refused: every organ
+    predicted in them would be invented. Whether the CT is like those that the networks were
+    trained on is said below the table.
     """
     if not ct.exists():
         _missing(ct)
     from atlas8k.models.imports import import_monai_for_prediction
 
     import_monai_for_prediction()
+    import numpy as np
+
     from atlas8k import __version__
     from atlas8k.attention import salient_regions
     from atlas8k.cli.tables import terminal
     from atlas8k.content import inspect_content
     from atlas8k.models.ensemble import EnsembleSettings
+    from atlas8k.models.familiar import familiar
     from atlas8k.models.predict import Predictor
     from atlas8k.models.regrid import nearest
     from atlas8k.models.store import ModelStore
@@ -112,10 +122,24 @@ def predict(
         prediction = predictor.predict(volume)
         label = prediction.label_on(volume.grid)
         salient = salient_regions(prediction.probs, prediction.grid, name=source["ct"])
+        members = (None, *prediction.names)
+        looked = familiar(
+            volume,
+            np.stack([prediction.label(member) for member in members]),
+            prediction.grid,
+            served.ranges,
+        )
+    if looked["invented"] and not force:
+        raise NoAbdomenError(
+            source["ct"],
+            f"no abdomen found by the networks: {looked['invented']}. "
+            "With --force it is predicted all the same.",
+        )
     write_nifti(output, label, volume.grid)
     report = {
         **source,
         "remarks": [remark.as_dict() for remark in remarks],
+        "familiar": looked,
         "version": __version__,
         "networks": list(prediction.names),
         "left_out": dict(prediction.failures),
@@ -143,6 +167,7 @@ def predict(
     if written["statistics"] is not None:
         written["statistics"].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _table(console, prediction, report)
+    _say_familiar(console, looked)
     for path in filter(None, written.values()):
         console.print(f"{path} written", markup=False, soft_wrap=True)
 
@@ -216,14 +241,28 @@ def say(console: Console, name: str, remarks: Sequence[Remark], *, force: bool) 
     ------
     NotHounsfieldError
         Its values are no HU, it is a label map or damaged, and `force` is not given.
+    NoAbdomenError
+        It shows no abdomen, and `force` is not given.
     """
-    from atlas8k.content import DAMAGED, LABEL_MAP, NOT_HU
+    from atlas8k.content import DAMAGED, LABEL_MAP, NO_ABDOMEN, NOT_HU
 
     for remark in remarks:
         if remark.kind in (LABEL_MAP, NOT_HU, DAMAGED) and not force:
             raise NotHounsfieldError(name, f"{remark.text} With --force it is predicted as it is.")
+        if remark.kind == NO_ABDOMEN and not force:
+            raise NoAbdomenError(name, f"{remark.text} With --force it is predicted all the same.")
         style = None if remark.level == "note" else "bold yellow"
         console.print(f"{name}: {remark.text}", style=style, markup=False, soft_wrap=True)
+
+
+def _say_familiar(console: Console, looked: Mapping[str, Any]) -> None:
+    """Say whether the CT is like the training CTs, and in what it is and is not."""
+    from atlas8k.content.familiar import line_text
+
+    style = "bold yellow" if looked["like"] is False else None
+    console.print(looked["text"], style=style, markup=False, soft_wrap=True)
+    told = "; ".join(line_text(line) for line in looked["features"] if line["like"] is not False)
+    console.print(f"  {told}", markup=False, soft_wrap=True, highlight=False)
 
 
 def _stem(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,13 +71,13 @@ def rank(
     ranked = book.ranking(
         used, organs=organ, source=source, open_only=open_only, limit=limit, by=ranking
     )
-    progress = book.progress(used)
+    progress, looked = book.progress(used), book.familiar(used)
     if form is Format.TABLE:
-        _table(ranked, used, progress, ranking)
+        _table(ranked, used, progress, ranking, looked)
     elif form is Format.CSV:
         _csv(ranked)
     else:
-        typer.echo(json.dumps(_document(ranked, used, progress, book, ranking), indent=1))
+        typer.echo(json.dumps(_document(ranked, used, progress, book, ranking, looked), indent=1))
     if plot is not None:
         draw(
             plot,
@@ -116,15 +117,31 @@ def newest(book: Ledger) -> str:
     return used
 
 
-def _table(ranked: list[Ranked], signature: str, progress: Progress, ranking: str) -> None:
+def _table(
+    ranked: list[Ranked],
+    signature: str,
+    progress: Progress,
+    ranking: str,
+    looked: Mapping[str, Mapping[str, Any]],
+) -> None:
     from atlas8k.cli.tables import Column, number, print_table, text
 
     score = (
         [] if ranking == "eq4" else [number(f"{ranking.replace('_', ' ')} {UNITS[By(ranking)]}")]
     )
     organs = text("organs, most attention first")
+    unlike = {name: "; ".join(one["unlike"]) for name, one in looked.items() if one["unlike"]}
+    note = [text("unlike the training CTs")] if unlike else []
     print_table(
-        [number("rank"), Column("volume"), *score, number("attention ml"), Column("state"), organs],
+        [
+            number("rank"),
+            Column("volume"),
+            *score,
+            number("attention ml"),
+            Column("state"),
+            organs,
+            *note,
+        ],
         [
             (
                 str(line.rank),
@@ -133,6 +150,7 @@ def _table(ranked: list[Ranked], signature: str, progress: Progress, ranking: st
                 f"{line.attention_ml:.1f}",
                 line.status,
                 ", ".join(f"{o.organ} {o.attention_ml:.1f}" for o in line.organs[:3]),
+                *([unlike.get(line.volume, "")] if note else []),
             )
             for line in ranked
         ],
@@ -158,7 +176,12 @@ def _csv(ranked: list[Ranked]) -> None:
 
 
 def _document(
-    ranked: list[Ranked], signature: str, progress: Progress, book: Ledger, ranking: str
+    ranked: list[Ranked],
+    signature: str,
+    progress: Progress,
+    book: Ledger,
+    ranking: str,
+    looked: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     budget = book.budget()
     return {
@@ -177,6 +200,7 @@ def _document(
                 "status": line.status,
                 "source": line.source,
                 "organs": [organ._asdict() for organ in line.organs],
+                "familiar": looked.get(line.volume),
             }
             for line in ranked
         ],

@@ -68,6 +68,15 @@ class ScoreMethods(LedgerBase):
         with self._db.read() as connection:
             return rankings.explanation(connection, volume, signature)
 
+    def familiar(self, signature: str) -> dict[str, dict[str, Any]]:
+        """By volume, how its CT compares with the training CTs; kept with the score.
+
+        As :func:`atlas8k.content.familiar.compare` says it. Volumes that were scored by a
+        release that did not look are not in it.
+        """
+        with self._db.read() as connection:
+            return rankings.familiar(connection, signature)
+
     def record_failure(self, volume: str, signature: str, reason: str) -> None:
         """The volume cannot be scored; it is not stale any more until the file changes."""
         with self._db.write() as connection:

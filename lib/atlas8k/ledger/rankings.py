@@ -108,3 +108,15 @@ def explanation(
         (volume, signature),
     ).fetchone()
     return None if row is None else dict(json.loads(row[0]))
+
+
+def familiar(connection: sqlite3.Connection, signature: str) -> dict[str, dict[str, Any]]:
+    """By volume, whether its CT is like the training CTs, where that was noted."""
+    rows = connection.execute(
+        "SELECT v.name, json_extract(e.text, '$.familiar') FROM explanation e"
+        " JOIN volume v ON v.id = e.volume"
+        " WHERE e.signature = (SELECT id FROM signature WHERE name = ?)"
+        " AND json_extract(e.text, '$.familiar') IS NOT NULL ORDER BY v.name",
+        (signature,),
+    )
+    return {name: dict(json.loads(text)) for name, text in rows}

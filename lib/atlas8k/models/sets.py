@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas8k.errors import CheckpointError
+from atlas8k.errors import CheckpointError, SettingsError
 
 if TYPE_CHECKING:
     from atlas8k.models.checkpoint import Checkpoint
@@ -46,6 +46,10 @@ class ServedSet:
         served, under a signature of their own.
     failures
         Networks that :meth:`load` had to leave out, and why.
+    ranges
+        Of the CTs they were trained on, see :func:`~atlas8k.content.familiar.read_ranges`;
+        ``None`` where nothing is known of them. No part of the signature: labels and scores
+        do not depend on it.
     """
 
     signature: str
@@ -54,6 +58,7 @@ class ServedSet:
     note: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict, compare=False)
+    ranges: Mapping[str, Any] | None = field(default=None, compare=False)
 
     def load(self) -> dict[str, Checkpoint]:
         """Load the networks; one that cannot be is left out, logged and in `failures`.
@@ -126,7 +131,19 @@ def open_set(path: Path, settings: Mapping[str, Any]) -> ServedSet:
         folder=path.name,
         note=note,
         missing=missing,
+        ranges=_ranges(path),
     )
+
+
+def _ranges(folder: Path) -> Mapping[str, Any] | None:
+    """Ranges of the training CTs; a damaged file keeps no network from being served."""
+    from atlas8k.content.familiar import read_ranges
+
+    try:
+        return read_ranges(folder)
+    except SettingsError as err:
+        log.error("%s", err)
+        return None
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -4,6 +4,7 @@
 
     model/
       embedded/{swin_unetr,unet,nnunet}.safetensors   comes with the project, only read
+      embedded/trained_range.json                     features of the CTs they were trained on
       <signature>/{...}.safetensors, set.json         published sets, never changed
       served.json                                     names the one that is served
 
@@ -135,6 +136,7 @@ class ModelStore:
         ValueError
             No checkpoint given.
         """
+        from atlas8k.content.familiar import RANGE_FILE
         from atlas8k.models.checkpoint import save_checkpoint  # torch: only where it is needed
 
         if not checkpoints:
@@ -154,6 +156,8 @@ class ModelStore:
                 for name, path in (before.checkpoints if before else {}).items():
                     if name not in checkpoints and not alone:
                         copy(path, folder / path.name)
+                if before and not alone and before.ranges:  # what goes on from these knows them
+                    write_json(folder / RANGE_FILE, before.ranges)
                 for name, checkpoint in checkpoints.items():
                     save_checkpoint(folder / f"{name}{SUFFIX}", checkpoint, half)
                 hashes = hash_files(folder)

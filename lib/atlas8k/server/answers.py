@@ -24,7 +24,7 @@ from atlas8k.attention.sizes import AttentionSizes
 from atlas8k.errors import AttentionError, PredictionError
 from atlas8k.ledger.records import OrganScore
 from atlas8k.settings import Settings
-from atlas8k.volume import Grid
+from atlas8k.volume import Grid, Volume
 
 if TYPE_CHECKING:
     from atlas8k.models.predict import Prediction
@@ -45,28 +45,50 @@ class Answers:
         Attention sizes, salient masks and regions on the same grid.
     failures
         Networks that had no part in it, and why.
+    familiar
+        Whether the CT is like those the networks were trained on, as
+        :func:`atlas8k.models.familiar.familiar` says it; empty in answers of releases that
+        did not look.
     """
 
     names: tuple[str, ...]
     labels: npt.NDArray[np.uint8]
     salient: Salient
     failures: Mapping[str, str] = field(default_factory=dict)
+    familiar: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, prediction: Prediction, settings: SalientSettings, name: str) -> Answers:
+    def of(
+        cls,
+        prediction: Prediction,
+        settings: SalientSettings,
+        name: str,
+        ct: Volume,
+        ranges: Mapping[str, Any] | None = None,
+    ) -> Answers:
         """What a prediction says.
+
+        Parameters
+        ----------
+        ct
+            What was predicted.
+        ranges
+            Of the training CTs, see :func:`atlas8k.content.familiar.read_ranges`.
 
         Raises
         ------
         AttentionError
             Probabilities outside 0..1 or NaN; names the volume.
         """
+        from atlas8k.models.familiar import familiar
+
         salient = salient_regions(
             prediction.probs, prediction.grid, settings, organs=prediction.organs, name=name
         )
         members = (None, *prediction.names)
         labels = np.stack([prediction.label(model) for model in members])
-        return cls(prediction.names, labels, salient, dict(prediction.failures))
+        looked = familiar(ct, labels, prediction.grid, ranges)
+        return cls(prediction.names, labels, salient, dict(prediction.failures), looked)
 
     @property
     def grid(self) -> Grid:
@@ -115,6 +137,11 @@ class Answers:
         """Organs and regions in order, placed on the CT."""
         return explanation_of(self.salient, ct_grid, name)
 
+    def noted(self, ct_grid: Grid, name: str) -> dict[str, Any]:
+        """What is kept with the score: the explanation in brief, and :attr:`familiar`."""
+        looked = {"familiar": dict(self.familiar)} if self.familiar else {}
+        return {**self.explanation(ct_grid, name).brief(), **looked}
+
     def organ_scores(self) -> dict[str, OrganScore]:
         """What the ledger keeps: terms of Eq. 4 and the figures of every ranking."""
         scores, sizes = scores_of(self.salient), self.sizes
@@ -140,6 +167,7 @@ class Answers:
             "salient_ml": salient.salient_ml,
             "regions": [region.as_dict() for region in salient.regions],
             "failures": dict(self.failures),
+            "familiar": dict(self.familiar),
         }
         return pack(np.concatenate([self.labels, salient.mask.view(np.uint8)]), meta)
 
@@ -164,7 +192,8 @@ class Answers:
             if len(mask) != len(sizes.organs):
                 raise ValueError(f"{len(mask)} masks of {len(sizes.organs)} organs")
             salient = Salient(grid, sizes, mask, regions, dict(meta["salient_ml"]))
-            return cls(names, maps[:n], salient, dict(meta["failures"]))
+            looked = dict(meta.get("familiar", {}))
+            return cls(names, maps[:n], salient, dict(meta["failures"]), looked)
         except (KeyError, TypeError, ValueError) as err:
             raise AttentionError(name, f"these are packed maps, but no answers ({err})") from err
 

@@ -157,7 +157,11 @@ class Atlas8kApp(MONAILabelApp):
 
     def info(self) -> dict[str, Any]:
         meta: dict[str, Any] = super().info()
-        meta["atlas8k"] = {**self.context.status(), "remarks": self.context.remarks()}
+        meta["atlas8k"] = {
+            **self.context.status(),
+            "remarks": self.context.remarks(),
+            "unlike": self.context.unlike(),
+        }
         return meta
 
     # --- requests ---------------------------------------------------------------------

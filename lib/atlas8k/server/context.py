@@ -249,6 +249,27 @@ class Context:
             "not_listed": dict(sorted(aside.items())[:most]),
         }
 
+    def unlike(self, most: int | None = SHOWN_REMARKS) -> dict[str, Any]:
+        """Scored volumes that are unlike the training CTs; nothing is ranked or left out by it.
+
+        Returns
+        -------
+        dict
+            ``count``, ``of``: volumes looked at; ``volumes``: by name, in what each is
+            unlike, at most so many.
+        """
+        signature = self._ranked_by()
+        looked = {} if signature is None else self.ledger.familiar(signature)
+        found = {name: one["unlike"] for name, one in looked.items() if one["unlike"]}
+        shown = dict(list(found.items())[:most])
+        return {"count": len(found), "of": len(looked), "volumes": shown}
+
+    def _ranked_by(self) -> str | None:
+        try:
+            return self.ledger.ranking_signature(self.signature())
+        except CheckpointError:
+            return None
+
     def note_training(self) -> None:
         """Keep what the last training did with the round it was made in; again at will."""
         try:

@@ -123,7 +123,7 @@ class AttentionScoring(ScoringMethod):
             signature,
             answers.organ_scores(),
             seconds=time.monotonic() - started,
-            explanation=answers.explanation(grid, volume).brief(),
+            explanation=answers.noted(grid, volume),
         )
         return "scored"
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.attention.places import Place
+from atlas8k.content.familiar import line_text
 from atlas8k.errors import Atlas8kError
 from atlas8k.organs import ORGAN_NAMES, ORGANS
 from atlas8k.server.cases.cases import Cases, Checked
@@ -62,7 +63,7 @@ def template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"left": left, "time": when, "words": words, "recorded": recorded_text}
-    environment.globals |= {"states": STATES, "place": Place.from_dict}
+    environment.globals |= {"states": STATES, "place": Place.from_dict, "feature": line_text}
     return environment.get_template("cases.html.j2")
 
 
@@ -295,6 +296,7 @@ def shown(
         all_right=all_right,
         checked=checked,
         remarks=cases.remarks(),
+        unlike=cases.unlike(),
         not_usable=cases.not_usable(),
         rejected=cases.rejected(),
         labels_checked=cases.labels_checked(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ class Case:
         What a reviewer said when returning it.
     remarks
         What was found in the CT's file.
+    familiar
+        Whether the CT is like the training CTs, as kept with its score; else empty.
     """
 
     image: str
@@ -79,6 +81,7 @@ class Case:
     study: str | None
     note: str
     remarks: tuple[Remark, ...] = ()
+    familiar: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,10 @@ class CaseList:
         """What was found in the files of the studies; see :meth:`Context.remarks`."""
         return self._context.remarks()
 
+    def unlike(self) -> dict[str, Any]:
+        """Volumes that are unlike the training CTs; see :meth:`Context.unlike`."""
+        return self._context.unlike()
+
     def start_label(self, image: str, lease: int | None = None) -> Version:
         """The label that a case of this person's began with.
 
@@ -187,6 +194,7 @@ class CaseList:
             study=self._study(volume),
             note=notes[0] if notes else "",
             remarks=self._desk.folder.now().remarks(volume),
+            familiar=told.get("familiar") or {},
         )
 
     def _organs(self, held: Lease) -> tuple[OrganLine, ...]:

@@ -94,6 +94,17 @@ def remarks(request: Request, user: AsUser) -> dict[str, Any]:
     return found
 
 
+@router.get("/atlas8k/unlike", tags=["Datastore"], summary="CTs unlike the training CTs")
+def unlike(request: Request, user: AsUser) -> dict[str, Any]:
+    """Scored volumes that are unlike the CTs the networks were trained on, and in what.
+
+    Nothing is ranked or left out by it.
+    """
+    with_caller(request, user.username)
+    found: dict[str, Any] = app_instance().context.unlike(most=None)
+    return found
+
+
 @router.delete("/scoring/", tags=["Scoring"], summary="Stop the scoring that runs")
 def stop_scoring(request: Request, user: AsAnnotator) -> Any:
     """The task that was stopped, or null; what is scored stays scored."""
