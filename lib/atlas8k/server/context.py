@@ -100,7 +100,7 @@ class Context:
         UpstreamError
             The archive does not answer; the volume is nobody's again.
         """
-        if self.desk is not None and self.desk.existing.check(volume):
+        if self.desk.existing.check(volume):
             self.ledger.release(volume, holder)
             return False
         if not isinstance(self.datastore, ArchiveDatastore):
