@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from tests.content.kit import (
 )
 
 from atlas8k.content import inspect_content
+from atlas8k.content.damage import damage_remarks
 from atlas8k.content.scale import unexplained
 from atlas8k.grid import Grid, Volume
 from atlas8k.phantom import SHIFTED, STANDARD, generate
@@ -176,6 +178,17 @@ def test_a_voxel_size_that_is_a_factor_off_is_seen(
     affine = phantom.grid.affine @ np.diag([*scale, 1.0])
     said = text(Volume(phantom.array, Grid(phantom.grid.shape, affine)))
     assert ("its voxel size may be wrong" in said) == (max(scale) > 1)
+
+
+def test_the_look_for_damage_copies_no_ct() -> None:
+    """It is done on every CT: its work is a share of the voxels, not all of them again."""
+    array = np.random.default_rng(0).normal(0, 50, (192, 192, 192)).astype(np.float32)
+    array = np.asfortranarray(array)
+    tracemalloc.start()
+    assert damage_remarks(array, (0.8, 0.8, 1.0)) == ()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.6 * array.nbytes
 
 
 def test_air_alone_holds_no_abdomen() -> None:
