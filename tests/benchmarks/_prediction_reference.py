@@ -65,7 +65,11 @@ def cases(phantoms: int, grid_mm: float | None = None) -> dict[str, Callable[[],
 
 def embedded() -> dict[str, Checkpoint]:
     """The three networks that come with the project."""
-    folder = ROOT / "apps" / "atlas8k" / "model" / "embedded"
+    return checkpoints(ROOT / "apps" / "atlas8k" / "model" / "embedded")
+
+
+def checkpoints(folder: Path) -> dict[str, Checkpoint]:
+    """The networks of a folder by name."""
     return {path.stem: load_checkpoint(path) for path in sorted(folder.glob("*.safetensors"))}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,21 +29,22 @@ QUICK: Size = (40, 40, 36), (4.0, 4.0, 4.0)
 """In place of the usual one where only whether it runs is asked."""
 
 
-def patient(size: Size = USUAL) -> npt.NDArray[np.int16]:
-    """HU of a patient in that field of view, noise and all, axes RAS."""
+def patient(size: Size = USUAL) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
+    """HU of a patient in that field of view, noise and all, and the organs' ids; axes RAS."""
     shape, spacing = size
     anatomy, scan = _drawn(SEED, STANDARD)
     centre = (np.array(scan.low) + np.array(scan.high)) / 2
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = centre - (np.array(shape) - 1) / 2 * spacing[0]
     grid = Grid(shape, affine)
-    hu, _ = paint(anatomy, grid, 2.0, spacing[2], labels=False)
+    hu, label = paint(anatomy, grid, 2.0, spacing[2])
     add_noise(hu, Dice(SEED, STANDARD), scan, spacing[0])
-    return np.clip(np.rint(hu), -1024, 3071).astype(np.int16).transpose(1, 2, 0)
+    whole = np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
+    return whole.transpose(1, 2, 0), label.transpose(1, 2, 0)
 
 
-def write(path: Path, hu: npt.NDArray[np.int16], size: Size, painted: Size = USUAL) -> None:
-    """The patient on another grid than painted on, as a scanner writes it (LPS).
+def write(path: Path, hu: npt.NDArray[Any], size: Size, painted: Size = USUAL) -> None:
+    """The patient, HU or labels, on another grid than painted on, as a scanner writes it (LPS).
 
     Mirrored beyond its ends.
     """

@@ -1,20 +1,26 @@
 """Three networks and attention, from a CT to a saved label, against MONAI Label's own way.
 
-    python tests/benchmarks/prediction_speed.py [--phantoms 12] [--repeats 2] [--only speed]
+    python tests/benchmarks/prediction_speed.py [--models FOLDER] [--repeats 2] [--only speed]
 
 Input: a phantom's patient over 259 x 259 x 283 voxels at 1.5 mm, the size of which
-published speeds are told. Ours: the embedded networks and the project's settings, from the
-NIfTI file to the ensemble's label on the CT's grid, with attention's sizes and regions.
-Peer (``_prediction_stock.py``): three MONAI Label inferers with the same networks, windows,
-overlap and weights over the same file, each to a written label, then the published
-attention steps in numpy and scipy. Each in a process of its own that has loaded its
-networks and done a small CT before; every core for both.
+published speeds are told. Ours: the networks and the project's settings, from the NIfTI file
+to the ensemble's label on the CT's grid, with attention's sizes and regions. Peer
+(``_prediction_stock.py``): three MONAI Label inferers with the same networks in windows of
+64 voxels with half overlap, whatever their checkpoints say, over the same file, each to a
+written label, then the published attention steps in numpy and scipy. Each in a process of
+its own that has loaded its networks and done a small CT before; every core for both.
 
-- ``speedup_cpu``: seconds of the peer over ours, attention on both sides.
-- ``speedup_cpu_prediction_only``: the same without attention on either side.
+- ``speedup_cpu``: seconds of the peer over ours, attention on both sides, and ``seconds``,
+  ours. ``speedup_processor_time``: the same by processor time, which other work on the
+  machine disturbs less.
+- ``speedup_cpu_prediction_only``: without attention on either side.
+- ``dsc_ours``, ``dsc_stock``: mean over organs against the truth, of our label and (mean of
+  the three) of the peer's.
+- ``older_...``: all of these for the networks shipped before there were any for whole
+  volumes, from the history; left out, and said, where it does not reach back so far.
+- ``cold_seconds``, ``cold_processor_seconds``: of one process of ``atlas8k predict``.
 - ``dsc_to_reference_min``: the worst organ of all sample phantoms and the real CT and
-  series, our label against a plain prediction that leaves nothing out
-  (``_prediction_reference.py``).
+  series, our label against a plain prediction by other code (``_prediction_reference.py``).
 - ``peak_extra_gb``: the most memory that the whole of ``atlas8k predict`` with picture and
   statistics takes for 512 x 512 x 600 voxels of 0.8 x 0.8 x 1 mm, beyond the imports;
   ``peak_extra_1000_gb`` for 1,000 slices.
@@ -27,6 +33,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -38,7 +46,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.benchmarks._quick import parse, report
 
-WHAT = ("speed", "memory", "accuracy", "gpu")
+WHAT = ("speed", "cold", "memory", "accuracy", "gpu")
+ROOT = Path(__file__).parents[2]
+EMBEDDED = Path("apps/atlas8k/model/embedded")
+OLDER = "74f36f5363eb"
+"""Commit of the last embedded networks that were trained on windows."""
 PART = (slice(80, 180), slice(60, 180), slice(100, 180))
 """Voxels of the usual CT that the small one shows."""
 
@@ -63,29 +75,100 @@ def once(predictor: Any, ct: Path, out: Path, attention_on: str = "") -> dict[st
     return {"prediction_s": labelled - begin, "attention_s": end - labelled}
 
 
-def ours(folder: Path, repeats: int) -> dict[str, float]:
-    """Seconds of our part, the quickest of some runs."""
-    from tests.benchmarks._prediction_reference import embedded
+def ours(folder: Path, models: Path, repeats: int) -> dict[str, float]:
+    """Seconds of our part, the quickest of some runs, and how good its label is."""
+    from tests.benchmarks._prediction_reference import checkpoints
 
     from atlas8k.models.predict import Predictor
 
-    predictor = Predictor(embedded())
-    once(predictor, folder / "small.nii.gz", folder / "ours.nii.gz")
-    runs = [
-        once(predictor, folder / "usual.nii.gz", folder / "ours.nii.gz") for _ in range(repeats)
-    ]
-    return min(runs, key=lambda run: sum(run.values()))
+    predictor = Predictor(checkpoints(models))
+    out = folder / "ours.nii.gz"
+    once(predictor, folder / "small.nii.gz", out)
+    runs = []
+    for _ in range(repeats):
+        begin = time.process_time()
+        run = once(predictor, folder / "usual.nii.gz", out)
+        runs.append({**run, "processor_s": time.process_time() - begin})
+    return {
+        **min(runs, key=lambda run: run["prediction_s"] + run["attention_s"]),
+        "dsc": mean_dsc(folder, out),
+    }
 
 
-def stock(folder: Path, repeats: int) -> dict[str, float]:
-    """Seconds of the peer's part."""
+def stock(folder: Path, models: Path, repeats: int) -> dict[str, float]:
+    """Seconds of the peer's part, and how good its labels are."""
     from tests.benchmarks import _prediction_stock
-    from tests.benchmarks._prediction_reference import embedded
+    from tests.benchmarks._prediction_reference import checkpoints
 
-    prediction, attention = _prediction_stock.run(
-        embedded(), folder / "small.nii.gz", folder / "usual.nii.gz", repeats
-    )
-    return {"prediction_s": prediction, "attention_s": attention}
+    tasks = _prediction_stock.load(checkpoints(models))
+    found = _prediction_stock.run(tasks, folder / "small.nii.gz", folder / "usual.nii.gz", repeats)
+    labels = found.pop("labels")
+    return {**found, "dsc": sum(mean_dsc(folder, label) for label in labels) / len(labels)}
+
+
+def mean_dsc(folder: Path, label: Path) -> float:
+    """Mean DSC of the organs that the patient shows."""
+    from tests.benchmarks._prediction_reference import dsc
+
+    from atlas8k.organs import ORGANS
+    from atlas8k.volume import read_label
+
+    truth = read_label(folder / "truth.nii.gz").array
+    found = dsc(read_label(label).array, truth)
+    shown = [organ.name for organ in ORGANS if (truth == organ.id).any()]
+    return sum(found[name] for name in shown) / len(shown)
+
+
+def speed(folder: Path, models: Path, repeats: int) -> dict[str, float]:
+    """Ours and the peer with the same networks."""
+    mine = alone("--ours", folder, models, repeats)
+    peer = alone("--stock", folder, models, repeats)
+    mine_s, peer_s = (side["prediction_s"] + side["attention_s"] for side in (mine, peer))
+    return {
+        **{f"{name}_ours": value for name, value in mine.items()},
+        **{f"{name}_stock": value for name, value in peer.items()},
+        "seconds": mine_s,
+        "speedup_cpu": peer_s / mine_s,
+        "speedup_cpu_prediction_only": peer["prediction_s"] / mine["prediction_s"],
+        "speedup_processor_time": peer["processor_s"] / mine["processor_s"],
+    }
+
+
+def older_networks(folder: Path) -> bool:
+    """Write the networks shipped before into `folder`; whether the history has them."""
+    folder.mkdir()
+    for name in ("nnunet", "swin_unetr", "unet"):
+        file = f"{name}.safetensors"
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), "show", f"{OLDER}:{EMBEDDED / file}"],
+            check=False,
+            capture_output=True,
+        )
+        if done.returncode:
+            print(f"no older networks to compare with: git show {OLDER}: {done.stderr.decode()}")
+            return False
+        (folder / file).write_bytes(done.stdout)
+    return True
+
+
+def cold(folder: Path, models: Path, repeats: int) -> dict[str, float]:
+    """Seconds of a process that predicts one CT and ends, the quickest of some."""
+    shutil.copytree(models, folder / "store" / "embedded")
+    command = [sys.executable, "-m", "atlas8k", "predict", str(folder / "usual.nii.gz")]
+    command += [str(folder / "cold.nii.gz"), "--models", str(folder / "store")]
+    runs = []
+    for _ in range(repeats):
+        begin, used = time.perf_counter(), children_s()
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        runs.append((time.perf_counter() - begin, children_s() - used))
+    wall, processor = min(runs)
+    return {"cold_seconds": wall, "cold_processor_seconds": processor}
+
+
+def children_s() -> float:
+    """Processor time of this process's children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def peak(ct: Path) -> dict[str, float]:
@@ -117,13 +200,13 @@ def resident_kb() -> int:
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
 
 
-def worst_agreement(phantoms: int, quick: bool) -> float:
+def worst_agreement(phantoms: int, quick: bool, models: Path) -> float:
     """The lowest DSC of any organ of any CT with a plain prediction."""
-    from tests.benchmarks._prediction_reference import cases, dsc, embedded, plain_label
+    from tests.benchmarks._prediction_reference import cases, checkpoints, dsc, plain_label
 
     from atlas8k.models.predict import Predictor
 
-    networks = embedded()
+    networks = checkpoints(models)
     predictor = Predictor(networks)
     worst = 1.0
     for name, load in cases(phantoms, 8.0 if quick else None).items():
@@ -182,20 +265,23 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     )
     if options.quick:
         usual = small = large = longest = volumes.QUICK
-    hu = volumes.patient(usual)
+    hu, truth = volumes.patient(usual)
     volumes.write(folder / "usual.nii.gz", hu, usual, usual)
+    volumes.write(folder / "truth.nii.gz", truth, usual, usual)
     shown = hu if options.quick else hu[PART]
     volumes.write(folder / "small.nii.gz", shown, small, usual)
     figures: dict[str, Any] = {}
     if "speed" in options.only:
-        mine = alone("--ours", folder, options.repeats)
-        peer = alone("--stock", folder, options.repeats)
-        figures |= {f"ours_{name}": value for name, value in mine.items()}
-        figures |= {f"stock_{name}": value for name, value in peer.items()}
-        figures["speedup_cpu"] = sum(peer.values()) / sum(mine.values())
-        figures["speedup_cpu_prediction_only"] = peer["prediction_s"] / mine["prediction_s"]
+        figures |= speed(folder, options.models, options.repeats)
+        if older_networks(folder / "older"):
+            found = speed(folder, folder / "older", options.repeats)
+            figures |= {f"older_{name}": value for name, value in found.items()}
+    if "cold" in options.only:
+        figures |= cold(folder, options.models, options.repeats)
     if "accuracy" in options.only:
-        figures["dsc_to_reference_min"] = worst_agreement(options.phantoms, options.quick)
+        figures["dsc_to_reference_min"] = worst_agreement(
+            options.phantoms, options.quick, options.models
+        )
     if "memory" in options.only:
         for name, size in (("peak_extra_gb", large), ("peak_extra_1000_gb", longest)):
             volumes.write(folder / "large.nii.gz", hu, size, usual)
@@ -214,16 +300,24 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument(
+        "--models", type=Path, default=ROOT / EMBEDDED, help="folder of checkpoints"
+    )
     parser.add_argument("--phantoms", type=int, default=12, help="of the samples, for accuracy")
     parser.add_argument("--repeats", type=int, default=2, help="the quickest counts, on both sides")
     parser.add_argument("--only", nargs="+", choices=WHAT, default=WHAT)
     for role in ("--ours", "--stock", "--peak", "--gpu"):
         parser.add_argument(role, nargs="+", help=argparse.SUPPRESS)
     options = parse(parser, {"phantoms": 1, "repeats": 1})
-    for role, work in (("ours", ours), ("stock", stock), ("gpu", gpu)):
-        if given := getattr(options, role):
-            print(json.dumps(work(Path(given[0]), int(given[1]))))
-            return
+    if given := options.ours:
+        print(json.dumps(ours(Path(given[0]), Path(given[1]), int(given[2]))))
+        return
+    if given := options.stock:
+        print(json.dumps(stock(Path(given[0]), Path(given[1]), int(given[2]))))
+        return
+    if given := options.gpu:
+        print(json.dumps(gpu(Path(given[0]), int(given[1]))))
+        return
     if options.peak:
         print(json.dumps(peak(Path(options.peak[0]))))
         return

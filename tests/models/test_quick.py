@@ -8,7 +8,7 @@ from tests.models.tiny import ARCHITECTURES, tiny
 from torch import nn
 
 from atlas8k.models.checkpoint import network
-from atlas8k.models.quick import InstanceNormByGroups, UpByProduct, quicken
+from atlas8k.models.quick import ConvByOneDnn, InstanceNormInTwo, UpByProduct, quicken
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -22,7 +22,7 @@ def test_the_norm_is_an_instance_norm(affine, layout):
     # Far from zero, where sums of squares lose what matters.
     x = (50 + torch.randn(2, 5, 12, 11, 10)).to(memory_format=layout)
     expected = norm.double()(x.double())
-    found = InstanceNormByGroups(norm.float())(x)
+    found = InstanceNormInTwo(norm.float())(x)
     assert (found - expected).abs().max() < 2e-5
     assert found.mean(dim=(2, 3, 4)).allclose(norm.bias if affine else torch.zeros(5), atol=1e-4)
 
@@ -34,6 +34,26 @@ def test_the_product_is_a_transposed_convolution(block, bias):
     x = torch.rand(2, 3, 5, 4, 6).to(memory_format=torch.channels_last_3d)
     with torch.inference_mode():
         assert torch.allclose(UpByProduct(layer)(x), layer(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize(
+    "options", [{}, {"padding": 1, "stride": 2}, {"bias": False, "dilation": 2}, {"kernel_size": 1}]
+)
+def test_a_convolution_is_the_same_channels_last(options, layout):
+    layer = nn.Conv3d(3, 4, **{"kernel_size": 3, **options})
+    x = torch.rand(2, 3, 9, 8, 7).to(memory_format=layout)
+    assert ConvByOneDnn.can(layer)
+    with torch.inference_mode():
+        found = ConvByOneDnn(layer)(x)
+        assert torch.allclose(found, layer(x), atol=1e-6)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_other_convolutions_are_left_alone():
+    assert not ConvByOneDnn.can(nn.Conv3d(4, 4, 3, groups=2))
+    assert not ConvByOneDnn.can(nn.Conv3d(4, 4, 3, padding=1, padding_mode="reflect"))
+    assert not ConvByOneDnn.can(nn.Conv3d(4, 4, 3, padding="same"))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +70,7 @@ def test_a_network_computes_the_same_and_keeps_its_state(name):
     usual, quick = network(tiny(name)), network(tiny(name))
     quicken(quick)
     assert not [m for m in quick.modules() if isinstance(m, nn.InstanceNorm3d)]
-    assert [m for m in quick.modules() if isinstance(m, InstanceNormByGroups)]
+    assert [m for m in quick.modules() if isinstance(m, InstanceNormInTwo)]
     assert usual.state_dict().keys() == quick.state_dict().keys()
     side = 64 if name == "swin_unetr" else 16
     x = torch.rand(2, 1, side, side, side)

@@ -32,8 +32,9 @@ def oblique(grid):
 
 
 def onto(probs, source, target):
-    out = torch.full((len(probs), *target.shape), 9.0)
-    interpolate_into(out, probs, source, target)
+    out = torch.zeros((len(probs), *target.shape))
+    for one, result in zip(probs, out, strict=True):
+        interpolate_into(result, one, source, target)
     return out
 
 
@@ -81,7 +82,7 @@ def test_half_precision_in_and_out():
     ct = base()
     probs = torch.rand(1, *ct.working(3.0).shape, dtype=torch.float16)
     out = torch.zeros((1, *ct.working(1.5).shape), dtype=torch.float16)
-    interpolate_into(out, probs, ct.working(3.0), ct.working(1.5))
+    interpolate_into(out[0], probs[0], ct.working(3.0), ct.working(1.5))
     assert torch.allclose(
         out.float(), onto(probs.float(), ct.working(3.0), ct.working(1.5)), atol=5e-4
     )
@@ -90,7 +91,7 @@ def test_half_precision_in_and_out():
 def test_shapes_that_do_not_fit_are_refused():
     grid = base()
     with pytest.raises(GridMismatchError, match="does not fit"):
-        interpolate_into(torch.zeros(1, 2, 2, 2), torch.zeros(1, *grid.shape), grid, grid)
+        interpolate_into(torch.zeros(2, 2, 2), torch.zeros(grid.shape), grid, grid)
 
 
 @pytest.mark.parametrize("spacing", [1.5, 3.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +23,7 @@ from atlas8k.models.memory import Room, keep_freed_memory, short_of_memory
 from atlas8k.models.prediction import Prediction
 from atlas8k.models.preprocess import intensity_key, prepare
 from atlas8k.models.quick import compile_or_not, quicken
-from atlas8k.models.regrid import interpolate_where_any
+from atlas8k.models.regrid import LEAST, interpolate_into
 from atlas8k.models.windows import probabilities, sums_bytes, tile
 from atlas8k.organs import N_ORGANS, ORGANS
 from atlas8k.volume import Grid, Volume
@@ -206,9 +207,13 @@ class Predictor:
         except Exception as err:  # whatever a network raises, the others go on
             log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
             return f"{type(err).__name__}: {err}"
-        for value, organ in zip(found, self._networks[name][0].organs, strict=True):
-            out = torch.from_numpy(probs[rows[name], _row(organ)])
-            interpolate_where_any(out, value, source, grid)
+        organs = self._networks[name][0].organs
+
+        def spread(channel: int) -> None:
+            out = torch.from_numpy(probs[rows[name], _row(organs[channel])])
+            interpolate_into(out, found[channel], source, grid, LEAST)
+
+        deque(in_order(spread, range(len(organs)), torch.get_num_threads()), maxlen=0)
         return None
 
     def _run(self, name: str, array: npt.NDArray[np.float32], keep: Box | None) -> torch.Tensor:
