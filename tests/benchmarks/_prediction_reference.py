@@ -2,8 +2,9 @@
 
 Nothing is left out and nothing is clever here: every window of the whole volume in
 float32 by MONAI's own sliding window, resampling by scipy and SimpleITK, float32 until
-the cut. Only what a label means is the project's: the working grid, mean above one half,
-largest piece, the nearest voxel.
+the cut. Only what a label means is the project's: the working grid, the box around the
+patient that networks trained on whole volumes are shown, mean above one half, largest
+piece, the nearest voxel.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from monai.inferers import sliding_window_inference
 from scipy import ndimage
 
 from atlas8k.grid import Grid, Volume
+from atlas8k.models.body import body_box, box_on, whole
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, network
 from atlas8k.organs import ORGAN_IDS, ORGANS
 from atlas8k.resampling import resample
@@ -103,19 +105,22 @@ def plain_probabilities(ct: Volume, checkpoint: Checkpoint) -> tuple[npt.NDArray
     at = there[:3, :3] @ index + there[:3, 3:]
     image = ndimage.map_coordinates(clipped, at, order=1, mode="nearest").reshape(grid.shape)
     image = ((image - low) / (high - low)).astype(np.float32)
+    box = whole(grid.shape) if wants.whole is None else box_on(body_box(ct), ct.grid, grid)
+    part = image[box]
     with torch.no_grad():
         logits = sliding_window_inference(
-            torch.from_numpy(image)[None, None],
-            wants.window_size,
+            torch.from_numpy(part)[None, None],
+            wants.window_for(part.shape),
             4,
             network(checkpoint),
             overlap=wants.overlap,
             mode="gaussian",
             cval=wants.fill,
         )[0]
-    if checkpoint.activation == "softmax":
-        return logits.softmax(dim=0)[1:].numpy(), grid
-    return logits.sigmoid().numpy(), grid
+    found = logits.softmax(dim=0)[1:] if checkpoint.activation == "softmax" else logits.sigmoid()
+    probs = np.zeros((len(found), *grid.shape), dtype=np.float32)
+    probs[:, *box] = found.numpy()
+    return probs, grid
 
 
 def largest_piece(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
