@@ -28,7 +28,7 @@ class ConvByOneDnn(nn.Module):
         """Whether a layer is one of these."""
         return (
             type(layer) is nn.Conv3d
-            and torch.backends.mkldnn.is_available()
+            and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
             and layer.groups == 1
             and layer.padding_mode == "zeros"
             and not isinstance(layer.padding, str)
@@ -112,6 +112,8 @@ def quicken(module: nn.Module) -> None:
     What it computes stays the same but for rounding; its state dict too.
     """
     for name, child in module._modules.items():
+        if child is None:
+            continue
         made: nn.Module | None = None
         if type(child) is nn.InstanceNorm3d and not child.track_running_stats:
             made = InstanceNormInTwo(child)
@@ -119,7 +121,7 @@ def quicken(module: nn.Module) -> None:
             made = UpByProduct(child)
         elif isinstance(child, nn.Conv3d) and ConvByOneDnn.can(child):
             made = ConvByOneDnn(child)
-        elif child is not None:
+        else:
             quicken(child)
         if made is not None:
             module._modules[name] = made.train(child.training)
