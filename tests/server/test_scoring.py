@@ -51,14 +51,14 @@ def test_whether_a_ct_is_like_the_training_cts_is_kept_with_its_score(
     noted = context.ledger.familiar(context.signature())
     assert {name: one["like"] for name, one in noted.items()} == dict.fromkeys("abc")
     assert context.unlike() == {"count": 0, "of": 3, "volumes": {}}
-    # Of other networks it is known what they were trained on: nothing as noisy as these.
-    write_json(models / "embedded" / RANGE_FILE, trained_ranges([{"noise_hu": 5.0}], "made up"))
+    # Of other networks it is known what they were trained on: nothing as tall as these.
+    write_json(models / "embedded" / RANGE_FILE, trained_ranges([{"height_mm": 90.0}], "made up"))
     order = [one.volume for one in context.ledger.ranking(context.signature())]
     ModelStore(models).publish({"unet": checkpoint("unet", 3)})
     score(context)
     assert context.unlike(most=1)["count"] == 3
     assert list(context.unlike(most=1)["volumes"]) == ["a"]
-    assert "trained 5 to 5" in context.unlike()["volumes"]["b"][0]
+    assert "height 240 mm, trained 90 to 90" in context.unlike()["volumes"]["b"][0]
     assert len(context.ledger.ranking(context.signature())) == len(order)
 
 
