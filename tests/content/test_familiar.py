@@ -116,7 +116,7 @@ def test_nobody_lies_on_the_face_who_does_not_and_a_turned_body_is_seen(phantom:
 def test_a_feature_is_compared_with_its_range_and_a_word_with_its_share() -> None:
     rows = [{"noise_hu": float(n), "phase": "arterial"} for n in range(4, 27)]
     ranges = trained_ranges([*rows, {"noise_hu": None, "phase": "delayed"}], "made up")
-    assert ranges["cts"] == 24
+    assert ranges["rows"] == 24
     good = compare({"noise_hu": 10.0, "phase": "arterial", "position": None}, ranges)
     assert (good["like"], good["text"], good["unlike"]) == (True, LIKE, [])
     bad = compare({"noise_hu": 45.0, "phase": "delayed"}, ranges)

@@ -30,6 +30,9 @@ among the training CTs: below either, what was predicted is no abdomen's organs.
 LIKE = "like the training CTs"
 UNKNOWN = "not known: there is no record of the CTs these networks were trained on"
 
+UNSURE = "unsure"
+"""A word that says nothing, and so nothing unlike."""
+
 Ranges = Mapping[str, Any]
 
 
@@ -81,7 +84,7 @@ def trained_ranges(measured: Iterable[Features], made_of: str) -> dict[str, Any]
         elif numbers:
             ends = np.percentile(numbers, [OUTERMOST, 100 - OUTERMOST])
             features[name] = [round(float(end), max(2, feature.digits)) for end in ends]
-    return {"format": RANGE_FORMAT, "made_of": made_of, "cts": len(rows), "features": features}
+    return {"format": RANGE_FORMAT, "made_of": made_of, "rows": len(rows), "features": features}
 
 
 def read_ranges(folder: Path) -> dict[str, Any] | None:
@@ -119,7 +122,8 @@ def compare(features: Features, ranges: Ranges | None) -> dict[str, Any]:
     lines, unlike = [], []
     for name, feature in FEATURES.items():
         value, known = features.get(name), trained.get(name)
-        like = None if value is None or known is None else _like(value, known, feature)
+        told = value is not None and value != UNSURE and known is not None
+        like = _like(value, known, feature) if told and value is not None else None
         if isinstance(value, float):
             value = round(value, feature.digits + 1)
         line = {"name": name, "words": feature.words, "value": value, "unit": feature.unit}
