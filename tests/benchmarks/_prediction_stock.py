@@ -89,7 +89,8 @@ class Stock(BasicInferTask):  # type: ignore[misc]
             EnsureTyped(keys="pred", device=data.get("device") if data else None),
             Activationsd(keys="pred", softmax=softmax, sigmoid=not softmax),
             Lambdad(keys="pred", func=_picked if softmax else _cut),
-            Restored(keys="pred", ref_image="image"),
+            # By default it leaves the label in RAS order beside the CT's own affine: mirrored.
+            Restored(keys="pred", ref_image="image", invert_orient=True),
         ]
 
     def label(self, ct: Path) -> str:
