@@ -1,6 +1,6 @@
 # make start   a MONAI Label server on the sample data
 # make start-dicom   the same on a local DICOM archive (Orthanc), for OHIF
-# make test    linters, types, import rules, all tests
+# make test    linters, types, import rules, all tests (unit, then circles)
 # make bench   the benchmarks: figures, with a peer in the same run; QUICK=1 only runs them through
 # make system-packages   Orthanc and Chromium by apt-get, for start-dicom and its tests
 
@@ -15,7 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test sample-data start start-dicom system-packages test lint types unit bench clean
+.PHONY: help install install-test sample-data start start-dicom system-packages test lint types unit circles bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -73,10 +73,16 @@ lint: install-test
 types: install-test
 	$(BIN)/mypy
 
+# Files of tests beside each other; threads that wait leave the processor to the others.
 unit: install-test
-	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(BIN):$$PATH" OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --maxprocesses 4 \
+		--dist loadfile --ignore tests/e2e --ignore tests/benchmarks
 
-test: lint types unit
+# The real server, a browser, an archive, and benchmarks in their quick form: one at a time.
+circles: install-test
+	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest tests/e2e tests/benchmarks
+
+test: lint types unit circles
 
 bench: install-test
 	@for file in tests/benchmarks/*.py; do \
