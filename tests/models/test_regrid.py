@@ -154,3 +154,15 @@ def test_grids_apart_by_whole_voxels_share_nothing():
     affine = source.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ (100, 0, 0)
     assert not onto(torch.ones(1, *source.shape), source, Grid((4, 4, 4), affine)).any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_what_is_no_number_stays_none(dtype):
+    ct = base()
+    source, target = ct.working(3.0), ct.working(1.5)
+    probs = torch.zeros(source.shape, dtype=dtype)
+    probs[4, 3, 8] = torch.nan
+    out = torch.zeros(target.shape, dtype=dtype)
+    interpolate_into(out, probs, source, target, 2.0**-15)
+    assert out.isnan().any()
+    assert not out.isnan().all()

@@ -87,7 +87,7 @@ def interpolate_into(
     from atlas8k.models.spreading import spread
 
     array = probs.float().contiguous().numpy()
-    box = box_of(array > least)
+    box = box_of(~(array <= least))  # also what is no number
     if box is None:
         return
     plans = [_neighbours(at, n, s) for (_, at), n, s in zip(axes, source.shape, box, strict=True)]

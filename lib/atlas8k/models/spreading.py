@@ -31,7 +31,8 @@ def _stored(value, out):
             odd = np.uint32(np.uint32(bits >> np.uint32(13)) & np.uint32(1))
             rounded = np.uint32(bits - np.uint32(112 << 23) + np.uint32(0xFFF) + odd)
             normal = np.uint32(rounded >> np.uint32(13))
-            return np.uint16(normal if bits >= np.uint32(113 << 23) else small)
+            number = np.uint16(normal if bits >= np.uint32(113 << 23) else small)
+            return np.uint16(0x7E00) if np.isnan(value) else number
 
         return half
     return lambda value, out: value
@@ -52,7 +53,7 @@ def spread(probs, x, y, z, x_weights, y_weights, z_weights, least, out):
         Float32 ``(2, n)``: their weights, both 0 where there is to be nothing.
     least
         A row along z is left as it is where none of the four rows it lies between holds
-        more than this anywhere.
+        more than this, or what is no number, anywhere.
     out
         ``(X, Y, Z)``, all 0, C order: float32, or uint16 for the bits of float16.
     """
@@ -79,7 +80,7 @@ def spread(probs, x, y, z, x_weights, y_weights, z_weights, least, out):
                 row, line = probs[at, j], wide[j]
                 found = 0
                 for k in range(row.shape[0]):
-                    found += row[k] > least
+                    found += not row[k] <= least  # also where it is no number
                 top[j] = found > 0
                 for k in range(begin, end):
                     line[k] = row[below[k]] * below_weight[k] + row[above[k]] * above_weight[k]
