@@ -19,6 +19,7 @@ from tests.content.kit import (
 
 from atlas8k.content import inspect_content
 from atlas8k.content.damage import damage_remarks
+from atlas8k.content.intensity import intensity_remarks
 from atlas8k.content.scale import unexplained
 from atlas8k.grid import Grid, Volume
 from atlas8k.phantom import SHIFTED, STANDARD, generate
@@ -241,3 +242,12 @@ def test_values_beyond_any_scanner_are_named(phantom: Volume, value: float) -> N
     assert found.text.startswith("1 voxels are beyond")
     # As when a type is wrongly said: no histogram is made of so wide a scale.
     assert kinds(Volume(phantom.array * np.float32(1e32), phantom.grid)) == ["not_hu"]
+
+
+@pytest.mark.parametrize("air", [-1024, -1000])
+def test_air_of_one_number_around_the_body_is_hu(phantom: Volume, air: int) -> None:
+    masked = np.where(phantom.array < -600, air, phantom.array)
+    wide = np.full((2 * masked.shape[0], 2 * masked.shape[1], masked.shape[2]), air, masked.dtype)
+    wide[: masked.shape[0], : masked.shape[1]] = masked
+    assert intensity_remarks(wide) == ()
+    assert [one.kind for one in intensity_remarks(wide + 1024)] == ["not_hu"]

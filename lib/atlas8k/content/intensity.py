@@ -37,6 +37,8 @@ BELOW_WATER = 0.01
 """Share of fat and air (under -30 HU) in any CT of a body; most have a third."""
 FEW = 50
 """Voxels of the largest value that may be chance."""
+AIR, FLAT_SHARE = (-1100.0, -900.0), 0.1
+"""HU in which air lies, and the share of voxels of one value there that no noise of air has."""
 FAR_BELOW, FILL_SHARE = -1300.0, 0.0005
 """HU under which no noise of air reaches, and the share of voxels there that counts."""
 
@@ -63,7 +65,7 @@ def intensity_remarks(array: Array) -> tuple[Remark, ...]:
     if high - low <= SCALED_SPAN:
         return (_not_hu(f"values go from {low:g} to {high:g}: scaled, not HU", ""),)
     values, padding = _without_padding(values)
-    wrong = _other_scale(values)
+    wrong = _other_scale(_without_flat_air(values))
     if wrong is not None:
         return (wrong,)
     return (*padding, *_clipped(values))
@@ -106,6 +108,16 @@ def _without_padding(values: Array) -> tuple[Array, tuple[Remark, ...]]:
         text = f"{100 * zero.mean():.0f} % of the voxels are exactly 0, as water is"
         return values[~zero], (Remark("padding", f"{text}; probably padding.", "note"),)
     return values, ()
+
+
+def _without_flat_air(values: Array) -> Array:
+    """Values without air that was set to one number, as outside a body or a reconstruction."""
+    air = values[(values > AIR[0]) & (values < AIR[1])]
+    if len(air) <= FLAT_SHARE * len(values):
+        return values
+    found, counts = np.unique(air, return_counts=True)
+    rest = values != found[np.argmax(counts)]
+    return values[rest] if counts.max() > FLAT_SHARE * len(values) and rest.any() else values
 
 
 def _other_scale(values: Array) -> Remark | None:
