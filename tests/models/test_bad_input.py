@@ -17,11 +17,7 @@ from atlas8k.phantom import STANDARD, generate
 from atlas8k.volume import Grid, Volume, read_label, write_nifti
 
 ROOT = Path(__file__).parents[2]
-MODELS = next(
-    folder
-    for folder in (ROOT / "checkpoints", ROOT / "apps" / "atlas8k" / "model")
-    if (folder / "embedded").is_dir()
-)
+MODELS = ROOT / "apps" / "atlas8k" / "model"
 GIB = 1 << 20  # ru_maxrss is in KiB
 
 
