@@ -73,10 +73,10 @@ lint: install-test
 types: install-test
 	$(BIN)/mypy
 
-# Files of tests beside each other; threads that wait leave the processor to the others.
+# PARALLEL="-n auto --dist loadfile": files of tests beside each other.
 unit: install-test
-	PATH="$(BIN):$$PATH" OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --maxprocesses 4 \
-		--dist loadfile --ignore tests/e2e --ignore tests/benchmarks
+	PATH="$(BIN):$$PATH" OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(PARALLEL) \
+		--ignore tests/e2e --ignore tests/benchmarks
 
 # The real server, a browser, an archive, and benchmarks in their quick form: one at a time.
 circles: install-test
