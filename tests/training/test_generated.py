@@ -105,6 +105,29 @@ def test_networks_that_see_whole_volumes_train_on_volumes_of_any_size(bodies, tm
     assert [tuple(batch.image.shape) for batch in again] == once
 
 
+def test_narrow_fields_of_view_end_at_a_plane_with_air_beyond(bodies, tmp_path):
+    case = body_cases(1, 5, tmp_path, bodies, ["with"])
+    start = seeing_whole(new_checkpoint("unet", 0))
+    config = TrainingConfig(
+        steps_per_epoch=8, batch_size=1, augment=0.0, narrow=1.0, patch=(160, 160, 160)
+    )
+    whole = case[0].load(start.preprocessing)
+    for batch in PatchSource(case, start.preprocessing, config).batches(0):
+        image, label = batch.image[0, 0], batch.label[0]
+        shown = np.argwhere(image.numpy() > 0)
+        extent = shown.max(axis=0) - shown.min(axis=0) + 1
+        assert (extent <= np.array(whole.image.shape)).all()
+        assert (extent < np.array(image.shape)).any()
+        inside = tuple(map(slice, shown.min(axis=0), shown.max(axis=0) + 1))
+        outside = np.ones(label.shape, bool)
+        outside[inside] = False
+        assert not label.numpy()[outside].any()
+    plain = config.model_copy(update={"narrow": 0.0})
+    assert all(
+        batch.label.any() for batch in PatchSource(case, start.preprocessing, plain).batches(0)
+    )
+
+
 def test_an_epoch_moves_on_by_so_many_cases_as_painting_keeps_up_with(bodies, tmp_path):
     cases = body_cases(6, 5, tmp_path, bodies, ["with"])
     preprocessing = new_checkpoint("unet", 0).preprocessing

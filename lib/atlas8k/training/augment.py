@@ -124,6 +124,23 @@ def _random_matrix(rng: np.random.Generator, augment: float) -> npt.NDArray[np.f
     return scaled
 
 
+def cut_to(
+    image: torch.Tensor, label: torch.Tensor, field: Patch, rng: np.random.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Blank a patch ``(X, Y, Z)`` outside a box of ``field`` voxels, somewhere within it.
+
+    So a scan of a narrow field looks in a window that is larger: the body ends at a plane,
+    and beyond are air and background.
+    """
+    box = []
+    for size, shown in zip(image.shape, field, strict=True):
+        start = int(rng.integers(max(1, size - shown + 1)))
+        box.append(slice(start, start + shown))
+    cut, ids = torch.zeros_like(image), torch.zeros_like(label)
+    cut[tuple(box)], ids[tuple(box)] = image[tuple(box)], label[tuple(box)]
+    return cut, ids
+
+
 def vary_intensity(image: torch.Tensor, rng: np.random.Generator, augment: float) -> torch.Tensor:
     """Another scanner, kernel, dose and contrast; ``image`` and result in [0, 1].
 

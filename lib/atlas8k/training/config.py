@@ -76,6 +76,9 @@ class TrainingConfig(BaseModel):
         training on it falls to 0.
     augment
         Strength of the augmentation: 0 is none, 1 the usual.
+    narrow
+        How often a network that sees whole volumes gets a part of one instead, as a scan of
+        a narrow field of view would: a share of every side, drawn anew each time.
     averaging
         Decay per step of the exponential moving average of the weights, which is what a
         training returns; 0 returns the last weights.
@@ -112,6 +115,7 @@ class TrainingConfig(BaseModel):
     balance: float = Field(0.67, ge=0, le=1)
     balance_loss: float = Field(0.0, ge=0, le=1)
     augment: float = Field(1.0, ge=0, le=2)
+    narrow: float = Field(0.0, ge=0, le=1)
     averaging: float = Field(0.99, ge=0, lt=1)
     warm_up: float = Field(0.05, ge=0, lt=1)
     pseudo_weight: float = Field(0.0, ge=0, le=1)

@@ -15,12 +15,15 @@ from atlas8k.errors import Atlas8kError, TrainingError
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.intake import more_than_one
 from atlas8k.training import ranks
-from atlas8k.training.augment import Patch, draw
+from atlas8k.training.augment import Patch, cut_to, draw
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case, Prepared
 from atlas8k.training.sides import AnyCase
 
 logger = logging.getLogger(__name__)
+
+NARROWEST = 0.4
+"""Share of a side of the volume that a narrow field of view shows at least."""
 
 TURNOVER = 32
 """An epoch moves on by one in so many of all cases at least, where they do not all fit."""
@@ -120,11 +123,14 @@ class PatchSource:
     def _batch(self, cases: Sequence[Prepared], place: tuple[int, int, int]) -> Batch:
         rng = np.random.default_rng((self.config.seed, *place))
         chosen = [cases[i] for i in rng.integers(len(cases), size=self.config.batch_size)]
-        size = self._size(chosen[0], rng)
+        field = self._field(chosen[0], rng)
+        size = self._size(field, rng)
         patches = [
             draw(c, size, rng, balance=self.config.balance, augment=self.config.augment)
             for c in chosen
         ]
+        if self.preprocessing.whole is not None and self.config.narrow:
+            patches = [cut_to(image, label, field, rng) for image, label in patches]
         return Batch(
             image=torch.stack([image for image, _ in patches])[:, None],
             label=torch.stack([label for _, label in patches]),
@@ -132,8 +138,16 @@ class PatchSource:
             pseudo=torch.stack([case.pseudo for case in chosen]),
         )
 
-    def _size(self, case: Prepared, rng: np.random.Generator) -> Patch:
-        """Voxels of a patch: fixed, or the whole volume to a multiple next to its size.
+    def _field(self, case: Prepared, rng: np.random.Generator) -> Patch:
+        """Voxels that are scanned: the volume, or now and then (``narrow``) a part of it."""
+        x, y, z = case.image.shape
+        if not self.config.narrow or rng.random() >= self.config.narrow:
+            return x, y, z
+        a, b, c = rng.uniform(NARROWEST, 1.0, 3)
+        return round(x * a), round(y * b), round(z * c)
+
+    def _size(self, field: Patch, rng: np.random.Generator) -> Patch:
+        """Voxels of a patch: fixed, or the whole field to a multiple next to its size.
 
         Rounded up or down by chance, so that networks which normalise over what they see
         meet volumes with a little padding, and volumes that are cut a little.
@@ -142,7 +156,7 @@ class PatchSource:
         if whole is None:
             return self.patch
         sides = []
-        for n, most in zip(case.image.shape, self.patch, strict=True):
+        for n, most in zip(field, self.patch, strict=True):
             steps = int(n / whole + rng.random())
             sides.append(whole * max(1, min(steps, most // whole)))
         return more_than_one(sides, whole)
