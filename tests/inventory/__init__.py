@@ -1,0 +1,1 @@
+"""What the product offers: its routes, commands and settings, as one object."""
