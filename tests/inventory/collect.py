@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -77,4 +78,4 @@ def collect() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(collect()))
+    sys.stdout.write("\n".join(collect()) + "\n")
