@@ -1,6 +1,7 @@
 # make start   a MONAI Label server on the sample data
 # make start-dicom   the same on a local DICOM archive (Orthanc), for OHIF
 # make test    linters, types, import rules, all tests (unit, then circles)
+# make requirements   pinned sets from pyproject.toml's ranges, by uv
 # make bench   the benchmarks: figures, with a peer in the same run; QUICK=1 only runs them through
 # make system-packages   Orthanc and Chromium by apt-get, for start-dicom and its tests
 
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test sample-data start start-dicom system-packages test lint types unit circles bench clean
+.PHONY: help install install-test sample-data start start-dicom system-packages test lint types unit circles bench requirements clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -64,6 +65,21 @@ system-packages:
 			apt-get $(APT) install -y -qq --no-install-recommends $(SYSTEM_PACKAGES); } \
 		|| echo "not installed: $(SYSTEM_PACKAGES); tests that need them are skipped"; \
 	fi
+
+# uv (https://docs.astral.sh/uv) resolves the ranges of pyproject.toml and keeps what is pinned
+# already: UV="uv" or, in any environment with it, UV="python -m uv". UPGRADE=--upgrade takes
+# the newest. A GPU's own packages belong to the torch build and are left out.
+UV ?= uv
+NO_GPU := $(foreach p,cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cccl \
+	nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft \
+	nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 \
+	nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx triton,--no-emit-package $(p))
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make requirements" $(UV) pip compile pyproject.toml --quiet \
+	--python-version 3.11 --no-emit-index-url --no-annotate $(NO_GPU) $(UPGRADE)
+requirements:
+	$(COMPILE) --extra server --output-file requirements.txt
+	$(COMPILE) --extra server --extra test --constraint requirements.txt \
+		--output-file tests/requirements.txt
 
 lint: install-test
 	$(BIN)/ruff check .

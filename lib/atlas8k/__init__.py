@@ -4,4 +4,4 @@ Start at :mod:`atlas8k.organs` for the words and :mod:`atlas8k.volume` for the
 geometry; each sub-package is one stage of the procedure.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
