@@ -1,6 +1,7 @@
 # make start   a MONAI Label server on the sample data
 # make start-dicom   the same on a local DICOM archive (Orthanc), for OHIF
-# make test    linters, types, import rules, all tests (unit, then circles)
+# make test    linters, types, import rules, unit tests: before every commit
+# make test-all   the same, then all that takes long: the real server, fuzzing, benchmarks
 # make requirements   pinned sets from pyproject.toml's ranges, by uv
 # make bench   the benchmarks: figures, with a peer in the same run; QUICK=1 only runs them through
 # make system-packages   Orthanc and Chromium by apt-get, for start-dicom and its tests
@@ -16,7 +17,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test sample-data start start-dicom system-packages test lint types unit circles bench requirements clean
+.PHONY: help install install-test sample-data start start-dicom system-packages test lint types unit long sample test-all bench requirements clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -89,16 +90,27 @@ lint: install-test
 types: install-test
 	$(BIN)/mypy
 
-# PARALLEL="-n auto --dist loadfile": files of tests beside each other.
+PYTEST := PATH="$(BIN):$$PATH" OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+LONG := tests/e2e tests/benchmarks
+# Files of tests beside each other; PARALLEL= runs one after another.
+PARALLEL ?= -n auto --dist loadfile
 unit: install-test
-	PATH="$(BIN):$$PATH" OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(PARALLEL) \
-		--ignore tests/e2e --ignore tests/benchmarks
+	$(PYTEST) $(PARALLEL) -m "not slow" $(addprefix --ignore ,$(LONG))
 
-# The real server, a browser, an archive, and benchmarks in their quick form: one at a time.
-circles: install-test
-	PATH="$(BIN):$$PATH" $(BIN)/python -m pytest tests/e2e tests/benchmarks
+# What takes minutes: the real server, a browser, an archive, trainings, files altered and
+# processes killed at random, benchmarks in their quick form. One at a time.
+long: install-test
+	$(PYTEST) tests -m slow $(addprefix --ignore ,$(LONG))
+	$(PYTEST) $(LONG)
 
-test: lint types unit circles
+# A part of that, another one for another SEED.
+SEED ?= 0
+sample: install-test
+	$(PYTEST) $(LONG) --sample 0.4 --sample-seed $(SEED)
+
+test: lint types unit
+
+test-all: test long
 
 bench: install-test
 	@for file in tests/benchmarks/*.py; do \
