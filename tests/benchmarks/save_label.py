@@ -37,7 +37,7 @@ from tests.e2e.harness import Server, running
 
 from atlas8k.ledger import OrganSource
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.service import LabelService
 from atlas8k.volume import Grid, write_nifti
 
 Labels = npt.NDArray[np.uint8]
@@ -176,7 +176,7 @@ def studies_of(folder: Path, start: Labels, images: list[str], *, stock: bool) -
         for image in images:
             write_nifti(labels / f"{image}.nii.gz", start, grid)
         return studies
-    desk = Desk.open(studies)
+    desk = LabelService.open(studies)
     desk.ledger.register_signature("networks")
     for image in images:
         desk.keep_pseudo(image, start, grid, {"model_signature": "networks"})

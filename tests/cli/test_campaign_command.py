@@ -23,7 +23,7 @@ from atlas8k.cli import app
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Holder, Ledger
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.service import LabelService
 from atlas8k.volume import Grid, read_label, write_nifti
 
 CASES = [f"case_{i}" for i in range(8)]
@@ -150,7 +150,7 @@ def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
 
 def submit(place: Path, count: int) -> None:
     """Anna at work: the next samples, corrected."""
-    desk = Desk.open(place / "studies")
+    desk = LabelService.open(place / "studies")
     signature = desk.ledger.rounds()[-1].signature
     for _ in range(count):
         sample = desk.ledger.next_sample(holder=ANNA, signature=signature)

@@ -14,7 +14,7 @@ from atlas8k.cli import app
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Holder, OrganSource
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.service import LabelService
 from atlas8k.volume import Grid, read_label, write_nifti
 
 GRID = Grid((6, 5, 4), np.diag([-2.0, 2.0, 3.0, 1.0]))
@@ -34,7 +34,7 @@ def studies(tmp_path: Path) -> Path:
     folder.mkdir()
     ct = np.arange(np.prod(GRID.shape), dtype=np.int16).reshape(GRID.shape)
     write_nifti(folder / "case.nii.gz", ct, GRID)
-    desk = Desk.open(folder)
+    desk = LabelService.open(folder)
     public = read_label(label(tmp_path, 1, 2)).array
     desk.keep_public("case", public, GRID, {"liver": OrganSource("public", "present", "LiTS")})
     desk.submit("case", label(tmp_path, 1), Holder.identify(user="anna"))

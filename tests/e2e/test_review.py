@@ -21,7 +21,7 @@ from tests.server.tiny import GRID
 from atlas8k.labels.provenance import read_provenance
 from atlas8k.ledger import OrganSource
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.service import LabelService
 from atlas8k.volume import read_label, write_nifti
 
 pytestmark = pytest.mark.slow
@@ -95,9 +95,9 @@ def client(server: Server, tmp_path: Path) -> Client:
     return Client(server, tmp_path)
 
 
-def bring(server: Server, image: str, **pseudo: tuple[int, int]) -> Desk:
+def bring(server: Server, image: str, **pseudo: tuple[int, int]) -> LabelService:
     """A pseudo label from another process, as scoring does; the desk of that process."""
-    desk = Desk.open(server.studies)
+    desk = LabelService.open(server.studies)
     desk.keep_pseudo(image, slabs(**pseudo), GRID, {"model_signature": "none"})
     return desk
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from atlas8k.cli import app
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.service import LabelService
 from atlas8k.volume import read_label, write_nifti
 
 pytestmark = pytest.mark.slow
@@ -90,7 +90,7 @@ def case(tmp_path: Path) -> Iterator[Case]:
 
 def test_nothing_is_lost_and_the_start_label_is_right_at_each_step(case: Case) -> None:
     pseudo = slabs(liver=(2, 5), spleen=(8, 11), stomach=(14, 15))
-    with_desk = Desk.open(case.server.studies)
+    with_desk = LabelService.open(case.server.studies)
     with_desk.keep_pseudo(CASE, pseudo, GRID, {"model_signature": "none"})
     with_desk.close()
     assert np.array_equal(case.label("original"), pseudo)

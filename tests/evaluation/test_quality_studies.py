@@ -18,7 +18,7 @@ from atlas8k.ledger import Holder
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.server.answers import Answers
 from atlas8k.server.cache import Key, PredictionCache
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.service import LabelService
 from atlas8k.volume import Grid, write_nifti
 
 SHAPE = (20, 10, 9)
@@ -54,7 +54,7 @@ def worked(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("a", "b"):
         write_nifti(folder / f"{name}.nii.gz", np.zeros(SHAPE, np.int16), GRID)
-    desk = Desk.open(folder)
+    desk = LabelService.open(folder)
     desk.double_read_percent = 100
 
     def send(who: Holder, volume: str, stop: int) -> None:
@@ -160,7 +160,7 @@ def keep_answers(studies: Path, volume: str, planes: dict[str, int]) -> None:
         for organ, number in ORGAN_IDS.items():
             probs[row, ORGAN_NAMES.index(organ)] = label == number
     salient = salient_regions(probs, GRID, SalientSettings(), organs=ORGAN_NAMES, name=volume)
-    desk = Desk.open(studies)
+    desk = LabelService.open(studies)
     cache = PredictionCache(desk.ledger.path.parent / "cache", 1, reserve_bytes=0)
     answers = Answers(tuple(planes), labels, salient)
     assert cache.keep(Key(volume, "any", NETWORKS[1]), "answers", answers.packed())
@@ -207,7 +207,7 @@ def test_nothing_to_measure_is_said(tmp_path: Path, truth: Path) -> None:
     with pytest.raises(Atlas8kError, match="no ledger yet"):
         run(folder)
     write_nifti(folder / "z.nii.gz", np.zeros(SHAPE, np.int16), GRID)
-    desk = Desk.open(folder)
+    desk = LabelService.open(folder)
     desk.ledger.add_volumes(["z"])
     desk.close()
     assert "nothing to measure" in run(folder, "--out", tmp_path / "out", code=1)

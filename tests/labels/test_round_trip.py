@@ -19,7 +19,7 @@ from atlas8k.labels.provenance import Provenance, read_provenance, write_label
 from atlas8k.ledger import Holder, Ledger, OrganChange, OrganSource
 from atlas8k.ledger.rebuild import LabelOnDisk, rebuild
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.service import LabelService
 from atlas8k.volume import read_label
 
 VOLUME = "case"
@@ -45,7 +45,7 @@ class Case:
         self.scratch = folder
         self.ledger = Ledger(folder / "ledger.sqlite")
         self.ledger.register_signature("m0")
-        self.desk = Desk.open(self.studies, self.ledger.path)
+        self.desk = LabelService.open(self.studies, self.ledger.path)
 
     def public(self, states: dict[str, str], voxels: int = 3) -> None:
         there = {o: voxels for o, state in states.items() if state == "present"}
@@ -137,7 +137,7 @@ def test_every_state_survives_file_ledger_and_rebuild(
             if not sizes and (not absent or {*named, *absent} == {*ORGAN_NAMES}):
                 continue  # nothing is said, or that there is no abdomen: refused
             if one.ledger.submitted(VOLUME):
-                one.desk.reopen(VOLUME)
+                one.desk.reviews.reopen(VOLUME)
             assert one.ledger.lease(VOLUME, holder, signature="m0")
             one.submit(holder, sizes, named, absent, named[::2])
         one.check()
@@ -178,8 +178,8 @@ def test_disputes_and_decisions_survive() -> None:
         assert {(r.kind, r.organ) for r in book.reviews()} == {
             *(("dispute", "liver"), ("dispute", "spleen"), ("dispute", "aorta")),
         }
-        one.desk.decide_organ(VOLUME, "liver", "revised", "cara")
-        one.desk.decide_organ(VOLUME, "spleen", "public", "cara")
+        one.desk.reviews.decide_organ(VOLUME, "liver", "revised", "cara")
+        one.desk.reviews.decide_organ(VOLUME, "spleen", "public", "cara")
         book = one.check()
         assert [review.organ for review in book.reviews()] == ["aorta"]
         assert book.sources(VOLUME)["liver"].source == "revised"
@@ -199,11 +199,11 @@ def test_a_conflict_and_a_restored_submission_survive() -> None:
         assert [(r.kind, r.submission, r.other) for r in book.reviews()] == [
             ("conflict", second, first)
         ]
-        one.desk.decide_submission(VOLUME, second, "cara")
+        one.desk.reviews.decide_submission(VOLUME, second, "cara")
         book = one.check()
         assert book.reviews() == []
         assert book.sources(VOLUME)["liver"].submission == second
-        one.desk.restore(VOLUME, first, ANNA)
+        one.desk.reviews.restore(VOLUME, first, ANNA)
         book = one.check()
         assert book.sources(VOLUME)["liver"].submission == first
         # That a conflict was ended in favour of the earlier is not in the files: it is

@@ -15,7 +15,7 @@ from tests.server import test_app
 from tests.server.tiny import GRID
 
 from atlas8k.ledger import Ledger, locate
-from atlas8k.server.desk import submitting
+from atlas8k.server.desk import submissions
 from atlas8k.volume import read_label
 
 PEOPLE, ROUNDS = 8, 4
@@ -27,9 +27,9 @@ def test_each_submission_is_booked_with_its_own_file(
     client: TestClient, studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As on a disk that takes its time: the others come in between keeping and booking.
-    booked_at_once = submitting.Submitting._submit
+    booked_at_once = submissions.Submissions._submit
     monkeypatch.setattr(
-        submitting.Submitting,
+        submissions.Submissions,
         "_submit",
         lambda *all_: time.sleep(0.05) or booked_at_once(*all_),
     )

@@ -139,7 +139,7 @@ def test_a_label_on_any_form_lands_on_the_voxels_it_was_drawn_on(
         path = tmp_path / f"{form}.nii.gz"
         nib.save(nib.Nifti1Image(truth, affine), path)
         receipt = desk.submit(name, path, Holder.identify(client_id=form), {})
-        where = desk.history(name)[-1].file
+        where = desk.reviews.history(name)[-1].file
         assert where is not None
         kept = read_label(where)
         np.testing.assert_array_equal(kept.array, truth)
@@ -162,7 +162,7 @@ def test_a_label_that_is_a_little_off_is_snapped_and_the_reply_and_header_say_so
     assert receipt.notes[0] == "its header is up to 0.040 voxels off the CT's; snapped"
     told = {**said(receipt), "image": "plain"}
     assert f"Of the file: {receipt.notes[0]}" in receipt_text(told)
-    line = desk.history("plain")[-1]
+    line = desk.reviews.history("plain")[-1]
     assert line.file is not None
     assert context.datastore.get_label_info("plain", "final")["notes"] == list(receipt.notes)
     assert any("0.040 voxels off" in comment for comment in read_comments(line.file))
@@ -292,7 +292,7 @@ class TestGotWrong:
         whole = "two-forms/submitted.nii.gz" if label.endswith(".nrrd") else label
         truth = np.asarray(nib.load(CASES / whole).dataobj)
         desk.submit(volume, CASES / label, me, {})
-        line = desk.history(volume)[-1]
+        line = desk.reviews.history(volume)[-1]
         assert line.file is not None
         np.testing.assert_array_equal(read_label(line.file).array, truth)
         assert set(line.organs) == set(ORGAN_IDS)

@@ -16,7 +16,7 @@ from atlas8k.labels.statement import ALL
 from atlas8k.ledger import Holder, Ledger, locate
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.service import LabelService
 from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring, Report, log_report
 from atlas8k.server.studies.folder import ORIGINAL
@@ -49,7 +49,7 @@ class ContextWork:
         return self._context.ledger
 
     @property
-    def desk(self) -> Desk:
+    def desk(self) -> LabelService:
         return self._desk
 
     @property
@@ -79,7 +79,7 @@ class ContextWork:
         return [name for name, state in self.ledger.statuses().items() if state not in gone]
 
     def start(self, volume: str) -> tuple[npt.NDArray[np.uint8], Grid]:
-        self._desk.settle(volume)
+        self._desk.reconciler.reconcile(volume)
         folder = self._desk.folder
         grid = read_grid(folder.path / folder.known_image(volume).path)
         label = self._desk.versions.current(volume, ORIGINAL)

@@ -17,7 +17,7 @@ from atlas8k.cli.options import LedgerFile, Studies, existing_ledger
 
 if TYPE_CHECKING:
     from atlas8k.ledger import Holder, OrganChange
-    from atlas8k.server.desk.desk import Desk
+    from atlas8k.server.desk.service import LabelService
 
 Case = Annotated[str, typer.Argument(help="the CT's name, without .nii.gz")]
 As = Annotated[str, typer.Option("--as", help="who you are, for the records")]
@@ -25,7 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="as JSON")]
 
 
 @contextmanager
-def desk_of(studies: str | Path, ledger: Path | None) -> Iterator[Desk]:
+def desk_of(studies: str | Path, ledger: Path | None) -> Iterator[LabelService]:
     """The labels of studies that a server has used.
 
     Raises
@@ -33,9 +33,9 @@ def desk_of(studies: str | Path, ledger: Path | None) -> Iterator[Desk]:
     LedgerError
         There is no ledger yet.
     """
-    from atlas8k.server.desk.desk import Desk
+    from atlas8k.server.desk.service import LabelService
 
-    desk = Desk.open(studies, existing_ledger(studies, ledger))
+    desk = LabelService.open(studies, existing_ledger(studies, ledger))
     try:
         yield desk
     finally:
@@ -83,7 +83,7 @@ def history(
     Figures are the DSC of an organ before and after.
     """
     with desk_of(studies, ledger) as desk:
-        revisions = desk.history(case)
+        revisions = desk.reviews.history(case)
         sources = desk.ledger.sources(case)
     if as_json:
         from dataclasses import asdict
@@ -165,7 +165,7 @@ def restore(
 ) -> None:
     """Put an earlier submission in force again; nothing is lost. The server may run."""
     with desk_of(studies, ledger) as desk:
-        restored = desk.restore(case, number, who(name))
+        restored = desk.reviews.restore(case, number, who(name))
     typer.echo(f"{case}: submission {number} is in force, as number {restored.id}")
 
 
@@ -180,5 +180,5 @@ def reopen(
 ) -> None:
     """Give a submitted case out again, before all others, with its last revision on it."""
     with desk_of(studies, ledger) as desk:
-        desk.reopen(case, to=to or None, note=note, reviewer=who(name).key)
+        desk.reviews.reopen(case, to=to or None, note=note, reviewer=who(name).key)
     typer.echo(f"{case}: open again, for {to or 'the next who asks'}")

@@ -28,7 +28,7 @@ from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.volume import read_label
 
 if TYPE_CHECKING:
-    from atlas8k.server.desk.desk import Desk
+    from atlas8k.server.desk.service import LabelService
 
 Result = Literal["imported", "unchanged", "skipped", "refused"]
 
@@ -136,7 +136,7 @@ class Importer:
             reason = str(error) or type(error).__name__
         return Outcome(planned.shown, planned.volume, "refused", reason)
 
-    def _take(self, desk: Desk, planned: Planned, volume: str) -> Outcome:
+    def _take(self, desk: LabelService, planned: Planned, volume: str) -> Outcome:
         image = desk.folder.known_image(volume)
         label = read_public(
             planned.file.path,
@@ -167,10 +167,10 @@ class Importer:
 
 
 @cache
-def _desk(studies: Path, ledger: Path | None) -> Desk:
-    from atlas8k.server.desk.desk import Desk
+def _desk(studies: Path, ledger: Path | None) -> LabelService:
+    from atlas8k.server.desk.service import LabelService
 
-    return Desk.open(studies, ledger)
+    return LabelService.open(studies, ledger)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +183,7 @@ class _Kept:
     organs: Mapping[str, OrganSource]
 
     @classmethod
-    def of(cls, desk: Desk, volume: str, dataset: Dataset) -> _Kept:
+    def of(cls, desk: LabelService, volume: str, dataset: Dataset) -> _Kept:
         organs: Mapping[str, OrganSource] = {}
         with contextlib.suppress(UnknownVolumeError):
             organs = desk.ledger.dataset_organs(volume)
@@ -226,7 +226,7 @@ class _Kept:
         return bool(np.array_equal(self.unknown > 0, label.unknown))
 
 
-def _path(desk: Desk, volume: str, tag: str) -> Path | None:
+def _path(desk: LabelService, volume: str, tag: str) -> Path | None:
     row = desk.folder.label(volume, tag)
     if row is None or row.ext is None:
         return None
@@ -241,7 +241,7 @@ def _array(path: Path | None) -> npt.NDArray[np.uint8] | None:
     return None
 
 
-def _keep_unknown(desk: Desk, volume: str, label: PublicLabel, dataset: Dataset) -> None:
+def _keep_unknown(desk: LabelService, volume: str, label: PublicLabel, dataset: Dataset) -> None:
     """The mask of voxels that are left open, before the label that leaves them open."""
     if label.unknown is not None:
         info = {"dataset": dataset.name, "voxels": int(np.count_nonzero(label.unknown))}
@@ -251,7 +251,7 @@ def _keep_unknown(desk: Desk, volume: str, label: PublicLabel, dataset: Dataset)
         desk.folder.remove_label(volume, UNKNOWN_TAG)
 
 
-def _own_mask(desk: Desk, volume: str, dataset: Dataset) -> bool:
+def _own_mask(desk: LabelService, volume: str, dataset: Dataset) -> bool:
     """Whether there is a mask of voxels left open, and this dataset left them so."""
     row = desk.folder.label(volume, UNKNOWN_TAG)
     return row is not None and json.loads(row.info).get("dataset") == dataset.name

@@ -45,7 +45,7 @@ def accept(
     ] = False,
 ) -> None:
     """Put a label that was set aside in force; the file itself stays where it is."""
-    from atlas8k.server.desk.existing import Reading, parse_values
+    from atlas8k.server.desk.existing_labels import Reading, parse_values
 
     try:
         mapping = None if values is None else parse_values(values.split(","))

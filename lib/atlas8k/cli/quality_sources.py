@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas8k.evaluation.revision import Effort
-from atlas8k.server.desk.assembling import PSEUDO, signature
-from atlas8k.server.desk.existing import ADOPTED
+from atlas8k.server.desk.drafts import PSEUDO, signature
+from atlas8k.server.desk.submissions import IMPORTED_BY
 from atlas8k.server.studies.folder import ORIGINAL
 
 if TYPE_CHECKING:
     from atlas8k.evaluation.agreement import Reading
     from atlas8k.ledger.rounds import Round
     from atlas8k.server.cache import PredictionCache
-    from atlas8k.server.desk.deciding import Revision
-    from atlas8k.server.desk.desk import Desk
+    from atlas8k.server.desk.reviews import Revision
+    from atlas8k.server.desk.service import LabelService
     from atlas8k.volume import Volume
 
 Labels = dict[str, dict[str, Path]]
@@ -58,7 +58,9 @@ class Sources:
     notes: list[str] = field(default_factory=list)
 
 
-def read_sources(desk: Desk, volumes: Iterable[str], truths: Collection[str] = ()) -> Sources:
+def read_sources(
+    desk: LabelService, volumes: Iterable[str], truths: Collection[str] = ()
+) -> Sources:
     """Look up every label that tells something, oldest round first.
 
     Parameters
@@ -73,7 +75,7 @@ def read_sources(desk: Desk, volumes: Iterable[str], truths: Collection[str] = (
     efforts = {one.number: Effort(_round(one.number), _short(one.signature)) for one in rounds}
     found.efforts = list(efforts.values())
     for volume in volumes:
-        history = desk.history(volume)
+        history = desk.reviews.history(volume)
         if volume in truths:
             _states(desk, volume, rounds, found)
         if history or volume in truths:
@@ -99,7 +101,7 @@ def _short(name: str | None) -> str:
     return (name or "unknown")[:SHORT]
 
 
-def _states(desk: Desk, volume: str, rounds: list[Round], found: Sources) -> None:
+def _states(desk: LabelService, volume: str, rounds: list[Round], found: Sources) -> None:
     """The start label at the beginning, at the end of each round, and now."""
     moments = [("before", rounds[0].opened_at)] if rounds else []
     moments += [(f"after {_round(one.number)}", one.closed_at) for one in rounds if one.closed_at]
@@ -112,7 +114,7 @@ def _states(desk: Desk, volume: str, rounds: list[Round], found: Sources) -> Non
         found.states.setdefault("now", {})[volume] = current.path
 
 
-def _networks(desk: Desk, volume: str, found: Sources) -> None:
+def _networks(desk: LabelService, volume: str, found: Sources) -> None:
     current = desk.versions.current(volume, PSEUDO)
     versions = ([current] if current is not None else []) + desk.versions.kept(volume, PSEUDO)
     for version in versions:
@@ -135,7 +137,7 @@ def _count(revision: Revision, efforts: Mapping[int, Effort]) -> None:
         effort.add(organ, change.state, change.dsc)
 
 
-def _submissions(desk: Desk, volume: str, history: list[Revision], found: Sources) -> None:
+def _submissions(desk: LabelService, volume: str, history: list[Revision], found: Sources) -> None:
     for number in sorted({one.submission.round for one in history}):
         first = _first(number, history)
         last = _last(number, history)
@@ -178,11 +180,11 @@ def _last(number: int, history: list[Revision]) -> Revision | None:
 
 
 def _rater(holder: str) -> str:
-    return "found in labels/final" if holder == ADOPTED.key else holder
+    return "found in labels/final" if holder == IMPORTED_BY.key else holder
 
 
 def readings(
-    desk: Desk,
+    desk: LabelService,
     found: Sources,
     volumes: Iterable[str],
     more: Mapping[str, Mapping[str, Path]],
@@ -224,7 +226,7 @@ def _file(path: Path) -> Reading:
     return lambda: read_case(path)
 
 
-def _kept(desk: Desk, cache: PredictionCache, volume: str) -> dict[str, Reading]:
+def _kept(desk: LabelService, cache: PredictionCache, volume: str) -> dict[str, Reading]:
     """Each network's own label of a volume, from the kept predictions of the latest networks."""
     from atlas8k.errors import Atlas8kError
     from atlas8k.server.answers import Answers

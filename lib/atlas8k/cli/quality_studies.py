@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from atlas8k.cli.quality_sources import Labels, Sources
     from atlas8k.evaluation.states import States
     from atlas8k.evaluation.tables import Table
-    from atlas8k.server.desk.desk import Desk
+    from atlas8k.server.desk.service import LabelService
 
 DRAWN_FROM = (
     "Against submissions: they were drawn from the labels that are measured here, so what nobody "
@@ -187,7 +187,7 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _agreement(
-    desk: Desk, found: Sources, more: Mapping[str, Mapping[str, Path]], truths: set[str]
+    desk: LabelService, found: Sources, more: Mapping[str, Mapping[str, Path]], truths: set[str]
 ) -> tuple[list[Table], list[str]]:
     from tqdm import tqdm
 

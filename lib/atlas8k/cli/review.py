@@ -24,10 +24,8 @@ MEANING = {
 @review.command("list")
 def list_(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False) -> None:
     """The queue, oldest question first. In 3D Slicer: strategy `review`."""
-    from atlas8k.server.desk.reviewing import queue
-
     with desk_of(studies, ledger) as desk:
-        found = queue(desk)
+        found = desk.reviews.queue()
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -69,11 +67,9 @@ def show(
     case: Case, studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False
 ) -> None:
     """Everything about one case that a decision may rest on."""
-    from atlas8k.server.desk.reviewing import case as found_of
-
     with desk_of(studies, ledger) as desk:
-        found = found_of(desk, case)
-        changes = {one.submission.id: one.organs for one in desk.history(case)}
+        found = desk.reviews.case(case)
+        changes = {one.submission.id: one.organs for one in desk.reviews.history(case)}
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -112,7 +108,7 @@ def _answer(one: dict[str, Any]) -> str:
 def accept(case: Case, studies: Studies = ".", ledger: LedgerFile = None, name: As = "") -> None:
     """What is in force stays; disputes are left for `decide`."""
     with desk_of(studies, ledger) as desk:
-        left = desk.accept(case, who(name).key)
+        left = desk.reviews.accept(case, who(name).key)
     typer.echo(f"{case}: accepted")
     for one in left:
         typer.echo(f"{case}: still open: {MEANING[one.kind]} ({one.organ})")
@@ -129,7 +125,7 @@ def return_(
 ) -> None:
     """Give a case back to who submitted it, with a note; its questions are closed."""
     with desk_of(studies, ledger) as desk:
-        to = desk.give_back(case, who(name).key, note, to_anybody=anybody)
+        to = desk.reviews.give_back(case, who(name).key, note, to_anybody=anybody)
     typer.echo(f"{case}: returned to {to or 'anybody'}")
 
 
@@ -159,7 +155,7 @@ def take_over(
 
     holder = who(name)
     with desk_of(studies, ledger) as desk:
-        lease = desk.take_over(case, holder)
+        lease = desk.reviews.take_over(case, holder)
         if file is None:
             typer.echo(f"{case}: yours; submit it as {holder.key} to decide it")
             return
@@ -192,7 +188,7 @@ def decide(
         raise typer.BadParameter("give --submission N, or --organ and --source")
     with desk_of(studies, ledger) as desk:
         if submission is not None:
-            desk.decide_submission(case, submission, who(name).key)
+            desk.reviews.decide_submission(case, submission, who(name).key)
             typer.echo(f"{case}: submission {submission} is in force")
         elif organ is not None and source is not None:
             found = find_organ(organ)
@@ -200,7 +196,7 @@ def decide(
                 raise typer.BadParameter(f"organs are {', '.join(ORGAN_NAMES)}")
             if source not in ("public", "revised"):
                 raise typer.BadParameter("--source is public or revised")
-            desk.decide_organ(case, found.name, source, who(name).key)
+            desk.reviews.decide_organ(case, found.name, source, who(name).key)
             typer.echo(f"{case}: {found.name} is {source}")
-        for one in desk.reviews(case):
+        for one in desk.ledger.reviews(case):
             typer.echo(f"{case}: still open: {_question(one.__dict__)}")

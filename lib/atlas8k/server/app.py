@@ -24,7 +24,7 @@ from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server import orphans, privacy, startup
 from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.context import Context
-from atlas8k.server.desk.assembling import PSEUDO, PUBLIC
+from atlas8k.server.desk.drafts import PSEUDO, PUBLIC
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
 from atlas8k.server.new_volumes import NewVolumes

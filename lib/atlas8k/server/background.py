@@ -19,7 +19,7 @@ from fastapi import HTTPException
 from monailabel.utils.async_tasks.task import AsyncTask
 from monailabel.utils.async_tasks.utils import background_executors, processes, tasks
 
-from atlas8k.server.desk.assembling import PUBLIC
+from atlas8k.server.desk.drafts import PUBLIC
 from atlas8k.server.errors import RequestError
 from atlas8k.server.startup import truth
 from atlas8k.server.studies.catalogue import FINAL

@@ -13,7 +13,7 @@ from atlas8k.errors import CheckpointError, VolumeError
 from atlas8k.ledger import Holder, Ledger, Progress, VolumeEntry
 from atlas8k.models.store import ModelStore
 from atlas8k.server.archive.datastore import ArchiveDatastore
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.service import LabelService
 from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine
 from atlas8k.server.errors import NotFoundError, UpstreamError
@@ -47,7 +47,7 @@ class Context:
     device: DeviceLock
     ledger: Ledger
     state: Path
-    desk: Desk
+    desk: LabelService
     _synced: object = None
     _registered: str = ""
 
@@ -149,7 +149,7 @@ class Context:
         They come from an earlier use of the folder and count as nothing before they have
         been checked. What killed processes began is finished first.
         """
-        return self.desk.take_up_later()
+        return self.desk.existing.start()
 
     def labels_checked(self) -> tuple[int, int]:
         """How many labels that lay in the folder are checked, of how many; 0 of 0: all are."""

@@ -15,8 +15,8 @@ from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.archive.folder import WORKING
 from atlas8k.server.cache import PredictionCache
 from atlas8k.server.context import Context
-from atlas8k.server.desk.desk import Desk
-from atlas8k.server.desk.submission import ingest
+from atlas8k.server.desk.ingest import ingest
+from atlas8k.server.desk.service import LabelService
 from atlas8k.server.device_lock import DeviceLock
 from atlas8k.server.engine import Engine, attention_settings, ensemble_settings
 from atlas8k.server.privacy import cleaned_json
@@ -83,7 +83,7 @@ def open_context(
         device=device,
         ledger=ledger,
         state=path.parent,
-        desk=Desk(
+        desk=LabelService(
             datastore.studies,
             ledger,
             review_percent=settings.review_percent,

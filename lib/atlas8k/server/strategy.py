@@ -140,7 +140,7 @@ class LedgerStrategy(_Serving):
                 )
         sample = replace(sample, given_back=given_back)
         # Its start label, should a killed process have left that half done.
-        context.desk.settle(sample.volume)
+        context.desk.reconciler.reconcile(sample.volume)
         return {**self._reply(sample, signature), "looked_at": looked_at}
 
 
@@ -186,7 +186,7 @@ class ReviewStrategy(_Serving):
                 return None
             if context.bring(sample.volume, who):
                 break
-        context.desk.settle(sample.volume)
+        context.desk.reconciler.reconcile(sample.volume)
         reply = {**self._reply(sample, signature), "looked_at": looked_at}
         questions = context.ledger.reviews(sample.volume)
         reply["reviews"] = [asdict(question) for question in questions]

@@ -22,9 +22,9 @@ from atlas8k.ledger import Holder, Ledger, OrganSource, Submission
 from atlas8k.ledger.rebuild import rebuild
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.phantom import generate
-from atlas8k.server.desk import submitting
-from atlas8k.server.desk.assembling import Assembly
-from atlas8k.server.desk.desk import Desk, Receipt, chosen
+from atlas8k.server.desk.drafts import DraftLabels
+from atlas8k.server.desk.service import LabelService, Receipt, chosen
+from atlas8k.server.desk.submissions import Submissions
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.server.studies.versions import Versions, sha256_of
 from atlas8k.server.web.label_routes import said
@@ -61,9 +61,9 @@ def studies(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk(studies: Path) -> Iterator[Desk]:
+def desk(studies: Path) -> Iterator[LabelService]:
     """Two CTs with a pseudo label each."""
-    opened = Desk.open(studies)
+    opened = LabelService.open(studies)
     opened.ledger.register_signature("m0")
     for name in ("a", "b"):
         opened.keep_pseudo(name, START, GRID, {"model_signature": "m0"})
@@ -74,7 +74,7 @@ def desk(studies: Path) -> Iterator[Desk]:
 class Work:
     """What people do with a desk, in one line each."""
 
-    def __init__(self, desk: Desk, folder: Path) -> None:
+    def __init__(self, desk: LabelService, folder: Path) -> None:
         self.desk, self.folder = desk, folder
 
     def give(self, who: Holder) -> str | None:
@@ -95,7 +95,7 @@ class Work:
 
 
 @pytest.fixture
-def work(desk: Desk, tmp_path: Path) -> Work:
+def work(desk: LabelService, tmp_path: Path) -> Work:
     return Work(desk, tmp_path)
 
 
@@ -120,7 +120,7 @@ def test_what_a_fractional_segmentation_was_cut_at_is_told_and_kept(
 def test_what_anatomy_forbids_is_said_in_the_reply_and_kept(tmp_path: Path) -> None:
     patient = generate(3, grid_spacing_mm=8.0)
     write_nifti(tmp_path / "c.nii.gz", patient.ct.array, patient.ct.grid)
-    desk = Desk.open(tmp_path)
+    desk = LabelService.open(tmp_path)
     label = patient.label.array
     table = np.arange(256, dtype=np.uint8)
     table[[3, 4]] = 4, 3
@@ -141,7 +141,7 @@ def test_what_anatomy_forbids_is_said_in_the_reply_and_kept(tmp_path: Path) -> N
     desk.close()
 
 
-def in_step(desk: Desk, volume: str = "a") -> None:
+def in_step(desk: LabelService, volume: str = "a") -> None:
     """``labels/final`` is what the ledger has in force, every submission's file is there."""
     assert desk.ledger.unsettled() == {}
     assert desk.ledger.reserved() == []
@@ -247,7 +247,7 @@ def test_the_same_file_sent_again_is_booked_once(work: Work) -> None:
     assert (again.again, again.submission.id) == (True, first.submission.id)
     assert len(work.desk.ledger.submissions("a")) == 1
     # After it was handed back the same label is an answer.
-    work.desk.reopen("a", to=ANNA.key)
+    work.desk.reviews.reopen("a", to=ANNA.key)
     assert not work.send(ANNA, slabs(liver=(1, 5))).again
 
 
@@ -291,26 +291,26 @@ def test_two_people_one_case_a_disputed_liver_reopened_and_restored(work: Work) 
     second = work.send(BEN, his)
     assert (second.submission.conflict, second.in_force) == (True, False)
     assert work.organ(SPLEEN) == [6, 7, 8]  # hers
-    assert [(r.kind, r.organ, r.submission) for r in desk.reviews("a")] == [
+    assert [(r.kind, r.organ, r.submission) for r in desk.ledger.reviews("a")] == [
         ("dispute", "liver", first.submission.id),
         ("conflict", None, second.submission.id),
     ]
     in_step(desk)
 
     # Rita decides: the liver as Anna has it, the case as Ben has it.
-    desk.decide_organ("a", "liver", "revised", "rita")
+    desk.reviews.decide_organ("a", "liver", "revised", "rita")
     assert work.organ(LIVER) == [1, 2, 3]
     assert not desk.ledger.sources("a")["liver"].disputed
     in_step(desk)
-    desk.decide_submission("a", second.submission.id, "rita")
-    assert desk.reviews("a") == []
+    desk.reviews.decide_submission("a", second.submission.id, "rita")
+    assert desk.ledger.reviews("a") == []
     assert work.organ(SPLEEN) == [7]
     assert work.organ(LIVER) == [1, 2, 3, 4]  # Ben's, who left it as it was
     assert np.array_equal(work.label("final"), his)
     in_step(desk)
 
     # Opened again it begins from what is in force; then Anna's comes back.
-    desk.reopen("a", note="the spleen's tip")
+    desk.reviews.reopen("a", note="the spleen's tip")
     sample = desk.ledger.next_sample(holder=ANNA, strategy="first")
     assert sample is not None
     assert (sample.volume, sample.note) == ("a", "the spleen's tip")
@@ -318,13 +318,13 @@ def test_two_people_one_case_a_disputed_liver_reopened_and_restored(work: Work) 
     assert third.organs["spleen"] == "confirmed"
     assert third.submission.start_submission == second.submission.id
     assert not third.submission.conflict
-    restored = desk.restore("a", first.submission.id, RITA)
+    restored = desk.reviews.restore("a", first.submission.id, RITA)
     assert np.array_equal(work.label("final"), hers)
     assert work.organ(LIVER) == [1, 2, 3]
     assert work.organ(SPLEEN) == [6, 7, 8]
-    assert [one.submission.id for one in desk.history("a")] == [1, 2, 3, restored.id]
-    assert [one.in_force for one in desk.history("a")] == [False, False, False, True]
-    assert desk.history("a")[-1].organs == desk.history("a")[0].organs
+    assert [one.submission.id for one in desk.reviews.history("a")] == [1, 2, 3, restored.id]
+    assert [one.in_force for one in desk.reviews.history("a")] == [False, False, False, True]
+    assert desk.reviews.history("a")[-1].organs == desk.reviews.history("a")[0].organs
     in_step(desk)
 
 
@@ -336,16 +336,16 @@ def test_a_public_decision_holds_until_the_organ_is_changed_again(work: Work) ->
     changed = work.label("original").copy()
     changed[4] = 0
     work.send(ANNA, changed)
-    desk.decide_organ("a", "liver", "public", "rita")
+    desk.reviews.decide_organ("a", "liver", "public", "rita")
     assert work.organ(LIVER) == [1, 2, 3, 4]
-    assert desk.reviews("a") == []
+    assert desk.ledger.reviews("a") == []
     assert '"present": []' in desk.folder.known_label("a", "final").info
-    desk.reopen("a")
+    desk.reviews.reopen("a")
     work.give(ANNA)
     changed[3] = 0
     assert work.send(ANNA, changed).disputes == ("liver",)
     with pytest.raises(ConflictError, match="nothing to choose"):
-        desk.decide_organ("a", "spleen", "public", "rita")
+        desk.reviews.decide_organ("a", "spleen", "public", "rita")
     in_step(desk)
 
 
@@ -355,7 +355,7 @@ def test_a_public_label_after_a_revision_goes_before_it_and_is_disputed(work: Wo
         "a", slabs(liver=(1, 5)), GRID, {"liver": OrganSource("public", "present", "LiTS")}
     )
     assert work.organ(LIVER) == [1, 2, 3, 4]
-    assert [(r.kind, r.organ) for r in work.desk.reviews("a")] == [("dispute", "liver")]
+    assert [(r.kind, r.organ) for r in work.desk.ledger.reviews("a")] == [("dispute", "liver")]
     in_step(work.desk)
 
 
@@ -415,7 +415,7 @@ def test_which_of_two_leases_nobody_can_say(work: Work) -> None:
     second = work.send(NOBODY, slabs(liver=(1, 6)))
     assert (first.submission.minutes, second.submission.minutes) == (None, None)
     assert second.submission.conflict
-    assert len(desk.history("a")) == 2
+    assert len(desk.reviews.history("a")) == 2
 
 
 def test_a_second_reading_is_blind_and_no_conflict(work: Work) -> None:
@@ -442,13 +442,13 @@ def test_a_second_reading_is_blind_and_no_conflict(work: Work) -> None:
     assert (one, two) == (first.submission.id, second.submission.id)
     assert organs["liver"].dsc == pytest.approx(2 * 2 / (4 + 2))
     assert (organs["spleen"].dsc, organs["stomach"].dsc) == (1.0, None)
-    (asked,) = desk.reviews("a")
+    (asked,) = desk.ledger.reviews("a")
     assert (asked.kind, asked.submission, asked.other) == ("double_read", two, one)
     # A correction of the first reader's is no conflict with the second.
     assert not work.send(ANNA, slabs(liver=(1, 5), spleen=(6, 9))).submission.conflict
-    desk.decide_submission("a", two, "rita")
+    desk.reviews.decide_submission("a", two, "rita")
     assert work.organ(LIVER) == [1, 2]
-    assert desk.reviews("a") == []
+    assert desk.ledger.reviews("a") == []
     in_step(desk)
 
 
@@ -458,7 +458,7 @@ def test_two_readings_that_agree_ask_nobody(work: Work) -> None:
     work.send(ANNA, slabs(liver=(1, 5)))
     assert work.give(BEN) == "a"
     work.send(BEN, slabs(liver=(1, 5)))
-    assert work.desk.reviews("a") == []
+    assert work.desk.ledger.reviews("a") == []
     assert work.give(RITA) == "b"
 
 
@@ -479,7 +479,7 @@ def test_a_reviewer_takes_over_and_every_question_is_answered(work: Work) -> Non
     mine[3:5] = 0
     receipt = work.send(RITA, mine)
     assert (receipt.in_force, receipt.submission.conflict) == (True, False)
-    assert desk.reviews("a") == []
+    assert desk.ledger.reviews("a") == []
     assert work.organ(LIVER) == [1, 2]  # hers, over the public one
     assert desk.ledger.status("a") == "submitted"
     assert {r.decision for r in desk.ledger.all_reviews("a")} == {
@@ -494,38 +494,38 @@ def test_returned_with_a_note_to_its_annotator(work: Work) -> None:
     work.give(ANNA)
     assert work.send(ANNA, slabs(liver=(1, 5))).review == ("sample",)
     with pytest.raises(RequestError, match="note"):
-        desk.give_back("a", "rita", " ")
-    assert desk.give_back("a", "rita", "the dome is missing") == ANNA.key
-    assert desk.reviews("a") == []
+        desk.reviews.give_back("a", "rita", " ")
+    assert desk.reviews.give_back("a", "rita", "the dome is missing") == ANNA.key
+    assert desk.ledger.reviews("a") == []
     assert work.give(BEN) == "b"  # not for him
     sample = desk.ledger.next_sample(holder=ANNA, strategy="first")
     assert sample is not None
     assert (sample.volume, sample.note) == ("a", "the dome is missing")
     work.send(ANNA, slabs(liver=(1, 6)))
-    (asked,) = desk.reviews("a")
+    (asked,) = desk.ledger.reviews("a")
     assert asked.kind == "sample"
-    assert desk.accept("a", "rita") == []
+    assert desk.reviews.accept("a", "rita") == []
     with pytest.raises(ConflictError, match="nothing to accept"):
-        desk.accept("a", "rita")
+        desk.reviews.accept("a", "rita")
     with pytest.raises(ConflictError, match="not submitted"):
-        desk.reopen("b")
+        desk.reviews.reopen("b")
     in_step(desk)
 
 
 def test_what_was_changed_behind_our_back_is_not_restored(work: Work) -> None:
     first = work.send(ANNA, slabs(liver=(1, 5)))
-    work.desk.reopen("a")
+    work.desk.reviews.reopen("a")
     work.give(ANNA)
     work.send(ANNA, slabs(liver=(1, 6)))
     path = work.desk.folder.path / str(first.submission.file)
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(ConflictError, match="changed since"):
-        work.desk.restore("a", first.submission.id, ANNA)
+        work.desk.reviews.restore("a", first.submission.id, ANNA)
     path.unlink()
     with pytest.raises(NotFoundError):
-        work.desk.restore("a", first.submission.id, ANNA)
+        work.desk.reviews.restore("a", first.submission.id, ANNA)
     with pytest.raises(NotFoundError):
-        work.desk.restore("b", first.submission.id, ANNA)
+        work.desk.reviews.restore("b", first.submission.id, ANNA)
     assert work.organ(LIVER) == [1, 2, 3, 4, 5]
 
 
@@ -534,9 +534,9 @@ def test_labels_in_the_folder_are_adopted_with_what_they_say(work: Work) -> None
     path = desk.folder.path / "labels" / "final" / "a.nii.gz"
     write_nifti(path, slabs(liver=(1, 5), spleen=(6, 8)), GRID)
     desk.folder.refresh()
-    assert desk.adopt_folder() == 1
-    assert desk.adopt_folder() == 0
-    desk.recover()
+    assert desk.existing.import_all() == 1
+    assert desk.existing.import_all() == 0
+    desk.reconciler.recover()
     sources = desk.ledger.sources("a")
     assert sources["liver"].state == "revised"
     assert sources.keys() == {"liver"}  # nothing says that anybody looked at the others
@@ -548,7 +548,7 @@ def test_labels_in_the_folder_are_adopted_with_what_they_say(work: Work) -> None
 def test_a_start_label_of_an_earlier_release_counts_as_the_pseudo_label(
     studies: Path, tmp_path: Path
 ) -> None:
-    first = Desk.open(studies)
+    first = LabelService.open(studies)
     first.folder.store_label("a", "original", START, GRID, {"model_signature": "m0"})
     work = Work(first, tmp_path)
     work.send(ANNA, slabs(liver=(1, 5), spleen=(6, 8), stomach=(9, 10)))
@@ -586,8 +586,8 @@ def test_a_ledger_made_anew_from_the_files_says_the_same(
     hers[9] = 0  # no stomach
     work.send(ANNA, hers)
     work.send(BEN, slabs(liver=(1, 5), spleen=(6, 7)))
-    desk.decide_organ("a", "liver", choice, "rita")
-    desk.decide_submission("a", 1, "rita")
+    desk.reviews.decide_organ("a", "liver", choice, "rita")
+    desk.reviews.decide_submission("a", 1, "rita")
     work.send(ANNA, slabs(liver=(1, 3)), volume="b")
     target = tmp_path / "new.sqlite"
     rebuild(target, ["a", "b"], list(labels_on_disk(desk.folder.path)))
@@ -647,7 +647,7 @@ def second_is_nobody(work: Work) -> None:
 
 def read_again_by_a_third(work: Work) -> None:
     both_read(work)
-    work.desk.reopen("a")
+    work.desk.reviews.reopen("a")
     assert work.give(RITA) == "a"
     work.send(RITA, slabs(liver=(1, 7)))
 
@@ -656,13 +656,13 @@ def conflict_taken_over(work: Work) -> None:
     work.give(ANNA)
     work.send(ANNA, slabs(liver=(1, 5)))
     work.send(BEN, slabs(liver=(1, 3)))
-    work.desk.take_over("a", RITA)
+    work.desk.reviews.take_over("a", RITA)
     work.send(RITA, slabs(liver=(1, 4)))
 
 
 def readings_taken_over(work: Work) -> None:
     both_read(work)
-    work.desk.take_over("a", RITA)
+    work.desk.reviews.take_over("a", RITA)
     work.send(RITA, slabs(liver=(1, 4)))
 
 
@@ -711,14 +711,14 @@ def test_readings_and_takeovers_come_back_from_the_files(
 
 STEPS: dict[str, tuple[type, str, bool]] = {
     # Killed before or after this call.
-    "number reserved": (submitting.Submitting, "book", False),
+    "number reserved": (Submissions, "book", False),
     "file to be kept": (Versions, "keep", False),
     "file kept": (Versions, "keep", True),
-    "to be booked": (submitting.Submitting, "_submit", False),
-    "booked": (submitting.Submitting, "_submit", True),
-    "to be put in force": (Assembly, "put_final", False),
-    "put in force": (Assembly, "put_final", True),
-    "assembled": (Assembly, "put_original", True),
+    "to be booked": (Submissions, "_submit", False),
+    "booked": (Submissions, "_submit", True),
+    "to be put in force": (DraftLabels, "make_current", False),
+    "put in force": (DraftLabels, "make_current", True),
+    "assembled": (DraftLabels, "make_draft", True),
 }
 
 
@@ -736,7 +736,7 @@ def killed_at(step: str) -> None:
 
 
 def dying_submission(studies: Path, sent: Path, step: str) -> None:
-    desk = Desk.open(studies)
+    desk = LabelService.open(studies)
     killed_at(step)
     desk.submit("a", sent, ANNA, {"label_info": INFO})
 
@@ -755,8 +755,8 @@ def test_killed_at_any_step_it_is_there_once_or_not_at_all(
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
 
-    after = Desk.open(studies)
-    after.recover()
+    after = LabelService.open(studies)
+    after.reconciler.recover()
     early = step in ("number reserved", "file to be kept")
     kept: list[Submission] = after.ledger.submissions("a")
     assert len(kept) == (0 if early else 1)
@@ -786,12 +786,12 @@ def test_a_label_booked_after_a_crash_took_as_long_as_it_took(
 
     work.give(ANNA)
     with monkeypatch.context() as patch:
-        patch.setattr(submitting.Submitting, "_submit", dies)
+        patch.setattr(Submissions, "_submit", dies)
         with pytest.raises(Killed):
             work.send(ANNA, slabs(liver=(1, 5)))
     late = Ledger(work.desk.ledger.path, clock=lambda: time.time() + 12 * 3600)
-    work.desk._submitting._ledger = late
-    work.desk.settle("a")
+    work.desk._submissions._ledger = late
+    work.desk.reconciler.reconcile("a")
     (kept,) = late.submissions("a")
     assert kept.minutes is not None
     assert kept.minutes < 5

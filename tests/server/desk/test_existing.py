@@ -28,8 +28,9 @@ from atlas8k.phantom import generate
 from atlas8k.server.cases.cases import Cases
 from atlas8k.server.cases.page import shown
 from atlas8k.server.context import Context
-from atlas8k.server.desk.desk import Desk
-from atlas8k.server.desk.existing import ADOPTED, ExistingLabels, Reading
+from atlas8k.server.desk.existing_labels import ExistingLabels, Reading
+from atlas8k.server.desk.service import LabelService
+from atlas8k.server.desk.submissions import IMPORTED_BY
 from atlas8k.server.opening import open_context
 from atlas8k.server.strategy import LedgerStrategy
 from atlas8k.server.studies.names import is_tag
@@ -42,8 +43,8 @@ AMOS = {"spleen": 1, "kidney_right": 2, "kidney_left": 3, "gall_bladder": 4, "li
 V = "case"
 CHECKING = """
 import sys
-from atlas8k.server.desk.desk import Desk
-from atlas8k.server.desk.existing import ExistingLabels
+from atlas8k.server.desk.service import LabelService
+from atlas8k.server.desk.existing_labels import ExistingLabels
 
 check = ExistingLabels.check
 def told(self, volume):
@@ -52,7 +53,7 @@ def told(self, volume):
     return done
 
 ExistingLabels.check = told
-Desk.open(sys.argv[1]).take_up_later().join()
+LabelService.open(sys.argv[1]).existing.start().join()
 """
 """A process that says what it has checked."""
 
@@ -74,12 +75,12 @@ def studies(tmp_path: Path, patient: tuple[Volume, Volume]) -> Path:
 @pytest.fixture
 def put(studies: Path) -> Iterator[object]:
     """Writes the label of the case by hand and opens the folder, as a first start does."""
-    opened: list[Desk] = []
+    opened: list[LabelService] = []
 
-    def go(array: np.ndarray, grid: Grid, name: str = f"{V}.nii.gz") -> Desk:
+    def go(array: np.ndarray, grid: Grid, name: str = f"{V}.nii.gz") -> LabelService:
         write_nifti(studies / "labels" / "final" / name, array, grid)
-        opened.append(Desk.open(studies))
-        opened[-1].adopt_folder()
+        opened.append(LabelService.open(studies))
+        opened[-1].existing.import_all()
         return opened[-1]
 
     yield go
@@ -100,7 +101,7 @@ def shifted(grid: Grid, voxels: float) -> Grid:
     return Grid(grid.shape, affine)
 
 
-def counts_nowhere(desk: Desk) -> None:
+def counts_nowhere(desk: LabelService) -> None:
     assert desk.folder.now().status()["completed"] == 0
     assert desk.folder.now().status()["label_tags"].get("rejected") is None
     assert desk.ledger.submissions(V) == []
@@ -143,14 +144,14 @@ def test_what_fails_is_set_aside_by_name_and_counts_nowhere(
     if kind == "garbage":
         final.write_bytes(b"\x1f\x8bnothing")
     before = sha256_of(final)
-    desk = Desk.open(studies)
-    assert desk.adopt_folder() == 0
+    desk = LabelService.open(studies)
+    assert desk.existing.import_all() == 0
     (one,) = desk.existing.waiting()
     assert (one.volume, one.path) == (V, studies / "labels" / "rejected" / f"{V}.nii.gz")
     assert words in one.reason
     assert sha256_of(one.path) == before
     counts_nowhere(desk)
-    assert desk.adopt_folder() == 0
+    assert desk.existing.import_all() == 0
     assert len(desk.existing.waiting()) == 1
     desk.close()
 
@@ -162,7 +163,7 @@ def test_a_good_label_is_imported_with_its_file_kept(
     desk = put(truth.array, truth.grid)  # type: ignore[operator]
     assert desk.existing.waiting() == []
     (one,) = desk.ledger.submissions(V)
-    assert (one.holder, one.purpose) == (ADOPTED.key, "adopted")
+    assert (one.holder, one.purpose) == (IMPORTED_BY.key, "adopted")
     assert {s.state for s in desk.ledger.sources(V).values()} == {"revised"}
     np.testing.assert_array_equal(
         read_label(studies / f"labels/final/{V}.nii.gz").array, truth.array
@@ -170,7 +171,7 @@ def test_a_good_label_is_imported_with_its_file_kept(
     (found,) = (studies / "labels" / ".history" / "imported" / V).iterdir()
     assert read_provenance(found) is None
     assert desk.folder.now().status()["completed"] == 1
-    assert desk.adopt_folder() == 0
+    assert desk.existing.import_all() == 0
 
 
 def test_turned_and_cropped_is_put_on_the_cts_grid(
@@ -226,8 +227,8 @@ def test_what_networks_made_is_nobodys_work(patient: tuple[Volume, Volume], stud
     truth = patient[1]
     final = studies / "labels" / "final" / f"{V}.nii.gz"
     write_label(final, truth.array, truth.grid, Provenance("pseudo", signature="m0"))
-    desk = Desk.open(studies)
-    desk.adopt_folder()
+    desk = LabelService.open(studies)
+    desk.existing.import_all()
     (one,) = desk.existing.waiting()
     assert "pseudo label" in one.reason
     counts_nowhere(desk)
@@ -243,7 +244,7 @@ def test_a_submission_of_another_folder_keeps_its_maker_and_only_what_was_drawn(
     other = tmp_path / "other"
     (other / "labels").mkdir(parents=True)
     shutil.copy(studies / f"{V}.nii.gz", other)
-    first = Desk.open(other)
+    first = LabelService.open(other)
     first.ledger.register_signature("m0")
     first.keep_pseudo(V, truth.array, truth.grid, {"model_signature": "m0"})
     drawn = truth.array.copy()
@@ -256,8 +257,8 @@ def test_a_submission_of_another_folder_keeps_its_maker_and_only_what_was_drawn(
     )
     first.submit(V, sent, Holder.identify(user="anna"), {})
     shutil.copy(other / f"labels/final/{V}.nii.gz", studies / "labels" / "final")
-    desk = Desk.open(studies)
-    assert desk.adopt_folder() == 1
+    desk = LabelService.open(studies)
+    assert desk.existing.import_all() == 1
     (one,) = desk.ledger.submissions(V)
     assert one.holder == "user:anna"
     assert one.submitted_at == pytest.approx(first.ledger.submissions(V)[0].submitted_at)
@@ -283,11 +284,11 @@ def test_a_folder_of_stock_monai_label(patient: tuple[Volume, Volume], studies: 
     file = studies / "datastore_v2.json"
     said = json.loads(file.read_text())["objects"][V]["labels"]["final"]["info"]
     before, stamp = file.read_bytes(), file.stat().st_mtime_ns
-    desk = Desk.open(studies)
-    assert desk.adopt_folder() == 2
+    desk = LabelService.open(studies)
+    assert desk.existing.import_all() == 2
     (one,) = desk.ledger.submissions(V)
     assert (one.holder, one.submitted_at) == ("client:anna", said["ts"])
-    assert desk.ledger.submissions("plain")[0].holder == ADOPTED.key
+    assert desk.ledger.submissions("plain")[0].holder == IMPORTED_BY.key
     final = read_label(studies / f"labels/final/{V}.nii.gz").array
     wanted = np.where(np.isin(truth.array, [ORGAN_IDS[n] for n in names]), truth.array, 0)
     np.testing.assert_array_equal(final, wanted)
@@ -297,7 +298,7 @@ def test_a_folder_of_stock_monai_label(patient: tuple[Volume, Volume], studies: 
     (aside,) = desk.existing.waiting()
     assert (aside.volume, aside.info["client_id"]) == ("bad", "ben")
     assert "value 3: no name for it" in aside.reason
-    desk.recover()
+    desk.reconciler.recover()
     desk.close()
     assert file.read_bytes() == before
     assert file.stat().st_mtime_ns == stamp
@@ -316,8 +317,8 @@ def test_a_ct_that_cannot_be_read_is_not_its_labels_fault(
 ) -> None:
     write_nifti(studies / "labels" / "final" / f"{V}.nii.gz", patient[1].array, patient[1].grid)
     (studies / f"{V}.nii.gz").write_bytes(b"\x1f\x8bnothing")
-    desk = Desk.open(studies)
-    assert desk.adopt_folder() == 0
+    desk = LabelService.open(studies)
+    assert desk.existing.import_all() == 0
     assert desk.existing.waiting() == []
     assert (studies / "labels" / "final" / f"{V}.nii.gz").is_file()
     desk.close()
@@ -367,7 +368,7 @@ def test_told_in_info_on_the_page_and_by_the_command(
     )
     assert done.exit_code == 0, done.output
     assert "accepted as submission" in done.stdout
-    desk = Desk.open(studies)
+    desk = LabelService.open(studies)
     assert desk.ledger.sources(V)["liver"] == OrganSource("revised", "revised", submission=1)
     desk.close()
 
@@ -452,8 +453,8 @@ def test_killed_while_checking_and_the_next_start_goes_on(three: Path) -> None:
         assert running.stdout.readline() == "bad\n"
         assert running.stdout.readline() == f"{V}\n"
         running.kill()  # while the third is being checked
-    desk = Desk.open(three)
-    desk.take_up_later().join(60)
+    desk = LabelService.open(three)
+    desk.existing.start().join(60)
     assert {name: len(desk.ledger.submissions(name)) for name in (V, "good", "bad")} == {
         V: 1, "good": 1, "bad": 0,
     }  # fmt: skip

@@ -16,7 +16,7 @@ from atlas8k.errors import (
     UnreadableVolumeError,
     VolumeError,
 )
-from atlas8k.server.desk.submission import ingest
+from atlas8k.server.desk.ingest import ingest
 from atlas8k.volume import Grid, Volume, to_canonical, write_nifti
 
 SHAPE = (6, 5, 4)

@@ -22,7 +22,7 @@ from atlas8k.organs import ORGAN_IDS
 from atlas8k.server import usability
 from atlas8k.server.cases.held import HeldUploads
 from atlas8k.server.cases.shown import CaseList, not_held
-from atlas8k.server.desk.desk import Receipt
+from atlas8k.server.desk.service import Receipt
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.studies.versions import Version
 from atlas8k.volume import read_label, write_nifti
@@ -180,7 +180,7 @@ class Cases(CaseList):
         found = self._ledger.lease(image, self._me, signature=self._ranked_by())
         if found is None:
             raise ConflictError(f"{image}: somebody else has it now; try again later")
-        self._desk.settle(image)
+        self._desk.reconciler.reconcile(image)
         return found
 
     def reopen(self, image: str) -> Lease:
@@ -196,7 +196,7 @@ class Cases(CaseList):
             raise ConflictError(f"{image}: two submissions crossed; a reviewer decides")
         if any(one.volume == image for one in self._ledger.leases()):
             raise ConflictError(f"{image}: somebody has it now; try again later")
-        self._desk.reopen(image, to=self._me.key, reviewer=self._me.key)
+        self._desk.reviews.reopen(image, to=self._me.key, reviewer=self._me.key)
         return self.take(image)
 
     def restore(self, image: str, submission: int) -> Submission:
@@ -208,10 +208,10 @@ class Cases(CaseList):
             It, or the one in force now, is somebody else's.
         """
         self._known(image)
-        if self._author(self._desk.own(image, submission)) not in self._holders:
+        if self._author(self._desk.reviews.own(image, submission)) not in self._holders:
             raise ConflictError(f"{image}: submission {submission} is somebody else's")
         self._own_in_force(image)
-        return self._desk.restore(image, submission, self._me)
+        return self._desk.reviews.restore(image, submission, self._me)
 
     def exclude(self, image: str, reason: str) -> None:
         """Say that a CT is not usable; see :func:`~atlas8k.server.usability.exclude`."""

@@ -20,8 +20,8 @@ from atlas8k.labels.statement import ALL
 from atlas8k.ledger import Holder, Lease
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.cases.cases import Cases
-from atlas8k.server.desk.desk import Receipt
 from atlas8k.server.desk.recorded import questions
+from atlas8k.server.desk.service import Receipt
 from atlas8k.server.strategy import holder
 from atlas8k.server.web.caller import get_caller
 from atlas8k.server.web.label_routes import UPLOADS, label_file, named, said

@@ -213,7 +213,7 @@ class CaseList:
 
     def _past(self, one: Submission, mine: set[str]) -> Past:
         current = self._ledger.in_force(one.volume)
-        there = self._desk.history(one.volume)
+        there = self._desk.reviews.history(one.volume)
         told = next((line for line in there if line.submission.id == one.id), None)
         return Past(
             submission=one,

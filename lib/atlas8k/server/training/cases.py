@@ -16,8 +16,8 @@ from atlas8k.models.sets import EMBEDDED
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.context import Context
-from atlas8k.server.desk.assembling import PSEUDO, PUBLIC
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.drafts import PSEUDO, PUBLIC
+from atlas8k.server.desk.service import LabelService
 from atlas8k.server.errors import UpstreamError
 from atlas8k.server.files import read_json, write_json
 from atlas8k.server.studies.catalogue import FINAL
@@ -57,8 +57,8 @@ def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) ->
     if read_only:
         usable = counted(desk) - unready(desk)
     else:
-        desk.adopt_folder()
-        desk.recover()
+        desk.existing.import_all()
+        desk.reconciler.recover()
         context.sync()
         usable = counted(desk)
     listed = context.datastore.list_images()
@@ -77,7 +77,7 @@ def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) ->
     return found
 
 
-def counted(desk: Desk) -> set[str]:
+def counted(desk: LabelService) -> set[str]:
     """Volumes that nobody has said are not usable, and that were not set aside."""
     statuses = desk.ledger.statuses().items()
     return {name for name, state in statuses if state != "excluded"}
@@ -139,7 +139,9 @@ def learnt(sources: Mapping[str, OrganSource]) -> tuple[str, ...]:
     )
 
 
-def predicted(desk: Desk, volume: str, sources: Mapping[str, OrganSource]) -> tuple[str, ...]:
+def predicted(
+    desk: LabelService, volume: str, sources: Mapping[str, OrganSource]
+) -> tuple[str, ...]:
     """Organs of a volume's assembled label that are a pseudo label nobody has doubted."""
     if desk.versions.current(volume, PSEUDO) is None:
         return ()
@@ -150,7 +152,9 @@ def predicted(desk: Desk, volume: str, sources: Mapping[str, OrganSource]) -> tu
     )
 
 
-def _assembled(desk: Desk, volume: str, pseudo: bool, read_only: bool) -> TrainingCase | None:
+def _assembled(
+    desk: LabelService, volume: str, pseudo: bool, read_only: bool
+) -> TrainingCase | None:
     """The case of a volume, None where there is no organ to learn."""
     sources = desk.ledger.sources(volume)
     known = learnt(sources)
@@ -161,7 +165,7 @@ def _assembled(desk: Desk, volume: str, pseudo: bool, read_only: bool) -> Traini
         image = desk.folder.path / desk.folder.known_image(volume).path
         label = desk.versions.current(volume, ORIGINAL)
         if label is None and not read_only:
-            desk.reassemble(volume)
+            desk.reconciler.remake_draft(volume)
             label = desk.versions.current(volume, ORIGINAL)
     except UpstreamError:
         raise  # an archive that is away: not a training on fewer cases

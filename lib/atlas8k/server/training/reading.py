@@ -12,8 +12,8 @@ from pathlib import Path
 
 from atlas8k.errors import TrainingError
 from atlas8k.ledger import locate
-from atlas8k.server.desk.assembling import PUBLIC
-from atlas8k.server.desk.desk import Desk
+from atlas8k.server.desk.drafts import PUBLIC
+from atlas8k.server.desk.service import LabelService
 from atlas8k.server.studies.catalogue import FINAL
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def existing_ledger(studies: str | Path, given: Path | None) -> Path:
     return path
 
 
-def unready(desk: Desk) -> set[str]:
+def unready(desk: LabelService) -> set[str]:
     """Volumes whose labels are not as the ledger says; logged.
 
     Raises
@@ -75,7 +75,7 @@ def unready(desk: Desk) -> set[str]:
     return pending
 
 
-def _heard_of(desk: Desk, volume: str) -> bool:
+def _heard_of(desk: LabelService, volume: str) -> bool:
     """Whether a public label of the volume was ever written down."""
     noted = any(one.tag == PUBLIC for one in desk.ledger.labels(volume))
     return noted or bool(desk.ledger.dataset_organs(volume))

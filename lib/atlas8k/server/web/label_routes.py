@@ -18,8 +18,9 @@ from starlette.background import BackgroundTask
 from atlas8k.errors import VolumeError
 from atlas8k.ledger import OrganChange
 from atlas8k.rewriting import rewrite
-from atlas8k.server.desk.desk import MANAGED, OWN_KEYS, Desk, Receipt
 from atlas8k.server.desk.recorded import HOW_TO_ANSWER, HOW_TO_SAY, questions
+from atlas8k.server.desk.service import MANAGED, LabelService, Receipt
+from atlas8k.server.desk.submissions import OWN_KEYS
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.server.infer import temporary_path
 from atlas8k.server.strategy import holder
@@ -168,7 +169,7 @@ def get_info(request: Request, user: AsUser, label: str, tag: str) -> Any:
 
 def blind(label: str, tag: str) -> Version | None:
     """What to show in place of the start label in force, ``None`` for that one."""
-    desk: Desk = app_instance().context.desk
+    desk: LabelService = app_instance().context.desk
     if check_tag(tag) != ORIGINAL:
         return None
     return desk.blind_start(label)

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from atlas8k.ledger import Submission, UnknownVolumeError
 from atlas8k.organs import find_organ
-from atlas8k.server.desk.desk import Desk, Revision
-from atlas8k.server.desk.reviewing import case, queue
+from atlas8k.server.desk.reviews import Revision
+from atlas8k.server.desk.service import LabelService
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.strategy import holder, may_review
 from atlas8k.server.studies.names import check_id
@@ -78,7 +78,7 @@ class Decide(Who):
     source: Literal["public", "revised"] | None = None
 
 
-def desk(request: Request, user: User) -> Desk:
+def desk(request: Request, user: User) -> LabelService:
     """The labels of this server; notes who is calling.
 
     Raises
@@ -87,13 +87,13 @@ def desk(request: Request, user: User) -> Desk:
         On a DICOMweb server, which keeps its own labels.
     """
     with_caller(request, user.username, user.roles)
-    found: Desk | None = app_instance().context.desk
+    found: LabelService | None = app_instance().context.desk
     if found is None:
         raise NotFoundError("history of labels", "a DICOMweb server keeps its own")
     return found
 
 
-def known(found: Desk, image: str) -> str:
+def known(found: LabelService, image: str) -> str:
     """An image that the ledger knows.
 
     Raises
@@ -113,7 +113,7 @@ def who(asked: Who) -> str:
     return holder({"client_id": asked.client_id}).key
 
 
-def own(user: User, asked: Who, one: Submission | None, desk_: Desk) -> None:
+def own(user: User, asked: Who, one: Submission | None, desk_: LabelService) -> None:
     """Raise 403 where a submission is somebody else's and who asks is no reviewer."""
     if may_review(user.roles):
         return
@@ -137,7 +137,11 @@ def history(request: Request, user: AsEither, image: str) -> dict[str, Any]:
     found = desk(request, user)
     known(found, image)
     sources = {organ: one._asdict() for organ, one in found.ledger.sources(image).items()}
-    return {"image": image, "history": [line(r) for r in found.history(image)], "organs": sources}
+    return {
+        "image": image,
+        "history": [line(r) for r in found.reviews.history(image)],
+        "organs": sources,
+    }
 
 
 @router.get("/labels/{image}/history/{number}", summary="The label of one submission")
@@ -147,9 +151,9 @@ def submitted(request: Request, user: AsEither, image: str, number: int) -> File
     known(found, image)
     if not 1 <= number <= 2**62:
         raise NotFoundError(f"submission of {image}", number)
-    one = found.own(image, number)
+    one = found.reviews.own(image, number)
     own(user, Who(), one, found)
-    path = found.file_of(image, number)
+    path = found.reviews.file_of(image, number)
     return FileResponse(path, media_type="application/gzip", filename=f"{image}.{number}.nii.gz")
 
 
@@ -158,9 +162,11 @@ def restore(request: Request, user: AsEither, image: str, asked: Restore) -> dic
     """A new entry of the history; nothing is lost. Annotators restore their own."""
     found = desk(request, user)
     known(found, image)
-    own(user, asked, found.own(image, asked.submission), found)
+    own(user, asked, found.reviews.own(image, asked.submission), found)
     own(user, asked, found.ledger.in_force(image), found)
-    restored = found.restore(image, asked.submission, holder({"client_id": asked.client_id}))
+    restored = found.reviews.restore(
+        image, asked.submission, holder({"client_id": asked.client_id})
+    )
     return {"image": image, "submission": restored.id, "restored": asked.submission}
 
 
@@ -171,28 +177,28 @@ def reopen(request: Request, user: AsEither, image: str, asked: Reopen) -> dict[
     known(found, image)
     own(user, asked, found.ledger.in_force(image), found)
     me = who(asked)
-    found.reopen(image, to=me if asked.mine else None, note=asked.note, reviewer=me)
+    found.reviews.reopen(image, to=me if asked.mine else None, note=asked.note, reviewer=me)
     return {"image": image, "for": me if asked.mine else None}
 
 
 @router.get("/review", summary="What a reviewer has to decide")
 def reviews(request: Request, user: AsReviewer) -> dict[str, Any]:
     """Open questions, oldest first, and second readings that wait for somebody."""
-    return queue(desk(request, user))
+    return desk(request, user).reviews.queue()
 
 
 @router.get("/review/{image}", summary="What there is to decide of one case")
 def review(request: Request, user: AsReviewer, image: str) -> dict[str, Any]:
     """Questions with what was decided, submissions, organs, agreement of two readings."""
     found = desk(request, user)
-    return case(found, known(found, image))
+    return found.reviews.case(known(found, image))
 
 
 @router.post("/review/{image}/accept", summary="What is in force stays")
 def accept(request: Request, user: AsReviewer, image: str, asked: Who) -> dict[str, Any]:
     """Closes every open question of the case but disputes; those that are left."""
     found = desk(request, user)
-    left = found.accept(known(found, image), who(asked))
+    left = found.reviews.accept(known(found, image), who(asked))
     return {"image": image, "left": [asdict(one) for one in left]}
 
 
@@ -200,7 +206,7 @@ def accept(request: Request, user: AsReviewer, image: str, asked: Who) -> dict[s
 def give_back(request: Request, user: AsReviewer, image: str, asked: Return) -> dict[str, Any]:
     """It is given out again, the note with it; its open questions are closed."""
     found = desk(request, user)
-    to = found.give_back(
+    to = found.reviews.give_back(
         known(found, image), who(asked), asked.note, to_anybody=asked.to == "anybody"
     )
     return {"image": image, "to": to}
@@ -210,7 +216,7 @@ def give_back(request: Request, user: AsReviewer, image: str, asked: Return) -> 
 def take_over(request: Request, user: AsReviewer, image: str, asked: Who) -> dict[str, Any]:
     """Leases the case; what is submitted on it is in force and answers the open questions."""
     found = desk(request, user)
-    lease = found.take_over(known(found, image), holder({"client_id": asked.client_id}))
+    lease = found.reviews.take_over(known(found, image), holder({"client_id": asked.client_id}))
     return {"image": image, "lease": lease}
 
 
@@ -220,13 +226,13 @@ def decide(request: Request, user: AsReviewer, image: str, asked: Decide) -> dic
     found = desk(request, user)
     known(found, image)
     if asked.submission is not None and asked.organ is None and asked.source is None:
-        found.decide_submission(image, asked.submission, who(asked))
+        found.reviews.decide_submission(image, asked.submission, who(asked))
     elif asked.submission is None and asked.organ is not None and asked.source is not None:
         organ = find_organ(asked.organ)
         if organ is None:
             raise NotFoundError("organ", asked.organ)
-        found.decide_organ(image, organ.name, asked.source, who(asked))
+        found.reviews.decide_organ(image, organ.name, asked.source, who(asked))
     else:
         raise RequestError("give a submission, or an organ and a source (public or revised)")
-    left = found.reviews(image)
+    left = found.ledger.reviews(image)
     return {"image": image, "left": [asdict(one) for one in left]}

@@ -17,8 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
@@ -41,7 +40,8 @@ from atlas8k.labels.provenance import Provenance, read_provenance
 from atlas8k.labels.voxels import renamed
 from atlas8k.ledger import Holder, Ledger, Submission
 from atlas8k.organs import ORGAN_IDS, find_organ
-from atlas8k.server.desk.submitting import Prepared, Submitting
+from atlas8k.server.desk.reconcile import Reconciler
+from atlas8k.server.desk.submissions import IMPORTED_BY, Prepared, Submissions
 from atlas8k.server.errors import NotFoundError
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.disk import locked, only_one
@@ -54,7 +54,6 @@ from atlas8k.volume import NIFTI_SUFFIXES, read_grid, read_label, write_nifti
 
 logger = logging.getLogger(__name__)
 
-ADOPTED = Holder("folder:labels/final")
 IMPORTED = "imported"
 """Folder of the history with the files as they were found."""
 
@@ -91,10 +90,10 @@ class ExistingLabels:
 
     Parameters
     ----------
-    alone
-        Locks a volume's labels, between threads and processes.
-    settle
-        Makes files what the ledger says, alone with the volume.
+    submissions
+        What books them.
+    reconciler
+        Locks a volume's labels, and makes files what the ledger says.
     """
 
     def __init__(
@@ -102,12 +101,11 @@ class ExistingLabels:
         folder: StudiesFolder,
         ledger: Ledger,
         versions: Versions,
-        submitting: Submitting,
-        alone: Callable[[str], AbstractContextManager[None]],
-        settle: Callable[[str], None],
+        submissions: Submissions,
+        reconciler: Reconciler,
     ) -> None:
         self._folder, self._ledger, self._versions = folder, ledger, versions
-        self._submitting, self._alone, self._settle = submitting, alone, settle
+        self._submissions, self._reconciler = submissions, reconciler
         self.rejected = RejectedLabels(folder.labels)
         self._lock = folder.state.path.parent / "existing-labels.lock"
         self._one_at_a_time = threading.Lock()
@@ -116,7 +114,10 @@ class ExistingLabels:
         self._stock: Mapping[str, StockLabel] = {}
 
     def hold_back(self) -> int:
-        """Find what is to be checked; how many. It counts nowhere in this process from now on."""
+        """Find what is to be checked; return how many.
+
+        It counts nowhere in this process from now on.
+        """
         known = self._ledger.statuses()
         volumes = [
             volume
@@ -132,16 +133,33 @@ class ExistingLabels:
             self._pending, self._total = dict.fromkeys(volumes), len(volumes)
         return len(volumes)
 
+    def start(self) -> threading.Thread:
+        """Finish what killed processes began and import, beside the requests.
+
+        After an upgrade, or over a folder with labels, every label is to be done. What is
+        yet to be checked counts nowhere when this returns.
+        """
+        self.hold_back()
+
+        def run() -> None:
+            self._reconciler.recover()
+            self.import_held_back()
+
+        thread = threading.Thread(target=run, name="labels", daemon=True)
+        thread.start()
+        return thread
+
     def progress(self) -> tuple[int, int]:
-        """How many are checked, of how many; both 0 where nothing is to be checked (any more)."""
+        """Return how many are checked, of how many; both 0 where nothing is to be checked."""
         left, total = len(self._pending), self._total
         return (total - left, total) if left else (0, 0)
 
     def import_all(self) -> int:
-        """Import or set aside every such label; how many were imported.
+        """Import or set aside every such label; return how many were imported.
 
         One process does it at a time: where another one is at it, none is imported here.
         """
+        self._reconciler.book_left_behind()
         with only_one(self._lock) as alone:
             if not alone:
                 logger.info("another process checks the labels of labels/final")
@@ -188,7 +206,7 @@ class ExistingLabels:
                 del self._pending[volume]
 
     def _import(self, volume: str, stock: StockLabel) -> bool | None:
-        """Whether a volume's label was imported; ``None``: nothing was done with it."""
+        """Return whether a volume's label was imported; ``None``: nothing was done with it."""
         if self._ledger.submissions(volume):
             self._folder.catalogue.let_in(volume)
             return None  # of somebody who was quicker
@@ -209,18 +227,18 @@ class ExistingLabels:
         except (Atlas8kError, OSError) as error:
             logger.error("%s: its label cannot be checked: %s", volume, error)
             return None
-        with self._alone(volume):
+        with self._reconciler.lock(volume):
             if self._ledger.submissions(volume) or sha256_of(path) != before:
                 self._folder.catalogue.let_in(volume)
                 return None  # somebody was quicker
-            booked = self._submitting.book(ready, adopted=True, at=at)
+            booked = self._submissions.book(ready, adopted=True, at=at)
             self._keep_as_found(volume, row.ext, before)
-            self._settle(volume)
+            self._reconciler.reconcile_locked(volume)
         logger.info("%s: the label in the folder is submission %d", volume, booked.id)
         return True
 
     def _set_aside(self, volume: str, ext: str, reason: str, info: Mapping[str, Any]) -> bool:
-        with self._alone(volume), self._folder.labels.lock(volume):
+        with self._reconciler.lock(volume), self._folder.labels.lock(volume):
             made = self.rejected.put(volume, FINAL, ext, reason, info)
         self._folder.now().let_in(volume)
         shown = made.path.relative_to(self._folder.path)
@@ -249,14 +267,14 @@ class ExistingLabels:
         if one is None:
             raise NotFoundError("label in labels/rejected of image", volume)
         ready, at = self._prepare(volume, one.path, one.info, _NOTHING, reading)
-        with self._alone(volume):
-            booked = self._submitting.book(ready, adopted=True, at=at)
-            self._settle(volume)
+        with self._reconciler.lock(volume):
+            booked = self._submissions.book(ready, adopted=True, at=at)
+            self._reconciler.reconcile_locked(volume)
             self.rejected.note_accepted(one, booked.id)
         return booked
 
     def waiting(self) -> list[Rejected]:
-        """Labels that were set aside and nobody has accepted."""
+        """Return labels that were set aside and nobody has accepted."""
         return self.rejected.waiting()
 
     # --- checks -------------------------------------------------------------------------
@@ -269,7 +287,7 @@ class ExistingLabels:
         stock: StockLabel,
         reading: Reading,
     ) -> tuple[Prepared, float | None]:
-        """Understand a label and check it; what is to be booked, and when it was made."""
+        """Understand a label and check it; return what is to be booked, and when it was made."""
         stated = _stated(path)
         if stated is not None and stated.kind != "submission" and not reading.force:
             raise LabelNameError(path, _not_drawn(volume, stated))
@@ -282,7 +300,7 @@ class ExistingLabels:
             if reading.values is not None:
                 sent.pop("label_info", None)
             try:
-                ready = self._submitting.prepare(volume, file, holder, sent)
+                ready = self._submissions.prepare(volume, file, holder, sent)
             except VolumeError as error:
                 advice = _advice(volume, error)
                 raise type(error)(path, f"{error.reason}{advice}") from error
@@ -321,7 +339,7 @@ class ExistingLabels:
 
 
 def _stated(path: Path) -> Provenance | None:
-    """What a file says of itself, where it can say anything."""
+    """Return what a file says of itself, where it can say anything."""
     return read_provenance(path) if path.name.endswith(NIFTI_SUFFIXES) else None
 
 
@@ -336,7 +354,7 @@ def _not_drawn(volume: str, stated: Provenance) -> str:
 def _maker(
     stated: Provenance | None, stock: StockLabel
 ) -> tuple[Holder, float | None, dict[str, Any]]:
-    """Who made a label and when, and what it says of its organs."""
+    """Return who made a label and when, and what it says of its organs."""
     if stated is not None and stated.kind == "submission" and stated.holder:
         states = {organ: change.state for organ, change in stated.changes.items()}
         more = {
@@ -346,13 +364,13 @@ def _maker(
         }
         return Holder(stated.holder, stated.anonymous), stated.at, more
     named = Holder.identify(client_id=stock.client)
-    return ADOPTED if named.anonymous else named, stock.at, {}
+    return IMPORTED_BY if named.anonymous else named, stock.at, {}
 
 
 def _reread(
     path: Path, ct: Grid, stated: Provenance | None, reading: Reading, scratch: Path
 ) -> Path:
-    """The file as it is to be read: other values, onto the CT's grid, without what was left."""
+    """Return the file to read: other values, onto the CT's grid, without what was left."""
     submitted = stated is not None and stated.kind == "submission"
     if not (reading.force or submitted or reading.values is not None):
         return path
@@ -393,7 +411,7 @@ def _mapped(
 
 
 def _almost(label: Grid, ct: Grid) -> bool:
-    """Whether two grids have the same voxels but for less than one voxel's shift."""
+    """Return whether two grids have the same voxels but for less than one voxel's shift."""
     if label.shape != ct.shape or label.orientation != ct.orientation:
         return False
     corners = np.array(list(product(*((0, n - 1) for n in ct.shape)))).T
@@ -410,7 +428,7 @@ def _advice(volume: str, error: VolumeError) -> str:
 
 
 def parse_values(parts: Sequence[str]) -> dict[int, str]:
-    """A mapping of values to organs, of texts such as ``5=liver`` or ``6=none``.
+    """Return a mapping of values to organs, of texts such as ``5=liver`` or ``6=none``.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The start label of a volume: every source there is, put together and put in force."""
+"""The draft label of a volume: fused from every source there is, made current."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ LABEL_NAMES = {"label_names": dict(ORGAN_IDS)}
 
 
 def as_json(organs: Mapping[str, OrganSource]) -> dict[str, dict[str, Any]]:
-    """Sources by organ, for the info of a label."""
+    """Return sources by organ as JSON, for the info of a label."""
     return {organ: source._asdict() for organ, source in organs.items()}
 
 
 def from_json(info: Mapping[str, Any]) -> dict[str, OrganSource]:
-    """What :func:`as_json` wrote under ``organs``; what is not understood is left out."""
+    """Return what :func:`as_json` wrote under ``organs``; what is not understood is left out."""
     found = {}
     organs = info.get("organs")
     for organ, fields in organs.items() if isinstance(organs, dict) else ():
@@ -46,23 +46,23 @@ def from_json(info: Mapping[str, Any]) -> dict[str, OrganSource]:
     return found
 
 
-class Assembly:
-    """Writes ``labels/original`` and ``labels/final`` of one studies folder.
+class DraftLabels:
+    """Write ``labels/original`` and ``labels/final`` of one studies folder.
 
-    The caller is alone with the volume.
+    The caller holds the volume's lock.
     """
 
     def __init__(self, folder: StudiesFolder, ledger: Ledger, versions: Versions) -> None:
         self._folder, self._ledger, self._versions = folder, ledger, versions
 
     def grid(self, volume: str) -> Grid:
-        """Where a CT's voxels are."""
+        """Return where a CT's voxels are."""
         return read_grid(self._folder.path / self._folder.known_image(volume).path)
 
-    def put_final(self, volume: str, submission: Submission) -> None:
-        """Make a submission's file the one in force."""
+    def make_current(self, volume: str, submission: Submission) -> None:
+        """Make a submission's file the current label."""
         if submission.sha256 is None:
-            return  # noted by an earlier release, which kept the label in force in place
+            return  # recorded by an earlier release, which kept the current label in place
         kept = self._versions.find(volume, FINAL, submission.sha256)
         there = self._versions.current(volume, FINAL)
         if kept is None:
@@ -77,14 +77,14 @@ class Assembly:
         before = there.info if there is not None and same else kept.info
         info = {**before, **self._known(volume, submission, kept.info)}
         self._versions.put_in_force(volume, FINAL, kept.path, kept.sha256, info)
-        self._note(volume, FINAL, kept.sha256, submission=submission.id)
+        self.record(volume, FINAL, kept.sha256, submission=submission.id)
 
     def _known(
         self, volume: str, submission: Submission, info: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """Organs of a submission's label that may be learnt from.
+        """Return the organs of a submission's label that may be learnt from.
 
-        Those that are in force, and public ones that it has taken over as they are.
+        Those that are current, and public ones that it has taken over as they are.
         """
         ruling = self._ledger.sources(volume)
         file = from_json(info) or self._ledger.revised_organs(submission.id)
@@ -102,15 +102,15 @@ class Assembly:
             "params": LABEL_NAMES,
         }
 
-    def put_original(
+    def make_draft(
         self,
         volume: str,
         current: Submission | None,
         drawn: npt.NDArray[np.uint8] | None = None,
     ) -> dict[str, OrganSource]:
-        """Make the start label from what is there now.
+        """Fuse the draft label from what is there now; return where each organ comes from.
 
-        `drawn` is the array of the submission in force, where it is at hand.
+        `drawn` is the array of the current submission, where it is at hand.
         """
         sources = self._ledger.sources(volume)
         pseudo = self._pseudo(volume)
@@ -121,7 +121,7 @@ class Assembly:
                 if sources or number is not None:
                     info |= {"organs": as_json(sources), "submission": number}
                 self._versions.put_in_force(volume, ORIGINAL, pseudo.path, pseudo.sha256, info)
-                self._note(volume, ORIGINAL, pseudo.sha256, signature(pseudo.info), number)
+                self.record(volume, ORIGINAL, pseudo.sha256, signature(pseudo.info), number)
             return sources
         grid = self.grid(volume)
         labels = self._labels(volume, grid, sources, pseudo, current, drawn)
@@ -154,7 +154,7 @@ class Assembly:
             "assembled", organs=stated, submission=number, signature=model, detail={}
         )
         sha256 = self.write(volume, ORIGINAL, made.array, grid, origin, info)
-        self._note(volume, ORIGINAL, sha256, model, number)
+        self.record(volume, ORIGINAL, sha256, model, number)
         return sources
 
     def _labels(
@@ -166,9 +166,9 @@ class Assembly:
         current: Submission | None,
         drawn: npt.NDArray[np.uint8] | None,
     ) -> list[SourceLabel]:
-        """The sources that organs come from, each with those that come from it.
+        """Return the sources that organs come from, each with those that come from it.
 
-        The ledger has decided which that is; the assembly only puts voxels together.
+        The ledger has decided which that is; fusion only puts voxels together.
         """
         by: dict[str, dict[str, OrganSource]] = {"public": {}, "revised": {}, "pseudo": {}}
         for organ in ORGAN_NAMES:
@@ -190,7 +190,7 @@ class Assembly:
         return found
 
     def _all_revised(self, label: SourceLabel, current: Submission | None) -> bool:
-        """Whether a submission's label is the assembled one as it is."""
+        """Return whether a submission's label is the fused one as it is."""
         if label.kind != "revised" or label.array is None or current is None:
             return False
         said = self._ledger.changes(current.restored or current.id)
@@ -201,8 +201,9 @@ class Assembly:
     def array(
         self, volume: str, version: Version | None, grid: Grid
     ) -> npt.NDArray[np.uint8] | None:
-        """Voxels of a label file, ``(X, Y, Z)`` uint8 on `grid`; None, and why in the log,
-        where there is none that can be used.
+        """Return the voxels of a label file, ``(X, Y, Z)`` uint8 on `grid`.
+
+        None, and why in the log, where there is none that can be used.
         """
         if version is None:
             return None
@@ -217,7 +218,7 @@ class Assembly:
         return np.asarray(label.array, dtype=np.uint8)
 
     def _pseudo(self, volume: str) -> Version | None:
-        """The networks' label; what an earlier release kept as the start label was that."""
+        """Return the networks' label; what an earlier release kept as the draft was that."""
         there = self._versions.current(volume, PSEUDO)
         if there is not None:
             return there
@@ -236,7 +237,7 @@ class Assembly:
         origin: Provenance,
         info: Mapping[str, Any],
     ) -> str:
-        """Write a label with where it comes from and put it in force; its sha256."""
+        """Write a label with where it comes from and make it current; return its sha256."""
         with self._versions.incoming(tag) as path:
             write_label(path, array, grid, origin)
             sha256 = sha256_of(path)
@@ -244,7 +245,7 @@ class Assembly:
         self._folder.now()
         return sha256
 
-    def _note(
+    def record(
         self,
         volume: str,
         tag: str,
@@ -255,16 +256,14 @@ class Assembly:
         file = f"labels/{tag}/{volume}.nii.gz"
         self._ledger.keep_label(volume, LabelFile(tag, file, sha256, model, submission))
 
-    note = _note
-
 
 def _drawn(info: Mapping[str, Any], organ: str) -> bool:
-    """Whether a pseudo label has voxels of an organ, as far as its info says."""
+    """Return whether a pseudo label has voxels of an organ, as far as its info says."""
     voxels = info.get("voxels")
     return not isinstance(voxels, dict) or bool(voxels.get(organ))
 
 
 def signature(info: Mapping[str, Any]) -> str | None:
-    """The model signature a label was made under, as far as its info says."""
+    """Return the model version a label was made under, as far as its info says."""
     value = info.get("model_signature")
     return value if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""What happens to the labels of a studies folder: files and ledger together, one volume at a time.
+"""The labels of a studies folder: files and ledger together, one volume at a time.
 
 Every way a label comes in (a submission, a pseudo label, a public one) and every decision
 about one ends here, so that ``labels/final`` and ``labels/original`` are what the ledger
@@ -11,25 +11,45 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError
 from atlas8k.labels.provenance import Provenance
+from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.labels.voxels import counts
-from atlas8k.ledger import Holder, OrganChange, OrganSource, Submission
+from atlas8k.ledger import (
+    Holder,
+    Ledger,
+    OrganChange,
+    OrganSource,
+    Submission,
+    is_url,
+    locate,
+)
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.assembling import LABEL_NAMES, PSEUDO, PUBLIC, as_json, signature
-from atlas8k.server.desk.deciding import Deciding, Revision
+from atlas8k.server.desk.drafts import (
+    LABEL_NAMES,
+    PSEUDO,
+    PUBLIC,
+    DraftLabels,
+    as_json,
+    signature,
+)
+from atlas8k.server.desk.existing_labels import ExistingLabels
+from atlas8k.server.desk.reconcile import Reconciler
 from atlas8k.server.desk.recorded import recorded_text
-from atlas8k.server.desk.settling import MANAGED
-from atlas8k.server.desk.submitting import OWN_KEYS, Prepared
-from atlas8k.server.studies.versions import Version
+from atlas8k.server.desk.reviews import Reviews
+from atlas8k.server.desk.submissions import Prepared, Submissions
+from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.studies.folder import ORIGINAL, StudiesFolder
+from atlas8k.server.studies.versions import Version, Versions
 from atlas8k.volume import Grid, read_label
 
-__all__ = ["MANAGED", "OWN_KEYS", "Desk", "Receipt", "Revision", "chosen"]
+MANAGED = (FINAL, ORIGINAL, PSEUDO, PUBLIC, UNKNOWN_TAG)
+"""Tags of labels that only the label service writes."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +93,8 @@ class Receipt:
         return {organ: change.state for organ, change in self.changes.items()}
 
 
-class Desk(Deciding):
-    """The labels of one studies folder.
+class LabelService:
+    """Take labels in, and keep those of one studies folder.
 
     Parameters
     ----------
@@ -85,7 +105,74 @@ class Desk(Deciding):
     review_percent, double_read_percent
         Share of the submissions that a reviewer looks at, of the volumes that two people
         read; chosen by a hash, so that it is the same wherever it is asked.
+
+    Attributes
+    ----------
+    versions
+        Every version of every label.
+    reconciler
+        Locks volumes, and brings files to what the ledger says.
+    existing
+        Labels that were in the folder before.
+    reviews
+        History, reviews, restoring.
     """
+
+    def __init__(
+        self,
+        folder: StudiesFolder,
+        ledger: Ledger,
+        *,
+        review_percent: float = 0.0,
+        double_read_percent: float = 0.0,
+    ) -> None:
+        self.folder, self.ledger = folder, ledger
+        self.review_percent, self.double_read_percent = review_percent, double_read_percent
+        self.versions = Versions(folder)
+        self._drafts = DraftLabels(folder, ledger, self.versions)
+        self._submissions = Submissions(ledger, self.versions, self._drafts)
+        self.reconciler = Reconciler(folder, ledger, self._drafts, self._submissions)
+        self.existing = ExistingLabels(
+            folder, ledger, self.versions, self._submissions, self.reconciler
+        )
+        self.reviews = Reviews(ledger, self.versions, self.reconciler)
+
+    @classmethod
+    def open(cls, studies: str | Path, ledger: Path | None = None) -> Self:
+        """Open a studies folder, or what is known of an archive, for a command: unwatched.
+
+        Parameters
+        ----------
+        studies
+            Folder of CTs, or the URL of a DICOMweb server that a server has been started on.
+            That is asked for nothing but the CTs that are needed.
+        ledger
+            Its ledger; where the server has it by default.
+
+        Raises
+        ------
+        StudiesFolderError, LedgerFileError
+            Folder or ledger cannot be used.
+        """
+        path = ledger or locate(str(studies))
+        if is_url(str(studies)):
+            from atlas8k.server.archive.client import Archive
+            from atlas8k.server.archive.folder import WORKING, ArchiveFolder
+
+            archive = Archive(str(studies).strip())
+            series = ArchiveFolder(
+                path.parent / WORKING, archive, state_dir=path.parent, watch=False
+            )
+            series.look()
+            return cls(series, Ledger(path))
+        folder = StudiesFolder(studies, state_dir=path.parent, watch=False)
+        folder.refresh()
+        return cls(folder, Ledger(path))
+
+    def close(self) -> None:
+        """Close files; any further use opens them again."""
+        self.folder.close()
+        self.ledger.close()
 
     # --- labels that come in ------------------------------------------------------------
 
@@ -117,19 +204,19 @@ class Desk(Deciding):
         VolumeError
             It is refused; the label in force stays.
         """
-        ready = self._submitting.prepare(volume, sent, holder, params or {}, lease)
+        ready = self._submissions.prepare(volume, sent, holder, params or {}, lease)
         notes = tuple(ready.detail.get("notes", ()))
-        with self.alone(volume):
-            self._settle(volume)
+        with self.reconciler.lock(volume):
+            self.reconciler.reconcile_locked(volume)
             known = self.ledger.same_again(volume, holder, ready.content)
             if known is not None:
                 return replace(self._receipt(known), again=True, notes=notes)
-            booked = self._submitting.book(
+            booked = self._submissions.book(
                 ready,
                 sample=self._sampled(ready),
                 second_reading=chosen(f"double {volume}", self.double_read_percent),
             )
-            self._settle(volume, drawn=(booked.id, ready.array))
+            self.reconciler.reconcile_locked(volume, drawn=(booked.id, ready.array))
             return replace(self._receipt(booked), notes=notes)
 
     def check(
@@ -148,11 +235,17 @@ class Desk(Deciding):
         VolumeError
             It would be refused.
         """
-        return self._submitting.prepare(volume, sent, holder, params, lease)
+        return self._submissions.prepare(volume, sent, holder, params, lease)
 
     def start_label(self, volume: str, holder: Holder, lease: int | None) -> Version | None:
         """What a holder of that lease was given to correct."""
-        return self._submitting.start(volume, self.ledger.begun(volume, holder, lease))
+        return self._submissions.start(volume, self.ledger.begun(volume, holder, lease))
+
+    def blind_start(self, volume: str) -> Version | None:
+        """Return the draft label to show instead of the current one, while somebody reads blind."""
+        if not self.ledger.read_blind(volume):
+            return None
+        return self._submissions.first_start(volume)
 
     def _sampled(self, ready: Prepared) -> bool:
         return chosen(f"review {ready.volume} {ready.content}", self.review_percent)
@@ -190,11 +283,11 @@ class Desk(Deciding):
             "voxels": {organ: int(voxels[i]) for organ, i in ORGAN_IDS.items()},
         }
         origin = Provenance("pseudo", signature=signature(known))
-        with self.alone(volume):
+        with self.reconciler.lock(volume):
             self.ledger.add_volumes([volume])
-            sha256 = self._assembly.write(volume, PSEUDO, array, grid, origin, known)
-            self._assembly.note(volume, PSEUDO, sha256, signature(known))
-            self._settle(volume, anew=True)
+            sha256 = self._drafts.write(volume, PSEUDO, array, grid, origin, known)
+            self._drafts.record(volume, PSEUDO, sha256, signature(known))
+            self.reconciler.reconcile_locked(volume, anew=True)
 
     def keep_public(
         self,
@@ -224,12 +317,12 @@ class Desk(Deciding):
         LedgerError
             `organs` says what no dataset can say.
         """
-        own = self._assembly.grid(volume)
+        own = self._drafts.grid(volume)
         if not own.same_as(grid) or array.shape != own.shape:
             raise GridMismatchError(
                 f"public label of {volume}", f"shape {array.shape} or position is not the CT's"
             )
-        with self.alone(volume):
+        with self.reconciler.lock(volume):
             self.ledger.add_volumes([volume])
             self.ledger.unsettle(volume)
             before = still_said(self.ledger.dataset_organs(volume), organs)
@@ -237,10 +330,10 @@ class Desk(Deciding):
             stated = {**organs, **before}
             origin = Provenance("public", organs=stated)
             info = {"organs": as_json(stated), "params": LABEL_NAMES}
-            sha256 = self._assembly.write(volume, PUBLIC, made, own, origin, info)
-            self._assembly.note(volume, PUBLIC, sha256)
+            sha256 = self._drafts.write(volume, PUBLIC, made, own, origin, info)
+            self._drafts.record(volume, PUBLIC, sha256)
             self.ledger.set_sources(volume, organs)
-            self._settle(volume, anew=True)
+            self.reconciler.reconcile_locked(volume, anew=True)
 
     def _with_earlier(
         self,

@@ -1,4 +1,4 @@
-"""A client's label made into a submission: understood, written whole, booked, put in force.
+"""A client's label made into a submission: understood, written whole, booked.
 
 What takes time (reading, comparing) is done before the volume is locked. Under the lock,
 the file comes first and the ledger second: a process that is killed leaves a file with a
@@ -19,17 +19,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import LedgerError
+from atlas8k.errors import LedgerError, VolumeError
 from atlas8k.grid import Grid
 from atlas8k.labels.anatomy import impossible
 from atlas8k.labels.blocks import with_rest
 from atlas8k.labels.ingest import Submitted, ingest
 from atlas8k.labels.meaning import changes, check_reviewed, compared, completed
 from atlas8k.labels.plausible import not_certified
-from atlas8k.labels.provenance import Provenance, write_label
+from atlas8k.labels.provenance import Provenance, read_provenance, write_label
 from atlas8k.labels.statement import KEYS, Statement
 from atlas8k.ledger import Begun, Holder, Ledger, OrganChange, OrganSource, Submission
-from atlas8k.server.desk.assembling import LABEL_NAMES, Assembly, as_json, from_json, signature
+from atlas8k.organs import ORGAN_NAMES
+from atlas8k.server.desk.drafts import LABEL_NAMES, DraftLabels, as_json, from_json, signature
 from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.plain import merged
@@ -55,6 +56,9 @@ OWN_KEYS = frozenset(
     }
 )
 """What a label's info says by the server's word alone."""
+
+IMPORTED_BY = Holder("folder:labels/final")
+"""Stands for who made a label that was in the folder."""
 
 HUMAN = ("confirmed", "revised", "absent")
 
@@ -89,14 +93,14 @@ class Prepared:
     detail: dict[str, Any]
 
 
-class Submitting:
-    """The way a label takes into one studies folder."""
+class Submissions:
+    """Understand, write and book submissions of one studies folder."""
 
-    def __init__(self, ledger: Ledger, versions: Versions, assembly: Assembly) -> None:
-        self._ledger, self._versions, self._assembly = ledger, versions, assembly
+    def __init__(self, ledger: Ledger, versions: Versions, drafts: DraftLabels) -> None:
+        self._ledger, self._versions, self._drafts = ledger, versions, drafts
 
     def start(self, volume: str, begun: Begun) -> Version | None:
-        """The start label a submission began from: the one in force at its lease.
+        """Return the draft label a submission began from: the current one at its lease.
 
         A second reading began from what the first reader was given.
         """
@@ -107,7 +111,7 @@ class Submitting:
         return self._versions.at(volume, ORIGINAL, begun.taken_at)
 
     def first_start(self, volume: str) -> Version | None:
-        """The start label that a volume's first submission began from."""
+        """Return the draft label that a volume's first submission began from."""
         known = self._ledger.submissions(volume)
         if not known:
             return self._versions.current(volume, ORIGINAL)
@@ -130,11 +134,11 @@ class Submitting:
         VolumeError
             It is refused; the reason says what to do.
         """
-        grid = self._assembly.grid(volume)
+        grid = self._drafts.grid(volume)
         begun = self._ledger.begun(volume, holder, lease)
         said = Statement.of(params, sent, default=begun.looked_at)
         start = self.start(volume, begun)
-        before = self._assembly.array(volume, start, grid)
+        before = self._drafts.array(volume, start, grid)
         submitted = ingest(
             sent,
             grid,
@@ -269,7 +273,7 @@ class Submitting:
         )
 
     def _known(self, name: str | None) -> str | None:
-        """A signature, where the ledger has it: a rebuilt one may not."""
+        """Return a model version where the ledger has it: a rebuilt one may not."""
         if name is None:
             return None
         try:
@@ -285,7 +289,7 @@ class Submitting:
         second: Version,
         array: npt.NDArray[np.uint8] | None,
     ) -> dict[str, OrganChange]:
-        """Per organ, how far two readings agree."""
+        """Return how far two readings agree, organ by organ."""
         one = self._versions.find(volume, FINAL, first.sha256 or "")
         if one is None:
             return {}
@@ -293,11 +297,50 @@ class Submitting:
         after = read_label(second.path).array if array is None else array
         return compared(before.array, after, before.grid)
 
+    def book_left_behind(self, volume: str) -> list[Submission]:
+        """Book what killed processes had written; the caller holds the volume's lock."""
+        booked = []
+        for one in self._ledger.reserved(volume):
+            found = self._unbooked(volume, one.number)
+            if found is None:
+                self._ledger.forget(one.number)
+                continue
+            kept, origin = found
+            logger.info("%s: submission %d was written but not booked", volume, one.number)
+            booked.append(self._submit(volume, kept, origin))
+        return booked
+
+    def _unbooked(self, volume: str, number: int) -> tuple[Version, Provenance] | None:
+        for kept in self._versions.kept(volume, FINAL):
+            try:
+                origin = read_provenance(kept.path)
+            except VolumeError:
+                continue
+            if origin is not None and origin.submission == number:
+                return kept, origin
+        return None
+
+    def describe(self, volume: str, submission: Submission) -> None:
+        """Record what an imported label says, file against draft label; without names."""
+        kept = self._versions.find(volume, FINAL, submission.sha256 or "")
+        if kept is None:
+            return
+        try:
+            label = read_label(kept.path)
+        except VolumeError as error:
+            logger.warning("%s: its submitted label cannot be read: %s", volume, error)
+            return
+        begun = Begun(None, None, False, 0, None, "revise", False)
+        before = self._drafts.array(volume, self.start(volume, begun), label.grid)
+        present = frozenset(ORGAN_NAMES[i - 1] for i in np.unique(label.array) if 1 <= i <= 9)
+        submitted = Submitted(label.array, label.grid, present, "organ ids", {})
+        self._ledger.describe(submission.id, changes(before, submitted))
+
 
 def stated_organs(
     organs: Mapping[str, OrganChange], inherited: Mapping[str, OrganSource], number: int
 ) -> dict[str, OrganSource]:
-    """Where each organ in a submission's own file comes from."""
+    """Return where each organ in a submission's own file comes from."""
     found = {}
     for organ, change in organs.items():
         # A dispute belongs to the volume, not to a file.
@@ -310,7 +353,7 @@ def stated_organs(
 
 
 def _content(sent: Path, params: Mapping[str, Any]) -> str:
-    """Hex sha256 of a file with what is said beside it: said otherwise, it is another answer."""
+    """Return the sha256 of a file with what is said beside it: said otherwise, it is another."""
     digest = sha256_of(sent)
     said = {key: params[key] for key in KEYS if params.get(key) is not None}
     if not said:
