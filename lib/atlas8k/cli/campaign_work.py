@@ -20,7 +20,7 @@ from atlas8k.server.desk.service import LabelService
 from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring, Report, log_report
 from atlas8k.server.studies.folder import ORIGINAL
-from atlas8k.server.training.train import FineTuning
+from atlas8k.server.training.fine_tuning import FineTuning
 from atlas8k.settings import Settings
 from atlas8k.volume import read_grid, read_label, write_nifti
 
@@ -69,7 +69,7 @@ class ContextWork:
 
     def train(self) -> None:
         try:
-            FineTuning(self._context)({"networks": self._networks}, self._context.datastore)
+            FineTuning(self._context).run({"networks": self._networks})
         finally:
             self._context.note_training()
 

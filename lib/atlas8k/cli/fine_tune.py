@@ -76,12 +76,12 @@ def _found(device: str) -> str:
 def _run(studies: str, models: Path, network: str, given: dict[str, str]) -> dict[str, Any]:
     """One training; its statistics."""
     from atlas8k.server.opening import open_context
-    from atlas8k.server.training.train import FineTuning
+    from atlas8k.server.training.fine_tuning import FineTuning
     from atlas8k.settings import Settings
 
     context = open_context(Settings.from_conf(given), studies, models)
     try:
-        return FineTuning(context)({"networks": network}, context.datastore)
+        return FineTuning(context).run({"networks": network})
     finally:
         context.datastore.close()
         context.ledger.close()

@@ -35,7 +35,7 @@ from atlas8k.server.studies.catalogue import FINAL
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.names import check_tag, id_fault
-from atlas8k.server.training.train import FineTuning
+from atlas8k.server.training.train import FineTuningTask
 from atlas8k.settings import Settings
 from atlas8k.volume import read_grid, read_label
 
@@ -104,7 +104,7 @@ class Atlas8kApp(MONAILabelApp):
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        return {"atlas8k": FineTuning(self.context)}
+        return {"atlas8k": FineTuningTask(self.context)}
 
     def init_strategies(self) -> dict[str, Strategy]:
         names: tuple[Name, ...] = ("attention", "first", "random")

@@ -25,9 +25,9 @@ from atlas8k.models.networks import build
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.context import Context
 from atlas8k.server.opening import open_context
-from atlas8k.server.training import publishing, train
+from atlas8k.server.training import fine_tuning, publishing
 from atlas8k.server.training.cases import Seen
-from atlas8k.server.training.train import STATE, FineTuning
+from atlas8k.server.training.fine_tuning import STATE, FineTuning
 from atlas8k.settings import Settings
 from atlas8k.training import data, measuring
 from atlas8k.training.config import Optimiser, TrainingConfig
@@ -161,7 +161,7 @@ def submit_all(
 
 
 def run(context: Context, **request: Any) -> dict[str, Any]:
-    return FineTuning(context)({**SHORT, **request}, context.datastore)
+    return FineTuning(context).run({**SHORT, **request})
 
 
 @pytest.mark.parametrize("held", [1, 5])
@@ -242,12 +242,12 @@ def test_without_a_held_out_case_what_was_forgotten_is_seen(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit_all(context, tmp_path, 0, shuffled=False, trained=2)
-    real = train.fine_tune
+    real = fine_tuning.fine_tune
 
     def forgetful(*args: Any, **settings: Any) -> Any:
         return {name: untrained(name) for name in real(*args, **settings)}
 
-    monkeypatch.setattr(train, "fine_tune", forgetful)
+    monkeypatch.setattr(fine_tuning, "fine_tune", forgetful)
     before = context.signature()
     stats = run(context, max_epochs=1, steps_per_epoch=1)
     assert stats["gate"]["basis"] == "trained on"
@@ -267,13 +267,13 @@ def test_with_one_labeled_organ_what_is_forgotten_of_the_others_is_seen(
     ids = truth(len(HELD_OUT))
     path = write_nifti(tmp_path / "s.nii.gz", np.where(ids == 5, ids, 0).astype(np.uint8), GRID)
     desk.submit(TRAINED[0], path, ANNA, {"volume_is_right": ["liver"]})
-    real = train.fine_tune
+    real = fine_tuning.fine_tune
 
     def forgetful(*args: Any, **settings: Any) -> Any:
         made = real(*args, **settings)
         return {**made, "unet": without_spleen(made["unet"])}
 
-    monkeypatch.setattr(train, "fine_tune", forgetful)
+    monkeypatch.setattr(fine_tuning, "fine_tune", forgetful)
     before = context.signature()
     stats = run(context, max_epochs=1, steps_per_epoch=1, networks="unet")
     assert "pseudo labels of 2 volumes" in stats["gate"]["refused"]["unet"], stats["message"]
@@ -304,7 +304,7 @@ def test_a_training_that_was_killed_goes_on_and_another_one_does_not(
 
     submit_all(context, tmp_path, 1, shuffled=False)
     two = {"networks": "unet, nnunet", "max_epochs": 3, "steps_per_epoch": 2}
-    monkeypatch.setattr(train, "settle", killed)
+    monkeypatch.setattr(fine_tuning, "settle", killed)
     with pytest.raises(KilledError):
         run(context, **two)
     state = context.store.root / STATE
@@ -314,7 +314,9 @@ def test_a_training_that_was_killed_goes_on_and_another_one_does_not(
     # Killed while it trained the second network.
     (state / "nnunet.done.safetensors").unlink()
     seen: list[str] = []
-    monkeypatch.setattr(train.Shown, "epoch", lambda _, progress: seen.append(progress.network))
+    monkeypatch.setattr(
+        fine_tuning.Shown, "epoch", lambda _, progress: seen.append(progress.network)
+    )
     with caplog.at_level(logging.INFO), pytest.raises(KilledError):
         run(context, **two)
     assert "going on with the training that was interrupted" in caplog.text

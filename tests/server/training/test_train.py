@@ -25,9 +25,10 @@ from atlas8k.server.context import Context
 from atlas8k.server.errors import ConflictError, RequestError
 from atlas8k.server.opening import open_context
 from atlas8k.server.studies.disk import only_one
-from atlas8k.server.training import progress, train
+from atlas8k.server.training import fine_tuning, progress
 from atlas8k.server.training.cases import cases
-from atlas8k.server.training.train import FineTuning, chosen, whole
+from atlas8k.server.training.fine_tuning import FineTuning, chosen, whole
+from atlas8k.server.training.train import FineTuningTask
 from atlas8k.settings import Settings
 from atlas8k.training.data import IGNORED
 from atlas8k.volume import write_nifti
@@ -50,7 +51,7 @@ def test_submitted_labels_make_new_networks(context: Context, tmp_path: Path, mo
     before = context.signature()
     embedded = {path: path.read_bytes() for path in (models / "embedded").iterdir()}
     task = FineTuning(context)
-    stats = task(dict(SHORT), context.datastore)
+    stats = task.run(dict(SHORT))
     assert stats == task.stats()
     assert stats["epoch"] == stats["total_epochs"] == 3
     assert stats["total_time"] > 0
@@ -80,7 +81,7 @@ def test_with_minutes_the_progress_is_that_of_the_clock(
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.INFO):
         patch.setattr(progress, "write_json", watch)
         names = {"networks": "unet,nnunet", "max_epochs": 1, "steps_per_epoch": 1}
-        stats = FineTuning(timed)(names, context.datastore)
+        stats = FineTuning(timed).run(names)
     assert {total for _, total in shown} == {200}
     assert [epoch for epoch, _ in shown] == sorted(epoch for epoch, _ in shown)
     assert stats["epoch"] == stats["total_epochs"] == 200
@@ -93,15 +94,15 @@ def test_networks_are_served_though_what_became_of_them_cannot_be_written(
 ) -> None:
     submit(context, tmp_path, "a")
     before = context.signature()
-    real = train.write_json
+    real = fine_tuning.write_json
 
     def full(path: Path, stats: dict[str, Any]) -> None:
         if "total_time" in stats:
             raise OSError(28, "No space left on device")
         real(path, stats)
 
-    monkeypatch.setattr(train, "write_json", full)
-    stats = FineTuning(context)({**SHORT, "networks": "unet"}, context.datastore)
+    monkeypatch.setattr(fine_tuning, "write_json", full)
+    stats = FineTuning(context).run({**SHORT, "networks": "unet"})
     assert stats["model_signature"] == context.signature() != before
 
 
@@ -114,16 +115,16 @@ def test_a_failure_names_what_is_served_then(
         context.store.publish({"unet": checkpoint("unet", seed=3)}, "by hand")
         raise TrainingError("no")
 
-    monkeypatch.setattr(train, "fine_tune", fails)
+    monkeypatch.setattr(fine_tuning, "fine_tune", fails)
     with pytest.raises(TrainingError, match="no"):
-        FineTuning(context)(dict(SHORT), context.datastore)
+        FineTuning(context).run(dict(SHORT))
     assert context.status()["training"] == f"failed, {context.signature()} is served still: no"
 
 
 def test_networks_that_are_not_asked_for_are_taken_over(context: Context, tmp_path: Path) -> None:
     submit(context, tmp_path, "a")
     old = context.store.served()
-    FineTuning(context)({**SHORT, "networks": "unet"}, context.datastore)
+    FineTuning(context).run({**SHORT, "networks": "unet"})
     new = context.store.served()
     same = {
         n for n in NETWORKS if new.checkpoints[n].read_bytes() == old.checkpoints[n].read_bytes()
@@ -134,7 +135,7 @@ def test_networks_that_are_not_asked_for_are_taken_over(context: Context, tmp_pa
 def test_without_a_submission_nothing_is_trained(context: Context) -> None:
     before = context.signature()
     with pytest.raises(TrainingError, match="submit"):
-        FineTuning(context)(dict(SHORT), context.datastore)
+        FineTuning(context).run(dict(SHORT))
     assert context.signature() == before
 
 
@@ -248,7 +249,7 @@ def test_labels_of_images_that_are_gone_are_left_out_and_said(
     context.datastore.refresh()
     before = context.signature()
     with pytest.raises(TrainingError, match=r"2 labels are of images that are gone.*submit"):
-        FineTuning(context)(dict(SHORT), context.datastore)
+        FineTuning(context).run(dict(SHORT))
     assert context.signature() == before
 
 
@@ -268,10 +269,10 @@ def test_a_network_that_knows_none_of_the_labeled_organs_is_named(
     context.store.publish({"unet": other}, note="another list")
     before = context.signature()
     with pytest.raises(TrainingError, match=r"unet knows pancreas, stomach.*liver, spleen"):
-        FineTuning(context)(dict(SHORT), context.datastore)
+        FineTuning(context).run(dict(SHORT))
     assert context.signature() == before
     assert "nothing for it to learn" in context.status()["training"]
-    stats = FineTuning(context)({**SHORT, "networks": "nnunet"}, context.datastore)
+    stats = FineTuning(context).run({**SHORT, "networks": "nnunet"})
     assert stats["gate"]["on"]
 
 
@@ -301,15 +302,15 @@ def test_a_full_disk_and_one_that_may_not_be_written_change_nothing(
         while True:
             stream.write(bytes(4096))
     with pytest.raises(TrainingError, match=r"model.*(space|written)"):
-        FineTuning(context)(dict(SHORT), context.datastore)
+        FineTuning(context).run(dict(SHORT))
     assert context.signature() == before
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(TrainingError, match=r"model: the server may not write there"):
-        FineTuning(context)(dict(SHORT), context.datastore)
+        FineTuning(context).run(dict(SHORT))
     assert context.signature() == before
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
-    stats = FineTuning(context)(dict(SHORT), context.datastore)
+    stats = FineTuning(context).run(dict(SHORT))
     assert stats["model_signature"] == context.signature()
     assert not list((small_disk / "model").rglob("*.part"))
     context.datastore.close()
@@ -319,11 +320,11 @@ def test_a_full_disk_and_one_that_may_not_be_written_change_nothing(
 def test_two_trainings_at_once_are_refused(context: Context, tmp_path: Path) -> None:
     submit(context, tmp_path, "a")
     with only_one(context.store.root / ".training.lock"), pytest.raises(ConflictError):
-        FineTuning(context)(dict(SHORT), context.datastore)
+        FineTuning(context).run(dict(SHORT))
 
 
 def test_what_a_client_may_set_is_shown(context: Context) -> None:
-    info = FineTuning(context).info()
+    info = FineTuningTask(context).info()
     assert info["config"] == {"max_epochs": 10, "steps_per_epoch": 20, "networks": "all"}
     assert FineTuning(context).stats() == {}
 
