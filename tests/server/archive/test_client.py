@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from monailabel.config import settings
 from tests.e2e.cutting import Cutter
 from tests.e2e.orthanc import tiny_series, tiny_uid, uid_of
 
-from atlas8k.server.archive.client import Archive, credentials, is_uid
+from atlas8k.server.archive.client import Archive, ArchiveAccess, is_uid
 from atlas8k.server.archive.orthanc import Orthanc, OrthancError, configuration, free_port
 from atlas8k.server.errors import NotFoundError, UpstreamError
 
@@ -54,12 +53,12 @@ def test_it_is_signed_in_to_as_monai_label_does(
         closed.upload(files)
         with pytest.raises(UpstreamError, match="MONAI_LABEL_DICOMWEB_USERNAME"):
             Archive(closed.dicomweb).series()
-        monkeypatch.setattr(settings, "MONAI_LABEL_DICOMWEB_USERNAME", "reader")
-        monkeypatch.setattr(settings, "MONAI_LABEL_DICOMWEB_PASSWORD", "wrong")
+        monkeypatch.setenv("MONAI_LABEL_DICOMWEB_USERNAME", "reader")
+        monkeypatch.setenv("MONAI_LABEL_DICOMWEB_PASSWORD", "wrong")
         with pytest.raises(UpstreamError, match="401"):
             Archive(closed.dicomweb).series()
-        monkeypatch.setattr(settings, "MONAI_LABEL_DICOMWEB_PASSWORD", "s3cret")
-        assert credentials() == ("reader", "s3cret")
+        monkeypatch.setenv("MONAI_LABEL_DICOMWEB_PASSWORD", "s3cret")
+        assert ArchiveAccess().credentials == ("reader", "s3cret")
         assert list(Archive(closed.dicomweb).series()) == [uid_of(files)]
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a DICOMweb server, in MONAI Label's own client, with bounds and one error.
+"""A client of a DICOMweb server: requests with bounds, and one error.
 
 PS3.18: QIDO-RS lists series, WADO-RS gives headers and instances, STOW-RS takes them.
 """
@@ -15,9 +15,10 @@ from typing import Any
 
 import pydicom
 import requests
+from dicomweb_client.api import DICOMwebClient
 from dicomweb_client.ext.gcp.session_utils import create_session_from_gcp_credentials
-from monailabel.config import settings
-from monailabel.datastore.dicom import DICOMwebClientX
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from requests.adapters import HTTPAdapter
@@ -43,6 +44,42 @@ PERSONAL = ("PatientID", "StudyDate", "StudyTime")
 """What MONAI Label says of a series; shown where patients' data are."""
 
 
+class ArchiveAccess(BaseSettings):
+    """How an archive is reached: MONAI Label's own environment variables, and its ``.env``.
+
+    ``MONAI_LABEL_DICOMWEB_USERNAME``, ``MONAI_LABEL_QIDO_PREFIX`` and so on.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="MONAI_LABEL_", env_file=".env", extra="ignore")
+
+    datastore_username: str = ""
+    datastore_password: str = ""
+    dicomweb_username: str = ""
+    dicomweb_password: str = ""
+    qido_prefix: str | None = None
+    wado_prefix: str | None = None
+    stow_prefix: str | None = None
+    dicomweb_search_filter: dict[str, Any] = Field(default_factory=lambda: dict(DEFAULT_FILTER))
+    dicomweb_proxy_timeout: float = 30.0
+
+    @property
+    def credentials(self) -> tuple[str, str] | None:
+        """Name and password, where both are given."""
+        name = self.datastore_username or self.dicomweb_username
+        word = self.datastore_password or self.dicomweb_password
+        return (name, word) if name and word else None
+
+
+class _AnyMultipart(DICOMwebClient):
+    """Take an instance that comes in no multipart message for one, as some archives send it."""
+
+    def _decode_multipart_message(self, response: requests.Response, stream: bool) -> Any:
+        kind = response.headers["content-type"].partition(";")[0].strip().lower()
+        if kind != "multipart/related":
+            response.headers["content-type"] = "multipart/related"
+        return super()._decode_multipart_message(response, stream)
+
+
 def is_uid(text: str) -> bool:
     """Whether `text` can be a DICOM UID (PS3.5, 9.1)."""
     return len(text) <= 64 and bool(_UID.fullmatch(text))
@@ -66,36 +103,40 @@ class Found:
 class _Bounded(HTTPAdapter):
     """Every request ends: the client itself waits for ever."""
 
+    def __init__(self, read_s: float) -> None:
+        super().__init__()
+        self._read_s = read_s
+
     def send(self, request: Any, **more: Any) -> requests.Response:  # type: ignore[override]
         if more.get("timeout") is None:
-            more["timeout"] = (CONNECT_S, settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT)
+            more["timeout"] = (CONNECT_S, self._read_s)
         return super().send(request, **more)
 
 
 class Archive:
     """One DICOMweb server.
 
-    Credentials and prefixes are MONAI Label's: ``MONAI_LABEL_DICOMWEB_USERNAME``,
-    ``MONAI_LABEL_DICOMWEB_PASSWORD``, ``MONAI_LABEL_QIDO_PREFIX`` and so on.
-
     Parameters
     ----------
     url
         Its DICOMweb root, such as ``http://127.0.0.1:8042/dicom-web``.
+    access
+        How it is reached; of the environment where not given.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: ArchiveAccess | None = None) -> None:
         self.url = url.rstrip("/")
+        self.access = access or ArchiveAccess()
         # Warnings about a value would show it.
         pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
         logging.getLogger("pydicom").setLevel(logging.ERROR)
         logging.getLogger("dicomweb_client").setLevel(logging.WARNING)
-        self._client = DICOMwebClientX(
+        self._client = _AnyMultipart(
             url=self.url,
-            session=_session(self.url),
-            qido_url_prefix=settings.MONAI_LABEL_QIDO_PREFIX,
-            wado_url_prefix=settings.MONAI_LABEL_WADO_PREFIX,
-            stow_url_prefix=settings.MONAI_LABEL_STOW_PREFIX,
+            session=_session(self.url, self.access),
+            qido_url_prefix=self.access.qido_prefix,
+            wado_url_prefix=self.access.wado_prefix,
+            stow_url_prefix=self.access.stow_prefix,
         )
         # Its own waiting grows to minutes; who asks here can ask again.
         self._client.set_http_retry_params(retry=False)
@@ -121,7 +162,7 @@ class Archive:
         UpstreamError
             The archive does not answer.
         """
-        wanted = dict(settings.MONAI_LABEL_DICOMWEB_SEARCH_FILTER or {})
+        wanted = dict(self.access.dicomweb_search_filter)
         if wanted == DEFAULT_FILTER:
             wanted = {}
         found: dict[str, Found] = {}
@@ -256,25 +297,16 @@ class Archive:
         )
 
 
-def _session(url: str) -> requests.Session:
-    """As MONAI Label signs in, with bounds on every request."""
+def _session(url: str, access: ArchiveAccess) -> requests.Session:
+    """Return a session that signs in as MONAI Label does, with bounds on every request."""
     if "googleapis.com" in url:
         session: requests.Session = create_session_from_gcp_credentials()
     else:
         session = requests.Session()
-        name, word = credentials() or ("", "")
-        if name:
-            session.auth = (name, word)
+        session.auth = access.credentials
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Bounded())
+        session.mount(scheme, _Bounded(access.dicomweb_proxy_timeout))
     return session
-
-
-def credentials() -> tuple[str, str] | None:
-    """Name and password for the archive, where MONAI Label was given both."""
-    name = settings.MONAI_LABEL_DATASTORE_USERNAME or settings.MONAI_LABEL_DICOMWEB_USERNAME
-    word = settings.MONAI_LABEL_DATASTORE_PASSWORD or settings.MONAI_LABEL_DICOMWEB_PASSWORD
-    return (name, word) if name and word else None
 
 
 def _nothing(*_: object) -> None:

@@ -21,7 +21,7 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 
-from atlas8k.server.archive.client import credentials
+from atlas8k.server.archive.client import ArchiveAccess
 from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.privacy import cleaned_dicom
 from atlas8k.server.web.ohif_patches import scripts_of
@@ -127,7 +127,7 @@ def archive(request: Request, path: str, user: AsUser) -> Response:
             url,
             params=request.url.query,
             headers=headers,
-            auth=credentials(),
+            auth=ArchiveAccess().credentials,
             timeout=settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT,
             allow_redirects=False,
         )
