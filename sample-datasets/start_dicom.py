@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from atlas8k.server.archive.orthanc import Orthanc, missing
+from local_orthanc import Orthanc, missing
 
 HERE = Path(__file__).resolve().parent
 APP = HERE.parent / "apps" / "atlas8k"

@@ -17,8 +17,8 @@ from tests.server.tiny import write_networks
 from atlas8k.dicom import write_series
 from atlas8k.dicom.write import stable_uid
 from atlas8k.phantom import STANDARD, generate
-from atlas8k.server.archive.orthanc import Orthanc, missing
 from atlas8k.volume import Grid
+from local_orthanc import Orthanc, missing
 
 REAL = REPOSITORY.parent / "shared" / "data" / "cptac-pda-dicom"
 REAL_SERIES = "1.3.6.1.4.1.14519.5.2.1.1078.3273.288986663620929317963297526037"

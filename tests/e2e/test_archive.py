@@ -33,8 +33,8 @@ from atlas8k.dicom import write_series
 from atlas8k.labels.formats import read_segmentation
 from atlas8k.ledger import Ledger
 from atlas8k.organs import ORGAN_IDS, find_organ
-from atlas8k.server.archive.orthanc import Orthanc
 from atlas8k.volume import Grid, read_grid, read_label, write_nifti
+from local_orthanc import Orthanc
 
 pytestmark = [pytest.mark.slow, needs_orthanc]
 LIMIT_S = 60.0

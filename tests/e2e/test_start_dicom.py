@@ -18,7 +18,7 @@ import typer
 from tests.e2e.harness import REPOSITORY, environment, free_port
 from tests.e2e.orthanc import app_folder, needs_orthanc
 
-from atlas8k.server.archive import orthanc
+import local_orthanc as orthanc
 
 SCRIPT = REPOSITORY / "sample-datasets" / "start_dicom.py"
 LIMIT_S = 300.0

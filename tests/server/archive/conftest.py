@@ -10,7 +10,7 @@ from tests.e2e.orthanc import orthanc_with, tiny_series
 
 from atlas8k.server.archive.client import Archive
 from atlas8k.server.archive.folder import ArchiveFolder
-from atlas8k.server.archive.orthanc import Orthanc, missing
+from local_orthanc import Orthanc, missing
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from tests.e2e.cutting import Cutter
 from tests.e2e.orthanc import tiny_series, tiny_uid, uid_of
 
 from atlas8k.server.archive.client import Archive, ArchiveAccess, is_uid
-from atlas8k.server.archive.orthanc import Orthanc, OrthancError, configuration, free_port
 from atlas8k.server.errors import NotFoundError, UpstreamError
+from local_orthanc import Orthanc, OrthancError, configuration, free_port
 
 UIDS = [tiny_uid(0), tiny_uid(1)]
 

@@ -16,8 +16,8 @@ from atlas8k.cli import app
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Ledger, locate
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.archive.orthanc import Orthanc
 from atlas8k.volume import write_nifti
+from local_orthanc import Orthanc
 
 
 def run(*arguments: object, fails: str = "") -> Result:

@@ -15,7 +15,6 @@ from tests.server.tiny import write_networks
 from atlas8k.ledger import Holder
 from atlas8k.server import scoring
 from atlas8k.server.archive.datastore import ArchiveDatastore
-from atlas8k.server.archive.orthanc import Orthanc
 from atlas8k.server.context import Context
 from atlas8k.server.errors import UpstreamError
 from atlas8k.server.opening import open_context
@@ -24,6 +23,7 @@ from atlas8k.server.strategy import LedgerStrategy
 from atlas8k.server.training.cases import cases
 from atlas8k.settings import Settings
 from atlas8k.volume import read_grid, write_nifti
+from local_orthanc import Orthanc
 
 pytestmark = needs_orthanc
 UID = tiny_uid(3)

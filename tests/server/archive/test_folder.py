@@ -16,10 +16,10 @@ from atlas8k.server.archive.cache import IN_USE_S, LEARNT_S, mark
 from atlas8k.server.archive.client import Archive, is_uid
 from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.archive.folder import ArchiveFolder
-from atlas8k.server.archive.orthanc import Orthanc, free_port
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.studies.errors import BadNameError
 from atlas8k.volume import read_ct
+from local_orthanc import Orthanc, free_port
 
 UIDS = [tiny_uid(0), tiny_uid(1)]
 

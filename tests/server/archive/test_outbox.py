@@ -15,10 +15,10 @@ from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.archive import outbox
 from atlas8k.server.archive.client import Archive
 from atlas8k.server.archive.folder import ArchiveFolder
-from atlas8k.server.archive.orthanc import Orthanc, free_port
 from atlas8k.server.archive.outbox import Due, Outbox, segmentation
 from atlas8k.server.errors import UpstreamError
 from atlas8k.volume import read_grid
+from local_orthanc import Orthanc, free_port
 
 UIDS = [tiny_uid(0), tiny_uid(1)]
 
