@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 READMES = sorted(
     path
-    for top in ("README.md", "apps", "lib", "sample-datasets")
+    for top in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "apps", "lib", "sample-datasets")
     for path in (ROOT / top, *(ROOT / top).rglob("*.md"))
     if path.is_file() and path.suffix == ".md" and "node_modules" not in path.parts
 )
