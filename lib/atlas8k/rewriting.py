@@ -7,7 +7,6 @@ affine with code 1, units mm. The same file and affine always make the same byte
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from isal import igzip
 
 from atlas8k.errors import UnreadableVolumeError
 from atlas8k.grid import Grid
-from atlas8k.volume import GZIP_LEVEL, publish
+from atlas8k.volume import GZIP_LEVEL, publishing
 from atlas8k.voxels import READ_DAMAGE, load_header, open_bytes
 
 _BLOCK = 1 << 20
@@ -53,19 +52,13 @@ def rewrite(source: Path, target: Path, grid: Grid) -> Path:
     header.set_qform(grid.affine, code=1)
     header.set_sform(grid.affine, code=1)
     header["xyzt_units"] = (int(header["xyzt_units"]) & ~7) | 2  # mm; the time's unit stays
-    handle, name = tempfile.mkstemp(prefix=".", suffix=target.suffix, dir=target.parent)
-    temporary = Path(name)
-    try:
-        with open(handle, "wb") as stream:
-            if target.name.endswith(".gz"):
-                # Neither name nor time goes into the file: its checksum stays what it was.
-                with igzip.IGzipFile("", "wb", GZIP_LEVEL, stream, mtime=0) as packed:
-                    _copy(source, start, header, cast(Any, packed))
-            else:
-                _copy(source, start, header, stream)
-        publish(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with publishing(target) as temporary, open(temporary, "wb") as stream:
+        if target.name.endswith(".gz"):
+            # Neither name nor time goes into the file: its checksum stays what it was.
+            with igzip.IGzipFile("", "wb", GZIP_LEVEL, stream, mtime=0) as packed:
+                _copy(source, start, header, cast(Any, packed))
+        else:
+            _copy(source, start, header, stream)
     return target
 
 

@@ -7,8 +7,10 @@ The words for where an array lies, :class:`Grid` and :class:`Volume`, are those 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ __all__ = [
     "Grid",
     "Volume",
     "publish",
+    "publishing",
     "read_comments",
     "read_ct",
     "read_geometry",
@@ -265,14 +268,8 @@ def write_nifti(
     image.header.set_xyzt_units("mm")
     if comment is not None:
         image.header.extensions.append(Nifti1Extension(_COMMENT, comment.encode("ascii")))
-    handle, name = tempfile.mkstemp(prefix=".", suffix=suffix, dir=path.parent)
-    temporary = Path(name)
-    try:
-        with open(handle, "wb") as stream:
-            _save(image, stream, compress=suffix.lower() == ".nii.gz")
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with publishing(path) as temporary, open(temporary, "wb") as stream:
+        _save(image, stream, compress=suffix.lower() == ".nii.gz")
     return path
 
 
@@ -310,6 +307,19 @@ def _file_mode() -> int:
 
 # Asked once, on import: the question sets the mask for a moment, for every thread.
 FILE_MODE = _file_mode()
+
+
+@contextlib.contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a new file beside `path` that becomes the file at `path`; complete or not at all."""
+    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, path: Path) -> None:

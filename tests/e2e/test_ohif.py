@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import requests
 import SimpleITK as sitk
@@ -409,7 +410,8 @@ def test_a_corrected_dicom_seg_is_taken_in(server: Server, tmp_path: Path) -> No
     changed[changed == ORGAN_IDS["gall_bladder"]] = ORGAN_IDS["liver"]
     files = sorted((server.app.parent / name).glob("*.dcm"))
     sent = tmp_path / "corrected"  # as archives save it, without a suffix
-    write_segmentation(changed, start.grid, files, sent, description="Corrected")
+    headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
+    write_segmentation(changed, start.grid, headers, sent, description="Corrected")
     answer = requests.post(
         f"{url}/submit",
         files={"label": ("corrected", sent.read_bytes())},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dcmqi
 import numpy as np
+import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -50,6 +51,10 @@ def save_series(folder: Path, grid: Grid) -> list[str]:
         data.save_as(path, write_like_original=False)
         paths.append(str(path))
     return paths
+
+
+def read_headers(paths: Sequence[str | Path]) -> list[pydicom.Dataset]:
+    return [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
 
 
 def _code(value: str, meaning: str) -> dict[str, str]:

@@ -14,8 +14,6 @@ error in Slicer, so the point list is there even when no region is.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from atlas8k.attention.places import place_of_region
 from atlas8k.attention.regions import Region
 from atlas8k.errors import UnreadableVolumeError
 from atlas8k.organs import ORGANS
-from atlas8k.volume import Grid, publish
+from atlas8k.volume import Grid, publishing
 
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/"
@@ -86,14 +84,8 @@ def write_markups(
     if path.suffix != ".json":
         raise UnreadableVolumeError(path, "the name must end in .json; Slicer goes by it")
     text = json.dumps(markups(regions, grid, most), indent=1, allow_nan=False)
-    handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with publishing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return path
 
 

@@ -1,45 +1,37 @@
-"""A label map as a DICOM SEG object of its CT series, written by dcmqi's converter.
+"""A label map as a DICOM SEG object of its CT series.
 
 Segments go by organ, never by position: each carries its own name, SNOMED CT code and
 recommended colour, organs without voxels are left out, and those left are numbered from 1.
 An attention map becomes an object of its own, whose names and codes mean no organ.
 
-Sources: DICOM PS3.3 C.8.20, PS3.16 CID 7150; dcmqi's schema of ``seg-meta.json``.
+Sources: DICOM PS3.3 C.8.20, PS3.16 CID 7150.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import logging
-import os
-import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from highdicom import AlgorithmIdentificationSequence, PixelMeasuresSequence
+from highdicom.color import CIELabColor
+from highdicom.seg import Segmentation, SegmentDescription
+from highdicom.sr import CodedConcept
+from pydicom.datadict import tag_for_keyword
+from pydicom.uid import generate_uid
+from skimage.color import rgb2lab
 
+from atlas8k import __version__
 from atlas8k.dicom import inspect
-from atlas8k.errors import (
-    EmptyVolumeError,
-    GridMismatchError,
-    LabelValueError,
-    UnreadableVolumeError,
-)
+from atlas8k.errors import EmptyVolumeError, GridMismatchError, LabelValueError
 from atlas8k.grid import Grid
-from atlas8k.labels.nrrd_file import write_nrrd
 from atlas8k.labels.placing import find_placement, put
+from atlas8k.labels.voxels import counts, renamed
 from atlas8k.organs import N_ORGANS, ORGANS, Organ
-from atlas8k.volume import publish
-
-logger = logging.getLogger(__name__)
+from atlas8k.volume import publishing
 
 Kind = Literal["organs", "attention"]
 Made = Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]
@@ -50,41 +42,28 @@ ATTENTION_COLOR = (255, 0, 80)
 
 _ANATOMY = ("123037004", "SCT", "Anatomical Structure")
 _RELATION = ("309825002", "SCT", "Spatial and Relational Concept")
-_TIMEOUT_S = 120
+_NETWORKS = ("123110", "DCM", "Artificial Intelligence")
+_NAME = "atlas8k"
+_SERIES_NUMBER = 300
 _LONGEST = 64  # characters of a long string (PS3.5, VR LO)
-
-
-@dataclass(frozen=True)
-class WrittenSeg:
-    """What was written.
-
-    Attributes
-    ----------
-    organs
-        Names of the organs with a segment, in the order of their segment numbers.
-    series_uid, instance_uid
-        Of the new object; its study is the CT's.
-    """
-
-    path: Path
-    organs: tuple[str, ...]
-    series_uid: str
-    instance_uid: str
+_NAMES = ("PatientName", "ReferringPhysicianName")
+_MAY_LACK = (
+    *("PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber"),
+    *("StudyID", "StudyDate", "StudyTime"),
+)
+"""What a CT's header ought to have (type 2), and does not always."""
 
 
 def write_segmentation(
     array: npt.NDArray[np.uint8],
     grid: Grid,
-    series: Sequence[str | os.PathLike[str] | pydicom.Dataset],
+    series: Sequence[pydicom.Dataset],
     path: str | Path,
     *,
     description: str,
     kind: Kind = "organs",
     made: Made = "SEMIAUTOMATIC",
-    algorithm: str = "atlas8k",
-    creator: str = "atlas8k",
-    series_number: int = 300,
-) -> WrittenSeg:
+) -> Path:
     """Write a label map as a DICOM SEG object; complete or not at all.
 
     Parameters
@@ -95,17 +74,15 @@ def write_segmentation(
     grid
         Where the voxels are, any axes: they are turned to the series' own, never resampled.
     series
-        The CT series: its files, or their headers. All instances, in any order.
+        Headers of the CT series: all instances, in any order.
     path
         File to write.
     description
         Series description of the new object, at most 64 characters; name no patient in it.
     kind
         ``"organs"``, or ``"attention"`` for an object that can be taken for no organs.
-    made, algorithm
-        How the segments came about, and by what; `algorithm` is not written of manual ones.
-    creator
-        Content creator, a program's name and not a person's.
+    made
+        How the segments came about.
 
     Raises
     ------
@@ -118,64 +95,40 @@ def write_segmentation(
         Values that are no organ's.
     EmptyVolumeError
         No organ has a voxel: an object without a segment is not allowed in DICOM.
-    UnreadableVolumeError
-        A file of the series cannot be read, or the converter failed.
     ValueError
         A description that DICOM cannot hold.
     """
     path = Path(path)
     _check_text(description)
-    headers = _headers(series)
-    target = _grid(headers, path)
-    present = _present(array, grid, path)
-    turned = _on_series(array, grid, target, path)
-    organs = [organ for organ in ORGANS if organ.id in present]
-    meta = {
-        "ContentCreatorName": creator,
-        "SeriesDescription": description,
-        "SeriesNumber": str(series_number),
-        "InstanceNumber": "1",
-        "segmentAttributes": [[_segment(organ, kind, made, algorithm) for organ in organs]],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".atlas8k-seg-", dir=path.parent) as name:
-        folder = Path(name)
-        _lay_out(series, folder / "series")
-        write_nrrd(folder / "label.nrrd", turned, target)
-        (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
-        made_file = folder / "seg.dcm"
-        _run_dcmqi(
-            *("--inputImageList", str(folder / "label.nrrd")),
-            *("--inputDICOMDirectory", str(folder / "series")),
-            *("--inputMetadata", str(folder / "meta.json"), "--outputDICOM", str(made_file)),
-            path=path,
-            makes=made_file,
-        )
-        data = pydicom.dcmread(made_file, stop_before_pixels=True)
-        publish(made_file, path)
-    return WrittenSeg(
-        path,
-        tuple(organ.name for organ in organs),
-        str(data.SeriesInstanceUID),
-        str(data.SOPInstanceUID),
+    headers, target = _stacked(series, path)
+    organs = _present(array, grid, path)
+    numbers = np.zeros(256, dtype=np.uint8)
+    numbers[[organ.id for organ in organs]] = np.arange(1, len(organs) + 1)
+    turned = renamed(_on_series(array, grid, target, path), numbers)
+    across, down, step = target.spacing
+    data = Segmentation(
+        [_completed(header) for header in headers],
+        turned.transpose(2, 1, 0),
+        "BINARY",
+        [_segment(number, organ, kind, made) for number, organ in enumerate(organs, start=1)],
+        series_instance_uid=generate_uid(),
+        series_number=_SERIES_NUMBER,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer=_NAME,
+        manufacturer_model_name=_NAME,
+        software_versions=__version__,
+        device_serial_number="1",
+        series_description=description,
+        pixel_measures=PixelMeasuresSequence([down, across], step, step),
     )
-
-
-def _run_dcmqi(*arguments: str, path: Path, makes: Path) -> None:
-    """Run dcmqi's converter to DICOM SEG; `makes` is there when it succeeded."""
-    spec = importlib.util.find_spec("dcmqi")
-    if spec is None or spec.origin is None:
-        raise UnreadableVolumeError(path, "writing DICOM SEG needs the package dcmqi; install it")
-    command = [str(Path(spec.origin).parent / "bin" / "itkimage2segimage"), *arguments]
-    try:
-        run = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired as err:
-        raise UnreadableVolumeError(path, f"not converted within {_TIMEOUT_S} s") from err
-    if run.returncode != 0 or not makes.is_file():
-        text = (run.stderr or run.stdout).decode(errors="replace").strip()
-        logger.info("%s: dcmqi ended with %d: %s", path, run.returncode, text[-2000:])
-        last = text.splitlines()[-1][:200] if text else f"status {run.returncode}"
-        raise UnreadableVolumeError(path, f"the DICOM SEG object cannot be converted ({last})")
+    data.SpecificCharacterSet = "ISO_IR 192"  # UTF-8
+    # Set when all is made: highdicom quotes names that it finds odd in warnings.
+    data.PatientName, data.ContentCreatorName = headers[0].get("PatientName"), _NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with publishing(path) as temporary:
+        data.save_as(temporary)
+    return path
 
 
 def _check_text(description: str) -> None:
@@ -185,45 +138,41 @@ def _check_text(description: str) -> None:
         raise ValueError("description: DICOM reads a backslash as the end of a value")
 
 
-def _headers(
-    series: Sequence[str | os.PathLike[str] | pydicom.Dataset],
-) -> list[pydicom.Dataset]:
-    found: list[pydicom.Dataset] = []
-    for item in series:
-        if isinstance(item, pydicom.Dataset):
-            found.append(item)
-            continue
-        try:
-            found.append(pydicom.dcmread(item, stop_before_pixels=True))
-        except Exception as err:  # pydicom raises what its many parsers raise
-            raise UnreadableVolumeError(
-                os.fspath(item), f"not a readable DICOM object ({err})"
-            ) from err
-    return found
+def _stacked(series: Sequence[pydicom.Dataset], path: Path) -> tuple[list[pydicom.Dataset], Grid]:
+    """Return the headers in the order of their planes, and the series' grid."""
+    found = inspect(series)
+    if len(found) != 1 or len(found[0].instances) != len(series):
+        raise GridMismatchError(path, f"{len(series)} instances are not those of one series")
+    grid = found[0].grid
+    by_uid = {str(header.SOPInstanceUID): header for header in series}
+    return [by_uid[instance.uid] for instance in found[0].instances], grid
 
 
-def _grid(headers: Sequence[pydicom.Dataset], path: Path) -> Grid:
-    found = inspect(headers)
-    if len(found) != 1 or len(found[0].instances) != len(headers):
-        raise GridMismatchError(path, f"{len(headers)} instances are not those of one series")
-    return found[0].grid
+def _completed(header: pydicom.Dataset) -> pydicom.Dataset:
+    """Return a header without names, and with empty values for what it lacks."""
+    named = {tag_for_keyword(keyword) for keyword in _NAMES}
+    whole = pydicom.Dataset({tag: header[tag] for tag in header.keys() if tag not in named})  # noqa: SIM118
+    for keyword in (*_NAMES, *_MAY_LACK):
+        whole.setdefault(keyword, None)
+    if not whole.get("FrameOfReferenceUID"):  # without one, planes would get no place
+        frame = ["frame", str(header.StudyInstanceUID)]
+        whole.FrameOfReferenceUID = generate_uid(entropy_srcs=frame)
+    return whole
 
 
-def _present(array: npt.NDArray[np.uint8], grid: Grid, path: Path) -> set[int]:
+def _present(array: npt.NDArray[np.uint8], grid: Grid, path: Path) -> list[Organ]:
     if tuple(array.shape) != grid.shape:
         raise GridMismatchError(path, f"array {array.shape} does not fit grid {grid.shape}")
     if array.dtype != np.uint8:
         raise LabelValueError(path, f"organ ids come as uint8, not {array.dtype}")
-    counts = np.bincount(array.ravel(order="K"), minlength=N_ORGANS + 1)
-    if counts[N_ORGANS + 1 :].any():
-        wrong = np.flatnonzero(counts[N_ORGANS + 1 :]) + N_ORGANS + 1
-        raise LabelValueError(path, f"values {wrong[:5].tolist()} are no organ's (1 to {N_ORGANS})")
-    present = {int(value) for value in np.flatnonzero(counts)} - {0}
-    if not present:
+    values = set(np.flatnonzero(counts(array)).tolist()) - {0}
+    if wrong := sorted(values - {organ.id for organ in ORGANS}):
+        raise LabelValueError(path, f"values {wrong[:5]} are no organ's (1 to {N_ORGANS})")
+    if not values:
         raise EmptyVolumeError(
             path, "no organ has a voxel, and DICOM SEG cannot say so; keep it in another form"
         )
-    return present
+    return [organ for organ in ORGANS if organ.id in values]
 
 
 def _on_series(
@@ -237,49 +186,24 @@ def _on_series(
     return put(array, placement, target)
 
 
-def _segment(organ: Organ, kind: Kind, made: Made, algorithm: str) -> dict[str, Any]:
+def _segment(number: int, organ: Organ, kind: Kind, made: Made) -> SegmentDescription:
     if kind == "organs":
-        label, text = organ.name, organ.snomed_meaning
+        label, text, color = organ.name, organ.snomed_meaning, organ.color
         category, code = _ANATOMY, (organ.snomed_code, "SCT", organ.snomed_meaning)
-        color = organ.color
     else:
         label, text = f"attention_{organ.name}", f"Region to look at for {organ.snomed_meaning}"
         category, color = _RELATION, ATTENTION_COLOR
         code = (f"ATTENTION{organ.id}", ATTENTION_SCHEME, f"Attention: {organ.snomed_meaning}")
-    entry = {
-        "labelID": organ.id,
-        "SegmentLabel": label,
-        "SegmentDescription": text,
-        "SegmentAlgorithmType": made,
-        "SegmentedPropertyCategoryCodeSequence": _code(*category),
-        "SegmentedPropertyTypeCodeSequence": _code(*code),
-        "recommendedDisplayRGBValue": list(color),
-    }
-    return entry if made == "MANUAL" else {**entry, "SegmentAlgorithmName": algorithm}
-
-
-def _code(value: str, scheme: str, meaning: str) -> Mapping[str, str]:
-    return {"CodeValue": value, "CodingSchemeDesignator": scheme, "CodeMeaning": meaning}
-
-
-def _lay_out(series: Sequence[str | os.PathLike[str] | pydicom.Dataset], folder: Path) -> None:
-    """A folder of the series alone: a list of names may be longer than a command line."""
-    folder.mkdir()
-    for number, item in enumerate(series):
-        place = folder / f"{number:05d}.dcm"
-        if isinstance(item, pydicom.Dataset):
-            _save_header(item, place)
-        else:
-            place.symlink_to(Path(item).resolve())
-
-
-def _save_header(header: pydicom.Dataset, path: Path) -> None:
-    copy = pydicom.Dataset({tag: header[tag] for tag in header.keys() if tag.group > 2})  # noqa: SIM118
-    copy.PixelData = b"\0\0"  # the converter passes over objects without, and reads none
-    copy["PixelData"].VR = "OW"
-    copy.is_little_endian, copy.is_implicit_VR = True, False
-    copy.file_meta = FileMetaDataset()
-    copy.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    copy.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
-    copy.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
-    copy.save_as(path, write_like_original=False)
+    networks = AlgorithmIdentificationSequence(_NAME, CodedConcept(*_NETWORKS), __version__)
+    item = SegmentDescription(
+        number,
+        label,
+        CodedConcept(*category),
+        CodedConcept(*code),
+        made,
+        algorithm_identification=None if made == "MANUAL" else networks,
+    )
+    item.SegmentDescription = text
+    lab = rgb2lab(np.array(color) / 255)
+    item.RecommendedDisplayCIELabValue = list(CIELabColor(*lab).value)
+    return item
