@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 
 from atlas8k.grid import Grid
-from atlas8k.labels.plausible import (
-    FACTOR,
-    PEOPLE_ML,
-    limits_ml,
-    not_certified,
-    odd_volumes,
-    volume_question,
-)
+from atlas8k.labels.anatomy import PEOPLE_ML, odd_volumes
+from atlas8k.labels.meaning import not_certified
 from atlas8k.ledger import OrganChange
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
@@ -41,12 +35,12 @@ def test_the_constants_are_those_of_the_statistics() -> None:
 
 def test_limits() -> None:
     assert set(PEOPLE_ML) == set(ORGAN_NAMES)
-    assert FACTOR == 3.0
-    assert limits_ml("liver") == pytest.approx((344.87, 7531.5), abs=0.01)
-    assert volume_question("liver", 345.0) is None
-    assert volume_question("liver", 344.0) == ("344.0 ml, where 344.9 to 7,531.5 ml are plausible")
-    assert volume_question("spleen", 1800.0) is not None
-    assert volume_question("gall_bladder", 0.5) is not None
+    array, asked = block("liver", 2), "where 344.9 to 7,531.5 ml are plausible"
+    assert odd_volumes(array, GRID, {"liver": 2760}) == {}  # 345.0 ml
+    assert odd_volumes(array, GRID, {"liver": 2752}) == {"liver": f"344.0 ml, {asked}"}
+    assert odd_volumes(array, GRID, {"spleen": 14400, "gall_bladder": 4}).keys() == {
+        "spleen", "gall_bladder",
+    }  # fmt: skip
 
 
 def test_an_organ_cut_by_the_border_is_not_judged_by_its_volume() -> None:

@@ -7,18 +7,15 @@ appendix E). They warn; a rare patient breaks one rightly.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
 from atlas8k.components import label_components
 from atlas8k.grid import Grid
-from atlas8k.organs import ORGAN_IDS, ORGANS
-
-Box = tuple[slice, slice, slice]
+from atlas8k.labels.anatomy import Body, Box, Finding, at_border
+from atlas8k.organs import ORGAN_IDS
 
 TOUCHING: tuple[tuple[str, str, int], ...] = (
     ("kidney_left", "kidney_right", 0),
@@ -37,37 +34,12 @@ BIFURCATION_MM = 50.0
 """The postcava begins that much lower at most than the aorta ends, about two vertebrae."""
 
 SMALL_PIECE = 0.10
-BORDER_VOXELS = 3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One rule that one label breaks.
-
-    Attributes
-    ----------
-    organ, other
-        The organ to look at first, and the second one of rules about two.
-    rule
-        ``mirrored``, ``laterality``, ``touching``, ``gap`` or ``pieces``.
-    number
-        What was measured, in the unit `text` says.
-    box
-        Where, slices of the array's own axes.
-    text
-        One sentence for people.
-    """
-
-    organ: str
-    other: str | None
-    rule: str
-    number: float
-    box: Box
-    text: str
 
 
 def check_label(array: npt.NDArray[np.uint8], grid: Grid) -> list[Finding]:
-    """Every rule that a label map breaks, in the order of the rules.
+    """Return every rule that a label map breaks, in the order of the rules.
+
+    They are ``mirrored``, ``laterality``, ``touching``, ``gap`` and ``pieces``.
 
     Parameters
     ----------
@@ -76,187 +48,100 @@ def check_label(array: npt.NDArray[np.uint8], grid: Grid) -> list[Finding]:
     grid
         Its grid; sides and slices are the patient's, whatever the axes.
     """
-    label = _Label.of(array, grid)
+    body = Body.of(array, grid, coarse=False)
     return [
-        *_mirrored(label),
-        *_laterality(label),
-        *_touching(label),
-        *_gap(label),
-        *_pieces(label),
+        *_mirrored(body),
+        *_laterality(body),
+        *_touching(body),
+        *_gap(body),
+        *_pieces(body),
     ]
 
 
-def cut_by_border(array: npt.NDArray[np.uint8], organ: str) -> bool:
-    """Whether an organ comes within 3 voxels of the image's edge: it may go on outside."""
-    found = ndimage.find_objects((array == ORGAN_IDS[organ]).view(np.uint8))
-    return bool(found) and _at_border(found[0], array)
-
-
-@dataclass(frozen=True, eq=False)
-class _Label:
-    array: npt.NDArray[np.uint8]
-    grid: Grid
-    boxes: dict[str, Box]
-    """Of the organs that are there."""
-
-    @classmethod
-    def of(cls, array: npt.NDArray[np.uint8], grid: Grid) -> _Label:
-        found = ndimage.find_objects(array, max_label=len(ORGANS))
-        boxes = {o.name: box for o, box in zip(ORGANS, found, strict=True) if box is not None}
-        return cls(array, grid, boxes)
-
-    def mask(self, organ: str, box: Box | None = None) -> npt.NDArray[np.bool_]:
-        return np.asarray(self.array[box or self.boxes[organ]] == ORGAN_IDS[organ])
-
-    def centre(self, organ: str) -> npt.NDArray[np.float64]:
-        """Centre of mass, mm."""
-        box = self.boxes[organ]
-        index = ndimage.center_of_mass(self.mask(organ))
-        start = [s.start for s in box]
-        return np.asarray(
-            self.grid.affine[:3, :3] @ (np.array(index) + start) + self.grid.affine[:3, 3]
-        )
-
-    def around(self, *organs: str) -> Box:
-        """The box that holds all these organs."""
-        boxes = [self.boxes[organ] for organ in organs]
-        spans = [slice(min(s.start for s in axis), max(s.stop for s in axis))
-                 for axis in zip(*boxes, strict=True)]  # fmt: skip
-        return spans[0], spans[1], spans[2]
-
-    def common(self, one: str, two: str) -> Box | None:
-        """Where the boxes of two organs meet, one voxel more on every side."""
-        spans = []
-        pairs = zip(self.boxes[one], self.boxes[two], self.array.shape, strict=True)
-        for a, b, size in pairs:
-            start, stop = max(a.start, b.start) - 1, min(a.stop, b.stop) + 1
-            if start >= stop:
-                return None
-            spans.append(slice(max(0, start), min(size, stop)))
-        return spans[0], spans[1], spans[2]
-
-
-def _mirrored(label: _Label) -> Iterator[Finding]:
+def _mirrored(body: Body) -> Iterator[Finding]:
     """Left of a pair on the right of it: the file's left and right are swapped."""
     for left, right in (("kidney_left", "kidney_right"), ("spleen", "liver")):
-        if left in label.boxes and right in label.boxes:
-            gap = float(label.centre(left)[0] - label.centre(right)[0])
+        if left in body.organs and right in body.organs:
+            gap = float(body.organs[left].centre[0] - body.organs[right].centre[0])
             if gap > 0:
-                yield Finding(
-                    left,
-                    right,
-                    "mirrored",
-                    gap,
-                    label.around(left, right),
+                text = (
                     f"{left} lies {gap:.0f} mm to the right of {right}: "
-                    "left and right are swapped in the label or in the CT",
+                    "left and right are swapped in the label or in the CT"
                 )
+                yield Finding(left, "mirrored", text)
 
 
-def _laterality(label: _Label) -> Iterator[Finding]:
-    if {"kidney_left", "kidney_right", "liver"} <= label.boxes.keys():
-        liver = label.centre("liver")
-        left, right = (
-            float(np.linalg.norm(label.centre(organ) - liver))
-            for organ in ("kidney_left", "kidney_right")
+def _laterality(body: Body) -> Iterator[Finding]:
+    organs = [body.organs.get(name) for name in ("liver", "kidney_left", "kidney_right")]
+    places = [organ.centre for organ in organs if organ is not None]
+    if len(places) < 3:
+        return
+    left, right = (float(np.linalg.norm(place - places[0])) for place in places[1:])
+    if left < right:
+        text = (
+            f"kidney_left is {right - left:.0f} mm nearer the liver than kidney_right: "
+            "the kidneys may be swapped"
         )
-        if left < right:
-            yield Finding(
-                "kidney_left",
-                "liver",
-                "laterality",
-                right - left,
-                label.around("kidney_left", "kidney_right"),
-                f"kidney_left is {right - left:.0f} mm nearer the liver than kidney_right: "
-                "the kidneys may be swapped",
-            )
+        yield Finding("kidney_left", "laterality", text)
 
 
-def _touching(label: _Label) -> Iterator[Finding]:
+def _touching(body: Body) -> Iterator[Finding]:
     for one, two, allowed in TOUCHING:
-        if one not in label.boxes or two not in label.boxes:
-            continue
-        box = label.common(one, two)
+        box = _common(body, one, two)
         if box is None:
             continue
-        first, second = label.mask(one, box), label.mask(two, box)
-        meet = second & ndimage.binary_dilation(first)
-        voxels = int(np.count_nonzero(meet))
+        first, second = (body.array[box] == ORGAN_IDS[organ] for organ in (one, two))
+        voxels = int(np.count_nonzero(second & ndimage.binary_dilation(first)))
         if voxels > allowed:
-            inner = ndimage.find_objects(meet.view(np.uint8))[0]
-            yield Finding(
-                one,
-                two,
-                "touching",
-                voxels,
-                _shifted(inner, box),
-                f"{one} and {two} meet in {voxels} voxels",
-            )
+            yield Finding(one, "touching", f"{one} and {two} meet in {voxels} voxels")
 
 
-def _gap(label: _Label) -> Iterator[Finding]:
+def _common(body: Body, one: str, two: str) -> Box | None:
+    """Return where the boxes of two organs meet, one voxel more on every side."""
+    if one not in body.organs or two not in body.organs:
+        return None
+    pairs = zip(body.organs[one].box, body.organs[two].box, strict=True)
+    spans = [slice(max(0, max(a.start, b.start) - 1), min(a.stop, b.stop) + 1) for a, b in pairs]
+    apart = any(span.start >= span.stop for span in spans)
+    return None if apart else (spans[0], spans[1], spans[2])
+
+
+def _gap(body: Body) -> Iterator[Finding]:
     """Slices, across the patient's long axis, with postcava but no aorta.
 
     Those between the postcava's origin and the aorta's bifurcation are as they should be.
     """
-    if not {"aorta", "postcava"} <= label.boxes.keys():
+    if not {"aorta", "postcava"} <= body.organs.keys():
         return
-    orientation = nib.orientations.io_orientation(label.grid.affine)
-    axis = int(np.argmax(orientation[:, 0] == 2))
-    across = tuple(a for a in range(3) if a != axis)
     aorta, postcava = (
-        (label.array == ORGAN_IDS[organ]).any(axis=across) for organ in ("aorta", "postcava")
+        (body.array == ORGAN_IDS[organ]).any(axis=(0, 1)) for organ in ("aorta", "postcava")
     )
     either, missing = np.flatnonzero(aorta | postcava), postcava & ~aorta
-    ends = np.flatnonzero(aorta)
-    upwards = orientation[axis, 1] > 0
-    below = np.zeros_like(missing)
-    below[slice(None, ends[0]) if upwards else slice(ends[-1] + 1, None)] = True
-    if np.count_nonzero(missing & below) * label.grid.spacing[axis] <= BIFURCATION_MM:
+    below = np.arange(len(aorta)) < aorta.argmax()
+    if np.count_nonzero(missing & below) * body.grid.spacing[2] <= BIFURCATION_MM:
         missing &= ~below
-    share = np.count_nonzero(missing) / (either[-1] - either[0] + 1)
+    slices = np.count_nonzero(missing)
+    share = slices / (either[-1] - either[0] + 1)
     if share > AORTA_SLICES:
-        slices = np.flatnonzero(missing)
-        spans = [*label.boxes["postcava"]]
-        spans[axis] = slice(int(slices[0]), int(slices[-1]) + 1)
-        yield Finding(
-            "aorta",
-            "postcava",
-            "gap",
-            share,
-            (spans[0], spans[1], spans[2]),
-            f"{len(slices)} slices ({share:.0%}) show postcava but no aorta",
-        )
+        text = f"{slices} slices ({share:.0%}) show postcava but no aorta"
+        yield Finding("aorta", "gap", text)
 
 
-def _pieces(label: _Label) -> Iterator[Finding]:
+def _pieces(body: Body) -> Iterator[Finding]:
     """Pieces smaller than 10 % of their organ, unless they may be larger outside the image."""
-    for organ, box in label.boxes.items():
-        parts = label_components(np.asfortranarray(label.mask(organ)))
-        sizes = np.bincount(parts.ravel())[1:]
-        least = SMALL_PIECE * sizes.sum()
-        small = {
-            piece: _shifted(where, box)
-            for piece, where in enumerate(ndimage.find_objects(parts), start=1)
-            if sizes[piece - 1] < least
-        }
-        small = {p: where for p, where in small.items() if not _at_border(where, label.array)}
+    for organ in body.organs.values():
+        parts = label_components(np.asfortranarray(organ.mask))
+        sizes = np.bincount(parts.ravel(order="K"))[1:]
+        small = [
+            size
+            for size, where in zip(sizes, ndimage.find_objects(parts), strict=True)
+            if size < SMALL_PIECE * sizes.sum()
+            and not at_border(_shifted(where, organ.box), body.array.shape)
+        ]
         if small:
-            voxels = {piece: int(sizes[piece - 1]) for piece in small}
-            ml = sum(voxels.values()) * label.grid.voxel_ml
-            yield Finding(
-                organ,
-                None,
-                "pieces",
-                len(small),
-                small[max(voxels, key=lambda piece: voxels[piece])],
-                f"{organ} has {len(small)} small pieces of {ml:.1f} ml in all",
-            )
-
-
-def _at_border(box: Box, array: npt.NDArray[np.uint8]) -> bool:
-    n = BORDER_VOXELS
-    return any(s.start < n or s.stop > size - n for s, size in zip(box, array.shape, strict=True))
+            ml = float(sum(small)) * body.grid.voxel_ml
+            text = f"{organ.name} has {len(small)} small pieces of {ml:.1f} ml in all"
+            yield Finding(organ.name, "pieces", text)
 
 
 def _shifted(inner: Box, outer: Box) -> Box:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError, NoOrganError
 from atlas8k.grid import Grid
+from atlas8k.labels.anatomy import odd_volumes
 from atlas8k.labels.ingest import Submitted
 from atlas8k.labels.statement import NOTHING_SAID, Statement
 from atlas8k.labels.voxels import fill, joint_counts, renamed
@@ -114,6 +115,41 @@ def check_reviewed(
             "not usable, say so with a reason: on the page /atlas8k/cases, or with "
             "`atlas8k campaign exclude`; nothing was submitted",
         )
+
+
+def not_certified(
+    organs: Mapping[str, OrganChange],
+    array: npt.NDArray[np.uint8],
+    grid: Grid,
+    volume_is_right: Collection[str] = (),
+) -> dict[str, OrganChange]:
+    """Record organs of an implausible volume as not assessed, with the question.
+
+    The label is not refused: 3D Slicer's module can say nothing beside the voxels, so that an
+    annotator whose patient has such a spleen could not submit at all. What was drawn is kept
+    and shown, and counts once somebody says that the volume is right.
+
+    Parameters
+    ----------
+    organs
+        What :func:`changes` found.
+    array
+        ``(X, Y, Z)`` uint8, organ ids, the label that it found it in.
+    volume_is_right
+        Organs that are not asked about.
+    """
+    certified = {
+        organ: change.voxels_after or 0
+        for organ, change in organs.items()
+        if change.state in ("confirmed", "revised") and organ not in volume_is_right
+    }
+    asked = odd_volumes(array, grid, certified)
+    return {
+        organ: change._replace(state="not_assessed", note=asked[organ])
+        if organ in asked
+        else change
+        for organ, change in organs.items()
+    }
 
 
 def completed(

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from atlas8k.errors import EmptyVolumeError, GridMismatchError, LabelValueError
 from atlas8k.grid import Grid, Volume
-from atlas8k.labels.anatomy import missing
-from atlas8k.labels.checks import Finding, check_label
+from atlas8k.labels.anatomy import Finding, missing
+from atlas8k.labels.checks import check_label
 from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset
 from atlas8k.labels.kidneys import LEFT, RIGHT, split_kidneys
 from atlas8k.labels.midline import Midline, find_midline

@@ -19,7 +19,7 @@ import numpy as np
 
 from atlas8k.errors import VolumeError
 from atlas8k.grid import Volume
-from atlas8k.labels.anatomy import Impossible, impossible, impossible_volumes, listed
+from atlas8k.labels.anatomy import Finding, impossible, impossible_volumes, listed
 from atlas8k.labels.datasets import Dataset, known_structures
 from atlas8k.labels.stated import contradictions, stated_names
 from atlas8k.labels.voxels import counts, renamed
@@ -81,7 +81,7 @@ def look_at(path: Path, candidates: Sequence[Dataset], structures: frozenset[str
     return Look(path, against, strange)
 
 
-def _bodies(raw: Volume, dataset: Dataset, values: set[int]) -> list[Impossible]:
+def _bodies(raw: Volume, dataset: Dataset, values: set[int]) -> list[Finding]:
     """What is impossible about the organs that come out of a file."""
     table = np.zeros(256, np.uint8)
     for value, organ in dataset.values.items():

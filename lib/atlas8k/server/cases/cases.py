@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from atlas8k.labels.plausible import odd_volumes
+from atlas8k.labels.anatomy import odd_volumes
 from atlas8k.labels.statement import Statement
 from atlas8k.ledger import Holder, Lease, OrganChange, Submission, Usability
 from atlas8k.organs import ORGAN_IDS

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.errors import CheckpointError
-from atlas8k.labels.plausible import odd_volumes
+from atlas8k.labels.anatomy import odd_volumes
 from atlas8k.labels.voxels import counts
 from atlas8k.ledger import Holder, Lease, OrganChange, Submission
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
