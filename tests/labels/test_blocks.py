@@ -7,9 +7,11 @@ import pytest
 from tests.labels.kit import GRID, SHAPE, Labels, label, save_nifti, turned
 
 from atlas8k.errors import GridMismatchError
-from atlas8k.labels.blocks import with_rest
 from atlas8k.labels.ingest import ingest
-from atlas8k.labels.meaning import changes
+from atlas8k.labels.submission_diff import (
+    changes,
+    with_rest,
+)
 from atlas8k.organs import ORGAN_IDS
 
 LIVER, SPLEEN = ORGAN_IDS["liver"], ORGAN_IDS["spleen"]

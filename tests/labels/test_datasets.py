@@ -17,7 +17,7 @@ from atlas8k.labels.datasets import (
     known_datasets,
     read_maps,
 )
-from atlas8k.labels.midline import find_midline
+from atlas8k.labels.kidneys import find_midline
 from atlas8k.labels.public import check_values, interpret
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.phantom import generate

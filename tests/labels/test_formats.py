@@ -21,7 +21,7 @@ from atlas8k.errors import (
 from atlas8k.grid import Grid
 from atlas8k.labels import nrrd_file
 from atlas8k.labels.formats import Segment, read_segmentation
-from atlas8k.labels.terminology import Terminology
+from atlas8k.labels.label_mapping import Terminology
 from atlas8k.volume import write_nifti
 
 DCMQI = Path(__file__).parents[3] / "shared" / "data" / "dcmqi-seg"

@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 from atlas8k.grid import Grid, Volume
-from atlas8k.labels.kidneys import LEFT, RIGHT, split_kidneys
-from atlas8k.labels.midline import Midline, find_midline
+from atlas8k.labels.kidneys import (
+    LEFT,
+    RIGHT,
+    Midline,
+    find_midline,
+    split_kidneys,
+)
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.phantom import generate
 

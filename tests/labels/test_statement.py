@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from atlas8k.errors import LabelNameError
-from atlas8k.labels.statement import NOTHING_SAID, Statement
+from atlas8k.labels.submission_diff import NOTHING_SAID, Statement
 
 
 def test_a_request_that_says_nothing_and_what_its_lease_says() -> None:

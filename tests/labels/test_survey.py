@@ -11,8 +11,15 @@ import pytest
 
 from atlas8k.grid import Volume
 from atlas8k.labels.datasets import DatasetMapError, find_dataset, find_versions, known_structures
-from atlas8k.labels.stated import contradictions, stated_names
-from atlas8k.labels.survey import Look, look_at, others_that_fit, survey, version_of
+from atlas8k.labels.survey import (
+    Look,
+    contradictions,
+    look_at,
+    others_that_fit,
+    stated_names,
+    survey,
+    version_of,
+)
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.phantom import generate
 

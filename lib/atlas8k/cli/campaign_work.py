@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError
 from atlas8k.grid import Grid
-from atlas8k.labels.statement import ALL
+from atlas8k.labels.submission_diff import ALL
 from atlas8k.ledger import Holder, Ledger, locate
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context

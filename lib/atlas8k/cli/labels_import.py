@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from atlas8k.errors import Atlas8kError, VolumeError
 from atlas8k.labels.datasets import Dataset
+from atlas8k.labels.grid_alignment import TOLERANCE_VOXELS
 from atlas8k.labels.matching import Found, LabelFile, Matcher, MatchError
-from atlas8k.labels.placing import TOLERANCE_VOXELS
 from atlas8k.labels.public import UNKNOWN_TAG, PublicLabel, read_public
 from atlas8k.labels.voxels import renamed
 from atlas8k.ledger import OrganSource, UnknownVolumeError, VolumeEntry

@@ -127,7 +127,7 @@ def found_orientation(
     from atlas8k.cli.predict import read_input
     from atlas8k.cli.tables import Column, number, print_table
     from atlas8k.errors import CheckpointError
-    from atlas8k.labels.placing import place
+    from atlas8k.labels.grid_alignment import place
     from atlas8k.models.importing import OrientationUnknownError, import_weights
     from atlas8k.models.importing.orientation import clear, try_orientations
     from atlas8k.models.predict import Predictor

@@ -11,7 +11,7 @@ import numpy as np
 from atlas8k.errors import GeometryError
 from atlas8k.evaluation.errors import EvaluationError
 from atlas8k.evaluation.sheets import case_name
-from atlas8k.labels.placing import on_extent, says_its_place
+from atlas8k.labels.grid_alignment import on_extent, says_its_place
 from atlas8k.organs import ORGAN_NAMES, Organ, find_organ
 from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label, resample, to_canonical
 

@@ -25,7 +25,7 @@ from atlas8k.dicom.planes import frame_count, planes_of, raw
 from atlas8k.errors import LabelValueError, UnreadableVolumeError, VolumeError
 from atlas8k.grid import Grid
 from atlas8k.labels.dicom_seg_stack import Stack, stack
-from atlas8k.labels.terminology import Terminology, from_dicom
+from atlas8k.labels.label_mapping import Terminology, from_dicom
 from atlas8k.volume import MAX_VOXELS
 
 _LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # younger than pydicom 2's dictionary

@@ -28,7 +28,7 @@ from atlas8k import __version__
 from atlas8k.dicom import inspect
 from atlas8k.errors import EmptyVolumeError, GridMismatchError, LabelValueError
 from atlas8k.grid import Grid
-from atlas8k.labels.placing import find_placement, put
+from atlas8k.labels.grid_alignment import find_placement, put
 from atlas8k.labels.voxels import counts, renamed
 from atlas8k.organs import N_ORGANS, ORGANS, Organ
 from atlas8k.volume import publishing

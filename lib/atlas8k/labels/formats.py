@@ -17,8 +17,8 @@ import numpy.typing as npt
 from atlas8k.errors import LabelNameError, UnreadableVolumeError
 from atlas8k.grid import Grid
 from atlas8k.labels import dicom_seg, nrrd_file
-from atlas8k.labels.placing import Start, find_placement
-from atlas8k.labels.terminology import Terminology, from_tag
+from atlas8k.labels.grid_alignment import Start, find_placement
+from atlas8k.labels.label_mapping import Terminology, from_tag
 from atlas8k.volume import read_grid, read_label, whole_numbers
 
 Format = Literal["nifti", "nrrd", "seg.nrrd", "dicom-seg"]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from atlas8k.errors import EmptyVolumeError, LabelNameError, LabelValueError
 from atlas8k.grid import Grid
 from atlas8k.labels.formats import Segment, read_segmentation
-from atlas8k.labels.naming import Term, term
-from atlas8k.labels.placing import IDENTITY, Box, Placement, find_placement, put
+from atlas8k.labels.grid_alignment import IDENTITY, Box, Placement, find_placement, put
+from atlas8k.labels.label_mapping import Term, term
 from atlas8k.labels.voxels import counts, joint_counts, renamed
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
 

@@ -14,9 +14,14 @@ from atlas8k.grid import Grid, Volume
 from atlas8k.labels.anatomy import Finding, missing
 from atlas8k.labels.checks import check_label
 from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset
-from atlas8k.labels.kidneys import LEFT, RIGHT, split_kidneys
-from atlas8k.labels.midline import Midline, find_midline
-from atlas8k.labels.placing import TOLERANCE_VOXELS, find_placement, on_extent, put
+from atlas8k.labels.grid_alignment import TOLERANCE_VOXELS, find_placement, on_extent, put
+from atlas8k.labels.kidneys import (
+    LEFT,
+    RIGHT,
+    Midline,
+    find_midline,
+    split_kidneys,
+)
 from atlas8k.labels.voxels import counts, renamed
 from atlas8k.ledger.records import OrganSource
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ

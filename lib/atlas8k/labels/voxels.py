@@ -48,21 +48,8 @@ def renamed(array: Labels, table: Labels) -> Labels:
     Much faster than indexing, which makes a 64-bit index of every voxel.
     """
     order = memory_order(array)
-    flat = array.ravel(order)
-    if table[0]:
-        return _translated(flat, table).reshape(array.shape, order=order)
-    out = np.zeros(flat.size, dtype=np.uint8)
-    whole = flat.size - flat.size % 8
-    words, new = flat[:whole].view(np.uint64), out[:whole].view(np.uint64)
-    for start in range(0, words.size, _BLOCK):
-        busy = start + np.flatnonzero(words[start : start + _BLOCK])
-        new[busy] = _translated(words[busy].view(np.uint8), table).view(np.uint64)
-    out[whole:] = table[flat[whole:]]
-    return out.reshape(array.shape, order=order)
-
-
-def _translated(flat: Labels, table: Labels) -> Labels:
-    return np.frombuffer(bytearray(flat.data).translate(table.tobytes()), dtype=np.uint8)
+    flat = bytearray(array.ravel(order).data).translate(table.tobytes())
+    return np.frombuffer(flat, dtype=np.uint8).reshape(array.shape, order=order)
 
 
 def fill(top: Labels, below: Labels) -> npt.NDArray[np.int64]:
@@ -80,29 +67,12 @@ def fill(top: Labels, below: Labels) -> npt.NDArray[np.int64]:
     ndarray
         ``(16, 16)``: voxels that have a value in both, by value in `top` and in `below`.
     """
-    order = memory_order(top)
-    upper, lower = top.reshape(-1, order=order), below.ravel(order)
-    if not np.shares_memory(upper, top):
+    if not (top.flags.c_contiguous or top.flags.f_contiguous):
         raise ValueError("top must be contiguous")
-    both = np.zeros(256, dtype=np.int64)
-    whole = upper.size - upper.size % 8
-    words, under = upper[:whole].view(np.uint64), lower[:whole].view(np.uint64)
-    for start in range(0, words.size, _BLOCK):
-        block = words[start : start + _BLOCK]
-        busy = np.flatnonzero(under[start : start + _BLOCK])
-        have, add = block[busy].view(np.uint8), under[start + busy].view(np.uint8)
-        both += _pairs(have, add)
-        block[busy] = np.where(have == 0, add, have).view(np.uint64)
-    have, add = upper[whole:], lower[whole:]
-    both += _pairs(have, add)
-    upper[whole:] = np.where(have == 0, add, have)
-    found = both.reshape(16, 16).T.copy()
-    found[0], found[:, 0] = 0, 0
-    return found
-
-
-def _pairs(one: Labels, other: Labels) -> npt.NDArray[np.int64]:
-    return np.bincount(one | (other << 4).astype(np.uint8, copy=False), minlength=256)
+    both = joint_counts(top, below)
+    both[0], both[:, 0] = 0, 0
+    np.copyto(top, below, where=top == 0)
+    return both
 
 
 def memory_order(array: npt.NDArray[Any]) -> Literal["C", "F"]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.errors import VolumeError
-from atlas8k.labels.meaning import compared
 from atlas8k.labels.provenance import Provenance, read_provenance
+from atlas8k.labels.submission_diff import compared
 from atlas8k.ledger.records import Holder, OrganChange, OrganSource
 from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label
 

@@ -14,7 +14,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from atlas8k.errors import CheckpointError
-from atlas8k.labels.statement import ALL
+from atlas8k.labels.submission_diff import ALL
 from atlas8k.ledger import Holder, Sample
 from atlas8k.organs import ORGAN_NAMES, find_organ
 from atlas8k.server.context import Context, message

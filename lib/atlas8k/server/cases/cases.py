@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from atlas8k.labels.anatomy import odd_volumes
-from atlas8k.labels.statement import Statement
+from atlas8k.labels.submission_diff import Statement
 from atlas8k.ledger import Holder, Lease, OrganChange, Submission, Usability
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server import usability
@@ -67,7 +67,7 @@ class Cases(CaseList):
         Parameters
         ----------
         said
-            What is said of its organs, see :class:`~atlas8k.labels.statement.Statement`.
+            What is said of its organs, see :class:`~atlas8k.labels.submission_diff.Statement`.
 
         Raises
         ------

@@ -16,7 +16,7 @@ from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 from pydantic import BaseModel, ConfigDict, Field
 
-from atlas8k.labels.statement import ALL
+from atlas8k.labels.submission_diff import ALL
 from atlas8k.ledger import Holder, Lease
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.cases.cases import Cases

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import VolumeError
 from atlas8k.grid import Grid
-from atlas8k.labels.assemble import Assembled, SourceLabel, assemble
+from atlas8k.labels.fusion import Assembled, SourceLabel, assemble
 from atlas8k.labels.provenance import Provenance, write_label
 from atlas8k.ledger import LabelFile, Ledger, OrganSource, Submission
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES

@@ -195,7 +195,7 @@ class LabelService:
             The file as it came.
         params
             What the client sent with it: ``label_info``, ``client_id``, and what it says of
-            the organs, see :class:`~atlas8k.labels.statement.Statement`.
+            the organs, see :class:`~atlas8k.labels.submission_diff.Statement`.
         lease
             The lease it belongs to, where the client says so.
 

@@ -8,7 +8,7 @@ import pytest
 
 from atlas8k.grid import Grid
 from atlas8k.labels.anatomy import PEOPLE_ML, odd_volumes
-from atlas8k.labels.meaning import not_certified
+from atlas8k.labels.submission_diff import not_certified
 from atlas8k.ledger import OrganChange
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 

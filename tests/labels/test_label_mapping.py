@@ -3,8 +3,15 @@ from __future__ import annotations
 import pytest
 from pydicom import Dataset
 
-from atlas8k.labels.naming import _NAMES, _SYNONYMS, Term, term
-from atlas8k.labels.terminology import Terminology, from_dicom, from_tag
+from atlas8k.labels.label_mapping import (
+    _NAMES,
+    _SYNONYMS,
+    Term,
+    Terminology,
+    from_dicom,
+    from_tag,
+    term,
+)
 from atlas8k.organs import ORGANS, find_organ
 
 

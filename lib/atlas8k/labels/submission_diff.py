@@ -1,21 +1,179 @@
-"""What a submission says of each organ, compared with the start label it began from."""
+"""What a submission says of each organ, compared with the draft label it began from.
+
+Voxels say some of it, the annotator's statement beside them the rest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import GridMismatchError, NoOrganError
+from atlas8k.errors import GridMismatchError, LabelNameError, NoOrganError
 from atlas8k.grid import Grid
 from atlas8k.labels.anatomy import odd_volumes
-from atlas8k.labels.ingest import Submitted
-from atlas8k.labels.statement import NOTHING_SAID, Statement
-from atlas8k.labels.voxels import fill, joint_counts, renamed
+from atlas8k.labels.ingest import Submitted, organ_names
+from atlas8k.labels.voxels import counts, fill, joint_counts, renamed
 from atlas8k.ledger.records import OrganChange
 from atlas8k.organs import ORGAN_IDS
+
+ALL = "all"
+KEYS = ("absent", "looked_at", "volume_is_right", "partial")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is said with a label.
+
+    Attributes
+    ----------
+    absent
+        Organs that were looked for and are not there.
+    looked_at
+        Organs that were looked at, whether they were changed or not.
+    all_looked_at
+        Every organ that the label has voxels of was looked at. One without voxels counts
+        only where it is named: nothing is there that shows that somebody looked.
+    volume_is_right
+        Organs whose unusual volume was looked at and is right.
+    partial
+        Of a label that covers a block of the CT: ``True``, the rest is as in the draft label;
+        ``False``, there is nothing outside of the block; ``None``, not said.
+    """
+
+    absent: frozenset[str] = frozenset()
+    looked_at: frozenset[str] = frozenset()
+    all_looked_at: bool = False
+    volume_is_right: frozenset[str] = frozenset()
+    partial: bool | None = None
+
+    @classmethod
+    def of(
+        cls, params: Mapping[str, Any], path: str | Path = "request", default: object = None
+    ) -> Statement:
+        """Read the statement of a request's ``params``; keys are :data:`KEYS`.
+
+        Parameters
+        ----------
+        path
+            What an error names.
+        default
+            What counts as ``looked_at`` where `params` do not say: that of the lease.
+
+        Raises
+        ------
+        LabelNameError
+            A value is of another kind, or names no organ.
+        """
+        looked = params.get("looked_at")
+        looked = default if looked is None else looked
+        partial = params.get("partial")
+        if partial is not None and not isinstance(partial, bool):
+            raise LabelNameError(path, "partial must be true, false or left out")
+        return cls(
+            absent=_organs(params, "absent", path),
+            looked_at=frozenset()
+            if looked is None or looked == ALL
+            else frozenset(organ_names(looked, 'looked_at ("all" aside)', path)),
+            all_looked_at=looked == ALL,
+            volume_is_right=_organs(params, "volume_is_right", path),
+            partial=partial,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the statement as it goes into a label's header, JSON-ready."""
+        return {
+            "looked_at": ALL if self.all_looked_at else sorted(self.looked_at),
+            "volume_is_right": sorted(self.volume_is_right),
+            "partial": self.partial,
+        }
+
+    def looked(self, organ: str, *, drawn: bool) -> bool:
+        """Return whether an organ was looked at; `drawn`: the label has voxels of it."""
+        return organ in self.looked_at or (self.all_looked_at and drawn)
+
+
+NOTHING_SAID = Statement()
+
+
+def _organs(params: Mapping[str, Any], key: str, path: str | Path) -> frozenset[str]:
+    named = params.get(key)
+    return frozenset() if named is None else frozenset(organ_names(named, key, path))
+
+
+def with_rest(
+    start: npt.NDArray[np.uint8] | None,
+    submitted: Submitted,
+    *,
+    partial: bool | None,
+    absent: frozenset[str] = frozenset(),
+    path: str | Path = "label map",
+) -> Submitted:
+    """Settle what is outside of the block that a label covers.
+
+    Clients crop a label to what is drawn, so that a block which holds all that was there is
+    the whole label. A smaller one would take organs away that its sender has not seen.
+
+    Parameters
+    ----------
+    start
+        ``(X, Y, Z)`` uint8, organ ids, the start label; ``None`` where there is none.
+    partial
+        ``True``: outside, organs are as in `start`. ``False``: outside there is nothing.
+    absent
+        Organs that are said not to be there, wherever `start` has them.
+    path
+        What an error names.
+
+    Returns
+    -------
+    Submitted
+        `submitted` itself where nothing is added.
+
+    Raises
+    ------
+    GridMismatchError
+        `partial` is ``None``, and organs of `start` lie outside of the block; or it is ``True``
+        and the label covers the whole CT.
+    """
+    block, shape = submitted.block, submitted.array.shape
+    if block is None:
+        if partial:
+            raise GridMismatchError(
+                path,
+                "partial: the label covers the whole CT; crop it to the part that it is about, "
+                "or leave partial out",
+            )
+        return submitted
+    if start is None or partial is False:
+        return submitted
+    kept = [o for o in ORGAN_IDS if o in submitted.named and o not in absent]
+    outside = np.where(np.isin(start, [ORGAN_IDS[o] for o in kept]), start, 0).astype(np.uint8)
+    outside[block] = 0
+    lost = counts(outside)
+    if not lost[1:].any():
+        return submitted
+    if not partial:
+        size = " x ".join(str(part.stop - part.start) for part in block)
+        listed = ", ".join(f"{organ} {int(lost[i]):,}" for organ, i in ORGAN_IDS.items() if lost[i])
+        raise GridMismatchError(
+            path,
+            f"it covers {size} of {' x '.join(map(str, shape))} voxels, and voxels of the start "
+            f"label lie outside ({listed}). Send it over the whole CT, or say in params: "
+            '"partial": true (the rest stays as it was) or false (there is nothing else)',
+        )
+    array = submitted.array.copy(order="K")
+    np.copyto(array, outside, where=outside > 0)
+    total = counts(array)
+    return replace(
+        submitted,
+        array=array,
+        voxels={organ: int(total[ORGAN_IDS[organ]]) for organ in submitted.voxels},
+    )
 
 
 def changes(

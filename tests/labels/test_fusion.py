@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.labels.kit import SHAPE, Labels, label
 
 from atlas8k.errors import GridMismatchError
-from atlas8k.labels.assemble import PRIORITY, Overlap, SourceKind, SourceLabel, assemble
+from atlas8k.labels.fusion import PRIORITY, Overlap, SourceKind, SourceLabel, assemble
 from atlas8k.ledger import OrganSource
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 

@@ -8,8 +8,12 @@ from tests.labels.kit import GRID, SHAPE, Labels, label
 
 from atlas8k.errors import GridMismatchError
 from atlas8k.labels.ingest import Submitted
-from atlas8k.labels.meaning import changes, compared, completed
-from atlas8k.labels.statement import Statement
+from atlas8k.labels.submission_diff import (
+    Statement,
+    changes,
+    compared,
+    completed,
+)
 from atlas8k.ledger import OrganChange
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
