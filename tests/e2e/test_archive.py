@@ -30,7 +30,7 @@ from tests.e2e.orthanc import (
 )
 
 from atlas8k.dicom import write_series
-from atlas8k.labels.formats import read_segmentation
+from atlas8k.labels.ingest import read_segmentation
 from atlas8k.ledger import Ledger
 from atlas8k.organs import ORGAN_IDS, find_organ
 from atlas8k.volume import Grid, read_grid, read_label, write_nifti

@@ -20,8 +20,10 @@ from atlas8k.errors import (
     VolumeError,
 )
 from atlas8k.grid import Grid
-from atlas8k.labels.formats import read_segmentation
-from atlas8k.labels.ingest import ingest
+from atlas8k.labels.ingest import (
+    ingest,
+    read_segmentation,
+)
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "dicom-seg"

@@ -25,8 +25,10 @@ from atlas8k.errors import (
 )
 from atlas8k.grid import Grid
 from atlas8k.labels.dicom_seg_writing import ATTENTION_SCHEME, write_segmentation
-from atlas8k.labels.formats import read_segmentation
-from atlas8k.labels.ingest import ingest
+from atlas8k.labels.ingest import (
+    ingest,
+    read_segmentation,
+)
 from atlas8k.labels.label_mapping import term
 from atlas8k.organs import ORGANS
 

@@ -20,8 +20,9 @@ from atlas8k.errors import (
 )
 from atlas8k.grid import Grid
 from atlas8k.labels import nrrd_file
-from atlas8k.labels.formats import Segment, read_segmentation
+from atlas8k.labels.ingest import read_segmentation
 from atlas8k.labels.label_mapping import Terminology
+from atlas8k.labels.segmentation import Segment
 from atlas8k.volume import write_nifti
 
 DCMQI = Path(__file__).parents[3] / "shared" / "data" / "dcmqi-seg"
@@ -195,7 +196,7 @@ def test_what_does_not_lie_on_the_ct_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_nrrd(tmp_path / "a.nrrd", [label(1)])
-    monkeypatch.setattr(nrrd_file, "read_layers", lambda *_: pytest.fail("voxels were read"))
+    monkeypatch.setattr(nrrd_file, "_read_layers", lambda *_: pytest.fail("voxels were read"))
     with pytest.raises(GridMismatchError):
         read_segmentation(path, within=oblique())
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 
-from atlas8k.labels.formats import read_segmentation
+from atlas8k.labels.ingest import read_segmentation
 from atlas8k.organs import ORGANS
 from atlas8k.server import background
 from atlas8k.server.context import Context

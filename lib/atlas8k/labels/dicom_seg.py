@@ -9,7 +9,7 @@ Sources: DICOM PS3.3, C.8.20 (segmentation), C.7.6.16 (functional groups).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,64 +25,25 @@ from atlas8k.dicom.planes import frame_count, planes_of, raw
 from atlas8k.errors import LabelValueError, UnreadableVolumeError, VolumeError
 from atlas8k.grid import Grid
 from atlas8k.labels.dicom_seg_stack import Stack, stack
-from atlas8k.labels.label_mapping import Terminology, from_dicom
+from atlas8k.labels.label_mapping import from_dicom
+from atlas8k.labels.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
 from atlas8k.volume import MAX_VOXELS
 
 _LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # younger than pydicom 2's dictionary
-_MAX_LAYERS = 64
 _MAX_SEGMENTS = 255
 _LISTED = 5
 
 Labels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
-class CodedSegment:
-    """A segment of a DICOM SEG object: label, codes, and where its voxels are.
-
-    Attributes
-    ----------
-    number
-        As frames refer to it; numbers may have gaps.
-    value
-        Voxel value in its layer: 1 + its place in the object's list.
-    """
-
-    name: str
-    codes: Terminology | None
-    number: int
-    value: int
-    layer: int = 0
-
-
-@dataclass(frozen=True, eq=False)
-class DicomSeg:
-    """What a DICOM SEG object holds.
-
-    Attributes
-    ----------
-    layers
-        ``(X, Y, Z)`` uint8 on `grid`: columns, rows, planes along their normal.
-    segments
-        In the object's order, those without a frame included; without the background of a
-        label map.
-    notes
-        How fractions were taken.
-    """
-
-    grid: Grid
-    layers: tuple[Labels, ...]
-    segments: tuple[CodedSegment, ...]
-    notes: tuple[str, ...] = ()
-
-
-def read_dicom_seg(path: Path, fits: Callable[[Grid], object], within: Grid | None) -> DicomSeg:
-    """Read a DICOM SEG object.
+def read_dicom_seg(path: Path, fits: Fits, within: Grid | None) -> Segmentation:
+    """Read a DICOM SEG object; segments in its order, those without a frame included.
 
     Parameters
     ----------
     fits
-        Called with the grid before voxels are decoded; raises where they are not wanted.
+        Called with the grid before voxels are decoded. Its axes are columns, rows, and planes
+        along their normal.
     within
         The CT's grid, where it is known: planes with empty ones left out between them are
         taken for planes of the CT, as far as the object does not say otherwise.
@@ -102,24 +63,34 @@ def read_dicom_seg(path: Path, fits: Callable[[Grid], object], within: Grid | No
         raise
     except Exception as err:  # pydicom converts on access, and raises what its converters raise
         raise UnreadableVolumeError(path, f"its DICOM header is damaged ({err})") from err
-    count, plane = len(found.where.places), found.where.grid.shape[:2]
+    grid = found.where.grid
+    count, plane = len(found.where.places), grid.shape[:2]
     if count * plane[0] * plane[1] > MAX_VOXELS:
         raise UnreadableVolumeError(path, f"its header claims {count} frames of {plane} voxels")
-    fits(found.where.grid)
+    fits(grid, None)
     pixels = _pixels(path, found.where)
     if found.numbers is None:
-        layer = _label_map(path, found, pixels)
-        return DicomSeg(found.where.grid, (layer,), found.segments)
-    layers, placed = _layers(path, found, pixels)
-    return DicomSeg(found.where.grid, layers, placed, found.notes)
+        layers, placed = (_label_map(path, found, pixels),), tuple(found.segments.values())
+    else:
+        layers, placed = _layers(path, found, pixels)
+    return Segmentation(path, "dicom-seg", grid, layers, placed, notes=found.notes)
 
 
 @dataclass(frozen=True)
 class _Described:
-    """A header: `numbers` are the frames' segments, None where voxels say it (label map)."""
+    """A header.
+
+    Attributes
+    ----------
+    segments
+        By the number that frames refer to, which may have gaps; values are 1 and so on in the
+        object's list. Without the background of a label map.
+    numbers
+        The frames' segments; None where voxels say it (label map).
+    """
 
     where: Stack
-    segments: tuple[CodedSegment, ...]
+    segments: dict[int, Segment]
     numbers: tuple[int, ...] | None
     background: int
     threshold: float
@@ -131,7 +102,7 @@ def _described(path: Path, header: Dataset, within: Grid | None) -> _Described:
     padding = int(raw(header, "PixelPaddingValue") or 0)
     segments = _segments(path, header)
     if kind == "LABELMAP" and "PixelPaddingValue" in header:
-        segments = tuple(one for one in segments if one.number != padding)
+        segments.pop(padding, None)
     if not segments:
         raise UnreadableVolumeError(path, "the DICOM SEG object has no segment")
     groups = list(header.get("PerFrameFunctionalGroupsSequence") or ())
@@ -142,7 +113,7 @@ def _described(path: Path, header: Dataset, within: Grid | None) -> _Described:
     where = stack(path, planes_of(header), header, within)
     threshold, notes = _threshold(path, header, kind)
     numbers = None if kind == "LABELMAP" else _numbers(path, header, groups)
-    if numbers and (odd := sorted({*numbers} - {one.number for one in segments})):
+    if numbers and (odd := sorted({*numbers} - segments.keys())):
         raise UnreadableVolumeError(
             path, f"frames are of segment {odd[0]}, which the object does not describe"
         )
@@ -161,23 +132,22 @@ def _read(path: Path, *, pixels: bool) -> Dataset:
     return data
 
 
-def _segments(path: Path, header: Dataset) -> tuple[CodedSegment, ...]:
-    items = list(header.get("SegmentSequence") or ())
-    found = tuple(_segment(item, place) for place, item in enumerate(items, start=1))
-    twice = [number for number, n in Counter(one.number for one in found).items() if n > 1]
-    if twice:
-        raise UnreadableVolumeError(path, f"it describes segment {twice[0]} twice; export it again")
+def _segments(path: Path, header: Dataset) -> dict[int, Segment]:
+    found: dict[int, Segment] = {}
+    for value, item in enumerate(header.get("SegmentSequence") or (), start=1):
+        number = int(item.SegmentNumber)
+        if number in found:
+            raise UnreadableVolumeError(
+                path, f"it describes segment {number} twice; export it again"
+            )
+        kind = (item.get("SegmentedPropertyTypeCodeSequence") or [Dataset()])[0]
+        name = item.get("SegmentLabel") or item.get("SegmentDescription") or kind.get("CodeMeaning")
+        found[number] = Segment(str(name or ""), value, codes=from_dicom(item))
     if len(found) > _MAX_SEGMENTS:
         raise UnreadableVolumeError(
             path, f"it has {len(found)} segments; at most {_MAX_SEGMENTS} are read"
         )
     return found
-
-
-def _segment(item: Dataset, place: int) -> CodedSegment:
-    kind = item.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
-    name = item.get("SegmentLabel") or item.get("SegmentDescription") or kind[0].get("CodeMeaning")
-    return CodedSegment(str(name or ""), from_dicom(item), int(item.SegmentNumber), place)
 
 
 def _numbers(path: Path, header: Dataset, groups: Sequence[Dataset]) -> tuple[int, ...]:
@@ -265,9 +235,9 @@ def _label_map(path: Path, found: _Described, pixels: npt.NDArray[Any]) -> Label
     known[0] = True
     if 0 <= found.background < len(known):
         known[found.background] = True
-    for one in found.segments:
-        if one.number < len(table):
-            table[one.number], known[one.number] = one.value, True
+    for number, one in found.segments.items():
+        if number < len(table):
+            table[number], known[number] = one.value, True
     layer = np.zeros(found.where.grid.shape, dtype=np.uint8, order="F")
     odd: set[int] = set()
     for place, frame in zip(found.where.places, pixels, strict=True):
@@ -281,24 +251,24 @@ def _label_map(path: Path, found: _Described, pixels: npt.NDArray[Any]) -> Label
 
 def _layers(
     path: Path, found: _Described, pixels: npt.NDArray[Any]
-) -> tuple[tuple[Labels, ...], tuple[CodedSegment, ...]]:
+) -> tuple[tuple[Labels, ...], tuple[Segment, ...]]:
     """Put segments one after the other into the first layer in which they cover no other."""
     planes: dict[int, list[tuple[int, npt.NDArray[Any]]]] = defaultdict(list)
     for number, place, frame in zip(found.numbers or (), found.where.places, pixels, strict=True):
         planes[number].append((place, frame))
     layers: list[Labels] = []
     placed = []
-    for one in found.segments:
-        own = planes[one.number]
+    for number, one in found.segments.items():
+        own = planes[number]
         free = (
             at
             for at, layer in enumerate(layers)
             if not any(layer[:, :, place][frame >= found.threshold].any() for place, frame in own)
         )
         at = next(free, len(layers))
-        if at == _MAX_LAYERS:
+        if at == MAX_LAYERS:
             raise UnreadableVolumeError(
-                path, f"more than {_MAX_LAYERS} segments overlap; export fewer"
+                path, f"more than {MAX_LAYERS} segments overlap; export fewer"
             )
         if at == len(layers):
             layers.append(np.zeros(found.where.grid.shape, dtype=np.uint8, order="F"))

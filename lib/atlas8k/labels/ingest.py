@@ -11,13 +11,21 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import EmptyVolumeError, LabelNameError, LabelValueError
+from atlas8k.errors import (
+    EmptyVolumeError,
+    LabelNameError,
+    LabelValueError,
+    UnreadableVolumeError,
+)
 from atlas8k.grid import Grid
-from atlas8k.labels.formats import Segment, read_segmentation
-from atlas8k.labels.grid_alignment import IDENTITY, Box, Placement, find_placement, put
+from atlas8k.labels.dicom_seg import read_dicom_seg
+from atlas8k.labels.grid_alignment import IDENTITY, Box, Placement, Start, find_placement, put
 from atlas8k.labels.label_mapping import Term, term
+from atlas8k.labels.nrrd_file import read_nrrd
+from atlas8k.labels.segmentation import Segment, Segmentation
 from atlas8k.labels.voxels import counts, joint_counts, renamed
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
+from atlas8k.volume import read_grid, read_label
 
 ReadBy = Literal["label_info", "segment names", "codes", "organ ids"]
 _Terms = Sequence[tuple[Segment, Term]]
@@ -115,7 +123,7 @@ def ingest(
     ------
     VolumeError
         The file cannot be read or does not lie on the CT's grid; see
-        :func:`~atlas8k.labels.formats.read_segmentation`.
+        :func:`read_segmentation`.
     LabelNameError
         A segment with voxels that means no organ, two segments of one name, names that
         are no list of names, an organ said to be absent that has voxels.
@@ -189,6 +197,64 @@ def _coded_otherwise(terms: _Terms) -> list[str]:
                 f"{meant.organ}"
             )
     return found
+
+
+def read_segmentation(path: str | Path, within: Grid | None = None) -> Segmentation:
+    """Read a segmentation file, its header first.
+
+    What a file is, its first bytes say, not its name. Voxels are read only where they lie on
+    the CT, and not more of them than the header claims.
+
+    Parameters
+    ----------
+    path
+        NIfTI (``.nii``, ``.nii.gz``), NRRD (``.nrrd``, ``.seg.nrrd``) or DICOM SEG.
+    within
+        The CT's grid; a file that does not lie on it voxel for voxel, as a whole or a
+        block of it, is refused before its voxels are read.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        Missing, empty, truncated, of another format, a broken or too large header.
+    NotThreeDimensionalError
+        Not a volume (or layers of one).
+    NotFiniteError
+        NaN or infinity in voxels, affine or directions.
+    LabelValueError
+        Values that are negative, not whole, or above 255.
+    LabelNameError
+        Segments without a name, or two for the same voxels.
+    GridMismatchError
+        Not on `within`.
+    """
+    path = Path(path)
+
+    def fits(grid: Grid, start: Start | None = None) -> None:
+        if within is not None:
+            find_placement(grid, within, path, start=start)
+
+    start = _first_bytes(path)
+    if start.startswith(b"NRRD"):
+        return read_nrrd(path, fits)
+    if start[128:132] == b"DICM":
+        return read_dicom_seg(path, fits, within)
+    fits(read_grid(path, block=True))
+    label = read_label(path, block=True)
+    return Segmentation(path, "nifti", label.grid, (label.array,))
+
+
+def _first_bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise UnreadableVolumeError(path, "no such file")
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(132)
+    except OSError as err:
+        raise UnreadableVolumeError(path, f"cannot be read ({err})") from err
+    if not start:
+        raise UnreadableVolumeError(path, "the file is empty (0 bytes); send it again")
+    return start
 
 
 def organ_names(names: object, key: str, path: str | Path = "request") -> list[str]:
