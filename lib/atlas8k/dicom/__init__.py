@@ -7,7 +7,6 @@ onto the same :class:`~atlas8k.grid.Volume` that a NIfTI file gives, :func:`writ
 writes one.
 """
 
-from atlas8k.dicom.errors import NoVolumeError, SeriesRefusedError, SeveralVolumesError
 from atlas8k.dicom.folder import (
     choose,
     is_dicom,
@@ -16,18 +15,18 @@ from atlas8k.dicom.folder import (
     read_series,
     read_volume,
 )
-from atlas8k.dicom.planes import HEADER_KEYWORDS
-from atlas8k.dicom.refusals import MIN_SLICES, Reason, Refusal
-from atlas8k.dicom.series import Instance, Series, inspect
+from atlas8k.dicom.refusals import (
+    NoVolumeError,
+    Reason,
+    SeriesRefusedError,
+    SeveralVolumesError,
+)
+from atlas8k.dicom.series import Series, inspect
 from atlas8k.dicom.write import series_datasets, write_series
 
 __all__ = [
-    "HEADER_KEYWORDS",
-    "MIN_SLICES",
-    "Instance",
     "NoVolumeError",
     "Reason",
-    "Refusal",
     "Series",
     "SeriesRefusedError",
     "SeveralVolumesError",

@@ -19,10 +19,14 @@ from pydicom import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from atlas8k.dicom.errors import NoVolumeError, SeriesRefusedError, SeveralVolumesError
 from atlas8k.dicom.pixels import decode
 from atlas8k.dicom.planes import HEADER_KEYWORDS, text
-from atlas8k.dicom.refusals import Reason
+from atlas8k.dicom.refusals import (
+    NoVolumeError,
+    Reason,
+    SeriesRefusedError,
+    SeveralVolumesError,
+)
 from atlas8k.dicom.series import Series, inspect
 from atlas8k.errors import EmptyVolumeError, NotFiniteError, UnreadableVolumeError
 from atlas8k.remarks import Remark
@@ -145,7 +149,7 @@ def choose(series: Sequence[Series], name: str | Path, uid: str | None = None) -
     if not series:
         raise NoVolumeError(name, "no DICOM images here")
     raise SeriesRefusedError(
-        name, "no CT volume here: " + "; ".join(_refused(one) for one in series[:_LISTED])
+        name, "no CT volume here: " + "; ".join(_line(one) for one in series[:_LISTED])
     )
 
 
@@ -178,11 +182,7 @@ def _listed(series: Sequence[Series]) -> str:
 
 
 def _line(one: Series) -> str:
-    return _refused(one) if one.refusal else f"{one.name}, {len(one.instances)} slices"
-
-
-def _refused(one: Series) -> str:
-    return one.refusal.message if one.refusal else one.name
+    return one.refusal.message if one.refusal else f"{one.name}, {len(one.instances)} slices"
 
 
 def read_volume(source: Source, series_uid: str | None = None) -> Volume:

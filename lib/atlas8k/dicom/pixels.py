@@ -1,13 +1,18 @@
-"""Stored pixels of DICOM files: decoded into HU, and compared.
+"""Stored pixels of DICOM files: decoded into HU, and compared, to leave copies out.
 
 Files are decoded by GDCM through SimpleITK, which knows the compressed transfer syntaxes
 (JPEG, JPEG-LS, JPEG 2000, RLE) and turns stored values into HU.
+
+A SOPInstanceUID ought to name one instance. Anonymisers and exports are known to give one
+to several slices: a copy is one at the same place, with the same pixels.
 """
 
 from __future__ import annotations
 
 import filecmp
 import logging
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +21,8 @@ import pydicom
 import SimpleITK as sitk
 from pydicom import Dataset
 
+from atlas8k.dicom.planes import planes_of, text
+from atlas8k.dicom.refusals import SAME_PLACE_MM
 from atlas8k.errors import UnreadableVolumeError
 
 logger = logging.getLogger(__name__)
@@ -39,7 +46,45 @@ def decode(path: Path) -> npt.NDArray[np.float32]:
     return pixels if pixels.ndim == 3 else pixels[np.newaxis]
 
 
-def same_pixels(one: Dataset, other: Dataset) -> bool:
+def without_copies(group: Sequence[Dataset]) -> list[Dataset]:
+    """Return the instances of a series, each copy left out.
+
+    Instances that share a UID and differ in place or pixels are all kept: what they are is
+    judged by their geometry.
+    """
+    kept: list[Dataset] = []
+    seen: dict[str, list[Dataset]] = defaultdict(list)
+    for header in group:
+        uid = text(header, "SOPInstanceUID")
+        if uid and any(_copies(header, one) for one in seen[uid]):
+            continue
+        seen[uid].append(header)
+        kept.append(header)
+    return kept
+
+
+def _copies(one: Dataset, other: Dataset) -> bool:
+    first, second = planes_of(one), planes_of(other)
+    return (
+        len(first) == len(second)
+        and all(
+            a.size == b.size
+            and _alike(a.position, b.position)
+            and _alike(a.axes, b.axes)
+            and _alike(a.pixel_mm, b.pixel_mm)
+            for a, b in zip(first, second, strict=True)
+        )
+        and _same_pixels(one, other)
+    )
+
+
+def _alike(one: npt.ArrayLike | None, other: npt.ArrayLike | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return bool(np.abs(np.subtract(one, other)).max() < SAME_PLACE_MM)
+
+
+def _same_pixels(one: Dataset, other: Dataset) -> bool:
     """Whether two instances hold the same picture, however it is packed.
 
     Headers without a file behind them, as an archive sends them, cannot be looked into:

@@ -8,8 +8,7 @@ evenly stacked. The first that fails is the reason given.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,6 +21,7 @@ from pydicom.uid import (
 )
 
 from atlas8k.dicom.planes import Plane, frame_count, number, pixel_bytes, text
+from atlas8k.errors import VolumeError
 
 MIN_SLICES = 3
 """With fewer, nothing shows whether they are evenly stacked."""
@@ -65,6 +65,18 @@ _PROJECTIONS = frozenset(
 )
 
 
+class NoVolumeError(VolumeError):
+    """There is no DICOM CT volume; the sentence says what there is."""
+
+
+class SeriesRefusedError(NoVolumeError):
+    """The series asked for, or the only ones there are, are no CT volumes."""
+
+
+class SeveralVolumesError(VolumeError):
+    """There are several CT volumes and none was named."""
+
+
 class Reason(StrEnum):
     """Why a series is no CT volume."""
 
@@ -93,11 +105,42 @@ class Refusal:
     message: str
 
 
-Finding = tuple[Reason, str] | None
+class _Fault(Exception):  # noqa: N818
+    """A reason, and the rest of a sentence that begins with the name of the series."""
 
 
-def find_fault(planes: Sequence[Plane]) -> Finding:
-    """The first thing that keeps these planes from being one CT volume.
+@dataclass(frozen=True, eq=False)
+class Stacked:
+    """Planes that all have a position and axes.
+
+    Attributes
+    ----------
+    normal
+        Of the first plane, LPS.
+    positions
+        ``(planes, 3)`` mm, LPS.
+    places
+        Along the normal, mm.
+    """
+
+    planes: Sequence[Plane]
+    normal: npt.NDArray[np.float64]
+    positions: npt.NDArray[np.float64]
+    places: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, planes: Sequence[Plane]) -> Stacked:
+        """Stack planes in any order by their place."""
+        axes = np.array(planes[0].axes)
+        normal = np.cross(axes[0], axes[1])
+        positions = np.array([plane.position for plane in planes], dtype=np.float64)
+        order = np.argsort(positions @ normal, kind="stable")
+        positions = positions[order]
+        return cls([planes[i] for i in order], normal, positions, positions @ normal)
+
+
+def find_fault(planes: Sequence[Plane]) -> tuple[Reason, str] | None:
+    """Return the first thing that keeps these planes from being one CT volume.
 
     Parameters
     ----------
@@ -109,36 +152,27 @@ def find_fault(planes: Sequence[Plane]) -> Finding:
     tuple or None
         Reason, and the rest of a sentence that begins with the name of the series.
     """
-    rules = (
-        *(_kind, _objects, _hounsfield, _pixels, _geometry, _count, _one_kind, _tilt, _line),
-        *(_uids, _steps),
-    )
-    for rule in rules:
-        if (finding := rule(planes)) is not None:
-            return finding
+    try:
+        for rule in (_kind, _objects, _hounsfield, _pixels, _geometry, _one_kind):
+            rule(planes)
+        stack = Stacked.of(planes)
+        for check in (_line, _uids, _steps):
+            check(stack)
+    except _Fault as fault:
+        return fault.args[0], fault.args[1]
     return None
 
 
-def along(planes: Sequence[Plane]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Normal of the first plane, and the planes' places along it, mm.
-
-    Every plane has a position and axes.
-    """
-    axes = np.array(planes[0].axes)
-    normal = np.cross(axes[0], axes[1])
-    return normal, np.array([plane.position for plane in planes], dtype=np.float64) @ normal
-
-
-def _kind(planes: Sequence[Plane]) -> Finding:
+def _kind(planes: Sequence[Plane]) -> None:
     headers = [plane.header for plane in planes]
-    modalities = sorted({text(one, "Modality") for one in headers} - {"CT"})
-    if any(text(one, "SOPClassUID").startswith(_SECONDARY_CAPTURE) for one in headers):
-        return Reason.SCREEN_SHOT, "holds secondary captures (screen shots), no CT slices"
-    if modalities:
-        return Reason.NOT_CT, f"is no CT: its modality is {', '.join(modalities) or 'not given'}"
-    others = {word for one in headers if (word := text(one, "SOPClassUID")) not in _CT_CLASSES}
-    if others:
-        return Reason.NOT_CT, "holds objects that are no CT images"
+    classes = {text(one, "SOPClassUID") for one in headers}
+    if any(one.startswith(_SECONDARY_CAPTURE) for one in classes):
+        raise _Fault(Reason.SCREEN_SHOT, "holds secondary captures (screen shots), no CT slices")
+    if modalities := sorted({text(one, "Modality") for one in headers} - {"CT"}):
+        which = ", ".join(modalities) or "not given"
+        raise _Fault(Reason.NOT_CT, f"is no CT: its modality is {which}")
+    if classes - {*_CT_CLASSES}:
+        raise _Fault(Reason.NOT_CT, "holds objects that are no CT images")
     for reason, words, what in (
         (Reason.LOCALIZER, _LOCALIZERS, "a localizer (scout view)"),
         (Reason.SCREEN_SHOT, _SCREENS, "a screen shot or a page of dose figures"),
@@ -146,64 +180,75 @@ def _kind(planes: Sequence[Plane]) -> Finding:
     ):
         hits = [plane for plane in planes if words.intersection(plane.image_type)]
         if len(hits) == len(planes):
-            return reason, f"is {what}, no stack of CT slices"
+            raise _Fault(reason, f"is {what}, no stack of CT slices")
         if hits:
             which = _instances(hits)
-            return reason, f"holds {what} among its slices ({which}); take it out"
-    colour = [one for one in headers if (number(one, "SamplesPerPixel") or 1) != 1]
-    if colour:
-        return Reason.SCREEN_SHOT, "holds colour pictures, no CT slices"
-    return None
+            raise _Fault(reason, f"holds {what} among its slices ({which}); take it out")
+    if any((number(one, "SamplesPerPixel") or 1) != 1 for one in headers):
+        raise _Fault(Reason.SCREEN_SHOT, "holds colour pictures, no CT slices")
 
 
-def _hounsfield(planes: Sequence[Plane]) -> Finding:
+def _objects(planes: Sequence[Plane]) -> None:
+    header, *others = {id(plane.header): plane.header for plane in planes}.values()
+    if not any(frame_count(one) > 1 for one in (header, *others)):
+        return
+    if others:
+        raise _Fault(
+            Reason.SEVERAL_OBJECTS,
+            "holds several objects, some with many frames; give the object alone in a folder",
+        )
+    if text(header, "SOPClassUID") not in _ENHANCED or frame_count(header) != len(planes):
+        raise _Fault(
+            Reason.NO_GEOMETRY,
+            f"is one object of {frame_count(header)} frames that says nothing of where each is",
+        )
+
+
+def _hounsfield(planes: Sequence[Plane]) -> None:
     shown = {text(plane.header, "PhotometricInterpretation") for plane in planes}
     if others := sorted(shown - {"", "MONOCHROME2"}):
-        return (
+        raise _Fault(
             Reason.NOT_HOUNSFIELD,
             f"is stored as {', '.join(others)}, of which decoders make other values than "
             "Hounsfield units; export it as MONOCHROME2",
         )
-    units = sorted({plane.unit for plane in planes} - {"HU"})
-    if units:
-        return (
+    if units := sorted({plane.unit for plane in planes} - {"HU"}):
+        raise _Fault(
             Reason.NOT_HOUNSFIELD,
             f"is not in Hounsfield units but in {', '.join(units)}: a material map, no CT",
         )
     if any(not plane.slope or plane.intercept is None for plane in planes):
-        return (
+        raise _Fault(
             Reason.NOT_HOUNSFIELD,
             "does not say how stored values become Hounsfield units "
             "(RescaleSlope and RescaleIntercept)",
         )
     many = [plane for plane in planes if frame_count(plane.header) > 1]
     if len({(plane.slope, plane.intercept) for plane in many}) > 1:
-        return (
+        raise _Fault(
             Reason.NOT_HOUNSFIELD,
             "is one object whose frames turn stored values into Hounsfield units differently, "
             "which is not read; export it as single slices",
         )
-    return None
 
 
-def _pixels(planes: Sequence[Plane]) -> Finding:
+def _pixels(planes: Sequence[Plane]) -> None:
     """Pixels that are not as many as sizes and types say are read by decoders as best they can."""
     wrong = []
     for plane in planes:
         found = pixel_bytes(plane.header)
         if found is not None and not found[1] <= found[0] <= found[1] + found[1] % 2:
             wrong.append((plane, *found))
-    if not wrong:
-        return None
-    which, (_, there, said) = _instances([plane for plane, *_ in wrong]), wrong[0]
-    return (
-        Reason.DAMAGED,
-        f"has slices of {there:,} bytes of pixels where Rows, Columns and BitsAllocated say "
-        f"{said:,}: {which}; export it again",
-    )
+    if wrong:
+        _, there, said = wrong[0]
+        raise _Fault(
+            Reason.DAMAGED,
+            f"has slices of {there:,} bytes of pixels where Rows, Columns and BitsAllocated say "
+            f"{said:,}: {_instances([plane for plane, *_ in wrong])}; export it again",
+        )
 
 
-def _geometry(planes: Sequence[Plane]) -> Finding:
+def _geometry(planes: Sequence[Plane]) -> None:
     for what, lacking in (
         ("position (ImagePositionPatient)", [p for p in planes if p.position is None]),
         ("orientation (ImageOrientationPatient)", [p for p in planes if p.axes is None]),
@@ -211,182 +256,126 @@ def _geometry(planes: Sequence[Plane]) -> Finding:
         ("size (Rows, Columns)", [p for p in planes if p.size is None]),
     ):
         if lacking:
-            return Reason.NO_GEOMETRY, f"has slices without a usable {what}: {_instances(lacking)}"
-    return None
+            which = _instances(lacking)
+            raise _Fault(Reason.NO_GEOMETRY, f"has slices without a usable {what}: {which}")
+    if len(planes) < MIN_SLICES:
+        count = f"{len(planes)} slice{'s' if len(planes) > 1 else ''}"
+        raise _Fault(Reason.TOO_FEW, f"has {count}; a volume has {MIN_SLICES} or more")
 
 
-def _objects(planes: Sequence[Plane]) -> Finding:
-    many = {id(plane.header) for plane in planes if frame_count(plane.header) > 1}
-    if not many:
-        return None
-    if len({id(plane.header) for plane in planes}) > 1:
-        return (
-            Reason.SEVERAL_OBJECTS,
-            "holds several objects, some with many frames; give the object alone in a folder",
-        )
-    header = planes[0].header
-    if text(header, "SOPClassUID") not in _ENHANCED or frame_count(header) != len(planes):
-        return (
-            Reason.NO_GEOMETRY,
-            f"is one object of {frame_count(header)} frames that says nothing of where each is",
-        )
-    return None
-
-
-def _count(planes: Sequence[Plane]) -> Finding:
-    if len(planes) >= MIN_SLICES:
-        return None
-    return (
-        Reason.TOO_FEW,
-        f"has {len(planes)} slice{'s' if len(planes) > 1 else ''}; a volume has {MIN_SLICES} "
-        "or more",
-    )
-
-
-def _one_kind(planes: Sequence[Plane]) -> Finding:
+def _one_kind(planes: Sequence[Plane]) -> None:
     axes = np.array([plane.axes for plane in planes])
     if np.abs(axes - axes[0]).max() > SAME_DIRECTION:
-        return Reason.MIXED, f"has planes of {_kinds(planes, _direction)} orientations"
+        count = len(np.unique(np.round(axes, 3) + 0.0, axis=0))
+        raise _Fault(Reason.MIXED, f"has planes of {max(2, count)} orientations")
     pixels = np.array([plane.pixel_mm for plane in planes])
     if np.abs(pixels - pixels[0]).max() > SAME_SPACING_MM:
-        return Reason.MIXED, f"has slices of {_kinds(planes, lambda p: p.pixel_mm)} pixel distances"
-    if len({plane.size for plane in planes}) > 1:
-        sizes = sorted({f"{p.size[0]}×{p.size[1]}" for p in planes if p.size is not None})
-        return Reason.MIXED, f"has slices of different sizes: {_listed(sizes)}"
+        count = len(np.unique(pixels, axis=0))
+        raise _Fault(Reason.MIXED, f"has slices of {count} pixel distances")
+    sizes = sorted({f"{p.size[0]}×{p.size[1]}" for p in planes if p.size is not None})
+    if len(sizes) > 1:
+        raise _Fault(Reason.MIXED, f"has slices of different sizes: {_listed(sizes)}")
     frames = {text(plane.header, "FrameOfReferenceUID") for plane in planes}
     if len(frames) > 1:
-        return Reason.MIXED, f"has slices of {len(frames)} frames of reference"
-    return None
+        raise _Fault(Reason.MIXED, f"has slices of {len(frames)} frames of reference")
 
 
-def _tilt(planes: Sequence[Plane]) -> Finding:
-    normal, places = along(planes)
-    positions = np.array([plane.position for plane in planes], dtype=np.float64)
-    order = np.argsort(places, kind="stable")
-    way = positions[order[-1]] - positions[order[0]]
-    length = float(places.max() - places.min())
-    drift = float(np.linalg.norm(way - length * normal))
-    pixel = min(planes[0].pixel_mm or (1.0, 1.0))
-    if drift > SHEAR_PIXELS * pixel and length <= 0:
-        return Reason.MIXED, "has slices side by side in one plane"
-    if drift > SHEAR_PIXELS * pixel:
+def _line(stack: Stacked) -> None:
+    """Slices that are not stacked along their normal, from first to last or in between."""
+    planes, places, positions = stack.planes, stack.places, stack.positions
+    way, length = positions[-1] - positions[0], float(places[-1] - places[0])
+    drift = float(np.linalg.norm(way - length * stack.normal))
+    most = SHEAR_PIXELS * min(planes[0].pixel_mm or (1.0, 1.0))
+    if drift > most and length <= 0:
+        raise _Fault(Reason.MIXED, "has slices side by side in one plane")
+    if drift > most:
         degrees = np.degrees(np.arctan2(drift, length))
-        return (
+        raise _Fault(
             Reason.TILTED,
             f"was scanned with a tilted gantry: its slices are stacked {degrees:.1f} degrees off "
             "their normal; export it with the tilt corrected",
         )
-    said = max((abs(number(p.header, "GantryDetectorTilt") or 0.0) for p in planes), default=0.0)
-    lean = np.degrees(np.arccos(min(1.0, float(np.abs(normal).max()))))
+    said = max(abs(number(plane.header, "GantryDetectorTilt") or 0.0) for plane in planes)
+    lean = np.degrees(np.arccos(min(1.0, float(np.abs(stack.normal).max()))))
     corrected = any("DERIVED" in plane.image_type for plane in planes)
     if said > TILT_DEGREES and lean < TILT_DEGREES and not corrected:
-        return (
+        raise _Fault(
             Reason.TILTED,
             f"was scanned with the gantry tilted by {said:.1f} degrees, which its slice "
             "positions do not show; export it with the tilt corrected",
         )
-    return None
-
-
-def _line(planes: Sequence[Plane]) -> Finding:
-    """Slices beside the line from the first to the last."""
-    normal, places = along(planes)
-    positions = np.array([plane.position for plane in planes], dtype=np.float64)
-    first, last = positions[int(places.argmin())], positions[int(places.argmax())]
-    length = float(np.ptp(places))
     if length <= 0:
-        return None
-    share = (places - places.min())[:, None] / length
-    beside = positions - (first + share * (last - first))
-    beside -= np.outer(beside @ normal, normal)
+        return
+    share = (places - places[0])[:, None] / length
+    beside = positions - (positions[0] + share * way)
+    beside -= np.outer(beside @ stack.normal, stack.normal)
     off = np.linalg.norm(beside, axis=1)
-    far = [plane for plane, mm in zip(planes, off, strict=True) if mm > _beside(plane)]
-    if not far:
-        return None
-    return (
-        Reason.MIXED,
-        f"has slices beside the line of the others, up to {off.max():.1f} mm: {_instances(far)}",
-    )
+    if (off > most).any():
+        far = _instances([plane for plane, mm in zip(planes, off, strict=True) if mm > most])
+        raise _Fault(
+            Reason.MIXED,
+            f"has slices beside the line of the others, up to {off.max():.1f} mm: {far}",
+        )
 
 
-def _beside(plane: Plane) -> float:
-    return SHEAR_PIXELS * min(plane.pixel_mm or (1.0, 1.0))
-
-
-def _uids(planes: Sequence[Plane]) -> Finding:
+def _uids(stack: Stacked) -> None:
     """Instances of one UID at one place are no copies: those have been left out."""
-    places = along(planes)[1]
-    order = np.argsort(places, kind="stable")
-    for a, b in itertools.pairwise(order):
-        one, other = planes[a].header, planes[b].header
-        near = places[b] - places[a] < SAME_PLACE_MM
+    for (one, here), (other, there) in itertools.pairwise(
+        (plane.header, place) for plane, place in zip(stack.planes, stack.places, strict=True)
+    ):
         uid = text(one, "SOPInstanceUID")
-        if near and uid and one is not other and uid == text(other, "SOPInstanceUID"):
-            return (
+        same = one is not other and uid and uid == text(other, "SOPInstanceUID")
+        if same and there - here < SAME_PLACE_MM:
+            raise _Fault(
                 Reason.SHARED_UID,
-                f"holds two slices at {places[a]:.1f} mm that share a SOPInstanceUID ({uid}) and "
+                f"holds two slices at {here:.1f} mm that share a SOPInstanceUID ({uid}) and "
                 "have different pixels; take out the one that is wrong, or export it again",
             )
-    return None
 
 
-def _steps(planes: Sequence[Plane]) -> Finding:
-    places = np.sort(along(planes)[1])
+def _steps(stack: Stacked) -> None:
+    places, count = stack.places, len(stack.places)
     gaps = np.diff(places)
-    if (repeated := int(np.count_nonzero(gaps < SAME_PLACE_MM))) or _interleaved(planes):
-        count = len(places) - repeated
-        numbers = sorted({plane.acquisition for plane in planes if plane.acquisition})
+    if (repeated := int(np.count_nonzero(gaps < SAME_PLACE_MM))) or _interleaved(stack):
+        numbers = sorted({plane.acquisition for plane in stack.planes if plane.acquisition})
         which = f" (acquisitions {_listed(numbers)})" if len(numbers) > 1 else ""
-        return (
+        raise _Fault(
             Reason.TWO_PHASES,
-            f"holds {len(places)} slices at {count} places: two phases or acquisitions in one "
-            f"series{which}; export each as a series of its own",
+            f"holds {count} slices at {count - repeated} places: two phases or acquisitions in "
+            f"one series{which}; export each as a series of its own",
         )
     step = float(np.median(gaps))
-    wide = np.flatnonzero(gaps >= MISSING_STEPS * step)
-    if wide.size:
-        lost = [
-            f"{places[index] + part * gaps[index] / round(gaps[index] / step):.1f}"
-            for index in wide
-            for part in range(1, max(2, round(gaps[index] / step)))
-        ]
-        return (
+    lost = [
+        f"{places[index] + part * gaps[index] / round(gaps[index] / step):.1f}"
+        for index in np.flatnonzero(gaps >= MISSING_STEPS * step)
+        for part in range(1, max(2, round(gaps[index] / step)))
+    ]
+    if lost:
+        raise _Fault(
             Reason.MISSING_SLICE,
             f"lacks {len(lost)} slice{'s' if len(lost) > 1 else ''} at {_listed(lost)} mm: its "
-            f"{len(places)} slices are {step:g} mm apart and leave gaps; export it again",
+            f"{count} slices are {step:g} mm apart and leave gaps; export it again",
         )
-    even = np.linspace(places[0], places[-1], len(places))
-    off = np.abs(places - even)
-    mean = (places[-1] - places[0]) / (len(places) - 1)
-    if off.max() > UNEVEN_STEPS * mean:
-        return (
+    off = np.abs(places - np.linspace(places[0], places[-1], count))
+    if off.max() > UNEVEN_STEPS * gaps.mean():
+        raise _Fault(
             Reason.UNEVEN,
             f"has slices {gaps.min():.2f} to {gaps.max():.2f} mm apart, most unevenly at "
             f"{places[int(off.argmax())]:.1f} mm; a volume needs even steps",
         )
-    return None
 
 
-def _interleaved(planes: Sequence[Plane]) -> bool:
-    """Whether acquisitions that overlap were stacked at places that do not coincide."""
-    places = along(planes)[1]
-    kinds = np.array([plane.acquisition for plane in planes])
+def _interleaved(stack: Stacked) -> bool:
+    """Return whether acquisitions that overlap were stacked at places that do not coincide."""
+    kinds = np.array([plane.acquisition for plane in stack.planes])
     names = np.unique(kinds)
-    if len(names) < 2 or len(names) > len(planes) // MIN_SLICES:
+    if len(names) < 2 or len(names) > len(kinds) // MIN_SLICES:
         return False
-    spans = sorted((places[kinds == name].min(), places[kinds == name].max()) for name in names)
-    gaps = np.diff(np.sort(places))
+    spans = sorted((here.min(), here.max()) for here in (stack.places[kinds == n] for n in names))
+    gaps = np.diff(stack.places)
     uneven = np.ptp(gaps) > UNEVEN_STEPS * float(gaps.mean())
     overlaps = any(b[0] < a[1] for a, b in itertools.pairwise(spans))
     return bool(uneven and overlaps)
-
-
-def _direction(plane: Plane) -> tuple[float, ...]:
-    return () if plane.axes is None else tuple(np.round(plane.axes.ravel(), 3) + 0.0)
-
-
-def _kinds(planes: Sequence[Plane], kind: Callable[[Plane], object]) -> int:
-    return max(2, len(Counter(kind(plane) for plane in planes)))
 
 
 def _instances(planes: Sequence[Plane]) -> str:

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from atlas8k.dicom.copies import without_copies
+from atlas8k.dicom.pixels import without_copies
 from atlas8k.dicom.planes import Plane, number, planes_of, text
-from atlas8k.dicom.refusals import Reason, Refusal, along, find_fault
+from atlas8k.dicom.refusals import Reason, Refusal, Stacked, find_fault
 from atlas8k.errors import VolumeError
 from atlas8k.grid import Grid
 
@@ -127,10 +127,9 @@ def _series(key: tuple[str, str], group: Sequence[Dataset]) -> Series:
     places: Sequence[float | None] = [None] * len(planes)
     shape, affine, refusal = None, None, None
     if finding is None:
-        order = np.argsort(along(planes)[1], kind="stable")
-        planes = [planes[index] for index in order]
-        shape, affine = _geometry(planes)
-        places = along(planes)[1].tolist()
+        stack = Stacked.of(planes)
+        shape, affine = _geometry(stack)
+        planes, places = [*stack.planes], stack.places.tolist()
     else:
         refusal = Refusal(finding[0], f"{name} {finding[1]}")
     return Series(
@@ -146,16 +145,15 @@ def _series(key: tuple[str, str], group: Sequence[Dataset]) -> Series:
     )
 
 
-def _geometry(planes: Sequence[Plane]) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
-    """Shape and RAS affine of planes in order of place that nothing is wrong with."""
-    normal, places = along(planes)
-    step = float(places[-1] - places[0]) / (len(planes) - 1)
+def _geometry(stack: Stacked) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
+    """Shape and RAS affine of planes that nothing is wrong with."""
+    first, count = stack.planes[0], len(stack.planes)
     lps = np.eye(4)
-    lps[:3, :2] = np.array(planes[0].axes).T * np.array(planes[0].pixel_mm)
-    lps[:3, 2] = normal * step
-    lps[:3, 3] = planes[0].position
-    columns, rows = planes[0].size or (0, 0)
-    return (columns, rows, len(planes)), _LPS_TO_RAS @ lps
+    lps[:3, :2] = np.array(first.axes).T * np.array(first.pixel_mm)
+    lps[:3, 2] = stack.normal * float(stack.places[-1] - stack.places[0]) / (count - 1)
+    lps[:3, 3] = first.position
+    columns, rows = first.size or (0, 0)
+    return (columns, rows, count), _LPS_TO_RAS @ lps
 
 
 def _instance(plane: Plane, place: float | None) -> Instance:
