@@ -15,8 +15,13 @@ from isal import igzip
 
 from atlas8k.errors import UnreadableVolumeError
 from atlas8k.grid import Grid
-from atlas8k.volume import GZIP_LEVEL, publishing
-from atlas8k.voxels import READ_DAMAGE, load_header, open_bytes
+from atlas8k.volume import (
+    GZIP_LEVEL,
+    READ_DAMAGE,
+    load_header,
+    open_bytes,
+    publishing,
+)
 
 _BLOCK = 1 << 20
 

@@ -26,8 +26,10 @@ from atlas8k.rewriting import rewrite
 from atlas8k.server.studies.rows import Print
 from atlas8k.server.studies.scan import ImageFile
 from atlas8k.stated import stated_for
-from atlas8k.volume import read_geometry
-from atlas8k.voxels import is_packed
+from atlas8k.volume import (
+    is_packed,
+    read_geometry,
+)
 
 logger = logging.getLogger(__name__)
 

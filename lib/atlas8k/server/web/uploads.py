@@ -15,8 +15,12 @@ from atlas8k.errors import VolumeError
 from atlas8k.server.errors import TooLargeError
 from atlas8k.server.studies.names import IMAGE_SUFFIXES, require_suffix
 from atlas8k.server.web.limits import MIB
-from atlas8k.volume import READ_DAMAGE
-from atlas8k.voxels import is_packed, load_header, open_bytes
+from atlas8k.volume import (
+    READ_DAMAGE,
+    is_packed,
+    load_header,
+    open_bytes,
+)
 
 logger = logging.getLogger(__name__)
 

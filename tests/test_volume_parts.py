@@ -8,10 +8,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlas8k import voxels
+from atlas8k import volume
 from atlas8k.errors import UnreadableVolumeError
-from atlas8k.volume import read_ct, read_label
-from atlas8k.voxels import open_bytes
+from atlas8k.volume import (
+    open_bytes,
+    read_ct,
+    read_label,
+)
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def stored():
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("extra", [(), (1,), (1, 1)])
 def test_parts_make_the_whole(tmp_path, monkeypatch, stored, part, suffix, extra):
-    monkeypatch.setattr(voxels, "PART_VOXELS", part)
+    monkeypatch.setattr(volume, "PART_VOXELS", part)
     image = nib.Nifti1Image(stored.reshape(*stored.shape, *extra), np.eye(4))
     image.header.set_slope_inter(0.5, -100)
     path = tmp_path / f"ct{suffix}"
@@ -37,7 +40,7 @@ def test_parts_make_the_whole(tmp_path, monkeypatch, stored, part, suffix, extra
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_a_file_that_ends_in_a_later_part_is_damaged(tmp_path, monkeypatch, stored, suffix):
-    monkeypatch.setattr(voxels, "PART_VOXELS", 2000)
+    monkeypatch.setattr(volume, "PART_VOXELS", 2000)
     path = tmp_path / f"ct{suffix}"
     nib.save(nib.Nifti1Image(stored, np.eye(4)), path)
     path.write_bytes(path.read_bytes()[:-3000])
