@@ -9,13 +9,13 @@ class Atlas8kError(Exception):
     """Base of every error this package raises on purpose."""
 
 
-class VolumeError(Atlas8kError, ValueError):
-    """A volume file cannot be used.
+class FileError(Atlas8kError, ValueError):
+    """Something about a file, or what stands in its place, is wrong.
 
     Parameters
     ----------
     path
-        The file, or a description of the array where there is no file.
+        The file, or a description of what is wrong where there is no file.
     reason
         What is wrong and what to do about it, one sentence.
     """
@@ -28,6 +28,10 @@ class VolumeError(Atlas8kError, ValueError):
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         # The default reduction would replay the formatted message as `path`.
         return type(self), (self.path, self.reason)
+
+
+class VolumeError(FileError):
+    """A volume file, or an array, cannot be used."""
 
 
 class UnreadableVolumeError(VolumeError):
@@ -78,16 +82,8 @@ class AttentionError(VolumeError):
     """Probabilities from which no attention can be computed; names the volume."""
 
 
-class CheckpointError(Atlas8kError, ValueError):
+class CheckpointError(FileError):
     """A checkpoint cannot be loaded; `path` names it."""
-
-    def __init__(self, path: str | Path, reason: str) -> None:
-        self.path = str(path)
-        self.reason = reason
-        super().__init__(f"{path}: {reason}")
-
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        return type(self), (self.path, self.reason)
 
 
 class ServedChangedError(CheckpointError):

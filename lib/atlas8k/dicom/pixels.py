@@ -21,7 +21,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom import Dataset
 
-from atlas8k.dicom.planes import planes_of, text
+from atlas8k.dicom.planes import file_of, planes_of, text
 from atlas8k.dicom.refusals import SAME_PLACE_MM
 from atlas8k.errors import UnreadableVolumeError
 
@@ -92,7 +92,7 @@ def _same_pixels(one: Dataset, other: Dataset) -> bool:
     """
     if "PixelData" in one and "PixelData" in other:
         return bool(one.PixelData == other.PixelData)
-    here, there = _filename(one), _filename(other)
+    here, there = file_of(one), file_of(other)
     if not (here and there):
         return True
     try:
@@ -105,12 +105,7 @@ def _same_pixels(one: Dataset, other: Dataset) -> bool:
             return True
         if first.file_meta.TransferSyntaxUID == second.file_meta.TransferSyntaxUID:
             return False
-        return np.array_equal(decode(Path(here)), decode(Path(there)))
+        return np.array_equal(decode(here), decode(there))
     except Exception as err:  # pydicom raises what its many parsers raise
         logger.info("%s and %s cannot be compared: %s", here, there, err)
         return False
-
-
-def _filename(header: Dataset) -> str:
-    name = getattr(header, "filename", None)
-    return str(name) if isinstance(name, str | Path) else ""

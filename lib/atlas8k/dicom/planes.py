@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -69,11 +70,27 @@ class Plane:
     unit: str
     acquisition: str
 
+    @property
+    def uid(self) -> str:
+        """SOPInstanceUID; every frame of a multi-frame object has the same."""
+        return text(self.header, "SOPInstanceUID")
+
+    @property
+    def path(self) -> Path | None:
+        """The file it was read from, if it was."""
+        return file_of(self.header)
+
 
 def text(header: Dataset, keyword: str) -> str:
     """An element's value as text; empty where it is missing or unreadable."""
     value = raw(header, keyword)
     return "" if value is None else str(value).strip()
+
+
+def file_of(header: Dataset) -> Path | None:
+    """Return the file that a header was read from, if it was."""
+    name = getattr(header, "filename", None)
+    return Path(name) if isinstance(name, str | Path) and str(name) else None
 
 
 def raw(header: Dataset, keyword: str) -> Any:

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from pydicom import Dataset
 
 from atlas8k.dicom.pixels import without_copies
@@ -25,61 +22,30 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _DESCRIPTION_LENGTH = 64  # of VR LO; longer ones come from broken headers
 
 
-@dataclass(frozen=True)
-class Instance:
-    """One slice of a series.
-
-    Parameters
-    ----------
-    uid
-        SOPInstanceUID; every frame of a multi-frame object has the same.
-    number
-        InstanceNumber, where it has one.
-    frame
-        Its place in a multi-frame object, from 0.
-    place_mm
-        Along the normal of its plane; ``None`` in a series whose geometry is unusable.
-    path
-        The file it was read from, if it was.
-    """
-
-    uid: str
-    number: int | None
-    frame: int
-    place_mm: float | None
-    path: Path | None
-
-
 @dataclass(frozen=True, eq=False)
 class Series:
     """A DICOM series, judged by its headers.
 
-    Parameters
+    Attributes
     ----------
-    description
-        SeriesDescription as the header has it; may say anything.
+    name
+        What messages call it: description, unless that names the patient, and UID.
     instances
-        By place along the normal where it is a volume, else by number.
-    shape
-        ``(X, Y, Z)``: columns, rows, slices; ``None`` where it is refused.
-    affine
-        ``(4, 4)`` float64, voxel index to mm, RAS+; ``None`` where it is refused.
+        Its planes, by place along the normal where it is a volume, else by number.
+    place
+        Where its voxels are; ``None`` where it is refused.
     refusal
         ``None`` for a CT volume.
     """
 
     uid: str
     study_uid: str
-    description: str
-    modality: str
-    instances: tuple[Instance, ...]
-    shape: tuple[int, int, int] | None
-    affine: npt.NDArray[np.float64] | None
-    refusal: Refusal | None
     name: str
-    """What messages call it: description, unless that names the patient, and UID."""
+    instances: tuple[Plane, ...]
+    place: Grid | None
+    refusal: Refusal | None
 
-    @cached_property
+    @property
     def grid(self) -> Grid:
         """Where its voxels are.
 
@@ -88,9 +54,9 @@ class Series:
         VolumeError
             It is no CT volume.
         """
-        if self.shape is None or self.affine is None:
+        if self.place is None:
             raise VolumeError(self.name, self.refusal.message if self.refusal else "no volume")
-        return Grid(self.shape, self.affine)
+        return self.place
 
 
 def inspect(headers: Iterable[Dataset]) -> list[Series]:
@@ -123,49 +89,22 @@ def _series(key: tuple[str, str], group: Sequence[Dataset]) -> Series:
     planes.sort(key=_by_number)
     name = _name(key[1], headers)
     finding = find_fault(planes) if key[1] else (Reason.NO_GEOMETRY, "has no SeriesInstanceUID")
-    modality = next((word for one in headers if (word := text(one, "Modality"))), "")
-    places: Sequence[float | None] = [None] * len(planes)
-    shape, affine, refusal = None, None, None
-    if finding is None:
-        stack = Stacked.of(planes)
-        shape, affine = _geometry(stack)
-        planes, places = [*stack.planes], stack.places.tolist()
-    else:
+    if finding is not None:
         refusal = Refusal(finding[0], f"{name} {finding[1]}")
-    return Series(
-        uid=key[1],
-        study_uid=key[0],
-        description=_description(headers),
-        modality=modality,
-        instances=tuple(map(_instance, planes, places)),
-        shape=shape,
-        affine=affine,
-        refusal=refusal,
-        name=name,
-    )
+        return Series(key[1], key[0], name, tuple(planes), None, refusal)
+    stack = Stacked.of(planes)
+    return Series(key[1], key[0], name, tuple(stack.planes), _grid(stack), None)
 
 
-def _geometry(stack: Stacked) -> tuple[tuple[int, int, int], npt.NDArray[np.float64]]:
-    """Shape and RAS affine of planes that nothing is wrong with."""
+def _grid(stack: Stacked) -> Grid:
+    """Return the grid of planes that nothing is wrong with."""
     first, count = stack.planes[0], len(stack.planes)
     lps = np.eye(4)
     lps[:3, :2] = np.array(first.axes).T * np.array(first.pixel_mm)
     lps[:3, 2] = stack.normal * float(stack.places[-1] - stack.places[0]) / (count - 1)
     lps[:3, 3] = first.position
     columns, rows = first.size or (0, 0)
-    return (columns, rows, count), _LPS_TO_RAS @ lps
-
-
-def _instance(plane: Plane, place: float | None) -> Instance:
-    count = number(plane.header, "InstanceNumber")
-    path = getattr(plane.header, "filename", None)
-    return Instance(
-        text(plane.header, "SOPInstanceUID"),
-        None if count is None else int(count),
-        plane.frame,
-        place,
-        Path(path) if isinstance(path, str | Path) else None,
-    )
+    return Grid((columns, rows, count), _LPS_TO_RAS @ lps)
 
 
 def _by_number(plane: Plane) -> tuple[float, int]:
@@ -180,7 +119,8 @@ def _first_number(group: Sequence[Dataset]) -> float:
 
 def _name(uid: str, headers: Sequence[Dataset]) -> str:
     """What messages call a series: its description, unless it names the patient, and its UID."""
-    words = _description(headers)
+    words = next((word for one in headers if (word := text(one, "SeriesDescription"))), "")
+    words = "".join(c for c in words if c.isprintable())[:_DESCRIPTION_LENGTH]
     personal = {
         part.casefold()
         for one in headers
@@ -191,8 +131,3 @@ def _name(uid: str, headers: Sequence[Dataset]) -> str:
     if not words or any(part in words.casefold() for part in personal):
         return f"series {uid or 'without UID'}"
     return f'series "{words}" ({uid or "without UID"})'
-
-
-def _description(headers: Sequence[Dataset]) -> str:
-    words = next((word for one in headers if (word := text(one, "SeriesDescription"))), "")
-    return "".join(c for c in words if c.isprintable())[:_DESCRIPTION_LENGTH]

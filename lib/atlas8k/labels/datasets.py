@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from atlas8k.errors import Atlas8kError
+from atlas8k.errors import FileError
 from atlas8k.organs import ORGAN_NAMES, find_organ, normalise
 
 KIDNEYS = "kidneys"
@@ -32,24 +32,11 @@ _BOTH_KIDNEYS = ("kidneys", "kidney", "both_kidneys")
 _HIGHEST = 255
 
 
-class DatasetMapError(Atlas8kError, ValueError):
+class DatasetMapError(FileError):
     """A file of dataset maps cannot be used, or no dataset has the name asked for.
 
-    Parameters
-    ----------
-    path
-        The file, or the name asked for.
-    reason
-        Which entry is wrong and what to do about it.
+    `path` is the file, or the name asked for.
     """
-
-    def __init__(self, path: str | Path, reason: str) -> None:
-        self.path = str(path)
-        self.reason = reason
-        super().__init__(f"{path}: {reason}")
-
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:
-        return type(self), (self.path, self.reason)
 
 
 @dataclass(frozen=True)
@@ -284,11 +271,9 @@ def find_versions(name: str, own: str | Path | None = None) -> tuple[Dataset, ..
         There is none, naming those there are, or the file cannot be used.
     """
     datasets = known_datasets(own)
-    mine = read_maps(own) if own is not None else {}
     key = dataset_key(name)
-    for group in (mine, _packaged()):
-        dataset = _index(own or "", group).get(key)
-        if dataset is not None:
+    for dataset in reversed(datasets.values()):
+        if key in {dataset_key(one) for one in (dataset.name, *dataset.also)}:
             return (dataset,)
     versions = tuple(one for one in datasets.values() if dataset_key(one.family) == key)
     if versions and key:

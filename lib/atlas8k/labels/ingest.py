@@ -19,7 +19,7 @@ from atlas8k.errors import (
 )
 from atlas8k.grid import Grid
 from atlas8k.labels.dicom_seg import read_dicom_seg
-from atlas8k.labels.grid_alignment import IDENTITY, Box, Placement, Start, find_placement, put
+from atlas8k.labels.grid_alignment import Box, Start, find_placement, put
 from atlas8k.labels.label_mapping import Term, term
 from atlas8k.labels.nrrd_file import read_nrrd
 from atlas8k.labels.segmentation import Segment, Segmentation
@@ -68,10 +68,9 @@ class Submitted:
         Names of empty segments that mean no organ.
     block
         The voxels of the CT that the file covers; ``None`` where it covers all.
-    placement
-        Where the file's voxels lay in the CT, and what was snapped.
     notes
-        How the file was taken where it can be taken in more than one way.
+        How it was put on the CT's grid, where not as it came, and how the file was taken
+        where it can be taken in more than one way.
     """
 
     array: npt.NDArray[np.uint8]
@@ -82,14 +81,7 @@ class Submitted:
     overlaps: tuple[SegmentOverlap, ...] = ()
     ignored: tuple[str, ...] = ()
     block: Box | None = None
-    placement: Placement = IDENTITY
     notes: tuple[str, ...] = ()
-
-    @property
-    def taken(self) -> tuple[str, ...]:
-        """How it was put on the CT's grid, where not as it came, and `notes`."""
-        placed = self.placement.note()
-        return (placed, *self.notes) if placed else self.notes
 
 
 def ingest(
@@ -176,8 +168,11 @@ def ingest(
         block=None
         if np.prod(segmentation.grid.shape) == np.prod(grid.shape)
         else placement.block(segmentation.grid),
-        placement=placement,
-        notes=(*segmentation.notes, *_coded_otherwise(terms)),
+        notes=(
+            *filter(None, [placement.note()]),
+            *segmentation.notes,
+            *_coded_otherwise(terms),
+        ),
     )
 
 

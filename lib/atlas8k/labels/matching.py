@@ -57,13 +57,6 @@ class MatchError(Atlas8kError, ValueError):
         self.missing = missing
         super().__init__(reason)
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _match_error, (self.reason, self.missing)
-
-
-def _match_error(reason: str, missing: bool) -> MatchError:
-    return MatchError(reason, missing=missing)
-
 
 @dataclass(frozen=True)
 class LabelFile:

@@ -73,7 +73,7 @@ def ingest(ct_path: Path, label_path: Path, params: Mapping[str, Any]) -> Submis
         "present": [organ for organ in ORGAN_NAMES if submitted.voxels.get(organ)],
         "absent": organ_names(absent or [], "absent"),
         "read_by": submitted.read_by,
-        **({"notes": list(submitted.taken)} if submitted.taken else {}),
+        **({"notes": list(submitted.notes)} if submitted.notes else {}),
         # 3D Slicer reads the names of a stored label here.
         "params": {"label_names": dict(ORGAN_IDS)},
     }

@@ -365,7 +365,7 @@ def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> di
     client = params.get("client_id")
     found = impossible(submitted.array, submitted.grid)
     odd = (f"look again: {one.text}" for one in found if one.rule != "volume")  # asked about
-    notes = [*submitted.taken, *odd]
+    notes = [*submitted.notes, *odd]
     return {
         "read_by": submitted.read_by,
         **({"client_id": str(client)[:80]} if client else {}),
