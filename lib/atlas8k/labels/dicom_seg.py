@@ -70,7 +70,8 @@ def read_dicom_seg(path: Path, fits: Fits, within: Grid | None) -> Segmentation:
     fits(grid, None)
     pixels = _pixels(path, found.where)
     if found.numbers is None:
-        layers, placed = (_label_map(path, found, pixels),), tuple(found.segments.values())
+        layers: tuple[Labels, ...] = (_label_map(path, found, pixels),)
+        placed = tuple(found.segments.values())
     else:
         layers, placed = _layers(path, found, pixels)
     return Segmentation(path, "dicom-seg", grid, layers, placed, notes=found.notes)
