@@ -22,12 +22,18 @@ import numpy.typing as npt
 from atlas8k.errors import LedgerError, VolumeError
 from atlas8k.grid import Grid
 from atlas8k.labels.anatomy import impossible
-from atlas8k.labels.blocks import with_rest
 from atlas8k.labels.ingest import Submitted, ingest
-from atlas8k.labels.meaning import changes, check_reviewed, compared, completed
-from atlas8k.labels.plausible import not_certified
 from atlas8k.labels.provenance import Provenance, read_provenance, write_label
-from atlas8k.labels.statement import KEYS, Statement
+from atlas8k.labels.submission_diff import (
+    KEYS,
+    Statement,
+    changes,
+    check_reviewed,
+    compared,
+    completed,
+    not_certified,
+    with_rest,
+)
 from atlas8k.ledger import Begun, Holder, Ledger, OrganChange, OrganSource, Submission
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.server.desk.drafts import LABEL_NAMES, DraftLabels, as_json, from_json, signature
