@@ -7,14 +7,25 @@ same form. Organs a dataset does not list are unknown in it, not absent.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import PydanticCustomError
 
 from atlas8k.errors import FileError
 from atlas8k.organs import ORGAN_NAMES, find_organ, normalise
@@ -39,9 +50,66 @@ class DatasetMapError(FileError):
     """
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """How to read one dataset's label maps.
+def _wrong(text: str) -> PydanticCustomError:
+    return PydanticCustomError("dataset", "{text}", {"text": text})
+
+
+def _meaning(text: str) -> str:
+    plain = normalise(text)
+    if plain in _BOTH_KIDNEYS:
+        return KIDNEYS
+    organ = find_organ(text)
+    if organ is None and plain != UNKNOWN:
+        raise _wrong(
+            f"{text!r} is none of {', '.join(ORGAN_NAMES)}, {KIDNEYS}, {UNKNOWN}; list "
+            "structures that are none of these under other"
+        )
+    return organ.name if organ else UNKNOWN
+
+
+def _values_of(items: object) -> frozenset[int]:
+    found: set[int] = set()
+    for item in items if isinstance(items, list) else [items]:
+        span = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", str(item))
+        low, high = (int(span[1]), int(span[2] or span[1])) if span else (0, 0)
+        if not 1 <= low <= high <= _HIGHEST:
+            raise _wrong(f"{item!r} is no value or span from 1 to {_HIGHEST}")
+        found.update(range(low, high + 1))
+    return frozenset(found)
+
+
+def _none_twice(other: frozenset[int], info: ValidationInfo) -> frozenset[int]:
+    if twice := sorted(other & info.data.get("values", {}).keys()):
+        raise _wrong(f"{twice[0]} is under values, too; keep one")
+    return other
+
+
+def _compiled(rules: object) -> tuple[tuple[re.Pattern[str], str], ...]:
+    found = []
+    for rule in rules if isinstance(rules, list) else [rules]:
+        try:
+            pattern, name = re.compile(rule["label"]), rule["volume"]
+            # A template that names a missing group is found here, not at the first file.
+            re.compile(f"{pattern.pattern}|").sub(name, "")
+        except (re.error, IndexError) as error:
+            raise _wrong(f"{rule['label']!r}: {error}") from error
+        except (TypeError, KeyError) as error:
+            raise _wrong("{label: REGEX, volume: NAME} is needed") from error
+        found.append((pattern, name))
+    return tuple(found)
+
+
+def _all_other(named: dict[int, str], info: ValidationInfo) -> dict[int, str]:
+    if unlisted := sorted(named.keys() - info.data.get("other", named.keys())):
+        raise _wrong(f"{unlisted[0]} is not under other")
+    return {value: normalise(text) for value, text in named.items()}
+
+
+_Value = Annotated[StrictInt, Field(ge=1, le=_HIGHEST)]
+
+
+class Dataset(BaseModel):
+    """How to read one dataset's label maps: an entry of a file of dataset maps.
 
     Attributes
     ----------
@@ -52,7 +120,7 @@ class Dataset:
     values
         Raw value, 1 to 255, to an organ of ours, :data:`KIDNEYS` or :data:`UNKNOWN`.
     other
-        Raw values of structures that are none of the nine organs.
+        Raw values, and spans of such, of structures that are none of the nine organs.
     per_case
         The labeled organs differ from case to case, so that no voxels say nothing.
     match
@@ -63,14 +131,18 @@ class Dataset:
         Names of some of the values in `other`, to tell datasets apart by.
     """
 
-    name: str
-    also: tuple[str, ...]
-    values: Mapping[int, str]
-    other: frozenset[int]
-    per_case: bool = False
-    match: tuple[tuple[re.Pattern[str], str], ...] = ()
-    family: str = ""
-    structures: Mapping[int, str] = field(default_factory=dict)
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(alias="")  # of the entry: no key in it
+    also: tuple[StrictStr, ...] = ()
+    values: dict[_Value, Annotated[StrictStr, AfterValidator(_meaning)]]
+    other: Annotated[frozenset[int], BeforeValidator(_values_of), AfterValidator(_none_twice)] = (
+        frozenset()
+    )
+    per_case: StrictBool = False
+    match: Annotated[tuple[tuple[re.Pattern[str], str], ...], BeforeValidator(_compiled)] = ()
+    family: StrictStr = ""
+    structures: Annotated[dict[_Value, StrictStr], AfterValidator(_all_other)] = {}
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -84,25 +156,6 @@ class Dataset:
     def kidneys_together(self) -> bool:
         """Whether both kidneys have one value."""
         return KIDNEYS in self.values.values()
-
-
-class _Match(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    label: StrictStr
-    volume: StrictStr
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    also: list[StrictStr] = []
-    values: dict[Annotated[StrictInt, Field(ge=1, le=_HIGHEST)], StrictStr]
-    other: list[StrictInt | StrictStr] = []
-    per_case: StrictBool = False
-    match: list[_Match] = []
-    family: StrictStr = ""
-    structures: dict[Annotated[StrictInt, Field(ge=1, le=_HIGHEST)], StrictStr] = {}
 
 
 class _Loader(yaml.SafeLoader):
@@ -157,70 +210,15 @@ def read_maps(path: str | Path) -> dict[str, Dataset]:
 
 def _dataset(path: Path, name: str, entry: object) -> Dataset:
     try:
-        checked = _Entry.model_validate(entry)
+        return Dataset.model_validate({"": name, **entry} if isinstance(entry, dict) else entry)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "[key]")
-        raise DatasetMapError(
-            path,
-            f"{name}: {where or 'entry'}: {first['msg']}; keys are {', '.join(_Entry.model_fields)}"
-            " and raw values whole numbers from 1 to 255",
-        ) from error
-    values = {raw: _meaning(path, name, raw, text) for raw, text in checked.values.items()}
-    other = frozenset(
-        value for item in checked.other for value in _values_of(path, f"{name}: other", item)
-    )
-    twice = sorted(other & values.keys())
-    if twice:
-        raise DatasetMapError(path, f"{name}: other: {twice[0]} is under values, too; keep one")
-    unlisted = sorted(checked.structures.keys() - other)
-    if unlisted:
-        raise DatasetMapError(path, f"{name}: structures: {unlisted[0]} is not under other")
-    match = tuple((_pattern(path, name, rule), rule.volume) for rule in checked.match)
-    return Dataset(
-        name,
-        tuple(checked.also),
-        values,
-        other,
-        checked.per_case,
-        match,
-        checked.family,
-        {value: normalise(text) for value, text in checked.structures.items()},
-    )
-
-
-def _meaning(path: Path, name: str, raw: int, text: str) -> str:
-    plain = normalise(text)
-    if plain in _BOTH_KIDNEYS:
-        return KIDNEYS
-    if plain == UNKNOWN:
-        return UNKNOWN
-    organ = find_organ(text)
-    if organ is None:
-        raise DatasetMapError(
-            path,
-            f"{name}: values.{raw}: {text!r} is none of {', '.join(ORGAN_NAMES)}, {KIDNEYS}, "
-            f"{UNKNOWN}; list structures that are none of these under other",
-        )
-    return organ.name
-
-
-def _values_of(path: Path, where: str, item: int | str) -> Iterator[int]:
-    span = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", str(item))
-    low, high = (int(span[1]), int(span[2] or span[1])) if span else (0, 0)
-    if not 1 <= low <= high <= _HIGHEST:
-        raise DatasetMapError(path, f"{where}: {item!r} is no value or span from 1 to {_HIGHEST}")
-    yield from range(low, high + 1)
-
-
-def _pattern(path: Path, name: str, rule: _Match) -> re.Pattern[str]:
-    try:
-        pattern = re.compile(rule.label)
-        # A template that names a missing group is found here, not at the first file.
-        re.compile(f"{rule.label}|").sub(rule.volume, "")
-    except (re.error, IndexError) as error:
-        raise DatasetMapError(path, f"{name}: match: {rule.label!r}: {error}") from error
-    return pattern
+    where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    text = f"{name}: {where or 'entry'}: {first['msg']}"
+    if first["type"] != "dataset":
+        keys = ", ".join(key for key in Dataset.model_fields if key != "name")
+        text += f"; keys are {keys} and raw values whole numbers from 1 to {_HIGHEST}"
+    raise DatasetMapError(path, text)
 
 
 def _index(path: str | Path, maps: Mapping[str, Dataset]) -> dict[str, Dataset]:
