@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from atlas8k.errors import GeometryError, NotFiniteError
 from atlas8k.grid import SERVED, Form, Grid, corner_gap, corners
-from atlas8k.remarks import Remark
+from atlas8k.remarks import Level, Remark
 
 DUST_VOXELS = 0.05
 """Two forms that differ by no more than this at every corner are one."""
@@ -218,24 +218,21 @@ def _compare(found: _Forms, other: _Read, factor: float, stated: str | None) -> 
         )
         found.add(None, Remark("unused_form", text, figures=figures))
         return
-    form = Form(other.name, affine)
-    if any(_same(form.affine, known.affine, found.shape) for known in found.forms):
+    known = [corner_gap(affine, one.affine, found.shape) for one in found.forms]
+    if min(known, default=np.inf) <= DUST_VOXELS:
         return  # what a sheared form is without its shear is what it is served as
-    if stated == found.name:
-        why, level = f"its {found.name} is used, as stated", "note"
-    else:
-        why, level = (
-            f"its {found.name} is used; state qform in orientation.yaml or with --orientation "
-            "where that is the right one",
-            "warning",
-        )
+    why = (
+        "as stated"
+        if stated == found.name
+        else "state qform in orientation.yaml or with --orientation where that is the right one"
+    )
     text = (
-        f"two geometries in one file ({both}); {why}. It is served with this one in both places; "
-        "labels drawn on either are put on the same voxels"
+        f"two geometries in one file ({both}); its {found.name} is used"
+        f"{', ' if stated == found.name else '; '}{why}. It is served with this one in both "
+        "places; labels drawn on either are put on the same voxels"
     )
-    found.add(
-        form, Remark("two_geometries", text, "note" if level == "note" else "warning", figures)
-    )
+    level: Level = "note" if stated == found.name else "warning"
+    found.add(Form(other.name, affine), Remark("two_geometries", text, level, figures))
 
 
 def _voxel_size(found: _Forms, header: Any, factor: float, qform: _Read) -> None:
@@ -249,14 +246,17 @@ def _voxel_size(found: _Forms, header: Any, factor: float, qform: _Read) -> None
     own = np.linalg.norm(found.affine[:3, :3], axis=0)
     with np.errstate(invalid="ignore"):
         off = np.abs(size / own - 1) * (np.asarray(found.shape) - 1)
-    if not (off <= DUST_VOXELS).all():
-        text = (
-            f"its voxel size (pixdim) is {_mm(size)}, its {found.name} says {_mm(own)}, "
-            f"which is used"
-        )
-        served = Form("voxel size", _with_zooms(found.affine, size)) if (size > 0).all() else None
-        figures = {"pixdim_mm": size.tolist(), f"{found.name}_mm": own.tolist()}
-        found.add(served, Remark("voxel_size", text, figures=_finite(figures)))
+    if (off <= DUST_VOXELS).all():
+        return
+    form = None
+    if (size > 0).all():
+        form = Form("voxel size", found.affine @ np.diag([*(size / own), 1.0]))
+    text = (
+        f"its voxel size (pixdim) is {_mm(size)}, its {found.name} says {_mm(own)}, which is used"
+    )
+    said = [value if np.isfinite(value) else None for value in size.tolist()]  # JSON has no NaN
+    figures = {"pixdim_mm": said, f"{found.name}_mm": own.tolist()}
+    found.add(form, Remark("voxel_size", text, figures=figures))
 
 
 def _shear_remark(affine: Affine, served: Affine, shape: Shape, name: str) -> Remark:
@@ -328,12 +328,11 @@ def _stated(
     """The geometry of a file that has none: axes as stated, centred on the world's origin."""
     size = np.asarray(header["pixdim"], dtype=np.float64)[1:4]
     if stated is None or stated in FORMS:
-        written = [one for one in unused if one.written and one.affine is not None]
         hints = "".join(
             f"; its {one.name}, marked as not in use, says {in_words(one.affine)}: state "
             f"{one.name} if that is right"
-            for one in written
-            if one.affine is not None
+            for one in unused
+            if one.written and one.affine is not None
         )
         raise GeometryError(
             path,
@@ -420,10 +419,6 @@ def _skew(affine: Affine) -> float:
     return float(np.abs(axes.T @ axes - np.eye(3)).max())
 
 
-def _same(one: Affine, other: Affine, shape: Shape) -> bool:
-    return corner_gap(one, other, shape) <= DUST_VOXELS
-
-
 def _gap_mm(one: Affine, other: Affine, shape: Shape) -> float:
     return float(np.linalg.norm(((one - other) @ corners(shape))[:3], axis=0).max())
 
@@ -432,26 +427,12 @@ def _scaled(affine: Affine, factor: float) -> Affine:
     return np.diag([factor, factor, factor, 1.0]) @ affine
 
 
-def _with_zooms(affine: Affine, size: npt.NDArray[np.float64]) -> Affine:
-    out = affine.copy()
-    out[:3, :3] *= size / np.linalg.norm(affine[:3, :3], axis=0)
-    return out
-
-
 def _numbers(size: npt.NDArray[np.float64]) -> str:
     return " x ".join(f"{value:.4g}" for value in size)
 
 
 def _mm(size: npt.NDArray[np.float64]) -> str:
     return f"{_numbers(size)} mm"
-
-
-def _finite(figures: dict[str, list[float]]) -> dict[str, list[float | None]]:
-    """JSON has no NaN."""
-    return {
-        key: [value if np.isfinite(value) else None for value in values]
-        for key, values in figures.items()
-    }
 
 
 def every_form(grid: Grid) -> Iterator[Form]:

@@ -151,6 +151,20 @@ def planes_of(header: Dataset) -> list[Plane]:
     ]
 
 
+def lacking(planes: Sequence[Plane]) -> tuple[str, list[Plane]] | None:
+    """Return what the first planes that say too little of where they lie lack, and these."""
+    for what, attribute in (
+        ("position (ImagePositionPatient)", "position"),
+        ("orientation (ImageOrientationPatient)", "axes"),
+        ("pixel distances (PixelSpacing)", "pixel_mm"),
+        ("size (Rows, Columns)", "size"),
+    ):
+        found = [plane for plane in planes if getattr(plane, attribute) is None]
+        if found:
+            return what, found
+    return None
+
+
 _MACROS = (
     *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
     *("PixelValueTransformationSequence", "CTImageFrameTypeSequence", "FrameContentSequence"),

@@ -20,7 +20,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
-from atlas8k.dicom.planes import Plane, frame_count, number, pixel_bytes, text
+from atlas8k.dicom.planes import Plane, frame_count, lacking, number, pixel_bytes, text
 from atlas8k.errors import VolumeError
 
 MIN_SLICES = 3
@@ -249,15 +249,9 @@ def _pixels(planes: Sequence[Plane]) -> None:
 
 
 def _geometry(planes: Sequence[Plane]) -> None:
-    for what, lacking in (
-        ("position (ImagePositionPatient)", [p for p in planes if p.position is None]),
-        ("orientation (ImageOrientationPatient)", [p for p in planes if p.axes is None]),
-        ("pixel distances (PixelSpacing)", [p for p in planes if p.pixel_mm is None]),
-        ("size (Rows, Columns)", [p for p in planes if p.size is None]),
-    ):
-        if lacking:
-            which = _instances(lacking)
-            raise _Fault(Reason.NO_GEOMETRY, f"has slices without a usable {what}: {which}")
+    if found := lacking(planes):
+        which = _instances(found[1])
+        raise _Fault(Reason.NO_GEOMETRY, f"has slices without a usable {found[0]}: {which}")
     if len(planes) < MIN_SLICES:
         count = f"{len(planes)} slice{'s' if len(planes) > 1 else ''}"
         raise _Fault(Reason.TOO_FEW, f"has {count}; a volume has {MIN_SLICES} or more")

@@ -25,6 +25,7 @@ from atlas8k.attention.explain import slice_axis
 from atlas8k.attention.places import place_of_region
 from atlas8k.attention.regions import Region
 from atlas8k.errors import UnreadableVolumeError
+from atlas8k.geometry import without_shear
 from atlas8k.organs import ORGANS
 from atlas8k.volume import Grid, publishing
 
@@ -99,9 +100,7 @@ def box_axes(grid: Grid) -> npt.NDArray[np.float64]:
         where a gantry tilt has sheared the axes (the nearest such), and right-handed,
         since a mirrored ROI is none: which way a box's edge points does not matter.
     """
-    directions = grid.affine[:3, :3] / np.asarray(grid.spacing)
-    left, _, right = np.linalg.svd(directions)
-    axes: npt.NDArray[np.float64] = left @ right
+    axes = without_shear(grid.affine)[:3, :3] / np.asarray(grid.spacing)
     if np.linalg.det(axes) < 0:
         axes[:, 2] *= -1
     return axes

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
-from atlas8k.dicom.planes import Plane, number, raw
+from atlas8k.dicom.planes import Plane, lacking, number, raw
 from atlas8k.errors import GridMismatchError, UnreadableVolumeError
 from atlas8k.grid import Grid
 from atlas8k.volume import MAX_VOXELS
@@ -73,15 +73,9 @@ def stack(path: Path, planes: Sequence[Plane], header: Dataset, within: Grid | N
     GridMismatchError
         A single plane is thicker than the CT's slices can be.
     """
-    first = planes[0]
-    for what, lacking in (
-        ("position (PlanePositionSequence)", sum(p.position is None for p in planes)),
-        ("orientation (PlaneOrientationSequence)", sum(p.axes is None for p in planes)),
-        ("pixel distances (PixelMeasuresSequence)", sum(p.pixel_mm is None for p in planes)),
-        ("size (Rows, Columns)", sum(p.size is None for p in planes)),
-    ):
-        if lacking:
-            raise UnreadableVolumeError(path, f"{lacking} of its frames have no usable {what}")
+    if found := lacking(planes):
+        what, which = found
+        raise UnreadableVolumeError(path, f"{len(which)} of its frames have no usable {what}")
     axes = np.array([plane.axes for plane in planes])
     pixels = np.array([plane.pixel_mm for plane in planes])
     positions = np.array([plane.position for plane in planes], dtype=np.float64)
@@ -102,7 +96,7 @@ def stack(path: Path, planes: Sequence[Plane], header: Dataset, within: Grid | N
             path, "its frames are not stacked along their normal; export it on the CT's own grid"
         )
     step, places = _step(path, along - along[lowest], header, _ct_step(within, normal))
-    columns, rows = first.size or (0, 0)
+    columns, rows = planes[0].size or (0, 0)
     shape = (columns, rows, int(places.max()) + 1)
     if step < _MIN_SPACING_MM or int(np.prod(shape, dtype=np.int64)) > MAX_VOXELS:
         raise UnreadableVolumeError(path, f"its header claims {shape} voxels, {step:g} mm thick")

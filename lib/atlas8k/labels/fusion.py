@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError
-from atlas8k.labels.voxels import counts, fill, joint_counts, renamed
+from atlas8k.labels.voxels import fill, joint_counts, renamed
 from atlas8k.ledger.records import OrganSource
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
@@ -118,7 +118,7 @@ def assemble(
             )
     organs: dict[str, OrganSource] = {}
     tables = [np.zeros(256, dtype=np.uint8) for _ in ordered]
-    disagree = _disagreements(ordered)
+    disagree = _disagreements(ordered, shape)
     for organ in ORGAN_NAMES:
         chosen = _choose(organ, ordered, decisions.get(organ))
         if chosen is None:
@@ -172,8 +172,9 @@ def _source(
     return OrganSource("pseudo", "unknown")
 
 
-def _disagreements(ordered: Sequence[SourceLabel]) -> set[str]:
+def _disagreements(ordered: Sequence[SourceLabel], shape: tuple[int, int, int]) -> set[str]:
     """Organs of which a submission has other voxels than a public label has."""
+    nothing = np.zeros(shape, dtype=np.uint8)
     public = [source for source in ordered if source.kind == "public"]
     revised = [source for source in ordered if source.kind == "revised"]
     found: set[str] = set()
@@ -181,31 +182,16 @@ def _disagreements(ordered: Sequence[SourceLabel]) -> set[str]:
         shared = [o for o in ORGAN_NAMES if _says(one, o) and _says(other, o)]
         if not shared:
             continue
-        for organ, (before, after, same) in _compared(one, other, shared).items():
+        both = joint_counts(
+            *(nothing if source.array is None else source.array for source in (one, other))
+        )
+        for organ in shared:
+            i = ORGAN_IDS[organ]
+            before = int(both[i].sum()) if _has_voxels(one, organ) else 0
+            after = int(both[:, i].sum()) if _has_voxels(other, organ) else 0
+            same = int(both[i, i]) if before and after else 0
             if not before == after == same:
                 found.add(organ)
-    return found
-
-
-def _compared(
-    one: SourceLabel, other: SourceLabel, organs: Sequence[str]
-) -> dict[str, tuple[int, int, int]]:
-    """Voxels of each organ in one, in the other, and in both."""
-    nothing = np.zeros((16, 16), dtype=np.int64)
-    if one.array is not None and other.array is not None:
-        both = joint_counts(one.array, other.array)
-        first, second = both.sum(axis=1), both.sum(axis=0)
-    else:
-        both = nothing
-        first, second = (
-            nothing[0] if source.array is None else counts(source.array) for source in (one, other)
-        )
-    found = {}
-    for organ in organs:
-        i = ORGAN_IDS[organ]
-        before = int(first[i]) if _has_voxels(one, organ) else 0
-        after = int(second[i]) if _has_voxels(other, organ) else 0
-        found[organ] = (before, after, int(both[i, i]) if before and after else 0)
     return found
 
 
@@ -215,25 +201,15 @@ def _painted(
     tables: Sequence[npt.NDArray[np.uint8]],
 ) -> tuple[npt.NDArray[np.uint8], tuple[Overlap, ...]]:
     """Organs of each source by its table, the highest source's on top."""
-    out: npt.NDArray[np.uint8] | None = None
+    out = np.zeros(shape, dtype=np.uint8, order="F")
     owner: dict[int, SourceKind] = {}
     overlaps = []
     for source, table in zip(ordered, tables, strict=True):
         if source.array is None or not table.any():
             continue
-        layer = renamed(source.array, table)
-        if out is None:
-            out = np.asfortranarray(layer)
-        else:
-            both = fill(out, layer)
-            overlaps += [
-                Overlap(
-                    ORGAN_NAMES[i - 1], ORGAN_NAMES[j - 1], int(both[i, j]), owner[i], source.kind
-                )
-                for i, j in product(range(1, 10), range(1, 10))
-                if both[i, j]
-            ]
+        both = fill(out, renamed(source.array, table))
+        for i, j in np.argwhere(both).tolist():
+            kept, lost = ORGAN_NAMES[i - 1], ORGAN_NAMES[j - 1]
+            overlaps.append(Overlap(kept, lost, int(both[i, j]), owner[i], source.kind))
         owner.update({int(i): source.kind for i in np.flatnonzero(table)})
-    if out is None:
-        out = np.zeros(shape, dtype=np.uint8, order="F")
     return out, tuple(sorted(overlaps, key=lambda overlap: -overlap.voxels))
