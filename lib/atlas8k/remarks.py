@@ -7,7 +7,7 @@ be if somebody said how: it is shown wherever the volume is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Level = Literal["note", "warning", "blocked"]
@@ -37,18 +37,13 @@ class Remark:
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON object with the attributes' names."""
-        return {
-            "kind": self.kind,
-            "text": self.text,
-            "level": self.level,
-            "figures": dict(self.figures),
-        }
+        """Return a JSON object with the attributes' names."""
+        return asdict(self)
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Remark:
         """Read back what :meth:`as_dict` gave."""
-        return cls(told["kind"], told["text"], told["level"], dict(told["figures"]))
+        return cls(**told)
 
 
 def worst(remarks: Iterable[Remark]) -> Level | None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.grid import Grid
+from atlas8k.labels.public import PublicLabel
 
 Labels = npt.NDArray[np.uint8]
 
@@ -116,3 +117,7 @@ def blocks(shape: tuple[int, int, int]) -> list[tuple[slice, slice, slice]]:
         (slice(0, x), slice(1, 4), slice(2, 3)),
         (slice(2, 4), slice(2, 4), slice(0, 4)),
     ]
+
+
+def of_state(found: PublicLabel, state: str) -> list[str]:
+    return [organ for organ, source in found.organs.items() if source.state == state]

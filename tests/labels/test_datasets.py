@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.labels.kit import of_state
 
 from atlas8k.errors import EmptyVolumeError, LabelValueError
 from atlas8k.grid import Volume
@@ -126,8 +127,8 @@ def test_raw_labels_become_our_organs(name: str, patient: tuple[Volume, Volume])
     wanted = np.where(np.isin(truth.array, [ORGAN_IDS[o] for o in labeled]), truth.array, 0)
     np.testing.assert_array_equal(found.array, wanted)
     assert {organ for organ, s in found.organs.items() if s.source == "public"} == labeled
-    assert {*found.of_state("present")} == labeled
-    assert {*found.of_state("unknown")} == {*ORGAN_NAMES} - labeled
+    assert {*of_state(found, "present")} == labeled
+    assert {*of_state(found, "unknown")} == {*ORGAN_NAMES} - labeled
     assert {s.dataset for s in found.organs.values()} == {name}
     assert found.unknown is None
 
@@ -154,7 +155,7 @@ def test_an_organ_without_voxels(name: str, patient: tuple[Volume, Volume]) -> N
         else:
             assert (state.source, state.state) == ("public", "absent")
         assert not (found.array == ORGAN_IDS[organ]).any()
-        assert {*found.of_state("present")} == labeled - {organ}
+        assert {*of_state(found, "present")} == labeled - {organ}
 
 
 def test_a_tumour_of_any_organ_leaves_its_voxels_open(patient: tuple[Volume, Volume]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.labels.kit import of_state
 
 from atlas8k.errors import (
     EmptyVolumeError,
@@ -80,7 +81,7 @@ def test_both_kidneys_in_every_orientation_of_label_and_ct(
         write_nifti(own_ct, *turned(ct, truth.grid, other))
         found = read_public(label, own_ct, dataset)
         np.testing.assert_array_equal(found.array, turned(wanted, truth.grid, other)[0])
-        assert {*found.of_state("present")} == {"kidney_left", "kidney_right"}
+        assert {*of_state(found, "present")} == {"kidney_left", "kidney_right"}
 
 
 def test_a_single_kidney_of_a_file_keeps_its_side(
@@ -89,8 +90,8 @@ def test_a_single_kidney_of_a_file_keeps_its_side(
     ct_path, truth = patient
     path = write_nifti(tmp_path / "a.nii", raw_of(truth, kidney_right=3), truth.grid)
     found = read_public(path, ct_path, find_dataset("KiTS"))
-    assert found.of_state("present") == ["kidney_right"]
-    assert found.of_state("absent") == ["kidney_left"]
+    assert of_state(found, "present") == ["kidney_right"]
+    assert of_state(found, "absent") == ["kidney_left"]
 
 
 def test_a_file_from_which_nothing_can_be_told(
@@ -106,9 +107,9 @@ def test_a_file_from_which_nothing_can_be_told(
     raw = np.where(middle > 0, 2, raw_of(truth, liver=1)).astype(np.uint8)
     write_nifti(path, raw, truth.grid)
     found = read_public(path, ct_path, find_dataset("AbdomenCT-1K"))
-    assert found.of_state("present") == ["liver"]
-    assert {*found.of_state("absent")} == {"spleen", "pancreas"}
-    assert {"kidney_left", "kidney_right"} < {*found.of_state("unknown")}
+    assert of_state(found, "present") == ["liver"]
+    assert {*of_state(found, "absent")} == {"spleen", "pancreas"}
+    assert {"kidney_left", "kidney_right"} < {*of_state(found, "unknown")}
     assert "cannot be told" in found.notes[0]
 
 
@@ -196,9 +197,9 @@ def test_one_mask_an_organ(patient: tuple[Path, Volume], tmp_path: Path) -> None
     found = read_public(folder, ct_path, find_dataset("TotalSegmentator v2"))
     wanted = np.where(np.isin(truth.array, [ORGAN_IDS[o] for o in names]), truth.array, 0)
     np.testing.assert_array_equal(found.array, wanted)
-    assert {*found.of_state("present")} == {*names}
-    assert found.of_state("absent") == ["spleen"]
-    assert len(found.of_state("unknown")) == len(ORGANS) - len(names) - 1
+    assert {*of_state(found, "present")} == {*names}
+    assert of_state(found, "absent") == ["spleen"]
+    assert len(of_state(found, "unknown")) == len(ORGANS) - len(names) - 1
 
 
 # --- names ------------------------------------------------------------------------------

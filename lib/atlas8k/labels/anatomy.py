@@ -181,7 +181,7 @@ def impossible_volumes(
 ) -> list[Finding]:
     """Find structures beside the nine whose volume they cannot have; `names` by raw value."""
     known = {value: name for value, name in names.items() if name in OTHER_ML}
-    found = Body.of(array, grid, known).organs.values()
+    found = Body.of(array, grid, known).organs.values() if known else ()
     return [one for organ in found for one in _size(organ)]
 
 
@@ -267,7 +267,8 @@ class Body:
         coarse
             Look at voxels of two millimetres, which tell what an organ is.
         """
-        names = names or {number: organ for organ, number in ORGAN_IDS.items()}
+        if names is None:
+            names = {number: organ for organ, number in ORGAN_IDS.items()}
         steps = [max(1, int(_STEP_MM / size)) if coarse else 1 for size in grid.spacing]
         affine = grid.affine.copy()
         affine[:3, :3] *= steps

@@ -71,9 +71,7 @@ def markups(regions: Sequence[Region], grid: Grid, most: int = MAX_BOXES) -> dic
     return {"@schema": SCHEMA, "markups": [*boxes, _points(shown, grid)]}
 
 
-def write_markups(
-    path: str | Path, regions: Sequence[Region], grid: Grid, most: int = MAX_BOXES
-) -> Path:
+def write_markups(path: str | Path, regions: Sequence[Region], grid: Grid) -> Path:
     """Write :func:`markups` to a file that ends in ``.json``; complete or not at all.
 
     Raises
@@ -84,7 +82,7 @@ def write_markups(
     path = Path(path)
     if path.suffix != ".json":
         raise UnreadableVolumeError(path, "the name must end in .json; Slicer goes by it")
-    text = json.dumps(markups(regions, grid, most), indent=1, allow_nan=False)
+    text = json.dumps(markups(regions, grid), indent=1, allow_nan=False)
     with publishing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path

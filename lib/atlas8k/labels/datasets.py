@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 from pydantic import (
     AfterValidator,
@@ -151,6 +153,13 @@ class Dataset(BaseModel):
         if KIDNEYS in labeled:
             labeled |= {*_KIDNEYS}
         return tuple(organ for organ in ORGAN_NAMES if organ in labeled)
+
+    def table(self, ids: Mapping[str, int]) -> npt.NDArray[np.uint8]:
+        """Return ``(256,)`` uint8: the number in `ids` of what each raw value means, else 0."""
+        found = np.zeros(256, np.uint8)
+        for raw, meaning in self.values.items():
+            found[raw] = ids.get(meaning, 0)
+        return found
 
     @property
     def kidneys_together(self) -> bool:

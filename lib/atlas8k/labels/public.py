@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -58,10 +58,6 @@ class PublicLabel:
     unknown: npt.NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
-
-    def of_state(self, state: str) -> list[str]:
-        """Organs of that state."""
-        return [organ for organ, source in self.organs.items() if source.state == state]
 
 
 def read_public(
@@ -151,8 +147,7 @@ def interpret(
     without
         Organs this case has no file of, so that nothing is said of them.
     """
-    table = _table({v: ORGAN_IDS[o] for v, o in dataset.values.items() if o in ORGAN_IDS})
-    array = renamed(placed, table)
+    array = renamed(placed, dataset.table(ORGAN_IDS))
     notes: tuple[str, ...] = ()
     doubtful: set[str] = {*without}
     if dataset.kidneys_together:
@@ -190,16 +185,8 @@ def interpret(
     )
 
 
-def _table(values: Mapping[int, int]) -> npt.NDArray[np.uint8]:
-    table = np.zeros(256, np.uint8)
-    for raw, organ in values.items():
-        table[raw] = organ
-    return table
-
-
 def _mask(placed: npt.NDArray[np.uint8], dataset: Dataset, meaning: str) -> npt.NDArray[np.bool_]:
-    table = _table({value: 1 for value, what in dataset.values.items() if what == meaning})
-    return renamed(placed, table).view(np.bool_)
+    return renamed(placed, dataset.table({meaning: 1})).view(np.bool_)
 
 
 def _read_masks(

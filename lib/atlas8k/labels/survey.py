@@ -47,68 +47,55 @@ class Look:
     against
         By the dataset's name: impossible organs, names that contradict its map; none where
         the file fits it, as far as it shows.
-    strange
-        By the dataset's name: values that its map lacks.
+    fits
+        Names of the datasets that nothing speaks against, and that know all its values.
     """
 
     path: Path
     against: Mapping[str, tuple[str, ...]]
-    strange: Mapping[str, tuple[int, ...]]
-
-    @property
-    def fits(self) -> tuple[str, ...]:
-        """Names of the datasets that nothing speaks against."""
-        return tuple(
-            n for n, reasons in self.against.items() if not reasons and not self.strange[n]
-        )
+    fits: tuple[str, ...]
 
 
-def look_at(path: Path, candidates: Sequence[Dataset], structures: frozenset[str]) -> Look:
+def look_at(path: Path, candidates: Sequence[Dataset]) -> Look:
     """See what speaks against reading a file as each dataset.
 
     A file that cannot be read has nothing against it: importing it says what is wrong.
     """
-    nothing: dict[str, tuple[()]] = {one.name: () for one in candidates}
-    silent = Look(path, nothing, nothing)
+    names = tuple(one.name for one in candidates)
+    silent = Look(path, dict.fromkeys(names, ()), names)
     if path.is_dir():
         return silent  # one mask an organ, by the organs' names
     try:
         raw = read_label(path)
     except (VolumeError, OSError):
         return silent
-    names, where = stated_names(path)
+    named, where = stated_names(path)
     values = {int(v) for v in np.flatnonzero(counts(raw.array))} - {0}
-    said = {value: name for value, name in names.items() if value in values}
-    against, strange = {}, {}
+    said = {value: name for value, name in named.items() if value in values}
+    against = {}
     for one in candidates:
-        strange[one.name] = tuple(sorted(values - one.values.keys() - one.other))
-        found = [f"{where}: {text}" for text in contradictions(said, one, structures)]
+        found = [f"{where}: {text}" for text in contradictions(said, one)]
         if bodies := _bodies(raw, one, values):
             found.append(listed(bodies))
         against[one.name] = tuple(found)
-    return Look(path, against, strange)
+    fits = [one.name for one in candidates if values <= one.values.keys() | one.other]
+    return Look(path, against, tuple(name for name in fits if not against[name]))
 
 
 def _bodies(raw: Volume, dataset: Dataset, values: set[int]) -> list[Finding]:
     """What is impossible about the organs that come out of a file."""
-    table = np.zeros(256, np.uint8)
-    for value, organ in dataset.values.items():
-        table[value] = ORGAN_IDS.get(organ, 0)
-    absent = [] if dataset.per_case else _absent(dataset, values)
-    found = impossible(renamed(raw.array, table), raw.grid, absent)
-    if dataset.structures:
-        found += impossible_volumes(raw.array, raw.grid, dataset.structures)
-    return found
-
-
-def _absent(dataset: Dataset, values: set[int]) -> list[str]:
     there = {dataset.values[value] for value in values if value in dataset.values}
-    return [organ for organ in set(dataset.values.values()) - there if organ in ORGAN_IDS]
+    gone = {*dataset.values.values()} & {*ORGAN_IDS} - there
+    array = renamed(raw.array, dataset.table(ORGAN_IDS))
+    return [
+        *impossible(array, raw.grid, () if dataset.per_case else gone),
+        *impossible_volumes(raw.array, raw.grid, dataset.structures),
+    ]
 
 
 def survey(paths: Sequence[Path], candidates: Sequence[Dataset], jobs: int = 1) -> Iterator[Look]:
     """Look at every file, in their order."""
-    look = partial(look_at, candidates=tuple(candidates), structures=known_structures())
+    look = partial(look_at, candidates=tuple(candidates))
     if jobs <= 1:
         yield from map(look, paths)
         return
@@ -150,7 +137,7 @@ def others_that_fit(
     ]
     fitting = {one.name for one in others}
     for path in paths[:most]:
-        fitting &= set(look_at(path, others, known_structures()).fits)
+        fitting &= set(look_at(path, others).fits)
     family = [one.name for one in others if one.family and one.family == chosen.family]
     return sorted(fitting, key=lambda name: (name not in family, name))[:most]
 
@@ -208,18 +195,11 @@ def _of_sidecar(path: Path) -> dict[int, str]:
     return found
 
 
-def contradictions(
-    names: Mapping[int, str], dataset: Dataset, structures: frozenset[str]
-) -> list[str]:
-    """Values that a dataset's map takes for something else than their names say.
+def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:
+    """Return values that a dataset's map takes for something else than their names say.
 
-    Parameters
-    ----------
-    names
-        From :func:`stated_names`.
-    structures
-        Names of structures beside the nine that are known to be none of them; any other name
-        that is no organ's (a tumour's, one misspelt) contradicts nothing.
+    `names` are those of :func:`stated_names`. A name that is neither an organ's nor known for
+    a structure beside the nine (a tumour's, one misspelt) contradicts nothing.
     """
     found = []
     for value, name in sorted(names.items()):
@@ -230,7 +210,7 @@ def contradictions(
             wrong = meant != organ.name and not kidneys and meant != UNKNOWN
             wrong = wrong and (meant is not None or value in dataset.other)
         else:
-            wrong = meant in ORGAN_IDS and normalise(name) in structures
+            wrong = meant in ORGAN_IDS and normalise(name) in known_structures()
         if wrong:
             taken = meant or "no organ of the nine"
             found.append(f"value {value} is named {name!r} and would be taken for {taken}")
