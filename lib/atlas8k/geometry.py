@@ -290,7 +290,7 @@ def _sform(header: Any) -> _Read:
 
 
 def _qform(header: Any) -> _Read:
-    """The qform by the NIfTI standard's method 2; pixdim[0] of 0 means 1 there."""
+    """Return the qform by the NIfTI standard's method 2; pixdim[0] of 0 means 1 there."""
     from nibabel.quaternions import fillpositive, quat2mat
 
     pixdim = np.asarray(header["pixdim"], dtype=np.float64)[:4]
@@ -393,7 +393,7 @@ def _unit(header: Any, affine: Affine, path: str | Path) -> tuple[float, float, 
 
 
 def without_shear(affine: Affine) -> Affine:
-    """The affine with the nearest orthogonal axes; first voxel and voxel sizes stay.
+    """Return the affine with the nearest orthogonal axes; first voxel and voxel sizes stay.
 
     As nibabel and ITK make a qform: the orthogonal factor of the polar decomposition of the
     directions.
@@ -406,7 +406,7 @@ def without_shear(affine: Affine) -> Affine:
 
 
 def in_words(affine: Affine) -> str:
-    """Where an affine says that voxels lie, for people."""
+    """Return where an affine says that voxels lie, for people."""
     from nibabel.orientations import aff2axcodes
 
     first = ", ".join(f"{value:.4g}" for value in affine[:3, 3])

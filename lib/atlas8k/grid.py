@@ -93,13 +93,13 @@ class Grid:
         return self if served is None else Grid(self.shape, served)
 
     def same_as(self, other: Grid, tolerance_voxels: float = 0.01) -> bool:
-        """Whether shapes are equal and every corner lies within the tolerance."""
+        """Return whether shapes are equal and every corner lies within the tolerance."""
         if self.shape != other.shape:
             return False
         return corner_gap(self.affine, other.affine, self.shape) <= tolerance_voxels
 
     def canonical(self) -> Grid:
-        """The same voxels with axes permuted and flipped to be nearest RAS+."""
+        """Return the same voxels with axes permuted and flipped to be nearest RAS+."""
         from nibabel.orientations import inv_ornt_aff, io_orientation
 
         transform = io_orientation(self.affine)
@@ -136,7 +136,7 @@ class Grid:
 
 
 def corners(shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
-    """Indices of the eight corner voxels, ``(4, 8)`` with a last row of ones."""
+    """Return indices of the eight corner voxels, ``(4, 8)`` with a last row of ones."""
     found = np.array(np.meshgrid(*[(0, n - 1) for n in shape]), dtype=np.float64).reshape(3, -1)
     return np.vstack([found, np.ones(found.shape[1])])
 

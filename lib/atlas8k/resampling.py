@@ -16,7 +16,7 @@ from atlas8k.grid import Grid, Volume
 
 
 def to_canonical(volume: Volume) -> Volume:
-    """The same voxels with axes nearest RAS+; only a view is made where possible."""
+    """Return the same voxels with axes nearest RAS+; only a view is made where possible."""
     import nibabel as nib
 
     transform = nib.orientations.io_orientation(volume.grid.affine)

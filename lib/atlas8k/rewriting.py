@@ -68,7 +68,7 @@ def rewrite(source: Path, target: Path, grid: Grid) -> Path:
 
 
 def _as_nifti1(header: Any) -> Any:
-    """A NIfTI-2 header, which ITK does not read, as one of NIfTI-1."""
+    """Return a NIfTI-2 header, which ITK does not read, as one of NIfTI-1."""
     if isinstance(header, nib.Nifti2Header) and int(max(header["dim"])) < 1 << 15:
         old, header = header, nib.Nifti1Header(endianness=header.endianness)
         for name in set(old) & set(header) - {"sizeof_hdr", "magic", "vox_offset"}:

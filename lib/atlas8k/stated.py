@@ -24,7 +24,7 @@ STATED_NAME = "orientation.yaml"
 
 
 def stated_for(path: Path) -> str | None:
-    """What is stated about a CT's file, in its folder or in the one above.
+    """Return what is stated about a CT's file, in its folder or in the one above.
 
     Raises
     ------

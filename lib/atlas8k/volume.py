@@ -69,18 +69,18 @@ _SINGLE = {
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a file is gzip, whatever its name."""
+    """Return whether a file is gzip, whatever its name."""
     with open(path, "rb") as stream:
         return stream.read(2) == _GZIP
 
 
 def open_bytes(path: Path) -> Any:
-    """The file's content as a stream, unpacked where it is gzip."""
+    """Return the file's content as a stream, unpacked where it is gzip."""
     return igzip.open(path, "rb") if is_packed(path) else open(path, "rb")
 
 
 def load_header(path: Path) -> tuple[Any, Any]:
-    """The image, its voxels not read, and its header as it lies in the file.
+    """Return the image, its voxels not read, and its header as it lies in the file.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def open_voxels(path: Path, image: Any) -> Iterator[Any]:
 def read_voxels(
     path: Path, image: Any, shape: tuple[int, int, int], dtype: npt.DTypeLike
 ) -> npt.NDArray[Any]:
-    """All voxels in Fortran order, scaled as the header says, as one type.
+    """Return all voxels in Fortran order, scaled as the header says, as one type.
 
     nibabel holds what it reads once more, and as float64 while it scales it: so it is asked
     for some planes at a time.
@@ -211,7 +211,7 @@ def read_geometry(path: str | os.PathLike[str], *, stated: str | None = None) ->
 def read_grid(
     path: str | os.PathLike[str], *, block: bool = False, stated: str | None = None
 ) -> Grid:
-    """Where a NIfTI file's voxels are, from its header alone.
+    """Return where a NIfTI file's voxels are, from its header alone.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ def read_label(path: str | Path, *, block: bool = False, stated: str | None = No
 
 
 def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.uint8]:
-    """Label values of any number type as uint8, the same memory order.
+    """Return label values of any number type as uint8, the same memory order.
 
     Fractions up to :data:`DUST` come of arithmetic and are rounded off.
 
@@ -371,7 +371,7 @@ def _save(image: Any, stream: Any, *, compress: bool) -> None:
 
 
 def read_comments(path: str | Path) -> list[str]:
-    """Texts of the header extensions of code 6 ("comment") of a NIfTI file.
+    """Return texts of the header extensions of code 6 ("comment") of a NIfTI file.
 
     Raises
     ------

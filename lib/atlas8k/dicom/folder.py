@@ -40,7 +40,7 @@ Source = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 
 
 def is_dicom(path: str | os.PathLike[str]) -> bool:
-    """Whether `path` is a folder, or a file that begins as a DICOM file does."""
+    """Return whether `path` is a folder, or a file that begins as a DICOM file does."""
     path = Path(path)
     if path.is_dir():
         return True
@@ -52,7 +52,7 @@ def is_dicom(path: str | os.PathLike[str]) -> bool:
 
 
 def read_headers(source: Source) -> list[Dataset]:
-    """Headers of the DICOM files in a folder and the folders in it, or of the files given.
+    """Return headers of the DICOM files in a folder and the folders in it, or of the files given.
 
     Files that are no DICOM are passed over, as are hidden ones and directories of media
     (DICOMDIR); one that is named ``.dcm`` and is none is an error, for it may be a slice.
@@ -112,7 +112,7 @@ def _files(source: Source) -> list[Path]:
 
 
 def choose(series: Sequence[Series], name: str | Path, uid: str | None = None) -> Series:
-    """The one CT volume among series, or the one asked for.
+    """Return the one CT volume among series, or the one asked for.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def _line(one: Series) -> str:
 
 
 def read_volume(source: Source, series_uid: str | None = None) -> Volume:
-    """The CT volume in a folder of DICOM files, on the series' own geometry.
+    """Return the CT volume in a folder of DICOM files, on the series' own geometry.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def read_volume(source: Source, series_uid: str | None = None) -> Volume:
 
 
 def read_series(series: Series) -> Volume:
-    """The voxels of a series whose headers were read from files.
+    """Return the voxels of a series whose headers were read from files.
 
     Returns
     -------

@@ -85,7 +85,7 @@ def _alike(one: npt.ArrayLike | None, other: npt.ArrayLike | None) -> bool:
 
 
 def _same_pixels(one: Dataset, other: Dataset) -> bool:
-    """Whether two instances hold the same picture, however it is packed.
+    """Return whether two instances hold the same picture, however it is packed.
 
     Headers without a file behind them, as an archive sends them, cannot be looked into:
     they count as alike.

@@ -82,7 +82,7 @@ class Plane:
 
 
 def text(header: Dataset, keyword: str) -> str:
-    """An element's value as text; empty where it is missing or unreadable."""
+    """Return an element's value as text; empty where it is missing or unreadable."""
     value = raw(header, keyword)
     return "" if value is None else str(value).strip()
 
@@ -94,7 +94,7 @@ def file_of(header: Dataset) -> Path | None:
 
 
 def raw(header: Dataset, keyword: str) -> Any:
-    """An element's value; ``None`` where it is missing, empty or unreadable."""
+    """Return an element's value; ``None`` where it is missing, empty or unreadable."""
     try:
         value = header.get(keyword)
     except Exception:  # pydicom converts on access, and raises what its converters raise
@@ -103,7 +103,7 @@ def raw(header: Dataset, keyword: str) -> Any:
 
 
 def numbers(header: Dataset, keyword: str, count: int) -> npt.NDArray[np.float64] | None:
-    """An element's value as `count` finite numbers, else ``None``."""
+    """Return an element's value as `count` finite numbers, else ``None``."""
     value = raw(header, keyword)
     if value is None:
         return None
@@ -115,7 +115,7 @@ def numbers(header: Dataset, keyword: str, count: int) -> npt.NDArray[np.float64
 
 
 def number(header: Dataset, keyword: str) -> float | None:
-    """An element's value as one finite number, else ``None``."""
+    """Return an element's value as one finite number, else ``None``."""
     array = numbers(header, keyword, 1)
     return None if array is None else float(array[0])
 
@@ -140,7 +140,7 @@ def pixel_bytes(header: Dataset) -> tuple[int, int] | None:
 
 
 def planes_of(header: Dataset) -> list[Plane]:
-    """The planes of an instance, in the order in which they are stored."""
+    """Return the planes of an instance, in the order in which they are stored."""
     per_frame = raw(header, "PerFrameFunctionalGroupsSequence")
     if not per_frame:
         return [_plane(header, 0, (header,))]
@@ -177,7 +177,7 @@ def _macros(groups: Sequence[Dataset]) -> list[Dataset]:
 
 
 def _plane(header: Dataset, frame: int, parts: Sequence[Dataset]) -> Plane:
-    """A plane from the datasets that describe it, the most particular last."""
+    """Return a plane from the datasets that describe it, the most particular last."""
 
     def values(keyword: str, count: int) -> npt.NDArray[np.float64] | None:
         found = (numbers(part, keyword, count) for part in reversed(parts) if keyword in part)

@@ -60,7 +60,7 @@ class Series:
 
 
 def inspect(headers: Iterable[Dataset]) -> list[Series]:
-    """The series that instances belong to, by number, then UID.
+    """Return the series that instances belong to, by number, then UID.
 
     Parameters
     ----------

@@ -98,7 +98,7 @@ def write_series(
 
 
 def stable_uid(*words: str) -> UID:
-    """A UID that is the same for the same words, and another for others."""
+    """Return a UID that is the same for the same words, and another for others."""
     return generate_uid(entropy_srcs=["\x1f".join(words)])
 
 

@@ -101,13 +101,13 @@ def box_axes(grid: Grid) -> npt.NDArray[np.float64]:
     axes = without_shear(grid.affine)[:3, :3] / np.asarray(grid.spacing)
     if np.linalg.det(axes) < 0:
         axes[:, 2] *= -1
-    return axes
+    return np.asarray(axes)
 
 
 def _extent(
     region: Region, grid: Grid, axes: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Centre in RAS+ mm and edge lengths of the box around a region's voxels."""
+    """Return the centre in RAS+ mm and edge lengths of the box around a region's voxels."""
     faces = [(a - 0.5, b - 0.5) for a, b in zip(region.start, region.stop, strict=True)]
     corners = np.array(np.meshgrid(*faces)).reshape(3, -1)
     mm = grid.affine[:3, :3] @ corners + grid.affine[:3, 3:]

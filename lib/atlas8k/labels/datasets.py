@@ -86,7 +86,7 @@ def _none_twice(other: frozenset[int], info: ValidationInfo) -> frozenset[int]:
     return other
 
 
-def _compiled(rules: object) -> tuple[tuple[re.Pattern[str], str], ...]:
+def _compiled(rules: Any) -> tuple[tuple[re.Pattern[str], str], ...]:
     found = []
     for rule in rules if isinstance(rules, list) else [rules]:
         try:
@@ -185,7 +185,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def dataset_key(name: str) -> str:
-    """A name without capitals, blanks and punctuation: ``"FLARE '22"`` is ``flare22``."""
+    """Return a name without capitals, blanks and punctuation: ``"FLARE '22"`` is ``flare22``."""
     return re.sub(r"[^a-z0-9.]", "", normalise(name))
 
 
@@ -249,7 +249,7 @@ def _packaged() -> dict[str, Dataset]:
 
 
 def known_datasets(own: str | Path | None = None) -> dict[str, Dataset]:
-    """Every dataset by name; entries of the file `own` go before ours of the same name.
+    """Return every dataset by name; entries of the file `own` go before ours of the same name.
 
     Raises
     ------
@@ -265,12 +265,12 @@ def known_datasets(own: str | Path | None = None) -> dict[str, Dataset]:
 
 
 def known_structures() -> frozenset[str]:
-    """Names of structures beside the nine, of all datasets that came with this project."""
+    """Return names of structures beside the nine, of all datasets that came with this project."""
     return frozenset(name for one in _packaged().values() for name in one.structures.values())
 
 
 def find_versions(name: str, own: str | Path | None = None) -> tuple[Dataset, ...]:
-    """Every dataset that a name can mean: the one of that name, or all of that family.
+    """Return every dataset that a name can mean: the one of that name, or all of that family.
 
     Raises
     ------
@@ -293,7 +293,7 @@ def find_versions(name: str, own: str | Path | None = None) -> tuple[Dataset, ..
 
 
 def find_dataset(name: str, own: str | Path | None = None) -> Dataset:
-    """The dataset of that name, in the user's file first.
+    """Return the dataset of that name, in the user's file first.
 
     Raises
     ------

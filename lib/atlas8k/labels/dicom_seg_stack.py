@@ -108,7 +108,7 @@ def stack(path: Path, planes: Sequence[Plane], header: Dataset, within: Grid | N
 
 
 def _ct_step(within: Grid | None, normal: npt.NDArray[np.float64]) -> float | None:
-    """Distance of the CT's planes along a direction (LPS); None where none run so."""
+    """Return the distance of the CT's planes along a direction (LPS); None where none run so."""
     if within is None:
         return None
     units = within.affine[:3, :3] / np.asarray(within.spacing)
@@ -120,7 +120,7 @@ def _ct_step(within: Grid | None, normal: npt.NDArray[np.float64]) -> float | No
 def _step(
     path: Path, along: npt.NDArray[np.float64], header: Dataset, ct_step: float | None
 ) -> tuple[float, npt.NDArray[np.int64]]:
-    """Distance of slices, and the place of each plane in steps."""
+    """Return the distance of slices, and the place of each plane in steps."""
     distances = np.diff(np.sort(along))
     distances = distances[distances > _MIN_SPACING_MM]
     gap = float(distances.min()) if distances.size else None
@@ -141,7 +141,7 @@ def _step(
 
 
 def _of_one(path: Path, thickness: float | None, ct_step: float | None) -> float:
-    """Thickness of planes at one place, where they can be the CT's own."""
+    """Return the thickness of planes at one place, where they can be the CT's own."""
     if thickness is None:
         raise UnreadableVolumeError(
             path,
@@ -158,7 +158,7 @@ def _of_one(path: Path, thickness: float | None, ct_step: float | None) -> float
 
 
 def _drawn_apart(ct_step: float, gap: float, thickness: float | None) -> bool:
-    """Whether planes apart are slices of the CT itself, and not of a thicker reconstruction.
+    """Return whether planes apart are slices of the CT itself, and not of a thicker reconstruction.
 
     They are where they are thinner than their distance and can be the CT's own.
     """
@@ -181,7 +181,7 @@ def _fitted(
 
 
 def _said(header: Dataset, keyword: str) -> float | None:
-    """A distance that the object gives, of all frames or of the first; None without."""
+    """Return a distance that the object gives, of all frames or of the first; None without."""
     for sequence in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in list(raw(header, sequence) or ())[:1]:
             for measures in list(raw(group, "PixelMeasuresSequence") or ())[:1]:

@@ -72,7 +72,7 @@ class Assembled:
     overlaps: tuple[Overlap, ...]
 
     def sources(self) -> list[SourceLabel]:
-        """The same label as sources again, one a kind; assembling them gives it back."""
+        """Return the same label as sources again, one a kind; assembling them gives it back."""
         found = []
         for kind in PRIORITY:
             organs = {name: source for name, source in self.organs.items() if source.source == kind}
@@ -132,13 +132,13 @@ def assemble(
 
 
 def _says(source: SourceLabel, organ: str) -> bool:
-    """Whether a source has an answer for the organ; a pseudo label always has one."""
+    """Return whether a source has an answer for the organ; a pseudo label always has one."""
     found = source.organs.get(organ)
     return found is not None and (source.kind == "pseudo" or found.state in _ANSWERS)
 
 
 def _has_voxels(source: SourceLabel, organ: str) -> bool:
-    """Whether the source's voxels are to be used for the organ it has an answer for."""
+    """Return whether the source's voxels are to be used for the organ it has an answer for."""
     return source.kind == "pseudo" or source.organs[organ].state != "absent"
 
 
@@ -173,7 +173,7 @@ def _source(
 
 
 def _disagreements(ordered: Sequence[SourceLabel], shape: tuple[int, int, int]) -> set[str]:
-    """Organs of which a submission has other voxels than a public label has."""
+    """Return organs of which a submission has other voxels than a public label has."""
     nothing = np.zeros(shape, dtype=np.uint8)
     public = [source for source in ordered if source.kind == "public"]
     revised = [source for source in ordered if source.kind == "revised"]
@@ -200,7 +200,7 @@ def _painted(
     ordered: Sequence[SourceLabel],
     tables: Sequence[npt.NDArray[np.uint8]],
 ) -> tuple[npt.NDArray[np.uint8], tuple[Overlap, ...]]:
-    """Organs of each source by its table, the highest source's on top."""
+    """Paint the organs of each source by its table, the highest source's on top."""
     out = np.zeros(shape, dtype=np.uint8, order="F")
     owner: dict[int, SourceKind] = {}
     overlaps = []

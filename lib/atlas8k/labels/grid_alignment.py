@@ -49,7 +49,7 @@ class Placement:
     form: str = field(default="", compare=False)
 
     def note(self) -> str:
-        """What was decided, for people; empty where nothing was."""
+        """Return what was decided, for people; empty where nothing was."""
         said = []
         if self.off_voxels > NOISE_VOXELS:
             said.append(f"its header is up to {self.off_voxels:.3f} voxels off the CT's; snapped")
@@ -58,7 +58,7 @@ class Placement:
         return "; ".join(said)
 
     def block(self, source: Grid) -> Box:
-        """The voxels of the target that `source` covers."""
+        """Return the voxels of the target that `source` covers."""
         x, y, z = (
             slice(at, at + source.shape[axis])
             for at, axis in zip(self.start, self.axes, strict=True)
@@ -77,7 +77,7 @@ def find_placement(
     tolerance: float = TOLERANCE_VOXELS,
     start: Start | None = None,
 ) -> Placement:
-    """Where `source` lies in `target`: a flip, an axis permutation, a whole-voxel sub-block.
+    """Return where `source` lies in `target`: a flip, an axis permutation, a whole-voxel sub-block.
 
     Either may be known by several forms, see :class:`~atlas8k.grid.Grid`. A source that has
     the target's shape and one of its forms is the target, voxel for voxel: it was drawn on it
@@ -130,12 +130,12 @@ def find_placement(
 
 
 def says_its_place(grid: Grid) -> bool:
-    """Whether a file's grid is its header's; else somebody has stated how its axes run."""
+    """Return whether a file's grid is its header's; else somebody has stated how its axes run."""
     return not any(form.name.startswith("no geometry") for form in grid.forms)
 
 
 def on_extent(source: Grid, target: Grid) -> Grid:
-    """A grid whose axes are known but not its place, laid over the whole of `target`.
+    """Return a grid whose axes are known but not its place, laid over the whole of `target`.
 
     A grid that says its place itself stays as it is.
     """

@@ -253,7 +253,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def organ_names(names: object, key: str, path: str | Path = "request") -> list[str]:
-    """Organ names in order, of a client's list of names or aliases.
+    """Return organ names in order, of a client's list of names or aliases.
 
     Raises
     ------
@@ -341,7 +341,7 @@ def _check_names(path: Path, found: _Counts, terms: _Terms) -> None:
 
 
 def _voxels(found: _Counts, segment: Segment) -> int:
-    """A list may name more structures than a file has values for."""
+    """Return how many; a list may name more structures than a file has values for."""
     return int(found[segment.layer][segment.value]) if segment.value < 256 else 0
 
 
@@ -356,7 +356,7 @@ def _listing(found: _Counts, segments: Sequence[Segment]) -> str:
 def _combined(
     layers: Sequence[npt.NDArray[np.uint8]], found: _Counts, terms: _Terms
 ) -> tuple[npt.NDArray[np.uint8], tuple[SegmentOverlap, ...]]:
-    """All layers as one map of organ ids, on the file's own grid."""
+    """Return all layers as one map of organ ids, on the file's own grid."""
     tables = np.zeros((len(layers), 256), dtype=np.uint8)
     for segment, meant in terms:
         if meant.organ and segment.layer < len(layers) and segment.value < 256:

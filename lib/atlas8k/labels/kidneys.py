@@ -138,7 +138,7 @@ class _Pieces:
         return [p for p in self.main() if self.counts[p] >= _BIG_SHARE * self.counts.max()]
 
     def spread_mm(self) -> float:
-        """How far the centres of the big pieces lie apart from left to right."""
+        """Return how far the centres of the big pieces lie apart from left to right."""
         return float(np.ptp(self.mean_x()[self.big()]))
 
     def own_midline(self) -> Midline | None:
@@ -195,7 +195,7 @@ class _Sorting:
     def _across(
         self, piece: int, share: float, side: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.uint8] | None:
-        """Side of a piece on the midline, one for all or one a voxel; None if in doubt."""
+        """Return the side of a piece on the midline, one for all or one a voxel; None if in doubt."""
         pieces = self.pieces
         ml = pieces.counts[piece] * pieces.grid.voxel_ml
         own = LEFT if share > 0.5 else RIGHT
@@ -290,7 +290,7 @@ def find_midline(
     mask: npt.NDArray[np.bool_],
     grid: Grid,
 ) -> Midline | None:
-    """The body's midline at the kidneys' height; the kidneys' own voxels do not count.
+    """Return the body's midline at the kidneys' height; the kidneys' own voxels do not count.
 
     The median of what is as dense as bone lies in the spine: ribs, arms and hips balance.
     Without bones, the middle of the body is taken.
@@ -331,7 +331,7 @@ def find_midline(
 
 
 def image_centre(grid: Grid) -> Midline:
-    """The image's middle, where nothing better is known."""
+    """Return the image's middle, where nothing better is known."""
     middle = grid.affine @ np.array([*((np.array(grid.shape) - 1) / 2), 1.0])
     return Midline(float(middle[0]), 30.0, "image centre")
 
@@ -344,7 +344,7 @@ def _axis_mm(grid: Grid, axis: int) -> npt.NDArray[np.float64]:
 
 
 def _slab(mask: npt.NDArray[np.bool_], grid: Grid) -> tuple[slice, slice, slice]:
-    """The kidneys' extent from foot to head, and some more; the whole image sideways."""
+    """Return the kidneys' extent from foot to head, and some more; the whole image sideways."""
     axis = int(np.argmax(nib.orientations.io_orientation(grid.affine)[:, 0] == 2))
     around = int(np.ceil(_AROUND_MM / grid.spacing[axis]))
     along = _box(mask)[axis]

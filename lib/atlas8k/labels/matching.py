@@ -75,7 +75,7 @@ class Found:
 
 
 def plain_name(name: str) -> str:
-    """A name without words that say what a file is, in lower case."""
+    """Return a name without words that say what a file is, in lower case."""
     plain = name.lower()
     for pattern in (_LABEL_NAME, _IMAGE_NAME):
         plain = pattern.sub("", plain) or plain
@@ -91,7 +91,7 @@ def _stem(path: Path) -> str | None:
 
 
 def find_label_files(folder: Path) -> Found:
-    """Label files of a dataset as it was downloaded, sorted by name.
+    """Return label files of a dataset as it was downloaded, sorted by name.
 
     Taken are ``*.nii.gz`` in the folder, in ``labelsTr``, ``labelsVa`` and ``labelsTs``
     below it, and in folders of single cases. Where an image lies beside its label under
@@ -134,7 +134,7 @@ def _in_case(folder: Path) -> LabelFile | None:
 
 
 def parse_rule(text: str) -> Rule:
-    """A rule of the user's, ``REGEX=NAME``; the last ``=`` separates the two.
+    """Return a rule of the user's, ``REGEX=NAME``; the last ``=`` separates the two.
 
     Raises
     ------
@@ -183,7 +183,7 @@ class Matcher:
                 self._plain[plain_name(volume.removeprefix(prefix))].append(volume)
 
     def volume(self, name: str) -> str:
-        """The CT of the label file of that name.
+        """Return the CT of the label file of that name.
 
         Raises
         ------

@@ -94,7 +94,7 @@ def write_label(
 
 
 def read_provenance(path: str | Path) -> Provenance | None:
-    """What a label file says of itself; ``None`` where it says nothing that can be used.
+    """Return what a label file says of itself; ``None`` where it says nothing that can be used.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def read_provenance(path: str | Path) -> Provenance | None:
 
 
 def to_json(provenance: Provenance) -> str:
-    """The text that goes into the file, ASCII; fields that say nothing are left out."""
+    """Return the text that goes into the file, ASCII; fields that say nothing are left out."""
     record: dict[str, Any] = {
         **{item.name: getattr(provenance, item.name) for item in fields(provenance)},
         "organs": {organ: _said(source._asdict()) for organ, source in provenance.organs.items()},
@@ -127,7 +127,7 @@ def _said(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_json(text: str) -> Provenance | None:
-    """What :func:`to_json` wrote; ``None`` for any other text."""
+    """Return what :func:`to_json` wrote; ``None`` for any other text."""
     try:
         record = json.loads(text)
     except ValueError:
@@ -143,7 +143,7 @@ def from_json(text: str) -> Provenance | None:
 
 
 def _of_today(found: Provenance) -> Provenance:
-    """What an earlier release wrote in the words of this one."""
+    """Return what an earlier release wrote in the words of this one."""
     changes = {
         organ: change._replace(state="not_assessed")
         if change.state in ("unchanged", "not_confirmed")
@@ -163,7 +163,7 @@ def _of_today(found: Provenance) -> Provenance:
 
 
 def _means_something(found: Provenance) -> bool:
-    """Whether it can go into the ledger: names, states and numbers that there are."""
+    """Return whether it can go into the ledger: names, states and numbers that there are."""
     numbers = [found.at, found.minutes, *(change.dsc for change in found.changes.values())]
     return (
         set(found.organs) | set(found.changes) <= set(ORGAN_NAMES)

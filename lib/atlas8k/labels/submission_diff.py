@@ -315,7 +315,7 @@ def completed(
     submitted: Submitted,
     organs: Mapping[str, OrganChange],
 ) -> npt.NDArray[np.uint8]:
-    """The submission with the organs it says nothing about as the start label has them.
+    """Return the submission with the organs it says nothing about as the start label has them.
 
     This is what is kept as the revised label: a merged map without an organ must not
     delete it. Where a named organ was drawn over one that is not named, the drawn one

@@ -83,7 +83,7 @@ def look_at(path: Path, candidates: Sequence[Dataset]) -> Look:
 
 
 def _bodies(raw: Volume, dataset: Dataset, values: set[int]) -> list[Finding]:
-    """What is impossible about the organs that come out of a file."""
+    """Return what is impossible about the organs that come out of a file."""
     there = {dataset.values[value] for value in values if value in dataset.values}
     gone = {*dataset.values.values()} & {*ORGAN_IDS} - there
     array = renamed(raw.array, dataset.table(ORGAN_IDS))
@@ -106,7 +106,7 @@ def survey(paths: Sequence[Path], candidates: Sequence[Dataset], jobs: int = 1) 
 
 
 def version_of(looks: Sequence[Look], candidates: Sequence[Dataset]) -> Dataset | None:
-    """The version that files tell; ``None`` where they do not, or not all the same."""
+    """Return the version that files tell; ``None`` where they do not, or not all the same."""
     if len(candidates) == 1:
         return candidates[0]
     if looks and all(one.path.is_dir() for one in looks):
@@ -120,7 +120,7 @@ def version_of(looks: Sequence[Look], candidates: Sequence[Dataset]) -> Dataset 
 
 
 def votes_text(looks: Sequence[Look], candidates: Sequence[Dataset]) -> str:
-    """How many files fit which version, one text."""
+    """Return how many files fit which version, one text."""
     alone = Counter(one.fits[0] for one in looks if len(one.fits) == 1)
     each = [f"{alone[one.name]} of {len(looks)} fit {one.name} alone" for one in candidates]
     return ", ".join(each)
@@ -143,7 +143,7 @@ def others_that_fit(
 
 
 def stated_names(path: Path) -> tuple[dict[int, str], str]:
-    """Names by raw value, and where they stand; empty where nothing is said.
+    """Return the names by raw value, and where they stand; empty where nothing is said.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ _BLOCK = 1 << 22  # voxels a step: the counting below needs 8 bytes for each bus
 
 
 def counts(array: Labels) -> npt.NDArray[np.int64]:
-    """Voxels of each value; ``(256,)`` of an array of any shape."""
+    """Return voxels of each value; ``(256,)`` of an array of any shape."""
     found = np.zeros(256, dtype=np.int64)
     for block in _blocks(array.ravel(order="K")):
         found += _count(block)
@@ -26,7 +26,7 @@ def counts(array: Labels) -> npt.NDArray[np.int64]:
 
 
 def joint_counts(first: Labels, second: Labels) -> npt.NDArray[np.int64]:
-    """Voxels of each pair of values of two maps of organ ids; ``(16, 16)``.
+    """Return voxels of each pair of values of two maps of organ ids; ``(16, 16)``.
 
     Parameters
     ----------
