@@ -292,7 +292,7 @@ class Body:
 
 
 def _spans(shadow: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Return from first to last voxel of each slice; ``(N, Z)`` to ``(Z,)``, 0 where there is none."""
+    """Return how many voxels each slice spans; ``(N, Z)`` to ``(Z,)``, 0 where there is none."""
     last = len(shadow) - shadow[::-1].argmax(axis=0)
     return np.where(shadow.any(axis=0), last - shadow.argmax(axis=0), 0)
 

@@ -195,7 +195,7 @@ class _Sorting:
     def _across(
         self, piece: int, share: float, side: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.uint8] | None:
-        """Return the side of a piece on the midline, one for all or one a voxel; None if in doubt."""
+        """Return the side of a piece on the midline, for all or by voxel; None if in doubt."""
         pieces = self.pieces
         ml = pieces.counts[piece] * pieces.grid.voxel_ml
         own = LEFT if share > 0.5 else RIGHT
