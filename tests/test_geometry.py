@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from tests.headers import CASES, LPS, SHAPE, itk_affine, itk_voxels, voxels, write_header
 
 from atlas8k.errors import GeometryError, NotFiniteError, UnreadableVolumeError
-from atlas8k.geometry import check_stated, without_shear
+from atlas8k.geometry import check_stated, find_geometry, without_shear
 from atlas8k.grid import corner_gap
 from atlas8k.rewriting import rewrite
 from atlas8k.volume import read_ct, read_geometry, read_grid, read_label
@@ -316,3 +316,31 @@ def test_files_that_were_got_wrong(tmp_path: Path, name: str, kind: str, forms: 
     copy = rewrite(path, tmp_path / "served.nii.gz", geometry.grid.served)
     np.testing.assert_allclose(itk_affine(copy), geometry.grid.served.affine, atol=1e-3)
     np.testing.assert_array_equal(itk_voxels(copy), np.asarray(nib.load(path).dataobj))
+
+
+def test_a_quaternion_near_half_a_turn_is_rounded_and_no_second_geometry(tmp_path):
+    """As of axes IPL, a little oblique: its qform is 0.2 mm off, whoever writes it."""
+    turn = np.array([[0.0, 0, -1], [0, -1, 0], [-1, 0, 0]])
+    tilt = np.deg2rad(0.03)
+    oblique = np.array(
+        [[np.cos(tilt), -np.sin(tilt), 0], [np.sin(tilt), np.cos(tilt), 0], [0, 0, 1]]
+    )
+    affine = np.eye(4)
+    affine[:3, :3] = oblique @ turn * [5.0, 1.27, 1.27]
+    affine[:3, 3] = 179.1, 117.6, 125.2
+    image = nib.Nifti1Image(np.zeros((60, 300, 300), np.int16), affine)
+    image.set_sform(affine, 1)
+    image.set_qform(affine, 1)
+    path = tmp_path / "ct.nii.gz"
+    nib.save(image, path)
+    header = nib.load(path).header
+    gap = np.abs(header.get_qform() - affine).max()
+    assert gap > 1e-5  # the form is rounded
+    found = find_geometry(header, (60, 300, 300), path)
+    assert not found.remarks
+    turned = affine.copy()
+    turned[:3, :3] = oblique @ oblique @ oblique @ turn * [5.0, 1.27, 1.27]
+    image.set_qform(turned, 1)
+    nib.save(image, path)
+    (remark,) = find_geometry(nib.load(path).header, (60, 300, 300), path).remarks
+    assert remark.kind == "two_geometries"

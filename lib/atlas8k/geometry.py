@@ -70,6 +70,9 @@ class Geometry:
     remarks: tuple[Remark, ...] = ()
 
 
+_SINGLE = float(np.finfo(np.float32).eps)
+
+
 class _Read(NamedTuple):
     """One of a header's two forms: its code, its affine or why it has none, and whether
     anything was written there at all.
@@ -221,6 +224,9 @@ def _compare(found: _Forms, other: _Read, factor: float, stated: str | None) -> 
     known = [corner_gap(affine, one.affine, found.shape) for one in found.forms]
     if min(known, default=np.inf) <= DUST_VOXELS:
         return  # what a sheared form is without its shear is what it is served as
+    if _rounded(found.affine, affine):
+        found.forms.append(Form(other.name, affine))  # ITK may write labels with it
+        return
     why = (
         "as stated"
         if stated == found.name
@@ -233,6 +239,33 @@ def _compare(found: _Forms, other: _Read, factor: float, stated: str | None) -> 
     )
     level: Level = "note" if stated == found.name else "warning"
     found.add(Form(other.name, affine), Remark("two_geometries", text, level, figures))
+
+
+def _rounded(one: Affine, two: Affine) -> bool:
+    """Return whether two geometries are one, but for a quaternion's single precision.
+
+    NIfTI stores three of a quaternion's four numbers and the fourth follows from them
+    (method 2 of the standard's nifti1.h). Near half a turn it is the root of a difference
+    of nearly equal numbers, so that rounding turns the volume by up to 0.05 degrees.
+    """
+    from nibabel.quaternions import mat2quat
+
+    sizes = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (one, two)]
+    flips = [np.sign(np.linalg.det(affine[:3, :3])) for affine in (one, two)]
+    if not (
+        np.allclose(sizes[0], sizes[1], rtol=1e-5)
+        and np.allclose(one[:3, 3], two[:3, 3], rtol=1e-6, atol=1e-3)
+        and flips[0] == flips[1]
+    ):
+        return False
+    first, second = (
+        mat2quat(affine[:3, :3] / size * [1, 1, flip])
+        for affine, size, flip in zip((one, two), sizes, flips, strict=True)
+    )
+    if first[1:] @ second[1:] < 0:  # the same turn, its quaternion with the other sign
+        second = -second
+    same = np.abs(first[1:] - second[1:]).max() <= 4 * _SINGLE
+    return bool(same and abs(first[0] ** 2 - second[0] ** 2) <= 8 * _SINGLE)
 
 
 def _voxel_size(found: _Forms, header: Any, factor: float, qform: _Read) -> None:
