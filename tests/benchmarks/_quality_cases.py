@@ -1,6 +1,6 @@
 """Synthetic CTs predicted by the embedded networks, one after another, kept on disk.
 
-A case is a phantom of :mod:`atlas8k.phantom.mix`, painted as its scanner's slices look
+A case is a phantom of :data:`atlas8k.phantom.setting.MIX`, painted as its scanner's slices look
 after resampling to 4 mm, where the networks work; its truth is painted exactly, on voxels
 of 1.5 x 1.5 x 3 mm, so that thick slices hide nothing. Or it is a CT painted on one of the
 two held-out bodies, on its scanner's own grid, with the truth of that grid. The files of a
@@ -159,7 +159,7 @@ def _phantom(seed: int, number: int) -> Drawn:
     """A phantom of the mix."""
     from atlas8k.models.regrid import nearest
     from atlas8k.phantom import generate, mix_setting, slice_thickness
-    from atlas8k.phantom.mix import SHARES
+    from atlas8k.phantom.setting import SHARES
 
     setting = mix_setting(number)
     made = generate(seed, setting, grid_spacing_mm=CT_MM)

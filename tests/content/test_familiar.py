@@ -24,8 +24,8 @@ from atlas8k.content.position import estimate_position
 from atlas8k.errors import SettingsError
 from atlas8k.grid import Grid, Volume
 from atlas8k.models.files import write_json
-from atlas8k.phantom import STANDARD, WIDE, generate
-from atlas8k.phantom.generate import Phantom, draw_hard_cases
+from atlas8k.phantom import STANDARD, WIDE, Phantom, generate
+from atlas8k.phantom.patient import draw_hard_cases
 from atlas8k.phantom.setting import Dice
 
 PHASES = {

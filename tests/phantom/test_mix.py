@@ -7,7 +7,7 @@ import pytest
 
 from atlas8k.phantom import SHIFTED, STANDARD, between, exact_label, generate, mix_setting
 from atlas8k.phantom.generate import slice_thickness
-from atlas8k.phantom.mix import CUT_OFF, MIX, SHARES
+from atlas8k.phantom.setting import CUT_OFF, MIX, SHARES
 from atlas8k.volume import Grid
 
 

@@ -114,18 +114,16 @@ def _scanned(seed: int) -> Features:
     import numpy as np
 
     from atlas8k.content.noise import noise_hu
-    from atlas8k.phantom.bodies.draw import BODIES, draw_scan, scan_record
+    from atlas8k.phantom.bodies.draw import BODIES, draw_scan
     from atlas8k.phantom.scanner import add_noise, enhance_edges
     from atlas8k.phantom.setting import Dice
     from atlas8k.volume import Grid, Volume
 
     dice = Dice(seed, BODIES)
-    drawn = draw_scan(dice)
-    pixel, thickness = drawn[:2]
+    scan = draw_scan(dice, np.zeros(3), np.full(3, SLAB_MM), "RAS")
+    pixel, thickness = scan.in_plane_mm, scan.thickness_mm
     side = round(SLAB_MM / pixel)
     hu = np.full((SLAB_SLICES, side, side), 60.0, np.float32)
-    high = np.array([SLAB_MM, SLAB_MM, SLAB_SLICES * thickness])
-    scan = scan_record(*drawn, low=np.zeros(3), high=high, orientation="RAS")
     enhance_edges(hu, scan, pixel)
     add_noise(hu, dice, scan, pixel)
     array = hu.transpose(1, 2, 0)

@@ -77,6 +77,7 @@ def tube(
     ``flatten`` stretches the cross-section along x, y, z.
     """
     nodes = np.column_stack([np.asarray(points, dtype=float), np.asarray(radii, dtype=float)])
+    nodes = nodes[[True, *np.diff(nodes[:, :3], axis=0).any(axis=1)]]  # no place twice in a row
     gaps = np.linalg.norm(np.diff(nodes[:, :3], axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(np.sqrt(gaps))])
     n = max(len(nodes), int(np.ceil(gaps.sum() / step)) + 1)
@@ -125,18 +126,9 @@ def beside(place: Floats, x: float, y: float, z: float) -> Floats:
     return np.asarray(place + np.array([x, y, z]))
 
 
-class Bumps(NamedTuple):
-    """Surface noise: amplitude (SD) and size of a bump, mm."""
-
-    amplitude: float
-    size: float
-
-
-class Texture(NamedTuple):
-    """Density noise within a shape: amplitude (SD), HU, and grain, mm."""
-
-    amplitude: float
-    size: float
+Noise = tuple[float, float]
+"""Amplitude (SD), mm of a surface or HU of a density, and size of a bump or grain, mm."""
+FLAT: Noise = 0.0, 20.0
 
 
 class Core(NamedTuple):
@@ -148,11 +140,10 @@ class Core(NamedTuple):
 
     wall: float
     hu: float
-    texture: Texture = Texture(0.0, 10.0)
+    texture: Noise = (0.0, 10.0)
     level: float = NO_LEVEL
 
 
-SMOOTH = Bumps(0.0, 20.0)
 SOLID = Core(0.0, 0.0)
 
 
@@ -177,9 +168,9 @@ class Scene:
         hu: float,
         *primitives: Primitive,
         label: int = 0,
-        bumps: Bumps = SMOOTH,
-        fine: Bumps = SMOOTH,
-        texture: Texture = Texture(0.0, 10.0),  # noqa: B008  an immutable tuple
+        bumps: Noise = FLAT,
+        fine: Noise = FLAT,
+        texture: Noise = (0.0, 10.0),
         inside: int = -1,
         core: Core = SOLID,
         offset: Vector = (0, 0, 0),
@@ -193,7 +184,9 @@ class Scene:
         label
             Organ id, 0 for none, :data:`KEEP_LABEL` to leave the label as it is.
         bumps, fine
-            Coarse and fine surface noise.
+            Coarse and fine noise of the surface.
+        texture
+            Noise of the density.
         inside
             Paint only where the label has this value; -1 for everywhere.
         core
