@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
-from atlas8k.phantom import neighbours, pelvis, surroundings, trunk, viscera
+from atlas8k.phantom import neighbours, surroundings, trunk, viscera
 from atlas8k.phantom.patient import Patient, draw_patient
 from atlas8k.phantom.raster import TILE, paint_slice
 from atlas8k.phantom.scanner import centres
@@ -84,7 +84,7 @@ def build_anatomy(dice: Dice, setting: Setting, *, truth_only: bool = False) -> 
         trunk.paint_lungs(p)
         trunk.paint_muscles(p)
         if setting.people:
-            pelvis.paint_pelvis(p)
+            trunk.paint_pelvis(p)
         neighbours.paint_small_bowel(p)
         neighbours.paint_oesophagus(p)
     viscera.paint_liver(p)

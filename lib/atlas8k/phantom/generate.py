@@ -90,11 +90,6 @@ def exact_label(seed: int, setting: Setting, grid: Grid) -> npt.NDArray[np.uint8
     return label.transpose(1, 2, 0)
 
 
-def slice_thickness(seed: int, setting: Setting) -> float:
-    """Return the thickness in mm of the slices that a phantom's scanner writes."""
-    return PhantomPainter(seed, setting, coarse=False).scan.thickness_mm
-
-
 class PhantomPainter(Painter):
     """The patient of a seed under their scanner."""
 

@@ -56,7 +56,7 @@ def _numbers(values: Vector, k: float) -> Floats:
 def ellipsoid(
     center: Vector, radii: Vector, turn: Vector = (0, 0, 0), op: int = UNION, k: float = 0.0
 ) -> Primitive:
-    """Ellipsoid; ``turn`` are degrees about x, y and z, in that order."""
+    """Return an ellipsoid; ``turn`` are degrees about x, y and z, in that order."""
     matrix = Rotation.from_euler("xyz", np.asarray(turn, dtype=float), degrees=True).as_matrix()
     c, r = np.asarray(center, dtype=float), np.asarray(radii, dtype=float)
     reach = np.sqrt(((matrix * r) ** 2).sum(axis=1))
@@ -72,7 +72,7 @@ def tube(
     k: float = 0.0,
     step: float = 6.0,
 ) -> Primitive:
-    """Tube along a smooth curve through ``points`` with a radius at each of them.
+    """Return a tube along a smooth curve through ``points`` with a radius at each of them.
 
     ``flatten`` stretches the cross-section along x, y, z.
     """
@@ -99,7 +99,7 @@ def trunk(
     op: int = UNION,
     cap: float = 0.0,
 ) -> Primitive:
-    """Trunk-like cylinder about the z axis, narrower towards the head.
+    """Return a trunk-like cylinder about the z axis, narrower towards the head.
 
     ``narrow`` is the relative loss of width at z = 100 mm; above ``cap`` mm, where it is
     not 0, the width stays as it is.
@@ -109,7 +109,7 @@ def trunk(
 
 
 def plane(point: Vector, outward: Vector, op: int = INTERSECT, k: float = 0.0) -> Primitive:
-    """Half space behind ``point`` as seen along ``outward``."""
+    """Return the half space behind ``point`` as seen along ``outward``."""
     normal = np.asarray(outward, dtype=float)
     normal = normal / np.linalg.norm(normal)
     numbers = _numbers([*normal, float(normal @ np.asarray(point, dtype=float))], k)
@@ -117,12 +117,12 @@ def plane(point: Vector, outward: Vector, op: int = INTERSECT, k: float = 0.0) -
 
 
 def gathered(op: int, k: float = 0.0) -> Primitive:
-    """The union of the primitives before it whose ``op`` is ``GATHER``."""
+    """Return the union of the primitives before it whose ``op`` is ``GATHER``."""
     return Primitive(GATHERED, op, _numbers([], k), _NO_POINTS, -_EVERYWHERE, _EVERYWHERE)
 
 
 def beside(place: Floats, x: float, y: float, z: float) -> Floats:
-    """A place that lies ``x``, ``y``, ``z`` mm from another."""
+    """Return a place that lies ``x``, ``y``, ``z`` mm from another."""
     return np.asarray(place + np.array([x, y, z]))
 
 
@@ -155,13 +155,9 @@ class Scene:
     the front of its shape.
     """
 
-    shape_ints: list[list[int]] = field(default_factory=list)
-    shape_floats: list[list[float]] = field(default_factory=list)
-    primitive_ints: list[list[int]] = field(default_factory=list)
-    primitive_floats: list[Floats] = field(default_factory=list)
-    points: list[Floats] = field(default_factory=list)
-    n_points: int = 0
     prone: bool = False
+    shapes: list[tuple[list[int], list[float]]] = field(default_factory=list)
+    primitives: list[Primitive] = field(default_factory=list)
 
     def paint(
         self,
@@ -204,38 +200,24 @@ class Scene:
         level, up = core.level, 1.0
         if self.prone and level != NO_LEVEL:
             level, up = float(low[1] + high[1] - level), -1.0
-        first = len(self.primitive_ints)
-        self.shape_ints.append([first, len(primitives), label, inside])
-        self.shape_floats.append(
-            [
-                *low,
-                *high,
-                hu,
-                *texture,
-                *bumps,
-                *fine,
-                core.wall,
-                core.hu,
-                *core.texture,
-                level,
-                *np.asarray(offset, dtype=float),
-                up,
-            ]
-        )
-        for p in primitives:
-            self.primitive_ints.append([p.kind, p.op, self.n_points, len(p.points)])
-            self.primitive_floats.append(p.numbers)
-            self.points.append(p.points)
-            self.n_points += len(p.points)
+        style = [*low, *high, hu, *texture, *bumps, *fine, *core[:2], *core.texture, level]
+        ints = [len(self.primitives), len(primitives), label, inside]
+        self.shapes.append((ints, [*style, *offset, up]))
+        self.primitives += primitives
 
     def packed(self) -> Packed:
-        """Arrays: shapes (ints, floats), primitives (ints, floats), tube points."""
+        """Return arrays: shapes (ints, floats), primitives (ints, floats), tube points."""
+        lengths = [len(p.points) for p in self.primitives]
+        first = np.cumsum([0, *lengths])
+        ints = [
+            (p.kind, p.op, at, n) for p, at, n in zip(self.primitives, first, lengths, strict=False)
+        ]
         return (
-            np.array(self.shape_ints, dtype=np.int64).reshape(-1, 4),
-            np.array(self.shape_floats, dtype=np.float64).reshape(-1, SHAPE_NUMBERS),
-            np.array(self.primitive_ints, dtype=np.int64).reshape(-1, 4),
-            np.array(self.primitive_floats, dtype=np.float64).reshape(-1, PRIMITIVE_NUMBERS),
-            np.concatenate([*self.points, _NO_POINTS]),
+            np.array([ints for ints, _ in self.shapes], np.int64).reshape(-1, 4),
+            np.array([floats for _, floats in self.shapes], float).reshape(-1, SHAPE_NUMBERS),
+            np.array(ints, np.int64).reshape(-1, 4),
+            np.array([p.numbers for p in self.primitives]).reshape(-1, PRIMITIVE_NUMBERS),
+            np.concatenate([*(p.points for p in self.primitives), _NO_POINTS]),
         )
 
 

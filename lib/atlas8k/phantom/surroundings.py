@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from atlas8k.phantom.patient import Floats, Patient
-from atlas8k.phantom.pelvis import place_in_pelvis
 from atlas8k.phantom.scene import KEEP_LABEL, SUBTRACT, UNION, Core, Primitive, ellipsoid, tube
-from atlas8k.phantom.trunk import FEET, HEAD
+from atlas8k.phantom.trunk import FEET, HEAD, place_in_pelvis
 
 WALL = (15.0, 9.0, 40.0)
 """About how thick muscle and spine are outside the cavity: flank, front, back; mm."""

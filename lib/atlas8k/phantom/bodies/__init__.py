@@ -1,7 +1,7 @@
 """Synthetic CTs painted on label maps of real people.
 
-``reading`` makes a :class:`Body` of TotalSegmentator's structures, ``outline`` adds what they
-leave out, ``shape`` bends it and exchanges organs, ``draw`` says what the CT looks like,
+``reading`` makes a :class:`Body` of TotalSegmentator's structures and adds what they leave
+out, ``shape`` bends it and exchanges organs, ``draw`` says what the CT looks like,
 ``kernel`` paints, and ``generate`` puts it together.
 """
 
