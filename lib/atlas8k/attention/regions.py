@@ -92,15 +92,15 @@ def opened(mask: Mask, widths: Widths) -> Mask:
     inner = bounding_box(corners)
     if inner is None:
         return out
-    kept = corners[inner]
+    boxes = corners[inner]
     for axis, width in enumerate(widths):
         margin = [(width - 1, width - 1) if a == axis else (0, 0) for a in range(3)]
-        kept = _windows(np.pad(kept, margin), axis, width, np.logical_or)
+        boxes = _windows(np.pad(boxes, margin), axis, width, np.logical_or)
     target = tuple(
         slice(o.start + i.start, o.start + i.stop + width - 1)
         for o, i, width in zip(outer, inner, widths, strict=True)
     )
-    out[target] = kept
+    out[target] = boxes
     return out
 
 

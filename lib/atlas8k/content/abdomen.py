@@ -2,8 +2,8 @@
 
 Axial slices are judged one by one: lung beside the mediastinum is chest, a small section full
 of bone is head, neck or limb. What is none of these may be abdomen; only where hardly any
-such slice is left is the volume said to hold none. A slice under a neck or above lungs belongs
-to shoulders and chest, whatever it looks like. A pelvis is not told from an abdomen.
+such slice is left does the volume hold none. A slice under a neck or above lungs belongs
+to shoulders and chest, whatever it looks like. A pelvis is not distinguished from an abdomen.
 
 The judgement errs towards an abdomen: thresholds lie far from those of abdominal CTs, and a
 field of view that cuts the body never counts as a small body.
@@ -113,9 +113,9 @@ def why_no_abdomen(ct: Volume) -> str | None:
         maybe[max(0, necks - round(NECK_TO_ABDOMEN_MM / seen.height_mm)) :] = False
     if legs is not None:
         maybe[: legs + round(LEGS_TO_ABDOMEN_MM / seen.height_mm)] = False
-    lungs = _lowest_run(chest, CHEST_MM / seen.height_mm)
-    above = maybe[lungs:].sum() * seen.height_mm if lungs is not None else 0.0
-    if lungs is not None:
+    above = 0.0
+    for lungs, _ in _runs(chest, CHEST_MM / seen.height_mm)[:1]:
+        above = maybe[lungs:].sum() * seen.height_mm
         maybe[lungs:] = False
     if maybe.sum() * seen.height_mm >= MIN_EXTENT_MM:
         return None
@@ -128,11 +128,10 @@ def why_no_abdomen(ct: Volume) -> str | None:
     return "its body sections are those of a head, a neck or a limb"
 
 
-def _lowest_run(where: npt.NDArray[np.bool_], least: float) -> int | None:
-    """Return the first slice of the lowest run of at least so many; ``None`` without one."""
-    runs, count = ndimage.label(where)
-    found = (np.flatnonzero(runs == number) for number in range(1, count + 1))
-    return next((int(run[0]) for run in found if len(run) >= least), None)
+def _runs(where: npt.NDArray[np.bool_], least: float) -> list[tuple[int, int]]:
+    """Return first slice and end of all runs of at least so many slices, the lowest first."""
+    ends = np.flatnonzero(np.diff(where.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+    return [(int(first), int(end)) for first, end in ends if end - first >= least]
 
 
 def thinned(ct: Volume) -> Volume:
@@ -187,16 +186,11 @@ def _slice(
 
 def _from_end(small: npt.NDArray[np.bool_], height_mm: float) -> tuple[int | None, int | None]:
     """Return where small sections begin at the upper end, and where they stop at the lower."""
-    need = int(np.ceil(NECK_MM / height_mm))
     necks, legs = None, None
-    runs, count = ndimage.label(small)
-    for number in range(1, count + 1):
-        where = np.flatnonzero(runs == number)
-        if len(where) < need:
-            continue
-        above, below = (~small[where[-1] + 1 :]).sum(), (~small[: where[0]]).sum()
+    for first, end in _runs(small, NECK_MM / height_mm):
+        above, below = (~small[end:]).sum(), (~small[:first]).sum()
         if above < below or (above == below == 0):
-            necks = int(where[0]) if necks is None else necks
+            necks = first if necks is None else necks
         else:
-            legs = int(where[-1]) + 1
+            legs = end
     return necks, legs

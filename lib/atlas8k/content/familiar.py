@@ -84,7 +84,7 @@ def trained_ranges(measured: Iterable[Features], made_of: str) -> dict[str, Any]
 
 
 def read_ranges(folder: Path) -> dict[str, Any] | None:
-    """Return the ranges kept with a set of networks, ``None`` where there are none.
+    """Return the ranges stored with a set of networks, ``None`` where there are none.
 
     Raises
     ------
@@ -185,10 +185,10 @@ def line_text(line: Mapping[str, Any]) -> str:
     if isinstance(value, str):
         share = "" if known is None else _share(known.get(value, 0.0))
         return f"{line['words']} {value}{share}"
-    said = f"{line['words']} {value:.{digits}f}{space}"
-    return (
-        said if known is None else f"{said}, trained {known[0]:.{digits}f} to {known[1]:.{digits}f}"
-    )
+    text = f"{line['words']} {value:.{digits}f}{space}"
+    if known is None:
+        return text
+    return f"{text}, trained {known[0]:.{digits}f} to {known[1]:.{digits}f}"
 
 
 def _share(share: float) -> str:

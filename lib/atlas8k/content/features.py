@@ -28,7 +28,7 @@ from atlas8k.components import largest_component
 from atlas8k.content.abdomen import BODY_HU, look, thinned
 from atlas8k.grid import Grid, Volume
 from atlas8k.organs import ORGAN_IDS, ORGANS
-from atlas8k.resampling import resample, to_canonical
+from atlas8k.resampling import to_canonical
 
 Array = npt.NDArray[Any]
 Features = dict[str, float | str | None]
@@ -95,13 +95,17 @@ def measure(ct: Volume, labels: Labels, grid: Grid) -> tuple[Features, dict[str,
     Returns
     -------
     features : dict
-        Numbers and words by name, ``None`` where they cannot be told.
+        Numbers and words by name, ``None`` where nothing is known.
     found : dict
-        What they were told from: ``hu`` of organs, ``cut`` organs by border,
+        What they were derived from: ``hu`` of organs, ``cut`` organs by border,
         ``lung_above``: whether lung is seen in the uppermost slices.
     """
     thin = thinned(ct)
-    labels = np.stack([resample(one, grid, thin.grid, linear=False) for one in labels])
+    to_label = np.linalg.solve(grid.affine, thin.grid.affine)
+    place = to_label[:3, :3], to_label[:3, 3] + 1e-6, thin.grid.shape
+    labels = np.stack(
+        [ndimage.affine_transform(one, *place, order=0, mode="grid-constant") for one in labels]
+    )
     spacing = ct.grid.canonical().spacing
     slices = look(thin)
     body = slices.area_cm2 > 0

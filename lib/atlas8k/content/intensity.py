@@ -142,9 +142,9 @@ def _other_scale(values: Array) -> Remark | None:
     best = min(tried.values())
     shift, there = next((one, fit) for one, fit in tried.items() if fit <= best + ALIKE)
     if there < FITS and (here - there > GAIN or below < BELOW_WATER):
-        said = f"values look shifted by about {shift:+.0f}: air at {shift - 1000:.0f} HU"
+        shifted = f"values look shifted by about {shift:+.0f}: air at {shift - 1000:.0f} HU"
         do = f"subtract {shift:.0f}" if shift > 0 else f"add {-shift:.0f}"
-        return _not_hu(said, f"Export the CT again in HU, or {do}")
+        return _not_hu(shifted, f"Export the CT again in HU, or {do}")
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 255:
         return _not_hu(f"values go from {low:g} to {high:g}: a window of grey levels, not HU", "")
@@ -184,7 +184,7 @@ def _normal(x: Array, mean: float, deviation: float) -> Array:
 
 @cache
 def _tissues(noise: float) -> Array:
-    """``(tissue, bin)``: shares of each tissue's voxels, blurred by noise of a deviation in HU."""
+    """Return ``(tissue, bin)``: shares of each tissue's voxels, blurred by noise of a deviation in HU."""
     x = np.arange(LOW_HU, HIGH_HU, BIN_HU) + BIN_HU / 2
 
     def wide(deviation: float) -> float:
@@ -228,11 +228,11 @@ def unexplained(values: Array, shift: float = 0.0) -> float:
     index = np.clip((hu - LOW_HU) / BIN_HU, 0, bins - 1).astype(np.int64)
     shares = np.bincount(index, minlength=bins) / len(hu)
     first, last = int(index.min()), int(index.max())
-    return min(_divergence(shares, _clipped(_tissues(n), first, last)) for n in (8.0, 25.0, 60.0))
+    return min(_divergence(shares, _cut_off(_tissues(n), first, last)) for n in (8.0, 25.0, 60.0))
 
 
-def _clipped(tissues: Array, first: int, last: int) -> Array:
-    """Tissues whose values below `first` and above `last` were set to these."""
+def _cut_off(tissues: Array, first: int, last: int) -> Array:
+    """Return tissues whose values below `first` and above `last` were set to these."""
     out = tissues.copy()
     out[:, first] = tissues[:, : first + 1].sum(axis=1)
     out[:, last] = tissues[:, last:].sum(axis=1)
@@ -242,7 +242,7 @@ def _clipped(tissues: Array, first: int, last: int) -> Array:
 
 
 def _divergence(shares: Array, tissues: Array) -> float:
-    """Divergence of a histogram from the best mixture of tissues and a flat background."""
+    """Return the divergence of a histogram from the best mixture of tissues and a flat background."""
     floor = BACKGROUND / len(shares)
     there = shares > 0
     seen, parts = shares[there], tissues[:, there]

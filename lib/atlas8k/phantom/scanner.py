@@ -77,14 +77,9 @@ def add_noise(
     """
     rng = dice("noise")
     shape = hu.shape[1:]
-    sigma = scan.kernel_mm / spacing
     for k in range(len(hu)):
-        noise = _kernel(
-            rng.standard_normal(shape, dtype=np.float32),
-            sigma,
-            scan.edge_gain,
-            _wide(scan) / spacing,
-        )
+        noise = _blur(rng.standard_normal(shape, dtype=np.float32), scan.kernel_mm / spacing)
+        _sharpen(noise, scan, spacing)
         # Low frequencies that survive any kernel.
         coarse = _blur(rng.standard_normal(shape, dtype=np.float32), 4 / spacing)
         noise /= max(float(noise.std()), 1e-6)
@@ -92,25 +87,20 @@ def add_noise(
         hu[k] += scan.noise_hu * share_z * (share * 0.96 * noise + 0.28 * coarse)
 
 
-def _wide(scan: Scan) -> float:
-    """Scale of the edge enhancement, mm."""
-    return max(scan.in_plane_mm, 2 * scan.kernel_mm)
+def enhance_edges(hu: Array, scan: Scan, spacing: float) -> None:
+    """Apply the edge enhancement of a sharp kernel to ``(Z, X, Y)``, in place."""
+    for plane in hu:
+        _sharpen(plane, scan, spacing)
+
+
+def _sharpen(plane: Array, scan: Scan, spacing: float) -> None:
+    if scan.edge_gain > 0:
+        wide = max(scan.in_plane_mm, 2 * scan.kernel_mm)
+        plane += scan.edge_gain * (plane - _blur(plane, wide / spacing))
 
 
 def _blur(plane: Array, sigma: float) -> Array:
     return np.asarray(gaussian_filter1d(gaussian_filter1d(plane, sigma, axis=0), sigma, axis=1))
-
-
-def _kernel(plane: Array, sigma: float, edge_gain: float, wide: float) -> Array:
-    out = _blur(plane, sigma)
-    return out if edge_gain <= 0 else np.asarray(out + edge_gain * (out - _blur(out, wide)))
-
-
-def enhance_edges(hu: Array, scan: Scan, spacing: float) -> None:
-    """Apply the edge enhancement of a sharp kernel to ``(Z, X, Y)``, in place."""
-    if scan.edge_gain > 0:
-        for k, plane in enumerate(hu):
-            hu[k] += scan.edge_gain * (plane - _blur(plane, _wide(scan) / spacing))
 
 
 def interpolated_noise(scan: Scan, native: Grid, target: Grid) -> tuple[float, float]:
@@ -126,12 +116,12 @@ def interpolated_noise(scan: Scan, native: Grid, target: Grid) -> tuple[float, f
     """
     weights = gaussian_filter1d(np.eye(1, 41, 20)[0], scan.kernel_mm / scan.in_plane_mm)
     rho = float((weights[1:] * weights[:-1]).sum() / (weights**2).sum())
-    kept = []
+    left = []
     for axis, correlation in ((0, rho), (1, rho), (2, 0.0)):
         u = (centres(target)[axis] - native.affine[axis, 3]) / native.spacing[axis]
         u = np.clip(u, 0, native.shape[axis] - 1) % 1.0
-        kept.append(float(np.sqrt(((1 - u) ** 2 + u**2 + 2 * u * (1 - u) * correlation).mean())))
-    return kept[0] * kept[1], kept[2]
+        left.append(float(np.sqrt(((1 - u) ** 2 + u**2 + 2 * u * (1 - u) * correlation).mean())))
+    return left[0] * left[1], left[2]
 
 
 def orient(array: Array, grid: Grid, orientation: str) -> tuple[Array, Grid]:

@@ -119,21 +119,19 @@ class BodyPainter(Painter):
         self.offset = float(rng.normal(0, 3))
         self.lowest = LOW_HU if rng.random() < 0.8 else -2048
         self.highest = HIGH_HU if rng.random() < 0.9 else 1023
-        self.padding = [None, -1024.0, -2000.0, -3024.0][
-            int(rng.choice(4, p=[0.6, 0.15, 0.1, 0.15]))
-        ]
+        paddings = [None, -1024.0, -2000.0, -3024.0]
+        self.padding = paddings[int(rng.choice(4, p=[0.6, 0.15, 0.1, 0.15]))]
         if self.padding is not None:
             self.lowest = min(self.lowest, int(self.padding))
 
     def _scan(self) -> Scan:
-        """The scanner, and a box around the patient, or through them."""
+        """Draw the scanner, and a box around the patient, or through them."""
         rng = self.dice("field of view")
         look, half = self.look, self.half
-        side = (
-            half[0] + look["fat_side"] + look["wall_side"] + look["skin"] + 0.4 * look["visceral"]
-        )
-        front = half[1] + look["fat_front"] + look["wall_front"] + look["skin"] + look["visceral"]
-        back = half[1] + look["fat_back"] + look["wall_back"] + look["skin"]
+        skin, visceral = look["skin"], look["visceral"]
+        side = half[0] + look["fat_side"] + look["wall_side"] + skin + 0.4 * visceral
+        front = half[1] + look["fat_front"] + look["wall_front"] + skin + visceral
+        back = half[1] + look["fat_back"] + look["wall_back"] + skin
         self.trunk = (float(side), float(back), float(front))
         margin = rng.uniform(2, 35)
         low = np.array([-side - margin, -back - margin - 12, -half[2]])
@@ -150,9 +148,8 @@ class BodyPainter(Painter):
             else:
                 low[cut // 2] += loss
         # What a map does not show is not scanned; a margin, since the body is bent.
-        known = (self.body.seen - self.shape.centre[:2, None]) / np.diag(self.shape.matrix)[
-            :2, None
-        ]
+        scale = np.diag(self.shape.matrix)[:2, None]
+        known = (self.body.seen - self.shape.centre[:2, None]) / scale
         low[:2] = np.maximum(low[:2], known[:, 0] + BENT_MM)
         high[:2] = np.minimum(high[:2], known[:, 1] - BENT_MM)
         orientation = str(rng.choice(COMMON_ORIENTATIONS))
@@ -165,25 +162,10 @@ class BodyPainter(Painter):
         xs, ys, zs = centres(grid)
         offsets = _offsets(self.scan, grid.spacing[0])
         hu = np.empty((zs.size, xs.size, ys.size), np.float32)
-        tile = _tile()
+        body = self.body.tissue, self.body.depth, self.body.hull, SPACING_MM
+        drawn = self.look, self.lut, _tile(), self.shift, self.spheres
         for k, z in enumerate(zs):
-            paint_slice(
-                self.body.tissue,
-                self.body.depth,
-                self.body.hull,
-                SPACING_MM,
-                *self.shape.arguments,
-                xs,
-                ys,
-                z,
-                offsets,
-                self.look,
-                self.lut,
-                tile,
-                self.shift,
-                self.spheres,
-                hu[k],
-            )
+            paint_slice(*body, *self.shape.arguments, xs, ys, z, offsets, *drawn, hu[k])
         self._around(hu, xs, ys, zs)
         return hu
 
@@ -191,9 +173,8 @@ class BodyPainter(Painter):
         xs, ys, zs = centres(grid)
         out = np.empty((zs.size, xs.size, ys.size), np.uint8)
         for k, z in enumerate(zs):
-            label_slice(
-                self.body.tissue, SPACING_MM, *self.shape.arguments, xs, ys, z, ORGAN_OF, out[k]
-            )
+            shape = self.shape.arguments
+            label_slice(self.body.tissue, SPACING_MM, *shape, xs, ys, z, ORGAN_OF, out[k])
         return out
 
     def spoil(self, hu: Array, grid: Grid, share: float = 1.0, share_z: float = 1.0) -> None:
@@ -219,7 +200,7 @@ class BodyPainter(Painter):
             artefacts.add_table(hu, rng, xs, ys, -back if up > 0 else front, up)
 
     def finish(self, hu: Array, label: Array, grid: Grid) -> None:
-        """Offset of the scale, and nothing outside the circle of the scan, in place."""
+        """Add the offset of the scale; nothing is left outside the circle of the scan."""
         hu += self.offset
         if self.padding is not None:
             xs, ys, _ = centres(grid)
