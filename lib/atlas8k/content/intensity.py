@@ -184,7 +184,7 @@ def _normal(x: Array, mean: float, deviation: float) -> Array:
 
 @cache
 def _tissues(noise: float) -> Array:
-    """Return ``(tissue, bin)``: shares of each tissue's voxels, blurred by noise of a deviation in HU."""
+    """Return ``(tissue, bin)``: shares of each tissue's voxels, blurred by noise, HU."""
     x = np.arange(LOW_HU, HIGH_HU, BIN_HU) + BIN_HU / 2
 
     def wide(deviation: float) -> float:
@@ -242,7 +242,7 @@ def _cut_off(tissues: Array, first: int, last: int) -> Array:
 
 
 def _divergence(shares: Array, tissues: Array) -> float:
-    """Return the divergence of a histogram from the best mixture of tissues and a flat background."""
+    """Return a histogram's divergence from the best mixture of tissues and a flat background."""
     floor = BACKGROUND / len(shares)
     there = shares > 0
     seen, parts = shares[there], tissues[:, there]
