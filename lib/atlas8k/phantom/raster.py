@@ -114,19 +114,12 @@ def smooth_min(a: float, b: float, k: float) -> float:
 
 
 @compiled
-def _activate(
-    stretch: float, points: Array, first: int, count: int, z: float, margin: float, out: Array
-) -> int:
-    """Segments of a tube that can reach a slice, into ``out``; how many."""
-    m = 0
-    for s in range(first, first + count - 1):
-        reach = max(points[s, 3], points[s + 1, 3]) * stretch + margin
-        low = min(points[s, 2], points[s + 1, 2]) * stretch
-        high = max(points[s, 2], points[s + 1, 2]) * stretch
-        if low - reach <= z <= high + reach:
-            out[m] = s
-            m += 1
-    return m
+def _extent(points: Array, segment: int, axis: int, stretch: float) -> Any:
+    """Ends of a tube's segment along an axis, mm."""
+    radius = max(points[segment, 3], points[segment + 1, 3])
+    low = min(points[segment, axis], points[segment + 1, axis]) - radius
+    high = max(points[segment, axis], points[segment + 1, axis]) + radius
+    return low * stretch, high * stretch
 
 
 @compiled
@@ -226,30 +219,17 @@ def paint_slice(
             p = first + c
             kind, op = primitive_ints[p, 0], primitive_ints[p, 1]
             if kind == TUBE:
-                n_active[c] = _activate(
-                    primitive_floats[p, 2],
-                    points,
-                    primitive_ints[p, 2],
-                    primitive_ints[p, 3],
-                    z,
-                    margin,
-                    active[c],
-                )
-                if op == UNION:
-                    for m in range(n_active[c]):
-                        a, b = active[c, m], active[c, m] + 1
-                        rx = max(points[a, 3], points[b, 3]) * primitive_floats[p, 0]
-                        ry = max(points[a, 3], points[b, 3]) * primitive_floats[p, 1]
-                        ax, bx = (
-                            points[a, 0] * primitive_floats[p, 0],
-                            points[b, 0] * primitive_floats[p, 0],
-                        )
-                        ay, by = (
-                            points[a, 1] * primitive_floats[p, 1],
-                            points[b, 1] * primitive_floats[p, 1],
-                        )
-                        low_a, high_a = min(ax, bx) - rx, max(ax, bx) + rx
-                        low_b, high_b = min(ay, by) - ry, max(ay, by) + ry
+                n_active[c] = 0
+                begin = primitive_ints[p, 2]
+                for segment in range(begin, begin + primitive_ints[p, 3] - 1):
+                    low_z, high_z = _extent(points, segment, 2, primitive_floats[p, 2])
+                    if z < low_z - margin or z > high_z + margin:
+                        continue
+                    active[c, n_active[c]] = segment
+                    n_active[c] += 1
+                    if op == UNION:
+                        low_a, high_a = _extent(points, segment, 0, primitive_floats[p, 0])
+                        low_b, high_b = _extent(points, segment, 1, primitive_floats[p, 1])
                         low_x, high_x = min(low_x, low_a), max(high_x, high_a)
                         low_y, high_y = min(low_y, low_b), max(high_y, high_b)
                         i0, i1 = _span(xs, low_a - margin, high_a + margin)
