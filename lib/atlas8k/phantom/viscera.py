@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from atlas8k.phantom.patient import Floats, Part, Patient
@@ -286,7 +288,7 @@ def paint_postcava(p: Patient) -> None:
     for side in (1, -1):
         branch = [path[0], d.at(22 + side * 22, -16, split - 34), d.at(24 + side * 44, -24, -210)]
         d.paint(low, tube(branch, radii[0] * np.array([0.8, 0.75, 0.7])), bumps=bumps)
-    style = {"texture": (9 if p.phase == "arterial" else 5, 14), "bumps": bumps}
+    style: dict[str, Any] = {"texture": (9 if p.phase == "arterial" else 5, 14), "bumps": bumps}
     d.paint(p.hu["postcava"], tube(path, radii, flatten), label="postcava", **style)
     below = tube(path[:3], radii[:3], flatten)
     d.paint(low, below, label=KEEP_LABEL, inside="postcava", **style)
@@ -317,7 +319,7 @@ def paint_aorta(p: Patient) -> None:
     for side in (1, -1):
         branch = [path[0], d.at(-4 + side * 20, -14, split - 32), d.at(side * 46, -22, -215)]
         d.paint(p.hu["aorta"], tube(branch, radii[0] * np.array([0.68, 0.6, 0.55])), bumps=bumps)
-    style = {"texture": (4, 12), "bumps": bumps}
+    style: dict[str, Any] = {"texture": (4, 12), "bumps": bumps}
     if "aneurysm" in p.hard:  # blood within the thrombus
         wide = p.dice("aneurysm")
         bulge = np.exp(-(((np.arange(len(path)) - wide.uniform(0.6, 2.4)) / 0.8) ** 2))
