@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from atlas8k.attention.opening import PUBLISHED_WIDTHS, bounding_box, opened, widths_for
+from atlas8k.attention.regions import PUBLISHED_WIDTHS, bounding_box, opened, widths_for
 
 
 def slab(thickness: int, axis: int = 2) -> np.ndarray:

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from atlas8k.attention import Quantised, attention_sizes
 from atlas8k.attention.packed import pack, pack_codes, unpack, unpack_codes
 from atlas8k.errors import AttentionError
+from atlas8k.grid import Grid
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,8 +29,8 @@ def test_round_trip(maps) -> None:
 
 def test_codes_keep_their_sizes() -> None:
     probs = (np.random.default_rng(0).random((3, 9, 12, 11, 10)) ** 8).astype(np.float16)
-    codes = Quantised.of(probs)
-    again = unpack_codes(pack_codes(codes))
+    codes, grid = Quantised.of(probs), Grid((12, 11, 10), np.eye(4))
+    again = unpack_codes(pack_codes(codes, grid))[0]
     assert np.array_equal(again.codes, codes.codes)
     assert attention_sizes(again, 1.0) == attention_sizes(codes, 1.0)
 
@@ -48,5 +49,5 @@ def test_cut_short_is_an_error_that_names_the_volume(end) -> None:
 def test_other_files_are_errors() -> None:
     with pytest.raises(AttentionError, match="BDMAP_5"):
         unpack(b"\x1f\x8b not ours at all", "BDMAP_5")
-    with pytest.raises(AttentionError, match="not of probabilities"):
+    with pytest.raises(AttentionError, match="no probabilities"):
         unpack_codes(pack(np.ones((2, 3, 3, 3), np.uint8)))

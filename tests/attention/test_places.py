@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from atlas8k.attention.places import Place, place_of
+from atlas8k.attention.explain import Place, place_of
 from atlas8k.grid import Grid
 
 SHAPE = (6, 5, 4)

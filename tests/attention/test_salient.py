@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atlas8k.attention import Quantised, Salient, SalientSettings, equations, salient_regions
-from atlas8k.attention.flags import HEAT_STEPS
+from atlas8k.attention.engine import HEAT_STEPS
 from atlas8k.errors import AttentionError, GridMismatchError
 from atlas8k.volume import Grid
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from atlas8k.grid import Grid
 from atlas8k.phantom import STANDARD
-from atlas8k.phantom.generate import _drawn
-from atlas8k.phantom.scanner import add_noise, paint
-from atlas8k.phantom.setting import Dice
+from atlas8k.phantom.anatomy import paint
+from atlas8k.phantom.generate import PhantomPainter
+from atlas8k.phantom.scanner import add_noise
 from atlas8k.volume import write_nifti
 
 SEED = 3
@@ -32,13 +32,14 @@ QUICK: Size = (40, 40, 36), (4.0, 4.0, 4.0)
 def patient(size: Size = USUAL) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]:
     """HU of a patient in that field of view, noise and all, and the organs' ids; axes RAS."""
     shape, spacing = size
-    anatomy, scan = _drawn(SEED, STANDARD)
-    centre = (np.array(scan.low) + np.array(scan.high)) / 2
+    drawn = PhantomPainter(SEED, STANDARD, coarse=False)
+    scan = drawn.scan
+    centre = (scan.low + scan.high) / 2
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = centre - (np.array(shape) - 1) / 2 * spacing[0]
     grid = Grid(shape, affine)
-    hu, label = paint(anatomy, grid, 2.0, spacing[2])
-    add_noise(hu, Dice(SEED, STANDARD), scan, spacing[0])
+    hu, label = paint(drawn.anatomy, grid, 2.0, spacing[2])
+    add_noise(hu, drawn.dice, scan, spacing[0])
     whole = np.clip(np.rint(hu), -1024, 3071).astype(np.int16)
     return whole.transpose(1, 2, 0), label.transpose(1, 2, 0)
 

@@ -1,6 +1,6 @@
 """Synthetic CTs predicted by the embedded networks, one after another, kept on disk.
 
-A case is a phantom of :mod:`atlas8k.phantom.mix`, painted as its scanner's slices look
+A case is a phantom of :mod:`_mix`, painted as its scanner's slices look
 after resampling to 4 mm, where the networks work; its truth is painted exactly, on voxels
 of 1.5 x 1.5 x 3 mm, so that thick slices hide nothing. Or it is a CT painted on one of the
 two held-out bodies, on its scanner's own grid, with the truth of that grid. The files of a
@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from _data import BODIES
+from _mix import SHARES, mix_setting
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = ROOT / "apps" / "atlas8k" / "model" / "embedded"
@@ -110,7 +111,7 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
     dict
         What the case is, and its sizes; ml where nothing else is said.
     """
-    from atlas8k.attention import Quantised, salient_regions, scores_of
+    from atlas8k.attention import Quantised, salient_regions
     from atlas8k.attention.packed import pack, pack_codes
 
     begun = time.perf_counter()
@@ -121,7 +122,6 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
     pseudo = prediction.label()
     truth = drawn.truth(grid, pseudo)
     salient = salient_regions(prediction.probs, grid, name=f"case {number}")
-    scores = scores_of(salient)
     ct = phantom.ct
     wrong = pseudo != truth
     by_organ = [
@@ -144,10 +144,12 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
         "wrong_ml": float(np.count_nonzero(wrong) * grid.voxel_ml),
         "wrong_organ_ml": by_organ,
         "entropy_ml": entropy,
-        **scores.as_dict(),
+        "eq4": salient.sizes.attention_ml,
+        "salient": salient.salient_ml,
+        "per_slice": salient.sizes.per_slice_ml(grid.shape[2]),
         "sizes": asdict(salient.sizes),
     }
-    publish(codes_of(folder, number), pack_codes(Quantised.of(prediction.probs)))
+    publish(codes_of(folder, number), pack_codes(Quantised.of(prediction.probs), grid))
     affine = grid.affine.tolist()
     publish(labels_of(folder, number), pack(np.stack([pseudo, truth]), {"affine": affine}))
     row["seconds"] = round(time.perf_counter() - begun, 2)
@@ -158,8 +160,8 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
 def _phantom(seed: int, number: int) -> Drawn:
     """A phantom of the mix."""
     from atlas8k.models.regrid import nearest
-    from atlas8k.phantom import generate, mix_setting, slice_thickness
-    from atlas8k.phantom.mix import SHARES
+    from atlas8k.phantom import generate
+    from atlas8k.phantom.generate import PhantomPainter
 
     setting = mix_setting(number)
     made = generate(seed, setting, grid_spacing_mm=CT_MM)
@@ -168,7 +170,8 @@ def _phantom(seed: int, number: int) -> Drawn:
         coarse = nearest(made.label.array, made.label.grid, grid)
         return painted_truth(seed, setting, grid, pseudo, coarse)
 
-    return Drawn(made, truth, SHARES[number % len(SHARES)], slice_thickness(seed, setting))
+    slice_mm = PhantomPainter(seed, setting, coarse=False).scan.thickness_mm
+    return Drawn(made, truth, SHARES[number % len(SHARES)], slice_mm)
 
 
 def _painted(seed: int, subject: str) -> Drawn:
@@ -198,7 +201,7 @@ def painted_truth(
 
     ``coarse``, the truth of the 4 mm CT, says where organs are at all.
     """
-    from atlas8k.attention.opening import bounding_box
+    from atlas8k.attention.regions import bounding_box
     from atlas8k.phantom import exact_label
     from atlas8k.volume import Grid
 

@@ -67,7 +67,7 @@ def judge(folder: Path, number: int, several: Sequence[Any]) -> list[Judged]:
     from atlas8k.volume import Grid
 
     name = f"case {number}"
-    probs = unpack_codes(codes_of(folder, number).read_bytes(), name)
+    probs, _ = unpack_codes(codes_of(folder, number).read_bytes(), name)
     (pseudo, truth), meta = unpack(labels_of(folder, number).read_bytes(), name)
     grid = Grid(pseudo.shape, np.array(meta["affine"]))
     errors = [errors_of(pseudo == organ, truth == organ, grid) for organ in range(1, 10)]
@@ -92,7 +92,7 @@ class Errors:
 
 def errors_of(own: np.ndarray, true: np.ndarray, grid: Any) -> Errors:
     """Error regions of one organ, from its label and its truth."""
-    from atlas8k.attention.opening import bounding_box
+    from atlas8k.attention.regions import bounding_box
     from atlas8k.evaluation.detection import components, off_surface
 
     wrong = own ^ true
@@ -112,7 +112,7 @@ def errors_of(own: np.ndarray, true: np.ndarray, grid: Any) -> Errors:
 
 def compared(salient: Any, pseudo: np.ndarray, errors: list[Errors], number: int) -> Judged:
     """Attention regions against error regions, and against chance."""
-    from atlas8k.attention.opening import bounding_box
+    from atlas8k.attention.regions import bounding_box
     from atlas8k.evaluation.detection import Detection, components, detect, moved, outline
     from atlas8k.organs import ORGAN_NAMES
 

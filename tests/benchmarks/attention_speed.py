@@ -190,9 +190,8 @@ def store_for_peer(probs: np.ndarray, folder: Path, organs: int) -> None:
 
 def ours(stored: Path, out: Path) -> None:
     """Stored codes to sizes, regions and heat on disk."""
-    codes = unpack_codes(stored.read_bytes(), stored.name)
-    shape = codes.codes.shape[2:]
-    salient = salient_regions(codes, Grid(shape, AFFINE), SalientSettings(), heat=True)
+    codes, grid = unpack_codes(stored.read_bytes(), stored.name)
+    salient = salient_regions(codes, grid, SalientSettings(), heat=True)
     (out / "heat.at81").write_bytes(pack(salient.heat))
     (out / "regions.at81").write_bytes(pack(salient.label()))
     report = salient.sizes.as_dict() | {"regions": [r.as_dict() for r in salient.regions]}
@@ -259,7 +258,7 @@ def measure_predictions(probs: np.ndarray, organs: int, folder: Path) -> dict[st
     figures["growth_exponent"] = math.log(whole_s / eighth_s, probs.size / eighth.size)
 
     stored = folder / "codes.at81"
-    stored.write_bytes(pack_codes(Quantised.of(probs)))
+    stored.write_bytes(pack_codes(Quantised.of(probs), grid))
     print(f"stored form {stored.stat().st_size / 1e6:.0f} MB")
     for name in ("published", "out", "ours"):
         (folder / name).mkdir()

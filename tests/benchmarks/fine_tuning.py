@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _mix import mix_setting
 from _quick import parse, report
 
 MM = 4.0
@@ -81,7 +82,7 @@ class Phantom:
 
     def paint(self) -> Any:
         """CT and truth on voxels of that many mm."""
-        from atlas8k.phantom import STANDARD, generate, mix_setting
+        from atlas8k.phantom import STANDARD, generate
 
         setting = STANDARD if self.number is None else mix_setting(self.number)
         return generate(self.seed, setting, grid_spacing_mm=self.mm)

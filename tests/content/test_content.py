@@ -19,8 +19,7 @@ from tests.content.kit import (
 
 from atlas8k.content import inspect_content
 from atlas8k.content.damage import damage_remarks
-from atlas8k.content.intensity import intensity_remarks
-from atlas8k.content.scale import unexplained
+from atlas8k.content.intensity import intensity_remarks, unexplained
 from atlas8k.grid import Grid, Volume
 from atlas8k.phantom import SHIFTED, STANDARD, generate
 from atlas8k.volume import read_label

@@ -17,15 +17,18 @@ from atlas8k.content.familiar import (
     read_ranges,
     trained_ranges,
 )
-from atlas8k.content.features import measure, thinned
-from atlas8k.content.noise import noise_hu
-from atlas8k.content.phase import estimate_phase
-from atlas8k.content.position import estimate_position
+from atlas8k.content.features import (
+    estimate_phase,
+    estimate_position,
+    measure,
+    noise_hu,
+    thinned,
+)
 from atlas8k.errors import SettingsError
 from atlas8k.grid import Grid, Volume
 from atlas8k.models.files import write_json
-from atlas8k.phantom import STANDARD, WIDE, generate
-from atlas8k.phantom.generate import Phantom, draw_hard_cases
+from atlas8k.phantom import STANDARD, WIDE, Phantom, generate
+from atlas8k.phantom.patient import draw_hard_cases
 from atlas8k.phantom.setting import Dice
 
 PHASES = {
@@ -39,9 +42,7 @@ SHARE = 0.8
 
 def features(made: Phantom | tuple[Volume, Volume]) -> dict[str, float | str | None]:
     ct, label = (made.ct, made.label) if isinstance(made, Phantom) else made
-    thin = thinned(ct)
-    steps = [round(a / b) for a, b in zip(thin.grid.spacing, ct.grid.spacing, strict=True)]
-    return measure(ct, thin, label.array[None, :: steps[0], :: steps[1], :: steps[2]])[0]
+    return measure(ct, label.array[None], label.grid)[0]
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 from atlas8k.errors import VolumeError
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.phantom.bodies import paint_body, read_bodies, read_body, read_organs, subjects
-from atlas8k.phantom.bodies.outline import add_discs, depths, hull_distance
-from atlas8k.phantom.bodies.shape import middle, mix
+from atlas8k.phantom.bodies.reading import add_discs, depths, hull_distance
+from atlas8k.phantom.bodies.shape import mix
 from atlas8k.phantom.bodies.tissues import ORGAN_OF, Tissue, tissue_of
 from atlas8k.volume import Grid, write_nifti
 
@@ -342,7 +342,7 @@ def test_an_organ_from_another_body_takes_its_place(folder, person):
         mixed = mix(rng, person[0], [person[0], donor])
         for kind in (Tissue.LIVER, Tissue.AORTA, Tissue.PANCREAS):  # never given away
             assert (mixed.tissue == kind).sum() >= 0.98 * (person[0].tissue == kind).sum()
-        now, before = middle(mixed, Tissue.SPLEEN), middle(person[0], Tissue.SPLEEN)
+        now, before = (one.middles.get(Tissue.SPLEEN) for one in (mixed, person[0]))
         gone += now is None
         if now is not None and now[1] != before[1]:
             changed += 1

@@ -10,8 +10,14 @@ from typer.testing import CliRunner
 
 from atlas8k.cli.phantoms import phantoms
 from atlas8k.errors import VolumeError
-from atlas8k.phantom import STANDARD, generate, write_set
+from atlas8k.phantom import STANDARD, generate
+from atlas8k.phantom import write_set as steps
 from atlas8k.volume import read_ct, read_label
+
+
+def write_set(*arguments):
+    return list(steps(*arguments))
+
 
 SMALL = replace(STANDARD, name="small", in_plane_mm=(6.0, 7.0), thickness_mm=(6.0, 6.0))
 

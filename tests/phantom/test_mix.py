@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tests.benchmarks._mix import CUT_OFF, MIX, SHARES, between, mix_setting
 
-from atlas8k.phantom import SHIFTED, STANDARD, between, exact_label, generate, mix_setting
-from atlas8k.phantom.generate import slice_thickness
-from atlas8k.phantom.mix import CUT_OFF, MIX, SHARES
+from atlas8k.phantom import SHIFTED, STANDARD, exact_label, generate
+from atlas8k.phantom.generate import PhantomPainter
 from atlas8k.volume import Grid
 
 
@@ -61,4 +61,5 @@ def test_a_turned_grid_is_refused():
 def test_the_slice_thickness_is_that_of_the_ct_as_written():
     phantom = generate(5, between(1.0))
     axis = next(i for i, code in enumerate(phantom.ct.grid.orientation) if code in "SI")
-    assert slice_thickness(5, between(1.0)) == pytest.approx(phantom.ct.grid.spacing[axis])
+    scan = PhantomPainter(5, between(1.0), coarse=False).scan
+    assert scan.thickness_mm == pytest.approx(phantom.ct.grid.spacing[axis])

@@ -13,7 +13,7 @@ from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.phantom import WIDE, exact_label, generate
 from atlas8k.phantom.contrast import PHASES, draw_phase
-from atlas8k.phantom.generate import draw_hard_cases
+from atlas8k.phantom.patient import draw_hard_cases
 from atlas8k.phantom.setting import Dice
 
 BODIES = 200

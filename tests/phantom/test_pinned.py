@@ -11,8 +11,6 @@ import pytest
 
 from atlas8k.phantom import SHIFTED, STANDARD, generate
 from atlas8k.phantom.anatomy import build_anatomy
-from atlas8k.phantom.contrast import draw_phase
-from atlas8k.phantom.generate import draw_hard_cases
 from atlas8k.phantom.setting import Dice
 
 PINNED = {
@@ -32,10 +30,7 @@ PINNED = {
 
 
 def scene_hash(seed, setting):
-    dice = Dice(seed, setting)
-    anatomy = build_anatomy(
-        dice, setting, draw_phase(dice, setting), draw_hard_cases(dice, setting)
-    )
+    anatomy = build_anatomy(Dice(seed, setting), setting)
     found = sha256()
     ints, floats, *rest = anatomy.shapes
     for array in (ints, floats[:, :21], *rest, anatomy.field, anatomy.tile):

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from atlas8k.phantom.anatomy import Anatomy
-from atlas8k.phantom.implicit import TILE
-from atlas8k.phantom.scanner import paint
+from atlas8k.phantom.anatomy import Anatomy, paint
+from atlas8k.phantom.raster import TILE
 from atlas8k.phantom.scene import (
     GATHER,
     INTERSECT,
@@ -25,7 +24,7 @@ from atlas8k.volume import Grid
 def still(scene):
     """The scene as an anatomy without displacement or noise."""
     return Anatomy(
-        None, scene.packed(), np.zeros((3, 3, 3, 3)), np.full(3, -200.0), 200.0, 0.0,
+        None, scene.packed(), np.zeros((3, 3, 3, 3)), np.full(3, -200.0), 200.0,
         np.zeros((TILE,) * 3, np.float32),
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import pytest
 
 from atlas8k.phantom import SHIFTED, STANDARD
 from atlas8k.phantom.contrast import PHASES, draw_densities, draw_phase
-from atlas8k.phantom.generate import draw_hard_cases
+from atlas8k.phantom.patient import draw_hard_cases
 from atlas8k.phantom.setting import PHASE_MIX, Dice
 
 

@@ -18,11 +18,22 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.attention.equations import OverlapMode
-from atlas8k.attention.flags import OVERLAP_ANY, OVERLAP_OWN
-from atlas8k.attention.inputs import Probs, as_networks, check_values
-from atlas8k.attention.opening import Box
-from atlas8k.attention.quantise import LEVELS, Quantised, code_search, entropies
+from atlas8k.attention.probabilities import (
+    LEVELS,
+    Probs,
+    Quantised,
+    as_networks,
+    check_values,
+    code_search,
+    entropies,
+)
+from atlas8k.attention.regions import Box
 from atlas8k.errors import AttentionError
+
+SALIENT_STD, SALIENT_ENTROPY, OVERLAP_OWN, OVERLAP_ANY = 1, 2, 4, 8
+"""Bits of a voxel's flags."""
+HEAT_STEPS = 128
+"""Steps of the byte heat map from 0 to 1; Eq. 4 stays below 1.87, 240 of them."""
 
 SILENT = 1e-6
 """Where no network says more, a run of voxels is left out and its worst case reported."""
@@ -55,7 +66,7 @@ class Source:
 
     @classmethod
     def of(cls, probs: Probs | Quantised, organs: Sequence[str], name: str) -> Source:
-        """Check shapes and dtypes, see :func:`atlas8k.attention.inputs.as_networks`."""
+        """Check shapes and dtypes, see :func:`atlas8k.attention.probabilities.as_networks`."""
         if isinstance(probs, Quantised):
             if probs.codes.shape[1] != len(organs):
                 raise AttentionError(
@@ -82,27 +93,22 @@ class Source:
         """Length of the organ axis."""
         return int(self.networks[0].shape[0])
 
-    def slabs(self, workers: int) -> Iterator[tuple[int, int]]:
-        """Ranges of X, small enough to spread over the threads."""
+    def slabs(self) -> Iterator[tuple[int, int]]:
+        """Yield ranges of X, small enough to spread over the threads."""
         x, y, z = self.shape
         row = y * z * len(self.networks) * self.organs
-        thick = max(1, min(SLAB_ELEMENTS // row, -(-x // workers)))
+        thick = max(1, min(SLAB_ELEMENTS // row, -(-x // workers())))
         for begin in range(0, x, thick):
             yield begin, min(x, begin + thick)
 
     def block(self, begin: int, end: int) -> tuple[Array, int, int]:
-        """``(models, organs, voxels)`` that holds a slab, and its range of voxels."""
+        """Return ``(models, organs, voxels)`` that holds a slab, and its range of voxels."""
         if self.whole is not None:
             row = self.shape[1] * self.shape[2]
             return self.whole, begin * row, end * row
-        block = self.stacked(begin, end)
-        return block, 0, block.shape[2]
-
-    def stacked(self, begin: int, end: int) -> Array:
-        """A copy of one slab of all networks, in the kernels' form."""
         slab = np.stack([network[:, begin:end] for network in self.networks])
-        block: Array = _kernel_form(slab.reshape(*slab.shape[:2], -1), copy=True)
-        return block
+        block = _kernel_form(slab.reshape(*slab.shape[:2], -1), copy=True)
+        return block, 0, block.shape[2]
 
 
 def _kernel_form(block: Array, copy: bool) -> Any:
@@ -121,7 +127,7 @@ class _Form:
     top: Any
 
     def element(self, probability: float) -> Any:
-        """The largest element that stands for no more than ``probability``."""
+        """Return the largest element that stands for no more than ``probability``."""
         if isinstance(self.top, np.uint32):
             return np.float32(probability).view(np.uint32)
         return type(self.top)(np.searchsorted(self.p_table, probability, side="right") - 1)
@@ -129,7 +135,7 @@ class _Form:
 
 @cache
 def form_of(kind: str) -> _Form:
-    """Tables by element type: ``"uint8"``, ``"uint16"`` or ``"uint32"``."""
+    """Return tables by element type: ``"uint8"``, ``"uint16"`` or ``"uint32"``."""
     if kind == "uint8":
         return _Form(LEVELS.astype(np.float32), entropies(LEVELS), np.uint8(255))
     if kind == "uint16":
@@ -162,12 +168,10 @@ def sweep(
     *,
     across: bool = False,
     limits: tuple[float, float] = (0.1, 0.05),
-    silent: float = SILENT,
     flags: bool = False,
     heat: bool = False,
-    workers: int | None = None,
 ) -> Swept:
-    """One pass over the volume.
+    """Make one pass over the volume.
 
     Parameters
     ----------
@@ -175,9 +179,6 @@ def sweep(
         Whether Eq. 4 takes the overlap across networks.
     limits
         Thresholds of std and entropy for the flags; salient is what lies above.
-    silent
-        Runs of voxels in which no network says more than this are left out; 0 leaves
-        out only what is exactly 0 everywhere.
     flags, heat
         Whether to make these maps.
 
@@ -190,22 +191,18 @@ def sweep(
 
     voxels = int(np.prod(source.shape))
     maps = [np.zeros((source.organs, voxels if made else 0), np.uint8) for made in (flags, heat)]
-    row = source.shape[1] * source.shape[2]
     thresholds = np.array(limits, dtype=np.float32)
 
-    def work(span: tuple[int, int]) -> npt.NDArray[np.float64]:
-        def run(block: Array, begin: int, end: int) -> tuple[int, Array]:
-            form = form_of(block.dtype.name)
-            sums = np.zeros((source.organs, 7))
-            bad = kernels.sweep(
-                *(block, begin, end, form.top, form.element(silent), form.p_table, form.h_table),
-                *(across, thresholds, sums, maps[0], maps[1], span[0] * row),
-            )
-            return bad, sums
+    def run(block: Array, begin: int, end: int, at: int) -> tuple[int, Array]:
+        form = form_of(block.dtype.name)
+        sums = np.zeros((source.organs, 7))
+        bad = kernels.sweep(
+            *(block, begin, end, form.top, form.element(SILENT), form.p_table, form.h_table),
+            *(across, thresholds, sums, maps[0], maps[1], at),
+        )
+        return bad, sums
 
-        return _checked(source, span, run)
-
-    tables = _in_threads(work, list(source.slabs(_count(workers))), workers)
+    tables = _each_slab(source, run)
     table = np.sum(tables, axis=0)
     table[:, 4] = np.max([t[:, 4] for t in tables], axis=0)
     shaped = [m.reshape(-1, *source.shape) if m.size else None for m in maps]
@@ -213,12 +210,12 @@ def sweep(
 
 
 def overlap_bit(mode: OverlapMode) -> int:
-    """The flag of Eq. 3 in one reading."""
+    """Return the flag of Eq. 3 in one reading."""
     return OVERLAP_ANY if mode == "any" else OVERLAP_OWN
 
 
 def deviation_and_entropy(source: Source, organ: int, box: Box) -> npt.NDArray[np.float32]:
-    """Eq. 1 plus Eq. 2 of one organ within a box, float32."""
+    """Return Eq. 1 plus Eq. 2 of one organ within a box, float32."""
     from atlas8k.attention import kernels
 
     values = np.stack([network[organ][box] for network in source.networks])
@@ -231,59 +228,57 @@ def deviation_and_entropy(source: Source, organ: int, box: Box) -> npt.NDArray[n
     return out.reshape(values.shape[1:])
 
 
-def encode(
-    source: Source, floor: float, workers: int | None = None
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
-    """Codes ``(models, organs, X, Y, Z)`` and sums lost, see :mod:`.quantise`."""
-    from atlas8k.attention import encoder
+def encode(source: Source, floor: float) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    """Return codes ``(models, organs, X, Y, Z)`` and sums lost, see :class:`Quantised`."""
+    from atlas8k.attention import kernels
 
     models, voxels = len(source.networks), int(np.prod(source.shape))
     codes = np.empty((models, source.organs, voxels), dtype=np.uint8)
-    row = source.shape[1] * source.shape[2]
     cells, edges = code_search()
 
-    def work(span: tuple[int, int]) -> npt.NDArray[np.float64]:
-        def run(block: Array, begin: int, end: int) -> tuple[int, Array]:
-            form = form_of(block.dtype.name)
-            lost = np.zeros((source.organs, 2))
-            bad = encoder.encode(
-                *(block, begin, end, form.top, np.float32(floor), form.p_table, form.h_table),
-                *(cells, edges, codes, lost, span[0] * row),
-            )
-            return bad, lost
+    def run(block: Array, begin: int, end: int, at: int) -> tuple[int, Array]:
+        form = form_of(block.dtype.name)
+        lost = np.zeros((source.organs, 2))
+        bad = kernels.encode(
+            *(block, begin, end, form.top, np.float32(floor), form.p_table, form.h_table),
+            *(cells, edges, codes, lost, at),
+        )
+        return bad, lost
 
-        return _checked(source, span, run)
-
-    lost = _in_threads(work, list(source.slabs(_count(workers))), workers)
+    lost = _each_slab(source, run)
     return codes.reshape(models, source.organs, *source.shape), np.sum(lost, axis=0)
 
 
-def _checked(
-    source: Source, span: tuple[int, int], run: Callable[[Array, int, int], tuple[int, Array]]
-) -> Array:
-    """Run a kernel on a slab; on a value outside 0..1, clip it or raise."""
-    bad, result = run(*source.block(*span))
-    if bad:
-        values = np.stack([network[:, slice(*span)] for network in source.networks])
-        check_values(values, source.name)
-        clipped = values.clip(0, 1) + 0  # and no negative zero
-        bad, result = run(
-            _kernel_form(clipped.reshape(*values.shape[:2], -1), copy=True),
-            0,
-            values[0, 0].size,
-        )
-    return result
+def workers() -> int:
+    """Return the number of threads: one a core this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
-def _count(workers: int | None) -> int:
-    return max(1, workers or len(os.sched_getaffinity(0)))
-
-
-def _in_threads(
-    work: Callable[[tuple[int, int]], Array], spans: list[tuple[int, int]], workers: int | None
+def _each_slab(
+    source: Source, run: Callable[[Array, int, int, int], tuple[int, Array]]
 ) -> list[Array]:
-    count = min(_count(workers), len(spans))
-    if count == 1:
+    """Run a kernel on every slab, in threads; on a value outside 0..1, clip it or raise.
+
+    Parameters
+    ----------
+    run
+        Takes a block, its range of voxels, and the volume's index of the first of these;
+        gives whether a value is no probability, and the result.
+    """
+    row = source.shape[1] * source.shape[2]
+
+    def work(span: tuple[int, int]) -> Array:
+        bad, result = run(*source.block(*span), span[0] * row)
+        if bad:
+            values = np.stack([network[:, slice(*span)] for network in source.networks])
+            check_values(values, source.name)
+            clipped = values.clip(0, 1) + 0  # and no negative zero
+            block = _kernel_form(clipped.reshape(*values.shape[:2], -1), copy=True)
+            bad, result = run(block, 0, block.shape[2], span[0] * row)
+        return result
+
+    spans = list(source.slabs())
+    if min(workers(), len(spans)) == 1:
         return [work(span) for span in spans]
-    with ThreadPoolExecutor(count) as pool:
+    with ThreadPoolExecutor(min(workers(), len(spans))) as pool:
         return list(pool.map(work, spans))

@@ -1,145 +1,141 @@
-"""Why a volume ranks where it does, and where to look: in the CT's own index."""
+"""Why a volume ranks where it does, and where to look, in the terms of each viewer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from atlas8k.attention.inputs import Probs
-from atlas8k.attention.places import PLANES, place_of_region
-from atlas8k.attention.quantise import Quantised
-from atlas8k.attention.regions import Point, Region, Triple
-from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
+from atlas8k.attention.regions import Point, Region
+from atlas8k.attention.salient import Salient
 from atlas8k.grid import Grid
-from atlas8k.organs import ORGAN_NAMES
 
-BRIEF_REGIONS = 20
-
-
-@dataclass(frozen=True)
-class OrganNote:
-    """What one organ adds to a volume's attention, in ml.
-
-    Attributes
-    ----------
-    organ
-        Organ name.
-    attention_ml
-        Eq. 4, the sum of the next three.
-    inconsistency_ml, uncertainty_ml, overlap_ml
-        Eq. 1 to 3.
-    salient_ml
-        Volume of its salient voxels.
-    regions
-        Number of its regions.
-    """
-
-    organ: str
-    attention_ml: float
-    inconsistency_ml: float
-    uncertainty_ml: float
-    overlap_ml: float
-    salient_ml: float
-    regions: int
+MOST_REGIONS = 20
+PLANES = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal"}
+_FIRST = {"sagittal": "R", "coronal": "P", "axial": "S"}
+"""Where the first slice is in each of the three views of OHIF's mode MONAI Label, however the
+series is stored."""
 
 
 @dataclass(frozen=True)
-class RegionNote:
-    """Where to look for one region.
+class Place:
+    """A slice and a point in it.
 
     Attributes
     ----------
-    organ
-        Organ whose prediction is in doubt there.
-    ml, attention_ml
-        Volume of the region, and Eq. 4 summed over it.
-    slice
-        Index, from 0, of the CT slice with the region's largest cross-section.
-    start, stop
-        Bounding box in the CT's array index, ``stop`` exclusive.
-    centre
-        Centroid in the CT's array index.
-    centre_mm
-        Centroid in RAS+ millimetres.
-    place
-        The slice and the region's middle in it, as each viewer shows them.
-    """
-
-    organ: str
-    ml: float
-    attention_ml: float
-    slice: int
-    start: Triple
-    stop: Triple
-    centre: Point
-    centre_mm: Point
-    place: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A volume's organs and regions, those with the largest attention first.
-
-    Attributes
-    ----------
-    name
-        The volume.
-    attention_ml
-        Attention size of the volume.
-    slice_axis
-        Array axis of the CT along which its slices are stacked, 0 to 2.
     plane
-        ``"axial"``, ``"coronal"`` or ``"sagittal"``: the plane that these slices are
-        nearest to.
-    slices
-        Number of them.
-    organs, regions
-        In order of attention.
+        ``"axial"``, ``"coronal"`` or ``"sagittal"``: the plane that the slices are nearest to.
+    ohif_slice, slices
+        Number of the slice as OHIF counts, from 1, and how many there are.
+    axis, file_slice
+        Array axis along which slices are stacked in the file, 0 to 2, and the index along it,
+        from 0.
+    ras_mm, lps_mm
+        The point in millimetres, RAS+ as 3D Slicer shows it and LPS+ as DICOM has it.
     """
 
-    name: str
-    attention_ml: float
-    slice_axis: int
     plane: str
+    ohif_slice: int
     slices: int
-    organs: tuple[OrganNote, ...]
-    regions: tuple[RegionNote, ...]
+    axis: int
+    file_slice: int
+    ras_mm: Point
+    lps_mm: Point
+
+    @property
+    def ohif(self) -> str:
+        """The slice to open in OHIF: ``"axial 9 of 35"``."""
+        return f"{self.plane} {self.ohif_slice} of {self.slices}"
+
+    @property
+    def slicer(self) -> str:
+        """The point as 3D Slicer shows it: ``"R 12.0, A 30.5, S -410.0 mm (RAS)"``."""
+        x, y, z = self.ras_mm
+        return f"R {x:.1f}, A {y:.1f}, S {z:.1f} mm (RAS)"
+
+    @property
+    def dicom(self) -> str:
+        """The point in DICOM's direction of the axes."""
+        x, y, z = self.lps_mm
+        return f"L {x:.1f}, P {y:.1f}, S {z:.1f} mm (LPS)"
+
+    @property
+    def file(self) -> str:
+        """The slice as the file indexes it: ``"26 along axis 2, from 0"``."""
+        return f"{self.file_slice} along axis {self.axis}, from 0"
+
+    @property
+    def text(self) -> str:
+        """The place in every viewer's terms, one line."""
+        return f"OHIF slice {self.ohif}; 3D Slicer {self.slicer}; file index {self.file}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain fields, ready for JSON."""
-        return asdict(self)
+        """Return plain fields and their wording, ready for JSON."""
+        return {**asdict(self), "text": self.text}
 
-    def brief(self, regions: int = BRIEF_REGIONS) -> dict[str, Any]:
-        """The same with the first regions only and figures as a reader needs them.
-
-        Parameters
-        ----------
-        regions
-            As many are listed; ``regions_in_all`` says how many there are.
-        """
-        fields = self.as_dict() | {"regions_in_all": len(self.regions)}
-        fields["organs"] = [_rounded(organ) for organ in fields["organs"]]
-        fields["regions"] = [_rounded(region) for region in fields["regions"][:regions]]
-        return _rounded(fields)
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any] | None) -> Place | None:
+        """Return what :meth:`as_dict` gave; None for what an earlier release noted."""
+        if not fields:
+            return None
+        values = {key: fields[key] for key in cls.__dataclass_fields__}
+        points = {key: tuple(values[key]) for key in ("ras_mm", "lps_mm")}
+        return cls(**{**values, **points})
 
 
-def _rounded(fields: dict[str, Any]) -> dict[str, Any]:
-    """Floats with three digits after the point: a microlitre, a micrometre."""
-    return {
-        key: [round(part, 3) for part in value]
-        if isinstance(value, tuple)
-        else round(value, 3)
-        if isinstance(value, float)
-        else value
-        for key, value in fields.items()
-    }
+def place_of(grid: Grid, axis: int, file_slice: int, centre: Point) -> Place:
+    """Return a place in the terms of every viewer.
+
+    Parameters
+    ----------
+    grid
+        Of the CT as it is stored: any orientation and spacing.
+    axis
+        Array axis along which its slices are stacked.
+    file_slice
+        Array index along `axis`, from 0.
+    centre
+        Array index of a point; its part along `axis` is that of the slice.
+
+    Notes
+    -----
+    OHIF's mode MONAI Label shows the CT as a volume in three planes, and counts from the head,
+    the back and the right. Its plain viewer shows a series in the scanner's order, which is the
+    same unless the scanner has turned rows or columns around.
+    """
+    x, y, z = (file_slice if a == axis else centre[a] for a in range(3))
+    ras = grid.affine[:3, :3] @ np.array([x, y, z], dtype=np.float64) + grid.affine[:3, 3]
+    letter, slices = grid.orientation[axis], grid.shape[axis]
+    plane = PLANES.get(letter, "axial")
+    first_is_last = letter == _FIRST[plane]
+    return Place(
+        plane=plane,
+        ohif_slice=slices - file_slice if first_is_last else file_slice + 1,
+        slices=slices,
+        axis=axis,
+        file_slice=file_slice,
+        ras_mm=_point(ras),
+        lps_mm=_point(ras * (-1, -1, 1)),
+    )
+
+
+def place_of_region(region: Region, grid: Grid, axis: int) -> Place:
+    """Return where to look for a region: the slice that shows most of it, and its middle.
+
+    Parameters
+    ----------
+    region
+        In the array index of `grid`.
+    grid, axis
+        As :func:`place_of`.
+    """
+    return place_of(grid, axis, region.largest_slice[axis], region.centre)
 
 
 def slice_axis(grid: Grid) -> int:
-    """Array axis along which a scan's slices are stacked.
+    """Return the array axis along which a scan's slices are stacked.
 
     The axis whose spacing is half as large again as both others' or more; failing that
     the one whose spacing differs where the other two agree within 1 % (pixels are
@@ -161,8 +157,10 @@ def slice_axis(grid: Grid) -> int:
     return next(axis for axis, code in enumerate(grid.orientation) if code in "SI")
 
 
-def explanation_of(salient: Salient, ct_grid: Grid, name: str = "volume") -> Explanation:
-    """Organs and regions in order, placed on the CT.
+def explanation(
+    salient: Salient, ct_grid: Grid, name: str = "volume", most: int = MOST_REGIONS
+) -> dict[str, Any]:
+    """Return a volume's organs and regions in order of attention, placed on the CT.
 
     Parameters
     ----------
@@ -172,62 +170,77 @@ def explanation_of(salient: Salient, ct_grid: Grid, name: str = "volume") -> Exp
         Grid of the CT as it is stored: any orientation and spacing.
     name
         The volume.
+    most
+        As many regions are listed.
+
+    Returns
+    -------
+    dict
+        Ready for JSON, ml and mm with three digits after the point:
+
+        ``name``, ``attention_ml``
+            The volume and its attention size.
+        ``slice_axis``, ``plane``, ``slices``
+            Array axis of the CT along which its slices are stacked, 0 to 2; the plane,
+            ``"axial"``, ``"coronal"`` or ``"sagittal"``, that these are nearest to; their number.
+        ``organs``
+            Of each ``organ`` Eq. 4 ``attention_ml``, the sum of ``inconsistency_ml``,
+            ``uncertainty_ml`` and ``overlap_ml``; ``salient_ml``, the volume of its salient
+            voxels; the number of its ``regions``.
+        ``regions``
+            Of each the ``organ`` in doubt; ``ml`` and ``attention_ml``, its volume and the sum
+            of Eq. 4; ``slice``, index from 0 of the CT slice with its largest cross-section;
+            ``start``, ``stop`` (exclusive) and ``centre`` in the CT's array index;
+            ``centre_mm``, RAS+; ``place``, see :meth:`Place.as_dict`.
+        ``regions_in_all``
+            How many there are.
     """
-    sizes = salient.sizes
-    axis = slice_axis(ct_grid)
+    sizes, axis = salient.sizes, slice_axis(ct_grid)
     organs = [
-        OrganNote(
-            organ=organ,
-            attention_ml=ml,
-            inconsistency_ml=sizes.inconsistency_ml[organ],
-            uncertainty_ml=sizes.uncertainty_ml[organ],
-            overlap_ml=sizes.overlap_ml[organ],
-            salient_ml=salient.salient_ml[organ],
-            regions=len(salient.of(organ)),
-        )
-        for organ, ml in sizes.attention_ml.items()
+        {
+            "organ": organ,
+            "attention_ml": _rounded(ml),
+            "inconsistency_ml": _rounded(sizes.inconsistency_ml[organ]),
+            "uncertainty_ml": _rounded(sizes.uncertainty_ml[organ]),
+            "overlap_ml": _rounded(sizes.overlap_ml[organ]),
+            "salient_ml": _rounded(salient.salient_ml[organ]),
+            "regions": len(salient.of(organ)),
+        }
+        for organ, ml in sorted(sizes.attention_ml.items(), key=lambda item: (-item[1], item[0]))
     ]
-    organs.sort(key=lambda note: (-note.attention_ml, note.organ))
-    return Explanation(
-        name=name,
-        attention_ml=sizes.total_ml,
-        slice_axis=axis,
-        plane=PLANES.get(ct_grid.orientation[axis], "axial"),
-        slices=ct_grid.shape[axis],
-        organs=tuple(organs),
-        regions=tuple(_note(region, salient.grid, ct_grid, axis) for region in salient.regions),
-    )
+    return {
+        "name": name,
+        "attention_ml": _rounded(sizes.total_ml),
+        "slice_axis": axis,
+        "plane": PLANES.get(ct_grid.orientation[axis], "axial"),
+        "slices": ct_grid.shape[axis],
+        "organs": organs,
+        "regions": [_note(one, salient.grid, ct_grid, axis) for one in salient.regions[:most]],
+        "regions_in_all": len(salient.regions),
+    }
 
 
-def explain_volume(
-    probs: Probs | Quantised,
-    grid: Grid,
-    ct_grid: Grid,
-    settings: SalientSettings | None = None,
-    *,
-    organs: Sequence[str] = ORGAN_NAMES,
-    name: str = "volume",
-) -> Explanation:
-    """:func:`explanation_of` from the probabilities on their grid.
-
-    Parameters and errors are those of :func:`~atlas8k.attention.salient_regions`.
-    """
-    return explanation_of(
-        salient_regions(probs, grid, settings, organs=organs, name=name), ct_grid, name
-    )
-
-
-def _note(region: Region, grid: Grid, ct_grid: Grid, axis: int) -> RegionNote:
-    x, y, z = (float(v) for v in grid.affine[:3, :3] @ region.centre + grid.affine[:3, 3])
+def _note(region: Region, grid: Grid, ct_grid: Grid, axis: int) -> dict[str, Any]:
     placed = region.on(grid, ct_grid)
-    return RegionNote(
-        organ=region.organ,
-        ml=region.ml,
-        attention_ml=region.attention_ml,
-        slice=placed.largest_slice[axis],
-        start=placed.start,
-        stop=placed.stop,
-        centre=placed.centre,
-        centre_mm=(x, y, z),
-        place=place_of_region(placed, ct_grid, axis).as_dict(),
-    )
+    centre_mm = grid.affine[:3, :3] @ region.centre + grid.affine[:3, 3]
+    return {
+        "organ": region.organ,
+        "ml": _rounded(region.ml),
+        "attention_ml": _rounded(region.attention_ml),
+        "slice": placed.largest_slice[axis],
+        "start": list(placed.start),
+        "stop": list(placed.stop),
+        "centre": [_rounded(part) for part in placed.centre],
+        "centre_mm": [_rounded(part) for part in centre_mm],
+        "place": place_of_region(placed, ct_grid, axis).as_dict(),
+    }
+
+
+def _rounded(value: float) -> float:
+    """Return a microlitre, a micrometre."""
+    return round(float(value), 3)
+
+
+def _point(mm: Any) -> Point:
+    x, y, z = (round(float(part), 3) + 0.0 for part in mm)
+    return x, y, z

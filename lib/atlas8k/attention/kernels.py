@@ -4,7 +4,7 @@ Importing this module imports numba and makes the kernels on their first call, s
 once and milliseconds from the cache: import it where they are needed, not before.
 
 A block is ``(models, organs, voxels)``, C order, in one of three forms: float16 seen as
-uint16, float32 seen as uint32, or the codes of :mod:`atlas8k.attention.quantise` as uint8.
+uint16, float32 seen as uint32, or the codes of :class:`atlas8k.attention.Quantised` as uint8.
 All three are in the order of the probabilities that they stand for, and what is no
 probability, negative or NaN too, lies above 1, so that comparisons are between integers,
 which vector units reduce; they may not do so with floats that can be NaN. A block is worked
@@ -23,7 +23,7 @@ import numpy as np
 from numba.extending import overload
 
 from atlas8k.attention.compiled import compiled
-from atlas8k.attention.flags import (
+from atlas8k.attention.engine import (
     HEAT_STEPS,
     OVERLAP_ANY,
     OVERLAP_OWN,
@@ -290,3 +290,62 @@ def deviation_and_entropy(block, p_table, h_table, out):
         fields(block, 0, start, n, p_table, h_table, std, ent)
         for i in range(n):
             out[start + i] = std[i] + ent[i]
+
+
+@compiled
+def encode(block, begin, end, top, floor, p_table, h_table, cells, edges, codes, lost, at):
+    """Write the nearest codes of the voxels ``begin`` to ``end`` of a block of probabilities.
+
+    Where no network says more than ``floor`` for an organ, the codes are 0 and what Eq. 1
+    and Eq. 2 were there is added to ``lost: (organs, 2)`` float64. ``cells`` gives, by the
+    upper 16 bits of the float32 distance from the nearer end, the least code of any value
+    with these bits; ``edges`` the values from which the next code is nearer. Returns as
+    :func:`sweep` does.
+    """
+    models, organs = block.shape[0], block.shape[1]
+    std = np.empty(CHUNK, dtype=np.float32)
+    ent = np.empty(CHUNK, dtype=np.float32)
+    high = np.empty(CHUNK, dtype=np.float32)
+    for start in range(begin, end, CHUNK):
+        n = min(CHUNK, end - start)
+        for c in range(organs):
+            largest = block.dtype.type(0)
+            high[:] = 0
+            for m in range(models):
+                row = block[m, c, start : start + n]
+                for i in range(n):
+                    largest = max(largest, row[i])
+                    high[i] = max(high[i], probability(row[i], p_table))
+            if largest > top:
+                return 1
+            loudest = np.float32(0)
+            for i in range(n):
+                loudest = max(loudest, high[i])
+            if loudest == 0:
+                for m in range(models):
+                    codes[m, c, at + start - begin : at + start - begin + n] = 0
+                continue
+            fields(block, c, start, n, p_table, h_table, std, ent)
+            lost_std, lost_ent = np.float32(0), np.float32(0)
+            for i in range(n):
+                quiet = np.float32(high[i] <= floor)
+                lost_std += quiet * std[i]
+                lost_ent += quiet * ent[i]
+            lost[c, 0] += lost_std
+            lost[c, 1] += lost_ent
+            for m in range(models):
+                row = block[m, c, start : start + n]
+                out = codes[m, c, at + start - begin : at + start - begin + n]
+                if loudest <= floor:
+                    out[:] = 0
+                    continue
+                for i in range(n):
+                    p = np.float32(probability(row[i], p_table))
+                    above = p > np.float32(0.5)
+                    end_distance = np.float32(np.float32(1) - p if above else p)
+                    bits = np.uint32(end_distance.view(np.uint32) & np.uint32(0x7FFFFFFF))
+                    code = cells[np.uint32(bits >> np.uint32(16))]  # also of a negative zero
+                    code += np.uint8(end_distance > edges[code])
+                    code = np.uint8(255 - code) if above else code
+                    out[i] = code if high[i] > floor else np.uint8(0)
+    return 0

@@ -1,8 +1,7 @@
 """Byte maps packed small and fast: codes and heat as one string of bytes.
 
 Every map is cut to the box of what is not 0 and deflated on its own, so that threads share
-the work and a reader may take only some. With ``isal`` installed, deflate runs several
-times faster; the format is the same.
+the work and a reader may take only some.
 
 Layout: 4 bytes ``AT81``, the header's length as a little-endian uint32, the header as
 JSON, then the deflated boxes one after the other.
@@ -12,22 +11,21 @@ from __future__ import annotations
 
 import json
 import struct
-import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from isal import isal_zlib
 
-from atlas8k.attention.opening import bounding_box
-from atlas8k.attention.quantise import Quantised
+from atlas8k.attention.probabilities import Quantised
+from atlas8k.attention.regions import bounding_box
 from atlas8k.errors import AttentionError
+from atlas8k.grid import Grid
 
-deflate: Any = zlib
-with suppress(ImportError):  # an accelerator only
-    from isal import isal_zlib as deflate
+deflate: Any = isal_zlib
+"""Deflate, several times faster than zlib; the format is the same."""
 
 MAGIC = b"AT81"
 LEVEL = 1
@@ -69,7 +67,7 @@ def pack(maps: Bytes, meta: Mapping[str, Any] | None = None) -> bytes:
 
 
 def unpack(data: bytes, name: str = "packed maps") -> tuple[Bytes, dict[str, Any]]:
-    """Maps ``(..., X, Y, Z)`` uint8 and meta as they were packed.
+    """Return maps ``(..., X, Y, Z)`` uint8 and meta as they were packed.
 
     Raises
     ------
@@ -103,15 +101,18 @@ def unpack(data: bytes, name: str = "packed maps") -> tuple[Bytes, dict[str, Any
     return maps, header["meta"]
 
 
-def pack_codes(codes: Quantised) -> bytes:
-    """One volume's byte-quantised probabilities, packed."""
-    return pack(codes.codes, {"floor": codes.floor, "lost": codes.lost.tolist()})
+def pack_codes(codes: Quantised, grid: Grid) -> bytes:
+    """Pack one volume's byte-quantised probabilities with their grid."""
+    meta = {"floor": codes.floor, "lost": codes.lost.tolist(), "affine": grid.affine.tolist()}
+    return pack(codes.codes, meta)
 
 
-def unpack_codes(data: bytes, name: str = "packed codes") -> Quantised:
-    """What :func:`pack_codes` packed; :class:`AttentionError` names the volume."""
+def unpack_codes(data: bytes, name: str = "packed codes") -> tuple[Quantised, Grid]:
+    """Return what :func:`pack_codes` packed; :class:`AttentionError` names the volume."""
     codes, meta = unpack(data, name)
     try:
-        return Quantised(codes, np.array(meta["lost"], dtype=np.float64), float(meta["floor"]))
-    except (KeyError, TypeError) as err:
-        raise AttentionError(name, "these are packed maps, but not of probabilities") from err
+        lost, affine = np.array(meta["lost"], dtype=np.float64), np.array(meta["affine"])
+        x, y, z = codes.shape[2:]
+        return Quantised(codes, lost, float(meta["floor"])), Grid((x, y, z), affine)
+    except (KeyError, TypeError, ValueError) as err:
+        raise AttentionError(name, f"these are packed maps, but no probabilities ({err})") from err

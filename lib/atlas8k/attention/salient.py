@@ -10,20 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.attention import engine
+from atlas8k.attention.engine import SALIENT_ENTROPY, SALIENT_STD
 from atlas8k.attention.equations import OverlapMode, check_overlap_mode
-from atlas8k.attention.flags import SALIENT_ENTROPY, SALIENT_STD
-from atlas8k.attention.inputs import Probs
-from atlas8k.attention.opening import (
+from atlas8k.attention.probabilities import Probs, Quantised
+from atlas8k.attention.regions import (
     PUBLISHED_MM,
     PUBLISHED_WIDTHS,
     Box,
+    Region,
     Widths,
     bounding_box,
+    find_regions,
+    in_order,
     opened,
     widths_for,
 )
-from atlas8k.attention.quantise import Quantised
-from atlas8k.attention.regions import Region, find_regions, in_order
 from atlas8k.attention.sizes import AttentionSizes, sizes_from_table
 from atlas8k.components import label_components
 from atlas8k.errors import AttentionError, GridMismatchError
@@ -64,7 +65,7 @@ class SalientSettings:
                 raise AttentionError("settings", f"{field} is {value}; give 0 or more")
 
     def widths(self, spacing_mm: Sequence[float]) -> Widths:
-        """Edges of the opening's box in voxels."""
+        """Return the edges of the opening's box in voxels."""
         if self.opening_mm is None:
             return PUBLISHED_WIDTHS
         return widths_for(self.opening_mm, spacing_mm)
@@ -99,11 +100,11 @@ class Salient:
     heat: npt.NDArray[np.uint8] | None = None
 
     def of(self, organ: str) -> tuple[Region, ...]:
-        """One organ's regions, largest attention first."""
+        """Return one organ's regions, largest attention first."""
         return tuple(region for region in self.regions if region.organ == organ)
 
     def voxels_of(self, region: Region) -> npt.NDArray[np.bool_]:
-        """``(X, Y, Z)`` bool: one region's own voxels."""
+        """Return one region's own voxels, ``(X, Y, Z)`` bool."""
         out = np.zeros(self.grid.shape, dtype=bool)
         part = self.mask[self.sizes.organs.index(region.organ)][region.box]
         pieces = label_components(part)
@@ -115,7 +116,7 @@ class Salient:
         return out
 
     def label(self) -> npt.NDArray[np.uint8]:
-        """One label map of all regions.
+        """Draw all regions into one label map.
 
         Returns
         -------
@@ -139,9 +140,8 @@ def salient_regions(
     organs: Sequence[str] = ORGAN_NAMES,
     name: str = "probabilities",
     heat: bool = False,
-    workers: int | None = None,
 ) -> Salient:
-    """Attention sizes, salient masks and regions of one volume.
+    """Find attention sizes, salient masks and regions of one volume.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def salient_regions(
         code's at 1.5 mm.
     heat
         Whether to make the byte heat maps too.
-    organs, name, workers
+    organs, name
         As for :func:`~atlas8k.attention.attention_sizes`.
 
     Raises
@@ -177,7 +177,6 @@ def salient_regions(
         limits=(settings.inconsistency, settings.uncertainty),
         flags=True,
         heat=heat,
-        workers=workers,
     )
     if isinstance(probs, Quantised):
         swept.table[:, :2] += probs.lost
@@ -219,7 +218,7 @@ def salient_regions(
 def salient_mask(
     flags: npt.NDArray[np.uint8], widths: Widths, overlap: OverlapMode
 ) -> npt.NDArray[np.bool_]:
-    """Where one organ is salient: opened std, opened entropy, or overlap.
+    """Return where one organ is salient: opened std, opened entropy, or overlap.
 
     Parameters
     ----------
@@ -242,7 +241,7 @@ def _attention(
     overlap: OverlapMode,
     box: Box,
 ) -> npt.NDArray[np.float32]:
-    """Eq. 4 of one organ in a box of ``flags``, which is the volume's part ``outer``."""
+    """Return Eq. 4 of one organ in a box of ``flags``, which is the volume's part ``outer``."""
     place = tuple(
         slice(o.start + b.start, o.start + b.stop) for o, b in zip(outer, box, strict=True)
     )

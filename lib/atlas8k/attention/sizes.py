@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.attention import equations
+from atlas8k.attention import engine
 from atlas8k.attention.equations import OverlapMode, check_overlap_mode
-from atlas8k.attention.inputs import Probs, as_networks, check_values, check_voxel_ml
-from atlas8k.attention.quantise import Quantised
+from atlas8k.attention.probabilities import Probs, Quantised, check_voxel_ml
 from atlas8k.organs import ORGAN_NAMES
 
 N_COLUMNS = 7
@@ -67,11 +66,6 @@ class AttentionSizes:
         }
 
     @property
-    def organ_ml(self) -> dict[str, float]:
-        """Same as :attr:`attention_ml`."""
-        return self.attention_ml
-
-    @property
     def organs(self) -> tuple[str, ...]:
         """Organ names in the order of the organ axis."""
         return tuple(self.inconsistency_ml)
@@ -81,23 +75,23 @@ class AttentionSizes:
         """Attention size of the volume."""
         return float(sum(self.attention_ml.values()))
 
-    @property
-    def total_inconsistency_ml(self) -> float:
-        """Sum of Eq. 1 over the organs."""
-        return float(sum(self.inconsistency_ml.values()))
+    def per_slice_ml(self, slices: int) -> dict[str, float]:
+        """Return every organ's map over its largest value, summed, over the number of slices.
 
-    @property
-    def total_uncertainty_ml(self) -> float:
-        """Sum of Eq. 2 over the organs."""
-        return float(sum(self.uncertainty_ml.values()))
+        ``calculate_attention.py`` of the reference code; one of the three published rankings.
 
-    @property
-    def total_overlap_ml(self) -> float:
-        """Sum of Eq. 3 over the organs, as it enters Eq. 4."""
-        return float(sum(self.overlap_ml.values()))
+        Parameters
+        ----------
+        slices
+            Axial slices of the working grid (its third axis).
+        """
+        return {
+            organ: ml / self.peak[organ] / slices if self.peak[organ] > 0 else 0.0
+            for organ, ml in self.attention_ml.items()
+        }
 
     def as_dict(self) -> dict[str, Any]:
-        """Fields, ``attention_ml`` and ``total_ml``, ready for JSON."""
+        """Return fields, ``attention_ml`` and ``total_ml``, ready for JSON."""
         return asdict(self) | {"attention_ml": self.attention_ml, "total_ml": self.total_ml}
 
 
@@ -108,16 +102,18 @@ def attention_sizes(
     overlap: OverlapMode = "per_network",
     organs: Sequence[str] = ORGAN_NAMES,
     name: str = "probabilities",
-    exact: bool = False,
-    workers: int | None = None,
 ) -> AttentionSizes:
-    """Attention sizes of one volume.
+    """Measure the attention sizes of one volume.
+
+    The kernel computes in float32, within 1e-5 of the sums of :mod:`.equations`, and leaves
+    out at most ``left_out_ml``; codes move a probability by up to 0.006 and sums of ordinary
+    predictions by less than 1 %.
 
     Parameters
     ----------
     probs
         ``(models, organs, X, Y, Z)`` float16 or float32 in 0..1, or one such array a
-        network, or :class:`~atlas8k.attention.quantise.Quantised`. One network is
+        network, or :class:`~atlas8k.attention.Quantised`. One network is
         allowed, its inconsistency is 0.
     voxel_ml
         Volume of a voxel, ml (:attr:`atlas8k.volume.Grid.voxel_ml`).
@@ -127,13 +123,6 @@ def attention_sizes(
         Names of the organ axis.
     name
         The volume, for messages.
-    exact
-        Use the plain numpy equations in float64, a hundred times slower. The kernel
-        computes in float32, within 1e-5 of these sums, and leaves out at most
-        ``left_out_ml``; codes move a probability by up to 0.006 and sums of ordinary
-        predictions by less than 1 %.
-    workers
-        Threads of the kernel, by default one a core.
 
     Raises
     ------
@@ -142,14 +131,8 @@ def attention_sizes(
     """
     check_overlap_mode(overlap)
     check_voxel_ml(voxel_ml, name)
-    if exact:
-        values = probs.probabilities() if isinstance(probs, Quantised) else probs
-        table = exact_table(as_networks(values, organs, name), overlap, name)
-    else:
-        from atlas8k.attention import engine
-
-        source = engine.Source.of(probs, organs, name)
-        table = engine.sweep(source, across=overlap == "any", workers=workers).table
+    source = engine.Source.of(probs, organs, name)
+    table = engine.sweep(source, across=overlap == "any").table
     if isinstance(probs, Quantised):
         table[:, :2] += probs.lost
     return sizes_from_table(table, voxel_ml, organs, overlap)
@@ -172,21 +155,3 @@ def sizes_from_table(
         overlap_mode=mode,
         left_out_ml=float(table[:, 6].sum() * voxel_ml),
     )
-
-
-def exact_table(
-    networks: Sequence[npt.NDArray[Any]], mode: OverlapMode, name: str
-) -> npt.NDArray[np.float64]:
-    """Sums of the reference equations, ``(organs, N_COLUMNS)``, one X slice at a time."""
-    table = np.zeros((networks[0].shape[0], N_COLUMNS))
-    for x in range(networks[0].shape[1]):
-        probs = np.stack([network[:, x] for network in networks])
-        if check_values(probs, name):
-            probs = probs.clip(0, 1)
-        std, entropy = equations.inconsistency(probs), equations.uncertainty(probs)
-        own, cross = equations.overlap(probs, "per_network"), equations.overlap(probs, "any")
-        for column, values in enumerate((std, entropy, own, cross)):
-            table[:, column] += values.sum(axis=(1, 2))
-        total = std + entropy + (cross if mode == "any" else own)
-        table[:, 4] = np.maximum(table[:, 4], total.max(axis=(1, 2)))
-    return table

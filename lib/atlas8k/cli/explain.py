@@ -241,7 +241,7 @@ def _heat(target: Path, found: _Found, organ: str | None) -> None:
 def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most: int) -> None:
     import numpy as np
 
-    from atlas8k.attention.places import place_of_region
+    from atlas8k.attention.explain import place_of_region
     from atlas8k.preview_regions import View, draw_regions
     from atlas8k.volume import Volume, read_ct
 

@@ -15,7 +15,7 @@ ORGAN_FIGURES = (
 
 def print_tables(known: dict[str, Any]) -> None:
     """Print a line on the volume's place, then its organs, then its regions."""
-    from atlas8k.attention.places import Place
+    from atlas8k.attention.explain import Place
     from atlas8k.cli.tables import Column, number, print_table, terminal
 
     console = terminal()

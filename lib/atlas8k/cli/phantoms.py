@@ -34,7 +34,7 @@ def phantoms(
     from tqdm import tqdm
 
     from atlas8k.errors import Atlas8kError
-    from atlas8k.phantom import SHIFTED, STANDARD, WIDE, iter_set
+    from atlas8k.phantom import SHIFTED, STANDARD, WIDE, write_set
 
     settings = {one.name: one for one in (STANDARD, SHIFTED, WIDE)}
     name = setting or ("shifted" if shifted else "standard")
@@ -44,7 +44,7 @@ def phantoms(
         raise typer.Exit(2)
     made = 0
     try:
-        steps = iter_set(folder, count, seed, settings[name], labels)
+        steps = write_set(folder, count, seed, settings[name], labels)
         for written in tqdm(steps, total=count, desc="phantoms", unit="CT"):
             made += written.made
     except (Atlas8kError, OSError) as err:

@@ -92,8 +92,8 @@ def predict(
     from atlas8k.attention import salient_regions
     from atlas8k.cli.tables import terminal
     from atlas8k.content import inspect_content
+    from atlas8k.content.familiar import familiar
     from atlas8k.models.ensemble import EnsembleSettings
-    from atlas8k.models.familiar import familiar
     from atlas8k.models.predict import Predictor
     from atlas8k.models.regrid import nearest
     from atlas8k.models.store import ModelStore
@@ -154,7 +154,7 @@ def predict(
         "files": {what: path.name for what, path in written.items() if path is not None},
         "seconds": round(time.monotonic() - start, 2),
         "attention_total_ml": round(salient.sizes.total_ml, 3),
-        "organs": organ_statistics(volume, label, salient.sizes.organ_ml),
+        "organs": organ_statistics(volume, label, salient.sizes.attention_ml),
         "regions": [
             region.on(prediction.grid, volume.grid).as_dict() for region in salient.regions
         ],

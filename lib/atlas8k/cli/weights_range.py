@@ -80,10 +80,10 @@ def _read(file: Path) -> tuple[Volume, Labels]:
 
 def _measured(file: Path) -> tuple[Path, Features] | None:
     """A training CT's features with its true label; ``None`` where it holds few organs."""
-    from atlas8k.models.familiar import features_of
+    from atlas8k.content.features import measure
 
     ct, label = _read(file)
-    features, _ = features_of(ct, label[None], ct.grid)
+    features, _ = measure(ct, label[None], ct.grid)
     if not isinstance(features["organs"], float) or features["organs"] < MIN_ORGANS:
         return None
     native = ("noise_hu", "pixel_mm", "slice_mm")
@@ -94,7 +94,7 @@ def _agreements(folder: Path, files: list[Path]) -> Iterator[Features]:
     """How far the networks agree on each."""
     import numpy as np
 
-    from atlas8k.models.familiar import features_of
+    from atlas8k.content.features import measure
     from atlas8k.models.imports import import_monai_for_prediction
 
     import_monai_for_prediction()
@@ -106,26 +106,24 @@ def _agreements(folder: Path, files: list[Path]) -> Iterator[Features]:
         ct, _ = _read(file)
         said = predictor.predict(ct)
         labels = np.stack([said.label(name) for name in (None, *said.names)])
-        yield {"agreement": features_of(ct, labels, said.grid)[0]["agreement"]}
+        yield {"agreement": measure(ct, labels, said.grid)[0]["agreement"]}
 
 
 def _scanned(seed: int) -> Features:
     """Noise and voxel size of a scan, as :func:`~atlas8k.phantom.bodies.paint_body` draws it."""
     import numpy as np
 
-    from atlas8k.content.noise import noise_hu
-    from atlas8k.phantom.bodies.draw import BODIES, draw_scan, scan_record
+    from atlas8k.content.features import noise_hu
+    from atlas8k.phantom.bodies.draw import BODIES, draw_scan
     from atlas8k.phantom.scanner import add_noise, enhance_edges
     from atlas8k.phantom.setting import Dice
     from atlas8k.volume import Grid, Volume
 
     dice = Dice(seed, BODIES)
-    drawn = draw_scan(dice)
-    pixel, thickness = drawn[:2]
+    scan = draw_scan(dice, np.zeros(3), np.full(3, SLAB_MM), "RAS")
+    pixel, thickness = scan.in_plane_mm, scan.thickness_mm
     side = round(SLAB_MM / pixel)
     hu = np.full((SLAB_SLICES, side, side), 60.0, np.float32)
-    high = np.array([SLAB_MM, SLAB_MM, SLAB_SLICES * thickness])
-    scan = scan_record(*drawn, low=np.zeros(3), high=high, orientation="RAS")
     enhance_edges(hu, scan, pixel)
     add_noise(hu, dice, scan, pixel)
     array = hu.transpose(1, 2, 0)

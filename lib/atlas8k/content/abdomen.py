@@ -2,8 +2,8 @@
 
 Axial slices are judged one by one: lung beside the mediastinum is chest, a small section full
 of bone is head, neck or limb. What is none of these may be abdomen; only where hardly any
-such slice is left is the volume said to hold none. A slice under a neck or above lungs belongs
-to shoulders and chest, whatever it looks like. A pelvis is not told from an abdomen.
+such slice is left does the volume hold none. A slice under a neck or above lungs belongs
+to shoulders and chest, whatever it looks like. A pelvis is not distinguished from an abdomen.
 
 The judgement errs towards an abdomen: thresholds lie far from those of abdominal CTs, and a
 field of view that cuts the body never counts as a small body.
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from atlas8k.components import label_components
-from atlas8k.grid import Volume
+from atlas8k.grid import Grid, Volume
 from atlas8k.resampling import to_canonical
 
 LOOK_MM = 4.0
@@ -80,9 +80,6 @@ class Slices:
     cut: npt.NDArray[np.bool_]
     paired: npt.NDArray[np.bool_]
 
-    def __len__(self) -> int:
-        return len(self.area_cm2)
-
 
 def why_no_abdomen(ct: Volume) -> str | None:
     """Return why a CT shows no abdomen, ``None`` where it may show one.
@@ -102,7 +99,7 @@ def why_no_abdomen(ct: Volume) -> str | None:
     ):
         if extent > most:
             return f"it is {extent:.0f} mm long, which no scanner sees; its voxel size may be wrong"
-    seen = look(ct)
+    seen = look(thinned(ct))
     if not (seen.area_cm2 > 0).any():
         return "nothing in it is denser than air"
     small = ~seen.cut & (
@@ -116,9 +113,9 @@ def why_no_abdomen(ct: Volume) -> str | None:
         maybe[max(0, necks - round(NECK_TO_ABDOMEN_MM / seen.height_mm)) :] = False
     if legs is not None:
         maybe[: legs + round(LEGS_TO_ABDOMEN_MM / seen.height_mm)] = False
-    lungs = _lowest_run(chest, CHEST_MM / seen.height_mm)
-    above = maybe[lungs:].sum() * seen.height_mm if lungs is not None else 0.0
-    if lungs is not None:
+    above = 0.0
+    for lungs, _ in _runs(chest, CHEST_MM / seen.height_mm)[:1]:
+        above = maybe[lungs:].sum() * seen.height_mm
         maybe[lungs:] = False
     if maybe.sum() * seen.height_mm >= MIN_EXTENT_MM:
         return None
@@ -131,32 +128,37 @@ def why_no_abdomen(ct: Volume) -> str | None:
     return "its body sections are those of a head, a neck or a limb"
 
 
-def _lowest_run(where: npt.NDArray[np.bool_], least: float) -> int | None:
-    """First slice of the lowest run of at least so many, ``None`` where there is none."""
-    runs, count = ndimage.label(where)
-    found = (np.flatnonzero(runs == number) for number in range(1, count + 1))
-    return next((int(run[0]) for run in found if len(run) >= least), None)
+def _runs(where: npt.NDArray[np.bool_], least: float) -> list[tuple[int, int]]:
+    """Return first slice and end of all runs of at least so many slices, the lowest first."""
+    ends = np.flatnonzero(np.diff(where.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+    return [(int(first), int(end)) for first, end in ends if end - first >= least]
 
 
-def look(ct: Volume) -> Slices:
-    """Measure the axial slices of a CT in HU, about 4 mm apart."""
+def thinned(ct: Volume) -> Volume:
+    """Return every few voxels of a CT, about 4 mm apart, axes nearest RAS; a view."""
     upright = to_canonical(ct)
-    spacing = np.asarray(upright.grid.spacing)
-    step = np.maximum(1, np.rint(LOOK_MM / spacing)).astype(int)
+    step = np.maximum(1, np.rint(LOOK_MM / np.asarray(upright.grid.spacing))).astype(int)
     array = upright.array[:: step[0], :: step[1], :: step[2]]
-    pixel_mm = spacing * step
+    affine = upright.grid.affine @ np.diag([*step.astype(float), 1.0])
+    return Volume(array, Grid((array.shape[0], array.shape[1], array.shape[2]), affine))
+
+
+def look(thin: Volume) -> Slices:
+    """Measure the axial slices of a CT in HU that was :func:`thinned`."""
+    array = thin.array
     body_hu = max(BODY_HU, float(array.min()) + 1.0)  # air is the lowest where HU are cut off
     bone_hu = min(BONE_HU, float(array.max()) - 1.0)
+    x_mm, y_mm, height_mm = thin.grid.spacing
     planes = (np.asarray(array[..., k]) for k in range(array.shape[2]))
-    rows = [_slice(plane, pixel_mm, body_hu, bone_hu) for plane in planes]
+    rows = [_slice(plane, x_mm * y_mm, body_hu, bone_hu) for plane in planes]
     area, bone, lung, cut, paired = (np.array(column) for column in zip(*rows, strict=True))
-    return Slices(float(pixel_mm[2]), area, bone, lung, cut.astype(bool), paired.astype(bool))
+    return Slices(height_mm, area, bone, lung, cut.astype(bool), paired.astype(bool))
 
 
 def _slice(
-    plane: npt.NDArray[Any], pixel_mm: npt.NDArray[Any], body_hu: float, bone_hu: float
+    plane: npt.NDArray[Any], pixel_mm2: float, body_hu: float, bone_hu: float
 ) -> tuple[float, ...]:
-    """Area, shares of bone and lung, whether cut and whether paired, of one ``(X, Y)`` slice."""
+    """Return area, shares of bone and lung, cut and paired of one ``(X, Y)`` slice."""
     lung = (plane > LUNG_HU[0]) & (plane < LUNG_HU[1])
     body = ndimage.binary_opening(plane > body_hu, np.ones((2, 2)))  # without a thin table
     pieces = label_components(body[..., None], 6)[..., 0]
@@ -174,7 +176,7 @@ def _slice(
     border = np.concatenate([filled[0], filled[-1], filled[:, 0], filled[:, -1]])
     second = sizes[order[1]] if len(order) > 1 else 0
     return (
-        area * float(pixel_mm[0] * pixel_mm[1]) / 100.0,
+        area * pixel_mm2 / 100.0,
         float((filled & (plane > bone_hu)).sum() / area),
         float(((filled & lung) | open_lung).sum() / area),
         float(border.mean() > CUT),
@@ -183,17 +185,12 @@ def _slice(
 
 
 def _from_end(small: npt.NDArray[np.bool_], height_mm: float) -> tuple[int | None, int | None]:
-    """Lowest slice of a run of small sections at the upper end; the end of one at the lower."""
-    need = int(np.ceil(NECK_MM / height_mm))
+    """Return where small sections begin at the upper end, and where they stop at the lower."""
     necks, legs = None, None
-    runs, count = ndimage.label(small)
-    for number in range(1, count + 1):
-        where = np.flatnonzero(runs == number)
-        if len(where) < need:
-            continue
-        above, below = (~small[where[-1] + 1 :]).sum(), (~small[: where[0]]).sum()
+    for first, end in _runs(small, NECK_MM / height_mm):
+        above, below = (~small[end:]).sum(), (~small[:first]).sum()
         if above < below or (above == below == 0):
-            necks = int(where[0]) if necks is None else necks
+            necks = first if necks is None else necks
         else:
-            legs = int(where[-1]) + 1
+            legs = end
     return necks, legs

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from atlas8k.content.features import UNSURE, Features, Labels, measure
 from atlas8k.errors import SettingsError
-
-if TYPE_CHECKING:
-    from atlas8k.content.features import Features
+from atlas8k.grid import Grid, Volume
 
 RANGE_FILE = "trained_range.json"
 RANGE_FORMAT = "atlas8k-trained-range/1"
@@ -29,9 +28,6 @@ INVENTED = 0.5, 0.25
 among the training CTs: below either, what was predicted is no abdomen's organs."""
 LIKE = "like the training CTs"
 UNKNOWN = "not known: there is no record of the CTs these networks were trained on"
-
-UNSURE = "unsure"
-"""A word that says nothing, and so nothing unlike."""
 
 Ranges = Mapping[str, Any]
 
@@ -88,7 +84,7 @@ def trained_ranges(measured: Iterable[Features], made_of: str) -> dict[str, Any]
 
 
 def read_ranges(folder: Path) -> dict[str, Any] | None:
-    """Return the ranges kept with a set of networks, ``None`` where there are none.
+    """Return the ranges stored with a set of networks, ``None`` where there are none.
 
     Raises
     ------
@@ -107,6 +103,24 @@ def read_ranges(folder: Path) -> dict[str, Any] | None:
     return found
 
 
+def familiar(ct: Volume, labels: Labels, grid: Grid, ranges: Ranges | None) -> dict[str, Any]:
+    """Say whether a CT is like the training CTs; JSON-able, stored with the score.
+
+    Parameters
+    ----------
+    ct, labels, grid
+        As :func:`~atlas8k.content.features.measure` takes them.
+
+    Returns
+    -------
+    dict
+        As :func:`compare`, and ``hu``, ``cut`` and ``lung_above`` of
+        :func:`~atlas8k.content.features.measure`.
+    """
+    features, found = measure(ct, labels, grid)
+    return {**compare(features, ranges), **found}
+
+
 def compare(features: Features, ranges: Ranges | None) -> dict[str, Any]:
     """Compare a CT's features with the training CTs'.
 
@@ -122,8 +136,9 @@ def compare(features: Features, ranges: Ranges | None) -> dict[str, Any]:
     lines, unlike = [], []
     for name, feature in FEATURES.items():
         value, known = features.get(name), trained.get(name)
-        told = value is not None and value != UNSURE and known is not None
-        like = _like(value, known, feature) if told and value is not None else None
+        like = None
+        if value is not None and value != UNSURE and known is not None:
+            like = _like(value, known, feature)
         if isinstance(value, float):
             value = round(value, feature.digits + 1)
         line = {"name": name, "words": feature.words, "value": value, "unit": feature.unit}
@@ -170,10 +185,10 @@ def line_text(line: Mapping[str, Any]) -> str:
     if isinstance(value, str):
         share = "" if known is None else _share(known.get(value, 0.0))
         return f"{line['words']} {value}{share}"
-    said = f"{line['words']} {value:.{digits}f}{space}"
-    return (
-        said if known is None else f"{said}, trained {known[0]:.{digits}f} to {known[1]:.{digits}f}"
-    )
+    text = f"{line['words']} {value:.{digits}f}{space}"
+    if known is None:
+        return text
+    return f"{text}, trained {known[0]:.{digits}f} to {known[1]:.{digits}f}"
 
 
 def _share(share: float) -> str:

@@ -1,13 +1,20 @@
-"""Whether the intensities of a volume are Hounsfield units, and if not, what they look like."""
+"""Whether the intensities of a volume are Hounsfield units, and if not, what they look like.
+
+A CT of any part of the body is a mixture of the same few tissues: air near -1000 HU, lung,
+fat near -100, unenhanced and enhanced soft tissue, and a falling tail of bone. Their shares
+are fitted to the histogram (expectation maximisation); where the tissues lie is fixed. What
+is left unexplained tells a scale from another: shifted by 1024, the body falls where bone is
+rare.
+"""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.content.scale import unexplained
 from atlas8k.remarks import Remark
 
 Array = npt.NDArray[Any]
@@ -17,7 +24,7 @@ LABEL_MAP, NOT_HU = "label_map", "not_hu"
 SAMPLE = 400_000
 """Voxels looked at, evenly spread, at most."""
 FITS, GAIN = 0.75, 0.4
-"""Nats a voxel, see :func:`~atlas8k.content.scale.unexplained`.
+"""Nats a voxel, see :func:`unexplained`.
 
 CTs in HU reach 0.3 (heads, limbs, phantoms with strong noise: 0.5), those shifted by 1024 begin
 at 1.2. Another scale is named where it explains the values better by the gain.
@@ -41,6 +48,12 @@ AIR, FLAT_SHARE = (-1100.0, -900.0), 0.1
 """HU in which air lies, and the share of voxels of one value there that no noise of air has."""
 FAR_BELOW, FILL_SHARE = -1300.0, 0.0005
 """HU under which no noise of air reaches, and the share of voxels there that counts."""
+
+BIN_HU = 10.0
+LOW_HU, HIGH_HU = -1500.0, 3600.0
+BACKGROUND = 0.002
+"""Density, as a share, of values that no tissue explains: metal, noise, artefacts."""
+_ROUNDS = 60
 
 
 def intensity_remarks(array: Array) -> tuple[Remark, ...]:
@@ -77,7 +90,7 @@ def _not_hu(what: str, do: str) -> Remark:
 
 
 def _label_map(array: Array) -> Remark | None:
-    """Few whole numbers without noise: neighbours inside a structure are equal."""
+    """Find few whole numbers without noise: neighbours inside a structure are equal."""
     step = max(1, int(np.ceil((array.size / SAMPLE) ** (1 / 2))))
     rows = np.asarray(array[:, ::step, ::step], np.float32)
     found = np.unique(rows)
@@ -93,7 +106,7 @@ def _label_map(array: Array) -> Remark | None:
 
 
 def _without_padding(values: Array) -> tuple[Array, tuple[Remark, ...]]:
-    """Values without a fill value far below air, or one of exactly 0 amid them."""
+    """Return values without a fill value far below air, or one of exactly 0 amid them."""
     far = values < FAR_BELOW
     if FILL_SHARE < far.mean() < 1:
         found, counts = np.unique(values[far], return_counts=True)
@@ -111,7 +124,7 @@ def _without_padding(values: Array) -> tuple[Array, tuple[Remark, ...]]:
 
 
 def _without_flat_air(values: Array) -> Array:
-    """Values without air that was set to one number, as outside a body or a reconstruction."""
+    """Return values without air of one number, as outside a body or a reconstruction."""
     air = values[(values > AIR[0]) & (values < AIR[1])]
     if len(air) <= FLAT_SHARE * len(values):
         return values
@@ -129,9 +142,9 @@ def _other_scale(values: Array) -> Remark | None:
     best = min(tried.values())
     shift, there = next((one, fit) for one, fit in tried.items() if fit <= best + ALIKE)
     if there < FITS and (here - there > GAIN or below < BELOW_WATER):
-        said = f"values look shifted by about {shift:+.0f}: air at {shift - 1000:.0f} HU"
+        shifted = f"values look shifted by about {shift:+.0f}: air at {shift - 1000:.0f} HU"
         do = f"subtract {shift:.0f}" if shift > 0 else f"add {-shift:.0f}"
-        return _not_hu(said, f"Export the CT again in HU, or {do}")
+        return _not_hu(shifted, f"Export the CT again in HU, or {do}")
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 255:
         return _not_hu(f"values go from {low:g} to {high:g}: a window of grey levels, not HU", "")
@@ -144,7 +157,7 @@ def _other_scale(values: Array) -> Remark | None:
 
 
 def _shifts(values: Array) -> tuple[float, ...]:
-    """Known shifts, and those that would make the commonest values air or soft tissue."""
+    """Return known shifts, and those that would make the commonest values air or soft tissue."""
     low, high = np.clip([values.min(), values.max()], -LIKELY, LIKELY)
     counts, edges = np.histogram(values, bins=np.arange(low, high + 20, 10.0))
     tops = edges[np.argsort(counts)[::-1][:3]] + 5.0
@@ -154,7 +167,7 @@ def _shifts(values: Array) -> tuple[float, ...]:
 
 
 def _clipped(values: Array) -> tuple[Remark, ...]:
-    """What was cut off the scale that a network or a reader may miss."""
+    """Find what was cut off the scale that a network or a reader may miss."""
     low, high = float(values.min()), float(values.max())
     if low > -900 and (values == low).mean() > 0.02:
         text = f"values are cut off at {low:g} and {high:g} HU"
@@ -163,3 +176,79 @@ def _clipped(values: Array) -> tuple[Remark, ...]:
         text = f"values are cut off at {high:g} HU"
         return (Remark("clipped", f"{text}: bone, metal and contrast look alike.", "note"),)
     return ()
+
+
+def _normal(x: Array, mean: float, deviation: float) -> Array:
+    return np.asarray(np.exp(-0.5 * ((x - mean) / deviation) ** 2))
+
+
+@cache
+def _tissues(noise: float) -> Array:
+    """Return ``(tissue, bin)``: shares of each tissue's voxels, blurred by noise, HU."""
+    x = np.arange(LOW_HU, HIGH_HU, BIN_HU) + BIN_HU / 2
+
+    def wide(deviation: float) -> float:
+        return float(np.hypot(deviation, noise))
+
+    rows = [
+        _normal(x, -1000, wide(20)),
+        _normal(x, -830, wide(80)),
+        np.where((x > -980) & (x < -100), 1.0, 0.0),  # edges between air and body
+        _normal(x, -100, wide(22)),
+        _normal(x, 45, wide(25)),
+        _normal(x, 130, wide(55)),
+        np.where(x > 130, np.exp(-(x - 130) / 260.0), 0.0),
+    ]
+    tissues = np.array([row / row.sum() for row in rows])
+    tissues.setflags(write=False)
+    return tissues
+
+
+def unexplained(values: Array, shift: float = 0.0) -> float:
+    """Return how far values are from a mixture of tissues whose HU all lie at HU + `shift`.
+
+    Parameters
+    ----------
+    values
+        Intensities of any shape, padding left out.
+    shift
+        Of the scale: 1024 where air is 24.
+
+    Returns
+    -------
+    float
+        Kullback-Leibler divergence in nats a voxel of the best of three noise levels; 0 for
+        a perfect fit. CTs of any body part stay below 0.5. Infinite where no value is below,
+        or none above water: whatever is cut off the scale, that is not HU.
+    """
+    hu = np.asarray(values, np.float32).ravel() - np.float32(shift)
+    if hu.min() > 0 or hu.max() < 0:
+        return float("inf")
+    bins = int((HIGH_HU - LOW_HU) / BIN_HU)
+    index = np.clip((hu - LOW_HU) / BIN_HU, 0, bins - 1).astype(np.int64)
+    shares = np.bincount(index, minlength=bins) / len(hu)
+    first, last = int(index.min()), int(index.max())
+    return min(_divergence(shares, _cut_off(_tissues(n), first, last)) for n in (8.0, 25.0, 60.0))
+
+
+def _cut_off(tissues: Array, first: int, last: int) -> Array:
+    """Return tissues whose values below `first` and above `last` were set to these."""
+    out = tissues.copy()
+    out[:, first] = tissues[:, : first + 1].sum(axis=1)
+    out[:, last] = tissues[:, last:].sum(axis=1)
+    out[:, :first] = 0.0
+    out[:, last + 1 :] = 0.0
+    return out
+
+
+def _divergence(shares: Array, tissues: Array) -> float:
+    """Return a histogram's divergence from the best mixture of tissues and a flat background."""
+    floor = BACKGROUND / len(shares)
+    there = shares > 0
+    seen, parts = shares[there], tissues[:, there]
+    weights = np.full(len(parts), (1 - BACKGROUND) / len(parts))
+    for _ in range(_ROUNDS):
+        mixed = weights @ parts + floor
+        weights = weights * (parts @ (seen / mixed))
+        weights *= (1 - BACKGROUND) / max(float(weights.sum()), 1e-12)
+    return float((seen * np.log(seen / (weights @ parts + floor))).sum())

@@ -21,8 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.attention.explain import slice_axis
-from atlas8k.attention.places import place_of_region
+from atlas8k.attention.explain import place_of_region, slice_axis
 from atlas8k.attention.regions import Region
 from atlas8k.errors import UnreadableVolumeError
 from atlas8k.geometry import without_shear

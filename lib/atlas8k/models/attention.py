@@ -16,8 +16,7 @@ import numpy.typing as npt
 import torch
 
 from atlas8k.attention.equations import OverlapMode, check_overlap_mode
-from atlas8k.attention.inputs import TOLERANCE, check_voxel_ml
-from atlas8k.attention.quantise import LEVELS, Quantised
+from atlas8k.attention.probabilities import LEVELS, TOLERANCE, Quantised, check_voxel_ml
 from atlas8k.attention.sizes import N_COLUMNS, AttentionSizes, sizes_from_table
 from atlas8k.errors import AttentionError
 from atlas8k.organs import ORGAN_NAMES

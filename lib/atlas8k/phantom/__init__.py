@@ -1,24 +1,22 @@
 """Synthetic abdominal CTs with known truth."""
 
-from atlas8k.phantom.dataset import Written, iter_set, labels_beside, write_set
-from atlas8k.phantom.generate import Phantom, exact_label, generate, slice_thickness
-from atlas8k.phantom.mix import between, mix_setting
-from atlas8k.phantom.setting import SHIFTED, STANDARD, WIDE, PhantomCase, Setting
+from atlas8k.phantom.dataset import write_set
+from atlas8k.phantom.generate import exact_label, generate
+from atlas8k.phantom.setting import (
+    SHIFTED,
+    STANDARD,
+    WIDE,
+    Phantom,
+    Setting,
+)
 
 __all__ = [
     "SHIFTED",
     "STANDARD",
     "WIDE",
     "Phantom",
-    "PhantomCase",
     "Setting",
-    "Written",
-    "between",
     "exact_label",
     "generate",
-    "iter_set",
-    "labels_beside",
-    "mix_setting",
-    "slice_thickness",
     "write_set",
 ]

@@ -6,7 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +30,14 @@ class Written:
     made: bool
 
 
-def labels_beside(folder: Path) -> Path:
-    """Where the truth goes by default: a sibling folder.
-
-    MONAI Label lists every NIfTI that lies flat in its studies folder as an image.
-    """
-    return folder.parent / f"{folder.name}-truth"
-
-
 def write_set(
     folder: str | os.PathLike[str],
     count: int,
     first_seed: int = 0,
     setting: Setting = STANDARD,
     labels_folder: str | os.PathLike[str] | None = None,
-) -> list[Written]:
-    """Write ``phantom_<seed>.nii.gz`` for ``count`` seeds, and their truth.
+) -> Iterator[Written]:
+    """Write ``phantom_<seed>.nii.gz`` for ``count`` seeds, and their truth, one by one.
 
     Phantoms that are there, complete and of the same setting and version, are kept.
 
@@ -59,26 +51,17 @@ def write_set(
         Ranges to draw from.
     labels_folder
         For the truth (uint8, organ ids, same file names) and for ``phantoms.json``,
-        which says what each phantom is; by default :func:`labels_beside`.
+        which says what each phantom is; by default a sibling folder that ends in
+        ``-truth``: MONAI Label lists every NIfTI that lies flat in its studies folder.
 
     Raises
     ------
     VolumeError
         The labels folder is the image folder, or the description is not readable.
     """
-    return list(iter_set(folder, count, first_seed, setting, labels_folder))
-
-
-def iter_set(
-    folder: str | os.PathLike[str],
-    count: int,
-    first_seed: int = 0,
-    setting: Setting = STANDARD,
-    labels_folder: str | os.PathLike[str] | None = None,
-) -> Iterator[Written]:
-    """As :func:`write_set`, one phantom at a time, for a progress bar."""
     images = Path(folder)
-    labels = labels_beside(images.absolute()) if labels_folder is None else Path(labels_folder)
+    beside = images.absolute().parent / f"{images.absolute().name}-truth"
+    labels = Path(labels_folder or beside)
     if labels.resolve() == images.resolve():
         raise VolumeError(labels, "labels beside the CTs would be served as CTs; name another")
     images.mkdir(parents=True, exist_ok=True)
@@ -89,11 +72,8 @@ def iter_set(
         name = f"phantom_{seed:04d}"
         image, label = images / f"{name}.nii.gz", labels / f"{name}.nii.gz"
         known = cases.get(name, {})
-        same = (known.get("seed"), known.get("setting"), known.get("version")) == (
-            seed,
-            setting.name,
-            setting.version,
-        )
+        wanted = {"seed": seed, "setting": setting.name, "version": setting.version}
+        same = wanted.items() <= known.items()
         if same and _complete(image, known) and _complete(label, known):
             yield Written(image, label, known, made=False)
             continue
@@ -101,16 +81,13 @@ def iter_set(
         # The CT comes last and its description after it: an interrupted pair is made anew.
         write_nifti(label, phantom.label.array, phantom.label.grid)
         write_nifti(image, phantom.ct.array, phantom.ct.grid)
-        cases[name] = {
-            **phantom.case.as_dict(),
-            "shape": list(phantom.ct.array.shape),
-        }
+        cases[name] = {**asdict(phantom.case), "shape": list(phantom.ct.array.shape)}
         _write_description(description, cases)
         yield Written(image, label, cases[name], made=True)
 
 
 def _complete(path: Path, known: dict[str, Any]) -> bool:
-    """Whether the file is there with the shape that was written (writes are atomic)."""
+    """Return whether the file is there with the shape that was written (writes are atomic)."""
     if not path.is_file():
         return False
     try:

@@ -3,59 +3,35 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from math import hypot
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.phantom.anatomy import Anatomy, build_anatomy
-from atlas8k.phantom.artefacts import add_artefacts
-from atlas8k.phantom.contrast import draw_phase
+from atlas8k.phantom.anatomy import Anatomy, build_anatomy, paint
+from atlas8k.phantom.artefacts import add_metal_streaks, add_starvation
+from atlas8k.phantom.patient import Patient
 from atlas8k.phantom.scanner import (
-    HIGH_HU,
-    LOW_HU,
+    ALL_ORIENTATIONS,
+    COMMON_ORIENTATIONS,
+    Painter,
     Scan,
     add_noise,
-    draw_scan,
+    check_spacing,
     enhance_edges,
-    interpolated_noise,
-    orient,
-    paint,
-    ras_grid,
 )
-from atlas8k.phantom.scene import truth_shapes
-from atlas8k.phantom.setting import STANDARD, Dice, PhantomCase, Setting
-from atlas8k.volume import Grid, Volume
+from atlas8k.phantom.setting import STANDARD, Dice, Phantom, Range, Setting
+from atlas8k.phantom.surroundings import arm_places
+from atlas8k.volume import Grid
 
 Array = npt.NDArray[Any]
 
-
-@dataclass(frozen=True)
-class Phantom:
-    """A synthetic CT with exact truth.
-
-    Attributes
-    ----------
-    ct
-        ``(X, Y, Z)`` int16, HU.
-    label
-        ``(X, Y, Z)`` uint8 on the same grid: organ ids 1 to 9, 0 elsewhere.
-    case
-        What was drawn.
-    """
-
-    ct: Volume
-    label: Volume
-    case: PhantomCase
+THICKNESSES = (0.7, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.75, 4.0, 5.0, 6.0, 7.0)
 
 
-def draw_hard_cases(dice: Dice, setting: Setting) -> frozenset[str]:
-    """Names of the hard cases this phantom is; each is drawn on its own."""
-    rng = dice("hard_case")
-    chances = {name: rng.random() for name in sorted(setting.hard_cases)}
-    return frozenset(name for name, chance in chances.items() if chance < setting.hard_cases[name])
+def _threads() -> int:
+    return min(8, os.cpu_count() or 1)
 
 
 def generate(
@@ -79,46 +55,15 @@ def generate(
     ValueError
         A negative seed, or a spacing that is not positive.
     """
-    if grid_spacing_mm is not None and not grid_spacing_mm > 0:
-        raise ValueError(f"the grid spacing must be a positive length in mm, not {grid_spacing_mm}")
-    dice = Dice(seed, setting)
-    phase = draw_phase(dice, setting)
-    hard = draw_hard_cases(dice, setting)
-    anatomy = build_anatomy(dice, setting, phase, hard)
-    scan = draw_scan(dice, setting, anatomy, hard)
-    # Edge of 10 to 90 % of a Gaussian kernel, and the voxel's own width.
-    edge = hypot(2.6 * scan.kernel_mm, 0.7 * scan.in_plane_mm)
-    if grid_spacing_mm is None:
-        grid = ras_grid(scan, (scan.in_plane_mm, scan.in_plane_mm, scan.thickness_mm))
-        hu, label = paint(
-            anatomy, grid, edge, scan.thickness_mm, threads=min(8, os.cpu_count() or 1)
-        )
-        enhance_edges(hu, scan, scan.in_plane_mm)
-        add_artefacts(hu, grid, anatomy, dice, hard)
-        add_noise(hu, dice, scan, scan.in_plane_mm)
-        orientation = scan.orientation
-    else:
-        grid = ras_grid(scan, (grid_spacing_mm,) * 3)
-        hu, label = _coarse(anatomy, grid, scan, dice, edge, hard)
-        orientation = "RAS"
-    ct = np.clip(np.rint(hu), LOW_HU, HIGH_HU).astype(np.int16).transpose(1, 2, 0)
-    ct, oriented = orient(ct, grid, orientation)
-    truth, _ = orient(label.transpose(1, 2, 0), grid, orientation)
-    case = PhantomCase(
-        seed=seed,
-        setting=setting.name,
-        version=setting.version,
-        phase=phase,
-        spacing_mm=oriented.spacing,
-        orientation=orientation,
-        noise_hu=round(scan.noise_hu, 2),
-        hard_cases=tuple(sorted(hard)),
-    )
-    return Phantom(Volume(ct, oriented), Volume(truth, oriented), case)
+    check_spacing(grid_spacing_mm)
+    painter = PhantomPainter(seed, setting, coarse=grid_spacing_mm is not None)
+    patient = painter.anatomy.patient
+    hard = tuple(sorted(patient.hard))
+    return painter.phantom(grid_spacing_mm, seed, setting, patient.phase, hard)
 
 
 def exact_label(seed: int, setting: Setting, grid: Grid) -> npt.NDArray[np.uint8]:
-    """The truth of a phantom at the voxel centres of any axis-aligned RAS grid.
+    """Return the truth of a phantom at the voxel centres of any axis-aligned RAS grid.
 
     Parameters
     ----------
@@ -140,54 +85,105 @@ def exact_label(seed: int, setting: Setting, grid: Grid) -> npt.NDArray[np.uint8
     matrix = grid.affine[:3, :3]
     if not np.array_equal(matrix, np.diag(np.diag(matrix))) or not (np.diag(matrix) > 0).all():
         raise ValueError("the truth is painted on axis-aligned RAS grids only")
-    dice = Dice(seed, setting)
-    hard = draw_hard_cases(dice, setting)
-    phase = draw_phase(dice, setting)
-    anatomy = build_anatomy(dice, setting, phase, hard, truth_only=True)
-    _, label = paint(anatomy, grid, 1.0, 0.0, threads=min(8, os.cpu_count() or 1))
+    anatomy = build_anatomy(Dice(seed, setting), setting, truth_only=True)
+    _, label = paint(anatomy, grid, 1.0, 0.0, threads=_threads())
     return label.transpose(1, 2, 0)
 
 
-def slice_thickness(seed: int, setting: Setting) -> float:
-    """Thickness in mm of the slices that a phantom's scanner writes."""
-    return _drawn(seed, setting)[1].thickness_mm
+class PhantomPainter(Painter):
+    """The patient of a seed under their scanner."""
+
+    def __init__(self, seed: int, setting: Setting, *, coarse: bool) -> None:
+        self.dice = Dice(seed, setting)
+        self.anatomy: Anatomy = build_anatomy(self.dice, setting)
+        self.scan = scan = draw_scan(self.dice, setting, self.anatomy.patient)
+        # Edge of 10 to 90 % of a Gaussian kernel, and the voxel's own width.
+        self.edge = hypot(2.6 * scan.kernel_mm, 0.7 * scan.in_plane_mm)
+        if coarse:
+            # Linear interpolation at positions without a relation to the voxels blurs by
+            # about the voxel size.
+            self.edge = hypot(self.edge, 0.8 * scan.in_plane_mm)
+        # Coarse ones are made for training, in several processes.
+        self.threads = 1 if coarse else _threads()
+
+    def paint(self, grid: Grid) -> tuple[Array, Array]:
+        thickness = self.scan.thickness_mm
+        return paint(self.anatomy, grid, self.edge, thickness, threads=self.threads)
+
+    def densities(self, grid: Grid) -> Array:
+        return paint(self.anatomy, grid, self.edge, self.scan.thickness_mm, labels=False)[0]
+
+    def labels(self, grid: Grid) -> Array:
+        return paint(self.anatomy.truth(), grid, self.edge, 0.0)[1]
+
+    def spoil(self, hu: Array, grid: Grid, share: float = 1.0, share_z: float = 1.0) -> None:
+        patient, spacing = self.anatomy.patient, grid.spacing[0]
+        enhance_edges(hu, self.scan, spacing)
+        for number, streak in enumerate(self.anatomy.metal):
+            place = self.anatomy.in_patient(streak.place)
+            add_metal_streaks(hu, grid, streak, place, self.dice(f"streak_{number}"))
+        if "arms_at_side" in patient.hard:
+            heights = [y for _, _, y in arm_places(patient)]
+            add_starvation(hu, grid, float(np.mean(heights)), self.dice("starvation"))
+        add_noise(hu, self.dice, self.scan, spacing, share, share_z)
 
 
-def _drawn(seed: int, setting: Setting) -> tuple[Anatomy, Scan]:
-    dice = Dice(seed, setting)
-    hard = draw_hard_cases(dice, setting)
-    anatomy = build_anatomy(dice, setting, draw_phase(dice, setting), hard)
-    return anatomy, draw_scan(dice, setting, anatomy, hard)
+def draw_scan(dice: Dice, setting: Setting, p: Patient) -> Scan:
+    """Draw voxel size, field of view, noise and orientation."""
+    rng = dice("scan")
+    low_t, high_t = setting.thickness_mm
+    options = np.array([t for t in THICKNESSES if low_t <= t <= high_t])
+    thickness = float(rng.choice(options, p=options**0.5 / (options**0.5).sum()))
+    noise = rng.uniform(*setting.noise_hu) * float(np.clip((2.5 / thickness) ** 0.5, 0.75, 1.4))
+    in_plane = round(float(rng.uniform(*setting.in_plane_mm)), 3)
+    margin = rng.uniform(2, 45) if setting.people else rng.uniform(4, 14)
+    side = p.half_width + 18 + p.fat_side + margin
+    front = p.front + 12 + p.fat_front + margin
+    back = p.back + 42 + p.fat_back + margin
+    bottom, top = (rng.uniform(*ends) * p.scale[2] for ends in _ends(setting, p.hard))
+    if "arms_at_side" in p.hard:
+        side += dice("arms_in_view").uniform(0, 100)
+    shift = rng.uniform(-6, 6, 2)
+    low = np.array([-side + shift[0], -back + shift[1], bottom])
+    high = np.array([side + shift[0], front + shift[1], top])
+    cut = dice("cut")
+    if "cut_off_field_of_view" in p.hard:
+        where = cut.integers(0, 3)
+        if where == 0:
+            high[2] = cut.uniform(20, 60) * p.scale[2]
+        elif where == 1:
+            low[2] = cut.uniform(-40, 0) * p.scale[2]
+        else:
+            loss = cut.uniform(40, 75)
+            if cut.random() < 0.5:
+                low[0] += loss
+            else:
+                high[0] -= loss
+    if "half_abdomen" in p.hard:
+        axis, middle = int(cut.integers(0, 2)), cut.uniform(-25, 25)
+        if cut.random() < 0.5:
+            low[axis] = middle
+        else:
+            high[axis] = middle
+    if rng.random() < setting.common_orientation:
+        orientation = str(rng.choice(COMMON_ORIENTATIONS))
+    else:
+        orientation = str(rng.choice(ALL_ORIENTATIONS))
+    return Scan(
+        in_plane,
+        thickness,
+        orientation,
+        float(noise),
+        float(rng.uniform(*setting.kernel_mm)),
+        float(rng.uniform(*setting.edge_gain)),
+        low,
+        high,
+    )
 
 
-def _truth_of(anatomy: Anatomy) -> Anatomy:
-    return replace(anatomy, shapes=truth_shapes(anatomy.shapes))
-
-
-def _coarse(
-    anatomy: Anatomy, grid: Grid, scan: Scan, dice: Dice, edge: float, hard: frozenset[str]
-) -> tuple[Array, Array]:
-    """What linear resampling of the full CT to ``grid`` gives; ``(Z, X, Y)`` arrays."""
-    spacing = grid.spacing[2]
-    native = ras_grid(scan, (scan.in_plane_mm, scan.in_plane_mm, scan.thickness_mm))
-    share, share_z = interpolated_noise(scan, native, grid)
-    # Linear interpolation at positions without a relation to the voxels blurs by about
-    # the voxel size.
-    edge = hypot(edge, 0.8 * scan.in_plane_mm)
-    if scan.thickness_mm <= spacing:
-        hu, label = paint(anatomy, grid, edge, scan.thickness_mm)
-        enhance_edges(hu, scan, spacing)
-        add_artefacts(hu, grid, anatomy, dice, hard)
-        add_noise(hu, dice, scan, spacing, share, share_z)
-        return hu, label
-    thick = ras_grid(scan, (spacing, spacing, scan.thickness_mm))
-    slices, _ = paint(anatomy, thick, edge, scan.thickness_mm, labels=False)
-    enhance_edges(slices, scan, spacing)
-    add_artefacts(slices, thick, anatomy, dice, hard)
-    add_noise(slices, dice, scan, spacing, share)
-    _, label = paint(_truth_of(anatomy), grid, edge, 0.0)
-    at = grid.affine[2, 3] + spacing * np.arange(grid.shape[2]) - thick.affine[2, 3]
-    at = np.clip(at / scan.thickness_mm, 0, thick.shape[2] - 1)
-    below = np.minimum(at.astype(int), thick.shape[2] - 2)
-    part = (at - below).astype(np.float32)[:, None, None]
-    return slices[below] * (1 - part) + slices[below + 1] * part, label
+def _ends(setting: Setting, hard: frozenset[str]) -> tuple[Range, Range]:
+    """Return where a scan ends and begins, in the mean anatomy, mm."""
+    if not setting.people:
+        return (-150, -110), (112, 150)
+    low = (-320, -200) if "ends_in_pelvis" in hard else (-190, -135)
+    return low, (165, 240) if "begins_at_lungs" in hard else (100, 160)

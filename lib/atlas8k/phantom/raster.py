@@ -6,20 +6,13 @@ what a scanner of that resolution sees. The label is taken at the voxel's centre
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
-from atlas8k.phantom.implicit import (
-    FAR,
-    compiled,
-    ellipsoid_at,
-    noise_at,
-    smooth_min,
-    trunk_at,
-    tube_at,
-)
 from atlas8k.phantom.scene import (
     ELLIPSOID,
     GATHER,
@@ -36,49 +29,116 @@ GAS_HU = -960.0
 
 Array = npt.NDArray[Any]
 
+FAR = 1e9
+TILE = 64
+"""Nodes along each axis of the periodic noise tile; a power of two."""
 
-@compiled
-def _activate(
-    stretch: float, points: Array, first: int, count: int, z: float, margin: float, out: Array
-) -> int:
-    """Segments of a tube that can reach a slice, into ``out``; how many."""
-    m = 0
-    for s in range(first, first + count - 1):
-        reach = max(points[s, 3], points[s + 1, 3]) * stretch + margin
-        low = min(points[s, 2], points[s + 1, 2]) * stretch
-        high = max(points[s, 2], points[s + 1, 2]) * stretch
-        if low - reach <= z <= high + reach:
-            out[m] = s
-            m += 1
-    return m
+compiled = njit(cache=True, error_model="numpy", fastmath=True, nogil=True)
 
 
 @compiled
-def _warp_slice(field: Array, origin: Array, step: float, xs: Array, ys: Array, z: float) -> Array:
-    """Positions ``(X, Y, 3)``, mm, after the common displacement."""
-    out = np.empty((xs.size, ys.size, 3), np.float64)
+def noise_at(tile: Array, x: float, y: float, z: float) -> float:
+    """Trilinear value of the periodic tile at a position in nodes."""
+    fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
+    tx, ty, tz = x - fx, y - fy, z - fz
+    i, j, k = int(fx) & (TILE - 1), int(fy) & (TILE - 1), int(fz) & (TILE - 1)
+    i1, j1, k1 = (i + 1) & (TILE - 1), (j + 1) & (TILE - 1), (k + 1) & (TILE - 1)
+    a = tile[i, j, k] * (1 - tz) + tile[i, j, k1] * tz
+    b = tile[i, j1, k] * (1 - tz) + tile[i, j1, k1] * tz
+    c = tile[i1, j, k] * (1 - tz) + tile[i1, j, k1] * tz
+    d = tile[i1, j1, k] * (1 - tz) + tile[i1, j1, k1] * tz
+    return float((a * (1 - ty) + b * ty) * (1 - tx) + (c * (1 - ty) + d * ty) * tx)
+
+
+@compiled
+def ellipsoid_at(f: Array, p: int, x: float, y: float, z: float) -> float:
+    """About the distance to an ellipsoid, mm."""
+    x, y, z = x - f[p, 0], y - f[p, 1], z - f[p, 2]
+    u = (f[p, 6] * x + f[p, 7] * y + f[p, 8] * z) / f[p, 3]
+    v = (f[p, 9] * x + f[p, 10] * y + f[p, 11] * z) / f[p, 4]
+    w = (f[p, 12] * x + f[p, 13] * y + f[p, 14] * z) / f[p, 5]
+    k0 = sqrt(u * u + v * v + w * w)
+    u, v, w = u / f[p, 3], v / f[p, 4], w / f[p, 5]
+    k1 = sqrt(u * u + v * v + w * w)
+    if k1 < 1e-9:
+        return float(-min(f[p, 3], f[p, 4], f[p, 5]))
+    return k0 * (k0 - 1.0) / k1
+
+
+@compiled
+def trunk_at(f: Array, p: int, x: float, y: float, z: float) -> float:
+    """About the distance to a trunk, mm, along the ray from its axis."""
+    if f[p, 5] > 0.0:
+        z = min(z, f[p, 5])
+    high = max(0.0, z + 20.0) / 120.0
+    narrow = f[p, 4] * high * high
+    b = f[p, 1] if y > 0 else f[p, 2]
+    u, v = abs(x) / (f[p, 0] * (1.0 - narrow)), abs(y) / (b * (1.0 - 0.5 * narrow))
+    # Powers are slow; far from the surface the ellipse of the same axes is near enough.
+    k = sqrt(u * u + v * v)
+    if 0.9 < k < 1.2:
+        power = f[p, 3]
+        k = (u**power + v**power) ** (1.0 / power)
+    if k < 1e-6:
+        return float(-min(f[p, 0], b))
+    return sqrt(x * x + y * y) * (1.0 - 1.0 / k)
+
+
+@compiled
+def tube_at(
+    f: Array, p: int, points: Array, active: Array, row: int, n: int, x: float, y: float, z: float
+) -> float:
+    """Distance to the ``n`` active segments of a tube, row ``row`` of ``active``, mm."""
+    x, y, z = x / f[p, 0], y / f[p, 1], z / f[p, 2]
+    best = FAR
+    for m in range(n):
+        s = active[row, m]
+        ax, ay, az, ar = points[s, 0], points[s, 1], points[s, 2], points[s, 3]
+        dx, dy, dz = points[s + 1, 0] - ax, points[s + 1, 1] - ay, points[s + 1, 2] - az
+        px, py, pz = x - ax, y - ay, z - az
+        t = (px * dx + py * dy + pz * dz) / (dx * dx + dy * dy + dz * dz + 1e-9)
+        t = min(1.0, max(0.0, t))
+        px, py, pz = px - t * dx, py - t * dy, pz - t * dz
+        d = sqrt(px * px + py * py + pz * pz) - ar - t * (points[s + 1, 3] - ar)
+        best = min(best, d)
+    return float(best * f[p, 3])
+
+
+@compiled
+def smooth_min(a: float, b: float, k: float) -> float:
+    """Minimum with its edge rounded over ``k``."""
+    if k <= 0.0:
+        return min(a, b)
+    h = max(k - abs(a - b), 0.0) / k
+    return min(a, b) - h * h * k * 0.25
+
+
+@compiled
+def _extent(points: Array, segment: int, axis: int, stretch: float) -> Any:
+    """Ends of a tube's segment along an axis, mm."""
+    radius = max(points[segment, 3], points[segment + 1, 3])
+    low = min(points[segment, axis], points[segment + 1, axis]) - radius
+    high = max(points[segment, axis], points[segment + 1, axis]) + radius
+    return low * stretch, high * stretch
+
+
+@compiled
+def displacement_at(
+    field: Array, origin: Array, step: float, x: float, y: float, z: float, out: Array
+) -> None:
+    """Displacement at a place, linear between the nodes of the field, into ``out``."""
     nx, ny, nz = field.shape[0], field.shape[1], field.shape[2]
+    u = min(max((x - origin[0]) / step, 0.0), nx - 1.001)
+    v = min(max((y - origin[1]) / step, 0.0), ny - 1.001)
     w = min(max((z - origin[2]) / step, 0.0), nz - 1.001)
-    k = int(w)
-    tz = w - k
-    for i in range(xs.size):
-        u = min(max((xs[i] - origin[0]) / step, 0.0), nx - 1.001)
-        a = int(u)
-        tx = u - a
-        for j in range(ys.size):
-            v = min(max((ys[j] - origin[1]) / step, 0.0), ny - 1.001)
-            b = int(v)
-            ty = v - b
-            for c in range(3):
-                p = field[a, b, k, c] * (1 - tz) + field[a, b, k + 1, c] * tz
-                q = field[a, b + 1, k, c] * (1 - tz) + field[a, b + 1, k + 1, c] * tz
-                r = field[a + 1, b, k, c] * (1 - tz) + field[a + 1, b, k + 1, c] * tz
-                s = field[a + 1, b + 1, k, c] * (1 - tz) + field[a + 1, b + 1, k + 1, c] * tz
-                out[i, j, c] = (p * (1 - ty) + q * ty) * (1 - tx) + (r * (1 - ty) + s * ty) * tx
-            out[i, j, 0] += xs[i]
-            out[i, j, 1] += ys[j]
-            out[i, j, 2] += z
-    return out
+    a, b, k = int(u), int(v), int(w)
+    tx, ty, tz = u - a, v - b, w - k
+    for c in range(3):
+        p = field[a, b, k, c] * (1 - tz) + field[a, b, k + 1, c] * tz
+        q = field[a, b + 1, k, c] * (1 - tz) + field[a, b + 1, k + 1, c] * tz
+        r = field[a + 1, b, k, c] * (1 - tz) + field[a + 1, b, k + 1, c] * tz
+        s = field[a + 1, b + 1, k, c] * (1 - tz) + field[a + 1, b + 1, k + 1, c] * tz
+        out[c] = (p * (1 - ty) + q * ty) * (1 - tx) + (r * (1 - ty) + s * ty) * tx
 
 
 @compiled
@@ -123,7 +183,13 @@ def paint_slice(
     hu, label
         ``(X, Y)`` float32 and uint8, overwritten.
     """
-    at = _warp_slice(field, origin, step, xs, ys, z)
+    at = np.empty((xs.size, ys.size, 3), np.float64)
+    for i in range(xs.size):
+        for j in range(ys.size):
+            displacement_at(field, origin, step, xs[i], ys[j], z, at[i, j])
+            at[i, j, 0] += xs[i]
+            at[i, j, 1] += ys[j]
+            at[i, j, 2] += z
     hu[:] = AIR_HU
     label[:] = 0
     most, longest = 1, 1
@@ -153,30 +219,17 @@ def paint_slice(
             p = first + c
             kind, op = primitive_ints[p, 0], primitive_ints[p, 1]
             if kind == TUBE:
-                n_active[c] = _activate(
-                    primitive_floats[p, 2],
-                    points,
-                    primitive_ints[p, 2],
-                    primitive_ints[p, 3],
-                    z,
-                    margin,
-                    active[c],
-                )
-                if op == UNION:
-                    for m in range(n_active[c]):
-                        a, b = active[c, m], active[c, m] + 1
-                        rx = max(points[a, 3], points[b, 3]) * primitive_floats[p, 0]
-                        ry = max(points[a, 3], points[b, 3]) * primitive_floats[p, 1]
-                        ax, bx = (
-                            points[a, 0] * primitive_floats[p, 0],
-                            points[b, 0] * primitive_floats[p, 0],
-                        )
-                        ay, by = (
-                            points[a, 1] * primitive_floats[p, 1],
-                            points[b, 1] * primitive_floats[p, 1],
-                        )
-                        low_a, high_a = min(ax, bx) - rx, max(ax, bx) + rx
-                        low_b, high_b = min(ay, by) - ry, max(ay, by) + ry
+                n_active[c] = 0
+                begin = primitive_ints[p, 2]
+                for segment in range(begin, begin + primitive_ints[p, 3] - 1):
+                    low_z, high_z = _extent(points, segment, 2, primitive_floats[p, 2])
+                    if z < low_z - margin or z > high_z + margin:
+                        continue
+                    active[c, n_active[c]] = segment
+                    n_active[c] += 1
+                    if op == UNION:
+                        low_a, high_a = _extent(points, segment, 0, primitive_floats[p, 0])
+                        low_b, high_b = _extent(points, segment, 1, primitive_floats[p, 1])
                         low_x, high_x = min(low_x, low_a), max(high_x, high_a)
                         low_y, high_y = min(low_y, low_b), max(high_y, high_b)
                         i0, i1 = _span(xs, low_a - margin, high_a + margin)

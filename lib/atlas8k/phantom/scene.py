@@ -56,7 +56,7 @@ def _numbers(values: Vector, k: float) -> Floats:
 def ellipsoid(
     center: Vector, radii: Vector, turn: Vector = (0, 0, 0), op: int = UNION, k: float = 0.0
 ) -> Primitive:
-    """Ellipsoid; ``turn`` are degrees about x, y and z, in that order."""
+    """Return an ellipsoid; ``turn`` are degrees about x, y and z, in that order."""
     matrix = Rotation.from_euler("xyz", np.asarray(turn, dtype=float), degrees=True).as_matrix()
     c, r = np.asarray(center, dtype=float), np.asarray(radii, dtype=float)
     reach = np.sqrt(((matrix * r) ** 2).sum(axis=1))
@@ -72,11 +72,12 @@ def tube(
     k: float = 0.0,
     step: float = 6.0,
 ) -> Primitive:
-    """Tube along a smooth curve through ``points`` with a radius at each of them.
+    """Return a tube along a smooth curve through ``points`` with a radius at each of them.
 
     ``flatten`` stretches the cross-section along x, y, z.
     """
     nodes = np.column_stack([np.asarray(points, dtype=float), np.asarray(radii, dtype=float)])
+    nodes = nodes[[True, *np.diff(nodes[:, :3], axis=0).any(axis=1)]]  # no place twice in a row
     gaps = np.linalg.norm(np.diff(nodes[:, :3], axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(np.sqrt(gaps))])
     n = max(len(nodes), int(np.ceil(gaps.sum() / step)) + 1)
@@ -98,7 +99,7 @@ def trunk(
     op: int = UNION,
     cap: float = 0.0,
 ) -> Primitive:
-    """Trunk-like cylinder about the z axis, narrower towards the head.
+    """Return a trunk-like cylinder about the z axis, narrower towards the head.
 
     ``narrow`` is the relative loss of width at z = 100 mm; above ``cap`` mm, where it is
     not 0, the width stays as it is.
@@ -108,7 +109,7 @@ def trunk(
 
 
 def plane(point: Vector, outward: Vector, op: int = INTERSECT, k: float = 0.0) -> Primitive:
-    """Half space behind ``point`` as seen along ``outward``."""
+    """Return the half space behind ``point`` as seen along ``outward``."""
     normal = np.asarray(outward, dtype=float)
     normal = normal / np.linalg.norm(normal)
     numbers = _numbers([*normal, float(normal @ np.asarray(point, dtype=float))], k)
@@ -116,27 +117,18 @@ def plane(point: Vector, outward: Vector, op: int = INTERSECT, k: float = 0.0) -
 
 
 def gathered(op: int, k: float = 0.0) -> Primitive:
-    """The union of the primitives before it whose ``op`` is ``GATHER``."""
+    """Return the union of the primitives before it whose ``op`` is ``GATHER``."""
     return Primitive(GATHERED, op, _numbers([], k), _NO_POINTS, -_EVERYWHERE, _EVERYWHERE)
 
 
 def beside(place: Floats, x: float, y: float, z: float) -> Floats:
-    """A place that lies ``x``, ``y``, ``z`` mm from another."""
+    """Return a place that lies ``x``, ``y``, ``z`` mm from another."""
     return np.asarray(place + np.array([x, y, z]))
 
 
-class Bumps(NamedTuple):
-    """Surface noise: amplitude (SD) and size of a bump, mm."""
-
-    amplitude: float
-    size: float
-
-
-class Texture(NamedTuple):
-    """Density noise within a shape: amplitude (SD), HU, and grain, mm."""
-
-    amplitude: float
-    size: float
+Noise = tuple[float, float]
+"""Amplitude (SD), mm of a surface or HU of a density, and size of a bump or grain, mm."""
+FLAT: Noise = 0.0, 20.0
 
 
 class Core(NamedTuple):
@@ -148,11 +140,10 @@ class Core(NamedTuple):
 
     wall: float
     hu: float
-    texture: Texture = Texture(0.0, 10.0)
+    texture: Noise = (0.0, 10.0)
     level: float = NO_LEVEL
 
 
-SMOOTH = Bumps(0.0, 20.0)
 SOLID = Core(0.0, 0.0)
 
 
@@ -164,22 +155,18 @@ class Scene:
     the front of its shape.
     """
 
-    shape_ints: list[list[int]] = field(default_factory=list)
-    shape_floats: list[list[float]] = field(default_factory=list)
-    primitive_ints: list[list[int]] = field(default_factory=list)
-    primitive_floats: list[Floats] = field(default_factory=list)
-    points: list[Floats] = field(default_factory=list)
-    n_points: int = 0
     prone: bool = False
+    shapes: list[tuple[list[int], list[float]]] = field(default_factory=list)
+    primitives: list[Primitive] = field(default_factory=list)
 
     def paint(
         self,
         hu: float,
         *primitives: Primitive,
         label: int = 0,
-        bumps: Bumps = SMOOTH,
-        fine: Bumps = SMOOTH,
-        texture: Texture = Texture(0.0, 10.0),  # noqa: B008  an immutable tuple
+        bumps: Noise = FLAT,
+        fine: Noise = FLAT,
+        texture: Noise = (0.0, 10.0),
         inside: int = -1,
         core: Core = SOLID,
         offset: Vector = (0, 0, 0),
@@ -193,7 +180,9 @@ class Scene:
         label
             Organ id, 0 for none, :data:`KEEP_LABEL` to leave the label as it is.
         bumps, fine
-            Coarse and fine surface noise.
+            Coarse and fine noise of the surface.
+        texture
+            Noise of the density.
         inside
             Paint only where the label has this value; -1 for everywhere.
         core
@@ -211,38 +200,24 @@ class Scene:
         level, up = core.level, 1.0
         if self.prone and level != NO_LEVEL:
             level, up = float(low[1] + high[1] - level), -1.0
-        first = len(self.primitive_ints)
-        self.shape_ints.append([first, len(primitives), label, inside])
-        self.shape_floats.append(
-            [
-                *low,
-                *high,
-                hu,
-                *texture,
-                *bumps,
-                *fine,
-                core.wall,
-                core.hu,
-                *core.texture,
-                level,
-                *np.asarray(offset, dtype=float),
-                up,
-            ]
-        )
-        for p in primitives:
-            self.primitive_ints.append([p.kind, p.op, self.n_points, len(p.points)])
-            self.primitive_floats.append(p.numbers)
-            self.points.append(p.points)
-            self.n_points += len(p.points)
+        style = [*low, *high, hu, *texture, *bumps, *fine, *core[:2], *core.texture, level]
+        ints = [len(self.primitives), len(primitives), label, inside]
+        self.shapes.append((ints, [*style, *offset, up]))
+        self.primitives += primitives
 
     def packed(self) -> Packed:
-        """Arrays: shapes (ints, floats), primitives (ints, floats), tube points."""
+        """Return arrays: shapes (ints, floats), primitives (ints, floats), tube points."""
+        lengths = [len(p.points) for p in self.primitives]
+        first = np.cumsum([0, *lengths])
+        ints = [
+            (p.kind, p.op, at, n) for p, at, n in zip(self.primitives, first, lengths, strict=False)
+        ]
         return (
-            np.array(self.shape_ints, dtype=np.int64).reshape(-1, 4),
-            np.array(self.shape_floats, dtype=np.float64).reshape(-1, SHAPE_NUMBERS),
-            np.array(self.primitive_ints, dtype=np.int64).reshape(-1, 4),
-            np.array(self.primitive_floats, dtype=np.float64).reshape(-1, PRIMITIVE_NUMBERS),
-            np.concatenate([*self.points, _NO_POINTS]),
+            np.array([ints for ints, _ in self.shapes], np.int64).reshape(-1, 4),
+            np.array([floats for _, floats in self.shapes], float).reshape(-1, SHAPE_NUMBERS),
+            np.array(ints, np.int64).reshape(-1, 4),
+            np.array([p.numbers for p in self.primitives]).reshape(-1, PRIMITIVE_NUMBERS),
+            np.concatenate([*(p.points for p in self.primitives), _NO_POINTS]),
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
 from zlib import crc32
 
 import numpy as np
+
+from atlas8k.volume import Volume
 
 Range = tuple[float, float]
 
@@ -48,7 +49,7 @@ class Setting:
         Probability of an orientation that scanners write; else any of the 48.
     people
         Whether organs differ in size, shape and place as those of real people do
-        (:mod:`atlas8k.phantom.people`), or little from one mean anatomy.
+        (:mod:`atlas8k.phantom.patient`), or little from one mean anatomy.
     hard_cases
         Probability of each of the hard cases: those the paper names, and with ``people``
         those of :data:`atlas8k.phantom.setting.WIDE`.
@@ -179,7 +180,7 @@ WIDE = Setting(
 
 @dataclass(frozen=True)
 class PhantomCase:
-    """What was drawn for one phantom; :meth:`as_dict` is plain JSON."""
+    """What was drawn for one phantom, plain JSON."""
 
     seed: int
     setting: str
@@ -190,11 +191,24 @@ class PhantomCase:
     noise_hu: float
     hard_cases: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-        }
+
+@dataclass(frozen=True, eq=False)
+class Phantom:
+    """A synthetic CT with exact truth.
+
+    Attributes
+    ----------
+    ct
+        ``(X, Y, Z)`` int16, HU.
+    label
+        ``(X, Y, Z)`` uint8 on the same grid: organ ids 1 to 9, 0 elsewhere.
+    case
+        What was drawn.
+    """
+
+    ct: Volume
+    label: Volume
+    case: PhantomCase
 
 
 class Dice:

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.attention.explain import Explanation, explanation_of
+from atlas8k.attention.explain import explanation
 from atlas8k.attention.packed import pack, unpack
-from atlas8k.attention.quantise import Quantised
-from atlas8k.attention.ranking import scores_of
 from atlas8k.attention.regions import Region
 from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
 from atlas8k.attention.sizes import AttentionSizes
@@ -47,7 +45,7 @@ class Answers:
         Networks that had no part in it, and why.
     familiar
         Whether the CT is like those the networks were trained on, as
-        :func:`atlas8k.models.familiar.familiar` says it; empty in answers of releases that
+        :func:`atlas8k.content.familiar.familiar` says it; empty in answers of releases that
         did not look.
     """
 
@@ -80,7 +78,7 @@ class Answers:
         AttentionError
             Probabilities outside 0..1 or NaN; names the volume.
         """
-        from atlas8k.models.familiar import familiar
+        from atlas8k.content.familiar import familiar
 
         salient = salient_regions(
             prediction.probs, prediction.grid, settings, organs=prediction.organs, name=name
@@ -133,26 +131,23 @@ class Answers:
         """Regions in another grid's array index, largest attention first."""
         return [region.on(self.grid, grid) for region in self.salient.regions]
 
-    def explanation(self, ct_grid: Grid, name: str) -> Explanation:
-        """Organs and regions in order, placed on the CT."""
-        return explanation_of(self.salient, ct_grid, name)
-
     def noted(self, ct_grid: Grid, name: str) -> dict[str, Any]:
-        """What is kept with the score: the explanation in brief, and :attr:`familiar`."""
+        """Return what is stored with the score: where to look on the CT, and :attr:`familiar`."""
         looked = {"familiar": dict(self.familiar)} if self.familiar else {}
-        return {**self.explanation(ct_grid, name).brief(), **looked}
+        return {**explanation(self.salient, ct_grid, name), **looked}
 
     def organ_scores(self) -> dict[str, OrganScore]:
         """What the ledger keeps: terms of Eq. 4 and the figures of every ranking."""
-        scores, sizes = scores_of(self.salient), self.sizes
+        sizes = self.sizes
+        per_slice = sizes.per_slice_ml(self.grid.shape[2])
         return {
             organ: OrganScore(
                 sizes.attention_ml[organ],
                 sizes.inconsistency_ml[organ],
                 sizes.uncertainty_ml[organ],
                 sizes.overlap_ml[organ],
-                scores.salient[organ],
-                scores.per_slice[organ],
+                self.salient.salient_ml[organ],
+                per_slice[organ],
             )
             for organ in sizes.organs
         }
@@ -218,20 +213,3 @@ def _region(fields: Mapping[str, Any]) -> Region:
     triples = ("start", "stop", "centre", "largest_slice")
     values: dict[str, Any] = {k: tuple(v) if k in triples else v for k, v in fields.items()}
     return Region(**values)
-
-
-def pack_probabilities(codes: Quantised, grid: Grid) -> bytes:
-    """Byte-quantised probabilities with their grid, for :func:`unpack_probabilities`."""
-    meta = {"floor": codes.floor, "lost": codes.lost.tolist(), "affine": grid.affine.tolist()}
-    return pack(codes.codes, meta)
-
-
-def unpack_probabilities(data: bytes, name: str) -> tuple[Quantised, Grid]:
-    """What :func:`pack_probabilities` gave; :class:`AttentionError` names the volume."""
-    maps, meta = unpack(data, name)
-    try:
-        codes = Quantised(maps, np.array(meta["lost"], dtype=np.float64), float(meta["floor"]))
-        x, y, z = maps.shape[2:]
-        return codes, Grid((x, y, z), np.array(meta["affine"]))
-    except (KeyError, TypeError, ValueError) as err:
-        raise AttentionError(name, f"these are packed maps, but no probabilities ({err})") from err

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from atlas8k.attention.quantise import Quantised
+from atlas8k.attention import Quantised
+from atlas8k.attention.packed import pack_codes, unpack_codes
 from atlas8k.errors import (
     Atlas8kError,
     AttentionError,
@@ -23,10 +24,8 @@ from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.store import ModelStore, ServedSet
 from atlas8k.server.answers import (
     Answers,
-    pack_probabilities,
     salient_settings,
     settings_text,
-    unpack_probabilities,
 )
 from atlas8k.server.cache import Key, Kind, PredictionCache
 from atlas8k.server.device_lock import DeviceLock, Turn
@@ -184,7 +183,7 @@ class Engine:
         data = key and self._cache and self._cache.read(key, "codes")
         if key is not None and data:
             try:
-                return *unpack_probabilities(data, path.name), key.signature
+                return *unpack_codes(data, path.name), key.signature
             except AttentionError as err:
                 self._drop(key, "codes", err)
         _, prediction, signature = self.predict(path, turn)
@@ -221,7 +220,7 @@ class Engine:
         def keep_codes() -> None:
             with self._keeping:
                 codes = Quantised.of(prediction.probs, organs=prediction.organs, name=key.volume)
-                cache.keep(key, "codes", pack_probabilities(codes, prediction.grid))
+                cache.keep(key, "codes", pack_codes(codes, prediction.grid))
 
         if wait:
             keep_codes()

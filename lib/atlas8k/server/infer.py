@@ -20,8 +20,7 @@ import numpy.typing as npt
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from atlas8k.attention import AttentionSizes
-from atlas8k.attention.explain import slice_axis
-from atlas8k.attention.places import place_of_region
+from atlas8k.attention.explain import place_of_region, slice_axis
 from atlas8k.labels.boxes import write_markups
 from atlas8k.labels.nrrd_file import write_nrrd
 from atlas8k.organs import ORGAN_IDS
@@ -172,7 +171,7 @@ def turn() -> Turn:
 def figures(sizes: AttentionSizes) -> dict[str, Any]:
     """Attention sizes for a reply: ml, per organ and in all."""
     return {
-        "attention_ml": {name: round(ml, 3) for name, ml in sizes.organ_ml.items()},
+        "attention_ml": {name: round(ml, 3) for name, ml in sizes.attention_ml.items()},
         "attention_total_ml": round(sizes.total_ml, 3),
     }
 

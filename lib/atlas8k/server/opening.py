@@ -6,7 +6,7 @@ import contextlib
 import logging
 from pathlib import Path
 
-from atlas8k.attention.ranking import DEFAULT_RANKING
+from atlas8k.attention import DEFAULT_RANKING
 from atlas8k.errors import CheckpointError
 from atlas8k.ledger import Ledger, is_url, locate
 from atlas8k.models.store import ModelStore

@@ -151,7 +151,7 @@ class AttentionScoring(ScoringMethod):
         info = {
             "model": "ensemble",
             "model_signature": signature,
-            "attention_ml": {name: round(ml, 3) for name, ml in answers.sizes.organ_ml.items()},
+            "attention_ml": {name: round(ml, 3) for name, ml in answers.sizes.attention_ml.items()},
             # 3D Slicer reads the names of a stored label here.
             "params": {"label_names": dict(ORGAN_IDS)},
         }

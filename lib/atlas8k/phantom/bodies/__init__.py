@@ -1,8 +1,8 @@
 """Synthetic CTs painted on label maps of real people.
 
-``reading`` makes a :class:`Body` of TotalSegmentator's structures, ``outline`` adds what they
-leave out, ``shape`` bends it and exchanges organs, ``draw`` says what the CT looks like,
-``kernel`` paints, ``artefacts`` spoils, and ``generate`` puts it together.
+``reading`` makes a :class:`Body` of TotalSegmentator's structures and adds what they leave
+out, ``shape`` bends it and exchanges organs, ``draw`` says what the CT looks like,
+``kernel`` paints, and ``generate`` puts it together.
 """
 
 from atlas8k.phantom.bodies.generate import paint_body

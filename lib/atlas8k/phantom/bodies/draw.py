@@ -1,4 +1,19 @@
-"""What one painted CT looks like: phase, densities, fat, contents, field of view, scanner."""
+"""What one painted CT looks like: phase, densities, fat, contents, field of view, scanner.
+
+A look is drawn anew for every CT and handed to the compiled painter as one record. Lengths
+mm, densities HU, thresholds in standard deviations of a smooth noise.
+
+======================== ================================================================
+fat, wall, visceral,     Thickness of the subcutaneous fat, the muscle wall, the fat within
+skin                     it, the skin
+up                       1 lying on the back, -1 on the face: where gas collects
+middle, radius           Of the trunk, back to front: front and back are told from the side
+                         by them
+near_bone                Unlabeled tissue so near to bone is muscle
+muscle_fat, mesentery,   Thresholds: fat in muscle, vessels in fat, vessels in the liver
+vessels
+======================== ================================================================
+"""
 
 from __future__ import annotations
 
@@ -8,7 +23,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.phantom.bodies.look import Look
 from atlas8k.phantom.bodies.reading import SPACING_MM, Body
 from atlas8k.phantom.bodies.tissues import N_TISSUES, Tissue
 from atlas8k.phantom.contrast import draw_densities
@@ -33,17 +47,22 @@ BODIES: Setting = replace(
 MAX_LENGTH_MM = 420.0
 
 
-def draw_look(dice: Dice, phase: str, radius: float) -> tuple[Look, Array]:
+def draw_look(
+    dice: Dice, phase: str, middle: float, radius: float, cava_from: float
+) -> tuple[Any, Array]:
     """Draw contents, fat and textures, and the density of every tissue.
 
     Parameters
     ----------
-    radius
-        Half of the trunk's depth, mm.
+    middle, radius
+        Of the trunk from back to front, mm in the body.
+    cava_from
+        Height of the kidneys, mm in the body: below it, blood of the legs is unmixed.
 
     Returns
     -------
-    look : Look
+    look : record
+        Numbers by name, float64.
     densities : (tissues,) float64, HU
     """
     rng = dice("look")
@@ -91,68 +110,72 @@ def draw_look(dice: Dice, phase: str, radius: float) -> tuple[Look, Array]:
     stomach = rng.choice(["empty", "water", "food", "contrast"], p=[0.3, 0.3, 0.25, 0.15])
     gas = rng.random() < 0.75
     fat = rng.gamma(2.2, 8.0) + 2.0
-    look = Look(
-        fat_side=fat * rng.uniform(0.6, 1.1),
-        fat_front=fat * rng.uniform(0.6, 1.4),
-        fat_back=fat * rng.uniform(0.5, 1.2),
-        wall_side=rng.uniform(7, 17),
-        wall_front=rng.uniform(5, 13),
-        wall_back=rng.uniform(1, 7),
-        visceral=max(0.0, rng.normal(0.5 * fat - 3, 9)),
-        skin=rng.uniform(1.2, 3.0),
-        skin_hu=rng.uniform(-20, 40),
-        up=-1.0 if rng.random() < 0.04 else 1.0,
-        radius=radius,
-        fat_hu=rng.uniform(-114, -92),
-        fat_texture=rng.uniform(3, 12),
-        visceral_hu=rng.uniform(-112, -82),
-        muscle_fat=rng.uniform(1.0, 2.6),
-        near_bone=rng.uniform(4, 13),
-        mesentery=rng.uniform(0.06, 0.24),
-        vessel_hu=0.5 * (hu["portal_vein"] + hu["artery"]) if enhanced else hu["portal_vein"],
-        texture=rng.uniform(2, 8),
-        bone_texture=rng.uniform(25, 90),
-        cortex=rng.uniform(1.0, 3.5),
-        cortex_hu=rng.uniform(350, 1000),
-        kidney_cortex=rng.uniform(5, 9),
-        medulla_hu=hu["renal_medulla"],
-        sinus=rng.uniform(11, 19),
-        vessels=rng.uniform(0.04, 0.16),
-        stomach_wall=rng.uniform(2, 6) if stomach != "empty" else rng.uniform(6, 14),
-        stomach_wall_hu=hu["stomach_wall"],
-        stomach_level=rng.uniform(-0.1, 0.8) * radius if gas else 1e9,
-        stomach_hu={
+    look = {
+        "fat_side": fat * rng.uniform(0.6, 1.1),
+        "fat_front": fat * rng.uniform(0.6, 1.4),
+        "fat_back": fat * rng.uniform(0.5, 1.2),
+        "wall_side": rng.uniform(7, 17),
+        "wall_front": rng.uniform(5, 13),
+        "wall_back": rng.uniform(1, 7),
+        "visceral": max(0.0, rng.normal(0.5 * fat - 3, 9)),
+        "skin": rng.uniform(1.2, 3.0),
+        "skin_hu": rng.uniform(-20, 40),
+        "up": -1.0 if rng.random() < 0.04 else 1.0,
+        "middle": middle,
+        "radius": radius,
+        "fat_hu": rng.uniform(-114, -92),
+        "fat_texture": rng.uniform(3, 12),
+        "visceral_hu": rng.uniform(-112, -82),
+        "muscle_fat": rng.uniform(1.0, 2.6),
+        "near_bone": rng.uniform(4, 13),
+        "mesentery": rng.uniform(0.06, 0.24),
+        "vessel_hu": 0.5 * (hu["portal_vein"] + hu["artery"]) if enhanced else hu["portal_vein"],
+        "texture": rng.uniform(2, 8),
+        "bone_texture": rng.uniform(25, 90),
+        "cortex": rng.uniform(1.0, 3.5),
+        "cortex_hu": rng.uniform(350, 1000),
+        "kidney_cortex": rng.uniform(5, 9),
+        "medulla_hu": hu["renal_medulla"],
+        "sinus": rng.uniform(11, 19),
+        "vessels": rng.uniform(0.04, 0.16),
+        "stomach_wall": rng.uniform(2, 6) if stomach != "empty" else rng.uniform(6, 14),
+        "stomach_wall_hu": hu["stomach_wall"],
+        "stomach_level": rng.uniform(-0.1, 0.8) * radius if gas else 1e9,
+        "stomach_hu": {
             "empty": rng.uniform(10, 45),
             "water": rng.uniform(-5, 25),
             "food": rng.uniform(15, 70),
             "contrast": rng.uniform(90, 500),
         }[str(stomach)],
-        stomach_texture=rng.uniform(10, 45) if stomach == "food" else rng.uniform(1, 6),
-        bowel_wall=rng.uniform(1.5, 3.5),
-        bowel_wall_hu=hu["bowel_wall"],
-        bowel_gas=rng.uniform(0.9, 2.5),
-        bowel_fluid=rng.uniform(-1.2, 1.2),
-        bowel_fluid_hu=rng.uniform(0, 35),
-        bowel_contrast=rng.uniform(-0.3, 1.2) if oral else 9.0,
-        bowel_contrast_hu=rng.uniform(100, 450),
-        colon_gas=rng.uniform(-0.4, 1.4),
-        colon_hu=rng.uniform(-110, 70),
-        colon_texture=rng.uniform(8, 55),
-        colon_bubbles=rng.uniform(0.9, 2.4),
-        calcification=rng.uniform(0.8, 2.0) if rng.random() < 0.35 else 9.0,
-        calcification_hu=rng.uniform(250, 900),
-        thrombus=rng.uniform(2, 7) if rng.random() < 0.06 else 0.0,
-        cava_low_hu=40 + (hu["postcava"] - 40) * rng.uniform(0.3, 1.1),
-        cava_over=rng.uniform(15, 60),
-        myocardium_hu=hu["heart"] * rng.uniform(0.6, 1.0) if enhanced else hu["heart"] + 3,
-        lung_texture=rng.uniform(20, 70),
-        effusion=rng.uniform(-0.9, -0.2) * radius if rng.random() < 0.12 else -1e9,
-        fluid_hu=rng.uniform(0, 20),
-        ascites=rng.uniform(5, 25) if rng.random() < 0.04 else 0.0,
-        grain=rng.uniform(4, 9),
-        segment=rng.uniform(22, 50),
-    )
-    return look, lut
+        "stomach_texture": rng.uniform(10, 45) if stomach == "food" else rng.uniform(1, 6),
+        "bowel_wall": rng.uniform(1.5, 3.5),
+        "bowel_wall_hu": hu["bowel_wall"],
+        "bowel_gas": rng.uniform(0.9, 2.5),
+        "bowel_fluid": rng.uniform(-1.2, 1.2),
+        "bowel_fluid_hu": rng.uniform(0, 35),
+        "bowel_contrast": rng.uniform(-0.3, 1.2) if oral else 9.0,
+        "bowel_contrast_hu": rng.uniform(100, 450),
+        "colon_gas": rng.uniform(-0.4, 1.4),
+        "colon_hu": rng.uniform(-110, 70),
+        "colon_texture": rng.uniform(8, 55),
+        "colon_bubbles": rng.uniform(0.9, 2.4),
+        "calcification": rng.uniform(0.8, 2.0) if rng.random() < 0.35 else 9.0,
+        "calcification_hu": rng.uniform(250, 900),
+        "thrombus": rng.uniform(2, 7) if rng.random() < 0.06 else 0.0,
+        "thrombus_hu": 45.0,
+        "cava_low_hu": 40 + (hu["postcava"] - 40) * rng.uniform(0.3, 1.1),
+        "cava_from": cava_from,
+        "cava_over": rng.uniform(15, 60),
+        "myocardium_hu": hu["heart"] * rng.uniform(0.6, 1.0) if enhanced else hu["heart"] + 3,
+        "lung_texture": rng.uniform(20, 70),
+        "effusion": rng.uniform(-0.9, -0.2) * radius if rng.random() < 0.12 else -1e9,
+        "fluid_hu": rng.uniform(0, 20),
+        "ascites": rng.uniform(5, 25) if rng.random() < 0.04 else 0.0,
+        "grain": rng.uniform(4, 9),
+        "segment": rng.uniform(22, 50),
+    }
+    record = np.array([tuple(look.values())], dtype=[(name, np.float64) for name in look])[0]
+    return record, lut
 
 
 def draw_spheres(dice: Dice, body: Body, enhanced: bool) -> Array:
@@ -181,22 +204,23 @@ def draw_spheres(dice: Dice, body: Body, enhanced: bool) -> Array:
     return np.array(found, dtype=float).reshape(-1, 5)
 
 
-def draw_scan(dice: Dice, setting: Setting = BODIES) -> tuple[float, float, float, float, float]:
-    """Voxel size and thickness mm, noise HU, kernel mm, edge gain."""
-    rng = dice("scan")
+def draw_scan(
+    dice: Dice, low: Array, high: Array, orientation: str, finest_mm: float = 0.0
+) -> Scan:
+    """Draw voxel size, noise and kernel of a scan of the box from `low` to `high`, mm."""
+    rng, setting = dice("scan"), BODIES
     thickness = float(
         rng.choice(
             [0.7, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.75, 5.0, 6.0, 7.0],
             p=[0.04, 0.1, 0.08, 0.12, 0.1, 0.12, 0.12, 0.06, 0.18, 0.05, 0.03],
         )
     )
-    low, high = setting.noise_hu
-    noise = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    noise = float(np.exp(rng.uniform(*np.log(setting.noise_hu))))
     noise *= float(np.clip((2.5 / thickness) ** 0.5, 0.75, 1.4))
-    in_plane = float(rng.uniform(*setting.in_plane_mm))
+    in_plane = max(float(rng.uniform(*setting.in_plane_mm)), finest_mm)
     kernel = float(rng.uniform(*setting.kernel_mm))
     edge = float(rng.uniform(*setting.edge_gain)) if rng.random() < 0.3 else 0.0
-    return in_plane, thickness, noise, kernel, edge
+    return Scan(in_plane, thickness, orientation, noise, kernel, edge, low, high)
 
 
 def draw_range(dice: Dice, body: Body) -> tuple[float, float]:
@@ -234,27 +258,3 @@ def draw_range(dice: Dice, body: Body) -> tuple[float, float]:
     if high - low > MAX_LENGTH_MM:
         low = high - MAX_LENGTH_MM
     return float(low), float(high)
-
-
-def scan_record(
-    in_plane: float,
-    thickness: float,
-    noise: float,
-    kernel: float,
-    edge: float,
-    *,
-    low: Array,
-    high: Array,
-    orientation: str,
-) -> Scan:
-    """As the phantoms' scanner takes it."""
-    return Scan(
-        in_plane,
-        thickness,
-        orientation,
-        noise,
-        kernel,
-        edge,
-        (float(low[0]), float(low[1]), float(low[2])),
-        (float(high[0]), float(high[1]), float(high[2])),
-    )

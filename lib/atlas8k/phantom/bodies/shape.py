@@ -109,7 +109,7 @@ def draw_shape(
     x, y, z = np.meshgrid(*nodes, indexing="ij")
     inverse = np.linalg.inv(matrix)
     for kind in RESIZED:
-        found = middle(body, kind)
+        found = body.middles.get(kind)
         if found is None or rng.random() < 0.25:
             continue
         place, size = found
@@ -124,33 +124,6 @@ def draw_shape(
     return Shape(matrix, centre, np.ascontiguousarray(field), np.asarray(low, dtype=float))
 
 
-def middle(body: Body, kind: Tissue) -> tuple[Array, float] | None:
-    """Centre, mm in the body, and radius of the sphere of a tissue's volume."""
-    known = _middles(body)
-    return known.get(int(kind))
-
-
-_KNOWN: dict[int, tuple[Body, dict[int, tuple[Array, float]]]] = {}
-
-
-def _middles(body: Body) -> dict[int, tuple[Array, float]]:
-    if id(body) in _KNOWN and _KNOWN[id(body)][0] is body:
-        return _KNOWN[id(body)][1]
-    found = {}
-    boxes = ndimage.find_objects(body.tissue)
-    for kind in {*RESIZED, *EXCHANGED}:
-        box = boxes[kind - 1] if kind <= len(boxes) else None
-        if box is None:
-            continue
-        where = np.argwhere(body.tissue[box] == kind) + [s.start for s in box]
-        radius = (len(where) * SPACING_MM**3 * 3 / (4 * np.pi)) ** (1 / 3)
-        found[int(kind)] = (where.mean(axis=0) * SPACING_MM, float(radius))
-    _KNOWN[id(body)] = (body, found)
-    while len(_KNOWN) > 16:
-        _KNOWN.pop(next(iter(_KNOWN)))
-    return found
-
-
 def mix(rng: np.random.Generator, body: Body, others: Sequence[Body]) -> Body:
     """Take organs out, and put those of other bodies into their place.
 
@@ -160,10 +133,10 @@ def mix(rng: np.random.Generator, body: Body, others: Sequence[Body]) -> Body:
     tissue, depth = body.tissue, body.depth
     changed = False
     for kind in EXCHANGED:
-        here = middle(body, kind)
+        here = body.middles.get(kind)
         removed = rng.random() < (0.12 if kind == Tissue.GALL_BLADDER else 0.03)
         chance = 0.9 if kind == Tissue.GALL_BLADDER and here is None else 0.25
-        givers = [o for o in others if o is not body and middle(o, kind) is not None]
+        givers = [o for o in others if o is not body and kind in o.middles]
         taken = rng.random() < chance and bool(givers) and not removed
         other = givers[int(rng.integers(len(givers)))] if givers else None
         size = np.exp(rng.uniform(-0.15, 0.15, 3))
@@ -185,21 +158,18 @@ def mix(rng: np.random.Generator, body: Body, others: Sequence[Body]) -> Body:
 
 
 def _beside_liver(body: Body, other: Body, kind: Tissue) -> Array | None:
-    """Where an organ that this body lacks would be, by the liver of both."""
-    here, there = middle(body, Tissue.LIVER), middle(other, Tissue.LIVER)
-    found = middle(other, kind)
-    if here is None or there is None or found is None:
+    """Return where an organ that this body lacks would be, by the liver of both."""
+    here, there = body.middles.get(Tissue.LIVER), other.middles.get(Tissue.LIVER)
+    if here is None or there is None:
         return None
-    return np.asarray(here[0] + (found[0] - there[0]) * here[1] / there[1])
+    return np.asarray(here[0] + (other.middles[kind][0] - there[0]) * here[1] / there[1])
 
 
 def _put(
     tissue: Array, depth: Array, other: Body, kind: Tissue, target: Array, size: Array
 ) -> None:
-    """An organ of another body, resized, with its centre at `target` mm, in place."""
+    """Put an organ of another body in, resized, with its centre at `target` mm."""
     box = ndimage.find_objects((other.tissue == kind).view(np.uint8))[0]
-    found = middle(other, kind)
-    assert found is not None
     shape = np.ceil(np.array([s.stop - s.start for s in box]) * size).astype(int) + 1
     at = [
         np.minimum((np.arange(n) / f).round().astype(int), s.stop - s.start - 1)
@@ -207,7 +177,7 @@ def _put(
     ]
     organ = (other.tissue[box] == kind)[np.ix_(*at)]
     deep = other.depth[box][np.ix_(*at)]
-    corner = (found[0] / SPACING_MM - [s.start for s in box]) * size
+    corner = (other.middles[kind][0] / SPACING_MM - [s.start for s in box]) * size
     start = np.rint(target / SPACING_MM - corner).astype(int)
     low = np.maximum(start, 0)
     high = np.minimum(start + shape, tissue.shape)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from enum import IntEnum
-from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -87,25 +85,11 @@ _PATTERNS: tuple[tuple[str, Tissue], ...] = (
     (r"thyroid_gland", Tissue.THYROID),
 )
 
-_ORGANS: Mapping[Tissue, str] = MappingProxyType(
-    {
-        Tissue.AORTA: "aorta",
-        Tissue.GALL_BLADDER: "gall_bladder",
-        Tissue.KIDNEY_LEFT: "kidney_left",
-        Tissue.KIDNEY_RIGHT: "kidney_right",
-        Tissue.LIVER: "liver",
-        Tissue.PANCREAS: "pancreas",
-        Tissue.POSTCAVA: "postcava",
-        Tissue.SPLEEN: "spleen",
-        Tissue.STOMACH: "stomach",
-        # A cyst within an organ counts as that organ, as in the public datasets.
-        Tissue.CYST_LEFT: "kidney_left",
-        Tissue.CYST_RIGHT: "kidney_right",
-    }
-)
+# A cyst within an organ counts as that organ, as in the public datasets.
+_CYSTS = {Tissue.CYST_LEFT: "kidney_left", Tissue.CYST_RIGHT: "kidney_right"}
 
 ORGAN_OF: npt.NDArray[np.uint8] = np.array(
-    [ORGAN_IDS[_ORGANS[t]] if t in _ORGANS else 0 for t in Tissue], dtype=np.uint8
+    [ORGAN_IDS.get(_CYSTS.get(t, t.name.lower()), 0) for t in Tissue], dtype=np.uint8
 )
 """Organ id by tissue, 0 where it is none of the nine."""
 

@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Resp
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from monailabel.interfaces.utils.app import app_instance
 
-from atlas8k.attention.places import Place
+from atlas8k.attention.explain import Place
 from atlas8k.content.familiar import line_text
 from atlas8k.errors import Atlas8kError
 from atlas8k.organs import ORGAN_NAMES, ORGANS

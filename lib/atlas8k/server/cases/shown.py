@@ -54,7 +54,7 @@ class Case:
     attention_ml
         Attention size.
     regions
-        The largest first, as :class:`~atlas8k.attention.explain.RegionNote`.
+        The largest first, as :func:`~atlas8k.attention.explain.explanation` lists them.
     organs
         Of the start label; empty where there is none.
     study

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from types import MappingProxyType
 
-from atlas8k.phantom.setting import SHIFTED, STANDARD, Setting
+from atlas8k.phantom import SHIFTED, STANDARD, Setting
 
 SHARES: tuple[float, ...] = (
     *(0.0, 0.25, 0.5, 0.75, 1.0, 0.0, 0.0, 0.25, 0.0, 0.5),
@@ -24,7 +24,7 @@ CUT_OFF = 0.25
 
 
 def between(share: float) -> Setting:
-    """A setting on the way from the standard one (0) to the shifted one (1).
+    """Return a setting on the way from the standard one (0) to the shifted one (1).
 
     Every number and both ends of every range are interpolated linearly.
 
@@ -36,12 +36,12 @@ def between(share: float) -> Setting:
     if not 0 <= share <= 1:
         raise ValueError(f"a share lies in 0..1, {share} does not")
     values: dict[str, object] = {}
-    for field in fields(Setting):
-        low, high = getattr(STANDARD, field.name), getattr(SHIFTED, field.name)
+    for name in (one.name for one in fields(Setting)):
+        low, high = getattr(STANDARD, name), getattr(SHIFTED, name)
         if isinstance(low, float):
-            values[field.name] = low + share * (high - low)
+            values[name] = low + share * (high - low)
         elif isinstance(low, tuple):
-            values[field.name] = tuple(a + share * (b - a) for a, b in zip(low, high, strict=True))
+            values[name] = tuple(a + share * (b - a) for a, b in zip(low, high, strict=True))
     hard = {**STANDARD.hard_cases, "cut_off_field_of_view": CUT_OFF}
     return replace(
         STANDARD,
@@ -56,5 +56,5 @@ MIX: tuple[Setting, ...] = tuple(between(share) for share in SHARES)
 
 
 def mix_setting(number: int) -> Setting:
-    """Setting of case ``number``, from 0 up."""
+    """Return the setting of case ``number``, from 0 up."""
     return MIX[number % len(MIX)]
