@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atlas8k.campaign.changes import Reviewed, reviewed
-from atlas8k.campaign.quality import Quality
 from atlas8k.campaign.reports import Status
-from atlas8k.campaign.simulation import SimulatedRound
+from atlas8k.campaign.reviewed import Reviewed, reviewed
+from atlas8k.campaign.simulation import Quality, SimulatedRound
 from atlas8k.ledger import Plan, Planned, Worked
 from atlas8k.volume import publish
 

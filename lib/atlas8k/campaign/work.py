@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.campaign.learning import training
-from atlas8k.campaign.left import left
 from atlas8k.campaign.reports import StopRule, Training
-from atlas8k.campaign.stopping import rule_of
+from atlas8k.campaign.reviewed import remaining, reviews_of
+from atlas8k.campaign.stopping import stop_rule
 from atlas8k.grid import Grid
 from atlas8k.ledger import Budget, Holder, Ledger
 
@@ -88,7 +88,7 @@ def _due(ledger: Ledger, budget: Budget, early: bool) -> bool:
     """Whether the open round has something to learn from, and nothing to wait for."""
     if not any(one.number == budget.round and one.reviewed for one in ledger.rounds()):
         return False
-    return early or not left(ledger.plan(budget.round), budget, ledger.to_review())
+    return early or not remaining(ledger.plan(budget.round), budget, ledger.to_review())
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,8 @@ def advance(
         ended = budget.round
         report(f"round {ended}: fine-tuning")
         trained = learn(work, ended)
-        stop = rule_of(ledger, ended)
+        plan = ledger.plan(ended)
+        stop = None if plan is None else stop_rule(*reviews_of(plan, ledger.worked()))
         signature = work.signature()
     if score and not ledger.progress(signature).complete:
         report(f"predicting under {signature}")
