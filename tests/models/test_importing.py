@@ -13,13 +13,18 @@ from tests.models.parity.seeded import image, state
 from tests.models.tiny import body_ct, tiny
 
 from atlas8k.errors import CheckpointError
-from atlas8k.models.checkpoint import Preprocessing, load_checkpoint, network, save_checkpoint
+from atlas8k.models.checkpoint import (
+    Preprocessing,
+    layout,
+    load_checkpoint,
+    network,
+    save_checkpoint,
+)
 from atlas8k.models.importing import Installed, Options, import_weights, installed_networks
 from atlas8k.models.intake import adapt
 from atlas8k.models.networks import build
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
-from atlas8k.models.tensors import layout
 
 SMALL = {
     "unet": {"name": "universal", "backbone": "unet", "width": 8, "out_channels": 32},

@@ -19,7 +19,7 @@ from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
 from atlas8k.training.generated import phantom_cases
 from atlas8k.training.scratch import EMBEDDED, new_checkpoint
-from atlas8k.training.sides import held_out
+from atlas8k.training.split import held_out
 from atlas8k.volume import write_nifti
 
 from .conftest import tiny

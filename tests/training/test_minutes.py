@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from atlas8k.training import waiting
+from atlas8k.training import time_budget
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.loop import Progress, train_network
 
@@ -19,7 +19,7 @@ from .test_waiting import Now
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> Now:
     made = Now()
-    monkeypatch.setattr(waiting, "time", made)
+    monkeypatch.setattr(time_budget, "time", made)
     return made
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from atlas8k.training.config import TrainingConfig
+from atlas8k.training.losses import Asked, autocast
 from atlas8k.training.patches import Batch
-from atlas8k.training.supervision import Asked, autocast
 
 from .conftest import tiny
 

@@ -10,7 +10,7 @@ from atlas8k.campaign.reports import Status
 from atlas8k.campaign.reviewed import Reviewed, reviewed
 from atlas8k.campaign.simulation import Quality, SimulatedRound
 from atlas8k.ledger import Plan, Planned, Worked
-from atlas8k.volume import publish
+from atlas8k.models.files import written
 
 CHANGED, CONFIRMED, OPEN, HELD = "#c0392b", "#2e7d4f", "#c9ced6", "#e0a526"
 """Of volumes in the list."""
@@ -32,10 +32,8 @@ def _figure(rows: int, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=120)
-    publish(temporary, path)
+    with written(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=path.suffix[1:])
 
 
 def draw(path: Path, found: Status, plan: Plan | None, work: Sequence[Worked]) -> None:

@@ -28,9 +28,9 @@ from atlas8k.evaluation.folders import find_labels, read_case
 from atlas8k.evaluation.overlap import counts, dsc
 from atlas8k.grid import Grid
 from atlas8k.ledger import Holder
+from atlas8k.models.files import written
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.resampling import resample
-from atlas8k.volume import publish
 
 logger = logging.getLogger(__name__)
 
@@ -328,6 +328,5 @@ class Simulation:
     def _write(self) -> None:
         rounds = [one.model_dump(mode="json") for one in self.rounds]
         text = json.dumps({"version": 1, **self._key, "rounds": rounds}, indent=1)
-        temporary = self._folder / f".{FILE}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        publish(temporary, self._folder / FILE)
+        with written(self._folder / FILE) as temporary:
+            temporary.write_text(text, encoding="utf-8")

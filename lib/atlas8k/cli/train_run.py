@@ -53,7 +53,7 @@ def run(
     from atlas8k.training import ranks
     from atlas8k.training.finetune import fine_tune
     from atlas8k.training.resume import state_folder
-    from atlas8k.training.sides import patient_of, split
+    from atlas8k.training.split import patient_of, split
 
     console = Console(soft_wrap=True)
 

@@ -60,7 +60,7 @@ class TrainingConfig(BaseModel):
     minutes
         Where given, the learning rate follows the clock instead of the epochs, and one
         network is through after so long, with preparing its volumes and the measurement at
-        its end (``epochs`` is then no bound; see :mod:`.minutes`).
+        its end (``epochs`` is then no bound; see :mod:`.time_budget`).
     optimisers
         By network name; others get the first default of :data:`PAPER`. Or the name of a
         whole set: ``paper``, ``fine_tuning`` or ``from_scratch``.

@@ -11,21 +11,20 @@ from typing import NamedTuple, cast
 from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from atlas8k.training import ranks
-from atlas8k.training.choosing import spread
+from atlas8k.training.cache import PreparedCache, cached
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case
-from atlas8k.training.kept import Shelf, on_shelf
 from atlas8k.training.loop import Progress, train_network
-from atlas8k.training.sides import split
-from atlas8k.training.state import StateError
-from atlas8k.training.waiting import ALONE, Place
+from atlas8k.training.resume import StateError
+from atlas8k.training.split import split, stratified
+from atlas8k.training.time_budget import ALONE, Place
 
 logger = logging.getLogger(__name__)
 
 WATCHED = 8
 """Held-out cases that show the progress, of every organ; more are for the gate, once."""
 
-KEPT = "prepared"
+PREPARED = "prepared"
 
 
 class Work(NamedTuple):
@@ -67,7 +66,7 @@ def fine_tune(
     served
         Checkpoints, or their files, by network name.
     cases
-        All of them; a share is kept out to measure on (:func:`~atlas8k.training.sides.split`).
+        All of them; a share is kept out to measure on (:func:`~atlas8k.training.split.split`).
     networks
         Names of those to train; all where ``None``.
     apart
@@ -114,8 +113,12 @@ def fine_tune(
         split(cases, config.validation, seen) if apart is None else (cases, apart)
     )
     logger.info("training on %d cases, measuring on %d", len(training), len(validation))
-    shelf = None if state_folder is None else Shelf(state_folder / KEPT, config.cache_gb * 1e9)
-    prepared, watched = on_shelf(training, shelf), on_shelf(spread(validation, WATCHED), shelf)
+    cache = (
+        None
+        if state_folder is None
+        else PreparedCache(state_folder / PREPARED, config.cache_gb * 1e9)
+    )
+    prepared, watched = cached(training, cache), cached(stratified(validation, WATCHED), cache)
     result = {}
     stopped = False
     starts = {
@@ -169,22 +172,13 @@ def fine_tune(
 
 def _check_organs(start: Checkpoint, training: Sequence[Case]) -> None:
     """Refuse a network that knows no organ of any case, before anything is trained."""
-    labeled = {
-        organ
-        for case in training
-        for organ in (*_organs_of(case, "known_organs"), *_organs_of(case, "pseudo_organs"))
-    }
-    unnamed = any(not hasattr(case, "known_organs") for case in training)
-    if not unnamed and not labeled & set(start.organs):
+    labeled = {organ for case in training for organ in (*case.known_organs, *case.pseudo_organs)}
+    if not labeled & set(start.organs):
         raise TrainingError(
             f"{start.name} knows {', '.join(start.organs)}, and labeled are "
             f"{', '.join(sorted(labeled)) or 'none'}: there is nothing for it to learn; train "
             "the others by name, or serve a network with these organs"
         )
-
-
-def _organs_of(case: Case, kind: str) -> tuple[str, ...]:
-    return tuple(getattr(case, kind, ()))
 
 
 def _through(done: Path | None) -> Checkpoint | None:

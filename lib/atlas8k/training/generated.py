@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -20,20 +20,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from atlas8k import phantom
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import Preprocessing
+from atlas8k.models.files import written
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.phantom import STANDARD, Phantom, Setting, generate
 from atlas8k.phantom.bodies import Body, paint_body, read_bodies, subjects
 from atlas8k.phantom.bodies.draw import BODIES
 from atlas8k.training.data import Prepared, prepare_case
 from atlas8k.training.scratch import SPACING_MM
-from atlas8k.volume import Grid, Volume, publish
+from atlas8k.volume import Grid, Volume
 
 SETTINGS = {one.name: one for one in vars(phantom).values() if isinstance(one, Setting)}
 """Settings of phantoms by name; a case crosses processes, and a setting cannot."""
@@ -44,25 +45,33 @@ BESIDE_NICE = 5
 
 
 @dataclass(frozen=True)
-class GeneratedCase:
+class GeneratedCase(ABC):
     """A synthetic CT of a seed, kept as a file in a folder."""
 
     seed: int
     folder: Path
+    known_organs: ClassVar[tuple[str, ...]] = ORGAN_NAMES
+    pseudo_organs: ClassVar[tuple[str, ...]] = ()
+    patient: ClassVar[str] = ""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Of the case, the same for the same CT."""
-        raise NotImplementedError
+
+    @property
+    @abstractmethod
+    def version(self) -> int:
+        """Of what it is made by; another version has another file."""
 
     @property
     def path(self) -> Path:
         """Its file."""
-        return self.folder / f"{self.name}_{SPACING_MM:g}mm.npz"
+        return self.folder / f"{self.name}_v{self.version}_{SPACING_MM:g}mm.npz"
 
+    @abstractmethod
     def generate(self) -> Phantom:
-        """The CT and its truth at :data:`~atlas8k.training.scratch.SPACING_MM`."""
-        raise NotImplementedError
+        """Return the CT and its truth at :data:`~atlas8k.training.scratch.SPACING_MM`."""
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
         """Prepared for a network; made first if its file is missing or damaged."""
@@ -80,14 +89,8 @@ class GeneratedCase:
         """Generate and store; ``ct`` int16, ``label`` uint8, ``affine``."""
         made = self.generate()
         arrays = made.ct.array, made.label.array, made.ct.grid.affine
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".npz.part", dir=self.folder)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez_compressed(stream, ct=arrays[0], label=arrays[1], affine=arrays[2])
-            publish(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written(self.path) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(stream, ct=arrays[0], label=arrays[1], affine=arrays[2])
         return arrays
 
 
@@ -104,18 +107,13 @@ class PhantomTrainingCase(GeneratedCase):
         return f"phantom_{setting}{self.seed:06d}"
 
     @property
-    def path(self) -> Path:
-        """Its file; another version of the setting has another."""
-        return self.folder / f"{self.name}_v{self.setting.version}_{SPACING_MM:g}mm.npz"
-
-    @property
-    def setting(self) -> Setting:
-        """What it is drawn from."""
-        return SETTINGS[self.kind]
+    def version(self) -> int:
+        """Of its setting."""
+        return SETTINGS[self.kind].version
 
     def generate(self) -> Phantom:
-        """The phantom."""
-        return generate(self.seed, self.setting, grid_spacing_mm=SPACING_MM)
+        """Return the phantom."""
+        return generate(self.seed, SETTINGS[self.kind], grid_spacing_mm=SPACING_MM)
 
 
 @dataclass(frozen=True)
@@ -131,12 +129,12 @@ class BodyTrainingCase(GeneratedCase):
         return f"body_{self.seed:06d}_{zlib.crc32(' '.join(self.subjects).encode()):08x}"
 
     @property
-    def path(self) -> Path:
-        """Its file; another version of the painter has another."""
-        return self.folder / f"{self.name}_v{BODIES.version}_{SPACING_MM:g}mm.npz"
+    def version(self) -> int:
+        """Of the painter."""
+        return BODIES.version
 
     def generate(self) -> Phantom:
-        """The painted CT."""
+        """Return the painted CT."""
         return paint_body(_read(self.bodies, self.subjects), self.seed, grid_spacing_mm=SPACING_MM)
 
 

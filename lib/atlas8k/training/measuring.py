@@ -19,8 +19,8 @@ from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.regrid import nearest
 from atlas8k.organs import ORGAN_IDS, ORGANS
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.verdicts import Scores
-from atlas8k.training.waiting import ALONE, Place, aside
+from atlas8k.training.gate import Scores
+from atlas8k.training.time_budget import ALONE, Place, TimeBudget
 from atlas8k.volume import Grid, read_ct, read_label
 
 logger = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def measure_both(
             logger.warning("not measured on %s: %s", case.name, error)
             continue
         _note(found, case, seen.without([*names, *new]))
-        with aside(place):
+        with TimeBudget(place).aside():
             _score(found, case.name, seen, list(served))
     return found
 
@@ -179,7 +179,7 @@ class _Seen:
     def of(
         cls, case: TrainingCase, predictor: Predictor, ensemble: EnsembleSettings, place: Place
     ) -> Self:
-        with aside(place):
+        with TimeBudget(place).aside():
             truth, ignored = _truth(case)
             ct = read_ct(case.ct_path)
         present = tuple(o for o in case.known_organs if bool((truth == ORGAN_IDS[o]).any()))

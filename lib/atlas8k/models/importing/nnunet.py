@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,29 +9,32 @@ from typing import Any
 
 import torch
 
-from atlas8k.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.importing.classes import outputs
-from atlas8k.models.importing.folds import (
-    DATASET,
-    PLANS,
-    find,
-    is_results,
-    same_training,
-    together,
-)
-from atlas8k.models.importing.matching import Change, Want, match, wanted
 from atlas8k.models.importing.options import Imported, Options, origin
 from atlas8k.models.importing.orientation import of_plans
 from atlas8k.models.importing.plans import (
+    DATASET,
     PLAIN,
+    PLANS,
     Plan,
     class_names,
     configuration,
+    find,
+    is_results,
     read_plan,
     read_preprocessing,
+    same_training,
+    together,
 )
-from atlas8k.models.importing.source import Source
+from atlas8k.models.importing.source import (
+    Change,
+    Source,
+    Want,
+    match,
+    outputs,
+    read_object,
+    wanted,
+)
 from atlas8k.models.sets import file_sha256
 
 __all__ = ["import_nnunet", "is_results"]
@@ -42,7 +44,7 @@ REPEATED = ("decoder.encoder.", ".all_modules.")
 
 
 def import_nnunet(path: Path, options: Options) -> Imported:
-    """A network of a results folder.
+    """Return the network of a results folder.
 
     Parameters
     ----------
@@ -59,7 +61,7 @@ def import_nnunet(path: Path, options: Options) -> Imported:
         plans nor options say which way the training volumes lay.
     """
     folder, files = find(path, options.folds)
-    plans, dataset = _json(folder / PLANS), _json(folder / DATASET)
+    plans, dataset = read_object(folder / PLANS), read_object(folder / DATASET)
     sources = [Source(file) for file in files]
     source, file = sources[0], files[0]
     stated = source.content.get("init_args")
@@ -108,16 +110,6 @@ def import_nnunet(path: Path, options: Options) -> Imported:
         else {f"members.{i}.{key}": t for i, one in enumerate(states) for key, t in one.items()},
     )
     return Imported(checkpoint, len(table) * len(files), used.left_out)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise CheckpointError(path, f"cannot be read ({err})") from err
-    if not isinstance(found, dict):
-        raise CheckpointError(path, "is not a JSON object")
-    return found
 
 
 def _as_dynunet(plan: Plan) -> bool:

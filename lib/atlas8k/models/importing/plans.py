@@ -1,4 +1,4 @@
-"""nnU-Net v2 ``plans.json`` and ``dataset.json``: architecture, preprocessing, classes.
+"""nnU-Net v2 results folders: folds, ``plans.json`` and ``dataset.json``.
 
 Axes in the plans are those of nnU-Net's arrays (z, y, x, then ``transpose_forward``);
 here they are put in the order x, y, z.
@@ -6,14 +6,18 @@ here they are put in the order x, y, z.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from atlas8k.errors import CheckpointError
+from atlas8k.models.importing.source import Source
 from atlas8k.models.intake import Preprocessing
 
+PLANS, DATASET = "plans.json", "dataset.json"
+FILES = ("checkpoint_final.pth", "checkpoint_best.pth")
 PLAIN, RESIDUAL = "PlainConvUNet", "ResidualEncoderUNet"
 EXPECTED: Mapping[str, tuple[Any, ...]] = {
     "conv_op": ("torch.nn.modules.conv.Conv3d", "torch.nn.Conv3d"),
@@ -65,7 +69,7 @@ class Plan:
 
 
 def configuration(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A configuration with what it inherits.
+    """Return a configuration with what it inherits.
 
     Raises
     ------
@@ -98,7 +102,7 @@ def configuration(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, 
 
 
 def read_plan(path: Path, plans: Mapping[str, Any], chosen: Mapping[str, Any]) -> Plan:
-    """Architecture of a configuration, in either form that nnU-Net v2 has written.
+    """Return the architecture of a configuration, in either form that nnU-Net v2 has written.
 
     Raises
     ------
@@ -184,7 +188,7 @@ def _axes(value: Any, n: int, order: Sequence[int]) -> tuple[tuple[int, ...], ..
 def read_preprocessing(
     path: Path, plans: Mapping[str, Any], chosen: Mapping[str, Any], plan: Plan, orientation: str
 ) -> Preprocessing:
-    """Spacing, intensities and window of a configuration.
+    """Return spacing, intensities and window of a configuration.
 
     Raises
     ------
@@ -212,7 +216,7 @@ def read_preprocessing(
 
 
 def class_names(path: Path, dataset: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """Names of the output channels, and the activation: regions have a sigmoid each.
+    """Return the names of the output channels, and the activation: regions have a sigmoid each.
 
     Raises
     ------
@@ -248,3 +252,81 @@ def _by_name(labels: Mapping[Any, Any]) -> Mapping[Any, Any]:
         isinstance(value, str) and not value.isdecimal() for value in labels.values()
     )
     return {value: int(key) for key, value in labels.items()} if turned else labels
+
+
+def is_results(path: Path) -> bool:
+    """Return whether a path can be a results folder, or a file in one."""
+    if path.is_dir():
+        return (path / PLANS).is_file() or any(path.glob(f"*/{PLANS}"))
+    return (path.parent.parent / PLANS).is_file()
+
+
+def find(path: Path, folds: Sequence[str] | None) -> tuple[Path, list[Path]]:
+    """Return the results folder, and the checkpoints of its folds that are meant.
+
+    Parameters
+    ----------
+    path
+        The folder, the data set's folder where it holds one such, or a checkpoint in it.
+    folds
+        Their names; else ``all`` where there is one, else every one.
+
+    Raises
+    ------
+    CheckpointError
+        It is no such folder, or lacks a fold.
+    """
+    if path.is_file():
+        if not (path.parent.parent / PLANS).is_file():
+            raise CheckpointError(
+                path, f"lies in no results folder: there is no {path.parent.parent / PLANS}"
+            )
+        return path.parent.parent, [path]
+    folder = path
+    if not (path / PLANS).is_file():
+        inner = sorted(p.parent for p in path.glob(f"*/{PLANS}"))
+        if len(inner) != 1:
+            listing = ", ".join(p.name for p in inner) or "none"
+            raise CheckpointError(
+                path, f"is no nnU-Net results folder with {PLANS}; such folders in it: {listing}"
+            )
+        folder = inner[0]
+    files = {
+        p.name.removeprefix("fold_"): next(p / name for name in FILES if (p / name).is_file())
+        for p in sorted(folder.glob("fold_*"))
+        if any((p / name).is_file() for name in FILES)
+    }
+    wanted = list(dict.fromkeys(folds)) if folds else ["all"] if "all" in files else list(files)
+    lacking = [fold for fold in wanted if fold not in files]
+    if not files or lacking:
+        raise CheckpointError(
+            folder,
+            f"has no {' or '.join(FILES)} in fold_{', fold_'.join(lacking) or '*'}; "
+            f"folds with one: {', '.join(files) or 'none'}",
+        )
+    return folder, [files[fold] for fold in wanted]
+
+
+def same_training(first: Source, other: Source) -> None:
+    """See that two folds are of one training.
+
+    Raises
+    ------
+    CheckpointError
+        What they say of it differs.
+    """
+    for key in ("trainer_name", "inference_allowed_mirroring_axes"):
+        a, b = (
+            tuple(v) if isinstance(v, list | tuple) else v
+            for v in (first.content.get(key), other.content.get(key))
+        )
+        if a != b:
+            raise CheckpointError(
+                other.path, f"has {key} {b!r}, {first.path.parent.name} has {a!r}; bring one fold"
+            )
+
+
+def together(sources: Sequence[Source]) -> str:
+    """Return the sha256 of several files: of their own, one a line."""
+    lines = "".join(f"{one.sha256}\n" for one in sources)
+    return hashlib.sha256(lines.encode()).hexdigest()
