@@ -23,8 +23,8 @@ import torch
 from atlas8k.errors import CheckpointError
 from atlas8k.models.files import written
 from atlas8k.models.header import FORMAT, METADATA_KEY, read_description
-from atlas8k.models.intake import Preprocessing, adapt
 from atlas8k.models.networks import build
+from atlas8k.models.preprocess import Preprocessing, adapt
 from atlas8k.organs import ORGAN_NAMES
 
 __all__ = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -32,19 +31,3 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     with written(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy a file, and wait until the disk has it."""
-    shutil.copyfile(source, target)
-    with open(target, "rb") as stream:
-        os.fsync(stream.fileno())
-
-
-def sync(folder: Path) -> None:
-    """Wait until the disk has what a folder lists."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

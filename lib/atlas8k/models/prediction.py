@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.errors import PredictionError
-from atlas8k.models.ensemble import EnsembleSettings, label_map, mean_probability
+from atlas8k.models.ensemble import EnsembleSettings, label_map
 from atlas8k.models.regrid import nearest
-from atlas8k.organs import N_ORGANS, ORGANS
+from atlas8k.organs import ORGANS
 from atlas8k.volume import Grid
 from atlas8k.weighting import Weights
 
@@ -54,20 +54,10 @@ class Prediction:
         """Names on the organ axis."""
         return tuple(organ.name for organ in ORGANS)
 
-    def mean(self) -> npt.NDArray[np.float32]:
-        """Weighted mean over the networks that know it: ``(organs, X, Y, Z)`` float32."""
-        out = np.zeros((N_ORGANS, *self.grid.shape), dtype=np.float32)
-        weights = self.ensemble.weights.matrix(self.names)
-        for organ in range(N_ORGANS):
-            mean = mean_probability(self.probs, self.covered, organ, weights)
-            if mean is not None:
-                out[organ] = mean.numpy()
-        return out
-
     def label(
         self, model: str | None = None, settings: EnsembleSettings | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Label map on :attr:`grid`: ``(X, Y, Z)`` uint8, organ ids.
+        """Return the label map on :attr:`grid`: ``(X, Y, Z)`` uint8, organ ids.
 
         Parameters
         ----------
@@ -98,7 +88,7 @@ class Prediction:
     def label_on(
         self, grid: Grid, model: str | None = None, settings: EnsembleSettings | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Label map on another grid, as a rule the CT's: ``grid.shape`` uint8.
+        """Return the label map on another grid, as a rule the CT's: ``grid.shape`` uint8.
 
         Nearest neighbour from :attr:`grid`, 0 outside it. As :meth:`label` otherwise.
         """
@@ -106,7 +96,7 @@ class Prediction:
         return out
 
     def sizes(self, **settings: Any) -> AttentionSizes:
-        """Attention sizes in ml, :func:`atlas8k.attention.attention_sizes`."""
+        """Return the attention sizes in ml, :func:`atlas8k.attention.attention_sizes`."""
         from atlas8k.attention import attention_sizes
 
         return attention_sizes(self.probs, self.grid.voxel_ml, **settings)

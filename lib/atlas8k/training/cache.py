@@ -2,6 +2,7 @@
 
 Three networks that work on one grid share a file, and so do the measurements between
 epochs; where not all volumes fit into memory, those whose turn comes are read, not made.
+MONAI's PersistentDataset has no bound on its size, and unpickles what it finds.
 """
 
 from __future__ import annotations

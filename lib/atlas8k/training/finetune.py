@@ -119,53 +119,54 @@ def fine_tune(
         else PreparedCache(state_folder / PREPARED, config.cache_gb * 1e9)
     )
     prepared, watched = cached(training, cache), cached(stratified(validation, WATCHED), cache)
-    result = {}
-    stopped = False
     starts = {
         name: given if isinstance(given, Checkpoint) else load_checkpoint(given)
         for name, given in served.items()
     }
     for name in networks or starts:
         _check_organs(starts[name], training)
-    for name, start in starts.items():
+    stopped = False
+
+    def stop() -> bool:
+        nonlocal stopped
         stopped = stopped or (should_stop is not None and should_stop())
-        if stopped or (networks is not None and name not in networks):
-            result[name] = start
+        return stopped
+
+    result = dict(starts)
+    for name, start in starts.items():
+        if stop() or (networks is not None and name not in networks):
             continue
-        done = None if state_folder is None else state_folder / f"{name}.done.safetensors"
-        through = _through(done)
-        if through is not None:
+        done = state_folder and state_folder / f"{name}.done.safetensors"
+        state = state_folder and state_folder / f"{name}.state.pt"
+        before = _trained_before(done)
+        if before is not None:
             logger.info("%s was through before this training was interrupted", name)
-            result[name] = through
-            if on_trained is not None and ranks.first():
-                on_trained(through)
-            continue
-        asked_to_stop = _Asked(should_stop)
-        state = None if state_folder is None else state_folder / f"{name}.state.pt"
-        go = partial(
-            train_network,
-            start,
-            prepared,
-            config,
-            validation=watched,
-            on_epoch=on_epoch,
-            should_stop=asked_to_stop,
-            state_path=state,
-            place=place,
-        )
-        try:
-            result[name] = go()
-        except StateError as error:
-            assert state is not None
-            logger.warning("%s begins anew: %s", name, error)
-            state.unlink(missing_ok=True)
-            result[name] = go()
-        if asked_to_stop.said or not ranks.first():
-            continue
-        if done is not None and state is not None:
-            save_checkpoint(done, result[name], half=False)
-            state.unlink(missing_ok=True)  # only now: killed before, it goes on at its end
-        if on_trained is not None:
+            result[name] = before
+        else:
+            train = partial(
+                train_network,
+                start,
+                prepared,
+                config,
+                validation=watched,
+                on_epoch=on_epoch,
+                should_stop=stop,
+                state_path=state,
+                place=place,
+            )
+            try:
+                result[name] = train()
+            except StateError as error:
+                assert state is not None
+                logger.warning("%s begins anew: %s", name, error)
+                state.unlink(missing_ok=True)
+                result[name] = train()
+            if stopped or not ranks.first():
+                continue
+            if done is not None and state is not None:
+                save_checkpoint(done, result[name], half=False)
+                state.unlink(missing_ok=True)  # only now: killed before, it goes on at its end
+        if on_trained is not None and ranks.first():
             on_trained(result[name])
     return result
 
@@ -181,7 +182,7 @@ def _check_organs(start: Checkpoint, training: Sequence[Case]) -> None:
         )
 
 
-def _through(done: Path | None) -> Checkpoint | None:
+def _trained_before(done: Path | None) -> Checkpoint | None:
     """What a training that was interrupted later had already made."""
     if done is None or not done.is_file():
         return None
@@ -190,15 +191,3 @@ def _through(done: Path | None) -> Checkpoint | None:
     except CheckpointError as error:
         logger.warning("trained once more: %s", error)
         return None
-
-
-class _Asked:
-    """Asks whether to stop, and remembers that it was told so."""
-
-    def __init__(self, ask: Callable[[], bool] | None) -> None:
-        self._ask = ask
-        self.said = False
-
-    def __call__(self) -> bool:
-        self.said = self.said or (self._ask is not None and self._ask())
-        return self.said

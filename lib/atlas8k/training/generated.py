@@ -8,7 +8,6 @@ before its file is there makes itself: the weights do not depend on who was firs
 
 from __future__ import annotations
 
-import fcntl
 import os
 import zipfile
 import zlib
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from filelock import FileLock
 
 from atlas8k import phantom
 from atlas8k.errors import TrainingError
@@ -74,7 +74,7 @@ class GeneratedCase(ABC):
         """Return the CT and its truth at :data:`~atlas8k.training.scratch.SPACING_MM`."""
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
-        """Prepared for a network; made first if its file is missing or damaged."""
+        """Return it prepared for a network; made first if its file is missing or damaged."""
         try:
             with np.load(self.path) as stored:
                 ct, label, affine = stored["ct"], stored["label"], stored["affine"]
@@ -144,51 +144,15 @@ def _read(folder: Path, names: tuple[str, ...]) -> list[Body]:
     return read_bodies(folder, names)
 
 
-def phantom_cases(
-    count: int,
-    first_seed: int,
-    folder: Path,
-    processes: int = 1,
-    on_case: Callable[[str], None] | None = None,
-    kind: str = STANDARD.name,
-) -> list[PhantomTrainingCase]:
-    """Phantoms as training cases; those that are not in the folder yet are made.
+def body_cases(
+    count: int, first_seed: int, folder: Path, bodies: Path, names: Sequence[str] = ()
+) -> list[BodyTrainingCase]:
+    """Return CTs painted on real bodies as training cases; none is made yet.
 
     Parameters
     ----------
     count, first_seed
         Seeds ``first_seed`` to ``first_seed + count - 1``.
-    folder
-        Where they are kept, about 1 MB each.
-    processes
-        That make them.
-    on_case
-        Called with the name of every phantom that is ready.
-    kind
-        Name of the setting.
-
-    Raises
-    ------
-    TrainingError
-        `count` is below 1.
-    """
-    if count < 1:
-        raise TrainingError(f"{count} phantoms; give at least 1")
-    seeds = range(first_seed, first_seed + count)
-    cases = [PhantomTrainingCase(seed, folder, kind) for seed in seeds]
-    make_missing(cases, processes, on_case)
-    return cases
-
-
-def body_cases(
-    count: int, first_seed: int, folder: Path, bodies: Path, names: Sequence[str] = ()
-) -> list[BodyTrainingCase]:
-    """CTs painted on real bodies as training cases; none is made yet.
-
-    Parameters
-    ----------
-    count, first_seed
-        As :func:`phantom_cases`.
     bodies
         Folder of label maps, :func:`~atlas8k.phantom.bodies.subjects`.
     names
@@ -220,14 +184,35 @@ def body_cases(
 def make_missing(
     cases: Sequence[GeneratedCase],
     processes: int = 1,
-    on_case: Callable[[str], None] | None = None,
+    on_case: Callable[[str], object] = str,
 ) -> None:
-    """Make the files of cases that have none yet."""
+    """Make the files of cases that have none yet.
+
+    Parameters
+    ----------
+    processes
+        That make them.
+    on_case
+        Called with the name of every case that is ready.
+    """
+    missing = [case for case in cases if not case.path.is_file()]
     for case in cases:
-        case.folder.mkdir(parents=True, exist_ok=True)
-    for name in _made(cases, processes):
-        if on_case is not None:
+        if case not in missing:
+            on_case(case.name)
+    if min(processes, len(missing)) <= 1:
+        for name in map(_make, missing):
             on_case(name)
+        return
+    # Forked processes inherit torch's thread pools in a state they cannot use.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for name in pool.map(_make, missing, chunksize=2):
+            on_case(name)
+
+
+def _make(case: GeneratedCase) -> str:
+    if not case.path.is_file():
+        case.make()
+    return case.name
 
 
 @contextmanager
@@ -250,32 +235,10 @@ def _make_all(cases: Sequence[GeneratedCase]) -> None:
     os.nice(BESIDE_NICE)
     with alone(cases[0].folder):
         for case in cases:
-            if not case.path.is_file():
-                case.make()
+            _make(case)
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other training makes CTs in this folder, and keep others waiting."""
+def alone(folder: Path) -> FileLock:
+    """Return a lock that keeps two trainings from making CTs in a folder at once."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / MAKING, "w", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # gone with the process that holds it
-        yield
-
-
-def _made(cases: Sequence[GeneratedCase], processes: int) -> Iterator[str]:
-    missing = [case for case in cases if not case.path.is_file()]
-    here = {case.path for case in missing}
-    yield from (case.name for case in cases if case.path not in here)
-    processes = min(processes, len(missing))
-    if processes <= 1:
-        yield from map(_make, missing)
-        return
-    # Forked processes inherit torch's thread pools in a state they cannot use.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_make, missing, chunksize=2)
-
-
-def _make(case: GeneratedCase) -> str:
-    case.make()
-    return case.name
+    return FileLock(folder / MAKING)  # gone with the process that holds it

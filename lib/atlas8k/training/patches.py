@@ -14,7 +14,7 @@ import torch
 
 from atlas8k.errors import Atlas8kError, TrainingError
 from atlas8k.models.checkpoint import Preprocessing
-from atlas8k.models.intake import more_than_one
+from atlas8k.models.preprocess import more_than_one
 from atlas8k.training import ranks
 from atlas8k.training.augment import Patch, cut_to, draw
 from atlas8k.training.config import TrainingConfig

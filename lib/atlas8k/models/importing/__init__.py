@@ -3,12 +3,12 @@
 ::
 
     imported = import_weights(Path("supervised_suprem_unet_2100.pth"), "unet")
-    Installed(models).save(imported.checkpoint)
+    ModelStore(models).add_imported(imported.checkpoint)
 
 Every tensor of a file is accounted for by name, or the file is refused with a list.
 Nothing in it is run. What comes out is an ordinary checkpoint: safetensors, with the
 preprocessing it needs and the sha256 of what it was made from. torch is imported where a
-file is read, so that a wrong path is refused, and the networks are listed, without it.
+file is read, so that a wrong path is refused without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas8k.errors import CheckpointError
-from atlas8k.models.importing.installed import Installed, Network, installed_networks
 from atlas8k.models.importing.options import Imported, Options, OrientationUnknownError
 
 if TYPE_CHECKING:
@@ -26,12 +25,9 @@ if TYPE_CHECKING:
 __all__ = [
     "KINDS",
     "Imported",
-    "Installed",
-    "Network",
     "Options",
     "OrientationUnknownError",
     "import_weights",
-    "installed_networks",
 ]
 
 KINDS = ("unet", "swin_unetr", "segresnet", "nnunet", "bundle")

@@ -14,8 +14,8 @@ from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.importing.options import Imported, Options, origin
 from atlas8k.models.importing.orientation import unknown
 from atlas8k.models.importing.source import Source, match, outputs, read_object, wanted
-from atlas8k.models.intake import Preprocessing
 from atlas8k.models.networks import FIXED, OLDER
+from atlas8k.models.preprocess import Preprocessing
 
 METADATA = Path("configs") / "metadata.json"
 INFERENCE = ("inference.json", "inference.yaml", "inference.yml")

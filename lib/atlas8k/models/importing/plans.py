@@ -14,7 +14,7 @@ from typing import Any
 
 from atlas8k.errors import CheckpointError
 from atlas8k.models.importing.source import Source
-from atlas8k.models.intake import Preprocessing
+from atlas8k.models.preprocess import Preprocessing
 
 PLANS, DATASET = "plans.json", "dataset.json"
 FILES = ("checkpoint_final.pth", "checkpoint_best.pth")

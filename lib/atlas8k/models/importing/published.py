@@ -11,8 +11,8 @@ from atlas8k.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.importing.options import Imported, Options, origin
 from atlas8k.models.importing.source import Outputs, Source, Want, match, outputs, wanted
-from atlas8k.models.intake import Preprocessing
 from atlas8k.models.networks import OLDER
+from atlas8k.models.preprocess import Preprocessing
 
 BACKBONE = "backbone."
 HEAD = ("controller.", "GAP.", "precls_conv.", "organ_embedding", "text_to_vision.")
