@@ -37,7 +37,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def draw(path: Path, found: Status, plan: Plan | None, work: Sequence[Worked]) -> None:
-    """The last list by attention, and what was changed in every round.
+    """Draw the last list by attention, and what was changed in every round.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def _changes(axes: Any, found: Status) -> None:
 
 
 def draw_simulation(path: Path, rounds: Sequence[SimulatedRound]) -> None:
-    """Label quality through the phases of a simulated campaign, all organs and each."""
+    """Draw label quality through the phases of a simulated campaign, by organ."""
     figure, axes = _figure(1, 4.5)
     names: list[str] = []
     measured: list[Quality] = []

@@ -22,9 +22,9 @@ import torch
 
 from atlas8k.errors import CheckpointError
 from atlas8k.models.files import written
-from atlas8k.models.header import FORMAT, METADATA_KEY, read_description
 from atlas8k.models.networks import build
 from atlas8k.models.preprocess import Preprocessing, adapt
+from atlas8k.models.sets import FORMAT, METADATA_KEY, read_header
 from atlas8k.organs import ORGAN_NAMES
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "Preprocessing",
     "load_checkpoint",
     "network",
-    "read_description",
+    "read_header",
     "save_checkpoint",
 ]
 
@@ -186,7 +186,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         missing, unexpected or of another shape, NaN or infinity in them.
     """
     path = Path(path)
-    header = read_description(path)
+    header = read_header(path)
     try:
         checkpoint = Checkpoint(
             name=header["name"],

@@ -75,7 +75,7 @@ class Mean(torch.nn.Module):
         self.members = torch.nn.ModuleList(members)
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Logits of windows, one member after the other."""
+        """Return logits of windows, one member after the other."""
         total: torch.Tensor = self.members[0](windows)
         for member in list(self.members)[1:]:
             total = total + member(windows)

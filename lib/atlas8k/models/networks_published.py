@@ -45,7 +45,7 @@ class OlderPatchMerging(PatchMergingV2):
     """Patch merging as MONAI computed it before 1.5, for weights trained with that."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, D, H, W, C)``, sides even, to ``(B, D/2, H/2, W/2, 2C)``."""
+        """Merge ``(B, D, H, W, C)``, sides even, to ``(B, D/2, H/2, W/2, 2C)``."""
         joined = torch.cat([x[:, i::2, j::2, k::2] for i, j, k in OLDER_OFFSETS], dim=-1)
         merged: torch.Tensor = self.reduction(self.norm(joined))
         return merged
@@ -114,7 +114,7 @@ class UNetBackbone(nn.Module):
         self.deepest, self.features = 16 * width, 2 * width
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(B, 1, X, Y, Z)``, sides divisible by 8, to deepest and last features.
+        """Bring ``(B, 1, X, Y, Z)``, sides divisible by 8, to deepest and last features.
 
         Returns
         -------
@@ -140,7 +140,7 @@ class SwinBackbone(SwinUNETR):
         self.deepest, self.features = 16 * feature_size, feature_size
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(B, 1, X, Y, Z)``, sides divisible by 32, to deepest and last features."""
+        """Bring ``(B, 1, X, Y, Z)``, sides divisible by 32, to deepest and last features."""
         hidden = self.swinViT(x, self.normalize)
         deepest = self.encoder10(hidden[4])
         out = self.decoder5(deepest, hidden[3])
@@ -158,7 +158,7 @@ class SupremUNet(UNetBackbone):
         self.out_tr = nn.ModuleDict({"final_conv": nn.Conv3d(2 * width, out_channels, 1)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """``(B, 1, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``."""
+        """Bring ``(B, 1, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``."""
         _, features = super().forward(x)
         logits: torch.Tensor = self.out_tr["final_conv"](features)
         return logits
@@ -223,7 +223,7 @@ class Universal(nn.Module):
         self.controller = nn.Conv3d(2 * EMBEDDING, sum(HEAD_WEIGHTS + HEAD_BIASES), kernel_size=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, 1, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``."""
+        """Bring ``(B, 1, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``."""
         deepest, features = self.backbone(x)
         pooled = self.GAP(deepest).flatten(1)
         if self.encoding == "word_embedding":

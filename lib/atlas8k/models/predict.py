@@ -17,8 +17,7 @@ import torch
 from atlas8k.errors import CheckpointError, PredictionError
 from atlas8k.models.body import Box, body_box, box_on
 from atlas8k.models.checkpoint import Checkpoint, network
-from atlas8k.models.ensemble import EnsembleSettings
-from atlas8k.models.prediction import Prediction
+from atlas8k.models.ensemble import EnsembleSettings, Prediction
 from atlas8k.models.preprocess import intensity_key, prepare
 from atlas8k.models.quick import compile_or_not, quicken
 from atlas8k.models.regrid import LEAST, interpolate_into

@@ -32,7 +32,6 @@ from filelock import FileLock
 
 from atlas8k.errors import CheckpointError, ServedChangedError
 from atlas8k.models.files import write_json, written
-from atlas8k.models.header import read_description as read_header
 from atlas8k.models.sets import (
     EMBEDDED,
     SET_FILE,
@@ -44,6 +43,7 @@ from atlas8k.models.sets import (
     model_signature,
     open_set,
     read_description,
+    read_header,
 )
 
 if TYPE_CHECKING:

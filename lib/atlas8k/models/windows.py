@@ -61,7 +61,7 @@ def tile(
     overlap: float,
     keep: Box | None = None,
 ) -> Tiling:
-    """Windows over a volume, without those that show only air.
+    """Lay windows over a volume, without those that show only air.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def tile(
 
 
 def sums_bytes(tiling: Tiling, channels: int) -> int:
-    """What summing takes at its peak: the sums, a finished layer, and its probabilities."""
+    """Return the bytes of summing at its peak: sums, a finished layer, its probabilities."""
     x, y, _ = tiling.shape
     return 3 * (channels + 1) * x * y * tiling.size[2] * 4
 

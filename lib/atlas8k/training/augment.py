@@ -141,7 +141,7 @@ def cut_to(
 
 
 def vary_intensity(image: torch.Tensor, rng: np.random.Generator, augment: float) -> torch.Tensor:
-    """Another scanner, kernel, dose and contrast; ``image`` and result in [0, 1].
+    """Give it another scanner, kernel, dose and contrast; image and result in [0, 1].
 
     Each change is made with its own probability: smoothing, thicker slices, noise,
     contrast and brightness, gamma.

@@ -126,7 +126,7 @@ class TrainingCase:
             read_label(self.label_path),
             self.known_organs,
             preprocessing,
-            self.ignore_path and read_label(self.ignore_path),
+            None if self.ignore_path is None else read_label(self.ignore_path),
             self.pseudo_organs,
         )
 

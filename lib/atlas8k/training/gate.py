@@ -120,7 +120,7 @@ class Decision:
         return "; ".join(f"{name}: {why}" for name, why in self.refused.items())
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, JSON-ready."""
+        """Return everything, JSON-ready."""
         return {
             "publish": list(self.publish),
             "refused": dict(self.refused),
@@ -238,7 +238,7 @@ def decide(
     chosen: int = 0,
     warnings: Sequence[str] = (),
 ) -> Decision:
-    """What may be published.
+    """Decide what may be published.
 
     Parameters
     ----------

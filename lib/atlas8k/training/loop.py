@@ -224,7 +224,7 @@ def _mean(losses: Sequence[float]) -> float:
 
 
 def rate(fraction: float, warm_up: float, schedule: str = "cosine") -> float:
-    """Learning rate as a share of its peak: a rise in a straight line, then the schedule."""
+    """Return the learning rate as a share of its peak: a straight rise, then the schedule."""
     if fraction < warm_up:
         return fraction / warm_up
     part = (fraction - warm_up) / (1 - warm_up)

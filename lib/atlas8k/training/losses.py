@@ -42,7 +42,7 @@ def segmentation_loss(
     activation: str,
     balance: float = 0.0,
 ) -> torch.Tensor:
-    """Dice plus cross-entropy over the labeled organs.
+    """Return Dice plus cross-entropy over the labeled organs.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ class Asked:
         return ranks.mean(mean, self._device)
 
     def loss(self, logits: torch.Tensor, batch: Batch, balance: float) -> torch.Tensor:
-        """Loss of what people have labeled, and of pseudo labels by their weight.
+        """Return the loss of what people have labeled, and of pseudo labels by their weight.
 
         With weight `w` it is ``1 - w`` of the loss that does not know the pseudo labels and
         ``w`` of the one that takes them for labels.
@@ -269,7 +269,7 @@ def _channels(start: Checkpoint) -> tuple[torch.Tensor, list[int]]:
 
 
 def autocast(device: torch.device, amp: bool | None) -> AbstractContextManager[None]:
-    """Context in which networks compute in bfloat16, where that is wanted or pays."""
+    """Return a context in which networks compute in bfloat16, where that is wanted or pays."""
     if amp is None:
         amp = _pays(device)
     context: AbstractContextManager[None] = torch.autocast(

@@ -88,7 +88,7 @@ class PatchSource:
         self._aside, self._enough = aside, enough
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch; they depend on the seed and the epoch's number alone.
+        """Yield the batches of an epoch; they depend on the seed and its number alone.
 
         Those of a step come one after another, ``accumulate`` of them; several processes
         have different ones.

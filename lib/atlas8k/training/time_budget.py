@@ -37,13 +37,13 @@ class Alone:
     """The device of a training that nobody waits beside."""
 
     def leave(self) -> None:
-        """Nobody comes."""
+        """Do nothing: nobody comes."""
 
     def take(self) -> None:
-        """At once."""
+        """Do nothing: it is there."""
 
     def give_way(self) -> None:
-        """To nobody."""
+        """Do nothing: nobody waits."""
 
 
 ALONE = Alone()

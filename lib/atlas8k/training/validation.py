@@ -27,7 +27,7 @@ def measure(
     aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     over: Callable[[], bool] = bool,
 ) -> dict[str, float]:
-    """Mean DSC by organ over cases, on the network's grid.
+    """Return the mean DSC by organ over cases, on the network's grid.
 
     Parameters
     ----------

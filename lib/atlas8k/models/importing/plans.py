@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,38 +33,6 @@ TAKEN = {
     *("n_blocks_per_stage", "n_conv_per_stage_decoder", "conv_bias", "norm_op_kwargs"),
     "nonlin_kwargs",
 }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A configuration of the plans.
-
-    Attributes
-    ----------
-    network
-        Class name, :data:`PLAIN` or :data:`RESIDUAL`.
-    n_per_stage, n_decoder
-        Convolutions or blocks of the encoder's stages, convolutions of the decoder's.
-    features
-        Of the stages.
-    kernels, strides
-        Of the stages, each along x, y, z.
-    conv_bias, eps, negative_slope
-        Of all layers.
-    permutation
-        Axis of nnU-Net's arrays that is x, y, z here.
-    """
-
-    network: str
-    n_per_stage: tuple[int, ...]
-    n_decoder: tuple[int, ...]
-    features: tuple[int, ...]
-    kernels: tuple[tuple[int, ...], ...]
-    strides: tuple[tuple[int, ...], ...]
-    conv_bias: bool
-    eps: float
-    negative_slope: float
-    permutation: tuple[int, int, int]
 
 
 def configuration(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -101,18 +68,41 @@ def configuration(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, 
     return merged
 
 
-def read_plan(path: Path, plans: Mapping[str, Any], chosen: Mapping[str, Any]) -> Plan:
+def axis_order(path: Path, plans: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return the axes of nnU-Net's arrays that are x, y, z here.
+
+    Raises
+    ------
+    CheckpointError
+        The plans name no order of three axes.
+    """
+    forward = tuple(plans.get("transpose_forward", (0, 1, 2)))
+    if sorted(forward) != [0, 1, 2]:
+        raise CheckpointError(path, f"transpose_forward {list(forward)} is no order of three axes")
+    return forward.index(2), forward.index(1), forward.index(0)
+
+
+def read_architecture(
+    path: Path, chosen: Mapping[str, Any], order: tuple[int, int, int]
+) -> dict[str, Any]:
     """Return the architecture of a configuration, in either form that nnU-Net v2 has written.
+
+    Parameters
+    ----------
+    order
+        As :func:`axis_order` gives it.
+
+    Returns
+    -------
+    dict
+        Arguments of :func:`~atlas8k.models.networks_published.nnunet_network` but the output
+        channels; kernels and strides along x, y, z.
 
     Raises
     ------
     CheckpointError
         Names what is not supported.
     """
-    forward = tuple(plans.get("transpose_forward", (0, 1, 2)))
-    if sorted(forward) != [0, 1, 2]:
-        raise CheckpointError(path, f"transpose_forward {list(forward)} is no order of three axes")
-    order = (forward.index(2), forward.index(1), forward.index(0))
     try:
         name, arguments = _arguments(path, chosen)
         stages = int(arguments["n_stages"])
@@ -120,20 +110,20 @@ def read_plan(path: Path, plans: Mapping[str, Any], chosen: Mapping[str, Any]) -
         norm = dict(arguments.get("norm_op_kwargs") or {})
         if not norm.pop("affine", False):
             raise CheckpointError(path, "its instance norm has no weights, unlike nnU-Net's")
-        return Plan(
-            network=name,
-            n_per_stage=_each(arguments[counted], stages),
-            n_decoder=_each(arguments["n_conv_per_stage_decoder"], stages - 1),
-            features=_each(arguments["features_per_stage"], stages),
-            kernels=_axes(arguments["kernel_sizes"], stages, order),
-            strides=_axes(arguments["strides"], stages, order),
-            conv_bias=bool(arguments.get("conv_bias", False)),
-            eps=float(norm.get("eps", 1e-5)),
-            negative_slope=float(
-                (arguments.get("nonlin_kwargs") or {}).get("negative_slope", 0.01)
-            ),
-            permutation=order,
-        )
+        slope = (arguments.get("nonlin_kwargs") or {}).get("negative_slope", 0.01)
+        return {
+            "name": "nnunetv2",
+            "kind": "plain" if name == PLAIN else "residual",
+            "n_stages": stages,
+            "features_per_stage": _each(arguments["features_per_stage"], stages),
+            "kernel_sizes": _axes(arguments["kernel_sizes"], stages, order),
+            "strides": _axes(arguments["strides"], stages, order),
+            "n_per_stage": _each(arguments[counted], stages),
+            "n_conv_per_stage_decoder": _each(arguments["n_conv_per_stage_decoder"], stages - 1),
+            "conv_bias": bool(arguments.get("conv_bias", False)),
+            "eps": float(norm.get("eps", 1e-5)),
+            "negative_slope": float(slope),
+        }
     except (KeyError, TypeError, ValueError, IndexError) as err:
         if isinstance(err, CheckpointError):
             raise
@@ -170,23 +160,27 @@ def _arguments(path: Path, chosen: Mapping[str, Any]) -> tuple[str, dict[str, An
     return name, arguments
 
 
-def _each(value: Any, n: int) -> tuple[int, ...]:
-    values = (value,) * n if isinstance(value, int) else tuple(value)
+def _each(value: Any, n: int) -> list[int]:
+    values = [value] * n if isinstance(value, int) else list(value)
     if len(values) != n:
         raise ValueError(f"{value} for {n} stages")
-    return tuple(int(v) for v in values)
+    return [int(v) for v in values]
 
 
-def _axes(value: Any, n: int, order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def _axes(value: Any, n: int, order: Sequence[int]) -> list[list[int]]:
     values = [value] * n if isinstance(value, int) else list(value)
     if len(values) != n:
         raise ValueError(f"{value} for {n} stages")
     each = [[v] * 3 if isinstance(v, int) else list(v) for v in values]
-    return tuple(tuple(int(v[axis]) for axis in order) for v in each)
+    return [[int(v[axis]) for axis in order] for v in each]
 
 
 def read_preprocessing(
-    path: Path, plans: Mapping[str, Any], chosen: Mapping[str, Any], plan: Plan, orientation: str
+    path: Path,
+    plans: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    order: tuple[int, int, int],
+    orientation: str,
 ) -> Preprocessing:
     """Return spacing, intensities and window of a configuration.
 
@@ -202,8 +196,8 @@ def read_preprocessing(
         )
     try:
         properties = plans["foreground_intensity_properties_per_channel"]["0"]
-        spacing = [float(chosen["spacing"][axis]) for axis in plan.permutation]
-        size = [int(chosen["patch_size"][axis]) for axis in plan.permutation]
+        spacing = [float(chosen["spacing"][axis]) for axis in order]
+        size = [int(chosen["patch_size"][axis]) for axis in order]
         return Preprocessing(
             spacing_mm=(spacing[0], spacing[1], spacing[2]),
             hu_window=(properties["percentile_00_5"], properties["percentile_99_5"]),

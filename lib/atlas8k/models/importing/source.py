@@ -283,7 +283,7 @@ class Outputs:
         )
 
     def architecture(self) -> dict[str, Any]:
-        """``out_channels`` and ``outputs`` of the architecture that uses these."""
+        """Return ``out_channels`` and ``outputs`` of the architecture that uses these."""
         take = [[row] for row in self.rows]
         if self.activation == "softmax":
             take.insert(0, [i for i in range(len(self.names)) if i not in self.rows])
