@@ -22,7 +22,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,7 +177,9 @@ class ModelStore:
         if not checkpoints:
             raise ValueError("there is no checkpoint to publish")
         with self._lock():
-            before = self._served_or_none()
+            before: ServedSet | None = None
+            with suppress(CheckpointError):
+                before = self.served()
             if expected is not None and (before is None or before.signature != expected):
                 now = "nothing" if before is None else before.signature
                 raise ServedChangedError(
@@ -324,12 +326,6 @@ class ModelStore:
         if folder != Path(folder).name:
             raise CheckpointError(self.root / folder, "is not the name of a set")
         return open_set(self.root / folder, self.attention_settings)
-
-    def _served_or_none(self) -> ServedSet | None:
-        try:
-            return self.served()
-        except CheckpointError:
-            return None
 
     def _served_json(self) -> dict[str, Any]:
         """Content of ``served.json``; empty where there is none or it is damaged."""
