@@ -13,7 +13,7 @@ from atlas8k.training.config import TrainingConfig
 from atlas8k.training.loop import Progress, train_network
 
 from .conftest import tiny
-from .test_waiting import Now
+from .test_time_budget import Now
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def labeled_studies(
         finally:
             context.datastore.close()
             context.ledger.close()
-    return ranks.tell(found)
+    return ranks.broadcast(found)
 
 
 def labeled_files(

@@ -73,7 +73,7 @@ def run(
         if apart is None:  # before anything is stored that has seen them
             learned, _ = split(cases, config.validation)
             Seen(output).add(patient_of(one) for one in learned)
-    folder = ranks.tell(folder)  # the others wait until it is cleared
+    folder = ranks.broadcast(folder)  # the others wait until it is cleared
     fine_tune(
         starts,
         cases,

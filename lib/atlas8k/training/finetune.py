@@ -40,7 +40,7 @@ class Work(NamedTuple):
 
 def follow(device: str) -> None:
     """Take part in the trainings of the first process, until it says that there is no more."""
-    while (work := ranks.tell(cast("Work | None", None))) is not None:
+    while (work := ranks.broadcast(cast("Work | None", None))) is not None:
         config = work.config.model_copy(update={"device": device})
         fine_tune(**{**work._asdict(), "config": config})
 

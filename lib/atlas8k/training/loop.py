@@ -21,7 +21,7 @@ from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.training import ranks
 from atlas8k.training.config import Optimiser, TrainingConfig
 from atlas8k.training.data import Loadable
-from atlas8k.training.losses import Asked, autocast
+from atlas8k.training.losses import Supervision, autocast
 from atlas8k.training.patches import PatchSource
 from atlas8k.training.resume import Average, TrainingState, identity_of
 from atlas8k.training.time_budget import ALONE, Place, TimeBudget
@@ -102,7 +102,7 @@ def train_network(
     on_epoch
         Called after every epoch; of several processes (:mod:`.ranks`) in the first alone.
     should_stop
-        Asked before every step; when true, the training ends with what it has. Of several
+        Supervision before every step; when true, the training ends with what it has. Of several
         processes the first decides.
     state_path
         File that is written after every epoch, and from which a training goes on if it is
@@ -132,7 +132,7 @@ def train_network(
     if state_path is not None and state_path.is_file():
         state.load(state_path)
     module = ranks.averaged(bare, device)
-    asked = Asked(start, config, device)
+    supervision = Supervision(start, config, device)
     budget = TimeBudget(place, config.minutes, seconds=state.seconds, measured=bool(validation))
     source = PatchSource(cases, start.preprocessing, config, budget.preparing, budget.prepared)
     stopped, left_out = False, 0
@@ -153,19 +153,21 @@ def train_network(
             return budget.fraction()
         return min(1.0, (state.step + ahead) / (config.epochs * config.steps_per_epoch))
 
-    done = ranks.tell(fraction(0))
+    done = ranks.broadcast(fraction(0))
     while done < 1 and not stopped:
         module.train()
         losses: list[float] = []
         for batches in zip(*[source.batches(state.epoch)] * config.accumulate, strict=True):
             budget.give_way()
-            stopped, share = ranks.tell((should_stop is not None and should_stop(), fraction(1)))
+            stopped, share = ranks.broadcast(
+                (should_stop is not None and should_stop(), fraction(1))
+            )
             if stopped or (losses and config.minutes is not None and share >= 1):
                 break
             for group in optimiser.param_groups:
                 group["lr"] = settings.lr * rate(share, config.warm_up, settings.schedule)
             optimiser.zero_grad(set_to_none=True)
-            losses.append(asked.backward(module, batches, share, (state.epoch, state.step)))
+            losses.append(supervision.backward(module, batches, share, (state.epoch, state.step)))
             norm = torch.nn.utils.clip_grad_norm_(bare.parameters(), CLIP_NORM)
             state.step += 1
             if math.isfinite(losses[-1]) and bool(norm.isfinite()):
@@ -189,7 +191,7 @@ def train_network(
             break
         state.epoch += 1
         # Asked once more only: on time that ran out later, the last one would not be measured.
-        done = ranks.tell(fraction(0))
+        done = ranks.broadcast(fraction(0))
         state.seconds = budget.seconds()
         if not ranks.first():
             continue

@@ -145,8 +145,8 @@ def _marginal(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     return torch.cat([background, organs.masked_fill(~mask, lowest)], dim=1)
 
 
-class Asked:
-    """What one network is asked about a batch.
+class Supervision:
+    """The loss of one network over batches, and its gradient.
 
     Parameters
     ----------

@@ -89,17 +89,17 @@ def first() -> bool:
     return number() == 0
 
 
-def tell(value: Value) -> Value:
+def broadcast(value: Value) -> Value:
     """Give what the first process says to all of them.
 
     Every process must come here; what the others give is not looked at.
     """
     if size() == 1:
         return value
-    said: list[Any] = [value]
-    distributed.broadcast_object_list(said, src=0)
-    told: Value = said[0]
-    return told
+    values: list[Any] = [value]
+    distributed.broadcast_object_list(values, src=0)
+    first_value: Value = values[0]
+    return first_value
 
 
 def mean(value: float, device: torch.device) -> float:
