@@ -274,12 +274,12 @@ class ModelStore:
         CheckpointError
             There is none, or it is damaged.
         """
-        from atlas8k.models.checkpoint import load_checkpoint
-
         path = self.root / IMPORTED / f"{name}{SUFFIX}"
         if name != Path(name).name or not path.is_file():
             there = ", ".join(imported.stem for imported in self._imported())
             raise CheckpointError(path, f"no such network; brought are: {there or 'none'}")
+        from atlas8k.models.checkpoint import load_checkpoint  # torch: only where it is needed
+
         return load_checkpoint(path)
 
     def networks(self) -> list[Network]:
