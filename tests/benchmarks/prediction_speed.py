@@ -55,7 +55,7 @@ PART = (slice(80, 180), slice(60, 180), slice(100, 180))
 """Voxels of the usual CT that the small one shows."""
 
 
-def once(predictor: Any, ct: Path, out: Path, attention_on: str = "") -> dict[str, float]:
+def once(predictor: Any, ct: Path, out: Path) -> dict[str, float]:
     """Seconds of one CT from file to file; the label is written, attention told."""
     from atlas8k.attention import salient_regions
     from atlas8k.volume import read_ct, write_nifti
@@ -65,12 +65,7 @@ def once(predictor: Any, ct: Path, out: Path, attention_on: str = "") -> dict[st
     prediction = predictor.predict(volume)
     write_nifti(out, prediction.label_on(volume.grid), volume.grid)
     labelled = time.perf_counter()
-    if attention_on:
-        from atlas8k.models.attention import attention_sizes_on
-
-        attention_sizes_on(attention_on, prediction.probs, prediction.grid.voxel_ml)
-    else:
-        salient_regions(prediction.probs, prediction.grid, name=ct.name)
+    salient_regions(prediction.probs, prediction.grid, name=ct.name)
     end = time.perf_counter()
     return {"prediction_s": labelled - begin, "attention_s": end - labelled}
 
@@ -229,8 +224,8 @@ def gpu(folder: Path, repeats: int) -> dict[str, Any]:
     predictor = Predictor(full_size(), device="cuda")
     out = folder / "gpu.nii.gz"
     for _ in range(2):
-        once(predictor, folder / "usual.nii.gz", out, "cuda")
-    runs = [once(predictor, folder / "usual.nii.gz", out, "cuda") for _ in range(repeats)]
+        once(predictor, folder / "usual.nii.gz", out)
+    runs = [once(predictor, folder / "usual.nii.gz", out) for _ in range(repeats)]
     seconds = min(sum(run.values()) for run in runs)
     grid = read_grid(folder / "usual.nii.gz")
     mm3 = grid.voxel_ml * 1000 * grid.shape[0] * grid.shape[1] * grid.shape[2]

@@ -11,7 +11,7 @@ from statsmodels.stats.proportion import proportion_confint
 from tests.campaign.kit import CONFIRMED, REVISED, UNNAMED, planned
 
 from atlas8k.campaign.audits import audit, bounds, interval
-from atlas8k.campaign.changes import Reviewed
+from atlas8k.campaign.reviewed import Reviewed
 from atlas8k.ledger import Plan
 
 

@@ -7,8 +7,7 @@ from tests.campaign.kit import CONFIRMED, REVISED, full, planned, review, worked
 from tests.ledger.kit import ANNA, BEN, Clock, sizes
 
 from atlas8k.campaign.effort import effort
-from atlas8k.campaign.left import Left, left
-from atlas8k.campaign.listed import listed
+from atlas8k.campaign.reviewed import Remaining, remaining, reviews_of
 from atlas8k.campaign.status import status
 from atlas8k.ledger import Budget, Ledger
 
@@ -121,7 +120,7 @@ def test_a_reviewers_label_of_another_rounds_volume_is_no_change_of_this_one(
 def test_networks_nobody_knows_of_are_taken_for_the_lists() -> None:
     plan = planned("abc", top=2)
     work = [worked(1, "a"), worked(2, "b", signature="one"), worked(3, "c", signature="old")]
-    marked, volumes = listed(plan, work)
+    marked, volumes = reviews_of(plan, work)
     assert list(volumes) == ["a", "b"]
     assert [line.status for line in marked.lines] == ["open"] * 3  # reopened, it would seem
 
@@ -129,28 +128,28 @@ def test_networks_nobody_knows_of_are_taken_for_the_lists() -> None:
 @pytest.mark.parametrize(
     ("total", "reviewed", "to_review", "expected"),
     [
-        (4, 1, 9, Left(3, 0)),
-        (4, 4, 9, Left(0, 0)),
-        (4, 1, 2, Left(2, 0)),
-        (4, 1, 0, Left(0, 0)),
+        (4, 1, 9, Remaining(3, 0)),
+        (4, 4, 9, Remaining(0, 0)),
+        (4, 1, 2, Remaining(2, 0)),
+        (4, 1, 0, Remaining(0, 0)),
     ],
 )
 def test_what_is_left_without_a_list(
-    total: int, reviewed: int, to_review: int, expected: Left
+    total: int, reviewed: int, to_review: int, expected: Remaining
 ) -> None:
-    assert left(None, Budget(1, total, reviewed), to_review) == expected
+    assert remaining(None, Budget(1, total, reviewed), to_review) == expected
 
 
 def test_what_is_left_of_a_list() -> None:
     plan = planned("abcdef", top=2, audits="ef")
-    assert left(plan, Budget(1, 2, 0), 9) == Left(2, 2)
-    assert left(plan, Budget(1, 9, 0), 9) == Left(4, 2)  # no more than the list has
+    assert remaining(plan, Budget(1, 2, 0), 9) == Remaining(2, 2)
+    assert remaining(plan, Budget(1, 9, 0), 9) == Remaining(4, 2)  # no more than the list has
     gone = planned("abcdef", top=2, audits="ef", gone="abcde")
-    assert left(gone, Budget(1, 2, 0), 9) == Left(0, 1)
-    assert (str(Left(1, 2)), str(Left(2, 0)), str(Left(0, 1))) == (
+    assert remaining(gone, Budget(1, 2, 0), 9) == Remaining(0, 1)
+    assert (str(Remaining(1, 2)), str(Remaining(2, 0)), str(Remaining(0, 1))) == (
         "1 volume and 2 audits", "2 volumes", "1 audit",
     )  # fmt: skip
-    assert not Left(0, 0)
+    assert not Remaining(0, 0)
 
 
 def test_a_second_reading_is_no_volume_of_the_round() -> None:

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlas8k.campaign.oracle import Truth, correct
-from atlas8k.campaign.quality import quality
+from atlas8k.campaign.simulation import Truth, correct, quality
 from atlas8k.evaluation.errors import EvaluationError
 from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_IDS

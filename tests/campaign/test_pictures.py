@@ -10,7 +10,7 @@ from tests.campaign.kit import CONFIRMED, REVISED, full, planned, review, worked
 from tests.ledger.kit import ANNA, Clock
 
 from atlas8k.campaign import pictures
-from atlas8k.campaign.changes import reviewed
+from atlas8k.campaign.reviewed import reviewed
 from atlas8k.campaign.status import status
 from atlas8k.ledger import Ledger
 

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from tests.ledger.kit import ANNA, BEN, check_consistent, query, sizes
 
-from atlas8k.campaign.oracle import Truth
-from atlas8k.campaign.simulation import FILE, Simulation
+from atlas8k.campaign.simulation import FILE, Simulation, Truth
 from atlas8k.campaign.work import advance
 from atlas8k.errors import LedgerError
 from atlas8k.grid import Grid

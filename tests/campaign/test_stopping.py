@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from tests.campaign.kit import CONFIRMED, REVISED, UNNAMED, planned
 
-from atlas8k.campaign.changes import Reviewed
 from atlas8k.campaign.reports import StopRule
+from atlas8k.campaign.reviewed import Reviewed
 from atlas8k.campaign.stopping import stop_rule
 
 

@@ -20,7 +20,7 @@ from atlas8k.models.checkpoint import (
     Preprocessing,
     load_checkpoint,
     network,
-    read_description,
+    read_header,
     save_checkpoint,
 )
 
@@ -253,7 +253,7 @@ def test_a_folder_that_cannot_be_made_is_said_so(tmp_path):
 
 
 def test_the_description_is_read_without_the_tensors(saved):
-    header = read_description(saved)
+    header = read_header(saved)
     assert header["preprocessing"]["spacing_mm"] == [6.0, 6.0, 6.0]
     assert header["origin"] == {"random_weights": 0}
 

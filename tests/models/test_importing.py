@@ -13,13 +13,19 @@ from tests.models.parity.seeded import image, state
 from tests.models.tiny import body_ct, tiny
 
 from atlas8k.errors import CheckpointError
-from atlas8k.models.checkpoint import Preprocessing, load_checkpoint, network, save_checkpoint
-from atlas8k.models.importing import Installed, Options, import_weights, installed_networks
-from atlas8k.models.intake import adapt
+from atlas8k.models.checkpoint import (
+    Preprocessing,
+    layout,
+    load_checkpoint,
+    network,
+    save_checkpoint,
+)
+from atlas8k.models.ensemble import mean_probability
+from atlas8k.models.importing import Options, import_weights
 from atlas8k.models.networks import build
 from atlas8k.models.predict import Predictor
+from atlas8k.models.preprocess import adapt
 from atlas8k.models.store import ModelStore
-from atlas8k.models.tensors import layout
 
 SMALL = {
     "unet": {"name": "universal", "backbone": "unet", "width": 8, "out_channels": 32},
@@ -94,14 +100,14 @@ def test_origin_travels_and_prefixes_do_not_matter(kind, tmp_path):
 
 def test_kept_as_float32_and_loaded_without_unpickling(tmp_path):
     checkpoint = import_weights(written(tmp_path / "w.pth", weights("unet")), "unet").checkpoint
-    installed = Installed(tmp_path)
-    loaded = load_checkpoint(installed.save(checkpoint))
+    installed = ModelStore(tmp_path)
+    loaded = load_checkpoint(installed.add_imported(checkpoint))
     assert all(torch.equal(loaded.state[k], v) for k, v in checkpoint.state.items())
     with pytest.raises(CheckpointError, match="--replace"):
-        installed.save(checkpoint)
-    installed.save(checkpoint, replace=True)
+        installed.add_imported(checkpoint)
+    installed.add_imported(checkpoint, replace=True)
     with pytest.raises(CheckpointError, match="unet"):
-        installed.load("nothing")
+        installed.load_imported("nothing")
 
 
 class Evil:
@@ -258,7 +264,7 @@ def test_folds_are_one_network_whose_logits_are_averaged(tmp_path):
     assert both.checkpoint.origin["folds"] == ["0", "1"]
     assert every.checkpoint.origin["folds"] == ["0", "1", "3"]
     assert len({both.checkpoint.origin["sha256"], *every.checkpoint.origin["fold_sha256"]}) == 3
-    checkpoint = load_checkpoint(Installed(tmp_path).save(both.checkpoint))
+    checkpoint = load_checkpoint(ModelStore(tmp_path).add_imported(both.checkpoint))
     windows = image("folds", (16, 32, 48))
     single = [
         import_weights(folder, options=Options(folds=(fold,))).checkpoint for fold in ("0", "1")
@@ -389,14 +395,14 @@ def test_listed_served_and_used_for_its_own_organs(tmp_path):
     store.publish({"unet": tiny("unet"), "swin_unetr": tiny("swin_unetr", window=(32, 32, 32))})
     checkpoint = import_weights(results_folder(tmp_path / "r"), None, Options(name="brought"))
     brought = checkpoint.checkpoint
-    Installed(tmp_path).save(brought)
-    before = {n.name: n for n in installed_networks(store)}
+    ModelStore(tmp_path).add_imported(brought)
+    before = {n.name: n for n in store.networks()}
     assert not before["brought"].served
     assert before["brought"].organs == ("liver", "aorta", "spleen")
     assert before["brought"].sha256 == brought.origin["sha256"]
     assert before["unet"].served
-    store.publish({"brought": brought}, half=False)
-    after = installed_networks(store)
+    store.publish({"brought": brought})
+    after = store.networks()
     assert [(n.name, n.served) for n in after if n.name == "brought"] == [("brought", True)]
     served = store.served()
     kept = load_checkpoint(served.checkpoints["brought"])
@@ -410,7 +416,9 @@ def test_listed_served_and_used_for_its_own_organs(tmp_path):
     # Elsewhere the mean is the other network's alone.
     other = prediction.probs[1 - row].astype(np.float32)
     organ = prediction.organs.index("stomach")
-    assert np.allclose(prediction.mean()[organ], other[organ])
+    mean = mean_probability(prediction.probs, prediction.covered, organ)
+    assert mean is not None
+    assert np.allclose(mean, other[organ])
 
 
 def test_a_set_of_its_own(tmp_path):
@@ -425,7 +433,7 @@ def test_a_damaged_file_is_listed_as_such(tmp_path):
     store.publish({"unet": tiny("unet")})
     (tmp_path / "imported").mkdir()
     (tmp_path / "imported" / "broken.safetensors").write_bytes(b"abc")
-    found = {n.name: n for n in installed_networks(store)}
+    found = {n.name: n for n in store.networks()}
     assert "broken.safetensors" in found["broken"].problem
 
 

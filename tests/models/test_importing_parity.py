@@ -9,8 +9,9 @@ from tests.models.parity.results import PLANS, fixture, new_plans, reference_sta
 from tests.models.parity.seeded import FOLDER, image, sampled, state
 
 from atlas8k.models.checkpoint import load_checkpoint, network
-from atlas8k.models.importing import Installed, Options, import_weights
+from atlas8k.models.importing import Options, import_weights
 from atlas8k.models.networks import build
+from atlas8k.models.store import ModelStore
 
 TOLERANCE = 1e-4
 AXES = (4, 3, 2)
@@ -18,7 +19,7 @@ AXES = (4, 3, 2)
 
 
 def saved_and_loaded(imported, folder):
-    return load_checkpoint(Installed(folder).save(imported.checkpoint))
+    return load_checkpoint(ModelStore(folder).add_imported(imported.checkpoint))
 
 
 @pytest.mark.parametrize(

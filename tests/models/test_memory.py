@@ -1,4 +1,4 @@
-"""Rooms get smaller one step at a time, and only where memory is what is short."""
+"""MemoryPlans get smaller one step at a time, and only where memory is what is short."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import torch
 from tests.models.tiny import body_ct, tiny
 
 from atlas8k.errors import PredictionError
-from atlas8k.models.memory import Room, keep_freed_memory, short_of_memory
 from atlas8k.models.predict import Predictor
+from atlas8k.models.resources import MemoryPlan, keep_freed_memory, short_of_memory
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 
 
 def test_the_room_to_begin_with():
-    assert Room.of(CPU, (64, 64, 64), None) == Room(CPU, 2)
-    assert Room.of(CPU, (96, 96, 96), None) == Room(CPU, 1)
-    assert Room.of(GPU, (96, 96, 96), None) == Room(GPU, 4)
-    assert Room.of(GPU, (96, 96, 96), 7) == Room(GPU, 7)
+    assert MemoryPlan.of(CPU, (64, 64, 64), None) == MemoryPlan(CPU, 2)
+    assert MemoryPlan.of(CPU, (96, 96, 96), None) == MemoryPlan(CPU, 1)
+    assert MemoryPlan.of(GPU, (96, 96, 96), None) == MemoryPlan(GPU, 4)
+    assert MemoryPlan.of(GPU, (96, 96, 96), 7) == MemoryPlan(GPU, 7)
 
 
 def test_from_a_gpu_to_nothing():
-    steps, room = [], Room(GPU, 4)
+    steps, room = [], MemoryPlan(GPU, 4)
     while room is not None:
         steps.append(str(room))
         room = room.smaller()
@@ -44,9 +44,9 @@ def test_sums_lie_where_they_fit(monkeypatch, free, expected):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 1 << 33))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 1 << 29)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1 << 28)
-    assert Room(GPU, 1).for_sums(1 << 30) == expected
-    assert Room(GPU, 1, sums_on_host=True).for_sums(1) == CPU
-    assert Room(CPU, 1).for_sums(1 << 60) == CPU
+    assert MemoryPlan(GPU, 1).for_sums(1 << 30) == expected
+    assert MemoryPlan(GPU, 1, sums_on_host=True).for_sums(1) == CPU
+    assert MemoryPlan(CPU, 1).for_sums(1 << 60) == CPU
 
 
 def test_what_says_that_memory_is_short():

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from atlas8k.cli import app
 from atlas8k.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing
-from atlas8k.models.importing import Installed, Options, OrientationUnknownError, import_weights
+from atlas8k.models.importing import Options, OrientationUnknownError, import_weights
 from atlas8k.models.importing.orientation import ORIENTATIONS, Trial, clear, try_orientations
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
@@ -179,14 +179,14 @@ def test_the_command_asks_finds_and_imports(sided, tmp_path):
     assert "orientation LPS: it leads by" in found.stdout
     for orientation in ORIENTATIONS:
         assert orientation in found.stdout
-    assert Installed(models).load("organs").preprocessing.orientation == "LPS"
+    assert ModelStore(models).load_imported("organs").preprocessing.orientation == "LPS"
 
 
 def test_the_active_networks_serve_where_there_is_no_label(sided, tmp_path):
     checkpoint, ct, _ = sided
     lying = replace(checkpoint, preprocessing=replace(checkpoint.preprocessing, orientation="LPS"))
     models = tmp_path / "model"
-    ModelStore(models).publish({"unet": lying}, half=False)
+    ModelStore(models).publish({"unet": lying})
     root = as_bundle(tmp_path / "organs", checkpoint)
     file = write_nifti(tmp_path / "ct.nii.gz", ct.array, ct.grid)
     found = run("import", root, "--models", models, "--find-orientation", file)

@@ -17,9 +17,9 @@ from atlas8k.training import finetune
 from atlas8k.training.config import PAPER, TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
-from atlas8k.training.generated import phantom_cases
+from atlas8k.training.generated import PhantomTrainingCase, make_missing
 from atlas8k.training.scratch import EMBEDDED, new_checkpoint
-from atlas8k.training.sides import held_out
+from atlas8k.training.split import held_out
 from atlas8k.volume import write_nifti
 
 from .conftest import tiny
@@ -165,11 +165,12 @@ def test_new_networks_are_three_small_ones_of_their_own_kind():
 
 
 def test_a_phantom_is_made_once_and_again_if_its_file_is_damaged(tmp_path):
-    (case,) = phantom_cases(1, 123, tmp_path)
+    case = PhantomTrainingCase(123, tmp_path)
+    make_missing([case])
     before = case.path.read_bytes()
     first = case.load(new_checkpoint("unet", 0).preprocessing)
     assert {5, 6, 8, 9} <= set(first.points)
-    phantom_cases(1, 123, tmp_path)
+    make_missing([case])
     assert case.path.read_bytes() == before
     case.path.write_bytes(before[:500])
     again = case.load(new_checkpoint("unet", 0).preprocessing)
@@ -198,7 +199,8 @@ def test_the_command_trains_on_with_own_labels(case, tmp_path):
 def test_the_command_trains_a_new_network_and_then_trains_it_on(tmp_path, monkeypatch):
     monkeypatch.setattr(train_synthetic, "MEASURED_ON", 1)
     cache = tmp_path / "phantoms"
-    phantom_cases(2, train_synthetic.FIRST_SEED - 1, cache, kind=train_synthetic.PHANTOMS)
+    seeds = (train_synthetic.FIRST_SEED - 1, train_synthetic.FIRST_SEED)
+    make_missing([PhantomTrainingCase(seed, cache, train_synthetic.PHANTOMS) for seed in seeds])
     arguments = ["--phantoms", "1", "--cache", str(cache), "--network", "unet", "--threads", "1"]
     arguments += ["--epochs", "1", "--steps", "2", "--batch", "1"]
     first, second = tmp_path / "first", tmp_path / "second"

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from atlas8k.training import waiting
+from atlas8k.training import time_budget
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.loop import Progress, train_network
 
 from .conftest import tiny
-from .test_waiting import Now
+from .test_time_budget import Now
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> Now:
     made = Now()
-    monkeypatch.setattr(waiting, "time", made)
+    monkeypatch.setattr(time_budget, "time", made)
     return made
 
 

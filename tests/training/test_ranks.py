@@ -122,5 +122,5 @@ def test_without_a_launcher_there_is_one_process() -> None:
     with ranks.together("cpu") as device:
         assert device == "cpu"
         assert (ranks.size(), ranks.number(), ranks.first()) == (1, 0, True)
-        assert ranks.tell("x") == "x"
+        assert ranks.broadcast("x") == "x"
         assert ranks.mean(2.0, torch.device("cpu")) == 2.0

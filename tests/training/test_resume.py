@@ -19,7 +19,7 @@ from atlas8k.training.config import Optimiser, TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
 from atlas8k.training.resume import state_folder, times_added
-from atlas8k.training.sides import held_out
+from atlas8k.training.split import held_out
 from atlas8k.volume import read_label, write_nifti
 
 from .conftest import tiny

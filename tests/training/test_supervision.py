@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from atlas8k.training.config import TrainingConfig
+from atlas8k.training.losses import Supervision, autocast
 from atlas8k.training.patches import Batch
-from atlas8k.training.supervision import Asked, autocast
 
 from .conftest import tiny
 
@@ -32,7 +32,9 @@ def batch(pseudo: bool) -> Batch:
 def gradient(name: str, weight: float, given: Batch) -> tuple[float, torch.Tensor]:
     torch.manual_seed(0)
     logits = torch.randn(1, tiny(name).out_channels, 8, 8, 8, requires_grad=True)
-    loss = Asked(tiny(name), TrainingConfig(pseudo_weight=weight), CPU).loss(logits, given, 0.0)
+    loss = Supervision(tiny(name), TrainingConfig(pseudo_weight=weight), CPU).loss(
+        logits, given, 0.0
+    )
     loss.backward()
     assert logits.grad is not None
     return float(loss.detach()), logits.grad

@@ -21,9 +21,8 @@ from itertools import takewhile
 
 from scipy.stats import hypergeom
 
-from atlas8k.campaign.changes import Reviewed, kind, needed
-from atlas8k.campaign.listed import GONE
 from atlas8k.campaign.reports import Audit, Interval, OrganAudit
+from atlas8k.campaign.reviewed import GONE, Reviewed, kind, needed
 from atlas8k.ledger import Plan, Planned
 from atlas8k.organs import ORGAN_NAMES
 
@@ -33,7 +32,7 @@ ROUNDING = 1e-10
 
 
 def bounds(population: int, drawn: int, wrong: int, alpha: float = ALPHA) -> tuple[int, int]:
-    """Fewest and most wrong ones in a population, of which `wrong` among `drawn` were found.
+    """Return the fewest and most wrong ones in a population, by a sample of it.
 
     Parameters
     ----------
@@ -66,7 +65,7 @@ def bounds(population: int, drawn: int, wrong: int, alpha: float = ALPHA) -> tup
 
 
 def interval(population: int, drawn: int, wrong: int) -> Interval:
-    """The share of wrong ones in a population; unknown where none was drawn."""
+    """Return the share of wrong ones in a population; unknown where none was drawn."""
     if not drawn:
         return Interval(audited=0, wrong=0, share=None, low=None, high=None)
     low, high = bounds(population, drawn, wrong)
@@ -80,13 +79,13 @@ def interval(population: int, drawn: int, wrong: int) -> Interval:
 
 
 def audit(plan: Plan, volumes: Mapping[str, Reviewed]) -> Audit:
-    """What a round's audits say.
+    """Return what a round's audits say.
 
     Parameters
     ----------
     plan, volumes
         The list and those reviewed of it, by name, as
-        :func:`~atlas8k.campaign.listed.listed` gives them.
+        :func:`~atlas8k.campaign.reviewed.reviews_of` gives them.
     """
 
     def done(line: Planned) -> bool:

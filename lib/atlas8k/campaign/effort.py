@@ -56,12 +56,12 @@ class Times:
 
 
 def effort(work: Sequence[Worked], public: Mapping[str, int]) -> Effort:
-    """Time of a round.
+    """Return the time of a round.
 
     Parameters
     ----------
     work
-        Of it, see :func:`~atlas8k.campaign.changes.of_round`.
+        Of it, see :func:`~atlas8k.campaign.reviewed.of_round`.
     public
         Organs with a public label by volume: nobody would have drawn those by hand.
     """
@@ -84,7 +84,7 @@ def effort(work: Sequence[Worked], public: Mapping[str, int]) -> Effort:
 
 
 def annotators(work: Iterable[Worked], order: Sequence[str], *, names: bool) -> list[Annotator]:
-    """Every annotator's part, in the order in which they came to the campaign.
+    """Return every annotator's part, in the order in which they came to the campaign.
 
     Parameters
     ----------
@@ -114,5 +114,5 @@ def annotators(work: Iterable[Worked], order: Sequence[str], *, names: bool) -> 
 
 
 def holders(work: Iterable[Worked]) -> list[str]:
-    """Keys of all holders, by their first submission."""
+    """Return the keys of all holders, by their first submission."""
     return list(dict.fromkeys(one.holder for one in work))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any, Literal
 
 from atlas8k.campaign.reports import OrganDsc, Training
@@ -43,40 +44,37 @@ def note(ledger: Ledger, stats: Mapping[str, Any]) -> bool:
 
 
 def training(noted: Trained) -> Training:
-    """What is known of a training; fields it does not have are null or empty."""
+    """Return what is known of a training; fields it does not have are null or empty."""
     stats = noted.detail
-    gate = _object(stats.get("gate"))
-    published = [str(one) for one in gate.get("publish", ())]
-    refused = {str(k): str(v) for k, v in _object(gate.get("refused")).items()}
-    organs = _organs(_object(gate.get("compared")))
+    gate = stats.get("gate") or {}
+    published, refused = list(gate.get("publish", ())), dict(gate.get("refused", {}))
+    if not gate:
+        verdict: Verdict = "failed"
+    elif not gate.get("on", True):
+        verdict = "not compared"
+    elif not published:
+        verdict = "refused"
+    else:
+        verdict = "partly published" if refused else "published"
+    organs = _organs(gate.get("compared", {}))
     seconds = stats.get("total_time")
     return Training(
         at=noted.at,
-        trained_from=_text(stats.get("trained_from")),
-        signature=_text(stats.get("model_signature")),
+        trained_from=stats.get("trained_from"),
+        signature=stats.get("model_signature"),
         networks=list(dict.fromkeys([*published, *(n for n in refused if n != TOGETHER)])),
         published=published,
         refused=refused,
-        verdict=_verdict(gate, published, refused),
-        basis=_text(gate.get("basis")),
-        cases=_whole(stats.get("cases")),
-        compared=_whole(gate.get("cases")),
-        dsc_before=_mean([one.before for one in organs]),
-        dsc_after=_mean([one.after for one in organs]),
+        verdict=verdict,
+        basis=gate.get("basis"),
+        cases=stats.get("cases"),
+        compared=gate.get("cases"),
+        dsc_before=fmean(one.before for one in organs) if organs else None,
+        dsc_after=fmean(one.after for one in organs) if organs else None,
         organs=organs,
-        minutes=seconds / 60 if isinstance(seconds, int | float) else None,
+        minutes=None if seconds is None else seconds / 60,
         message=str(stats.get("message", "")),
     )
-
-
-def _verdict(gate: Mapping[str, Any], published: list[str], refused: dict[str, str]) -> Verdict:
-    if not gate:
-        return "failed"
-    if not gate.get("on", True):
-        return "not compared"
-    if not published:
-        return "refused"
-    return "partly published" if refused else "published"
 
 
 def _organs(compared: Mapping[str, Any]) -> list[OrganDsc]:
@@ -84,30 +82,14 @@ def _organs(compared: Mapping[str, Any]) -> list[OrganDsc]:
     chosen = [compared[TOGETHER]] if TOGETHER in compared else list(compared.values())
     by_organ: dict[str, list[Mapping[str, Any]]] = {}
     for verdict in chosen:
-        for organ, one in _object(_object(verdict).get("organs")).items():
-            by_organ.setdefault(organ, []).append(_object(one))
+        for organ, one in verdict.get("organs", {}).items():
+            by_organ.setdefault(organ, []).append(one)
     return [
         OrganDsc(
             organ=organ,
-            cases=max(int(one.get("cases", 0)) for one in rows),
-            before=sum(float(one["served"]) for one in rows) / len(rows),
-            after=sum(float(one["new"]) for one in rows) / len(rows),
+            cases=max(one.get("cases", 0) for one in rows),
+            before=fmean(one["served"] for one in rows),
+            after=fmean(one["new"] for one in rows),
         )
         for organ, rows in by_organ.items()
     ]
-
-
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _object(value: object) -> dict[str, Any]:
-    return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, int | float) else None

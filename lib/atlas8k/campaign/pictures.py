@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atlas8k.campaign.changes import Reviewed, reviewed
-from atlas8k.campaign.quality import Quality
 from atlas8k.campaign.reports import Status
-from atlas8k.campaign.simulation import SimulatedRound
+from atlas8k.campaign.reviewed import Reviewed, reviewed
+from atlas8k.campaign.simulation import Quality, SimulatedRound
 from atlas8k.ledger import Plan, Planned, Worked
-from atlas8k.volume import publish
+from atlas8k.models.files import written
 
 CHANGED, CONFIRMED, OPEN, HELD = "#c0392b", "#2e7d4f", "#c9ced6", "#e0a526"
 """Of volumes in the list."""
@@ -33,14 +32,12 @@ def _figure(rows: int, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(temporary, dpi=120)
-    publish(temporary, path)
+    with written(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=path.suffix[1:])
 
 
 def draw(path: Path, found: Status, plan: Plan | None, work: Sequence[Worked]) -> None:
-    """The last list by attention, and what was changed in every round.
+    """Draw the last list by attention, and what was changed in every round.
 
     Parameters
     ----------
@@ -136,7 +133,7 @@ def _changes(axes: Any, found: Status) -> None:
 
 
 def draw_simulation(path: Path, rounds: Sequence[SimulatedRound]) -> None:
-    """Label quality through the phases of a simulated campaign, all organs and each."""
+    """Draw label quality through the phases of a simulated campaign, by organ."""
     figure, axes = _figure(1, 4.5)
     names: list[str] = []
     measured: list[Quality] = []

@@ -10,26 +10,169 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from atlas8k.campaign.changes import reviewed
-from atlas8k.campaign.left import left
-from atlas8k.campaign.oracle import Truth, correct
-from atlas8k.campaign.quality import Pair, Quality, quality
 from atlas8k.campaign.reports import Training
+from atlas8k.campaign.reviewed import remaining, reviewed
 from atlas8k.campaign.work import Workplace, is_open, last_training, learn
 from atlas8k.errors import LedgerError
+from atlas8k.evaluation.folders import find_labels, read_case
+from atlas8k.evaluation.overlap import counts, dsc
+from atlas8k.grid import Grid
 from atlas8k.ledger import Holder
-from atlas8k.volume import publish
+from atlas8k.models.files import written
+from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.resampling import resample
 
 logger = logging.getLogger(__name__)
 
 ORACLE = Holder.identify(client_id="oracle")
 FILE = "simulation.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Corrected:
+    """What the oracle submits.
+
+    Attributes
+    ----------
+    array
+        ``(X, Y, Z)`` uint8, organ ids.
+    absent
+        Organs that it says are not there.
+    corrected
+        Organs it has drawn anew or taken away.
+    """
+
+    array: npt.NDArray[np.uint8]
+    absent: tuple[str, ...]
+    corrected: tuple[str, ...]
+
+
+def correct(
+    start: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], below: float | None = None
+) -> Corrected:
+    """Correct a draft label.
+
+    Parameters
+    ----------
+    start, truth
+        ``(X, Y, Z)`` uint8, organ ids, on one grid.
+    below
+        Correct organs with a DSC below this only, and those drawn where there is none;
+        all of them where ``None``.
+
+    Raises
+    ------
+    GridMismatchError, VolumeError
+        The two do not fit, or hold other values than organ ids.
+    """
+    seen = counts(start, truth)
+    wrong = []
+    for organ, number in ORGAN_IDS.items():
+        there, drawn = seen.truth[number - 1] > 0, seen.prediction[number - 1] > 0
+        # An organ that is exactly right needs no correction, however far one looks.
+        limit = 1.0 if below is None else below
+        if (there and seen.dsc[number - 1] < limit) or (drawn and not there):
+            wrong.append(organ)
+    absent = tuple(o for o, number in ORGAN_IDS.items() if not seen.truth[number - 1])
+    ids = [ORGAN_IDS[organ] for organ in wrong]
+    made = np.where(np.isin(start, ids), 0, start).astype(np.uint8)
+    np.copyto(made, truth, where=np.isin(truth, ids))
+    return Corrected(made, absent, tuple(wrong))
+
+
+class Truth:
+    """True labels of a folder, by volume.
+
+    Parameters
+    ----------
+    folder
+        One label map a case, or a folder a case, as ``atlas8k evaluate`` reads them.
+
+    Raises
+    ------
+    EvaluationError
+        No such folder, or nothing in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: Mapping[str, Path] = find_labels(folder)
+
+    def missing(self, volumes: list[str]) -> list[str]:
+        """Return the volumes that have no true label."""
+        return [volume for volume in volumes if volume not in self.files]
+
+    def on(self, volume: str, grid: Grid) -> npt.NDArray[np.uint8]:
+        """Return ``(X, Y, Z)`` uint8, organ ids, on a CT's grid."""
+        label = read_case(self.files[volume])
+        if label.grid.same_as(grid) and label.grid.shape == grid.shape:
+            return label.array
+        moved: npt.NDArray[np.uint8] = resample(label.array, label.grid, grid, linear=False)
+        return moved
+
+
+class Quality(BaseModel):
+    """Mean DSC of assembled labels with the truth.
+
+    A mean over organs is the mean of their means over volumes; an organ that a CT does not
+    have is left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    volumes: int
+    reviewed: int = Field(description="volumes a person has submitted by then")
+    dsc: float | None = Field(description="mean over organs, all volumes")
+    dsc_unreviewed: float | None = Field(description="the same, volumes nobody submitted")
+    organs: dict[str, float] = Field(description="mean over all volumes, by organ")
+
+
+Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
+
+
+def quality(pairs: Iterable[tuple[str, Pair]], reviewed: frozenset[str]) -> Quality:
+    """Measure labels one after another.
+
+    Parameters
+    ----------
+    pairs
+        Volume, and its label and truth: each ``(X, Y, Z)`` uint8, organ ids, on one grid.
+    reviewed
+        Volumes that a person has submitted.
+    """
+    rows = {volume: dsc(*pair) for volume, pair in pairs}
+    unseen = [row for volume, row in rows.items() if volume not in reviewed]
+    organs = _by_organ(rows.values())
+    return Quality(
+        volumes=len(rows),
+        reviewed=len(reviewed & rows.keys()),
+        dsc=_mean(organs),
+        dsc_unreviewed=_mean(_by_organ(unseen)),
+        organs=organs,
+    )
+
+
+def _by_organ(rows: Iterable[npt.NDArray[np.float64]]) -> dict[str, float]:
+    found = {}
+    for organ, values in zip(ORGAN_NAMES, zip(*rows, strict=True), strict=False):
+        there = [float(value) for value in values if not math.isnan(value)]
+        if there:
+            found[organ] = math.fsum(there) / len(there)
+    return found
+
+
+def _mean(organs: Mapping[str, float]) -> float | None:
+    return math.fsum(organs.values()) / len(organs) if organs else None
 
 
 class SimulatedRound(BaseModel):
@@ -59,7 +202,7 @@ class Simulation:
     folder
         For what is measured; made if missing.
     below
-        As in :func:`~atlas8k.campaign.oracle.correct`.
+        As in :func:`correct`.
     report
         Told in a line what is done now.
 
@@ -133,8 +276,6 @@ class Simulation:
         )
         self._write()
 
-    # --- the oracle's day -------------------------------------------------------------
-
     def _review(self, now: SimulatedRound) -> None:
         ledger = self._work.ledger
         for held in ledger.leases():  # what it had in hand when it was interrupted
@@ -142,7 +283,7 @@ class Simulation:
                 self._correct(now, held.volume, held.id)
         while True:
             budget, plan = ledger.budget(), ledger.plan(now.round)
-            if budget is None or not left(plan, budget, ledger.to_review()):
+            if budget is None or not remaining(plan, budget, ledger.to_review()):
                 return
             sample = ledger.next_sample(holder=ORACLE, signature=now.signature)
             if sample is None:
@@ -157,8 +298,6 @@ class Simulation:
         made = correct(start, self._truth.on(volume, grid), self._below)
         self._work.submit(volume, made.array, grid, made.absent, ORACLE, lease)
         self._report(f"round {now.round}: {volume}: {', '.join(made.corrected) or 'as it was'}")
-
-    # --- what is measured ---------------------------------------------------------------
 
     def _measure(self) -> Quality:
         statuses = self._work.ledger.statuses()
@@ -189,6 +328,5 @@ class Simulation:
     def _write(self) -> None:
         rounds = [one.model_dump(mode="json") for one in self.rounds]
         text = json.dumps({"version": 1, **self._key, "rounds": rounds}, indent=1)
-        temporary = self._folder / f".{FILE}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        publish(temporary, self._folder / FILE)
+        with written(self._folder / FILE) as temporary:
+            temporary.write_text(text, encoding="utf-8")

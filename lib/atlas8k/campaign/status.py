@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
 
 from atlas8k.campaign.audits import audit
-from atlas8k.campaign.changes import Reviewed, by_organ, of_round, reviewed
 from atlas8k.campaign.effort import BY_HAND_MINUTES, annotators, effort, holders
 from atlas8k.campaign.learning import training
-from atlas8k.campaign.left import Left, left
-from atlas8k.campaign.listed import listed
-from atlas8k.campaign.reports import Annotator, NotUsable, RoundReport, Status, Training, Volumes
-from atlas8k.campaign.steps import Standing, steps
+from atlas8k.campaign.reports import (
+    Annotator,
+    NotUsable,
+    RoundReport,
+    Status,
+    Step,
+    Training,
+    Volumes,
+)
+from atlas8k.campaign.reviewed import (
+    Remaining,
+    Reviewed,
+    by_organ,
+    of_round,
+    remaining,
+    reviewed,
+    reviews_of,
+)
 from atlas8k.campaign.stopping import stop_rule
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import Counts, Ledger, Plan, Progress, Round, Worked
+from atlas8k.ledger import Budget, Ledger, Plan, Round, Worked
 from atlas8k.organs import N_ORGANS
+
+EVERYTHING = "every volume was submitted"
 
 
 def status(
@@ -40,7 +58,7 @@ def status(
     studies
         The studies folder as a user would type it, for the commands that are said.
     """
-    rounds, counts, set_to = ledger.rounds(), ledger.counts(), ledger.campaign_settings()
+    rounds, set_to = ledger.rounds(), ledger.campaign_settings()
     work, public = ledger.worked(), ledger.public_organs()
     noted = [(one.round, training(one)) for one in ledger.trainings()]
     by_round = {one.number: of_round(w for w in work if w.round == one.number) for one in rounds}
@@ -49,12 +67,11 @@ def status(
     plans = {one.number: ledger.plan(one.number) for one in rounds}
     budget = ledger.budget()
     served = signature or (rounds[-1].signature if rounds else None)
-    progress = _progress(ledger, served)
     reports = [
         _round(
             one,
             by_round[one.number],
-            listed(plan, work) if (plan := plans[one.number]) else None,
+            reviews_of(plan, work) if (plan := plans[one.number]) else None,
             budget.total if budget and budget.round == one.number else 0,
             public,
             [made for number, made in noted if number == one.number],
@@ -64,29 +81,12 @@ def status(
     ]
     open_round = reports[-1] if reports and reports[-1].closed_at is None else None
     to_review = ledger.to_review()
-    stop = next((one.stop for one in reversed(reports) if one.stop), None)
-    standing = Standing(
-        served=served is not None,
-        total=counts.total,
-        scored=progress.scored if progress else 0,
-        failed=progress.failed if progress else 0,
-        listed=open_round is not None and open_round.stop is not None,
-        budget=open_round.budget if open_round else 0,
-        reviewed=budget.reviewed if budget else 0,
-        left=left(plans.get(budget.round), budget, to_review) if budget else Left(0, 0),
-        to_review=to_review,
-        round=budget.round if budget else None,
-        submitted=open_round is not None and open_round.reviewed > 0,
-        unsettled=len(ledger.unsettled()),
-        stop=stop,
-        audit=open_round.audit if open_round else None,
-        running=frozenset(running),
-        studies=studies,
-    )
-    return Status(
+    volumes = _volumes(ledger, served)
+    audits = [one.audit for one in reversed(reports) if one.audit]
+    found = Status(
         at=time.time(),
         signature=served,
-        volumes=_volumes(counts, progress),
+        volumes=volumes,
         not_usable=[
             NotUsable(
                 volume=one.volume,
@@ -101,25 +101,23 @@ def status(
         stop_after=set_to.stop_after,
         round=open_round.number if open_round else None,
         rounds=reports,
-        stop=stop,
-        audit=next(
-            (r.audit for r in reversed(reports) if r.audit and r.audit.volumes.audited), None
-        )
-        or next((one.audit for one in reversed(reports) if one.audit), None),
-        hours_collection_by_hand=(counts.total * N_ORGANS - sum(public.values()))
+        stop=next((one.stop for one in reversed(reports) if one.stop), None),
+        audit=next((one for one in audits if one.volumes.audited), audits[0] if audits else None),
+        hours_collection_by_hand=(volumes.total * N_ORGANS - sum(public.values()))
         * BY_HAND_MINUTES
         / 60,
-        steps=steps(standing),
+        steps=[],
     )
-
-
-def _progress(ledger: Ledger, signature: str | None) -> Progress | None:
-    if signature is None:
-        return None
-    try:
-        return ledger.progress(signature)
-    except LedgerError:  # published and not looked at by a server yet
-        return None
+    left = remaining(plans.get(budget.round), budget, to_review) if budget else Remaining(0, 0)
+    now = _Now(
+        found, open_round, budget, left, to_review, len(ledger.unsettled()), running, studies
+    )
+    steps = [
+        Step(number=number, name=name, state=state, detail=detail, command=command)
+        for number, (name, step) in enumerate(STEPS.items(), start=1)
+        for state, detail, command in [step(now)]
+    ]
+    return found.model_copy(update={"steps": steps})
 
 
 def _round(
@@ -133,7 +131,12 @@ def _round(
 ) -> RoundReport:
     """`total`: the budget of a round without a list, 0 where it is not known any more."""
     volumes = reviewed(work)
-    changed = sum(bool(volume.wrong) for volume in volumes.values())
+    outcomes = [volume.outcome for volume in volumes.values()]
+    closing = ""
+    if "signature" in one.closing:
+        closing = f"new networks, {one.closing['signature']}"
+    elif one.closed_at is not None:
+        closing = str(one.closing.get("note", "closed"))
     return RoundReport(
         number=one.number,
         signature=one.signature,
@@ -143,33 +146,171 @@ def _round(
         budget=on_list[0].top + on_list[0].reviewed if on_list else total,
         reviewed=len(volumes),
         audited=one.audited,
-        changed=changed,
-        confirmed=sum(volume.outcome == "confirmed" for volume in volumes.values()),
+        changed=outcomes.count("changed"),
+        confirmed=outcomes.count("confirmed"),
         organs=by_organ(volumes.values()),
         effort=effort(work, public),
         annotators=people,
         trainings=trained,
-        closing=_closing(one),
+        closing=closing,
         stop=stop_rule(*on_list) if on_list else None,
         audit=audit(*on_list) if on_list else None,
     )
 
 
-def _closing(one: Round) -> str:
-    if one.closed_at is None:
-        return ""
-    if "signature" in one.closing:
-        return f"new networks, {one.closing['signature']}"
-    return str(one.closing.get("note", "closed"))
-
-
-def _volumes(counts: Counts, progress: Progress | None) -> Volumes:
+def _volumes(ledger: Ledger, signature: str | None) -> Volumes:
+    counts, scored, failed = ledger.counts(), 0, 0
+    if signature is not None:
+        with suppress(LedgerError):  # published and not looked at by a server yet
+            progress = ledger.progress(signature)
+            scored, failed = progress.scored, progress.failed
     return Volumes(
         total=counts.total,
         reviewed=counts.submitted + counts.conflict,
         in_hand=counts.leased,
         conflicts=counts.conflict,
         excluded=counts.excluded,
-        scored=progress.scored if progress else 0,
-        failed=progress.failed if progress else 0,
+        scored=scored,
+        failed=failed,
     )
+
+
+@dataclass(frozen=True)
+class _Now:
+    """What the steps follow from, beside what the status says.
+
+    ``to_review``: volumes of the collection that nobody has submitted; ``unsettled``: those
+    whose fused label is still to be written; ``running``: ``scoring``, ``training``.
+    """
+
+    found: Status
+    open_round: RoundReport | None
+    budget: Budget | None
+    left: Remaining
+    to_review: int
+    unsettled: int
+    running: Collection[str]
+    studies: str
+
+    @property
+    def complete(self) -> bool:
+        """Every volume has a score, or a reason for none, under the active networks."""
+        volumes = self.found.volumes
+        return volumes.total > 0 and volumes.scored + volumes.failed >= volumes.total
+
+    @property
+    def listed(self) -> bool:
+        """The open round has its list."""
+        return self.open_round is not None and self.open_round.stop is not None
+
+    @property
+    def submitted(self) -> bool:
+        """Something was submitted in the open round."""
+        return self.open_round is not None and self.open_round.reviewed > 0
+
+    @property
+    def all_submitted(self) -> bool:
+        """Nothing of the collection is left to review."""
+        return self.found.volumes.total > 0 and not self.to_review
+
+
+State = Literal["done", "due", "running", "waits", "to decide"]
+Found = tuple[State, str, str]
+"""State, detail, and the command that does the step."""
+
+
+def _first(now: _Now) -> Found:
+    if now.found.signature is not None:
+        return "done", "networks are there", ""
+    return "due", "there are no networks to serve", "atlas8k weights import, or atlas8k train"
+
+
+def _predict(now: _Now) -> Found:
+    if now.found.signature is None:
+        return "waits", "for step 1", ""
+    volumes = now.found.volumes
+    text = f"{volumes.scored} of {volumes.total}"
+    if volumes.failed:
+        text += f", {volumes.failed} cannot be predicted"
+    if now.complete:
+        return "done", text, ""
+    if "scoring" in now.running:
+        return "running", text, ""
+    if not volumes.total:
+        return "due", "there is no volume in the folder", ""
+    return "due", text, f"atlas8k score {now.studies}"
+
+
+def _attention(now: _Now) -> Found:
+    state, detail, command = _predict(now)
+    return state, f"{detail}, with step 2", command
+
+
+def _list(now: _Now) -> Found:
+    if now.listed:
+        return "done", f"{now.found.volumes.total} volumes", ""
+    if now.found.signature is None or not now.complete:
+        return "waits", "for step 3", ""
+    if now.all_submitted:
+        return "done", EVERYTHING, ""
+    return "due", "drawn with the next sample", f"atlas8k campaign next --studies {now.studies}"
+
+
+def _revise(now: _Now) -> Found:
+    budget = now.open_round.budget if now.open_round else 0
+    text = f"{now.budget.reviewed if now.budget else 0} of {budget} volumes"
+    audit = now.open_round.audit if now.open_round else None
+    if audit is not None and audit.drawn:
+        text += f", and {audit.drawn - audit.open} of {audit.drawn} audits"
+    if now.all_submitted:
+        return "done", f"{text}: {EVERYTHING}" if now.submitted else EVERYTHING, ""
+    if budget and not now.left:
+        return "done", text, ""
+    if not now.listed and not now.submitted:
+        return "waits", "for step 4", ""
+    # Audits are given out by attention alone.
+    by = "" if now.left.volumes else ", strategy attention,"
+    return "due", text, f"Next Sample{by} in 3D Slicer or OHIF"
+
+
+def _reassemble(now: _Now) -> Found:
+    if now.unsettled:
+        return "due", f"{now.unsettled} labels; done with the next sample or training", ""
+    if not now.submitted:
+        return "waits", "for step 5", ""
+    return "done", "with every submission", ""
+
+
+def _learn(now: _Now) -> Found:
+    command = f"atlas8k campaign next --studies {now.studies}"
+    if "training" in now.running:
+        return "running", "", ""
+    if not now.submitted and now.all_submitted:
+        return "done", f"{EVERYTHING} before this round", ""
+    if not now.submitted:
+        return "waits", "for step 5: nothing was submitted in this round", ""
+    if now.left:
+        return "waits", f"for step 5: {now.left} left", f"{command} --early"
+    return "due", "then the round is closed and the next begins", command
+
+
+def _repeat(now: _Now) -> Found:
+    if now.all_submitted:
+        return "to decide", f"{EVERYTHING}: the campaign can end", ""
+    stop = now.found.stop
+    if stop is None:
+        return "waits", "for step 5", ""
+    text = stop.text if stop.round == now.found.round else f"round {stop.round}: {stop.text}"
+    return "to decide" if stop.reached else "waits", text, ""
+
+
+STEPS: Mapping[str, Callable[[_Now], Found]] = {
+    "train the first networks on partially labeled public data": _first,
+    "predict every volume with the three networks": _predict,
+    "make attention maps where they disagree, are unsure or overlap": _attention,
+    "sort the volumes into a priority list by attention size": _list,
+    "an annotator revises the top of the list": _revise,
+    "reassemble the labels: public before revised before pseudo labels": _reassemble,
+    "fine-tune the networks on them": _learn,
+    "repeat from step 2 until the top of the list needs no revision": _repeat,
+}

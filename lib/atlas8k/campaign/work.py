@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.campaign.learning import training
-from atlas8k.campaign.left import left
 from atlas8k.campaign.reports import StopRule, Training
-from atlas8k.campaign.stopping import rule_of
+from atlas8k.campaign.reviewed import remaining, reviews_of
+from atlas8k.campaign.stopping import stop_rule
 from atlas8k.grid import Grid
 from atlas8k.ledger import Budget, Holder, Ledger
 
@@ -26,7 +26,7 @@ class Workplace(Protocol):
     def ledger(self) -> Ledger: ...
 
     def signature(self) -> str:
-        """Of the networks served now; registered, which ends the round before."""
+        """Register the active networks, which ends the round before; return the version."""
 
     def score(self) -> None:
         """Score until nothing is stale."""
@@ -38,10 +38,10 @@ class Workplace(Protocol):
         """
 
     def volumes(self) -> list[str]:
-        """Volumes of the studies that count."""
+        """Return the volumes of the studies that count."""
 
     def start(self, volume: str) -> tuple[npt.NDArray[np.uint8], Grid]:
-        """The assembled label, ``(X, Y, Z)`` uint8 organ ids on the CT's grid; empty: none."""
+        """Return the fused label, ``(X, Y, Z)`` uint8 organ ids on the CT's grid; empty: none."""
 
     def submit(
         self,
@@ -56,12 +56,12 @@ class Workplace(Protocol):
 
 
 def is_open(ledger: Ledger, number: int) -> bool:
-    """Whether a round has not ended."""
+    """Return whether a round has not ended."""
     return any(one.number == number and one.closed_at is None for one in ledger.rounds())
 
 
 def learn(work: Workplace, number: int) -> Training | None:
-    """Step 7 for a round: fine-tune, and end it, whatever the gate says.
+    """Do step 7 for a round: fine-tune, and end it, whatever the gate says.
 
     Networks that are published end the round by themselves. Where the gate refuses, the
     round ends all the same: the next one goes on down the list with the same networks.
@@ -79,7 +79,7 @@ def learn(work: Workplace, number: int) -> Training | None:
 
 
 def last_training(ledger: Ledger, number: int) -> Training | None:
-    """The last training of a round."""
+    """Return the last training of a round."""
     found = [one for one in ledger.trainings() if one.round == number]
     return training(found[-1]) if found else None
 
@@ -88,7 +88,7 @@ def _due(ledger: Ledger, budget: Budget, early: bool) -> bool:
     """Whether the open round has something to learn from, and nothing to wait for."""
     if not any(one.number == budget.round and one.reviewed for one in ledger.rounds()):
         return False
-    return early or not left(ledger.plan(budget.round), budget, ledger.to_review())
+    return early or not remaining(ledger.plan(budget.round), budget, ledger.to_review())
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,8 @@ def advance(
         ended = budget.round
         report(f"round {ended}: fine-tuning")
         trained = learn(work, ended)
-        stop = rule_of(ledger, ended)
+        plan = ledger.plan(ended)
+        stop = None if plan is None else stop_rule(*reviews_of(plan, ledger.worked()))
         signature = work.signature()
     if score and not ledger.progress(signature).complete:
         report(f"predicting under {signature}")

@@ -56,9 +56,8 @@ def simulate(
     """
     folder_only(studies, "its CTs are copied: give a folder of CTs")
     existing_studies(studies)
-    from atlas8k.campaign.oracle import Truth
     from atlas8k.campaign.pictures import draw_simulation
-    from atlas8k.campaign.simulation import FILE, Simulation
+    from atlas8k.campaign.simulation import FILE, Simulation, Truth
     from atlas8k.cli.campaign_tables import print_simulation
     from atlas8k.cli.campaign_work import bar, opened, told
 

@@ -59,7 +59,7 @@ def fine_tune(
             "training": training,
         }
         stats = _run(studies, models, network, given)
-        ranks.tell(None)  # to those that followed: there is no more
+        ranks.broadcast(None)  # to those that followed: there is no more
     typer.echo(stats["message"])
     aside = stats["gate"].get("kept_aside")
     if aside:

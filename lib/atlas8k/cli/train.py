@@ -107,7 +107,7 @@ def train(
     from atlas8k.cli.train_from import labeled_files, labeled_studies
     from atlas8k.cli.train_run import run
     from atlas8k.cli.train_synthetic import SyntheticSet, synthetic_set
-    from atlas8k.models.memory import keep_freed_memory
+    from atlas8k.models.resources import keep_freed_memory
     from atlas8k.training import ranks
     from atlas8k.training.scratch import EMBEDDED, seeing_whole
 

@@ -33,7 +33,7 @@ def labeled_studies(
         finally:
             context.datastore.close()
             context.ledger.close()
-    return ranks.tell(found)
+    return ranks.broadcast(found)
 
 
 def labeled_files(
@@ -43,7 +43,7 @@ def labeled_files(
     from atlas8k.errors import TrainingError
     from atlas8k.organs import ORGAN_NAMES, find_organ
     from atlas8k.training.data import TrainingCase
-    from atlas8k.training.patients import read_patients
+    from atlas8k.training.split import read_patients
     from atlas8k.volume import NIFTI_SUFFIXES
 
     known = []

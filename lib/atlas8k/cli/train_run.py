@@ -53,7 +53,7 @@ def run(
     from atlas8k.training import ranks
     from atlas8k.training.finetune import fine_tune
     from atlas8k.training.resume import state_folder
-    from atlas8k.training.sides import patient_of, split
+    from atlas8k.training.split import patient_of, split
 
     console = Console(soft_wrap=True)
 
@@ -73,7 +73,7 @@ def run(
         if apart is None:  # before anything is stored that has seen them
             learned, _ = split(cases, config.validation)
             Seen(output).add(patient_of(one) for one in learned)
-    folder = ranks.tell(folder)  # the others wait until it is cleared
+    folder = ranks.broadcast(folder)  # the others wait until it is cleared
     fine_tune(
         starts,
         cases,

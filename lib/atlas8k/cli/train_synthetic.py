@@ -113,5 +113,5 @@ def synthetic_set(
         with Bar() as bar, alone(folder):
             task = bar.add_task("synthetic CTs", total=len(at_first))
             make_missing(at_first, os.cpu_count() or 1, lambda _: bar.advance(task))
-    ranks.tell(None)  # the others wait until they are there
+    ranks.broadcast(None)  # the others wait until they are there
     return SyntheticSet(cases, apart, record, first)

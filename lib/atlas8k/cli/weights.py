@@ -14,7 +14,8 @@ import typer
 from atlas8k.cli.options import MODELS, Commands, Models
 
 if TYPE_CHECKING:
-    from atlas8k.models.importing import Network, Options
+    from atlas8k.models.importing import Options
+    from atlas8k.models.store import Network
 
 weights = Commands(help="Bring published networks, see which there are, serve them.")
 
@@ -72,7 +73,7 @@ def import_(
     models: Models = MODELS,
 ) -> None:
     """Bring a network: its tensors are matched by name, or the file is refused with a list."""
-    from atlas8k.models.importing import Installed, Options, import_weights
+    from atlas8k.models.importing import Options, import_weights
     from atlas8k.models.store import ModelStore
 
     if label is not None and find_orientation is None:
@@ -98,7 +99,7 @@ def import_(
         options = found_orientation(file, kind, options, find_orientation, label, models)
     imported = import_weights(file, kind, options)
     checkpoint = imported.checkpoint
-    path = Installed(models).save(checkpoint, replace=instead)
+    path = ModelStore(models).add_imported(checkpoint, replace=instead)
     typer.echo(
         f"{checkpoint.name}: all {imported.tensors} tensors of {checkpoint.origin['file']} "
         f"matched; segments {', '.join(checkpoint.organs)}"
@@ -108,7 +109,7 @@ def import_(
     typer.echo(f"kept as {path}")
     if publish:
         note = f"{checkpoint.name} brought from {checkpoint.origin['file']}"
-        signature = ModelStore(models).publish({checkpoint.name: checkpoint}, note, half=False)
+        signature = ModelStore(models).publish({checkpoint.name: checkpoint}, note)
         typer.echo(f"served from now on as part of {signature}")
     else:
         typer.echo(f"not served yet: atlas8k weights publish {checkpoint.name}")
@@ -182,14 +183,12 @@ def publish_(
     models: Models = MODELS,
 ) -> None:
     """Serve imported networks, in place of those of the same names."""
-    from atlas8k.models.importing import Installed
     from atlas8k.models.store import ModelStore
 
-    installed = Installed(models)
-    checkpoints = {name: installed.load(name) for name in names}
-    note = ", ".join(f"{n} from {c.origin.get('file', '')}" for n, c in checkpoints.items())
     store = ModelStore(models)
-    signature = store.publish(checkpoints, note, half=False, alone=only)
+    checkpoints = {name: store.load_imported(name) for name in names}
+    note = ", ".join(f"{n} from {c.origin.get('file', '')}" for n, c in checkpoints.items())
+    signature = store.publish(checkpoints, note, alone=only)
     typer.echo(f"{', '.join(store.served().checkpoints)} are served: {signature}")
 
 
@@ -199,11 +198,10 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
     """Networks that are here: where from, for which organs, served or not."""
-    from atlas8k.models.importing import installed_networks
     from atlas8k.models.store import ModelStore
     from atlas8k.organs import ORGAN_NAMES
 
-    found = installed_networks(ModelStore(models))
+    found = ModelStore(models).networks()
     if as_json:
         typer.echo(
             json.dumps([{**vars(n), "file": str(n.file), "organs": list(n.organs)} for n in found])

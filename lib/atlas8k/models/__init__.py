@@ -6,14 +6,15 @@ Read in the order in which a CT passes through:
 module                    idea
 ========================  ==========================================================
 :mod:`.networks`          architecture as JSON -> network (MONAI's, nothing of our own)
-:mod:`.tensors`           state dicts matched with a network, stored small
 :mod:`.checkpoint`        one ``.safetensors`` file = weights + all that prediction needs
 :mod:`.sets`              one set of networks: files, description, signature
 :mod:`.store`             the folder of sets: embedded, trained ones, which is served
+:mod:`.importing`         published weights of other projects as checkpoints
 :mod:`.body`              where the patient is in a CT
 :mod:`.preprocess`        CT -> intensities 0..1 on the network's grid
 :mod:`.windows`           windows and their blending: intensities -> probabilities
 :mod:`.regrid`            probabilities to a common grid, labels back to the CT's
+:mod:`.resources`         memory and threads a network may use
 :mod:`.predict`           the three networks over one CT, probabilities on one grid
 :mod:`.ensemble`          probabilities -> labels
 ========================  ==========================================================

@@ -21,7 +21,7 @@ KEPT_FRACTION = 0.1
 
 
 def body_box(ct: Volume) -> Box:
-    """Box around the patient in the CT's own voxel indices.
+    """Return the box around the patient in the CT's own voxel indices.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ def body_box(ct: Volume) -> Box:
 
 
 def whole(shape: tuple[int, int, int]) -> Box:
-    """The box that holds every voxel."""
+    """Return the box that holds every voxel."""
     return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
 
 
 def box_of(mask: npt.NDArray[np.bool_]) -> Box | None:
-    """Smallest box of the true voxels of ``(X, Y, Z)``, ``None`` where there are none."""
+    """Return the smallest box of the true voxels of ``(X, Y, Z)``, ``None`` without any."""
     plane = mask.any(axis=0)
     slices = []
     for line in (mask.any(axis=(1, 2)), plane.any(axis=1), plane.any(axis=0)):
@@ -74,7 +74,7 @@ def box_of(mask: npt.NDArray[np.bool_]) -> Box | None:
 
 
 def box_on(box: Box, source: Grid, target: Grid) -> Box:
-    """The smallest box of another grid that holds a box's extent, never empty.
+    """Return the smallest box of another grid that holds a box's extent, never empty.
 
     Parameters
     ----------
@@ -90,7 +90,8 @@ def box_on(box: Box, source: Grid, target: Grid) -> Box:
     """
     edges = [(s.start - 0.5, s.stop - 0.5) for s in box]  # outer faces of the voxels
     corners = np.array(np.meshgrid(*edges)).reshape(3, -1)
-    mapped = _index_map(source, target) @ np.vstack([corners, np.ones(corners.shape[1])])
+    index_map = np.linalg.solve(target.affine, source.affine)
+    mapped = index_map @ np.vstack([corners, np.ones(corners.shape[1])])
     low = np.floor(mapped[:3].min(axis=1) + 0.5 + 1e-6).astype(int)
     high = np.ceil(mapped[:3].max(axis=1) + 0.5 - 1e-6).astype(int)
     slices = []
@@ -98,8 +99,3 @@ def box_on(box: Box, source: Grid, target: Grid) -> Box:
         first = min(max(0, int(start)), n - 1)
         slices.append(slice(first, max(first + 1, min(n, int(stop)))))
     return slices[0], slices[1], slices[2]
-
-
-def _index_map(source: Grid, target: Grid) -> npt.NDArray[np.float64]:
-    """``(4, 4)``: voxel index of ``source`` to voxel index of ``target``."""
-    return np.linalg.solve(target.affine, source.affine)

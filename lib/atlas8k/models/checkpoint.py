@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,11 @@ import safetensors.torch
 import torch
 
 from atlas8k.errors import CheckpointError
-from atlas8k.models.header import FORMAT, METADATA_KEY, read_description
-from atlas8k.models.intake import Preprocessing, adapt
+from atlas8k.models.files import written
 from atlas8k.models.networks import build
-from atlas8k.models.tensors import TensorMismatchError, compact, fit, widen
+from atlas8k.models.preprocess import Preprocessing, adapt
+from atlas8k.models.sets import FORMAT, METADATA_KEY, read_header
 from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import publish
 
 __all__ = [
     "ACTIVATIONS",
@@ -36,11 +35,13 @@ __all__ = [
     "Preprocessing",
     "load_checkpoint",
     "network",
-    "read_description",
+    "read_header",
     "save_checkpoint",
 ]
 
 ACTIVATIONS = ("sigmoid", "softmax")
+LISTED = 8
+"""At most so many keys of each kind are named in a refusal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +164,8 @@ def save_checkpoint(
     half = half and not checkpoint.imported
     tensors = {key: compact(tensor, half) for key, tensor in checkpoint.state.items()}
     try:
-        _write(path, tensors, metadata)
+        with written(path) as temporary:
+            safetensors.torch.save_file(tensors, temporary, metadata=metadata)
     except (safetensors.SafetensorError, OSError) as err:  # a full disk is the first
         raise CheckpointError(
             path,
@@ -171,18 +173,6 @@ def save_checkpoint(
             "written to",
         ) from err
     return path
-
-
-def _write(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".safetensors.part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        safetensors.torch.save_file(tensors, temporary, metadata=metadata)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
@@ -196,7 +186,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         missing, unexpected or of another shape, NaN or infinity in them.
     """
     path = Path(path)
-    header = read_description(path)
+    header = read_header(path)
     try:
         checkpoint = Checkpoint(
             name=header["name"],
@@ -215,7 +205,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 def network(checkpoint: Checkpoint, device: str | torch.device = "cpu") -> torch.nn.Module:
-    """The checkpoint's network on a device: float32 weights, in eval mode.
+    """Return the checkpoint's network on a device: float32 weights, in eval mode.
 
     Returns
     -------
@@ -242,3 +232,102 @@ def _fit(path: Path, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
             f"{len(checkpoint.organs)} organs needs {checkpoint.out_channels}",
         )
     return state
+
+
+class TensorMismatchError(ValueError):
+    """A state dict is not that of the architecture; the message lists the differences."""
+
+
+def fit(
+    architecture: Mapping[str, Any], state: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the state with the types and in the order of the architecture's own state dict.
+
+    Raises
+    ------
+    TensorMismatchError
+        The architecture cannot be built; tensors are missing, unexpected or of another
+        shape; or hold NaN or infinity.
+    """
+    try:
+        expected = layout(json.dumps(dict(architecture), sort_keys=True))
+    except (CheckpointError, TypeError, ValueError) as err:
+        raise TensorMismatchError(str(err)) from err
+    shapes = {key: tuple(shape) for key, (shape, _) in expected.items()}
+    if problems := differences(shapes, state):
+        found = "; ".join(f"{len(keys)} {how}: {listed(keys)}" for how, keys in problems.items())
+        raise TensorMismatchError(
+            f"its tensors are not those of {architecture.get('name')}: {found}"
+        )
+    fitted = {key: state[key].to(dtype) for key, (_, dtype) in expected.items()}
+    broken = [k for k, t in fitted.items() if t.is_floating_point() and not _finite(t)]
+    if broken:
+        raise TensorMismatchError(f"NaN or infinity in {listed(broken)}; train or copy it again")
+    return fitted
+
+
+def differences(
+    shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, torch.Tensor]
+) -> dict[str, list[str]]:
+    """Return the tensors that are missing, unexpected, or of another shape; empty if none is."""
+    problems = {
+        "missing": [key for key in shapes if key not in found],
+        "unexpected": [key for key in found if key not in shapes],
+        "of another shape": [
+            f"{key} {tuple(found[key].shape)} instead of {shape}"
+            for key, shape in shapes.items()
+            if key in found and tuple(found[key].shape) != shape
+        ],
+    }
+    return {how: keys for how, keys in problems.items() if keys}
+
+
+def compact(tensor: torch.Tensor, half: bool) -> torch.Tensor:
+    """Return the tensor as it is stored: on the CPU, contiguous, owned, small.
+
+    Weights (floats of two or more axes) become float16 if asked for and if they stay
+    finite, integers int16 where that loses nothing.
+    """
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        if half and tensor.ndim >= 2 and _finite(tensor.to(torch.float16)):
+            tensor = tensor.to(torch.float16)
+    elif tensor.dtype in (torch.int32, torch.int64):
+        small = tensor.to(torch.int16)
+        tensor = small if torch.equal(small.to(tensor.dtype), tensor) else tensor
+    return tensor.contiguous().clone()
+
+
+def widen(tensor: torch.Tensor) -> torch.Tensor:
+    """Return floats as float32, what :func:`compact` made int16 as int64, the rest as it is."""
+    if tensor.is_floating_point():
+        return tensor.float()
+    return tensor.long() if tensor.dtype == torch.int16 else tensor
+
+
+@lru_cache(maxsize=32)
+def layout(architecture: str) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Return names, shapes and types of the tensors of a network.
+
+    Parameters
+    ----------
+    architecture
+        As JSON text, so that the answer can be cached.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be built.
+    """
+    state = build(json.loads(architecture)).state_dict()
+    return {key: (tensor.shape, tensor.dtype) for key, tensor in state.items()}
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    return bool(torch.isfinite(tensor).all())
+
+
+def listed(names: list[str]) -> str:
+    """Return names with commas between them, at most :data:`LISTED` and how many more."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

@@ -26,8 +26,12 @@ import torch
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR, UNet
 
 from atlas8k.errors import CheckpointError
-from atlas8k.models.networks_nnunet import nnunet_network
-from atlas8k.models.networks_reference import OlderPatchMerging, SupremUNet, Universal
+from atlas8k.models.networks_published import (
+    OlderPatchMerging,
+    SupremUNet,
+    Universal,
+    nnunet_network,
+)
 
 AFFINE_INSTANCE_NORM = ("INSTANCE", {"affine": True})
 
@@ -71,7 +75,7 @@ class Mean(torch.nn.Module):
         self.members = torch.nn.ModuleList(members)
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Logits of windows, one member after the other."""
+        """Return logits of windows, one member after the other."""
         total: torch.Tensor = self.members[0](windows)
         for member in list(self.members)[1:]:
             total = total + member(windows)
@@ -79,7 +83,7 @@ class Mean(torch.nn.Module):
 
 
 def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
-    """The network an architecture describes, with fresh random weights.
+    """Return the network an architecture describes, with fresh random weights.
 
     Parameters
     ----------

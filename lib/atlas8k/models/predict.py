@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,14 +17,16 @@ import torch
 from atlas8k.errors import CheckpointError, PredictionError
 from atlas8k.models.body import Box, body_box, box_on
 from atlas8k.models.checkpoint import Checkpoint, network
-from atlas8k.models.ensemble import EnsembleSettings
-from atlas8k.models.forward import Flips, flips_along, forward
-from atlas8k.models.lanes import in_order
-from atlas8k.models.memory import Room, keep_freed_memory, short_of_memory
-from atlas8k.models.prediction import Prediction
+from atlas8k.models.ensemble import EnsembleSettings, Prediction
 from atlas8k.models.preprocess import intensity_key, prepare
 from atlas8k.models.quick import compile_or_not, quicken
 from atlas8k.models.regrid import LEAST, interpolate_into
+from atlas8k.models.resources import (
+    MemoryPlan,
+    in_order,
+    keep_freed_memory,
+    short_of_memory,
+)
 from atlas8k.models.windows import probabilities, sums_bytes, tile
 from atlas8k.organs import N_ORGANS, ORGANS
 from atlas8k.volume import Grid, Volume
@@ -38,6 +41,9 @@ GRID_MM = 1.5
 PRECISIONS = ("float32", "bfloat16", "float16")
 
 log = logging.getLogger(__name__)
+
+Flips = tuple[tuple[int, ...], ...]
+"""Sets of window dimensions to flip; the first is empty, the window as it is."""
 
 
 class Predictor:
@@ -64,8 +70,6 @@ class Predictor:
     compiled
         Networks through :func:`torch.compile`, which needs a C++ compiler and, at the first
         CT, a minute or more; for processes that predict many on a GPU.
-    skip_air
-        Leave out windows that show nothing of the patient.
     mirror_axes
         Test-time augmentation: mean of the logits over windows mirrored along each set of
         these axes of RAS (0 left-right, 1 back-front, 2 feet-head); three cost eight
@@ -99,7 +103,6 @@ class Predictor:
         precision: str = "float32",
         batch: int | None = None,
         compiled: bool = False,
-        skip_air: bool = True,
         mirror_axes: Sequence[int] | Literal["trained"] = (),
         ensemble: EnsembleSettings | None = None,
     ) -> None:
@@ -108,8 +111,7 @@ class Predictor:
         self.device = torch.device(device)
         self.overlap = overlap
         self.grid_mm = grid_mm
-        self._rooms: dict[str, Room] = {}
-        self.skip_air = skip_air
+        self._plans: dict[str, MemoryPlan] = {}
         self._mirror = mirror_axes if isinstance(mirror_axes, str) else tuple(mirror_axes)
         if not isinstance(self._mirror, str):
             flips_along(self._mirror)  # refused here, not at the first CT
@@ -133,8 +135,8 @@ class Predictor:
                 quicken(module)
             if compiled:
                 compile_or_not(module)
-            room = Room.of(self.device, checkpoint.preprocessing.window_size, batch)
-            self._rooms[name] = replace(room, lanes=1) if compiled else room
+            plan = MemoryPlan.of(self.device, checkpoint.preprocessing.window_size, batch)
+            self._plans[name] = replace(plan, workers=1) if compiled else plan
             self._networks[name] = (checkpoint, module)
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -161,7 +163,7 @@ class Predictor:
         """
         box = body_box(ct)
         working = ct.grid.working(self.grid_mm)
-        grid = working.crop(box_on(box, ct.grid, working)) if self.skip_air else working
+        grid = working.crop(box_on(box, ct.grid, working))
         probs = np.zeros((len(self._networks), N_ORGANS, *grid.shape), dtype=np.float16)
         failures: dict[str, str] = {}
         groups: dict[Any, list[str]] = {}
@@ -170,10 +172,9 @@ class Predictor:
         order = {name: row for row, name in enumerate(self._networks)}
         for names in groups.values():
             array, source = prepare(ct, self._networks[names[0]][0].preprocessing)
-            keep = box_on(box, ct.grid, source) if self.skip_air else None
-
+            keep = box_on(box, ct.grid, source)
             fill = partial(self._fill, ct, array, keep, source, grid, probs, order)
-            for name, reason in in_order(fill, names, self._lanes(names)):
+            for name, reason in in_order(fill, names, self._workers(names)):
                 if reason is not None:
                     failures[name] = reason
         if len(failures) == len(self._networks):
@@ -226,44 +227,44 @@ class Predictor:
             out[:, *keep] = self._run(name, array[keep], None)
             return out
         size = preprocessing.window_for(array.shape)
-        room = self._rooms[name]
+        plan = self._plans[name]
         while True:
             tiling = tile(array, size, overlap, keep)
             log.debug("%s: %d windows of %s over %s", name, tiling.n_windows, size, array.shape)
             try:
                 return probabilities(
-                    partial(forward, module.to(room.device), self.dtype, self._flips(checkpoint)),
+                    partial(forward, module.to(plan.device), self.dtype, self._flips(checkpoint)),
                     array,
                     tiling,
                     channels=checkpoint.out_channels,
                     softmax=checkpoint.activation == "softmax",
-                    batch=room.batch,
-                    device=room.device,
-                    sums_on=room.for_sums(sums_bytes(tiling, checkpoint.out_channels)),
-                    lanes=room.lanes,
+                    batch=plan.batch,
+                    device=plan.device,
+                    sums_on=plan.for_sums(sums_bytes(tiling, checkpoint.out_channels)),
+                    workers=plan.workers,
                     fill=preprocessing.fill,
                 )
             except (RuntimeError, MemoryError) as err:
                 if not short_of_memory(err):
                     raise
-                smaller = room.smaller()
+                smaller = plan.smaller()
                 window = preprocessing.smaller_window(size)
-                if window is not None and (smaller is None or smaller.device != room.device):
+                if window is not None and (smaller is None or smaller.device != plan.device):
                     size = window
                 elif smaller is not None:
-                    room = smaller
+                    plan = smaller
                 else:
                     raise
-                log.warning("%s: %s; going on with %s, windows of %s", name, err, room, size)
+                log.warning("%s: %s; going on with %s, windows of %s", name, err, plan, size)
             # After the handler, so that what failed no longer holds memory there.
-            module.to(room.device)
+            module.to(plan.device)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-            if room.device == self.device:
-                self._rooms[name] = room  # the next CT need not find out again
+            if plan.device == self.device:
+                self._plans[name] = plan  # the next CT need not find out again
 
-    def _lanes(self, names: list[str]) -> int:
-        """Networks at once: each of its own on a CPU, where a network runs in one pass.
+    def _workers(self, names: list[str]) -> int:
+        """Return how many networks run at once: all on a CPU, where a network is one pass.
 
         Threads that share one layer wait for each other at its end, and for whatever else
         the machine does; networks beside each other do not.
@@ -294,3 +295,54 @@ class Predictor:
 
 def _row(organ: str) -> int:
     return next(o.id for o in ORGANS if o.name == organ) - 1
+
+
+def flips_along(axes: Sequence[int]) -> Flips:
+    """Return every set of ``axes`` (0 left-right, 1 back-front, 2 feet-head), the empty one first.
+
+    Raises
+    ------
+    ValueError
+        An axis that is none, or twice.
+    """
+    if len(set(axes)) < len(axes) or not set(axes) <= {0, 1, 2}:
+        raise ValueError(f"mirror axes {tuple(axes)}: each of 0, 1, 2 once at most")
+    dimensions = [axis + 2 for axis in sorted(axes)]
+    return tuple(some for n in range(len(dimensions) + 1) for some in combinations(dimensions, n))
+
+
+def forward(
+    module: torch.nn.Module, dtype: torch.dtype, flips: Flips, windows: torch.Tensor
+) -> torch.Tensor:
+    """Return logits of windows, the mean over the windows mirrored by each of ``flips``.
+
+    Parameters
+    ----------
+    dtype
+        The network runs in it; more than one flip is summed in float32.
+    windows
+        ``(B, 1, x, y, z)`` in 0..1, axes nearest RAS.
+
+    Returns
+    -------
+    Tensor
+        ``(B, C, x, y, z)``, each flip turned back. A mirrored left kidney is still called
+        left: averaging along axis 0 is for networks that were trained to do so.
+    """
+
+    def once(windows: torch.Tensor) -> torch.Tensor:
+        if dtype == torch.float32:
+            logits: torch.Tensor = module(windows)
+            return logits
+        windows = windows.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(windows.device.type, dtype):
+            logits = module(windows)
+        return logits
+
+    logits = once(windows)
+    if len(flips) == 1:
+        return logits
+    total = logits.float()
+    for flip in flips[1:]:
+        total = total + torch.flip(once(torch.flip(windows, flip)), flip)
+    return total / len(flips)

@@ -1,21 +1,184 @@
-"""From a CT to the intensities a network expects, on the network's own grid."""
+"""What a network expects of its input, and how a CT is brought onto its grid."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.regrid import linear_plan, parallel_axes
 from atlas8k.volume import Grid, Volume, to_canonical
 
 Floats = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Preprocessing:
+    """What a network expects of its input.
+
+    Parameters
+    ----------
+    spacing_mm
+        Voxel size along the axes nearest R, A, S.
+    hu_window
+        ``(low, high)``, HU; mapped to 0 and 1 and clipped.
+    window_size
+        Voxels along the axes of one sliding window, of the largest where ``whole`` is set.
+    overlap
+        Fraction of a window shared with the next, from 0 to below 1.
+    hu_scale
+        ``(mean, standard deviation)``, HU, of networks that get the clipped HU minus the
+        mean over the deviation, as nnU-Net's do; ``None``: they get 0..1. Applied to the
+        windows by :func:`network`, so that everything before it has air as 0.
+    orientation
+        Directions in which the network knows the patient along its three axes, letters
+        of R or L, A or P, S or I in this order; windows lie along RAS and are flipped on
+        the way in and out.
+    whole
+        Of networks trained on whole volumes: one window holds the patient, its sides
+        rounded up to multiples of this many voxels (:meth:`window_for`). ``None``: every
+        window is ``window_size``.
+
+    Raises
+    ------
+    ValueError
+        Where a value is out of its range.
+    """
+
+    spacing_mm: tuple[float, float, float] = (1.5, 1.5, 1.5)
+    hu_window: tuple[float, float] = (-175.0, 250.0)
+    window_size: tuple[int, int, int] = (96, 96, 96)
+    overlap: float = 0.5
+    hu_scale: tuple[float, float] | None = None
+    orientation: str = "RAS"
+    whole: int | None = None
+
+    def __post_init__(self) -> None:
+        spacing = tuple(float(v) for v in self.spacing_mm)
+        window = tuple(float(v) for v in self.hu_window)
+        size = tuple(int(v) for v in self.window_size)
+        overlap = float(self.overlap)
+        if len(spacing) != 3 or not all(math.isfinite(v) and v > 0 for v in spacing):
+            raise ValueError(f"spacing_mm {self.spacing_mm}: three positive numbers are needed")
+        if len(window) != 2 or not all(map(math.isfinite, window)) or window[0] >= window[1]:
+            raise ValueError(f"hu_window {self.hu_window}: (low, high) with low < high is needed")
+        if len(size) != 3 or min(size) < 1 or size != tuple(self.window_size):
+            raise ValueError(f"window_size {self.window_size}: three whole numbers are needed")
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap {self.overlap}: a number from 0 to below 1 is needed")
+        object.__setattr__(self, "spacing_mm", spacing)
+        object.__setattr__(self, "hu_window", window)
+        object.__setattr__(self, "window_size", size)
+        if self.hu_scale is not None:
+            scale = tuple(float(v) for v in self.hu_scale)
+            if len(scale) != 2 or not all(map(math.isfinite, scale)) or scale[1] <= 0:
+                raise ValueError(f"hu_scale {self.hu_scale}: (mean, deviation above 0) is needed")
+            object.__setattr__(self, "hu_scale", scale)
+        if len(self.orientation) != 3 or any(
+            letter not in pair
+            for letter, pair in zip(self.orientation, ("RL", "AP", "SI"), strict=True)
+        ):
+            raise ValueError(f"orientation {self.orientation!r}: such as RAS or LPS is needed")
+        if self.whole is not None and (self.whole < 1 or any(n % self.whole for n in size)):
+            raise ValueError(
+                f"whole {self.whole}: a whole number that divides window_size {size} is needed"
+            )
+        object.__setattr__(self, "overlap", overlap)
+
+    def window_for(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Return the voxels of a window over a volume of `shape`: all of it where it may be.
+
+        Networks that normalise over what they see want to see what they were trained on:
+        a patient, neither cut nor surrounded by much padding.
+        """
+        if self.whole is None:
+            return self.window_size
+        sides = [
+            min(most, math.ceil(n / self.whole) * self.whole)
+            for n, most in zip(shape, self.window_size, strict=True)
+        ]
+        return more_than_one(sides, self.whole)
+
+    def smaller_window(self, size: tuple[int, int, int]) -> tuple[int, int, int] | None:
+        """Return `size` with its longest side halved, where memory is short for one window.
+
+        ``None`` where windows have a fixed size, or no side can be halved any more.
+        """
+        if self.whole is None:
+            return None
+        longest = max(range(3), key=size.__getitem__)
+        half = math.ceil(size[longest] / 2 / self.whole) * self.whole
+        if half >= size[longest]:
+            return None
+        x, y, z = (half if axis == longest else n for axis, n in enumerate(size))
+        return x, y, z
+
+    @property
+    def fill(self) -> float:
+        """What a window is padded with where the CT ends, in 0..1.
+
+        Air; with :attr:`hu_scale` the mean, as nnU-Net does.
+        """
+        if self.hu_scale is None:
+            return 0.0
+        low, high = self.hu_window
+        return (self.hu_scale[0] - low) / (high - low)
+
+    @property
+    def flipped_axes(self) -> tuple[int, ...]:
+        """Axes along which the network knows the patient the other way than RAS."""
+        return tuple(i for i, letter in enumerate(self.orientation) if letter not in "RAS")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that makes it again; what is usual for a network is left out."""
+        fields = dataclasses.asdict(self)
+        usual = {"hu_scale": None, "orientation": "RAS", "whole": None}
+        return {key: value for key, value in fields.items() if usual.get(key, ...) != value}
+
+
+def adapt(module: torch.nn.Module, preprocessing: Preprocessing) -> None:
+    """Let the network take 0..1 along RAS whatever it was trained with; no tensor is added."""
+    flip = tuple(axis - 3 for axis in preprocessing.flipped_axes)
+    gain, offset = 1.0, 0.0
+    if preprocessing.hu_scale is not None:
+        (low, high), (mean, deviation) = preprocessing.hu_window, preprocessing.hu_scale
+        gain, offset = (high - low) / deviation, (low - mean) / deviation
+    if flip or preprocessing.hu_scale is not None:
+        module.register_forward_pre_hook(partial(_input, gain=gain, offset=offset, flip=flip))
+    if flip:
+        module.register_forward_hook(partial(_output, flip=flip))
+
+
+def _input(
+    module: torch.nn.Module, inputs: Any, *, gain: float, offset: float, flip: tuple[int, ...]
+) -> tuple[torch.Tensor]:
+    return (inputs[0].mul(gain).add_(offset).flip(flip),)
+
+
+def _output(
+    module: torch.nn.Module, inputs: Any, logits: torch.Tensor, *, flip: tuple[int, ...]
+) -> torch.Tensor:
+    return logits.flip(flip)
+
+
+def more_than_one(sides: Sequence[int], whole: int) -> tuple[int, int, int]:
+    """Return the sides of a window, the first doubled where the window is the smallest there is.
+
+    A network that halves it down to a single voxel cannot normalise over that.
+    """
+    x, y, z = sides
+    return (2 * x if x == y == z == whole else x), y, z
+
+
 def prepare(ct: Volume, preprocessing: Preprocessing) -> tuple[Floats, Grid]:
-    """Intensities in 0..1 on the grid a network works on.
+    """Return intensities in 0..1 on the grid a network works on.
 
     Parameters
     ----------
@@ -66,7 +229,7 @@ def prepare(ct: Volume, preprocessing: Preprocessing) -> tuple[Floats, Grid]:
 def intensity_key(
     preprocessing: Preprocessing,
 ) -> tuple[tuple[float, float, float], tuple[float, float]]:
-    """What decides the result of :func:`prepare`: equal keys, equal arrays."""
+    """Return what decides the result of :func:`prepare`: equal keys, equal arrays."""
     return preprocessing.spacing_mm, preprocessing.hu_window
 
 
@@ -77,7 +240,7 @@ def _plane(array: npt.NDArray[Any], z: int, low: float, high: float) -> Floats:
 
 
 def _mix(lower: Floats, upper: Floats, weight: Any) -> Floats:
-    """Linear interpolation in float32; `upper` may not be written to."""
+    """Interpolate linearly in float32; `upper` may not be written to."""
     mixed = upper - lower
     mixed *= weight
     mixed += lower

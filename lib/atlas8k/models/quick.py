@@ -25,7 +25,7 @@ class ConvByOneDnn(nn.Module):
 
     @staticmethod
     def can(layer: nn.Module) -> bool:
-        """Whether a layer is one of these."""
+        """Return whether a layer is one of these."""
         return (
             type(layer) is nn.Conv3d
             and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -35,7 +35,7 @@ class ConvByOneDnn(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, C, X, Y, Z)`` to ``(B, D, X', Y', Z')``."""
+        """Bring ``(B, C, X, Y, Z)`` to ``(B, D, X', Y', Z')``."""
         x = x.contiguous(memory_format=LAST)
         made: torch.Tensor = torch.mkldnn_convolution(
             x, self.weight, self.bias, self.padding, self.stride, self.dilation, 1
@@ -56,7 +56,7 @@ class UpByProduct(nn.Module):
 
     @staticmethod
     def can(layer: nn.Module) -> bool:
-        """Whether a layer is one of these."""
+        """Return whether a layer is one of these."""
         return (
             type(layer) is nn.ConvTranspose3d
             and layer.stride == layer.kernel_size
@@ -66,7 +66,7 @@ class UpByProduct(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, C, X, Y, Z)`` to ``(B, D, i X, j Y, k Z)`` for blocks of i x j x k."""
+        """Bring ``(B, C, X, Y, Z)`` to ``(B, D, i X, j Y, k Z)`` for blocks of i x j x k."""
         n, inputs, *sides = x.shape
         outputs = self.weight.shape[1]
         matrix = self.weight.permute(0, 2, 3, 4, 1).reshape(inputs, -1)  # (C, i j k D)
@@ -91,7 +91,7 @@ class InstanceNormInTwo(nn.Module):
         self.weight, self.bias = norm.weight, norm.bias
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, C, X, Y, Z)``, each channel of each sample to mean 0 and variance 1."""
+        """Bring ``(B, C, X, Y, Z)``, each channel of each sample to mean 0 and variance 1."""
         planes = x.contiguous(memory_format=LAST).permute(0, 2, 3, 4, 1)
         n, X, Y, Z, channels = planes.shape
         planes = planes.view(n, X, Y * Z, channels)

@@ -27,7 +27,7 @@ Axis = tuple[int, npt.NDArray[np.float64]]
 
 
 def parallel_axes(source: Grid, target: Grid) -> tuple[Axis, Axis, Axis] | None:
-    """For each target axis the source axis it runs along and where on it its voxels lie.
+    """Return for each target axis the source axis it runs along, and where its voxels lie.
 
     ``None`` where the grids are not parallel (off by more than a hundredth of a voxel
     from one end to the other).
@@ -97,7 +97,7 @@ def interpolate_into(
 
 
 def nearest(label: npt.NDArray[Any], source: Grid, target: Grid, fill: int = 0) -> npt.NDArray[Any]:
-    """Label map on another grid, nearest neighbour.
+    """Return a label map on another grid, nearest neighbour.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def nearest(label: npt.NDArray[Any], source: Grid, target: Grid, fill: int = 0) 
 def linear_plan(
     at: npt.NDArray[np.float64], n: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Lower neighbour, upper neighbour and the upper's weight, for linear interpolation.
+    """Return lower neighbour, upper neighbour and the upper's weight, to interpolate.
 
     Parameters
     ----------
@@ -144,11 +144,6 @@ def linear_plan(
     return low, np.minimum(low + 1, n - 1), (clamped - low).astype(np.float32)
 
 
-def _inside(at: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.bool_]:
-    """Whether continuous indices lie on a voxel of the axis, its outer half included."""
-    return (at >= -0.5 - 1e-6) & (at <= n - 0.5 + 1e-6)
-
-
 def _neighbours(
     at: npt.NDArray[np.float64], n: int, some: slice
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
@@ -158,5 +153,6 @@ def _neighbours(
     """
     low, high, weight = linear_plan(at, n)
     weights = np.stack([1 - weight, weight])
-    weights[:, ~_inside(at, n) | (high < some.start) | (low >= some.stop)] = 0
+    beyond = (at < -0.5 - 1e-6) | (at > n - 0.5 + 1e-6)  # of a voxel's outer half, too
+    weights[:, beyond | (high < some.start) | (low >= some.stop)] = 0
     return np.stack([low, high]).astype(np.int32), weights

@@ -1,15 +1,18 @@
-"""One set of networks: its files, its description, its signature."""
+"""Sets of networks and their files: descriptions and signature, read without torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import safetensors
 
 from atlas8k.errors import CheckpointError, SettingsError
 
@@ -23,6 +26,12 @@ SET_FORMAT = "atlas8k-set/1"
 NETWORKS = ("swin_unetr", "unet", "nnunet")
 """Order of the procedure's three networks in a set; others follow by name."""
 SIGNATURE_LENGTH = 12
+
+FORMAT = "atlas8k-checkpoint/1"
+METADATA_KEY = "atlas8k"
+# One header key only: safetensors writes several in random order, and equal
+# checkpoints must be equal files for the model signature to mean something.
+FIELDS = ("format", "name", "architecture", "activation", "preprocessing", "organs", "origin")
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +98,7 @@ class ServedSet:
 
 
 def open_set(path: Path, settings: Mapping[str, Any]) -> ServedSet:
-    """The set in a folder, its files compared with what was published.
+    """Open the set in a folder, its files compared with what was published.
 
     A file that is gone or was changed leaves its network out (:attr:`ServedSet.missing`).
 
@@ -151,7 +160,7 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def model_signature(hashes: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """Name of what decides a score: 12 hex digits.
+    """Return the name of what decides a score: 12 hex digits.
 
     Parameters
     ----------
@@ -165,7 +174,7 @@ def model_signature(hashes: Mapping[str, str], settings: Mapping[str, Any]) -> s
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file, remembered until its size or modification time changes.
+    """Return the sha256 of a file, remembered until its size or modification time changes.
 
     Raises
     ------
@@ -186,7 +195,7 @@ def _sha256(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """sha256 of each network file in a folder, by network."""
+    """Return the sha256 of each network file in a folder, by network."""
     return {path.stem: file_sha256(path) for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
@@ -195,7 +204,7 @@ def _ordered(names: Mapping[str, Any]) -> list[str]:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """A published set's ``set.json``: ``files``, ``note``, ``published``, ``parent``.
+    """Read a published set's ``set.json``: ``files``, ``note``, ``published``, ``parent``.
 
     Raises
     ------
@@ -213,7 +222,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 
 def comes_from(root: Path, folder: str, before: str) -> bool:
-    """Whether a set was published while another was served, or one that came from it.
+    """Return whether a set was published while another was served, or came from one.
 
     Not so of a set that was there earlier, and of one that somebody went back to.
 
@@ -232,3 +241,41 @@ def comes_from(root: Path, folder: str, before: str) -> bool:
         except CheckpointError:
             return False
     return folder == before
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the JSON description in a checkpoint's header, without reading its tensors.
+
+    Raises
+    ------
+    CheckpointError
+        Names the file and what is wrong: no safetensors file, not of this project or of
+        another format version, description incomplete.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(path, "no such file")
+    try:
+        with safetensors.safe_open(path, framework="np") as stream:
+            entries = stream.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as err:
+        raise CheckpointError(
+            path, f"not a complete safetensors file ({err}); weights of other kinds need importing"
+        ) from err
+    if METADATA_KEY not in entries:
+        raise CheckpointError(
+            path,
+            f"a safetensors file without the {METADATA_KEY!r} description: "
+            "it does not say which network and which preprocessing it needs",
+        )
+    try:
+        header = json.loads(entries[METADATA_KEY])
+    except ValueError as err:
+        raise CheckpointError(path, f"its description is not JSON ({err})") from err
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        found = header.get("format") if isinstance(header, dict) else header
+        raise CheckpointError(path, f"format {found!r}; this version reads {FORMAT!r}")
+    missing = [name for name in FIELDS if name not in header]
+    if missing:
+        raise CheckpointError(path, f"its description lacks {', '.join(missing)}")
+    return header

@@ -1,4 +1,4 @@
-"""The folder of network sets: the embedded one, trained ones, and which is served.
+"""The folder of networks: the embedded set, trained ones, which is served, imported ones.
 
 ::
 
@@ -7,6 +7,7 @@
       embedded/trained_range.json                     features of the CTs they were trained on
       <signature>/{...}.safetensors, set.json         published sets, never changed
       served.json                                     names the one that is served
+      imported/<name>.safetensors                     imported networks, not served by themselves
 
 A set is written beside, renamed into place when complete, and only then named in
 ``served.json``, itself replaced in one rename. Whatever is interrupted, the set that was
@@ -21,7 +22,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,29 +31,66 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from atlas8k.errors import CheckpointError, ServedChangedError
-from atlas8k.models.files import copy, sync, write_json
+from atlas8k.models.files import write_json, written
 from atlas8k.models.sets import (
     EMBEDDED,
     SET_FILE,
     SET_FORMAT,
     SUFFIX,
     ServedSet,
+    file_sha256,
     hash_files,
     model_signature,
     open_set,
     read_description,
+    read_header,
 )
 
 if TYPE_CHECKING:
     from atlas8k.models.checkpoint import Checkpoint
 
-__all__ = ["EMBEDDED", "ModelStore", "ServedSet"]
+__all__ = ["EMBEDDED", "ModelStore", "Network", "ServedSet"]
 
 SERVED_FILE = "served.json"
 SERVED_FORMAT = "atlas8k-served/1"
 UNFINISHED = ".publishing-"
+IMPORTED = "imported"
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network on this machine.
+
+    Attributes
+    ----------
+    name, file
+        What it is called, and where it is.
+    architecture
+        Name of its class.
+    organs
+        It segments.
+    origin
+        Where its weights come from, in a few words; `sha256` is of the file they came in,
+        or of `file` where they were made here.
+    size
+        Of `file`, bytes.
+    served
+        Whether the app predicts with it.
+    problem
+        Why it cannot be used; empty where it can.
+    """
+
+    name: str
+    file: Path
+    architecture: str = ""
+    organs: tuple[str, ...] = ()
+    origin: str = ""
+    sha256: str = ""
+    size: int = 0
+    served: bool = False
+    problem: str = ""
 
 
 class ModelStore:
@@ -78,7 +117,7 @@ class ModelStore:
         self.attention_settings = dict(attention_settings or {})
 
     def served(self) -> ServedSet:
-        """The set that is served.
+        """Return the set that is served.
 
         A network whose file is gone or was changed is left out of it. A set without a
         description or without a whole network is logged as an error, and the one served
@@ -101,7 +140,6 @@ class ModelStore:
         checkpoints: Mapping[str, Checkpoint],
         note: str = "",
         *,
-        half: bool = True,
         alone: bool = False,
         expected: str | None = None,
     ) -> str:
@@ -114,9 +152,6 @@ class ModelStore:
             from it, so that a set is always complete.
         note
             Kept with the set: what it was trained on, its scores.
-        half
-            Store weights as float16. Published networks are kept as float32, so that
-            they predict what they did where they come from.
         alone
             The set is these checkpoints only; nothing is taken over.
         expected
@@ -142,7 +177,9 @@ class ModelStore:
         if not checkpoints:
             raise ValueError("there is no checkpoint to publish")
         with self._lock():
-            before = self._served_or_none()
+            before: ServedSet | None = None
+            with suppress(CheckpointError):
+                before = self.served()
             if expected is not None and (before is None or before.signature != expected):
                 now = "nothing" if before is None else before.signature
                 raise ServedChangedError(
@@ -155,11 +192,12 @@ class ModelStore:
                     log.error("what is published lacks a network of the set before: %s", lost)
                 for name, path in (before.checkpoints if before else {}).items():
                     if name not in checkpoints and not alone:
-                        copy(path, folder / path.name)
+                        with written(folder / path.name) as temporary:
+                            shutil.copyfile(path, temporary)
                 if before and not alone and before.ranges:  # what goes on from these knows them
                     write_json(folder / RANGE_FILE, before.ranges)
                 for name, checkpoint in checkpoints.items():
-                    save_checkpoint(folder / f"{name}{SUFFIX}", checkpoint, half)
+                    save_checkpoint(folder / f"{name}{SUFFIX}", checkpoint)
                 hashes = hash_files(folder)
                 signature = model_signature(hashes, self.attention_settings)
                 write_json(
@@ -208,11 +246,58 @@ class ModelStore:
         return self.serve(str(read_description(self.root / folder)["parent"]), note)
 
     def history(self) -> list[dict[str, str]]:
-        """What was served when, oldest first: ``set``, ``when`` (UTC, ISO 8601), ``note``."""
+        """Return what was served when, oldest first: ``set``, ``when`` (UTC, ISO), ``note``."""
         return [dict(entry) for entry in self._served_json().get("history", [])]
 
+    def add_imported(self, checkpoint: Checkpoint, replace: bool = False) -> Path:
+        """Keep an imported network, weights as float32 so that it predicts what it did.
+
+        Raises
+        ------
+        CheckpointError
+            Its tensors do not fit, or one of its name is there and `replace` is not set.
+        """
+        from atlas8k.models.checkpoint import save_checkpoint
+
+        path = self.root / IMPORTED / f"{checkpoint.name}{SUFFIX}"
+        if path.exists() and not replace:
+            raise CheckpointError(
+                path, "is there already; give another --name, or --replace to put this in its place"
+            )
+        return save_checkpoint(path, checkpoint, half=False)
+
+    def load_imported(self, name: str) -> Checkpoint:
+        """Load an imported network by name.
+
+        Raises
+        ------
+        CheckpointError
+            There is none, or it is damaged.
+        """
+        path = self.root / IMPORTED / f"{name}{SUFFIX}"
+        if name != Path(name).name or not path.is_file():
+            there = ", ".join(imported.stem for imported in self._imported())
+            raise CheckpointError(path, f"no such network; brought are: {there or 'none'}")
+        from atlas8k.models.checkpoint import load_checkpoint  # torch: only where it is needed
+
+        return load_checkpoint(path)
+
+    def networks(self) -> list[Network]:
+        """Return the networks that are served, in their order, then those imported and not served.
+
+        A network counts as served where the served set has one of its name from the same
+        source. Files are not loaded: only their descriptions are read.
+        """
+        served = [_describe(n, p, served=True) for n, p in self.served().checkpoints.items()]
+        known = {(network.name, network.sha256) for network in served}
+        others = [_describe(path.stem, path, served=False) for path in self._imported()]
+        return served + [n for n in others if (n.name, n.sha256) not in known]
+
+    def _imported(self) -> list[Path]:
+        return sorted((self.root / IMPORTED).glob(f"[!.]*{SUFFIX}"))
+
     def _candidates(self) -> Iterator[str]:
-        """Folders to try, best first, without embedded, which is the caller's last resort."""
+        """Yield folders to try, best first, without embedded, which is the caller's last resort."""
         state = self._served_json()
         if state:
             # What was served before the present set first was; a later one that was
@@ -241,12 +326,6 @@ class ModelStore:
         if folder != Path(folder).name:
             raise CheckpointError(self.root / folder, "is not the name of a set")
         return open_set(self.root / folder, self.attention_settings)
-
-    def _served_or_none(self) -> ServedSet | None:
-        try:
-            return self.served()
-        except CheckpointError:
-            return None
 
     def _served_json(self) -> dict[str, Any]:
         """Content of ``served.json``; empty where there is none or it is damaged."""
@@ -286,9 +365,7 @@ class ModelStore:
             aside = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}damaged-", dir=self.root))
             os.replace(target, aside / signature)
         folder.chmod(0o755)
-        sync(folder)
-        os.replace(folder, target)
-        sync(self.root)
+        os.replace(folder, target)  # on disk with `served.json`, which is written next
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -301,3 +378,23 @@ class ModelStore:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _describe(name: str, path: Path, served: bool) -> Network:
+    try:
+        header = read_header(path)
+        origin = dict(header["origin"])
+        kind = origin.get("imported_as")
+        made_here = f"trained on {origin['cases']} volumes" if "cases" in origin else "not stated"
+        return Network(
+            name=name,
+            file=path,
+            architecture=str(header["architecture"]["name"]),
+            organs=tuple(header["organs"]),
+            origin=f"{kind}: {origin.get('file', '')}" if kind else made_here,
+            sha256=str(origin["sha256"] if "sha256" in origin else file_sha256(path)),
+            size=path.stat().st_size,
+            served=served,
+        )
+    except (CheckpointError, KeyError, TypeError, ValueError, OSError) as err:
+        return Network(name=name, file=path, served=served, problem=str(err))

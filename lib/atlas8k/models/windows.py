@@ -20,7 +20,7 @@ import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 
 from atlas8k.models.body import Box
-from atlas8k.models.lanes import in_order
+from atlas8k.models.resources import in_order
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Windows ``(B, 1, x, y, z)`` in 0..1 to logits ``(B, C, x, y, z)``, any float type."""
@@ -61,7 +61,7 @@ def tile(
     overlap: float,
     keep: Box | None = None,
 ) -> Tiling:
-    """Windows over a volume, without those that show only air.
+    """Lay windows over a volume, without those that show only air.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def tile(
 
 
 def sums_bytes(tiling: Tiling, channels: int) -> int:
-    """What summing takes at its peak: the sums, a finished layer, and its probabilities."""
+    """Return the bytes of summing at its peak: sums, a finished layer, its probabilities."""
     x, y, _ = tiling.shape
     return 3 * (channels + 1) * x * y * tiling.size[2] * 4
 
@@ -129,7 +129,7 @@ def probabilities(
     batch: int = 1,
     device: str | torch.device = "cpu",
     sums_on: str | torch.device | None = None,
-    lanes: int = 1,
+    workers: int = 1,
     fill: float = 0.0,
 ) -> torch.Tensor:
     """Run the windows, blend the logits, activate.
@@ -151,7 +151,7 @@ def probabilities(
         Where the network runs.
     sums_on
         Where logits are summed; there too where ``None``.
-    lanes
+    workers
         Batches at once, each on its share of this process's threads; they are summed in the
         same order.
     fill
@@ -169,7 +169,7 @@ def probabilities(
     image[px : px + X, py : py + Y, pz : pz + Z] = torch.from_numpy(array)
     weight = compute_importance_map(tiling.size, mode="gaussian", device=sums_on or device)
     for z, stop, total, count in _layers(
-        forward, image, weight, tiling, channels, batch, device, lanes
+        forward, image, weight, tiling, channels, batch, device, workers
     ):
         logits = total.div_(count.clamp_min(torch.finfo(torch.float32).tiny))
         probs = logits.softmax(dim=0)[1:] if softmax else logits.sigmoid_()
@@ -188,7 +188,7 @@ def _layers(
     channels: int,
     batch: int,
     device: str | torch.device,
-    lanes: int = 1,
+    workers: int = 1,
 ) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
     """Finished slices ``[z, stop)``: weighted sum of logits and sum of weights.
 
@@ -213,7 +213,7 @@ def _layers(
         for z, positions in tiling.layers
         for i in range(0, len(positions), batch)
     ]
-    with closing(in_order(run, parts, lanes)) as finished:
+    with closing(in_order(run, parts, workers)) as finished:
         for (_, positions), following in zip_longest(tiling.layers, starts[1:]):
             for _ in range(ceil(len(positions) / batch)):
                 (z, some), found = next(finished)

@@ -25,7 +25,7 @@ from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.studies.inspection import Inspector
 from atlas8k.server.studies.served import geometry_remarks, geometry_stamp
 from atlas8k.settings import Settings
-from atlas8k.training.patients import read_patients
+from atlas8k.training.split import read_patients
 from atlas8k.volume import read_ct
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,8 @@
 """One random patch of a prepared volume: where it lies, how it is turned, how bright it is.
 
-Nothing is mirrored: the left kidney is told from the right one by its side.
+Nothing is mirrored: the left kidney is told from the right one by its side. MONAI's random
+transforms would resample a volume to turn one patch of it, and draw from a state of their own
+where a patch is to follow from its step.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 import torch
+from monai.networks.layers import separable_filtering
+from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
 from atlas8k.training.data import Prepared
@@ -25,7 +29,7 @@ P_INTENSITY = 0.3
 def draw(
     case: Prepared, patch: Patch, rng: np.random.Generator, *, balance: float, augment: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A random patch.
+    """Draw a random patch.
 
     Parameters
     ----------
@@ -111,13 +115,8 @@ def _turned(
 
 def _random_matrix(rng: np.random.Generator, augment: float) -> npt.NDArray[np.float64]:
     """Rotation about each axis, one common scale, and a little of its own along each axis."""
-    matrix = np.eye(3)
-    for axis, angle in enumerate(np.deg2rad(rng.uniform(-1, 1, 3) * ROTATION_DEG * augment)):
-        i, j = [(1, 2), (0, 2), (0, 1)][axis]
-        turn = np.eye(3)
-        turn[i, i] = turn[j, j] = math.cos(angle)
-        turn[i, j], turn[j, i] = -math.sin(angle), math.sin(angle)
-        matrix = matrix @ turn
+    angles = rng.uniform(-1, 1, 3) * ROTATION_DEG * augment * [1, -1, 1]
+    matrix = Rotation.from_euler("XYZ", angles, degrees=True).as_matrix()
     common = rng.uniform(-SCALE, SCALE) * augment
     own = rng.uniform(-SCALE / 2, SCALE / 2, 3) * augment
     scaled: npt.NDArray[np.float64] = matrix * np.exp(common + own)[None, :]
@@ -142,7 +141,7 @@ def cut_to(
 
 
 def vary_intensity(image: torch.Tensor, rng: np.random.Generator, augment: float) -> torch.Tensor:
-    """Another scanner, kernel, dose and contrast; ``image`` and result in [0, 1].
+    """Give it another scanner, kernel, dose and contrast; image and result in [0, 1].
 
     Each change is made with its own probability: smoothing, thicker slices, noise,
     contrast and brightness, gamma.
@@ -170,13 +169,7 @@ def _smooth(image: torch.Tensor, sigma: float) -> torch.Tensor:
     radius = max(1, math.ceil(2.5 * sigma))
     weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-3)) ** 2)
     weights = weights / weights.sum()
-    out = image[None, None]
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = len(weights)
-        padding = [0, 0, 0]
-        padding[axis] = radius
-        out = functional.conv3d(out, weights.reshape(shape), padding=padding)
+    out: torch.Tensor = separable_filtering(image[None, None], [weights] * 3)
     return out[0, 0]
 
 

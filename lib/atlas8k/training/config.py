@@ -60,7 +60,7 @@ class TrainingConfig(BaseModel):
     minutes
         Where given, the learning rate follows the clock instead of the epochs, and one
         network is through after so long, with preparing its volumes and the measurement at
-        its end (``epochs`` is then no bound; see :mod:`.minutes`).
+        its end (``epochs`` is then no bound; see :mod:`.time_budget`).
     optimisers
         By network name; others get the first default of :data:`PAPER`. Or the name of a
         whole set: ``paper``, ``fine_tuning`` or ``from_scratch``.
@@ -148,12 +148,12 @@ class TrainingConfig(BaseModel):
 
     @classmethod
     def fine_tuning(cls, **settings: Any) -> Self:
-        """Settings for networks that are good already, and few labels."""
+        """Return settings for networks that are good already, and few labels."""
         return cls(**{"optimisers": dict(FINE_TUNING), **settings})
 
     @classmethod
     def from_scratch(cls, **settings: Any) -> Self:
-        """Settings for networks with random weights."""
+        """Return settings for networks with random weights."""
         return cls(
             **{
                 "optimisers": dict(FROM_SCRATCH),
@@ -164,5 +164,5 @@ class TrainingConfig(BaseModel):
         )
 
     def optimiser_for(self, name: str) -> Optimiser:
-        """The optimiser of the network of that name."""
+        """Return the optimiser of the network of that name."""
         return self.optimisers.get(name, PAPER["unet"])

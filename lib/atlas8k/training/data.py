@@ -53,13 +53,26 @@ class Prepared:
         return self.image.numel() * 2 + self.label.numel()
 
 
-class Case(Protocol):
+class Loadable(Protocol):
     """Something to train on that is loaded when its turn comes."""
 
     @property
     def name(self) -> str: ...
 
     def load(self, preprocessing: Preprocessing) -> Prepared: ...
+
+
+class Case(Loadable, Protocol):
+    """One that says who labeled what of it, and whose it is; see :class:`TrainingCase`."""
+
+    @property
+    def known_organs(self) -> tuple[str, ...]: ...
+
+    @property
+    def pseudo_organs(self) -> tuple[str, ...]: ...
+
+    @property
+    def patient(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ class TrainingCase:
         nothing new to learn, whatever else was written into the file. Empty: the file itself.
     patient
         Whose CT it is; decides whether it is trained or measured on
-        (:mod:`atlas8k.training.sides`). Empty: of nobody else.
+        (:mod:`atlas8k.training.split`). Empty: of nobody else.
     """
 
     name: str

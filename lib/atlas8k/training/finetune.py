@@ -11,21 +11,20 @@ from typing import NamedTuple, cast
 from atlas8k.errors import CheckpointError, TrainingError
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from atlas8k.training import ranks
-from atlas8k.training.choosing import spread
+from atlas8k.training.cache import PreparedCache, cached
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case
-from atlas8k.training.kept import Shelf, on_shelf
 from atlas8k.training.loop import Progress, train_network
-from atlas8k.training.sides import split
-from atlas8k.training.state import StateError
-from atlas8k.training.waiting import ALONE, Place
+from atlas8k.training.resume import StateError
+from atlas8k.training.split import split, stratified
+from atlas8k.training.time_budget import ALONE, Place
 
 logger = logging.getLogger(__name__)
 
 WATCHED = 8
 """Held-out cases that show the progress, of every organ; more are for the gate, once."""
 
-KEPT = "prepared"
+PREPARED = "prepared"
 
 
 class Work(NamedTuple):
@@ -41,7 +40,7 @@ class Work(NamedTuple):
 
 def follow(device: str) -> None:
     """Take part in the trainings of the first process, until it says that there is no more."""
-    while (work := ranks.tell(cast("Work | None", None))) is not None:
+    while (work := ranks.broadcast(cast("Work | None", None))) is not None:
         config = work.config.model_copy(update={"device": device})
         fine_tune(**{**work._asdict(), "config": config})
 
@@ -67,7 +66,7 @@ def fine_tune(
     served
         Checkpoints, or their files, by network name.
     cases
-        All of them; a share is kept out to measure on (:func:`~atlas8k.training.sides.split`).
+        All of them; a share is kept out to measure on (:func:`~atlas8k.training.split.split`).
     networks
         Names of those to train; all where ``None``.
     apart
@@ -114,68 +113,68 @@ def fine_tune(
         split(cases, config.validation, seen) if apart is None else (cases, apart)
     )
     logger.info("training on %d cases, measuring on %d", len(training), len(validation))
-    shelf = None if state_folder is None else Shelf(state_folder / KEPT, config.cache_gb * 1e9)
-    prepared, watched = on_shelf(training, shelf), on_shelf(spread(validation, WATCHED), shelf)
-    result = {}
-    stopped = False
+    cache = (
+        None
+        if state_folder is None
+        else PreparedCache(state_folder / PREPARED, config.cache_gb * 1e9)
+    )
+    prepared, watched = cached(training, cache), cached(stratified(validation, WATCHED), cache)
     starts = {
         name: given if isinstance(given, Checkpoint) else load_checkpoint(given)
         for name, given in served.items()
     }
     for name in networks or starts:
         _check_organs(starts[name], training)
-    for name, start in starts.items():
+    stopped = False
+
+    def stop() -> bool:
+        nonlocal stopped
         stopped = stopped or (should_stop is not None and should_stop())
-        if stopped or (networks is not None and name not in networks):
-            result[name] = start
+        return stopped
+
+    result = dict(starts)
+    for name, start in starts.items():
+        if stop() or (networks is not None and name not in networks):
             continue
-        done = None if state_folder is None else state_folder / f"{name}.done.safetensors"
-        through = _through(done)
-        if through is not None:
+        done = state_folder and state_folder / f"{name}.done.safetensors"
+        state = state_folder and state_folder / f"{name}.state.pt"
+        before = _trained_before(done)
+        if before is not None:
             logger.info("%s was through before this training was interrupted", name)
-            result[name] = through
-            if on_trained is not None and ranks.first():
-                on_trained(through)
-            continue
-        asked_to_stop = _Asked(should_stop)
-        state = None if state_folder is None else state_folder / f"{name}.state.pt"
-        go = partial(
-            train_network,
-            start,
-            prepared,
-            config,
-            validation=watched,
-            on_epoch=on_epoch,
-            should_stop=asked_to_stop,
-            state_path=state,
-            place=place,
-        )
-        try:
-            result[name] = go()
-        except StateError as error:
-            assert state is not None
-            logger.warning("%s begins anew: %s", name, error)
-            state.unlink(missing_ok=True)
-            result[name] = go()
-        if asked_to_stop.said or not ranks.first():
-            continue
-        if done is not None and state is not None:
-            save_checkpoint(done, result[name], half=False)
-            state.unlink(missing_ok=True)  # only now: killed before, it goes on at its end
-        if on_trained is not None:
+            result[name] = before
+        else:
+            train = partial(
+                train_network,
+                start,
+                prepared,
+                config,
+                validation=watched,
+                on_epoch=on_epoch,
+                should_stop=stop,
+                state_path=state,
+                place=place,
+            )
+            try:
+                result[name] = train()
+            except StateError as error:
+                assert state is not None
+                logger.warning("%s begins anew: %s", name, error)
+                state.unlink(missing_ok=True)
+                result[name] = train()
+            if stopped or not ranks.first():
+                continue
+            if done is not None and state is not None:
+                save_checkpoint(done, result[name], half=False)
+                state.unlink(missing_ok=True)  # only now: killed before, it goes on at its end
+        if on_trained is not None and ranks.first():
             on_trained(result[name])
     return result
 
 
 def _check_organs(start: Checkpoint, training: Sequence[Case]) -> None:
     """Refuse a network that knows no organ of any case, before anything is trained."""
-    labeled = {
-        organ
-        for case in training
-        for organ in (*_organs_of(case, "known_organs"), *_organs_of(case, "pseudo_organs"))
-    }
-    unnamed = any(not hasattr(case, "known_organs") for case in training)
-    if not unnamed and not labeled & set(start.organs):
+    labeled = {organ for case in training for organ in (*case.known_organs, *case.pseudo_organs)}
+    if not labeled & set(start.organs):
         raise TrainingError(
             f"{start.name} knows {', '.join(start.organs)}, and labeled are "
             f"{', '.join(sorted(labeled)) or 'none'}: there is nothing for it to learn; train "
@@ -183,11 +182,7 @@ def _check_organs(start: Checkpoint, training: Sequence[Case]) -> None:
         )
 
 
-def _organs_of(case: Case, kind: str) -> tuple[str, ...]:
-    return tuple(getattr(case, kind, ()))
-
-
-def _through(done: Path | None) -> Checkpoint | None:
+def _trained_before(done: Path | None) -> Checkpoint | None:
     """What a training that was interrupted later had already made."""
     if done is None or not done.is_file():
         return None
@@ -196,15 +191,3 @@ def _through(done: Path | None) -> Checkpoint | None:
     except CheckpointError as error:
         logger.warning("trained once more: %s", error)
         return None
-
-
-class _Asked:
-    """Asks whether to stop, and remembers that it was told so."""
-
-    def __init__(self, ask: Callable[[], bool] | None) -> None:
-        self._ask = ask
-        self.said = False
-
-    def __call__(self) -> bool:
-        self.said = self.said or (self._ask is not None and self._ask())
-        return self.said

@@ -8,11 +8,10 @@ before its file is there makes itself: the weights do not depend on who was firs
 
 from __future__ import annotations
 
-import fcntl
 import os
-import tempfile
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -20,20 +19,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+from filelock import FileLock
 
 from atlas8k import phantom
 from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import Preprocessing
+from atlas8k.models.files import written
 from atlas8k.organs import ORGAN_NAMES
 from atlas8k.phantom import STANDARD, Phantom, Setting, generate
 from atlas8k.phantom.bodies import Body, paint_body, read_bodies, subjects
 from atlas8k.phantom.bodies.draw import BODIES
 from atlas8k.training.data import Prepared, prepare_case
 from atlas8k.training.scratch import SPACING_MM
-from atlas8k.volume import Grid, Volume, publish
+from atlas8k.volume import Grid, Volume
 
 SETTINGS = {one.name: one for one in vars(phantom).values() if isinstance(one, Setting)}
 """Settings of phantoms by name; a case crosses processes, and a setting cannot."""
@@ -44,28 +45,36 @@ BESIDE_NICE = 5
 
 
 @dataclass(frozen=True)
-class GeneratedCase:
+class GeneratedCase(ABC):
     """A synthetic CT of a seed, kept as a file in a folder."""
 
     seed: int
     folder: Path
+    known_organs: ClassVar[tuple[str, ...]] = ORGAN_NAMES
+    pseudo_organs: ClassVar[tuple[str, ...]] = ()
+    patient: ClassVar[str] = ""
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """Of the case, the same for the same CT."""
-        raise NotImplementedError
+
+    @property
+    @abstractmethod
+    def version(self) -> int:
+        """Of what it is made by; another version has another file."""
 
     @property
     def path(self) -> Path:
         """Its file."""
-        return self.folder / f"{self.name}_{SPACING_MM:g}mm.npz"
+        return self.folder / f"{self.name}_v{self.version}_{SPACING_MM:g}mm.npz"
 
+    @abstractmethod
     def generate(self) -> Phantom:
-        """The CT and its truth at :data:`~atlas8k.training.scratch.SPACING_MM`."""
-        raise NotImplementedError
+        """Return the CT and its truth at :data:`~atlas8k.training.scratch.SPACING_MM`."""
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
-        """Prepared for a network; made first if its file is missing or damaged."""
+        """Return it prepared for a network; made first if its file is missing or damaged."""
         try:
             with np.load(self.path) as stored:
                 ct, label, affine = stored["ct"], stored["label"], stored["affine"]
@@ -80,14 +89,8 @@ class GeneratedCase:
         """Generate and store; ``ct`` int16, ``label`` uint8, ``affine``."""
         made = self.generate()
         arrays = made.ct.array, made.label.array, made.ct.grid.affine
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".npz.part", dir=self.folder)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez_compressed(stream, ct=arrays[0], label=arrays[1], affine=arrays[2])
-            publish(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written(self.path) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(stream, ct=arrays[0], label=arrays[1], affine=arrays[2])
         return arrays
 
 
@@ -104,18 +107,13 @@ class PhantomTrainingCase(GeneratedCase):
         return f"phantom_{setting}{self.seed:06d}"
 
     @property
-    def path(self) -> Path:
-        """Its file; another version of the setting has another."""
-        return self.folder / f"{self.name}_v{self.setting.version}_{SPACING_MM:g}mm.npz"
-
-    @property
-    def setting(self) -> Setting:
-        """What it is drawn from."""
-        return SETTINGS[self.kind]
+    def version(self) -> int:
+        """Of its setting."""
+        return SETTINGS[self.kind].version
 
     def generate(self) -> Phantom:
-        """The phantom."""
-        return generate(self.seed, self.setting, grid_spacing_mm=SPACING_MM)
+        """Return the phantom."""
+        return generate(self.seed, SETTINGS[self.kind], grid_spacing_mm=SPACING_MM)
 
 
 @dataclass(frozen=True)
@@ -131,12 +129,12 @@ class BodyTrainingCase(GeneratedCase):
         return f"body_{self.seed:06d}_{zlib.crc32(' '.join(self.subjects).encode()):08x}"
 
     @property
-    def path(self) -> Path:
-        """Its file; another version of the painter has another."""
-        return self.folder / f"{self.name}_v{BODIES.version}_{SPACING_MM:g}mm.npz"
+    def version(self) -> int:
+        """Of the painter."""
+        return BODIES.version
 
     def generate(self) -> Phantom:
-        """The painted CT."""
+        """Return the painted CT."""
         return paint_body(_read(self.bodies, self.subjects), self.seed, grid_spacing_mm=SPACING_MM)
 
 
@@ -146,51 +144,15 @@ def _read(folder: Path, names: tuple[str, ...]) -> list[Body]:
     return read_bodies(folder, names)
 
 
-def phantom_cases(
-    count: int,
-    first_seed: int,
-    folder: Path,
-    processes: int = 1,
-    on_case: Callable[[str], None] | None = None,
-    kind: str = STANDARD.name,
-) -> list[PhantomTrainingCase]:
-    """Phantoms as training cases; those that are not in the folder yet are made.
+def body_cases(
+    count: int, first_seed: int, folder: Path, bodies: Path, names: Sequence[str] = ()
+) -> list[BodyTrainingCase]:
+    """Return CTs painted on real bodies as training cases; none is made yet.
 
     Parameters
     ----------
     count, first_seed
         Seeds ``first_seed`` to ``first_seed + count - 1``.
-    folder
-        Where they are kept, about 1 MB each.
-    processes
-        That make them.
-    on_case
-        Called with the name of every phantom that is ready.
-    kind
-        Name of the setting.
-
-    Raises
-    ------
-    TrainingError
-        `count` is below 1.
-    """
-    if count < 1:
-        raise TrainingError(f"{count} phantoms; give at least 1")
-    seeds = range(first_seed, first_seed + count)
-    cases = [PhantomTrainingCase(seed, folder, kind) for seed in seeds]
-    make_missing(cases, processes, on_case)
-    return cases
-
-
-def body_cases(
-    count: int, first_seed: int, folder: Path, bodies: Path, names: Sequence[str] = ()
-) -> list[BodyTrainingCase]:
-    """CTs painted on real bodies as training cases; none is made yet.
-
-    Parameters
-    ----------
-    count, first_seed
-        As :func:`phantom_cases`.
     bodies
         Folder of label maps, :func:`~atlas8k.phantom.bodies.subjects`.
     names
@@ -222,14 +184,35 @@ def body_cases(
 def make_missing(
     cases: Sequence[GeneratedCase],
     processes: int = 1,
-    on_case: Callable[[str], None] | None = None,
+    on_case: Callable[[str], object] = str,
 ) -> None:
-    """Make the files of cases that have none yet."""
+    """Make the files of cases that have none yet.
+
+    Parameters
+    ----------
+    processes
+        That make them.
+    on_case
+        Called with the name of every case that is ready.
+    """
+    missing = [case for case in cases if not case.path.is_file()]
     for case in cases:
-        case.folder.mkdir(parents=True, exist_ok=True)
-    for name in _made(cases, processes):
-        if on_case is not None:
+        if case not in missing:
+            on_case(case.name)
+    if min(processes, len(missing)) <= 1:
+        for name in map(_make, missing):
             on_case(name)
+        return
+    # Forked processes inherit torch's thread pools in a state they cannot use.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for name in pool.map(_make, missing, chunksize=2):
+            on_case(name)
+
+
+def _make(case: GeneratedCase) -> str:
+    if not case.path.is_file():
+        case.make()
+    return case.name
 
 
 @contextmanager
@@ -252,32 +235,10 @@ def _make_all(cases: Sequence[GeneratedCase]) -> None:
     os.nice(BESIDE_NICE)
     with alone(cases[0].folder):
         for case in cases:
-            if not case.path.is_file():
-                case.make()
+            _make(case)
 
 
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other training makes CTs in this folder, and keep others waiting."""
+def alone(folder: Path) -> FileLock:
+    """Return a lock that keeps two trainings from making CTs in a folder at once."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / MAKING, "w", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)  # gone with the process that holds it
-        yield
-
-
-def _made(cases: Sequence[GeneratedCase], processes: int) -> Iterator[str]:
-    missing = [case for case in cases if not case.path.is_file()]
-    here = {case.path for case in missing}
-    yield from (case.name for case in cases if case.path not in here)
-    processes = min(processes, len(missing))
-    if processes <= 1:
-        yield from map(_make, missing)
-        return
-    # Forked processes inherit torch's thread pools in a state they cannot use.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_make, missing, chunksize=2)
-
-
-def _make(case: GeneratedCase) -> str:
-    case.make()
-    return case.name
+    return FileLock(folder / MAKING)  # gone with the process that holds it

@@ -20,13 +20,12 @@ from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.training import ranks
 from atlas8k.training.config import Optimiser, TrainingConfig
-from atlas8k.training.data import Case
-from atlas8k.training.minutes import Minutes
+from atlas8k.training.data import Loadable
+from atlas8k.training.losses import Supervision, autocast
 from atlas8k.training.patches import PatchSource
-from atlas8k.training.state import Average, load_state, save_state
-from atlas8k.training.supervision import Asked, autocast
+from atlas8k.training.resume import Average, TrainingState, identity_of
+from atlas8k.training.time_budget import ALONE, Place, TimeBudget
 from atlas8k.training.validation import measure
-from atlas8k.training.waiting import ALONE, Clock, Place
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +82,10 @@ class Progress:
 
 def train_network(
     start: Checkpoint,
-    cases: Sequence[Case],
+    cases: Sequence[Loadable],
     config: TrainingConfig,
     *,
-    validation: Sequence[Case] = (),
+    validation: Sequence[Loadable] = (),
     on_epoch: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     state_path: Path | None = None,
@@ -103,7 +102,7 @@ def train_network(
     on_epoch
         Called after every epoch; of several processes (:mod:`.ranks`) in the first alone.
     should_stop
-        Asked before every step; when true, the training ends with what it has. Of several
+        Supervision before every step; when true, the training ends with what it has. Of several
         processes the first decides.
     state_path
         File that is written after every epoch, and from which a training goes on if it is
@@ -129,22 +128,21 @@ def train_network(
     bare.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = _optimiser(bare, settings)
     average = Average(bare, config.averaging)
-    epoch, step, seconds = 0, 0, 0.0
+    state = TrainingState(identity_of(config, start), bare, optimiser, average)
     if state_path is not None and state_path.is_file():
-        epoch, step, seconds = load_state(state_path, config, bare, optimiser, average, start)
+        state.load(state_path)
     module = ranks.averaged(bare, device)
-    asked = Asked(start, config, device)
-    clock = Clock(place, seconds)
-    minutes = Minutes(clock, config.minutes, measured=bool(validation))
-    source = PatchSource(cases, start.preprocessing, config, minutes.preparing, minutes.prepared)
+    supervision = Supervision(start, config, device)
+    budget = TimeBudget(place, config.minutes, seconds=state.seconds, measured=bool(validation))
+    source = PatchSource(cases, start.preprocessing, config, budget.preparing, budget.prepared)
     stopped, left_out = False, 0
 
     def checkpoint() -> Checkpoint:
         origin = {
             "trained_from": dict(start.origin),
             "cases": len(cases),
-            "steps": step,
-            "minutes": round(clock.seconds() / 60, 1),
+            "steps": state.step,
+            "minutes": round(budget.seconds() / 60, 1),
             "config": config.model_dump(mode="json"),
             **({"processes": ranks.size()} if ranks.size() > 1 else {}),
         }
@@ -152,24 +150,26 @@ def train_network(
 
     def fraction(ahead: int) -> float:
         if config.minutes is not None:
-            return minutes.fraction()
-        return min(1.0, (step + ahead) / (config.epochs * config.steps_per_epoch))
+            return budget.fraction()
+        return min(1.0, (state.step + ahead) / (config.epochs * config.steps_per_epoch))
 
-    done = ranks.tell(fraction(0))
+    done = ranks.broadcast(fraction(0))
     while done < 1 and not stopped:
         module.train()
         losses: list[float] = []
-        for batches in zip(*[source.batches(epoch)] * config.accumulate, strict=True):
-            clock.give_way()
-            stopped, share = ranks.tell((should_stop is not None and should_stop(), fraction(1)))
+        for batches in zip(*[source.batches(state.epoch)] * config.accumulate, strict=True):
+            budget.give_way()
+            stopped, share = ranks.broadcast(
+                (should_stop is not None and should_stop(), fraction(1))
+            )
             if stopped or (losses and config.minutes is not None and share >= 1):
                 break
             for group in optimiser.param_groups:
                 group["lr"] = settings.lr * rate(share, config.warm_up, settings.schedule)
             optimiser.zero_grad(set_to_none=True)
-            losses.append(asked.backward(module, batches, share, (epoch, step)))
+            losses.append(supervision.backward(module, batches, share, (state.epoch, state.step)))
             norm = torch.nn.utils.clip_grad_norm_(bare.parameters(), CLIP_NORM)
-            step += 1
+            state.step += 1
             if math.isfinite(losses[-1]) and bool(norm.isfinite()):
                 optimiser.step()
                 average.update(bare)
@@ -177,39 +177,41 @@ def train_network(
                 continue
             # One patch that overflows in bfloat16 must not cost a training: the step is left out.
             left_out += 1
-            logger.warning("%s: step %d is left out, its gradient is not finite", start.name, step)
+            logger.warning(
+                "%s: step %d is left out, its gradient is not finite", start.name, state.step
+            )
             if left_out > MOST_LEFT_OUT:
                 if state_path is not None:  # going on from it would end here again
                     state_path.unlink(missing_ok=True)
                 raise TrainingError(
-                    f"{start.name}: the loss is not finite after {step} steps; "
+                    f"{start.name}: the loss is not finite after {state.step} steps; "
                     "use a smaller learning rate"
                 )
         if not losses:
             break
-        epoch += 1
+        state.epoch += 1
         # Asked once more only: on time that ran out later, the last one would not be measured.
-        done = ranks.tell(fraction(0))
-        seconds = clock.seconds()
+        done = ranks.broadcast(fraction(0))
+        state.seconds = budget.seconds()
         if not ranks.first():
             continue
         if state_path is not None and not stopped:
-            save_state(state_path, config, bare, optimiser, average, start, epoch, step, seconds)
+            state.save(state_path)
         dsc: dict[str, float] = {}
-        if validation and (done >= 1 or stopped or epoch % config.validate_every == 0):
-            with autocast(device, config.amp), minutes.measuring():
-                dsc = measure(average.module, start, validation, device, clock.aside, minutes.over)
+        if validation and (done >= 1 or stopped or state.epoch % config.validate_every == 0):
+            with autocast(device, config.amp), budget.measuring():
+                dsc = measure(average.module, start, validation, device, budget.aside, budget.over)
         if on_epoch is not None:
             on_epoch(
                 Progress(
                     network=start.name,
-                    epoch=epoch,
+                    epoch=state.epoch,
                     epochs=None if config.minutes is not None else config.epochs,
                     fraction=done,
                     loss=_mean(losses),
                     dsc=dsc,
-                    seconds=seconds,
-                    seconds_left=seconds * (1 - done) / max(done, 1e-6),
+                    seconds=state.seconds,
+                    seconds_left=state.seconds * (1 - done) / max(done, 1e-6),
                     lr=optimiser.param_groups[0]["lr"],
                     checkpoint=checkpoint,
                 )
@@ -224,7 +226,7 @@ def _mean(losses: Sequence[float]) -> float:
 
 
 def rate(fraction: float, warm_up: float, schedule: str = "cosine") -> float:
-    """Learning rate as a share of its peak: a rise in a straight line, then the schedule."""
+    """Return the learning rate as a share of its peak: a straight rise, then the schedule."""
     if fraction < warm_up:
         return fraction / warm_up
     part = (fraction - warm_up) / (1 - warm_up)

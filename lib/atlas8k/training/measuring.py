@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,9 @@ from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.ensemble import EnsembleSettings, label_map
 from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.regrid import nearest
-from atlas8k.organs import ORGAN_IDS, ORGANS
+from atlas8k.organs import ORGAN_IDS
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.verdicts import Scores
-from atlas8k.training.waiting import ALONE, Place, aside
+from atlas8k.training.time_budget import ALONE, Place, TimeBudget
 from atlas8k.volume import Grid, read_ct, read_label
 
 logger = logging.getLogger(__name__)
@@ -114,12 +113,15 @@ def measure_both(
     """
     new = {_as_new(name): checkpoint for name, checkpoint in trained.items()}
     predictor = Predictor({**served, **new}, device, overlap=overlap)
-    names = list(trained)
+    names, budget = list(trained), TimeBudget(place)
     groups = [frozenset(g) for n in range(len(names) + 1) for g in combinations(names, n)]
     found = Measured({name: ({}, {}) for name in names}, {group: {} for group in groups})
     for case in cases:
         try:
-            seen = _Seen.of(case, predictor, ensemble or EnsembleSettings(), place)
+            with budget.aside():
+                truth, ignored = _truth(case)
+                ct = read_ct(case.ct_path)
+            prediction = predictor.predict(ct)
         except PredictionError as error:
             _note(found, case, dict.fromkeys([*names, *new], str(error)))
             continue
@@ -127,23 +129,40 @@ def measure_both(
             found.failed[case.name] = str(error)
             logger.warning("not measured on %s: %s", case.name, error)
             continue
-        _note(found, case, seen.without([*names, *new]))
-        with aside(place):
-            _score(found, case.name, seen, list(served))
+        out = [name for name in (*names, *new) if name not in prediction.names]
+        _note(found, case, {n: prediction.failures.get(n, "it is not loaded") for n in out})
+        score = partial(_score, prediction, truth, ignored, ct.grid, ensemble)
+        with budget.aside():
+            for name, pair in found.single.items():
+                for scores, member in zip(pair, (name, _as_new(name)), strict=True):
+                    if member in prediction.names:
+                        scores[case.name] = score([member])
+            for group, scores in found.sets.items():
+                members = {name: _as_new(name) if name in group else name for name in served}
+                if all(members.get(name) in prediction.names for name in found.single):
+                    scores[case.name] = score(list(members.values()))
     return found
 
 
-def _score(found: Measured, case: str, seen: _Seen, served: Sequence[str]) -> None:
-    """Scores of one case, of what predicted it."""
-    made = seen.prediction.names
-    for name, (before, after) in found.single.items():
-        for scores, member in ((before, name), (after, _as_new(name))):
-            if member in made:
-                scores[case] = seen.score([member])
-    for group, scores in found.sets.items():
-        members = {name: _as_new(name) if name in group else name for name in served}
-        if all(members.get(name) in made for name in found.single):
-            scores[case] = seen.score(list(members.values()))
+def _score(
+    prediction: Prediction,
+    truth: npt.NDArray[np.uint8],
+    ignored: npt.NDArray[np.bool_],
+    grid: Grid,
+    ensemble: EnsembleSettings | None,
+    members: Sequence[str],
+) -> dict[str, float]:
+    """DSC of the mean of those networks that predicted it, at least one, by organ."""
+    # The others are said to know nothing: a copy of the chosen rows is a gigabyte.
+    covered = prediction.covered & np.isin(prediction.names, members)[:, None]
+    roles = [name.removesuffix(NEW) for name in prediction.names]
+    ids = list(ORGAN_IDS.values())
+    label = nearest(
+        label_map(prediction.probs, covered, ids, ensemble, roles), prediction.grid, grid
+    )
+    label[ignored] = 0
+    values = dsc(label, truth)
+    return {o: float(v) for o, v in zip(ORGAN_IDS, values, strict=True) if not np.isnan(v)}
 
 
 def _note(found: Measured, case: TrainingCase, failures: Mapping[str, str]) -> None:
@@ -164,54 +183,7 @@ def _first(found: Mapping[str, str]) -> str:
     return next(iter(found.values())).partition("\n")[0]
 
 
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """One case: its truth on the CT's grid, and what every network says of it."""
-
-    truth: npt.NDArray[np.uint8]
-    ignored: npt.NDArray[np.bool_] | None
-    present: tuple[str, ...]
-    grid: Grid
-    prediction: Prediction
-    ensemble: EnsembleSettings
-
-    @classmethod
-    def of(
-        cls, case: TrainingCase, predictor: Predictor, ensemble: EnsembleSettings, place: Place
-    ) -> Self:
-        with aside(place):
-            truth, ignored = _truth(case)
-            ct = read_ct(case.ct_path)
-        present = tuple(o for o in case.known_organs if bool((truth == ORGAN_IDS[o]).any()))
-        return cls(truth, ignored, present, ct.grid, predictor.predict(ct), ensemble)
-
-    def without(self, names: Iterable[str]) -> dict[str, str]:
-        """Those of the networks that did not predict it, and why."""
-        failures = self.prediction.failures
-        return {
-            name: failures.get(name, "it is not loaded")
-            for name in names
-            if name not in self.prediction.names
-        }
-
-    def score(self, members: Sequence[str]) -> dict[str, float]:
-        """DSC of the mean of those networks that predicted it, at least one, by organ."""
-        chosen = np.isin(self.prediction.names, list(members))
-        ids = [organ.id for organ in ORGANS]
-        # The others are said to know nothing: a copy of the chosen rows is a gigabyte.
-        covered = self.prediction.covered & chosen[:, None]
-        roles = [name.removesuffix(NEW) for name in self.prediction.names]
-        label = label_map(self.prediction.probs, covered, ids, self.ensemble, roles)
-        on_ct = nearest(label, self.prediction.grid, self.grid)
-        if self.ignored is not None:
-            on_ct[self.ignored] = 0
-        values = dsc(on_ct, self.truth)
-        return {o: float(values[ORGAN_IDS[o] - 1]) for o in self.present}
-
-
-def _truth(
-    case: TrainingCase,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
+def _truth(case: TrainingCase) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
     """Known organs on the CT's grid, and where any organ could be."""
     label = read_label(case.label_path).array
     known = np.zeros(256, np.uint8)
@@ -219,11 +191,5 @@ def _truth(
         known[ORGAN_IDS[organ]] = ORGAN_IDS[organ]
     truth: npt.NDArray[np.uint8] = known[label]
     if case.ignore_path is None:
-        return truth, None
+        return truth, np.zeros(truth.shape, bool)
     return truth, (read_label(case.ignore_path).array != 0) & (truth == 0)
-
-
-def mean_of(scores: Scores) -> float | None:
-    """Mean DSC over cases and organs, None where there is none."""
-    values = [value for organs in scores.values() for value in organs.values()]
-    return float(np.mean(values)) if values else None

@@ -7,20 +7,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from atlas8k.errors import Atlas8kError, TrainingError
 from atlas8k.models.checkpoint import Preprocessing
-from atlas8k.models.intake import more_than_one
+from atlas8k.models.preprocess import more_than_one
 from atlas8k.training import ranks
 from atlas8k.training.augment import Patch, cut_to, draw
 from atlas8k.training.config import TrainingConfig
-from atlas8k.training.data import Case, Prepared
-from atlas8k.training.sides import AnyCase
+from atlas8k.training.data import Loadable, Prepared
 
 logger = logging.getLogger(__name__)
+
+AnyLoadable = TypeVar("AnyLoadable", bound=Loadable)
 
 NARROWEST = 0.4
 """Share of a side of the volume that a narrow field of view shows at least."""
@@ -68,7 +70,7 @@ class PatchSource:
 
     def __init__(
         self,
-        cases: Sequence[Case],
+        cases: Sequence[Loadable],
         preprocessing: Preprocessing,
         config: TrainingConfig,
         aside: Callable[[], AbstractContextManager[None]] = nullcontext,
@@ -79,14 +81,14 @@ class PatchSource:
         self.preprocessing = preprocessing
         self.config = config
         self.patch: Patch = config.patch or preprocessing.window_size
-        self._cases: list[Case] = in_order(cases, config.seed)
+        self._cases: list[Loadable] = in_order(cases, config.seed)
         self._step = _turnover(len(cases), config)
         self._held: dict[str, Prepared] = {}
         self._broken: set[str] = set()
         self._aside, self._enough = aside, enough
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch; they depend on the seed and the epoch's number alone.
+        """Yield the batches of an epoch; they depend on the seed and its number alone.
 
         Those of a step come one after another, ``accumulate`` of them; several processes
         have different ones.
@@ -197,7 +199,7 @@ class PatchSource:
         self._held = held
         return list(held.values())
 
-    def _load(self, case: Case) -> Prepared | None:
+    def _load(self, case: Loadable) -> Prepared | None:
         try:
             with self._aside():
                 return case.load(self.preprocessing)
@@ -207,8 +209,8 @@ class PatchSource:
             return None
 
 
-def in_order(cases: Sequence[AnyCase], seed: int) -> list[AnyCase]:
-    """The order in which a training of that seed meets its cases."""
+def in_order(cases: Sequence[AnyLoadable], seed: int) -> list[AnyLoadable]:
+    """Return the cases in the order in which a training of that seed meets them."""
     order = np.random.default_rng(seed).permutation(len(cases))
     return [cases[i] for i in order]
 

@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 
 
 def launched() -> int:
-    """How many processes torch's launcher started, 1 without it."""
+    """Return how many processes torch's launcher started, 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -75,35 +75,35 @@ def together(device: str) -> Iterator[str]:
 
 
 def size() -> int:
-    """Processes of this training."""
+    """Return how many processes train."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def number() -> int:
-    """Number of this process, from 0."""
+    """Return the number of this process, from 0."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def first() -> bool:
-    """Whether this is the process that measures, writes and decides."""
+    """Return whether this is the process that measures, writes and decides."""
     return number() == 0
 
 
-def tell(value: Value) -> Value:
-    """What the first process says, to all of them.
+def broadcast(value: Value) -> Value:
+    """Give what the first process says to all of them.
 
     Every process must come here; what the others give is not looked at.
     """
     if size() == 1:
         return value
-    said: list[Any] = [value]
-    distributed.broadcast_object_list(said, src=0)
-    told: Value = said[0]
-    return told
+    values: list[Any] = [value]
+    distributed.broadcast_object_list(values, src=0)
+    first_value: Value = values[0]
+    return first_value
 
 
 def mean(value: float, device: torch.device) -> float:
-    """Mean over the processes."""
+    """Return the mean over the processes."""
     if size() == 1:
         return value
     total = torch.tensor([value], dtype=torch.float64, device=device)
@@ -112,7 +112,7 @@ def mean(value: float, device: torch.device) -> float:
 
 
 def averaged(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
-    """The network with gradients averaged over the processes."""
+    """Return the network with gradients averaged over the processes."""
     if size() == 1:
         return module
     ids = [device.index or 0] if device.type == "cuda" else None
@@ -121,7 +121,7 @@ def averaged(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
 
 
 def unsynchronised(module: torch.nn.Module) -> contextlib.AbstractContextManager[None]:
-    """For batches of a step before its last one, whose gradients are only added up."""
+    """Return a context for a step's batches but the last: their gradients are only added."""
     if isinstance(module, DistributedDataParallel):
         context: contextlib.AbstractContextManager[None] = module.no_sync()
         return context

@@ -14,21 +14,26 @@ learned that nobody stands for any more.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import shutil
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from atlas8k.errors import TrainingError
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.files import write_json
+from atlas8k.models.files import write_json, written
 from atlas8k.models.sets import file_sha256
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case, TrainingCase
-from atlas8k.training.sides import split
+from atlas8k.training.split import split
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +54,7 @@ def state_folder(
     config: TrainingConfig,
     seen: Container[str] = (),
 ) -> Path:
-    """The folder for a training's state, emptied unless this training goes on from there.
+    """Return the folder for a training's state, emptied unless this training goes on from there.
 
     Parameters
     ----------
@@ -95,12 +100,12 @@ def state_folder(
 
 
 def times_added(root: Path) -> int:
-    """How often labels were added to the training whose state is in a folder."""
+    """Return how often labels were added to the training whose state is in a folder."""
     return _read(root / IDENTITY)[1]
 
 
 def added(before: Cases, now: Cases) -> str:
-    """What was added to the cases of a training, one line; empty where it was more than that."""
+    """Return what was added to a training, one line; empty where it was more than cases."""
     kept = {key: now.get(key, {}) for key, case in before.items() if case["trained"]}
     more = 0
     for key, case in kept.items():
@@ -186,3 +191,130 @@ def _readable(cases: object) -> bool:
         isinstance(case, dict) and {"trained", "organs", "label", "ct"} <= case.keys()
         for case in cases.values()
     )
+
+
+class StateError(TrainingError):
+    """A state file that this training cannot go on from."""
+
+
+class Average:
+    """Exponential moving average of a network's weights.
+
+    Parameters
+    ----------
+    module
+        Whose weights are averaged; the first average is a copy of them.
+    decay
+        Per step. It begins smaller, so that a short training is not held back by the
+        weights it began with. 0 follows the network.
+    """
+
+    def __init__(self, module: torch.nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(module).eval()
+        self.decay = decay
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, module: torch.nn.Module) -> None:
+        """Take in the weights after a step."""
+        self.steps += 1
+        decay = min(self.decay, self.steps / (10 + self.steps)) if self.decay else 0.0
+        mean = dict(self.module.state_dict())
+        for key, value in module.state_dict().items():
+            if value.is_floating_point():
+                mean[key].lerp_(value, 1 - decay)
+            else:
+                mean[key].copy_(value)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the averaged state dict, float32 on the CPU."""
+        return {
+            key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for key, value in self.module.state_dict().items()
+        }
+
+
+@dataclass
+class TrainingState:
+    """What one network's training needs to go on where it was.
+
+    Attributes
+    ----------
+    identity
+        What must be equal to go on (:func:`identity_of`).
+    epoch, step, seconds
+        Done, and spent.
+    """
+
+    identity: str
+    module: torch.nn.Module
+    optimiser: torch.optim.Optimizer
+    average: Average
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        """Write the state after an epoch; complete or not at all.
+
+        Raises
+        ------
+        TrainingError
+            It cannot be written.
+        """
+        content = {
+            "training": self.identity,
+            "module": self.module.state_dict(),
+            "average": self.average.module.state_dict(),
+            "average_steps": self.average.steps,
+            "optimiser": self.optimiser.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+        }
+        try:
+            with written(path) as temporary:
+                torch.save(content, temporary)
+        except (OSError, RuntimeError) as err:  # torch says a full disk in its own words
+            raise TrainingError(
+                f"{path}: the state of the training cannot be written ({err}); see that there is "
+                "space and that the folder may be written to"
+            ) from err
+
+    def load(self, path: Path) -> None:
+        """Take up what was saved.
+
+        Raises
+        ------
+        StateError
+            The file is not readable or is the state of another training.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content["training"] != self.identity:
+                raise StateError(
+                    f"{path}: the state of another training; remove it to begin anew, or use "
+                    "its settings to go on"
+                )
+            self.module.load_state_dict(content["module"])
+            self.average.module.load_state_dict(content["average"])
+            self.average.steps = content["average_steps"]
+            self.optimiser.load_state_dict(content["optimiser"])
+            self.epoch, self.step = int(content["epoch"]), int(content["step"])
+            self.seconds = float(content["seconds"])
+        except StateError:
+            raise
+        except Exception as err:  # a damaged archive raises what its layers raise
+            raise StateError(
+                f"{path}: not a readable training state ({err}); remove it to begin anew"
+            ) from err
+
+
+def identity_of(config: TrainingConfig, start: Checkpoint) -> str:
+    """Return what must be equal for a state to fit; where and how long may differ."""
+    settings = config.model_dump_json(exclude=FREE | {"epochs", "minutes", "memory_mb"})
+    # As many batches a step, on however many processes, are the same training.
+    batches = config.accumulate * ranks.size()
+    architecture = sorted(start.architecture.items())
+    network = f"{start.name} {architecture} {start.organs} {start.preprocessing}"
+    return f"{network} {batches} {settings}"

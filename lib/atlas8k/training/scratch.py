@@ -94,7 +94,7 @@ SIZES: Mapping[str, Size] = MappingProxyType(
 
 
 def new_checkpoint(name: str, seed: int, size: str = "small") -> Checkpoint:
-    """An architecture with random weights, the same ones for the same seed.
+    """Return an architecture with random weights, the same ones for the same seed.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def new_checkpoint(name: str, seed: int, size: str = "small") -> Checkpoint:
 
 
 def seeing_whole(checkpoint: Checkpoint) -> Checkpoint:
-    """The network, to be trained and used on whole volumes instead of windows."""
+    """Return the network, to be trained and used on whole volumes instead of windows."""
     if checkpoint.preprocessing.whole is not None:
         return checkpoint
     changed = replace(checkpoint.preprocessing, whole=WHOLE, window_size=WHOLE_MOST)

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -46,33 +47,27 @@ class Tracker(AbstractContextManager["Tracker"]):
     """
 
     def __init__(self, root: Path, uri: str, settings: Mapping[str, Any]) -> None:
-        self._name = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        self._events: Any = self._open(lambda: _events(root / RUNS, self._name, settings))
-        self._mlflow: Any = None
+        name = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        self._sinks: list[_TensorBoard | _Mlflow] = []
+        self._try(lambda: self._sinks.append(_TensorBoard(root / RUNS, name, settings)))
         if uri:
-            self._mlflow = self._open(lambda: _Mlflow(uri, self._name, settings))
+            self._try(lambda: self._sinks.append(_Mlflow(uri, name, settings)))
 
     def __enter__(self) -> Self:
         return self
 
     def epoch(self, progress: Progress) -> None:
-        """Loss, learning rate, and DSC where it was measured."""
+        """Record loss, learning rate, and DSC where it was measured."""
         name = progress.network
         values = {f"{name}/loss": progress.loss, f"{name}/learning_rate": progress.lr}
         if progress.mean_dsc is not None:
             values[f"{name}/dsc"] = progress.mean_dsc
         values |= {f"{name}/dsc_{organ}": value for organ, value in progress.dsc.items()}
-        if self._events is not None:
-            self._events = self._kept(self._events, lambda w: _scalars(w, values, progress.epoch))
-        if self._mlflow is not None:
-            self._mlflow = self._kept(self._mlflow, lambda m: m.scalars(values, progress.epoch))
+        self._each(lambda sink: sink.scalars(values, progress.epoch))
 
     def result(self, message: str) -> None:
-        """What became of it, one line."""
-        if self._events is not None:
-            self._events = self._kept(self._events, lambda w: w.add_text("result", message))
-        if self._mlflow is not None:
-            self._mlflow = self._kept(self._mlflow, lambda m: m.tag("result", message))
+        """Record what became of it, one line."""
+        self._each(lambda sink: sink.text("result", message))
 
     def __exit__(
         self,
@@ -80,40 +75,42 @@ class Tracker(AbstractContextManager["Tracker"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._events is not None:
-            self._kept(self._events, lambda w: w.close())
-        if self._mlflow is not None:
-            self._kept(self._mlflow, lambda m: m.close(failed=kind is not None))
+        self._each(lambda sink: sink.close(failed=kind is not None))
 
-    def _open(self, make: Callable[[], Any]) -> Any:
-        return self._kept(None, lambda _: make(), made=True)
+    def _each(self, write: Callable[[_TensorBoard | _Mlflow], None]) -> None:
+        """Write to every sink; one that fails gets nothing any more."""
+        self._sinks = [sink for sink in self._sinks if self._try(partial(write, sink))]
 
-    def _kept(self, sink: Any, write: Callable[[Any], Any], *, made: bool = False) -> Any:
-        """`sink`, or what was `made`, for the next time; ``None`` where it failed."""
+    def _try(self, write: Callable[[], None]) -> bool:
         try:
-            found = write(sink)
+            write()
         except Exception as error:  # a full disk, a server that is gone, another version
             logger.warning("this training's curves are not recorded: %s", error)
-            return None
-        return found if made else sink
+            return False
+        return True
 
 
-def _events(folder: Path, name: str, settings: Mapping[str, Any]) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
+class _TensorBoard:
+    """A folder of event files; the oldest ones go."""
 
-    old = sorted(folder.glob("events_*"))[: -KEPT + 1]
-    for path in old:
-        shutil.rmtree(path, ignore_errors=True)
-    writer = SummaryWriter(str(folder / f"events_{name}"), flush_secs=10)
-    text = "\n".join(f"    {key}: {value}" for key, value in settings.items())
-    writer.add_text("settings", text)
-    return writer
+    def __init__(self, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
 
+        for path in sorted(folder.glob("events_*"))[: -KEPT + 1]:
+            shutil.rmtree(path, ignore_errors=True)
+        self._writer: Any = SummaryWriter(str(folder / f"events_{name}"), flush_secs=10)
+        self.text("settings", "\n".join(f"    {key}: {value}" for key, value in settings.items()))
 
-def _scalars(writer: Any, values: Mapping[str, float], epoch: int) -> None:
-    for key, value in values.items():
-        writer.add_scalar(key, value, epoch)
-    writer.flush()
+    def scalars(self, values: Mapping[str, float], epoch: int) -> None:
+        for key, value in values.items():
+            self._writer.add_scalar(key, value, epoch)
+        self._writer.flush()
+
+    def text(self, key: str, value: str) -> None:
+        self._writer.add_text(key, value)
+
+    def close(self, *, failed: bool) -> None:
+        self._writer.close()
 
 
 class _Mlflow:
@@ -140,7 +137,7 @@ class _Mlflow:
         metrics = [self._metric(key, value, now, epoch) for key, value in values.items()]
         self._client.log_batch(self._run, metrics=metrics)
 
-    def tag(self, key: str, value: str) -> None:
+    def text(self, key: str, value: str) -> None:
         self._client.set_tag(self._run, key, value[:5000])
 
     def close(self, *, failed: bool) -> None:

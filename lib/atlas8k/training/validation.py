@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.windows import probabilities, tile
 from atlas8k.organs import ORGAN_IDS, ORGANS
-from atlas8k.training.data import IGNORED, Case
+from atlas8k.training.data import IGNORED, Loadable
 
 logger = logging.getLogger(__name__)
 
@@ -22,17 +22,17 @@ OVERLAP = 0.25
 def measure(
     module: torch.nn.Module,
     description: Checkpoint,
-    cases: Sequence[Case],
+    cases: Sequence[Loadable],
     device: torch.device,
     aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     over: Callable[[], bool] = bool,
 ) -> dict[str, float]:
-    """Mean DSC by organ over cases, on the network's grid.
+    """Return the mean DSC by organ over cases, on the network's grid.
 
     Parameters
     ----------
     module
-        Network with the weights to measure.
+        Network with the weights to measure, in eval mode.
     description
         Its preprocessing and activation.
     aside
@@ -49,41 +49,27 @@ def measure(
     preprocessing = description.preprocessing
     found: dict[str, list[float]] = defaultdict(list)
     ids = torch.tensor([ORGAN_IDS[organ] for organ in description.organs])
-    with _evaluating(module):
-        for number, case in enumerate(cases):
-            if number and over():
-                logger.info("time is up: measured on %d of %d cases", number, len(cases))
-                break
-            with aside():
-                prepared = case.load(preprocessing)
-            image = prepared.image.float().numpy()
-            probs = probabilities(
-                module,
-                image,
-                tile(image, preprocessing.window_for(image.shape), OVERLAP),
-                channels=description.out_channels,
-                softmax=description.activation == "softmax",
-                device=device,
-            )
-            highest, organ = probs.max(dim=0)
-            predicted = ids[organ] * (highest > 0.5) * (prepared.label != IGNORED)
-            for known, o in zip(prepared.known.tolist(), ORGANS, strict=True):
-                truth = prepared.label == o.id
-                if known and bool(truth.any()):
-                    found[o.name].append(_dsc(predicted == o.id, truth))
+    for number, case in enumerate(cases):
+        if number and over():
+            logger.info("time is up: measured on %d of %d cases", number, len(cases))
+            break
+        with aside():
+            prepared = case.load(preprocessing)
+        image = prepared.image.float().numpy()
+        probs = probabilities(
+            module,
+            image,
+            tile(image, preprocessing.window_for(image.shape), OVERLAP),
+            channels=description.out_channels,
+            softmax=description.activation == "softmax",
+            device=device,
+        )
+        highest, organ = probs.max(dim=0)
+        predicted = ids[organ] * (highest > 0.5) * (prepared.label != IGNORED)
+        for known, o in zip(prepared.known.tolist(), ORGANS, strict=True):
+            truth = prepared.label == o.id
+            if known and bool(truth.any()):
+                made = predicted == o.id
+                both = 2 * (made & truth).sum()
+                found[o.name].append(float(both / (made.sum() + truth.sum())))
     return {o.name: sum(found[o.name]) / len(found[o.name]) for o in ORGANS if o.name in found}
-
-
-def _dsc(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Dice similarity of two masks, the second of which is not empty."""
-    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
-
-
-@contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
-    training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(training)

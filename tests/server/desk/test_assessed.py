@@ -22,7 +22,7 @@ from tests.server.desk.test_desk import (
     work,
 )
 
-from atlas8k.campaign.changes import reviewed
+from atlas8k.campaign.reviewed import reviewed
 from atlas8k.errors import GridMismatchError, LabelNameError
 from atlas8k.labels.provenance import read_provenance
 from atlas8k.ledger import OrganSource

@@ -33,7 +33,7 @@ from atlas8k.training import data, measuring
 from atlas8k.training.config import Optimiser, TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
-from atlas8k.training.sides import held_out
+from atlas8k.training.split import held_out
 from atlas8k.volume import Grid, write_nifti
 
 ANNA = Holder.identify(user="anna")

@@ -21,8 +21,8 @@ from atlas8k.server.training.cases import Seen, cases
 from atlas8k.server.training.publishing import settle
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.verdicts import Decision
-from atlas8k.training.waiting import ALONE
+from atlas8k.training.gate import Decision
+from atlas8k.training.time_budget import ALONE
 from atlas8k.volume import write_nifti
 
 Settle = Callable[..., dict[str, Any]]

@@ -3,35 +3,27 @@
 ::
 
     imported = import_weights(Path("supervised_suprem_unet_2100.pth"), "unet")
-    Installed(models).save(imported.checkpoint)
+    ModelStore(models).add_imported(imported.checkpoint)
 
 Every tensor of a file is accounted for by name, or the file is refused with a list.
 Nothing in it is run. What comes out is an ordinary checkpoint: safetensors, with the
 preprocessing it needs and the sha256 of what it was made from. torch is imported where a
-file is read, so that a wrong path is refused, and the networks are listed, without it.
+file is read, so that a wrong path is refused without it.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from atlas8k.errors import CheckpointError
-from atlas8k.models.importing.installed import Installed, Network, installed_networks
 from atlas8k.models.importing.options import Imported, Options, OrientationUnknownError
-
-if TYPE_CHECKING:
-    from atlas8k.models.importing.source import Source
 
 __all__ = [
     "KINDS",
     "Imported",
-    "Installed",
-    "Network",
     "Options",
     "OrientationUnknownError",
     "import_weights",
-    "installed_networks",
 ]
 
 KINDS = ("unet", "swin_unetr", "segresnet", "nnunet", "bundle")
@@ -62,7 +54,7 @@ def import_weights(path: Path, kind: str | None = None, options: Options | None 
         raise CheckpointError(path, f"kind {kind!r} is not one of {', '.join(KINDS)}")
     from atlas8k.models.importing.bundle import import_bundle, is_bundle
     from atlas8k.models.importing.nnunet import import_nnunet, is_results
-    from atlas8k.models.importing.published import import_published
+    from atlas8k.models.importing.published import FIRST, import_published
     from atlas8k.models.importing.source import Source
 
     if kind == "nnunet" or (kind is None and is_results(path)):
@@ -74,15 +66,11 @@ def import_weights(path: Path, kind: str | None = None, options: Options | None 
     if kind == "bundle":
         raise CheckpointError(path, "is a file; give the bundle's folder")
     source = Source(path)
-    return import_published(source, kind or _look(source), options)
-
-
-def _look(source: Source) -> str:
-    from atlas8k.models.importing.published import FIRST
-
-    for kind, key in FIRST.items():
-        if any(name.endswith(key) for name in source.state):
-            return kind
-    raise CheckpointError(
-        source.path, f"is none that is known by its tensors' names; say --as, {', '.join(KINDS)}"
-    )
+    for known, key in FIRST.items():
+        if kind is None and any(name.endswith(key) for name in source.state):
+            kind = known
+    if kind is None:
+        raise CheckpointError(
+            path, f"is none that is known by its tensors' names; say --as, {', '.join(KINDS)}"
+        )
+    return import_published(source, kind, options)

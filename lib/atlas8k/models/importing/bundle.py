@@ -5,22 +5,17 @@ The configuration is read as data: references are followed, expressions are neve
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from atlas8k.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.importing.classes import outputs
-from atlas8k.models.importing.matching import match, wanted
 from atlas8k.models.importing.options import Imported, Options, origin
 from atlas8k.models.importing.orientation import unknown
-from atlas8k.models.importing.source import Source
-from atlas8k.models.intake import Preprocessing
+from atlas8k.models.importing.source import Source, match, outputs, read_object, wanted
 from atlas8k.models.networks import FIXED, OLDER
+from atlas8k.models.preprocess import Preprocessing
 
 METADATA = Path("configs") / "metadata.json"
 INFERENCE = ("inference.json", "inference.yaml", "inference.yml")
@@ -52,12 +47,12 @@ USUAL_LABELS = [["L", "R"], ["P", "A"], ["I", "S"]]
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder is laid out as a bundle."""
+    """Return whether a folder is laid out as a bundle."""
     return (path / METADATA).is_file()
 
 
 def import_bundle(path: Path, options: Options) -> Imported:
-    """The network of a bundle.
+    """Return the network of a bundle.
 
     Raises
     ------
@@ -65,10 +60,10 @@ def import_bundle(path: Path, options: Options) -> Imported:
         Files are missing, the network or a transform is not supported, a value is an
         expression, or tensors are not those of the network.
     """
-    metadata = _read(path / METADATA)
+    metadata = read_object(path / METADATA)
     configs = [path / "configs" / name for name in INFERENCE]
     file = next((p for p in configs if p.is_file()), configs[0])
-    config = _read(file)
+    config = read_object(file)
     weights = [path / "models" / name for name in WEIGHTS]
     source = Source(next((p for p in weights if p.is_file()), weights[0]))
     described = config.get("network_def", config.get("network"))
@@ -103,17 +98,6 @@ def import_bundle(path: Path, options: Options) -> Imported:
         state=match(source.path, f"{name} of {file.name}", found, table),
     )
     return Imported(checkpoint, len(table) + len(repeated), used.left_out)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as err:
-        raise CheckpointError(path, f"cannot be read ({err})") from err
-    if not isinstance(found, dict):
-        raise CheckpointError(path, "is not a description of a bundle")
-    return found
 
 
 def _plain(path: Path, config: Mapping[str, Any], value: Any, depth: int = 0) -> Any:

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from atlas8k.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.importing.classes import outputs
-from atlas8k.models.importing.folds import (
-    DATASET,
-    PLANS,
-    find,
-    is_results,
-    same_training,
-    together,
-)
-from atlas8k.models.importing.matching import Change, Want, match, wanted
 from atlas8k.models.importing.options import Imported, Options, origin
 from atlas8k.models.importing.orientation import of_plans
 from atlas8k.models.importing.plans import (
-    PLAIN,
-    Plan,
+    DATASET,
+    PLANS,
+    axis_order,
     class_names,
     configuration,
-    read_plan,
+    find,
+    is_results,
+    read_architecture,
     read_preprocessing,
+    same_training,
+    together,
 )
-from atlas8k.models.importing.source import Source
+from atlas8k.models.importing.source import (
+    Change,
+    Source,
+    Want,
+    match,
+    outputs,
+    read_object,
+    wanted,
+)
+from atlas8k.models.networks_published import NNUNET
 from atlas8k.models.sets import file_sha256
 
 __all__ = ["import_nnunet", "is_results"]
@@ -42,7 +45,7 @@ REPEATED = ("decoder.encoder.", ".all_modules.")
 
 
 def import_nnunet(path: Path, options: Options) -> Imported:
-    """A network of a results folder.
+    """Return the network of a results folder.
 
     Parameters
     ----------
@@ -59,27 +62,29 @@ def import_nnunet(path: Path, options: Options) -> Imported:
         plans nor options say which way the training volumes lay.
     """
     folder, files = find(path, options.folds)
-    plans, dataset = _json(folder / PLANS), _json(folder / DATASET)
+    plans, dataset = read_object(folder / PLANS), read_object(folder / DATASET)
     sources = [Source(file) for file in files]
     source, file = sources[0], files[0]
     stated = source.content.get("init_args")
     name = stated.get("configuration") if isinstance(stated, Mapping) else None
     name = name or folder.name.rpartition("__")[2]
     chosen = configuration(folder / PLANS, plans, name)
-    plan = read_plan(folder / PLANS, plans, chosen)
+    order = axis_order(folder / PLANS, plans)
+    plan = read_architecture(folder / PLANS, chosen, order)
     names, activation = class_names(folder / DATASET, dataset)
-    last = f"decoder.seg_layers.{len(plan.features) - 2}.weight"
+    last = f"decoder.seg_layers.{plan['n_stages'] - 2}.weight"
     head = source.state.get(last)
     channels = len(names) if head is None or not head.ndim else head.shape[0]
     used = outputs(file, channels, options.classes or names, activation)
-    architecture = {**_architecture(plan), **used.architecture()}
+    bare = _as_dynunet(plan) or plan
+    architecture = {**bare, **used.architecture()}
     own = _names(architecture, plan)
     if len(files) > 1:
         architecture["members"] = len(files)
     states = []
     for one in sources:
-        table = _table(own, one.state, plan, channels)
-        states.append(match(one.path, f"{plan.network} of {PLANS}", one.state, table))
+        table = _table(own, one.state, plan, order, channels)
+        states.append(match(one.path, f"{NNUNET[plan['kind']]} of {PLANS}", one.state, table))
         same_training(source, one)
     orientation = options.orientation or of_plans(folder / PLANS, path, plans)
     mirrored = source.content.get("inference_allowed_mirroring_axes")
@@ -87,7 +92,7 @@ def import_nnunet(path: Path, options: Options) -> Imported:
         name=options.name or "nnunet",
         architecture=architecture,
         activation=used.activation,
-        preprocessing=read_preprocessing(folder / PLANS, plans, chosen, plan, orientation),
+        preprocessing=read_preprocessing(folder / PLANS, plans, chosen, order, orientation),
         organs=used.organs,
         origin=origin(
             "nnunet",
@@ -101,7 +106,7 @@ def import_nnunet(path: Path, options: Options) -> Imported:
             plans_sha256=file_sha256(folder / PLANS),
             trainer=str(source.content.get("trainer_name", "")),
             configuration=name,
-            mirroring_axes=_mirroring(mirrored, plan),
+            mirroring_axes=_mirroring(mirrored, order),
         ),
         state=states[0]
         if len(states) == 1
@@ -110,59 +115,33 @@ def import_nnunet(path: Path, options: Options) -> Imported:
     return Imported(checkpoint, len(table) * len(files), used.left_out)
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise CheckpointError(path, f"cannot be read ({err})") from err
-    if not isinstance(found, dict):
-        raise CheckpointError(path, "is not a JSON object")
-    return found
-
-
-def _as_dynunet(plan: Plan) -> bool:
-    """Whether DynUNet computes the same network.
+def _as_dynunet(plan: Mapping[str, Any]) -> dict[str, Any] | None:
+    """DynUNet's architecture where that computes the same network.
 
     A decoder stage of DynUNet has the kernel of the encoder stage below it, nnU-Net's
     that of its own; a smaller kernel fits into a larger one, padded with zeros.
     """
+    kernels, strides = plan["kernel_sizes"], plan["strides"]
     fits = all(
         all(a <= b and a % 2 == b % 2 == 1 for a, b in zip(*pair, strict=True))
-        for pair in zip(plan.kernels, plan.kernels[1:], strict=False)
+        for pair in pairwise(kernels)
     )
-    twos = {*plan.n_per_stage, *plan.n_decoder} == {2}
-    usual = plan.negative_slope == 0.01 and set(plan.strides[0]) == {1}
-    return plan.network == PLAIN and twos and fits and usual and len(plan.features) >= 3
-
-
-def _architecture(plan: Plan) -> dict[str, Any]:
-    kernels, strides = [list(k) for k in plan.kernels], [list(s) for s in plan.strides]
-    if _as_dynunet(plan):
-        return {
-            "name": "dynunet",
-            "kernel_size": kernels,
-            "strides": strides,
-            "upsample_kernel_size": strides[1:],
-            "filters": list(plan.features),
-            "norm_name": ["INSTANCE", {"affine": True, "eps": plan.eps}],
-            "trans_bias": plan.conv_bias,
-        }
+    twos = {*plan["n_per_stage"], *plan["n_conv_per_stage_decoder"]} == {2}
+    usual = plan["negative_slope"] == 0.01 and set(strides[0]) == {1}
+    if plan["kind"] != "plain" or not (twos and fits and usual and plan["n_stages"] >= 3):
+        return None
     return {
-        "name": "nnunetv2",
-        "kind": "plain" if plan.network == PLAIN else "residual",
-        "n_stages": len(plan.features),
-        "features_per_stage": list(plan.features),
-        "kernel_sizes": kernels,
+        "name": "dynunet",
+        "kernel_size": kernels,
         "strides": strides,
-        "n_per_stage": list(plan.n_per_stage),
-        "n_conv_per_stage_decoder": list(plan.n_decoder),
-        "conv_bias": plan.conv_bias,
-        "eps": plan.eps,
-        "negative_slope": plan.negative_slope,
+        "upsample_kernel_size": strides[1:],
+        "filters": plan["features_per_stage"],
+        "norm_name": ["INSTANCE", {"affine": True, "eps": plan["eps"]}],
+        "trans_bias": plan["conv_bias"],
     }
 
 
-def _names(architecture: Mapping[str, Any], plan: Plan) -> dict[str, Want]:
+def _names(architecture: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Want]:
     """nnU-Net's name of each tensor, once, and ours; shapes along x, y, z."""
     targets = wanted(architecture)
     if architecture["name"] != "dynunet":
@@ -170,7 +149,7 @@ def _names(architecture: Mapping[str, Any], plan: Plan) -> dict[str, Want]:
     table = {}
     for key, (target, kernel) in _dynunet_names(plan).items():
         shape = targets[target].shape
-        if kernel is not None and tuple(shape[2:]) != kernel:
+        if kernel is not None and list(shape[2:]) != kernel:
             pad = partial(_padded, size=tuple(shape[2:]))
             table[key] = Want((*shape[:2], *kernel), target, pad)
         else:
@@ -178,14 +157,15 @@ def _names(architecture: Mapping[str, Any], plan: Plan) -> dict[str, Want]:
     return table
 
 
-def _dynunet_names(plan: Plan) -> dict[str, tuple[str, tuple[int, ...] | None]]:
+def _dynunet_names(plan: Mapping[str, Any]) -> dict[str, tuple[str, list[int] | None]]:
     """nnU-Net's name: DynUNet's, and the kernel of a convolution's weight."""
-    n = len(plan.features)
-    blocks = [(f"encoder.stages.{i}.0", _block(i, n), plan.kernels[i]) for i in range(n)] + [
-        (f"decoder.stages.{i}", f"upsamples.{i}.conv_block", plan.kernels[n - 2 - i])
+    n, kernels = plan["n_stages"], plan["kernel_sizes"]
+    encoder = ["input_block", *(f"downsamples.{i}" for i in range(n - 2)), "bottleneck"]
+    blocks = [(f"encoder.stages.{i}.0", encoder[i], kernels[i]) for i in range(n)] + [
+        (f"decoder.stages.{i}", f"upsamples.{i}.conv_block", kernels[n - 2 - i])
         for i in range(n - 1)
     ]
-    table: dict[str, tuple[str, tuple[int, ...] | None]] = {}
+    table: dict[str, tuple[str, list[int] | None]] = {}
     for theirs, ours, kernel in blocks:
         for j in (0, 1):
             stem = f"{theirs}.convs.{j}"
@@ -193,7 +173,7 @@ def _dynunet_names(plan: Plan) -> dict[str, tuple[str, tuple[int, ...] | None]]:
             for end in ("weight", "bias"):
                 table[f"{stem}.norm.{end}"] = (f"{ours}.norm{j + 1}.{end}", None)
     for i in range(n - 1):
-        for end in ("weight", "bias") if plan.conv_bias else ("weight",):
+        for end in ("weight", "bias") if plan["conv_bias"] else ("weight",):
             table[f"decoder.transpconvs.{i}.{end}"] = (
                 f"upsamples.{i}.transp_conv.conv.{end}",
                 None,
@@ -203,29 +183,27 @@ def _dynunet_names(plan: Plan) -> dict[str, tuple[str, tuple[int, ...] | None]]:
     return table
 
 
-def _block(stage: int, stages: int) -> str:
-    if stage == 0:
-        return "input_block"
-    return "bottleneck" if stage == stages - 1 else f"downsamples.{stage - 1}"
-
-
 def _table(
-    own: Mapping[str, Want], found: Mapping[str, Any], plan: Plan, channels: int
+    own: Mapping[str, Want],
+    found: Mapping[str, Any],
+    plan: Mapping[str, Any],
+    order: tuple[int, int, int],
+    channels: int,
 ) -> dict[str, Want]:
     """What the file must have, in its axes, with what it repeats and what is not needed."""
-    back = [plan.permutation.index(axis) for axis in range(3)]
+    back = [order.index(axis) for axis in range(3)]
     table: dict[str, Want] = {}
     for key, want in own.items():
         if len(want.shape) == 5:
             shape = (*want.shape[:2], *(want.shape[2 + axis] for axis in back))
-            change: Change | None = partial(_turned, order=plan.permutation, then=want.change)
+            change: Change | None = partial(_turned, order=order, then=want.change)
             table[key] = Want(shape, want.target, change)
         else:
             table[key] = want
-        if _as_dynunet(plan) and plan.conv_bias and key.endswith("conv.weight"):
+        if _as_dynunet(plan) and plan["conv_bias"] and key.endswith("conv.weight"):
             # An instance norm follows and takes any constant away: not needed.
             table[key.removesuffix("weight") + "bias"] = Want(want.shape[:1])
-    for i, features in enumerate(reversed(plan.features[:-1])):
+    for i, features in enumerate(reversed(plan["features_per_stage"][:-1])):
         # The heads of deep supervision; nnU-Net always builds them.
         table.setdefault(f"decoder.seg_layers.{i}.weight", Want((channels, features, 1, 1, 1)))
         table.setdefault(f"decoder.seg_layers.{i}.bias", Want((channels,)))
@@ -261,8 +239,8 @@ def _padded(tensor: torch.Tensor, *, size: tuple[int, ...]) -> torch.Tensor:
     return torch.nn.functional.pad(tensor, [p for pad in reversed(pads) for p in (pad, pad)])
 
 
-def _mirroring(axes: Any, plan: Plan) -> list[int]:
+def _mirroring(axes: Any, order: tuple[int, int, int]) -> list[int]:
     """Axes of R, A, S along which the network was trained with mirrored volumes."""
     if not isinstance(axes, list | tuple):
         return []
-    return sorted(plan.permutation.index(int(axis)) for axis in axes)
+    return sorted(order.index(int(axis)) for axis in axes)

@@ -62,5 +62,5 @@ class Imported:
 
 
 def origin(kind: str, file: str, sha256: str, tensors: int, **more: Any) -> Mapping[str, Any]:
-    """JSON object that says where a network's weights come from."""
+    """Return the JSON object that says where a network's weights come from."""
     return {"imported_as": kind, "file": file, "sha256": sha256, "tensors": tensors, **more}

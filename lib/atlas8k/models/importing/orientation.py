@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.errors import CheckpointError
-from atlas8k.labels.voxels import joint_counts
+from atlas8k.evaluation.overlap import dsc
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.importing.options import OrientationUnknownError
 from atlas8k.models.predict import Predictor
@@ -39,7 +39,7 @@ LEAST_ML = 1.0
 
 
 def unknown(path: Path, source: Path, why: str) -> OrientationUnknownError:
-    """The error that says what to type.
+    """Return the error that says what to type.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def unknown(path: Path, source: Path, why: str) -> OrientationUnknownError:
 
 
 def of_plans(path: Path, source: Path, plans: Mapping[str, object]) -> str:
-    """Orientation that nnU-Net's plans settle.
+    """Return the orientation that nnU-Net's plans settle.
 
     Raises
     ------
@@ -125,24 +125,13 @@ def try_orientations(
             checkpoint, preprocessing=replace(checkpoint.preprocessing, orientation=orientation)
         )
         label = Predictor({checkpoint.name: turned}, device).predict(ct).label_on(ct.grid)
-        found.append(Trial(orientation, _agreement(truth, label, organs)))
+        values = dsc(label, truth)
+        found.append(Trial(orientation, {o: float(values[ORGAN_IDS[o] - 1]) for o in organs}))
     return sorted(found, key=lambda trial: -trial.mean)
 
 
-def _agreement(
-    truth: npt.NDArray[np.uint8], label: npt.NDArray[np.uint8], organs: list[str]
-) -> dict[str, float]:
-    both = joint_counts(truth, label)
-    rows, columns = both.sum(axis=1), both.sum(axis=0)
-    return {
-        organ: float(2 * both[i, i] / (rows[i] + columns[i]))
-        for organ in organs
-        for i in [ORGAN_IDS[organ]]
-    }
-
-
 def clear(trials: list[Trial]) -> str | None:
-    """The orientation that trials, best first, leave no doubt about; ``None`` where they do."""
+    """Return the orientation that trials, best first, leave no doubt about, or ``None``."""
     best, second = trials[:2]
     sure = best.mean >= LEAST_DSC and best.mean - second.mean >= LEAST_LEAD
     return best.orientation if sure else None

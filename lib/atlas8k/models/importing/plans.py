@@ -1,4 +1,4 @@
-"""nnU-Net v2 ``plans.json`` and ``dataset.json``: architecture, preprocessing, classes.
+"""nnU-Net v2 results folders: folds, ``plans.json`` and ``dataset.json``.
 
 Axes in the plans are those of nnU-Net's arrays (z, y, x, then ``transpose_forward``);
 here they are put in the order x, y, z.
@@ -6,14 +6,17 @@ here they are put in the order x, y, z.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from atlas8k.errors import CheckpointError
-from atlas8k.models.intake import Preprocessing
+from atlas8k.models.importing.source import Source
+from atlas8k.models.preprocess import Preprocessing
 
+PLANS, DATASET = "plans.json", "dataset.json"
+FILES = ("checkpoint_final.pth", "checkpoint_best.pth")
 PLAIN, RESIDUAL = "PlainConvUNet", "ResidualEncoderUNet"
 EXPECTED: Mapping[str, tuple[Any, ...]] = {
     "conv_op": ("torch.nn.modules.conv.Conv3d", "torch.nn.Conv3d"),
@@ -32,40 +35,8 @@ TAKEN = {
 }
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A configuration of the plans.
-
-    Attributes
-    ----------
-    network
-        Class name, :data:`PLAIN` or :data:`RESIDUAL`.
-    n_per_stage, n_decoder
-        Convolutions or blocks of the encoder's stages, convolutions of the decoder's.
-    features
-        Of the stages.
-    kernels, strides
-        Of the stages, each along x, y, z.
-    conv_bias, eps, negative_slope
-        Of all layers.
-    permutation
-        Axis of nnU-Net's arrays that is x, y, z here.
-    """
-
-    network: str
-    n_per_stage: tuple[int, ...]
-    n_decoder: tuple[int, ...]
-    features: tuple[int, ...]
-    kernels: tuple[tuple[int, ...], ...]
-    strides: tuple[tuple[int, ...], ...]
-    conv_bias: bool
-    eps: float
-    negative_slope: float
-    permutation: tuple[int, int, int]
-
-
 def configuration(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A configuration with what it inherits.
+    """Return a configuration with what it inherits.
 
     Raises
     ------
@@ -97,18 +68,41 @@ def configuration(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, 
     return merged
 
 
-def read_plan(path: Path, plans: Mapping[str, Any], chosen: Mapping[str, Any]) -> Plan:
-    """Architecture of a configuration, in either form that nnU-Net v2 has written.
+def axis_order(path: Path, plans: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return the axes of nnU-Net's arrays that are x, y, z here.
+
+    Raises
+    ------
+    CheckpointError
+        The plans name no order of three axes.
+    """
+    forward = tuple(plans.get("transpose_forward", (0, 1, 2)))
+    if sorted(forward) != [0, 1, 2]:
+        raise CheckpointError(path, f"transpose_forward {list(forward)} is no order of three axes")
+    return forward.index(2), forward.index(1), forward.index(0)
+
+
+def read_architecture(
+    path: Path, chosen: Mapping[str, Any], order: tuple[int, int, int]
+) -> dict[str, Any]:
+    """Return the architecture of a configuration, in either form that nnU-Net v2 has written.
+
+    Parameters
+    ----------
+    order
+        As :func:`axis_order` gives it.
+
+    Returns
+    -------
+    dict
+        Arguments of :func:`~atlas8k.models.networks_published.nnunet_network` but the output
+        channels; kernels and strides along x, y, z.
 
     Raises
     ------
     CheckpointError
         Names what is not supported.
     """
-    forward = tuple(plans.get("transpose_forward", (0, 1, 2)))
-    if sorted(forward) != [0, 1, 2]:
-        raise CheckpointError(path, f"transpose_forward {list(forward)} is no order of three axes")
-    order = (forward.index(2), forward.index(1), forward.index(0))
     try:
         name, arguments = _arguments(path, chosen)
         stages = int(arguments["n_stages"])
@@ -116,20 +110,20 @@ def read_plan(path: Path, plans: Mapping[str, Any], chosen: Mapping[str, Any]) -
         norm = dict(arguments.get("norm_op_kwargs") or {})
         if not norm.pop("affine", False):
             raise CheckpointError(path, "its instance norm has no weights, unlike nnU-Net's")
-        return Plan(
-            network=name,
-            n_per_stage=_each(arguments[counted], stages),
-            n_decoder=_each(arguments["n_conv_per_stage_decoder"], stages - 1),
-            features=_each(arguments["features_per_stage"], stages),
-            kernels=_axes(arguments["kernel_sizes"], stages, order),
-            strides=_axes(arguments["strides"], stages, order),
-            conv_bias=bool(arguments.get("conv_bias", False)),
-            eps=float(norm.get("eps", 1e-5)),
-            negative_slope=float(
-                (arguments.get("nonlin_kwargs") or {}).get("negative_slope", 0.01)
-            ),
-            permutation=order,
-        )
+        slope = (arguments.get("nonlin_kwargs") or {}).get("negative_slope", 0.01)
+        return {
+            "name": "nnunetv2",
+            "kind": "plain" if name == PLAIN else "residual",
+            "n_stages": stages,
+            "features_per_stage": _each(arguments["features_per_stage"], stages),
+            "kernel_sizes": _axes(arguments["kernel_sizes"], stages, order),
+            "strides": _axes(arguments["strides"], stages, order),
+            "n_per_stage": _each(arguments[counted], stages),
+            "n_conv_per_stage_decoder": _each(arguments["n_conv_per_stage_decoder"], stages - 1),
+            "conv_bias": bool(arguments.get("conv_bias", False)),
+            "eps": float(norm.get("eps", 1e-5)),
+            "negative_slope": float(slope),
+        }
     except (KeyError, TypeError, ValueError, IndexError) as err:
         if isinstance(err, CheckpointError):
             raise
@@ -166,25 +160,29 @@ def _arguments(path: Path, chosen: Mapping[str, Any]) -> tuple[str, dict[str, An
     return name, arguments
 
 
-def _each(value: Any, n: int) -> tuple[int, ...]:
-    values = (value,) * n if isinstance(value, int) else tuple(value)
+def _each(value: Any, n: int) -> list[int]:
+    values = [value] * n if isinstance(value, int) else list(value)
     if len(values) != n:
         raise ValueError(f"{value} for {n} stages")
-    return tuple(int(v) for v in values)
+    return [int(v) for v in values]
 
 
-def _axes(value: Any, n: int, order: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+def _axes(value: Any, n: int, order: Sequence[int]) -> list[list[int]]:
     values = [value] * n if isinstance(value, int) else list(value)
     if len(values) != n:
         raise ValueError(f"{value} for {n} stages")
     each = [[v] * 3 if isinstance(v, int) else list(v) for v in values]
-    return tuple(tuple(int(v[axis]) for axis in order) for v in each)
+    return [[int(v[axis]) for axis in order] for v in each]
 
 
 def read_preprocessing(
-    path: Path, plans: Mapping[str, Any], chosen: Mapping[str, Any], plan: Plan, orientation: str
+    path: Path,
+    plans: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    order: tuple[int, int, int],
+    orientation: str,
 ) -> Preprocessing:
-    """Spacing, intensities and window of a configuration.
+    """Return spacing, intensities and window of a configuration.
 
     Raises
     ------
@@ -198,8 +196,8 @@ def read_preprocessing(
         )
     try:
         properties = plans["foreground_intensity_properties_per_channel"]["0"]
-        spacing = [float(chosen["spacing"][axis]) for axis in plan.permutation]
-        size = [int(chosen["patch_size"][axis]) for axis in plan.permutation]
+        spacing = [float(chosen["spacing"][axis]) for axis in order]
+        size = [int(chosen["patch_size"][axis]) for axis in order]
         return Preprocessing(
             spacing_mm=(spacing[0], spacing[1], spacing[2]),
             hu_window=(properties["percentile_00_5"], properties["percentile_99_5"]),
@@ -212,7 +210,7 @@ def read_preprocessing(
 
 
 def class_names(path: Path, dataset: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """Names of the output channels, and the activation: regions have a sigmoid each.
+    """Return the names of the output channels, and the activation: regions have a sigmoid each.
 
     Raises
     ------
@@ -248,3 +246,81 @@ def _by_name(labels: Mapping[Any, Any]) -> Mapping[Any, Any]:
         isinstance(value, str) and not value.isdecimal() for value in labels.values()
     )
     return {value: int(key) for key, value in labels.items()} if turned else labels
+
+
+def is_results(path: Path) -> bool:
+    """Return whether a path can be a results folder, or a file in one."""
+    if path.is_dir():
+        return (path / PLANS).is_file() or any(path.glob(f"*/{PLANS}"))
+    return (path.parent.parent / PLANS).is_file()
+
+
+def find(path: Path, folds: Sequence[str] | None) -> tuple[Path, list[Path]]:
+    """Return the results folder, and the checkpoints of its folds that are meant.
+
+    Parameters
+    ----------
+    path
+        The folder, the data set's folder where it holds one such, or a checkpoint in it.
+    folds
+        Their names; else ``all`` where there is one, else every one.
+
+    Raises
+    ------
+    CheckpointError
+        It is no such folder, or lacks a fold.
+    """
+    if path.is_file():
+        if not (path.parent.parent / PLANS).is_file():
+            raise CheckpointError(
+                path, f"lies in no results folder: there is no {path.parent.parent / PLANS}"
+            )
+        return path.parent.parent, [path]
+    folder = path
+    if not (path / PLANS).is_file():
+        inner = sorted(p.parent for p in path.glob(f"*/{PLANS}"))
+        if len(inner) != 1:
+            listing = ", ".join(p.name for p in inner) or "none"
+            raise CheckpointError(
+                path, f"is no nnU-Net results folder with {PLANS}; such folders in it: {listing}"
+            )
+        folder = inner[0]
+    files = {
+        p.name.removeprefix("fold_"): next(p / name for name in FILES if (p / name).is_file())
+        for p in sorted(folder.glob("fold_*"))
+        if any((p / name).is_file() for name in FILES)
+    }
+    wanted = list(dict.fromkeys(folds)) if folds else ["all"] if "all" in files else list(files)
+    lacking = [fold for fold in wanted if fold not in files]
+    if not files or lacking:
+        raise CheckpointError(
+            folder,
+            f"has no {' or '.join(FILES)} in fold_{', fold_'.join(lacking) or '*'}; "
+            f"folds with one: {', '.join(files) or 'none'}",
+        )
+    return folder, [files[fold] for fold in wanted]
+
+
+def same_training(first: Source, other: Source) -> None:
+    """See that two folds are of one training.
+
+    Raises
+    ------
+    CheckpointError
+        What they say of it differs.
+    """
+    for key in ("trainer_name", "inference_allowed_mirroring_axes"):
+        a, b = (
+            tuple(v) if isinstance(v, list | tuple) else v
+            for v in (first.content.get(key), other.content.get(key))
+        )
+        if a != b:
+            raise CheckpointError(
+                other.path, f"has {key} {b!r}, {first.path.parent.name} has {a!r}; bring one fold"
+            )
+
+
+def together(sources: Sequence[Source]) -> str:
+    """Return the sha256 of several files: of their own, one a line."""
+    lines = "".join(f"{one.sha256}\n" for one in sources)
+    return hashlib.sha256(lines.encode()).hexdigest()

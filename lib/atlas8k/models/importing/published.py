@@ -9,12 +9,10 @@ import torch
 
 from atlas8k.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.importing.classes import Outputs, outputs
-from atlas8k.models.importing.matching import Want, match, wanted
 from atlas8k.models.importing.options import Imported, Options, origin
-from atlas8k.models.importing.source import Source
-from atlas8k.models.intake import Preprocessing
+from atlas8k.models.importing.source import Outputs, Source, Want, match, outputs, wanted
 from atlas8k.models.networks import OLDER
+from atlas8k.models.preprocess import Preprocessing
 
 BACKBONE = "backbone."
 HEAD = ("controller.", "GAP.", "precls_conv.", "organ_embedding", "text_to_vision.")
@@ -33,7 +31,7 @@ LAST = {
 
 
 def import_published(source: Source, kind: str, options: Options) -> Imported:
-    """A checkpoint of ``unet``, ``swin_unetr`` or ``segresnet`` kind.
+    """Return a checkpoint of ``unet``, ``swin_unetr`` or ``segresnet`` kind.
 
     Predicts on 1.5 mm, -175 to 250 HU, windows of 96 voxels, as these were trained.
 

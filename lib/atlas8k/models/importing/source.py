@@ -1,10 +1,16 @@
-"""Tensors of a published file, read without running code that the file brings."""
+"""A published file of weights against a network: its tensors by name, its outputs by organ.
+
+Tensors are read without running code that the file brings, matched by name and counted, or
+the file is refused.
+"""
 
 from __future__ import annotations
 
+import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +18,42 @@ import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+import yaml
 
 from atlas8k.errors import CheckpointError
+from atlas8k.models.checkpoint import differences, layout, listed
 from atlas8k.models.sets import file_sha256
+from atlas8k.organs import ORGAN_NAMES, find_organ
 
 PLACES = ("net", "network_weights", "state_dict", "model_state_dict", "model")
 """Where files keep their state dict, the first that is there."""
 PREFIXES = ("module.", "_orig_mod.")
 """Left by data-parallel training and by ``torch.compile``."""
+Change = Callable[[torch.Tensor], torch.Tensor]
+UNIVERSAL = (
+    *("spleen", "kidney_right", "kidney_left", "gall_bladder", "esophagus", "liver", "stomach"),
+    *("aorta", "postcava", "portal_vein_and_splenic_vein", "pancreas", "adrenal_gland_right"),
+    *("adrenal_gland_left", "duodenum", "hepatic_vessel", "lung_right", "lung_left", "colon"),
+    *("intestine", "rectum", "bladder", "prostate", "femur_left", "femur_right", "celiac_trunk"),
+    *("kidney_tumor", "liver_tumor", "pancreas_tumor", "hepatic_vessel_tumor", "lung_tumor"),
+    *("colon_tumor", "kidney_cyst"),
+)
+"""The 32 classes of the CLIP-driven universal model (``ORGAN_NAME`` of its code)."""
+ABDOMENATLAS_1_1 = (
+    *ORGAN_NAMES,
+    *("adrenal_gland_left", "adrenal_gland_right", "bladder", "celiac_trunk", "colon"),
+    *("duodenum", "esophagus", "femur_left", "femur_right", "hepatic_vessel", "intestine"),
+    *("lung_left", "lung_right", "portal_vein_and_splenic_vein", "prostate", "rectum"),
+)
+"""``class_map_abdomenatlas_1_1`` of SuPreM's code; 1.0 is its first nine."""
+KNOWN: Mapping[int, Sequence[str]] = {
+    32: UNIVERSAL,
+    31: UNIVERSAL[:31],
+    25: ABDOMENATLAS_1_1,
+    9: ORGAN_NAMES,
+}
+"""By number of outputs, of networks with one sigmoid a class."""
+BACKGROUND = "background"
 
 
 class Source:
@@ -120,3 +154,189 @@ def _numbers() -> Any:
     ]
     with torch.serialization.safe_globals(allowed):
         yield
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON or YAML file that holds an object.
+
+    Raises
+    ------
+    CheckpointError
+        It cannot be read, or holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as err:
+        raise CheckpointError(path, f"cannot be read ({err})") from err
+    if not isinstance(found, dict):
+        raise CheckpointError(path, "is not a JSON object")
+    return found
+
+
+@dataclass(frozen=True)
+class Want:
+    """A tensor that a file must have.
+
+    Attributes
+    ----------
+    shape
+        In the file.
+    target
+        Name in our network; ``None``: the network does not need it.
+    change
+        From the file's tensor to ours.
+    same_as
+        Name of the tensor in the file that this one repeats.
+    """
+
+    shape: tuple[int, ...]
+    target: str | None = None
+    change: Change | None = None
+    same_as: str | None = None
+
+
+def wanted(architecture: Mapping[str, Any], prefix: str = "") -> dict[str, Want]:
+    """Return what a file must have whose names are those of our network, `prefix` before them.
+
+    Raises
+    ------
+    CheckpointError
+        The architecture cannot be built.
+    """
+    shapes = layout(json.dumps(dict(architecture), sort_keys=True))
+    return {prefix + key: Want(tuple(shape), key) for key, (shape, _) in shapes.items()}
+
+
+def match(
+    path: Path, what: str, found: Mapping[str, torch.Tensor], table: Mapping[str, Want]
+) -> dict[str, torch.Tensor]:
+    """Return our network's state from a file's.
+
+    Parameters
+    ----------
+    path, what
+        The file and the network it should hold, for the refusal.
+    found
+        The file's tensors.
+    table
+        What it must have, no more and no less.
+
+    Raises
+    ------
+    CheckpointError
+        Lists the tensors that are missing, unexpected, of another shape, or differ from
+        the one they repeat.
+    """
+    problems = differences({key: want.shape for key, want in table.items()}, found)
+    if not problems:
+        repeated = [
+            key
+            for key, want in table.items()
+            if want.same_as is not None and not torch.equal(found[key], found[want.same_as])
+        ]
+        problems = {"different from the tensor they repeat": repeated} if repeated else {}
+    if problems:
+        wrong = (*problems.get("missing", ()), *problems.get("of another shape", ()))
+        listing = "; ".join(f"{len(keys)} {how}: {listed(keys)}" for how, keys in problems.items())
+        raise CheckpointError(
+            path,
+            f"is no {what}: {len(table) - len(wrong)} of {len(table)} tensors match; {listing}",
+        )
+    state = {}
+    for key, want in table.items():
+        if want.target is not None:
+            tensor = found[key]
+            tensor = tensor.float() if tensor.is_floating_point() else tensor
+            state[want.target] = tensor if want.change is None else want.change(tensor)
+    return state
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Which outputs are used.
+
+    Attributes
+    ----------
+    organs
+        In the order of the file's channels.
+    rows
+        Channel of each organ in the file.
+    activation
+        ``"softmax"`` where a channel is background, else ``"sigmoid"``.
+    names
+        Of all channels.
+    """
+
+    organs: tuple[str, ...]
+    rows: tuple[int, ...]
+    activation: str
+    names: tuple[str, ...]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of the channels that are none of the nine."""
+        return tuple(
+            name
+            for i, name in enumerate(self.names)
+            if i not in self.rows and name.lower() != BACKGROUND
+        )
+
+    def architecture(self) -> dict[str, Any]:
+        """Return ``out_channels`` and ``outputs`` of the architecture that uses these."""
+        take = [[row] for row in self.rows]
+        if self.activation == "softmax":
+            take.insert(0, [i for i in range(len(self.names)) if i not in self.rows])
+        entry: dict[str, Any] = {"out_channels": len(take)}
+        if take != [[i] for i in range(len(self.names))]:
+            entry["outputs"] = {"of": len(self.names), "take": take}
+        return entry
+
+
+def outputs(
+    path: Path, channels: int, names: Sequence[str] | None = None, activation: str | None = None
+) -> Outputs:
+    """Say which of a file's output channels are organs.
+
+    Parameters
+    ----------
+    channels
+        Of the network's output.
+    names
+        Of the channels as the user or the file's description gives them; ``None``: as
+        published networks with so many outputs have them.
+    activation
+        Where it is known; else by whether there is a background.
+
+    Raises
+    ------
+    CheckpointError
+        Number of names and channels differ, names are not known, none of them is one of
+        the nine, or one organ has two channels.
+    """
+    if names is None:
+        names = KNOWN.get(channels)
+        if names is None:
+            raise CheckpointError(
+                path,
+                f"has {channels} output channels and does not say what they are; name them in "
+                "their order with --classes, 'background' included",
+            )
+    if len(names) != channels:
+        raise CheckpointError(
+            path, f"has {channels} output channels, and {len(names)} are named: {', '.join(names)}"
+        )
+    background = any(name.lower() == BACKGROUND for name in names)
+    activation = activation or ("softmax" if background else "sigmoid")
+    if activation == "softmax" and not background:
+        raise CheckpointError(path, "no channel is named 'background', which its softmax needs")
+    found = [(organ.name, row) for row, name in enumerate(names) if (organ := find_organ(name))]
+    organs = tuple(name for name, _ in found)
+    if not organs:
+        raise CheckpointError(
+            path, f"knows none of the nine structures; its channels are {', '.join(names)}"
+        )
+    twice = sorted({name for name in organs if organs.count(name) > 1})
+    if twice:
+        raise CheckpointError(path, f"names {', '.join(twice)} for two channels")
+    return Outputs(organs, tuple(row for _, row in found), activation, tuple(names))

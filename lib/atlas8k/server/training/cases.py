@@ -25,7 +25,7 @@ from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.studies.versions import Version
 from atlas8k.server.training.reading import unready
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.patients import read_patients
+from atlas8k.training.split import read_patients
 
 logger = logging.getLogger(__name__)
 

@@ -244,7 +244,7 @@ class FineTuning:
         ):
             work = Work(served.checkpoints, found, config, names, folder, seen)
             trained = fine_tune(
-                **ranks.tell(work)._asdict(),
+                **ranks.broadcast(work)._asdict(),
                 on_epoch=Shown(self._stats, stats, names, config, tracker).epoch,
                 place=held,
             )

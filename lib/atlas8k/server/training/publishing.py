@@ -20,14 +20,12 @@ from atlas8k.models.sets import ServedSet, comes_from
 from atlas8k.models.store import ModelStore
 from atlas8k.server.training.cases import Seen
 from atlas8k.server.training.kept_aside import KEPT_ASIDE, keep_aside
-from atlas8k.training.choosing import spread
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.gate import decide
+from atlas8k.training.gate import TOGETHER, Decision, decide
 from atlas8k.training.measuring import measure_both
-from atlas8k.training.sides import patient_of, split
-from atlas8k.training.verdicts import TOGETHER, Decision
-from atlas8k.training.waiting import ALONE, Place
+from atlas8k.training.split import patient_of, split, stratified
+from atlas8k.training.time_budget import ALONE, Place
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +226,7 @@ def compared(
     pseudo: Sequence[TrainingCase],
 ) -> tuple[Decision, int]:
     """The decision, and on how many cases it was made."""
-    chosen = spread(held_out, MOST_HELD_OUT) or spread(training, MOST_TRAINED)
+    chosen = stratified(held_out, MOST_HELD_OUT) or stratified(training, MOST_TRAINED)
     logger.info("gate: comparing with the served networks on %d cases", len(chosen))
     measure = partial(
         measure_both,

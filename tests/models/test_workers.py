@@ -1,4 +1,4 @@
-"""Lanes: order, one failure, and threads as they were."""
+"""Workers: order, one failure, and threads as they were."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from tests.models.tiny import tiny
 
 from atlas8k.models.checkpoint import network
-from atlas8k.models.lanes import in_order
+from atlas8k.models.resources import in_order
 from atlas8k.models.windows import probabilities, tile
 
 
@@ -22,13 +22,13 @@ def four_threads():
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5])
-def test_results_come_in_order_whichever_is_ready_first(lanes):
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_results_come_in_order_whichever_is_ready_first(workers):
     def work(n):
         time.sleep(0.01 * (n % 3 == 0))
         return -n
 
-    assert list(in_order(work, range(12), lanes)) == [(n, -n) for n in range(12)]
+    assert list(in_order(work, range(12), workers)) == [(n, -n) for n in range(12)]
 
 
 def test_so_many_at_once_each_with_its_share(four_threads):
@@ -42,8 +42,8 @@ def test_so_many_at_once_each_with_its_share(four_threads):
     assert torch.get_num_threads() == 4
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_a_failure_ends_it(four_threads, lanes):
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_failure_ends_it(four_threads, workers):
     begun = []
 
     def work(n):
@@ -53,12 +53,12 @@ def test_a_failure_ends_it(four_threads, lanes):
         return n
 
     with pytest.raises(ValueError, match="window 2"):
-        list(in_order(work, range(100), lanes))
+        list(in_order(work, range(100), workers))
     assert len(begun) < 20
     assert torch.get_num_threads() == 4
 
 
-def test_probabilities_do_not_depend_on_lanes(four_threads):
+def test_probabilities_do_not_depend_on_workers(four_threads):
     checkpoint = tiny("nnunet")
     array = np.random.default_rng(0).random((37, 20, 45)).astype(np.float32)
     found = [
@@ -69,9 +69,9 @@ def test_probabilities_do_not_depend_on_lanes(four_threads):
             channels=checkpoint.out_channels,
             softmax=True,
             batch=2,
-            lanes=lanes,
+            workers=workers,
         )
-        for lanes in (1, 4)
+        for workers in (1, 4)
     ]
     # A network's own sums may differ in the last bit with the threads it has.
     assert torch.allclose(*found, atol=1e-3)

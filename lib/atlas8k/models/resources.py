@@ -1,13 +1,22 @@
-"""What a network may take of a device's memory, and what is done where it is not there."""
+"""What a network may use of a machine: its memory plan, and its workers.
+
+Two windows in two threads beat one window by two threads: no layer waits for the slower
+half, and where the machine has other work too, PyTorch's threads spin while they wait for
+each other (measured on two busy cores: three times the processor time).
+"""
 
 from __future__ import annotations
 
 import ctypes
 import logging
 import sys
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from math import prod
+from typing import TypeVar
 
 import torch
 
@@ -19,16 +28,19 @@ HEAP_BYTES = 1 << 27
 SMALL_WINDOW = 64**3
 """Two windows of this size at once are quicker on a CPU; of larger ones they are not."""
 GPU_BATCH = 4
-LANES = 4
+WORKERS = 4
 """Batches at once on a CPU at the most."""
 SHARE_FOR_SUMS = 0.5
 """Of a GPU's free memory; the rest is for the network's own layers."""
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True)
-class Room:
+class MemoryPlan:
     """Where and how many windows at once a network runs.
 
     Attributes
@@ -39,43 +51,45 @@ class Room:
         Windows at once.
     sums_on_host
         Logits are summed in the computer's memory wherever the network runs.
-    lanes
+    workers
         Batches at once, on a CPU.
     """
 
     device: torch.device
     batch: int
     sums_on_host: bool = False
-    lanes: int = 1
+    workers: int = 1
 
     @classmethod
-    def of(cls, device: torch.device, window: tuple[int, int, int], batch: int | None) -> Room:
-        """The room to begin with; `batch` where it is given."""
+    def of(
+        cls, device: torch.device, window: tuple[int, int, int], batch: int | None
+    ) -> MemoryPlan:
+        """Return the plan to begin with; `batch` where it is given."""
         small = prod(window) <= SMALL_WINDOW
         if batch is None:
             batch = GPU_BATCH if device.type != "cpu" else 2 if small else 1
-        # A large window's layers take gigabytes: one lane, all threads.
-        lanes = min(LANES, torch.get_num_threads()) if device.type == "cpu" and small else 1
-        return cls(device, batch, lanes=lanes)
+        # A large window's layers take gigabytes: one worker, all threads.
+        workers = min(WORKERS, torch.get_num_threads()) if device.type == "cpu" and small else 1
+        return cls(device, batch, workers=workers)
 
     def __str__(self) -> str:
         sums = ", sums in the computer's memory" if self.sums_on_host else ""
         return f"batch {self.batch} on {self.device}{sums}"
 
-    def smaller(self) -> Room | None:
-        """The next smaller room: half the batch, one lane, sums on the host, the CPU, nothing."""
+    def smaller(self) -> MemoryPlan | None:
+        """Return the next smaller: half the batch, one worker, sums on the host, the CPU, none."""
         if self.batch > 1:
             return replace(self, batch=self.batch // 2)
-        if self.lanes > 1:
-            return replace(self, lanes=1)
+        if self.workers > 1:
+            return replace(self, workers=1)
         if self.device.type == "cpu":
             return None
         if not self.sums_on_host:
             return replace(self, sums_on_host=True)
-        return Room(torch.device("cpu"), 1)
+        return MemoryPlan(torch.device("cpu"), 1)
 
     def for_sums(self, needed: int) -> torch.device:
-        """Where sums of so many bytes are kept: on the device while they fit there."""
+        """Return where sums of so many bytes are kept: on the device while they fit there."""
         if self.device.type == "cpu" or self.sums_on_host:
             return torch.device("cpu")
         if needed <= SHARE_FOR_SUMS * free_bytes(self.device):
@@ -85,14 +99,14 @@ class Room:
 
 
 def free_bytes(device: torch.device) -> int:
-    """What a GPU can still give, with what PyTorch holds there and does not use."""
+    """Return the bytes a GPU can still give, with what PyTorch holds there and does not use."""
     free, _ = torch.cuda.mem_get_info(device)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(free + unused)
 
 
 def short_of_memory(err: BaseException) -> bool:
-    """Whether it says that memory is short; PyTorch and its libraries say so in many ways."""
+    """Return whether it says that memory is short, as PyTorch and its libraries do in many ways."""
     if isinstance(err, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(err).lower()
@@ -120,3 +134,47 @@ def keep_freed_memory() -> bool:
     done = all(mallopt(name, value) == 1 for name, value in values.items())
     log.debug("freed memory is %s", "kept" if done else "given back")
     return done
+
+
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Generator[tuple[Item, Result], None, None]:
+    """Yield each item with what `work` makes of it, in the items' order.
+
+    Parameters
+    ----------
+    workers
+        Items worked on at once; one more may wait, finished. With one, everything happens
+        in the calling thread.
+
+    Yields
+    ------
+    tuple
+        The item and its result. Close the generator where it is not used up.
+
+    Raises
+    ------
+    Exception
+        The first that `work` raises; what has not begun then never does.
+    """
+    if workers <= 1:
+        for item in items:
+            yield item, work(item)
+        return
+    threads = torch.get_num_threads()
+    share = max(1, threads // workers)
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,))
+    pending: deque[tuple[Item, Future[Result]]] = deque()
+    try:
+        for item in items:
+            pending.append((item, pool.submit(work, item)))
+            if len(pending) > workers:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # What a worker set for itself is also what threads that start later begin with.
+        torch.set_num_threads(threads)

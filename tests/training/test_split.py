@@ -10,8 +10,7 @@ import pytest
 from atlas8k.errors import SettingsError
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.generated import PhantomTrainingCase
-from atlas8k.training.patients import read_patients
-from atlas8k.training.sides import held_out, patient_of, split
+from atlas8k.training.split import held_out, patient_of, read_patients, split
 
 
 def case(name: str, patient: str = "", **more) -> TrainingCase:

@@ -3,16 +3,22 @@
 Attributes carry the names of the published state dicts, so that tensors are matched by
 name. Sources: the network definitions of MrGiovanni/AbdomenAtlas and MrGiovanni/SuPreM
 (``Universal_model.py``, ``Unet.py``, ``SwinUNETR.py``); the tests hold outputs of those
-against these.
+against these. nnU-Net v2 networks that DynUNet cannot express are built by nnU-Net's own
+package, which is not needed for anything else; a checkpoint that needs it says so.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import PatchMergingV2
 from torch import nn
 from torch.nn import functional
+
+from atlas8k.errors import CheckpointError
 
 HEAD_WIDTH = 8
 """Channels of the dynamic head's layers."""
@@ -39,7 +45,7 @@ class OlderPatchMerging(PatchMergingV2):
     """Patch merging as MONAI computed it before 1.5, for weights trained with that."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, D, H, W, C)``, sides even, to ``(B, D/2, H/2, W/2, 2C)``."""
+        """Merge ``(B, D, H, W, C)``, sides even, to ``(B, D/2, H/2, W/2, 2C)``."""
         joined = torch.cat([x[:, i::2, j::2, k::2] for i, j, k in OLDER_OFFSETS], dim=-1)
         merged: torch.Tensor = self.reduction(self.norm(joined))
         return merged
@@ -108,7 +114,7 @@ class UNetBackbone(nn.Module):
         self.deepest, self.features = 16 * width, 2 * width
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(B, 1, X, Y, Z)``, sides divisible by 8, to deepest and last features.
+        """Bring ``(B, 1, X, Y, Z)``, sides divisible by 8, to deepest and last features.
 
         Returns
         -------
@@ -134,7 +140,7 @@ class SwinBackbone(SwinUNETR):
         self.deepest, self.features = 16 * feature_size, feature_size
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(B, 1, X, Y, Z)``, sides divisible by 32, to deepest and last features."""
+        """Bring ``(B, 1, X, Y, Z)``, sides divisible by 32, to deepest and last features."""
         hidden = self.swinViT(x, self.normalize)
         deepest = self.encoder10(hidden[4])
         out = self.decoder5(deepest, hidden[3])
@@ -152,7 +158,7 @@ class SupremUNet(UNetBackbone):
         self.out_tr = nn.ModuleDict({"final_conv": nn.Conv3d(2 * width, out_channels, 1)})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        """``(B, 1, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``."""
+        """Bring ``(B, 1, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``."""
         _, features = super().forward(x)
         logits: torch.Tensor = self.out_tr["final_conv"](features)
         return logits
@@ -217,7 +223,7 @@ class Universal(nn.Module):
         self.controller = nn.Conv3d(2 * EMBEDDING, sum(HEAD_WEIGHTS + HEAD_BIASES), kernel_size=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(B, 1, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``."""
+        """Bring ``(B, 1, X, Y, Z)`` to logits ``(B, out_channels, X, Y, Z)``."""
         deepest, features = self.backbone(x)
         pooled = self.GAP(deepest).flatten(1)
         if self.encoding == "word_embedding":
@@ -249,3 +255,73 @@ class Universal(nn.Module):
             if layer < 2:
                 x = functional.relu(x, inplace=True)
         return x
+
+
+NNUNET = {"plain": "PlainConvUNet", "residual": "ResidualEncoderUNet"}
+
+
+def nnunet_network(
+    out_channels: int,
+    kind: str,
+    n_stages: int,
+    features_per_stage: Sequence[int],
+    kernel_sizes: Sequence[Any],
+    strides: Sequence[Any],
+    n_per_stage: Sequence[int],
+    n_conv_per_stage_decoder: Sequence[int],
+    conv_bias: bool = True,
+    eps: float = 1e-5,
+    negative_slope: float = 0.01,
+) -> nn.Module:
+    """Return a ``PlainConvUNet`` or ``ResidualEncoderUNet`` with instance norm and leaky ReLU.
+
+    Parameters
+    ----------
+    kind
+        ``"plain"`` or ``"residual"``.
+    n_per_stage
+        Convolutions (plain) or blocks (residual) of each encoder stage.
+
+    Raises
+    ------
+    CheckpointError
+        ``nnunetv2`` is not installed.
+    """
+    if kind not in NNUNET:
+        raise CheckpointError("architecture 'nnunetv2'", f"kind {kind!r} is not plain or residual")
+    try:
+        from dynamic_network_architectures.architectures import unet
+    except ImportError as err:
+        raise CheckpointError(
+            f"architecture {NNUNET[kind]}",
+            "needs nnU-Net's own package; install it: pip install nnunetv2",
+        ) from err
+    counted = "n_conv_per_stage" if kind == "plain" else "n_blocks_per_stage"
+    module: nn.Module = getattr(unet, NNUNET[kind])(
+        input_channels=1,
+        n_stages=n_stages,
+        features_per_stage=list(features_per_stage),
+        conv_op=nn.Conv3d,
+        kernel_sizes=[list(size) for size in kernel_sizes],
+        strides=[list(stride) for stride in strides],
+        num_classes=out_channels,
+        n_conv_per_stage_decoder=list(n_conv_per_stage_decoder),
+        conv_bias=conv_bias,
+        norm_op=nn.InstanceNorm3d,
+        norm_op_kwargs={"eps": eps, "affine": True},
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True, "negative_slope": negative_slope},
+        **{counted: list(n_per_stage)},
+    )
+    _name_once(module)
+    return module
+
+
+def _name_once(module: nn.Module) -> None:
+    """Leave every tensor one name: blocks hold their layers twice, the decoder the encoder."""
+    for part in list(module.modules()):
+        names = part._modules
+        if "all_modules" in names and "conv" in names:
+            part.__dict__["all_modules"] = names.pop("all_modules")
+    decoder: Any = module.decoder
+    decoder.__dict__["encoder"] = decoder._modules.pop("encoder")

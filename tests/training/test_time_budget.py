@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from atlas8k.training import waiting
+from atlas8k.training import time_budget
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.loop import Progress, train_network
-from atlas8k.training.waiting import Clock, aside
+from atlas8k.training.time_budget import TimeBudget
 
 from .conftest import tiny
 
@@ -55,12 +55,12 @@ class Shared:
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> Now:
     made = Now()
-    monkeypatch.setattr(waiting, "time", made)
+    monkeypatch.setattr(time_budget, "time", made)
     return made
 
 
 def test_waiting_is_no_time_and_what_is_done_meanwhile_is(now: Now) -> None:
-    clock = Clock(Shared(now), seconds=20)
+    clock = TimeBudget(Shared(now), seconds=20)
     clock.give_way()
     assert clock.seconds() == pytest.approx(20, abs=0.1)
     with clock.aside():
@@ -75,10 +75,9 @@ def test_the_device_is_taken_again_whatever_happens() -> None:
         assert not place.held
         raise OSError("unreadable")
 
-    for context in (aside(place), Clock(place).aside()):
-        with pytest.raises(OSError, match="unreadable"), context:
-            unreadable()
-        assert place.held
+    with pytest.raises(OSError, match="unreadable"), TimeBudget(place).aside():
+        unreadable()
+    assert place.held
 
 
 @dataclasses.dataclass

@@ -2,6 +2,7 @@
 
 Three networks that work on one grid share a file, and so do the measurements between
 epochs; where not all volumes fit into memory, those whose turn comes are read, not made.
+MONAI's PersistentDataset has no bound on its size, and unpickles what it finds.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from atlas8k.models.checkpoint import Preprocessing
-from atlas8k.training.data import Case, Prepared, TrainingCase
-from atlas8k.volume import publish
+from atlas8k.models.files import written
+from atlas8k.training.data import Case, Loadable, Prepared, TrainingCase
 
 logger = logging.getLogger(__name__)
 
@@ -32,13 +32,13 @@ RESERVE = 5_000_000_000
 
 
 @dataclass
-class Shelf:
+class PreparedCache:
     """A folder of prepared volumes that may take so much space.
 
     Parameters
     ----------
     folder
-        Made when the first volume is kept.
+        Made when the first volume is stored.
     limit
         Bytes; what does not fit is prepared anew each time.
     """
@@ -47,29 +47,22 @@ class Shelf:
     limit: float
     _off: bool = field(default=False, repr=False)
 
-    def keep(self, path: Path, prepared: Prepared) -> None:
+    def store(self, path: Path, prepared: Prepared) -> None:
         """Write a volume, whole or not at all; a full disk is no reason to stop."""
         if self._off or self.taken() + prepared.nbytes > self.limit:
             return
-        temporary = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self.folder).free - prepared.nbytes < RESERVE:
                 return
-            handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=self.folder)
-            temporary = Path(name)
-            with os.fdopen(handle, "wb") as stream:
+            with written(path) as temporary, open(temporary, "wb") as stream:
                 np.savez(stream, **_arrays(prepared))
-            publish(temporary, path)
         except OSError as error:
             self._off = True
-            logger.warning("prepared volumes are not kept any more: %s", error)
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+            logger.warning("prepared volumes are not cached any more: %s", error)
 
     def taken(self) -> int:
-        """Bytes of what is there."""
+        """Return the bytes of what is there."""
         try:
             return sum(entry.stat().st_size for entry in os.scandir(self.folder))
         except OSError:
@@ -77,11 +70,11 @@ class Shelf:
 
 
 @dataclass(frozen=True)
-class KeptCase:
-    """A case whose prepared volume is read where it was kept, and made and kept otherwise."""
+class CachedCase:
+    """A case whose prepared volume is read where it was stored, and made and stored otherwise."""
 
     case: TrainingCase
-    shelf: Shelf
+    cache: PreparedCache
 
     @property
     def name(self) -> str:
@@ -89,8 +82,8 @@ class KeptCase:
         return self.case.name
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
-        """As :meth:`TrainingCase.load`."""
-        path = self.shelf.folder / f"{self._key(preprocessing)}{SUFFIX}"
+        """Load as :meth:`TrainingCase.load` does."""
+        path = self.cache.folder / f"{self._key(preprocessing)}{SUFFIX}"
         try:
             with np.load(path) as stored:
                 return _prepared(stored)
@@ -99,7 +92,7 @@ class KeptCase:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             logger.warning("%s is made anew: %s", path, error)
         prepared = self.case.load(preprocessing)
-        self.shelf.keep(path, prepared)
+        self.cache.store(path, prepared)
         return prepared
 
     def _key(self, preprocessing: Preprocessing) -> str:
@@ -114,11 +107,11 @@ class KeptCase:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def on_shelf(cases: Sequence[Case], shelf: Shelf | None) -> list[Case]:
-    """The cases, those of files by way of the shelf."""
-    if shelf is None or shelf.limit <= 0:
+def cached(cases: Sequence[Case], cache: PreparedCache | None) -> list[Loadable]:
+    """Return the cases, those of files by way of the cache."""
+    if cache is None or cache.limit <= 0:
         return list(cases)
-    return [KeptCase(one, shelf) if isinstance(one, TrainingCase) else one for one in cases]
+    return [CachedCase(one, cache) if isinstance(one, TrainingCase) else one for one in cases]
 
 
 def _arrays(prepared: Prepared) -> dict[str, Any]:

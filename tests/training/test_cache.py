@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from atlas8k.models.checkpoint import Preprocessing
+from atlas8k.training.cache import PreparedCache, cached
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
-from atlas8k.training.kept import Shelf, on_shelf
 from atlas8k.volume import read_label, write_nifti
 
 from .conftest import tiny
@@ -30,7 +30,7 @@ def equal(a, b) -> bool:
 
 def test_what_is_read_is_what_was_made_and_the_ct_is_not_read_again(case, tmp_path, monkeypatch):
     made = case("a", known=("liver", "aorta"))
-    (kept,) = on_shelf([made], Shelf(tmp_path / "shelf", ROOM))
+    (kept,) = cached([made], PreparedCache(tmp_path / "shelf", ROOM))
     first = kept.load(GRID)
     assert equal(first, made.load(GRID))
     monkeypatch.setattr(TrainingCase, "load", lambda *_: pytest.fail("it was read again"))
@@ -40,12 +40,12 @@ def test_what_is_read_is_what_was_made_and_the_ct_is_not_read_again(case, tmp_pa
 
 def test_another_label_grid_or_claim_is_another_volume(case, tmp_path):
     made = case("a")
-    shelf = Shelf(tmp_path / "shelf", ROOM)
-    (kept,) = on_shelf([made], shelf)
+    shelf = PreparedCache(tmp_path / "shelf", ROOM)
+    (kept,) = cached([made], shelf)
     first = kept.load(GRID)
     coarse = kept.load(dataclasses.replace(GRID, spacing_mm=(4.0,) * 3))
     assert coarse.image.shape != first.image.shape
-    (claim,) = on_shelf([dataclasses.replace(made, known_organs=("liver",))], shelf)
+    (claim,) = cached([dataclasses.replace(made, known_organs=("liver",))], shelf)
     assert not equal(claim.load(GRID), first)
     label = read_label(made.label_path)
     label.array[0, 0, 0] = 1
@@ -54,16 +54,16 @@ def test_another_label_grid_or_claim_is_another_volume(case, tmp_path):
 
 
 def test_a_damaged_file_is_made_anew_and_a_full_shelf_keeps_no_more(case, tmp_path, caplog):
-    shelf = Shelf(tmp_path / "shelf", ROOM)
-    (kept,) = on_shelf([case("a")], shelf)
+    shelf = PreparedCache(tmp_path / "shelf", ROOM)
+    (kept,) = cached([case("a")], shelf)
     first = kept.load(GRID)
     (file,) = shelf.folder.iterdir()
     file.write_bytes(file.read_bytes()[:500])
     with caplog.at_level(logging.WARNING):
         assert equal(kept.load(GRID), first)
     assert "made anew" in caplog.text
-    full = Shelf(shelf.folder, shelf.taken() + first.nbytes / 2)
-    (other,) = on_shelf([case("b", 1)], full)
+    full = PreparedCache(shelf.folder, shelf.taken() + first.nbytes / 2)
+    (other,) = cached([case("b", 1)], full)
     other.load(GRID)
     assert len(list(shelf.folder.iterdir())) == 1
 
@@ -71,9 +71,9 @@ def test_a_damaged_file_is_made_anew_and_a_full_shelf_keeps_no_more(case, tmp_pa
 def test_a_shelf_that_cannot_be_written_is_no_reason_to_stop(case, tmp_path, caplog):
     (tmp_path / "shelf").write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING):
-        for kept in on_shelf([case("a"), case("b", 1)], Shelf(tmp_path / "shelf", ROOM)):
+        for kept in cached([case("a"), case("b", 1)], PreparedCache(tmp_path / "shelf", ROOM)):
             kept.load(GRID)
-    assert caplog.text.count("not kept any more") == 1
+    assert caplog.text.count("not cached any more") == 1
 
 
 def test_networks_on_one_grid_share_a_file(case, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from tests.campaign.kit import (
     worked,
 )
 
-from atlas8k.campaign.changes import by_organ, kind, needed, of_round, reviewed
+from atlas8k.campaign.reviewed import by_organ, kind, needed, of_round, reviewed
 from atlas8k.ledger import OrganChange
 
 
