@@ -6,7 +6,6 @@ that an answer from the cache is the very one that the networks gave.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.attention.explain import Explanation, explanation_of
+from atlas8k.attention.explain import explanation_of
 from atlas8k.attention.packed import pack, unpack
 from atlas8k.attention.quantise import Quantised
 from atlas8k.attention.ranking import scores_of
@@ -66,7 +65,7 @@ class Answers:
         ct: Volume,
         ranges: Mapping[str, Any] | None = None,
     ) -> Answers:
-        """What a prediction says.
+        """Return what a prediction says.
 
         Parameters
         ----------
@@ -101,7 +100,7 @@ class Answers:
         return self.salient.sizes
 
     def label_on(self, grid: Grid, model: str | None = None) -> npt.NDArray[np.uint8]:
-        """A label map on another grid, as a rule the CT's.
+        """Return a label map on another grid, as a rule the CT's.
 
         Parameters
         ----------
@@ -123,27 +122,23 @@ class Answers:
         return out
 
     def attention_on(self, grid: Grid) -> npt.NDArray[np.uint8]:
-        """Salient regions on another grid: the id of the organ in doubt, 0 elsewhere."""
+        """Return salient regions on another grid: the id of the organ in doubt, 0 elsewhere."""
         from atlas8k.models.regrid import nearest
 
         out: npt.NDArray[np.uint8] = nearest(self.salient.label(), self.grid, grid)
         return out
 
     def regions_on(self, grid: Grid) -> list[Region]:
-        """Regions in another grid's array index, largest attention first."""
+        """Return regions in another grid's array index, largest attention first."""
         return [region.on(self.grid, grid) for region in self.salient.regions]
 
-    def explanation(self, ct_grid: Grid, name: str) -> Explanation:
-        """Organs and regions in order, placed on the CT."""
-        return explanation_of(self.salient, ct_grid, name)
-
     def noted(self, ct_grid: Grid, name: str) -> dict[str, Any]:
-        """What is kept with the score: the explanation in brief, and :attr:`familiar`."""
+        """Return what is stored with the score: the explanation in brief, and :attr:`familiar`."""
         looked = {"familiar": dict(self.familiar)} if self.familiar else {}
-        return {**self.explanation(ct_grid, name).brief(), **looked}
+        return {**explanation_of(self.salient, ct_grid, name).brief(), **looked}
 
     def organ_scores(self) -> dict[str, OrganScore]:
-        """What the ledger keeps: terms of Eq. 4 and the figures of every ranking."""
+        """Return what the ledger keeps: terms of Eq. 4 and the figures of every ranking."""
         scores, sizes = scores_of(self.salient), self.sizes
         return {
             organ: OrganScore(
@@ -158,7 +153,7 @@ class Answers:
         }
 
     def packed(self) -> bytes:
-        """As bytes, for :meth:`unpacked`."""
+        """Return it as bytes, for :meth:`unpacked`."""
         salient = self.salient
         meta = {
             "affine": self.grid.affine.tolist(),
@@ -173,7 +168,7 @@ class Answers:
 
     @classmethod
     def unpacked(cls, data: bytes, name: str) -> Answers:
-        """What :meth:`packed` gave.
+        """Return what :meth:`packed` gave.
 
         Raises
         ------
@@ -199,7 +194,7 @@ class Answers:
 
 
 def salient_settings(settings: Settings) -> SalientSettings:
-    """What counts as salient, from the app's settings."""
+    """Return what counts as salient, from the app's settings."""
     return SalientSettings(
         inconsistency=settings.inconsistency_threshold,
         uncertainty=settings.uncertainty_threshold,
@@ -209,11 +204,6 @@ def salient_settings(settings: Settings) -> SalientSettings:
     )
 
 
-def settings_text(settings: SalientSettings) -> str:
-    """A text that differs where the settings do."""
-    return json.dumps(asdict(settings), sort_keys=True)
-
-
 def _region(fields: Mapping[str, Any]) -> Region:
     triples = ("start", "stop", "centre", "largest_slice")
     values: dict[str, Any] = {k: tuple(v) if k in triples else v for k, v in fields.items()}
@@ -221,13 +211,13 @@ def _region(fields: Mapping[str, Any]) -> Region:
 
 
 def pack_probabilities(codes: Quantised, grid: Grid) -> bytes:
-    """Byte-quantised probabilities with their grid, for :func:`unpack_probabilities`."""
+    """Return byte-quantised probabilities with their grid, for :func:`unpack_probabilities`."""
     meta = {"floor": codes.floor, "lost": codes.lost.tolist(), "affine": grid.affine.tolist()}
     return pack(codes.codes, meta)
 
 
 def unpack_probabilities(data: bytes, name: str) -> tuple[Quantised, Grid]:
-    """What :func:`pack_probabilities` gave; :class:`AttentionError` names the volume."""
+    """Return what :func:`pack_probabilities` gave; :class:`AttentionError` names the volume."""
     maps, meta = unpack(data, name)
     try:
         codes = Quantised(maps, np.array(meta["lost"], dtype=np.float64), float(meta["floor"]))
