@@ -39,8 +39,6 @@ from atlas8k.volume import read_grid, read_label
 logger = logging.getLogger(__name__)
 
 NETWORKS = ("swin_unetr", "unet", "nnunet")
-RESULT_KEYS = ("form", "restore_label_idx", "result_extension", "output")
-"""What of a request decides the form of its result, see :mod:`atlas8k.server.infer`."""
 
 
 class Atlas8kApp(MONAILabelApp):
@@ -177,10 +175,9 @@ class Atlas8kApp(MONAILabelApp):
         task = self._infers.get(model)
         if task is None:
             raise NotFoundError("model", model, self._infers)
-        form = {key: request[key] for key in RESULT_KEYS if key in request}
         tag: str | None = None
         if isinstance(image, Path):  # an upload or session: no request can hold a Path
-            result, params = task({**form, "image": str(image)})
+            result, params = task({**request, "image": str(image)})
         else:
             if not isinstance(image, str) or not image:
                 raise RequestError("image: the id of an image is needed")
@@ -189,7 +186,7 @@ class Atlas8kApp(MONAILabelApp):
             path = str(self.context.datastore.image_path(image))
             if startup.truth(request.get("save_label")):
                 tag = background.result_tag(str(model), request.get("label_tag"))
-            result, params = task({**form, "image": path, "volume": image})
+            result, params = task({**request, "image": path, "volume": image})
         if tag is not None:
             self._store(str(image), result, tag, {"model": model, "params": params})
         return {"label": result, "tag": ORIGINAL, "file": result, "params": params}

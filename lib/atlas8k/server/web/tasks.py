@@ -35,10 +35,7 @@ logger = logging.getLogger(__name__)
 router = APIRouter()
 Params = dict[str, Any] | None
 
-PASSED_ON = (
-    *("save_label", "label_tag", "label_info"),
-    *("form", "restore_label_idx", "result_extension"),
-)
+PASSED_ON = ("save_label", "label_tag", "form", "restore_label_idx", "result_extension")
 """What a client may say of a result, see :mod:`atlas8k.server.infer` on the last three."""
 
 INFERENCES = ThreadPoolExecutor(3, "inference", initializer=startup.give_way, initargs=(5,))
