@@ -176,7 +176,9 @@ def next_sample(strategy: str, params: Params = None) -> dict[str, Any]:
         app.datastore().update_image_info(found["id"], {"strategy": served})
     except (Atlas8kError, OSError) as err:
         logger.warning("%s: who got it was not noted: %s", found["id"], err)
-    return shown({**found, **info, "strategy": served})
+    if "strategy" in info:
+        info = {**info, "strategy": served}
+    return shown({**found, **info})
 
 
 # --- scoring ------------------------------------------------------------------------------
