@@ -43,12 +43,14 @@ def label_components(mask: npt.NDArray[np.bool_], connectivity: int = BESIDE) ->
     return np.asarray(pieces[tuple(slice(size) for size in mask.shape)])
 
 
-def largest_component(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Return the largest component of ``(X, Y, Z)``, 26 neighbours; nothing stays nothing.
+def largest_component(
+    mask: npt.NDArray[np.bool_], connectivity: int = BESIDE
+) -> npt.NDArray[np.bool_]:
+    """Return the largest connected component of ``(X, Y, Z)``; nothing stays nothing.
 
     Of several of one size it is the first in the order of :func:`label_components`.
     """
-    pieces = label_components(mask)
+    pieces = label_components(mask, connectivity)
     sizes = np.bincount(pieces.ravel(order="K"))
     if len(sizes) < 2:
         return np.zeros(mask.shape, dtype=bool)

@@ -45,14 +45,21 @@ def commands() -> dict[str, list[str]]:
 
 def routes() -> dict[str, list[str]]:
     """Return parameters by route (``"GET /info/"``) of the server as it starts by default."""
+    from fastapi.params import Form
     from fastapi.routing import APIRoute
     from monailabel.app import app
 
-    from atlas8k.server.web.manners import install
+    from atlas8k.server.web.install import install
     from atlas8k.settings import Settings
 
     install(app, Settings())
     found = {}
+
+    def fields(one: Any) -> Iterable[str]:
+        form = isinstance(one.field_info, Form) and hasattr(
+            one.field_info.annotation, "model_fields"
+        )
+        return one.field_info.annotation.model_fields if form else [one.alias]
 
     def walk(all_routes: Iterable[Any]) -> None:
         for route in all_routes:
@@ -61,8 +68,9 @@ def routes() -> dict[str, list[str]]:
             elif isinstance(route, APIRoute):
                 taken = route.dependant
                 given = [*taken.path_params, *taken.query_params, *taken.body_params]
+                names = {name for one in given for name in fields(one)}
                 for method in sorted(route.methods or ()):
-                    found[f"{method} {route.path}"] = sorted({one.alias for one in given})
+                    found[f"{method} {route.path}"] = sorted(names)
 
     walk(app.routes)
     return dict(sorted(found.items()))

@@ -27,15 +27,11 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[s
         found.append(process)
         return process
 
-    def run(kind: str, request: dict[str, Any], enqueue: bool) -> Any:
-        return utils.run_background_task(request, kind), None
-
     for store in ("background_tasks", "background_processes", "background_executors"):
         monkeypatch.setitem(getattr(utils, store), "train", None)
         getattr(utils, store).pop("train")
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr(utils.subprocess, "Popen", sleeping)
-    monkeypatch.setattr(background.AsyncTask, "run", run)
     yield found
     for process in found:
         process.kill()

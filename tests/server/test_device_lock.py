@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from atlas8k.server.device_lock import DeviceLock, Held, Turn
+from atlas8k.server.device_lock import DeviceLock, Held, Turn, _lock_at_once
 
 SPAWN = multiprocessing.get_context("spawn")
 LONG_S = 30.0
@@ -67,8 +67,10 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 def wanted(folder: Path, turn: Turn) -> bool:
     """Whether somebody of that kind holds or waits."""
-    held = Held(folder, turn)
-    return (folder / f"{turn.name.lower()}.lock").exists() and held._is_held(held._wanted(turn))
+    if not (folder / f"{turn.name.lower()}.lock").exists():
+        return False
+    with Held(folder, turn)._wanted(turn) as stream:
+        return not _lock_at_once(stream)
 
 
 def test_one_at_a_time(tmp_path: Path, run: Callable[..., BaseProcess]) -> None:

@@ -23,7 +23,7 @@ from atlas8k.server.context import Context
 from atlas8k.server.opening import open_context
 from atlas8k.server.studies.datastore import StudiesDatastore
 from atlas8k.server.studies.folder import SERVED_FOLDER
-from atlas8k.server.web.label_routes import said
+from atlas8k.server.web.datastore_routes import said
 from atlas8k.settings import Settings
 from atlas8k.volume import read_comments, read_ct, read_grid, read_label
 

@@ -35,7 +35,7 @@ def doubtful(studies: Path, models: Path) -> Any:
 
 
 def run(context: Context, **request: Any) -> tuple[Path, dict[str, Any]]:
-    task = AttentionInfer(context.engine, context.settings)
+    task = AttentionInfer(context.engine)
     path = context.datastore.get_image_uri("a")
     file, params = task({"image": path, "volume": "a", **request})
     return Path(file), params
@@ -136,7 +136,7 @@ def _nothing() -> Any:
 
 def test_slicer_still_submits_organs_while_attention_is_chosen(context: Context) -> None:
     """Its save goes by the type of the model that is chosen: a detection saves boxes."""
-    info = AttentionInfer(context.engine, context.settings).info()
+    info = AttentionInfer(context.engine).info()
     assert info["type"] == "segmentation"
     assert info["config"]["form"][0] == "boxes"  # the first is what Slicer sends
-    assert labels_of(AttentionInfer(context.engine, context.settings))[0] == "attention_aorta"
+    assert labels_of(AttentionInfer(context.engine))[0] == "attention_aorta"

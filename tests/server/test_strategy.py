@@ -16,8 +16,8 @@ from atlas8k.server.context import Context
 from atlas8k.server.errors import RequestError
 from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring
-from atlas8k.server.strategy import LedgerStrategy, Name, holder
-from atlas8k.server.web.caller import Caller, set_caller
+from atlas8k.server.strategy import LedgerStrategy, Name
+from atlas8k.server.web.access import Caller, holder, set_caller
 from atlas8k.settings import Settings
 
 
@@ -132,7 +132,7 @@ def test_an_organ_can_be_ranked_by_alone(context: Context) -> None:
 def test_who_asks(user: str, client: str | None, key: str, anonymous: bool) -> None:
     def asked() -> Holder:
         set_caller(Caller(user=user, address="192.0.2.1", software="Slicer"))
-        return holder({"client_id": client})
+        return holder(client)
 
     found = copy_context().run(asked)  # or every later test would have this caller
     assert (found.key, found.anonymous) == (key, anonymous)
@@ -145,7 +145,7 @@ def test_a_volume_drawn_for_audit_is_marked(context: Context) -> None:
     assert first is not None
     assert (first["id"], first["audit"]) == (order(context)[0], False)
     assert "at random" not in first["message"]
-    context.ledger.submit(first["id"], holder({"client_id": "anna"}))
+    context.ledger.submit(first["id"], holder("anna"))
     second = ask(context, client_id="anna")
     assert second is not None
     assert (second["audit"], second["purpose"]) == (True, "revise")

@@ -13,17 +13,19 @@ from atlas8k.campaign.status import status
 from atlas8k.errors import NoOrganError
 from atlas8k.ledger import Holder
 from atlas8k.organs import ORGAN_NAMES
-from atlas8k.server import usability
 from atlas8k.server.cases.cases import Cases
 from atlas8k.server.context import Context
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
-from atlas8k.server.new_volumes import NewVolumes
-from atlas8k.server.scoring import AttentionScoring
+from atlas8k.server.scoring import AttentionScoring, NewVolumes
 from atlas8k.server.strategy import LedgerStrategy
 from atlas8k.server.training.cases import cases
 from atlas8k.volume import read_ct, write_nifti
 
 ANNA = Holder.identify(client_id="anna")
+
+
+def anna(context: Context) -> Cases:
+    return Cases(context, [ANNA])
 
 
 def score(context: Context) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def test_what_is_no_ct_is_set_aside_before_its_prediction_is_believed(
 
 def test_what_somebody_includes_is_ranked_and_stays(odd: Path, context: Context) -> None:
     score(context)
-    assert usability.include(context, "shifted", "I know", ANNA)
+    assert anna(context).include("shifted", "I know")
     assert score(context)["scored"] == 1
     assert listed(context) == {"a", "b", "c", "shifted"}
     last = context.ledger.usability("shifted")[-1]
@@ -89,7 +91,7 @@ def test_what_somebody_includes_is_ranked_and_stays(odd: Path, context: Context)
 def test_a_mended_file_counts_again_by_itself(odd: Path, context: Context) -> None:
     score(context)
     write_ct(odd / "shifted.nii.gz", 7)
-    usability.include(context, "label", "", ANNA)  # a person's word on this file alone
+    anna(context).include("label", "")  # a person's word on this file alone
     context.sync(thorough=True)
     context.admit("shifted")
     assert reasons(context) == {}
@@ -111,10 +113,10 @@ def test_the_page_excludes_what_is_in_hand_and_counts_it_again(context: Context)
     score(context)
     sample = ask(context)
     assert sample is not None
-    mine = Cases(context, [ANNA])
+    mine = anna(context)
     mine.exclude(sample["id"], "motion")
     assert mine.open() == []
-    assert [one.reason for one in mine.not_usable()] == ["motion"]
+    assert [one.reason for one in context.ledger.not_usable()] == ["motion"]
     assert sample["id"] not in listed(context)
     assert mine.include(sample["id"], "")
     assert sample["id"] in listed(context)
@@ -125,11 +127,11 @@ def test_an_exclusion_is_refused_with_the_reason(context: Context) -> None:
     sample = ask(context)
     assert sample is not None
     with pytest.raises(ConflictError, match="somebody else works on it"):
-        usability.exclude(context, sample["id"], "motion", Holder("client:ben"))
+        Cases(context, [Holder("client:ben")]).exclude(sample["id"], "motion")
     with pytest.raises(RequestError, match="say why"):
-        usability.exclude(context, sample["id"], " ", ANNA)
+        anna(context).exclude(sample["id"], " ")
     with pytest.raises(NotFoundError):
-        usability.exclude(context, "nope", "motion", ANNA)
+        anna(context).exclude("nope", "motion")
     assert reasons(context) == {}
 
 
@@ -142,10 +144,10 @@ def test_what_is_not_usable_is_not_trained_on(context: Context, tmp_path: Path) 
         assert context.desk is not None
         context.desk.submit(name, sent, ANNA, {})
     assert [case.name for case in cases(context)] == ["a", "b"]
-    usability.exclude(context, "a", "metal", ANNA)
+    anna(context).exclude("a", "metal")
     assert [case.name for case in cases(context)] == ["b"]
     assert [case.name for case in cases(context, read_only=True)] == ["b"]
-    usability.include(context, "a", "", ANNA)
+    anna(context).include("a", "")
     assert [case.name for case in cases(context)] == ["a", "b"]
 
 

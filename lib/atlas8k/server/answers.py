@@ -6,7 +6,6 @@ that an answer from the cache is the very one that the networks gave.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -64,7 +63,7 @@ class Answers:
         ct: Volume,
         ranges: Mapping[str, Any] | None = None,
     ) -> Answers:
-        """What a prediction says.
+        """Return what a prediction says.
 
         Parameters
         ----------
@@ -99,7 +98,7 @@ class Answers:
         return self.salient.sizes
 
     def label_on(self, grid: Grid, model: str | None = None) -> npt.NDArray[np.uint8]:
-        """A label map on another grid, as a rule the CT's.
+        """Return a label map on another grid, as a rule the CT's.
 
         Parameters
         ----------
@@ -121,14 +120,14 @@ class Answers:
         return out
 
     def attention_on(self, grid: Grid) -> npt.NDArray[np.uint8]:
-        """Salient regions on another grid: the id of the organ in doubt, 0 elsewhere."""
+        """Return salient regions on another grid: the id of the organ in doubt, 0 elsewhere."""
         from atlas8k.models.regrid import nearest
 
         out: npt.NDArray[np.uint8] = nearest(self.salient.label(), self.grid, grid)
         return out
 
     def regions_on(self, grid: Grid) -> list[Region]:
-        """Regions in another grid's array index, largest attention first."""
+        """Return regions in another grid's array index, largest attention first."""
         return [region.on(self.grid, grid) for region in self.salient.regions]
 
     def noted(self, ct_grid: Grid, name: str) -> dict[str, Any]:
@@ -137,7 +136,7 @@ class Answers:
         return {**explanation(self.salient, ct_grid, name), **looked}
 
     def organ_scores(self) -> dict[str, OrganScore]:
-        """What the ledger keeps: terms of Eq. 4 and the figures of every ranking."""
+        """Return what the ledger keeps: terms of Eq. 4 and the figures of every ranking."""
         sizes = self.sizes
         per_slice = sizes.per_slice_ml(self.grid.shape[2])
         return {
@@ -153,7 +152,7 @@ class Answers:
         }
 
     def packed(self) -> bytes:
-        """As bytes, for :meth:`unpacked`."""
+        """Return it as bytes, for :meth:`unpacked`."""
         salient = self.salient
         meta = {
             "affine": self.grid.affine.tolist(),
@@ -168,7 +167,7 @@ class Answers:
 
     @classmethod
     def unpacked(cls, data: bytes, name: str) -> Answers:
-        """What :meth:`packed` gave.
+        """Return what :meth:`packed` gave.
 
         Raises
         ------
@@ -194,7 +193,7 @@ class Answers:
 
 
 def salient_settings(settings: Settings) -> SalientSettings:
-    """What counts as salient, from the app's settings."""
+    """Return what counts as salient, from the app's settings."""
     return SalientSettings(
         inconsistency=settings.inconsistency_threshold,
         uncertainty=settings.uncertainty_threshold,
@@ -202,11 +201,6 @@ def salient_settings(settings: Settings) -> SalientSettings:
         min_ml=settings.min_region_ml,
         overlap=settings.overlap_term,
     )
-
-
-def settings_text(settings: SalientSettings) -> str:
-    """A text that differs where the settings do."""
-    return json.dumps(asdict(settings), sort_keys=True)
 
 
 def _region(fields: Mapping[str, Any]) -> Region:

@@ -16,25 +16,22 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
-from monailabel.utils.async_tasks.utils import tasks
 
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import is_url
 from atlas8k.organs import ORGAN_NAMES
-from atlas8k.server import orphans, privacy, startup
+from atlas8k.server import background, privacy, startup
 from atlas8k.server.archive.datastore import ArchiveDatastore
 from atlas8k.server.context import Context
-from atlas8k.server.desk.drafts import PSEUDO, PUBLIC
+from atlas8k.server.desk.drafts import PSEUDO
 from atlas8k.server.errors import NotFoundError, RequestError
 from atlas8k.server.infer import AttentionInfer, OrganInfer
-from atlas8k.server.new_volumes import NewVolumes
 from atlas8k.server.opening import open_context
-from atlas8k.server.scoring import AttentionScoring
-from atlas8k.server.strategy import LedgerStrategy, Name, ReviewStrategy
-from atlas8k.server.studies.catalogue import FINAL
+from atlas8k.server.scoring import AttentionScoring, NewVolumes
+from atlas8k.server.strategy import DESCRIPTIONS, LedgerStrategy
 from atlas8k.server.studies.disk import only_one
 from atlas8k.server.studies.folder import ORIGINAL
-from atlas8k.server.studies.names import check_tag, id_fault
+from atlas8k.server.studies.names import id_fault
 from atlas8k.server.training.train import FineTuningTask
 from atlas8k.settings import Settings
 from atlas8k.volume import read_grid, read_label
@@ -42,10 +39,6 @@ from atlas8k.volume import read_grid, read_label
 logger = logging.getLogger(__name__)
 
 NETWORKS = ("swin_unetr", "unet", "nnunet")
-
-
-RESULT_KEYS = ("form", "restore_label_idx", "result_extension", "output")
-"""What of a request decides the form of its result, see :mod:`atlas8k.server.infer`."""
 
 
 class Atlas8kApp(MONAILabelApp):
@@ -66,13 +59,14 @@ class Atlas8kApp(MONAILabelApp):
     """
 
     context: Context
+    _started = False
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         try:
             self.settings = Settings.from_conf(conf or {})
             privacy.install(show_phi=self.settings.show_phi)
             if not startup.in_server():
-                orphans.follow_server()
+                background.follow_server()
             super().__init__(
                 app_dir=app_dir,
                 # The ledger's place follows from the URL as it is written.
@@ -83,7 +77,7 @@ class Atlas8kApp(MONAILabelApp):
                 labels=list(ORGAN_NAMES),
             )
         except (Atlas8kError, OSError) as err:
-            if startup.has_started():
+            if Atlas8kApp._started:
                 raise
             startup.give_up(err)
 
@@ -98,20 +92,16 @@ class Atlas8kApp(MONAILabelApp):
         # The first one is what 3D Slicer runs on the next sample when told to.
         engine = self.context.engine
         return {
-            "ensemble": OrganInfer(engine, self.settings, None),
-            **{name: OrganInfer(engine, self.settings, name) for name in NETWORKS},
-            "attention": AttentionInfer(engine, self.settings),
+            "ensemble": OrganInfer(engine, None),
+            **{name: OrganInfer(engine, name) for name in NETWORKS},
+            "attention": AttentionInfer(engine),
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:
         return {"atlas8k": FineTuningTask(self.context)}
 
     def init_strategies(self) -> dict[str, Strategy]:
-        names: tuple[Name, ...] = ("attention", "first", "random")
-        return {
-            **{name: LedgerStrategy(self.context, name) for name in names},
-            "review": ReviewStrategy(self.context),
-        }
+        return {name: LedgerStrategy(self.context, name) for name in DESCRIPTIONS}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
         return {"attention": AttentionScoring(self.context)}
@@ -119,14 +109,14 @@ class Atlas8kApp(MONAILabelApp):
     def on_init_complete(self) -> None:
         application = sys.modules.get("monailabel.app")
         if application is not None:
-            from atlas8k.server.web import manners
+            from atlas8k.server.web.install import install
 
-            manners.install(application.app, self.settings)
-            orphans.adopt()
+            install(application.app, self.settings)
+            background.end_with_server()
             host, port = startup.bound_to()
             startup.announce(host, port, self.studies, len(self.datastore().list_images()))
             self.context.engine.warm_up()
-        startup.mark_started()
+        Atlas8kApp._started = True  # from now on errors do not end the process
         self.context.sync(thorough=True)
         if application is not None and isinstance(self.context.datastore, ArchiveDatastore):
             self.context.datastore.keep_up()
@@ -137,17 +127,16 @@ class Atlas8kApp(MONAILabelApp):
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )
             self.context.ledger.keep_decisions()
-            self.context.take_up_labels()
+            self.context.desk.existing.start()
             if application is not None:
-                watch = NewVolumes(self.context, self.score_again, self.scoring_runs)
+                watch = NewVolumes(self.context, self.score_again)
                 watch.watch(self.settings.score_new_s)
         super().on_init_complete()
 
     def _first(self) -> bool:
-        """Whether no other server has these studies open; said in the log where one has."""
-        held = contextlib.ExitStack()
-        if held.enter_context(only_one(self.context.state / "server.lock")):
-            self._held = held  # until this process ends
+        """Return whether no other server has these studies open; log where one has."""
+        self._alone = contextlib.ExitStack()  # held until this process ends
+        if self._alone.enter_context(only_one(self.context.state / "server.lock")):
             return True
         logger.warning(
             "another server has these studies open; both serve them, from one ledger, "
@@ -186,18 +175,24 @@ class Atlas8kApp(MONAILabelApp):
         task = self._infers.get(model)
         if task is None:
             raise NotFoundError("model", model, self._infers)
-        path, stored = self._image_path(image)
-        tag = label_tag(request) if stored else None
-        if tag is not None and model == "attention":
-            raise RequestError("attention regions are no organs and are not kept as a label")
-        wish: dict[str, Any] = {key: request[key] for key in RESULT_KEYS if key in request}
-        result, params = task({**wish, "image": path, "volume": image if stored else None})
+        tag: str | None = None
+        if isinstance(image, Path):  # an upload or session: no request can hold a Path
+            result, params = task({**request, "image": str(image)})
+        else:
+            if not isinstance(image, str) or not image:
+                raise RequestError("image: the id of an image is needed")
+            if id_fault(image) is not None:
+                raise NotFoundError("image", image)
+            path = str(self.context.datastore.image_path(image))
+            if startup.truth(request.get("save_label")):
+                tag = background.result_tag(str(model), request.get("label_tag"))
+            result, params = task({**request, "image": path, "volume": image})
         if tag is not None:
-            self._keep(str(image), result, tag, {"model": model, "params": params})
-        return {"label": result, "tag": "original", "file": result, "params": params}
+            self._store(str(image), result, tag, {"model": model, "params": params})
+        return {"label": result, "tag": ORIGINAL, "file": result, "params": params}
 
-    def _keep(self, image: str, result: str, tag: str, info: dict[str, Any]) -> None:
-        """Keep a result as a label; what is asked for as a start label is a pseudo label."""
+    def _store(self, image: str, result: str, tag: str, info: dict[str, Any]) -> None:
+        """Store a result as a label; what is asked for as a start label is a pseudo label."""
         store = self.context.datastore
         if tag not in (ORIGINAL, PSEUDO):
             store.save_label(image, result, tag, info)
@@ -207,53 +202,20 @@ class Atlas8kApp(MONAILabelApp):
         model = {"model_signature": info["params"].get("model_signature")}
         self.context.desk.keep_pseudo(image, label, grid, {**info, **model})
 
-    def _image_path(self, image: object) -> tuple[str, bool]:
-        """File of an image, and whether it is one of the datastore's."""
-        if isinstance(image, Path):  # an upload or session: no request can hold a Path
-            return str(image), False
-        if not isinstance(image, str) or not image:
-            raise RequestError("image: the id of an image is needed")
-        if id_fault(image) is None:
-            return str(self.context.datastore.image_path(image)), True
-        raise NotFoundError("image", image)
-
-    def batch_infer(
-        self, request: dict[str, Any], datastore: Datastore | None = None
-    ) -> dict[str, Any]:
-        # The stock task deals images out to GPUs and divides by their number.
-        request = {**request, "multi_gpu": False, "device": "cpu", "max_workers": 1}
-        result: dict[str, Any] = super().batch_infer(request, datastore)
-        return result
-
-    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
-        strategy = request.get("strategy")
-        if strategy not in self._strategies:
-            raise NotFoundError("strategy", strategy, self._strategies)
-        sample: dict[str, Any] = super().next_sample(request)
-        return sample
-
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
-        if request.get("model") not in self._trainers:
-            raise NotFoundError("trainer", request.get("model"), self._trainers)
         try:
-            result: dict[str, Any] = startup.background(
-                lambda: super(Atlas8kApp, self).train(request)
-            )
+            return dict(startup.background(lambda: super(Atlas8kApp, self).train(request)))
         finally:
             self.context.note_training()
-        return result
 
     def scoring(
         self, request: dict[str, Any], datastore: Datastore | None = None
     ) -> dict[str, Any]:
-        result: dict[str, Any] = startup.background(
-            lambda: super(Atlas8kApp, self).scoring(request)
-        )
-        return result
+        return dict(startup.background(lambda: super(Atlas8kApp, self).scoring(request)))
 
     def async_scoring(self, method: str | None, params: Any = None) -> Any:
         """Start scoring in the background, unless nothing is stale or it runs already."""
-        if self.scoring_runs():
+        if background.runs("scoring"):
             return {}
         try:
             self.context.sync()
@@ -275,26 +237,3 @@ class Atlas8kApp(MONAILabelApp):
         super().on_save_label(image_id, label_id)
         if isinstance(self.context.datastore, ArchiveDatastore):
             self.context.datastore.wake()
-
-    def scoring_runs(self) -> bool:
-        """Whether a scoring is running or waiting to run in this server."""
-        return any(task["status"] in {"SUBMITTED", "RUNNING"} for task in tasks("scoring"))
-
-
-def label_tag(request: dict[str, Any]) -> str | None:
-    """Tag under which a request wants its result kept, ``None`` where it does not.
-
-    Raises
-    ------
-    RequestError
-        The tag of submitted labels: only an annotator's own label gets that.
-    """
-    if not startup.truth(request.get("save_label")):
-        return None
-    tag = request.get("label_tag") or "original"
-    tag = check_tag(tag)
-    if tag == FINAL:
-        raise RequestError(f"tag {FINAL!r} is for labels that an annotator submits")
-    if tag == PUBLIC:
-        raise RequestError(f"tag {PUBLIC!r} is for labels that a dataset came with")
-    return tag

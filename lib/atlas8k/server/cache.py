@@ -87,7 +87,7 @@ class PredictionCache:
         self._refused = False
 
     def read(self, key: Key, kind: Kind) -> bytes | None:
-        """A kept file; ``None`` where it is not there. Reading makes it the newest."""
+        """Return a stored file; ``None`` where it is not there. Reading makes it the newest."""
         path = self._path(key, kind)
         try:
             data = path.read_bytes()
@@ -97,7 +97,7 @@ class PredictionCache:
         return data
 
     def latest(self, volume: str, signature: str, kind: Kind) -> bytes | None:
-        """What was kept last of a volume, whatever state and settings it belongs to.
+        """Return what was stored last of a volume, whatever state and settings it belongs to.
 
         For figures over what there is: nothing counts as used by it. ``None``: nothing.
         """
@@ -107,16 +107,12 @@ class PredictionCache:
         except (OSError, ValueError):  # none, or gone at this moment
             return None
 
-    def has(self, key: Key, kind: Kind) -> bool:
-        """Whether a file is there now."""
-        return self._path(key, kind).is_file()
-
     def forget(self, key: Key, kind: Kind) -> None:
         """Remove a file, say a damaged one."""
         self._path(key, kind).unlink(missing_ok=True)
 
     def keep(self, key: Key, kind: Kind, data: bytes) -> bool:
-        """Keep a file where there is room for it; False where there is not.
+        """Store a file where there is room for it; return False where there is not.
 
         What was kept of another state of the same CT goes. A disk that is nearly full, or
         a folder that cannot be written, is said in the log once and refused from then on
@@ -188,19 +184,15 @@ class PredictionCache:
 
     def _files(self) -> list[_Kept]:
         found = []
-        for folder in _entries(self.folder):
-            if not folder.is_dir():
+        for path in self.folder.glob("*/*"):
+            try:
+                stat = path.stat()
+            except OSError:  # gone at this moment
                 continue
-            for entry in _entries(Path(folder.path)):
-                try:
-                    stat = entry.stat()
-                except OSError:
-                    continue
-                if entry.name.startswith("."):  # of a process that was killed
-                    if time.time() - stat.st_mtime > LEFTOVER_SECONDS:
-                        Path(entry.path).unlink(missing_ok=True)
-                    continue
-                found.append(_Kept(Path(entry.path), stat.st_size, stat.st_mtime))
+            if not path.name.startswith("."):
+                found.append(_Kept(path, stat.st_size, stat.st_mtime))
+            elif time.time() - stat.st_mtime > LEFTOVER_SECONDS:  # of a process that was killed
+                path.unlink(missing_ok=True)
         return found
 
     def _path(self, key: Key, kind: Kind) -> Path:
@@ -211,14 +203,6 @@ class PredictionCache:
         if not self._refused:
             logger.warning("%s %s; predictions are not kept", self.folder, what)
         self._refused = True
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
 
 
 def _hashed(text: str) -> str:

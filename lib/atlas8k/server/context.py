@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ class Context:
     _registered: str = ""
 
     def sync(self, *, thorough: bool = False) -> None:
-        """Tell the ledger which volumes there are.
+        """Have the ledger know which volumes there are.
 
         Parameters
         ----------
@@ -65,14 +64,12 @@ class Context:
         seen = self.datastore.images_version()
         if not thorough and seen == self._synced:
             return
-        names = self.datastore.list_images()
-        self.ledger.sync_volumes(entry for name in names if (entry := self._entry(name)))
+        self.ledger.sync_volumes(
+            VolumeEntry(name, None, fingerprint)  # it changes when the file does
+            for name in self.datastore.list_images()
+            if (fingerprint := self.datastore.fingerprint(name)) is not None
+        )
         self._synced = seen
-
-    def _entry(self, name: str) -> VolumeEntry | None:
-        """A volume with a fingerprint that changes when its file does; ``None``: it is gone."""
-        fingerprint = self.datastore.fingerprint(name)
-        return None if fingerprint is None else VolumeEntry(name, None, fingerprint)
 
     def reach(self) -> None:
         """Raise :class:`UpstreamError` where images come from an archive that does not answer."""
@@ -80,7 +77,7 @@ class Context:
             self.datastore.answers()
 
     def admit(self, volume: str) -> bool:
-        """Whether a volume may be ranked and handed out, by a look at its content.
+        """Return whether a volume may be ranked and handed out, by a look at its content.
 
         Raises
         ------
@@ -100,63 +97,36 @@ class Context:
         UpstreamError
             The archive does not answer; the volume is nobody's again.
         """
-        if self.desk.existing.check(volume):
-            self.ledger.release(volume, holder)
-            return False
-        if not isinstance(self.datastore, ArchiveDatastore):
-            return self._given_out(volume, holder) and self._usable(volume, holder)
+        archive = self.datastore if isinstance(self.datastore, ArchiveDatastore) else None
         try:
-            self.datastore.get_image_uri(volume)
-            return self._usable(volume, holder)
+            offered = not self.desk.existing.check(volume)
+            if offered and (archive is not None or self._registered):
+                self.datastore.get_image_uri(volume)
+            offered = offered and self.admit(volume)
         except UpstreamError:
             self.ledger.release(volume, holder)
             raise
         except (VolumeError, NotFoundError) as err:
+            if isinstance(err, NotFoundError) and archive is None:
+                return True  # gone a moment ago: whoever asks for it is told so
             logger.warning("%s is not offered: %s", volume, err)
             self.ledger.release(volume, holder)
-            self.datastore.studies.look()
-            self.sync()
+            if archive is not None:
+                archive.studies.look()
+                self.sync()
+            else:
+                self.ledger.record_failure(volume, self._registered, str(err))
             return False
-
-    def _usable(self, volume: str, holder: Holder) -> bool:
-        """Whether a volume is what it should be; where not, it is nobody's and set aside."""
-        try:
-            usable = self.admit(volume)
-        except NotFoundError:
-            return True  # gone a moment ago: whoever asks for it is told so
-        if not usable:
+        if not offered:
             self.ledger.release(volume, holder)
-        return usable
-
-    def _given_out(self, volume: str, holder: Holder) -> bool:
-        """Whether clients can get a volume of a folder; where not, it is noted as failed."""
-        if not self._registered:
-            return True
-        try:
-            self.datastore.get_image_uri(volume)
-        except VolumeError as err:
-            logger.warning("%s is not offered: %s", volume, err)
-            self.ledger.release(volume, holder)
-            self.ledger.record_failure(volume, self._registered, str(err))
-            return False
-        except NotFoundError:
-            pass  # gone a moment ago: whoever asks for it is told so
-        return True
-
-    def take_up_labels(self) -> threading.Thread | None:
-        """Have labels that the ledger does not know imported, or set aside, beside the requests.
-
-        They come from an earlier use of the folder and count as nothing before they have
-        been checked. What killed processes began is finished first.
-        """
-        return self.desk.existing.start()
+        return offered
 
     def labels_checked(self) -> tuple[int, int]:
-        """How many labels that lay in the folder are checked, of how many; 0 of 0: all are."""
+        """Return how many labels of the folder are checked, of how many; 0 of 0: all are."""
         return self.desk.existing.progress()
 
     def signature(self) -> str:
-        """The signature scores are made under now, registered in the ledger.
+        """Return the signature scores are made under now, registered in the ledger.
 
         Raises
         ------
@@ -181,11 +151,11 @@ class Context:
         return served.signature
 
     def progress(self) -> Progress:
-        """How far the networks served now have been scored."""
+        """Return how far the networks served now have been scored."""
         return self.ledger.progress(self.signature())
 
     def status(self) -> dict[str, Any]:
-        """Where scoring stands, for ``/info/`` and ``/scoring/``."""
+        """Return where scoring stands, for ``/info/`` and ``/scoring/``."""
         try:
             signature = self.signature()
         except CheckpointError as err:
@@ -193,6 +163,7 @@ class Context:
         progress = self.ledger.progress(signature)
         ranked_by = self.ledger.ranking_signature(signature)
         failures = self.ledger.failures(signature) if progress.failed else {}
+        archive = isinstance(self.datastore, ArchiveDatastore)
         return {
             "model_signature": signature,
             "networks_out": self.engine.left_out(),
@@ -202,13 +173,13 @@ class Context:
             "total": progress.total,
             "message": message(progress, signature, ranked_by),
             "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
-            "training": self._training(),
-            **self._archive(),
+            "training": str(self._training().get("message", "")),
+            **({"archive": self.datastore.brief_status()} if archive else {}),
             **self._existing(),
         }
 
     def _existing(self) -> dict[str, Any]:
-        """Labels of the folder that are to be checked, or failed; nothing where there are none."""
+        """Return labels of the folder that are to be checked, or failed; empty without any."""
         found: dict[str, Any] = {}
         checked, total = self.labels_checked()
         if total:
@@ -218,13 +189,8 @@ class Context:
             found["rejected_labels"] = {"count": len(waiting), "labels": shown}
         return found
 
-    def _archive(self) -> dict[str, Any]:
-        if not isinstance(self.datastore, ArchiveDatastore):
-            return {}
-        return {"archive": self.datastore.brief_status()}
-
     def remarks(self, most: int | None = SHOWN_REMARKS) -> dict[str, Any]:
-        """What was found in the files of the studies, for ``/info/`` and pages.
+        """Return what was found in the files of the studies, for ``/info/`` and pages.
 
         Parameters
         ----------
@@ -250,7 +216,7 @@ class Context:
         }
 
     def unlike(self, most: int | None = SHOWN_REMARKS) -> dict[str, Any]:
-        """Scored volumes that are unlike the training CTs; nothing is ranked or left out by it.
+        """Return scored volumes that are unlike the training CTs; no rank depends on it.
 
         Returns
         -------
@@ -258,36 +224,34 @@ class Context:
             ``count``, ``of``: volumes looked at; ``volumes``: by name, in what each is
             unlike, at most so many.
         """
-        signature = self._ranked_by()
+        signature = self.ranked_by()
         looked = {} if signature is None else self.ledger.familiar(signature)
         found = {name: one["unlike"] for name, one in looked.items() if one["unlike"]}
         shown = dict(list(found.items())[:most])
         return {"count": len(found), "of": len(looked), "volumes": shown}
 
-    def _ranked_by(self) -> str | None:
+    def ranked_by(self) -> str | None:
+        """Return the signature of the scores that volumes are ordered by; ``None``: no order."""
         try:
             return self.ledger.ranking_signature(self.signature())
         except CheckpointError:
             return None
 
     def note_training(self) -> None:
-        """Keep what the last training did with the round it was made in; again at will."""
-        try:
-            stats = read_json(self.store.root / learning.STATS)
-        except (OSError, ValueError):
-            return  # being written, or not ours
-        learning.note(self.ledger, stats)
+        """Note what the last training did with the round it was made in; again at will."""
+        if stats := self._training():
+            learning.note(self.ledger, stats)
 
-    def _training(self) -> str:
-        """What became of the last training, one line; empty where none has ended."""
+    def _training(self) -> dict[str, Any]:
+        """Return what is known of the last training; nothing where none has ended."""
         try:
-            return str(read_json(self.store.root / learning.STATS).get("message", ""))
+            return read_json(self.store.root / learning.STATS)
         except (OSError, ValueError):
-            return ""
+            return {}  # being written, or not ours
 
 
 def message(progress: Progress, signature: str, ranked_by: str | None) -> str:
-    """What an annotator should know about the order that samples come in."""
+    """Return what an annotator should know about the order that samples come in."""
     text = f"scored {progress.scored} of {progress.total}"
     if progress.failed:
         text += f", {progress.failed} cannot be scored"

@@ -14,16 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
-from typing import IO
-
-logger = logging.getLogger(__name__)
+from typing import IO, Self
 
 LOOK_AGAIN_S = 0.02
 
@@ -48,51 +44,43 @@ class DeviceLock:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    @contextlib.contextmanager
-    def turn(self, turn: Turn) -> Iterator[Held]:
-        """Wait for the device and hold it for the block.
+    def turn(self, turn: Turn) -> Held:
+        """Return what waits for the device and holds it for a ``with`` block.
 
         Not to be taken again inside the block: it would wait for itself.
         """
-        held = Held(self._folder, turn)
-        held.take()
-        try:
-            yield held
-        finally:
-            held.leave()
+        return Held(self._folder, turn)
 
 
 class Held:
-    """A device that was taken; see :meth:`give_way`."""
+    """A device that is held; see :meth:`give_way`."""
 
     def __init__(self, folder: Path, turn: Turn) -> None:
         self._folder, self._turn = folder, turn
-        self._files: list[IO[bytes]] = []
+        self._files = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
     def take(self) -> None:
         """Wait until nobody holds the device and nobody more urgent wants it."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock(self._wanted(self._turn), fcntl.LOCK_SH)
-        device = self._open(self._folder / "device.lock")
-        self._files.append(device)
+        fcntl.flock(self._files.enter_context(self._wanted(self._turn)), fcntl.LOCK_SH)
+        device = self._files.enter_context(_opened(self._folder / "device.lock"))
         if self._turn == Turn.INFERENCE:
             fcntl.flock(device, fcntl.LOCK_EX)
-            return
-        while True:
-            if not self.wanted_by_others():
-                try:
-                    fcntl.flock(device, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    pass
-                else:
-                    return
-            time.sleep(LOOK_AGAIN_S)
+        else:
+            while self.wanted_by_others() or not _lock_at_once(device):
+                time.sleep(LOOK_AGAIN_S)
 
     def leave(self) -> None:
         """Let go of the device, with its memory that is not in use."""
         free_memory()
-        while self._files:
-            self._files.pop().close()
+        self._files.close()
 
     def give_way(self) -> None:
         """Let those more urgent compute first, where there are any."""
@@ -101,33 +89,33 @@ class Held:
             self.take()
 
     def wanted_by_others(self) -> bool:
-        """Whether something more urgent waits for the device."""
-        return any(self._is_held(self._wanted(turn)) for turn in Turn if turn < self._turn)
-
-    def _wanted(self, turn: Turn) -> Path:
-        return self._folder / f"{turn.name.lower()}.lock"
-
-    def _lock(self, path: Path, how: int) -> None:
-        stream = self._open(path)
-        self._files.append(stream)
-        fcntl.flock(stream, how)
-
-    def _is_held(self, path: Path) -> bool:
-        with self._open(path) as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+        """Return whether something more urgent waits for the device."""
+        for turn in Turn:
+            if turn < self._turn:
+                with self._wanted(turn) as stream:
+                    if not _lock_at_once(stream):
+                        return True
         return False
 
-    @staticmethod
-    def _open(path: Path) -> IO[bytes]:
-        # A child process must not keep a lock alive.
-        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+")
+    def _wanted(self, turn: Turn) -> IO[bytes]:
+        return _opened(self._folder / f"{turn.name.lower()}.lock")
+
+
+def _opened(path: Path) -> IO[bytes]:
+    # A child process must not keep a lock alive.
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "rb+")
+
+
+def _lock_at_once(stream: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def free_memory() -> None:
-    """Return what PyTorch keeps of a GPU's memory for later."""
+    """Give back what PyTorch keeps of a GPU's memory for later."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import threading
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -25,7 +28,6 @@ from atlas8k.models.store import ModelStore, ServedSet
 from atlas8k.server.answers import (
     Answers,
     salient_settings,
-    settings_text,
 )
 from atlas8k.server.cache import Key, Kind, PredictionCache
 from atlas8k.server.device_lock import DeviceLock, Turn
@@ -36,6 +38,7 @@ from atlas8k.weighting import Weights
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 KEPT_BYTES = 1 << 30
 """A prediction is kept for the next request (`ensemble`, then `attention`) up to this size."""
 
@@ -86,12 +89,8 @@ class Engine:
 
         threading.Thread(target=load, name="load-networks", daemon=True).start()
 
-    def signature(self) -> str:
-        """Signature under which a score made now would be kept."""
-        return self._store.served().signature
-
     def left_out(self) -> dict[str, str]:
-        """Networks that take no part, and why: of the served set, and of what was last run.
+        """Return the networks of the served set and of the last run that take no part, and why.
 
         Raises
         ------
@@ -144,7 +143,7 @@ class Engine:
     def answers(
         self, path: Path, turn: Turn = Turn.INFERENCE, volume: str | None = None
     ) -> tuple[Grid, Answers, str]:
-        """Labels, regions and sizes of one CT, without the networks where they are kept.
+        """Return labels, regions and sizes of one CT, without the networks where they are kept.
 
         Parameters
         ----------
@@ -162,9 +161,9 @@ class Engine:
             As :meth:`predict`.
         """
         key = self._key(path, volume)
-        kept = self._kept_answers(key, path.name)
-        if key is not None and kept is not None:
-            return read_grid(path), kept, key.signature
+        stored = self._stored(key, "answers", path.name, Answers.unpacked)
+        if key is not None and stored is not None:
+            return read_grid(path), stored, key.signature
         ct, prediction, signature = self.predict(path, turn)
         answers = Answers.of(prediction, self.salient, path.name, ct, self._store.served().ranges)
         # Of a set that is not complete nothing is kept: the next start may load it all.
@@ -175,17 +174,14 @@ class Engine:
     def probabilities(
         self, path: Path, turn: Turn = Turn.INFERENCE, volume: str | None = None
     ) -> tuple[Quantised, Grid, str]:
-        """Byte-quantised probabilities, the grid they lie on and their signature.
+        """Return byte-quantised probabilities, the grid they lie on and their signature.
 
         As :meth:`answers` otherwise.
         """
         key = self._key(path, volume)
-        data = key and self._cache and self._cache.read(key, "codes")
-        if key is not None and data:
-            try:
-                return *unpack_codes(data, path.name), key.signature
-            except AttentionError as err:
-                self._drop(key, "codes", err)
+        stored = self._stored(key, "codes", path.name, unpack_codes)
+        if key is not None and stored is not None:
+            return *stored, key.signature
         _, prediction, signature = self.predict(path, turn)
         codes = Quantised.of(prediction.probs, organs=prediction.organs, name=path.name)
         return codes, prediction.grid, signature
@@ -193,26 +189,25 @@ class Engine:
     def _key(self, path: Path, volume: str | None) -> Key | None:
         if self._cache is None or self._cache.limit <= 0 or volume is None:
             return None
-        fingerprint = f"{file_fingerprint(path)}-{settings_text(self.salient)}"
+        salient = json.dumps(asdict(self.salient), sort_keys=True)
+        fingerprint = f"{file_fingerprint(path)}-{salient}"
         return Key(volume, fingerprint, self._store.served().signature)
 
-    def _kept_answers(self, key: Key | None, name: str) -> Answers | None:
-        data = key and self._cache and self._cache.read(key, "answers")
-        if key is None or not data:
+    def _stored(
+        self, key: Key | None, kind: Kind, name: str, unpack: Callable[[bytes, str], T]
+    ) -> T | None:
+        """Return what the cache has; ``None`` where it is not there, or damaged."""
+        if self._cache is None or key is None or not (data := self._cache.read(key, kind)):
             return None
         try:
-            return Answers.unpacked(data, name)
+            return unpack(data, name)
         except AttentionError as err:
-            self._drop(key, "answers", err)
+            logger.warning("%s; it is predicted again", err)
+            self._cache.forget(key, kind)
             return None
 
-    def _drop(self, key: Key, kind: Kind, err: AttentionError) -> None:
-        logger.warning("%s; it is predicted again", err)
-        if self._cache is not None:
-            self._cache.forget(key, kind)
-
     def _keep(self, key: Key, answers: Answers, prediction: Prediction, *, wait: bool) -> None:
-        """Keep what was said; without `wait` the bytes are made while others are served."""
+        """Store what was said; without `wait` the bytes are made while others are served."""
         cache = self._cache
         if cache is None or not cache.keep(key, "answers", answers.packed()):
             return
@@ -250,21 +245,21 @@ class Engine:
 
 
 def device(settings: Settings) -> str:
-    """The device that is meant: ``auto`` is a GPU where there is one."""
+    """Return the device that is meant: ``auto`` is a GPU where there is one."""
     if settings.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return settings.device
 
 
 def ensemble_settings(settings: Settings) -> EnsembleSettings:
-    """How probabilities become labels."""
+    """Return how probabilities become labels."""
     return EnsembleSettings(
         settings.largest_component, settings.fill_holes, Weights.parse(settings.ensemble_weights)
     )
 
 
 def attention_settings(settings: Settings) -> dict[str, Any]:
-    """What decides a score beside the networks; part of the model signature.
+    """Return what decides a score beside the networks; part of the model signature.
 
     Only what differs from the defaults, so that with those the signature is that of the
     networks alone, as commands without settings have it.

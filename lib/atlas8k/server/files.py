@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,9 +24,3 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, complete or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     disk.write_json(path, value)
-
-
-def checksum(path: Path) -> str:
-    """``SHA256:<hex>`` of a file, the form in which viewers take it."""
-    with open(path, "rb") as stream:
-        return f"SHA256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"

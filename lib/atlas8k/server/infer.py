@@ -7,7 +7,6 @@ A client that takes no boxes gets a label map, whose structures have names of th
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 import time
@@ -19,22 +18,16 @@ import numpy as np
 import numpy.typing as npt
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from atlas8k.attention import AttentionSizes
 from atlas8k.attention.explain import place_of_region, slice_axis
 from atlas8k.labels.boxes import write_markups
 from atlas8k.labels.nrrd_file import write_nrrd
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.answers import Answers, salient_settings
+from atlas8k.server.answers import Answers
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.engine import Engine
 from atlas8k.server.errors import RequestError
 from atlas8k.server.startup import in_server
-from atlas8k.settings import Settings
 from atlas8k.volume import Grid, write_nifti
-
-__all__ = ["AttentionInfer", "OrganInfer", "salient_settings", "temporary_result"]
-
-logger = logging.getLogger(__name__)
 
 ATTENTION_IDS = {f"attention_{name}": number for name, number in ORGAN_IDS.items()}
 """Names of the attention map's structures: a client replaces the segment of a result's
@@ -45,7 +38,46 @@ FORMS = ("boxes", "label")
 IMAGE_OUTPUTS = ("image", "dicom_seg")
 
 
-class OrganInfer(InferTask):
+class _Infer(InferTask):
+    """What both share: the engine's answers for one CT, and what is said with a result."""
+
+    def __init__(
+        self, engine: Engine, labels: Mapping[str, int], description: str, **more: Any
+    ) -> None:
+        # Not "detection" for boxes: 3D Slicer would then submit boxes in place of the organs.
+        super().__init__(InferType.SEGMENTATION, dict(labels), 3, description, **more)
+        self._engine, self._label_names = engine, labels
+
+    def is_valid(self) -> bool:
+        return True
+
+    def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        start = time.monotonic()
+        # An annotator waits for what the server computes, nobody for a batch.
+        turn = Turn.INFERENCE if in_server() else Turn.SCORING
+        image, volume = Path(request["image"]), request.get("volume")
+        grid, answers, signature = self._engine.answers(image, turn, volume)
+        result, more = self._result(request, grid, answers)
+        sizes = answers.sizes
+        params = {
+            "label_names": dict(self._label_names),
+            "model_signature": signature,
+            "attention_ml": {name: round(ml, 3) for name, ml in sizes.attention_ml.items()},
+            "attention_total_ml": round(sizes.total_ml, 3),
+            **more,
+            **({"left_out": dict(answers.failures)} if answers.failures else {}),
+            "seconds": round(time.monotonic() - start, 2),
+        }
+        return result, params
+
+    def _result(
+        self, request: Mapping[str, Any], grid: Grid, answers: Answers
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the file of a result, and what else is to be said of it."""
+        raise NotImplementedError
+
+
+class OrganInfer(_Infer):
     """Organs of one CT by the ensemble or by one network, on the CT's own grid.
 
     Parameters
@@ -56,82 +88,47 @@ class OrganInfer(InferTask):
         Name of one network, ``None`` for the ensemble's mean.
     """
 
-    def __init__(self, engine: Engine, settings: Settings, network: str | None) -> None:
+    def __init__(self, engine: Engine, network: str | None) -> None:
         what = "mean of the three networks" if network is None else f"network {network} alone"
-        super().__init__(
-            type=InferType.SEGMENTATION,
-            labels=dict(ORGAN_IDS),
-            dimension=3,
-            description=f"Nine abdominal organs: {what}, cut at 0.5",
-        )
-        self._engine, self._network = engine, network
+        super().__init__(engine, ORGAN_IDS, f"Nine abdominal organs: {what}, cut at 0.5")
+        self._network = network
 
-    def is_valid(self) -> bool:
-        return True
-
-    def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        start = time.monotonic()
-        grid, answers, signature = self._engine.answers(
-            Path(request["image"]), turn(), request.get("volume")
-        )
+    def _result(
+        self, request: Mapping[str, Any], grid: Grid, answers: Answers
+    ) -> tuple[str, dict[str, Any]]:
         label = answers.label_on(grid, model=self._network)
-        params = {
-            "label_names": dict(ORGAN_IDS),
-            "model_signature": signature,
-            **figures(answers.sizes),
-            **warnings(answers),
-            "seconds": round(time.monotonic() - start, 2),
-        }
-        return temporary_result(label, grid.served, wanted_suffix(request)), params
+        return temporary_result(label, grid.served, wanted_suffix(request)), {}
 
 
-class AttentionInfer(InferTask):
+class AttentionInfer(_Infer):
     """Salient regions of the attention map of one CT, as boxes or as one structure an organ."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
-        super().__init__(
-            # Not "detection": 3D Slicer would then submit boxes in place of the organs.
-            type=InferType.SEGMENTATION,
-            labels=dict(ATTENTION_IDS),
-            dimension=3,
-            description="Where the networks disagree, are unsure or overlap: look here first",
-            config={"form": list(FORMS)},
-        )
-        self._engine = engine
-
-    def is_valid(self) -> bool:
-        return True
+    def __init__(self, engine: Engine) -> None:
+        what = "Where the networks disagree, are unsure or overlap: look here first"
+        super().__init__(engine, ATTENTION_IDS, what, config={"form": list(FORMS)})
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        start, form = time.monotonic(), wanted_form(request)
-        grid, answers, signature = self._engine.answers(
-            Path(request["image"]), turn(), request.get("volume")
-        )
-        regions = answers.regions_on(grid)
-        params = {
-            "form": form,
-            "label_names": dict(ATTENTION_IDS),
-            "model_signature": signature,
-            **figures(answers.sizes),
-            # Indices of the CT's own array, and as viewers show them.
-            "regions": [
-                {
-                    **region.as_dict(),
-                    "place": place_of_region(region, grid, slice_axis(grid)).as_dict(),
-                }
-                for region in regions[:SHOWN_REGIONS]
-            ],
-            **warnings(answers),
-            "seconds": round(time.monotonic() - start, 2),
-        }
+        wanted_form(request)  # refused before anything is computed
+        return super().__call__(request)
+
+    def _result(
+        self, request: Mapping[str, Any], grid: Grid, answers: Answers
+    ) -> tuple[str, dict[str, Any]]:
+        form, regions, axis = wanted_form(request), answers.regions_on(grid), slice_axis(grid)
+        # Indices of the CT's own array, and as viewers show them.
+        shown = [
+            {**region.as_dict(), "place": place_of_region(region, grid, axis).as_dict()}
+            for region in regions[:SHOWN_REGIONS]
+        ]
+        more = {"form": form, "regions": shown}
         if form == "boxes":
-            return str(write_markups(temporary_path(".json"), regions, grid.served)), params
+            return str(write_markups(temporary_path(".json"), regions, grid.served)), more
         label = answers.attention_on(grid)
-        return temporary_result(label, grid.served, wanted_suffix(request)), params
+        return temporary_result(label, grid.served, wanted_suffix(request)), more
 
 
 def wanted_form(request: Mapping[str, Any]) -> str:
-    """``"boxes"`` or ``"label"``, by what a client says or is known to take.
+    """Return ``"boxes"`` or ``"label"``, by what a client says or is known to take.
 
     Parameters
     ----------
@@ -153,7 +150,7 @@ def wanted_form(request: Mapping[str, Any]) -> str:
 
 
 def wanted_suffix(request: Mapping[str, Any]) -> str:
-    """``.nrrd`` where OHIF asks for a result, which reads nothing else; else ``.nii.gz``.
+    """Return ``.nrrd`` where OHIF asks for a result, which reads nothing else; else ``.nii.gz``.
 
     3D Slicer asks for ``.nrrd`` too, reads both, and is better off with the packed one: it
     takes its results in several parts (``output`` other than ``image``).
@@ -163,26 +160,8 @@ def wanted_suffix(request: Mapping[str, Any]) -> str:
     return ".nii.gz"
 
 
-def turn() -> Turn:
-    """An annotator waits for what the server computes, nobody for a batch."""
-    return Turn.INFERENCE if in_server() else Turn.SCORING
-
-
-def figures(sizes: AttentionSizes) -> dict[str, Any]:
-    """Attention sizes for a reply: ml, per organ and in all."""
-    return {
-        "attention_ml": {name: round(ml, 3) for name, ml in sizes.attention_ml.items()},
-        "attention_total_ml": round(sizes.total_ml, 3),
-    }
-
-
-def warnings(answers: Answers) -> dict[str, Any]:
-    """Networks of the set that had no part in a result, and why."""
-    return {"left_out": dict(answers.failures)} if answers.failures else {}
-
-
 def temporary_path(suffix: str) -> Path:
-    """An empty file of its own: MONAI Label deletes it after the reply."""
+    """Return an empty file of its own: MONAI Label deletes it after the reply."""
     handle, name = tempfile.mkstemp(prefix="atlas8k-", suffix=suffix)
     os.close(handle)
     return Path(name)

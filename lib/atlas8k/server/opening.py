@@ -31,11 +31,7 @@ from atlas8k.volume import read_ct
 logger = logging.getLogger(__name__)
 
 
-def open_context(
-    settings: Settings,
-    studies: str,
-    models: Path,
-) -> Context:
+def open_context(settings: Settings, studies: str, models: Path) -> Context:
     """Open a studies folder with its ledger and networks.
 
     Parameters
@@ -73,7 +69,7 @@ def open_context(
     if isinstance(datastore, ArchiveDatastore):
         datastore.keep(
             held=lambda: {lease.volume for lease in ledger.leases()},
-            learnt=lambda: submitted(ledger),
+            learnt=lambda: _submitted(ledger),
         )
     return Context(
         settings=settings,
@@ -120,14 +116,13 @@ def _open_datastore(settings: Settings, studies: str, state: Path) -> StudiesDat
     )
 
 
-def submitted(ledger: Ledger) -> set[str]:
-    """Volumes with a submission: those that are trained on."""
+def _submitted(ledger: Ledger) -> set[str]:
     states = ledger.statuses().items()
     return {name for name, state in states if state in ("submitted", "conflict")}
 
 
 def most_wanted(ledger: Ledger, signature: str) -> list[str]:
-    """Volumes that somebody holds, then as many from the top of the list as a round reviews."""
+    """Return what somebody holds, then as many from the top of the list as a round reviews."""
     held = [lease.volume for lease in ledger.leases()]
     ranked_by, budget = ledger.ranking_signature(signature), ledger.budget()
     if ranked_by is None or budget is None:

@@ -13,33 +13,36 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-ATTRIBUTES = {
-    "PatientName": "00100010",
-    "PatientID": "00100020",
-    "IssuerOfPatientID": "00100021",
-    "PatientBirthDate": "00100030",
-    "PatientBirthTime": "00100032",
-    "OtherPatientIDs": "00101000",
-    "OtherPatientNames": "00101001",
-    "PatientAddress": "00101040",
-    "PatientTelephoneNumbers": "00102154",
-    "AccessionNumber": "00080050",
-    "StudyID": "00200010",
-    "StudyDate": "00080020",
-    "StudyTime": "00080030",
-    "SeriesDate": "00080021",
-    "SeriesTime": "00080031",
-    "AcquisitionDate": "00080022",
-    "AcquisitionTime": "00080032",
-    "AcquisitionDateTime": "0008002A",
-    "ContentDate": "00080023",
-    "ContentTime": "00080033",
-    "InstanceCreationDate": "00080012",
-    "InstanceCreationTime": "00080013",
-    "ReferringPhysicianName": "00080090",
-    "OperatorsName": "00081070",
-    "InstitutionName": "00080080",
-}
+from pydicom.datadict import tag_for_keyword
+
+KEYWORDS = [
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientBirthDate",
+    "PatientBirthTime",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "PatientAddress",
+    "PatientTelephoneNumbers",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "SeriesDate",
+    "SeriesTime",
+    "AcquisitionDate",
+    "AcquisitionTime",
+    "AcquisitionDateTime",
+    "ContentDate",
+    "ContentTime",
+    "InstanceCreationDate",
+    "InstanceCreationTime",
+    "ReferringPhysicianName",
+    "OperatorsName",
+    "InstitutionName",
+]
+ATTRIBUTES = {keyword: f"{tag_for_keyword(keyword):08X}" for keyword in KEYWORDS}
 """DICOM keywords with their tags (PS3.6); names, ids and dates."""
 
 HIDDEN = "(hidden)"
@@ -61,7 +64,7 @@ TALKATIVE = (
 
 
 def cleaned(value: Any) -> Any:
-    """A reply's object without what names a patient, at any depth."""
+    """Return a reply's object without what names a patient, at any depth."""
     if isinstance(value, Mapping):
         return {key: cleaned(item) for key, item in value.items() if str(key).lower() not in _KEYS}
     if isinstance(value, list | tuple):
@@ -70,14 +73,14 @@ def cleaned(value: Any) -> Any:
 
 
 def cleaned_json(text: str) -> str:
-    """A JSON object's text without what names a patient."""
+    """Return a JSON object's text without what names a patient."""
     if not _ANY_KEY.search(text):
         return text  # nearly always, and there are as many as images and labels
     return json.dumps(cleaned(json.loads(text)), separators=(",", ":"))
 
 
 def cleaned_dicom(value: Any) -> Any:
-    """DICOM JSON (PS3.18 F) with those attributes empty, in nested sequences too."""
+    """Return DICOM JSON (PS3.18 F) with those attributes empty, in nested sequences too."""
     tags = set(ATTRIBUTES.values())
     if isinstance(value, Mapping):
         return {
@@ -92,7 +95,7 @@ def cleaned_dicom(value: Any) -> Any:
 
 
 def hidden(text: str) -> str:
-    """A line of a log with the values of those attributes hidden."""
+    """Return a line of a log with the values of those attributes hidden."""
     return _IN_TEXT.sub(rf"\1\2{HIDDEN}", text)
 
 
@@ -117,8 +120,13 @@ _shows = False
 
 
 def hides() -> bool:
-    """Whether replies are :func:`cleaned` in this process; they are until asked otherwise."""
+    """Return whether replies are :func:`cleaned` here; they are until asked otherwise."""
     return not _shows
+
+
+def shown(reply: dict[str, Any]) -> dict[str, Any]:
+    """Return a reply, :func:`cleaned` unless patients' data is to be shown."""
+    return dict(cleaned(reply)) if hides() else reply
 
 
 def install(*, show_phi: bool) -> None:

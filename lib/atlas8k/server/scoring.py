@@ -1,8 +1,9 @@
-"""Scoring method `attention`: predict what is stale, keep sizes and pseudo labels."""
+"""Scoring: predict what is stale, keep sizes and pseudo labels; and again where CTs appear."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +12,14 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.scoring import ScoringMethod
 
-from atlas8k.errors import CheckpointError, PredictionError, VolumeError
+from atlas8k.errors import Atlas8kError, CheckpointError, PredictionError, VolumeError
 from atlas8k.ledger import Progress
 from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.answers import Answers
+from atlas8k.server import background
 from atlas8k.server.context import Context
 from atlas8k.server.device_lock import Turn
 from atlas8k.server.errors import NotFoundError, UpstreamError
 from atlas8k.server.studies.disk import only_one
-from atlas8k.volume import Grid
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ Report = Callable[[Progress, float, int], None]
 
 
 def log_report(progress: Progress, seconds_each: float, left: int) -> None:
-    """Progress as a line of the log."""
+    """Log the progress."""
     logger.info(
         "scored %d of %d, %d failed, %.0f volumes an hour, %s left",
         progress.scored,
@@ -101,7 +101,7 @@ class AttentionScoring(ScoringMethod):
         return counts
 
     def _score(self, volume: str, signature: str) -> str | None:
-        """``"scored"``, ``"failed"``, ``"set_aside"``; ``None``: other networks are served now."""
+        """Return ``"scored"``, ``"failed"``, ``"set_aside"``; ``None``: others are served."""
         context, started = self._context, time.monotonic()
         try:
             path = self._image(volume)
@@ -110,10 +110,22 @@ class AttentionScoring(ScoringMethod):
             grid, answers, current = context.engine.answers(path, Turn.SCORING, volume)
             if current != signature:
                 return None
-            check_complete(answers)
+            for name, why in answers.failures.items():
+                raise CheckpointError(
+                    name, f"no score without every network of the set, and this one failed: {why}"
+                )
             # While the file is at hand, so that nobody waits for it at the next sample.
             context.datastore.checksum(volume)
-            self._keep_label(volume, grid, answers, signature)
+            info = {
+                "model": "ensemble",
+                "model_signature": signature,
+                "attention_ml": {
+                    name: round(ml, 3) for name, ml in answers.sizes.attention_ml.items()
+                },
+                # 3D Slicer reads the names of a stored label here.
+                "params": {"label_names": dict(ORGAN_IDS)},
+            }
+            context.desk.keep_pseudo(volume, answers.label_on(grid), grid, info)
         except (VolumeError, PredictionError, NotFoundError) as err:
             logger.warning("%s cannot be scored: %s", volume, err)
             context.ledger.record_failure(volume, signature, str(err))
@@ -128,7 +140,7 @@ class AttentionScoring(ScoringMethod):
         return "scored"
 
     def _image(self, volume: str) -> Path:
-        """File of an image; an archive that went away is waited for, for a while."""
+        """Return the file of an image; an archive that went away is waited for, for a while."""
         end, told = time.monotonic() + ARCHIVE_WAIT_S, False
         while True:
             try:
@@ -141,34 +153,69 @@ class AttentionScoring(ScoringMethod):
                 told = True
                 time.sleep(ARCHIVE_PAUSE_S)
 
-    def _keep_label(
-        self,
-        volume: str,
-        grid: Grid,
-        answers: Answers,
-        signature: str,
-    ) -> None:
-        info = {
-            "model": "ensemble",
-            "model_signature": signature,
-            "attention_ml": {name: round(ml, 3) for name, ml in answers.sizes.attention_ml.items()},
-            # 3D Slicer reads the names of a stored label here.
-            "params": {"label_names": dict(ORGAN_IDS)},
-        }
-        self._context.desk.keep_pseudo(volume, answers.label_on(grid), grid, info)
-
-
-def check_complete(answers: Answers) -> None:
-    """Raise :class:`CheckpointError` where a network of the set had no part in it."""
-    for name, why in answers.failures.items():
-        raise CheckpointError(
-            name, f"no score without every network of the set, and this one failed: {why}"
-        )
-
 
 def duration(seconds: float) -> str:
-    """``"2 h 05 min"``, ``"3 min"``, ``"20 s"``."""
+    """Return ``"2 h 05 min"``, ``"3 min"``, ``"20 s"``."""
     minutes = int(seconds / 60 + 0.5)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+class NewVolumes:
+    """Looks for volumes without a score now and then, once others have been scored.
+
+    The first scoring of a folder may take days and is asked for. What comes later is found here
+    and goes the same way: the one scoring there may be is started, unless it runs. Volumes that
+    a run has left as they were (it was stopped, or it ended) are not tried again by themselves.
+
+    Parameters
+    ----------
+    start
+        Starts a scoring, unless one runs.
+    runs
+        Whether one runs.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        start: Callable[[], object],
+        runs: Callable[[], bool] = lambda: background.runs("scoring"),
+    ) -> None:
+        self._context, self._start, self._runs = context, start, runs
+        self._tried: set[tuple[str, str]] = set()
+
+    def look(self) -> int:
+        """Start a scoring where there is something new; return how many volumes are."""
+        if self._runs():
+            return 0
+        context = self._context
+        context.sync()
+        signature = context.signature()
+        progress = context.ledger.progress(signature)
+        if not progress.scored or progress.complete:
+            return 0
+        stale = {(signature, volume) for volume in context.ledger.stale(signature)}
+        new = stale - self._tried
+        if not new:
+            return 0
+        self._tried |= stale
+        logger.info("%d volumes have no score; they are scored now", len(stale))
+        self._start()
+        return len(new)
+
+    def watch(self, every_s: float) -> None:
+        """Look every so often, in a thread that ends with the process; 0: never."""
+        if every_s > 0:
+            threading.Thread(
+                target=self._watch, args=(every_s,), name="new-volumes", daemon=True
+            ).start()
+
+    def _watch(self, every_s: float) -> None:
+        pause = threading.Event()
+        while not pause.wait(every_s):
+            try:
+                self.look()
+            except (Atlas8kError, OSError) as err:
+                logger.warning("no look for new volumes: %s", err)

@@ -22,22 +22,8 @@ LOCAL = {"127.0.0.1", "localhost", "::1"}
 _CREATION_MARGIN_S = 1.0
 
 
-_started = False
-
-
-def mark_started() -> None:
-    """Remember that this process has been serving; errors do not end it any more."""
-    global _started  # noqa: PLW0603 - one process, one server
-    _started = True
-
-
-def has_started() -> bool:
-    """Whether :func:`mark_started` was called."""
-    return _started
-
-
 def in_server() -> bool:
-    """Whether this process answers HTTP; scoring and training run in processes of their own."""
+    """Return whether this process answers HTTP: scoring and training have their own."""
     return "monailabel.app" in sys.modules
 
 
@@ -83,7 +69,7 @@ def give_way(nice: int) -> None:
 
 
 def truth(value: object) -> bool:
-    """A flag in a request: JSON true, or a word for it."""
+    """Return a flag in a request: JSON true, or a word for it."""
     return value is True or str(value).lower() in {"1", "true", "yes", "on"}
 
 
@@ -105,7 +91,7 @@ def check_datastore() -> None:
 
 
 def check_studies(studies: str) -> Path:
-    """The studies folder, or an error where there was none before this start.
+    """Return the studies folder, or raise where there was none before this start.
 
     ``monailabel start_server`` makes a missing folder, so that a typing error serves an
     empty one; an empty folder younger than this process is taken for that and removed.
@@ -133,7 +119,7 @@ def check_studies(studies: str) -> Path:
 
 
 def bound_to(argv: Sequence[str] | None = None) -> tuple[str, int]:
-    """Host and port this server was told to listen on.
+    """Return the host and port this server was told to listen on.
 
     MONAI Label passes its app the port but not the host.
     """

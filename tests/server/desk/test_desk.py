@@ -27,7 +27,7 @@ from atlas8k.server.desk.service import LabelService, Receipt, chosen
 from atlas8k.server.desk.submissions import Submissions
 from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.server.studies.versions import Versions, sha256_of
-from atlas8k.server.web.label_routes import said
+from atlas8k.server.web.datastore_routes import said
 from atlas8k.volume import Grid, read_label, write_nifti
 
 Array = npt.NDArray[np.uint8]

@@ -346,7 +346,7 @@ def test_told_in_info_on_the_page_and_by_the_command(
     context: Context = open_context(Settings(device="cpu"), str(studies), models)
     context.sync(thorough=True)
     caplog.set_level("WARNING")
-    taken_up = context.take_up_labels()
+    taken_up = context.desk.existing.start()
     assert taken_up is not None
     taken_up.join()
     said = context.status()["rejected_labels"]
@@ -399,7 +399,7 @@ def test_checked_beside_the_requests_and_none_counts_before(
     context: Context = open_context(Settings(device="cpu"), str(three), models)
     assert context.datastore.status()["completed"] == 3
     context.sync(thorough=True)
-    thread = context.take_up_labels()
+    thread = context.desk.existing.start()
     assert thread is not None
     assert thread.is_alive()
     assert context.datastore.status()["completed"] == 0

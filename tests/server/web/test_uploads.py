@@ -10,10 +10,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from fastapi import UploadFile
 
 from atlas8k.errors import VolumeError
 from atlas8k.server.errors import RequestError, TooLargeError
-from atlas8k.server.web.uploads import check_claims, received
+from atlas8k.server.web.uploads import check_claims, parse_object, received
 
 
 def claiming(path: Path, shape: tuple[int, int, int], voxels: int) -> Path:
@@ -66,13 +67,25 @@ def test_less_than_claimed(tmp_path: Path) -> None:
 def test_an_upload_is_gone_after_its_request(tmp_path: Path) -> None:
     content = claiming(tmp_path / "a.nii.gz", (10, 10, 10), 1000).read_bytes()
     name = "../../../evil.nii.gz"
-    with received("label file", name, io.BytesIO(content), upload_mb=1) as path:
+    with received(
+        "label file", UploadFile(io.BytesIO(content), filename=name), upload_mb=1
+    ) as path:
         assert path.read_bytes() == content
         assert path.name == "upload.nii.gz"
     assert not path.parent.exists()
     for bad in ("x.txt", "", None, "x.nii.gz\0"):
         with (
             pytest.raises(RequestError),
-            received("label file", bad, io.BytesIO(b""), upload_mb=1),
+            received("label file", UploadFile(io.BytesIO(b""), filename=bad), upload_mb=1),
         ):
             pass
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '"x"', "nope", "null", "[" * 5000])
+def test_a_field_that_is_no_json_object_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="params"):
+        parse_object("params", text)
+
+
+def test_an_empty_field_is_an_empty_object() -> None:
+    assert parse_object("params", "") == {}

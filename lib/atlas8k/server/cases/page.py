@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
+from fastapi import APIRouter, Form, Request, UploadFile
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from monailabel.interfaces.utils.app import app_instance
+from pydantic import BaseModel, ConfigDict, Field
 
 from atlas8k.attention.explain import Place
 from atlas8k.content.familiar import line_text
 from atlas8k.errors import Atlas8kError
 from atlas8k.organs import ORGAN_NAMES, ORGANS
 from atlas8k.server.cases.cases import Cases, Checked
-from atlas8k.server.cases.routes import (
-    AsEither,
-    FromHere,
-    cases_of,
-    start_file,
-    submitted,
-    uploaded,
-)
+from atlas8k.server.cases.routes import FROM_HERE, WORKER, cases_of, start_file, submitted
 from atlas8k.server.desk.recorded import STATES, recorded_text, words
 from atlas8k.server.errors import RequestError
-from atlas8k.server.web.caller import NAME_COOKIE, NAME_LENGTH, get_caller, typed_name
+from atlas8k.server.web.access import NAME_COOKIE, NAME_LENGTH, get_caller, typed_name
 from atlas8k.server.web.faults import reason as reason_of
 from atlas8k.server.web.faults import status
-from atlas8k.server.web.label_routes import named as named_label
+from atlas8k.server.web.templates import ENVIRONMENT, HEADERS, render
+from atlas8k.server.web.uploads import named_after, received_label
 
 logger = logging.getLogger(__name__)
 router = APIRouter(prefix="/atlas8k", include_in_schema=False)
@@ -41,88 +33,62 @@ PAGE = "/atlas8k/cases"
 SAID_COOKIE = "atlas8k_said"
 LONGEST = 1200  # characters of a message; a cookie holds 4 kB
 NAME_DAYS = 365
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
 PARTIAL = {"": None, "true": True, "false": False}
 COLORS = {organ.name: "#{:02x}{:02x}{:02x}".format(*organ.color) for organ in ORGANS}
 
 
-@functools.cache
-def template() -> Template:
-    """The page; every value that goes into it is escaped."""
-    environment = Environment(
-        loader=PackageLoader("atlas8k.server"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"left": left, "time": when, "words": words, "recorded": recorded_text}
-    environment.globals |= {"states": STATES, "place": Place.from_dict, "feature": line_text}
-    return environment.get_template("cases.html.j2")
-
-
-@router.get("/cases")
-def page(request: Request, user: AsEither, all_right: int = 0) -> Response:
+@router.get("/cases", dependencies=WORKER)
+def page(request: Request, all_right: int = 0) -> Response:
     """Open cases of who asks and what they submitted last, with what can be done.
 
     `all_right` is a lease whose form is shown with every organ marked correct.
     """
     text = unquote(request.cookies.get(SAID_COOKIE, ""))[: 2 * LONGEST]
-    answer = shown(cases_of(request, user), text, all_right=all_right)
+    answer = shown(cases_of(), text, all_right=all_right)
     if text:
         answer.delete_cookie(SAID_COOKIE, path=PAGE)
     return answer
 
 
-@router.get("/cases/start")
-def start(request: Request, user: AsEither, image: str, lease: int | None = None) -> FileResponse:
-    """The label that a case began with; the image's id may hold anything here."""
-    return start_file(cases_of(request, user), image, lease)
+@router.get("/cases/start", dependencies=WORKER)
+def start(image: str, lease: int | None = None) -> FileResponse:
+    """Return the label that a case began with; the image's id may hold anything here."""
+    return start_file(cases_of(), image, lease)
 
 
-async def form_of(request: Request) -> dict[str, str]:
-    """The text fields of a form; of several of one name, the last."""
-    return {key: value for key, value in (await request.form()).items() if isinstance(value, str)}
+class Act(BaseModel):
+    """What a form of the page asks for; ``organ-liver`` and the like are beside these fields."""
+
+    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+    do: str
+    image: str = ""
+    lease: int | None = None
+    submission: int = 0
+    name: str = ""
+    reason: str = Field("", max_length=2000)
+    token: str = ""
+    label: UploadFile | None = None
 
 
-Fields = Annotated[dict[str, str], Depends(form_of)]
-
-
-@router.post("/cases", dependencies=[FromHere])
-def act(
-    request: Request,
-    user: AsEither,
-    fields: Fields,
-    do: Annotated[str, Form()],
-    image: Annotated[str, Form()] = "",
-    lease: Annotated[int | None, Form()] = None,
-    submission: Annotated[int, Form()] = 0,
-    name: Annotated[str, Form()] = "",
-    reason: Annotated[str, Form(max_length=2000)] = "",
-    label: Annotated[UploadFile | None, File()] = None,
-) -> Response:
+@router.post("/cases", dependencies=FROM_HERE)
+def act(asked: Annotated[Act, Form()]) -> Response:
     """Do what a form asks for, then show the page with what was done."""
-    cases = cases_of(request, user)
-    if do == "name":
-        return named(name)
+    if asked.do == "name":
+        return named(asked.name)
+    cases = cases_of()
     try:
-        if do == "check":
-            return shown(cases, "", checked=check(cases, image, lease, fields, label))
-        if do in DECISIONS:
-            text = DECISIONS[do](cases, image, reason)
-        else:
-            text = done(cases, do, image, lease, submission, fields)
+        if asked.do == "check":
+            if asked.label is None or not asked.label.filename:
+                raise RequestError(f"{asked.image}: choose the file with the corrected label first")
+            with received_label(asked.image, asked.label) as sent:
+                checked = cases.check(asked.image, sent, said_of(asked), lease=asked.lease)
+            return shown(cases, "", checked=checked)
+        text = done(cases, asked)
     except Atlas8kError as error:
         code = status(error)
         if code >= 500:
             raise
-        logger.info("%s of %s: %d %s", do[:20], image[:80], code, reason_of(error))
+        logger.info("%s of %s: %d %s", asked.do[:20], asked.image[:80], code, reason_of(error))
         return shown(cases, reason_of(error), code)
     answer = RedirectResponse(PAGE, 303, headers=HEADERS)
     answer.set_cookie(
@@ -131,8 +97,8 @@ def act(
     return answer
 
 
-def said_of(fields: Mapping[str, str]) -> dict[str, Any]:
-    """What a form says of each organ, as in a label's ``params``.
+def said_of(asked: Act) -> dict[str, Any]:
+    """Return what a form says of each organ, as in a label's ``params``.
 
     Its field ``organ-liver`` is ``correct``, ``absent`` or empty, ``volume-liver`` is there
     where the unusual volume is right.
@@ -142,13 +108,14 @@ def said_of(fields: Mapping[str, str]) -> dict[str, Any]:
     RequestError
         A value means nothing.
     """
+    fields = asked.model_extra or {}
     by: dict[str, list[str]] = {"": [], "correct": [], "absent": []}
     for organ in ORGAN_NAMES:
-        word = fields.get(f"organ-{organ}", "")
+        word = str(fields.get(f"organ-{organ}", ""))
         if word not in by:
             raise RequestError(f"organ-{organ}: {word[:40]!r}; there are correct and absent")
         by[word].append(organ)
-    partial = fields.get("partial", "")
+    partial = str(fields.get("partial", ""))
     if partial not in PARTIAL:
         raise RequestError(f"partial: {partial[:40]!r}; there are true and false")
     return {
@@ -159,49 +126,22 @@ def said_of(fields: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def check(
-    cases: Cases,
-    image: str,
-    lease: int | None,
-    fields: Mapping[str, str],
-    label: UploadFile | None,
-) -> Checked:
-    """Say what would be recorded of an uploaded label.
-
-    Raises
-    ------
-    RequestError
-        There is no file.
-    """
-    if label is None or not label.filename:
-        raise RequestError(f"{image}: choose the file with the corrected label first")
-    with uploaded(image, label) as sent:
-        return cases.check(image, sent, said_of(fields), lease=lease)
-
-
-def done(
-    cases: Cases,
-    do: str,
-    image: str,
-    lease: int | None,
-    submission: int,
-    fields: Mapping[str, str],
-) -> str:
-    """What was done, one or two sentences.
+def done(cases: Cases, asked: Act) -> str:
+    """Do what a form asks for; return what was done, one or two sentences.
 
     Raises
     ------
     RequestError
         There is nothing of that name to do.
     """
-    client = get_caller().name or None
+    do, image, lease = asked.do, asked.image, asked.lease
     if do == "confirm":
-        receipt = cases.confirm(image, said_of(fields), lease=lease, client=client)
+        receipt = cases.confirm(image, said_of(asked), lease=lease)
         return receipt_text(submitted(image, receipt))
     if do == "submit":
-        path = cases.checked(image, fields.get("token", ""), lease=lease)
-        with named_label(image):
-            receipt = cases.upload(image, path, said_of(fields), lease=lease, client=client)
+        path = cases.checked(image, asked.token, lease=lease)
+        with named_after(image):
+            receipt = cases.upload(image, path, said_of(asked), lease=lease)
         path.unlink(missing_ok=True)
         return receipt_text(submitted(image, receipt))
     if do == "release":
@@ -218,31 +158,22 @@ def done(
             "To undo: Close again, below."
         )
     if do == "restore":
-        made = cases.restore(image, submission)
-        submitted_again = f"submission {submission} is in force again, as {made.id}"
+        made = cases.restore(image, asked.submission)
+        submitted_again = f"submission {asked.submission} is in force again, as {made.id}"
         return f"{image}: {submitted_again}. Earlier ones are kept and can be put back likewise."
+    if do == "exclude":
+        cases.exclude(image, asked.reason)
+        return f"{image} is not usable: {asked.reason}. To undo: Count it again, below."
+    if do == "include":
+        if not cases.include(image, asked.reason):
+            return f"{image} counts already."
+        app_instance().score_again()
+        return f"{image} counts again. To undo: take it by name and say that it is not usable."
     raise RequestError(f"do: {do[:40]!r} is nothing that can be done here")
 
 
-def not_usable(cases: Cases, image: str, reason: str) -> str:
-    """Say that a CT is not usable."""
-    cases.exclude(image, reason)
-    return f"{image} is not usable: {reason}. To undo: Count it again, below."
-
-
-def usable(cases: Cases, image: str, reason: str) -> str:
-    """Let a CT count again."""
-    if not cases.include(image, reason):
-        return f"{image} counts already."
-    app_instance().score_again()
-    return f"{image} counts again. To undo: take it by name and say that it is not usable."
-
-
-DECISIONS = {"exclude": not_usable, "include": usable}
-
-
 def receipt_text(told: dict[str, Any]) -> str:
-    """What became of a submission, for the person who made it."""
+    """Return what became of a submission, for the person who made it."""
     text = f"Submitted {told['image']} as submission {told['submission']} ({told['recorded']})."
     if told["notes"]:
         text += f" Of the file: {'; '.join(told['notes'])}."
@@ -255,7 +186,7 @@ def receipt_text(told: dict[str, Any]) -> str:
 
 
 def named(name: str) -> Response:
-    """Keep a name, or forget it where it is empty."""
+    """Store a name in a cookie, or remove it where it is empty."""
     kept = typed_name(name)
     answer = RedirectResponse(PAGE, 303, headers=HEADERS)
     if kept:
@@ -275,7 +206,7 @@ def shown(
     all_right: int = 0,
     checked: Checked | None = None,
 ) -> HTMLResponse:
-    """The page with a message on top; an error's where `code` is one.
+    """Return the page with a message on top; an error's where `code` is one.
 
     Parameters
     ----------
@@ -284,8 +215,10 @@ def shown(
     checked
         What would be recorded of an uploaded label, to be submitted or not.
     """
-    caller = get_caller()
-    html = template().render(
+    caller, context = get_caller(), cases.context
+    return render(
+        "cases.html.j2",
+        code,
         user=caller.user,
         name=caller.name,
         name_length=NAME_LENGTH,
@@ -295,23 +228,26 @@ def shown(
         past=cases.past(),
         all_right=all_right,
         checked=checked,
-        remarks=cases.remarks(),
-        unlike=cases.unlike(),
-        not_usable=cases.not_usable(),
-        rejected=cases.rejected(),
-        labels_checked=cases.labels_checked(),
+        remarks=context.remarks(),
+        unlike=context.unlike(),
+        not_usable=context.ledger.not_usable(),
+        rejected=context.desk.existing.waiting(),
+        labels_checked=context.labels_checked(),
         colors=COLORS,
         page=PAGE,
     )
-    return HTMLResponse(html, code, headers=HEADERS)
 
 
 def left(seconds: float) -> str:
-    """A time left, in minutes or hours and minutes."""
+    """Return a time left in minutes or hours and minutes."""
     minutes = int(seconds // 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
 def when(seconds: float) -> str:
-    """A time, UTC."""
+    """Return a time as text, UTC."""
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+ENVIRONMENT.filters |= {"left": left, "time": when, "words": words, "recorded": recorded_text}
+ENVIRONMENT.globals |= {"states": STATES, "place": Place.from_dict, "feature": line_text}

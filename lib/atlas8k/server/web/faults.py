@@ -6,7 +6,7 @@ import logging
 import uuid
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from monailabel.interfaces.exception import (
@@ -15,7 +15,7 @@ from monailabel.interfaces.exception import (
     MONAILabelError,
     MONAILabelException,
 )
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import HTTPException
 
 from atlas8k.errors import Atlas8kError, AttentionError, TrainingError, VolumeError
 from atlas8k.server.errors import (
@@ -28,7 +28,9 @@ from atlas8k.server.errors import (
 
 logger = logging.getLogger(__name__)
 
-CALLERS_FAULT: tuple[tuple[type[Exception], int], ...] = (
+STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (UpstreamError, 503),
+    (AttentionError, 500),  # a volume error, but of probabilities that our own networks made
     (NotFoundError, 404),
     (ImageNotFoundException, 404),
     (LabelNotFoundException, 404),
@@ -38,30 +40,23 @@ CALLERS_FAULT: tuple[tuple[type[Exception], int], ...] = (
     (RequestError, 422),
     (VolumeError, 422),
 )
-"""Only these: an error not listed is ours, however it is typed."""
+"""The first that fits; an error not listed is ours, however it is typed."""
 
 
 def reason(error: Exception) -> str:
-    """Text of an error; MONAI Label's keep theirs in an attribute."""
+    """Return the text of an error; MONAI Label's keep theirs in an attribute."""
     return str(getattr(error, "msg", "") or error)
 
 
 def status(error: Exception) -> int:
-    """HTTP status of an error: 4xx where it is in :data:`CALLERS_FAULT`, else 500 or 503."""
-    if isinstance(error, UpstreamError):
-        return 503
-    if isinstance(error, AttentionError):
-        return 500  # probabilities that our own networks made
-    for kind, code in CALLERS_FAULT:
-        if isinstance(error, kind):
-            return code
+    """Return the HTTP status of an error, by :data:`STATUS`, 500 where it is not there."""
     if isinstance(error, MONAILabelException) and error.error is MONAILabelError.INVALID_INPUT:
         return 422
-    return 500
+    return next((code for kind, code in STATUS if isinstance(error, kind)), 500)
 
 
 def reply(request: Request, error: Exception) -> JSONResponse:
-    """JSON ``{"error", "detail"}`` and, where the fault is ours, the ``id`` that is in the log."""
+    """Return JSON ``{"error", "detail"}``; where the fault is ours, the ``id`` in the log too."""
     code = status(error)
     body = {"error": type(error).__name__, "detail": reason(error)}
     if code < 500:
@@ -78,7 +73,7 @@ def reply(request: Request, error: Exception) -> JSONResponse:
 
 
 def reply_http(request: Request, error: Any) -> JSONResponse:
-    """What a route or the framework refuses by itself, in the same form."""
+    """Return what a route or the framework refuses by itself in the same form."""
     if error.status_code >= 500:
         return reply(request, error)
     body = {"error": type(error).__name__, "detail": str(error.detail)}
@@ -86,7 +81,7 @@ def reply_http(request: Request, error: Any) -> JSONResponse:
 
 
 def reply_invalid(request: Request, error: Any) -> JSONResponse:
-    """422 with one line: which parts of the request are not as described, and why.
+    """Return a 422 with one line: which parts of the request are not as described, and why.
 
     What was sent is not repeated: it may be large, or nothing that JSON can carry.
     """
@@ -99,8 +94,5 @@ def install_handlers(app: FastAPI) -> None:
     """Answer every exception of a route with :func:`reply`."""
     for kind in (Atlas8kError, MONAILabelException, Exception):
         app.add_exception_handler(kind, reply)
-    for kind in (HTTPException, StarletteHTTPException):
-        app.add_exception_handler(kind, reply_http)
+    app.add_exception_handler(HTTPException, reply_http)  # FastAPI's is one of Starlette's
     app.add_exception_handler(RequestValidationError, reply_invalid)
-    # The stack was built when the server started; the next request builds it anew.
-    app.middleware_stack = None

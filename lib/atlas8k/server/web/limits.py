@@ -6,10 +6,10 @@ unsaid, changes nothing. Uploads go to disk on their way, so that memory stays b
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
@@ -47,60 +47,48 @@ class Limits:
         headers = scope["headers"]
         if sum(len(name) + len(value) for name, value in headers) > HEADER_BYTES:
             reason = f"the headers are larger than {HEADER_BYTES >> 10} KiB"
-            await refuse(send, scope, 431, reason)
+            await refused(431, reason)(scope, receive, send)
             return
         fields = dict(headers)
         if fields.get(b"content-type", b"").lower().startswith(b"multipart/form-data"):
-            limit, what = int(self._upload_mb() * MIB) + FORM_BYTES, "upload"
+            limit = int(self._upload_mb() * MIB) + FORM_BYTES
             reason = f"the upload is larger than {self._upload_mb():g} MiB (--conf upload_mb)"
         else:
-            limit, what = JSON_BYTES, "body"
+            limit = JSON_BYTES
             reason = f"the request's body is larger than {JSON_BYTES / MIB:g} MiB"
         length = fields.get(b"content-length", b"")
         if length.isdigit() and int(length[:30]) > limit:
-            logger.info("%s of %s refused: %s", what, scope["path"], reason)
-            await refuse(send, scope, 413, reason)
+            logger.info("%s refused: %s", scope["path"], reason)
+            await refused(413, reason)(scope, receive, send)
             return
-        await self._counted(scope, receive, send, limit, reason)
-
-    async def _counted(
-        self, scope: Scope, receive: Receive, send: Send, limit: int, reason: str
-    ) -> None:
-        seen, over, started = 0, False, False
+        seen, started = 0, False
 
         async def count() -> Message:
-            nonlocal seen, over
+            nonlocal seen
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > limit:
-                    over = True
                     raise BodyTooLargeError(reason)
             return message
 
         async def pass_on(message: Message) -> None:
             # The web framework makes a 400 of any error while it reads a body.
             nonlocal started
-            if over and not started:
-                return
-            started = True
-            await send(message)
+            if seen <= limit or started:
+                started = True
+                await send(message)
 
         try:
             await self._app(scope, count, pass_on)
         except BodyTooLargeError:
             if started:
                 raise
-        if over and not started:
-            await refuse(send, scope, 413, reason)
+        if seen > limit and not started:
+            await refused(413, reason)(scope, receive, send)
 
 
-async def refuse(send: Send, scope: Scope, code: int, reason: str) -> None:
-    """Send a JSON reply and have the connection closed: the body was not read."""
-    body = json.dumps({"error": "TooLargeError", "detail": reason}).encode()
-    if scope.get("method") == "HEAD":
-        body = b""
-    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-    headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": code, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def refused(code: int, reason: str) -> JSONResponse:
+    """Return a reply that has the connection closed: the body was not read."""
+    body = {"error": "TooLargeError", "detail": reason}
+    return JSONResponse(body, code, headers={"connection": "close"})

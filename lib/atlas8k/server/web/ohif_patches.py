@@ -11,8 +11,8 @@ import functools
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from atlas8k.labels.dicom_seg_writing import ATTENTION_COLOR
 from atlas8k.organs import ORGANS
@@ -20,41 +20,20 @@ from atlas8k.server.infer import ATTENTION_IDS
 
 logger = logging.getLogger(__name__)
 
-STRATEGY = "attention"
-"""Strategy of *Next Sample* until the annotator chooses another."""
 
+class Patch(NamedTuple):
+    """One change: passages of one script with what takes their place, each there once.
 
-@dataclass(frozen=True)
-class Patch:
-    """One change.
-
-    Attributes
-    ----------
-    name
-        Of the log.
-    passages
-        Each with what takes its place; all are in one script, once each.
-    without
-        What is wrong in a viewer without it.
+    ``without`` is what is wrong in a viewer without it.
     """
 
     name: str
     passages: tuple[tuple[bytes, bytes], ...]
     without: str
 
-    def fits(self, script: bytes) -> bool:
-        """Whether every passage is in the script, once."""
-        return all(script.count(old) == 1 for old, _ in self.passages)
-
-    def apply(self, script: bytes) -> bytes:
-        """Return the script with every passage replaced."""
-        for old, new in self.passages:
-            script = script.replace(old, new)
-        return script
-
 
 def colors() -> Patch:
-    """Put our colours in front of OHIF's list, which has none for half of our names."""
+    """Return a patch that puts our colours in front of OHIF's, which lack half of our names."""
     found = b"const GenericAnatomyColors = ["
     shown = {organ.name: organ.color for organ in ORGANS}
     shown |= dict.fromkeys(ATTENTION_IDS, ATTENTION_COLOR)
@@ -66,31 +45,22 @@ def colors() -> Patch:
     )
 
 
-def strategy() -> Patch:
-    """Have *Next Sample* ask for the strategy that is chosen, at first for `attention`.
-
-    The list calls a method that there is not, so that the choice was never kept and
-    ``random`` was asked for whatever was chosen.
-    """
-    return Patch(
-        "strategy",
+STRATEGY = Patch(
+    "strategy",
+    (
         (
-            (
-                b"strategy: 'random',\n      training: false,",
-                f"strategy: '{STRATEGY}',\n      training: false,".encode(),
-            ),
-            (
-                b"onChange: this.onChangeStrategy,",
-                b"onChange: event => this.setState({strategy: event.target.value}),",
-            ),
+            b"strategy: 'random',\n      training: false,",
+            b"strategy: 'attention',\n      training: false,",
         ),
-        "Next Sample asks for strategy random whatever is chosen",
-    )
-
-
-def patches() -> tuple[Patch, ...]:
-    """Return every patch."""
-    return colors(), strategy()
+        (
+            b"onChange: this.onChangeStrategy,",
+            b"onChange: event => this.setState({strategy: event.target.value}),",
+        ),
+    ),
+    "Next Sample asks for strategy random whatever is chosen",
+)
+"""*Next Sample* asks for the strategy that is chosen, at first for `attention`: the list calls a
+method that there is not, so that the choice was never kept."""
 
 
 def patched(viewer: Path, wanted: Sequence[Patch]) -> dict[Path, bytes]:
@@ -105,7 +75,11 @@ def patched(viewer: Path, wanted: Sequence[Patch]) -> dict[Path, bytes]:
     changed: dict[Path, bytes] = {}
     scripts = {path: path.read_bytes() for path in sorted(viewer.glob("*.js"))}
     for patch in wanted:
-        fitting = [path for path, script in scripts.items() if patch.fits(script)]
+        fitting = [
+            path
+            for path, script in scripts.items()
+            if all(script.count(old) == 1 for old, _ in patch.passages)
+        ]
         if len(fitting) != 1:
             logger.error(
                 "OHIF: %d of the %d scripts in %s have the text of patch %r, where one must: "
@@ -118,11 +92,12 @@ def patched(viewer: Path, wanted: Sequence[Patch]) -> dict[Path, bytes]:
             )
             continue
         (path,) = fitting
-        scripts[path] = changed[path] = patch.apply(scripts[path])
+        for old, new in patch.passages:
+            scripts[path] = changed[path] = scripts[path].replace(old, new)
     return changed
 
 
 @functools.cache
 def scripts_of(viewer: Path) -> dict[Path, bytes]:
     """Return :func:`patched` with every patch, read once."""
-    return patched(viewer, patches())
+    return patched(viewer, (colors(), STRATEGY))

@@ -1,37 +1,27 @@
-"""Sessions: an uploaded image that is kept for an hour for inferences, outside the studies."""
+"""Sessions: an uploaded image that is stored for an hour for inferences, outside the studies."""
 
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, HTTPException, UploadFile
+from fastapi import APIRouter, File, HTTPException, UploadFile
 from fastapi.responses import FileResponse
-from monailabel.config import settings
-from monailabel.endpoints.user.auth import RBAC, User
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.sessions import SessionInfo, Sessions
 
 from atlas8k.server.errors import NotFoundError, RequestError
+from atlas8k.server.web.access import USERS
 from atlas8k.server.web.uploads import received
 
-router = APIRouter(prefix="/session", tags=["Session"])
-AsUser = Annotated[User, Depends(RBAC(settings.MONAI_LABEL_AUTH_ROLE_USER))]
+router = APIRouter(prefix="/session", tags=["Session"], dependencies=[USERS])
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAX_EXPIRY_S = 10**9
 
 
 def sessions() -> Sessions:
-    """The app's sessions.
-
-    Raises
-    ------
-    HTTPException
-        406, as in MONAI Label: they are turned off.
-    """
+    """Return the app's sessions; 406, as in MONAI Label, where they are turned off."""
     found = app_instance().sessions()
     if found is None:
         raise HTTPException(406, "sessions are turned off (MONAI_LABEL_SESSIONS)")
@@ -39,7 +29,7 @@ def sessions() -> Sessions:
 
 
 def session(session_id: str, *, update_ts: bool = True) -> SessionInfo:
-    """A session.
+    """Return a session.
 
     Raises
     ------
@@ -54,30 +44,21 @@ def session(session_id: str, *, update_ts: bool = True) -> SessionInfo:
     return info
 
 
-def session_image(session_id: str) -> Path:
-    """File of a session's image."""
-    return Path(session(session_id).image)
-
-
 @router.get("/{session_id}", summary="A session, or its image")
-def get(session_id: str, user: AsUser, update_ts: bool = False, image: bool = False) -> Any:
-    """What is known about a session; with `image`, the file that was sent."""
+def get(session_id: str, update_ts: bool = False, image: bool = False) -> Any:
+    """Return what is known about a session; with `image`, the file that was sent."""
     info = session(session_id, update_ts=update_ts)
     if image:
-        return FileResponse(
-            info.image, media_type="application/octet-stream", filename=Path(info.image).name
-        )
-    return shown(info)
+        name = Path(info.image).name
+        return FileResponse(info.image, media_type="application/octet-stream", filename=name)
+    return info.to_json()
 
 
 @router.put("/", summary="Make a session of an image")
 def create(
-    user: AsUser,
-    files: Annotated[list[UploadFile], File()],
-    uncompress: bool = False,
-    expiry: int = 0,
+    files: Annotated[list[UploadFile], File()], uncompress: bool = False, expiry: int = 0
 ) -> dict[str, Any]:
-    """Keep one NIfTI file for at most an hour.
+    """Store one NIfTI file for at most an hour.
 
     Archives are not unpacked: what they hold could land anywhere.
     """
@@ -85,24 +66,15 @@ def create(
         raise RequestError("send one NIfTI file; archives and folders are not taken")
     if not 0 <= expiry <= MAX_EXPIRY_S:
         raise RequestError(f"expiry: seconds from 0 (as long as allowed) to {MAX_EXPIRY_S}")
-    store, sent = sessions(), files[0]
-    limit = app_instance().settings.upload_mb
-    with received("image file", sent.filename, sent.file, upload_mb=limit) as path:
-        # It is moved to the sessions, so it must not be the file that goes with the block.
-        with tempfile.NamedTemporaryFile(prefix="image-", suffix=path.name[6:], delete=False) as to:
-            shutil.copyfile(path, to.name)
-        session_id, info = store.add_session(to.name, expiry)
-    return {"session_id": session_id, "session_info": shown(info)}
+    store = sessions()
+    with received("image file", files[0]) as path:
+        session_id, info = store.add_session(str(path), expiry)  # moves the file there
+    return {"session_id": session_id, "session_info": info.to_json()}
 
 
 @router.delete("/{session_id}", summary="End a session")
-def remove(session_id: str, user: AsUser) -> dict[str, Any]:
+def remove(session_id: str) -> Any:
     """Delete what was sent."""
     info = session(session_id, update_ts=False)
     sessions().remove_session(session_id)
-    return shown(info)
-
-
-def shown(info: SessionInfo) -> dict[str, Any]:
-    """A session as MONAI Label's clients read it."""
-    return dict(info.to_json())
+    return info.to_json()

@@ -1,19 +1,23 @@
-"""Uploaded files: kept in a folder of their own while a request lasts, looked at before use."""
+"""Uploaded files: held in a folder of their own while a request lasts, checked before use."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import math
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
-import numpy as np
+from fastapi import UploadFile
+from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.errors import VolumeError
-from atlas8k.server.errors import TooLargeError
-from atlas8k.server.studies.names import IMAGE_SUFFIXES, require_suffix
+from atlas8k.server.errors import RequestError, TooLargeError
+from atlas8k.server.studies.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, require_suffix
 from atlas8k.server.web.limits import MIB
 from atlas8k.volume import (
     READ_DAMAGE,
@@ -27,27 +31,27 @@ logger = logging.getLogger(__name__)
 MAX_VOXELS = 1 << 29
 """Of an upload: 536,870,912, a CT of 512 x 512 x 2048. Reading it takes 2 GiB."""
 BLOCK = 1 << 20
+LABEL_UPLOADS = (*LABEL_SUFFIXES, ".dcm")
 
 
 @contextlib.contextmanager
 def received(
     kind: str,
-    filename: str | None,
-    stream: BinaryIO,
-    *,
-    upload_mb: float,
+    file: UploadFile,
     suffixes: Sequence[str] = IMAGE_SUFFIXES,
+    *,
+    upload_mb: float | None = None,
 ) -> Iterator[Path]:
-    """An uploaded file on disk for the block, under a name of ours.
+    """Hold an uploaded file on disk for the block, under a name of ours.
 
     Parameters
     ----------
     kind
         What it is, for messages.
-    filename
-        As the client names it; only its suffix is used.
+    file
+        As it came; of its name, only the suffix is used.
     upload_mb
-        Bound of the size, as sent and unpacked.
+        Bound of the size, as sent and unpacked; that of the server where ``None``.
 
     Raises
     ------
@@ -56,17 +60,41 @@ def received(
     TooLargeError, VolumeError
         As :func:`check_claims`.
     """
-    suffix = require_suffix(kind, Path(filename or "").name, suffixes)[1]
+    suffix = require_suffix(kind, Path(file.filename or "").name, suffixes)[1]
     with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
         path = Path(folder) / f"upload{suffix}"
         with open(path, "wb") as out:
-            while block := stream.read(BLOCK):
-                out.write(block)
+            shutil.copyfileobj(file.file, out, BLOCK)
         try:
-            check_claims(path, upload_mb)
+            check_claims(path, upload_mb or app_instance().settings.upload_mb)
         except VolumeError as err:
             raise type(err)(f"the {kind}", err.reason) from err
         yield path
+
+
+@contextlib.contextmanager
+def received_label(image: str, file: UploadFile) -> Iterator[Path]:
+    """Hold an uploaded label as :func:`received`; OHIF and archives save DICOM SEG without suffix.
+
+    What is found wrong with it in the block is reported of the image's label, not of a file of
+    ours.
+    """
+    if "." not in Path(file.filename or "").name:
+        file.file.seek(128)
+        if file.file.read(4) == b"DICM":
+            file.filename = f"{file.filename}.dcm"
+        file.file.seek(0)
+    with received("label file", file, LABEL_UPLOADS) as path, named_after(image):
+        yield path
+
+
+@contextlib.contextmanager
+def named_after(image: str) -> Iterator[None]:
+    """Report what is found wrong in the block of the image's label."""
+    try:
+        yield
+    except VolumeError as err:
+        raise type(err)(f"label of {image}", err.reason) from err
 
 
 def check_claims(path: Path, upload_mb: float) -> None:
@@ -90,22 +118,31 @@ def check_claims(path: Path, upload_mb: float) -> None:
     """
     try:
         image, _ = load_header(path)
-        shape = image.shape
-        claimed = int(image.dataobj.offset) + int(
-            np.prod([int(n) for n in shape], dtype=object) * image.get_data_dtype().itemsize
-        )
+        voxels = math.prod(map(int, image.shape))
+        claimed = int(image.dataobj.offset) + voxels * image.get_data_dtype().itemsize
     except Exception as err:  # nibabel raises what its many parsers raise
         logger.debug("%s is left to the reader: %s", path.name, err)
         return
-    if int(np.prod([int(n) for n in shape], dtype=object)) > MAX_VOXELS:
-        raise TooLargeError(f"the header claims {shape} voxels; at most {MAX_VOXELS} may come")
+    if voxels > MAX_VOXELS:
+        raise TooLargeError(
+            f"the header claims {image.shape} voxels; at most {MAX_VOXELS} may come"
+        )
     limit = int(upload_mb * MIB)
     if claimed > limit:
         raise TooLargeError(
             f"the header claims {claimed / MIB:.0f} MiB of voxels; "
             f"at most {upload_mb:g} MiB may come (--conf upload_mb)"
         )
-    found = unpacked_bytes(path, limit)
+    found = 0
+    if is_packed(path):
+        try:
+            with open_bytes(path) as stream:
+                while found <= limit and (block := stream.read(BLOCK)):
+                    found += len(block)
+        except READ_DAMAGE as err:
+            raise VolumeError(path, f"its packing is damaged ({err})") from err
+    else:
+        found = path.stat().st_size
     if found > limit:
         raise TooLargeError(f"the file unpacks to more than {upload_mb:g} MiB (--conf upload_mb)")
     if found < claimed:
@@ -114,21 +151,18 @@ def check_claims(path: Path, upload_mb: float) -> None:
         )
 
 
-def unpacked_bytes(path: Path, limit: int) -> int:
-    """Size of a file, unpacked where it is packed; counting ends soon after `limit`.
+def parse_object(field: str, text: str) -> dict[str, Any]:
+    """Return the JSON object in a form field, ``{}`` where it is empty.
 
     Raises
     ------
-    VolumeError
-        The packing is damaged.
+    RequestError
+        Not JSON, or not an object.
     """
-    if not is_packed(path):
-        return path.stat().st_size
-    count = 0
     try:
-        with open_bytes(path) as stream:
-            while count <= limit and (block := stream.read(BLOCK)):
-                count += len(block)
-    except READ_DAMAGE as err:
-        raise VolumeError(path, f"its packing is damaged ({err})") from err
-    return count
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError) as err:
+        raise RequestError(f"{field}: not JSON ({err})") from err
+    if not isinstance(value, dict):
+        raise RequestError(f"{field}: a JSON object is needed, not {type(value).__name__}")
+    return value

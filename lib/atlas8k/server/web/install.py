@@ -1,32 +1,36 @@
-"""What every request meets on its way: bounds, sign-in, who may call, our routes."""
+"""MONAI Label's running application with our routes, bounds, sign-in and replies.
+
+MONAI Label's own routes are ``async def`` around blocking work, so that one inference holds up
+every other request; they take file names from requests and let ``params`` replace what the path
+says. So none of them is left: ours have the same paths, methods, parameters and replies, and
+FastAPI runs them in its thread pool. Three are not there: uploading and deleting a network, for
+networks come from a training or from who runs the server, and whole-slide inference.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.server import privacy
-from atlas8k.server.archive import routes as archive_routes
 from atlas8k.server.cases import page as cases_page
 from atlas8k.server.cases import routes as cases_routes
 from atlas8k.server.web import (
-    api,
-    campaign_routes,
-    label_routes,
-    landing,
+    access,
+    datastore_routes,
     pages,
     review_routes,
-    routes,
     sessions,
-    signin,
-    usability_routes,
-    work,
+    status_routes,
+    tasks,
 )
+from atlas8k.server.web.faults import install_handlers
 from atlas8k.server.web.limits import Limits
 from atlas8k.settings import Settings
+
+LEFT = {"/openapi.json", "/static", "/favicon.ico"}
+"""Of MONAI Label's. Its ``/`` and ``/docs`` load scripts from the internet."""
 
 
 def install(app: FastAPI, settings: Settings) -> None:
@@ -37,10 +41,10 @@ def install(app: FastAPI, settings: Settings) -> None:
     """
     privacy.install(show_phi=settings.show_phi)
     if getattr(app.state, "atlas8k", False):
-        return
-    theirs: Any = CORSMiddleware
+        return  # `/reload` makes a new app object and keeps the routes
+    app.state.atlas8k = True
     app.middleware_stack = None  # built when the server started; the next request does it anew
-    app.user_middleware = [item for item in app.user_middleware if item.cls is not theirs]
+    app.user_middleware.clear()
     app.add_middleware(Limits, upload_mb=lambda: app_instance().settings.upload_mb)
     if settings.cors_origins:
         app.add_middleware(
@@ -49,20 +53,19 @@ def install(app: FastAPI, settings: Settings) -> None:
             allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["Authorization", "Content-Type"],
         )
-    signin.install(app)
-    routes.install(
-        app,
-        api.router,
-        campaign_routes.router,
+    app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", "") in LEFT]
+    for router in (
+        access.router,
+        status_routes.router,
+        tasks.router,
+        datastore_routes.router,
+        sessions.router,
         cases_page.router,
         cases_routes.router,
-        label_routes.router,
-        review_routes.router,
-        usability_routes.router,
-        archive_routes.router,
-        work.router,
-        sessions.router,
+        cases_routes.volumes,
+        review_routes.labels,
+        review_routes.reviews,
         pages.router,
-        landing.router,
-        signin.router,
-    )
+    ):
+        app.include_router(router)
+    install_handlers(app)
