@@ -7,7 +7,7 @@ import pytest
 
 from atlas8k.campaign.oracle import Truth, correct
 from atlas8k.campaign.quality import quality
-from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.errors import EvaluationError
 from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import write_nifti

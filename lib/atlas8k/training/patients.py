@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atlas8k.errors import SettingsError
-from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.errors import EvaluationError, SettingsError
 from atlas8k.evaluation.sheets import read_sheet
 from atlas8k.organs import normalise
 
