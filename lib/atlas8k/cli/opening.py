@@ -144,35 +144,24 @@ def moment(seconds: float | None) -> str:
 
 @contextmanager
 def scoring_bar(
-    label: str, *, stays: bool = False
+    label: str,
 ) -> Iterator[tuple[Callable[[Progress, float, int], None], Callable[[str], None]]]:
-    """Show the progress of a scoring on stderr; a report for it, and a way to say a line above.
-
-    Parameters
-    ----------
-    stays
-        The bar is there from the beginning and is left in place at the end.
-    """
+    """Show the progress of a scoring on stderr; a report for it, and a way to say a line above."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Bar(
-        *columns, TimeRemainingColumn(), console=Console(stderr=True), transient=not stays
-    ) as bar:
-        task = bar.add_task(label, total=None, visible=stays)
+    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None, visible=False)
 
         def report(scored: Progress, seconds_each: float, left: int) -> None:
-            done = scored.scored + scored.failed
             pace = f"{scored.failed} failed, {3600 / max(seconds_each, 1e-3):.0f} an hour"
+            done = scored.scored + scored.failed
             bar.update(
-                task,
-                total=scored.total,
-                completed=done,
-                visible=stays or left > 0,
-                description=pace if stays else label,
-            )
+                task, total=scored.total, completed=done, visible=left > 0,
+                description=f"{label}: {pace}",
+            )  # fmt: skip
 
         def say(text: str) -> None:
             bar.console.print(text, highlight=False, soft_wrap=True, markup=False)

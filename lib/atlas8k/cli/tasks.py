@@ -40,7 +40,7 @@ def score(
         ledger = context.ledger
         if retry:
             ledger.retry_failures(context.signature())
-        with scoring_bar("scoring", stays=True) as (report, _):
+        with scoring_bar("scoring") as (report, _):
             AttentionScoring(context, report)({}, context.datastore)
         signature = context.signature()
         after, failures = ledger.progress(signature), ledger.failures(signature)

@@ -56,14 +56,6 @@ class Results:
     path: Path | None = None
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.values.shape != (len(self.cases), len(self.organs)):
-            raise EvaluationError(
-                self.path or self.network,
-                f"values {self.values.shape} for {len(self.cases)} cases and "
-                f"{len(self.organs)} organs",
-            )
-
 
 def listing(names: Sequence[str], most: int = 8) -> str:
     """Return the names in one line; how many more there are, where they are many."""
