@@ -85,9 +85,8 @@ def test_attention_is_outlined_in_every_plane(tmp_path: Path):
 
 def test_right_is_left_and_front_is_up(tmp_path: Path):
     ct, _ = scene()
-    picture = matplotlib.image.imread(
-        draw_planes(tmp_path / "ct.png", ct, point=(28, 22, 10))
-    ).mean(axis=2)
+    draw_planes(tmp_path / "ct.png", ct, point=(28, 22, 10))
+    picture = matplotlib.image.imread(tmp_path / "ct.png").mean(axis=2)
     height, width = picture.shape
     axial = picture[int(0.12 * height) : int(0.9 * height), : width // 3]
     rows, columns = np.nonzero(axial > 0.99)

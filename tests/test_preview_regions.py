@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from atlas8k.errors import UnreadableVolumeError
-from atlas8k.preview_regions import (
+from atlas8k.preview import (
     PIXELS,
     View,
     draw_regions,

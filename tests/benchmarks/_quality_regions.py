@@ -21,7 +21,7 @@ class Judged:
     Attributes
     ----------
     organs
-        By organ, its :class:`~atlas8k.evaluation.detection.Detection`.
+        By organ, its :class:`~_quality_detection.Detection`.
     control, outline
         The same with every attention region moved: into the box of the organ's label and
         10 mm around it, and, harder to beat, onto the label's outline. Draws are joined.
@@ -82,7 +82,7 @@ class Errors:
     """Wrong voxels of one organ, their part that is in error regions, and the regions.
 
     Masks are ``(X, Y, Z)`` bool; regions are those of
-    :func:`atlas8k.evaluation.detection.components`.
+    :func:`_quality_detection.components`.
     """
 
     wrong: np.ndarray
@@ -92,8 +92,9 @@ class Errors:
 
 def errors_of(own: np.ndarray, true: np.ndarray, grid: Any) -> Errors:
     """Error regions of one organ, from its label and its truth."""
+    from _quality_detection import components, off_surface
+
     from atlas8k.attention.regions import bounding_box
-    from atlas8k.evaluation.detection import components, off_surface
 
     wrong = own ^ true
     clear = np.zeros_like(wrong)
@@ -112,8 +113,9 @@ def errors_of(own: np.ndarray, true: np.ndarray, grid: Any) -> Errors:
 
 def compared(salient: Any, pseudo: np.ndarray, errors: list[Errors], number: int) -> Judged:
     """Attention regions against error regions, and against chance."""
+    from _quality_detection import Detection, components, detect, moved, outline
+
     from atlas8k.attention.regions import bounding_box
-    from atlas8k.evaluation.detection import Detection, components, detect, moved, outline
     from atlas8k.organs import ORGAN_NAMES
 
     grid = salient.grid

@@ -50,7 +50,7 @@ def scores(rows: Rows) -> dict[str, np.ndarray]:
 
 def rank_figures(rows: Rows, samples: int, what: str = "phantoms") -> dict[str, float]:
     """Print the rankings' table; its figures."""
-    from atlas8k.evaluation.ranking_quality import (
+    from _quality_ranking import (
         estimate,
         quantile_groups,
         ranking_quality,
@@ -127,7 +127,8 @@ def _case(row: dict[str, Any], organs: Iterable[str]) -> dict[str, float]:
 
 def table_1(rows: Rows) -> tuple[str, dict[str, float]]:
     """Table 1 as Markdown, and its figures: mean and SD over the cases that have any."""
-    from atlas8k.evaluation.detection import mean_of
+    from _quality_detection import mean_of
+
     from atlas8k.organs import ORGAN_NAMES
 
     lines = [
@@ -198,7 +199,7 @@ def voxel_figures(rows: Rows) -> dict[str, float]:
 
 def by_size(rows: Rows) -> str:
     """What is found and what is right when only larger regions are looked at."""
-    from atlas8k.evaluation.detection import mean_of
+    from _quality_detection import mean_of
 
     lines = [
         "| regions of at least | attention regions a case | precision | error regions a case "

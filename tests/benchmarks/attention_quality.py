@@ -6,7 +6,7 @@ The embedded networks predict phantoms of a fixed mix of difficulty that none of
 seen, and CTs painted on two held-out bodies (``_quality_cases``; figures begin with
 ``bodies_``; left out, and it is said, where the bodies are not there). Rankings: Spearman's
 rho between a volume's score and the volume of its wrong voxels, and the share of the worst 5
-and 10 % among the first 5 and 10 %. Regions: Table 1 as :mod:`atlas8k.evaluation.detection`
+and 10 % among the first 5 and 10 %. Regions: Table 1 as :mod:`_quality_detection`
 defines it. What is kept of a case in the work folder is not made again: a run that was ended
 goes on, and the analysis can be done anew without predicting.
 
@@ -142,7 +142,7 @@ def rows_of(sample: Sample, work: Path, processes: int, keep: bool) -> list[dict
 
 def tune(work: Path, count: int) -> None:
     """Print Table 1's means on the tuning phantoms for every candidate."""
-    from atlas8k.evaluation.ranking_quality import spearman
+    from _quality_ranking import spearman
 
     folder = work / TUNING.name
     folder.mkdir(parents=True, exist_ok=True)

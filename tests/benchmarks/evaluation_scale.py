@@ -38,8 +38,8 @@ def make(cases: int, networks: int) -> list[object]:
 def ours(cases: int, networks: int) -> tuple[float, float]:
     """Processor seconds and peak memory, GB."""
     from atlas8k.evaluation.compare import compare
-    from atlas8k.evaluation.metadata import Grouping
-    from atlas8k.evaluation.panel import align
+    from atlas8k.evaluation.groups import Grouping
+    from atlas8k.evaluation.results import align
 
     results = make(cases, networks)
     start = time.process_time()

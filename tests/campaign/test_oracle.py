@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atlas8k.campaign.simulation import Truth, correct, quality
-from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.errors import EvaluationError
 from atlas8k.grid import Grid
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import write_nifti

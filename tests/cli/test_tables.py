@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from atlas8k.cli.tables import Column, number, print_table, text
+from atlas8k.cli.tables import print_table
 
 UID = "1.2.826.0.1.3680043.8.498.12345678901234567890123456789012345678"
-COLUMNS = [number("rank"), Column("volume"), number("attention ml"), text("organs")]
+COLUMNS = ("rank", "volume", "attention ml", "organs")
 ORGANS = "liver 406.6, stomach 159.0, spleen 146.1, kidney_right 61.7, gall_bladder 36.9"
 
 
@@ -17,7 +17,8 @@ def printed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
     def at(width: int, rows: list[tuple[str, ...]], **more: object) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(width))
-        print_table(COLUMNS, rows, key=1, **more)
+        named = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        print_table(named, left=["volume"], fold=["organs"], key="volume", **more)
         return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
 
     return at
@@ -51,4 +52,4 @@ def test_an_id_that_leaves_no_room_heads_its_row(printed) -> None:
 
 def test_a_column_with_nothing_in_it_is_left_out(printed) -> None:
     assert printed(80, [("1", "a", "", "liver")])[0] == "rank  volume  organs"
-    assert printed(80, [])[0] == "volume"
+    assert printed(80, [], title="List") == ["List"]

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import typer
+from tests.headers import write_header
 from tests.server.tiny import GRID, write_ct, write_networks
 from typer.testing import CliRunner, Result
 
-from atlas8k.cli import app, train_from
-from atlas8k.errors import TrainingError
+from atlas8k.cli import app
+from atlas8k.errors import GeometryError, TrainingError
 from atlas8k.ledger import Holder, Ledger, OrganSource
+from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.server.opening import open_context
 from atlas8k.settings import Settings
-from atlas8k.volume import write_nifti
+from atlas8k.volume import Grid, write_nifti
 
+commands = importlib.import_module("atlas8k.cli.train")
 ANNA = Holder.identify(user="anna")
 LIVER, SPLEEN = 5, 8
 
@@ -66,13 +70,13 @@ def learned(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
     """Organs by case that a training gets; nothing is trained."""
     found: dict[str, tuple[str, ...]] = {}
 
-    real = train_from.labeled_studies
+    real = commands.labeled_studies
 
     def labeled(*arguments: Any) -> Any:
         found.update({case.name: case.known_organs for case in real(*arguments)})
         raise typer.Exit(0)
 
-    monkeypatch.setattr(train_from, "labeled_studies", labeled)
+    monkeypatch.setattr(commands, "labeled_studies", labeled)
     return found
 
 
@@ -140,7 +144,41 @@ def test_a_folder_that_cannot_be_made_and_a_disk_that_fills_up_are_one_line(
     def full(*_: Any, **__: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(train_from, "labeled_studies", full)
+    monkeypatch.setattr(commands, "labeled_studies", full)
     done = train(studies, tmp_path / "out", *given)
     assert isinstance(done.exception, TrainingError)
     assert "No space left on device" in str(done.exception)
+
+
+def test_files_that_do_not_say_how_their_axes_run_are_trained_on_where_it_is_stated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    affine = np.diag([-6.0, -6.0, 6.0, 1.0])
+    affine[:3, 3] = 90, 120, -300
+    shape = (16, 18, 20)
+    label = np.zeros(shape, np.uint8)
+    label[3:8, 4:9, 5:12] = LIVER
+    ct = np.random.default_rng(0).normal(40, 20, shape).astype(np.int16)
+    for name in ("ct", "placed", "bare"):
+        (tmp_path / name).mkdir()
+    write_nifti(tmp_path / "ct" / "a.nii.gz", ct, Grid(shape, affine))
+    write_nifti(tmp_path / "placed" / "a.nii.gz", label, Grid(shape, affine))
+    write_header(tmp_path / "bare.nii.gz", affine, affine, (0, 0), label)
+    (tmp_path / "bare.nii.gz").rename(tmp_path / "bare" / "a.nii.gz")
+    found: list[Any] = []
+
+    def trained(_output: Path, _starts: Any, cases: Any, *_: Any) -> None:
+        found.extend(cases)
+
+    monkeypatch.setattr(commands, "_run", trained)
+    grid = Preprocessing(spacing_mm=(6.0,) * 3, window_size=(16,) * 3)
+    for folder, more in (("placed", []), ("bare", ["--orientation", "LPS"]), ("bare", [])):
+        given = ["--images", str(tmp_path / "ct"), "--labels", str(tmp_path / folder), *more]
+        arguments = ["train", str(tmp_path / "out"), "--network", "unet", *given]
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.exception
+    placed, bare, refused = found
+    np.testing.assert_array_equal(bare.load(grid).label, placed.load(grid).label)
+    assert (bare.load(grid).label == LIVER).any()
+    with pytest.raises(GeometryError, match=r"--orientation RAS .* train"):
+        refused.load(grid)

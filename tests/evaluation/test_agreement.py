@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from atlas8k.errors import EvaluationError
 from atlas8k.evaluation.agreement import agreement, agreement_of, agreement_tables
-from atlas8k.evaluation.errors import EvaluationError
 from atlas8k.volume import Grid, Volume, write_nifti
 
 GRID = Grid((12, 12, 12), np.eye(4))

@@ -66,6 +66,45 @@ def test_evaluate_is_told_how_axes_run_of_files_that_do_not_say_it(tmp_path):
     assert result.exit_code == 2
 
 
+@pytest.fixture
+def bare(tmp_path):
+    """Folders with one case: CT and label that say how their axes run, and that do not."""
+    phantom = generate(2, grid_spacing_mm=9.0)
+    affine = np.diag([-9.0, -9.0, 9.0, 1.0])
+    affine[:3, 3] = 100, 120, -300
+    for name, array in (("ct", phantom.ct.array), ("label", phantom.label.array)):
+        for folder in (tmp_path / name, tmp_path / f"bare-{name}"):
+            folder.mkdir()
+        write_nifti(tmp_path / name / "c.nii.gz", array, Grid(array.shape, affine))
+        write_header(tmp_path / "x.nii.gz", affine, affine, (0, 0), np.asarray(array))
+        (tmp_path / "x.nii.gz").rename(tmp_path / f"bare-{name}" / "c.nii.gz")
+    return tmp_path
+
+
+def test_agreement_is_told_how_axes_run(bare):
+    raters = bare / "label", bare / "bare-label", "--out", bare / "out"
+    run("quality", "agreement", *raters, fails="--orientation RAS .* quality")
+    result = run("quality", "agreement", *raters, "--orientation", "LPS")
+    assert re.search(r"^bare-label +100.0 *$", result.output, re.MULTILINE)
+
+
+def test_cross_is_told_how_axes_run(bare):
+    pytest.importorskip("torch")
+    from tests.models.tiny import tiny
+
+    from atlas8k.models.checkpoint import save_checkpoint
+
+    save_checkpoint(bare / "net.safetensors", tiny(spacing=9.0))
+    train = "--train", f"net={bare / 'net.safetensors'}"
+    for kind, more in (("", []), ("bare-", ["--orientation", "LPS"])):
+        test = "--test", f"set={bare / f'{kind}ct'},{bare / f'{kind}label'}"
+        run("cross", bare / f"r{kind}", *train, *test, *more)
+    found, want = (read_results(bare / f"r{kind}" / "net" / "set") for kind in ("bare-", ""))
+    np.testing.assert_array_equal(found.values, want.values)
+    test = "--test", f"set={bare / 'bare-ct'},{bare / 'bare-label'}"
+    run("cross", bare / "refused", *train, *test, fails="no case of set could be run")
+
+
 def test_compare_writes_page_and_tables(networks, tmp_path):
     meta = tmp_path / "meta.csv"
     rows = [f"c{n:04d},{20 + n},{'fm'[n % 2]},x" for n in range(40)]

@@ -3,8 +3,8 @@ import csv
 import numpy as np
 import pytest
 
+from atlas8k.errors import EvaluationError
 from atlas8k.evaluation.cross import cross, cross_table, margins, read_cross
-from atlas8k.evaluation.errors import EvaluationError
 from atlas8k.evaluation.results import write_results
 from atlas8k.evaluation.tables import plus_minus
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.errors import EvaluationError
 from atlas8k.evaluation.evaluate import evaluate_folder, evaluation_table
 from atlas8k.evaluation.folders import find_labels
 from atlas8k.evaluation.overlap import dsc

@@ -2,11 +2,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from atlas8k.evaluation.errors import EvaluationError
-from atlas8k.evaluation.groups import compare_groups, compare_panel
-from atlas8k.evaluation.metadata import Grouping, combine, group_by, read_metadata
-from atlas8k.evaluation.panel import align
-from atlas8k.evaluation.results import read_results
+from atlas8k.errors import EvaluationError
+from atlas8k.evaluation.groups import (
+    Grouping,
+    combine,
+    compare_groups,
+    compare_panel,
+    group_by,
+)
+from atlas8k.evaluation.results import align, read_results
+from atlas8k.evaluation.sheets import read_sheet
 
 CASES = [f"c{n}" for n in range(60)]
 
@@ -15,7 +20,7 @@ def metadata(tmp_path, header="id;Age;sex", rows=None):
     rows = rows or [f"{case};{20 + n};{'fm'[n % 2]}" for n, case in enumerate(CASES)]
     path = tmp_path / "meta.csv"
     path.write_text("\n".join([header, *rows]), encoding="utf-8-sig")
-    return read_metadata(path)
+    return read_sheet(path)
 
 
 def test_age_is_cut_into_bins(tmp_path):
@@ -110,9 +115,9 @@ def test_two_columns_at_a_time(tmp_path):
 
 def test_published_metadata(touchstone):
     panel = align([read_results(touchstone / "nnU-Net_U-Net")])
-    meta = read_metadata(touchstone / "metaTotalSeg.csv")
+    meta = read_sheet(touchstone / "metaTotalSeg.csv")
     (by_sex,) = compare_panel(panel, group_by(meta, "gender", panel.cases))
-    labels = np.array([meta.columns["gender"].get(case, "") for case in panel.cases])
+    labels = np.array([meta.texts["gender"].get(case, "") for case in panel.cases])
     means = panel.case_means[0]
     parts = [means[(labels == sex) & ~np.isnan(means)] for sex in "fm"]
     assert by_sex.kruskal_p == pytest.approx(stats.kruskal(*parts).pvalue)
@@ -124,10 +129,10 @@ def test_published_metadata(touchstone):
 def test_an_empty_column_is_refused_with_file_and_row(tmp_path):
     path = tmp_path / "meta.csv"
     path.write_text("name,ward,age\nother,x,3\na,,1\nb,n/a,many\n")
-    table = read_metadata(path)
+    table = read_sheet(path)
     for edges in (None, [1.0, 2.0]):
         with pytest.raises(EvaluationError, match=r"meta\.csv, row 3: column ward is empty for"):
             group_by(table, "ward", ["a", "b"], edges)
     with pytest.raises(EvaluationError, match=r"meta\.csv, row 4: column age, case b: 'many'"):
         group_by(table, "age", ["a", "b"], [2.0])
-    assert table.told("ward", ["a", "b", "other", "none"]) == ["other"]
+    assert table.known("ward", ["a", "b", "other", "none"]) == ["other"]

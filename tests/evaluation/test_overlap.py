@@ -25,8 +25,7 @@ def test_organ_the_truth_lacks_is_nan_and_counted():
     assert result.spurious.tolist() == [0, 0, 512, 0, 0, 0, 0, 0, 0]
 
 
-def test_agrees_with_set_arithmetic_over_slabs(monkeypatch):
-    monkeypatch.setattr("atlas8k.evaluation.overlap._SLAB_VOXELS", 1000)
+def test_agrees_with_set_arithmetic():
     rng = np.random.default_rng(0)
     pred, truth = rng.integers(0, 10, (2, 17, 19, 23)).astype(np.uint8)
     want = [

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from atlas8k.evaluation.errors import EvaluationError
-from atlas8k.evaluation.panel import align
-from atlas8k.evaluation.results import Results
+from atlas8k.errors import EvaluationError
+from atlas8k.evaluation.results import Results, align
 
 
 def part(results, keep, network=None):

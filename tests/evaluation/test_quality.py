@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.errors import EvaluationError
 from atlas8k.evaluation.quality import rounds_table, training_sets_table
 from atlas8k.evaluation.results import Results
 from atlas8k.evaluation.tables import stars
@@ -37,9 +37,7 @@ def test_training_sets_have_scipys_p(make_results):
     first, second = make_results("A", seed=1, absent=0), make_results("B", seed=2, absent=0)
     second = better(second, "B", "liver", 0.15)
     table = training_sets_table(first, second)
-    raw = {}
-    for record in table.records[1:]:
-        raw[record[1]] = float(record[5])
+    raw = dict(zip(table.records["class"], table.records["p"], strict=True))
     for m, organ in enumerate(ORGAN_NAMES):
         want = stats.wilcoxon(first.values[:, m], second.values[:, m]).pvalue
         assert raw[organ] == pytest.approx(want, rel=1e-12)

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from tests.headers import write_header
 from typer.testing import CliRunner
 
 from atlas8k.attention.salient import SalientSettings, salient_regions
-from atlas8k.cli.quality import gathered
-from atlas8k.cli.quality_studies import quality
+from atlas8k.cli.quality import gathered, quality
 from atlas8k.errors import Atlas8kError
 from atlas8k.ledger import Holder
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
@@ -130,6 +130,19 @@ def test_against_a_truth_drawn_apart(worked: Path, truth: Path, tmp_path: Path) 
     assert (out / "tables" / "rounds-nsd.csv").is_file()
     assert "NSD tolerance 1 mm" in text
     assert "What was done in each round" in (out / "quality.html").read_text()
+
+
+def test_a_truth_that_does_not_say_how_its_axes_run(worked: Path, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    file = write_header(tmp_path / "a.nii.gz", GRID.affine, GRID.affine, (0, 0), liver(8))
+    file.rename(tmp_path / "bare" / "a.nii.gz")
+    given = (worked, "--truth", tmp_path / "bare", "--out", tmp_path / "out")
+    run(*given, "--orientation", "LAS")
+    rows = records(tmp_path / "out", "revision-dsc")
+    found = figure(rows, round=ROUND_1, labels="submitted", **{"class": "liver"})
+    assert found == pytest.approx(dice(6, 8))
+    with pytest.raises(Atlas8kError, match="--orientation RAS"):
+        run(*given)
 
 
 def test_pairs_of_annotators_networks_and_others(worked: Path, truth: Path, tmp_path: Path) -> None:

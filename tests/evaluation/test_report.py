@@ -8,13 +8,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from atlas8k.evaluation.compare import compare, worst_cases
-from atlas8k.evaluation.compare_tables import all_tables, summary_table
-from atlas8k.evaluation.metadata import Grouping
-from atlas8k.evaluation.panel import align
-from atlas8k.evaluation.pictures import Shown, draw_cases
-from atlas8k.evaluation.report import render
-from atlas8k.evaluation.results import Results
+from atlas8k.evaluation.compare import all_tables, compare, summary_table, worst_cases
+from atlas8k.evaluation.groups import Grouping
+from atlas8k.evaluation.report import Shown, draw_cases, render
+from atlas8k.evaluation.results import Results, align
 from atlas8k.evaluation.tables import Table, write_tables
 from atlas8k.phantom import generate
 from atlas8k.volume import write_nifti

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.errors import EvaluationError
 from atlas8k.evaluation.results import read_results, write_results
 from atlas8k.organs import ORGAN_NAMES
 

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from atlas8k.evaluation.panel import align
-from atlas8k.evaluation.results import Results, read_results
+from atlas8k.evaluation.results import Results, align, read_results
 from atlas8k.evaluation.statistics import (
     bootstrap_interval,
     bootstrap_ranks,
@@ -35,7 +34,7 @@ def test_touchstone_table_3_to_the_printed_digit(panel, published):
     ours = {
         network: {
             column: f"{100 * summary.mean[n, m]:.1f}±{100 * summary.sd[n, m]:.1f}"
-            for m, column in enumerate(summary.columns)
+            for m, column in enumerate(panel.columns)
         }
         for n, network in enumerate(panel.networks)
     }

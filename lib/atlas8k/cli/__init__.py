@@ -9,20 +9,11 @@ from typing import Annotated
 import typer
 
 from atlas8k import __version__
-from atlas8k.cli import (  # noqa: F401  (commands)
-    campaign_usability,
-    labels_history,
-    labels_rejected,
-    quality_studies,
-    weights_range,
-    weights_rollback,
-)
-from atlas8k.cli.campaign_simulate import campaign
+from atlas8k.cli.campaign import campaign
 from atlas8k.cli.compare import compare
 from atlas8k.cli.cross import cross
 from atlas8k.cli.evaluate import evaluate
 from atlas8k.cli.explain import explain
-from atlas8k.cli.fine_tune import fine_tune
 from atlas8k.cli.labels import labels
 from atlas8k.cli.ledger import ledger
 from atlas8k.cli.options import Commands
@@ -31,7 +22,7 @@ from atlas8k.cli.predict import predict
 from atlas8k.cli.quality import quality
 from atlas8k.cli.rank import rank
 from atlas8k.cli.review import review
-from atlas8k.cli.score import score
+from atlas8k.cli.tasks import fine_tune, score
 from atlas8k.cli.train import train
 from atlas8k.cli.weights import weights
 from atlas8k.errors import Atlas8kError
@@ -43,15 +34,15 @@ app = Commands(
     pretty_exceptions_enable=False,
 )
 
-for command in (phantoms, predict, score, rank, explain, train, evaluate, compare, cross):
+for command in (
+    phantoms, predict, score, rank, explain, train, evaluate, compare, cross, fine_tune,
+):  # fmt: skip
     app.command()(command)
-app.command()(fine_tune)
-app.add_typer(campaign, name="campaign")
-app.add_typer(quality, name="quality")
-app.add_typer(ledger, name="ledger")
-app.add_typer(review, name="review")
-app.add_typer(labels, name="labels")
-app.add_typer(weights, name="weights")
+for name, group in (
+    ("campaign", campaign), ("quality", quality), ("ledger", ledger), ("review", review),
+    ("labels", labels), ("weights", weights),
+):  # fmt: skip
+    app.add_typer(group, name=name)
 
 
 @app.command()

@@ -2,57 +2,48 @@
 
 from __future__ import annotations
 
+import getpass
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from atlas8k.cli.campaign_tables import print_simulation, print_status, print_steps
+from atlas8k.cli.opening import existing_studies, folder_only, ledger_of, scoring_bar
 from atlas8k.cli.options import (
     MODELS,
     Commands,
     Conf,
+    Epochs,
     LedgerFile,
     Models,
+    Networks,
+    Steps,
     Studies,
-    existing_ledger,
-    existing_studies,
     settings_of,
 )
-from atlas8k.errors import CheckpointError
+from atlas8k.errors import CheckpointError, LedgerError
 
 if TYPE_CHECKING:
     from atlas8k.campaign.reports import Status
-    from atlas8k.ledger import Ledger
+    from atlas8k.campaign.simulation import SimulatedRound
+    from atlas8k.ledger import Holder, Ledger
 
 campaign = Commands(
     help="The eight steps as rounds: status, end of a round, the next one, a simulation."
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="as JSON; `campaign schema` describes it")]
+StatusAsJson = Annotated[
+    bool, typer.Option("--json", help="as JSON; `campaign schema` describes it")
+]
 Names = Annotated[bool, typer.Option("--names", help="name annotators in place of numbering them")]
-Epochs = Annotated[int | None, typer.Option(help="of each network")]
-Steps = Annotated[int | None, typer.Option(help="of an epoch")]
+Volumes = Annotated[list[str], typer.Argument(help="ids of volumes, as in the list")]
 
-
-@contextmanager
-def ledger_of(studies: str, given: Path | None) -> Iterator[Ledger]:
-    """The ledger of studies that a server or a scoring has used.
-
-    Raises
-    ------
-    LedgerError
-        There is none yet.
-    """
-    from atlas8k.ledger import Ledger
-
-    ledger = Ledger(existing_ledger(studies, given))
-    try:
-        yield ledger
-    finally:
-        ledger.close()
+NOT_COPIED = ("kept-aside", "training-state", "train_stats.json", ".*")
 
 
 def look(
@@ -63,7 +54,7 @@ def look(
     signature: str | None = None,
     names: bool = False,
 ) -> Status:
-    """The campaign as it stands; what the trainer has noted is taken up.
+    """Return the campaign as it stands; what the trainer has noted is taken up.
 
     `signature` is of the networks served now; where it is not known, it is the one that a
     server or a scoring has used last, whatever its settings were.
@@ -91,7 +82,7 @@ def look(
 
 
 def running(ledger: Ledger, models: Path) -> list[str]:
-    """What another process does now on the same folder or networks."""
+    """Return what another process does now on the same folder or networks."""
     locks = {"scoring": ledger.path.parent / "scoring.lock", "training": models / ".training.lock"}
     return [kind for kind, lock in locks.items() if _held(lock)]
 
@@ -114,7 +105,7 @@ def status_(
     studies: Studies = ".",
     ledger: LedgerFile = None,
     models: Models = MODELS,
-    as_json: AsJson = False,
+    as_json: StatusAsJson = False,
     names: Names = False,
     plot: Annotated[
         Path | None, typer.Option(help="also draw the list and the rounds into this .png or .svg")
@@ -132,8 +123,6 @@ def status_(
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
         return
-    from atlas8k.cli.campaign_tables import print_status
-
     print_status(found)
     if plot is not None:
         typer.echo(str(plot))
@@ -153,7 +142,7 @@ def close_round(
     ledger: LedgerFile = None,
     note: Annotated[str, typer.Option(help="why, for the records")] = "",
     force: Annotated[bool, typer.Option(help="even if nothing was submitted in it")] = False,
-    as_json: AsJson = False,
+    as_json: StatusAsJson = False,
 ) -> None:
     """End the open round without fine-tuning; the next sample or `next` opens another.
 
@@ -182,7 +171,7 @@ def next_(
     ] = True,
     score: Annotated[bool, typer.Option(help="predict and rank what is stale")] = True,
     early: Annotated[bool, typer.Option(help="fine-tune before the budget is used")] = False,
-    network: Annotated[str, typer.Option(help="all, or names with commas between")] = "all",
+    network: Networks = "all",
     epochs: Epochs = None,
     steps: Steps = None,
     budget: Annotated[
@@ -198,7 +187,7 @@ def next_(
     ] = None,
     conf: Conf = None,
     dry_run: Annotated[bool, typer.Option(help="only say which steps are due")] = False,
-    as_json: AsJson = False,
+    as_json: StatusAsJson = False,
 ) -> None:
     """Do what is due without people: fine-tune and judge, end the round, predict, rank.
 
@@ -213,22 +202,16 @@ def next_(
         return
     existing_studies(studies)
     from atlas8k.campaign.work import advance
-    from atlas8k.cli.campaign_work import bar, opened, told
+    from atlas8k.cli.campaign_work import opened, record_settings
 
-    given = settings_of(conf)
-    for key, value in {
-        "ledger": ledger,
-        "max_epochs": epochs,
-        "steps_per_epoch": steps,
-        "budget": budget,
-    }.items():
-        if value is not None:
-            given[key] = str(value)
+    given = settings_of(
+        conf, ledger=ledger, max_epochs=epochs, steps_per_epoch=steps, budget=budget
+    )
     with (
-        bar("predicting") as (report, say),
+        scoring_bar("predicting") as (report, say),
         opened(studies, models, given, networks=network, report=report) as work,
     ):
-        told(work, given, audit_percent, stop_after)
+        record_settings(work, given, audit_percent, stop_after)
         done = advance(work, train=train, score=score, early=early, report=say)
         found = look(work.ledger, studies, work.models, signature=work.signature())
     if not as_json and done.ended is not None:
@@ -242,11 +225,175 @@ def next_(
 
 
 def _say_next(found: Status, as_json: bool) -> None:
-    from atlas8k.cli.campaign_tables import print_steps
-
     if as_json:
         typer.echo(found.model_dump_json(indent=1))
         return
     where = "no round is open" if found.round is None else f"round {found.round} is open"
     typer.echo(f"{where}, networks {found.signature or 'none'}")
     print_steps(found)
+
+
+@campaign.command()
+def exclude(
+    volumes: Volumes,
+    reason: Annotated[str, typer.Option(help="why, for the records")],
+    studies: Studies = ".",
+    ledger: LedgerFile = None,
+) -> None:
+    """Say that CTs are not usable: out of list, budget, audits and training.
+
+    Their labels stay, and `include` takes it back.
+    """
+    with ledger_of(studies, ledger) as book:
+        holder = _user_of(book, volumes)
+        for volume in volumes:
+            book.exclude(volume, reason, holder)
+            typer.echo(f"{volume}: not usable: {reason}")
+
+
+@campaign.command()
+def include(
+    volumes: Volumes,
+    reason: Annotated[str, typer.Option(help="why, for the records")] = "",
+    studies: Studies = ".",
+    ledger: LedgerFile = None,
+) -> None:
+    """Let CTs count again, whatever their content looks like."""
+    with ledger_of(studies, ledger) as book:
+        holder = _user_of(book, volumes)
+        for volume in volumes:
+            done = book.include(volume, reason, holder)
+            said = "counts again; score it with `atlas8k score`" if done else "counts already"
+            typer.echo(f"{volume}: {said}")
+
+
+def _user_of(book: Ledger, volumes: list[str]) -> Holder:
+    """Return the user of this computer; raise for unknown volumes before anything is done."""
+    from atlas8k.ledger import Holder
+
+    unknown = [volume for volume in volumes if volume not in book.statuses()]
+    if unknown:
+        raise LedgerError(f"{', '.join(unknown)}: no such volume in {book.path}")
+    return Holder.identify(client_id=getpass.getuser())
+
+
+@campaign.command()
+def simulate(
+    studies: Annotated[Path, typer.Option(help="folder of CTs; it is not touched")],
+    truth: Annotated[Path, typer.Option(help="folder of their true labels")],
+    rounds: Annotated[int, typer.Option(min=1, help="in all, those done already included")] = 2,
+    out: Annotated[
+        Path | None, typer.Option(help="working folder; by default STUDIES-simulation")
+    ] = None,
+    models: Models = MODELS,
+    below: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="correct organs of a DSC below this only; else all"),
+    ] = None,
+    budget: Annotated[float, typer.Option(help="fraction of the volumes to review a round")] = 0.05,
+    audit_percent: Annotated[
+        float | None, typer.Option(help="% of the low-ranked to audit; 1 where nothing is said")
+    ] = None,
+    stop_after: Annotated[
+        int | None, typer.Option(help="see `campaign status`; 10 where nothing is said")
+    ] = None,
+    network: Networks = "all",
+    epochs: Epochs = None,
+    steps: Steps = None,
+    gate: Annotated[bool, typer.Option(help="serve only what is no worse")] = True,
+    conf: Conf = None,
+    as_json: StatusAsJson = False,
+) -> None:
+    """Two rounds, or more, with labels corrected from the truth: what are rounds worth?
+
+    Samples are handed out by the ledger, labels submitted as by a client, networks trained
+    and judged by the trainer. CTs and networks are linked or copied into the working folder
+    first. Interrupted, it goes on where it was when the command is repeated.
+    """
+    folder_only(studies, "its CTs are copied: give a folder of CTs")
+    existing_studies(studies)
+    from atlas8k.campaign.pictures import draw_simulation
+    from atlas8k.campaign.simulation import FILE, Simulation, Truth
+    from atlas8k.cli.campaign_work import opened, record_settings
+
+    folder = out or studies.resolve().parent / f"{studies.resolve().name}-simulation"
+    known = Truth(truth)
+    copied, networks = folder / "studies", folder / "model"
+    link_images(studies, copied)
+    copy_networks(models, networks)
+    given = settings_of(None, max_epochs=epochs, steps_per_epoch=steps)
+    given |= settings_of(conf, budget=budget, gate=gate)
+    with (
+        scoring_bar("predicting") as (report, say),
+        opened(copied, networks, given, networks=network, report=report) as work,
+    ):
+        record_settings(work, given, audit_percent, stop_after)
+        found = Simulation(work, known, folder, below=below, report=say).run(rounds)
+    write_csv(folder / "simulation.csv", found)
+    draw_simulation(folder / "simulation.png", found)
+    if as_json:
+        typer.echo((folder / FILE).read_text(encoding="utf-8"))
+        return
+    print_simulation(found)
+    typer.echo(f"{folder / FILE}, simulation.csv, simulation.png; in detail:")
+    typer.echo(f"atlas8k campaign status --studies {copied} --models {networks}")
+
+
+def link_images(studies: Path, target: Path) -> None:
+    """Put the CTs of a studies folder into another one, as hard links where that is possible.
+
+    Raises
+    ------
+    LedgerError
+        There is no CT in the folder, or no such folder.
+    """
+    from atlas8k.server.studies.names import IMAGE_SUFFIXES
+    from atlas8k.server.studies.scan import scan_images
+
+    files = scan_images(studies, IMAGE_SUFFIXES).files if studies.is_dir() else {}
+    if not files:
+        raise LedgerError(f"{studies}: no CT is there; give the folder of the volumes")
+    for file in files.values():
+        made = target / file.path
+        if made.exists():
+            continue
+        made.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(studies / file.path, made)
+        except OSError:  # another disk, or one without links
+            temporary = made.with_name(f".{made.name}.tmp")
+            shutil.copyfile(studies / file.path, temporary)
+            temporary.replace(made)
+
+
+def copy_networks(models: Path, target: Path) -> None:
+    """Copy a folder of checkpoints whole or not at all; what is there stays."""
+    if target.exists():
+        return
+    if not models.is_dir():
+        raise CheckpointError(models, "no such folder; give the folder of checkpoints")
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.copytree(models, temporary, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    temporary.replace(target)
+
+
+def write_csv(path: Path, rounds: list[SimulatedRound]) -> None:
+    """Write one line a round and phase: means, then every organ."""
+    import pandas as pd
+
+    from atlas8k.evaluation.results import write_text
+    from atlas8k.organs import ORGAN_NAMES
+
+    rows = []
+    for one in rounds:
+        for phase in ("before", "revised", "after"):
+            measured = getattr(one, phase)
+            if measured is not None:
+                row = {"round": one.round, "phase": phase, "signature": one.signature}
+                figures = ("reviewed", "dsc", "dsc_unreviewed")
+                row |= {name: getattr(measured, name) for name in figures}
+                rows.append(row | {organ: measured.organs.get(organ) for organ in ORGAN_NAMES})
+    table = pd.DataFrame(rows)
+    text = table.to_csv(index=False, float_format="%.4f", lineterminator="\r\n")
+    write_text(path, text)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from atlas8k.cli.tables import Column, number, print_table, terminal, text
+from atlas8k.cli.tables import decimals, print_table, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +63,7 @@ def print_status(found: Status) -> None:
 
 
 def not_usable(found: Status) -> Iterator[str]:
-    """Volumes that are left out and why, ids whole; the first of many."""
+    """Yield volumes that are left out and why, ids whole; the first of many."""
     for one in found.not_usable[:SHOWN]:
         yield f"not usable: {one.volume}: {one.reason}"
     if len(found.not_usable) > SHOWN:
@@ -76,8 +76,12 @@ def print_steps(found: Status, out: Console | None = None) -> None:
     """Print the eight steps, and below them the commands that do what is to do."""
     out = out or terminal()
     print_table(
-        [number(""), text("step"), Column("state"), text("")],
-        [(str(one.number), one.name, one.state, one.detail) for one in found.steps],
+        [
+            {"": one.number, "step": one.name, "state": one.state, " ": one.detail}
+            for one in found.steps
+        ],
+        left=["state"],
+        fold=["step", " "],
         styles=[STYLES.get(one.state, "") for one in found.steps],
         console=out,
     )
@@ -88,41 +92,32 @@ def print_steps(found: Status, out: Console | None = None) -> None:
 
 def _print_rounds(found: Status, out: Console) -> None:
     """Print a line a round."""
-    right = ("reviewed", "changed", "confirmed", "stop rule", "hours", "at 15 min", "saved",
-             "held-out DSC")  # fmt: skip
-    print_table(
-        [
-            number("round"),
-            Column("networks"),
-            Column("opened"),
-            *map(number, right),
-            text("ended by"),
-        ],
-        [
-            (
-                str(one.number),
-                one.signature or "none",
-                time.strftime("%Y-%m-%d", time.localtime(one.opened_at)),
-                f"{one.reviewed - one.audited}{f' + {one.audited}' if one.audited else ''}"
-                + (f" of {one.budget}" if one.budget else ""),
-                str(one.changed),
-                str(one.confirmed),
-                stop(one),
-                f"{one.effort.hours:.1f}" + ("*" if one.effort.untimed or one.effort.idle else ""),
-                f"{one.effort.hours_at_15:.1f}",
-                "" if one.effort.hours_saved is None else f"{one.effort.hours_saved:.0f}",
-                dsc(one.trainings[-1]) if one.trainings else "",
-                ended(one),
-            )
-            for one in found.rounds
-        ],
-        "Rounds",
-        console=out,
-    )
+    rows = []
+    for one in found.rounds:
+        reviewed = f"{one.reviewed - one.audited}{f' + {one.audited}' if one.audited else ''}"
+        effort = one.effort
+        rows.append(
+            {
+                "round": one.number,
+                "networks": one.signature or "none",
+                "opened": time.strftime("%Y-%m-%d", time.localtime(one.opened_at)),
+                "reviewed": reviewed + (f" of {one.budget}" if one.budget else ""),
+                "changed": one.changed,
+                "confirmed": one.confirmed,
+                "stop rule": stop(one),
+                "hours": f"{effort.hours:.1f}" + ("*" if effort.untimed or effort.idle else ""),
+                "at 15 min": f"{effort.hours_at_15:.1f}",
+                "saved": decimals(effort.hours_saved, 0),
+                "held-out DSC": dsc(one.trainings[-1]) if one.trainings else "",
+                "ended by": ended(one),
+            }
+        )
+    left = ["networks", "opened"]
+    print_table(rows, "Rounds", left=left, fold=["ended by"], console=out)
 
 
 def stop(one: RoundReport) -> str:
-    """Where the stop rule stands in a round; empty where it has no list."""
+    """Return where the stop rule stands in a round; empty where it has no list."""
     if one.stop is None:
         return ""
     if one.stop.broken_at is not None:
@@ -131,7 +126,7 @@ def stop(one: RoundReport) -> str:
 
 
 def ended(one: RoundReport) -> str:
-    """What ended a round; of one that is open, what was trained in it."""
+    """Return what ended a round; of one that is open, what was trained in it."""
     if one.trainings:
         last = one.trainings[-1]
         what = {"published": "published", "refused": "gate refused"}.get(last.verdict, last.verdict)
@@ -140,7 +135,7 @@ def ended(one: RoundReport) -> str:
 
 
 def dsc(one: Training) -> str:
-    """Before and after, with what it was measured on where that shows nothing learned."""
+    """Return DSC before and after; with its cases where that shows nothing learned."""
     if one.dsc_before is None or one.dsc_after is None:
         return ""
     on = " (trained on)" if one.basis == "trained on" else ""
@@ -149,82 +144,68 @@ def dsc(one: Training) -> str:
 
 def _print_organs(one: RoundReport, out: Console) -> None:
     """Print the changes by organ in one round."""
-    names = ("confirmed", "changed", "added", "absent", "nothing said", "DSC", "voxels")
     print_table(
-        [Column("organ"), *map(number, names)],
         [
-            (
-                organ.organ,
-                *(
-                    str(count or "")
-                    for count in (
-                        organ.confirmed,
-                        organ.changed,
-                        organ.added,
-                        organ.absent,
-                        organ.nothing_said,
-                    )
-                ),
-                "" if organ.mean_dsc is None else f"{organ.mean_dsc:.3f}",
-                f"{organ.voxels_changed:,}" if organ.voxels_changed else "",
-            )
+            {
+                "organ": organ.organ,
+                "confirmed": organ.confirmed or "",
+                "changed": organ.changed or "",
+                "added": organ.added or "",
+                "absent": organ.absent or "",
+                "nothing said": organ.nothing_said or "",
+                "DSC": decimals(organ.mean_dsc),
+                "voxels": f"{organ.voxels_changed:,}" if organ.voxels_changed else "",
+            }
             for organ in one.organs
         ],
         f"Round {one.number}, volumes by organ",
+        left=["organ"],
         console=out,
     )
 
 
 def _print_annotators(one: RoundReport, out: Console) -> None:
     """Print who did how much."""
-    names = ("volumes", "hours", "minutes each", "without a time")
     print_table(
-        [Column("annotator"), *map(number, names)],
         [
-            (
-                person.name,
-                str(person.volumes),
-                f"{person.hours:.1f}",
-                "" if person.minutes_each is None else f"{person.minutes_each:.1f}",
-                str(person.untimed or ""),
-            )
+            {
+                "annotator": person.name,
+                "volumes": person.volumes,
+                "hours": f"{person.hours:.1f}",
+                "minutes each": decimals(person.minutes_each, 1),
+                "without a time": person.untimed or "",
+            }
             for person in one.annotators
         ],
         f"Round {one.number}, annotators",
+        left=["annotator"],
         console=out,
     )
 
 
 def print_simulation(rounds: list[SimulatedRound]) -> None:
     """Print the label quality of a simulated campaign."""
-    right = ("reviewed", "organs corrected", "before", "revised", "after", "nobody saw: before",
-             "nobody saw: after")  # fmt: skip
     print_table(
-        [number("round"), Column("networks"), *map(number, right), Column("gate")],
         [
-            (
-                str(one.round),
-                one.signature,
-                str(one.reviewed),
-                str(one.organs_corrected),
-                decimals(one.before.dsc),
-                decimals(one.revised.dsc if one.revised else None),
-                decimals(one.after.dsc if one.after else None),
-                decimals(one.before.dsc_unreviewed),
-                decimals(one.after.dsc_unreviewed if one.after else None),
-                one.training.verdict if one.training else "",
-            )
+            {
+                "round": one.round,
+                "networks": one.signature,
+                "reviewed": one.reviewed,
+                "organs corrected": one.organs_corrected,
+                "before": decimals(one.before.dsc),
+                "revised": decimals(one.revised.dsc if one.revised else None),
+                "after": decimals(one.after.dsc if one.after else None),
+                "nobody saw: before": decimals(one.before.dsc_unreviewed),
+                "nobody saw: after": decimals(one.after.dsc_unreviewed if one.after else None),
+                "gate": one.training.verdict if one.training else "",
+            }
             for one in rounds
         ],
         "DSC of the assembled labels with the truth",
+        left=["networks", "gate"],
     )
 
 
-def decimals(value: float | None) -> str:
-    """Three decimals, nothing where unknown."""
-    return "" if value is None else f"{value:.3f}"
-
-
 def percent(share: float | None) -> str:
-    """A share in per cent."""
+    """Return a share in per cent."""
     return "?" if share is None else f"{100 * share:.0f} %"

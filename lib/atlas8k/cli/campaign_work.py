@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.cli.opening import context_of, ledger_of
 from atlas8k.errors import GridMismatchError
 from atlas8k.grid import Grid
 from atlas8k.labels.submission_diff import ALL
@@ -17,7 +18,6 @@ from atlas8k.ledger import Holder, Ledger, locate
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.server.context import Context
 from atlas8k.server.desk.service import LabelService
-from atlas8k.server.opening import open_context
 from atlas8k.server.scoring import AttentionScoring, Report, log_report
 from atlas8k.server.studies.folder import ORIGINAL
 from atlas8k.server.training.fine_tuning import FineTuning
@@ -127,21 +127,17 @@ def opened(
     settings = dict(conf)
     if not settings.get("budget"):
         settings["budget"] = last_budget(studies, settings.get("ledger", ""))
-    context = open_context(Settings.from_conf(settings), str(studies), models)
-    try:
+    with context_of(settings, studies, models) as context:
         yield ContextWork(context, networks, report)
-    finally:
-        context.datastore.close()
-        context.ledger.close()
 
 
-def told(
+def record_settings(
     work: ContextWork,
     conf: Mapping[str, str],
     audit_percent: float | None,
     stop_after: int | None,
 ) -> None:
-    """Keep in the ledger what a command was given, as an option or else with ``--conf``.
+    """Record in the ledger what a command was given, as an option or else with ``--conf``.
 
     Parameters
     ----------
@@ -157,37 +153,10 @@ def told(
 
 
 def last_budget(studies: str | Path, ledger: str) -> str:
-    """Budget of the last round, ``""`` where there was none: the usual one."""
+    """Return the budget of the last round, ``""`` where there was none: the usual one."""
     path = Path(ledger) if ledger else locate(str(studies))
     if not path.exists():
         return ""
-    book = Ledger(path)
-    try:
+    with ledger_of(str(studies), path) as book:
         rounds = book.rounds()
-    finally:
-        book.close()
     return str(rounds[-1].budget) if rounds else ""
-
-
-@contextmanager
-def bar(label: str) -> Iterator[tuple[Report, Callable[[str], None]]]:
-    """A progress bar of scoring on stderr, and a way to say a line above it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Left
-
-    from atlas8k.ledger import Progress as Scored
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Left())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(label, total=None, visible=False)
-
-        def report(scored: Scored, seconds_each: float, left: int) -> None:
-            done = scored.scored + scored.failed
-            progress.update(task, total=scored.total, completed=done, visible=left > 0)
-
-        def say(text: str) -> None:
-            progress.console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-        yield report, say

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from atlas8k.cli.options import named
+from atlas8k.cli.tables import print_result
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from atlas8k.evaluation.compare import Comparison
-    from atlas8k.evaluation.metadata import Grouping, Metadata
-    from atlas8k.evaluation.pictures import Shown
+    from atlas8k.evaluation.groups import Grouping
+    from atlas8k.evaluation.report import Shown
+    from atlas8k.evaluation.sheets import Sheet
 
 
 def _edges(bins: Sequence[str]) -> dict[str, list[float]]:
@@ -32,17 +36,17 @@ def _edges(bins: Sequence[str]) -> dict[str, list[float]]:
 
 
 def _groupings(
-    table: Metadata, by: Sequence[str], bins: Sequence[str], cases: Sequence[str]
+    table: Sheet, by: Sequence[str], bins: Sequence[str], cases: Sequence[str]
 ) -> list[Grouping]:
-    from atlas8k.evaluation.metadata import USUAL_COLUMNS, group_by
+    from atlas8k.evaluation.groups import USUAL_COLUMNS, group_by
     from atlas8k.organs import normalise
 
     edges = _edges(bins)
     wanted = [normalise(column) for column in by]
     if not wanted:
-        usual = [c for c in USUAL_COLUMNS if c in table.columns and table.told(c, cases)]
+        usual = [c for c in USUAL_COLUMNS if c in table.texts and table.known(c, cases)]
         wanted = list(dict.fromkeys([*usual, *edges]))
-        rest = [column for column in table.columns if column not in wanted]
+        rest = [column for column in table.texts if column not in wanted]
         typer.echo(
             f"groups by {', '.join(wanted) or 'nothing'}; other columns: {', '.join(rest)} "
             "(name them with --by)"
@@ -54,7 +58,7 @@ def _beside(found: Comparison, folders: Mapping[str, str]) -> dict[str, Shown]:
     """For each of the worst cases, the worst network whose labels are at hand."""
     import numpy as np
 
-    from atlas8k.evaluation.pictures import Shown
+    from atlas8k.evaluation.report import Shown
 
     panel = found.panel
     unknown = sorted(set(folders) - set(panel.networks))
@@ -64,15 +68,13 @@ def _beside(found: Comparison, folders: Mapping[str, str]) -> dict[str, Shown]:
             param_hint="--predictions",
         )
     beside: dict[str, Shown] = {}
-    means = panel.case_means
-    at = [n for n, name in enumerate(panel.networks) if name in folders]
+    means = dict(zip(panel.networks, panel.case_means, strict=True))
     for case in found.worst:
-        known = [n for n in at if not np.isnan(means[n, case])]
+        known = {n: float(means[n][case]) for n in folders if not np.isnan(means[n][case])}
         if known:
-            worst = min(known, key=lambda n: float(means[n, case]))
-            said = f"mean {panel.metric.upper()} {100 * means[worst, case]:.1f} %"
-            name = panel.networks[worst]
-            beside[panel.cases[case]] = Shown(name, folders[name], said)
+            worst = min(known, key=lambda name: known[name])
+            result = f"mean {panel.metric.upper()} {100 * known[worst]:.1f} %"
+            beside[panel.cases[case]] = Shown(worst, folders[worst], result)
     return beside
 
 
@@ -120,32 +122,29 @@ def compare(
     """
     from tqdm import tqdm
 
-    from atlas8k.cli.options import named
-    from atlas8k.cli.tables import print_result
+    from atlas8k.evaluation.compare import all_tables, summary_table
     from atlas8k.evaluation.compare import compare as run
-    from atlas8k.evaluation.compare_tables import all_tables, summary_table
-    from atlas8k.evaluation.metadata import read_metadata
-    from atlas8k.evaluation.panel import align
-    from atlas8k.evaluation.pictures import draw_cases
-    from atlas8k.evaluation.report import write_report
-    from atlas8k.evaluation.results import METRICS, find_networks, read_results
+    from atlas8k.evaluation.report import draw_cases, render
+    from atlas8k.evaluation.results import METRICS, align, find_networks, read_results, write_text
+    from atlas8k.evaluation.sheets import read_sheet
     from atlas8k.evaluation.tables import write_tables
 
     if metric not in (*METRICS, "both"):
         raise typer.BadParameter(f"{metric!r} is not dsc, nsd or both", param_hint="--metric")
-    given, results = results, [one for path in results for one in find_networks(path)]
-    if results != given:
-        typer.echo(f"networks: {', '.join(str(path) for path in results)}")
+    found_in = [one for path in results for one in find_networks(path)]
+    if results != found_in:
+        results = found_in
+        typer.echo(f"networks: {', '.join(map(str, results))}")
     metrics = [metric]
     if metric == "both":
         whole = all(path.is_dir() and (path / "nsd.csv").is_file() for path in results)
         metrics = ["dsc", "nsd"] if whole else ["dsc"]
         if not whole:
             typer.echo("no NSD: not every network is a folder with an nsd.csv")
-    folders = named(predictions or [], "--predictions")
+    folders = named(predictions, "--predictions")
     if images is None and (folders or labels is not None):
         raise typer.BadParameter("--labels and --predictions are drawn on the CTs of --images")
-    table = read_metadata(metadata) if metadata is not None else None
+    table = read_sheet(metadata) if metadata is not None else None
     comparisons, pictures = [], {}
     for name in metrics:
         panel = align([read_results(path, name) for path in results])
@@ -167,9 +166,8 @@ def compare(
     tolerance = f"NSD tolerance {nsd_tolerance:g} mm." if nsd_tolerance is not None else (
         "NSD at the tolerance of the results given." if "nsd" in metrics else ""
     )  # fmt: skip
-    page = write_report(
-        out / "report.html", comparisons, pictures, title=title, tolerance=tolerance
-    )
+    page = render(comparisons, pictures, title=title, tolerance=tolerance)
+    file = write_text(out / "report.html", page)
     for found in comparisons:
         print_result(summary_table(found))
-    typer.echo(f"report: {page}; tables in {out / 'tables'}")
+    typer.echo(f"report: {file}; tables in {out / 'tables'}")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from atlas8k.cli.options import Device, Orientation, named
+from atlas8k.cli.tables import write_page
 
 if TYPE_CHECKING:
     from atlas8k.models.predict import Predictor
@@ -14,19 +17,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def _runs(networks: dict[str, str], mirror: str, *, both: bool) -> list[tuple[str, str, str]]:
-    """Name of the row, source and axes of every network to run."""
-    if not both:
-        return [(name, source, mirror) for name, source in networks.items()]
-    return [
-        run
-        for name, source in networks.items()
-        for run in ((name, source, ""), (f"{name}+{mirror}", source, mirror))
-    ]
-
-
 def _predictor(source: Path, mirror: str, device: str) -> Predictor:
-    """Networks of a checkpoint file or of a models folder, mirrored along axes of RAS."""
+    """Return the networks of a checkpoint or a models folder, mirrored along axes of RAS."""
     from atlas8k.models.checkpoint import load_checkpoint
     from atlas8k.models.predict import Predictor
     from atlas8k.models.store import ModelStore
@@ -40,49 +32,45 @@ def _predictor(source: Path, mirror: str, device: str) -> Predictor:
 
 
 def _run(
-    predictor: Predictor, test: str, images: Path, labels: Path, out: Path, tolerance: float
-) -> None:
+    predictor: Predictor, test: str, images: Path, labels: Path, out: Path, tolerance: float,
+    orientation: str | None,
+) -> None:  # fmt: skip
     """Predict every case of a test set and write its results to ``out``."""
-    import numpy as np
     from tqdm import tqdm
 
-    from atlas8k.errors import Atlas8kError
-    from atlas8k.evaluation.errors import EvaluationError
-    from atlas8k.evaluation.folders import find_labels, onto_truth, read_case
-    from atlas8k.evaluation.overlap import dsc
-    from atlas8k.evaluation.pictures import find_ct
-    from atlas8k.evaluation.results import Results, write_results
-    from atlas8k.evaluation.surface import nsd
+    from atlas8k.errors import Atlas8kError, EvaluationError
+    from atlas8k.evaluation.evaluate import evaluate_volumes, results_of
+    from atlas8k.evaluation.folders import (
+        Truth,
+        find_ct,
+        find_labels,
+        read_case,
+        read_oriented,
+    )
+    from atlas8k.evaluation.results import write_results
     from atlas8k.organs import ORGAN_NAMES
     from atlas8k.volume import Volume, read_ct
 
-    rows: dict[str, tuple[Any, ...]] = {}
+    cases = {}
     for case, path in tqdm(find_labels(labels).items(), desc=f"{out.parent.name} on {test}"):
         ct_path = find_ct(images, case)
         try:
             if ct_path is None:
                 raise EvaluationError(images, f"has no CT of {case}")
-            ct = read_ct(ct_path)
+            ct = read_oriented(read_ct, ct_path, orientation)
             prediction = predictor.predict(ct)
-            label = prediction.label_on(ct.grid)
-            pred, truth = onto_truth(Volume(label, ct.grid, ct_path), read_case(path))
-            surface = nsd(pred.array, truth.array, truth.grid.spacing, tolerance)
             # An organ that no network has an output for is not a class of theirs, not a miss.
             known = prediction.covered.any(axis=0)
-            rows[case] = tuple(
-                np.where(known, values, np.nan)
-                for values in (dsc(pred.array, truth.array), surface)
-            )
+            organs = frozenset(o for o, has in zip(ORGAN_NAMES, known, strict=True) if has)
+            label = Volume(prediction.label_on(ct.grid), ct.grid, ct_path)
+            truth = Truth(read_case(path, orientation), organs)
+            cases[case] = evaluate_volumes(label, truth, tolerance)
         except Atlas8kError as err:
             log.error("%s is left out: %s", case, err)
-    if not rows:
+    if not cases:
         raise EvaluationError(labels, f"no case of {test} could be run")
-    for n, metric in enumerate(("dsc", "nsd")):
-        values = np.stack([row[n] for row in rows.values()])
-        write_results(
-            out / f"{metric}.csv",
-            Results(out.parent.name, metric, tuple(rows), ORGAN_NAMES, values),
-        )
+    for results in results_of(out.parent.name, cases):
+        write_results(out / f"{results.metric}.csv", results)
 
 
 def cross(
@@ -107,7 +95,8 @@ def cross(
         bool, typer.Option("--both", help="With --mirror: also without, rows NAME and NAME+yz.")
     ] = False,
     tolerance: Annotated[float, typer.Option(min=0.0, help="Of NSD when running, mm.")] = 1.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
+    orientation: Orientation = None,
+    device: Device = "cpu",
     out: Annotated[
         Path | None, typer.Option(help="Folder for page and tables; RESULTS-cross by default.")
     ] = None,
@@ -116,28 +105,31 @@ def cross(
 
     With --train and --test the networks are run first and their results written to RESULTS.
     """
-    from atlas8k.cli.options import named
-    from atlas8k.cli.tables import print_result
+    from atlas8k.errors import EvaluationError
     from atlas8k.evaluation.cross import cross_table, read_cross
-    from atlas8k.evaluation.errors import EvaluationError
-    from atlas8k.evaluation.report import write_table_page
-    from atlas8k.evaluation.tables import write_tables
 
-    networks, sets = named(train or [], "--train"), named(test or [], "--test")
+    networks, sets = named(train, "--train"), named(test, "--test")
     if bool(networks) != bool(sets):
         raise typer.BadParameter("--train and --test go together")
     if set(mirror) - set("xyz") or len(set(mirror)) < len(mirror):
         raise typer.BadParameter(f"{mirror!r} is not some of xyz", param_hint="--mirror")
     if both and not mirror:
         raise typer.BadParameter("--both goes with --mirror")
-    for name, source, axes in _runs(networks, mirror, both=both):
+    runs = [(name, source, mirror) for name, source in networks.items()]
+    if both:
+        runs = [
+            run
+            for name, source, _ in runs
+            for run in ((name, source, ""), (f"{name}+{mirror}", source, mirror))
+        ]
+    for name, source, axes in runs:
         predictor = _predictor(Path(source), axes, device)
         for test_name, folders in sets.items():
-            images, sign, labels = folders.partition(",")
-            if not sign:
+            images, _, labels = folders.partition(",")
+            if not labels:
                 raise typer.BadParameter(f"{folders!r} is not CT_FOLDER,LABEL_FOLDER")
             where = results / name / test_name
-            _run(predictor, test_name, Path(images), Path(labels), where, tolerance)
+            _run(predictor, test_name, Path(images), Path(labels), where, tolerance, orientation)
     tables, notes = [], []
     for metric in ("dsc", "nsd"):
         try:
@@ -150,12 +142,4 @@ def cross(
         tables.append(cross_table(matrix))
         notes += [f"{metric.upper()}: {note}" for note in matrix.notes]
     folder = out or results.resolve().with_name(f"{results.resolve().name}-cross")
-    write_tables(tables, folder / "tables")
-    page = write_table_page(
-        folder / "cross.html", tables, title="Training sets by test sets", notes=notes
-    )
-    for table in tables:
-        print_result(table)
-    for note in notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"page: {page}; tables in {folder / 'tables'}")
+    write_page(tables, folder, "cross", "Training sets by test sets", notes, tables)

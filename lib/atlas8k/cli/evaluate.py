@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-def _organs(texts: Sequence[str]) -> list[str]:
-    """Organs by name or alias, separated by commas or given one by one."""
-    from atlas8k.organs import ORGAN_NAMES, find_organ
-
-    found = []
-    for text in ",".join(texts).split(","):
-        organ = find_organ(text)
-        if organ is None:
-            raise typer.BadParameter(
-                f"{text.strip()!r} is no organ; organs are {', '.join(ORGAN_NAMES)}",
-                param_hint="--organs",
-            )
-        found.append(organ.name)
-    return found
+from atlas8k.cli.options import Maps, Orientation, Tolerance, organs_in
+from atlas8k.cli.tables import print_result
 
 
 def evaluate(
@@ -33,7 +19,7 @@ def evaluate(
         typer.Option(help="Folder for dsc.csv, nsd.csv and the tables; PRED-results by default."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the network in the tables.")] = None,
-    tolerance: Annotated[float, typer.Option(min=0.0, help="Of NSD, mm.")] = 1.0,
+    tolerance: Tolerance = 1.0,
     missing_as_zero: Annotated[
         bool, typer.Option("--missing-as-zero", help="A case without a prediction counts as 0.")
     ] = False,
@@ -48,11 +34,8 @@ def evaluate(
         str | None,
         typer.Option(help="Dataset whose values the truth has (atlas8k labels datasets)."),
     ] = None,
-    maps: Annotated[Path | None, typer.Option(help="YAML with datasets of your own.")] = None,
-    orientation: Annotated[
-        str | None,
-        typer.Option(help="Axes of files that do not say how theirs run: RAS, LPS, …"),
-    ] = None,
+    maps: Maps = None,
+    orientation: Orientation = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Cases at a time.")] = None,
 ) -> None:
     """Measure DSC and NSD of every case and organ, and tell what could not be measured.
@@ -63,38 +46,33 @@ def evaluate(
     are dsc.csv and nsd.csv as Touchstone has them, for `atlas8k compare`, and the table as CSV,
     Markdown and LaTeX.
     """
+    import pandas as pd
     from tqdm import tqdm
 
-    from atlas8k.cli.tables import print_result
     from atlas8k.evaluation.evaluate import evaluate_folder, evaluation_table
-    from atlas8k.evaluation.results import csv_text, write_results, write_text
+    from atlas8k.evaluation.results import write_results, write_text
     from atlas8k.evaluation.tables import write_tables
-    from atlas8k.geometry import check_stated
     from atlas8k.labels.datasets import find_dataset
 
-    try:
-        stated = None if orientation is None else check_stated(orientation)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--orientation") from error
     if maps is not None and truth_dataset is None:
         raise typer.BadParameter("--maps is for --truth-dataset, which is missing")
     dataset = None if truth_dataset is None else find_dataset(truth_dataset, maps)
-    labeled = None if organs is None else _organs(organs)
+    labeled = organs_in(",".join(organs or [])) or None
     folder = out or pred_dir.resolve().with_name(f"{pred_dir.resolve().name}-results")
     with tqdm(desc="evaluate", unit="case") as bar:
         found = evaluate_folder(
             pred_dir, truth_dir, network=name, tolerance_mm=tolerance,
             missing_as_zero=missing_as_zero, resampled=resample, workers=workers,
-            organs=labeled, dataset=dataset, stated=stated,
-            progress=lambda _: (bar.update(), None)[1],
+            organs=labeled, dataset=dataset,
+            orientation=orientation, progress=lambda _: bar.update(),
         )  # fmt: skip
     write_results(folder / "dsc.csv", found.dsc)
     write_results(folder / "nsd.csv", found.nsd)
     table = evaluation_table(found)
     write_tables([table], folder / "tables")
     if found.failures:
-        rows = [[case, reason] for case, reason in found.failures.items()]
-        write_text(folder / "failures.csv", csv_text(["name", "reason"], rows))
+        failures = pd.DataFrame(found.failures.items(), columns=["name", "reason"])
+        write_text(folder / "failures.csv", failures.to_csv(index=False, lineterminator="\n"))
     print_result(table)
     for note in found.notes:
         typer.echo(f"note: {note}")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas8k.cli.explain_tables import print_tables
+from atlas8k.cli.opening import desk_of, ledger_of
 from atlas8k.cli.options import MODELS, Conf, LedgerFile, Models, Studies, settings_of
-from atlas8k.cli.rank import newest, open_ledger
+from atlas8k.cli.rank import newest
+from atlas8k.cli.tables import print_table, terminal
 from atlas8k.errors import LedgerError, SettingsError, UnreadableVolumeError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
 
 PICTURED = 3
+FIGURES = ("attention", "inconsistency", "uncertainty", "overlap", "salient")
 HEAT_STEP = 1 / 128
 """What a step of a byte heat map stands for."""
 
@@ -69,18 +71,18 @@ def explain(
         if file is not None and not file.name.endswith(endings):
             raise UnreadableVolumeError(file, f"the name must end in {' or '.join(endings)}")
     _check_organ(organ, heat)
-    book = open_ledger(studies, path)
-    known = _known(book, case)
     found = None
-    if "organs" not in known or preview or heat or boxes:
-        with Console(stderr=True).status(f"{case}: reading"):
-            found = _found(book, case, studies, models, conf)
+    with ledger_of(studies, path) as book:
+        known = _known(book, case)
+        if "organs" not in known or preview or heat or boxes:
+            with Console(stderr=True).status(f"{case}: reading"):
+                found = _found(book, case, studies, models, conf)
     if found is not None and "organs" not in known:
         known |= _explained(found, known["model_signature"])
     if as_json:
         typer.echo(json.dumps(known, indent=1))
     else:
-        print_tables(known)
+        _print(known)
     if found is None:
         return
     with Console(stderr=True).status(f"{case}: writing"):
@@ -105,7 +107,7 @@ def _check_organ(organ: str | None, heat: Path | None) -> None:
 
 
 def _known(book: Ledger, case: str) -> dict[str, Any]:
-    """What the ledger knows of a volume: its explanation, and its place in every list.
+    """Return what the ledger knows of a volume: its explanation, and its place in every list.
 
     Raises
     ------
@@ -142,7 +144,7 @@ def _known(book: Ledger, case: str) -> dict[str, Any]:
 
 
 def _explained(found: _Found, signature: str) -> dict[str, Any]:
-    """What scoring would have noted.
+    """Return what scoring would have noted.
 
     Raises
     ------
@@ -156,6 +158,64 @@ def _explained(found: _Found, signature: str) -> dict[str, Any]:
         )
     explanation = found.answers.noted(found.grid, found.case)
     return {key: value for key, value in explanation.items() if key != "name"}
+
+
+def _print(known: dict[str, Any]) -> None:
+    """Print a line on the volume's place, then its organs, then its regions."""
+    from atlas8k.attention.explain import Place
+
+    console = terminal()
+    place = known["places"][known["ranked_by"]]
+    console.print(
+        f"[bold]{known['volume']}[/bold]: rank {place['rank']} of {place['of']} by "
+        f"{known['ranked_by']}, attention {known['attention_ml']:.1f} ml, {known['status']}; "
+        f"networks {known['model_signature']}"
+    )
+    others = (
+        f"{item['rank']} by {name}"
+        for name, item in known["places"].items()
+        if name != known["ranked_by"]
+    )
+    console.print(f"rank {', '.join(others)}")
+    print_table(
+        [
+            {"organ": row["organ"]}
+            | {name: f"{row[f'{name}_ml']:.2f}" for name in FIGURES}
+            | {"regions": row["regions"]}
+            for row in known["organs"]
+        ],
+        "Organs, most attention first (ml)",
+        left=["organ"],
+        console=console,
+    )
+    if not known["regions"]:
+        console.print("No region stands out: the attention is thin outlines and small spots.")
+        return
+    rows = []
+    for rank, row in enumerate(known["regions"], start=1):
+        place = Place.from_dict(row.get("place"))
+        rows.append(
+            {
+                "": rank,
+                "organ": row["organ"],
+                "ml": f"{row['ml']:.1f}",
+                "attention": f"{row['attention_ml']:.1f}",
+                f"{known['plane']} slice in OHIF": f"{place.ohif_slice} of {place.slices}"
+                if place
+                else "score again",
+                "3D Slicer, mm (RAS)": "R {:.1f}, A {:.1f}, S {:.1f}".format(*place.ras_mm)
+                if place
+                else "",
+                f"file index, axis {known['slice_axis']}, from 0": row["slice"],
+            }
+        )
+    print_table(
+        rows,
+        f"Regions to look at ({len(rows)} of {known['regions_in_all']})",
+        left=["organ", "3D Slicer, mm (RAS)"],
+        key="organ",
+        console=console,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +251,7 @@ def _found(book: Ledger, case: str, studies: str, models: Path, conf: list[str] 
 
 
 def _file(book: Ledger, case: str, studies: str) -> Path:
-    """The CT's file; of an archive, fetched where it is not here.
+    """Return the CT's file; of an archive, fetched where it is not here.
 
     Raises
     ------
@@ -203,8 +263,6 @@ def _file(book: Ledger, case: str, studies: str) -> Path:
     from atlas8k.server.studies.scan import probe
 
     if is_url(studies):
-        from atlas8k.cli.labels_history import desk_of
-
         with desk_of(studies, book.path) as desk:
             return desk.folder.path / desk.folder.known_image(case).path
     image = probe(Path(studies), check_id(case), IMAGE_SUFFIXES)
@@ -216,7 +274,7 @@ def _file(book: Ledger, case: str, studies: str) -> Path:
 
 
 def _heat_maps(found: _Found) -> tuple[Bytes, Grid]:
-    """Eq. 4 ``(organs, X, Y, Z)`` uint8 in steps of 1/128, and its grid."""
+    """Return Eq. 4 ``(organs, X, Y, Z)`` uint8 in steps of 1/128, and its grid."""
     from atlas8k.attention import salient_regions
 
     codes, grid, _ = found.engine.probabilities(found.file, volume=found.case)
@@ -242,7 +300,7 @@ def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most
     import numpy as np
 
     from atlas8k.attention.explain import place_of_region
-    from atlas8k.preview_regions import View, draw_regions
+    from atlas8k.preview import View, draw_regions
     from atlas8k.volume import Volume, read_ct
 
     answers = found.answers
@@ -282,7 +340,7 @@ def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most
 
 
 def _along(ct_grid: Grid, grid: Grid) -> int:
-    """Axis of the working grid along which the CT's slices are stacked."""
+    """Return the axis of the working grid along which the CT's slices are stacked."""
     import numpy as np
 
     from atlas8k.attention.explain import slice_axis
@@ -292,7 +350,7 @@ def _along(ct_grid: Grid, grid: Grid) -> int:
 
 
 def _shown_at(mask: Mask, grid: Grid, axis: int, number: int) -> tuple[float, ...]:
-    """RAS+ mm of a point of the region, in the slice that shows most of it."""
+    """Return RAS+ mm of a point of the region, in the slice that shows most of it."""
     import numpy as np
 
     voxels = np.argwhere(mask)

@@ -1,47 +1,64 @@
-"""``atlas8k labels``: public labels into a studies folder."""
+"""``atlas8k labels``: public labels into a studies folder, and the history of submitted ones."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.options import Commands, FolderOfStudies, LedgerFile, folder_only
+from atlas8k.cli.opening import desk_of, folder_only, moment, who
+from atlas8k.cli.options import (
+    AsJson,
+    Commands,
+    FolderOfStudies,
+    LedgerFile,
+    Maps,
+    Orientation,
+    Studies,
+)
+from atlas8k.cli.tables import decimals, print_table
 from atlas8k.errors import Atlas8kError
+
+if TYPE_CHECKING:
+    from atlas8k.ledger import OrganChange
+    from atlas8k.server.desk.reviews import Revision
 
 labels = Commands(
     help="Labels of a studies folder: public ones imported, the history of submitted ones."
 )
 
-Maps = Annotated[
-    Path | None,
-    typer.Option(help="YAML file with datasets of your own, in the form of datasets.yaml"),
-]
+Case = Annotated[str, typer.Argument(help="the CT's name, without .nii.gz")]
+As = Annotated[str, typer.Option("--as", help="who you are, for the records")]
 
 
 @labels.command()
 def datasets(maps: Maps = None) -> None:
     """The datasets that `labels import` knows, with the organs each labels."""
-    from atlas8k.cli.tables import Column, print_table, text
     from atlas8k.labels.datasets import known_datasets
     from atlas8k.organs import N_ORGANS
 
     rows = []
     for dataset in known_datasets(maps).values():
-        remarks = []
-        if dataset.kidneys_together:
-            remarks.append("kidneys are told apart")
-        if dataset.family:
-            remarks.append(f"a version of {dataset.family}")
-        if dataset.per_case:
-            remarks.append("organs differ from case to case")
+        remarks = {
+            "kidneys are told apart": dataset.kidneys_together,
+            f"a version of {dataset.family}": dataset.family,
+            "organs differ from case to case": dataset.per_case,
+        }
         organs = ", ".join(dataset.organs) or "none of the nine"
-        if len(dataset.organs) == N_ORGANS:
-            organs = "all nine"
-        rows.append((dataset.name, ", ".join(dataset.also), organs, "; ".join(remarks)))
-    print_table([Column("dataset"), text("also"), text("organs"), text("remarks")], rows)
+        rows.append(
+            {
+                "dataset": dataset.name,
+                "also": ", ".join(dataset.also),
+                "organs": "all nine" if len(dataset.organs) == N_ORGANS else organs,
+                "remarks": "; ".join(remark for remark, holds in remarks.items() if holds),
+            }
+        )
+    print_table(rows, left=["dataset"], fold=["also", "organs", "remarks"])
 
 
 @labels.command("import")
@@ -75,14 +92,7 @@ def import_(
             "snapped, and noted for each file",
         ),
     ] = 0.05,
-    orientation: Annotated[
-        str | None,
-        typer.Option(
-            help="how the axes of label files run whose headers do not say it, such as RAS or "
-            "LPS; they must cover the whole CT",
-            show_default=False,
-        ),
-    ] = None,
+    orientation: Orientation = None,
     report: Annotated[
         Path | None, typer.Option(help="CSV of every file: organs, reasons, what to look at")
     ] = None,
@@ -98,7 +108,8 @@ def import_(
     same name; the dataset's own way (label0001 and PANCREAS_0001); the same
     name without words such as label, seg, img, volume and 0000
     (segmentation-0 and volume-0). It must lie on the CT's grid, turned or
-    cropped at most.
+    cropped at most; a file that does not say how its axes run covers the
+    whole CT.
 
     All files are looked at before the first is imported: where organs come
     out that no patient has (a pancreas of the aorta's shape), or names in a
@@ -110,9 +121,7 @@ def import_(
     """
     from tqdm import tqdm
 
-    from atlas8k.cli.labels_import import Importer, plan, write_report
-    from atlas8k.cli.labels_version import chosen_version
-    from atlas8k.geometry import check_stated
+    from atlas8k.cli.labels_import import Importer, chosen_version, plan, write_report
     from atlas8k.labels.datasets import DatasetMapError, find_versions
     from atlas8k.labels.matching import Matcher, find_label_files, parse_rule
     from atlas8k.server.studies.names import IMAGE_SUFFIXES
@@ -128,10 +137,6 @@ def import_(
         rules = [parse_rule(text) for text in match or []]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--match") from error
-    try:
-        stated = None if orientation is None else check_stated(orientation)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--orientation") from error
     for place, what in ((folder, "label files"), (studies, "CTs")):
         if not place.is_dir():
             raise Atlas8kError(f"{place}: there is no such folder of {what}")
@@ -145,7 +150,7 @@ def import_(
     matcher = Matcher(volumes, prefix=prefix, rules=rules, own_rules=own_rules)
     planned = plan(found, folder, matcher)
     entry = chosen_version(dataset, folder, versions, planned, maps, force=force, jobs=jobs)
-    importer = Importer(studies, ledger, entry, dry_run, tolerance, stated)
+    importer = Importer(studies, ledger, entry, dry_run, tolerance, orientation)
     outcomes = []
     # The bar shows in a terminal only; files are listed above it.
     with tqdm(total=len(planned), desc=entry.name, unit="file", disable=None) as bar:
@@ -172,3 +177,160 @@ def import_(
         typer.echo(f"Report: {report}")
     if counts["refused"] or not counts["imported"] + counts["unchanged"]:
         raise typer.Exit(1)
+
+
+def summary(organs: Mapping[str, OrganChange]) -> str:
+    """Return what a submission says, shortest form: changed organs with their DSC first."""
+    from atlas8k.ledger.records import OLDER_RULE
+
+    changed = [
+        f"{organ} {'absent' if one.state == 'absent' else f'{one.dsc or 0:.3f}'}"
+        for organ, one in organs.items()
+        if one.state in ("revised", "absent")
+    ]
+    confirmed = sum(one.state == "confirmed" for one in organs.values())
+    parts = [", ".join(changed) or "nothing changed"]
+    if confirmed:
+        older = any(one.note == OLDER_RULE for one in organs.values())
+        parts.append(f"{confirmed} confirmed{' (older rule)' if older else ''}")
+    asked = [organ for organ, one in organs.items() if one.state == "not_assessed" and one.note]
+    if asked:
+        parts.append(f"asked about {', '.join(asked)}")
+    return "; ".join(parts) if organs else ""
+
+
+@labels.command()
+def history(
+    case: Case, studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False
+) -> None:
+    """Every submission of a case: who, when, minutes, what changed; * is the one in force.
+
+    Figures are the DSC of an organ before and after.
+    """
+    with desk_of(studies, ledger) as desk:
+        revisions = desk.reviews.history(case)
+        sources = desk.ledger.sources(case)
+    if as_json:
+        submissions = [
+            {
+                **dataclasses.asdict(one.submission),
+                "in_force": one.in_force,
+                "organs": {o: c._asdict() for o, c in one.organs.items()},
+            }
+            for one in revisions
+        ]
+        organs = {o: one._asdict() for o, one in sources.items()}
+        found = {"case": case, "history": submissions, "organs": organs}
+        typer.echo(json.dumps(found, indent=1))
+        return
+    if not revisions:
+        typer.echo(f"{case}: nobody has submitted it yet")
+    print_table(
+        [
+            {
+                "": "*" if one.in_force else "",
+                "no.": one.submission.id,
+                "who": one.submission.holder,
+                "when": moment(one.submission.submitted_at),
+                "min": decimals(one.submission.minutes, 0),
+                "what it is": _kind(one),
+                "organs": summary(one.organs),
+            }
+            for one in revisions
+        ],
+        left=["", "who", "when"],
+        fold=["what it is", "organs"],
+        key="who",
+    )
+    for organ, source in sources.items():
+        disputed = "DISPUTED" if source.disputed else ""
+        words = (source.source, source.state, source.dataset, disputed)
+        typer.echo(f"{organ}: {' '.join(word for word in words if word)}")
+
+
+def _kind(one: Revision) -> str:
+    kept = one.submission
+    if kept.restored is not None:
+        return f"{kept.restored} restored"
+    flags = {
+        "second reading": kept.purpose == "double_read",
+        "reviewer's": kept.purpose == "review",
+        "late": kept.late,
+        "conflict": kept.conflict,
+        "file is gone": not one.file,
+    }
+    return ", ".join(flag for flag, holds in flags.items() if holds)
+
+
+@labels.command()
+def restore(
+    case: Case,
+    number: Annotated[int, typer.Argument(help="of the submission, see `labels history`")],
+    studies: Studies = ".",
+    ledger: LedgerFile = None,
+    name: As = "",
+) -> None:
+    """Put an earlier submission in force again; nothing is lost. The server may run."""
+    with desk_of(studies, ledger) as desk:
+        restored = desk.reviews.restore(case, number, who(name))
+    typer.echo(f"{case}: submission {number} is in force, as number {restored.id}")
+
+
+@labels.command()
+def reopen(
+    case: Case,
+    studies: Studies = ".",
+    ledger: LedgerFile = None,
+    note: Annotated[str, typer.Option(help="comes with the case")] = "",
+    to: Annotated[str, typer.Option(help="only to this holder, as `labels history` names it")] = "",
+    name: As = "",
+) -> None:
+    """Give a submitted case out again, before all others, with its last revision on it."""
+    with desk_of(studies, ledger) as desk:
+        desk.reviews.reopen(case, to=to or None, note=note, reviewer=who(name).key)
+    typer.echo(f"{case}: open again, for {to or 'the next who asks'}")
+
+
+@labels.command()
+def rejected(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False) -> None:
+    """Labels that were in labels/final and failed the checks, with the reason of each."""
+    with desk_of(studies, ledger) as desk:
+        waiting = desk.existing.waiting()
+    if as_json:
+        typer.echo(json.dumps([{**dataclasses.asdict(o), "path": str(o.path)} for o in waiting]))
+        return
+    for one in waiting:
+        typer.echo(f"{one.volume}  set aside {moment(one.at)}  {one.path}\n    {one.reason}")
+    typer.echo(f"{len(waiting)} labels were set aside" if waiting else "no label was set aside")
+
+
+@labels.command()
+def accept(
+    case: Case,
+    studies: Studies = ".",
+    ledger: LedgerFile = None,
+    values: Annotated[
+        str | None,
+        typer.Option("--map", help="what its values are: 1=liver,2=kidney_left,3=none"),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="take it although its organs look impossible, networks made it, or its "
+            "header is less than a voxel off the CT's",
+        ),
+    ] = False,
+) -> None:
+    """Put a label that was set aside in force; the file itself stays where it is."""
+    from atlas8k.server.desk.existing_labels import Reading, parse_values
+
+    try:
+        mapping = None if values is None else parse_values(values.split(","))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--map") from error
+    with desk_of(studies, ledger) as desk:
+        booked = desk.existing.accept(case, Reading(mapping, force))
+        organs = desk.ledger.changes(booked.id)
+    said = [f"{organ} {one.state}" for organ, one in organs.items() if one.state != "not_assessed"]
+    typer.echo(f"{case}: accepted as submission {booked.id} ({', '.join(said)})")

@@ -1,4 +1,7 @@
-"""One public label file after another into a studies folder, in one process or several."""
+"""Public label files into a studies folder, in one process or several.
+
+First which version of a dataset they are and whether its numbers fit, then one after another.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import typer
+from tqdm import tqdm
 
 from atlas8k.errors import Atlas8kError, VolumeError
-from atlas8k.labels.datasets import Dataset
+from atlas8k.labels.datasets import Dataset, DatasetMapError, known_datasets
 from atlas8k.labels.grid_alignment import TOLERANCE_VOXELS
 from atlas8k.labels.matching import Found, LabelFile, Matcher, MatchError
 from atlas8k.labels.public import UNKNOWN_TAG, PublicLabel, read_public
+from atlas8k.labels.survey import others_that_fit, survey, version_of, votes_text
 from atlas8k.labels.voxels import renamed
 from atlas8k.ledger import OrganSource, UnknownVolumeError, VolumeEntry
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
@@ -29,6 +35,9 @@ from atlas8k.volume import read_label
 
 if TYPE_CHECKING:
     from atlas8k.server.desk.service import LabelService
+
+SHOWN = 10
+"""Files that are named where more do not fit."""
 
 Result = Literal["imported", "unchanged", "skipped", "refused"]
 
@@ -50,7 +59,7 @@ class Outcome:
     rules: tuple[str, ...] = ()
 
     def line(self, *, dry_run: bool = False) -> str:
-        """One line for people."""
+        """Return one line for people."""
         result = "to import" if dry_run and self.result == "imported" else self.result
         text = f"{result:9s} {self.file}"
         if self.volume is not None and self.volume != self.file.partition(".nii")[0]:
@@ -78,7 +87,7 @@ class Planned(NamedTuple):
 
 
 def plan(found: Found, folder: Path, matcher: Matcher) -> list[Planned]:
-    """The CT of every label file; files that share one are refused, all of them."""
+    """Return the CT of every label file; files that share one are refused, all of them."""
     planned = []
     for file in found.files:
         shown = str(file.path.relative_to(folder))
@@ -112,7 +121,7 @@ class Importer:
     stated: str | None = None
 
     def run(self, planned: Sequence[Planned], jobs: int = 1) -> Iterator[Outcome]:
-        """Outcomes in the order of the files; one bad file ends nothing."""
+        """Yield outcomes in the order of the files; one bad file ends nothing."""
         if jobs <= 1:
             yield from map(self, planned)
             return
@@ -187,16 +196,16 @@ class _Kept:
         organs: Mapping[str, OrganSource] = {}
         with contextlib.suppress(UnknownVolumeError):
             organs = desk.ledger.dataset_organs(volume)
-        # A file that is gone or cannot be read any more is written anew.
-        unknown = _path(desk, volume, UNKNOWN_TAG) if _own_mask(desk, volume, dataset) else None
-        return cls(_array(_path(desk, volume, "public")), _array(unknown), organs)
+        own = _own_mask(desk, volume, dataset)
+        unknown = _array(desk, volume, UNKNOWN_TAG) if own else None
+        return cls(_array(desk, volume, "public"), unknown, organs)
 
     def datasets(self) -> set[str | None]:
-        """Where public organs come from."""
+        """Return where public organs come from."""
         return {source.dataset for source in self.organs.values() if source.source == "public"}
 
     def to_keep(self, label: PublicLabel) -> dict[str, OrganSource]:
-        """What to say of each organ; not knowing one takes nothing away from other datasets."""
+        """Return what to record of each organ; not knowing one takes none from others."""
         silent = {
             organ
             for organ, source in label.organs.items()
@@ -207,15 +216,12 @@ class _Kept:
         return {organ: s for organ, s in label.organs.items() if organ not in silent}
 
     def says(self, label: PublicLabel, organs: Mapping[str, OrganSource]) -> bool:
-        """Whether all of `organs` is known already, voxel for voxel."""
+        """Return whether all of `organs` is known already, voxel for voxel."""
         if self.array is None or self.array.shape != label.array.shape:
             return False
-        for organ, source in organs.items():
-            before = self.organs.get(organ)
-            if before is None or (before.source, before.state) != (source.source, source.state):
-                return False
-            if source.source == "public" and before.dataset != source.dataset:
-                return False
+        before = {organ: _key(source) for organ, source in self.organs.items()}
+        if any(before.get(organ) != _key(source) for organ, source in organs.items()):
+            return False
         public = np.zeros(256, np.uint8)
         for organ, source in organs.items():
             public[ORGAN_IDS[organ]] = ORGAN_IDS[organ] if source.source == "public" else 0
@@ -226,23 +232,23 @@ class _Kept:
         return bool(np.array_equal(self.unknown > 0, label.unknown))
 
 
-def _path(desk: LabelService, volume: str, tag: str) -> Path | None:
+def _array(desk: LabelService, volume: str, tag: str) -> npt.NDArray[np.uint8] | None:
+    """Return a label that is there; one that cannot be read any more is written anew."""
     row = desk.folder.label(volume, tag)
     if row is None or row.ext is None:
         return None
-    return desk.folder.labels.path(volume, tag, row.ext)
-
-
-def _array(path: Path | None) -> npt.NDArray[np.uint8] | None:
-    if path is None:
-        return None
     with contextlib.suppress(VolumeError):
-        return np.asarray(read_label(path).array)
+        return np.asarray(read_label(desk.folder.labels.path(volume, tag, row.ext)).array)
     return None
 
 
+def _key(source: OrganSource) -> tuple[str, str, str | None]:
+    """Return what must be the same for a label to be the one that is there."""
+    return source.source, source.state, source.dataset if source.source == "public" else None
+
+
 def _keep_unknown(desk: LabelService, volume: str, label: PublicLabel, dataset: Dataset) -> None:
-    """The mask of voxels that are left open, before the label that leaves them open."""
+    """Store the mask of voxels left open, before the label that leaves them open."""
     if label.unknown is not None:
         info = {"dataset": dataset.name, "voxels": int(np.count_nonzero(label.unknown))}
         mask = label.unknown.astype(np.uint8)
@@ -252,13 +258,78 @@ def _keep_unknown(desk: LabelService, volume: str, label: PublicLabel, dataset: 
 
 
 def _own_mask(desk: LabelService, volume: str, dataset: Dataset) -> bool:
-    """Whether there is a mask of voxels left open, and this dataset left them so."""
+    """Return whether there is a mask of voxels left open, and this dataset left them so."""
     row = desk.folder.label(volume, UNKNOWN_TAG)
     return row is not None and json.loads(row.info).get("dataset") == dataset.name
 
 
+def chosen_version(
+    name: str,
+    folder: Path,
+    versions: Sequence[Dataset],
+    planned: Sequence[Planned],
+    maps: Path | None,
+    *,
+    force: bool,
+    jobs: int,
+) -> Dataset:
+    """Return the version to import under, once nothing in the files speaks against it.
+
+    Parameters
+    ----------
+    name
+        Of the dataset, as the user gave it.
+    force
+        Import whatever speaks against it; it is printed all the same.
+
+    Raises
+    ------
+    DatasetMapError
+        The version must be said, or files do not fit; nothing has been written.
+    """
+    files = [one for one in planned if one.outcome is None and one.volume is not None]
+    paths = [one.file.path for one in files]
+    # The bar shows in a terminal only.
+    looked = tqdm(survey(paths, versions, jobs), total=len(paths), desc="looking", disable=None)
+    looks = list(looked)
+    entry = version_of(looks, versions)
+    if entry is None:
+        said = " or ".join(f"{version.name!r}" for version in versions)
+        raise DatasetMapError(
+            name,
+            f"has versions with other numbers, and the files do not tell which these are "
+            f"({votes_text(looks, versions)}); say which, such as "
+            f"`atlas8k labels import {versions[-1].name!r} {folder} …`: {said}",
+        )
+    if len(versions) > 1:
+        typer.echo(f"{name}: these are labels of {entry.name} ({votes_text(looks, versions)})")
+    shown = {one.file.path: one.shown for one in files}
+    # A value that the dataset lacks gets its own file refused; it may be that file alone.
+    wrong = [one for one in looks if one.against[entry.name]]
+    if not wrong:
+        return entry
+    lines = [f"{shown[one.path]}: {'; '.join(one.against[entry.name])}" for one in wrong]
+    listing = "\n".join(f"  {line}" for line in lines[:SHOWN])
+    if len(lines) > SHOWN:
+        listing += f"\n  and {len(lines) - SHOWN} more"
+    if force:
+        typer.echo(f"imported all the same (--force), {len(wrong)} of {len(looks)} files:")
+        typer.echo(listing)
+        return entry
+    fitting = others_that_fit(
+        [one.path for one in wrong], entry, list(known_datasets(maps).values())
+    )
+    advice = f"Their numbers fit {', '.join(fitting)}: give that name. " if fitting else ""
+    raise DatasetMapError(
+        folder,
+        f"nothing was imported: as labels of {entry.name}, {len(wrong)} of {len(looks)} files "
+        f"show what no patient has, or say so themselves:\n{listing}\n{advice}Where they are right "
+        "as they are (situs inversus, a rare anatomy): add --force",
+    )
+
+
 def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """A CSV of all outcomes, one row a file."""
+    """Write a CSV of all outcomes, one row a file."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["file", "volume", "result", "reason", *ORGAN_NAMES, "notes", "findings"])

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.options import (
-    Commands,
-    FolderOfStudies,
-    LedgerFile,
-    Studies,
-    existing_ledger,
-    folder_only,
-    ledger_path,
-)
+from atlas8k.cli.opening import folder_only, ledger_of
+from atlas8k.cli.options import Commands, FolderOfStudies, LedgerFile, Studies
 from atlas8k.errors import LedgerError
 
 if TYPE_CHECKING:
     from atlas8k.ledger.rebuild import LabelOnDisk
-
-logger = logging.getLogger(__name__)
 
 ledger = Commands(help="Back up or rebuild the ledger.")
 
@@ -36,12 +27,10 @@ def backup(
     path: LedgerFile = None,
 ) -> None:
     """Copy the ledger as it is at one moment; the server may go on meanwhile."""
-    from atlas8k.ledger import Ledger
-
-    source = existing_ledger(studies, path)
     if target.is_dir():
         target /= f"ledger-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.sqlite"
-    typer.echo(Ledger(source).backup(target))
+    with ledger_of(studies, path) as book:
+        typer.echo(book.backup(target))
 
 
 @ledger.command()
@@ -60,15 +49,16 @@ def rebuild(
     """
     from tqdm import tqdm
 
+    from atlas8k.ledger import locate
     from atlas8k.ledger.rebuild import NOT_REBUILT
     from atlas8k.ledger.rebuild import rebuild as make
     from atlas8k.server.studies.names import IMAGE_SUFFIXES
     from atlas8k.server.studies.scan import scan_images
 
     folder_only(studies, "its ledger is not rebuilt from files: restore a backup of it")
-    target = ledger_path(studies, path)
     if not studies.is_dir():
         raise LedgerError(f"{studies}: there is no such folder; labels are looked for in it")
+    target = path or locate(str(studies))
     if target.exists() and not replace:
         raise LedgerError(
             f"{target}: exists, and a rebuilt one knows less; stop the server and give --replace "
@@ -105,7 +95,7 @@ def rebuild(
 
 
 def _move_aside(target: Path) -> list[tuple[Path, Path]]:
-    """Move a ledger with its log; what was where, and is where."""
+    """Move a ledger with its log; return what was where, and is where."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     moved = []
     for suffix in ("", "-wal", "-shm"):
@@ -116,8 +106,8 @@ def _move_aside(target: Path) -> list[tuple[Path, Path]]:
     return moved
 
 
-def labels_on_disk(studies: Path) -> Iterable[LabelOnDisk]:
-    """Every label file of a studies folder: in force, and replaced."""
+def labels_on_disk(studies: Path) -> Iterator[LabelOnDisk]:
+    """Yield every label file of a studies folder: in force, and replaced."""
     from atlas8k.ledger import locate
     from atlas8k.ledger.rebuild import LabelOnDisk
     from atlas8k.server.studies.labels import HISTORY, LabelFiles
@@ -134,24 +124,18 @@ def labels_on_disk(studies: Path) -> Iterable[LabelOnDisk]:
         for volume, suffix in scan_labels(root / LABELS_FOLDER / tag).items():
             path = files.path(volume, tag, suffix)
             row = infos.get((volume, tag))
-            info = _object(row and row.info)
+            info = _object(row.info if row else None)
             yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, info, in_force=True)
     for tag in scan_tags(root / LABELS_FOLDER / HISTORY):
-        for volume in _folders(root / LABELS_FOLDER / HISTORY / tag):
-            for kept in files.history(volume, tag):
+        for folder in sorted((root / LABELS_FOLDER / HISTORY / tag).iterdir()):
+            for kept in files.history(folder.name, tag) if folder.is_dir() else ():
                 # Kept by a hard link where possible: its time is when it was written.
                 written = min(kept.path.stat().st_mtime, kept.replaced_at)
-                yield LabelOnDisk(volume, tag, kept.path, written, kept.info)
+                yield LabelOnDisk(folder.name, tag, kept.path, written, kept.info)
     state.close()
 
 
-def _folders(folder: Path) -> Iterator[str]:
-    return (entry.name for entry in sorted(folder.iterdir()) if entry.is_dir())
-
-
 def _object(text: str | None) -> dict[str, object]:
-    import json
-
     try:
         value = json.loads(text or "{}")
     except ValueError:

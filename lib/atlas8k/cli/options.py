@@ -15,6 +15,18 @@ from atlas8k.errors import SettingsError
 MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
 """The app's own folder of checkpoints, in a clone of the project."""
 
+
+def _orientation(text: str | None) -> str | None:
+    if text is None:
+        return None
+    from atlas8k.geometry import check_stated
+
+    try:
+        return check_stated(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 Models = Annotated[
     Path,
     typer.Option(
@@ -30,6 +42,27 @@ LedgerFile = Annotated[
 ]
 Conf = Annotated[
     list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="as JSON")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
+Networks = Annotated[str, typer.Option(help="all, or names with commas between")]
+Epochs = Annotated[int | None, typer.Option(help="of each network")]
+Steps = Annotated[int | None, typer.Option(help="of an epoch")]
+Patients = Annotated[
+    Path | None, typer.Option(help="CSV: volume,patient; those of one stay together")
+]
+Maps = Annotated[
+    Path | None,
+    typer.Option(help="YAML file with datasets of your own, in the form of datasets.yaml"),
+]
+Tolerance = Annotated[float, typer.Option(min=0.0, help="Of NSD, mm.")]
+Orientation = Annotated[
+    str | None,
+    typer.Option(
+        help="How the axes run of files whose headers do not say it: RAS, LPS, …",
+        callback=_orientation,
+        show_default=False,
+    ),
 ]
 
 
@@ -56,8 +89,8 @@ class Commands(typer.Typer):
         return super().command(name, cls=Command, **more)
 
 
-def named(texts: Sequence[str], option: str) -> dict[str, str]:
-    """``NAME=VALUE`` options as a mapping.
+def named(texts: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Return ``NAME=VALUE`` options as a mapping.
 
     Raises
     ------
@@ -65,16 +98,16 @@ def named(texts: Sequence[str], option: str) -> dict[str, str]:
         Not of that form, a name with a slash, or twice.
     """
     found: dict[str, str] = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if not (name and sign and value) or "/" in name or name in found:
+    for text in texts or ():
+        name, _, value = text.partition("=")
+        if not (name and value) or "/" in name or name in found:
             raise typer.BadParameter(f"{text!r} is not NAME=…, each name once", param_hint=option)
         found[name] = value
     return found
 
 
-def settings_of(conf: Sequence[str] | None) -> dict[str, str]:
-    """Return ``--conf key=value`` options as a mapping.
+def settings_of(conf: Sequence[str] | None, **given: object) -> dict[str, str]:
+    """Return ``--conf key=value`` options as a mapping, with options that are given.
 
     Raises
     ------
@@ -84,78 +117,30 @@ def settings_of(conf: Sequence[str] | None) -> dict[str, str]:
     wrong = [pair for pair in conf or () if "=" not in pair]
     if wrong:
         raise SettingsError(f"--conf {wrong[0]}: give key=value")
-    return dict(pair.partition("=")[::2] for pair in conf or ())
+    settings = dict(pair.partition("=")[::2] for pair in conf or ())
+    return settings | {key: str(value) for key, value in given.items() if value is not None}
 
 
-def folder_only(studies: str | Path, why: str) -> Path:
-    """Return the studies folder of a command that works on files alone.
-
-    Raises
-    ------
-    SettingsError
-        It is the URL of an archive; `why` says what to do, as in "... is for a folder of CTs".
-    """
-    from atlas8k.ledger import is_url
-
-    # As a path, the two slashes of a URL are one.
-    if is_url(str(studies)) or str(studies).startswith(("http:/", "https:/")):
-        raise SettingsError(f"{studies}: is a DICOM archive; {why}")
-    return Path(studies)
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names in a text, separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def existing_studies(studies: str | Path) -> str:
-    """Return studies that can be opened, before anything slow is imported for them.
+def organs_in(text: str, option: str = "--organs") -> list[str]:
+    """Return the organs named in an option, by name or alias, separated by commas.
 
     Raises
     ------
-    SettingsError
-        There is no such folder.
+    typer.BadParameter
+        One is none of ours.
     """
-    from atlas8k.ledger import is_url
+    from atlas8k.organs import ORGAN_NAMES, find_organ
 
-    if not is_url(str(studies)) and not Path(studies).is_dir():
-        raise SettingsError(
-            f"{studies}: there is no such folder; give a folder of CT volumes (case.nii.gz or "
-            "case/ct.nii.gz), or the URL of a DICOMweb server"
-        )
-    return str(studies)
-
-
-def ledger_path(studies: str | Path, given: Path | None) -> Path:
-    """Return where the ledger of a studies folder, or of an archive's URL, lies.
-
-    Raises
-    ------
-    LedgerError
-        The folder does not exist.
-    """
-    from atlas8k.errors import LedgerError
-    from atlas8k.ledger import is_url, locate
-
-    if given is not None:
-        return given
-    if not is_url(str(studies)) and not Path(studies).is_dir():
-        raise LedgerError(f"{studies}: there is no such folder; give --studies or --ledger")
-    return locate(str(studies))
-
-
-def existing_ledger(studies: str | Path, given: Path | None) -> Path:
-    """Return the ledger of studies that a server or a scoring has used.
-
-    Raises
-    ------
-    LedgerError
-        There is none yet.
-    """
-    from atlas8k.errors import LedgerError
-    from atlas8k.ledger import is_url
-
-    path = ledger_path(studies, given)
-    if path.exists():
-        return path
-    what = (
-        f"start the server on {studies} once, or give --ledger as it was given it"
-        if is_url(str(studies))
-        else f"run `atlas8k score {studies}`, or start the server on it, once"
-    )
-    raise LedgerError(f"{path}: there is no ledger yet; {what}")
+    found = []
+    for name in names_in(text):
+        organ = find_organ(name)
+        if organ is None:
+            message = f"{name!r} is none of {', '.join(ORGAN_NAMES)}"
+            raise typer.BadParameter(message, param_hint=option)
+        found.append(organ.name)
+    return found

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from atlas8k.cli.options import MODELS, Models
+from atlas8k.cli.options import MODELS, Device, Models
+from atlas8k.cli.tables import decimals, print_table, terminal
 from atlas8k.errors import (
     NoAbdomenError,
     NotHounsfieldError,
@@ -58,7 +59,7 @@ def predict(
         ),
     ] = None,
     models: Models = MODELS,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
+    device: Device = "cpu",
     weights: Annotated[
         str, typer.Option(help="what networks count: unet=1,swin_unetr=0.5,nnunet:pancreas=2")
     ] = "",
@@ -90,7 +91,6 @@ def predict(
 
     from atlas8k import __version__
     from atlas8k.attention import salient_regions
-    from atlas8k.cli.tables import terminal
     from atlas8k.content import inspect_content
     from atlas8k.content.familiar import familiar
     from atlas8k.models.ensemble import EnsembleSettings
@@ -184,7 +184,7 @@ def _missing(ct: Path) -> NoReturn:
 def read_input(
     path: Path, series: str | None = None, orientation: str | None = None
 ) -> tuple[Volume, dict[str, str], tuple[Remark, ...]]:
-    """A CT from a NIfTI file, or from a folder or file of a DICOM series.
+    """Read a CT from a NIfTI file, or from a folder or file of a DICOM series.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ def _say_familiar(console: Console, looked: Mapping[str, Any]) -> None:
 
 
 def _stem(name: str) -> str:
-    """A volume's file name without its ending."""
+    """Return a volume's file name without its ending."""
     from atlas8k.volume import NIFTI_SUFFIXES
 
     end = next((end for end in NIFTI_SUFFIXES if name.lower().endswith(end)), "")
@@ -276,7 +276,7 @@ def _stem(name: str) -> str:
 def organ_statistics(
     ct: Volume, label: npt.NDArray[np.uint8], attention_ml: dict[str, float]
 ) -> dict[str, dict[str, float | None]]:
-    """Volume in ml, mean HU and attention size in ml of every organ.
+    """Return volume in ml, mean HU and attention size in ml of every organ.
 
     Parameters
     ----------
@@ -289,41 +289,35 @@ def organ_statistics(
 
     from atlas8k.organs import N_ORGANS, ORGANS
 
-    voxels = np.zeros(N_ORGANS + 1)
-    hu = np.zeros(N_ORGANS + 1)
+    voxels, hu = np.zeros((2, N_ORGANS + 1))
     for k in range(label.shape[2]):  # of all at once, numpy makes float64 and int64 copies
-        plane = label[..., k]
-        organs = plane > 0
-        values = plane[organs]
+        organs = label[..., k] > 0
+        values = label[..., k][organs]
         voxels += np.bincount(values, minlength=N_ORGANS + 1)
         hu += np.bincount(values, weights=ct.array[..., k][organs], minlength=N_ORGANS + 1)
     return {
         organ.name: {
-            "ml": round(float(voxels[organ.id]) * ct.grid.voxel_ml, 2),
-            "mean_hu": round(float(hu[organ.id] / voxels[organ.id]), 1)
-            if voxels[organ.id]
-            else None,
+            "ml": round(float(n) * ct.grid.voxel_ml, 2),
+            "mean_hu": round(float(total / n), 1) if n else None,
             "attention_ml": round(attention_ml[organ.name], 3),
         }
-        for organ in ORGANS
+        for organ, n, total in zip(ORGANS, voxels[1:], hu[1:], strict=True)
     }
 
 
 def _table(console: Any, prediction: Prediction, report: dict[str, Any]) -> None:
-    from atlas8k.cli.tables import Column, number, print_table
-
     print_table(
-        [Column("organ"), *map(number, ("volume, ml", "mean HU", "attention, ml"))],
         [
-            (
-                organ,
-                f"{row['ml']:.1f}",
-                "" if row["mean_hu"] is None else f"{row['mean_hu']:.0f}",
-                f"{row['attention_ml']:.2f}",
-            )
+            {
+                "organ": organ,
+                "volume, ml": f"{row['ml']:.1f}",
+                "mean HU": decimals(row["mean_hu"], 0),
+                "attention, ml": f"{row['attention_ml']:.2f}",
+            }
             for organ, row in report["organs"].items()
         ],
         f"{report['ct']}: {', '.join(prediction.names)}, {report['seconds']} s",
+        left=["organ"],
         console=console,
     )
     for name, reason in prediction.failures.items():

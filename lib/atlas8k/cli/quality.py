@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.options import Commands
+from atlas8k.cli.opening import desk_of
+from atlas8k.cli.options import Commands, LedgerFile, Orientation, Tolerance, named
+from atlas8k.cli.tables import write_page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from atlas8k.cli.quality_sources import Labels, Sources
+    from atlas8k.evaluation.results import Results
     from atlas8k.evaluation.tables import Table
+    from atlas8k.server.desk.service import LabelService
 
 quality = Commands(
     help="Label quality over rounds, training sets against each other, agreement of raters."
@@ -23,35 +29,14 @@ NOTES_EACH = 5
 """Notes of one kind that are said each."""
 Metric = Annotated[str, typer.Option(help="dsc or nsd.")]
 
-
-def _check(metric: str) -> str:
-    from atlas8k.evaluation.results import METRICS
-
-    if metric not in METRICS:
-        raise typer.BadParameter(f"{metric!r} is not dsc or nsd", param_hint="--metric")
-    return metric
-
-
-def write_quality(
-    tables: Sequence[Table],
-    out: Path,
-    title: str,
-    notes: Sequence[str] = (),
-    shown: Sequence[Table] = (),
-) -> None:
-    """Write page and tables and say them; ``shown`` are printed, the first one by default."""
-    from atlas8k.cli.tables import print_result
-    from atlas8k.evaluation.report import write_table_page
-    from atlas8k.evaluation.tables import write_tables
-
-    notes = gathered(notes)
-    write_tables(tables, out / "tables")
-    page = write_table_page(out / "quality.html", tables, title=title, notes=notes)
-    for table in shown or tables[:1]:
-        print_result(table)
-    for note in notes:
-        typer.echo(f"note: {note}")
-    typer.echo(f"page: {page}; tables in {out / 'tables'}")
+DRAWN_FROM = (
+    "Against submissions: they were drawn from the labels that are measured here, so what nobody "
+    "corrected counts as right; --truth FOLDER gives labels that were drawn apart"
+)
+TRAINED_ON = (
+    "Networks: volumes submitted before a network was trained may be among those it has learnt "
+    "from; only volumes kept apart show what another round of training brings"
+)
 
 
 def gathered(notes: Sequence[str]) -> list[str]:
@@ -72,6 +57,16 @@ def gathered(notes: Sequence[str]) -> list[str]:
     return made
 
 
+def _results(paths: list[Path], metric: str) -> tuple[list[Results], list[str]]:
+    """Return per-case results, and what a reader must know of them."""
+    from atlas8k.evaluation.results import METRICS, read_results
+
+    if metric not in METRICS:
+        raise typer.BadParameter(f"{metric!r} is not dsc or nsd", param_hint="--metric")
+    found = [read_results(path, metric) for path in paths]
+    return found, gathered([f"{one.network}: {note}" for one in found for note in one.notes])
+
+
 @quality.command()
 def rounds(
     results: Annotated[
@@ -82,11 +77,10 @@ def rounds(
 ) -> None:
     """Label quality before and after rounds of revision (AbdomenAtlas-8K, Table 5)."""
     from atlas8k.evaluation.quality import rounds_table
-    from atlas8k.evaluation.results import read_results
 
-    found = [read_results(path, _check(metric)) for path in results]
-    notes = [f"{result.network}: {note}" for result in found for note in result.notes]
-    write_quality([rounds_table(found)], out, "Label quality over rounds", notes)
+    found, notes = _results(results, metric)
+    tables = [rounds_table(found)]
+    write_page(tables, out, "quality", "Label quality over rounds", notes, tables)
 
 
 @quality.command("training-sets")
@@ -98,11 +92,10 @@ def training_sets(
 ) -> None:
     """Two training sets on one test set, with paired stars (AbdomenAtlas-8K, Tables 6 and 7)."""
     from atlas8k.evaluation.quality import training_sets_table
-    from atlas8k.evaluation.results import read_results
 
-    found = [read_results(path, _check(metric)) for path in (first, second)]
-    notes = [f"{result.network}: {note}" for result in found for note in result.notes]
-    write_quality([training_sets_table(*found)], out, "Two training sets", notes)
+    found, notes = _results([first, second], metric)
+    tables = [training_sets_table(*found)]
+    write_page(tables, out, "quality", "Two training sets", notes, tables)
 
 
 @quality.command()
@@ -110,18 +103,198 @@ def agreement(
     raters: Annotated[
         list[Path], typer.Argument(help="Folders of label maps, one a network or annotator.")
     ],
+    orientation: Orientation = None,
     out: Out = Path("quality"),
 ) -> None:
     """DSC of every pair among networks and annotators (AbdomenAtlas-8K, Figure 8)."""
     from tqdm import tqdm
 
+    from atlas8k.errors import EvaluationError
     from atlas8k.evaluation.agreement import agreement as run
     from atlas8k.evaluation.agreement import agreement_tables
-    from atlas8k.evaluation.errors import EvaluationError
 
     folders = {path.resolve().name: path for path in raters}
     if len(folders) < len(raters):
         raise EvaluationError("raters", "two folders have the same name; rename one")
     with tqdm(desc="agreement", unit="case") as bar:
-        found = run(folders, progress=lambda _: (bar.update(), None)[1])
-    write_quality(agreement_tables(found), out, "Agreement of every pair", found.notes)
+        found = run(folders, lambda _: bar.update(), orientation)
+    tables, notes = agreement_tables(found), gathered(found.notes)
+    write_page(tables, out, "quality", "Agreement of every pair", notes, tables[:1])
+
+
+@quality.command()
+def studies(
+    folder: Annotated[
+        str, typer.Argument(help="Folder of CTs, or DICOMweb URL, as given to the server.")
+    ],
+    truth: Annotated[
+        Path | None,
+        typer.Option(help="Folder of labels to measure against; else what was submitted."),
+    ] = None,
+    rater: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FOLDER: one more rater's labels, for the agreement of pairs."),
+    ] = None,
+    tolerance: Tolerance = 1.0,
+    orientation: Orientation = None,
+    ledger: LedgerFile = None,
+    out: Out = Path("quality"),
+) -> None:
+    """All of it from a studies folder: rounds, networks, annotators. The server may run.
+
+    What was done in each round; labels before and after each round and, by round, the labels
+    given out and submitted (AbdomenAtlas-8K, Table 5); each networks' labels against the ones
+    before (Tables 6 and 7); DSC of every pair among networks and annotators, second readings
+    included (Figure 8).
+    """
+    from tqdm import tqdm
+
+    from atlas8k.cli.quality_sources import read_sources
+    from atlas8k.evaluation.folders import find_labels
+    from atlas8k.evaluation.quality import effort_tables
+
+    more = {n: find_labels(at) for n, at in named(rater, "--rater").items()}
+    with desk_of(folder, ledger) as desk:
+        known = desk.ledger.statuses()
+        apart = {} if truth is None else _own(find_labels(truth), set(known), truth)
+        found = read_sources(desk, tqdm(known, "volumes", leave=False), apart)
+        truths = found.in_force if truth is None else apart
+        notes = [*found.notes]
+        tables: list[Table] = list(effort_tables(found.efforts)) if found.efforts else []
+        if truths:
+            made, more_notes = _measured(found, truths, truth, tolerance, orientation)
+            tables += made
+            notes += more_notes
+        if truth is not None:
+            more = {"truth": truths, **more}
+        pairs, more_notes = _agreement(desk, found, more, {*apart}, orientation)
+        tables += pairs
+        notes += more_notes
+    if not tables:
+        notes.append("nobody has submitted a label and no truth is given: nothing to measure")
+        for note in notes:
+            typer.echo(f"note: {note}")
+        raise typer.Exit(1)
+    shown = [t for t in tables if not t.name.startswith("agreement-") or t.name.endswith("average")]
+    name = folder if "://" in folder else Path(folder).resolve().name
+    title = f"Quality of the labels in {name}"
+    write_page(tables, out, "quality", title, gathered(notes), shown)
+
+
+def _own(labels: dict[str, Path], known: set[str], folder: Path) -> dict[str, Path]:
+    """Return labels of volumes that the studies folder has."""
+    from atlas8k.errors import EvaluationError
+
+    own = {case: path for case, path in labels.items() if case in known}
+    if not own:
+        raise EvaluationError(
+            folder, f"has no label of a volume there (its first is {min(labels)}, there "
+            f"{min(known, default='none')}); are the case names the same?",
+        )  # fmt: skip
+    return own
+
+
+def _measured(
+    found: Sources,
+    truths: Mapping[str, Path],
+    folder: Path | None,
+    tolerance: float,
+    orientation: str | None,
+) -> tuple[list[Table], list[str]]:
+    """Return tables of labels against a truth, and what to know about them."""
+    from tqdm import tqdm
+
+    from atlas8k.evaluation.evaluate import measure_states
+
+    def only(labels: Labels, kind: str) -> Labels:
+        """Under names of their own, without cases that have no truth."""
+        of = {n: {c: p for c, p in files.items() if c in truths} for n, files in labels.items()}
+        return {f"{kind}{name}": files for name, files in of.items() if files}
+
+    apart = folder is not None
+    wanted = {
+        **(only(found.states, "") if apart else {}),
+        **only(found.given, "given "),
+        **(only(found.submitted, "submitted ") if apart else {}),
+        **only(found.networks, "networks "),
+    }
+    if not wanted:
+        return [], []
+    with tqdm(desc="labels", unit="file") as bar:
+        results, notes = measure_states(
+            wanted, truths, tolerance, orientation=orientation, progress=lambda _: bar.update()
+        )
+    tables = _of_metric(found, results["dsc"], apart=apart)
+    for table in _of_metric(found, results["nsd"], apart=apart):
+        caption = f"{table.caption} NSD tolerance {tolerance:g} mm."
+        tables.append(replace(table, caption=caption))
+    notes += [] if apart else [DRAWN_FROM]
+    notes += [TRAINED_ON] if any(t.name.startswith("networks") for t in tables) else []
+    return tables, notes
+
+
+def _of_metric(found: Sources, results: dict[str, Results], *, apart: bool) -> list[Table]:
+    from atlas8k.evaluation.quality import (
+        Revised,
+        revision_table,
+        rounds_table,
+        training_sets_table,
+    )
+
+    tables = []
+    order = sorted((name for name in found.states if name in results), key=_place)
+    if len(order) > 1:
+        tables.append(rounds_table([results[name] for name in order]))
+    rounds = [
+        Revised(name, results[f"given {name}"], results.get(f"submitted {name}"))
+        for name in found.given
+        if f"given {name}" in results
+    ]
+    if rounds:
+        against = "the truth" if apart else "the label of the submission in force"
+        rounds.sort(key=lambda one: _place(one.name))
+        tables.append(revision_table(rounds, against))
+    networks = [
+        replace(results[f"networks {name}"], network=name)
+        for name in found.networks
+        if f"networks {name}" in results
+    ]
+    for first, second in pairwise(networks):
+        if set(first.cases) & set(second.cases):
+            table = training_sets_table(first, second)
+            name = f"networks-{first.network}-{second.network}-{first.metric}"
+            tables.append(replace(table, name=name, title=f"Networks {table.title}"))
+    return tables
+
+
+def _place(name: str) -> tuple[int, str]:
+    """``before``, rounds by number, ``now``."""
+    digits = "".join(letter for letter in name if letter.isdigit())
+    return (0 if name == "before" else int(digits) if digits else 1 << 30), name
+
+
+def _agreement(
+    desk: LabelService,
+    found: Sources,
+    more: Mapping[str, Mapping[str, Path]],
+    truths: set[str],
+    orientation: str | None,
+) -> tuple[list[Table], list[str]]:
+    from tqdm import tqdm
+
+    from atlas8k.cli.quality_sources import readings
+    from atlas8k.errors import EvaluationError
+    from atlas8k.evaluation.agreement import agreement_of, agreement_tables
+
+    read = {volume for labels in (*found.raters.values(), *more.values()) for volume in labels}
+    volumes = [v for v in desk.ledger.statuses() if v in read | truths]
+    raters, each = readings(desk, found, volumes, more, orientation)
+    try:
+        agreed = agreement_of(tqdm(each, "agreement", len(volumes), unit="case"), raters)
+    except EvaluationError as err:
+        return [], [f"no agreement of pairs: {err}"]
+    at = [raters.index(name) for name in found.raters]
+    notes = []
+    if not any(agreed.shared[i, j] for i in at for j in at if i != j):
+        notes.append("no volume was drawn by two annotators: second readings make such pairs")
+    return agreement_tables(agreed), [*agreed.notes, *notes]

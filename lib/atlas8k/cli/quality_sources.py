@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas8k.evaluation.revision import Effort
+from atlas8k.evaluation.quality import Effort
 from atlas8k.server.desk.drafts import PSEUDO, signature
 from atlas8k.server.desk.submissions import IMPORTED_BY
 from atlas8k.server.studies.folder import ORIGINAL
@@ -72,7 +72,7 @@ def read_sources(
     """
     found = Sources()
     rounds = [one for one in desk.ledger.rounds() if one.reviewed]
-    efforts = {one.number: Effort(_round(one.number), _short(one.signature)) for one in rounds}
+    efforts = {one.number: Effort(f"round {one.number}", _short(one.signature)) for one in rounds}
     found.efforts = list(efforts.values())
     for volume in volumes:
         history = desk.reviews.history(volume)
@@ -85,26 +85,19 @@ def read_sources(
         if history:
             _submissions(desk, volume, history, found)
     order = [_short(one.signature) for one in desk.ledger.rounds()]
-    found.networks = dict(
-        sorted(
-            found.networks.items(), key=lambda i: order.index(i[0]) if i[0] in order else len(order)
-        )
-    )
+    order += [name for name in found.networks if name not in order]
+    found.networks = {n: found.networks[n] for n in order if n in found.networks}
     return found
 
 
-def _round(number: int) -> str:
-    return f"round {number}"
-
-
-def _short(name: str | None) -> str:
-    return (name or "unknown")[:SHORT]
+def _short(signature: str | None) -> str:
+    return (signature or "unknown")[:SHORT]
 
 
 def _states(desk: LabelService, volume: str, rounds: list[Round], found: Sources) -> None:
-    """The start label at the beginning, at the end of each round, and now."""
+    """Look up the start label at the beginning, at the end of each round, and now."""
     moments = [("before", rounds[0].opened_at)] if rounds else []
-    moments += [(f"after {_round(one.number)}", one.closed_at) for one in rounds if one.closed_at]
+    moments += [(f"after round {one.number}", one.closed_at) for one in rounds if one.closed_at]
     for name, moment in moments:
         version = desk.versions.at(volume, ORIGINAL, moment)
         if version is not None:
@@ -139,48 +132,45 @@ def _count(revision: Revision, efforts: Mapping[int, Effort]) -> None:
 
 def _submissions(desk: LabelService, volume: str, history: list[Revision], found: Sources) -> None:
     for number in sorted({one.submission.round for one in history}):
-        first = _first(number, history)
-        last = _last(number, history)
+        of_round = [one for one in history if one.submission.round == number]
+        first, last, name = _first(of_round), _last(of_round), f"round {number}"
         if first is None or last is None:
             continue
         start = first.submission.start_sha256
         version = desk.versions.find(volume, ORIGINAL, start) if start is not None else None
         if version is None or last.file is None:
             what = "label given out" if version is None else "label submitted"
-            found.notes.append(f"{volume}, {_round(number)}: the {what} is not there any more")
+            found.notes.append(f"{volume}, {name}: the {what} is not there any more")
             continue
-        found.given.setdefault(_round(number), {})[volume] = version.path
-        found.submitted.setdefault(_round(number), {})[volume] = last.file
+        found.given.setdefault(name, {})[volume] = version.path
+        found.submitted.setdefault(name, {})[volume] = last.file
     for one in history:
         if one.in_force and one.file is not None:
             found.in_force[volume] = one.file
         if one.submission.restored is None and one.file is not None:
-            found.raters.setdefault(_rater(one.submission.holder), {})[volume] = one.file
+            holder = one.submission.holder
+            rater = "found in labels/final" if holder == IMPORTED_BY.key else holder
+            found.raters.setdefault(rater, {})[volume] = one.file
 
 
-def _first(number: int, history: list[Revision]) -> Revision | None:
-    """The first label drawn from the start label in a round."""
-    for one in history:
-        kept = one.submission
-        if kept.round == number and kept.restored is None and kept.purpose != "double_read":
+def _first(of_round: list[Revision]) -> Revision | None:
+    """Return the first label drawn from the start label in a round."""
+    for one in of_round:
+        if one.submission.restored is None and one.submission.purpose != "double_read":
             return one
     return None
 
 
-def _last(number: int, history: list[Revision]) -> Revision | None:
-    """What a round ended with: the one in force, else the last that nobody disputes."""
-    of_round = [one for one in history if one.submission.round == number]
-    for one in reversed(of_round):
-        if one.in_force:
-            return one
-    for one in reversed(of_round):
-        if not one.submission.conflict and one.submission.purpose != "double_read":
-            return one
-    return None
-
-
-def _rater(holder: str) -> str:
-    return "found in labels/final" if holder == IMPORTED_BY.key else holder
+def _last(of_round: list[Revision]) -> Revision | None:
+    """Return what a round ended with: the current one, else the last that nobody disputes."""
+    undisputed = [
+        one
+        for one in of_round
+        if not one.submission.conflict and one.submission.purpose != "double_read"
+    ]
+    return next((one for one in reversed(of_round) if one.in_force), None) or next(
+        reversed(undisputed), None
+    )
 
 
 def readings(
@@ -188,8 +178,9 @@ def readings(
     found: Sources,
     volumes: Iterable[str],
     more: Mapping[str, Mapping[str, Path]],
+    orientation: str | None = None,
 ) -> tuple[list[str], Iterator[tuple[str, dict[str, Reading]]]]:
-    """Raters in order, and what each says of each volume, read when it is asked for.
+    """Return raters in order, and the label of each of a volume, read when it is asked for.
 
     Networks come from what the server keeps of its predictions, their ensemble's label from
     there or from ``labels/pseudo``.
@@ -198,6 +189,8 @@ def readings(
     ----------
     more
         Further raters: name to case to label map.
+    orientation
+        How the axes of files run that do not say it, such as ``RAS``.
     """
     from atlas8k.server.cache import PredictionCache
 
@@ -211,23 +204,23 @@ def readings(
             of_case: dict[str, Reading] = dict(_kept(desk, cache, volume))
             pseudo = desk.versions.current(volume, PSEUDO)
             if pseudo is not None:
-                of_case["ensemble"] = _file(pseudo.path)
+                of_case["ensemble"] = _file(pseudo.path, orientation)
             for name, labels in (*found.raters.items(), *more.items()):
                 if volume in labels:
-                    of_case[name] = _file(labels[volume])
+                    of_case[name] = _file(labels[volume], orientation)
             yield volume, of_case
 
     return raters, each()
 
 
-def _file(path: Path) -> Reading:
+def _file(path: Path, orientation: str | None) -> Reading:
     from atlas8k.evaluation.folders import read_case
 
-    return lambda: read_case(path)
+    return lambda: read_case(path, orientation)
 
 
 def _kept(desk: LabelService, cache: PredictionCache, volume: str) -> dict[str, Reading]:
-    """Each network's own label of a volume, from the kept predictions of the latest networks."""
+    """Return each network's own label of a volume, from cached predictions of the latest ones."""
     from atlas8k.errors import Atlas8kError
     from atlas8k.server.answers import Answers
     from atlas8k.volume import Volume, read_grid

@@ -5,18 +5,30 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas8k.cli.options import LedgerFile, Studies, existing_ledger
+from atlas8k.cli.opening import ledger_of
+from atlas8k.cli.options import LedgerFile, Studies
+from atlas8k.cli.tables import print_table
 from atlas8k.errors import LedgerError
 
 if TYPE_CHECKING:
-    from atlas8k.ledger import Ledger, Progress, Ranked
+    from atlas8k.ledger import Budget, Ledger, Progress, Ranked
+
+
+REVIEWED = ("submitted", "conflict")
+WORDS = {
+    "eq4": ("attention size", "attention", "ml"),
+    "salient": ("salient volume", "salient volume", "ml"),
+    "per_slice": ("attention size a slice", "attention a slice", "ml"),
+}
+"""By ranking: what a volume is ranked by, what a part of all is of, and the unit."""
+ORGANS = "organs, most attention first"
 
 
 class By(StrEnum):
@@ -25,9 +37,6 @@ class By(StrEnum):
     EQ4 = "eq4"
     SALIENT = "salient"
     PER_SLICE = "per_slice"
-
-
-UNITS = {By.EQ4: "ml", By.SALIENT: "ml", By.PER_SLICE: "ml a slice"}
 
 
 class Format(StrEnum):
@@ -61,49 +70,32 @@ def rank(
     ] = None,
 ) -> None:
     """List volumes, the likeliest to be wrong first."""
-    from atlas8k.cli.rank_picture import draw
-
     if plot is not None and plot.suffix not in (".svg", ".png"):
         raise LedgerError(f"{plot}: a picture ends in .svg or .png")
-    book = open_ledger(studies, path)
-    used = signature or newest(book)
-    ranking = by.value if by else book.ranked_by()
-    ranked = book.ranking(
-        used, organs=organ, source=source, open_only=open_only, limit=limit, by=ranking
-    )
-    progress, looked = book.progress(used), book.familiar(used)
-    if form is Format.TABLE:
-        _table(ranked, used, progress, ranking, looked)
-    elif form is Format.CSV:
-        _csv(ranked)
-    else:
-        typer.echo(json.dumps(_document(ranked, used, progress, book, ranking, looked), indent=1))
-    if plot is not None:
-        draw(
-            plot,
-            # Whole, as the budget is of the whole list.
-            book.ranking(used, organs=organ, source=source, by=ranking),
-            budget=book.budget() if source is None else None,
-            of=organ,
+    with ledger_of(studies, path) as book:
+        used = signature or newest(book)
+        ranking = by.value if by else book.ranked_by()
+        found = book.ranking(
+            used, organs=organ, source=source, open_only=open_only, limit=limit, by=ranking
         )
+        # Whole, as the budget is of the whole list.
+        whole = book.ranking(used, organs=organ, source=source, by=ranking) if plot else []
+        progress, budget = book.progress(used), book.budget()
+        familiar = book.familiar(used)
+    if form is Format.TABLE:
+        _table(found, used, progress, ranking, familiar)
+    elif form is Format.CSV:
+        _csv(found)
+    else:
+        document = _document(found, used, progress, budget, ranking, familiar)
+        typer.echo(json.dumps(document, indent=1))
+    if plot is not None:
+        _draw(plot, whole, budget if source is None else None, organ)
         typer.echo(f"{plot} written", err=True)
 
 
-def open_ledger(studies: str, given: Path | None) -> Ledger:
-    """The ledger of a studies folder or an archive, which must have one.
-
-    Raises
-    ------
-    LedgerError
-        There is no folder, or no ledger yet.
-    """
-    from atlas8k.ledger import Ledger
-
-    return Ledger(existing_ledger(studies, given))
-
-
 def newest(book: Ledger) -> str:
-    """The signature the server would rank by.
+    """Return the signature the server would rank by.
 
     Raises
     ------
@@ -122,42 +114,30 @@ def _table(
     signature: str,
     progress: Progress,
     ranking: str,
-    looked: Mapping[str, Mapping[str, Any]],
+    familiar: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    from atlas8k.cli.tables import Column, number, print_table, text
-
-    score = (
-        [] if ranking == "eq4" else [number(f"{ranking.replace('_', ' ')} {UNITS[By(ranking)]}")]
-    )
-    organs = text("organs, most attention first")
-    unlike = {name: "; ".join(one["unlike"]) for name, one in looked.items() if one["unlike"]}
-    note = [text("unlike the training CTs")] if unlike else []
+    unit = WORDS[ranking][2] + (" a slice" if ranking == "per_slice" else "")
+    score = f"{ranking.replace('_', ' ')} {unit}"
+    unlike = "unlike the training CTs"
     print_table(
         [
-            number("rank"),
-            Column("volume"),
-            *score,
-            number("attention ml"),
-            Column("state"),
-            organs,
-            *note,
-        ],
-        [
-            (
-                str(line.rank),
-                line.volume,
-                *([f"{line.score:.1f}"] if score else []),
-                f"{line.attention_ml:.1f}",
-                line.status,
-                ", ".join(f"{o.organ} {o.attention_ml:.1f}" for o in line.organs[:3]),
-                *([unlike.get(line.volume, "")] if note else []),
-            )
+            {
+                "rank": line.rank,
+                "volume": line.volume,
+                score: "" if ranking == "eq4" else f"{line.score:.1f}",
+                "attention ml": f"{line.attention_ml:.1f}",
+                "state": line.status,
+                ORGANS: ", ".join(f"{o.organ} {o.attention_ml:.1f}" for o in line.organs[:3]),
+                unlike: "; ".join(familiar.get(line.volume, {}).get("unlike", ())),
+            }
             for line in ranked
         ],
         f"Priority list by {ranking} under {signature}: "
         f"scored {progress.scored} of {progress.total}"
         + (f", {progress.failed} failed" if progress.failed else ""),
-        key=1,
+        left=["volume", "state"],
+        fold=[ORGANS, unlike],
+        key="volume",
     )
 
 
@@ -179,11 +159,10 @@ def _document(
     ranked: list[Ranked],
     signature: str,
     progress: Progress,
-    book: Ledger,
+    budget: Budget | None,
     ranking: str,
-    looked: Mapping[str, Mapping[str, Any]],
+    familiar: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    budget = book.budget()
     return {
         "signature": signature,
         "ranking": ranking,
@@ -200,8 +179,90 @@ def _document(
                 "status": line.status,
                 "source": line.source,
                 "organs": [organ._asdict() for organ in line.organs],
-                "familiar": looked.get(line.volume),
+                "familiar": familiar.get(line.volume),
             }
             for line in ranked
         ],
     }
+
+
+def _draw(
+    file: Path,
+    ranked: Sequence[Ranked],
+    budgeted: Budget | None,
+    organs: Sequence[str] | None,
+) -> None:
+    """Write the picture of the paper's Figure 4: few volumes have most of the attention.
+
+    Parameters
+    ----------
+    file
+        ``.svg`` or ``.png``; complete or not at all.
+    ranked
+        The whole priority list in its order, by whichever ranking.
+    budgeted
+        Volumes to review; a line, with the part of all that is ranked by before it.
+    organs
+        Organs that are ranked by; all nine by default.
+
+    Raises
+    ------
+    LedgerError
+        Nothing is scored, or the file cannot be written.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    from atlas8k.preview import save_figure
+
+    if not ranked:
+        raise LedgerError("nothing is scored that could be drawn")
+    what, share, unit = WORDS[ranked[0].ranking]
+    sizes = [line.score for line in ranked]
+    budget = None if budgeted is None else budgeted.total
+    reviewed = [n for n, line in enumerate(ranked, 1) if line.status in REVIEWED]
+    total = sum(sizes)
+    figure = Figure(figsize=(8, 4.2), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    edges = np.arange(len(sizes) + 1) + 0.5
+    axes.stairs(sizes, edges, fill=True, color="#4477aa", alpha=0.25)
+    axes.stairs(sizes, edges, color="#4477aa", linewidth=1.4, label=what)
+    late = budget is not None and budget > 0.5 * len(sizes)
+    if budget:
+        axes.axvspan(0.5, budget + 0.5, color="#cc3311", alpha=0.08, linewidth=0)
+        axes.axvline(budget + 0.5, color="#cc3311", linewidth=1.2)
+        part = f", {sum(sizes[:budget]) / total:.0%} of all {share}" if total else ""
+        axes.annotate(
+            f"budget: {budget:,} of {len(sizes):,} volumes{part}",
+            xy=(budget + 0.5, 0.98),
+            xycoords=("data", "axes fraction"),
+            xytext=(-6 if late else 6, 0),
+            ha="right" if late else "left",
+            textcoords="offset points",
+            color="#cc3311",
+            va="top",
+        )
+    if reviewed:
+        axes.plot(
+            reviewed,
+            [sizes[number - 1] for number in reviewed],
+            linestyle="none",
+            marker="o",
+            markersize=4,
+            color="#228833",
+            label=f"submitted ({len(reviewed):,})",
+        )
+    axes.set_xlim(0.5, len(sizes) + 0.5)
+    # Room above the curve for the words: with few volumes it is flat.
+    axes.set_ylim(0, 1.3 * max(sizes) or 1.0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("volumes, in order of priority")
+    axes.set_ylabel(f"{what} of {' and '.join(organs) if organs else 'nine organs'} ({unit})")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.legend(loc="lower left" if late else "upper right", frameon=False)
+    try:
+        save_figure(figure, file, metadata={"Date": None} if file.suffix == ".svg" else None)
+    except OSError as error:
+        raise LedgerError(f"{file}: cannot be written ({error})") from error

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from atlas8k.cli.labels_history import As, AsJson, Case, desk_of, moment, summary, who
-from atlas8k.cli.options import Commands, LedgerFile, Studies
+from atlas8k.cli.labels import As, Case, summary
+from atlas8k.cli.opening import desk_of, moment, who
+from atlas8k.cli.options import AsJson, Commands, LedgerFile, Studies, organs_in
+from atlas8k.cli.tables import print_table
 
 review = Commands(help="Decide what a reviewer has to decide.")
 
@@ -29,31 +31,22 @@ def list_(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = F
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    if found["open"]:
-        from atlas8k.cli.tables import Column, number, print_table, text
-
-        print_table(
-            [
-                Column("case"),
-                text("question"),
-                Column("organ"),
-                number("submission"),
-                number("in force"),
-                Column("since"),
-            ],
-            [
-                (
-                    one["volume"],
-                    MEANING[one["kind"]],
-                    one["organ"] or "",
-                    str(one["submission"] or ""),
-                    str(one["other"] or ""),
-                    moment(one["opened_at"]),
-                )
-                for one in found["open"]
-            ],
-        )
-    else:
+    print_table(
+        [
+            {
+                "case": one["volume"],
+                "question": MEANING[one["kind"]],
+                "organ": one["organ"],
+                "submission": one["submission"],
+                "in force": one["other"],
+                "since": moment(one["opened_at"]),
+            }
+            for one in found["open"]
+        ],
+        left=["case", "organ", "since"],
+        fold=["question"],
+    )
+    if not found["open"]:
         typer.echo("Nothing to decide.")
     for one in found["second_readings"]:
         more = f"; {one['anonymous']}" if one["anonymous"] else ""
@@ -182,8 +175,6 @@ def decide(
     name: As = "",
 ) -> None:
     """Decide a conflict (--submission N) or a dispute (--organ liver --source public)."""
-    from atlas8k.organs import ORGAN_NAMES, find_organ
-
     if (submission is None) == (organ is None) or (organ is None) != (source is None):
         raise typer.BadParameter("give --submission N, or --organ and --source")
     with desk_of(studies, ledger) as desk:
@@ -191,12 +182,12 @@ def decide(
             desk.reviews.decide_submission(case, submission, who(name).key)
             typer.echo(f"{case}: submission {submission} is in force")
         elif organ is not None and source is not None:
-            found = find_organ(organ)
-            if found is None:
-                raise typer.BadParameter(f"organs are {', '.join(ORGAN_NAMES)}")
+            named = organs_in(organ, "--organ")
+            if len(named) != 1:
+                raise typer.BadParameter("--organ is one organ")
             if source not in ("public", "revised"):
                 raise typer.BadParameter("--source is public or revised")
-            desk.reviews.decide_organ(case, found.name, source, who(name).key)
-            typer.echo(f"{case}: {found.name} is {source}")
+            desk.reviews.decide_organ(case, named[0], source, who(name).key)
+            typer.echo(f"{case}: {named[0]} is {source}")
         for one in desk.ledger.reviews(case):
             typer.echo(f"{case}: still open: {_question(one.__dict__)}")

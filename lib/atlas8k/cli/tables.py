@@ -10,8 +10,11 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,34 +29,6 @@ NARROWEST = 16
 INDENT = "    "
 
 
-class Column(NamedTuple):
-    """One column.
-
-    Attributes
-    ----------
-    name
-        Its heading.
-    right
-        Put to the right, as numbers are.
-    fold
-        Text that may go over several lines; everything else is whole.
-    """
-
-    name: str
-    right: bool = False
-    fold: bool = False
-
-
-def number(name: str) -> Column:
-    """Return a column of numbers."""
-    return Column(name, right=True)
-
-
-def text(name: str) -> Column:
-    """Return a column of text that may go over several lines."""
-    return Column(name, fold=True)
-
-
 def terminal(*, stderr: bool = False) -> Console:
     """Return a console as wide as the terminal, as `COLUMNS`, or as :data:`PIPED`."""
     from rich.console import Console
@@ -63,12 +38,19 @@ def terminal(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=None if known else PIPED, highlight=False)
 
 
+class _Column(NamedTuple):
+    name: str
+    right: bool
+    fold: bool
+
+
 def print_table(
-    columns: Sequence[Column],
-    rows: Iterable[Sequence[str]],
+    rows: Iterable[Mapping[str, object]],
     title: str = "",
     *,
-    key: int = 0,
+    left: Collection[str] = (),
+    fold: Collection[str] = (),
+    key: str = "",
     styles: Sequence[str] = (),
     console: Console | None = None,
 ) -> None:
@@ -76,49 +58,80 @@ def print_table(
 
     Parameters
     ----------
-    columns
-        Its columns; one that is empty in every row is left out.
     rows
-        A cell a column.
+        Heading to cell, the same headings in each; a column that is empty in every row is
+        left out.
     title
         Printed above.
+    left
+        Columns that are put to the left; the others to the right, as numbers are.
+    fold
+        Columns of text that may go over several lines; everything else is whole.
     key
-        The column that names a row; it and those before it head the row where the table
-        does not fit.
+        The column that names a row, the first by default; it and those before it head the
+        row where the table does not fit.
     styles
         Of the rows, as rich names them; none by default.
     console
         Where to; standard output by default.
     """
-    cells = [list(row) for row in rows]
-    filled = [n for n in range(len(columns)) if n == key or any(row[n] for row in cells)]
-    shown = [columns[n] for n in filled]
-    cells = [[row[n] for n in filled] for row in cells]
+    found = [{name: str("" if c is None else c) for name, c in row.items()} for row in rows]
+    names = [*found[0]] if found else []
+    key = key or next(iter(names), "")
+    names = [name for name in names if name == key or any(row[name] for row in found)]
+    columns = [_Column(name.strip(), name not in {*left, *fold}, name in fold) for name in names]
+    cells = [[row[name] for name in names] for row in found]
     out = console or terminal()
     if title:
         out.print(title, style="bold", markup=False)
-    widths = _least(shown, cells)
+    if not cells:
+        return
+    widths = _least(columns, cells)
     if sum(widths) + GAP * (len(widths) - 1) <= out.width:
-        _print_grid(out, shown, cells, widths, styles)
+        _print_grid(out, columns, cells, widths, styles)
     else:
-        _print_rows(out, shown, cells, filled.index(key))
+        _print_rows(out, columns, cells, names.index(key))
+
+
+def decimals(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many decimals; nothing where it is unknown."""
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def print_result(table: Table) -> None:
     """Print a table of results with its caption; bold cells are marked as in Markdown."""
     out = terminal()
-    first, *others = table.columns
-    rows = [
-        [f"**{cell}**" if (i, j) in table.strong else cell for j, cell in enumerate(row)]
-        for i, row in enumerate(table.rows)
-    ]
-    print_table([Column(first), *map(number, others)], rows, table.title, console=out)
+    # Headings may be there twice.
+    names = [name + " " * n for n, name in enumerate(table.columns)]
+    rows = [dict(zip(names, row, strict=True)) for row in table.marked()]
+    print_table(rows, table.title, left=names[:1], console=out)
     out.print(table.caption, markup=False, style="dim")
     out.print()
 
 
-def _least(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
-    """Width that each column needs at least."""
+def write_page(
+    tables: Sequence[Table],
+    folder: Path,
+    name: str,
+    title: str,
+    notes: Sequence[str],
+    shown: Sequence[Table],
+) -> None:
+    """Write tables and a page of them into a folder; print those `shown`, and the notes."""
+    from atlas8k.evaluation.report import write_table_page
+    from atlas8k.evaluation.tables import write_tables
+
+    write_tables(tables, folder / "tables")
+    page = write_table_page(folder / f"{name}.html", tables, title=title, notes=notes)
+    for table in shown:
+        print_result(table)
+    for note in notes:
+        typer.echo(f"note: {note}")
+    typer.echo(f"page: {page}; tables in {folder / 'tables'}")
+
+
+def _least(columns: Sequence[_Column], rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the width that each column needs at least."""
     widths = []
     for n, column in enumerate(columns):
         widest = max((len(row[n]) for row in rows), default=0)
@@ -131,7 +144,7 @@ def _least(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int
 
 def _print_grid(
     out: Console,
-    columns: Sequence[Column],
+    columns: Sequence[_Column],
     rows: Sequence[Sequence[str]],
     widths: Sequence[int],
     styles: Sequence[str],
@@ -158,7 +171,7 @@ def _print_grid(
 
 
 def _print_rows(
-    out: Console, columns: Sequence[Column], rows: Sequence[Sequence[str]], key: int
+    out: Console, columns: Sequence[_Column], rows: Sequence[Sequence[str]], key: int
 ) -> None:
     for row in rows:
         head = [

@@ -1,22 +1,42 @@
-"""``atlas8k train``: networks from random weights, or on from checkpoints, with labels."""
+"""``atlas8k train``: networks from random weights, or on from checkpoints, with labels.
+
+::
+
+    OUTPUT/<network>.safetensors       when the network is through, and not before
+    OUTPUT/training-state/             how far a training came; gone when all are through
+    OUTPUT/trained-on.json             whom it has learned from: never held out later
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas8k.cli.options import LedgerFile, existing_studies
+from atlas8k.cli.opening import context_of, existing_studies
+from atlas8k.cli.options import (
+    MODELS,
+    Device,
+    LedgerFile,
+    Orientation,
+    Patients,
+    names_in,
+    organs_in,
+)
+from atlas8k.errors import TrainingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from atlas8k.models.checkpoint import Checkpoint
     from atlas8k.training.config import TrainingConfig
-    from atlas8k.training.data import Case
+    from atlas8k.training.data import Case, TrainingCase
+    from atlas8k.training.loop import Progress
 
 PAINTED_MB = 700
 """Of some 300 painted CTs at once: those that follow are painted meanwhile."""
@@ -45,9 +65,8 @@ def train(
     organs: Annotated[
         str, typer.Option(help="organs that the labels hold, separated by commas; all by default")
     ] = "",
-    patients: Annotated[
-        Path | None, typer.Option(help="CSV: volume,patient; those of one stay together")
-    ] = None,
+    orientation: Orientation = None,
+    patients: Patients = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="folder of .safetensors to train on from")
     ] = None,
@@ -69,7 +88,7 @@ def train(
         str, typer.Option(help='further settings as JSON, such as \'{"optimisers": "paper"}\'')
     ] = "",
     seed: Annotated[int, typer.Option(help="of weights and patches")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1")] = "cpu",
+    device: Device = "cpu",
     threads: Annotated[int, typer.Option(help="processor threads; 0 for all", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="threads that prepare patches", min=0)] = 0,
     cache: Annotated[
@@ -90,8 +109,6 @@ def train(
     that were added; until it is through, OUTPUT/training-state has how far it came. On several
     GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
     """
-    from atlas8k.errors import TrainingError
-
     synthetic = phantoms > 0 or bodies is not None
     if [synthetic, images is not None, studies is not None].count(True) != 1:
         raise TrainingError(
@@ -101,11 +118,11 @@ def train(
         existing_studies(studies)
     if images is not None and labels is None:
         raise TrainingError("--images needs --labels beside it")
+    if orientation is not None and images is None:
+        raise typer.BadParameter("--orientation is for files of --images and --labels")
 
     import torch
 
-    from atlas8k.cli.train_from import labeled_files, labeled_studies
-    from atlas8k.cli.train_run import run
     from atlas8k.cli.train_synthetic import SyntheticSet, synthetic_set
     from atlas8k.models.resources import keep_freed_memory
     from atlas8k.training import ranks
@@ -136,28 +153,27 @@ def train(
         made: SyntheticSet | None = None
         if synthetic:
             made = synthetic_set(
-                cache or output / "phantoms", phantoms, bodies, _names(subjects), painted, seed
+                cache or output / "phantoms", phantoms, bodies, names_in(subjects), painted, seed
             )
             cases, apart = made.cases, made.apart
         elif studies is not None:
             cases = labeled_studies(studies, ledger, patients, settings)
         else:
-            assert labels is not None  # looked at above
-            cases = labeled_files(images, labels, organs, patients)
+            assert images is not None  # looked at above
+            assert labels is not None
+            cases = labeled_files(images, labels, organs, patients, orientation)
         if minutes is not None and ranks.first():
             typer.echo(f"{len(names)} networks, {minutes:g} minutes each at the most")
         starts = {name: _start(name, checkpoints, seed, size) for name in names}
         if bodies is not None:
             starts = {name: seeing_whole(start) for name, start in starts.items()}
         with nullcontext() if made is None else made.beside():
-            run(output, starts, cases, apart, config, {} if made is None else made.record)
+            _run(output, starts, cases, apart, config, {} if made is None else made.record)
 
 
 @contextmanager
 def _into(output: Path) -> Iterator[None]:
-    """A folder that is written to; a full disk and the like in one line."""
-    from atlas8k.errors import TrainingError
-
+    """Make a folder that is written to; report a full disk and the like in one line."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         yield
@@ -169,11 +185,7 @@ def _into(output: Path) -> Iterator[None]:
 
 
 def _json(text: str) -> dict[str, Any]:
-    """Settings given as a JSON object."""
-    import json
-
-    from atlas8k.errors import TrainingError
-
+    """Return settings given as a JSON object."""
     try:
         found = json.loads(text or "{}")
     except ValueError:
@@ -184,10 +196,9 @@ def _json(text: str) -> dict[str, Any]:
 
 
 def _config(settings: dict[str, Any], *, new: bool) -> TrainingConfig:
-    """Settings of a training, at rates for `new` small networks or at the paper's."""
+    """Return the settings of a training, at rates for `new` small networks or at the paper's."""
     from pydantic import ValidationError
 
-    from atlas8k.errors import TrainingError
     from atlas8k.training.config import TrainingConfig
 
     try:
@@ -199,12 +210,8 @@ def _config(settings: dict[str, Any], *, new: bool) -> TrainingConfig:
         raise TrainingError(f"{where}: {first['msg']}; there are {known}") from error
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _start(name: str, checkpoints: Path | None, seed: int, size: str) -> Checkpoint:
-    """The network to train on from."""
+    """Return the network to train on from."""
     from atlas8k.models.checkpoint import load_checkpoint
     from atlas8k.training.scratch import new_checkpoint
 
@@ -216,14 +223,155 @@ def _start(name: str, checkpoints: Path | None, seed: int, size: str) -> Checkpo
 def _with_rate(
     config: TrainingConfig, names: list[str], learning_rate: float | None
 ) -> TrainingConfig:
-    """The settings with another peak learning rate for the named networks."""
+    """Return the settings with another peak learning rate for the named networks."""
     if learning_rate is None:
         return config
     from atlas8k.training.config import TrainingConfig
 
-    changed = {
-        name: {**config.optimiser_for(name).model_dump(), "lr": learning_rate} for name in names
-    }
-    return TrainingConfig.model_validate(
-        {**config.model_dump(), "optimisers": {**config.model_dump()["optimisers"], **changed}}
+    changed = config.model_dump()
+    for name in names:
+        rate = {**config.optimiser_for(name).model_dump(), "lr": learning_rate}
+        changed["optimisers"] = {**changed["optimisers"], name: rate}
+    return TrainingConfig.model_validate(changed)
+
+
+def labeled_studies(
+    folder: str, ledger: Path | None, patients: Path | None, settings: dict[str, Any]
+) -> Sequence[TrainingCase]:
+    """Return what is labeled in a studies folder, organ by organ; of several processes one looks.
+
+    Nothing is changed there, as a server would.
+    """
+    from atlas8k.server.training.cases import cases
+    from atlas8k.server.training.reading import existing_ledger
+    from atlas8k.settings import Settings
+    from atlas8k.training import ranks
+
+    found: Sequence[TrainingCase] = ()
+    if ranks.first():
+        known = Settings(device="cpu", ledger=existing_ledger(folder, ledger), patients=patients)
+        with context_of(known, folder, MODELS) as context:
+            found = cases(context, pseudo=settings.get("pseudo_weight", 0) > 0, read_only=True)
+    return ranks.broadcast(found)
+
+
+def labeled_files(
+    images: Path, labels: Path, organs: str, patients: Path | None, orientation: str | None
+) -> list[TrainingCase]:
+    """Return pairs of a CT and a label map of the same file name."""
+    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.training.data import TrainingCase
+    from atlas8k.training.split import read_patients
+    from atlas8k.volume import NIFTI_SUFFIXES
+
+    try:
+        known = tuple(organs_in(organs)) or ORGAN_NAMES
+    except typer.BadParameter as error:
+        raise TrainingError(f"--organs: {error.message}") from error
+    patient_of = {} if patients is None else read_patients(patients)
+    for folder in (images, labels):
+        if not folder.is_dir():
+            raise TrainingError(f"{folder}: no such folder")
+    cases = []
+    for ct in sorted(images.iterdir()):
+        if ct.name.endswith(NIFTI_SUFFIXES) and (labels / ct.name).is_file():
+            name = ct.name.split(".nii")[0]
+            patient = patient_of.get(name, "")
+            cases.append(
+                TrainingCase(
+                    name, ct, labels / ct.name, known, patient=patient, orientation=orientation
+                )
+            )
+    if not cases:
+        raise TrainingError(f"{images}: no CT with a label map of the same name in {labels}")
+    return cases
+
+
+def _run(
+    output: Path,
+    starts: Mapping[str, Checkpoint],
+    cases: Sequence[Case],
+    apart: Sequence[Case] | None,
+    config: TrainingConfig,
+    record: Mapping[str, Any],
+) -> None:
+    """Train networks one after another; those that are there stay until theirs is through.
+
+    Parameters
+    ----------
+    starts
+        By network name.
+    apart
+        Cases to measure on; ``None``: a share of `cases`.
+    record
+        Of what they learn from, into each checkpoint; with the commit of this code where
+        it runs from a repository.
+    """
+    from rich.console import Console
+
+    from atlas8k.models.checkpoint import save_checkpoint
+    from atlas8k.server.training.cases import Seen
+    from atlas8k.training import ranks
+    from atlas8k.training.finetune import fine_tune
+    from atlas8k.training.resume import state_folder
+    from atlas8k.training.split import patient_of, split
+
+    console = Console(soft_wrap=True)
+
+    def show(progress: Progress) -> None:
+        console.print(line(progress), highlight=False)
+
+    def store(trained: Checkpoint) -> None:
+        origin = {**trained.origin, **({"data": dict(record)} if record else {}), **_commit()}
+        trained = replace(trained, origin=origin)
+        target = save_checkpoint(output / f"{trained.name}.safetensors", trained)
+        size = target.stat().st_size / 1e6
+        console.print(f"{trained.name}: {target}, {size:.1f} MB", highlight=False)
+
+    folder = output / "training-state"
+    if ranks.first():
+        folder = state_folder(folder, starts, list(starts), cases, config)
+        if apart is None:  # before anything is stored that has seen them
+            learned, _ = split(cases, config.validation)
+            Seen(output).add(patient_of(one) for one in learned)
+    folder = ranks.broadcast(folder)  # the others wait until it is cleared
+    fine_tune(
+        starts,
+        cases,
+        config,
+        apart=apart,
+        on_epoch=show,
+        on_trained=store,
+        state_folder=folder,
     )
+    if ranks.first():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _commit() -> dict[str, str]:
+    """Return the commit of the code that trains, where it is known."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"commit": found.stdout.strip()}
+
+
+def line(progress: Progress) -> str:
+    """Return ``unet  epoch 12  60 %  3:20 left  loss 0.412  DSC 0.81 (aorta 0.90, ...)``."""
+    minutes, seconds = divmod(round(progress.seconds_left), 60)
+    parts = [
+        f"{progress.network}  epoch {progress.epoch}",
+        f"{100 * progress.fraction:3.0f} %  {minutes}:{seconds:02d} left",
+        f"loss {progress.loss:.3f}",
+    ]
+    if progress.mean_dsc is not None:
+        organs = ", ".join(f"{name} {dsc:.2f}" for name, dsc in progress.dsc.items())
+        parts.append(f"DSC {progress.mean_dsc:.3f} ({organs})")
+    return "  ".join(parts)

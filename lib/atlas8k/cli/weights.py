@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,13 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.options import MODELS, Commands, Models
+from atlas8k.cli.options import MODELS, AsJson, Commands, Models
+from atlas8k.cli.tables import print_table
+from atlas8k.errors import CheckpointError, SettingsError
 
 if TYPE_CHECKING:
+    from atlas8k.content.features import Features, Labels
     from atlas8k.models.importing import Options
-    from atlas8k.models.store import Network
+    from atlas8k.models.store import ModelStore, Network
+    from atlas8k.volume import Volume
 
 weights = Commands(help="Bring published networks, see which there are, serve them.")
+
+MIN_ORGANS = 5
+"""Training CTs with fewer are there to show what is no organ: no example of an abdomen."""
+SLAB_MM, SLAB_SLICES = 160.0, 12
 
 
 @weights.command("import")
@@ -118,7 +127,7 @@ def import_(
 def found_orientation(
     file: Path, kind: str | None, options: Options, ct: Path, label: Path | None, models: Path
 ) -> Options:
-    """Options with the orientation that a CT shows; the table of what was tried is printed.
+    """Return options with the orientation that a CT shows; the table of what was tried is printed.
 
     Raises
     ------
@@ -126,8 +135,6 @@ def found_orientation(
         None is clear, or the network's own files say another one.
     """
     from atlas8k.cli.predict import read_input
-    from atlas8k.cli.tables import Column, number, print_table
-    from atlas8k.errors import CheckpointError
     from atlas8k.labels.grid_alignment import place
     from atlas8k.models.importing import OrientationUnknownError, import_weights
     from atlas8k.models.importing.orientation import clear, try_orientations
@@ -148,14 +155,15 @@ def found_orientation(
         truth = Predictor(served).predict(volume).label_on(volume.grid)
         other = f"the active networks ({', '.join(served.checkpoints)})"
     trials = try_orientations(tried, volume, truth)
-    organs = (organ.replace("_", " ") for organ in trials[0].dsc)
     print_table(
-        [Column("orientation"), *map(number, organs), number("mean")],
         [
-            (trial.orientation, *(f"{dsc:.2f}" for dsc in (*trial.dsc.values(), trial.mean)))
+            {"orientation": trial.orientation}
+            | {organ.replace("_", " "): f"{dsc:.2f}" for organ, dsc in trial.dsc.items()}
+            | {"mean": f"{trial.mean:.2f}"}
             for trial in trials
         ],
         f"DSC of {tried.name} on {ct} with {other}:",
+        left=["orientation"],
     )
     found = clear(trials)
     command = f"atlas8k weights import {file} --orientation"
@@ -195,7 +203,7 @@ def publish_(
 @weights.command("list")
 def list_(
     models: Models = MODELS,
-    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Networks that are here: where from, for which organs, served or not."""
     from atlas8k.models.store import ModelStore
@@ -207,26 +215,196 @@ def list_(
             json.dumps([{**vars(n), "file": str(n.file), "organs": list(n.organs)} for n in found])
         )
         return
-    from atlas8k.cli.tables import Column, number, print_table, text
 
     def organs(network: Network) -> str:
-        lacking = [organ for organ in ORGAN_NAMES if organ not in network.organs]
-        return "all nine" if not lacking else ", ".join(network.organs)
+        return "all nine" if {*ORGAN_NAMES} <= {*network.organs} else ", ".join(network.organs)
 
-    names = ("network", "architecture", "organs", "origin", "sha256", "MB", "served")
-    folding = {"organs": text, "origin": text, "MB": number}
     print_table(
-        [folding.get(name, Column)(name) for name in names],
         [
-            (
-                network.name,
-                network.architecture,
-                network.problem or organs(network),
-                network.origin,
-                network.sha256[:12],
-                f"{network.size / 1e6:.1f}",
-                "yes" if network.served else "no",
-            )
+            {
+                "network": network.name,
+                "architecture": network.architecture,
+                "organs": network.problem or organs(network),
+                "origin": network.origin,
+                "sha256": network.sha256[:12],
+                "MB": f"{network.size / 1e6:.1f}",
+                "served": "yes" if network.served else "no",
+            }
             for network in found
         ],
+        left=["network", "architecture", "sha256", "served"],
+        fold=["organs", "origin"],
     )
+
+
+@weights.command("rollback")
+def rollback(
+    signature: Annotated[
+        str, typer.Argument(help="set to serve, or 'embedded'; the one before by default")
+    ] = "",
+    models: Models = MODELS,
+    history: Annotated[
+        bool, typer.Option("--history", help="only show what was served when")
+    ] = False,
+) -> None:
+    """Serve networks that were served before; a running server takes them at once.
+
+    Scores that were made under them are valid again, and nothing is deleted: what is rolled
+    back from can be served again by its signature.
+    """
+    from atlas8k.models.store import ModelStore
+
+    store = ModelStore(models)
+    if history:
+        for entry in store.history():
+            typer.echo(f"{entry['when'][:19]}Z  {entry['set']}  {entry['note']}")
+        served = store.served()
+        typer.echo(f"served now: {served.signature}")
+        return
+    before = store.served().signature
+    if signature:
+        now = store.serve(_folder(store, signature), f"rolled back from {before}")
+    else:
+        now = store.rollback(f"rolled back from {before}")
+    typer.echo(f"{now.signature} is served, no longer {before}; scores made under it are valid")
+
+
+def _folder(store: ModelStore, signature: str) -> str:
+    """Return the folder of the set that is meant: by its name, its signature or the start of one.
+
+    Raises
+    ------
+    CheckpointError
+        None, or several.
+    """
+    from atlas8k.models.sets import EMBEDDED, SET_FILE, open_set
+
+    names = [EMBEDDED, *sorted(p.parent.name for p in store.root.glob(f"[!.]*/{SET_FILE}"))]
+    if signature in names:
+        return signature
+    found = []
+    for name in names:
+        try:
+            # Under other attention settings a set has another signature than its folder's name.
+            known = {name, open_set(store.root / name, {}).signature}
+        except CheckpointError:
+            continue
+        if any(one.startswith(signature) for one in known):
+            found.append(name)
+    if len(found) != 1:
+        what = "several begin so" if found else "no such set"
+        raise CheckpointError(
+            store.root, f"{signature}: {what}; there are {', '.join(found or names)}"
+        )
+    return found[0]
+
+
+@weights.command("range")
+def range_(
+    cases: Annotated[
+        Path,
+        typer.Argument(help="folder of the CTs that `atlas8k train` made for itself (*_4mm.npz)"),
+    ],
+    count: Annotated[int, typer.Option(min=20, help="so many of them, evenly chosen")] = 300,
+    predicted: Annotated[
+        int, typer.Option(min=1, help="so many through the networks, for their agreement")
+    ] = 60,
+    scans: Annotated[
+        int, typer.Option(min=20, help="so many draws of a scanner, for noise and voxels")
+    ] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="of the first draw")] = 20000,
+    models: Models = MODELS,
+    network_set: Annotated[str, typer.Option("--set", help="folder of the set")] = "embedded",
+) -> None:
+    """Measure the synthetic CTs a set of networks was trained on, and keep the ranges.
+
+    They are kept as trained_range.json beside the networks, and every prediction is compared
+    with them. CTs that hold fewer than five organs are left out. They are kept at 4 mm, so
+    that noise and voxels come from the scanner they were drawn with: noise in a block of
+    tissue without texture.
+    """
+    from tqdm import tqdm
+
+    from atlas8k.content.familiar import RANGE_FILE, trained_ranges
+    from atlas8k.models.files import write_json
+
+    files = sorted(cases.glob("*_4mm.npz"))
+    if not files:
+        raise SettingsError(f"{cases}: no *_4mm.npz in it; name the folder of a training's CTs")
+    files = [files[i * len(files) // count] for i in range(min(count, len(files)))]
+    folder = models / network_set
+    made = [one for one in map(_measured, tqdm(files, desc="CTs")) if one is not None]
+    rows = [features for _, features in made]
+    few = [file for file, _ in made][:: max(1, len(made) // predicted)]
+    rows += tqdm(_agreements(folder, few), total=len(few), desc="predicted")
+    rows += [_scanned(seed + number) for number in tqdm(range(scans), desc="scans")]
+    made_of = (
+        f"{len(made)} training CTs with {MIN_ORGANS} organs or more, {len(few)} of them predicted, "
+        f"and {scans} draws of their scanner from seed {seed}"
+    )
+    write_json(folder / RANGE_FILE, trained_ranges(rows, made_of))
+    typer.echo(f"{folder / RANGE_FILE} written: {made_of}")
+
+
+def _read(file: Path) -> tuple[Volume, Labels]:
+    import numpy as np
+
+    from atlas8k.volume import Grid, Volume
+
+    with np.load(file) as stored:
+        label = stored["label"]
+        return Volume(stored["ct"], Grid(label.shape, stored["affine"])), label
+
+
+def _measured(file: Path) -> tuple[Path, Features] | None:
+    """Return a training CT's features with its true label; ``None`` where it holds few organs."""
+    from atlas8k.content.features import measure
+
+    ct, label = _read(file)
+    features, _ = measure(ct, label[None], ct.grid)
+    if not isinstance(features["organs"], float) or features["organs"] < MIN_ORGANS:
+        return None
+    native = ("noise_hu", "pixel_mm", "slice_mm")
+    return file, {name: value for name, value in features.items() if name not in native}
+
+
+def _agreements(folder: Path, files: list[Path]) -> Iterator[Features]:
+    """Yield how far the networks agree on each CT."""
+    import numpy as np
+
+    from atlas8k.content.features import measure
+    from atlas8k.models.imports import import_monai_for_prediction
+
+    import_monai_for_prediction()
+    from atlas8k.models.predict import Predictor
+    from atlas8k.models.sets import open_set
+
+    predictor = Predictor(open_set(folder, {}))
+    for file in files:
+        ct, _ = _read(file)
+        said = predictor.predict(ct)
+        labels = np.stack([said.label(name) for name in (None, *said.names)])
+        yield {"agreement": measure(ct, labels, said.grid)[0]["agreement"]}
+
+
+def _scanned(seed: int) -> Features:
+    """Return noise and voxels of a scan, as :func:`~atlas8k.phantom.bodies.paint_body` draws it."""
+    import numpy as np
+
+    from atlas8k.content.features import noise_hu
+    from atlas8k.phantom.bodies.draw import BODIES, draw_scan
+    from atlas8k.phantom.scanner import add_noise, enhance_edges
+    from atlas8k.phantom.setting import Dice
+    from atlas8k.volume import Grid, Volume
+
+    dice = Dice(seed, BODIES)
+    scan = draw_scan(dice, np.zeros(3), np.full(3, SLAB_MM), "RAS")
+    pixel, thickness = scan.in_plane_mm, scan.thickness_mm
+    side = round(SLAB_MM / pixel)
+    hu = np.full((SLAB_SLICES, side, side), 60.0, np.float32)
+    enhance_edges(hu, scan, pixel)
+    add_noise(hu, dice, scan, pixel)
+    array = hu.transpose(1, 2, 0)
+    grid = Grid((side, side, SLAB_SLICES), np.diag([pixel, pixel, thickness, 1.0]))
+    noise = noise_hu(Volume(array, grid))
+    return {"noise_hu": noise, "pixel_mm": pixel, "slice_mm": thickness}

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import Atlas8kError
-from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.errors import Atlas8kError, EvaluationError
 from atlas8k.evaluation.folders import find_labels, onto_truth, read_case
 from atlas8k.evaluation.overlap import counts
 from atlas8k.evaluation.results import listing
 from atlas8k.evaluation.statistics import Floats, mean_sd
-from atlas8k.evaluation.tables import Table, exact, number
+from atlas8k.evaluation.tables import Table, count_range, long_records, number
 from atlas8k.organs import N_ORGANS, ORGAN_NAMES
 from atlas8k.volume import Volume
 
@@ -60,10 +59,10 @@ class Agreement:
 def agreement_of(
     readings: Iterable[tuple[str, Mapping[str, Reading]]],
     raters: Iterable[str],
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], object] | None = None,
     notes: Iterable[str] = (),
 ) -> Agreement:
-    """Compare what several raters say of each case; each pair on the cases that both have.
+    """Compare the label maps of several raters; each pair on the cases that both have.
 
     Parameters
     ----------
@@ -83,63 +82,54 @@ def agreement_of(
     total = np.zeros((len(names), len(names), N_ORGANS))
     n = np.zeros(total.shape, np.int64)
     shared = np.zeros(total.shape[:2], np.int64)
-    cases, told = [], list(notes)
+    cases, reported = [], list(notes)
     for case, of_case in readings:
         if len(of_case) >= 2:
             try:
-                maps = _maps(names, of_case)
+                pairs = list(_pairs(names, of_case))
             except (Atlas8kError, OSError) as err:
-                told.append(f"{case} is left out: {err}")
-                log.warning("%s", told[-1])
+                reported.append(f"{case} is left out: {err}")
+                log.warning("%s", reported[-1])
             else:
                 cases.append(case)
-                _add(maps, total, n, shared)
+                for i, j, value, either in pairs:
+                    for at in {(i, j), (j, i)}:
+                        total[at] += value
+                        n[at] += either
+                        shared[at] += 1
         if progress is not None:
             progress(case)
     if not cases:
-        reason = told[-1] if told else f"no case is of two of them ({listing(list(names))})"
+        reason = reported[-1] if reported else f"no case is of two of them ({listing(names)})"
         raise EvaluationError("raters", reason)
     values = np.where(n > 0, total / np.maximum(n, 1), np.nan)
-    return Agreement(names, tuple(cases), values, n, shared, tuple(told))
+    return Agreement(names, tuple(cases), values, n, shared, tuple(reported))
 
 
-def _maps(names: Sequence[str], readings: Mapping[str, Reading]) -> dict[int, Volume]:
-    """Maps of one case by rater, turned to the first one's grid where they can be."""
+def _pairs(
+    names: Sequence[str], readings: Mapping[str, Reading]
+) -> Iterator[tuple[int, int, Floats, npt.NDArray[np.bool_]]]:
+    """Yield two raters of a case, or one twice, their DSC by organ, and whether one has it."""
     there = [k for k, name in enumerate(names) if name in readings]
     base = readings[names[there[0]]]()
-    maps = {there[0]: base}
-    for k in there[1:]:
-        maps[k] = onto_truth(readings[names[k]](), base)[0]
-    return maps
-
-
-def _add(
-    maps: Mapping[int, Volume],
-    total: Floats,
-    n: npt.NDArray[np.int64],
-    shared: npt.NDArray[np.int64],
-) -> None:
-    for i, j in combinations(maps, 2):
+    # Turned to the first one's grid where they can be, once.
+    maps = {k: base if k == there[0] else onto_truth(readings[names[k]](), base)[0] for k in there}
+    for i, j in combinations_with_replacement(there, 2):
         # A map that had to be turned lies on the canonical grid: turn its partner too.
         a, b = onto_truth(maps[i], maps[j])
         pair = counts(a.array, b.array)
         size = pair.truth + pair.prediction
-        value = np.where(size > 0, 2.0 * pair.both / np.maximum(size, 1), 0.0)
-        for at in ((i, j), (j, i)):
-            total[at] += value
-            n[at] += size > 0
-            shared[at] += 1
-    for i, volume in maps.items():
-        own = np.isin(np.arange(1, N_ORGANS + 1), volume.array)
-        total[i, i] += own
-        n[i, i] += own
-        shared[i, i] += 1
+        yield i, j, np.where(size > 0, 2.0 * pair.both / np.maximum(size, 1), 0.0), size > 0
 
 
 def agreement(
-    folders: Mapping[str, str | Path], progress: Callable[[str], None] | None = None
+    folders: Mapping[str, str | Path],
+    progress: Callable[[str], object] | None = None,
+    orientation: str | None = None,
 ) -> Agreement:
     """Compare label maps of several raters on the cases they all have.
+
+    Files that do not say where their voxels lie have axes of `orientation`, such as ``RAS``.
 
     Raises
     ------
@@ -159,7 +149,7 @@ def agreement(
     notes = (f"{len(left)} cases are not in every folder: {listing(left)}",) if left else ()
 
     def reading(path: Path) -> Reading:
-        return lambda: read_case(path)
+        return lambda: read_case(path, orientation)
 
     return agreement_of(
         ((case, {name: reading(labels[case]) for name, labels in found.items()}) for case in cases),
@@ -170,46 +160,35 @@ def agreement(
 
 
 def agreement_tables(found: Agreement) -> list[Table]:
-    """A table for the mean over organs and one an organ, tinted from the least to the most."""
-    tables = []
-    count = len(found.raters)
-    average = mean_sd(found.values, axis=2)[0]
-    layers = [("average", average, found.shared)]
+    """Return a table for the mean over organs and one an organ, tinted from least to most."""
+    raters = found.raters
+    off = ~np.eye(len(raters), dtype=bool)
+    records = long_records(
+        {"rater": raters, "other": raters, "organ": ORGAN_NAMES}, n=found.n, dsc=found.values
+    )
+    layers = [("average", mean_sd(found.values, axis=2)[0], found.shared)]
     layers += [(o, found.values[:, :, m], found.n[:, :, m]) for m, o in enumerate(ORGAN_NAMES)]
-    records: list[tuple[str, ...]] = [("rater", "other", "organ", "n", "dsc")]
-    records += [
-        (a, b, organ, str(int(found.n[i, j, m])), exact(float(found.values[i, j, m])))
-        for i, a in enumerate(found.raters)
-        for j, b in enumerate(found.raters)
-        for m, organ in enumerate(ORGAN_NAMES)
-        if i != j
-    ]
-    pairs = [(i, j) for i in range(count) for j in range(count) if i != j]
+    tables = []
     for organ, layer, n in layers:
-        known = [float(layer[at]) for at in pairs if not np.isnan(layer[at])]
-        low, high = (min(known), max(known)) if known else (0.0, 1.0)
+        known = np.argwhere(off & ~np.isnan(layer))
+        values = layer[tuple(known.T)]
+        counted = n[off & (n > 0)].tolist() or [0]
+        low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
         tables.append(Table(
             f"agreement-{organ}",
             f"Agreement of every pair, {organ}",
-            f"Mean DSC in % over the cases of a pair (n: {_spread([int(n[at]) for at in pairs])})"
+            f"Mean DSC in % over the cases of a pair (n: {count_range(counted)})"
             + (", then over the organs" if organ == "average" else "")
             + "; a case counts where one of the two has the organ.",
-            ("", *found.raters),
+            ("", *raters),
             tuple(
-                (a, *("" if i == j else number(float(layer[i, j])) for j in range(count)))
-                for i, a in enumerate(found.raters)
+                (a, *(number(v) if i != j else "" for j, v in enumerate(layer[i])))
+                for i, a in enumerate(raters)
             ),
-            records=tuple(records) if organ == "average" else (),
-            shade=tuple(
-                ((i, j + 1), (float(layer[i, j]) - low) / max(high - low, 1e-9))
-                for i, j in pairs
-                if not np.isnan(layer[i, j])
-            ),
+            records=records[records["rater"] != records["other"]] if organ == "average" else None,
+            shade={
+                (i, j + 1): float((layer[i, j] - low) / max(high - low, 1e-9))
+                for i, j in known.tolist()
+            },
         ))  # fmt: skip
     return tables
-
-
-def _spread(n: list[int]) -> str:
-    """``4`` or ``1–7``: cases of the pairs that have any."""
-    known = sorted({one for one in n if one}) or [0]
-    return "–".join(str(one) for one in dict.fromkeys((known[0], known[-1])))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.errors import EvaluationError
 from atlas8k.evaluation.results import Results, find_file, listing, read_results
 from atlas8k.evaluation.statistics import Floats, mean_sd
-from atlas8k.evaluation.tables import Table, exact, number, plus_minus
+from atlas8k.evaluation.tables import Table, count_range, long_records, number, plus_minus
 from atlas8k.organs import ORGAN_NAMES
 
 
@@ -47,7 +47,7 @@ class Cross:
 def margins(
     values: Floats,
 ) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats], tuple[float, float]]:
-    """Mean and population SD of every row, of every column, and of all cells.
+    """Return mean and population SD of every row, of every column, and of all cells.
 
     Parameters
     ----------
@@ -136,52 +136,33 @@ def read_cross(root: str | Path, metric: str = "dsc") -> Cross:
 
 
 def cross_table(matrix: Cross, digits: int = 2) -> Table:
-    """The matrix with mean ± SD (population) by row and column, in percent."""
-    rows, columns, (mean, sd) = margins(matrix.values)
+    """Return the matrix with mean ± SD (population) by row and column, in percent."""
+    rows, columns, whole = margins(matrix.values)
     metric = matrix.metric.upper()
     body = [
-        (
-            name,
-            *(number(v, digits) for v in matrix.values[n]),
-            plus_minus(float(rows[0][n]), float(rows[1][n]), digits),
-        )
-        for n, name in enumerate(matrix.train)
+        (name, *(number(v, digits) for v in values), plus_minus(mean, sd, digits))
+        for name, values, mean, sd in zip(matrix.train, matrix.values, *rows, strict=True)
     ]
-    body.append((
-        "mean±SD",
-        *(plus_minus(float(m), float(s), digits) for m, s in zip(*columns, strict=True)),
-        plus_minus(mean, sd, digits),
-    ))  # fmt: skip
-    records: list[tuple[str, ...]] = [("train", "test", metric.lower(), "cases")]
-    records += [
-        (a, b, exact(float(matrix.values[i, j])), str(int(matrix.cases[i, j])))
-        for i, a in enumerate(matrix.train)
-        for j, b in enumerate(matrix.test)
-    ]
-    best: set[tuple[int, int]] = set()
-    for n in range(len(matrix.test)):
-        if not np.isnan(matrix.values[:, n]).all():
-            best.add((int(np.nanargmax(matrix.values[:, n])), n + 1))
+    foot = (plus_minus(mean, sd, digits) for mean, sd in zip(*columns, strict=True))
+    cases = ", ".join(
+        f"{name} {count_range(n for n in column if n)}"
+        for name, column in zip(matrix.test, matrix.cases.T, strict=True)
+    )
     return Table(
         f"cross-{matrix.metric}",
         f"{metric}, training set (rows) by test set (columns)",
         f"{metric} in %, mean over the {len(matrix.classes)} classes shared "
         f"({', '.join(matrix.classes)}) of the class means; mean±population SD by row and "
-        f"column; cases by column: {_counts(matrix)}. Bold: best training set on a test set.",
+        f"column; cases by column: {cases}. Bold: best training set on a test set.",
         ("train", *matrix.test, "mean±SD"),
-        tuple(body),
-        frozenset(best),
-        tuple(records),
-    )
-
-
-def _counts(matrix: Cross) -> str:
-    def one(column: Sequence[int]) -> str:
-        known = sorted({int(n) for n in column if n})
-        return (
-            "none" if not known else "–".join(str(n) for n in dict.fromkeys((known[0], known[-1])))
-        )
-
-    return ", ".join(
-        f"{name} {one(matrix.cases[:, n].tolist())}" for n, name in enumerate(matrix.test)
+        (*body, ("mean±SD", *foot, plus_minus(*whole, digits))),
+        frozenset(
+            (int(np.nanargmax(column)), n + 1)
+            for n, column in enumerate(matrix.values.T)
+            if not np.isnan(column).all()
+        ),
+        long_records(
+            {"train": matrix.train, "test": matrix.test},
+            **{matrix.metric: matrix.values, "cases": matrix.cases},
+        ),
     )

@@ -1,17 +1,23 @@
-"""Label maps in folders: one file a case, a folder a case, or a file an organ."""
+"""CTs and label maps in folders: one file a case, a folder a case, or a file an organ.
+
+A truth says, beside its voxels, which organs it labels at all. An organ that is not labeled is
+unknown, not absent: a prediction of it is neither right nor spurious.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from atlas8k.errors import GeometryError
-from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.errors import EvaluationError, GeometryError
 from atlas8k.evaluation.sheets import case_name
+from atlas8k.labels.datasets import Dataset
 from atlas8k.labels.grid_alignment import on_extent, says_its_place
+from atlas8k.labels.public import check_values, interpret
 from atlas8k.organs import ORGAN_NAMES, Organ, find_organ
 from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label, resample, to_canonical
 
@@ -22,6 +28,8 @@ MAP_NAMES = ("combined_labels", "label", "labels", "segmentation", "prediction")
 
 ORGAN_FOLDERS = ("segmentations", "predictions")
 """Folders in a case's folder with one mask an organ."""
+
+_CT_NAMES = ("{case}", "{case}_0000", "{case}/ct", "{case}/{case}", "{case}/image")
 
 
 def _images(folder: Path) -> list[Path]:
@@ -68,6 +76,16 @@ def find_labels(root: str | Path) -> dict[str, Path]:
     return found
 
 
+def find_ct(folder: Path, case: str) -> Path | None:
+    """Return the CT of a case in a folder, flat or a folder a case; ``None`` without one."""
+    for name in _CT_NAMES:
+        for suffix in NIFTI_SUFFIXES:
+            path = folder / (name.format(case=case) + suffix)
+            if path.is_file():
+                return path
+    return None
+
+
 def _cases_in(root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for item in sorted([*_images(root), *_folders(root)]):
@@ -87,7 +105,7 @@ def _cases_in(root: Path) -> dict[str, Path]:
 
 
 def _of_case(folder: Path) -> Path | None:
-    """The label map or the masks of a case, in its folder or in the one folder there."""
+    """Return the label map or the masks of a case, in its folder or in the one folder there."""
     own = _label_in(folder)
     if own is not None:
         return own
@@ -105,21 +123,34 @@ def _masks(folder: Path) -> dict[Organ, Path]:
     return {organ: p for p in _images(folder) if (organ := find_organ(case_name(p.name)))}
 
 
-def read_map(path: Path, stated: str | None = None) -> Volume:
-    """Read a label map; one that does not say where its voxels lie has the axes `stated`."""
+def read_map(path: Path, orientation: str | None = None) -> Volume:
+    """Read a label map; one that does not say where its voxels lie has axes of `orientation`."""
+    return read_oriented(read_label, path, orientation)
+
+
+def read_oriented(read: Callable[..., Volume], path: Path, orientation: str | None) -> Volume:
+    """Read a file; one that does not say where its voxels lie has axes of `orientation`.
+
+    Parameters
+    ----------
+    read
+        :func:`~atlas8k.volume.read_ct` or :func:`~atlas8k.volume.read_label`.
+    orientation
+        Directions in which axes run, such as ``RAS``; ``None``: refuse such files.
+    """
     try:
-        return read_label(path)
+        return read(path)
     except GeometryError:
-        if stated is None:
+        if orientation is None:
             raise
-    return read_label(path, stated=stated)
+    return read(path, stated=orientation)
 
 
-def read_case(path: Path, stated: str | None = None) -> Volume:
+def read_case(path: Path, orientation: str | None = None) -> Volume:
     """Read the label map at a path of :func:`find_labels`, ``(X, Y, Z)`` uint8.
 
     A map with values beyond our organ ids, as AbdomenAtlas 1.1's, is read by name from the
-    masks in its case's folder, where there are some. `stated` is how the axes of files run
+    masks in its case's folder, where there are some. `orientation` is how the axes of files run
     that do not say it, such as ``RAS``.
 
     Raises
@@ -130,16 +161,16 @@ def read_case(path: Path, stated: str | None = None) -> Volume:
         Where a file cannot be read.
     """
     if path.is_dir():
-        return read_masks(path, stated)[0]
-    label = read_map(path, stated)
+        return read_masks(path, orientation)[0]
+    label = read_map(path, orientation)
     if label.array.max() > len(ORGAN_NAMES) and case_name(path.name) in MAP_NAMES:
         for name in ORGAN_FOLDERS:
             if (path.parent / name).is_dir() and _masks(path.parent / name):
-                return read_masks(path.parent / name, stated)[0]
+                return read_masks(path.parent / name, orientation)[0]
     return label
 
 
-def read_masks(folder: Path, stated: str | None = None) -> tuple[Volume, tuple[str, ...]]:
+def read_masks(folder: Path, orientation: str | None = None) -> tuple[Volume, tuple[str, ...]]:
     """Read masks an organ as one map ``(X, Y, Z)`` uint8; name the organs without a file.
 
     Where masks overlap the organ of the higher id has the voxel.
@@ -152,7 +183,9 @@ def read_masks(folder: Path, stated: str | None = None) -> tuple[Volume, tuple[s
     masks = _masks(folder)
     if not masks:
         raise EvaluationError(folder, "holds no mask named after one of the nine organs")
-    parts = [(organ, read_map(masks[organ], stated)) for organ in sorted(masks, key=lambda o: o.id)]
+    parts = [
+        (organ, read_map(masks[organ], orientation)) for organ in sorted(masks, key=lambda o: o.id)
+    ]
     grid = parts[0][1].grid
     whole = np.zeros(grid.shape, np.uint8)
     for organ, mask in parts:
@@ -165,8 +198,17 @@ def read_masks(folder: Path, stated: str | None = None) -> tuple[Volume, tuple[s
     return Volume(whole, grid, folder), tuple(name for name in ORGAN_NAMES if name not in there)
 
 
+def on_one_extent(first: Volume, second: Volume) -> tuple[Volume, Volume]:
+    """Return two volumes, one that does not say its place laid over the other's extent."""
+    if says_its_place(second.grid):
+        return replace(first, grid=on_extent(first.grid, second.grid)), second
+    if says_its_place(first.grid):
+        return first, replace(second, grid=on_extent(second.grid, first.grid))
+    return first, second
+
+
 def onto_truth(pred: Volume, truth: Volume, *, resampled: bool = False) -> tuple[Volume, Volume]:
-    """Both maps on one grid.
+    """Return both maps on one grid.
 
     Maps that differ in the order or direction of their axes only are turned; on other
     grids the prediction is resampled (nearest neighbour) if allowed. A map that does not say
@@ -177,10 +219,7 @@ def onto_truth(pred: Volume, truth: Volume, *, resampled: bool = False) -> tuple
     EvaluationError
         Where the grids differ and resampling is not allowed.
     """
-    if says_its_place(truth.grid):
-        pred = replace(pred, grid=on_extent(pred.grid, truth.grid))
-    elif says_its_place(pred.grid):
-        truth = replace(truth, grid=on_extent(truth.grid, pred.grid))
+    pred, truth = on_one_extent(pred, truth)
     if pred.grid.same_as(truth.grid):
         return pred, truth
     turned, base = to_canonical(pred), to_canonical(truth)
@@ -195,3 +234,70 @@ def onto_truth(pred: Volume, truth: Volume, *, resampled: bool = False) -> tuple
         )
     array = resample(pred.array, pred.grid, truth.grid, linear=False)
     return Volume(array, truth.grid, pred.path), truth
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The truth of one case.
+
+    Attributes
+    ----------
+    volume
+        ``(X, Y, Z)`` uint8, organ ids.
+    labeled
+        Organs that it labels: those without a voxel are absent.
+    presumed
+        Nothing says which these are: a map of our organ ids, taken to label all nine.
+    """
+
+    volume: Volume
+    labeled: frozenset[str]
+    presumed: bool = False
+
+
+def read_truth(
+    path: Path,
+    organs: Collection[str] | None = None,
+    dataset: Dataset | None = None,
+    orientation: str | None = None,
+) -> Truth:
+    """Read a truth at a path of :func:`find_labels`.
+
+    Parameters
+    ----------
+    organs
+        Those it labels; ``None``: all nine, or those of the dataset. An organ without a
+        file, of masks an organ, is not labeled in any case.
+    dataset
+        Whose values a map has; ``None``: our organ ids.
+    orientation
+        How the axes of files run that do not say it, such as ``RAS``.
+
+    Raises
+    ------
+    EvaluationError, VolumeError
+        A file cannot be read, or has values that are neither our organ ids nor the
+        dataset's.
+    """
+    labeled = set(ORGAN_NAMES)
+    if path.is_dir():
+        volume, without = read_masks(path, orientation)
+        labeled -= {*without}
+    elif dataset is not None:
+        raw = read_map(path, orientation)
+        check_values(raw, dataset)
+        label = interpret(raw.array, raw.grid, dataset)
+        volume = Volume(label.array, raw.grid, path)
+        labeled = {organ for organ, one in label.organs.items() if one.source == "public"}
+    else:
+        volume = read_case(path, orientation)
+        if (high := int(volume.array.max())) > len(ORGAN_NAMES):
+            raise EvaluationError(
+                path,
+                f"values up to {high} go beyond organ ids 0 to {len(ORGAN_NAMES)}; say whose "
+                "they are: --truth-dataset 'AbdomenAtlas 1.1', or another of "
+                "`atlas8k labels datasets`",
+            )
+    if organs is not None:
+        return Truth(volume, frozenset(labeled.intersection(organs)))
+    return Truth(volume, frozenset(labeled), presumed=dataset is None and not path.is_dir())

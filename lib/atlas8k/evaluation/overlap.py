@@ -9,16 +9,16 @@ prediction of an organ that is not there is not lost: it is the ``spurious`` cou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from atlas8k.errors import GridMismatchError, VolumeError
+from atlas8k.labels.voxels import joint_counts
 from atlas8k.organs import N_ORGANS
 
-_SLAB_VOXELS = 1 << 22
-"""Voxels counted at a time: bounds the int64 copies that counting makes to some 32 MB."""
+Labels = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Counts:
 
     @property
     def dsc(self) -> npt.NDArray[np.float64]:
-        """``(organs,)`` float64 in 0..1; NaN where the truth lacks the organ."""
+        """Return ``(organs,)`` float64 in 0..1; NaN where the truth lacks the organ."""
         total = self.truth + self.prediction
         with np.errstate(invalid="ignore"):
             value = 2.0 * self.both / total
@@ -47,13 +47,11 @@ class Counts:
 
     @property
     def spurious(self) -> npt.NDArray[np.int64]:
-        """Voxels predicted of organs that the truth lacks, ``(organs,)`` int64."""
+        """Return voxels predicted of organs that the truth lacks, ``(organs,)`` int64."""
         return np.where(self.truth == 0, self.prediction, 0)
 
 
-def check_maps(
-    pred: npt.NDArray[np.integer[Any]], truth: npt.NDArray[np.integer[Any]], organs: int
-) -> None:
+def check_maps(pred: Labels, truth: Labels) -> None:
     """Refuse two label maps that are not 3D, not of one shape, or not of our organ ids.
 
     Raises
@@ -61,7 +59,7 @@ def check_maps(
     GridMismatchError
         Where the shapes differ or are not 3D.
     VolumeError
-        Where a value lies outside ``0..organs``: the map has other organ ids than ours.
+        Where a value is no organ id: the map has other ids than ours.
     """
     if pred.shape != truth.shape or truth.ndim != 3 or not truth.size:
         raise GridMismatchError(
@@ -70,56 +68,40 @@ def check_maps(
         )
     for name, label in (("prediction", pred), ("truth", truth)):
         low, high = int(label.min()), int(label.max())
-        if low < 0 or high > organs:
+        if low < 0 or high > N_ORGANS:
             raise VolumeError(
                 name,
-                f"values {low} to {high} go beyond organ ids 0 to {organs}; map the labels "
+                f"values {low} to {high} go beyond organ ids 0 to {N_ORGANS}; map the labels "
                 "to ours first",
             )
 
 
-def counts(
-    pred: npt.NDArray[np.integer[Any]], truth: npt.NDArray[np.integer[Any]], organs: int = N_ORGANS
-) -> Counts:
+def counts(pred: Labels, truth: Labels) -> Counts:
     """Count voxels per organ in two label maps and in both.
 
     Parameters
     ----------
     pred, truth
-        ``(X, Y, Z)`` integer label maps on one grid, values 0 (background) to ``organs``.
-    organs
-        Highest organ id.
+        ``(X, Y, Z)`` integer label maps on one grid: 0, and organ ids 1 to 9.
 
     Raises
     ------
-    GridMismatchError
-        Where the shapes differ.
-    VolumeError
-        Where a value lies outside ``0..organs``: the map has other organ ids than ours.
+    GridMismatchError, VolumeError
+        As :func:`check_maps`.
     """
-    check_maps(pred, truth, organs)
-    size = organs + 1
-    joint = np.zeros(size * size, dtype=np.int64)
-    # One memory order for both: a Fortran-ordered map (nibabel's) is flattened as it lies.
-    order: Literal["C", "F"] = "F" if truth.flags.f_contiguous else "C"
-    flat_pred, flat_truth = pred.ravel(order=order), truth.ravel(order=order)
-    for start in range(0, flat_truth.size, _SLAB_VOXELS):
-        stop = start + _SLAB_VOXELS
-        index = flat_truth[start:stop].astype(np.intp) * size + flat_pred[start:stop]
-        joint += np.bincount(index, minlength=size * size)
-    table = joint.reshape(size, size)
+    check_maps(pred, truth)
+    table = joint_counts(truth.astype(np.uint8, copy=False), pred.astype(np.uint8, copy=False))
+    table = table[: N_ORGANS + 1, : N_ORGANS + 1]
     return Counts(table.sum(1)[1:], table.sum(0)[1:], table.diagonal()[1:].copy())
 
 
-def dsc(
-    pred: npt.NDArray[np.integer[Any]], truth: npt.NDArray[np.integer[Any]], organs: int = N_ORGANS
-) -> npt.NDArray[np.float64]:
-    """Dice similarity coefficient per organ, 2|P and T| / (|P| + |T|).
+def dsc(pred: Labels, truth: Labels) -> npt.NDArray[np.float64]:
+    """Return the Dice similarity coefficient per organ, 2|P and T| / (|P| + |T|).
 
     Parameters
     ----------
     pred, truth
-        ``(X, Y, Z)`` integer label maps on one grid, values 0 (background) to ``organs``.
+        ``(X, Y, Z)`` integer label maps on one grid: 0, and organ ids 1 to 9.
 
     Returns
     -------
@@ -130,6 +112,6 @@ def dsc(
     Raises
     ------
     GridMismatchError, VolumeError
-        As :func:`counts`.
+        As :func:`check_maps`.
     """
-    return counts(pred, truth, organs).dsc
+    return counts(pred, truth).dsc

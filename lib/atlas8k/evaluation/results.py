@@ -1,29 +1,28 @@
-"""Per-case results of a network in Touchstone's CSV form: read from anyone, written by us."""
+"""Per-case results of networks in Touchstone's CSV form: read, aligned on shared cases, written."""
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 import os
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.evaluation.errors import EvaluationError
-from atlas8k.evaluation.sheets import Sheet, read_sheet
-from atlas8k.evaluation.summary_rows import sums_up
+from atlas8k.errors import EvaluationError
+from atlas8k.evaluation.sheets import MISSING, Sheet, read_sheet, sums_up
 from atlas8k.organs import ORGAN_NAMES, find_organ
 from atlas8k.volume import publish
 
 log = logging.getLogger(__name__)
 
 METRICS = ("dsc", "nsd")
-_ABSENT = {"", "nan", "na", "n/a", "none", "null", "-"}
+_ABSENT = {*MISSING, "-"}
 _ROUNDING = 1e-9
 
 
@@ -55,19 +54,11 @@ class Results:
     organs: tuple[str, ...]
     values: npt.NDArray[np.float64]
     path: Path | None = None
-    notes: tuple[str, ...] = field(default=())
-
-    def __post_init__(self) -> None:
-        if self.values.shape != (len(self.cases), len(self.organs)):
-            raise EvaluationError(
-                self.path or self.network,
-                f"values {self.values.shape} for {len(self.cases)} cases and "
-                f"{len(self.organs)} organs",
-            )
+    notes: tuple[str, ...] = ()
 
 
-def listing(names: list[str], most: int = 8) -> str:
-    """The names in one line; how many more there are, where they are many."""
+def listing(names: Sequence[str], most: int = 8) -> str:
+    """Return the names in one line; how many more there are, where they are many."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -85,7 +76,7 @@ def _has_results(folder: Path) -> bool:
 
 
 def find_file(path: str | Path, metric: str) -> Path:
-    """The CSV of a metric: the path itself, or ``<metric>.csv`` in the folder.
+    """Return the CSV of a metric: the path itself, or ``<metric>.csv`` in the folder.
 
     Raises
     ------
@@ -93,17 +84,13 @@ def find_file(path: str | Path, metric: str) -> Path:
         Where there is none.
     """
     path = Path(path)
-    if path.is_dir():
-        file = path / f"{metric}.csv"
-        if not file.is_file():
-            there = sorted(item.name for item in path.glob("*.csv"))
-            raise EvaluationError(
-                path, f"has no {metric}.csv (it has {listing(there) or 'no CSV at all'})"
-            )
+    file = path / f"{metric}.csv" if path.is_dir() else path
+    if file.is_file():
         return file
-    if not path.is_file():
+    if file == path:
         raise EvaluationError(path, "no such file or folder")
-    return path
+    there = sorted(item.name for item in path.glob("*.csv"))
+    raise EvaluationError(path, f"has no {metric}.csv (it has {listing(there) or 'no CSV at all'})")
 
 
 def _number(sheet: Sheet, text: str, line: int, column: str) -> float:
@@ -193,7 +180,7 @@ def read_results(path: str | Path, metric: str = "dsc", network: str | None = No
         case: [_number(sheet, fields[columns[organ]], line, organ) for organ in organs]
         for case, (line, fields) in sheet.rows.items()
     }
-    summaries = [name for _, name in sheet.summaries]
+    summaries = [*sheet.summaries]
     for name in sheet.doubtful:
         row = np.array(rows[name])
         others = np.array([rows[case] for case in rows if case not in sheet.doubtful])
@@ -235,27 +222,138 @@ def write_text(path: str | Path, text: str) -> Path:
     return path
 
 
-def csv_text(header: list[str], rows: list[list[str]]) -> str:
-    """Comma-separated text with one header line."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
 def write_results(path: str | Path, results: Results) -> Path:
     """Write Touchstone's form: ``name`` and the nine organs; empty where absent.
 
     Every digit is written: reading gives the same numbers back.
     """
-    at = {organ: n for n, organ in enumerate(results.organs)}
-    rows = [
-        [case]
-        + [
-            "" if organ not in at or math.isnan(row[at[organ]]) else repr(float(row[at[organ]]))
-            for organ in ORGAN_NAMES
-        ]
-        for case, row in zip(results.cases, results.values, strict=True)
-    ]
-    return write_text(path, csv_text(["name", *ORGAN_NAMES], rows))
+    import pandas as pd
+
+    frame = pd.DataFrame(results.values, pd.Index(results.cases, name="name"), results.organs)
+    return write_text(path, frame.reindex(columns=[*ORGAN_NAMES]).to_csv(lineterminator="\n"))
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Results of networks on one set of cases.
+
+    Attributes
+    ----------
+    metric
+        ``"dsc"`` or ``"nsd"``.
+    networks
+        Names, the order given.
+    cases
+        Cases every network has, the first network's order.
+    organs
+        Organs at least one network has, organ id order.
+    values
+        ``(networks, cases, organs)`` float64 in 0..1; NaN where absent.
+    left_out
+        Case to the networks that lack it: cases not compared.
+    notes
+        What a reader must know, one sentence each.
+    """
+
+    metric: str
+    networks: tuple[str, ...]
+    cases: tuple[str, ...]
+    organs: tuple[str, ...]
+    values: npt.NDArray[np.float64]
+    left_out: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def case_means(self) -> npt.NDArray[np.float64]:
+        """Return the mean over the organs present, ``(networks, cases)``; NaN where none is."""
+        count = np.sum(~np.isnan(self.values), axis=2)
+        return np.where(count > 0, np.nansum(self.values, axis=2) / np.maximum(count, 1), np.nan)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the organs and ``"average"``, as :attr:`stacked` has them."""
+        return (*self.organs, "average")
+
+    @property
+    def stacked(self) -> npt.NDArray[np.float64]:
+        """Return values with per-case means as a last column: ``(networks, cases, columns)``."""
+        return np.concatenate([self.values, self.case_means[:, :, None]], axis=2)
+
+
+def _named(results: Sequence[Results]) -> list[str]:
+    names = [result.network for result in results]
+    for name, count in Counter(names).items():
+        if count > 1:
+            paths = listing([str(r.path or "given twice") for r in results if r.network == name])
+            raise EvaluationError(
+                paths, f"{count} results are named {name}; rename a folder to tell them apart"
+            )
+    return names
+
+
+def _shared(results: Sequence[Results]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """Return the cases all have, the first one's order, and who lacks each of the others."""
+    sets = [set(result.cases) for result in results]
+    for n, (result, own) in enumerate(zip(results, sets, strict=True)):
+        others = set().union(*(s for m, s in enumerate(sets) if m != n)) if len(sets) > 1 else own
+        if not own & others:
+            raise EvaluationError(
+                result.path or result.network,
+                f"{result.network} has no case in common with the others (its first is "
+                f"{result.cases[0]}, theirs {sorted(others)[0]}); are the case names the same?",
+            )
+    everywhere = set.intersection(*sets)
+    if not everywhere:
+        counts = ", ".join(f"{r.network} {len(r.cases)}" for r in results)
+        raise EvaluationError("results", f"no case is in all of them ({counts}); compare fewer")
+    order = dict.fromkeys(case for result in results for case in result.cases)
+    lacking = {
+        case: tuple(r.network for r, own in zip(results, sets, strict=True) if case not in own)
+        for case in order
+        if case not in everywhere
+    }
+    return [case for case in order if case in everywhere], lacking
+
+
+def align(results: Sequence[Results]) -> Panel:
+    """Bring results onto the cases they all have; what is left out is told.
+
+    Raises
+    ------
+    EvaluationError
+        Two results of one name, metrics mixed, no common case.
+    """
+    if not results:
+        raise EvaluationError("results", "none are given")
+    names = _named(results)
+    metrics = sorted({result.metric for result in results})
+    if len(metrics) > 1:
+        raise EvaluationError("results", f"of different metrics: {', '.join(metrics)}")
+    cases, lacking = _shared(results)
+    organs = tuple(o for o in ORGAN_NAMES if any(o in result.organs for result in results))
+    values = np.full((len(results), len(cases), len(organs)), np.nan)
+    notes: list[str] = []
+    for n, result in enumerate(results):
+        notes += [f"{result.network}: {note}" for note in result.notes]
+        rows = {case: m for m, case in enumerate(result.cases)}
+        columns = [organs.index(organ) for organ in result.organs]
+        values[n][:, columns] = result.values[[rows[case] for case in cases]]
+        if [case for case in result.cases if case not in lacking] != cases:
+            notes.append(f"{result.network}: cases are in another order than {names[0]}'s")
+    for who in dict.fromkeys(lacking.values()):
+        missing = [case for case, lack in lacking.items() if lack == who]
+        notes.append(
+            f"{len(missing)} cases are not compared, missing in {listing(who)}: {listing(missing)}"
+        )
+    present = ~np.isnan(values)
+    uneven = present.any(axis=0) & ~present.all(axis=0)
+    for m, organ in enumerate(organs):
+        if uneven[:, m].any():
+            some = [cases[k] for k in np.flatnonzero(uneven[:, m])]
+            notes.append(
+                f"{organ}: {len(some)} cases have a value for some networks only: {listing(some)}; "
+                "means use what each has, paired tests the cases that both have"
+            )
+    for note in notes:
+        log.warning("%s", note)
+    return Panel(metrics[0], tuple(names), tuple(cases), organs, values, lacking, tuple(notes))

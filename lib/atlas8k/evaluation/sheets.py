@@ -1,13 +1,23 @@
-"""CSV from anyone: delimiter and byte-order mark found out, rows numbered, doubles refused."""
+"""CSV from anyone: delimiter and byte-order mark found out, rows numbered, doubles refused.
+
+Spreadsheets and evaluation scripts end their tables with rows that sum up the cases: ``mean``,
+``std``, ``Average DSC``, ``50%``. Counted as cases they shift every figure.
+"""
 
 from __future__ import annotations
 
 import csv
+import re
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
-from atlas8k.evaluation.errors import EvaluationError
-from atlas8k.evaluation.summary_rows import kind_of_row
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.errors import EvaluationError
 from atlas8k.organs import normalise
 
 CASE_COLUMNS = (
@@ -16,8 +26,34 @@ CASE_COLUMNS = (
 )  # fmt: skip
 """Headers under which the case is looked for, normalised, in this order."""
 
+MISSING = {"", "nan", "na", "n/a", "none", "null"}
+"""What a field without a value holds, lower case."""
+
 _DELIMITERS = ",;\t|"
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+Kind = Literal["case", "summary", "either"]
+
+_STATISTICS = frozenset(
+    {"mean", "means", "average", "averages", "avg", "median", "std", "stdev", "stddev", "sem"}
+    | {"variance", "var", "quartile", "percentile", "quantile", "iqr", "overall", "summary"}
+    | {"mittelwert", "durchschnitt", "moyenne", "media", "mediana", "maximum", "minimum"}
+)
+"""Words that no case is named after."""
+
+_EITHER = frozenset({"sd", "min", "max", "all", "total", "sum", "count", "n", "range", "ci", "se"})
+"""Words that may as well be a case's id, or initials."""
+
+_FILLERS = frozenset(
+    {"of", "over", "the", "all", "cases", "case", "volumes", "patients", "classes", "class"}
+    | {"organs", "organ", "dsc", "nsd", "dice", "score", "scores", "value", "values", "per"}
+    | {"and", "standard", "deviation", "dev", "error", "confidence", "interval", "95", "ci"}
+    | {"total", "mean", "std", "sd", "n", "population", "sample", "average"}
+)
+_WORDS = _STATISTICS | _EITHER | _FILLERS
+_PERCENT = re.compile(r"\d{1,2}(?:\.\d+)?\s?%(?:\s*ci)?")
+_ROUNDED = 5e-3
+"""How far a statistic written with few digits may be off."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +73,7 @@ class Sheet:
     decimal_comma
         Whether a comma inside a field is a decimal sign (the delimiter is another).
     summaries
-        Line and name of each row that sums up the others (``mean``, ``std``): no case.
+        Names of the rows that sum up the others (``mean``, ``std``): no cases.
     doubtful
         Names among `rows` that may be a case or sum up the others (``max``).
     """
@@ -47,8 +83,22 @@ class Sheet:
     rows: dict[str, tuple[int, tuple[str, ...]]]
     case_column: str
     decimal_comma: bool
-    summaries: tuple[tuple[int, str], ...] = ()
-    doubtful: tuple[str, ...] = ()
+    summaries: tuple[str, ...]
+    doubtful: tuple[str, ...]
+
+    @cached_property
+    def texts(self) -> dict[str, dict[str, str]]:
+        """Return the fields by normalised header (lower case, underscores), then by case."""
+        return {
+            normalise(header): {case: fields[n] for case, (_, fields) in self.rows.items()}
+            for n, header in enumerate(self.columns)
+            if header
+        }
+
+    def known(self, column: str, cases: Iterable[str]) -> list[str]:
+        """Return those of the cases that have a value in a column, named as in :attr:`texts`."""
+        texts = self.texts[column]
+        return [case for case in cases if texts.get(case, "").lower() not in MISSING]
 
 
 def _text(path: Path) -> str:
@@ -64,7 +114,7 @@ def _text(path: Path) -> str:
 
 
 def case_name(text: str) -> str:
-    """A case's name without blanks around it and without an image file's suffix."""
+    """Return a case's name without blanks around it and without an image file's suffix."""
     name = text.strip()
     for suffix in _SUFFIXES:
         if name.lower().endswith(suffix):
@@ -93,9 +143,14 @@ def read_sheet(path: str | Path) -> Sheet:
     delimiter = max(_DELIMITERS, key=lines[start].count)
     reader = csv.reader(lines[start:], delimiter=delimiter)
     try:
-        header = [field.strip() for field in next(reader)]
+        read = [
+            (start + reader.line_num, fields)
+            for fields in reader
+            if any(field.strip() for field in fields)
+        ]
     except csv.Error as err:
-        raise EvaluationError(path, f"is not CSV ({err})", start + 1) from err
+        raise EvaluationError(path, f"is not CSV ({err})", start + reader.line_num) from err
+    header = [field.strip() for field in read.pop(0)[1]]
     names = [normalise(field) for field in header]
     for name in names:
         if name and names.count(name) > 1:
@@ -108,19 +163,13 @@ def read_sheet(path: str | Path) -> Sheet:
             start + 1,
         )
     at = names.index(found[0])
-    try:
-        read = [
-            (start + reader.line_num, fields)
-            for fields in reader
-            if any(field.strip() for field in fields)
-        ]
-    except csv.Error as err:
-        raise EvaluationError(path, f"is not CSV ({err})", start + reader.line_num) from err
     cases = [case_name(fields[at]) if len(fields) > at else "" for _, fields in read]
-    kinds = [kind_of_row(case, cases) for case in cases]
     rows: dict[str, tuple[int, tuple[str, ...]]] = {}
-    for (line, fields), case, kind in zip(read, cases, kinds, strict=True):
+    summaries, doubtful = [], []
+    for (line, fields), case in zip(read, cases, strict=True):
+        kind = kind_of_row(case, cases)
         if kind == "summary":
+            summaries.append(case)
             continue
         if len(fields) != len(header):
             raise EvaluationError(
@@ -132,17 +181,66 @@ def read_sheet(path: str | Path) -> Sheet:
             raise EvaluationError(
                 path, f"case {case} is there already, in row {rows[case][0]}; keep one", line
             )
-        rest = (field.strip() for n, field in enumerate(fields) if n != at)
-        rows[case] = (line, tuple(rest))
-    summaries = tuple(
-        (line, case)
-        for (line, _), case, kind in zip(read, cases, kinds, strict=True)
-        if kind == "summary"
-    )
+        if kind == "either":
+            doubtful.append(case)
+        rows[case] = (line, tuple(field.strip() for n, field in enumerate(fields) if n != at))
     if not rows:
-        raise EvaluationError(
-            path, f"has {'rows that sum up cases' if summaries else 'a header'} and no case"
-        )
-    doubtful = tuple(c for c, kind in zip(cases, kinds, strict=True) if kind == "either")
+        what = "rows that sum up cases" if summaries else "a header"
+        raise EvaluationError(path, f"has {what} and no case")
     columns = tuple(field for n, field in enumerate(header) if n != at)
-    return Sheet(path, columns, rows, header[at], delimiter != ",", summaries, doubtful)
+    return Sheet(
+        path, columns, rows, header[at], delimiter != ",", tuple(summaries), tuple(doubtful)
+    )
+
+
+def kind_of_row(name: str, others: Collection[str]) -> Kind:
+    """Judge a row by its name.
+
+    Parameters
+    ----------
+    others
+        Names of the other rows: where every case has a number in its name, a row named
+        ``max`` is none of them.
+
+    Returns
+    -------
+    str
+        ``"either"`` where the name does not settle it.
+    """
+    plain = name.strip().casefold().strip(".:*-– ")
+    if _PERCENT.fullmatch(plain):
+        return "summary"
+    words = set(re.findall(r"[^\W_]+", plain))
+    if not words or not words <= _WORDS:
+        return "case"
+    if words & _STATISTICS or {"standard", "deviation"} <= words:
+        return "summary"
+    if not words & _EITHER:
+        return "case"
+    cases = [o for o in others if not set(re.findall(r"[^\W_]+", o.casefold())) <= _WORDS]
+    numbered = bool(cases) and all(any(c.isdigit() for c in other) for other in cases)
+    return "summary" if numbered else "either"
+
+
+def sums_up(row: npt.NDArray[np.float64], cases: npt.NDArray[np.float64]) -> bool:
+    """Return whether values are one statistic of the cases in every column.
+
+    Parameters
+    ----------
+    row
+        ``(columns,)`` float64; NaN where empty.
+    cases
+        ``(cases, columns)`` float64; NaN where empty.
+    """
+    known = ~np.isnan(row) & ~np.isnan(cases).all(axis=0)
+    if not known.any() or len(cases) < 2:
+        return False
+    values, row = cases[:, known], row[known]
+    zeroed = np.nan_to_num(values)  # some scripts count an empty cell as 0
+    statistics = [
+        np.nanmean(values, axis=0), np.nanmedian(values, axis=0), np.nanmin(values, axis=0),
+        np.nanmax(values, axis=0), np.nanstd(values, axis=0), zeroed.mean(axis=0),
+        zeroed.std(axis=0), np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0),
+        np.nanstd(values, axis=0) * np.sqrt(len(values) / (len(values) - 1)),
+    ]  # fmt: skip
+    return any(np.abs(statistic - row).max() <= _ROUNDED for statistic in statistics)

@@ -7,6 +7,7 @@ the one-sided Wilcoxon signed rank test with Holm's adjustment at 5 %.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,69 +18,65 @@ import numpy.typing as npt
 from scipy import stats
 from statsmodels.stats.multitest import multipletests  # type: ignore[import-untyped]
 
-from atlas8k.evaluation.panel import Panel
+from atlas8k.evaluation.results import Panel
 
 Floats = npt.NDArray[np.float64]
 
 ALPHA = 0.05
 WORST_QUANTILE = 0.1
 BOOTSTRAP_SAMPLES = 1000
-_CHUNK_BYTES = 64 << 20
-"""Working memory of one vectorised step."""
 
 
 def mean_sd(values: Floats, axis: int = 0) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
-    """Mean, population SD and n over the values that are not NaN; NaN where n is 0."""
+    """Return mean, population SD and n over the values that are not NaN; NaN where n is 0."""
     n = np.sum(~np.isnan(values), axis=axis)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # an all-NaN column is a NaN mean
         return np.nanmean(values, axis=axis), np.nanstd(values, axis=axis), n
 
 
-def worst_case(values: Floats, quantile: float = WORST_QUANTILE) -> float:
-    """Mean of the values at or below the quantile (linear interpolation); NaN without any."""
+def worst_case(values: Floats) -> float:
+    """Return the mean of the values at or below the 10 % quantile (linear); NaN without any."""
     known = values[~np.isnan(values)]
     if not known.size:
-        return float("nan")
-    return float(known[known <= np.quantile(known, quantile)].mean())
+        return math.nan
+    return float(known[known <= np.quantile(known, WORST_QUANTILE)].mean())
 
 
 def bootstrap_interval(
-    values: Floats, samples: int = BOOTSTRAP_SAMPLES, level: float = 0.95, seed: int = 0
+    values: Floats, samples: int = BOOTSTRAP_SAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean; NaN for fewer than two values."""
+    """Return the 95 % percentile bootstrap interval of the mean; NaN for fewer than two values."""
     known = values[~np.isnan(values)]
     if known.size < 2:
-        return float("nan"), float("nan")
-    result = stats.bootstrap(
-        (known,), np.mean, n_resamples=samples, confidence_level=level, method="percentile",
-        batch=max(1, _CHUNK_BYTES // (8 * known.size)), rng=np.random.default_rng(seed),
-    )  # fmt: skip
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    result = stats.bootstrap((known,), np.mean, n_resamples=samples, method="percentile", rng=rng)
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def holm(p_values: Floats, alpha: float = ALPHA) -> Floats:
-    """Holm's adjusted p-values; NaN stays NaN and is not counted as a test."""
-    return _adjusted(p_values, "holm", alpha)
+def holm(p_values: Floats) -> Floats:
+    """Return Holm's adjusted p-values; NaN stays NaN and is not counted as a test."""
+    return _adjusted(p_values, "holm")
 
 
-def bonferroni(p_values: Floats, alpha: float = ALPHA) -> Floats:
-    """Bonferroni's adjusted p-values; NaN stays NaN and is not counted as a test."""
-    return _adjusted(p_values, "bonferroni", alpha)
+def bonferroni(p_values: Floats) -> Floats:
+    """Return Bonferroni's adjusted p-values; NaN stays NaN and is not counted as a test."""
+    return _adjusted(p_values, "bonferroni")
 
 
-def _adjusted(p_values: Floats, method: str, alpha: float) -> Floats:
+def _adjusted(p_values: Floats, method: str) -> Floats:
     out = np.full(p_values.shape, np.nan)
     known = ~np.isnan(p_values)
     if known.any():
-        out[known] = multipletests(p_values[known], alpha=alpha, method=method)[1]
+        out[known] = multipletests(p_values[known], alpha=ALPHA, method=method)[1]
     return out
 
 
 def signed_rank(
     a: Floats, b: Floats, alternative: Literal["greater", "two-sided"] = "greater"
 ) -> float:
-    """P-value of the Wilcoxon signed rank test of paired values.
+    """Return the p-value of the Wilcoxon signed rank test of paired values.
 
     Pairs with a NaN and pairs without a difference are left out. No pair left: NaN; no
     difference anywhere: 1.
@@ -91,7 +88,7 @@ def signed_rank(
     """
     both = ~(np.isnan(a) | np.isnan(b))
     if not both.any():
-        return float("nan")
+        return math.nan
     difference = a[both] - b[both]
     if not difference.any():
         return 1.0
@@ -119,7 +116,7 @@ class Significance:
     pairs: npt.NDArray[np.int64]
 
 
-def pairwise(values: Floats, networks: Sequence[str], alpha: float = ALPHA) -> Significance:
+def pairwise(values: Floats, networks: Sequence[str]) -> Significance:
     """Compare all ordered pairs of networks on one column.
 
     Parameters
@@ -131,36 +128,22 @@ def pairwise(values: Floats, networks: Sequence[str], alpha: float = ALPHA) -> S
     known = ~np.isnan(values)
     pairs = known.astype(np.int64) @ known.T.astype(np.int64)
     p = np.full((count, count), np.nan)
-    rows, columns = np.nonzero(~np.eye(count, dtype=bool))
-    if (known.any(axis=0) == known.all(axis=0)).all() and known.any():
-        _pairwise_complete(values[:, known.all(axis=0)], rows, columns, p)
-    else:
-        for i, j in zip(rows, columns, strict=True):
-            p[i, j] = signed_rank(values[i], values[j])
-    adjusted = holm(p, alpha)
-    beaten = (np.nan_to_num(adjusted, nan=1.0) < alpha).any(axis=0)
+    used = values[:, known.any(axis=0)]
+    for i in range(count):
+        difference = used[i] - used
+        # Pairs without gaps and without equal values have tests that are alike: one call.
+        alike = np.nan_to_num(difference).all(axis=1) & known.any()
+        if alike.any():
+            result = stats.wilcoxon(difference[alike], alternative="greater", axis=1)
+            p[i, alike] = result.pvalue
+        for j in np.flatnonzero(~alike):
+            if i != j:
+                p[i, j] = signed_rank(values[i], values[j])
+    adjusted = holm(p)
+    beaten = (adjusted < ALPHA).any(axis=0)
     tested = known.any(axis=1)
     winners = tuple(n for n, b, t in zip(networks, beaten, tested, strict=True) if t and not b)
     return Significance(p, adjusted, winners, pairs)
-
-
-def _pairwise_complete(
-    values: Floats, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], p: Floats
-) -> None:
-    """:func:`signed_rank` of many pairs at a time, where every case has every value."""
-    step = max(1, _CHUNK_BYTES // (64 * values.shape[1]))
-    for start in range(0, len(rows), step):
-        i, j = rows[start : start + step], columns[start : start + step]
-        difference = values[i] - values[j]
-        some = difference.any(axis=1)
-        p[i, j] = 1.0
-        # Without zeros and with as many pairs the tests are alike and run in one call.
-        full = some & difference.all(axis=1)
-        if full.any():
-            result = stats.wilcoxon(difference[full], alternative="greater", axis=1)
-            p[i[full], j[full]] = result.pvalue
-        for k in np.flatnonzero(some & ~full):
-            p[i[k], j[k]] = stats.wilcoxon(difference[k], alternative="greater").pvalue
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,9 +172,14 @@ class Ranking:
     tau: float
     samples: int
 
+    @property
+    def order(self) -> list[int]:
+        """Return the indices of the networks, the best ranked first, those without one last."""
+        return [int(n) for n in np.argsort(np.nan_to_num(self.rank, nan=np.inf), kind="stable")]
+
 
 def rank_means(means: Floats) -> Floats:
-    """Ranks along the last axis, the largest mean 1, ties their mean rank; NaN stays NaN."""
+    """Return ranks along the last axis, the largest mean 1, ties their mean rank; NaN stays NaN."""
     ranks: Floats = stats.rankdata(-means, axis=-1, nan_policy="omit")
     return ranks
 
@@ -209,22 +197,18 @@ def bootstrap_ranks(values: Floats, samples: int = BOOTSTRAP_SAMPLES, seed: int 
     count, cases = used.shape
     if not cases:
         none = np.full(count, np.nan)
-        return Ranking(none, none, none, np.full((count, count), np.nan), float("nan"), 0)
+        return Ranking(none, none, none, np.full((count, count), np.nan), math.nan, 0)
     known = ~np.isnan(used)
     filled = np.where(known, used, 0.0).T
     rng = np.random.default_rng(seed)
-    means = np.empty((samples, count))
-    step = max(1, _CHUNK_BYTES // (16 * cases))
-    for start in range(0, samples, step):
-        size = min(step, samples - start)
-        drawn = np.stack(
-            [np.bincount(rng.integers(0, cases, cases), minlength=cases) for _ in range(size)]
-        ).astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            means[start : start + size] = (drawn @ filled) / (drawn @ known.T.astype(np.float64))
+    drawn = np.stack(
+        [np.bincount(rng.integers(0, cases, cases), minlength=cases) for _ in range(samples)]
+    ).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        means = (drawn @ filled) / (drawn @ known.T.astype(np.float64))
     rank = rank_means(mean_sd(used, axis=1)[0])
     ranks = rank_means(means)
-    tau = _mean_tau(rank, ranks) if count > 1 else float("nan")
+    tau = _mean_tau(rank, ranks) if count > 1 else math.nan
     frequency = np.stack(
         [(np.floor(ranks) == place + 1).mean(axis=0) for place in range(count)], axis=1
     )
@@ -233,7 +217,7 @@ def bootstrap_ranks(values: Floats, samples: int = BOOTSTRAP_SAMPLES, seed: int 
 
 
 def _mean_tau(rank: Floats, ranks: Floats) -> float:
-    """Mean Kendall tau-b of ``rank`` with every row of ``ranks``; few rows are different."""
+    """Return the mean tau-b of ``rank`` with every row of ``ranks``; few rows are different."""
     rows, counts = np.unique(np.nan_to_num(ranks), axis=0, return_counts=True)
     known = ~np.isnan(rank)
     tau = [stats.kendalltau(rank[known], row[known]).statistic for row in rows]
@@ -242,7 +226,7 @@ def _mean_tau(rank: Floats, ranks: Floats) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """Figures of a panel; arrays are ``(networks, columns)``, columns the organs and average.
+    """Figures of a panel; arrays are ``(networks, columns)``, columns the panel's.
 
     Attributes
     ----------
@@ -254,7 +238,6 @@ class Summary:
         ``(networks,)`` mean of the organs' means (DSC^C); ``mean[:, -1]`` is by case (DSC^I).
     """
 
-    columns: tuple[str, ...]
     mean: Floats
     sd: Floats
     n: npt.NDArray[np.int64]
@@ -263,9 +246,9 @@ class Summary:
 
 
 def summarise(panel: Panel) -> Summary:
-    """Mean, SD, n and worst case of every network and column."""
+    """Return mean, SD, n and worst case of every network and column."""
     stacked = panel.stacked
     mean, sd, n = mean_sd(stacked, axis=1)
     worst = np.array([[worst_case(column) for column in network.T] for network in stacked])
     by_class = mean_sd(mean[:, :-1], axis=1)[0]
-    return Summary(panel.columns, mean, sd, n, worst, by_class)
+    return Summary(mean, sd, n, worst, by_class)

@@ -15,17 +15,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
+from skimage.measure import marching_cubes
 
 from atlas8k.errors import VolumeError
-from atlas8k.evaluation.elements import BITS, element_areas
-from atlas8k.evaluation.overlap import check_maps
+from atlas8k.evaluation.overlap import Labels, check_maps
 from atlas8k.organs import N_ORGANS
 
 TOLERANCE_MM = 1.0
@@ -34,12 +34,52 @@ TOLERANCE_MM = 1.0
 _MAX_REACH = 48
 """Voxels a tolerance may span: beyond it the list of corners to look at grows without use."""
 
-_MAX_ORGANS = 16
-"""Organs whose surfaces share one 16-bit word per corner."""
+
+BITS = np.array([[[128, 64], [32, 16]], [[8, 4], [2, 1]]], dtype=np.uint8)
+"""Bit of each of a corner's eight voxels, ``(2, 2, 2)``: any numbering would do."""
+
+
+@cache
+def _projected_triangles() -> tuple[npt.NDArray[np.float64], ...]:
+    """Return the triangles of the 256 cells as ``(n, 3)`` area vectors, voxel units.
+
+    Marching cubes leaves open how a cell of which most corners are inside is cut where
+    it is ambiguous; there the cell is cut as its complement is, so that a mask and its
+    complement have one surface.
+    """
+    cells = []
+    for code in range(256):
+        inside = code if code.bit_count() <= 4 else 255 - code
+        if inside == 0:
+            cells.append(np.zeros((0, 3)))
+            continue
+        field = ((inside & BITS) > 0).astype(np.float64)
+        points, faces, _, _ = marching_cubes(field, 0.5, method="lorensen")
+        a, b, c = (points[faces[:, n]].astype(np.float64) for n in range(3))
+        cells.append(np.cross(b - a, c - a) / 2)
+    return tuple(cells)
+
+
+def element_areas(spacing: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return the area of the surface element of each of the 256 corner neighbourhoods.
+
+    Parameters
+    ----------
+    spacing
+        Voxel size along the array axes, mm.
+
+    Returns
+    -------
+    ndarray
+        ``(256,)`` float64, mm²; 0 for none inside and for all inside.
+    """
+    sx, sy, sz = spacing
+    scale = np.array([sy * sz, sx * sz, sx * sy])
+    return np.array([np.linalg.norm(cell * scale, axis=1).sum() for cell in _projected_triangles()])
 
 
 def _offsets(spacing: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.int64]:
-    """Corner offsets no farther than the tolerance, nearest first, ``(n, 3)`` int64."""
+    """Return corner offsets no farther than the tolerance, nearest first, ``(n, 3)`` int64."""
     reach = np.floor(tolerance / spacing * (1 + 1e-9) + 1e-9).astype(int)
     axes = [np.arange(-n, n + 1) for n in reach]
     steps = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -141,7 +181,7 @@ def _in_slabs(work: Callable[..., Any], planes: int, *inputs: Any) -> list[Any]:
 
 
 def _foreground(*labels: npt.NDArray[Any]) -> tuple[slice, ...] | None:
-    """Smallest box that holds every labelled voxel of all maps; ``None`` without one."""
+    """Return the smallest box that holds every labelled voxel of all maps; ``None`` without one."""
     box = []
     views = list(labels)
     for axis in range(3):
@@ -156,18 +196,14 @@ def _foreground(*labels: npt.NDArray[Any]) -> tuple[slice, ...] | None:
 
 
 def surface_areas(
-    pred: npt.NDArray[np.integer[Any]],
-    truth: npt.NDArray[np.integer[Any]],
-    spacing: Sequence[float],
-    tolerance_mm: float = TOLERANCE_MM,
-    organs: int = N_ORGANS,
+    pred: Labels, truth: Labels, spacing: Sequence[float], tolerance_mm: float = TOLERANCE_MM
 ) -> npt.NDArray[np.float64]:
-    """Surface area of every organ, and the part of it near the other map's surface.
+    """Return the surface area of every organ, and the part of it near the other map's surface.
 
     Parameters
     ----------
     pred, truth
-        ``(X, Y, Z)`` integer label maps on one grid, values 0 to ``organs`` (16 at most).
+        ``(X, Y, Z)`` integer label maps on one grid: 0, and organ ids 1 to 9.
     spacing
         Voxel size along the array axes, mm.
     tolerance_mm
@@ -185,9 +221,7 @@ def surface_areas(
     VolumeError
         Where a value is no organ id, or spacing or tolerance are not positive numbers.
     """
-    check_maps(pred, truth, organs)
-    if organs > _MAX_ORGANS:
-        raise VolumeError("labels", f"{organs} organs; {_MAX_ORGANS} at a time is the most")
+    check_maps(pred, truth)
     steps = np.asarray(spacing, dtype=np.float64)
     if steps.shape != (3,) or not (np.isfinite(steps).all() and (steps > 0).all()):
         raise VolumeError("spacing", f"{spacing!r} is not three positive lengths in mm")
@@ -197,7 +231,7 @@ def surface_areas(
         raise VolumeError(
             "tolerance", f"{tolerance_mm:g} mm is more than {_MAX_REACH} voxels; NSD is for less"
         )
-    out = np.zeros((organs, 2, 2))
+    out = np.zeros((N_ORGANS, 2, 2))
     box = _foreground(truth, pred)
     if box is None:
         return out
@@ -209,6 +243,7 @@ def surface_areas(
     maps = [np.ascontiguousarray(m, dtype=np.uint8) for m in maps]
     geometry = (np.ascontiguousarray(offsets), areas, np.ascontiguousarray(weights))
     shape = tuple(n + 1 for n in maps[0].shape)
+    # A bit an organ.
     bits = [np.zeros(shape, np.uint16) for _ in maps]
     for label, word in zip(maps, bits, strict=True):
         _in_slabs(partial(_mark, label, word), shape[0])
@@ -217,7 +252,7 @@ def surface_areas(
         there = int(np.bitwise_or.reduce(other, axis=None))
 
         def slab(start: int, stop: int, *inputs: Any) -> npt.NDArray[np.float64]:
-            sums = np.zeros((organs, 2))
+            sums = np.zeros((N_ORGANS, 2))
             _measure(*inputs, *geometry, start, stop, sums)
             return sums
 
@@ -226,18 +261,14 @@ def surface_areas(
 
 
 def nsd(
-    pred: npt.NDArray[np.integer[Any]],
-    truth: npt.NDArray[np.integer[Any]],
-    spacing: Sequence[float],
-    tolerance_mm: float = TOLERANCE_MM,
-    organs: int = N_ORGANS,
+    pred: Labels, truth: Labels, spacing: Sequence[float], tolerance_mm: float = TOLERANCE_MM
 ) -> npt.NDArray[np.float64]:
-    """Normalised surface Dice (surface Dice at a tolerance) per organ.
+    """Return the normalised surface Dice (surface Dice at a tolerance) per organ.
 
     Parameters
     ----------
     pred, truth
-        ``(X, Y, Z)`` integer label maps on one grid, values 0 to ``organs``.
+        ``(X, Y, Z)`` integer label maps on one grid: 0, and organ ids 1 to 9.
     spacing
         Voxel size along the array axes, mm.
     tolerance_mm
@@ -254,7 +285,7 @@ def nsd(
     GridMismatchError, VolumeError
         As :func:`surface_areas`.
     """
-    table = surface_areas(pred, truth, spacing, tolerance_mm, organs)
+    table = surface_areas(pred, truth, spacing, tolerance_mm)
     total, met = table[:, :, 0].sum(axis=1), table[:, :, 1].sum(axis=1)
     present = table[:, 0, 0] > 0
     return np.where(present, met / np.where(present, total, 1.0), np.nan)

@@ -100,10 +100,11 @@ class CachedCase:
         files = [self.case.ct_path]
         if not self.case.content:
             files += [path for path in (self.case.label_path, self.case.ignore_path) if path]
+        stated = [self.case.orientation] if self.case.orientation else []
         stats = [(file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         label = (self.case.content, self.case.known_organs, self.case.pseudo_organs)
         grid = (preprocessing.spacing_mm, preprocessing.hu_window)
-        text = repr((self.case.name, files, stats, label, grid))
+        text = repr((self.case.name, files, stats, label, grid, *stated))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

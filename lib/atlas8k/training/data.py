@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from atlas8k.errors import TrainingError
+from atlas8k.evaluation.folders import on_one_extent, read_oriented
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.preprocess import prepare
 from atlas8k.organs import N_ORGANS, ORGAN_IDS, ORGAN_NAMES
@@ -99,6 +100,8 @@ class TrainingCase:
     patient
         Whose CT it is; decides whether it is trained or measured on
         (:mod:`atlas8k.training.split`). Empty: of nobody else.
+    orientation
+        How the axes of files run whose headers do not say it, such as ``RAS``.
     """
 
     name: str
@@ -109,6 +112,7 @@ class TrainingCase:
     pseudo_organs: tuple[str, ...] = ()
     content: str = ""
     patient: str = ""
+    orientation: str | None = None
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
         """Read and prepare; see :func:`prepare_case`.
@@ -120,10 +124,14 @@ class TrainingCase:
         TrainingError
             As :func:`prepare_case`.
         """
+        ct, label = on_one_extent(
+            read_oriented(read_ct, self.ct_path, self.orientation),
+            read_oriented(read_label, self.label_path, self.orientation),
+        )
         return prepare_case(
             self.name,
-            read_ct(self.ct_path),
-            read_label(self.label_path),
+            ct,
+            label,
             self.known_organs,
             preprocessing,
             None if self.ignore_path is None else read_label(self.ignore_path),

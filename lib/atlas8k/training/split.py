@@ -17,8 +17,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from atlas8k.errors import SettingsError
-from atlas8k.evaluation.errors import EvaluationError
+from atlas8k.errors import EvaluationError, SettingsError
 from atlas8k.evaluation.sheets import read_sheet
 from atlas8k.organs import normalise
 from atlas8k.training.data import Case

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-
-from atlas8k.evaluation.errors import EvaluationError
-from atlas8k.evaluation.ranking_quality import (
+from tests.benchmarks._quality_ranking import (
     estimate,
     quantile_groups,
     ranking_quality,
@@ -15,6 +13,8 @@ from atlas8k.evaluation.ranking_quality import (
     spearman,
     within,
 )
+
+from atlas8k.errors import EvaluationError
 
 
 def test_rho_is_scipys_ties_and_all():

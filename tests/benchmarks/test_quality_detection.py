@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from atlas8k.errors import GridMismatchError
-from atlas8k.evaluation.detection import (
+from tests.benchmarks._quality_detection import (
     Detection,
     components,
     detect,
@@ -15,6 +13,8 @@ from atlas8k.evaluation.detection import (
     off_surface,
     outline,
 )
+
+from atlas8k.errors import GridMismatchError
 
 SHAPE = (40, 30, 20)
 ML = 0.01
