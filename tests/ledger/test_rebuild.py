@@ -11,7 +11,7 @@ from tests.ledger.kit import ANNA, check_consistent, scored
 from atlas8k.ledger import Ledger, LedgerReadOnlyError, OrganChange, OrganSource, VolumeEntry
 from atlas8k.ledger.rebuild import LabelOnDisk, rebuild
 from atlas8k.ledger.records import OLDER_RULE
-from atlas8k.ledger.usability_file import decisions_file
+from atlas8k.ledger.usability import decisions_file
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import Grid, write_nifti
 

@@ -107,15 +107,6 @@ def test_an_older_signature_served_again_ranks_as_it_did(ledger: Ledger) -> None
     assert (sample.volume, sample.signature, sample.rank) == ("b", "one", 2)
 
 
-def test_superseded_queues_are_swept_while_scoring_goes_on(ledger: Ledger) -> None:
-    count = 20
-    volumes = {f"v{i}": float(i) for i in range(count)}
-    for signature in ("one", "two", "three", "four"):
-        scored(ledger, volumes, signature)
-    left = query(ledger.path, "SELECT count(DISTINCT signature) FROM queue")
-    assert left == [(2,)]  # the one that ranks, and the one it has just taken over from
-
-
 def test_registering_again_changes_nothing(ledger: Ledger) -> None:
     assert ledger.register_signature("one", {"unet": "sha"})
     assert not ledger.register_signature("one", {"unet": "other"})

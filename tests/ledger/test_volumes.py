@@ -42,10 +42,10 @@ def test_a_changed_file_is_stale_again(ledger: Ledger) -> None:
     assert ledger.stale("one") == ["b"]
 
 
-def test_add_and_remove_single_volumes(ledger: Ledger) -> None:
+def test_volumes_are_added_one_by_one(ledger: Ledger) -> None:
     assert ledger.add_volumes(["a", "b"]) == {"a", "b"}
     assert ledger.add_volumes(["b"]) == set()
-    ledger.remove_volumes(["a", "never seen"])
+    ledger.sync_volumes(["b"])
     assert ledger.statuses() == {"a": "vanished", "b": "open"}
 
 

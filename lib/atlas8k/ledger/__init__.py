@@ -18,6 +18,7 @@ from atlas8k.ledger.ledger import Ledger
 from atlas8k.ledger.records import (
     Begun,
     Budget,
+    CampaignSettings,
     Counts,
     Holder,
     LabelFile,
@@ -27,16 +28,20 @@ from atlas8k.ledger.records import (
     OrganChange,
     OrganScore,
     OrganSource,
+    Plan,
+    Planned,
     Progress,
     Ranked,
+    Reserved,
     Review,
+    Round,
     Sample,
     Submission,
+    Trained,
+    Usability,
     VolumeEntry,
+    Worked,
 )
-from atlas8k.ledger.records_campaign import CampaignSettings, Plan, Planned, Trained, Worked
-from atlas8k.ledger.rounds import Round
-from atlas8k.ledger.usability import Usability
 
 __all__ = [
     "Begun",
@@ -63,6 +68,7 @@ __all__ = [
     "Planned",
     "Progress",
     "Ranked",
+    "Reserved",
     "Review",
     "Round",
     "Sample",

@@ -13,6 +13,8 @@ from atlas8k.ledger.errors import LedgerCorruptError, LedgerReadOnlyError, trans
 
 def write_backup(database: Database, target: Path) -> Path:
     """Copy the ledger to `target`; see :meth:`atlas8k.ledger.Ledger.backup`."""
+    from atlas8k.volume import publish
+
     target = target.resolve()
     if target == database.path:
         raise LedgerReadOnlyError(target, "is the ledger itself; name another file")
@@ -37,14 +39,7 @@ def write_backup(database: Database, target: Path) -> Path:
                 copy.close()
         if check != "ok":
             raise LedgerCorruptError(database.path, f"damaged, not copied ({check})")
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name, too, must survive a crash
-        finally:
-            os.close(folder)
+        publish(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
     return target

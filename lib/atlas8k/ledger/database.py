@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from atlas8k.ledger.checkpoints import Checkpoints
 from atlas8k.ledger.errors import (
     LedgerFileError,
     LedgerLockedError,
@@ -31,15 +30,13 @@ from atlas8k.ledger.errors import (
     translated,
 )
 from atlas8k.ledger.filesystem import file_system_type, is_network
-from atlas8k.ledger.migrations import VERSION, check_version, migrate
+from atlas8k.ledger.schema import VERSION, bring_up_to_date, check_version
 
 _PRAGMAS = (
     "PRAGMA synchronous = NORMAL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -16000",
     "PRAGMA temp_store = MEMORY",
-    # See checkpoints.py; what is left for SQLite is a log that grows without a pause.
-    "PRAGMA wal_autocheckpoint = 32000",
 )
 # Other processes' transactions take well under a millisecond as a rule; waiting for one in
 # short steps keeps it out of the 99th percentile, and for a long one costs no processor.
@@ -52,7 +49,7 @@ T = TypeVar("T")
 
 
 class Database:
-    """A ledger file: opened, checked and migrated; connections are pooled.
+    """A ledger file: opened, checked and brought up to date; connections are pooled.
 
     Any thread and, after a fork, any process may use it.
 
@@ -92,7 +89,6 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._pool_lock = threading.Lock()
         self._write_lock = threading.Lock()
-        self._checkpoints = Checkpoints(self.path, self._open)
 
     def _prepare(self) -> None:
         connection = self._open()
@@ -103,7 +99,7 @@ class Database:
             if version < VERSION:
                 self._begin(connection)
                 with _ending(connection):
-                    migrate(connection, self.path)
+                    bring_up_to_date(connection, self.path)
             else:
                 self._check_writable(connection)
         except BaseException:
@@ -168,7 +164,7 @@ class Database:
 
     @contextmanager
     def write(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """A write transaction: committed at the end, rolled back on any exception.
+        """Open a write transaction: committed at the end, rolled back on any exception.
 
         ``durable`` also waits until the disk has it.
         """
@@ -179,7 +175,6 @@ class Database:
                     yield connection
             if durable:
                 self._sync()
-            self._checkpoints.count()
 
     def _sync(self) -> None:
         """Wait until the disk has what was committed.
@@ -223,7 +218,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A consistent view; waits for nobody and holds up nobody."""
+        """Open a consistent view; waits for nobody and holds up nobody."""
         with translated(self.path), self._connection() as connection:
             self._retry(lambda: connection.execute("BEGIN"))
             with _ending(connection):
@@ -232,7 +227,6 @@ class Database:
     def close(self) -> None:
         """Close idle connections; the ledger opens new ones if used again."""
         self._after_fork()
-        self._checkpoints.wait(self.timeout_s)
         with self._pool_lock:
             while self._idle:
                 self._idle.pop().close()

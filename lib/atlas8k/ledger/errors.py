@@ -48,7 +48,7 @@ class LedgerCorruptError(LedgerFileError):
 
 
 class LedgerVersionError(LedgerFileError):
-    """The file was written by a newer release."""
+    """The file was written by a newer release, or by one that is too old."""
 
 
 class NetworkFileSystemError(LedgerFileError):

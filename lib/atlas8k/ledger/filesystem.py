@@ -13,50 +13,15 @@ logger = logging.getLogger(__name__)
 LEDGER_NAME = "ledger.sqlite"
 FOLDER_NAME = ".atlas8k"
 
-NETWORK_TYPES = frozenset(
-    (
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb2",
-        "smb3",
-        "smbfs",
-        "ncpfs",
-        "afs",
-        "coda",
-        "9p",
-        "ceph",
-        "glusterfs",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "pvfs2",
-        "orangefs",
-        "davfs",
-        "davfs2",
-        "vboxsf",
-        "fuse.sshfs",
-        "fuse.s3fs",
-        "fuse.gcsfuse",
-        "fuse.glusterfs",
-        "fuse.rclone",
-        "fuse.ceph",
-        "fuse.ceph-fuse",
-        "fuse.davfs",
-        "fuse.mount-s3",
-        "fuse.goofys",
-        "fuse.juicefs",
-    )
-)
-
-
-def _unescape(text: str) -> str:
-    """Mount points have blanks as octal escapes."""
-    return re.sub(r"\\(\d{3})", lambda match: chr(int(match.group(1), 8)), text)
+NETWORK_TYPES = """
+    nfs nfs4 cifs smb2 smb3 smbfs ncpfs afs coda 9p ceph glusterfs lustre gpfs beegfs pvfs2
+    orangefs davfs davfs2 vboxsf fuse.sshfs fuse.s3fs fuse.gcsfuse fuse.glusterfs fuse.rclone
+    fuse.ceph fuse.ceph-fuse fuse.davfs fuse.mount-s3 fuse.goofys fuse.juicefs
+"""
 
 
 def file_system_type(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """The type of the file system that holds `path`, which need not exist yet.
+    """Return the type of the file system that holds `path`, which need not exist yet.
 
     Where there is no mount table (not Linux) the answer is ``""``.
     """
@@ -70,7 +35,8 @@ def file_system_type(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
         fields = line.split()
         if len(fields) < 3:
             continue
-        point = Path(_unescape(fields[1]))
+        # Mount points have blanks as octal escapes.
+        point = Path(re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), fields[1]))
         # Later lines are mounted over earlier ones at the same point.
         if target.is_relative_to(point) and len(point.parts) >= best:
             best, kind = len(point.parts), fields[2]
@@ -78,12 +44,12 @@ def file_system_type(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
 
 
 def is_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
-    """Whether `path` lies on a network file system, where WAL does not work."""
-    return file_system_type(path, mounts) in NETWORK_TYPES
+    """Return whether `path` lies on a network file system, where WAL does not work."""
+    return file_system_type(path, mounts) in NETWORK_TYPES.split()
 
 
 def local_data_folder(studies: str) -> Path:
-    """A folder on this machine for studies that cannot hold a ledger, one for each."""
+    """Return a folder on this machine for studies that cannot hold a ledger, one for each."""
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     name = hashlib.sha256(studies.encode()).hexdigest()[:16]
     return Path(base) / "atlas8k" / name
@@ -97,7 +63,7 @@ def is_url(studies: str) -> bool:
 def locate(
     studies: str, data_folder: Path | None = None, mounts: Path = Path("/proc/mounts")
 ) -> Path:
-    """The ledger's file for a studies folder or DICOMweb URL.
+    """Return the ledger's file for a studies folder or DICOMweb URL.
 
     Beside the studies where that is a local disk, else in `data_folder` (default
     :func:`local_data_folder`); logged. A slash at the end of a URL makes no difference.

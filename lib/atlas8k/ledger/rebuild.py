@@ -4,13 +4,14 @@ Label files carry what people drew and say in their headers who drew it, when, i
 minutes, under which model signature, what that means for each organ and where each
 organ's voxels come from (:mod:`atlas8k.labels.provenance`). Files without that are
 compared with the start label, and with what the server noted beside them. Which CTs people
-called unusable is in a file beside the ledger (:mod:`atlas8k.ledger.decisions`). Scores (the
+called unusable is in a file beside the ledger (:mod:`atlas8k.ledger.usability`). Scores (the
 next scoring run makes them again), leases, rounds and which questions a reviewer has answered
 are only in a backup.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -25,14 +26,13 @@ from atlas8k.ledger.rebuild_files import (
     ORIGINAL,
     LabelOnDisk,
     Reader,
+    changes_by_voxels,
     holder_of,
     of_dataset,
-    sha256_of,
     signature_of,
 )
 from atlas8k.ledger.records import Holder, LabelFile, OrganChange, VolumeEntry
-from atlas8k.ledger.unnamed import told_by_voxels
-from atlas8k.ledger.usability_file import decisions_file
+from atlas8k.ledger.usability import decisions_file
 
 __all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild"]
 
@@ -153,7 +153,8 @@ class _Rebuilding:
             signature, {"rebuilt": True}, new_round=False
         ):
             logger.info("model signature %s is named by %s", signature, label.path.name)
-        sha256 = sha256_of(label.path)
+        with label.path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         submission = None
         if label.tag == FINAL:
             submission = volume.by_sha256.get(sha256)
@@ -188,8 +189,7 @@ class _Rebuilding:
             begun_from = said.detail.get("begun_from")
             self.now = label.written_at if said.at is None else said.at
         elif (after := self._read.voxels(label)) is not None:
-            before = None if volume.start is None else self._read.voxels(volume.start)
-            organs = told_by_voxels(before, after, label.info)
+            organs = changes_by_voxels(self._read.voxels(volume.start), after, label.info)
         begun_from = volume.number(begun_from)
         stated = said.detail if said else {}
         # The last submission it can have known; where a file does not say, the one before.

@@ -1,0 +1,246 @@
+"""Which volume is next: picked and leased in one transaction.
+
+What is offered comes first, then audits that are due, then the order that was asked for. Of
+skipped volumes the holder gets others first; everybody else gets them at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast, get_args
+
+from atlas8k.errors import LedgerError
+from atlas8k.ledger import leases, plans, ranking, reviews, rounds
+from atlas8k.ledger.records import Holder, Sample, Strategy
+from atlas8k.ledger.transaction import Transaction
+
+_SKIPS_REMEMBERED = 2000  # a holder; each is stepped over at every pick, half a microsecond
+_EXPIRE_AT_ONCE = 50  # bounds the time of one request after a night with many open leases
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Who asks, and the row of the signature to rank by, None for unscored."""
+
+    holder: Holder
+    strategy: str
+    signature: int | None
+    looked_at: str | None
+    given_back: tuple[str, ...]
+
+
+def next_sample(
+    tx: Transaction,
+    *,
+    holder: Holder,
+    strategy: Strategy = "attention",
+    signature: str | None = None,
+    organ: str | None = None,
+    source: str | None = None,
+    looked_at: str | None = None,
+) -> Sample | None:
+    """Lease the next volume to `holder`; None when nothing is left to give.
+
+    Parameters
+    ----------
+    holder
+        Asking again without submitting skips what it holds, unless it is anonymous.
+    strategy
+        ``attention``: the largest attention size first; ``first``: by name;
+        ``random``: in an order drawn once.
+    signature
+        The served signature. Ranked by it once complete, see :func:`ranking_signature`;
+        the reply says which was used.
+    organ
+        Rank by this organ's attention size alone.
+    source
+        Only volumes of this source dataset.
+    looked_at
+        ``all``: the holder says that every organ of it will be looked at, so that those
+        that come back unchanged are right.
+    """
+    organ_id = None if organ is None else ranking.organ_id(organ)
+    if strategy not in get_args(Strategy):
+        raise LedgerError(
+            f"{strategy}: no such strategy; there are {', '.join(get_args(Strategy))}"
+        )
+    request = _request(tx, holder, strategy, signature, looked_at)
+    s, number = request.signature, None
+    if s is not None:
+        # However samples are asked for: the round needs its list.
+        own = signature == ranking.ranking_signature(tx, cast(str, signature))
+        number = plans.ensure(tx, s) if own else rounds.ensure(tx, s)
+    while True:
+        expired = leases.expire(tx, _EXPIRE_AT_ONCE)
+        row, skipped, audit = leases.offered(tx, holder.key, source, skipped=False), False, False
+        if row is None and number is not None and strategy == "attention" and organ is None:
+            row = plans.next_audit(tx, number, holder.key, source)
+            audit = row is not None
+        if row is None:
+            row, skipped = _first(tx, holder.key, strategy, s, organ_id, source)
+        if row is None or skipped:
+            again = leases.offered(tx, holder.key, source, skipped=True)
+            row, skipped = (row, skipped) if again is None else (again, True)
+        if row is not None:
+            return _give(tx, request, row, skipped, audit=audit)
+        if expired < _EXPIRE_AT_ONCE:
+            return None
+
+
+def next_review(
+    tx: Transaction,
+    *,
+    holder: Holder,
+    signature: str | None = None,
+    looked_at: str | None = None,
+) -> Sample | None:
+    """Lease the volume that has waited longest for a reviewer; None when none waits.
+
+    `looked_at` is as in :func:`next_sample`.
+    """
+    request = _request(tx, holder, "review", signature, looked_at)
+    while leases.expire(tx, _EXPIRE_AT_ONCE) == _EXPIRE_AT_ONCE:
+        pass
+    found = reviews.next_volume(tx, holder.key)
+    return None if found is None else _give(tx, request, *found)
+
+
+def _request(
+    tx: Transaction, holder: Holder, strategy: str, signature: str | None, looked_at: str | None
+) -> _Request:
+    used = None if signature is None else ranking.ranking_signature(tx, signature)
+    s = None if used is None else ranking.signature_row(tx, used)
+    tx.run("DELETE FROM skip WHERE until <= ?", tx.now)
+    given_back = () if holder.anonymous else _skip_held(tx, holder)
+    return _Request(holder, strategy, s, looked_at, given_back)
+
+
+def _skip_held(tx: Transaction, holder: Holder) -> tuple[str, ...]:
+    """Take back what a holder has and did not submit; returns the names of these volumes."""
+    held = tx.run(
+        "SELECT l.id, l.volume, v.name FROM lease l JOIN volume v ON v.id = l.volume"
+        " WHERE l.holder = ? AND l.ended_at IS NULL AND l.expires_at > ? ORDER BY l.id",
+        holder.key,
+        tx.now,
+    ).fetchall()
+    for lease, row, _ in held:
+        leases.end(tx, lease, "skipped")
+        tx.run(
+            "INSERT OR REPLACE INTO skip VALUES (?,?,?,?)",
+            *(holder.key, row, tx.now, tx.now + tx.skip_s),
+        )
+    tx.run(
+        "DELETE FROM skip WHERE (holder, volume) IN (SELECT holder, volume FROM skip"
+        " WHERE holder = ? ORDER BY skipped_at DESC LIMIT -1 OFFSET ?)",
+        holder.key,
+        _SKIPS_REMEMBERED,
+    )
+    return tuple(name for _, _, name in held)
+
+
+_SCORED = (
+    "result r CROSS JOIN volume v ON v.id = r.volume",
+    "r.signature = :signature AND r.available = 1 AND r.rank_ml IS NOT NULL",
+)
+_OF_ORGAN = (
+    f"{_SCORED[0]} CROSS JOIN score c ON c.volume = r.volume AND c.signature = r.signature",
+    f"{_SCORED[1]} AND c.organ = :organ AND c.ranked = 1",
+)
+_ANY = ("volume v", "v.available = 1 AND v.failed = 0")
+
+
+def _first(
+    tx: Transaction,
+    holder: str,
+    strategy: str,
+    signature_row: int | None,
+    organ: int | None,
+    source: str | None,
+) -> tuple[int | None, bool]:
+    """Return the first volume in order, and whether this holder had skipped it.
+
+    Scored before unscored; among each, those not skipped first, then the longest skipped.
+    """
+    orders = [(*_ANY, "v.shuffle, v.id" if strategy == "random" else "v.name")]
+    if strategy == "attention" and signature_row is not None:
+        if organ is None:
+            orders.insert(0, (*_SCORED, "r.rank_ml DESC, r.volume"))
+        else:
+            figure = ranking.column(ranking.current(tx))
+            orders.insert(0, (*_OF_ORGAN, f"coalesce(c.{figure}, 0) DESC, r.volume"))
+    values = {"holder": holder, "signature": signature_row, "organ": organ, "source": source}
+    for tables, where, order in orders:
+        of_source = where if source is None else f"{where} AND v.source = :source"
+        fresh = (
+            f"SELECT v.id FROM {tables} WHERE {of_source} AND NOT EXISTS"
+            " (SELECT 1 FROM skip k WHERE k.holder = :holder AND k.volume = v.id)"
+            f" ORDER BY {order} LIMIT 1"
+        )
+        skipped = (
+            "SELECT k.volume FROM skip k WHERE k.holder = :holder AND EXISTS"
+            f" (SELECT 1 FROM {tables} WHERE v.id = k.volume AND {of_source})"
+            " ORDER BY k.skipped_at, k.volume LIMIT 1"
+        )
+        for sql in (fresh, skipped):
+            found = tx.connection.execute(sql, values).fetchone()
+            if found is not None:
+                return int(found[0]), sql is skipped
+    return None, False
+
+
+def _give(
+    tx: Transaction, request: _Request, row: int, skipped_before: bool, *, audit: bool = False
+) -> Sample:
+    """Lease a volume and say why it was this one."""
+    holder, s = request.holder, request.signature
+    review = request.strategy == "review"
+    number = rounds.ensure(tx, s)
+    budget = rounds.budget_of(tx, number)
+    purpose, note = ("review", "") if review else leases.offered_as(tx, row)
+    over = budget.reviewed >= budget.total and not (review or audit)
+    strategy = "audit" if audit else request.strategy
+    name, base = cast(
+        "tuple[str, int | None]",
+        tx.one("SELECT name, base_submission FROM volume WHERE id = ?", row),
+    )
+    lease = leases.take(
+        tx,
+        row,
+        holder,
+        strategy,
+        s,
+        number,
+        purpose=purpose,
+        over_budget=over,
+        looked_at=request.looked_at,
+    )
+    tx.run("DELETE FROM skip WHERE holder = ? AND volume = ?", holder.key, row)
+    score = tx.value("SELECT rank_ml FROM result WHERE volume = ? AND signature = ?", row, s)
+    scored = s is not None and score is not None
+    organs = ranking.organs_in_order(tx, row, cast(int, s)) if scored else ()
+    return Sample(
+        volume=name,
+        strategy=strategy,
+        lease=lease,
+        expires_at=tx.now + tx.lease_s,
+        signature=tx.value("SELECT name FROM signature WHERE id = ?", s),
+        attention_ml=math.fsum(organ.attention_ml for organ in organs) if scored else None,
+        rank=ranking.place(tx, row, cast(int, s)) if scored else None,
+        ranked=0 if s is None else ranking.scored(tx, s),
+        organs=organs,
+        round=number,
+        budget=budget.total,
+        budget_left=budget.left,
+        over_budget=over,
+        unscored=not scored,
+        skipped_before=skipped_before,
+        base_submission=base,
+        anonymous=holder.anonymous,
+        ranking=ranking.current(tx),
+        score=score,
+        purpose=purpose,
+        note=note,
+        audit=audit,
+        given_back=request.given_back,
+    )
