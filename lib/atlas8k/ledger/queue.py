@@ -144,8 +144,9 @@ _SCORED = (
     "r.signature = :signature AND r.available = 1 AND r.rank_ml IS NOT NULL",
 )
 _OF_ORGAN = (
-    f"{_SCORED[0]} CROSS JOIN score c ON c.volume = r.volume AND c.signature = r.signature",
-    f"{_SCORED[1]} AND c.organ = :organ AND c.ranked = 1",
+    "score c CROSS JOIN result r ON r.volume = c.volume AND r.signature = c.signature"
+    " CROSS JOIN volume v ON v.id = c.volume",
+    "c.signature = :signature AND c.organ = :organ AND c.ranked = 1 AND r.available = 1",
 )
 _ANY = ("volume v", "v.available = 1 AND v.failed = 0")
 
@@ -168,7 +169,7 @@ def _first(
             orders.insert(0, (*_SCORED, "r.rank_ml DESC, r.volume"))
         else:
             figure = ranking.column(ranking.current(tx))
-            orders.insert(0, (*_OF_ORGAN, f"coalesce(c.{figure}, 0) DESC, r.volume"))
+            orders.insert(0, (*_OF_ORGAN, f"c.{figure} DESC, c.volume"))
     values = {"holder": holder, "signature": signature_row, "organ": organ, "source": source}
     for tables, where, order in orders:
         of_source = where if source is None else f"{where} AND v.source = :source"

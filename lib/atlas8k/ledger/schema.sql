@@ -68,6 +68,7 @@ CREATE TABLE IF NOT EXISTS score (
   PRIMARY KEY (volume, signature, organ),
   FOREIGN KEY (volume, signature) REFERENCES result (volume, signature) ON DELETE CASCADE
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS score_order ON score (signature, organ, attention_ml DESC, volume);
 
 -- Organs and regions in order, as JSON: read whole, with the sample.
 CREATE TABLE IF NOT EXISTS explanation (
