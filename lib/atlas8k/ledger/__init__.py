@@ -13,7 +13,7 @@ from atlas8k.ledger.errors import (
     UnknownSignatureError,
     UnknownVolumeError,
 )
-from atlas8k.ledger.filesystem import is_network, is_url, locate
+from atlas8k.ledger.filesystem import is_url, locate
 from atlas8k.ledger.ledger import Ledger
 from atlas8k.ledger.records import (
     Begun,
@@ -79,7 +79,6 @@ __all__ = [
     "Usability",
     "VolumeEntry",
     "Worked",
-    "is_network",
     "is_url",
     "locate",
 ]

@@ -29,7 +29,7 @@ from atlas8k.ledger.errors import (
     is_busy,
     translated,
 )
-from atlas8k.ledger.filesystem import file_system_type, is_network
+from atlas8k.ledger.filesystem import network_type
 from atlas8k.ledger.schema import VERSION, bring_up_to_date, check_version
 
 _PRAGMAS = (
@@ -70,11 +70,12 @@ class Database:
         self.path = Path(path).resolve()
         self.timeout_s = timeout_s
         self._forget()
-        if is_network(self.path):
+        kind = network_type(self.path)
+        if kind is not None:
             raise NetworkFileSystemError(
                 self.path,
-                f"on a network file system ({file_system_type(self.path)}), where several "
-                "processes corrupt a ledger; choose a folder on a local disk",
+                f"on a network file system ({kind}), where several processes corrupt a ledger; "
+                "choose a folder on a local disk",
             )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,37 +55,35 @@ class NetworkFileSystemError(LedgerFileError):
     """The file would lie on a network file system."""
 
 
-class UnknownVolumeError(LedgerError, KeyError):
-    """No volume of that name has ever been in the studies folder."""
+class _UnknownError(LedgerError, KeyError):
+    """There is nothing of a name; the message is ``words`` with the name in it."""
 
-    def __init__(self, volume: str) -> None:
-        self.volume = volume
-        super().__init__(
-            f"{volume}: the ledger knows no volume of that name; it is a CT's file name "
-            "without .nii.gz, or its SeriesInstanceUID"
-        )
+    words = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(self.words.format(name))
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the repr
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
-        return type(self), (self.volume,)
+        return type(self), (self.name,)
 
 
-class UnknownSignatureError(LedgerError, KeyError):
+class UnknownVolumeError(_UnknownError):
+    """No volume of that name has ever been in the studies folder."""
+
+    words = (
+        "{}: the ledger knows no volume of that name; it is a CT's file name without .nii.gz, "
+        "or its SeriesInstanceUID"
+    )
+
+
+class UnknownSignatureError(_UnknownError):
     """No model signature of that name has been registered."""
 
-    def __init__(self, signature: str) -> None:
-        self.signature = signature
-        super().__init__(
-            f"{signature}: model signature not registered; call register_signature first"
-        )
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return type(self), (self.signature,)
+    words = "{}: model signature not registered; call register_signature first"
 
 
 _BY_CODE: dict[int, tuple[type[LedgerFileError], str]] = {

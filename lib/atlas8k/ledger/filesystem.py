@@ -8,6 +8,8 @@ import os
 import re
 from pathlib import Path
 
+import psutil
+
 logger = logging.getLogger(__name__)
 
 LEDGER_NAME = "ledger.sqlite"
@@ -20,32 +22,18 @@ NETWORK_TYPES = """
 """
 
 
-def file_system_type(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """Return the type of the file system that holds `path`, which need not exist yet.
+def network_type(path: Path) -> str | None:
+    """Return the type of the network file system that holds `path`, None for a local one.
 
-    Where there is no mount table (not Linux) the answer is ``""``.
+    WAL does not work there. `path` need not exist yet.
     """
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    target = path.resolve()
-    best, kind = -1, ""
-    for line in lines:
-        fields = line.split()
-        if len(fields) < 3:
-            continue
-        # Mount points have blanks as octal escapes.
-        point = Path(re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), fields[1]))
-        # Later lines are mounted over earlier ones at the same point.
-        if target.is_relative_to(point) and len(point.parts) >= best:
-            best, kind = len(point.parts), fields[2]
-    return kind
-
-
-def is_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
-    """Return whether `path` lies on a network file system, where WAL does not work."""
-    return file_system_type(path, mounts) in NETWORK_TYPES.split()
+    target, depth, kind = path.resolve(), -1, ""
+    for mount in psutil.disk_partitions(all=True):
+        point = Path(mount.mountpoint)
+        # Later ones are mounted over earlier ones at the same point.
+        if target.is_relative_to(point) and len(point.parts) >= depth:
+            depth, kind = len(point.parts), mount.fstype
+    return kind if kind in NETWORK_TYPES.split() else None
 
 
 def local_data_folder(studies: str) -> Path:
@@ -60,9 +48,7 @@ def is_url(studies: str) -> bool:
     return re.match(r"\s*https?://", studies) is not None
 
 
-def locate(
-    studies: str, data_folder: Path | None = None, mounts: Path = Path("/proc/mounts")
-) -> Path:
+def locate(studies: str, data_folder: Path | None = None) -> Path:
     """Return the ledger's file for a studies folder or DICOMweb URL.
 
     Beside the studies where that is a local disk, else in `data_folder` (default
@@ -74,13 +60,9 @@ def locate(
         logger.info("Studies are on a server: ledger at %s", path)
         return path
     folder = Path(studies).resolve()
-    if is_network(folder, mounts):
-        path = (data_folder or local_data_folder(str(folder))) / LEDGER_NAME
-        logger.warning(
-            "%s is on a network file system (%s): ledger at %s",
-            folder,
-            file_system_type(folder, mounts),
-            path,
-        )
-        return path
-    return folder / FOLDER_NAME / LEDGER_NAME
+    kind = network_type(folder)
+    if kind is None:
+        return folder / FOLDER_NAME / LEDGER_NAME
+    path = (data_folder or local_data_folder(str(folder))) / LEDGER_NAME
+    logger.warning("%s is on a network file system (%s): ledger at %s", folder, kind, path)
+    return path

@@ -37,7 +37,7 @@ def lease(
     s = None if signature is None else signature_row(tx, signature)
     number = rounds.ensure(tx, s)
     row, until, taken_at = volume_row(tx, volume), tx.now + tx.lease_s, tx.now
-    held = tx.one(
+    held = tx.find(
         "SELECT id, holder, expires_at, taken_at FROM lease WHERE volume = ? AND ended_at IS NULL",
         row,
     )
@@ -216,6 +216,6 @@ def offered(tx: Transaction, holder: str, source: str | None, *, skipped: bool) 
 
 def offered_as(tx: Transaction, row: int) -> tuple[str, str]:
     """Return purpose and note of a volume's offer, ``revise`` and nothing where there is none."""
-    found = tx.one("SELECT purpose, note FROM offer WHERE volume = ?", row)
+    found = tx.find("SELECT purpose, note FROM offer WHERE volume = ?", row)
     purpose, note = found or ("", "")
     return "double_read" if purpose == "double_read" else "revise", str(note)

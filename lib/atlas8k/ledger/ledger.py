@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -102,9 +103,7 @@ class Ledger:
     def read(self) -> Iterator[Transaction]:
         """Open a consistent view; waits for nobody and holds up nobody."""
         with self._db.read() as connection:
-            yield Transaction(
-                connection, self.path, self._clock(), self._budget, self._lease_s, self._skip_s
-            )
+            yield self._transaction(connection)
 
     @contextmanager
     def write(self, *, durable: bool = False) -> Iterator[Transaction]:
@@ -113,9 +112,11 @@ class Ledger:
         ``durable`` also waits until the disk has it.
         """
         with self._db.write(durable=durable) as connection:
-            yield Transaction(
-                connection, self.path, self._clock(), self._budget, self._lease_s, self._skip_s
-            )
+            yield self._transaction(connection)
+
+    def _transaction(self, connection: sqlite3.Connection) -> Transaction:
+        now = self._clock()
+        return Transaction(connection, self.path, now, self._budget, self._lease_s, self._skip_s)
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
@@ -244,6 +245,6 @@ class Ledger:
     close_round = writing(rounds_.close, durable=True)
     campaign_settings = reading(rounds_.campaign_settings)
     set_campaign = writing(rounds_.set_campaign, durable=True)
-    worked = reading(rounds_.worked)
+    worked = reading(submissions_.worked)
     note_training = writing(rounds_.note_training, durable=True)
     trainings = reading(rounds_.trainings)

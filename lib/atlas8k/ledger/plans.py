@@ -54,7 +54,7 @@ def ensure(tx: Transaction, signature_row: int) -> int:
         given out by the list of the one before, which is not this round's.
     """
     number = rounds.ensure(tx, signature_row)
-    before = tx.one("SELECT signature, ranking FROM plan WHERE round = ?", number)
+    before = tx.find("SELECT signature, ranking FROM plan WHERE round = ?", number)
     if before == (signature_row, ranking.current(tx)):
         return number
     if not _complete(tx, signature_row, still=before is not None):
@@ -85,13 +85,10 @@ def _complete(tx: Transaction, signature_row: int, *, still: bool) -> bool:
     A volume that appears later does not hold a first list up. But another ranking may need
     scores anew, and a list is not given up for half of one.
     """
-    once, there = cast(
-        "tuple[bool, int]",
-        tx.one(
-            "SELECT s.completed_at IS NOT NULL, count(r.volume) FROM signature s"
-            " LEFT JOIN result r ON r.signature = s.id AND r.counted = 1 WHERE s.id = ?",
-            signature_row,
-        ),
+    once, there = tx.one(
+        "SELECT s.completed_at IS NOT NULL, count(r.volume) FROM signature s"
+        " LEFT JOIN result r ON r.signature = s.id AND r.counted = 1 WHERE s.id = ?",
+        signature_row,
     )
     return bool(once) and (not still or there >= volumes.counted(tx))
 
@@ -171,7 +168,7 @@ def next_audit(tx: Transaction, number: int, holder: str, source: str | None) ->
     its turn before the budget is used, since the round may end then. One that somebody has
     skipped, or that has an offer or a lease, waits; the next one comes in its place.
     """
-    plan = tx.one(
+    plan = tx.find(
         "SELECT p.top, p.audits, r.reviewed - r.audited - p.reviewed, r.audited,"
         " (SELECT count(*) FROM plan_volume a JOIN volume v ON v.id = a.volume"
         "  WHERE a.round = p.round AND a.audit IS NOT NULL AND v.lease IS NOT NULL"
@@ -198,7 +195,7 @@ def next_audit(tx: Transaction, number: int, holder: str, source: str | None) ->
 
 def get(tx: Transaction, number: int) -> Plan | None:
     """Return the list of a round as it was drawn, None where none was."""
-    plan = tx.one(
+    plan = tx.find(
         "SELECT p.round, s.name, p.ranking, p.drawn_at, p.top, p.audit_percent, p.seed, p.audits,"
         " p.reviewed, p.stop_after"
         " FROM plan p JOIN signature s ON s.id = p.signature WHERE p.round = ?",

@@ -132,7 +132,7 @@ def _readings(tx: Transaction, submission: int | None) -> dict[int, _Reading]:
     found: dict[int, _Reading] = {}
     at = submission
     while at is not None:
-        row = tx.one("SELECT restored, start_submission FROM submission WHERE id = ?", at)
+        row = tx.find("SELECT restored, start_submission FROM submission WHERE id = ?", at)
         if row is None:
             break
         restored, start = row

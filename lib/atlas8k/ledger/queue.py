@@ -201,10 +201,7 @@ def _give(
     purpose, note = ("review", "") if review else leases.offered_as(tx, row)
     over = budget.reviewed >= budget.total and not (review or audit)
     strategy = "audit" if audit else request.strategy
-    name, base = cast(
-        "tuple[str, int | None]",
-        tx.one("SELECT name, base_submission FROM volume WHERE id = ?", row),
-    )
+    name, base = tx.one("SELECT name, base_submission FROM volume WHERE id = ?", row)
     lease = leases.take(
         tx,
         row,

@@ -6,7 +6,7 @@ organs and model signatures are given by name.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
 
 Strategy = Literal["attention", "first", "random"]
@@ -318,6 +318,17 @@ class Submission:
     content: str | None = None
 
 
+@dataclass(frozen=True)
+class Worked(Submission):
+    """A submission with what it says of each organ by name.
+
+    ``lease`` and ``minutes`` are None where nobody knows which hand-out it belongs to.
+    """
+
+    lease: int | None = None
+    organs: dict[str, OrganChange] = field(default_factory=dict)
+
+
 class Reserved(NamedTuple):
     """The number of a submission that is being written, or whose process was killed."""
 
@@ -433,29 +444,6 @@ class Plan:
     reviewed: int
     stop_after: int
     lines: tuple[Planned, ...]
-
-
-@dataclass(frozen=True)
-class Worked:
-    """A submission as its round counts it.
-
-    ``round`` is the one that the volume was given out in, whenever it came in. ``lease`` and
-    ``minutes`` are None where nobody knows which hand-out it belongs to. ``signature`` is that
-    of the networks whose label it corrects, None where nobody knows.
-    ``organs`` has what it says of each organ by name.
-    """
-
-    id: int
-    round: int
-    volume: str
-    holder: str
-    anonymous: bool
-    submitted_at: float
-    lease: int | None
-    minutes: float | None
-    purpose: str
-    organs: dict[str, OrganChange]
-    signature: str | None = None
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def next_volume(tx: Transaction, holder: str) -> tuple[int, bool] | None:
 
     Other people's submissions come before the reviewer's own: four eyes see more.
     """
-    found = tx.one(
+    found = tx.find(
         "SELECT r.volume, k.skipped_at IS NOT NULL FROM review r JOIN volume v ON v.id = r.volume"
         " LEFT JOIN submission p ON p.id = r.submission"
         " LEFT JOIN skip k ON k.holder = ?1 AND k.volume = r.volume"

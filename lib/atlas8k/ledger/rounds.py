@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -12,13 +11,10 @@ from atlas8k.ledger import volumes
 from atlas8k.ledger.records import (
     Budget,
     CampaignSettings,
-    OrganChange,
     Round,
     Trained,
-    Worked,
 )
 from atlas8k.ledger.transaction import Transaction
-from atlas8k.organs import ORGAN_NAMES
 
 NEXT_BUDGET = "next_budget"
 """Setting: the budget of the round that begins next, whichever process begins it."""
@@ -99,13 +95,10 @@ def budget_of(tx: Transaction, number: int) -> Budget:
     One volume at least. It is for the places of the round's list: what was reviewed before
     that was drawn, in whatever order there was, takes none of them away.
     """
-    fraction, reviewed = cast(
-        "tuple[float, int]",
-        tx.one(
-            "SELECT r.budget, r.reviewed - r.audited - coalesce(p.reviewed, 0)"
-            " FROM round r LEFT JOIN plan p ON p.round = r.id WHERE r.id = ?",
-            number,
-        ),
+    fraction, reviewed = tx.one(
+        "SELECT r.budget, r.reviewed - r.audited - coalesce(p.reviewed, 0)"
+        " FROM round r LEFT JOIN plan p ON p.round = r.id WHERE r.id = ?",
+        number,
     )
     there = volumes.counted(tx)
     # 0.29 * 100 is 28.999...; a millionth of a volume makes up for binary fractions.
@@ -162,31 +155,7 @@ def set_campaign(
             tx.set(NEXT_BUDGET, budget)
 
 
-# What was done
-
-
-def worked(tx: Transaction, number: int | None = None) -> list[Worked]:
-    """Return submissions of one round or of all, oldest first, with what each says."""
-    organs: dict[int, dict[str, OrganChange]] = defaultdict(dict)
-    for submission, organ, *change in tx.run(
-        "SELECT o.submission, o.organ, o.state, o.voxels_before, o.voxels_after,"
-        " o.voxels_changed, o.dsc, o.note FROM submission p JOIN submission_organ o"
-        " ON o.submission = p.id WHERE ?1 IS NULL OR p.round = ?1"
-        " ORDER BY o.submission, o.organ",
-        number,
-    ):
-        organs[submission][ORGAN_NAMES[organ - 1]] = OrganChange(*change)
-    rows = tx.run(
-        "SELECT p.id, p.round, v.name, p.holder, p.anonymous, p.submitted_at, p.lease, p.minutes,"
-        " p.purpose, s.name FROM submission p JOIN volume v ON v.id = p.volume"
-        " LEFT JOIN signature s ON s.id = p.signature WHERE ?1 IS NULL OR p.round = ?1"
-        " ORDER BY p.id",
-        number,
-    )
-    return [
-        Worked(i, r, v, h, bool(a), at, lease, minutes, purpose, organs.get(i, {}), made)
-        for i, r, v, h, a, at, lease, minutes, purpose, made in rows
-    ]
+# Trainings
 
 
 def note_training(tx: Transaction, number: int | None, key: str, detail: Mapping[str, Any]) -> bool:

@@ -221,7 +221,7 @@ def failures(tx: Transaction, signature: str) -> dict[str, str]:
 
 def progress(tx: Transaction, signature: str) -> Progress:
     """Return how many volumes are scored, of how many."""
-    row = tx.one(
+    row = tx.find(
         "SELECT count(r.rank_ml), count(r.counted) - count(r.rank_ml), ?, s.completed_at"
         " FROM signature s LEFT JOIN result r ON r.signature = s.id AND r.counted = 1"
         " WHERE s.name = ? GROUP BY s.id",

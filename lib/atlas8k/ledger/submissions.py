@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from atlas8k.errors import LedgerError
 from atlas8k.ledger import label_files, leases, plans, provenance, ranking, reviews, rounds, volumes
-from atlas8k.ledger.records import Begun, Holder, OrganChange, Submission, VolumeEntry
+from atlas8k.ledger.records import Begun, Holder, OrganChange, Submission, VolumeEntry, Worked
 from atlas8k.ledger.transaction import Transaction
+from atlas8k.organs import ORGAN_NAMES
 
 
 def submit(
@@ -78,9 +80,7 @@ def submit(
     at = tx.now if at is None else at
     s = None if signature is None else ranking.signature_row(tx, signature)
     begun = _begun(tx, row, holder, lease, at)
-    current, status = tx.one(  # type: ignore[misc]
-        "SELECT current_submission, status FROM volume WHERE id = ?", row
-    )
+    current, status = tx.one("SELECT current_submission, status FROM volume WHERE id = ?", row)
     second = begun.purpose == "double_read" and current is not None
     crossed = not second and _crossed(tx, row, holder, begun, lease)
     # Of the round that it was given out in: what is changed is changed in that round's labels.
@@ -276,19 +276,34 @@ def _crossed(tx: Transaction, row: int, holder: Holder, begun: Begun, lease: int
 _SELECT = (
     "SELECT p.id, v.name, p.holder, p.anonymous, p.submitted_at, p.minutes, s.name, p.round,"
     " p.file, p.sha256, p.late, p.conflict, p.purpose, p.start_submission, p.start_sha256,"
-    " p.restored, p.content FROM submission p JOIN volume v ON v.id = p.volume"
+    " p.restored, p.content, p.lease FROM submission p JOIN volume v ON v.id = p.volume"
     " LEFT JOIN signature s ON s.id = p.signature"
 )
 
 
-def _records(tx: Transaction, where: str, *values: Any) -> list[Submission]:
-    found = []
+def _rows(tx: Transaction, where: str, *values: Any) -> Iterator[list[Any]]:
+    """Yield the fields of a :class:`Submission`, and the lease."""
     for row in tx.run(f"{_SELECT} WHERE {where}", *values):
-        fields = list(row)
-        for flag in (3, 10, 11):
-            fields[flag] = bool(fields[flag])
-        found.append(Submission(*fields))
-    return found
+        yield [bool(value) if i in (3, 10, 11) else value for i, value in enumerate(row)]
+
+
+def _records(tx: Transaction, where: str, *values: Any) -> list[Submission]:
+    return [Submission(*fields[:-1]) for fields in _rows(tx, where, *values)]
+
+
+def worked(tx: Transaction, number: int | None = None) -> list[Worked]:
+    """Return submissions of one round or of all, oldest first, with what each says."""
+    organs: dict[int, dict[str, OrganChange]] = defaultdict(dict)
+    for submission, organ, *change in tx.run(
+        "SELECT o.submission, o.organ, o.state, o.voxels_before, o.voxels_after,"
+        " o.voxels_changed, o.dsc, o.note FROM submission p JOIN submission_organ o"
+        " ON o.submission = p.id WHERE ?1 IS NULL OR p.round = ?1"
+        " ORDER BY o.submission, o.organ",
+        number,
+    ):
+        organs[submission][ORGAN_NAMES[organ - 1]] = OrganChange(*change)
+    rows = _rows(tx, "?1 IS NULL OR p.round = ?1 ORDER BY p.id", number)
+    return [Worked(*[*fields, organs.get(fields[0], {})]) for fields in rows]
 
 
 def get(tx: Transaction, submission: int) -> Submission:
@@ -322,7 +337,7 @@ def same_again(tx: Transaction, volume: str, holder: Holder, content: str) -> Su
     As after a reply that got lost. Not where the volume was given out or handed back since:
     then the same label is a new answer.
     """
-    last = tx.one(
+    last = tx.find(
         "SELECT p.id, p.content FROM submission p JOIN volume v ON v.id = p.volume"
         " WHERE v.name = ?1 AND p.holder = ?2 AND v.status <> 'open' AND (?3 OR NOT EXISTS"
         " (SELECT 1 FROM lease l WHERE l.volume = v.id AND l.holder = ?2 AND l.ended_at IS NULL))"

@@ -43,18 +43,22 @@ class Transaction:
         """Execute one statement."""
         return self.connection.execute(sql, values)
 
-    def one(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
+    def find(self, sql: str, *values: Any) -> tuple[Any, ...] | None:
         """Return the first row, None where there is none."""
         return cast("tuple[Any, ...] | None", self.run(sql, *values).fetchone())
 
+    def one(self, sql: str, *values: Any) -> tuple[Any, ...]:
+        """Return the first row, of which it is known that it is there."""
+        return cast("tuple[Any, ...]", self.run(sql, *values).fetchone())
+
     def value(self, sql: str, *values: Any) -> Any:
         """Return the first column of the first row, None where there is no row."""
-        row = self.one(sql, *values)
+        row = self.find(sql, *values)
         return None if row is None else row[0]
 
     def exists(self, sql: str, *values: Any) -> bool:
         """Return whether there is any row."""
-        return self.one(sql, *values) is not None
+        return self.find(sql, *values) is not None
 
     def insert(self, table: str, **columns: Any) -> int:
         """Insert one row and return its id."""

@@ -75,7 +75,7 @@ def judge_content(tx: Transaction, volume: str, kind: str | None, reason: str = 
     bool
         Whether that changed anything; what people decided about this file stays.
     """
-    last = tx.one(
+    last = tx.find(
         "SELECT u.usable, u.kind, u.reason, u.fingerprint IS v.fingerprint FROM usability u"
         " JOIN volume v ON v.id = u.volume WHERE u.volume = ? ORDER BY u.id DESC LIMIT 1",
         volumes.volume_row(tx, volume),

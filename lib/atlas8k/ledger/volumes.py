@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 from atlas8k.ledger.errors import UnknownVolumeError
 from atlas8k.ledger.records import Counts, Status, VolumeEntry
@@ -46,31 +46,34 @@ def _entries(volumes: Iterable[str | VolumeEntry]) -> dict[str, VolumeEntry]:
     return {entry.name: entry for entry in entries}
 
 
+def _changed(entry: VolumeEntry, known: Sequence[Any] | None) -> bool:
+    """Return whether a volume is to be written, known by presence, source and fingerprint."""
+    if known is None or not known[0]:
+        return True
+    return not (entry.source in (None, known[1]) and entry.fingerprint in (None, known[2]))
+
+
 def add(tx: Transaction, volumes: Iterable[str | VolumeEntry]) -> set[str]:
     """Make volumes present, beside those known; returns those that were new or changed."""
     changed = set()
     for entry in sorted(_entries(volumes).values()):
-        known = tx.one(
-            "SELECT id, present, source, fingerprint FROM volume WHERE name = ?", entry.name
+        known = tx.find(
+            "SELECT present, source, fingerprint, id FROM volume WHERE name = ?", entry.name
         )
-        if known is None:
-            insert(tx, entry)
-            changed.add(entry.name)
-            continue
-        row, present, source, fingerprint = known
-        now_from = source if entry.source is None else entry.source
-        now_is = fingerprint if entry.fingerprint is None else entry.fingerprint
-        if (present, source, fingerprint) == (1, now_from, now_is):
+        if not _changed(entry, known):
             continue
         changed.add(entry.name)
-        if fingerprint is not None and now_is != fingerprint:  # scores of another file
-            tx.run("DELETE FROM result WHERE volume = ?", row)
+        if known is None:
+            insert(tx, entry)
+            continue
+        fingerprint, row = known[2:]
+        if fingerprint is not None and entry.fingerprint not in (None, fingerprint):
+            tx.run("DELETE FROM result WHERE volume = ?", row)  # of another file
             tx.run("UPDATE volume SET failed = 0 WHERE id = ?", row)
         tx.run(
-            "UPDATE volume SET present = 1, source = ?, fingerprint = ? WHERE id = ?",
-            now_from,
-            now_is,
-            row,
+            "UPDATE volume SET present = 1, source = coalesce(?, source),"
+            " fingerprint = coalesce(?, fingerprint) WHERE id = ?",
+            *(entry.source, entry.fingerprint, row),
         )
     return changed
 
@@ -90,12 +93,7 @@ def difference(
         for name, *rest in tx.run("SELECT name, present, source, fingerprint FROM volume")
     }
     now_there = _entries(volumes)
-    new = []
-    for entry in now_there.values():
-        present, source, fingerprint = known.get(entry.name, (0, None, None))
-        same = entry.source in (None, source) and entry.fingerprint in (None, fingerprint)
-        if not (present and same):
-            new.append(entry)
+    new = [entry for name, entry in now_there.items() if _changed(entry, known.get(name))]
     gone = [name for name, have in known.items() if have[0] and name not in now_there]
     return new, gone
 
@@ -131,7 +129,7 @@ def counts(tx: Transaction) -> Counts:
         " total(present AND excluded_reason IS NOT NULL), total(present),"
         " total(counted AND failed) FROM volume"
     )
-    return Counts(*map(int, row or ()))
+    return Counts(*map(int, row))
 
 
 def counted(tx: Transaction) -> int:
