@@ -68,9 +68,13 @@ def test_an_upgrade_that_fails_changes_nothing(
     before: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = query(before, "SELECT sql FROM sqlite_schema")
-    statements = schema.statements
-    broken = lambda name: (*statements(name), "INSERT INTO nowhere VALUES (1)")  # noqa: E731
-    monkeypatch.setattr(schema, "statements", broken)
+    run = schema._run
+
+    def broken(connection: sqlite3.Connection, script: str) -> None:
+        run(connection, script)
+        connection.execute("INSERT INTO nowhere VALUES (1)")
+
+    monkeypatch.setattr(schema, "_run", broken)
     with pytest.raises(LedgerFileError, match="no such table: nowhere"):
         Ledger(before)
     assert query(before, "PRAGMA user_version") == [(8,)]

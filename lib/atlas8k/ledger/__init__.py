@@ -18,7 +18,6 @@ from atlas8k.ledger.ledger import Ledger
 from atlas8k.ledger.records import (
     Begun,
     Budget,
-    CampaignSettings,
     Counts,
     Holder,
     LabelFile,
@@ -32,7 +31,6 @@ from atlas8k.ledger.records import (
     Planned,
     Progress,
     Ranked,
-    Reserved,
     Review,
     Round,
     Sample,
@@ -46,7 +44,6 @@ from atlas8k.ledger.records import (
 __all__ = [
     "Begun",
     "Budget",
-    "CampaignSettings",
     "Counts",
     "Holder",
     "LabelFile",
@@ -68,7 +65,6 @@ __all__ = [
     "Planned",
     "Progress",
     "Ranked",
-    "Reserved",
     "Review",
     "Round",
     "Sample",

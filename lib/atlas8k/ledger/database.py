@@ -5,8 +5,7 @@ nothing that was committed, a crash of the machine can lose the last transaction
 it, never their order or half of one. For scores and leases that is right: a lost score is
 stale and is scored again, a lost lease at worst gives a volume out twice and ends in state
 ``conflict``. What people did (submissions, decisions, exclusions, rounds) is on disk before
-the call returns: the log is synced after the commit and outside its lock, so that who only
-records a score does not wait for the disk.
+the call returns: those transactions are committed with ``synchronous=FULL``.
 """
 
 from __future__ import annotations
@@ -30,10 +29,9 @@ from atlas8k.ledger.errors import (
     translated,
 )
 from atlas8k.ledger.filesystem import network_type
-from atlas8k.ledger.schema import VERSION, bring_up_to_date, check_version
+from atlas8k.ledger.schema import bring_up_to_date, check_version
 
 _PRAGMAS = (
-    "PRAGMA synchronous = NORMAL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -16000",
     "PRAGMA temp_store = MEMORY",
@@ -95,27 +93,15 @@ class Database:
         connection = self._open()
         try:
             # Read first: a newer, foreign or damaged file must not be touched at all.
-            version = self._retry(lambda: check_version(connection, self.path))
+            self._retry(lambda: check_version(connection, self.path))
             self._retry(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
-            if version < VERSION:
-                self._begin(connection)
-                with _ending(connection):
-                    bring_up_to_date(connection, self.path)
-            else:
-                self._check_writable(connection)
+            self._begin(connection)
+            with _ending(connection):  # a read-only file is found out now, not when it matters
+                bring_up_to_date(connection, self.path)
         except BaseException:
             connection.close()
             raise
         self._idle.append(connection)
-
-    def _check_writable(self, connection: sqlite3.Connection) -> None:
-        """Find out now, not at the first submission; on a read-only file a BEGIN succeeds."""
-        self._begin(connection)
-        try:
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -169,31 +155,12 @@ class Database:
 
         ``durable`` also waits until the disk has it.
         """
-        with translated(self.path), self._connection() as connection:
-            with self._writing():
-                self._begin(connection)
-                with _ending(connection):
-                    yield connection
-            if durable:
-                self._sync()
-
-    def _sync(self) -> None:
-        """Wait until the disk has what was committed.
-
-        It is in the log; or in the file itself, where the log has been taken over into it
-        since, which SQLite does with both synced. SQLite's own locks are on other files, so
-        that opening and closing this one does not drop them.
-        """
-        try:
-            log = os.open(f"{self.path}-wal", os.O_RDONLY)
-        except FileNotFoundError:
-            return
-        try:
-            os.fsync(log)
-        except OSError as error:
-            raise LedgerFileError(self.path, f"its log cannot be written ({error})") from error
-        finally:
-            os.close(log)
+        level = "FULL" if durable else "NORMAL"
+        with translated(self.path), self._connection() as connection, self._writing():
+            self._retry(lambda: connection.execute(f"PRAGMA synchronous = {level}"))
+            self._begin(connection)
+            with _ending(connection):
+                yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

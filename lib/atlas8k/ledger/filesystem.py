@@ -36,13 +36,6 @@ def network_type(path: Path) -> str | None:
     return kind if kind in NETWORK_TYPES.split() else None
 
 
-def local_data_folder(studies: str) -> Path:
-    """Return a folder on this machine for studies that cannot hold a ledger, one for each."""
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    name = hashlib.sha256(studies.encode()).hexdigest()[:16]
-    return Path(base) / "atlas8k" / name
-
-
 def is_url(studies: str) -> bool:
     """Return whether studies are on a DICOMweb server and not in a folder."""
     return re.match(r"\s*https?://", studies) is not None
@@ -51,18 +44,20 @@ def is_url(studies: str) -> bool:
 def locate(studies: str, data_folder: Path | None = None) -> Path:
     """Return the ledger's file for a studies folder or DICOMweb URL.
 
-    Beside the studies where that is a local disk, else in `data_folder` (default
-    :func:`local_data_folder`); logged. A slash at the end of a URL makes no difference.
+    Beside the studies where that is a local disk, else in `data_folder`, by default one for
+    each on this machine; logged. A slash at the end of a URL makes no difference.
     """
     if is_url(studies):
-        url = studies.strip().rstrip("/")
-        path = (data_folder or local_data_folder(url)) / LEDGER_NAME
-        logger.info("Studies are on a server: ledger at %s", path)
-        return path
-    folder = Path(studies).resolve()
-    kind = network_type(folder)
-    if kind is None:
-        return folder / FOLDER_NAME / LEDGER_NAME
-    path = (data_folder or local_data_folder(str(folder))) / LEDGER_NAME
-    logger.warning("%s is on a network file system (%s): ledger at %s", folder, kind, path)
+        key, why = studies.strip().rstrip("/"), "Studies are on a server"
+    else:
+        folder = Path(studies).resolve()
+        kind = network_type(folder)
+        if kind is None:
+            return folder / FOLDER_NAME / LEDGER_NAME
+        key, why = str(folder), f"{folder} is on a network file system ({kind})"
+    if data_folder is None:
+        base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+        data_folder = Path(base) / "atlas8k" / hashlib.sha256(key.encode()).hexdigest()[:16]
+    path = data_folder / LEDGER_NAME
+    logger.log(logging.INFO if is_url(studies) else logging.WARNING, "%s: ledger at %s", why, path)
     return path

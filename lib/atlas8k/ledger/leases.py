@@ -102,17 +102,14 @@ def end(tx: Transaction, lease: int, outcome: str) -> None:
     )
 
 
-def expire(tx: Transaction, limit: int) -> int:
-    """End leases that have run out, oldest first; returns how many."""
-    rows = tx.run(
-        "SELECT id FROM lease WHERE ended_at IS NULL AND expires_at <= ?"
-        " ORDER BY expires_at LIMIT ?",
+def expire(tx: Transaction) -> None:
+    """End leases that have run out."""
+    over = "ended_at IS NULL AND expires_at <= ?1"
+    tx.run(
+        f"UPDATE volume SET lease = NULL WHERE id IN (SELECT volume FROM lease WHERE {over})",
         tx.now,
-        limit,
-    ).fetchall()
-    for (lease,) in rows:
-        end(tx, lease, "expired")
-    return len(rows)
+    )
+    tx.run(f"UPDATE lease SET ended_at = ?1, outcome = 'expired' WHERE {over}", tx.now)
 
 
 def release(tx: Transaction, volume: str, holder: Holder) -> bool:

@@ -57,7 +57,14 @@ def ensure(tx: Transaction, signature_row: int) -> int:
     before = tx.find("SELECT signature, ranking FROM plan WHERE round = ?", number)
     if before == (signature_row, ranking.current(tx)):
         return number
-    if not _complete(tx, signature_row, still=before is not None):
+    once, scored = tx.one(
+        "SELECT s.completed_at IS NOT NULL, count(r.volume) FROM signature s"
+        " LEFT JOIN result r ON r.signature = s.id AND r.counted = 1 WHERE s.id = ?",
+        signature_row,
+    )
+    # A volume that appears later does not hold a first list up. But another ranking may need
+    # scores anew, and a list is not given up for half of one.
+    if not once or (before is not None and scored < volumes.counted(tx)):
         return number
     lines = _lines(tx, number, signature_row)
     if not lines:
@@ -77,20 +84,6 @@ def ensure(tx: Transaction, signature_row: int) -> int:
             tx.run("DELETE FROM plan WHERE round = ?", number)
     _draw(tx, number, signature_row, lines)
     return number
-
-
-def _complete(tx: Transaction, signature_row: int, *, still: bool) -> bool:
-    """Return whether everything was scored once; `still`: and nothing is stale.
-
-    A volume that appears later does not hold a first list up. But another ranking may need
-    scores anew, and a list is not given up for half of one.
-    """
-    once, there = tx.one(
-        "SELECT s.completed_at IS NOT NULL, count(r.volume) FROM signature s"
-        " LEFT JOIN result r ON r.signature = s.id AND r.counted = 1 WHERE s.id = ?",
-        signature_row,
-    )
-    return bool(once) and (not still or there >= volumes.counted(tx))
 
 
 def _lines(tx: Transaction, number: int, signature_row: int) -> Lines:

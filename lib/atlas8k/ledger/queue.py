@@ -7,27 +7,13 @@ skipped volumes the holder gets others first; everybody else gets them at once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import cast, get_args
 
 from atlas8k.errors import LedgerError
 from atlas8k.ledger import leases, plans, ranking, reviews, rounds
 from atlas8k.ledger.records import Holder, Sample, Strategy
 from atlas8k.ledger.transaction import Transaction
-
-_SKIPS_REMEMBERED = 2000  # a holder; each is stepped over at every pick, half a microsecond
-_EXPIRE_AT_ONCE = 50  # bounds the time of one request after a night with many open leases
-
-
-@dataclass(frozen=True)
-class _Request:
-    """Who asks, and the row of the signature to rank by, None for unscored."""
-
-    holder: Holder
-    strategy: str
-    signature: int | None
-    looked_at: str | None
-    given_back: tuple[str, ...]
 
 
 def next_sample(
@@ -65,27 +51,25 @@ def next_sample(
         raise LedgerError(
             f"{strategy}: no such strategy; there are {', '.join(get_args(Strategy))}"
         )
-    request = _request(tx, holder, strategy, signature, looked_at)
-    s, number = request.signature, None
+    s, given_back, number = _served(tx, signature), _skip_held(tx, holder), None
     if s is not None:
         # However samples are asked for: the round needs its list.
         own = signature == ranking.ranking_signature(tx, cast(str, signature))
         number = plans.ensure(tx, s) if own else rounds.ensure(tx, s)
-    while True:
-        expired = leases.expire(tx, _EXPIRE_AT_ONCE)
-        row, skipped, audit = leases.offered(tx, holder.key, source, skipped=False), False, False
-        if row is None and number is not None and strategy == "attention" and organ is None:
-            row = plans.next_audit(tx, number, holder.key, source)
-            audit = row is not None
-        if row is None:
-            row, skipped = _first(tx, holder.key, strategy, s, organ_id, source)
-        if row is None or skipped:
-            again = leases.offered(tx, holder.key, source, skipped=True)
-            row, skipped = (row, skipped) if again is None else (again, True)
-        if row is not None:
-            return _give(tx, request, row, skipped, audit=audit)
-        if expired < _EXPIRE_AT_ONCE:
-            return None
+    leases.expire(tx)
+    row, skipped, audit = leases.offered(tx, holder.key, source, skipped=False), False, False
+    if row is None and number is not None and strategy == "attention" and organ is None:
+        row = plans.next_audit(tx, number, holder.key, source)
+        audit = row is not None
+    if row is None:
+        row, skipped = _first(tx, holder.key, strategy, s, organ_id, source)
+    if row is None or skipped:
+        again = leases.offered(tx, holder.key, source, skipped=True)
+        row, skipped = (row, skipped) if again is None else (again, True)
+    if row is None:
+        return None
+    sample = _give(tx, row, holder, "audit" if audit else strategy, s, looked_at)
+    return replace(sample, skipped_before=skipped, given_back=given_back)
 
 
 def next_review(
@@ -99,25 +83,26 @@ def next_review(
 
     `looked_at` is as in :func:`next_sample`.
     """
-    request = _request(tx, holder, "review", signature, looked_at)
-    while leases.expire(tx, _EXPIRE_AT_ONCE) == _EXPIRE_AT_ONCE:
-        pass
+    s, given_back = _served(tx, signature), _skip_held(tx, holder)
+    leases.expire(tx)
     found = reviews.next_volume(tx, holder.key)
-    return None if found is None else _give(tx, request, *found)
+    if found is None:
+        return None
+    sample = _give(tx, found[0], holder, "review", s, looked_at)
+    return replace(sample, skipped_before=found[1], given_back=given_back)
 
 
-def _request(
-    tx: Transaction, holder: Holder, strategy: str, signature: str | None, looked_at: str | None
-) -> _Request:
+def _served(tx: Transaction, signature: str | None) -> int | None:
+    """Return the row of the signature to rank by, None for unscored."""
     used = None if signature is None else ranking.ranking_signature(tx, signature)
-    s = None if used is None else ranking.signature_row(tx, used)
-    tx.run("DELETE FROM skip WHERE until <= ?", tx.now)
-    given_back = () if holder.anonymous else _skip_held(tx, holder)
-    return _Request(holder, strategy, s, looked_at, given_back)
+    return None if used is None else ranking.signature_row(tx, used)
 
 
 def _skip_held(tx: Transaction, holder: Holder) -> tuple[str, ...]:
     """Take back what a holder has and did not submit; returns the names of these volumes."""
+    tx.run("DELETE FROM skip WHERE until <= ?", tx.now)
+    if holder.anonymous:
+        return ()
     held = tx.run(
         "SELECT l.id, l.volume, v.name FROM lease l JOIN volume v ON v.id = l.volume"
         " WHERE l.holder = ? AND l.ended_at IS NULL AND l.expires_at > ? ORDER BY l.id",
@@ -130,12 +115,6 @@ def _skip_held(tx: Transaction, holder: Holder) -> tuple[str, ...]:
             "INSERT OR REPLACE INTO skip VALUES (?,?,?,?)",
             *(holder.key, row, tx.now, tx.now + tx.skip_s),
         )
-    tx.run(
-        "DELETE FROM skip WHERE (holder, volume) IN (SELECT holder, volume FROM skip"
-        " WHERE holder = ? ORDER BY skipped_at DESC LIMIT -1 OFFSET ?)",
-        holder.key,
-        _SKIPS_REMEMBERED,
-    )
     return tuple(name for _, _, name in held)
 
 
@@ -191,16 +170,18 @@ def _first(
 
 
 def _give(
-    tx: Transaction, request: _Request, row: int, skipped_before: bool, *, audit: bool = False
+    tx: Transaction,
+    row: int,
+    holder: Holder,
+    strategy: str,
+    s: int | None,
+    looked_at: str | None,
 ) -> Sample:
-    """Lease a volume and say why it was this one."""
-    holder, s = request.holder, request.signature
-    review = request.strategy == "review"
+    """Lease a volume and say why it was this one; `s` is the row of the signature."""
     number = rounds.ensure(tx, s)
     budget = rounds.budget_of(tx, number)
-    purpose, note = ("review", "") if review else leases.offered_as(tx, row)
-    over = budget.reviewed >= budget.total and not (review or audit)
-    strategy = "audit" if audit else request.strategy
+    purpose, note = ("review", "") if strategy == "review" else leases.offered_as(tx, row)
+    over = budget.reviewed >= budget.total and strategy not in ("review", "audit")
     name, base = tx.one("SELECT name, base_submission FROM volume WHERE id = ?", row)
     lease = leases.take(
         tx,
@@ -211,7 +192,7 @@ def _give(
         number,
         purpose=purpose,
         over_budget=over,
-        looked_at=request.looked_at,
+        looked_at=looked_at,
     )
     tx.run("DELETE FROM skip WHERE holder = ? AND volume = ?", holder.key, row)
     score = tx.value("SELECT rank_ml FROM result WHERE volume = ? AND signature = ?", row, s)
@@ -232,13 +213,12 @@ def _give(
         budget_left=budget.left,
         over_budget=over,
         unscored=not scored,
-        skipped_before=skipped_before,
+        skipped_before=False,
         base_submission=base,
         anonymous=holder.anonymous,
         ranking=ranking.current(tx),
         score=score,
         purpose=purpose,
         note=note,
-        audit=audit,
-        given_back=request.given_back,
+        audit=strategy == "audit",
     )

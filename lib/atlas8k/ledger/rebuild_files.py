@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from atlas8k.errors import VolumeError
-from atlas8k.labels.provenance import Provenance, read_provenance
 from atlas8k.labels.submission_diff import compared
-from atlas8k.ledger.records import OLDER_RULE, Holder, OrganChange, OrganSource
+from atlas8k.labels.provenance import Provenance, read_provenance
+from atlas8k.ledger.records import OLDER_RULE, OrganChange, OrganSource
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label
 
@@ -113,23 +113,17 @@ def changes_by_voxels(
     return found
 
 
-def of_dataset(said: Provenance) -> dict[str, OrganSource]:
+def of_dataset(origin: Provenance) -> dict[str, OrganSource]:
     """Return what a public label can say; nothing else is taken from it."""
     return {
         organ: OrganSource("public", source.state, source.dataset)
-        for organ, source in said.organs.items()
+        for organ, source in origin.organs.items()
         if source.state == "unknown"
         or (source.source == "public" and source.state in ("present", "absent"))
     }
 
 
-def signature_of(label: LabelOnDisk, said: Provenance | None) -> str | None:
+def signature_of(label: LabelOnDisk, origin: Provenance) -> str | None:
     """Return the model signature that a label names, or that was noted beside it."""
-    signature = (said and said.signature) or label.info.get("model_signature")
+    signature = origin.signature or label.info.get("model_signature")
     return signature if isinstance(signature, str) else None
-
-
-def holder_of(info: Mapping[str, Any]) -> Holder:
-    """Return who sent a label, by what was noted beside it."""
-    client = info.get("client_id")
-    return Holder.identify(client_id=client if isinstance(client, str) else None)

@@ -49,13 +49,10 @@ class Counts:
     """Volumes by state; ``total`` = those that count (present and not excluded)."""
 
     total: int
-    available: int
     leased: int
     submitted: int
     conflict: int
     excluded: int
-    present: int
-    failed: int
 
 
 class OrganScore(NamedTuple):

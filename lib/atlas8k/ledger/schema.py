@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 from atlas8k.ledger.errors import LedgerCorruptError, LedgerVersionError
@@ -14,13 +13,13 @@ VERSION = 9
 APPLICATION_ID = 0x41384B31  # "A8K1": what `file` and we know a ledger by
 
 
-def statements(name: str) -> Iterator[str]:
-    """Yield the statements of a script; `executescript` would commit before the first one."""
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    """Execute a script; `executescript` would commit before the first statement."""
     statement = ""
-    for line in Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines(True):
+    for line in Path(__file__).with_name(script).read_text(encoding="utf-8").splitlines(True):
         statement += line
         if sqlite3.complete_statement(statement):
-            yield statement
+            connection.execute(statement)
             statement = ""
 
 
@@ -60,11 +59,10 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
 
     Must run inside a write transaction, so that of several processes one does it.
     """
-    scripts = ["schema.sql"]
-    if check_version(connection, path) == VERSION - 1:
-        scripts.insert(0, "schema_upgrade.sql")
-    for script in scripts:
-        for statement in statements(script):
-            connection.execute(statement)
+    version = check_version(connection, path)
+    if version == VERSION - 1:
+        _run(connection, "schema_upgrade.sql")
+    if version < VERSION:
+        _run(connection, "schema.sql")
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -158,7 +158,6 @@ CREATE TABLE IF NOT EXISTS skip (
   PRIMARY KEY (holder, volume)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS skip_until ON skip (until);
-CREATE INDEX IF NOT EXISTS skip_latest ON skip (holder, skipped_at DESC);
 
 -- Volumes to be given out before all others: returned ones and second readings.
 CREATE TABLE IF NOT EXISTS offer (

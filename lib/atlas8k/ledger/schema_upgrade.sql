@@ -18,6 +18,7 @@ DROP TABLE tally;
 DROP TABLE rank_bucket;
 DROP TABLE run;
 DROP INDEX result_order;
+DROP INDEX skip_latest;
 DROP INDEX volume_source_first;
 DROP INDEX volume_source_random;
 ALTER TABLE signature DROP COLUMN scored;

@@ -64,21 +64,16 @@ def last_signature(tx: Transaction) -> str | None:
 
 
 def _checked(volume: str, sizes: Mapping[str, OrganScore]) -> dict[int, OrganScore]:
-    unknown = [organ for organ in sizes if organ not in ORGAN_IDS]
-    if unknown:
-        raise LedgerError(
-            f"{volume}: no organ is called {', '.join(unknown)}; there are {', '.join(ORGAN_NAMES)}"
-        )
-    scores = {
-        ORGAN_IDS[organ]: OrganScore(*(None if ml is None else float(ml) for ml in size))  # type: ignore[arg-type]
-        for organ, size in sizes.items()
-    }
-    for organ, score in scores.items():
-        if not all(ml is None or (math.isfinite(ml) and ml >= 0) for ml in score):
+    scores = {}
+    for organ, size in sizes.items():
+        if organ not in ORGAN_IDS:
+            raise LedgerError(f"{volume}: no organ is called {organ}; {', '.join(ORGAN_NAMES)} are")
+        if not all(ml is None or (math.isfinite(ml) and ml >= 0) for ml in size):
             raise LedgerError(
-                f"{volume}: {ORGAN_NAMES[organ - 1]}: a size must be a number of millilitres "
-                f"of 0 or more, not {score}"
+                f"{volume}: {organ}: a size must be a number of millilitres of 0 or more, not "
+                f"{size}"
             )
+        scores[ORGAN_IDS[organ]] = OrganScore(*(ml if ml is None else float(ml) for ml in size))  # type: ignore[arg-type]
     return scores
 
 
@@ -113,7 +108,7 @@ def record_score(
         raise LedgerError(f"{volume}: no figures for ranking {current}, which is in force")
     total = math.fsum(score.attention_ml for score in scores.values())
     rank = math.fsum(figure for o, figure in figures.items() if o not in known)
-    _replace_result(tx, row, s, seconds, total, rank, None)
+    _replace_result(tx, row, s, seconds=seconds, attention_ml=total, rank_ml=rank)
     tx.connection.executemany(
         "INSERT INTO score (volume, signature, organ, ranked, attention_ml, inconsistency_ml,"
         " uncertainty_ml, overlap_ml, salient_ml, per_slice_ml) VALUES (?,?,?,?,?,?,?,?,?,?)",
@@ -128,27 +123,16 @@ def record_score(
 def record_failure(tx: Transaction, volume: str, signature: str, reason: str) -> None:
     """Record that a volume cannot be scored; it is not stale any more until its file changes."""
     row, s = volumes.volume_row(tx, volume), ranking.signature_row(tx, signature)
-    _replace_result(tx, row, s, None, None, None, reason or "unknown reason")
+    _replace_result(tx, row, s, reason=reason or "unknown reason")
     tx.run("UPDATE volume SET failed = 1 WHERE id = ?", row)
     mark_complete(tx, s)
 
 
-def _replace_result(
-    tx: Transaction,
-    row: int,
-    signature_row: int,
-    seconds: float | None,
-    attention_ml: float | None,
-    rank_ml: float | None,
-    reason: str | None,
-) -> None:
+def _replace_result(tx: Transaction, row: int, signature_row: int, **columns: Any) -> None:
     tx.run("DELETE FROM result WHERE volume = ? AND signature = ?", row, signature_row)
-    tx.run(
-        "INSERT INTO result (volume, signature, at, seconds, attention_ml, rank_ml, reason,"
-        " counted, available) SELECT id, ?, ?, ?, ?, ?, ?, counted, available"
-        " FROM volume WHERE id = ?",
-        *(signature_row, tx.now, seconds, attention_ml, rank_ml, reason, row),
-    )
+    counted, available = tx.one("SELECT counted, available FROM volume WHERE id = ?", row)
+    columns |= {"volume": row, "signature": signature_row, "at": tx.now}
+    tx.insert("result", counted=counted, available=available, **columns)
 
 
 def retry_failures(tx: Transaction, signature: str) -> int:

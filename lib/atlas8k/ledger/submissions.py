@@ -79,13 +79,13 @@ def submit(
     organs, agreement = organs or {}, agreement or {}
     at = tx.now if at is None else at
     s = None if signature is None else ranking.signature_row(tx, signature)
-    begun = _begun(tx, row, holder, lease, at)
+    origin = begun(tx, volume, holder, lease, at=at)
     current, status = tx.one("SELECT current_submission, status FROM volume WHERE id = ?", row)
-    second = begun.purpose == "double_read" and current is not None
-    crossed = not second and _crossed(tx, row, holder, begun, lease)
+    second = origin.purpose == "double_read" and current is not None
+    crossed = not second and _crossed(tx, row, holder, origin, lease)
     # Of the round that it was given out in: what is changed is changed in that round's labels.
-    of_round = begun.round or rounds.ensure(tx, s)
-    purpose = begun.purpose if second or begun.purpose == "review" else "revise"
+    of_round = origin.round or rounds.ensure(tx, s)
+    purpose = origin.purpose if second or origin.purpose == "review" else "revise"
     purpose = "adopted" if adopted else purpose
     counts = purpose == "revise" and not tx.exists(
         "SELECT 1 FROM submission WHERE volume = ? AND round = ? AND purpose = 'revise'",
@@ -93,10 +93,10 @@ def submit(
     )
     first_of_all = not tx.exists("SELECT 1 FROM submission WHERE volume = ?", row)
     if begun_from is None:
-        begun_from = begun.base if crossed or second else current
+        begun_from = origin.base if crossed or second else current
     if s is None:
-        s = tx.value("SELECT signature FROM lease WHERE id = ?", begun.lease)
-    unclear = begun.taken_at is None or begun.ambiguous
+        s = tx.value("SELECT signature FROM lease WHERE id = ?", origin.lease)
+    unclear = origin.taken_at is None or origin.ambiguous
     submission = tx.insert(
         "submission",
         id=number,
@@ -104,13 +104,13 @@ def submit(
         holder=holder.key,
         anonymous=holder.anonymous,
         submitted_at=at,
-        lease=begun.lease,
-        minutes=None if unclear else (at - begun.taken_at) / 60,  # type: ignore[operator]
+        lease=origin.lease,
+        minutes=None if unclear else (at - origin.taken_at) / 60,  # type: ignore[operator]
         signature=s,
         round=of_round,
         file=file,
         sha256=sha256,
-        late=begun.late,
+        late=origin.late,
         conflict=crossed,
         detail=json.dumps(detail or {}, sort_keys=True, default=str),
         purpose=purpose,
@@ -125,10 +125,10 @@ def submit(
             "UPDATE round SET reviewed = reviewed + 1, audited = audited + ? WHERE id = ?",
             *(plans.is_audit(tx, of_round, row), of_round),
         )
-    if begun.lease is not None:
-        leases.end(tx, begun.lease, "submitted")
+    if origin.lease is not None:
+        leases.end(tx, origin.lease, "submitted")
     provenance.keep_changes(tx, submission, organs)
-    taken_over = begun.purpose == "review" and not crossed
+    taken_over = origin.purpose == "review" and not crossed
     if second:
         leases.withdraw(tx, row)
         reviews.keep_agreement(tx, current, submission, agreement)
@@ -223,19 +223,10 @@ def begun(
 ) -> Begun:
     """Return what a submission of this holder that comes in now, or came at `at`, belongs to.
 
-    `lease` is the one that the client names, if it does.
+    That is the lease that the client names, if it does, else the holder's last. One that was
+    written and not booked may come in when its holder has the volume anew.
     """
-    row = volumes.find(tx, volume)
-    if row is None:
-        return Begun(None, None, True, 0, None, "revise", False)
-    return _begun(tx, row, holder, lease, tx.now if at is None else at)
-
-
-def _begun(tx: Transaction, row: int, holder: Holder, lease: int | None, at: float) -> Begun:
-    """Return the lease a submission of time `at` belongs to: the one it names, else the last.
-
-    One that was written and not booked may come in when its holder has the volume anew.
-    """
+    row, at = volumes.find(tx, volume), tx.now if at is None else at
     found = tx.run(
         "SELECT l.id, l.taken_at, l.ended_at, l.outcome, l.expires_at,"
         " coalesce(l.base_submission, 0), s.name, l.purpose, l.round, l.looked_at"
@@ -245,8 +236,8 @@ def _begun(tx: Transaction, row: int, holder: Holder, lease: int | None, at: flo
         *(row, holder.key, at, lease),
     ).fetchall()
     if not found:
-        base = tx.value("SELECT coalesce(base_submission, 0) FROM volume WHERE id = ?", row)
-        return Begun(None, None, True, base, None, "revise", False)
+        base = tx.value("SELECT base_submission FROM volume WHERE id = ?", row)
+        return Begun(None, None, True, base or 0, None, "revise", False)
     number, taken_at, ended_at, outcome, expires_at, base, signature, purpose, of, looked = found[0]
     # Saving again after a submission corrects it and is not late.
     ended = expires_at if ended_at is None else min(ended_at, expires_at)
@@ -257,17 +248,17 @@ def _begun(tx: Transaction, row: int, holder: Holder, lease: int | None, at: flo
     return Begun(number, taken_at, late, base, signature, purpose, several, of, looked)
 
 
-def _crossed(tx: Transaction, row: int, holder: Holder, begun: Begun, lease: int | None) -> bool:
+def _crossed(tx: Transaction, row: int, holder: Holder, origin: Begun, lease: int | None) -> bool:
     """Return whether another's submission landed since this one began.
 
     An anonymous holder may be several people: only one who names the lease of the earlier
     submission is known to be the same.
     """
-    known = begun.lease if lease is not None and lease == begun.lease else None
+    known = origin.lease if lease is not None and lease == origin.lease else None
     return tx.exists(
         "SELECT 1 FROM submission WHERE volume = ?1 AND id > ?2 AND purpose <> 'double_read'"
         " AND (holder <> ?3 OR (anonymous AND (?4 IS NULL OR lease IS NOT ?4)))",
-        *(row, begun.base, holder.key, known),
+        *(row, origin.base, holder.key, known),
     )
 
 

@@ -12,8 +12,6 @@ a volume's content finds is not in it: that is found again.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from atlas8k.errors import LedgerError
@@ -156,7 +154,7 @@ def keep_decisions(tx: Transaction) -> None:
 
 def _write_decisions(tx: Transaction) -> None:
     """Write the file anew, before the transaction ends: nobody else writes it meanwhile."""
-    from atlas8k.volume import publish
+    from atlas8k.volume import publishing
 
     rows = tx.run(
         f"SELECT v.name, u.{', u.'.join(_COLUMNS)} FROM usability u"
@@ -164,18 +162,12 @@ def _write_decisions(tx: Transaction) -> None:
         PERSON,
     )
     decisions = [dict(zip(("volume", *_COLUMNS), row, strict=True)) for row in rows]
-    target, temporary = decisions_file(tx.path), None
+    target = decisions_file(tx.path)
     try:
-        handle, name = tempfile.mkstemp(prefix=".", dir=target.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump({"decisions": decisions}, stream, indent=1)
-        publish(temporary, target)
+        with publishing(target) as temporary:
+            temporary.write_text(json.dumps({"decisions": decisions}, indent=1), encoding="utf-8")
     except OSError as error:
         raise LedgerError(f"{target}: cannot be written ({error}); nothing was changed") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def restore_decisions(tx: Transaction, ledger: Path) -> int:

@@ -124,10 +124,9 @@ def is_submitted(tx: Transaction, volume: str) -> bool:
 def counts(tx: Transaction) -> Counts:
     """Count volumes by state."""
     row = tx.one(
-        "SELECT total(counted), total(available), total(counted AND lease IS NOT NULL),"
+        "SELECT total(counted), total(counted AND lease IS NOT NULL),"
         " total(counted AND status = 'submitted'), total(counted AND status = 'conflict'),"
-        " total(present AND excluded_reason IS NOT NULL), total(present),"
-        " total(counted AND failed) FROM volume"
+        " total(present AND excluded_reason IS NOT NULL) FROM volume"
     )
     return Counts(*map(int, row))
 
