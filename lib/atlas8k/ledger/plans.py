@@ -163,9 +163,9 @@ def next_audit(tx: Transaction, number: int, holder: str, source: str | None) ->
     """
     plan = tx.find(
         "SELECT p.top, p.audits, r.reviewed - r.audited - p.reviewed, r.audited,"
-        " (SELECT count(*) FROM plan_volume a JOIN volume v ON v.id = a.volume"
-        "  WHERE a.round = p.round AND a.audit IS NOT NULL AND v.lease IS NOT NULL"
-        "  AND v.status = 'open')"
+        " (SELECT count(*) FROM lease l CROSS JOIN volume v ON v.id = l.volume"
+        "  CROSS JOIN plan_volume a ON a.round = p.round AND a.volume = l.volume"
+        "  WHERE l.ended_at IS NULL AND v.status = 'open' AND a.audit IS NOT NULL)"
         " FROM plan p JOIN round r ON r.id = p.round WHERE p.round = ?",
         number,
     )

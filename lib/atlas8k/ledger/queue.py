@@ -51,11 +51,12 @@ def next_sample(
         raise LedgerError(
             f"{strategy}: no such strategy; there are {', '.join(get_args(Strategy))}"
         )
-    s, given_back, number = _served(tx, signature), _skip_held(tx, holder), None
+    given_back, number = _skip_held(tx, holder), None
+    used = None if signature is None else ranking.ranking_signature(tx, signature)
+    s = None if used is None else ranking.signature_row(tx, used)
     if s is not None:
         # However samples are asked for: the round needs its list.
-        own = signature == ranking.ranking_signature(tx, cast(str, signature))
-        number = plans.ensure(tx, s) if own else rounds.ensure(tx, s)
+        number = plans.ensure(tx, s) if used == signature else rounds.ensure(tx, s)
     leases.expire(tx)
     row, skipped, audit = leases.offered(tx, holder.key, source, skipped=False), False, False
     if row is None and number is not None and strategy == "attention" and organ is None:
@@ -83,19 +84,15 @@ def next_review(
 
     `looked_at` is as in :func:`next_sample`.
     """
-    s, given_back = _served(tx, signature), _skip_held(tx, holder)
+    given_back = _skip_held(tx, holder)
+    used = None if signature is None else ranking.ranking_signature(tx, signature)
+    s = None if used is None else ranking.signature_row(tx, used)
     leases.expire(tx)
     found = reviews.next_volume(tx, holder.key)
     if found is None:
         return None
     sample = _give(tx, found[0], holder, "review", s, looked_at)
     return replace(sample, skipped_before=found[1], given_back=given_back)
-
-
-def _served(tx: Transaction, signature: str | None) -> int | None:
-    """Return the row of the signature to rank by, None for unscored."""
-    used = None if signature is None else ranking.ranking_signature(tx, signature)
-    return None if used is None else ranking.signature_row(tx, used)
 
 
 def _skip_held(tx: Transaction, holder: Holder) -> tuple[str, ...]:

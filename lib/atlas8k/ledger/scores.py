@@ -205,16 +205,13 @@ def failures(tx: Transaction, signature: str) -> dict[str, str]:
 
 def progress(tx: Transaction, signature: str) -> Progress:
     """Return how many volumes are scored, of how many."""
-    row = tx.find(
-        "SELECT count(r.rank_ml), count(r.counted) - count(r.rank_ml), ?, s.completed_at"
-        " FROM signature s LEFT JOIN result r ON r.signature = s.id AND r.counted = 1"
-        " WHERE s.name = ? GROUP BY s.id",
-        volumes.counted(tx),
-        signature,
+    row = ranking.signature_row(tx, signature)
+    failed, completed_at = tx.one(
+        "SELECT (SELECT count(*) FROM result WHERE signature = ?1 AND counted = 1"
+        " AND rank_ml IS NULL), completed_at FROM signature WHERE id = ?1",
+        row,
     )
-    if row is None:
-        raise UnknownSignatureError(signature)
-    return Progress(*row)
+    return Progress(ranking.scored(tx, row), failed, volumes.counted(tx), completed_at)
 
 
 # Why a volume ranks so

@@ -137,7 +137,9 @@ def counted(tx: Transaction) -> int:
     SQLite counts a whole table without reading it, so that only those that are set aside are.
     """
     return int(
-        tx.value("SELECT count(*) - (SELECT count(*) FROM volume WHERE counted = 0) FROM volume")
+        tx.value(
+            "SELECT (SELECT count(*) FROM volume) - (SELECT count(*) FROM volume WHERE counted = 0)"
+        )
     )
 
 
