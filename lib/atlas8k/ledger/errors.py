@@ -91,13 +91,11 @@ _BY_CODE: dict[int, tuple[type[LedgerFileError], str]] = {
         LedgerLockedError,
         "locked by another process for too long; stop the process that holds it and try again",
     ),
-    sqlite3.SQLITE_LOCKED: (LedgerLockedError, "locked by another process; try again"),
     sqlite3.SQLITE_FULL: (LedgerFullError, "disk full; nothing was written; free some space"),
     sqlite3.SQLITE_READONLY: (
         LedgerReadOnlyError,
         "read-only; give the server write permission for the file and its folder",
     ),
-    sqlite3.SQLITE_PERM: (LedgerReadOnlyError, "permission denied"),
     sqlite3.SQLITE_CANTOPEN: (
         LedgerReadOnlyError,
         "cannot be opened or created; the folder must exist and be writable",
@@ -114,11 +112,8 @@ _BY_CODE: dict[int, tuple[type[LedgerFileError], str]] = {
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether the statement may simply be tried again."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-    )
+    """Return whether the statement may simply be tried again."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 @contextmanager

@@ -34,19 +34,16 @@ def lease(
     purpose
         ``revise``, ``review`` or ``double_read``.
     """
+    expire(tx)
     s = None if signature is None else signature_row(tx, signature)
-    number = rounds.ensure(tx, s)
     row, until, taken_at = volume_row(tx, volume), tx.now + tx.lease_s, tx.now
     held = tx.find(
-        "SELECT id, holder, expires_at, taken_at FROM lease WHERE volume = ? AND ended_at IS NULL",
-        row,
+        "SELECT id, holder, taken_at FROM lease WHERE volume = ? AND ended_at IS NULL", row
     )
-    if held is None or held[2] <= tx.now:
-        if held is not None:
-            end(tx, held[0], "expired")
-        found = take(tx, row, holder, "named", s, number, purpose=purpose)
+    if held is None:
+        found = take(tx, row, holder, "named", s, rounds.ensure(tx, s), purpose=purpose)
     elif held[1] == holder.key and not holder.anonymous:
-        found, taken_at = held[0], held[3]
+        found, taken_at = held[0], held[2]
         tx.run(
             "UPDATE lease SET expires_at = ?, purpose = ? WHERE id = ?",
             *(until, purpose, found),

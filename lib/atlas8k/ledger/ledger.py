@@ -163,7 +163,6 @@ class Ledger:
     judge_content = writing(usability_.judge_content, durable=True)
     not_usable = reading(usability_.not_usable)
     usability = reading(usability_.history)
-    keep_decisions = writing(usability_.keep_decisions)
     restore_decisions = writing(usability_.restore_decisions, durable=True)
 
     # Scores and the priority list

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from atlas8k.errors import LedgerError
 from atlas8k.ledger import leases, scores, volumes
@@ -119,23 +120,25 @@ def _count(tx: Transaction, row: int, excluded_reason: str | None) -> None:
 
 def not_usable(tx: Transaction) -> list[Usability]:
     """Return the current decision on each volume that is there and counts nowhere, by name."""
-    rows = tx.run(
-        "SELECT v.name, 0, coalesce(u.kind, ?), v.excluded_reason, coalesce(u.holder, ''),"
-        " coalesce(u.at, v.first_seen) FROM volume v LEFT JOIN usability u ON u.id ="
-        " (SELECT max(id) FROM usability WHERE volume = v.id)"
-        " WHERE v.present AND v.excluded_reason IS NOT NULL ORDER BY v.name",
-        PERSON,
+    return _decisions(
+        tx,
+        "v.present AND v.excluded_reason IS NOT NULL"
+        " AND u.id = (SELECT max(id) FROM usability WHERE volume = v.id) ORDER BY v.name",
     )
-    return [Usability(name, bool(usable), *rest) for name, usable, *rest in rows]
 
 
 def history(tx: Transaction, volume: str) -> list[Usability]:
     """Return every decision whether a volume is usable, oldest first."""
+    return _decisions(tx, "v.id = ? ORDER BY u.id", volumes.volume_row(tx, volume))
+
+
+def _decisions(tx: Transaction, where: str, *values: Any) -> list[Usability]:
     rows = tx.run(
-        "SELECT usable, kind, reason, holder, at FROM usability WHERE volume = ? ORDER BY id",
-        volumes.volume_row(tx, volume),
+        "SELECT v.name, u.usable, u.kind, u.reason, u.holder, u.at FROM usability u"
+        f" JOIN volume v ON v.id = u.volume WHERE {where}",
+        *values,
     )
-    return [Usability(volume, bool(usable), *rest) for usable, *rest in rows]
+    return [Usability(name, bool(usable), *rest) for name, usable, *rest in rows]
 
 
 # The file of people's decisions
@@ -144,12 +147,6 @@ def history(tx: Transaction, volume: str) -> list[Usability]:
 def decisions_file(ledger: Path) -> Path:
     """Return where the decisions of a ledger are kept."""
     return ledger.with_name(f"{ledger.stem}-decisions.json")
-
-
-def keep_decisions(tx: Transaction) -> None:
-    """Write the file of people's decisions where there is none: earlier releases had none."""
-    if not decisions_file(tx.path).exists():
-        _write_decisions(tx)
 
 
 def _write_decisions(tx: Transaction) -> None:
