@@ -31,11 +31,7 @@ from atlas8k.ledger.errors import (
 from atlas8k.ledger.filesystem import network_type
 from atlas8k.ledger.schema import bring_up_to_date, check_version
 
-_PRAGMAS = (
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -16000",
-    "PRAGMA temp_store = MEMORY",
-)
+_PRAGMAS = ("PRAGMA foreign_keys = ON", "PRAGMA cache_size = -16000", "PRAGMA temp_store = MEMORY")
 # Other processes' transactions take well under a millisecond as a rule; waiting for one in
 # short steps keeps it out of the 99th percentile, and for a long one costs no processor.
 _RETRY_S = (0.0001, 0.001)
@@ -156,26 +152,22 @@ class Database:
         ``durable`` also waits until the disk has it.
         """
         level = "FULL" if durable else "NORMAL"
-        with translated(self.path), self._connection() as connection, self._writing():
-            self._retry(lambda: connection.execute(f"PRAGMA synchronous = {level}"))
-            self._begin(connection)
-            with _ending(connection):
-                yield connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Threads of this process queue here instead of polling the file's lock."""
-        if not self._write_lock.acquire(timeout=self.timeout_s):
-            raise LedgerLockedError(self.path, "other threads write for too long; try again")
-        try:
-            # Writing on into a file that was moved away or deleted would lose it all.
-            if self._identity() != self._opened:
-                raise LedgerFileError(
-                    self.path, "was moved away or replaced while in use; restart the server"
-                )
-            yield
-        finally:
-            self._write_lock.release()
+        with translated(self.path), self._connection() as connection:
+            # Threads of this process queue here instead of polling the file's lock.
+            if not self._write_lock.acquire(timeout=self.timeout_s):
+                raise LedgerLockedError(self.path, "other threads write for too long; try again")
+            try:
+                # Writing on into a file that was moved away or deleted would lose it all.
+                if self._identity() != self._opened:
+                    raise LedgerFileError(
+                        self.path, "was moved away or replaced while in use; restart the server"
+                    )
+                self._retry(lambda: connection.execute(f"PRAGMA synchronous = {level}"))
+                self._begin(connection)
+                with _ending(connection):
+                    yield connection
+            finally:
+                self._write_lock.release()
 
     def _identity(self) -> tuple[int, int] | None:
         try:

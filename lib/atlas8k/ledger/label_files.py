@@ -10,10 +10,9 @@ from atlas8k.ledger.volumes import volume_row
 def keep_label(tx: Transaction, volume: str, label: LabelFile) -> None:
     """Note a label file just written; the one before of the same tag stays listed."""
     row = volume_row(tx, volume)
-    at = tx.now if label.written_at is None else label.written_at
     tx.run(
         "UPDATE label SET replaced_at = ? WHERE volume = ? AND tag = ? AND replaced_at IS NULL",
-        *(at, row, label.tag),
+        *(tx.now, row, label.tag),
     )
     tx.insert(
         "label",
@@ -23,7 +22,7 @@ def keep_label(tx: Transaction, volume: str, label: LabelFile) -> None:
         sha256=label.sha256,
         signature=tx.value("SELECT id FROM signature WHERE name = ?", label.signature),
         submission=label.submission,
-        written_at=at,
+        written_at=tx.now,
     )
 
 

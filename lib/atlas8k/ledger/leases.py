@@ -7,8 +7,6 @@ returned, or a blind second reading.
 
 from __future__ import annotations
 
-from typing import cast
-
 from atlas8k.ledger import rounds
 from atlas8k.ledger.ranking import signature_row
 from atlas8k.ledger.records import Holder, Lease, Offer
@@ -45,8 +43,7 @@ def lease(
     elif held[1] == holder.key and not holder.anonymous:
         found, taken_at = held[0], held[2]
         tx.run(
-            "UPDATE lease SET expires_at = ?, purpose = ? WHERE id = ?",
-            *(until, purpose, found),
+            "UPDATE lease SET expires_at = ?, purpose = ? WHERE id = ?", *(until, purpose, found)
         )
     else:
         return None
@@ -197,7 +194,7 @@ def close_again(tx: Transaction, volume: str, holder: str) -> bool:
 
 def offered(tx: Transaction, holder: str, source: str | None, *, skipped: bool) -> int | None:
     """Return the oldest offer for this holder, among those it has skipped or the others."""
-    found = tx.value(
+    row: int | None = tx.value(
         "SELECT o.volume FROM offer o CROSS JOIN volume v ON v.id = o.volume"
         " LEFT JOIN skip k ON k.holder = ?1 AND k.volume = o.volume"
         " WHERE v.counted = 1 AND v.lease IS NULL"
@@ -205,7 +202,7 @@ def offered(tx: Transaction, holder: str, source: str | None, *, skipped: bool) 
         " AND (k.skipped_at IS NOT NULL) = ?3 ORDER BY k.skipped_at, o.at LIMIT 1",
         *(holder, source, skipped),
     )
-    return cast("int | None", found)
+    return row
 
 
 def offered_as(tx: Transaction, row: int) -> tuple[str, str]:

@@ -12,17 +12,13 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from typing import cast
+from typing import Any
 
 from atlas8k.ledger import ranking, rounds, volumes
 from atlas8k.ledger.records import Plan, Planned
 from atlas8k.ledger.transaction import Transaction
 
-SEED = "audit_seed"
 REORDERED = "the order of the list was changed"
-
-Lines = list[tuple[int, str, float]]
-"""Row, name and figure of the ranking of each volume, largest first."""
 
 
 def begin_round(tx: Transaction, signature: str) -> tuple[int, bool]:
@@ -54,8 +50,12 @@ def ensure(tx: Transaction, signature_row: int) -> int:
         given out by the list of the one before, which is not this round's.
     """
     number = rounds.ensure(tx, signature_row)
-    before = tx.find("SELECT signature, ranking FROM plan WHERE round = ?", number)
-    if before == (signature_row, ranking.current(tx)):
+    before = tx.find(
+        "SELECT p.signature, p.ranking, r.audited OR r.reviewed > p.reviewed FROM plan p"
+        " JOIN round r ON r.id = p.round WHERE r.id = ?",
+        number,
+    )
+    if before is not None and before[:2] == (signature_row, ranking.current(tx)):
         return number
     once, scored = tx.one(
         "SELECT s.completed_at IS NOT NULL, count(r.volume) FROM signature s"
@@ -70,12 +70,7 @@ def ensure(tx: Transaction, signature_row: int) -> int:
     if not lines:
         return number
     if before is not None:
-        reviewed_by_it = tx.value(
-            "SELECT r.audited OR r.reviewed > p.reviewed FROM round r"
-            " JOIN plan p ON p.round = r.id WHERE r.id = ?",
-            number,
-        )
-        if reviewed_by_it:
+        if before[2]:  # something was reviewed by it
             rounds.close(tx, {"note": REORDERED})
             number = rounds.open_round(tx, signature_row)
             lines = _lines(tx, number, signature_row)
@@ -86,7 +81,8 @@ def ensure(tx: Transaction, signature_row: int) -> int:
     return number
 
 
-def _lines(tx: Transaction, number: int, signature_row: int) -> Lines:
+def _lines(tx: Transaction, number: int, signature_row: int) -> list[Any]:
+    """Return row, name and figure of the ranking of each volume, largest first."""
     return tx.run(
         "SELECT v.id, v.name, r.rank_ml FROM result r CROSS JOIN volume v ON v.id = r.volume"
         " WHERE r.signature = ? AND r.counted = 1 AND r.rank_ml IS NOT NULL"
@@ -98,11 +94,13 @@ def _lines(tx: Transaction, number: int, signature_row: int) -> Lines:
     ).fetchall()
 
 
-def _draw(tx: Transaction, number: int, signature_row: int, lines: Lines) -> None:
-    seed = tx.setting(SEED)
+def _draw(
+    tx: Transaction, number: int, signature_row: int, lines: list[tuple[int, str, float]]
+) -> None:
+    seed = tx.setting("audit_seed")
     if seed is None:
         seed = secrets.token_hex(8)
-        tx.set(SEED, seed)
+        tx.set("audit_seed", seed)
     percent, stop_after = rounds.campaign_settings(tx)
     budget = rounds.budget_of(tx, number)
     top = min(len(lines), budget.total)
@@ -174,7 +172,7 @@ def next_audit(tx: Transaction, number: int, holder: str, source: str | None) ->
     top, audits, reviewed, audited, held = plan
     if not audits or audited + held >= min(audits, -(-audits * reviewed // top)):
         return None
-    found = tx.value(
+    row: int | None = tx.value(
         "SELECT a.volume FROM plan_volume a CROSS JOIN volume v ON v.id = a.volume"
         " WHERE a.round = ?1 AND a.audit IS NOT NULL AND v.available = 1 AND v.failed = 0"
         " AND (?2 IS NULL OR v.source = ?2)"
@@ -183,7 +181,7 @@ def next_audit(tx: Transaction, number: int, holder: str, source: str | None) ->
         " ORDER BY a.audit LIMIT 1",
         *(number, source, holder),
     )
-    return cast("int | None", found)
+    return row
 
 
 def get(tx: Transaction, number: int) -> Plan | None:

@@ -203,14 +203,15 @@ def derive(tx: Transaction, row: int) -> None:
 def _source(
     public: tuple[str, str | None] | None, read: _Reading | None, choice: tuple[str, int] | None
 ) -> OrganSource:
-    human = read is not None and read.state in HUMAN_STATES
     if public is not None and public[0] != "unknown":
         state, dataset = public
-        changed = read is not None and read.state in CHANGED
-        if choice is not None and choice[0] == "revised" and human and read is not None:
+        if read is None:
+            return OrganSource("public", state, dataset)
+        source, known_of = choice or ("", 0)
+        if source == "revised" and read.state in HUMAN_STATES:
             return OrganSource("revised", read.state, None, read.submission)
-        decided = choice is not None and read is not None and read.submission <= choice[1]
-        return OrganSource("public", state, dataset, None, changed and not decided)
+        disputed = read.state in CHANGED and read.submission > known_of
+        return OrganSource("public", state, dataset, None, disputed)
     if read is not None:
         return OrganSource("revised", read.state, None, read.submission)
     assert public is not None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import cast, get_args
+from typing import get_args
 
 from atlas8k.errors import LedgerError
 from atlas8k.ledger import leases, plans, ranking, reviews, rounds
-from atlas8k.ledger.records import Holder, Sample, Strategy
+from atlas8k.ledger.records import Holder, OrganAttention, Sample, Strategy
 from atlas8k.ledger.transaction import Transaction
 
 
@@ -74,11 +74,7 @@ def next_sample(
 
 
 def next_review(
-    tx: Transaction,
-    *,
-    holder: Holder,
-    signature: str | None = None,
-    looked_at: str | None = None,
+    tx: Transaction, *, holder: Holder, signature: str | None = None, looked_at: str | None = None
 ) -> Sample | None:
     """Lease the volume that has waited longest for a reviewer; None when none waits.
 
@@ -167,12 +163,7 @@ def _first(
 
 
 def _give(
-    tx: Transaction,
-    row: int,
-    holder: Holder,
-    strategy: str,
-    s: int | None,
-    looked_at: str | None,
+    tx: Transaction, row: int, holder: Holder, strategy: str, s: int | None, looked_at: str | None
 ) -> Sample:
     """Lease a volume and say why it was this one; `s` is the row of the signature."""
     number = rounds.ensure(tx, s)
@@ -181,35 +172,29 @@ def _give(
     over = budget.reviewed >= budget.total and strategy not in ("review", "audit")
     name, base = tx.one("SELECT name, base_submission FROM volume WHERE id = ?", row)
     lease = leases.take(
-        tx,
-        row,
-        holder,
-        strategy,
-        s,
-        number,
-        purpose=purpose,
-        over_budget=over,
-        looked_at=looked_at,
+        tx, row, holder, strategy, s, number, purpose=purpose, over_budget=over, looked_at=looked_at
     )
     tx.run("DELETE FROM skip WHERE holder = ? AND volume = ?", holder.key, row)
     score = tx.value("SELECT rank_ml FROM result WHERE volume = ? AND signature = ?", row, s)
-    scored = s is not None and score is not None
-    organs = ranking.organs_in_order(tx, row, cast(int, s)) if scored else ()
+    organs: tuple[OrganAttention, ...] = ()
+    place = None
+    if s is not None and score is not None:
+        organs, place = ranking.organs_in_order(tx, row, s), ranking.place(tx, row, s)
     return Sample(
         volume=name,
         strategy=strategy,
         lease=lease,
         expires_at=tx.now + tx.lease_s,
         signature=tx.value("SELECT name FROM signature WHERE id = ?", s),
-        attention_ml=math.fsum(organ.attention_ml for organ in organs) if scored else None,
-        rank=ranking.place(tx, row, cast(int, s)) if scored else None,
+        attention_ml=math.fsum(organ.attention_ml for organ in organs) if place else None,
+        rank=place,
         ranked=0 if s is None else ranking.scored(tx, s),
         organs=organs,
         round=number,
         budget=budget.total,
         budget_left=budget.left,
         over_budget=over,
-        unscored=not scored,
+        unscored=place is None,
         skipped_before=False,
         base_submission=base,
         anonymous=holder.anonymous,

@@ -50,13 +50,13 @@ def ranking_signature(tx: Transaction, current: str) -> str | None:
     unscored), else the one that was complete last, else the current one. None where nothing
     is registered.
     """
-    name = tx.value(
+    name: str | None = tx.value(
         "SELECT name FROM signature WHERE name = ?1 OR completed_at IS NOT NULL"
         " ORDER BY completed_at IS NOT NULL AND name = ?1 DESC, completed_at IS NOT NULL DESC,"
         " completed_at DESC, id DESC LIMIT 1",
         current,
     )
-    return None if name is None else str(name)
+    return name
 
 
 # By which figure
@@ -97,9 +97,7 @@ def set_ranking(tx: Transaction, ranking: str) -> bool:
         f" AND c.signature = result.signature AND c.{figure} IS NULL)"
     )
     # The order of every signature, since a rollback may serve an old one again.
-    tx.run(
-        f"UPDATE result SET rank_ml = {_sum(figure, 'result')} WHERE rank_ml IS NOT NULL",
-    )
+    tx.run(f"UPDATE result SET rank_ml = {_sum(figure, 'result')} WHERE rank_ml IS NOT NULL")
     return True
 
 
@@ -179,13 +177,11 @@ def _sum(figure: str, result: str, organs: Sequence[str] | None = None) -> str:
 
 def scored(tx: Transaction, signature_row: int) -> int:
     """Return how many volumes are in a signature's list."""
-    return int(
-        tx.value(
-            "SELECT count(*) FROM result WHERE signature = ? AND counted = 1"
-            " AND rank_ml IS NOT NULL",
-            signature_row,
-        )
+    number: int = tx.value(
+        "SELECT count(*) FROM result WHERE signature = ? AND counted = 1 AND rank_ml IS NOT NULL",
+        signature_row,
     )
+    return number
 
 
 def place(tx: Transaction, row: int, signature_row: int) -> int | None:
@@ -237,20 +233,19 @@ def listing(
     volume when `organs` are given, or another ranking than the current one.
     """
     s = signature_row(tx, signature)
-    where = ["r.signature = ?1", "r.counted = 1", "r.rank_ml IS NOT NULL"]
     used = by or current(tx)
     size = order = "r.rank_ml"
     if organs or used != current(tx):
         size, order = _sum(column(used), "r", organs), "score"
     attention = size if used == DEFAULT else _sum("attention_ml", "r", organs)
-    if source is not None:
-        where.append("v.source = ?2")
     # The rank is the place in the whole list, so that filters of state come after numbering.
     rows = tx.run(
         f"SELECT v.id, v.name, {size} AS score, {attention}, {STATUS_SQL}, v.source, v.available"
-        f" FROM result r CROSS JOIN volume v ON v.id = r.volume WHERE {' AND '.join(where)}"
+        " FROM result r CROSS JOIN volume v ON v.id = r.volume WHERE r.signature = ?1"
+        " AND r.counted = 1 AND r.rank_ml IS NOT NULL AND (?2 IS NULL OR v.source = ?2)"
         f" ORDER BY {order} DESC, r.volume",
-        *(s, source)[: 1 if source is None else 2],
+        s,
+        source,
     )
     found: list[Ranked] = []
     for number, (row, name, score, ml, status, origin, available) in enumerate(rows, start=1):

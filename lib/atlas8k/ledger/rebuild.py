@@ -43,8 +43,6 @@ NOT_REBUILT = (
 )
 
 _NEVER = 60.0 * 24 * 365 * 1000  # minutes
-_CLOSING = {"note": "rebuilt from label files"}
-_REVIEWER = "rebuilt from the assembled label"
 
 
 @dataclass
@@ -255,5 +253,5 @@ class _Rebuilding:
                 if source.source == "public" and stated is not None and not stated.disputed:
                     choice = stated.source
                     if choice == "revised" or (choice == "public" and source.disputed):
-                        self.ledger.choose(name, organ, choice, _REVIEWER)
-        self.ledger.close_round(_CLOSING)
+                        self.ledger.choose(name, organ, choice, "rebuilt from the assembled label")
+        self.ledger.close_round({"note": "rebuilt from label files"})

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label
 
 FINAL, ORIGINAL = "final", "original"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,23 +57,21 @@ class Reader:
     def __init__(self) -> None:
         self.unreadable: dict[str, str] = {}
 
-    def provenance(self, label: LabelOnDisk) -> Provenance | None:
-        """Return what a file says of itself."""
-        if not label.path.name.endswith(NIFTI_SUFFIXES):
-            return None
+    def _read(self, read: Callable[[Path], T], label: LabelOnDisk) -> T | None:
         try:
-            return read_provenance(label.path)
+            return read(label.path)
         except VolumeError as error:
             self.unreadable[str(label.path)] = error.reason
             return None
 
+    def provenance(self, label: LabelOnDisk) -> Provenance | None:
+        """Return what a file says of itself."""
+        nifti = label.path.name.endswith(NIFTI_SUFFIXES)
+        return self._read(read_provenance, label) if nifti else None
+
     def voxels(self, label: LabelOnDisk | None) -> Volume | None:
         """Return organ ids on the CT's grid."""
-        try:
-            return None if label is None else read_label(label.path)
-        except VolumeError as error:
-            self.unreadable[str(label.path)] = error.reason  # type: ignore[union-attr]
-            return None
+        return None if label is None else self._read(read_label, label)
 
     def agreement(self, first: LabelOnDisk | None, second: LabelOnDisk) -> dict[str, OrganChange]:
         """Return per organ how far two readings agree; empty where one cannot be read."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from atlas8k.ledger import ranking
 from atlas8k.ledger.records import OrganChange, Review
@@ -82,12 +81,10 @@ def reviews(tx: Transaction, volume: str | None = None, *, closed: bool = False)
         closed,
         None if volume is None else volume_row(tx, volume),
     )
-    return [_review(*row) for row in rows]
-
-
-def _review(number: int, volume: str, kind: str, organ: int | None, *rest: Any) -> Review:
-    name = None if organ is None else ORGAN_NAMES[organ - 1]
-    return Review(number, volume, kind, name, *rest)
+    return [
+        Review(number, name, kind, None if organ is None else ORGAN_NAMES[organ - 1], *rest)
+        for number, name, kind, organ, *rest in rows
+    ]
 
 
 def next_volume(tx: Transaction, holder: str) -> tuple[int, bool] | None:

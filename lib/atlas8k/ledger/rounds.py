@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from atlas8k.errors import LedgerError
 from atlas8k.ledger import volumes
-from atlas8k.ledger.records import (
-    Budget,
-    CampaignSettings,
-    Round,
-    Trained,
-)
+from atlas8k.ledger.records import Budget, CampaignSettings, Round, Trained
 from atlas8k.ledger.transaction import Transaction
 
 NEXT_BUDGET = "next_budget"
@@ -34,10 +29,8 @@ def open_round(tx: Transaction, signature_row: int | None) -> int:
 
 def current(tx: Transaction) -> int | None:
     """Return the number of the open round, None where none is open."""
-    return cast(
-        "int | None",
-        tx.value("SELECT id FROM round WHERE closed_at IS NULL ORDER BY id DESC LIMIT 1"),
-    )
+    number: int | None = tx.value("SELECT max(id) FROM round WHERE closed_at IS NULL")
+    return number
 
 
 def ensure(tx: Transaction, signature_row: int | None) -> int:
@@ -107,11 +100,10 @@ def budget_of(tx: Transaction, number: int) -> Budget:
 
 def campaign_settings(tx: Transaction) -> CampaignSettings:
     """Return share of audits and stop rule as they were set last, for all processes."""
-    percent, stop = tx.setting("audit_percent"), tx.setting("stop_after")
     usual = CampaignSettings()
     return CampaignSettings(
-        usual.audit_percent if percent is None else float(percent),
-        usual.stop_after if stop is None else int(stop),
+        float(tx.setting("audit_percent") or usual.audit_percent),
+        int(tx.setting("stop_after") or usual.stop_after),
     )
 
 

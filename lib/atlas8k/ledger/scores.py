@@ -52,12 +52,12 @@ def signature_detail(tx: Transaction, signature: str) -> dict[str, Any]:
 
 def last_signature(tx: Transaction) -> str | None:
     """Return the signature that was registered, or that a round was opened with, last."""
-    name = tx.value(
+    name: str | None = tx.value(
         "SELECT name FROM (SELECT name, registered_at AS at, id FROM signature UNION ALL"
         " SELECT s.name, r.opened_at, s.id FROM round r JOIN signature s ON s.id = r.signature)"
         " ORDER BY at DESC, id DESC LIMIT 1"
     )
-    return None if name is None else str(name)
+    return name
 
 
 # Scores

@@ -9,7 +9,7 @@ from typing import Any
 
 from atlas8k.errors import LedgerError
 from atlas8k.ledger import label_files, leases, plans, provenance, ranking, reviews, rounds, volumes
-from atlas8k.ledger.records import Begun, Holder, OrganChange, Submission, VolumeEntry, Worked
+from atlas8k.ledger.records import Begun, Holder, OrganChange, Submission, Worked
 from atlas8k.ledger.transaction import Transaction
 from atlas8k.organs import ORGAN_NAMES
 
@@ -73,9 +73,9 @@ def submit(
     adopted
         It was in the folder: a label of the volume, and nobody's work in a round.
     """
-    row = volumes.find(tx, volume)
-    if row is None:
-        row = volumes.insert(tx, VolumeEntry(volume))
+    if volumes.find(tx, volume) is None:
+        volumes.add(tx, [volume])
+    row = volumes.volume_row(tx, volume)
     organs, agreement = organs or {}, agreement or {}
     at = tx.now if at is None else at
     s = None if signature is None else ranking.signature_row(tx, signature)
@@ -178,12 +178,9 @@ def _take_over(
             "SELECT source FROM choice WHERE volume = ? AND organ = ? ORDER BY id DESC LIMIT 1",
             *(row, organ_id),
         )
-        source = None
-        if change.state in provenance.CHANGED:
-            source = "revised"
-        elif change.state == "confirmed" and last != "revised":
-            source = "public"
-        if source is not None:
+        revised = change.state in provenance.CHANGED
+        if revised or (change.state == "confirmed" and last != "revised"):
+            source = "revised" if revised else "public"
             note_choice(tx, row, organ_id, source, submission, reviewer)
     reviews.close(tx, row, reviewer, f"taken over by submission {submission}")
 

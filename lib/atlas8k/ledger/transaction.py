@@ -68,8 +68,8 @@ class Transaction:
 
     def setting(self, key: str) -> str | None:
         """Return what is set for all processes under a key, None where nothing was."""
-        found = self.value("SELECT value FROM setting WHERE key = ?", key)
-        return None if found is None else str(found)
+        found: str | None = self.value("SELECT value FROM setting WHERE key = ?", key)
+        return found
 
     def set(self, key: str, value: object) -> None:
         """Set something for all processes."""

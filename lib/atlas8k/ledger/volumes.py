@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from atlas8k.ledger.errors import UnknownVolumeError
 from atlas8k.ledger.records import Counts, Status, VolumeEntry
@@ -18,7 +18,8 @@ STATUS_SQL = """CASE WHEN NOT v.present THEN 'vanished'
 
 def find(tx: Transaction, volume: str) -> int | None:
     """Return the row of a volume, None where it was never seen."""
-    return cast("int | None", tx.value("SELECT id FROM volume WHERE name = ?", volume))
+    row: int | None = tx.value("SELECT id FROM volume WHERE name = ?", volume)
+    return row
 
 
 def volume_row(tx: Transaction, volume: str) -> int:
@@ -27,18 +28,6 @@ def volume_row(tx: Transaction, volume: str) -> int:
     if row is None:
         raise UnknownVolumeError(volume)
     return row
-
-
-def insert(tx: Transaction, entry: VolumeEntry) -> int:
-    """Add a volume that was never seen; its row."""
-    return tx.insert(
-        "volume",
-        name=entry.name,
-        source=entry.source or "",
-        fingerprint=entry.fingerprint,
-        first_seen=tx.now,
-        shuffle=secrets.randbits(62),  # fits SQLite's integer
-    )
 
 
 def _entries(volumes: Iterable[str | VolumeEntry]) -> dict[str, VolumeEntry]:
@@ -64,7 +53,14 @@ def add(tx: Transaction, volumes: Iterable[str | VolumeEntry]) -> set[str]:
             continue
         changed.add(entry.name)
         if known is None:
-            insert(tx, entry)
+            tx.insert(
+                "volume",
+                name=entry.name,
+                source=entry.source or "",
+                fingerprint=entry.fingerprint,
+                first_seen=tx.now,
+                shuffle=secrets.randbits(62),  # fits SQLite's integer
+            )
             continue
         fingerprint, row = known[2:]
         if fingerprint is not None and entry.fingerprint not in (None, fingerprint):
@@ -100,10 +96,10 @@ def difference(
 
 def status(tx: Transaction, volume: str) -> Status:
     """Return one volume's state; :class:`UnknownVolumeError` where it was never seen."""
-    found = tx.value(f"SELECT {STATUS_SQL} FROM volume v WHERE name = ?", volume)
+    found: Status | None = tx.value(f"SELECT {STATUS_SQL} FROM volume v WHERE name = ?", volume)
     if found is None:
         raise UnknownVolumeError(volume)
-    return cast(Status, found)
+    return found
 
 
 def statuses(tx: Transaction) -> dict[str, Status]:
@@ -136,11 +132,10 @@ def counted(tx: Transaction) -> int:
 
     SQLite counts a whole table without reading it, so that only those that are set aside are.
     """
-    return int(
-        tx.value(
-            "SELECT (SELECT count(*) FROM volume) - (SELECT count(*) FROM volume WHERE counted = 0)"
-        )
+    number: int = tx.value(
+        "SELECT (SELECT count(*) FROM volume) - (SELECT count(*) FROM volume WHERE counted = 0)"
     )
+    return number
 
 
 def to_review(tx: Transaction) -> int:
