@@ -72,6 +72,12 @@ def check_consistent(path: Path) -> None:
         )
         _same(
             connection,
+            "SELECT id, scored FROM signature",
+            "SELECT s.id, count(r.rank_ml) FROM signature s LEFT JOIN result r"
+            " ON r.signature = s.id AND r.counted GROUP BY s.id",
+        )
+        _same(
+            connection,
             "SELECT id, lease FROM volume WHERE lease IS NOT NULL",
             "SELECT volume, id FROM lease WHERE ended_at IS NULL",
         )

@@ -175,6 +175,7 @@ def _give(
         tx, row, holder, strategy, s, number, purpose=purpose, over_budget=over, looked_at=looked_at
     )
     tx.run("DELETE FROM skip WHERE holder = ? AND volume = ?", holder.key, row)
+    signature, ranked = tx.find("SELECT name, scored FROM signature WHERE id = ?", s) or (None, 0)
     score = tx.value("SELECT rank_ml FROM result WHERE volume = ? AND signature = ?", row, s)
     organs: tuple[OrganAttention, ...] = ()
     place = None
@@ -185,10 +186,10 @@ def _give(
         strategy=strategy,
         lease=lease,
         expires_at=tx.now + tx.lease_s,
-        signature=tx.value("SELECT name FROM signature WHERE id = ?", s),
+        signature=signature,
         attention_ml=math.fsum(organ.attention_ml for organ in organs) if place else None,
         rank=place,
-        ranked=0 if s is None else ranking.scored(tx, s),
+        ranked=ranked,
         organs=organs,
         round=number,
         budget=budget.total,

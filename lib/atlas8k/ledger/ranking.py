@@ -175,15 +175,6 @@ def _sum(figure: str, result: str, organs: Sequence[str] | None = None) -> str:
 # In what order
 
 
-def scored(tx: Transaction, signature_row: int) -> int:
-    """Return how many volumes are in a signature's list."""
-    number: int = tx.value(
-        "SELECT count(*) FROM result WHERE signature = ? AND counted = 1 AND rank_ml IS NOT NULL",
-        signature_row,
-    )
-    return number
-
-
 def place(tx: Transaction, row: int, signature_row: int) -> int | None:
     """Return a volume's place in the priority list from 1, None where it is not in it."""
     ml = tx.value(

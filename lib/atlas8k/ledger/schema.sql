@@ -1,8 +1,9 @@
 -- The ledger's tables, version 9.
 --
--- What was measured and what people did is written once. Two things follow from it and are
--- kept beside it: `result.counted` and `result.available`, by the trigger at the end, so that
--- the next sample is the first entry of an index; and `provenance`, see provenance.py.
+-- What was measured and what people did is written once. What follows from it and is kept
+-- beside it: `result.counted` and `result.available`, so that the next sample is the first
+-- entry of an index, and `signature.scored`, which is asked for with every sample, by the
+-- triggers at the end; and `provenance`, see provenance.py.
 --
 -- Times are UTC seconds since 1970, sizes millilitres, organs ids 1 to 9.
 
@@ -11,6 +12,7 @@ CREATE TABLE IF NOT EXISTS signature (
   name TEXT NOT NULL UNIQUE,
   detail TEXT NOT NULL,              -- JSON: checkpoints, preprocessing, attention settings
   registered_at REAL NOT NULL,
+  scored INTEGER NOT NULL DEFAULT 0, -- counted volumes with a score, by trigger
   completed_at REAL                  -- first time nothing was stale
 );
 
@@ -315,4 +317,19 @@ CREATE TRIGGER IF NOT EXISTS volume_changes AFTER UPDATE ON volume
   WHEN OLD.counted <> NEW.counted OR OLD.available <> NEW.available
 BEGIN
   UPDATE result SET counted = NEW.counted, available = NEW.available WHERE volume = NEW.id;
+END;
+CREATE TRIGGER IF NOT EXISTS result_enters AFTER INSERT ON result
+  WHEN NEW.counted AND NEW.rank_ml IS NOT NULL
+BEGIN
+  UPDATE signature SET scored = scored + 1 WHERE id = NEW.signature;
+END;
+CREATE TRIGGER IF NOT EXISTS result_leaves AFTER DELETE ON result
+  WHEN OLD.counted AND OLD.rank_ml IS NOT NULL
+BEGIN
+  UPDATE signature SET scored = scored - 1 WHERE id = OLD.signature;
+END;
+CREATE TRIGGER IF NOT EXISTS result_changes AFTER UPDATE OF counted ON result
+  WHEN OLD.counted <> NEW.counted AND NEW.rank_ml IS NOT NULL
+BEGIN
+  UPDATE signature SET scored = scored + NEW.counted - OLD.counted WHERE id = NEW.signature;
 END;

@@ -1,4 +1,4 @@
--- From version 8: queues, counts and places that triggers kept are not kept any more. What
+-- From version 8: queues, tallies and places that triggers kept are not kept any more. What
 -- schema.sql has and version 8 had not is made by schema.sql afterwards.
 DROP TRIGGER volume_closes;
 DROP TRIGGER volume_opens;
@@ -21,7 +21,6 @@ DROP INDEX result_order;
 DROP INDEX skip_latest;
 DROP INDEX volume_source_first;
 DROP INDEX volume_source_random;
-ALTER TABLE signature DROP COLUMN scored;
 ALTER TABLE signature DROP COLUMN failed;
 ALTER TABLE signature DROP COLUMN live;
 ALTER TABLE signature DROP COLUMN swept;

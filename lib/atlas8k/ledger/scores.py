@@ -206,12 +206,13 @@ def failures(tx: Transaction, signature: str) -> dict[str, str]:
 def progress(tx: Transaction, signature: str) -> Progress:
     """Return how many volumes are scored, of how many."""
     row = ranking.signature_row(tx, signature)
-    failed, completed_at = tx.one(
-        "SELECT (SELECT count(*) FROM result WHERE signature = ?1 AND counted = 1"
-        " AND rank_ml IS NULL), completed_at FROM signature WHERE id = ?1",
-        row,
+    failed = "SELECT count(*) FROM result WHERE signature = ?1 AND counted = 1 AND rank_ml IS NULL"
+    return Progress(
+        *tx.one(
+            f"SELECT scored, ({failed}), ?2, completed_at FROM signature WHERE id = ?1",
+            *(row, volumes.counted(tx)),
+        )
     )
-    return Progress(ranking.scored(tx, row), failed, volumes.counted(tx), completed_at)
 
 
 # Why a volume ranks so
