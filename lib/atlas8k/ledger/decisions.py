@@ -22,16 +22,14 @@ def resolve(tx: Transaction, volume: str, submission: int, reviewer: str = "") -
     _own(tx, volume, submission)
     submissions.make_current(tx, row, submission)
     provenance.derive(tx, row)
-    decision = f"submission {submission}"
-    reviews.close(tx, row, reviewer, decision, kinds=("conflict", "double_read"))
+    reviews.close(tx, row, reviewer, f"submission {submission}", kinds=("conflict", "double_read"))
 
 
 def accept(tx: Transaction, volume: str, reviewer: str = "") -> int:
     """Leave what is current; closes all open questions but disputes; how many."""
     row = volume_row(tx, volume)
     tx.run("UPDATE volume SET status = 'submitted' WHERE id = ? AND status = 'conflict'", row)
-    kinds = ("conflict", "double_read", "sample")
-    return reviews.close(tx, row, reviewer, "accepted", kinds=kinds)
+    return reviews.close(tx, row, reviewer, "accepted", kinds=("conflict", "double_read", "sample"))
 
 
 def choose(tx: Transaction, volume: str, organ: str, source: str, reviewer: str = "") -> None:

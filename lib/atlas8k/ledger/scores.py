@@ -207,12 +207,8 @@ def progress(tx: Transaction, signature: str) -> Progress:
     """Return how many volumes are scored, of how many."""
     row = ranking.signature_row(tx, signature)
     failed = "SELECT count(*) FROM result WHERE signature = ?1 AND counted = 1 AND rank_ml IS NULL"
-    return Progress(
-        *tx.one(
-            f"SELECT scored, ({failed}), ?2, completed_at FROM signature WHERE id = ?1",
-            *(row, volumes.counted(tx)),
-        )
-    )
+    sql = f"SELECT scored, ({failed}), ?2, completed_at FROM signature WHERE id = ?1"
+    return Progress(*tx.one(sql, row, volumes.counted(tx)))
 
 
 # Why a volume ranks so

@@ -111,11 +111,7 @@ def _decide(
         at=tx.now,
         fingerprint=tx.value("SELECT fingerprint FROM volume WHERE id = ?", row),
     )
-    _count(tx, row, None if usable else reason)
-
-
-def _count(tx: Transaction, row: int, excluded_reason: str | None) -> None:
-    tx.run("UPDATE volume SET excluded_reason = ? WHERE id = ?", excluded_reason, row)
+    tx.run("UPDATE volume SET excluded_reason = ? WHERE id = ?", None if usable else reason, row)
 
 
 def not_usable(tx: Transaction) -> list[Usability]:
@@ -189,5 +185,6 @@ def restore_decisions(tx: Transaction, ledger: Path) -> int:
     for name, decision in rows:
         row = volumes.volume_row(tx, name)
         tx.insert("usability", volume=row, kind=PERSON, **decision)
-        _count(tx, row, None if decision["usable"] else decision["reason"])
+        reason = None if decision["usable"] else decision["reason"]
+        tx.run("UPDATE volume SET excluded_reason = ? WHERE id = ?", reason, row)
     return len(rows)
