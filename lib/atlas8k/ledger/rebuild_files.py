@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from atlas8k.errors import VolumeError
-from atlas8k.labels.submission_diff import compared
 from atlas8k.labels.provenance import Provenance, read_provenance
+from atlas8k.labels.submission_diff import compared
 from atlas8k.ledger.records import OLDER_RULE, OrganChange, OrganSource
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label
