@@ -25,6 +25,11 @@ def worked(number: int, volume: str, minutes: float | None = 10.0, **more: objec
         "submitted_at": float(number),
         "lease": None if minutes is None else number,
         "minutes": minutes,
+        "signature": None,
+        "file": None,
+        "sha256": None,
+        "late": False,
+        "conflict": False,
         "purpose": "revise",
         "organs": {"liver": CONFIRMED},
     }

@@ -38,11 +38,13 @@ class Interrupted(BaseException):
 class Place:
     """A workplace whose networks shave off a slab less after every training."""
 
-    def __init__(self, folder: Path, *, gate: bool = True, stop_at: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, gate: bool = True, stop_at: int | None = None, budget: float = 0.34
+    ) -> None:
         self.folder, self.gate = folder, gate
         self.left = stop_at
         self.calls = 0
-        self.ledger = Ledger(folder / "ledger.sqlite", budget=0.34)
+        self.ledger = Ledger(folder / "ledger.sqlite", budget=budget)
         self.ledger.set_campaign(audit_percent=0)  # unless a test asks for them
         self.ledger.sync_volumes(NAMES)
         self.kept = folder / "labels"
@@ -273,8 +275,7 @@ def test_next_need_not_wait_for_audits(tmp_path: Path) -> None:
 
 
 def test_next_trains_on_the_last_volumes_of_a_collection(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    place.ledger.set_budget(0.84)  # five of six
+    place = Place(tmp_path, budget=0.84)  # five of six
     advance(place, report=str)
     work(place, 5)
     assert advance(place, report=str).ended == 1

@@ -158,12 +158,14 @@ def test_the_json_fits_its_schema(ledger: Ledger, clock: Clock) -> None:
 
 def test_the_end_of_a_small_collection_is_an_end(ledger: Ledger, clock: Clock) -> None:
     full(ledger, 10)
-    ledger.set_budget(0.4)
+    ledger.set_campaign(budget=0.4)
     for _ in range(8):
         review(ledger, clock, ANNA)
         if len(ledger.worked()) == 4:
             ledger.close_round()
+            ledger.set_campaign(budget=0.4)
     ledger.close_round()
+    ledger.set_campaign(budget=0.4)
     review(ledger, clock, ANNA)
     found = status(ledger)
     assert found.steps[4].detail == "1 of 2 volumes"

@@ -6,7 +6,7 @@ import pytest
 from tests.ledger.kit import ANNA, BEN, CONFIRMED, full, give, query, take
 
 from atlas8k.ledger import Ledger, VolumeEntry
-from atlas8k.ledger.audits import drawn
+from atlas8k.ledger.plans import drawn
 
 
 def test_audits_come_in_step_and_outside_of_the_budget(ledger: Ledger) -> None:

@@ -7,6 +7,7 @@ import tempfile
 import threading
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.ledger.kit import ANNA, check_consistent, names, query, scored, sizes
@@ -22,10 +23,9 @@ from atlas8k.ledger import (
     NetworkFileSystemError,
     UnknownSignatureError,
     UnknownVolumeError,
-    is_network,
     locate,
 )
-from atlas8k.ledger.filesystem import file_system_type
+from atlas8k.ledger.filesystem import network_type
 
 
 def test_the_folder_is_made_and_the_file_found_again(tmp_path: Path) -> None:
@@ -248,57 +248,53 @@ def test_a_child_process_after_a_fork_has_its_own_connection(tmp_path: Path) -> 
     check_consistent(ledger.path)
 
 
-MOUNTS = """\
-/dev/sda1 / ext4 rw 0 0
-proc /proc proc rw 0 0
-filer:/ct /data nfs4 rw 0 0
-/dev/sdb1 /data/local xfs rw 0 0
-//nas/ct /mnt/our\\040share cifs rw 0 0
-me@host: /home/me/ct fuse.sshfs rw 0 0
-/dev/sdc1 /over ext4 rw 0 0
-filer:/x /over nfs rw 0 0
-"""
+@pytest.fixture
+def mounts(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = [
+        ("/", "ext4"),
+        ("/data", "nfs4"),
+        ("/data/local", "xfs"),
+        ("/home/me/ct", "fuse.sshfs"),
+        ("/over", "ext4"),
+        ("/over", "nfs"),
+    ]
+    found = [SimpleNamespace(mountpoint=point, fstype=kind) for point, kind in table]
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: found)
 
 
+@pytest.mark.usefixtures("mounts")
 @pytest.mark.parametrize(
-    ("path", "kind", "network"),
+    ("path", "network"),
     [
-        ("/studies/a", "ext4", False),
-        ("/data/studies", "nfs4", True),
-        ("/data", "nfs4", True),
-        ("/database", "ext4", False),
-        ("/data/local/studies", "xfs", False),
-        ("/mnt/our share/x/y", "cifs", True),
-        ("/home/me/ct/x", "fuse.sshfs", True),
-        ("/over/x", "nfs", True),
+        ("/studies/a", None),
+        ("/data/studies", "nfs4"),
+        ("/data", "nfs4"),
+        ("/database", None),
+        ("/data/local/studies", None),
+        ("/home/me/ct/x", "fuse.sshfs"),
+        ("/over/x", "nfs"),
     ],
 )
-def test_network_file_systems_are_told_from_local_ones(
-    tmp_path: Path, path: str, kind: str, network: bool
-) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text(MOUNTS)
-    assert file_system_type(Path(path), mounts) == kind
-    assert is_network(Path(path), mounts) is network
+def test_network_file_systems_are_told_from_local_ones(path: str, network: str | None) -> None:
+    assert network_type(Path(path)) == network
 
 
+@pytest.mark.usefixtures("mounts")
 def test_the_ledger_lies_beside_the_studies_unless_they_are_remote(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text(MOUNTS)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
-    assert locate("/studies", mounts=mounts) == Path("/studies/.atlas8k/ledger.sqlite")
+    assert locate("/studies") == Path("/studies/.atlas8k/ledger.sqlite")
     for studies in ("/data/studies", "http://pacs:8042/dicom-web", "https://pacs/dicom-web"):
-        path = locate(studies, mounts=mounts)
+        path = locate(studies)
         assert path.is_relative_to(tmp_path / "home" / "atlas8k")
-        assert locate(studies, tmp_path / "own", mounts) == tmp_path / "own" / "ledger.sqlite"
-    assert locate("/data/a", mounts=mounts) != locate("/data/b", mounts=mounts)
+        assert locate(studies, tmp_path / "own") == tmp_path / "own" / "ledger.sqlite"
+    assert locate("/data/a") != locate("/data/b")
     assert "/data/studies is on a network file system (nfs4)" in caplog.text
 
 
 def test_a_forced_network_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atlas8k.ledger.database.is_network", lambda path: True)
+    monkeypatch.setattr("atlas8k.ledger.database.network_type", lambda path: "nfs")
     with pytest.raises(NetworkFileSystemError, match="choose a folder on a local disk"):
         Ledger(tmp_path / "x" / "l.sqlite")
     assert list(tmp_path.iterdir()) == []

@@ -149,7 +149,7 @@ def test_a_submission_for_a_volume_not_seen_yet_is_not_lost(three: Ledger) -> No
     three.submit("new", ANNA, sha256="cd" * 32)
     assert three.submitted("new")
     three.exclude("b", "motion")
-    three.remove_volumes(["c"])
+    three.sync_volumes(["a", "b"])
     assert three.submit("b", ANNA).id
     assert three.submit("c", ANNA).id
 
@@ -251,17 +251,17 @@ def test_budget_is_a_fraction_rounded_down_but_one_at_least(ledger: Ledger) -> N
     ledger.sync_volumes([f"v{i:04d}" for i in range(8448)])
     ledger.register_signature("one")
     for fraction, total in ((0.05, 422), (1e-9, 1), (1.0, 8448), (0.25, 2112)):
-        ledger.set_budget(fraction)
+        ledger.set_campaign(budget=fraction)
         budget = ledger.budget()
         assert budget is not None
         assert (budget.total, budget.left) == (total, total)
     ledger.sync_volumes([f"v{i:04d}" for i in range(100)])
-    ledger.set_budget(0.29)  # 0.29 * 100 is 28.999999999999996
+    ledger.set_campaign(budget=0.29)  # 0.29 * 100 is 28.999999999999996
     budget = ledger.budget()
     assert budget is not None
     assert budget.total == 29
     with pytest.raises(LedgerError, match="fraction"):
-        ledger.set_budget(5)
+        ledger.set_campaign(budget=5)
 
 
 def test_a_closed_round_is_followed_by_the_next_sample(three: Ledger) -> None:

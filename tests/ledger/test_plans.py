@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,7 @@ from tests.ledger.kit import ANNA, BEN, CONFIRMED, Clock, full, give, sizes, tak
 
 from atlas8k.errors import LedgerError
 from atlas8k.ledger import Ledger
-from atlas8k.ledger.audits import drawn
+from atlas8k.ledger.plans import drawn
 
 
 def test_the_list_is_drawn_with_the_first_sample_and_stays(ledger: Ledger) -> None:
@@ -260,34 +258,3 @@ def test_work_is_told_by_round_with_what_was_said(ledger: Ledger, clock: Clock) 
     assert (one.round, one.volume, one.minutes, one.organs) == (1, "v00", 7.0, CONFIRMED)
     assert (two.round, two.lease, two.minutes) == (2, None, None)
     assert ledger.worked(2) == [two]
-
-
-def test_a_ledger_of_the_version_before_draws_the_list_of_its_open_round(tmp_path: Path) -> None:
-    from atlas8k.ledger import migrations as steps
-
-    path = tmp_path / "l.sqlite"
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        for script in steps.MIGRATIONS[:4]:
-            for statement in steps.statements(script):
-                connection.execute(statement)
-        connection.execute("PRAGMA user_version = 4")
-        connection.execute(f"PRAGMA application_id = {steps.APPLICATION_ID}")
-        connection.executescript("""
-            INSERT INTO volume (name, first_seen, shuffle) VALUES ('a', 1, 5), ('b', 1, 3);
-            INSERT INTO signature (name, detail, registered_at, completed_at)
-              VALUES ('one', '{}', 1, 2);
-            INSERT INTO round (signature, opened_at, budget, reviewed) VALUES (1, 1, 0.05, 1);
-            INSERT INTO result VALUES (1, 1, 2, NULL, 7, 7, 179, NULL, 1);
-            INSERT INTO result VALUES (2, 1, 2, NULL, 5, 5, 170, NULL, 1);
-            INSERT INTO submission (volume, holder, anonymous, submitted_at, round)
-              VALUES (1, 'user:anna', 0, 3, 1);
-            UPDATE volume SET status = 'submitted', current_submission = 1 WHERE id = 1;
-        """)
-    ledger = Ledger(path)
-    (round_,) = ledger.rounds()
-    assert (round_.reviewed, round_.audited) == (1, 0)
-    assert ledger.begin_round("one") == (1, True)
-    plan = ledger.plan(1)
-    assert plan is not None
-    assert [line.volume for line in plan.lines] == ["b"]

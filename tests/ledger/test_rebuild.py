@@ -11,7 +11,7 @@ from tests.ledger.kit import ANNA, check_consistent, scored
 from atlas8k.ledger import Ledger, LedgerReadOnlyError, OrganChange, OrganSource, VolumeEntry
 from atlas8k.ledger.rebuild import LabelOnDisk, rebuild
 from atlas8k.ledger.records import OLDER_RULE
-from atlas8k.ledger.usability_file import decisions_file
+from atlas8k.ledger.usability import decisions_file
 from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import Grid, write_nifti
 
@@ -161,16 +161,3 @@ def test_decisions_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     report = rebuild(target, ["a"], [])
     assert "cannot be read" in report.unreadable[str(decisions_file(target))]
     assert Ledger(target).statuses() == {"a": "open"}
-
-
-def test_decisions_of_an_earlier_release_are_kept_once_a_server_starts(tmp_path: Path) -> None:
-    target = tmp_path / "l.sqlite"
-    book = Ledger(target)
-    book.add_volumes(["a"])
-    book.exclude("a", "motion", ANNA)
-    decisions_file(target).unlink()
-    book.keep_decisions()
-    book.close()
-    lost(target)
-    rebuild(target, ["a"], [])
-    assert Ledger(target).status("a") == "excluded"

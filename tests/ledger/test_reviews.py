@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 from tests.ledger.kit import ANNA, BEN, CARA, NOBODY, Clock, check_consistent, query, scored
 
 from atlas8k.errors import LedgerError
 from atlas8k.ledger import Holder, Ledger, OrganChange, OrganSource
-from atlas8k.ledger import migrations as steps
 
 RITA = Holder.identify(user="rita")
 REVISED = {"liver": OrganChange("revised", 5, 6, 1, 0.9)}
@@ -190,33 +185,3 @@ def test_what_changes_a_label_leaves_it_unsettled_until_said(three: Ledger) -> N
     assert list(three.unsettled()) == ["a"]
     three.settled("a", three.unsettled("a")["a"])
     assert three.unsettled() == {}
-
-
-def test_a_ledger_before_this_version_keeps_what_it_knew(tmp_path: Path) -> None:
-    path = tmp_path / "l.sqlite"
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        for script in steps.MIGRATIONS[:3]:
-            for statement in steps.statements(script):
-                connection.execute(statement)
-        connection.execute("PRAGMA user_version = 3")
-        connection.execute(f"PRAGMA application_id = {steps.APPLICATION_ID}")
-        connection.executescript("""
-            INSERT INTO volume (name, first_seen, shuffle) VALUES ('a', 1, 5);
-            INSERT INTO round (opened_at, budget, reviewed) VALUES (1, 0.05, 1);
-            INSERT INTO submission (volume, holder, anonymous, submitted_at, round, conflict)
-              VALUES (1, 'user:anna', 0, 3, 1, 0), (1, 'user:anna', 0, 4, 1, 0);
-            INSERT INTO submission_organ VALUES (1, 5, 'revised', 1, 2, 1, 0.5);
-            INSERT INTO submission_organ VALUES (2, 8, 'absent', 1, 0, 1, 0);
-            INSERT INTO provenance VALUES (1, 5, 'revised', 'revised', NULL, 1, 0, 3);
-            INSERT INTO provenance VALUES (1, 8, 'revised', 'absent', NULL, 2, 0, 4);
-            INSERT INTO provenance VALUES (1, 6, 'public', 'present', 'MSD07', NULL, 0, 2);
-            UPDATE volume SET status = 'submitted', current_submission = 2 WHERE id = 1;
-        """)
-    ledger = Ledger(path)
-    before = ledger.sources("a")
-    assert ledger.dataset_organs("a") == {"pancreas": OrganSource("public", "present", "MSD07")}
-    assert list(ledger.unsettled()) == ["a"]  # its label files are looked at again
-    ledger.set_sources("a", {})  # what follows from the rows is what was there
-    assert ledger.sources("a") == before
-    check_consistent(path)

@@ -44,14 +44,14 @@ def test_a_failure_can_be_tried_again(ledger: Ledger) -> None:
     scored(ledger, {"a": 1})
     ledger.sync_volumes(["a", "b"])
     ledger.record_failure("b", "one", "out of memory")
-    assert ledger.counts().failed == 1
+    assert ledger.to_review() == 1
     assert ledger.retry_failures("one") == 1
     assert ledger.stale("one") == ["b"]
-    assert ledger.counts().failed == 0
+    assert ledger.to_review() == 2
     ledger.record_failure("b", "one", "out of memory")
     ledger.record_score("b", "one", sizes(1))
     assert ledger.failures("one") == {}
-    assert ledger.counts().failed == 0
+    assert ledger.to_review() == 2
 
 
 def test_the_likely_top_is_scored_first_and_reviewed_volumes_last(ledger: Ledger) -> None:
@@ -105,15 +105,6 @@ def test_an_older_signature_served_again_ranks_as_it_did(ledger: Ledger) -> None
     sample = ledger.next_sample(holder=ANNA, signature="one")
     assert sample is not None
     assert (sample.volume, sample.signature, sample.rank) == ("b", "one", 2)
-
-
-def test_superseded_queues_are_swept_while_scoring_goes_on(ledger: Ledger) -> None:
-    count = 20
-    volumes = {f"v{i}": float(i) for i in range(count)}
-    for signature in ("one", "two", "three", "four"):
-        scored(ledger, volumes, signature)
-    left = query(ledger.path, "SELECT count(DISTINCT signature) FROM queue")
-    assert left == [(2,)]  # the one that ranks, and the one it has just taken over from
 
 
 def test_registering_again_changes_nothing(ledger: Ledger) -> None:

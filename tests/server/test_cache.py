@@ -293,6 +293,6 @@ def test_wanted_are_leases_first_then_the_list(context: Context) -> None:
     AttentionScoring(context)({}, context.datastore)
     signature = context.signature()
     order = [line.volume for line in context.ledger.ranking(signature)]
-    context.ledger.set_budget(1.0)
+    context.ledger.set_campaign(budget=1.0)
     context.ledger.lease(order[-1], Holder("user:anna"))
     assert most_wanted(context.ledger, signature) == [order[-1], *order[:2]]

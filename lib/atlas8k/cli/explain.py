@@ -114,7 +114,7 @@ def _known(book: Ledger, case: str) -> dict[str, Any]:
     LedgerError
         The volume is unknown or has no score.
     """
-    from atlas8k.ledger.rankings import COLUMNS
+    from atlas8k.ledger.ranking import COLUMNS
 
     status = book.status(case)
     signature = newest(book)

@@ -14,7 +14,7 @@ from atlas8k.server.studies.folder import ORIGINAL
 
 if TYPE_CHECKING:
     from atlas8k.evaluation.agreement import Reading
-    from atlas8k.ledger.rounds import Round
+    from atlas8k.ledger import Round
     from atlas8k.server.cache import PredictionCache
     from atlas8k.server.desk.reviews import Revision
     from atlas8k.server.desk.service import LabelService

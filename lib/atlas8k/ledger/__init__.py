@@ -13,7 +13,7 @@ from atlas8k.ledger.errors import (
     UnknownSignatureError,
     UnknownVolumeError,
 )
-from atlas8k.ledger.filesystem import is_network, is_url, locate
+from atlas8k.ledger.filesystem import is_url, locate
 from atlas8k.ledger.ledger import Ledger
 from atlas8k.ledger.records import (
     Begun,
@@ -27,21 +27,23 @@ from atlas8k.ledger.records import (
     OrganChange,
     OrganScore,
     OrganSource,
+    Plan,
+    Planned,
     Progress,
     Ranked,
     Review,
+    Round,
     Sample,
     Submission,
+    Trained,
+    Usability,
     VolumeEntry,
+    Worked,
 )
-from atlas8k.ledger.records_campaign import CampaignSettings, Plan, Planned, Trained, Worked
-from atlas8k.ledger.rounds import Round
-from atlas8k.ledger.usability import Usability
 
 __all__ = [
     "Begun",
     "Budget",
-    "CampaignSettings",
     "Counts",
     "Holder",
     "LabelFile",
@@ -73,7 +75,6 @@ __all__ = [
     "Usability",
     "VolumeEntry",
     "Worked",
-    "is_network",
     "is_url",
     "locate",
 ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import tempfile
 from pathlib import Path
 
 from atlas8k.ledger.database import Database
@@ -13,18 +11,14 @@ from atlas8k.ledger.errors import LedgerCorruptError, LedgerReadOnlyError, trans
 
 def write_backup(database: Database, target: Path) -> Path:
     """Copy the ledger to `target`; see :meth:`atlas8k.ledger.Ledger.backup`."""
+    from atlas8k.volume import publishing
+
     target = target.resolve()
     if target == database.path:
         raise LedgerReadOnlyError(target, "is the ledger itself; name another file")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".sqlite", dir=target.parent)
-    except OSError as error:
-        raise LedgerReadOnlyError(target, f"cannot be written ({error})") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        with translated(target):
+        with publishing(target) as temporary, translated(target):
             copy = sqlite3.connect(temporary, isolation_level=None)
             try:
                 # Translated here: what fails in copying is the target, not the ledger.
@@ -35,16 +29,8 @@ def write_backup(database: Database, target: Path) -> Path:
                 check = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
             finally:
                 copy.close()
-        if check != "ok":
-            raise LedgerCorruptError(database.path, f"damaged, not copied ({check})")
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name, too, must survive a crash
-        finally:
-            os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
+            if check != "ok":
+                raise LedgerCorruptError(database.path, f"damaged, not copied ({check})")
+    except OSError as error:
+        raise LedgerReadOnlyError(target, f"cannot be written ({error})") from error
     return target

@@ -5,8 +5,7 @@ nothing that was committed, a crash of the machine can lose the last transaction
 it, never their order or half of one. For scores and leases that is right: a lost score is
 stale and is scored again, a lost lease at worst gives a volume out twice and ends in state
 ``conflict``. What people did (submissions, decisions, exclusions, rounds) is on disk before
-the call returns: the log is synced after the commit and outside its lock, so that who only
-records a score does not wait for the disk.
+the call returns: those transactions are committed with ``synchronous=FULL``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from atlas8k.ledger.checkpoints import Checkpoints
 from atlas8k.ledger.errors import (
     LedgerFileError,
     LedgerLockedError,
@@ -30,17 +28,10 @@ from atlas8k.ledger.errors import (
     is_busy,
     translated,
 )
-from atlas8k.ledger.filesystem import file_system_type, is_network
-from atlas8k.ledger.migrations import VERSION, check_version, migrate
+from atlas8k.ledger.filesystem import network_type
+from atlas8k.ledger.schema import bring_up_to_date, check_version
 
-_PRAGMAS = (
-    "PRAGMA synchronous = NORMAL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -16000",
-    "PRAGMA temp_store = MEMORY",
-    # See checkpoints.py; what is left for SQLite is a log that grows without a pause.
-    "PRAGMA wal_autocheckpoint = 32000",
-)
+_PRAGMAS = ("PRAGMA foreign_keys = ON", "PRAGMA cache_size = -16000", "PRAGMA temp_store = MEMORY")
 # Other processes' transactions take well under a millisecond as a rule; waiting for one in
 # short steps keeps it out of the 99th percentile, and for a long one costs no processor.
 _RETRY_S = (0.0001, 0.001)
@@ -52,7 +43,7 @@ T = TypeVar("T")
 
 
 class Database:
-    """A ledger file: opened, checked and migrated; connections are pooled.
+    """A ledger file: opened, checked and brought up to date; connections are pooled.
 
     Any thread and, after a fork, any process may use it.
 
@@ -73,11 +64,12 @@ class Database:
         self.path = Path(path).resolve()
         self.timeout_s = timeout_s
         self._forget()
-        if is_network(self.path):
+        kind = network_type(self.path)
+        if kind is not None:
             raise NetworkFileSystemError(
                 self.path,
-                f"on a network file system ({file_system_type(self.path)}), where several "
-                "processes corrupt a ledger; choose a folder on a local disk",
+                f"on a network file system ({kind}), where several processes corrupt a ledger; "
+                "choose a folder on a local disk",
             )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,33 +84,20 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._pool_lock = threading.Lock()
         self._write_lock = threading.Lock()
-        self._checkpoints = Checkpoints(self.path, self._open)
 
     def _prepare(self) -> None:
         connection = self._open()
         try:
             # Read first: a newer, foreign or damaged file must not be touched at all.
-            version = self._retry(lambda: check_version(connection, self.path))
+            self._retry(lambda: check_version(connection, self.path))
             self._retry(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
-            if version < VERSION:
-                self._begin(connection)
-                with _ending(connection):
-                    migrate(connection, self.path)
-            else:
-                self._check_writable(connection)
+            self._begin(connection)
+            with _ending(connection):  # a read-only file is found out now, not when it matters
+                bring_up_to_date(connection, self.path)
         except BaseException:
             connection.close()
             raise
         self._idle.append(connection)
-
-    def _check_writable(self, connection: sqlite3.Connection) -> None:
-        """Find out now, not at the first submission; on a read-only file a BEGIN succeeds."""
-        self._begin(connection)
-        try:
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
 
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -168,51 +147,27 @@ class Database:
 
     @contextmanager
     def write(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
-        """A write transaction: committed at the end, rolled back on any exception.
+        """Open a write transaction: committed at the end, rolled back on any exception.
 
         ``durable`` also waits until the disk has it.
         """
+        level = "FULL" if durable else "NORMAL"
         with translated(self.path), self._connection() as connection:
-            with self._writing():
+            # Threads of this process queue here instead of polling the file's lock.
+            if not self._write_lock.acquire(timeout=self.timeout_s):
+                raise LedgerLockedError(self.path, "other threads write for too long; try again")
+            try:
+                # Writing on into a file that was moved away or deleted would lose it all.
+                if self._identity() != self._opened:
+                    raise LedgerFileError(
+                        self.path, "was moved away or replaced while in use; restart the server"
+                    )
+                self._retry(lambda: connection.execute(f"PRAGMA synchronous = {level}"))
                 self._begin(connection)
                 with _ending(connection):
                     yield connection
-            if durable:
-                self._sync()
-            self._checkpoints.count()
-
-    def _sync(self) -> None:
-        """Wait until the disk has what was committed.
-
-        It is in the log; or in the file itself, where the log has been taken over into it
-        since, which SQLite does with both synced. SQLite's own locks are on other files, so
-        that opening and closing this one does not drop them.
-        """
-        try:
-            log = os.open(f"{self.path}-wal", os.O_RDONLY)
-        except FileNotFoundError:
-            return
-        try:
-            os.fsync(log)
-        except OSError as error:
-            raise LedgerFileError(self.path, f"its log cannot be written ({error})") from error
-        finally:
-            os.close(log)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Threads of this process queue here instead of polling the file's lock."""
-        if not self._write_lock.acquire(timeout=self.timeout_s):
-            raise LedgerLockedError(self.path, "other threads write for too long; try again")
-        try:
-            # Writing on into a file that was moved away or deleted would lose it all.
-            if self._identity() != self._opened:
-                raise LedgerFileError(
-                    self.path, "was moved away or replaced while in use; restart the server"
-                )
-            yield
-        finally:
-            self._write_lock.release()
+            finally:
+                self._write_lock.release()
 
     def _identity(self) -> tuple[int, int] | None:
         try:
@@ -223,7 +178,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """A consistent view; waits for nobody and holds up nobody."""
+        """Open a consistent view; waits for nobody and holds up nobody."""
         with translated(self.path), self._connection() as connection:
             self._retry(lambda: connection.execute("BEGIN"))
             with _ending(connection):
@@ -232,7 +187,6 @@ class Database:
     def close(self) -> None:
         """Close idle connections; the ledger opens new ones if used again."""
         self._after_fork()
-        self._checkpoints.wait(self.timeout_s)
         with self._pool_lock:
             while self._idle:
                 self._idle.pop().close()

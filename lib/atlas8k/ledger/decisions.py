@@ -2,165 +2,140 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import history, leases, offers, provenance, ranking, reviews, rounds
+from atlas8k.ledger import leases, provenance, ranking, reviews, rounds, submissions
 from atlas8k.ledger.records import Holder, Submission
-from atlas8k.ledger.volumes import volume_id
+from atlas8k.ledger.transaction import Transaction
+from atlas8k.ledger.volumes import volume_row
 
 
-def _own(connection: sqlite3.Connection, name: str, submission: int) -> Submission:
-    found = [one for one in history.of_volume(connection, name) if one.id == submission]
-    if not found:
-        raise LedgerError(f"{name}: has no submission {submission}; nothing was changed")
-    return found[0]
+def _own(tx: Transaction, volume: str, submission: int) -> Submission:
+    for one in submissions.of_volume(tx, volume):
+        if one.id == submission:
+            return one
+    raise LedgerError(f"{volume}: has no submission {submission}; nothing was changed")
 
 
-def resolve(
-    connection: sqlite3.Connection, name: str, submission: int, reviewer: str, now: float
-) -> None:
-    """End a conflict or a double reading with the submission that is to be in force."""
-    volume = volume_id(connection, name)
-    _own(connection, name, submission)
-    connection.execute(
-        "UPDATE volume SET status = 'submitted', current_submission = ? WHERE id = ?",
-        (submission, volume),
-    )
-    provenance.derive(connection, volume, now)
-    reviews.close(
-        connection,
-        volume,
-        reviewer,
-        f"submission {submission}",
-        now,
-        kinds=("conflict", "double_read"),
-    )
+def resolve(tx: Transaction, volume: str, submission: int, reviewer: str = "") -> None:
+    """End a conflict or double reading with the submission that is to be current; all are kept."""
+    row = volume_row(tx, volume)
+    _own(tx, volume, submission)
+    submissions.make_current(tx, row, submission)
+    provenance.derive(tx, row)
+    reviews.close(tx, row, reviewer, f"submission {submission}", kinds=("conflict", "double_read"))
 
 
-def accept(connection: sqlite3.Connection, name: str, reviewer: str, now: float) -> int:
-    """What is in force stays; closes every open question but disputes. How many."""
-    volume = volume_id(connection, name)
-    connection.execute(
-        "UPDATE volume SET status = 'submitted' WHERE id = ? AND status = 'conflict'", (volume,)
-    )
-    kinds = ("conflict", "double_read", "sample")
-    return reviews.close(connection, volume, reviewer, "accepted", now, kinds=kinds)
+def accept(tx: Transaction, volume: str, reviewer: str = "") -> int:
+    """Leave what is current; closes all open questions but disputes; how many."""
+    row = volume_row(tx, volume)
+    tx.run("UPDATE volume SET status = 'submitted' WHERE id = ? AND status = 'conflict'", row)
+    return reviews.close(tx, row, reviewer, "accepted", kinds=("conflict", "double_read", "sample"))
 
 
-def choose(
-    connection: sqlite3.Connection, name: str, organ: str, source: str, reviewer: str, now: float
-) -> None:
-    """Decide a public organ that a submission has changed.
+def choose(tx: Transaction, volume: str, organ: str, source: str, reviewer: str = "") -> None:
+    """Decide a disputed organ of one volume: ``public`` or ``revised``.
 
     Raises
     ------
     LedgerError
-        Not both sources say something of it.
+        There is no public label or no submission of it.
     """
-    volume, number = volume_id(connection, name), ranking.organ_id(organ)
+    row, organ_id = volume_row(tx, volume), ranking.organ_id(organ)
     if source not in ("public", "revised"):
         raise LedgerError(f"{source}: choose public or revised")
-    current = connection.execute(
-        "SELECT current_submission FROM volume WHERE id = ?", (volume,)
-    ).fetchone()[0]
-    public = provenance.dataset_organs(connection, volume).get(organ)
-    revised = provenance.revised_organs(connection, current) if current is not None else {}
+    current = tx.value("SELECT current_submission FROM volume WHERE id = ?", row)
+    public = provenance.dataset_organs(tx, volume).get(organ)
+    revised = provenance.revised_organs(tx, current) if current is not None else {}
     if public is None or public.source != "public" or organ not in revised:
         raise LedgerError(
-            f"{name}: {organ}: nothing to choose, it takes a public label and a submission"
+            f"{volume}: {organ}: nothing to choose, it takes a public label and a submission"
         )
-    reviews.choose(connection, volume, number, source, current, reviewer, now)
-    reviews.close(connection, volume, reviewer, source, now, kinds=("dispute",), organ=number)
-    provenance.derive(connection, volume, now)
+    submissions.note_choice(tx, row, organ_id, source, current, reviewer)
+    reviews.close(tx, row, reviewer, source, kinds=("dispute",), organ=organ_id)
+    provenance.derive(tx, row)
 
 
-def restore(
-    connection: sqlite3.Connection,
-    name: str,
-    submission: int,
-    holder: Holder,
-    budget: float,
-    now: float,
-) -> Submission:
-    """Put an earlier submission in force again, as a new entry of the history."""
-    volume = volume_id(connection, name)
-    old = _own(connection, name, submission)
-    signature = connection.execute(
-        "SELECT signature FROM submission WHERE id = ?", (submission,)
-    ).fetchone()[0]
-    row = {
-        "volume": volume,
-        "holder": holder.key,
-        "anonymous": holder.anonymous,
-        "submitted_at": now,
-        "signature": signature,
-        "round": rounds.ensure(connection, signature, budget, now),
-        "file": old.file,
-        "sha256": old.sha256,
-        "purpose": "restore",
-        "start_sha256": old.start_sha256,
-        "start_submission": old.start_submission,
-        "restored": submission if old.restored is None else old.restored,
-        "content": old.content,
-    }
-    number = history.insert(connection, row)
-    connection.execute(
-        "UPDATE volume SET current_submission = ?, base_submission = ?,"
-        " status = CASE status WHEN 'open' THEN 'open' ELSE 'submitted' END WHERE id = ?",
-        (number, number, volume),
+def restore(tx: Transaction, volume: str, submission: int, holder: Holder) -> Submission:
+    """Make an earlier submission current again; a new entry, nothing is lost.
+
+    Raises
+    ------
+    LedgerError
+        It is no submission of this volume.
+    """
+    row = volume_row(tx, volume)
+    old = _own(tx, volume, submission)
+    signature = tx.value("SELECT signature FROM submission WHERE id = ?", submission)
+    number = tx.insert(
+        "submission",
+        volume=row,
+        holder=holder.key,
+        anonymous=holder.anonymous,
+        submitted_at=tx.now,
+        signature=signature,
+        round=rounds.ensure(tx, signature),
+        file=old.file,
+        sha256=old.sha256,
+        purpose="restore",
+        content=old.content,
+        start_submission=old.start_submission,
+        start_sha256=old.start_sha256,
+        restored=submission if old.restored is None else old.restored,
     )
-    reviews.close(
-        connection,
-        volume,
-        holder.key,
-        f"submission {submission} restored",
-        now,
-        kinds=("conflict", "double_read"),
-    )
-    provenance.derive(connection, volume, now)
-    return history.get(connection, number)
+    status = tx.value("SELECT status FROM volume WHERE id = ?", row)
+    submissions.make_current(tx, row, number, "open" if status == "open" else "submitted")
+    tx.run("UPDATE volume SET base_submission = ? WHERE id = ?", number, row)
+    decision = f"submission {submission} restored"
+    reviews.close(tx, row, holder.key, decision, kinds=("conflict", "double_read"))
+    provenance.derive(tx, row)
+    return submissions.get(tx, number)
 
 
-def reopen(connection: sqlite3.Connection, name: str) -> None:
-    """Serve a submitted volume again; the next submission begins from the one in force."""
-    volume = volume_id(connection, name)
-    connection.execute(
-        "UPDATE volume SET status = 'open', base_submission ="
-        " (SELECT max(id) FROM submission WHERE volume = ?1) WHERE id = ?1",
-        (volume,),
+def reopen(tx: Transaction, volume: str) -> None:
+    """Serve a submitted volume again; the next submission begins from the current one."""
+    row = volume_row(tx, volume)
+    _begin_anew(tx, row, "open")
+    leases.withdraw(tx, row)
+    ranking.refresh(tx, row)
+
+
+def _begin_anew(tx: Transaction, row: int, status: str) -> None:
+    tx.run(
+        "UPDATE volume SET status = ?1, base_submission ="
+        " (SELECT max(id) FROM submission WHERE volume = ?2) WHERE id = ?2",
+        status,
+        row,
     )
-    offers.withdraw(connection, volume)
-    ranking.refresh(connection, volume)
 
 
 def hand_back(
-    connection: sqlite3.Connection,
-    name: str,
-    now: float,
+    tx: Transaction,
+    volume: str,
     *,
-    to: str | None,
-    note: str,
-    reviewer: str,
-    decision: str,
+    to: str | None = None,
+    note: str = "",
+    reviewer: str = "",
+    decision: str = "returned",
 ) -> None:
-    """Offer a submitted volume again before all others, to one holder or to anybody."""
-    volume = volume_id(connection, name)
-    held = connection.execute(
-        "SELECT l.id, l.purpose FROM volume v JOIN lease l ON l.id = v.lease WHERE v.id = ?",
-        (volume,),
-    ).fetchone()
-    if held is not None and held[1] == "review":
-        leases.end(connection, held[0], "released", now)
-    reviews.close(connection, volume, reviewer, decision, now, note=note or None)
-    if to is None:
-        reopen(connection, name)
-    else:
-        # Not open to others: it is in no queue, and offered to this holder alone.
-        connection.execute(
-            "UPDATE volume SET status = 'submitted', base_submission ="
-            " (SELECT max(id) FROM submission WHERE volume = ?1) WHERE id = ?1",
-            (volume,),
-        )
-    provenance.derive(connection, volume, now)
-    offers.make(connection, volume, "returned", now, holder=to, note=note, reviewer=reviewer)
+    """Offer a submitted volume again, before all others; its open questions are closed.
+
+    Parameters
+    ----------
+    to
+        Key of the only holder it is for; else it is open to anybody.
+    note
+        Comes with the next sample.
+    """
+    row = volume_row(tx, volume)
+    held = tx.value(
+        "SELECT l.id FROM volume v JOIN lease l ON l.id = v.lease"
+        " WHERE v.id = ? AND l.purpose = 'review'",
+        row,
+    )
+    if held is not None:
+        leases.end(tx, held, "released")
+    reviews.close(tx, row, reviewer, decision, note=note or None)
+    # For one holder it is not open to others: it is in no list, and offered to it alone.
+    _begin_anew(tx, row, "open" if to is None else "submitted")
+    provenance.derive(tx, row)
+    leases.offer(tx, row, "returned", holder=to, note=note, reviewer=reviewer)

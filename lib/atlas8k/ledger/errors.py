@@ -48,44 +48,42 @@ class LedgerCorruptError(LedgerFileError):
 
 
 class LedgerVersionError(LedgerFileError):
-    """The file was written by a newer release."""
+    """The file was written by a newer release, or by one that is too old."""
 
 
 class NetworkFileSystemError(LedgerFileError):
     """The file would lie on a network file system."""
 
 
-class UnknownVolumeError(LedgerError, KeyError):
-    """No volume of that name has ever been in the studies folder."""
+class _UnknownError(LedgerError, KeyError):
+    """There is nothing of a name; the message is ``words`` with the name in it."""
 
-    def __init__(self, volume: str) -> None:
-        self.volume = volume
-        super().__init__(
-            f"{volume}: the ledger knows no volume of that name; it is a CT's file name "
-            "without .nii.gz, or its SeriesInstanceUID"
-        )
+    words = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(self.words.format(name))
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would show the repr
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
-        return type(self), (self.volume,)
+        return type(self), (self.name,)
 
 
-class UnknownSignatureError(LedgerError, KeyError):
+class UnknownVolumeError(_UnknownError):
+    """No volume of that name has ever been in the studies folder."""
+
+    words = (
+        "{}: the ledger knows no volume of that name; it is a CT's file name without .nii.gz, "
+        "or its SeriesInstanceUID"
+    )
+
+
+class UnknownSignatureError(_UnknownError):
     """No model signature of that name has been registered."""
 
-    def __init__(self, signature: str) -> None:
-        self.signature = signature
-        super().__init__(
-            f"{signature}: model signature not registered; call register_signature first"
-        )
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return type(self), (self.signature,)
+    words = "{}: model signature not registered; call register_signature first"
 
 
 _BY_CODE: dict[int, tuple[type[LedgerFileError], str]] = {
@@ -93,13 +91,11 @@ _BY_CODE: dict[int, tuple[type[LedgerFileError], str]] = {
         LedgerLockedError,
         "locked by another process for too long; stop the process that holds it and try again",
     ),
-    sqlite3.SQLITE_LOCKED: (LedgerLockedError, "locked by another process; try again"),
     sqlite3.SQLITE_FULL: (LedgerFullError, "disk full; nothing was written; free some space"),
     sqlite3.SQLITE_READONLY: (
         LedgerReadOnlyError,
         "read-only; give the server write permission for the file and its folder",
     ),
-    sqlite3.SQLITE_PERM: (LedgerReadOnlyError, "permission denied"),
     sqlite3.SQLITE_CANTOPEN: (
         LedgerReadOnlyError,
         "cannot be opened or created; the folder must exist and be writable",
@@ -116,11 +112,8 @@ _BY_CODE: dict[int, tuple[type[LedgerFileError], str]] = {
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Whether the statement may simply be tried again."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-    )
+    """Return whether the statement may simply be tried again."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 @contextmanager

@@ -1,155 +1,216 @@
-"""The priority list: its order, a volume's rank in it, and the queue that is left of it."""
+"""The priority list: by which figure and which organs volumes rank, and in what order."""
 
 from __future__ import annotations
 
-import math
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from atlas8k.errors import LedgerError
-from atlas8k.ledger import rankings
+from atlas8k.ledger.errors import UnknownSignatureError
 from atlas8k.ledger.records import OrganAttention, Ranked
-from atlas8k.ledger.scale import bucket
-from atlas8k.ledger.volumes import STATUS_SQL
+from atlas8k.ledger.transaction import Transaction
+from atlas8k.ledger.volumes import STATUS_SQL, volume_row
 from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
+COLUMNS: Mapping[str, str] = {
+    "eq4": "attention_ml",
+    "salient": "salient_ml",
+    "per_slice": "per_slice_ml",
+}
+"""Column of `score` by ranking; ``per_slice`` is in ml a slice, the others in ml."""
 
-def organ_id(organ: str | None) -> int:
-    """1 to 9, 0 for the whole volume.
+DEFAULT = "eq4"
+"""Where none was chosen."""
 
-    Raises
-    ------
-    LedgerError
-        No organ has that name.
-    """
-    if organ is None:
-        return 0
+SUPERSEDED = (
+    "SELECT s.id FROM signature s"
+    " WHERE s.id < (SELECT max(c.id) FROM signature c WHERE c.completed_at IS NOT NULL)"
+)
+"""SQL: signatures that a later one has taken the place of."""
+
+
+def organ_id(organ: str) -> int:
+    """Return an organ's id, 1 to 9; :class:`LedgerError` where none has that name."""
     if organ not in ORGAN_IDS:
         raise LedgerError(f"{organ}: no such organ; there are {', '.join(ORGAN_NAMES)}")
     return ORGAN_IDS[organ]
 
 
-def known_organs(connection: sqlite3.Connection, volume: int) -> frozenset[int]:
-    """Organs that are public or revised, and so not ranked by."""
-    rows = connection.execute(
-        "SELECT organ FROM provenance WHERE volume = ? AND source IN ('public', 'revised')"
-        " AND state NOT IN ('unknown', 'not_assessed')"
-        " AND NOT EXISTS (SELECT 1 FROM setting WHERE key = 'rank_all_organs')",
-        (volume,),
+def signature_row(tx: Transaction, signature: str) -> int:
+    """Return the row of a signature; :class:`UnknownSignatureError` where there is none."""
+    row = tx.value("SELECT id FROM signature WHERE name = ?", signature)
+    if row is None:
+        raise UnknownSignatureError(signature)
+    return int(row)
+
+
+def ranking_signature(tx: Transaction, current: str) -> str | None:
+    """Return the signature to rank by while `current` is being scored.
+
+    The current one from when it was first complete (volumes that appear later are just
+    unscored), else the one that was complete last, else the current one. None where nothing
+    is registered.
+    """
+    name: str | None = tx.value(
+        "SELECT name FROM signature WHERE name = ?1 OR completed_at IS NOT NULL"
+        " ORDER BY completed_at IS NOT NULL AND name = ?1 DESC, completed_at IS NOT NULL DESC,"
+        " completed_at DESC, id DESC LIMIT 1",
+        current,
     )
-    return frozenset(row[0] for row in rows)
+    return name
 
 
-def refresh(connection: sqlite3.Connection, volume: int) -> None:
+# By which figure
+
+
+def column(ranking: str) -> str:
+    """Return the column of `score` with a ranking's figures.
+
+    Raises
+    ------
+    LedgerError
+        There is no such ranking.
+    """
+    if ranking not in COLUMNS:
+        raise LedgerError(f"{ranking}: no such ranking; there are {', '.join(COLUMNS)}")
+    return COLUMNS[ranking]
+
+
+def current(tx: Transaction) -> str:
+    """Return the current ranking: ``eq4``, ``salient`` or ``per_slice``."""
+    return tx.setting("ranking") or DEFAULT
+
+
+def set_ranking(tx: Transaction, ranking: str) -> bool:
+    """Order the list by a ranking; True where another one was current.
+
+    Kept in the file, since all processes must rank alike. Scores without its figures, from a
+    release that kept only Eq. 4, are forgotten under the signatures in use: their volumes are
+    stale and the next scoring makes them again.
+    """
+    figure = column(ranking)
+    if ranking == current(tx):
+        return False
+    tx.set("ranking", ranking)
+    tx.run(
+        f"DELETE FROM result WHERE reason IS NULL AND signature NOT IN ({SUPERSEDED}) AND EXISTS"
+        " (SELECT 1 FROM score c WHERE c.volume = result.volume"
+        f" AND c.signature = result.signature AND c.{figure} IS NULL)"
+    )
+    # The order of every signature, since a rollback may serve an old one again.
+    tx.run(f"UPDATE result SET rank_ml = {_sum(figure, 'result')} WHERE rank_ml IS NOT NULL")
+    return True
+
+
+def propose_ranking(tx: Transaction, ranking: str) -> bool:
+    """Order a list that is new by a ranking; True where that was done.
+
+    Nothing is changed where a ranking was chosen before or anything is scored: the
+    order that annotators work in changes only when somebody asks for it.
+    """
+    if tx.setting("ranking") is not None or tx.exists("SELECT 1 FROM result"):
+        return False
+    changed = set_ranking(tx, ranking)
+    tx.set("ranking", ranking)
+    return changed
+
+
+# By which organs
+
+
+def known_organs(tx: Transaction, row: int) -> frozenset[int]:
+    """Return the organs of a volume that are public or revised, and so not ranked by."""
+    if tx.setting("rank_all_organs") is not None:
+        return frozenset()
+    rows = tx.run(
+        "SELECT organ FROM provenance WHERE volume = ? AND source IN ('public', 'revised')"
+        " AND state NOT IN ('unknown', 'not_assessed')",
+        row,
+    )
+    return frozenset(organ for (organ,) in rows)
+
+
+def refresh(tx: Transaction, row: int) -> None:
     """Rank a volume anew by the organs that are still pseudo labels.
 
     A submitted volume keeps the place it was given out for until it is reopened or scored
     under another signature.
     """
-    row = connection.execute("SELECT status FROM volume WHERE id = ?", (volume,)).fetchone()
-    if row[0] != "open":
+    if tx.value("SELECT status FROM volume WHERE id = ?", row) != "open":
         return
-    known = known_organs(connection, volume)
-    figure = rankings.column(rankings.in_force(connection))
-    signatures = connection.execute(
-        "SELECT r.signature FROM result r JOIN signature s ON s.id = r.signature"
-        " WHERE r.volume = ? AND r.rank_ml IS NOT NULL AND s.live = 1",
-        (volume,),
-    ).fetchall()
-    for (signature,) in signatures:
-        scores = connection.execute(
-            f"SELECT organ, coalesce({figure}, 0) FROM score WHERE volume = ? AND signature = ?",
-            (volume, signature),
-        ).fetchall()
-        ml = math.fsum(size for organ, size in scores if organ not in known)
-        connection.executemany(
-            "UPDATE score SET ranked = ? WHERE volume = ? AND signature = ? AND organ = ?",
-            [(organ not in known, volume, signature, organ) for organ, _ in scores],
-        )
-        connection.execute(
-            "UPDATE result SET rank_ml = ?, bucket = ? WHERE volume = ? AND signature = ?",
-            (ml, bucket(ml), volume, signature),
-        )
-        connection.execute(
-            "DELETE FROM queue WHERE volume = ? AND signature = ?", (volume, signature)
-        )
-        enqueue(connection, volume, signature)
-
-
-def set_rank_all(connection: sqlite3.Connection, on: bool) -> None:
-    """Rank by all organs or only by pseudo labels; every labelled volume is ranked anew."""
-    changed = connection.execute(
-        "INSERT OR IGNORE INTO setting VALUES ('rank_all_organs', '1')"
-        if on
-        else "DELETE FROM setting WHERE key = 'rank_all_organs'"
-    )
-    if changed.rowcount:
-        rows = connection.execute("SELECT DISTINCT volume FROM provenance").fetchall()
-        for (volume,) in rows:
-            refresh(connection, volume)
-
-
-def enqueue(connection: sqlite3.Connection, volume: int, signature: int) -> None:
-    """Put the volume's rows for one signature into the queue, where they are due."""
-    connection.execute(
-        "INSERT OR REPLACE INTO queue SELECT volume, signature, organ, ml, source FROM queue_due"
-        " WHERE volume = ? AND signature = ?",
-        (volume, signature),
+    known = ", ".join(map(str, known_organs(tx, row)))
+    tx.run(f"UPDATE score SET ranked = organ NOT IN ({known}) WHERE volume = ?", row)
+    tx.run(
+        f"UPDATE result SET rank_ml = {_sum(column(current(tx)), 'result')}"
+        " WHERE volume = ? AND rank_ml IS NOT NULL",
+        row,
     )
 
 
-def revive(connection: sqlite3.Connection, signature: int) -> None:
-    """Rebuild the queue of a signature that had been superseded and is served again."""
-    row = connection.execute("SELECT live FROM signature WHERE id = ?", (signature,)).fetchone()
-    if row is None or row[0]:
+def rank_all_organs(tx: Transaction, on: bool) -> None:
+    """Rank by all organs, or (default) leave out those that are public or revised.
+
+    Kept in the file, since all processes must rank alike; looks at every volume when it
+    changes.
+    """
+    if on == (tx.setting("rank_all_organs") is not None):
         return
-    connection.execute("UPDATE signature SET live = 1, swept = 0 WHERE id = ?", (signature,))
-    connection.execute("DELETE FROM queue WHERE signature = ?", (signature,))
-    connection.execute(
-        "INSERT INTO queue SELECT volume, signature, organ, ml, source FROM queue_due"
-        " WHERE signature = ?",
-        (signature,),
+    if on:
+        tx.set("rank_all_organs", 1)
+    else:
+        tx.run("DELETE FROM setting WHERE key = 'rank_all_organs'")
+    for (row,) in tx.run("SELECT DISTINCT volume FROM provenance").fetchall():
+        refresh(tx, row)
+
+
+def _sum(figure: str, result: str, organs: Sequence[str] | None = None) -> str:
+    """Return SQL for one figure summed over a result's organs that are ranked by."""
+    only = ", ".join(str(organ_id(organ)) for organ in organs or ())
+    return (
+        f"(SELECT coalesce(sum(c.{figure}), 0) FROM score c WHERE c.volume = {result}.volume"
+        f" AND c.signature = {result}.signature AND c.ranked = 1"
+        + (f" AND c.organ IN ({only}))" if only else ")")
     )
 
 
-def rank(connection: sqlite3.Connection, volume: int, signature: int) -> int | None:
-    """Place in the priority list from 1, None where the volume is not in it."""
-    row = connection.execute(
-        "SELECT bucket, rank_ml FROM result WHERE volume = ? AND signature = ? AND counted = 1"
-        " AND rank_ml IS NOT NULL",
-        (volume, signature),
-    ).fetchone()
-    if row is None:
+# In what order
+
+
+def place(tx: Transaction, row: int, signature_row: int) -> int | None:
+    """Return a volume's place in the priority list from 1, None where it is not in it."""
+    ml = tx.value(
+        "SELECT rank_ml FROM result WHERE volume = ? AND signature = ? AND counted = 1",
+        row,
+        signature_row,
+    )
+    if ml is None:
         return None
-    place, ml = row
-    above = connection.execute(
-        "SELECT coalesce(sum(n), 0) FROM rank_bucket WHERE signature = ? AND bucket > ?",
-        (signature, place),
-    ).fetchone()[0]
-    within = connection.execute(
-        "SELECT count(*) FROM result INDEXED BY result_order WHERE signature = ?"
-        " AND bucket = ? AND counted = 1 AND rank_ml IS NOT NULL"
-        " AND (rank_ml > ? OR (rank_ml = ? AND volume < ?))",
-        (signature, place, ml, ml, volume),
-    ).fetchone()[0]
-    return 1 + int(above) + int(within)
+    above = tx.value(
+        "SELECT count(*) FROM result WHERE signature = ?1 AND counted = 1 AND rank_ml >= ?2"
+        " AND (rank_ml > ?2 OR volume < ?3)",
+        *(signature_row, ml, row),
+    )
+    return 1 + int(above)
 
 
-def organs_in_order(
-    connection: sqlite3.Connection, volume: int, signature: int
-) -> tuple[OrganAttention, ...]:
-    """Organs that are ranked by, most attention first."""
-    rows = connection.execute(
-        "SELECT organ, attention_ml FROM score WHERE volume = ? AND signature = ? AND ranked = 1",
-        (volume, signature),
-    ).fetchall()
-    rows.sort(key=lambda row: (-row[1], row[0]))
+def rank(tx: Transaction, volume: str, signature: str) -> int | None:
+    """Return a volume's place in the whole list, from 1; None where it has no score."""
+    return place(tx, volume_row(tx, volume), signature_row(tx, signature))
+
+
+def organs_in_order(tx: Transaction, row: int, signature_row: int) -> tuple[OrganAttention, ...]:
+    """Return the organs that a volume is ranked by, most attention first."""
+    rows = tx.run(
+        "SELECT organ, attention_ml FROM score WHERE volume = ? AND signature = ? AND ranked = 1"
+        " ORDER BY attention_ml DESC, organ",
+        row,
+        signature_row,
+    )
     return tuple(OrganAttention(ORGAN_NAMES[organ - 1], ml) for organ, ml in rows)
 
 
 def listing(
-    connection: sqlite3.Connection,
-    signature: int,
+    tx: Transaction,
+    signature: str,
     *,
     organs: Sequence[str] | None = None,
     source: str | None = None,
@@ -157,43 +218,32 @@ def listing(
     limit: int | None = None,
     by: str | None = None,
 ) -> list[Ranked]:
-    """The priority list, largest first.
+    """Return the priority list, largest first; sizes of `organs` only where given.
 
-    Reads every volume when `organs` are given, or another ranking than the one in force.
+    `by` is ``eq4``, ``salient`` or ``per_slice``; by default the current ranking. Reads every
+    volume when `organs` are given, or another ranking than the current one.
     """
-    where = ["r.signature = :signature", "r.counted = 1", "r.rank_ml IS NOT NULL"]
-    ruling = rankings.in_force(connection)
-    used = by or ruling
-    # Both terms come from the same rows, so that the default list need not add anything up.
-    size, order = "r.rank_ml", "r.bucket DESC, r.rank_ml DESC, r.volume"
-    if organs or used != ruling:
-        size, order = _sum(rankings.column(used), organs), "score DESC, r.volume"
-    attention = size if used == rankings.DEFAULT else _sum("attention_ml", organs)
-    if source is not None:
-        where.append("v.source = :source")
+    s = signature_row(tx, signature)
+    used = by or current(tx)
+    size = order = "r.rank_ml"
+    if organs or used != current(tx):
+        size, order = _sum(column(used), "r", organs), "score"
+    attention = size if used == DEFAULT else _sum("attention_ml", "r", organs)
     # The rank is the place in the whole list, so that filters of state come after numbering.
-    rows = connection.execute(
+    rows = tx.run(
         f"SELECT v.id, v.name, {size} AS score, {attention}, {STATUS_SQL}, v.source, v.available"
-        f" FROM result r CROSS JOIN volume v ON v.id = r.volume WHERE {' AND '.join(where)}"
-        f" ORDER BY {order}",
-        {"signature": signature, "source": source},
+        " FROM result r CROSS JOIN volume v ON v.id = r.volume WHERE r.signature = ?1"
+        " AND r.counted = 1 AND r.rank_ml IS NOT NULL AND (?2 IS NULL OR v.source = ?2)"
+        f" ORDER BY {order} DESC, r.volume",
+        s,
+        source,
     )
     found: list[Ranked] = []
-    for number, (volume, name, score, ml, status, origin, available) in enumerate(rows, start=1):
+    for number, (row, name, score, ml, status, origin, available) in enumerate(rows, start=1):
         if open_only and not available:
             continue
         if limit is not None and len(found) >= limit:
             break
-        in_order = organs_in_order(connection, volume, signature)
+        in_order = organs_in_order(tx, row, s)
         found.append(Ranked(name, ml, number, in_order, status, origin, used, score))
     return found
-
-
-def _sum(figure: str, organs: Sequence[str] | None) -> str:
-    """SQL for one figure summed over a result's organs that are ranked by."""
-    only = ", ".join(str(organ_id(organ)) for organ in organs or ())
-    return (
-        f"(SELECT coalesce(sum(c.{figure}), 0) FROM score c WHERE c.volume = r.volume"
-        " AND c.signature = r.signature AND c.ranked = 1"
-        + (f" AND c.organ IN ({only}))" if only else ")")
-    )

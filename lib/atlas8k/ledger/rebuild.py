@@ -4,13 +4,14 @@ Label files carry what people drew and say in their headers who drew it, when, i
 minutes, under which model signature, what that means for each organ and where each
 organ's voxels come from (:mod:`atlas8k.labels.provenance`). Files without that are
 compared with the start label, and with what the server noted beside them. Which CTs people
-called unusable is in a file beside the ledger (:mod:`atlas8k.ledger.decisions`). Scores (the
+called unusable is in a file beside the ledger (:mod:`atlas8k.ledger.usability`). Scores (the
 next scoring run makes them again), leases, rounds and which questions a reviewer has answered
 are only in a backup.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -25,14 +26,12 @@ from atlas8k.ledger.rebuild_files import (
     ORIGINAL,
     LabelOnDisk,
     Reader,
-    holder_of,
+    changes_by_voxels,
     of_dataset,
-    sha256_of,
     signature_of,
 )
 from atlas8k.ledger.records import Holder, LabelFile, OrganChange, VolumeEntry
-from atlas8k.ledger.unnamed import told_by_voxels
-from atlas8k.ledger.usability_file import decisions_file
+from atlas8k.ledger.usability import decisions_file
 
 __all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild"]
 
@@ -44,8 +43,6 @@ NOT_REBUILT = (
 )
 
 _NEVER = 60.0 * 24 * 365 * 1000  # minutes
-_CLOSING = {"note": "rebuilt from label files"}
-_REVIEWER = "rebuilt from the assembled label"
 
 
 @dataclass
@@ -116,15 +113,15 @@ def _remove(path: Path) -> None:
 class _Volume:
     """What has been read of a volume so far."""
 
-    start: LabelOnDisk | None = None
+    draft: LabelOnDisk | None = None
     by_sha256: dict[str, int] = field(default_factory=dict)
     by_number: dict[int, int] = field(default_factory=dict)
     files: dict[int, LabelOnDisk] = field(default_factory=dict)
-    assembled: Provenance | None = None
-    in_force: int | None = None
+    fused: Provenance | None = None
+    current: int | None = None
 
     def number(self, old: object) -> int | None:
-        """The number here of a submission of the ledger that is lost, 0 for none."""
+        """Return the number here of a submission of the ledger that is lost, 0 for none."""
         return self.by_number.get(old, 0) if isinstance(old, int) else None
 
 
@@ -138,115 +135,104 @@ class _Rebuilding:
         self.report = Rebuilt()
         self._read = Reader()
         self._volumes: dict[str, _Volume] = {}
+        self._booked: set[int | None] = set()
 
     def take(self, label: LabelOnDisk) -> None:
         """Note a file, and what it says."""
         volume = self._volumes.setdefault(label.volume, _Volume())
-        said = self._read.provenance(label)
+        found = self._read.provenance(label)
         self.now = label.written_at
         self.ledger.add_volumes([label.volume])
-        if label.tag == FINAL and label.in_force and said is None and not label.info:
+        if label.tag == FINAL and label.in_force and found is None and not label.info:
             self.report.unchecked.append(str(label.path))
             return
-        signature = signature_of(label, said)
+        origin = found or Provenance("pseudo")
+        signature = signature_of(label, origin)
         if signature and self.ledger.register_signature(
             signature, {"rebuilt": True}, new_round=False
         ):
             logger.info("model signature %s is named by %s", signature, label.path.name)
-        sha256 = sha256_of(label.path)
+        with label.path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         submission = None
         if label.tag == FINAL:
             submission = volume.by_sha256.get(sha256)
             if submission is None:
-                submission = self._submit(label, said, volume, sha256)
+                submission = self._submit(label, origin, volume, sha256)
             if label.in_force:
-                volume.in_force = submission
+                volume.current = submission
         self.now = label.written_at
-        kept = LabelFile(
-            label.tag, str(label.path), sha256, signature, submission, label.written_at
-        )
+        kept = LabelFile(label.tag, str(label.path), sha256, signature, submission)
         self.ledger.keep_label(label.volume, kept)
         self.report.labels += 1
-        if said is not None and said.kind == "public":
-            self.ledger.set_sources(label.volume, of_dataset(said))
-        if said is not None and said.kind == "assembled":
-            volume.assembled = said
+        if origin.kind == "public":
+            self.ledger.set_sources(label.volume, of_dataset(origin))
+        if origin.kind == "assembled":
+            volume.fused = origin
         if label.tag in (ORIGINAL, FINAL):
-            volume.start = label
+            volume.draft = label
 
-    def _submit(
-        self, label: LabelOnDisk, said: Provenance | None, volume: _Volume, sha256: str
-    ) -> int:
+    def _submit(self, label: LabelOnDisk, origin: Provenance, volume: _Volume, sha256: str) -> int:
         """Book a submitted label as its header says, else as its voxels do."""
-        name, detail = label.volume, {"rebuilt": True}
-        holder, number, begun_from, organs = holder_of(label.info), None, None, None
-        current = self.ledger.in_force(name)
-        if said is not None and said.kind == "submission":
-            holder = Holder(said.holder, said.anonymous) if said.holder else holder
-            organs = said.changes
-            number = said.submission if self._free(said.submission) else None
-            begun_from = said.detail.get("begun_from")
-            self.now = label.written_at if said.at is None else said.at
+        name, current, detail = label.volume, self.ledger.in_force(label.volume), origin.detail
+        client = label.info.get("client_id")
+        holder = Holder.identify(client_id=client if isinstance(client, str) else None)
+        number, begun_from, organs = None, None, None
+        if origin.kind == "submission":
+            holder = Holder(origin.holder, origin.anonymous) if origin.holder else holder
+            organs = origin.changes
+            if (origin.submission or 0) > 0 and origin.submission not in self._booked:
+                number = origin.submission
+            begun_from = volume.number(detail.get("begun_from"))
+            self.now = label.written_at if origin.at is None else origin.at
         elif (after := self._read.voxels(label)) is not None:
-            before = None if volume.start is None else self._read.voxels(volume.start)
-            organs = told_by_voxels(before, after, label.info)
-        begun_from = volume.number(begun_from)
-        stated = said.detail if said else {}
+            organs = changes_by_voxels(self._read.voxels(volume.draft), after, label.info)
         # The last submission it can have known; where a file does not say, the one before.
-        known = volume.number(stated.get("base"))
+        known = volume.number(detail.get("base"))
         known = begun_from if known is None else known
-        purpose, agreement = stated.get("purpose"), dict[str, OrganChange]()
+        purpose, agreement = detail.get("purpose"), dict[str, OrganChange]()
         if purpose == "double_read" and current is not None:
-            # Beside the one in force, not after it: neither reader knew the other's label.
-            self._lease(name, holder, said, "double_read")
+            # Beside the current one, not after it: neither reader knew the other's label.
+            self._lease(name, holder, origin, "double_read")
             agreement = self._read.agreement(volume.files.get(current.id), label)
         elif known is None or known >= (current.id if current else 0):
-            # It may have known more than the one in force: a second reading beside that.
+            # It may have known more than the current one: a second reading beside that.
             if current is not None:
                 self.ledger.reopen(name)
-            self._lease(name, holder, said, "review" if purpose == "review" else "revise")
-        content = stated.get("content")
+            self._lease(name, holder, origin, "review" if purpose == "review" else "revise")
+        content = detail.get("content")
         booked = self.ledger.submit(
             name,
             holder,
             file=str(label.path),
             sha256=sha256,
-            signature=signature_of(label, said),
+            signature=signature_of(label, origin),
             organs=organs,
-            detail=detail,
+            detail={"rebuilt": True},
             number=number,
             content=content if isinstance(content, str) else None,
             begun_from=begun_from,
-            start_sha256=said.start_sha256 if said else None,
-            second_reading=bool(stated.get("second_reading")),
+            start_sha256=origin.start_sha256,
+            second_reading=bool(detail.get("second_reading")),
             agreement=agreement,
         ).id
+        self._booked.add(booked)
         volume.by_sha256[sha256] = booked
         volume.files[booked] = label
-        if said is not None and said.submission is not None:
-            volume.by_number[said.submission] = booked
+        if origin.submission is not None:
+            volume.by_number[origin.submission] = booked
         self.report.submissions += 1
         return booked
 
-    def _lease(self, name: str, holder: Holder, said: Provenance | None, purpose: str) -> None:
-        """From the lease the ledger counts the minutes."""
-        if said is None or said.minutes is None:
-            return
-        at, self.now = self.now, self.now - 60 * said.minutes
-        self.ledger.lease(name, holder, signature=said.signature, purpose=purpose)
-        self.now = at
-
-    def _free(self, number: int | None) -> bool:
-        if number is None or number < 1:
-            return False
-        try:
-            self.ledger.submission(number)
-        except LedgerError:
-            return True
-        return False
+    def _lease(self, name: str, holder: Holder, origin: Provenance, purpose: str) -> None:
+        """Lease a volume for the minutes that a label took; the ledger counts them from it."""
+        if origin.minutes is not None:
+            at, self.now = self.now, self.now - 60 * origin.minutes
+            self.ledger.lease(name, holder, signature=origin.signature, purpose=purpose)
+            self.now = at
 
     def finish(self) -> None:
-        """Put in force what is, and decide organs as the assembled label has them.
+        """Make current what is, and decide organs as the fused label has them.
 
         Which rounds the submissions came in is not in the files. They are all in one, which
         ends here: the first round that goes on has its whole budget, and a list of what is left.
@@ -254,19 +240,18 @@ class _Rebuilding:
         self.report.unreadable = self._read.unreadable
         for name, volume in self._volumes.items():
             current = self.ledger.in_force(name)
-            if current is not None and volume.in_force not in (None, current.id):
-                assert volume.in_force is not None
-                self.ledger.resolve(name, volume.in_force)
-            made = volume.assembled
-            current = self.ledger.in_force(name)
-            if made is None or current is None:
+            if current is None:
                 continue
-            if volume.by_number.get(made.submission or 0) != current.id:
-                continue  # of an earlier submission
+            number = volume.current or current.id
+            if number != current.id:
+                self.ledger.resolve(name, number)
+            fused = volume.fused
+            if fused is None or volume.by_number.get(fused.submission or 0) != number:
+                continue  # or it is of an earlier submission
             for organ, source in self.ledger.sources(name).items():
-                stated = made.organs.get(organ)
+                stated = fused.organs.get(organ)
                 if source.source == "public" and stated is not None and not stated.disputed:
                     choice = stated.source
                     if choice == "revised" or (choice == "public" and source.disputed):
-                        self.ledger.choose(name, organ, choice, _REVIEWER)
-        self.ledger.close_round(_CLOSING)
+                        self.ledger.choose(name, organ, choice, "rebuilt from the assembled label")
+        self.ledger.close_round({"note": "rebuilt from label files"})

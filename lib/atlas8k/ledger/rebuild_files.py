@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from atlas8k.errors import VolumeError
 from atlas8k.labels.provenance import Provenance, read_provenance
 from atlas8k.labels.submission_diff import compared
-from atlas8k.ledger.records import Holder, OrganChange, OrganSource
+from atlas8k.ledger.records import OLDER_RULE, OrganChange, OrganSource
+from atlas8k.organs import ORGAN_IDS
 from atlas8k.volume import NIFTI_SUFFIXES, Volume, read_label
 
 FINAL, ORIGINAL = "final", "original"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class LabelOnDisk:
-    """A label file, in force or replaced.
+    """A label file, current or replaced.
 
     Parameters
     ----------
@@ -54,56 +57,72 @@ class Reader:
     def __init__(self) -> None:
         self.unreadable: dict[str, str] = {}
 
-    def provenance(self, label: LabelOnDisk) -> Provenance | None:
-        """What a file says of itself."""
-        if not label.path.name.endswith(NIFTI_SUFFIXES):
-            return None
+    def _read(self, read: Callable[[Path], T], label: LabelOnDisk) -> T | None:
         try:
-            return read_provenance(label.path)
+            return read(label.path)
         except VolumeError as error:
             self.unreadable[str(label.path)] = error.reason
             return None
 
-    def voxels(self, label: LabelOnDisk) -> Volume | None:
-        """Organ ids on the CT's grid."""
-        try:
-            return read_label(label.path)
-        except VolumeError as error:
-            self.unreadable[str(label.path)] = error.reason
-            return None
+    def provenance(self, label: LabelOnDisk) -> Provenance | None:
+        """Return what a file says of itself."""
+        nifti = label.path.name.endswith(NIFTI_SUFFIXES)
+        return self._read(read_provenance, label) if nifti else None
+
+    def voxels(self, label: LabelOnDisk | None) -> Volume | None:
+        """Return organ ids on the CT's grid."""
+        return None if label is None else self._read(read_label, label)
 
     def agreement(self, first: LabelOnDisk | None, second: LabelOnDisk) -> dict[str, OrganChange]:
-        """Per organ, how far two readings agree; empty where one of them cannot be read."""
-        one = None if first is None else self.voxels(first)
-        two = self.voxels(second)
+        """Return per organ how far two readings agree; empty where one cannot be read."""
+        one, two = self.voxels(first), self.voxels(second)
         if one is None or two is None or one.array.shape != two.array.shape:
             return {}
         return compared(one.array, two.array, one.grid)
 
 
-def of_dataset(said: Provenance) -> dict[str, OrganSource]:
-    """What a public label can say; nothing else is taken from it."""
+def changes_by_voxels(
+    draft: Volume | None, label: Volume, info: Mapping[str, Any]
+) -> dict[str, OrganChange]:
+    """Compare a submitted label with its draft label, where nothing but its voxels tells.
+
+    An organ without voxels is ``not_assessed``, unless `info` lists it under ``absent``; one
+    that is as in the draft label is ``confirmed``, by the rule that such files are from.
+    """
+    listed = info.get("absent")
+    absent = set(listed) if isinstance(listed, list) else set()
+    after = np.bincount(label.array.ravel(), minlength=256)
+    before = both = None
+    if draft is not None and draft.grid.same_as(label.grid):
+        before = np.bincount(draft.array.ravel(), minlength=256)
+        both = np.bincount(label.array[label.array == draft.array], minlength=256)
+    found = {}
+    for organ, number in ORGAN_IDS.items():
+        now, was, changed, dsc = int(after[number]), None, None, None
+        if before is not None and both is not None:
+            was, same = int(before[number]), int(both[number])
+            changed = was + now - 2 * same
+            dsc = 2 * same / (was + now) if was + now else None
+        if not now:  # nothing says that somebody looked for it, but the list
+            state = "absent" if organ in absent else "not_assessed"
+        else:
+            state = "confirmed" if changed == 0 else "revised"
+        note = OLDER_RULE if state == "confirmed" else None
+        found[organ] = OrganChange(state, was, now, changed, dsc, note)
+    return found
+
+
+def of_dataset(origin: Provenance) -> dict[str, OrganSource]:
+    """Return what a public label can say; nothing else is taken from it."""
     return {
         organ: OrganSource("public", source.state, source.dataset)
-        for organ, source in said.organs.items()
+        for organ, source in origin.organs.items()
         if source.state == "unknown"
         or (source.source == "public" and source.state in ("present", "absent"))
     }
 
 
-def signature_of(label: LabelOnDisk, said: Provenance | None) -> str | None:
-    """The model signature that a label names, or that was noted beside it."""
-    signature = (said and said.signature) or label.info.get("model_signature")
+def signature_of(label: LabelOnDisk, origin: Provenance) -> str | None:
+    """Return the model signature that a label names, or that was noted beside it."""
+    signature = origin.signature or label.info.get("model_signature")
     return signature if isinstance(signature, str) else None
-
-
-def holder_of(info: Mapping[str, Any]) -> Holder:
-    """Who sent a label, by what was noted beside it."""
-    client = info.get("client_id")
-    return Holder.identify(client_id=client if isinstance(client, str) else None)
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

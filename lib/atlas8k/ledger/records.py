@@ -1,46 +1,58 @@
-"""What goes into the ledger and what comes out: plain frozen records."""
+"""What goes into the ledger and what comes out: plain frozen records.
+
+Times are UTC seconds since 1970, sizes millilitres, counts voxels on the CT's grid; volumes,
+organs and model signatures are given by name.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, NamedTuple
-
-from atlas8k.ledger.records_labels import (
-    OLDER_RULE,
-    Begun,
-    LabelFile,
-    Offer,
-    OrganChange,
-    OrganSource,
-    Review,
-    Submission,
-)
-
-__all__ = [
-    "OLDER_RULE",
-    "Begun",
-    "Budget",
-    "Counts",
-    "Holder",
-    "LabelFile",
-    "Lease",
-    "Offer",
-    "OrganAttention",
-    "OrganChange",
-    "OrganScore",
-    "OrganSource",
-    "Progress",
-    "Ranked",
-    "Review",
-    "Sample",
-    "Status",
-    "Strategy",
-    "Submission",
-    "VolumeEntry",
-]
 
 Strategy = Literal["attention", "first", "random"]
 Status = Literal["open", "leased", "submitted", "conflict", "excluded", "vanished"]
+
+
+# Volumes and scores
+
+
+class VolumeEntry(NamedTuple):
+    """A volume as the studies folder shows it.
+
+    ``source`` is the dataset it came from, ``""`` where unknown. ``fingerprint`` is any
+    text that changes with the file (size and time, a checksum): when it does, scores and
+    failures of the volume are forgotten. ``None`` leaves what is known.
+    """
+
+    name: str
+    source: str | None = None
+    fingerprint: str | None = None
+
+
+class Usability(NamedTuple):
+    """One decision whether a volume is usable.
+
+    ``kind`` is ``person``, or the kind of remark for which it was set aside; ``holder`` is the
+    key of who decided, empty where nobody did.
+    """
+
+    volume: str
+    usable: bool
+    kind: str
+    reason: str
+    holder: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Volumes by state; ``total`` = those that count (present and not excluded)."""
+
+    total: int
+    leased: int
+    submitted: int
+    conflict: int
+    excluded: int
 
 
 class OrganScore(NamedTuple):
@@ -57,26 +69,6 @@ class OrganScore(NamedTuple):
     overlap_ml: float = 0.0
     salient_ml: float | None = None
     per_slice_ml: float | None = None
-
-
-class VolumeEntry(NamedTuple):
-    """A volume as the studies folder shows it.
-
-    ``source`` is the dataset it came from, ``""`` where unknown. ``fingerprint`` is any
-    text that changes with the file (size and time, a checksum): when it does, scores and
-    failures of the volume are forgotten. ``None`` leaves what is known.
-    """
-
-    name: str
-    source: str | None = None
-    fingerprint: str | None = None
-
-
-class OrganAttention(NamedTuple):
-    """An organ and its attention size in millilitres."""
-
-    organ: str
-    attention_ml: float
 
 
 @dataclass(frozen=True)
@@ -96,6 +88,13 @@ class Progress:
         return self.scored + self.failed >= self.total
 
 
+class OrganAttention(NamedTuple):
+    """An organ and its attention size in millilitres."""
+
+    organ: str
+    attention_ml: float
+
+
 @dataclass(frozen=True)
 class Ranked:
     """One line of the priority list.
@@ -112,6 +111,9 @@ class Ranked:
     source: str = ""
     ranking: str = "eq4"
     score: float = 0.0
+
+
+# Leases
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Holder:
         address: str = "",
         software: str = "",
     ) -> Holder:
-        """The signed-in user, else the client id, else address and software.
+        """Return the signed-in user, else the client id, else address and software.
 
         ``user-xyz`` is 3D Slicer's default client id, which everybody has.
         """
@@ -145,16 +147,31 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Budget:
-    """Volumes to review in a round and how many have been, those drawn for audit aside."""
+class Lease:
+    """A volume in somebody's hands."""
 
-    round: int
-    total: int
-    reviewed: int
+    id: int
+    volume: str
+    holder: str
+    anonymous: bool
+    taken_at: float
+    expires_at: float
 
-    @property
-    def left(self) -> int:
-        return max(0, self.total - self.reviewed)
+
+@dataclass(frozen=True)
+class Offer:
+    """A volume to be given out before all others.
+
+    ``purpose`` is ``returned`` or ``double_read``; ``holder`` the only one it is for,
+    ``not_holder`` the one it is not for.
+    """
+
+    volume: str
+    purpose: str
+    holder: str | None
+    not_holder: str | None
+    note: str
+    at: float
 
 
 @dataclass(frozen=True)
@@ -167,7 +184,7 @@ class Sample:
     ranked by. ``purpose`` is ``revise``, ``review`` or ``double_read``; ``note`` what a
     reviewer said when returning the volume. ``audit``: it ranks low and was drawn at random,
     to see what errors are left there. ``given_back``: volumes that its holder had until it
-    asked, and had not submitted. Times are UTC seconds since 1970.
+    asked, and had not submitted.
     """
 
     volume: str
@@ -195,31 +212,241 @@ class Sample:
     given_back: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready; organs as a list of name and millilitres, largest first."""
+        """Return it JSON-ready; organs as a list of name and millilitres, largest first."""
         return {**asdict(self), "organs": [organ._asdict() for organ in self.organs]}
 
 
+# Submissions and labels
+
+
+class OrganChange(NamedTuple):
+    """What a submission says of one organ.
+
+    ``state`` is ``confirmed`` (looked at and right as it is), ``revised`` (changed),
+    ``absent`` or ``not_assessed``: as it went out and nobody said that they looked, or of a
+    volume that was asked about. ``dsc`` is that of draft label and submission, ``note`` why it
+    is so, where that needs saying.
+    """
+
+    state: str
+    voxels_before: int | None = None
+    voxels_after: int | None = None
+    voxels_changed: int | None = None
+    dsc: float | None = None
+    note: str | None = None
+
+    @property
+    def drawn_unassessed(self) -> bool:
+        """Whether voxels were changed that nobody vouches for yet."""
+        return self.state == "not_assessed" and bool(self.voxels_changed)
+
+
+OLDER_RULE = "by the older rule, under which an untouched organ was confirmed"
+"""Note of what was confirmed before annotators said what they had looked at."""
+
+
+class OrganSource(NamedTuple):
+    """Where an organ's voxels in the fused label come from.
+
+    ``source`` is ``public``, ``revised`` or ``pseudo``; ``state`` ``present``, ``absent``,
+    ``unknown``, ``confirmed``, ``revised`` or, of a drawn organ that nobody vouches for yet,
+    ``not_assessed``; ``dataset`` the source dataset of a public one; ``disputed`` that a
+    submission changed a public organ.
+    """
+
+    source: str
+    state: str
+    dataset: str | None = None
+    submission: int | None = None
+    disputed: bool = False
+
+
 @dataclass(frozen=True)
-class Lease:
-    """A volume in somebody's hands."""
+class Begun:
+    """What a submission that comes in now belongs to.
+
+    ``lease`` is None where the holder never had the volume; ``taken_at`` the lease's
+    start. ``base`` is the last submission it can have known, 0 for none. ``ambiguous``:
+    an anonymous holder had several leases, and nothing says which this is. ``round`` is the
+    one it was given out in. ``looked_at`` is ``"all"`` where its holder said, when it was
+    given out, that every organ will be looked at.
+    """
+
+    lease: int | None
+    taken_at: float | None
+    late: bool
+    base: int
+    signature: str | None
+    purpose: str
+    ambiguous: bool
+    round: int | None = None
+    looked_at: str | None = None
+
+
+@dataclass(frozen=True)
+class Submission:
+    """An accepted submission.
+
+    ``late`` says that its lease had run out, been skipped or never was; ``conflict`` that
+    somebody else's submission landed since it began. ``minutes`` counts from the lease,
+    None where there was none or an anonymous holder had several. ``round`` is the one that it
+    was given out in. ``purpose`` is ``revise``, ``review``, ``double_read``, ``restore`` or
+    ``adopted`` (it was in the folder); ``start_submission`` the one that was current in the
+    draft label, ``restored`` the one it makes current again, ``content`` the sha256 of the
+    file as it came.
+    """
 
     id: int
     volume: str
     holder: str
     anonymous: bool
-    taken_at: float
-    expires_at: float
+    submitted_at: float
+    minutes: float | None
+    signature: str | None
+    round: int
+    file: str | None
+    sha256: str | None
+    late: bool
+    conflict: bool
+    purpose: str = "revise"
+    start_submission: int | None = None
+    start_sha256: str | None = None
+    restored: int | None = None
+    content: str | None = None
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Volumes by state; ``total`` = those that count (present and not excluded)."""
+class Worked(Submission):
+    """A submission with what it says of each organ by name.
 
+    ``lease`` and ``minutes`` are None where nobody knows which hand-out it belongs to.
+    """
+
+    lease: int | None = None
+    organs: dict[str, OrganChange] = field(default_factory=dict)
+
+
+class Reserved(NamedTuple):
+    """The number of a submission that is being written, or whose process was killed."""
+
+    number: int
+    volume: str
+    at: float
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A label file of a volume; `replaced_at` is None for the current one of its tag."""
+
+    tag: str
+    file: str
+    sha256: str | None = None
+    signature: str | None = None
+    submission: int | None = None
+    written_at: float | None = None
+    replaced_at: float | None = None
+
+
+@dataclass(frozen=True)
+class Review:
+    """A question for a reviewer: `conflict`, `dispute`, `sample` or `double_read`.
+
+    ``submission`` is the one in question, ``other`` the current one when it was asked. The
+    last four are None while it is open.
+    """
+
+    id: int
+    volume: str
+    kind: str
+    organ: str | None
+    submission: int | None
+    other: int | None
+    opened_at: float
+    closed_at: float | None = None
+    reviewer: str | None = None
+    decision: str | None = None
+    note: str | None = None
+
+
+# Rounds
+
+
+class Round(NamedTuple):
+    """A round as kept; ``budget`` is a fraction of the volumes.
+
+    ``audited`` of the ``reviewed`` volumes were drawn for audit.
+    """
+
+    number: int
+    signature: str | None
+    opened_at: float
+    closed_at: float | None
+    budget: float
+    reviewed: int
+    closing: dict[str, Any]
+    audited: int = 0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Volumes to review in a round and how many have been, those drawn for audit aside."""
+
+    round: int
     total: int
-    available: int
-    leased: int
-    submitted: int
-    conflict: int
-    excluded: int
-    present: int
-    failed: int
+    reviewed: int
+
+    @property
+    def left(self) -> int:
+        return max(0, self.total - self.reviewed)
+
+
+class CampaignSettings(NamedTuple):
+    """``audit_percent`` of the low-ranked volumes are audited; ``stop_after`` in a row end it."""
+
+    audit_percent: float = 1.0
+    stop_after: int = 10
+
+
+class Planned(NamedTuple):
+    """One line of a round's list.
+
+    ``ml`` is the figure of the ranking when the list was drawn, ``audit`` the order in which
+    audits are given out, None for what was not drawn; ``status`` is that of now, or
+    ``failed``: it can no longer be predicted, and is not given out.
+    """
+
+    place: int
+    volume: str
+    ml: float
+    audit: int | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The list of a round as it was drawn; the first ``top`` places are the budget's.
+
+    ``reviewed`` volumes of the budget were before, by the list of the networks before;
+    ``stop_after`` is the setting of then.
+    """
+
+    round: int
+    signature: str
+    ranking: str
+    drawn_at: float
+    top: int
+    audit_percent: float
+    seed: str
+    audits: int
+    reviewed: int
+    stop_after: int
+    lines: tuple[Planned, ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has ended; ``round`` is the one it ended in, ``detail`` its statistics."""
+
+    round: int | None
+    at: float
+    detail: dict[str, Any]

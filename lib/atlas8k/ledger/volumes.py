@@ -1,18 +1,14 @@
-"""Volumes as they come and go, and what state each is in.
-
-Functions here and in the modules beside take an open transaction; the facade
-:class:`~atlas8k.ledger.Ledger` opens it.
-"""
+"""Volumes as they come and go, and what state each is in."""
 
 from __future__ import annotations
 
 import secrets
-import sqlite3
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from atlas8k.ledger.errors import UnknownVolumeError
 from atlas8k.ledger.records import Counts, Status, VolumeEntry
+from atlas8k.ledger.transaction import Transaction
 
 STATUS_SQL = """CASE WHEN NOT v.present THEN 'vanished'
   WHEN v.excluded_reason IS NOT NULL THEN 'excluded'
@@ -20,31 +16,18 @@ STATUS_SQL = """CASE WHEN NOT v.present THEN 'vanished'
   WHEN v.lease IS NOT NULL THEN 'leased' ELSE 'open' END"""
 
 
-def volume_id(connection: sqlite3.Connection, name: str) -> int:
-    """Row of the volume; :class:`UnknownVolumeError` where there is none."""
-    row = connection.execute("SELECT id FROM volume WHERE name = ?", (name,)).fetchone()
+def find(tx: Transaction, volume: str) -> int | None:
+    """Return the row of a volume, None where it was never seen."""
+    row: int | None = tx.value("SELECT id FROM volume WHERE name = ?", volume)
+    return row
+
+
+def volume_row(tx: Transaction, volume: str) -> int:
+    """Return the row of a volume; :class:`UnknownVolumeError` where it was never seen."""
+    row = find(tx, volume)
     if row is None:
-        raise UnknownVolumeError(name)
-    return int(row[0])
-
-
-def find(connection: sqlite3.Connection, name: str) -> int | None:
-    """Row of the volume, None where there is none."""
-    row = connection.execute("SELECT id FROM volume WHERE name = ?", (name,)).fetchone()
-    return None if row is None else int(row[0])
-
-
-def _shuffle() -> int:
-    """A place in the order of strategy `random`; 62 bits, so that it fits SQLite's integer."""
-    return secrets.randbits(62)
-
-
-def insert(connection: sqlite3.Connection, entry: VolumeEntry, now: float) -> int:
-    cursor = connection.execute(
-        "INSERT INTO volume (name, source, fingerprint, first_seen, shuffle) VALUES (?,?,?,?,?)",
-        (entry.name, entry.source or "", entry.fingerprint, now, _shuffle()),
-    )
-    return cast(int, cursor.lastrowid)
+        raise UnknownVolumeError(volume)
+    return row
 
 
 def _entries(volumes: Iterable[str | VolumeEntry]) -> dict[str, VolumeEntry]:
@@ -52,125 +35,111 @@ def _entries(volumes: Iterable[str | VolumeEntry]) -> dict[str, VolumeEntry]:
     return {entry.name: entry for entry in entries}
 
 
-def add(
-    connection: sqlite3.Connection, volumes: Iterable[str | VolumeEntry], now: float
-) -> set[str]:
-    """Make these volumes present; unchanged ones cost a look-up. Returns those that changed."""
+def _changed(entry: VolumeEntry, known: Sequence[Any] | None) -> bool:
+    """Return whether a volume is to be written, known by presence, source and fingerprint."""
+    if known is None or not known[0]:
+        return True
+    return not (entry.source in (None, known[1]) and entry.fingerprint in (None, known[2]))
+
+
+def add(tx: Transaction, volumes: Iterable[str | VolumeEntry]) -> set[str]:
+    """Make volumes present, beside those known; returns those that were new or changed."""
     changed = set()
     for entry in sorted(_entries(volumes).values()):
-        row = connection.execute(
-            "SELECT id, present, source, fingerprint FROM volume WHERE name = ?", (entry.name,)
-        ).fetchone()
-        if row is None:
-            insert(connection, entry, now)
-            changed.add(entry.name)
-            continue
-        source = row[2] if entry.source is None else entry.source
-        fingerprint = row[3] if entry.fingerprint is None else entry.fingerprint
-        if (1, source, fingerprint) == tuple(row[1:]):
+        known = tx.find(
+            "SELECT present, source, fingerprint, id FROM volume WHERE name = ?", entry.name
+        )
+        if not _changed(entry, known):
             continue
         changed.add(entry.name)
-        if row[3] is not None and fingerprint != row[3]:
-            forget_results(connection, row[0])
-        connection.execute(
-            "UPDATE volume SET present = 1, source = ?, fingerprint = ? WHERE id = ?",
-            (source, fingerprint, row[0]),
+        if known is None:
+            tx.insert(
+                "volume",
+                name=entry.name,
+                source=entry.source or "",
+                fingerprint=entry.fingerprint,
+                first_seen=tx.now,
+                shuffle=secrets.randbits(62),  # fits SQLite's integer
+            )
+            continue
+        fingerprint, row = known[2:]
+        if fingerprint is not None and entry.fingerprint not in (None, fingerprint):
+            tx.run("DELETE FROM result WHERE volume = ?", row)  # of another file
+            tx.run("UPDATE volume SET failed = 0 WHERE id = ?", row)
+        tx.run(
+            "UPDATE volume SET present = 1, source = coalesce(?, source),"
+            " fingerprint = coalesce(?, fingerprint) WHERE id = ?",
+            *(entry.source, entry.fingerprint, row),
         )
     return changed
 
 
-def remove(connection: sqlite3.Connection, names: Iterable[str]) -> None:
+def remove(tx: Transaction, names: Iterable[str]) -> None:
     """Mark volumes as no longer there; scores, submissions and leases stay."""
-    connection.executemany(
-        "UPDATE volume SET present = 0 WHERE name = ? AND present = 1", ((name,) for name in names)
-    )
+    for name in names:
+        tx.run("UPDATE volume SET present = 0 WHERE name = ? AND present = 1", name)
 
 
 def difference(
-    connection: sqlite3.Connection, volumes: Iterable[str | VolumeEntry]
+    tx: Transaction, volumes: Iterable[str | VolumeEntry]
 ) -> tuple[list[VolumeEntry], list[str]]:
-    """What :func:`add` and :func:`remove` would have to change, found by reading only."""
+    """Return what :func:`add` and :func:`remove` would have to change."""
     known = {
-        row[0]: row[1:]
-        for row in connection.execute("SELECT name, present, source, fingerprint FROM volume")
+        name: rest
+        for name, *rest in tx.run("SELECT name, present, source, fingerprint FROM volume")
     }
     now_there = _entries(volumes)
-    new = []
-    for entry in now_there.values():
-        have = known.get(entry.name)
-        if (
-            have is None
-            or not have[0]
-            or entry.source not in (None, have[1])
-            or entry.fingerprint not in (None, have[2])
-        ):
-            new.append(entry)
+    new = [entry for name, entry in now_there.items() if _changed(entry, known.get(name))]
     gone = [name for name, have in known.items() if have[0] and name not in now_there]
     return new, gone
 
 
-def forget_results(connection: sqlite3.Connection, volume: int) -> None:
-    """Scores and failures of a file that is now another one."""
-    connection.execute("DELETE FROM queue WHERE volume = ?", (volume,))
-    connection.execute("DELETE FROM result WHERE volume = ?", (volume,))
-    connection.execute("UPDATE volume SET failed = 0 WHERE id = ?", (volume,))
+def status(tx: Transaction, volume: str) -> Status:
+    """Return one volume's state; :class:`UnknownVolumeError` where it was never seen."""
+    found: Status | None = tx.value(f"SELECT {STATUS_SQL} FROM volume v WHERE name = ?", volume)
+    if found is None:
+        raise UnknownVolumeError(volume)
+    return found
 
 
-def exclude(connection: sqlite3.Connection, name: str, reason: str | None) -> None:
-    """Set or, with None, take back the reason why a volume counts nowhere."""
-    connection.execute(
-        "UPDATE volume SET excluded_reason = ? WHERE id = ?",
-        (reason, volume_id(connection, name)),
+def statuses(tx: Transaction) -> dict[str, Status]:
+    """Return the state by volume, of every volume ever seen."""
+    return dict(tx.run(f"SELECT v.name, {STATUS_SQL} FROM volume v ORDER BY v.name"))
+
+
+def is_submitted(tx: Transaction, volume: str) -> bool:
+    """Return whether somebody submitted it and it was not reopened.
+
+    Whatever else is true of the volume: excluded or vanished, it keeps its submission.
+    """
+    return tx.exists(
+        "SELECT 1 FROM volume WHERE name = ? AND status IN ('submitted', 'conflict')", volume
     )
 
 
-def excluded_reason(connection: sqlite3.Connection, name: str) -> str | None:
-    """Return why a volume counts nowhere, ``None`` where it counts."""
-    row = connection.execute(
-        "SELECT excluded_reason FROM volume WHERE id = ?", (volume_id(connection, name),)
-    ).fetchone()
-    return None if row[0] is None else str(row[0])
+def counts(tx: Transaction) -> Counts:
+    """Count volumes by state."""
+    row = tx.one(
+        "SELECT total(counted), total(counted AND lease IS NOT NULL),"
+        " total(counted AND status = 'submitted'), total(counted AND status = 'conflict'),"
+        " total(present AND excluded_reason IS NOT NULL) FROM volume"
+    )
+    return Counts(*map(int, row))
 
 
-def status(connection: sqlite3.Connection, name: str) -> Status:
-    row = connection.execute(
-        f"SELECT {STATUS_SQL} FROM volume v WHERE name = ?", (name,)
-    ).fetchone()
-    if row is None:
-        raise UnknownVolumeError(name)
-    return cast(Status, row[0])
+def counted(tx: Transaction) -> int:
+    """Return how many volumes are present and not excluded.
+
+    SQLite counts a whole table without reading it, so that only those that are set aside are.
+    """
+    number: int = tx.value(
+        "SELECT (SELECT count(*) FROM volume) - (SELECT count(*) FROM volume WHERE counted = 0)"
+    )
+    return number
 
 
-def statuses(connection: sqlite3.Connection) -> dict[str, Status]:
-    """Every volume ever seen."""
-    return dict(connection.execute(f"SELECT v.name, {STATUS_SQL} FROM volume v ORDER BY v.name"))
-
-
-def counts(connection: sqlite3.Connection) -> Counts:
-    row = connection.execute(
-        "SELECT counted, available, leased, submitted, conflict, excluded, present, failed"
-        " FROM tally"
-    ).fetchone()
-    return Counts(*row)
-
-
-def to_review(connection: sqlite3.Connection) -> int:
-    """Volumes that count, can be predicted, and that nobody has submitted."""
-    row = connection.execute(
-        "SELECT count(*) FROM volume WHERE counted = 1 AND status = 'open' AND failed = 0"
-    ).fetchone()
-    return int(row[0])
-
-
-def add_if_missing(connection: sqlite3.Connection, name: str, now: float) -> None:
-    """A submission may come before the folder was looked at again."""
-    if connection.execute("SELECT 1 FROM volume WHERE name = ?", (name,)).fetchone() is None:
-        insert(connection, VolumeEntry(name), now)
-
-
-def is_submitted(connection: sqlite3.Connection, name: str) -> bool:
-    """Whatever else is true of the volume: excluded or vanished, it keeps its submission."""
-    row = connection.execute(
-        "SELECT status IN ('submitted', 'conflict') FROM volume WHERE name = ?", (name,)
-    ).fetchone()
-    return row is not None and bool(row[0])
+def to_review(tx: Transaction) -> int:
+    """Count volumes that can be predicted and that nobody has submitted, leased ones included."""
+    return int(
+        tx.value("SELECT count(*) FROM volume WHERE counted = 1 AND status = 'open' AND failed = 0")
+    )

@@ -126,7 +126,6 @@ class Atlas8kApp(MONAILabelApp):
             self.context.ledger.set_campaign(
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )
-            self.context.ledger.keep_decisions()
             self.context.desk.existing.start()
             if application is not None:
                 watch = NewVolumes(self.context, self.score_again)

@@ -218,7 +218,7 @@ class Reviews:
         ConflictError
             Somebody else holds it.
         """
-        lease = self._ledger.lease_for_review(volume, holder)
+        lease = self._ledger.lease(volume, holder, purpose="review")
         if lease is None:
             raise ConflictError(f"{volume}: somebody else has it now; try again later")
         return lease.id
@@ -259,7 +259,7 @@ class Reviews:
         return {
             "volume": volume,
             "status": self._ledger.status(volume),
-            "reviews": [asdict(one) for one in self._ledger.all_reviews(volume)],
+            "reviews": [asdict(one) for one in self._ledger.reviews(volume, closed=True)],
             "submissions": [
                 {
                     "id": one.submission.id,
