@@ -19,7 +19,7 @@ from typing import Any
 
 import requests
 
-from atlas8k.errors import Atlas8kError
+from atlas8k.core.errors import Atlas8kError
 
 PROGRAMS = ("Orthanc", "/usr/sbin/Orthanc", "/usr/local/sbin/Orthanc")
 PLUGINS = (

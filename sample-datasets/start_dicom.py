@@ -54,9 +54,9 @@ def main(
 
 def fill(archive: Orthanc, count: int) -> None:
     """Have so many phantoms in the archive, each a study of its own."""
-    from atlas8k.dicom import write_series
-    from atlas8k.dicom.write import stable_uid
-    from atlas8k.phantom import STANDARD, generate
+    from abdomen_phantom import STANDARD, generate
+    from atlas8k.formats.dicom import write_series
+    from atlas8k.formats.dicom.write import stable_uid
 
     there = archive.series()
     for seed in range(count):

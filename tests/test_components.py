@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from atlas8k.components import label_components, largest_component
+from atlas8k.core.components import label_components, largest_component
 
 NEIGHBOURS = {6: 1, 18: 2, 26: 3}
 

@@ -10,11 +10,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 from tests.headers import CASES, LPS, SHAPE, itk_affine, itk_voxels, voxels, write_header
 
-from atlas8k.errors import GeometryError, NotFiniteError, UnreadableVolumeError
-from atlas8k.geometry import check_stated, find_geometry, without_shear
-from atlas8k.grid import corner_gap
-from atlas8k.rewriting import rewrite
-from atlas8k.volume import read_ct, read_geometry, read_grid, read_label
+from atlas8k.core.errors import GeometryError, NotFiniteError, UnreadableVolumeError
+from atlas8k.core.grid import corner_gap
+from atlas8k.core.nifti_geometry import check_stated, find_geometry, without_shear
+from atlas8k.core.rewriting import rewrite
+from atlas8k.core.volume import read_ct, read_geometry, read_grid, read_label
 
 SHIFTED = LPS.copy()
 SHIFTED[0, 3] += 30

@@ -1,4 +1,4 @@
-from atlas8k.organs import N_ORGANS, ORGAN_IDS, ORGAN_NAMES, ORGANS, find_organ
+from atlas8k.core.structures import N_ORGANS, ORGAN_IDS, ORGAN_NAMES, ORGANS, find_organ
 
 
 def test_ids_are_those_of_abdomenatlas():

@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlas8k.errors import GridMismatchError
-from atlas8k.preview import ATTENTION_COLOR, best_point, draw_planes
-from atlas8k.volume import Grid, Volume
+from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.volume import Grid, Volume
+from atlas8k.reports.preview import ATTENTION_COLOR, best_point, draw_planes
 
 
 def scene() -> tuple[Volume, np.ndarray]:

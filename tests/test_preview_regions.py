@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlas8k.errors import UnreadableVolumeError
-from atlas8k.preview import (
+from atlas8k.core.errors import UnreadableVolumeError
+from atlas8k.core.volume import Grid, Volume
+from atlas8k.reports.preview import (
     PIXELS,
     View,
     draw_regions,
@@ -20,7 +21,6 @@ from atlas8k.preview import (
     plane_points,
     window_mm,
 )
-from atlas8k.volume import Grid, Volume
 
 CODES = [
     "".join(codes)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from atlas8k.errors import SettingsError
-from atlas8k.settings import Settings
+from atlas8k.core.errors import SettingsError
+from atlas8k.core.settings import Settings
 
 README = Path(__file__).parent.parent / "apps" / "atlas8k" / "README.md"
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas8k import errors
-from atlas8k.volume import (
+from atlas8k.core import errors
+from atlas8k.core.volume import (
     Grid,
     Volume,
     read_ct,

@@ -8,9 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlas8k import volume
-from atlas8k.errors import UnreadableVolumeError
-from atlas8k.volume import (
+from atlas8k.core import volume
+from atlas8k.core.errors import UnreadableVolumeError
+from atlas8k.core.volume import (
     open_bytes,
     read_ct,
     read_label,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from atlas8k.errors import SettingsError
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.weighting import EXAMPLE, Weights
+from atlas8k.core.errors import SettingsError
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.weighting import EXAMPLE, Weights
 
 
 def test_the_more_particular_holds_in_whatever_order_it_stands():

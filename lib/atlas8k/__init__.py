@@ -1,6 +1,6 @@
 """atlas8k: the AbdomenAtlas-8K annotation procedure as a MONAI Label app.
 
-Start at :mod:`atlas8k.organs` for the words and :mod:`atlas8k.volume` for the
+Start at :mod:`atlas8k.core.structures` for the words and :mod:`atlas8k.core.volume` for the
 geometry; each sub-package is one stage of the procedure.
 """
 

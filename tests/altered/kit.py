@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from abdomen_phantom import generate
 from atlas8k.content import inspect_content
-from atlas8k.errors import Atlas8kError
-from atlas8k.grid import Grid, Volume
+from atlas8k.core.errors import Atlas8kError
+from atlas8k.core.grid import Grid, Volume
 from atlas8k.labels.anatomy import impossible
-from atlas8k.phantom import generate
 
 FILES = 200
 SEED = 8000

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from tests.altered.kit import Rng
 
-from atlas8k.grid import Volume
+from atlas8k.core.grid import Volume
 
 FORMS = ("both", "sform", "qform")
 

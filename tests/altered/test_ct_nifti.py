@@ -22,7 +22,7 @@ from tests.altered.nifti import Draft, cut
 
 from atlas8k.cli.predict import read_input
 from atlas8k.content import inspect_content
-from atlas8k.server.studies.served import geometry_remarks
+from atlas8k.services.studies.served import geometry_remarks
 
 CT = Kind("CT, NIfTI, of a studies folder and of `predict`")
 NOT_HU = ("not_hu", "label_map", "damaged")

@@ -24,9 +24,9 @@ from tests.altered.nifti import cut
 
 from atlas8k.cli.predict import read_input
 from atlas8k.content import inspect_content
-from atlas8k.dicom import series_datasets
-from atlas8k.dicom.write import stable_uid
-from atlas8k.grid import Grid, Volume
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.formats.dicom import series_datasets
+from atlas8k.formats.dicom.write import stable_uid
 
 DICOM = Kind("CT, DICOM series, a file a slice")
 NOT_HU = ("not_hu", "label_map", "damaged")

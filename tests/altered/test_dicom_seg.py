@@ -14,9 +14,9 @@ from tests.altered.nifti import cut
 from tests.altered.test_label_nifti import judged
 from tests.labels.seg_kit import save_seg
 
-from atlas8k.grid import Grid, Volume
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.labels.ingest import ingest
-from atlas8k.organs import ORGAN_NAMES
 
 SEG = Kind("label, DICOM SEG")
 Frame = tuple[int, int, np.ndarray]

@@ -18,10 +18,10 @@ from tests.altered.kit import (
 )
 from tests.altered.nifti import Draft, cut
 
-from atlas8k.grid import Volume
+from atlas8k.core.grid import Volume
+from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.labels.anatomy import impossible
 from atlas8k.labels.ingest import Submitted, ingest
-from atlas8k.organs import ORGAN_NAMES
 
 LABEL = Kind("label, NIfTI, submitted for a CT")
 ANATOMY = "anatomy"

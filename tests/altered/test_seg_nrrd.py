@@ -10,9 +10,9 @@ from tests.altered.kit import OTHER, REFUSED, SAME, Kind, Read, Rng, patient, ru
 from tests.altered.nifti import cut
 from tests.altered.test_label_nifti import judged
 
-from atlas8k.grid import Grid
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.labels.ingest import ingest
-from atlas8k.organs import ORGAN_NAMES
 
 NRRD = Kind("label, .seg.nrrd of 3D Slicer")
 

@@ -7,7 +7,7 @@ import numpy as np
 from atlas8k.attention import AttentionSizes, Quantised, equations
 from atlas8k.attention.equations import OverlapMode
 from atlas8k.attention.sizes import N_COLUMNS, sizes_from_table
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES
 
 
 def exact_sizes(

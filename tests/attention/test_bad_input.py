@@ -12,9 +12,9 @@ from atlas8k.attention import (
     attention_sizes,
     salient_regions,
 )
-from atlas8k.errors import AttentionError, GridMismatchError, VolumeError
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import Grid
+from atlas8k.core.errors import AttentionError, GridMismatchError, VolumeError
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import Grid
 
 SHAPE = (6, 5, 4)
 GRID = Grid(SHAPE, np.diag([1.5, 1.5, 1.5, 1.0]))

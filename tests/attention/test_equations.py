@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atlas8k.attention import equations
-from atlas8k.errors import AttentionError
+from atlas8k.core.errors import AttentionError
 
 
 def voxel(*networks: tuple[float, ...]) -> np.ndarray:

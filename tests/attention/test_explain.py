@@ -8,7 +8,7 @@ import pytest
 
 from atlas8k.attention import SalientSettings, salient_regions
 from atlas8k.attention.explain import explanation, slice_axis
-from atlas8k.volume import Grid, resample
+from atlas8k.core.volume import Grid, resample
 
 CODES = ["RAS", "LPS", "SAL", "PIR", "AIL"]
 

@@ -8,8 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from atlas8k.attention import Quantised, attention_sizes
 from atlas8k.attention.packed import pack, pack_codes, unpack, unpack_codes
-from atlas8k.errors import AttentionError
-from atlas8k.grid import Grid
+from atlas8k.core.errors import AttentionError
+from atlas8k.core.grid import Grid
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from atlas8k.attention.explain import Place, place_of
-from atlas8k.grid import Grid
+from atlas8k.core.grid import Grid
 
 SHAPE = (6, 5, 4)
 

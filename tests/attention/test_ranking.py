@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from atlas8k.attention import SalientSettings, attention_sizes, equations, salient_regions
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import Grid
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import Grid
 
 
 def test_the_three_rankings_are_as_defined() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from atlas8k.attention.regions import Region, find_regions
-from atlas8k.volume import Grid
+from atlas8k.core.volume import Grid
 
 CODES = ["RAS", "LPS", "LAS", "SAR", "PIR", "ILA"]
 

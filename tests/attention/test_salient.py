@@ -7,8 +7,8 @@ import pytest
 
 from atlas8k.attention import Quantised, Salient, SalientSettings, equations, salient_regions
 from atlas8k.attention.engine import HEAT_STEPS
-from atlas8k.errors import AttentionError, GridMismatchError
-from atlas8k.volume import Grid
+from atlas8k.core.errors import AttentionError, GridMismatchError
+from atlas8k.core.volume import Grid
 
 SHAPE = (40, 36, 32)
 GRID = Grid(SHAPE, np.diag([1.5, 1.5, 1.5, 1.0]))

@@ -8,8 +8,8 @@ from tests.attention.reference import exact_sizes
 
 from atlas8k.attention import AttentionSizes, Quantised, attention_sizes, engine
 from atlas8k.attention.probabilities import CODE_ERROR, LEVELS
-from atlas8k.errors import AttentionError
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.errors import AttentionError
+from atlas8k.core.structures import ORGAN_NAMES
 
 TERMS = ("inconsistency_ml", "uncertainty_ml", "overlap_per_network_ml", "overlap_any_ml")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from types import MappingProxyType
 
-from atlas8k.phantom import SHIFTED, STANDARD, Setting
+from abdomen_phantom import SHIFTED, STANDARD, Setting
 
 SHARES: tuple[float, ...] = (
     *(0.0, 0.25, 0.5, 0.75, 1.0, 0.0, 0.0, 0.25, 0.0, 0.5),

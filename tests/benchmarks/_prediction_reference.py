@@ -20,11 +20,11 @@ import torch
 from monai.inferers import sliding_window_inference
 from scipy import ndimage
 
-from atlas8k.grid import Grid, Volume
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.resample import resample
+from atlas8k.core.structures import ORGAN_IDS, ORGANS
 from atlas8k.models.body import body_box, box_on, whole
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, network
-from atlas8k.organs import ORGAN_IDS, ORGANS
-from atlas8k.resampling import resample
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("ATLAS8K_DATA", ROOT.parent / "shared" / "data"))
@@ -42,9 +42,9 @@ def cases(phantoms: int, grid_mm: float | None = None) -> dict[str, Callable[[],
 
     With `grid_mm` the middle of phantoms alone, on a grid of that spacing.
     """
-    from atlas8k.dicom import read_volume
-    from atlas8k.phantom import generate
-    from atlas8k.volume import read_ct
+    from abdomen_phantom import generate
+    from atlas8k.core.volume import read_ct
+    from atlas8k.formats.dicom import read_volume
 
     def phantom(seed: int) -> Volume:
         ct = generate(seed, grid_spacing_mm=grid_mm).ct

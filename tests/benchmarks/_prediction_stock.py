@@ -30,8 +30,8 @@ from monailabel.interfaces.tasks.infer_v2 import InferType
 from monailabel.tasks.infer.basic_infer import BasicInferTask, CallBackTypes
 from tests.benchmarks.attention_speed import published_maps, published_overlap
 
+from atlas8k.core.structures import ORGAN_IDS, ORGANS
 from atlas8k.models.checkpoint import Checkpoint, network
-from atlas8k.organs import ORGAN_IDS, ORGANS
 
 # MONAI Label's restoring step imports torchvision, whose import fails beside a PyTorch for
 # CPUs: two operators that nothing here calls have to be known to it.
@@ -148,7 +148,7 @@ def run(tasks: list[Stock], small: Path, ct: Path, repeats: int) -> dict[str, An
         begin, used = time.perf_counter(), time.process_time()
         written = [task.label(ct) for task in tasks]
         times.append((time.perf_counter() - begin, time.process_time() - used))
-    from atlas8k.volume import read_grid
+    from atlas8k.core.volume import read_grid
 
     shape = read_grid(ct).shape
     soft = [task.soft(shape) for task in tasks]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.grid import Grid
-from atlas8k.phantom import STANDARD
-from atlas8k.phantom.anatomy import paint
-from atlas8k.phantom.generate import PhantomPainter
-from atlas8k.phantom.scanner import add_noise
-from atlas8k.volume import write_nifti
+from abdomen_phantom import STANDARD
+from abdomen_phantom.anatomy import paint
+from abdomen_phantom.generate import PhantomPainter
+from abdomen_phantom.scanner import add_noise
+from atlas8k.core.grid import Grid
+from atlas8k.core.volume import write_nifti
 
 SEED = 3
 Size = tuple[tuple[int, int, int], tuple[float, float, float]]

@@ -159,9 +159,9 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
 
 def _phantom(seed: int, number: int) -> Drawn:
     """A phantom of the mix."""
+    from abdomen_phantom import generate
+    from abdomen_phantom.generate import PhantomPainter
     from atlas8k.models.regrid import nearest
-    from atlas8k.phantom import generate
-    from atlas8k.phantom.generate import PhantomPainter
 
     setting = mix_setting(number)
     made = generate(seed, setting, grid_spacing_mm=CT_MM)
@@ -176,8 +176,8 @@ def _phantom(seed: int, number: int) -> Drawn:
 
 def _painted(seed: int, subject: str) -> Drawn:
     """A CT painted on a body."""
+    from abdomen_phantom.bodies import paint_body
     from atlas8k.models.regrid import nearest
-    from atlas8k.phantom.bodies import paint_body
 
     made = paint_body(_body(subject), seed, finest_mm=FINEST_MM)
 
@@ -189,7 +189,7 @@ def _painted(seed: int, subject: str) -> Drawn:
 
 @cache
 def _body(subject: str) -> Any:
-    from atlas8k.phantom.bodies import read_bodies
+    from abdomen_phantom.bodies import read_bodies
 
     return read_bodies(BODIES, [subject])
 
@@ -201,9 +201,9 @@ def painted_truth(
 
     ``coarse``, the truth of the 4 mm CT, says where organs are at all.
     """
+    from abdomen_phantom import exact_label
     from atlas8k.attention.regions import bounding_box
-    from atlas8k.phantom import exact_label
-    from atlas8k.volume import Grid
+    from atlas8k.core.volume import Grid
 
     out = np.zeros(grid.shape, dtype=np.uint8)
     outer = bounding_box(coarse + pseudo)

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.components import label_components
-from atlas8k.errors import GridMismatchError
+from atlas8k.core.components import label_components
+from atlas8k.core.errors import GridMismatchError
 
 SURFACE_MM = 2.0
 MIN_ML = 0.5

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from atlas8k.errors import EvaluationError
+from atlas8k.core.errors import EvaluationError
 
 Floats = npt.NDArray[np.float64]
 Groups = npt.NDArray[np.int64]

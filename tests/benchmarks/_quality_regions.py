@@ -64,7 +64,7 @@ def judge(folder: Path, number: int, several: Sequence[Any]) -> list[Judged]:
     """
     from atlas8k.attention import salient_regions
     from atlas8k.attention.packed import unpack, unpack_codes
-    from atlas8k.volume import Grid
+    from atlas8k.core.volume import Grid
 
     name = f"case {number}"
     probs, _ = unpack_codes(codes_of(folder, number).read_bytes(), name)
@@ -116,7 +116,7 @@ def compared(salient: Any, pseudo: np.ndarray, errors: list[Errors], number: int
     from _quality_detection import Detection, components, detect, moved, outline
 
     from atlas8k.attention.regions import bounding_box
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     grid = salient.grid
     anywhere = salient.mask.any(axis=0)

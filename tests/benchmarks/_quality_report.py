@@ -129,7 +129,7 @@ def table_1(rows: Rows) -> tuple[str, dict[str, float]]:
     """Table 1 as Markdown, and its figures: mean and SD over the cases that have any."""
     from _quality_detection import mean_of
 
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     lines = [
         "| organ | error regions | attention regions | sensitivity | precision "

@@ -216,7 +216,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser, folder: Pa
 
 def judged(rows: list[dict[str, Any]], what: str, samples: int) -> dict[str, float]:
     """Print a sample's rankings and regions; its figures."""
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     figures = rank_figures([row | row["chosen"] for row in rows], samples, what)
     for name, values in SETTINGS.items():

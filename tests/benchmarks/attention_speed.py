@@ -43,8 +43,8 @@ from _quick import parse, report
 
 from atlas8k.attention import Quantised, SalientSettings, attention_sizes, salient_regions
 from atlas8k.attention.packed import pack, pack_codes, unpack_codes
-from atlas8k.grid import Grid
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_NAMES
 
 SHAPE = (259, 259, 283)
 AFFINE = np.diag([1.5, 1.5, 1.5, 1.0])

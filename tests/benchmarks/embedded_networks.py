@@ -63,7 +63,7 @@ def start(threads: int) -> None:
 
 def phantom(task: tuple[str, int, float | None]) -> Result:
     """Predict the phantom of a setting and seed, as its scanner writes it or on a grid."""
-    from atlas8k.phantom import SHIFTED, STANDARD, generate
+    from abdomen_phantom import SHIFTED, STANDARD, generate
 
     setting, seed, grid_mm = task
     settings = {"standard": STANDARD, "shifted": SHIFTED}
@@ -73,7 +73,7 @@ def phantom(task: tuple[str, int, float | None]) -> Result:
 
 def real(data: Path) -> Result:
     """Predict the real CT."""
-    from atlas8k.volume import read_ct, read_label
+    from atlas8k.core.volume import read_ct, read_label
 
     ct = read_ct(data / REAL / "ct.nii.gz")
     label = read_label(data / REAL / "labels_model_v2.nii.gz")
@@ -84,7 +84,7 @@ def real(data: Path) -> Result:
 
 def judge(setting: str, ct, truth: np.ndarray) -> Result:
     """DSC of each network and the ensemble on the CT's grid."""
-    from atlas8k.evaluation.overlap import counts
+    from atlas8k.metrics.overlap import counts
 
     begun = time.perf_counter()
     prediction = _predictor.predict(ct)
@@ -115,7 +115,7 @@ def results(
 
 def table(title: str, cases: list[Result]) -> dict[str, np.ndarray]:
     """Print organs by networks; mean DSC of every organ, by network."""
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     names = list(cases[0].dsc)
     # nanmean of each organ over cases; an organ that no case has stays NaN.
@@ -140,7 +140,7 @@ def table(title: str, cases: list[Result]) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Run and print."""
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--phantoms", type=int, default=40)

@@ -17,11 +17,11 @@ import time
 import numpy as np
 from _quick import parse, report
 
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES
 
 
 def make(cases: int, networks: int) -> list[object]:
-    from atlas8k.evaluation.results import Results
+    from atlas8k.reports.results import Results
 
     rng = np.random.default_rng(0)
     names = tuple(f"c{n}" for n in range(cases))
@@ -37,9 +37,9 @@ def make(cases: int, networks: int) -> list[object]:
 
 def ours(cases: int, networks: int) -> tuple[float, float]:
     """Processor seconds and peak memory, GB."""
-    from atlas8k.evaluation.compare import compare
-    from atlas8k.evaluation.groups import Grouping
-    from atlas8k.evaluation.results import align
+    from atlas8k.reports.compare import compare
+    from atlas8k.reports.groups import Grouping
+    from atlas8k.reports.results import align
 
     results = make(cases, networks)
     start = time.process_time()

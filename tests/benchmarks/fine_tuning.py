@@ -82,7 +82,7 @@ class Phantom:
 
     def paint(self) -> Any:
         """CT and truth on voxels of that many mm."""
-        from atlas8k.phantom import STANDARD, generate
+        from abdomen_phantom import STANDARD, generate
 
         setting = STANDARD if self.number is None else mix_setting(self.number)
         return generate(self.seed, setting, grid_spacing_mm=self.mm)
@@ -97,7 +97,7 @@ class Phantom:
 
 def started_on(scale: Scale) -> list[Phantom]:
     """Each lacks a third of the organs, every organ is labeled in four of the six."""
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     return [
         Phantom(
@@ -109,7 +109,7 @@ def started_on(scale: Scale) -> list[Phantom]:
 
 def mixed(first_seed: int, count: int, scale: Scale) -> list[Phantom]:
     """Wholly labeled phantoms of the mix."""
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     return [Phantom(first_seed + i, i, ORGAN_NAMES, scale.mm) for i in range(count)]
 
@@ -167,7 +167,7 @@ def rank(work: Path, scale: Scale) -> None:
 
 def measure(work: Path, scale: Scale, folder: str) -> None:
     """DSC of an ensemble on the held-out phantoms: ``(phantoms, organs)``, NaN where absent."""
-    from atlas8k.evaluation.overlap import dsc
+    from atlas8k.metrics.overlap import dsc
 
     file = work / f"dsc_{folder}.json"
     if file.is_file():
@@ -254,7 +254,7 @@ def run(work: Path, scale: Scale, seeds: int, jobs: int, ranking: str) -> dict[s
 
 def compared(before: np.ndarray, after: dict[str, list[np.ndarray]]) -> dict[str, float]:
     """Print organs by arms; the figures."""
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     columns = {"before": [before], **after}
     print(f"\n{'DSC':14s}" + "".join(f"{name:>20s}" for name in columns))

@@ -43,7 +43,7 @@ class AsBackground(Phantom):
 
 def labeled(kind: type[Phantom], count: int) -> list[Phantom]:
     """What is trained on."""
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     known = tuple(organ for organ in ORGAN_NAMES if organ not in UNLABELED)
     return [kind(TRAINED + i, None, known) for i in range(count)]
@@ -62,9 +62,9 @@ def tuned(start: dict[str, Any], cases: list[Phantom], steps: int) -> dict[str, 
 
 def measured(networks: dict[str, Any], count: int) -> np.ndarray:
     """DSC of the ensemble, mean over the phantoms: ``(organs,)``."""
-    from atlas8k.evaluation.overlap import dsc
+    from atlas8k.core.structures import ORGAN_NAMES
+    from atlas8k.metrics.overlap import dsc
     from atlas8k.models.predict import Predictor
-    from atlas8k.organs import ORGAN_NAMES
 
     predictor = Predictor(networks, overlap=0.25, grid_mm=MM)
     rows = []
@@ -78,8 +78,8 @@ def main() -> None:
     """Run and print."""
     import torch
 
+    from atlas8k.core.structures import ORGAN_NAMES
     from atlas8k.models.checkpoint import load_checkpoint
-    from atlas8k.organs import ORGAN_NAMES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", default="unet,nnunet,swin_unetr")

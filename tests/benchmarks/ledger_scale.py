@@ -19,8 +19,8 @@ from pathlib import Path
 
 from _quick import parse, report
 
-from atlas8k.ledger import Holder, Ledger, OrganScore
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.store import Holder, Ledger, OrganScore
 
 Figures = dict[str, float]
 

@@ -18,8 +18,8 @@ import warnings
 import numpy as np
 from _quick import parse, report
 
-from atlas8k.organs import N_ORGANS
-from atlas8k.phantom import generate
+from abdomen_phantom import generate
+from atlas8k.core.structures import N_ORGANS
 
 SPACING = (0.75, 0.75, 1.25)
 TOLERANCE_MM = 1.0
@@ -40,7 +40,7 @@ def label_maps(shape: tuple[int, int, int], painted_mm: float) -> tuple[np.ndarr
 
 
 def ours(pred: np.ndarray, truth: np.ndarray) -> list[float]:
-    from atlas8k.evaluation.surface import nsd
+    from atlas8k.metrics.surface import nsd
 
     return nsd(pred, truth, SPACING, TOLERANCE_MM).tolist()
 

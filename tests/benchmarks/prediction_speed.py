@@ -58,7 +58,7 @@ PART = (slice(80, 180), slice(60, 180), slice(100, 180))
 def once(predictor: Any, ct: Path, out: Path) -> dict[str, float]:
     """Seconds of one CT from file to file; the label is written, attention told."""
     from atlas8k.attention import salient_regions
-    from atlas8k.volume import read_ct, write_nifti
+    from atlas8k.core.volume import read_ct, write_nifti
 
     begin = time.perf_counter()
     volume = read_ct(ct)
@@ -105,8 +105,8 @@ def mean_dsc(folder: Path, label: Path) -> float:
     """Mean DSC of the organs that the patient shows."""
     from tests.benchmarks._prediction_reference import dsc
 
-    from atlas8k.organs import ORGANS
-    from atlas8k.volume import read_label
+    from atlas8k.core.structures import ORGANS
+    from atlas8k.core.volume import read_label
 
     truth = read_label(folder / "truth.nii.gz").array
     found = dsc(read_label(label).array, truth)
@@ -173,7 +173,7 @@ def peak(ct: Path) -> dict[str, float]:
     from tests.benchmarks.attention_speed import peak_kb
 
     from atlas8k.cli.predict import predict
-    from atlas8k.preview import draw_planes  # noqa: F401
+    from atlas8k.reports.preview import draw_planes  # noqa: F401
 
     small = ct.with_name("small.nii.gz")
     out = ct.with_name("label.nii.gz")
@@ -218,8 +218,8 @@ def gpu(folder: Path, repeats: int) -> dict[str, Any]:
     import torch
     from tests.benchmarks._prediction_full_size import full_size
 
+    from atlas8k.core.volume import read_grid
     from atlas8k.models.predict import Predictor
-    from atlas8k.volume import read_grid
 
     predictor = Predictor(full_size(), device="cuda")
     out = folder / "gpu.nii.gz"

@@ -37,12 +37,12 @@ from tests.benchmarks._quick import parse, report
 from tests.e2e.harness import APP, Server, running
 from tests.models.tiny import ARCHITECTURES, tiny
 
-from atlas8k.ledger import OrganScore, locate
+from atlas8k.core.settings import Settings
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.store import ModelStore
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.server.opening import open_context
-from atlas8k.settings import Settings
-from atlas8k.volume import Grid, write_nifti
+from atlas8k.services.opening import open_context
+from atlas8k.store import OrganScore, locate
 
 Figures = dict[str, float]
 SIZES = (100, 1_000, 8_448, 100_000)

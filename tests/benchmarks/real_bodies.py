@@ -94,16 +94,16 @@ def start(models: Path, way: str) -> None:
 @cache
 def body(name: str):
     """A held-out body."""
-    from atlas8k.phantom.bodies import read_bodies
+    from abdomen_phantom.bodies import read_bodies
 
     return read_bodies(BODIES, [name])
 
 
 def ct_and_truth(task: Task):
     """The CT of a task, and its label on the same grid."""
-    from atlas8k.phantom import generate
-    from atlas8k.phantom.bodies import paint_body, read_organs
-    from atlas8k.volume import read_ct, read_label
+    from abdomen_phantom import generate
+    from abdomen_phantom.bodies import paint_body, read_organs
+    from atlas8k.core.volume import read_ct, read_label
 
     if task.group == "real_bodies":
         made = paint_body(body(task.what), task.seed, finest_mm=FINEST_MM)
@@ -120,14 +120,14 @@ def ct_and_truth(task: Task):
 
 def phantom_setting():
     """The widest distribution of phantoms."""
-    from atlas8k import phantom
+    import abdomen_phantom as phantom
 
     return getattr(phantom, "WIDE", phantom.STANDARD)
 
 
 def judge(task: Task) -> Result:
     """Predict a CT, and compare on its own grid."""
-    from atlas8k.evaluation.overlap import counts
+    from atlas8k.metrics.overlap import counts
 
     ct, truth = ct_and_truth(task)
     if not truth.grid.same_as(ct.grid, tolerance_voxels=0.1):
@@ -177,7 +177,7 @@ def mean_dsc(cases: list[Result], name: str) -> np.ndarray:
 
 def table(title: str, cases: list[Result]) -> dict[str, np.ndarray]:
     """Print organs by networks; mean DSC of every organ, by network."""
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     names = list(cases[0].dsc)
     means = {name: mean_dsc(cases, name) for name in names}
@@ -196,7 +196,7 @@ def _ml(cases: list[Result], name: str) -> float:
 
 def figures_of(group: str, means: dict[str, np.ndarray]) -> dict[str, float]:
     """Named figures of a group: the ensemble's mean, and each by network and organ."""
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     out = {f"dsc_{group}": round(float(np.nanmean(means[ENSEMBLE])), 4)}
     for name, values in means.items():

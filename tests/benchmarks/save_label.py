@@ -35,10 +35,10 @@ from tests.benchmarks._quick import parse, report
 from tests.benchmarks.queue_scale import Figures, Material, percentiles
 from tests.e2e.harness import Server, running
 
-from atlas8k.ledger import OrganSource
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.service import LabelService
-from atlas8k.volume import Grid, write_nifti
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import Grid, write_nifti
+from atlas8k.services.labels.service import LabelService
+from atlas8k.store import OrganSource
 
 Labels = npt.NDArray[np.uint8]
 SHAPE = (512, 512, 300)

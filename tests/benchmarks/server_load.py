@@ -51,10 +51,10 @@ from tests.benchmarks.queue_scale import (
 from tests.e2e.harness import APP, Server, running
 from tests.server.tiny import NETWORKS, checkpoint
 
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.checkpoint import Preprocessing, save_checkpoint
 from atlas8k.models.networks import build
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import Grid, write_nifti
 
 ANNOTATORS = 16
 PAUSE_S = (0.5, 1.5)

@@ -14,7 +14,7 @@ from tests.benchmarks._quality_detection import (
     outline,
 )
 
-from atlas8k.errors import GridMismatchError
+from atlas8k.core.errors import GridMismatchError
 
 SHAPE = (40, 30, 20)
 ML = 0.01

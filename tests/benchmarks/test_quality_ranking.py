@@ -14,7 +14,7 @@ from tests.benchmarks._quality_ranking import (
     within,
 )
 
-from atlas8k.errors import EvaluationError
+from atlas8k.core.errors import EvaluationError
 
 
 def test_rho_is_scipys_ties_and_all():

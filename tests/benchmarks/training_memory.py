@@ -45,8 +45,8 @@ def write_volumes(work: Path, count: int, shape: tuple[int, int, int]) -> None:
     """One CT and its label, under several names."""
     from scipy.ndimage import zoom
 
-    from atlas8k.phantom import STANDARD, generate
-    from atlas8k.volume import Grid, write_nifti
+    from abdomen_phantom import STANDARD, generate
+    from atlas8k.core.volume import Grid, write_nifti
 
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "ct_0.nii.gz").is_file():

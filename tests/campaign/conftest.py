@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.ledger.kit import Clock, check_consistent
+from tests.store.kit import Clock, check_consistent
 
-from atlas8k.ledger import Ledger
+from atlas8k.store import Ledger
 
 
 @pytest.fixture

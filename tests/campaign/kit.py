@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.ledger.kit import Clock, scored
+from tests.store.kit import Clock, scored
 
-from atlas8k.ledger import Holder, Ledger, OrganChange, Plan, Planned, Worked
+from atlas8k.store import Holder, Ledger, OrganChange, Plan, Planned, Worked
 
 CONFIRMED = OrganChange("confirmed", 10, 10, 0, 1.0)
 REVISED = OrganChange("revised", 10, 12, 6, 0.8)

@@ -12,7 +12,7 @@ from tests.campaign.kit import CONFIRMED, REVISED, UNNAMED, planned
 
 from atlas8k.campaign.audits import audit, bounds, interval
 from atlas8k.campaign.reviewed import Reviewed
-from atlas8k.ledger import Plan
+from atlas8k.store import Plan
 
 
 def tail(population: int, total: int, drawn: int, wrong: range) -> Fraction:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from tests.campaign.kit import CONFIRMED, REVISED, full, planned, review, worked
-from tests.ledger.kit import ANNA, BEN, Clock, sizes
+from tests.store.kit import ANNA, BEN, Clock, sizes
 
 from atlas8k.campaign.effort import effort
 from atlas8k.campaign.reviewed import Remaining, remaining, reviews_of
 from atlas8k.campaign.status import status
-from atlas8k.ledger import Budget, Ledger
+from atlas8k.store import Budget, Ledger
 
 
 def again(ledger: Ledger, signature: str) -> None:

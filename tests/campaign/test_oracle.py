@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from atlas8k.campaign.simulation import Truth, correct, quality
-from atlas8k.errors import EvaluationError
-from atlas8k.grid import Grid
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.volume import write_nifti
+from atlas8k.core.errors import EvaluationError
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import write_nifti
 
 LIVER, SPLEEN, AORTA = (ORGAN_IDS[name] for name in ("liver", "spleen", "aorta"))
 

@@ -7,12 +7,12 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from tests.campaign.kit import CONFIRMED, REVISED, full, planned, review, worked
-from tests.ledger.kit import ANNA, Clock
+from tests.store.kit import ANNA, Clock
 
 from atlas8k.campaign import pictures
 from atlas8k.campaign.reviewed import reviewed
 from atlas8k.campaign.status import status
-from atlas8k.ledger import Ledger
+from atlas8k.store import Ledger
 
 
 def test_every_place_has_the_colour_of_what_became_of_it() -> None:

@@ -13,7 +13,7 @@ from tests.campaign.kit import (
 )
 
 from atlas8k.campaign.reviewed import by_organ, kind, needed, of_round, reviewed
-from atlas8k.ledger import OrganChange
+from atlas8k.store import OrganChange
 
 
 @pytest.mark.parametrize(

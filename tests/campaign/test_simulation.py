@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.ledger.kit import ANNA, BEN, check_consistent, query, sizes
+from tests.store.kit import ANNA, BEN, check_consistent, query, sizes
 
 from atlas8k.campaign.simulation import FILE, Simulation, Truth
 from atlas8k.campaign.work import advance
-from atlas8k.errors import LedgerError
-from atlas8k.grid import Grid
-from atlas8k.ledger import Holder, Ledger, OrganChange
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import write_nifti
+from atlas8k.core.errors import LedgerError
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import write_nifti
+from atlas8k.store import Holder, Ledger, OrganChange
 
 GRID = Grid((12, 3, 2), np.diag([2.0, 2.0, 2.0, 1.0]))
 NAMES = [f"v{i}" for i in range(6)]

@@ -7,12 +7,12 @@ import re
 
 import pytest
 from tests.campaign.kit import CONFIRMED, REVISED, full, review
-from tests.ledger.kit import ANNA, BEN, Clock
+from tests.store.kit import ANNA, BEN, Clock
 
 from atlas8k.campaign import learning
 from atlas8k.campaign.reports import Status
 from atlas8k.campaign.status import status
-from atlas8k.ledger import Ledger
+from atlas8k.store import Ledger
 
 STATS = {
     "model": "atlas8k",

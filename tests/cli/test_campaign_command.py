@@ -20,11 +20,11 @@ from typer.testing import CliRunner, Result
 
 from atlas8k.campaign.reports import Status
 from atlas8k.cli import app
-from atlas8k.errors import Atlas8kError
-from atlas8k.ledger import Holder, Ledger
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.service import LabelService
-from atlas8k.volume import Grid, read_label, write_nifti
+from atlas8k.core.errors import Atlas8kError
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import Grid, read_label, write_nifti
+from atlas8k.services.labels.service import LabelService
+from atlas8k.store import Holder, Ledger
 
 CASES = [f"case_{i}" for i in range(8)]
 ANNA = Holder.identify(user="anna")

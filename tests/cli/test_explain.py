@@ -17,12 +17,12 @@ from typer.testing import CliRunner, Result
 
 from atlas8k.cli.explain import explain
 from atlas8k.cli.rank import rank
-from atlas8k.errors import Atlas8kError
-from atlas8k.ledger import Ledger, locate
+from atlas8k.core.errors import Atlas8kError
+from atlas8k.core.settings import Settings
 from atlas8k.models.predict import Predictor
-from atlas8k.server.opening import open_context
-from atlas8k.server.scoring import AttentionScoring
-from atlas8k.settings import Settings
+from atlas8k.server.tasks.scoring import AttentionScoring
+from atlas8k.services.opening import open_context
+from atlas8k.store import Ledger, locate
 
 app = typer.Typer()
 app.command()(explain)

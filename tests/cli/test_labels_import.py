@@ -16,14 +16,14 @@ import typer
 from tests.headers import write_header
 from typer.testing import CliRunner, Result
 
+from abdomen_phantom import generate
 from atlas8k.cli.labels import labels
-from atlas8k.errors import Atlas8kError
-from atlas8k.grid import Volume
-from atlas8k.ledger import Holder, Ledger, OrganScore, OrganSource, locate
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.phantom import generate
-from atlas8k.server.studies.folder import StudiesFolder
-from atlas8k.volume import read_label, to_canonical, write_nifti
+from atlas8k.core.errors import Atlas8kError
+from atlas8k.core.grid import Volume
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.volume import read_label, to_canonical, write_nifti
+from atlas8k.services.studies.folder import StudiesFolder
+from atlas8k.store import Holder, Ledger, OrganScore, OrganSource, locate
 
 app = typer.Typer()
 app.add_typer(labels, name="labels")

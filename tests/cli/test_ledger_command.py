@@ -16,11 +16,11 @@ from typer.testing import CliRunner, Result
 
 from atlas8k.cli.ledger import ledger as ledger_commands
 from atlas8k.cli.rank import rank
-from atlas8k.errors import Atlas8kError
-from atlas8k.ledger import Holder, Ledger, OrganScore, locate
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.server.studies.folder import StudiesFolder
-from atlas8k.volume import Grid, write_nifti
+from atlas8k.core.errors import Atlas8kError
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import Grid, write_nifti
+from atlas8k.services.studies.folder import StudiesFolder
+from atlas8k.store import Holder, Ledger, OrganScore, locate
 
 app = typer.Typer()
 app.command()(rank)

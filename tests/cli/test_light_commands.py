@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from atlas8k.ledger import Ledger, OrganScore, locate
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.store import Ledger, OrganScore, locate
 
 SCRIPT = """
 import json, sys

@@ -15,18 +15,18 @@ from typer.testing import CliRunner
 
 from atlas8k.cli import app
 from atlas8k.cli.predict import read_input
-from atlas8k.dicom import inspect, read_headers, write_series
-from atlas8k.errors import (
+from atlas8k.core.errors import (
     GeometryError,
     NoAbdomenError,
     NotHounsfieldError,
     SettingsError,
     VolumeError,
 )
-from atlas8k.grid import Grid
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_NAMES, ORGANS
+from atlas8k.core.volume import read_ct, read_label, write_nifti
+from atlas8k.formats.dicom import inspect, read_headers, write_series
 from atlas8k.models.checkpoint import save_checkpoint
-from atlas8k.organs import ORGAN_NAMES, ORGANS
-from atlas8k.volume import read_ct, read_label, write_nifti
 
 GAIN = 8.0
 LEANING = {"swin_unetr": 0.0, "unet": 0.5, "nnunet": 2.0}

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from atlas8k.cli import app
-from atlas8k.errors import Atlas8kError
-from atlas8k.ledger import Holder, OrganSource
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.service import LabelService
-from atlas8k.volume import Grid, read_label, write_nifti
+from atlas8k.core.errors import Atlas8kError
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import Grid, read_label, write_nifti
+from atlas8k.services.labels.service import LabelService
+from atlas8k.store import Holder, OrganSource
 
 GRID = Grid((6, 5, 4), np.diag([-2.0, 2.0, 3.0, 1.0]))
 LIVER = ORGAN_IDS["liver"]

@@ -15,12 +15,12 @@ from tests.server.tiny import GRID, write_ct, write_networks
 from typer.testing import CliRunner, Result
 
 from atlas8k.cli import app
-from atlas8k.errors import GeometryError, TrainingError
-from atlas8k.ledger import Holder, Ledger, OrganSource
+from atlas8k.core.errors import GeometryError, TrainingError
+from atlas8k.core.settings import Settings
+from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.checkpoint import Preprocessing
-from atlas8k.server.opening import open_context
-from atlas8k.settings import Settings
-from atlas8k.volume import Grid, write_nifti
+from atlas8k.services.opening import open_context
+from atlas8k.store import Holder, Ledger, OrganSource
 
 commands = importlib.import_module("atlas8k.cli.train")
 ANNA = Holder.identify(user="anna")

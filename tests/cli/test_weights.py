@@ -9,7 +9,7 @@ from tests.models.tiny import tiny
 from typer.testing import CliRunner
 
 from atlas8k.cli import app
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 from atlas8k.models.networks import build
 from atlas8k.models.store import ModelStore
 

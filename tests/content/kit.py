@@ -13,9 +13,9 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from atlas8k.dicom import read_volume
-from atlas8k.grid import Grid, Volume
-from atlas8k.volume import read_ct, read_label
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.volume import read_ct, read_label
+from atlas8k.formats.dicom import read_volume
 
 DATA = Path(os.environ.get("ATLAS8K_DATA", Path(__file__).parents[3] / "shared" / "data"))
 BODIES = DATA / "totalsegmentator-bodies"

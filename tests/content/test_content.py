@@ -17,12 +17,12 @@ from tests.content.kit import (
     still_hu,
 )
 
+from abdomen_phantom import SHIFTED, STANDARD, generate
 from atlas8k.content import inspect_content
 from atlas8k.content.damage import damage_remarks
 from atlas8k.content.intensity import intensity_remarks, unexplained
-from atlas8k.grid import Grid, Volume
-from atlas8k.phantom import SHIFTED, STANDARD, generate
-from atlas8k.volume import read_label
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.volume import read_label
 
 WIDE = replace(
     SHIFTED,

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from tests.content.kit import heights
 
+from abdomen_phantom import STANDARD, WIDE, Phantom, generate
+from abdomen_phantom.patient import draw_hard_cases
+from abdomen_phantom.setting import Dice
 from atlas8k.content.familiar import (
     LIKE,
     RANGE_FILE,
@@ -24,12 +27,9 @@ from atlas8k.content.features import (
     noise_hu,
     thinned,
 )
-from atlas8k.errors import SettingsError
-from atlas8k.grid import Grid, Volume
+from atlas8k.core.errors import SettingsError
+from atlas8k.core.grid import Grid, Volume
 from atlas8k.models.files import write_json
-from atlas8k.phantom import STANDARD, WIDE, Phantom, generate
-from atlas8k.phantom.patient import draw_hard_cases
-from atlas8k.phantom.setting import Dice
 
 PHASES = {
     "pre": "non-contrast",

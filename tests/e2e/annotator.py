@@ -26,8 +26,8 @@ import requests
 from monailabel.client import MONAILabelClient
 from monailabel.client.client import MONAILabelClientException
 
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.volume import Grid, write_nifti
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import Grid, write_nifti
 
 GRID = Grid((14, 12, 10), np.diag([-12.0, 12.0, 15.0, 1.0]))
 """Of every CT of the test."""

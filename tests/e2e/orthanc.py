@@ -14,10 +14,10 @@ from pydicom import dcmread
 from tests.e2e.harness import APP, REPOSITORY, Server, running
 from tests.server.tiny import write_networks
 
-from atlas8k.dicom import write_series
-from atlas8k.dicom.write import stable_uid
-from atlas8k.phantom import STANDARD, generate
-from atlas8k.volume import Grid
+from abdomen_phantom import STANDARD, generate
+from atlas8k.core.volume import Grid
+from atlas8k.formats.dicom import write_series
+from atlas8k.formats.dicom.write import stable_uid
 from local_orthanc import Orthanc, missing
 
 REAL = REPOSITORY.parent / "shared" / "data" / "cptac-pda-dicom"

@@ -7,8 +7,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from atlas8k.phantom import STANDARD, generate
-from atlas8k.volume import Grid, Volume, write_nifti
+from abdomen_phantom import STANDARD, generate
+from atlas8k.core.volume import Grid, Volume, write_nifti
 
 SPACING_MM = 4.0
 ORIENTATIONS = ("LPS", "RAS", "SRP", "LAI", "IPR")

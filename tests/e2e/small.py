@@ -14,8 +14,8 @@ import requests
 from tests.e2e.harness import APP, Server, running
 from tests.server.tiny import GRID, write_ct, write_networks
 
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import write_nifti
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import write_nifti
 
 IMAGES = ("a", "b", "c")
 LIMIT_S = 60

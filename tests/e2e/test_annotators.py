@@ -37,13 +37,13 @@ import pytest
 import requests
 from tests.e2e.annotator import GRID, Work, arguments, digest
 from tests.e2e.harness import APP, REPOSITORY, Server, command, end, environment, free_port
-from tests.ledger.kit import check_consistent, held_twice, query
 from tests.server.tiny import NETWORKS, checkpoint
+from tests.store.kit import check_consistent, held_twice, query
 
-from atlas8k.ledger import Ledger, locate
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.models.store import ModelStore
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import read_label, write_nifti
+from atlas8k.store import Ledger, locate
 
 pytestmark = pytest.mark.slow
 

@@ -29,11 +29,11 @@ from tests.e2e.orthanc import (
     uid_of,
 )
 
-from atlas8k.dicom import write_series
+from atlas8k.core.structures import ORGAN_IDS, find_organ
+from atlas8k.core.volume import Grid, read_grid, read_label, write_nifti
+from atlas8k.formats.dicom import write_series
 from atlas8k.labels.ingest import read_segmentation
-from atlas8k.ledger import Ledger
-from atlas8k.organs import ORGAN_IDS, find_organ
-from atlas8k.volume import Grid, read_grid, read_label, write_nifti
+from atlas8k.store import Ledger
 from local_orthanc import Orthanc
 
 pytestmark = [pytest.mark.slow, needs_orthanc]

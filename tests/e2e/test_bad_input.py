@@ -15,8 +15,8 @@ import requests
 from tests.e2e.harness import Server, command, environment, free_port
 from tests.e2e.phantoms import write_phantoms
 
-from atlas8k.settings import Settings
-from atlas8k.volume import read_label, write_nifti
+from atlas8k.core.settings import Settings
+from atlas8k.core.volume import read_label, write_nifti
 
 pytestmark = pytest.mark.slow
 

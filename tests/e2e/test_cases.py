@@ -16,7 +16,7 @@ from tests.e2e.harness import Server
 from tests.e2e.small import IMAGES, LIMIT_S, label_bytes, small_server
 from tests.server.tiny import GRID
 
-from atlas8k.volume import write_nifti
+from atlas8k.core.volume import write_nifti
 
 pytestmark = pytest.mark.slow
 MORE = ("d", "e", "f", "g", "h")

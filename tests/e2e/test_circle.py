@@ -16,8 +16,8 @@ import requests
 from tests.e2e.harness import APP, REPOSITORY, Server
 from tests.e2e.phantoms import write_phantoms
 
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.volume import Grid, read_grid, read_label, write_nifti
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.volume import Grid, read_grid, read_label, write_nifti
 
 pytestmark = pytest.mark.slow
 REAL = REPOSITORY.parent / "shared" / "data" / "totalsegmentator-example"

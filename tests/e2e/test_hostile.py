@@ -21,8 +21,8 @@ from tests.e2e.harness import Server
 from tests.e2e.small import LIMIT_S, get_label, label_bytes, put_label, small_server
 from tests.server.tiny import GRID
 
-from atlas8k.ledger import locate
-from atlas8k.volume import write_nifti
+from atlas8k.core.volume import write_nifti
+from atlas8k.store import locate
 
 pytestmark = pytest.mark.slow
 UPLOAD_MB = 40

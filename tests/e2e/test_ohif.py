@@ -25,13 +25,13 @@ from tests.e2e.harness import Server
 from tests.e2e.orthanc import REAL, needs_orthanc, orthanc_with, real_series, serving
 from tests.e2e.phantoms import SPACING_MM, turned
 
+from abdomen_phantom import STANDARD, generate
 from atlas8k.cli.rank import newest
-from atlas8k.dicom import write_series
-from atlas8k.labels.dicom_seg_writing import ATTENTION_COLOR, write_segmentation
-from atlas8k.ledger import Ledger
-from atlas8k.organs import ORGAN_IDS, ORGANS
-from atlas8k.phantom import STANDARD, generate
-from atlas8k.volume import read_label
+from atlas8k.core.structures import ORGAN_IDS, ORGANS
+from atlas8k.core.volume import read_label
+from atlas8k.formats.dicom import write_series
+from atlas8k.formats.dicom_seg_writing import ATTENTION_COLOR, write_segmentation
+from atlas8k.store import Ledger
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -18,11 +18,11 @@ from tests.e2e.harness import Server
 from tests.e2e.small import LIMIT_S, small_server
 from tests.server.tiny import GRID
 
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.labels.provenance import read_provenance
-from atlas8k.ledger import OrganSource
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.service import LabelService
-from atlas8k.volume import read_label, write_nifti
+from atlas8k.services.labels.service import LabelService
+from atlas8k.store import OrganSource
 
 pytestmark = pytest.mark.slow
 Array = npt.NDArray[np.uint8]

@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 
 from atlas8k.campaign.reports import Status
 from atlas8k.cli import app
-from atlas8k.ledger import Ledger
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.volume import Grid, read_label, write_nifti
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import Grid, read_label, write_nifti
+from atlas8k.store import Ledger
 
 IMAGES = tuple(f"case_{i:02d}" for i in range(10))
 GRID = Grid((8, 7, 6), np.diag([-12.0, 12.0, 15.0, 1.0]))

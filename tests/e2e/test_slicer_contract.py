@@ -18,9 +18,9 @@ from tests.e2e.slicer import Slicer, image_of, opened
 from tests.e2e.small import LIMIT_S
 from tests.server.tiny import NETWORKS, checkpoint, write_ct
 
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.volume import read_label
 from atlas8k.models.checkpoint import Checkpoint, save_checkpoint
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.volume import read_label
 
 pytestmark = pytest.mark.slow
 Labels = npt.NDArray[np.uint8]

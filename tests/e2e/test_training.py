@@ -15,7 +15,7 @@ import pytest
 import requests
 from tests.e2e.harness import APP, Server, running
 from tests.e2e.small import LIMIT_S, get_label, put_label
-from tests.server.training.test_gate import (
+from tests.services.training.test_gate import (
     GRID,
     HELD_OUT,
     NETWORKS,
@@ -26,7 +26,7 @@ from tests.server.training.test_gate import (
     write_case,
 )
 
-from atlas8k.volume import read_label, write_nifti
+from atlas8k.core.volume import read_label, write_nifti
 
 pytestmark = pytest.mark.slow
 LONG = {"max_epochs": 10_000, "steps_per_epoch": 1, "networks": "unet,nnunet"}

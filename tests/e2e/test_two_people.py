@@ -21,9 +21,9 @@ from tests.server.tiny import GRID
 from typer.testing import CliRunner
 
 from atlas8k.cli import app
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.desk.service import LabelService
-from atlas8k.volume import read_label, write_nifti
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import read_label, write_nifti
+from atlas8k.services.labels.service import LabelService
 
 pytestmark = pytest.mark.slow
 Labels = npt.NDArray[np.uint8]

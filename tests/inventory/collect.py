@@ -11,7 +11,7 @@ import typer
 
 def settings() -> list[str]:
     """Return the names of all settings."""
-    from atlas8k.settings import Settings
+    from atlas8k.core.settings import Settings
 
     return sorted(Settings.model_fields)
 
@@ -49,8 +49,8 @@ def routes() -> dict[str, list[str]]:
     from fastapi.routing import APIRoute
     from monailabel.app import app
 
-    from atlas8k.server.web.install import install
-    from atlas8k.settings import Settings
+    from atlas8k.core.settings import Settings
+    from atlas8k.server.install import install
 
     install(app, Settings())
     found = {}

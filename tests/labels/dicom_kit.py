@@ -15,7 +15,7 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from tests.labels.kit import Labels
 
-from atlas8k.grid import Grid
+from atlas8k.core.grid import Grid
 
 
 def save_series(folder: Path, grid: Grid) -> list[str]:

@@ -12,7 +12,7 @@ import nrrd
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.grid import Grid
+from atlas8k.core.grid import Grid
 from atlas8k.labels.public import PublicLabel
 
 Labels = npt.NDArray[np.uint8]

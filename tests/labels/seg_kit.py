@@ -12,7 +12,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage, generate_uid
 
-from atlas8k.grid import Grid
+from atlas8k.core.grid import Grid
 
 LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 Change = Callable[[FileDataset], None]

@@ -9,12 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlas8k.grid import Grid, Volume
+from abdomen_phantom import generate
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.labels.anatomy import impossible, missing
 from atlas8k.labels.datasets import Dataset, find_dataset
 from atlas8k.labels.survey import look_at
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.phantom import generate
 
 BODIES = Path(__file__).parents[3] / "shared" / "data" / "totalsegmentator-bodies"
 ABDOMENS = ["s0001", "s0004", "s0006", "s0009", "s0327", "s0328"]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from tests.labels.kit import GRID, SHAPE, Labels, label, save_nifti, turned
 
-from atlas8k.errors import GridMismatchError
+from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.labels.ingest import ingest
 from atlas8k.labels.submission_diff import (
     changes,
     with_rest,
 )
-from atlas8k.organs import ORGAN_IDS
 
 LIVER, SPLEEN = ORGAN_IDS["liver"], ORGAN_IDS["spleen"]
 EVERY = [{"name": name, "idx": i} for name, i in ORGAN_IDS.items()]

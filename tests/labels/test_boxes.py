@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from atlas8k.attention import Region
-from atlas8k.errors import UnreadableVolumeError
-from atlas8k.labels.boxes import MAX_BOXES, box_axes, markups, write_markups
-from atlas8k.volume import Grid
+from atlas8k.attention.markups import MAX_BOXES, box_axes, markups, write_markups
+from atlas8k.core.errors import UnreadableVolumeError
+from atlas8k.core.volume import Grid
 
 REGION = Region("pancreas", 4.2, 1.3, (3, 4, 5), (9, 6, 8), (5.0, 4.6, 6.2), (5, 4, 6))
 

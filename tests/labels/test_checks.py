@@ -7,11 +7,11 @@ import re
 import numpy as np
 import pytest
 
-from atlas8k.grid import Grid
+from abdomen_phantom import generate
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.labels.anatomy import Finding
 from atlas8k.labels.checks import check_label
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.phantom import generate
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from tests.labels.kit import of_state
 
-from atlas8k.errors import EmptyVolumeError, LabelValueError
-from atlas8k.grid import Volume
+from abdomen_phantom import generate
+from atlas8k.core.errors import EmptyVolumeError, LabelValueError
+from atlas8k.core.grid import Volume
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.labels.datasets import (
     PACKAGED,
     DatasetMapError,
@@ -20,8 +22,6 @@ from atlas8k.labels.datasets import (
 )
 from atlas8k.labels.kidneys import find_midline
 from atlas8k.labels.public import check_values, interpret
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.phantom import generate
 
 # Written down once more from the datasets' own descriptions, not derived from the maps:
 # raw values of each organ, "k" for both kidneys, "?" for voxels of any organ, "-" for others.

@@ -12,19 +12,19 @@ from pydicom.uid import RLELossless
 from tests.labels.kit import GRID, oblique
 from tests.labels.seg_kit import Change, measures, moved, save_seg
 
-from atlas8k.dicom import read_volume
-from atlas8k.errors import (
+from atlas8k.core.errors import (
     GridMismatchError,
     LabelValueError,
     UnreadableVolumeError,
     VolumeError,
 )
-from atlas8k.grid import Grid
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.formats.dicom import read_volume
 from atlas8k.labels.ingest import (
     ingest,
     read_segmentation,
 )
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "dicom-seg"
 needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="no DICOM SEG objects")

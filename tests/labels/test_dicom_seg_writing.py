@@ -16,21 +16,21 @@ from skimage.color import rgb2lab
 from tests.labels.dicom_kit import read_headers, save_series
 from tests.labels.kit import Labels
 
-from atlas8k.dicom import inspect
-from atlas8k.errors import (
+from atlas8k.core.errors import (
     EmptyVolumeError,
     GridMismatchError,
     LabelValueError,
     VolumeError,
 )
-from atlas8k.grid import Grid
-from atlas8k.labels.dicom_seg_writing import ATTENTION_SCHEME, write_segmentation
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGANS
+from atlas8k.formats.dicom import inspect
+from atlas8k.formats.dicom_seg_writing import ATTENTION_SCHEME, write_segmentation
 from atlas8k.labels.ingest import (
     ingest,
     read_segmentation,
 )
 from atlas8k.labels.label_mapping import term
-from atlas8k.organs import ORGANS
 
 DCMQI = Path(__file__).parents[3] / "shared" / "data" / "dcmqi-seg"
 SHAPE = (13, 10, 7)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.labels.kit import GRID, SHAPE, label, oblique, save_nifti, save_nrrd
 
-from atlas8k.errors import (
+from atlas8k.core.errors import (
     GridMismatchError,
     LabelNameError,
     LabelValueError,
@@ -18,12 +18,12 @@ from atlas8k.errors import (
     UnreadableVolumeError,
     VolumeError,
 )
-from atlas8k.grid import Grid
-from atlas8k.labels import nrrd_file
+from atlas8k.core.grid import Grid
+from atlas8k.core.volume import write_nifti
+from atlas8k.formats import nrrd as nrrd_file
 from atlas8k.labels.ingest import read_segmentation
 from atlas8k.labels.label_mapping import Terminology
 from atlas8k.labels.segmentation import Segment
-from atlas8k.volume import write_nifti
 
 DCMQI = Path(__file__).parents[3] / "shared" / "data" / "dcmqi-seg"
 needs_sample = pytest.mark.skipif(not DCMQI.is_dir(), reason="no DICOM SEG sample data")

@@ -8,10 +8,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.labels.kit import SHAPE, Labels, label
 
-from atlas8k.errors import GridMismatchError
+from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.labels.fusion import PRIORITY, Overlap, SourceKind, SourceLabel, assemble
-from atlas8k.ledger import OrganSource
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.store import OrganSource
 
 LIVER, SPLEEN, AORTA = ORGAN_IDS["liver"], ORGAN_IDS["spleen"], ORGAN_IDS["aorta"]
 PSEUDO = {organ: OrganSource("pseudo", "unknown") for organ in ORGAN_NAMES}

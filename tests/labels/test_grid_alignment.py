@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.labels.kit import GRID, SHAPE, TURNS, blocks, oblique, turned
 
-from atlas8k.errors import GridMismatchError
-from atlas8k.grid import Form, Grid
-from atlas8k.labels.grid_alignment import find_placement, place, put
+from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.grid import Form, Grid
+from atlas8k.core.grid_alignment import find_placement, place, put
 
 # Every voxel is told from every other, so that one in a wrong place shows.
 MARKED = np.arange(np.prod(SHAPE), dtype=np.uint8).reshape(SHAPE)

@@ -21,16 +21,16 @@ from tests.labels.kit import (
     turned,
 )
 
-from atlas8k.errors import (
+from atlas8k.core.errors import (
     EmptyVolumeError,
     GridMismatchError,
     LabelNameError,
     LabelValueError,
     VolumeError,
 )
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.volume import read_grid
 from atlas8k.labels.ingest import SegmentOverlap, ingest
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.volume import read_grid
 
 TYPICAL = settings(
     deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60

@@ -8,7 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlas8k.grid import Grid, Volume
+from abdomen_phantom import generate
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.labels.kidneys import (
     LEFT,
     RIGHT,
@@ -16,8 +18,6 @@ from atlas8k.labels.kidneys import (
     find_midline,
     split_kidneys,
 )
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.phantom import generate
 
 FORTY_EIGHT = [
     [[axis, flip] for axis, flip in zip(order, flips, strict=True)]

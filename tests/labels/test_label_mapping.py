@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from pydicom import Dataset
 
+from atlas8k.core.structures import ORGANS, find_organ
 from atlas8k.labels.label_mapping import (
     _NAMES,
     _SYNONYMS,
@@ -12,7 +13,6 @@ from atlas8k.labels.label_mapping import (
     from_tag,
     term,
 )
-from atlas8k.organs import ORGANS, find_organ
 
 
 @pytest.mark.parametrize("organ", ORGANS, ids=lambda organ: organ.name)

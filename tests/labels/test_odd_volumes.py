@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlas8k.grid import Grid
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.labels.anatomy import PEOPLE_ML, odd_volumes
 from atlas8k.labels.submission_diff import not_certified
-from atlas8k.ledger import OrganChange
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.store import OrganChange
 
 STATISTICS = Path(__file__).parents[3] / "shared" / "data" / "anatomy" / "organ_statistics.csv"
 GRID = Grid((40, 40, 40), np.diag([5.0, 5.0, 5.0, 1.0]))  # 0.125 ml a voxel

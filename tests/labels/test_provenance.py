@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.labels.kit import GRID, label, save_nifti
 
-from atlas8k.errors import UnreadableVolumeError
+from atlas8k.core.errors import UnreadableVolumeError
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.labels.provenance import (
     Provenance,
     from_json,
@@ -18,10 +20,8 @@ from atlas8k.labels.provenance import (
     to_json,
     write_label,
 )
-from atlas8k.ledger import OrganChange, OrganSource
-from atlas8k.ledger.records import OLDER_RULE
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import read_label, write_nifti
+from atlas8k.store import OrganChange, OrganSource
+from atlas8k.store.records import OLDER_RULE
 
 ORGANS = st.sampled_from(ORGAN_NAMES)
 COUNT = st.none() | st.integers(0, 10**9)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from tests.labels.kit import of_state
 
-from atlas8k.errors import (
+from abdomen_phantom import generate
+from atlas8k.core.errors import (
     EmptyVolumeError,
     GridMismatchError,
     LabelValueError,
@@ -20,13 +21,12 @@ from atlas8k.errors import (
     UnreadableVolumeError,
     VolumeError,
 )
-from atlas8k.grid import Grid, Volume
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.structures import ORGAN_IDS, ORGANS
+from atlas8k.core.volume import write_nifti
 from atlas8k.labels.datasets import find_dataset
 from atlas8k.labels.matching import Matcher, MatchError, find_label_files, parse_rule, plain_name
 from atlas8k.labels.public import read_public
-from atlas8k.organs import ORGAN_IDS, ORGANS
-from atlas8k.phantom import generate
-from atlas8k.volume import write_nifti
 
 TOGETHER = {"KiTS": 1, "AbdomenCT-1K": 2, "CT-ORG": 4, "AbdomenCT-12organ": 2}
 """Datasets with both kidneys under one value, and the value."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from atlas8k.errors import LabelNameError
+from atlas8k.core.errors import LabelNameError
 from atlas8k.labels.submission_diff import NOTHING_SAID, Statement
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.labels.kit import GRID, SHAPE, Labels, label
 
-from atlas8k.errors import GridMismatchError
+from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.labels.ingest import Submitted
 from atlas8k.labels.submission_diff import (
     Statement,
@@ -14,8 +15,7 @@ from atlas8k.labels.submission_diff import (
     compared,
     completed,
 )
-from atlas8k.ledger import OrganChange
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.store import OrganChange
 
 LIVER, SPLEEN, AORTA = ORGAN_IDS["liver"], ORGAN_IDS["spleen"], ORGAN_IDS["aorta"]
 

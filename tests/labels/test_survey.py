@@ -9,7 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlas8k.grid import Volume
+from abdomen_phantom import generate
+from atlas8k.core.grid import Volume
+from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.labels.datasets import DatasetMapError, find_dataset, find_versions
 from atlas8k.labels.survey import (
     Look,
@@ -20,8 +22,6 @@ from atlas8k.labels.survey import (
     survey,
     version_of,
 )
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.phantom import generate
 
 V1, V2 = (find_dataset(f"TotalSegmentator v{n}") for n in (1, 2))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas8k.labels.voxels import counts, fill, joint_counts, renamed
+from atlas8k.core.voxels import counts, fill, joint_counts, renamed
 
 SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -42,7 +42,7 @@ def test_renaming_is_indexing_a_table(shape: tuple[int, int, int], seed: int, or
 
 
 def test_counts_go_past_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atlas8k.labels.voxels._BLOCK", 16)
+    monkeypatch.setattr("atlas8k.core.voxels._BLOCK", 16)
     array = np.asfortranarray(sparse((5, 7, 3), 3, 9, "C"))
     assert np.array_equal(counts(array), np.bincount(array.ravel(), minlength=256))
     assert joint_counts(array, array).sum() == array.size

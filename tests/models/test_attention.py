@@ -8,7 +8,7 @@ import torch
 from tests.attention.reference import exact_sizes
 
 from atlas8k.attention import Quantised
-from atlas8k.errors import AttentionError
+from atlas8k.core.errors import AttentionError
 from atlas8k.models import attention
 from atlas8k.models.attention import attention_sizes_on
 

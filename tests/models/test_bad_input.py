@@ -11,10 +11,10 @@ import pytest
 from tests.content.kit import BODIES, heights, painted
 from typer.testing import CliRunner, Result
 
+from abdomen_phantom import STANDARD, generate
 from atlas8k.cli import app
-from atlas8k.errors import NoAbdomenError, VolumeError
-from atlas8k.phantom import STANDARD, generate
-from atlas8k.volume import Grid, Volume, read_label, write_nifti
+from atlas8k.core.errors import NoAbdomenError, VolumeError
+from atlas8k.core.volume import Grid, Volume, read_label, write_nifti
 
 ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "apps" / "atlas8k" / "model"

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
+from abdomen_phantom import SHIFTED, STANDARD, generate
 from atlas8k.attention import Quantised, attention_sizes
 from atlas8k.attention.sizes import AttentionSizes
+from atlas8k.core.volume import Volume
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
-from atlas8k.phantom import SHIFTED, STANDARD, generate
-from atlas8k.volume import Volume
 
 MODELS = Path(__file__).parents[2] / "apps" / "atlas8k" / "model"
 PHANTOMS = int(os.environ.get("ATLAS8K_PHANTOMS", "4"))

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 from tests.models.tiny import ARCHITECTURES, tiny
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 from atlas8k.models.checkpoint import (
     METADATA_KEY,
     Checkpoint,

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from atlas8k.components import largest_component
+from atlas8k.core.components import largest_component
+from atlas8k.core.weighting import Weights
 from atlas8k.models.ensemble import (
     EnsembleSettings,
     label_map,
     mean_probability,
 )
-from atlas8k.weighting import Weights
 
 PLAIN = EnsembleSettings(largest_component=False)
 

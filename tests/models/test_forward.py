@@ -9,10 +9,10 @@ import pytest
 import torch
 from tests.models.tiny import body_ct, tiny
 
+from atlas8k.core.volume import Volume
 from atlas8k.models import predict
 from atlas8k.models.body import whole
 from atlas8k.models.predict import Predictor, flips_along, forward
-from atlas8k.volume import Volume
 
 SUBSETS = [some for n in range(1, 4) for some in itertools.combinations(range(3), n)]
 

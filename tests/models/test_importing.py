@@ -12,7 +12,7 @@ from tests.models.parity.results import PLANS, new_plans, reference_state, resul
 from tests.models.parity.seeded import image, state
 from tests.models.tiny import body_ct, tiny
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 from atlas8k.models.checkpoint import (
     Preprocessing,
     layout,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR, UNet
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 from atlas8k.models.checkpoint import network
 from atlas8k.models.importing import import_weights
 

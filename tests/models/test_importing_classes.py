@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 from atlas8k.models.importing.plans import class_names
 
 THREE = ("background", "liver", "spleen")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.models.tiny import body_ct, tiny
 
-from atlas8k.errors import PredictionError
+from atlas8k.core.errors import PredictionError
 from atlas8k.models.predict import Predictor
 from atlas8k.models.resources import MemoryPlan, keep_freed_memory, short_of_memory
 

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 from atlas8k.models.networks import build
 from atlas8k.training.scratch import EMBEDDED
 

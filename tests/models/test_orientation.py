@@ -14,14 +14,14 @@ from tests.models.tiny import tiny
 from typer.testing import CliRunner
 
 from atlas8k.cli import app
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import Grid, Volume, write_nifti
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing
 from atlas8k.models.importing import Options, OrientationUnknownError, import_weights
 from atlas8k.models.importing.orientation import ORIENTATIONS, Trial, clear, try_orientations
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.volume import Grid, Volume, write_nifti
 
 
 def plans_with(reader):

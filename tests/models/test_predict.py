@@ -10,14 +10,14 @@ import pytest
 import torch
 from tests.models.tiny import back, body_ct, tiny, turned
 
-from atlas8k.errors import CheckpointError, PredictionError
+from atlas8k.core.errors import CheckpointError, PredictionError
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.volume import Grid, Volume
 from atlas8k.models import predict
 from atlas8k.models.body import whole
 from atlas8k.models.ensemble import EnsembleSettings, mean_probability
 from atlas8k.models.predict import Predictor
 from atlas8k.models.regrid import nearest
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.volume import Grid, Volume
 
 ORIENTATIONS = [
     "".join(codes)

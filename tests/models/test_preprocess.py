@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from tests.models.tiny import body_ct, turned
 
+from atlas8k.core.volume import Grid, Volume
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.preprocess import intensity_key, prepare
-from atlas8k.volume import Grid, Volume
 
 ORIENTATIONS = [
     "".join(codes)

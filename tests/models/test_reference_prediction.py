@@ -21,7 +21,7 @@ from tests.benchmarks._prediction_reference import (
     plain_label,
 )
 
-from atlas8k.grid import Grid
+from atlas8k.core.grid import Grid
 from atlas8k.models.predict import Predictor
 
 PHANTOMS = int(os.environ.get("ATLAS8K_PHANTOMS", "2"))

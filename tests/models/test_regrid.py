@@ -7,9 +7,9 @@ import pytest
 import torch
 from tests.models.tiny import turned
 
-from atlas8k.errors import GridMismatchError
+from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.volume import Grid, Volume, resample
 from atlas8k.models.regrid import interpolate_into, nearest, parallel_axes
-from atlas8k.volume import Grid, Volume, resample
 
 ORIENTATIONS = [
     "".join(codes)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.models.tiny import body_ct, tiny
 
-from atlas8k.errors import CheckpointError, ServedChangedError
+from atlas8k.core.errors import CheckpointError, ServedChangedError
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
 from atlas8k.models.predict import Predictor
 from atlas8k.models.sets import comes_from, file_sha256, model_signature

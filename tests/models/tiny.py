@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import Grid, Volume
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing
 from atlas8k.models.networks import build
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import Grid, Volume
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "unet": {"name": "unet", "channels": [4, 8], "strides": [2], "num_res_units": 1},

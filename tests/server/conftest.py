@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.server.tiny import write_ct, write_networks
 
-from atlas8k.server.context import Context
-from atlas8k.server.opening import open_context
-from atlas8k.settings import Settings
+from atlas8k.core.settings import Settings
+from atlas8k.services.context import Context
+from atlas8k.services.opening import open_context
 
 
 @pytest.fixture

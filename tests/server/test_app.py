@@ -19,9 +19,9 @@ from monailabel.config import settings
 from monailabel.interfaces.utils.app import app_instance, clear_cache
 from tests.server.tiny import GRID
 
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.volume import write_nifti
 from atlas8k.server.app import Atlas8kApp
-from atlas8k.volume import write_nifti
 
 MAIN = Path(__file__).parents[2] / "apps" / "atlas8k" / "main.py"
 

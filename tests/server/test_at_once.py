@@ -14,9 +14,9 @@ from fastapi.testclient import TestClient
 from tests.server import test_app
 from tests.server.tiny import GRID
 
-from atlas8k.ledger import Ledger, locate
-from atlas8k.server.desk import submissions
-from atlas8k.volume import read_label
+from atlas8k.core.volume import read_label
+from atlas8k.services.labels import submissions
+from atlas8k.store import Ledger, locate
 
 PEOPLE, ROUNDS = 8, 4
 client = test_app.client

@@ -14,17 +14,17 @@ import pytest
 from tests.server.tiny import checkpoint, write_ct
 
 from atlas8k.attention import attention_sizes
-from atlas8k.errors import AttentionError, LedgerError
+from atlas8k.core.errors import AttentionError, LedgerError
+from atlas8k.core.settings import Settings
+from atlas8k.core.volume import read_grid
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
-from atlas8k.server.answers import Answers
-from atlas8k.server.cache import GB, Key, PredictionCache
-from atlas8k.server.context import Context
-from atlas8k.server.device_lock import Turn
-from atlas8k.server.opening import most_wanted, open_context
-from atlas8k.server.scoring import AttentionScoring
-from atlas8k.settings import Settings
-from atlas8k.volume import read_grid
+from atlas8k.server.tasks.scoring import AttentionScoring
+from atlas8k.services.context import Context
+from atlas8k.services.device_lock import Turn
+from atlas8k.services.opening import most_wanted, open_context
+from atlas8k.services.prediction.answers import Answers
+from atlas8k.services.prediction.cache import GB, Key, PredictionCache
 
 MB = bytes(10**6)
 
@@ -288,7 +288,7 @@ def test_an_incomplete_set_is_not_kept(context: Context, studies: Path) -> None:
 
 
 def test_wanted_are_leases_first_then_the_list(context: Context) -> None:
-    from atlas8k.ledger import Holder
+    from atlas8k.store import Holder
 
     AttentionScoring(context)({}, context.datastore)
     signature = context.signature()

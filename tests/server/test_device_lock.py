@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from atlas8k.server.device_lock import DeviceLock, Held, Turn, _lock_at_once
+from atlas8k.services.device_lock import DeviceLock, Held, Turn, _lock_at_once
 
 SPAWN = multiprocessing.get_context("spawn")
 LONG_S = 30.0

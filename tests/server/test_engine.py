@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from tests.server.tiny import GRID, checkpoint
 
-from atlas8k.errors import CheckpointError, SettingsError, UnreadableVolumeError
+from atlas8k.core.errors import CheckpointError, SettingsError, UnreadableVolumeError
+from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
-from atlas8k.server.context import Context
-from atlas8k.server.engine import Engine, attention_settings, device, ensemble_settings
-from atlas8k.server.opening import open_context
-from atlas8k.settings import Settings
+from atlas8k.services.context import Context
+from atlas8k.services.opening import open_context
+from atlas8k.services.prediction.engine import Engine, attention_settings, device, ensemble_settings
 
 
 def test_a_prediction_is_kept_for_the_next_request(context: Context, studies: Path) -> None:

@@ -14,18 +14,18 @@ import pytest
 from tests.headers import CASES, LPS, itk_affine, itk_voxels, write_header
 from tests.server.tiny import write_ct
 
-from atlas8k.errors import GeometryError, GridMismatchError
-from atlas8k.geometry import without_shear
-from atlas8k.ledger import Holder
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.cases.page import receipt_text
-from atlas8k.server.context import Context
-from atlas8k.server.opening import open_context
-from atlas8k.server.studies.datastore import StudiesDatastore
-from atlas8k.server.studies.folder import SERVED_FOLDER
-from atlas8k.server.web.datastore_routes import said
-from atlas8k.settings import Settings
-from atlas8k.volume import read_comments, read_ct, read_grid, read_label
+from atlas8k.core.errors import GeometryError, GridMismatchError
+from atlas8k.core.nifti_geometry import without_shear
+from atlas8k.core.settings import Settings
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import read_comments, read_ct, read_grid, read_label
+from atlas8k.server.datastore import StudiesDatastore
+from atlas8k.server.routes.cases_page import receipt_text
+from atlas8k.server.routes.datastore import said
+from atlas8k.services.context import Context
+from atlas8k.services.opening import open_context
+from atlas8k.services.studies.folder import SERVED_FOLDER
+from atlas8k.store import Holder
 
 SHAPE = (10, 9, 8)
 SHIFTED = LPS.copy()
@@ -107,7 +107,7 @@ def test_clients_get_one_form_that_every_program_reads_alike(
 def test_a_copy_follows_its_file_and_old_copies_make_room(
     context: Context, store: StudiesDatastore, studies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atlas8k.server.studies import served as module
+    from atlas8k.services.studies import served as module
 
     monkeypatch.setattr(module, "IN_USE_S", -1.0)
     first = Path(store.get_image_uri("shifted"))

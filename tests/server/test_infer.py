@@ -12,13 +12,13 @@ import pytest
 from tests.server import slicer_module
 from tests.server.tiny import GRID
 
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.server.context import Context
-from atlas8k.server.errors import RequestError
-from atlas8k.server.infer import AttentionInfer, OrganInfer, wanted_form
-from atlas8k.server.opening import open_context
-from atlas8k.settings import Settings
-from atlas8k.volume import read_label
+from atlas8k.core.settings import Settings
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.volume import read_label
+from atlas8k.server.tasks.infer import AttentionInfer, OrganInfer, wanted_form
+from atlas8k.services.context import Context
+from atlas8k.services.errors import RequestError
+from atlas8k.services.opening import open_context
 
 SENSITIVE = Settings(
     device="cpu", inconsistency_threshold=0.01, uncertainty_threshold=0.3, opening_mm=0

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from fastapi import HTTPException
 
+from atlas8k.core.structures import ORGANS
 from atlas8k.labels.ingest import read_segmentation
-from atlas8k.organs import ORGANS
 from atlas8k.server import background
-from atlas8k.server.context import Context
-from atlas8k.server.infer import OrganInfer, wanted_suffix
-from atlas8k.server.web import tasks
-from atlas8k.server.web.ohif_patches import STRATEGY, Patch, colors, patched, scripts_of
-from atlas8k.server.web.pages import OHIF
+from atlas8k.server.ohif_patches import STRATEGY, Patch, colors, patched, scripts_of
+from atlas8k.server.routes import tasks
+from atlas8k.server.routes.pages import OHIF
+from atlas8k.server.tasks.infer import OrganInfer, wanted_suffix
+from atlas8k.services.context import Context
 
 
 def test_nrrd_is_unpacked_and_says_the_same(context: Context) -> None:

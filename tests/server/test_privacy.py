@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from atlas8k.server.privacy import LogFilter, cleaned, cleaned_dicom, hidden
+from atlas8k.services.privacy import LogFilter, cleaned, cleaned_dicom, hidden
 
 LINES = [
     ("{'PatientName': 'Doe^Jane', 'Modality': 'CT'}", "Doe", "CT"),

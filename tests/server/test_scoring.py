@@ -11,15 +11,15 @@ import pytest
 from tests.server.tiny import checkpoint, write_ct
 
 from atlas8k.content.familiar import RANGE_FILE, trained_ranges
-from atlas8k.errors import CheckpointError
-from atlas8k.ledger import Progress
+from atlas8k.core.errors import CheckpointError
+from atlas8k.core.files import only_one
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import read_grid, read_label
 from atlas8k.models.files import write_json
 from atlas8k.models.store import ModelStore
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.context import Context, message
-from atlas8k.server.scoring import AttentionScoring, duration
-from atlas8k.server.studies.disk import only_one
-from atlas8k.volume import read_grid, read_label
+from atlas8k.server.tasks.scoring import AttentionScoring, duration
+from atlas8k.services.context import Context, message
+from atlas8k.store import Progress
 
 
 def score(context: Context) -> dict[str, Any]:

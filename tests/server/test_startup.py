@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from monailabel.config import settings
 
-from atlas8k.errors import SettingsError
+from atlas8k.core.errors import SettingsError
 from atlas8k.server import startup
 
 

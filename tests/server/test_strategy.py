@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from tests.server.tiny import checkpoint
 
-from atlas8k.ledger import Holder
+from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
-from atlas8k.server.context import Context
-from atlas8k.server.errors import RequestError
-from atlas8k.server.opening import open_context
-from atlas8k.server.scoring import AttentionScoring
-from atlas8k.server.strategy import LedgerStrategy, Name
-from atlas8k.server.web.access import Caller, holder, set_caller
-from atlas8k.settings import Settings
+from atlas8k.server.access import Caller, holder, set_caller
+from atlas8k.server.tasks.scoring import AttentionScoring
+from atlas8k.server.tasks.strategy import LedgerStrategy, Name
+from atlas8k.services.context import Context
+from atlas8k.services.errors import RequestError
+from atlas8k.services.opening import open_context
+from atlas8k.store import Holder
 
 
 def ask(context: Context, name: Name = "attention", **request: Any) -> dict[str, Any] | None:

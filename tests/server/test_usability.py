@@ -10,16 +10,16 @@ import pytest
 from tests.server.tiny import GRID, write_ct
 
 from atlas8k.campaign.status import status
-from atlas8k.errors import NoOrganError
-from atlas8k.ledger import Holder
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.server.cases.cases import Cases
-from atlas8k.server.context import Context
-from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
-from atlas8k.server.scoring import AttentionScoring, NewVolumes
-from atlas8k.server.strategy import LedgerStrategy
-from atlas8k.server.training.cases import cases
-from atlas8k.volume import read_ct, write_nifti
+from atlas8k.core.errors import NoOrganError
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import read_ct, write_nifti
+from atlas8k.server.tasks.scoring import AttentionScoring, NewVolumes
+from atlas8k.server.tasks.strategy import LedgerStrategy
+from atlas8k.services.cases import Cases
+from atlas8k.services.context import Context
+from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
+from atlas8k.services.training.cases import cases
+from atlas8k.store import Holder
 
 ANNA = Holder.identify(client_id="anna")
 

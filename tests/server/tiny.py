@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from atlas8k.core.structures import N_ORGANS
+from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing, save_checkpoint
 from atlas8k.models.networks import build
-from atlas8k.organs import N_ORGANS
-from atlas8k.volume import Grid, write_nifti
 
 NETWORKS = ("swin_unetr", "unet", "nnunet")
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing
 from atlas8k.models.networks import build
-from atlas8k.organs import ORGAN_NAMES
 from atlas8k.training.data import TrainingCase
-from atlas8k.volume import Grid, write_nifti
 
 ARCHITECTURES = {
     "unet": {

@@ -8,12 +8,12 @@ import logging
 import pytest
 import torch
 
+from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.training.cache import PreparedCache, cached
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
-from atlas8k.volume import read_label, write_nifti
 
 from .conftest import tiny
 

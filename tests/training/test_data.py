@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from atlas8k.errors import TrainingError
+from atlas8k.core.errors import TrainingError
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.checkpoint import Preprocessing
-from atlas8k.organs import ORGAN_NAMES
 from atlas8k.training.augment import draw
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Prepared, TrainingCase
 from atlas8k.training.patches import PatchSource
-from atlas8k.volume import Grid, write_nifti
 
 SAME = Preprocessing(spacing_mm=(4.0,) * 3, window_size=(16, 16, 16))
 HALF = Preprocessing(spacing_mm=(2.0,) * 3, window_size=(16, 16, 16))

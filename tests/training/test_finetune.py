@@ -10,9 +10,10 @@ from tests.server.tiny import GRID, write_ct
 from typer.testing import CliRunner
 
 from atlas8k.cli import app, train_synthetic
-from atlas8k.errors import TrainingError
+from atlas8k.core.errors import TrainingError
+from atlas8k.core.volume import write_nifti
 from atlas8k.models.checkpoint import load_checkpoint, network, save_checkpoint
-from atlas8k.server.training.cases import Seen
+from atlas8k.services.training.cases import Seen
 from atlas8k.training import finetune
 from atlas8k.training.config import PAPER, TrainingConfig
 from atlas8k.training.data import TrainingCase
@@ -20,7 +21,6 @@ from atlas8k.training.finetune import fine_tune
 from atlas8k.training.generated import PhantomTrainingCase, make_missing
 from atlas8k.training.scratch import EMBEDDED, new_checkpoint
 from atlas8k.training.split import held_out
-from atlas8k.volume import write_nifti
 
 from .conftest import tiny
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.training.gate import ENOUGH, decide, judge
 
 ORGANS = ("liver", "spleen", "pancreas")

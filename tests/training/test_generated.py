@@ -11,13 +11,13 @@ from tests.training.conftest import tiny
 from typer.testing import CliRunner
 
 from atlas8k.cli import app, train_synthetic
-from atlas8k.errors import TrainingError
+from atlas8k.core.errors import TrainingError
+from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.generated import alone, body_cases, made_beside
 from atlas8k.training.patches import PatchSource
 from atlas8k.training.scratch import new_checkpoint, seeing_whole
-from atlas8k.volume import Grid, write_nifti
 
 SHAPE = (60, 44, 50)
 

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from atlas8k.errors import TrainingError
+from atlas8k.core.errors import TrainingError
 from atlas8k.models.checkpoint import Preprocessing, load_checkpoint, save_checkpoint
 from atlas8k.models.networks import build
 from atlas8k.training.config import Optimiser, TrainingConfig

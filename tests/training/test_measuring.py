@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from atlas8k.core.volume import read_grid, read_label, write_nifti
 from atlas8k.models import predict
 from atlas8k.models.networks import build
 from atlas8k.models.predict import Predictor
 from atlas8k.training import measuring
 from atlas8k.training.measuring import measure_both
-from atlas8k.volume import read_grid, read_label, write_nifti
 
 from .conftest import tiny
 

@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 
+from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.models.checkpoint import network
-from atlas8k.organs import ORGAN_NAMES
 from atlas8k.training.config import Optimiser, TrainingConfig
 from atlas8k.training.loop import train_network
 from atlas8k.training.validation import measure

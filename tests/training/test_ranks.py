@@ -16,14 +16,14 @@ from tests.server.tiny import GRID, write_ct, write_networks
 from typer.testing import CliRunner
 
 from atlas8k.cli import app
-from atlas8k.errors import TrainingError
-from atlas8k.ledger import Holder
+from atlas8k.core.errors import TrainingError
+from atlas8k.core.settings import Settings
+from atlas8k.core.volume import write_nifti
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint
 from atlas8k.models.store import ModelStore
-from atlas8k.server.opening import open_context
-from atlas8k.settings import Settings
+from atlas8k.services.opening import open_context
+from atlas8k.store import Holder
 from atlas8k.training import ranks
-from atlas8k.volume import write_nifti
 
 SETTINGS = {
     "optimisers": {"unet": {"kind": "sgd", "lr": 0.05, "schedule": "polynomial"}},

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
 from atlas8k.training.config import Optimiser, TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
 from atlas8k.training.resume import state_folder, times_added
 from atlas8k.training.split import held_out
-from atlas8k.volume import read_label, write_nifti
 
 from .conftest import tiny
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas8k.errors import SettingsError
+from atlas8k.core.errors import SettingsError
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.generated import PhantomTrainingCase
 from atlas8k.training.split import held_out, patient_of, read_patients, split

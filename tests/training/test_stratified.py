@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.gate import ENOUGH
 from atlas8k.training.generated import PhantomTrainingCase

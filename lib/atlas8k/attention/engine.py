@@ -28,7 +28,7 @@ from atlas8k.attention.probabilities import (
     entropies,
 )
 from atlas8k.attention.regions import Box
-from atlas8k.errors import AttentionError
+from atlas8k.core.errors import AttentionError
 
 SALIENT_STD, SALIENT_ENTROPY, OVERLAP_OWN, OVERLAP_ANY = 1, 2, 4, 8
 """Bits of a voxel's flags."""

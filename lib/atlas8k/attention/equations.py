@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import AttentionError
+from atlas8k.core.errors import AttentionError
 
 Float64 = npt.NDArray[np.float64]
 OverlapMode = Literal["per_network", "any"]

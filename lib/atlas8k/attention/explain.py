@@ -10,7 +10,7 @@ import numpy as np
 
 from atlas8k.attention.regions import Point, Region
 from atlas8k.attention.salient import Salient
-from atlas8k.grid import Grid
+from atlas8k.core.grid import Grid
 
 MOST_REGIONS = 20
 PLANES = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal"}

@@ -21,8 +21,8 @@ from isal import isal_zlib
 
 from atlas8k.attention.probabilities import Quantised
 from atlas8k.attention.regions import bounding_box
-from atlas8k.errors import AttentionError
-from atlas8k.grid import Grid
+from atlas8k.core.errors import AttentionError
+from atlas8k.core.grid import Grid
 
 deflate: Any = isal_zlib
 """Deflate, several times faster than zlib; the format is the same."""

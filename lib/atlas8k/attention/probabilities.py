@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import AttentionError
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.errors import AttentionError
+from atlas8k.core.structures import ORGAN_NAMES
 
 Probs = npt.NDArray[Any] | Sequence[npt.NDArray[Any]]
 """Soft predictions of one volume: an array ``(models, organs, X, Y, Z)`` or a sequence

@@ -17,8 +17,8 @@ import cc3d
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.components import label_components
-from atlas8k.grid import Grid
+from atlas8k.core.components import label_components
+from atlas8k.core.grid import Grid
 
 Mask = npt.NDArray[np.bool_]
 Widths = tuple[int, int, int]

@@ -26,10 +26,10 @@ from atlas8k.attention.regions import (
     widths_for,
 )
 from atlas8k.attention.sizes import AttentionSizes, sizes_from_table
-from atlas8k.components import label_components
-from atlas8k.errors import AttentionError, GridMismatchError
-from atlas8k.grid import Grid
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.components import label_components
+from atlas8k.core.errors import AttentionError, GridMismatchError
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 
 
 @dataclass(frozen=True)

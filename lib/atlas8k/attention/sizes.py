@@ -13,7 +13,7 @@ import numpy.typing as npt
 from atlas8k.attention import engine
 from atlas8k.attention.equations import OverlapMode, check_overlap_mode
 from atlas8k.attention.probabilities import Probs, Quantised, check_voxel_ml
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES
 
 N_COLUMNS = 7
 """A table's columns, in voxels: Eq. 1, Eq. 2, Eq. 3 per network and across, the largest
@@ -116,7 +116,7 @@ def attention_sizes(
         network, or :class:`~atlas8k.attention.Quantised`. One network is
         allowed, its inconsistency is 0.
     voxel_ml
-        Volume of a voxel, ml (:attr:`atlas8k.volume.Grid.voxel_ml`).
+        Volume of a voxel, ml (:attr:`atlas8k.core.volume.Grid.voxel_ml`).
     overlap
         Reading of Eq. 3 that enters Eq. 4; both are in the result.
     organs

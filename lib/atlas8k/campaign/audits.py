@@ -23,8 +23,8 @@ from scipy.stats import hypergeom
 
 from atlas8k.campaign.reports import Audit, Interval, OrganAudit
 from atlas8k.campaign.reviewed import GONE, Reviewed, kind, needed
-from atlas8k.ledger import Plan, Planned
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.store import Plan, Planned
 
 ALPHA = 0.05
 ROUNDING = 1e-10

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from atlas8k.campaign.reports import Annotator, Effort
-from atlas8k.ledger import Worked
-from atlas8k.organs import N_ORGANS
+from atlas8k.core.structures import N_ORGANS
+from atlas8k.store import Worked
 
 IDLE_MINUTES = 60.0
 PROCEDURE_MINUTES = 15.0

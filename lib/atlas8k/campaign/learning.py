@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from atlas8k.campaign.reports import OrganDsc, Training
-from atlas8k.ledger import Ledger, Trained, UnknownSignatureError
+from atlas8k.store import Ledger, Trained, UnknownSignatureError
 
 STATS = "train_stats.json"
 """What the last training did, in the folder of the networks."""

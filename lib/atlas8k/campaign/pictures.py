@@ -9,8 +9,8 @@ from typing import Any
 from atlas8k.campaign.reports import Status
 from atlas8k.campaign.reviewed import Reviewed, reviewed
 from atlas8k.campaign.simulation import Quality, SimulatedRound
-from atlas8k.ledger import Plan, Planned, Worked
 from atlas8k.models.files import written
+from atlas8k.store import Plan, Planned, Worked
 
 CHANGED, CONFIRMED, OPEN, HELD = "#c0392b", "#2e7d4f", "#c9ced6", "#e0a526"
 """Of volumes in the list."""

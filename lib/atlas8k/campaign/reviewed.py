@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from atlas8k.campaign.reports import OrganChanges
-from atlas8k.ledger import Budget, OrganChange, Plan, Worked
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.store import Budget, OrganChange, Plan, Worked
 
 Kind = Literal["confirmed", "changed", "added", "absent", "nothing_said"]
 Outcome = Literal["confirmed", "changed", "silent"]

@@ -23,14 +23,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from atlas8k.campaign.reports import Training
 from atlas8k.campaign.reviewed import remaining, reviewed
 from atlas8k.campaign.work import Workplace, is_open, last_training, learn
-from atlas8k.errors import LedgerError
-from atlas8k.evaluation.folders import find_labels, read_case
-from atlas8k.evaluation.overlap import counts, dsc
-from atlas8k.grid import Grid
-from atlas8k.ledger import Holder
+from atlas8k.core.errors import LedgerError
+from atlas8k.core.grid import Grid
+from atlas8k.core.resample import resample
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.metrics.overlap import counts, dsc
 from atlas8k.models.files import written
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.resampling import resample
+from atlas8k.reports.folders import find_labels, read_case
+from atlas8k.store import Holder
 
 logger = logging.getLogger(__name__)
 

@@ -30,9 +30,9 @@ from atlas8k.campaign.reviewed import (
     reviews_of,
 )
 from atlas8k.campaign.stopping import stop_rule
-from atlas8k.errors import LedgerError
-from atlas8k.ledger import Budget, Ledger, Plan, Round, Worked
-from atlas8k.organs import N_ORGANS
+from atlas8k.core.errors import LedgerError
+from atlas8k.core.structures import N_ORGANS
+from atlas8k.store import Budget, Ledger, Plan, Round, Worked
 
 EVERYTHING = "every volume was submitted"
 

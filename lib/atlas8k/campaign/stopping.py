@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from atlas8k.campaign.reports import StopRule
 from atlas8k.campaign.reviewed import GONE, Reviewed
-from atlas8k.ledger import Plan
+from atlas8k.store import Plan
 
 
 def stop_rule(plan: Plan, volumes: Mapping[str, Reviewed]) -> StopRule:

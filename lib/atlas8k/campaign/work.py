@@ -13,8 +13,8 @@ from atlas8k.campaign.learning import training
 from atlas8k.campaign.reports import StopRule, Training
 from atlas8k.campaign.reviewed import remaining, reviews_of
 from atlas8k.campaign.stopping import stop_rule
-from atlas8k.grid import Grid
-from atlas8k.ledger import Budget, Holder, Ledger
+from atlas8k.core.grid import Grid
+from atlas8k.store import Budget, Holder, Ledger
 
 SAME_NETWORKS = "fine-tuned, same networks"
 

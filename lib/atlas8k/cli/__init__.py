@@ -25,7 +25,7 @@ from atlas8k.cli.review import review
 from atlas8k.cli.tasks import fine_tune, score
 from atlas8k.cli.train import train
 from atlas8k.cli.weights import weights
-from atlas8k.errors import Atlas8kError
+from atlas8k.core.errors import Atlas8kError
 
 app = Commands(
     name="atlas8k",
@@ -71,7 +71,7 @@ def main() -> None:
     """Run the command; an error of ours is one line and exit code 2, not a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     # Where folder and ledger lie is known to who types it; a server's log says it once.
-    for quiet in ("atlas8k.server.studies", "atlas8k.ledger.filesystem"):
+    for quiet in ("atlas8k.services.studies", "atlas8k.store.filesystem"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
     try:
         app()

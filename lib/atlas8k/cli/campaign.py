@@ -26,12 +26,12 @@ from atlas8k.cli.options import (
     Studies,
     settings_of,
 )
-from atlas8k.errors import CheckpointError, LedgerError
+from atlas8k.core.errors import CheckpointError, LedgerError
 
 if TYPE_CHECKING:
     from atlas8k.campaign.reports import Status
     from atlas8k.campaign.simulation import SimulatedRound
-    from atlas8k.ledger import Holder, Ledger
+    from atlas8k.store import Holder, Ledger
 
 campaign = Commands(
     help="The eight steps as rounds: status, end of a round, the next one, a simulation."
@@ -62,7 +62,7 @@ def look(
     from atlas8k.campaign import learning
     from atlas8k.campaign.status import status
     from atlas8k.models.store import ModelStore
-    from atlas8k.server.files import read_json
+    from atlas8k.services.files import read_json
 
     with suppress(OSError, ValueError):  # being written, or not the trainer's
         learning.note(ledger, read_json(models / learning.STATS))
@@ -269,7 +269,7 @@ def include(
 
 def _user_of(book: Ledger, volumes: list[str]) -> Holder:
     """Return the user of this computer; raise for unknown volumes before anything is done."""
-    from atlas8k.ledger import Holder
+    from atlas8k.store import Holder
 
     unknown = [volume for volume in volumes if volume not in book.statuses()]
     if unknown:
@@ -347,8 +347,8 @@ def link_images(studies: Path, target: Path) -> None:
     LedgerError
         There is no CT in the folder, or no such folder.
     """
-    from atlas8k.server.studies.names import IMAGE_SUFFIXES
-    from atlas8k.server.studies.scan import scan_images
+    from atlas8k.services.studies.names import IMAGE_SUFFIXES
+    from atlas8k.services.studies.scan import scan_images
 
     files = scan_images(studies, IMAGE_SUFFIXES).files if studies.is_dir() else {}
     if not files:
@@ -382,8 +382,8 @@ def write_csv(path: Path, rounds: list[SimulatedRound]) -> None:
     """Write one line a round and phase: means, then every organ."""
     import pandas as pd
 
-    from atlas8k.evaluation.results import write_text
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
+    from atlas8k.reports.results import write_text
 
     rows = []
     for one in rounds:

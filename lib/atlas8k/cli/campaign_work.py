@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.cli.opening import context_of, ledger_of
-from atlas8k.errors import GridMismatchError
-from atlas8k.grid import Grid
+from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.grid import Grid
+from atlas8k.core.settings import Settings
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import read_grid, read_label, write_nifti
 from atlas8k.labels.submission_diff import ALL
-from atlas8k.ledger import Holder, Ledger, locate
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.server.context import Context
-from atlas8k.server.desk.service import LabelService
-from atlas8k.server.scoring import AttentionScoring, Report, log_report
-from atlas8k.server.studies.folder import ORIGINAL
-from atlas8k.server.training.fine_tuning import FineTuning
-from atlas8k.settings import Settings
-from atlas8k.volume import read_grid, read_label, write_nifti
+from atlas8k.server.tasks.scoring import AttentionScoring, Report, log_report
+from atlas8k.services.context import Context
+from atlas8k.services.labels.service import LabelService
+from atlas8k.services.studies.folder import ORIGINAL
+from atlas8k.services.training.fine_tuning import FineTuning
+from atlas8k.store import Holder, Ledger, locate
 
 
 class ContextWork:

@@ -13,15 +13,15 @@ from atlas8k.cli.tables import print_result
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from atlas8k.evaluation.compare import Comparison
-    from atlas8k.evaluation.groups import Grouping
-    from atlas8k.evaluation.report import Shown
-    from atlas8k.evaluation.sheets import Sheet
+    from atlas8k.reports.compare import Comparison
+    from atlas8k.reports.groups import Grouping
+    from atlas8k.reports.report import Shown
+    from atlas8k.reports.sheets import Sheet
 
 
 def _edges(bins: Sequence[str]) -> dict[str, list[float]]:
     """``age=20,40,60`` as column to edges."""
-    from atlas8k.organs import normalise
+    from atlas8k.core.structures import normalise
 
     edges = {}
     for text in bins:
@@ -38,8 +38,8 @@ def _edges(bins: Sequence[str]) -> dict[str, list[float]]:
 def _groupings(
     table: Sheet, by: Sequence[str], bins: Sequence[str], cases: Sequence[str]
 ) -> list[Grouping]:
-    from atlas8k.evaluation.groups import USUAL_COLUMNS, group_by
-    from atlas8k.organs import normalise
+    from atlas8k.core.structures import normalise
+    from atlas8k.reports.groups import USUAL_COLUMNS, group_by
 
     edges = _edges(bins)
     wanted = [normalise(column) for column in by]
@@ -58,7 +58,7 @@ def _beside(found: Comparison, folders: Mapping[str, str]) -> dict[str, Shown]:
     """For each of the worst cases, the worst network whose labels are at hand."""
     import numpy as np
 
-    from atlas8k.evaluation.report import Shown
+    from atlas8k.reports.report import Shown
 
     panel = found.panel
     unknown = sorted(set(folders) - set(panel.networks))
@@ -122,12 +122,12 @@ def compare(
     """
     from tqdm import tqdm
 
-    from atlas8k.evaluation.compare import all_tables, summary_table
-    from atlas8k.evaluation.compare import compare as run
-    from atlas8k.evaluation.report import draw_cases, render
-    from atlas8k.evaluation.results import METRICS, align, find_networks, read_results, write_text
-    from atlas8k.evaluation.sheets import read_sheet
-    from atlas8k.evaluation.tables import write_tables
+    from atlas8k.reports.compare import all_tables, summary_table
+    from atlas8k.reports.compare import compare as run
+    from atlas8k.reports.report import draw_cases, render
+    from atlas8k.reports.results import METRICS, align, find_networks, read_results, write_text
+    from atlas8k.reports.sheets import read_sheet
+    from atlas8k.reports.tables import write_tables
 
     if metric not in (*METRICS, "both"):
         raise typer.BadParameter(f"{metric!r} is not dsc, nsd or both", param_hint="--metric")

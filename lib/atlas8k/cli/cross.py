@@ -38,18 +38,18 @@ def _run(
     """Predict every case of a test set and write its results to ``out``."""
     from tqdm import tqdm
 
-    from atlas8k.errors import Atlas8kError, EvaluationError
-    from atlas8k.evaluation.evaluate import evaluate_volumes, results_of
-    from atlas8k.evaluation.folders import (
+    from atlas8k.core.errors import Atlas8kError, EvaluationError
+    from atlas8k.core.structures import ORGAN_NAMES
+    from atlas8k.core.volume import Volume, read_ct
+    from atlas8k.reports.evaluate import evaluate_volumes, results_of
+    from atlas8k.reports.folders import (
         Truth,
         find_ct,
         find_labels,
         read_case,
         read_oriented,
     )
-    from atlas8k.evaluation.results import write_results
-    from atlas8k.organs import ORGAN_NAMES
-    from atlas8k.volume import Volume, read_ct
+    from atlas8k.reports.results import write_results
 
     cases = {}
     for case, path in tqdm(find_labels(labels).items(), desc=f"{out.parent.name} on {test}"):
@@ -105,8 +105,8 @@ def cross(
 
     With --train and --test the networks are run first and their results written to RESULTS.
     """
-    from atlas8k.errors import EvaluationError
-    from atlas8k.evaluation.cross import cross_table, read_cross
+    from atlas8k.core.errors import EvaluationError
+    from atlas8k.reports.cross import cross_table, read_cross
 
     networks, sets = named(train, "--train"), named(test, "--test")
     if bool(networks) != bool(sets):

@@ -49,10 +49,10 @@ def evaluate(
     import pandas as pd
     from tqdm import tqdm
 
-    from atlas8k.evaluation.evaluate import evaluate_folder, evaluation_table
-    from atlas8k.evaluation.results import write_results, write_text
-    from atlas8k.evaluation.tables import write_tables
     from atlas8k.labels.datasets import find_dataset
+    from atlas8k.reports.evaluate import evaluate_folder, evaluation_table
+    from atlas8k.reports.results import write_results, write_text
+    from atlas8k.reports.tables import write_tables
 
     if maps is not None and truth_dataset is None:
         raise typer.BadParameter("--maps is for --truth-dataset, which is missing")

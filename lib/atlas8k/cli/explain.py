@@ -13,16 +13,16 @@ from atlas8k.cli.opening import desk_of, ledger_of
 from atlas8k.cli.options import MODELS, Conf, LedgerFile, Models, Studies, settings_of
 from atlas8k.cli.rank import newest
 from atlas8k.cli.tables import print_table, terminal
-from atlas8k.errors import LedgerError, SettingsError, UnreadableVolumeError
+from atlas8k.core.errors import LedgerError, SettingsError, UnreadableVolumeError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from atlas8k.ledger import Ledger
-    from atlas8k.server.answers import Answers
-    from atlas8k.server.engine import Engine
-    from atlas8k.volume import Grid
+    from atlas8k.core.volume import Grid
+    from atlas8k.services.prediction.answers import Answers
+    from atlas8k.services.prediction.engine import Engine
+    from atlas8k.store import Ledger
 
     Mask = npt.NDArray[np.bool_]
     Bytes = npt.NDArray[np.uint8]
@@ -61,7 +61,7 @@ def explain(
     """
     from rich.console import Console
 
-    from atlas8k.labels.boxes import write_markups
+    from atlas8k.attention.markups import write_markups
 
     for file, endings in (
         (preview, (".png", ".svg", ".pdf")),
@@ -98,7 +98,7 @@ def explain(
 
 
 def _check_organ(organ: str | None, heat: Path | None) -> None:
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     if organ is not None and organ not in ORGAN_NAMES:
         raise SettingsError(f"--organ {organ}: there are {', '.join(ORGAN_NAMES)}")
@@ -114,7 +114,7 @@ def _known(book: Ledger, case: str) -> dict[str, Any]:
     LedgerError
         The volume is unknown or has no score.
     """
-    from atlas8k.ledger.ranking import COLUMNS
+    from atlas8k.store.ranking import COLUMNS
 
     status = book.status(case)
     signature = newest(book)
@@ -231,11 +231,11 @@ class _Found:
 
 
 def _found(book: Ledger, case: str, studies: str, models: Path, conf: list[str] | None) -> _Found:
+    from atlas8k.core.settings import Settings
     from atlas8k.models.store import ModelStore
-    from atlas8k.server.cache import PredictionCache
-    from atlas8k.server.device_lock import DeviceLock
-    from atlas8k.server.engine import Engine, attention_settings
-    from atlas8k.settings import Settings
+    from atlas8k.services.device_lock import DeviceLock
+    from atlas8k.services.prediction.cache import PredictionCache
+    from atlas8k.services.prediction.engine import Engine, attention_settings
 
     settings = Settings.from_conf(settings_of(conf))
     file = _file(book, case, studies)
@@ -258,9 +258,9 @@ def _file(book: Ledger, case: str, studies: str) -> Path:
     UnreadableVolumeError
         It is gone.
     """
-    from atlas8k.ledger import is_url
-    from atlas8k.server.studies.names import IMAGE_SUFFIXES, check_id
-    from atlas8k.server.studies.scan import probe
+    from atlas8k.services.studies.names import IMAGE_SUFFIXES, check_id
+    from atlas8k.services.studies.scan import probe
+    from atlas8k.store import is_url
 
     if is_url(studies):
         with desk_of(studies, book.path) as desk:
@@ -287,8 +287,8 @@ def _heat_maps(found: _Found) -> tuple[Bytes, Grid]:
 def _heat(target: Path, found: _Found, organ: str | None) -> None:
     import numpy as np
 
-    from atlas8k.organs import ORGAN_IDS
-    from atlas8k.volume import resample, write_nifti
+    from atlas8k.core.structures import ORGAN_IDS
+    from atlas8k.core.volume import resample, write_nifti
 
     maps, grid = _heat_maps(found)
     chosen = maps if organ is None else maps[ORGAN_IDS[organ] - 1 : ORGAN_IDS[organ]]
@@ -300,8 +300,8 @@ def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most
     import numpy as np
 
     from atlas8k.attention.explain import place_of_region
-    from atlas8k.preview import View, draw_regions
-    from atlas8k.volume import Volume, read_ct
+    from atlas8k.core.volume import Volume, read_ct
+    from atlas8k.reports.preview import View, draw_regions
 
     answers = found.answers
     maps, grid = _heat_maps(found)

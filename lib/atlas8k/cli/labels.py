@@ -22,11 +22,11 @@ from atlas8k.cli.options import (
     Studies,
 )
 from atlas8k.cli.tables import decimals, print_table
-from atlas8k.errors import Atlas8kError
+from atlas8k.core.errors import Atlas8kError
 
 if TYPE_CHECKING:
-    from atlas8k.ledger import OrganChange
-    from atlas8k.server.desk.reviews import Revision
+    from atlas8k.services.labels.reviews import Revision
+    from atlas8k.store import OrganChange
 
 labels = Commands(
     help="Labels of a studies folder: public ones imported, the history of submitted ones."
@@ -39,8 +39,8 @@ As = Annotated[str, typer.Option("--as", help="who you are, for the records")]
 @labels.command()
 def datasets(maps: Maps = None) -> None:
     """The datasets that `labels import` knows, with the organs each labels."""
+    from atlas8k.core.structures import N_ORGANS
     from atlas8k.labels.datasets import known_datasets
-    from atlas8k.organs import N_ORGANS
 
     rows = []
     for dataset in known_datasets(maps).values():
@@ -124,8 +124,8 @@ def import_(
     from atlas8k.cli.labels_import import Importer, chosen_version, plan, write_report
     from atlas8k.labels.datasets import DatasetMapError, find_versions
     from atlas8k.labels.matching import Matcher, find_label_files, parse_rule
-    from atlas8k.server.studies.names import IMAGE_SUFFIXES
-    from atlas8k.server.studies.scan import scan_images
+    from atlas8k.services.studies.names import IMAGE_SUFFIXES
+    from atlas8k.services.studies.scan import scan_images
 
     folder_only(
         studies, "public labels are matched with the file names of a folder of CTs: give that"
@@ -181,7 +181,7 @@ def import_(
 
 def summary(organs: Mapping[str, OrganChange]) -> str:
     """Return what a submission says, shortest form: changed organs with their DSC first."""
-    from atlas8k.ledger.records import OLDER_RULE
+    from atlas8k.store.records import OLDER_RULE
 
     changed = [
         f"{organ} {'absent' if one.state == 'absent' else f'{one.dsc or 0:.3f}'}"
@@ -323,7 +323,7 @@ def accept(
     ] = False,
 ) -> None:
     """Put a label that was set aside in force; the file itself stays where it is."""
-    from atlas8k.server.desk.existing_labels import Reading, parse_values
+    from atlas8k.services.labels.existing_labels import Reading, parse_values
 
     try:
         mapping = None if values is None else parse_values(values.split(","))

@@ -22,19 +22,19 @@ import numpy.typing as npt
 import typer
 from tqdm import tqdm
 
-from atlas8k.errors import Atlas8kError, VolumeError
+from atlas8k.core.errors import Atlas8kError, VolumeError
+from atlas8k.core.grid_alignment import TOLERANCE_VOXELS
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.volume import read_label
+from atlas8k.core.voxels import renamed
 from atlas8k.labels.datasets import Dataset, DatasetMapError, known_datasets
-from atlas8k.labels.grid_alignment import TOLERANCE_VOXELS
 from atlas8k.labels.matching import Found, LabelFile, Matcher, MatchError
 from atlas8k.labels.public import UNKNOWN_TAG, PublicLabel, read_public
 from atlas8k.labels.survey import others_that_fit, survey, version_of, votes_text
-from atlas8k.labels.voxels import renamed
-from atlas8k.ledger import OrganSource, UnknownVolumeError, VolumeEntry
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.volume import read_label
+from atlas8k.store import OrganSource, UnknownVolumeError, VolumeEntry
 
 if TYPE_CHECKING:
-    from atlas8k.server.desk.service import LabelService
+    from atlas8k.services.labels.service import LabelService
 
 SHOWN = 10
 """Files that are named where more do not fit."""
@@ -177,7 +177,7 @@ class Importer:
 
 @cache
 def _desk(studies: Path, ledger: Path | None) -> LabelService:
-    from atlas8k.server.desk.service import LabelService
+    from atlas8k.services.labels.service import LabelService
 
     return LabelService.open(studies, ledger)
 

@@ -12,10 +12,10 @@ import typer
 
 from atlas8k.cli.opening import folder_only, ledger_of
 from atlas8k.cli.options import Commands, FolderOfStudies, LedgerFile, Studies
-from atlas8k.errors import LedgerError
+from atlas8k.core.errors import LedgerError
 
 if TYPE_CHECKING:
-    from atlas8k.ledger.rebuild import LabelOnDisk
+    from atlas8k.services.rebuild import LabelOnDisk
 
 ledger = Commands(help="Back up or rebuild the ledger.")
 
@@ -49,11 +49,11 @@ def rebuild(
     """
     from tqdm import tqdm
 
-    from atlas8k.ledger import locate
-    from atlas8k.ledger.rebuild import NOT_REBUILT
-    from atlas8k.ledger.rebuild import rebuild as make
-    from atlas8k.server.studies.names import IMAGE_SUFFIXES
-    from atlas8k.server.studies.scan import scan_images
+    from atlas8k.services.rebuild import NOT_REBUILT
+    from atlas8k.services.rebuild import rebuild as make
+    from atlas8k.services.studies.names import IMAGE_SUFFIXES
+    from atlas8k.services.studies.scan import scan_images
+    from atlas8k.store import locate
 
     folder_only(studies, "its ledger is not rebuilt from files: restore a backup of it")
     if not studies.is_dir():
@@ -108,13 +108,13 @@ def _move_aside(target: Path) -> list[tuple[Path, Path]]:
 
 def labels_on_disk(studies: Path) -> Iterator[LabelOnDisk]:
     """Yield every label file of a studies folder: in force, and replaced."""
-    from atlas8k.ledger import locate
-    from atlas8k.ledger.rebuild import LabelOnDisk
-    from atlas8k.server.studies.labels import HISTORY, LabelFiles
-    from atlas8k.server.studies.names import LABELS_FOLDER
-    from atlas8k.server.studies.rows import STATE_NAME
-    from atlas8k.server.studies.scan import scan_labels, scan_tags
-    from atlas8k.server.studies.state import StateFile
+    from atlas8k.services.rebuild import LabelOnDisk
+    from atlas8k.services.studies.labels import HISTORY, LabelFiles
+    from atlas8k.services.studies.names import LABELS_FOLDER
+    from atlas8k.services.studies.rows import STATE_NAME
+    from atlas8k.services.studies.scan import scan_labels, scan_tags
+    from atlas8k.services.studies.state import StateFile
+    from atlas8k.store import locate
 
     root = studies.resolve()
     state = StateFile(locate(str(root)).parent / STATE_NAME)

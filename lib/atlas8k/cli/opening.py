@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas8k.errors import LedgerError, SettingsError
+from atlas8k.core.errors import LedgerError, SettingsError
 
 if TYPE_CHECKING:
-    from atlas8k.ledger import Holder, Ledger, Progress
-    from atlas8k.server.context import Context
-    from atlas8k.server.desk.service import LabelService
-    from atlas8k.settings import Settings
+    from atlas8k.core.settings import Settings
+    from atlas8k.services.context import Context
+    from atlas8k.services.labels.service import LabelService
+    from atlas8k.store import Holder, Ledger, Progress
 
 
 def folder_only(studies: str | Path, why: str) -> Path:
@@ -26,7 +26,7 @@ def folder_only(studies: str | Path, why: str) -> Path:
     SettingsError
         It is the URL of an archive; `why` says what to do, as in "... is for a folder of CTs".
     """
-    from atlas8k.ledger import is_url
+    from atlas8k.store import is_url
 
     # As a path, the two slashes of a URL are one.
     if is_url(str(studies)) or str(studies).startswith(("http:/", "https:/")):
@@ -42,7 +42,7 @@ def existing_studies(studies: str | Path) -> str:
     SettingsError
         There is no such folder.
     """
-    from atlas8k.ledger import is_url
+    from atlas8k.store import is_url
 
     if not is_url(str(studies)) and not Path(studies).is_dir():
         raise SettingsError(
@@ -60,7 +60,7 @@ def existing_ledger(studies: str | Path, given: Path | None) -> Path:
     LedgerError
         There is none yet, or no such folder.
     """
-    from atlas8k.ledger import is_url, locate
+    from atlas8k.store import is_url, locate
 
     archive = is_url(str(studies))
     if given is None and not archive and not Path(studies).is_dir():
@@ -85,7 +85,7 @@ def ledger_of(studies: str, given: Path | None) -> Iterator[Ledger]:
     LedgerError
         There is none yet.
     """
-    from atlas8k.ledger import Ledger
+    from atlas8k.store import Ledger
 
     ledger = Ledger(existing_ledger(studies, given))
     try:
@@ -103,7 +103,7 @@ def desk_of(studies: str | Path, ledger: Path | None) -> Iterator[LabelService]:
     LedgerError
         There is no ledger yet.
     """
-    from atlas8k.server.desk.service import LabelService
+    from atlas8k.services.labels.service import LabelService
 
     desk = LabelService.open(studies, existing_ledger(studies, ledger))
     try:
@@ -117,8 +117,8 @@ def context_of(
     settings: Settings | Mapping[str, str], studies: str | Path, models: Path
 ) -> Iterator[Context]:
     """Open studies as the server does, with its settings or with the app's ``key=value``."""
-    from atlas8k.server.opening import open_context
-    from atlas8k.settings import Settings
+    from atlas8k.core.settings import Settings
+    from atlas8k.services.opening import open_context
 
     if not isinstance(settings, Settings):
         settings = Settings.from_conf(dict(settings))
@@ -132,7 +132,7 @@ def context_of(
 
 def who(name: str = "") -> Holder:
     """Return the holder a command acts as: a name given, or the user of this computer."""
-    from atlas8k.ledger import Holder
+    from atlas8k.store import Holder
 
     return Holder.identify(user=name or getpass.getuser())
 

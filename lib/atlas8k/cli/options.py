@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from atlas8k.errors import SettingsError
+from atlas8k.core.errors import SettingsError
 
 MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
 """The app's own folder of checkpoints, in a clone of the project."""
@@ -19,7 +19,7 @@ MODELS = Path(__file__).resolve().parents[3] / "apps" / "atlas8k" / "model"
 def _orientation(text: str | None) -> str | None:
     if text is None:
         return None
-    from atlas8k.geometry import check_stated
+    from atlas8k.core.nifti_geometry import check_stated
 
     try:
         return check_stated(text)
@@ -134,7 +134,7 @@ def organs_in(text: str, option: str = "--organs") -> list[str]:
     typer.BadParameter
         One is none of ours.
     """
-    from atlas8k.organs import ORGAN_NAMES, find_organ
+    from atlas8k.core.structures import ORGAN_NAMES, find_organ
 
     found = []
     for name in names_in(text):

@@ -33,8 +33,8 @@ def phantoms(
     """
     from tqdm import tqdm
 
-    from atlas8k.errors import Atlas8kError
-    from atlas8k.phantom import SHIFTED, STANDARD, WIDE, write_set
+    from abdomen_phantom import SHIFTED, STANDARD, WIDE, write_set
+    from atlas8k.core.errors import Atlas8kError
 
     settings = {one.name: one for one in (STANDARD, SHIFTED, WIDE)}
     name = setting or ("shifted" if shifted else "standard")

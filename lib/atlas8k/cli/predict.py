@@ -12,7 +12,7 @@ import typer
 
 from atlas8k.cli.options import MODELS, Device, Models
 from atlas8k.cli.tables import decimals, print_table, terminal
-from atlas8k.errors import (
+from atlas8k.core.errors import (
     NoAbdomenError,
     NotHounsfieldError,
     SettingsError,
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from rich.console import Console
 
+    from atlas8k.core.remarks import Remark
+    from atlas8k.core.volume import Volume
     from atlas8k.models.predict import Prediction
-    from atlas8k.remarks import Remark
-    from atlas8k.volume import Volume
 
 
 def predict(
@@ -93,12 +93,12 @@ def predict(
     from atlas8k.attention import salient_regions
     from atlas8k.content import inspect_content
     from atlas8k.content.familiar import familiar
+    from atlas8k.core.volume import write_nifti
+    from atlas8k.core.weighting import Weights
     from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
     from atlas8k.models.regrid import nearest
     from atlas8k.models.store import ModelStore
-    from atlas8k.volume import write_nifti
-    from atlas8k.weighting import Weights
 
     start = time.monotonic()
     console = terminal(stderr=True)
@@ -160,7 +160,7 @@ def predict(
         ],
     }
     if written["preview"] is not None:
-        from atlas8k.preview import draw_planes
+        from atlas8k.reports.preview import draw_planes
 
         shown = nearest(salient.label(), prediction.grid, volume.grid)
         draw_planes(written["preview"], volume, label, shown > 0, title=source["ct"])
@@ -191,7 +191,7 @@ def read_input(
     series
         SeriesInstanceUID of the series that is meant, where there are several.
     orientation
-        What is stated of a NIfTI file, see :func:`~atlas8k.geometry.check_stated`.
+        What is stated of a NIfTI file, see :func:`~atlas8k.core.nifti_geometry.check_stated`.
 
     Returns
     -------
@@ -203,14 +203,21 @@ def read_input(
     Raises
     ------
     VolumeError
-        As :func:`~atlas8k.volume.read_ct` and :func:`~atlas8k.dicom.read_volume`.
+        As :func:`~atlas8k.core.volume.read_ct` and :func:`~atlas8k.formats.dicom.read_volume`.
     SettingsError
         A series is named and `path` is no DICOM; an orientation is stated that is none, or
         of DICOM, which always says its own.
     """
-    from atlas8k.dicom import choose, inspect, is_dicom, other_series, read_headers, read_series
-    from atlas8k.geometry import check_stated
-    from atlas8k.volume import read_ct, read_geometry
+    from atlas8k.core.nifti_geometry import check_stated
+    from atlas8k.core.volume import read_ct, read_geometry
+    from atlas8k.formats.dicom import (
+        choose,
+        inspect,
+        is_dicom,
+        other_series,
+        read_headers,
+        read_series,
+    )
 
     if orientation is not None:
         try:
@@ -267,7 +274,7 @@ def _say_familiar(console: Console, looked: Mapping[str, Any]) -> None:
 
 def _stem(name: str) -> str:
     """Return a volume's file name without its ending."""
-    from atlas8k.volume import NIFTI_SUFFIXES
+    from atlas8k.core.volume import NIFTI_SUFFIXES
 
     end = next((end for end in NIFTI_SUFFIXES if name.lower().endswith(end)), "")
     return name[: len(name) - len(end)]
@@ -287,7 +294,7 @@ def organ_statistics(
     """
     import numpy as np
 
-    from atlas8k.organs import N_ORGANS, ORGANS
+    from atlas8k.core.structures import N_ORGANS, ORGANS
 
     voxels, hu = np.zeros((2, N_ORGANS + 1))
     for k in range(label.shape[2]):  # of all at once, numpy makes float64 and int64 copies

@@ -16,9 +16,9 @@ from atlas8k.cli.tables import write_page
 
 if TYPE_CHECKING:
     from atlas8k.cli.quality_sources import Labels, Sources
-    from atlas8k.evaluation.results import Results
-    from atlas8k.evaluation.tables import Table
-    from atlas8k.server.desk.service import LabelService
+    from atlas8k.reports.results import Results
+    from atlas8k.reports.tables import Table
+    from atlas8k.services.labels.service import LabelService
 
 quality = Commands(
     help="Label quality over rounds, training sets against each other, agreement of raters."
@@ -59,7 +59,7 @@ def gathered(notes: Sequence[str]) -> list[str]:
 
 def _results(paths: list[Path], metric: str) -> tuple[list[Results], list[str]]:
     """Return per-case results, and what a reader must know of them."""
-    from atlas8k.evaluation.results import METRICS, read_results
+    from atlas8k.reports.results import METRICS, read_results
 
     if metric not in METRICS:
         raise typer.BadParameter(f"{metric!r} is not dsc or nsd", param_hint="--metric")
@@ -76,7 +76,7 @@ def rounds(
     out: Out = Path("quality"),
 ) -> None:
     """Label quality before and after rounds of revision (AbdomenAtlas-8K, Table 5)."""
-    from atlas8k.evaluation.quality import rounds_table
+    from atlas8k.reports.quality import rounds_table
 
     found, notes = _results(results, metric)
     tables = [rounds_table(found)]
@@ -91,7 +91,7 @@ def training_sets(
     out: Out = Path("quality"),
 ) -> None:
     """Two training sets on one test set, with paired stars (AbdomenAtlas-8K, Tables 6 and 7)."""
-    from atlas8k.evaluation.quality import training_sets_table
+    from atlas8k.reports.quality import training_sets_table
 
     found, notes = _results([first, second], metric)
     tables = [training_sets_table(*found)]
@@ -109,9 +109,9 @@ def agreement(
     """DSC of every pair among networks and annotators (AbdomenAtlas-8K, Figure 8)."""
     from tqdm import tqdm
 
-    from atlas8k.errors import EvaluationError
-    from atlas8k.evaluation.agreement import agreement as run
-    from atlas8k.evaluation.agreement import agreement_tables
+    from atlas8k.core.errors import EvaluationError
+    from atlas8k.reports.agreement import agreement as run
+    from atlas8k.reports.agreement import agreement_tables
 
     folders = {path.resolve().name: path for path in raters}
     if len(folders) < len(raters):
@@ -150,8 +150,8 @@ def studies(
     from tqdm import tqdm
 
     from atlas8k.cli.quality_sources import read_sources
-    from atlas8k.evaluation.folders import find_labels
-    from atlas8k.evaluation.quality import effort_tables
+    from atlas8k.reports.folders import find_labels
+    from atlas8k.reports.quality import effort_tables
 
     more = {n: find_labels(at) for n, at in named(rater, "--rater").items()}
     with desk_of(folder, ledger) as desk:
@@ -183,7 +183,7 @@ def studies(
 
 def _own(labels: dict[str, Path], known: set[str], folder: Path) -> dict[str, Path]:
     """Return labels of volumes that the studies folder has."""
-    from atlas8k.errors import EvaluationError
+    from atlas8k.core.errors import EvaluationError
 
     own = {case: path for case, path in labels.items() if case in known}
     if not own:
@@ -204,7 +204,7 @@ def _measured(
     """Return tables of labels against a truth, and what to know about them."""
     from tqdm import tqdm
 
-    from atlas8k.evaluation.evaluate import measure_states
+    from atlas8k.reports.evaluate import measure_states
 
     def only(labels: Labels, kind: str) -> Labels:
         """Under names of their own, without cases that have no truth."""
@@ -234,7 +234,7 @@ def _measured(
 
 
 def _of_metric(found: Sources, results: dict[str, Results], *, apart: bool) -> list[Table]:
-    from atlas8k.evaluation.quality import (
+    from atlas8k.reports.quality import (
         Revised,
         revision_table,
         rounds_table,
@@ -283,8 +283,8 @@ def _agreement(
     from tqdm import tqdm
 
     from atlas8k.cli.quality_sources import readings
-    from atlas8k.errors import EvaluationError
-    from atlas8k.evaluation.agreement import agreement_of, agreement_tables
+    from atlas8k.core.errors import EvaluationError
+    from atlas8k.reports.agreement import agreement_of, agreement_tables
 
     read = {volume for labels in (*found.raters.values(), *more.values()) for volume in labels}
     volumes = [v for v in desk.ledger.statuses() if v in read | truths]

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas8k.evaluation.quality import Effort
-from atlas8k.server.desk.drafts import PSEUDO, signature
-from atlas8k.server.desk.submissions import IMPORTED_BY
-from atlas8k.server.studies.folder import ORIGINAL
+from atlas8k.reports.quality import Effort
+from atlas8k.services.labels.drafts import PSEUDO, signature
+from atlas8k.services.labels.submissions import IMPORTED_BY
+from atlas8k.services.studies.folder import ORIGINAL
 
 if TYPE_CHECKING:
-    from atlas8k.evaluation.agreement import Reading
-    from atlas8k.ledger import Round
-    from atlas8k.server.cache import PredictionCache
-    from atlas8k.server.desk.reviews import Revision
-    from atlas8k.server.desk.service import LabelService
-    from atlas8k.volume import Volume
+    from atlas8k.core.volume import Volume
+    from atlas8k.reports.agreement import Reading
+    from atlas8k.services.labels.reviews import Revision
+    from atlas8k.services.labels.service import LabelService
+    from atlas8k.services.prediction.cache import PredictionCache
+    from atlas8k.store import Round
 
 Labels = dict[str, dict[str, Path]]
 """Name to case to label file."""
@@ -192,7 +192,7 @@ def readings(
     orientation
         How the axes of files run that do not say it, such as ``RAS``.
     """
-    from atlas8k.server.cache import PredictionCache
+    from atlas8k.services.prediction.cache import PredictionCache
 
     volumes = list(volumes)
     cache = PredictionCache(desk.ledger.path.parent / "cache", 0)
@@ -214,16 +214,16 @@ def readings(
 
 
 def _file(path: Path, orientation: str | None) -> Reading:
-    from atlas8k.evaluation.folders import read_case
+    from atlas8k.reports.folders import read_case
 
     return lambda: read_case(path, orientation)
 
 
 def _kept(desk: LabelService, cache: PredictionCache, volume: str) -> dict[str, Reading]:
     """Return each network's own label of a volume, from cached predictions of the latest ones."""
-    from atlas8k.errors import Atlas8kError
-    from atlas8k.server.answers import Answers
-    from atlas8k.volume import Volume, read_grid
+    from atlas8k.core.errors import Atlas8kError
+    from atlas8k.core.volume import Volume, read_grid
+    from atlas8k.services.prediction.answers import Answers
 
     pseudo = desk.versions.current(volume, PSEUDO)
     name = signature(pseudo.info) if pseudo is not None else None

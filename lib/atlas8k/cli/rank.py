@@ -15,10 +15,10 @@ import typer
 from atlas8k.cli.opening import ledger_of
 from atlas8k.cli.options import LedgerFile, Studies
 from atlas8k.cli.tables import print_table
-from atlas8k.errors import LedgerError
+from atlas8k.core.errors import LedgerError
 
 if TYPE_CHECKING:
-    from atlas8k.ledger import Budget, Ledger, Progress, Ranked
+    from atlas8k.store import Budget, Ledger, Progress, Ranked
 
 
 REVIEWED = ("submitted", "conflict")
@@ -142,7 +142,7 @@ def _table(
 
 
 def _csv(ranked: list[Ranked]) -> None:
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     header = ["rank", "volume", "attention_ml", "status", "source"]
@@ -214,7 +214,7 @@ def _draw(
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from atlas8k.preview import save_figure
+    from atlas8k.reports.preview import save_figure
 
     if not ranked:
         raise LedgerError("nothing is scored that could be drawn")

@@ -143,7 +143,7 @@ def take_over(
 
     Organs that it leaves as they were are not assessed, unless --looked-at names them.
     """
-    from atlas8k.errors import VolumeError
+    from atlas8k.core.errors import VolumeError
     from atlas8k.labels.submission_diff import ALL
 
     holder = who(name)

@@ -19,7 +19,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from atlas8k.evaluation.tables import Table
+    from atlas8k.reports.tables import Table
 
 PIPED = 120
 """Columns where the output is no terminal and `COLUMNS` does not say otherwise."""
@@ -118,8 +118,8 @@ def write_page(
     shown: Sequence[Table],
 ) -> None:
     """Write tables and a page of them into a folder; print those `shown`, and the notes."""
-    from atlas8k.evaluation.report import write_table_page
-    from atlas8k.evaluation.tables import write_tables
+    from atlas8k.reports.report import write_table_page
+    from atlas8k.reports.tables import write_tables
 
     write_tables(tables, folder / "tables")
     page = write_table_page(folder / f"{name}.html", tables, title=title, notes=notes)

@@ -32,7 +32,7 @@ def score(
     existing_studies(studies)
     from rich.console import Console
 
-    from atlas8k.server.scoring import AttentionScoring
+    from atlas8k.server.tasks.scoring import AttentionScoring
 
     console = Console(stderr=True)
     with context_of(settings_of(conf), studies, models) as context:
@@ -90,7 +90,7 @@ def fine_tune(
         if not ranks.first():
             follow(own)
             return
-        from atlas8k.server.training.fine_tuning import FineTuning
+        from atlas8k.services.training.fine_tuning import FineTuning
 
         settings = settings_of(
             None, device=own, gate=gate, gate_margin=gate_margin, ledger=ledger,

@@ -30,7 +30,7 @@ from atlas8k.cli.options import (
     names_in,
     organs_in,
 )
-from atlas8k.errors import TrainingError
+from atlas8k.core.errors import TrainingError
 
 if TYPE_CHECKING:
     from atlas8k.models.checkpoint import Checkpoint
@@ -242,9 +242,9 @@ def labeled_studies(
 
     Nothing is changed there, as a server would.
     """
-    from atlas8k.server.training.cases import cases
-    from atlas8k.server.training.reading import existing_ledger
-    from atlas8k.settings import Settings
+    from atlas8k.core.settings import Settings
+    from atlas8k.services.training.cases import cases
+    from atlas8k.services.training.reading import existing_ledger
     from atlas8k.training import ranks
 
     found: Sequence[TrainingCase] = ()
@@ -259,10 +259,10 @@ def labeled_files(
     images: Path, labels: Path, organs: str, patients: Path | None, orientation: str | None
 ) -> list[TrainingCase]:
     """Return pairs of a CT and a label map of the same file name."""
-    from atlas8k.organs import ORGAN_NAMES
+    from atlas8k.core.structures import ORGAN_NAMES
+    from atlas8k.core.volume import NIFTI_SUFFIXES
     from atlas8k.training.data import TrainingCase
     from atlas8k.training.split import read_patients
-    from atlas8k.volume import NIFTI_SUFFIXES
 
     try:
         known = tuple(organs_in(organs)) or ORGAN_NAMES
@@ -310,7 +310,7 @@ def _run(
     from rich.console import Console
 
     from atlas8k.models.checkpoint import save_checkpoint
-    from atlas8k.server.training.cases import Seen
+    from atlas8k.services.training.cases import Seen
     from atlas8k.training import ranks
     from atlas8k.training.finetune import fine_tune
     from atlas8k.training.resume import state_folder

@@ -14,13 +14,13 @@ import typer
 
 from atlas8k.cli.options import MODELS, AsJson, Commands, Models
 from atlas8k.cli.tables import print_table
-from atlas8k.errors import CheckpointError, SettingsError
+from atlas8k.core.errors import CheckpointError, SettingsError
 
 if TYPE_CHECKING:
     from atlas8k.content.features import Features, Labels
+    from atlas8k.core.volume import Volume
     from atlas8k.models.importing import Options
     from atlas8k.models.store import ModelStore, Network
-    from atlas8k.volume import Volume
 
 weights = Commands(help="Bring published networks, see which there are, serve them.")
 
@@ -135,12 +135,12 @@ def found_orientation(
         None is clear, or the network's own files say another one.
     """
     from atlas8k.cli.predict import read_input
-    from atlas8k.labels.grid_alignment import place
+    from atlas8k.core.grid_alignment import place
+    from atlas8k.core.volume import read_label
     from atlas8k.models.importing import OrientationUnknownError, import_weights
     from atlas8k.models.importing.orientation import clear, try_orientations
     from atlas8k.models.predict import Predictor
     from atlas8k.models.store import ModelStore
-    from atlas8k.volume import read_label
 
     stated = None
     with suppress(OrientationUnknownError):
@@ -206,8 +206,8 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Networks that are here: where from, for which organs, served or not."""
+    from atlas8k.core.structures import ORGAN_NAMES
     from atlas8k.models.store import ModelStore
-    from atlas8k.organs import ORGAN_NAMES
 
     found = ModelStore(models).networks()
     if as_json:
@@ -349,7 +349,7 @@ def range_(
 def _read(file: Path) -> tuple[Volume, Labels]:
     import numpy as np
 
-    from atlas8k.volume import Grid, Volume
+    from atlas8k.core.volume import Grid, Volume
 
     with np.load(file) as stored:
         label = stored["label"]
@@ -388,14 +388,14 @@ def _agreements(folder: Path, files: list[Path]) -> Iterator[Features]:
 
 
 def _scanned(seed: int) -> Features:
-    """Return noise and voxels of a scan, as :func:`~atlas8k.phantom.bodies.paint_body` draws it."""
+    """Return noise and voxels of a scan, as :func:`~abdomen_phantom.bodies.paint_body` draws it."""
     import numpy as np
 
+    from abdomen_phantom.bodies.draw import BODIES, draw_scan
+    from abdomen_phantom.scanner import add_noise, enhance_edges
+    from abdomen_phantom.setting import Dice
     from atlas8k.content.features import noise_hu
-    from atlas8k.phantom.bodies.draw import BODIES, draw_scan
-    from atlas8k.phantom.scanner import add_noise, enhance_edges
-    from atlas8k.phantom.setting import Dice
-    from atlas8k.volume import Grid, Volume
+    from atlas8k.core.volume import Grid, Volume
 
     dice = Dice(seed, BODIES)
     scan = draw_scan(dice, np.zeros(3), np.full(3, SLAB_MM), "RAS")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from atlas8k.content.abdomen import why_no_abdomen
 from atlas8k.content.damage import DAMAGED, damage_remarks
 from atlas8k.content.intensity import LABEL_MAP, NOT_HU, intensity_remarks
-from atlas8k.grid import Volume
-from atlas8k.remarks import Remark, worst
+from atlas8k.core.grid import Volume
+from atlas8k.core.remarks import Remark, worst
 
 __all__ = ["DAMAGED", "DECIDED_BY_PEOPLE", "LABEL_MAP", "NOT_HU", "NO_ABDOMEN", "inspect_content"]
 

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from atlas8k.components import label_components
-from atlas8k.grid import Grid, Volume
-from atlas8k.resampling import to_canonical
+from atlas8k.core.components import label_components
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.resample import to_canonical
 
 LOOK_MM = 4.0
 """Spacing of the voxels looked at within a slice, and between slices."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from atlas8k.remarks import Remark
+from atlas8k.core.remarks import Remark
 
 Array = npt.NDArray[Any]
 

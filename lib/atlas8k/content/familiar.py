@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from atlas8k.content.features import UNSURE, Features, Labels, measure
-from atlas8k.errors import SettingsError
-from atlas8k.grid import Grid, Volume
+from atlas8k.core.errors import SettingsError
+from atlas8k.core.grid import Grid, Volume
 
 RANGE_FILE = "trained_range.json"
 RANGE_FORMAT = "atlas8k-trained-range/1"

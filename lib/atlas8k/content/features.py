@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from atlas8k.components import largest_component
 from atlas8k.content.abdomen import BODY_HU, look, thinned
-from atlas8k.grid import Grid, Volume
-from atlas8k.organs import ORGAN_IDS, ORGANS
-from atlas8k.resampling import to_canonical
+from atlas8k.core.components import largest_component
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.resample import to_canonical
+from atlas8k.core.structures import ORGAN_IDS, ORGANS
 
 Array = npt.NDArray[Any]
 Features = dict[str, float | str | None]

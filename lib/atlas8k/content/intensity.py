@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.remarks import Remark
+from atlas8k.core.remarks import Remark
 
 Array = npt.NDArray[Any]
 

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from atlas8k.components import label_components
-from atlas8k.grid import Grid, Volume
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.resampling import to_canonical
+from atlas8k.core.components import label_components
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.resample import to_canonical
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 
 Box = tuple[slice, slice, slice]
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from atlas8k.components import label_components
-from atlas8k.grid import Grid
+from atlas8k.core.components import label_components
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.labels.anatomy import Body, Box, Finding, at_border
-from atlas8k.organs import ORGAN_IDS
 
 TOUCHING: tuple[tuple[str, str, int], ...] = (
     ("kidney_left", "kidney_right", 0),

@@ -29,8 +29,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from atlas8k.errors import FileError
-from atlas8k.organs import ORGAN_NAMES, find_organ, normalise
+from atlas8k.core.errors import FileError
+from atlas8k.core.structures import ORGAN_NAMES, find_organ, normalise
 
 KIDNEYS = "kidneys"
 """Both kidneys under one value."""

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import GridMismatchError
-from atlas8k.labels.voxels import fill, joint_counts, renamed
-from atlas8k.ledger.records import OrganSource
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.voxels import fill, joint_counts, renamed
+from atlas8k.store.records import OrganSource
 
 SourceKind = Literal["public", "revised", "pseudo"]
 PRIORITY: tuple[SourceKind, ...] = ("public", "revised", "pseudo")

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from atlas8k.components import label_components
-from atlas8k.grid import Grid
+from atlas8k.core.components import label_components
+from atlas8k.core.grid import Grid
 
 State = Literal["present", "absent", "unknown"]
 

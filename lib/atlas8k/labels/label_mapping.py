@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from pydicom import Dataset
 
-from atlas8k.organs import ORGANS, find_organ
+from atlas8k.core.structures import ORGANS, find_organ
 
 Kind = Literal["organ", "part", "background", "attention", "unknown"]
 

@@ -22,8 +22,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from atlas8k.errors import Atlas8kError
-from atlas8k.volume import NIFTI_SUFFIXES
+from atlas8k.core.errors import Atlas8kError
+from atlas8k.core.volume import NIFTI_SUFFIXES
 
 Rule = tuple[re.Pattern[str], str]
 

@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from atlas8k.grid import Grid
-from atlas8k.ledger.records import OLDER_RULE, OrganChange, OrganSource
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.volume import read_comments, write_nifti
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import read_comments, write_nifti
+from atlas8k.store.records import OLDER_RULE, OrganChange, OrganSource
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Provenance:
     changes
         What a submission said of each organ; empty for other files.
     holder, anonymous
-        :class:`~atlas8k.ledger.records.Holder` of a submission.
+        :class:`~atlas8k.store.records.Holder` of a submission.
     submission
         Its number in the ledger; ids in `organs` are such numbers.
     at
@@ -88,7 +88,7 @@ def write_label(
     Raises
     ------
     GridMismatchError, UnreadableVolumeError
-        As :func:`~atlas8k.volume.write_nifti`.
+        As :func:`~atlas8k.core.volume.write_nifti`.
     """
     return write_nifti(path, array, grid, comment=to_json(provenance))
 

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import EmptyVolumeError, GridMismatchError, LabelValueError
-from atlas8k.grid import Grid, Volume
+from atlas8k.core.errors import EmptyVolumeError, GridMismatchError, LabelValueError
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.grid_alignment import TOLERANCE_VOXELS, find_placement, on_extent, put
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, find_organ
+from atlas8k.core.volume import NIFTI_SUFFIXES, read_ct, read_grid, read_label
+from atlas8k.core.voxels import counts, renamed
 from atlas8k.labels.anatomy import Finding, missing
 from atlas8k.labels.checks import check_label
 from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset
-from atlas8k.labels.grid_alignment import TOLERANCE_VOXELS, find_placement, on_extent, put
 from atlas8k.labels.kidneys import (
     LEFT,
     RIGHT,
@@ -22,10 +25,7 @@ from atlas8k.labels.kidneys import (
     find_midline,
     split_kidneys,
 )
-from atlas8k.labels.voxels import counts, renamed
-from atlas8k.ledger.records import OrganSource
-from atlas8k.organs import ORGAN_IDS, ORGAN_NAMES, find_organ
-from atlas8k.volume import NIFTI_SUFFIXES, read_ct, read_grid, read_label
+from atlas8k.store.records import OrganSource
 
 UNKNOWN_TAG = "public-unknown"
 """Tag of the mask of voxels that a public label leaves open: 1 where they could be any

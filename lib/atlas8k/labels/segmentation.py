@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.grid import Grid
-from atlas8k.labels.grid_alignment import Start
+from atlas8k.core.grid import Grid
+from atlas8k.core.grid_alignment import Start
 from atlas8k.labels.label_mapping import Terminology
 
 MAX_LAYERS = 64

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import GridMismatchError, LabelNameError, NoOrganError
-from atlas8k.grid import Grid
+from atlas8k.core.errors import GridMismatchError, LabelNameError, NoOrganError
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.voxels import counts, fill, joint_counts, renamed
 from atlas8k.labels.anatomy import odd_volumes
 from atlas8k.labels.ingest import Submitted, organ_names
-from atlas8k.labels.voxels import counts, fill, joint_counts, renamed
-from atlas8k.ledger.records import OrganChange
-from atlas8k.organs import ORGAN_IDS
+from atlas8k.store.records import OrganChange
 
 ALL = "all"
 KEYS = ("absent", "looked_at", "volume_is_right", "partial")

@@ -24,13 +24,13 @@ from xml.etree import ElementTree
 import nibabel as nib
 import numpy as np
 
-from atlas8k.errors import VolumeError
-from atlas8k.grid import Volume
+from atlas8k.core.errors import VolumeError
+from atlas8k.core.grid import Volume
+from atlas8k.core.structures import ORGAN_IDS, find_organ, normalise
+from atlas8k.core.volume import read_label
+from atlas8k.core.voxels import counts, renamed
 from atlas8k.labels.anatomy import Finding, impossible, impossible_volumes, listed
 from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset, known_structures
-from atlas8k.labels.voxels import counts, renamed
-from atlas8k.organs import ORGAN_IDS, find_organ, normalise
-from atlas8k.volume import read_label
 
 SURE = 0.9
 """Share of the files that tell versions apart which must agree on one."""

@@ -18,8 +18,8 @@ import torch
 from atlas8k.attention.equations import OverlapMode, check_overlap_mode
 from atlas8k.attention.probabilities import LEVELS, TOLERANCE, Quantised, check_voxel_ml
 from atlas8k.attention.sizes import N_COLUMNS, AttentionSizes, sizes_from_table
-from atlas8k.errors import AttentionError
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.errors import AttentionError
+from atlas8k.core.structures import ORGAN_NAMES
 
 SLAB_ELEMENTS = 1 << 24
 """Probabilities of one slab: 64 MiB as float32, and five times that while they are used."""

@@ -6,8 +6,8 @@ import cc3d
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.components import label_components
-from atlas8k.volume import Grid, Volume
+from atlas8k.core.components import label_components
+from atlas8k.core.volume import Grid, Volume
 
 Box = tuple[slice, slice, slice]
 

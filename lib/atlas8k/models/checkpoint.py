@@ -20,12 +20,12 @@ import safetensors
 import safetensors.torch
 import torch
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
+from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.models.files import written
 from atlas8k.models.networks import build
 from atlas8k.models.preprocess import Preprocessing, adapt
 from atlas8k.models.sets import FORMAT, METADATA_KEY, read_header
-from atlas8k.organs import ORGAN_NAMES
 
 __all__ = [
     "ACTIVATIONS",

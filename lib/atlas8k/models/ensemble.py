@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atlas8k.components import largest_component
-from atlas8k.errors import PredictionError
+from atlas8k.core.components import largest_component
+from atlas8k.core.errors import PredictionError
+from atlas8k.core.structures import ORGANS
+from atlas8k.core.volume import Grid
+from atlas8k.core.weighting import Weights
 from atlas8k.models.body import box_of
 from atlas8k.models.regrid import nearest
-from atlas8k.organs import ORGANS
-from atlas8k.volume import Grid
-from atlas8k.weighting import Weights
 
 if TYPE_CHECKING:
     from atlas8k.attention import AttentionSizes

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from atlas8k.volume import publish
+from atlas8k.core.volume import publish
 
 
 @contextmanager

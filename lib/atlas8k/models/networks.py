@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from monai.networks.nets import DynUNet, SegResNet, SwinUNETR, UNet
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 from atlas8k.models.networks_published import (
     OlderPatchMerging,
     SupremUNet,

@@ -18,7 +18,7 @@ from monai.networks.nets.swin_unetr import PatchMergingV2
 from torch import nn
 from torch.nn import functional
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 
 HEAD_WIDTH = 8
 """Channels of the dynamic head's layers."""

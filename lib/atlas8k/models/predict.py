@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atlas8k.errors import CheckpointError, PredictionError
+from atlas8k.core.errors import CheckpointError, PredictionError
+from atlas8k.core.structures import N_ORGANS, ORGANS
+from atlas8k.core.volume import Grid, Volume
 from atlas8k.models.body import Box, body_box, box_on
 from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.models.ensemble import EnsembleSettings, Prediction
@@ -28,8 +30,6 @@ from atlas8k.models.resources import (
     short_of_memory,
 )
 from atlas8k.models.windows import probabilities, sums_bytes, tile
-from atlas8k.organs import N_ORGANS, ORGANS
-from atlas8k.volume import Grid, Volume
 
 if TYPE_CHECKING:
     from atlas8k.models.store import ServedSet

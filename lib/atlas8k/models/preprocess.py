@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from atlas8k.core.volume import Grid, Volume, to_canonical
 from atlas8k.models.regrid import linear_plan, parallel_axes
-from atlas8k.volume import Grid, Volume, to_canonical
 
 Floats = npt.NDArray[np.float32]
 

@@ -2,7 +2,7 @@
 
 All working grids of one CT share its direction cosines, so interpolation is separable:
 one axis at a time, a few times faster than a general resampling. Where grids are not
-parallel, :func:`atlas8k.volume.resample` takes over.
+parallel, :func:`atlas8k.core.volume.resample` takes over.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atlas8k.errors import GridMismatchError
+from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.volume import Grid, resample
 from atlas8k.models.body import box_of
-from atlas8k.volume import Grid, resample
 
 LEAST = 2.0**-15
 """Probability for an organ that is as good as none. Uncertainty has long faint tails: leaving

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 
-from atlas8k.errors import CheckpointError, SettingsError
+from atlas8k.core.errors import CheckpointError, SettingsError
 
 if TYPE_CHECKING:
     from atlas8k.models.checkpoint import Checkpoint

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from atlas8k.errors import CheckpointError, ServedChangedError
+from atlas8k.core.errors import CheckpointError, ServedChangedError
 from atlas8k.models.files import write_json, written
 from atlas8k.models.sets import (
     EMBEDDED,

@@ -17,24 +17,25 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
-from atlas8k.errors import Atlas8kError
-from atlas8k.ledger import is_url
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.server import background, privacy, startup
-from atlas8k.server.archive.datastore import ArchiveDatastore
-from atlas8k.server.context import Context
-from atlas8k.server.desk.drafts import PSEUDO
-from atlas8k.server.errors import NotFoundError, RequestError
-from atlas8k.server.infer import AttentionInfer, OrganInfer
-from atlas8k.server.opening import open_context
-from atlas8k.server.scoring import AttentionScoring, NewVolumes
-from atlas8k.server.strategy import DESCRIPTIONS, LedgerStrategy
-from atlas8k.server.studies.disk import only_one
-from atlas8k.server.studies.folder import ORIGINAL
-from atlas8k.server.studies.names import id_fault
-from atlas8k.server.training.train import FineTuningTask
-from atlas8k.settings import Settings
-from atlas8k.volume import read_grid, read_label
+from atlas8k.core.errors import Atlas8kError
+from atlas8k.core.files import only_one
+from atlas8k.core.settings import Settings
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import read_grid, read_label
+from atlas8k.server import background, startup
+from atlas8k.server.archive_datastore import ArchiveDatastore
+from atlas8k.server.tasks.infer import AttentionInfer, OrganInfer
+from atlas8k.server.tasks.scoring import AttentionScoring, NewVolumes
+from atlas8k.server.tasks.strategy import DESCRIPTIONS, LedgerStrategy
+from atlas8k.server.tasks.train import FineTuningTask
+from atlas8k.services import privacy
+from atlas8k.services.context import Context
+from atlas8k.services.errors import NotFoundError, RequestError
+from atlas8k.services.labels.drafts import PSEUDO
+from atlas8k.services.opening import open_context
+from atlas8k.services.studies.folder import ORIGINAL
+from atlas8k.services.studies.names import id_fault
+from atlas8k.store import is_url
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Atlas8kApp(MONAILabelApp):
     studies
         Folder of CT volumes, or the URL of a DICOMweb server.
     conf
-        ``--conf`` pairs, see :class:`atlas8k.settings.Settings`.
+        ``--conf`` pairs, see :class:`atlas8k.core.settings.Settings`.
 
     Notes
     -----
@@ -109,7 +110,7 @@ class Atlas8kApp(MONAILabelApp):
     def on_init_complete(self) -> None:
         application = sys.modules.get("monailabel.app")
         if application is not None:
-            from atlas8k.server.web.install import install
+            from atlas8k.server.install import install
 
             install(application.app, self.settings)
             background.end_with_server()

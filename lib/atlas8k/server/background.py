@@ -33,11 +33,11 @@ from monailabel.utils.async_tasks.utils import (
     tasks,
 )
 
-from atlas8k.server.desk.drafts import PUBLIC
-from atlas8k.server.errors import RequestError
-from atlas8k.server.studies.catalogue import FINAL
-from atlas8k.server.studies.folder import ORIGINAL
-from atlas8k.server.studies.names import check_tag
+from atlas8k.services.errors import RequestError
+from atlas8k.services.labels.drafts import PUBLIC
+from atlas8k.services.studies.catalogue import FINAL
+from atlas8k.services.studies.folder import ORIGINAL
+from atlas8k.services.studies.names import check_tag
 
 _START = threading.Lock()
 STARTING_S = 30.0

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import psutil
 from monailabel.config import settings as monailabel_settings
 
-from atlas8k.errors import Atlas8kError, SettingsError
+from atlas8k.core.errors import Atlas8kError, SettingsError
 
 logger = logging.getLogger(__name__)
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atlas8k.errors import TrainingError
-from atlas8k.evaluation.folders import on_one_extent, read_oriented
+from atlas8k.core.errors import TrainingError
+from atlas8k.core.structures import N_ORGANS, ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.volume import Volume, read_ct, read_label, resample
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.preprocess import prepare
-from atlas8k.organs import N_ORGANS, ORGAN_IDS, ORGAN_NAMES
-from atlas8k.volume import Volume, read_ct, read_label, resample
+from atlas8k.reports.folders import on_one_extent, read_oriented
 
 POINTS_PER_ORGAN = 512
 

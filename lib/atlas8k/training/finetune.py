@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from atlas8k.errors import CheckpointError, TrainingError
+from atlas8k.core.errors import CheckpointError, TrainingError
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from atlas8k.training import ranks
 from atlas8k.training.cache import PreparedCache, cached

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import wilcoxon
 
-from atlas8k.organs import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES
 
 MARGIN = 0.02
 """DSC that an organ may lose."""

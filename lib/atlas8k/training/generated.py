@@ -24,17 +24,17 @@ from typing import Any, ClassVar
 import numpy as np
 from filelock import FileLock
 
-from atlas8k import phantom
-from atlas8k.errors import TrainingError
+import abdomen_phantom as phantom
+from abdomen_phantom import STANDARD, Phantom, Setting, generate
+from abdomen_phantom.bodies import Body, paint_body, read_bodies, subjects
+from abdomen_phantom.bodies.draw import BODIES
+from atlas8k.core.errors import TrainingError
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.volume import Grid, Volume
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.files import written
-from atlas8k.organs import ORGAN_NAMES
-from atlas8k.phantom import STANDARD, Phantom, Setting, generate
-from atlas8k.phantom.bodies import Body, paint_body, read_bodies, subjects
-from atlas8k.phantom.bodies.draw import BODIES
 from atlas8k.training.data import Prepared, prepare_case
 from atlas8k.training.scratch import SPACING_MM
-from atlas8k.volume import Grid, Volume
 
 SETTINGS = {one.name: one for one in vars(phantom).values() if isinstance(one, Setting)}
 """Settings of phantoms by name; a case crosses processes, and a setting cannot."""
@@ -154,7 +154,7 @@ def body_cases(
     count, first_seed
         Seeds ``first_seed`` to ``first_seed + count - 1``.
     bodies
-        Folder of label maps, :func:`~atlas8k.phantom.bodies.subjects`.
+        Folder of label maps, :func:`~abdomen_phantom.bodies.subjects`.
     names
         Of the subjects; all in the folder where none is named.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from atlas8k.errors import TrainingError
+from atlas8k.core.errors import TrainingError
 from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.training import ranks
 from atlas8k.training.config import Optimiser, TrainingConfig

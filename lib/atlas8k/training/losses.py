@@ -21,9 +21,9 @@ import torch
 from monai.losses import DiceLoss
 from torch.nn import functional
 
-from atlas8k.errors import TrainingError
+from atlas8k.core.errors import TrainingError
+from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.organs import ORGAN_IDS
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import IGNORED

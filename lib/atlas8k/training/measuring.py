@@ -11,16 +11,16 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import Atlas8kError, PredictionError
-from atlas8k.evaluation.overlap import dsc
+from atlas8k.core.errors import Atlas8kError, PredictionError
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import Grid, read_ct, read_label
+from atlas8k.metrics.overlap import dsc
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.ensemble import EnsembleSettings, label_map
 from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.regrid import nearest
-from atlas8k.organs import ORGAN_IDS
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.time_budget import ALONE, Place, TimeBudget
-from atlas8k.volume import Grid, read_ct, read_label
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from atlas8k.errors import Atlas8kError, TrainingError
+from atlas8k.core.errors import Atlas8kError, TrainingError
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.preprocess import more_than_one
 from atlas8k.training import ranks

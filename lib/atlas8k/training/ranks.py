@@ -22,7 +22,7 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from atlas8k.errors import TrainingError
+from atlas8k.core.errors import TrainingError
 
 PATIENCE = timedelta(hours=2)
 """How long processes wait for the first one, which measures between epochs."""

@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from atlas8k.errors import TrainingError
+from atlas8k.core.errors import TrainingError
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.files import write_json, written
 from atlas8k.models.sets import file_sha256

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from atlas8k.errors import TrainingError
+from atlas8k.core.errors import TrainingError
+from atlas8k.core.structures import N_ORGANS
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing
 from atlas8k.models.networks import build
-from atlas8k.organs import N_ORGANS
 
 SPACING_MM = 4.0
 

@@ -17,9 +17,9 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from atlas8k.errors import EvaluationError, SettingsError
-from atlas8k.evaluation.sheets import read_sheet
-from atlas8k.organs import normalise
+from atlas8k.core.errors import EvaluationError, SettingsError
+from atlas8k.core.structures import normalise
+from atlas8k.reports.sheets import read_sheet
 from atlas8k.training.data import Case
 
 FEWEST_TO_SPLIT = 5

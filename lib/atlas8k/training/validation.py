@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from atlas8k.core.structures import ORGAN_IDS, ORGANS
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.windows import probabilities, tile
-from atlas8k.organs import ORGAN_IDS, ORGANS
 from atlas8k.training.data import IGNORED, Loadable
 
 logger = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from monailabel.config import settings
 
-from atlas8k.server.web import access
-from atlas8k.server.web.access import USERS, get_caller
-from atlas8k.server.web.faults import install_handlers
+from atlas8k.server import access
+from atlas8k.server.access import USERS, get_caller
+from atlas8k.server.faults import install_handlers
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from monailabel.interfaces.exception import ImageNotFoundException
 
-from atlas8k.errors import (
+from atlas8k.core.errors import (
     AttentionError,
     CheckpointError,
     LedgerError,
     NotFiniteError,
     TrainingError,
 )
-from atlas8k.server.errors import ConflictError, NotFoundError, RequestError
-from atlas8k.server.web.faults import install_handlers
+from atlas8k.server.faults import install_handlers
+from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 
 CALLER = [
     (NotFoundError("model", "x", ["a", "b"]), 404, "there are: a, b"),

@@ -8,8 +8,8 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.testclient import TestClient
 
-from atlas8k.server.web.faults import install_handlers
-from atlas8k.server.web.limits import MIB, Limits
+from atlas8k.server.faults import install_handlers
+from atlas8k.server.limits import MIB, Limits
 
 UPLOAD_MB = 2.0
 

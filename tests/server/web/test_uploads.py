@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from fastapi import UploadFile
 
-from atlas8k.errors import VolumeError
-from atlas8k.server.errors import RequestError, TooLargeError
-from atlas8k.server.web.uploads import check_claims, parse_object, received
+from atlas8k.core.errors import VolumeError
+from atlas8k.server.uploads import check_claims, parse_object, received
+from atlas8k.services.errors import RequestError, TooLargeError
 
 
 def claiming(path: Path, shape: tuple[int, int, int], voxels: int) -> Path:

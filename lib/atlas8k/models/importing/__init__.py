@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 from atlas8k.models.importing.options import Imported, Options, OrientationUnknownError
 
 __all__ = [

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.importing.options import Imported, Options, origin
 from atlas8k.models.importing.orientation import unknown

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from atlas8k.models.checkpoint import Checkpoint

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.errors import CheckpointError
-from atlas8k.evaluation.overlap import dsc
+from atlas8k.core.errors import CheckpointError
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import Volume
+from atlas8k.metrics.overlap import dsc
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.importing.options import OrientationUnknownError
 from atlas8k.models.predict import Predictor
-from atlas8k.organs import ORGAN_IDS
-from atlas8k.volume import Volume
 
 ORIENTATIONS = tuple("".join(letters) for letters in product("RL", "AP", "SI"))
 """Every direction of the three axes, RAS first. Axes in another order are not supported."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.importing.options import Imported, Options, origin
 from atlas8k.models.importing.source import Outputs, Source, Want, match, outputs, wanted

@@ -20,10 +20,10 @@ import safetensors.torch
 import torch
 import yaml
 
-from atlas8k.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError
+from atlas8k.core.structures import ORGAN_NAMES, find_organ
 from atlas8k.models.checkpoint import differences, layout, listed
 from atlas8k.models.sets import file_sha256
-from atlas8k.organs import ORGAN_NAMES, find_organ
 
 PLACES = ("net", "network_weights", "state_dict", "model_state_dict", "model")
 """Where files keep their state dict, the first that is there."""

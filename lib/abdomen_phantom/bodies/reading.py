@@ -1,0 +1,335 @@
+"""Bodies from a folder of TotalSegmentator maps, either one map a subject or a file a structure.
+
+::
+
+    FOLDER/structures.csv                             value,structure
+    FOLDER/<subject>_structures.nii.gz                one map
+
+    FOLDER/<subject>/segmentations/<structure>.nii.gz  as the dataset is published
+
+A map names organs, bones and some muscles; fat, the abdominal wall and the skin are what is
+between and around them. They are painted by two distances: to the hull of the structures,
+slice by slice, and, within a structure, to its surface.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.morphology import convex_hull_image
+
+from abdomen_phantom.bodies.tissues import N_TISSUES, ORGAN_OF, Tissue, tissue_of
+from atlas8k.core.errors import VolumeError
+from atlas8k.core.volume import Volume, read_grid, read_label, resample
+
+Array = npt.NDArray[Any]
+
+SPACING_MM = 2.0
+"""Bodies are held at this; an abdomen is 15 MB then."""
+SIDE_MM = 64.0
+"""Room for fat, skin and air beside what the map shows."""
+CUT_VOXELS = 20
+"""So many voxels of organs at a side of a map say that it cuts the body."""
+TABLE = "structures.csv"
+SUFFIX = "_structures.nii.gz"
+
+HULL_STEP = 2
+"""The hull is looked for on every n-th voxel; it is smooth."""
+HULL_SMOOTH_MM = 8.0
+DISC_MM = 9.0
+"""Half of the largest gap between two vertebrae that is a disc."""
+DEPTHS_PER_MM = 2.0
+
+_SOLID = (
+    Tissue.AORTA,
+    Tissue.GALL_BLADDER,
+    Tissue.KIDNEY_LEFT,
+    Tissue.KIDNEY_RIGHT,
+    Tissue.STOMACH,
+    Tissue.HEART,
+    Tissue.BONE,
+    Tissue.SPINE,
+    Tissue.SMALL_BOWEL,
+    Tissue.COLON,
+    Tissue.DUODENUM,
+    Tissue.ESOPHAGUS,
+    Tissue.BLADDER,
+)
+"""Tissues whose surface is painted unlike their inside."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """A person as a map of tissues, ready for painting; axes nearest RAS, :data:`SPACING_MM`.
+
+    Attributes
+    ----------
+    name
+        The subject.
+    tissue
+        ``(X, Y, Z)`` uint8, :class:`~abdomen_phantom.bodies.tissues.Tissue`.
+    depth
+        ``(X, Y, Z)`` uint8, half millimetres: :func:`depths`.
+    hull
+        ``(X, Y, Z)`` int8, mm: :func:`hull_distance`.
+    holds
+        Ids of the organs that are in it.
+    seen
+        ``(2, 2)`` mm: left and right, back and front end of what is known of the body. A map
+        whose side cuts through an organ says nothing of what is beyond; else infinite.
+    """
+
+    name: str
+    tissue: Array
+    depth: Array
+    hull: Array
+    holds: frozenset[int]
+    seen: Array
+
+    @cached_property
+    def middles(self) -> dict[Tissue, tuple[Array, float]]:
+        """By organ that is there, its centre, mm, and radius of the sphere of its volume."""
+        found = {}
+        for kind, box in enumerate(ndimage.find_objects(self.tissue, int(Tissue.STOMACH)), start=1):
+            if box is not None:
+                where = np.argwhere(self.tissue[box] == kind) + [s.start for s in box]
+                radius = (len(where) * SPACING_MM**3 * 3 / (4 * np.pi)) ** (1 / 3)
+                found[Tissue(kind)] = where.mean(axis=0) * SPACING_MM, float(radius)
+        return found
+
+
+def subjects(folder: Path) -> dict[str, Path]:
+    """Return what a folder of either layout holds: subject to its map or its folder.
+
+    Raises
+    ------
+    VolumeError
+        No such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise VolumeError(folder, "no such folder of bodies")
+    found = {path.name[: -len(SUFFIX)]: path for path in folder.glob(f"*{SUFFIX}")}
+    for path in folder.glob("*/segmentations"):
+        found.setdefault(path.parent.name, path)
+    if not found:
+        raise VolumeError(
+            folder, f"no <subject>{SUFFIX} and no <subject>/segmentations in it; name the folder"
+        )
+    return dict(sorted(found.items()))
+
+
+def read_bodies(folder: Path, names: Sequence[str] = ()) -> list[Body]:
+    """Read subjects of a folder; all where none is named.
+
+    Raises
+    ------
+    VolumeError
+        A named subject is not there, or a map cannot be used.
+    """
+    found = subjects(folder)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise VolumeError(
+            folder, f"no subject {', '.join(missing)}; there are {', '.join(list(found)[:20])}"
+        )
+    return [read_body(found[name], name) for name in names or found]
+
+
+def read_body(path: Path, name: str) -> Body:
+    """Read one subject: its map, or its folder of structures.
+
+    Raises
+    ------
+    VolumeError
+        A file cannot be read, a structure is unknown, or grids differ.
+    """
+    volume = _tissues(path)
+    # The body's own axes, nearest RAS: an oblique map is a body that lies askew.
+    grid = volume.grid.working(SPACING_MM)
+    tissue = resample(volume.array, volume.grid, grid, linear=False)
+    side = round(SIDE_MM / SPACING_MM)
+    seen = _seen(tissue) + SIDE_MM
+    tissue = np.pad(tissue, ((side, side), (side, side), (0, 0)))
+    add_discs(tissue, SPACING_MM)
+    return Body(
+        name,
+        np.ascontiguousarray(tissue),
+        depths(tissue, SPACING_MM),
+        hull_distance(tissue, SPACING_MM),
+        frozenset(np.unique(ORGAN_OF[np.unique(tissue)]).tolist()) - {0},
+        seen,
+    )
+
+
+def add_discs(tissue: Array, spacing: float) -> None:
+    """Fill the gaps between vertebrae with discs, in place; ``(X, Y, Z)`` tissue ids."""
+    spine = tissue == Tissue.SPINE
+    box = _box(spine)
+    if box is None:
+        return
+    part = spine[box]
+    line = np.ones((1, 1, 2 * round(DISC_MM / spacing) + 1), bool)
+    padded = np.pad(part, ((0, 0), (0, 0), (line.shape[2],) * 2))
+    closed = ndimage.binary_closing(padded, line)[:, :, line.shape[2] : -line.shape[2]]
+    tissue[box][closed & (tissue[box] == Tissue.NONE)] = Tissue.DISC
+
+
+def hull_distance(tissue: Array, spacing: float) -> Array:
+    """Return the distance to the hull of the structures, slice by slice.
+
+    Parameters
+    ----------
+    tissue
+        ``(X, Y, Z)`` tissue ids, RAS.
+
+    Returns
+    -------
+    ndarray
+        ``(X, Y, Z)`` int8, mm, negative within the hull, cut at -127 and 127.
+    """
+    step = HULL_STEP
+    mask = tissue[::step, ::step, ::step] != Tissue.NONE
+    hull = np.zeros(mask.shape, bool)
+    for k in range(mask.shape[2]):
+        if mask[:, :, k].sum() > 8:
+            hull[:, :, k] = convex_hull_image(mask[:, :, k], offset_coordinates=False)
+    sigma = HULL_SMOOTH_MM / (spacing * step)
+    smooth = ndimage.gaussian_filter(hull.astype(np.float32), (sigma / 3, sigma / 3, sigma))
+    inside = smooth > 0.5
+    size = spacing * step
+    distance = np.full(mask.shape, 127.0, np.float32)
+    if inside.any():
+        distance = ndimage.distance_transform_edt(~inside, sampling=size).astype(np.float32)
+        distance -= ndimage.distance_transform_edt(inside, sampling=size).astype(np.float32)
+    distance = _refined(distance, step, tissue.shape)
+    return np.clip(np.rint(distance), -127, 127).astype(np.int8)
+
+
+def depths(tissue: Array, spacing: float) -> Array:
+    """Return how deep a voxel lies in its structure, and how far unlabeled ones are from bone.
+
+    Returns
+    -------
+    ndarray
+        ``(X, Y, Z)`` uint8, half millimetres, cut at 255. 0 in tissues that are alike
+        throughout.
+    """
+    out = np.zeros(tissue.shape, np.uint8)
+    for kind in _SOLID:
+        mask = tissue == kind
+        box = _box(mask)
+        if box is None:
+            continue
+        depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=spacing)
+        depth = depth[1:-1, 1:-1, 1:-1]
+        found = np.clip(np.rint(depth * DEPTHS_PER_MM), 0, 255).astype(np.uint8)
+        np.copyto(out[box], found, where=mask[box])
+    bone = np.isin(tissue, (Tissue.SPINE, Tissue.BONE, Tissue.CARTILAGE, Tissue.DISC))
+    coarse = bone[::2, ::2, ::2]
+    if coarse.any():
+        far = ndimage.distance_transform_edt(~coarse, sampling=2 * spacing).astype(np.float32)
+    else:
+        far = np.full(coarse.shape, 127.0, np.float32)
+    far = _refined(far, 2, tissue.shape) * DEPTHS_PER_MM
+    far = np.clip(np.rint(far), 0, 255).astype(np.uint8)
+    np.copyto(out, far, where=tissue == Tissue.NONE)
+    return out
+
+
+def _refined(array: Array, step: int, shape: tuple[int, ...]) -> Array:
+    """Interpolate what was computed on every ``step``-th voxel linearly, axis by axis."""
+    for axis, n in enumerate(shape):
+        where = np.minimum(np.arange(n) / step, array.shape[axis] - 1)
+        low = np.floor(where).astype(int)
+        high = np.minimum(low + 1, array.shape[axis] - 1)
+        part = (where - low).astype(np.float32)
+        part = part.reshape([-1 if a == axis else 1 for a in range(3)])
+        lower = np.take(array, low, axis)
+        array = lower + (np.take(array, high, axis) - lower) * part
+    return array
+
+
+def _box(mask: Array) -> tuple[slice, ...] | None:
+    """Return the bounds of a mask; ``None`` where it is empty."""
+    return next(iter(ndimage.find_objects(mask.view(np.uint8))), None)
+
+
+def _seen(tissue: Array) -> Array:
+    """Return the ends of the map's first two axes, mm; infinite where no organ meets them."""
+    out = np.array([[-np.inf, np.inf]] * 2)
+    for axis in range(2):
+        last = tissue.shape[axis] - 1
+        for end, index in enumerate((0, last)):
+            if (ORGAN_OF[np.take(tissue, index, axis)] != 0).sum() >= CUT_VOXELS:
+                out[axis, end] = index * SPACING_MM
+    return out
+
+
+def read_organs(path: Path) -> Volume:
+    """Read the nine organs of a subject on the map's own grid: ``(X, Y, Z)`` uint8 organ ids.
+
+    Raises
+    ------
+    VolumeError
+        As :func:`read_body`.
+    """
+    volume = _tissues(path)
+    return Volume(ORGAN_OF[volume.array], volume.grid)
+
+
+def _tissues(path: Path) -> Volume:
+    """Read tissues on the grid of the map, or of the folder's files."""
+    return _from_folder(path) if path.is_dir() else _from_map(path)
+
+
+def _from_map(path: Path) -> Volume:
+    """Read one map with values of ``structures.csv`` beside it, as tissues."""
+    table = path.parent / TABLE
+    try:
+        with open(table, encoding="utf-8", newline="") as stream:
+            rows = [(int(row["value"]), row["structure"]) for row in csv.DictReader(stream)]
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise VolumeError(table, f"no table `value,structure` of the maps ({err})") from err
+    to_tissue = np.full(256, 255, np.uint8)
+    to_tissue[0] = Tissue.NONE
+    for value, structure in rows:
+        to_tissue[value] = _known(structure, table)
+    label = read_label(path)
+    found = to_tissue[label.array]
+    if found.max() >= N_TISSUES:
+        value = int(label.array[found >= N_TISSUES].min())
+        raise VolumeError(path, f"value {value} is not in {table.name}")
+    return Volume(found, label.grid)
+
+
+def _from_folder(folder: Path) -> Volume:
+    """Read a file a structure; where two overlap the alphabetically later one stands."""
+    files = sorted(folder.glob("*.nii.gz"))
+    if not files:
+        raise VolumeError(folder, "no structures (*.nii.gz) in it")
+    grid = read_grid(files[0])
+    tissue = np.zeros(grid.shape, np.uint8)
+    for file in files:
+        kind = _known(file.name[: -len(".nii.gz")], file)
+        mask = read_label(file)
+        if not mask.grid.same_as(grid):
+            raise VolumeError(file, f"not on the grid of {files[0].name}; export it again")
+        tissue[mask.array != 0] = kind
+    return Volume(tissue, grid)
+
+
+def _known(structure: str, path: Path) -> Tissue:
+    tissue = tissue_of(structure)
+    if tissue is None:
+        raise VolumeError(
+            path, f"structure {structure!r} is none of TotalSegmentator's; remove or rename it"
+        )
+    return tissue

@@ -1,0 +1,1 @@
+"""Ground: structures, grids, NIfTI files, resampling, whole files, errors, settings."""

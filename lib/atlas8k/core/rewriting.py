@@ -1,0 +1,91 @@
+"""A copy of a NIfTI file that says once, and so that every program reads it, where it lies.
+
+Voxels, their type and their scaling are copied as they are; sform and qform become the same
+affine with code 1, units mm. The same file and affine always make the same bytes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel as nib
+from isal import igzip
+
+from atlas8k.core.errors import UnreadableVolumeError
+from atlas8k.core.grid import Grid
+from atlas8k.core.volume import (
+    GZIP_LEVEL,
+    READ_DAMAGE,
+    load_header,
+    open_bytes,
+    publishing,
+)
+
+_BLOCK = 1 << 20
+
+
+def rewrite(source: Path, target: Path, grid: Grid) -> Path:
+    """Write `source` to `target` with `grid` as its only geometry; complete or not at all.
+
+    Parameters
+    ----------
+    source
+        A NIfTI file, header and voxels in one, packed or not whatever its name.
+    target
+        ``.nii.gz`` is packed, ``.nii`` is not.
+    grid
+        Orthogonal axes; one that is sheared has a ``served`` grid.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        `source` is no such file, or is damaged.
+    OSError
+        The disk is full.
+    """
+    try:
+        _, header = load_header(source)
+    except Exception as err:  # nibabel raises what its many parsers raise
+        raise UnreadableVolumeError(source, f"not a readable NIfTI image ({err})") from err
+    if header is None or "srow_x" not in header or int(header["vox_offset"]) < header.sizeof_hdr:
+        raise UnreadableVolumeError(source, "header and voxels must be in one NIfTI file")
+    start = header.sizeof_hdr
+    header = _as_nifti1(header)
+    header["pixdim"][1:4] = grid.spacing
+    header.set_qform(grid.affine, code=1)
+    header.set_sform(grid.affine, code=1)
+    header["xyzt_units"] = (int(header["xyzt_units"]) & ~7) | 2  # mm; the time's unit stays
+    with publishing(target) as temporary, open(temporary, "wb") as stream:
+        if target.name.endswith(".gz"):
+            # Neither name nor time goes into the file: its checksum stays what it was.
+            with igzip.IGzipFile("", "wb", GZIP_LEVEL, stream, mtime=0) as packed:
+                _copy(source, start, header, cast(Any, packed))
+        else:
+            _copy(source, start, header, stream)
+    return target
+
+
+def _as_nifti1(header: Any) -> Any:
+    """Return a NIfTI-2 header, which ITK does not read, as one of NIfTI-1."""
+    if isinstance(header, nib.Nifti2Header) and int(max(header["dim"])) < 1 << 15:
+        old, header = header, nib.Nifti1Header(endianness=header.endianness)
+        for name in set(old) & set(header) - {"sizeof_hdr", "magic", "vox_offset"}:
+            header[name] = old[name]
+        header["magic"] = header.single_magic
+        # Extensions lie between header and voxels.
+        header["vox_offset"] = int(old["vox_offset"]) - old.sizeof_hdr + header.sizeof_hdr
+    return header
+
+
+def _copy(source: Path, start: int, header: Any, out: Any) -> None:
+    out.write(header.binaryblock)
+    try:
+        with open_bytes(source) as stream:
+            stream.read(start)
+            shutil.copyfileobj(stream, out, _BLOCK)
+    except READ_DAMAGE as err:
+        if isinstance(err, OSError) and err.errno is not None:
+            raise  # of the disk, not of the file
+        raise UnreadableVolumeError(source, f"the voxel data is damaged ({err})") from err

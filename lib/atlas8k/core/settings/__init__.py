@@ -1,0 +1,329 @@
+"""Settings of one server: ``--conf key value`` pairs, parsed once, frozen, no unknown keys."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from atlas8k.core.errors import SettingsError
+from atlas8k.core.settings import values
+from atlas8k.core.weighting import EXAMPLE
+
+
+class Settings(BaseModel):
+    """Everything that can be set with ``--conf``; the description of each field ends in its unit.
+
+    Raises
+    ------
+    SettingsError
+        From :meth:`from_conf`, for an unknown key or a value that is not allowed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    device: Annotated[str, AfterValidator(values.device)] = Field(
+        "auto",
+        description="Where the networks run: auto (a GPU where there is one), cpu, cuda, cuda:N",
+    )
+    models: Path | None = Field(
+        None, description="Folder of the checkpoints; empty: `model/` of the app folder"
+    )
+    ledger: Path | None = Field(
+        None,
+        description="File of the ledger, on a local disk; empty: `.atlas8k/ledger.sqlite` beside "
+        "the studies, or in a local data folder where those are a URL or on a network disk",
+    )
+    window_overlap: float | None = Field(
+        None,
+        ge=0.0,
+        le=0.9,
+        description="Overlap of neighbouring prediction windows, Gaussian weighted; empty: "
+        "as each checkpoint says, 0.5 as a rule",
+        json_schema_extra={"unit": "fraction of a window"},
+    )
+    ensemble_weights: Annotated[str, AfterValidator(values.weights)] = Field(
+        "",
+        description="What each network counts in the ensemble's label, for all organs or for "
+        f"one, such as `{EXAMPLE}`; empty: all the same",
+    )
+    largest_component: bool = Field(
+        True,
+        description="Labels keep the largest 26-connected piece of every organ",
+    )
+    fill_holes: bool = Field(
+        False,
+        description="Labels give an organ the voxels without label that it encloses",
+    )
+    mirror: bool = Field(
+        False,
+        description="Test-time augmentation: each network also sees windows mirrored along the "
+        "axes it was trained with mirrored volumes, where its checkpoint says so; up to eight "
+        "times as slow",
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32",
+        description="In which the networks compute; the shorter ones are some times faster on "
+        "GPUs and newer CPUs, and moved single organs by a DSC of up to 0.01",
+    )
+    compile_networks: bool = Field(
+        False,
+        description="Networks through torch.compile: needs a C++ compiler and minutes at the "
+        "first CT; for a GPU that predicts thousands",
+    )
+    overlap_term: Literal["per_network", "any"] = Field(
+        "per_network",
+        description="Eq. 3 counts two organs claimed by the same network (per_network) or by "
+        "any two networks (any)",
+    )
+    inconsistency_threshold: float = Field(
+        0.1,
+        ge=0.0,
+        le=0.5,
+        description="Salient regions: a voxel counts from this standard deviation on",
+        json_schema_extra={"unit": "probability"},
+    )
+    uncertainty_threshold: float = Field(
+        0.05,
+        ge=0.0,
+        le=0.37,
+        description="Salient regions: a voxel counts from this entropy on",
+        json_schema_extra={"unit": "nat"},
+    )
+    opening_mm: float = Field(
+        7.5,
+        ge=0.0,
+        le=100.0,
+        description="Salient regions: what is thinner than this is an organ's ordinary outline",
+        json_schema_extra={"unit": "mm"},
+    )
+    min_region_ml: float = Field(
+        0.5,
+        ge=0.0,
+        le=1000.0,
+        description="Salient regions smaller than this are not shown",
+        json_schema_extra={"unit": "ml"},
+    )
+    ranking: Literal["eq4", "salient", "per_slice"] | None = Field(
+        None,
+        description="Order of the priority list: attention size (eq4), volume of the salient "
+        "regions (salient), or attention over its largest value a slice (per_slice); empty: as "
+        "the ledger was told last, salient at first",
+    )
+    cache_gb: float = Field(
+        20.0,
+        ge=0.0,
+        le=1_000_000.0,
+        description="Predictions kept beside the ledger may take this; 0: none are kept",
+        json_schema_extra={"unit": "GB"},
+    )
+    check_content: bool = Field(
+        True,
+        description="Volumes that are no HU, a label map, or show no abdomen are left out until "
+        "somebody includes them; off: nothing is looked for",
+    )
+    score_new_s: float = Field(
+        60.0,
+        ge=0.0,
+        le=86_400.0,
+        description="CTs that appear are scored by themselves, looked for so often, once the "
+        "networks served have scored others; 0: only when asked",
+        json_schema_extra={"unit": "s"},
+    )
+    budget: float = Field(
+        0.05,
+        gt=0.0,
+        le=1.0,
+        description="Part of the volumes an annotator reviews in one round",
+        json_schema_extra={"unit": "fraction of the volumes"},
+    )
+    rank_all_organs: bool = Field(
+        False,
+        description="Rank volumes by all organs; else organs that are public or revised "
+        "already are left out",
+    )
+    audit_percent: float | None = Field(
+        None,
+        ge=0.0,
+        le=100.0,
+        description="Part of the volumes behind the budget's that are given out all the same, "
+        "drawn at random, one at least, to estimate what errors are left there; 0: none; empty: "
+        "as the ledger was told last, 1 at first",
+        json_schema_extra={"unit": "% of the low-ranked volumes"},
+    )
+    stop_after: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="The campaign can end when so many volumes from the top of the list, or "
+        "the whole budget, needed no change; it is shown, nothing ends by itself; empty: as "
+        "the ledger was told last, 10 at first",
+        json_schema_extra={"unit": "volumes"},
+    )
+    review_percent: float = Field(
+        0.0,
+        ge=0.0,
+        le=100.0,
+        description="Part of the submissions that a reviewer looks at, beside conflicts and "
+        "disputes",
+        json_schema_extra={"unit": "% of the submissions"},
+    )
+    double_read_percent: float = Field(
+        0.0,
+        ge=0.0,
+        le=100.0,
+        description="Part of the volumes that two people read, neither knowing the other's label",
+        json_schema_extra={"unit": "% of the volumes"},
+    )
+    lease_minutes: float = Field(
+        90.0,
+        gt=0.0,
+        le=7 * 24 * 60.0,
+        description="How long a volume handed out stays with its holder",
+        json_schema_extra={"unit": "minutes"},
+    )
+    upload_mb: float = Field(
+        1024.0,
+        gt=0.0,
+        le=64 * 1024.0,
+        description="An uploaded image or label may have this size, as sent and unpacked",
+        json_schema_extra={"unit": "MiB"},
+    )
+    served_gb: float = Field(
+        20.0,
+        ge=0.0,
+        le=1_000_000.0,
+        description="Copies of CTs that programs read in different ways, given out with one "
+        "geometry, may take this; those in use stay",
+        json_schema_extra={"unit": "GB"},
+    )
+    dicom_cache_gb: float = Field(
+        50.0,
+        ge=0.0,
+        le=1_000_000.0,
+        description="DICOM archive: CTs kept here may take this; those somebody holds stay",
+        json_schema_extra={"unit": "GB"},
+    )
+    dicom_cache_days: float = Field(
+        30.0,
+        gt=0.0,
+        le=36_500.0,
+        description="DICOM archive: CTs not used for so long are deleted here",
+        json_schema_extra={"unit": "days"},
+    )
+    dicom_poll_s: float = Field(
+        5.0,
+        ge=0.2,
+        le=86_400.0,
+        description="DICOM archive: how often it is asked which series it has",
+        json_schema_extra={"unit": "s"},
+    )
+    cors_origins: Annotated[str, AfterValidator(values.origins)] | None = Field(
+        None,
+        description="Web pages of other servers that may call this one, origins with commas "
+        "between them; empty: none",
+    )
+    show_phi: bool = Field(
+        False,
+        description="Show patient names, ids and dates in logs, replies and pages",
+    )
+    max_epochs: int = Field(
+        10,
+        ge=1,
+        le=10_000,
+        description="Fine-tuning: epochs of one training; a client may ask for another number",
+        json_schema_extra={"unit": "epochs"},
+    )
+    steps_per_epoch: int = Field(
+        20,
+        ge=1,
+        le=100_000,
+        description="Fine-tuning: optimizer steps of one epoch and network",
+        json_schema_extra={"unit": "steps"},
+    )
+
+    pseudo_weight: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="Fine-tuning: what a pseudo label counts beside one that a person stands "
+        "for; 0: the loss does not see it",
+    )
+    training: Annotated[dict[str, Any], BeforeValidator(values.json_object)] = Field(
+        {},
+        description="Fine-tuning: further settings, a JSON object without spaces such as "
+        '`{"optimisers":"paper","augment":0.5}` or a file with one; see the README of training',
+    )
+
+    patients: Path | None = Field(
+        None,
+        description="Fine-tuning: CSV with the columns `volume` and `patient`; volumes of one "
+        "patient are either trained or measured on. Empty: every volume is of another patient; "
+        "of an archive, its PatientID says",
+    )
+
+    gate: bool = Field(
+        True,
+        description="Networks that were trained are served only if no worse than those served "
+        "now; off: they are served whatever they do",
+    )
+    gate_margin: float = Field(
+        0.02,
+        ge=0.0,
+        le=1.0,
+        description="Gate: what an organ may lose",
+        json_schema_extra={"unit": "DSC"},
+    )
+
+    @classmethod
+    def from_conf(cls, conf: Mapping[str, str]) -> Settings:
+        """Parse what the user gave as ``--conf key value``.
+
+        Parameters
+        ----------
+        conf
+            Values are strings as typed; an empty one means the default.
+
+        Raises
+        ------
+        SettingsError
+            Naming the key and what is allowed.
+        """
+        allowed = list(cls.model_fields)
+        for key in conf:
+            if key not in cls.model_fields:
+                near = difflib.get_close_matches(key, allowed, n=1)
+                hint = f"; did you mean {near[0]}?" if near else "."
+                raise SettingsError(
+                    f"--conf {key}: there is no such key{hint} Allowed keys: {', '.join(allowed)}"
+                )
+        try:
+            return cls.model_validate({k: v for k, v in conf.items() if v != ""})
+        except ValidationError as err:
+            first = err.errors(include_url=False)[0]
+            key = str(first["loc"][0])
+            raise SettingsError(
+                f"--conf {key} {first['input']}: {first['msg']} ({cls.describe(key)})"
+            ) from err
+
+    @classmethod
+    def describe(cls, key: str) -> str:
+        """Description of a key, with its unit in brackets where it has one."""
+        field = cls.model_fields[key]
+        extra = field.json_schema_extra
+        unit = extra.get("unit") if isinstance(extra, dict) else None
+        return f"{field.description} [{unit}]" if unit else str(field.description)
+
+    @classmethod
+    def table(cls) -> str:
+        """Markdown table of every key, its default, unit and meaning, for the app's README."""
+        rows = ["| key | default | unit | meaning |", "| --- | --- | --- | --- |"]
+        for key, field in cls.model_fields.items():
+            extra = field.json_schema_extra
+            unit = extra.get("unit", "") if isinstance(extra, dict) else ""
+            default = "" if field.default is None else f"`{field.default}`"
+            rows.append(f"| `{key}` | {default} | {unit} | {field.description} |")
+        return "\n".join(rows)

@@ -1,0 +1,71 @@
+"""What somebody states about files whose headers do not say where their voxels lie.
+
+``orientation.yaml`` in a folder of CTs, a mapping of names to axes or forms::
+
+    case_17: LPS       # by name without suffix, in a tree of cases by the case's folder
+    BTCV_*: RAS        # or by pattern
+    odd_one: qform     # where a header holds two geometries: the one that is right
+
+A name goes before a pattern, an earlier pattern before a later one. It is read again when
+it changes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from atlas8k.core.errors import GeometryError
+from atlas8k.core.nifti_geometry import check_stated
+
+STATED_NAME = "orientation.yaml"
+
+
+def stated_for(path: Path) -> str | None:
+    """Return what is stated about a CT's file, in its folder or in the one above.
+
+    Raises
+    ------
+    GeometryError
+        The file of statements cannot be read, or says something that is no orientation.
+    """
+    stem = path.name.lower().removesuffix(".gz").removesuffix(".nii")
+    own, case = path.name[: len(stem)], path.parent.name
+    for folder, name in ((path.parent, own), (path.parent.parent, case)):
+        said = _read(folder / STATED_NAME)
+        if name in said:
+            return said[name]
+        for pattern, value in said.items():
+            if fnmatchcase(name, pattern):
+                return value
+    return None
+
+
+def _read(file: Path) -> Mapping[str, str]:
+    try:
+        stat = file.stat()
+    except OSError:
+        return {}
+    return _parsed(file, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _parsed(file: Path, _mtime_ns: int, _size: int) -> Mapping[str, str]:
+    import yaml
+
+    try:
+        said = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as err:
+        reason = " ".join(str(err).split())
+        raise GeometryError(file, f"cannot be read ({reason}); write NAME: RAS a line") from err
+    if not isinstance(said, dict):
+        raise GeometryError(file, "must be a mapping; write NAME: RAS a line")
+    found = {}
+    for name, value in said.items():
+        try:
+            found[str(name)] = check_stated(str(value))
+        except ValueError as err:
+            raise GeometryError(file, f"{name}: {err}") from err
+    return found

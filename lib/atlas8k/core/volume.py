@@ -1,0 +1,419 @@
+"""NIfTI in and out, through a fast gzip, voxels in parts.
+
+Whether a file is packed, its first bytes say: ``.nii`` that is gzip and ``.NII.GZ`` are met.
+The words for where an array lies, :class:`Grid` and :class:`Volume`, are those of
+:mod:`atlas8k.core.grid`, and the ways from one grid to another those of
+:mod:`atlas8k.core.resample`; both can be imported from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from isal import igzip
+from isal.igzip_lib import IsalError
+from nibabel.fileholders import FileHolder
+from nibabel.nifti1 import Nifti1Extension
+from nibabel.spatialimages import SpatialImage
+
+from atlas8k.core.errors import (
+    EmptyVolumeError,
+    GridMismatchError,
+    LabelValueError,
+    NotFiniteError,
+    NotThreeDimensionalError,
+    UnreadableVolumeError,
+)
+from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.nifti_geometry import Geometry, find_geometry
+from atlas8k.core.resample import resample, to_canonical
+from atlas8k.core.stated_geometry import stated_for
+
+__all__ = ["Grid", "Volume", "resample", "to_canonical"]
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii", ".NII.GZ", ".NII")
+MAX_VOXELS = 1 << 31
+"""Larger claims are taken for a broken header: 2,147,483,648 voxels, 8 GiB as float32."""
+
+DUST = 1e-3
+"""What a label's value may be off a whole number: 0.99999994, or what a scale factor leaves."""
+
+_COMMENT = 6
+"""NIfTI extension code "comment": plain ASCII text, which other tools show or pass over."""
+
+GZIP_LEVEL = 1
+PART_VOXELS = 1 << 23
+"""Read at once: 16 MiB as most CTs are stored, 64 MiB while they are scaled."""
+READ_DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, ValueError, zlib.error, MemoryError),
+    cast(type[Exception], IsalError),
+)
+"""What reading the compressed voxels of a damaged file raises."""
+_FILL = 4096
+"""Zeros that may follow the voxels: some writers fill up a block."""
+_GZIP = b"\x1f\x8b"
+_SINGLE = {
+    (348, 344, b"n+1\0"): (nib.Nifti1Image, nib.Nifti1Header),
+    (540, 4, b"n+2\0"): (nib.Nifti2Image, nib.Nifti2Header),
+}
+"""Size of the header, place and value of its mark: a header and voxels in one file."""
+
+
+def is_packed(path: Path) -> bool:
+    """Return whether a file is gzip, whatever its name."""
+    with open(path, "rb") as stream:
+        return stream.read(2) == _GZIP
+
+
+def open_bytes(path: Path) -> Any:
+    """Return the file's content as a stream, unpacked where it is gzip."""
+    return igzip.open(path, "rb") if is_packed(path) else open(path, "rb")
+
+
+def load_header(path: Path) -> tuple[Any, Any]:
+    """Return the image, its voxels not read, and its header as it lies in the file.
+
+    Returns
+    -------
+    image, header
+        nibabel's image, and its NIfTI or Analyze header *unchecked* (nibabel's checks mend
+        what they find without a word); ``None`` for other formats.
+
+    Raises
+    ------
+    Exception
+        What nibabel's many parsers raise.
+    """
+    with open_bytes(path) as stream:
+        start = stream.read(max(size for size, _, _ in _SINGLE))
+        for (size, at, mark), (image_class, header_class) in _SINGLE.items():
+            if start[at : at + len(mark)] == mark and len(start) >= size:
+                header = header_class(start[:size], check=False)
+                stream.seek(0)
+                return image_class.from_file_map({"image": FileHolder(fileobj=stream)}), header
+    image: Any = nib.load(path)
+    header = image.header
+    return image, header if isinstance(header, nib.analyze.AnalyzeHeader) else None
+
+
+@contextlib.contextmanager
+def open_voxels(path: Path, image: Any) -> Iterator[Any]:
+    """The image's data proxy, read through the fast gzip of `isal` where it is compressed.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        The file ends too early, or its checksum is wrong.
+    """
+    try:
+        if not isinstance(image, nib.Nifti1Image):  # of which Nifti2Image is one
+            yield image.dataobj
+            return
+        with open_bytes(path) as stream:
+            proxy = type(image).from_file_map({"image": FileHolder(fileobj=stream)}).dataobj
+            yield proxy
+            size = int(np.prod(proxy.shape, dtype=np.int64)) * proxy.dtype.itemsize
+            stream.seek(proxy.offset + size)
+            beyond = stream.read(_FILL + 1)  # past the voxels lies gzip's checksum, too
+    except READ_DAMAGE as err:
+        raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
+    if len(beyond) > _FILL or any(beyond):
+        raise UnreadableVolumeError(
+            path,
+            f"it holds more voxels than its header says ({'x'.join(map(str, proxy.shape))} of "
+            f"{proxy.dtype}): sizes, type or start of the voxels in the header are wrong",
+        )
+
+
+def read_voxels(
+    path: Path, image: Any, shape: tuple[int, int, int], dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    """Return all voxels in Fortran order, scaled as the header says, as one type.
+
+    nibabel holds what it reads once more, and as float64 while it scales it: so it is asked
+    for some planes at a time.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        As :func:`open_voxels`.
+    """
+    step = max(1, PART_VOXELS // (shape[0] * shape[1]))
+    with open_voxels(path, image) as proxy:
+        array = np.empty(shape, dtype=dtype, order="F")
+        beyond = (0,) * (len(proxy.shape) - 3)  # further axes of one voxel
+        for k in range(0, shape[2], step):
+            array[..., k : k + step] = proxy[(..., slice(k, k + step), *beyond)]
+    return array
+
+
+def _open_nifti(path: Path, least: int = 2, stated: str | None = None) -> tuple[Any, Geometry]:
+    """The image with its voxels still on disk, and its place; `least` voxels along each axis."""
+    if not path.is_file():
+        raise UnreadableVolumeError(path, "no such file")
+    if path.stat().st_size == 0:
+        raise UnreadableVolumeError(path, "the file is empty (0 bytes); copy it again")
+    try:
+        image, header = load_header(path)
+    except EOFError as err:
+        raise UnreadableVolumeError(path, f"the file is damaged ({err}); copy it again") from err
+    except Exception as err:  # nibabel raises what its many parsers raise
+        raise UnreadableVolumeError(path, f"not a readable NIfTI image ({err})") from err
+    if not isinstance(image, SpatialImage) or image.affine is None:
+        raise UnreadableVolumeError(path, "not an image with a position in space")
+    shape = tuple(int(n) for n in image.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or min(shape) < least:
+        raise NotThreeDimensionalError(
+            path, f"shape {image.shape} is not one 3D volume; give one CT phase per file"
+        )
+    if int(np.prod(shape, dtype=np.int64)) > MAX_VOXELS:
+        raise UnreadableVolumeError(path, f"the header claims {shape} voxels; it is broken")
+    if image.get_data_dtype().names is not None:
+        raise NotThreeDimensionalError(path, "a colour image; one value per voxel is needed")
+    voxels = (shape[0], shape[1], shape[2])
+    try:
+        if header is not None:
+            return image, find_geometry(header, voxels, path, stated)
+        return image, Geometry(Grid(voxels, image.affine), "affine", plain=False)
+    except (NotFiniteError, NotThreeDimensionalError) as err:
+        raise type(err)(path, err.reason) from err
+
+
+def read_geometry(path: str | os.PathLike[str], *, stated: str | None = None) -> Geometry:
+    """Where a CT's voxels are and what is odd about how its file says so, from the header alone.
+
+    Parameters
+    ----------
+    stated
+        What is known beside the file, see :func:`~atlas8k.core.nifti_geometry.check_stated`;
+        else what ``orientation.yaml`` says, see :mod:`atlas8k.core.stated_geometry`.
+
+    Raises
+    ------
+    UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError, GeometryError
+        As :func:`read_ct`, as far as the header shows it.
+    """
+    path = Path(path)
+    return _open_nifti(path, 2, stated or stated_for(path))[1]
+
+
+def read_grid(
+    path: str | os.PathLike[str], *, block: bool = False, stated: str | None = None
+) -> Grid:
+    """Return where a NIfTI file's voxels are, from its header alone.
+
+    Parameters
+    ----------
+    block
+        It is a label, which may be a piece of a volume, one voxel thick; nothing is looked
+        up for it in ``orientation.yaml``.
+    stated
+        As :func:`read_geometry`.
+
+    Raises
+    ------
+    UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError, GeometryError
+        As :func:`read_ct`, as far as the header shows it.
+    """
+    if block:
+        return _open_nifti(Path(path), 1, stated)[1].grid
+    return read_geometry(path, stated=stated).grid
+
+
+def read_ct(path: str | Path, *, stated: str | None = None) -> Volume:
+    """Read a CT.
+
+    Parameters
+    ----------
+    stated
+        As :func:`read_geometry`.
+
+    Returns
+    -------
+    Volume
+        ``array``: ``(X, Y, Z)`` float32, HU, the file's own axes.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        Missing, truncated, or not NIfTI.
+    NotThreeDimensionalError
+        2D, 4D or colour.
+    GeometryError
+        It does not say where its voxels lie, and nobody has stated it.
+    EmptyVolumeError
+        Every voxel has one value.
+    NotFiniteError
+        NaN or infinity in voxels or affine.
+    """
+    path = Path(path)
+    image, geometry = _open_nifti(path, 2, stated or stated_for(path))
+    array = read_voxels(path, image, geometry.grid.shape, np.float32)
+    volume = Volume(array, geometry.grid, path)
+    low, high = float(array.min()), float(array.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise NotFiniteError(path, "the image holds NaN or infinity; export the CT again")
+    if low == high:
+        raise EmptyVolumeError(path, f"every voxel has the value {low:g}; this is no CT")
+    return volume
+
+
+def read_label(path: str | Path, *, block: bool = False, stated: str | None = None) -> Volume:
+    """Read a label map; ``array``: ``(X, Y, Z)`` uint8, the file's own axes.
+
+    Parameters
+    ----------
+    block
+        It may be a piece of a volume, one voxel thick.
+    stated
+        See :func:`~atlas8k.core.nifti_geometry.check_stated`.
+
+    Raises
+    ------
+    UnreadableVolumeError, GeometryError
+        As :func:`read_ct`.
+    LabelValueError
+        Values are not whole numbers from 0 to 255.
+    """
+    path = Path(path)
+    image, geometry = _open_nifti(path, 1 if block else 2, stated)
+    grid = geometry.grid
+    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
+    with open_voxels(path, image) as proxy:
+        array = np.asarray(proxy, dtype=np.float32) if scaled else proxy.get_unscaled()
+    return Volume(whole_numbers(array.reshape(grid.shape, order="F"), path), grid, path)
+
+
+def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.uint8]:
+    """Return label values of any number type as uint8, the same memory order.
+
+    Fractions up to :data:`DUST` come of arithmetic and are rounded off.
+
+    Raises
+    ------
+    NotFiniteError
+        NaN or infinity.
+    LabelValueError
+        Values are not whole numbers from 0 to 255.
+    """
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in "biuf":
+        raise LabelValueError(path, f"values of type {array.dtype} are no label values")
+    low, high = array.min(), array.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise NotFiniteError(path, "the label map holds NaN or infinity")
+    if low >= -DUST and high <= 255 + DUST:
+        if array.dtype.kind != "f":
+            return array.astype(np.uint8)
+        rounded: npt.NDArray[Any] = np.rint(array)
+        if np.abs(rounded - array).max() <= DUST:
+            return rounded.astype(np.uint8)
+    raise LabelValueError(
+        path,
+        f"label values must be whole numbers from 0 to 255; these go from {low:g} to {high:g}"
+        + (" with fractions between" if low >= -DUST and high <= 255 + DUST else ""),
+    )
+
+
+def write_nifti(
+    path: str | Path, array: npt.NDArray[Any], grid: Grid, comment: str | None = None
+) -> Path:
+    """Write ``array`` with its grid; complete or not at all.
+
+    The file is written under a temporary name beside ``path``, synced, then renamed.
+
+    Parameters
+    ----------
+    comment
+        ASCII text for a header extension of code 6 ("comment"); see :func:`read_comments`.
+
+    Raises
+    ------
+    GridMismatchError
+        Where the array does not have the grid's shape.
+    """
+    path = Path(path)
+    if tuple(array.shape) != grid.shape:
+        raise GridMismatchError(path, f"array {array.shape} does not fit grid {grid.shape}")
+    suffix = next((s for s in NIFTI_SUFFIXES if path.name.endswith(s)), None)
+    if suffix is None:
+        raise UnreadableVolumeError(path, f"the name must end in {' or '.join(NIFTI_SUFFIXES)}")
+    image = nib.Nifti1Image(array, grid.affine)
+    image.set_qform(grid.affine, code=1)
+    image.set_sform(grid.affine, code=1)
+    image.header.set_xyzt_units("mm")
+    if comment is not None:
+        image.header.extensions.append(Nifti1Extension(_COMMENT, comment.encode("ascii")))
+    with publishing(path) as temporary, open(temporary, "wb") as stream:
+        _save(image, stream, compress=suffix.lower() == ".nii.gz")
+    return path
+
+
+def _save(image: Any, stream: Any, *, compress: bool) -> None:
+    if not compress:
+        image.to_file_map({"image": FileHolder(fileobj=stream)})
+        return
+    # Neither name nor time goes into the file: the same voxels make the same bytes.
+    with igzip.IGzipFile("", "wb", GZIP_LEVEL, stream, mtime=0) as packed:
+        image.to_file_map({"image": FileHolder(fileobj=packed)})
+
+
+def read_comments(path: str | Path) -> list[str]:
+    """Return texts of the header extensions of code 6 ("comment") of a NIfTI file.
+
+    Raises
+    ------
+    UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError
+        As :func:`read_grid`.
+    """
+    header = _open_nifti(Path(path))[0].header
+    return [
+        bytes(extension.content).rstrip(b"\0").decode("ascii", "replace")
+        for extension in getattr(header, "extensions", ())
+        if extension.get_code() == _COMMENT
+    ]
+
+
+# Asked once, on import: the question sets the mask for a moment, for every thread.
+_MASK = os.umask(0)
+os.umask(_MASK)
+FILE_MODE = 0o666 & ~_MASK
+"""Permissions of a new file as the process was started to give them."""
+
+
+@contextlib.contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a new file beside `path` that becomes the file at `path`; complete or not at all."""
+    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Make a finished temporary file the file at ``path``: sync, rename, sync the folder."""
+    os.chmod(temporary, FILE_MODE)
+    with open(temporary, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

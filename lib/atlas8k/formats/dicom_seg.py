@@ -1,0 +1,279 @@
+"""DICOM SEG, its frames decoded by pydicom: binary, label map and fractional.
+
+A frame is one plane of one segment (of all, in a label map) and says where it lies; planes
+without voxels are often left out. The header is looked through before voxels are decoded.
+
+Sources: DICOM PS3.3, C.8.20 (segmentation), C.7.6.16 (functional groups).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom import Dataset
+from pydicom.pixel_data_handlers.util import get_expected_length
+from pydicom.uid import SegmentationStorage
+
+from atlas8k.core.errors import LabelValueError, UnreadableVolumeError, VolumeError
+from atlas8k.core.grid import Grid
+from atlas8k.core.volume import MAX_VOXELS
+from atlas8k.formats.dicom.planes import frame_count, planes_of, raw
+from atlas8k.formats.dicom_seg_stack import Stack, stack
+from atlas8k.labels.label_mapping import from_dicom
+from atlas8k.labels.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
+
+_LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # younger than pydicom 2's dictionary
+_MAX_SEGMENTS = 255
+_LISTED = 5
+
+Labels = npt.NDArray[np.uint8]
+
+
+def read_dicom_seg(path: Path, fits: Fits, within: Grid | None) -> Segmentation:
+    """Read a DICOM SEG object; segments in its order, those without a frame included.
+
+    Parameters
+    ----------
+    fits
+        Called with the grid before voxels are decoded. Its axes are columns, rows, and planes
+        along their normal.
+    within
+        The CT's grid, where it is known: planes with empty ones left out between them are
+        taken for planes of the CT, as far as the object does not say otherwise.
+
+    Raises
+    ------
+    UnreadableVolumeError
+        No DICOM SEG object, its geometry or its frames cannot be told, or its pixels
+        cannot be decoded.
+    LabelValueError
+        A label map has values that no segment is described for.
+    """
+    header = _read(path, pixels=False)
+    try:
+        found = _described(path, header, within)
+    except VolumeError:
+        raise
+    except Exception as err:  # pydicom converts on access, and raises what its converters raise
+        raise UnreadableVolumeError(path, f"its DICOM header is damaged ({err})") from err
+    grid = found.where.grid
+    count, plane = len(found.where.places), grid.shape[:2]
+    if count * plane[0] * plane[1] > MAX_VOXELS:
+        raise UnreadableVolumeError(path, f"its header claims {count} frames of {plane} voxels")
+    fits(grid, None)
+    pixels = _pixels(path, found.where)
+    if found.numbers is None:
+        layers: tuple[Labels, ...] = (_label_map(path, found, pixels),)
+        placed = tuple(found.segments.values())
+    else:
+        layers, placed = _layers(path, found, pixels)
+    return Segmentation(path, "dicom-seg", grid, layers, placed, notes=found.notes)
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A header.
+
+    Attributes
+    ----------
+    segments
+        By the number that frames refer to, which may have gaps; values are 1 and so on in the
+        object's list. Without the background of a label map.
+    numbers
+        The frames' segments; None where voxels say it (label map).
+    """
+
+    where: Stack
+    segments: dict[int, Segment]
+    numbers: tuple[int, ...] | None
+    background: int
+    threshold: float
+    notes: tuple[str, ...]
+
+
+def _described(path: Path, header: Dataset, within: Grid | None) -> _Described:
+    kind = str(header.get("SegmentationType", "")).upper()
+    padding = int(raw(header, "PixelPaddingValue") or 0)
+    segments = _segments(path, header)
+    if kind == "LABELMAP" and "PixelPaddingValue" in header:
+        segments.pop(padding, None)
+    if not segments:
+        raise UnreadableVolumeError(path, "the DICOM SEG object has no segment")
+    groups = list(header.get("PerFrameFunctionalGroupsSequence") or ())
+    if not groups or len(groups) != frame_count(header):
+        raise UnreadableVolumeError(
+            path, f"it has {frame_count(header)} frames and says where {len(groups)} of them are"
+        )
+    where = stack(path, planes_of(header), header, within)
+    threshold, notes = _threshold(path, header, kind)
+    numbers = None if kind == "LABELMAP" else _numbers(path, header, groups)
+    if numbers and (odd := sorted({*numbers} - segments.keys())):
+        raise UnreadableVolumeError(
+            path, f"frames are of segment {odd[0]}, which the object does not describe"
+        )
+    _check_once(path, where, numbers)
+    return _Described(where, segments, numbers, padding, threshold, notes)
+
+
+def _read(path: Path, *, pixels: bool) -> Dataset:
+    try:
+        data = pydicom.dcmread(path, stop_before_pixels=not pixels)
+        kind = data.SOPClassUID
+    except Exception as err:  # pydicom raises what its many parsers raise
+        raise UnreadableVolumeError(path, f"not a readable DICOM object ({err})") from err
+    if kind not in (SegmentationStorage, _LABEL_MAP_STORAGE):
+        raise UnreadableVolumeError(path, f"a DICOM object, but no segmentation: {kind.name}")
+    return data
+
+
+def _segments(path: Path, header: Dataset) -> dict[int, Segment]:
+    found: dict[int, Segment] = {}
+    for value, item in enumerate(header.get("SegmentSequence") or (), start=1):
+        number = int(item.SegmentNumber)
+        if number in found:
+            raise UnreadableVolumeError(
+                path, f"it describes segment {number} twice; export it again"
+            )
+        kind = (item.get("SegmentedPropertyTypeCodeSequence") or [Dataset()])[0]
+        name = item.get("SegmentLabel") or item.get("SegmentDescription") or kind.get("CodeMeaning")
+        found[number] = Segment(str(name or ""), value, codes=from_dicom(item))
+    if len(found) > _MAX_SEGMENTS:
+        raise UnreadableVolumeError(
+            path, f"it has {len(found)} segments; at most {_MAX_SEGMENTS} are read"
+        )
+    return found
+
+
+def _numbers(path: Path, header: Dataset, groups: Sequence[Dataset]) -> tuple[int, ...]:
+    """Return the number of each frame's segment."""
+    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    found = []
+    for frame, group in enumerate(groups, start=1):
+        items = group.get("SegmentIdentificationSequence") or shared.get(
+            "SegmentIdentificationSequence"
+        )
+        number = items[0].get("ReferencedSegmentNumber") if items else None
+        if number is None:
+            raise UnreadableVolumeError(
+                path, f"frame {frame} of {len(groups)} does not say which segment it is of"
+            )
+        found.append(int(number))
+    return tuple(found)
+
+
+def _check_once(path: Path, where: Stack, numbers: Sequence[int] | None) -> None:
+    """Refuse two frames of one segment at one place: which of them counts?"""
+    of = numbers or [0] * len(where.places)
+    keys = Counter(zip(of, where.places, strict=True))
+    if twice := [key for key, n in keys.items() if n > 1]:
+        number, place = twice[0]
+        what = "of the label map" if numbers is None else f"of segment {number}"
+        raise UnreadableVolumeError(
+            path,
+            f"two frames {what} lie at one place (slice {place + 1} of {where.grid.shape[2]}; "
+            f"{len(twice)} such places); export it again",
+        )
+
+
+def _threshold(path: Path, header: Dataset, kind: str) -> tuple[float, tuple[str, ...]]:
+    """Return the stored value from which on a voxel is in its segment, and what to say of it."""
+    if kind in ("BINARY", "LABELMAP"):
+        return 1, ()
+    if kind != "FRACTIONAL":
+        raise UnreadableVolumeError(
+            path, f"segmentation type {kind or 'not given'}; BINARY, LABELMAP, FRACTIONAL are read"
+        )
+    full = int(raw(header, "MaximumFractionalValue") or 0)
+    if full < 1:
+        raise UnreadableVolumeError(
+            path, "it is fractional and does not say its MaximumFractionalValue; export it again"
+        )
+    what = str(header.get("SegmentationFractionalType", "")).lower() or "fraction"
+    return full / 2, (
+        f"fractional ({what}, 0 to {full}): cut at {full / 2:g}, half of "
+        "MaximumFractionalValue; voxels below are not in the segment",
+    )
+
+
+def _pixels(path: Path, where: Stack) -> npt.NDArray[Any]:
+    """Return ``(frames, X, Y)`` stored values."""
+    columns, rows, _ = where.grid.shape
+    data = _read(path, pixels=True)
+    _check_length(path, data)
+    try:
+        pixels = np.asarray(data.pixel_array).reshape(len(where.places), rows, columns)
+    except Exception as err:  # pydicom and its decoders raise what they please
+        last = str(err).strip().splitlines()[-1][:200] if str(err).strip() else repr(err)
+        raise UnreadableVolumeError(path, f"its pixels cannot be decoded ({last})") from err
+    return pixels.transpose(0, 2, 1)
+
+
+def _check_length(path: Path, data: Dataset) -> None:
+    """Refuse unpacked pixels that are more than sizes say: which of them count?"""
+    if data.file_meta.TransferSyntaxUID.is_compressed or "PixelData" not in data:
+        return
+    said, there = get_expected_length(data), len(data.PixelData)
+    if there > said + said % 2:
+        raise UnreadableVolumeError(
+            path,
+            f"it has {there:,} bytes of pixels where NumberOfFrames, Rows, Columns and "
+            f"BitsAllocated say {said:,}; export it again",
+        )
+
+
+def _label_map(path: Path, found: _Described, pixels: npt.NDArray[Any]) -> Labels:
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise UnreadableVolumeError(path, f"a label map of {pixels.dtype}; 8 or 16 bits are read")
+    table = np.zeros(np.iinfo(pixels.dtype).max + 1, dtype=np.uint8)
+    known = np.zeros(table.shape, dtype=bool)
+    known[0] = True
+    if 0 <= found.background < len(known):
+        known[found.background] = True
+    for number, one in found.segments.items():
+        if number < len(table):
+            table[number], known[number] = one.value, True
+    layer = np.zeros(found.where.grid.shape, dtype=np.uint8, order="F")
+    odd: set[int] = set()
+    for place, frame in zip(found.where.places, pixels, strict=True):
+        odd.update(np.unique(frame[~known[frame]]).tolist())
+        layer[:, :, place] = table[frame]
+    if odd:
+        values = ", ".join(map(str, sorted(odd)[:_LISTED]))
+        raise LabelValueError(path, f"label values {values}: no segment is described for them")
+    return layer
+
+
+def _layers(
+    path: Path, found: _Described, pixels: npt.NDArray[Any]
+) -> tuple[tuple[Labels, ...], tuple[Segment, ...]]:
+    """Put segments one after the other into the first layer in which they cover no other."""
+    planes: dict[int, list[tuple[int, npt.NDArray[Any]]]] = defaultdict(list)
+    for number, place, frame in zip(found.numbers or (), found.where.places, pixels, strict=True):
+        planes[number].append((place, frame))
+    layers: list[Labels] = []
+    placed = []
+    for number, one in found.segments.items():
+        own = planes[number]
+        free = (
+            at
+            for at, layer in enumerate(layers)
+            if not any(layer[:, :, place][frame >= found.threshold].any() for place, frame in own)
+        )
+        at = next(free, len(layers))
+        if at == MAX_LAYERS:
+            raise UnreadableVolumeError(
+                path, f"more than {MAX_LAYERS} segments overlap; export fewer"
+            )
+        if at == len(layers):
+            layers.append(np.zeros(found.where.grid.shape, dtype=np.uint8, order="F"))
+        for place, frame in own:
+            layers[at][:, :, place][frame >= found.threshold] = one.value
+        placed.append(replace(one, layer=at))
+    return tuple(layers), tuple(placed)

@@ -1,0 +1,1 @@
+"""How far two label maps agree: DSC and NSD."""

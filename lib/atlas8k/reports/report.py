@@ -1,0 +1,318 @@
+"""The report: one HTML page with everything in it, light or dark as the reader's screen is.
+
+Box plots are inline SVG in the page's text colour; cases are pictures of three planes, where
+the CTs are at hand.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.cbook import boxplot_stats
+from matplotlib.figure import Figure
+
+from atlas8k import __version__
+from atlas8k.core.errors import Atlas8kError
+from atlas8k.core.volume import Volume, read_ct, resample, to_canonical
+from atlas8k.reports.compare import Comparison, comparison_tables
+from atlas8k.reports.folders import find_ct, find_labels, read_case
+from atlas8k.reports.groups import Grouping
+from atlas8k.reports.preview import best_point, draw_planes
+from atlas8k.reports.results import write_text
+from atlas8k.reports.statistics import Floats
+from atlas8k.reports.tables import Table
+
+log = logging.getLogger(__name__)
+
+INK = "#010203"
+"""Stands for the page's text colour; becomes ``currentColor`` in the SVG."""
+BOX = "#3d7edb"
+MOST_PANELS = 9
+"""Networks shown by group; the best ranked ones where there are more."""
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def _draw_boxes(axes: Axes, samples: list[Floats], labels: list[str]) -> None:
+    """Draw horizontal boxes, the first on top: quartiles, whiskers at 1.5 IQR, mean as a dot."""
+    stats = []
+    for values, label in zip(samples, labels, strict=True):
+        known = values[~np.isnan(values)] * 100
+        if not known.size:
+            known = np.array([np.nan])
+        (box,) = boxplot_stats(known)
+        stats.append({**box, "fliers": [], "label": label})
+    line = {"color": INK, "linewidth": 0.8}
+    axes.bxp(
+        stats, orientation="horizontal", showfliers=False, showmeans=True, patch_artist=True,
+        widths=0.62, whiskerprops=line, capprops=line,
+        boxprops={"facecolor": BOX, "alpha": 0.55, "edgecolor": INK, "linewidth": 0.6},
+        medianprops={"color": INK, "linewidth": 1.6},
+        meanprops={"marker": "o", "markersize": 3, "markerfacecolor": INK,
+                   "markeredgecolor": INK},
+    )  # fmt: skip
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.grid(axis="x", color=INK, alpha=0.15, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=2)
+
+
+def _boxes(panels: list[tuple[str, list[Floats], list[str]]], columns: int, unit: str) -> str:
+    """Return a sheet of box plots as SVG; panels of (title, samples, labels)."""
+    rows = -(-len(panels) // columns)
+    tallest = max(len(labels) for _, _, labels in panels)
+    shared = all(labels == panels[0][2] for _, _, labels in panels)
+    with rc_context(_STYLE):
+        figure = Figure(
+            figsize=(10.5, rows * (0.21 * tallest + 0.62)), layout="constrained", facecolor="none"
+        )
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+        for n, axes in enumerate(grid.ravel()):
+            if n >= len(panels):
+                axes.set_visible(False)
+                continue
+            title, samples, labels = panels[n]
+            _draw_boxes(axes, samples, labels)
+            axes.set_facecolor("none")
+            axes.set_title(title, fontsize=10, loc="left", fontweight="bold")
+            if shared and n % columns:
+                axes.set_yticklabels([])
+            if n >= len(panels) - columns:
+                axes.tick_params(labelbottom=True)
+                axes.set_xlabel(unit)
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> str:
+    """Return the figure as an ``<svg>`` element to put into a page."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # A page has one name space for ids: those in use get the figure's own prefix, the
+    # rest go.
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
+    own = hashlib.sha256(text.encode()).hexdigest()[:10]
+    text = re.sub(r' id="([^"]*)"', lambda m: f' id="{own}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r'(url\(#|href="#)([^)"]+)', rf"\g<1>{own}-\g<2>", text)
+    head, rest = text.split(">", 1)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    return (head + ' role="img">' + rest).replace(INK, "currentColor")
+
+
+def class_boxes(comparison: Comparison) -> str:
+    """Return box plots of every network, a panel a class, as SVG."""
+    panel = comparison.panel
+    stacked = panel.stacked
+    panels = []
+    for m, column in enumerate(panel.columns):
+        n = int(np.max(np.sum(~np.isnan(stacked[:, :, m]), axis=1)))
+        panels.append((f"{column} (n = {n})", list(stacked[:, :, m]), list(panel.networks)))
+    return _boxes(panels, 2, f"{panel.metric.upper()} (%)")
+
+
+def group_boxes(comparison: Comparison, grouping: Grouping) -> tuple[str, str]:
+    """Return box plots of per-case means by group as SVG, and a note on networks left out."""
+    panel = comparison.panel
+    chosen = sorted(comparison.ranking["average"].order[:MOST_PANELS])
+    means = panel.case_means
+    labels = [
+        f"{row.group} ({row.n})" for row in comparison.groups[grouping.column][chosen[0]].rows
+    ]
+    members = [grouping.members(group) for group in grouping.groups]
+    panels = [(panel.networks[n], [means[n, m] for m in members], labels) for n in chosen]
+    left = len(panel.networks) - len(chosen)
+    note = f"The {MOST_PANELS} best ranked networks; {left} more are in the table." if left else ""
+    return _boxes(panels, min(3, len(panels)), f"{panel.metric.upper()} (%)"), note
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A case in three planes: ``source`` is a ``data:`` address of a JPEG."""
+
+    case: str
+    source: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A network's label of a case, to be drawn beside the truth.
+
+    ``labels`` is its folder of label maps, ``result`` its figure in words.
+    """
+
+    network: str
+    labels: str | Path
+    result: str
+
+
+def draw_cases(
+    cases: Sequence[str],
+    images: str | Path,
+    labels: str | Path | None = None,
+    networks: Mapping[str, Shown] | None = None,
+) -> tuple[list[Picture], list[str]]:
+    """Draw cases with the organs of ``labels`` on them, and with those of a network.
+
+    Parameters
+    ----------
+    images, labels
+        Folders of CTs and of the truth.
+    networks
+        Case to the network whose label is drawn too; both then show the planes where it
+        differs most from the truth.
+
+    Returns
+    -------
+    pictures, notes
+        What could be drawn, and a sentence for each case that could not.
+    """
+    maps = find_labels(labels) if labels is not None else {}
+    folders = {shown.labels for shown in (networks or {}).values()}
+    predicted = {folder: find_labels(folder) for folder in folders}
+    pictures: list[Picture] = []
+    notes = []
+    for case in cases:
+        path = find_ct(Path(images), case)
+        if path is None:
+            notes.append(f"no picture of {case}: no CT of it in {images}")
+            continue
+        shown = (networks or {}).get(case)
+        try:
+            ct = read_ct(path)
+            truth = _on(ct, maps.get(case))
+            own = None if shown is None else _on(ct, predicted[shown.labels].get(case))
+            if shown is not None and own is None:
+                notes.append(f"no label of {case} in {shown.labels}")
+            pictures += _pictures(case, ct, truth, shown, own)
+        except Atlas8kError as err:
+            notes.append(f"no picture of {case}: {err}")
+    for note in notes:
+        log.warning("%s", note)
+    return pictures, notes
+
+
+def _on(ct: Volume, path: Path | None) -> npt.NDArray[np.uint8] | None:
+    """Return a label map on the CT's grid, axes as the CT's file has them."""
+    if path is None:
+        return None
+    label = read_case(path)
+    if not label.grid.same_as(ct.grid):
+        return resample(label.array, label.grid, ct.grid, linear=False).astype(np.uint8)
+    return label.array.astype(np.uint8)
+
+
+def _pictures(
+    case: str,
+    ct: Volume,
+    truth: npt.NDArray[np.uint8] | None,
+    shown: Shown | None,
+    own: npt.NDArray[np.uint8] | None,
+) -> list[Picture]:
+    point = None
+    if truth is not None and own is not None and (truth != own).any():
+        point = best_point(to_canonical(Volume((truth != own).astype(np.uint8), ct.grid)).array > 0)
+    labels: list[tuple[npt.NDArray[np.uint8] | None, str]] = []
+    if truth is not None:
+        labels.append((truth, " with the truth's organs"))
+    if shown is not None and own is not None:
+        labels.append((own, f" with the organs of {shown.network} ({shown.result})"))
+    found = []
+    for label, words in labels or [(None, "")]:
+        stream = io.BytesIO()
+        # A page holds twenty of these: as PNG it would be three times as large.
+        draw_planes(stream, ct, label, point=point, form="jpg")
+        source = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+        found.append(Picture(case, source, f"{case}: axial, coronal and sagittal slices{words}"))
+    return found
+
+
+def _part(comparison: Comparison, pictures: Sequence[Picture]) -> dict[str, Any]:
+    """Return what the page shows of one metric."""
+    tables = comparison_tables(comparison)
+    groups = []
+    for grouping, (table, pairs) in zip(comparison.groupings, tables.groups, strict=True):
+        # Two columns together make many small boxes: they stay tables.
+        figure, note = ("", "") if grouping.combined else group_boxes(comparison, grouping)
+        tests = comparison.groups[grouping.column]
+        groups.append({
+            "column": grouping.column, "table": table, "pairs": pairs, "figure": Markup(figure),
+            "note": note, "warnings": dict.fromkeys(w for t in tests for w in t.warnings),
+        })  # fmt: skip
+    return {
+        **tables._asdict(),
+        "metric": comparison.panel.metric.upper(),
+        "networks": len(comparison.panel.networks),
+        "cases": len(comparison.panel.cases),
+        "boxes": Markup(class_boxes(comparison)),
+        "groups": groups,
+        "pictures": pictures,
+        "notes": comparison.notes,
+    }
+
+
+def _fill(template: str, **content: object) -> str:
+    environment = Environment(
+        loader=PackageLoader("atlas8k.reports"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return environment.get_template(template).render(made=made, version=__version__, **content)
+
+
+def render(
+    comparisons: Sequence[Comparison],
+    pictures: Mapping[str, Sequence[Picture]] | None = None,
+    *,
+    title: str = "Networks compared",
+    tolerance: str = "",
+) -> str:
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    comparisons
+        One a metric.
+    pictures
+        Metric to pictures of its worst cases.
+    tolerance
+        Words on NSD's tolerance; results files do not tell it.
+    """
+    parts = [_part(c, (pictures or {}).get(c.panel.metric, ())) for c in comparisons]
+    return _fill("report.html.j2", title=title, parts=parts, tolerance=tolerance)
+
+
+def write_table_page(
+    path: str | Path, shown: Sequence[Table], *, title: str, notes: Sequence[str] = ()
+) -> Path:
+    """Write a page of tables only."""
+    return write_text(path, _fill("tables.html.j2", title=title, tables=shown, notes=notes))

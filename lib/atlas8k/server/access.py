@@ -1,0 +1,301 @@
+"""Who is calling, and whether they may: MONAI Label's sign-in and roles, repaired.
+
+Sign-in is by bearer tokens of a Keycloak realm, signed with RS256. MONAI Label 0.8.5 decodes
+tokens without naming the algorithms it accepts; PyJWT refuses that since version 2.0, so that
+no token is ever valid.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import jwt
+import requests
+from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi.security import OAuth2PasswordBearer, OAuth2PasswordRequestForm
+from monailabel.config import settings
+from monailabel.endpoints.user.auth import DEFAULT_USER, User
+from pydantic import BaseModel, ConfigDict, Field
+
+from atlas8k.services.errors import UpstreamError
+from atlas8k.store import Holder
+
+logger = logging.getLogger(__name__)
+
+ALGORITHMS = ["RS256"]
+"""Fixed: an algorithm taken from the token would let its sender choose how it is checked."""
+LEEWAY_S = 10
+KEYS_KEPT_S = 86_400
+"""Signing keys are asked for anew after a day, or where a token names one that is not known;"""
+KEY_AGAIN_S = 60
+"""but not more often than this: anybody can send such a token."""
+NAME_COOKIE = "atlas8k_name"
+NAME_LENGTH = 80
+
+
+class RealmError(UpstreamError):
+    """The sign-in server does not answer, or not as one; nobody can be let in (503)."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Sender of a request.
+
+    ``user`` is the signed-in user, empty where sign-in is off; ``address`` and
+    ``software`` are the network address and the program as they present themselves.
+    ``roles`` are those of the signed-in user. ``name`` is what the browser's user has typed
+    on the page of cases, where sign-in is off: OHIF says no name of its own.
+    """
+
+    user: str = ""
+    address: str = ""
+    software: str = ""
+    roles: frozenset[str] = frozenset()
+    name: str = ""
+
+
+_CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+
+
+def set_caller(caller: Caller) -> None:
+    """Remember who is calling, for the rest of this request."""
+    _CALLER.set(caller)
+
+
+def get_caller() -> Caller:
+    """Return who is calling; an empty one outside of requests."""
+    return _CALLER.get() or Caller()
+
+
+def typed_name(text: str) -> str:
+    """Return a typed name as it is stored: printable, no blanks around it, of bounded length."""
+    return "".join(c for c in text if c.isprintable()).strip()[:NAME_LENGTH]
+
+
+def may_review() -> bool:
+    """Return whether who is calling is a reviewer; everybody is where sign-in is off."""
+    reviews = not get_caller().roles.isdisjoint((REVIEWER, ADMIN))
+    return reviews or not settings.MONAI_LABEL_AUTH_ENABLE
+
+
+def holder(client_id: object = None) -> Holder:
+    """Return who asks: the signed-in user, else the client id or typed name, else the address."""
+    caller = get_caller()
+    client = client_id or caller.name
+    return Holder.identify(
+        user=caller.user or None,
+        client_id=str(client)[:80] if client else None,
+        address=caller.address,
+        software=caller.software,
+    )
+
+
+class Who(BaseModel):
+    """``client_id``: who asks, where sign-in is off."""
+
+    model_config = ConfigDict(extra="forbid")
+    client_id: str | None = Field(None, max_length=200)
+
+    @property
+    def holder(self) -> Holder:
+        """Who asks, see :func:`holder`."""
+        return holder(self.client_id)
+
+
+def user_of(token: str) -> User:
+    """Return the user a token belongs to, with the roles that the realm gives.
+
+    Raises
+    ------
+    jwt.PyJWTError
+        Not signed by the realm with RS256, expired, without an end, or nobody's.
+    RealmError
+        The realm does not answer.
+    """
+    realm = settings.MONAI_LABEL_AUTH_REALM_URI
+    try:
+        key = _keys(str(_configuration(realm)["jwks_uri"])).get_signing_key_from_jwt(token)
+    except (
+        *(requests.RequestException, jwt.PyJWKClientConnectionError, jwt.PyJWKSetError),
+        *(ValueError, KeyError, TypeError),
+    ) as err:
+        raise RealmError(
+            f"the sign-in server {realm} gives no signing key ({type(err).__name__}); "
+            "see MONAI_LABEL_AUTH_REALM_URI"
+        ) from err
+    # The audience is not checked, as in MONAI Label: Keycloak names "account" there.
+    options: Any = {"verify_aud": False, "require": ["exp"]}
+    payload = jwt.decode(token, key, algorithms=ALGORITHMS, options=options, leeway=LEEWAY_S)
+    name = payload.get(settings.MONAI_LABEL_AUTH_TOKEN_USERNAME)
+    if not isinstance(name, str) or not name:
+        raise jwt.InvalidTokenError(f"no {settings.MONAI_LABEL_AUTH_TOKEN_USERNAME} in the token")
+    return User(
+        username=name,
+        email=_text(payload.get(settings.MONAI_LABEL_AUTH_TOKEN_EMAIL)),
+        name=_text(payload.get(settings.MONAI_LABEL_AUTH_TOKEN_NAME)),
+        roles=_roles(payload),
+    )
+
+
+@functools.cache
+def _configuration(realm: str) -> dict[str, Any]:
+    where = f"{realm}/.well-known/openid-configuration"
+    answer = requests.get(where, timeout=settings.MONAI_LABEL_AUTH_TIMEOUT)
+    answer.raise_for_status()
+    return dict(answer.json())
+
+
+@functools.cache
+def _keys(address: str) -> jwt.PyJWKClient:
+    return jwt.PyJWKClient(
+        address,
+        lifespan=KEYS_KEPT_S,
+        cooldown_duration=KEY_AGAIN_S,
+        timeout=settings.MONAI_LABEL_AUTH_TIMEOUT,
+    )
+
+
+def _roles(payload: Mapping[str, Any]) -> list[str]:
+    """Return the roles at the place in the token that MONAI Label's settings name, ``a#b#c``."""
+    found: Any = payload
+    for step in settings.MONAI_LABEL_AUTH_TOKEN_ROLES.split("#"):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return [role for role in found if isinstance(role, str)] if isinstance(found, list) else []
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def refused(reason: str) -> HTTPException:
+    """Return a 401 with the header that tells a client how to sign in."""
+    return HTTPException(401, reason, headers={"WWW-Authenticate": "Bearer"})
+
+
+bearer = OAuth2PasswordBearer(tokenUrl="/auth/token", auto_error=False)
+
+
+def current_user(token: Annotated[str | None, Depends(bearer)]) -> User:
+    """Return who is signed in; MONAI Label's user of every role where sign-in is off.
+
+    It runs in a thread: asking the realm for its keys must not hold up other requests.
+
+    Raises
+    ------
+    HTTPException
+        401 where there is no token, or one that is not good.
+    """
+    if not settings.MONAI_LABEL_AUTH_ENABLE:
+        return DEFAULT_USER
+    if not token:
+        raise refused("sign in first: a bearer token is needed")
+    try:
+        return user_of(token)
+    except jwt.PyJWTError as err:
+        logger.warning("a token was refused: %s", err)
+        raise refused(f"the token is not valid: {err}") from err
+
+
+class Allowed:
+    """Dependency of a route: lets in users of one of some roles, and notes who is calling.
+
+    It is a coroutine, so that what it notes holds for the route, whatever thread runs that.
+    """
+
+    def __init__(self, *roles: str) -> None:
+        self._roles = ALL_ROLES if "*" in roles else roles
+
+    async def __call__(
+        self, request: Request, user: Annotated[User, Depends(current_user)]
+    ) -> User:
+        """Return the user, or raise 403."""
+        signed_in = bool(settings.MONAI_LABEL_AUTH_ENABLE)
+        if signed_in and not set(self._roles) & set(user.roles):
+            wanted = " or ".join(f'"{role}"' for role in self._roles)
+            raise HTTPException(403, f"Role {wanted} is required to perform this action")
+        name = "" if signed_in else typed_name(unquote(request.cookies.get(NAME_COOKIE, "")))
+        set_caller(
+            Caller(
+                user=user.username if signed_in else "",
+                address=request.client.host if request.client else "",
+                software=request.headers.get("user-agent", "")[:80],
+                roles=frozenset(user.roles) if signed_in else frozenset(),
+                name=name,
+            )
+        )
+        return user
+
+
+USER = str(settings.MONAI_LABEL_AUTH_ROLE_USER)
+ANNOTATOR = str(settings.MONAI_LABEL_AUTH_ROLE_ANNOTATOR)
+REVIEWER = str(settings.MONAI_LABEL_AUTH_ROLE_REVIEWER)
+ADMIN = str(settings.MONAI_LABEL_AUTH_ROLE_ADMIN)
+ALL_ROLES = (ADMIN, REVIEWER, ANNOTATOR, USER)
+
+USERS = Depends(Allowed(USER))
+ANNOTATORS = Depends(Allowed(ANNOTATOR))
+ANNOTATORS_OR_REVIEWERS = Depends(Allowed(ANNOTATOR, REVIEWER))
+REVIEWERS = Depends(Allowed(REVIEWER, ADMIN))
+LABELERS = Depends(Allowed(ANNOTATOR, REVIEWER, ADMIN))
+ADMINS = Depends(Allowed(ADMIN))
+
+router = APIRouter(prefix="/auth", tags=["Auth"])
+
+
+@router.get("/", summary="Whether sign-in is on, and with which realm", include_in_schema=False)
+def about() -> dict[str, Any]:
+    """Return what a client needs to sign in; 404 where sign-in is off."""
+    _check_on()
+    return {
+        "enabled": True,
+        "client_id": settings.MONAI_LABEL_AUTH_CLIENT_ID,
+        "realm": settings.MONAI_LABEL_AUTH_REALM_URI,
+    }
+
+
+@router.get("/token/valid", summary="Whose token it is", include_in_schema=False)
+def valid(user: Annotated[User, Depends(current_user)]) -> dict[str, Any]:
+    """Return the signed-in user; 401 where the token is not good, 404 where sign-in is off."""
+    _check_on()
+    return dict(user.model_dump())
+
+
+@router.post("/token", summary="Sign in with name and password")
+def token(form: Annotated[OAuth2PasswordRequestForm, Depends()]) -> dict[str, Any]:
+    """Return a token of the realm, for clients that cannot go to its sign-in page.
+
+    Raises
+    ------
+    HTTPException
+        404 where sign-in is off, 401 where the realm does not know name and password.
+    UpstreamError
+        The realm does not answer as one.
+    """
+    _check_on()
+    realm = settings.MONAI_LABEL_AUTH_REALM_URI
+    data = {
+        "client_id": settings.MONAI_LABEL_AUTH_CLIENT_ID,
+        "username": form.username,
+        "password": form.password,
+        "grant_type": "password",
+    }
+    try:
+        where = _configuration(realm)["token_endpoint"]
+        answer = requests.post(where, data=data, timeout=settings.MONAI_LABEL_AUTH_TIMEOUT)
+        if 400 <= answer.status_code < 500:
+            raise refused("name or password are not known")
+        answer.raise_for_status()
+        return {"access_token": str(answer.json()["access_token"]), "token_type": "bearer"}
+    except (requests.RequestException, ValueError, KeyError, TypeError) as err:
+        raise RealmError(f"the sign-in server {realm} gives no token") from err
+
+
+def _check_on() -> None:
+    if not settings.MONAI_LABEL_AUTH_ENABLE:
+        raise HTTPException(404, "sign-in is off")

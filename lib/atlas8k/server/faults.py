@@ -1,0 +1,98 @@
+"""Exceptions as HTTP replies: the caller's fault is 4xx with the reason, ours 5xx with an id."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from monailabel.interfaces.exception import (
+    ImageNotFoundException,
+    LabelNotFoundException,
+    MONAILabelError,
+    MONAILabelException,
+)
+from starlette.exceptions import HTTPException
+
+from atlas8k.core.errors import Atlas8kError, AttentionError, TrainingError, VolumeError
+from atlas8k.services.errors import (
+    ConflictError,
+    NotFoundError,
+    RequestError,
+    TooLargeError,
+    UpstreamError,
+)
+
+logger = logging.getLogger(__name__)
+
+STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (UpstreamError, 503),
+    (AttentionError, 500),  # a volume error, but of probabilities that our own networks made
+    (NotFoundError, 404),
+    (ImageNotFoundException, 404),
+    (LabelNotFoundException, 404),
+    (ConflictError, 409),
+    (TrainingError, 409),
+    (TooLargeError, 413),
+    (RequestError, 422),
+    (VolumeError, 422),
+)
+"""The first that fits; an error not listed is ours, however it is typed."""
+
+
+def reason(error: Exception) -> str:
+    """Return the text of an error; MONAI Label's keep theirs in an attribute."""
+    return str(getattr(error, "msg", "") or error)
+
+
+def status(error: Exception) -> int:
+    """Return the HTTP status of an error, by :data:`STATUS`, 500 where it is not there."""
+    if isinstance(error, MONAILabelException) and error.error is MONAILabelError.INVALID_INPUT:
+        return 422
+    return next((code for kind, code in STATUS if isinstance(error, kind)), 500)
+
+
+def reply(request: Request, error: Exception) -> JSONResponse:
+    """Return JSON ``{"error", "detail"}``; where the fault is ours, the ``id`` in the log too."""
+    code = status(error)
+    body = {"error": type(error).__name__, "detail": reason(error)}
+    if code < 500:
+        logger.info("%s %s: %d %s", request.method, request.url.path, code, body["detail"])
+        return JSONResponse(body, code)
+    body["id"] = uuid.uuid4().hex[:12]
+    logger.error(
+        "%s %s: %d, id %s", request.method, request.url.path, code, body["id"], exc_info=error
+    )
+    if not isinstance(error, Atlas8kError):
+        # What other people's code raises may carry anything.
+        body["detail"] = "an error inside the server; its log has more under this id"
+    return JSONResponse(body, code)
+
+
+def reply_http(request: Request, error: Any) -> JSONResponse:
+    """Return what a route or the framework refuses by itself in the same form."""
+    if error.status_code >= 500:
+        return reply(request, error)
+    body = {"error": type(error).__name__, "detail": str(error.detail)}
+    return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+def reply_invalid(request: Request, error: Any) -> JSONResponse:
+    """Return a 422 with one line: which parts of the request are not as described, and why.
+
+    What was sent is not repeated: it may be large, or nothing that JSON can carry.
+    """
+    found = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5]]
+    detail = "; ".join(found).encode(errors="replace").decode()[:1000]
+    return JSONResponse({"error": "RequestError", "detail": detail}, 422)
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Answer every exception of a route with :func:`reply`."""
+    for kind in (Atlas8kError, MONAILabelException, Exception):
+        app.add_exception_handler(kind, reply)
+    app.add_exception_handler(HTTPException, reply_http)  # FastAPI's is one of Starlette's
+    app.add_exception_handler(RequestValidationError, reply_invalid)

@@ -1,0 +1,66 @@
+"""MONAI Label's running application with our routes, bounds, sign-in and replies.
+
+MONAI Label's own routes are ``async def`` around blocking work, so that one inference holds up
+every other request; they take file names from requests and let ``params`` replace what the path
+says. So none of them is left: ours have the same paths, methods, parameters and replies, and
+FastAPI runs them in its thread pool. Three are not there: uploading and deleting a network, for
+networks come from a training or from who runs the server, and whole-slide inference.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from monailabel.interfaces.utils.app import app_instance
+
+from atlas8k.core.settings import Settings
+from atlas8k.server import access
+from atlas8k.server.faults import install_handlers
+from atlas8k.server.limits import Limits
+from atlas8k.server.routes import cases as cases_routes
+from atlas8k.server.routes import cases_page, pages, sessions, tasks
+from atlas8k.server.routes import datastore as datastore_routes
+from atlas8k.server.routes import review as review_routes
+from atlas8k.server.routes import status as status_routes
+from atlas8k.services import privacy
+
+LEFT = {"/openapi.json", "/static", "/favicon.ico"}
+"""Of MONAI Label's. Its ``/`` and ``/docs`` load scripts from the internet."""
+
+
+def install(app: FastAPI, settings: Settings) -> None:
+    """Bring MONAI Label's running application into our form; once, later calls do nothing.
+
+    Its own middleware lets web pages of every origin call it with the visitor's
+    credentials; that is taken away.
+    """
+    privacy.install(show_phi=settings.show_phi)
+    if getattr(app.state, "atlas8k", False):
+        return  # `/reload` makes a new app object and keeps the routes
+    app.state.atlas8k = True
+    app.middleware_stack = None  # built when the server started; the next request does it anew
+    app.user_middleware.clear()
+    app.add_middleware(Limits, upload_mb=lambda: app_instance().settings.upload_mb)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+            allow_headers=["Authorization", "Content-Type"],
+        )
+    app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", "") in LEFT]
+    for router in (
+        access.router,
+        status_routes.router,
+        tasks.router,
+        datastore_routes.router,
+        sessions.router,
+        cases_page.router,
+        cases_routes.router,
+        cases_routes.volumes,
+        review_routes.labels,
+        review_routes.reviews,
+        pages.router,
+    ):
+        app.include_router(router)
+    install_handlers(app)

@@ -1,0 +1,218 @@
+"""Routes of one's own cases and of volumes that are not usable; the page's forms do the same."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi.responses import FileResponse
+from monailabel.interfaces.utils.app import app_instance
+from pydantic import Field
+
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.labels.submission_diff import ALL
+from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, USERS, Who, get_caller, holder
+from atlas8k.server.routes.datastore import label_file, said
+from atlas8k.server.uploads import received_label
+from atlas8k.services.cases import Cases
+from atlas8k.services.labels.recorded import questions
+from atlas8k.services.labels.service import Receipt
+from atlas8k.services.privacy import hides
+from atlas8k.store import Holder, Lease
+
+OrganNames = Annotated[list[str], Field(max_length=len(ORGAN_NAMES))]
+LeaseNumber = Annotated[int | None, Field(ge=1, le=2**62)]
+ClientId = Annotated[str | None, Field(max_length=200)]
+
+
+class Asked(Who):
+    """``lease``: which of one's leases."""
+
+    lease: LeaseNumber = None
+
+
+class Confirm(Asked):
+    """What is said of the start label's organs.
+
+    ``absent``: looked for and not there; ``looked_at``: right as they are, ``"all"`` for
+    every organ that it has; ``volume_is_right``: although their volume is unusual.
+    """
+
+    absent: OrganNames = Field(default_factory=list)
+    looked_at: Literal["all"] | OrganNames = Field(default_factory=list)
+    volume_is_right: OrganNames = Field(default_factory=list)
+
+
+class Restore(Asked):
+    """Which of one's submissions is to be in force again."""
+
+    submission: int = Field(ge=1, le=2**62)
+
+
+class Exclude(Who):
+    """Why the volume is not usable."""
+
+    reason: str = Field(min_length=1, max_length=2000)
+
+
+class Include(Exclude):
+    """Why it is usable after all; may be left empty."""
+
+    reason: str = Field("", max_length=2000)
+
+
+def from_here(request: Request) -> None:
+    """Raise 403 where another site's page has sent this: browsers say where a form was."""
+    origin = request.headers.get("origin")
+    if origin is None:  # no browser, or nothing that changes anything
+        return
+    if urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPException(403, "sent by a page of another site; open /atlas8k/cases itself")
+
+
+WORKER = [ANNOTATORS_OR_REVIEWERS]
+FROM_HERE = [ANNOTATORS_OR_REVIEWERS, Depends(from_here)]
+router = APIRouter(prefix="/atlas8k/cases", tags=["Cases"])
+volumes = APIRouter(prefix="/atlas8k/volumes", tags=["Campaign"])
+
+
+def cases_of(client_id: str | None = None) -> Cases:
+    """Return the cases of who asks.
+
+    A browser's cases from before its user typed a name are theirs, too: OHIF says no name.
+    """
+    caller, holders = get_caller(), [holder(client_id)]
+    if not caller.user and not client_id:
+        holders.append(Holder.identify(address=caller.address, software=caller.software))
+    client = client_id or caller.name
+    return Cases(app_instance().context, list(dict.fromkeys(holders)), client)
+
+
+def submitted(image: str, receipt: Receipt) -> dict[str, Any]:
+    """Do what MONAI Label does after a submission; return its reply."""
+    app_instance().on_save_label(image, image)
+    return {"image": image, **said(receipt)}
+
+
+def taken(image: str, lease: Lease) -> dict[str, Any]:
+    """Return a lease for a reply."""
+    return {"image": image, "lease": lease.id, "expires_at": lease.expires_at}
+
+
+def start_file(cases: Cases, image: str, lease: int | None = None) -> FileResponse:
+    """Return the start label for download."""
+    return label_file(cases.start_label(image, lease).path, f"{image}.nii.gz")
+
+
+@router.get(
+    "/list", summary="Cases one holds, and what one has submitted last", dependencies=WORKER
+)
+def listing(client_id: str | None = None) -> dict[str, Any]:
+    """What the page ``/atlas8k/cases`` shows."""
+    cases = cases_of(client_id)
+    past = [
+        {
+            "image": one.submission.volume,
+            "submission": one.submission.id,
+            "submitted_at": one.submission.submitted_at,
+            "organs": {organ: change.state for organ, change in one.organs.items()},
+            "asked": questions(one.organs),
+            "in_force": one.in_force,
+            "open": open_again,
+        }
+        for one, open_again in cases.past()
+    ]
+    return {"open": [asdict(one) for one in cases.open()], "submitted": past}
+
+
+@router.get(
+    "/{image}/start", summary="The label that a case of one's own began with", dependencies=WORKER
+)
+def start(image: str, client_id: str | None = None) -> FileResponse:
+    """As it was when the case was given out."""
+    return start_file(cases_of(client_id), image)
+
+
+@router.post("/{image}/confirm", summary="Submit the start label as it is", dependencies=FROM_HERE)
+def confirm(image: str, asked: Confirm) -> dict[str, Any]:
+    """The organs in `absent` are taken out of it; those that nothing is said of stay open."""
+    words = asked.model_dump(include={"absent", "looked_at", "volume_is_right"})
+    return submitted(image, cases_of(asked.client_id).confirm(image, words, lease=asked.lease))
+
+
+@router.post("/{image}/submit", summary="Submit a corrected label", dependencies=FROM_HERE)
+def submit(
+    image: str,
+    label: Annotated[UploadFile, File(description="DICOM SEG, NIfTI or NRRD")],
+    absent: Annotated[list[str], Form()] = [],  # noqa: B006 - FastAPI copies it
+    looked_at: Annotated[list[str], Form()] = [],  # noqa: B006
+    volume_is_right: Annotated[list[str], Form()] = [],  # noqa: B006
+    partial: Annotated[bool | None, Form()] = None,
+    client_id: Annotated[ClientId, Form()] = None,
+    lease: Annotated[LeaseNumber, Form()] = None,
+) -> dict[str, Any]:
+    """Checked as every label is: refused with the reason, or kept and in force.
+
+    What is said of its organs is as in ``confirm``; ``partial`` is for a label of a part of
+    the CT: true, the rest stays as it was; false, there is nothing else.
+    """
+    words = {
+        "absent": absent,
+        "looked_at": ALL if looked_at == [ALL] else looked_at,
+        "volume_is_right": volume_is_right,
+        "partial": partial,
+    }
+    cases = cases_of(client_id)
+    with received_label(image, label) as sent:
+        return submitted(image, cases.upload(image, sent, words, lease=lease))
+
+
+@router.post("/{image}/release", summary="Give a case back", dependencies=FROM_HERE)
+def release(image: str, asked: Asked) -> dict[str, Any]:
+    """Without submitting; one that was opened again is closed by it."""
+    closed = cases_of(asked.client_id).release(image, lease=asked.lease)
+    return {"image": image, "closed": closed}
+
+
+@router.post("/{image}/take", summary="Take a case by name", dependencies=FROM_HERE)
+def take(image: str, asked: Asked) -> dict[str, Any]:
+    """One that nobody has and nobody has submitted, such as one just given back."""
+    return taken(image, cases_of(asked.client_id).take(image))
+
+
+@router.post("/{image}/reopen", summary="Open an own case again", dependencies=FROM_HERE)
+def reopen(image: str, asked: Asked) -> dict[str, Any]:
+    """It is in one's hands again, with the last submission on it."""
+    return taken(image, cases_of(asked.client_id).reopen(image))
+
+
+@router.post("/{image}/restore", summary="An own submission in force again", dependencies=FROM_HERE)
+def restore(image: str, asked: Restore) -> dict[str, Any]:
+    """A new entry of the history; nothing is lost."""
+    made = cases_of(asked.client_id).restore(image, asked.submission)
+    app_instance().on_save_label(image, image)
+    return {"image": image, "submission": made.id, "restored": asked.submission}
+
+
+@volumes.get("/not-usable", summary="Volumes that are left out, and why", dependencies=[USERS])
+def not_usable() -> list[dict[str, Any]]:
+    """Each with its reason and when; who, where the server shows names."""
+    found = [one._asdict() for one in app_instance().context.ledger.not_usable()]
+    return [{**one, "holder": ""} if hides() else one for one in found]
+
+
+@volumes.post("/{image}/exclude", summary="Say that a CT is not usable", dependencies=FROM_HERE)
+def exclude(image: str, asked: Exclude) -> dict[str, Any]:
+    """Left out of list, budget, audits and training until it is included; no label is lost."""
+    cases_of(asked.client_id).exclude(image, asked.reason)
+    return {"image": image, "usable": False, "reason": asked.reason}
+
+
+@volumes.post("/{image}/include", summary="Let a CT count again", dependencies=FROM_HERE)
+def include(image: str, asked: Include) -> dict[str, Any]:
+    """What its content looks like is not held against it again, unless the file changes."""
+    changed = cases_of(asked.client_id).include(image, asked.reason)
+    app_instance().score_again()
+    return {"image": image, "usable": True, "changed": changed}

@@ -1,0 +1,297 @@
+"""Routes of images and labels: labels come as submissions, and the server alone describes them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, HTTPException, UploadFile
+from fastapi.responses import FileResponse, Response
+from monailabel.endpoints.datastore import ResultType
+from monailabel.endpoints.user.auth import User
+from monailabel.interfaces.utils.app import app_instance
+from monailabel.utils.others.generic import get_mime_type
+from starlette.background import BackgroundTask
+
+from atlas8k.core.errors import VolumeError
+from atlas8k.core.rewriting import rewrite
+from atlas8k.core.volume import read_geometry, read_grid
+from atlas8k.server.access import (
+    ADMINS,
+    ANNOTATORS,
+    ANNOTATORS_OR_REVIEWERS,
+    USERS,
+    get_caller,
+    holder,
+)
+from atlas8k.server.tasks.infer import temporary_path
+from atlas8k.server.uploads import parse_object, received, received_label
+from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
+from atlas8k.services.labels.recorded import HOW_TO_ANSWER, HOW_TO_SAY, questions
+from atlas8k.services.labels.service import MANAGED, Receipt
+from atlas8k.services.labels.submissions import OWN_KEYS
+from atlas8k.services.privacy import shown
+from atlas8k.services.studies.catalogue import FINAL
+from atlas8k.services.studies.folder import ORIGINAL
+from atlas8k.services.studies.names import check_id, check_tag, split_suffix
+from atlas8k.services.studies.versions import Version
+from atlas8k.store import OrganChange
+
+router = APIRouter(prefix="/datastore", tags=["Datastore"])
+GZIP = "application/gzip"
+
+
+@router.get("/", summary="Counts, or all images and labels", dependencies=[USERS])
+def datastore(output: ResultType = ResultType.stats) -> Any:
+    """``stats``: counts; ``all``: every image and label; ``train``: finished pairs."""
+    store = app_instance().datastore()
+    if output == ResultType.all:
+        # Its text is kept ready and clean; encoding it anew takes seconds at 8,448 volumes.
+        return Response(store.json_bytes(), media_type="application/json")
+    return store.datalist() if output == ResultType.train else store.status()
+
+
+@router.get("/dataset", summary="All finished cases as a ZIP archive", dependencies=[ANNOTATORS])
+def dataset(limit_cases: int | None = None) -> FileResponse:
+    """Images with their finished labels; 404 where there are none."""
+    path = app_instance().datastore().get_dataset_archive(limit_cases)
+    return _file(_there(path, "ZIP archive"), "dataset.zip")
+
+
+def _there(path: str, kind: str) -> Path:
+    """Return a path, or raise 404 where there is no file."""
+    if not path or not Path(path).is_file():
+        raise HTTPException(404, f"{kind} NOT Found")
+    return Path(path)
+
+
+def _file(path: Path, name: str = "") -> FileResponse:
+    return FileResponse(path, media_type=get_mime_type(str(path)), filename=name or path.name)
+
+
+# --- images -------------------------------------------------------------------------------
+
+
+@router.put("/", include_in_schema=False, deprecated=True, dependencies=[ANNOTATORS])
+@router.put("/image", summary="Upload an image", dependencies=[ANNOTATORS])
+def add_image(
+    file: Annotated[UploadFile, File()],
+    image: str | None = None,
+    params: Annotated[str, Form()] = "{}",
+) -> dict[str, str]:
+    """Take in a CT; its id is `image`, else the file's name."""
+    info = parse_object("params", params) | _signed()
+    if image:
+        check_id(image)  # before the upload is read
+    with received("image file", file) as path:
+        try:
+            read_grid(path)
+        except VolumeError as err:
+            raise type(err)("the image file", err.reason) from err
+        name = Path(file.filename or "").name
+        stem = split_suffix(name, (path.name.removeprefix("upload"),))
+        target = check_id(image or (stem[0] if stem else name))
+        return {"image": app_instance().datastore().add_image(target, str(path), info)}
+
+
+def _signed() -> dict[str, str]:
+    """Return who is signed in, for what is known about an image or label."""
+    user = get_caller().user
+    return {"user": user} if user else {}
+
+
+@router.delete("/", include_in_schema=False, deprecated=True, dependencies=[ADMINS])
+@router.delete("/image", summary="Remove an image", dependencies=[ADMINS])
+def remove_image(id: str) -> dict[str, Any]:
+    """Delete an image; its labels stay and come back with it."""
+    app_instance().datastore().remove_image(id)
+    return {}
+
+
+@router.get("/image", summary="Download an image", dependencies=[USERS])
+def get_image(image: str) -> FileResponse:
+    """The CT as clients get it: with one geometry where its file has two."""
+    return _file(_there(app_instance().datastore().get_image_uri(image), "Image"))
+
+
+@router.head("/image", summary="Whether an image is there", dependencies=[USERS])
+def check_image(image: str, check_sum: str | None = None) -> dict[str, Any]:
+    """200 where the image is there and, if given, has that ``SHA256:<hex>``; else 404."""
+    store = app_instance().datastore()
+    _there(store.get_image_uri(image), "Image")
+    if check_sum:
+        algorithm, _, digest = check_sum.rpartition(":")
+        if algorithm not in {"", "SHA256"}:
+            raise RequestError("check_sum: SHA256:<hex> is needed")
+        if store.checksum(image).lower() != f"sha256:{digest.lower()}":
+            raise NotFoundError("image of that checksum", image)
+    return {}
+
+
+@router.get("/image/info", summary="What is known about an image", dependencies=[USERS])
+def get_image_info(image: str) -> dict[str, Any]:
+    """Its name, path and checksum, and what clients have noted."""
+    return shown(app_instance().datastore().get_image_info(image))
+
+
+@router.put("/image/info", summary="Note something about an image")
+def put_image_info(
+    image: str, user: Annotated[User, ANNOTATORS], info: Annotated[str, Form()] = "{}"
+) -> Any:
+    """Add to what is known about an image."""
+    noted = parse_object("info", info) | {"user": user.username}
+    return app_instance().datastore().update_image_info(image, noted)
+
+
+# --- labels -------------------------------------------------------------------------------
+
+
+@router.put("/label", summary="Save finished label", dependencies=[ANNOTATORS_OR_REVIEWERS])
+def save_label(
+    image: str,
+    label: Annotated[UploadFile, File()],
+    params: Annotated[str, Form()] = "{}",
+    tag: str = FINAL,
+) -> dict[str, Any]:
+    """Check a label, keep it, and note who submitted it and what it says of each organ.
+
+    A label that is refused (422 with the reason) leaves the one before it in place; one
+    that is replaced is kept. Of two that crossed, the earlier stays in force until a
+    reviewer decides. A reviewer takes a case over by submitting it.
+    """
+    info = parse_object("params", params)
+    app = app_instance()
+    context, where = app.context, check_tag(tag or FINAL)
+    if not context.datastore.get_image_uri(image):
+        raise NotFoundError("image", image)
+    if where in MANAGED and where != FINAL:
+        raise RequestError(
+            f"tag {where!r} is made by the server; submit a corrected label under {FINAL!r}, "
+            "bring labels of a dataset with `atlas8k labels import`"
+        )
+    reply: dict[str, Any] = {"image": image, "label": image}
+    with received_label(image, label) as sent:
+        if where == FINAL:
+            lease = info.get("lease")
+            if not isinstance(lease, int) or isinstance(lease, bool):
+                lease = None
+            reply |= said(
+                context.desk.submit(image, sent, holder(info.get("client_id")), info, lease=lease)
+            )
+        else:
+            reply["label"] = context.datastore.save_label(image, str(sent), where, info)
+    app.on_save_label(image, reply["label"])
+    return reply
+
+
+def said(receipt: Receipt) -> dict[str, Any]:
+    """Return what an annotator should know of a submission."""
+    one = receipt.submission
+    return {
+        "submission": one.id,
+        "round": one.round,
+        "late": one.late,
+        "conflict": one.conflict,
+        "minutes": one.minutes,
+        "organs": receipt.organs,
+        "recorded": receipt.recorded,
+        **_to_say(receipt.changes),
+        "disputes": list(receipt.disputes),
+        "review": list(receipt.review),
+        "in_force": receipt.in_force,
+        "notes": list(receipt.notes),
+    }
+
+
+def _to_say(organs: Mapping[str, OrganChange]) -> dict[str, Any]:
+    """Return what is still to be said of organs that were not assessed, and how."""
+    asked = questions(organs)
+    untouched = any(
+        one.state == "not_assessed" and not one.note and one.voxels_after for one in organs.values()
+    )
+    return {
+        **({"asked": asked, "to_answer": HOW_TO_ANSWER} if asked else {}),
+        **({"to_assess": HOW_TO_SAY} if untouched else {}),
+    }
+
+
+@router.get("/label", summary="Download label", dependencies=[USERS])
+def get_label(label: str, tag: str) -> FileResponse:
+    """The label in force; for who reads a case blind, the start label without the first reading."""
+    version = blind(label, tag)
+    if version is not None:
+        return label_file(version.path, f"{label}.nii.gz")
+    path = _there(app_instance().datastore().get_label_uri(label, tag), "Label")
+    return label_file(path, path.name)
+
+
+@router.head("/label", summary="Whether a label is there", dependencies=[USERS])
+def check_label(image: str, tag: str) -> dict[str, Any]:
+    """200 where an image has a label of that tag, else 404."""
+    _there(app_instance().datastore().get_label_uri(image, tag), "Label")
+    return {}
+
+
+def label_file(path: Path, name: str) -> FileResponse:
+    """Return a label for download, where clients see its CT; see :mod:`rewriting` on shear."""
+    with contextlib.suppress(VolumeError):  # other formats, and what was put there by hand
+        geometry = read_geometry(path)
+        if not geometry.plain:
+            copy = rewrite(path, temporary_path(".nii.gz"), geometry.grid.served)
+            done = BackgroundTask(copy.unlink, missing_ok=True)
+            return FileResponse(copy, media_type=GZIP, filename=name, background=done)
+    return _file(path, name)
+
+
+@router.get("/label/info", summary="Get label info", dependencies=[USERS])
+def get_info(label: str, tag: str) -> dict[str, Any]:
+    """What is known about a label in force."""
+    version = blind(label, tag)
+    if version is None:
+        return shown(app_instance().datastore().get_label_info(label, tag))
+    sums = {"name": f"{label}.nii.gz", "checksum": f"SHA256:{version.sha256}"}
+    return shown({**version.info, **sums})
+
+
+def blind(label: str, tag: str) -> Version | None:
+    """Return what to show in place of the start label in force, ``None`` for that one."""
+    if check_tag(tag) != ORIGINAL:
+        return None
+    found: Version | None = app_instance().context.desk.blind_start(label)
+    return found
+
+
+@router.put("/updatelabelinfo", include_in_schema=False, deprecated=True, dependencies=[ANNOTATORS])
+@router.put("/label/info", summary="Update label info", dependencies=[ANNOTATORS])
+def put_info(
+    label: str,
+    tag: str,
+    info: Annotated[str, Form()] = "{}",
+    params: Annotated[str, Form(include_in_schema=False)] = "{}",  # as the older path calls it
+) -> Any:
+    """Add to what is known about a label; what the server says of it cannot be changed."""
+    noted = parse_object("info", info) | parse_object("params", params)
+    store = app_instance().datastore()
+    store.get_label_info(label, tag)  # 404 comes first
+    own = sorted(OWN_KEYS & noted.keys())
+    if own and check_tag(tag) in MANAGED:
+        raise RequestError(
+            f"{', '.join(own)}: said by the server alone; submit a label to change it"
+        )
+    return store.update_label_info(label, tag, noted | _signed())
+
+
+@router.delete("/label", summary="Remove label", dependencies=[ADMINS])
+def remove_label(id: str, tag: str) -> dict[str, Any]:
+    """Take a label out of force; not one that follows from submissions and datasets."""
+    store = app_instance().datastore()
+    store.get_label_info(id, tag)
+    if check_tag(tag) in MANAGED:
+        raise ConflictError(
+            f"label {tag!r} of {id}: follows from what was submitted and imported; restore an "
+            "earlier submission, or open the case again"
+        )
+    store.remove_label(id, tag)
+    return {}

@@ -1,0 +1,177 @@
+"""Routes of history and reviews, below ``/atlas8k``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, Literal
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import FileResponse
+from monailabel.interfaces.utils.app import app_instance
+from pydantic import Field
+
+from atlas8k.core.structures import find_organ
+from atlas8k.server.access import LABELERS, REVIEWERS, Who, may_review
+from atlas8k.services.errors import NotFoundError, RequestError
+from atlas8k.services.labels.reviews import Revision
+from atlas8k.services.labels.service import LabelService
+from atlas8k.services.studies.names import check_id
+from atlas8k.store import Submission, UnknownVolumeError
+
+labels = APIRouter(prefix="/atlas8k/labels/{image}", tags=["Labels"], dependencies=[LABELERS])
+reviews = APIRouter(prefix="/atlas8k/review", tags=["Labels"], dependencies=[REVIEWERS])
+NUMBER = Field(ge=1, le=2**62, description="number of a submission")
+
+
+class Restore(Who):
+    """Which submission is to be in force again."""
+
+    submission: int = NUMBER
+
+
+class Reopen(Who):
+    """``mine``: for who asks alone; else for anybody."""
+
+    mine: bool = False
+    note: str = Field("", max_length=2000)
+
+
+class Return(Who):
+    """Why, and whether anybody may take the case or its annotator alone."""
+
+    note: str = Field(min_length=1, max_length=2000)
+    to: Literal["annotator", "anybody"] = "annotator"
+
+
+class Decide(Who):
+    """Either a submission, or an organ and where it is to come from."""
+
+    submission: int | None = Field(None, ge=1, le=2**62)
+    organ: str | None = Field(None, max_length=80)
+    source: Literal["public", "revised"] | None = None
+
+
+def desk_for(image: str) -> LabelService:
+    """Return the labels of this server, in which there is such an image.
+
+    Raises
+    ------
+    NotFoundError
+        There is not.
+    """
+    found: LabelService = app_instance().context.desk
+    try:
+        found.ledger.status(check_id(image))
+    except UnknownVolumeError:
+        raise NotFoundError("image", image) from None
+    return found
+
+
+def check_own(asked: Who, one: Submission | None, desk: LabelService) -> None:
+    """Raise 403 where a submission is somebody else's and who asks is no reviewer."""
+    if may_review():
+        return
+    if one is not None and one.restored is not None:
+        one = desk.ledger.submission(one.restored)
+    if one is None or one.holder != asked.holder.key:
+        raise HTTPException(403, "somebody else's submission; a reviewer may do that")
+
+
+def line(one: Revision) -> dict[str, Any]:
+    """Return a revision for JSON."""
+    record = asdict(one.submission)
+    record.pop("content")
+    organs = {organ: change._asdict() for organ, change in one.organs.items()}
+    return {**record, "organs": organs, "in_force": one.in_force, "there": one.file is not None}
+
+
+@labels.get("/history", summary="Every submission of a case")
+def history(image: str) -> dict[str, Any]:
+    """Who submitted what and when, what changed in each organ, and which one is in force."""
+    desk = desk_for(image)
+    sources = {organ: one._asdict() for organ, one in desk.ledger.sources(image).items()}
+    return {
+        "image": image,
+        "history": [line(r) for r in desk.reviews.history(image)],
+        "organs": sources,
+    }
+
+
+@labels.get("/history/{number}", summary="The label of one submission")
+def submitted(image: str, number: int) -> FileResponse:
+    """The file as it was kept; annotators get their own."""
+    desk = desk_for(image)
+    if not 1 <= number <= 2**62:
+        raise NotFoundError(f"submission of {image}", number)
+    check_own(Who(), desk.reviews.own(image, number), desk)
+    path = desk.reviews.file_of(image, number)
+    return FileResponse(path, media_type="application/gzip", filename=f"{image}.{number}.nii.gz")
+
+
+@labels.post("/restore", summary="Put an earlier submission in force")
+def restore(image: str, asked: Restore) -> dict[str, Any]:
+    """A new entry of the history; nothing is lost. Annotators restore their own."""
+    desk = desk_for(image)
+    check_own(asked, desk.reviews.own(image, asked.submission), desk)
+    check_own(asked, desk.ledger.in_force(image), desk)
+    restored = desk.reviews.restore(image, asked.submission, asked.holder)
+    return {"image": image, "submission": restored.id, "restored": asked.submission}
+
+
+@labels.post("/reopen", summary="Open a submitted case again")
+def reopen(image: str, asked: Reopen) -> dict[str, Any]:
+    """It is given out next, with its last revision on it. Annotators open their own."""
+    desk, me = desk_for(image), asked.holder.key
+    check_own(asked, desk.ledger.in_force(image), desk)
+    desk.reviews.reopen(image, to=me if asked.mine else None, note=asked.note, reviewer=me)
+    return {"image": image, "for": me if asked.mine else None}
+
+
+@reviews.get("", summary="What a reviewer has to decide")
+def to_decide() -> dict[str, Any]:
+    """Open questions, oldest first, and second readings that wait for somebody."""
+    return dict(app_instance().context.desk.reviews.queue())
+
+
+@reviews.get("/{image}", summary="What there is to decide of one case")
+def review(image: str) -> dict[str, Any]:
+    """Questions with what was decided, submissions, organs, agreement of two readings."""
+    return desk_for(image).reviews.case(image)
+
+
+@reviews.post("/{image}/accept", summary="What is in force stays")
+def accept(image: str, asked: Who) -> dict[str, Any]:
+    """Closes every open question of the case but disputes; those that are left."""
+    left = desk_for(image).reviews.accept(image, asked.holder.key)
+    return {"image": image, "left": [asdict(one) for one in left]}
+
+
+@reviews.post("/{image}/return", summary="Return a case with a note")
+def give_back(image: str, asked: Return) -> dict[str, Any]:
+    """It is given out again, the note with it; its open questions are closed."""
+    anybody = asked.to == "anybody"
+    to = desk_for(image).reviews.give_back(image, asked.holder.key, asked.note, to_anybody=anybody)
+    return {"image": image, "to": to}
+
+
+@reviews.post("/{image}/take-over", summary="Take a case over")
+def take_over(image: str, asked: Who) -> dict[str, Any]:
+    """Leases the case; what is submitted on it is in force and answers the open questions."""
+    lease = desk_for(image).reviews.take_over(image, asked.holder)
+    return {"image": image, "lease": lease}
+
+
+@reviews.post("/{image}/decide", summary="Decide a conflict or a dispute")
+def decide(image: str, asked: Decide) -> dict[str, Any]:
+    """The submission in force of those in conflict; or ``public`` or ``revised`` for an organ."""
+    desk = desk_for(image)
+    if asked.submission is not None and asked.organ is None and asked.source is None:
+        desk.reviews.decide_submission(image, asked.submission, asked.holder.key)
+    elif asked.submission is None and asked.organ is not None and asked.source is not None:
+        organ = find_organ(asked.organ)
+        if organ is None:
+            raise NotFoundError("organ", asked.organ)
+        desk.reviews.decide_organ(image, organ.name, asked.source, asked.holder.key)
+    else:
+        raise RequestError("give a submission, or an organ and a source (public or revised)")
+    return {"image": image, "left": [asdict(one) for one in desk.ledger.reviews(image)]}

@@ -1,0 +1,197 @@
+"""Strategies of active learning: which volume an annotator or reviewer gets next."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, replace
+from typing import Any, Literal
+
+from fastapi import HTTPException
+from monailabel.interfaces.datastore import Datastore
+from monailabel.interfaces.tasks.strategy import Strategy
+
+from atlas8k.core.errors import CheckpointError
+from atlas8k.core.structures import ORGAN_NAMES, find_organ
+from atlas8k.labels.submission_diff import ALL
+from atlas8k.server.access import REVIEWER, holder, may_review
+from atlas8k.services.context import Context, message
+from atlas8k.services.errors import ConflictError, RequestError
+from atlas8k.store import Sample
+
+logger = logging.getLogger(__name__)
+
+Name = Literal["attention", "first", "random", "review"]
+ALL_LOOKED_AT = "all_looked_at"
+"""Option of a sample: its annotator will look at every organ, so that those that come back as
+they went out are right. 3D Slicer can say nothing with the label itself."""
+AUDIT = "drawn at random among low-ranked volumes, to see what errors are left there"
+BACK = "to go on with it, take it by name on the page /atlas8k/cases"
+PATIENCE_S = 10.0
+"""Labels in the folder are checked before their CTs are handed out, for so long at most."""
+DESCRIPTIONS: dict[Name, str] = {
+    "attention": "The volume with the largest attention size: the likeliest to be wrong",
+    "first": "By name",
+    "random": "In an order drawn once",
+    "review": "For reviewers: conflicts, disputes, second readings, samples",
+}
+
+
+class LedgerStrategy(Strategy):
+    """The ledger picks a volume that nobody else holds and leases it to who asks, in one step.
+
+    By strategy `review` it is the case that has waited longest for a reviewer. What the reviewer
+    submits on it takes the case over: it is in force, and the open questions are answered by it.
+    """
+
+    def __init__(self, context: Context, name: Name) -> None:
+        super().__init__(DESCRIPTIONS[name])
+        self._context, self._name = context, name
+
+    def info(self) -> dict[str, Any]:
+        """Return what clients show; ``config`` has an option that they send with a request."""
+        return {**super().info(), "config": {ALL_LOOKED_AT: False}}
+
+    def __call__(self, request: dict[str, Any], datastore: Datastore) -> dict[str, Any] | None:
+        """Pick and lease.
+
+        Parameters
+        ----------
+        request
+            ``client_id``; ``all_looked_at``: see :data:`ALL_LOOKED_AT`. But for `review`:
+            ``organ``: rank by this organ alone; ``source``: volumes of this source dataset only.
+
+        Returns
+        -------
+        dict or None
+            ``id`` and why it was this one: ``attention_ml``, ``rank`` of ``ranked``,
+            ``organs`` with the largest attention first, ``model_signature`` that it was
+            ranked by, round and budget, ``message``; ``audit``: it was drawn at random to
+            see what errors are left; ``given_back``: what one had until now; ``explanation``:
+            organs and regions in order with the slice to open. By `review` also ``reviews``:
+            the questions; ``submissions``: those in question and in force. ``None`` when
+            nothing is left.
+
+        Raises
+        ------
+        HTTPException
+            403: who asks for a review is no reviewer.
+        ConflictError
+            The first volumes of the list have labels that are still being checked.
+        UpstreamError
+            The archive that the volumes come from does not answer.
+        """
+        if self._name == "review" and not may_review():
+            raise HTTPException(403, f"strategy review is for role {REVIEWER}")
+        context = self._context
+        context.reach()
+        context.sync()
+        try:
+            signature: str | None = context.signature()
+        except CheckpointError as err:
+            # Annotators go on without an order; who runs the server finds this in the log.
+            logger.error("no networks, samples are not ranked: %s", err)
+            signature = None
+        looked_at = looking_at(request)
+        given_back: tuple[str, ...] = ()
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            sample = self._pick(request, signature, looked_at)
+            if sample is None:
+                return None
+            given_back += sample.given_back
+            if context.bring(sample.volume, holder(request.get("client_id"))):
+                break
+            checked, total = context.labels_checked()
+            if total and time.monotonic() > until:
+                raise ConflictError(
+                    "the next CTs of the list have labels already, which are being checked "
+                    f"({checked} of {total} so far); ask again in a moment"
+                )
+        # Its start label, should a killed process have left that half done.
+        context.desk.reconciler.reconcile(sample.volume)
+        reply = self._reply(replace(sample, given_back=given_back), signature)
+        if self._name == "review":
+            reply |= self._questions(sample.volume)
+        return {**reply, "looked_at": looked_at}
+
+    def _pick(
+        self, request: dict[str, Any], signature: str | None, looked_at: str | None
+    ) -> Sample | None:
+        ledger, who = self._context.ledger, holder(request.get("client_id"))
+        if self._name == "review":
+            return ledger.next_review(holder=who, signature=signature, looked_at=looked_at)
+        return ledger.next_sample(
+            holder=who,
+            strategy=self._name,
+            signature=signature,
+            organ=organ(request.get("organ")),
+            source=text("source", request.get("source")),
+            looked_at=looked_at,
+        )
+
+    def _questions(self, volume: str) -> dict[str, Any]:
+        """Return what a reviewer is to decide of a volume."""
+        ledger = self._context.ledger
+        questions = ledger.reviews(volume)
+        asked = {n for question in questions for n in (question.submission, question.other)}
+        return {
+            "reviews": [asdict(question) for question in questions],
+            "submissions": [
+                {"id": one.id, "holder": one.holder, "minutes": one.minutes}
+                for one in ledger.submissions(volume)
+                if one.id in asked
+            ],
+        }
+
+    def _reply(self, sample: Sample, signature: str | None) -> dict[str, Any]:
+        reply = sample.as_dict()
+        reply["id"] = reply.pop("volume")
+        reply["model_signature"] = reply.pop("signature")
+        # The route adds what the datastore knows under the same key.
+        del reply["strategy"]
+        if sample.purpose == "double_read":
+            reply["purpose"] = "revise"  # blind: as any other sample
+        if sample.signature is not None:
+            # Noted when the volume was scored; nothing is computed here.
+            reply["explanation"] = self._context.ledger.explanation(sample.volume, sample.signature)
+        said = []
+        if signature is not None:
+            progress = self._context.ledger.progress(signature)
+            reply["scored"], reply["total"] = progress.scored, progress.total
+            said.append(message(progress, signature, sample.signature))
+            if sample.unscored:
+                said.append("this volume has no score yet")
+            if sample.audit:
+                said.append(AUDIT)
+        if sample.given_back:
+            back = ", ".join(sample.given_back)
+            said.append(f"given back without a submission: {back} ({BACK})")
+        if said:
+            reply["message"] = "; ".join(said)
+        return reply
+
+
+def looking_at(request: dict[str, Any]) -> str | None:
+    """Return what is said to be looked at in the sample that is asked for: ``"all"`` or nothing."""
+    said = request.get(ALL_LOOKED_AT, False)
+    if not isinstance(said, bool):
+        raise RequestError(f"{ALL_LOOKED_AT}: true or false is needed")
+    return ALL if said else None
+
+
+def organ(name: object) -> str | None:
+    """Return an organ's own name for the filter, ``None`` where none is asked for."""
+    if name is None:
+        return None
+    found = find_organ(name) if isinstance(name, str) else None
+    if found is None:
+        raise RequestError(f"organ: {str(name)[:80]!r}; there are {', '.join(ORGAN_NAMES)}")
+    return found.name
+
+
+def text(key: str, value: object) -> str | None:
+    """Return a parameter that is a string or not given."""
+    if value is not None and not isinstance(value, str):
+        raise RequestError(f"{key}: a string is needed")
+    return value

@@ -1,1 +1,0 @@
-"""HTTP: routes, and what every request meets on its way."""

@@ -1,0 +1,1 @@
+"""The use-cases, without HTTP: what server and command line do."""

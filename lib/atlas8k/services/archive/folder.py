@@ -1,0 +1,204 @@
+"""The working folder of an archive: a studies folder whose images are the archive's series."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from atlas8k.services.archive.cache import SUFFIX, CtCache
+from atlas8k.services.archive.client import Archive, is_uid
+from atlas8k.services.archive.listing import Lister
+from atlas8k.services.archive.register import REGISTER_NAME, Register, Series
+from atlas8k.services.archive.series import NotAVolumeError
+from atlas8k.services.errors import NotFoundError, UpstreamError
+from atlas8k.services.studies.folder import StudiesFolder
+from atlas8k.services.studies.names import check_id
+from atlas8k.services.studies.scan import ImageFile
+from atlas8k.services.studies.watch import Sync
+
+logger = logging.getLogger(__name__)
+
+WORKING = "studies"
+"""Name of the working folder, beside the ledger."""
+REFRESH_S = 20.0
+"""Looking around on request inspects series for so long; the rest follows in the background."""
+
+
+class ArchiveSync(Sync):
+    """Takes its images from the register in place of the disk."""
+
+    register: Register
+    cache: CtCache
+
+    def _look_for_images(self, deep: bool, settle: bool, breathe: bool) -> None:
+        seq = self.register.seq()
+        if seq == getattr(self, "_register_seq", -1):
+            return
+        rows = self.register.series()
+        listed = {uid: row for uid, row in rows.items() if row.state == "volume"}
+        known: dict[str, Series] = getattr(self, "_listed", {})
+        for uid, row in listed.items():
+            if known.get(uid) != row:
+                self._catalogue.set_image(uid, _file(uid))
+        for uid in [uid for uid in list(self._catalogue.images) if uid not in listed]:
+            self._catalogue.drop_image(uid)
+        for uid in known.keys() - rows.keys():  # deleted in the archive: so here
+            self.cache.forget(uid)
+        self._listed, self._register_seq = listed, seq
+
+    def look_at(self, image_id: str, *, settled: bool = False) -> ImageFile | None:
+        row = self.register.one(image_id)
+        if row is None or row.state != "volume":
+            self._catalogue.drop_image(image_id)
+            return None
+        if image_id not in self._catalogue.images:
+            self._catalogue.set_image(image_id, _file(image_id))
+        return _file(image_id)
+
+
+class ArchiveFolder(StudiesFolder):
+    """Series of an archive and their labels; ids are SeriesInstanceUIDs.
+
+    A series is an image when its headers say that it is a CT volume. Its file is fetched
+    when somebody asks where it is, and may go again when nobody uses it.
+
+    Parameters
+    ----------
+    path
+        The working folder, made if missing; only its owner may read it.
+    archive
+        The archive.
+    limit_gb, days
+        See :class:`~atlas8k.services.archive.cache.CtCache`.
+    series_settle_s
+        See :class:`~atlas8k.services.archive.listing.Lister`.
+    options
+        Keywords of :class:`StudiesFolder`; `state_dir` is needed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        archive: Archive,
+        *,
+        state_dir: Path,
+        limit_gb: float = 50.0,
+        days: float = 30.0,
+        series_settle_s: float = 3.0,
+        **options: Any,
+    ) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
+        self.archive = archive
+        self.register = Register(state_dir / REGISTER_NAME)
+        self.cache = CtCache(
+            path.resolve(),
+            archive,
+            self.register,
+            state_dir / "locks",
+            limit_gb=limit_gb,
+            days=days,
+        )
+        self.lister = Lister(
+            archive, self.register, state_dir / "archive.lock", settle_s=series_settle_s
+        )
+        super().__init__(path, state_dir=state_dir, **options)
+
+    def _new_sync(self, settle_s: float) -> Sync:
+        sync = ArchiveSync(
+            self.path,
+            self.suffixes,
+            self.state,
+            self.labels,
+            self.catalogue,
+            settle_s,
+            self.inspections,
+        )
+        sync.register, sync.cache = self.register, self.cache
+        return sync
+
+    def refresh(self) -> None:
+        """Ask the archive for its list now, and look at what is new for a while.
+
+        An archive that does not answer is noted in the log; what was known stays.
+        """
+        try:
+            if self.lister.in_charge():
+                self.lister.poll()
+                self.lister.inspect(REFRESH_S)
+        except UpstreamError as err:
+            logger.warning("%s", err)
+        super().refresh()
+
+    def look(self) -> None:
+        """Take over what the register says, without asking the archive."""
+        super().refresh()
+
+    def close(self) -> None:
+        """Stop looking around and close files; any further use opens them again."""
+        super().close()
+        self.lister.close()
+        self.register.close()
+
+    # --- images -----------------------------------------------------------------------
+
+    def image(self, image_id: str) -> ImageFile | None:
+        """A series that is listed; its file need not be here.
+
+        Raises
+        ------
+        BadNameError
+            That cannot be an id.
+        """
+        image_id = check_id(image_id)
+        return self.now().images.get(image_id) or self._sync.look_at(image_id)
+
+    def known_image(self, image_id: str) -> ImageFile:
+        """As :meth:`image`, and its file is here.
+
+        Raises
+        ------
+        NotFoundError
+            The archive has no such series.
+        NotAVolumeError
+            It has, but that is no CT volume.
+        UpstreamError
+            The archive does not answer.
+        """
+        self.cache.have(self.row(image_id))
+        return _file(image_id)
+
+    def row(self, image_id: str) -> Series:
+        """What is known about a series; one that is not listed yet is asked for.
+
+        Raises
+        ------
+        NotFoundError, NotAVolumeError, UpstreamError
+            As :meth:`known_image`.
+        """
+        row = self.register.one(check_id(image_id))
+        if row is None or row.state == "waiting":
+            row = self.lister.ask_for(image_id) if is_uid(image_id) else None
+            if row is not None:
+                self.look()
+        if row is None:
+            raise NotFoundError("image", image_id)
+        if row.state == "refused":
+            raise NotAVolumeError(f"series {image_id}", row.reason)
+        return row
+
+    def image_info(self, image_id: str) -> dict[str, Any]:
+        """What is known about a series, with its UIDs as MONAI Label says them."""
+        row = self.row(image_id)
+        own = {
+            "SeriesInstanceUID": row.uid,
+            "StudyInstanceUID": row.study,
+            "Modality": "CT",
+        }
+        return {**super().image_info(image_id), "ts": int(time.time()), **own}
+
+
+def _file(uid: str) -> ImageFile:
+    return ImageFile(f"{uid}{SUFFIX}", SUFFIX)

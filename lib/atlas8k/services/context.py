@@ -1,0 +1,262 @@
+"""What the tasks of one app share: settings, datastore, networks, ledger."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atlas8k.campaign import learning
+from atlas8k.core.errors import CheckpointError, VolumeError
+from atlas8k.core.settings import Settings
+from atlas8k.models.store import ModelStore
+from atlas8k.server.archive_datastore import ArchiveDatastore
+from atlas8k.server.datastore import StudiesDatastore
+from atlas8k.services.device_lock import DeviceLock
+from atlas8k.services.errors import NotFoundError, UpstreamError
+from atlas8k.services.files import read_json
+from atlas8k.services.labels.service import LabelService
+from atlas8k.services.prediction.engine import Engine
+from atlas8k.services.studies.content import admit
+from atlas8k.store import Holder, Ledger, Progress, VolumeEntry
+
+logger = logging.getLogger(__name__)
+
+SHOWN_FAILURES = 20
+SHOWN_REMARKS = 20
+
+
+@dataclass
+class Context:
+    """One app's parts.
+
+    Attributes
+    ----------
+    state
+        Folder for the locks of scoring and training: one run a studies folder.
+    desk
+        The labels of the studies.
+    """
+
+    settings: Settings
+    datastore: StudiesDatastore
+    store: ModelStore
+    engine: Engine
+    device: DeviceLock
+    ledger: Ledger
+    state: Path
+    desk: LabelService
+    _synced: object = None
+    _registered: str = ""
+
+    def sync(self, *, thorough: bool = False) -> None:
+        """Have the ledger know which volumes there are.
+
+        Parameters
+        ----------
+        thorough
+            Also notice files that changed in place; without it only names are compared.
+        """
+        if thorough:
+            self.datastore.refresh()
+        # Taken before the list: what changes in between is looked at the next time.
+        seen = self.datastore.images_version()
+        if not thorough and seen == self._synced:
+            return
+        self.ledger.sync_volumes(
+            VolumeEntry(name, None, fingerprint)  # it changes when the file does
+            for name in self.datastore.list_images()
+            if (fingerprint := self.datastore.fingerprint(name)) is not None
+        )
+        self._synced = seen
+
+    def reach(self) -> None:
+        """Raise :class:`UpstreamError` where images come from an archive that does not answer."""
+        if isinstance(self.datastore, ArchiveDatastore):
+            self.datastore.answers()
+
+    def admit(self, volume: str) -> bool:
+        """Return whether a volume may be ranked and handed out, by a look at its content.
+
+        Raises
+        ------
+        NotFoundError, UpstreamError
+            The image is gone; its archive does not answer.
+        """
+        return not self.settings.check_content or admit(self.datastore.studies, self.ledger, volume)
+
+    def bring(self, volume: str, holder: Holder) -> bool:
+        """Have the image of a volume that was just handed out here, and looked at.
+
+        False where it turns out to be no abdominal CT, to be gone, or to have a label already; it
+        is not offered again.
+
+        Raises
+        ------
+        UpstreamError
+            The archive does not answer; the volume is nobody's again.
+        """
+        archive = self.datastore if isinstance(self.datastore, ArchiveDatastore) else None
+        try:
+            offered = not self.desk.existing.check(volume)
+            if offered and (archive is not None or self._registered):
+                self.datastore.get_image_uri(volume)
+            offered = offered and self.admit(volume)
+        except UpstreamError:
+            self.ledger.release(volume, holder)
+            raise
+        except (VolumeError, NotFoundError) as err:
+            if isinstance(err, NotFoundError) and archive is None:
+                return True  # gone a moment ago: whoever asks for it is told so
+            logger.warning("%s is not offered: %s", volume, err)
+            self.ledger.release(volume, holder)
+            if archive is not None:
+                archive.studies.look()
+                self.sync()
+            else:
+                self.ledger.record_failure(volume, self._registered, str(err))
+            return False
+        if not offered:
+            self.ledger.release(volume, holder)
+        return offered
+
+    def labels_checked(self) -> tuple[int, int]:
+        """Return how many labels of the folder are checked, of how many; 0 of 0: all are."""
+        return self.desk.existing.progress()
+
+    def signature(self) -> str:
+        """Return the signature scores are made under now, registered in the ledger.
+
+        Raises
+        ------
+        CheckpointError
+            There is no set of networks to serve.
+        """
+        served = self.store.served()
+        if served.signature == self._registered:
+            return served.signature
+        rounds = self.ledger.rounds()
+        before = rounds[-1].signature if rounds else None
+        # Other attention settings over the same networks make new scores, not a new round.
+        same = (
+            before is not None
+            and self.ledger.signature_detail(before).get("networks") == served.folder
+        )
+        self.note_training()
+        self.ledger.register_signature(
+            served.signature, {"networks": served.folder}, new_round=not same
+        )
+        self._registered = served.signature
+        return served.signature
+
+    def progress(self) -> Progress:
+        """Return how far the networks served now have been scored."""
+        return self.ledger.progress(self.signature())
+
+    def status(self) -> dict[str, Any]:
+        """Return where scoring stands, for ``/info/`` and ``/scoring/``."""
+        try:
+            signature = self.signature()
+        except CheckpointError as err:
+            return {"error": str(err), **self._existing()}
+        progress = self.ledger.progress(signature)
+        ranked_by = self.ledger.ranking_signature(signature)
+        failures = self.ledger.failures(signature) if progress.failed else {}
+        archive = isinstance(self.datastore, ArchiveDatastore)
+        return {
+            "model_signature": signature,
+            "networks_out": self.engine.left_out(),
+            "ranked_by": ranked_by,
+            "scored": progress.scored,
+            "failed": progress.failed,
+            "total": progress.total,
+            "message": message(progress, signature, ranked_by),
+            "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
+            "training": str(self._training().get("message", "")),
+            **({"archive": self.datastore.brief_status()} if archive else {}),
+            **self._existing(),
+        }
+
+    def _existing(self) -> dict[str, Any]:
+        """Return labels of the folder that are to be checked, or failed; empty without any."""
+        found: dict[str, Any] = {}
+        checked, total = self.labels_checked()
+        if total:
+            found["unchecked_labels"] = {"checked": checked, "total": total}
+        if waiting := self.desk.existing.waiting():
+            shown = {one.volume: one.reason for one in waiting[:SHOWN_FAILURES]}
+            found["rejected_labels"] = {"count": len(waiting), "labels": shown}
+        return found
+
+    def remarks(self, most: int | None = SHOWN_REMARKS) -> dict[str, Any]:
+        """Return what was found in the files of the studies, for ``/info/`` and pages.
+
+        Parameters
+        ----------
+        most
+            So many volumes and files are named, ``None``: all.
+
+        Returns
+        -------
+        dict
+            ``count``: volumes with remarks; ``volumes``: the remarks of each, see
+            :meth:`~atlas8k.core.remarks.Remark.as_dict`; ``not_listed``: files that are no volume
+            here, with the reason; ``not_listed_count``.
+        """
+        catalogue = self.datastore.studies.now()
+        found, aside = catalogue.all_remarks(), catalogue.not_listed
+        return {
+            "count": len(found),
+            "volumes": {
+                one: [remark.as_dict() for remark in found[one]] for one in list(found)[:most]
+            },
+            "not_listed_count": len(aside),
+            "not_listed": dict(sorted(aside.items())[:most]),
+        }
+
+    def unlike(self, most: int | None = SHOWN_REMARKS) -> dict[str, Any]:
+        """Return scored volumes that are unlike the training CTs; no rank depends on it.
+
+        Returns
+        -------
+        dict
+            ``count``, ``of``: volumes looked at; ``volumes``: by name, in what each is
+            unlike, at most so many.
+        """
+        signature = self.ranked_by()
+        looked = {} if signature is None else self.ledger.familiar(signature)
+        found = {name: one["unlike"] for name, one in looked.items() if one["unlike"]}
+        shown = dict(list(found.items())[:most])
+        return {"count": len(found), "of": len(looked), "volumes": shown}
+
+    def ranked_by(self) -> str | None:
+        """Return the signature of the scores that volumes are ordered by; ``None``: no order."""
+        try:
+            return self.ledger.ranking_signature(self.signature())
+        except CheckpointError:
+            return None
+
+    def note_training(self) -> None:
+        """Note what the last training did with the round it was made in; again at will."""
+        if stats := self._training():
+            learning.note(self.ledger, stats)
+
+    def _training(self) -> dict[str, Any]:
+        """Return what is known of the last training; nothing where none has ended."""
+        try:
+            return read_json(self.store.root / learning.STATS)
+        except (OSError, ValueError):
+            return {}  # being written, or not ours
+
+
+def message(progress: Progress, signature: str, ranked_by: str | None) -> str:
+    """Return what an annotator should know about the order that samples come in."""
+    text = f"scored {progress.scored} of {progress.total}"
+    if progress.failed:
+        text += f", {progress.failed} cannot be scored"
+    if ranked_by is not None and ranked_by != signature:
+        return f"{text} under the new networks {signature}; ranked by {ranked_by} until then"
+    if not progress.complete:
+        return f"{text} under {signature}; the order is not final"
+    return f"{text} under {signature}"

@@ -1,0 +1,379 @@
+"""The labels of a studies folder: files and ledger together, one volume at a time.
+
+Every way a label comes in (a submission, a pseudo label, a public one) and every decision
+about one ends here, so that ``labels/final`` and ``labels/original`` are what the ledger
+says. Nothing here imports MONAI Label: commands use it as the server does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import Grid, read_label
+from atlas8k.core.voxels import counts
+from atlas8k.labels.provenance import Provenance
+from atlas8k.labels.public import UNKNOWN_TAG
+from atlas8k.services.labels.drafts import (
+    LABEL_NAMES,
+    PSEUDO,
+    PUBLIC,
+    DraftLabels,
+    as_json,
+    signature,
+)
+from atlas8k.services.labels.existing_labels import ExistingLabels
+from atlas8k.services.labels.reconcile import Reconciler
+from atlas8k.services.labels.recorded import recorded_text
+from atlas8k.services.labels.reviews import Reviews
+from atlas8k.services.labels.submissions import Prepared, Submissions
+from atlas8k.services.studies.catalogue import FINAL
+from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
+from atlas8k.services.studies.versions import Version, Versions
+from atlas8k.store import (
+    Holder,
+    Ledger,
+    OrganChange,
+    OrganSource,
+    Submission,
+    is_url,
+    locate,
+)
+
+MANAGED = (FINAL, ORIGINAL, PSEUDO, PUBLIC, UNKNOWN_TAG)
+"""Tags of labels that only the label service writes."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of a submission.
+
+    Attributes
+    ----------
+    changes
+        What was recorded of each organ.
+    disputes
+        Public organs it changes, for a reviewer to decide.
+    review
+        Kinds of question it has raised.
+    in_force
+        Whether it is the label of the volume now.
+    again
+        It had come before; nothing was booked anew.
+    notes
+        How the file was taken, where it could be taken in more than one way: that it was
+        snapped, on which of the CT's forms it lies, what its values were cut at; and what
+        anatomy has against it.
+    """
+
+    submission: Submission
+    changes: dict[str, OrganChange] = field(default_factory=dict)
+    disputes: tuple[str, ...] = ()
+    review: tuple[str, ...] = ()
+    in_force: bool = True
+    again: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def recorded(self) -> str:
+        """What was recorded of each organ, one line."""
+        return recorded_text(self.changes)
+
+    @property
+    def organs(self) -> dict[str, str]:
+        """State by organ, see :class:`~atlas8k.store.records.OrganChange`."""
+        return {organ: change.state for organ, change in self.changes.items()}
+
+
+class LabelService:
+    """Take labels in, and keep those of one studies folder.
+
+    Parameters
+    ----------
+    folder
+        The studies folder.
+    ledger
+        Its ledger.
+    review_percent, double_read_percent
+        Share of the submissions that a reviewer looks at, of the volumes that two people
+        read; chosen by a hash, so that it is the same wherever it is asked.
+
+    Attributes
+    ----------
+    versions
+        Every version of every label.
+    reconciler
+        Locks volumes, and brings files to what the ledger says.
+    existing
+        Labels that were in the folder before.
+    reviews
+        History, reviews, restoring.
+    """
+
+    def __init__(
+        self,
+        folder: StudiesFolder,
+        ledger: Ledger,
+        *,
+        review_percent: float = 0.0,
+        double_read_percent: float = 0.0,
+    ) -> None:
+        self.folder, self.ledger = folder, ledger
+        self.review_percent, self.double_read_percent = review_percent, double_read_percent
+        self.versions = Versions(folder)
+        self._drafts = DraftLabels(folder, ledger, self.versions)
+        self._submissions = Submissions(ledger, self.versions, self._drafts)
+        self.reconciler = Reconciler(folder, ledger, self._drafts, self._submissions)
+        self.existing = ExistingLabels(
+            folder, ledger, self.versions, self._submissions, self.reconciler
+        )
+        self.reviews = Reviews(ledger, self.versions, self.reconciler)
+
+    @classmethod
+    def open(cls, studies: str | Path, ledger: Path | None = None) -> Self:
+        """Open a studies folder, or what is known of an archive, for a command: unwatched.
+
+        Parameters
+        ----------
+        studies
+            Folder of CTs, or the URL of a DICOMweb server that a server has been started on.
+            That is asked for nothing but the CTs that are needed.
+        ledger
+            Its ledger; where the server has it by default.
+
+        Raises
+        ------
+        StudiesFolderError, LedgerFileError
+            Folder or ledger cannot be used.
+        """
+        path = ledger or locate(str(studies))
+        if is_url(str(studies)):
+            from atlas8k.services.archive.client import Archive
+            from atlas8k.services.archive.folder import WORKING, ArchiveFolder
+
+            archive = Archive(str(studies).strip())
+            series = ArchiveFolder(
+                path.parent / WORKING, archive, state_dir=path.parent, watch=False
+            )
+            series.look()
+            return cls(series, Ledger(path))
+        folder = StudiesFolder(studies, state_dir=path.parent, watch=False)
+        folder.refresh()
+        return cls(folder, Ledger(path))
+
+    def close(self) -> None:
+        """Close files; any further use opens them again."""
+        self.folder.close()
+        self.ledger.close()
+
+    # --- labels that come in ------------------------------------------------------------
+
+    def submit(
+        self,
+        volume: str,
+        sent: Path,
+        holder: Holder,
+        params: Mapping[str, Any] | None = None,
+        *,
+        lease: int | None = None,
+    ) -> Receipt:
+        """Take in what an annotator saved.
+
+        The same file sent again, as after a reply that got lost, is booked once.
+
+        Parameters
+        ----------
+        sent
+            The file as it came.
+        params
+            What the client sent with it: ``label_info``, ``client_id``, and what it says of
+            the organs, see :class:`~atlas8k.labels.submission_diff.Statement`.
+        lease
+            The lease it belongs to, where the client says so.
+
+        Raises
+        ------
+        VolumeError
+            It is refused; the label in force stays.
+        """
+        ready = self._submissions.prepare(volume, sent, holder, params or {}, lease)
+        notes = tuple(ready.detail.get("notes", ()))
+        with self.reconciler.lock(volume):
+            self.reconciler.reconcile_locked(volume)
+            known = self.ledger.same_again(volume, holder, ready.content)
+            if known is not None:
+                return replace(self._receipt(known), again=True, notes=notes)
+            booked = self._submissions.book(
+                ready,
+                sample=self._sampled(ready),
+                second_reading=chosen(f"double {volume}", self.double_read_percent),
+            )
+            self.reconciler.reconcile_locked(volume, drawn=(booked.id, ready.array))
+            return replace(self._receipt(booked), notes=notes)
+
+    def check(
+        self,
+        volume: str,
+        sent: Path,
+        holder: Holder,
+        params: Mapping[str, Any],
+        *,
+        lease: int | None = None,
+    ) -> Prepared:
+        """Return what :meth:`submit` would book; nothing is.
+
+        Raises
+        ------
+        VolumeError
+            It would be refused.
+        """
+        return self._submissions.prepare(volume, sent, holder, params, lease)
+
+    def start_label(self, volume: str, holder: Holder, lease: int | None) -> Version | None:
+        """What a holder of that lease was given to correct."""
+        return self._submissions.start(volume, self.ledger.begun(volume, holder, lease))
+
+    def blind_start(self, volume: str) -> Version | None:
+        """Return the draft label to show instead of the current one, while somebody reads blind."""
+        if not self.ledger.read_blind(volume):
+            return None
+        return self._submissions.first_start(volume)
+
+    def _sampled(self, ready: Prepared) -> bool:
+        return chosen(f"review {ready.volume} {ready.content}", self.review_percent)
+
+    def _receipt(self, booked: Submission) -> Receipt:
+        # What a second reader is told must not say what the first has drawn.
+        blind = booked.purpose == "double_read"
+        current = self.ledger.in_force(booked.volume)
+        asked = [one for one in self.ledger.reviews(booked.volume) if one.submission == booked.id]
+        return Receipt(
+            booked,
+            self.ledger.changes(booked.id),
+            tuple(one.organ for one in asked if one.kind == "dispute" and one.organ),
+            () if blind else tuple(sorted({one.kind for one in asked})),
+            blind or (current is not None and current.id == booked.id),
+        )
+
+    def keep_pseudo(
+        self, volume: str, array: npt.NDArray[np.uint8], grid: Grid, info: Mapping[str, Any]
+    ) -> None:
+        """Keep what the networks predict; organs nothing better is known of change with it.
+
+        Parameters
+        ----------
+        array
+            ``(X, Y, Z)`` uint8, organ ids 0 to 9, on the CT's own grid `grid`.
+        info
+            ``model_signature`` and what else is to be kept beside it, JSON-able.
+        """
+        self.folder.known_image(volume)
+        voxels = counts(array)
+        known = {
+            "params": LABEL_NAMES,
+            **info,
+            "voxels": {organ: int(voxels[i]) for organ, i in ORGAN_IDS.items()},
+        }
+        origin = Provenance("pseudo", signature=signature(known))
+        with self.reconciler.lock(volume):
+            self.ledger.add_volumes([volume])
+            sha256 = self._drafts.write(volume, PSEUDO, array, grid, origin, known)
+            self._drafts.record(volume, PSEUDO, sha256, signature(known))
+            self.reconciler.reconcile_locked(volume, anew=True)
+
+    def keep_public(
+        self,
+        volume: str,
+        array: npt.NDArray[np.uint8],
+        grid: Grid,
+        organs: Mapping[str, OrganSource],
+    ) -> None:
+        """Keep a public label; its organs become public ones.
+
+        Organs of an earlier public label of this volume stay unless named again.
+
+        Parameters
+        ----------
+        array
+            ``(X, Y, Z)`` uint8, organ ids 0 to 9, on the CT's own grid `grid`.
+        organs
+            What the dataset says of each organ: source ``public`` with state ``present``
+            or ``absent``, and ``unknown`` (source ``pseudo``) where it says nothing.
+
+        Raises
+        ------
+        NotFoundError
+            No such image.
+        GridMismatchError
+            `array` or `grid` is not the CT's.
+        LedgerError
+            `organs` says what no dataset can say.
+        """
+        own = self._drafts.grid(volume)
+        if not own.same_as(grid) or array.shape != own.shape:
+            raise GridMismatchError(
+                f"public label of {volume}", f"shape {array.shape} or position is not the CT's"
+            )
+        with self.reconciler.lock(volume):
+            self.ledger.add_volumes([volume])
+            self.ledger.unsettle(volume)
+            before = still_said(self.ledger.dataset_organs(volume), organs)
+            made = self._with_earlier(volume, array, organs, before)
+            stated = {**organs, **before}
+            origin = Provenance("public", organs=stated)
+            info = {"organs": as_json(stated), "params": LABEL_NAMES}
+            sha256 = self._drafts.write(volume, PUBLIC, made, own, origin, info)
+            self._drafts.record(volume, PUBLIC, sha256)
+            self.ledger.set_sources(volume, organs)
+            self.reconciler.reconcile_locked(volume, anew=True)
+
+    def _with_earlier(
+        self,
+        volume: str,
+        array: npt.NDArray[np.uint8],
+        organs: Mapping[str, OrganSource],
+        before: Mapping[str, OrganSource],
+    ) -> npt.NDArray[np.uint8]:
+        """The public label with organs that an earlier one of another dataset has."""
+        now = present(organs)
+        made = np.where(np.isin(array, [ORGAN_IDS[o] for o in now]), array, 0).astype(np.uint8)
+        earlier = self.versions.current(volume, PUBLIC)
+        stay = [ORGAN_IDS[o] for o in present(before)]
+        if earlier is not None and stay:
+            old = read_label(earlier.path).array
+            np.copyto(made, old, where=(made == 0) & np.isin(old, stay))
+        return made
+
+
+def present(organs: Mapping[str, OrganSource]) -> list[str]:
+    """Organs that a public label has voxels of."""
+    return [o for o, s in organs.items() if s.source == "public" and s.state == "present"]
+
+
+def still_said(
+    before: Mapping[str, OrganSource], organs: Mapping[str, OrganSource]
+) -> dict[str, OrganSource]:
+    """What earlier public labels say that a new one neither says anew nor takes back.
+
+    An organ that is unknown to one dataset may be known to another.
+    """
+    return {
+        organ: source
+        for organ, source in before.items()
+        if (new := organs.get(organ)) is None
+        or (new.state == "unknown" and source.state != "unknown" and new.dataset != source.dataset)
+    }
+
+
+def chosen(key: str, percent: float) -> bool:
+    """Whether `key` is among so many per cent, the same at every call."""
+    number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
+    return number < percent / 100 * 2**64

@@ -1,0 +1,131 @@
+"""A studies folder or an archive opened, with its ledger, its networks and its device."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+
+from atlas8k.attention import DEFAULT_RANKING
+from atlas8k.core.errors import CheckpointError
+from atlas8k.core.settings import Settings
+from atlas8k.core.volume import read_ct
+from atlas8k.models.store import ModelStore
+from atlas8k.server.archive_datastore import ArchiveDatastore
+from atlas8k.server.datastore import StudiesDatastore
+from atlas8k.server.startup import check_studies
+from atlas8k.services.archive.client import Archive
+from atlas8k.services.archive.folder import WORKING
+from atlas8k.services.context import Context
+from atlas8k.services.device_lock import DeviceLock
+from atlas8k.services.labels.ingest import ingest
+from atlas8k.services.labels.service import LabelService
+from atlas8k.services.prediction.cache import PredictionCache
+from atlas8k.services.prediction.engine import Engine, attention_settings, ensemble_settings
+from atlas8k.services.privacy import cleaned_json
+from atlas8k.services.studies.inspection import Inspector
+from atlas8k.services.studies.served import geometry_remarks, geometry_stamp
+from atlas8k.store import Ledger, is_url, locate
+from atlas8k.training.split import read_patients
+
+logger = logging.getLogger(__name__)
+
+
+def open_context(settings: Settings, studies: str, models: Path) -> Context:
+    """Open a studies folder with its ledger and networks.
+
+    Parameters
+    ----------
+    studies
+        Folder of CT volumes, or the URL of a DICOMweb server.
+    models
+        Folder of the checkpoints, where the settings name none.
+
+    Raises
+    ------
+    SettingsError
+        The folder is missing or not writable; a weight is of no network that is served; the
+        table of patients is none.
+    LedgerFileError
+        The ledger or the folder's state file cannot be used.
+    """
+    if settings.patients is not None:
+        read_patients(settings.patients)  # said now, and not when a training begins
+    path = settings.ledger or locate(studies)
+    datastore = _open_datastore(settings, studies, path.parent)
+    store = ModelStore(settings.models or models, attention_settings(settings))
+    with contextlib.suppress(CheckpointError):  # without networks there is nothing to weigh
+        ensemble_settings(settings).weights.check(store.served().checkpoints)
+    device = DeviceLock(path.parent / "device")
+    ledger = Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes)
+    ledger.propose_ranking(settings.ranking or DEFAULT_RANKING)
+    if settings.ranking and ledger.set_ranking(settings.ranking):
+        logger.info("volumes are ordered by ranking %s from now on", settings.ranking)
+    cache = PredictionCache(
+        path.parent / "cache",
+        settings.cache_gb,
+        lambda: most_wanted(ledger, store.served().signature),
+    )
+    if isinstance(datastore, ArchiveDatastore):
+        datastore.keep(
+            held=lambda: {lease.volume for lease in ledger.leases()},
+            learnt=lambda: _submitted(ledger),
+        )
+    return Context(
+        settings=settings,
+        datastore=datastore,
+        store=store,
+        engine=Engine(settings, store, device, cache),
+        device=device,
+        ledger=ledger,
+        state=path.parent,
+        desk=LabelService(
+            datastore.studies,
+            ledger,
+            review_percent=settings.review_percent,
+            double_read_percent=settings.double_read_percent,
+        ),
+    )
+
+
+def _open_datastore(settings: Settings, studies: str, state: Path) -> StudiesDatastore:
+    shown = str if settings.show_phi else cleaned_json
+    if is_url(studies):
+        archive = ArchiveDatastore(
+            Archive(studies),
+            state / WORKING,
+            ingest=ingest,
+            state_dir=state,
+            shown=shown,
+            limit_gb=settings.dicom_cache_gb,
+            days=settings.dicom_cache_days,
+            poll_s=settings.dicom_poll_s,
+            show_personal=settings.show_phi,
+        )
+        archive.begin()
+        return archive
+    check_studies(studies)
+    return StudiesDatastore(
+        studies,
+        ingest=ingest,
+        check_image=read_ct,
+        state_dir=state,
+        shown=shown,
+        served_gb=settings.served_gb,
+        inspectors=[Inspector("geometry", geometry_remarks, geometry_stamp)],
+    )
+
+
+def _submitted(ledger: Ledger) -> set[str]:
+    states = ledger.statuses().items()
+    return {name for name, state in states if state in ("submitted", "conflict")}
+
+
+def most_wanted(ledger: Ledger, signature: str) -> list[str]:
+    """Return what somebody holds, then as many from the top of the list as a round reviews."""
+    held = [lease.volume for lease in ledger.leases()]
+    ranked_by, budget = ledger.ranking_signature(signature), ledger.budget()
+    if ranked_by is None or budget is None:
+        return held
+    top = ledger.ranking(ranked_by, open_only=True, limit=budget.total)
+    return list(dict.fromkeys([*held, *(line.volume for line in top)]))

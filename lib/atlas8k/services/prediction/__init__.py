@@ -1,0 +1,1 @@
+"""Predictions of the active networks: made, kept in a bounded cache, asked."""

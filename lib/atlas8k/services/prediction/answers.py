@@ -1,0 +1,209 @@
+"""All that is asked of one CT under one set of networks, small enough to be kept.
+
+Labels are made from the networks' own probabilities before these are kept as bytes, so
+that an answer from the cache is the very one that the networks gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.attention.explain import explanation
+from atlas8k.attention.packed import pack, unpack
+from atlas8k.attention.regions import Region
+from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
+from atlas8k.attention.sizes import AttentionSizes
+from atlas8k.core.errors import AttentionError, PredictionError
+from atlas8k.core.settings import Settings
+from atlas8k.core.volume import Grid, Volume
+from atlas8k.store.records import OrganScore
+
+if TYPE_CHECKING:
+    from atlas8k.models.predict import Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Labels, regions and sizes of one CT.
+
+    Attributes
+    ----------
+    names
+        Of the networks, in their order.
+    labels
+        ``(1 + networks, X, Y, Z)`` uint8 organ ids on :attr:`grid`: the ensemble's label,
+        then each network's own.
+    salient
+        Attention sizes, salient masks and regions on the same grid.
+    failures
+        Networks that had no part in it, and why.
+    familiar
+        Whether the CT is like those the networks were trained on, as
+        :func:`atlas8k.content.familiar.familiar` says it; empty in answers of releases that
+        did not look.
+    """
+
+    names: tuple[str, ...]
+    labels: npt.NDArray[np.uint8]
+    salient: Salient
+    failures: Mapping[str, str] = field(default_factory=dict)
+    familiar: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        prediction: Prediction,
+        settings: SalientSettings,
+        name: str,
+        ct: Volume,
+        ranges: Mapping[str, Any] | None = None,
+    ) -> Answers:
+        """Return what a prediction says.
+
+        Parameters
+        ----------
+        ct
+            What was predicted.
+        ranges
+            Of the training CTs, see :func:`atlas8k.content.familiar.read_ranges`.
+
+        Raises
+        ------
+        AttentionError
+            Probabilities outside 0..1 or NaN; names the volume.
+        """
+        from atlas8k.content.familiar import familiar
+
+        salient = salient_regions(
+            prediction.probs, prediction.grid, settings, organs=prediction.organs, name=name
+        )
+        members = (None, *prediction.names)
+        labels = np.stack([prediction.label(model) for model in members])
+        looked = familiar(ct, labels, prediction.grid, ranges)
+        return cls(prediction.names, labels, salient, dict(prediction.failures), looked)
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of labels and masks: 1.5 mm, axes nearest RAS, cut to the patient."""
+        return self.salient.grid
+
+    @property
+    def sizes(self) -> AttentionSizes:
+        """Attention sizes, ml."""
+        return self.salient.sizes
+
+    def label_on(self, grid: Grid, model: str | None = None) -> npt.NDArray[np.uint8]:
+        """Return a label map on another grid, as a rule the CT's.
+
+        Parameters
+        ----------
+        model
+            One network's own label; the ensemble's where ``None``.
+
+        Raises
+        ------
+        PredictionError
+            No such network had a part in it.
+        """
+        from atlas8k.models.regrid import nearest
+
+        if model is not None and model not in self.names:
+            reason = self.failures.get(model, f"there are {', '.join(self.names)}")
+            raise PredictionError(f"network {model!r} made no prediction: {reason}")
+        row = 0 if model is None else 1 + self.names.index(model)
+        out: npt.NDArray[np.uint8] = nearest(self.labels[row], self.grid, grid)
+        return out
+
+    def attention_on(self, grid: Grid) -> npt.NDArray[np.uint8]:
+        """Return salient regions on another grid: the id of the organ in doubt, 0 elsewhere."""
+        from atlas8k.models.regrid import nearest
+
+        out: npt.NDArray[np.uint8] = nearest(self.salient.label(), self.grid, grid)
+        return out
+
+    def regions_on(self, grid: Grid) -> list[Region]:
+        """Return regions in another grid's array index, largest attention first."""
+        return [region.on(self.grid, grid) for region in self.salient.regions]
+
+    def noted(self, ct_grid: Grid, name: str) -> dict[str, Any]:
+        """Return what is stored with the score: where to look on the CT, and :attr:`familiar`."""
+        looked = {"familiar": dict(self.familiar)} if self.familiar else {}
+        return {**explanation(self.salient, ct_grid, name), **looked}
+
+    def organ_scores(self) -> dict[str, OrganScore]:
+        """Return what the ledger keeps: terms of Eq. 4 and the figures of every ranking."""
+        sizes = self.sizes
+        per_slice = sizes.per_slice_ml(self.grid.shape[2])
+        return {
+            organ: OrganScore(
+                sizes.attention_ml[organ],
+                sizes.inconsistency_ml[organ],
+                sizes.uncertainty_ml[organ],
+                sizes.overlap_ml[organ],
+                self.salient.salient_ml[organ],
+                per_slice[organ],
+            )
+            for organ in sizes.organs
+        }
+
+    def packed(self) -> bytes:
+        """Return it as bytes, for :meth:`unpacked`."""
+        salient = self.salient
+        meta = {
+            "affine": self.grid.affine.tolist(),
+            "names": self.names,
+            "sizes": asdict(self.sizes),
+            "salient_ml": salient.salient_ml,
+            "regions": [region.as_dict() for region in salient.regions],
+            "failures": dict(self.failures),
+            "familiar": dict(self.familiar),
+        }
+        return pack(np.concatenate([self.labels, salient.mask.view(np.uint8)]), meta)
+
+    @classmethod
+    def unpacked(cls, data: bytes, name: str) -> Answers:
+        """Return what :meth:`packed` gave.
+
+        Raises
+        ------
+        AttentionError
+            The bytes are damaged or something else; names the volume.
+        """
+        maps, meta = unpack(data, name)
+        try:
+            names = tuple(meta["names"])
+            sizes = AttentionSizes(**meta["sizes"])
+            _, x, y, z = maps.shape
+            grid = Grid((x, y, z), np.array(meta["affine"]))
+            regions = tuple(_region(fields) for fields in meta["regions"])
+            n = 1 + len(names)
+            mask = maps[n:].view(np.bool_)
+            if len(mask) != len(sizes.organs):
+                raise ValueError(f"{len(mask)} masks of {len(sizes.organs)} organs")
+            salient = Salient(grid, sizes, mask, regions, dict(meta["salient_ml"]))
+            looked = dict(meta.get("familiar", {}))
+            return cls(names, maps[:n], salient, dict(meta["failures"]), looked)
+        except (KeyError, TypeError, ValueError) as err:
+            raise AttentionError(name, f"these are packed maps, but no answers ({err})") from err
+
+
+def salient_settings(settings: Settings) -> SalientSettings:
+    """Return what counts as salient, from the app's settings."""
+    return SalientSettings(
+        inconsistency=settings.inconsistency_threshold,
+        uncertainty=settings.uncertainty_threshold,
+        opening_mm=settings.opening_mm,
+        min_ml=settings.min_region_ml,
+        overlap=settings.overlap_term,
+    )
+
+
+def _region(fields: Mapping[str, Any]) -> Region:
+    triples = ("start", "stop", "centre", "largest_slice")
+    values: dict[str, Any] = {k: tuple(v) if k in triples else v for k, v in fields.items()}
+    return Region(**values)

@@ -1,0 +1,257 @@
+"""A new ledger from the label files that are there, when the old one is lost.
+
+Label files carry what people drew and say in their headers who drew it, when, in how many
+minutes, under which model signature, what that means for each organ and where each
+organ's voxels come from (:mod:`atlas8k.labels.provenance`). Files without that are
+compared with the start label, and with what the server noted beside them. Which CTs people
+called unusable is in a file beside the ledger (:mod:`atlas8k.store.usability`). Scores (the
+next scoring run makes them again), leases, rounds and which questions a reviewer has answered
+are only in a backup.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atlas8k.core.errors import LedgerError
+from atlas8k.labels.provenance import Provenance
+from atlas8k.services.rebuild_files import (
+    FINAL,
+    ORIGINAL,
+    LabelOnDisk,
+    Reader,
+    changes_by_voxels,
+    of_dataset,
+    signature_of,
+)
+from atlas8k.store.errors import LedgerReadOnlyError
+from atlas8k.store.ledger import Ledger
+from atlas8k.store.records import Holder, LabelFile, OrganChange, VolumeEntry
+from atlas8k.store.usability import decisions_file
+
+__all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild"]
+
+logger = logging.getLogger(__name__)
+
+NOT_REBUILT = (
+    "scores, leases, minutes of files that do not say them, rounds and questions that reviewers "
+    "have answered"
+)
+
+_NEVER = 60.0 * 24 * 365 * 1000  # minutes
+
+
+@dataclass
+class Rebuilt:
+    """What was found, and the files of which only the existence could be noted.
+
+    ``unchecked`` are labels in ``labels/final`` that came by no server: the next start of
+    one checks them and imports them, or sets them aside. ``decisions`` are those of people
+    whether a volume is usable.
+    """
+
+    volumes: int = 0
+    decisions: int = 0
+    submissions: int = 0
+    labels: int = 0
+    unchecked: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+
+
+def rebuild(
+    target: Path,
+    volumes: Iterable[str | VolumeEntry],
+    labels: Iterable[LabelOnDisk],
+    progress: Callable[[Iterable[LabelOnDisk]], Iterable[LabelOnDisk]] = iter,
+) -> Rebuilt:
+    """Write a new ledger to `target` from volumes and label files.
+
+    Parameters
+    ----------
+    target
+        Must not exist yet: a ledger that can be read is worth more than a rebuilt one.
+    progress
+        Wraps the files as they are read, for a progress bar.
+
+    Raises
+    ------
+    LedgerFileError
+        `target` exists or cannot be written.
+    """
+    if target.exists():
+        raise LedgerReadOnlyError(target, "exists; move it away first, a rebuilt one knows less")
+    unfinished = target.with_name(f".{target.name}.rebuild")
+    _remove(unfinished)
+    work = _Rebuilding(unfinished)
+    try:
+        work.report.volumes = work.ledger.sync_volumes(volumes)[0]
+        # All volumes by time: numbers of submissions then come in their old order.
+        for label in progress(sorted(labels, key=lambda one: (one.written_at, one.path))):
+            work.take(label)
+        work.finish()
+        try:
+            work.report.decisions = work.ledger.restore_decisions(target)
+        except LedgerError as error:
+            work.report.unreadable[str(decisions_file(target))] = str(error)
+        work.ledger.backup(target)
+    finally:
+        work.ledger.close()
+        _remove(unfinished)
+    return work.report
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+@dataclass
+class _Volume:
+    """What has been read of a volume so far."""
+
+    draft: LabelOnDisk | None = None
+    by_sha256: dict[str, int] = field(default_factory=dict)
+    by_number: dict[int, int] = field(default_factory=dict)
+    files: dict[int, LabelOnDisk] = field(default_factory=dict)
+    fused: Provenance | None = None
+    current: int | None = None
+
+    def number(self, old: object) -> int | None:
+        """Return the number here of a submission of the ledger that is lost, 0 for none."""
+        return self.by_number.get(old, 0) if isinstance(old, int) else None
+
+
+class _Rebuilding:
+    """A ledger that files are read into, oldest first."""
+
+    def __init__(self, path: Path) -> None:
+        self.now = 0.0
+        # No lease runs out: whether a submission was late is not in the files.
+        self.ledger = Ledger(path, clock=lambda: self.now, lease_minutes=_NEVER)
+        self.report = Rebuilt()
+        self._read = Reader()
+        self._volumes: dict[str, _Volume] = {}
+        self._booked: set[int | None] = set()
+
+    def take(self, label: LabelOnDisk) -> None:
+        """Note a file, and what it says."""
+        volume = self._volumes.setdefault(label.volume, _Volume())
+        found = self._read.provenance(label)
+        self.now = label.written_at
+        self.ledger.add_volumes([label.volume])
+        if label.tag == FINAL and label.in_force and found is None and not label.info:
+            self.report.unchecked.append(str(label.path))
+            return
+        origin = found or Provenance("pseudo")
+        signature = signature_of(label, origin)
+        if signature and self.ledger.register_signature(
+            signature, {"rebuilt": True}, new_round=False
+        ):
+            logger.info("model signature %s is named by %s", signature, label.path.name)
+        with label.path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        submission = None
+        if label.tag == FINAL:
+            submission = volume.by_sha256.get(sha256)
+            if submission is None:
+                submission = self._submit(label, origin, volume, sha256)
+            if label.in_force:
+                volume.current = submission
+        self.now = label.written_at
+        kept = LabelFile(label.tag, str(label.path), sha256, signature, submission)
+        self.ledger.keep_label(label.volume, kept)
+        self.report.labels += 1
+        if origin.kind == "public":
+            self.ledger.set_sources(label.volume, of_dataset(origin))
+        if origin.kind == "assembled":
+            volume.fused = origin
+        if label.tag in (ORIGINAL, FINAL):
+            volume.draft = label
+
+    def _submit(self, label: LabelOnDisk, origin: Provenance, volume: _Volume, sha256: str) -> int:
+        """Book a submitted label as its header says, else as its voxels do."""
+        name, current, detail = label.volume, self.ledger.in_force(label.volume), origin.detail
+        client = label.info.get("client_id")
+        holder = Holder.identify(client_id=client if isinstance(client, str) else None)
+        number, begun_from, organs = None, None, None
+        if origin.kind == "submission":
+            holder = Holder(origin.holder, origin.anonymous) if origin.holder else holder
+            organs = origin.changes
+            if (origin.submission or 0) > 0 and origin.submission not in self._booked:
+                number = origin.submission
+            begun_from = volume.number(detail.get("begun_from"))
+            self.now = label.written_at if origin.at is None else origin.at
+        elif (after := self._read.voxels(label)) is not None:
+            organs = changes_by_voxels(self._read.voxels(volume.draft), after, label.info)
+        # The last submission it can have known; where a file does not say, the one before.
+        known = volume.number(detail.get("base"))
+        known = begun_from if known is None else known
+        purpose, agreement = detail.get("purpose"), dict[str, OrganChange]()
+        if purpose == "double_read" and current is not None:
+            # Beside the current one, not after it: neither reader knew the other's label.
+            self._lease(name, holder, origin, "double_read")
+            agreement = self._read.agreement(volume.files.get(current.id), label)
+        elif known is None or known >= (current.id if current else 0):
+            # It may have known more than the current one: a second reading beside that.
+            if current is not None:
+                self.ledger.reopen(name)
+            self._lease(name, holder, origin, "review" if purpose == "review" else "revise")
+        content = detail.get("content")
+        booked = self.ledger.submit(
+            name,
+            holder,
+            file=str(label.path),
+            sha256=sha256,
+            signature=signature_of(label, origin),
+            organs=organs,
+            detail={"rebuilt": True},
+            number=number,
+            content=content if isinstance(content, str) else None,
+            begun_from=begun_from,
+            start_sha256=origin.start_sha256,
+            second_reading=bool(detail.get("second_reading")),
+            agreement=agreement,
+        ).id
+        self._booked.add(booked)
+        volume.by_sha256[sha256] = booked
+        volume.files[booked] = label
+        if origin.submission is not None:
+            volume.by_number[origin.submission] = booked
+        self.report.submissions += 1
+        return booked
+
+    def _lease(self, name: str, holder: Holder, origin: Provenance, purpose: str) -> None:
+        """Lease a volume for the minutes that a label took; the ledger counts them from it."""
+        if origin.minutes is not None:
+            at, self.now = self.now, self.now - 60 * origin.minutes
+            self.ledger.lease(name, holder, signature=origin.signature, purpose=purpose)
+            self.now = at
+
+    def finish(self) -> None:
+        """Make current what is, and decide organs as the fused label has them.
+
+        Which rounds the submissions came in is not in the files. They are all in one, which
+        ends here: the first round that goes on has its whole budget, and a list of what is left.
+        """
+        self.report.unreadable = self._read.unreadable
+        for name, volume in self._volumes.items():
+            current = self.ledger.in_force(name)
+            if current is None:
+                continue
+            number = volume.current or current.id
+            if number != current.id:
+                self.ledger.resolve(name, number)
+            fused = volume.fused
+            if fused is None or volume.by_number.get(fused.submission or 0) != number:
+                continue  # or it is of an earlier submission
+            for organ, source in self.ledger.sources(name).items():
+                stated = fused.organs.get(organ)
+                if source.source == "public" and stated is not None and not stated.disputed:
+                    choice = stated.source
+                    if choice == "revised" or (choice == "public" and source.disputed):
+                        self.ledger.choose(name, organ, choice, "rebuilt from the assembled label")
+        self.ledger.close_round({"note": "rebuilt from label files"})

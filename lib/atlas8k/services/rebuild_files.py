@@ -1,0 +1,128 @@
+"""Label files as a rebuild finds them: what each says of itself, or its voxels say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from atlas8k.core.errors import VolumeError
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import NIFTI_SUFFIXES, Volume, read_label
+from atlas8k.labels.provenance import Provenance, read_provenance
+from atlas8k.labels.submission_diff import compared
+from atlas8k.store.records import OLDER_RULE, OrganChange, OrganSource
+
+FINAL, ORIGINAL = "final", "original"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LabelOnDisk:
+    """A label file, current or replaced.
+
+    Parameters
+    ----------
+    volume, tag, path
+        Whose label it is, its tag, and the file.
+    written_at
+        UTC seconds since 1970.
+    info
+        What was noted beside it: ``client_id``, ``model_signature``, ``absent`` are used
+        where the file itself does not say.
+    in_force
+        It is the volume's label of its tag now.
+    """
+
+    volume: str
+    tag: str
+    path: Path
+    written_at: float
+    info: Mapping[str, Any] = field(default_factory=dict)
+    in_force: bool = False
+
+
+class Reader:
+    """Reads label files; those that cannot be read are nothing, and noted with the reason.
+
+    Attributes
+    ----------
+    unreadable
+        Reason by file.
+    """
+
+    def __init__(self) -> None:
+        self.unreadable: dict[str, str] = {}
+
+    def _read(self, read: Callable[[Path], T], label: LabelOnDisk) -> T | None:
+        try:
+            return read(label.path)
+        except VolumeError as error:
+            self.unreadable[str(label.path)] = error.reason
+            return None
+
+    def provenance(self, label: LabelOnDisk) -> Provenance | None:
+        """Return what a file says of itself."""
+        nifti = label.path.name.endswith(NIFTI_SUFFIXES)
+        return self._read(read_provenance, label) if nifti else None
+
+    def voxels(self, label: LabelOnDisk | None) -> Volume | None:
+        """Return organ ids on the CT's grid."""
+        return None if label is None else self._read(read_label, label)
+
+    def agreement(self, first: LabelOnDisk | None, second: LabelOnDisk) -> dict[str, OrganChange]:
+        """Return per organ how far two readings agree; empty where one cannot be read."""
+        one, two = self.voxels(first), self.voxels(second)
+        if one is None or two is None or one.array.shape != two.array.shape:
+            return {}
+        return compared(one.array, two.array, one.grid)
+
+
+def changes_by_voxels(
+    draft: Volume | None, label: Volume, info: Mapping[str, Any]
+) -> dict[str, OrganChange]:
+    """Compare a submitted label with its draft label, where nothing but its voxels tells.
+
+    An organ without voxels is ``not_assessed``, unless `info` lists it under ``absent``; one
+    that is as in the draft label is ``confirmed``, by the rule that such files are from.
+    """
+    listed = info.get("absent")
+    absent = set(listed) if isinstance(listed, list) else set()
+    after = np.bincount(label.array.ravel(), minlength=256)
+    before = both = None
+    if draft is not None and draft.grid.same_as(label.grid):
+        before = np.bincount(draft.array.ravel(), minlength=256)
+        both = np.bincount(label.array[label.array == draft.array], minlength=256)
+    found = {}
+    for organ, number in ORGAN_IDS.items():
+        now, was, changed, dsc = int(after[number]), None, None, None
+        if before is not None and both is not None:
+            was, same = int(before[number]), int(both[number])
+            changed = was + now - 2 * same
+            dsc = 2 * same / (was + now) if was + now else None
+        if not now:  # nothing says that somebody looked for it, but the list
+            state = "absent" if organ in absent else "not_assessed"
+        else:
+            state = "confirmed" if changed == 0 else "revised"
+        note = OLDER_RULE if state == "confirmed" else None
+        found[organ] = OrganChange(state, was, now, changed, dsc, note)
+    return found
+
+
+def of_dataset(origin: Provenance) -> dict[str, OrganSource]:
+    """Return what a public label can say; nothing else is taken from it."""
+    return {
+        organ: OrganSource("public", source.state, source.dataset)
+        for organ, source in origin.organs.items()
+        if source.state == "unknown"
+        or (source.source == "public" and source.state in ("present", "absent"))
+    }
+
+
+def signature_of(label: LabelOnDisk, origin: Provenance) -> str | None:
+    """Return the model signature that a label names, or that was noted beside it."""
+    signature = origin.signature or label.info.get("model_signature")
+    return signature if isinstance(signature, str) else None

@@ -1,0 +1,326 @@
+"""A studies folder as one thing: files, state file, catalogue and watcher together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.core.remarks import Remark
+from atlas8k.core.volume import Grid, write_nifti
+from atlas8k.services.errors import NotFoundError
+from atlas8k.services.studies.catalogue import FINAL, Catalogue
+from atlas8k.services.studies.errors import StudiesFolderError
+from atlas8k.services.studies.images import ImageFiles
+from atlas8k.services.studies.inspection import Inspections, Inspector
+from atlas8k.services.studies.labels import LabelFiles
+from atlas8k.services.studies.names import (
+    IMAGE_SUFFIXES,
+    LABEL_SUFFIXES,
+    check_id,
+    require_suffix,
+    suffixes_of,
+)
+from atlas8k.services.studies.plain import dumps, merged
+from atlas8k.services.studies.rows import STATE_NAME, LabelRow, Print
+from atlas8k.services.studies.scan import ImageFile
+from atlas8k.services.studies.served import ServedFiles
+from atlas8k.services.studies.state import StateFile
+from atlas8k.services.studies.watch import Sync, Watcher
+from atlas8k.store.filesystem import locate
+
+logger = logging.getLogger(__name__)
+
+ORIGINAL = "original"
+SERVED_FOLDER = "served"
+"""Beside the state file."""
+
+
+class StudiesFolder:
+    """CT volumes and their labels, safe between threads and processes.
+
+    Volumes that appear in the folder or vanish from it do so here a few seconds later, and
+    at once where they are asked for by id. Labels of an image that is gone stay on disk.
+
+    Parameters
+    ----------
+    path
+        Existing folder; `labels` is made in it.
+    extensions
+        Image suffixes, in order of preference, also in MONAI Label's form ``"*.nii.gz"``.
+    state_dir
+        Folder of the state file, on a local disk; where the ledger lies, if not given.
+    watch
+        Look around in the background; without it, only :meth:`refresh` and requests for
+        single images look at the disk.
+    shown
+        See :class:`~atlas8k.services.studies.catalogue.Catalogue`.
+    inspectors
+        Look into every image, behind what is asked for; see :meth:`remarks`.
+    served_gb
+        See :class:`~atlas8k.services.studies.served.ServedFiles`.
+    every_s, deep_every_s, settle_s
+        See :class:`~atlas8k.services.studies.watch.Watcher` and
+        :class:`~atlas8k.services.studies.watch.Sync`.
+
+    Raises
+    ------
+    StudiesFolderError
+        The folder is missing, or its labels lie behind a link that leads elsewhere.
+    LedgerFileError
+        The state file cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        extensions: str | Iterable[str] = IMAGE_SUFFIXES,
+        state_dir: str | os.PathLike[str] | None = None,
+        watch: bool = True,
+        every_s: float = 2.0,
+        deep_every_s: float = 60.0,
+        settle_s: float = 2.0,
+        shown: Callable[[str], str] = str,
+        inspectors: Sequence[Inspector] = (),
+        served_gb: float = 20.0,
+    ) -> None:
+        if not Path(path).is_dir():
+            raise StudiesFolderError(
+                Path(path), "no such folder; give an existing one with --studies"
+            )
+        self.path = Path(path).resolve()
+        self.suffixes = suffixes_of(extensions)
+        place = Path(state_dir) if state_dir else locate(str(self.path)).parent
+        self.state = StateFile(place / STATE_NAME)
+        self.catalogue = Catalogue(int(time.time()), shown)
+        self.labels = LabelFiles(self.path, self.state)
+        self.images = ImageFiles(self.path, self.suffixes, self.state, self.labels)
+        self.served = ServedFiles(self.path, place / SERVED_FOLDER, served_gb)
+        self.inspections = Inspections(self.path, self.state, self.catalogue, inspectors)
+        for tag in (FINAL, ORIGINAL):
+            self.labels.writable(tag)
+        self.labels.recover_all()
+        self._sync = self._new_sync(settle_s)
+        self._sync.load()
+        self._watching = (every_s, deep_every_s) if watch else None
+        self._watcher: Watcher | None = None
+        self._pid = -1
+        logger.info("%s: %s", self.path, self.catalogue.status())
+
+    def _new_sync(self, settle_s: float) -> Sync:
+        return Sync(
+            self.path,
+            self.suffixes,
+            self.state,
+            self.labels,
+            self.catalogue,
+            settle_s,
+            self.inspections,
+        )
+
+    def now(self) -> Catalogue:
+        """The catalogue, with what any process has written through the API."""
+        if self._pid != os.getpid():  # first use, or a fork, which no thread survives
+            self._pid = os.getpid()
+            if self._watching:
+                self._watcher = Watcher(self._sync, *self._watching)
+                self._watcher.start()
+        self._sync.catch_up()
+        return self.catalogue
+
+    def refresh(self) -> None:
+        """Look through the whole folder now; whatever is there is listed."""
+        self._sync.look(deep=True, settle=False, breathe=False)
+
+    def close(self) -> None:
+        """Stop looking around and close files; any further use opens them again."""
+        if self._watcher is not None:
+            self._watcher.stop()
+        self.state.close()
+
+    # --- images -----------------------------------------------------------------------
+
+    def image(self, image_id: str) -> ImageFile | None:
+        """An image that is there now; one that is not known yet is looked for.
+
+        Raises
+        ------
+        BadNameError
+            That cannot be an id.
+        """
+        image_id = check_id(image_id)
+        file = self.now().images.get(image_id)
+        if file is not None and (self.path / file.path).is_file():
+            return file
+        return self._sync.look_at(image_id)
+
+    def known_image(self, image_id: str) -> ImageFile:
+        """As :meth:`image`.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        file = self.image(image_id)
+        if file is None:
+            raise NotFoundError("image", image_id)
+        return file
+
+    def served_image(self, image_id: str) -> ImageFile:
+        """What clients get of an image; see :meth:`ServedFiles.of`.
+
+        Raises
+        ------
+        NotFoundError, GeometryError, UnreadableVolumeError
+            There is none; it does not say where its voxels lie; it is damaged.
+        """
+        return self.served.of(image_id, self.known_image(image_id))
+
+    def image_info(self, image_id: str) -> dict[str, Any]:
+        """What is known about an image, with ``name``, ``path`` and ``checksum`` of what
+        clients get of it, and with ``remarks`` where there are any.
+        """
+        file = self.served_image(image_id)
+        path = self.path / file.path
+        remarks = self.catalogue.remarks(image_id)
+        checksum = self.images.checksum(image_id, file)
+        written = 0
+        with contextlib.suppress(OSError):
+            written = int(path.stat().st_mtime)
+        return {
+            "ts": written,
+            **self.catalogue.image_info(image_id),
+            "name": image_id + file.ext,
+            "path": str(path),
+            "checksum": checksum,
+            **({"remarks": [remark.text for remark in remarks]} if remarks else {}),
+        }
+
+    def remarks(self, image_id: str) -> tuple[Remark, ...]:
+        """What was found in an image; one that was not looked into yet is looked into now.
+
+        Raises
+        ------
+        BadNameError, NotFoundError
+            That cannot be an id; there is no such image.
+        """
+        self.inspections.inspect(image_id, self.known_image(image_id))
+        return self.catalogue.remarks(image_id)
+
+    def ask(self, inspector: Inspector, image_id: str) -> tuple[Remark, ...]:
+        """Have an inspector look into an image now; return all that is known of the image.
+
+        For what costs too much to be done to every image behind what is asked for.
+
+        Raises
+        ------
+        BadNameError, NotFoundError
+            That cannot be an id; there is no such image.
+        """
+        self.inspections.ask(inspector, image_id, self.known_image(image_id))
+        return self.catalogue.remarks(image_id)
+
+    def add_image(self, image_id: str | None, source: Path, info: Mapping[str, Any] | None) -> str:
+        """Take in an image; see :meth:`~atlas8k.services.studies.images.ImageFiles.add`."""
+        taken = self.images.add(image_id, source, info)
+        self.now()
+        self._sync.look_at(taken, settled=True)
+        return taken
+
+    def remove_image(self, image_id: str) -> None:
+        """Delete an image; its labels stay."""
+        self.images.remove(image_id, self.known_image(image_id))
+        self.now()
+
+    # --- labels -----------------------------------------------------------------------
+
+    def label(self, label_id: str, tag: str) -> LabelRow | None:
+        """A label in force and what is known about *that file*; `tag` has been checked."""
+        if self.image(label_id) is None:
+            return None
+        label = self.catalogue.label(label_id, tag)
+        row = self.state.label(label_id, tag)
+        there = [label.ext] if label is not None else []
+        for ext in there + self.labels.on_disk(label_id, tag):
+            print_ = Print.of(self.labels.path(label_id, tag, ext))
+            if print_ is None:
+                continue
+            if row is not None and row.print == print_ and row.ext == ext:
+                return row
+            # Put there by other means: what is written down is about another file.
+            return LabelRow(label_id, tag, ext, "{}", print_)
+        return None
+
+    def known_label(self, label_id: str, tag: str) -> LabelRow:
+        """As :meth:`label`.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        row = self.label(label_id, tag)
+        if row is None:
+            raise NotFoundError(f"label with tag {tag!r} of image", label_id)
+        return row
+
+    def save_label(
+        self, image_id: str, tag: str, source: Path, info: Mapping[str, Any] | None
+    ) -> None:
+        """Put a copy of a label file in force; the one it replaces goes to the history."""
+        self.known_image(image_id)
+        _, ext = require_suffix("label file", source.name, LABEL_SUFFIXES)
+        self.labels.save(image_id, tag, source, ext, merged({}, info))
+        self.now()
+
+    def store_label(
+        self,
+        image_id: str,
+        tag: str,
+        array: npt.NDArray[np.uint8],
+        grid: Grid,
+        info: Mapping[str, Any] | None,
+    ) -> None:
+        """Put a label map in force; the one it replaces goes to the history.
+
+        Parameters
+        ----------
+        array
+            ``(X, Y, Z)`` uint8, organ ids 0 to 9, on the image's own grid `grid`.
+        info
+            JSON-able; kept beside the label and sent to clients.
+        """
+        self.known_image(image_id)
+        with tempfile.TemporaryDirectory(prefix="atlas8k-label-") as folder:
+            path = write_nifti(Path(folder) / "label.nii.gz", array, grid)
+            self.save_label(image_id, tag, path, info)
+
+    def remove_label(self, label_id: str, tag: str) -> None:
+        """Take a label out of force; it goes to the history."""
+        self.known_label(label_id, tag)
+        with self.labels.lock(label_id):
+            self.labels.remove(label_id, tag)
+        self.now()
+
+    def update_label_info(self, label_id: str, tag: str, info: Mapping[str, Any]) -> None:
+        """Merge into what is known about a label; nobody's keys are lost."""
+        with self.labels.lock(check_id(label_id)):
+            row = self.known_label(label_id, tag)
+
+            def change(newest: LabelRow | None) -> LabelRow:
+                known = newest if newest is not None and newest.print == row.print else row
+                return row._replace(info=dumps(merged(json.loads(known.info), info)))
+
+            self.state.update_label(label_id, tag, change)
+        self.now()

@@ -1,0 +1,81 @@
+"""What is labeled in a studies folder, for a command that is to change nothing there.
+
+A server takes in what it does not know and finishes what was begun, with the ledger it was
+given. A command that was given another ledger, or none, would take half of the labels for
+all there is, and write them down so.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from atlas8k.core.errors import TrainingError
+from atlas8k.services.labels.drafts import PUBLIC
+from atlas8k.services.labels.service import LabelService
+from atlas8k.services.studies.catalogue import FINAL
+from atlas8k.store import locate
+
+logger = logging.getLogger(__name__)
+
+
+def existing_ledger(studies: str | Path, given: Path | None) -> Path:
+    """The ledger of a studies folder, which is there.
+
+    Raises
+    ------
+    TrainingError
+        It is not: what is labeled in the folder stands in it.
+    """
+    path = given or locate(str(studies))
+    if not path.is_file():
+        raise TrainingError(
+            f"{path}: there is no such ledger, and what is labeled in {studies} stands in it; "
+            "give --ledger as the server was given it, or import labels first (atlas8k labels "
+            "import), or start the server once on a folder that has labels of its own"
+        )
+    return path
+
+
+def unready(desk: LabelService) -> set[str]:
+    """Volumes whose labels are not as the ledger says; logged.
+
+    Raises
+    ------
+    TrainingError
+        The folder has public labels that the ledger never heard of: it is another one's.
+    """
+    known, pending = desk.ledger.statuses(), set(desk.ledger.unsettled())
+    labels = desk.folder.now()
+    strange = [
+        volume
+        for volume in labels.ids_by_label(PUBLIC, labeled=True)
+        if volume not in pending and not (volume in known and _heard_of(desk, volume))
+    ]
+    if strange:
+        raise TrainingError(
+            f"{desk.ledger.path}: knows nothing of the public labels of {len(strange)} volumes "
+            f"in {desk.folder.path}, so it is not their ledger; give --ledger as the server was "
+            "given it, or import them again"
+        )
+    by_hand = {
+        volume
+        for volume in labels.ids_by_label(FINAL, labeled=True)
+        if known.get(volume, "open") in ("open", "leased")
+    }
+    for volumes, what in ((by_hand, "labels/final is not in"), (pending, "labels are not as")):
+        if volumes:
+            logger.warning(
+                "not trained on %d volumes whose %s the ledger (%s): start the server once, "
+                "which takes them in, or give --ledger as it was given it",
+                len(volumes),
+                what,
+                desk.ledger.path,
+            )
+    return pending
+
+
+def _heard_of(desk: LabelService, volume: str) -> bool:
+    """Whether a public label of the volume was ever written down."""
+    noted = any(one.tag == PUBLIC for one in desk.ledger.labels(volume))
+    return noted or bool(desk.ledger.dataset_organs(volume))

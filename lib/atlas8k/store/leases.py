@@ -1,0 +1,212 @@
+"""Who holds which volume, and who is to get one before all others.
+
+A volume is one holder's until submitted, skipped (the holder asks for another), released or
+expired. An offer is a volume to be given out before all others: one that a reviewer has
+returned, or a blind second reading.
+"""
+
+from __future__ import annotations
+
+from atlas8k.store import rounds
+from atlas8k.store.ranking import signature_row
+from atlas8k.store.records import Holder, Lease, Offer
+from atlas8k.store.transaction import Transaction
+from atlas8k.store.volumes import volume_row
+
+
+def lease(
+    tx: Transaction,
+    volume: str,
+    holder: Holder,
+    *,
+    signature: str | None = None,
+    purpose: str = "revise",
+) -> Lease | None:
+    """Lease one volume by name, whatever its state; None while somebody else holds it.
+
+    A holder that has it already keeps it for another full time. What else it holds
+    stays: this is how a case is opened on purpose, not a next sample.
+
+    Parameters
+    ----------
+    purpose
+        ``revise``, ``review`` or ``double_read``.
+    """
+    expire(tx)
+    s = None if signature is None else signature_row(tx, signature)
+    row, until, taken_at = volume_row(tx, volume), tx.now + tx.lease_s, tx.now
+    held = tx.find(
+        "SELECT id, holder, taken_at FROM lease WHERE volume = ? AND ended_at IS NULL", row
+    )
+    if held is None:
+        found = take(tx, row, holder, "named", s, rounds.ensure(tx, s), purpose=purpose)
+    elif held[1] == holder.key and not holder.anonymous:
+        found, taken_at = held[0], held[2]
+        tx.run(
+            "UPDATE lease SET expires_at = ?, purpose = ? WHERE id = ?", *(until, purpose, found)
+        )
+    else:
+        return None
+    return Lease(found, volume, holder.key, holder.anonymous, taken_at, until)
+
+
+def take(
+    tx: Transaction,
+    row: int,
+    holder: Holder,
+    strategy: str,
+    signature_row: int | None,
+    number: int,
+    *,
+    purpose: str = "revise",
+    over_budget: bool = False,
+    looked_at: str | None = None,
+) -> int:
+    """Write a lease on a volume that nobody holds; its id."""
+    lease = tx.insert(
+        "lease",
+        volume=row,
+        holder=holder.key,
+        anonymous=holder.anonymous,
+        purpose=purpose,
+        strategy=strategy,
+        signature=signature_row,
+        round=number,
+        taken_at=tx.now,
+        expires_at=tx.now + tx.lease_s,
+        over_budget=over_budget,
+        base_submission=tx.value("SELECT max(id) FROM submission WHERE volume = ?", row),
+        looked_at=looked_at,
+    )
+    tx.run("UPDATE volume SET lease = ? WHERE id = ?", lease, row)
+    return lease
+
+
+def end(tx: Transaction, lease: int, outcome: str) -> None:
+    """End a lease that is still running."""
+    tx.run(
+        "UPDATE lease SET ended_at = ?, outcome = ? WHERE id = ? AND ended_at IS NULL",
+        *(tx.now, outcome, lease),
+    )
+    # By the lease's volume: `volume.lease` has no index.
+    tx.run(
+        "UPDATE volume SET lease = NULL WHERE lease = ?1"
+        " AND id = (SELECT volume FROM lease WHERE id = ?1)",
+        lease,
+    )
+
+
+def expire(tx: Transaction) -> None:
+    """End leases that have run out."""
+    over = "ended_at IS NULL AND expires_at <= ?1"
+    tx.run(
+        f"UPDATE volume SET lease = NULL WHERE id IN (SELECT volume FROM lease WHERE {over})",
+        tx.now,
+    )
+    tx.run(f"UPDATE lease SET ended_at = ?1, outcome = 'expired' WHERE {over}", tx.now)
+
+
+def release(tx: Transaction, volume: str, holder: Holder) -> bool:
+    """Give a volume back without submitting; False where the holder does not hold it."""
+    held = tx.value(
+        "SELECT id FROM lease WHERE volume = ? AND holder = ? AND ended_at IS NULL",
+        volume_row(tx, volume),
+        holder.key,
+    )
+    if held is not None:
+        end(tx, held, "released")
+    return held is not None
+
+
+def running(tx: Transaction) -> list[Lease]:
+    """Return who holds what now, oldest first."""
+    rows = tx.run(
+        "SELECT l.id, v.name, l.holder, l.anonymous, l.taken_at, l.expires_at"
+        " FROM lease l JOIN volume v ON v.id = l.volume"
+        " WHERE l.ended_at IS NULL AND l.expires_at > ? ORDER BY l.taken_at, l.id",
+        tx.now,
+    )
+    return [Lease(i, v, h, bool(a), t, e) for i, v, h, a, t, e in rows]
+
+
+def read_blind(tx: Transaction, volume: str) -> bool:
+    """Return whether somebody holds it for a second reading and must not see the first."""
+    return tx.exists(
+        "SELECT 1 FROM volume v JOIN lease l ON l.id = v.lease"
+        " WHERE v.name = ? AND l.expires_at > ? AND l.purpose = 'double_read'",
+        volume,
+        tx.now,
+    )
+
+
+# Offers
+
+# A second reading is for anybody but the first reader. Anonymous holders of one key may be
+# several people; the same key never gets both all the same.
+_FOR_HOLDER = (
+    "(o.holder IS NULL OR o.holder = ?1) AND (o.not_holder IS NULL OR o.not_holder <> ?1)"
+    " AND (o.holder = ?1 OR NOT EXISTS (SELECT 1 FROM submission p"
+    " WHERE o.purpose = 'double_read' AND p.volume = o.volume AND p.holder = ?1))"
+)
+
+
+def offers(tx: Transaction) -> list[Offer]:
+    """Return the volumes that are given out before all others, the oldest offer first."""
+    rows = tx.run(
+        "SELECT v.name, o.purpose, o.holder, o.not_holder, o.note, o.at FROM offer o"
+        " JOIN volume v ON v.id = o.volume ORDER BY o.at"
+    )
+    return [Offer(*row) for row in rows]
+
+
+def offer(
+    tx: Transaction,
+    row: int,
+    purpose: str,
+    *,
+    holder: str | None = None,
+    not_holder: str | None = None,
+    note: str = "",
+    reviewer: str = "",
+) -> None:
+    """Offer a volume, in place of an earlier offer of it."""
+    tx.run(
+        "INSERT OR REPLACE INTO offer VALUES (?,?,?,?,?,?,?)",
+        *(row, purpose, holder, not_holder, note, reviewer, tx.now),
+    )
+
+
+def withdraw(tx: Transaction, row: int) -> None:
+    """Offer a volume no longer."""
+    tx.run("DELETE FROM offer WHERE volume = ?", row)
+
+
+def close_again(tx: Transaction, volume: str, holder: str) -> bool:
+    """Take back that a holder (key) has opened a case for itself; False where it has not."""
+    gone = tx.run(
+        "DELETE FROM offer WHERE volume = ?1 AND purpose = 'returned' AND holder = ?2"
+        " AND reviewer = ?2",
+        volume_row(tx, volume),
+        holder,
+    )
+    return bool(gone.rowcount)
+
+
+def offered(tx: Transaction, holder: str, source: str | None, *, skipped: bool) -> int | None:
+    """Return the oldest offer for this holder, among those it has skipped or the others."""
+    row: int | None = tx.value(
+        "SELECT o.volume FROM offer o CROSS JOIN volume v ON v.id = o.volume"
+        " LEFT JOIN skip k ON k.holder = ?1 AND k.volume = o.volume"
+        " WHERE v.counted = 1 AND v.lease IS NULL"
+        f" AND (?2 IS NULL OR v.source = ?2) AND {_FOR_HOLDER}"
+        " AND (k.skipped_at IS NOT NULL) = ?3 ORDER BY k.skipped_at, o.at LIMIT 1",
+        *(holder, source, skipped),
+    )
+    return row
+
+
+def offered_as(tx: Transaction, row: int) -> tuple[str, str]:
+    """Return purpose and note of a volume's offer, ``revise`` and nothing where there is none."""
+    found = tx.find("SELECT purpose, note FROM offer WHERE volume = ?", row)
+    purpose, note = found or ("", "")
+    return "double_read" if purpose == "double_read" else "revise", str(note)

@@ -1,0 +1,249 @@
+"""The ledger as the rest of the product sees it: one object, one method a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from atlas8k.store import decisions, label_files, plans, provenance, queue, scores, volumes
+
+# With an underscore where a method has the name.
+from atlas8k.store import leases as leases_
+from atlas8k.store import ranking as ranking_
+from atlas8k.store import reviews as reviews_
+from atlas8k.store import rounds as rounds_
+from atlas8k.store import submissions as submissions_
+from atlas8k.store import usability as usability_
+from atlas8k.store.backup import write_backup
+from atlas8k.store.database import Database
+from atlas8k.store.records import VolumeEntry
+from atlas8k.store.transaction import Transaction
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def reading(do: Callable[Concatenate[Transaction, P], R]) -> Callable[Concatenate[Ledger, P], R]:
+    """Return the method that does this with a consistent view of the ledger."""
+
+    @wraps(do)
+    def method(ledger: Ledger, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with ledger.read() as tx:
+            return do(tx, *args, **kwargs)
+
+    return method
+
+
+def writing(
+    do: Callable[Concatenate[Transaction, P], R], *, durable: bool = False
+) -> Callable[Concatenate[Ledger, P], R]:
+    """Return the method that does this in one write transaction; `durable` as in `write`."""
+
+    @wraps(do)
+    def method(ledger: Ledger, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with ledger.write(durable=durable) as tx:
+            return do(tx, *args, **kwargs)
+
+    return method
+
+
+class Ledger:
+    """Scores, leases, submissions and rounds of one studies folder, in one SQLite file.
+
+    Safe for any number of threads and processes at once. Every method is one transaction:
+    it happens whole or not at all. What it does is said where its function is defined, which
+    takes an open transaction in place of the ledger: several of them can be one transaction
+    in ``with ledger.write() as tx``.
+
+    Parameters
+    ----------
+    path
+        The file; made if missing, brought up to date if of the version before.
+    budget
+        Fraction of the volumes to review in a round, for rounds opened from here.
+    lease_minutes
+        How long a volume stays with its holder.
+    skip_minutes
+        How long a holder gets others before one that was skipped; default `lease_minutes`.
+    timeout_s
+        How long to wait for another process's transaction.
+    clock
+        UTC seconds since 1970.
+
+    Raises
+    ------
+    LedgerFileError
+        From every method: the file is locked, full, read-only, damaged, of another version,
+        or on a network file system; the subclass and the message say which and what to do.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        budget: float = 0.05,
+        lease_minutes: float = 90.0,
+        skip_minutes: float | None = None,
+        timeout_s: float = 10.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._db = Database(path, timeout_s)
+        self._budget = budget
+        self._lease_s = 60 * lease_minutes
+        self._skip_s = 60 * (lease_minutes if skip_minutes is None else skip_minutes)
+        self._clock = clock
+        self.path = self._db.path
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Open a consistent view; waits for nobody and holds up nobody."""
+        with self._db.read() as connection:
+            yield self._transaction(connection)
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[Transaction]:
+        """Open a write transaction: committed at the end, rolled back on any exception.
+
+        ``durable`` also waits until the disk has it.
+        """
+        with self._db.write(durable=durable) as connection:
+            yield self._transaction(connection)
+
+    def _transaction(self, connection: sqlite3.Connection) -> Transaction:
+        now = self._clock()
+        return Transaction(connection, self.path, now, self._budget, self._lease_s, self._skip_s)
+
+    def close(self) -> None:
+        """Close the file; a later call opens it again."""
+        self._db.close()
+
+    def backup(self, target: str | Path) -> Path:
+        """Write a copy that is one moment's state, while others go on writing.
+
+        The copy is checked, then appears under its name complete or not at all.
+
+        Raises
+        ------
+        LedgerFileError
+            The target cannot be written; what was there before is still there.
+        """
+        return write_backup(self._db, Path(target))
+
+    # Volumes
+
+    def sync_volumes(self, volumes_now: Iterable[str | VolumeEntry]) -> tuple[int, int]:
+        """Note which volumes there are now; returns how many appeared or changed, and vanished.
+
+        Vanished volumes keep their history and are as before when they come back. Nothing
+        is written when nothing changed.
+        """
+        with self.read() as tx:
+            new, gone = volumes.difference(tx, volumes_now)
+        if new or gone:
+            with self.write() as tx:
+                volumes.add(tx, new)
+                volumes.remove(tx, gone)
+                scores.mark_complete(tx)
+        return len(new), len(gone)
+
+    add_volumes = writing(volumes.add)
+    status = reading(volumes.status)
+    statuses = reading(volumes.statuses)
+    submitted = reading(volumes.is_submitted)
+    counts = reading(volumes.counts)
+    to_review = reading(volumes.to_review)
+
+    exclude = writing(usability_.exclude, durable=True)
+    include = writing(usability_.include, durable=True)
+    judge_content = writing(usability_.judge_content, durable=True)
+    not_usable = reading(usability_.not_usable)
+    usability = reading(usability_.history)
+    restore_decisions = writing(usability_.restore_decisions, durable=True)
+
+    # Scores and the priority list
+
+    register_signature = writing(scores.register, durable=True)
+    signature_detail = reading(scores.signature_detail)
+    last_signature = reading(scores.last_signature)
+    record_score = writing(scores.record_score)
+    record_failure = writing(scores.record_failure)
+    retry_failures = writing(scores.retry_failures)
+    stale = reading(scores.stale)
+    failures = reading(scores.failures)
+    progress = reading(scores.progress)
+    explanation = reading(scores.explanation)
+    familiar = reading(scores.familiar)
+
+    ranking_signature = reading(ranking_.ranking_signature)
+    rank = reading(ranking_.rank)
+    ranked_by = reading(ranking_.current)
+    set_ranking = writing(ranking_.set_ranking, durable=True)
+    propose_ranking = writing(ranking_.propose_ranking, durable=True)
+    rank_all_organs = writing(ranking_.rank_all_organs, durable=True)
+    ranking = reading(ranking_.listing)
+
+    # Leases
+
+    next_sample = writing(queue.next_sample)
+    next_review = writing(queue.next_review)
+    lease = writing(leases_.lease)
+    release = writing(leases_.release)
+    leases = reading(leases_.running)
+    read_blind = reading(leases_.read_blind)
+    offers = reading(leases_.offers)
+    close_again = writing(leases_.close_again, durable=True)
+
+    # Submissions
+
+    begun = reading(submissions_.begun)
+    same_again = reading(submissions_.same_again)
+    submit = writing(submissions_.submit, durable=True)
+    describe = writing(submissions_.describe, durable=True)
+    submission = reading(submissions_.get)
+    submissions = reading(submissions_.of_volume)
+    submitted_by = reading(submissions_.of_holders)
+    in_force = reading(submissions_.current)
+    changes = reading(provenance.changes)
+
+    resolve = writing(decisions.resolve, durable=True)
+    accept = writing(decisions.accept, durable=True)
+    choose = writing(decisions.choose, durable=True)
+    restore = writing(decisions.restore, durable=True)
+    reopen = writing(decisions.reopen, durable=True)
+    hand_back = writing(decisions.hand_back, durable=True)
+    reviews = reading(reviews_.reviews)
+    agreements = reading(reviews_.agreements)
+
+    # Labels
+
+    set_sources = writing(provenance.set_sources, durable=True)
+    sources = reading(provenance.sources)
+    dataset_organs = reading(provenance.dataset_organs)
+    public_organs = reading(provenance.public_organs)
+    revised_organs = reading(provenance.revised_organs)
+    keep_label = writing(label_files.keep_label, durable=True)
+    labels = reading(label_files.labels)
+    reserve = writing(label_files.reserve)
+    forget = writing(label_files.forget)
+    reserved = reading(label_files.reserved)
+    unsettled = reading(label_files.unsettled)
+    unsettle = writing(label_files.unsettle)
+    settled = writing(label_files.settled)
+
+    # Rounds
+
+    rounds = reading(rounds_.history)
+    budget = reading(rounds_.budget)
+    begin_round = writing(plans.begin_round, durable=True)
+    plan = reading(plans.get)
+    close_round = writing(rounds_.close, durable=True)
+    campaign_settings = reading(rounds_.campaign_settings)
+    set_campaign = writing(rounds_.set_campaign, durable=True)
+    worked = reading(submissions_.worked)
+    note_training = writing(rounds_.note_training, durable=True)
+    trainings = reading(rounds_.trainings)

@@ -1,0 +1,207 @@
+"""Which volume is next: picked and leased in one transaction.
+
+What is offered comes first, then audits that are due, then the order that was asked for. Of
+skipped volumes the holder gets others first; everybody else gets them at once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import get_args
+
+from atlas8k.core.errors import LedgerError
+from atlas8k.store import leases, plans, ranking, reviews, rounds
+from atlas8k.store.records import Holder, OrganAttention, Sample, Strategy
+from atlas8k.store.transaction import Transaction
+
+
+def next_sample(
+    tx: Transaction,
+    *,
+    holder: Holder,
+    strategy: Strategy = "attention",
+    signature: str | None = None,
+    organ: str | None = None,
+    source: str | None = None,
+    looked_at: str | None = None,
+) -> Sample | None:
+    """Lease the next volume to `holder`; None when nothing is left to give.
+
+    Parameters
+    ----------
+    holder
+        Asking again without submitting skips what it holds, unless it is anonymous.
+    strategy
+        ``attention``: the largest attention size first; ``first``: by name;
+        ``random``: in an order drawn once.
+    signature
+        The served signature. Ranked by it once complete, see :func:`ranking_signature`;
+        the reply says which was used.
+    organ
+        Rank by this organ's attention size alone.
+    source
+        Only volumes of this source dataset.
+    looked_at
+        ``all``: the holder says that every organ of it will be looked at, so that those
+        that come back unchanged are right.
+    """
+    organ_id = None if organ is None else ranking.organ_id(organ)
+    if strategy not in get_args(Strategy):
+        raise LedgerError(
+            f"{strategy}: no such strategy; there are {', '.join(get_args(Strategy))}"
+        )
+    given_back, number = _skip_held(tx, holder), None
+    used = None if signature is None else ranking.ranking_signature(tx, signature)
+    s = None if used is None else ranking.signature_row(tx, used)
+    if s is not None:
+        # However samples are asked for: the round needs its list.
+        number = plans.ensure(tx, s) if used == signature else rounds.ensure(tx, s)
+    leases.expire(tx)
+    row, skipped, audit = leases.offered(tx, holder.key, source, skipped=False), False, False
+    if row is None and number is not None and strategy == "attention" and organ is None:
+        row = plans.next_audit(tx, number, holder.key, source)
+        audit = row is not None
+    if row is None:
+        row, skipped = _first(tx, holder.key, strategy, s, organ_id, source)
+    if row is None or skipped:
+        again = leases.offered(tx, holder.key, source, skipped=True)
+        row, skipped = (row, skipped) if again is None else (again, True)
+    if row is None:
+        return None
+    sample = _give(tx, row, holder, "audit" if audit else strategy, s, looked_at)
+    return replace(sample, skipped_before=skipped, given_back=given_back)
+
+
+def next_review(
+    tx: Transaction, *, holder: Holder, signature: str | None = None, looked_at: str | None = None
+) -> Sample | None:
+    """Lease the volume that has waited longest for a reviewer; None when none waits.
+
+    `looked_at` is as in :func:`next_sample`.
+    """
+    given_back = _skip_held(tx, holder)
+    used = None if signature is None else ranking.ranking_signature(tx, signature)
+    s = None if used is None else ranking.signature_row(tx, used)
+    leases.expire(tx)
+    found = reviews.next_volume(tx, holder.key)
+    if found is None:
+        return None
+    sample = _give(tx, found[0], holder, "review", s, looked_at)
+    return replace(sample, skipped_before=found[1], given_back=given_back)
+
+
+def _skip_held(tx: Transaction, holder: Holder) -> tuple[str, ...]:
+    """Take back what a holder has and did not submit; returns the names of these volumes."""
+    tx.run("DELETE FROM skip WHERE until <= ?", tx.now)
+    if holder.anonymous:
+        return ()
+    held = tx.run(
+        "SELECT l.id, l.volume, v.name FROM lease l JOIN volume v ON v.id = l.volume"
+        " WHERE l.holder = ? AND l.ended_at IS NULL AND l.expires_at > ? ORDER BY l.id",
+        holder.key,
+        tx.now,
+    ).fetchall()
+    for lease, row, _ in held:
+        leases.end(tx, lease, "skipped")
+        tx.run(
+            "INSERT OR REPLACE INTO skip VALUES (?,?,?,?)",
+            *(holder.key, row, tx.now, tx.now + tx.skip_s),
+        )
+    return tuple(name for _, _, name in held)
+
+
+_SCORED = (
+    "result r CROSS JOIN volume v ON v.id = r.volume",
+    "r.signature = :signature AND r.available = 1 AND r.rank_ml IS NOT NULL",
+)
+_OF_ORGAN = (
+    "score c CROSS JOIN result r ON r.volume = c.volume AND r.signature = c.signature"
+    " CROSS JOIN volume v ON v.id = c.volume",
+    "c.signature = :signature AND c.organ = :organ AND c.ranked = 1 AND r.available = 1",
+)
+_ANY = ("volume v", "v.available = 1 AND v.failed = 0")
+
+
+def _first(
+    tx: Transaction,
+    holder: str,
+    strategy: str,
+    signature_row: int | None,
+    organ: int | None,
+    source: str | None,
+) -> tuple[int | None, bool]:
+    """Return the first volume in order, and whether this holder had skipped it.
+
+    Scored before unscored; among each, those not skipped first, then the longest skipped.
+    """
+    orders = [(*_ANY, "v.shuffle, v.id" if strategy == "random" else "v.name")]
+    if strategy == "attention" and signature_row is not None:
+        if organ is None:
+            orders.insert(0, (*_SCORED, "r.rank_ml DESC, r.volume"))
+        else:
+            figure = ranking.column(ranking.current(tx))
+            orders.insert(0, (*_OF_ORGAN, f"c.{figure} DESC, c.volume"))
+    values = {"holder": holder, "signature": signature_row, "organ": organ, "source": source}
+    for tables, where, order in orders:
+        of_source = where if source is None else f"{where} AND v.source = :source"
+        fresh = (
+            f"SELECT v.id FROM {tables} WHERE {of_source} AND NOT EXISTS"
+            " (SELECT 1 FROM skip k WHERE k.holder = :holder AND k.volume = v.id)"
+            f" ORDER BY {order} LIMIT 1"
+        )
+        skipped = (
+            "SELECT k.volume FROM skip k WHERE k.holder = :holder AND EXISTS"
+            f" (SELECT 1 FROM {tables} WHERE v.id = k.volume AND {of_source})"
+            " ORDER BY k.skipped_at, k.volume LIMIT 1"
+        )
+        for sql in (fresh, skipped):
+            found = tx.connection.execute(sql, values).fetchone()
+            if found is not None:
+                return int(found[0]), sql is skipped
+    return None, False
+
+
+def _give(
+    tx: Transaction, row: int, holder: Holder, strategy: str, s: int | None, looked_at: str | None
+) -> Sample:
+    """Lease a volume and say why it was this one; `s` is the row of the signature."""
+    number = rounds.ensure(tx, s)
+    budget = rounds.budget_of(tx, number)
+    purpose, note = ("review", "") if strategy == "review" else leases.offered_as(tx, row)
+    over = budget.reviewed >= budget.total and strategy not in ("review", "audit")
+    name, base = tx.one("SELECT name, base_submission FROM volume WHERE id = ?", row)
+    lease = leases.take(
+        tx, row, holder, strategy, s, number, purpose=purpose, over_budget=over, looked_at=looked_at
+    )
+    tx.run("DELETE FROM skip WHERE holder = ? AND volume = ?", holder.key, row)
+    signature, ranked = tx.find("SELECT name, scored FROM signature WHERE id = ?", s) or (None, 0)
+    score = tx.value("SELECT rank_ml FROM result WHERE volume = ? AND signature = ?", row, s)
+    organs: tuple[OrganAttention, ...] = ()
+    place = None
+    if s is not None and score is not None:
+        organs, place = ranking.organs_in_order(tx, row, s), ranking.place(tx, row, s)
+    return Sample(
+        volume=name,
+        strategy=strategy,
+        lease=lease,
+        expires_at=tx.now + tx.lease_s,
+        signature=signature,
+        attention_ml=math.fsum(organ.attention_ml for organ in organs) if place else None,
+        rank=place,
+        ranked=ranked,
+        organs=organs,
+        round=number,
+        budget=budget.total,
+        budget_left=budget.left,
+        over_budget=over,
+        unscored=place is None,
+        skipped_before=False,
+        base_submission=base,
+        anonymous=holder.anonymous,
+        ranking=ranking.current(tx),
+        score=score,
+        purpose=purpose,
+        note=note,
+        audit=strategy == "audit",
+    )

@@ -1,0 +1,249 @@
+"""The priority list: by which figure and which organs volumes rank, and in what order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from atlas8k.core.errors import LedgerError
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.store.errors import UnknownSignatureError
+from atlas8k.store.records import OrganAttention, Ranked
+from atlas8k.store.transaction import Transaction
+from atlas8k.store.volumes import STATUS_SQL, volume_row
+
+COLUMNS: Mapping[str, str] = {
+    "eq4": "attention_ml",
+    "salient": "salient_ml",
+    "per_slice": "per_slice_ml",
+}
+"""Column of `score` by ranking; ``per_slice`` is in ml a slice, the others in ml."""
+
+DEFAULT = "eq4"
+"""Where none was chosen."""
+
+SUPERSEDED = (
+    "SELECT s.id FROM signature s"
+    " WHERE s.id < (SELECT max(c.id) FROM signature c WHERE c.completed_at IS NOT NULL)"
+)
+"""SQL: signatures that a later one has taken the place of."""
+
+
+def organ_id(organ: str) -> int:
+    """Return an organ's id, 1 to 9; :class:`LedgerError` where none has that name."""
+    if organ not in ORGAN_IDS:
+        raise LedgerError(f"{organ}: no such organ; there are {', '.join(ORGAN_NAMES)}")
+    return ORGAN_IDS[organ]
+
+
+def signature_row(tx: Transaction, signature: str) -> int:
+    """Return the row of a signature; :class:`UnknownSignatureError` where there is none."""
+    row = tx.value("SELECT id FROM signature WHERE name = ?", signature)
+    if row is None:
+        raise UnknownSignatureError(signature)
+    return int(row)
+
+
+def ranking_signature(tx: Transaction, current: str) -> str | None:
+    """Return the signature to rank by while `current` is being scored.
+
+    The current one from when it was first complete (volumes that appear later are just
+    unscored), else the one that was complete last, else the current one. None where nothing
+    is registered.
+    """
+    name: str | None = tx.value(
+        "SELECT name FROM signature WHERE name = ?1 OR completed_at IS NOT NULL"
+        " ORDER BY completed_at IS NOT NULL AND name = ?1 DESC, completed_at IS NOT NULL DESC,"
+        " completed_at DESC, id DESC LIMIT 1",
+        current,
+    )
+    return name
+
+
+# By which figure
+
+
+def column(ranking: str) -> str:
+    """Return the column of `score` with a ranking's figures.
+
+    Raises
+    ------
+    LedgerError
+        There is no such ranking.
+    """
+    if ranking not in COLUMNS:
+        raise LedgerError(f"{ranking}: no such ranking; there are {', '.join(COLUMNS)}")
+    return COLUMNS[ranking]
+
+
+def current(tx: Transaction) -> str:
+    """Return the current ranking: ``eq4``, ``salient`` or ``per_slice``."""
+    return tx.setting("ranking") or DEFAULT
+
+
+def set_ranking(tx: Transaction, ranking: str) -> bool:
+    """Order the list by a ranking; True where another one was current.
+
+    Kept in the file, since all processes must rank alike. Scores without its figures, from a
+    release that kept only Eq. 4, are forgotten under the signatures in use: their volumes are
+    stale and the next scoring makes them again.
+    """
+    figure = column(ranking)
+    if ranking == current(tx):
+        return False
+    tx.set("ranking", ranking)
+    tx.run(
+        f"DELETE FROM result WHERE reason IS NULL AND signature NOT IN ({SUPERSEDED}) AND EXISTS"
+        " (SELECT 1 FROM score c WHERE c.volume = result.volume"
+        f" AND c.signature = result.signature AND c.{figure} IS NULL)"
+    )
+    # The order of every signature, since a rollback may serve an old one again.
+    tx.run(f"UPDATE result SET rank_ml = {_sum(figure, 'result')} WHERE rank_ml IS NOT NULL")
+    return True
+
+
+def propose_ranking(tx: Transaction, ranking: str) -> bool:
+    """Order a list that is new by a ranking; True where that was done.
+
+    Nothing is changed where a ranking was chosen before or anything is scored: the
+    order that annotators work in changes only when somebody asks for it.
+    """
+    if tx.setting("ranking") is not None or tx.exists("SELECT 1 FROM result"):
+        return False
+    changed = set_ranking(tx, ranking)
+    tx.set("ranking", ranking)
+    return changed
+
+
+# By which organs
+
+
+def known_organs(tx: Transaction, row: int) -> frozenset[int]:
+    """Return the organs of a volume that are public or revised, and so not ranked by."""
+    if tx.setting("rank_all_organs") is not None:
+        return frozenset()
+    rows = tx.run(
+        "SELECT organ FROM provenance WHERE volume = ? AND source IN ('public', 'revised')"
+        " AND state NOT IN ('unknown', 'not_assessed')",
+        row,
+    )
+    return frozenset(organ for (organ,) in rows)
+
+
+def refresh(tx: Transaction, row: int) -> None:
+    """Rank a volume anew by the organs that are still pseudo labels.
+
+    A submitted volume keeps the place it was given out for until it is reopened or scored
+    under another signature.
+    """
+    if tx.value("SELECT status FROM volume WHERE id = ?", row) != "open":
+        return
+    known = ", ".join(map(str, known_organs(tx, row)))
+    tx.run(f"UPDATE score SET ranked = organ NOT IN ({known}) WHERE volume = ?", row)
+    tx.run(
+        f"UPDATE result SET rank_ml = {_sum(column(current(tx)), 'result')}"
+        " WHERE volume = ? AND rank_ml IS NOT NULL",
+        row,
+    )
+
+
+def rank_all_organs(tx: Transaction, on: bool) -> None:
+    """Rank by all organs, or (default) leave out those that are public or revised.
+
+    Kept in the file, since all processes must rank alike; looks at every volume when it
+    changes.
+    """
+    if on == (tx.setting("rank_all_organs") is not None):
+        return
+    if on:
+        tx.set("rank_all_organs", 1)
+    else:
+        tx.run("DELETE FROM setting WHERE key = 'rank_all_organs'")
+    for (row,) in tx.run("SELECT DISTINCT volume FROM provenance").fetchall():
+        refresh(tx, row)
+
+
+def _sum(figure: str, result: str, organs: Sequence[str] | None = None) -> str:
+    """Return SQL for one figure summed over a result's organs that are ranked by."""
+    only = ", ".join(str(organ_id(organ)) for organ in organs or ())
+    return (
+        f"(SELECT coalesce(sum(c.{figure}), 0) FROM score c WHERE c.volume = {result}.volume"
+        f" AND c.signature = {result}.signature AND c.ranked = 1"
+        + (f" AND c.organ IN ({only}))" if only else ")")
+    )
+
+
+# In what order
+
+
+def place(tx: Transaction, row: int, signature_row: int) -> int | None:
+    """Return a volume's place in the priority list from 1, None where it is not in it."""
+    ml = tx.value(
+        "SELECT rank_ml FROM result WHERE volume = ? AND signature = ? AND counted = 1",
+        row,
+        signature_row,
+    )
+    if ml is None:
+        return None
+    above = tx.value(
+        "SELECT count(*) FROM result WHERE signature = ?1 AND counted = 1 AND rank_ml >= ?2"
+        " AND (rank_ml > ?2 OR volume < ?3)",
+        *(signature_row, ml, row),
+    )
+    return 1 + int(above)
+
+
+def rank(tx: Transaction, volume: str, signature: str) -> int | None:
+    """Return a volume's place in the whole list, from 1; None where it has no score."""
+    return place(tx, volume_row(tx, volume), signature_row(tx, signature))
+
+
+def organs_in_order(tx: Transaction, row: int, signature_row: int) -> tuple[OrganAttention, ...]:
+    """Return the organs that a volume is ranked by, most attention first."""
+    rows = tx.run(
+        "SELECT organ, attention_ml FROM score WHERE volume = ? AND signature = ? AND ranked = 1"
+        " ORDER BY attention_ml DESC, organ",
+        row,
+        signature_row,
+    )
+    return tuple(OrganAttention(ORGAN_NAMES[organ - 1], ml) for organ, ml in rows)
+
+
+def listing(
+    tx: Transaction,
+    signature: str,
+    *,
+    organs: Sequence[str] | None = None,
+    source: str | None = None,
+    open_only: bool = False,
+    limit: int | None = None,
+    by: str | None = None,
+) -> list[Ranked]:
+    """Return the priority list, largest first; sizes of `organs` only where given.
+
+    `by` is ``eq4``, ``salient`` or ``per_slice``; by default the current ranking. Reads every
+    volume when `organs` are given, or another ranking than the current one.
+    """
+    s = signature_row(tx, signature)
+    used = by or current(tx)
+    size = order = "r.rank_ml"
+    if organs or used != current(tx):
+        size, order = _sum(column(used), "r", organs), "score"
+    attention = size if used == DEFAULT else _sum("attention_ml", "r", organs)
+    # The rank is the place in the whole list, so that filters of state come after numbering.
+    rows = tx.run(
+        f"SELECT v.id, v.name, {size} AS score, {attention}, {STATUS_SQL}, v.source, v.available"
+        " FROM result r CROSS JOIN volume v ON v.id = r.volume WHERE r.signature = ?1"
+        " AND r.counted = 1 AND r.rank_ml IS NOT NULL AND (?2 IS NULL OR v.source = ?2)"
+        f" ORDER BY {order} DESC, r.volume",
+        s,
+        source,
+    )
+    found: list[Ranked] = []
+    for number, (row, name, score, ml, status, origin, available) in enumerate(rows, start=1):
+        if open_only and not available:
+            continue
+        if limit is not None and len(found) >= limit:
+            break
+        in_order = organs_in_order(tx, row, s)
+        found.append(Ranked(name, ml, number, in_order, status, origin, used, score))
+    return found

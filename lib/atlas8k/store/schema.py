@@ -1,0 +1,68 @@
+"""The ledger's tables: made in a new file, checked in one that is there."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from atlas8k.store.errors import LedgerCorruptError, LedgerVersionError
+
+VERSION = 9
+"""Of schema.sql; schema_upgrade.sql brings a file of the version before up to it."""
+
+APPLICATION_ID = 0x41384B31  # "A8K1": what `file` and we know a ledger by
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    """Execute a script; `executescript` would commit before the first statement."""
+    statement = ""
+    for line in Path(__file__).with_name(script).read_text(encoding="utf-8").splitlines(True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the file's version, 0 for a new file.
+
+    Raises
+    ------
+    LedgerVersionError
+        The file was written by a newer release, or by one that is too old.
+    LedgerCorruptError
+        It is another program's database.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    tables = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+    if application != APPLICATION_ID and (application or version or tables):
+        raise LedgerCorruptError(path, "a database of another program; choose another file")
+    if version > VERSION:
+        raise LedgerVersionError(
+            path,
+            f"written by a newer release (schema {version}, this one knows up to {VERSION}); "
+            "upgrade atlas8k, nothing was changed",
+        )
+    if 0 < version < VERSION - 1:
+        raise LedgerVersionError(
+            path,
+            f"written by a release that is too old (schema {version}, this one reads "
+            f"{VERSION - 1} and {VERSION}); open it once with the release before this one, or move "
+            "it away and run `atlas8k ledger rebuild`; nothing was changed",
+        )
+    return version
+
+
+def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables, or bring those of the version before up to date: all of it, or none.
+
+    Must run inside a write transaction, so that of several processes one does it.
+    """
+    version = check_version(connection, path)
+    if version == VERSION - 1:
+        _run(connection, "schema_upgrade.sql")
+    if version < VERSION:
+        _run(connection, "schema.sql")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -1,0 +1,254 @@
+"""Model signatures, the scores measured under them, and how far scoring has come."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from atlas8k.core.errors import LedgerError
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.store import ranking, rounds, volumes
+from atlas8k.store.errors import UnknownSignatureError
+from atlas8k.store.records import OrganScore, Progress
+from atlas8k.store.transaction import Transaction
+
+# Signatures
+
+
+def register(
+    tx: Transaction,
+    signature: str,
+    detail: Mapping[str, Any] | None = None,
+    *,
+    new_round: bool = True,
+) -> bool:
+    """Note a model signature; True where it is new, else its detail stays as it was.
+
+    A new one ends the open round, which it is the result of, and begins the next,
+    unless `new_round` is false (say, for other attention settings).
+    """
+    text = json.dumps(detail or {}, sort_keys=True, default=str)
+    new = tx.run(
+        "INSERT INTO signature (name, detail, registered_at) VALUES (?,?,?) ON CONFLICT DO NOTHING",
+        signature,
+        text,
+        tx.now,
+    ).rowcount
+    if new and new_round:
+        rounds.close(tx, {"signature": signature})
+        rounds.open_round(tx, ranking.signature_row(tx, signature))
+    return bool(new)
+
+
+def signature_detail(tx: Transaction, signature: str) -> dict[str, Any]:
+    """Return what was registered with a signature."""
+    text = tx.value("SELECT detail FROM signature WHERE name = ?", signature)
+    if text is None:
+        raise UnknownSignatureError(signature)
+    return dict(json.loads(text))
+
+
+def last_signature(tx: Transaction) -> str | None:
+    """Return the signature that was registered, or that a round was opened with, last."""
+    name: str | None = tx.value(
+        "SELECT name FROM (SELECT name, registered_at AS at, id FROM signature UNION ALL"
+        " SELECT s.name, r.opened_at, s.id FROM round r JOIN signature s ON s.id = r.signature)"
+        " ORDER BY at DESC, id DESC LIMIT 1"
+    )
+    return name
+
+
+# Scores
+
+
+def _checked(volume: str, sizes: Mapping[str, OrganScore]) -> dict[int, OrganScore]:
+    scores = {}
+    for organ, size in sizes.items():
+        if organ not in ORGAN_IDS:
+            raise LedgerError(f"{volume}: no organ is called {organ}; {', '.join(ORGAN_NAMES)} are")
+        if not all(ml is None or (math.isfinite(ml) and ml >= 0) for ml in size):
+            raise LedgerError(
+                f"{volume}: {organ}: a size must be a number of millilitres of 0 or more, not "
+                f"{size}"
+            )
+        scores[ORGAN_IDS[organ]] = OrganScore(*(ml if ml is None else float(ml) for ml in size))  # type: ignore[arg-type]
+    return scores
+
+
+def record_score(
+    tx: Transaction,
+    volume: str,
+    signature: str,
+    sizes: Mapping[str, OrganScore],
+    *,
+    seconds: float | None = None,
+    explanation: Mapping[str, Any] | None = None,
+) -> None:
+    """Record attention sizes by organ name; replaces an earlier score or failure.
+
+    Parameters
+    ----------
+    explanation
+        Organs and regions in order, JSON-ready, for :func:`explanation`.
+
+    Raises
+    ------
+    LedgerError
+        Unknown volume, signature or organ; a size that is negative or not finite, or
+        missing for the current ranking.
+    """
+    scores = _checked(volume, sizes)
+    row, s = volumes.volume_row(tx, volume), ranking.signature_row(tx, signature)
+    known = ranking.known_organs(tx, row)
+    current = ranking.current(tx)
+    figures = {o: getattr(score, ranking.column(current)) for o, score in scores.items()}
+    if None in figures.values():
+        raise LedgerError(f"{volume}: no figures for ranking {current}, which is in force")
+    total = math.fsum(score.attention_ml for score in scores.values())
+    rank = math.fsum(figure for o, figure in figures.items() if o not in known)
+    _replace_result(tx, row, s, seconds=seconds, attention_ml=total, rank_ml=rank)
+    tx.connection.executemany(
+        "INSERT INTO score (volume, signature, organ, ranked, attention_ml, inconsistency_ml,"
+        " uncertainty_ml, overlap_ml, salient_ml, per_slice_ml) VALUES (?,?,?,?,?,?,?,?,?,?)",
+        [(row, s, organ, organ not in known, *scores[organ]) for organ in sorted(scores)],
+    )
+    if explanation is not None:
+        _keep_explanation(tx, row, s, explanation)
+    tx.run("UPDATE volume SET failed = 0 WHERE id = ? AND failed", row)
+    mark_complete(tx, s)
+
+
+def record_failure(tx: Transaction, volume: str, signature: str, reason: str) -> None:
+    """Record that a volume cannot be scored; it is not stale any more until its file changes."""
+    row, s = volumes.volume_row(tx, volume), ranking.signature_row(tx, signature)
+    _replace_result(tx, row, s, reason=reason or "unknown reason")
+    tx.run("UPDATE volume SET failed = 1 WHERE id = ?", row)
+    mark_complete(tx, s)
+
+
+def _replace_result(tx: Transaction, row: int, signature_row: int, **columns: Any) -> None:
+    tx.run("DELETE FROM result WHERE volume = ? AND signature = ?", row, signature_row)
+    counted, available = tx.one("SELECT counted, available FROM volume WHERE id = ?", row)
+    columns |= {"volume": row, "signature": signature_row, "at": tx.now}
+    tx.insert("result", counted=counted, available=available, **columns)
+
+
+def retry_failures(tx: Transaction, signature: str) -> int:
+    """Make failed volumes stale again; returns how many."""
+    s = ranking.signature_row(tx, signature)
+    tx.run(
+        "UPDATE volume SET failed = 0 WHERE failed AND id IN"
+        " (SELECT volume FROM result WHERE signature = ? AND reason IS NOT NULL)",
+        s,
+    )
+    return tx.run("DELETE FROM result WHERE signature = ? AND reason IS NOT NULL", s).rowcount
+
+
+# How far scoring has come
+
+
+def mark_complete(tx: Transaction, signature_row: int | None = None) -> None:
+    """Note the first time that nothing was stale, of one signature or of all.
+
+    From then on the signature is ranked by.
+    """
+    waiting = tx.run(
+        "SELECT id FROM signature WHERE completed_at IS NULL AND (?1 IS NULL OR id = ?1)",
+        signature_row,
+    )
+    for (s,) in waiting.fetchall():
+        # From the end: volumes are scored from the front as a rule, so that a stale one is
+        # found at once as long as there are many.
+        stale_one = tx.exists(
+            "SELECT 1 FROM volume v WHERE v.counted = 1 AND NOT EXISTS"
+            " (SELECT 1 FROM result r WHERE r.volume = v.id AND r.signature = ?)"
+            " ORDER BY v.id DESC LIMIT 1",
+            s,
+        )
+        if not stale_one:
+            tx.run(
+                "UPDATE signature SET completed_at = ? WHERE id = ? AND EXISTS (SELECT 1 FROM"
+                " result WHERE signature = ? AND counted = 1 AND rank_ml IS NOT NULL)",
+                *(tx.now, s, s),
+            )
+
+
+def stale(tx: Transaction, signature: str, limit: int | None = None) -> list[str]:
+    """Return volumes with neither score nor failure under a signature, most urgent first.
+
+    Those come first that an annotator may get first, by what they scored last.
+    """
+    rows = tx.run(
+        "SELECT v.name FROM volume v LEFT JOIN result r ON r.volume = v.id AND r.signature ="
+        " (SELECT max(p.id) FROM signature p WHERE p.id <> ?1 AND p.completed_at IS NOT NULL)"
+        " WHERE v.counted = 1 AND NOT EXISTS"
+        " (SELECT 1 FROM result n WHERE n.volume = v.id AND n.signature = ?1)"
+        " ORDER BY v.status <> 'open', r.rank_ml DESC, v.name LIMIT ?2",
+        ranking.signature_row(tx, signature),
+        -1 if limit is None else limit,
+    )
+    return [name for (name,) in rows]
+
+
+def failures(tx: Transaction, signature: str) -> dict[str, str]:
+    """Return by volume why it cannot be scored."""
+    return dict(
+        tx.run(
+            "SELECT v.name, r.reason FROM result r JOIN volume v ON v.id = r.volume"
+            " WHERE r.signature = ? AND r.counted = 1 AND r.rank_ml IS NULL ORDER BY v.name",
+            ranking.signature_row(tx, signature),
+        )
+    )
+
+
+def progress(tx: Transaction, signature: str) -> Progress:
+    """Return how many volumes are scored, of how many."""
+    row = ranking.signature_row(tx, signature)
+    failed = "SELECT count(*) FROM result WHERE signature = ?1 AND counted = 1 AND rank_ml IS NULL"
+    sql = f"SELECT scored, ({failed}), ?2, completed_at FROM signature WHERE id = ?1"
+    return Progress(*tx.one(sql, row, volumes.counted(tx)))
+
+
+# Why a volume ranks so
+
+
+def _keep_explanation(
+    tx: Transaction, row: int, signature_row: int, explanation: Mapping[str, Any]
+) -> None:
+    """Keep why a volume ranks so; what a superseded signature said of it goes."""
+    tx.run(f"DELETE FROM explanation WHERE volume = ? AND signature IN ({ranking.SUPERSEDED})", row)
+    tx.run(
+        "INSERT OR REPLACE INTO explanation VALUES (?,?,?)",
+        row,
+        signature_row,
+        json.dumps(explanation, separators=(",", ":"), allow_nan=False),
+    )
+
+
+def explanation(tx: Transaction, volume: str, signature: str) -> dict[str, Any] | None:
+    """Return what was noted with a volume's score under a signature; None: nothing."""
+    text = tx.value(
+        "SELECT e.text FROM explanation e WHERE e.volume = (SELECT id FROM volume WHERE name = ?)"
+        " AND e.signature = (SELECT id FROM signature WHERE name = ?)",
+        volume,
+        signature,
+    )
+    return None if text is None else dict(json.loads(text))
+
+
+def familiar(tx: Transaction, signature: str) -> dict[str, dict[str, Any]]:
+    """Return by volume how its CT compares with the training CTs; kept with the score.
+
+    As :func:`atlas8k.content.familiar.compare` says it. Volumes that were scored by a
+    release that did not look are not in it.
+    """
+    rows = tx.run(
+        "SELECT v.name, json_extract(e.text, '$.familiar') FROM explanation e"
+        " JOIN volume v ON v.id = e.volume"
+        " WHERE e.signature = (SELECT id FROM signature WHERE name = ?)"
+        " AND json_extract(e.text, '$.familiar') IS NOT NULL ORDER BY v.name",
+        signature,
+    )
+    return {name: dict(json.loads(text)) for name, text in rows}

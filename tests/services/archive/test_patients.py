@@ -1,0 +1,66 @@
+"""Studies of one patient are known to be, and no patient is written down."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.e2e.orthanc import tiny_uid
+
+from atlas8k.services.archive.client import Found
+from atlas8k.services.archive.folder import ArchiveFolder
+from atlas8k.services.archive.listing import same_patient
+from atlas8k.services.archive.register import REGISTER_NAME, Register
+
+
+def found(uid: str, study: str, patient: str = "") -> Found:
+    return Found(uid, study, "CT", 1, patient)
+
+
+def test_studies_of_one_patient_share_the_one_that_was_first():
+    first = [found("1.1", "2.5", "A"), found("1.2", "2.5", "A"), found("1.3", "2.7", "B")]
+    known = same_patient(first, {})
+    assert known == {"2.5": "2.5", "2.7": "2.7"}
+    more = [*first, found("1.4", "2.1", "A"), found("1.5", "2.9", "B"), found("1.6", "2.2")]
+    new = same_patient(more, known)
+    assert new == {"2.1": "2.5", "2.9": "2.7", "2.2": "2.2"}  # what was known stays
+    assert same_patient(more, known | new) == {}
+
+
+def test_without_ids_every_study_is_of_another_patient():
+    series = [found("1.1", "2.1"), found("1.2", "2.1"), found("1.3", "2.2")]
+    assert same_patient(series, {}) == {"2.1": "2.1", "2.2": "2.2"}
+
+
+def test_an_archive_says_it_and_nothing_of_a_patient_is_kept(
+    working: Callable[..., ArchiveFolder],
+) -> None:
+    folder = working()
+    folder.refresh()
+    listed = folder.lister._archive.series()
+    firsts = folder.register.patients()
+    assert firsts.keys() == {one.study for one in listed.values()}
+    assert tiny_uid(0) in listed
+    folder.register.close()
+    kept = b"".join(path.read_bytes() for path in folder.register.path.parent.glob("*sqlite3*"))
+    for one in listed.values():
+        assert one.patient
+        # These archives' made-up ids are the study's UID; any other must not be there.
+        assert one.patient == one.study or one.patient.encode() not in kept
+
+
+def test_a_register_of_before_learns_it(tmp_path: Path) -> None:
+    path = tmp_path / REGISTER_NAME
+    Register(path).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE patient")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    register = Register(path)
+    assert register.patients() == {}
+    register.write_patients({"2.1": "2.5"})
+    register.close()
+    again = Register(path)
+    assert again.patients() == {"2.1": "2.5"}
+    again.close()

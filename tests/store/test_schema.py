@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.store.kit import ANNA, BEN, check_consistent, query
+
+from atlas8k.store import Ledger, LedgerVersionError, OrganSource, Progress, schema
+from atlas8k.store.errors import LedgerFileError
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Path:
+    """A ledger as the release before wrote it: scores, a conflict, a dispute, a list, a lease."""
+    path = tmp_path / "l.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        script = Path(__file__).with_name("ledger_8.sql").read_text(encoding="utf-8")
+        connection.executescript(script)
+        connection.execute("PRAGMA journal_mode = WAL")
+    return path
+
+
+def test_a_file_of_the_version_before_is_brought_up_to_date(before: Path) -> None:
+    ledger = Ledger(before)
+    check_consistent(before)
+    assert query(before, "PRAGMA user_version") == [(schema.VERSION,)]
+    assert ledger.statuses() == {
+        "a": "conflict", "b": "submitted", "c": "leased", "d": "excluded", "e": "open",
+    }  # fmt: skip
+    assert ledger.progress("one") == Progress(3, 1, 4, 1_700_000_420.0)
+    found = [(one.volume, one.rank, one.score) for one in ledger.ranking("one")]
+    assert found == [("a", 1, 10.0), ("c", 2, 8.0), ("b", 3, 1.0)]
+    assert ledger.unsettled() == {"a": 2, "b": 5}
+    assert ledger.sources("a") == {"liver": OrganSource("revised", "revised", None, 1)}
+    (round_,) = ledger.rounds()
+    assert (round_.reviewed, round_.budget, round_.signature) == (2, 0.5, "one")
+    plan = ledger.plan(1)
+    assert plan is not None
+    assert [line.volume for line in plan.lines] == ["a", "c", "d", "b"]
+    assert [one.kind for one in ledger.reviews()] == ["conflict", "dispute"]
+    assert [lease.volume for lease in ledger.leases()] == []  # it has run out since
+    sample = ledger.next_sample(holder=ANNA, signature="one")
+    assert sample is not None
+    assert (sample.volume, sample.rank, sample.ranked) == ("c", 2, 3)
+    ledger.submit("c", ANNA)
+    ledger.include("d")
+    sample = ledger.next_sample(holder=BEN, signature="one")
+    assert sample is not None
+    assert (sample.volume, sample.audit) == ("d", True)
+    check_consistent(before)
+
+
+def test_it_has_the_tables_of_a_new_one(before: Path, tmp_path: Path) -> None:
+    Ledger(before)
+    Ledger(tmp_path / "new.sqlite")
+    names = query(before, "SELECT type, name FROM sqlite_schema ORDER BY type, name")
+    assert names == query(
+        tmp_path / "new.sqlite", "SELECT type, name FROM sqlite_schema ORDER BY type, name"
+    )
+    for kind, name in names:
+        columns = f"SELECT * FROM pragma_table_xinfo('{name}')"
+        assert query(before, columns) == query(tmp_path / "new.sqlite", columns), (kind, name)
+
+
+def test_an_upgrade_that_fails_changes_nothing(
+    before: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = query(before, "SELECT sql FROM sqlite_schema")
+    run = schema._run
+
+    def broken(connection: sqlite3.Connection, script: str) -> None:
+        run(connection, script)
+        connection.execute("INSERT INTO nowhere VALUES (1)")
+
+    monkeypatch.setattr(schema, "_run", broken)
+    with pytest.raises(LedgerFileError, match="no such table: nowhere"):
+        Ledger(before)
+    assert query(before, "PRAGMA user_version") == [(8,)]
+    assert query(before, "SELECT sql FROM sqlite_schema") == there
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        (schema.VERSION + 1, r"newer release .* upgrade atlas8k"),
+        (schema.VERSION - 2, r"too old .* open it once with the release before"),
+    ],
+)
+def test_other_versions_are_refused_and_left_alone(
+    tmp_path: Path, version: int, words: str
+) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.close()
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    before = ledger.path.read_bytes()
+    with pytest.raises(LedgerVersionError, match=words):
+        Ledger(ledger.path)
+    assert ledger.path.read_bytes() == before
