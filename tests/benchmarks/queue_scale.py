@@ -41,6 +41,7 @@ from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.store import ModelStore
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.services.opening import open_context
 from atlas8k.store import OrganScore, locate
 
@@ -142,7 +143,7 @@ def sizes(rng: random.Random) -> dict[str, OrganScore]:
 def score_with_ours(studies: Path, app: Path, n: int, ready: Any, stop: Any, out: Any) -> None:
     context = open_context(Settings.from_conf({}), str(studies), app / "model")
     signature, rng = context.signature(), random.Random(1)
-    ct = Path(context.datastore.get_image_uri(volume_id(0)))
+    ct = Path(datastore_of(context).get_image_uri(volume_id(0)))
     label = ct.parent / "labels" / "original" / ct.name
     seconds = []
     ready.set()
@@ -151,7 +152,7 @@ def score_with_ours(studies: Path, app: Path, n: int, ready: Any, stop: Any, out
         seconds.append(
             timed(lambda v=volume, s=scores: context.ledger.record_score(v, signature, s))
         )
-        context.datastore.studies.save_label(volume, "original", label, {"model": "ensemble"})
+        context.studies.save_label(volume, "original", label, {"model": "ensemble"})
         time.sleep(0.02)  # a prediction lies between
     out.put(seconds)
 
@@ -275,7 +276,7 @@ def prepare_ours(studies: Path, app: Path, n: int) -> None:
     signature, rng = context.signature(), random.Random(0)
     for i in range(n):
         context.ledger.record_score(volume_id(i), signature, sizes(rng))
-    context.datastore.close()
+    context.studies.close()
     context.ledger.close()
     assert locate(str(studies)).exists()
 

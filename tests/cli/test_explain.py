@@ -20,8 +20,8 @@ from atlas8k.cli.rank import rank
 from atlas8k.core.errors import Atlas8kError
 from atlas8k.core.settings import Settings
 from atlas8k.models.predict import Predictor
-from atlas8k.server.tasks.scoring import AttentionScoring
 from atlas8k.services.opening import open_context
+from atlas8k.services.scoring import Scoring
 from atlas8k.store import Ledger, locate
 
 app = typer.Typer()
@@ -49,8 +49,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_ct(studies / f"{name}.nii.gz", seed, scale)
     models = write_networks(folder / "model")
     context = open_context(Settings.from_conf(CONF), str(studies), models)
-    AttentionScoring(context)({}, context.datastore)
-    context.datastore.close()
+    Scoring(context).run()
+    context.studies.close()
     context.ledger.close()
     return studies
 

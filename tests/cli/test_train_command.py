@@ -42,7 +42,7 @@ def studies(tmp_path: Path) -> Path:
     context.desk.keep_pseudo("a", drawn(SPLEEN), GRID, {"model_signature": "m"})
     path = write_nifti(tmp_path / "sent.nii.gz", drawn(SPLEEN), GRID)
     context.desk.submit("b", path, ANNA)
-    context.datastore.close()
+    context.studies.close()
     context.ledger.close()
     return folder
 

@@ -23,6 +23,7 @@ from atlas8k.core.errors import (
     VolumeError,
 )
 from atlas8k.core.grid import Grid
+from atlas8k.core.label_mapping import term
 from atlas8k.core.structures import ORGANS
 from atlas8k.formats.dicom import inspect
 from atlas8k.formats.dicom_seg_writing import ATTENTION_SCHEME, write_segmentation
@@ -30,7 +31,6 @@ from atlas8k.labels.ingest import (
     ingest,
     read_segmentation,
 )
-from atlas8k.labels.label_mapping import term
 
 DCMQI = Path(__file__).parents[3] / "shared" / "data" / "dcmqi-seg"
 SHAPE = (13, 10, 7)

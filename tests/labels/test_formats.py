@@ -19,11 +19,11 @@ from atlas8k.core.errors import (
     VolumeError,
 )
 from atlas8k.core.grid import Grid
+from atlas8k.core.label_mapping import Terminology
 from atlas8k.core.volume import write_nifti
 from atlas8k.formats import nrrd as nrrd_file
+from atlas8k.formats.segmentation import Segment
 from atlas8k.labels.ingest import read_segmentation
-from atlas8k.labels.label_mapping import Terminology
-from atlas8k.labels.segmentation import Segment
 
 DCMQI = Path(__file__).parents[3] / "shared" / "data" / "dcmqi-seg"
 needs_sample = pytest.mark.skipif(not DCMQI.is_dir(), reason="no DICOM SEG sample data")

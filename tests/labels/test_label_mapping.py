@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 from pydicom import Dataset
 
-from atlas8k.core.structures import ORGANS, find_organ
-from atlas8k.labels.label_mapping import (
+from atlas8k.core.label_mapping import (
     _NAMES,
     _SYNONYMS,
     Term,
@@ -13,6 +12,7 @@ from atlas8k.labels.label_mapping import (
     from_tag,
     term,
 )
+from atlas8k.core.structures import ORGANS, find_organ
 
 
 @pytest.mark.parametrize("organ", ORGANS, ids=lambda organ: organ.name)

@@ -19,12 +19,12 @@ from atlas8k.core.settings import Settings
 from atlas8k.core.volume import read_grid
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
-from atlas8k.server.tasks.scoring import AttentionScoring
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
 from atlas8k.services.opening import most_wanted, open_context
 from atlas8k.services.prediction.answers import Answers
 from atlas8k.services.prediction.cache import GB, Key, PredictionCache
+from atlas8k.services.scoring import Scoring
 
 MB = bytes(10**6)
 
@@ -198,7 +198,7 @@ def test_answers_from_the_cache_are_the_networks_own(
     try:
         on, found, by = fresh.engine.answers(path, volume="b")
     finally:
-        fresh.datastore.close()
+        fresh.studies.close()
     assert on.same_as(grid)
     assert by == signature
     for model in (None, *prediction.names):
@@ -225,7 +225,7 @@ def test_probabilities_from_the_cache_give_the_same_sizes(context: Context, stud
 def test_a_scored_volume_is_answered_without_networks(
     context: Context, studies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    AttentionScoring(context)({}, context.datastore)
+    Scoring(context).run()
     monkeypatch.setattr(context.engine, "predict", no_networks)
     for volume in "abc":
         context.engine.answers(studies / f"{volume}.nii.gz", volume=volume)
@@ -249,7 +249,7 @@ def test_another_file_other_networks_or_settings_are_no_hit(
     try:
         regions = other.engine.answers(path, Turn.SCORING, "a")[1].salient.regions
     finally:
-        other.datastore.close()
+        other.studies.close()
     assert all(region.ml >= 50 for region in regions)
 
 
@@ -290,7 +290,7 @@ def test_an_incomplete_set_is_not_kept(context: Context, studies: Path) -> None:
 def test_wanted_are_leases_first_then_the_list(context: Context) -> None:
     from atlas8k.store import Holder
 
-    AttentionScoring(context)({}, context.datastore)
+    Scoring(context).run()
     signature = context.signature()
     order = [line.volume for line in context.ledger.ranking(signature)]
     context.ledger.set_campaign(budget=1.0)

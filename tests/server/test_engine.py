@@ -11,6 +11,7 @@ from tests.server.tiny import GRID, checkpoint
 from atlas8k.core.errors import CheckpointError, SettingsError, UnreadableVolumeError
 from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.services.context import Context
 from atlas8k.services.opening import open_context
 from atlas8k.services.prediction.engine import Engine, attention_settings, device, ensemble_settings
@@ -107,7 +108,7 @@ def test_a_device_that_is_not_there_is_said(studies: Path, models: Path) -> None
         assert set(said) == {"swin_unetr", "unet", "nnunet"}
         assert "cuda" in said["unet"].lower()
     finally:
-        opened.datastore.close()
+        opened.studies.close()
         opened.ledger.close()
 
 
@@ -124,4 +125,4 @@ def test_a_network_that_is_gone_is_said_until_it_is_back(context: Context, model
 
 
 def context_ct(context: Context) -> Path:
-    return Path(context.datastore.get_image_uri("a"))
+    return Path(datastore_of(context).get_image_uri("a"))

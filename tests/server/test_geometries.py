@@ -19,6 +19,7 @@ from atlas8k.core.nifti_geometry import without_shear
 from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_comments, read_ct, read_grid, read_label
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.server.datastore import StudiesDatastore
 from atlas8k.server.routes.cases_page import receipt_text
 from atlas8k.server.routes.datastore import said
@@ -69,8 +70,8 @@ def studies(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(context: Context) -> StudiesDatastore:
-    assert isinstance(context.datastore, StudiesDatastore)
-    return context.datastore
+    assert isinstance(datastore_of(context), StudiesDatastore)
+    return datastore_of(context)
 
 
 def sha256(path: Path) -> str:
@@ -164,9 +165,9 @@ def test_a_label_that_is_a_little_off_is_snapped_and_the_reply_and_header_say_so
     assert f"Of the file: {receipt.notes[0]}" in receipt_text(told)
     line = desk.reviews.history("plain")[-1]
     assert line.file is not None
-    assert context.datastore.get_label_info("plain", "final")["notes"] == list(receipt.notes)
+    assert datastore_of(context).get_label_info("plain", "final")["notes"] == list(receipt.notes)
     assert any("0.040 voxels off" in comment for comment in read_comments(line.file))
-    assert read_label(line.file).grid.same_as(read_grid(context.datastore.image_path("plain")))
+    assert read_label(line.file).grid.same_as(read_grid(context.studies.image_path("plain")))
     near[0, 3] += 0.02 * 2
     nib.save(nib.Nifti1Image(label_array(), near), path)
     with pytest.raises(GridMismatchError, match=r"0\.06 voxels off"):
@@ -244,7 +245,7 @@ def test_a_ct_without_geometry_is_not_given_out(context: Context, studies: Path)
         path.unlink()
     write_header(studies / "a.nii.gz", None, None, (0, 0), ct_array())
     write_ct(studies / "b.nii.gz")
-    context.datastore.refresh()
+    context.studies.refresh()
     context.sync()
     signature = context.signature()
     sample = context.ledger.next_sample(holder=me, strategy="first", signature=signature)
@@ -270,7 +271,7 @@ class TestGotWrong:
             shutil.copy(path, folder)
         context = open_context(Settings(device="cpu"), str(folder), models)
         yield context
-        context.datastore.close()
+        context.studies.close()
         context.ledger.close()
 
     @pytest.mark.parametrize(
@@ -297,12 +298,12 @@ class TestGotWrong:
         np.testing.assert_array_equal(read_label(line.file).array, truth)
         assert set(line.organs) == set(ORGAN_IDS)
         # That these are the right voxels, the CT says: soft tissue, of which the air is none.
-        ct = read_ct(opened.datastore.image_path(volume)).array
+        ct = read_ct(opened.studies.image_path(volume)).array
         inside = [ct[truth == number].mean() for number in range(1, 10)]
         assert np.median(inside) > 30
 
     def test_json_is_what_it_must_be(self, opened: Context) -> None:
-        store = opened.datastore
+        store = datastore_of(opened)
         for name in store.list_images():
             store.studies.remarks(name)
         json.dumps(opened.remarks())

@@ -15,6 +15,7 @@ from tests.server.tiny import GRID
 from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_label
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.server.tasks.infer import AttentionInfer, OrganInfer, wanted_form
 from atlas8k.services.context import Context
 from atlas8k.services.errors import RequestError
@@ -30,13 +31,13 @@ def doubtful(studies: Path, models: Path) -> Any:
     """The studies with settings under which untrained networks give regions."""
     opened = open_context(SENSITIVE, str(studies), models)
     yield opened
-    opened.datastore.close()
+    opened.studies.close()
     opened.ledger.close()
 
 
 def run(context: Context, **request: Any) -> tuple[Path, dict[str, Any]]:
     task = AttentionInfer(context.engine)
-    path = context.datastore.get_image_uri("a")
+    path = datastore_of(context).get_image_uri("a")
     file, params = task({"image": path, "volume": "a", **request})
     return Path(file), params
 

@@ -15,6 +15,7 @@ from fastapi import HTTPException
 from atlas8k.core.structures import ORGANS
 from atlas8k.labels.ingest import read_segmentation
 from atlas8k.server import background
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.server.ohif_patches import STRATEGY, Patch, colors, patched, scripts_of
 from atlas8k.server.routes import tasks
 from atlas8k.server.routes.pages import OHIF
@@ -24,7 +25,7 @@ from atlas8k.services.context import Context
 
 def test_nrrd_is_unpacked_and_says_the_same(context: Context) -> None:
     task = OrganInfer(context.engine, None)
-    image = {"image": context.datastore.get_image_uri("a"), "volume": "a"}
+    image = {"image": datastore_of(context).get_image_uri("a"), "volume": "a"}
     ohif = {**image, "output": "image", "result_extension": ".nrrd", "restore_label_idx": False}
     packed, unpacked = (read_segmentation(Path(task(one)[0])) for one in (image, ohif))
     assert (packed.format, unpacked.format) == ("nifti", "nrrd")

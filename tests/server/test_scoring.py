@@ -17,13 +17,14 @@ from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.models.files import write_json
 from atlas8k.models.store import ModelStore
-from atlas8k.server.tasks.scoring import AttentionScoring, duration
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.services.context import Context, message
+from atlas8k.services.scoring import Scoring, duration
 from atlas8k.store import Progress
 
 
 def score(context: Context) -> dict[str, Any]:
-    return AttentionScoring(context)({}, context.datastore)
+    return Scoring(context).run()
 
 
 def test_every_volume_gets_a_score_and_a_start_label(context: Context, studies: Path) -> None:
@@ -33,15 +34,15 @@ def test_every_volume_gets_a_score_and_a_start_label(context: Context, studies: 
     for row in context.ledger.ranking(signature):
         prediction = context.engine.predict(studies / f"{row.volume}.nii.gz")[1]
         assert row.attention_ml == pytest.approx(prediction.sizes().total_ml, rel=1e-6)
-        path = context.datastore.get_label_uri(row.volume, "original")
+        path = datastore_of(context).get_label_uri(row.volume, "original")
         grid = read_grid(studies / f"{row.volume}.nii.gz")
         label = read_label(path)
         assert label.grid.same_as(grid)
         assert np.array_equal(label.array, prediction.label_on(grid))
-        info = context.datastore.get_label_info(row.volume, "original")
+        info = datastore_of(context).get_label_info(row.volume, "original")
         assert info["model_signature"] == signature
         assert info["params"]["label_names"] == dict(ORGAN_IDS)
-    assert context.datastore.status()["completed"] == 0
+    assert context.studies.now().status()["completed"] == 0
 
 
 def test_whether_a_ct_is_like_the_training_cts_is_kept_with_its_score(
@@ -88,7 +89,7 @@ def test_networks_published_during_a_run_are_taken_up_by_it(context: Context, mo
             ModelStore(models).publish({"nnunet": checkpoint("nnunet", 5)})
         seen.append(progress)
 
-    counts = AttentionScoring(context, publish)({}, context.datastore)
+    counts = Scoring(context, publish).run()
     assert counts == {
         "scored": 4,
         "failed": 0,

@@ -13,16 +13,17 @@ from tests.server.tiny import checkpoint
 from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
 from atlas8k.server.access import Caller, holder, set_caller
-from atlas8k.server.tasks.scoring import AttentionScoring
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.server.tasks.strategy import LedgerStrategy, Name
 from atlas8k.services.context import Context
 from atlas8k.services.errors import RequestError
 from atlas8k.services.opening import open_context
+from atlas8k.services.scoring import Scoring
 from atlas8k.store import Holder
 
 
 def ask(context: Context, name: Name = "attention", **request: Any) -> dict[str, Any] | None:
-    return LedgerStrategy(context, name)(request, context.datastore)
+    return LedgerStrategy(context, name)(request, datastore_of(context))
 
 
 def order(context: Context) -> list[str]:
@@ -30,7 +31,7 @@ def order(context: Context) -> list[str]:
 
 
 def test_samples_come_by_attention_and_say_why(context: Context) -> None:
-    AttentionScoring(context)({}, context.datastore)
+    Scoring(context).run()
     samples = [ask(context, client_id="anna") for _ in range(3)]
     assert [sample["id"] for sample in samples if sample] == order(context)
     for place, sample in enumerate(samples, start=1):
@@ -45,7 +46,7 @@ def test_samples_come_by_attention_and_say_why(context: Context) -> None:
 
 
 def test_the_reply_says_where_to_look(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    AttentionScoring(context)({}, context.datastore)
+    Scoring(context).run()
     monkeypatch.setattr(context, "engine", None)  # nothing is computed for it
     sample = ask(context, client_id="anna")
     assert sample is not None
@@ -61,21 +62,21 @@ def test_the_reply_says_where_to_look(context: Context, monkeypatch: pytest.Monk
 def test_the_ranking_that_is_set_orders_the_samples(
     studies: Path, models: Path, context: Context
 ) -> None:
-    AttentionScoring(context)({}, context.datastore)
+    Scoring(context).run()
     other = open_context(Settings(device="cpu", ranking="per_slice"), str(studies), models)
     expected = [row.volume for row in other.ledger.ranking(other.signature(), by="per_slice")]
     got = [ask(other, client_id="anna") for _ in range(3)]
     assert [sample["id"] for sample in got if sample] == expected
     assert {sample["ranking"] for sample in got if sample} == {"per_slice"}
-    other.datastore.close()
+    other.studies.close()
     # Who says nothing about it leaves it as it is.
     third = open_context(Settings(device="cpu"), str(studies), models)
     assert third.ledger.ranked_by() == "per_slice"
-    third.datastore.close()
+    third.studies.close()
 
 
 def test_nobody_gets_what_somebody_holds(context: Context) -> None:
-    AttentionScoring(context)({}, context.datastore)
+    Scoring(context).run()
     got = [ask(context, client_id=name) for name in ("anna", "ben", "cleo", "dora")]
     assert sorted(sample["id"] for sample in got if sample) == ["a", "b", "c"]
     assert got[3] is None
@@ -90,7 +91,7 @@ def test_unscored_volumes_are_served_and_said_to_be_so(context: Context) -> None
 
 
 def test_while_new_networks_are_scored_the_old_order_holds(context: Context, models: Path) -> None:
-    AttentionScoring(context)({}, context.datastore)
+    Scoring(context).run()
     old, expected = context.signature(), order(context)
     new = ModelStore(models).publish({"unet": checkpoint("unet", 2)})
     sample = ask(context, client_id="anna")
@@ -109,7 +110,7 @@ def test_without_networks_samples_go_on(context: Context, models: Path) -> None:
 
 
 def test_an_organ_can_be_ranked_by_alone(context: Context) -> None:
-    AttentionScoring(context)({}, context.datastore)
+    Scoring(context).run()
     by_liver = context.ledger.ranking(context.signature(), organs=["liver"])
     sample = ask(context, client_id="anna", organ="Liver")
     assert sample is not None
@@ -139,7 +140,7 @@ def test_who_asks(user: str, client: str | None, key: str, anonymous: bool) -> N
 
 
 def test_a_volume_drawn_for_audit_is_marked(context: Context) -> None:
-    AttentionScoring(context)({}, context.datastore)
+    Scoring(context).run()
     context.ledger.set_campaign(audit_percent=50)  # one of the two behind the budget's
     first = ask(context, client_id="anna")
     assert first is not None

@@ -13,11 +13,12 @@ from atlas8k.campaign.status import status
 from atlas8k.core.errors import NoOrganError
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_ct, write_nifti
-from atlas8k.server.tasks.scoring import AttentionScoring, NewVolumes
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.server.tasks.strategy import LedgerStrategy
 from atlas8k.services.cases import Cases
 from atlas8k.services.context import Context
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
+from atlas8k.services.scoring import NewVolumes, Scoring
 from atlas8k.services.training.cases import cases
 from atlas8k.store import Holder
 
@@ -29,11 +30,13 @@ def anna(context: Context) -> Cases:
 
 
 def score(context: Context) -> dict[str, Any]:
-    return AttentionScoring(context)({}, context.datastore)
+    return Scoring(context).run()
 
 
 def ask(context: Context, **request: Any) -> dict[str, Any] | None:
-    return LedgerStrategy(context, "attention")({"client_id": "anna", **request}, context.datastore)
+    return LedgerStrategy(context, "attention")(
+        {"client_id": "anna", **request}, datastore_of(context)
+    )
 
 
 def listed(context: Context) -> set[str]:
@@ -179,7 +182,7 @@ def test_new_cts_are_scored_by_themselves_once_others_were(context: Context, stu
     score(context)
     assert new.look() == 0
     write_ct(studies / "d.nii.gz", 9)
-    context.datastore.refresh()
+    context.studies.refresh()
     assert new.look() == 1
     assert [one["scored"] for one in runs] == [1]
     assert new.look() == 0
@@ -190,7 +193,7 @@ def test_what_a_run_left_is_not_tried_again_and_none_begins_beside_another(
 ) -> None:
     score(context)
     write_ct(studies / "d.nii.gz", 9)
-    context.datastore.refresh()
+    context.studies.refresh()
     begun: list[int] = []
     busy = NewVolumes(context, lambda: begun.append(1), lambda: True)
     assert busy.look() == 0
@@ -198,6 +201,6 @@ def test_what_a_run_left_is_not_tried_again_and_none_begins_beside_another(
     assert idle.look() == 1
     assert idle.look() == 0  # it was stopped, say: asked for again by hand
     write_ct(studies / "e.nii.gz", 10)
-    context.datastore.refresh()
+    context.studies.refresh()
     assert idle.look() == 1
     assert len(begun) == 2

@@ -17,9 +17,9 @@ from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_grid, read_label, write_nifti
 from atlas8k.labels.submission_diff import ALL
-from atlas8k.server.tasks.scoring import AttentionScoring, Report, log_report
 from atlas8k.services.context import Context
 from atlas8k.services.labels.service import LabelService
+from atlas8k.services.scoring import Report, Scoring, log_report
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.training.fine_tuning import FineTuning
 from atlas8k.store import Holder, Ledger, locate
@@ -65,7 +65,7 @@ class ContextWork:
         return self._context.signature()
 
     def score(self) -> None:
-        AttentionScoring(self._context, self._report)({}, self._context.datastore)
+        Scoring(self._context, self._report).run()
 
     def train(self) -> None:
         try:

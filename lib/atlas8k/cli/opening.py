@@ -126,8 +126,7 @@ def context_of(
     try:
         yield context
     finally:
-        context.datastore.close()
-        context.ledger.close()
+        context.close()
 
 
 def who(name: str = "") -> Holder:

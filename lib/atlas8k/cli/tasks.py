@@ -32,7 +32,7 @@ def score(
     existing_studies(studies)
     from rich.console import Console
 
-    from atlas8k.server.tasks.scoring import AttentionScoring
+    from atlas8k.services.scoring import Scoring
 
     console = Console(stderr=True)
     with context_of(settings_of(conf), studies, models) as context:
@@ -41,7 +41,7 @@ def score(
         if retry:
             ledger.retry_failures(context.signature())
         with scoring_bar("scoring") as (report, _):
-            AttentionScoring(context, report)({}, context.datastore)
+            Scoring(context, report).run()
         signature = context.signature()
         after, failures = ledger.progress(signature), ledger.failures(signature)
     console.print(f"scored {after.scored} of {after.total} under {signature}")

@@ -23,11 +23,11 @@ from pydicom.uid import SegmentationStorage
 
 from atlas8k.core.errors import LabelValueError, UnreadableVolumeError, VolumeError
 from atlas8k.core.grid import Grid
+from atlas8k.core.label_mapping import from_dicom
 from atlas8k.core.volume import MAX_VOXELS
 from atlas8k.formats.dicom.planes import frame_count, planes_of, raw
 from atlas8k.formats.dicom_seg_stack import Stack, stack
-from atlas8k.labels.label_mapping import from_dicom
-from atlas8k.labels.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
+from atlas8k.formats.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
 
 _LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # younger than pydicom 2's dictionary
 _MAX_SEGMENTS = 255

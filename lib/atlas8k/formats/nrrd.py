@@ -31,9 +31,9 @@ from atlas8k.core.errors import (
 )
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import Start
+from atlas8k.core.label_mapping import from_tag
 from atlas8k.core.volume import MAX_VOXELS, READ_DAMAGE, whole_numbers
-from atlas8k.labels.label_mapping import from_tag
-from atlas8k.labels.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
+from atlas8k.formats.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
 
 _TO_RAS: Mapping[str, tuple[int, int, int]] = {
     **dict.fromkeys(("left-posterior-superior", "lps"), (-1, -1, 1)),

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.organ_states import OrganSource
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.voxels import fill, joint_counts, renamed
-from atlas8k.store.records import OrganSource
 
 SourceKind = Literal["public", "revised", "pseudo"]
 PRIORITY: tuple[SourceKind, ...] = ("public", "revised", "pseudo")

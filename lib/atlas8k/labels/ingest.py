@@ -19,13 +19,13 @@ from atlas8k.core.errors import (
 )
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import Box, Start, find_placement, put
+from atlas8k.core.label_mapping import Term, term
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.core.voxels import counts, joint_counts, renamed
 from atlas8k.formats.dicom_seg import read_dicom_seg
 from atlas8k.formats.nrrd import read_nrrd
-from atlas8k.labels.label_mapping import Term, term
-from atlas8k.labels.segmentation import Segment, Segmentation
+from atlas8k.formats.segmentation import Segment, Segmentation
 
 ReadBy = Literal["label_info", "segment names", "codes", "organ ids"]
 _Terms = Sequence[tuple[Segment, Term]]

@@ -21,9 +21,9 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from atlas8k.core.grid import Grid
+from atlas8k.core.organ_states import OLDER_RULE, OrganChange, OrganSource
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_comments, write_nifti
-from atlas8k.store.records import OLDER_RULE, OrganChange, OrganSource
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from atlas8k.core.errors import EmptyVolumeError, GridMismatchError, LabelValueError
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.grid_alignment import TOLERANCE_VOXELS, find_placement, on_extent, put
+from atlas8k.core.organ_states import OrganSource
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, find_organ
 from atlas8k.core.volume import NIFTI_SUFFIXES, read_ct, read_grid, read_label
 from atlas8k.core.voxels import counts, renamed
@@ -25,7 +26,6 @@ from atlas8k.labels.kidneys import (
     find_midline,
     split_kidneys,
 )
-from atlas8k.store.records import OrganSource
 
 UNKNOWN_TAG = "public-unknown"
 """Tag of the mask of voxels that a public label leaves open: 1 where they could be any

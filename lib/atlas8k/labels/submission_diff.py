@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from atlas8k.core.errors import GridMismatchError, LabelNameError, NoOrganError
 from atlas8k.core.grid import Grid
+from atlas8k.core.organ_states import OrganChange
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.voxels import counts, fill, joint_counts, renamed
 from atlas8k.labels.anatomy import odd_volumes
 from atlas8k.labels.ingest import Submitted, organ_names
-from atlas8k.store.records import OrganChange
 
 ALL = "all"
 KEYS = ("absent", "looked_at", "volume_is_right", "partial")

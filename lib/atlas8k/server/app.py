@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.server import background, startup
-from atlas8k.server.archive_datastore import ArchiveDatastore
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.server.tasks.infer import AttentionInfer, OrganInfer
-from atlas8k.server.tasks.scoring import AttentionScoring, NewVolumes
+from atlas8k.server.tasks.scoring import AttentionScoring
 from atlas8k.server.tasks.strategy import DESCRIPTIONS, LedgerStrategy
 from atlas8k.server.tasks.train import FineTuningTask
 from atlas8k.services import privacy
@@ -33,6 +34,7 @@ from atlas8k.services.context import Context
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.labels.drafts import PSEUDO
 from atlas8k.services.opening import open_context
+from atlas8k.services.scoring import NewVolumes
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.studies.names import id_fault
 from atlas8k.store import is_url
@@ -87,7 +89,7 @@ class Atlas8kApp(MONAILabelApp):
     def init_datastore(self) -> Datastore:
         startup.check_datastore()
         self.context = open_context(self.settings, self.studies, Path(self.app_dir) / "model")
-        return self.context.datastore
+        return datastore_of(self.context)
 
     def init_infers(self) -> dict[str, InferTask]:
         # The first one is what 3D Slicer runs on the next sample when told to.
@@ -119,8 +121,8 @@ class Atlas8kApp(MONAILabelApp):
             self.context.engine.warm_up()
         Atlas8kApp._started = True  # from now on errors do not end the process
         self.context.sync(thorough=True)
-        if application is not None and isinstance(self.context.datastore, ArchiveDatastore):
-            self.context.datastore.keep_up()
+        if application is not None and self.context.archive is not None:
+            self.context.archive.keep_up()
         if self._first():
             self.context.ledger.rank_all_organs(self.settings.rank_all_organs)
             # What the server was not given stays as the ledger was told last.
@@ -129,7 +131,8 @@ class Atlas8kApp(MONAILabelApp):
             )
             self.context.desk.existing.start()
             if application is not None:
-                watch = NewVolumes(self.context, self.score_again)
+                scoring = partial(background.runs, "scoring")
+                watch = NewVolumes(self.context, self.score_again, scoring)
                 watch.watch(self.settings.score_new_s)
         super().on_init_complete()
 
@@ -183,7 +186,7 @@ class Atlas8kApp(MONAILabelApp):
                 raise RequestError("image: the id of an image is needed")
             if id_fault(image) is not None:
                 raise NotFoundError("image", image)
-            path = str(self.context.datastore.image_path(image))
+            path = str(self.context.studies.image_path(image))
             if startup.truth(request.get("save_label")):
                 tag = background.result_tag(str(model), request.get("label_tag"))
             result, params = task({**request, "image": path, "volume": image})
@@ -193,12 +196,13 @@ class Atlas8kApp(MONAILabelApp):
 
     def _store(self, image: str, result: str, tag: str, info: dict[str, Any]) -> None:
         """Store a result as a label; what is asked for as a start label is a pseudo label."""
-        store = self.context.datastore
         if tag not in (ORIGINAL, PSEUDO):
-            store.save_label(image, result, tag, info)
+            self.datastore().save_label(image, result, tag, info)
             return
         label = read_label(result).array
-        grid = read_grid(store.image_path(image))  # a result lies where clients see the CT
+        grid = read_grid(
+            self.context.studies.image_path(image)
+        )  # a result lies where clients see the CT
         model = {"model_signature": info["params"].get("model_signature")}
         self.context.desk.keep_pseudo(image, label, grid, {**info, **model})
 
@@ -235,5 +239,5 @@ class Atlas8kApp(MONAILabelApp):
 
     def on_save_label(self, image_id: str, label_id: str) -> None:
         super().on_save_label(image_id, label_id)
-        if isinstance(self.context.datastore, ArchiveDatastore):
-            self.context.datastore.wake()
+        if self.context.archive is not None:
+            self.context.archive.wake()

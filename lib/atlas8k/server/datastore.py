@@ -20,13 +20,12 @@ import numpy.typing as npt
 from monailabel.datastore.local import LocalDatastore
 
 from atlas8k.core.volume import Grid
-from atlas8k.services.errors import NotFoundError, RequestError
+from atlas8k.services.errors import RequestError
 from atlas8k.services.studies.archive import Case, write_archive
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.labels import LabelVersion
 from atlas8k.services.studies.names import check_id, check_tag, require_suffix
-from atlas8k.services.studies.served import file_fingerprint
 
 __all__ = ["FINAL", "ORIGINAL", "Checked", "StudiesDatastore"]
 
@@ -50,34 +49,28 @@ class StudiesDatastore(LocalDatastore):
 
     Parameters
     ----------
-    studies_dir
-        Existing folder.
+    studies
+        The folder.
     ingest
         Called with the image, the uploaded label and what came with it; what it returns is
         kept instead of the uploaded file. Without it, the file is kept as it came.
     check_image
         Called with an uploaded image; raises where it is none. What it returns is not used.
-    options
-        Keywords of :class:`~atlas8k.services.studies.folder.StudiesFolder`.
     """
 
     def __init__(
         self,
-        studies_dir: str | os.PathLike[str],
+        studies: StudiesFolder,
         *,
         ingest: Callable[[Path, Path, Mapping[str, Any]], Checked] | None = None,
         check_image: Callable[[Path], object] | None = None,
-        **options: Any,
     ) -> None:
         # LocalDatastore's own __init__ makes its JSON file and watches for it.
-        self.studies = self._open(Path(studies_dir), **options)
+        self.studies = studies
         self._ingest, self._check_image = ingest, check_image
         self._datastore_path = str(self.folder)
         self._extensions = [f"*{suffix}" for suffix in self.studies.suffixes]
         self._set_header()
-
-    def _open(self, path: Path, **options: Any) -> StudiesFolder:
-        return StudiesFolder(path, **options)
 
     @property
     def folder(self) -> Path:
@@ -119,17 +112,6 @@ class StudiesDatastore(LocalDatastore):
     def list_images(self) -> list[str]:
         return self.studies.now().ids()
 
-    def images_version(self) -> int:
-        """A number of this process that grows when images appear, move or vanish."""
-        return self.studies.now().changes
-
-    def fingerprint(self, image_id: str) -> str | None:
-        """Something that changes with an image's content; ``None``: it is gone."""
-        try:
-            return file_fingerprint(self.image_path(image_id))
-        except (OSError, NotFoundError):
-            return None
-
     def get_labeled_images(
         self, label_tag: str | None = None, labels: list[str] | None = None
     ) -> list[str]:
@@ -143,13 +125,6 @@ class StudiesDatastore(LocalDatastore):
         """Images without a label of that tag, ``final`` if not given; `labels` is not used."""
         tag = check_tag(label_tag or FINAL)
         return self.studies.now().ids_by_label(tag, labeled=False)
-
-    def image_path(self, image_id: str) -> Path:
-        """The study's own file of an image; :class:`NotFoundError` where there is none.
-
-        It is what is predicted and learned from. Clients get :meth:`get_image_uri`.
-        """
-        return self.folder / self.studies.known_image(image_id).path
 
     def get_image_uri(self, image_id: str) -> str:
         """Path of what clients get of an image; :class:`NotFoundError` where there is none.
@@ -168,13 +143,6 @@ class StudiesDatastore(LocalDatastore):
         The first time the whole file is read for its checksum, see :meth:`checksum`.
         """
         return self.studies.image_info(image_id)
-
-    def checksum(self, image_id: str) -> str:
-        """``SHA256:<hex>`` of an image, as 3D Slicer checks it; kept until the file changes.
-
-        Whoever has just read the file may call this, so that nobody waits for it later.
-        """
-        return self.studies.images.checksum(image_id, self.studies.served_image(image_id))
 
     def add_image(
         self, image_id: str | None, image_filename: str, image_info: dict[str, Any] | None

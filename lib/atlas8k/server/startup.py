@@ -8,10 +8,8 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
 from monailabel.config import settings as monailabel_settings
 
 from atlas8k.core.errors import Atlas8kError, SettingsError
@@ -19,7 +17,6 @@ from atlas8k.core.errors import Atlas8kError, SettingsError
 logger = logging.getLogger(__name__)
 
 LOCAL = {"127.0.0.1", "localhost", "::1"}
-_CREATION_MARGIN_S = 1.0
 
 
 def in_server() -> bool:
@@ -88,34 +85,6 @@ def check_datastore() -> None:
             f"{name} cannot; give --studies a folder of CTs or the URL of a DICOMweb server, "
             "and unset MONAI_LABEL_DATASTORE"
         )
-
-
-def check_studies(studies: str) -> Path:
-    """Return the studies folder, or raise where there was none before this start.
-
-    ``monailabel start_server`` makes a missing folder, so that a typing error serves an
-    empty one; an empty folder younger than this process is taken for that and removed.
-
-    Raises
-    ------
-    SettingsError
-        Missing, not a folder, or not writable.
-    """
-    folder = Path(studies)
-    if folder.is_dir() and not any(folder.iterdir()):
-        started = psutil.Process().create_time()
-        if folder.stat().st_mtime > started + _CREATION_MARGIN_S:
-            folder.rmdir()
-    if not folder.is_dir():
-        raise SettingsError(
-            f"--studies {studies}: there is no such folder; give a folder of CT volumes "
-            "(case.nii.gz or case/ct.nii.gz), or make an empty one to upload into"
-        )
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise SettingsError(
-            f"--studies {studies}: the folder must be readable and writable, labels go there"
-        )
-    return folder
 
 
 def bound_to(argv: Sequence[str] | None = None) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""What the tasks of one app share: settings, datastore, networks, ledger."""
+"""What the use-cases of one server or command share: studies, networks, ledger, labels."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from atlas8k.campaign import learning
 from atlas8k.core.errors import CheckpointError, VolumeError
 from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
-from atlas8k.server.archive_datastore import ArchiveDatastore
-from atlas8k.server.datastore import StudiesDatastore
+from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.device_lock import DeviceLock
 from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.files import read_json
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.prediction.engine import Engine
 from atlas8k.services.studies.content import admit
+from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.store import Holder, Ledger, Progress, VolumeEntry
 
 logger = logging.getLogger(__name__)
@@ -29,10 +29,14 @@ SHOWN_REMARKS = 20
 
 @dataclass
 class Context:
-    """One app's parts.
+    """One studies folder or archive, opened with all that belongs to it.
 
     Attributes
     ----------
+    studies
+        The folder, of an archive its working folder.
+    archive
+        Where images come from one.
     state
         Folder for the locks of scoring and training: one run a studies folder.
     desk
@@ -40,15 +44,23 @@ class Context:
     """
 
     settings: Settings
-    datastore: StudiesDatastore
+    studies: StudiesFolder
     store: ModelStore
     engine: Engine
     device: DeviceLock
     ledger: Ledger
     state: Path
     desk: LabelService
+    archive: ArchiveSession | None = None
     _synced: object = None
     _registered: str = ""
+
+    def close(self) -> None:
+        """Close files; any further use opens them again."""
+        if self.archive is not None:
+            self.archive.close()
+        self.studies.close()
+        self.ledger.close()
 
     def sync(self, *, thorough: bool = False) -> None:
         """Have the ledger know which volumes there are.
@@ -59,22 +71,22 @@ class Context:
             Also notice files that changed in place; without it only names are compared.
         """
         if thorough:
-            self.datastore.refresh()
+            self.studies.refresh()
         # Taken before the list: what changes in between is looked at the next time.
-        seen = self.datastore.images_version()
+        seen = self.studies.now().changes
         if not thorough and seen == self._synced:
             return
         self.ledger.sync_volumes(
             VolumeEntry(name, None, fingerprint)  # it changes when the file does
-            for name in self.datastore.list_images()
-            if (fingerprint := self.datastore.fingerprint(name)) is not None
+            for name in self.studies.now().ids()
+            if (fingerprint := self.studies.fingerprint(name)) is not None
         )
         self._synced = seen
 
     def reach(self) -> None:
         """Raise :class:`UpstreamError` where images come from an archive that does not answer."""
-        if isinstance(self.datastore, ArchiveDatastore):
-            self.datastore.answers()
+        if self.archive is not None:
+            self.archive.archive.answers()
 
     def admit(self, volume: str) -> bool:
         """Return whether a volume may be ranked and handed out, by a look at its content.
@@ -84,7 +96,7 @@ class Context:
         NotFoundError, UpstreamError
             The image is gone; its archive does not answer.
         """
-        return not self.settings.check_content or admit(self.datastore.studies, self.ledger, volume)
+        return not self.settings.check_content or admit(self.studies, self.ledger, volume)
 
     def bring(self, volume: str, holder: Holder) -> bool:
         """Have the image of a volume that was just handed out here, and looked at.
@@ -97,22 +109,21 @@ class Context:
         UpstreamError
             The archive does not answer; the volume is nobody's again.
         """
-        archive = self.datastore if isinstance(self.datastore, ArchiveDatastore) else None
         try:
             offered = not self.desk.existing.check(volume)
-            if offered and (archive is not None or self._registered):
-                self.datastore.get_image_uri(volume)
+            if offered and (self.archive is not None or self._registered):
+                self.studies.served_image(volume)
             offered = offered and self.admit(volume)
         except UpstreamError:
             self.ledger.release(volume, holder)
             raise
         except (VolumeError, NotFoundError) as err:
-            if isinstance(err, NotFoundError) and archive is None:
+            if isinstance(err, NotFoundError) and self.archive is None:
                 return True  # gone a moment ago: whoever asks for it is told so
             logger.warning("%s is not offered: %s", volume, err)
             self.ledger.release(volume, holder)
-            if archive is not None:
-                archive.studies.look()
+            if self.archive is not None:
+                self.archive.folder.look()
                 self.sync()
             else:
                 self.ledger.record_failure(volume, self._registered, str(err))
@@ -163,7 +174,6 @@ class Context:
         progress = self.ledger.progress(signature)
         ranked_by = self.ledger.ranking_signature(signature)
         failures = self.ledger.failures(signature) if progress.failed else {}
-        archive = isinstance(self.datastore, ArchiveDatastore)
         return {
             "model_signature": signature,
             "networks_out": self.engine.left_out(),
@@ -174,7 +184,7 @@ class Context:
             "message": message(progress, signature, ranked_by),
             "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
             "training": str(self._training().get("message", "")),
-            **({"archive": self.datastore.brief_status()} if archive else {}),
+            **({"archive": self.archive.brief_status()} if self.archive else {}),
             **self._existing(),
         }
 
@@ -204,7 +214,7 @@ class Context:
             :meth:`~atlas8k.core.remarks.Remark.as_dict`; ``not_listed``: files that are no volume
             here, with the reason; ``not_listed_count``.
         """
-        catalogue = self.datastore.studies.now()
+        catalogue = self.studies.now()
         found, aside = catalogue.all_remarks(), catalogue.not_listed
         return {
             "count": len(found),

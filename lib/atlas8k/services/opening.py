@@ -4,31 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from pathlib import Path
 
+import psutil
+
 from atlas8k.attention import DEFAULT_RANKING
-from atlas8k.core.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError, SettingsError
 from atlas8k.core.settings import Settings
-from atlas8k.core.volume import read_ct
 from atlas8k.models.store import ModelStore
-from atlas8k.server.archive_datastore import ArchiveDatastore
-from atlas8k.server.datastore import StudiesDatastore
-from atlas8k.server.startup import check_studies
 from atlas8k.services.archive.client import Archive
 from atlas8k.services.archive.folder import WORKING
+from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import DeviceLock
-from atlas8k.services.labels.ingest import ingest
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.prediction.cache import PredictionCache
 from atlas8k.services.prediction.engine import Engine, attention_settings, ensemble_settings
 from atlas8k.services.privacy import cleaned_json
+from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.inspection import Inspector
 from atlas8k.services.studies.served import geometry_remarks, geometry_stamp
 from atlas8k.store import Ledger, is_url, locate
 from atlas8k.training.split import read_patients
 
 logger = logging.getLogger(__name__)
+
+_CREATION_MARGIN_S = 1.0
 
 
 def open_context(settings: Settings, studies: str, models: Path) -> Context:
@@ -52,7 +54,7 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
     if settings.patients is not None:
         read_patients(settings.patients)  # said now, and not when a training begins
     path = settings.ledger or locate(studies)
-    datastore = _open_datastore(settings, studies, path.parent)
+    archive, folder = _open_studies(settings, studies, path.parent)
     store = ModelStore(settings.models or models, attention_settings(settings))
     with contextlib.suppress(CheckpointError):  # without networks there is nothing to weigh
         ensemble_settings(settings).weights.check(store.served().checkpoints)
@@ -66,54 +68,81 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
         settings.cache_gb,
         lambda: most_wanted(ledger, store.served().signature),
     )
-    if isinstance(datastore, ArchiveDatastore):
-        datastore.keep(
+    if archive is not None:
+        archive.stay(
             held=lambda: {lease.volume for lease in ledger.leases()},
             learnt=lambda: _submitted(ledger),
         )
     return Context(
         settings=settings,
-        datastore=datastore,
+        studies=folder,
         store=store,
         engine=Engine(settings, store, device, cache),
         device=device,
         ledger=ledger,
         state=path.parent,
         desk=LabelService(
-            datastore.studies,
+            folder,
             ledger,
             review_percent=settings.review_percent,
             double_read_percent=settings.double_read_percent,
         ),
+        archive=archive,
     )
 
 
-def _open_datastore(settings: Settings, studies: str, state: Path) -> StudiesDatastore:
+def _open_studies(
+    settings: Settings, studies: str, state: Path
+) -> tuple[ArchiveSession | None, StudiesFolder]:
     shown = str if settings.show_phi else cleaned_json
     if is_url(studies):
-        archive = ArchiveDatastore(
+        session = ArchiveSession(
             Archive(studies),
             state / WORKING,
-            ingest=ingest,
+            poll_s=settings.dicom_poll_s,
             state_dir=state,
             shown=shown,
             limit_gb=settings.dicom_cache_gb,
             days=settings.dicom_cache_days,
-            poll_s=settings.dicom_poll_s,
-            show_personal=settings.show_phi,
         )
-        archive.begin()
-        return archive
+        session.begin()
+        return session, session.folder
     check_studies(studies)
-    return StudiesDatastore(
+    return None, StudiesFolder(
         studies,
-        ingest=ingest,
-        check_image=read_ct,
         state_dir=state,
         shown=shown,
         served_gb=settings.served_gb,
         inspectors=[Inspector("geometry", geometry_remarks, geometry_stamp)],
     )
+
+
+def check_studies(studies: str) -> Path:
+    """Return the studies folder, or raise where there was none before this start.
+
+    ``monailabel start_server`` makes a missing folder, so that a typing error serves an
+    empty one; an empty folder younger than this process is taken for that and removed.
+
+    Raises
+    ------
+    SettingsError
+        Missing, not a folder, or not writable.
+    """
+    folder = Path(studies)
+    if folder.is_dir() and not any(folder.iterdir()):
+        started = psutil.Process().create_time()
+        if folder.stat().st_mtime > started + _CREATION_MARGIN_S:
+            folder.rmdir()
+    if not folder.is_dir():
+        raise SettingsError(
+            f"--studies {studies}: there is no such folder; give a folder of CT volumes "
+            "(case.nii.gz or case/ct.nii.gz), or make an empty one to upload into"
+        )
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise SettingsError(
+            f"--studies {studies}: the folder must be readable and writable, labels go there"
+        )
+    return folder
 
 
 def _submitted(ledger: Ledger) -> set[str]:

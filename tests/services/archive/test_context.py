@@ -14,13 +14,13 @@ from tests.server.tiny import write_networks
 
 from atlas8k.core.settings import Settings
 from atlas8k.core.volume import read_grid, write_nifti
-from atlas8k.server.archive_datastore import ArchiveDatastore
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.server.tasks import scoring
-from atlas8k.server.tasks.scoring import AttentionScoring
 from atlas8k.server.tasks.strategy import LedgerStrategy
 from atlas8k.services.context import Context
 from atlas8k.services.errors import UpstreamError
 from atlas8k.services.opening import open_context
+from atlas8k.services.scoring import Scoring
 from atlas8k.services.training.cases import cases
 from atlas8k.store import Holder
 from local_orthanc import Orthanc
@@ -41,26 +41,26 @@ def context(tmp_path: Path, archive: Orthanc) -> Iterator[Context]:
     made = open_context(settings, archive.dicomweb, write_networks(tmp_path / "model"))
     made.sync(thorough=True)
     yield made
-    assert isinstance(made.datastore, ArchiveDatastore)
-    made.datastore.close()
+    assert made.archive is not None
+    made.close()
     made.ledger.close()
 
 
 def ct(context: Context) -> Path:
-    assert isinstance(context.datastore, ArchiveDatastore)
-    return context.datastore.studies.cache.path(UID)
+    assert context.archive is not None
+    return context.archive.folder.cache.path(UID)
 
 
 def test_nobody_is_handed_what_cannot_be_fetched(context: Context, archive: Orthanc) -> None:
     first = LedgerStrategy(context, "first")
     archive.kill()
     with pytest.raises(UpstreamError, match="nothing is lost"):
-        first({"client_id": "reader"}, context.datastore)
+        first({"client_id": "reader"}, datastore_of(context))
     with pytest.raises(UpstreamError):  # it went away between the two questions
         context.bring(UID, Holder.identify(client_id="reader"))
     assert context.ledger.leases() == []
     archive.start()
-    sample = first({"client_id": "reader"}, context.datastore)
+    sample = first({"client_id": "reader"}, datastore_of(context))
     assert sample is not None
     assert sample["id"] == UID
     assert not sample["skipped_before"]
@@ -70,9 +70,9 @@ def test_nobody_is_handed_what_cannot_be_fetched(context: Context, archive: Orth
 def test_a_series_that_turns_out_bad_is_passed_over(context: Context, archive: Orthanc) -> None:
     archive.delete_series(UID)
     first = LedgerStrategy(context, "first")
-    assert first({"client_id": "reader"}, context.datastore) is None
+    assert first({"client_id": "reader"}, datastore_of(context)) is None
     assert context.ledger.leases() == []
-    assert context.datastore.list_images() == []
+    assert context.studies.now().ids() == []
 
 
 def test_scoring_waits_for_an_archive_that_is_away(
@@ -81,8 +81,8 @@ def test_scoring_waits_for_an_archive_that_is_away(
     monkeypatch.setattr(scoring, "ARCHIVE_PAUSE_S", 0.1)
     archive.kill()
     done: list[dict[str, object]] = []
-    task = AttentionScoring(context)
-    thread = threading.Thread(target=lambda: done.append(task({}, context.datastore)))
+    task = Scoring(context)
+    thread = threading.Thread(target=lambda: done.append(task.run()))
     thread.start()
     time.sleep(1.0)
     assert not done
@@ -95,7 +95,7 @@ def test_no_training_on_fewer_cases_because_an_archive_is_away(
     context: Context, archive: Orthanc, tmp_path: Path
 ) -> None:
     assert context.desk is not None
-    grid = read_grid(context.datastore.get_image_uri(UID))
+    grid = read_grid(datastore_of(context).get_image_uri(UID))
     array = np.zeros(grid.shape, np.uint8)
     array[4:10, 4:10, 4:10] = 5
     sent = write_nifti(tmp_path / "label.nii.gz", array, grid)

@@ -17,6 +17,7 @@ from atlas8k.server.archive_datastore import ArchiveDatastore
 from atlas8k.services.archive.cache import IN_USE_S, LEARNT_S, mark
 from atlas8k.services.archive.client import Archive, is_uid
 from atlas8k.services.archive.folder import ArchiveFolder
+from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.studies.errors import BadNameError
 from local_orthanc import Orthanc, free_port
@@ -146,14 +147,14 @@ def test_a_series_that_grows_is_waited_for(working: Make, orthanc: Orthanc, tmp_
 
 def test_whose_image_it_is_is_said_only_when_asked_for(tmp_path: Path, orthanc: Orthanc) -> None:
     for show in (False, True):
-        store = ArchiveDatastore(
+        session = ArchiveSession(
             Archive(orthanc.dicomweb),
             tmp_path / "studies",
             state_dir=tmp_path / "state",
             watch=False,
-            show_personal=show,
         )
-        store.begin()
+        session.begin()
+        store = ArchiveDatastore(session, show_personal=show)
         info = store.get_image_info(UIDS[0])
         assert info["SeriesInstanceUID"] == UIDS[0]
         assert info["Modality"] == "CT"
@@ -163,24 +164,25 @@ def test_whose_image_it_is_is_said_only_when_asked_for(tmp_path: Path, orthanc: 
 
 
 def test_images_are_the_archives(tmp_path: Path, orthanc: Orthanc) -> None:
-    store = ArchiveDatastore(
+    session = ArchiveSession(
         Archive(orthanc.dicomweb), tmp_path / "studies", state_dir=tmp_path / "state", watch=False
     )
-    store.begin()
+    session.begin()
+    store = ArchiveDatastore(session)
     for change in (lambda: store.add_image("x", "x.nii.gz", None), lambda: store.remove_image("x")):
         with pytest.raises(RequestError, match="DICOM archive"):
             change()
     assert store.name() == orthanc.dicomweb
-    assert store.archive_status()["volumes"] >= 2
+    assert session.status()["volumes"] >= 2
     store.close()
 
 
 def test_an_archive_never_seen_ends_the_start_one_seen_before_does_not(
     tmp_path: Path, orthanc: Orthanc
 ) -> None:
-    def store(url: str) -> ArchiveDatastore:
+    def store(url: str) -> ArchiveSession:
         where = {"state_dir": tmp_path / "state", "watch": False}
-        return ArchiveDatastore(Archive(url), tmp_path / "studies", **where)
+        return ArchiveSession(Archive(url), tmp_path / "studies", **where)
 
     nobody = f"http://127.0.0.1:{free_port()}/dicom-web"
     first = store(nobody)
@@ -192,6 +194,6 @@ def test_an_archive_never_seen_ends_the_start_one_seen_before_does_not(
     second.close()
     third = store(nobody)
     third.begin()
-    assert set(UIDS) <= set(third.list_images())
-    assert not third.archive_status()["answers"]
+    assert set(UIDS) <= set(third.folder.now().ids())
+    assert not third.status()["answers"]
     third.close()

@@ -25,6 +25,7 @@ from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.labels.provenance import Provenance, read_provenance, write_label
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.server.routes.cases_page import shown
 from atlas8k.server.tasks.strategy import LedgerStrategy
 from atlas8k.services.cases import Cases
@@ -357,7 +358,7 @@ def test_told_in_info_on_the_page_and_by_the_command(
     html = bytes(shown(cases, "").body).decode()
     assert "set aside" in html
     assert V in html
-    context.datastore.close()
+    context.studies.close()
     context.ledger.close()
     listed = CliRunner().invoke(app, ["labels", "rejected", "--studies", str(studies)])
     assert listed.exit_code == 0, listed.output
@@ -397,32 +398,32 @@ def test_checked_beside_the_requests_and_none_counts_before(
 
     monkeypatch.setattr(ExistingLabels, "_import", wait)
     context: Context = open_context(Settings(device="cpu"), str(three), models)
-    assert context.datastore.status()["completed"] == 3
+    assert context.studies.now().status()["completed"] == 3
     context.sync(thorough=True)
     thread = context.desk.existing.start()
     assert thread is not None
     assert thread.is_alive()
-    assert context.datastore.status()["completed"] == 0
-    assert context.datastore.get_labeled_images() == []
-    assert context.datastore.datalist() == []
+    assert context.studies.now().status()["completed"] == 0
+    assert datastore_of(context).get_labeled_images() == []
+    assert datastore_of(context).datalist() == []
     assert context.status()["unchecked_labels"] == {"checked": 0, "total": 3}
     html = bytes(shown(Cases(context, [Holder.identify(user="anna")]), "").body).decode()
     assert "0 of 3 labels that lay in" in html
-    context.datastore.refresh()
-    assert context.datastore.status()["completed"] == 0
+    context.studies.refresh()
+    assert context.studies.now().status()["completed"] == 0
     for _ in range(2):  # "bad" and "case", by name
         turns.release()
     until = time.monotonic() + 60
     while context.labels_checked() != (2, 3) and time.monotonic() < until:
         time.sleep(0.01)
     assert context.status()["unchecked_labels"] == {"checked": 2, "total": 3}
-    assert context.datastore.get_labeled_images() == [V]
+    assert datastore_of(context).get_labeled_images() == [V]
     turns.release()
     thread.join(60)
     assert "unchecked_labels" not in context.status()
-    assert context.datastore.get_labeled_images() == [V, "good"]
+    assert datastore_of(context).get_labeled_images() == [V, "good"]
     assert [one.volume for one in context.desk.existing.waiting()] == ["bad"]  # type: ignore[union-attr]
-    context.datastore.close()
+    context.studies.close()
     context.ledger.close()
 
 
@@ -434,14 +435,14 @@ def test_a_ct_is_handed_out_once_its_label_is_checked(three: Path, models: Path)
     context.sync(thorough=True)
     assert context.desk is not None
     assert context.desk.existing.hold_back() == 3
-    sample = LedgerStrategy(context, "first")({"client_id": "anna"}, context.datastore)
+    sample = LedgerStrategy(context, "first")({"client_id": "anna"}, datastore_of(context))
     assert sample is not None
     assert sample["id"] == "zbad"
-    assert context.datastore.get_labeled_images() == [V, "good"]
+    assert datastore_of(context).get_labeled_images() == [V, "good"]
     assert context.labels_checked() == (0, 0)
     statuses = context.ledger.statuses()
     assert statuses == {V: "submitted", "good": "submitted", "zbad": "leased"}
-    context.datastore.close()
+    context.studies.close()
     context.ledger.close()
 
 

@@ -21,13 +21,14 @@ from atlas8k.core.volume import Grid, read_ct, read_label
 from atlas8k.server.datastore import StudiesDatastore
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.studies.errors import BadNameError
+from atlas8k.services.studies.folder import StudiesFolder
 
 
 @pytest.fixture
 def datastore(studies: Path) -> Iterator[StudiesDatastore]:
     for name in ("a", "b", "c"):
         write(studies / f"{name}.nii.gz", name.encode())
-    datastore = StudiesDatastore(studies, watch=False)
+    datastore = StudiesDatastore(StudiesFolder(studies, watch=False))
     yield datastore
     datastore.close()
 
@@ -91,7 +92,7 @@ def test_no_json_file_of_monai_label_is_written(
     datastore.remove_label("a", "final")
     assert not list(studies.glob("*.json"))
     assert not (studies / ".lock").exists()
-    assert StudiesDatastore(studies, watch=False).name() == "mine"
+    assert StudiesDatastore(StudiesFolder(studies, watch=False)).name() == "mine"
     assert datastore.json()["name"] == "mine"
 
 
@@ -219,7 +220,7 @@ def test_label_maps_are_stored_on_their_grid_and_may_be_checked_first(
             raise RequestError("no organ")
         return Good(info)
 
-    datastore = StudiesDatastore(studies, watch=False, ingest=ingest)
+    datastore = StudiesDatastore(StudiesFolder(studies, watch=False), ingest=ingest)
     submit(datastore, tmp_path, "a", b"good")
     with pytest.raises(RequestError, match="no organ"):
         submit(datastore, tmp_path, "a", b"bad")
@@ -232,7 +233,7 @@ def test_label_maps_are_stored_on_their_grid_and_may_be_checked_first(
 
 
 def test_an_uploaded_image_may_be_checked_first(studies: Path, tmp_path: Path) -> None:
-    datastore = StudiesDatastore(studies, watch=False, check_image=read_ct)
+    datastore = StudiesDatastore(StudiesFolder(studies, watch=False), check_image=read_ct)
     with pytest.raises(UnreadableVolumeError):
         datastore.add_image("a", str(write(tmp_path / "a.nii.gz", b"no CT")), {})
     assert datastore.list_images() == []

@@ -133,7 +133,7 @@ def context(studies: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr("atlas8k.training.config.FINE_TUNING", FAST)
     opened = open_context(Settings(device="cpu"), str(studies), models)
     yield opened
-    opened.datastore.close()
+    opened.studies.close()
     opened.ledger.close()
 
 
@@ -193,7 +193,7 @@ def test_shuffled_labels_are_refused_and_the_reason_is_there_to_read(
 def test_right_labels_are_published_and_rolled_back(context: Context, tmp_path: Path) -> None:
     submit_all(context, tmp_path, 5, shuffled=False)
     before = context.signature()
-    for name in context.datastore.list_images():
+    for name in context.studies.now().ids():
         context.ledger.record_failure(name, before, "as good as a score")
     stats = run(context, networks="unet")
     assert stats["gate"]["publish"] == ["unet"], stats["message"]

@@ -23,6 +23,7 @@ from atlas8k.core.settings import Settings
 from atlas8k.core.volume import write_nifti
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.networks import build
+from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.server.tasks.train import FineTuningTask
 from atlas8k.services.context import Context
 from atlas8k.services.errors import ConflictError, RequestError
@@ -144,9 +145,9 @@ def test_organs_nobody_said_anything_about_are_not_trained_on(
 ) -> None:
     submit(context, tmp_path, "a", absent=["gall_bladder"])
     submit(context, tmp_path, "b")
-    label = context.datastore.get_label_uri("b", "final")
+    label = datastore_of(context).get_label_uri("b", "final")
     (Path(label).parent / "c.nii.gz").write_bytes(Path(label).read_bytes())  # by other means
-    context.datastore.refresh()
+    context.studies.refresh()
     found = {case.name: case for case in cases(context)}
     assert {name: case.known_organs for name, case in found.items()} == {
         "a": ("gall_bladder", "liver", "spleen"),
@@ -242,11 +243,11 @@ def test_labels_of_images_that_are_gone_are_left_out_and_said(
     for name in ("a", "b"):
         submit(context, tmp_path, name)
     (studies / "b.nii.gz").unlink()
-    context.datastore.refresh()
+    context.studies.refresh()
     assert [case.name for case in cases(context)] == ["a"]
     assert "1 labels of images that are gone" in caplog.text
     (studies / "a.nii.gz").unlink()
-    context.datastore.refresh()
+    context.studies.refresh()
     before = context.signature()
     with pytest.raises(TrainingError, match=r"2 labels are of images that are gone.*submit"):
         FineTuning(context).run(dict(SHORT))
@@ -313,7 +314,7 @@ def test_a_full_disk_and_one_that_may_not_be_written_change_nothing(
     stats = FineTuning(context).run(dict(SHORT))
     assert stats["model_signature"] == context.signature()
     assert not list((small_disk / "model").rglob("*.part"))
-    context.datastore.close()
+    context.studies.close()
     context.ledger.close()
 
 

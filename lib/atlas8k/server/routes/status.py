@@ -18,8 +18,8 @@ from atlas8k.campaign.status import status
 from atlas8k.core.errors import CheckpointError
 from atlas8k.server import background
 from atlas8k.server.access import ADMINS, USERS
-from atlas8k.server.archive_datastore import ArchiveDatastore
 from atlas8k.server.routes.tasks import check_name
+from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.errors import NotFoundError
 from atlas8k.services.privacy import hides, shown
 
@@ -121,10 +121,10 @@ def unlike() -> dict[str, Any]:
 )
 def archive() -> dict[str, Any]:
     """Counts of series, all that are refused with the reason, labels sent and waiting."""
-    store = app_instance().datastore()
-    if not isinstance(store, ArchiveDatastore):
+    session: ArchiveSession | None = app_instance().context.archive
+    if session is None:
         raise NotFoundError("DICOM archive", "--studies is a folder")
-    return store.archive_status(None)
+    return session.status(None)
 
 
 @router.get(

@@ -24,10 +24,9 @@ from atlas8k.core.volume import read_label
 from atlas8k.formats.dicom_seg_writing import write_segmentation
 from atlas8k.server import background, startup
 from atlas8k.server.access import ADMINS, ANNOTATORS, USERS, get_caller
-from atlas8k.server.archive_datastore import ArchiveDatastore
-from atlas8k.server.routes.sessions import session
 from atlas8k.server.tasks.infer import temporary_path
 from atlas8k.server.uploads import parse_object, received
+from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.privacy import shown
 
@@ -83,8 +82,8 @@ async def infer(
         app = app_instance()
         check_name("model", model)
         asked = result_params(parse_object("params", params), model, image)
-        datastore = app.datastore()
-        if output == ResultType.dicom_seg and not isinstance(datastore, ArchiveDatastore):
+        archive: ArchiveSession | None = app.context.archive
+        if output == ResultType.dicom_seg and archive is None:
             raise RequestError("output dicom_seg: the studies are no DICOM archive; ask for image")
         with contextlib.ExitStack() as stack:
             source: str | Path = image
@@ -93,9 +92,9 @@ async def infer(
             elif file is not None:
                 source = stack.enter_context(received("image file", file))
             result = app.infer({**asked, "model": model, "image": source, "output": output})
-        if output == ResultType.dicom_seg:
-            return dicom_seg(datastore, image, model, result, background_tasks)
-        return send_response(datastore, result, output, background_tasks)
+        if output == ResultType.dicom_seg and archive is not None:
+            return dicom_seg(archive, image, model, result, background_tasks)
+        return send_response(app.datastore(), result, output, background_tasks)
 
     return await asyncio.get_running_loop().run_in_executor(INFERENCES, run)
 
@@ -120,7 +119,7 @@ def result_params(params: Mapping[str, Any], model: str, image: str) -> dict[str
 
 
 def dicom_seg(
-    datastore: ArchiveDatastore, image: str, model: str, result: Any, later: BackgroundTasks
+    archive: ArchiveSession, image: str, model: str, result: Any, later: BackgroundTasks
 ) -> Response:
     """Return the result as DICOM SEG, segments named and coded by organ.
 
@@ -138,7 +137,7 @@ def dicom_seg(
         write_segmentation(
             label.array,
             label.grid,
-            datastore.headers(image),
+            archive.headers(image),
             made,
             description=f"atlas8k {model}",
             kind="attention" if model == "attention" else "organs",

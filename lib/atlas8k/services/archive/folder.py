@@ -119,6 +119,11 @@ class ArchiveFolder(StudiesFolder):
         sync.register, sync.cache = self.register, self.cache
         return sync
 
+    def fingerprint(self, image_id: str) -> str | None:
+        """As the archive lists it; nothing is fetched."""
+        row = self.register.one(image_id)
+        return row.fingerprint if row is not None and row.state == "volume" else None
+
     def refresh(self) -> None:
         """Ask the archive for its list now, and look at what is new for a while.
 

@@ -33,7 +33,7 @@ from atlas8k.services.studies.names import (
 from atlas8k.services.studies.plain import dumps, merged
 from atlas8k.services.studies.rows import STATE_NAME, LabelRow, Print
 from atlas8k.services.studies.scan import ImageFile
-from atlas8k.services.studies.served import ServedFiles
+from atlas8k.services.studies.served import ServedFiles, file_fingerprint
 from atlas8k.services.studies.state import StateFile
 from atlas8k.services.studies.watch import Sync, Watcher
 from atlas8k.store.filesystem import locate
@@ -176,6 +176,30 @@ class StudiesFolder:
         if file is None:
             raise NotFoundError("image", image_id)
         return file
+
+    def image_path(self, image_id: str) -> Path:
+        """Return the study's own file of an image, which is predicted and learned from.
+
+        Raises
+        ------
+        NotFoundError
+            There is none.
+        """
+        return self.path / self.known_image(image_id).path
+
+    def fingerprint(self, image_id: str) -> str | None:
+        """Return something that changes with an image's content; ``None``: it is gone."""
+        try:
+            return file_fingerprint(self.image_path(image_id))
+        except (OSError, NotFoundError):
+            return None
+
+    def checksum(self, image_id: str) -> str:
+        """Return ``SHA256:<hex>`` of what clients get of an image; kept until it changes.
+
+        Whoever has just read the file may call this, so that nobody waits for it later.
+        """
+        return self.images.checksum(image_id, self.served_image(image_id))
 
     def served_image(self, image_id: str) -> ImageFile:
         """What clients get of an image; see :meth:`ServedFiles.of`.

@@ -13,7 +13,6 @@ from atlas8k.core.errors import Atlas8kError, TrainingError
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.models.sets import EMBEDDED
-from atlas8k.server.archive_datastore import ArchiveDatastore
 from atlas8k.services.context import Context
 from atlas8k.services.errors import UpstreamError
 from atlas8k.services.files import read_json, write_json
@@ -61,7 +60,7 @@ def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) ->
         desk.reconciler.recover()
         context.sync()
         usable = counted(desk)
-    listed = context.datastore.list_images()
+    listed = context.studies.now().ids()
     whose = patients(context)
     found = [
         replace(case, patient=whose.get(name, ""))
@@ -92,12 +91,12 @@ def patients(context: Context) -> dict[str, str]:
         ``--conf patients`` is no such table.
     """
     found = {}
-    if isinstance(context.datastore, ArchiveDatastore):
-        found = context.datastore.patients()
+    if context.archive is not None:
+        found = context.archive.patients()
     table = context.settings.patients
     if table is not None:
         found |= read_patients(table)
-        without = [name for name in context.datastore.list_images() if name not in found]
+        without = [name for name in context.studies.now().ids() if name not in found]
         if without:
             logger.warning(
                 "%s: %d volumes are not in it, such as %s; each is taken for another patient's",

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import Start
-from atlas8k.labels.label_mapping import Terminology
+from atlas8k.core.label_mapping import Terminology
 
 MAX_LAYERS = 64
 """More segments than this do not overlap in any file that somebody drew."""

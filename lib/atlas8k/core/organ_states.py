@@ -1,0 +1,47 @@
+"""What is known of an organ in a label: what an annotator said of it, and where it comes from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class OrganChange(NamedTuple):
+    """What a submission says of one organ.
+
+    ``state`` is ``confirmed`` (looked at and right as it is), ``revised`` (changed),
+    ``absent`` or ``not_assessed``: as it went out and nobody said that they looked, or of a
+    volume that was asked about. ``dsc`` is that of draft label and submission, ``note`` why it
+    is so, where that needs saying.
+    """
+
+    state: str
+    voxels_before: int | None = None
+    voxels_after: int | None = None
+    voxels_changed: int | None = None
+    dsc: float | None = None
+    note: str | None = None
+
+    @property
+    def drawn_unassessed(self) -> bool:
+        """Whether voxels were changed that nobody vouches for yet."""
+        return self.state == "not_assessed" and bool(self.voxels_changed)
+
+
+OLDER_RULE = "by the older rule, under which an untouched organ was confirmed"
+"""Note of what was confirmed before annotators said what they had looked at."""
+
+
+class OrganSource(NamedTuple):
+    """Where an organ's voxels in the fused label come from.
+
+    ``source`` is ``public``, ``revised`` or ``pseudo``; ``state`` ``present``, ``absent``,
+    ``unknown``, ``confirmed``, ``revised`` or, of a drawn organ that nobody vouches for yet,
+    ``not_assessed``; ``dataset`` the source dataset of a public one; ``disputed`` that a
+    submission changed a public organ.
+    """
+
+    source: str
+    state: str
+    dataset: str | None = None
+    submission: int | None = None
+    disputed: bool = False
