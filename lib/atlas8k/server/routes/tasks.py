@@ -24,6 +24,7 @@ from atlas8k.core.volume import read_label
 from atlas8k.formats.dicom_seg_writing import write_segmentation
 from atlas8k.server import background, startup
 from atlas8k.server.access import ADMINS, ANNOTATORS, USERS, get_caller
+from atlas8k.server.routes.sessions import session
 from atlas8k.server.tasks.infer import temporary_path
 from atlas8k.server.uploads import parse_object, received
 from atlas8k.services.archive.session import ArchiveSession
