@@ -15,7 +15,8 @@ import nibabel as nib
 from abdomen_phantom.generate import generate
 from abdomen_phantom.setting import STANDARD, Setting
 from atlas8k.core.errors import VolumeError
-from atlas8k.core.volume import publish, write_nifti
+from atlas8k.core.files import publish
+from atlas8k.core.volume import write_nifti
 
 DESCRIPTION = "phantoms.json"
 

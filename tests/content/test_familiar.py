@@ -28,8 +28,8 @@ from atlas8k.content.features import (
     thinned,
 )
 from atlas8k.core.errors import SettingsError
+from atlas8k.core.files import write_json
 from atlas8k.core.grid import Grid, Volume
-from atlas8k.models.files import write_json
 
 PHASES = {
     "pre": "non-contrast",

@@ -12,10 +12,9 @@ from tests.server.tiny import checkpoint, write_ct
 
 from atlas8k.content.familiar import RANGE_FILE, trained_ranges
 from atlas8k.core.errors import CheckpointError
-from atlas8k.core.files import only_one
+from atlas8k.core.files import only_one, write_json
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_grid, read_label
-from atlas8k.models.files import write_json
 from atlas8k.models.store import ModelStore
 from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.services.context import Context, message

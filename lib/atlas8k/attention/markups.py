@@ -24,9 +24,10 @@ import numpy.typing as npt
 from atlas8k.attention.explain import place_of_region, slice_axis
 from atlas8k.attention.regions import Region
 from atlas8k.core.errors import UnreadableVolumeError
+from atlas8k.core.files import publishing
 from atlas8k.core.nifti_geometry import without_shear
 from atlas8k.core.structures import ORGANS
-from atlas8k.core.volume import Grid, publishing
+from atlas8k.core.volume import Grid
 
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/"

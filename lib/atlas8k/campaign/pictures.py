@@ -9,7 +9,7 @@ from typing import Any
 from atlas8k.campaign.reports import Status
 from atlas8k.campaign.reviewed import Reviewed, reviewed
 from atlas8k.campaign.simulation import Quality, SimulatedRound
-from atlas8k.models.files import written
+from atlas8k.core.files import publishing
 from atlas8k.store import Plan, Planned, Worked
 
 CHANGED, CONFIRMED, OPEN, HELD = "#c0392b", "#2e7d4f", "#c9ced6", "#e0a526"
@@ -32,7 +32,7 @@ def _figure(rows: int, height: float) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    with written(path) as temporary:
+    with publishing(path) as temporary:
         figure.savefig(temporary, dpi=120, format=path.suffix[1:])
 
 

@@ -24,11 +24,11 @@ from atlas8k.campaign.reports import Training
 from atlas8k.campaign.reviewed import remaining, reviewed
 from atlas8k.campaign.work import Workplace, is_open, last_training, learn
 from atlas8k.core.errors import LedgerError
+from atlas8k.core.files import publishing
 from atlas8k.core.grid import Grid
 from atlas8k.core.resample import resample
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.metrics.overlap import counts, dsc
-from atlas8k.models.files import written
 from atlas8k.reports.folders import find_labels, read_case
 from atlas8k.store import Holder
 
@@ -328,5 +328,5 @@ class Simulation:
     def _write(self) -> None:
         rounds = [one.model_dump(mode="json") for one in self.rounds]
         text = json.dumps({"version": 1, **self._key, "rounds": rounds}, indent=1)
-        with written(self._folder / FILE) as temporary:
+        with publishing(self._folder / FILE) as temporary:
             temporary.write_text(text, encoding="utf-8")

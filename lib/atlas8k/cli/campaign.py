@@ -61,8 +61,8 @@ def look(
     """
     from atlas8k.campaign import learning
     from atlas8k.campaign.status import status
+    from atlas8k.core.files import read_json
     from atlas8k.models.store import ModelStore
-    from atlas8k.services.files import read_json
 
     with suppress(OSError, ValueError):  # being written, or not the trainer's
         learning.note(ledger, read_json(models / learning.STATS))

@@ -326,7 +326,7 @@ def range_(
     from tqdm import tqdm
 
     from atlas8k.content.familiar import RANGE_FILE, trained_ranges
-    from atlas8k.models.files import write_json
+    from atlas8k.core.files import write_json
 
     files = sorted(cases.glob("*_4mm.npz"))
     if not files:

@@ -1,9 +1,10 @@
-"""Files written whole, and a lock between processes."""
+"""Files written whole, their checksums, and locks between processes."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -12,7 +13,71 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from atlas8k.core.volume import publish
+# Asked once, on import: the question sets the mask for a moment, for every thread.
+_MASK = os.umask(0)
+os.umask(_MASK)
+FILE_MODE = 0o666 & ~_MASK
+"""Permissions of a new file as the process was started to give them."""
+
+
+@contextlib.contextmanager
+def publishing(path: Path) -> Iterator[Path]:
+    """Give a new file beside `path` that becomes the file at `path`; complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Make a finished temporary file the file at ``path``: sync, rename, sync the folder."""
+    os.chmod(temporary, FILE_MODE)
+    with open(temporary, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk has the names in a folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy `source` to `target`, complete or not at all."""
+    with publishing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; ``{}`` where there is no file."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            value = json.load(stream)
+    except FileNotFoundError:
+        return {}
+    return dict(value)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file, complete or not at all."""
+    with publishing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the hex sha256 of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -30,7 +95,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_one(path: Path) -> Iterator[bool]:
-    """Whether this is the only holder of the lock file `path`, for the block.
+    """Say whether this is the only holder of the lock file `path`, for the block.
 
     The kernel lets go of it when the process ends, however it ends.
     """
@@ -42,36 +107,3 @@ def only_one(path: Path) -> Iterator[bool]:
             yield False
             return
         yield True
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, complete or not at all."""
-    handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with open(handle, "w", encoding="utf-8") as stream:
-            json.dump(value, stream)
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def copy_whole(source: Path, target: Path) -> None:
-    """Copy `source` to `target`, complete or not at all."""
-    handle, name = tempfile.mkstemp(prefix=".", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        shutil.copyfile(source, temporary)
-        publish(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +32,7 @@ from atlas8k.core.errors import (
     NotThreeDimensionalError,
     UnreadableVolumeError,
 )
+from atlas8k.core.files import publishing
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.nifti_geometry import Geometry, find_geometry
 from atlas8k.core.resample import resample, to_canonical
@@ -384,36 +384,3 @@ def read_comments(path: str | Path) -> list[str]:
         for extension in getattr(header, "extensions", ())
         if extension.get_code() == _COMMENT
     ]
-
-
-# Asked once, on import: the question sets the mask for a moment, for every thread.
-_MASK = os.umask(0)
-os.umask(_MASK)
-FILE_MODE = 0o666 & ~_MASK
-"""Permissions of a new file as the process was started to give them."""
-
-
-@contextlib.contextmanager
-def publishing(path: Path) -> Iterator[Path]:
-    """Give a new file beside `path` that becomes the file at `path`; complete or not at all."""
-    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        publish(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def publish(temporary: Path, path: Path) -> None:
-    """Make a finished temporary file the file at ``path``: sync, rename, sync the folder."""
-    os.chmod(temporary, FILE_MODE)
-    with open(temporary, "rb") as stream:
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

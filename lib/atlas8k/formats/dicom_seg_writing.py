@@ -26,10 +26,10 @@ from skimage.color import rgb2lab
 
 from atlas8k import __version__
 from atlas8k.core.errors import EmptyVolumeError, GridMismatchError, LabelValueError
+from atlas8k.core.files import publishing
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import find_placement, put
 from atlas8k.core.structures import N_ORGANS, ORGANS, Organ
-from atlas8k.core.volume import publishing
 from atlas8k.core.voxels import counts, renamed
 from atlas8k.formats.dicom import inspect
 

@@ -21,8 +21,8 @@ import safetensors.torch
 import torch
 
 from atlas8k.core.errors import CheckpointError
+from atlas8k.core.files import publishing
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.models.files import written
 from atlas8k.models.networks import build
 from atlas8k.models.preprocess import Preprocessing, adapt
 from atlas8k.models.sets import FORMAT, METADATA_KEY, read_header
@@ -164,7 +164,7 @@ def save_checkpoint(
     half = half and not checkpoint.imported
     tensors = {key: compact(tensor, half) for key, tensor in checkpoint.state.items()}
     try:
-        with written(path) as temporary:
+        with publishing(path) as temporary:
             safetensors.torch.save_file(tensors, temporary, metadata=metadata)
     except (safetensors.SafetensorError, OSError) as err:  # a full disk is the first
         raise CheckpointError(

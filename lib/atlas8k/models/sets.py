@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 
 from atlas8k.core.errors import CheckpointError, SettingsError
+from atlas8k.core.files import sha256_of
 
 if TYPE_CHECKING:
     from atlas8k.models.checkpoint import Checkpoint
@@ -190,8 +191,7 @@ def file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=256)
 def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def hash_files(folder: Path) -> dict[str, str]:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from atlas8k.core.errors import CheckpointError, ServedChangedError
-from atlas8k.models.files import write_json, written
+from atlas8k.core.files import publishing, write_json
 from atlas8k.models.sets import (
     EMBEDDED,
     SET_FILE,
@@ -192,7 +192,7 @@ class ModelStore:
                     log.error("what is published lacks a network of the set before: %s", lost)
                 for name, path in (before.checkpoints if before else {}).items():
                     if name not in checkpoints and not alone:
-                        with written(folder / path.name) as temporary:
+                        with publishing(folder / path.name) as temporary:
                             shutil.copyfile(path, temporary)
                 if before and not alone and before.ranges:  # what goes on from these knows them
                     write_json(folder / RANGE_FILE, before.ranges)

@@ -21,8 +21,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from atlas8k.core.errors import GridMismatchError, UnreadableVolumeError
+from atlas8k.core.files import publish
 from atlas8k.core.structures import ORGANS
-from atlas8k.core.volume import Grid, Volume, publish, to_canonical
+from atlas8k.core.volume import Grid, Volume, to_canonical
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

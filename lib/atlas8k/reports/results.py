@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import EvaluationError
+from atlas8k.core.files import publish
 from atlas8k.core.structures import ORGAN_NAMES, find_organ
-from atlas8k.core.volume import publish
 from atlas8k.reports.sheets import MISSING, Sheet, read_sheet, sums_up
 
 log = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ from typing import Any
 
 from atlas8k.campaign import learning
 from atlas8k.core.errors import CheckpointError, VolumeError
+from atlas8k.core.files import read_json
 from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.device_lock import DeviceLock
 from atlas8k.services.errors import NotFoundError, UpstreamError
-from atlas8k.services.files import read_json
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.prediction.engine import Engine
 from atlas8k.services.studies.content import admit

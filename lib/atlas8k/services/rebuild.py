@@ -11,13 +11,13 @@ are only in a backup.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from atlas8k.core.errors import LedgerError
+from atlas8k.core.files import sha256_of
 from atlas8k.labels.provenance import Provenance
 from atlas8k.services.rebuild_files import (
     FINAL,
@@ -152,8 +152,7 @@ class _Rebuilding:
             signature, {"rebuilt": True}, new_round=False
         ):
             logger.info("model signature %s is named by %s", signature, label.path.name)
-        with label.path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        sha256 = sha256_of(label.path)
         submission = None
         if label.tag == FINAL:
             submission = volume.by_sha256.get(sha256)

@@ -11,7 +11,7 @@ from atlas8k.store.errors import LedgerCorruptError, LedgerReadOnlyError, transl
 
 def write_backup(database: Database, target: Path) -> Path:
     """Copy the ledger to `target`; see :meth:`atlas8k.store.Ledger.backup`."""
-    from atlas8k.core.volume import publishing
+    from atlas8k.core.files import publishing
 
     target = target.resolve()
     if target == database.path:

@@ -147,7 +147,7 @@ def decisions_file(ledger: Path) -> Path:
 
 def _write_decisions(tx: Transaction) -> None:
     """Write the file anew, before the transaction ends: nobody else writes it meanwhile."""
-    from atlas8k.core.volume import publishing
+    from atlas8k.core.files import publishing
 
     rows = tx.run(
         f"SELECT v.name, u.{', u.'.join(_COLUMNS)} FROM usability u"

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from atlas8k.core.files import publishing
 from atlas8k.models.checkpoint import Preprocessing
-from atlas8k.models.files import written
 from atlas8k.training.data import Case, Loadable, Prepared, TrainingCase
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class PreparedCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(self.folder).free - prepared.nbytes < RESERVE:
                 return
-            with written(path) as temporary, open(temporary, "wb") as stream:
+            with publishing(path) as temporary, open(temporary, "wb") as stream:
                 np.savez(stream, **_arrays(prepared))
         except OSError as error:
             self._off = True

@@ -29,10 +29,10 @@ from abdomen_phantom import STANDARD, Phantom, Setting, generate
 from abdomen_phantom.bodies import Body, paint_body, read_bodies, subjects
 from abdomen_phantom.bodies.draw import BODIES
 from atlas8k.core.errors import TrainingError
+from atlas8k.core.files import publishing
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import Grid, Volume
 from atlas8k.models.checkpoint import Preprocessing
-from atlas8k.models.files import written
 from atlas8k.training.data import Prepared, prepare_case
 from atlas8k.training.scratch import SPACING_MM
 
@@ -89,7 +89,7 @@ class GeneratedCase(ABC):
         """Generate and store; ``ct`` int16, ``label`` uint8, ``affine``."""
         made = self.generate()
         arrays = made.ct.array, made.label.array, made.ct.grid.affine
-        with written(self.path) as temporary, open(temporary, "wb") as stream:
+        with publishing(self.path) as temporary, open(temporary, "wb") as stream:
             np.savez_compressed(stream, ct=arrays[0], label=arrays[1], affine=arrays[2])
         return arrays
 

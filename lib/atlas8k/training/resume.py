@@ -27,8 +27,8 @@ from typing import Any
 import torch
 
 from atlas8k.core.errors import TrainingError
+from atlas8k.core.files import publishing, write_json
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.files import write_json, written
 from atlas8k.models.sets import file_sha256
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
@@ -273,7 +273,7 @@ class TrainingState:
             "seconds": self.seconds,
         }
         try:
-            with written(path) as temporary:
+            with publishing(path) as temporary:
                 torch.save(content, temporary)
         except (OSError, RuntimeError) as err:  # torch says a full disk in its own words
             raise TrainingError(

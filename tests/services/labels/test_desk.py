@@ -17,6 +17,7 @@ from tests.labels.seg_kit import save_seg
 from abdomen_phantom import generate
 from atlas8k.cli.ledger import labels_on_disk
 from atlas8k.core.errors import EmptyVolumeError, GridMismatchError, VolumeError
+from atlas8k.core.files import sha256_of
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import Grid, read_label, write_nifti
 from atlas8k.core.voxels import renamed
@@ -27,7 +28,7 @@ from atlas8k.services.labels.drafts import DraftLabels
 from atlas8k.services.labels.service import LabelService, Receipt, chosen
 from atlas8k.services.labels.submissions import Submissions
 from atlas8k.services.rebuild import rebuild
-from atlas8k.services.studies.versions import Versions, sha256_of
+from atlas8k.services.studies.versions import Versions
 from atlas8k.store import Holder, Ledger, OrganSource, Submission
 
 Array = npt.NDArray[np.uint8]

@@ -20,6 +20,7 @@ from abdomen_phantom import generate
 from atlas8k.cli import app
 from atlas8k.cli.ledger import labels_on_disk
 from atlas8k.core.errors import LabelValueError, VolumeError
+from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_IDS
@@ -36,7 +37,6 @@ from atlas8k.services.labels.submissions import IMPORTED_BY
 from atlas8k.services.opening import open_context
 from atlas8k.services.rebuild import rebuild
 from atlas8k.services.studies.names import is_tag
-from atlas8k.services.studies.versions import sha256_of
 from atlas8k.store import Holder, OrganSource
 
 AMOS = {"spleen": 1, "kidney_right": 2, "kidney_left": 3, "gall_bladder": 4, "liver": 6,

@@ -18,8 +18,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from atlas8k.core.errors import VolumeError
-from atlas8k.core.files import locked
-from atlas8k.core.volume import publish, write_nifti
+from atlas8k.core.files import locked, publish
+from atlas8k.core.volume import write_nifti
 from atlas8k.services.archive.client import Archive
 from atlas8k.services.archive.register import Register, Series
 from atlas8k.services.archive.series import read

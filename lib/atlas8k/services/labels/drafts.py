@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import VolumeError
+from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label
@@ -17,7 +18,7 @@ from atlas8k.labels.fusion import Assembled, SourceLabel, assemble
 from atlas8k.labels.provenance import Provenance, write_label
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
-from atlas8k.services.studies.versions import Version, Versions, sha256_of
+from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import LabelFile, Ledger, OrganSource, Submission
 
 logger = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ from atlas8k.core.errors import (
     LabelValueError,
     VolumeError,
 )
-from atlas8k.core.files import locked, only_one
+from atlas8k.core.files import locked, only_one, sha256_of
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS, find_organ
 from atlas8k.core.volume import NIFTI_SUFFIXES, read_grid, read_label, write_nifti
@@ -49,7 +49,7 @@ from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.labels import HISTORY, TIME_FORMAT
 from atlas8k.services.studies.rejected import Rejected, RejectedLabels
 from atlas8k.services.studies.stock import StockLabel, stock_labels
-from atlas8k.services.studies.versions import Versions, sha256_of
+from atlas8k.services.studies.versions import Versions
 from atlas8k.store import Holder, Ledger, Submission
 
 logger = logging.getLogger(__name__)

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from atlas8k.core.files import sha256_of
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.labels.reconcile import Reconciler
 from atlas8k.services.labels.submissions import IMPORTED_BY
 from atlas8k.services.studies.catalogue import FINAL
-from atlas8k.services.studies.versions import Versions, sha256_of
+from atlas8k.services.studies.versions import Versions
 from atlas8k.store import Holder, Ledger, OrganChange, Review, Submission
 
 ALIKE = (

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import LedgerError, VolumeError
+from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_label
@@ -40,7 +41,7 @@ from atlas8k.services.labels.drafts import LABEL_NAMES, DraftLabels, as_json, fr
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.studies.plain import merged
-from atlas8k.services.studies.versions import Version, Versions, sha256_of
+from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import Begun, Holder, Ledger, OrganChange, OrganSource, Submission
 
 logger = logging.getLogger(__name__)

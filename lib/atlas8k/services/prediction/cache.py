@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from atlas8k.core.errors import Atlas8kError
-from atlas8k.core.files import locked
-from atlas8k.core.volume import publish
+from atlas8k.core.files import locked, publish
 
 logger = logging.getLogger(__name__)
 

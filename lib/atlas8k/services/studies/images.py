@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.core.errors import UnreadableVolumeError
-from atlas8k.core.volume import publish
+from atlas8k.core.files import publish, sha256_of
 from atlas8k.services.errors import ConflictError, NotFoundError
 from atlas8k.services.studies.labels import LabelFiles
 from atlas8k.services.studies.names import check_id, require_suffix
@@ -130,8 +130,7 @@ class ImageFiles:
 
 def _sha256(path: Path) -> str:
     try:
-        with open(path, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise UnreadableVolumeError(path, f"cannot be read ({error})") from error
 

@@ -21,8 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from atlas8k.core.files import copy_whole, locked, sync_folder, write_json
-from atlas8k.core.volume import publish
+from atlas8k.core.files import copy_whole, locked, publish, sha256_of, sync_folder, write_json
 from atlas8k.services.studies.errors import StudiesFolderError
 from atlas8k.services.studies.names import LABEL_SUFFIXES, LABELS_FOLDER, split_suffix
 from atlas8k.services.studies.rows import LabelRow, Print
@@ -225,8 +224,7 @@ class LabelFiles:
         Not where it is what replaces it, byte for byte, or where it is there already
         because a process was killed in between.
         """
-        with open(path, "rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        sha256 = sha256_of(path)
         if sha256 == unless:
             return
         folder = self.inside(self.folder / HISTORY / tag / label_id)

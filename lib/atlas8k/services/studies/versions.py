@@ -9,7 +9,6 @@ no time, and a killed process leaves either the old or the new one in force.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from atlas8k.core.files import copy_whole, sync_folder, write_json
+from atlas8k.core.files import copy_whole, sha256_of, sync_folder, write_json
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.labels import HISTORY, TIME_FORMAT
 from atlas8k.services.studies.names import LABEL_SUFFIXES, split_suffix
@@ -134,9 +133,3 @@ class Versions:
                 return Version(one.path, one.sha256, one.info)
         current = self.current(image_id, tag)
         return current if current is not None and current.sha256 == wanted else None
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

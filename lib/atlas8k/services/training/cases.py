@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.core.errors import Atlas8kError, TrainingError
+from atlas8k.core.files import read_json, write_json
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.models.sets import EMBEDDED
 from atlas8k.services.context import Context
 from atlas8k.services.errors import UpstreamError
-from atlas8k.services.files import read_json, write_json
 from atlas8k.services.labels.drafts import PSEUDO, PUBLIC
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.studies.catalogue import FINAL

@@ -14,12 +14,11 @@ from pydantic import ValidationError
 
 from atlas8k.campaign import learning
 from atlas8k.core.errors import CheckpointError, SettingsError, TrainingError
-from atlas8k.core.files import only_one
+from atlas8k.core.files import only_one, read_json, write_json
 from atlas8k.models.sets import ServedSet
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
 from atlas8k.services.errors import ConflictError, RequestError
-from atlas8k.services.files import read_json, write_json
 from atlas8k.services.prediction.engine import device, ensemble_settings
 from atlas8k.services.training.cases import Seen, cases, unlabeled
 from atlas8k.services.training.progress import Shown, length

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.core.errors import CheckpointError
+from atlas8k.core.files import write_json
 from atlas8k.models.checkpoint import Checkpoint, save_checkpoint
 from atlas8k.models.sets import SUFFIX
-from atlas8k.services.files import write_json
 
 logger = logging.getLogger(__name__)
 

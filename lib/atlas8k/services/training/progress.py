@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from atlas8k.services.files import write_json
+from atlas8k.core.files import write_json
 from atlas8k.services.scoring import duration
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.loop import Progress
