@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from tests.store.kit import ANNA, BEN, check_consistent, query, sizes
 
-from atlas8k.campaign.simulation import FILE, Simulation, Truth
-from atlas8k.campaign.work import advance
+from atlas8k.campaign.simulation import FILE, Truth
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import write_nifti
+from atlas8k.services.campaign import advance
+from atlas8k.services.simulation import Simulation
 from atlas8k.store import Holder, Ledger, OrganChange
 
 GRID = Grid((12, 3, 2), np.diag([2.0, 2.0, 2.0, 1.0]))

@@ -8,23 +8,17 @@ phase, so that a simulation that was killed goes on where it was.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from atlas8k.campaign.reports import Training
-from atlas8k.campaign.reviewed import remaining, reviewed
-from atlas8k.campaign.work import Workplace, is_open, last_training, learn
-from atlas8k.core.errors import LedgerError
-from atlas8k.core.files import publishing
 from atlas8k.core.grid import Grid
 from atlas8k.core.resample import resample
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
@@ -188,145 +182,3 @@ class SimulatedRound(BaseModel):
     reviewed: int = 0
     organs_corrected: int = 0
     training: Training | None = None
-
-
-class Simulation:
-    """See the module.
-
-    Parameters
-    ----------
-    work
-        Where the work is done.
-    truth
-        Of every volume.
-    folder
-        For what is measured; made if missing.
-    below
-        As in :func:`correct`.
-    report
-        Told in a line what is done now.
-
-    Raises
-    ------
-    LedgerError
-        A volume has no truth, or the folder holds a simulation of another ledger.
-    """
-
-    def __init__(
-        self,
-        work: Workplace,
-        truth: Truth,
-        folder: Path,
-        *,
-        below: float | None = None,
-        report: Callable[[str], None] = logger.info,
-    ) -> None:
-        self._work, self._truth, self._folder = work, truth, folder
-        self._below, self._report = below, report
-        missing = truth.missing(work.volumes())
-        if missing:
-            raise LedgerError(
-                f"{truth.folder}: no true label of {', '.join(missing[:5])}"
-                + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-                + "; the oracle must know every volume it may be given"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        self.rounds = self._read()
-
-    def run(self, rounds: int) -> list[SimulatedRound]:
-        """Go through so many rounds in all, those done before an interruption included."""
-        while sum(one.after is not None for one in self.rounds) < rounds:
-            self._round()
-        return self.rounds
-
-    def _round(self) -> None:
-        if not self.rounds or self.rounds[-1].after is not None:
-            self._begin()
-        now = self.rounds[-1]
-        self._work.signature()  # networks published before an interruption have ended it
-        if is_open(self._work.ledger, now.round):
-            self._review(now)
-            if now.revised is None:
-                now.revised = self._measure()
-                self._write()
-            self._report(f"round {now.round}: fine-tuning")
-            learn(self._work, now.round)
-        volumes = reviewed(self._work.ledger.worked(now.round))
-        now.reviewed = len(volumes)
-        now.organs_corrected = sum(len(one.wrong) for one in volumes.values())
-        now.training = last_training(self._work.ledger, now.round)
-        self._report(f"round {now.round}: predicting with what is served now")
-        self._work.score()
-        now.after = self._measure()
-        self._write()
-
-    def _begin(self) -> None:
-        self._report("predicting every volume")
-        self._work.score()
-        signature = self._work.signature()
-        number, drawn = self._work.ledger.begin_round(signature)
-        if not drawn:
-            raise LedgerError(
-                f"round {number} has no list: no volume is left that has a score and was not "
-                "submitted; there is nothing more to simulate"
-            )
-        before = self.rounds[-1].after if self.rounds else None
-        self.rounds.append(
-            SimulatedRound(round=number, signature=signature, before=before or self._measure())
-        )
-        self._write()
-
-    def _review(self, now: SimulatedRound) -> None:
-        ledger = self._work.ledger
-        for held in ledger.leases():  # what it had in hand when it was interrupted
-            if held.holder == ORACLE.key:
-                self._correct(now, held.volume, held.id)
-        while True:
-            budget, plan = ledger.budget(), ledger.plan(now.round)
-            if budget is None or not remaining(plan, budget, ledger.to_review()):
-                return
-            sample = ledger.next_sample(holder=ORACLE, signature=now.signature)
-            if sample is None:
-                return
-            if sample.over_budget:
-                ledger.release(sample.volume, ORACLE)
-                return
-            self._correct(now, sample.volume, sample.lease)
-
-    def _correct(self, now: SimulatedRound, volume: str, lease: int) -> None:
-        start, grid = self._work.start(volume)
-        made = correct(start, self._truth.on(volume, grid), self._below)
-        self._work.submit(volume, made.array, grid, made.absent, ORACLE, lease)
-        self._report(f"round {now.round}: {volume}: {', '.join(made.corrected) or 'as it was'}")
-
-    def _measure(self) -> Quality:
-        statuses = self._work.ledger.statuses()
-        seen = frozenset(v for v, s in statuses.items() if s in ("submitted", "conflict"))
-        return quality(self._pairs(), seen)
-
-    def _pairs(self) -> Iterator[tuple[str, Pair]]:
-        for volume in self._work.volumes():
-            label, grid = self._work.start(volume)
-            yield volume, (label, self._truth.on(volume, grid))
-
-    @property
-    def _key(self) -> dict[str, Any]:
-        return {"ledger": str(self._work.ledger.path), "below": self._below}
-
-    def _read(self) -> list[SimulatedRound]:
-        path = self._folder / FILE
-        if not path.exists():
-            return []
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if {key: kept.get(key) for key in self._key} != self._key:
-            raise LedgerError(
-                f"{path}: of another simulation ({kept.get('ledger')}, below "
-                f"{kept.get('below')}); choose another --out, or delete it"
-            )
-        return [SimulatedRound.model_validate(one) for one in kept["rounds"]]
-
-    def _write(self) -> None:
-        rounds = [one.model_dump(mode="json") for one in self.rounds]
-        text = json.dumps({"version": 1, **self._key, "rounds": rounds}, indent=1)
-        with publishing(self._folder / FILE) as temporary:
-            temporary.write_text(text, encoding="utf-8")

@@ -201,8 +201,8 @@ def next_(
         _say_next(found, as_json)
         return
     existing_studies(studies)
-    from atlas8k.campaign.work import advance
     from atlas8k.cli.campaign_work import opened, record_settings
+    from atlas8k.services.campaign import advance
 
     given = settings_of(
         conf, ledger=ledger, max_epochs=epochs, steps_per_epoch=steps, budget=budget
@@ -313,8 +313,9 @@ def simulate(
     folder_only(studies, "its CTs are copied: give a folder of CTs")
     existing_studies(studies)
     from atlas8k.campaign.pictures import draw_simulation
-    from atlas8k.campaign.simulation import FILE, Simulation, Truth
+    from atlas8k.campaign.simulation import FILE, Truth
     from atlas8k.cli.campaign_work import opened, record_settings
+    from atlas8k.services.simulation import Simulation
 
     folder = out or studies.resolve().parent / f"{studies.resolve().name}-simulation"
     known = Truth(truth)

@@ -1,10 +1,11 @@
-"""What a round needs of the server's parts, and how a round is ended and the next begun."""
+"""How a round is ended and the next begun, on an open studies folder."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -13,35 +14,89 @@ from atlas8k.campaign.learning import training
 from atlas8k.campaign.reports import StopRule, Training
 from atlas8k.campaign.reviewed import remaining, reviews_of
 from atlas8k.campaign.stopping import stop_rule
+from atlas8k.core.errors import GridMismatchError
 from atlas8k.core.grid import Grid
+from atlas8k.core.settings import Settings
+from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.volume import read_grid, read_label, write_nifti
+from atlas8k.labels.submission_diff import ALL
+from atlas8k.services.context import Context
+from atlas8k.services.scoring import Report, Scoring, log_report
+from atlas8k.services.studies.folder import ORIGINAL
+from atlas8k.services.training.fine_tuning import FineTuning
 from atlas8k.store import Budget, Holder, Ledger
 
 SAME_NETWORKS = "fine-tuned, same networks"
 
 
-class Workplace(Protocol):
-    """A studies folder with its networks, trainer and ledger."""
+class CampaignWork:
+    """What a round needs of a studies folder with its networks, trainer and ledger.
+
+    Safe beside a server on the same folder: labels, scores and training go through the same
+    locks as the server's own.
+
+    Parameters
+    ----------
+    networks
+        To fine-tune: ``all``, or names with commas between them.
+    """
+
+    def __init__(
+        self, context: Context, networks: str = "all", report: Report = log_report
+    ) -> None:
+        self._context, self.desk = context, context.desk
+        self._networks, self._report = networks, report
+        context.sync(thorough=True)
 
     @property
-    def ledger(self) -> Ledger: ...
+    def ledger(self) -> Ledger:
+        return self._context.ledger
+
+    @property
+    def settings(self) -> Settings:
+        return self._context.settings
+
+    @property
+    def models(self) -> Path:
+        """Folder of the checkpoints that are worked with."""
+        return self._context.store.root
 
     def signature(self) -> str:
         """Register the active networks, which ends the round before; return the version."""
+        return self._context.signature()
 
     def score(self) -> None:
         """Score until nothing is stale."""
+        Scoring(self._context, self._report).run()
 
     def train(self) -> None:
         """Fine-tune, judge, publish if no worse, and note it in the ledger.
 
         What a training that was interrupted had done is not done again.
         """
+        try:
+            FineTuning(self._context).run({"networks": self._networks})
+        finally:
+            self._context.note_training()
 
     def volumes(self) -> list[str]:
         """Return the volumes of the studies that count."""
+        self._context.sync()
+        gone = ("vanished", "excluded")
+        return [name for name, state in self.ledger.statuses().items() if state not in gone]
 
     def start(self, volume: str) -> tuple[npt.NDArray[np.uint8], Grid]:
-        """Return the fused label, ``(X, Y, Z)`` uint8 organ ids on the CT's grid; empty: none."""
+        """Return the draft label, ``(X, Y, Z)`` uint8 organ ids on the CT's grid; empty: none."""
+        self.desk.reconciler.reconcile(volume)
+        folder = self.desk.folder
+        grid = read_grid(folder.path / folder.known_image(volume).path)
+        label = self.desk.versions.current(volume, ORIGINAL)
+        if label is None:
+            return np.zeros(grid.shape, np.uint8), grid
+        array = read_label(label.path).array
+        if array.shape != grid.shape:
+            raise GridMismatchError(label.path, f"shape {array.shape} is not that of the CT")
+        return array, grid
 
     def submit(
         self,
@@ -53,6 +108,16 @@ class Workplace(Protocol):
         lease: int,
     ) -> None:
         """Submit a label as an annotator's client does."""
+        params = {
+            "label_info": [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()],
+            "absent": list(absent),
+            # It knows the truth of every organ, and so that of every volume.
+            "looked_at": ALL,
+            "volume_is_right": list(ORGAN_IDS),
+        }
+        with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
+            sent = write_nifti(Path(folder) / "label.nii.gz", array, grid)
+            self.desk.submit(volume, sent, holder, params, lease=lease)
 
 
 def is_open(ledger: Ledger, number: int) -> bool:
@@ -60,7 +125,7 @@ def is_open(ledger: Ledger, number: int) -> bool:
     return any(one.number == number and one.closed_at is None for one in ledger.rounds())
 
 
-def learn(work: Workplace, number: int) -> Training | None:
+def learn(work: CampaignWork, number: int) -> Training | None:
     """Do step 7 for a round: fine-tune, and end it, whatever the gate says.
 
     Networks that are published end the round by themselves. Where the gate refuses, the
@@ -118,7 +183,7 @@ class Advanced:
 
 
 def advance(
-    work: Workplace,
+    work: CampaignWork,
     *,
     train: bool = True,
     score: bool = True,
