@@ -176,14 +176,16 @@ def studies_of(folder: Path, start: Labels, images: list[str], *, stock: bool) -
         for image in images:
             write_nifti(labels / f"{image}.nii.gz", start, grid)
         return studies
-    desk = LabelService.open(studies)
-    desk.ledger.register_signature("networks")
+    label_service = LabelService.open(studies)
+    label_service.ledger.register_signature("networks")
     for image in images:
-        desk.keep_pseudo(image, start, grid, {"model_signature": "networks"})
+        label_service.keep_pseudo(image, start, grid, {"model_signature": "networks"})
     # The costlier way for one of them: the start label is put together from three sources.
     aorta = np.where(start == ORGAN_IDS["aorta"], start, 0).astype(np.uint8)
-    desk.keep_public(images[-1], aorta, grid, {"aorta": OrganSource("public", "present", "BTCV")})
-    desk.close()
+    label_service.keep_public(
+        images[-1], aorta, grid, {"aorta": OrganSource("public", "present", "BTCV")}
+    )
+    label_service.close()
     return studies
 
 

@@ -1,6 +1,6 @@
 """Rounds and simulations on a real ledger; networks and files are figures in memory.
 
-The real trainer, desk and files run in tests/cli/test_campaign_command.py. Here a campaign
+The real trainer, label_service and files run in tests/cli/test_campaign_command.py. Here a campaign
 is interrupted at every one of its steps, which takes a place that works in microseconds.
 """
 

@@ -1,4 +1,4 @@
-"""`atlas8k campaign` as a user runs it, with the real trainer, desk and files, tiny networks."""
+"""`atlas8k campaign` as a user runs it, real trainer and files, tiny networks."""
 
 from __future__ import annotations
 
@@ -150,15 +150,15 @@ def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
 
 def submit(place: Path, count: int) -> None:
     """Anna at work: the next samples, corrected."""
-    desk = LabelService.open(place / "studies")
-    signature = desk.ledger.rounds()[-1].signature
+    label_service = LabelService.open(place / "studies")
+    signature = label_service.ledger.rounds()[-1].signature
     for _ in range(count):
-        sample = desk.ledger.next_sample(holder=ANNA, signature=signature)
+        sample = label_service.ledger.next_sample(holder=ANNA, signature=signature)
         assert sample is not None
         made = write_nifti(place / "label.nii.gz", truth_of(int(sample.volume[-1])), GRID)
         names = [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()]
-        desk.submit(sample.volume, made, ANNA, {"label_info": names}, lease=sample.lease)
-    desk.close()
+        label_service.submit(sample.volume, made, ANNA, {"label_info": names}, lease=sample.lease)
+    label_service.close()
 
 
 def test_rounds_with_people_from_the_command_line(place: Path) -> None:

@@ -34,12 +34,14 @@ def studies(tmp_path: Path) -> Path:
     folder.mkdir()
     ct = np.arange(np.prod(GRID.shape), dtype=np.int16).reshape(GRID.shape)
     write_nifti(folder / "case.nii.gz", ct, GRID)
-    desk = LabelService.open(folder)
+    label_service = LabelService.open(folder)
     public = read_label(label(tmp_path, 1, 2)).array
-    desk.keep_public("case", public, GRID, {"liver": OrganSource("public", "present", "LiTS")})
-    desk.submit("case", label(tmp_path, 1), Holder.identify(user="anna"))
-    desk.submit("case", label(tmp_path, 1, 2, 3), Holder.identify(user="ben"))
-    desk.close()
+    label_service.keep_public(
+        "case", public, GRID, {"liver": OrganSource("public", "present", "LiTS")}
+    )
+    label_service.submit("case", label(tmp_path, 1), Holder.identify(user="anna"))
+    label_service.submit("case", label(tmp_path, 1, 2, 3), Holder.identify(user="ben"))
+    label_service.close()
     return folder
 
 

@@ -36,12 +36,12 @@ def studies(tmp_path: Path) -> Path:
         write_ct(folder / f"{name}.nii.gz", seed)
     models = write_networks(tmp_path / "model")
     context = open_context(Settings(device="cpu", ledger=ledger), str(folder), models)
-    assert context.desk is not None
+    assert context.label_service is not None
     public = {"liver": OrganSource("public", "present", "lits")}
-    context.desk.keep_public("a", drawn(LIVER), GRID, public)
-    context.desk.keep_pseudo("a", drawn(SPLEEN), GRID, {"model_signature": "m"})
+    context.label_service.keep_public("a", drawn(LIVER), GRID, public)
+    context.label_service.keep_pseudo("a", drawn(SPLEEN), GRID, {"model_signature": "m"})
     path = write_nifti(tmp_path / "sent.nii.gz", drawn(SPLEEN), GRID)
-    context.desk.submit("b", path, ANNA)
+    context.label_service.submit("b", path, ANNA)
     context.studies.close()
     context.ledger.close()
     return folder

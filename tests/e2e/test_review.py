@@ -96,18 +96,18 @@ def client(server: Server, tmp_path: Path) -> Client:
 
 
 def bring(server: Server, image: str, **pseudo: tuple[int, int]) -> LabelService:
-    """A pseudo label from another process, as scoring does; the desk of that process."""
-    desk = LabelService.open(server.studies)
-    desk.keep_pseudo(image, slabs(**pseudo), GRID, {"model_signature": "none"})
-    return desk
+    """A pseudo label from another process, as scoring does; the label_service of that process."""
+    label_service = LabelService.open(server.studies)
+    label_service.keep_pseudo(image, slabs(**pseudo), GRID, {"model_signature": "none"})
+    return label_service
 
 
 def test_two_people_one_disputes_one_reopens_and_restores(client: Client, server: Server) -> None:
-    desk = bring(server, "a", liver=(2, 5), spleen=(8, 11), stomach=(14, 15))
-    desk.keep_public(
+    label_service = bring(server, "a", liver=(2, 5), spleen=(8, 11), stomach=(14, 15))
+    label_service.keep_public(
         "a", slabs(liver=(2, 6)), GRID, {"liver": OrganSource("public", "present", "LiTS")}
     )
-    desk.close()
+    label_service.close()
     assert (client.organ("a", LIVER), client.organ("a", SPLEEN)) == ([2, 3, 4, 5], [8, 9, 10])
     start = client.label("a", "original")
 

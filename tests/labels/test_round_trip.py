@@ -36,7 +36,7 @@ def cells(organs: dict[str, int]) -> Labels:
 
 
 class Case:
-    """One CT in a studies folder, with the desk that looks after its labels."""
+    """One CT in a studies folder, with the label_service that looks after its labels."""
 
     def __init__(self, folder: Path) -> None:
         self.studies = folder / "studies"
@@ -45,15 +45,15 @@ class Case:
         self.scratch = folder
         self.ledger = Ledger(folder / "ledger.sqlite")
         self.ledger.register_signature("m0")
-        self.desk = LabelService.open(self.studies, self.ledger.path)
+        self.label_service = LabelService.open(self.studies, self.ledger.path)
 
     def public(self, states: dict[str, str], voxels: int = 3) -> None:
         there = {o: voxels for o, state in states.items() if state == "present"}
         organs = {o: OrganSource("public", s, "BTCV") for o, s in states.items()}
-        self.desk.keep_public(VOLUME, cells(there), GRID, organs)
+        self.label_service.keep_public(VOLUME, cells(there), GRID, organs)
 
     def pseudo(self, organs: dict[str, int]) -> None:
-        self.desk.keep_pseudo(VOLUME, cells(organs), GRID, {"model_signature": "m0"})
+        self.label_service.keep_pseudo(VOLUME, cells(organs), GRID, {"model_signature": "m0"})
 
     def submit(
         self,
@@ -69,7 +69,7 @@ class Case:
             array.reshape(-1, SHAPE[2])[ORGAN_IDS[organ], :n] = 1 + named.index(organ)
         sent = save_nifti(self.scratch / f"sent-{next(NUMBERS)}.nii.gz", array)
         params = {"label_info": info(*named), "absent": absent or [], "looked_at": looked_at}
-        return self.desk.submit(VOLUME, sent, holder, params).submission.id
+        return self.label_service.submit(VOLUME, sent, holder, params).submission.id
 
     def start(self) -> Path:
         return self.studies / "labels" / "original" / f"{VOLUME}.nii.gz"
@@ -107,7 +107,7 @@ def case() -> Iterator[Case]:
     with tempfile.TemporaryDirectory() as name:
         one = Case(Path(name))
         yield one
-        one.desk.close()
+        one.label_service.close()
         one.ledger.close()
 
 
@@ -137,7 +137,7 @@ def test_every_state_survives_file_ledger_and_rebuild(
             if not sizes and (not absent or {*named, *absent} == {*ORGAN_NAMES}):
                 continue  # nothing is said, or that there is no abdomen: refused
             if one.ledger.submitted(VOLUME):
-                one.desk.reviews.reopen(VOLUME)
+                one.label_service.reviews.reopen(VOLUME)
             assert one.ledger.lease(VOLUME, holder, signature="m0")
             one.submit(holder, sizes, named, absent, named[::2])
         one.check()
@@ -178,8 +178,8 @@ def test_disputes_and_decisions_survive() -> None:
         assert {(r.kind, r.organ) for r in book.reviews()} == {
             *(("dispute", "liver"), ("dispute", "spleen"), ("dispute", "aorta")),
         }
-        one.desk.reviews.decide_organ(VOLUME, "liver", "revised", "cara")
-        one.desk.reviews.decide_organ(VOLUME, "spleen", "public", "cara")
+        one.label_service.reviews.decide_organ(VOLUME, "liver", "revised", "cara")
+        one.label_service.reviews.decide_organ(VOLUME, "spleen", "public", "cara")
         book = one.check()
         assert [review.organ for review in book.reviews()] == ["aorta"]
         assert book.sources(VOLUME)["liver"].source == "revised"
@@ -199,11 +199,11 @@ def test_a_conflict_and_a_restored_submission_survive() -> None:
         assert [(r.kind, r.submission, r.other) for r in book.reviews()] == [
             ("conflict", second, first)
         ]
-        one.desk.reviews.decide_submission(VOLUME, second, "cara")
+        one.label_service.reviews.decide_submission(VOLUME, second, "cara")
         book = one.check()
         assert book.reviews() == []
         assert book.sources(VOLUME)["liver"].submission == second
-        one.desk.reviews.restore(VOLUME, first, ANNA)
+        one.label_service.reviews.restore(VOLUME, first, ANNA)
         book = one.check()
         assert book.sources(VOLUME)["liver"].submission == first
         # That a conflict was ended in favour of the earlier is not in the files: it is

@@ -54,24 +54,24 @@ def worked(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("a", "b"):
         write_nifti(folder / f"{name}.nii.gz", np.zeros(SHAPE, np.int16), GRID)
-    desk = LabelService.open(folder)
-    desk.double_read_percent = 100
+    label_service = LabelService.open(folder)
+    label_service.double_read_percent = 100
 
     def send(who: Holder, volume: str, stop: int) -> None:
-        assert desk.ledger.next_sample(holder=who, strategy="first").volume == volume
+        assert label_service.ledger.next_sample(holder=who, strategy="first").volume == volume
         path = write_nifti(tmp_path / "sent.nii.gz", liver(stop), GRID)
-        desk.submit(volume, path, who, {"label_info": INFO})
+        label_service.submit(volume, path, who, {"label_info": INFO})
 
     for number, (signature, planes) in enumerate(zip(NETWORKS, (4, 5), strict=True)):
-        desk.ledger.register_signature(signature)
+        label_service.ledger.register_signature(signature)
         for name in ("a", "b"):
-            desk.keep_pseudo(name, liver(planes), GRID, {"model_signature": signature})
+            label_service.keep_pseudo(name, liver(planes), GRID, {"model_signature": signature})
         if number == 0:
             send(ANNA, "a", 6)
             send(BEN, "a", 7)  # the second reading
         else:
             send(ANNA, "b", 8)
-    desk.close()
+    label_service.close()
     return folder
 
 
@@ -173,11 +173,11 @@ def keep_answers(studies: Path, volume: str, planes: dict[str, int]) -> None:
         for organ, number in ORGAN_IDS.items():
             probs[row, ORGAN_NAMES.index(organ)] = label == number
     salient = salient_regions(probs, GRID, SalientSettings(), organs=ORGAN_NAMES, name=volume)
-    desk = LabelService.open(studies)
-    cache = PredictionCache(desk.ledger.path.parent / "cache", 1, reserve_bytes=0)
+    label_service = LabelService.open(studies)
+    cache = PredictionCache(label_service.ledger.path.parent / "cache", 1, reserve_bytes=0)
     answers = Answers(tuple(planes), labels, salient)
     assert cache.keep(Key(volume, "any", NETWORKS[1]), "answers", answers.packed())
-    desk.close()
+    label_service.close()
 
 
 def test_without_a_truth_what_was_submitted_is_it(worked: Path, tmp_path: Path) -> None:
@@ -220,9 +220,9 @@ def test_nothing_to_measure_is_said(tmp_path: Path, truth: Path) -> None:
     with pytest.raises(Atlas8kError, match="no ledger yet"):
         run(folder)
     write_nifti(folder / "z.nii.gz", np.zeros(SHAPE, np.int16), GRID)
-    desk = LabelService.open(folder)
-    desk.ledger.add_volumes(["z"])
-    desk.close()
+    label_service = LabelService.open(folder)
+    label_service.ledger.add_volumes(["z"])
+    label_service.close()
     assert "nothing to measure" in run(folder, "--out", tmp_path / "out", code=1)
     with pytest.raises(Atlas8kError, match="are the case names the same"):
         run(folder, "--truth", truth)

@@ -129,8 +129,8 @@ def test_a_copy_follows_its_file_and_old_copies_make_room(
 def test_a_label_on_any_form_lands_on_the_voxels_it_was_drawn_on(
     context: Context, store: StudiesDatastore, tmp_path: Path, name: str
 ) -> None:
-    desk = context.desk
-    assert desk is not None
+    label_service = context.label_service
+    assert label_service is not None
     truth = label_array()
     sform, qform, served = FORMS[name]
     forms = {"sform": sform, "served": served}
@@ -139,8 +139,8 @@ def test_a_label_on_any_form_lands_on_the_voxels_it_was_drawn_on(
     for form, affine in forms.items():
         path = tmp_path / f"{form}.nii.gz"
         nib.save(nib.Nifti1Image(truth, affine), path)
-        receipt = desk.submit(name, path, Holder.identify(client_id=form), {})
-        where = desk.reviews.history(name)[-1].file
+        receipt = label_service.submit(name, path, Holder.identify(client_id=form), {})
+        where = label_service.reviews.history(name)[-1].file
         assert where is not None
         kept = read_label(where)
         np.testing.assert_array_equal(kept.array, truth)
@@ -153,17 +153,17 @@ def test_a_label_on_any_form_lands_on_the_voxels_it_was_drawn_on(
 def test_a_label_that_is_a_little_off_is_snapped_and_the_reply_and_header_say_so(
     context: Context, tmp_path: Path
 ) -> None:
-    desk = context.desk
-    assert desk is not None
+    label_service = context.label_service
+    assert label_service is not None
     near = LPS.copy()
     near[0, 3] += 0.04 * 2  # voxels of 2 mm
     path = tmp_path / "near.nii.gz"
     nib.save(nib.Nifti1Image(label_array(), near), path)
-    receipt = desk.submit("plain", path, me, {})
+    receipt = label_service.submit("plain", path, me, {})
     assert receipt.notes[0] == "its header is up to 0.040 voxels off the CT's; snapped"
     told = {**said(receipt), "image": "plain"}
     assert f"Of the file: {receipt.notes[0]}" in receipt_text(told)
-    line = desk.reviews.history("plain")[-1]
+    line = label_service.reviews.history("plain")[-1]
     assert line.file is not None
     assert datastore_of(context).get_label_info("plain", "final")["notes"] == list(receipt.notes)
     assert any("0.040 voxels off" in comment for comment in read_comments(line.file))
@@ -171,7 +171,7 @@ def test_a_label_that_is_a_little_off_is_snapped_and_the_reply_and_header_say_so
     near[0, 3] += 0.02 * 2
     nib.save(nib.Nifti1Image(label_array(), near), path)
     with pytest.raises(GridMismatchError, match=r"0\.06 voxels off"):
-        desk.submit("plain", path, me, {})
+        label_service.submit("plain", path, me, {})
 
 
 def test_they_are_named_when_they_are_found(
@@ -288,12 +288,12 @@ class TestGotWrong:
     def test_each_lands_where_it_was_drawn(
         self, opened: Context, tmp_path: Path, volume: str, label: str
     ) -> None:
-        desk = opened.desk
-        assert desk is not None
+        label_service = opened.label_service
+        assert label_service is not None
         whole = "two-forms/submitted.nii.gz" if label.endswith(".nrrd") else label
         truth = np.asarray(nib.load(CASES / whole).dataobj)
-        desk.submit(volume, CASES / label, me, {})
-        line = desk.reviews.history(volume)[-1]
+        label_service.submit(volume, CASES / label, me, {})
+        line = label_service.reviews.history(volume)[-1]
         assert line.file is not None
         np.testing.assert_array_equal(read_label(line.file).array, truth)
         assert set(line.organs) == set(ORGAN_IDS)

@@ -125,7 +125,7 @@ def test_an_organ_can_be_ranked_by_alone(context: Context) -> None:
     ("user", "client", "key", "anonymous"),
     [
         ("anna", "x", "user:anna", False),
-        ("", "desk-4", "client:desk-4", False),
+        ("", "label_service-4", "client:label_service-4", False),
         ("", "user-xyz", "anonymous:192.0.2.1 Slicer", True),
         ("", None, "anonymous:192.0.2.1 Slicer", True),
     ],

@@ -144,8 +144,8 @@ def test_what_is_not_usable_is_not_trained_on(context: Context, tmp_path: Path) 
         label = np.zeros(GRID.shape, np.uint8)
         label[8:14, 8:13, 6:12] = 5
         sent = write_nifti(tmp_path / f"{name}.nii.gz", label, GRID)
-        assert context.desk is not None
-        context.desk.submit(name, sent, ANNA, {})
+        assert context.label_service is not None
+        context.label_service.submit(name, sent, ANNA, {})
     assert [case.name for case in cases(context)] == ["a", "b"]
     anna(context).exclude("a", "metal")
     assert [case.name for case in cases(context)] == ["b"]
@@ -157,11 +157,11 @@ def test_what_is_not_usable_is_not_trained_on(context: Context, tmp_path: Path) 
 def test_nine_absent_organs_are_no_review(context: Context, tmp_path: Path) -> None:
     score(context)
     empty = write_nifti(tmp_path / "empty.nii.gz", np.zeros(GRID.shape, np.uint8), GRID)
-    assert context.desk is not None
+    assert context.label_service is not None
     with pytest.raises(NoOrganError, match="not usable, say so with a reason"):
-        context.desk.submit("a", empty, ANNA, {"absent": list(ORGAN_NAMES)})
+        context.label_service.submit("a", empty, ANNA, {"absent": list(ORGAN_NAMES)})
     assert context.ledger.submissions("a") == []
-    context.desk.submit("a", empty, ANNA, {"absent": list(ORGAN_NAMES[:8])})
+    context.label_service.submit("a", empty, ANNA, {"absent": list(ORGAN_NAMES[:8])})
     assert len(context.ledger.submissions("a")) == 1
 
 

@@ -44,13 +44,13 @@ def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate("ab"):
         write_ct(folder / "studies" / f"{name}.nii.gz", seed)
     context = open_context(Settings(device="cpu"), str(folder / "studies"), folder / "model")
-    assert context.desk is not None
+    assert context.label_service is not None
     for first, name in enumerate("ab"):
         array = np.zeros(GRID.shape, np.uint8)
         array[8:12, 4:15, 6:10] = 5 + first
         array[4:7, 8:12, 6:10] = 8 + first
         path = write_nifti(folder / "sent.nii.gz", array, GRID)
-        context.desk.submit(name, path, Holder.identify(user="anna"))
+        context.label_service.submit(name, path, Holder.identify(user="anna"))
     context.studies.close()
     context.ledger.close()
     return folder

@@ -1,7 +1,7 @@
 """A whole campaign with an annotator who knows the truth: what would the rounds be worth?
 
 Everything goes the way it goes with people: samples are handed out by the ledger, labels
-are submitted through the desk, networks are trained and judged by the same trainer. The
+are submitted through the label_service, networks are trained and judged by the same trainer. The
 ledger knows how far a campaign has come; beside it, what was measured is kept after every
 phase, so that a simulation that was killed goes on where it was.
 """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas8k.cli.opening import desk_of, ledger_of
+from atlas8k.cli.opening import label_service_of, ledger_of
 from atlas8k.cli.options import MODELS, Conf, LedgerFile, Models, Studies, settings_of
 from atlas8k.cli.rank import newest
 from atlas8k.cli.tables import print_table, terminal
@@ -263,8 +263,8 @@ def _file(book: Ledger, case: str, studies: str) -> Path:
     from atlas8k.store import is_url
 
     if is_url(studies):
-        with desk_of(studies, book.path) as desk:
-            return desk.folder.path / desk.folder.known_image(case).path
+        with label_service_of(studies, book.path) as label_service:
+            return label_service.folder.path / label_service.folder.known_image(case).path
     image = probe(Path(studies), check_id(case), IMAGE_SUFFIXES)
     if image is None:
         raise UnreadableVolumeError(

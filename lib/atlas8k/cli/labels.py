@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.opening import desk_of, folder_only, moment, who
+from atlas8k.cli.opening import folder_only, label_service_of, moment, who
 from atlas8k.cli.options import (
     AsJson,
     Commands,
@@ -207,9 +207,9 @@ def history(
 
     Figures are the DSC of an organ before and after.
     """
-    with desk_of(studies, ledger) as desk:
-        revisions = desk.reviews.history(case)
-        sources = desk.ledger.sources(case)
+    with label_service_of(studies, ledger) as label_service:
+        revisions = label_service.reviews.history(case)
+        sources = label_service.ledger.sources(case)
     if as_json:
         submissions = [
             {
@@ -271,8 +271,8 @@ def restore(
     name: As = "",
 ) -> None:
     """Put an earlier submission in force again; nothing is lost. The server may run."""
-    with desk_of(studies, ledger) as desk:
-        restored = desk.reviews.restore(case, number, who(name))
+    with label_service_of(studies, ledger) as label_service:
+        restored = label_service.reviews.restore(case, number, who(name))
     typer.echo(f"{case}: submission {number} is in force, as number {restored.id}")
 
 
@@ -286,16 +286,16 @@ def reopen(
     name: As = "",
 ) -> None:
     """Give a submitted case out again, before all others, with its last revision on it."""
-    with desk_of(studies, ledger) as desk:
-        desk.reviews.reopen(case, to=to or None, note=note, reviewer=who(name).key)
+    with label_service_of(studies, ledger) as label_service:
+        label_service.reviews.reopen(case, to=to or None, note=note, reviewer=who(name).key)
     typer.echo(f"{case}: open again, for {to or 'the next who asks'}")
 
 
 @labels.command()
 def rejected(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False) -> None:
     """Labels that were in labels/final and failed the checks, with the reason of each."""
-    with desk_of(studies, ledger) as desk:
-        waiting = desk.existing.waiting()
+    with label_service_of(studies, ledger) as label_service:
+        waiting = label_service.existing.waiting()
     if as_json:
         typer.echo(json.dumps([{**dataclasses.asdict(o), "path": str(o.path)} for o in waiting]))
         return
@@ -329,8 +329,8 @@ def accept(
         mapping = None if values is None else parse_values(values.split(","))
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--map") from error
-    with desk_of(studies, ledger) as desk:
-        booked = desk.existing.accept(case, Reading(mapping, force))
-        organs = desk.ledger.changes(booked.id)
+    with label_service_of(studies, ledger) as label_service:
+        booked = label_service.existing.accept(case, Reading(mapping, force))
+        organs = label_service.ledger.changes(booked.id)
     said = [f"{organ} {one.state}" for organ, one in organs.items() if one.state != "not_assessed"]
     typer.echo(f"{case}: accepted as submission {booked.id} ({', '.join(said)})")

@@ -135,8 +135,8 @@ class Importer:
         if planned.outcome is not None or planned.volume is None:
             return planned.outcome or Outcome(planned.shown, None, "skipped")
         try:
-            desk = _desk(self.studies, self.ledger)
-            return self._take(desk, planned, planned.volume)
+            label_service = _label_service(self.studies, self.ledger)
+            return self._take(label_service, planned, planned.volume)
         except VolumeError as error:
             # The line names the file already, as it lies in the dataset's folder.
             own = error.path == str(planned.file.path)
@@ -145,25 +145,25 @@ class Importer:
             reason = str(error) or type(error).__name__
         return Outcome(planned.shown, planned.volume, "refused", reason)
 
-    def _take(self, desk: LabelService, planned: Planned, volume: str) -> Outcome:
-        image = desk.folder.known_image(volume)
+    def _take(self, label_service: LabelService, planned: Planned, volume: str) -> Outcome:
+        image = label_service.folder.known_image(volume)
         label = read_public(
             planned.file.path,
-            desk.folder.path / image.path,
+            label_service.folder.path / image.path,
             self.dataset,
             tolerance=self.tolerance,
             stated=self.stated,
         )
-        kept = _Kept.of(desk, volume, self.dataset)
+        kept = _Kept.of(label_service, volume, self.dataset)
         organs = kept.to_keep(label)
         same = kept.says(label, organs)
         if not same and not self.dry_run:
             # A volume came from one dataset, even where others label it again.
             first = kept.datasets() <= {self.dataset.name}
             entry = VolumeEntry(volume, source=self.dataset.name if first else None)
-            desk.ledger.add_volumes([entry])
-            _keep_unknown(desk, volume, label, self.dataset)
-            desk.keep_public(volume, label.array, label.grid, organs)
+            label_service.ledger.add_volumes([entry])
+            _keep_unknown(label_service, volume, label, self.dataset)
+            label_service.keep_public(volume, label.array, label.grid, organs)
         return Outcome(
             planned.shown,
             volume,
@@ -176,7 +176,7 @@ class Importer:
 
 
 @cache
-def _desk(studies: Path, ledger: Path | None) -> LabelService:
+def _label_service(studies: Path, ledger: Path | None) -> LabelService:
     from atlas8k.services.labels.service import LabelService
 
     return LabelService.open(studies, ledger)
@@ -192,13 +192,13 @@ class _Kept:
     organs: Mapping[str, OrganSource]
 
     @classmethod
-    def of(cls, desk: LabelService, volume: str, dataset: Dataset) -> _Kept:
+    def of(cls, label_service: LabelService, volume: str, dataset: Dataset) -> _Kept:
         organs: Mapping[str, OrganSource] = {}
         with contextlib.suppress(UnknownVolumeError):
-            organs = desk.ledger.dataset_organs(volume)
-        own = _own_mask(desk, volume, dataset)
-        unknown = _array(desk, volume, UNKNOWN_TAG) if own else None
-        return cls(_array(desk, volume, "public"), unknown, organs)
+            organs = label_service.ledger.dataset_organs(volume)
+        own = _own_mask(label_service, volume, dataset)
+        unknown = _array(label_service, volume, UNKNOWN_TAG) if own else None
+        return cls(_array(label_service, volume, "public"), unknown, organs)
 
     def datasets(self) -> set[str | None]:
         """Return where public organs come from."""
@@ -232,13 +232,13 @@ class _Kept:
         return bool(np.array_equal(self.unknown > 0, label.unknown))
 
 
-def _array(desk: LabelService, volume: str, tag: str) -> npt.NDArray[np.uint8] | None:
+def _array(label_service: LabelService, volume: str, tag: str) -> npt.NDArray[np.uint8] | None:
     """Return a label that is there; one that cannot be read any more is written anew."""
-    row = desk.folder.label(volume, tag)
+    row = label_service.folder.label(volume, tag)
     if row is None or row.ext is None:
         return None
     with contextlib.suppress(VolumeError):
-        return np.asarray(read_label(desk.folder.labels.path(volume, tag, row.ext)).array)
+        return np.asarray(read_label(label_service.folder.labels.path(volume, tag, row.ext)).array)
     return None
 
 
@@ -247,19 +247,21 @@ def _key(source: OrganSource) -> tuple[str, str, str | None]:
     return source.source, source.state, source.dataset if source.source == "public" else None
 
 
-def _keep_unknown(desk: LabelService, volume: str, label: PublicLabel, dataset: Dataset) -> None:
+def _keep_unknown(
+    label_service: LabelService, volume: str, label: PublicLabel, dataset: Dataset
+) -> None:
     """Store the mask of voxels left open, before the label that leaves them open."""
     if label.unknown is not None:
         info = {"dataset": dataset.name, "voxels": int(np.count_nonzero(label.unknown))}
         mask = label.unknown.astype(np.uint8)
-        desk.folder.store_label(volume, UNKNOWN_TAG, mask, label.grid, info)
-    elif _own_mask(desk, volume, dataset):
-        desk.folder.remove_label(volume, UNKNOWN_TAG)
+        label_service.folder.store_label(volume, UNKNOWN_TAG, mask, label.grid, info)
+    elif _own_mask(label_service, volume, dataset):
+        label_service.folder.remove_label(volume, UNKNOWN_TAG)
 
 
-def _own_mask(desk: LabelService, volume: str, dataset: Dataset) -> bool:
+def _own_mask(label_service: LabelService, volume: str, dataset: Dataset) -> bool:
     """Return whether there is a mask of voxels left open, and this dataset left them so."""
-    row = desk.folder.label(volume, UNKNOWN_TAG)
+    row = label_service.folder.label(volume, UNKNOWN_TAG)
     return row is not None and json.loads(row.info).get("dataset") == dataset.name
 
 

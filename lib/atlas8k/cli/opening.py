@@ -95,7 +95,7 @@ def ledger_of(studies: str, given: Path | None) -> Iterator[Ledger]:
 
 
 @contextmanager
-def desk_of(studies: str | Path, ledger: Path | None) -> Iterator[LabelService]:
+def label_service_of(studies: str | Path, ledger: Path | None) -> Iterator[LabelService]:
     """Open the labels of studies that a server has used.
 
     Raises
@@ -105,11 +105,11 @@ def desk_of(studies: str | Path, ledger: Path | None) -> Iterator[LabelService]:
     """
     from atlas8k.services.labels.service import LabelService
 
-    desk = LabelService.open(studies, existing_ledger(studies, ledger))
+    label_service = LabelService.open(studies, existing_ledger(studies, ledger))
     try:
-        yield desk
+        yield label_service
     finally:
-        desk.close()
+        label_service.close()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.opening import desk_of
+from atlas8k.cli.opening import label_service_of
 from atlas8k.cli.options import Commands, LedgerFile, Orientation, Tolerance, named
 from atlas8k.cli.tables import write_page
 
@@ -154,10 +154,10 @@ def studies(
     from atlas8k.reports.quality import effort_tables
 
     more = {n: find_labels(at) for n, at in named(rater, "--rater").items()}
-    with desk_of(folder, ledger) as desk:
-        known = desk.ledger.statuses()
+    with label_service_of(folder, ledger) as label_service:
+        known = label_service.ledger.statuses()
         apart = {} if truth is None else _own(find_labels(truth), set(known), truth)
-        found = read_sources(desk, tqdm(known, "volumes", leave=False), apart)
+        found = read_sources(label_service, tqdm(known, "volumes", leave=False), apart)
         truths = found.in_force if truth is None else apart
         notes = [*found.notes]
         tables: list[Table] = list(effort_tables(found.efforts)) if found.efforts else []
@@ -167,7 +167,7 @@ def studies(
             notes += more_notes
         if truth is not None:
             more = {"truth": truths, **more}
-        pairs, more_notes = _agreement(desk, found, more, {*apart}, orientation)
+        pairs, more_notes = _agreement(label_service, found, more, {*apart}, orientation)
         tables += pairs
         notes += more_notes
     if not tables:
@@ -274,7 +274,7 @@ def _place(name: str) -> tuple[int, str]:
 
 
 def _agreement(
-    desk: LabelService,
+    label_service: LabelService,
     found: Sources,
     more: Mapping[str, Mapping[str, Path]],
     truths: set[str],
@@ -287,8 +287,8 @@ def _agreement(
     from atlas8k.reports.agreement import agreement_of, agreement_tables
 
     read = {volume for labels in (*found.raters.values(), *more.values()) for volume in labels}
-    volumes = [v for v in desk.ledger.statuses() if v in read | truths]
-    raters, each = readings(desk, found, volumes, more, orientation)
+    volumes = [v for v in label_service.ledger.statuses() if v in read | truths]
+    raters, each = readings(label_service, found, volumes, more, orientation)
     try:
         agreed = agreement_of(tqdm(each, "agreement", len(volumes), unit="case"), raters)
     except EvaluationError as err:

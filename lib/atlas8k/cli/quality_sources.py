@@ -59,7 +59,7 @@ class Sources:
 
 
 def read_sources(
-    desk: LabelService, volumes: Iterable[str], truths: Collection[str] = ()
+    label_service: LabelService, volumes: Iterable[str], truths: Collection[str] = ()
 ) -> Sources:
     """Look up every label that tells something, oldest round first.
 
@@ -71,20 +71,20 @@ def read_sources(
         Volumes with a truth: states of their start label are looked up, too.
     """
     found = Sources()
-    rounds = [one for one in desk.ledger.rounds() if one.reviewed]
+    rounds = [one for one in label_service.ledger.rounds() if one.reviewed]
     efforts = {one.number: Effort(f"round {one.number}", _short(one.signature)) for one in rounds}
     found.efforts = list(efforts.values())
     for volume in volumes:
-        history = desk.reviews.history(volume)
+        history = label_service.reviews.history(volume)
         if volume in truths:
-            _states(desk, volume, rounds, found)
+            _states(label_service, volume, rounds, found)
         if history or volume in truths:
-            _networks(desk, volume, found)
+            _networks(label_service, volume, found)
         for one in history:
             _count(one, efforts)
         if history:
-            _submissions(desk, volume, history, found)
-    order = [_short(one.signature) for one in desk.ledger.rounds()]
+            _submissions(label_service, volume, history, found)
+    order = [_short(one.signature) for one in label_service.ledger.rounds()]
     order += [name for name in found.networks if name not in order]
     found.networks = {n: found.networks[n] for n in order if n in found.networks}
     return found
@@ -94,22 +94,24 @@ def _short(signature: str | None) -> str:
     return (signature or "unknown")[:SHORT]
 
 
-def _states(desk: LabelService, volume: str, rounds: list[Round], found: Sources) -> None:
+def _states(label_service: LabelService, volume: str, rounds: list[Round], found: Sources) -> None:
     """Look up the start label at the beginning, at the end of each round, and now."""
     moments = [("before", rounds[0].opened_at)] if rounds else []
     moments += [(f"after round {one.number}", one.closed_at) for one in rounds if one.closed_at]
     for name, moment in moments:
-        version = desk.versions.at(volume, ORIGINAL, moment)
+        version = label_service.versions.at(volume, ORIGINAL, moment)
         if version is not None:
             found.states.setdefault(name, {})[volume] = version.path
-    current = desk.versions.current(volume, ORIGINAL)
+    current = label_service.versions.current(volume, ORIGINAL)
     if current is not None:
         found.states.setdefault("now", {})[volume] = current.path
 
 
-def _networks(desk: LabelService, volume: str, found: Sources) -> None:
-    current = desk.versions.current(volume, PSEUDO)
-    versions = ([current] if current is not None else []) + desk.versions.kept(volume, PSEUDO)
+def _networks(label_service: LabelService, volume: str, found: Sources) -> None:
+    current = label_service.versions.current(volume, PSEUDO)
+    versions = ([current] if current is not None else []) + label_service.versions.kept(
+        volume, PSEUDO
+    )
     for version in versions:
         name = signature(version.info)
         if name is not None:
@@ -130,14 +132,18 @@ def _count(revision: Revision, efforts: Mapping[int, Effort]) -> None:
         effort.add(organ, change.state, change.dsc)
 
 
-def _submissions(desk: LabelService, volume: str, history: list[Revision], found: Sources) -> None:
+def _submissions(
+    label_service: LabelService, volume: str, history: list[Revision], found: Sources
+) -> None:
     for number in sorted({one.submission.round for one in history}):
         of_round = [one for one in history if one.submission.round == number]
         first, last, name = _first(of_round), _last(of_round), f"round {number}"
         if first is None or last is None:
             continue
         start = first.submission.start_sha256
-        version = desk.versions.find(volume, ORIGINAL, start) if start is not None else None
+        version = (
+            label_service.versions.find(volume, ORIGINAL, start) if start is not None else None
+        )
         if version is None or last.file is None:
             what = "label given out" if version is None else "label submitted"
             found.notes.append(f"{volume}, {name}: the {what} is not there any more")
@@ -174,7 +180,7 @@ def _last(of_round: list[Revision]) -> Revision | None:
 
 
 def readings(
-    desk: LabelService,
+    label_service: LabelService,
     found: Sources,
     volumes: Iterable[str],
     more: Mapping[str, Mapping[str, Path]],
@@ -195,14 +201,14 @@ def readings(
     from atlas8k.services.prediction.cache import PredictionCache
 
     volumes = list(volumes)
-    cache = PredictionCache(desk.ledger.path.parent / "cache", 0)
-    members = dict.fromkeys(name for v in volumes for name in _kept(desk, cache, v))
+    cache = PredictionCache(label_service.ledger.path.parent / "cache", 0)
+    members = dict.fromkeys(name for v in volumes for name in _kept(label_service, cache, v))
     raters = [*members, "ensemble", *found.raters, *more]
 
     def each() -> Iterator[tuple[str, dict[str, Reading]]]:
         for volume in volumes:
-            of_case: dict[str, Reading] = dict(_kept(desk, cache, volume))
-            pseudo = desk.versions.current(volume, PSEUDO)
+            of_case: dict[str, Reading] = dict(_kept(label_service, cache, volume))
+            pseudo = label_service.versions.current(volume, PSEUDO)
             if pseudo is not None:
                 of_case["ensemble"] = _file(pseudo.path, orientation)
             for name, labels in (*found.raters.items(), *more.items()):
@@ -219,20 +225,20 @@ def _file(path: Path, orientation: str | None) -> Reading:
     return lambda: read_case(path, orientation)
 
 
-def _kept(desk: LabelService, cache: PredictionCache, volume: str) -> dict[str, Reading]:
+def _kept(label_service: LabelService, cache: PredictionCache, volume: str) -> dict[str, Reading]:
     """Return each network's own label of a volume, from cached predictions of the latest ones."""
     from atlas8k.core.errors import Atlas8kError
     from atlas8k.core.volume import Volume, read_grid
     from atlas8k.services.prediction.answers import Answers
 
-    pseudo = desk.versions.current(volume, PSEUDO)
+    pseudo = label_service.versions.current(volume, PSEUDO)
     name = signature(pseudo.info) if pseudo is not None else None
     data = cache.latest(volume, name, "answers") if name is not None else None
     if not data:
         return {}
     try:
         answers = Answers.unpacked(data, volume)
-        grid = read_grid(desk.folder.path / desk.folder.known_image(volume).path)
+        grid = read_grid(label_service.folder.path / label_service.folder.known_image(volume).path)
     except Atlas8kError:
         return {}  # damaged, or the CT is gone: not a rater of this volume
 

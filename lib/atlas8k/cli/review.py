@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from atlas8k.cli.labels import As, Case, summary
-from atlas8k.cli.opening import desk_of, moment, who
+from atlas8k.cli.opening import label_service_of, moment, who
 from atlas8k.cli.options import AsJson, Commands, LedgerFile, Studies, organs_in
 from atlas8k.cli.tables import print_table
 
@@ -26,8 +26,8 @@ MEANING = {
 @review.command("list")
 def list_(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False) -> None:
     """The queue, oldest question first. In 3D Slicer: strategy `review`."""
-    with desk_of(studies, ledger) as desk:
-        found = desk.reviews.queue()
+    with label_service_of(studies, ledger) as label_service:
+        found = label_service.reviews.queue()
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -60,9 +60,9 @@ def show(
     case: Case, studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False
 ) -> None:
     """Everything about one case that a decision may rest on."""
-    with desk_of(studies, ledger) as desk:
-        found = desk.reviews.case(case)
-        changes = {one.submission.id: one.organs for one in desk.reviews.history(case)}
+    with label_service_of(studies, ledger) as label_service:
+        found = label_service.reviews.case(case)
+        changes = {one.submission.id: one.organs for one in label_service.reviews.history(case)}
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
@@ -100,8 +100,8 @@ def _answer(one: dict[str, Any]) -> str:
 @review.command()
 def accept(case: Case, studies: Studies = ".", ledger: LedgerFile = None, name: As = "") -> None:
     """What is in force stays; disputes are left for `decide`."""
-    with desk_of(studies, ledger) as desk:
-        left = desk.reviews.accept(case, who(name).key)
+    with label_service_of(studies, ledger) as label_service:
+        left = label_service.reviews.accept(case, who(name).key)
     typer.echo(f"{case}: accepted")
     for one in left:
         typer.echo(f"{case}: still open: {MEANING[one.kind]} ({one.organ})")
@@ -117,8 +117,8 @@ def return_(
     name: As = "",
 ) -> None:
     """Give a case back to who submitted it, with a note; its questions are closed."""
-    with desk_of(studies, ledger) as desk:
-        to = desk.reviews.give_back(case, who(name).key, note, to_anybody=anybody)
+    with label_service_of(studies, ledger) as label_service:
+        to = label_service.reviews.give_back(case, who(name).key, note, to_anybody=anybody)
     typer.echo(f"{case}: returned to {to or 'anybody'}")
 
 
@@ -147,8 +147,8 @@ def take_over(
     from atlas8k.labels.submission_diff import ALL
 
     holder = who(name)
-    with desk_of(studies, ledger) as desk:
-        lease = desk.reviews.take_over(case, holder)
+    with label_service_of(studies, ledger) as label_service:
+        lease = label_service.reviews.take_over(case, holder)
         if file is None:
             typer.echo(f"{case}: yours; submit it as {holder.key} to decide it")
             return
@@ -157,9 +157,9 @@ def take_over(
                 "looked_at": ALL if looked_at == [ALL] else looked_at or [],
                 "volume_is_right": volume_is_right or [],
             }
-            receipt = desk.submit(case, file, holder, said, lease=lease)
+            receipt = label_service.submit(case, file, holder, said, lease=lease)
         except VolumeError:
-            desk.ledger.release(case, holder)
+            label_service.ledger.release(case, holder)
             raise
     typer.echo(f"{case}: submission {receipt.submission.id} is in force; {receipt.recorded}")
 
@@ -177,9 +177,9 @@ def decide(
     """Decide a conflict (--submission N) or a dispute (--organ liver --source public)."""
     if (submission is None) == (organ is None) or (organ is None) != (source is None):
         raise typer.BadParameter("give --submission N, or --organ and --source")
-    with desk_of(studies, ledger) as desk:
+    with label_service_of(studies, ledger) as label_service:
         if submission is not None:
-            desk.reviews.decide_submission(case, submission, who(name).key)
+            label_service.reviews.decide_submission(case, submission, who(name).key)
             typer.echo(f"{case}: submission {submission} is in force")
         elif organ is not None and source is not None:
             named = organs_in(organ, "--organ")
@@ -187,7 +187,7 @@ def decide(
                 raise typer.BadParameter("--organ is one organ")
             if source not in ("public", "revised"):
                 raise typer.BadParameter("--source is public or revised")
-            desk.reviews.decide_organ(case, named[0], source, who(name).key)
+            label_service.reviews.decide_organ(case, named[0], source, who(name).key)
             typer.echo(f"{case}: {named[0]} is {source}")
-        for one in desk.ledger.reviews(case):
+        for one in label_service.ledger.reviews(case):
             typer.echo(f"{case}: still open: {_question(one.__dict__)}")

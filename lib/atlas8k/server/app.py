@@ -129,7 +129,7 @@ class Atlas8kApp(MONAILabelApp):
             self.context.ledger.set_campaign(
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )
-            self.context.desk.existing.start()
+            self.context.label_service.existing.start()
             if application is not None:
                 scoring = partial(background.runs, "scoring")
                 watch = NewVolumes(self.context, self.score_again, scoring)
@@ -204,7 +204,7 @@ class Atlas8kApp(MONAILabelApp):
             self.context.studies.image_path(image)
         )  # a result lies where clients see the CT
         model = {"model_signature": info["params"].get("model_signature")}
-        self.context.desk.keep_pseudo(image, label, grid, {**info, **model})
+        self.context.label_service.keep_pseudo(image, label, grid, {**info, **model})
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:
         try:

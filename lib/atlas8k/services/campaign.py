@@ -44,7 +44,7 @@ class CampaignWork:
     def __init__(
         self, context: Context, networks: str = "all", report: Report = log_report
     ) -> None:
-        self._context, self.desk = context, context.desk
+        self._context, self.label_service = context, context.label_service
         self._networks, self._report = networks, report
         context.sync(thorough=True)
 
@@ -87,10 +87,10 @@ class CampaignWork:
 
     def start(self, volume: str) -> tuple[npt.NDArray[np.uint8], Grid]:
         """Return the draft label, ``(X, Y, Z)`` uint8 organ ids on the CT's grid; empty: none."""
-        self.desk.reconciler.reconcile(volume)
-        folder = self.desk.folder
+        self.label_service.reconciler.reconcile(volume)
+        folder = self.label_service.folder
         grid = read_grid(folder.path / folder.known_image(volume).path)
-        label = self.desk.versions.current(volume, ORIGINAL)
+        label = self.label_service.versions.current(volume, ORIGINAL)
         if label is None:
             return np.zeros(grid.shape, np.uint8), grid
         array = read_label(label.path).array
@@ -117,7 +117,7 @@ class CampaignWork:
         }
         with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
             sent = write_nifti(Path(folder) / "label.nii.gz", array, grid)
-            self.desk.submit(volume, sent, holder, params, lease=lease)
+            self.label_service.submit(volume, sent, holder, params, lease=lease)
 
 
 def is_open(ledger: Ledger, number: int) -> bool:

@@ -137,7 +137,7 @@ class Cases:
     def __init__(
         self, context: Context, holders: Sequence[Holder], client: str | None = None
     ) -> None:
-        self.context, self._desk, self._ledger = context, context.desk, context.ledger
+        self.context, self._labels, self._ledger = context, context.label_service, context.ledger
         self._client = {"client_id": client} if client else {}
         self._holders = {one.key: one for one in holders}
         self._me = holders[0]
@@ -158,7 +158,7 @@ class Cases:
         return [
             (line, one.volume in mine)
             for one in self._ledger.submitted_by(list(self._holders), SHOWN_SUBMISSIONS)
-            for line in self._desk.reviews.history(one.volume)
+            for line in self._labels.reviews.history(one.volume)
             if line.submission.id == one.id
         ]
 
@@ -233,7 +233,7 @@ class Cases:
             As :meth:`upload`.
         """
         held = self._held(image, lease)
-        ready = self._desk.check(image, sent, _holder(held), said, lease=held.id)
+        ready = self._labels.check(image, sent, _holder(held), said, lease=held.id)
         voxels = {organ: change.voxels_after or 0 for organ, change in ready.organs.items()}
         odd = odd_volumes(ready.array, ready.grid, voxels)
         token = self._store(sent, image, held)
@@ -297,7 +297,7 @@ class Cases:
         found = self._ledger.lease(image, self._me, signature=self.context.ranked_by())
         if found is None:
             raise ConflictError(f"{image}: somebody else has it now; try again later")
-        self._desk.reconciler.reconcile(image)
+        self._labels.reconciler.reconcile(image)
         return found
 
     def reopen(self, image: str) -> Lease:
@@ -313,7 +313,7 @@ class Cases:
             raise ConflictError(f"{image}: two submissions crossed; a reviewer decides")
         if any(one.volume == image for one in self._ledger.leases()):
             raise ConflictError(f"{image}: somebody has it now; try again later")
-        self._desk.reviews.reopen(image, to=self._me.key, reviewer=self._me.key)
+        self._labels.reviews.reopen(image, to=self._me.key, reviewer=self._me.key)
         return self.take(image)
 
     def restore(self, image: str, submission: int) -> Submission:
@@ -325,10 +325,10 @@ class Cases:
             It, or the one in force now, is somebody else's.
         """
         self._known(image)
-        if self._author(self._desk.reviews.own(image, submission)) not in self._holders:
+        if self._author(self._labels.reviews.own(image, submission)) not in self._holders:
             raise ConflictError(f"{image}: submission {submission} is somebody else's")
         self._own_in_force(image)
-        return self._desk.reviews.restore(image, submission, self._me)
+        return self._labels.reviews.restore(image, submission, self._me)
 
     def exclude(self, image: str, reason: str) -> None:
         """Leave a CT out until somebody includes it; its holder no longer has it.
@@ -388,7 +388,7 @@ class Cases:
             organs=self._organs(held),
             study=self._study(volume),
             note=notes[0] if notes else "",
-            remarks=self._desk.folder.now().remarks(volume),
+            remarks=self._labels.folder.now().remarks(volume),
             familiar=noted.get("familiar") or {},
         )
 
@@ -404,16 +404,16 @@ class Cases:
         )
 
     def _start(self, held: Lease) -> Version | None:
-        return self._desk.start_label(held.volume, _holder(held), held.id)
+        return self._labels.start_label(held.volume, _holder(held), held.id)
 
     def _study(self, volume: str) -> str | None:
-        register = getattr(self._desk.folder, "register", None)
+        register = getattr(self._labels.folder, "register", None)
         row = register.one(volume) if register is not None else None
         return None if row is None else str(row.study)
 
     def _submit(self, held: Lease, path: Path, params: Mapping[str, Any]) -> Receipt:
         words = {**params, **self._client}
-        return self._desk.submit(held.volume, path, _holder(held), words, lease=held.id)
+        return self._labels.submit(held.volume, path, _holder(held), words, lease=held.id)
 
     @property
     def _checked(self) -> Path:
@@ -444,7 +444,7 @@ class Cases:
         return one.holder if one.restored is None else self._ledger.submission(one.restored).holder
 
     def _known(self, image: str) -> None:
-        self._desk.folder.known_image(check_id(image))
+        self._labels.folder.known_image(check_id(image))
 
     def _held(self, image: str, lease: int | None) -> Lease:
         self._known(image)

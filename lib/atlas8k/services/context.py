@@ -39,7 +39,7 @@ class Context:
         Where images come from one.
     state
         Folder for the locks of scoring and training: one run a studies folder.
-    desk
+    label_service
         The labels of the studies.
     """
 
@@ -50,7 +50,7 @@ class Context:
     device: DeviceLock
     ledger: Ledger
     state: Path
-    desk: LabelService
+    label_service: LabelService
     archive: ArchiveSession | None = None
     _synced: object = None
     _registered: str = ""
@@ -110,7 +110,7 @@ class Context:
             The archive does not answer; the volume is nobody's again.
         """
         try:
-            offered = not self.desk.existing.check(volume)
+            offered = not self.label_service.existing.check(volume)
             if offered and (self.archive is not None or self._registered):
                 self.studies.served_image(volume)
             offered = offered and self.admit(volume)
@@ -134,7 +134,7 @@ class Context:
 
     def labels_checked(self) -> tuple[int, int]:
         """Return how many labels of the folder are checked, of how many; 0 of 0: all are."""
-        return self.desk.existing.progress()
+        return self.label_service.existing.progress()
 
     def signature(self) -> str:
         """Return the signature scores are made under now, registered in the ledger.
@@ -194,7 +194,7 @@ class Context:
         checked, total = self.labels_checked()
         if total:
             found["unchecked_labels"] = {"checked": checked, "total": total}
-        if waiting := self.desk.existing.waiting():
+        if waiting := self.label_service.existing.waiting():
             shown = {one.volume: one.reason for one in waiting[:SHOWN_FAILURES]}
             found["rejected_labels"] = {"count": len(waiting), "labels": shown}
         return found

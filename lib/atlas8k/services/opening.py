@@ -81,7 +81,7 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
         device=device,
         ledger=ledger,
         state=path.parent,
-        desk=LabelService(
+        label_service=LabelService(
             folder,
             ledger,
             review_percent=settings.review_percent,

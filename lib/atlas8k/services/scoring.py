@@ -119,7 +119,7 @@ class Scoring:
                 # 3D Slicer reads the names of a stored label here.
                 "params": {"label_names": dict(ORGAN_IDS)},
             }
-            context.desk.keep_pseudo(volume, answers.label_on(grid), grid, info)
+            context.label_service.keep_pseudo(volume, answers.label_on(grid), grid, info)
         except (VolumeError, PredictionError, NotFoundError) as err:
             logger.warning("%s cannot be scored: %s", volume, err)
             context.ledger.record_failure(volume, signature, str(err))

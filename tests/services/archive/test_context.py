@@ -94,12 +94,12 @@ def test_scoring_waits_for_an_archive_that_is_away(
 def test_no_training_on_fewer_cases_because_an_archive_is_away(
     context: Context, archive: Orthanc, tmp_path: Path
 ) -> None:
-    assert context.desk is not None
+    assert context.label_service is not None
     grid = read_grid(datastore_of(context).get_image_uri(UID))
     array = np.zeros(grid.shape, np.uint8)
     array[4:10, 4:10, 4:10] = 5
     sent = write_nifti(tmp_path / "label.nii.gz", array, grid)
-    context.desk.submit(UID, sent, Holder.identify(client_id="reader"))
+    context.label_service.submit(UID, sent, Holder.identify(client_id="reader"))
     assert [case.name for case in cases(context)] == [UID]
     ct(context).unlink()
     archive.kill()

@@ -85,8 +85,8 @@ def put(studies: Path) -> Iterator[object]:
         return opened[-1]
 
     yield go
-    for desk in opened:
-        desk.close()
+    for label_service in opened:
+        label_service.close()
 
 
 def numbered(truth: Volume, values: dict[str, int]) -> np.ndarray:
@@ -102,13 +102,13 @@ def shifted(grid: Grid, voxels: float) -> Grid:
     return Grid(grid.shape, affine)
 
 
-def counts_nowhere(desk: LabelService) -> None:
-    assert desk.folder.now().status()["completed"] == 0
-    assert desk.folder.now().status()["label_tags"].get("rejected") is None
-    assert desk.ledger.submissions(V) == []
-    assert desk.ledger.sources(V) == {}
-    assert desk.ledger.statuses().get(V, "open") == "open"
-    assert list((desk.folder.path / "labels" / "final").iterdir()) == []
+def counts_nowhere(label_service: LabelService) -> None:
+    assert label_service.folder.now().status()["completed"] == 0
+    assert label_service.folder.now().status()["label_tags"].get("rejected") is None
+    assert label_service.ledger.submissions(V) == []
+    assert label_service.ledger.sources(V) == {}
+    assert label_service.ledger.statuses().get(V, "open") == "open"
+    assert list((label_service.folder.path / "labels" / "final").iterdir()) == []
 
 
 def mask(truth: Volume, organ: str, value: int) -> np.ndarray:
@@ -145,34 +145,34 @@ def test_what_fails_is_set_aside_by_name_and_counts_nowhere(
     if kind == "garbage":
         final.write_bytes(b"\x1f\x8bnothing")
     before = sha256_of(final)
-    desk = LabelService.open(studies)
-    assert desk.existing.import_all() == 0
-    (one,) = desk.existing.waiting()
+    label_service = LabelService.open(studies)
+    assert label_service.existing.import_all() == 0
+    (one,) = label_service.existing.waiting()
     assert (one.volume, one.path) == (V, studies / "labels" / "rejected" / f"{V}.nii.gz")
     assert words in one.reason
     assert sha256_of(one.path) == before
-    counts_nowhere(desk)
-    assert desk.existing.import_all() == 0
-    assert len(desk.existing.waiting()) == 1
-    desk.close()
+    counts_nowhere(label_service)
+    assert label_service.existing.import_all() == 0
+    assert len(label_service.existing.waiting()) == 1
+    label_service.close()
 
 
 def test_a_good_label_is_imported_with_its_file_kept(
     put: object, patient: tuple[Volume, Volume], studies: Path
 ) -> None:
     truth = patient[1]
-    desk = put(truth.array, truth.grid)  # type: ignore[operator]
-    assert desk.existing.waiting() == []
-    (one,) = desk.ledger.submissions(V)
+    label_service = put(truth.array, truth.grid)  # type: ignore[operator]
+    assert label_service.existing.waiting() == []
+    (one,) = label_service.ledger.submissions(V)
     assert (one.holder, one.purpose) == (IMPORTED_BY.key, "adopted")
-    assert {s.state for s in desk.ledger.sources(V).values()} == {"revised"}
+    assert {s.state for s in label_service.ledger.sources(V).values()} == {"revised"}
     np.testing.assert_array_equal(
         read_label(studies / f"labels/final/{V}.nii.gz").array, truth.array
     )
     (found,) = (studies / "labels" / ".history" / "imported" / V).iterdir()
     assert read_provenance(found) is None
-    assert desk.folder.now().status()["completed"] == 1
-    assert desk.existing.import_all() == 0
+    assert label_service.folder.now().status()["completed"] == 1
+    assert label_service.existing.import_all() == 0
 
 
 def test_turned_and_cropped_is_put_on_the_cts_grid(
@@ -192,18 +192,20 @@ def test_accepted_by_mapping_or_by_force_and_only_what_each_can(
     put: object, patient: tuple[Volume, Volume], studies: Path
 ) -> None:
     truth = patient[1]
-    desk = put(numbered(truth, AMOS), truth.grid)  # type: ignore[operator]
+    label_service = put(numbered(truth, AMOS), truth.grid)  # type: ignore[operator]
     with pytest.raises(LabelValueError, match="--map"):
-        desk.existing.accept(V)
+        label_service.existing.accept(V)
     short = {value: organ for organ, value in AMOS.items() if organ != "liver"}
     with pytest.raises(LabelValueError, match="value 6 is not in the mapping"):
-        desk.existing.accept(V, Reading(short))
-    counts_nowhere(desk)
-    booked = desk.existing.accept(V, Reading({value: organ for organ, value in AMOS.items()}))
+        label_service.existing.accept(V, Reading(short))
+    counts_nowhere(label_service)
+    booked = label_service.existing.accept(
+        V, Reading({value: organ for organ, value in AMOS.items()})
+    )
     assert booked.purpose == "adopted"
     wanted = np.where(truth.array == ORGAN_IDS["pancreas"], 0, truth.array)
     np.testing.assert_array_equal(read_label(studies / f"labels/final/{V}.nii.gz").array, wanted)
-    assert desk.existing.waiting() == []
+    assert label_service.existing.waiting() == []
     assert (studies / "labels" / "rejected" / f"{V}.nii.gz").is_file()  # nothing is lost
 
 
@@ -212,13 +214,13 @@ def test_force_takes_a_header_that_is_off_by_less_than_a_voxel(
     off: float, put: object, patient: tuple[Volume, Volume], studies: Path
 ) -> None:
     truth = patient[1]
-    desk = put(truth.array, shifted(truth.grid, off))  # type: ignore[operator]
+    label_service = put(truth.array, shifted(truth.grid, off))  # type: ignore[operator]
     if off > 1:
         with pytest.raises(VolumeError, match="voxels"):
-            desk.existing.accept(V, Reading(force=True))
-        counts_nowhere(desk)
+            label_service.existing.accept(V, Reading(force=True))
+        counts_nowhere(label_service)
         return
-    desk.existing.accept(V, Reading(force=True))
+    label_service.existing.accept(V, Reading(force=True))
     label = read_label(studies / f"labels/final/{V}.nii.gz")
     assert label.grid.same_as(truth.grid)
     np.testing.assert_array_equal(label.array, truth.array)
@@ -228,14 +230,14 @@ def test_what_networks_made_is_nobodys_work(patient: tuple[Volume, Volume], stud
     truth = patient[1]
     final = studies / "labels" / "final" / f"{V}.nii.gz"
     write_label(final, truth.array, truth.grid, Provenance("pseudo", signature="m0"))
-    desk = LabelService.open(studies)
-    desk.existing.import_all()
-    (one,) = desk.existing.waiting()
+    label_service = LabelService.open(studies)
+    label_service.existing.import_all()
+    (one,) = label_service.existing.waiting()
     assert "pseudo label" in one.reason
-    counts_nowhere(desk)
-    desk.existing.accept(V, Reading(force=True))
-    assert desk.ledger.sources(V)["liver"].source == "revised"
-    desk.close()
+    counts_nowhere(label_service)
+    label_service.existing.accept(V, Reading(force=True))
+    assert label_service.ledger.sources(V)["liver"].source == "revised"
+    label_service.close()
 
 
 def test_a_submission_of_another_folder_keeps_its_maker_and_only_what_was_drawn(
@@ -258,14 +260,16 @@ def test_a_submission_of_another_folder_keeps_its_maker_and_only_what_was_drawn(
     )
     first.submit(V, sent, Holder.identify(user="anna"), {})
     shutil.copy(other / f"labels/final/{V}.nii.gz", studies / "labels" / "final")
-    desk = LabelService.open(studies)
-    assert desk.existing.import_all() == 1
-    (one,) = desk.ledger.submissions(V)
+    label_service = LabelService.open(studies)
+    assert label_service.existing.import_all() == 1
+    (one,) = label_service.ledger.submissions(V)
     assert one.holder == "user:anna"
     assert one.submitted_at == pytest.approx(first.ledger.submissions(V)[0].submitted_at)
-    assert {o for o, s in desk.ledger.sources(V).items() if s.source == "revised"} == {"spleen"}
+    assert {o for o, s in label_service.ledger.sources(V).items() if s.source == "revised"} == {
+        "spleen"
+    }
     first.close()
-    desk.close()
+    label_service.close()
 
 
 def test_a_folder_of_stock_monai_label(patient: tuple[Volume, Volume], studies: Path) -> None:
@@ -285,22 +289,22 @@ def test_a_folder_of_stock_monai_label(patient: tuple[Volume, Volume], studies: 
     file = studies / "datastore_v2.json"
     said = json.loads(file.read_text())["objects"][V]["labels"]["final"]["info"]
     before, stamp = file.read_bytes(), file.stat().st_mtime_ns
-    desk = LabelService.open(studies)
-    assert desk.existing.import_all() == 2
-    (one,) = desk.ledger.submissions(V)
+    label_service = LabelService.open(studies)
+    assert label_service.existing.import_all() == 2
+    (one,) = label_service.ledger.submissions(V)
     assert (one.holder, one.submitted_at) == ("client:anna", said["ts"])
-    assert desk.ledger.submissions("plain")[0].holder == IMPORTED_BY.key
+    assert label_service.ledger.submissions("plain")[0].holder == IMPORTED_BY.key
     final = read_label(studies / f"labels/final/{V}.nii.gz").array
     wanted = np.where(np.isin(truth.array, [ORGAN_IDS[n] for n in names]), truth.array, 0)
     np.testing.assert_array_equal(final, wanted)
-    current = desk.versions.current(V, "final")
+    current = label_service.versions.current(V, "final")
     assert current is not None
     assert current.info["label_info"] == info
-    (aside,) = desk.existing.waiting()
+    (aside,) = label_service.existing.waiting()
     assert (aside.volume, aside.info["client_id"]) == ("bad", "ben")
     assert "value 3: no name for it" in aside.reason
-    desk.reconciler.recover()
-    desk.close()
+    label_service.reconciler.recover()
+    label_service.close()
     assert file.read_bytes() == before
     assert file.stat().st_mtime_ns == stamp
 
@@ -309,8 +313,8 @@ def test_a_damaged_stock_file_stops_nothing(
     put: object, patient: tuple[Volume, Volume], studies: Path
 ) -> None:
     (studies / "datastore_v2.json").write_text('{"objects": [1')
-    desk = put(patient[1].array, patient[1].grid)  # type: ignore[operator]
-    assert len(desk.ledger.submissions(V)) == 1
+    label_service = put(patient[1].array, patient[1].grid)  # type: ignore[operator]
+    assert len(label_service.ledger.submissions(V)) == 1
 
 
 def test_a_ct_that_cannot_be_read_is_not_its_labels_fault(
@@ -318,11 +322,11 @@ def test_a_ct_that_cannot_be_read_is_not_its_labels_fault(
 ) -> None:
     write_nifti(studies / "labels" / "final" / f"{V}.nii.gz", patient[1].array, patient[1].grid)
     (studies / f"{V}.nii.gz").write_bytes(b"\x1f\x8bnothing")
-    desk = LabelService.open(studies)
-    assert desk.existing.import_all() == 0
-    assert desk.existing.waiting() == []
+    label_service = LabelService.open(studies)
+    assert label_service.existing.import_all() == 0
+    assert label_service.existing.waiting() == []
     assert (studies / "labels" / "final" / f"{V}.nii.gz").is_file()
-    desk.close()
+    label_service.close()
 
 
 def test_a_rebuilt_ledger_leaves_them_to_the_checks(
@@ -333,10 +337,10 @@ def test_a_rebuilt_ledger_leaves_them_to_the_checks(
     )
     report = rebuild(tmp_path / "l.sqlite", [V], list(labels_on_disk(studies)))
     assert (report.submissions, len(report.unchecked)) == (0, 1)
-    desk = put(patient[1].array, patient[1].grid)  # type: ignore[operator]
+    label_service = put(patient[1].array, patient[1].grid)  # type: ignore[operator]
     report = rebuild(tmp_path / "m.sqlite", [V], list(labels_on_disk(studies)))
     assert (report.submissions, report.unchecked) == (1, [])
-    assert len(desk.ledger.submissions(V)) == 1
+    assert len(label_service.ledger.submissions(V)) == 1
 
 
 def test_told_in_info_on_the_page_and_by_the_command(
@@ -347,7 +351,7 @@ def test_told_in_info_on_the_page_and_by_the_command(
     context: Context = open_context(Settings(device="cpu"), str(studies), models)
     context.sync(thorough=True)
     caplog.set_level("WARNING")
-    taken_up = context.desk.existing.start()
+    taken_up = context.label_service.existing.start()
     assert taken_up is not None
     taken_up.join()
     said = context.status()["rejected_labels"]
@@ -369,9 +373,11 @@ def test_told_in_info_on_the_page_and_by_the_command(
     )
     assert done.exit_code == 0, done.output
     assert "accepted as submission" in done.stdout
-    desk = LabelService.open(studies)
-    assert desk.ledger.sources(V)["liver"] == OrganSource("revised", "revised", submission=1)
-    desk.close()
+    label_service = LabelService.open(studies)
+    assert label_service.ledger.sources(V)["liver"] == OrganSource(
+        "revised", "revised", submission=1
+    )
+    label_service.close()
 
 
 @pytest.fixture
@@ -400,7 +406,7 @@ def test_checked_beside_the_requests_and_none_counts_before(
     context: Context = open_context(Settings(device="cpu"), str(three), models)
     assert context.studies.now().status()["completed"] == 3
     context.sync(thorough=True)
-    thread = context.desk.existing.start()
+    thread = context.label_service.existing.start()
     assert thread is not None
     assert thread.is_alive()
     assert context.studies.now().status()["completed"] == 0
@@ -422,7 +428,7 @@ def test_checked_beside_the_requests_and_none_counts_before(
     thread.join(60)
     assert "unchecked_labels" not in context.status()
     assert datastore_of(context).get_labeled_images() == [V, "good"]
-    assert [one.volume for one in context.desk.existing.waiting()] == ["bad"]  # type: ignore[union-attr]
+    assert [one.volume for one in context.label_service.existing.waiting()] == ["bad"]  # type: ignore[union-attr]
     context.studies.close()
     context.ledger.close()
 
@@ -433,8 +439,8 @@ def test_a_ct_is_handed_out_once_its_label_is_checked(three: Path, models: Path)
     (three / "labels/final/bad.nii.gz").rename(three / "labels/final/zbad.nii.gz")
     context: Context = open_context(Settings(device="cpu", check_content=False), str(three), models)
     context.sync(thorough=True)
-    assert context.desk is not None
-    assert context.desk.existing.hold_back() == 3
+    assert context.label_service is not None
+    assert context.label_service.existing.hold_back() == 3
     sample = LedgerStrategy(context, "first")({"client_id": "anna"}, datastore_of(context))
     assert sample is not None
     assert sample["id"] == "zbad"
@@ -454,14 +460,14 @@ def test_killed_while_checking_and_the_next_start_goes_on(three: Path) -> None:
         assert running.stdout.readline() == "bad\n"
         assert running.stdout.readline() == f"{V}\n"
         running.kill()  # while the third is being checked
-    desk = LabelService.open(three)
-    desk.existing.start().join(60)
-    assert {name: len(desk.ledger.submissions(name)) for name in (V, "good", "bad")} == {
+    label_service = LabelService.open(three)
+    label_service.existing.start().join(60)
+    assert {name: len(label_service.ledger.submissions(name)) for name in (V, "good", "bad")} == {
         V: 1, "good": 1, "bad": 0,
     }  # fmt: skip
-    assert [one.volume for one in desk.existing.waiting()] == ["bad"]
-    assert desk.folder.now().status()["completed"] == 2
-    desk.close()
+    assert [one.volume for one in label_service.existing.waiting()] == ["bad"]
+    assert label_service.folder.now().status()["completed"] == 2
+    label_service.close()
 
 
 def test_the_folder_is_no_tag() -> None:

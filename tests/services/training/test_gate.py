@@ -146,9 +146,9 @@ def shuffled_truth(name: str) -> npt.NDArray[np.uint8]:
 
 def submit(context: Context, tmp_path: Path, name: str, *, shuffled: bool = False) -> None:
     ids = shuffled_truth(name) if shuffled else truth([*HELD_OUT, *TRAINED].index(name))
-    assert context.desk is not None
+    assert context.label_service is not None
     path = write_nifti(tmp_path / "sent.nii.gz", ids, GRID)
-    context.desk.submit(name, path, ANNA, {"volume_is_right": list(ORGAN_NAMES)})
+    context.label_service.submit(name, path, ANNA, {"volume_is_right": list(ORGAN_NAMES)})
 
 
 def submit_all(
@@ -260,13 +260,13 @@ def test_with_one_labeled_organ_what_is_forgotten_of_the_others_is_seen(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one organ that was trained on gets better, and every other one is gone."""
-    desk = context.desk
-    assert desk is not None
+    label_service = context.label_service
+    assert label_service is not None
     for name in HELD_OUT[:2]:
-        desk.keep_pseudo(name, truth(HELD_OUT.index(name)), GRID, {"model_signature": "m"})
+        label_service.keep_pseudo(name, truth(HELD_OUT.index(name)), GRID, {"model_signature": "m"})
     ids = truth(len(HELD_OUT))
     path = write_nifti(tmp_path / "s.nii.gz", np.where(ids == 5, ids, 0).astype(np.uint8), GRID)
-    desk.submit(TRAINED[0], path, ANNA, {"volume_is_right": ["liver"]})
+    label_service.submit(TRAINED[0], path, ANNA, {"volume_is_right": ["liver"]})
     real = fine_tuning.fine_tune
 
     def forgetful(*args: Any, **settings: Any) -> Any:

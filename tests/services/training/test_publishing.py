@@ -32,9 +32,9 @@ Settle = Callable[..., dict[str, Any]]
 def submitted(context: Context, tmp_path: Path) -> Context:
     array = np.zeros(GRID.shape, np.uint8)
     array[8:14, 8:13, 6:12] = 5
-    assert context.desk is not None
+    assert context.label_service is not None
     path = write_nifti(tmp_path / "sent.nii.gz", array, GRID)
-    context.desk.submit("a", path, Holder.identify(user="anna"))
+    context.label_service.submit("a", path, Holder.identify(user="anna"))
     return context
 
 

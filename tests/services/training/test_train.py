@@ -43,8 +43,8 @@ def submit(context: Context, tmp_path: Path, image: str, **params: Any) -> None:
     array[3:9, 8:13, 6:12] = 5  # the first axis runs to the left
     array[12:15, 8:12, 6:10] = 8
     path = write_nifti(tmp_path / "sent.nii.gz", array, GRID)
-    assert context.desk is not None
-    context.desk.submit(image, path, ANNA, params)
+    assert context.label_service is not None
+    context.label_service.submit(image, path, ANNA, params)
 
 
 def test_submitted_labels_make_new_networks(context: Context, tmp_path: Path, models: Path) -> None:
@@ -160,13 +160,13 @@ def test_organs_nobody_said_anything_about_are_not_trained_on(
 def test_public_organs_are_learnt_pseudo_ones_are_not_and_tumours_are_left_open(
     context: Context, studies: Path
 ) -> None:
-    desk = context.desk
-    assert desk is not None
+    label_service = context.label_service
+    assert label_service is not None
     array = np.zeros(GRID.shape, np.uint8)
     array[2:8, 4:12, 4:12] = 5
     array[10:14, 4:12, 4:12] = 8
-    desk.keep_pseudo("a", array, GRID, {"model_signature": "m"})
-    assert desk.ledger.sources("a") == {}
+    label_service.keep_pseudo("a", array, GRID, {"model_signature": "m"})
+    assert label_service.ledger.sources("a") == {}
     with pytest.raises(TrainingError, match="submit"):
         cases(context)
     said = {
@@ -174,10 +174,10 @@ def test_public_organs_are_learnt_pseudo_ones_are_not_and_tumours_are_left_open(
         "pancreas": OrganSource("public", "absent", "flare"),
         "spleen": OrganSource("pseudo", "unknown", "flare"),
     }
-    desk.keep_public("a", np.where(array == 5, array, 0).astype(np.uint8), GRID, said)
+    label_service.keep_public("a", np.where(array == 5, array, 0).astype(np.uint8), GRID, said)
     tumour = np.zeros(GRID.shape, np.uint8)
     tumour[6:12, 4:12, 4:12] = 1
-    desk.folder.store_label("a", "public-unknown", tumour, GRID, {})
+    label_service.folder.store_label("a", "public-unknown", tumour, GRID, {})
     (case,) = cases(context)
     assert case.known_organs == ("liver", "pancreas")
     prepared = case.load(Preprocessing(spacing_mm=(12.0, 12.0, 15.0), window_size=(16,) * 3))
@@ -191,20 +191,20 @@ def test_public_organs_are_learnt_pseudo_ones_are_not_and_tumours_are_left_open(
 def test_a_public_label_that_somebody_went_over_leaves_nothing_open(
     context: Context, tmp_path: Path
 ) -> None:
-    desk = context.desk
-    assert desk is not None
+    label_service = context.label_service
+    assert label_service is not None
     submit(context, tmp_path, "a")
-    desk.folder.store_label("a", "public-unknown", np.ones(GRID.shape, np.uint8), GRID, {})
+    label_service.folder.store_label("a", "public-unknown", np.ones(GRID.shape, np.uint8), GRID, {})
     assert cases(context)[0].ignore_path is None
 
 
 def test_pseudo_labels_are_weighted_in_where_that_is_set(context: Context, tmp_path: Path) -> None:
-    desk = context.desk
-    assert desk is not None
+    label_service = context.label_service
+    assert label_service is not None
     array = np.zeros(GRID.shape, np.uint8)
     array[10:14, 4:12, 4:12] = 9
     for name in ("a", "b"):
-        desk.keep_pseudo(name, array, GRID, {"model_signature": "m"})
+        label_service.keep_pseudo(name, array, GRID, {"model_signature": "m"})
     with pytest.raises(TrainingError, match="submit"):
         cases(context, pseudo=True)
     submit(context, tmp_path, "a", absent=["gall_bladder"])
@@ -354,14 +354,14 @@ def test_a_prediction_made_anew_changes_nothing_that_is_learned(
     context: Context, tmp_path: Path
 ) -> None:
     """Scoring predicts volumes whose labels a training learns from, and assembles them anew."""
-    assert context.desk is not None
+    assert context.label_service is not None
     submit(context, tmp_path, "a")
 
     def predict(signature: str, at: int) -> bytes:
         pseudo = np.zeros(GRID.shape, np.uint8)
         pseudo[at : at + 3, 2:5, 6:10] = 9
         for image in ("a", "b"):
-            context.desk.keep_pseudo(image, pseudo, GRID, {"model_signature": signature})  # type: ignore[union-attr]
+            context.label_service.keep_pseudo(image, pseudo, GRID, {"model_signature": signature})  # type: ignore[union-attr]
         return cases(context)[0].label_path.read_bytes()
 
     def guessed() -> str:
@@ -377,7 +377,7 @@ def test_a_prediction_made_anew_changes_nothing_that_is_learned(
     assert guessed() != before_b  # there the pseudo label is what is learned from
     array = np.zeros(GRID.shape, np.uint8)
     array[8:14, 8:13, 6:13] = 5
-    context.desk.submit("a", write_nifti(tmp_path / "next.nii.gz", array, GRID), ANNA, {})
+    context.label_service.submit("a", write_nifti(tmp_path / "next.nii.gz", array, GRID), ANNA, {})
     [again] = cases(context)
     assert again.content != before.content
 

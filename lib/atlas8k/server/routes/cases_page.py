@@ -231,7 +231,7 @@ def shown(
         remarks=context.remarks(),
         unlike=context.unlike(),
         not_usable=context.ledger.not_usable(),
-        rejected=context.desk.existing.waiting(),
+        rejected=context.label_service.existing.waiting(),
         labels_checked=context.labels_checked(),
         colors=COLORS,
         page=PAGE,

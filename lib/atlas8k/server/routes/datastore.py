@@ -178,7 +178,9 @@ def save_label(
             if not isinstance(lease, int) or isinstance(lease, bool):
                 lease = None
             reply |= said(
-                context.desk.submit(image, sent, holder(info.get("client_id")), info, lease=lease)
+                context.label_service.submit(
+                    image, sent, holder(info.get("client_id")), info, lease=lease
+                )
             )
         else:
             reply["label"] = context.datastore.save_label(image, str(sent), where, info)
@@ -259,7 +261,7 @@ def blind(label: str, tag: str) -> Version | None:
     """Return what to show in place of the start label in force, ``None`` for that one."""
     if check_tag(tag) != ORIGINAL:
         return None
-    found: Version | None = app_instance().context.desk.blind_start(label)
+    found: Version | None = app_instance().context.label_service.blind_start(label)
     return found
 
 

@@ -51,7 +51,7 @@ class Decide(Who):
     source: Literal["public", "revised"] | None = None
 
 
-def desk_for(image: str) -> LabelService:
+def labels_of(image: str) -> LabelService:
     """Return the labels of this server, in which there is such an image.
 
     Raises
@@ -59,7 +59,7 @@ def desk_for(image: str) -> LabelService:
     NotFoundError
         There is not.
     """
-    found: LabelService = app_instance().context.desk
+    found: LabelService = app_instance().context.label_service
     try:
         found.ledger.status(check_id(image))
     except UnknownVolumeError:
@@ -67,12 +67,12 @@ def desk_for(image: str) -> LabelService:
     return found
 
 
-def check_own(asked: Who, one: Submission | None, desk: LabelService) -> None:
+def check_own(asked: Who, one: Submission | None, label_service: LabelService) -> None:
     """Raise 403 where a submission is somebody else's and who asks is no reviewer."""
     if may_review():
         return
     if one is not None and one.restored is not None:
-        one = desk.ledger.submission(one.restored)
+        one = label_service.ledger.submission(one.restored)
     if one is None or one.holder != asked.holder.key:
         raise HTTPException(403, "somebody else's submission; a reviewer may do that")
 
@@ -88,11 +88,11 @@ def line(one: Revision) -> dict[str, Any]:
 @labels.get("/history", summary="Every submission of a case")
 def history(image: str) -> dict[str, Any]:
     """Who submitted what and when, what changed in each organ, and which one is in force."""
-    desk = desk_for(image)
-    sources = {organ: one._asdict() for organ, one in desk.ledger.sources(image).items()}
+    label_service = labels_of(image)
+    sources = {organ: one._asdict() for organ, one in label_service.ledger.sources(image).items()}
     return {
         "image": image,
-        "history": [line(r) for r in desk.reviews.history(image)],
+        "history": [line(r) for r in label_service.reviews.history(image)],
         "organs": sources,
     }
 
@@ -100,49 +100,49 @@ def history(image: str) -> dict[str, Any]:
 @labels.get("/history/{number}", summary="The label of one submission")
 def submitted(image: str, number: int) -> FileResponse:
     """The file as it was kept; annotators get their own."""
-    desk = desk_for(image)
+    label_service = labels_of(image)
     if not 1 <= number <= 2**62:
         raise NotFoundError(f"submission of {image}", number)
-    check_own(Who(), desk.reviews.own(image, number), desk)
-    path = desk.reviews.file_of(image, number)
+    check_own(Who(), label_service.reviews.own(image, number), label_service)
+    path = label_service.reviews.file_of(image, number)
     return FileResponse(path, media_type="application/gzip", filename=f"{image}.{number}.nii.gz")
 
 
 @labels.post("/restore", summary="Put an earlier submission in force")
 def restore(image: str, asked: Restore) -> dict[str, Any]:
     """A new entry of the history; nothing is lost. Annotators restore their own."""
-    desk = desk_for(image)
-    check_own(asked, desk.reviews.own(image, asked.submission), desk)
-    check_own(asked, desk.ledger.in_force(image), desk)
-    restored = desk.reviews.restore(image, asked.submission, asked.holder)
+    label_service = labels_of(image)
+    check_own(asked, label_service.reviews.own(image, asked.submission), label_service)
+    check_own(asked, label_service.ledger.in_force(image), label_service)
+    restored = label_service.reviews.restore(image, asked.submission, asked.holder)
     return {"image": image, "submission": restored.id, "restored": asked.submission}
 
 
 @labels.post("/reopen", summary="Open a submitted case again")
 def reopen(image: str, asked: Reopen) -> dict[str, Any]:
     """It is given out next, with its last revision on it. Annotators open their own."""
-    desk, me = desk_for(image), asked.holder.key
-    check_own(asked, desk.ledger.in_force(image), desk)
-    desk.reviews.reopen(image, to=me if asked.mine else None, note=asked.note, reviewer=me)
+    label_service, me = labels_of(image), asked.holder.key
+    check_own(asked, label_service.ledger.in_force(image), label_service)
+    label_service.reviews.reopen(image, to=me if asked.mine else None, note=asked.note, reviewer=me)
     return {"image": image, "for": me if asked.mine else None}
 
 
 @reviews.get("", summary="What a reviewer has to decide")
 def to_decide() -> dict[str, Any]:
     """Open questions, oldest first, and second readings that wait for somebody."""
-    return dict(app_instance().context.desk.reviews.queue())
+    return dict(app_instance().context.label_service.reviews.queue())
 
 
 @reviews.get("/{image}", summary="What there is to decide of one case")
 def review(image: str) -> dict[str, Any]:
     """Questions with what was decided, submissions, organs, agreement of two readings."""
-    return desk_for(image).reviews.case(image)
+    return labels_of(image).reviews.case(image)
 
 
 @reviews.post("/{image}/accept", summary="What is in force stays")
 def accept(image: str, asked: Who) -> dict[str, Any]:
     """Closes every open question of the case but disputes; those that are left."""
-    left = desk_for(image).reviews.accept(image, asked.holder.key)
+    left = labels_of(image).reviews.accept(image, asked.holder.key)
     return {"image": image, "left": [asdict(one) for one in left]}
 
 
@@ -150,28 +150,28 @@ def accept(image: str, asked: Who) -> dict[str, Any]:
 def give_back(image: str, asked: Return) -> dict[str, Any]:
     """It is given out again, the note with it; its open questions are closed."""
     anybody = asked.to == "anybody"
-    to = desk_for(image).reviews.give_back(image, asked.holder.key, asked.note, to_anybody=anybody)
+    to = labels_of(image).reviews.give_back(image, asked.holder.key, asked.note, to_anybody=anybody)
     return {"image": image, "to": to}
 
 
 @reviews.post("/{image}/take-over", summary="Take a case over")
 def take_over(image: str, asked: Who) -> dict[str, Any]:
     """Leases the case; what is submitted on it is in force and answers the open questions."""
-    lease = desk_for(image).reviews.take_over(image, asked.holder)
+    lease = labels_of(image).reviews.take_over(image, asked.holder)
     return {"image": image, "lease": lease}
 
 
 @reviews.post("/{image}/decide", summary="Decide a conflict or a dispute")
 def decide(image: str, asked: Decide) -> dict[str, Any]:
     """The submission in force of those in conflict; or ``public`` or ``revised`` for an organ."""
-    desk = desk_for(image)
+    label_service = labels_of(image)
     if asked.submission is not None and asked.organ is None and asked.source is None:
-        desk.reviews.decide_submission(image, asked.submission, asked.holder.key)
+        label_service.reviews.decide_submission(image, asked.submission, asked.holder.key)
     elif asked.submission is None and asked.organ is not None and asked.source is not None:
         organ = find_organ(asked.organ)
         if organ is None:
             raise NotFoundError("organ", asked.organ)
-        desk.reviews.decide_organ(image, organ.name, asked.source, asked.holder.key)
+        label_service.reviews.decide_organ(image, organ.name, asked.source, asked.holder.key)
     else:
         raise RequestError("give a submission, or an organ and a source (public or revised)")
-    return {"image": image, "left": [asdict(one) for one in desk.ledger.reviews(image)]}
+    return {"image": image, "left": [asdict(one) for one in label_service.ledger.reviews(image)]}

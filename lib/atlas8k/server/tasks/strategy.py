@@ -109,7 +109,7 @@ class LedgerStrategy(Strategy):
                     f"({checked} of {total} so far); ask again in a moment"
                 )
         # Its start label, should a killed process have left that half done.
-        context.desk.reconciler.reconcile(sample.volume)
+        context.label_service.reconciler.reconcile(sample.volume)
         reply = self._reply(replace(sample, given_back=given_back), signature)
         if self._name == "review":
             reply |= self._questions(sample.volume)

@@ -52,22 +52,22 @@ def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) ->
     TrainingError
         There is none, or the ledger is another folder's.
     """
-    desk, gone = context.desk, ""
+    label_service, gone = context.label_service, ""
     if read_only:
-        usable = counted(desk) - unready(desk)
+        usable = counted(label_service) - unready(label_service)
     else:
-        desk.existing.import_all()
-        desk.reconciler.recover()
+        label_service.existing.import_all()
+        label_service.reconciler.recover()
         context.sync()
-        usable = counted(desk)
+        usable = counted(label_service)
     listed = context.studies.now().ids()
     whose = patients(context)
     found = [
         replace(case, patient=whose.get(name, ""))
         for name in sorted(usable.intersection(listed))
-        if (case := _assembled(desk, name, pseudo, read_only))
+        if (case := _assembled(label_service, name, pseudo, read_only))
     ]
-    lost = len(set(desk.folder.now().labels.get(FINAL, {})) - set(listed))
+    lost = len(set(label_service.folder.now().labels.get(FINAL, {})) - set(listed))
     if lost:
         logger.warning("%d labels of images that are gone are not trained on", lost)
         gone = f" ({lost} labels are of images that are gone)"
@@ -76,9 +76,9 @@ def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) ->
     return found
 
 
-def counted(desk: LabelService) -> set[str]:
+def counted(label_service: LabelService) -> set[str]:
     """Volumes that nobody has said are not usable, and that were not set aside."""
-    statuses = desk.ledger.statuses().items()
+    statuses = label_service.ledger.statuses().items()
     return {name for name, state in statuses if state != "excluded"}
 
 
@@ -112,15 +112,15 @@ def unlabeled(context: Context, most: int = 4) -> list[TrainingCase]:
 
     Volumes without any labeled organ first, in an order that follows from their names.
     """
-    desk = context.desk
+    label_service = context.label_service
     by_labeled: tuple[list[TrainingCase], list[TrainingCase]] = ([], [])
-    names = desk.folder.now().ids_by_label(PSEUDO, labeled=True)
-    for volume in sorted(counted(desk).intersection(names), key=_hashed):
-        known = learnt(desk.ledger.sources(volume))
+    names = label_service.folder.now().ids_by_label(PSEUDO, labeled=True)
+    for volume in sorted(counted(label_service).intersection(names), key=_hashed):
+        known = learnt(label_service.ledger.sources(volume))
         organs = tuple(organ for organ in ORGAN_NAMES if organ not in known)
-        label = desk.versions.current(volume, PSEUDO) if organs else None
+        label = label_service.versions.current(volume, PSEUDO) if organs else None
         if label is not None:
-            image = desk.folder.path / desk.folder.known_image(volume).path
+            image = label_service.folder.path / label_service.folder.known_image(volume).path
             case = TrainingCase(volume, image, label.path, organs)
             by_labeled[bool(known)].append(case)
         if len(by_labeled[0]) == most:
@@ -139,10 +139,10 @@ def learnt(sources: Mapping[str, OrganSource]) -> tuple[str, ...]:
 
 
 def predicted(
-    desk: LabelService, volume: str, sources: Mapping[str, OrganSource]
+    label_service: LabelService, volume: str, sources: Mapping[str, OrganSource]
 ) -> tuple[str, ...]:
     """Organs of a volume's assembled label that are a pseudo label nobody has doubted."""
-    if desk.versions.current(volume, PSEUDO) is None:
+    if label_service.versions.current(volume, PSEUDO) is None:
         return ()
     return tuple(
         organ
@@ -152,20 +152,20 @@ def predicted(
 
 
 def _assembled(
-    desk: LabelService, volume: str, pseudo: bool, read_only: bool
+    label_service: LabelService, volume: str, pseudo: bool, read_only: bool
 ) -> TrainingCase | None:
     """The case of a volume, None where there is no organ to learn."""
-    sources = desk.ledger.sources(volume)
+    sources = label_service.ledger.sources(volume)
     known = learnt(sources)
-    guessed = predicted(desk, volume, sources) if pseudo else ()
+    guessed = predicted(label_service, volume, sources) if pseudo else ()
     if not known and not guessed:
         return None
     try:
-        image = desk.folder.path / desk.folder.known_image(volume).path
-        label = desk.versions.current(volume, ORIGINAL)
+        image = label_service.folder.path / label_service.folder.known_image(volume).path
+        label = label_service.versions.current(volume, ORIGINAL)
         if label is None and not read_only:
-            desk.reconciler.remake_draft(volume)
-            label = desk.versions.current(volume, ORIGINAL)
+            label_service.reconciler.remake_draft(volume)
+            label = label_service.versions.current(volume, ORIGINAL)
     except UpstreamError:
         raise  # an archive that is away: not a training on fewer cases
     except (Atlas8kError, OSError) as error:
@@ -176,9 +176,9 @@ def _assembled(
         return None
     # What a person has drawn says what a tumour belongs to; a public label does not.
     public = any(sources[organ].source == "public" for organ in known)
-    left_open = desk.versions.current(volume, UNKNOWN_TAG) if public else None
+    left_open = label_service.versions.current(volume, UNKNOWN_TAG) if public else None
     used = {PUBLIC: public, UNKNOWN_TAG: public, PSEUDO: bool(guessed)}
-    files = {tag: desk.versions.current(volume, tag) for tag in used if used[tag]}
+    files = {tag: label_service.versions.current(volume, tag) for tag in used if used[tag]}
     return TrainingCase(
         name=volume,
         ct_path=image,

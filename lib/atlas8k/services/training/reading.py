@@ -37,7 +37,7 @@ def existing_ledger(studies: str | Path, given: Path | None) -> Path:
     return path
 
 
-def unready(desk: LabelService) -> set[str]:
+def unready(label_service: LabelService) -> set[str]:
     """Volumes whose labels are not as the ledger says; logged.
 
     Raises
@@ -45,18 +45,18 @@ def unready(desk: LabelService) -> set[str]:
     TrainingError
         The folder has public labels that the ledger never heard of: it is another one's.
     """
-    known, pending = desk.ledger.statuses(), set(desk.ledger.unsettled())
-    labels = desk.folder.now()
+    known, pending = label_service.ledger.statuses(), set(label_service.ledger.unsettled())
+    labels = label_service.folder.now()
     strange = [
         volume
         for volume in labels.ids_by_label(PUBLIC, labeled=True)
-        if volume not in pending and not (volume in known and _heard_of(desk, volume))
+        if volume not in pending and not (volume in known and _heard_of(label_service, volume))
     ]
     if strange:
         raise TrainingError(
-            f"{desk.ledger.path}: knows nothing of the public labels of {len(strange)} volumes "
-            f"in {desk.folder.path}, so it is not their ledger; give --ledger as the server was "
-            "given it, or import them again"
+            f"{label_service.ledger.path}: knows nothing of the public labels of {len(strange)} "
+            f"volumes in {label_service.folder.path}, so it is not their ledger; give --ledger as "
+            "the server was given it, or import them again"
         )
     by_hand = {
         volume
@@ -70,12 +70,12 @@ def unready(desk: LabelService) -> set[str]:
                 "which takes them in, or give --ledger as it was given it",
                 len(volumes),
                 what,
-                desk.ledger.path,
+                label_service.ledger.path,
             )
     return pending
 
 
-def _heard_of(desk: LabelService, volume: str) -> bool:
+def _heard_of(label_service: LabelService, volume: str) -> bool:
     """Whether a public label of the volume was ever written down."""
-    noted = any(one.tag == PUBLIC for one in desk.ledger.labels(volume))
-    return noted or bool(desk.ledger.dataset_organs(volume))
+    noted = any(one.tag == PUBLIC for one in label_service.ledger.labels(volume))
+    return noted or bool(label_service.ledger.dataset_organs(volume))

@@ -62,7 +62,7 @@ def studies(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def desk(studies: Path) -> Iterator[LabelService]:
+def label_service(studies: Path) -> Iterator[LabelService]:
     """Two CTs with a pseudo label each."""
     opened = LabelService.open(studies)
     opened.ledger.register_signature("m0")
@@ -73,21 +73,23 @@ def desk(studies: Path) -> Iterator[LabelService]:
 
 
 class Work:
-    """What people do with a desk, in one line each."""
+    """What people do with a label_service, in one line each."""
 
-    def __init__(self, desk: LabelService, folder: Path) -> None:
-        self.desk, self.folder = desk, folder
+    def __init__(self, label_service: LabelService, folder: Path) -> None:
+        self.label_service, self.folder = label_service, folder
 
     def give(self, who: Holder) -> str | None:
-        sample = self.desk.ledger.next_sample(holder=who, strategy="first")
+        sample = self.label_service.ledger.next_sample(holder=who, strategy="first")
         return None if sample is None else sample.volume
 
     def send(self, who: Holder, array: Array, volume: str = "a", **params: object) -> Receipt:
         path = write_nifti(self.folder / "sent.nii.gz", array, GRID)
-        return self.desk.submit(volume, path, who, {"label_info": INFO, **params})
+        return self.label_service.submit(volume, path, who, {"label_info": INFO, **params})
 
     def label(self, tag: str, volume: str = "a") -> Array:
-        return read_label(self.desk.folder.path / "labels" / tag / f"{volume}.nii.gz").array
+        return read_label(
+            self.label_service.folder.path / "labels" / tag / f"{volume}.nii.gz"
+        ).array
 
     def organ(self, organ: int, tag: str = "original", volume: str = "a") -> list[int]:
         """Slabs along the first axis that are of the organ."""
@@ -96,8 +98,8 @@ class Work:
 
 
 @pytest.fixture
-def work(desk: LabelService, tmp_path: Path) -> Work:
-    return Work(desk, tmp_path)
+def work(label_service: LabelService, tmp_path: Path) -> Work:
+    return Work(label_service, tmp_path)
 
 
 def test_what_a_fractional_segmentation_was_cut_at_is_told_and_kept(
@@ -110,18 +112,18 @@ def test_what_a_fractional_segmentation_was_cut_at_is_told_and_kept(
     share[2:5, 2:5], share[3, 3] = 25, 242
     frames = [(1, z, share) for z in range(SHAPE[2])]
     sent = save_seg(tmp_path / "s.dcm", grid, frames, {1: "liver"}, kind="FRACTIONAL")
-    receipt = work.desk.submit("a", sent, ANNA)
+    receipt = work.label_service.submit("a", sent, ANNA)
     assert said(receipt)["notes"] == list(receipt.notes)
     assert "cut at 127.5, half of MaximumFractionalValue" in receipt.notes[0]
     assert (work.label("final") == LIVER).sum() == SHAPE[2]
-    kept = read_provenance(work.desk.folder.path / "labels" / "final" / "a.nii.gz")
+    kept = read_provenance(work.label_service.folder.path / "labels" / "final" / "a.nii.gz")
     assert kept.detail["notes"] == list(receipt.notes)
 
 
 def test_what_anatomy_forbids_is_said_in_the_reply_and_kept(tmp_path: Path) -> None:
     patient = generate(3, grid_spacing_mm=8.0)
     write_nifti(tmp_path / "c.nii.gz", patient.ct.array, patient.ct.grid)
-    desk = LabelService.open(tmp_path)
+    label_service = LabelService.open(tmp_path)
     label = patient.label.array
     table = np.arange(256, dtype=np.uint8)
     table[[3, 4]] = 4, 3
@@ -132,36 +134,36 @@ def test_what_anatomy_forbids_is_said_in_the_reply_and_kept(tmp_path: Path) -> N
     ):
         path = tmp_path / "labels" / "sent.nii.gz"
         write_nifti(path, np.asfortranarray(array), patient.label.grid)
-        receipt = desk.submit("c", path, ANNA, {})
+        receipt = label_service.submit("c", path, ANNA, {})
         if what is None:
             assert receipt.notes == ()
             continue
         assert any(what in note for note in receipt.notes), receipt.notes
         kept = read_provenance(tmp_path / "labels" / "final" / "c.nii.gz")
         assert kept.detail["notes"] == list(receipt.notes)
-    desk.close()
+    label_service.close()
 
 
-def in_step(desk: LabelService, volume: str = "a") -> None:
+def in_step(label_service: LabelService, volume: str = "a") -> None:
     """``labels/final`` is what the ledger has in force, every submission's file is there."""
-    assert desk.ledger.unsettled() == {}
-    assert desk.ledger.reserved() == []
-    current = desk.ledger.in_force(volume)
-    final = desk.folder.path / "labels" / "final" / f"{volume}.nii.gz"
+    assert label_service.ledger.unsettled() == {}
+    assert label_service.ledger.reserved() == []
+    current = label_service.ledger.in_force(volume)
+    final = label_service.folder.path / "labels" / "final" / f"{volume}.nii.gz"
     assert final.exists() == (current is not None)
     if current is not None:
         assert sha256_of(final) == current.sha256
-        info = desk.versions.current(volume, "final")
+        info = label_service.versions.current(volume, "final")
         assert info is not None
         assert info.info["submission"] == current.id
-    for one in desk.ledger.submissions(volume):
+    for one in label_service.ledger.submissions(volume):
         assert one.file is not None
-        assert sha256_of(desk.folder.path / one.file) == one.sha256
-    original = desk.versions.current(volume, "original")
+        assert sha256_of(label_service.folder.path / one.file) == one.sha256
+    original = label_service.versions.current(volume, "original")
     assert original is not None
     stated = read_provenance(original.path)
     assert stated is not None
-    kept = desk.ledger.sources(volume)
+    kept = label_service.ledger.sources(volume)
     if stated.kind == "assembled":
         assert {o: s for o, s in stated.organs.items() if o in kept} == kept
     else:
@@ -169,9 +171,9 @@ def in_step(desk: LabelService, volume: str = "a") -> None:
 
 
 def test_without_anything_better_the_start_label_is_the_pseudo_label(work: Work) -> None:
-    labels = work.desk.folder.path / "labels"
+    labels = work.label_service.folder.path / "labels"
     assert (labels / "original" / "a.nii.gz").samefile(labels / "pseudo" / "a.nii.gz")
-    info = work.desk.versions.current("a", "original")
+    info = work.label_service.versions.current("a", "original")
     assert info is not None
     assert info.info["params"]["label_names"] == dict(ORGAN_IDS)
     assert info.info["model_signature"] == "m0"
@@ -189,18 +191,18 @@ def test_a_submission_says_something_of_every_organ_and_is_kept_whole(work: Work
     one = receipt.submission
     assert (one.late, one.conflict, one.signature, receipt.in_force) == (False, False, "m0", True)
     assert one.minutes is not None
-    start = work.desk.versions.at("a", "original", one.submitted_at - 1e-3)
+    start = work.label_service.versions.at("a", "original", one.submitted_at - 1e-3)
     assert start is not None
     assert one.start_sha256 == start.sha256
     assert np.array_equal(work.label("final"), drawn)
     assert np.array_equal(work.label("original"), drawn)
-    assert work.desk.ledger.sources("a")["stomach"] == OrganSource(
+    assert work.label_service.ledger.sources("a")["stomach"] == OrganSource(
         "revised", "absent", None, one.id
     )
-    info = work.desk.folder.known_label("a", "final").info
+    info = work.label_service.folder.known_label("a", "final").info
     assert '"present": ["liver", "spleen"]' in info
     assert '"absent": ["stomach"]' in info
-    said = read_provenance(work.desk.folder.path / str(one.file))
+    said = read_provenance(work.label_service.folder.path / str(one.file))
     assert said is not None
     assert (said.holder, said.submission, said.start_sha256, said.signature) == (
         ANNA.key,
@@ -208,25 +210,25 @@ def test_a_submission_says_something_of_every_organ_and_is_kept_whole(work: Work
         one.start_sha256,
         "m0",
     )
-    assert said.changes == work.desk.ledger.changes(one.id)
-    in_step(work.desk)
+    assert said.changes == work.label_service.ledger.changes(one.id)
+    in_step(work.label_service)
 
 
 def test_an_organ_that_is_not_named_stays_as_the_start_label_has_it(work: Work) -> None:
     path = write_nifti(work.folder / "sent.nii.gz", slabs(liver=(1, 3)), GRID)
-    receipt = work.desk.submit("a", path, ANNA, {})  # organ ids, nothing named
+    receipt = work.label_service.submit("a", path, ANNA, {})  # organ ids, nothing named
     assert (receipt.organs["liver"], receipt.organs["spleen"]) == ("revised", "not_assessed")
     assert work.organ(SPLEEN, "final") == [6, 7]
-    assert work.desk.ledger.sources("a").keys() == {"liver"}
+    assert work.label_service.ledger.sources("a").keys() == {"liver"}
     # It goes with the networks still; what was drawn does not.
-    work.desk.keep_pseudo("a", slabs(spleen=(5, 6)), GRID, {"model_signature": "m0"})
+    work.label_service.keep_pseudo("a", slabs(spleen=(5, 6)), GRID, {"model_signature": "m0"})
     assert (work.organ(LIVER), work.organ(SPLEEN)) == ([1, 2], [5])
-    in_step(work.desk)
+    in_step(work.label_service)
 
 
 def test_what_is_refused_leaves_the_label_in_force_untouched(work: Work) -> None:
     work.send(ANNA, slabs(liver=(1, 5)))
-    before = (work.desk.folder.path / "labels/final/a.nii.gz").read_bytes()
+    before = (work.label_service.folder.path / "labels/final/a.nii.gz").read_bytes()
     other = Grid(SHAPE, np.diag([-2.0, 2.0, 3.5, 1.0]))
     bad = write_nifti(work.folder / "bad.nii.gz", np.ones(other.shape, np.uint8), other)
     for path, kind in (
@@ -236,25 +238,25 @@ def test_what_is_refused_leaves_the_label_in_force_untouched(work: Work) -> None
         (write_nifti(work.folder / "f.nii.gz", np.full(SHAPE, 0.5, "f4"), GRID), VolumeError),
     ):
         with pytest.raises(kind):
-            work.desk.submit("a", path, BEN, {"label_info": INFO})
-    assert (work.desk.folder.path / "labels/final/a.nii.gz").read_bytes() == before
-    assert len(work.desk.ledger.submissions("a")) == 1
-    in_step(work.desk)
+            work.label_service.submit("a", path, BEN, {"label_info": INFO})
+    assert (work.label_service.folder.path / "labels/final/a.nii.gz").read_bytes() == before
+    assert len(work.label_service.ledger.submissions("a")) == 1
+    in_step(work.label_service)
 
 
 def test_the_same_file_sent_again_is_booked_once(work: Work) -> None:
     first = work.send(ANNA, slabs(liver=(1, 5)))
     again = work.send(ANNA, slabs(liver=(1, 5)))
     assert (again.again, again.submission.id) == (True, first.submission.id)
-    assert len(work.desk.ledger.submissions("a")) == 1
+    assert len(work.label_service.ledger.submissions("a")) == 1
     # After it was handed back the same label is an answer.
-    work.desk.reviews.reopen("a", to=ANNA.key)
+    work.label_service.reviews.reopen("a", to=ANNA.key)
     assert not work.send(ANNA, slabs(liver=(1, 5))).again
 
 
 def test_the_start_label_is_that_of_the_lease_not_of_the_moment(work: Work) -> None:
     work.give(ANNA)
-    work.desk.keep_pseudo("a", slabs(liver=(1, 6)), GRID, {"model_signature": "m1"})
+    work.label_service.keep_pseudo("a", slabs(liver=(1, 6)), GRID, {"model_signature": "m1"})
     receipt = work.send(ANNA, START, looked_at="all")  # as it was given to her
     assert receipt.organs["liver"] == "confirmed"
     assert work.organ(LIVER) == [1, 2, 3]
@@ -262,8 +264,8 @@ def test_the_start_label_is_that_of_the_lease_not_of_the_moment(work: Work) -> N
 
 def test_two_people_one_case_a_disputed_liver_reopened_and_restored(work: Work) -> None:
     """Nothing is lost, the queue shows what is to be decided, the label is right throughout."""
-    desk = work.desk
-    desk.keep_public(
+    label_service = work.label_service
+    label_service.keep_public(
         "a",
         slabs(liver=(1, 5)),
         GRID,
@@ -273,8 +275,8 @@ def test_two_people_one_case_a_disputed_liver_reopened_and_restored(work: Work) 
         },
     )
     assert work.organ(LIVER) == [1, 2, 3, 4]
-    assert desk.ledger.sources("a")["spleen"] == OrganSource("pseudo", "unknown", "LiTS")
-    in_step(desk)
+    assert label_service.ledger.sources("a")["spleen"] == OrganSource("pseudo", "unknown", "LiTS")
+    in_step(label_service)
     start = work.label("original")
 
     # Anna is given the case; Ben draws without a lease. Anna comes first.
@@ -292,80 +294,95 @@ def test_two_people_one_case_a_disputed_liver_reopened_and_restored(work: Work) 
     second = work.send(BEN, his)
     assert (second.submission.conflict, second.in_force) == (True, False)
     assert work.organ(SPLEEN) == [6, 7, 8]  # hers
-    assert [(r.kind, r.organ, r.submission) for r in desk.ledger.reviews("a")] == [
+    assert [(r.kind, r.organ, r.submission) for r in label_service.ledger.reviews("a")] == [
         ("dispute", "liver", first.submission.id),
         ("conflict", None, second.submission.id),
     ]
-    in_step(desk)
+    in_step(label_service)
 
     # Rita decides: the liver as Anna has it, the case as Ben has it.
-    desk.reviews.decide_organ("a", "liver", "revised", "rita")
+    label_service.reviews.decide_organ("a", "liver", "revised", "rita")
     assert work.organ(LIVER) == [1, 2, 3]
-    assert not desk.ledger.sources("a")["liver"].disputed
-    in_step(desk)
-    desk.reviews.decide_submission("a", second.submission.id, "rita")
-    assert desk.ledger.reviews("a") == []
+    assert not label_service.ledger.sources("a")["liver"].disputed
+    in_step(label_service)
+    label_service.reviews.decide_submission("a", second.submission.id, "rita")
+    assert label_service.ledger.reviews("a") == []
     assert work.organ(SPLEEN) == [7]
     assert work.organ(LIVER) == [1, 2, 3, 4]  # Ben's, who left it as it was
     assert np.array_equal(work.label("final"), his)
-    in_step(desk)
+    in_step(label_service)
 
     # Opened again it begins from what is in force; then Anna's comes back.
-    desk.reviews.reopen("a", note="the spleen's tip")
-    sample = desk.ledger.next_sample(holder=ANNA, strategy="first")
+    label_service.reviews.reopen("a", note="the spleen's tip")
+    sample = label_service.ledger.next_sample(holder=ANNA, strategy="first")
     assert sample is not None
     assert (sample.volume, sample.note) == ("a", "the spleen's tip")
     third = work.send(ANNA, work.label("original"), looked_at=["spleen"])
     assert third.organs["spleen"] == "confirmed"
     assert third.submission.start_submission == second.submission.id
     assert not third.submission.conflict
-    restored = desk.reviews.restore("a", first.submission.id, RITA)
+    restored = label_service.reviews.restore("a", first.submission.id, RITA)
     assert np.array_equal(work.label("final"), hers)
     assert work.organ(LIVER) == [1, 2, 3]
     assert work.organ(SPLEEN) == [6, 7, 8]
-    assert [one.submission.id for one in desk.reviews.history("a")] == [1, 2, 3, restored.id]
-    assert [one.in_force for one in desk.reviews.history("a")] == [False, False, False, True]
-    assert desk.reviews.history("a")[-1].organs == desk.reviews.history("a")[0].organs
-    in_step(desk)
+    assert [one.submission.id for one in label_service.reviews.history("a")] == [
+        1,
+        2,
+        3,
+        restored.id,
+    ]
+    assert [one.in_force for one in label_service.reviews.history("a")] == [
+        False,
+        False,
+        False,
+        True,
+    ]
+    assert (
+        label_service.reviews.history("a")[-1].organs
+        == label_service.reviews.history("a")[0].organs
+    )
+    in_step(label_service)
 
 
 def test_a_public_decision_holds_until_the_organ_is_changed_again(work: Work) -> None:
-    desk = work.desk
-    desk.keep_public(
+    label_service = work.label_service
+    label_service.keep_public(
         "a", slabs(liver=(1, 5)), GRID, {"liver": OrganSource("public", "present", "LiTS")}
     )
     changed = work.label("original").copy()
     changed[4] = 0
     work.send(ANNA, changed)
-    desk.reviews.decide_organ("a", "liver", "public", "rita")
+    label_service.reviews.decide_organ("a", "liver", "public", "rita")
     assert work.organ(LIVER) == [1, 2, 3, 4]
-    assert desk.ledger.reviews("a") == []
-    assert '"present": []' in desk.folder.known_label("a", "final").info
-    desk.reviews.reopen("a")
+    assert label_service.ledger.reviews("a") == []
+    assert '"present": []' in label_service.folder.known_label("a", "final").info
+    label_service.reviews.reopen("a")
     work.give(ANNA)
     changed[3] = 0
     assert work.send(ANNA, changed).disputes == ("liver",)
     with pytest.raises(ConflictError, match="nothing to choose"):
-        desk.reviews.decide_organ("a", "spleen", "public", "rita")
-    in_step(desk)
+        label_service.reviews.decide_organ("a", "spleen", "public", "rita")
+    in_step(label_service)
 
 
 def test_a_public_label_after_a_revision_goes_before_it_and_is_disputed(work: Work) -> None:
     work.send(ANNA, slabs(liver=(2, 4), spleen=(6, 8)))
-    work.desk.keep_public(
+    work.label_service.keep_public(
         "a", slabs(liver=(1, 5)), GRID, {"liver": OrganSource("public", "present", "LiTS")}
     )
     assert work.organ(LIVER) == [1, 2, 3, 4]
-    assert [(r.kind, r.organ) for r in work.desk.ledger.reviews("a")] == [("dispute", "liver")]
-    in_step(work.desk)
+    assert [(r.kind, r.organ) for r in work.label_service.ledger.reviews("a")] == [
+        ("dispute", "liver")
+    ]
+    in_step(work.label_service)
 
 
 def test_public_labels_of_two_datasets_are_kept_side_by_side(work: Work) -> None:
-    desk = work.desk
-    desk.keep_public(
+    label_service = work.label_service
+    label_service.keep_public(
         "a", slabs(liver=(1, 5)), GRID, {"liver": OrganSource("public", "present", "LiTS")}
     )
-    desk.keep_public(
+    label_service.keep_public(
         "a",
         slabs(spleen=(7, 9), liver=(0, 1)),
         GRID,
@@ -376,60 +393,60 @@ def test_public_labels_of_two_datasets_are_kept_side_by_side(work: Work) -> None
         },
     )
     assert (work.organ(LIVER), work.organ(SPLEEN)) == ([1, 2, 3, 4], [7, 8])
-    sources = desk.ledger.sources("a")
+    sources = label_service.ledger.sources("a")
     assert sources["liver"] == OrganSource("public", "present", "LiTS")
     assert sources["gall_bladder"] == OrganSource("public", "absent", "MSD09")
-    in_step(desk)
+    in_step(label_service)
     other = Grid(SHAPE, np.diag([-2.0, 2.0, 4.0, 1.0]))
     with pytest.raises(GridMismatchError):
-        desk.keep_public("a", START, other, {})
+        label_service.keep_public("a", START, other, {})
     with pytest.raises(NotFoundError):
-        desk.keep_public("nothing", START, GRID, {})
+        label_service.keep_public("nothing", START, GRID, {})
 
 
 def test_anonymous_people_of_one_address_are_never_taken_for_one(work: Work) -> None:
-    desk = work.desk
+    label_service = work.label_service
     assert work.give(NOBODY) == "a"
     first = work.send(NOBODY, slabs(liver=(1, 5)))
     second = work.send(NOBODY, slabs(liver=(1, 6)))
     assert (first.submission.conflict, second.submission.conflict) == (False, True)
-    assert desk.ledger.status("a") == "conflict"
+    assert label_service.ledger.status("a") == "conflict"
     assert work.organ(LIVER) == [1, 2, 3, 4]
     # Who says which lease it is has shown to be the same.
-    sample = desk.ledger.next_sample(holder=NOBODY, strategy="first")
+    sample = label_service.ledger.next_sample(holder=NOBODY, strategy="first")
     assert sample is not None
     path = write_nifti(work.folder / "sent.nii.gz", slabs(liver=(1, 5)), GRID)
-    desk.submit("b", path, NOBODY, {"label_info": INFO}, lease=sample.lease)
+    label_service.submit("b", path, NOBODY, {"label_info": INFO}, lease=sample.lease)
     path = write_nifti(work.folder / "sent.nii.gz", slabs(liver=(1, 6)), GRID)
-    again = desk.submit("b", path, NOBODY, {"label_info": INFO}, lease=sample.lease)
+    again = label_service.submit("b", path, NOBODY, {"label_info": INFO}, lease=sample.lease)
     assert not again.submission.conflict
-    in_step(desk)
-    in_step(desk, "b")
+    in_step(label_service)
+    in_step(label_service, "b")
 
 
 def test_which_of_two_leases_nobody_can_say(work: Work) -> None:
     """Minutes would be a guess; both submissions stay and the case is in conflict."""
-    desk = work.desk
-    desk.ledger._lease_s = 0.0  # runs out at once
+    label_service = work.label_service
+    label_service.ledger._lease_s = 0.0  # runs out at once
     assert [work.give(NOBODY), work.give(NOBODY)] == ["a", "a"]
     first = work.send(NOBODY, slabs(liver=(1, 5)))
     second = work.send(NOBODY, slabs(liver=(1, 6)))
     assert (first.submission.minutes, second.submission.minutes) == (None, None)
     assert second.submission.conflict
-    assert len(desk.reviews.history("a")) == 2
+    assert len(label_service.reviews.history("a")) == 2
 
 
 def test_a_second_reading_is_blind_and_no_conflict(work: Work) -> None:
-    desk = work.desk
-    desk.double_read_percent = 100.0
+    label_service = work.label_service
+    label_service.double_read_percent = 100.0
     assert work.give(ANNA) == "a"
     first = work.send(ANNA, slabs(liver=(1, 5), spleen=(6, 8)))
     assert first.review == ()
     assert work.give(ANNA) == "b"  # never to the first reader
-    sample = desk.ledger.next_sample(holder=BEN, strategy="first")
+    sample = label_service.ledger.next_sample(holder=BEN, strategy="first")
     assert sample is not None
     assert (sample.volume, sample.base_submission) == ("a", None)
-    blind = desk.blind_start("a")
+    blind = label_service.blind_start("a")
     assert blind is not None
     assert np.array_equal(read_label(blind.path).array, START)
     second = work.send(BEN, slabs(liver=(1, 3), spleen=(6, 8)))
@@ -438,112 +455,114 @@ def test_a_second_reading_is_blind_and_no_conflict(work: Work) -> None:
     assert second.organs["liver"] == "revised"  # against what he was given
     assert second.submission.start_sha256 == first.submission.start_sha256
     assert work.organ(LIVER) == [1, 2, 3, 4]  # the first until decided
-    assert desk.blind_start("a") is None
-    ((_, one, two, organs),) = desk.ledger.agreements("a")
+    assert label_service.blind_start("a") is None
+    ((_, one, two, organs),) = label_service.ledger.agreements("a")
     assert (one, two) == (first.submission.id, second.submission.id)
     assert organs["liver"].dsc == pytest.approx(2 * 2 / (4 + 2))
     assert (organs["spleen"].dsc, organs["stomach"].dsc) == (1.0, None)
-    (asked,) = desk.ledger.reviews("a")
+    (asked,) = label_service.ledger.reviews("a")
     assert (asked.kind, asked.submission, asked.other) == ("double_read", two, one)
     # A correction of the first reader's is no conflict with the second.
     assert not work.send(ANNA, slabs(liver=(1, 5), spleen=(6, 9))).submission.conflict
-    desk.reviews.decide_submission("a", two, "rita")
+    label_service.reviews.decide_submission("a", two, "rita")
     assert work.organ(LIVER) == [1, 2]
-    assert desk.ledger.reviews("a") == []
-    in_step(desk)
+    assert label_service.ledger.reviews("a") == []
+    in_step(label_service)
 
 
 def test_two_readings_that_agree_ask_nobody(work: Work) -> None:
-    work.desk.double_read_percent = 100.0
+    work.label_service.double_read_percent = 100.0
     work.give(ANNA)
     work.send(ANNA, slabs(liver=(1, 5)))
     assert work.give(BEN) == "a"
     work.send(BEN, slabs(liver=(1, 5)))
-    assert work.desk.ledger.reviews("a") == []
+    assert work.label_service.ledger.reviews("a") == []
     assert work.give(RITA) == "b"
 
 
 def test_a_reviewer_takes_over_and_every_question_is_answered(work: Work) -> None:
-    desk = work.desk
-    desk.keep_public(
+    label_service = work.label_service
+    label_service.keep_public(
         "a", slabs(liver=(1, 5)), GRID, {"liver": OrganSource("public", "present", "LiTS")}
     )
     hers = work.label("original").copy()
     hers[4] = 0
     work.send(ANNA, hers)
     work.send(BEN, slabs(liver=(1, 5), spleen=(6, 7)))
-    sample = desk.ledger.next_review(holder=RITA)
+    sample = label_service.ledger.next_review(holder=RITA)
     assert sample is not None
     assert (sample.volume, sample.purpose) == ("a", "review")
-    assert desk.ledger.next_review(holder=Holder.identify(user="roy")) is None  # one at a time
+    assert (
+        label_service.ledger.next_review(holder=Holder.identify(user="roy")) is None
+    )  # one at a time
     mine = work.label("original").copy()
     mine[3:5] = 0
     receipt = work.send(RITA, mine)
     assert (receipt.in_force, receipt.submission.conflict) == (True, False)
-    assert desk.ledger.reviews("a") == []
+    assert label_service.ledger.reviews("a") == []
     assert work.organ(LIVER) == [1, 2]  # hers, over the public one
-    assert desk.ledger.status("a") == "submitted"
-    assert {r.decision for r in desk.ledger.reviews("a", closed=True)} == {
+    assert label_service.ledger.status("a") == "submitted"
+    assert {r.decision for r in label_service.ledger.reviews("a", closed=True)} == {
         f"taken over by submission {receipt.submission.id}"
     }
-    in_step(desk)
+    in_step(label_service)
 
 
 def test_returned_with_a_note_to_its_annotator(work: Work) -> None:
-    desk = work.desk
-    desk.review_percent = 100.0
+    label_service = work.label_service
+    label_service.review_percent = 100.0
     work.give(ANNA)
     assert work.send(ANNA, slabs(liver=(1, 5))).review == ("sample",)
     with pytest.raises(RequestError, match="note"):
-        desk.reviews.give_back("a", "rita", " ")
-    assert desk.reviews.give_back("a", "rita", "the dome is missing") == ANNA.key
-    assert desk.ledger.reviews("a") == []
+        label_service.reviews.give_back("a", "rita", " ")
+    assert label_service.reviews.give_back("a", "rita", "the dome is missing") == ANNA.key
+    assert label_service.ledger.reviews("a") == []
     assert work.give(BEN) == "b"  # not for him
-    sample = desk.ledger.next_sample(holder=ANNA, strategy="first")
+    sample = label_service.ledger.next_sample(holder=ANNA, strategy="first")
     assert sample is not None
     assert (sample.volume, sample.note) == ("a", "the dome is missing")
     work.send(ANNA, slabs(liver=(1, 6)))
-    (asked,) = desk.ledger.reviews("a")
+    (asked,) = label_service.ledger.reviews("a")
     assert asked.kind == "sample"
-    assert desk.reviews.accept("a", "rita") == []
+    assert label_service.reviews.accept("a", "rita") == []
     with pytest.raises(ConflictError, match="nothing to accept"):
-        desk.reviews.accept("a", "rita")
+        label_service.reviews.accept("a", "rita")
     with pytest.raises(ConflictError, match="not submitted"):
-        desk.reviews.reopen("b")
-    in_step(desk)
+        label_service.reviews.reopen("b")
+    in_step(label_service)
 
 
 def test_what_was_changed_behind_our_back_is_not_restored(work: Work) -> None:
     first = work.send(ANNA, slabs(liver=(1, 5)))
-    work.desk.reviews.reopen("a")
+    work.label_service.reviews.reopen("a")
     work.give(ANNA)
     work.send(ANNA, slabs(liver=(1, 6)))
-    path = work.desk.folder.path / str(first.submission.file)
+    path = work.label_service.folder.path / str(first.submission.file)
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(ConflictError, match="changed since"):
-        work.desk.reviews.restore("a", first.submission.id, ANNA)
+        work.label_service.reviews.restore("a", first.submission.id, ANNA)
     path.unlink()
     with pytest.raises(NotFoundError):
-        work.desk.reviews.restore("a", first.submission.id, ANNA)
+        work.label_service.reviews.restore("a", first.submission.id, ANNA)
     with pytest.raises(NotFoundError):
-        work.desk.reviews.restore("b", first.submission.id, ANNA)
+        work.label_service.reviews.restore("b", first.submission.id, ANNA)
     assert work.organ(LIVER) == [1, 2, 3, 4, 5]
 
 
 def test_labels_in_the_folder_are_adopted_with_what_they_say(work: Work) -> None:
-    desk = work.desk
-    path = desk.folder.path / "labels" / "final" / "a.nii.gz"
+    label_service = work.label_service
+    path = label_service.folder.path / "labels" / "final" / "a.nii.gz"
     write_nifti(path, slabs(liver=(1, 5), spleen=(6, 8)), GRID)
-    desk.folder.refresh()
-    assert desk.existing.import_all() == 1
-    assert desk.existing.import_all() == 0
-    desk.reconciler.recover()
-    sources = desk.ledger.sources("a")
+    label_service.folder.refresh()
+    assert label_service.existing.import_all() == 1
+    assert label_service.existing.import_all() == 0
+    label_service.reconciler.recover()
+    sources = label_service.ledger.sources("a")
     assert sources["liver"].state == "revised"
     assert sources.keys() == {"liver"}  # nothing says that anybody looked at the others
     assert work.organ(LIVER) == [1, 2, 3, 4]
     assert work.organ(STOMACH) == [9]
-    in_step(desk)
+    in_step(label_service)
 
 
 def test_a_start_label_of_an_earlier_release_counts_as_the_pseudo_label(
@@ -570,8 +589,8 @@ def test_the_share_is_what_was_asked_for_and_always_the_same(percent: float) -> 
 def test_a_ledger_made_anew_from_the_files_says_the_same(
     work: Work, choice: str, tmp_path: Path
 ) -> None:
-    desk = work.desk
-    desk.keep_public(
+    label_service = work.label_service
+    label_service.keep_public(
         "a",
         slabs(liver=(1, 5)),
         GRID,
@@ -587,33 +606,33 @@ def test_a_ledger_made_anew_from_the_files_says_the_same(
     hers[9] = 0  # no stomach
     work.send(ANNA, hers)
     work.send(BEN, slabs(liver=(1, 5), spleen=(6, 7)))
-    desk.reviews.decide_organ("a", "liver", choice, "rita")
-    desk.reviews.decide_submission("a", 1, "rita")
+    label_service.reviews.decide_organ("a", "liver", choice, "rita")
+    label_service.reviews.decide_submission("a", 1, "rita")
     work.send(ANNA, slabs(liver=(1, 3)), volume="b")
     target = tmp_path / "new.sqlite"
-    rebuild(target, ["a", "b"], list(labels_on_disk(desk.folder.path)))
+    rebuild(target, ["a", "b"], list(labels_on_disk(label_service.folder.path)))
     made = Ledger(target)
     for volume in ("a", "b"):
-        old, new = desk.ledger.in_force(volume), made.in_force(volume)
+        old, new = label_service.ledger.in_force(volume), made.in_force(volume)
         assert old is not None
         assert new is not None
         assert (new.id, new.holder, new.sha256) == (old.id, old.holder, old.sha256)
-        assert made.sources(volume) == desk.ledger.sources(volume)
-        for one in desk.ledger.submissions(volume):
-            assert made.changes(one.id) == desk.ledger.changes(one.id)
+        assert made.sources(volume) == label_service.ledger.sources(volume)
+        for one in label_service.ledger.submissions(volume):
+            assert made.changes(one.id) == label_service.ledger.changes(one.id)
             assert made.submission(one.id).content == one.content
     made.close()
 
 
 def second_reading(work: Work) -> None:
-    work.desk.double_read_percent = 100.0
+    work.label_service.double_read_percent = 100.0
     work.give(ANNA)
     work.send(ANNA, slabs(liver=(1, 5)))
     assert work.give(BEN) == "a"
 
 
 def waits_for_the_second(work: Work) -> None:
-    work.desk.double_read_percent = 100.0
+    work.label_service.double_read_percent = 100.0
     work.give(ANNA)
     work.send(ANNA, slabs(liver=(1, 5)))
 
@@ -640,7 +659,7 @@ def second_corrects(work: Work) -> None:
 
 
 def second_is_nobody(work: Work) -> None:
-    work.desk.double_read_percent = 100.0
+    work.label_service.double_read_percent = 100.0
     work.send(ANNA, slabs(liver=(1, 5)))
     assert work.give(NOBODY) == "a"
     work.send(NOBODY, slabs(liver=(1, 3)))
@@ -648,7 +667,7 @@ def second_is_nobody(work: Work) -> None:
 
 def read_again_by_a_third(work: Work) -> None:
     both_read(work)
-    work.desk.reviews.reopen("a")
+    work.label_service.reviews.reopen("a")
     assert work.give(RITA) == "a"
     work.send(RITA, slabs(liver=(1, 7)))
 
@@ -657,13 +676,13 @@ def conflict_taken_over(work: Work) -> None:
     work.give(ANNA)
     work.send(ANNA, slabs(liver=(1, 5)))
     work.send(BEN, slabs(liver=(1, 3)))
-    work.desk.reviews.take_over("a", RITA)
+    work.label_service.reviews.take_over("a", RITA)
     work.send(RITA, slabs(liver=(1, 4)))
 
 
 def readings_taken_over(work: Work) -> None:
     both_read(work)
-    work.desk.reviews.take_over("a", RITA)
+    work.label_service.reviews.take_over("a", RITA)
     work.send(RITA, slabs(liver=(1, 4)))
 
 
@@ -701,9 +720,9 @@ def test_readings_and_takeovers_come_back_from_the_files(
 
     happens(work)
     target = tmp_path / "new.sqlite"
-    rebuild(target, ["a", "b"], list(labels_on_disk(work.desk.folder.path)))
+    rebuild(target, ["a", "b"], list(labels_on_disk(work.label_service.folder.path)))
     made = Ledger(target)
-    live, rebuilt = told(work.desk.ledger), told(made)
+    live, rebuilt = told(work.label_service.ledger), told(made)
     made.close()
     if happens is read_again_by_a_third:  # what reviewers have answered is in no file
         assert (live.pop("questions"), rebuilt.pop("questions")) == ([], [("double_read", 2, 1)])
@@ -737,9 +756,9 @@ def killed_at(step: str) -> None:
 
 
 def dying_submission(studies: Path, sent: Path, step: str) -> None:
-    desk = LabelService.open(studies)
+    label_service = LabelService.open(studies)
     killed_at(step)
-    desk.submit("a", sent, ANNA, {"label_info": INFO})
+    label_service.submit("a", sent, ANNA, {"label_info": INFO})
 
 
 @pytest.mark.parametrize("step", list(STEPS))
@@ -790,9 +809,9 @@ def test_a_label_booked_after_a_crash_took_as_long_as_it_took(
         patch.setattr(Submissions, "_submit", dies)
         with pytest.raises(Killed):
             work.send(ANNA, slabs(liver=(1, 5)))
-    late = Ledger(work.desk.ledger.path, clock=lambda: time.time() + 12 * 3600)
-    work.desk._submissions._ledger = late
-    work.desk.reconciler.reconcile("a")
+    late = Ledger(work.label_service.ledger.path, clock=lambda: time.time() + 12 * 3600)
+    work.label_service._submissions._ledger = late
+    work.label_service.reconciler.reconcile("a")
     (kept,) = late.submissions("a")
     assert kept.minutes is not None
     assert kept.minutes < 5
