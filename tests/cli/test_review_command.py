@@ -104,7 +104,7 @@ def test_returned_and_taken_over(studies: Path, tmp_path: Path) -> None:
     assert "returned to user:anna" in out
     mine = label(tmp_path, 2, 3)
     out = run(studies, "review", "take-over", "case", mine, "--as", "rita").stdout
-    assert "submission 3 is in force" in out
+    assert "submission 3 is current" in out
     assert start_label(studies) == [2, 3]
     other = write_nifti(
         tmp_path / "bad.nii.gz", np.ones((3, 3, 3), np.uint8), Grid((3, 3, 3), np.eye(4))

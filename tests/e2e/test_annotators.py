@@ -348,7 +348,7 @@ def check_leases(ledger: Path, journals: list[list[Entry]]) -> None:
 
 
 def check_labels(ledger: Path, studies: Path, journals: list[list[Entry]]) -> None:
-    """What was sent is in force or in the history, and the ledger knows whose it was."""
+    """What was sent is current or in the history, and the ledger knows whose it was."""
     files = collections.defaultdict(set)
     in_force = {path.name.removesuffix(".nii.gz"): path for path in final_labels(studies)}
     for volume, path in in_force.items():

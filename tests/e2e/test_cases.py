@@ -169,7 +169,7 @@ def test_confirm_reopen_and_put_back(server: Server, tmp_path: Path) -> None:
     person.post(do="release", image=other)
     assert "Open d again" in person.page()
     back = person.post(do="restore", image="d", submission=first["id"])
-    assert "in force again" in person.message(back)
+    assert "current again" in person.message(back)
     assert ">d</h3>" not in person.page()
     assert [one["in_force"] for one in history(server, "d")] == [False, False, True]
     assert requests.get(f"{server.url}/info/", timeout=LIMIT_S).status_code == 200

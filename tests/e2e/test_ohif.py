@@ -393,7 +393,7 @@ def test_next_sample_is_the_chosen_strategys_and_its_region_is_in_the_slice_name
 
 
 def test_a_corrected_dicom_seg_is_taken_in(server: Server, tmp_path: Path) -> None:
-    """As another DICOM program would bring it: uploaded, read by names, booked, in force."""
+    """As another DICOM program would bring it: uploaded, read by names, booked, current."""
     name, series = next(
         (name, series)
         for name, (_, series) in studies(server).items()

@@ -178,7 +178,7 @@ def test_trained_and_ranked_anew_twice_while_somebody_works(tmp_path: Path) -> N
     assert set(annotator.statuses) == {200}
     assert len(set(signatures)) == 3
 
-    # Nothing that was submitted is lost, and the last word on every volume is in force.
+    # Nothing that was submitted is lost, and the last word on every volume is current.
     ledger = Ledger(server.studies / ".atlas8k" / "ledger.sqlite")
     worked = ledger.worked()
     assert {one.volume for one in worked} == set(annotator.sent)

@@ -105,7 +105,7 @@ def test_a_list_in_use_or_a_choice_made_is_left_alone(full: Ledger, tmp_path: Pa
     assert not full.propose_ranking("salient")
     assert full.ranked_by() == "eq4"
     chosen = Ledger(tmp_path / "chosen.sqlite")
-    assert not chosen.propose_ranking("eq4")  # in force already, and kept as a choice
+    assert not chosen.propose_ranking("eq4")  # current already, and kept as a choice
     assert not chosen.propose_ranking("salient")
     assert chosen.ranked_by() == "eq4"
 

@@ -203,7 +203,7 @@ def summary(organs: Mapping[str, OrganChange]) -> str:
 def history(
     case: Case, studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False
 ) -> None:
-    """Every submission of a case: who, when, minutes, what changed; * is the one in force.
+    """Every submission of a case: who, when, minutes, what changed; * is the current one.
 
     Figures are the DSC of an organ before and after.
     """
@@ -270,10 +270,10 @@ def restore(
     ledger: LedgerFile = None,
     name: As = "",
 ) -> None:
-    """Put an earlier submission in force again; nothing is lost. The server may run."""
+    """Make an earlier submission current again; nothing is lost. The server may run."""
     with label_service_of(studies, ledger) as label_service:
         restored = label_service.reviews.restore(case, number, who(name))
-    typer.echo(f"{case}: submission {number} is in force, as number {restored.id}")
+    typer.echo(f"{case}: submission {number} is current, as number {restored.id}")
 
 
 @labels.command()
@@ -322,7 +322,7 @@ def accept(
         ),
     ] = False,
 ) -> None:
-    """Put a label that was set aside in force; the file itself stays where it is."""
+    """Make a label that was set aside current; the file itself stays where it is."""
     from atlas8k.services.labels.existing_labels import Reading, parse_values
 
     try:

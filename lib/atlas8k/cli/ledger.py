@@ -107,7 +107,7 @@ def _move_aside(target: Path) -> list[tuple[Path, Path]]:
 
 
 def labels_on_disk(studies: Path) -> Iterator[LabelOnDisk]:
-    """Yield every label file of a studies folder: in force, and replaced."""
+    """Yield every label file of a studies folder: current, and replaced."""
     from atlas8k.services.rebuild import LabelOnDisk
     from atlas8k.services.studies.labels import HISTORY, LabelFiles
     from atlas8k.services.studies.names import LABELS_FOLDER

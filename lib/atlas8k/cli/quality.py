@@ -251,7 +251,7 @@ def _of_metric(found: Sources, results: dict[str, Results], *, apart: bool) -> l
         if f"given {name}" in results
     ]
     if rounds:
-        against = "the truth" if apart else "the label of the submission in force"
+        against = "the truth" if apart else "the label of the current submission"
         rounds.sort(key=lambda one: _place(one.name))
         tables.append(revision_table(rounds, against))
     networks = [

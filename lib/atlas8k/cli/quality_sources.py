@@ -37,7 +37,7 @@ class Sources:
     given, submitted
         By round, the volumes submitted in it: label given out, label submitted.
     in_force
-        Volume to the label of its submission in force.
+        Volume to the label of its current submission.
     networks
         By model signature, the label that its networks made of a volume.
     raters

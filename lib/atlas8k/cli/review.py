@@ -16,7 +16,7 @@ from atlas8k.cli.tables import print_table
 review = Commands(help="Decide what a reviewer has to decide.")
 
 MEANING = {
-    "conflict": "two people submitted it; the first is in force",
+    "conflict": "two people submitted it; the first is current",
     "dispute": "a submission changes this public organ",
     "double_read": "two people read it on purpose and differ",
     "sample": "picked for a look",
@@ -38,7 +38,7 @@ def list_(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = F
                 "question": MEANING[one["kind"]],
                 "organ": one["organ"],
                 "submission": one["submission"],
-                "in force": one["other"],
+                "current": one["other"],
                 "since": moment(one["opened_at"]),
             }
             for one in found["open"]
@@ -99,7 +99,7 @@ def _answer(one: dict[str, Any]) -> str:
 
 @review.command()
 def accept(case: Case, studies: Studies = ".", ledger: LedgerFile = None, name: As = "") -> None:
-    """What is in force stays; disputes are left for `decide`."""
+    """What is current stays; disputes are left for `decide`."""
     with label_service_of(studies, ledger) as label_service:
         left = label_service.reviews.accept(case, who(name).key)
     typer.echo(f"{case}: accepted")
@@ -161,13 +161,13 @@ def take_over(
         except VolumeError:
             label_service.ledger.release(case, holder)
             raise
-    typer.echo(f"{case}: submission {receipt.submission.id} is in force; {receipt.recorded}")
+    typer.echo(f"{case}: submission {receipt.submission.id} is current; {receipt.recorded}")
 
 
 @review.command()
 def decide(
     case: Case,
-    submission: Annotated[int | None, typer.Option(help="the one to be in force")] = None,
+    submission: Annotated[int | None, typer.Option(help="the one to be current")] = None,
     organ: Annotated[str | None, typer.Option(help="a disputed organ ...")] = None,
     source: Annotated[str | None, typer.Option(help="... is public or revised")] = None,
     studies: Studies = ".",
@@ -180,7 +180,7 @@ def decide(
     with label_service_of(studies, ledger) as label_service:
         if submission is not None:
             label_service.reviews.decide_submission(case, submission, who(name).key)
-            typer.echo(f"{case}: submission {submission} is in force")
+            typer.echo(f"{case}: submission {submission} is current")
         elif organ is not None and source is not None:
             named = organs_in(organ, "--organ")
             if len(named) != 1:

@@ -202,14 +202,14 @@ class StudiesDatastore(LocalDatastore):
         label_tag: str,
         label_info: dict[str, Any] | None = None,
     ) -> str:
-        """Put a label in force; the one it replaces goes to the history.
+        """Make a label current; the one it replaces goes to the history.
 
         Raises
         ------
         NotFoundError, BadNameError
             No such image; tag or suffix not allowed.
         Atlas8kError
-            What `ingest` found wrong with it. The label in force stays.
+            What `ingest` found wrong with it. The current label stays.
         """
         tag, source = check_tag(label_tag), Path(label_filename)
         if self._ingest is None:
@@ -227,7 +227,7 @@ class StudiesDatastore(LocalDatastore):
         tag: str,
         info: dict[str, Any],
     ) -> str:
-        """Put a label map in force; see :meth:`StudiesFolder.store_label`."""
+        """Make a label map current; see :meth:`StudiesFolder.store_label`."""
         self.studies.store_label(image_id, check_tag(tag), array, grid, info)
         return image_id
 

@@ -218,7 +218,7 @@ class Cases:
         ConflictError
             The case is not in this person's hands.
         VolumeError
-            The label is refused; the one in force stays.
+            The label is refused; the current one stays.
         """
         return self._submit(self._held(image, lease), sent, said)
 
@@ -261,7 +261,7 @@ class Cases:
         Returns
         -------
         bool
-            It is closed: the label in force stays, and nobody gets the case.
+            It is closed: the current label stays, and nobody gets the case.
 
         Raises
         ------
@@ -317,12 +317,12 @@ class Cases:
         return self.take(image)
 
     def restore(self, image: str, submission: int) -> Submission:
-        """Put an own submission in force again.
+        """Make an own submission current again.
 
         Raises
         ------
         ConflictError
-            It, or the one in force now, is somebody else's.
+            It, or the current one now, is somebody else's.
         """
         self._known(image)
         if self._author(self._labels.reviews.own(image, submission)) not in self._holders:
@@ -438,7 +438,7 @@ class Cases:
         if current is None:
             raise ConflictError(f"{image}: was not submitted")
         if self._author(current) not in self._holders:
-            raise ConflictError(f"{image}: the label in force is somebody else's; ask a reviewer")
+            raise ConflictError(f"{image}: the current label is somebody else's; ask a reviewer")
 
     def _author(self, one: Submission) -> str:
         return one.holder if one.restored is None else self._ledger.submission(one.restored).holder

@@ -63,7 +63,7 @@ def dispute(tx: Transaction, row: int, disputed: Mapping[int, int]) -> None:
         if disputed.get(organ) != submission:
             tx.run(
                 "UPDATE review SET closed_at = ?, reviewer = '', decision = ? WHERE id = ?",
-                *(tx.now, "no longer in force", number),
+                *(tx.now, "no longer current", number),
             )
     for organ, submission in disputed.items():
         open_review(tx, row, "dispute", submission, organ=organ)

@@ -105,7 +105,7 @@ def record_score(
     current = ranking.current(tx)
     figures = {o: getattr(score, ranking.column(current)) for o, score in scores.items()}
     if None in figures.values():
-        raise LedgerError(f"{volume}: no figures for ranking {current}, which is in force")
+        raise LedgerError(f"{volume}: no figures for ranking {current}, which is current")
     total = math.fsum(score.attention_ml for score in scores.values())
     rank = math.fsum(figure for o, figure in figures.items() if o not in known)
     _replace_result(tx, row, s, seconds=seconds, attention_ml=total, rank_ml=rank)

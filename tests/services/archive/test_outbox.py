@@ -1,4 +1,4 @@
-"""Labels in force, sent once, kept until they are."""
+"""Current labels, sent once, kept until they are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Make = Callable[..., ArchiveFolder]
 
 
 def submitted(folder: ArchiveFolder, uid: str, number: int, *organs: str) -> None:
-    """A label in force, as a submission leaves it."""
+    """A current label, as a submission leaves it."""
     grid = read_grid(folder.path / folder.known_image(uid).path)
     array = np.zeros(grid.shape, np.uint8)
     for place, organ in enumerate(organs):

@@ -145,7 +145,7 @@ def test_what_anatomy_forbids_is_said_in_the_reply_and_kept(tmp_path: Path) -> N
 
 
 def in_step(label_service: LabelService, volume: str = "a") -> None:
-    """``labels/final`` is what the ledger has in force, every submission's file is there."""
+    """``labels/final`` is what the ledger has current, every submission's file is there."""
     assert label_service.ledger.unsettled() == {}
     assert label_service.ledger.reserved() == []
     current = label_service.ledger.in_force(volume)
@@ -312,7 +312,7 @@ def test_two_people_one_case_a_disputed_liver_reopened_and_restored(work: Work) 
     assert np.array_equal(work.label("final"), his)
     in_step(label_service)
 
-    # Opened again it begins from what is in force; then Anna's comes back.
+    # Opened again it begins from what is current; then Anna's comes back.
     label_service.reviews.reopen("a", note="the spleen's tip")
     sample = label_service.ledger.next_sample(holder=ANNA, strategy="first")
     assert sample is not None
@@ -707,7 +707,7 @@ def test_readings_and_takeovers_come_back_from_the_files(
         current = ledger.in_force("a")
         return {
             "status": ledger.status("a"),
-            "in force": current and current.id,
+            "current": current and current.id,
             "submissions": [
                 (s.id, s.holder, s.purpose, s.conflict, s.start_submission)
                 for s in ledger.submissions("a")
@@ -736,8 +736,8 @@ STEPS: dict[str, tuple[type, str, bool]] = {
     "file kept": (Versions, "keep", True),
     "to be booked": (Submissions, "_submit", False),
     "booked": (Submissions, "_submit", True),
-    "to be put in force": (DraftLabels, "make_current", False),
-    "put in force": (DraftLabels, "make_current", True),
+    "to be made current": (DraftLabels, "make_current", False),
+    "made current": (DraftLabels, "make_current", True),
     "assembled": (DraftLabels, "make_draft", True),
 }
 

@@ -1,4 +1,4 @@
-"""Labels: in force complete or not at all, every one that is replaced kept."""
+"""Labels: current complete or not at all, every one that is replaced kept."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_no_update_of_any_process_is_lost(studies: Path, open_folder: Open, tmp_
             n, p = image_id.removeprefix("many").split("-")
             info = json.loads(folder.known_label(image_id, "final").info)
             assert info["by"] == f"p{p}-{int(n)}"
-    # 200 labels of one volume: one in force, the other 199 in the history, each once.
+    # 200 labels of one volume: one current, the other 199 in the history, each once.
     row = server.known_label("shared", "final")
     current = server.labels.path("shared", "final", ".nii.gz").read_bytes().decode()
     assert json.loads(row.info)["by"] == current

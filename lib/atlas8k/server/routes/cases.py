@@ -46,7 +46,7 @@ class Confirm(Asked):
 
 
 class Restore(Asked):
-    """Which of one's submissions is to be in force again."""
+    """Which of one's submissions is to be current again."""
 
     submission: int = Field(ge=1, le=2**62)
 
@@ -153,7 +153,7 @@ def submit(
     client_id: Annotated[ClientId, Form()] = None,
     lease: Annotated[LeaseNumber, Form()] = None,
 ) -> dict[str, Any]:
-    """Checked as every label is: refused with the reason, or kept and in force.
+    """Checked as every label is: refused with the reason, or kept and current.
 
     What is said of its organs is as in ``confirm``; ``partial`` is for a label of a part of
     the CT: true, the rest stays as it was; false, there is nothing else.
@@ -188,7 +188,9 @@ def reopen(image: str, asked: Asked) -> dict[str, Any]:
     return taken(image, cases_of(asked.client_id).reopen(image))
 
 
-@router.post("/{image}/restore", summary="An own submission in force again", dependencies=FROM_HERE)
+@router.post(
+    "/{image}/restore", summary="Make an own submission current again", dependencies=FROM_HERE
+)
 def restore(image: str, asked: Restore) -> dict[str, Any]:
     """A new entry of the history; nothing is lost."""
     made = cases_of(asked.client_id).restore(image, asked.submission)

@@ -146,7 +146,7 @@ def done(cases: Cases, asked: Act) -> str:
         return receipt_text(submitted(image, receipt))
     if do == "release":
         if cases.release(image, lease=lease):
-            return f"{image} is closed again; the label in force stays. To undo: Open again, below."
+            return f"{image} is closed again; the current label stays. To undo: Open again, below."
         return f"{image} was given back; anybody may get it now. To undo: Take a case by name."
     if do == "take":
         cases.take(image)
@@ -154,12 +154,12 @@ def done(cases: Cases, asked: Act) -> str:
     if do == "reopen":
         cases.reopen(image)
         return (
-            f"{image} is open again and in your hands; the label in force stays until you submit. "
+            f"{image} is open again and in your hands; the current label stays until you submit. "
             "To undo: Close again, below."
         )
     if do == "restore":
         made = cases.restore(image, asked.submission)
-        submitted_again = f"submission {asked.submission} is in force again, as {made.id}"
+        submitted_again = f"submission {asked.submission} is current again, as {made.id}"
         return f"{image}: {submitted_again}. Earlier ones are kept and can be put back likewise."
     if do == "exclude":
         cases.exclude(image, asked.reason)
@@ -178,7 +178,7 @@ def receipt_text(told: dict[str, Any]) -> str:
     if told["notes"]:
         text += f" Of the file: {'; '.join(told['notes'])}."
     if told["conflict"] or not told["in_force"]:
-        text += " Somebody else's came first: a reviewer decides which is in force."
+        text += " Somebody else's came first: a reviewer decides which is current."
     if told["disputes"]:
         changed = ", ".join(map(words, told["disputes"]))
         text += f" A reviewer decides about public labels that it changes: {changed}."

@@ -158,7 +158,7 @@ def save_label(
     """Check a label, keep it, and note who submitted it and what it says of each organ.
 
     A label that is refused (422 with the reason) leaves the one before it in place; one
-    that is replaced is kept. Of two that crossed, the earlier stays in force until a
+    that is replaced is kept. Of two that crossed, the earlier stays current until a
     reviewer decides. A reviewer takes a case over by submitting it.
     """
     info = parse_object("params", params)
@@ -221,7 +221,7 @@ def _to_say(organs: Mapping[str, OrganChange]) -> dict[str, Any]:
 
 @router.get("/label", summary="Download label", dependencies=[USERS])
 def get_label(label: str, tag: str) -> FileResponse:
-    """The label in force; for who reads a case blind, the start label without the first reading."""
+    """The current label; for who reads a case blind, the start label without the first reading."""
     version = blind(label, tag)
     if version is not None:
         return label_file(version.path, f"{label}.nii.gz")
@@ -249,7 +249,7 @@ def label_file(path: Path, name: str) -> FileResponse:
 
 @router.get("/label/info", summary="Get label info", dependencies=[USERS])
 def get_info(label: str, tag: str) -> dict[str, Any]:
-    """What is known about a label in force."""
+    """What is known about a current label."""
     version = blind(label, tag)
     if version is None:
         return shown(app_instance().datastore().get_label_info(label, tag))
@@ -258,7 +258,7 @@ def get_info(label: str, tag: str) -> dict[str, Any]:
 
 
 def blind(label: str, tag: str) -> Version | None:
-    """Return what to show in place of the start label in force, ``None`` for that one."""
+    """Return what to show in place of the current start label, ``None`` for that one."""
     if check_tag(tag) != ORIGINAL:
         return None
     found: Version | None = app_instance().context.label_service.blind_start(label)

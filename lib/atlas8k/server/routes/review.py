@@ -24,7 +24,7 @@ NUMBER = Field(ge=1, le=2**62, description="number of a submission")
 
 
 class Restore(Who):
-    """Which submission is to be in force again."""
+    """Which submission is to be current again."""
 
     submission: int = NUMBER
 
@@ -87,7 +87,7 @@ def line(one: Revision) -> dict[str, Any]:
 
 @labels.get("/history", summary="Every submission of a case")
 def history(image: str) -> dict[str, Any]:
-    """Who submitted what and when, what changed in each organ, and which one is in force."""
+    """Who submitted what and when, what changed in each organ, and which one is current."""
     label_service = labels_of(image)
     sources = {organ: one._asdict() for organ, one in label_service.ledger.sources(image).items()}
     return {
@@ -108,7 +108,7 @@ def submitted(image: str, number: int) -> FileResponse:
     return FileResponse(path, media_type="application/gzip", filename=f"{image}.{number}.nii.gz")
 
 
-@labels.post("/restore", summary="Put an earlier submission in force")
+@labels.post("/restore", summary="Make an earlier submission current")
 def restore(image: str, asked: Restore) -> dict[str, Any]:
     """A new entry of the history; nothing is lost. Annotators restore their own."""
     label_service = labels_of(image)
@@ -139,7 +139,7 @@ def review(image: str) -> dict[str, Any]:
     return labels_of(image).reviews.case(image)
 
 
-@reviews.post("/{image}/accept", summary="What is in force stays")
+@reviews.post("/{image}/accept", summary="What is current stays")
 def accept(image: str, asked: Who) -> dict[str, Any]:
     """Closes every open question of the case but disputes; those that are left."""
     left = labels_of(image).reviews.accept(image, asked.holder.key)
@@ -156,14 +156,14 @@ def give_back(image: str, asked: Return) -> dict[str, Any]:
 
 @reviews.post("/{image}/take-over", summary="Take a case over")
 def take_over(image: str, asked: Who) -> dict[str, Any]:
-    """Leases the case; what is submitted on it is in force and answers the open questions."""
+    """Leases the case; what is submitted on it is current and answers the open questions."""
     lease = labels_of(image).reviews.take_over(image, asked.holder)
     return {"image": image, "lease": lease}
 
 
 @reviews.post("/{image}/decide", summary="Decide a conflict or a dispute")
 def decide(image: str, asked: Decide) -> dict[str, Any]:
-    """The submission in force of those in conflict; or ``public`` or ``revised`` for an organ."""
+    """The current submission of those in conflict; or ``public`` or ``revised`` for an organ."""
     label_service = labels_of(image)
     if asked.submission is not None and asked.organ is None and asked.source is None:
         label_service.reviews.decide_submission(image, asked.submission, asked.holder.key)

@@ -41,7 +41,7 @@ class LedgerStrategy(Strategy):
     """The ledger picks a volume that nobody else holds and leases it to who asks, in one step.
 
     By strategy `review` it is the case that has waited longest for a reviewer. What the reviewer
-    submits on it takes the case over: it is in force, and the open questions are answered by it.
+    submits on it takes the case over: it is current, and the open questions are answered by it.
     """
 
     def __init__(self, context: Context, name: Name) -> None:
@@ -69,7 +69,7 @@ class LedgerStrategy(Strategy):
             ranked by, round and budget, ``message``; ``audit``: it was drawn at random to
             see what errors are left; ``given_back``: what one had until now; ``explanation``:
             organs and regions in order with the slice to open. By `review` also ``reviews``:
-            the questions; ``submissions``: those in question and in force. ``None`` when
+            the questions; ``submissions``: those in question and current. ``None`` when
             nothing is left.
 
         Raises

@@ -1,6 +1,6 @@
-"""Labels in force, sent to the archive as DICOM SEG; what could not be sent is sent later.
+"""Current labels, sent to the archive as DICOM SEG; what could not be sent is sent later.
 
-There is no list of what to send that could get lost: it is what is in force and not what
+There is no list of what to send that could get lost: it is what is current and not what
 was sent last. The label itself is in the working folder before anybody thinks of sending.
 """
 
@@ -38,7 +38,7 @@ NOTHING_TO_SEND = ""
 
 
 class Due(NamedTuple):
-    """A label in force that the archive does not have."""
+    """A current label that the archive does not have."""
 
     volume: str
     submission: int
@@ -47,7 +47,7 @@ class Due(NamedTuple):
 
 
 class Outbox:
-    """Sends what is in force.
+    """Sends what is current.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class Outbox:
 
 
 def segmentation(one: Due, headers: list[Dataset], folder: Path) -> Dataset:
-    """The SEG object of a label in force.
+    """The SEG object of a current label.
 
     Its UIDs follow from what it holds: sent twice, as after a reply that got lost, it is
     one object.

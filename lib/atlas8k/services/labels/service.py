@@ -202,7 +202,7 @@ class LabelService:
         Raises
         ------
         VolumeError
-            It is refused; the label in force stays.
+            It is refused; the current label stays.
         """
         ready = self._submissions.prepare(volume, sent, holder, params or {}, lease)
         notes = tuple(ready.detail.get("notes", ()))

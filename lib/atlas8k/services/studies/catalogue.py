@@ -24,7 +24,7 @@ _CHUNK = 256
 
 
 class Label(NamedTuple):
-    """A label in force: its suffix and what is known about it, a JSON object."""
+    """A current label: its suffix and what is known about it, a JSON object."""
 
     ext: str
     info: str
@@ -108,7 +108,7 @@ class Catalogue:
                 self._remarks[image_id].pop(source, None)
 
     def set_label(self, label_id: str, tag: str, label: Label | None) -> None:
-        """A label is in force, or none is."""
+        """A label is current, or none is."""
         with self.lock:
             if tag == FINAL and label_id in self._held_back:
                 self._held_back[label_id] = label
@@ -200,7 +200,7 @@ class Catalogue:
             return sorted(tag for tag, labels in self.labels.items() if image_id in labels)
 
     def label(self, label_id: str, tag: str) -> Label | None:
-        """A label in force, of an image that is there."""
+        """A current label, of an image that is there."""
         with self.lock:
             return self.labels.get(tag, {}).get(label_id) if label_id in self.images else None
 

@@ -270,7 +270,7 @@ class StudiesFolder:
     # --- labels -----------------------------------------------------------------------
 
     def label(self, label_id: str, tag: str) -> LabelRow | None:
-        """A label in force and what is known about *that file*; `tag` has been checked."""
+        """A current label and what is known about *that file*; `tag` has been checked."""
         if self.image(label_id) is None:
             return None
         label = self.catalogue.label(label_id, tag)
@@ -302,7 +302,7 @@ class StudiesFolder:
     def save_label(
         self, image_id: str, tag: str, source: Path, info: Mapping[str, Any] | None
     ) -> None:
-        """Put a copy of a label file in force; the one it replaces goes to the history."""
+        """Make a copy of a label file current; the one it replaces goes to the history."""
         self.known_image(image_id)
         _, ext = require_suffix("label file", source.name, LABEL_SUFFIXES)
         self.labels.save(image_id, tag, source, ext, merged({}, info))
@@ -316,7 +316,7 @@ class StudiesFolder:
         grid: Grid,
         info: Mapping[str, Any] | None,
     ) -> None:
-        """Put a label map in force; the one it replaces goes to the history.
+        """Make a label map current; the one it replaces goes to the history.
 
         Parameters
         ----------

@@ -1,6 +1,6 @@
 """Label files: put in place complete or not at all, and every one that is replaced kept.
 
-``labels/<tag>/<id>.nii.gz`` is the label in force, MONAI Label's own layout. What it
+``labels/<tag>/<id>.nii.gz`` is the current label, MONAI Label's own layout. What it
 replaced lies in ``labels/.history/<tag>/<id>/<time>-<sha256>.nii.gz`` with a JSON of what
 was known about it: no tool takes that for a tag's labels.
 """
@@ -114,12 +114,12 @@ class LabelFiles:
         return Path(name)
 
     def save(self, label_id: str, tag: str, source: Path, ext: str, info: dict[str, Any]) -> None:
-        """Copy `source` and make it the label in force.
+        """Copy `source` and make it the current label.
 
         Raises
         ------
         OSError
-            `source` cannot be read, or the disk is full; the label in force stays.
+            `source` cannot be read, or the disk is full; the current label stays.
         """
         temporary = self.incoming(tag)
         try:
@@ -137,7 +137,7 @@ class LabelFiles:
     def commit(
         self, label_id: str, tag: str, temporary: Path, ext: str, info: dict[str, Any], sha256: str
     ) -> None:
-        """Make a complete file of the tag's folder the label in force."""
+        """Make a complete file of the tag's folder the current label."""
         target = self.path(label_id, tag, ext)
         self.writable(tag)
         known = {**info, "ts": int(time.time()), "checksum": f"SHA256:{sha256}"}
@@ -173,7 +173,7 @@ class LabelFiles:
         return bool(paths)
 
     def move_out(self, label_id: str, tag: str, ext: str, target: Path) -> None:
-        """Move a label in force to `target`, outside of all tags, as it is.
+        """Move a current label to `target`, outside of all tags, as it is.
 
         Hold the image's lock.
         """
@@ -219,7 +219,7 @@ class LabelFiles:
         self._state.update_label(row.id, row.tag, lambda _: row)
 
     def keep(self, path: Path, label_id: str, tag: str, *, unless: str | None = None) -> None:
-        """Copy a label in force to the history; readers keep finding it in place.
+        """Copy a current label to the history; readers keep finding it in place.
 
         Not where it is what replaces it, byte for byte, or where it is there already
         because a process was killed in between.

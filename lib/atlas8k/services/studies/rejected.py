@@ -58,7 +58,7 @@ class RejectedLabels:
     def put(
         self, volume: str, tag: str, ext: str, reason: str, info: Mapping[str, Any]
     ) -> Rejected:
-        """Move the label in force of `tag` here; hold the image's lock."""
+        """Move the current label of `tag` here; hold the image's lock."""
         folder = self._labels.inside(self._labels.folder / REJECTED)
         stem, number = volume, 1
         while any((folder / (stem + s)).exists() for s in (*LABEL_SUFFIXES, ".json")):

@@ -1,9 +1,9 @@
-"""Versions of a volume's labels: kept first, put in force from there, found again.
+"""Versions of a volume's labels: kept first, made current from there, found again.
 
 A submission's file lies in ``labels/.history/<tag>/<id>`` from the start, under the name
-that replaced labels have there; the label in force is a hard link to it (a copy where the
-file system has none). Putting another version in force therefore loses nothing and takes
-no time, and a killed process leaves either the old or the new one in force.
+that replaced labels have there; the current label is a hard link to it (a copy where the
+file system has none). Making another version current therefore loses nothing and takes
+no time, and a killed process leaves either the old or the new one current.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Versions:
     def keep(
         self, image_id: str, tag: str, written: Path, info: Mapping[str, Any], at: float
     ) -> Version:
-        """Make a complete, synced file one of the versions; it is not in force yet.
+        """Make a complete, synced file one of the versions; it is not current yet.
 
         Parameters
         ----------
@@ -74,7 +74,7 @@ class Versions:
         return Version(path, sha256, dict(info))
 
     def keep_current(self, image_id: str, tag: str) -> Version | None:
-        """Make the label in force, which came by other means, one of the versions."""
+        """Make the current label, which came by other means, one of the versions."""
         with self._labels.lock(image_id):
             current = self.current(image_id, tag)
             if current is not None:
@@ -84,7 +84,7 @@ class Versions:
     def put_in_force(
         self, image_id: str, tag: str, path: Path, sha256: str, info: Mapping[str, Any]
     ) -> None:
-        """Make a version, or a label of another tag, the label in force of `tag`."""
+        """Make a version, or a label of another tag, the current label of `tag`."""
         parts = split_suffix(path.name, LABEL_SUFFIXES)
         assert parts is not None
         temporary = self._labels.incoming(tag)
@@ -96,12 +96,12 @@ class Versions:
                 copy_whole(path, temporary)
             self._labels.commit(image_id, tag, temporary, parts[1], dict(info), sha256)
         finally:
-            # Where this very file is in force already, renaming leaves both names.
+            # Where this very file is current already, renaming leaves both names.
             temporary.unlink(missing_ok=True)
         self._folder.now()
 
     def current(self, image_id: str, tag: str) -> Version | None:
-        """The label in force, None where there is none."""
+        """The current label, None where there is none."""
         row = self._folder.label(image_id, tag)
         if row is None:
             return None
@@ -114,7 +114,7 @@ class Versions:
             return None  # replaced at this moment
 
     def at(self, image_id: str, tag: str, moment: float) -> Version | None:
-        """The label that was in force at a moment, UTC seconds."""
+        """The label that was current at a moment, UTC seconds."""
         for one in self._labels.history(image_id, tag):
             if one.replaced_at > moment:
                 return Version(one.path, one.sha256, one.info)
