@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from atlas8k.core.errors import SettingsError
 from atlas8k.core.settings import Settings
 
-README = Path(__file__).parent.parent / "apps" / "atlas8k" / "README.md"
+README = Path(__file__).parents[2] / "apps" / "atlas8k" / "README.md"
 
 
 def test_strings_become_typed_values() -> None:
