@@ -2,6 +2,8 @@
 # make start-dicom   the same on a local DICOM archive (Orthanc), for OHIF
 # make test    linters, types, import rules, unit tests: before every commit
 # make test-all   the same, then all that takes long: the real server, fuzzing, benchmarks
+# make docs    the reference of every public name, in build/docs
+# make coverage   lines that the unit tests reach
 # make requirements   pinned sets from pyproject.toml's ranges, by uv
 # make bench   the benchmarks: figures, with a peer in the same run; QUICK=1 only runs them through
 # make system-packages   Orthanc and Chromium by apt-get, for start-dicom and its tests
@@ -17,7 +19,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test sample-data start start-dicom system-packages test lint types unit long sample test-all bench requirements clean
+.PHONY: help install install-test sample-data start start-dicom system-packages test lint types unit long sample test-all bench docs coverage requirements clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -116,6 +118,16 @@ bench: install-test
 	@for file in tests/benchmarks/*.py; do \
 		case $$file in */_*|*/test_*) continue;; esac; \
 		echo "== $$file"; $(BIN)/python $$file $(if $(QUICK),--quick) || exit 1; done
+
+# The reference of every public name, from its docstrings, by pdoc (https://pdoc.dev).
+docs: install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pdoc>=15,<17"
+	$(BIN)/python -m pdoc --docformat numpy --output-directory build/docs atlas8k abdomen_phantom
+	@echo "build/docs/index.html"
+
+# Lines that the unit tests reach; below the floor (pyproject.toml) it fails.
+coverage: install-test
+	$(PYTEST) $(PARALLEL) -m "not slow" $(addprefix --ignore ,$(LONG)) --cov --cov-report term:skip-covered
 
 clean:
 	rm -rf $(VENV) sample-datasets/phantoms sample-datasets/phantoms-truth sample-datasets/dicom
