@@ -16,6 +16,7 @@ from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, USERS, Who, get_caller, holder
 from atlas8k.server.routes.datastore import label_file, said
 from atlas8k.server.uploads import received_label
+from atlas8k.server.workspace import workspace
 from atlas8k.services.cases import Cases
 from atlas8k.services.labels.recorded import questions
 from atlas8k.services.labels.service import Receipt
@@ -87,7 +88,7 @@ def cases_of(client_id: str | None = None) -> Cases:
     if not caller.user and not client_id:
         holders.append(Holder.identify(address=caller.address, software=caller.software))
     client = client_id or caller.name
-    return Cases(app_instance().context, list(dict.fromkeys(holders)), client)
+    return Cases(workspace(), list(dict.fromkeys(holders)), client)
 
 
 def submitted(image: str, receipt: Receipt) -> dict[str, Any]:
@@ -201,7 +202,7 @@ def restore(image: str, asked: Restore) -> dict[str, Any]:
 @volumes.get("/not-usable", summary="Volumes that are left out, and why", dependencies=[USERS])
 def not_usable() -> list[dict[str, Any]]:
     """Each with its reason and when; who, where the server shows names."""
-    found = [one._asdict() for one in app_instance().context.ledger.not_usable()]
+    found = [one._asdict() for one in workspace().ledger.not_usable()]
     return [{**one, "holder": ""} if hides() else one for one in found]
 
 

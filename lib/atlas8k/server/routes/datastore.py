@@ -28,6 +28,7 @@ from atlas8k.server.access import (
 )
 from atlas8k.server.tasks.infer import temporary_path
 from atlas8k.server.uploads import parse_object, received, received_label
+from atlas8k.server.workspace import workspace
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.labels.recorded import HOW_TO_ANSWER, HOW_TO_SAY, questions
 from atlas8k.services.labels.service import MANAGED, Receipt
@@ -125,7 +126,7 @@ def check_image(image: str, check_sum: str | None = None) -> dict[str, Any]:
         algorithm, _, digest = check_sum.rpartition(":")
         if algorithm not in {"", "SHA256"}:
             raise RequestError("check_sum: SHA256:<hex> is needed")
-        if store.checksum(image).lower() != f"sha256:{digest.lower()}":
+        if workspace().studies.checksum(image).lower() != f"sha256:{digest.lower()}":
             raise NotFoundError("image of that checksum", image)
     return {}
 
@@ -163,9 +164,8 @@ def save_label(
     """
     info = parse_object("params", params)
     app = app_instance()
-    context, where = app.context, check_tag(tag or FINAL)
-    if not context.datastore.get_image_uri(image):
-        raise NotFoundError("image", image)
+    context, where = workspace(), check_tag(tag or FINAL)
+    context.studies.known_image(image)
     if where in MANAGED and where != FINAL:
         raise RequestError(
             f"tag {where!r} is made by the server; submit a corrected label under {FINAL!r}, "
@@ -183,7 +183,7 @@ def save_label(
                 )
             )
         else:
-            reply["label"] = context.datastore.save_label(image, str(sent), where, info)
+            reply["label"] = app.datastore().save_label(image, str(sent), where, info)
     app.on_save_label(image, reply["label"])
     return reply
 
@@ -261,7 +261,7 @@ def blind(label: str, tag: str) -> Version | None:
     """Return what to show in place of the current start label, ``None`` for that one."""
     if check_tag(tag) != ORIGINAL:
         return None
-    found: Version | None = app_instance().context.label_service.blind_start(label)
+    found = workspace().label_service.blind_start(label)
     return found
 
 

@@ -24,6 +24,7 @@ from atlas8k import __version__
 from atlas8k.server.access import USERS
 from atlas8k.server.ohif_patches import scripts_of
 from atlas8k.server.page_templates import render
+from atlas8k.server.workspace import workspace
 from atlas8k.services.archive.client import ArchiveAccess
 from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.privacy import cleaned_dicom
@@ -61,7 +62,7 @@ def landing(request: Request) -> Response:
 def state() -> list[tuple[str, str]]:
     """Return where the server's work stands, as names and lines of text."""
     app = app_instance()
-    found = app.context.status()
+    found = workspace().status()
     lines = [("Volumes", str(len(app.datastore().list_images())))]
     if "error" in found:
         lines.append(("Networks", str(found["error"])))

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
-from monailabel.interfaces.utils.app import app_instance
 from pydantic import Field
 
 from atlas8k.core.structures import find_organ
 from atlas8k.server.access import LABELERS, REVIEWERS, Who, may_review
+from atlas8k.server.workspace import workspace
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.labels.reviews import Revision
 from atlas8k.services.labels.service import LabelService
@@ -59,7 +59,7 @@ def labels_of(image: str) -> LabelService:
     NotFoundError
         There is not.
     """
-    found: LabelService = app_instance().context.label_service
+    found = workspace().label_service
     try:
         found.ledger.status(check_id(image))
     except UnknownVolumeError:
@@ -130,7 +130,7 @@ def reopen(image: str, asked: Reopen) -> dict[str, Any]:
 @reviews.get("", summary="What a reviewer has to decide")
 def to_decide() -> dict[str, Any]:
     """Open questions, oldest first, and second readings that wait for somebody."""
-    return dict(app_instance().context.label_service.reviews.queue())
+    return workspace().label_service.reviews.queue()
 
 
 @reviews.get("/{image}", summary="What there is to decide of one case")

@@ -19,7 +19,7 @@ from atlas8k.core.errors import CheckpointError
 from atlas8k.server import background
 from atlas8k.server.access import ADMINS, USERS
 from atlas8k.server.routes.tasks import check_name
-from atlas8k.services.archive.session import ArchiveSession
+from atlas8k.server.workspace import workspace
 from atlas8k.services.errors import NotFoundError
 from atlas8k.services.privacy import hides, shown
 
@@ -96,7 +96,7 @@ def gpu() -> Response:
 )
 def remarks() -> dict[str, Any]:
     """Remarks on volumes, and files that are not listed, all of them, with the reasons."""
-    return dict(app_instance().context.remarks(most=None))
+    return workspace().remarks(most=None)
 
 
 @router.get(
@@ -110,7 +110,7 @@ def unlike() -> dict[str, Any]:
 
     Nothing is ranked or left out by it.
     """
-    return dict(app_instance().context.unlike(most=None))
+    return workspace().unlike(most=None)
 
 
 @router.get(
@@ -121,7 +121,7 @@ def unlike() -> dict[str, Any]:
 )
 def archive() -> dict[str, Any]:
     """Counts of series, all that are refused with the reason, labels sent and waiting."""
-    session: ArchiveSession | None = app_instance().context.archive
+    session = workspace().archive
     if session is None:
         raise NotFoundError("DICOM archive", "--studies is a folder")
     return session.status(None)
@@ -139,7 +139,7 @@ def campaign() -> Status:
     Annotators are numbered in the order in which they came; their names are shown where the
     server shows patients' names (``--conf show_phi true``).
     """
-    context: Any = app_instance().context
+    context = workspace()
     context.note_training()
     try:
         signature = context.signature()

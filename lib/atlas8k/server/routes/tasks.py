@@ -27,6 +27,7 @@ from atlas8k.server.access import ADMINS, ANNOTATORS, USERS, get_caller
 from atlas8k.server.routes.sessions import session
 from atlas8k.server.tasks.infer import temporary_path
 from atlas8k.server.uploads import parse_object, received
+from atlas8k.server.workspace import workspace
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.privacy import shown
@@ -83,7 +84,7 @@ async def infer(
         app = app_instance()
         check_name("model", model)
         asked = result_params(parse_object("params", params), model, image)
-        archive: ArchiveSession | None = app.context.archive
+        archive = workspace().archive
         if output == ResultType.dicom_seg and archive is None:
             raise RequestError("output dicom_seg: the studies are no DICOM archive; ask for image")
         with contextlib.ExitStack() as stack:
@@ -190,7 +191,7 @@ def next_sample(strategy: str, params: Params = None) -> dict[str, Any]:
 def start_scoring(method: str, params: Params = None, run_sync: bool = False) -> Any:
     """Start scoring in the background; no process is started when nothing is stale."""
     check_name("scoring method", method)
-    context = app_instance().context
+    context = workspace()
     context.sync(thorough=True)
     if context.progress().complete:
         return nothing_stale(context.status())
@@ -274,7 +275,7 @@ def scoring_status(all: bool = False, check_if_running: bool = False) -> Any:
     """Return the task, with ``progress``: how many volumes are scored of how many."""
     task = _task("scoring", all, check_if_running)
     if isinstance(task, dict):
-        return {**task, "progress": app_instance().context.status()}
+        return {**task, "progress": workspace().status()}
     return task
 
 
