@@ -93,10 +93,10 @@ def test_clients_get_one_form_that_every_program_reads_alike(
     # What is said of it is said of what is given out, under the image's own name.
     info = store.get_image_info(name)
     assert (info["name"], info["path"]) == (f"{name}.nii.gz", str(served))
-    assert info["checksum"] == sha256(served) == store.checksum(name)
+    assert info["checksum"] == sha256(served) == store.studies.checksum(name)
     assert store.get_image(name).getvalue() == served.read_bytes()
     # The study's file is what is computed from, and stays as it is.
-    assert store.image_path(name) == own
+    assert store.studies.image_path(name) == own
     assert own.read_bytes() == before
     # Made again, it has the same bytes: a client's cached file stays good.
     if served != own:
@@ -144,7 +144,7 @@ def test_a_label_on_any_form_lands_on_the_voxels_it_was_drawn_on(
         assert where is not None
         kept = read_label(where)
         np.testing.assert_array_equal(kept.array, truth)
-        assert kept.grid.same_as(read_ct(store.image_path(name)).grid)
+        assert kept.grid.same_as(read_ct(store.studies.image_path(name)).grid)
         if form == "qform" and name in ("shifted", "mirrored"):
             assert receipt.notes[0] == "it lies on the CT as its qform has it"
             assert any(receipt.notes[0] in comment for comment in read_comments(where))
@@ -223,7 +223,7 @@ def test_without_geometry_nothing_is_served_until_it_is_stated(
         for ask in (store.get_image_uri, store.get_image_info, store.checksum, store.get_image):
             with pytest.raises(GeometryError, match=r"orientation\.yaml"):
                 ask(name)
-    before = store.fingerprint("nowhere")
+    before = store.studies.fingerprint("nowhere")
     stated = studies / "orientation.yaml"
     stated.write_text("# what the headers do not say\nnowhere: LPS\ncase_*: RAS\nshifted: qform\n")
     for name, codes in (("nowhere", "LPS"), ("case_1", "RAS")):
@@ -234,7 +234,7 @@ def test_without_geometry_nothing_is_served_until_it_is_stated(
     np.testing.assert_allclose(itk_affine(Path(store.get_image_uri("shifted"))), LPS, atol=1e-3)
     assert store.studies.remarks("shifted")[0].level == "note"
     # Scores and predictions of before are not taken for those of now.
-    assert store.fingerprint("nowhere") != before
+    assert store.studies.fingerprint("nowhere") != before
     stated.write_text("nowhere: LPX\n")
     with pytest.raises(GeometryError, match=r"orientation\.yaml: nowhere: orientation 'LPX'"):
         store.get_image_uri("nowhere")

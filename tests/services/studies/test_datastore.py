@@ -101,7 +101,7 @@ def test_info_of_images_and_labels(datastore: StudiesDatastore, tmp_path: Path) 
     info = datastore.get_image_info("a")
     assert info["k"] == 1
     assert info["name"] == "a.nii.gz"
-    assert info["checksum"] == file_checksum(info["path"]) == datastore.checksum("a")
+    assert info["checksum"] == file_checksum(info["path"]) == datastore.studies.checksum("a")
     submit(datastore, tmp_path, "a")
     label = datastore.get_label_info("a", "final")
     assert label["by"] == "anna"
