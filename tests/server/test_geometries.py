@@ -220,7 +220,12 @@ def test_without_geometry_nothing_is_served_until_it_is_stated(
     write_header(case / "ct.nii.gz", None, None, (0, 0), ct_array())
     store.refresh()
     for name in ("nowhere", "case_1"):
-        for ask in (store.get_image_uri, store.get_image_info, store.checksum, store.get_image):
+        for ask in (
+            store.get_image_uri,
+            store.get_image_info,
+            store.studies.checksum,
+            store.get_image,
+        ):
             with pytest.raises(GeometryError, match=r"orientation\.yaml"):
                 ask(name)
     before = store.studies.fingerprint("nowhere")

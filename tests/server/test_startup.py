@@ -12,6 +12,7 @@ from monailabel.config import settings
 
 from atlas8k.core.errors import SettingsError
 from atlas8k.server import startup
+from atlas8k.services import opening
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_a_folder_that_this_start_made_is_a_missing_one(tmp_path: Path) -> None:
     later = time.time() + 60
     os.utime(made, (later, later))
     with pytest.raises(SettingsError, match="no such folder") as error:
-        startup.check_studies(str(made))
+        opening.check_studies(str(made))
     assert str(made) in str(error.value)
     assert not made.exists()
 
@@ -68,7 +69,7 @@ def test_a_folder_that_this_start_made_is_a_missing_one(tmp_path: Path) -> None:
 def test_an_empty_folder_of_the_users_is_served(tmp_path: Path) -> None:
     before = time.time() - 3600
     os.utime(tmp_path, (before, before))
-    assert startup.check_studies(str(tmp_path)) == tmp_path
+    assert opening.check_studies(str(tmp_path)) == tmp_path
     assert tmp_path.is_dir()
 
 
@@ -76,7 +77,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     file = tmp_path / "ct.nii.gz"
     file.write_bytes(b"x")
     with pytest.raises(SettingsError, match=r"ct\.nii\.gz"):
-        startup.check_studies(str(file))
+        opening.check_studies(str(file))
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ class StudiesDatastore(LocalDatastore):
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known about an image, and ``name``, ``path`` and ``checksum``.
 
-        The first time the whole file is read for its checksum, see :meth:`checksum`.
+        The first time the whole file is read for its checksum, see :meth:`StudiesFolder.checksum`.
         """
         return self.studies.image_info(image_id)
 

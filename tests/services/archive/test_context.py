@@ -15,8 +15,8 @@ from tests.server.tiny import write_networks
 from atlas8k.core.settings import Settings
 from atlas8k.core.volume import read_grid, write_nifti
 from atlas8k.server.archive_datastore import datastore_of
-from atlas8k.server.tasks import scoring
 from atlas8k.server.tasks.strategy import LedgerStrategy
+from atlas8k.services import scoring
 from atlas8k.services.context import Context
 from atlas8k.services.errors import UpstreamError
 from atlas8k.services.opening import open_context
