@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from atlas8k.attention import (
-    Quantised,
     attention_sizes,
     salient_regions,
 )
+from atlas8k.attention.engine import quantise
 from atlas8k.core.errors import AttentionError, GridMismatchError, VolumeError
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import Grid
@@ -22,7 +22,7 @@ CASE = "BDMAP_00000007"
 
 USES: dict[str, Callable[[object], object]] = {
     "sizes": lambda probs: attention_sizes(probs, 1.0, name=CASE),
-    "codes": lambda probs: Quantised.of(probs, name=CASE),
+    "codes": lambda probs: quantise(probs, name=CASE),
     "regions": lambda probs: salient_regions(probs, GRID, name=CASE),
 }
 
@@ -77,6 +77,6 @@ def test_probabilities_on_another_grid() -> None:
 
 
 def test_codes_of_other_organs() -> None:
-    codes = Quantised.of(good(organs=2), organs=ORGAN_NAMES[:2])
+    codes = quantise(good(organs=2), organs=ORGAN_NAMES[:2])
     with pytest.raises(AttentionError, match=f"{CASE}.*2 organs"):
         attention_sizes(codes, 1.0, name=CASE)

@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from atlas8k.attention import Quantised, attention_sizes
+from atlas8k.attention import attention_sizes
+from atlas8k.attention.engine import quantise
 from atlas8k.attention.packed import pack, pack_codes, unpack, unpack_codes
 from atlas8k.core.errors import AttentionError
 from atlas8k.core.grid import Grid
@@ -29,7 +30,7 @@ def test_round_trip(maps) -> None:
 
 def test_codes_keep_their_sizes() -> None:
     probs = (np.random.default_rng(0).random((3, 9, 12, 11, 10)) ** 8).astype(np.float16)
-    codes, grid = Quantised.of(probs), Grid((12, 11, 10), np.eye(4))
+    codes, grid = quantise(probs), Grid((12, 11, 10), np.eye(4))
     again = unpack_codes(pack_codes(codes, grid))[0]
     assert np.array_equal(again.codes, codes.codes)
     assert attention_sizes(again, 1.0) == attention_sizes(codes, 1.0)

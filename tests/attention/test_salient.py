@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from atlas8k.attention import Quantised, Salient, SalientSettings, equations, salient_regions
-from atlas8k.attention.engine import HEAT_STEPS
+from atlas8k.attention import Salient, SalientSettings, equations, salient_regions
+from atlas8k.attention.engine import quantise
+from atlas8k.attention.equations import HEAT_STEPS
 from atlas8k.core.errors import AttentionError, GridMismatchError
 from atlas8k.core.volume import Grid
 
@@ -144,7 +145,7 @@ def test_heat_is_eq4_in_bytes(overlap) -> None:
 
 def test_codes_show_the_same_regions() -> None:
     probs = random_volume()
-    exact, coded = salient_regions(probs, GRID), salient_regions(Quantised.of(probs), GRID)
+    exact, coded = salient_regions(probs, GRID), salient_regions(quantise(probs), GRID)
     both = exact.mask & coded.mask
     assert 2 * both.sum() / (exact.mask.sum() + coded.mask.sum()) > 0.97
     assert coded.sizes.total_ml == pytest.approx(exact.sizes.total_ml, rel=0.01)

@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.attention.reference import exact_sizes
 
-from atlas8k.attention import AttentionSizes, Quantised, attention_sizes, engine
+from atlas8k.attention import AttentionSizes, attention_sizes, engine
+from atlas8k.attention.engine import quantise
 from atlas8k.attention.probabilities import CODE_ERROR, LEVELS
 from atlas8k.core.errors import AttentionError
 from atlas8k.core.structures import ORGAN_NAMES
@@ -148,7 +149,7 @@ def test_what_is_left_out_is_bounded_by_what_is_said() -> None:
 @pytest.mark.parametrize("floor", [0.0, 1e-3, 0.02])
 def test_codes_give_the_sizes_within_one_per_cent(floor) -> None:
     probs = predictions(shape=(16, 16, 16))
-    coded = Quantised.of(probs, floor=floor)
+    coded = quantise(probs, floor=floor)
     sizes, exact = attention_sizes(coded, 1.0), exact_sizes(probs, 1.0)
     assert sizes.overlap_per_network_ml == exact.overlap_per_network_ml
     assert sizes.overlap_any_ml == exact.overlap_any_ml
@@ -158,13 +159,13 @@ def test_codes_give_the_sizes_within_one_per_cent(floor) -> None:
 
 def test_a_codes_error_stays_within_its_bound_at_every_voxel() -> None:
     probs = predictions()
-    change = np.abs(Quantised.of(probs, floor=0).probabilities() - probs.astype(np.float32))
+    change = np.abs(quantise(probs, floor=0).probabilities() - probs.astype(np.float32))
     assert change.max() <= CODE_ERROR * (1 + 1e-6)
 
 
 def test_every_half_gets_the_nearest_code_and_the_right_side_of_one_half() -> None:
     every = np.arange(0x3C01, dtype=np.uint16).view(np.float16)
-    codes = Quantised.of(every.reshape(1, 1, -1, 1, 1), floor=0, organs=["x"]).codes.ravel()
+    codes = quantise(every.reshape(1, 1, -1, 1, 1), floor=0, organs=["x"]).codes.ravel()
     values = every.astype(np.float64)
     assert np.array_equal(codes >= 128, values > 0.5)
     gap = np.abs(LEVELS[codes] - values)
@@ -178,7 +179,7 @@ def test_single_precision_around_one_half() -> None:
     half = np.float32(0.5)
     below, above = np.nextafter(half, np.float32(0)), np.nextafter(half, np.float32(1))
     around = np.array([below, half, above])
-    codes = Quantised.of(around.reshape(1, 1, 3, 1, 1), organs=["x"]).codes
+    codes = quantise(around.reshape(1, 1, 3, 1, 1), organs=["x"]).codes
     assert codes.ravel().tolist() == [127, 127, 128]
 
 
@@ -186,7 +187,7 @@ def test_single_precision_around_one_half() -> None:
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=50))
 def test_any_single_gets_the_nearest_code(values) -> None:
     p = np.array(values, dtype=np.float32)
-    codes = Quantised.of(p.reshape(1, 1, -1, 1, 1), floor=0, organs=["x"]).codes.ravel()
+    codes = quantise(p.reshape(1, 1, -1, 1, 1), floor=0, organs=["x"]).codes.ravel()
     gap = np.abs(LEVELS[codes] - p)
     assert np.allclose(gap, np.abs(LEVELS[None] - p[:, None]).min(axis=1), rtol=0, atol=2e-7)
     assert np.array_equal(codes >= 128, p > 0.5)
@@ -205,14 +206,14 @@ def test_no_probability_is_an_error_that_names_the_volume(dtype, value) -> None:
         attention_sizes(corrupt(value, dtype), 1.0, name="BDMAP_7")
     assert ("NaN" if np.isnan(value) else "0..1") in str(caught.value)
     with pytest.raises(AttentionError, match="BDMAP_7"):
-        Quantised.of(corrupt(value, dtype), name="BDMAP_7")
+        quantise(corrupt(value, dtype), name="BDMAP_7")
 
 
 @pytest.mark.parametrize(("value", "taken_as"), [(1.00005, 1.0), (-1e-5, 0.0), (-0.0, 0.0)])
 def test_rounding_beyond_the_ends_is_taken_as_the_end(value, taken_as) -> None:
     a, b = corrupt(value, np.float32), corrupt(taken_as, np.float32)
     assert attention_sizes(a, 1.0) == attention_sizes(b, 1.0)
-    assert np.array_equal(Quantised.of(a).codes, Quantised.of(b).codes)
+    assert np.array_equal(quantise(a).codes, quantise(b).codes)
 
 
 @pytest.mark.parametrize(

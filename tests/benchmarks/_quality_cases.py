@@ -111,7 +111,8 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
     dict
         What the case is, and its sizes; ml where nothing else is said.
     """
-    from atlas8k.attention import Quantised, salient_regions
+    from atlas8k.attention import salient_regions
+    from atlas8k.attention.engine import quantise
     from atlas8k.attention.packed import pack, pack_codes
 
     begun = time.perf_counter()
@@ -149,7 +150,7 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
         "per_slice": salient.sizes.per_slice_ml(grid.shape[2]),
         "sizes": asdict(salient.sizes),
     }
-    publish(codes_of(folder, number), pack_codes(Quantised.of(prediction.probs), grid))
+    publish(codes_of(folder, number), pack_codes(quantise(prediction.probs), grid))
     affine = grid.affine.tolist()
     publish(labels_of(folder, number), pack(np.stack([pseudo, truth]), {"affine": affine}))
     row["seconds"] = round(time.perf_counter() - begun, 2)

@@ -41,7 +41,8 @@ from pathlib import Path
 import numpy as np
 from _quick import parse, report
 
-from atlas8k.attention import Quantised, SalientSettings, attention_sizes, salient_regions
+from atlas8k.attention import SalientSettings, attention_sizes, salient_regions
+from atlas8k.attention.engine import quantise
 from atlas8k.attention.packed import pack, pack_codes, unpack_codes
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_NAMES
@@ -258,7 +259,7 @@ def measure_predictions(probs: np.ndarray, organs: int, folder: Path) -> dict[st
     figures["growth_exponent"] = math.log(whole_s / eighth_s, probs.size / eighth.size)
 
     stored = folder / "codes.at81"
-    stored.write_bytes(pack_codes(Quantised.of(probs), grid))
+    stored.write_bytes(pack_codes(quantise(probs), grid))
     print(f"stored form {stored.stat().st_size / 1e6:.0f} MB")
     for name in ("published", "out", "ours"):
         (folder / name).mkdir()
@@ -281,7 +282,7 @@ def measure_predictions(probs: np.ndarray, organs: int, folder: Path) -> dict[st
 def measure_dense(probs: np.ndarray) -> dict[str, float]:
     """Figures of the volume in which there is nothing to leave out."""
     voxel_ml = Grid(probs.shape[2:], AFFINE).voxel_ml
-    codes = Quantised.of(probs)
+    codes = quantise(probs)
     seconds = fastest(lambda: attention_sizes(probs, voxel_ml))
     codes_s = fastest(lambda: attention_sizes(codes, voxel_ml))
     read_s = reading_seconds(probs)

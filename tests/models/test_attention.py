@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.attention.reference import exact_sizes
 
-from atlas8k.attention import Quantised
+from atlas8k.attention.engine import quantise
 from atlas8k.core.errors import AttentionError
 from atlas8k.models import attention
 from atlas8k.models.attention import attention_sizes_on
@@ -53,7 +53,7 @@ def test_it_equals_the_reference(device: str, overlap, dtype) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_bytes_give_what_bytes_give_elsewhere(device: str) -> None:
-    codes = Quantised.of(probabilities(1), floor=0.01)
+    codes = quantise(probabilities(1), floor=0.01)
     assert codes.lost.any()
     same(attention_sizes_on(device, codes, 0.5), exact_sizes(codes, 0.5))
 

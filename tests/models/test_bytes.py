@@ -10,7 +10,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from abdomen_phantom import SHIFTED, STANDARD, generate
-from atlas8k.attention import Quantised, attention_sizes
+from atlas8k.attention import attention_sizes
+from atlas8k.attention.engine import quantise
 from atlas8k.attention.sizes import AttentionSizes
 from atlas8k.core.volume import Volume
 from atlas8k.models.predict import Predictor
@@ -33,7 +34,7 @@ def sizes() -> list[tuple[AttentionSizes, AttentionSizes]]:
         prediction = predictor.predict(Volume(phantom.ct.array.astype(np.float32), phantom.ct.grid))
         networks = [network.astype(np.float32) for network in prediction.probs]
         exact = attention_sizes(networks, prediction.grid.voxel_ml)
-        codes = Quantised.of(prediction.probs)
+        codes = quantise(prediction.probs)
         found.append((exact, attention_sizes(codes, prediction.grid.voxel_ml)))
     return found
 

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.attention.equations import OverlapMode
+from atlas8k.attention.equations import OVERLAP_ANY, OVERLAP_OWN, OverlapMode
 from atlas8k.attention.probabilities import (
+    FLOOR,
     LEVELS,
     Probs,
     Quantised,
@@ -29,11 +30,7 @@ from atlas8k.attention.probabilities import (
 )
 from atlas8k.attention.regions import Box
 from atlas8k.core.errors import AttentionError
-
-SALIENT_STD, SALIENT_ENTROPY, OVERLAP_OWN, OVERLAP_ANY = 1, 2, 4, 8
-"""Bits of a voxel's flags."""
-HEAT_STEPS = 128
-"""Steps of the byte heat map from 0 to 1; Eq. 4 stays below 1.87, 240 of them."""
+from atlas8k.core.structures import ORGAN_NAMES
 
 SILENT = 1e-6
 """Where no network says more, a run of voxels is left out and its worst case reported."""
@@ -247,6 +244,36 @@ def encode(source: Source, floor: float) -> tuple[npt.NDArray[np.uint8], npt.NDA
 
     lost = _each_slab(source, run)
     return codes.reshape(models, source.organs, *source.shape), np.sum(lost, axis=0)
+
+
+def quantise(
+    probs: Probs,
+    *,
+    floor: float = FLOOR,
+    organs: Sequence[str] = ORGAN_NAMES,
+    name: str = "probabilities",
+) -> Quantised:
+    """Return the nearest codes of one volume's probabilities.
+
+    Parameters
+    ----------
+    probs
+        ``(models, organs, X, Y, Z)`` float16 or float32 in 0..1, or one array a network.
+    floor
+        Where no network says more than this for an organ, the codes are 0. At 0 every
+        probability keeps its nearest code.
+    organs, name
+        As in :func:`~atlas8k.attention.attention_sizes`.
+
+    Raises
+    ------
+    AttentionError
+        As :func:`~atlas8k.attention.attention_sizes`, and for a floor outside 0..0.1.
+    """
+    if not 0 <= floor <= 0.1:
+        raise AttentionError(name, f"a floor of {floor}; give a probability from 0 to 0.1")
+    codes, lost = encode(Source.of(probs, organs, name), floor)
+    return Quantised(codes, lost, floor)
 
 
 def workers() -> int:

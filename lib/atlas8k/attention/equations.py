@@ -22,6 +22,11 @@ import numpy.typing as npt
 from atlas8k.core.errors import AttentionError
 
 Float64 = npt.NDArray[np.float64]
+SALIENT_STD, SALIENT_ENTROPY, OVERLAP_OWN, OVERLAP_ANY = 1, 2, 4, 8
+"""Bits of a voxel's flags."""
+HEAT_STEPS = 128
+"""Steps of the byte heat map from 0 to 1; Eq. 4 stays below 1.87, 240 of them."""
+
 OverlapMode = Literal["per_network", "any"]
 """Which networks' organs Eq. 3 compares, see :func:`overlap`."""
 

@@ -23,7 +23,7 @@ import numpy as np
 from numba.extending import overload
 
 from atlas8k.attention.compiled import compiled
-from atlas8k.attention.engine import (
+from atlas8k.attention.equations import (
     HEAT_STEPS,
     OVERLAP_ANY,
     OVERLAP_OWN,

@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import AttentionError
-from atlas8k.core.structures import ORGAN_NAMES
 
 Probs = npt.NDArray[Any] | Sequence[npt.NDArray[Any]]
 """Soft predictions of one volume: an array ``(models, organs, X, Y, Z)`` or a sequence
@@ -179,39 +178,6 @@ class Quantised:
             )
         if self.lost.shape != (self.codes.shape[1], 2):
             raise AttentionError("codes", f"lost has shape {self.lost.shape}; give (organs, 2)")
-
-    @classmethod
-    def of(
-        cls,
-        probs: Probs,
-        *,
-        floor: float = FLOOR,
-        organs: Sequence[str] = ORGAN_NAMES,
-        name: str = "probabilities",
-    ) -> Quantised:
-        """Return the nearest codes of one volume's probabilities.
-
-        Parameters
-        ----------
-        probs
-            ``(models, organs, X, Y, Z)`` float16 or float32 in 0..1, or one array a network.
-        floor
-            Where no network says more than this for an organ, the codes are 0. At 0 every
-            probability keeps its nearest code.
-        organs, name
-            As in :func:`~atlas8k.attention.attention_sizes`.
-
-        Raises
-        ------
-        AttentionError
-            As :func:`~atlas8k.attention.attention_sizes`, and for a floor outside 0..0.1.
-        """
-        from atlas8k.attention import engine
-
-        if not 0 <= floor <= 0.1:
-            raise AttentionError(name, f"a floor of {floor}; give a probability from 0 to 0.1")
-        codes, lost = engine.encode(engine.Source.of(probs, organs, name), floor)
-        return cls(codes, lost, floor)
 
     def probabilities(self) -> npt.NDArray[np.float32]:
         """Return what the codes stand for, ``(models, organs, X, Y, Z)`` float32."""

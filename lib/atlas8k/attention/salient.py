@@ -10,8 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.attention import engine
-from atlas8k.attention.engine import SALIENT_ENTROPY, SALIENT_STD
-from atlas8k.attention.equations import OverlapMode, check_overlap_mode
+from atlas8k.attention.equations import (
+    SALIENT_ENTROPY,
+    SALIENT_STD,
+    OverlapMode,
+    check_overlap_mode,
+)
 from atlas8k.attention.probabilities import Probs, Quantised
 from atlas8k.attention.regions import (
     PUBLISHED_MM,
@@ -223,7 +227,7 @@ def salient_mask(
     Parameters
     ----------
     flags
-        ``(X, Y, Z)`` uint8, bits as in :mod:`atlas8k.attention.engine`.
+        ``(X, Y, Z)`` uint8, bits as in :mod:`atlas8k.attention.equations`.
     widths
         Edges of the opening's box in voxels; the overlap is not opened (reference code).
     """

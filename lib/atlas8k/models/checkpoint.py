@@ -23,9 +23,9 @@ import torch
 from atlas8k.core.errors import CheckpointError
 from atlas8k.core.files import publishing
 from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.models.header import FORMAT, METADATA_KEY, read_header
 from atlas8k.models.networks import build
 from atlas8k.models.preprocess import Preprocessing, adapt
-from atlas8k.models.sets import FORMAT, METADATA_KEY, read_header
 
 __all__ = [
     "ACTIVATIONS",

@@ -32,6 +32,7 @@ from filelock import FileLock
 
 from atlas8k.core.errors import CheckpointError, ServedChangedError
 from atlas8k.core.files import publishing, write_json
+from atlas8k.models.header import read_header
 from atlas8k.models.sets import (
     EMBEDDED,
     SET_FILE,
@@ -43,7 +44,6 @@ from atlas8k.models.sets import (
     model_signature,
     open_set,
     read_description,
-    read_header,
 )
 
 if TYPE_CHECKING:

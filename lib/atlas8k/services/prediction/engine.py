@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from atlas8k.attention import Quantised
+from atlas8k.attention.engine import quantise
 from atlas8k.attention.packed import pack_codes, unpack_codes
 from atlas8k.core.errors import (
     Atlas8kError,
@@ -183,7 +184,7 @@ class Engine:
         if key is not None and stored is not None:
             return *stored, key.signature
         _, prediction, signature = self.predict(path, turn)
-        codes = Quantised.of(prediction.probs, organs=prediction.organs, name=path.name)
+        codes = quantise(prediction.probs, organs=prediction.organs, name=path.name)
         return codes, prediction.grid, signature
 
     def _key(self, path: Path, volume: str | None) -> Key | None:
@@ -214,7 +215,7 @@ class Engine:
 
         def keep_codes() -> None:
             with self._keeping:
-                codes = Quantised.of(prediction.probs, organs=prediction.organs, name=key.volume)
+                codes = quantise(prediction.probs, organs=prediction.organs, name=key.volume)
                 cache.keep(key, "codes", pack_codes(codes, prediction.grid))
 
         if wait:
