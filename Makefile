@@ -93,7 +93,7 @@ types: install-test
 	$(BIN)/mypy
 
 PYTEST := PATH="$(BIN):$$PATH" OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
-LONG := tests/e2e tests/benchmarks
+LONG := tests/e2e tests/benchmarks tests/altered
 # Files of tests beside each other; PARALLEL= runs one after another.
 PARALLEL ?= -n auto --dist loadfile
 unit: install-test
