@@ -18,6 +18,7 @@ import pytest
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis.generation import GenerationMode
 from tests.e2e.harness import Server
 from tests.e2e.small import IMAGES, LIMIT_S, label_bytes, put_label, small_server
@@ -47,11 +48,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def ask(
     operation: Any, mode: GenerationMode, send: Callable[..., None], cases: int, operations: int
 ) -> None:
-    """Send a quarter of an operation's share of the cases."""
+    """Send a third of an operation's share of the cases: some routes can be asked nothing wrong."""
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
-        max_examples=cases // (4 * operations) + 1,
+        max_examples=cases // (3 * operations) + 1,
         deadline=None,
         database=None,
         derandomize=True,
@@ -61,7 +62,10 @@ def ask(
     def run(case: schemathesis.Case) -> None:
         send(case)
 
-    run()
+    try:
+        run()
+    except Unsatisfiable:  # a route that takes nothing, or any text, can be asked nothing wrong
+        assert mode is GenerationMode.NEGATIVE, operation.label
 
 
 def test_the_first_pages_need_nothing_from_elsewhere(server: Server) -> None:
