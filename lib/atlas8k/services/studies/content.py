@@ -42,6 +42,9 @@ def admit(studies: StudiesFolder, ledger: Ledger, volume: str) -> bool:
     first = found[0] if found else None
     try:
         if first is None:
+            # Nothing to write for nearly every volume, and somebody waits for this one.
+            if ledger.status(volume) != "excluded":
+                return True
             ledger.judge_content(volume, None)
         else:
             ledger.judge_content(volume, first.kind, first.text)
