@@ -125,7 +125,7 @@ docs: install
 	$(BIN)/python -m pdoc --docformat numpy --output-directory build/docs atlas8k abdomen_phantom
 	@echo "build/docs/index.html"
 
-# Lines that the unit tests reach; below the floor (pyproject.toml) it fails.
+# Lines that the unit tests reach.
 coverage: install-test
 	$(PYTEST) $(PARALLEL) -m "not slow" $(addprefix --ignore ,$(LONG)) --cov --cov-report term:skip-covered
 
