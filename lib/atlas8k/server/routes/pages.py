@@ -25,7 +25,6 @@ from atlas8k.server.access import USERS
 from atlas8k.server.ohif_patches import scripts_of
 from atlas8k.server.page_templates import render
 from atlas8k.server.workspace import workspace
-from atlas8k.services.archive.client import ArchiveAccess
 from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.privacy import cleaned_dicom
 
@@ -160,7 +159,8 @@ def archive(request: Request, path: str) -> Response:
 
     Nothing is written through here: labels are submitted to ``/datastore/label``.
     """
-    if not settings.MONAI_LABEL_STUDIES.startswith(("http://", "https://")):
+    session = workspace().archive
+    if session is None:
         raise NotFoundError("DICOM archive", "--studies is a folder")
     operation, _, rest = path.partition("/")
     if operation in {"wado", "qido"}:
@@ -179,7 +179,7 @@ def archive(request: Request, path: str) -> Response:
             "/".join(part for part in parts if part),
             params=request.url.query,
             headers=headers,
-            auth=ArchiveAccess().credentials,
+            auth=session.archive.access.credentials,
             timeout=settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT,
             allow_redirects=False,
         )
