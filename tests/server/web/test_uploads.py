@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -27,6 +28,22 @@ def claiming(path: Path, shape: tuple[int, int, int], voxels: int) -> Path:
     return path
 
 
+def memory(action: Callable[[], object]) -> int:
+    """Bytes that `action` takes at its highest.
+
+    The least of three runs: the process holds other threads, and a first run imports.
+    """
+    peaks = []
+    for _ in range(3):
+        tracemalloc.start()
+        try:
+            action()
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    return min(peaks)
+
+
 def test_what_is_there_passes(tmp_path: Path) -> None:
     check_claims(claiming(tmp_path / "a.nii.gz", (10, 10, 10), 1000), upload_mb=1)
 
@@ -36,21 +53,23 @@ def test_a_claim_is_refused_before_memory_is_taken_for_it(
     tmp_path: Path, shape: tuple[int, int, int]
 ) -> None:
     path = claiming(tmp_path / "a.nii.gz", shape, 1000)
-    tracemalloc.start()
-    with pytest.raises(TooLargeError, match="claims"):
-        check_claims(path, upload_mb=1024)
-    assert tracemalloc.get_traced_memory()[1] < 10 << 20
-    tracemalloc.stop()
+
+    def refuse() -> None:
+        with pytest.raises(TooLargeError, match="claims"):
+            check_claims(path, upload_mb=1024)
+
+    assert memory(refuse) < 10 << 20
 
 
 def test_a_small_file_that_unpacks_to_a_large_one(tmp_path: Path) -> None:
     path = claiming(tmp_path / "a.nii.gz", (10, 10, 10), 8 << 20)
     assert path.stat().st_size < 1 << 20
-    tracemalloc.start()
-    with pytest.raises(TooLargeError, match="unpacks"):
-        check_claims(path, upload_mb=4)
-    assert tracemalloc.get_traced_memory()[1] < 10 << 20
-    tracemalloc.stop()
+
+    def refuse() -> None:
+        with pytest.raises(TooLargeError, match="unpacks"):
+            check_claims(path, upload_mb=4)
+
+    assert memory(refuse) < 10 << 20
 
 
 def test_one_whose_name_does_not_say_that_it_is_packed(tmp_path: Path) -> None:
