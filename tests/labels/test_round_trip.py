@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.labels.kit import GRID, SHAPE, Labels, info, save_nifti
 
-from atlas8k.cli.ledger import labels_on_disk
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_label
 from atlas8k.labels.provenance import Provenance, read_provenance, write_label
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.rebuild import LabelOnDisk, rebuild
+from atlas8k.services.rebuild_files import labels_on_disk
 from atlas8k.store import Holder, Ledger, OrganChange, OrganSource
 
 VOLUME = "case"

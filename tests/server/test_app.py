@@ -194,7 +194,7 @@ def test_two_submissions_of_one_volume_both_stay(client: TestClient, tmp_path: P
     assert [reply["conflict"] for reply in replies] == [False, True]
     ledger = app_instance().context.ledger
     assert [entry.holder for entry in ledger.submissions("a")] == ["client:anna", "client:ben"]
-    assert len(app_instance().datastore().label_history("a", "final")) == 2
+    assert len(app_instance().context.studies.index.label_versions("a", "final")) == 2
     # The earlier one stays current, in the folder as in the ledger.
     path = tmp_path / "kept.nii.gz"
     path.write_bytes(client.get("/datastore/label?label=a&tag=final").content)

@@ -15,7 +15,7 @@ from tests.server import test_app
 from tests.server.tiny import GRID
 
 from atlas8k.core.volume import read_label
-from atlas8k.services.labels import submissions
+from atlas8k.services.labels import reconcile
 from atlas8k.store import Ledger, locate
 
 PEOPLE, ROUNDS = 8, 4
@@ -27,11 +27,11 @@ def test_each_submission_is_booked_with_its_own_file(
     client: TestClient, studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As on a disk that takes its time: the others come in between keeping and booking.
-    booked_at_once = submissions.Submissions._submit
+    booked_at_once = reconcile.Reconciler.change
     monkeypatch.setattr(
-        submissions.Submissions,
-        "_submit",
-        lambda *all_: time.sleep(0.05) or booked_at_once(*all_),
+        reconcile.Reconciler,
+        "change",
+        lambda *all_, **more: time.sleep(0.05) or booked_at_once(*all_, **more),
     )
     rng = np.random.default_rng(0)
 

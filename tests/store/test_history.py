@@ -6,12 +6,14 @@ from tests.store.kit import ANNA, BEN, CARA, NOBODY, Clock, query, scored
 from atlas8k.core.errors import LedgerError
 from atlas8k.store import (
     Holder,
-    LabelFile,
     Ledger,
+    NewLabel,
     OrganChange,
     OrganSource,
     UnknownSignatureError,
+    label_files,
 )
+from atlas8k.store.label_files import FileStamp
 
 
 @pytest.fixture
@@ -214,16 +216,32 @@ def test_a_source_that_is_none_is_refused(three: Ledger) -> None:
     assert three.sources("a") == {}
 
 
-def test_every_label_file_is_listed(three: Ledger, clock: Clock) -> None:
-    three.keep_label("a", LabelFile("original", "labels/original/a.nii.gz", "1" * 64, "one"))
-    clock.minutes(5)
-    three.keep_label("a", LabelFile("original", "labels/original/a.nii.gz", "2" * 64, "one"))
-    three.keep_label("a", LabelFile("final", "labels/final/a.nii.gz", "3" * 64))
-    assert [(f.tag, f.sha256[0], f.replaced_at) for f in three.labels("a") if f.sha256] == [
+def kept(tag: str, digit: str) -> NewLabel:
+    file, sha256 = f"labels/.history/{tag}/a/{digit}.nii.gz", digit * 64
+    return NewLabel(tag, file, ".nii.gz", sha256, FileStamp(1, 1), {"model_signature": "one"})
+
+
+def test_every_label_file_is_remembered(three: Ledger, clock: Clock) -> None:
+    for label in (kept("original", "1"), kept("original", "2"), kept("final", "3")):
+        with three.write() as tx:
+            number = label_files.add(tx, "a", label)
+            label_files.make_current(tx, "a", label.tag, number, label.info)
+    found = three.labels("a")
+    assert [(f.tag, (f.sha256 or "")[0], f.replaced_at) for f in found] == [
         ("original", "1", clock.now),
         ("original", "2", None),
         ("final", "3", None),
     ]
+    assert {f.signature for f in found} == {"one"}
+    # One that is current again is not replaced any more, and a draft may be the final label.
+    with three.write() as tx:
+        label_files.make_current(tx, "a", "original", 1, {})
+        label_files.make_current(tx, "a", "final", 1, {})
+    assert [f.replaced_at is None for f in three.labels("a")] == [True, False, False]
+    with three.read() as tx:
+        current = label_files.current(tx, "a", "final")
+        assert current is not None
+        assert (current.version, current.ext) == (1, ".nii.gz")
 
 
 def test_rounds_follow_the_signatures(ledger: Ledger, clock: Clock) -> None:

@@ -6,7 +6,7 @@ import pytest
 from tests.store.kit import ANNA, BEN, CARA, NOBODY, Clock, check_consistent, query, scored
 
 from atlas8k.core.errors import LedgerError
-from atlas8k.store import Holder, Ledger, OrganChange, OrganSource
+from atlas8k.store import Holder, Ledger, NumberTakenError, OrganChange, OrganSource
 
 RITA = Holder.identify(user="rita")
 REVISED = {"liver": OrganChange("revised", 5, 6, 1, 0.9)}
@@ -167,21 +167,14 @@ def test_unknown_and_not_assessed_organs_stay_ranked(three: Ledger) -> None:
     check_consistent(three.path)
 
 
-def test_numbers_are_reserved_once_and_in_order(three: Ledger) -> None:
-    first, second = three.reserve("a"), three.reserve("b")
+def test_no_two_threads_get_one_number_and_a_taken_one_is_refused(three: Ledger) -> None:
+    first, second = three.next_number(), three.next_number()
     assert first < second
     assert three.submit("b", ANNA, number=second).id == second
-    assert [one.number for one in three.reserved()] == [first]
-    three.forget(first)
-    assert three.reserve("a") == second + 1
-
-
-def test_what_changes_a_label_leaves_it_unsettled_until_said(three: Ledger) -> None:
-    assert three.unsettled() == {}
-    three.submit("a", ANNA, organs=REVISED)
-    (seen,) = three.unsettled().values()
-    three.set_sources("a", PUBLIC)  # in between
-    three.settled("a", seen)
-    assert list(three.unsettled()) == ["a"]
-    three.settled("a", three.unsettled("a")["a"])
-    assert three.unsettled() == {}
+    with pytest.raises(NumberTakenError):
+        three.submit("a", ANNA, number=second)
+    assert three.submissions("a") == []
+    other = Ledger(three.path)  # as another process
+    assert other.next_number() == second + 1
+    other.close()
+    assert three.next_number() == second + 1

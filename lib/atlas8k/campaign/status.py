@@ -109,9 +109,7 @@ def status(
         steps=[],
     )
     left = remaining(plans.get(budget.round), budget, to_review) if budget else Remaining(0, 0)
-    now = _Now(
-        found, open_round, budget, left, to_review, len(ledger.unsettled()), running, studies
-    )
+    now = _Now(found, open_round, budget, left, to_review, running, studies)
     steps = [
         Step(number=number, name=name, state=state, detail=detail, command=command)
         for number, (name, step) in enumerate(STEPS.items(), start=1)
@@ -179,8 +177,8 @@ def _volumes(ledger: Ledger, signature: str | None) -> Volumes:
 class _Now:
     """What the steps follow from, beside what the status says.
 
-    ``to_review``: volumes of the collection that nobody has submitted; ``unsettled``: those
-    whose fused label is still to be written; ``running``: ``scoring``, ``training``.
+    ``to_review``: volumes of the collection that nobody has submitted; ``running``:
+    ``scoring``, ``training``.
     """
 
     found: Status
@@ -188,7 +186,6 @@ class _Now:
     budget: Budget | None
     left: Remaining
     to_review: int
-    unsettled: int
     running: Collection[str]
     studies: str
 
@@ -274,8 +271,6 @@ def _revise(now: _Now) -> Found:
 
 
 def _reassemble(now: _Now) -> Found:
-    if now.unsettled:
-        return "due", f"{now.unsettled} labels; done with the next sample or training", ""
     if not now.submitted:
         return "waits", "for step 5", ""
     return "done", "with every submission", ""

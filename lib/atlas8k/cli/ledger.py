@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from atlas8k.cli.opening import folder_only, ledger_of
 from atlas8k.cli.options import Commands, FolderOfStudies, LedgerFile, Studies
 from atlas8k.core.errors import LedgerError
-
-if TYPE_CHECKING:
-    from atlas8k.services.rebuild import LabelOnDisk
 
 ledger = Commands(help="Back up or rebuild the ledger.")
 
@@ -51,6 +46,7 @@ def rebuild(
 
     from atlas8k.services.rebuild import NOT_REBUILT
     from atlas8k.services.rebuild import rebuild as make
+    from atlas8k.services.rebuild_files import labels_on_disk
     from atlas8k.services.studies.names import IMAGE_SUFFIXES
     from atlas8k.services.studies.scan import scan_images
     from atlas8k.store import locate
@@ -71,6 +67,7 @@ def rebuild(
             sorted(scan_images(studies, IMAGE_SUFFIXES).files),
             list(labels_on_disk(studies)),
             lambda files: tqdm(files, desc="labels", unit="file"),
+            studies=studies,
         )
     except BaseException:
         for old, new in moved or []:
@@ -104,40 +101,3 @@ def _move_aside(target: Path) -> list[tuple[Path, Path]]:
             moved.append((old, target.with_name(f"{target.name}.{stamp}{suffix}")))
             old.replace(moved[-1][1])
     return moved
-
-
-def labels_on_disk(studies: Path) -> Iterator[LabelOnDisk]:
-    """Yield every label file of a studies folder: current, and replaced."""
-    from atlas8k.services.rebuild import LabelOnDisk
-    from atlas8k.services.studies.labels import HISTORY, LabelFiles
-    from atlas8k.services.studies.names import LABELS_FOLDER
-    from atlas8k.services.studies.rows import STATE_NAME
-    from atlas8k.services.studies.scan import scan_labels, scan_tags
-    from atlas8k.services.studies.state import StateFile
-    from atlas8k.store import locate
-
-    root = studies.resolve()
-    state = StateFile(locate(str(root)).parent / STATE_NAME)
-    files = LabelFiles(root, state)
-    infos = {(row.id, row.tag): row for row in state.changes().labels}
-    for tag in scan_tags(root / LABELS_FOLDER):
-        for volume, suffix in scan_labels(root / LABELS_FOLDER / tag).items():
-            path = files.path(volume, tag, suffix)
-            row = infos.get((volume, tag))
-            info = _object(row.info if row else None)
-            yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, info, in_force=True)
-    for tag in scan_tags(root / LABELS_FOLDER / HISTORY):
-        for folder in sorted((root / LABELS_FOLDER / HISTORY / tag).iterdir()):
-            for kept in files.history(folder.name, tag) if folder.is_dir() else ():
-                # Kept by a hard link where possible: its time is when it was written.
-                written = min(kept.path.stat().st_mtime, kept.replaced_at)
-                yield LabelOnDisk(folder.name, tag, kept.path, written, kept.info)
-    state.close()
-
-
-def _object(text: str | None) -> dict[str, object]:
-    try:
-        value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}

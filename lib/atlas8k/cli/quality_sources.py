@@ -141,9 +141,7 @@ def _submissions(
         if first is None or last is None:
             continue
         start = first.submission.start_sha256
-        version = (
-            label_service.versions.find(volume, ORIGINAL, start) if start is not None else None
-        )
+        version = label_service.versions.find(volume, start) if start is not None else None
         if version is None or last.file is None:
             what = "label given out" if version is None else "label submitted"
             found.notes.append(f"{volume}, {name}: the {what} is not there any more")

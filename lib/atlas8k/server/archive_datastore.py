@@ -37,10 +37,10 @@ class ArchiveDatastore(StudiesDatastore):
         self.archive.close()
 
     def name(self) -> str:
-        return self.studies.state.meta("name") or self.archive.archive.url
+        return self.studies.index.meta("name") or self.archive.archive.url
 
     def description(self) -> str:
-        return self.studies.state.meta("description") or "CT series of a DICOM archive"
+        return self.studies.index.meta("description") or "CT series of a DICOM archive"
 
     # --- images -----------------------------------------------------------------------
 

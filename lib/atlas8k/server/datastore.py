@@ -24,7 +24,6 @@ from atlas8k.services.errors import RequestError
 from atlas8k.services.studies.archive import Case, write_archive
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
-from atlas8k.services.studies.labels import LabelVersion
 from atlas8k.services.studies.names import check_id, check_tag, require_suffix
 
 __all__ = ["FINAL", "ORIGINAL", "Checked", "StudiesDatastore"]
@@ -94,17 +93,17 @@ class StudiesDatastore(LocalDatastore):
         )
 
     def name(self) -> str:
-        return self.studies.state.meta("name") or self.folder.name
+        return self.studies.index.meta("name") or self.folder.name
 
     def set_name(self, name: str) -> None:
-        self.studies.state.set_meta("name", str(name)[:200])
+        self.studies.index.set_meta("name", str(name)[:200])
         self._set_header()
 
     def description(self) -> str:
-        return self.studies.state.meta("description") or f"CT volumes in {self.folder.name}"
+        return self.studies.index.meta("description") or f"CT volumes in {self.folder.name}"
 
     def set_description(self, description: str) -> None:
-        self.studies.state.set_meta("description", str(description)[:2000])
+        self.studies.index.set_meta("description", str(description)[:2000])
         self._set_header()
 
     # --- images -----------------------------------------------------------------------
@@ -165,14 +164,14 @@ class StudiesDatastore(LocalDatastore):
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Merge into what is known about an image; nobody's keys are lost."""
         self.studies.known_image(image_id)
-        self.studies.state.update_image(image_id, info)
+        self.studies.update_image_info(image_id, info)
 
     # --- labels -----------------------------------------------------------------------
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of a label, ``""`` where there is none of that tag."""
         row = self.studies.label(label_id, check_tag(label_tag))
-        return str(self.studies.labels.path(row.id, row.tag, row.ext or "")) if row else ""
+        return str(self.studies.labels.path(row.image, row.tag, row.ext or "")) if row else ""
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> io.BytesIO | None:
         uri = self.get_label_uri(label_id, label_tag)
@@ -181,8 +180,8 @@ class StudiesDatastore(LocalDatastore):
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What is known about a label; :class:`NotFoundError` where there is none."""
         row = self.studies.known_label(label_id, check_tag(label_tag))
-        written = row.print.mtime_ns // 1_000_000_000
-        return {"ts": written, **json.loads(row.info), "name": row.id + (row.ext or "")}
+        written = row.stamp.mtime_ns // 1_000_000_000
+        return {"ts": written, **json.loads(row.info), "name": row.image + (row.ext or "")}
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         tags = self.studies.now().tags_of(check_id(image_id))
@@ -190,10 +189,6 @@ class StudiesDatastore(LocalDatastore):
 
     def get_label_by_image_id(self, image_id: str, tag: str) -> str:
         return self.get_labels_by_image_id(image_id).get(check_tag(tag), "")
-
-    def label_history(self, image_id: str, tag: str | None = None) -> list[LabelVersion]:
-        """Labels of an image that were replaced or removed, the oldest first."""
-        return self.studies.labels.history(check_id(image_id), check_tag(tag) if tag else None)
 
     def save_label(
         self,

@@ -87,7 +87,6 @@ class CampaignWork:
 
     def start(self, volume: str) -> tuple[npt.NDArray[np.uint8], Grid]:
         """Return the draft label, ``(X, Y, Z)`` uint8 organ ids on the CT's grid; empty: none."""
-        self.label_service.reconciler.reconcile(volume)
         folder = self.label_service.folder
         grid = read_grid(folder.path / folder.known_image(volume).path)
         label = self.label_service.versions.current(volume, ORIGINAL)

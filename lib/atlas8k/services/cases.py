@@ -297,7 +297,6 @@ class Cases:
         found = self._ledger.lease(image, self._me, signature=self.context.ranked_by())
         if found is None:
             raise ConflictError(f"{image}: somebody else has it now; try again later")
-        self._labels.reconciler.reconcile(image)
         return found
 
     def reopen(self, image: str) -> Lease:

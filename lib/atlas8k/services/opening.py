@@ -49,17 +49,17 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
         The folder is missing or not writable; a weight is of no network that is served; the
         table of patients is none.
     LedgerFileError
-        The ledger or the folder's state file cannot be used.
+        The ledger cannot be used.
     """
     if settings.patients is not None:
         read_patients(settings.patients)  # said now, and not when a training begins
     path = settings.ledger or locate(studies)
-    archive, folder = _open_studies(settings, studies, path.parent)
+    ledger = Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes)
+    archive, folder = _open_studies(settings, studies, ledger)
     store = ModelStore(settings.models or models, attention_settings(settings))
     with contextlib.suppress(CheckpointError):  # without networks there is nothing to weigh
         ensemble_settings(settings).weights.check(store.served().checkpoints)
     device = DeviceLock(path.parent / "device")
-    ledger = Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes)
     ledger.propose_ranking(settings.ranking or DEFAULT_RANKING)
     if settings.ranking and ledger.set_ranking(settings.ranking):
         logger.info("volumes are ordered by ranking %s from now on", settings.ranking)
@@ -83,7 +83,6 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
         state=path.parent,
         label_service=LabelService(
             folder,
-            ledger,
             review_percent=settings.review_percent,
             double_read_percent=settings.double_read_percent,
         ),
@@ -92,15 +91,15 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
 
 
 def _open_studies(
-    settings: Settings, studies: str, state: Path
+    settings: Settings, studies: str, ledger: Ledger
 ) -> tuple[ArchiveSession | None, StudiesFolder]:
     shown = str if settings.show_phi else cleaned_json
     if is_url(studies):
         session = ArchiveSession(
             Archive(studies),
-            state / WORKING,
+            ledger.path.parent / WORKING,
             poll_s=settings.dicom_poll_s,
-            state_dir=state,
+            ledger=ledger,
             shown=shown,
             limit_gb=settings.dicom_cache_gb,
             days=settings.dicom_cache_days,
@@ -110,7 +109,7 @@ def _open_studies(
     check_studies(studies)
     return None, StudiesFolder(
         studies,
-        state_dir=state,
+        ledger=ledger,
         shown=shown,
         served_gb=settings.served_gb,
         inspectors=[Inspector("geometry", geometry_remarks, geometry_stamp)],

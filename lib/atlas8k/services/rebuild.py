@@ -28,9 +28,12 @@ from atlas8k.services.rebuild_files import (
     of_dataset,
     signature_of,
 )
+from atlas8k.services.studies.labels import LabelFiles
+from atlas8k.services.studies.names import LABEL_SUFFIXES, split_suffix
+from atlas8k.store import FolderIndex, NewLabel, Print, label_files
 from atlas8k.store.errors import LedgerReadOnlyError
 from atlas8k.store.ledger import Ledger
-from atlas8k.store.records import Holder, LabelFile, OrganChange, VolumeEntry
+from atlas8k.store.records import Holder, OrganChange, VolumeEntry
 from atlas8k.store.usability import decisions_file
 
 __all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild"]
@@ -67,6 +70,7 @@ def rebuild(
     volumes: Iterable[str | VolumeEntry],
     labels: Iterable[LabelOnDisk],
     progress: Callable[[Iterable[LabelOnDisk]], Iterable[LabelOnDisk]] = iter,
+    studies: Path | None = None,
 ) -> Rebuilt:
     """Write a new ledger to `target` from volumes and label files.
 
@@ -76,6 +80,8 @@ def rebuild(
         Must not exist yet: a ledger that can be read is worth more than a rebuilt one.
     progress
         Wraps the files as they are read, for a progress bar.
+    studies
+        The studies folder: current labels that are nowhere else are kept in its history.
 
     Raises
     ------
@@ -86,7 +92,7 @@ def rebuild(
         raise LedgerReadOnlyError(target, "exists; move it away first, a rebuilt one knows less")
     unfinished = target.with_name(f".{target.name}.rebuild")
     _remove(unfinished)
-    work = _Rebuilding(unfinished)
+    work = _Rebuilding(unfinished, studies)
     try:
         work.report.volumes = work.ledger.sync_volumes(volumes)[0]
         # All volumes by time: numbers of submissions then come in their old order.
@@ -128,10 +134,13 @@ class _Volume:
 class _Rebuilding:
     """A ledger that files are read into, oldest first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, studies: Path | None) -> None:
         self.now = 0.0
         # No lease runs out: whether a submission was late is not in the files.
         self.ledger = Ledger(path, clock=lambda: self.now, lease_minutes=_NEVER)
+        self._files = None
+        if studies is not None:
+            self._files = LabelFiles(studies.resolve(), FolderIndex(self.ledger))
         self.report = Rebuilt()
         self._read = Reader()
         self._volumes: dict[str, _Volume] = {}
@@ -161,8 +170,7 @@ class _Rebuilding:
             if label.in_force:
                 volume.current = submission
         self.now = label.written_at
-        kept = LabelFile(label.tag, str(label.path), sha256, signature, submission)
-        self.ledger.keep_label(label.volume, kept)
+        self._enter(label, sha256, signature, submission)
         self.report.labels += 1
         if origin.kind == "public":
             self.ledger.set_sources(label.volume, of_dataset(origin))
@@ -170,6 +178,36 @@ class _Rebuilding:
             volume.fused = origin
         if label.tag in (ORIGINAL, FINAL):
             volume.draft = label
+
+    def _enter(
+        self, label: LabelOnDisk, sha256: str, signature: str | None, submission: int | None
+    ) -> None:
+        """Enter a file as a version of its label, once, and as the current one where it is."""
+        found = Print.of(label.path)
+        assert found is not None
+        info = {**label.info, **({"model_signature": signature} if signature else {})}
+        if submission is not None:
+            info["submission"] = submission
+        with self.ledger.write() as tx:
+            kept = label_files.find(tx, label.volume, sha256)
+            number = kept.id if kept is not None and kept.tag == label.tag else None
+            if number is None:
+                parts = split_suffix(label.path.name, LABEL_SUFFIXES)
+                ext = parts[1] if parts is not None else label.path.suffix
+                file = self._keep(label, ext)
+                new = NewLabel(label.tag, file, ext, sha256, found.stamp, info)
+                number = label_files.add(tx, label.volume, new, submission=submission)
+            if label.in_force:
+                label_files.make_current(tx, label.volume, label.tag, number, info)
+
+    def _keep(self, label: LabelOnDisk, ext: str) -> str:
+        """Return where a file is kept for good, relative to the studies folder."""
+        files = self._files
+        if files is None:
+            return str(label.path)
+        if not label.in_force:
+            return str(label.path.relative_to(files.root))
+        return files.copy_of(label.volume, label.tag, label.path, ext, {}).file
 
     def _submit(self, label: LabelOnDisk, origin: Provenance, volume: _Volume, sha256: str) -> int:
         """Book a submitted label as its header says, else as its voxels do."""

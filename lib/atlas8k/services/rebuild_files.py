@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +16,9 @@ from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import NIFTI_SUFFIXES, Volume, read_label
 from atlas8k.labels.provenance import Provenance, read_provenance
 from atlas8k.labels.submission_diff import compared
+from atlas8k.services.studies.labels import HISTORY, TIME_FORMAT
+from atlas8k.services.studies.names import LABEL_SUFFIXES, LABELS_FOLDER, split_suffix
+from atlas8k.services.studies.scan import scan_labels, scan_tags
 from atlas8k.store.records import OLDER_RULE, OrganChange, OrganSource
 
 FINAL, ORIGINAL = "final", "original"
@@ -43,6 +48,33 @@ class LabelOnDisk:
     written_at: float
     info: Mapping[str, Any] = field(default_factory=dict)
     in_force: bool = False
+
+
+def labels_on_disk(studies: Path) -> Iterator[LabelOnDisk]:
+    """Yield every label file of a studies folder: current, and kept ones."""
+    labels = studies.resolve() / LABELS_FOLDER
+    for tag in scan_tags(labels):
+        for volume, suffix in scan_labels(labels / tag).items():
+            path = labels / tag / f"{volume}{suffix}"
+            yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, in_force=True)
+    for tag in scan_tags(labels / HISTORY):
+        for path in sorted((labels / HISTORY / tag).glob("*/*")):
+            parts = split_suffix(path.name, LABEL_SUFFIXES)
+            if parts is None:
+                continue
+            moment = datetime.strptime(parts[0].partition("-")[0], TIME_FORMAT)
+            # Releases before this one named a file by when it was replaced.
+            written = min(path.stat().st_mtime, moment.replace(tzinfo=UTC).timestamp())
+            info = _object(path.with_name(f"{parts[0]}.json"))
+            yield LabelOnDisk(path.parent.name, tag, path, written, info)
+
+
+def _object(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 class Reader:

@@ -10,10 +10,13 @@ from atlas8k.store.errors import (
     LedgerReadOnlyError,
     LedgerVersionError,
     NetworkFileSystemError,
+    NumberTakenError,
     UnknownSignatureError,
     UnknownVolumeError,
 )
 from atlas8k.store.filesystem import is_url, locate
+from atlas8k.store.folder_index import Changes, FolderIndex, ImageRow, Print, RemarkRow
+from atlas8k.store.label_files import CurrentLabel, LabelVersion, NewLabel
 from atlas8k.store.ledger import Ledger
 from atlas8k.store.records import (
     Begun,
@@ -44,9 +47,14 @@ from atlas8k.store.records import (
 __all__ = [
     "Begun",
     "Budget",
+    "Changes",
     "Counts",
+    "CurrentLabel",
+    "FolderIndex",
     "Holder",
+    "ImageRow",
     "LabelFile",
+    "LabelVersion",
     "Lease",
     "Ledger",
     "LedgerCorruptError",
@@ -56,6 +64,8 @@ __all__ = [
     "LedgerReadOnlyError",
     "LedgerVersionError",
     "NetworkFileSystemError",
+    "NewLabel",
+    "NumberTakenError",
     "Offer",
     "OrganAttention",
     "OrganChange",
@@ -63,8 +73,10 @@ __all__ = [
     "OrganSource",
     "Plan",
     "Planned",
+    "Print",
     "Progress",
     "Ranked",
+    "RemarkRow",
     "Review",
     "Round",
     "Sample",

@@ -38,7 +38,7 @@ _RETRY_S = (0.0001, 0.001)
 _SHORT_S = 0.005
 # After a fork the parent's connections must be neither used nor closed, not even by the
 # garbage collector.
-_INHERITED: list[list[sqlite3.Connection]] = []
+_INHERITED: list[object] = []
 T = TypeVar("T")
 
 
@@ -82,6 +82,10 @@ class Database:
     def _forget(self) -> None:
         self._pid = os.getpid()
         self._idle: list[sqlite3.Connection] = []
+        self._watching: sqlite3.Connection | None = None
+        self._generation = getattr(self, "_generation", 0)
+        self._watch_lock = threading.Lock()
+        self._number = 0
         self._pool_lock = threading.Lock()
         self._write_lock = threading.Lock()
 
@@ -126,7 +130,7 @@ class Database:
     def _after_fork(self) -> None:
         """In a child process: neither the parent's connections nor its locks."""
         if self._pid != os.getpid():
-            _INHERITED.append(self._idle)
+            _INHERITED.append((self._idle, self._watching))
             self._forget()
 
     @contextmanager
@@ -146,10 +150,10 @@ class Database:
                     self._idle.append(connection)
 
     @contextmanager
-    def write(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+    def write(self, *, durable: bool = False, keep: bool = True) -> Iterator[sqlite3.Connection]:
         """Open a write transaction: committed at the end, rolled back on any exception.
 
-        ``durable`` also waits until the disk has it.
+        ``durable`` also waits until the disk has it; without ``keep`` it is rolled back.
         """
         level = "FULL" if durable else "NORMAL"
         with translated(self.path), self._connection() as connection:
@@ -164,7 +168,7 @@ class Database:
                     )
                 self._retry(lambda: connection.execute(f"PRAGMA synchronous = {level}"))
                 self._begin(connection)
-                with _ending(connection):
+                with _ending(connection, "COMMIT" if keep else "ROLLBACK"):
                     yield connection
             finally:
                 self._write_lock.release()
@@ -184,19 +188,42 @@ class Database:
             with _ending(connection):
                 yield connection
 
+    def data_version(self) -> tuple[int, int]:
+        """Return something that changes with every transaction of anybody; microseconds."""
+        self._after_fork()
+        with translated(self.path), self._watch_lock:
+            if self._watching is None:
+                self._watching = self._open()
+                self._generation += 1
+            watching = self._watching
+            version = self._retry(lambda: watching.execute("PRAGMA data_version").fetchone()[0])
+            # Each connection counts from where it likes.
+            return self._generation, int(version)
+
+    def next_number(self, last: int) -> int:
+        """Return a number above `last` that no thread of this process has been given."""
+        self._after_fork()
+        with self._pool_lock:
+            self._number = max(self._number, last) + 1
+            return self._number
+
     def close(self) -> None:
         """Close idle connections; the ledger opens new ones if used again."""
         self._after_fork()
         with self._pool_lock:
             while self._idle:
                 self._idle.pop().close()
+        with self._watch_lock:
+            if self._watching is not None:
+                self._watching.close()
+                self._watching = None
 
 
 @contextmanager
-def _ending(connection: sqlite3.Connection) -> Iterator[None]:
+def _ending(connection: sqlite3.Connection, how: str = "COMMIT") -> Iterator[None]:
     try:
         yield
-        connection.execute("COMMIT")
+        connection.execute(how)
     except BaseException:
         # A full disk may have ended the transaction already.
         if connection.in_transaction:

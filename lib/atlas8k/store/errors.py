@@ -55,6 +55,10 @@ class NetworkFileSystemError(LedgerFileError):
     """The file would lie on a network file system."""
 
 
+class NumberTakenError(LedgerError):
+    """Another process has used the number of a submission; take the next one."""
+
+
 class _UnknownError(LedgerError, KeyError):
     """There is nothing of a name; the message is ``words`` with the name in it."""
 

@@ -77,6 +77,11 @@ def take(
         over_budget=over_budget,
         base_submission=tx.value("SELECT max(id) FROM submission WHERE volume = ?", row),
         looked_at=looked_at,
+        draft=tx.value(
+            "SELECT l.version FROM volume v JOIN label l ON l.image = v.name AND l.tag = 'original'"
+            " WHERE v.id = ?",
+            row,
+        ),
     )
     tx.run("UPDATE volume SET lease = ? WHERE id = ?", lease, row)
     return lease

@@ -114,6 +114,26 @@ class Ledger:
         with self._db.write(durable=durable) as connection:
             yield self._transaction(connection)
 
+    @contextmanager
+    def preview(self) -> Iterator[Transaction]:
+        """Open a write transaction that is rolled back: to see what would follow."""
+        with self._db.write(keep=False) as connection:
+            yield self._transaction(connection)
+
+    def next_number(self) -> int:
+        """Return a number for a submission, which its file says before it is recorded.
+
+        No two threads of this process get the same one. Another process may use it first:
+        :func:`~atlas8k.store.submissions.submit` then raises :class:`NumberTakenError`.
+        """
+        with self.read() as tx:
+            last: int = tx.value("SELECT max(id) FROM submission") or 0
+        return self._db.next_number(last)
+
+    def data_version(self) -> tuple[int, int]:
+        """Return something that changes with every transaction of anybody; microseconds."""
+        return self._db.data_version()
+
     def _transaction(self, connection: sqlite3.Connection) -> Transaction:
         now = self._clock()
         return Transaction(connection, self.path, now, self._budget, self._lease_s, self._skip_s)
@@ -203,7 +223,6 @@ class Ledger:
     begun = reading(submissions_.begun)
     same_again = reading(submissions_.same_again)
     submit = writing(submissions_.submit, durable=True)
-    describe = writing(submissions_.describe, durable=True)
     submission = reading(submissions_.get)
     submissions = reading(submissions_.of_volume)
     submitted_by = reading(submissions_.of_holders)
@@ -226,14 +245,7 @@ class Ledger:
     dataset_organs = reading(provenance.dataset_organs)
     public_organs = reading(provenance.public_organs)
     revised_organs = reading(provenance.revised_organs)
-    keep_label = writing(label_files.keep_label, durable=True)
     labels = reading(label_files.labels)
-    reserve = writing(label_files.reserve)
-    forget = writing(label_files.forget)
-    reserved = reading(label_files.reserved)
-    unsettled = reading(label_files.unsettled)
-    unsettle = writing(label_files.unsettle)
-    settled = writing(label_files.settled)
 
     # Rounds
 

@@ -15,7 +15,6 @@ from typing import NamedTuple
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.store import ranking, reviews
-from atlas8k.store.label_files import unsettle_row
 from atlas8k.store.records import OrganChange, OrganSource
 from atlas8k.store.transaction import Transaction
 from atlas8k.store.volumes import volume_row
@@ -191,7 +190,6 @@ def derive(tx: Transaction, row: int) -> None:
     for organ in kept.keys() | due.keys():
         if kept.get(organ) == due.get(organ):
             continue
-        unsettle_row(tx, row)
         tx.run("DELETE FROM provenance WHERE volume = ? AND organ = ?", row, organ)
         if organ in due:
             tx.insert("provenance", volume=row, organ=organ, at=tx.now, **due[organ]._asdict())

@@ -231,7 +231,8 @@ class Begun:
     start. ``base`` is the last submission it can have known, 0 for none. ``ambiguous``:
     an anonymous holder had several leases, and nothing says which this is. ``round`` is the
     one it was given out in. ``looked_at`` is ``"all"`` where its holder said, when it was
-    given out, that every organ will be looked at.
+    given out, that every organ will be looked at. ``draft`` is the number of the draft label
+    (:class:`~atlas8k.store.label_files.LabelVersion`) that it was given out with.
     """
 
     lease: int | None
@@ -243,6 +244,7 @@ class Begun:
     ambiguous: bool
     round: int | None = None
     looked_at: str | None = None
+    draft: int | None = None
 
 
 @dataclass(frozen=True)
@@ -286,14 +288,6 @@ class Worked(Submission):
 
     lease: int | None = None
     organs: dict[str, OrganChange] = field(default_factory=dict)
-
-
-class Reserved(NamedTuple):
-    """The number of a submission that is being written, or whose process was killed."""
-
-    number: int
-    volume: str
-    at: float
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.store.errors import LedgerCorruptError, LedgerVersionError
 
 VERSION = 9
-"""Of schema.sql; schema_upgrade.sql brings a file of the version before up to it."""
+"""Of schema.sql; the two scripts beside it bring a file of the version before up to it."""
 
 APPLICATION_ID = 0x41384B31  # "A8K1": what `file` and we know a ledger by
 
@@ -64,5 +65,11 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         _run(connection, "schema_upgrade.sql")
     if version < VERSION:
         _run(connection, "schema.sql")
+        connection.executemany(
+            "INSERT OR IGNORE INTO structure (id, name) VALUES (?, ?)",
+            [(number, name) for name, number in ORGAN_IDS.items()],
+        )
+    if version == VERSION - 1:
+        _run(connection, "schema_import.sql")
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -5,7 +5,16 @@
 -- entry of an index, and `signature.scored`, which is asked for with every sample, by the
 -- triggers at the end; and `provenance`, see provenance.py.
 --
--- Times are UTC seconds since 1970, sizes millilitres, organs ids 1 to 9.
+-- Label files lie in the studies folder under their hash; which one is current, and all that is
+-- known of each, is here. What lies in labels/final, labels/original and so on is made of it.
+--
+-- Times are UTC seconds since 1970, sizes millilitres, organs ids of the structure set.
+
+-- The structure set: what is annotated. Filled from core/structures.py.
+CREATE TABLE IF NOT EXISTS structure (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE
+);
 
 CREATE TABLE IF NOT EXISTS signature (
   id INTEGER PRIMARY KEY,            -- order registered
@@ -59,7 +68,7 @@ CREATE INDEX IF NOT EXISTS result_order ON result (signature, counted, rank_ml D
 CREATE TABLE IF NOT EXISTS score (
   volume INTEGER NOT NULL,
   signature INTEGER NOT NULL,
-  organ INTEGER NOT NULL CHECK (organ BETWEEN 1 AND 9),
+  organ INTEGER NOT NULL REFERENCES structure (id),
   attention_ml REAL NOT NULL,
   inconsistency_ml REAL NOT NULL,
   uncertainty_ml REAL NOT NULL,
@@ -144,7 +153,8 @@ CREATE TABLE IF NOT EXISTS lease (
   outcome TEXT CHECK (outcome IN ('submitted', 'skipped', 'released', 'expired')),
   over_budget INTEGER NOT NULL DEFAULT 0,
   base_submission INTEGER,
-  looked_at TEXT                     -- 'all': its holder says that every organ will be looked at
+  looked_at TEXT,                    -- 'all': its holder says that every organ will be looked at
+  draft INTEGER REFERENCES label_version (id) -- the draft label that it was given out with
 );
 -- Two holders of one volume cannot be written, whatever the code above does.
 CREATE UNIQUE INDEX IF NOT EXISTS lease_one_holder ON lease (volume) WHERE ended_at IS NULL;
@@ -201,7 +211,7 @@ CREATE INDEX IF NOT EXISTS submission_round ON submission (round, id);
 -- What a submission did to each organ it says anything about.
 CREATE TABLE IF NOT EXISTS submission_organ (
   submission INTEGER NOT NULL REFERENCES submission (id),
-  organ INTEGER NOT NULL CHECK (organ BETWEEN 1 AND 9),
+  organ INTEGER NOT NULL REFERENCES structure (id),
   state TEXT NOT NULL CHECK (state IN ('confirmed', 'revised', 'absent', 'not_assessed')),
   voxels_before INTEGER,
   voxels_after INTEGER,
@@ -214,7 +224,7 @@ CREATE TABLE IF NOT EXISTS submission_organ (
 -- What public labels say, whatever is made of it; `provenance` is what follows.
 CREATE TABLE IF NOT EXISTS dataset_organ (
   volume INTEGER NOT NULL REFERENCES volume (id),
-  organ INTEGER NOT NULL CHECK (organ BETWEEN 1 AND 9),
+  organ INTEGER NOT NULL REFERENCES structure (id),
   state TEXT NOT NULL CHECK (state IN ('present', 'absent', 'unknown')),
   dataset TEXT,
   at REAL NOT NULL,
@@ -225,7 +235,7 @@ CREATE TABLE IF NOT EXISTS dataset_organ (
 CREATE TABLE IF NOT EXISTS choice (
   id INTEGER PRIMARY KEY,
   volume INTEGER NOT NULL REFERENCES volume (id),
-  organ INTEGER NOT NULL CHECK (organ BETWEEN 1 AND 9),
+  organ INTEGER NOT NULL REFERENCES structure (id),
   source TEXT NOT NULL CHECK (source IN ('public', 'revised')),
   submission INTEGER REFERENCES submission (id), -- the last one it knew of
   reviewer TEXT NOT NULL,
@@ -236,7 +246,7 @@ CREATE INDEX IF NOT EXISTS choice_organ ON choice (volume, organ, id);
 -- Where the voxels of each organ in the fused label come from; no row: pseudo.
 CREATE TABLE IF NOT EXISTS provenance (
   volume INTEGER NOT NULL REFERENCES volume (id),
-  organ INTEGER NOT NULL CHECK (organ BETWEEN 1 AND 9),
+  organ INTEGER NOT NULL REFERENCES structure (id),
   source TEXT NOT NULL CHECK (source IN ('public', 'revised', 'pseudo')),
   state TEXT NOT NULL CHECK
     (state IN ('present', 'absent', 'unknown', 'confirmed', 'revised', 'not_assessed')),
@@ -251,7 +261,7 @@ CREATE TABLE IF NOT EXISTS provenance (
 CREATE TABLE IF NOT EXISTS agreement (
   first INTEGER NOT NULL REFERENCES submission (id),
   second INTEGER NOT NULL REFERENCES submission (id),
-  organ INTEGER NOT NULL CHECK (organ BETWEEN 1 AND 9),
+  organ INTEGER NOT NULL REFERENCES structure (id),
   voxels_first INTEGER,
   voxels_second INTEGER,
   voxels_changed INTEGER,            -- in one of them only
@@ -275,30 +285,88 @@ CREATE TABLE IF NOT EXISTS review (
 );
 CREATE INDEX IF NOT EXISTS review_open ON review (volume, kind) WHERE closed_at IS NULL;
 
--- Every label file a volume has had.
-CREATE TABLE IF NOT EXISTS label (
+-- Images and label files of the studies folder. `seq` is the number of the change that wrote a
+-- row: another process asks for what came after the last one it has seen.
+CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS image (
+  id TEXT PRIMARY KEY,
+  info TEXT NOT NULL,                -- JSON object, as clients sent it
+  removed TEXT,                      -- SHA256 of an image that was removed on request
+  seq INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS image_seq ON image (seq);
+
+CREATE TABLE IF NOT EXISTS checksum (
+  path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER,
+  sha256 TEXT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS remark (
+  id TEXT NOT NULL, source TEXT NOT NULL,         -- image, and the inspector
+  size INTEGER, mtime_ns INTEGER, inode INTEGER,  -- the file that was looked into
+  stamp TEXT NOT NULL,
+  remarks TEXT NOT NULL,                          -- JSON list of objects
+  seq INTEGER NOT NULL,
+  PRIMARY KEY (id, source)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS remark_seq ON remark (seq);
+
+-- Every label file there was, of images that are in the folder or were.
+CREATE TABLE IF NOT EXISTS label_version (
   id INTEGER PRIMARY KEY,
-  volume INTEGER NOT NULL REFERENCES volume (id),
-  tag TEXT NOT NULL,
-  file TEXT NOT NULL,
-  sha256 TEXT,
+  image TEXT NOT NULL,
+  tag TEXT NOT NULL,                 -- the tag that it was made for
+  file TEXT NOT NULL,                -- relative to the labels folder
+  ext TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  size INTEGER NOT NULL,             -- size and time tell the file from others; copies share them
+  mtime_ns INTEGER NOT NULL,
+  info TEXT NOT NULL,                -- JSON object
   signature INTEGER REFERENCES signature (id),
   submission INTEGER REFERENCES submission (id),
   written_at REAL NOT NULL,
-  replaced_at REAL
+  replaced_at REAL                   -- when it ceased to be current, if it did
 );
-CREATE INDEX IF NOT EXISTS label_volume ON label (volume, tag, id);
+CREATE INDEX IF NOT EXISTS label_version_image ON label_version (image, tag, id);
 
--- Numbers of submissions whose file is being written; one that stays belongs to a process
--- that was killed.
-CREATE TABLE IF NOT EXISTS reserved (
-  id INTEGER PRIMARY KEY,
-  volume TEXT NOT NULL,
+-- The current label of an image and tag.
+CREATE TABLE IF NOT EXISTS label (
+  image TEXT NOT NULL,
+  tag TEXT NOT NULL,
+  version INTEGER REFERENCES label_version (id), -- NULL: removed, or a file put there by others
+  ext TEXT,                          -- of such a file, with its size and time; NULL: removed
+  size INTEGER,
+  mtime_ns INTEGER,
+  info TEXT NOT NULL,                -- JSON object
+  seq INTEGER NOT NULL,
+  PRIMARY KEY (image, tag)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS label_seq ON label (seq);
+
+-- Series of a DICOM archive, where images come from one.
+CREATE TABLE IF NOT EXISTS series (
+  uid TEXT PRIMARY KEY,
+  study TEXT NOT NULL,
+  instances INTEGER NOT NULL,        -- as the archive counts them
+  state TEXT NOT NULL,               -- waiting, volume, refused
+  reason TEXT NOT NULL,              -- why it is refused
+  fingerprint TEXT NOT NULL          -- changes with its instances
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS patient (
+  study TEXT PRIMARY KEY,
+  first TEXT NOT NULL                -- the study that stands for whose it is
+) WITHOUT ROWID;
+-- The last label of a volume that was sent to the archive, or tried to be.
+CREATE TABLE IF NOT EXISTS sent (
+  volume TEXT PRIMARY KEY,
+  submission INTEGER NOT NULL,
+  sha256 TEXT NOT NULL,              -- of the label file
+  series TEXT,                       -- SeriesInstanceUID of the SEG; NULL: not sent
+  tries INTEGER NOT NULL,
+  reason TEXT NOT NULL,              -- why not, after the last try
   at REAL NOT NULL
-);
-
--- Volumes whose label files do not yet say what this ledger says; `n` grows with each change.
-CREATE TABLE IF NOT EXISTS unsettled (volume INTEGER PRIMARY KEY, n INTEGER NOT NULL);
+) WITHOUT ROWID;
 
 -- Whether a volume is usable: its last row counts; `volume.excluded_reason` follows from it.
 CREATE TABLE IF NOT EXISTS usability (

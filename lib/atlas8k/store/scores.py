@@ -50,6 +50,12 @@ def signature_detail(tx: Transaction, signature: str) -> dict[str, Any]:
     return dict(json.loads(text))
 
 
+def known(tx: Transaction, signature: str | None) -> str | None:
+    """Return a signature where it is registered: in a store made anew it may not be."""
+    found: str | None = tx.value("SELECT name FROM signature WHERE name = ?", signature)
+    return found
+
+
 def last_signature(tx: Transaction) -> str | None:
     """Return the signature that was registered, or that a round was opened with, last."""
     name: str | None = tx.value(

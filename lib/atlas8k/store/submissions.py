@@ -9,7 +9,8 @@ from typing import Any
 
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.store import label_files, leases, plans, provenance, ranking, reviews, rounds, volumes
+from atlas8k.store import leases, plans, provenance, ranking, reviews, rounds, volumes
+from atlas8k.store.errors import NumberTakenError
 from atlas8k.store.records import Begun, Holder, OrganChange, Submission, Worked
 from atlas8k.store.transaction import Transaction
 
@@ -54,7 +55,7 @@ def submit(
     detail
         Anything else worth keeping, JSON-ready.
     number
-        From :func:`~atlas8k.store.label_files.reserve`, where the file was written before.
+        From :meth:`~atlas8k.store.ledger.Ledger.next_number`, where the file says it.
     lease
         Where the client says which of its leases this belongs to.
     content
@@ -72,9 +73,15 @@ def submit(
         When it was submitted, where not now.
     adopted
         It was in the folder: a label of the volume, and nobody's work in a round.
+
+    Raises
+    ------
+    NumberTakenError
+        Another process has used `number`; nothing was written.
     """
-    if volumes.find(tx, volume) is None:
-        volumes.add(tx, [volume])
+    if number is not None and tx.exists("SELECT 1 FROM submission WHERE id = ?", number):
+        raise NumberTakenError(f"submission {number} is there already")
+    volumes.ensure(tx, volume)
     row = volumes.volume_row(tx, volume)
     organs, agreement = organs or {}, agreement or {}
     at = tx.now if at is None else at
@@ -118,8 +125,6 @@ def submit(
         start_submission=begun_from or None,
         start_sha256=start_sha256,
     )
-    if number is not None:
-        label_files.forget(tx, number)
     if counts:
         tx.run(
             "UPDATE round SET reviewed = reviewed + 1, audited = audited + ? WHERE id = ?",
@@ -152,12 +157,11 @@ def submit(
 
 
 def make_current(tx: Transaction, row: int, submission: int, status: str = "submitted") -> None:
-    """Make a submission the current one; its label files are to be made anew."""
+    """Make a submission the current one."""
     tx.run(
         "UPDATE volume SET status = ?, current_submission = ? WHERE id = ?",
         *(status, submission, row),
     )
-    label_files.unsettle_row(tx, row)
 
 
 def _take_over(
@@ -200,13 +204,6 @@ def note_choice(
     )
 
 
-def describe(tx: Transaction, submission: int, organs: Mapping[str, OrganChange]) -> None:
-    """Add what a submission says of each organ, where that was not known at once."""
-    row = volumes.volume_row(tx, get(tx, submission).volume)
-    provenance.keep_changes(tx, submission, organs)
-    provenance.derive(tx, row)
-
-
 # What a submission belongs to
 
 
@@ -226,7 +223,7 @@ def begun(
     row, at = volumes.find(tx, volume), tx.now if at is None else at
     found = tx.run(
         "SELECT l.id, l.taken_at, l.ended_at, l.outcome, l.expires_at,"
-        " coalesce(l.base_submission, 0), s.name, l.purpose, l.round, l.looked_at"
+        " coalesce(l.base_submission, 0), s.name, l.purpose, l.round, l.looked_at, l.draft"
         " FROM lease l LEFT JOIN signature s ON s.id = l.signature"
         " WHERE l.volume = ? AND l.holder = ? AND l.taken_at <= ?"
         " ORDER BY l.id = ? DESC, l.id DESC LIMIT 2",
@@ -235,14 +232,15 @@ def begun(
     if not found:
         base = tx.value("SELECT base_submission FROM volume WHERE id = ?", row)
         return Begun(None, None, True, base or 0, None, "revise", False)
-    number, taken_at, ended_at, outcome, expires_at, base, signature, purpose, of, looked = found[0]
+    number, taken_at, ended_at, outcome, expires_at, base, signature, *rest = found[0]
+    purpose, of, looked, draft = rest
     # Saving again after a submission corrects it and is not late.
     ended = expires_at if ended_at is None else min(ended_at, expires_at)
     late = outcome != "submitted" and ended <= at
     several = holder.anonymous and len(found) > 1 and number != lease and found[1][5] >= base
     # Which of several people's leases it is nobody knows: none of them has said anything.
     looked = None if several else looked
-    return Begun(number, taken_at, late, base, signature, purpose, several, of, looked)
+    return Begun(number, taken_at, late, base, signature, purpose, several, of, looked, draft)
 
 
 def _crossed(tx: Transaction, row: int, holder: Holder, origin: Begun, lease: int | None) -> bool:

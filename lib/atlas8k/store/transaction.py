@@ -74,3 +74,18 @@ class Transaction:
     def set(self, key: str, value: object) -> None:
         """Set something for all processes."""
         self.run("INSERT OR REPLACE INTO setting VALUES (?,?)", key, str(value))
+
+    def count(self, name: str) -> int:
+        """Return the next number of a sequence of changes."""
+        return cast(
+            int,
+            self.value(
+                "INSERT INTO counter VALUES (?, 1)"
+                " ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value",
+                name,
+            ),
+        )
+
+    def counted(self, name: str) -> int:
+        """Return the last number of a sequence of changes, 0 before the first."""
+        return self.value("SELECT value FROM counter WHERE name = ?", name) or 0

@@ -22,6 +22,17 @@ def find(tx: Transaction, volume: str) -> int | None:
     return row
 
 
+def ensure(tx: Transaction, volume: str) -> None:
+    """Have a volume known; one that was never seen counts as present."""
+    if find(tx, volume) is None:
+        add(tx, [volume])
+
+
+def is_known(tx: Transaction, volume: str) -> bool:
+    """Return whether a volume was ever seen."""
+    return find(tx, volume) is not None
+
+
 def volume_row(tx: Transaction, volume: str) -> int:
     """Return the row of a volume; :class:`UnknownVolumeError` where it was never seen."""
     row = find(tx, volume)

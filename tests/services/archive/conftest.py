@@ -10,6 +10,8 @@ from tests.e2e.orthanc import orthanc_with, tiny_series
 
 from atlas8k.services.archive.client import Archive
 from atlas8k.services.archive.folder import ArchiveFolder
+from atlas8k.store import Ledger
+from atlas8k.store.filesystem import LEDGER_NAME
 from local_orthanc import Orthanc, missing
 
 
@@ -25,14 +27,15 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 @pytest.fixture
 def working(tmp_path: Path, orthanc: Orthanc) -> Iterator[Callable[..., ArchiveFolder]]:
-    """Makes a working folder; several share one register, as processes do."""
+    """Makes a working folder; several share one store, as processes do."""
     made: list[ArchiveFolder] = []
 
     def make(**options: float) -> ArchiveFolder:
         archive = Archive(orthanc.dicomweb)
         state = tmp_path / "state"
+        ledger = Ledger(state / LEDGER_NAME)
         made.append(
-            ArchiveFolder(tmp_path / "studies", archive, state_dir=state, watch=False, **options)  # type: ignore[arg-type]
+            ArchiveFolder(tmp_path / "studies", archive, ledger=ledger, watch=False, **options)  # type: ignore[arg-type]
         )
         return made[-1]
 

@@ -20,6 +20,7 @@ from atlas8k.services.archive.folder import ArchiveFolder
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.studies.errors import BadNameError
+from atlas8k.store import Ledger
 from local_orthanc import Orthanc, free_port
 
 UIDS = [tiny_uid(0), tiny_uid(1)]
@@ -127,7 +128,7 @@ def test_a_series_that_grows_is_waited_for(working: Make, orthanc: Orthanc, tmp_
     uid = uid_of(files)
     orthanc.upload(files[:5])
     folder.refresh()
-    row = folder.register.one(uid)
+    row = folder.series_index.one(uid)
     assert row is not None
     assert row.state == "waiting"
     orthanc.upload(files[5:])
@@ -136,7 +137,7 @@ def test_a_series_that_grows_is_waited_for(working: Make, orthanc: Orthanc, tmp_
     time.sleep(0.35)
     folder.refresh()
     assert uid in folder.now().ids()
-    before = folder.register.one(uid)
+    before = folder.series_index.one(uid)
     assert before is not None
     path = folder.cache.have(before)
     orthanc.delete_series(uid)
@@ -150,7 +151,7 @@ def test_whose_image_it_is_is_said_only_when_asked_for(tmp_path: Path, orthanc: 
         session = ArchiveSession(
             Archive(orthanc.dicomweb),
             tmp_path / "studies",
-            state_dir=tmp_path / "state",
+            ledger=Ledger(tmp_path / "state" / "ledger.sqlite"),
             watch=False,
         )
         session.begin()
@@ -164,8 +165,9 @@ def test_whose_image_it_is_is_said_only_when_asked_for(tmp_path: Path, orthanc: 
 
 
 def test_images_are_the_archives(tmp_path: Path, orthanc: Orthanc) -> None:
+    ledger = Ledger(tmp_path / "state" / "ledger.sqlite")
     session = ArchiveSession(
-        Archive(orthanc.dicomweb), tmp_path / "studies", state_dir=tmp_path / "state", watch=False
+        Archive(orthanc.dicomweb), tmp_path / "studies", ledger=ledger, watch=False
     )
     session.begin()
     store = ArchiveDatastore(session)
@@ -181,7 +183,7 @@ def test_an_archive_never_seen_ends_the_start_one_seen_before_does_not(
     tmp_path: Path, orthanc: Orthanc
 ) -> None:
     def store(url: str) -> ArchiveSession:
-        where = {"state_dir": tmp_path / "state", "watch": False}
+        where = {"ledger": Ledger(tmp_path / "state" / "ledger.sqlite"), "watch": False}
         return ArchiveSession(Archive(url), tmp_path / "studies", **where)
 
     nobody = f"http://127.0.0.1:{free_port()}/dicom-web"

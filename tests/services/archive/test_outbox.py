@@ -44,11 +44,11 @@ def test_what_is_in_force_is_sent_once(working: Make, orthanc: Orthanc) -> None:
     assert box.due() == []
     assert box.send() == 0
     assert box.status() == {"sent": 1, "waiting": 0, "waiting_for": {}}
-    uid = folder.register.sent()[UIDS[0]].series
+    uid = folder.series_index.sent()[UIDS[0]].series
     assert uid in orthanc.series()
     submitted(folder, UIDS[0], 4, "liver")
     assert box.send() == 1
-    again = folder.register.sent()[UIDS[0]].series
+    again = folder.series_index.sent()[UIDS[0]].series
     assert again in orthanc.series()
     assert again != uid
     for one in (uid, again):
@@ -78,7 +78,7 @@ def test_nothing_to_send_is_not_sent(working: Make) -> None:
     box = Outbox(folder)
     assert box.send() == 0
     assert box.due() == []
-    assert "no organ has a voxel" in folder.register.sent()[UIDS[0]].reason
+    assert "no organ has a voxel" in folder.series_index.sent()[UIDS[0]].reason
 
 
 def test_a_label_that_cannot_be_written_waits_with_the_reason(
@@ -101,7 +101,7 @@ def test_a_label_that_cannot_be_written_waits_with_the_reason(
     monkeypatch.setattr(outbox, "RETRY_S", (0.0,))
     box.send()
     assert tries == [16, 16]
-    assert folder.register.sent()[UIDS[0]].tries == 2
+    assert folder.series_index.sent()[UIDS[0]].tries == 2
     assert not list(folder.path.glob(".incoming*"))
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from pathlib import Path
 
 from tests.e2e.orthanc import tiny_uid
 
 from atlas8k.services.archive.client import Found
 from atlas8k.services.archive.folder import ArchiveFolder
 from atlas8k.services.archive.listing import same_patient
-from atlas8k.services.archive.register import REGISTER_NAME, Register
 
 
 def found(uid: str, study: str, patient: str = "") -> Found:
@@ -39,28 +36,12 @@ def test_an_archive_says_it_and_nothing_of_a_patient_is_kept(
     folder = working()
     folder.refresh()
     listed = folder.lister._archive.series()
-    firsts = folder.register.patients()
+    firsts = folder.series_index.patients()
     assert firsts.keys() == {one.study for one in listed.values()}
     assert tiny_uid(0) in listed
-    folder.register.close()
-    kept = b"".join(path.read_bytes() for path in folder.register.path.parent.glob("*sqlite3*"))
+    folder.ledger.close()
+    kept = b"".join(path.read_bytes() for path in folder.ledger.path.parent.glob("*sqlite*"))
     for one in listed.values():
         assert one.patient
         # These archives' made-up ids are the study's UID; any other must not be there.
         assert one.patient == one.study or one.patient.encode() not in kept
-
-
-def test_a_register_of_before_learns_it(tmp_path: Path) -> None:
-    path = tmp_path / REGISTER_NAME
-    Register(path).close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("DROP TABLE patient")
-        connection.execute("PRAGMA user_version = 1")
-    connection.close()
-    register = Register(path)
-    assert register.patients() == {}
-    register.write_patients({"2.1": "2.5"})
-    register.close()
-    again = Register(path)
-    assert again.patients() == {"2.1": "2.5"}
-    again.close()

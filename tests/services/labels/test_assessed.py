@@ -181,4 +181,3 @@ def test_a_check_books_nothing(work: Work, tmp_path: Path) -> None:
     ready = work.label_service.check("a", path, ANNA, {"label_info": INFO})
     assert ready.organs["liver"].state == "revised"
     assert work.label_service.ledger.submissions("a") == []
-    assert work.label_service.ledger.reserved() == []

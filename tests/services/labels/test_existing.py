@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 
 from abdomen_phantom import generate
 from atlas8k.cli import app
-from atlas8k.cli.ledger import labels_on_disk
 from atlas8k.core.errors import LabelValueError, VolumeError
 from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid, Volume
@@ -36,6 +35,7 @@ from atlas8k.services.labels.service import LabelService
 from atlas8k.services.labels.submissions import IMPORTED_BY
 from atlas8k.services.opening import open_context
 from atlas8k.services.rebuild import rebuild
+from atlas8k.services.rebuild_files import labels_on_disk
 from atlas8k.services.studies.names import is_tag
 from atlas8k.store import Holder, OrganSource
 

@@ -10,6 +10,8 @@ import pytest
 from tests.services.studies.kit import Open
 
 from atlas8k.services.studies.folder import StudiesFolder
+from atlas8k.store import Ledger
+from atlas8k.store.filesystem import LEDGER_NAME
 
 
 @pytest.fixture
@@ -25,7 +27,9 @@ def open_folder(studies: Path) -> Iterator[Open]:
     """Opens the studies folder as a process does; may be called again for another one."""
     opened: list[StudiesFolder] = []
 
-    def open_(**options: Any) -> StudiesFolder:
+    def open_(*, state_dir: Path | None = None, **options: Any) -> StudiesFolder:
+        if state_dir is not None:
+            options["ledger"] = Ledger(state_dir / LEDGER_NAME)
         opened.append(StudiesFolder(studies, **{"watch": False, **options}))
         return opened[-1]
 

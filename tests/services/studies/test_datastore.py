@@ -156,8 +156,6 @@ def test_no_method_takes_a_name_that_leaves_the_folder(
         lambda: datastore.update_image_info(bad, {}),
         lambda: datastore.update_label_info(bad, "final", {}),
         lambda: datastore.update_label_info("a", bad, {}),
-        lambda: datastore.label_history(bad),
-        lambda: datastore.label_history("a", bad),
     ):
         with pytest.raises(BadNameError):
             call()
@@ -229,7 +227,7 @@ def test_label_maps_are_stored_on_their_grid_and_may_be_checked_first(
     np.testing.assert_array_equal(stored.array, array)
     np.testing.assert_array_equal(nib.load(stored.path).affine, grid.affine)
     assert datastore.get_label_info("a", "final")["checked"] == {"by": "anna"}
-    assert datastore.label_history("a") == []
+    assert datastore.studies.labels.history("a") == []
 
 
 def test_an_uploaded_image_may_be_checked_first(studies: Path, tmp_path: Path) -> None:

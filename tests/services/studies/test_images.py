@@ -13,7 +13,7 @@ from tests.services.studies.kit import Open, sha256, write
 from atlas8k.services.errors import ConflictError, NotFoundError
 from atlas8k.services.studies.errors import BadNameError, StudiesFolderError
 from atlas8k.services.studies.folder import StudiesFolder
-from atlas8k.services.studies.rows import Print
+from atlas8k.store import Print
 
 
 def slicer_accepts(path: Path, checksum: str) -> bool:
@@ -52,8 +52,8 @@ def test_the_checksum_is_computed_once(studies: Path, open_folder: Open) -> None
     # A different value under the same print shows that the file is not read again.
     print_ = Print.of(image)
     assert print_ is not None
-    assert folder.state.checksum("a.nii.gz", print_) == sha256(b"x")
-    folder.state.keep_checksum("a.nii.gz", print_, "0" * 64)
+    assert folder.index.checksum("a.nii.gz", print_) == sha256(b"x")
+    folder.index.keep_checksum("a.nii.gz", print_, "0" * 64)
     assert open_folder().image_info("a")["checksum"] == f"SHA256:{'0' * 64}"
 
 
@@ -65,7 +65,7 @@ def test_a_checksum_of_a_file_that_may_still_change_is_not_kept(
     folder.image_info("a")
     print_ = Print.of(image)
     assert print_ is not None
-    assert folder.state.checksum("a.nii.gz", print_) is None
+    assert folder.index.checksum("a.nii.gz", print_) is None
 
 
 def test_an_upload_is_listed_at_once_everywhere(
@@ -160,7 +160,10 @@ def test_another_patient_under_a_removed_id_does_not_get_the_labels(
     for seen in (folder, open_folder()):
         assert seen.now().status() == {"total": 1, "completed": 0, "label_tags": {}}
         assert "k" not in seen.image_info("a")
-    assert {v.path.read_bytes() for v in folder.labels.history("a")} == {b"final", b"original"}
+    assert {folder.labels.file(v).read_bytes() for v in folder.labels.history("a")} == {
+        b"final",
+        b"original",
+    }
 
 
 def test_a_missing_studies_folder_is_said(tmp_path: Path) -> None:

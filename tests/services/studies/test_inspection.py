@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,6 @@ from atlas8k.core.errors import UnreadableVolumeError
 from atlas8k.core.remarks import Remark, worst
 from atlas8k.services.errors import NotFoundError
 from atlas8k.services.studies.inspection import REFUSED, Inspector
-from atlas8k.services.studies.rows import REMARKS, STATE_NAME, VERSION
 
 
 class Reader:
@@ -89,29 +86,6 @@ def test_the_watcher_looks_into_images_without_being_asked(
     while not folder.now().all_remarks() and time.monotonic() < end:
         time.sleep(0.01)
     assert [r.kind for r in folder.now().remarks("b")] == ["odd_start"]
-
-
-def test_a_state_file_of_the_first_release_is_taken_over(
-    studies: Path, open_folder: Open, tmp_path: Path
-) -> None:
-    write(studies / "b.nii.gz", b"odd")
-    state = tmp_path / "state"
-    state.mkdir()
-    folder = open_folder(state_dir=state)
-    folder.state.update_image("b", {"k": 1})
-    folder.close()
-    with closing(sqlite3.connect(state / STATE_NAME)) as connection:
-        connection.execute("DROP TABLE remark")
-        connection.execute("PRAGMA user_version = 1")
-    folder = open_folder(state_dir=state, inspectors=[Reader().inspector])
-    assert folder.now().image_info("b") == {"k": 1}
-    assert [r.kind for r in folder.remarks("b")] == ["odd_start"]
-    with closing(sqlite3.connect(state / STATE_NAME)) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == VERSION
-        (sql,) = connection.execute(
-            "SELECT sql FROM sqlite_master WHERE name = 'remark'"
-        ).fetchone()
-    assert sql.split() == REMARKS.split()
 
 
 def test_the_worst_of_several_remarks_decides() -> None:

@@ -24,7 +24,7 @@ def _work(studies: Path, scratch: Path, number: int) -> None:
         folder.save_label(f"own{number}", "original", label, {mine: True})
         folder.save_label("shared", "final", label, {"by": mine})
         folder.save_label(f"many{n:02d}-{number}", "final", label, {"by": mine})
-        folder.state.update_image("shared", {mine: n, "strategy": {mine: {"ts": n}}})
+        folder.update_image_info("shared", {mine: n, "strategy": {mine: {"ts": n}}})
         folder.update_label_info("fixed", "final", {mine: n})
     folder.close()
 
@@ -68,7 +68,7 @@ def test_no_update_of_any_process_is_lost(studies: Path, open_folder: Open, tmp_
     current = server.labels.path("shared", "final", ".nii.gz").read_bytes().decode()
     assert json.loads(row.info)["by"] == current
     history = server.labels.history("shared")
-    kept = [version.path.read_bytes().decode() for version in history]
+    kept = [server.labels.file(version).read_bytes().decode() for version in history]
     assert sorted([*kept, current]) == sorted(everything)
     assert [version.info["by"] for version in history] == kept
 
@@ -81,7 +81,7 @@ def _save_for_ever(studies: Path, scratch: Path) -> None:
         data = f"{os.getpid()}-{n};".encode() * 20_000
         label = write(scratch / f"{os.getpid()}.nii.gz", data)
         folder.save_label("a", "final", label, {"sha": sha256(data)})
-        folder.state.update_image("a", {"sha": sha256(data)})
+        folder.update_image_info("a", {"sha": sha256(data)})
 
 
 def test_killed_at_any_moment_everything_is_whole(
@@ -102,14 +102,15 @@ def test_killed_at_any_moment_everything_is_whole(
         assert json.loads(row.info)["sha"] == sha256(data)
         assert data.count(b";") == 20_000
         for version in folder.labels.history("a"):
-            assert sha256(version.path.read_bytes()) == version.sha256 == version.info["sha"]
+            digest = sha256(folder.labels.file(version).read_bytes())
+            assert digest == version.sha256 == version.info["sha"]
         assert folder.now().status()["completed"] == 1
     assert len(folder.labels.history("a")) >= 6  # they did get something done
 
 
 def _fork_and_ask(studies: Path, folder: StudiesFolder) -> None:
     assert folder.now().ids() == ["a"]
-    folder.state.update_image("a", {"child": True})
+    folder.update_image_info("a", {"child": True})
 
 
 def test_a_folder_opened_before_a_fork_works_in_the_child(studies: Path, open_folder: Open) -> None:

@@ -26,7 +26,7 @@ OPERATIONS: dict[str, Operation] = {
     "look for an image that is not there": lambda f, _, n: f.image("nobody"),
     "image info": lambda f, _, n: f.image_info(f"c{n:05d}"),
     "update image info": lambda f, _, n: (
-        f.state.update_image(f"c{n:05d}", {"strategy": {"s": {"ts": n}}}),
+        f.update_image_info(f"c{n:05d}", {"strategy": {"s": {"ts": n}}}),
         f.now(),
     ),
     "save a label": lambda f, label, n: f.save_label(f"c{n:05d}", "original", label, {"n": n}),
@@ -110,7 +110,7 @@ def test_a_change_costs_the_json_one_images_text(
     cost = {}
     for count, (folder, _) in folders.items():
         folder.now().document()
-        folder.state.update_image("c00007", {"n": count})
+        folder.update_image_info("c00007", {"n": count})
         cost[count] = instructions(lambda f=folder: f.now().document())
     assert cost[LARGE] < 1.5 * cost[SMALL] + 200, cost
 

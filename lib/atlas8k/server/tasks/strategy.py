@@ -108,8 +108,6 @@ class LedgerStrategy(Strategy):
                     "the next CTs of the list have labels already, which are being checked "
                     f"({checked} of {total} so far); ask again in a moment"
                 )
-        # Its start label, should a killed process have left that half done.
-        context.label_service.reconciler.reconcile(sample.volume)
         reply = self._reply(replace(sample, given_back=given_back), signature)
         if self._name == "review":
             reply |= self._questions(sample.volume)

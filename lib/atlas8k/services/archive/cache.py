@@ -21,9 +21,9 @@ from atlas8k.core.errors import VolumeError
 from atlas8k.core.files import locked, publish
 from atlas8k.core.volume import write_nifti
 from atlas8k.services.archive.client import Archive
-from atlas8k.services.archive.register import Register, Series
 from atlas8k.services.archive.series import read
 from atlas8k.services.errors import NotFoundError, UpstreamError
+from atlas8k.store.series_index import Series, SeriesIndex
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +63,14 @@ class CtCache:
         self,
         root: Path,
         archive: Archive,
-        register: Register,
+        series_index: SeriesIndex,
         locks: Path,
         *,
         limit_gb: float = 50.0,
         days: float = 30.0,
     ) -> None:
-        self.root, self._archive, self._register, self._locks = root, archive, register, locks
+        self.root, self._archive, self._locks = root, archive, locks
+        self._series_index = series_index
         self.limit_bytes, self.days = limit_gb * 1e9, days
         self.held: Callable[[], Collection[str]] = tuple
         self.learnt: Callable[[], Collection[str]] = tuple
@@ -122,11 +123,11 @@ class CtCache:
             os.utime(made, ns=(time.time_ns(), mark(row)))
             publish(made, path)
         except NotFoundError:
-            self._register.write_series((), [row.uid])
+            self._series_index.write_series((), [row.uid])
             raise
         except VolumeError as err:
             logger.warning("series %s is not offered any more: %s", row.uid, err.reason)
-            self._register.write_series([row._replace(state="refused", reason=err.reason)])
+            self._series_index.write_series([row._replace(state="refused", reason=err.reason)])
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -10,13 +10,14 @@ from typing import Any
 from atlas8k.services.archive.cache import SUFFIX, CtCache
 from atlas8k.services.archive.client import Archive, is_uid
 from atlas8k.services.archive.listing import Lister
-from atlas8k.services.archive.register import REGISTER_NAME, Register, Series
 from atlas8k.services.archive.series import NotAVolumeError
 from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.names import check_id
 from atlas8k.services.studies.scan import ImageFile
 from atlas8k.services.studies.watch import Sync
+from atlas8k.store import Ledger
+from atlas8k.store.series_index import Series, SeriesIndex
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +28,16 @@ REFRESH_S = 20.0
 
 
 class ArchiveSync(Sync):
-    """Takes its images from the register in place of the disk."""
+    """Takes its images from the series index in place of the disk."""
 
-    register: Register
+    series_index: SeriesIndex
     cache: CtCache
 
     def _look_for_images(self, deep: bool, settle: bool, breathe: bool) -> None:
-        seq = self.register.seq()
-        if seq == getattr(self, "_register_seq", -1):
+        seq = self.series_index.seq()
+        if seq == getattr(self, "_series_seq", -1):
             return
-        rows = self.register.series()
+        rows = self.series_index.series()
         listed = {uid: row for uid, row in rows.items() if row.state == "volume"}
         known: dict[str, Series] = getattr(self, "_listed", {})
         for uid, row in listed.items():
@@ -46,10 +47,10 @@ class ArchiveSync(Sync):
             self._catalogue.drop_image(uid)
         for uid in known.keys() - rows.keys():  # deleted in the archive: so here
             self.cache.forget(uid)
-        self._listed, self._register_seq = listed, seq
+        self._listed, self._series_index_seq = listed, seq
 
     def look_at(self, image_id: str, *, settled: bool = False) -> ImageFile | None:
-        row = self.register.one(image_id)
+        row = self.series_index.one(image_id)
         if row is None or row.state != "volume":
             self._catalogue.drop_image(image_id)
             return None
@@ -75,7 +76,7 @@ class ArchiveFolder(StudiesFolder):
     series_settle_s
         See :class:`~atlas8k.services.archive.listing.Lister`.
     options
-        Keywords of :class:`StudiesFolder`; `state_dir` is needed.
+        Keywords of :class:`StudiesFolder`.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class ArchiveFolder(StudiesFolder):
         path: Path,
         archive: Archive,
         *,
-        state_dir: Path,
+        ledger: Ledger,
         limit_gb: float = 50.0,
         days: float = 30.0,
         series_settle_s: float = 3.0,
@@ -92,36 +93,35 @@ class ArchiveFolder(StudiesFolder):
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o700)
         self.archive = archive
-        self.register = Register(state_dir / REGISTER_NAME)
+        self.series_index = SeriesIndex(ledger)
         self.cache = CtCache(
             path.resolve(),
             archive,
-            self.register,
-            state_dir / "locks",
+            self.series_index,
+            ledger.path.parent / "locks",
             limit_gb=limit_gb,
             days=days,
         )
-        self.lister = Lister(
-            archive, self.register, state_dir / "archive.lock", settle_s=series_settle_s
-        )
-        super().__init__(path, state_dir=state_dir, **options)
+        lock = ledger.path.parent / "archive.lock"
+        self.lister = Lister(archive, self.series_index, lock, settle_s=series_settle_s)
+        super().__init__(path, ledger=ledger, **options)
 
     def _new_sync(self, settle_s: float) -> Sync:
         sync = ArchiveSync(
             self.path,
             self.suffixes,
-            self.state,
+            self.index,
             self.labels,
             self.catalogue,
             settle_s,
             self.inspections,
         )
-        sync.register, sync.cache = self.register, self.cache
+        sync.series_index, sync.cache = self.series_index, self.cache
         return sync
 
     def fingerprint(self, image_id: str) -> str | None:
         """As the archive lists it; nothing is fetched."""
-        row = self.register.one(image_id)
+        row = self.series_index.one(image_id)
         return row.fingerprint if row is not None and row.state == "volume" else None
 
     def refresh(self) -> None:
@@ -138,14 +138,13 @@ class ArchiveFolder(StudiesFolder):
         super().refresh()
 
     def look(self) -> None:
-        """Take over what the register says, without asking the archive."""
+        """Take over what the series index says, without asking the archive."""
         super().refresh()
 
     def close(self) -> None:
         """Stop looking around and close files; any further use opens them again."""
         super().close()
         self.lister.close()
-        self.register.close()
 
     # --- images -----------------------------------------------------------------------
 
@@ -183,7 +182,7 @@ class ArchiveFolder(StudiesFolder):
         NotFoundError, NotAVolumeError, UpstreamError
             As :meth:`known_image`.
         """
-        row = self.register.one(check_id(image_id))
+        row = self.series_index.one(check_id(image_id))
         if row is None or row.state == "waiting":
             row = self.lister.ask_for(image_id) if is_uid(image_id) else None
             if row is not None:

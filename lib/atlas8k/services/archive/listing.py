@@ -1,4 +1,4 @@
-"""Which series of an archive are CT volumes, found out once and kept in the register.
+"""Which series of an archive are CT volumes, found out once and kept in the series index.
 
 An archive is asked for its list now and then, which is cheap; a series' headers are asked
 for once, and again when the number of its instances changes.
@@ -18,9 +18,9 @@ from pydicom.dataset import Dataset
 
 from atlas8k.core.files import only_one
 from atlas8k.services.archive.client import Archive, Found
-from atlas8k.services.archive.register import Register, Series
 from atlas8k.services.archive.series import Verdict, verdict
 from atlas8k.services.errors import NotFoundError, UpstreamError
+from atlas8k.store.series_index import Series, SeriesIndex
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ NO_IMAGES = frozenset(
 
 
 class Lister:
-    """Keeps the register in step with the archive, in one process at a time.
+    """Keeps the series index in step with the archive, in one process at a time.
 
     Parameters
     ----------
@@ -49,13 +49,13 @@ class Lister:
     def __init__(
         self,
         archive: Archive,
-        register: Register,
+        series_index: SeriesIndex,
         lock: Path,
         judge: Callable[[Iterable[Dataset]], Verdict] = verdict,
         settle_s: float = 3.0,
     ) -> None:
         self._settle_s = settle_s
-        self._archive, self._register, self._judge = archive, register, judge
+        self._archive, self._series_index, self._judge = archive, series_index, judge
         self._lock_file, self._held = lock, contextlib.ExitStack()
         self._mine = False
         self._working = threading.Lock()
@@ -63,7 +63,7 @@ class Lister:
         self._first = True
 
     def in_charge(self) -> bool:
-        """Whether this process keeps the register, now or from now on."""
+        """Whether this process keeps the series index, now or from now on."""
         with self._working:
             if not self._mine:
                 self._mine = self._held.enter_context(only_one(self._lock_file))
@@ -81,23 +81,25 @@ class Lister:
         Raises
         ------
         UpstreamError
-            The archive does not answer; the register stays as it was.
+            The archive does not answer; the series index stays as it was.
         """
         with self._working:
             try:
                 found = self._archive.series()
             except UpstreamError as err:
-                self._register.note_answer(str(err))
+                self._series_index.record_answer(str(err))
                 raise
-            self._register.note_answer()
-            known, now = self._register.series(), time.monotonic()
+            self._series_index.record_answer()
+            known, now = self._series_index.series(), time.monotonic()
             rows = [row for one in found.values() if (row := self._row(one, known, now))]
             gone = [uid for uid in known if uid not in found]
             for uid in gone:
                 logger.info("series %s is no longer in the archive", uid)
                 self._seen.pop(uid, None)
-            self._register.write_series(rows, gone)
-            self._register.write_patients(same_patient(found.values(), self._register.patients()))
+            self._series_index.write_series(rows, gone)
+            self._series_index.write_patients(
+                same_patient(found.values(), self._series_index.patients())
+            )
             self._first = False
 
     def _row(self, one: Found, known: dict[str, Series], now: float) -> Series | None:
@@ -125,7 +127,7 @@ class Lister:
         end, before = time.monotonic() + limit_s, time.monotonic() - self._settle_s
         waiting = [
             row
-            for row in self._register.series().values()
+            for row in self._series_index.series().values()
             if row.state == "waiting" and self._seen.get(row.uid, (row.instances, 0.0))[1] <= before
         ]
         done = 0
@@ -133,7 +135,7 @@ class Lister:
             while waiting and time.monotonic() < end:
                 now, waiting = waiting[: AT_ONCE * 4], waiting[AT_ONCE * 4 :]
                 rows = list(pool.map(self._inspected, now))
-                self._register.write_series(row for row in rows if row is not None)
+                self._series_index.write_series(row for row in rows if row is not None)
                 done += len(rows)
         return done
 
@@ -163,7 +165,7 @@ class Lister:
         if one.modality in {"CT", ""}:
             row = self._inspected(Series(one.uid, one.study, one.instances, "waiting"))
         if row is not None:
-            self._register.write_series([row])
+            self._series_index.write_series([row])
         return row
 
 

@@ -24,9 +24,9 @@ from atlas8k.core.volume import read_label
 from atlas8k.formats.dicom_seg_writing import write_segmentation
 from atlas8k.services.archive.client import Archive
 from atlas8k.services.archive.folder import ArchiveFolder
-from atlas8k.services.archive.register import Register, Sent
 from atlas8k.services.errors import UpstreamError
 from atlas8k.services.studies.catalogue import FINAL
+from atlas8k.store.series_index import Sent, SeriesIndex
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +62,12 @@ class Outbox:
     ) -> None:
         self._folder = folder
         self._archive: Archive = folder.archive
-        self._register: Register = folder.register
+        self._series_index: SeriesIndex = folder.series_index
         self._write = write or segmentation
 
     def due(self) -> list[Due]:
         """What waits to be sent, in the order of the submissions."""
-        catalogue, sent, found = self._folder.now(), self._register.sent(), []
+        catalogue, sent, found = self._folder.now(), self._series_index.sent(), []
         with catalogue.lock:
             labels = list(catalogue.labels.get(FINAL, {}).items())
             listed = set(catalogue.images)
@@ -92,7 +92,7 @@ class Outbox:
         UpstreamError
             The archive does not answer; the rest waits.
         """
-        count, sent = 0, self._register.sent()
+        count, sent = 0, self._series_index.sent()
         for one in self.due():
             last = sent.get(one.volume)
             tries = 0
@@ -110,7 +110,7 @@ class Outbox:
                 logger.error("%s: submission %d not sent: %s", one.volume, one.submission, err)
                 series, reason = None, str(err)
             now = time.time()
-            self._register.write_sent(
+            self._series_index.write_sent(
                 Sent(one.volume, one.submission, one.sha256, series, tries + 1, reason, now)
             )
             count += bool(series)
@@ -130,7 +130,7 @@ class Outbox:
 
     def status(self) -> dict[str, Any]:
         """How many labels the archive has, how many wait, and why the first of those."""
-        sent, due = self._register.sent(), self.due()
+        sent, due = self._series_index.sent(), self.due()
         why = {
             one.volume: sent[one.volume].reason
             if one.volume in sent and sent[one.volume].submission == one.submission

@@ -52,8 +52,8 @@ class ArchiveSession:
         """
         self.folder.refresh()
         self.folder.cache.sweep()
-        error = self.folder.register.said("error")
-        if error and not self.folder.register.said("answered_at"):
+        error = self.folder.series_index.error()
+        if error and not self.folder.series_index.answered_at():
             raise SettingsError(f"--studies {self.archive.url}: {error}")
 
     def keep_up(self) -> None:
@@ -89,9 +89,9 @@ class ArchiveSession:
 
     def patients(self) -> dict[str, str]:
         """Return what stands for whose they are, by series; nothing that names a patient."""
-        register = self.folder.register
-        firsts = register.patients()
-        return {uid: firsts.get(row.study, row.study) for uid, row in register.series().items()}
+        index = self.folder.series_index
+        firsts = index.patients()
+        return {uid: firsts.get(row.study, row.study) for uid, row in index.series().items()}
 
     def brief_status(self) -> dict[str, Any]:
         """Return :meth:`status` of some seconds ago at the most: it is asked for often."""
@@ -109,15 +109,15 @@ class ArchiveSession:
         most
             So many refused series are named, ``None``: all.
         """
-        register = self.folder.register
-        rows = register.series().values()
+        index = self.folder.series_index
+        rows = index.series().values()
         refused = {row.uid: row.reason for row in rows if row.state == "refused"}
-        error = str(register.said("error") or "")
+        error = index.error()
         return {
             "url": self.archive.url,
             "answers": not error,
             **({"error": error} if error else {}),
-            "answered_at": register.said("answered_at"),
+            "answered_at": index.answered_at(),
             "series": len(rows),
             "volumes": sum(row.state == "volume" for row in rows),
             "to_be_inspected": sum(row.state == "waiting" for row in rows),

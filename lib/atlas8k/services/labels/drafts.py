@@ -1,16 +1,18 @@
-"""The draft label of a volume: fused from every source there is, made current."""
+"""The draft label of a volume, fused from every source there is, and its current label."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import VolumeError
-from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label
@@ -18,8 +20,18 @@ from atlas8k.labels.fusion import Assembled, SourceLabel, assemble
 from atlas8k.labels.provenance import Provenance, write_label
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
-from atlas8k.services.studies.versions import Version, Versions
-from atlas8k.store import LabelFile, Ledger, OrganSource, Submission
+from atlas8k.store import (
+    LabelVersion,
+    NewLabel,
+    OrganChange,
+    OrganSource,
+    Submission,
+    label_files,
+    provenance,
+    submissions,
+    volumes,
+)
+from atlas8k.store.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -47,25 +59,77 @@ def from_json(info: Mapping[str, Any]) -> dict[str, OrganSource]:
     return found
 
 
+@dataclass(frozen=True)
+class DraftPlan:
+    """What the draft label of a volume is to be made of.
+
+    Attributes
+    ----------
+    sources
+        Where each organ comes from; organs not named are pseudo labels.
+    current
+        The current submission.
+    changes
+        What it says of each organ.
+    public, pseudo
+        The labels of these tags.
+    """
+
+    sources: dict[str, OrganSource]
+    current: Submission | None
+    changes: dict[str, OrganChange]
+    public: LabelVersion | None
+    pseudo: LabelVersion | None
+
+    @classmethod
+    def of(cls, tx: Transaction, volume: str) -> Self:
+        """Return what follows from the store as it is in a transaction."""
+        if not volumes.is_known(tx, volume):
+            return cls({}, None, {}, None, None)
+        current = submissions.current(tx, volume)
+        said = None if current is None else current.restored or current.id
+        return cls(
+            provenance.sources(tx, volume),
+            current,
+            {} if said is None else provenance.changes(tx, said),
+            label_files.current_version(tx, volume, PUBLIC),
+            label_files.current_version(tx, volume, PSEUDO),
+        )
+
+    def same_as(self, other: DraftPlan) -> bool:
+        """Return whether both make the same draft label."""
+        return self._key() == other._key()
+
+    def has_current_of(self, other: DraftPlan) -> bool:
+        """Return whether the same submission is current in both."""
+        now, then = self.current, other.current
+        return now is not None and then is not None and now.id == then.id
+
+    def _key(self) -> tuple[object, ...]:
+        files = [one.sha256 if one else None for one in (self.public, self.pseudo)]
+        current = self.current and (self.current.id, self.current.sha256)
+        return (self.sources, current, *files)
+
+
 class DraftLabels:
-    """Write ``labels/original`` and ``labels/final`` of one studies folder.
+    """Make the draft label of a volume, and say what is known of its current one.
 
     The caller holds the volume's lock.
     """
 
-    def __init__(self, folder: StudiesFolder, ledger: Ledger, versions: Versions) -> None:
-        self._folder, self._ledger, self._versions = folder, ledger, versions
+    def __init__(self, folder: StudiesFolder) -> None:
+        self._folder, self._files = folder, folder.labels
 
     def grid(self, volume: str) -> Grid:
         """Return where a CT's voxels are."""
         return read_grid(self._folder.path / self._folder.known_image(volume).path)
 
-    def make_current(self, volume: str, submission: Submission) -> None:
-        """Make a submission's file the current label."""
-        if submission.sha256 is None:
+    def make_final_current(self, tx: Transaction, volume: str, plan: DraftPlan) -> None:
+        """Make the file of the current submission the current label."""
+        submission = plan.current
+        if submission is None or submission.sha256 is None:
             return  # recorded by an earlier release, which kept the current label in place
-        kept = self._versions.find(volume, FINAL, submission.sha256)
-        there = self._versions.current(volume, FINAL)
+        kept = label_files.find(tx, volume, submission.sha256)
         if kept is None:
             logger.error(
                 "%s: the file of submission %d is not there any more (sha256 %s)",
@@ -74,59 +138,29 @@ class DraftLabels:
                 submission.sha256,
             )
             return
-        same = there is not None and there.sha256 == kept.sha256
-        before = there.info if there is not None and same else kept.info
-        info = {**before, **self._known(volume, submission, kept.info)}
-        self._versions.put_in_force(volume, FINAL, kept.path, kept.sha256, info)
-        self.record(volume, FINAL, kept.sha256, submission=submission.id)
-
-    def _known(
-        self, volume: str, submission: Submission, info: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Return the organs of a submission's label that may be learnt from.
-
-        Those that are current, and public ones that it has taken over as they are.
-        """
-        ruling = self._ledger.sources(volume)
-        file = from_json(info) or self._ledger.revised_organs(submission.id)
-        known = {}
-        for organ, source in ruling.items():
-            own = file.get(organ)
-            if (source.source == "revised" and source.state != "not_assessed") or (
-                source.source == "public" and own is not None and own.source == "public"
-            ):
-                known[organ] = source.state
-        return {
-            "present": [o for o in ORGAN_NAMES if o in known and known[o] != "absent"],
-            "absent": [o for o in ORGAN_NAMES if known.get(o) == "absent"],
-            "submission": submission.id,
-            "params": LABEL_NAMES,
-        }
+        there = label_files.current(tx, volume, FINAL)
+        same = there is not None and there.version == kept.id
+        before = json.loads(there.info) if there is not None and same else kept.info
+        info = {**before, **_learnable(plan, submission, kept.info)}
+        if not same or info != before:
+            label_files.make_current(tx, volume, FINAL, kept.id, info)
 
     def make_draft(
-        self,
-        volume: str,
-        current: Submission | None,
-        drawn: npt.NDArray[np.uint8] | None = None,
-    ) -> dict[str, OrganSource]:
-        """Fuse the draft label from what is there now; return where each organ comes from.
+        self, volume: str, plan: DraftPlan, drawn: npt.NDArray[np.uint8] | None = None
+    ) -> NewLabel | None:
+        """Fuse the draft label; None where it is the pseudo label, or where there is nothing.
 
-        `drawn` is the array of the current submission, where it is at hand.
+        Parameters
+        ----------
+        drawn
+            The array of the current submission, where it is at hand.
         """
-        sources = self._ledger.sources(volume)
-        pseudo = self._pseudo(volume)
-        number = current.id if current is not None else None
+        sources, pseudo = plan.sources, plan.pseudo
         if not any(source.source != "pseudo" for source in sources.values()):
-            if pseudo is not None:
-                info = dict(pseudo.info)
-                if sources or number is not None:
-                    info |= {"organs": as_json(sources), "submission": number}
-                self._versions.put_in_force(volume, ORIGINAL, pseudo.path, pseudo.sha256, info)
-                self.record(volume, ORIGINAL, pseudo.sha256, signature(pseudo.info), number)
-            return sources
+            return None
         grid = self.grid(volume)
-        labels = self._labels(volume, grid, sources, pseudo, current, drawn)
-        if len(labels) == 1 and self._all_revised(labels[0], current):
+        labels = self._labels(volume, grid, plan, drawn)
+        if len(labels) == 1 and self._all_revised(labels[0], plan):
             made = Assembled(labels[0].array, {}, ())  # type: ignore[arg-type]
         else:
             made = assemble(grid.shape, labels)
@@ -140,6 +174,7 @@ class DraftLabels:
                 overlap.lost,
                 overlap.lost_source,
             )
+        number = plan.current.id if plan.current is not None else None
         model = signature(pseudo.info) if pseudo is not None else None
         stated = {**dict.fromkeys(ORGAN_NAMES, _UNKNOWN), **sources}
         info = {
@@ -154,80 +189,83 @@ class DraftLabels:
         origin = Provenance(
             "assembled", organs=stated, submission=number, signature=model, detail={}
         )
-        sha256 = self.write(volume, ORIGINAL, made.array, grid, origin, info)
-        self.record(volume, ORIGINAL, sha256, model, number)
-        return sources
+        return self.write(volume, ORIGINAL, made.array, grid, origin, info)
+
+    def make_draft_current(
+        self, tx: Transaction, volume: str, plan: DraftPlan, made: NewLabel | None
+    ) -> None:
+        """Make a fused label, or the pseudo label where there is none, the current draft."""
+        if made is not None:
+            label_files.make_current(
+                tx, volume, ORIGINAL, label_files.add(tx, volume, made), made.info
+            )
+        elif plan.pseudo is not None:
+            info = dict(plan.pseudo.info)
+            number = plan.current.id if plan.current is not None else None
+            if plan.sources or number is not None:
+                info |= {"organs": as_json(plan.sources), "submission": number}
+            label_files.make_current(tx, volume, ORIGINAL, plan.pseudo.id, info)
 
     def _labels(
         self,
         volume: str,
         grid: Grid,
-        sources: Mapping[str, OrganSource],
-        pseudo: Version | None,
-        current: Submission | None,
+        plan: DraftPlan,
         drawn: npt.NDArray[np.uint8] | None,
     ) -> list[SourceLabel]:
         """Return the sources that organs come from, each with those that come from it.
 
-        The ledger has decided which that is; fusion only puts voxels together.
+        The store has decided which that is; fusion only puts voxels together.
         """
         by: dict[str, dict[str, OrganSource]] = {"public": {}, "revised": {}, "pseudo": {}}
         for organ in ORGAN_NAMES:
-            source = sources.get(organ, _UNKNOWN)
+            source = plan.sources.get(organ, _UNKNOWN)
             by[source.source][organ] = source
         found = []
         if by["public"]:
-            array = self.array(volume, self._versions.current(volume, PUBLIC), grid)
+            array = self._stored(volume, plan.public, grid)
             found.append(SourceLabel("public", array, by["public"]))
-        if by["revised"] and current is not None:
+        if by["revised"] and plan.current is not None:
             array = drawn
             if array is None:
-                kept = self._versions.find(volume, FINAL, current.sha256 or "")
-                array = self.array(volume, kept, grid)
+                kept = self._folder.index.find_label(volume, plan.current.sha256 or "")
+                array = self._stored(volume, kept, grid)
             found.append(SourceLabel("revised", array, by["revised"]))
+        pseudo = plan.pseudo
         if pseudo is not None and any(_drawn(pseudo.info, organ) for organ in by["pseudo"]):
-            array = self.array(volume, pseudo, grid)
+            array = self._stored(volume, pseudo, grid)
             found.append(SourceLabel("pseudo", array, by["pseudo"]))
         return found
 
-    def _all_revised(self, label: SourceLabel, current: Submission | None) -> bool:
+    def _all_revised(self, label: SourceLabel, plan: DraftPlan) -> bool:
         """Return whether a submission's label is the fused one as it is."""
-        if label.kind != "revised" or label.array is None or current is None:
+        if label.kind != "revised" or label.array is None or plan.current is None:
             return False
-        said = self._ledger.changes(current.restored or current.id)
-        voxels = {organ for organ, change in said.items() if change.voxels_after != 0}
+        voxels = {organ for organ, change in plan.changes.items() if change.voxels_after != 0}
         there = {organ for organ, source in label.organs.items() if source.state != "absent"}
-        return len(said) == len(ORGAN_NAMES) and voxels <= there
+        return len(plan.changes) == len(ORGAN_NAMES) and voxels <= there
 
-    def array(
-        self, volume: str, version: Version | None, grid: Grid
+    def _stored(
+        self, volume: str, version: LabelVersion | None, grid: Grid
     ) -> npt.NDArray[np.uint8] | None:
+        return None if version is None else self.array(volume, self._files.file(version), grid)
+
+    def array(self, volume: str, path: Path | None, grid: Grid) -> npt.NDArray[np.uint8] | None:
         """Return the voxels of a label file, ``(X, Y, Z)`` uint8 on `grid`.
 
         None, and why in the log, where there is none that can be used.
         """
-        if version is None:
+        if path is None:
             return None
         try:
-            label = read_label(version.path)
+            label = read_label(path)
         except VolumeError as error:
             logger.error("%s: a label cannot be read and is left out: %s", volume, error)
             return None
         if not label.grid.same_as(grid):
-            logger.error("%s: %s is not on the CT's grid", volume, version.path.name)
+            logger.error("%s: %s is not on the CT's grid", volume, path.name)
             return None
         return np.asarray(label.array, dtype=np.uint8)
-
-    def _pseudo(self, volume: str) -> Version | None:
-        """Return the networks' label; what an earlier release kept as the draft was that."""
-        there = self._versions.current(volume, PSEUDO)
-        if there is not None:
-            return there
-        start = self._versions.current(volume, ORIGINAL)
-        if start is None or "organs" in start.info:
-            return None
-        self._versions.put_in_force(volume, PSEUDO, start.path, start.sha256, start.info)
-        return self._versions.current(volume, PSEUDO)
 
     def write(
         self,
@@ -237,25 +275,33 @@ class DraftLabels:
         grid: Grid,
         origin: Provenance,
         info: Mapping[str, Any],
-    ) -> str:
-        """Write a label with where it comes from and make it current; return its sha256."""
-        with self._versions.incoming(tag) as path:
+        at: float | None = None,
+    ) -> NewLabel:
+        """Write a label file with where it comes from in its header; it is not current yet."""
+        with self._files.incoming(tag, ".nii.gz") as path:
             write_label(path, array, grid, origin)
-            sha256 = sha256_of(path)
-            self._folder.labels.commit(volume, tag, path, ".nii.gz", dict(info), sha256)
-        self._folder.now()
-        return sha256
+            return self._files.keep(volume, tag, path, ".nii.gz", info, at)
 
-    def record(
-        self,
-        volume: str,
-        tag: str,
-        sha256: str,
-        model: str | None = None,
-        submission: int | None = None,
-    ) -> None:
-        file = f"labels/{tag}/{volume}.nii.gz"
-        self._ledger.keep_label(volume, LabelFile(tag, file, sha256, model, submission))
+
+def _learnable(plan: DraftPlan, submission: Submission, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the organs of a submission's label that may be learnt from.
+
+    Those that are current, and public ones that it has taken over as they are.
+    """
+    own = from_json(info)
+    known = {}
+    for organ, source in plan.sources.items():
+        stated = own.get(organ)
+        if (source.source == "revised" and source.state != "not_assessed") or (
+            source.source == "public" and stated is not None and stated.source == "public"
+        ):
+            known[organ] = source.state
+    return {
+        "present": [o for o in ORGAN_NAMES if o in known and known[o] != "absent"],
+        "absent": [o for o in ORGAN_NAMES if known.get(o) == "absent"],
+        "submission": submission.id,
+        "params": LABEL_NAMES,
+    }
 
 
 def _drawn(info: Mapping[str, Any], organ: str) -> bool:

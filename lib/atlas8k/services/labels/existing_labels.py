@@ -19,7 +19,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -46,11 +45,9 @@ from atlas8k.services.labels.reconcile import Reconciler
 from atlas8k.services.labels.submissions import IMPORTED_BY, Prepared, Submissions
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import StudiesFolder
-from atlas8k.services.studies.labels import HISTORY, TIME_FORMAT
 from atlas8k.services.studies.rejected import Rejected, RejectedLabels
 from atlas8k.services.studies.stock import StockLabel, stock_labels
-from atlas8k.services.studies.versions import Versions
-from atlas8k.store import Holder, Ledger, Submission
+from atlas8k.store import Holder, Submission
 
 logger = logging.getLogger(__name__)
 
@@ -99,15 +96,13 @@ class ExistingLabels:
     def __init__(
         self,
         folder: StudiesFolder,
-        ledger: Ledger,
-        versions: Versions,
         submissions: Submissions,
         reconciler: Reconciler,
     ) -> None:
-        self._folder, self._ledger, self._versions = folder, ledger, versions
+        self._folder, self._ledger = folder, folder.ledger
         self._submissions, self._reconciler = submissions, reconciler
         self.rejected = RejectedLabels(folder.labels)
-        self._lock = folder.state.path.parent / "existing-labels.lock"
+        self._lock = folder.ledger.path.parent / "existing-labels.lock"
         self._one_at_a_time = threading.Lock()
         self._pending: dict[str, None] = {}
         self._total = 0
@@ -159,7 +154,6 @@ class ExistingLabels:
 
         One process does it at a time: where another one is at it, none is imported here.
         """
-        self._reconciler.book_left_behind()
         with only_one(self._lock) as alone:
             if not alone:
                 logger.info("another process checks the labels of labels/final")
@@ -231,9 +225,9 @@ class ExistingLabels:
             if self._ledger.submissions(volume) or sha256_of(path) != before:
                 self._folder.catalogue.let_in(volume)
                 return None  # somebody was quicker
+            with self._folder.labels.lock(volume):
+                self._folder.labels.keep_others(volume, FINAL, under=IMPORTED)
             booked = self._submissions.book(ready, adopted=True, at=at)
-            self._keep_as_found(volume, row.ext, before)
-            self._reconciler.reconcile_locked(volume)
         logger.info("%s: the label in the folder is submission %d", volume, booked.id)
         return True
 
@@ -244,14 +238,6 @@ class ExistingLabels:
         shown = made.path.relative_to(self._folder.path)
         logger.warning("%s: its label was set aside as %s: %s", volume, shown, reason)
         return False
-
-    def _keep_as_found(self, volume: str, ext: str, sha256: str) -> None:
-        """Move the file out of ``labels/final``, which gets the imported one."""
-        labels = self._folder.labels
-        folder = labels.inside(labels.folder / HISTORY / IMPORTED / volume)
-        with labels.lock(volume):
-            moment = datetime.now(UTC).strftime(TIME_FORMAT)
-            labels.move_out(volume, FINAL, ext, folder / f"{moment}-{sha256}{ext}")
 
     def accept(self, volume: str, reading: Reading = AS_IT_IS) -> Submission:
         """Make a submission of a label that was set aside; its file stays there.
@@ -269,7 +255,6 @@ class ExistingLabels:
         ready, at = self._prepare(volume, one.path, one.info, _NOTHING, reading)
         with self._reconciler.lock(volume):
             booked = self._submissions.book(ready, adopted=True, at=at)
-            self._reconciler.reconcile_locked(volume)
             self.rejected.note_accepted(one, booked.id)
         return booked
 

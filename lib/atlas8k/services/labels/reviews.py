@@ -12,7 +12,7 @@ from atlas8k.services.labels.reconcile import Reconciler
 from atlas8k.services.labels.submissions import IMPORTED_BY
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.versions import Versions
-from atlas8k.store import Holder, Ledger, OrganChange, Review, Submission
+from atlas8k.store import Holder, Ledger, OrganChange, Review, Submission, decisions
 
 ALIKE = (
     "the first reader was anonymous: whoever has the same address and software does not get "
@@ -61,7 +61,7 @@ class Reviews:
         if one.sha256 is None:  # from an earlier release
             found = self._versions.current(one.volume, FINAL)
         else:
-            found = self._versions.find(one.volume, FINAL, one.sha256)
+            found = self._versions.find(one.volume, one.sha256)
         return found.path if found is not None else None
 
     def own(self, volume: str, submission: int) -> Submission:
@@ -101,10 +101,9 @@ class Reviews:
                 f"{path.name}: changed since it was submitted; put a copy of the original back"
             )
         with self._reconciler.lock(volume):
-            self._reconciler.reconcile_locked(volume)
-            restored = self._ledger.restore(volume, submission, holder)
-            self._reconciler.reconcile_locked(volume)
-        return restored
+            return self._reconciler.change(
+                volume, lambda tx: decisions.restore(tx, volume, submission, holder)
+            )
 
     def reopen(
         self, volume: str, *, to: str | None = None, note: str = "", reviewer: str = ""
@@ -132,8 +131,12 @@ class Reviews:
         if not self._ledger.submitted(volume):
             raise ConflictError(f"{volume}: is not submitted, there is nothing to open again")
         with self._reconciler.lock(volume):
-            self._ledger.hand_back(volume, to=to, note=note, reviewer=reviewer, decision=decision)
-            self._reconciler.reconcile_locked(volume)
+            self._reconciler.change(
+                volume,
+                lambda tx: decisions.hand_back(
+                    tx, volume, to=to, note=note, reviewer=reviewer, decision=decision
+                ),
+            )
 
     # --- what a reviewer does -----------------------------------------------------------
 
@@ -146,11 +149,12 @@ class Reviews:
             There was no such question.
         """
         with self._reconciler.lock(volume):
-            if not self._ledger.accept(volume, reviewer):
+            if not self._reconciler.change(
+                volume, lambda tx: decisions.accept(tx, volume, reviewer)
+            ):
                 raise ConflictError(
                     f"{volume}: nothing to accept; disputes are decided organ by organ"
                 )
-            self._reconciler.reconcile_locked(volume)
         return self._ledger.reviews(volume)
 
     def give_back(
@@ -188,8 +192,9 @@ class Reviews:
         """
         self.own(volume, submission)
         with self._reconciler.lock(volume):
-            self._ledger.resolve(volume, submission, reviewer)
-            self._reconciler.reconcile_locked(volume)
+            self._reconciler.change(
+                volume, lambda tx: decisions.resolve(tx, volume, submission, reviewer)
+            )
 
     def decide_organ(self, volume: str, organ: str, source: str, reviewer: str) -> None:
         """Decide a disputed organ: ``public`` or ``revised``.
@@ -208,8 +213,9 @@ class Reviews:
                     f"{volume}: {organ}: nothing to choose; it takes a public label and a "
                     "submission that says something of it"
                 )
-            self._ledger.choose(volume, organ, source, reviewer)
-            self._reconciler.reconcile_locked(volume)
+            self._reconciler.change(
+                volume, lambda tx: decisions.choose(tx, volume, organ, source, reviewer)
+            )
 
     def take_over(self, volume: str, holder: Holder) -> int:
         """Give a case to a reviewer, who decides by a submission; return the lease's number.

@@ -41,12 +41,17 @@ from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import (
     Holder,
     Ledger,
+    NewLabel,
     OrganChange,
     OrganSource,
     Submission,
     is_url,
+    label_files,
     locate,
+    provenance,
+    volumes,
 )
+from atlas8k.store.transaction import Transaction
 
 MANAGED = (FINAL, ORIGINAL, PSEUDO, PUBLIC, UNKNOWN_TAG)
 """Tags of labels that only the label service writes."""
@@ -100,8 +105,6 @@ class LabelService:
     ----------
     folder
         The studies folder.
-    ledger
-        Its ledger.
     review_percent, double_read_percent
         Share of the submissions that a reviewer looks at, of the volumes that two people
         read; chosen by a hash, so that it is the same wherever it is asked.
@@ -121,21 +124,18 @@ class LabelService:
     def __init__(
         self,
         folder: StudiesFolder,
-        ledger: Ledger,
         *,
         review_percent: float = 0.0,
         double_read_percent: float = 0.0,
     ) -> None:
-        self.folder, self.ledger = folder, ledger
+        self.folder, self.ledger = folder, folder.ledger
         self.review_percent, self.double_read_percent = review_percent, double_read_percent
         self.versions = Versions(folder)
-        self._drafts = DraftLabels(folder, ledger, self.versions)
-        self._submissions = Submissions(ledger, self.versions, self._drafts)
-        self.reconciler = Reconciler(folder, ledger, self._drafts, self._submissions)
-        self.existing = ExistingLabels(
-            folder, ledger, self.versions, self._submissions, self.reconciler
-        )
-        self.reviews = Reviews(ledger, self.versions, self.reconciler)
+        self._drafts = DraftLabels(folder)
+        self.reconciler = Reconciler(folder, self._drafts)
+        self._submissions = Submissions(folder, self.versions, self._drafts, self.reconciler)
+        self.existing = ExistingLabels(folder, self._submissions, self.reconciler)
+        self.reviews = Reviews(self.ledger, self.versions, self.reconciler)
 
     @classmethod
     def open(cls, studies: str | Path, ledger: Path | None = None) -> Self:
@@ -160,14 +160,12 @@ class LabelService:
             from atlas8k.services.archive.folder import WORKING, ArchiveFolder
 
             archive = Archive(str(studies).strip())
-            series = ArchiveFolder(
-                path.parent / WORKING, archive, state_dir=path.parent, watch=False
-            )
+            series = ArchiveFolder(path.parent / WORKING, archive, ledger=Ledger(path), watch=False)
             series.look()
-            return cls(series, Ledger(path))
-        folder = StudiesFolder(studies, state_dir=path.parent, watch=False)
+            return cls(series)
+        folder = StudiesFolder(studies, ledger=Ledger(path), watch=False)
         folder.refresh()
-        return cls(folder, Ledger(path))
+        return cls(folder)
 
     def close(self) -> None:
         """Close files; any further use opens them again."""
@@ -207,7 +205,6 @@ class LabelService:
         ready = self._submissions.prepare(volume, sent, holder, params or {}, lease)
         notes = tuple(ready.detail.get("notes", ()))
         with self.reconciler.lock(volume):
-            self.reconciler.reconcile_locked(volume)
             known = self.ledger.same_again(volume, holder, ready.content)
             if known is not None:
                 return replace(self._receipt(known), again=True, notes=notes)
@@ -216,7 +213,6 @@ class LabelService:
                 sample=self._sampled(ready),
                 second_reading=chosen(f"double {volume}", self.double_read_percent),
             )
-            self.reconciler.reconcile_locked(volume, drawn=(booked.id, ready.array))
             return replace(self._receipt(booked), notes=notes)
 
     def check(
@@ -284,10 +280,8 @@ class LabelService:
         }
         origin = Provenance("pseudo", signature=signature(known))
         with self.reconciler.lock(volume):
-            self.ledger.add_volumes([volume])
-            sha256 = self._drafts.write(volume, PSEUDO, array, grid, origin, known)
-            self._drafts.record(volume, PSEUDO, sha256, signature(known))
-            self.reconciler.reconcile_locked(volume, anew=True)
+            label = self._drafts.write(volume, PSEUDO, array, grid, origin, known)
+            self.reconciler.change(volume, lambda tx: enter(tx, volume, label), anew=True)
 
     def keep_public(
         self,
@@ -324,16 +318,18 @@ class LabelService:
             )
         with self.reconciler.lock(volume):
             self.ledger.add_volumes([volume])
-            self.ledger.unsettle(volume)
             before = still_said(self.ledger.dataset_organs(volume), organs)
             made = self._with_earlier(volume, array, organs, before)
             stated = {**organs, **before}
             origin = Provenance("public", organs=stated)
             info = {"organs": as_json(stated), "params": LABEL_NAMES}
-            sha256 = self._drafts.write(volume, PUBLIC, made, own, origin, info)
-            self._drafts.record(volume, PUBLIC, sha256)
-            self.ledger.set_sources(volume, organs)
-            self.reconciler.reconcile_locked(volume, anew=True)
+            label = self._drafts.write(volume, PUBLIC, made, own, origin, info)
+
+            def record(tx: Transaction) -> None:
+                enter(tx, volume, label)
+                provenance.set_sources(tx, volume, organs)
+
+            self.reconciler.change(volume, record, anew=True)
 
     def _with_earlier(
         self,
@@ -351,6 +347,12 @@ class LabelService:
             old = read_label(earlier.path).array
             np.copyto(made, old, where=(made == 0) & np.isin(old, stay))
         return made
+
+
+def enter(tx: Transaction, volume: str, label: NewLabel) -> None:
+    """Enter a label file that is not a submission and make it current for its tag."""
+    volumes.ensure(tx, volume)
+    label_files.make_current(tx, volume, label.tag, label_files.add(tx, volume, label), label.info)
 
 
 def present(organs: Mapping[str, OrganSource]) -> list[str]:

@@ -1,8 +1,8 @@
-"""A client's label made into a submission: understood, written whole, booked.
+"""A client's label made into a submission: understood, written whole, entered in the store.
 
 What takes time (reading, comparing) is done before the volume is locked. Under the lock,
-the file comes first and the ledger second: a process that is killed leaves a file with a
-reserved number, booked later from what the file says of itself, or nothing.
+the file comes first and the store second: a process that is killed leaves a submission that is
+entered, or a file that nobody knows of.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.core.errors import LedgerError, VolumeError
 from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid
-from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_label
 from atlas8k.labels.anatomy import impossible
 from atlas8k.labels.ingest import Submitted, ingest
-from atlas8k.labels.provenance import Provenance, read_provenance, write_label
+from atlas8k.labels.provenance import Provenance
 from atlas8k.labels.submission_diff import (
     KEYS,
     Statement,
@@ -38,11 +36,24 @@ from atlas8k.labels.submission_diff import (
     with_rest,
 )
 from atlas8k.services.labels.drafts import LABEL_NAMES, DraftLabels, as_json, from_json, signature
+from atlas8k.services.labels.reconcile import Reconciler
 from atlas8k.services.studies.catalogue import FINAL
-from atlas8k.services.studies.folder import ORIGINAL
+from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.versions import Version, Versions
-from atlas8k.store import Begun, Holder, Ledger, OrganChange, OrganSource, Submission
+from atlas8k.store import (
+    Begun,
+    Holder,
+    NewLabel,
+    NumberTakenError,
+    OrganChange,
+    OrganSource,
+    Submission,
+    label_files,
+    scores,
+    submissions,
+)
+from atlas8k.store.transaction import Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +114,11 @@ class Prepared:
 class Submissions:
     """Understand, write and book submissions of one studies folder."""
 
-    def __init__(self, ledger: Ledger, versions: Versions, drafts: DraftLabels) -> None:
-        self._ledger, self._versions, self._drafts = ledger, versions, drafts
+    def __init__(
+        self, folder: StudiesFolder, versions: Versions, drafts: DraftLabels, reconciler: Reconciler
+    ) -> None:
+        self._ledger, self._index, self._files = folder.ledger, folder.index, folder.labels
+        self._versions, self._drafts, self._reconciler = versions, drafts, reconciler
 
     def start(self, volume: str, begun: Begun) -> Version | None:
         """Return the draft label a submission began from: the current one at its lease.
@@ -113,9 +127,11 @@ class Submissions:
         """
         if begun.purpose == "double_read":
             return self.first_start(volume)
-        if begun.taken_at is None:
-            return self._versions.current(volume, ORIGINAL)
-        return self._versions.at(volume, ORIGINAL, begun.taken_at)
+        draft = None if begun.draft is None else self._index.find_version(begun.draft)
+        if draft is not None and self._files.file(draft).is_file():
+            return self._versions.of(draft)
+        # Without a lease, or one of an image that had no draft label then.
+        return self._versions.current(volume, ORIGINAL)
 
     def first_start(self, volume: str) -> Version | None:
         """Return the draft label that a volume's first submission began from."""
@@ -124,7 +140,7 @@ class Submissions:
             return self._versions.current(volume, ORIGINAL)
         if known[0].start_sha256 is None:
             return None
-        return self._versions.find(volume, ORIGINAL, known[0].start_sha256)
+        return self._versions.find(volume, known[0].start_sha256)
 
     def prepare(
         self,
@@ -145,7 +161,7 @@ class Submissions:
         begun = self._ledger.begun(volume, holder, lease)
         said = Statement.of(params, sent, default=begun.looked_at)
         start = self.start(volume, begun)
-        before = self._drafts.array(volume, start, grid)
+        before = self._drafts.array(volume, None if start is None else start.path, grid)
         submitted = ingest(
             sent,
             grid,
@@ -189,7 +205,7 @@ class Submissions:
         adopted: bool = False,
         at: float | None = None,
     ) -> Submission:
-        """Write its file and note it in the ledger; alone with the volume.
+        """Write its file and enter it in the store; the caller holds the volume's lock.
 
         Parameters
         ----------
@@ -198,150 +214,102 @@ class Submissions:
         at
             When it was made, UTC seconds since 1970, where not now.
         """
-        number = self._ledger.reserve(ready.volume)
-        try:
-            at = time.time() if at is None else at
-            stated = stated_organs(ready.organs, ready.inherited, number)
-            info = {
-                **ready.info,
-                "organs": as_json(stated),
-                "submission": number,
-                "model_signature": ready.model_signature,
-                "read_by": ready.detail["read_by"],
-                **({"notes": ready.detail["notes"]} if "notes" in ready.detail else {}),
-                "params": LABEL_NAMES,
-            }
-            origin = Provenance(
-                "submission",
-                organs=stated,
-                changes=ready.organs,
-                holder=ready.holder.key,
-                anonymous=ready.holder.anonymous,
-                submission=number,
-                at=at,
-                minutes=None if ready.begun.taken_at is None else (at - ready.begun.taken_at) / 60,
-                signature=ready.model_signature,
-                start_sha256=ready.start_sha256,
-                detail={
-                    **ready.detail,
-                    **({"adopted": True} if adopted else {}),
-                    "begun_from": ready.begun_from,
-                    "base": ready.begun.base,
-                    "purpose": ready.begun.purpose,
-                    "content": ready.content,
-                    "lease": ready.lease,
-                    "sample": sample,
-                    "second_reading": second_reading,
-                },
-            )
-            with self._versions.incoming(FINAL) as path:
-                write_label(path, ready.array, ready.grid, origin)
-                kept = self._versions.keep(ready.volume, FINAL, path, info, at)
-            return self._submit(ready.volume, kept, origin, ready.array)
-        except OSError:
-            self._ledger.forget(number)
-            raise
+        at = time.time() if at is None else at
+        agreement, said = self._agreement(ready), ready.detail
+        while True:
+            number = self._ledger.next_number()
+            label = self._write(ready, number, at, sample, second_reading, adopted)
 
-    def _submit(
+            def record(
+                tx: Transaction, number: int = number, label: NewLabel = label
+            ) -> Submission:
+                submissions.submit(
+                    tx,
+                    ready.volume,
+                    ready.holder,
+                    file=label.file,
+                    sha256=label.sha256,
+                    signature=scores.known(tx, ready.model_signature),
+                    organs=ready.organs,
+                    detail={
+                        **{k: said[k] for k in ("read_by", "client_id", "notes") if k in said},
+                        **({"adopted": True} if adopted else {}),
+                    },
+                    number=number,
+                    lease=ready.lease,
+                    content=ready.content,
+                    begun_from=ready.begun_from,
+                    start_sha256=ready.start_sha256,
+                    sample=sample,
+                    second_reading=second_reading,
+                    agreement=agreement,
+                    at=at,
+                    adopted=adopted,
+                )
+                label_files.add(tx, ready.volume, label, submission=number, at=at)
+                return submissions.get(tx, number)
+
+            try:
+                return self._reconciler.change(ready.volume, record, drawn=ready.array)
+            except NumberTakenError:
+                # Another process was quicker; the file says a number that is not its own.
+                self._files.file(label).unlink(missing_ok=True)
+
+    def _write(
         self,
-        volume: str,
-        kept: Version,
-        origin: Provenance,
-        array: npt.NDArray[np.uint8] | None = None,
-    ) -> Submission:
-        """Book a file by what it says of itself."""
-        said = dict(origin.detail)
-        holder = Holder(origin.holder or "unknown", origin.anonymous)
-        lease = said.get("lease")
-        lease = lease if isinstance(lease, int) else None
-        begun = self._ledger.begun(volume, holder, lease, at=origin.at)
-        agreement = {}
-        first = self._ledger.in_force(volume)
-        if begun.purpose == "double_read" and first is not None:
-            agreement = self._agreement(volume, first, kept, array)
-        return self._ledger.submit(
-            volume,
-            holder,
-            file=str(kept.path.relative_to(self._versions.root)),
-            sha256=kept.sha256,
-            signature=self._known(origin.signature),
-            organs=origin.changes,
-            detail={k: said[k] for k in ("read_by", "client_id", "adopted", "notes") if k in said},
-            number=origin.submission,
-            lease=lease,
-            content=said.get("content"),
-            begun_from=said.get("begun_from", 0),
-            start_sha256=origin.start_sha256,
-            sample=bool(said.get("sample")),
-            second_reading=bool(said.get("second_reading")),
-            agreement=agreement,
-            at=origin.at,
-            adopted=bool(said.get("adopted")),
+        ready: Prepared,
+        number: int,
+        at: float,
+        sample: bool,
+        second_reading: bool,
+        adopted: bool,
+    ) -> NewLabel:
+        """Write the file of a submission; its header says all that the store will."""
+        stated = stated_organs(ready.organs, ready.inherited, number)
+        info = {
+            **ready.info,
+            "organs": as_json(stated),
+            "submission": number,
+            "model_signature": ready.model_signature,
+            "read_by": ready.detail["read_by"],
+            **({"notes": ready.detail["notes"]} if "notes" in ready.detail else {}),
+            "params": LABEL_NAMES,
+        }
+        origin = Provenance(
+            "submission",
+            organs=stated,
+            changes=ready.organs,
+            holder=ready.holder.key,
+            anonymous=ready.holder.anonymous,
+            submission=number,
+            at=at,
+            minutes=None if ready.begun.taken_at is None else (at - ready.begun.taken_at) / 60,
+            signature=ready.model_signature,
+            start_sha256=ready.start_sha256,
+            detail={
+                **ready.detail,
+                **({"adopted": True} if adopted else {}),
+                "begun_from": ready.begun_from,
+                "base": ready.begun.base,
+                "purpose": ready.begun.purpose,
+                "content": ready.content,
+                "lease": ready.lease,
+                "sample": sample,
+                "second_reading": second_reading,
+            },
         )
+        return self._drafts.write(ready.volume, FINAL, ready.array, ready.grid, origin, info, at)
 
-    def _known(self, name: str | None) -> str | None:
-        """Return a model version where the ledger has it: a rebuilt one may not."""
-        if name is None:
-            return None
-        try:
-            self._ledger.signature_detail(name)
-        except LedgerError:
-            return None
-        return name
-
-    def _agreement(
-        self,
-        volume: str,
-        first: Submission,
-        second: Version,
-        array: npt.NDArray[np.uint8] | None,
-    ) -> dict[str, OrganChange]:
-        """Return how far two readings agree, organ by organ."""
-        one = self._versions.find(volume, FINAL, first.sha256 or "")
+    def _agreement(self, ready: Prepared) -> dict[str, OrganChange]:
+        """Return how far a second reading agrees with the first, organ by organ."""
+        first = self._ledger.in_force(ready.volume)
+        if ready.begun.purpose != "double_read" or first is None:
+            return {}
+        one = self._versions.find(ready.volume, first.sha256 or "")
         if one is None:
             return {}
         before = read_label(one.path)
-        after = read_label(second.path).array if array is None else array
-        return compared(before.array, after, before.grid)
-
-    def book_left_behind(self, volume: str) -> list[Submission]:
-        """Book what killed processes had written; the caller holds the volume's lock."""
-        booked = []
-        for one in self._ledger.reserved(volume):
-            found = self._unbooked(volume, one.number)
-            if found is None:
-                self._ledger.forget(one.number)
-                continue
-            kept, origin = found
-            logger.info("%s: submission %d was written but not booked", volume, one.number)
-            booked.append(self._submit(volume, kept, origin))
-        return booked
-
-    def _unbooked(self, volume: str, number: int) -> tuple[Version, Provenance] | None:
-        for kept in self._versions.kept(volume, FINAL):
-            try:
-                origin = read_provenance(kept.path)
-            except VolumeError:
-                continue
-            if origin is not None and origin.submission == number:
-                return kept, origin
-        return None
-
-    def describe(self, volume: str, submission: Submission) -> None:
-        """Record what an imported label says, file against draft label; without names."""
-        kept = self._versions.find(volume, FINAL, submission.sha256 or "")
-        if kept is None:
-            return
-        try:
-            label = read_label(kept.path)
-        except VolumeError as error:
-            logger.warning("%s: its submitted label cannot be read: %s", volume, error)
-            return
-        begun = Begun(None, None, False, 0, None, "revise", False)
-        before = self._drafts.array(volume, self.start(volume, begun), label.grid)
-        present = frozenset(ORGAN_NAMES[i - 1] for i in np.unique(label.array) if 1 <= i <= 9)
-        submitted = Submitted(label.array, label.grid, present, "organ ids", {})
-        self._ledger.describe(submission.id, changes(before, submitted))
+        return compared(before.array, ready.array, before.grid)
 
 
 def stated_organs(

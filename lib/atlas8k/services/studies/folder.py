@@ -1,9 +1,8 @@
-"""A studies folder as one thing: files, state file, catalogue and watcher together."""
+"""A studies folder as one thing: files, store, catalogue and watcher together."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import tempfile
@@ -21,6 +20,7 @@ from atlas8k.services.errors import NotFoundError
 from atlas8k.services.studies.catalogue import FINAL, Catalogue
 from atlas8k.services.studies.errors import StudiesFolderError
 from atlas8k.services.studies.images import ImageFiles
+from atlas8k.services.studies.import_state import import_state
 from atlas8k.services.studies.inspection import Inspections, Inspector
 from atlas8k.services.studies.labels import LabelFiles
 from atlas8k.services.studies.names import (
@@ -30,19 +30,17 @@ from atlas8k.services.studies.names import (
     require_suffix,
     suffixes_of,
 )
-from atlas8k.services.studies.plain import dumps, merged
-from atlas8k.services.studies.rows import STATE_NAME, LabelRow, Print
+from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.scan import ImageFile
 from atlas8k.services.studies.served import ServedFiles, file_fingerprint
-from atlas8k.services.studies.state import StateFile
 from atlas8k.services.studies.watch import Sync, Watcher
-from atlas8k.store.filesystem import locate
+from atlas8k.store import CurrentLabel, FolderIndex, Ledger, Print, locate
 
 logger = logging.getLogger(__name__)
 
 ORIGINAL = "original"
 SERVED_FOLDER = "served"
-"""Beside the state file."""
+"""Beside the store."""
 
 
 class StudiesFolder:
@@ -57,8 +55,8 @@ class StudiesFolder:
         Existing folder; `labels` is made in it.
     extensions
         Image suffixes, in order of preference, also in MONAI Label's form ``"*.nii.gz"``.
-    state_dir
-        Folder of the state file, on a local disk; where the ledger lies, if not given.
+    ledger
+        The store; where it lies by default, if not given.
     watch
         Look around in the background; without it, only :meth:`refresh` and requests for
         single images look at the disk.
@@ -77,7 +75,7 @@ class StudiesFolder:
     StudiesFolderError
         The folder is missing, or its labels lie behind a link that leads elsewhere.
     LedgerFileError
-        The state file cannot be used.
+        The store cannot be used.
     """
 
     def __init__(
@@ -85,7 +83,7 @@ class StudiesFolder:
         path: str | os.PathLike[str],
         *,
         extensions: str | Iterable[str] = IMAGE_SUFFIXES,
-        state_dir: str | os.PathLike[str] | None = None,
+        ledger: Ledger | None = None,
         watch: bool = True,
         every_s: float = 2.0,
         deep_every_s: float = 60.0,
@@ -100,16 +98,18 @@ class StudiesFolder:
             )
         self.path = Path(path).resolve()
         self.suffixes = suffixes_of(extensions)
-        place = Path(state_dir) if state_dir else locate(str(self.path)).parent
-        self.state = StateFile(place / STATE_NAME)
+        self.ledger = Ledger(locate(str(self.path))) if ledger is None else ledger
+        place = self.ledger.path.parent
+        self.index = FolderIndex(self.ledger)
+        import_state(self.index, self.path)
         self.catalogue = Catalogue(int(time.time()), shown)
-        self.labels = LabelFiles(self.path, self.state)
-        self.images = ImageFiles(self.path, self.suffixes, self.state, self.labels)
+        self.labels = LabelFiles(self.path, self.index)
+        self.images = ImageFiles(self.path, self.suffixes, self.index, self.labels)
         self.served = ServedFiles(self.path, place / SERVED_FOLDER, served_gb)
-        self.inspections = Inspections(self.path, self.state, self.catalogue, inspectors)
+        self.inspections = Inspections(self.path, self.index, self.catalogue, inspectors)
         for tag in (FINAL, ORIGINAL):
             self.labels.writable(tag)
-        self.labels.recover_all()
+        self.labels.clear_left_overs()
         self._sync = self._new_sync(settle_s)
         self._sync.load()
         self._watching = (every_s, deep_every_s) if watch else None
@@ -121,7 +121,7 @@ class StudiesFolder:
         return Sync(
             self.path,
             self.suffixes,
-            self.state,
+            self.index,
             self.labels,
             self.catalogue,
             settle_s,
@@ -146,7 +146,7 @@ class StudiesFolder:
         """Stop looking around and close files; any further use opens them again."""
         if self._watcher is not None:
             self._watcher.stop()
-        self.state.close()
+        self.ledger.close()
 
     # --- images -----------------------------------------------------------------------
 
@@ -269,24 +269,28 @@ class StudiesFolder:
 
     # --- labels -----------------------------------------------------------------------
 
-    def label(self, label_id: str, tag: str) -> LabelRow | None:
-        """A current label and what is known about *that file*; `tag` has been checked."""
+    def label(self, label_id: str, tag: str) -> CurrentLabel | None:
+        """Return the current label and what is known about *that file*; `tag` has been checked.
+
+        What the store says is current is put in place first where it is not: a process was
+        killed just then, or somebody deleted the file.
+        """
         if self.image(label_id) is None:
             return None
-        label = self.catalogue.label(label_id, tag)
-        row = self.state.label(label_id, tag)
-        there = [label.ext] if label is not None else []
-        for ext in there + self.labels.on_disk(label_id, tag):
-            print_ = Print.of(self.labels.path(label_id, tag, ext))
-            if print_ is None:
-                continue
-            if row is not None and row.print == print_ and row.ext == ext:
-                return row
-            # Put there by other means: what is written down is about another file.
-            return LabelRow(label_id, tag, ext, "{}", print_)
-        return None
+        label = self.index.label(label_id, tag)
+        if label is not None and label.ext and self.labels.is_alone_in_place(label):
+            return label
+        for ext in self.labels.on_disk(label_id, tag):
+            found = Print.of(self.labels.path(label_id, tag, ext))
+            if found is not None and not self.index.is_own(label_id, ext, found.stamp):
+                # Put there by other means: what is written down is about another file.
+                return CurrentLabel(label_id, tag, None, ext, found.stamp, "{}")
+        with self.labels.lock(label_id):
+            self.labels.put_in_place(label_id, tag)
+        label = self.index.label(label_id, tag)
+        return label if label is not None and label.version is not None else None
 
-    def known_label(self, label_id: str, tag: str) -> LabelRow:
+    def known_label(self, label_id: str, tag: str) -> CurrentLabel:
         """As :meth:`label`.
 
         Raises
@@ -339,12 +343,11 @@ class StudiesFolder:
 
     def update_label_info(self, label_id: str, tag: str, info: Mapping[str, Any]) -> None:
         """Merge into what is known about a label; nobody's keys are lost."""
-        with self.labels.lock(check_id(label_id)):
-            row = self.known_label(label_id, tag)
+        label = self.known_label(check_id(label_id), tag)
+        self.index.update_label(label, lambda known: merged(known, info))
+        self.now()
 
-            def change(newest: LabelRow | None) -> LabelRow:
-                known = newest if newest is not None and newest.print == row.print else row
-                return row._replace(info=dumps(merged(json.loads(known.info), info)))
-
-            self.state.update_label(label_id, tag, change)
+    def update_image_info(self, image_id: str, info: Mapping[str, Any]) -> None:
+        """Merge into what is known about an image; nobody's keys are lost."""
+        self.index.update_image(image_id, lambda known: merged(known, info))
         self.now()

@@ -18,9 +18,9 @@ from atlas8k.core.files import publish, sha256_of
 from atlas8k.services.errors import ConflictError, NotFoundError
 from atlas8k.services.studies.labels import LabelFiles
 from atlas8k.services.studies.names import check_id, require_suffix
-from atlas8k.services.studies.rows import Print
+from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.scan import SETTLED_NS, ImageFile, probe
-from atlas8k.services.studies.state import StateFile
+from atlas8k.store import FolderIndex, Print
 
 logger = logging.getLogger(__name__)
 
@@ -39,10 +39,10 @@ class ImageFiles:
     """
 
     def __init__(
-        self, root: Path, suffixes: tuple[str, ...], state: StateFile, labels: LabelFiles
+        self, root: Path, suffixes: tuple[str, ...], index: FolderIndex, labels: LabelFiles
     ) -> None:
         self.root, self.suffixes = root, suffixes
-        self._state, self._labels = state, labels
+        self._index, self._labels = index, labels
 
     def checksum(self, image_id: str, file: ImageFile) -> str:
         """``SHA256:<hex>`` of an image's file.
@@ -60,13 +60,13 @@ class ImageFiles:
             before = Print.of(path)
             if before is None:
                 raise NotFoundError("image", image_id)
-            known = self._state.checksum(file.path, before)
+            known = self._index.checksum(file.path, before)
             if known is None:
                 known = _sha256(path)
                 if Print.of(path) != before:
                     continue
                 if before.mtime_ns + SETTLED_NS < time.time_ns():
-                    self._state.keep_checksum(file.path, before, known)
+                    self._index.keep_checksum(file.path, before, known)
             return f"SHA256:{known}"
         raise ConflictError(f"image {image_id!r} is being written; try again in a moment")
 
@@ -97,9 +97,9 @@ class ImageFiles:
                 there = probe(self.root, image_id, self.suffixes)
                 if there is not None:
                     self._same(image_id, there, sha256)
-                    self._state.update_image(image_id, info or {})
+                    self._index.update_image(image_id, lambda known: merged(known, info))
                     return image_id
-                row = self._state.image(image_id)
+                row = self._index.image(image_id)
                 other = row is not None and row.removed not in (None, sha256)
                 if other:
                     self._labels.remove_all(image_id)
@@ -107,9 +107,11 @@ class ImageFiles:
                 print_ = Print.of(temporary)
                 _publish_new(temporary, target, image_id)
                 known = {"ts": int(time.time()), **(info or {})}
-                self._state.update_image(image_id, known, fresh=other)
+                self._index.update_image(
+                    image_id, lambda before: merged(before, known), fresh=other
+                )
                 if print_ is not None:
-                    self._state.keep_checksum(target.name, print_, sha256)
+                    self._index.keep_checksum(target.name, print_, sha256)
         finally:
             temporary.unlink(missing_ok=True)
         return image_id
@@ -125,7 +127,7 @@ class ImageFiles:
             with contextlib.suppress(UnreadableVolumeError, ConflictError):
                 sha256 = self.checksum(image_id, file).removeprefix("SHA256:")
             (self.root / file.path).unlink(missing_ok=True)
-            self._state.update_image(image_id, {}, removed=sha256)
+            self._index.update_image(image_id, dict, removed=sha256)
 
 
 def _sha256(path: Path) -> str:

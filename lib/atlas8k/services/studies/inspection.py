@@ -1,7 +1,7 @@
 """Images looked into once, in the background: what is found is kept as remarks.
 
 Listing a folder opens no file; this does, one image at a time, behind everybody else. What an
-inspector found is kept in the state file with the file's size, time and inode, so that a
+inspector found is kept in the store with the file's size, time and inode, so that a
 start looks only into what is new. One process does it for all that have the folder open.
 """
 
@@ -19,9 +19,8 @@ from atlas8k.core.errors import VolumeError
 from atlas8k.core.files import only_one
 from atlas8k.core.remarks import Remark
 from atlas8k.services.studies.catalogue import Catalogue
-from atlas8k.services.studies.rows import Print, RemarkRow
 from atlas8k.services.studies.scan import ImageFile
-from atlas8k.services.studies.state import StateFile
+from atlas8k.store import FolderIndex, Print, RemarkRow
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +65,11 @@ class Inspections:
     def __init__(
         self,
         root: Path,
-        state: StateFile,
+        index: FolderIndex,
         catalogue: Catalogue,
         inspectors: Sequence[Inspector] = (),
     ) -> None:
-        self._root, self._state, self._catalogue = root, state, catalogue
+        self._root, self._index, self._catalogue = root, index, catalogue
         self._inspectors = tuple(inspectors)
         self._seen: dict[tuple[str, str], tuple[Print, str]] = {}
         self._looked_at = -1
@@ -93,7 +92,9 @@ class Inspections:
         if not self._inspectors or (changes == self._looked_at and not deep):
             return
         with contextlib.ExitStack() as stack:
-            if not stack.enter_context(only_one(self._state.path.parent / "inspection.lock")):
+            if not stack.enter_context(
+                only_one(self._index.ledger.path.parent / "inspection.lock")
+            ):
                 return
             for image_id, file in list(self._catalogue.images.items()):
                 self.inspect(image_id, file)
@@ -125,5 +126,5 @@ class Inspections:
             logger.log(level, "%s: %s", image_id, remark.text)
         text = json.dumps([remark.as_dict() for remark in found])
         row = RemarkRow(image_id, inspector.name, print_, stamp, text)
-        self._state.keep_remarks(row)
+        self._index.keep_remarks(row)
         self.learn(row)

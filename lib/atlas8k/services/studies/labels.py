@@ -1,32 +1,32 @@
-"""Label files: put in place complete or not at all, and every one that is replaced kept.
+"""Label files: written under their hash first, put in place complete or not at all.
 
-``labels/<tag>/<id>.nii.gz`` is the current label, MONAI Label's own layout. What it
-replaced lies in ``labels/.history/<tag>/<id>/<time>-<sha256>.nii.gz`` with a JSON of what
-was known about it: no tool takes that for a tag's labels.
+``labels/.history/<tag>/<id>/<time>-<sha256>.nii.gz`` is a label file for good: no tool takes
+that folder for a tag's labels. ``labels/<tag>/<id>.nii.gz`` is the current label, MONAI
+Label's own layout: a copy of the file that the store says is current. It shares that file's
+size and time of change; a file that shares them with none was put there by other means, and is
+kept before it is replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from atlas8k.core.files import copy_whole, locked, publish, sha256_of, sync_folder, write_json
+from atlas8k.core.files import locked, publish, sha256_of, sync_folder
 from atlas8k.services.studies.errors import StudiesFolderError
-from atlas8k.services.studies.names import LABEL_SUFFIXES, LABELS_FOLDER, split_suffix
-from atlas8k.services.studies.rows import LabelRow, Print
+from atlas8k.services.studies.names import LABEL_SUFFIXES, LABELS_FOLDER
 from atlas8k.services.studies.scan import scan_tags
-from atlas8k.services.studies.state import StateFile
+from atlas8k.store import CurrentLabel, FolderIndex, LabelVersion, NewLabel, Print
 
 logger = logging.getLogger(__name__)
 
@@ -37,20 +37,10 @@ _STRIPES = 64
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 """Of the moments in file names, UTC."""
 
-
-@dataclass(frozen=True)
-class LabelVersion:
-    """A label that was replaced or removed.
-
-    ``replaced_at`` is UTC seconds since 1970, ``sha256`` hex, ``info`` what was known.
-    """
-
-    image_id: str
-    tag: str
-    path: Path
-    replaced_at: float
-    sha256: str
-    info: dict[str, Any]
+_LINKED = frozenset({"pseudo"})
+"""Tags whose current file is the kept one itself, where the file system has hard links: what the
+networks predict is predicted again. Of all others an editor that saves in place must not reach
+what is kept."""
 
 
 class LabelFiles:
@@ -60,33 +50,39 @@ class LabelFiles:
     ----------
     root
         The studies folder, links resolved.
-    state
+    index
         What is known about the labels.
     """
 
-    def __init__(self, root: Path, state: StateFile) -> None:
+    def __init__(self, root: Path, index: FolderIndex) -> None:
         self.root = root
         self.folder = root / LABELS_FOLDER
-        self._state = state
-        self._locks = state.path.parent / "locks"
+        self._index = index
+        self._locks = index.ledger.path.parent / "locks"
 
     @contextlib.contextmanager
     def lock(self, image_id: str) -> Iterator[None]:
-        """Alone with one image's files, between threads and processes."""
+        """Hold one image's files alone, between threads and processes."""
         stripe = zlib.crc32(image_id.encode()) % _STRIPES
         with locked(self._locks / f"{stripe:02d}"):
             yield
 
+    # --- where files are ----------------------------------------------------------------
+
     def path(self, label_id: str, tag: str, ext: str) -> Path:
-        """Where a label lies; id and tag must have been checked."""
+        """Return where a current label lies; id and tag must have been checked."""
         return self.folder / tag / (label_id + ext)
 
+    def file(self, version: LabelVersion | NewLabel) -> Path:
+        """Return where a kept label file lies."""
+        return self.root / version.file
+
     def on_disk(self, label_id: str, tag: str) -> list[str]:
-        """Suffixes under which a label lies on disk now, preferred ones first."""
+        """Return suffixes under which a label lies in place now, preferred ones first."""
         return [s for s in LABEL_SUFFIXES if self.path(label_id, tag, s).is_file()]
 
     def writable(self, tag: str) -> Path:
-        """The folder of a tag, made if missing.
+        """Return the folder of a tag, made if missing.
 
         Raises
         ------
@@ -96,7 +92,7 @@ class LabelFiles:
         return self.inside(self.folder / tag)
 
     def inside(self, folder: Path) -> Path:
-        """A folder below the labels, made if missing; as :meth:`writable`."""
+        """Return a folder below the labels, made if missing; as :meth:`writable`."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -107,11 +103,118 @@ class LabelFiles:
             )
         return folder
 
-    def incoming(self, tag: str, suffix: str = "") -> Path:
-        """A new empty file in the tag's folder, which no tool takes for a label."""
+    # --- kept files ---------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def incoming(self, tag: str, suffix: str = "") -> Iterator[Path]:
+        """Give a new empty file, which no tool takes for a label, to write one to."""
         handle, name = tempfile.mkstemp(prefix=_INCOMING, suffix=suffix, dir=self.writable(tag))
         os.close(handle)
-        return Path(name)
+        temporary = Path(name)
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def keep(
+        self,
+        image_id: str,
+        tag: str,
+        written: Path,
+        ext: str,
+        info: Mapping[str, Any],
+        at: float | None = None,
+    ) -> NewLabel:
+        """Move a complete file to where it is kept; on disk when this returns.
+
+        Parameters
+        ----------
+        written
+            From :meth:`incoming`.
+        at
+            When it was made, UTC seconds since 1970, where not now.
+        """
+        moment = time.time() if at is None else at
+        # A whole microsecond: what file systems and archives keep of a time.
+        changed = time.time_ns() // 1000 * 1000
+        os.utime(written, ns=(changed, changed))
+        sha256 = sha256_of(written)
+        return self._keep(image_id, tag, written, ext, info, moment, sha256)
+
+    def _keep(
+        self,
+        image_id: str,
+        tag: str,
+        written: Path,
+        ext: str,
+        info: Mapping[str, Any],
+        moment: float,
+        sha256: str,
+    ) -> NewLabel:
+        folder = self.inside(self.folder / HISTORY / tag / image_id)
+        name = f"{datetime.fromtimestamp(moment, UTC).strftime(TIME_FORMAT)}-{sha256}{ext}"
+        publish(written, folder / name)
+        found = Print.of(folder / name)
+        assert found is not None
+        file = str((folder / name).relative_to(self.root))
+        return NewLabel(tag, file, ext, sha256, found.stamp, dict(info))
+
+    def keep_others(self, image_id: str, tag: str, *, under: str | None = None) -> None:
+        """Keep files that were put in place by other means and are about to be replaced.
+
+        Hold the image's lock.
+
+        Parameters
+        ----------
+        under
+            The tag to keep them under, where not `tag`.
+        """
+        known = self._index.label(image_id, tag)
+        for ext in self.on_disk(image_id, tag):
+            path = self.path(image_id, tag, ext)
+            found = Print.of(path)
+            if found is None or self._index.is_own(image_id, ext, found.stamp):
+                continue
+            here = known is not None and (known.ext, known.stamp) == (ext, found.stamp)
+            info = json.loads(known.info) if here and known is not None else {}
+            kept = self.copy_of(image_id, under or tag, path, ext, info)
+            self._index.keep_other(image_id, kept)
+
+    def copy_of(
+        self, image_id: str, tag: str, path: Path, ext: str, info: Mapping[str, Any]
+    ) -> NewLabel:
+        """Keep a copy of a file under its hash, with its time of change; arguments as in `keep`."""
+        with self.incoming(tag, ext) as temporary:
+            shutil.copy2(path, temporary)  # what a link leads to, with its times
+            return self._keep(
+                image_id, tag, temporary, ext, info, time.time(), sha256_of(temporary)
+            )
+
+    def holds_others(self, image_id: str, tag: str) -> bool:
+        """Return whether a file that was put in place by other means is there."""
+        for ext in self.on_disk(image_id, tag):
+            found = Print.of(self.path(image_id, tag, ext))
+            if found is not None and not self._index.is_own(image_id, ext, found.stamp):
+                return True
+        return False
+
+    def enter(self, image_id: str, tag: str) -> None:
+        """Enter a current file, which was put in place by other means, as it is.
+
+        Hold the image's lock.
+        """
+        for ext in self.on_disk(image_id, tag)[:1]:
+            path = self.path(image_id, tag, ext)
+            kept = self.copy_of(image_id, tag, path, ext, self._noted(image_id, tag, ext))
+            self._index.save_label(image_id, kept)
+
+    def _noted(self, image_id: str, tag: str, ext: str) -> dict[str, Any]:
+        known, found = self._index.label(image_id, tag), Print.of(self.path(image_id, tag, ext))
+        if known is None or found is None or (known.ext, known.stamp) != (ext, found.stamp):
+            return {}
+        return dict(json.loads(known.info))
+
+    # --- current files ------------------------------------------------------------------
 
     def save(self, label_id: str, tag: str, source: Path, ext: str, info: dict[str, Any]) -> None:
         """Copy `source` and make it the current label.
@@ -121,143 +224,117 @@ class LabelFiles:
         OSError
             `source` cannot be read, or the disk is full; the current label stays.
         """
-        temporary = self.incoming(tag)
-        try:
-            digest = hashlib.sha256()
-            with open(source, "rb") as reader, open(temporary, "wb") as writer:
-                while block := reader.read(1 << 20):
-                    digest.update(block)
-                    writer.write(block)
-                writer.flush()
-                os.fsync(writer.fileno())  # before the lock, where nobody waits for it
-            self.commit(label_id, tag, temporary, ext, info, digest.hexdigest())
-        finally:
-            temporary.unlink(missing_ok=True)
+        with self.incoming(tag, ext) as temporary:
+            shutil.copyfile(source, temporary)
+            sha256 = sha256_of(temporary)
+            with self.lock(label_id):
+                current = self._index.label(label_id, tag)
+                version = self._index.label_version(label_id, tag)
+                self.keep_others(label_id, tag)
+                if current is not None and version is not None and version.sha256 == sha256:
+                    known = {"ts": int(time.time()), **info, "checksum": f"SHA256:{sha256}"}
+                    self._index.update_label(current, lambda _: known)
+                else:
+                    self._index.save_label(label_id, self.keep(label_id, tag, temporary, ext, info))
+                self.put_in_place(label_id, tag)
 
-    def commit(
-        self, label_id: str, tag: str, temporary: Path, ext: str, info: dict[str, Any], sha256: str
-    ) -> None:
-        """Make a complete file of the tag's folder the current label."""
-        target = self.path(label_id, tag, ext)
-        self.writable(tag)
-        known = {**info, "ts": int(time.time()), "checksum": f"SHA256:{sha256}"}
-        with self.lock(label_id):
-            self.recover(label_id)
-            print_ = Print.of(temporary)
-            assert print_ is not None
-            row = LabelRow(label_id, tag, ext, json.dumps(known), print_)
-            old = [self.path(label_id, tag, s) for s in self.on_disk(label_id, tag)]
-            for path in old:
-                self.keep(path, label_id, tag, unless=sha256)
-            self._state.intend(row)
+    def put_in_place(self, label_id: str, tag: str) -> None:
+        """Make the file in place what the store says is current; hold the image's lock.
+
+        A file that was put there by other means is kept before it is replaced; where nothing is
+        current it stays. Where nothing is to be done nothing is.
+        """
+        label = self._index.label(label_id, tag)
+        if label is None or (label.version is None and label.ext is not None):
+            return
+        if self.is_alone_in_place(label):
+            return
+        if label.ext is not None:
+            self.keep_others(label_id, tag)
+        version = self._index.label_version(label_id, tag)
+        if version is not None and not self.is_in_place(label):
+            self._copy(self.file(version), self.path(label_id, tag, version.ext), tag)
+        for ext in self.on_disk(label_id, tag):
+            path = self.path(label_id, tag, ext)
+            found = Print.of(path)
+            if ext != label.ext and found and self._index.is_own(label_id, ext, found.stamp):
+                path.unlink(missing_ok=True)
+
+    def is_alone_in_place(self, label: CurrentLabel) -> bool:
+        """Return whether what is in place is what the store says, and nothing else."""
+        there = [] if label.ext is None else [label.ext]
+        if self.on_disk(label.image, label.tag) != there:
+            return False
+        return label.ext is None or self.is_in_place(label)
+
+    def is_in_place(self, label: CurrentLabel) -> bool:
+        """Return whether the file in place is the one that the store says is current."""
+        if label.ext is None:
+            return False
+        found = Print.of(self.path(label.image, label.tag, label.ext))
+        return found is not None and found.stamp == label.stamp
+
+    def _copy(self, kept: Path, target: Path, tag: str) -> None:
+        folder = self.writable(tag)
+        with self.incoming(tag) as temporary:
+            if tag in _LINKED:
+                temporary.unlink()
+                with contextlib.suppress(OSError):  # a file system without hard links
+                    os.link(kept, temporary)
+            if not temporary.exists() or tag not in _LINKED:
+                shutil.copyfile(kept, temporary)
+                changed = kept.stat().st_mtime_ns
+                os.utime(temporary, ns=(changed, changed))
             publish(temporary, target)
-            for path in old:
-                if path != target:
-                    path.unlink(missing_ok=True)
-            self._state.update_label(label_id, tag, lambda _: row)
+        sync_folder(folder)
+
+    def part(self, label_id: str, label: NewLabel) -> None:
+        """Put a copy in place where the kept file itself is in place; hold the image's lock."""
+        kept, target = self.file(label), self.path(label_id, label.tag, label.ext)
+        if label.tag not in _LINKED and target.exists() and target.samefile(kept):
+            self._copy(kept, target, label.tag)
 
     def remove(self, label_id: str, tag: str) -> bool:
-        """Take a label out of force; it goes to the history. Whether there was one.
+        """Have no label current for `tag`; its file is kept. Return whether there was one.
 
         Hold the image's lock.
         """
-        self.recover(label_id)
-        paths = [self.path(label_id, tag, s) for s in self.on_disk(label_id, tag)]
-        if paths:
+        there = bool(self.on_disk(label_id, tag))
+        if there:
             self.writable(tag)
-        for path in paths:
-            self.keep(path, label_id, tag)
-            path.unlink(missing_ok=True)
-        gone = LabelRow(label_id, tag, None, "{}", Print(0, 0, 0))
-        self._state.update_label(label_id, tag, lambda _: gone)
-        return bool(paths)
+        self.keep_others(label_id, tag)
+        self._index.remove_label(label_id, tag)
+        self.put_in_place(label_id, tag)
+        return there
 
     def move_out(self, label_id: str, tag: str, ext: str, target: Path) -> None:
         """Move a current label to `target`, outside of all tags, as it is.
 
         Hold the image's lock.
         """
-        self.recover(label_id)
         path = self.path(label_id, tag, ext)
+        self._index.remove_label(label_id, tag)
         os.replace(path, target)
         sync_folder(target.parent)
         sync_folder(path.parent)
-        gone = LabelRow(label_id, tag, None, "{}", Print(0, 0, 0))
-        self._state.update_label(label_id, tag, lambda _: gone)
 
     def remove_all(self, label_id: str) -> None:
-        """Take every label of an image out of force; hold the image's lock."""
+        """Have no label of an image current; hold the image's lock."""
         for tag in scan_tags(self.folder):
             if self.on_disk(label_id, tag):
                 self.remove(label_id, tag)
 
-    def recover(self, label_id: str) -> None:
-        """Finish or forget what a killed process was doing; hold the image's lock."""
-        for row in self._state.intents(label_id):
-            self._finish(row)
-
-    def recover_all(self) -> None:
-        """The same for every label, and clear away files that were never put in place."""
-        for row in self._state.intents():
-            with self.lock(row.id):
-                self.recover(row.id)
+    def clear_left_overs(self) -> None:
+        """Clear away files that were never kept, of processes that were killed."""
         for tag in scan_tags(self.folder):
             for path in (self.folder / tag).glob(f"{_INCOMING}*"):
                 with contextlib.suppress(OSError):
                     if time.time() - path.stat().st_mtime > _LEFT_OVER_S:
                         path.unlink()
 
-    def _finish(self, row: LabelRow) -> None:
-        path = self.path(row.id, row.tag, row.ext or "")
-        if Print.of(path) != row.print:
-            self._state.drop_intent(row)
-            return
-        logger.info("label %r of %r: finishing what a killed process began", row.tag, row.id)
-        for suffix in self.on_disk(row.id, row.tag):
-            if suffix != row.ext:  # already in the history
-                self.path(row.id, row.tag, suffix).unlink(missing_ok=True)
-        self._state.update_label(row.id, row.tag, lambda _: row)
-
-    def keep(self, path: Path, label_id: str, tag: str, *, unless: str | None = None) -> None:
-        """Copy a current label to the history; readers keep finding it in place.
-
-        Not where it is what replaces it, byte for byte, or where it is there already
-        because a process was killed in between.
-        """
-        sha256 = sha256_of(path)
-        if sha256 == unless:
-            return
-        folder = self.inside(self.folder / HISTORY / tag / label_id)
-        parts = split_suffix(path.name, LABEL_SUFFIXES)
-        suffix = parts[1] if parts else path.suffix
-        if any(other.samefile(path) for other in folder.glob(f"*{sha256}{suffix}")):
-            return
-        moment = datetime.now(UTC).strftime(TIME_FORMAT)
-        kept = folder / f"{moment}-{sha256}{suffix}"
-        row = self._state.label(label_id, tag)
-        info = json.loads(row.info) if row is not None and row.print == Print.of(path) else {}
-        write_json(kept.with_name(f"{moment}-{sha256}.json"), info)
-        try:
-            if path.is_symlink():
-                raise OSError("what a link leads to may change")
-            os.link(path, kept)
-            sync_folder(folder)
-        except OSError:
-            copy_whole(path, kept)
-
     def history(self, label_id: str, tag: str | None = None) -> list[LabelVersion]:
-        """Labels of an image that were replaced or removed, the oldest first."""
-        versions = []
-        for one in [tag] if tag else scan_tags(self.folder / HISTORY):
-            for path in (self.folder / HISTORY / one / label_id).glob("*"):
-                parts = split_suffix(path.name, LABEL_SUFFIXES)
-                if parts is None:
-                    continue
-                moment, _, sha256 = parts[0].partition("-")
-                at = datetime.strptime(moment, TIME_FORMAT).replace(tzinfo=UTC).timestamp()
-                try:
-                    info = json.loads(path.with_name(f"{parts[0]}.json").read_bytes())
-                except (OSError, ValueError):
-                    info = {}
-                versions.append(LabelVersion(label_id, one, path, at, sha256, info))
-        return sorted(versions, key=lambda version: (version.replaced_at, version.tag))
+        """Return labels of an image that were replaced or removed, the oldest first."""
+        versions = self._index.label_versions(label_id, tag)
+        current = {self._index.label(label_id, one.tag) for one in versions}
+        numbers = {label.version for label in current if label is not None}
+        return [one for one in versions if one.id not in numbers]

@@ -28,8 +28,8 @@ from atlas8k.core.volume import (
     is_packed,
     read_geometry,
 )
-from atlas8k.services.studies.rows import Print
 from atlas8k.services.studies.scan import ImageFile
+from atlas8k.store import Print
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,6 @@ from atlas8k.core.errors import Atlas8kError
 from atlas8k.services.studies.catalogue import Catalogue, Label
 from atlas8k.services.studies.inspection import Inspections
 from atlas8k.services.studies.labels import LabelFiles
-from atlas8k.services.studies.rows import Changes, LabelRow, Print
 from atlas8k.services.studies.scan import (
     ImageFile,
     probe,
@@ -29,7 +28,7 @@ from atlas8k.services.studies.scan import (
     scan_tags,
     stamp,
 )
-from atlas8k.services.studies.state import StateFile
+from atlas8k.store import Changes, CurrentLabel, FolderIndex, Print
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ _SHARE = 20
 
 
 class Sync:
-    """Brings what is on disk and in the state file into the catalogue.
+    """Bring what is on disk and in the store into the catalogue.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ class Sync:
         self,
         root: Path,
         suffixes: tuple[str, ...],
-        state: StateFile,
+        index: FolderIndex,
         labels: LabelFiles,
         catalogue: Catalogue,
         settle_s: float,
@@ -62,10 +61,10 @@ class Sync:
     ) -> None:
         self.root = root
         self.suffixes = suffixes
-        self._state, self._labels, self._catalogue = state, labels, catalogue
+        self._index, self._labels, self._catalogue = index, labels, catalogue
         self.inspections = inspections
         self._settle_ns = int(settle_s * 1e9)
-        self._rows: dict[tuple[str, str], LabelRow] = {}
+        self._rows: dict[tuple[str, str], CurrentLabel] = {}
         self._seq = 0
         self._version = (-1, -1)
         self._version_lock = threading.Lock()
@@ -79,11 +78,11 @@ class Sync:
 
     def catch_up(self) -> None:
         """Take in what anybody has written through the API since; microseconds if nothing."""
-        version = self._state.version()
+        version = self._index.ledger.data_version()
         if version == self._version:
             return
         with self._version_lock:
-            changes = self._state.changes(self._seq)
+            changes = self._index.changes(self._seq)
             self._apply(changes)
             self._seq, self._version = changes.seq, version
 
@@ -93,18 +92,18 @@ class Sync:
             if image.removed is not None or image.id not in self._catalogue.images:
                 self.look_at(image.id, settled=True)
         for row in changes.labels:
-            self._rows[row.id, row.tag] = row
-            self._look_at_label(row.id, row.tag)
+            self._rows[row.image, row.tag] = row
+            self._look_at_label(row.image, row.tag)
         for found in changes.remarks:
             self.inspections.learn(found)
 
     def load(self) -> None:
-        """Everything at once, for the start: names from disk, the rest from the state file."""
+        """Everything at once, for the start: names from disk, the rest from the store."""
         with self._look_lock, self._version_lock:
-            version = self._state.version()
-            changes = self._state.changes()
+            version = self._index.ledger.data_version()
+            changes = self._index.changes()
             for row in changes.labels:
-                self._rows[row.id, row.tag] = row
+                self._rows[row.image, row.tag] = row
             for image in changes.images:
                 self._catalogue.set_info(image.id, image.info)
             for found in changes.remarks:
@@ -131,7 +130,8 @@ class Sync:
     def _look(self, *, deep: bool, settle: bool, breathe: bool) -> None:
         try:
             self._look_for_images(deep, settle, breathe)
-            for tag in scan_tags(self._labels.folder):
+            stored = {tag for _, tag in self._rows}
+            for tag in sorted({*scan_tags(self._labels.folder), *stored}):
                 self._look_for_labels(tag, deep, breathe)
         except OSError as error:
             # A mount that is away for a moment must not empty the list.
@@ -208,11 +208,15 @@ class Sync:
 
     def _look_for_labels(self, tag: str, deep: bool, breathe: bool) -> None:
         folder = self._labels.folder / tag
-        note = self._changed(folder, deep)
+        note = self._changed(folder, deep) if folder.is_dir() else lambda: None
         if note is None:
             return
-        preferred = {i: row.ext for (i, t), row in self._rows.items() if t == tag and row.ext}
-        found = scan_labels(folder, preferred, breathe=breathe)
+        preferred = {
+            i: row.ext
+            for (i, t), row in self._rows.items()
+            if t == tag and row.ext and row.version is not None
+        }
+        found = {**scan_labels(folder, preferred, breathe=breathe), **preferred}
         known = self._catalogue.labels.get(tag, {})
         if not known:  # the start: nothing can have changed meanwhile
             for label_id, ext in found.items():
@@ -227,10 +231,12 @@ class Sync:
         note()
 
     def _look_at_label(self, label_id: str, tag: str) -> None:
-        there = self._labels.on_disk(label_id, tag)
         row = self._rows.get((label_id, tag))
         label = None
-        if there:
+        if row is not None and row.version is not None:
+            # The store says so; its file is put in place where it is not.
+            label = Label(row.ext or "", row.info)
+        elif there := self._labels.on_disk(label_id, tag):
             ext = row.ext if row is not None and row.ext in there else there[0]
             label = self._label(label_id, tag, ext)
         self._catalogue.set_label(label_id, tag, label)

@@ -21,7 +21,7 @@ from atlas8k.services.labels.service import LabelService
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.studies.versions import Version
-from atlas8k.services.training.reading import unready
+from atlas8k.services.training.reading import check_ledger
 from atlas8k.store import OrganSource
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.split import read_patients
@@ -54,12 +54,12 @@ def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) ->
     """
     label_service, gone = context.label_service, ""
     if read_only:
-        usable = counted(label_service) - unready(label_service)
+        check_ledger(label_service)
     else:
         label_service.existing.import_all()
         label_service.reconciler.recover()
         context.sync()
-        usable = counted(label_service)
+    usable = counted(label_service)
     listed = context.studies.now().ids()
     whose = patients(context)
     found = [

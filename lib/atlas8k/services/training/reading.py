@@ -37,20 +37,20 @@ def existing_ledger(studies: str | Path, given: Path | None) -> Path:
     return path
 
 
-def unready(label_service: LabelService) -> set[str]:
-    """Volumes whose labels are not as the ledger says; logged.
+def check_ledger(label_service: LabelService) -> None:
+    """Check that a ledger is that of its folder; volumes it does not know are logged.
 
     Raises
     ------
     TrainingError
         The folder has public labels that the ledger never heard of: it is another one's.
     """
-    known, pending = label_service.ledger.statuses(), set(label_service.ledger.unsettled())
+    known = label_service.ledger.statuses()
     labels = label_service.folder.now()
     strange = [
         volume
         for volume in labels.ids_by_label(PUBLIC, labeled=True)
-        if volume not in pending and not (volume in known and _heard_of(label_service, volume))
+        if not (volume in known and _heard_of(label_service, volume))
     ]
     if strange:
         raise TrainingError(
@@ -63,16 +63,13 @@ def unready(label_service: LabelService) -> set[str]:
         for volume in labels.ids_by_label(FINAL, labeled=True)
         if known.get(volume, "open") in ("open", "leased")
     }
-    for volumes, what in ((by_hand, "labels/final is not in"), (pending, "labels are not as")):
-        if volumes:
-            logger.warning(
-                "not trained on %d volumes whose %s the ledger (%s): start the server once, "
-                "which takes them in, or give --ledger as it was given it",
-                len(volumes),
-                what,
-                label_service.ledger.path,
-            )
-    return pending
+    if by_hand:
+        logger.warning(
+            "not trained on %d volumes whose labels/final is not in the ledger (%s): start the "
+            "server once, which takes them in, or give --ledger as it was given it",
+            len(by_hand),
+            label_service.ledger.path,
+        )
 
 
 def _heard_of(label_service: LabelService, volume: str) -> bool:

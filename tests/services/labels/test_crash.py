@@ -1,0 +1,169 @@
+"""Killed, or out of disk, at every step of a change of labels: nothing is half there."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.faults import Mode, at_every_step
+from tests.services.labels.test_label_service import (
+    ANNA,
+    BEN,
+    GRID,
+    INFO,
+    SHAPE,
+    START,
+    in_step,
+    slabs,
+)
+
+from atlas8k.core.volume import write_nifti
+from atlas8k.services.labels.service import LabelService
+from atlas8k.store import Holder, OrganSource
+
+RITA = Holder.identify(user="rita")
+PUBLIC = {"liver": OrganSource("public", "present", "LiTS")}
+
+
+class Folder:
+    """A studies folder with one CT, and how it is brought back to what it was."""
+
+    def __init__(self, root: Path) -> None:
+        self.path, self._before = root / "studies", root / "before"
+        self.path.mkdir()
+        ct = np.random.default_rng(0).integers(-100, 100, SHAPE).astype(np.int16)
+        write_nifti(self.path / "a.nii.gz", ct, GRID)
+        self.hers = write_nifti(root / "hers.nii.gz", slabs(liver=(1, 5), spleen=(6, 8)), GRID)
+        self.his = write_nifti(root / "his.nii.gz", slabs(liver=(1, 3), spleen=(5, 8)), GRID)
+
+    def keep(self) -> None:
+        shutil.copytree(self.path, self._before)
+
+    def put_back(self) -> None:
+        shutil.rmtree(self.path)
+        shutil.copytree(self._before, self.path)
+
+    def open(self) -> LabelService:
+        return LabelService.open(self.path)
+
+
+def submit(service: LabelService, sent: Path, who: Holder = ANNA) -> Any:
+    return service.submit("a", sent, who, {"label_info": INFO})
+
+
+def state(service: LabelService) -> dict[str, Any]:
+    """What the store says of the volume, and the voxels that lie in the folder."""
+    book, path = service.ledger, service.folder.path / "labels"
+    files = {}
+    for tag in ("final", "original", "pseudo", "public"):
+        found = service.versions.current("a", tag)
+        served = path / tag / "a.nii.gz"
+        assert served.exists() == (found is not None), tag
+        if found is not None:
+            assert served.read_bytes() == found.path.read_bytes(), tag
+            files[tag] = found.sha256
+    kept = book.submissions("a")
+    return {
+        "status": book.status("a"),
+        "submissions": [(one.holder, one.purpose, one.restored) for one in kept],
+        "sources": book.sources("a"),
+        "reviews": [(one.kind, one.submission) for one in book.reviews("a")],
+        "final": files.get("final"),
+    }
+
+
+def begun(folder: Folder) -> None:
+    """A pseudo label, and Anna has the case."""
+    with closing(folder.open()) as service:
+        service.ledger.register_signature("m0")
+        service.keep_pseudo("a", START, GRID, {"model_signature": "m0"})
+        service.ledger.lease("a", ANNA, signature="m0")
+
+
+def twice(folder: Folder) -> None:
+    """Two people have submitted, neither of whom knew the other's, over a public label."""
+    begun(folder)
+    with closing(folder.open()) as service:
+        service.keep_public("a", slabs(liver=(1, 5)), GRID, PUBLIC)
+        submit(service, folder.hers)
+        submit(service, folder.his, BEN)
+
+
+Act = Callable[[LabelService, Folder], object]
+ACTS: dict[str, tuple[Callable[[Folder], None], Act]] = {
+    "pseudo label": (
+        begun,
+        lambda service, _: service.keep_pseudo(
+            "a", slabs(liver=(2, 6)), GRID, {"model_signature": "m0"}
+        ),
+    ),
+    "public label": (
+        begun,
+        lambda service, _: service.keep_public("a", slabs(liver=(1, 5)), GRID, PUBLIC),
+    ),
+    "submission": (begun, lambda service, folder: submit(service, folder.hers)),
+    "conflict": (
+        lambda folder: (begun(folder), submit(folder.open(), folder.hers))[0],
+        lambda service, folder: submit(service, folder.his, BEN),
+    ),
+    "review": (twice, lambda service, _: service.reviews.decide_submission("a", 2, "rita")),
+    "decision on an organ": (
+        twice,
+        lambda service, _: service.reviews.decide_organ("a", "liver", "revised", "rita"),
+    ),
+    "restore": (twice, lambda service, _: service.reviews.restore("a", 2, RITA)),
+    "hand back": (twice, lambda service, _: service.reviews.give_back("a", "rita", "look")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["kill", "fail"])
+@pytest.mark.parametrize("name", list(ACTS))
+def test_at_every_step_it_is_all_there_or_nothing_is(tmp_path: Path, name: str, mode: Mode) -> None:
+    prepare, act = ACTS[name]
+    folder = Folder(tmp_path)
+    prepare(folder)
+    folder.keep()
+    with closing(folder.open()) as service:
+        nothing = state(service)
+        act(service, folder)
+        whole = state(service)
+    folder.put_back()
+    seen = []
+    for n in at_every_step(mode, folder.open, lambda service: act(service, folder)):
+        with closing(sqlite3.connect(folder.path / ".atlas8k" / "ledger.sqlite")) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        # Somebody looks before anything has been recovered, and after.
+        for recover in (False, True):
+            with closing(folder.open()) as service:
+                if recover:
+                    service.reconciler.recover()
+                now = state(service)
+                in_step(service)
+            done = now["submissions"] == whole["submissions"] and now["status"] == whole["status"]
+            expected = whole if done and now != nothing else nothing
+            if name != "pseudo label":  # of which nothing but the file is to be seen here
+                assert without_hash(now) == without_hash(expected), (n, recover)
+        seen.append(now)
+        # The client had no reply, and sends it again.
+        if name in ("submission", "conflict"):
+            with closing(folder.open()) as service:
+                again = act(service, folder)
+                assert again.again == (now["submissions"] == whole["submissions"]), n
+                assert without_hash(state(service)) == without_hash(whole), n
+                in_step(service)
+        folder.put_back()
+    assert without_hash(seen[0]) == without_hash(nothing)
+    assert without_hash(seen[-1]) == without_hash(whole)
+    assert len(seen) > 2  # it has steps
+
+
+def without_hash(of: dict[str, Any]) -> dict[str, Any]:
+    """A file says when it was submitted: done again, it is another."""
+    return {**of, "final": of["final"] is not None}
