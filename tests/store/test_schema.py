@@ -53,6 +53,26 @@ def test_a_file_of_the_version_before_is_brought_up_to_date(before: Path) -> Non
     check_consistent(before)
 
 
+def test_the_way_back_is_kept(before: Path) -> None:
+    there = query(before, "SELECT sql FROM sqlite_schema ORDER BY name")
+    volumes = query(before, "SELECT * FROM volume")
+    Ledger(before).close()
+    kept = before.with_name("l-version-8.sqlite")
+    assert query(kept, "PRAGMA user_version") == [(8,)]
+    assert query(kept, "SELECT sql FROM sqlite_schema ORDER BY name") == there
+    assert query(kept, "SELECT * FROM volume") == volumes
+
+
+def test_a_newer_release_beside_is_noticed_before_anything_is_written(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.sync_volumes(["a"])
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    with pytest.raises(LedgerVersionError, match="another release brought it to schema"):
+        ledger.submit("a", ANNA)
+    assert query(ledger.path, "SELECT count(*) FROM submission") == [(0,)]
+
+
 def test_it_has_the_tables_of_a_new_one(before: Path, tmp_path: Path) -> None:
     Ledger(before)
     Ledger(tmp_path / "new.sqlite")

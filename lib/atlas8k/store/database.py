@@ -29,7 +29,7 @@ from atlas8k.store.errors import (
     translated,
 )
 from atlas8k.store.filesystem import network_type
-from atlas8k.store.schema import bring_up_to_date, check_version
+from atlas8k.store.schema import VERSION, bring_up_to_date, check_still, check_version, keep_former
 
 _PRAGMAS = ("PRAGMA foreign_keys = ON", "PRAGMA cache_size = -16000", "PRAGMA temp_store = MEMORY")
 # Other processes' transactions take well under a millisecond as a rule; waiting for one in
@@ -93,7 +93,8 @@ class Database:
         connection = self._open()
         try:
             # Read first: a newer, foreign or damaged file must not be touched at all.
-            self._retry(lambda: check_version(connection, self.path))
+            if self._retry(lambda: check_version(connection, self.path)) == VERSION - 1:
+                keep_former(connection, self.path)
             self._retry(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
             self._begin(connection)
             with _ending(connection):  # a read-only file is found out now, not when it matters
@@ -169,6 +170,7 @@ class Database:
                 self._retry(lambda: connection.execute(f"PRAGMA synchronous = {level}"))
                 self._begin(connection)
                 with _ending(connection, "COMMIT" if keep else "ROLLBACK"):
+                    check_still(connection, self.path)
                     yield connection
             finally:
                 self._write_lock.release()

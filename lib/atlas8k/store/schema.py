@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import sqlite3
 from pathlib import Path
 
+from atlas8k.core.files import publishing
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.store.errors import LedgerCorruptError, LedgerVersionError
+
+logger = logging.getLogger(__name__)
 
 VERSION = 9
 """Of schema.sql; the two scripts beside it bring a file of the version before up to it."""
@@ -53,6 +58,31 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
             "it away and run `atlas8k ledger rebuild`; nothing was changed",
         )
     return version
+
+
+def check_still(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise where another release has changed the tables since the file was opened.
+
+    Raises
+    ------
+    LedgerVersionError
+        It has.
+    """
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version != VERSION:
+        raise LedgerVersionError(
+            path,
+            f"another release brought it to schema {version} while this one (schema {VERSION}) "
+            "was using it; stop this one and start that release; nothing was written",
+        )
+
+
+def keep_former(connection: sqlite3.Connection, path: Path) -> None:
+    """Keep a copy of a file of the version before, as the way back."""
+    target = path.with_name(f"{path.stem}-version-{VERSION - 1}{path.suffix}")
+    with publishing(target) as temporary, contextlib.closing(sqlite3.connect(temporary)) as copy:
+        connection.backup(copy)
+    logger.warning("%s: is of the release before; kept as %s and brought up to date", path, target)
 
 
 def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
