@@ -122,6 +122,7 @@ class _Volume:
     draft: LabelOnDisk | None = None
     by_sha256: dict[str, int] = field(default_factory=dict)
     by_number: dict[int, int] = field(default_factory=dict)
+    by_request: dict[tuple[object, ...] | None, int] = field(default_factory=dict)
     files: dict[int, LabelOnDisk] = field(default_factory=dict)
     fused: Provenance | None = None
     current: int | None = None
@@ -164,7 +165,7 @@ class _Rebuilding:
         sha256 = sha256_of(label.path)
         submission = None
         if label.tag == FINAL:
-            submission = volume.by_sha256.get(sha256)
+            submission = volume.by_sha256.get(sha256) or volume.by_request.get(_request(origin))
             if submission is None:
                 submission = self._submit(label, origin, volume, sha256)
             if label.in_force:
@@ -255,6 +256,8 @@ class _Rebuilding:
         ).id
         self._booked.add(booked)
         volume.by_sha256[sha256] = booked
+        if _request(origin) is not None:
+            volume.by_request[_request(origin)] = booked
         volume.files[booked] = label
         if origin.submission is not None:
             volume.by_number[origin.submission] = booked
@@ -292,3 +295,16 @@ class _Rebuilding:
                     if choice == "revised" or (choice == "public" and source.disputed):
                         self.ledger.choose(name, organ, choice, "rebuilt from the assembled label")
         self.ledger.close_round({"note": "rebuilt from label files"})
+
+
+def _request(origin: Provenance) -> tuple[object, ...] | None:
+    """Return what two files of one submission share, None where a file does not say it.
+
+    A process that was killed after it wrote the file left one that nobody knew of; its
+    annotator got no reply, and sent the label again.
+    """
+    content = origin.detail.get("content")
+    if origin.kind != "submission" or not content or origin.minutes is None or origin.at is None:
+        return None
+    given_out = round(origin.at - 60 * origin.minutes, 2)
+    return (origin.holder, content, given_out)

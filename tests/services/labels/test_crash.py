@@ -25,7 +25,9 @@ from tests.services.labels.test_label_service import (
 
 from atlas8k.core.volume import write_nifti
 from atlas8k.services.labels.service import LabelService
-from atlas8k.store import Holder, OrganSource
+from atlas8k.services.rebuild import rebuild
+from atlas8k.services.rebuild_files import labels_on_disk
+from atlas8k.store import Holder, Ledger, OrganSource, label_files
 
 RITA = Holder.identify(user="rita")
 PUBLIC = {"liver": OrganSource("public", "present", "LiTS")}
@@ -162,6 +164,29 @@ def test_at_every_step_it_is_all_there_or_nothing_is(tmp_path: Path, name: str, 
     assert without_hash(seen[0]) == without_hash(nothing)
     assert without_hash(seen[-1]) == without_hash(whole)
     assert len(seen) > 2  # it has steps
+
+
+def test_a_submission_sent_again_after_a_crash_is_one_in_a_rebuilt_store(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    begun(folder)
+    with closing(folder.open()) as service:
+
+        def dies(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(label_files, "make_current", dies)
+            with pytest.raises(KeyboardInterrupt):
+                submit(service, folder.hers)
+        receipt = submit(service, folder.hers)
+        assert not receipt.again
+    written = folder.path / "labels" / ".history" / "final" / "a"
+    assert len(list(written.iterdir())) == 2  # the first one's file is there still
+    report = rebuild(tmp_path / "l.sqlite", ["a"], list(labels_on_disk(folder.path)))
+    assert report.submissions == 1
+    with closing(Ledger(tmp_path / "l.sqlite")) as book:
+        (only,) = book.submissions("a")
+        assert only.holder == ANNA.key
 
 
 def without_hash(of: dict[str, Any]) -> dict[str, Any]:
