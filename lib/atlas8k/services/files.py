@@ -11,7 +11,7 @@ from atlas8k.core import files as disk
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ``{}`` where there is no file."""
+    """Read the object in a JSON file; ``{}`` where there is no file."""
     try:
         with open(path, encoding="utf-8") as stream:
             value = json.load(stream)

@@ -87,7 +87,7 @@ class CtCache:
             return False
 
     def have(self, row: Series) -> Path:
-        """The CT of a series, fetched where it is not there.
+        """Return the CT of a series, fetched where it is not there.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class CtCache:
         self.path(uid).unlink(missing_ok=True)
 
     def bytes(self) -> int:
-        """What the CTs take."""
+        """Return the bytes that the CTs take."""
         return sum(size for _, size, _ in self._files())
 
     def _files(self) -> list[tuple[float, int, Path]]:
@@ -173,7 +173,7 @@ class CtCache:
         return gone
 
     def _clear_away(self) -> None:
-        """What killed processes left: instances with patients' data among it."""
+        """Remove what killed processes left: instances with patients' data among it."""
         for folder in self.root.glob(f"{_INCOMING}*"):
             with contextlib.suppress(OSError):
                 if time.time() - folder.stat().st_mtime > _LEFT_OVER_S:

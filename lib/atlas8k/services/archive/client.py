@@ -193,7 +193,7 @@ class Archive:
         return next((one for row in page if (one := _found(row)) and one.uid == uid), None)
 
     def personal(self, uid: str) -> dict[str, str]:
-        """What MONAI Label says of a series beside its UIDs: see :data:`PERSONAL`."""
+        """Return what MONAI Label says of a series beside its UIDs: see :data:`PERSONAL`."""
         with self._asked("describe a series"):
             page = self._client.search_for_series(
                 search_filters={"SeriesInstanceUID": uid}, fields=list(PERSONAL)
@@ -272,7 +272,7 @@ class Archive:
 
     @contextlib.contextmanager
     def _asked(self, what: str, uid: str = "") -> Iterator[None]:
-        """What goes wrong inside, said as one of our errors."""
+        """Raise what goes wrong inside as one of our errors."""
         try:
             yield
         except requests.HTTPError as err:
@@ -314,7 +314,7 @@ def _nothing(*_: object) -> None:
 
 
 def _found(row: Mapping[str, Any]) -> Found | None:
-    """A row of QIDO-RS; ``None`` where it lacks what a series must have."""
+    """Read a row of QIDO-RS; ``None`` where it lacks what a series must have."""
     uid, study = _value(row, "0020000E"), _value(row, "0020000D")
     if not (is_uid(uid) and is_uid(study)):
         return None

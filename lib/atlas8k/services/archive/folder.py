@@ -149,7 +149,7 @@ class ArchiveFolder(StudiesFolder):
     # --- images -----------------------------------------------------------------------
 
     def image(self, image_id: str) -> ImageFile | None:
-        """A series that is listed; its file need not be here.
+        """Return a series that is listed; its file need not be here.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class ArchiveFolder(StudiesFolder):
         return _file(image_id)
 
     def row(self, image_id: str) -> Series:
-        """What is known about a series; one that is not listed yet is asked for.
+        """Return what is known about a series; ask for one that is not listed yet.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class ArchiveFolder(StudiesFolder):
         return row
 
     def image_info(self, image_id: str) -> dict[str, Any]:
-        """What is known about a series, with its UIDs as MONAI Label says them."""
+        """Return what is known about a series, with its UIDs as MONAI Label says them."""
         row = self.row(image_id)
         own = {
             "SeriesInstanceUID": row.uid,

@@ -103,7 +103,7 @@ class Lister:
             self._first = False
 
     def _row(self, one: Found, known: dict[str, Series], now: float) -> Series | None:
-        """What is to be noted of a series, ``None`` where nothing is."""
+        """Return what is to be stored of a series, ``None`` where nothing is."""
         before = known.get(one.uid)
         if one.modality in NO_IMAGES:
             return None

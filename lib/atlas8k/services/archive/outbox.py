@@ -66,7 +66,7 @@ class Outbox:
         self._write = write or segmentation
 
     def due(self) -> list[Due]:
-        """What waits to be sent, in the order of the submissions."""
+        """Return what is to be sent, in the order of the submissions."""
         catalogue, sent, found = self._folder.now(), self._series_index.sent(), []
         with catalogue.lock:
             labels = list(catalogue.labels.get(FINAL, {}).items())
@@ -145,7 +145,7 @@ class Outbox:
 
 
 def segmentation(one: Due, headers: list[Dataset], folder: Path) -> Dataset:
-    """The SEG object of a current label.
+    """Make the SEG object of a current label.
 
     Its UIDs follow from what it holds: sent twice, as after a reply that got lost, it is
     one object.

@@ -234,7 +234,7 @@ class LabelService:
         return self._submissions.prepare(volume, sent, holder, params, lease)
 
     def start_label(self, volume: str, holder: Holder, lease: int | None) -> Version | None:
-        """What a holder of that lease was given to correct."""
+        """Return what a holder of that lease was given to correct."""
         return self._submissions.start(volume, self.ledger.begun(volume, holder, lease))
 
     def blind_start(self, volume: str) -> Version | None:
@@ -338,7 +338,7 @@ class LabelService:
         organs: Mapping[str, OrganSource],
         before: Mapping[str, OrganSource],
     ) -> npt.NDArray[np.uint8]:
-        """The public label with organs that an earlier one of another dataset has."""
+        """Return the public label with organs that an earlier one of another dataset has."""
         now = present(organs)
         made = np.where(np.isin(array, [ORGAN_IDS[o] for o in now]), array, 0).astype(np.uint8)
         earlier = self.versions.current(volume, PUBLIC)
@@ -363,7 +363,7 @@ def present(organs: Mapping[str, OrganSource]) -> list[str]:
 def still_said(
     before: Mapping[str, OrganSource], organs: Mapping[str, OrganSource]
 ) -> dict[str, OrganSource]:
-    """What earlier public labels say that a new one neither says anew nor takes back.
+    """Return what earlier public labels say that a new one neither says anew nor takes back.
 
     An organ that is unknown to one dataset may be known to another.
     """

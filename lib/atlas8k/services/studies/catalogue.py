@@ -31,7 +31,7 @@ class Label(NamedTuple):
 
 
 def _with_name(info: str, name: str) -> str:
-    """A JSON object with one more key."""
+    """Return the text of a JSON object with one more key."""
     return f'{info[:-1]}{"," if len(info) > 2 else ""}"name":{dumps(name)}}}'
 
 
@@ -70,7 +70,7 @@ class Catalogue:
     # --- changes ----------------------------------------------------------------------
 
     def set_image(self, image_id: str, file: ImageFile) -> None:
-        """An image is there."""
+        """Add an image, or change where it lies."""
         with self.lock:
             new = image_id not in self.images
             self.images[image_id] = file
@@ -80,7 +80,7 @@ class Catalogue:
             self._touch(image_id)
 
     def drop_image(self, image_id: str) -> None:
-        """An image is gone; its labels stay known, for the day it comes back."""
+        """Remove an image; its labels stay known, for the day it comes back."""
         with self.lock:
             if self.images.pop(image_id, None) is not None:
                 self.changes += 1
@@ -94,13 +94,13 @@ class Catalogue:
                 self._counts[tag] += change
 
     def set_info(self, image_id: str, info: str) -> None:
-        """What is known about an image, a JSON object."""
+        """Set what is known about an image, the text of a JSON object."""
         with self.lock:
             self._infos[image_id] = info
             self._touch(image_id)
 
     def set_remarks(self, image_id: str, source: str, remarks: tuple[Remark, ...]) -> None:
-        """What `source` found in an image, in place of what it found before."""
+        """Set what `source` found in an image, in place of what it found before."""
         with self.lock:
             if remarks:
                 self._remarks.setdefault(image_id, {})[source] = remarks
@@ -108,7 +108,7 @@ class Catalogue:
                 self._remarks[image_id].pop(source, None)
 
     def set_label(self, label_id: str, tag: str, label: Label | None) -> None:
-        """A label is current, or none is."""
+        """Set which label is current; ``None``: none is."""
         with self.lock:
             if tag == FINAL and label_id in self._held_back:
                 self._held_back[label_id] = label
@@ -147,7 +147,7 @@ class Catalogue:
         self._joined = None
 
     def set_header(self, fields: dict[str, Any]) -> None:
-        """What the JSON says before the images."""
+        """Set what the JSON says before the images."""
         with self.lock:
             self._header = dumps(fields)
             self._joined = None
@@ -155,7 +155,7 @@ class Catalogue:
     # --- answers ----------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """Counts, as MONAI Label gives them."""
+        """Return counts, as MONAI Label gives them."""
         with self.lock:
             return {
                 "total": len(self.images),
@@ -164,7 +164,7 @@ class Catalogue:
             }
 
     def ids(self) -> list[str]:
-        """Image ids, sorted."""
+        """Return image ids, sorted."""
         with self.lock:
             return list(self._sorted())
 
@@ -175,7 +175,7 @@ class Catalogue:
         return known
 
     def ids_by_label(self, tag: str, *, labeled: bool) -> list[str]:
-        """Ids of images with or without a label of that tag, sorted."""
+        """Return ids of images with or without a label of that tag, sorted."""
         with self.lock:
             key = f"{'+' if labeled else '-'}{tag}"
             known = self._lists.get(key)
@@ -186,7 +186,7 @@ class Catalogue:
             return list(known)
 
     def pairs(self, tag: str) -> list[tuple[str, str, str]]:
-        """Id, image and label, paths relative to the folder, of images with that label."""
+        """Return id, image and label, paths relative to the folder, of images with that label."""
         with self.lock:
             labels = self.labels.get(tag, {})
             return [
@@ -195,28 +195,28 @@ class Catalogue:
             ]
 
     def tags_of(self, image_id: str) -> list[str]:
-        """Tags under which an image has a label."""
+        """Return tags under which an image has a label."""
         with self.lock:
             return sorted(tag for tag, labels in self.labels.items() if image_id in labels)
 
     def label(self, label_id: str, tag: str) -> Label | None:
-        """A current label, of an image that is there."""
+        """Return a current label, of an image that is there."""
         with self.lock:
             return self.labels.get(tag, {}).get(label_id) if label_id in self.images else None
 
     def image_info(self, image_id: str) -> dict[str, Any]:
-        """What is known about an image; a new object."""
+        """Return what is known about an image; a new object."""
         with self.lock:
             return dict(json.loads(self._infos.get(image_id, "{}")))
 
     def remarks(self, image_id: str) -> tuple[Remark, ...]:
-        """What was found in an image, whoever found it."""
+        """Return what was found in an image, whoever found it."""
         with self.lock:
             found = self._remarks.get(image_id, {})
             return tuple(remark for source in sorted(found) for remark in found[source])
 
     def all_remarks(self) -> dict[str, tuple[Remark, ...]]:
-        """Remarks of all images that are there and have any, by id."""
+        """Return remarks of all images that are there and have any, by id."""
         with self.lock:
             ids = sorted(self._remarks.keys() & self.images.keys())
             return {one: found for one in ids if (found := self.remarks(one))}
@@ -240,7 +240,7 @@ class Catalogue:
         )
 
     def document(self) -> bytes:
-        """The whole folder as JSON, MONAI Label's form; made again only where it changed."""
+        """Return the whole folder as JSON, MONAI Label's form; made again only where it changed."""
         while True:
             with self.lock:
                 if self._joined is not None:

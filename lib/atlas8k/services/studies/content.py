@@ -14,7 +14,7 @@ from atlas8k.store import Ledger, UnknownVolumeError
 
 
 def _look(path: Path) -> tuple[Remark, ...]:
-    """A CT's remarks; one that cannot be read is told by who needs it."""
+    """Return a CT's remarks; none of one that cannot be read, which whoever needs it reports."""
     try:
         return inspect_content(read_ct(path))
     except VolumeError:

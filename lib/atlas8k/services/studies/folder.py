@@ -129,7 +129,7 @@ class StudiesFolder:
         )
 
     def now(self) -> Catalogue:
-        """The catalogue, with what any process has written through the API."""
+        """Return the catalogue, with what any process has written through the API."""
         if self._pid != os.getpid():  # first use, or a fork, which no thread survives
             self._pid = os.getpid()
             if self._watching:
@@ -151,7 +151,7 @@ class StudiesFolder:
     # --- images -----------------------------------------------------------------------
 
     def image(self, image_id: str) -> ImageFile | None:
-        """An image that is there now; one that is not known yet is looked for.
+        """Return an image that is there now; look for one that is not known yet.
 
         Raises
         ------
@@ -202,7 +202,7 @@ class StudiesFolder:
         return self.images.checksum(image_id, self.served_image(image_id))
 
     def served_image(self, image_id: str) -> ImageFile:
-        """What clients get of an image; see :meth:`ServedFiles.of`.
+        """Return what clients get of an image; see :meth:`ServedFiles.of`.
 
         Raises
         ------
@@ -212,8 +212,10 @@ class StudiesFolder:
         return self.served.of(image_id, self.known_image(image_id))
 
     def image_info(self, image_id: str) -> dict[str, Any]:
-        """What is known about an image, with ``name``, ``path`` and ``checksum`` of what
-        clients get of it, and with ``remarks`` where there are any.
+        """Return what is known about an image, as MONAI Label gives it.
+
+        With ``name``, ``path`` and ``checksum`` of what clients get of it, and with ``remarks``
+        where there are any.
         """
         file = self.served_image(image_id)
         path = self.path / file.path
@@ -232,7 +234,7 @@ class StudiesFolder:
         }
 
     def remarks(self, image_id: str) -> tuple[Remark, ...]:
-        """What was found in an image; one that was not looked into yet is looked into now.
+        """Return what was found in an image; look into one that was not looked into yet.
 
         Raises
         ------

@@ -70,7 +70,7 @@ class RejectedLabels:
         return made
 
     def waiting(self) -> list[Rejected]:
-        """Labels that nobody has accepted, by name."""
+        """Return labels that nobody has accepted, by name."""
         folder = self._labels.folder / REJECTED
         try:
             changed = folder.stat().st_mtime_ns
@@ -82,7 +82,7 @@ class RejectedLabels:
         return self._listed[1]
 
     def find(self, volume: str) -> Rejected | None:
-        """The label of a volume that was set aside last."""
+        """Return the label of a volume that was set aside last."""
         found = [one for one in self.waiting() if one.volume == volume]
         return max(found, key=lambda one: one.at, default=None)
 

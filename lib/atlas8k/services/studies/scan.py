@@ -69,13 +69,13 @@ def _entries(folder: str | Path, breathe: bool) -> Iterator[os.DirEntry[str]]:
 
 
 def candidates(image_id: str, suffixes: Sequence[str]) -> list[ImageFile]:
-    """Where an image of that id may lie, in order of preference: flat before tree."""
+    """Return where an image of that id may lie, in order of preference: flat before tree."""
     flat = [ImageFile(image_id + suffix, suffix) for suffix in suffixes]
     return flat + [ImageFile(f"{image_id}/{CASE_STEM}{suffix}", suffix) for suffix in suffixes]
 
 
 def probe(root: str | Path, image_id: str, suffixes: Sequence[str]) -> ImageFile | None:
-    """The image of one id as it lies on disk now; the id must have been checked."""
+    """Find the image of one id as it lies on disk now; the id must have been checked."""
     for file in candidates(image_id, suffixes):
         if os.path.isfile(os.path.join(root, file.path)):  # noqa: PTH113, PTH118
             return file
@@ -91,7 +91,7 @@ def _case_file(root: str | Path, name: str, suffixes: Sequence[str]) -> ImageFil
 
 
 def _not_an_image(name: str) -> str | None:
-    """Why a file is not listed, where its name says that it is an image."""
+    """Say why a file is not listed, where its name says that it is an image."""
     lower = name.lower()
     if lower.endswith((".nii.gz", ".nii")):
         return "rename it to end in .nii.gz or .nii"
@@ -102,7 +102,7 @@ def _not_an_image(name: str) -> str | None:
 
 
 def _no_case(folder: str) -> str | None:
-    """Why a folder without ``ct.nii.gz`` is no case, from its first entries' names."""
+    """Say why a folder without ``ct.nii.gz`` is no case, from its first entries' names."""
     try:
         with os.scandir(folder) as entries:
             first = list(itertools.islice(entries, _FIRST_ENTRIES))
@@ -209,7 +209,7 @@ def scan_images(
 
 
 def scan_tags(labels: str | Path) -> list[str]:
-    """Tags that have a folder, sorted; ``.history`` and its like are none."""
+    """Return tags that have a folder, sorted; ``.history`` and its like are none."""
     try:
         with os.scandir(labels) as entries:
             return sorted(e.name for e in entries if is_tag(e.name) and e.is_dir())
@@ -220,7 +220,7 @@ def scan_tags(labels: str | Path) -> list[str]:
 def scan_labels(
     folder: str | Path, preferred: Mapping[str, str] | None = None, *, breathe: bool = False
 ) -> dict[str, str]:
-    """Label files of one tag: suffix by image id.
+    """List label files of one tag: suffix by image id.
 
     Where a killed writer left two suffixes of one id, `preferred` says which is in
     force; else the earlier of :data:`~atlas8k.services.studies.names.LABEL_SUFFIXES`.
@@ -245,6 +245,6 @@ def _better(preferred: str, both: Collection[str]) -> str:
 
 
 def stamp(folder: str | Path) -> tuple[int, bool]:
-    """A folder's time of change, ns, and whether it lies far enough back to be trusted."""
+    """Return a folder's time of change, ns, and whether it lies far enough back to be trusted."""
     changed = os.stat(folder).st_mtime_ns  # noqa: PTH116
     return changed, changed + SETTLED_NS < time.time_ns()

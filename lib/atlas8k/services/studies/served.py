@@ -56,7 +56,7 @@ def named_as_packed(path: Path) -> bool:
 
 
 def geometry_stamp(path: Path) -> str:
-    """Changes with what is stated about a file, and with the rules of this release."""
+    """Return what changes with what is stated about a file, and with the rules of this release."""
     try:
         return f"1 {stated_for(path) or ''}"
     except GeometryError as err:
@@ -74,7 +74,7 @@ def file_fingerprint(path: Path) -> str:
 
 
 def geometry_remarks(path: Path) -> tuple[Remark, ...]:
-    """What is odd about how a file says where its voxels lie, and about its name.
+    """Find what is odd about how a file says where its voxels lie, and about its name.
 
     Raises
     ------
@@ -108,7 +108,7 @@ class ServedFiles:
         self._lock = threading.Lock()
 
     def of(self, image_id: str, file: ImageFile) -> ImageFile:
-        """The file to give out; the path of a copy is absolute.
+        """Return the file to give out; the path of a copy is absolute.
 
         Raises
         ------

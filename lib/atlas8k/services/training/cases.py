@@ -37,7 +37,7 @@ SEEN = "trained-on.json"
 
 
 def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) -> list[TrainingCase]:
-    """The assembled labels, with the organs that somebody has labeled in each.
+    """Return the fused labels, with the organs that somebody has labeled in each.
 
     Parameters
     ----------
@@ -77,13 +77,13 @@ def cases(context: Context, *, pseudo: bool = False, read_only: bool = False) ->
 
 
 def counted(label_service: LabelService) -> set[str]:
-    """Volumes that nobody has said are not usable, and that were not set aside."""
+    """Return volumes that nobody has said are not usable, and that were not set aside."""
     statuses = label_service.ledger.statuses().items()
     return {name for name, state in statuses if state != "excluded"}
 
 
 def patients(context: Context) -> dict[str, str]:
-    """Whose a volume is, by volume, as far as somebody said.
+    """Return whose a volume is, by volume, as far as somebody said.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def predicted(
 def _assembled(
     label_service: LabelService, volume: str, pseudo: bool, read_only: bool
 ) -> TrainingCase | None:
-    """The case of a volume, None where there is no organ to learn."""
+    """Return the case of a volume, None where there is no organ to learn."""
     sources = label_service.ledger.sources(volume)
     known = learnt(sources)
     guessed = predicted(label_service, volume, sources) if pseudo else ()
@@ -196,7 +196,7 @@ def _content(
     submission: object,
     files: Mapping[str, Version | None],
 ) -> str:
-    """What an assembled label says of organs that may be learned.
+    """Return what a fused label says of organs that may be learned.
 
     Not the file's checksum: it is assembled anew at every prediction, for the organs that
     nobody has labeled, and names the networks in its header.

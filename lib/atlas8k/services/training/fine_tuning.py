@@ -118,7 +118,7 @@ class FineTuning:
             return self._train(config, names, found)
 
     def _config(self, **more: Any) -> TrainingConfig:
-        """Settings of a training.
+        """Read the settings of a training.
 
         Raises
         ------
@@ -286,7 +286,7 @@ def chosen(value: object, served: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def whole(request: dict[str, Any], key: str, default: int, highest: int) -> int:
-    """A whole number of a request, from 1 to `highest`."""
+    """Read a whole number of a request, from 1 to `highest`."""
     value = request.get(key, default)
     try:
         number = int(value)

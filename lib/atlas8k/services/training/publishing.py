@@ -225,7 +225,7 @@ def compared(
     place: Place,
     pseudo: Sequence[TrainingCase],
 ) -> tuple[Decision, int]:
-    """The decision, and on how many cases it was made."""
+    """Return the decision, and on how many cases it was made."""
     chosen = stratified(held_out, MOST_HELD_OUT) or stratified(training, MOST_TRAINED)
     logger.info("gate: comparing with the served networks on %d cases", len(chosen))
     measure = partial(

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def existing_ledger(studies: str | Path, given: Path | None) -> Path:
-    """The ledger of a studies folder, which is there.
+    """Return the ledger of a studies folder, which is there.
 
     Raises
     ------
@@ -73,6 +73,6 @@ def check_ledger(label_service: LabelService) -> None:
 
 
 def _heard_of(label_service: LabelService, volume: str) -> bool:
-    """Whether a public label of the volume was ever written down."""
+    """Return whether a public label of the volume was ever entered."""
     noted = any(one.tag == PUBLIC for one in label_service.ledger.labels(volume))
     return noted or bool(label_service.ledger.dataset_organs(volume))
