@@ -193,7 +193,7 @@ def test_a_conflict_and_a_restored_submission_survive() -> None:
         first = one.submit(ANNA, {"liver": 2}, ["liver", "spleen"])
         second = one.submit(BEN, {"liver": 4}, ["liver"])  # did not know of the first
         book = one.check()
-        in_force = book.in_force(VOLUME)
+        in_force = book.current_submission(VOLUME)
         assert in_force is not None
         assert in_force.id == first
         assert [(r.kind, r.submission, r.other) for r in book.reviews()] == [

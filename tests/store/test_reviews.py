@@ -65,7 +65,7 @@ def test_a_second_reading_never_goes_to_the_first_reader(three: Ledger, clock: C
     late = three.submit("a", BEN, organs=REVISED, agreement={"liver": OrganChange("", 6, 6, 0, 1)})
     assert (late.purpose, late.conflict, late.late) == ("double_read", False, True)
     assert three.reviews() == []  # they agree
-    current = three.in_force("a")
+    current = three.current_submission("a")
     assert current is not None
     assert current.holder == NOBODY.key
     check_consistent(three.path)

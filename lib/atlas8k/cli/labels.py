@@ -214,7 +214,7 @@ def history(
         submissions = [
             {
                 **dataclasses.asdict(one.submission),
-                "in_force": one.in_force,
+                "in_force": one.is_current,
                 "organs": {o: c._asdict() for o, c in one.organs.items()},
             }
             for one in revisions
@@ -228,7 +228,7 @@ def history(
     print_table(
         [
             {
-                "": "*" if one.in_force else "",
+                "": "*" if one.is_current else "",
                 "no.": one.submission.id,
                 "who": one.submission.holder,
                 "when": moment(one.submission.submitted_at),

@@ -158,7 +158,7 @@ def studies(
         known = label_service.ledger.statuses()
         apart = {} if truth is None else _own(find_labels(truth), set(known), truth)
         found = read_sources(label_service, tqdm(known, "volumes", leave=False), apart)
-        truths = found.in_force if truth is None else apart
+        truths = found.current if truth is None else apart
         notes = [*found.notes]
         tables: list[Table] = list(effort_tables(found.efforts)) if found.efforts else []
         if truths:

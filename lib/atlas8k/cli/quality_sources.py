@@ -36,7 +36,7 @@ class Sources:
         Start labels of volumes with a truth: before, after each round, now.
     given, submitted
         By round, the volumes submitted in it: label given out, label submitted.
-    in_force
+    current
         Volume to the label of its current submission.
     networks
         By model signature, the label that its networks made of a volume.
@@ -51,7 +51,7 @@ class Sources:
     states: Labels = field(default_factory=dict)
     given: Labels = field(default_factory=dict)
     submitted: Labels = field(default_factory=dict)
-    in_force: dict[str, Path] = field(default_factory=dict)
+    current: dict[str, Path] = field(default_factory=dict)
     networks: Labels = field(default_factory=dict)
     raters: Labels = field(default_factory=dict)
     efforts: list[Effort] = field(default_factory=list)
@@ -149,8 +149,8 @@ def _submissions(
         found.given.setdefault(name, {})[volume] = version.path
         found.submitted.setdefault(name, {})[volume] = last.file
     for one in history:
-        if one.in_force and one.file is not None:
-            found.in_force[volume] = one.file
+        if one.is_current and one.file is not None:
+            found.current[volume] = one.file
         if one.submission.restored is None and one.file is not None:
             holder = one.submission.holder
             rater = "found in labels/final" if holder == IMPORTED_BY.key else holder
@@ -172,7 +172,7 @@ def _last(of_round: list[Revision]) -> Revision | None:
         for one in of_round
         if not one.submission.conflict and one.submission.purpose != "double_read"
     ]
-    return next((one for one in reversed(of_round) if one.in_force), None) or next(
+    return next((one for one in reversed(of_round) if one.is_current), None) or next(
         reversed(undisputed), None
     )
 

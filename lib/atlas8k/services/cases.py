@@ -433,7 +433,7 @@ class Cases:
 
     def _own_in_force(self, image: str) -> None:
         self._known(image)
-        current = self._ledger.in_force(image)
+        current = self._ledger.current_submission(image)
         if current is None:
             raise ConflictError(f"{image}: was not submitted")
         if self._author(current) not in self._holders:

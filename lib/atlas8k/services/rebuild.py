@@ -153,7 +153,7 @@ class _Rebuilding:
         found = self._read.provenance(label)
         self.now = label.written_at
         self.ledger.add_volumes([label.volume])
-        if label.tag == FINAL and label.in_force and found is None and not label.info:
+        if label.tag == FINAL and label.is_current and found is None and not label.info:
             self.report.unchecked.append(str(label.path))
             return
         origin = found or Provenance("pseudo")
@@ -168,7 +168,7 @@ class _Rebuilding:
             submission = volume.by_sha256.get(sha256) or volume.by_request.get(_request(origin))
             if submission is None:
                 submission = self._submit(label, origin, volume, sha256)
-            if label.in_force:
+            if label.is_current:
                 volume.current = submission
         self.now = label.written_at
         self._enter(label, sha256, signature, submission)
@@ -198,7 +198,7 @@ class _Rebuilding:
                 file = self._keep(label, ext)
                 new = NewLabel(label.tag, file, ext, sha256, found.stamp, info)
                 number = label_files.add(tx, label.volume, new, submission=submission)
-            if label.in_force:
+            if label.is_current:
                 label_files.make_current(tx, label.volume, label.tag, number, info)
 
     def _keep(self, label: LabelOnDisk, ext: str) -> str:
@@ -206,13 +206,17 @@ class _Rebuilding:
         files = self._files
         if files is None:
             return str(label.path)
-        if not label.in_force:
+        if not label.is_current:
             return str(label.path.relative_to(files.root))
         return files.copy_of(label.volume, label.tag, label.path, ext, {}).file
 
     def _submit(self, label: LabelOnDisk, origin: Provenance, volume: _Volume, sha256: str) -> int:
         """Book a submitted label as its header says, else as its voxels do."""
-        name, current, detail = label.volume, self.ledger.in_force(label.volume), origin.detail
+        name, current, detail = (
+            label.volume,
+            self.ledger.current_submission(label.volume),
+            origin.detail,
+        )
         client = label.info.get("client_id")
         holder = Holder.identify(client_id=client if isinstance(client, str) else None)
         number, begun_from, organs = None, None, None
@@ -279,7 +283,7 @@ class _Rebuilding:
         """
         self.report.unreadable = self._read.unreadable
         for name, volume in self._volumes.items():
-            current = self.ledger.in_force(name)
+            current = self.ledger.current_submission(name)
             if current is None:
                 continue
             number = volume.current or current.id

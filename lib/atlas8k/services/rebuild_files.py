@@ -38,7 +38,7 @@ class LabelOnDisk:
     info
         What was noted beside it: ``client_id``, ``model_signature``, ``absent`` are used
         where the file itself does not say.
-    in_force
+    is_current
         It is the volume's label of its tag now.
     """
 
@@ -47,7 +47,7 @@ class LabelOnDisk:
     path: Path
     written_at: float
     info: Mapping[str, Any] = field(default_factory=dict)
-    in_force: bool = False
+    is_current: bool = False
 
 
 def labels_on_disk(studies: Path) -> Iterator[LabelOnDisk]:
@@ -56,7 +56,7 @@ def labels_on_disk(studies: Path) -> Iterator[LabelOnDisk]:
     for tag in scan_tags(labels):
         for volume, suffix in scan_labels(labels / tag).items():
             path = labels / tag / f"{volume}{suffix}"
-            yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, in_force=True)
+            yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, is_current=True)
     for tag in scan_tags(labels / HISTORY):
         for path in sorted((labels / HISTORY / tag).glob("*/*")):
             parts = split_suffix(path.name, LABEL_SUFFIXES)

@@ -19,7 +19,6 @@ from atlas8k.store.folder_index import Changes, FolderIndex, ImageRow, Print, Re
 from atlas8k.store.label_files import CurrentLabel, LabelVersion, NewLabel
 from atlas8k.store.ledger import Ledger
 from atlas8k.store.records import (
-    Begun,
     Budget,
     Counts,
     Holder,
@@ -38,6 +37,7 @@ from atlas8k.store.records import (
     Round,
     Sample,
     Submission,
+    SubmissionContext,
     Trained,
     Usability,
     VolumeEntry,
@@ -45,7 +45,6 @@ from atlas8k.store.records import (
 )
 
 __all__ = [
-    "Begun",
     "Budget",
     "Changes",
     "Counts",
@@ -81,6 +80,7 @@ __all__ = [
     "Round",
     "Sample",
     "Submission",
+    "SubmissionContext",
     "Trained",
     "UnknownSignatureError",
     "UnknownVolumeError",

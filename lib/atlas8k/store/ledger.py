@@ -220,13 +220,13 @@ class Ledger:
 
     # Submissions
 
-    begun = reading(submissions_.begun)
+    submission_context = reading(submissions_.context)
     same_again = reading(submissions_.same_again)
     submit = writing(submissions_.submit, durable=True)
     submission = reading(submissions_.get)
     submissions = reading(submissions_.of_volume)
     submitted_by = reading(submissions_.of_holders)
-    in_force = reading(submissions_.current)
+    current_submission = reading(submissions_.current)
     changes = reading(provenance.changes)
 
     resolve = writing(decisions.resolve, durable=True)

@@ -224,7 +224,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Begun:
+class SubmissionContext:
     """What a submission that comes in now belongs to.
 
     ``lease`` is None where the holder never had the volume; ``taken_at`` the lease's

@@ -11,7 +11,7 @@ from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.store import leases, plans, provenance, ranking, reviews, rounds, volumes
 from atlas8k.store.errors import NumberTakenError
-from atlas8k.store.records import Begun, Holder, OrganChange, Submission, Worked
+from atlas8k.store.records import Holder, OrganChange, Submission, SubmissionContext, Worked
 from atlas8k.store.transaction import Transaction
 
 
@@ -86,7 +86,7 @@ def submit(
     organs, agreement = organs or {}, agreement or {}
     at = tx.now if at is None else at
     s = None if signature is None else ranking.signature_row(tx, signature)
-    origin = begun(tx, volume, holder, lease, at=at)
+    origin = context(tx, volume, holder, lease, at=at)
     current, status = tx.one("SELECT current_submission, status FROM volume WHERE id = ?", row)
     second = origin.purpose == "double_read" and current is not None
     crossed = not second and _crossed(tx, row, holder, origin, lease)
@@ -207,14 +207,14 @@ def note_choice(
 # What a submission belongs to
 
 
-def begun(
+def context(
     tx: Transaction,
     volume: str,
     holder: Holder,
     lease: int | None = None,
     *,
     at: float | None = None,
-) -> Begun:
+) -> SubmissionContext:
     """Return what a submission of this holder that comes in now, or came at `at`, belongs to.
 
     That is the lease that the client names, if it does, else the holder's last. One that was
@@ -231,7 +231,7 @@ def begun(
     ).fetchall()
     if not found:
         base = tx.value("SELECT base_submission FROM volume WHERE id = ?", row)
-        return Begun(None, None, True, base or 0, None, "revise", False)
+        return SubmissionContext(None, None, True, base or 0, None, "revise", False)
     number, taken_at, ended_at, outcome, expires_at, base, signature, *rest = found[0]
     purpose, of, looked, draft = rest
     # Saving again after a submission corrects it and is not late.
@@ -240,10 +240,14 @@ def begun(
     several = holder.anonymous and len(found) > 1 and number != lease and found[1][5] >= base
     # Which of several people's leases it is nobody knows: none of them has said anything.
     looked = None if several else looked
-    return Begun(number, taken_at, late, base, signature, purpose, several, of, looked, draft)
+    return SubmissionContext(
+        number, taken_at, late, base, signature, purpose, several, of, looked, draft
+    )
 
 
-def _crossed(tx: Transaction, row: int, holder: Holder, origin: Begun, lease: int | None) -> bool:
+def _crossed(
+    tx: Transaction, row: int, holder: Holder, origin: SubmissionContext, lease: int | None
+) -> bool:
     """Return whether another's submission landed since this one began.
 
     An anonymous holder may be several people: only one who names the lease of the earlier

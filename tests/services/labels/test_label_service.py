@@ -139,7 +139,7 @@ def test_what_anatomy_forbids_is_said_in_the_reply_and_kept(tmp_path: Path) -> N
 
 def in_step(label_service: LabelService, volume: str = "a") -> None:
     """``labels/final`` is what the ledger has current, every submission's file is there."""
-    current = label_service.ledger.in_force(volume)
+    current = label_service.ledger.current_submission(volume)
     final = label_service.folder.path / "labels" / "final" / f"{volume}.nii.gz"
     assert final.exists() == (current is not None)
     if current is not None:
@@ -182,7 +182,7 @@ def test_a_submission_says_something_of_every_organ_and_is_kept_whole(work: Work
         "stomach": "absent",
     }
     one = receipt.submission
-    assert (one.late, one.conflict, one.signature, receipt.in_force) == (False, False, "m0", True)
+    assert (one.late, one.conflict, one.signature, receipt.is_current) == (False, False, "m0", True)
     assert one.minutes is not None
     start = work.label_service.versions.find("a", one.start_sha256 or "")
     assert start is not None
@@ -278,14 +278,14 @@ def test_two_people_one_case_a_disputed_liver_reopened_and_restored(work: Work) 
     hers[4] = 0  # less liver than the public label
     hers[8] = SPLEEN
     first = work.send(ANNA, hers)
-    assert (first.disputes, first.review, first.in_force) == (("liver",), ("dispute",), True)
+    assert (first.disputes, first.review, first.is_current) == (("liver",), ("dispute",), True)
     assert work.organ(LIVER) == [1, 2, 3, 4]  # public until decided
     assert work.organ(SPLEEN) == [6, 7, 8]
     assert work.organ(LIVER, "final") == [1, 2, 3]
     his = start.copy()
     his[6] = 0
     second = work.send(BEN, his)
-    assert (second.submission.conflict, second.in_force) == (True, False)
+    assert (second.submission.conflict, second.is_current) == (True, False)
     assert work.organ(SPLEEN) == [6, 7, 8]  # hers
     assert [(r.kind, r.organ, r.submission) for r in label_service.ledger.reviews("a")] == [
         ("dispute", "liver", first.submission.id),
@@ -324,7 +324,7 @@ def test_two_people_one_case_a_disputed_liver_reopened_and_restored(work: Work) 
         3,
         restored.id,
     ]
-    assert [one.in_force for one in label_service.reviews.history("a")] == [
+    assert [one.is_current for one in label_service.reviews.history("a")] == [
         False,
         False,
         False,
@@ -491,7 +491,7 @@ def test_a_reviewer_takes_over_and_every_question_is_answered(work: Work) -> Non
     mine = work.label("original").copy()
     mine[3:5] = 0
     receipt = work.send(RITA, mine)
-    assert (receipt.in_force, receipt.submission.conflict) == (True, False)
+    assert (receipt.is_current, receipt.submission.conflict) == (True, False)
     assert label_service.ledger.reviews("a") == []
     assert work.organ(LIVER) == [1, 2]  # hers, over the public one
     assert label_service.ledger.status("a") == "submitted"
@@ -606,7 +606,7 @@ def test_a_ledger_made_anew_from_the_files_says_the_same(
     rebuild(target, ["a", "b"], list(labels_on_disk(label_service.folder.path)))
     made = Ledger(target)
     for volume in ("a", "b"):
-        old, new = label_service.ledger.in_force(volume), made.in_force(volume)
+        old, new = label_service.ledger.current_submission(volume), made.current_submission(volume)
         assert old is not None
         assert new is not None
         assert (new.id, new.holder, new.sha256) == (old.id, old.holder, old.sha256)
@@ -697,7 +697,7 @@ def test_readings_and_takeovers_come_back_from_the_files(
     work: Work, happens: Callable[[Work], None], tmp_path: Path
 ) -> None:
     def told(ledger: Ledger) -> dict[str, object]:
-        current = ledger.in_force("a")
+        current = ledger.current_submission("a")
         return {
             "status": ledger.status("a"),
             "current": current and current.id,

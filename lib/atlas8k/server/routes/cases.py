@@ -120,7 +120,7 @@ def listing(client_id: str | None = None) -> dict[str, Any]:
             "submitted_at": one.submission.submitted_at,
             "organs": {organ: change.state for organ, change in one.organs.items()},
             "asked": questions(one.organs),
-            "in_force": one.in_force,
+            "in_force": one.is_current,
             "open": open_again,
         }
         for one, open_again in cases.past()

@@ -202,7 +202,7 @@ def said(receipt: Receipt) -> dict[str, Any]:
         **_to_say(receipt.changes),
         "disputes": list(receipt.disputes),
         "review": list(receipt.review),
-        "in_force": receipt.in_force,
+        "in_force": receipt.is_current,
         "notes": list(receipt.notes),
     }
 

@@ -82,7 +82,7 @@ def line(one: Revision) -> dict[str, Any]:
     record = asdict(one.submission)
     record.pop("content")
     organs = {organ: change._asdict() for organ, change in one.organs.items()}
-    return {**record, "organs": organs, "in_force": one.in_force, "there": one.file is not None}
+    return {**record, "organs": organs, "in_force": one.is_current, "there": one.file is not None}
 
 
 @labels.get("/history", summary="Every submission of a case")
@@ -113,7 +113,7 @@ def restore(image: str, asked: Restore) -> dict[str, Any]:
     """A new entry of the history; nothing is lost. Annotators restore their own."""
     label_service = labels_of(image)
     check_own(asked, label_service.reviews.own(image, asked.submission), label_service)
-    check_own(asked, label_service.ledger.in_force(image), label_service)
+    check_own(asked, label_service.ledger.current_submission(image), label_service)
     restored = label_service.reviews.restore(image, asked.submission, asked.holder)
     return {"image": image, "submission": restored.id, "restored": asked.submission}
 
@@ -122,7 +122,7 @@ def restore(image: str, asked: Restore) -> dict[str, Any]:
 def reopen(image: str, asked: Reopen) -> dict[str, Any]:
     """It is given out next, with its last revision on it. Annotators open their own."""
     label_service, me = labels_of(image), asked.holder.key
-    check_own(asked, label_service.ledger.in_force(image), label_service)
+    check_own(asked, label_service.ledger.current_submission(image), label_service)
     label_service.reviews.reopen(image, to=me if asked.mine else None, note=asked.note, reviewer=me)
     return {"image": image, "for": me if asked.mine else None}
 

@@ -26,7 +26,7 @@ class Revision:
 
     submission: Submission
     organs: dict[str, OrganChange]
-    in_force: bool
+    is_current: bool
     file: Path | None
 
 
@@ -46,7 +46,7 @@ class Reviews:
         UnknownVolumeError
             No such volume.
         """
-        current = self._ledger.in_force(volume)
+        current = self._ledger.current_submission(volume)
         return [
             Revision(
                 one,
@@ -171,7 +171,7 @@ class Reviews:
         """
         if not note.strip():
             raise RequestError("note: say what is to be done; the annotator reads it")
-        current = self._ledger.in_force(volume)
+        current = self._ledger.current_submission(volume)
         to = None if to_anybody or current is None else self._author(current)
         self._hand_back(volume, to, note.strip()[:2000], reviewer, "returned")
         return to
@@ -205,7 +205,7 @@ class Reviews:
             There is nothing to choose between.
         """
         with self._reconciler.lock(volume):
-            current = self._ledger.in_force(volume)
+            current = self._ledger.current_submission(volume)
             public = self._ledger.dataset_organs(volume).get(organ)
             revised = self._ledger.revised_organs(current.id) if current is not None else {}
             if public is None or public.source != "public" or organ not in revised:
@@ -276,7 +276,7 @@ class Reviews:
                     "minutes": one.submission.minutes,
                     "purpose": one.submission.purpose,
                     "conflict": one.submission.conflict,
-                    "in_force": one.in_force,
+                    "in_force": one.is_current,
                     "file": None
                     if one.file is None
                     else str(one.file.relative_to(self._versions.root)),

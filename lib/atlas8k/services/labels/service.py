@@ -69,7 +69,7 @@ class Receipt:
         Public organs it changes, for a reviewer to decide.
     review
         Kinds of question it has raised.
-    in_force
+    is_current
         Whether it is the label of the volume now.
     again
         It had come before; nothing was booked anew.
@@ -83,7 +83,7 @@ class Receipt:
     changes: dict[str, OrganChange] = field(default_factory=dict)
     disputes: tuple[str, ...] = ()
     review: tuple[str, ...] = ()
-    in_force: bool = True
+    is_current: bool = True
     again: bool = False
     notes: tuple[str, ...] = ()
 
@@ -235,7 +235,9 @@ class LabelService:
 
     def start_label(self, volume: str, holder: Holder, lease: int | None) -> Version | None:
         """Return what a holder of that lease was given to correct."""
-        return self._submissions.start(volume, self.ledger.begun(volume, holder, lease))
+        return self._submissions.start(
+            volume, self.ledger.submission_context(volume, holder, lease)
+        )
 
     def blind_start(self, volume: str) -> Version | None:
         """Return the draft label to show instead of the current one, while somebody reads blind."""
@@ -249,7 +251,7 @@ class LabelService:
     def _receipt(self, booked: Submission) -> Receipt:
         # What a second reader is told must not say what the first has drawn.
         blind = booked.purpose == "double_read"
-        current = self.ledger.in_force(booked.volume)
+        current = self.ledger.current_submission(booked.volume)
         asked = [one for one in self.ledger.reviews(booked.volume) if one.submission == booked.id]
         return Receipt(
             booked,

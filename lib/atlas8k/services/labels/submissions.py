@@ -42,13 +42,13 @@ from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import (
-    Begun,
     Holder,
     NewLabel,
     NumberTakenError,
     OrganChange,
     OrganSource,
     Submission,
+    SubmissionContext,
     label_files,
     scores,
     submissions,
@@ -102,7 +102,7 @@ class Prepared:
     grid: Grid
     organs: dict[str, OrganChange]
     inherited: dict[str, OrganSource]
-    begun: Begun
+    context: SubmissionContext
     begun_from: int
     start_sha256: str | None
     model_signature: str | None
@@ -120,14 +120,14 @@ class Submissions:
         self._ledger, self._index, self._files = folder.ledger, folder.index, folder.labels
         self._versions, self._drafts, self._reconciler = versions, drafts, reconciler
 
-    def start(self, volume: str, begun: Begun) -> Version | None:
+    def start(self, volume: str, context: SubmissionContext) -> Version | None:
         """Return the draft label a submission began from: the current one at its lease.
 
         A second reading began from what the first reader was given.
         """
-        if begun.purpose == "double_read":
+        if context.purpose == "double_read":
             return self.first_start(volume)
-        draft = None if begun.draft is None else self._index.find_version(begun.draft)
+        draft = None if context.draft is None else self._index.find_version(context.draft)
         if draft is not None and self._files.file(draft).is_file():
             return self._versions.of(draft)
         # Without a lease, or one of an image that had no draft label then.
@@ -158,9 +158,9 @@ class Submissions:
             It is refused; the reason says what to do.
         """
         grid = self._drafts.grid(volume)
-        begun = self._ledger.begun(volume, holder, lease)
-        said = Statement.of(params, sent, default=begun.looked_at)
-        start = self.start(volume, begun)
+        context = self._ledger.submission_context(volume, holder, lease)
+        said = Statement.of(params, sent, default=context.looked_at)
+        start = self.start(volume, context)
         before = self._drafts.array(volume, None if start is None else start.path, grid)
         submitted = ingest(
             sent,
@@ -187,13 +187,13 @@ class Submissions:
             grid=grid,
             organs=organs,
             inherited=from_json(info),
-            begun=begun,
+            context=context,
             begun_from=number if isinstance(number, int) and before is not None else 0,
             start_sha256=start.sha256 if start is not None else None,
             model_signature=signature(info),
             content=_content(sent, params),
             info=merged({}, kept),
-            detail={**said.as_dict(), **_detail(submitted, params, begun)},
+            detail={**said.as_dict(), **_detail(submitted, params, context)},
         )
 
     def book(
@@ -283,15 +283,15 @@ class Submissions:
             anonymous=ready.holder.anonymous,
             submission=number,
             at=at,
-            minutes=None if ready.begun.taken_at is None else (at - ready.begun.taken_at) / 60,
+            minutes=None if ready.context.taken_at is None else (at - ready.context.taken_at) / 60,
             signature=ready.model_signature,
             start_sha256=ready.start_sha256,
             detail={
                 **ready.detail,
                 **({"adopted": True} if adopted else {}),
                 "begun_from": ready.begun_from,
-                "base": ready.begun.base,
-                "purpose": ready.begun.purpose,
+                "base": ready.context.base,
+                "purpose": ready.context.purpose,
                 "content": ready.content,
                 "lease": ready.lease,
                 "sample": sample,
@@ -302,8 +302,8 @@ class Submissions:
 
     def _agreement(self, ready: Prepared) -> dict[str, OrganChange]:
         """Return how far a second reading agrees with the first, organ by organ."""
-        first = self._ledger.in_force(ready.volume)
-        if ready.begun.purpose != "double_read" or first is None:
+        first = self._ledger.current_submission(ready.volume)
+        if ready.context.purpose != "double_read" or first is None:
             return {}
         one = self._versions.find(ready.volume, first.sha256 or "")
         if one is None:
@@ -336,7 +336,9 @@ def _content(sent: Path, params: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{digest} {json.dumps(said, sort_keys=True)}".encode()).hexdigest()
 
 
-def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> dict[str, Any]:
+def _detail(
+    submitted: Submitted, params: Mapping[str, Any], context: SubmissionContext
+) -> dict[str, Any]:
     client = params.get("client_id")
     found = impossible(submitted.array, submitted.grid)
     odd = (f"look again: {one.text}" for one in found if one.rule != "volume")  # asked about
@@ -351,5 +353,5 @@ def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> di
             if submitted.overlaps
             else {}
         ),
-        **({"ambiguous_lease": True} if begun.ambiguous else {}),
+        **({"ambiguous_lease": True} if context.ambiguous else {}),
     }
