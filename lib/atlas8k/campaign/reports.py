@@ -21,11 +21,11 @@ class OrganChanges(_Report):
     organ: str
     confirmed: int = Field(description="left as it was, or agreed to be absent")
     changed: int = Field(description="drawn otherwise")
-    added: int = Field(description="drawn where the start label had none")
+    added: int = Field(description="drawn where the draft label had none")
     absent: int = Field(description="taken away: it is not in this CT")
     nothing_said: int = Field(description="not assessed")
     mean_dsc: float | None = Field(
-        description="of start label and submission, mean over volumes that needed a change; an "
+        description="of draft label and submission, mean over volumes that needed a change; an "
         "organ added or taken away counts 0"
     )
     voxels_changed: int = Field(description="voxels in one of the two only, summed")

@@ -28,7 +28,7 @@ from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_label
 from atlas8k.core.voxels import renamed
 from atlas8k.labels.datasets import Dataset, DatasetMapError, known_datasets
-from atlas8k.labels.matching import Found, LabelFile, Matcher, MatchError
+from atlas8k.labels.matching import LabelFile, LabelFiles, Matcher, MatchError
 from atlas8k.labels.public import UNKNOWN_TAG, PublicLabel, read_public
 from atlas8k.labels.survey import others_that_fit, survey, version_of, votes_text
 from atlas8k.store import OrganSource, UnknownVolumeError, VolumeEntry
@@ -86,7 +86,7 @@ class Planned(NamedTuple):
     outcome: Outcome | None
 
 
-def plan(found: Found, folder: Path, matcher: Matcher) -> list[Planned]:
+def plan(found: LabelFiles, folder: Path, matcher: Matcher) -> list[Planned]:
     """Return the CT of every label file; files that share one are refused, all of them."""
     planned = []
     for file in found.files:
@@ -307,10 +307,10 @@ def chosen_version(
         typer.echo(f"{name}: these are labels of {entry.name} ({votes_text(looks, versions)})")
     shown = {one.file.path: one.shown for one in files}
     # A value that the dataset lacks gets its own file refused; it may be that file alone.
-    wrong = [one for one in looks if one.against[entry.name]]
+    wrong = [one for one in looks if one.objections[entry.name]]
     if not wrong:
         return entry
-    lines = [f"{shown[one.path]}: {'; '.join(one.against[entry.name])}" for one in wrong]
+    lines = [f"{shown[one.path]}: {'; '.join(one.objections[entry.name])}" for one in wrong]
     listing = "\n".join(f"  {line}" for line in lines[:SHOWN])
     if len(lines) > SHOWN:
         listing += f"\n  and {len(lines) - SHOWN} more"

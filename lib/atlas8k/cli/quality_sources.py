@@ -68,7 +68,7 @@ def read_sources(
     volumes
         To look at; those that nobody submitted and that are not in `truths` say nothing.
     truths
-        Volumes with a truth: states of their start label are looked up, too.
+        Volumes with a truth: states of their draft label are looked up, too.
     """
     found = Sources()
     rounds = [one for one in label_service.ledger.rounds() if one.reviewed]
@@ -95,7 +95,7 @@ def _short(signature: str | None) -> str:
 
 
 def _states(label_service: LabelService, volume: str, rounds: list[Round], found: Sources) -> None:
-    """Look up the start label at the beginning, at the end of each round, and now."""
+    """Look up the draft label at the beginning, at the end of each round, and now."""
     moments = [("before", rounds[0].opened_at)] if rounds else []
     moments += [(f"after round {one.number}", one.closed_at) for one in rounds if one.closed_at]
     for name, moment in moments:
@@ -160,7 +160,7 @@ def _submissions(
 
 
 def _first(of_round: list[Revision]) -> Revision | None:
-    """Return the first label drawn from the start label in a round."""
+    """Return the first label drawn from the draft label in a round."""
     for one in of_round:
         if one.submission.restored is None and one.submission.purpose != "double_read":
             return one

@@ -24,18 +24,18 @@ from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_label
-from atlas8k.labels.anatomy import impossible
 from atlas8k.labels.ingest import Submitted, ingest
+from atlas8k.labels.plausibility import find_impossible
 from atlas8k.labels.provenance import Provenance, read_provenance, write_label
 from atlas8k.labels.submission_diff import (
     KEYS,
     Statement,
-    changes,
+    add_rest_of_ct,
+    add_unnamed_organs,
     check_reviewed,
-    compared,
-    completed,
-    not_certified,
-    with_rest,
+    compare_readings,
+    compare_with_draft,
+    withhold_odd_volumes,
 )
 from atlas8k.services.labels.drafts import LABEL_NAMES, DraftLabels, as_json, from_json, signature
 from atlas8k.services.studies.catalogue import FINAL
@@ -153,13 +153,13 @@ class Submissions:
             absent=sorted(said.absent),
             may_be_empty=before is not None and not before.any(),
         )
-        submitted = with_rest(
+        submitted = add_rest_of_ct(
             before, submitted, partial=said.partial, absent=said.absent, path=sent
         )
-        organs = changes(before, submitted, said)
+        organs = compare_with_draft(before, submitted, said)
         check_reviewed(organs, submitted, said, sent.name)
-        array = completed(before, submitted, organs)
-        organs = not_certified(organs, array, grid, said.volume_is_right)
+        array = add_unnamed_organs(before, submitted, organs)
+        organs = withhold_odd_volumes(organs, array, grid, said.volume_is_right)
         info = start.info if start is not None else {}
         number = info.get("submission")
         kept = {key: value for key, value in params.items() if key not in OWN_KEYS}
@@ -302,7 +302,7 @@ class Submissions:
             return {}
         before = read_label(one.path)
         after = read_label(second.path).array if array is None else array
-        return compared(before.array, after, before.grid)
+        return compare_readings(before.array, after, before.grid)
 
     def book_left_behind(self, volume: str) -> list[Submission]:
         """Book what killed processes had written; the caller holds the volume's lock."""
@@ -341,7 +341,7 @@ class Submissions:
         before = self._drafts.array(volume, self.start(volume, begun), label.grid)
         present = frozenset(ORGAN_NAMES[i - 1] for i in np.unique(label.array) if 1 <= i <= 9)
         submitted = Submitted(label.array, label.grid, present, "organ ids", {})
-        self._ledger.describe(submission.id, changes(before, submitted))
+        self._ledger.describe(submission.id, compare_with_draft(before, submitted))
 
 
 def stated_organs(
@@ -370,7 +370,7 @@ def _content(sent: Path, params: Mapping[str, Any]) -> str:
 
 def _detail(submitted: Submitted, params: Mapping[str, Any], begun: Begun) -> dict[str, Any]:
     client = params.get("client_id")
-    found = impossible(submitted.array, submitted.grid)
+    found = find_impossible(submitted.array, submitted.grid)
     odd = (f"look again: {one.text}" for one in found if one.rule != "volume")  # asked about
     notes = [*submitted.notes, *odd]
     return {

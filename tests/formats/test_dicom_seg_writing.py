@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.uid import SegmentationStorage
 from skimage.color import rgb2lab
-from tests.labels.dicom_kit import read_headers, save_series
+from tests.formats.dicom_kit import read_headers, save_series
 from tests.labels.kit import Labels
 
 from atlas8k.core.errors import (
