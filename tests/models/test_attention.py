@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.attention.reference import exact_sizes
 
-from atlas8k.attention.engine import quantise
+from atlas8k.attention.slabs import quantise
 from atlas8k.core.errors import AttentionError
 from atlas8k.models import attention
 from atlas8k.models.attention import attention_sizes_on
