@@ -45,12 +45,12 @@ class SyntheticSet:
     def beside(self) -> Iterator[None]:
         """Have what is missing made in a second process."""
         from atlas8k.training import ranks
-        from atlas8k.training.generated import made_beside
+        from atlas8k.training.generated import make_in_background
 
         if not ranks.first():
             yield
             return
-        with made_beside(self.first):
+        with make_in_background(self.first):
             yield
 
 
