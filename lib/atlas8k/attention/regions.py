@@ -265,10 +265,10 @@ def find_regions(
                 largest_slice=_triple(start + origin + largest),
             )
         )
-    return in_order(regions), keep[labels]
+    return by_attention(regions), keep[labels]
 
 
-def in_order(regions: Sequence[Region]) -> list[Region]:
+def by_attention(regions: Sequence[Region]) -> list[Region]:
     """Sort by attention, largest first; organ and position settle ties, so that runs agree."""
     return sorted(regions, key=lambda r: (-r.attention_ml, r.organ, r.start))
 

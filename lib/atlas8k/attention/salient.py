@@ -24,8 +24,8 @@ from atlas8k.attention.regions import (
     Region,
     Widths,
     bounding_box,
+    by_attention,
     find_regions,
-    in_order,
     opened,
     widths_for,
 )
@@ -213,7 +213,7 @@ def salient_regions(
         grid=grid,
         sizes=sizes_from_table(swept.table, grid.voxel_ml, organs, settings.overlap),
         mask=swept.flags.view(np.bool_),
-        regions=tuple(in_order(regions)),
+        regions=tuple(by_attention(regions)),
         salient_ml=salient_ml,
         heat=swept.heat,
     )

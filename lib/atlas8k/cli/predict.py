@@ -84,7 +84,7 @@ def predict(
     """
     if not ct.exists():
         _missing(ct)
-    from atlas8k.models.imports import import_monai_for_prediction
+    from atlas8k.models.light_monai import import_monai_for_prediction
 
     import_monai_for_prediction()
     import numpy as np

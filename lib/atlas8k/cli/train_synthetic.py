@@ -84,7 +84,7 @@ def synthetic_set(
 
     from atlas8k.training import ranks
     from atlas8k.training.generated import PhantomTrainingCase, alone, body_cases, make_missing
-    from atlas8k.training.patches import in_order
+    from atlas8k.training.patches import training_order
 
     folder.mkdir(parents=True, exist_ok=True)
     start = FIRST_SEED - MEASURED_ON
@@ -106,7 +106,7 @@ def synthetic_set(
             "bodies": list(on_bodies[0].subjects),
             "attribution": ATTRIBUTION,
         }
-    first = in_order(cases, seed)
+    first = training_order(cases, seed)
     at_first = [*apart, *(first if bodies is None else first[:AT_FIRST])]
     # Where all are there, a training beside this one may be making the others.
     if ranks.first() and not all(case.path.is_file() for case in at_first):

@@ -138,7 +138,7 @@ def found_orientation(
     from atlas8k.core.grid_alignment import place
     from atlas8k.core.volume import read_label
     from atlas8k.models.importing import OrientationUnknownError, import_weights
-    from atlas8k.models.importing.orientation import clear, try_orientations
+    from atlas8k.models.importing.orientation import clear_winner, try_orientations
     from atlas8k.models.predict import Predictor
     from atlas8k.models.store import ModelStore
 
@@ -165,7 +165,7 @@ def found_orientation(
         f"DSC of {tried.name} on {ct} with {other}:",
         left=["orientation"],
     )
-    found = clear(trials)
+    found = clear_winner(trials)
     command = f"atlas8k weights import {file} --orientation"
     if found is None:
         raise CheckpointError(
@@ -373,7 +373,7 @@ def _agreements(folder: Path, files: list[Path]) -> Iterator[Features]:
     import numpy as np
 
     from atlas8k.content.features import measure
-    from atlas8k.models.imports import import_monai_for_prediction
+    from atlas8k.models.light_monai import import_monai_for_prediction
 
     import_monai_for_prediction()
     from atlas8k.models.predict import Predictor

@@ -81,7 +81,7 @@ class PatchSource:
         self.preprocessing = preprocessing
         self.config = config
         self.patch: Patch = config.patch or preprocessing.window_size
-        self._cases: list[Loadable] = in_order(cases, config.seed)
+        self._cases: list[Loadable] = training_order(cases, config.seed)
         self._step = _turnover(len(cases), config)
         self._loaded: dict[str, Prepared] = {}
         self._broken: set[str] = set()
@@ -209,7 +209,7 @@ class PatchSource:
             return None
 
 
-def in_order(cases: Sequence[AnyLoadable], seed: int) -> list[AnyLoadable]:
+def training_order(cases: Sequence[AnyLoadable], seed: int) -> list[AnyLoadable]:
     """Return the cases in the order of their use in a training of that seed."""
     order = np.random.default_rng(seed).permutation(len(cases))
     return [cases[i] for i in order]
