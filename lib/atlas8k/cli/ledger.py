@@ -1,4 +1,4 @@
-"""``atlas8k ledger``: a backup while the server runs, and a rebuild when all is lost."""
+"""``atlas8k ledger``: back it up while the server runs, and rebuild it when it is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.opening import folder_only, ledger_of
+from atlas8k.cli.open_studies import folder_only, ledger_of
 from atlas8k.cli.options import Commands, FolderOfStudies, LedgerFile, Studies
 from atlas8k.core.errors import LedgerError
 
@@ -95,7 +95,7 @@ def rebuild(
 
 
 def _move_aside(target: Path) -> list[tuple[Path, Path]]:
-    """Move a ledger with its log; return what was where, and is where."""
+    """Move a ledger with its log; return the old and new path of each file."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     moved = []
     for suffix in ("", "-wal", "-shm"):
@@ -128,10 +128,10 @@ def labels_on_disk(studies: Path) -> Iterator[LabelOnDisk]:
             yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, info, in_force=True)
     for tag in scan_tags(root / LABELS_FOLDER / HISTORY):
         for folder in sorted((root / LABELS_FOLDER / HISTORY / tag).iterdir()):
-            for kept in files.history(folder.name, tag) if folder.is_dir() else ():
-                # Kept by a hard link where possible: its time is when it was written.
-                written = min(kept.path.stat().st_mtime, kept.replaced_at)
-                yield LabelOnDisk(folder.name, tag, kept.path, written, kept.info)
+            for replaced in files.history(folder.name, tag) if folder.is_dir() else ():
+                # A hard link where possible: its time is that of writing.
+                written = min(replaced.path.stat().st_mtime, replaced.replaced_at)
+                yield LabelOnDisk(folder.name, tag, replaced.path, written, replaced.info)
     state.close()
 
 
