@@ -19,7 +19,7 @@ from atlas8k.core.errors import (
 )
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import Box, Start, find_placement, put
-from atlas8k.core.label_mapping import Term, term
+from atlas8k.core.label_mapping import MappedLabel, map_label
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.core.voxels import counts, joint_counts, renamed
@@ -28,7 +28,7 @@ from atlas8k.formats.nrrd import read_nrrd
 from atlas8k.formats.segmentation import Segment, Segmentation
 
 ReadBy = Literal["label_info", "segment names", "codes", "organ ids"]
-_Terms = Sequence[tuple[Segment, Term]]
+_Terms = Sequence[tuple[Segment, MappedLabel]]
 _Counts = Sequence[npt.NDArray[np.int64]]
 
 
@@ -133,9 +133,9 @@ def ingest(
     voxel_counts = [counts(layer) for layer in segmentation.layers]
     if segments is None:
         read_by: ReadBy = "organ ids"
-        terms = [(Segment(name, i), Term("organ", name)) for name, i in ORGAN_IDS.items()]
+        terms = [(Segment(name, i), MappedLabel("organ", name)) for name, i in ORGAN_IDS.items()]
     else:
-        terms = [(segment, term(segment.name, segment.codes)) for segment in segments]
+        terms = [(segment, map_label(segment.name, segment.codes)) for segment in segments]
         by_code = any(meant.by_code for _, meant in terms)
         by_name: ReadBy = "label_info" if segments is from_label_info else "segment names"
         read_by = "codes" if by_code else by_name
@@ -351,7 +351,7 @@ def _voxels(voxel_counts: _Counts, segment: Segment) -> int:
     return int(voxel_counts[segment.layer][segment.value]) if segment.value < 256 else 0
 
 
-def _identity(segment: Segment, meant: Term) -> str:
+def _identity(segment: Segment, meant: MappedLabel) -> str:
     return meant.organ if meant.kind == "organ" and meant.organ else normalise(segment.name)
 
 

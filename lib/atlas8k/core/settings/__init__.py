@@ -15,7 +15,7 @@ from atlas8k.core.weighting import EXAMPLE
 
 
 class Settings(BaseModel):
-    """Everything that can be set with ``--conf``; the description of each field ends in its unit.
+    """All settings that ``--conf`` takes; the description of each field ends in its unit.
 
     Raises
     ------
@@ -280,7 +280,7 @@ class Settings(BaseModel):
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, str]) -> Settings:
-        """Parse what the user gave as ``--conf key value``.
+        """Parse the user's ``--conf key value`` pairs.
 
         Parameters
         ----------
@@ -311,7 +311,7 @@ class Settings(BaseModel):
 
     @classmethod
     def describe(cls, key: str) -> str:
-        """Description of a key, with its unit in brackets where it has one."""
+        """Return the description of a key, with its unit in brackets where it has one."""
         field = cls.model_fields[key]
         extra = field.json_schema_extra
         unit = extra.get("unit") if isinstance(extra, dict) else None
@@ -319,7 +319,7 @@ class Settings(BaseModel):
 
     @classmethod
     def table(cls) -> str:
-        """Markdown table of every key, its default, unit and meaning, for the app's README."""
+        """Return a Markdown table of every key, its default, unit and meaning, for the README."""
         rows = ["| key | default | unit | meaning |", "| --- | --- | --- | --- |"]
         for key, field in cls.model_fields.items():
             extra = field.json_schema_extra
