@@ -65,7 +65,7 @@ def campaign_status(
     from atlas8k.models.store import ModelStore
 
     with suppress(OSError, ValueError):  # being written, or not the trainer's
-        learning.note(ledger, read_json(models / learning.STATS))
+        learning.record_training(ledger, read_json(models / learning.STATS))
     signature = signature or ledger.last_signature()
     if signature is None:
         try:

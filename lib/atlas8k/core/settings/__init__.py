@@ -111,7 +111,7 @@ class Settings(BaseModel):
         None,
         description="Order of the priority list: attention size (eq4), volume of the salient "
         "regions (salient), or attention over its largest value a slice (per_slice); empty: as "
-        "the ledger was told last, salient at first",
+        "the ledger has it, salient at first",
     )
     cache_gb: float = Field(
         20.0,
@@ -151,7 +151,7 @@ class Settings(BaseModel):
         le=100.0,
         description="Part of the volumes behind the budget's that are given out all the same, "
         "drawn at random, one at least, to estimate what errors are left there; 0: none; empty: "
-        "as the ledger was told last, 1 at first",
+        "as the ledger has it, 1 at first",
         json_schema_extra={"unit": "% of the low-ranked volumes"},
     )
     stop_after: int | None = Field(
@@ -160,7 +160,7 @@ class Settings(BaseModel):
         le=1_000_000,
         description="The campaign can end when so many volumes from the top of the list, or "
         "the whole budget, needed no change; it is shown, nothing ends by itself; empty: as "
-        "the ledger was told last, 10 at first",
+        "the ledger has it, 10 at first",
         json_schema_extra={"unit": "volumes"},
     )
     review_percent: float = Field(
