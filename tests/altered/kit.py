@@ -24,7 +24,7 @@ from abdomen_phantom import generate
 from atlas8k.content import inspect_content
 from atlas8k.core.errors import Atlas8kError
 from atlas8k.core.grid import Grid, Volume
-from atlas8k.labels.anatomy import impossible
+from atlas8k.labels.plausibility import find_impossible
 
 FILES = 200
 SEED = 8000
@@ -78,7 +78,7 @@ def patient() -> tuple[Volume, Volume]:
     ct = Volume(made.ct.array.astype(np.float32), made.ct.grid)
     assert len({*ct.grid.shape}) == 3  # axes that are mixed up do not fit by chance
     assert inspect_content(ct) == ()
-    assert impossible(made.label.array, made.label.grid) == []
+    assert find_impossible(made.label.array, made.label.grid) == []
     return ct, made.label
 
 

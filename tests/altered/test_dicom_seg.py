@@ -12,7 +12,7 @@ from pydicom.uid import CTImageStorage
 from tests.altered.kit import OTHER, REFUSED, SAME, Kind, Read, Rng, patient, run
 from tests.altered.nifti import cut
 from tests.altered.test_label_nifti import judged
-from tests.labels.seg_kit import save_seg
+from tests.formats.seg_kit import save_seg
 
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.structures import ORGAN_NAMES

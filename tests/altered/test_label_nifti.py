@@ -20,8 +20,8 @@ from tests.altered.nifti import Draft, cut
 
 from atlas8k.core.grid import Volume
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.labels.anatomy import impossible
 from atlas8k.labels.ingest import Submitted, ingest
+from atlas8k.labels.plausibility import find_impossible
 
 LABEL = Kind("label, NIfTI, submitted for a CT")
 ANATOMY = "anatomy"
@@ -29,7 +29,7 @@ ANATOMY = "anatomy"
 
 def judged(submitted: Submitted, truth: np.ndarray) -> Read:
     """What a submission's reply says of it, and what the checks of a label in the folder find."""
-    found = impossible(submitted.array, submitted.grid)
+    found = find_impossible(submitted.array, submitted.grid)
     marks = {"notes"} if submitted.notes else set()
     return Read(
         np.array_equal(submitted.array, truth), frozenset(marks | ({ANATOMY} if found else set()))

@@ -11,7 +11,7 @@ from atlas8k.attention import (
     attention_sizes,
     salient_regions,
 )
-from atlas8k.attention.engine import quantise
+from atlas8k.attention.slabs import quantise
 from atlas8k.core.errors import AttentionError, GridMismatchError, VolumeError
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import Grid

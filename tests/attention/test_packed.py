@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from atlas8k.attention import attention_sizes
-from atlas8k.attention.engine import quantise
 from atlas8k.attention.packed import pack, pack_codes, unpack, unpack_codes
+from atlas8k.attention.slabs import quantise
 from atlas8k.core.errors import AttentionError
 from atlas8k.core.grid import Grid
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from atlas8k.attention import Salient, SalientSettings, equations, salient_regions
-from atlas8k.attention.engine import quantise
 from atlas8k.attention.equations import HEAT_STEPS
+from atlas8k.attention.slabs import quantise
 from atlas8k.core.errors import AttentionError, GridMismatchError
 from atlas8k.core.volume import Grid
 

@@ -1,4 +1,4 @@
-"""The fused engine against the plain equations, and what must not change a size."""
+"""The fused kernels against the plain equations, and what must not change a size."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.attention.reference import exact_sizes
 
-from atlas8k.attention import AttentionSizes, attention_sizes, engine
-from atlas8k.attention.engine import quantise
+from atlas8k.attention import AttentionSizes, attention_sizes, slabs
 from atlas8k.attention.probabilities import CODE_ERROR, LEVELS
+from atlas8k.attention.slabs import quantise
 from atlas8k.core.errors import AttentionError
 from atlas8k.core.structures import ORGAN_NAMES
 
@@ -39,7 +39,7 @@ def assert_close(a: AttentionSizes, b: AttentionSizes, rel: float) -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("models", [1, 2, 3, 4])
 @pytest.mark.parametrize("overlap", ["per_network", "any"])
-def test_engine_is_the_equations(dtype, models, overlap) -> None:
+def test_kernels_are_the_equations(dtype, models, overlap) -> None:
     probs = predictions(models=models, dtype=dtype)
     fast = attention_sizes(probs, 0.003375, overlap=overlap)
     exact = exact_sizes(probs, 0.003375, overlap)
@@ -77,7 +77,7 @@ def test_separate_networks_are_one_array(tmp_path) -> None:
 def test_threads_change_nothing(workers, monkeypatch: pytest.MonkeyPatch) -> None:
     probs = predictions(shape=(40, 33, 37))
     one = attention_sizes(probs, 1.0).attention_ml
-    monkeypatch.setattr(engine, "workers", lambda: workers)
+    monkeypatch.setattr(slabs, "workers", lambda: workers)
     assert attention_sizes(probs, 1.0).attention_ml == pytest.approx(one, rel=1e-6)
 
 

@@ -112,8 +112,8 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
         What the case is, and its sizes; ml where nothing else is said.
     """
     from atlas8k.attention import salient_regions
-    from atlas8k.attention.engine import quantise
     from atlas8k.attention.packed import pack, pack_codes
+    from atlas8k.attention.slabs import quantise
 
     begun = time.perf_counter()
     drawn = sample.draw(number)

@@ -42,8 +42,8 @@ import numpy as np
 from _quick import parse, report
 
 from atlas8k.attention import SalientSettings, attention_sizes, salient_regions
-from atlas8k.attention.engine import quantise
 from atlas8k.attention.packed import pack, pack_codes, unpack_codes
+from atlas8k.attention.slabs import quantise
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_NAMES
 

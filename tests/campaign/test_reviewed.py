@@ -43,7 +43,7 @@ def test_a_volume_corrected_twice_counts_once_with_the_larger_change() -> None:
     found = reviewed(work)
     assert found["a"].organs == {"liver": REVISED, "spleen": REVISED}
     assert found["a"].wrong == ["liver", "spleen"]
-    assert [found[v].outcome for v in "ab"] == ["changed", "silent"]
+    assert [found[v].outcome for v in "ab"] == ["changed", "not_assessed"]
     assert reviewed(reversed(work))["a"].organs == found["a"].organs
 
 
@@ -62,9 +62,9 @@ def test_confirmed_is_said_of_every_organ_that_is_there() -> None:
         return reviewed([worked(1, "a", organs=organs)])["a"].outcome
 
     not_there = UNNAMED._replace(voxels_before=0, voxels_after=0)
-    assert outcome(liver=CONFIRMED, spleen=UNNAMED) == "silent"
+    assert outcome(liver=CONFIRMED, spleen=UNNAMED) == "not_assessed"
     assert outcome(liver=CONFIRMED, spleen=not_there, aorta=SILENT) == "confirmed"
-    assert outcome(liver=UNNAMED, spleen=AGREED_ABSENT) == "silent"
+    assert outcome(liver=UNNAMED, spleen=AGREED_ABSENT) == "not_assessed"
     assert outcome(liver=REVISED, spleen=UNNAMED) == "changed"
 
 

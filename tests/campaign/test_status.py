@@ -78,9 +78,9 @@ def test_two_rounds_from_the_first_sample_to_the_stop_rule(ledger: Ledger, clock
         review(ledger, clock, ANNA)
     found = status(ledger, signature="one", running=["training"])
     assert states(found) == "ddddddrw"
-    assert learning.note(ledger, STATS)
+    assert learning.record_training(ledger, STATS)
     ledger.register_signature("two")
-    assert not learning.note(ledger, STATS)
+    assert not learning.record_training(ledger, STATS)
     found = status(ledger, signature="two")
     one, two = found.rounds
     assert one.closing == "new networks, two"
@@ -112,13 +112,13 @@ def test_the_rule_is_a_state_and_samples_go_on(ledger: Ledger, clock: Clock) -> 
 
 def test_what_a_training_that_runs_or_failed_is_taken_for(ledger: Ledger) -> None:
     full(ledger, 3)
-    assert not learning.note(ledger, {})
-    assert not learning.note(ledger, {"start_ts": 1, "epoch": 3})
+    assert not learning.record_training(ledger, {})
+    assert not learning.record_training(ledger, {"start_ts": 1, "epoch": 3})
     failed = {"start_ts": 1_700_000_100, "total_time": 1.0, "message": "failed: no label"}
-    assert not learning.note(ledger, failed)  # nobody can say whose it is
-    assert not learning.note(ledger, {**failed, "trained_from": "another campaign's"})
+    assert not learning.record_training(ledger, failed)  # nobody can say whose it is
+    assert not learning.record_training(ledger, {**failed, "trained_from": "another campaign's"})
     failed["trained_from"] = "one"
-    assert learning.note(ledger, failed)
+    assert learning.record_training(ledger, failed)
     (noted,) = ledger.trainings()
     assert noted.round == 1
     trained = learning.training(noted)
@@ -137,7 +137,7 @@ def test_what_a_training_that_runs_or_failed_is_taken_for(ledger: Ledger) -> Non
 )
 def test_verdicts(ledger: Ledger, gate: dict[str, object], verdict: str) -> None:
     full(ledger, 1)
-    learning.note(ledger, {**STATS, "gate": gate})
+    learning.record_training(ledger, {**STATS, "gate": gate})
     assert learning.training(ledger.trainings()[0]).verdict == verdict
 
 
@@ -148,7 +148,7 @@ def test_the_json_fits_its_schema(ledger: Ledger, clock: Clock) -> None:
     ledger.set_campaign(audit_percent=12.5)
     for _ in range(3):
         review(ledger, clock, ANNA, REVISED)
-    learning.note(ledger, STATS)
+    learning.record_training(ledger, STATS)
     found = status(ledger)
     schema = Status.model_json_schema(mode="serialization")
     jsonschema.validate(json.loads(found.model_dump_json()), schema)

@@ -95,7 +95,7 @@ def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
     before = {path: path.read_bytes() for path in (place / "studies").iterdir()}
 
     text = run(*simulation(place)[1:]).output
-    assert "DSC of the assembled labels" in text
+    assert "DSC of the fused labels" in text
     kept = json.loads((out / "simulation.json").read_text())["rounds"]
     assert [one["round"] for one in kept] == [1, 2]
     assert [one["reviewed"] for one in kept] == [3, 3]

@@ -10,8 +10,8 @@ from atlas8k.core.errors import GridMismatchError
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.labels.ingest import ingest
 from atlas8k.labels.submission_diff import (
-    changes,
-    with_rest,
+    add_rest_of_ct,
+    compare_with_draft,
 )
 
 LIVER, SPLEEN = ORGAN_IDS["liver"], ORGAN_IDS["spleen"]
@@ -37,8 +37,8 @@ def test_a_block_that_holds_all_that_was_there_is_the_whole_label(tmp_path: Path
     start, drawn = label(LIVER, SPLEEN), label(LIVER, SPLEEN)
     drawn[0, 1, 2] = SPLEEN
     submitted = sent(tmp_path, drawn, BOX)
-    assert with_rest(start, submitted, partial=None) is submitted  # type: ignore[arg-type]
-    assert with_rest(None, submitted, partial=None) is submitted  # type: ignore[arg-type]
+    assert add_rest_of_ct(start, submitted, partial=None) is submitted  # type: ignore[arg-type]
+    assert add_rest_of_ct(None, submitted, partial=None) is submitted  # type: ignore[arg-type]
 
 
 def test_a_stamp_in_the_air_is_refused_and_a_part_is_taken_where_it_is_said(
@@ -48,31 +48,31 @@ def test_a_stamp_in_the_air_is_refused_and_a_part_is_taken_where_it_is_said(
     stamp[5:7, 0:2, 0:2] = SPLEEN
     submitted = sent(tmp_path, stamp, (slice(5, 7), slice(0, 2), slice(0, 2)))
     with pytest.raises(GridMismatchError, match=r"liver 6, spleen 6.*partial") as refused:
-        with_rest(start, submitted, partial=None, path="label of a")  # type: ignore[arg-type]
+        add_rest_of_ct(start, submitted, partial=None, path="label of a")  # type: ignore[arg-type]
     assert "2 x 2 x 2 of 7 x 6 x 5 voxels" in str(refused.value)
-    part = with_rest(start, submitted, partial=True)  # type: ignore[arg-type]
+    part = add_rest_of_ct(start, submitted, partial=True)  # type: ignore[arg-type]
     assert np.array_equal(part.array, start + stamp)
     assert part.voxels["spleen"] == 6 + 8
-    found = changes(start, part)
+    found = compare_with_draft(start, part)
     assert (found["liver"].state, found["spleen"].state) == ("not_assessed", "revised")
-    alone = with_rest(start, submitted, partial=False)  # type: ignore[arg-type]
+    alone = add_rest_of_ct(start, submitted, partial=False)  # type: ignore[arg-type]
     assert np.array_equal(alone.array, stamp)
-    assert changes(start, alone)["liver"].state == "absent"
+    assert compare_with_draft(start, alone)["liver"].state == "absent"
 
 
 def test_an_organ_said_to_be_absent_or_not_sent_needs_no_block_around_it(tmp_path: Path) -> None:
     start, drawn = label(LIVER, SPLEEN), label(LIVER)
     box = (slice(0, 1), *BOX[1:])
     gone = sent(tmp_path, drawn, box, absent=["spleen"])
-    assert with_rest(start, gone, partial=None, absent=frozenset({"spleen"})) is gone  # type: ignore[arg-type]
-    part = with_rest(start, gone, partial=True, absent=frozenset({"spleen"}))  # type: ignore[arg-type]
+    assert add_rest_of_ct(start, gone, partial=None, absent=frozenset({"spleen"})) is gone  # type: ignore[arg-type]
+    part = add_rest_of_ct(start, gone, partial=True, absent=frozenset({"spleen"}))  # type: ignore[arg-type]
     assert np.array_equal(part.array, drawn)
     path = save_nifti(tmp_path / "ids.nii.gz", drawn[box], GRID.crop(box))
     unnamed = ingest(path, GRID)
-    assert with_rest(start, unnamed, partial=None) is unnamed
+    assert add_rest_of_ct(start, unnamed, partial=None) is unnamed
 
 
 def test_a_whole_label_that_is_said_to_be_a_part_is_refused(tmp_path: Path) -> None:
     whole = sent(tmp_path, label(LIVER), (slice(0, 7), slice(0, 6), slice(0, 5)))
     with pytest.raises(GridMismatchError, match="covers the whole CT"):
-        with_rest(label(LIVER), whole, partial=True)  # type: ignore[arg-type]
+        add_rest_of_ct(label(LIVER), whole, partial=True)  # type: ignore[arg-type]

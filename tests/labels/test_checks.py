@@ -10,8 +10,8 @@ import pytest
 from abdomen_phantom import generate
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS
-from atlas8k.labels.anatomy import Finding
 from atlas8k.labels.checks import check_label
+from atlas8k.labels.plausibility import Finding
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from tests.labels.kit import SHAPE, Labels, label
 
 from atlas8k.core.errors import GridMismatchError
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.labels.fusion import PRIORITY, Overlap, SourceKind, SourceLabel, assemble
+from atlas8k.labels.fusion import PRIORITY, Overlap, SourceKind, SourceLabel, fuse
 from atlas8k.store import OrganSource
 
 LIVER, SPLEEN, AORTA = ORGAN_IDS["liver"], ORGAN_IDS["spleen"], ORGAN_IDS["aorta"]
@@ -41,7 +41,7 @@ def slabs(**organs: int) -> Labels:
 
 
 def test_public_before_revised_before_pseudo() -> None:
-    made = assemble(
+    made = fuse(
         SHAPE,
         [
             pseudo(slabs(liver=0, spleen=1, aorta=2)),
@@ -62,18 +62,18 @@ def test_public_before_revised_before_pseudo() -> None:
     ids=["public", "revised", "revised, with voxels of others"],
 )
 def test_an_absent_organ_beats_a_false_positive(source: SourceLabel) -> None:
-    made = assemble(SHAPE, [pseudo(slabs(liver=0, spleen=1)), source])
+    made = fuse(SHAPE, [pseudo(slabs(liver=0, spleen=1)), source])
     assert np.array_equal(made.array, slabs(spleen=1))
     assert made.organs["liver"].state == "absent"
 
 
 def test_voxels_of_an_organ_said_to_be_absent_are_not_used() -> None:
-    made = assemble(SHAPE, [public(slabs(liver=0), liver="absent")])
+    made = fuse(SHAPE, [public(slabs(liver=0), liver="absent")])
     assert not made.array.any()
 
 
 def test_what_is_unknown_is_left_to_the_next_source() -> None:
-    made = assemble(
+    made = fuse(
         SHAPE,
         [
             pseudo(slabs(liver=0, spleen=1, aorta=2)),
@@ -87,13 +87,13 @@ def test_what_is_unknown_is_left_to_the_next_source() -> None:
 
 def test_a_drawn_organ_that_nobody_vouches_for_yet_is_shown() -> None:
     drawn = revised(slabs(liver=1), liver="not_assessed")
-    made = assemble(SHAPE, [pseudo(slabs(liver=0, spleen=2)), drawn])
+    made = fuse(SHAPE, [pseudo(slabs(liver=0, spleen=2)), drawn])
     assert np.array_equal(made.array, slabs(liver=1, spleen=2))
     assert made.organs["liver"][:2] == ("revised", "not_assessed")
 
 
 def test_an_organ_nobody_names_is_not_in_it_and_an_unknown_one_is() -> None:
-    made = assemble(SHAPE, [public(slabs(liver=0), liver="present", spleen="unknown")])
+    made = fuse(SHAPE, [public(slabs(liver=0), liver="present", spleen="unknown")])
     assert made.organs == {
         "liver": OrganSource("public", "present", "BTCV"),
         "spleen": OrganSource("pseudo", "unknown"),
@@ -101,12 +101,12 @@ def test_an_organ_nobody_names_is_not_in_it_and_an_unknown_one_is() -> None:
 
 
 def test_voxels_of_organs_a_source_says_nothing_about_are_not_used() -> None:
-    made = assemble(SHAPE, [public(slabs(liver=0, spleen=1), liver="present")])
+    made = fuse(SHAPE, [public(slabs(liver=0, spleen=1), liver="present")])
     assert np.array_equal(made.array, slabs(liver=0))
 
 
 def test_nothing_at_all() -> None:
-    made = assemble(SHAPE, [])
+    made = fuse(SHAPE, [])
     assert made.array.shape == SHAPE
     assert (made.array.any(), made.organs, made.overlaps) == (False, {}, ())
 
@@ -126,8 +126,8 @@ def test_nothing_at_all() -> None:
 def test_a_submission_that_changes_a_public_organ_disputes_it(
     there: SourceLabel, here: SourceLabel, disputed: int
 ) -> None:
-    made = assemble(SHAPE, [pseudo(slabs(liver=2)), here, there])
-    alone = assemble(SHAPE, [there])
+    made = fuse(SHAPE, [pseudo(slabs(liver=2)), here, there])
+    alone = fuse(SHAPE, [there])
     assert np.array_equal(made.array, alone.array)
     assert made.organs["liver"] == alone.organs["liver"]._replace(disputed=bool(disputed))
 
@@ -136,9 +136,9 @@ def test_a_dispute_lasts_until_it_is_decided() -> None:
     known = OrganSource("public", "present", "BTCV", None, disputed=True)
     there = SourceLabel("public", slabs(liver=0), {"liver": known})
     here = revised(slabs(liver=1), liver="revised")
-    assert assemble(SHAPE, [there]).organs["liver"].disputed
+    assert fuse(SHAPE, [there]).organs["liver"].disputed
     for kind, x in (("public", 0), ("revised", 1), ("pseudo", 2)):
-        made = assemble(SHAPE, [pseudo(slabs(liver=2)), there, here], {"liver": kind})
+        made = fuse(SHAPE, [pseudo(slabs(liver=2)), there, here], {"liver": kind})
         assert np.array_equal(made.array, slabs(liver=x))
         assert (made.organs["liver"].source, made.organs["liver"].disputed) == (kind, False)
 
@@ -146,7 +146,7 @@ def test_a_dispute_lasts_until_it_is_decided() -> None:
 def test_a_decision_for_a_source_that_is_gone_does_not_count() -> None:
     there = public(slabs(liver=0), liver="present")
     here = revised(slabs(liver=1), liver="unknown")
-    made = assemble(SHAPE, [there, here], {"liver": "revised", "spleen": "public"})
+    made = fuse(SHAPE, [there, here], {"liver": "revised", "spleen": "public"})
     assert np.array_equal(made.array, slabs(liver=0))
     assert list(made.organs) == ["liver"]
 
@@ -154,7 +154,7 @@ def test_a_decision_for_a_source_that_is_gone_does_not_count() -> None:
 def test_overlaps_go_to_the_higher_source_and_are_reported() -> None:
     mid, high = slabs(spleen=0, stomach=2), slabs(liver=0)
     mid[1, 1, 2] = SPLEEN
-    made = assemble(
+    made = fuse(
         SHAPE,
         [
             pseudo(slabs(aorta=0)),
@@ -174,13 +174,13 @@ def test_overlaps_go_to_the_higher_source_and_are_reported() -> None:
 def test_of_two_public_labels_the_earlier_counts() -> None:
     one = public(slabs(liver=0), liver="present", spleen="unknown")
     other = public(slabs(liver=1, spleen=2), liver="present", spleen="present")
-    made = assemble(SHAPE, [one, other])
+    made = fuse(SHAPE, [one, other])
     assert np.array_equal(made.array, slabs(liver=0, spleen=2))
 
 
 def test_a_source_on_another_grid_is_refused() -> None:
     with pytest.raises(GridMismatchError, match="public label"):
-        assemble(SHAPE, [public(np.zeros((2, 2, 2), dtype=np.uint8), liver="present")])
+        fuse(SHAPE, [public(np.zeros((2, 2, 2), dtype=np.uint8), liver="present")])
 
 
 STATES: Mapping[SourceKind, tuple[str, ...]] = {
@@ -219,12 +219,12 @@ def test_assembling_twice_is_assembling_once(
     given_sources: list[SourceLabel], decisions: dict[str, SourceKind]
 ) -> None:
     before = [None if s.array is None else s.array.copy() for s in given_sources]
-    once = assemble(SHAPE, given_sources, decisions)
-    twice = assemble(SHAPE, once.sources(), decisions)
+    once = fuse(SHAPE, given_sources, decisions)
+    twice = fuse(SHAPE, once.sources(), decisions)
     assert np.array_equal(once.array, twice.array)
     assert once.organs == twice.organs
     assert twice.overlaps == ()
-    again = assemble(SHAPE, given_sources, decisions)
+    again = fuse(SHAPE, given_sources, decisions)
     assert np.array_equal(once.array, again.array)
     for source, kept in zip(given_sources, before, strict=True):
         assert kept is None or np.array_equal(source.array, kept)  # sources are not written to
@@ -236,7 +236,7 @@ def test_each_voxel_is_the_highest_sources(
 ) -> None:
     """Against a voxel-wise reading of the rules."""
     assume(len({source.kind for source in given_sources}) == len(given_sources))
-    made = assemble(SHAPE, given_sources, decisions)
+    made = fuse(SHAPE, given_sources, decisions)
     answers = ("present", "absent", "confirmed", "revised", "not_assessed")
     painted: dict[SourceKind, list[tuple[SourceLabel, str]]] = {kind: [] for kind in PRIORITY}
     for organ in ORGAN_NAMES:

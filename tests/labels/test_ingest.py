@@ -341,7 +341,7 @@ def test_permuting_overlapping_segments_changes_nothing(
 
 
 def test_dicom_seg_made_by_the_converter_comes_back(tmp_path: Path) -> None:
-    from tests.labels.dicom_kit import save_dicom_seg
+    from tests.formats.dicom_kit import save_dicom_seg
 
     sent, grid = label(1, 2, 3), GRID
     names = [("liver", "10200004"), ("unnamed", "78961009"), ("left kidney cyst", "49755003")]

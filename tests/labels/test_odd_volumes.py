@@ -8,8 +8,8 @@ import pytest
 
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.labels.anatomy import PEOPLE_ML, odd_volumes
-from atlas8k.labels.submission_diff import not_certified
+from atlas8k.labels.plausibility import PEOPLE_ML, find_odd_volumes
+from atlas8k.labels.submission_diff import withhold_odd_volumes
 from atlas8k.store import OrganChange
 
 STATISTICS = Path(__file__).parents[3] / "shared" / "data" / "anatomy" / "organ_statistics.csv"
@@ -36,9 +36,9 @@ def test_the_constants_are_those_of_the_statistics() -> None:
 def test_limits() -> None:
     assert set(PEOPLE_ML) == set(ORGAN_NAMES)
     array, asked = block("liver", 2), "where 344.9 to 7,531.5 ml are plausible"
-    assert odd_volumes(array, GRID, {"liver": 2760}) == {}  # 345.0 ml
-    assert odd_volumes(array, GRID, {"liver": 2752}) == {"liver": f"344.0 ml, {asked}"}
-    assert odd_volumes(array, GRID, {"spleen": 14400, "gall_bladder": 4}).keys() == {
+    assert find_odd_volumes(array, GRID, {"liver": 2760}) == {}  # 345.0 ml
+    assert find_odd_volumes(array, GRID, {"liver": 2752}) == {"liver": f"344.0 ml, {asked}"}
+    assert find_odd_volumes(array, GRID, {"spleen": 14400, "gall_bladder": 4}).keys() == {
         "spleen", "gall_bladder",
     }  # fmt: skip
 
@@ -46,7 +46,7 @@ def test_limits() -> None:
 def test_an_organ_cut_by_the_border_is_not_judged_by_its_volume() -> None:
     for edge, at, odd in [(4, 4, True), (4, 0, False), (4, 36, False), (18, 4, False)]:
         array = block("liver", edge, at)
-        found = odd_volumes(array, GRID, {"liver": int((array > 0).sum()), "spleen": 0})
+        found = find_odd_volumes(array, GRID, {"liver": int((array > 0).sum()), "spleen": 0})
         assert bool(found) is odd, (edge, at)
 
 
@@ -57,7 +57,7 @@ def test_an_odd_volume_is_not_certified_until_somebody_says_that_it_is_right() -
         "liver": OrganChange("absent", 9, 0, 9, 0.0),
         "stomach": OrganChange("not_assessed", 9, 9, 0, 1.0),
     }
-    found = not_certified(organs, array, GRID)
+    found = withhold_odd_volumes(organs, array, GRID)
     assert found["spleen"] == OrganChange(
         "not_assessed", 20, 27, 47, 0.0, "3.4 ml, where 27.9 to 1,779.6 ml are plausible"
     )
@@ -65,6 +65,6 @@ def test_an_odd_volume_is_not_certified_until_somebody_says_that_it_is_right() -
     assert {o: found[o] for o in ("liver", "stomach")} == {
         o: organs[o] for o in ("liver", "stomach")
     }
-    assert not_certified(organs, array, GRID, {"spleen"}) == organs
+    assert withhold_odd_volumes(organs, array, GRID, {"spleen"}) == organs
     confirmed = {"spleen": OrganChange("confirmed", 27, 27, 0, 1.0)}
-    assert not_certified(confirmed, array, GRID)["spleen"].state == "not_assessed"
+    assert withhold_odd_volumes(confirmed, array, GRID)["spleen"].state == "not_assessed"

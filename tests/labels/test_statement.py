@@ -3,14 +3,14 @@ from __future__ import annotations
 import pytest
 
 from atlas8k.core.errors import LabelNameError
-from atlas8k.labels.submission_diff import NOTHING_SAID, Statement
+from atlas8k.labels.submission_diff import NO_STATEMENT, Statement
 
 
 def test_a_request_that_says_nothing_and_what_its_lease_says() -> None:
-    assert Statement.of({"client_id": "ann"}) == NOTHING_SAID
+    assert Statement.of({"client_id": "ann"}) == NO_STATEMENT
     assert Statement.of({}, default="all").all_looked_at
     # What comes with the label counts, be it that nothing was looked at.
-    assert Statement.of({"looked_at": []}, default="all") == NOTHING_SAID
+    assert Statement.of({"looked_at": []}, default="all") == NO_STATEMENT
     assert Statement.of({"looked_at": ["Leber", "spleen"][1:]}).looked_at == {"spleen"}
 
 

@@ -11,9 +11,9 @@ from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.labels.ingest import Submitted
 from atlas8k.labels.submission_diff import (
     Statement,
-    changes,
-    compared,
-    completed,
+    add_unnamed_organs,
+    compare_readings,
+    compare_with_draft,
 )
 from atlas8k.store import OrganChange
 
@@ -30,7 +30,7 @@ def test_each_state(order: str) -> None:
     start = np.asarray(label(LIVER, SPLEEN, AORTA, ORGAN_IDS["stomach"]), order=order)  # type: ignore[call-overload]
     sent = label(LIVER, SPLEEN, 0, 0)
     sent[1, 1, 2] = 0
-    found = changes(start, said(sent, "liver", "spleen", "aorta", "pancreas"))
+    found = compare_with_draft(start, said(sent, "liver", "spleen", "aorta", "pancreas"))
     assert list(found) == list(ORGAN_NAMES)
     assert found["liver"] == OrganChange("not_assessed", 6, 6, 0, 1.0)  # as it went out
     assert found["spleen"] == OrganChange("revised", 6, 5, 1, 10 / 11)
@@ -45,13 +45,15 @@ def test_what_was_looked_at_is_confirmed() -> None:
         label(LIVER, SPLEEN, AORTA),
         said(label(LIVER, SPLEEN), "liver", "spleen", "stomach"),
     )
-    every = changes(start, sent, Statement(all_looked_at=True))
+    every = compare_with_draft(start, sent, Statement(all_looked_at=True))
     states = {organ: change.state for organ, change in every.items()}
     assert states["liver"] == states["spleen"] == "confirmed"
     # Nothing shows that somebody looked where nothing is, nor at what was not sent.
     assert set(states.values()) - {"confirmed"} == {"not_assessed"}
     assert states["aorta"] == states["stomach"] == "not_assessed"
-    named = changes(start, sent, Statement(looked_at=frozenset({"liver", "stomach", "aorta"})))
+    named = compare_with_draft(
+        start, sent, Statement(looked_at=frozenset({"liver", "stomach", "aorta"}))
+    )
     assert {organ: one.state for organ, one in named.items() if one.state != "not_assessed"} == {
         "liver": "confirmed",
         "stomach": "absent",
@@ -60,26 +62,28 @@ def test_what_was_looked_at_is_confirmed() -> None:
 
 
 def test_the_same_number_of_other_voxels_is_revised() -> None:
-    found = changes(label(LIVER), said(label(0, LIVER), "liver"))
+    found = compare_with_draft(label(LIVER), said(label(0, LIVER), "liver"))
     assert found["liver"] == OrganChange("revised", 6, 6, 12, 0.0)
 
 
 def test_absent_by_the_clients_own_word() -> None:
     sent = said(label(LIVER), "liver", "spleen")
-    found = changes(label(LIVER), sent, Statement.of({"absent": ["Spleen", "gallbladder"]}))
+    found = compare_with_draft(
+        label(LIVER), sent, Statement.of({"absent": ["Spleen", "gallbladder"]})
+    )
     assert found["spleen"].state == found["gall_bladder"].state == "absent"
-    found = changes(label(LIVER, AORTA), sent, Statement(absent=frozenset({"aorta"})))
+    found = compare_with_draft(label(LIVER, AORTA), sent, Statement(absent=frozenset({"aorta"})))
     assert found["aorta"] == OrganChange("absent", 6, 0, 6, 0.0)
 
 
 def test_without_a_start_label_what_is_drawn_is_revised() -> None:
-    found = changes(None, said(label(LIVER), "liver", "spleen"))
+    found = compare_with_draft(None, said(label(LIVER), "liver", "spleen"))
     assert found["liver"] == OrganChange("revised", 0, 6, 6, 0.0)
     assert found["spleen"].state == "not_assessed"
 
 
 def test_two_readings_are_compared_whatever_was_said() -> None:
-    found = compared(label(LIVER, SPLEEN), label(LIVER, 0, SPLEEN), GRID)
+    found = compare_readings(label(LIVER, SPLEEN), label(LIVER, 0, SPLEEN), GRID)
     assert found["liver"] == OrganChange("confirmed", 6, 6, 0, 1.0)
     assert found["spleen"] == OrganChange("revised", 6, 6, 12, 0.0)
 
@@ -88,22 +92,22 @@ def test_an_organ_that_was_not_sent_is_kept() -> None:
     start = label(LIVER, SPLEEN, AORTA)
     sent = said(label(0, LIVER), "liver", "aorta")  # drawn over the spleen, which is not named
     start[1, 0, 0] = SPLEEN  # where nothing is drawn
-    kept = completed(start, sent, changes(start, sent))
+    kept = add_unnamed_organs(start, sent, compare_with_draft(start, sent))
     due = label(0, LIVER)
     due[1, 0, 0] = SPLEEN
     assert np.array_equal(kept, due)
-    assert start[1, 1, 2] == SPLEEN  # the start label itself is not touched
+    assert start[1, 1, 2] == SPLEEN  # the draft label itself is not touched
 
 
 def test_an_organ_said_to_be_absent_is_not_kept() -> None:
     start, sent = label(LIVER, SPLEEN), said(label(LIVER), "liver")
-    found = changes(start, sent, Statement(absent=frozenset({"spleen"})))
-    assert np.array_equal(completed(start, sent, found), label(LIVER))
+    found = compare_with_draft(start, sent, Statement(absent=frozenset({"spleen"})))
+    assert np.array_equal(add_unnamed_organs(start, sent, found), label(LIVER))
 
 
 def test_a_start_label_of_another_shape_is_refused() -> None:
-    with pytest.raises(GridMismatchError, match="start label"):
-        changes(np.zeros((2, 3, 4), dtype=np.uint8), said(label(LIVER), "liver"))
+    with pytest.raises(GridMismatchError, match="draft label"):
+        compare_with_draft(np.zeros((2, 3, 4), dtype=np.uint8), said(label(LIVER), "liver"))
 
 
 @given(
@@ -120,8 +124,8 @@ def test_counts_and_completion_are_what_numpy_says(
     sent[~np.isin(sent, [ORGAN_IDS[name] for name in named])] = 0
     start, sent = np.asarray(start, order=one), np.asarray(sent, order=other)  # type: ignore[call-overload]
     submitted = said(sent, *named)
-    found = changes(start, submitted)
-    kept = completed(start, submitted, found)
+    found = compare_with_draft(start, submitted)
+    kept = add_unnamed_organs(start, submitted, found)
     for name, i in ORGAN_IDS.items():
         before, after = start == i, sent == i
         if name not in named:

@@ -14,12 +14,12 @@ from atlas8k.core.grid import Volume
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.labels.datasets import DatasetMapError, find_dataset, find_versions
 from atlas8k.labels.survey import (
-    Look,
+    FileSurvey,
     contradictions,
-    look_at,
     others_that_fit,
     stated_names,
     survey,
+    survey_file,
     version_of,
 )
 
@@ -98,8 +98,8 @@ def test_names_tell_where_anatomy_cannot(truth: Volume, tmp_path: Path) -> None:
     (look,) = survey([silent], [V1, V2])
     assert look.fits == ()  # aorta and postcava are absent in both
     named = written(tmp_path / "b.nii", array, truth, {7: "pancreas"})
-    look = look_at(named, [V1, V2])
-    assert any("value 7" in text for text in look.against["TotalSegmentator v1"])
+    look = survey_file(named, [V1, V2])
+    assert any("value 7" in text for text in look.objections["TotalSegmentator v1"])
 
 
 @pytest.mark.parametrize(("true", "other"), [(V1, V2), (V2, V1)])
@@ -111,10 +111,10 @@ def test_the_version_is_told_by_anatomy(true, other, truth: Volume, tmp_path: Pa
     assert others_that_fit([path], other, [V1, V2, find_dataset("BTCV")]) == [true.name]
 
 
-def of(fits: str | None, number: int = 1) -> list[Look]:
+def of(fits: str | None, number: int = 1) -> list[FileSurvey]:
     names = (V1.name, V2.name)
     against = {n: () if fits in (None, n) else ("x",) for n in names}
-    return [Look(Path("x"), against, tuple(n for n in names if not against[n]))] * number
+    return [FileSurvey(Path("x"), against, tuple(n for n in names if not against[n]))] * number
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_numbers_of_other_datasets_are_found_too(
             at = (slice(top[0], top[0] + 3), slice(top[1], top[1] + 3), top[2] + step)
             array[at] = np.where(array[at] == 0, value, array[at])
     path = written(tmp_path / "a.nii", array, truth, None)
-    look = look_at(path, [own, other])
-    assert look.against[true] == ()
-    text = " ".join(look.against[taken])
+    look = survey_file(path, [own, other])
+    assert look.objections[true] == ()
+    text = " ".join(look.objections[taken])
     assert any(name in text for name in organ.split("|")), text
 
 

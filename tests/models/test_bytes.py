@@ -11,8 +11,8 @@ from scipy.stats import spearmanr
 
 from abdomen_phantom import SHIFTED, STANDARD, generate
 from atlas8k.attention import attention_sizes
-from atlas8k.attention.engine import quantise
 from atlas8k.attention.sizes import AttentionSizes
+from atlas8k.attention.slabs import quantise
 from atlas8k.core.volume import Volume
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore

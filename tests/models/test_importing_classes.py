@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from atlas8k.core.errors import CheckpointError
-from atlas8k.models.importing.plans import class_names
+from atlas8k.models.importing.nnunet_plans import class_names
 
 THREE = ("background", "liver", "spleen")
 

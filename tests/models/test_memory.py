@@ -12,7 +12,7 @@ from tests.models.tiny import body_ct, tiny
 
 from atlas8k.core.errors import PredictionError
 from atlas8k.models.predict import Predictor
-from atlas8k.models.resources import MemoryPlan, keep_freed_memory, short_of_memory
+from atlas8k.models.resources import MemoryPlan, is_out_of_memory, keep_freed_memory
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 1)
 
@@ -52,16 +52,16 @@ def test_sums_lie_where_they_fit(monkeypatch, free, expected):
 def test_what_says_that_memory_is_short():
     with pytest.raises(RuntimeError) as real:
         torch.empty(1 << 60, dtype=torch.uint8)
-    assert short_of_memory(real.value)
+    assert is_out_of_memory(real.value)
     with pytest.raises(MemoryError) as real:
         np.empty(1 << 60, dtype=np.uint8)
-    assert short_of_memory(real.value)
-    assert short_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
-    assert short_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
+    assert is_out_of_memory(real.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"))
     with pytest.raises(RuntimeError) as real:
         torch.rand(2, 3) @ torch.rand(2, 3)
-    assert not short_of_memory(real.value)
-    assert not short_of_memory(ValueError("out of memory"))
+    assert not is_out_of_memory(real.value)
+    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 def hungry(predictor, windows):

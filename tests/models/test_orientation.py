@@ -19,7 +19,7 @@ from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, Volume, write_nifti
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing
 from atlas8k.models.importing import Options, OrientationUnknownError, import_weights
-from atlas8k.models.importing.orientation import ORIENTATIONS, Trial, clear, try_orientations
+from atlas8k.models.importing.orientation import ORIENTATIONS, Trial, clear_winner, try_orientations
 from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
 
@@ -111,7 +111,7 @@ def test_all_eight_are_tried_and_the_right_one_leads(sided):
     assert trials[0].orientation == "LPS"
     assert trials[0].mean == 1.0
     assert trials[1].mean < 0.9
-    assert clear(trials) == "LPS"
+    assert clear_winner(trials) == "LPS"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_all_eight_are_tried_and_the_right_one_leads(sided):
 )
 def test_it_is_picked_only_when_no_doubt_is_left(means, found):
     trials = [Trial(o, {"liver": m}) for o, m in zip(ORIENTATIONS, means, strict=False)]
-    assert clear(trials) == found
+    assert clear_winner(trials) == found
 
 
 def test_a_label_without_its_organs_says_so(sided):

@@ -11,7 +11,7 @@ import torch
 from tests.models.tiny import tiny
 
 from atlas8k.models.checkpoint import network
-from atlas8k.models.resources import in_order
+from atlas8k.models.resources import map_in_order
 from atlas8k.models.windows import probabilities, tile
 
 
@@ -28,7 +28,7 @@ def test_results_come_in_order_whichever_is_ready_first(workers):
         time.sleep(0.01 * (n % 3 == 0))
         return -n
 
-    assert list(in_order(work, range(12), workers)) == [(n, -n) for n in range(12)]
+    assert list(map_in_order(work, range(12), workers)) == [(n, -n) for n in range(12)]
 
 
 def test_so_many_at_once_each_with_its_share(four_threads):
@@ -38,7 +38,7 @@ def test_so_many_at_once_each_with_its_share(four_threads):
         both.wait()  # passes only when two are at work
         return torch.get_num_threads()
 
-    assert [share for _, share in in_order(work, range(6), 2)] == [2] * 6
+    assert [share for _, share in map_in_order(work, range(6), 2)] == [2] * 6
     assert torch.get_num_threads() == 4
 
 
@@ -53,7 +53,7 @@ def test_a_failure_ends_it(four_threads, workers):
         return n
 
     with pytest.raises(ValueError, match="window 2"):
-        list(in_order(work, range(100), workers))
+        list(map_in_order(work, range(100), workers))
     assert len(begun) < 20
     assert torch.get_num_threads() == 4
 

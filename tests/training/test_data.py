@@ -124,8 +124,8 @@ def test_memory_is_bounded_and_every_case_has_its_turn(case, monkeypatch):
     seen = set()
     for epoch in range(6):
         list(source.batches(epoch))
-        assert len(source._held) == 2
-        seen |= set(source._held)
+        assert len(source._loaded) == 2
+        seen |= set(source._loaded)
     assert seen == {f"c{i}" for i in range(6)}
 
 
@@ -154,7 +154,7 @@ def test_what_leaves_the_window_goes_before_anything_comes(case):
     met = set()
     for epoch in range(3):
         list(source.batches(epoch))
-        met |= set(source._held)
+        met |= set(source._loaded)
     assert met == {f"c{i}" for i in range(6)}  # in as many epochs as there are
     assert most <= 3  # two that are held, and one that turns out not to fit
 

@@ -15,7 +15,7 @@ from atlas8k.core.errors import TrainingError
 from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
 from atlas8k.training.config import TrainingConfig
-from atlas8k.training.generated import alone, body_cases, made_beside
+from atlas8k.training.generated import alone, body_cases, make_in_background
 from atlas8k.training.patches import PatchSource
 from atlas8k.training.scratch import new_checkpoint, seeing_whole
 
@@ -64,7 +64,7 @@ def test_a_second_process_paints_what_is_missing(bodies, tmp_path):
     cases = body_cases(3, 5, tmp_path, bodies, ["with"])
     cases[0].make()
     before = cases[0].path.stat().st_mtime_ns
-    with made_beside(cases):
+    with make_in_background(cases):
         for _ in range(600):
             if all(case.path.is_file() for case in cases):
                 break
@@ -78,7 +78,7 @@ def test_a_second_process_paints_what_is_missing(bodies, tmp_path):
 
 def test_of_trainings_that_share_a_folder_one_paints(bodies, tmp_path):
     cases = body_cases(1, 5, tmp_path, bodies, ["with"])
-    with alone(tmp_path), made_beside(cases):
+    with alone(tmp_path), make_in_background(cases):
         time.sleep(8)
         assert not cases[0].path.exists()
 
@@ -136,9 +136,9 @@ def test_an_epoch_moves_on_by_so_many_cases_as_painting_keeps_up_with(bodies, tm
     )
     source = PatchSource(cases, preprocessing, config)
     list(source.batches(0))
-    before = list(source._held)
+    before = list(source._loaded)
     list(source.batches(1))
-    assert next(iter(source._held)) == source._cases[2].name
+    assert next(iter(source._loaded)) == source._cases[2].name
     assert before[0] == source._cases[0].name
 
 

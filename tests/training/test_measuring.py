@@ -107,7 +107,7 @@ def test_the_device_is_left_but_for_the_prediction(case, served, monkeypatch):
     monkeypatch.setattr(measuring, "read_ct", watched("read", measuring.read_ct))
     monkeypatch.setattr(measuring, "dsc", watched("score", measuring.dsc))
     monkeypatch.setattr(Predictor, "predict", watched("predict", Predictor.predict))
-    measure_both([case("a"), case("b", 1)], served, {"unet": says(8)}, place=place)
+    measure_both([case("a"), case("b", 1)], served, {"unet": says(8)}, shared_device=place)
     assert set(seen) == {("read", False), ("predict", True), ("score", False)}
     assert place.held
 

@@ -102,7 +102,7 @@ def test_volumes_are_prepared_without_the_device(case: Callable[..., Any], worke
     place, loads = Shared(), []
     cases = [Watched(case(name), place, loads) for name in "abc"]
     config = TrainingConfig(epochs=2, steps_per_epoch=3, validate_every=1, workers=workers)
-    train_network(tiny("unet"), cases[:2], config, validation=cases, place=place)
+    train_network(tiny("unet"), cases[:2], config, validation=cases, shared_device=place)
     assert len(loads) == 2 + 2 * 3  # once to train on, and at every measurement
     assert not any(loads)
     assert place.asked == 6  # before every step
@@ -119,7 +119,7 @@ def test_minutes_of_a_training_are_those_it_had_the_device(
 
     config = TrainingConfig(minutes=1, steps_per_epoch=1, workers=0)
     place = Shared(now)
-    train_network(tiny("unet"), [case("a")], config, place=place, on_epoch=ten_seconds)
+    train_network(tiny("unet"), [case("a")], config, shared_device=place, on_epoch=ten_seconds)
     # Ten seconds each, and hours of waiting.
     assert [p.fraction for p in seen] == pytest.approx([n / 6 for n in range(7)], abs=0.01)
     assert seen[-1].fraction == 1

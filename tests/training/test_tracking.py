@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from atlas8k.training.loop import Progress
-from atlas8k.training.tracking import KEPT, Tracker
+from atlas8k.training.tracking import MOST_RUNS, Tracker
 
 
 def progress(epoch: int, dsc: dict[str, float]) -> Progress:
@@ -58,7 +58,7 @@ def test_what_cannot_be_recorded_ends_no_training(
 
 
 def test_only_the_last_runs_are_kept(tmp_path: Path) -> None:
-    for i in range(KEPT + 3):
+    for i in range(MOST_RUNS + 3):
         (tmp_path / "runs" / f"events_2000010{i:02d}T000000Z").mkdir(parents=True)
     followed(tmp_path)
-    assert len(list((tmp_path / "runs").iterdir())) == KEPT
+    assert len(list((tmp_path / "runs").iterdir())) == MOST_RUNS

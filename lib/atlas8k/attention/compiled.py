@@ -1,4 +1,4 @@
-"""Compilation of the kernels, kept on disk where a place for it can be written."""
+"""Compile the kernels, and cache them on disk where a folder for it can be written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAST_SUMS = {"reassoc", "contract", "nsz", "arcp"}
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Numba compilation without the interpreter lock, cached on disk where possible.
+    """Compile a function by numba, without the interpreter lock; cached on disk where possible.
 
     The server scores in a new process each time, which would compile anew for seconds.
     numba keeps the machine code beside the module or, where that is read-only as in an

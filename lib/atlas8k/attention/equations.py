@@ -43,7 +43,7 @@ def check_overlap_mode(mode: str) -> None:
 
 
 def inconsistency(probs: npt.NDArray[Any]) -> Float64:
-    """Eq. 1: population standard deviation of the soft predictions over the networks.
+    """Compute Eq. 1: population standard deviation of the probabilities over the networks.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def inconsistency(probs: npt.NDArray[Any]) -> Float64:
 
 
 def uncertainty(probs: npt.NDArray[Any]) -> Float64:
-    """Eq. 2: mean over the networks of ``-p ln p``, with ``0 ln 0 = 0``.
+    """Compute Eq. 2: mean over the networks of ``-p ln p``, with ``0 ln 0 = 0``.
 
     One term only (there is no ``(1 - p)`` in the paper) and the natural logarithm.
 
@@ -82,7 +82,7 @@ def uncertainty(probs: npt.NDArray[Any]) -> Float64:
 
 
 def overlap(probs: npt.NDArray[Any], mode: OverlapMode = "per_network") -> Float64:
-    """Eq. 3: 1 where an organ and another organ are both predicted at a voxel.
+    """Compute Eq. 3: 1 where an organ and another organ are both predicted at a voxel.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def overlap(probs: npt.NDArray[Any], mode: OverlapMode = "per_network") -> Float
 
 
 def attention(probs: npt.NDArray[Any], mode: OverlapMode = "per_network") -> Float64:
-    """Eq. 4: the sum of inconsistency, uncertainty and overlap.
+    """Compute Eq. 4: the sum of inconsistency, uncertainty and overlap.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Why a volume ranks where it does, and where to look, in the terms of each viewer."""
+"""Explain why a volume ranks where it does, and where to look, in the terms of each viewer."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Place:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any] | None) -> Place | None:
-        """Return what :meth:`as_dict` gave; None for what an earlier release noted."""
+        """Return the place of a record of :meth:`as_dict`; None for an empty one."""
         if not fields:
             return None
         values = {key: fields[key] for key in cls.__dataclass_fields__}
@@ -148,9 +148,9 @@ def slice_axis(grid: Grid) -> int:
         return coarsest
     odd = []
     for axis in range(3):
-        one, other = np.delete(spacing, axis)
-        square = abs(one - other) <= 0.01 * one
-        if square and abs(spacing[axis] - one) > 0.01 * one:
+        first, second = np.delete(spacing, axis)
+        square = abs(first - second) <= 0.01 * first
+        if square and abs(spacing[axis] - first) > 0.01 * first:
             odd.append(axis)
     if len(odd) == 1:
         return odd[0]
@@ -171,7 +171,7 @@ def explanation(
     name
         The volume.
     most
-        As many regions are listed.
+        The number of regions to list at most.
 
     Returns
     -------
@@ -215,29 +215,31 @@ def explanation(
         "plane": PLANES.get(ct_grid.orientation[axis], "axial"),
         "slices": ct_grid.shape[axis],
         "organs": organs,
-        "regions": [_note(one, salient.grid, ct_grid, axis) for one in salient.regions[:most]],
+        "regions": [
+            _region_record(region, salient.grid, ct_grid, axis) for region in salient.regions[:most]
+        ],
         "regions_in_all": len(salient.regions),
     }
 
 
-def _note(region: Region, grid: Grid, ct_grid: Grid, axis: int) -> dict[str, Any]:
-    placed = region.on(grid, ct_grid)
+def _region_record(region: Region, grid: Grid, ct_grid: Grid, axis: int) -> dict[str, Any]:
+    on_ct = region.on(grid, ct_grid)
     centre_mm = grid.affine[:3, :3] @ region.centre + grid.affine[:3, 3]
     return {
         "organ": region.organ,
         "ml": _rounded(region.ml),
         "attention_ml": _rounded(region.attention_ml),
-        "slice": placed.largest_slice[axis],
-        "start": list(placed.start),
-        "stop": list(placed.stop),
-        "centre": [_rounded(part) for part in placed.centre],
+        "slice": on_ct.largest_slice[axis],
+        "start": list(on_ct.start),
+        "stop": list(on_ct.stop),
+        "centre": [_rounded(part) for part in on_ct.centre],
         "centre_mm": [_rounded(part) for part in centre_mm],
-        "place": place_of_region(placed, ct_grid, axis).as_dict(),
+        "place": place_of_region(on_ct, ct_grid, axis).as_dict(),
     }
 
 
 def _rounded(value: float) -> float:
-    """Return a microlitre, a micrometre."""
+    """Round to three digits: a microlitre, a micrometre."""
     return round(float(value), 3)
 
 

@@ -1,7 +1,7 @@
 """The fused loops: Eq. 1 to 4 in one pass over the probabilities, in float32.
 
-Importing this module imports numba and makes the kernels on their first call, seconds
-once and milliseconds from the cache: import it where they are needed, not before.
+Importing this module imports numba. A kernel is compiled on its first call, which takes
+seconds once and milliseconds from the cache: import it where they are needed, not before.
 
 A block is ``(models, organs, voxels)``, C order, in one of three forms: float16 seen as
 uint16, float32 seen as uint32, or the codes of :class:`atlas8k.attention.Quantised` as uint8.
@@ -42,15 +42,15 @@ LN5, LN6, LN7, LN8 = -0.16552732, 0.14980275, -0.14439487, 0.08728043
 
 
 def probability(word, table):
-    """The probability that one array element stands for, float32."""
+    """Return the probability that one array element stands for, float32."""
 
 
 def above_half(word):
-    """Whether the element stands for p > 0.5."""
+    """Return whether the element stands for p > 0.5."""
 
 
 def entropy(word, table):
-    """-p ln p of the element, float32."""
+    """Return -p ln p of the element, float32."""
 
 
 @overload(above_half)
@@ -111,7 +111,7 @@ def _entropy(word, table):
 
 @compiled
 def fields(block, organ, begin, n, p_table, h_table, std, ent):
-    """Eq. 1 and Eq. 2 of one organ over ``n`` voxels from ``begin``, into scratch rows.
+    """Write Eq. 1 and Eq. 2 of one organ over ``n`` voxels from ``begin`` into scratch rows.
 
     Deviations are taken from differences between networks, not from the mean, so that
     networks that agree give exactly 0.
@@ -152,7 +152,7 @@ def fields(block, organ, begin, n, p_table, h_table, std, ent):
 
 @compiled
 def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums, flags, heat, at):
-    """Sums, flags and heat of the voxels ``begin`` to ``end`` of a block.
+    """Compute sums, flags and heat of the voxels ``begin`` to ``end`` of a block.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
     top
         Largest element that is a probability, same dtype.
     silent
-        A chunk of an organ in which no network says more than this element is left out.
+        A chunk of an organ in which no network has more than this element is left out.
     p_table, h_table
         Float32, probability and -p ln p by element; not used for uint32.
     cross
@@ -282,7 +282,7 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
 
 @compiled
 def deviation_and_entropy(block, p_table, h_table, out):
-    """Eq. 1 plus Eq. 2 of the first organ of a block, into ``out: (voxels,)`` float32."""
+    """Write Eq. 1 plus Eq. 2 of a block's first organ into ``out: (voxels,)`` float32."""
     std = np.empty(CHUNK, dtype=np.float32)
     ent = np.empty(CHUNK, dtype=np.float32)
     for start in range(0, block.shape[2], CHUNK):
@@ -296,8 +296,8 @@ def deviation_and_entropy(block, p_table, h_table, out):
 def encode(block, begin, end, top, floor, p_table, h_table, cells, edges, codes, lost, at):
     """Write the nearest codes of the voxels ``begin`` to ``end`` of a block of probabilities.
 
-    Where no network says more than ``floor`` for an organ, the codes are 0 and what Eq. 1
-    and Eq. 2 were there is added to ``lost: (organs, 2)`` float64. ``cells`` gives, by the
+    Where no network has more than ``floor`` for an organ, the codes are 0 and Eq. 1 and
+    Eq. 2 there are added to ``lost: (organs, 2)`` float64. ``cells`` gives, by the
     upper 16 bits of the float32 distance from the nearer end, the least code of any value
     with these bits; ``edges`` the values from which the next code is nearer. Returns as
     :func:`sweep` does.

@@ -8,7 +8,7 @@ MONAI Label module loads every markup in it and then renames all boxes of the sc
 "Detection ROI - n"; it leaves point lists alone. So each box carries its name, and again
 as the label of its centre, and a locked point list beside the boxes names every region:
 a click on a point in the Markups module goes there. A file without any markup would be an
-error in Slicer, so the point list is there even when no region is.
+error in Slicer, so the point list is written even when there is no region.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _COLORS = {organ.name: [round(part / 255, 4) for part in organ.color] for organ 
 
 
 def region_name(region: Region, rank: int) -> str:
-    """``"2 pancreas 4.2 ml"``: rank by attention, organ, volume of the region."""
+    """Return a region's name: rank by attention, organ, volume, ``"2 pancreas 4.2 ml"``."""
     return f"{rank} {region.organ} {region.ml:.1f} ml"
 
 
 def markups(regions: Sequence[Region], grid: Grid, most: int = MAX_BOXES) -> dict[str, Any]:
-    """Regions as a Slicer markups document.
+    """Return regions as a Slicer markups document.
 
     Parameters
     ----------
@@ -65,10 +65,10 @@ def markups(regions: Sequence[Region], grid: Grid, most: int = MAX_BOXES) -> dic
     dict
         JSON-ready: one ROI a region, then one point list of all of them.
     """
-    shown = [(region_name(region, rank), region) for rank, region in enumerate(regions[:most], 1)]
+    named = [(region_name(region, rank), region) for rank, region in enumerate(regions[:most], 1)]
     axes = box_axes(grid)
-    boxes = [_box(name, region, grid, axes) for name, region in shown]
-    return {"@schema": SCHEMA, "markups": [*boxes, _points(shown, grid)]}
+    boxes = [_box(name, region, grid, axes) for name, region in named]
+    return {"@schema": SCHEMA, "markups": [*boxes, _points(named, grid)]}
 
 
 def write_markups(path: str | Path, regions: Sequence[Region], grid: Grid) -> Path:
@@ -89,14 +89,14 @@ def write_markups(path: str | Path, regions: Sequence[Region], grid: Grid) -> Pa
 
 
 def box_axes(grid: Grid) -> npt.NDArray[np.float64]:
-    """Edges of a box that lies as the CT's voxels do.
+    """Return the directions of a box's edges, along the CT's array axes.
 
     Returns
     -------
     ndarray
         ``(3, 3)``, columns are unit vectors in RAS+ along the array axes; orthogonal also
         where a gantry tilt has sheared the axes (the nearest such), and right-handed,
-        since a mirrored ROI is none: which way a box's edge points does not matter.
+        since Slicer knows no mirrored ROI. An edge's sign does not matter for a box.
     """
     axes = without_shear(grid.affine)[:3, :3] / np.asarray(grid.spacing)
     if np.linalg.det(axes) < 0:
@@ -134,10 +134,10 @@ def _box(name: str, region: Region, grid: Grid, axes: npt.NDArray[np.float64]) -
     }
 
 
-def _points(shown: Sequence[tuple[str, Region]], grid: Grid) -> dict[str, Any]:
+def _points(named: Sequence[tuple[str, Region]], grid: Grid) -> dict[str, Any]:
     identity = _numbers(np.diag(_LPS).ravel())
     points = []
-    for number, (name, region) in enumerate(shown, start=1):
+    for number, (name, region) in enumerate(named, start=1):
         mm = grid.affine[:3, :3] @ np.asarray(region.centre) + grid.affine[:3, 3]
         points.append(_point(number, name, _about(region, grid), _numbers(_LPS * mm), identity))
     return {

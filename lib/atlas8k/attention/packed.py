@@ -1,4 +1,4 @@
-"""Byte maps packed small and fast: codes and heat as one string of bytes.
+"""Pack byte maps, codes and heat, small and fast into one string of bytes.
 
 Every map is cut to the box of what is not 0 and deflated on its own, so that threads share
 the work and a reader may take only some.
@@ -42,19 +42,19 @@ def pack(maps: Bytes, meta: Mapping[str, Any] | None = None) -> bytes:
     maps
         ``(..., X, Y, Z)`` uint8.
     meta
-        What JSON can hold; :func:`unpack` gives it back.
+        Anything JSON can hold; :func:`unpack` returns it.
     """
     shape = maps.shape
     flat = maps.reshape(-1, *shape[-3:])
 
-    def one(image: Bytes) -> tuple[list[list[int]], bytes]:
+    def pack_map(image: Bytes) -> tuple[list[list[int]], bytes]:
         box = bounding_box(image)
         if box is None:
             return [[0, 0]] * 3, b""
         return [[s.start, s.stop] for s in box], deflate.compress(image[box].tobytes(), LEVEL)
 
     with ThreadPoolExecutor(THREADS) as pool:
-        packed = list(pool.map(one, flat))
+        packed = list(pool.map(pack_map, flat))
     header = json.dumps(
         {
             "shape": list(shape),
@@ -85,7 +85,7 @@ def unpack(data: bytes, name: str = "packed maps") -> tuple[Bytes, dict[str, Any
         flat = maps.reshape(-1, *shape[-3:])
         ends = 8 + length + np.cumsum([0, *header["sizes"]])
 
-        def one(index: int) -> None:
+        def unpack_map(index: int) -> None:
             begin, end = ends[index], ends[index + 1]
             if begin == end:
                 return
@@ -95,7 +95,7 @@ def unpack(data: bytes, name: str = "packed maps") -> tuple[Bytes, dict[str, Any
             target[...] = np.frombuffer(raw, dtype=np.uint8).reshape(target.shape)
 
         with ThreadPoolExecutor(THREADS) as pool:
-            list(pool.map(one, range(len(flat))))
+            list(pool.map(unpack_map, range(len(flat))))
     except (ValueError, KeyError, TypeError, struct.error, deflate.error) as err:
         raise AttentionError(name, f"not readable as packed maps ({err}); make it anew") from err
     return maps, header["meta"]
@@ -108,7 +108,13 @@ def pack_codes(codes: Quantised, grid: Grid) -> bytes:
 
 
 def unpack_codes(data: bytes, name: str = "packed codes") -> tuple[Quantised, Grid]:
-    """Return what :func:`pack_codes` packed; :class:`AttentionError` names the volume."""
+    """Return the codes and their grid that :func:`pack_codes` packed.
+
+    Raises
+    ------
+    AttentionError
+        The bytes are no packed codes; names the volume.
+    """
     codes, meta = unpack(data, name)
     try:
         lost, affine = np.array(meta["lost"], dtype=np.float64), np.array(meta["affine"])

@@ -1,4 +1,4 @@
-"""Soft predictions: what the package accepts, checked once at the door, and their byte codes.
+"""Check soft predictions once, where they come in, and define their byte codes.
 
 Bytes are half the size of float16; the cache of predictions keeps them. Code q stands for
 ``(q / 127)^3 / 2`` up to 127 and for one minus that of ``255 - q`` from
@@ -6,8 +6,8 @@ Bytes are half the size of float16; the cache of predictions keeps them. Code q 
 ``-p ln p`` is steep and interiors agree, and ``q >= 128`` exactly where ``p > 0.5``. A
 probability gets the nearest code: it moves by no more than :data:`CODE_ERROR`.
 
-A network's haze, tiny probabilities all over the body, would fill every byte. Where no
-network says more than a floor, the codes are 0 and the exact sums of Eq. 1 and Eq. 2 over
+Networks predict tiny probabilities all over the body, which would fill every byte. Where no
+network has more than a floor, the codes are 0 and the exact sums of Eq. 1 and Eq. 2 over
 these voxels are kept beside the codes, so that sizes lose nothing by the floor.
 """
 
@@ -180,7 +180,7 @@ class Quantised:
             raise AttentionError("codes", f"lost has shape {self.lost.shape}; give (organs, 2)")
 
     def probabilities(self) -> npt.NDArray[np.float32]:
-        """Return what the codes stand for, ``(models, organs, X, Y, Z)`` float32."""
+        """Return the probabilities of the codes, ``(models, organs, X, Y, Z)`` float32."""
         decoded: npt.NDArray[np.float32] = LEVELS.astype(np.float32)[self.codes]
         return decoded
 

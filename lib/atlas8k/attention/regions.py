@@ -1,4 +1,4 @@
-"""Salient regions: the parts of the attention maps that an annotator is shown.
+"""Find salient regions: the parts of the attention maps that an annotator is shown.
 
 A mask is opened by a box, in millimetres or in the published voxels: what stays is what the
 box fits into, the union of all its positions inside the mask. Outside of the array counts as
@@ -237,7 +237,7 @@ def find_regions(
     -------
     regions
         Largest attention first.
-    shown
+    mask
         ``(X, Y, Z)`` bool, the voxels of those regions.
     """
     labels = label_components(mask)
@@ -265,10 +265,10 @@ def find_regions(
                 largest_slice=_triple(start + origin + largest),
             )
         )
-    return in_order(regions), keep[labels]
+    return by_attention(regions), keep[labels]
 
 
-def in_order(regions: Sequence[Region]) -> list[Region]:
+def by_attention(regions: Sequence[Region]) -> list[Region]:
     """Sort by attention, largest first; organ and position settle ties, so that runs agree."""
     return sorted(regions, key=lambda r: (-r.attention_ml, r.organ, r.start))
 

@@ -1,4 +1,4 @@
-"""From probabilities to salient masks and regions, organ by organ."""
+"""Find salient masks and regions of probabilities, organ by organ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.attention import engine
+from atlas8k.attention import slabs
 from atlas8k.attention.equations import (
     SALIENT_ENTROPY,
     SALIENT_STD,
@@ -24,8 +24,8 @@ from atlas8k.attention.regions import (
     Region,
     Widths,
     bounding_box,
+    by_attention,
     find_regions,
-    in_order,
     opened,
     widths_for,
 )
@@ -170,12 +170,12 @@ def salient_regions(
         The probabilities do not have the grid's shape; names the volume.
     """
     settings = settings or SalientSettings()
-    source = engine.Source.of(probs, organs, name)
+    source = slabs.Source.of(probs, organs, name)
     if source.shape != grid.shape:
         raise GridMismatchError(
             name, f"probabilities {source.shape} do not fit their grid {grid.shape}"
         )
-    swept = engine.sweep(
+    swept = slabs.sweep(
         source,
         across=settings.overlap == "any",
         limits=(settings.inconsistency, settings.uncertainty),
@@ -197,7 +197,7 @@ def salient_regions(
         inside = salient_mask(flags[outer], widths, settings.overlap)
         salient_ml[organ] = float(np.count_nonzero(inside) * grid.voxel_ml)
         measure = partial(_attention, source, index, flags[outer], outer, settings.overlap)
-        found, shown = find_regions(
+        organ_regions, region_mask = find_regions(
             inside,
             measure,
             organ,
@@ -205,15 +205,15 @@ def salient_regions(
             min_ml=settings.min_ml,
             origin=(outer[0].start, outer[1].start, outer[2].start),
         )
-        regions += found
+        regions += organ_regions
         # The flags have been read: their array becomes the mask, so that nothing of that
         # size is made twice.
-        flags[outer] = shown
+        flags[outer] = region_mask
     return Salient(
         grid=grid,
         sizes=sizes_from_table(swept.table, grid.voxel_ml, organs, settings.overlap),
         mask=swept.flags.view(np.bool_),
-        regions=tuple(in_order(regions)),
+        regions=tuple(by_attention(regions)),
         salient_ml=salient_ml,
         heat=swept.heat,
     )
@@ -233,12 +233,12 @@ def salient_mask(
     """
     mask = opened((flags & SALIENT_STD) != 0, widths)
     mask |= opened((flags & SALIENT_ENTROPY) != 0, widths)
-    mask |= (flags & engine.overlap_bit(overlap)) != 0
+    mask |= (flags & slabs.overlap_bit(overlap)) != 0
     return mask
 
 
 def _attention(
-    source: engine.Source,
+    source: slabs.Source,
     organ: int,
     flags: npt.NDArray[np.uint8],
     outer: Box,
@@ -249,6 +249,6 @@ def _attention(
     place = tuple(
         slice(o.start + b.start, o.start + b.stop) for o, b in zip(outer, box, strict=True)
     )
-    values = engine.deviation_and_entropy(source, organ, (place[0], place[1], place[2]))
-    values += (flags[box] & engine.overlap_bit(overlap)) != 0
+    values = slabs.deviation_and_entropy(source, organ, (place[0], place[1], place[2]))
+    values += (flags[box] & slabs.overlap_bit(overlap)) != 0
     return values

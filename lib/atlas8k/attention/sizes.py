@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.attention import engine
+from atlas8k.attention import slabs
 from atlas8k.attention.equations import OverlapMode, check_overlap_mode
 from atlas8k.attention.probabilities import Probs, Quantised, check_voxel_ml
 from atlas8k.core.structures import ORGAN_NAMES
@@ -39,7 +39,7 @@ class AttentionSizes:
         ``"per_network"`` or ``"any"``.
     left_out_ml
         The most that the sums can be too small by, because runs of voxels where no
-        network says anything are left out.
+        network predicts anything are left out.
     """
 
     inconsistency_ml: dict[str, float]
@@ -131,8 +131,8 @@ def attention_sizes(
     """
     check_overlap_mode(overlap)
     check_voxel_ml(voxel_ml, name)
-    source = engine.Source.of(probs, organs, name)
-    table = engine.sweep(source, across=overlap == "any").table
+    source = slabs.Source.of(probs, organs, name)
+    table = slabs.sweep(source, across=overlap == "any").table
     if isinstance(probs, Quantised):
         table[:, :2] += probs.lost
     return sizes_from_table(table, voxel_ml, organs, overlap)

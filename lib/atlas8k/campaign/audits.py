@@ -1,16 +1,16 @@
-"""What errors are left where nobody has looked, from low-ranked volumes drawn by chance.
+"""Estimate the errors left where nobody has looked, from low-ranked volumes drawn at random.
 
-All three networks can miss the same error; then nothing disagrees, the volume ranks low and
-nobody is sent there. So a share of the low-ranked volumes is reviewed all the same. They
+All three networks can miss the same error; then they agree, the volume ranks low and nobody
+reviews it. So a share of the low-ranked volumes is reviewed all the same. They
 are a sample without replacement from a list of known length: the number of wrong ones
-among so many drawn is hypergeometric. The interval turns that around exactly (every number
-of wrong volumes in the whole list under which what was found is not too unlikely on either
-side, 2.5 % each). For a long list it is the Clopper-Pearson interval; for a short one it is
+among so many drawn is hypergeometric. The interval inverts that exactly (every number of
+wrong volumes in the whole list under which the sample is not too unlikely on either side,
+2.5 % each). For a long list it is the Clopper-Pearson interval; for a short one it is
 narrower, and shrinks to a point once all were looked at.
 
-Audits count in the order in which they were drawn. Some are done before their turn, by rank
-or by name, and the hard ones come in last: those that happen to be done are no sample of all,
-but the first so many drawn are one.
+Audits count in the order in which they were drawn. Some are done early, by rank or by name,
+and the hard ones last: the audits done so far are no random sample, but the first so many
+drawn are one.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ ROUNDING = 1e-10
 
 
 def bounds(population: int, drawn: int, wrong: int, alpha: float = ALPHA) -> tuple[int, int]:
-    """Return the fewest and most wrong ones in a population, by a sample of it.
+    """Compute the fewest and most wrong volumes in a population, by a sample of it.
 
     Parameters
     ----------
     population
-        All there are, those drawn included.
+        Size of the population, those drawn included.
     alpha
         1 - confidence.
 
@@ -48,8 +48,8 @@ def bounds(population: int, drawn: int, wrong: int, alpha: float = ALPHA) -> tup
     """
     if not 0 < drawn <= population or not 0 <= wrong <= drawn:
         raise ValueError(f"{wrong} wrong of {drawn} drawn of {population}: not possible")
-    # What was seen bounds what there can be. The more are wrong in all, the likelier so many
-    # among those drawn, and the less likely so few: both ends are found by halving.
+    # The sample bounds the total. The more are wrong in all, the likelier so many among those
+    # drawn, and the less likely so few: both ends are found by bisection.
     unlikely = alpha / 2 * (1 + ROUNDING)
     possible = range(wrong, population - (drawn - wrong) + 1)
 
@@ -65,7 +65,7 @@ def bounds(population: int, drawn: int, wrong: int, alpha: float = ALPHA) -> tup
 
 
 def interval(population: int, drawn: int, wrong: int) -> Interval:
-    """Return the share of wrong ones in a population; unknown where none was drawn."""
+    """Return the share of wrong volumes in a population; unknown where none was drawn."""
     if not drawn:
         return Interval(audited=0, wrong=0, share=None, low=None, high=None)
     low, high = bounds(population, drawn, wrong)
@@ -79,7 +79,7 @@ def interval(population: int, drawn: int, wrong: int) -> Interval:
 
 
 def audit(plan: Plan, volumes: Mapping[str, Reviewed]) -> Audit:
-    """Return what a round's audits say.
+    """Report a round's audits.
 
     Parameters
     ----------
@@ -89,20 +89,20 @@ def audit(plan: Plan, volumes: Mapping[str, Reviewed]) -> Audit:
     """
 
     def done(line: Planned) -> bool:
-        return line.volume in volumes and volumes[line.volume].outcome != "silent"
+        return line.volume in volumes and volumes[line.volume].outcome != "not_assessed"
 
     behind = [line for line in plan.lines[plan.top :] if line.status not in GONE]
     sample = sorted(
         (line for line in behind if line.audit is not None), key=lambda line: line.audit or 0
     )
     counted = [volumes[line.volume] for line in takewhile(done, sample)]
-    whole = interval(len(behind), len(counted), sum(bool(one.wrong) for one in counted))
+    whole = interval(len(behind), len(counted), sum(bool(volume.wrong) for volume in counted))
     unseen = _unseen(behind, volumes)
     left = _left(behind, volumes, whole, unseen)
     top = [line for line in plan.lines[: plan.top] if line.status not in GONE]
     reviewed = sum(map(done, sample))
     waits_for = sample[len(counted)].volume if len(counted) < len(sample) else None
-    found = Audit(
+    report = Audit(
         round=plan.round,
         percent=plan.audit_percent,
         low_ranked=len(behind),
@@ -119,64 +119,65 @@ def audit(plan: Plan, volumes: Mapping[str, Reviewed]) -> Audit:
         organs=[_organ(organ, len(behind), counted) for organ in ORGAN_NAMES],
         text="",
     )
-    return found.model_copy(update={"text": _text(found)})
+    return report.model_copy(update={"text": _text(report)})
 
 
 def _unseen(lines: Sequence[Planned], volumes: Mapping[str, Reviewed]) -> int:
-    """Nobody has submitted them, in this round or later."""
+    """Count the volumes that nobody has submitted, in this round or later."""
     seen = ("submitted", "conflict")
     return sum(line.volume not in volumes and line.status not in seen for line in lines)
 
 
 def _left(
-    behind: Sequence[Planned], volumes: Mapping[str, Reviewed], found: Interval, unseen: int
+    behind: Sequence[Planned], volumes: Mapping[str, Reviewed], estimate: Interval, unseen: int
 ) -> tuple[int, int, int] | None:
-    """Wrong ones among those that nobody has seen: about, at least, at most.
+    """Estimate the wrong volumes among the unseen: about, at least, at most.
 
-    Wrong ones that were found are not left, whoever found them. Of those that were seen in
-    later rounds nobody knows how many were wrong by this round's networks.
+    Wrong volumes that somebody found are not left. Of those seen in later rounds it is not
+    known how many were wrong by this round's networks.
     """
-    if found.share is None:
+    if estimate.share is None:
         return None
-    low, high = bounds(len(behind), found.audited, found.wrong)
+    low, high = bounds(len(behind), estimate.audited, estimate.wrong)
     seen = [volumes[line.volume] for line in behind if line.volume in volumes]
-    known, rest = sum(bool(one.wrong) for one in seen), len(behind) - len(seen)
-    about = (found.share * len(behind) - known) * unseen / rest if rest else 0.0
+    known, rest = sum(bool(volume.wrong) for volume in seen), len(behind) - len(seen)
+    about = (estimate.share * len(behind) - known) * unseen / rest if rest else 0.0
     limits = (round(about), low - known - (rest - unseen), high - known)
     about_, low, high = (min(unseen, max(0, n)) for n in limits)
     return about_, low, high
 
 
 def _organ(organ: str, population: int, done: list[Reviewed]) -> OrganAudit:
-    """Of volumes in which something was said of the organ."""
-    said = [
-        one.organs[organ]
-        for one in done
-        if organ in one.organs and kind(one.organs[organ]) != "nothing_said"
+    """Report one organ's audit, over the volumes in which it was assessed."""
+    changes = [
+        volume.organs[organ]
+        for volume in done
+        if organ in volume.organs and kind(volume.organs[organ]) != "nothing_said"
     ]
-    wrong = sum(map(needed, said))
-    return OrganAudit(organ=organ, **interval(population, len(said), wrong).model_dump())
+    wrong = sum(map(needed, changes))
+    return OrganAudit(organ=organ, **interval(population, len(changes), wrong).model_dump())
 
 
-def _text(found: Audit) -> str:
-    if found.left is None:
-        if not found.drawn:
+def _text(report: Audit) -> str:
+    if report.left is None:
+        if not report.drawn:
             why = (
-                f"{found.percent:g} % of {found.low_ranked} low-ranked volumes are none; "
+                f"{report.percent:g} % of {report.low_ranked} low-ranked volumes are none; "
                 "set audit_percent higher"
             )
         else:
-            yet = "the first is not" if found.waiting else "none"
-            why = f"{found.drawn} drawn, {yet} reviewed yet"
+            yet = "the first is not" if report.waiting else "none"
+            why = f"{report.drawn} drawn, {yet} reviewed yet"
         text = f"errors left in what nobody looked at: unknown ({why})"
     else:
         text = (
-            f"{found.volumes.wrong} of {found.volumes.audited} audited volumes had an error: about "
-            f"{found.left} ({found.left_low} to {found.left_high}, 95 %) of the {found.unseen} "
-            f"low-ranked volumes nobody looked at, by the networks of round {found.round}"
+            f"{report.volumes.wrong} of {report.volumes.audited} audited volumes had an error: "
+            f"about {report.left} ({report.left_low} to {report.left_high}, 95 %) of the "
+            f"{report.unseen} low-ranked volumes nobody looked at, by the networks of "
+            f"round {report.round}"
         )
-    if found.waiting:
-        text += f"; {found.waiting} more count when {found.waits_for} is reviewed"
-    if found.top_unseen:
-        text += f"; not reviewed of the budget's, either: {found.top_unseen}"
+    if report.waiting:
+        text += f"; {report.waiting} more count when {report.waits_for} is reviewed"
+    if report.top_unseen:
+        text += f"; not reviewed of the budget's, either: {report.top_unseen}"
     return text

@@ -1,10 +1,10 @@
-"""Minutes spent, and what they are to be held against.
+"""Measure the minutes spent, and compare them with the paper's.
 
-A case's time runs from its hand-out to the first submission that came of it; corrections
-sent afterwards are not timed. Nobody knows what an annotator did meanwhile, so that a case
-held longer than :data:`IDLE_MINUTES`, the paper's time for one organ by hand, counts as
-that: it was left lying. A case that was submitted without having been handed out, or by an
-anonymous client that held several, has no time and is counted apart.
+A case's time runs from its hand-out to its first submission; corrections sent afterwards are
+not timed. An annotator may have done something else meanwhile, so a case held longer than
+:data:`IDLE_MINUTES`, the paper's time for one organ by hand, counts as that many. A case that
+was submitted without having been handed out, or by an anonymous client that held several, has
+no time and is counted apart.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Times:
     Attributes
     ----------
     minutes
-        Of every case that has a time, idle ones cut.
+        Time of every case that has one, idle ones cut.
     untimed
         Volumes that came without any time.
     """
@@ -36,12 +36,14 @@ class Times:
     def __init__(self, work: Iterable[Worked]) -> None:
         by_lease: dict[int, float] = {}
         timed, all_volumes = set(), set()
-        for one in work:
-            all_volumes.add(one.volume)
-            if one.lease is None or one.minutes is None:
+        for submission in work:
+            all_volumes.add(submission.volume)
+            if submission.lease is None or submission.minutes is None:
                 continue
-            timed.add(one.volume)
-            by_lease[one.lease] = min(one.minutes, by_lease.get(one.lease, one.minutes))
+            timed.add(submission.volume)
+            by_lease[submission.lease] = min(
+                submission.minutes, by_lease.get(submission.lease, submission.minutes)
+            )
         self.minutes = [max(0.0, min(m, IDLE_MINUTES)) for m in by_lease.values()]
         self.idle = sum(m > IDLE_MINUTES for m in by_lease.values())
         self.untimed = len(all_volumes - timed)
@@ -56,17 +58,17 @@ class Times:
 
 
 def effort(work: Sequence[Worked], public: Mapping[str, int]) -> Effort:
-    """Return the time of a round.
+    """Report the time of a round.
 
     Parameters
     ----------
     work
-        Of it, see :func:`~atlas8k.campaign.reviewed.of_round`.
+        Its submissions, see :func:`~atlas8k.campaign.reviewed.of_round`.
     public
         Organs with a public label by volume: nobody would have drawn those by hand.
     """
     times = Times(work)
-    volumes = {one.volume for one in work if one.purpose != "double_read"}
+    volumes = {submission.volume for submission in work if submission.purpose != "double_read"}
     hand = sum(N_ORGANS - public.get(volume, 0) for volume in volumes) * BY_HAND_MINUTES / 60
     each = times.mean
     spent = None if each is None else times.hours + times.untimed * each / 60
@@ -84,18 +86,18 @@ def effort(work: Sequence[Worked], public: Mapping[str, int]) -> Effort:
 
 
 def annotators(work: Iterable[Worked], order: Sequence[str], *, names: bool) -> list[Annotator]:
-    """Return every annotator's part, in the order in which they came to the campaign.
+    """Report every annotator's part, in the order of their first submission to the campaign.
 
     Parameters
     ----------
     order
         Keys of all holders of the campaign: a number stays one person's through all rounds.
     names
-        Show who they are; else ``annotator 1`` and so on.
+        Show their names; else ``annotator 1`` and so on.
     """
     by_holder: dict[str, list[Worked]] = {}
-    for one in work:
-        by_holder.setdefault(one.holder, []).append(one)
+    for submission in work:
+        by_holder.setdefault(submission.holder, []).append(submission)
     rows = []
     for number, holder in enumerate(order, start=1):
         if holder not in by_holder:
@@ -104,7 +106,7 @@ def annotators(work: Iterable[Worked], order: Sequence[str], *, names: bool) -> 
         rows.append(
             Annotator(
                 name=holder if names else f"annotator {number}",
-                volumes=len({one.volume for one in by_holder[holder]}),
+                volumes=len({submission.volume for submission in by_holder[holder]}),
                 hours=times.hours,
                 minutes_each=times.mean,
                 untimed=times.untimed,
@@ -115,4 +117,4 @@ def annotators(work: Iterable[Worked], order: Sequence[str], *, names: bool) -> 
 
 def holders(work: Iterable[Worked]) -> list[str]:
     """Return the keys of all holders, by their first submission."""
-    return list(dict.fromkeys(one.holder for one in work))
+    return list(dict.fromkeys(submission.holder for submission in work))

@@ -1,4 +1,4 @@
-"""The fine-tuning of a round in the form of reports, from what the trainer noted."""
+"""Record the fine-tunings of rounds, and report them, from the trainer's statistics."""
 
 from __future__ import annotations
 
@@ -10,25 +10,24 @@ from atlas8k.campaign.reports import OrganDsc, Training
 from atlas8k.store import Ledger, Trained, UnknownSignatureError
 
 STATS = "train_stats.json"
-"""What the last training did, in the folder of the networks."""
+"""File of the last training's statistics, in the folder of the networks."""
 TOGETHER = "ensemble"
 Verdict = Literal["published", "partly published", "refused", "not compared", "failed"]
 
 
-def note(ledger: Ledger, stats: Mapping[str, Any]) -> bool:
-    """Keep what the trainer wrote of its last training with the round it was made in.
+def record_training(ledger: Ledger, stats: Mapping[str, Any]) -> bool:
+    """Record the trainer's last training with the round it was made in.
 
     Parameters
     ----------
     stats
-        Its statistics; of one that runs still, or of none, nothing is kept. Nor of one that
-        began with networks that this ledger does not know: that is another campaign's, whose
-        networks lie in the folder that was looked into.
+        Its statistics. Nothing is recorded of a training that still runs, of none, or of one
+        that began with networks that this ledger does not know: it is another campaign's.
 
     Returns
     -------
     bool
-        Whether it is new: noting a training twice is noting it once.
+        Whether it is new: a training is recorded once only.
     """
     started = stats.get("start_ts")
     if "total_time" not in stats or not isinstance(started, int | float):
@@ -38,14 +37,14 @@ def note(ledger: Ledger, stats: Mapping[str, Any]) -> bool:
     except UnknownSignatureError:
         return False
     # `start_ts` is in whole seconds, rounded down.
-    before = [one.number for one in ledger.rounds() if one.opened_at < started + 1]
+    before = [round_.number for round_ in ledger.rounds() if round_.opened_at < started + 1]
     key = f"{started} {stats.get('trained_from')} {stats['total_time']}"
     return ledger.note_training(before[-1] if before else None, key, stats)
 
 
-def training(noted: Trained) -> Training:
-    """Return what is known of a training; fields it does not have are null or empty."""
-    stats = noted.detail
+def training(recorded: Trained) -> Training:
+    """Report a recorded training; fields it does not have are null or empty."""
+    stats = recorded.detail
     gate = stats.get("gate") or {}
     published, refused = list(gate.get("publish", ())), dict(gate.get("refused", {}))
     if not gate:
@@ -59,7 +58,7 @@ def training(noted: Trained) -> Training:
     organs = _organs(gate.get("compared", {}))
     seconds = stats.get("total_time")
     return Training(
-        at=noted.at,
+        at=recorded.at,
         trained_from=stats.get("trained_from"),
         signature=stats.get("model_signature"),
         networks=list(dict.fromkeys([*published, *(n for n in refused if n != TOGETHER)])),
@@ -69,8 +68,8 @@ def training(noted: Trained) -> Training:
         basis=gate.get("basis"),
         cases=stats.get("cases"),
         compared=gate.get("cases"),
-        dsc_before=fmean(one.before for one in organs) if organs else None,
-        dsc_after=fmean(one.after for one in organs) if organs else None,
+        dsc_before=fmean(organ.before for organ in organs) if organs else None,
+        dsc_after=fmean(organ.after for organ in organs) if organs else None,
         organs=organs,
         minutes=None if seconds is None else seconds / 60,
         message=str(stats.get("message", "")),
@@ -78,18 +77,18 @@ def training(noted: Trained) -> Training:
 
 
 def _organs(compared: Mapping[str, Any]) -> list[OrganDsc]:
-    """Of the ensemble where it came to that, else the mean of the networks."""
+    """Return DSC by organ of the ensemble where it was compared, else the networks' mean."""
     chosen = [compared[TOGETHER]] if TOGETHER in compared else list(compared.values())
     by_organ: dict[str, list[Mapping[str, Any]]] = {}
     for verdict in chosen:
-        for organ, one in verdict.get("organs", {}).items():
-            by_organ.setdefault(organ, []).append(one)
+        for organ, scores in verdict.get("organs", {}).items():
+            by_organ.setdefault(organ, []).append(scores)
     return [
         OrganDsc(
             organ=organ,
-            cases=max(one.get("cases", 0) for one in rows),
-            before=fmean(one["served"] for one in rows),
-            after=fmean(one["new"] for one in rows),
+            cases=max(scores.get("cases", 0) for scores in rows),
+            before=fmean(scores["served"] for scores in rows),
+            after=fmean(scores["new"] for scores in rows),
         )
         for organ, rows in by_organ.items()
     ]

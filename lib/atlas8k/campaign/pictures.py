@@ -1,4 +1,4 @@
-"""Pictures of a campaign: the list with what became of it, changes over rounds, a simulation."""
+"""Draw a campaign: the list with its outcomes, changes over rounds, a simulation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atlas8k.core.files import publishing
 from atlas8k.store import Plan, Planned, Worked
 
 CHANGED, CONFIRMED, OPEN, HELD = "#c0392b", "#2e7d4f", "#c9ced6", "#e0a526"
-"""Of volumes in the list."""
+"""Colours of volumes in the list."""
 KINDS = {"changed": CHANGED, "added": "#e07b39", "absent": "#7b5ea7", "confirmed": CONFIRMED}
 
 FIGURES = {
@@ -21,7 +21,7 @@ FIGURES = {
     "salient": "salient voxels, ml",
     "per_slice": "attention, ml a slice",
 }
-"""What a ranking orders by."""
+"""Axis label of each ranking."""
 
 
 def _figure(rows: int, height: float) -> tuple[Any, Any]:
@@ -36,8 +36,8 @@ def _save(figure: Any, path: Path) -> None:
         figure.savefig(temporary, dpi=120, format=path.suffix[1:])
 
 
-def draw(path: Path, found: Status, plan: Plan | None, work: Sequence[Worked]) -> None:
-    """Draw the last list by attention, and what was changed in every round.
+def draw(path: Path, status: Status, plan: Plan | None, work: Sequence[Worked]) -> None:
+    """Draw the last list by attention, and the changes of every round.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def draw(path: Path, found: Status, plan: Plan | None, work: Sequence[Worked]) -
     """
     figure, (above, below) = _figure(2, 7)
     _list(above, plan, reviewed(work))
-    _changes(below, found)
+    _changes(below, status)
     _save(figure, path)
 
 
@@ -93,39 +93,37 @@ def _list(axes: Any, plan: Plan | None, volumes: dict[str, Reviewed]) -> None:
         axes.set_xticks(places)
     axes.set_xlabel("place in the list")
     axes.set_ylabel(FIGURES[plan.ranking])
-    axes.set_title(
-        f"Round {plan.round}: the list as it was drawn, and what became of it", loc="left"
-    )
+    axes.set_title(f"Round {plan.round}: the list as it was drawn, and its outcomes", loc="left")
 
 
 def _colour(line: Planned, volumes: dict[str, Reviewed]) -> str:
-    one = volumes.get(line.volume)
-    if one is not None and one.outcome == "changed":
+    volume = volumes.get(line.volume)
+    if volume is not None and volume.outcome == "changed":
         return CHANGED
-    if one is not None and one.outcome == "confirmed":
+    if volume is not None and volume.outcome == "confirmed":
         return CONFIRMED
     return HELD if line.status == "leased" else OPEN
 
 
-def _changes(axes: Any, found: Status) -> None:
-    rounds = [one for one in found.rounds if one.reviewed]
+def _changes(axes: Any, status: Status) -> None:
+    rounds = [round_ for round_ in status.rounds if round_.reviewed]
     numbers = list(range(len(rounds)))
     bottom = [0] * len(rounds)
     for kind, colour in KINDS.items():
-        counts = [sum(getattr(organ, kind) for organ in one.organs) for one in rounds]
+        counts = [sum(getattr(organ, kind) for organ in round_.organs) for round_ in rounds]
         axes.bar(numbers, counts, bottom=bottom, color=colour, label=kind, width=0.6)
         bottom = [a + b for a, b in zip(bottom, counts, strict=True)]
-    for place, one in enumerate(rounds):
+    for place, round_ in enumerate(rounds):
         axes.annotate(
-            f"{one.changed} of {one.reviewed} volumes changed", (place, bottom[place]),
+            f"{round_.changed} of {round_.reviewed} volumes changed", (place, bottom[place]),
             xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8,
         )  # fmt: skip
     axes.set_ylim(0, 1.3 * max(bottom, default=1) or 1)
     axes.set_xlim(-0.6, max(len(rounds), 3) - 0.4)
-    axes.set_xticks(numbers, [str(one.number) for one in rounds])
+    axes.set_xticks(numbers, [str(round_.number) for round_ in rounds])
     axes.set_xlabel("round")
     axes.set_ylabel("organs")
-    axes.set_title("What annotators did to the organs they were given", loc="left")
+    axes.set_title("Changes of annotators to the organs they were given", loc="left")
     if rounds:
         axes.legend(fontsize=8, frameon=False, ncols=4, loc="upper right")
     else:
@@ -137,11 +135,11 @@ def draw_simulation(path: Path, rounds: Sequence[SimulatedRound]) -> None:
     figure, axes = _figure(1, 4.5)
     names: list[str] = []
     measured: list[Quality] = []
-    for one in rounds:
+    for round_ in rounds:
         for phase in ("before", "revised", "after"):
-            value = getattr(one, phase)
+            value = getattr(round_, phase)
             if value is not None and not (phase == "before" and names):
-                names.append(f"round {one.round}\n{phase}" if phase != "before" else "start")
+                names.append(f"round {round_.round}\n{phase}" if phase != "before" else "start")
                 measured.append(value)
     organs = dict.fromkeys(organ for value in measured for organ in value.organs)
     for organ in organs:
@@ -157,7 +155,7 @@ def draw_simulation(path: Path, rounds: Sequence[SimulatedRound]) -> None:
     )  # fmt: skip
     axes.set_xticks(list(every), names, fontsize=8)
     axes.set_ylabel("DSC with the truth")
-    axes.set_title("Quality of the assembled labels", loc="left")
+    axes.set_title("Quality of the fused labels", loc="left")
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.grid(axis="y", alpha=0.3)
     _save(figure, path)

@@ -1,4 +1,4 @@
-"""What is said of a campaign, in words that a program can read: the JSON of every interface.
+"""Reports of a campaign: the JSON of every interface.
 
 ``atlas8k campaign status --json`` and ``GET /atlas8k/campaign`` give a :class:`Status`;
 ``atlas8k campaign schema`` prints its JSON schema. Times are UTC seconds since 1970.
@@ -16,16 +16,16 @@ class _Report(BaseModel):
 
 
 class OrganChanges(_Report):
-    """What submissions did to one organ, one count a volume."""
+    """Changes of one organ by submissions, one count a volume."""
 
     organ: str
     confirmed: int = Field(description="left as it was, or agreed to be absent")
     changed: int = Field(description="drawn otherwise")
-    added: int = Field(description="drawn where the start label had none")
+    added: int = Field(description="drawn where the draft label had none")
     absent: int = Field(description="taken away: it is not in this CT")
     nothing_said: int = Field(description="not assessed")
     mean_dsc: float | None = Field(
-        description="of start label and submission, mean over volumes that needed a change; an "
+        description="of draft label and submission, mean over volumes that needed a change; an "
         "organ added or taken away counts 0"
     )
     voxels_changed: int = Field(description="voxels in one of the two only, summed")
@@ -69,7 +69,7 @@ class OrganDsc(_Report):
 
 
 class Training(_Report):
-    """A fine-tuning and what became of it."""
+    """A fine-tuning and its result."""
 
     at: float
     trained_from: str | None = Field(description="model signature that was served before")
@@ -118,10 +118,10 @@ class OrganAudit(Interval):
 
 
 class Audit(_Report):
-    """Low-ranked volumes looked at by chance: what errors are left in the others.
+    """Low-ranked volumes reviewed at random: the errors left in the others.
 
-    Audits count in the order in which they were drawn, up to the first that is not done: those
-    that are done early are no sample of all.
+    Audits count in the order in which they were drawn, up to the first that is not done: the
+    others are no random sample.
     """
 
     round: int
@@ -168,7 +168,7 @@ class RoundReport(_Report):
 
 
 class Step(_Report):
-    """One of the eight steps and where it stands."""
+    """One of the eight steps and its state."""
 
     number: int
     name: str = Field(description="in the procedure's words")

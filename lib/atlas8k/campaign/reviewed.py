@@ -1,4 +1,4 @@
-"""What was reviewed in a round and what remains: from submissions, one count a volume and organ."""
+"""Count what was reviewed in a round and what remains, from submissions, by volume and organ."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.store import Budget, OrganChange, Plan, Worked
 
 Kind = Literal["confirmed", "changed", "added", "absent", "nothing_said"]
-Outcome = Literal["confirmed", "changed", "silent"]
+Outcome = Literal["confirmed", "changed", "not_assessed"]
 
 GONE = ("vanished", "excluded", "failed", "overtaken")
 """States of lines that nobody can review any more."""
@@ -19,9 +19,9 @@ TO_DO = ("open", "leased")
 
 
 def kind(change: OrganChange) -> Kind:
-    """Return what became of one organ.
+    """Return the kind of an organ's change.
 
-    An organ that somebody says is absent, and that the draft label did not have either, is
+    An organ that is marked absent, and that the draft label did not have either, is
     confirmed: nothing had to be changed.
     """
     if change.state == "revised":
@@ -32,13 +32,13 @@ def kind(change: OrganChange) -> Kind:
 
 
 def needed(change: OrganChange) -> bool:
-    """Return whether the draft label of the organ was wrong to who submitted it."""
+    """Return whether the annotator found the draft label of the organ wrong."""
     return kind(change) in ("changed", "added", "absent")
 
 
 @dataclass(frozen=True)
 class Reviewed:
-    """A volume in a round: of each organ the strongest that was said of it."""
+    """A volume in a round, with the strongest change of each organ."""
 
     volume: str
     organs: Mapping[str, OrganChange]
@@ -50,7 +50,7 @@ class Reviewed:
 
     @property
     def outcome(self) -> Outcome:
-        """``silent``: an organ that is there was not assessed, which may be right or wrong."""
+        """Outcome; ``not_assessed`` where an organ with voxels was not, and may be wrong."""
         if self.wrong:
             return "changed"
         changes = self.organs.values()
@@ -59,42 +59,42 @@ class Reviewed:
             for change in changes
         )
         confirmed = any(kind(change) == "confirmed" for change in changes)
-        return "confirmed" if confirmed and not open_ else "silent"
+        return "confirmed" if confirmed and not open_ else "not_assessed"
 
 
 def of_round(work: Iterable[Worked]) -> list[Worked]:
-    """Return what of one round's submissions somebody did for it.
+    """Return those of a round's submissions that are work on its list.
 
-    Restoring a label and putting one into the folder are no work on the list. A reviewer's
-    label corrects a person's; it counts where that person's is of the round, too.
+    Restoring a label and importing an existing one are not. A reviewer's label corrects an
+    annotator's; it counts where the annotator's is of the round, too.
     """
     work = list(work)
-    revised = {one.volume for one in work if one.purpose == "revise"}
+    revised = {submission.volume for submission in work if submission.purpose == "revise"}
     return [
-        one
-        for one in work
-        if one.purpose in ("revise", "double_read")
-        or (one.purpose == "review" and one.volume in revised)
+        submission
+        for submission in work
+        if submission.purpose in ("revise", "double_read")
+        or (submission.purpose == "review" and submission.volume in revised)
     ]
 
 
 def reviewed(work: Iterable[Worked]) -> dict[str, Reviewed]:
     """Return the volumes reviewed in one round, in the order of their first submission.
 
-    Second readings are blind and beside another's; they count nothing.
+    Second readings are blind and beside another label; they do not count.
 
-    Who corrects a volume twice has not confirmed it: a change outweighs what was said
-    before and after, and the larger one (lower DSC) the smaller.
+    A volume that is corrected twice was not confirmed: a change outweighs other states before
+    and after it, and the larger change (lower DSC) the smaller.
     """
-    found: dict[str, dict[str, OrganChange]] = {}
-    for one in of_round(work):
-        if one.purpose == "double_read":
+    by_volume: dict[str, dict[str, OrganChange]] = {}
+    for submission in of_round(work):
+        if submission.purpose == "double_read":
             continue
-        organs = found.setdefault(one.volume, {})
-        for organ, change in one.organs.items():
+        organs = by_volume.setdefault(submission.volume, {})
+        for organ, change in submission.organs.items():
             if organ not in organs or _weight(change) > _weight(organs[organ]):
                 organs[organ] = change
-    return {volume: Reviewed(volume, organs) for volume, organs in found.items()}
+    return {volume: Reviewed(volume, organs) for volume, organs in by_volume.items()}
 
 
 def _weight(change: OrganChange) -> tuple[int, float]:
@@ -104,11 +104,11 @@ def _weight(change: OrganChange) -> tuple[int, float]:
 
 
 def by_organ(volumes: Iterable[Reviewed]) -> list[OrganChanges]:
-    """Return the counts of every organ, in the organs' order."""
+    """Count the changes of every organ, in the organs' order."""
     volumes = list(volumes)
     rows = []
     for organ in ORGAN_NAMES:
-        changes = [one.organs[organ] for one in volumes if organ in one.organs]
+        changes = [volume.organs[organ] for volume in volumes if organ in volume.organs]
         kinds = [kind(change) for change in changes]
         wrong = [change for change in changes if needed(change)]
         measured = [change.dsc for change in wrong if change.dsc is not None]
@@ -128,30 +128,30 @@ def by_organ(volumes: Iterable[Reviewed]) -> list[OrganChanges]:
 
 
 def reviews_of(plan: Plan, work: Iterable[Worked]) -> tuple[Plan, dict[str, Reviewed]]:
-    """Return a round's list, and what was reviewed of it by the networks it is ranked by.
+    """Return a round's list, and the volumes reviewed of it with its networks' labels.
 
     A case that was given out before the list was drawn and comes in afterwards corrects a
-    label of earlier networks: it says nothing of this list's, and nobody will look at those.
-    Its line is ``overtaken``, and no part of the list. So is a label put into the folder.
+    label of earlier networks, not of this list's, which nobody will review. Its line is
+    ``overtaken``, and no part of the list. So is that of an imported label.
 
     Parameters
     ----------
     work
-        Of the whole campaign.
+        Submissions of the whole campaign.
 
     Returns
     -------
     plan, volumes
-        With such lines marked; by name, what its own round made of its networks' labels.
+        The list with such lines marked; by name, the volumes reviewed in its own round.
     """
     own, other = [], set()
-    for one in work:
-        if one.round == plan.round and one.signature in (None, plan.signature):
-            own.append(one)
-        elif one.round <= plan.round and one.submitted_at >= plan.drawn_at:
-            other.add(one.volume)
+    for submission in work:
+        if submission.round == plan.round and submission.signature in (None, plan.signature):
+            own.append(submission)
+        elif submission.round <= plan.round and submission.submitted_at >= plan.drawn_at:
+            other.add(submission.volume)
     volumes = reviewed(own)
-    other |= {one.volume for one in own if one.purpose == "adopted"}
+    other |= {submission.volume for submission in own if submission.purpose == "adopted"}
     lines = tuple(
         line._replace(status="overtaken")
         if line.volume in other and line.volume not in volumes and line.status not in TO_DO
@@ -177,10 +177,10 @@ class Remaining:
 
 
 def remaining(plan: Plan | None, budget: Budget, to_review: int) -> Remaining:
-    """Return what is left to review in a round before its networks learn from it.
+    """Return what remains to review in a round before its networks are fine-tuned.
 
-    A budget is used, too, when there is nothing left to use it on: what came after the list
-    was drawn is on the next one.
+    A budget also counts as used when nothing is left to use it on: volumes that came after
+    the list was drawn are on the next one.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""A whole campaign with an annotator who knows the truth: what would the rounds be worth?
+"""Simulate a campaign with an annotator who knows the truth: what are the rounds worth?
 
-Everything goes the way it goes with people: samples are handed out by the ledger, labels
-are submitted through the label_service, networks are trained and judged by the same trainer. The
-ledger knows how far a campaign has come; beside it, what was measured is kept after every
-phase, so that a simulation that was killed goes on where it was.
+Everything happens as with people: the ledger hands out samples, labels are submitted through
+the label service, the same trainer trains and judges networks. The ledger records how far a
+campaign has come; measurements are stored beside it after every phase, so that a simulation
+that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ FILE = "simulation.json"
 
 @dataclass(frozen=True, eq=False)
 class Corrected:
-    """What the oracle submits.
+    """A label that the oracle submits.
 
     Attributes
     ----------
     array
         ``(X, Y, Z)`` uint8, organ ids.
     absent
-        Organs that it says are not there.
+        Organs that it marks absent.
     corrected
-        Organs it has drawn anew or taken away.
+        Organs it has redrawn or removed.
     """
 
     array: npt.NDArray[np.uint8]
@@ -52,13 +52,13 @@ class Corrected:
 
 
 def correct(
-    start: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], below: float | None = None
+    draft: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], below: float | None = None
 ) -> Corrected:
-    """Correct a draft label.
+    """Correct a draft label by the truth.
 
     Parameters
     ----------
-    start, truth
+    draft, truth
         ``(X, Y, Z)`` uint8, organ ids, on one grid.
     below
         Correct organs with a DSC below this only, and those drawn where there is none;
@@ -69,19 +69,19 @@ def correct(
     GridMismatchError, VolumeError
         The two do not fit, or hold other values than organ ids.
     """
-    seen = counts(start, truth)
+    overlap = counts(draft, truth)
     wrong = []
     for organ, number in ORGAN_IDS.items():
-        there, drawn = seen.truth[number - 1] > 0, seen.prediction[number - 1] > 0
-        # An organ that is exactly right needs no correction, however far one looks.
+        present, drawn = overlap.truth[number - 1] > 0, overlap.prediction[number - 1] > 0
+        # An organ that is exactly right needs no correction.
         limit = 1.0 if below is None else below
-        if (there and seen.dsc[number - 1] < limit) or (drawn and not there):
+        if (present and overlap.dsc[number - 1] < limit) or (drawn and not present):
             wrong.append(organ)
-    absent = tuple(o for o, number in ORGAN_IDS.items() if not seen.truth[number - 1])
+    absent = tuple(o for o, number in ORGAN_IDS.items() if not overlap.truth[number - 1])
     ids = [ORGAN_IDS[organ] for organ in wrong]
-    made = np.where(np.isin(start, ids), 0, start).astype(np.uint8)
-    np.copyto(made, truth, where=np.isin(truth, ids))
-    return Corrected(made, absent, tuple(wrong))
+    label = np.where(np.isin(draft, ids), 0, draft).astype(np.uint8)
+    np.copyto(label, truth, where=np.isin(truth, ids))
+    return Corrected(label, absent, tuple(wrong))
 
 
 class Truth:
@@ -107,7 +107,7 @@ class Truth:
         return [volume for volume in volumes if volume not in self.files]
 
     def on(self, volume: str, grid: Grid) -> npt.NDArray[np.uint8]:
-        """Return ``(X, Y, Z)`` uint8, organ ids, on a CT's grid."""
+        """Read the true label ``(X, Y, Z)`` uint8, organ ids, on a CT's grid."""
         label = read_case(self.files[volume])
         if label.grid.same_as(grid) and label.grid.shape == grid.shape:
             return label.array
@@ -116,7 +116,7 @@ class Truth:
 
 
 class Quality(BaseModel):
-    """Mean DSC of assembled labels with the truth.
+    """Mean DSC of fused labels with the truth.
 
     A mean over organs is the mean of their means over volumes; an organ that a CT does not
     have is left out.
@@ -135,7 +135,7 @@ Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
 
 
 def quality(pairs: Iterable[tuple[str, Pair]], reviewed: frozenset[str]) -> Quality:
-    """Measure labels one after another.
+    """Measure the quality of labels, one after another.
 
     Parameters
     ----------
@@ -157,12 +157,12 @@ def quality(pairs: Iterable[tuple[str, Pair]], reviewed: frozenset[str]) -> Qual
 
 
 def _by_organ(rows: Iterable[npt.NDArray[np.float64]]) -> dict[str, float]:
-    found = {}
+    means = {}
     for organ, values in zip(ORGAN_NAMES, zip(*rows, strict=True), strict=False):
-        there = [float(value) for value in values if not math.isnan(value)]
-        if there:
-            found[organ] = math.fsum(there) / len(there)
-    return found
+        known = [float(value) for value in values if not math.isnan(value)]
+        if known:
+            means[organ] = math.fsum(known) / len(known)
+    return means
 
 
 def _mean(organs: Mapping[str, float]) -> float | None:
@@ -170,7 +170,7 @@ def _mean(organs: Mapping[str, float]) -> float | None:
 
 
 class SimulatedRound(BaseModel):
-    """What was measured in one round; null: not yet, or interrupted just then."""
+    """Measurements of one round; null where not measured yet, or interrupted."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 

@@ -1,4 +1,4 @@
-"""A campaign as it stands, from the ledger alone: it changes nothing and waits for nobody."""
+"""Report the status of a campaign from the ledger alone; changes nothing, takes no lock."""
 
 from __future__ import annotations
 
@@ -45,81 +45,89 @@ def status(
     running: Collection[str] = (),
     studies: str = "STUDIES",
 ) -> Status:
-    """Look at a campaign.
+    """Report the status of a campaign.
 
     Parameters
     ----------
     signature
-        Of the networks served now; the last round's where it is not known.
+        Model version of the served networks; the last round's where it is not known.
     names
-        Show who the annotators are; else they are numbered.
+        Show the annotators' names; else they are numbered.
     running
         Kinds of work that go on now, ``scoring`` and ``training``.
     studies
-        The studies folder as a user would type it, for the commands that are said.
+        The studies folder as a user would type it, for the commands in the report.
     """
     rounds, set_to = ledger.rounds(), ledger.campaign_settings()
     work, public = ledger.worked(), ledger.public_organs()
-    noted = [(one.round, training(one)) for one in ledger.trainings()]
-    by_round = {one.number: of_round(w for w in work if w.round == one.number) for one in rounds}
-    done = sorted((one for of in by_round.values() for one in of), key=lambda one: one.id)
-    order = holders(done)
-    plans = {one.number: ledger.plan(one.number) for one in rounds}
+    trainings = [(recorded.round, training(recorded)) for recorded in ledger.trainings()]
+    by_round = {
+        round_.number: of_round(w for w in work if w.round == round_.number) for round_ in rounds
+    }
+    submissions = sorted(
+        (submission for of_one in by_round.values() for submission in of_one),
+        key=lambda submission: submission.id,
+    )
+    order = holders(submissions)
+    plans = {round_.number: ledger.plan(round_.number) for round_ in rounds}
     budget = ledger.budget()
     served = signature or (rounds[-1].signature if rounds else None)
     reports = [
         _round(
-            one,
-            by_round[one.number],
-            reviews_of(plan, work) if (plan := plans[one.number]) else None,
-            budget.total if budget and budget.round == one.number else 0,
+            round_,
+            by_round[round_.number],
+            reviews_of(plan, work) if (plan := plans[round_.number]) else None,
+            budget.total if budget and budget.round == round_.number else 0,
             public,
-            [made for number, made in noted if number == one.number],
-            annotators(by_round[one.number], order, names=names),
+            [training_ for number, training_ in trainings if number == round_.number],
+            annotators(by_round[round_.number], order, names=names),
         )
-        for one in rounds
+        for round_ in rounds
     ]
     open_round = reports[-1] if reports and reports[-1].closed_at is None else None
     to_review = ledger.to_review()
     volumes = _volumes(ledger, served)
-    audits = [one.audit for one in reversed(reports) if one.audit]
-    found = Status(
+    audits = [round_.audit for round_ in reversed(reports) if round_.audit]
+    report = Status(
         at=time.time(),
         signature=served,
         volumes=volumes,
         not_usable=[
             NotUsable(
-                volume=one.volume,
-                reason=one.reason,
-                kind=one.kind,
-                by=one.holder if names else "",
-                at=one.at,
+                volume=entry.volume,
+                reason=entry.reason,
+                kind=entry.kind,
+                by=entry.holder if names else "",
+                at=entry.at,
             )
-            for one in ledger.not_usable()
+            for entry in ledger.not_usable()
         ],
         audit_percent=set_to.audit_percent,
         stop_after=set_to.stop_after,
         round=open_round.number if open_round else None,
         rounds=reports,
-        stop=next((one.stop for one in reversed(reports) if one.stop), None),
-        audit=next((one for one in audits if one.volumes.audited), audits[0] if audits else None),
+        stop=next((round_.stop for round_ in reversed(reports) if round_.stop), None),
+        audit=next(
+            (audited for audited in audits if audited.volumes.audited),
+            audits[0] if audits else None,
+        ),
         hours_collection_by_hand=(volumes.total * N_ORGANS - sum(public.values()))
         * BY_HAND_MINUTES
         / 60,
         steps=[],
     )
     left = remaining(plans.get(budget.round), budget, to_review) if budget else Remaining(0, 0)
-    now = _Now(found, open_round, budget, left, to_review, running, studies)
+    now = _Now(report, open_round, budget, left, to_review, running, studies)
     steps = [
         Step(number=number, name=name, state=state, detail=detail, command=command)
         for number, (name, step) in enumerate(STEPS.items(), start=1)
         for state, detail, command in [step(now)]
     ]
-    return found.model_copy(update={"steps": steps})
+    return report.model_copy(update={"steps": steps})
 
 
 def _round(
-    one: Round,
+    round_: Round,
     work: Sequence[Worked],
     on_list: tuple[Plan, Mapping[str, Reviewed]] | None,
     total: int,
@@ -127,23 +135,23 @@ def _round(
     trained: list[Training],
     people: list[Annotator],
 ) -> RoundReport:
-    """`total`: the budget of a round without a list, 0 where it is not known any more."""
+    """Report a round; `total`: budget of one without a list, 0 where it is not known."""
     volumes = reviewed(work)
     outcomes = [volume.outcome for volume in volumes.values()]
     closing = ""
-    if "signature" in one.closing:
-        closing = f"new networks, {one.closing['signature']}"
-    elif one.closed_at is not None:
-        closing = str(one.closing.get("note", "closed"))
+    if "signature" in round_.closing:
+        closing = f"new networks, {round_.closing['signature']}"
+    elif round_.closed_at is not None:
+        closing = str(round_.closing.get("note", "closed"))
     return RoundReport(
-        number=one.number,
-        signature=one.signature,
-        opened_at=one.opened_at,
-        closed_at=one.closed_at,
+        number=round_.number,
+        signature=round_.signature,
+        opened_at=round_.opened_at,
+        closed_at=round_.closed_at,
         # Before the list was drawn, volumes were reviewed by the one before.
         budget=on_list[0].top + on_list[0].reviewed if on_list else total,
         reviewed=len(volumes),
-        audited=one.audited,
+        audited=round_.audited,
         changed=outcomes.count("changed"),
         confirmed=outcomes.count("confirmed"),
         organs=by_organ(volumes.values()),
@@ -159,7 +167,7 @@ def _round(
 def _volumes(ledger: Ledger, signature: str | None) -> Volumes:
     counts, scored, failed = ledger.counts(), 0, 0
     if signature is not None:
-        with suppress(LedgerError):  # published and not looked at by a server yet
+        with suppress(LedgerError):  # published and not opened by a server yet
             progress = ledger.progress(signature)
             scored, failed = progress.scored, progress.failed
     return Volumes(
@@ -175,13 +183,13 @@ def _volumes(ledger: Ledger, signature: str | None) -> Volumes:
 
 @dataclass(frozen=True)
 class _Now:
-    """What the steps follow from, beside what the status says.
+    """The state that the steps are derived from.
 
     ``to_review``: volumes of the collection that nobody has submitted; ``running``:
     ``scoring``, ``training``.
     """
 
-    found: Status
+    report: Status
     open_round: RoundReport | None
     budget: Budget | None
     left: Remaining
@@ -192,7 +200,7 @@ class _Now:
     @property
     def complete(self) -> bool:
         """Every volume has a score, or a reason for none, under the active networks."""
-        volumes = self.found.volumes
+        volumes = self.report.volumes
         return volumes.total > 0 and volumes.scored + volumes.failed >= volumes.total
 
     @property
@@ -208,24 +216,24 @@ class _Now:
     @property
     def all_submitted(self) -> bool:
         """Nothing of the collection is left to review."""
-        return self.found.volumes.total > 0 and not self.to_review
+        return self.report.volumes.total > 0 and not self.to_review
 
 
 State = Literal["done", "due", "running", "waits", "to decide"]
-Found = tuple[State, str, str]
+StepState = tuple[State, str, str]
 """State, detail, and the command that does the step."""
 
 
-def _first(now: _Now) -> Found:
-    if now.found.signature is not None:
+def _first(now: _Now) -> StepState:
+    if now.report.signature is not None:
         return "done", "networks are there", ""
     return "due", "there are no networks to serve", "atlas8k weights import, or atlas8k train"
 
 
-def _predict(now: _Now) -> Found:
-    if now.found.signature is None:
+def _predict(now: _Now) -> StepState:
+    if now.report.signature is None:
         return "waits", "for step 1", ""
-    volumes = now.found.volumes
+    volumes = now.report.volumes
     text = f"{volumes.scored} of {volumes.total}"
     if volumes.failed:
         text += f", {volumes.failed} cannot be predicted"
@@ -238,22 +246,22 @@ def _predict(now: _Now) -> Found:
     return "due", text, f"atlas8k score {now.studies}"
 
 
-def _attention(now: _Now) -> Found:
+def _attention(now: _Now) -> StepState:
     state, detail, command = _predict(now)
     return state, f"{detail}, with step 2", command
 
 
-def _list(now: _Now) -> Found:
+def _list(now: _Now) -> StepState:
     if now.listed:
-        return "done", f"{now.found.volumes.total} volumes", ""
-    if now.found.signature is None or not now.complete:
+        return "done", f"{now.report.volumes.total} volumes", ""
+    if now.report.signature is None or not now.complete:
         return "waits", "for step 3", ""
     if now.all_submitted:
         return "done", EVERYTHING, ""
     return "due", "drawn with the next sample", f"atlas8k campaign next --studies {now.studies}"
 
 
-def _revise(now: _Now) -> Found:
+def _revise(now: _Now) -> StepState:
     budget = now.open_round.budget if now.open_round else 0
     text = f"{now.budget.reviewed if now.budget else 0} of {budget} volumes"
     audit = now.open_round.audit if now.open_round else None
@@ -270,13 +278,13 @@ def _revise(now: _Now) -> Found:
     return "due", text, f"Next Sample{by} in 3D Slicer or OHIF"
 
 
-def _reassemble(now: _Now) -> Found:
+def _reassemble(now: _Now) -> StepState:
     if not now.submitted:
         return "waits", "for step 5", ""
     return "done", "with every submission", ""
 
 
-def _learn(now: _Now) -> Found:
+def _learn(now: _Now) -> StepState:
     command = f"atlas8k campaign next --studies {now.studies}"
     if "training" in now.running:
         return "running", "", ""
@@ -289,17 +297,17 @@ def _learn(now: _Now) -> Found:
     return "due", "then the round is closed and the next begins", command
 
 
-def _repeat(now: _Now) -> Found:
+def _repeat(now: _Now) -> StepState:
     if now.all_submitted:
         return "to decide", f"{EVERYTHING}: the campaign can end", ""
-    stop = now.found.stop
+    stop = now.report.stop
     if stop is None:
         return "waits", "for step 5", ""
-    text = stop.text if stop.round == now.found.round else f"round {stop.round}: {stop.text}"
+    text = stop.text if stop.round == now.report.round else f"round {stop.round}: {stop.text}"
     return "to decide" if stop.reached else "waits", text, ""
 
 
-STEPS: Mapping[str, Callable[[_Now], Found]] = {
+STEPS: Mapping[str, Callable[[_Now], StepState]] = {
     "train the first networks on partially labeled public data": _first,
     "predict every volume with the three networks": _predict,
     "make attention maps where they disagree, are unsure or overlap": _attention,

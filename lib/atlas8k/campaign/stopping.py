@@ -1,7 +1,7 @@
-"""The stop rule of step 8: the top of the list needs no revision any more.
+"""Check the stop rule of step 8: the top of the list needs no revision any more.
 
-A state to be seen, never an end by itself: samples are handed out as before, and who runs
-the campaign decides.
+It only shows a state and ends nothing: samples are handed out as before, and the campaign's
+owner decides.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from atlas8k.store import Plan
 
 
 def stop_rule(plan: Plan, volumes: Mapping[str, Reviewed]) -> StopRule:
-    """Return where the rule stands in one round.
+    """Report the state of the rule in one round.
 
     It is reached when the first so many places of the round's list were reviewed in this
-    round, and in none of them an organ was changed, added or taken away. One that was breaks
-    it for the round: the networks have to be fine-tuned and the next list begins anew. One
-    that is not reviewed yet, or of which nothing was said, keeps it waiting; what comes behind
-    one that waits can break it as well.
+    round, and in none of them an organ was changed, added or removed. A changed volume breaks
+    it for the round: the networks have to be fine-tuned and the next list begins anew. A
+    volume that is not reviewed yet, or not assessed, keeps it waiting; a changed volume behind
+    one that waits breaks it as well.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def stop_rule(plan: Plan, volumes: Mapping[str, Reviewed]) -> StopRule:
         reviewed. (In lists drawn by earlier releases `top` was what early samples had left of
         it, and nothing where they had used it up.)
     volumes
-        Those reviewed of it, by name; both as :func:`~atlas8k.campaign.reviewed.reviews_of`
+        Volumes reviewed of it, by name; both as :func:`~atlas8k.campaign.reviewed.reviews_of`
         gives them.
     """
     lines = [line for line in plan.lines if line.status not in GONE]
@@ -46,7 +46,7 @@ def stop_rule(plan: Plan, volumes: Mapping[str, Reviewed]) -> StopRule:
         organs = ", ".join(volumes[broken.volume].wrong)
         text = (
             f"the list's top still needs revision: {broken.volume} (place {broken.place}: "
-            f"{organs}); after fine-tuning it is asked anew"
+            f"{organs}); after fine-tuning it is checked anew"
         )
     else:
         text = f"{row} of the first {needed} of the list confirmed without a change so far"

@@ -64,13 +64,13 @@ def options(
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = False,
 ) -> None:
-    """The AbdomenAtlas-8K annotation procedure: predict, score, rank, train, evaluate."""
+    """Run the AbdomenAtlas-8K annotation procedure: predict, score, rank, train, evaluate."""
 
 
 def main() -> None:
-    """Run the command; an error of ours is one line and exit code 2, not a traceback."""
+    """Run the command; print an error of ours as one line, with exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    # Where folder and ledger lie is known to who types it; a server's log says it once.
+    # The user of a command knows where folder and ledger are; only a server logs it.
     for quiet in ("atlas8k.services.studies", "atlas8k.store.filesystem"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
     try:

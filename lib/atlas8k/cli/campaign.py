@@ -1,4 +1,4 @@
-"""``atlas8k campaign``: where the rounds stand, the end of one, the next, and a simulation."""
+"""``atlas8k campaign``: status of the rounds, ending one, the next one, and a simulation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atlas8k.cli.campaign_tables import print_simulation, print_status, print_steps
-from atlas8k.cli.opening import existing_studies, folder_only, ledger_of, scoring_bar
+from atlas8k.cli.open_studies import existing_studies, folder_only, ledger_of, scoring_bar
 from atlas8k.cli.options import (
     MODELS,
     Commands,
@@ -46,7 +46,7 @@ Volumes = Annotated[list[str], typer.Argument(help="ids of volumes, as in the li
 NOT_COPIED = ("kept-aside", "training-state", "train_stats.json", ".*")
 
 
-def look(
+def campaign_status(
     ledger: Ledger,
     studies: str,
     models: Path,
@@ -54,10 +54,10 @@ def look(
     signature: str | None = None,
     names: bool = False,
 ) -> Status:
-    """Return the campaign as it stands; what the trainer has noted is taken up.
+    """Return the campaign's status; record the trainer's last results first.
 
-    `signature` is of the networks served now; where it is not known, it is the one that a
-    server or a scoring has used last, whatever its settings were.
+    `signature` is the model version of the served networks; where it is not known, the one
+    that a server or a scoring has used last counts, whatever its settings were.
     """
     from atlas8k.campaign import learning
     from atlas8k.campaign.status import status
@@ -65,7 +65,7 @@ def look(
     from atlas8k.models.store import ModelStore
 
     with suppress(OSError, ValueError):  # being written, or not the trainer's
-        learning.note(ledger, read_json(models / learning.STATS))
+        learning.record_training(ledger, read_json(models / learning.STATS))
     signature = signature or ledger.last_signature()
     if signature is None:
         try:
@@ -82,12 +82,12 @@ def look(
 
 
 def running(ledger: Ledger, models: Path) -> list[str]:
-    """Return what another process does now on the same folder or networks."""
+    """Return the kinds of work of other processes on the same folder or networks."""
     locks = {"scoring": ledger.path.parent / "scoring.lock", "training": models / ".training.lock"}
-    return [kind for kind, lock in locks.items() if _held(lock)]
+    return [kind for kind, lock in locks.items() if _is_held(lock)]
 
 
-def _held(lock: Path) -> bool:
+def _is_held(lock: Path) -> bool:
     import fcntl
 
     try:
@@ -111,19 +111,19 @@ def status_(
         Path | None, typer.Option(help="also draw the list and the rounds into this .png or .svg")
     ] = None,
 ) -> None:
-    """Rounds, changes, minutes, stop rule, audits, and which of the eight steps are due."""
+    """Show rounds, changes, minutes, stop rule, audits, and which of the eight steps are due."""
     with ledger_of(studies, ledger) as book:
-        found = look(book, studies, models, names=names)
-        listed = found.stop.round if found.stop else 0  # the last round that has a list
-        plan, work = book.plan(listed), book.worked(listed)
+        status = campaign_status(book, studies, models, names=names)
+        list_round = status.stop.round if status.stop else 0  # the last round that has a list
+        plan, work = book.plan(list_round), book.worked(list_round)
     if plot is not None:
         from atlas8k.campaign.pictures import draw
 
-        draw(plot, found, plan, work)
+        draw(plot, status, plan, work)
     if as_json:
-        typer.echo(found.model_dump_json(indent=1))
+        typer.echo(status.model_dump_json(indent=1))
         return
-    print_status(found)
+    print_status(status)
     if plot is not None:
         typer.echo(str(plot))
 
@@ -146,7 +146,7 @@ def close_round(
 ) -> None:
     """End the open round without fine-tuning; the next sample or `next` opens another.
 
-    Done again, it does nothing.
+    Repeated, it does nothing.
     """
     with ledger_of(studies, ledger) as book:
         number = book.close_round({"note": note or "closed by command"}, only_reviewed=not force)
@@ -189,48 +189,48 @@ def next_(
     dry_run: Annotated[bool, typer.Option(help="only say which steps are due")] = False,
     as_json: StatusAsJson = False,
 ) -> None:
-    """Do what is due without people: fine-tune and judge, end the round, predict, rank.
+    """Do the steps that need no people: fine-tune and judge, end the round, predict, rank.
 
-    Then says which of the eight steps remain. Done again, it goes on where it was
-    interrupted, or does nothing. A server may run on the folder meanwhile; give --conf what
-    it was given.
+    Then print which of the eight steps remain. Repeated, it goes on where it was
+    interrupted, or does nothing. A server may run on the folder meanwhile; give it and this
+    command the same --conf.
     """
     if dry_run:
         with ledger_of(studies, ledger) as book:
-            found = look(book, studies, models)
-        _say_next(found, as_json)
+            status = campaign_status(book, studies, models)
+        _print_next(status, as_json)
         return
     existing_studies(studies)
-    from atlas8k.cli.campaign_work import opened, record_settings
+    from atlas8k.cli.campaign_work import open_campaign, record_settings
     from atlas8k.services.campaign import advance
 
-    given = settings_of(
+    settings = settings_of(
         conf, ledger=ledger, max_epochs=epochs, steps_per_epoch=steps, budget=budget
     )
     with (
         scoring_bar("predicting") as (report, say),
-        opened(studies, models, given, networks=network, report=report) as work,
+        open_campaign(studies, models, settings, networks=network, report=report) as work,
     ):
-        record_settings(work, given, audit_percent, stop_after)
-        done = advance(work, train=train, score=score, early=early, report=say)
-        found = look(work.ledger, studies, work.models, signature=work.signature())
-    if not as_json and done.ended is not None:
+        record_settings(work, settings, audit_percent, stop_after)
+        advanced = advance(work, train=train, score=score, early=early, report=say)
+        status = campaign_status(work.ledger, studies, work.models, signature=work.signature())
+    if not as_json and advanced.ended is not None:
         typer.echo(
-            f"round {done.ended} has ended: "
-            + (done.trained.message if done.trained else "its training was noted by nobody")
+            f"round {advanced.ended} has ended: "
+            + (advanced.trained.message if advanced.trained else "no training of it was recorded")
         )
-        if done.stop is not None:
-            typer.echo(f"stop rule of round {done.ended}: {done.stop.text}")
-    _say_next(found, as_json)
+        if advanced.stop is not None:
+            typer.echo(f"stop rule of round {advanced.ended}: {advanced.stop.text}")
+    _print_next(status, as_json)
 
 
-def _say_next(found: Status, as_json: bool) -> None:
+def _print_next(status: Status, as_json: bool) -> None:
     if as_json:
-        typer.echo(found.model_dump_json(indent=1))
+        typer.echo(status.model_dump_json(indent=1))
         return
-    where = "no round is open" if found.round is None else f"round {found.round} is open"
-    typer.echo(f"{where}, networks {found.signature or 'none'}")
-    print_steps(found)
+    where = "no round is open" if status.round is None else f"round {status.round} is open"
+    typer.echo(f"{where}, networks {status.signature or 'none'}")
+    print_steps(status)
 
 
 @campaign.command()
@@ -240,9 +240,9 @@ def exclude(
     studies: Studies = ".",
     ledger: LedgerFile = None,
 ) -> None:
-    """Say that CTs are not usable: out of list, budget, audits and training.
+    """Mark CTs as not usable: out of list, budget, audits and training.
 
-    Their labels stay, and `include` takes it back.
+    Their labels stay, and `include` undoes it.
     """
     with ledger_of(studies, ledger) as book:
         holder = _user_of(book, volumes)
@@ -258,13 +258,13 @@ def include(
     studies: Studies = ".",
     ledger: LedgerFile = None,
 ) -> None:
-    """Let CTs count again, whatever their content looks like."""
+    """Mark CTs as usable again, whatever their content looks like."""
     with ledger_of(studies, ledger) as book:
         holder = _user_of(book, volumes)
         for volume in volumes:
-            done = book.include(volume, reason, holder)
-            said = "counts again; score it with `atlas8k score`" if done else "counts already"
-            typer.echo(f"{volume}: {said}")
+            changed = book.include(volume, reason, holder)
+            outcome = "counts again; score it with `atlas8k score`" if changed else "counts already"
+            typer.echo(f"{volume}: {outcome}")
 
 
 def _user_of(book: Ledger, volumes: list[str]) -> Holder:
@@ -304,7 +304,7 @@ def simulate(
     conf: Conf = None,
     as_json: StatusAsJson = False,
 ) -> None:
-    """Two rounds, or more, with labels corrected from the truth: what are rounds worth?
+    """Simulate rounds with labels corrected from the truth: what are rounds worth?
 
     Samples are handed out by the ledger, labels submitted as by a client, networks trained
     and judged by the trainer. CTs and networks are linked or copied into the working folder
@@ -314,34 +314,34 @@ def simulate(
     existing_studies(studies)
     from atlas8k.campaign.pictures import draw_simulation
     from atlas8k.campaign.simulation import FILE, Truth
-    from atlas8k.cli.campaign_work import opened, record_settings
+    from atlas8k.cli.campaign_work import open_campaign, record_settings
     from atlas8k.services.simulation import Simulation
 
     folder = out or studies.resolve().parent / f"{studies.resolve().name}-simulation"
-    known = Truth(truth)
+    true_labels = Truth(truth)
     copied, networks = folder / "studies", folder / "model"
     link_images(studies, copied)
     copy_networks(models, networks)
-    given = settings_of(None, max_epochs=epochs, steps_per_epoch=steps)
-    given |= settings_of(conf, budget=budget, gate=gate)
+    settings = settings_of(None, max_epochs=epochs, steps_per_epoch=steps)
+    settings |= settings_of(conf, budget=budget, gate=gate)
     with (
         scoring_bar("predicting") as (report, say),
-        opened(copied, networks, given, networks=network, report=report) as work,
+        open_campaign(copied, networks, settings, networks=network, report=report) as work,
     ):
-        record_settings(work, given, audit_percent, stop_after)
-        found = Simulation(work, known, folder, below=below, report=say).run(rounds)
-    write_csv(folder / "simulation.csv", found)
-    draw_simulation(folder / "simulation.png", found)
+        record_settings(work, settings, audit_percent, stop_after)
+        simulated = Simulation(work, true_labels, folder, below=below, report=say).run(rounds)
+    write_csv(folder / "simulation.csv", simulated)
+    draw_simulation(folder / "simulation.png", simulated)
     if as_json:
         typer.echo((folder / FILE).read_text(encoding="utf-8"))
         return
-    print_simulation(found)
+    print_simulation(simulated)
     typer.echo(f"{folder / FILE}, simulation.csv, simulation.png; in detail:")
     typer.echo(f"atlas8k campaign status --studies {copied} --models {networks}")
 
 
 def link_images(studies: Path, target: Path) -> None:
-    """Put the CTs of a studies folder into another one, as hard links where that is possible.
+    """Copy the CTs of a studies folder into another one, as hard links where possible.
 
     Raises
     ------
@@ -355,20 +355,20 @@ def link_images(studies: Path, target: Path) -> None:
     if not files:
         raise LedgerError(f"{studies}: no CT is there; give the folder of the volumes")
     for file in files.values():
-        made = target / file.path
-        if made.exists():
+        link = target / file.path
+        if link.exists():
             continue
-        made.parent.mkdir(parents=True, exist_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(studies / file.path, made)
+            os.link(studies / file.path, link)
         except OSError:  # another disk, or one without links
-            temporary = made.with_name(f".{made.name}.tmp")
+            temporary = link.with_name(f".{link.name}.tmp")
             shutil.copyfile(studies / file.path, temporary)
-            temporary.replace(made)
+            temporary.replace(link)
 
 
 def copy_networks(models: Path, target: Path) -> None:
-    """Copy a folder of checkpoints whole or not at all; what is there stays."""
+    """Copy a folder of checkpoints, complete or not at all; an existing copy stays."""
     if target.exists():
         return
     if not models.is_dir():
@@ -380,18 +380,18 @@ def copy_networks(models: Path, target: Path) -> None:
 
 
 def write_csv(path: Path, rounds: list[SimulatedRound]) -> None:
-    """Write one line a round and phase: means, then every organ."""
+    """Write a CSV with one row a round and phase: means, then every organ."""
     import pandas as pd
 
     from atlas8k.core.structures import ORGAN_NAMES
     from atlas8k.reports.results import write_text
 
     rows = []
-    for one in rounds:
+    for simulated in rounds:
         for phase in ("before", "revised", "after"):
-            measured = getattr(one, phase)
+            measured = getattr(simulated, phase)
             if measured is not None:
-                row = {"round": one.round, "phase": phase, "signature": one.signature}
+                row = {"round": simulated.round, "phase": phase, "signature": simulated.signature}
                 figures = ("reviewed", "dsc", "dsc_unreviewed")
                 row |= {name: getattr(measured, name) for name in figures}
                 rows.append(row | {organ: measured.organs.get(organ) for organ in ORGAN_NAMES})

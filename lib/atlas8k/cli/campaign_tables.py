@@ -1,4 +1,4 @@
-"""A campaign's status as tables of a terminal."""
+"""Print a campaign's status as tables of a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from atlas8k.cli.tables import decimals, print_table, terminal
+from atlas8k.cli.terminal_tables import decimals, print_table, terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,134 +15,137 @@ if TYPE_CHECKING:
     from atlas8k.campaign.simulation import SimulatedRound
 
 SHOWN = 10
-"""Volumes that are not usable in a terminal."""
+"""Most volumes listed as not usable in a terminal."""
 STYLES = {"done": "green", "due": "bold yellow", "running": "cyan", "to decide": "bold green"}
 
 
-def print_status(found: Status) -> None:
-    """Print everything, top down."""
+def print_status(status: Status) -> None:
+    """Print a campaign's status: volumes, steps, rounds, stop rule and audit."""
     out = terminal()
 
     def say(line: str) -> None:
         out.print(line, markup=False)
 
-    volumes = found.volumes
+    volumes = status.volumes
     say(
         f"{volumes.total} volumes: {volumes.reviewed} reviewed, {volumes.in_hand} in hand, "
         f"{volumes.scored} scored"
         + (f", {volumes.failed} cannot be" if volumes.failed else "")
         + (f", {volumes.conflicts} in conflict" if volumes.conflicts else "")
         + (f", {volumes.excluded} not usable" if volumes.excluded else "")
-        + f"; networks {found.signature or 'none'}"
+        + f"; networks {status.signature or 'none'}"
     )
-    for line in not_usable(found):
+    for line in not_usable(status):
         say(line)
-    print_steps(found, out)
-    if found.rounds:
-        _print_rounds(found, out)
-        last = next((one for one in reversed(found.rounds) if one.reviewed), None)
+    print_steps(status, out)
+    if status.rounds:
+        _print_rounds(status, out)
+        last = next((round_ for round_ in reversed(status.rounds) if round_.reviewed), None)
         if last is not None:
             _print_organs(last, out)
             _print_annotators(last, out)
-    if found.stop is not None:
-        say(f"Stop rule, round {found.stop.round}: {found.stop.text}")
-    if found.audit is not None:
-        say(f"Audit, round {found.audit.round}: {found.audit.text}")
+    if status.stop is not None:
+        say(f"Stop rule, round {status.stop.round}: {status.stop.text}")
+    if status.audit is not None:
+        say(f"Audit, round {status.audit.round}: {status.audit.text}")
         wrong = [
-            f"{one.organ} {one.wrong} of {one.audited} ({percent(one.low)} to {percent(one.high)})"
-            for one in found.audit.organs
-            if one.wrong
+            f"{organ.organ} {organ.wrong} of {organ.audited} "
+            f"({percent(organ.low)} to {percent(organ.high)})"
+            for organ in status.audit.organs
+            if organ.wrong
         ]
         if wrong:
             say(f"  by organ: {', '.join(wrong)}")
     say(
         f"Yardstick of the paper: 15 minutes a volume with the procedure, 60 an organ by hand: "
-        f"{found.hours_collection_by_hand:,.0f} hours for this collection. A case held longer "
+        f"{status.hours_collection_by_hand:,.0f} hours for this collection. A case held longer "
         "than 60 minutes counts as 60."
     )
 
 
-def not_usable(found: Status) -> Iterator[str]:
-    """Yield volumes that are left out and why, ids whole; the first of many."""
-    for one in found.not_usable[:SHOWN]:
-        yield f"not usable: {one.volume}: {one.reason}"
-    if len(found.not_usable) > SHOWN:
-        yield f"and {len(found.not_usable) - SHOWN} more: `campaign status --json` has all of them"
-    if found.not_usable:
+def not_usable(status: Status) -> Iterator[str]:
+    """Yield lines on volumes that are left out, with the reason; the first of many."""
+    for entry in status.not_usable[:SHOWN]:
+        yield f"not usable: {entry.volume}: {entry.reason}"
+    if len(status.not_usable) > SHOWN:
+        yield f"and {len(status.not_usable) - SHOWN} more: `campaign status --json` has all of them"
+    if status.not_usable:
         yield "`atlas8k campaign include VOLUME` lets one count again."
 
 
-def print_steps(found: Status, out: Console | None = None) -> None:
-    """Print the eight steps, and below them the commands that do what is to do."""
+def print_steps(status: Status, out: Console | None = None) -> None:
+    """Print the eight steps, and below them the commands of those that are due."""
     out = out or terminal()
     print_table(
         [
-            {"": one.number, "step": one.name, "state": one.state, " ": one.detail}
-            for one in found.steps
+            {"": step.number, "step": step.name, "state": step.state, " ": step.detail}
+            for step in status.steps
         ],
         left=["state"],
         fold=["step", " "],
-        styles=[STYLES.get(one.state, "") for one in found.steps],
+        styles=[STYLES.get(step.state, "") for step in status.steps],
         console=out,
     )
-    for one in found.steps:
-        if one.command:  # on a line of its own, to be copied
-            out.print(f"Step {one.number}: {one.command}", markup=False, soft_wrap=True)
+    for step in status.steps:
+        if step.command:  # on a line of its own, to be copied
+            out.print(f"Step {step.number}: {step.command}", markup=False, soft_wrap=True)
 
 
-def _print_rounds(found: Status, out: Console) -> None:
-    """Print a line a round."""
+def _print_rounds(status: Status, out: Console) -> None:
+    """Print the rounds, a line each."""
     rows = []
-    for one in found.rounds:
-        reviewed = f"{one.reviewed - one.audited}{f' + {one.audited}' if one.audited else ''}"
-        effort = one.effort
+    for round_ in status.rounds:
+        reviewed = (
+            f"{round_.reviewed - round_.audited}{f' + {round_.audited}' if round_.audited else ''}"
+        )
+        effort = round_.effort
         rows.append(
             {
-                "round": one.number,
-                "networks": one.signature or "none",
-                "opened": time.strftime("%Y-%m-%d", time.localtime(one.opened_at)),
-                "reviewed": reviewed + (f" of {one.budget}" if one.budget else ""),
-                "changed": one.changed,
-                "confirmed": one.confirmed,
-                "stop rule": stop(one),
+                "round": round_.number,
+                "networks": round_.signature or "none",
+                "opened": time.strftime("%Y-%m-%d", time.localtime(round_.opened_at)),
+                "reviewed": reviewed + (f" of {round_.budget}" if round_.budget else ""),
+                "changed": round_.changed,
+                "confirmed": round_.confirmed,
+                "stop rule": stop(round_),
                 "hours": f"{effort.hours:.1f}" + ("*" if effort.untimed or effort.idle else ""),
                 "at 15 min": f"{effort.hours_at_15:.1f}",
                 "saved": decimals(effort.hours_saved, 0),
-                "held-out DSC": dsc(one.trainings[-1]) if one.trainings else "",
-                "ended by": ended(one),
+                "held-out DSC": dsc(round_.trainings[-1]) if round_.trainings else "",
+                "ended by": ended(round_),
             }
         )
     left = ["networks", "opened"]
     print_table(rows, "Rounds", left=left, fold=["ended by"], console=out)
 
 
-def stop(one: RoundReport) -> str:
-    """Return where the stop rule stands in a round; empty where it has no list."""
-    if one.stop is None:
+def stop(round_: RoundReport) -> str:
+    """Return the state of the stop rule in a round; empty where it has no list."""
+    if round_.stop is None:
         return ""
-    if one.stop.broken_at is not None:
-        return f"place {one.stop.broken_at} changed"
-    return "reached" if one.stop.reached else f"{one.stop.in_a_row} of {one.stop.needed}"
+    if round_.stop.broken_at is not None:
+        return f"place {round_.stop.broken_at} changed"
+    return "reached" if round_.stop.reached else f"{round_.stop.in_a_row} of {round_.stop.needed}"
 
 
-def ended(one: RoundReport) -> str:
-    """Return what ended a round; of one that is open, what was trained in it."""
-    if one.trainings:
-        last = one.trainings[-1]
+def ended(round_: RoundReport) -> str:
+    """Return what ended a round; for an open one, its last training."""
+    if round_.trainings:
+        last = round_.trainings[-1]
         what = {"published": "published", "refused": "gate refused"}.get(last.verdict, last.verdict)
         return f"fine-tuning: {what}"
-    return one.closing or "open"
+    return round_.closing or "open"
 
 
-def dsc(one: Training) -> str:
-    """Return DSC before and after; with its cases where that shows nothing learned."""
-    if one.dsc_before is None or one.dsc_after is None:
+def dsc(training: Training) -> str:
+    """Return DSC before and after, marked where it was measured on trained cases."""
+    if training.dsc_before is None or training.dsc_after is None:
         return ""
-    on = " (trained on)" if one.basis == "trained on" else ""
-    return f"{one.dsc_before:.3f} → {one.dsc_after:.3f}{on}"
+    on = " (trained on)" if training.basis == "trained on" else ""
+    return f"{training.dsc_before:.3f} → {training.dsc_after:.3f}{on}"
 
 
-def _print_organs(one: RoundReport, out: Console) -> None:
+def _print_organs(round_: RoundReport, out: Console) -> None:
     """Print the changes by organ in one round."""
     print_table(
         [
@@ -156,16 +159,16 @@ def _print_organs(one: RoundReport, out: Console) -> None:
                 "DSC": decimals(organ.mean_dsc),
                 "voxels": f"{organ.voxels_changed:,}" if organ.voxels_changed else "",
             }
-            for organ in one.organs
+            for organ in round_.organs
         ],
-        f"Round {one.number}, volumes by organ",
+        f"Round {round_.number}, volumes by organ",
         left=["organ"],
         console=out,
     )
 
 
-def _print_annotators(one: RoundReport, out: Console) -> None:
-    """Print who did how much."""
+def _print_annotators(round_: RoundReport, out: Console) -> None:
+    """Print the annotators of a round with their volumes and times."""
     print_table(
         [
             {
@@ -175,9 +178,9 @@ def _print_annotators(one: RoundReport, out: Console) -> None:
                 "minutes each": decimals(person.minutes_each, 1),
                 "without a time": person.untimed or "",
             }
-            for person in one.annotators
+            for person in round_.annotators
         ],
-        f"Round {one.number}, annotators",
+        f"Round {round_.number}, annotators",
         left=["annotator"],
         console=out,
     )
@@ -188,20 +191,22 @@ def print_simulation(rounds: list[SimulatedRound]) -> None:
     print_table(
         [
             {
-                "round": one.round,
-                "networks": one.signature,
-                "reviewed": one.reviewed,
-                "organs corrected": one.organs_corrected,
-                "before": decimals(one.before.dsc),
-                "revised": decimals(one.revised.dsc if one.revised else None),
-                "after": decimals(one.after.dsc if one.after else None),
-                "nobody saw: before": decimals(one.before.dsc_unreviewed),
-                "nobody saw: after": decimals(one.after.dsc_unreviewed if one.after else None),
-                "gate": one.training.verdict if one.training else "",
+                "round": round_.round,
+                "networks": round_.signature,
+                "reviewed": round_.reviewed,
+                "organs corrected": round_.organs_corrected,
+                "before": decimals(round_.before.dsc),
+                "revised": decimals(round_.revised.dsc if round_.revised else None),
+                "after": decimals(round_.after.dsc if round_.after else None),
+                "nobody saw: before": decimals(round_.before.dsc_unreviewed),
+                "nobody saw: after": decimals(
+                    round_.after.dsc_unreviewed if round_.after else None
+                ),
+                "gate": round_.training.verdict if round_.training else "",
             }
-            for one in rounds
+            for round_ in rounds
         ],
-        "DSC of the assembled labels with the truth",
+        "DSC of the fused labels with the truth",
         left=["networks", "gate"],
     )
 

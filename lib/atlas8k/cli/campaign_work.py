@@ -1,4 +1,4 @@
-"""A studies folder opened for the campaign's commands."""
+"""Open a studies folder for the campaign's commands."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from atlas8k.cli.opening import context_of, ledger_of
+from atlas8k.cli.open_studies import context_of, ledger_of
 from atlas8k.services.campaign import CampaignWork
 from atlas8k.services.scoring import Report, log_report
 from atlas8k.store import locate
 
 
 @contextmanager
-def opened(
+def open_campaign(
     studies: str | Path,
     models: Path,
     conf: Mapping[str, str],
@@ -21,9 +21,9 @@ def opened(
     networks: str = "all",
     report: Report = log_report,
 ) -> Iterator[CampaignWork]:
-    """Open a folder to work at; closed at the end of the block.
+    """Open a folder to work on; it is closed at the end of the block.
 
-    Where `conf` names no budget, the last round's goes on.
+    Where `conf` names no budget, that of the last round counts.
     """
     settings = dict(conf)
     if not settings.get("budget"):
@@ -38,12 +38,12 @@ def record_settings(
     audit_percent: float | None,
     stop_after: int | None,
 ) -> None:
-    """Record in the ledger what a command was given, as an option or else with ``--conf``.
+    """Record a command's settings in the ledger, from options or else from ``--conf``.
 
     Parameters
     ----------
     conf
-        What `work` was opened with; a budget in it is the next round's.
+        Settings that `work` was opened with; a budget in it is the next round's.
     """
     settings = work.settings
     work.ledger.set_campaign(
@@ -54,7 +54,7 @@ def record_settings(
 
 
 def last_budget(studies: str | Path, ledger: str) -> str:
-    """Return the budget of the last round, ``""`` where there was none: the usual one."""
+    """Return the budget of the last round; ``""``, the default, where there was none."""
     path = Path(ledger) if ledger else locate(str(studies))
     if not path.exists():
         return ""

@@ -1,4 +1,4 @@
-"""``atlas8k compare``: networks against each other, as tables and one page."""
+"""``atlas8k compare``: compare networks by their results, as tables and one page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atlas8k.cli.options import named
-from atlas8k.cli.tables import print_result
+from atlas8k.cli.terminal_tables import print_result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _edges(bins: Sequence[str]) -> dict[str, list[float]]:
-    """``age=20,40,60`` as column to edges."""
+    """Parse texts such as ``age=20,40,60`` into edges by column."""
     from atlas8k.core.structures import normalise
 
     edges = {}
@@ -54,28 +54,28 @@ def _groupings(
     return [group_by(table, column, cases, edges.get(column)) for column in dict.fromkeys(wanted)]
 
 
-def _beside(found: Comparison, folders: Mapping[str, str]) -> dict[str, Shown]:
-    """For each of the worst cases, the worst network whose labels are at hand."""
+def _worst_labels(comparison: Comparison, folders: Mapping[str, str]) -> dict[str, Shown]:
+    """Return, by worst case, the labels of the worst network that a folder is given for."""
     import numpy as np
 
     from atlas8k.reports.report import Shown
 
-    panel = found.panel
+    panel = comparison.panel
     unknown = sorted(set(folders) - set(panel.networks))
     if unknown:
         raise typer.BadParameter(
             f"{', '.join(unknown)}: networks are {', '.join(panel.networks)}",
             param_hint="--predictions",
         )
-    beside: dict[str, Shown] = {}
+    shown: dict[str, Shown] = {}
     means = dict(zip(panel.networks, panel.case_means, strict=True))
-    for case in found.worst:
+    for case in comparison.worst:
         known = {n: float(means[n][case]) for n in folders if not np.isnan(means[n][case])}
         if known:
             worst = min(known, key=lambda name: known[name])
             result = f"mean {panel.metric.upper()} {100 * known[worst]:.1f} %"
-            beside[panel.cases[case]] = Shown(worst, folders[worst], result)
-    return beside
+            shown[panel.cases[case]] = Shown(worst, folders[worst], result)
+    return shown
 
 
 def compare(
@@ -131,9 +131,9 @@ def compare(
 
     if metric not in (*METRICS, "both"):
         raise typer.BadParameter(f"{metric!r} is not dsc, nsd or both", param_hint="--metric")
-    found_in = [one for path in results for one in find_networks(path)]
-    if results != found_in:
-        results = found_in
+    networks_found = [network for path in results for network in find_networks(path)]
+    if results != networks_found:
+        results = networks_found
         typer.echo(f"networks: {', '.join(map(str, results))}")
     metrics = [metric]
     if metric == "both":
@@ -155,19 +155,21 @@ def compare(
                 bar.set_postfix_str(part)
                 bar.update()
 
-            found = run(panel, groups, samples=samples, seed=seed, smallest=smallest, progress=done)
-        comparisons.append(found)
-        write_tables(all_tables(found), out / "tables")
+            comparison = run(
+                panel, groups, samples=samples, seed=seed, smallest=smallest, progress=done
+            )
+        comparisons.append(comparison)
+        write_tables(all_tables(comparison), out / "tables")
         if images is not None:
-            beside = _beside(found, folders)
+            beside = _worst_labels(comparison, folders)
             pictures[name], _ = draw_cases(
-                [panel.cases[n] for n in found.worst], images, labels, beside
+                [panel.cases[n] for n in comparison.worst], images, labels, beside
             )
     tolerance = f"NSD tolerance {nsd_tolerance:g} mm." if nsd_tolerance is not None else (
         "NSD at the tolerance of the results given." if "nsd" in metrics else ""
     )  # fmt: skip
     page = render(comparisons, pictures, title=title, tolerance=tolerance)
     file = write_text(out / "report.html", page)
-    for found in comparisons:
-        print_result(summary_table(found))
+    for comparison in comparisons:
+        print_result(summary_table(comparison))
     typer.echo(f"report: {file}; tables in {out / 'tables'}")

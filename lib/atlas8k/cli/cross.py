@@ -1,4 +1,4 @@
-"""``atlas8k cross``: training sets by test sets, from results or by running networks."""
+"""``atlas8k cross``: compare training sets by test sets, from results or by running networks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atlas8k.cli.options import Device, Orientation, named
-from atlas8k.cli.tables import write_page
+from atlas8k.cli.terminal_tables import write_page
 
 if TYPE_CHECKING:
     from atlas8k.models.predict import Predictor
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def _predictor(source: Path, mirror: str, device: str) -> Predictor:
-    """Return the networks of a checkpoint or a models folder, mirrored along axes of RAS."""
+    """Load the networks of a checkpoint or a models folder, mirrored along axes of RAS."""
     from atlas8k.models.checkpoint import load_checkpoint
     from atlas8k.models.predict import Predictor
     from atlas8k.models.store import ModelStore
@@ -59,9 +59,9 @@ def _run(
                 raise EvaluationError(images, f"has no CT of {case}")
             ct = read_oriented(read_ct, ct_path, orientation)
             prediction = predictor.predict(ct)
-            # An organ that no network has an output for is not a class of theirs, not a miss.
-            known = prediction.covered.any(axis=0)
-            organs = frozenset(o for o, has in zip(ORGAN_NAMES, known, strict=True) if has)
+            # An organ that no network has an output for does not count as missed.
+            covered = prediction.covered.any(axis=0)
+            organs = frozenset(o for o, has in zip(ORGAN_NAMES, covered, strict=True) if has)
             label = Volume(prediction.label_on(ct.grid), ct.grid, ct_path)
             truth = Truth(read_case(path, orientation), organs)
             cases[case] = evaluate_volumes(label, truth, tolerance)
@@ -101,7 +101,7 @@ def cross(
         Path | None, typer.Option(help="Folder for page and tables; RESULTS-cross by default.")
     ] = None,
 ) -> None:
-    """A-Eval's matrix: every training set on every test set, over the classes they share.
+    """Make A-Eval's matrix: every training set on every test set, over their shared classes.
 
     With --train and --test the networks are run first and their results written to RESULTS.
     """

@@ -1,4 +1,4 @@
-"""``atlas8k evaluate``: label maps against their truth."""
+"""``atlas8k evaluate``: measure label maps against their truth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from atlas8k.cli.options import Maps, Orientation, Tolerance, organs_in
-from atlas8k.cli.tables import print_result
+from atlas8k.cli.terminal_tables import print_result
 
 
 def evaluate(
@@ -38,11 +38,11 @@ def evaluate(
     orientation: Orientation = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Cases at a time.")] = None,
 ) -> None:
-    """Measure DSC and NSD of every case and organ, and tell what could not be measured.
+    """Measure DSC and NSD of every case and organ, and list what could not be measured.
 
     PRED and TRUTH hold <case>.nii.gz, <case>/combined_labels.nii.gz or
     <case>/segmentations/<organ>.nii.gz, organ ids 1 to 9; a truth may have a dataset's own
-    values. What is predicted of organs that the truth does not label is not counted. Written
+    values. Organs that the truth does not label do not count, whatever is predicted. Written
     are dsc.csv and nsd.csv as Touchstone has them, for `atlas8k compare`, and the table as CSV,
     Markdown and LaTeX.
     """
@@ -60,24 +60,24 @@ def evaluate(
     labeled = organs_in(",".join(organs or [])) or None
     folder = out or pred_dir.resolve().with_name(f"{pred_dir.resolve().name}-results")
     with tqdm(desc="evaluate", unit="case") as bar:
-        found = evaluate_folder(
+        evaluation = evaluate_folder(
             pred_dir, truth_dir, network=name, tolerance_mm=tolerance,
             missing_as_zero=missing_as_zero, resampled=resample, workers=workers,
             organs=labeled, dataset=dataset,
             orientation=orientation, progress=lambda _: bar.update(),
         )  # fmt: skip
-    write_results(folder / "dsc.csv", found.dsc)
-    write_results(folder / "nsd.csv", found.nsd)
-    table = evaluation_table(found)
+    write_results(folder / "dsc.csv", evaluation.dsc)
+    write_results(folder / "nsd.csv", evaluation.nsd)
+    table = evaluation_table(evaluation)
     write_tables([table], folder / "tables")
-    if found.failures:
-        failures = pd.DataFrame(found.failures.items(), columns=["name", "reason"])
+    if evaluation.failures:
+        failures = pd.DataFrame(evaluation.failures.items(), columns=["name", "reason"])
         write_text(folder / "failures.csv", failures.to_csv(index=False, lineterminator="\n"))
     print_result(table)
-    for note in found.notes:
+    for note in evaluation.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"results: {folder}")
-    if found.failures:
-        for case, reason in found.failures.items():
+    if evaluation.failures:
+        for case, reason in evaluation.failures.items():
             typer.echo(f"{case}: {reason}", err=True)
         raise typer.Exit(1)

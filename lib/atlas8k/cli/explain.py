@@ -1,4 +1,4 @@
-"""``atlas8k explain``: why a volume ranks where it does, and where to look in it."""
+"""``atlas8k explain``: explain why a volume ranks where it does, and where to look in it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas8k.cli.opening import label_service_of, ledger_of
+from atlas8k.cli.open_studies import label_service_of, ledger_of
 from atlas8k.cli.options import MODELS, Conf, LedgerFile, Models, Studies, settings_of
 from atlas8k.cli.rank import newest
-from atlas8k.cli.tables import print_table, terminal
+from atlas8k.cli.terminal_tables import print_table, terminal
 from atlas8k.core.errors import LedgerError, SettingsError, UnreadableVolumeError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PICTURED = 3
 FIGURES = ("attention", "inconsistency", "uncertainty", "overlap", "salient")
 HEAT_STEP = 1 / 128
-"""What a step of a byte heat map stands for."""
+"""Value of Eq. 4 that a step of a byte heat map stands for."""
 
 
 def explain(
@@ -54,10 +54,10 @@ def explain(
     models: Models = MODELS,
     conf: Conf = None,
 ) -> None:
-    """Say why a volume ranks where it does, and where to look in it.
+    """Explain why a volume ranks where it does, and where to look in it.
 
-    The tables come from the ledger at once. Picture, heat and boxes come from what scoring
-    has kept; where that has been cleared, the networks run again.
+    The tables come from the ledger at once. Picture, heat and boxes come from cached
+    predictions; where these have been cleared, the networks run again.
     """
     from rich.console import Console
 
@@ -71,27 +71,27 @@ def explain(
         if file is not None and not file.name.endswith(endings):
             raise UnreadableVolumeError(file, f"the name must end in {' or '.join(endings)}")
     _check_organ(organ, heat)
-    found = None
+    opened = None
     with ledger_of(studies, path) as book:
-        known = _known(book, case)
-        if "organs" not in known or preview or heat or boxes:
+        record = _record(book, case)
+        if "organs" not in record or preview or heat or boxes:
             with Console(stderr=True).status(f"{case}: reading"):
-                found = _found(book, case, studies, models, conf)
-    if found is not None and "organs" not in known:
-        known |= _explained(found, known["model_signature"])
+                opened = _open(book, case, studies, models, conf)
+    if opened is not None and "organs" not in record:
+        record |= _explanation(opened, record["model_signature"])
     if as_json:
-        typer.echo(json.dumps(known, indent=1))
+        typer.echo(json.dumps(record, indent=1))
     else:
-        _print(known)
-    if found is None:
+        _print(record)
+    if opened is None:
         return
     with Console(stderr=True).status(f"{case}: writing"):
         if preview is not None:
-            _picture(preview, found, case, known, regions)
+            _picture(preview, opened, case, record, regions)
         if heat is not None:
-            _heat(heat, found, organ)
+            _heat(heat, opened, organ)
         if boxes is not None:
-            write_markups(boxes, found.answers.regions_on(found.grid), found.grid)
+            write_markups(boxes, opened.answers.regions_on(opened.grid), opened.grid)
     for file in (preview, heat, boxes):
         if file is not None:
             typer.echo(f"{file} written", err=True)
@@ -106,8 +106,8 @@ def _check_organ(organ: str | None, heat: Path | None) -> None:
         raise SettingsError("--organ chooses the organ of --heat FILE, which is not given")
 
 
-def _known(book: Ledger, case: str) -> dict[str, Any]:
-    """Return what the ledger knows of a volume: its explanation, and its place in every list.
+def _record(book: Ledger, case: str) -> dict[str, Any]:
+    """Read a volume's explanation and its place in every list from the ledger.
 
     Raises
     ------
@@ -120,14 +120,14 @@ def _known(book: Ledger, case: str) -> dict[str, Any]:
     signature = newest(book)
     lists = {ranking: book.ranking(signature, by=ranking) for ranking in COLUMNS}
     lines = {
-        name: next((line for line in found if line.volume == case), None)
-        for name, found in lists.items()
+        name: next((line for line in ranked if line.volume == case), None)
+        for name, ranked in lists.items()
     }
     if lines["eq4"] is None:
         reason = book.failures(signature).get(case)
         why = f"it cannot be scored: {reason}" if reason else "it has no score; run `atlas8k score`"
         raise LedgerError(f"{case}: under {signature} {why}")
-    # None where an earlier release has scored it, which did not note where to look.
+    # None where an earlier release has scored it, which did not record where to look.
     explanation = book.explanation(case, signature) or {}
     return {
         "volume": case,
@@ -143,38 +143,38 @@ def _known(book: Ledger, case: str) -> dict[str, Any]:
     }
 
 
-def _explained(found: _Found, signature: str) -> dict[str, Any]:
-    """Return what scoring would have noted.
+def _explanation(opened: _Opened, signature: str) -> dict[str, Any]:
+    """Return the explanation that scoring records, made from cached predictions.
 
     Raises
     ------
     LedgerError
         Other networks or settings are served than the volume was scored under.
     """
-    if found.signature != signature:
+    if opened.signature != signature:
         raise LedgerError(
-            f"{found.case}: scored under {signature} by an earlier release, which did not note "
-            f"where to look; {found.signature} is served now, score the folder under that"
+            f"{opened.case}: scored under {signature} by an earlier release, which did not record "
+            f"where to look; {opened.signature} is served now, score the folder under that"
         )
-    explanation = found.answers.noted(found.grid, found.case)
+    explanation = opened.answers.noted(opened.grid, opened.case)
     return {key: value for key, value in explanation.items() if key != "name"}
 
 
-def _print(known: dict[str, Any]) -> None:
-    """Print a line on the volume's place, then its organs, then its regions."""
+def _print(record: dict[str, Any]) -> None:
+    """Print a line on the volume's rank, then its organs, then its regions."""
     from atlas8k.attention.explain import Place
 
     console = terminal()
-    place = known["places"][known["ranked_by"]]
+    place = record["places"][record["ranked_by"]]
     console.print(
-        f"[bold]{known['volume']}[/bold]: rank {place['rank']} of {place['of']} by "
-        f"{known['ranked_by']}, attention {known['attention_ml']:.1f} ml, {known['status']}; "
-        f"networks {known['model_signature']}"
+        f"[bold]{record['volume']}[/bold]: rank {place['rank']} of {place['of']} by "
+        f"{record['ranked_by']}, attention {record['attention_ml']:.1f} ml, {record['status']}; "
+        f"networks {record['model_signature']}"
     )
     others = (
         f"{item['rank']} by {name}"
-        for name, item in known["places"].items()
-        if name != known["ranked_by"]
+        for name, item in record["places"].items()
+        if name != record["ranked_by"]
     )
     console.print(f"rank {', '.join(others)}")
     print_table(
@@ -182,17 +182,17 @@ def _print(known: dict[str, Any]) -> None:
             {"organ": row["organ"]}
             | {name: f"{row[f'{name}_ml']:.2f}" for name in FIGURES}
             | {"regions": row["regions"]}
-            for row in known["organs"]
+            for row in record["organs"]
         ],
         "Organs, most attention first (ml)",
         left=["organ"],
         console=console,
     )
-    if not known["regions"]:
+    if not record["regions"]:
         console.print("No region stands out: the attention is thin outlines and small spots.")
         return
     rows = []
-    for rank, row in enumerate(known["regions"], start=1):
+    for rank, row in enumerate(record["regions"], start=1):
         place = Place.from_dict(row.get("place"))
         rows.append(
             {
@@ -200,18 +200,18 @@ def _print(known: dict[str, Any]) -> None:
                 "organ": row["organ"],
                 "ml": f"{row['ml']:.1f}",
                 "attention": f"{row['attention_ml']:.1f}",
-                f"{known['plane']} slice in OHIF": f"{place.ohif_slice} of {place.slices}"
+                f"{record['plane']} slice in OHIF": f"{place.ohif_slice} of {place.slices}"
                 if place
                 else "score again",
                 "3D Slicer, mm (RAS)": "R {:.1f}, A {:.1f}, S {:.1f}".format(*place.ras_mm)
                 if place
                 else "",
-                f"file index, axis {known['slice_axis']}, from 0": row["slice"],
+                f"file index, axis {record['slice_axis']}, from 0": row["slice"],
             }
         )
     print_table(
         rows,
-        f"Regions to look at ({len(rows)} of {known['regions_in_all']})",
+        f"Regions to look at ({len(rows)} of {record['regions_in_all']})",
         left=["organ", "3D Slicer, mm (RAS)"],
         key="organ",
         console=console,
@@ -219,8 +219,8 @@ def _print(known: dict[str, Any]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
-    """A volume's file with what the networks say of it."""
+class _Opened:
+    """A volume's file with the networks' predictions of it."""
 
     engine: Engine
     file: Path
@@ -230,7 +230,7 @@ class _Found:
     signature: str
 
 
-def _found(book: Ledger, case: str, studies: str, models: Path, conf: list[str] | None) -> _Found:
+def _open(book: Ledger, case: str, studies: str, models: Path, conf: list[str] | None) -> _Opened:
     from atlas8k.core.settings import Settings
     from atlas8k.models.store import ModelStore
     from atlas8k.services.device_lock import DeviceLock
@@ -247,11 +247,11 @@ def _found(book: Ledger, case: str, studies: str, models: Path, conf: list[str] 
         PredictionCache(state / "cache", settings.cache_gb),
     )
     grid, answers, signature = engine.answers(file, volume=case)
-    return _Found(engine, file, case, grid, answers, signature)
+    return _Opened(engine, file, case, grid, answers, signature)
 
 
 def _file(book: Ledger, case: str, studies: str) -> Path:
-    """Return the CT's file; of an archive, fetched where it is not here.
+    """Return the CT's file; fetch that of an archive where it is not cached.
 
     Raises
     ------
@@ -273,52 +273,52 @@ def _file(book: Ledger, case: str, studies: str) -> Path:
     return Path(studies) / image.path
 
 
-def _heat_maps(found: _Found) -> tuple[Bytes, Grid]:
+def _heat_maps(opened: _Opened) -> tuple[Bytes, Grid]:
     """Return Eq. 4 ``(organs, X, Y, Z)`` uint8 in steps of 1/128, and its grid."""
     from atlas8k.attention import salient_regions
 
-    codes, grid, _ = found.engine.probabilities(found.file, volume=found.case)
-    settings = found.engine.salient
-    made = salient_regions(codes, grid, settings, name=found.case, heat=True)
-    assert made.heat is not None  # asked for above
-    return made.heat, grid
+    codes, grid, _ = opened.engine.probabilities(opened.file, volume=opened.case)
+    settings = opened.engine.salient
+    salient = salient_regions(codes, grid, settings, name=opened.case, heat=True)
+    assert salient.heat is not None  # asked for above
+    return salient.heat, grid
 
 
-def _heat(target: Path, found: _Found, organ: str | None) -> None:
+def _heat(target: Path, opened: _Opened, organ: str | None) -> None:
     import numpy as np
 
     from atlas8k.core.structures import ORGAN_IDS
     from atlas8k.core.volume import resample, write_nifti
 
-    maps, grid = _heat_maps(found)
+    maps, grid = _heat_maps(opened)
     chosen = maps if organ is None else maps[ORGAN_IDS[organ] - 1 : ORGAN_IDS[organ]]
     values = chosen.sum(axis=0, dtype=np.float32) * np.float32(HEAT_STEP)
-    write_nifti(target, resample(values, grid, found.grid, linear=True), found.grid)
+    write_nifti(target, resample(values, grid, opened.grid, linear=True), opened.grid)
 
 
-def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most: int) -> None:
+def _picture(target: Path, opened: _Opened, case: str, record: dict[str, Any], most: int) -> None:
     import numpy as np
 
     from atlas8k.attention.explain import place_of_region
     from atlas8k.core.volume import Volume, read_ct
     from atlas8k.reports.preview import View, draw_regions
 
-    answers = found.answers
-    maps, grid = _heat_maps(found)
+    answers = opened.answers
+    maps, grid = _heat_maps(opened)
     heat = maps.max(axis=0).astype(np.float32) * np.float32(HEAT_STEP)
     views = []
-    axis = _along(found.grid, answers.grid)
-    placed = answers.regions_on(found.grid)
+    axis = _along(opened.grid, answers.grid)
+    regions_on_ct = answers.regions_on(opened.grid)
     for rank, (region, on_ct) in enumerate(
-        zip(answers.salient.regions[:most], placed, strict=False), start=1
+        zip(answers.salient.regions[:most], regions_on_ct, strict=False), start=1
     ):
         mask = answers.salient.voxels_of(region)
         views.append(
             View(
-                _shown_at(mask, answers.grid, axis, region.largest_slice[axis]),
+                _point_in_slice(mask, answers.grid, axis, region.largest_slice[axis]),
                 f"{rank}  {region.organ}, {region.ml:.1f} ml in doubt (attention "
                 f"{region.attention_ml:.1f} ml)\n"
-                f"{place_of_region(on_ct, found.grid, known['slice_axis']).text}",
+                f"{place_of_region(on_ct, opened.grid, record['slice_axis']).text}",
                 Volume(mask, answers.grid),
             )
         )
@@ -327,15 +327,15 @@ def _picture(target: Path, found: _Found, case: str, known: dict[str, Any], most
         middle = answers.grid.affine[:3, :3] @ (np.array(answers.grid.shape) / 2)
         centre = tuple(map(float, middle + answers.grid.affine[:3, 3]))
         views = [View(centre, "no region stands out", Volume(empty, answers.grid))]
-    place = known["places"][known["ranked_by"]]
+    place = record["places"][record["ranked_by"]]
     draw_regions(
         target,
-        read_ct(found.file),
+        read_ct(opened.file),
         Volume(answers.labels[0], answers.grid),
         Volume(heat, grid),
         views,
         title=f"{case}: rank {place['rank']} of {place['of']}, "
-        f"attention {known['attention_ml']:.1f} ml",
+        f"attention {record['attention_ml']:.1f} ml",
     )
 
 
@@ -349,7 +349,7 @@ def _along(ct_grid: Grid, grid: Grid) -> int:
     return int(np.argmax(np.abs(directions * grid.spacing)))
 
 
-def _shown_at(mask: Mask, grid: Grid, axis: int, number: int) -> tuple[float, ...]:
+def _point_in_slice(mask: Mask, grid: Grid, axis: int, number: int) -> tuple[float, ...]:
     """Return RAS+ mm of a point of the region, in the slice that shows most of it."""
     import numpy as np
 

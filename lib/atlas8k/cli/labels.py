@@ -1,4 +1,4 @@
-"""``atlas8k labels``: public labels into a studies folder, and the history of submitted ones."""
+"""``atlas8k labels``: import public labels, and see the history of submitted ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.opening import folder_only, label_service_of, moment, who
+from atlas8k.cli.open_studies import acting_holder, folder_only, label_service_of, local_time
 from atlas8k.cli.options import (
     AsJson,
     Commands,
@@ -21,7 +21,7 @@ from atlas8k.cli.options import (
     Orientation,
     Studies,
 )
-from atlas8k.cli.tables import decimals, print_table
+from atlas8k.cli.terminal_tables import decimals, print_table
 from atlas8k.core.errors import Atlas8kError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ As = Annotated[str, typer.Option("--as", help="who you are, for the records")]
 
 @labels.command()
 def datasets(maps: Maps = None) -> None:
-    """The datasets that `labels import` knows, with the organs each labels."""
+    """List the datasets that `labels import` knows, with the organs each labels."""
     from atlas8k.core.structures import N_ORGANS
     from atlas8k.labels.datasets import known_datasets
 
@@ -97,25 +97,26 @@ def import_(
         Path | None, typer.Option(help="CSV of every file: organs, reasons, what to look at")
     ] = None,
 ) -> None:
-    r"""Bring a public dataset's labels to the CTs they belong to.
+    r"""Import a public dataset's labels for the CTs they belong to.
 
-    An organ the dataset labels becomes public: it goes before pseudo
-    labels and is not ranked by. One it labels and has no voxels of is
-    absent; one it does not label is unknown. The server may run meanwhile;
-    a file that was imported before and has not changed is left alone.
+    An organ the dataset labels becomes public: it replaces the pseudo
+    label and does not count in the ranking. One it labels and has no
+    voxels of is absent; one it does not label is unknown. The server may
+    run meanwhile; a file that was imported before and has not changed is
+    skipped.
 
     A label file is matched to a CT by its name, or that of its folder: the
     same name; the dataset's own way (label0001 and PANCREAS_0001); the same
     name without words such as label, seg, img, volume and 0000
     (segmentation-0 and volume-0). It must lie on the CT's grid, turned or
-    cropped at most; a file that does not say how its axes run covers the
-    whole CT.
+    cropped at most; a file whose header lacks the direction of its axes
+    must cover the whole CT.
 
-    All files are looked at before the first is imported: where organs come
+    All files are checked before the first is imported: where organs come
     out that no patient has (a pancreas of the aorta's shape), or names in a
-    header contradict the dataset's numbers, nothing is imported. A dataset
-    with several versions (TotalSegmentator, FLARE) is told by its files, or
-    asked for.
+    header contradict the dataset's numbers, nothing is imported. Of a
+    dataset with several versions (TotalSegmentator, FLARE) the files decide
+    which it is; where they do not, name it.
 
     The exit code is 1 where a file was refused, or none had a CT.
     """
@@ -142,13 +143,13 @@ def import_(
             raise Atlas8kError(f"{place}: there is no such folder of {what}")
     if report is not None and not report.absolute().parent.is_dir():
         raise Atlas8kError(f"{report}: its folder does not exist; make it first")
-    found = find_label_files(folder)
-    if not found.files:
+    label_files = find_label_files(folder)
+    if not label_files.files:
         raise Atlas8kError(f"{folder}: holds no label file (.nii, .nii.gz), nor do case folders")
     volumes = scan_images(studies, IMAGE_SUFFIXES).files
     own_rules = [rule for version in versions for rule in version.match]
     matcher = Matcher(volumes, prefix=prefix, rules=rules, own_rules=own_rules)
-    planned = plan(found, folder, matcher)
+    planned = plan(label_files, folder, matcher)
     entry = chosen_version(dataset, folder, versions, planned, maps, force=force, jobs=jobs)
     importer = Importer(studies, ledger, entry, dry_run, tolerance, orientation)
     outcomes = []
@@ -165,8 +166,8 @@ def import_(
         f"{counts['skipped']} skipped (no CT)",
         f"{counts['refused']} refused",
     ]
-    if found.images:
-        summary.append(f"{len(found.images)} images passed over")
+    if label_files.images:
+        summary.append(f"{len(label_files.images)} images passed over")
     warned = Counter(rule for outcome in outcomes for rule in outcome.rules)
     typer.echo(f"{entry.name}: {', '.join(summary)}")
     if warned:
@@ -180,22 +181,24 @@ def import_(
 
 
 def summary(organs: Mapping[str, OrganChange]) -> str:
-    """Return what a submission says, shortest form: changed organs with their DSC first."""
+    """Return a submission's changes as a short text: changed organs with their DSC first."""
     from atlas8k.store.records import OLDER_RULE
 
     changed = [
-        f"{organ} {'absent' if one.state == 'absent' else f'{one.dsc or 0:.3f}'}"
-        for organ, one in organs.items()
-        if one.state in ("revised", "absent")
+        f"{organ} {'absent' if change.state == 'absent' else f'{change.dsc or 0:.3f}'}"
+        for organ, change in organs.items()
+        if change.state in ("revised", "absent")
     ]
-    confirmed = sum(one.state == "confirmed" for one in organs.values())
+    confirmed = sum(change.state == "confirmed" for change in organs.values())
     parts = [", ".join(changed) or "nothing changed"]
     if confirmed:
-        older = any(one.note == OLDER_RULE for one in organs.values())
+        older = any(change.note == OLDER_RULE for change in organs.values())
         parts.append(f"{confirmed} confirmed{' (older rule)' if older else ''}")
-    asked = [organ for organ, one in organs.items() if one.state == "not_assessed" and one.note]
-    if asked:
-        parts.append(f"asked about {', '.join(asked)}")
+    questions = [
+        organ for organ, change in organs.items() if change.state == "not_assessed" and change.note
+    ]
+    if questions:
+        parts.append(f"asked about {', '.join(questions)}")
     return "; ".join(parts) if organs else ""
 
 
@@ -203,7 +206,7 @@ def summary(organs: Mapping[str, OrganChange]) -> str:
 def history(
     case: Case, studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False
 ) -> None:
-    """Every submission of a case: who, when, minutes, what changed; * is the current one.
+    """List every submission of a case: who, when, minutes, changes; * is the current one.
 
     Figures are the DSC of an organ before and after.
     """
@@ -213,30 +216,30 @@ def history(
     if as_json:
         submissions = [
             {
-                **dataclasses.asdict(one.submission),
-                "in_force": one.is_current,
-                "organs": {o: c._asdict() for o, c in one.organs.items()},
+                **dataclasses.asdict(revision.submission),
+                "in_force": revision.is_current,
+                "organs": {o: c._asdict() for o, c in revision.organs.items()},
             }
-            for one in revisions
+            for revision in revisions
         ]
-        organs = {o: one._asdict() for o, one in sources.items()}
-        found = {"case": case, "history": submissions, "organs": organs}
-        typer.echo(json.dumps(found, indent=1))
+        organs = {o: source._asdict() for o, source in sources.items()}
+        document = {"case": case, "history": submissions, "organs": organs}
+        typer.echo(json.dumps(document, indent=1))
         return
     if not revisions:
         typer.echo(f"{case}: nobody has submitted it yet")
     print_table(
         [
             {
-                "": "*" if one.is_current else "",
-                "no.": one.submission.id,
-                "who": one.submission.holder,
-                "when": moment(one.submission.submitted_at),
-                "min": decimals(one.submission.minutes, 0),
-                "what it is": _kind(one),
-                "organs": summary(one.organs),
+                "": "*" if revision.is_current else "",
+                "no.": revision.submission.id,
+                "who": revision.submission.holder,
+                "when": local_time(revision.submission.submitted_at),
+                "min": decimals(revision.submission.minutes, 0),
+                "what it is": _kind(revision),
+                "organs": summary(revision.organs),
             }
-            for one in revisions
+            for revision in revisions
         ],
         left=["", "who", "when"],
         fold=["what it is", "organs"],
@@ -248,16 +251,16 @@ def history(
         typer.echo(f"{organ}: {' '.join(word for word in words if word)}")
 
 
-def _kind(one: Revision) -> str:
-    kept = one.submission
-    if kept.restored is not None:
-        return f"{kept.restored} restored"
+def _kind(revision: Revision) -> str:
+    submission = revision.submission
+    if submission.restored is not None:
+        return f"{submission.restored} restored"
     flags = {
-        "second reading": kept.purpose == "double_read",
-        "reviewer's": kept.purpose == "review",
-        "late": kept.late,
-        "conflict": kept.conflict,
-        "file is gone": not one.file,
+        "second reading": submission.purpose == "double_read",
+        "reviewer's": submission.purpose == "review",
+        "late": submission.late,
+        "conflict": submission.conflict,
+        "file is gone": not revision.file,
     }
     return ", ".join(flag for flag, holds in flags.items() if holds)
 
@@ -272,7 +275,7 @@ def restore(
 ) -> None:
     """Make an earlier submission current again; nothing is lost. The server may run."""
     with label_service_of(studies, ledger) as label_service:
-        restored = label_service.reviews.restore(case, number, who(name))
+        restored = label_service.reviews.restore(case, number, acting_holder(name))
     typer.echo(f"{case}: submission {number} is current, as number {restored.id}")
 
 
@@ -287,20 +290,24 @@ def reopen(
 ) -> None:
     """Give a submitted case out again, before all others, with its last revision on it."""
     with label_service_of(studies, ledger) as label_service:
-        label_service.reviews.reopen(case, to=to or None, note=note, reviewer=who(name).key)
-    typer.echo(f"{case}: open again, for {to or 'the next who asks'}")
+        label_service.reviews.reopen(
+            case, to=to or None, note=note, reviewer=acting_holder(name).key
+        )
+    typer.echo(f"{case}: open again, for {to or 'the next sample'}")
 
 
 @labels.command()
 def rejected(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False) -> None:
-    """Labels that were in labels/final and failed the checks, with the reason of each."""
+    """List labels that were in labels/final and failed the checks, each with the reason."""
     with label_service_of(studies, ledger) as label_service:
         waiting = label_service.existing.waiting()
     if as_json:
         typer.echo(json.dumps([{**dataclasses.asdict(o), "path": str(o.path)} for o in waiting]))
         return
-    for one in waiting:
-        typer.echo(f"{one.volume}  set aside {moment(one.at)}  {one.path}\n    {one.reason}")
+    for label in waiting:
+        typer.echo(
+            f"{label.volume}  set aside {local_time(label.at)}  {label.path}\n    {label.reason}"
+        )
     typer.echo(f"{len(waiting)} labels were set aside" if waiting else "no label was set aside")
 
 
@@ -330,7 +337,11 @@ def accept(
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--map") from error
     with label_service_of(studies, ledger) as label_service:
-        booked = label_service.existing.accept(case, Reading(mapping, force))
-        organs = label_service.ledger.changes(booked.id)
-    said = [f"{organ} {one.state}" for organ, one in organs.items() if one.state != "not_assessed"]
-    typer.echo(f"{case}: accepted as submission {booked.id} ({', '.join(said)})")
+        submission = label_service.existing.accept(case, Reading(mapping, force))
+        organs = label_service.ledger.changes(submission.id)
+    states = [
+        f"{organ} {change.state}"
+        for organ, change in organs.items()
+        if change.state != "not_assessed"
+    ]
+    typer.echo(f"{case}: accepted as submission {submission.id} ({', '.join(states)})")

@@ -1,6 +1,6 @@
-"""Public label files into a studies folder, in one process or several.
+"""Import public label files into a studies folder, in one process or several.
 
-First which version of a dataset they are and whether its numbers fit, then one after another.
+First find the dataset's version and check its numbers, then import one file after another.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_label
 from atlas8k.core.voxels import renamed
 from atlas8k.labels.datasets import Dataset, DatasetMapError, known_datasets
-from atlas8k.labels.matching import Found, LabelFile, Matcher, MatchError
+from atlas8k.labels.matching import LabelFile, LabelFiles, Matcher, MatchError
 from atlas8k.labels.public import UNKNOWN_TAG, PublicLabel, read_public
 from atlas8k.labels.survey import others_that_fit, survey, version_of, votes_text
 from atlas8k.store import OrganSource, UnknownVolumeError, VolumeEntry
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from atlas8k.services.labels.service import LabelService
 
 SHOWN = 10
-"""Files that are named where more do not fit."""
+"""Most files named in a message."""
 
 Result = Literal["imported", "unchanged", "skipped", "refused"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one label file.
+    """The result of importing one label file.
 
-    ``skipped``: no CT of that name is there; ``refused``: `reason` says why not.
+    ``skipped``: there is no CT of that name; ``refused``: see `reason`.
     """
 
     file: str
@@ -64,21 +64,23 @@ class Outcome:
         text = f"{result:9s} {self.file}"
         if self.volume is not None and self.volume != self.file.partition(".nii")[0]:
             text += f" -> {self.volume}"
-        said = [self.reason] if self.reason else []
+        parts = [self.reason] if self.reason else []
         if self.states:
             present = [organ for organ, state in self.states.items() if state == "present"]
-            said.append(f"{len(present)} organ{'s' * (len(present) != 1)}")
+            parts.append(f"{len(present)} organ{'s' * (len(present) != 1)}")
             for state in ("absent", "unknown"):
-                organs = [organ for organ, its in self.states.items() if its == state]
-                said += [f"{state}: {' '.join(organs)}"] if organs else []
-        said += self.notes
+                organs = [
+                    organ for organ, organ_state in self.states.items() if organ_state == state
+                ]
+                parts += [f"{state}: {' '.join(organs)}"] if organs else []
+        parts += self.notes
         if self.rules:
-            said.append(f"look at: {', '.join(self.rules)}")
-        return f"{text}: {'; '.join(said)}" if said else text
+            parts.append(f"look at: {', '.join(self.rules)}")
+        return f"{text}: {'; '.join(parts)}" if parts else text
 
 
 class Planned(NamedTuple):
-    """A label file and its CT, or why it has none."""
+    """A label file and its CT, or the outcome where it has none."""
 
     file: LabelFile
     shown: str
@@ -86,16 +88,18 @@ class Planned(NamedTuple):
     outcome: Outcome | None
 
 
-def plan(found: Found, folder: Path, matcher: Matcher) -> list[Planned]:
-    """Return the CT of every label file; files that share one are refused, all of them."""
+def plan(label_files: LabelFiles, folder: Path, matcher: Matcher) -> list[Planned]:
+    """Find the CT of every label file; refuse all files that share one."""
     planned = []
-    for file in found.files:
-        shown = str(file.path.relative_to(folder))
+    for file in label_files.files:
+        shown_name = str(file.path.relative_to(folder))
         try:
-            planned.append(Planned(file, shown, matcher.volume(file.name), None))
+            planned.append(Planned(file, shown_name, matcher.volume(file.name), None))
         except MatchError as error:
             result: Result = "skipped" if error.missing else "refused"
-            planned.append(Planned(file, shown, None, Outcome(shown, None, result, error.reason)))
+            planned.append(
+                Planned(file, shown_name, None, Outcome(shown_name, None, result, error.reason))
+            )
     counts = Counter(p.volume for p in planned if p.volume is not None)
     return [
         p._replace(outcome=_shared(p, planned)) if p.volume and counts[p.volume] > 1 else p
@@ -103,15 +107,15 @@ def plan(found: Found, folder: Path, matcher: Matcher) -> list[Planned]:
     ]
 
 
-def _shared(one: Planned, planned: Sequence[Planned]) -> Outcome:
-    others = [p.shown for p in planned if p.volume == one.volume and p is not one]
+def _shared(file: Planned, planned: Sequence[Planned]) -> Outcome:
+    others = [p.shown for p in planned if p.volume == file.volume and p is not file]
     reason = f"{', '.join(others)} would be the label of the same CT; give one of them only"
-    return Outcome(one.shown, one.volume, "refused", reason)
+    return Outcome(file.shown, file.volume, "refused", reason)
 
 
 @dataclass(frozen=True)
 class Importer:
-    """Where labels go and how they are read; can be sent to another process."""
+    """Imports label files into a studies folder; can be sent to another process."""
 
     studies: Path
     ledger: Path | None
@@ -121,7 +125,7 @@ class Importer:
     stated: str | None = None
 
     def run(self, planned: Sequence[Planned], jobs: int = 1) -> Iterator[Outcome]:
-        """Yield outcomes in the order of the files; one bad file ends nothing."""
+        """Yield outcomes in the order of the files; a bad file does not stop the others."""
         if jobs <= 1:
             yield from map(self, planned)
             return
@@ -131,7 +135,7 @@ class Importer:
             yield from pool.map(self, planned)
 
     def __call__(self, planned: Planned) -> Outcome:
-        """Import one file, unless it was found not to be importable."""
+        """Import one file, unless its outcome is known already."""
         if planned.outcome is not None or planned.volume is None:
             return planned.outcome or Outcome(planned.shown, None, "skipped")
         try:
@@ -154,20 +158,20 @@ class Importer:
             tolerance=self.tolerance,
             stated=self.stated,
         )
-        kept = _Kept.of(label_service, volume, self.dataset)
-        organs = kept.to_keep(label)
-        same = kept.says(label, organs)
-        if not same and not self.dry_run:
+        stored = _Stored.of(label_service, volume, self.dataset)
+        organs = stored.organs_to_record(label)
+        unchanged = stored.has(label, organs)
+        if not unchanged and not self.dry_run:
             # A volume came from one dataset, even where others label it again.
-            first = kept.datasets() <= {self.dataset.name}
+            first = stored.datasets() <= {self.dataset.name}
             entry = VolumeEntry(volume, source=self.dataset.name if first else None)
             label_service.ledger.add_volumes([entry])
-            _keep_unknown(label_service, volume, label, self.dataset)
+            _store_unknown(label_service, volume, label, self.dataset)
             label_service.keep_public(volume, label.array, label.grid, organs)
         return Outcome(
             planned.shown,
             volume,
-            "unchanged" if same else "imported",
+            "unchanged" if unchanged else "imported",
             states={organ: source.state for organ, source in label.organs.items()},
             notes=label.notes,
             findings=tuple(finding.text for finding in label.findings),
@@ -183,8 +187,8 @@ def _label_service(studies: Path, ledger: Path | None) -> LabelService:
 
 
 @dataclass(frozen=True, eq=False)
-class _Kept:
-    """The public label a volume has already, and what its datasets say of each organ."""
+class _Stored:
+    """The public label that a volume has already, and its datasets' answer for each organ."""
 
     array: npt.NDArray[np.uint8] | None
     unknown: npt.NDArray[np.uint8] | None
@@ -192,7 +196,7 @@ class _Kept:
     organs: Mapping[str, OrganSource]
 
     @classmethod
-    def of(cls, label_service: LabelService, volume: str, dataset: Dataset) -> _Kept:
+    def of(cls, label_service: LabelService, volume: str, dataset: Dataset) -> _Stored:
         organs: Mapping[str, OrganSource] = {}
         with contextlib.suppress(UnknownVolumeError):
             organs = label_service.ledger.dataset_organs(volume)
@@ -201,11 +205,11 @@ class _Kept:
         return cls(_array(label_service, volume, "public"), unknown, organs)
 
     def datasets(self) -> set[str | None]:
-        """Return where public organs come from."""
+        """Return the datasets that public organs come from."""
         return {source.dataset for source in self.organs.values() if source.source == "public"}
 
-    def to_keep(self, label: PublicLabel) -> dict[str, OrganSource]:
-        """Return what to record of each organ; not knowing one takes none from others."""
+    def organs_to_record(self, label: PublicLabel) -> dict[str, OrganSource]:
+        """Return the sources to record; an unknown organ does not replace another dataset's."""
         silent = {
             organ
             for organ, source in label.organs.items()
@@ -215,8 +219,8 @@ class _Kept:
         }
         return {organ: s for organ, s in label.organs.items() if organ not in silent}
 
-    def says(self, label: PublicLabel, organs: Mapping[str, OrganSource]) -> bool:
-        """Return whether all of `organs` is known already, voxel for voxel."""
+    def has(self, label: PublicLabel, organs: Mapping[str, OrganSource]) -> bool:
+        """Return whether all of `organs` are stored already, voxel for voxel."""
         if self.array is None or self.array.shape != label.array.shape:
             return False
         before = {organ: _key(source) for organ, source in self.organs.items()}
@@ -233,7 +237,7 @@ class _Kept:
 
 
 def _array(label_service: LabelService, volume: str, tag: str) -> npt.NDArray[np.uint8] | None:
-    """Return a label that is there; one that cannot be read any more is written anew."""
+    """Read a stored label; None where there is none, or it is damaged and to be written anew."""
     row = label_service.folder.label(volume, tag)
     if row is None or row.ext is None:
         return None
@@ -243,11 +247,11 @@ def _array(label_service: LabelService, volume: str, tag: str) -> npt.NDArray[np
 
 
 def _key(source: OrganSource) -> tuple[str, str, str | None]:
-    """Return what must be the same for a label to be the one that is there."""
+    """Return the parts of a source that must agree for a label to be unchanged."""
     return source.source, source.state, source.dataset if source.source == "public" else None
 
 
-def _keep_unknown(
+def _store_unknown(
     label_service: LabelService, volume: str, label: PublicLabel, dataset: Dataset
 ) -> None:
     """Store the mask of voxels left open, before the label that leaves them open."""
@@ -260,7 +264,7 @@ def _keep_unknown(
 
 
 def _own_mask(label_service: LabelService, volume: str, dataset: Dataset) -> bool:
-    """Return whether there is a mask of voxels left open, and this dataset left them so."""
+    """Return whether there is a mask of open voxels, from this dataset."""
     row = label_service.folder.label(volume, UNKNOWN_TAG)
     return row is not None and json.loads(row.info).get("dataset") == dataset.name
 
@@ -275,56 +279,56 @@ def chosen_version(
     force: bool,
     jobs: int,
 ) -> Dataset:
-    """Return the version to import under, once nothing in the files speaks against it.
+    """Choose the version to import as, and check all files against it.
 
     Parameters
     ----------
     name
-        Of the dataset, as the user gave it.
+        Name of the dataset, as the user gave it.
     force
-        Import whatever speaks against it; it is printed all the same.
+        Import in spite of objections; they are printed all the same.
 
     Raises
     ------
     DatasetMapError
-        The version must be said, or files do not fit; nothing has been written.
+        The version must be named, or files do not fit; nothing has been written.
     """
-    files = [one for one in planned if one.outcome is None and one.volume is not None]
-    paths = [one.file.path for one in files]
+    files = [file for file in planned if file.outcome is None and file.volume is not None]
+    paths = [file.file.path for file in files]
     # The bar shows in a terminal only.
-    looked = tqdm(survey(paths, versions, jobs), total=len(paths), desc="looking", disable=None)
-    looks = list(looked)
-    entry = version_of(looks, versions)
+    progress = tqdm(survey(paths, versions, jobs), total=len(paths), desc="looking", disable=None)
+    surveys = list(progress)
+    entry = version_of(surveys, versions)
     if entry is None:
-        said = " or ".join(f"{version.name!r}" for version in versions)
+        choices = " or ".join(f"{version.name!r}" for version in versions)
         raise DatasetMapError(
             name,
             f"has versions with other numbers, and the files do not tell which these are "
-            f"({votes_text(looks, versions)}); say which, such as "
-            f"`atlas8k labels import {versions[-1].name!r} {folder} …`: {said}",
+            f"({votes_text(surveys, versions)}); say which, such as "
+            f"`atlas8k labels import {versions[-1].name!r} {folder} …`: {choices}",
         )
     if len(versions) > 1:
-        typer.echo(f"{name}: these are labels of {entry.name} ({votes_text(looks, versions)})")
-    shown = {one.file.path: one.shown for one in files}
+        typer.echo(f"{name}: these are labels of {entry.name} ({votes_text(surveys, versions)})")
+    shown = {file.file.path: file.shown for file in files}
     # A value that the dataset lacks gets its own file refused; it may be that file alone.
-    wrong = [one for one in looks if one.against[entry.name]]
+    wrong = [file for file in surveys if file.objections[entry.name]]
     if not wrong:
         return entry
-    lines = [f"{shown[one.path]}: {'; '.join(one.against[entry.name])}" for one in wrong]
+    lines = [f"{shown[file.path]}: {'; '.join(file.objections[entry.name])}" for file in wrong]
     listing = "\n".join(f"  {line}" for line in lines[:SHOWN])
     if len(lines) > SHOWN:
         listing += f"\n  and {len(lines) - SHOWN} more"
     if force:
-        typer.echo(f"imported all the same (--force), {len(wrong)} of {len(looks)} files:")
+        typer.echo(f"imported all the same (--force), {len(wrong)} of {len(surveys)} files:")
         typer.echo(listing)
         return entry
     fitting = others_that_fit(
-        [one.path for one in wrong], entry, list(known_datasets(maps).values())
+        [file.path for file in wrong], entry, list(known_datasets(maps).values())
     )
     advice = f"Their numbers fit {', '.join(fitting)}: give that name. " if fitting else ""
     raise DatasetMapError(
         folder,
-        f"nothing was imported: as labels of {entry.name}, {len(wrong)} of {len(looks)} files "
+        f"nothing was imported: as labels of {entry.name}, {len(wrong)} of {len(surveys)} files "
         f"show what no patient has, or say so themselves:\n{listing}\n{advice}Where they are right "
         "as they are (situs inversus, a rare anatomy): add --force",
     )

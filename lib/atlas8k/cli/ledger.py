@@ -1,4 +1,4 @@
-"""``atlas8k ledger``: a backup while the server runs, and a rebuild when all is lost."""
+"""``atlas8k ledger``: back it up while the server runs, and rebuild it when it is lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from atlas8k.cli.opening import folder_only, ledger_of
+from atlas8k.cli.open_studies import folder_only, ledger_of
 from atlas8k.cli.options import Commands, FolderOfStudies, LedgerFile, Studies
 from atlas8k.core.errors import LedgerError
 
@@ -92,7 +92,7 @@ def rebuild(
 
 
 def _move_aside(target: Path) -> list[tuple[Path, Path]]:
-    """Move a ledger with its log; return what was where, and is where."""
+    """Move a ledger with its log; return the old and new path of each file."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     moved = []
     for suffix in ("", "-wal", "-shm"):

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what is read from them."""
+"""Define options that several commands have, and parse them."""
 
 from __future__ import annotations
 
@@ -67,17 +67,17 @@ Orientation = Annotated[
 
 
 class Command(TyperCommand):
-    """A command whose help is filled to the width of the terminal, paragraph by paragraph."""
+    """A command whose help is wrapped to the width of the terminal, paragraph by paragraph."""
 
     def __init__(self, *arguments: Any, help: str | None = None, **more: Any) -> None:
         if help is not None:
             paragraphs = inspect.cleandoc(help).split("\n\n")
-            help = "\n\n".join(" ".join(one.split()) for one in paragraphs)
+            help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
         super().__init__(*arguments, help=help, **more)
 
 
 class Commands(typer.Typer):
-    """A group of commands as all groups here are: help where nothing is given, and filled."""
+    """A group of commands that shows its help, wrapped, where no command is given."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(no_args_is_help=True, **more)
@@ -97,17 +97,17 @@ def named(texts: Sequence[str] | None, option: str) -> dict[str, str]:
     typer.BadParameter
         Not of that form, a name with a slash, or twice.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for text in texts or ():
         name, _, value = text.partition("=")
-        if not (name and value) or "/" in name or name in found:
+        if not (name and value) or "/" in name or name in values:
             raise typer.BadParameter(f"{text!r} is not NAME=…, each name once", param_hint=option)
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
 def settings_of(conf: Sequence[str] | None, **given: object) -> dict[str, str]:
-    """Return ``--conf key=value`` options as a mapping, with options that are given.
+    """Return ``--conf key=value`` options as a mapping, joined with further options.
 
     Raises
     ------
@@ -136,11 +136,11 @@ def organs_in(text: str, option: str = "--organs") -> list[str]:
     """
     from atlas8k.core.structures import ORGAN_NAMES, find_organ
 
-    found = []
+    organs = []
     for name in names_in(text):
         organ = find_organ(name)
         if organ is None:
             message = f"{name!r} is none of {', '.join(ORGAN_NAMES)}"
             raise typer.BadParameter(message, param_hint=option)
-        found.append(organ.name)
-    return found
+        organs.append(organ.name)
+    return organs

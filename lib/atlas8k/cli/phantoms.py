@@ -36,11 +36,11 @@ def phantoms(
     from abdomen_phantom import SHIFTED, STANDARD, WIDE, write_set
     from atlas8k.core.errors import Atlas8kError
 
-    settings = {one.name: one for one in (STANDARD, SHIFTED, WIDE)}
+    settings = {known.name: known for known in (STANDARD, SHIFTED, WIDE)}
     name = setting or ("shifted" if shifted else "standard")
     if name not in settings or (shifted and name != "shifted"):
-        found = f"--shifted and --setting {name}" if name in settings else f"setting {name!r}"
-        typer.echo(f"Error: {found}: give --setting as one of {', '.join(settings)}", err=True)
+        given = f"--shifted and --setting {name}" if name in settings else f"setting {name!r}"
+        typer.echo(f"Error: {given}: give --setting as one of {', '.join(settings)}", err=True)
         raise typer.Exit(2)
     made = 0
     try:

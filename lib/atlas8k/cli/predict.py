@@ -1,4 +1,4 @@
-"""``atlas8k predict``: one CT to a label map, a picture and figures, without a server."""
+"""``atlas8k predict``: segment one CT into a label map, a picture and figures, without a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from atlas8k.cli.options import MODELS, Device, Models
-from atlas8k.cli.tables import decimals, print_table, terminal
+from atlas8k.cli.terminal_tables import decimals, print_table, terminal
 from atlas8k.core.errors import (
     NoAbdomenError,
     NotHounsfieldError,
@@ -79,12 +79,12 @@ def predict(
     """Segment nine organs in a CT and show where the networks are likely wrong.
 
     Values that are no HU, label maps and CTs that show no abdomen are refused: every organ
-    predicted in them would be invented. Whether the CT is like those that the networks were
-    trained on is said below the table.
+    predicted in them would be invented. A line below the table tells whether the CT is like
+    those that the networks were trained on.
     """
     if not ct.exists():
         _missing(ct)
-    from atlas8k.models.imports import import_monai_for_prediction
+    from atlas8k.models.light_monai import import_monai_for_prediction
 
     import_monai_for_prediction()
     import numpy as np
@@ -106,7 +106,7 @@ def predict(
     settings = ensemble.as_json() | ({"mirror": True} if mirror else {})
     volume, source, remarks = read_input(ct, series, orientation)
     remarks += inspect_content(volume)
-    say(console, source["ct"], remarks, force=force)
+    print_remarks(console, source["ct"], remarks, force=force)
     output = output or Path(f"{_stem(source['ct'])}_organs.nii.gz")
     written = {
         "label": output,
@@ -123,23 +123,23 @@ def predict(
         label = prediction.label_on(volume.grid)
         salient = salient_regions(prediction.probs, prediction.grid, name=source["ct"])
         members = (None, *prediction.names)
-        looked = familiar(
+        likeness = familiar(
             volume,
             np.stack([prediction.label(member) for member in members]),
             prediction.grid,
             served.ranges,
         )
-    if looked["invented"] and not force:
+    if likeness["invented"] and not force:
         raise NoAbdomenError(
             source["ct"],
-            f"no abdomen found by the networks: {looked['invented']}. "
+            f"no abdomen found by the networks: {likeness['invented']}. "
             "With --force it is predicted all the same.",
         )
     write_nifti(output, label, volume.grid)
     report = {
         **source,
         "remarks": [remark.as_dict() for remark in remarks],
-        "familiar": looked,
+        "familiar": likeness,
         "version": __version__,
         "networks": list(prediction.names),
         "left_out": dict(prediction.failures),
@@ -162,18 +162,18 @@ def predict(
     if written["preview"] is not None:
         from atlas8k.reports.preview import draw_planes
 
-        shown = nearest(salient.label(), prediction.grid, volume.grid)
-        draw_planes(written["preview"], volume, label, shown > 0, title=source["ct"])
+        regions_label = nearest(salient.label(), prediction.grid, volume.grid)
+        draw_planes(written["preview"], volume, label, regions_label > 0, title=source["ct"])
     if written["statistics"] is not None:
         written["statistics"].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _table(console, prediction, report)
-    _say_familiar(console, looked)
+    _print_likeness(console, likeness)
     for path in filter(None, written.values()):
         console.print(f"{path} written", markup=False, soft_wrap=True)
 
 
 def _missing(ct: Path) -> NoReturn:
-    """Say why there is no CT, before anything slow is imported for it."""
+    """Raise for a CT that does not exist, before anything slow is imported."""
     if str(ct).startswith(("http:/", "https:/")):
         raise SettingsError(
             f"{ct}: is on a server; download its files, or `atlas8k score` the archive"
@@ -189,16 +189,15 @@ def read_input(
     Parameters
     ----------
     series
-        SeriesInstanceUID of the series that is meant, where there are several.
+        SeriesInstanceUID of the series to read, where there are several.
     orientation
-        What is stated of a NIfTI file, see :func:`~atlas8k.core.nifti_geometry.check_stated`.
+        Orientation stated for a NIfTI file, see :func:`~atlas8k.core.nifti_geometry.check_stated`.
 
     Returns
     -------
     volume, source, remarks
-        ``(X, Y, Z)`` float32 HU on the CT's own grid, and what a report says of it:
-        ``ct``, of a DICOM series also ``series_uid`` and ``study_uid``; and what is odd
-        about its header.
+        ``(X, Y, Z)`` float32 HU on the CT's own grid; its entries of a report: ``ct``, of a
+        DICOM series also ``series_uid`` and ``study_uid``; remarks about its header.
 
     Raises
     ------
@@ -231,18 +230,18 @@ def read_input(
         return volume, {"ct": path.name}, read_geometry(path, stated=orientation).remarks
     if orientation is not None:
         raise SettingsError(f"--orientation {orientation}: {path} is DICOM, which says its own")
-    found = inspect(read_headers(path))
-    chosen = choose(found, path, series)
+    all_series = inspect(read_headers(path))
+    chosen = choose(all_series, path, series)
     source = {
         "ct": path.resolve().name,
         "series_uid": chosen.uid,
         "study_uid": chosen.study_uid,
     }
-    return read_series(chosen), source, other_series(found)
+    return read_series(chosen), source, other_series(all_series)
 
 
-def say(console: Console, name: str, remarks: Sequence[Remark], *, force: bool) -> None:
-    """Say what is remarkable about a CT, before the networks are believed.
+def print_remarks(console: Console, name: str, remarks: Sequence[Remark], *, force: bool) -> None:
+    """Print the remarks about a CT, or refuse it, before the networks run.
 
     Raises
     ------
@@ -262,14 +261,16 @@ def say(console: Console, name: str, remarks: Sequence[Remark], *, force: bool) 
         console.print(f"{name}: {remark.text}", style=style, markup=False, soft_wrap=True)
 
 
-def _say_familiar(console: Console, looked: Mapping[str, Any]) -> None:
-    """Say whether the CT is like the training CTs, and in what it is and is not."""
+def _print_likeness(console: Console, likeness: Mapping[str, Any]) -> None:
+    """Print whether the CT is like the training CTs, and in which features."""
     from atlas8k.content.familiar import line_text
 
-    style = "bold yellow" if looked["like"] is False else None
-    console.print(looked["text"], style=style, markup=False, soft_wrap=True)
-    told = "; ".join(line_text(line) for line in looked["features"] if line["like"] is not False)
-    console.print(f"  {told}", markup=False, soft_wrap=True, highlight=False)
+    style = "bold yellow" if likeness["like"] is False else None
+    console.print(likeness["text"], style=style, markup=False, soft_wrap=True)
+    details = "; ".join(
+        line_text(line) for line in likeness["features"] if line["like"] is not False
+    )
+    console.print(f"  {details}", markup=False, soft_wrap=True, highlight=False)
 
 
 def _stem(name: str) -> str:

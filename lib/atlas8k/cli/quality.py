@@ -1,4 +1,4 @@
-"""``atlas8k quality``: label and annotator quality, the tables of the papers."""
+"""``atlas8k quality``: measure label and annotator quality, as in the papers' tables."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.opening import label_service_of
+from atlas8k.cli.open_studies import label_service_of
 from atlas8k.cli.options import Commands, LedgerFile, Orientation, Tolerance, named
-from atlas8k.cli.tables import write_page
+from atlas8k.cli.terminal_tables import write_page
 
 if TYPE_CHECKING:
     from atlas8k.cli.quality_sources import Labels, Sources
@@ -26,7 +26,7 @@ quality = Commands(
 
 Out = Annotated[Path, typer.Option(help="Folder for the page and the tables.")]
 NOTES_EACH = 5
-"""Notes of one kind that are said each."""
+"""Most notes of one kind that are printed one by one."""
 Metric = Annotated[str, typer.Option(help="dsc or nsd.")]
 
 DRAWN_FROM = (
@@ -40,31 +40,33 @@ TRAINED_ON = (
 
 
 def gathered(notes: Sequence[str]) -> list[str]:
-    """Notes that say the same of many (``"who: what"``) as one that names the first.
+    """Join notes of one text about many (``"who: what"``) into one that names the first.
 
-    Hundreds of lines before the tables are read by nobody.
+    Nobody reads hundreds of lines before the tables.
     """
     by_what: dict[str, list[str]] = {}
     for note in notes:
         by_what.setdefault(note.partition(": ")[2], []).append(note)
-    made = []
+    lines = []
     for what, same in by_what.items():
         if not what or len(same) <= NOTES_EACH:
-            made += same
+            lines += same
             continue
         first = "; ".join(note.partition(": ")[0] for note in same[:NOTES_EACH])
-        made.append(f"{len(same)} times: {what} ({first}; and {len(same) - NOTES_EACH} more)")
-    return made
+        lines.append(f"{len(same)} times: {what} ({first}; and {len(same) - NOTES_EACH} more)")
+    return lines
 
 
 def _results(paths: list[Path], metric: str) -> tuple[list[Results], list[str]]:
-    """Return per-case results, and what a reader must know of them."""
+    """Read per-case results, and the notes about them."""
     from atlas8k.reports.results import METRICS, read_results
 
     if metric not in METRICS:
         raise typer.BadParameter(f"{metric!r} is not dsc or nsd", param_hint="--metric")
-    found = [read_results(path, metric) for path in paths]
-    return found, gathered([f"{one.network}: {note}" for one in found for note in one.notes])
+    results = [read_results(path, metric) for path in paths]
+    return results, gathered(
+        [f"{result.network}: {note}" for result in results for note in result.notes]
+    )
 
 
 @quality.command()
@@ -75,11 +77,11 @@ def rounds(
     metric: Metric = "dsc",
     out: Out = Path("quality"),
 ) -> None:
-    """Label quality before and after rounds of revision (AbdomenAtlas-8K, Table 5)."""
+    """Compare label quality before and after rounds of revision (AbdomenAtlas-8K, Table 5)."""
     from atlas8k.reports.quality import rounds_table
 
-    found, notes = _results(results, metric)
-    tables = [rounds_table(found)]
+    measured, notes = _results(results, metric)
+    tables = [rounds_table(measured)]
     write_page(tables, out, "quality", "Label quality over rounds", notes, tables)
 
 
@@ -90,11 +92,11 @@ def training_sets(
     metric: Metric = "dsc",
     out: Out = Path("quality"),
 ) -> None:
-    """Two training sets on one test set, with paired stars (AbdomenAtlas-8K, Tables 6 and 7)."""
+    """Compare two training sets on one test set (AbdomenAtlas-8K, Tables 6 and 7)."""
     from atlas8k.reports.quality import training_sets_table
 
-    found, notes = _results([first, second], metric)
-    tables = [training_sets_table(*found)]
+    measured, notes = _results([first, second], metric)
+    tables = [training_sets_table(*measured)]
     write_page(tables, out, "quality", "Two training sets", notes, tables)
 
 
@@ -106,7 +108,7 @@ def agreement(
     orientation: Orientation = None,
     out: Out = Path("quality"),
 ) -> None:
-    """DSC of every pair among networks and annotators (AbdomenAtlas-8K, Figure 8)."""
+    """Measure the DSC of every pair of networks and annotators (AbdomenAtlas-8K, Figure 8)."""
     from tqdm import tqdm
 
     from atlas8k.core.errors import EvaluationError
@@ -117,8 +119,8 @@ def agreement(
     if len(folders) < len(raters):
         raise EvaluationError("raters", "two folders have the same name; rename one")
     with tqdm(desc="agreement", unit="case") as bar:
-        found = run(folders, lambda _: bar.update(), orientation)
-    tables, notes = agreement_tables(found), gathered(found.notes)
+        agreed = run(folders, lambda _: bar.update(), orientation)
+    tables, notes = agreement_tables(agreed), gathered(agreed.notes)
     write_page(tables, out, "quality", "Agreement of every pair", notes, tables[:1])
 
 
@@ -140,9 +142,9 @@ def studies(
     ledger: LedgerFile = None,
     out: Out = Path("quality"),
 ) -> None:
-    """All of it from a studies folder: rounds, networks, annotators. The server may run.
+    """Measure rounds, networks and annotators of a studies folder. The server may run.
 
-    What was done in each round; labels before and after each round and, by round, the labels
+    Tables: the work of each round; labels before and after each round and, by round, the labels
     given out and submitted (AbdomenAtlas-8K, Table 5); each networks' labels against the ones
     before (Tables 6 and 7); DSC of every pair among networks and annotators, second readings
     included (Figure 8).
@@ -157,17 +159,17 @@ def studies(
     with label_service_of(folder, ledger) as label_service:
         known = label_service.ledger.statuses()
         apart = {} if truth is None else _own(find_labels(truth), set(known), truth)
-        found = read_sources(label_service, tqdm(known, "volumes", leave=False), apart)
-        truths = found.current if truth is None else apart
-        notes = [*found.notes]
-        tables: list[Table] = list(effort_tables(found.efforts)) if found.efforts else []
+        sources = read_sources(label_service, tqdm(known, "volumes", leave=False), apart)
+        truths = sources.current if truth is None else apart
+        notes = [*sources.notes]
+        tables: list[Table] = list(effort_tables(sources.efforts)) if sources.efforts else []
         if truths:
-            made, more_notes = _measured(found, truths, truth, tolerance, orientation)
-            tables += made
+            measured, more_notes = _measured(sources, truths, truth, tolerance, orientation)
+            tables += measured
             notes += more_notes
         if truth is not None:
             more = {"truth": truths, **more}
-        pairs, more_notes = _agreement(label_service, found, more, {*apart}, orientation)
+        pairs, more_notes = _agreement(label_service, sources, more, {*apart}, orientation)
         tables += pairs
         notes += more_notes
     if not tables:
@@ -195,28 +197,30 @@ def _own(labels: dict[str, Path], known: set[str], folder: Path) -> dict[str, Pa
 
 
 def _measured(
-    found: Sources,
+    sources: Sources,
     truths: Mapping[str, Path],
     folder: Path | None,
     tolerance: float,
     orientation: str | None,
 ) -> tuple[list[Table], list[str]]:
-    """Return tables of labels against a truth, and what to know about them."""
+    """Return tables of labels against a truth, and the notes about them."""
     from tqdm import tqdm
 
     from atlas8k.reports.evaluate import measure_states
 
     def only(labels: Labels, kind: str) -> Labels:
-        """Under names of their own, without cases that have no truth."""
-        of = {n: {c: p for c, p in files.items() if c in truths} for n, files in labels.items()}
-        return {f"{kind}{name}": files for name, files in of.items() if files}
+        """Return labels with `kind` before their names, without cases that have no truth."""
+        measured = {
+            n: {c: p for c, p in files.items() if c in truths} for n, files in labels.items()
+        }
+        return {f"{kind}{name}": files for name, files in measured.items() if files}
 
     apart = folder is not None
     wanted = {
-        **(only(found.states, "") if apart else {}),
-        **only(found.given, "given "),
-        **(only(found.submitted, "submitted ") if apart else {}),
-        **only(found.networks, "networks "),
+        **(only(sources.states, "") if apart else {}),
+        **only(sources.given, "given "),
+        **(only(sources.submitted, "submitted ") if apart else {}),
+        **only(sources.networks, "networks "),
     }
     if not wanted:
         return [], []
@@ -224,8 +228,8 @@ def _measured(
         results, notes = measure_states(
             wanted, truths, tolerance, orientation=orientation, progress=lambda _: bar.update()
         )
-    tables = _of_metric(found, results["dsc"], apart=apart)
-    for table in _of_metric(found, results["nsd"], apart=apart):
+    tables = _of_metric(sources, results["dsc"], apart=apart)
+    for table in _of_metric(sources, results["nsd"], apart=apart):
         caption = f"{table.caption} NSD tolerance {tolerance:g} mm."
         tables.append(replace(table, caption=caption))
     notes += [] if apart else [DRAWN_FROM]
@@ -233,7 +237,7 @@ def _measured(
     return tables, notes
 
 
-def _of_metric(found: Sources, results: dict[str, Results], *, apart: bool) -> list[Table]:
+def _of_metric(sources: Sources, results: dict[str, Results], *, apart: bool) -> list[Table]:
     from atlas8k.reports.quality import (
         Revised,
         revision_table,
@@ -242,21 +246,21 @@ def _of_metric(found: Sources, results: dict[str, Results], *, apart: bool) -> l
     )
 
     tables = []
-    order = sorted((name for name in found.states if name in results), key=_place)
+    order = sorted((name for name in sources.states if name in results), key=_round_order)
     if len(order) > 1:
         tables.append(rounds_table([results[name] for name in order]))
     rounds = [
         Revised(name, results[f"given {name}"], results.get(f"submitted {name}"))
-        for name in found.given
+        for name in sources.given
         if f"given {name}" in results
     ]
     if rounds:
         against = "the truth" if apart else "the label of the current submission"
-        rounds.sort(key=lambda one: _place(one.name))
+        rounds.sort(key=lambda round_: _round_order(round_.name))
         tables.append(revision_table(rounds, against))
     networks = [
         replace(results[f"networks {name}"], network=name)
-        for name in found.networks
+        for name in sources.networks
         if f"networks {name}" in results
     ]
     for first, second in pairwise(networks):
@@ -267,15 +271,15 @@ def _of_metric(found: Sources, results: dict[str, Results], *, apart: bool) -> l
     return tables
 
 
-def _place(name: str) -> tuple[int, str]:
-    """``before``, rounds by number, ``now``."""
+def _round_order(name: str) -> tuple[int, str]:
+    """Return a sort key: ``before``, rounds by number, ``now``."""
     digits = "".join(letter for letter in name if letter.isdigit())
     return (0 if name == "before" else int(digits) if digits else 1 << 30), name
 
 
 def _agreement(
     label_service: LabelService,
-    found: Sources,
+    sources: Sources,
     more: Mapping[str, Mapping[str, Path]],
     truths: set[str],
     orientation: str | None,
@@ -286,15 +290,15 @@ def _agreement(
     from atlas8k.core.errors import EvaluationError
     from atlas8k.reports.agreement import agreement_of, agreement_tables
 
-    read = {volume for labels in (*found.raters.values(), *more.values()) for volume in labels}
+    read = {volume for labels in (*sources.raters.values(), *more.values()) for volume in labels}
     volumes = [v for v in label_service.ledger.statuses() if v in read | truths]
-    raters, each = readings(label_service, found, volumes, more, orientation)
+    raters, each = readings(label_service, sources, volumes, more, orientation)
     try:
         agreed = agreement_of(tqdm(each, "agreement", len(volumes), unit="case"), raters)
     except EvaluationError as err:
         return [], [f"no agreement of pairs: {err}"]
-    at = [raters.index(name) for name in found.raters]
+    annotators = [raters.index(name) for name in sources.raters]
     notes = []
-    if not any(agreed.shared[i, j] for i in at for j in at if i != j):
+    if not any(agreed.shared[i, j] for i in annotators for j in annotators if i != j):
         notes.append("no volume was drawn by two annotators: second readings make such pairs")
     return agreement_tables(agreed), [*agreed.notes, *notes]

@@ -1,4 +1,4 @@
-"""What a studies folder and its ledger say about the quality of labels: files by what they tell."""
+"""Look up the label files of a studies folder that show the quality of labels, by kind."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class Sources:
     Attributes
     ----------
     states
-        Start labels of volumes with a truth: before, after each round, now.
+        Draft labels of volumes with a truth: before, after each round, now.
     given, submitted
-        By round, the volumes submitted in it: label given out, label submitted.
+        By round and submitted volume: the label given out, the label submitted.
     current
         Volume to the label of its current submission.
     networks
-        By model signature, the label that its networks made of a volume.
+        By model version and volume, the label that its networks made.
     raters
         By annotator, the last label drawn of a volume, second readings included.
     efforts
-        What the ledger says of each round.
+        The ledger's record of each round.
     notes
-        What could not be had.
+        Labels that could not be found.
     """
 
     states: Labels = field(default_factory=dict)
@@ -61,53 +61,60 @@ class Sources:
 def read_sources(
     label_service: LabelService, volumes: Iterable[str], truths: Collection[str] = ()
 ) -> Sources:
-    """Look up every label that tells something, oldest round first.
+    """Look up every label that can be measured, oldest round first.
 
     Parameters
     ----------
     volumes
-        To look at; those that nobody submitted and that are not in `truths` say nothing.
+        Volumes to look at; those that nobody submitted and that are not in `truths` count not.
     truths
-        Volumes with a truth: states of their start label are looked up, too.
+        Volumes with a truth: states of their draft label are looked up, too.
     """
-    found = Sources()
-    rounds = [one for one in label_service.ledger.rounds() if one.reviewed]
-    efforts = {one.number: Effort(f"round {one.number}", _short(one.signature)) for one in rounds}
-    found.efforts = list(efforts.values())
+    sources = Sources()
+    rounds = [round_ for round_ in label_service.ledger.rounds() if round_.reviewed]
+    efforts = {
+        round_.number: Effort(f"round {round_.number}", _short(round_.signature))
+        for round_ in rounds
+    }
+    sources.efforts = list(efforts.values())
     for volume in volumes:
         history = label_service.reviews.history(volume)
         if volume in truths:
-            _states(label_service, volume, rounds, found)
+            _states(label_service, volume, rounds, sources)
         if history or volume in truths:
-            _networks(label_service, volume, found)
-        for one in history:
-            _count(one, efforts)
+            _networks(label_service, volume, sources)
+        for revision in history:
+            _count(revision, efforts)
         if history:
-            _submissions(label_service, volume, history, found)
-    order = [_short(one.signature) for one in label_service.ledger.rounds()]
-    order += [name for name in found.networks if name not in order]
-    found.networks = {n: found.networks[n] for n in order if n in found.networks}
-    return found
+            _submissions(label_service, volume, history, sources)
+    order = [_short(round_.signature) for round_ in label_service.ledger.rounds()]
+    order += [name for name in sources.networks if name not in order]
+    sources.networks = {n: sources.networks[n] for n in order if n in sources.networks}
+    return sources
 
 
 def _short(signature: str | None) -> str:
     return (signature or "unknown")[:SHORT]
 
 
-def _states(label_service: LabelService, volume: str, rounds: list[Round], found: Sources) -> None:
-    """Look up the start label at the beginning, at the end of each round, and now."""
-    moments = [("before", rounds[0].opened_at)] if rounds else []
-    moments += [(f"after round {one.number}", one.closed_at) for one in rounds if one.closed_at]
-    for name, moment in moments:
-        version = label_service.versions.at(volume, ORIGINAL, moment)
+def _states(
+    label_service: LabelService, volume: str, rounds: list[Round], sources: Sources
+) -> None:
+    """Look up the draft label at the beginning, at the end of each round, and now."""
+    times = [("before", rounds[0].opened_at)] if rounds else []
+    times += [
+        (f"after round {round_.number}", round_.closed_at) for round_ in rounds if round_.closed_at
+    ]
+    for name, time in times:
+        version = label_service.versions.at(volume, ORIGINAL, time)
         if version is not None:
-            found.states.setdefault(name, {})[volume] = version.path
+            sources.states.setdefault(name, {})[volume] = version.path
     current = label_service.versions.current(volume, ORIGINAL)
     if current is not None:
-        found.states.setdefault("now", {})[volume] = current.path
+        sources.states.setdefault("now", {})[volume] = current.path
 
 
-def _networks(label_service: LabelService, volume: str, found: Sources) -> None:
+def _networks(label_service: LabelService, volume: str, sources: Sources) -> None:
     current = label_service.versions.current(volume, PSEUDO)
     versions = ([current] if current is not None else []) + label_service.versions.kept(
         volume, PSEUDO
@@ -115,28 +122,28 @@ def _networks(label_service: LabelService, volume: str, found: Sources) -> None:
     for version in versions:
         name = signature(version.info)
         if name is not None:
-            found.networks.setdefault(_short(name), {}).setdefault(volume, version.path)
+            sources.networks.setdefault(_short(name), {}).setdefault(volume, version.path)
 
 
 def _count(revision: Revision, efforts: Mapping[int, Effort]) -> None:
-    one = revision.submission
-    effort = efforts.get(one.round)
-    if effort is None or one.restored is not None:
+    submission = revision.submission
+    effort = efforts.get(submission.round)
+    if effort is None or submission.restored is not None:
         return
-    effort.volumes.add(one.volume)
-    effort.annotators.add(one.holder)
+    effort.volumes.add(submission.volume)
+    effort.annotators.add(submission.holder)
     effort.submissions += 1
-    if one.minutes is not None:
-        effort.minutes.append(one.minutes)
+    if submission.minutes is not None:
+        effort.minutes.append(submission.minutes)
     for organ, change in revision.organs.items():
         effort.add(organ, change.state, change.dsc)
 
 
 def _submissions(
-    label_service: LabelService, volume: str, history: list[Revision], found: Sources
+    label_service: LabelService, volume: str, history: list[Revision], sources: Sources
 ) -> None:
-    for number in sorted({one.submission.round for one in history}):
-        of_round = [one for one in history if one.submission.round == number]
+    for number in sorted({revision.submission.round for revision in history}):
+        of_round = [revision for revision in history if revision.submission.round == number]
         first, last, name = _first(of_round), _last(of_round), f"round {number}"
         if first is None or last is None:
             continue
@@ -144,49 +151,49 @@ def _submissions(
         version = label_service.versions.find(volume, start) if start is not None else None
         if version is None or last.file is None:
             what = "label given out" if version is None else "label submitted"
-            found.notes.append(f"{volume}, {name}: the {what} is not there any more")
+            sources.notes.append(f"{volume}, {name}: the {what} is not there any more")
             continue
-        found.given.setdefault(name, {})[volume] = version.path
-        found.submitted.setdefault(name, {})[volume] = last.file
-    for one in history:
-        if one.is_current and one.file is not None:
-            found.current[volume] = one.file
-        if one.submission.restored is None and one.file is not None:
-            holder = one.submission.holder
+        sources.given.setdefault(name, {})[volume] = version.path
+        sources.submitted.setdefault(name, {})[volume] = last.file
+    for revision in history:
+        if revision.is_current and revision.file is not None:
+            sources.current[volume] = revision.file
+        if revision.submission.restored is None and revision.file is not None:
+            holder = revision.submission.holder
             rater = "found in labels/final" if holder == IMPORTED_BY.key else holder
-            found.raters.setdefault(rater, {})[volume] = one.file
+            sources.raters.setdefault(rater, {})[volume] = revision.file
 
 
 def _first(of_round: list[Revision]) -> Revision | None:
-    """Return the first label drawn from the start label in a round."""
-    for one in of_round:
-        if one.submission.restored is None and one.submission.purpose != "double_read":
-            return one
+    """Return the first label drawn from the draft label in a round."""
+    for revision in of_round:
+        if revision.submission.restored is None and revision.submission.purpose != "double_read":
+            return revision
     return None
 
 
 def _last(of_round: list[Revision]) -> Revision | None:
-    """Return what a round ended with: the current one, else the last that nobody disputes."""
+    """Return a round's last revision: the current one, else the last undisputed one."""
     undisputed = [
-        one
-        for one in of_round
-        if not one.submission.conflict and one.submission.purpose != "double_read"
+        revision
+        for revision in of_round
+        if not revision.submission.conflict and revision.submission.purpose != "double_read"
     ]
-    return next((one for one in reversed(of_round) if one.is_current), None) or next(
+    return next((revision for revision in reversed(of_round) if revision.is_current), None) or next(
         reversed(undisputed), None
     )
 
 
 def readings(
     label_service: LabelService,
-    found: Sources,
+    sources: Sources,
     volumes: Iterable[str],
     more: Mapping[str, Mapping[str, Path]],
     orientation: str | None = None,
 ) -> tuple[list[str], Iterator[tuple[str, dict[str, Reading]]]]:
-    """Return raters in order, and the label of each of a volume, read when it is asked for.
+    """Return the raters in order, and by volume the functions that read each one's label.
 
-    Networks come from what the server keeps of its predictions, their ensemble's label from
+    Networks' labels come from the server's cached predictions, their ensemble's label from
     there or from ``labels/pseudo``.
 
     Parameters
@@ -194,22 +201,24 @@ def readings(
     more
         Further raters: name to case to label map.
     orientation
-        How the axes of files run that do not say it, such as ``RAS``.
+        Direction of the axes of files that lack it, such as ``RAS``.
     """
     from atlas8k.services.prediction.cache import PredictionCache
 
     volumes = list(volumes)
     cache = PredictionCache(label_service.ledger.path.parent / "cache", 0)
-    members = dict.fromkeys(name for v in volumes for name in _kept(label_service, cache, v))
-    raters = [*members, "ensemble", *found.raters, *more]
+    members = dict.fromkeys(
+        name for v in volumes for name in _network_labels(label_service, cache, v)
+    )
+    raters = [*members, "ensemble", *sources.raters, *more]
 
     def each() -> Iterator[tuple[str, dict[str, Reading]]]:
         for volume in volumes:
-            of_case: dict[str, Reading] = dict(_kept(label_service, cache, volume))
+            of_case: dict[str, Reading] = dict(_network_labels(label_service, cache, volume))
             pseudo = label_service.versions.current(volume, PSEUDO)
             if pseudo is not None:
                 of_case["ensemble"] = _file(pseudo.path, orientation)
-            for name, labels in (*found.raters.items(), *more.items()):
+            for name, labels in (*sources.raters.items(), *more.items()):
                 if volume in labels:
                     of_case[name] = _file(labels[volume], orientation)
             yield volume, of_case
@@ -223,8 +232,10 @@ def _file(path: Path, orientation: str | None) -> Reading:
     return lambda: read_case(path, orientation)
 
 
-def _kept(label_service: LabelService, cache: PredictionCache, volume: str) -> dict[str, Reading]:
-    """Return each network's own label of a volume, from cached predictions of the latest ones."""
+def _network_labels(
+    label_service: LabelService, cache: PredictionCache, volume: str
+) -> dict[str, Reading]:
+    """Return each network's own label of a volume, from cached predictions."""
     from atlas8k.core.errors import Atlas8kError
     from atlas8k.core.volume import Volume, read_grid
     from atlas8k.services.prediction.answers import Answers

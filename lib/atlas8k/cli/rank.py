@@ -1,4 +1,4 @@
-"""``atlas8k rank``: the priority list, and the distribution of attention sizes."""
+"""``atlas8k rank``: print the priority list, and draw the distribution of attention sizes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas8k.cli.opening import ledger_of
+from atlas8k.cli.open_studies import ledger_of
 from atlas8k.cli.options import LedgerFile, Studies
-from atlas8k.cli.tables import print_table
+from atlas8k.cli.terminal_tables import print_table
 from atlas8k.core.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ WORDS = {
     "salient": ("salient volume", "salient volume", "ml"),
     "per_slice": ("attention size a slice", "attention a slice", "ml"),
 }
-"""By ranking: what a volume is ranked by, what a part of all is of, and the unit."""
+"""By ranking: the name of its measure on an axis, in a sentence, and the unit."""
 ORGANS = "organs, most attention first"
 
 
@@ -40,7 +40,7 @@ class By(StrEnum):
 
 
 class Format(StrEnum):
-    """How the list is written."""
+    """Formats of the list."""
 
     TABLE = "table"
     CSV = "csv"
@@ -73,29 +73,31 @@ def rank(
     if plot is not None and plot.suffix not in (".svg", ".png"):
         raise LedgerError(f"{plot}: a picture ends in .svg or .png")
     with ledger_of(studies, path) as book:
-        used = signature or newest(book)
+        model_version = signature or newest(book)
         ranking = by.value if by else book.ranked_by()
-        found = book.ranking(
-            used, organs=organ, source=source, open_only=open_only, limit=limit, by=ranking
+        ranked = book.ranking(
+            model_version, organs=organ, source=source, open_only=open_only, limit=limit, by=ranking
         )
-        # Whole, as the budget is of the whole list.
-        whole = book.ranking(used, organs=organ, source=source, by=ranking) if plot else []
-        progress, budget = book.progress(used), book.budget()
-        familiar = book.familiar(used)
+        # The budget is of the whole list, so the whole list is drawn.
+        whole_list = (
+            book.ranking(model_version, organs=organ, source=source, by=ranking) if plot else []
+        )
+        progress, budget = book.progress(model_version), book.budget()
+        familiar = book.familiar(model_version)
     if form is Format.TABLE:
-        _table(found, used, progress, ranking, familiar)
+        _table(ranked, model_version, progress, ranking, familiar)
     elif form is Format.CSV:
-        _csv(found)
+        _csv(ranked)
     else:
-        document = _document(found, used, progress, budget, ranking, familiar)
+        document = _document(ranked, model_version, progress, budget, ranking, familiar)
         typer.echo(json.dumps(document, indent=1))
     if plot is not None:
-        _draw(plot, whole, budget if source is None else None, organ)
+        _draw(plot, whole_list, budget if source is None else None, organ)
         typer.echo(f"{plot} written", err=True)
 
 
 def newest(book: Ledger) -> str:
-    """Return the signature the server would rank by.
+    """Return the model version that the server would rank by.
 
     Raises
     ------
@@ -103,10 +105,10 @@ def newest(book: Ledger) -> str:
         Nothing has been scored.
     """
     rounds = book.rounds()
-    used = book.ranking_signature((rounds[-1].signature or "") if rounds else "")
-    if used is None:
+    model_version = book.ranking_signature((rounds[-1].signature or "") if rounds else "")
+    if model_version is None:
         raise LedgerError(f"{book.path}: no volume has been scored; start a scoring first")
-    return used
+    return model_version
 
 
 def _table(
@@ -192,7 +194,7 @@ def _draw(
     budgeted: Budget | None,
     organs: Sequence[str] | None,
 ) -> None:
-    """Write the picture of the paper's Figure 4: few volumes have most of the attention.
+    """Draw the paper's Figure 4: few volumes have most of the attention.
 
     Parameters
     ----------
@@ -201,9 +203,9 @@ def _draw(
     ranked
         The whole priority list in its order, by whichever ranking.
     budgeted
-        Volumes to review; a line, with the part of all that is ranked by before it.
+        Volumes to review: a line, with the share of the total before it.
     organs
-        Organs that are ranked by; all nine by default.
+        Organs that count; all nine by default.
 
     Raises
     ------

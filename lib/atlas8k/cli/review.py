@@ -1,4 +1,4 @@
-"""``atlas8k review``: conflicts, disputes, second readings and samples, decided."""
+"""``atlas8k review``: decide conflicts, disputes, second readings and samples."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from atlas8k.cli.labels import As, Case, summary
-from atlas8k.cli.opening import label_service_of, moment, who
+from atlas8k.cli.open_studies import acting_holder, label_service_of, local_time
 from atlas8k.cli.options import AsJson, Commands, LedgerFile, Studies, organs_in
-from atlas8k.cli.tables import print_table
+from atlas8k.cli.terminal_tables import print_table
 
 review = Commands(help="Decide what a reviewer has to decide.")
 
@@ -25,86 +25,93 @@ MEANING = {
 
 @review.command("list")
 def list_(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False) -> None:
-    """The queue, oldest question first. In 3D Slicer: strategy `review`."""
+    """List the open questions, oldest first. In 3D Slicer: strategy `review`."""
     with label_service_of(studies, ledger) as label_service:
-        found = label_service.reviews.queue()
+        queue = label_service.reviews.queue()
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(queue, indent=1))
         return
     print_table(
         [
             {
-                "case": one["volume"],
-                "question": MEANING[one["kind"]],
-                "organ": one["organ"],
-                "submission": one["submission"],
-                "current": one["other"],
-                "since": moment(one["opened_at"]),
+                "case": question["volume"],
+                "question": MEANING[question["kind"]],
+                "organ": question["organ"],
+                "submission": question["submission"],
+                "current": question["other"],
+                "since": local_time(question["opened_at"]),
             }
-            for one in found["open"]
+            for question in queue["open"]
         ],
         left=["case", "organ", "since"],
         fold=["question"],
     )
-    if not found["open"]:
+    if not queue["open"]:
         typer.echo("Nothing to decide.")
-    for one in found["second_readings"]:
-        more = f"; {one['anonymous']}" if one["anonymous"] else ""
-        typer.echo(f"{one['volume']}: waits for a second reader{more}")
-    for one in found["returned"]:
-        typer.echo(f"{one['volume']}: waits for {one['to'] or 'anybody'}: {one['note']}")
+    for question in queue["second_readings"]:
+        more = f"; {question['anonymous']}" if question["anonymous"] else ""
+        typer.echo(f"{question['volume']}: waits for a second reader{more}")
+    for question in queue["returned"]:
+        typer.echo(
+            f"{question['volume']}: waits for {question['to'] or 'anybody'}: {question['note']}"
+        )
 
 
 @review.command()
 def show(
     case: Case, studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = False
 ) -> None:
-    """Everything about one case that a decision may rest on."""
+    """Show everything about one case that a decision may rest on."""
     with label_service_of(studies, ledger) as label_service:
-        found = label_service.reviews.case(case)
-        changes = {one.submission.id: one.organs for one in label_service.reviews.history(case)}
+        record = label_service.reviews.case(case)
+        changes = {
+            revision.submission.id: revision.organs
+            for revision in label_service.reviews.history(case)
+        }
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(record, indent=1))
         return
-    typer.echo(f"{case}: {found['status']}")
-    for one in found["submissions"]:
+    typer.echo(f"{case}: {record['status']}")
+    for submission in record["submissions"]:
         typer.echo(
-            f"{'*' if one['in_force'] else ' '} {one['id']}: {one['holder']}, "
-            f"{moment(one['submitted_at'])}: {summary(changes[one['id']])}\n    {one['file']}"
+            f"{'*' if submission['in_force'] else ' '} {submission['id']}: {submission['holder']}, "
+            f"{local_time(submission['submitted_at'])}: "
+            f"{summary(changes[submission['id']])}\n    {submission['file']}"
         )
-    for one in found["agreement"]:
+    for pair in record["agreement"]:
         values = ", ".join(
             f"{organ} {change['dsc']:.3f}"
-            for organ, change in one["organs"].items()
+            for organ, change in pair["organs"].items()
             if change["dsc"] is not None
         )
-        typer.echo(f"DSC of {one['first']} and {one['second']}: {values}")
-    for organ, source in found["organs"].items():
+        typer.echo(f"DSC of {pair['first']} and {pair['second']}: {values}")
+    for organ, source in record["organs"].items():
         disputed = ", DISPUTED" if source["disputed"] else ""
         typer.echo(f"{organ}: {source['source']}, {source['state']}{disputed}")
-    for one in found["reviews"]:
-        typer.echo(f"{_question(one)}: {_answer(one)}")
+    for question in record["reviews"]:
+        typer.echo(f"{_question(question)}: {_answer(question)}")
 
 
-def _question(one: dict[str, Any]) -> str:
-    return f"{MEANING[one['kind']]}{' (' + one['organ'] + ')' if one['organ'] else ''}"
+def _question(review: dict[str, Any]) -> str:
+    return f"{MEANING[review['kind']]}{' (' + review['organ'] + ')' if review['organ'] else ''}"
 
 
-def _answer(one: dict[str, Any]) -> str:
-    if one["closed_at"] is None:
+def _answer(review: dict[str, Any]) -> str:
+    if review["closed_at"] is None:
         return "open"
-    note = f" ({one['note']})" if one["note"] else ""
-    return f"{one['decision']}, {one['reviewer'] or 'by itself'}, {moment(one['closed_at'])}{note}"
+    note = f" ({review['note']})" if review["note"] else ""
+    reviewer, closed = review["reviewer"] or "by itself", local_time(review["closed_at"])
+    return f"{review['decision']}, {reviewer}, {closed}{note}"
 
 
 @review.command()
 def accept(case: Case, studies: Studies = ".", ledger: LedgerFile = None, name: As = "") -> None:
-    """What is current stays; disputes are left for `decide`."""
+    """Accept the current submission; disputes are left for `decide`."""
     with label_service_of(studies, ledger) as label_service:
-        left = label_service.reviews.accept(case, who(name).key)
+        left = label_service.reviews.accept(case, acting_holder(name).key)
     typer.echo(f"{case}: accepted")
-    for one in left:
-        typer.echo(f"{case}: still open: {MEANING[one.kind]} ({one.organ})")
+    for review in left:
+        typer.echo(f"{case}: still open: {MEANING[review.kind]} ({review.organ})")
 
 
 @review.command("return")
@@ -118,7 +125,9 @@ def return_(
 ) -> None:
     """Give a case back to who submitted it, with a note; its questions are closed."""
     with label_service_of(studies, ledger) as label_service:
-        to = label_service.reviews.give_back(case, who(name).key, note, to_anybody=anybody)
+        to = label_service.reviews.give_back(
+            case, acting_holder(name).key, note, to_anybody=anybody
+        )
     typer.echo(f"{case}: returned to {to or 'anybody'}")
 
 
@@ -146,18 +155,18 @@ def take_over(
     from atlas8k.core.errors import VolumeError
     from atlas8k.labels.submission_diff import ALL
 
-    holder = who(name)
+    holder = acting_holder(name)
     with label_service_of(studies, ledger) as label_service:
         lease = label_service.reviews.take_over(case, holder)
         if file is None:
             typer.echo(f"{case}: yours; submit it as {holder.key} to decide it")
             return
         try:
-            said = {
+            statement = {
                 "looked_at": ALL if looked_at == [ALL] else looked_at or [],
                 "volume_is_right": volume_is_right or [],
             }
-            receipt = label_service.submit(case, file, holder, said, lease=lease)
+            receipt = label_service.submit(case, file, holder, statement, lease=lease)
         except VolumeError:
             label_service.ledger.release(case, holder)
             raise
@@ -179,7 +188,7 @@ def decide(
         raise typer.BadParameter("give --submission N, or --organ and --source")
     with label_service_of(studies, ledger) as label_service:
         if submission is not None:
-            label_service.reviews.decide_submission(case, submission, who(name).key)
+            label_service.reviews.decide_submission(case, submission, acting_holder(name).key)
             typer.echo(f"{case}: submission {submission} is current")
         elif organ is not None and source is not None:
             named = organs_in(organ, "--organ")
@@ -187,7 +196,7 @@ def decide(
                 raise typer.BadParameter("--organ is one organ")
             if source not in ("public", "revised"):
                 raise typer.BadParameter("--source is public or revised")
-            label_service.reviews.decide_organ(case, named[0], source, who(name).key)
+            label_service.reviews.decide_organ(case, named[0], source, acting_holder(name).key)
             typer.echo(f"{case}: {named[0]} is {source}")
-        for one in label_service.ledger.reviews(case):
-            typer.echo(f"{case}: still open: {_question(one.__dict__)}")
+        for open_review in label_service.ledger.reviews(case):
+            typer.echo(f"{case}: still open: {_question(open_review.__dict__)}")

@@ -1,4 +1,4 @@
-"""``atlas8k score`` and ``fine-tune``: what the server's tasks do, without a server."""
+"""``atlas8k score`` and ``fine-tune``: run the server's tasks without a server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from atlas8k.cli.opening import context_of, existing_studies, scoring_bar
+from atlas8k.cli.open_studies import context_of, existing_studies, scoring_bar
 from atlas8k.cli.options import (
     MODELS,
     Conf,
@@ -71,10 +71,10 @@ def fine_tune(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")] = "auto",
     ledger: LedgerFile = None,
 ) -> None:
-    """Train the served networks on with the labels of a studies folder.
+    """Fine-tune the served networks on the labels of a studies folder.
 
-    Learned are organs that are public, revised, confirmed or absent; what is trained is
-    served if it is no worse on the held-out cases, and kept aside with the reason if not. A
+    They learn organs that are public, revised, confirmed or absent. Trained networks are
+    served if they are no worse on the held-out cases, and set aside with the reason if not. A
     training that was interrupted goes on when the command is repeated. On several GPUs:
     torchrun --nproc_per_node 4 -m atlas8k fine-tune STUDIES
     """
@@ -99,7 +99,7 @@ def fine_tune(
         )  # fmt: skip
         with context_of(settings, studies, models) as context:
             stats = FineTuning(context).run({"networks": network})
-        ranks.broadcast(None)  # to those that followed: there is no more
+        ranks.broadcast(None)  # tells the following processes to end
     typer.echo(stats["message"])
     aside = stats["gate"].get("kept_aside")
     if aside:

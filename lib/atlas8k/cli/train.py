@@ -1,10 +1,10 @@
-"""``atlas8k train``: networks from random weights, or on from checkpoints, with labels.
+"""``atlas8k train``: train networks, from random weights or from checkpoints.
 
 ::
 
-    OUTPUT/<network>.safetensors       when the network is through, and not before
-    OUTPUT/training-state/             how far a training came; gone when all are through
-    OUTPUT/trained-on.json             whom it has learned from: never held out later
+    OUTPUT/<network>.safetensors       when the network is done, and not before
+    OUTPUT/training-state/             state of the training; removed when all are done
+    OUTPUT/trained-on.json             patients that were trained on: never held out later
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atlas8k.cli.opening import context_of, existing_studies
+from atlas8k.cli.open_studies import context_of, existing_studies
 from atlas8k.cli.options import (
     MODELS,
     Device,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from atlas8k.training.loop import Progress
 
 PAINTED_MB = 700
-"""Of some 300 painted CTs at once: those that follow are painted meanwhile."""
+"""Memory for some 300 painted CTs at once; further ones are painted meanwhile."""
 
 
 def train(
@@ -95,10 +95,10 @@ def train(
         Path | None, typer.Option(help="folder for synthetic CTs; OUTPUT/phantoms")
     ] = None,
 ) -> None:
-    """Train networks, and write OUTPUT/<network>.safetensors when they are through.
+    """Train networks, and write OUTPUT/<network>.safetensors when they are done.
 
-    New networks with random weights, or those of --checkpoints, learn from what is labeled
-    in --studies, where `atlas8k labels import` put public labels and annotators submitted
+    New networks with random weights, or those of --checkpoints, learn from the labels in
+    --studies, where `atlas8k labels import` put public labels and annotators submitted
     theirs (organs that nobody labeled are in no loss); from --images with --labels; or from
     --phantoms, or --bodies, alone or together: networks that learn from bodies see whole
     volumes at once, whatever they saw before. Small networks learn at rates for minutes,
@@ -106,8 +106,8 @@ def train(
     measuring of a network; synthetic CTs that it begins with are made before.
 
     A training that was interrupted goes on when the command is repeated, also with labels
-    that were added; until it is through, OUTPUT/training-state has how far it came. On several
-    GPUs: torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
+    that were added; until it is done, OUTPUT/training-state has its state. On several GPUs:
+    torchrun --nproc_per_node 4 -m atlas8k train OUTPUT ... --device cuda
     """
     synthetic = phantoms > 0 or bodies is not None
     if [synthetic, images is not None, studies is not None].count(True) != 1:
@@ -131,7 +131,7 @@ def train(
     keep_freed_memory()
     torch.set_num_threads(threads or torch.get_num_threads())
     names = list(EMBEDDED) if network == "all" else [network]
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "epochs": epochs,
         "minutes": minutes,
         "steps_per_epoch": steps,
@@ -141,25 +141,25 @@ def train(
         "workers": workers,
         "memory_mb": 8192 if bodies is None else PAINTED_MB,
         "validate_every": 10,
-        # Painting keeps up with it, and each CT is met in several epochs.
+        # Painting keeps up with this, and each CT is used in several epochs.
         "turnover": 0 if bodies is None else max(1, steps * batch // 3),
     }
     with _into(output), ranks.together(device) as own:
-        settings = {**given, "device": own, **_json(training)}
+        settings = {**defaults, "device": own, **_json(training)}
         config = _config(settings, new=synthetic or (checkpoints is None and size == "small"))
         config = _with_rate(config, names, learning_rate)
-        apart: Sequence[Case] | None = None
+        held_out: Sequence[Case] | None = None
         cases: Sequence[Case]
-        made: SyntheticSet | None = None
+        synthetic_cases: SyntheticSet | None = None
         if synthetic:
-            made = synthetic_set(
+            synthetic_cases = synthetic_set(
                 cache or output / "phantoms", phantoms, bodies, names_in(subjects), painted, seed
             )
-            cases, apart = made.cases, made.apart
+            cases, held_out = synthetic_cases.cases, synthetic_cases.held_out
         elif studies is not None:
             cases = labeled_studies(studies, ledger, patients, settings)
         else:
-            assert images is not None  # looked at above
+            assert images is not None  # checked above
             assert labels is not None
             cases = labeled_files(images, labels, organs, patients, orientation)
         if minutes is not None and ranks.first():
@@ -167,13 +167,20 @@ def train(
         starts = {name: _start(name, checkpoints, seed, size) for name in names}
         if bodies is not None:
             starts = {name: seeing_whole(start) for name, start in starts.items()}
-        with nullcontext() if made is None else made.beside():
-            _run(output, starts, cases, apart, config, {} if made is None else made.record)
+        with nullcontext() if synthetic_cases is None else synthetic_cases.make_in_background():
+            _run(
+                output,
+                starts,
+                cases,
+                held_out,
+                config,
+                {} if synthetic_cases is None else synthetic_cases.record,
+            )
 
 
 @contextmanager
 def _into(output: Path) -> Iterator[None]:
-    """Make a folder that is written to; report a full disk and the like in one line."""
+    """Make the output folder; report a full disk and the like in one line."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         yield
@@ -185,14 +192,14 @@ def _into(output: Path) -> Iterator[None]:
 
 
 def _json(text: str) -> dict[str, Any]:
-    """Return settings given as a JSON object."""
+    """Parse settings given as a JSON object."""
     try:
-        found = json.loads(text or "{}")
+        settings = json.loads(text or "{}")
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        settings = None
+    if not isinstance(settings, dict):
         raise TrainingError(f"--training {text}: give a JSON object")
-    return found
+    return settings
 
 
 def _config(settings: dict[str, Any], *, new: bool) -> TrainingConfig:
@@ -211,7 +218,7 @@ def _config(settings: dict[str, Any], *, new: bool) -> TrainingConfig:
 
 
 def _start(name: str, checkpoints: Path | None, seed: int, size: str) -> Checkpoint:
-    """Return the network to train on from."""
+    """Load the network to train from, or make a new one."""
     from atlas8k.models.checkpoint import load_checkpoint
     from atlas8k.training.scratch import new_checkpoint
 
@@ -238,27 +245,29 @@ def _with_rate(
 def labeled_studies(
     folder: str, ledger: Path | None, patients: Path | None, settings: dict[str, Any]
 ) -> Sequence[TrainingCase]:
-    """Return what is labeled in a studies folder, organ by organ; of several processes one looks.
+    """Find the labeled cases of a studies folder, organ by organ; of several processes, in one.
 
-    Nothing is changed there, as a server would.
+    Unlike a server, it changes nothing there.
     """
     from atlas8k.core.settings import Settings
     from atlas8k.services.training.cases import cases
     from atlas8k.services.training.reading import existing_ledger
     from atlas8k.training import ranks
 
-    found: Sequence[TrainingCase] = ()
+    labeled: Sequence[TrainingCase] = ()
     if ranks.first():
-        known = Settings(device="cpu", ledger=existing_ledger(folder, ledger), patients=patients)
-        with context_of(known, folder, MODELS) as context:
-            found = cases(context, pseudo=settings.get("pseudo_weight", 0) > 0, read_only=True)
-    return ranks.broadcast(found)
+        opened_with = Settings(
+            device="cpu", ledger=existing_ledger(folder, ledger), patients=patients
+        )
+        with context_of(opened_with, folder, MODELS) as context:
+            labeled = cases(context, pseudo=settings.get("pseudo_weight", 0) > 0, read_only=True)
+    return ranks.broadcast(labeled)
 
 
 def labeled_files(
     images: Path, labels: Path, organs: str, patients: Path | None, orientation: str | None
 ) -> list[TrainingCase]:
-    """Return pairs of a CT and a label map of the same file name."""
+    """Find pairs of a CT and a label map of the same file name."""
     from atlas8k.core.structures import ORGAN_NAMES
     from atlas8k.core.volume import NIFTI_SUFFIXES
     from atlas8k.training.data import TrainingCase
@@ -295,7 +304,7 @@ def _run(
     config: TrainingConfig,
     record: Mapping[str, Any],
 ) -> None:
-    """Train networks one after another; those that are there stay until theirs is through.
+    """Train networks one after another; an existing file stays until its network is done.
 
     Parameters
     ----------
@@ -304,8 +313,8 @@ def _run(
     apart
         Cases to measure on; ``None``: a share of `cases`.
     record
-        Of what they learn from, into each checkpoint; with the commit of this code where
-        it runs from a repository.
+        Record of the data for each checkpoint; the commit of this code is added where it
+        runs from a repository.
     """
     from rich.console import Console
 
@@ -333,8 +342,8 @@ def _run(
         folder = state_folder(folder, starts, list(starts), cases, config)
         if apart is None:  # before anything is stored that has seen them
             learned, _ = split(cases, config.validation)
-            Seen(output).add(patient_of(one) for one in learned)
-    folder = ranks.broadcast(folder)  # the others wait until it is cleared
+            Seen(output).add(patient_of(case) for case in learned)
+    folder = ranks.broadcast(folder)  # the others wait until it is emptied
     fine_tune(
         starts,
         cases,
@@ -351,7 +360,7 @@ def _run(
 def _commit() -> dict[str, str]:
     """Return the commit of the code that trains, where it is known."""
     try:
-        found = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
@@ -360,11 +369,11 @@ def _commit() -> dict[str, str]:
         )
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"commit": found.stdout.strip()}
+    return {"commit": result.stdout.strip()}
 
 
 def line(progress: Progress) -> str:
-    """Return ``unet  epoch 12  60 %  3:20 left  loss 0.412  DSC 0.81 (aorta 0.90, ...)``."""
+    """Return a line such as ``unet  epoch 12  60 %  3:20 left  loss 0.412  DSC 0.81 (...)``."""
     minutes, seconds = divmod(round(progress.seconds_left), 60)
     parts = [
         f"{progress.network}  epoch {progress.epoch}",

@@ -1,4 +1,4 @@
-"""``atlas8k weights``: published networks brought in, listed, and served."""
+"""``atlas8k weights``: import published networks, list and serve them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atlas8k.cli.options import MODELS, AsJson, Commands, Models
-from atlas8k.cli.tables import print_table
+from atlas8k.cli.terminal_tables import print_table
 from atlas8k.core.errors import CheckpointError, SettingsError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 weights = Commands(help="Bring published networks, see which there are, serve them.")
 
 MIN_ORGANS = 5
-"""Training CTs with fewer are there to show what is no organ: no example of an abdomen."""
+"""Training CTs with fewer organs show the background: they are no examples of an abdomen."""
 SLAB_MM, SLAB_SLICES = 160.0, 12
 
 
@@ -81,7 +81,7 @@ def import_(
     ] = False,
     models: Models = MODELS,
 ) -> None:
-    """Bring a network: its tensors are matched by name, or the file is refused with a list."""
+    """Import a network: match its tensors by name, or refuse the file with a list."""
     from atlas8k.models.importing import Options, import_weights
     from atlas8k.models.store import ModelStore
 
@@ -105,7 +105,7 @@ def import_(
         patch_merging=patch_merging,
     )
     if find_orientation is not None:
-        options = found_orientation(file, kind, options, find_orientation, label, models)
+        options = find_orientation_on(file, kind, options, find_orientation, label, models)
     imported = import_weights(file, kind, options)
     checkpoint = imported.checkpoint
     path = ModelStore(models).add_imported(checkpoint, replace=instead)
@@ -124,37 +124,37 @@ def import_(
         typer.echo(f"not served yet: atlas8k weights publish {checkpoint.name}")
 
 
-def found_orientation(
+def find_orientation_on(
     file: Path, kind: str | None, options: Options, ct: Path, label: Path | None, models: Path
 ) -> Options:
-    """Return options with the orientation that a CT shows; the table of what was tried is printed.
+    """Find the orientation on a CT, print the trials, and return the options with it.
 
     Raises
     ------
     CheckpointError
-        None is clear, or the network's own files say another one.
+        None is clearly the best, or the network's own files state another one.
     """
     from atlas8k.cli.predict import read_input
     from atlas8k.core.grid_alignment import place
     from atlas8k.core.volume import read_label
     from atlas8k.models.importing import OrientationUnknownError, import_weights
-    from atlas8k.models.importing.orientation import clear, try_orientations
+    from atlas8k.models.importing.orientation import clear_winner, try_orientations
     from atlas8k.models.predict import Predictor
     from atlas8k.models.store import ModelStore
 
     stated = None
     with suppress(OrientationUnknownError):
         stated = import_weights(file, kind, options).checkpoint.preprocessing.orientation
-    tried = import_weights(file, kind, replace(options, orientation="RAS")).checkpoint
+    trial_network = import_weights(file, kind, replace(options, orientation="RAS")).checkpoint
     volume, _, _ = read_input(ct)
     if label is not None:
         drawn = read_label(label)
-        truth, other = place(drawn.array, drawn.grid, volume.grid, label), str(label)
+        truth, reference = place(drawn.array, drawn.grid, volume.grid, label), str(label)
     else:
         served = ModelStore(models).served()
         truth = Predictor(served).predict(volume).label_on(volume.grid)
-        other = f"the active networks ({', '.join(served.checkpoints)})"
-    trials = try_orientations(tried, volume, truth)
+        reference = f"the active networks ({', '.join(served.checkpoints)})"
+    trials = try_orientations(trial_network, volume, truth)
     print_table(
         [
             {"orientation": trial.orientation}
@@ -162,24 +162,25 @@ def found_orientation(
             | {"mean": f"{trial.mean:.2f}"}
             for trial in trials
         ],
-        f"DSC of {tried.name} on {ct} with {other}:",
+        f"DSC of {trial_network.name} on {ct} with {reference}:",
         left=["orientation"],
     )
-    found = clear(trials)
+    orientation = clear_winner(trials)
     command = f"atlas8k weights import {file} --orientation"
-    if found is None:
+    if orientation is None:
         raise CheckpointError(
             file,
             f"no orientation is clearly the best on {ct}: try another CT, with a --label that "
             f"holds both kidneys or liver and spleen, or type `{command} {trials[0].orientation}` "
             "where you know it",
         )
-    if stated not in (None, found):
+    if stated not in (None, orientation):
         raise CheckpointError(
-            file, f"says {stated} of itself and {ct} shows {found}: type `{command} …` with one"
+            file,
+            f"says {stated} of itself and {ct} shows {orientation}: type `{command} …` with one",
         )
-    typer.echo(f"orientation {found}: it leads by {trials[0].mean - trials[1].mean:.2f}")
-    return replace(options, orientation=found)
+    typer.echo(f"orientation {orientation}: it leads by {trials[0].mean - trials[1].mean:.2f}")
+    return replace(options, orientation=orientation)
 
 
 @weights.command("publish")
@@ -205,14 +206,16 @@ def list_(
     models: Models = MODELS,
     as_json: AsJson = False,
 ) -> None:
-    """Networks that are here: where from, for which organs, served or not."""
+    """List the networks: origin, organs, and whether they are served."""
     from atlas8k.core.structures import ORGAN_NAMES
     from atlas8k.models.store import ModelStore
 
-    found = ModelStore(models).networks()
+    networks = ModelStore(models).networks()
     if as_json:
         typer.echo(
-            json.dumps([{**vars(n), "file": str(n.file), "organs": list(n.organs)} for n in found])
+            json.dumps(
+                [{**vars(n), "file": str(n.file), "organs": list(n.organs)} for n in networks]
+            )
         )
         return
 
@@ -230,7 +233,7 @@ def list_(
                 "MB": f"{network.size / 1e6:.1f}",
                 "served": "yes" if network.served else "no",
             }
-            for network in found
+            for network in networks
         ],
         left=["network", "architecture", "sha256", "served"],
         fold=["organs", "origin"],
@@ -270,7 +273,7 @@ def rollback(
 
 
 def _folder(store: ModelStore, signature: str) -> str:
-    """Return the folder of the set that is meant: by its name, its signature or the start of one.
+    """Find the folder of a set by its name, its model version or the start of one.
 
     Raises
     ------
@@ -282,21 +285,21 @@ def _folder(store: ModelStore, signature: str) -> str:
     names = [EMBEDDED, *sorted(p.parent.name for p in store.root.glob(f"[!.]*/{SET_FILE}"))]
     if signature in names:
         return signature
-    found = []
+    matches = []
     for name in names:
         try:
-            # Under other attention settings a set has another signature than its folder's name.
-            known = {name, open_set(store.root / name, {}).signature}
+            # Under other attention settings a set has another model version than its folder.
+            versions = {name, open_set(store.root / name, {}).signature}
         except CheckpointError:
             continue
-        if any(one.startswith(signature) for one in known):
-            found.append(name)
-    if len(found) != 1:
-        what = "several begin so" if found else "no such set"
+        if any(version.startswith(signature) for version in versions):
+            matches.append(name)
+    if len(matches) != 1:
+        what = "several begin so" if matches else "no such set"
         raise CheckpointError(
-            store.root, f"{signature}: {what}; there are {', '.join(found or names)}"
+            store.root, f"{signature}: {what}; there are {', '.join(matches or names)}"
         )
-    return found[0]
+    return matches[0]
 
 
 @weights.command("range")
@@ -316,12 +319,12 @@ def range_(
     models: Models = MODELS,
     network_set: Annotated[str, typer.Option("--set", help="folder of the set")] = "embedded",
 ) -> None:
-    """Measure the synthetic CTs a set of networks was trained on, and keep the ranges.
+    """Measure the synthetic CTs a set of networks was trained on, and store the ranges.
 
-    They are kept as trained_range.json beside the networks, and every prediction is compared
-    with them. CTs that hold fewer than five organs are left out. They are kept at 4 mm, so
-    that noise and voxels come from the scanner they were drawn with: noise in a block of
-    tissue without texture.
+    They are written to trained_range.json beside the networks, and every prediction is
+    compared with them. CTs that hold fewer than five organs are left out. The CTs are stored
+    at 4 mm, so noise and voxel size are measured on draws of their scanner: noise in a block
+    of tissue without texture.
     """
     from tqdm import tqdm
 
@@ -333,14 +336,14 @@ def range_(
         raise SettingsError(f"{cases}: no *_4mm.npz in it; name the folder of a training's CTs")
     files = [files[i * len(files) // count] for i in range(min(count, len(files)))]
     folder = models / network_set
-    made = [one for one in map(_measured, tqdm(files, desc="CTs")) if one is not None]
-    rows = [features for _, features in made]
-    few = [file for file, _ in made][:: max(1, len(made) // predicted)]
+    measured = [result for result in map(_measured, tqdm(files, desc="CTs")) if result is not None]
+    rows = [features for _, features in measured]
+    few = [file for file, _ in measured][:: max(1, len(measured) // predicted)]
     rows += tqdm(_agreements(folder, few), total=len(few), desc="predicted")
     rows += [_scanned(seed + number) for number in tqdm(range(scans), desc="scans")]
     made_of = (
-        f"{len(made)} training CTs with {MIN_ORGANS} organs or more, {len(few)} of them predicted, "
-        f"and {scans} draws of their scanner from seed {seed}"
+        f"{len(measured)} training CTs with {MIN_ORGANS} organs or more, {len(few)} of them "
+        f"predicted, and {scans} draws of their scanner from seed {seed}"
     )
     write_json(folder / RANGE_FILE, trained_ranges(rows, made_of))
     typer.echo(f"{folder / RANGE_FILE} written: {made_of}")
@@ -357,7 +360,7 @@ def _read(file: Path) -> tuple[Volume, Labels]:
 
 
 def _measured(file: Path) -> tuple[Path, Features] | None:
-    """Return a training CT's features with its true label; ``None`` where it holds few organs."""
+    """Measure a training CT with its true label; ``None`` where it holds few organs."""
     from atlas8k.content.features import measure
 
     ct, label = _read(file)
@@ -369,11 +372,11 @@ def _measured(file: Path) -> tuple[Path, Features] | None:
 
 
 def _agreements(folder: Path, files: list[Path]) -> Iterator[Features]:
-    """Yield how far the networks agree on each CT."""
+    """Yield the agreement of the networks on each CT."""
     import numpy as np
 
     from atlas8k.content.features import measure
-    from atlas8k.models.imports import import_monai_for_prediction
+    from atlas8k.models.light_monai import import_monai_for_prediction
 
     import_monai_for_prediction()
     from atlas8k.models.predict import Predictor
@@ -382,13 +385,13 @@ def _agreements(folder: Path, files: list[Path]) -> Iterator[Features]:
     predictor = Predictor(open_set(folder, {}))
     for file in files:
         ct, _ = _read(file)
-        said = predictor.predict(ct)
-        labels = np.stack([said.label(name) for name in (None, *said.names)])
-        yield {"agreement": measure(ct, labels, said.grid)[0]["agreement"]}
+        prediction = predictor.predict(ct)
+        labels = np.stack([prediction.label(name) for name in (None, *prediction.names)])
+        yield {"agreement": measure(ct, labels, prediction.grid)[0]["agreement"]}
 
 
 def _scanned(seed: int) -> Features:
-    """Return noise and voxels of a scan, as :func:`~abdomen_phantom.bodies.paint_body` draws it."""
+    """Measure noise and voxel size of a scan of :func:`~abdomen_phantom.bodies.paint_body`."""
     import numpy as np
 
     from abdomen_phantom.bodies.draw import BODIES, draw_scan

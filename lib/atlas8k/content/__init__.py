@@ -1,7 +1,7 @@
-"""What a volume shows, looked at before networks are believed.
+"""Inspect what a volume shows, before networks predict it.
 
-Arrays and numbers only: :func:`inspect_content` says whether the values are HU, whether the
-volume is a label map or damaged, and whether there is an abdomen in it.
+Arrays and numbers only: :func:`inspect_content` finds out whether the values are HU, whether
+the volume is a label map or damaged, and whether there is an abdomen in it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DECIDED_BY_PEOPLE = (LABEL_MAP, NOT_HU, DAMAGED, NO_ABDOMEN)
 
 
 def inspect_content(ct: Volume) -> tuple[Remark, ...]:
-    """Return what is remarkable about a volume that is meant to be an abdominal CT.
+    """Remark on what is odd about a volume that is meant to be an abdominal CT.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ def inspect_content(ct: Volume) -> tuple[Remark, ...]:
         ``no_abdomen``. Warnings: ``outliers``, ``blank_slices``. Of level ``note``:
         ``clipped``, ``padding``.
     """
-    found = intensity_remarks(ct.array)
-    if worst(found) != "blocked":
-        found = (*found, *damage_remarks(ct.array, ct.grid.spacing))
-    if worst(found) == "blocked":
-        return found
+    remarks = intensity_remarks(ct.array)
+    if worst(remarks) != "blocked":
+        remarks = (*remarks, *damage_remarks(ct.array, ct.grid.spacing))
+    if worst(remarks) == "blocked":
+        return remarks
     why = why_no_abdomen(ct)
     if why is None:
-        return found
+        return remarks
     text = f"no abdomen found: {why}. Leave it out, or include it if it does show one."
-    return (*found, Remark(NO_ABDOMEN, text, "blocked"))
+    return (*remarks, Remark(NO_ABDOMEN, text, "blocked"))

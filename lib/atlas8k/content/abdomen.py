@@ -1,8 +1,8 @@
-"""Whether a CT in HU shows an abdomen, by body shape and intensities alone.
+"""Find out whether a CT in HU shows an abdomen, by body shape and intensities alone.
 
 Axial slices are judged one by one: lung beside the mediastinum is chest, a small section full
-of bone is head, neck or limb. What is none of these may be abdomen; only where hardly any
-such slice is left does the volume hold none. A slice under a neck or above lungs belongs
+of bone is head, neck or limb. Other slices may be abdomen; only where hardly any of them is
+left does the volume hold none. A slice under a neck or above lungs belongs
 to shoulders and chest, whatever it looks like. A pelvis is not distinguished from an abdomen.
 
 The judgement errs towards an abdomen: thresholds lie far from those of abdominal CTs, and a
@@ -22,8 +22,8 @@ from atlas8k.core.components import label_components
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.resample import to_canonical
 
-LOOK_MM = 4.0
-"""Spacing of the voxels looked at within a slice, and between slices."""
+SAMPLE_MM = 4.0
+"""Spacing of the sampled voxels, within a slice and between slices."""
 BODY_HU, LUNG_HU, BONE_HU = -500.0, (-930.0, -600.0), 250.0
 MIN_EXTENT_MM = 30.0
 """Least height of a volume, and of its abdominal part: a third of a spleen."""
@@ -37,7 +37,7 @@ An infant's abdomen measures 100 cm², a thin adult's 300; bone is 1 to 5 % of i
 to 20 %.
 """
 LIMB_BONE = 0.02
-"""Share of bone that a head, a neck or a limb has at least: less is the end of something else."""
+"""Least share of bone of a head, a neck or a limb: with less, another part ends there."""
 CUT = 0.2
 """Share of the slice's border inside the body from which the field of view cuts it."""
 LUNG = 0.3
@@ -48,7 +48,7 @@ NECK_TO_ABDOMEN_MM = 180.0
 NECK_MM = 25.0
 """Run of small sections at the upper end that is a neck and no artefact."""
 CHEST_MM = 60.0
-"""Run of chest from which what lies above is shoulders: bowel full of gas does not reach it."""
+"""Run of chest above which shoulders follow: bowel full of gas is shorter."""
 UPSIDE_DOWN_MM = 150.0
 """Height of a body above its lungs that is no pair of shoulders."""
 LEGS_TO_ABDOMEN_MM = 100.0
@@ -57,14 +57,14 @@ LEGS_TO_ABDOMEN_MM = 100.0
 
 @dataclass(frozen=True)
 class Slices:
-    """What the axial slices of a volume hold, from feet to head.
+    """Measurements of the axial slices of a volume, from feet to head.
 
     Attributes
     ----------
     height_mm
         Distance of neighbours.
     area_cm2
-        Of the body's largest piece with what it encloses.
+        Area of the body's largest piece, filled.
     bone, lung
         Shares of that area.
     cut
@@ -82,7 +82,7 @@ class Slices:
 
 
 def why_no_abdomen(ct: Volume) -> str | None:
-    """Return why a CT shows no abdomen, ``None`` where it may show one.
+    """Return the reason why a CT shows no abdomen, ``None`` where it may show one.
 
     Parameters
     ----------
@@ -99,25 +99,25 @@ def why_no_abdomen(ct: Volume) -> str | None:
     ):
         if extent > most:
             return f"it is {extent:.0f} mm long, which no scanner sees; its voxel size may be wrong"
-    seen = look(thinned(ct))
-    if not (seen.area_cm2 > 0).any():
+    slices = measure_slices(thinned(ct))
+    if not (slices.area_cm2 > 0).any():
         return "nothing in it is denser than air"
-    small = ~seen.cut & (
-        (seen.area_cm2 < SMALL_CM2) | ((seen.area_cm2 < SMALL_BONY_CM2) & (seen.bone > BONY))
+    small = ~slices.cut & (
+        (slices.area_cm2 < SMALL_CM2) | ((slices.area_cm2 < SMALL_BONY_CM2) & (slices.bone > BONY))
     )
-    limb, chest = small | seen.paired, seen.lung > LUNG
-    maybe = ~limb & ~chest
-    limb &= seen.bone > LIMB_BONE
-    necks, legs = _from_end(limb, seen.height_mm)
+    limb, chest = small | slices.paired, slices.lung > LUNG
+    may_be_abdomen = ~limb & ~chest
+    limb &= slices.bone > LIMB_BONE
+    necks, legs = _from_end(limb, slices.height_mm)
     if necks is not None:
-        maybe[max(0, necks - round(NECK_TO_ABDOMEN_MM / seen.height_mm)) :] = False
+        may_be_abdomen[max(0, necks - round(NECK_TO_ABDOMEN_MM / slices.height_mm)) :] = False
     if legs is not None:
-        maybe[: legs + round(LEGS_TO_ABDOMEN_MM / seen.height_mm)] = False
+        may_be_abdomen[: legs + round(LEGS_TO_ABDOMEN_MM / slices.height_mm)] = False
     above = 0.0
-    for lungs, _ in _runs(chest, CHEST_MM / seen.height_mm)[:1]:
-        above = maybe[lungs:].sum() * seen.height_mm
-        maybe[lungs:] = False
-    if maybe.sum() * seen.height_mm >= MIN_EXTENT_MM:
+    for lungs, _ in _runs(chest, CHEST_MM / slices.height_mm)[:1]:
+        above = may_be_abdomen[lungs:].sum() * slices.height_mm
+        may_be_abdomen[lungs:] = False
+    if may_be_abdomen.sum() * slices.height_mm >= MIN_EXTENT_MM:
         return None
     if above > UPSIDE_DOWN_MM:
         return f"{above:.0f} mm of body lie above its lungs; the file may be upside down"
@@ -128,22 +128,22 @@ def why_no_abdomen(ct: Volume) -> str | None:
     return "its body sections are those of a head, a neck or a limb"
 
 
-def _runs(where: npt.NDArray[np.bool_], least: float) -> list[tuple[int, int]]:
+def _runs(mask: npt.NDArray[np.bool_], least: float) -> list[tuple[int, int]]:
     """Return first slice and end of all runs of at least so many slices, the lowest first."""
-    ends = np.flatnonzero(np.diff(where.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+    ends = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
     return [(int(first), int(end)) for first, end in ends if end - first >= least]
 
 
 def thinned(ct: Volume) -> Volume:
-    """Return every few voxels of a CT, about 4 mm apart, axes nearest RAS; a view."""
+    """Sample a CT every few voxels, about 4 mm apart, axes nearest RAS; returns a view."""
     upright = to_canonical(ct)
-    step = np.maximum(1, np.rint(LOOK_MM / np.asarray(upright.grid.spacing))).astype(int)
+    step = np.maximum(1, np.rint(SAMPLE_MM / np.asarray(upright.grid.spacing))).astype(int)
     array = upright.array[:: step[0], :: step[1], :: step[2]]
     affine = upright.grid.affine @ np.diag([*step.astype(float), 1.0])
     return Volume(array, Grid((array.shape[0], array.shape[1], array.shape[2]), affine))
 
 
-def look(thin: Volume) -> Slices:
+def measure_slices(thin: Volume) -> Slices:
     """Measure the axial slices of a CT in HU that was :func:`thinned`."""
     array = thin.array
     body_hu = max(BODY_HU, float(array.min()) + 1.0)  # air is the lowest where HU are cut off
@@ -185,7 +185,7 @@ def _slice(
 
 
 def _from_end(small: npt.NDArray[np.bool_], height_mm: float) -> tuple[int | None, int | None]:
-    """Return where small sections begin at the upper end, and where they stop at the lower."""
+    """Return the slice where small sections begin at the head end, and stop at the feet."""
     necks, legs = None, None
     for first, end in _runs(small, NECK_MM / height_mm):
         above, below = (~small[end:]).sum(), (~small[:first]).sum()

@@ -1,7 +1,7 @@
-"""Whether a CT is like those that networks were trained on: feature by feature, in words.
+"""Compare a CT with those that networks were trained on, feature by feature, in words.
 
-Nothing is estimated beyond what is measured: a feature lies in the range of the training CTs
-or not, a word is common among them or rare. It changes no ranking and excludes nothing.
+Nothing is estimated: a feature lies in the range of the training CTs or not, a word is common
+among them or rare. It changes no ranking and excludes nothing.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from atlas8k.core.grid import Grid, Volume
 RANGE_FILE = "trained_range.json"
 RANGE_FORMAT = "atlas8k-trained-range/1"
 RARE = 0.05
-"""Share of the training CTs below which a word is one they hardly had."""
+"""Share of the training CTs below which a word is rare among them."""
 OUTERMOST = 0.5
 """Per cent of the training CTs beyond either end of a range: one odd CT makes no range."""
 INVENTED = 0.5, 0.25
 """Parts of the least agreement of networks, and of the least share of the body that is organs,
-among the training CTs: below either, what was predicted is no abdomen's organs."""
+among the training CTs: below either, the predicted organs are invented."""
 LIKE = "like the training CTs"
 UNKNOWN = "not known: there is no record of the CTs these networks were trained on"
 
@@ -33,7 +33,7 @@ Ranges = Mapping[str, Any]
 
 
 class Feature(NamedTuple):
-    """How a feature is written: its words, unit and digits after the point."""
+    """The words, unit and digits after the point of a feature."""
 
     words: str
     unit: str = ""
@@ -58,14 +58,14 @@ FEATURES: Mapping[str, Feature] = {
 
 
 def trained_ranges(measured: Iterable[Features], made_of: str) -> dict[str, Any]:
-    """Return the ranges of features over training CTs, JSON-able.
+    """Compute the ranges of features over training CTs, JSON-ready.
 
     Parameters
     ----------
     measured
-        Of each CT.
+        Features of each CT.
     made_of
-        What these CTs are, for whoever reads the file.
+        Description of these CTs, for people who read the file.
     """
     rows = list(measured)
     features: dict[str, Any] = {}
@@ -84,7 +84,7 @@ def trained_ranges(measured: Iterable[Features], made_of: str) -> dict[str, Any]
 
 
 def read_ranges(folder: Path) -> dict[str, Any] | None:
-    """Return the ranges stored with a set of networks, ``None`` where there are none.
+    """Read the ranges stored with a set of networks, ``None`` where there are none.
 
     Raises
     ------
@@ -93,18 +93,18 @@ def read_ranges(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / RANGE_FILE
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] != RANGE_FORMAT or not isinstance(found["features"], dict):
+        ranges: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if ranges["format"] != RANGE_FORMAT or not isinstance(ranges["features"], dict):
             raise ValueError(f"its format is not {RANGE_FORMAT}")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise SettingsError(f"{path}: no ranges of training CTs ({err}); make it anew") from err
-    return found
+    return ranges
 
 
 def familiar(ct: Volume, labels: Labels, grid: Grid, ranges: Ranges | None) -> dict[str, Any]:
-    """Say whether a CT is like the training CTs; JSON-able, stored with the score.
+    """Measure a CT and compare it with the training CTs; JSON-ready, stored with the score.
 
     Parameters
     ----------
@@ -117,8 +117,8 @@ def familiar(ct: Volume, labels: Labels, grid: Grid, ranges: Ranges | None) -> d
         As :func:`compare`, and ``hu``, ``cut`` and ``lung_above`` of
         :func:`~atlas8k.content.features.measure`.
     """
-    features, found = measure(ct, labels, grid)
-    return {**compare(features, ranges), **found}
+    features, derived = measure(ct, labels, grid)
+    return {**compare(features, ranges), **derived}
 
 
 def compare(features: Features, ranges: Ranges | None) -> dict[str, Any]:
@@ -128,21 +128,21 @@ def compare(features: Features, ranges: Ranges | None) -> dict[str, Any]:
     -------
     dict
         ``like``: whether none is unlike, ``None`` where there are no ranges; ``text``: one
-        line that says it; ``unlike``: in what, in words; ``invented``: why what was predicted
-        seems to be no abdomen's organs, else ``None``; ``features``: of each ``name``,
+        line on it; ``unlike``: the features that are unlike, in words; ``invented``: the reason
+        why the predicted organs seem invented, else ``None``; ``features``: of each ``name``,
         ``words``, ``value``, ``unit``, ``trained`` (two ends, or shares by word) and ``like``.
     """
     trained = {} if ranges is None else ranges["features"]
     lines, unlike = [], []
     for name, feature in FEATURES.items():
-        value, known = features.get(name), trained.get(name)
+        value, trained_range = features.get(name), trained.get(name)
         like = None
-        if value is not None and value != UNSURE and known is not None:
-            like = _like(value, known, feature)
+        if value is not None and value != UNSURE and trained_range is not None:
+            like = _like(value, trained_range, feature)
         if isinstance(value, float):
             value = round(value, feature.digits + 1)
         line = {"name": name, "words": feature.words, "value": value, "unit": feature.unit}
-        lines.append({**line, "trained": known, "like": like})
+        lines.append({**line, "trained": trained_range, "like": like})
         if like is False:
             unlike.append(line_text(lines[-1]))
     text = f"unlike: {'; '.join(unlike)}" if unlike else LIKE
@@ -157,38 +157,42 @@ def compare(features: Features, ranges: Ranges | None) -> dict[str, Any]:
 
 def _invented(features: Features, trained: Mapping[str, Any]) -> str | None:
     for name, part in zip(("agreement", "organ_share"), INVENTED, strict=True):
-        value, known = features.get(name), trained.get(name)
-        if isinstance(value, float) and known is not None and value < part * known[0]:
+        value, trained_range = features.get(name), trained.get(name)
+        if (
+            isinstance(value, float)
+            and trained_range is not None
+            and value < part * trained_range[0]
+        ):
             feature = FEATURES[name]
             space = f" {feature.unit}" if feature.unit else ""
             return (
                 f"{feature.words} {value:.2f}{space}, in training CTs at least "
-                f"{known[0]:.{feature.digits}f}"
+                f"{trained_range[0]:.{feature.digits}f}"
             )
     return None
 
 
-def _like(value: float | str, known: Any, feature: Feature) -> bool:
+def _like(value: float | str, trained_range: Any, feature: Feature) -> bool:
     if isinstance(value, str):
-        return bool(known.get(value, 0.0) >= RARE)
-    low, high = known
+        return bool(trained_range.get(value, 0.0) >= RARE)
+    low, high = trained_range
     return bool(low <= value and (feature.small_only or value <= high))
 
 
 def line_text(line: Mapping[str, Any]) -> str:
-    """Return a feature of :func:`compare` in words, with what the training CTs had."""
-    value, known, unit = line["value"], line["trained"], line["unit"]
+    """Return a feature of :func:`compare` in words, with the range of the training CTs."""
+    value, trained_range, unit = line["value"], line["trained"], line["unit"]
     digits = FEATURES[line["name"]].digits
     space = f" {unit}" if unit else ""
     if value is None:
         return f"{line['words']} not known"
     if isinstance(value, str):
-        share = "" if known is None else _share(known.get(value, 0.0))
+        share = "" if trained_range is None else _share(trained_range.get(value, 0.0))
         return f"{line['words']} {value}{share}"
     text = f"{line['words']} {value:.{digits}f}{space}"
-    if known is None:
+    if trained_range is None:
         return text
-    return f"{text}, trained {known[0]:.{digits}f} to {known[1]:.{digits}f}"
+    return f"{text}, trained {trained_range[0]:.{digits}f} to {trained_range[1]:.{digits}f}"
 
 
 def _share(share: float) -> str:

@@ -1,17 +1,17 @@
-"""Plain features of a CT with its predicted organs, in which CTs are like each other or not.
+"""Measure plain features of a CT with its predicted organs, by which CTs can be compared.
 
-Coverage, noise, body, position, contrast phase and how far the networks agree. They are
-measured on every few voxels, since a median or an area needs no more; only noise needs the
-CT's own grid.
+They are coverage, noise, body, position, contrast phase and agreement of the networks. They
+are measured on every few voxels, since a median or an area needs no more; only noise needs
+the CT's own grid.
 
-Phase: blood and kidneys say it. Unenhanced both are below 75 HU; in the arterial phase the
+Phase: blood and kidneys decide it. Unenhanced both are below 75 HU; in the arterial phase the
 aorta is far brighter than the cava; later both agree, and the kidneys stay bright while blood
-fades. HU are textbook ranges. Where they say two things, or too little was predicted, it is
-unsure.
+fades. HU are textbook ranges. Where they contradict each other, or too little was predicted,
+it is unsure.
 
-Position: the table shows where down is; where there is none, wide levels of gas over fluid
-do. Which side is the back, the spine shows: where it lies in front, the file's axes are
-wrong, as when a patient lay on the face and the header says nothing of it.
+Position: the table shows where down is; without one, wide levels of gas over fluid do. The
+spine shows which side is the back: where it lies in front, the file's axes are wrong, as
+when a patient lay prone and the header does not have it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from atlas8k.content.abdomen import BODY_HU, look, thinned
+from atlas8k.content.abdomen import BODY_HU, measure_slices, thinned
 from atlas8k.core.components import largest_component
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.resample import to_canonical
@@ -37,9 +37,9 @@ Labels = npt.NDArray[np.uint8]
 UNSURE = "unsure"
 
 LEAST_ML = 2.0
-"""Of an organ that counts as found; less is a speck."""
+"""Least volume of an organ that counts as found; less is a speck."""
 CUT_ML = 0.5
-"""Of an organ in the last voxels before a border that cuts it."""
+"""Least volume in the last voxels before a border, of an organ that the border cuts."""
 LUNG = 0.05
 """Share of lung in the uppermost slices of a CT that reaches above the diaphragm."""
 BLOOD = {"aorta": ("aorta",), "postcava": ("postcava",), "kidneys": ("kidney_left", "kidney_right"),
@@ -47,7 +47,7 @@ BLOOD = {"aorta": ("aorta",), "postcava": ("postcava",), "kidneys": ("kidney_lef
 
 BLOCK_MM = 10.0
 SLICES = 12
-"""Planes looked at, evenly spaced, at most."""
+"""Most planes to measure, evenly spaced."""
 SOFT_HU = (0.0, 200.0)
 QUIETEST = 20.0
 """Per cent: of blocks of soft tissue the quietest fifth is homogeneous, the others hold edges."""
@@ -72,7 +72,7 @@ SPINE_IN_FRONT = "spine in front"
 
 TABLE_HU, GAS_HU, BONE_HU = -800.0, -600.0, 200.0
 CLEAR = 3
-"""How many times as much speaks for one side as for the other."""
+"""Least ratio of the evidence for one side to that for the other."""
 TABLE, LEVEL, LEVELS = 60, 10, 20
 """Voxels of a table, columns of gas that make one level, and of all levels together."""
 LASTING = 0.3
@@ -90,24 +90,24 @@ def measure(ct: Volume, labels: Labels, grid: Grid) -> tuple[Features, dict[str,
         ``(1 + networks, *grid.shape)`` uint8 organ ids: the ensemble's label, then each
         network's own.
     grid
-        Of the labels.
+        Grid of the labels.
 
     Returns
     -------
     features : dict
         Numbers and words by name, ``None`` where nothing is known.
     found : dict
-        What they were derived from: ``hu`` of organs, ``cut`` organs by border,
+        Values that they were derived from: ``hu`` of organs, ``cut`` organs by border,
         ``lung_above``: whether lung is seen in the uppermost slices.
     """
     thin = thinned(ct)
     to_label = np.linalg.solve(grid.affine, thin.grid.affine)
     place = to_label[:3, :3], to_label[:3, 3] + 1e-6, thin.grid.shape
     labels = np.stack(
-        [ndimage.affine_transform(one, *place, order=0, mode="grid-constant") for one in labels]
+        [ndimage.affine_transform(label, *place, order=0, mode="grid-constant") for label in labels]
     )
     spacing = ct.grid.canonical().spacing
-    slices = look(thin)
+    slices = measure_slices(thin)
     body = slices.area_cm2 > 0
     whole = body & ~slices.cut
     body_ml = float(slices.area_cm2.sum()) * slices.height_mm / 10.0
@@ -136,7 +136,7 @@ def measure(ct: Volume, labels: Labels, grid: Grid) -> tuple[Features, dict[str,
 
 
 def _median_hu(thin: Volume, label: Labels, organs: tuple[str, ...]) -> float | None:
-    """Return the median of the organ's inside where that has voxels, else of all of it."""
+    """Return the median HU of an organ's inside where that has voxels, else of all of it."""
     mask = np.isin(label, [ORGAN_IDS[name] for name in organs])
     if mask.sum() * thin.grid.voxel_ml < LEAST_ML:
         return None
@@ -148,10 +148,10 @@ def _median_hu(thin: Volume, label: Labels, organs: tuple[str, ...]) -> float | 
 
 
 def _cut(grid: Grid, label: Labels) -> dict[str, list[str]]:
-    """Return organs that reach a border of the CT; the great vessels leave any abdomen."""
-    enough = CUT_ML / grid.voxel_ml
-    found = {}
-    for where, planes in (
+    """Find organs that reach a border of the CT; the great vessels, which always do, aside."""
+    least_voxels = CUT_ML / grid.voxel_ml
+    by_border = {}
+    for border, planes in (
         ("above", (label[..., -1],)),
         ("below", (label[..., 0],)),
         ("at a side", (label[0], label[-1], label[:, 0], label[:, -1])),
@@ -159,9 +159,9 @@ def _cut(grid: Grid, label: Labels) -> dict[str, list[str]]:
         counts = np.zeros(len(ORGANS) + 1, dtype=int)
         for plane in planes:
             counts += np.bincount(plane.ravel(), minlength=len(counts))
-        names = [one.name for one in ORGANS if counts[one.id] >= max(1.0, enough)]
-        found[where] = [name for name in names if name not in ("aorta", "postcava")]
-    return {where: names for where, names in found.items() if names}
+        names = [organ.name for organ in ORGANS if counts[organ.id] >= max(1.0, least_voxels)]
+        by_border[border] = [name for name in names if name not in ("aorta", "postcava")]
+    return {border: names for border, names in by_border.items() if names}
 
 
 def _coverage(cut: dict[str, list[str]], any_organ: bool) -> str:
@@ -171,11 +171,11 @@ def _coverage(cut: dict[str, list[str]], any_organ: bool) -> str:
 
 
 def _agreement(labels: Labels) -> float | None:
-    """Return the mean Dice of pairs of networks over the organs that any of them found."""
+    """Compute the mean DSC of pairs of networks over the organs that any of them found."""
     pairs = list(combinations(range(len(labels)), 2))
     values = []
     for organ in ORGANS:
-        masks = [one == organ.id for one in labels]
+        masks = [label == organ.id for label in labels]
         sizes = [int(mask.sum()) for mask in masks]
         if max(sizes, default=0) < 10:
             continue
@@ -186,7 +186,7 @@ def _agreement(labels: Labels) -> float | None:
 
 
 def noise_hu(ct: Volume) -> float | None:
-    """Return the standard deviation within homogeneous soft tissue, HU.
+    """Measure the standard deviation within homogeneous soft tissue, HU.
 
     Parameters
     ----------
@@ -205,19 +205,19 @@ def noise_hu(ct: Volume) -> float | None:
         min(size, max(4, round(BLOCK_MM / mm)))
         for size, mm in zip((x, y), upright.grid.spacing, strict=False)
     )
-    found = []
+    deviations = []
     for k in np.unique(np.linspace(0.1 * (z - 1), 0.9 * (z - 1), SLICES).round().astype(int)):
         plane = np.asarray(upright.array[: x // n * n, : y // m * m, k], np.float32)
         blocks = plane.reshape(x // n, n, y // m, m)
         mean = blocks.mean(axis=(1, 3))
         soft = (mean > SOFT_HU[0]) & (mean < SOFT_HU[1])
-        found.append(blocks.transpose(0, 2, 1, 3)[soft].std(axis=(1, 2)))
-    spread = np.concatenate(found)
+        deviations.append(blocks.transpose(0, 2, 1, 3)[soft].std(axis=(1, 2)))
+    spread = np.concatenate(deviations)
     return float(np.percentile(spread, QUIETEST)) if len(spread) >= FEWEST else None
 
 
 def estimate_phase(hu: Mapping[str, float | None]) -> str:
-    """Return the contrast phase that HU of organs speak for.
+    """Estimate the contrast phase by the HU of organs.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def estimate_phase(hu: Mapping[str, float | None]) -> str:
 
 
 def estimate_position(thin: Volume) -> str:
-    """Return how the patient lies.
+    """Estimate the position of the patient on the table.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def estimate_position(thin: Volume) -> str:
 
 
 def _body(plane: Array) -> Array:
-    """Return the largest piece that is no air, with what it encloses."""
+    """Return the largest piece that is no air, filled."""
     solid = ndimage.binary_opening(plane > BODY_HU, np.ones((3, 3)))
     largest = largest_component(solid[..., None], 6)[..., 0]
     return np.asarray(ndimage.binary_fill_holes(largest))
@@ -308,12 +308,12 @@ def _table(plane: Array, filled: Array) -> Array:
 def _levels(plane: Array, filled: Array) -> Array:
     """Count columns of gas that end on one line at the back, and at the front."""
     gas, _ = ndimage.label(ndimage.binary_erosion(filled, iterations=2) & (plane < GAS_HU))
-    found = np.zeros(2, int)
+    counts = np.zeros(2, int)
     for number, where in enumerate(ndimage.find_objects(gas), start=1):
         piece = gas[where] == number
         if len(piece) < LEVEL:
             continue
         ends = piece.argmax(axis=1), piece[:, ::-1].argmax(axis=1)
         back, front = (np.bincount(end).max() / len(end) for end in ends)
-        found += len(piece) * np.array([back > 0.7 > front, front > 0.7 > back])
-    return found
+        counts += len(piece) * np.array([back > 0.7 > front, front > 0.7 > back])
+    return counts

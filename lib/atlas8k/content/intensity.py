@@ -1,10 +1,9 @@
-"""Whether the intensities of a volume are Hounsfield units, and if not, what they look like.
+"""Find out whether intensities are Hounsfield units, and what they look like if not.
 
 A CT of any part of the body is a mixture of the same few tissues: air near -1000 HU, lung,
 fat near -100, unenhanced and enhanced soft tissue, and a falling tail of bone. Their shares
-are fitted to the histogram (expectation maximisation); where the tissues lie is fixed. What
-is left unexplained tells a scale from another: shifted by 1024, the body falls where bone is
-rare.
+are fitted to the histogram (expectation maximisation); the HU of the tissues are fixed. The
+unexplained rest distinguishes scales: shifted by 1024, the body falls where bone is rare.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ Array = npt.NDArray[Any]
 LABEL_MAP, NOT_HU = "label_map", "not_hu"
 
 SAMPLE = 400_000
-"""Voxels looked at, evenly spread, at most."""
+"""Most voxels to sample, evenly spread."""
 FITS, GAIN = 0.75, 0.4
 """Nats a voxel, see :func:`unexplained`.
 
@@ -30,14 +29,14 @@ CTs in HU reach 0.3 (heads, limbs, phantoms with strong noise: 0.5), those shift
 at 1.2. Another scale is named where it explains the values better by the gain.
 """
 ALIKE = 0.5
-"""Of scales that explain the values about as well, the commonest is named."""
+"""Difference of fit, nats, up to which the commonest of several scales is named."""
 SHIFTS = (1024.0, 1000.0, -1024.0, -1000.0, 2048.0, -2048.0, 8192.0, 32768.0, 31744.0)
 """Offsets of exports that left out RescaleIntercept, applied it twice, or stored unsigned.
 
 The commonest first.
 """
 LIKELY = 70_000.0
-"""No shift leads beyond: values may be anything, and a histogram of them must not be."""
+"""Bound on values in the histogram; no shift leads beyond."""
 SCALED_SPAN = 20.0
 """Largest less smallest value of intensities mapped to 0..1, -1..1 or standard deviations."""
 BELOW_WATER = 0.01
@@ -57,7 +56,7 @@ _ROUNDS = 60
 
 
 def intensity_remarks(array: Array) -> tuple[Remark, ...]:
-    """Judge the values of a volume.
+    """Remark on the values of a volume.
 
     Parameters
     ----------
@@ -93,14 +92,19 @@ def _label_map(array: Array) -> Remark | None:
     """Find few whole numbers without noise: neighbours inside a structure are equal."""
     step = max(1, int(np.ceil((array.size / SAMPLE) ** (1 / 2))))
     rows = np.asarray(array[:, ::step, ::step], np.float32)
-    found = np.unique(rows)
-    if len(found) > 256 or found[0] < 0 or not np.array_equal(found, np.rint(found)):
+    distinct = np.unique(rows)
+    if len(distinct) > 256 or distinct[0] < 0 or not np.array_equal(distinct, np.rint(distinct)):
         return None
-    one, other = rows[:-1], rows[1:]
-    inside = (one > found[0]) & (one < found[-1]) & (other > found[0]) & (other < found[-1])
-    if len(found) > 3 and inside.any() and (one == other)[inside].mean() < 0.8:
+    first, second = rows[:-1], rows[1:]
+    inside = (
+        (first > distinct[0])
+        & (first < distinct[-1])
+        & (second > distinct[0])
+        & (second < distinct[-1])
+    )
+    if len(distinct) > 3 and inside.any() and (first == second)[inside].mean() < 0.8:
         return None
-    text = f"{len(found)} whole numbers from {found[0]:g} to {found[-1]:g} without noise"
+    text = f"{len(distinct)} whole numbers from {distinct[0]:g} to {distinct[-1]:g} without noise"
     advice = "a label map, not a CT. Take it out of the folder of CTs"
     return Remark(LABEL_MAP, f"{text}: {advice}.", "blocked")
 
@@ -109,10 +113,10 @@ def _without_padding(values: Array) -> tuple[Array, tuple[Remark, ...]]:
     """Return values without a fill value far below air, or one of exactly 0 amid them."""
     far = values < FAR_BELOW
     if FILL_SHARE < far.mean() < 1:
-        found, counts = np.unique(values[far], return_counts=True)
+        distinct, counts = np.unique(values[far], return_counts=True)
         # Interpolation smears a fill value; a scale that begins this low has no such heap.
         if counts.max() > 0.5 * far.sum() and unexplained(values[~far]) < FITS:
-            fill = found[np.argmax(counts)]
+            fill = distinct[np.argmax(counts)]
             text = f"{100 * far.mean():.0f} % of the voxels are padding of {fill:g}"
             return values[~far], (Remark("padding", f"{text}; taken for air.", "note"),)
     zero = values == 0
@@ -128,23 +132,25 @@ def _without_flat_air(values: Array) -> Array:
     air = values[(values > AIR[0]) & (values < AIR[1])]
     if len(air) <= FLAT_SHARE * len(values):
         return values
-    found, counts = np.unique(air, return_counts=True)
-    rest = values != found[np.argmax(counts)]
+    distinct, counts = np.unique(air, return_counts=True)
+    rest = values != distinct[np.argmax(counts)]
     return values[rest] if counts.max() > FLAT_SHARE * len(values) and rest.any() else values
 
 
 def _other_scale(values: Array) -> Remark | None:
-    here = unexplained(values)
+    unshifted = unexplained(values)
     below = float((values < -30).mean())
-    if here < FITS and below >= BELOW_WATER:
+    if unshifted < FITS and below >= BELOW_WATER:
         return None
-    tried = {one: unexplained(values, one) for one in _shifts(values)}
-    best = min(tried.values())
-    shift, there = next((one, fit) for one, fit in tried.items() if fit <= best + ALIKE)
-    if there < FITS and (here - there > GAIN or below < BELOW_WATER):
+    by_shift = {offset: unexplained(values, offset) for offset in _shifts(values)}
+    best = min(by_shift.values())
+    shift, shifted_fit = next(
+        (offset, fit) for offset, fit in by_shift.items() if fit <= best + ALIKE
+    )
+    if shifted_fit < FITS and (unshifted - shifted_fit > GAIN or below < BELOW_WATER):
         shifted = f"values look shifted by about {shift:+.0f}: air at {shift - 1000:.0f} HU"
-        do = f"subtract {shift:.0f}" if shift > 0 else f"add {-shift:.0f}"
-        return _not_hu(shifted, f"Export the CT again in HU, or {do}")
+        advice = f"subtract {shift:.0f}" if shift > 0 else f"add {-shift:.0f}"
+        return _not_hu(shifted, f"Export the CT again in HU, or {advice}")
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 255:
         return _not_hu(f"values go from {low:g} to {high:g}: a window of grey levels, not HU", "")
@@ -162,12 +168,14 @@ def _shifts(values: Array) -> tuple[float, ...]:
     counts, edges = np.histogram(values, bins=np.arange(low, high + 20, 10.0))
     tops = edges[np.argsort(counts)[::-1][:3]] + 5.0
     guessed = [round(float(top - tissue)) for top in tops for tissue in (-1000.0, 45.0)]
-    near = [one for one in guessed if abs(one) > 150 and min(abs(one - s) for s in SHIFTS) > 60]
+    near = [
+        guess for guess in guessed if abs(guess) > 150 and min(abs(guess - s) for s in SHIFTS) > 60
+    ]
     return (*SHIFTS, *near)
 
 
 def _clipped(values: Array) -> tuple[Remark, ...]:
-    """Find what was cut off the scale that a network or a reader may miss."""
+    """Remark on HU cut off the scale that a network or a reader may need."""
     low, high = float(values.min()), float(values.max())
     if low > -900 and (values == low).mean() > 0.02:
         text = f"values are cut off at {low:g} and {high:g} HU"
@@ -205,14 +213,14 @@ def _tissues(noise: float) -> Array:
 
 
 def unexplained(values: Array, shift: float = 0.0) -> float:
-    """Return how far values are from a mixture of tissues whose HU all lie at HU + `shift`.
+    """Measure the distance of values from a mixture of tissues at their HU + `shift`.
 
     Parameters
     ----------
     values
         Intensities of any shape, padding left out.
     shift
-        Of the scale: 1024 where air is 24.
+        Shift of the scale: 1024 where air is 24.
 
     Returns
     -------
@@ -244,11 +252,11 @@ def _cut_off(tissues: Array, first: int, last: int) -> Array:
 def _divergence(shares: Array, tissues: Array) -> float:
     """Return a histogram's divergence from the best mixture of tissues and a flat background."""
     floor = BACKGROUND / len(shares)
-    there = shares > 0
-    seen, parts = shares[there], tissues[:, there]
+    nonzero = shares > 0
+    observed, parts = shares[nonzero], tissues[:, nonzero]
     weights = np.full(len(parts), (1 - BACKGROUND) / len(parts))
     for _ in range(_ROUNDS):
         mixed = weights @ parts + floor
-        weights = weights * (parts @ (seen / mixed))
+        weights = weights * (parts @ (observed / mixed))
         weights *= (1 - BACKGROUND) / max(float(weights.sum()), 1e-12)
-    return float((seen * np.log(seen / (weights @ parts + floor))).sum())
+    return float((observed * np.log(observed / (weights @ parts + floor))).sum())

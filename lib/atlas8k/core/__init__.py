@@ -1,1 +1,1 @@
-"""Ground: structures, grids, NIfTI files, resampling, whole files, errors, settings."""
+"""Base of the other packages: structures, grids, NIfTI, resampling, files, errors, settings."""

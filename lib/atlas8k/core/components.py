@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 BESIDE = 26
-"""Voxels that touch by a face, an edge or a corner belong together."""
+"""Connectivity by which voxels that touch by a face, an edge or a corner belong together."""
 
 
 def label_components(mask: npt.NDArray[np.bool_], connectivity: int = BESIDE) -> npt.NDArray[Any]:
@@ -46,7 +46,7 @@ def label_components(mask: npt.NDArray[np.bool_], connectivity: int = BESIDE) ->
 def largest_component(
     mask: npt.NDArray[np.bool_], connectivity: int = BESIDE
 ) -> npt.NDArray[np.bool_]:
-    """Return the largest connected component of ``(X, Y, Z)``; nothing stays nothing.
+    """Return the largest connected component of ``(X, Y, Z)``; an empty mask stays empty.
 
     Of several of one size it is the first in the order of :func:`label_components`.
     """

@@ -1,4 +1,4 @@
-"""Typed errors: each names the thing that is wrong and says what to do."""
+"""Typed errors: each names the file or volume, what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class Atlas8kError(Exception):
 
 
 class FileError(Atlas8kError, ValueError):
-    """Something about a file, or what stands in its place, is wrong.
+    """A file, or an array in its place, cannot be used.
 
     Parameters
     ----------
     path
-        The file, or a description of what is wrong where there is no file.
+        The file, or a description of the array where there is no file.
     reason
         What is wrong and what to do about it, one sentence.
     """
@@ -59,7 +59,7 @@ class NoAbdomenError(VolumeError):
 
 
 class GeometryError(VolumeError):
-    """What a file says of where its voxels lie is missing, cannot be, or is not what was stated."""
+    """A file's geometry is missing, impossible, or contradicts what was stated."""
 
 
 class GridMismatchError(VolumeError):
@@ -67,19 +67,19 @@ class GridMismatchError(VolumeError):
 
 
 class LabelNameError(VolumeError):
-    """Names in or beside a label map that mean no organ, or mean one twice."""
+    """Names in or beside a label map mean no organ, or one organ twice."""
 
 
 class LabelValueError(UnreadableVolumeError):
-    """Voxel values of a label map that are no whole numbers, or that nothing is named for."""
+    """Voxel values of a label map are no whole numbers, or have no name."""
 
 
 class NoOrganError(VolumeError):
-    """A submission that says of every organ that it is not there."""
+    """A submission marks every organ absent."""
 
 
 class AttentionError(VolumeError):
-    """Probabilities from which no attention can be computed; names the volume."""
+    """No attention can be computed from the probabilities; names the volume."""
 
 
 class CheckpointError(FileError):
@@ -91,7 +91,7 @@ class ServedChangedError(CheckpointError):
 
 
 class PredictionError(Atlas8kError, RuntimeError):
-    """No network could predict a CT, or the one asked for is not there."""
+    """No network could predict a CT, or there is no network of that name."""
 
 
 class SettingsError(Atlas8kError, ValueError):

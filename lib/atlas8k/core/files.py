@@ -1,4 +1,4 @@
-"""Files written whole, their checksums, and locks between processes."""
+"""Write files atomically, hash them, and lock between processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-# Asked once, on import: the question sets the mask for a moment, for every thread.
+# Read once, on import: reading sets the mask for a moment, for every thread.
 _MASK = os.umask(0)
 os.umask(_MASK)
 FILE_MODE = 0o666 & ~_MASK
@@ -22,7 +22,7 @@ FILE_MODE = 0o666 & ~_MASK
 
 @contextlib.contextmanager
 def publishing(path: Path) -> Iterator[Path]:
-    """Give a new file beside `path` that becomes the file at `path`; complete or not at all."""
+    """Yield a temporary file beside `path`; publish it at `path` when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -59,7 +59,7 @@ def copy_whole(source: Path, target: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; ``{}`` where there is no file."""
+    """Read the object in a JSON file; ``{}`` where there is no file."""
     try:
         with open(path, encoding="utf-8") as stream:
             value = json.load(stream)
@@ -95,9 +95,9 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_one(path: Path) -> Iterator[bool]:
-    """Say whether this is the only holder of the lock file `path`, for the block.
+    """Try to lock the file `path` for the block; yield whether this process has the lock.
 
-    The kernel lets go of it when the process ends, however it ends.
+    The kernel releases it when the process ends, however it ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as stream:

@@ -1,7 +1,7 @@
-"""Where an array lies in the patient.
+"""Describe where an array lies in the patient: grids and volumes.
 
 Every array in this project has axes ``(X, Y, Z)`` = the file's own index axes and a
-:class:`Grid` that says where its voxels are. Affines are nibabel's: voxel index to
+:class:`Grid` with the position of its voxels. Affines are nibabel's: voxel index to
 millimetres, world axes RAS+ (x grows to the patient's right, y to the front, z to the
 head). Nothing here assumes an orientation, a spacing or a handedness.
 
@@ -25,7 +25,7 @@ SERVED = "served"
 
 
 class Form(NamedTuple):
-    """An affine, ``(4, 4)`` voxel index to RAS+ mm, with the name that messages give it."""
+    """An affine, ``(4, 4)`` voxel index to RAS+ mm, with its name in messages."""
 
     name: str
     affine: npt.NDArray[np.float64]
@@ -88,7 +88,7 @@ class Grid:
 
     @cached_property
     def served(self) -> Grid:
-        """The same voxels where clients are told they lie; without shear, so all can read it."""
+        """The same voxels in the geometry that clients get: without shear, so all can read it."""
         served = next((form.affine for form in self.forms if form.name == SERVED), None)
         return self if served is None else Grid(self.shape, served)
 
@@ -110,11 +110,11 @@ class Grid:
         return Grid((shape[0], shape[1], shape[2]), affine)
 
     def working(self, spacing_mm: float | tuple[float, float, float]) -> Grid:
-        """Grid of the given spacing over the same extent, axes nearest RAS+.
+        """Return a grid of the given spacing over the same extent, axes nearest RAS+.
 
-        The direction cosines are kept, so that an oblique CT stays separable and is
-        not blurred twice. The first voxel's outer corner is kept, the far end is
-        rounded to the nearest whole voxel.
+        The direction cosines stay the same, so that an oblique CT stays separable and is
+        not blurred twice. The first voxel's outer corner stays, the far end is rounded to
+        the nearest whole voxel.
         """
         base = self.canonical()
         target = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (3,))
@@ -127,7 +127,7 @@ class Grid:
         return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
     def crop(self, box: tuple[slice, slice, slice]) -> Grid:
-        """Grid of ``array[box]``; slices have a start and a stop and no step."""
+        """Return the grid of ``array[box]``; slices have a start and a stop and no step."""
         start = np.array([s.start for s in box], dtype=np.float64)
         affine = self.affine.copy()
         affine[:3, 3] = self.affine[:3, :3] @ start + self.affine[:3, 3]
@@ -137,16 +137,16 @@ class Grid:
 
 def corners(shape: tuple[int, int, int]) -> npt.NDArray[np.float64]:
     """Return indices of the eight corner voxels, ``(4, 8)`` with a last row of ones."""
-    found = np.array(np.meshgrid(*[(0, n - 1) for n in shape]), dtype=np.float64).reshape(3, -1)
-    return np.vstack([found, np.ones(found.shape[1])])
+    indices = np.array(np.meshgrid(*[(0, n - 1) for n in shape]), dtype=np.float64).reshape(3, -1)
+    return np.vstack([indices, np.ones(indices.shape[1])])
 
 
 def corner_gap(
     affine: npt.NDArray[np.float64], other: npt.NDArray[np.float64], shape: tuple[int, int, int]
 ) -> float:
     """Return the largest difference of two affines at a corner, in voxels along an axis."""
-    at = corners(shape)
-    return float(np.abs(np.linalg.solve(affine, other @ at) - at)[:3].max())
+    points = corners(shape)
+    return float(np.abs(np.linalg.solve(affine, other @ points) - points)[:3].max())
 
 
 @dataclass(frozen=True, eq=False)

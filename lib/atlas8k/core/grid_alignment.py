@@ -1,4 +1,4 @@
-"""A label on other axes, or cropped, put on the CT's grid voxel for voxel; never resampled."""
+"""Align a label on other axes, or cropped, with the CT's grid voxel for voxel; no resampling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Box = tuple[slice, slice, slice]
 TOLERANCE_VOXELS = 0.05
 """Corners that differ by no more than this are the same: headers are written with few digits."""
 NOISE_VOXELS = 0.001
-"""A difference that single precision leaves; nobody is told of it."""
+"""A difference that single precision leaves; it is not reported."""
 _ADVICE = "export the label map with the CT as reference volume, not resampled"
 
 Start = tuple[int, int, int]
@@ -26,7 +26,7 @@ Start = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Placement:
-    """How one grid's voxels lie in another's.
+    """Position of one grid's voxels in another.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Placement:
     off_voxels
         Largest difference at a corner, which was snapped; voxels of the target.
     form
-        By which of the target's other forms the source lies there; ``""``: by its affine.
+        Name of the target's form by which the source lies there; ``""``: its own affine.
     """
 
     axes: tuple[int, int, int]
@@ -49,16 +49,16 @@ class Placement:
     form: str = field(default="", compare=False)
 
     def note(self) -> str:
-        """Return what was decided, for people; empty where nothing was."""
-        said = []
+        """Return a note on snapping and the form used, for people; empty where there is none."""
+        parts = []
         if self.off_voxels > NOISE_VOXELS:
-            said.append(f"its header is up to {self.off_voxels:.3f} voxels off the CT's; snapped")
-        if self.form not in ("", SERVED):  # what clients get is where labels come from
-            said.append(f"it lies on the CT as its {self.form} has it")
-        return "; ".join(said)
+            parts.append(f"its header is up to {self.off_voxels:.3f} voxels off the CT's; snapped")
+        if self.form not in ("", SERVED):  # labels are drawn on the served form
+            parts.append(f"it lies on the CT as its {self.form} has it")
+        return "; ".join(parts)
 
     def block(self, source: Grid) -> Box:
-        """Return the voxels of the target that `source` covers."""
+        """Return the box of the target's voxels that `source` covers."""
         x, y, z = (
             slice(at, at + source.shape[axis])
             for at, axis in zip(self.start, self.axes, strict=True)
@@ -77,19 +77,19 @@ def find_placement(
     tolerance: float = TOLERANCE_VOXELS,
     start: Start | None = None,
 ) -> Placement:
-    """Return where `source` lies in `target`: a flip, an axis permutation, a whole-voxel sub-block.
+    """Find where `source` lies in `target`: a flip, an axis permutation, a whole-voxel sub-block.
 
-    Either may be known by several forms, see :class:`~atlas8k.core.grid.Grid`. A source that has
+    Either may have several forms, see :class:`~atlas8k.core.grid.Grid`. A source that has
     the target's shape and one of its forms is the target, voxel for voxel: it was drawn on it
     in a program that reads that form. Else all forms that fit must agree.
 
     Parameters
     ----------
     tolerance
-        What may be snapped, voxels of the target at a corner.
+        Largest difference to snap, voxels of the target at a corner.
     start
-        Index in the CT of the source's first voxel, where its file says so; decides where
-        the source fits in several places.
+        Index in the CT of the source's first voxel, where its file has it; decides between
+        several places that fit.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def find_placement(
             gap = corner_gap(ours.affine, theirs.affine, target.shape)
             if gap <= tolerance:
                 return replace(IDENTITY, off_voxels=gap, form=ours.name)
-    found: dict[Placement, None] = {}
+    placements: dict[Placement, None] = {}
     errors: list[GridMismatchError] = []
     for ours, theirs in pairs:
         try:
@@ -113,13 +113,13 @@ def find_placement(
         except GridMismatchError as err:
             errors.append(err)
         else:
-            found.setdefault(replace(fit, form=ours.name))
-    if not found:
+            placements.setdefault(replace(fit, form=ours.name))
+    if not placements:
         raise errors[0]
-    if len(found) > 1:
-        found = {fit: None for fit in found if start is not None and fit.start == start}
-    if len(found) == 1:
-        return next(iter(found))
+    if len(placements) > 1:
+        placements = {fit: None for fit in placements if start is not None and fit.start == start}
+    if len(placements) == 1:
+        return next(iter(placements))
     names = ", ".join(form.name or "own affine" for form in every_form(target))
     raise GridMismatchError(
         path,
@@ -129,17 +129,17 @@ def find_placement(
     )
 
 
-def says_its_place(grid: Grid) -> bool:
-    """Return whether a file's grid is its header's; else somebody has stated how its axes run."""
+def has_position(grid: Grid) -> bool:
+    """Return whether a file's header has a position; else only its axes were stated."""
     return not any(form.name.startswith("no geometry") for form in grid.forms)
 
 
 def on_extent(source: Grid, target: Grid) -> Grid:
-    """Return a grid whose axes are known but not its place, laid over the whole of `target`.
+    """Lay a grid whose axes are known but not its position over the whole of `target`.
 
-    A grid that says its place itself stays as it is.
+    A grid that has a position stays as it is.
     """
-    if says_its_place(source):
+    if has_position(source):
         return source
     whole = target.canonical()
     turned = source.canonical()
@@ -152,12 +152,12 @@ def on_extent(source: Grid, target: Grid) -> Grid:
 def _fit(source: Grid, target: Grid, path: str | Path, tolerance: float) -> Placement:
     index_map = np.linalg.solve(target.affine, source.affine)
     axis_map = _nearest_axes(index_map[:3, :3], source.shape)
-    at = corners(source.shape)[:3]
-    exact = index_map[:3, :3] @ at + index_map[:3, 3:]
+    points = corners(source.shape)[:3]
+    exact = index_map[:3, :3] @ points + index_map[:3, 3:]
     if not np.isfinite(exact).all() or np.abs(exact).max() > 1e9:
         raise GridMismatchError(path, f"it lies far away from the CT; {_ADVICE}")
-    turned = axis_map @ at
-    # Rounded where the two differ least: a voxel size that is a little off counts from here.
+    turned = axis_map @ points
+    # Rounded at the mean: a voxel size that is a little off counts from there.
     shift = np.rint((exact - turned).mean(axis=1, keepdims=True))
     whole = turned + shift
     gap = float(np.abs(exact - whole).max())
@@ -187,7 +187,7 @@ def _fit(source: Grid, target: Grid, path: str | Path, tolerance: float) -> Plac
 def _nearest_axes(
     linear: npt.NDArray[np.float64], shape: tuple[int, int, int]
 ) -> npt.NDArray[np.float64]:
-    """The signed permutation nearest to `linear`; an axis of one voxel takes what is left."""
+    """Return the signed permutation nearest to `linear`; axes of one voxel are matched last."""
     axis_map = np.zeros((3, 3))
     free = [0, 1, 2]
     # A single slice has no direction of its own to go by, so that it comes last.
@@ -216,7 +216,10 @@ def place(
 
 
 def put(array: npt.NDArray[np.uint8], placement: Placement, target: Grid) -> npt.NDArray[np.uint8]:
-    """As :func:`place`, the placement known; the array itself where nothing moves."""
+    """Put an array onto `target` by a known placement; return the array itself if it fits.
+
+    ``(X, Y, Z)`` uint8; 0 outside of a sub-block.
+    """
     turned = array.transpose(placement.axes)
     turned = turned[tuple(slice(None, None, -1 if flip else None) for flip in placement.flips)]
     if turned.shape == target.shape:

@@ -1,6 +1,6 @@
-"""Which organ a segment's name or codes stand for.
+"""Map a segment's name or codes to an organ.
 
-3D Slicer's terminology tag and DICOM SEG say codes alike.
+Codes come in 3D Slicer's terminology tag and in DICOM SEG.
 
 Sources: DICOM PS3.16, CID 7150, 7159 and annex L (SNOMED CT concept ids and their
 predecessors in SNOMED RT); 3D Slicer's
@@ -42,7 +42,7 @@ _ADJECTIVES: Mapping[str, str] = {
 
 # Latin, German, French, Spanish, Italian, Portuguese and Dutch, without diacritics. Words
 # that mean something else in another of these languages (French "rate", Latin
-# "ventriculus") are left out: they are asked about.
+# "ventriculus") are left out, so that people are asked.
 _SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "aorta": (
         *("aorte", "bauchaorta", "aorte_abdominale", "aorta_abdominal", "aorta_addominale"),
@@ -90,8 +90,8 @@ _BOTH_KIDNEYS = ("kidney_left", "kidney_right")
 
 
 @dataclass(frozen=True)
-class Term:
-    """What a segment's name means.
+class MappedLabel:
+    """Meaning of a segment's name.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Term:
     organ
         Name of the organ for ``organ`` and ``part``, else ``None``.
     by_code
-        The code said so, and not the name.
+        Decided by the code, not by the name.
     may_be
         Organs that an ``unknown`` name may stand for, to ask about.
     """
@@ -113,8 +113,8 @@ class Term:
     may_be: tuple[str, ...] = field(default=(), compare=False)
 
 
-def term(name: str, codes: Terminology | None = None) -> Term:
-    """Return what a segment's name means; where the name means nothing, what its codes mean.
+def map_label(name: str, codes: Terminology | None = None) -> MappedLabel:
+    """Return the meaning of a segment's name; where it has none, that of its codes.
 
     The name comes first because servers are known to code every segment as one organ.
 
@@ -124,24 +124,24 @@ def term(name: str, codes: Terminology | None = None) -> Term:
         As the client wrote it: case, blanks, hyphens, brackets and diacritics do not
         matter, and neither does a number before or after a known name.
     codes
-        Of 3D Slicer's terminology or of DICOM SEG.
+        Codes of 3D Slicer's terminology or of DICOM SEG.
     """
     plain = folded(name)
     if plain == "background":
-        return Term("background")
+        return MappedLabel("background")
     if plain == "attention" or plain.startswith("attention_"):
-        return Term("attention")
+        return MappedLabel("attention")
     numbered = _NUMBERED.fullmatch(plain)
     bare = numbered["name"] if numbered else plain
     if organ := _organ(plain) or _organ(bare):
-        return Term("organ", organ)
+        return MappedLabel("organ", organ)
     for pattern in (_PART_LAST, _PART_FIRST):
-        if (match := pattern.fullmatch(plain)) and (of := _organ_of(match["organ"])):
-            return Term("part", of)
+        if (match := pattern.fullmatch(plain)) and (of_organ := _organ_of(match["organ"])):
+            return MappedLabel("part", of_organ)
     side = _SIDES.get(bare)
-    if codes is not None and (found := codes.organ(side)):
-        return Term("part" if found[1] else "organ", found[0], by_code=True)
-    return Term("unknown", may_be=_may_be(bare, side, codes))
+    if codes is not None and (coded := codes.organ(side)):
+        return MappedLabel("part" if coded[1] else "organ", coded[0], by_code=True)
+    return MappedLabel("unknown", may_be=_may_be(bare, side, codes))
 
 
 def folded(name: str) -> str:
@@ -161,7 +161,7 @@ def _organ_of(plain: str) -> str | None:
 
 
 def _may_be(plain: str, side: str | None, codes: Terminology | None) -> tuple[str, ...]:
-    """Return organs to ask about: those that a word of the name names, or a side alone."""
+    """Return the organs that a word of an unknown name, or its side alone, may mean."""
     words = re.findall(r"[^\W_]+", plain)
     if codes is not None and codes.is_kidney:
         return _BOTH_KIDNEYS
@@ -170,8 +170,8 @@ def _may_be(plain: str, side: str | None, codes: Terminology | None) -> tuple[st
     if _KIDNEY_WORDS.intersection(words) or "kidneys" in words:
         return _BOTH_KIDNEYS
     spans = {"_".join(words[i:j]) for i, j in product(range(len(words)), range(len(words) + 1))}
-    found = {organ for span in spans if (organ := _organ(span))}
-    return tuple(organ.name for organ in ORGANS if organ.name in found)
+    named = {organ for span in spans if (organ := _organ(span))}
+    return tuple(organ.name for organ in ORGANS if organ.name in named)
 
 
 _SCHEMES = frozenset({"SCT", "SRT", "SNM3", "99SDM", ""})
@@ -217,9 +217,9 @@ class Terminology:
     Attributes
     ----------
     type, modifier
-        What it is (liver, kidney, neoplasm), and on which side.
+        The structure (liver, kidney, neoplasm), and its side.
     region, region_modifier
-        Where it is, and on which side.
+        The region it lies in, and its side.
     """
 
     type: str | None
@@ -233,16 +233,16 @@ class Terminology:
         Parameters
         ----------
         side
-            ``"left"`` or ``"right"`` as the segment's name says it. It settles a kidney
-            coded without a side, and one that is coded on the other side means nothing.
+            ``"left"`` or ``"right"`` by the segment's name. It decides a kidney coded without
+            a side; a kidney coded on the other side means nothing.
         """
         growth = self.type in _GROWTHS
-        found = (
+        organ = (
             None if growth else _coded_organ(self.type, self.modifier or self.region_modifier, side)
         )
-        if found is None and (growth or self.type in _UNSPECIFIC):
-            found = _coded_organ(self.region, self.region_modifier or self.modifier, side)
-        return None if found is None else (found, growth)
+        if organ is None and (growth or self.type in _UNSPECIFIC):
+            organ = _coded_organ(self.region, self.region_modifier or self.modifier, side)
+        return None if organ is None else (organ, growth)
 
     @property
     def is_kidney(self) -> bool:
@@ -289,7 +289,7 @@ def from_dicom(segment: Dataset) -> Terminology | None:
     """Read the codes of an item of a DICOM SEG's SegmentSequence; ``None`` without any."""
     kind = _first(segment.get("SegmentedPropertyTypeCodeSequence"))
     region = _first(segment.get("AnatomicRegionSequence"))
-    # The modifier belongs inside of what it modifies; some writers put it beside.
+    # The modifier belongs inside the item it modifies; some writers put it beside.
     side = _first(
         kind.get("SegmentedPropertyTypeModifierCodeSequence")
         or segment.get("SegmentedPropertyTypeModifierCodeSequence")

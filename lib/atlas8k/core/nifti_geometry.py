@@ -1,14 +1,14 @@
-"""Where a NIfTI header says its voxels lie, and whether it says so once.
+"""Read the geometry of a NIfTI header, and find out whether it has more than one.
 
 A header has two places for it, sform and qform, each with a code; code 0 means "not in use".
 nibabel reads the sform where both are in use. ITK, and with it 3D Slicer, reads the sform
 where its code is 1 and the qform where it is 2 or more, and opens a file with a sheared sform
 by its qform alone, or not at all (``itkNiftiImageIO.cxx``, ITK 5.4; measured). So one file can
-have two geometries. Here the sform is read, as nibabel does; what another program may have
-read is kept in :attr:`~atlas8k.core.grid.Grid.forms` and named in a remark.
+have two geometries. Here the sform is read, as nibabel does; the geometry that another program
+may have read is in :attr:`~atlas8k.core.grid.Grid.forms` and named in a remark.
 
-What the header cannot say is stated: ``RAS``, ``LPS`` and so on are the directions in which a
-file's axes run, ``sform`` and ``qform`` say which of the two is right.
+What the header lacks is stated: ``RAS``, ``LPS`` and so on are the directions of a file's
+axes, ``sform`` and ``qform`` choose one of the two.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Affine = npt.NDArray[np.float64]
 Shape = tuple[int, int, int]
 
 _UNITS = {1: ("metres", 1000.0), 2: ("mm", 1.0), 3: ("micrometres", 0.001)}
-"""NIfTI codes of units of space; any other code: not said, which everybody takes for mm."""
+"""NIfTI codes of units of space; any other code means none, which everybody takes for mm."""
 _NIFTI2 = 540
 """Size of its header."""
 _AXES = ("RL", "AP", "SI")
@@ -51,18 +51,18 @@ SAY_HOW = (
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """What was made of a header.
+    """The geometry read from a header.
 
     Attributes
     ----------
     grid
-        Where the voxels lie; its `forms` are what else a program may have read.
+        Position of the voxels; its `forms` are other geometries a program may have read.
     read_by
         ``"sform"``, ``"qform"`` or ``"stated"``.
     plain
         Every program reads `grid` from the file as it is.
     remarks
-        What somebody should know.
+        Remarks for people.
     """
 
     grid: Grid
@@ -91,7 +91,7 @@ class _Read(NamedTuple):
 
 
 def check_stated(text: str) -> str:
-    """A stated geometry as it is used here: ``"RAS"``, ``"LPS"`` and so on, or a form's name.
+    """Return a stated geometry in its standard form: ``"RAS"``, ``"LPS"``, …, or a form's name.
 
     Raises
     ------
@@ -122,15 +122,15 @@ def find_geometry(
     shape
         Voxels along the file's axes.
     stated
-        What is known beside the file, see :func:`check_stated`.
+        Orientation stated beside the file, see :func:`check_stated`.
 
     Raises
     ------
     GeometryError
-        The header says nothing and nothing is stated; the two contradict each other; the
-        voxels have a size that cannot be.
+        The header has no geometry and none is stated; the two contradict each other; the
+        voxels have an impossible size.
     NotFiniteError
-        What the header says is not finite or singular.
+        The header's affine is not finite or is singular.
     """
     if "srow_x" not in header:
         return _stated(header, shape, path, stated)
@@ -141,38 +141,38 @@ def find_geometry(
     if not chosen.usable:
         if sform.code == 0 and qform.code == 0:
             return _stated(header, shape, path, stated, sform, qform)
-        faults = "; ".join(f"{one.name}: {one.fault}" for one in (sform, qform) if one.code > 0)
+        faults = "; ".join(f"{form.name}: {form.fault}" for form in (sform, qform) if form.code > 0)
         raise NotFiniteError(path, f"its affine cannot be read ({faults}); fix the header")
     assert chosen.affine is not None
     other = qform if chosen is sform else sform
     factor, literal, unit = _unit(header, chosen.affine, path)
     affine = _scaled(chosen.affine, factor)
-    found = _Forms(affine, shape, chosen.name)
+    forms = _Forms(affine, shape, chosen.name)
     if header.sizeof_hdr == _NIFTI2:
         text = "NIfTI-2, which 3D Slicer does not open; served as NIfTI-1"
-        found.add(None, Remark("nifti2", text, "note"))
+        forms.add(None, Remark("nifti2", text, "note"))
     if unit is not None:
-        found.add(Form("header's unit", _scaled(chosen.affine, literal)), unit)
+        forms.add(Form("header's unit", _scaled(chosen.affine, literal)), unit)
     served = without_shear(affine)
     shear = corner_gap(affine, served, shape)
     if shear > DUST_VOXELS:
-        found.add(Form(SERVED, served), _shear_remark(affine, served, shape, chosen.name))
-    _compare(found, other, factor, stated)
-    _voxel_size(found, header, factor, qform)
-    if stated is not None and stated not in FORMS and stated != found.grid.orientation:
+        forms.add(Form(SERVED, served), _shear_remark(affine, served, shape, chosen.name))
+    _compare(forms, other, factor, stated)
+    _voxel_size(forms, header, factor, qform)
+    if stated is not None and stated not in FORMS and stated != forms.grid.orientation:
         raise GeometryError(
             path,
-            f"{stated} is stated, but its {chosen.name} says {found.grid.orientation}; take the "
+            f"{stated} is stated, but its {chosen.name} says {forms.grid.orientation}; take the "
             "statement back, or correct the header",
         )
     # ITK opens a form with the least shear by the other form, where there is one.
     openable = _skew(affine) <= SKEW or (other.usable and chosen is sform)
-    plain = found.plain and openable and stated not in FORMS
-    return Geometry(found.grid, chosen.name, plain, tuple(found.remarks))
+    plain = forms.plain and openable and stated not in FORMS
+    return Geometry(forms.grid, chosen.name, plain, tuple(forms.remarks))
 
 
 class _Forms:
-    """A grid in the making: its other forms, and what is said of them."""
+    """Collects a grid's other forms, and the remarks about them."""
 
     def __init__(self, affine: Affine, shape: Shape, name: str) -> None:
         self.affine, self.shape, self.name = affine, shape, name
@@ -181,7 +181,7 @@ class _Forms:
         self.plain = True
 
     def add(self, form: Form | None, remark: Remark) -> None:
-        """Remark on something that programs may read in different ways."""
+        """Add a remark on something that programs may read in different ways."""
         if form is not None:
             self.forms.append(form)
         self.remarks.append(remark)
@@ -192,57 +192,57 @@ class _Forms:
         return Grid(self.shape, self.affine, tuple(self.forms))
 
 
-def _compare(found: _Forms, other: _Read, factor: float, stated: str | None) -> None:
-    """Remark on the form that was not read, where it says something else."""
+def _compare(forms: _Forms, other: _Read, factor: float, stated: str | None) -> None:
+    """Remark on the form that was not read, where it differs."""
     if other.code > 0 and other.affine is None:
-        text = f"its {other.name} cannot be read ({other.fault}); its {found.name} is used"
-        found.add(None, Remark("broken_form", text))
+        text = f"its {other.name} cannot be read ({other.fault}); its {forms.name} is used"
+        forms.add(None, Remark("broken_form", text))
         return
     if other.affine is None or not other.written:
         return
     affine = _scaled(other.affine, factor)
-    gap = corner_gap(found.affine, affine, found.shape)
+    gap = corner_gap(forms.affine, affine, forms.shape)
     if gap <= DUST_VOXELS:
         return
-    mm = _gap_mm(found.affine, affine, found.shape)
+    mm = _gap_mm(forms.affine, affine, forms.shape)
     figures = {
-        found.name: found.affine.tolist(),
+        forms.name: forms.affine.tolist(),
         other.name: affine.tolist(),
         "voxels": round(gap, 3),
         "mm": round(mm, 3),
     }
     both = (
-        f"{found.name}: {in_words(found.affine)}; {other.name}: {in_words(affine)}; "
+        f"{forms.name}: {in_words(forms.affine)}; {other.name}: {in_words(affine)}; "
         f"up to {mm:.3g} mm apart"
     )
     if other.code == 0:
         text = (
             f"its {other.name} is marked as not in use (code 0) and says something else than its "
-            f"{found.name}, which is used ({both})"
+            f"{forms.name}, which is used ({both})"
         )
-        found.add(None, Remark("unused_form", text, figures=figures))
+        forms.add(None, Remark("unused_form", text, figures=figures))
         return
-    known = [corner_gap(affine, one.affine, found.shape) for one in found.forms]
+    known = [corner_gap(affine, form.affine, forms.shape) for form in forms.forms]
     if min(known, default=np.inf) <= DUST_VOXELS:
-        return  # what a sheared form is without its shear is what it is served as
-    if _rounded(found.affine, affine):
-        found.forms.append(Form(other.name, affine))  # ITK may write labels with it
+        return  # the sheared form without its shear: it is served so
+    if _rounded(forms.affine, affine):
+        forms.forms.append(Form(other.name, affine))  # ITK may write labels with it
         return
     why = (
         "as stated"
-        if stated == found.name
+        if stated == forms.name
         else "state qform in orientation.yaml or with --orientation where that is the right one"
     )
     text = (
-        f"two geometries in one file ({both}); its {found.name} is used"
-        f"{', ' if stated == found.name else '; '}{why}. It is served with this one in both "
+        f"two geometries in one file ({both}); its {forms.name} is used"
+        f"{', ' if stated == forms.name else '; '}{why}. It is served with this one in both "
         "places; labels drawn on either are put on the same voxels"
     )
-    level: Level = "note" if stated == found.name else "warning"
-    found.add(Form(other.name, affine), Remark("two_geometries", text, level, figures))
+    level: Level = "note" if stated == forms.name else "warning"
+    forms.add(Form(other.name, affine), Remark("two_geometries", text, level, figures))
 
 
-def _rounded(one: Affine, two: Affine) -> bool:
+def _rounded(first_affine: Affine, second_affine: Affine) -> bool:
     """Return whether two geometries are one, but for a quaternion's single precision.
 
     NIfTI stores three of a quaternion's four numbers and the fourth follows from them
@@ -251,17 +251,17 @@ def _rounded(one: Affine, two: Affine) -> bool:
     """
     from nibabel.quaternions import mat2quat
 
-    sizes = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (one, two)]
-    flips = [np.sign(np.linalg.det(affine[:3, :3])) for affine in (one, two)]
+    sizes = [np.linalg.norm(affine[:3, :3], axis=0) for affine in (first_affine, second_affine)]
+    flips = [np.sign(np.linalg.det(affine[:3, :3])) for affine in (first_affine, second_affine)]
     if not (
         np.allclose(sizes[0], sizes[1], rtol=1e-5)
-        and np.allclose(one[:3, 3], two[:3, 3], rtol=1e-6, atol=1e-3)
+        and np.allclose(first_affine[:3, 3], second_affine[:3, 3], rtol=1e-6, atol=1e-3)
         and flips[0] == flips[1]
     ):
         return False
     first, second = (
         mat2quat(affine[:3, :3] / size * [1, 1, flip])
-        for affine, size, flip in zip((one, two), sizes, flips, strict=True)
+        for affine, size, flip in zip((first_affine, second_affine), sizes, flips, strict=True)
     )
     if first[1:] @ second[1:] < 0:  # the same turn, its quaternion with the other sign
         second = -second
@@ -269,28 +269,30 @@ def _rounded(one: Affine, two: Affine) -> bool:
     return bool(same and abs(first[0] ** 2 - second[0] ** 2) <= 8 * _SINGLE)
 
 
-def _voxel_size(found: _Forms, header: Any, factor: float, qform: _Read) -> None:
-    """Remark on a voxel size of its own that is not that of the sform.
+def _voxel_size(forms: _Forms, header: Any, factor: float, qform: _Read) -> None:
+    """Remark on a voxel size in the header that differs from that of the sform.
 
     ITK takes the directions from the sform and the size from here (measured).
     """
     if qform.code > 0:
         return  # the size is part of the qform
     size = np.asarray(header["pixdim"], dtype=np.float64)[1:4] * factor
-    own = np.linalg.norm(found.affine[:3, :3], axis=0)
+    own = np.linalg.norm(forms.affine[:3, :3], axis=0)
     with np.errstate(invalid="ignore"):
-        off = np.abs(size / own - 1) * (np.asarray(found.shape) - 1)
+        off = np.abs(size / own - 1) * (np.asarray(forms.shape) - 1)
     if (off <= DUST_VOXELS).all():
         return
     form = None
     if (size > 0).all():
-        form = Form("voxel size", found.affine @ np.diag([*(size / own), 1.0]))
+        form = Form("voxel size", forms.affine @ np.diag([*(size / own), 1.0]))
     text = (
-        f"its voxel size (pixdim) is {_mm(size)}, its {found.name} says {_mm(own)}, which is used"
+        f"its voxel size (pixdim) is {_mm(size)}, its {forms.name} says {_mm(own)}, which is used"
     )
-    said = [value if np.isfinite(value) else None for value in size.tolist()]  # JSON has no NaN
-    figures = {"pixdim_mm": said, f"{found.name}_mm": own.tolist()}
-    found.add(form, Remark("voxel_size", text, figures=figures))
+    stated_size = [
+        value if np.isfinite(value) else None for value in size.tolist()
+    ]  # JSON has no NaN
+    figures = {"pixdim_mm": stated_size, f"{forms.name}_mm": own.tolist()}
+    forms.add(form, Remark("voxel_size", text, figures=figures))
 
 
 def _shear_remark(affine: Affine, served: Affine, shape: Shape, name: str) -> Remark:
@@ -347,7 +349,7 @@ def _qform(header: Any) -> _Read:
 
 
 def _as_stated(stated: str, sform: _Read, qform: _Read, path: str | Path) -> tuple[_Read, _Read]:
-    """Both forms, the stated one in use whatever its code is."""
+    """Return both forms, the stated one in use whatever its code is."""
     meant = sform if stated == "sform" else qform
     if meant.affine is None or not (meant.written or meant.code > 0):
         why = meant.fault or "nothing is written there"
@@ -359,14 +361,14 @@ def _as_stated(stated: str, sform: _Read, qform: _Read, path: str | Path) -> tup
 def _stated(
     header: Any, shape: Shape, path: str | Path, stated: str | None, *unused: _Read
 ) -> Geometry:
-    """The geometry of a file that has none: axes as stated, centred on the world's origin."""
+    """Return a geometry for a file that has none: stated axes, centred on the world's origin."""
     size = np.asarray(header["pixdim"], dtype=np.float64)[1:4]
     if stated is None or stated in FORMS:
         hints = "".join(
-            f"; its {one.name}, marked as not in use, says {in_words(one.affine)}: state "
-            f"{one.name} if that is right"
-            for one in unused
-            if one.written and one.affine is not None
+            f"; its {form.name}, marked as not in use, says {in_words(form.affine)}: state "
+            f"{form.name} if that is right"
+            for form in unused
+            if form.written and form.affine is not None
         )
         raise GeometryError(
             path,
@@ -393,9 +395,9 @@ def _stated(
 
 
 def _unit(header: Any, affine: Affine, path: str | Path) -> tuple[float, float, Remark | None]:
-    """Factor to mm, the factor that the header's unit means, and a remark where that is not 1.
+    """Return the factor to mm, that of the header's unit, and a remark where that is not 1.
 
-    A unit can be a slip: where the voxel size is a CT's in one reading only, that one holds.
+    A unit can be a slip: where the voxel size is a CT's in one reading only, that one counts.
     """
     code = int(header["xyzt_units"]) & 7 if "xyzt_units" in header else 0
     name, factor = _UNITS.get(code, ("mm", 1.0))
@@ -440,7 +442,7 @@ def without_shear(affine: Affine) -> Affine:
 
 
 def in_words(affine: Affine) -> str:
-    """Return where an affine says that voxels lie, for people."""
+    """Return an affine in words: axes, voxel size and first voxel, for people."""
     from nibabel.orientations import aff2axcodes
 
     first = ", ".join(f"{value:.4g}" for value in affine[:3, 3])
@@ -453,8 +455,8 @@ def _skew(affine: Affine) -> float:
     return float(np.abs(axes.T @ axes - np.eye(3)).max())
 
 
-def _gap_mm(one: Affine, other: Affine, shape: Shape) -> float:
-    return float(np.linalg.norm(((one - other) @ corners(shape))[:3], axis=0).max())
+def _gap_mm(affine: Affine, other: Affine, shape: Shape) -> float:
+    return float(np.linalg.norm(((affine - other) @ corners(shape))[:3], axis=0).max())
 
 
 def _scaled(affine: Affine, factor: float) -> Affine:
@@ -470,6 +472,6 @@ def _mm(size: npt.NDArray[np.float64]) -> str:
 
 
 def every_form(grid: Grid) -> Iterator[Form]:
-    """The grid's own affine first, named ``""``, then what else its voxels are known by."""
+    """Yield the grid's own affine first, named ``""``, then its other forms."""
     yield Form("", grid.affine)
     yield from grid.forms

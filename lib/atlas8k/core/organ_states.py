@@ -1,4 +1,4 @@
-"""What is known of an organ in a label: what an annotator said of it, and where it comes from."""
+"""State of an organ in a label: the outcome of a submission, and the source of its voxels."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class OrganChange(NamedTuple):
-    """What a submission says of one organ.
+    """Outcome of a submission for one organ.
 
     ``state`` is ``confirmed`` (looked at and right as it is), ``revised`` (changed),
-    ``absent`` or ``not_assessed``: as it went out and nobody said that they looked, or of a
-    volume that was asked about. ``dsc`` is that of draft label and submission, ``note`` why it
-    is so, where that needs saying.
+    ``absent`` or ``not_assessed``: unchanged and not marked as looked at, or of a volume that
+    was asked about. ``dsc`` is that of draft label and submission, ``note`` the reason, where
+    there is one to give.
     """
 
     state: str
@@ -28,11 +28,11 @@ class OrganChange(NamedTuple):
 
 
 OLDER_RULE = "by the older rule, under which an untouched organ was confirmed"
-"""Note of what was confirmed before annotators said what they had looked at."""
+"""Note of organs confirmed before annotators recorded which they had looked at."""
 
 
 class OrganSource(NamedTuple):
-    """Where an organ's voxels in the fused label come from.
+    """Source of an organ's voxels in the fused label.
 
     ``source`` is ``public``, ``revised`` or ``pseudo``; ``state`` ``present``, ``absent``,
     ``unknown``, ``confirmed``, ``revised`` or, of a drawn organ that nobody vouches for yet,

@@ -1,7 +1,7 @@
-"""What was found about a file that somebody should know: a kind, a sentence, figures.
+"""Remarks on a file that people should know: a kind, a sentence, figures.
 
 A file that cannot be used raises an error. A remark is for a file that can be used, or could
-be if somebody said how: it is shown wherever the volume is.
+be once somebody states how: it is shown wherever the volume is.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ LEVELS: tuple[Level, ...] = ("note", "warning", "blocked")
 
 @dataclass(frozen=True)
 class Remark:
-    """One thing that was found about one volume.
+    """Something about one volume that people should know.
 
     Attributes
     ----------
     kind
-        What it is, one word or several with ``_``; stays the same when `text` is reworded.
+        Name for programs, words joined by ``_``; stays the same when `text` is reworded.
     text
-        One or two sentences: what was found, and what to do where something is to do.
+        One or two sentences: what is odd, and what to do about it.
     level
-        How much it matters, see :data:`LEVELS`.
+        Importance, see :data:`LEVELS`.
     figures
-        What was measured, JSON-able.
+        Measurements, JSON-ready.
     """
 
     kind: str
@@ -41,12 +41,12 @@ class Remark:
         return asdict(self)
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Remark:
-        """Read back what :meth:`as_dict` gave."""
-        return cls(**told)
+    def of(cls, record: Mapping[str, Any]) -> Remark:
+        """Read a remark from a record of :meth:`as_dict`."""
+        return cls(**record)
 
 
 def worst(remarks: Iterable[Remark]) -> Level | None:
     """Return the highest level among `remarks`, ``None`` where there are none."""
-    found = {remark.level for remark in remarks}
-    return next((level for level in reversed(LEVELS) if level in found), None)
+    levels = {remark.level for remark in remarks}
+    return next((level for level in reversed(LEVELS) if level in levels), None)

@@ -1,4 +1,4 @@
-"""Arrays from one grid to another.
+"""Resample arrays from one grid to another.
 
 SimpleITK and nibabel are imported where they are used: commands that resample nothing start
 a quarter second sooner.

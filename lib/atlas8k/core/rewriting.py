@@ -1,4 +1,4 @@
-"""A copy of a NIfTI file that says once, and so that every program reads it, where it lies.
+"""Copy a NIfTI file with one geometry that every program reads alike.
 
 Voxels, their type and their scaling are copied as they are; sform and qform become the same
 affine with code 1, units mm. The same file and affine always make the same bytes.
@@ -59,7 +59,7 @@ def rewrite(source: Path, target: Path, grid: Grid) -> Path:
     header["xyzt_units"] = (int(header["xyzt_units"]) & ~7) | 2  # mm; the time's unit stays
     with publishing(target) as temporary, open(temporary, "wb") as stream:
         if target.name.endswith(".gz"):
-            # Neither name nor time goes into the file: its checksum stays what it was.
+            # Neither name nor time goes into the file: the same input makes the same bytes.
             with igzip.IGzipFile("", "wb", GZIP_LEVEL, stream, mtime=0) as packed:
                 _copy(source, start, header, cast(Any, packed))
         else:

@@ -1,4 +1,4 @@
-"""What somebody states about files whose headers do not say where their voxels lie.
+"""Read stated orientations of files whose headers lack their geometry.
 
 ``orientation.yaml`` in a folder of CTs, a mapping of names to axes or forms::
 
@@ -6,8 +6,8 @@
     BTCV_*: RAS        # or by pattern
     odd_one: qform     # where a header holds two geometries: the one that is right
 
-A name goes before a pattern, an earlier pattern before a later one. It is read again when
-it changes.
+A name counts before a pattern, an earlier pattern before a later one. The file is read again
+when it changes.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ STATED_NAME = "orientation.yaml"
 
 
 def stated_for(path: Path) -> str | None:
-    """Return what is stated about a CT's file, in its folder or in the one above.
+    """Return the orientation stated for a CT's file, in its folder or in the one above.
 
     Raises
     ------
     GeometryError
-        The file of statements cannot be read, or says something that is no orientation.
+        The file of statements cannot be read, or holds something that is no orientation.
     """
     stem = path.name.lower().removesuffix(".gz").removesuffix(".nii")
-    own, case = path.name[: len(stem)], path.parent.name
-    for folder, name in ((path.parent, own), (path.parent.parent, case)):
-        said = _read(folder / STATED_NAME)
-        if name in said:
-            return said[name]
-        for pattern, value in said.items():
+    file_name, case_name = path.name[: len(stem)], path.parent.name
+    for folder, name in ((path.parent, file_name), (path.parent.parent, case_name)):
+        statements = _read(folder / STATED_NAME)
+        if name in statements:
+            return statements[name]
+        for pattern, value in statements.items():
             if fnmatchcase(name, pattern):
                 return value
     return None
@@ -56,16 +56,16 @@ def _parsed(file: Path, _mtime_ns: int, _size: int) -> Mapping[str, str]:
     import yaml
 
     try:
-        said = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        entries = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (OSError, ValueError, yaml.YAMLError) as err:
         reason = " ".join(str(err).split())
         raise GeometryError(file, f"cannot be read ({reason}); write NAME: RAS a line") from err
-    if not isinstance(said, dict):
+    if not isinstance(entries, dict):
         raise GeometryError(file, "must be a mapping; write NAME: RAS a line")
-    found = {}
-    for name, value in said.items():
+    statements = {}
+    for name, value in entries.items():
         try:
-            found[str(name)] = check_stated(str(value))
+            statements[str(name)] = check_stated(str(value))
         except ValueError as err:
             raise GeometryError(file, f"{name}: {err}") from err
-    return found
+    return statements

@@ -25,7 +25,7 @@ class Organ:
         Other names met in public datasets and viewers, in the form that
         :func:`normalise` gives.
     color
-        Display colour, sRGB, 0 to 255. Neighbouring organs are told apart.
+        Display colour, sRGB, 0 to 255. Neighbouring organs have distinct colours.
     snomed_code, snomed_meaning
         SNOMED CT concept id and its meaning.
     """
@@ -88,12 +88,12 @@ _BY_NAME: Mapping[str, Organ] = MappingProxyType(
 
 
 def normalise(name: str) -> str:
-    """Lower case, with runs of blanks and hyphens as one underscore."""
+    """Lower the case of a name and turn runs of blanks and hyphens into one underscore."""
     return "_".join(name.strip().lower().replace("-", " ").replace("_", " ").split())
 
 
 def find_organ(name: str) -> Organ | None:
-    """The organ of that name or alias, ``None`` where there is none.
+    """Return the organ of that name or alias, ``None`` where there is none.
 
     Case, blanks and hyphens do not matter: ``"Left Kidney"`` is ``kidney_left``.
     """

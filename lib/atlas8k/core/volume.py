@@ -1,6 +1,6 @@
-"""NIfTI in and out, through a fast gzip, voxels in parts.
+"""Read and write NIfTI, through a fast gzip, voxels in parts.
 
-Whether a file is packed, its first bytes say: ``.nii`` that is gzip and ``.NII.GZ`` are met.
+The first bytes decide whether a file is packed: ``.nii`` that is gzip and ``.NII.GZ`` exist.
 The words for where an array lies, :class:`Grid` and :class:`Volume`, are those of
 :mod:`atlas8k.core.grid`, and the ways from one grid to another those of
 :mod:`atlas8k.core.resample`; both can be imported from here.
@@ -45,10 +45,10 @@ MAX_VOXELS = 1 << 31
 """Larger claims are taken for a broken header: 2,147,483,648 voxels, 8 GiB as float32."""
 
 DUST = 1e-3
-"""What a label's value may be off a whole number: 0.99999994, or what a scale factor leaves."""
+"""Largest distance of a label's value from a whole number: rounding, or a scale factor."""
 
 _COMMENT = 6
-"""NIfTI extension code "comment": plain ASCII text, which other tools show or pass over."""
+"""NIfTI extension code "comment": plain ASCII text, which other tools show or ignore."""
 
 GZIP_LEVEL = 1
 PART_VOXELS = 1 << 23
@@ -57,9 +57,9 @@ READ_DAMAGE: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, zlib.error, MemoryError),
     cast(type[Exception], IsalError),
 )
-"""What reading the compressed voxels of a damaged file raises."""
+"""Exceptions raised by reading the compressed voxels of a damaged file."""
 _FILL = 4096
-"""Zeros that may follow the voxels: some writers fill up a block."""
+"""Most zeros that may follow the voxels: some writers fill up a block."""
 _GZIP = b"\x1f\x8b"
 _SINGLE = {
     (348, 344, b"n+1\0"): (nib.Nifti1Image, nib.Nifti1Header),
@@ -75,23 +75,23 @@ def is_packed(path: Path) -> bool:
 
 
 def open_bytes(path: Path) -> Any:
-    """Return the file's content as a stream, unpacked where it is gzip."""
+    """Open a file as a stream of bytes, unpacked where it is gzip."""
     return igzip.open(path, "rb") if is_packed(path) else open(path, "rb")
 
 
 def load_header(path: Path) -> tuple[Any, Any]:
-    """Return the image, its voxels not read, and its header as it lies in the file.
+    """Read an image without its voxels, and its header as it is in the file.
 
     Returns
     -------
     image, header
-        nibabel's image, and its NIfTI or Analyze header *unchecked* (nibabel's checks mend
-        what they find without a word); ``None`` for other formats.
+        nibabel's image, and its NIfTI or Analyze header *unchecked* (nibabel's checks repair
+        errors silently); ``None`` for other formats.
 
     Raises
     ------
     Exception
-        What nibabel's many parsers raise.
+        Any that nibabel's many parsers raise.
     """
     with open_bytes(path) as stream:
         start = stream.read(max(size for size, _, _ in _SINGLE))
@@ -107,7 +107,7 @@ def load_header(path: Path) -> tuple[Any, Any]:
 
 @contextlib.contextmanager
 def open_voxels(path: Path, image: Any) -> Iterator[Any]:
-    """The image's data proxy, read through the fast gzip of `isal` where it is compressed.
+    """Yield the image's data proxy, read through the fast gzip of `isal` where compressed.
 
     Raises
     ------
@@ -137,10 +137,9 @@ def open_voxels(path: Path, image: Any) -> Iterator[Any]:
 def read_voxels(
     path: Path, image: Any, shape: tuple[int, int, int], dtype: npt.DTypeLike
 ) -> npt.NDArray[Any]:
-    """Return all voxels in Fortran order, scaled as the header says, as one type.
+    """Read all voxels in Fortran order, scaled by the header's factors, as one type.
 
-    nibabel holds what it reads once more, and as float64 while it scales it: so it is asked
-    for some planes at a time.
+    nibabel holds a second copy, in float64 while it scales: so some planes are read at a time.
 
     Raises
     ------
@@ -157,7 +156,7 @@ def read_voxels(
 
 
 def _open_nifti(path: Path, least: int = 2, stated: str | None = None) -> tuple[Any, Geometry]:
-    """The image with its voxels still on disk, and its place; `least` voxels along each axis."""
+    """Open an image of at least `least` voxels an axis, voxels on disk; return its geometry too."""
     if not path.is_file():
         raise UnreadableVolumeError(path, "no such file")
     if path.stat().st_size == 0:
@@ -191,13 +190,14 @@ def _open_nifti(path: Path, least: int = 2, stated: str | None = None) -> tuple[
 
 
 def read_geometry(path: str | os.PathLike[str], *, stated: str | None = None) -> Geometry:
-    """Where a CT's voxels are and what is odd about how its file says so, from the header alone.
+    """Read a CT's geometry, with remarks on what is odd about it, from the header alone.
 
     Parameters
     ----------
     stated
-        What is known beside the file, see :func:`~atlas8k.core.nifti_geometry.check_stated`;
-        else what ``orientation.yaml`` says, see :mod:`atlas8k.core.stated_geometry`.
+        Orientation stated beside the file, see
+        :func:`~atlas8k.core.nifti_geometry.check_stated`; else that in ``orientation.yaml``,
+        see :mod:`atlas8k.core.stated_geometry`.
 
     Raises
     ------
@@ -211,13 +211,13 @@ def read_geometry(path: str | os.PathLike[str], *, stated: str | None = None) ->
 def read_grid(
     path: str | os.PathLike[str], *, block: bool = False, stated: str | None = None
 ) -> Grid:
-    """Return where a NIfTI file's voxels are, from its header alone.
+    """Read a NIfTI file's grid, from its header alone.
 
     Parameters
     ----------
     block
-        It is a label, which may be a piece of a volume, one voxel thick; nothing is looked
-        up for it in ``orientation.yaml``.
+        It is a label, which may be a piece of a volume, one voxel thick;
+        ``orientation.yaml`` does not count for it.
     stated
         As :func:`read_geometry`.
 
@@ -251,7 +251,7 @@ def read_ct(path: str | Path, *, stated: str | None = None) -> Volume:
     NotThreeDimensionalError
         2D, 4D or colour.
     GeometryError
-        It does not say where its voxels lie, and nobody has stated it.
+        Its header has no geometry, and none is stated.
     EmptyVolumeError
         Every voxel has one value.
     NotFiniteError
@@ -298,7 +298,7 @@ def read_label(path: str | Path, *, block: bool = False, stated: str | None = No
 def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.uint8]:
     """Return label values of any number type as uint8, the same memory order.
 
-    Fractions up to :data:`DUST` come of arithmetic and are rounded off.
+    Fractions up to :data:`DUST` come from arithmetic and are rounded off.
 
     Raises
     ------
@@ -371,7 +371,7 @@ def _save(image: Any, stream: Any, *, compress: bool) -> None:
 
 
 def read_comments(path: str | Path) -> list[str]:
-    """Return texts of the header extensions of code 6 ("comment") of a NIfTI file.
+    """Read the texts of the header extensions of code 6 ("comment") of a NIfTI file.
 
     Raises
     ------

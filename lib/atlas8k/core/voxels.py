@@ -1,7 +1,7 @@
-"""Counting and renaming voxels of label maps, at the rate at which memory is read.
+"""Count and map values of label maps, as fast as memory is read.
 
 A label map is mostly background. Eight voxels at a time that are all background are
-passed over, so that only the rest, a tenth of an abdominal CT, is counted one by one.
+skipped, so that only the rest, a tenth of an abdominal CT, is counted one by one.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import numpy.typing as npt
 
 Labels = npt.NDArray[np.uint8]
 
-_BLOCK = 1 << 22  # voxels a step: the counting below needs 8 bytes for each busy one
+_BLOCK = 1 << 22  # voxels a step: the counting below needs 8 bytes for each that is not 0
 
 
 def counts(array: Labels) -> npt.NDArray[np.int64]:
-    """Return voxels of each value; ``(256,)`` of an array of any shape."""
-    found = np.zeros(256, dtype=np.int64)
+    """Count the voxels of each value; ``(256,)`` of an array of any shape."""
+    totals = np.zeros(256, dtype=np.int64)
     for block in _blocks(array.ravel(order="K")):
-        found += _count(block)
-    return found
+        totals += _count(block)
+    return totals
 
 
 def joint_counts(first: Labels, second: Labels) -> npt.NDArray[np.int64]:
-    """Return voxels of each pair of values of two maps of organ ids; ``(16, 16)``.
+    """Count the voxels of each pair of values of two maps of organ ids; ``(16, 16)``.
 
     Parameters
     ----------
@@ -35,15 +35,15 @@ def joint_counts(first: Labels, second: Labels) -> npt.NDArray[np.int64]:
         first and ``j`` in the second.
     """
     order = memory_order(first)
-    found = np.zeros(256, dtype=np.int64)
+    totals = np.zeros(256, dtype=np.int64)
     pairs = zip(_blocks(first.ravel(order)), _blocks(second.ravel(order)), strict=True)
-    for one, other in pairs:
-        found += _count(one | (other << 4).astype(np.uint8, copy=False))
-    return found.reshape(16, 16).T
+    for first_block, second_block in pairs:
+        totals += _count(first_block | (second_block << 4).astype(np.uint8, copy=False))
+    return totals.reshape(16, 16).T
 
 
 def renamed(array: Labels, table: Labels) -> Labels:
-    """``table[array]`` in the array's own memory order; `table`: ``(256,)`` uint8.
+    """Return ``table[array]`` in the array's own memory order; `table`: ``(256,)`` uint8.
 
     Much faster than indexing, which makes a 64-bit index of every voxel.
     """
@@ -76,7 +76,7 @@ def fill(top: Labels, below: Labels) -> npt.NDArray[np.int64]:
 
 
 def memory_order(array: npt.NDArray[Any]) -> Literal["C", "F"]:
-    """``"F"`` where the first axis is the fastest, as in NIfTI files, else ``"C"``."""
+    """Return ``"F"`` where the first axis is the fastest, as in NIfTI files, else ``"C"``."""
     return "F" if array.flags.f_contiguous else "C"
 
 
@@ -88,7 +88,7 @@ def _blocks(flat: Labels) -> Iterator[Labels]:
 def _count(block: Labels) -> npt.NDArray[np.int64]:
     whole = block.size - block.size % 8
     words = block[:whole].view(np.uint64)
-    busy = words[words != 0].view(np.uint8)
-    found = np.bincount(busy, minlength=256) + np.bincount(block[whole:], minlength=256)
-    found[0] += whole - busy.size
-    return found
+    nonzero = words[words != 0].view(np.uint8)
+    totals = np.bincount(nonzero, minlength=256) + np.bincount(block[whole:], minlength=256)
+    totals[0] += whole - nonzero.size
+    return totals

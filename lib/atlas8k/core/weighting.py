@@ -1,8 +1,8 @@
-"""What each network's opinion counts in the ensemble, for all organs or for single ones.
+"""Weights of the networks in the ensemble, for all organs or for single ones.
 
-Written as ``unet=1,swin_unetr=0.5,nnunet:pancreas=2``: a network counts 1 where nothing is
-said, ``network=w`` says it for all organs, ``network:organ=w`` for one, and the more
-particular holds, in whatever order they stand.
+Written as ``unet=1,swin_unetr=0.5,nnunet:pancreas=2``: a network counts 1 by default,
+``network=w`` sets its weight for all organs, ``network:organ=w`` for one. The more specific
+one counts, in any order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Weights:
     Raises
     ------
     SettingsError
-        From :meth:`parse`: an unknown organ, a weight that is none, one thing said twice.
+        From :meth:`parse`: an unknown organ, a weight that is no number, one given twice.
     """
 
     entries: Mapping[tuple[str, str | None], float] = field(
@@ -43,7 +43,7 @@ class Weights:
 
     @classmethod
     def parse(cls, text: str) -> Weights:
-        """Weights as typed; nothing for equal ones."""
+        """Parse weights as typed; an empty text means equal ones."""
         entries: dict[tuple[str, str | None], float] = {}
         for part in filter(None, (part.strip() for part in text.split(","))):
             left, sign, value = part.partition("=")
@@ -64,23 +64,23 @@ class Weights:
         return cls(MappingProxyType(entries))
 
     def of(self, network: str, organ: str) -> float:
-        """What a network counts for an organ."""
+        """Return the weight of a network for an organ."""
         general = self.entries.get((network, None), 1.0)
         return self.entries.get((network, organ), general)
 
     def matrix(self, networks: Sequence[str]) -> npt.NDArray[np.float64]:
-        """``(networks, organs)`` float64, organs in id order."""
+        """Return the weights ``(networks, organs)`` float64, organs in id order."""
         return np.array(
             [[self.of(network, organ) for organ in ORGAN_NAMES] for network in networks]
         )
 
     def check(self, networks: Iterable[str]) -> None:
-        """See that they fit a set of networks.
+        """Check that they fit a set of networks.
 
         Raises
         ------
         SettingsError
-            A network is none of these, or all of them count nothing for an organ.
+            A network is none of these, or all of them have weight 0 for an organ.
         """
         networks = list(networks)
         unknown = sorted({name for name, _ in self.entries} - set(networks))
@@ -89,16 +89,18 @@ class Weights:
                 f"ensemble weights: there is no network {', '.join(unknown)}; "
                 f"served are {', '.join(networks)}"
             )
-        silent = ~self.matrix(networks).any(axis=0)
-        if silent.any():
-            organs = [name for name, none in zip(ORGAN_NAMES, silent, strict=True) if none]
+        ignored = ~self.matrix(networks).any(axis=0)
+        if ignored.any():
+            organs = [
+                name for name, is_ignored in zip(ORGAN_NAMES, ignored, strict=True) if is_ignored
+            ]
             raise SettingsError(
                 f"ensemble weights: every network counts 0 for {', '.join(organs)}, "
                 "which would never be labeled"
             )
 
     def __str__(self) -> str:
-        """As typed, in order: the same weights are the same text."""
+        """Return the weights as typed, sorted: equal weights make equal texts."""
         rows = sorted((network, organ or "", w) for (network, organ), w in self.entries.items())
         return ",".join(f"{n}{':' * bool(organ)}{organ}={w:g}" for n, organ, w in rows)
 

@@ -1,1 +1,1 @@
-"""File formats of labels and CTs, one module or package a format."""
+"""Read and write file formats of labels and CTs, one module or package a format."""

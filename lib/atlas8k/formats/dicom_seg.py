@@ -1,7 +1,7 @@
-"""DICOM SEG, its frames decoded by pydicom: binary, label map and fractional.
+"""Read DICOM SEG, its frames decoded by pydicom: binary, label map and fractional.
 
-A frame is one plane of one segment (of all, in a label map) and says where it lies; planes
-without voxels are often left out. The header is looked through before voxels are decoded.
+A frame is one plane of one segment (of all, in a label map) and has a position; planes
+without voxels are often left out. The header is checked before voxels are decoded.
 
 Sources: DICOM PS3.3, C.8.20 (segmentation), C.7.6.16 (functional groups).
 """
@@ -45,41 +45,41 @@ def read_dicom_seg(path: Path, fits: Fits, within: Grid | None) -> Segmentation:
         Called with the grid before voxels are decoded. Its axes are columns, rows, and planes
         along their normal.
     within
-        The CT's grid, where it is known: planes with empty ones left out between them are
-        taken for planes of the CT, as far as the object does not say otherwise.
+        The CT's grid, where it is known: planes with empty ones left out between them count
+        as planes of the CT, unless the object states otherwise.
 
     Raises
     ------
     UnreadableVolumeError
-        No DICOM SEG object, its geometry or its frames cannot be told, or its pixels
-        cannot be decoded.
+        No DICOM SEG object, its geometry or frames are not clear, or its pixels cannot be
+        decoded.
     LabelValueError
-        A label map has values that no segment is described for.
+        A label map has values of no described segment.
     """
     header = _read(path, pixels=False)
     try:
-        found = _described(path, header, within)
+        described = _described(path, header, within)
     except VolumeError:
         raise
     except Exception as err:  # pydicom converts on access, and raises what its converters raise
         raise UnreadableVolumeError(path, f"its DICOM header is damaged ({err})") from err
-    grid = found.where.grid
-    count, plane = len(found.where.places), grid.shape[:2]
+    grid = described.where.grid
+    count, plane = len(described.where.places), grid.shape[:2]
     if count * plane[0] * plane[1] > MAX_VOXELS:
         raise UnreadableVolumeError(path, f"its header claims {count} frames of {plane} voxels")
     fits(grid, None)
-    pixels = _pixels(path, found.where)
-    if found.numbers is None:
-        layers: tuple[Labels, ...] = (_label_map(path, found, pixels),)
-        placed = tuple(found.segments.values())
+    pixels = _pixels(path, described.where)
+    if described.numbers is None:
+        layers: tuple[Labels, ...] = (_label_map(path, described, pixels),)
+        segments = tuple(described.segments.values())
     else:
-        layers, placed = _layers(path, found, pixels)
-    return Segmentation(path, "dicom-seg", grid, layers, placed, notes=found.notes)
+        layers, segments = _layers(path, described, pixels)
+    return Segmentation(path, "dicom-seg", grid, layers, segments, notes=described.notes)
 
 
 @dataclass(frozen=True)
 class _Described:
-    """A header.
+    """The parts of a header that reading needs.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class _Described:
         By the number that frames refer to, which may have gaps; values are 1 and so on in the
         object's list. Without the background of a label map.
     numbers
-        The frames' segments; None where voxels say it (label map).
+        Segment of each frame; None where the voxels hold it (label map).
     """
 
     where: Stack
@@ -134,27 +134,27 @@ def _read(path: Path, *, pixels: bool) -> Dataset:
 
 
 def _segments(path: Path, header: Dataset) -> dict[int, Segment]:
-    found: dict[int, Segment] = {}
+    segments: dict[int, Segment] = {}
     for value, item in enumerate(header.get("SegmentSequence") or (), start=1):
         number = int(item.SegmentNumber)
-        if number in found:
+        if number in segments:
             raise UnreadableVolumeError(
                 path, f"it describes segment {number} twice; export it again"
             )
         kind = (item.get("SegmentedPropertyTypeCodeSequence") or [Dataset()])[0]
         name = item.get("SegmentLabel") or item.get("SegmentDescription") or kind.get("CodeMeaning")
-        found[number] = Segment(str(name or ""), value, codes=from_dicom(item))
-    if len(found) > _MAX_SEGMENTS:
+        segments[number] = Segment(str(name or ""), value, codes=from_dicom(item))
+    if len(segments) > _MAX_SEGMENTS:
         raise UnreadableVolumeError(
-            path, f"it has {len(found)} segments; at most {_MAX_SEGMENTS} are read"
+            path, f"it has {len(segments)} segments; at most {_MAX_SEGMENTS} are read"
         )
-    return found
+    return segments
 
 
 def _numbers(path: Path, header: Dataset, groups: Sequence[Dataset]) -> tuple[int, ...]:
-    """Return the number of each frame's segment."""
+    """Read the number of each frame's segment."""
     shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
-    found = []
+    numbers = []
     for frame, group in enumerate(groups, start=1):
         items = group.get("SegmentIdentificationSequence") or shared.get(
             "SegmentIdentificationSequence"
@@ -164,14 +164,14 @@ def _numbers(path: Path, header: Dataset, groups: Sequence[Dataset]) -> tuple[in
             raise UnreadableVolumeError(
                 path, f"frame {frame} of {len(groups)} does not say which segment it is of"
             )
-        found.append(int(number))
-    return tuple(found)
+        numbers.append(int(number))
+    return tuple(numbers)
 
 
 def _check_once(path: Path, where: Stack, numbers: Sequence[int] | None) -> None:
-    """Refuse two frames of one segment at one place: which of them counts?"""
-    of = numbers or [0] * len(where.places)
-    keys = Counter(zip(of, where.places, strict=True))
+    """Refuse two frames of one segment at one place, since neither is preferred."""
+    segment_of_frame = numbers or [0] * len(where.places)
+    keys = Counter(zip(segment_of_frame, where.places, strict=True))
     if twice := [key for key, n in keys.items() if n > 1]:
         number, place = twice[0]
         what = "of the label map" if numbers is None else f"of segment {number}"
@@ -183,7 +183,7 @@ def _check_once(path: Path, where: Stack, numbers: Sequence[int] | None) -> None
 
 
 def _threshold(path: Path, header: Dataset, kind: str) -> tuple[float, tuple[str, ...]]:
-    """Return the stored value from which on a voxel is in its segment, and what to say of it."""
+    """Return the stored value from which on a voxel is in its segment, and a note about it."""
     if kind in ("BINARY", "LABELMAP"):
         return 1, ()
     if kind != "FRACTIONAL":
@@ -203,7 +203,7 @@ def _threshold(path: Path, header: Dataset, kind: str) -> tuple[float, tuple[str
 
 
 def _pixels(path: Path, where: Stack) -> npt.NDArray[Any]:
-    """Return ``(frames, X, Y)`` stored values."""
+    """Decode the stored values ``(frames, X, Y)``."""
     columns, rows, _ = where.grid.shape
     data = _read(path, pixels=True)
     _check_length(path, data)
@@ -216,64 +216,68 @@ def _pixels(path: Path, where: Stack) -> npt.NDArray[Any]:
 
 
 def _check_length(path: Path, data: Dataset) -> None:
-    """Refuse unpacked pixels that are more than sizes say: which of them count?"""
+    """Refuse unpacked pixels that are more than the sizes need."""
     if data.file_meta.TransferSyntaxUID.is_compressed or "PixelData" not in data:
         return
-    said, there = get_expected_length(data), len(data.PixelData)
-    if there > said + said % 2:
+    needed, stored = get_expected_length(data), len(data.PixelData)
+    if stored > needed + needed % 2:
         raise UnreadableVolumeError(
             path,
-            f"it has {there:,} bytes of pixels where NumberOfFrames, Rows, Columns and "
-            f"BitsAllocated say {said:,}; export it again",
+            f"it has {stored:,} bytes of pixels where NumberOfFrames, Rows, Columns and "
+            f"BitsAllocated say {needed:,}; export it again",
         )
 
 
-def _label_map(path: Path, found: _Described, pixels: npt.NDArray[Any]) -> Labels:
+def _label_map(path: Path, described: _Described, pixels: npt.NDArray[Any]) -> Labels:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise UnreadableVolumeError(path, f"a label map of {pixels.dtype}; 8 or 16 bits are read")
     table = np.zeros(np.iinfo(pixels.dtype).max + 1, dtype=np.uint8)
     known = np.zeros(table.shape, dtype=bool)
     known[0] = True
-    if 0 <= found.background < len(known):
-        known[found.background] = True
-    for number, one in found.segments.items():
+    if 0 <= described.background < len(known):
+        known[described.background] = True
+    for number, segment in described.segments.items():
         if number < len(table):
-            table[number], known[number] = one.value, True
-    layer = np.zeros(found.where.grid.shape, dtype=np.uint8, order="F")
-    odd: set[int] = set()
-    for place, frame in zip(found.where.places, pixels, strict=True):
-        odd.update(np.unique(frame[~known[frame]]).tolist())
+            table[number], known[number] = segment.value, True
+    layer = np.zeros(described.where.grid.shape, dtype=np.uint8, order="F")
+    undescribed: set[int] = set()
+    for place, frame in zip(described.where.places, pixels, strict=True):
+        undescribed.update(np.unique(frame[~known[frame]]).tolist())
         layer[:, :, place] = table[frame]
-    if odd:
-        values = ", ".join(map(str, sorted(odd)[:_LISTED]))
+    if undescribed:
+        values = ", ".join(map(str, sorted(undescribed)[:_LISTED]))
         raise LabelValueError(path, f"label values {values}: no segment is described for them")
     return layer
 
 
 def _layers(
-    path: Path, found: _Described, pixels: npt.NDArray[Any]
+    path: Path, described: _Described, pixels: npt.NDArray[Any]
 ) -> tuple[tuple[Labels, ...], tuple[Segment, ...]]:
-    """Put segments one after the other into the first layer in which they cover no other."""
+    """Put each segment into the first layer in which it covers no other."""
     planes: dict[int, list[tuple[int, npt.NDArray[Any]]]] = defaultdict(list)
-    for number, place, frame in zip(found.numbers or (), found.where.places, pixels, strict=True):
+    for number, place, frame in zip(
+        described.numbers or (), described.where.places, pixels, strict=True
+    ):
         planes[number].append((place, frame))
     layers: list[Labels] = []
-    placed = []
-    for number, one in found.segments.items():
-        own = planes[number]
+    segments = []
+    for number, segment in described.segments.items():
+        frames = planes[number]
         free = (
-            at
-            for at, layer in enumerate(layers)
-            if not any(layer[:, :, place][frame >= found.threshold].any() for place, frame in own)
+            index
+            for index, layer in enumerate(layers)
+            if not any(
+                layer[:, :, place][frame >= described.threshold].any() for place, frame in frames
+            )
         )
-        at = next(free, len(layers))
-        if at == MAX_LAYERS:
+        index = next(free, len(layers))
+        if index == MAX_LAYERS:
             raise UnreadableVolumeError(
                 path, f"more than {MAX_LAYERS} segments overlap; export fewer"
             )
-        if at == len(layers):
-            layers.append(np.zeros(found.where.grid.shape, dtype=np.uint8, order="F"))
-        for place, frame in own:
-            layers[at][:, :, place][frame >= found.threshold] = one.value
-        placed.append(replace(one, layer=at))
-    return tuple(layers), tuple(placed)
+        if index == len(layers):
+            layers.append(np.zeros(described.where.grid.shape, dtype=np.uint8, order="F"))
+        for place, frame in frames:
+            layers[index][:, :, place][frame >= described.threshold] = segment.value
+        segments.append(replace(segment, layer=index))
+    return tuple(layers), tuple(segments)

@@ -1,8 +1,8 @@
-"""Where the frames of a DICOM SEG object lie: planes in places along their normal.
+"""Find the grid of a DICOM SEG object's frames: planes at places along their normal.
 
-Each frame has a position; the distance of slices is a matter of its own, for planes without
-voxels are left out, and `SpacingBetweenSlices` is often missing. Positions are believed
-before what is said of distances.
+Each frame has a position; the distance of slices is less clear, since planes without voxels
+are left out and `SpacingBetweenSlices` is often missing. Positions count before stated
+distances.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from atlas8k.core.grid import Grid
 from atlas8k.core.volume import MAX_VOXELS
 from atlas8k.formats.dicom.planes import Plane, lacking, number, raw
 
-_MAX_EXTENT_MM = 4000.0  # longer than any patient: positions that are a slip of the pen
+_MAX_EXTENT_MM = 4000.0  # longer than any patient: wrong positions
 _MIN_SPACING_MM = 0.05
 _OFF_STEPS = 0.1
 """How far a plane may lie from a whole step: rounded positions of thin slices reach 0.08
@@ -58,8 +58,8 @@ def stack(path: Path, planes: Sequence[Plane], header: Dataset, within: Grid | N
     The distance of slices is, the first that fits every position:
 
     1. the CT's, where planes lie next to each other on it;
-    2. what the object says (SpacingBetweenSlices);
-    3. the CT's, where planes lie apart on it and are said to be thinner than their distance
+    2. the object's own (SpacingBetweenSlices);
+    3. the CT's, where planes lie apart on it and are stated to be thinner than their distance
        (SliceThickness): drawn on every other slice, and not on a thicker reconstruction;
     4. the smallest distance of two planes.
 
@@ -69,12 +69,12 @@ def stack(path: Path, planes: Sequence[Plane], header: Dataset, within: Grid | N
     ------
     UnreadableVolumeError
         Planes lack a position, differ in direction, spacing or size, lie side by side or
-        unevenly, or the distance of slices cannot be told.
+        unevenly, or the distance of slices is not clear.
     GridMismatchError
         A single plane is thicker than the CT's slices can be.
     """
-    if found := lacking(planes):
-        what, which = found
+    if incomplete := lacking(planes):
+        what, which = incomplete
         raise UnreadableVolumeError(path, f"{len(which)} of its frames have no usable {what}")
     axes = np.array([plane.axes for plane in planes])
     pixels = np.array([plane.pixel_mm for plane in planes])
@@ -124,15 +124,18 @@ def _step(
     distances = np.diff(np.sort(along))
     distances = distances[distances > _MIN_SPACING_MM]
     gap = float(distances.min()) if distances.size else None
-    said, thickness = _said(header, "SpacingBetweenSlices"), _said(header, "SliceThickness")
+    stated, thickness = (
+        _stated_distance(header, "SpacingBetweenSlices"),
+        _stated_distance(header, "SliceThickness"),
+    )
     if gap is None:
-        return _of_one(path, said or thickness, ct_step), np.zeros(len(along), dtype=np.int64)
-    tried = [said, gap]
+        return _of_one(path, stated or thickness, ct_step), np.zeros(len(along), dtype=np.int64)
+    candidates = [stated, gap]
     if ct_step is not None and gap <= _NEXT_STEPS * ct_step:
-        tried.insert(0, ct_step)
+        candidates.insert(0, ct_step)
     elif ct_step is not None and _drawn_apart(ct_step, gap, thickness):
-        tried.insert(1, ct_step)
-    for step in tried:
+        candidates.insert(1, ct_step)
+    for step in candidates:
         if step is not None and (fitted := _fitted(along, step)) is not None:
             return fitted
     raise UnreadableVolumeError(
@@ -168,7 +171,7 @@ def _drawn_apart(ct_step: float, gap: float, thickness: float | None) -> bool:
 def _fitted(
     along: npt.NDArray[np.float64], step: float
 ) -> tuple[float, npt.NDArray[np.int64]] | None:
-    """The step made exact by the planes farthest apart; None where one lies between places."""
+    """Fit the step to the planes farthest apart; None where one lies between places."""
     if not step >= _MIN_SPACING_MM:
         return None
     places = np.rint(along / step).astype(np.int64)
@@ -180,8 +183,8 @@ def _fitted(
     return (step, places) if off <= _OFF_STEPS * step else None
 
 
-def _said(header: Dataset, keyword: str) -> float | None:
-    """Return a distance that the object gives, of all frames or of the first; None without."""
+def _stated_distance(header: Dataset, keyword: str) -> float | None:
+    """Read a distance stated for all frames or for the first one; None without."""
     for sequence in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in list(raw(header, sequence) or ())[:1]:
             for measures in list(raw(group, "PixelMeasuresSequence") or ())[:1]:

@@ -1,4 +1,4 @@
-"""A label map as a DICOM SEG object of its CT series.
+"""Write a label map as a DICOM SEG object of its CT series.
 
 Segments go by organ, never by position: each carries its own name, SNOMED CT code and
 recommended colour, organs without voxels are left out, and those left are numbered from 1.
@@ -51,7 +51,7 @@ _MAY_LACK = (
     *("PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber"),
     *("StudyID", "StudyDate", "StudyTime"),
 )
-"""What a CT's header ought to have (type 2), and does not always."""
+"""Elements that a CT's header ought to have (type 2), and does not always."""
 
 
 def write_segmentation(
@@ -82,7 +82,7 @@ def write_segmentation(
     kind
         ``"organs"``, or ``"attention"`` for an object that can be taken for no organs.
     made
-        How the segments came about.
+        Value of DICOM's SegmentAlgorithmType.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def write_segmentation(
         pixel_measures=PixelMeasuresSequence([down, across], step, step),
     )
     data.SpecificCharacterSet = "ISO_IR 192"  # UTF-8
-    # Set when all is made: highdicom quotes names that it finds odd in warnings.
+    # Set last: highdicom quotes names that it finds odd in warnings.
     data.PatientName, data.ContentCreatorName = headers[0].get("PatientName"), _NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     with publishing(path) as temporary:
@@ -141,16 +141,16 @@ def _check_text(description: str) -> None:
 
 def _stacked(series: Sequence[pydicom.Dataset], path: Path) -> tuple[list[pydicom.Dataset], Grid]:
     """Return the headers in the order of their planes, and the series' grid."""
-    found = inspect(series)
-    if len(found) != 1 or len(found[0].instances) != len(series):
+    series_found = inspect(series)
+    if len(series_found) != 1 or len(series_found[0].instances) != len(series):
         raise GridMismatchError(path, f"{len(series)} instances are not those of one series")
-    grid = found[0].grid
+    grid = series_found[0].grid
     by_uid = {str(header.SOPInstanceUID): header for header in series}
-    return [by_uid[instance.uid] for instance in found[0].instances], grid
+    return [by_uid[instance.uid] for instance in series_found[0].instances], grid
 
 
 def _completed(header: pydicom.Dataset) -> pydicom.Dataset:
-    """Return a header without names, and with empty values for what it lacks."""
+    """Return a header without names, and with empty values for missing elements."""
     named = {tag_for_keyword(keyword) for keyword in _NAMES}
     whole = pydicom.Dataset({tag: header[tag] for tag in header.keys() if tag not in named})  # noqa: SIM118
     for keyword in (*_NAMES, *_MAY_LACK):

@@ -1,7 +1,7 @@
-"""NRRD and 3D Slicer's ``.seg.nrrd``: the header first, then voxels within bounds.
+"""Read NRRD and 3D Slicer's ``.seg.nrrd``: the header first, then voxels within bounds.
 
-The library reads headers; voxels are read here, because it inflates a file without
-looking at how much its header claims, and follows a header to any other file, as ITK does.
+The library reads headers; voxels are read here, because it inflates a file whatever size its
+header claims, and follows a header to any other file, as ITK does.
 Space is turned from the file's (LPS, RAS or LAS) to RAS.
 
 Sources: https://teem.sourceforge.net/nrrd/format.html and, for the ``Segment`` fields,
@@ -46,7 +46,7 @@ _SegmentFields = tuple[Mapping[str, str], ...]
 
 @dataclass(frozen=True, eq=False)
 class _Header:
-    """A header that has been looked through.
+    """A header that has been checked.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class _Header:
         Position of the voxels in the file.
     start
         Index of the first voxel in the image that the segments were drawn on, where the
-        header says so.
+        header has it.
     """
 
     grid: Grid
@@ -120,7 +120,7 @@ def _read_header(path: Path) -> _Header:
 
 
 def _header_lines(stream: Any) -> Iterator[str]:
-    """Lines up to the empty one; 3D Slicer writes names in UTF-8, the library takes ASCII."""
+    """Yield lines up to the empty one; 3D Slicer writes UTF-8, the library takes ASCII."""
     for line in iter(stream.readline, b""):
         try:
             yield line.decode("utf-8")
@@ -157,15 +157,16 @@ def _checked(path: Path, fields: Mapping[str, Any], data_at: int) -> _Header:
     except NotFiniteError as err:
         raise NotFiniteError(path, err.reason) from err
     segments = _segment_fields(fields)
-    start = _start(fields, segments, shape)
+    start = _read_start(fields, segments, shape)
     return _Header(grid, sizes, layer_axis, dtype, encoding != "raw", segments, data_at, start)
 
 
-def _start(
+def _read_start(
     fields: Mapping[str, Any], segments: _SegmentFields | None, shape: tuple[int, int, int]
 ) -> Start | None:
-    """Where 3D Slicer cut the block out of the image: newer releases say the offset, older ones
-    the extents within the image, of which the block is the hull.
+    """Read where 3D Slicer cut the block out of the image.
+
+    Newer releases write the offset, older ones the extents of segments, whose hull is the block.
     """
     offset = str(fields.get("Segmentation_ReferenceImageExtentOffset", "")).split()
     if len(offset) == 3:
@@ -207,13 +208,13 @@ def _affine(path: Path, fields: Mapping[str, Any], space: list[int]) -> npt.NDAr
 
 
 def _segment_fields(fields: Mapping[str, Any]) -> _SegmentFields | None:
-    found: dict[int, dict[str, str]] = {}
+    segments: dict[int, dict[str, str]] = {}
     for key, value in fields.items():
         if match := _SEGMENT.fullmatch(key):
-            found.setdefault(int(match[1]), {})[match[2]] = str(value)
-    if not found and not any(key.startswith("Segmentation_") for key in fields):
+            segments.setdefault(int(match[1]), {})[match[2]] = str(value)
+    if not segments and not any(key.startswith("Segmentation_") for key in fields):
         return None
-    return tuple(found[number] for number in sorted(found))
+    return tuple(segments[number] for number in sorted(segments))
 
 
 def _segments(path: Path, header: _Header) -> tuple[Segment, ...]:
@@ -253,23 +254,23 @@ def _segment(number: int, fields: Mapping[str, str], layers: int) -> Segment:
 
 
 def _read_layers(path: Path, header: _Header) -> list[npt.NDArray[Any]]:
-    """Voxels, one ``(X, Y, Z)`` array a layer; not more bytes than the header says."""
-    wanted = int(np.prod(header.sizes, dtype=np.int64)) * header.dtype.itemsize
+    """Read voxels, one ``(X, Y, Z)`` array a layer; not more bytes than the header claims."""
+    expected = int(np.prod(header.sizes, dtype=np.int64)) * header.dtype.itemsize
     try:
         with open(path, "rb") as stream:
             stream.seek(header.data_at)
             if header.gzipped:
                 with igzip.IGzipFile(fileobj=stream, mode="rb") as unpacked:
-                    data = unpacked.read(wanted + 1)  # past the voxels lies the checksum, too
+                    data = unpacked.read(expected + 1)  # past the voxels lies the checksum, too
             else:
-                data = stream.read(wanted + 1)
+                data = stream.read(expected + 1)
     except READ_DAMAGE as err:
         raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
-    if len(data) < wanted:
+    if len(data) < expected:
         raise UnreadableVolumeError(
-            path, f"the voxel data ends after {len(data):,} of {wanted:,} bytes; send it again"
+            path, f"the voxel data ends after {len(data):,} of {expected:,} bytes; send it again"
         )
-    if len(data) > wanted:
+    if len(data) > expected:
         raise UnreadableVolumeError(
             path,
             f"it holds more voxels than its header says ({header.sizes} of {header.dtype}): sizes "
@@ -282,7 +283,7 @@ def _read_layers(path: Path, header: _Header) -> list[npt.NDArray[Any]]:
 
 
 def write_nrrd(path: Path, array: npt.NDArray[np.uint8], grid: Grid) -> Path:
-    """Write ``(X, Y, Z)`` unpacked, in LPS; for a file of one's own, not published."""
+    """Write ``(X, Y, Z)`` unpacked, in LPS; for a temporary file, since it is not atomic."""
     lps = np.diag([-1.0, -1, 1, 1]) @ grid.affine
     fields = {
         "space": "left-posterior-superior",

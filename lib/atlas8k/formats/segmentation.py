@@ -1,4 +1,4 @@
-"""What a segmentation file holds, nothing interpreted yet."""
+"""Content of a segmentation file, before interpretation."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from atlas8k.core.grid_alignment import Start
 from atlas8k.core.label_mapping import Terminology
 
 MAX_LAYERS = 64
-"""More segments than this do not overlap in any file that somebody drew."""
+"""Most layers: no drawn file has more segments that overlap."""
 
 Format = Literal["nifti", "nrrd", "seg.nrrd", "dicom-seg"]
 Fits = Callable[[Grid, Start | None], object]
-"""Called with where a file's voxels lie before they are read; raises where they are not wanted."""
+"""Called with a file's grid before its voxels are read; raises where it does not fit the CT."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment that a file names.
+    """A segment of a file.
 
     Attributes
     ----------
     name
-        As written in the file.
+        Name as written in the file.
     value
         Voxel value, 1 to 255, within its layer.
     layer
         Position in :attr:`Segmentation.layers`.
     codes
-        Of what it is and where, where the file has any.
+        Codes of the structure and its region, where the file has any.
     """
 
     name: str
@@ -46,20 +46,20 @@ class Segment:
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What a file holds.
+    """The layers and segments of a file.
 
     Attributes
     ----------
     layers
         One or more ``(X, Y, Z)`` uint8 on `grid`; segments of different layers may overlap.
     grid
-        Where the voxels are, the file's own axes.
+        Grid of the voxels, the file's own axes.
     segments
         In the file's order; ``None`` where the format names none (NIfTI, plain NRRD).
     start
-        Index of the first voxel in the image it was drawn on, where the file says so.
+        Index of the first voxel in the image it was drawn on, where the file has it.
     notes
-        How the file was taken where it can be taken in more than one way, a sentence each.
+        How the file was read where there are several ways, a sentence each.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Anatomical rules that find wrong labels: mirrored, cut short, leaked, in pieces.
+"""Find wrong labels by anatomical rules: mirrored, cut short, leaked, in pieces.
 
 The rules are those that found label noise in AbdomenAtlas 1.0 and its sources (Touchstone,
 appendix E). They warn; a rare patient breaks one rightly.
@@ -15,7 +15,7 @@ from scipy import ndimage
 from atlas8k.core.components import label_components
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS
-from atlas8k.labels.anatomy import Body, Box, Finding, at_border
+from atlas8k.labels.plausibility import Body, Box, Finding, at_border
 
 TOUCHING: tuple[tuple[str, str, int], ...] = (
     ("kidney_left", "kidney_right", 0),
@@ -27,7 +27,7 @@ TOUCHING: tuple[tuple[str, str, int], ...] = (
     ("stomach", "aorta", 0),
     ("stomach", "postcava", 0),
 )
-"""Organs that do not meet, and the voxels from which on they are said to."""
+"""Organs that do not meet, and up to how many shared border voxels are let pass."""
 
 AORTA_SLICES = 0.03
 BIFURCATION_MM = 50.0
@@ -59,7 +59,7 @@ def check_label(array: npt.NDArray[np.uint8], grid: Grid) -> list[Finding]:
 
 
 def _mirrored(body: Body) -> Iterator[Finding]:
-    """Left of a pair on the right of it: the file's left and right are swapped."""
+    """Find pairs whose left organ lies to the right of its partner: left and right are swapped."""
     for left, right in (("kidney_left", "kidney_right"), ("spleen", "liver")):
         if left in body.organs and right in body.organs:
             gap = float(body.organs[left].centre[0] - body.organs[right].centre[0])
@@ -86,30 +86,30 @@ def _laterality(body: Body) -> Iterator[Finding]:
 
 
 def _touching(body: Body) -> Iterator[Finding]:
-    for one, two, allowed in TOUCHING:
-        box = _common(body, one, two)
+    for name, other, allowed in TOUCHING:
+        box = _common(body, name, other)
         if box is None:
             continue
-        first, second = (body.array[box] == ORGAN_IDS[organ] for organ in (one, two))
+        first, second = (body.array[box] == ORGAN_IDS[organ] for organ in (name, other))
         voxels = int(np.count_nonzero(second & ndimage.binary_dilation(first)))
         if voxels > allowed:
-            yield Finding(one, "touching", f"{one} and {two} meet in {voxels} voxels")
+            yield Finding(name, "touching", f"{name} and {other} meet in {voxels} voxels")
 
 
-def _common(body: Body, one: str, two: str) -> Box | None:
+def _common(body: Body, name: str, other: str) -> Box | None:
     """Return where the boxes of two organs meet, one voxel more on every side."""
-    if one not in body.organs or two not in body.organs:
+    if name not in body.organs or other not in body.organs:
         return None
-    pairs = zip(body.organs[one].box, body.organs[two].box, strict=True)
+    pairs = zip(body.organs[name].box, body.organs[other].box, strict=True)
     spans = [slice(max(0, max(a.start, b.start) - 1), min(a.stop, b.stop) + 1) for a, b in pairs]
     apart = any(span.start >= span.stop for span in spans)
     return None if apart else (spans[0], spans[1], spans[2])
 
 
 def _gap(body: Body) -> Iterator[Finding]:
-    """Slices, across the patient's long axis, with postcava but no aorta.
+    """Find slices, across the patient's long axis, with postcava but no aorta.
 
-    Those between the postcava's origin and the aorta's bifurcation are as they should be.
+    Slices between the postcava's origin and the aorta's bifurcation are as they should be.
     """
     if not {"aorta", "postcava"} <= body.organs.keys():
         return
@@ -128,7 +128,7 @@ def _gap(body: Body) -> Iterator[Finding]:
 
 
 def _pieces(body: Body) -> Iterator[Finding]:
-    """Pieces smaller than 10 % of their organ, unless they may be larger outside the image."""
+    """Find pieces smaller than 10 % of their organ, unless they may go on outside the image."""
     for organ in body.organs.values():
         parts = label_components(np.asfortranarray(organ.mask))
         sizes = np.bincount(parts.ravel(order="K"))[1:]

@@ -1,4 +1,4 @@
-"""What the raw label values of public datasets mean.
+"""Read what the raw label values of public datasets mean.
 
 The maps are data: ``datasets.yaml`` beside this module, and files of the user's own in the
 same form. Organs a dataset does not list are unknown in it, not absent.
@@ -70,14 +70,14 @@ def _meaning(text: str) -> str:
 
 
 def _values_of(items: object) -> frozenset[int]:
-    found: set[int] = set()
+    values: set[int] = set()
     for item in items if isinstance(items, list) else [items]:
         span = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", str(item))
         low, high = (int(span[1]), int(span[2] or span[1])) if span else (0, 0)
         if not 1 <= low <= high <= _HIGHEST:
             raise _wrong(f"{item!r} is no value or span from 1 to {_HIGHEST}")
-        found.update(range(low, high + 1))
-    return frozenset(found)
+        values.update(range(low, high + 1))
+    return frozenset(values)
 
 
 def _none_twice(other: frozenset[int], info: ValidationInfo) -> frozenset[int]:
@@ -87,7 +87,7 @@ def _none_twice(other: frozenset[int], info: ValidationInfo) -> frozenset[int]:
 
 
 def _compiled(rules: Any) -> tuple[tuple[re.Pattern[str], str], ...]:
-    found = []
+    compiled = []
     for rule in rules if isinstance(rules, list) else [rules]:
         try:
             pattern, name = re.compile(rule["label"]), rule["volume"]
@@ -97,8 +97,8 @@ def _compiled(rules: Any) -> tuple[tuple[re.Pattern[str], str], ...]:
             raise _wrong(f"{rule['label']!r}: {error}") from error
         except (TypeError, KeyError) as error:
             raise _wrong("{label: REGEX, volume: NAME} is needed") from error
-        found.append((pattern, name))
-    return tuple(found)
+        compiled.append((pattern, name))
+    return tuple(compiled)
 
 
 def _all_other(named: dict[int, str], info: ValidationInfo) -> dict[int, str]:
@@ -124,7 +124,7 @@ class Dataset(BaseModel):
     other
         Raw values, and spans of such, of structures that are none of the nine organs.
     per_case
-        The labeled organs differ from case to case, so that no voxels say nothing.
+        The labeled organs differ from case to case: one without voxels is unknown, not absent.
     match
         Patterns of label file names (without suffix) and the names of their CTs.
     family
@@ -156,10 +156,10 @@ class Dataset(BaseModel):
 
     def table(self, ids: Mapping[str, int]) -> npt.NDArray[np.uint8]:
         """Return ``(256,)`` uint8: the number in `ids` of what each raw value means, else 0."""
-        found = np.zeros(256, np.uint8)
+        numbers = np.zeros(256, np.uint8)
         for raw, meaning in self.values.items():
-            found[raw] = ids.get(meaning, 0)
-        return found
+            numbers[raw] = ids.get(meaning, 0)
+        return numbers
 
     @property
     def kidneys_together(self) -> bool:
@@ -205,14 +205,14 @@ def read_maps(path: str | Path) -> dict[str, Dataset]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        found = yaml.load(text, _Loader)
+        entries = yaml.load(text, _Loader)
     except OSError as error:
         raise DatasetMapError(path, f"cannot be read ({error.strerror})") from error
     except (UnicodeDecodeError, yaml.YAMLError, TypeError) as error:
         raise DatasetMapError(path, f"not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(found, dict) or not found:
+    if not isinstance(entries, dict) or not entries:
         raise DatasetMapError(path, "a dataset's name with its values below it is needed")
-    maps = {str(name): _dataset(path, str(name), entry) for name, entry in found.items()}
+    maps = {str(name): _dataset(path, str(name), entry) for name, entry in entries.items()}
     _index(path, maps)
     return maps
 
@@ -231,16 +231,16 @@ def _dataset(path: Path, name: str, entry: object) -> Dataset:
 
 
 def _index(path: str | Path, maps: Mapping[str, Dataset]) -> dict[str, Dataset]:
-    """Datasets by the keys of all their names."""
-    found: dict[str, Dataset] = {}
+    """Return the datasets by the keys of all their names."""
+    by_key: dict[str, Dataset] = {}
     for dataset in maps.values():
         for key in {dataset_key(name) for name in (dataset.name, *dataset.also)}:
-            if key in found:
+            if key in by_key:
                 raise DatasetMapError(
-                    path, f"{dataset.name} and {found[key].name} have a name in common: {key}"
+                    path, f"{dataset.name} and {by_key[key].name} have a name in common: {key}"
                 )
-            found[key] = dataset
-    return found
+            by_key[key] = dataset
+    return by_key
 
 
 @cache
@@ -249,24 +249,28 @@ def _packaged() -> dict[str, Dataset]:
 
 
 def known_datasets(own: str | Path | None = None) -> dict[str, Dataset]:
-    """Return every dataset by name; entries of the file `own` go before ours of the same name.
+    """Return every dataset by name; entries of the file `own` replace ours of the same name.
 
     Raises
     ------
     DatasetMapError
         The file cannot be used.
     """
-    mine = read_maps(own) if own is not None else {}
-    taken = _index(own or "", mine)
+    theirs = read_maps(own) if own is not None else {}
+    their_keys = _index(own or "", theirs)
     ours = {
-        name: dataset for name, dataset in _packaged().items() if dataset_key(name) not in taken
+        name: dataset
+        for name, dataset in _packaged().items()
+        if dataset_key(name) not in their_keys
     }
-    return {**ours, **mine}
+    return {**ours, **theirs}
 
 
 def known_structures() -> frozenset[str]:
     """Return names of structures beside the nine, of all datasets that came with this project."""
-    return frozenset(name for one in _packaged().values() for name in one.structures.values())
+    return frozenset(
+        name for dataset in _packaged().values() for name in dataset.structures.values()
+    )
 
 
 def find_versions(name: str, own: str | Path | None = None) -> tuple[Dataset, ...]:
@@ -280,9 +284,9 @@ def find_versions(name: str, own: str | Path | None = None) -> tuple[Dataset, ..
     datasets = known_datasets(own)
     key = dataset_key(name)
     for dataset in reversed(datasets.values()):
-        if key in {dataset_key(one) for one in (dataset.name, *dataset.also)}:
+        if key in {dataset_key(other) for other in (dataset.name, *dataset.also)}:
             return (dataset,)
-    versions = tuple(one for one in datasets.values() if dataset_key(one.family) == key)
+    versions = tuple(dataset for dataset in datasets.values() if dataset_key(dataset.family) == key)
     if versions and key:
         return versions
     raise DatasetMapError(

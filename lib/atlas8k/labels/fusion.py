@@ -1,4 +1,4 @@
-"""One label a volume from public, revised and pseudo labels: a pure function."""
+"""Fuse public, revised and pseudo labels into one label a volume; pure functions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from atlas8k.core.voxels import fill, joint_counts, renamed
 
 SourceKind = Literal["public", "revised", "pseudo"]
 PRIORITY: tuple[SourceKind, ...] = ("public", "revised", "pseudo")
-_ANSWERS = ("present", "absent", "confirmed", "revised", "not_assessed")
+_ANSWERED = ("present", "absent", "confirmed", "revised", "not_assessed")
 
 
 @dataclass(frozen=True, eq=False)
 class SourceLabel:
-    """One label of a volume and what it says.
+    """A label of a volume, and its answer for each organ.
 
     Attributes
     ----------
@@ -30,10 +30,10 @@ class SourceLabel:
         ``(X, Y, Z)`` uint8, organ ids; voxels of organs that are not in `organs` are not
         used. ``None`` where it has no voxels (absent organs only).
     organs
-        What it says of each organ. ``present``, ``confirmed`` and ``revised``: the voxels
-        are the organ, ``not_assessed``: so they are, and nobody vouches for them yet;
-        ``absent``: there is none; ``unknown``: nothing is said, so that the next source
-        counts. A pseudo label's voxels are used whatever its state.
+        Its answer for each organ. ``present``, ``confirmed`` and ``revised``: the voxels
+        are the organ. ``not_assessed``: they are too, and nobody vouches for them yet.
+        ``absent``: there is none. ``unknown``: no answer, so that the next source counts. A
+        pseudo label's voxels are used whatever its state.
     """
 
     kind: SourceKind
@@ -53,8 +53,8 @@ class Overlap:
 
 
 @dataclass(frozen=True, eq=False)
-class Assembled:
-    """The assembled label of a volume.
+class FusedLabel:
+    """The fused label of a volume.
 
     Attributes
     ----------
@@ -72,35 +72,35 @@ class Assembled:
     overlaps: tuple[Overlap, ...]
 
     def sources(self) -> list[SourceLabel]:
-        """Return the same label as sources again, one a kind; assembling them gives it back."""
-        found = []
+        """Return the label as sources again, one a kind; fusing these gives it back."""
+        labels = []
         for kind in PRIORITY:
             organs = {name: source for name, source in self.organs.items() if source.source == kind}
             if organs:
-                found.append(SourceLabel(kind, self.array, organs))
-        return found
+                labels.append(SourceLabel(kind, self.array, organs))
+        return labels
 
 
-def assemble(
+def fuse(
     shape: tuple[int, int, int],
     sources: Sequence[SourceLabel],
     decisions: Mapping[str, SourceKind] | None = None,
-) -> Assembled:
-    """Put one label together: per organ public before revised before pseudo.
+) -> FusedLabel:
+    """Fuse the labels of a volume: per organ public before revised before pseudo.
 
     Parameters
     ----------
     shape
         Voxels of the CT, ``(X, Y, Z)``.
     sources
-        In any order; of two of one kind the earlier counts where both say something.
+        In any order; of two of one kind the earlier counts where both have an answer.
     decisions
         By organ, the kind of source a reviewer chose for this volume. It counts while a
-        source of that kind says something about the organ; such an organ is not disputed.
+        source of that kind has an answer for the organ; such an organ is not disputed.
 
     Returns
     -------
-    Assembled
+    FusedLabel
         A public organ is ``disputed`` where its source says so already or a submission
         has other voxels of it, until decided.
 
@@ -123,18 +123,18 @@ def assemble(
         chosen = _choose(organ, ordered, decisions.get(organ))
         if chosen is None:
             continue
-        at, decided = chosen
-        organs[organ] = _source(organ, ordered, at, decided, organ in disagree)
-        if at is not None and _has_voxels(ordered[at], organ):
-            tables[at][ORGAN_IDS[organ]] = ORGAN_IDS[organ]
+        position, decided = chosen
+        organs[organ] = _source(organ, ordered, position, decided, organ in disagree)
+        if position is not None and _has_voxels(ordered[position], organ):
+            tables[position][ORGAN_IDS[organ]] = ORGAN_IDS[organ]
     array, overlaps = _painted(shape, ordered, tables)
-    return Assembled(array, organs, overlaps)
+    return FusedLabel(array, organs, overlaps)
 
 
-def _says(source: SourceLabel, organ: str) -> bool:
+def _answers(source: SourceLabel, organ: str) -> bool:
     """Return whether a source has an answer for the organ; a pseudo label always has one."""
-    found = source.organs.get(organ)
-    return found is not None and (source.kind == "pseudo" or found.state in _ANSWERS)
+    answer = source.organs.get(organ)
+    return answer is not None and (source.kind == "pseudo" or answer.state in _ANSWERED)
 
 
 def _has_voxels(source: SourceLabel, organ: str) -> bool:
@@ -145,11 +145,11 @@ def _has_voxels(source: SourceLabel, organ: str) -> bool:
 def _choose(
     organ: str, ordered: Sequence[SourceLabel], decision: SourceKind | None
 ) -> tuple[int | None, bool] | None:
-    """Position of the source that counts, ``None`` where none has an answer; and if decided.
+    """Return the position of the source that counts, and whether a reviewer chose it.
 
-    ``None`` in place of the pair where no source names the organ.
+    The position is ``None`` where no source has an answer; the pair is, where none names the organ.
     """
-    answers = [i for i, source in enumerate(ordered) if _says(source, organ)]
+    answers = [i for i, source in enumerate(ordered) if _answers(source, organ)]
     for i in answers:
         if ordered[i].kind == decision:
             return i, True
@@ -161,38 +161,43 @@ def _choose(
 def _source(
     organ: str,
     ordered: Sequence[SourceLabel],
-    at: int | None,
+    position: int | None,
     decided: bool,
     disagrees: bool,
 ) -> OrganSource:
-    if at is not None and ordered[at].kind != "pseudo":
-        source = ordered[at].organs[organ]._replace(source=ordered[at].kind)
+    if position is not None and ordered[position].kind != "pseudo":
+        source = ordered[position].organs[organ]._replace(source=ordered[position].kind)
         disputed = source.source == "public" and (source.disputed or disagrees)
         return source._replace(disputed=disputed and not decided)
     return OrganSource("pseudo", "unknown")
 
 
 def _disagreements(ordered: Sequence[SourceLabel], shape: tuple[int, int, int]) -> set[str]:
-    """Return organs of which a submission has other voxels than a public label has."""
+    """Return the organs of which a submission and a public label have different voxels."""
     nothing = np.zeros(shape, dtype=np.uint8)
     public = [source for source in ordered if source.kind == "public"]
     revised = [source for source in ordered if source.kind == "revised"]
-    found: set[str] = set()
-    for one, other in product(public, revised):
-        shared = [o for o in ORGAN_NAMES if _says(one, o) and _says(other, o)]
+    organs: set[str] = set()
+    for public_label, revised_label in product(public, revised):
+        shared = [
+            o for o in ORGAN_NAMES if _answers(public_label, o) and _answers(revised_label, o)
+        ]
         if not shared:
             continue
         both = joint_counts(
-            *(nothing if source.array is None else source.array for source in (one, other))
+            *(
+                nothing if source.array is None else source.array
+                for source in (public_label, revised_label)
+            )
         )
         for organ in shared:
             i = ORGAN_IDS[organ]
-            before = int(both[i].sum()) if _has_voxels(one, organ) else 0
-            after = int(both[:, i].sum()) if _has_voxels(other, organ) else 0
+            before = int(both[i].sum()) if _has_voxels(public_label, organ) else 0
+            after = int(both[:, i].sum()) if _has_voxels(revised_label, organ) else 0
             same = int(both[i, i]) if before and after else 0
             if not before == after == same:
-                found.add(organ)
-    return found
+                organs.add(organ)
+    return organs
 
 
 def _painted(

@@ -1,4 +1,4 @@
-"""A client's segmentation made into one map of organ ids on the CT's grid, or refused."""
+"""Bring a client's segmentation to one map of organ ids on the CT's grid, or refuse it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from atlas8k.core.errors import (
 )
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import Box, Start, find_placement, put
-from atlas8k.core.label_mapping import Term, term
+from atlas8k.core.label_mapping import MappedLabel, map_label
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.core.voxels import counts, joint_counts, renamed
@@ -28,7 +28,7 @@ from atlas8k.formats.nrrd import read_nrrd
 from atlas8k.formats.segmentation import Segment, Segmentation
 
 ReadBy = Literal["label_info", "segment names", "codes", "organ ids"]
-_Terms = Sequence[tuple[Segment, Term]]
+_Terms = Sequence[tuple[Segment, MappedLabel]]
 _Counts = Sequence[npt.NDArray[np.int64]]
 
 
@@ -46,7 +46,7 @@ class SegmentOverlap:
 
 @dataclass(frozen=True, eq=False)
 class Submitted:
-    """A segmentation taken in.
+    """A client's segmentation as organ ids on the CT's grid.
 
     Attributes
     ----------
@@ -55,9 +55,9 @@ class Submitted:
     grid
         The CT's own grid.
     named
-        Organs the client named, with voxels or without. Organs that are not named: the
-        submission says nothing about them, and `array` has no voxels of them. Without
-        names (``read_by`` is ``organ ids``) these are the organs that have voxels.
+        Organs the client named, with voxels or without; `array` has no voxels of others,
+        which are not assessed. Without names (``read_by`` is ``organ ids``) these are the
+        organs that have voxels.
     read_by
         What decided which voxels are which organ.
     voxels
@@ -69,8 +69,8 @@ class Submitted:
     block
         The voxels of the CT that the file covers; ``None`` where it covers all.
     notes
-        How it was put on the CT's grid, where not as it came, and how the file was taken
-        where it can be taken in more than one way.
+        How it was brought to the CT's grid, unless it lies on it already, and how the file
+        was read where it can be read in more than one way.
     """
 
     array: npt.NDArray[np.uint8]
@@ -106,10 +106,10 @@ def ingest(
         segments and a background entry included; ``idx`` is wrong after a skipped segment
         and is not looked at. Without it values are organ ids 1 to 9.
     absent
-        Organs (name or alias) that the client says are not there; they count as named.
+        Organs (name or alias) that the client marks absent; they count as named.
     may_be_empty
-        Accept a file without a single organ voxel, although nothing is said to be absent:
-        for a CT whose start label is empty too.
+        Accept a file without a single organ voxel, although no organ is marked absent:
+        for a CT whose draft label is empty too.
 
     Raises
     ------
@@ -118,53 +118,57 @@ def ingest(
         :func:`read_segmentation`.
     LabelNameError
         A segment with voxels that means no organ, two segments of one name, names that
-        are no list of names, an organ said to be absent that has voxels.
+        are no list of names, an organ marked absent that has voxels.
     LabelValueError
         A value that no name or organ id belongs to.
     EmptyVolumeError
         No organ voxel, unless `absent` or `may_be_empty` says that this is meant.
     """
     path = Path(path)
-    gone = organ_names(absent, "absent", path)
-    # What needs no voxels is looked at before they are read.
-    listed = None if label_info is None else _listed(path, label_info)
+    absent_organs = organ_names(absent, "absent", path)
+    # Check what needs no voxels before they are read.
+    from_label_info = None if label_info is None else _label_info_segments(path, label_info)
     segmentation = read_segmentation(path, within=grid)
-    segments = listed if segmentation.segments is None else segmentation.segments
-    found = [counts(layer) for layer in segmentation.layers]
+    segments = from_label_info if segmentation.segments is None else segmentation.segments
+    voxel_counts = [counts(layer) for layer in segmentation.layers]
     if segments is None:
         read_by: ReadBy = "organ ids"
-        terms = [(Segment(name, i), Term("organ", name)) for name, i in ORGAN_IDS.items()]
+        terms = [(Segment(name, i), MappedLabel("organ", name)) for name, i in ORGAN_IDS.items()]
     else:
-        terms = [(segment, term(segment.name, segment.codes)) for segment in segments]
+        terms = [(segment, map_label(segment.name, segment.codes)) for segment in segments]
         by_code = any(meant.by_code for _, meant in terms)
-        by_name: ReadBy = "label_info" if segments is listed else "segment names"
+        by_name: ReadBy = "label_info" if segments is from_label_info else "segment names"
         read_by = "codes" if by_code else by_name
-    _check_values(path, found, terms, read_by)
+    _check_values(path, voxel_counts, terms, read_by)
     if segments is not None:
-        _check_names(path, found, terms)
-    array, overlaps = _combined(segmentation.layers, found, terms)
+        _check_names(path, voxel_counts, terms)
+    array, overlaps = _combined(segmentation.layers, voxel_counts, terms)
     placement = find_placement(segmentation.grid, grid, path, start=segmentation.start)
     array = put(array, placement, grid)
-    total = counts(array)
-    present = [organ for organ, i in ORGAN_IDS.items() if total[i]]
-    if not present and not gone and not may_be_empty:
+    organ_counts = counts(array)
+    present = [organ for organ, i in ORGAN_IDS.items() if organ_counts[i]]
+    if not present and not absent_organs and not may_be_empty:
         raise EmptyVolumeError(
             path, "the label map holds no organ; name organs that are not there in absent"
         )
-    if both := sorted(set(present) & set(gone)):
-        raise LabelNameError(path, f"absent: {', '.join(both)} has voxels in the label map")
+    if contradicted := sorted(set(present) & set(absent_organs)):
+        raise LabelNameError(path, f"absent: {', '.join(contradicted)} has voxels in the label map")
     named = {meant.organ for _, meant in terms if meant.kind == "organ" and meant.organ}
     if read_by == "organ ids":
         named = set(present)
-    empty = [s.name for s, meant in terms if meant.organ is None and meant.kind != "background"]
+    ignored = [s.name for s, meant in terms if meant.organ is None and meant.kind != "background"]
     return Submitted(
         array=array,
         grid=grid,
-        named=frozenset(named | set(gone)),
+        named=frozenset(named | set(absent_organs)),
         read_by=read_by,
-        voxels={organ: int(total[i]) for organ, i in ORGAN_IDS.items() if organ in named | {*gone}},
+        voxels={
+            organ: int(organ_counts[i])
+            for organ, i in ORGAN_IDS.items()
+            if organ in named | {*absent_organs}
+        },
         overlaps=overlaps,
-        ignored=tuple(empty),
+        ignored=tuple(ignored),
         block=None
         if np.prod(segmentation.grid.shape) == np.prod(grid.shape)
         else placement.block(segmentation.grid),
@@ -177,28 +181,28 @@ def ingest(
 
 
 def _coded_otherwise(terms: _Terms) -> list[str]:
-    """Say which segments' codes mean another organ than their names, which count.
+    """Note the segments whose code means another organ than their name; the name counts.
 
-    Nothing where all have the codes of one: servers are known to do that.
+    Nothing is noted where all have the same code: some servers write that.
     """
     if len({segment.codes for segment, _ in terms if segment.codes}) < 2:
         return []
-    found = []
+    notes = []
     for segment, meant in terms:
         coded = None if segment.codes is None or meant.by_code else segment.codes.organ()
         if coded is not None and meant.organ is not None and coded[0] != meant.organ:
-            found.append(
+            notes.append(
                 f"segment {segment.name[:80]!r} is coded as {coded[0]}; taken by its name as "
                 f"{meant.organ}"
             )
-    return found
+    return notes
 
 
 def read_segmentation(path: str | Path, within: Grid | None = None) -> Segmentation:
     """Read a segmentation file, its header first.
 
-    What a file is, its first bytes say, not its name. Voxels are read only where they lie on
-    the CT, and not more of them than the header claims.
+    The first bytes say which format it is, not the name. Voxels are read only where they lie
+    on the CT, and not more of them than the header claims.
 
     Parameters
     ----------
@@ -244,16 +248,16 @@ def _first_bytes(path: Path) -> bytes:
         raise UnreadableVolumeError(path, "no such file")
     try:
         with open(path, "rb") as stream:
-            start = stream.read(132)
+            first = stream.read(132)
     except OSError as err:
         raise UnreadableVolumeError(path, f"cannot be read ({err})") from err
-    if not start:
+    if not first:
         raise UnreadableVolumeError(path, "the file is empty (0 bytes); send it again")
-    return start
+    return first
 
 
 def organ_names(names: object, key: str, path: str | Path = "request") -> list[str]:
-    """Return organ names in order, of a client's list of names or aliases.
+    """Return the organs of a client's list of names or aliases, sorted by name.
 
     Raises
     ------
@@ -268,7 +272,7 @@ def organ_names(names: object, key: str, path: str | Path = "request") -> list[s
     return sorted({organ.name for organ in organs if organ})
 
 
-def _listed(path: Path, label_info: object) -> tuple[Segment, ...]:
+def _label_info_segments(path: Path, label_info: object) -> tuple[Segment, ...]:
     wrong = LabelNameError(path, 'label_info must be a list of {"name": ..., "idx": ...}')
     if not isinstance(label_info, Sequence) or isinstance(label_info, str | bytes):
         raise wrong
@@ -278,18 +282,18 @@ def _listed(path: Path, label_info: object) -> tuple[Segment, ...]:
     return tuple(Segment(str(name), i) for i, name in enumerate(names, start=1))
 
 
-def _check_values(path: Path, found: _Counts, terms: _Terms, read_by: ReadBy) -> None:
-    """Refuse voxels that nothing is named for."""
-    known = {(segment.layer, segment.value) for segment, _ in terms}
-    odd = [
+def _check_values(path: Path, voxel_counts: _Counts, terms: _Terms, read_by: ReadBy) -> None:
+    """Refuse values that no name belongs to."""
+    named = {(segment.layer, segment.value) for segment, _ in terms}
+    unnamed = [
         int(value)
-        for layer, voxels in enumerate(found)
+        for layer, voxels in enumerate(voxel_counts)
         for value in np.flatnonzero(voxels)
-        if value and (layer, value) not in known
+        if value and (layer, value) not in named
     ]
-    if not odd:
+    if not unnamed:
         return
-    values = f"label value{'s' if len(odd) > 1 else ''} {', '.join(map(str, odd))}"
+    values = f"label value{'s' if len(unnamed) > 1 else ''} {', '.join(map(str, unnamed))}"
     if read_by == "organ ids":
         ids = ", ".join(f"{i} {name}" for name, i in ORGAN_IDS.items())
         raise LabelValueError(path, f"{values}: no organ; without label_info, values are {ids}")
@@ -298,41 +302,43 @@ def _check_values(path: Path, found: _Counts, terms: _Terms, read_by: ReadBy) ->
     )
 
 
-def _check_names(path: Path, found: _Counts, terms: _Terms) -> None:
-    """Refuse names that mean one thing twice, and voxels of what is no organ."""
-    full = [(segment, meant) for segment, meant in terms if _voxels(found, segment)]
-    # A segment that was emptied and drawn again under another name is the other one.
-    twice = Counter(_identity(segment, meant) for segment, meant in full if meant.organ)
+def _check_names(path: Path, voxel_counts: _Counts, terms: _Terms) -> None:
+    """Refuse two segments of one meaning, and voxels of what is no organ."""
+    drawn = [(segment, meant) for segment, meant in terms if _voxels(voxel_counts, segment)]
+    # Empty segments do not count: people empty one and draw it again under another name.
+    twice = Counter(_identity(segment, meant) for segment, meant in drawn if meant.organ)
     if doubled := [key for key, n in twice.items() if n > 1]:
-        same = [segment for segment, meant in full if _identity(segment, meant) in doubled]
+        same = [segment for segment, meant in drawn if _identity(segment, meant) in doubled]
         raise LabelNameError(
             path,
-            f"segments {_listing(found, same)} mean the same; if they are parts of one, add "
+            f"segments {_listing(voxel_counts, same)} mean the same; if they are parts of one, add "
             "them up into one segment, else rename the one that is something else, and save again",
         )
-    if shown := [segment for segment, meant in full if meant.kind == "attention"]:
+    if regions := [segment for segment, meant in drawn if meant.kind == "attention"]:
         raise LabelNameError(
             path,
-            f"{_listing(found, shown)}: places to look at, not organs; move these segments into a "
-            "segmentation of its own (model `attention` makes them anew), and save again",
+            f"{_listing(voxel_counts, regions)}: places to look at, not organs; move these "
+            "segments into a segmentation of its own (model `attention` makes them anew), and save "
+            "again",
         )
-    if odd := [(segment, meant) for segment, meant in full if meant.kind == "unknown"]:
-        asked = [
+    if unknown := [(segment, meant) for segment, meant in drawn if meant.kind == "unknown"]:
+        hints = [
             f"{segment.name[:80]!r} may be {' or '.join(meant.may_be)}"
-            for segment, meant in odd
+            for segment, meant in unknown
             if meant.may_be
         ]
         raise LabelNameError(
             path,
-            f"{_listing(found, [segment for segment, _ in odd])}: no organ by name or code. "
-            f"{''.join(f'{one}. ' for one in asked)}Rename each to the organ it is, one of "
+            f"{_listing(voxel_counts, [segment for segment, _ in unknown])}: no organ by name or "
+            "code. "
+            f"{''.join(f'{hint}. ' for hint in hints)}Rename each to the organ it is, one of "
             f"{', '.join(ORGAN_NAMES)}; move what is none into a segmentation of its own, since "
             "in a merged map it has cut holes into organs; and save again",
         )
     named = {meant.organ for _, meant in terms if meant.kind == "organ"}
     for segment, meant in terms:
-        alone = meant.kind == "part" and meant.organ not in named
-        if alone and _voxels(found, segment):
+        part_alone = meant.kind == "part" and meant.organ not in named
+        if part_alone and _voxels(voxel_counts, segment):
             raise LabelNameError(
                 path,
                 f"{segment.name[:80]!r} counts into {meant.organ}, but there is no segment "
@@ -340,21 +346,23 @@ def _check_names(path: Path, found: _Counts, terms: _Terms) -> None:
             )
 
 
-def _voxels(found: _Counts, segment: Segment) -> int:
-    """Return how many; a list may name more structures than a file has values for."""
-    return int(found[segment.layer][segment.value]) if segment.value < 256 else 0
+def _voxels(voxel_counts: _Counts, segment: Segment) -> int:
+    """Return a segment's voxels; 0 where a list names more structures than a file has values."""
+    return int(voxel_counts[segment.layer][segment.value]) if segment.value < 256 else 0
 
 
-def _identity(segment: Segment, meant: Term) -> str:
+def _identity(segment: Segment, meant: MappedLabel) -> str:
     return meant.organ if meant.kind == "organ" and meant.organ else normalise(segment.name)
 
 
-def _listing(found: _Counts, segments: Sequence[Segment]) -> str:
-    return ", ".join(f"{one.name[:80]!r} ({_voxels(found, one):,} voxels)" for one in segments)
+def _listing(voxel_counts: _Counts, segments: Sequence[Segment]) -> str:
+    return ", ".join(
+        f"{segment.name[:80]!r} ({_voxels(voxel_counts, segment):,} voxels)" for segment in segments
+    )
 
 
 def _combined(
-    layers: Sequence[npt.NDArray[np.uint8]], found: _Counts, terms: _Terms
+    layers: Sequence[npt.NDArray[np.uint8]], voxel_counts: _Counts, terms: _Terms
 ) -> tuple[npt.NDArray[np.uint8], tuple[SegmentOverlap, ...]]:
     """Return all layers as one map of organ ids, on the file's own grid."""
     tables = np.zeros((len(layers), 256), dtype=np.uint8)
@@ -365,7 +373,7 @@ def _combined(
         layer
         if np.array_equal(table[voxels > 0], np.flatnonzero(voxels))
         else renamed(layer, table)
-        for layer, table, voxels in zip(layers, tables, found, strict=True)
+        for layer, table, voxels in zip(layers, tables, voxel_counts, strict=True)
     ]
     if len(maps) == 1:
         return maps[0], ()
@@ -375,16 +383,16 @@ def _combined(
 def _flattened(
     maps: Sequence[npt.NDArray[np.uint8]],
 ) -> tuple[npt.NDArray[np.uint8], tuple[SegmentOverlap, ...]]:
-    """Layers of organ ids as one map.
+    """Merge layers of organ ids into one map.
 
     Of two organs that overlap, the one with fewer voxels keeps the shared ones: it would
-    lose the larger part of itself, and the result does not hang on the segments' order.
+    lose the larger part of itself. The order of the segments does not matter.
     """
     voxels = sum((counts(layer) for layer in maps), np.zeros(256, dtype=np.int64))
     largest_first = sorted(ORGAN_IDS.values(), key=lambda i: (-voxels[i], i))
-    rank, back = np.zeros(256, dtype=np.uint8), np.zeros(256, dtype=np.uint8)
+    rank, organ_of_rank = np.zeros(256, dtype=np.uint8), np.zeros(256, dtype=np.uint8)
     for place, number in enumerate(largest_first, start=1):
-        rank[number], back[place] = place, number
+        rank[number], organ_of_rank[place] = place, number
     ranked = [renamed(layer, rank) for layer in maps]
     top = ranked[0]
     shared = np.zeros((16, 16), dtype=np.int64)
@@ -393,9 +401,11 @@ def _flattened(
         shared += pairs + pairs.T
         top = np.maximum(top, layer)
     overlaps = tuple(
-        SegmentOverlap(ORGAN_NAMES[back[i] - 1], ORGAN_NAMES[back[j] - 1], int(shared[i, j]))
+        SegmentOverlap(
+            ORGAN_NAMES[organ_of_rank[i] - 1], ORGAN_NAMES[organ_of_rank[j] - 1], int(shared[i, j])
+        )
         for i in range(1, 10)
         for j in range(1, i)
         if shared[i, j]
     )
-    return renamed(top, back), overlaps
+    return renamed(top, organ_of_rank), overlaps

@@ -1,8 +1,8 @@
-"""Both kidneys under one value, told apart by where their pieces lie in the patient.
+"""Split both kidneys of one value by where their pieces lie in the patient.
 
 Only world coordinates are looked at (RAS+: the left kidney has the smaller x), never array
-axes. The body's midline comes from the CT's bones; what cannot be told from it stays
-unknown, because a kidney under the other one's name is worse than none.
+axes. The body's midline comes from the CT's bones. What it does not decide stays unknown,
+because a kidney under the other one's name is worse than none.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _EVERY_MM = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Kidneys:
-    """A mask of both kidneys, told apart.
+    """The left and the right kidney of a mask of both.
 
     Attributes
     ----------
@@ -63,7 +63,7 @@ class Kidneys:
 def split_kidneys(
     mask: npt.NDArray[np.bool_], grid: Grid, midline: Midline | None = None
 ) -> Kidneys:
-    """Tell the kidneys of one mask apart.
+    """Split a mask of both kidneys into the left and the right one.
 
     Each connected piece (26 neighbours) goes to the side it lies on; small ones (debris,
     cysts that are detached) to the nearer kidney. One piece that lies evenly across the
@@ -92,8 +92,8 @@ def split_kidneys(
     out[box] = inside
     states: dict[int, State] = {}
     for side in (LEFT, RIGHT):
-        there = bool((inside == side).any())
-        states[side] = "present" if there else "unknown" if side in sorting.doubt else "absent"
+        has_voxels = bool((inside == side).any())
+        states[side] = "present" if has_voxels else "unknown" if side in sorting.doubt else "absent"
     return Kidneys(out, states[LEFT], states[RIGHT], tuple(sorting.notes))
 
 
@@ -128,13 +128,13 @@ class _Pieces:
         return np.asarray(left / np.maximum(self.counts, 1))
 
     def main(self) -> list[int]:
-        """Pieces that are no debris, the largest first; never none."""
+        """Return the pieces that are no debris, the largest first; at least one."""
         least = min(_PIECE_ML / self.grid.voxel_ml, _PIECE_SHARE * self.counts.max())
         order = np.argsort(-self.counts, kind="stable")
         return [int(p) for p in order if self.counts[p] >= least and self.counts[p] > 0]
 
     def big(self) -> list[int]:
-        """Pieces that could be a kidney beside the largest one."""
+        """Return the pieces large enough to be a kidney beside the largest one."""
         return [p for p in self.main() if self.counts[p] >= _BIG_SHARE * self.counts.max()]
 
     def spread_mm(self) -> float:
@@ -147,17 +147,17 @@ class _Pieces:
             return None
         return Midline(float(x.mean()), 20.0, "two kidneys")
 
-    def surface(self, of: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """World places of the outermost voxels of part of the mask, given by its voxels."""
+    def surface(self, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """Return ``(n, 3)`` mm, the outermost of the `chosen` voxels of the mask."""
         whole = np.zeros(self.parts.shape, bool)
-        whole[tuple(self.index[of].T)] = True
+        whole[tuple(self.index[chosen].T)] = True
         edge = whole & ~ndimage.binary_erosion(whole)
         return np.asarray(np.argwhere(edge) @ self.grid.affine[:3, :3].T + self.grid.affine[:3, 3])
 
 
 @dataclass(eq=False)
 class _Sorting:
-    """Pieces to sides, with what was noticed."""
+    """Assigns pieces to sides, and notes what somebody should look at."""
 
     pieces: _Pieces
     line: Midline
@@ -165,7 +165,7 @@ class _Sorting:
     doubt: set[int] = field(default_factory=set)
 
     def run(self) -> npt.NDArray[np.uint8] | None:
-        """``(X, Y, Z)`` of the pieces' box: 1 left, 2 right; None where it cannot be told."""
+        """Return ``(X, Y, Z)`` of the pieces' box, 1 left, 2 right; None where it is undecided."""
         pieces = self.pieces
         share, x = pieces.left_share(self.line.x_mm), pieces.mean_x()
         main = pieces.main()
@@ -236,29 +236,30 @@ class _Sorting:
         return True
 
     def _debris(self, of_voxel: npt.NDArray[np.uint8]) -> None:
-        """Small pieces to the nearer kidney; what is far from both is left out, and said."""
+        """Give small pieces to the nearer kidney; leave out, and note, those far from both."""
         pieces = self.pieces
         small = of_voxel == 0
         if not small.any():
             return
-        found = [s for s in (LEFT, RIGHT) if (of_voxel == s).any()]
+        sides = [s for s in (LEFT, RIGHT) if (of_voxel == s).any()]
         gaps = np.stack(
-            [cKDTree(pieces.surface(of_voxel == s)).query(pieces.world[small])[0] for s in found]
+            [cKDTree(pieces.surface(of_voxel == s)).query(pieces.world[small])[0] for s in sides]
         )
         piece = pieces.piece[small]
-        nearest = np.full((len(found), len(pieces.counts)), np.inf)
+        nearest = np.full((len(sides), len(pieces.counts)), np.inf)
         for row, gap in zip(nearest, gaps, strict=True):
             np.minimum.at(row, piece, gap)
-        choice = np.array(found, np.uint8)[nearest.argmin(axis=0)]
+        choice = np.array(sides, np.uint8)[nearest.argmin(axis=0)]
         choice[nearest.min(axis=0) > _DEBRIS_MM] = 0
         of_voxel[small] = choice[piece]
-        lost = choice[piece] == 0
-        if lost.any():
-            lost_x = pieces.world[small][lost, 0]
-            self.doubt |= {LEFT} if (lost_x < self.line.x_mm).any() else set()
-            self.doubt |= {RIGHT} if (lost_x >= self.line.x_mm).any() else set()
+        left_out = choice[piece] == 0
+        if left_out.any():
+            left_out_x = pieces.world[small][left_out, 0]
+            self.doubt |= {LEFT} if (left_out_x < self.line.x_mm).any() else set()
+            self.doubt |= {RIGHT} if (left_out_x >= self.line.x_mm).any() else set()
             self.notes.append(
-                f"{np.count_nonzero(lost)} voxels in small pieces far from any kidney were left out"
+                f"{np.count_nonzero(left_out)} voxels in small pieces far from any kidney were "
+                "left out"
             )
 
 
@@ -337,7 +338,7 @@ def image_centre(grid: Grid) -> Midline:
 
 
 def _axis_mm(grid: Grid, axis: int) -> npt.NDArray[np.float64]:
-    """World coordinate `axis` of every voxel, ``(X, Y, Z)``."""
+    """Return the world coordinate `axis` of every voxel, ``(X, Y, Z)`` mm."""
     a = grid.affine[axis]
     i, j, k = np.ogrid[: grid.shape[0], : grid.shape[1], : grid.shape[2]]
     return np.asarray(a[0] * i + a[1] * j + a[2] * k + a[3])

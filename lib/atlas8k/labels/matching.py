@@ -1,4 +1,4 @@
-r"""Which CT a dataset's label file belongs to, by name alone and the same way every time.
+r"""Match a dataset's label files to CTs, by name alone and the same way every time.
 
 A label file has the name of its file without suffix, or, where it lies in a folder of its
 own (``case_00000/segmentation.nii.gz``), that folder's name. Tried in this order, the first
@@ -50,7 +50,7 @@ _IMAGE_NAME = re.compile(rf"^(?:{_IMAGE_WORD})[-_ ]?(?=\d)|[-_ ](?:{_IMAGE_WORD}
 
 
 class MatchError(Atlas8kError, ValueError):
-    """A label file belongs to no CT, or to more than one; says which names were tried."""
+    """A label file belongs to no CT, or to more than one; the message has the names tried."""
 
     def __init__(self, reason: str, *, missing: bool) -> None:
         self.reason = reason
@@ -67,7 +67,7 @@ class LabelFile:
 
 
 @dataclass
-class Found:
+class LabelFiles:
     """Label files of a dataset's folder, and images among them that were passed over."""
 
     files: list[LabelFile] = field(default_factory=list)
@@ -83,22 +83,22 @@ def plain_name(name: str) -> str:
 
 
 def _stem(path: Path) -> str | None:
-    """File name without suffix; None for what is no NIfTI file or hidden."""
+    """Return a file's name without suffix; None where it is hidden or no NIfTI file."""
     suffix = next((s for s in NIFTI_SUFFIXES if path.name.endswith(s)), None)
     if suffix is None or path.name.startswith(".") or path.name == suffix:
         return None
     return path.name[: -len(suffix)]
 
 
-def find_label_files(folder: Path) -> Found:
-    """Return label files of a dataset as it was downloaded, sorted by name.
+def find_label_files(folder: Path) -> LabelFiles:
+    """Find the label files of a dataset as it was downloaded, sorted by path.
 
     Taken are ``*.nii.gz`` in the folder, in ``labelsTr``, ``labelsVa`` and ``labelsTs``
     below it, and in folders of single cases. Where an image lies beside its label under
     the same name but for words that say so (``volume-0``, ``segmentation-0``), the image
     is passed over.
     """
-    found = Found()
+    label_files = LabelFiles()
     places = [folder / name for name in _LABEL_FOLDERS if (folder / name).is_dir()]
     for place in [folder, *places]:
         groups: dict[str, list[LabelFile]] = defaultdict(list)
@@ -108,15 +108,15 @@ def find_label_files(folder: Path) -> Found:
             if item.is_dir():
                 case = _in_case(item)
                 if case is not None:
-                    found.files.append(case)
+                    label_files.files.append(case)
             elif (stem := _stem(item)) is not None:
                 groups[plain_name(stem)].append(LabelFile(item, stem))
         for group in groups.values():
             labels = [file for file in group if not _IMAGE_NAME.search(file.name.lower())]
-            found.files += labels or group
-            found.images += [file.path for file in group if labels and file not in labels]
-    found.files.sort(key=lambda file: str(file.path))
-    return found
+            label_files.files += labels or group
+            label_files.images += [file.path for file in group if labels and file not in labels]
+    label_files.files.sort(key=lambda file: str(file.path))
+    return label_files
 
 
 def _in_case(folder: Path) -> LabelFile | None:
@@ -134,7 +134,7 @@ def _in_case(folder: Path) -> LabelFile | None:
 
 
 def parse_rule(text: str) -> Rule:
-    """Return a rule of the user's, ``REGEX=NAME``; the last ``=`` separates the two.
+    """Parse a rule of the user's, ``REGEX=NAME``; the last ``=`` separates the two.
 
     Raises
     ------
@@ -183,7 +183,7 @@ class Matcher:
                 self._plain[plain_name(volume.removeprefix(prefix))].append(volume)
 
     def volume(self, name: str) -> str:
-        """Return the CT of the label file of that name.
+        """Return the id of the CT that the label file of that name belongs to.
 
         Raises
         ------
@@ -191,32 +191,32 @@ class Matcher:
             There is none, or there are several.
         """
         for pattern, template in self._rules:
-            fits = pattern.fullmatch(name)
-            if fits:
-                return self._there([fits.expand(template)])
+            match = pattern.fullmatch(name)
+            if match:
+                return self._first_known([match.expand(template)])
         tried = [self._prefix + name]
         for pattern, template in self._own_rules:
-            fits = pattern.fullmatch(name)
-            if fits:
-                tried.append(self._prefix + fits.expand(template))
+            match = pattern.fullmatch(name)
+            if match:
+                tried.append(self._prefix + match.expand(template))
         exact = next((candidate for candidate in tried if candidate in self._volumes), None)
         if exact is not None:
             return exact
         plain = plain_name(name)
-        found = self._plain.get(plain, [])
-        if len(found) > 1:
+        candidates = self._plain.get(plain, [])
+        if len(candidates) > 1:
             raise MatchError(
-                f"{len(found)} CTs could be its own ({', '.join(found[:4])}); "
+                f"{len(candidates)} CTs could be its own ({', '.join(candidates[:4])}); "
                 "say which with --prefix or --match",
                 missing=False,
             )
-        if found:
-            return found[0]
+        if candidates:
+            return candidates[0]
         if plain != name:
             tried.append(f"{self._prefix}{plain}")
-        return self._there(tried)
+        return self._first_known(tried)
 
-    def _there(self, tried: Sequence[str]) -> str:
+    def _first_known(self, tried: Sequence[str]) -> str:
         for candidate in tried:
             if candidate in self._volumes:
                 return candidate

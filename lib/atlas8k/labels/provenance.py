@@ -1,4 +1,4 @@
-"""Where a label file comes from, kept in the file itself.
+"""Write and read where a label file comes from, in the file itself.
 
 It is JSON in a NIfTI header extension of code 6 ("comment": plain ASCII text, shown by
 ``nifti_tool -disp_exts`` and passed over by what does not know it; registered, unlike a
@@ -34,8 +34,8 @@ _SOURCES = ("public", "revised", "pseudo")
 _STATES = ("present", "absent", "unknown", "confirmed", "revised", "not_assessed")
 _CHANGES = ("confirmed", "revised", "absent", "not_assessed")
 LOOKED_AT = "looked_at"
-"""Key of a submission's detail: what was said to be looked at. Releases that did not ask for
-it wrote none, and took every organ that had not been changed for confirmed."""
+"""Key of a submission's detail: the organs that were looked at. Earlier releases wrote none,
+and took every organ that had not been changed for confirmed."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Provenance:
     organs
         Source and state of every organ in the file.
     changes
-        What a submission said of each organ; empty for other files.
+        Outcome of a submission for each organ; empty for other files.
     holder, anonymous
         :class:`~atlas8k.store.records.Holder` of a submission.
     submission
@@ -57,9 +57,9 @@ class Provenance:
     minutes
         From lease to submission.
     signature
-        Model signature of the pseudo label, or that a submission began from.
+        Model version of the pseudo label, or of the draft label a submission began from.
     start_sha256
-        Hex sha256 of the start label a submission began from.
+        Hex sha256 of the draft label a submission began from.
     detail
         Anything else, JSON-ready.
     """
@@ -94,7 +94,7 @@ def write_label(
 
 
 def read_provenance(path: str | Path) -> Provenance | None:
-    """Return what a label file says of itself; ``None`` where it says nothing that can be used.
+    """Read the provenance in a label file's header; ``None`` where there is none to be used.
 
     Raises
     ------
@@ -102,23 +102,29 @@ def read_provenance(path: str | Path) -> Provenance | None:
         The file is no NIfTI file.
     """
     for text in read_comments(path):
-        if found := from_json(text):
-            return found
+        if provenance := from_json(text):
+            return provenance
     return None
 
 
 def to_json(provenance: Provenance) -> str:
-    """Return the text that goes into the file, ASCII; fields that say nothing are left out."""
+    """Return a provenance as ASCII text for the file; fields at their defaults are left out."""
     record: dict[str, Any] = {
         **{item.name: getattr(provenance, item.name) for item in fields(provenance)},
-        "organs": {organ: _said(source._asdict()) for organ, source in provenance.organs.items()},
-        "changes": {organ: _said(change._asdict()) for organ, change in provenance.changes.items()},
+        "organs": {
+            organ: _without_defaults(source._asdict())
+            for organ, source in provenance.organs.items()
+        },
+        "changes": {
+            organ: _without_defaults(change._asdict())
+            for organ, change in provenance.changes.items()
+        },
     }
-    return json.dumps({_MARK: _VERSION, **_said(record)}, allow_nan=False, default=str)
+    return json.dumps({_MARK: _VERSION, **_without_defaults(record)}, allow_nan=False, default=str)
 
 
-def _said(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is as it would be anyway; a count of 0 says something."""
+def _without_defaults(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record without None, False and empty mappings; a count of 0 stays."""
     return {
         key: value
         for key, value in record.items()
@@ -127,7 +133,7 @@ def _said(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def from_json(text: str) -> Provenance | None:
-    """Return what :func:`to_json` wrote; ``None`` for any other text."""
+    """Read a provenance that :func:`to_json` wrote; ``None`` for any other text."""
     try:
         record = json.loads(text)
     except ValueError:
@@ -135,39 +141,43 @@ def from_json(text: str) -> Provenance | None:
     if not isinstance(record, dict) or record.pop(_MARK, None) != _VERSION:
         return None
     try:
-        found = _of_today(_PROVENANCE.validate_python(record))
+        provenance = _upgraded(_PROVENANCE.validate_python(record))
     except ValidationError as error:
         logger.info("provenance that cannot be used: %s", error)
         return None
-    return found if _means_something(found) else None
+    return provenance if _is_usable(provenance) else None
 
 
-def _of_today(found: Provenance) -> Provenance:
-    """Return what an earlier release wrote in the words of this one."""
+def _upgraded(provenance: Provenance) -> Provenance:
+    """Return the provenance of an earlier release in the states of this one."""
     changes = {
         organ: change._replace(state="not_assessed")
         if change.state in ("unchanged", "not_confirmed")
         else change
-        for organ, change in found.changes.items()
+        for organ, change in provenance.changes.items()
     }
-    if found.kind == "submission" and LOOKED_AT not in found.detail:
+    if provenance.kind == "submission" and LOOKED_AT not in provenance.detail:
         changes = {
             organ: change._replace(note=OLDER_RULE) if change.state == "confirmed" else change
             for organ, change in changes.items()
         }
     organs = {
         organ: OrganSource("pseudo", "unknown") if source.state == "not_confirmed" else source
-        for organ, source in found.organs.items()
+        for organ, source in provenance.organs.items()
     }
-    return replace(found, changes=changes, organs=organs)
+    return replace(provenance, changes=changes, organs=organs)
 
 
-def _means_something(found: Provenance) -> bool:
-    """Return whether it can go into the ledger: names, states and numbers that there are."""
-    numbers = [found.at, found.minutes, *(change.dsc for change in found.changes.values())]
+def _is_usable(provenance: Provenance) -> bool:
+    """Return whether it can go into the store: known organs and states, finite numbers."""
+    numbers = [
+        provenance.at,
+        provenance.minutes,
+        *(change.dsc for change in provenance.changes.values()),
+    ]
     return (
-        set(found.organs) | set(found.changes) <= set(ORGAN_NAMES)
-        and all(s.source in _SOURCES and s.state in _STATES for s in found.organs.values())
-        and all(change.state in _CHANGES for change in found.changes.values())
+        set(provenance.organs) | set(provenance.changes) <= set(ORGAN_NAMES)
+        and all(s.source in _SOURCES and s.state in _STATES for s in provenance.organs.values())
+        and all(change.state in _CHANGES for change in provenance.changes.values())
         and all(math.isfinite(number) for number in numbers if number is not None)
     )

@@ -1,4 +1,4 @@
-"""A public dataset's label file, made into one of ours on the CT's own grid."""
+"""Read a public dataset's label file as organ ids on the CT's own grid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from atlas8k.core.organ_states import OrganSource
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, find_organ
 from atlas8k.core.volume import NIFTI_SUFFIXES, read_ct, read_grid, read_label
 from atlas8k.core.voxels import counts, renamed
-from atlas8k.labels.anatomy import Finding, missing
 from atlas8k.labels.checks import check_label
 from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset
 from atlas8k.labels.kidneys import (
@@ -26,6 +25,7 @@ from atlas8k.labels.kidneys import (
     find_midline,
     split_kidneys,
 )
+from atlas8k.labels.plausibility import Finding, find_missing
 
 UNKNOWN_TAG = "public-unknown"
 """Tag of the mask of voxels that a public label leaves open: 1 where they could be any
@@ -35,7 +35,7 @@ from. Volumes without such voxels have none."""
 
 @dataclass(frozen=True, eq=False)
 class PublicLabel:
-    """What a public label file says of one CT.
+    """A public label of one CT, in organ ids on its grid.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class PublicLabel:
         ``(X, Y, Z)`` uint8, organ ids, on the CT's grid.
     organs
         All nine: source ``public`` with state ``present`` or ``absent``; source ``pseudo``
-        with state ``unknown`` where the file says nothing.
+        with state ``unknown`` where the file does not label them.
     unknown
         ``(X, Y, Z)`` bool, voxels that could be any organ; None where there are none.
     notes
@@ -73,10 +73,10 @@ def read_public(
     Parameters
     ----------
     tolerance
-        What the dataset's headers may be off, voxels of the CT at a corner; it is snapped,
-        and noted.
+        How far the dataset's headers may be off, voxels of the CT at a corner; the label is
+        snapped to the CT, and a note says so.
     stated
-        How the axes of label files run whose headers do not say it: they must have the CT's
+        Direction of the axes of label files whose headers lack it: they must have the CT's
         extent, and are turned to its axes.
 
     Raises
@@ -86,7 +86,7 @@ def read_public(
         on the CT's grid, or nothing in it that can be used; one sentence says which.
     """
     ct_grid = read_grid(ct_path)
-    raw, without = (
+    raw, unlabeled = (
         _read_masks(path, dataset, stated)
         if path.is_dir()
         else (read_label(path, stated=stated), ())
@@ -99,7 +99,7 @@ def read_public(
     def midline(kidneys: npt.NDArray[np.bool_]) -> Midline | None:
         return find_midline(read_ct(ct_path).array, kidneys, ct_grid)
 
-    label = interpret(placed, ct_grid, dataset, midline, without)
+    label = interpret(placed, ct_grid, dataset, midline, unlabeled)
     if note := placement.note():
         label = replace(label, notes=(note, *label.notes))
     if not any(source.source == "public" for source in label.organs.values()):
@@ -109,7 +109,7 @@ def read_public(
 
 
 def check_values(raw: Volume, dataset: Dataset) -> None:
-    """See that the dataset knows every value of a file.
+    """Check that the dataset knows every value of a file.
 
     Raises
     ------
@@ -133,9 +133,9 @@ def interpret(
     grid: Grid,
     dataset: Dataset,
     midline: Callable[[npt.NDArray[np.bool_]], Midline | None] = lambda _: None,
-    without: tuple[str, ...] = (),
+    unlabeled: tuple[str, ...] = (),
 ) -> PublicLabel:
-    """Raw values to organs, and what the file says of each organ.
+    """Turn a dataset's raw values into organs, each with its source and state.
 
     Parameters
     ----------
@@ -144,12 +144,12 @@ def interpret(
         dataset does not know count as background.
     midline
         Gives the midline for a mask of both kidneys; called where the dataset needs it.
-    without
-        Organs this case has no file of, so that nothing is said of them.
+    unlabeled
+        Organs that this case has no file of: unknown, not absent.
     """
     array = renamed(placed, dataset.table(ORGAN_IDS))
     notes: tuple[str, ...] = ()
-    doubtful: set[str] = {*without}
+    doubtful: set[str] = {*unlabeled}
     if dataset.kidneys_together:
         kidneys = _mask(placed, dataset, KIDNEYS)
         split = split_kidneys(kidneys, grid, midline(kidneys) if kidneys.any() else None)
@@ -164,16 +164,20 @@ def interpret(
     voxels = counts(array)
     organs = {}
     for organ in ORGAN_NAMES:
-        there = bool(voxels[ORGAN_IDS[organ]])
-        if organ not in dataset.organs or (not there and (dataset.per_case or organ in doubtful)):
+        has_voxels = bool(voxels[ORGAN_IDS[organ]])
+        if organ not in dataset.organs or (
+            not has_voxels and (dataset.per_case or organ in doubtful)
+        ):
             organs[organ] = OrganSource("pseudo", "unknown", dataset.name)
         else:
-            organs[organ] = OrganSource("public", "present" if there else "absent", dataset.name)
-    gone = [organ for organ, source in organs.items() if source.state == "absent"]
-    for one in missing(array, grid, gone):
+            organs[organ] = OrganSource(
+                "public", "present" if has_voxels else "absent", dataset.name
+            )
+    absent = [organ for organ, source in organs.items() if source.state == "absent"]
+    for finding in find_missing(array, grid, absent):
         # Not labeled, whatever the dataset says: nobody lacks it.
-        organs[one.organ] = OrganSource("pseudo", "unknown", dataset.name)
-        notes = (*notes, f"{one.text}: unknown, not absent")
+        organs[finding.organ] = OrganSource("pseudo", "unknown", dataset.name)
+        notes = (*notes, f"{finding.text}: unknown, not absent")
     unknown = _mask(placed, dataset, UNKNOWN)
     return PublicLabel(
         array,
@@ -192,7 +196,7 @@ def _mask(placed: npt.NDArray[np.uint8], dataset: Dataset, meaning: str) -> npt.
 def _read_masks(
     folder: Path, dataset: Dataset, stated: str | None = None
 ) -> tuple[Volume, tuple[str, ...]]:
-    """One mask an organ as one map in the dataset's values; organs without a file.
+    """Read one mask an organ as one map in the dataset's values, and name organs without one.
 
     Masks of other structures are passed over. Where masks overlap, the later id has the
     voxel.

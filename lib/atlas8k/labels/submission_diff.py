@@ -1,6 +1,6 @@
-"""What a submission says of each organ, compared with the draft label it began from.
+"""Compare a submission with the draft label it began from, organ by organ.
 
-Voxels say some of it, the annotator's statement beside them the rest.
+Voxels decide some of it, the annotator's statement sent beside them the rest.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from atlas8k.core.grid import Grid
 from atlas8k.core.organ_states import OrganChange
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.voxels import counts, fill, joint_counts, renamed
-from atlas8k.labels.anatomy import odd_volumes
 from atlas8k.labels.ingest import Submitted, organ_names
+from atlas8k.labels.plausibility import find_odd_volumes
 
 ALL = "all"
 KEYS = ("absent", "looked_at", "volume_is_right", "partial")
@@ -27,7 +27,7 @@ KEYS = ("absent", "looked_at", "volume_is_right", "partial")
 
 @dataclass(frozen=True)
 class Statement:
-    """What is said with a label.
+    """What an annotator states beside the voxels of a label.
 
     Attributes
     ----------
@@ -37,12 +37,12 @@ class Statement:
         Organs that were looked at, whether they were changed or not.
     all_looked_at
         Every organ that the label has voxels of was looked at. One without voxels counts
-        only where it is named: nothing is there that shows that somebody looked.
+        only where it is named: no voxel shows that somebody looked.
     volume_is_right
         Organs whose unusual volume was looked at and is right.
     partial
         Of a label that covers a block of the CT: ``True``, the rest is as in the draft label;
-        ``False``, there is nothing outside of the block; ``None``, not said.
+        ``False``, there is nothing outside of the block; ``None``, not stated.
     """
 
     absent: frozenset[str] = frozenset()
@@ -62,24 +62,24 @@ class Statement:
         path
             What an error names.
         default
-            What counts as ``looked_at`` where `params` do not say: that of the lease.
+            ``looked_at`` where `params` has none: that of the lease.
 
         Raises
         ------
         LabelNameError
             A value is of another kind, or names no organ.
         """
-        looked = params.get("looked_at")
-        looked = default if looked is None else looked
+        looked_at = params.get("looked_at")
+        looked_at = default if looked_at is None else looked_at
         partial = params.get("partial")
         if partial is not None and not isinstance(partial, bool):
             raise LabelNameError(path, "partial must be true, false or left out")
         return cls(
             absent=_organs(params, "absent", path),
             looked_at=frozenset()
-            if looked is None or looked == ALL
-            else frozenset(organ_names(looked, 'looked_at ("all" aside)', path)),
-            all_looked_at=looked == ALL,
+            if looked_at is None or looked_at == ALL
+            else frozenset(organ_names(looked_at, 'looked_at ("all" aside)', path)),
+            all_looked_at=looked_at == ALL,
             volume_is_right=_organs(params, "volume_is_right", path),
             partial=partial,
         )
@@ -97,7 +97,7 @@ class Statement:
         return organ in self.looked_at or (self.all_looked_at and drawn)
 
 
-NOTHING_SAID = Statement()
+NO_STATEMENT = Statement()
 
 
 def _organs(params: Mapping[str, Any], key: str, path: str | Path) -> frozenset[str]:
@@ -105,27 +105,27 @@ def _organs(params: Mapping[str, Any], key: str, path: str | Path) -> frozenset[
     return frozenset() if named is None else frozenset(organ_names(named, key, path))
 
 
-def with_rest(
-    start: npt.NDArray[np.uint8] | None,
+def add_rest_of_ct(
+    draft: npt.NDArray[np.uint8] | None,
     submitted: Submitted,
     *,
     partial: bool | None,
     absent: frozenset[str] = frozenset(),
     path: str | Path = "label map",
 ) -> Submitted:
-    """Settle what is outside of the block that a label covers.
+    """Add what lies outside of the block that a label covers, or refuse to guess it.
 
     Clients crop a label to what is drawn, so that a block which holds all that was there is
     the whole label. A smaller one would take organs away that its sender has not seen.
 
     Parameters
     ----------
-    start
-        ``(X, Y, Z)`` uint8, organ ids, the start label; ``None`` where there is none.
+    draft
+        ``(X, Y, Z)`` uint8, organ ids, the draft label; ``None`` where there is none.
     partial
-        ``True``: outside, organs are as in `start`. ``False``: outside there is nothing.
+        ``True``: outside, organs are as in `draft`. ``False``: outside there is nothing.
     absent
-        Organs that are said not to be there, wherever `start` has them.
+        Organs that are marked absent, wherever `draft` has them.
     path
         What an error names.
 
@@ -137,7 +137,7 @@ def with_rest(
     Raises
     ------
     GridMismatchError
-        `partial` is ``None``, and organs of `start` lie outside of the block; or it is ``True``
+        `partial` is ``None``, and organs of `draft` lie outside of the block; or it is ``True``
         and the label covers the whole CT.
     """
     block, shape = submitted.block, submitted.array.shape
@@ -149,45 +149,51 @@ def with_rest(
                 "or leave partial out",
             )
         return submitted
-    if start is None or partial is False:
+    if draft is None or partial is False:
         return submitted
-    kept = [o for o in ORGAN_IDS if o in submitted.named and o not in absent]
-    outside = np.where(np.isin(start, [ORGAN_IDS[o] for o in kept]), start, 0).astype(np.uint8)
+    kept_organs = [o for o in ORGAN_IDS if o in submitted.named and o not in absent]
+    outside = np.where(np.isin(draft, [ORGAN_IDS[o] for o in kept_organs]), draft, 0).astype(
+        np.uint8
+    )
     outside[block] = 0
-    lost = counts(outside)
-    if not lost[1:].any():
+    outside_counts = counts(outside)
+    if not outside_counts[1:].any():
         return submitted
     if not partial:
         size = " x ".join(str(part.stop - part.start) for part in block)
-        listed = ", ".join(f"{organ} {int(lost[i]):,}" for organ, i in ORGAN_IDS.items() if lost[i])
+        organs_outside = ", ".join(
+            f"{organ} {int(outside_counts[i]):,}"
+            for organ, i in ORGAN_IDS.items()
+            if outside_counts[i]
+        )
         raise GridMismatchError(
             path,
-            f"it covers {size} of {' x '.join(map(str, shape))} voxels, and voxels of the start "
-            f"label lie outside ({listed}). Send it over the whole CT, or say in params: "
+            f"it covers {size} of {' x '.join(map(str, shape))} voxels, and voxels of the draft "
+            f"label lie outside ({organs_outside}). Send it over the whole CT, or say in params: "
             '"partial": true (the rest stays as it was) or false (there is nothing else)',
         )
     array = submitted.array.copy(order="K")
     np.copyto(array, outside, where=outside > 0)
-    total = counts(array)
+    organ_counts = counts(array)
     return replace(
         submitted,
         array=array,
-        voxels={organ: int(total[ORGAN_IDS[organ]]) for organ in submitted.voxels},
+        voxels={organ: int(organ_counts[ORGAN_IDS[organ]]) for organ in submitted.voxels},
     )
 
 
-def changes(
-    start: npt.NDArray[np.uint8] | None, submitted: Submitted, said: Statement = NOTHING_SAID
+def compare_with_draft(
+    draft: npt.NDArray[np.uint8] | None, submitted: Submitted, statement: Statement = NO_STATEMENT
 ) -> dict[str, OrganChange]:
-    """Compare a submission with its start label, organ by organ.
+    """Compare a submission with its draft label, organ by organ.
 
     Parameters
     ----------
-    start
-        ``(X, Y, Z)`` uint8, organ ids, the start label on the CT's grid; ``None`` where
+    draft
+        ``(X, Y, Z)`` uint8, organ ids, the draft label on the CT's grid; ``None`` where
         there was none, which counts as empty.
-    said
-        What the annotator says beside the voxels.
+    statement
+        What the annotator states beside the voxels.
 
     Returns
     -------
@@ -195,32 +201,32 @@ def changes(
         By organ name, all nine. An organ whose voxels are other ones is ``revised``, one
         whose voxels are gone ``absent``. Clients send every organ, so that one that comes
         back voxel for voxel as it went out, or is not sent at all, is ``not_assessed`` unless
-        `said` has it: then it is ``confirmed``, or ``absent`` where it has no voxels.
+        `statement` has it: then it is ``confirmed``, or ``absent`` where it has no voxels.
 
     Raises
     ------
     GridMismatchError
-        `start` has another shape.
+        `draft` has another shape.
     """
-    both = joint_counts(_start(start, submitted), submitted.array)
-    found = {}
+    both = joint_counts(_draft_array(draft, submitted), submitted.array)
+    changes = {}
     for organ, number in ORGAN_IDS.items():
         before = int(both[number].sum())
         after = int(both[:, number].sum())
-        same = int(both[number, number])
-        sent = organ in submitted.named
-        if organ in said.absent and not after:
+        shared = int(both[number, number])
+        named = organ in submitted.named
+        if organ in statement.absent and not after:
             state = "absent"
-        elif not sent and not after:
-            after = same = before
-            state = _as_it_was(before, organ in said.looked_at)
-        elif before == after == same:
-            state = _as_it_was(before, said.looked(organ, drawn=before > 0))
+        elif not named and not after:
+            after = shared = before
+            state = _as_it_was(before, organ in statement.looked_at)
+        elif before == after == shared:
+            state = _as_it_was(before, statement.looked(organ, drawn=before > 0))
         else:
             state = "revised" if after else "absent"
-        dsc = 2 * same / (before + after) if before + after else None
-        found[organ] = OrganChange(state, before, after, before + after - 2 * same, dsc)
-    return found
+        dsc = 2 * shared / (before + after) if before + after else None
+        changes[organ] = OrganChange(state, before, after, before + after - 2 * shared, dsc)
+    return changes
 
 
 def _as_it_was(voxels: int, looked_at: bool) -> str:
@@ -229,7 +235,7 @@ def _as_it_was(voxels: int, looked_at: bool) -> str:
     return "confirmed" if voxels else "absent"
 
 
-def compared(
+def compare_readings(
     first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8], grid: Grid
 ) -> dict[str, OrganChange]:
     """Compare two readings of one CT, ``(X, Y, Z)`` uint8 organ ids on its `grid`.
@@ -237,33 +243,33 @@ def compared(
     ``confirmed`` is an organ in which they agree voxel for voxel.
     """
     every = frozenset(ORGAN_IDS)
-    return changes(
+    return compare_with_draft(
         first, Submitted(second, grid, every, "organ ids", {}), Statement(looked_at=every)
     )
 
 
 def check_reviewed(
-    organs: Mapping[str, OrganChange], submitted: Submitted, said: Statement, name: str | Path
+    organs: Mapping[str, OrganChange], submitted: Submitted, statement: Statement, name: str | Path
 ) -> None:
-    """Refuse a submission that says of all nine organs that they are not there.
+    """Refuse a submission that marks all nine organs absent.
 
     Parameters
     ----------
     organs
-        What :func:`changes` found.
-    submitted, said
-        What was sent, and what the client says beside it.
+        From :func:`compare_with_draft`.
+    submitted, statement
+        The label, and the statement sent beside it.
     name
-        What the message calls the label.
+        Name of the label in the message.
 
     Raises
     ------
     NoOrganError
-        It says so: that is no review of an abdomen.
+        It does: that is no review of an abdomen.
     """
     states = {change.state for change in organs.values()}
     every = frozenset(ORGAN_IDS)
-    marked = said.absent == every or (
+    marked = statement.absent == every or (
         submitted.named == every and "absent" in states and states <= {"absent", "not_assessed"}
     )
     if marked and not any(change.voxels_after for change in organs.values()):
@@ -275,7 +281,7 @@ def check_reviewed(
         )
 
 
-def not_certified(
+def withhold_odd_volumes(
     organs: Mapping[str, OrganChange],
     array: npt.NDArray[np.uint8],
     grid: Grid,
@@ -283,16 +289,16 @@ def not_certified(
 ) -> dict[str, OrganChange]:
     """Record organs of an implausible volume as not assessed, with the question.
 
-    The label is not refused: 3D Slicer's module can say nothing beside the voxels, so that an
+    The label is not refused: 3D Slicer's module sends nothing beside the voxels, so that an
     annotator whose patient has such a spleen could not submit at all. What was drawn is kept
-    and shown, and counts once somebody says that the volume is right.
+    and shown, and counts once somebody states that the volume is right.
 
     Parameters
     ----------
     organs
-        What :func:`changes` found.
+        From :func:`compare_with_draft`.
     array
-        ``(X, Y, Z)`` uint8, organ ids, the label that it found it in.
+        ``(X, Y, Z)`` uint8, organ ids, the submitted label.
     volume_is_right
         Organs that are not asked about.
     """
@@ -301,7 +307,7 @@ def not_certified(
         for organ, change in organs.items()
         if change.state in ("confirmed", "revised") and organ not in volume_is_right
     }
-    asked = odd_volumes(array, grid, certified)
+    asked = find_odd_volumes(array, grid, certified)
     return {
         organ: change._replace(state="not_assessed", note=asked[organ])
         if organ in asked
@@ -310,21 +316,20 @@ def not_certified(
     }
 
 
-def completed(
-    start: npt.NDArray[np.uint8] | None,
+def add_unnamed_organs(
+    draft: npt.NDArray[np.uint8] | None,
     submitted: Submitted,
     organs: Mapping[str, OrganChange],
 ) -> npt.NDArray[np.uint8]:
-    """Return the submission with the organs it says nothing about as the start label has them.
+    """Return the submission, with the organs it does not name as the draft label has them.
 
-    This is what is kept as the revised label: a merged map without an organ must not
-    delete it. Where a named organ was drawn over one that is not named, the drawn one
-    counts.
+    This is stored as the revised label: a merged map without an organ must not delete it.
+    Where a named organ was drawn over one that is not named, the drawn one counts.
 
     Parameters
     ----------
     organs
-        What :func:`changes` found.
+        From :func:`compare_with_draft`.
 
     Returns
     -------
@@ -335,18 +340,20 @@ def completed(
     for organ, change in organs.items():
         if organ not in submitted.named and change.state != "absent" and change.voxels_before:
             table[ORGAN_IDS[organ]] = ORGAN_IDS[organ]
-    if start is None or not table.any():
+    if draft is None or not table.any():
         return submitted.array
-    made = submitted.array.copy(order="K")
-    fill(made, renamed(_start(start, submitted), table))
-    return made
+    label = submitted.array.copy(order="K")
+    fill(label, renamed(_draft_array(draft, submitted), table))
+    return label
 
 
-def _start(start: npt.NDArray[np.uint8] | None, submitted: Submitted) -> npt.NDArray[np.uint8]:
-    if start is None:
+def _draft_array(
+    draft: npt.NDArray[np.uint8] | None, submitted: Submitted
+) -> npt.NDArray[np.uint8]:
+    if draft is None:
         return np.zeros_like(submitted.array)
-    if start.shape != submitted.array.shape:
+    if draft.shape != submitted.array.shape:
         raise GridMismatchError(
-            "start label", f"shape {start.shape} is not that of the CT, {submitted.array.shape}"
+            "draft label", f"shape {draft.shape} is not that of the CT, {submitted.array.shape}"
         )
-    return start
+    return draft

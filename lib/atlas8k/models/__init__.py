@@ -1,4 +1,4 @@
-"""The networks: what a checkpoint is, how one CT is predicted, which set is served.
+"""The networks: checkpoints, the prediction of one CT, and the set that is served.
 
 Read in the order in which a CT passes through:
 
@@ -7,7 +7,7 @@ module                    idea
 ========================  ==========================================================
 :mod:`.networks`          architecture as JSON -> network (MONAI's, nothing of our own)
 :mod:`.checkpoint`        one ``.safetensors`` file = weights + all that prediction needs
-:mod:`.sets`              one set of networks: files, description, signature
+:mod:`.sets`              one set of networks: files, description, model version
 :mod:`.store`             the folder of sets: embedded, trained ones, which is served
 :mod:`.importing`         published weights of other projects as checkpoints
 :mod:`.body`              where the patient is in a CT

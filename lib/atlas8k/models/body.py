@@ -1,4 +1,4 @@
-"""Where the patient is in a CT, so that air and table cost no windows and no memory."""
+"""Find the patient in a CT, so that air and table cost no windows and no memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Box = tuple[slice, slice, slice]
 BODY_HU = -500.0
 """Between air with its noise and fat (about -100 HU) or a partly filled edge voxel."""
 LOOK_MM = 4.0
-"""The search runs on every n-th voxel, no coarser than this."""
+"""The search samples every n-th voxel, no coarser than this."""
 MARGIN_MM = 10.0
 KEPT_FRACTION = 0.1
 """Pieces at least this large beside the largest are kept: legs, or a body cut by metal."""
@@ -38,20 +38,20 @@ def body_box(ct: Volume) -> Box:
     step = [max(1, int(LOOK_MM / s)) for s in ct.grid.spacing]
     mask = ct.array[:: step[0], :: step[1], :: step[2]] > BODY_HU
     pieces = label_components(mask, connectivity=6)
-    found = cc3d.statistics(pieces)
-    counts = found["voxel_counts"][1:]
+    statistics = cc3d.statistics(pieces)
+    counts = statistics["voxel_counts"][1:]
     if len(counts) == 0:
         return whole(ct.grid.shape)
-    kept = [
+    large = [
         box
-        for box, count in zip(found["bounding_boxes"][1:], counts, strict=True)
+        for box, count in zip(statistics["bounding_boxes"][1:], counts, strict=True)
         if count >= KEPT_FRACTION * counts.max()
     ]
     slices = []
     for axis, (n, s, k) in enumerate(zip(ct.grid.shape, ct.grid.spacing, step, strict=True)):
-        margin = k + int(np.ceil(MARGIN_MM / s))  # k: what lies between two looked-at voxels
-        start = min(box[axis].start for box in kept) * k - margin
-        stop = (max(box[axis].stop for box in kept) - 1) * k + 1 + margin
+        margin = k + int(np.ceil(MARGIN_MM / s))  # k: the distance of two sampled voxels
+        start = min(box[axis].start for box in large) * k - margin
+        stop = (max(box[axis].stop for box in large) - 1) * k + 1 + margin
         slices.append(slice(max(0, int(start)), min(n, int(stop))))
     return slices[0], slices[1], slices[2]
 

@@ -1,4 +1,4 @@
-"""A checkpoint: weights and all that is needed to predict with them, in one file.
+"""Write and read checkpoints: weights and all that prediction needs, in one file.
 
 The file is safetensors, so that loading it never unpickles code. Its header holds one
 JSON entry under ``"atlas8k"``. Tensors are matched by name and shape with the network
@@ -46,7 +46,7 @@ LISTED = 8
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Weights of one network and how to use them.
+    """Weights of one network, with its architecture, preprocessing and organs.
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ class Checkpoint:
         ``"sigmoid"``: one output channel an organ. ``"softmax"``: a background channel
         first, then one an organ.
     preprocessing
-        What the network expects of its input.
+        Grid, intensities and windows of its input.
     organs
-        Names the output channels stand for, in their order, background not named.
+        Organ of each output channel, in their order, without the background.
     origin
-        JSON object: how the weights were made, sha256 of the source where there is one.
+        JSON object: the training or file the weights come from, with its sha256.
     state
         State dict, float tensors as float32 on the CPU once loaded.
 
@@ -103,7 +103,7 @@ class Checkpoint:
 
     @property
     def source(self) -> Mapping[str, Any]:
-        """Where its weights first came from: of a fine-tuned network, the one it began as."""
+        """Origin of its first weights: of a fine-tuned network, that of the one it began as."""
         origin = self.origin
         while isinstance(origin.get("trained_from"), Mapping):
             origin = origin["trained_from"]
@@ -111,7 +111,7 @@ class Checkpoint:
 
     @property
     def imported(self) -> bool:
-        """Whether it was brought from another project; its weights are kept as float32."""
+        """Whether it was imported from another project; its weights are stored as float32."""
         return "imported_as" in self.source
 
     @property
@@ -130,10 +130,10 @@ def save_checkpoint(
     ----------
     half
         Store weights (float tensors of two or more axes) as float16, but those of a
-        network that was imported, or began as one: it predicts what it did where it
-        comes from. Biases, norms and
-        their statistics stay float32: they cost nothing and a variance can leave
-        float16's range. Integer buffers are stored as int16 where that loses nothing.
+        network that was imported, or began as one, so that it predicts as in its own
+        project. Biases, norms and their statistics stay float32: they cost nothing and a
+        variance can leave float16's range. Integer buffers are stored as int16 where that
+        loses nothing.
 
     Returns
     -------
@@ -219,7 +219,7 @@ def network(checkpoint: Checkpoint, device: str | torch.device = "cpu") -> torch
 
 
 def _fit(path: Path, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
-    """The state in the network's own types; refused with the file's name if not its."""
+    """Return the state in the network's own types; refuse another network's, naming the file."""
     channels = checkpoint.architecture.get("out_channels", checkpoint.out_channels)
     try:
         state = fit(checkpoint.architecture, checkpoint.state)
@@ -255,14 +255,16 @@ def fit(
         raise TensorMismatchError(str(err)) from err
     shapes = {key: tuple(shape) for key, (shape, _) in expected.items()}
     if problems := differences(shapes, state):
-        found = "; ".join(f"{len(keys)} {how}: {listed(keys)}" for how, keys in problems.items())
+        listing = "; ".join(
+            f"{len(keys)} {how}: {shortened(keys)}" for how, keys in problems.items()
+        )
         raise TensorMismatchError(
-            f"its tensors are not those of {architecture.get('name')}: {found}"
+            f"its tensors are not those of {architecture.get('name')}: {listing}"
         )
     fitted = {key: state[key].to(dtype) for key, (_, dtype) in expected.items()}
     broken = [k for k, t in fitted.items() if t.is_floating_point() and not _finite(t)]
     if broken:
-        raise TensorMismatchError(f"NaN or infinity in {listed(broken)}; train or copy it again")
+        raise TensorMismatchError(f"NaN or infinity in {shortened(broken)}; train or copy it again")
     return fitted
 
 
@@ -299,7 +301,7 @@ def compact(tensor: torch.Tensor, half: bool) -> torch.Tensor:
 
 
 def widen(tensor: torch.Tensor) -> torch.Tensor:
-    """Return floats as float32, what :func:`compact` made int16 as int64, the rest as it is."""
+    """Return floats as float32, int16 of :func:`compact` as int64, the rest as it is."""
     if tensor.is_floating_point():
         return tensor.float()
     return tensor.long() if tensor.dtype == torch.int16 else tensor
@@ -312,7 +314,7 @@ def layout(architecture: str) -> dict[str, tuple[torch.Size, torch.dtype]]:
     Parameters
     ----------
     architecture
-        As JSON text, so that the answer can be cached.
+        As JSON text, so that the result can be cached.
 
     Raises
     ------
@@ -327,7 +329,7 @@ def _finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def listed(names: list[str]) -> str:
-    """Return names with commas between them, at most :data:`LISTED` and how many more."""
+def shortened(names: list[str]) -> str:
+    """Return names with commas between them: at most :data:`LISTED`, and the number of others."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more

@@ -1,4 +1,4 @@
-"""What the networks say about one CT, and the one label map that follows.
+"""Combine the networks' predictions of one CT into one label map.
 
 The procedure's final label is the mean of the soft predictions, cut at 0.5 (Qu et al.,
 NeurIPS 2023); the reference code then keeps the largest 26-connected piece per organ.
@@ -33,7 +33,7 @@ CUT = 0.5
 
 @dataclass(frozen=True)
 class EnsembleSettings:
-    """How probabilities become labels.
+    """Settings by which probabilities become labels.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class EnsembleSettings:
     fill_holes
         Give an organ the voxels without label that it encloses.
     weights
-        What each network counts, by organ; equal where nothing is said.
+        Weight of each network, by organ; equal where none is given.
     """
 
     largest_component: bool = True
@@ -52,15 +52,15 @@ class EnsembleSettings:
     weights: Weights = field(default_factory=Weights)
 
     def as_json(self) -> dict[str, Any]:
-        """Return what differs from the defaults, for the model signature."""
-        found: dict[str, Any] = {}
+        """Return the settings that differ from the defaults, for the model version."""
+        changed: dict[str, Any] = {}
         if not self.largest_component:
-            found["largest_component"] = False
+            changed["largest_component"] = False
         if self.fill_holes:
-            found["fill_holes"] = True
+            changed["fill_holes"] = True
         if self.weights.entries:
-            found["ensemble_weights"] = str(self.weights)
-        return found
+            changed["ensemble_weights"] = str(self.weights)
+        return changed
 
 
 def mean_probability(
@@ -76,8 +76,8 @@ def mean_probability(
     probs
         ``(models, organs, X, Y, Z)`` float16 or float32 in [0, 1].
     covered
-        ``(models, organs)``: whether the network has an output for the organ. What
-        stands in ``probs`` elsewhere is not looked at.
+        ``(models, organs)``: whether the network has an output for the organ. ``probs``
+        is not used elsewhere.
     organ
         Index on the organ axis.
     weights
@@ -106,7 +106,7 @@ def mean_probability(
 def _members(
     covered: npt.NDArray[np.bool_], organ: int, weights: npt.NDArray[np.floating[Any]] | None
 ) -> npt.NDArray[np.intp]:
-    """Networks that have a say in an organ."""
+    """Return the indices of the networks that count for an organ."""
     has = covered[:, organ] if weights is None else covered[:, organ] & (weights[:, organ] > 0)
     return np.flatnonzero(has)
 
@@ -131,7 +131,7 @@ def label_map(
     settings
         Defaults where ``None``.
     names
-        Of the networks, where the settings have weights.
+        Names of the networks, where the settings have weights.
 
     Returns
     -------
@@ -163,7 +163,7 @@ def label_map(
 
 
 def _fill_holes(label: npt.NDArray[np.uint8], value: int) -> None:
-    """Give an organ what it encloses and nobody else has, in place."""
+    """Give an organ the voxels without label that it encloses, in place."""
     mask = label == value
     box = box_of(mask)
     if box is None:
@@ -176,25 +176,25 @@ def _fill_holes(label: npt.NDArray[np.uint8], value: int) -> None:
 def _box_above_cut(
     probs: Sequence[npt.NDArray[np.floating[Any]]],
 ) -> tuple[slice, slice, slice] | None:
-    """Box around the voxels above 0.5 in any of the arrays ``(X, Y, Z)``, ``None`` if none are.
+    """Return the box of the voxels above 0.5 in any array ``(X, Y, Z)``; ``None`` without any.
 
     A mean can be above the cut only where one of its terms is.
     """
     if not probs:
         return None
     mask = np.zeros(probs[0].shape, dtype=bool)
-    for one in probs:
-        if one.dtype == np.float16:
+    for array in probs:
+        if array.dtype == np.float16:
             # Positive floats are ordered as their bits are, and integers compare faster.
-            mask |= one.view(np.int16) > np.float16(CUT).view(np.int16)
+            mask |= array.view(np.int16) > np.float16(CUT).view(np.int16)
         else:
-            mask |= one > CUT
+            mask |= array > CUT
     return box_of(mask)
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the networks say about one CT.
+    """The networks' predictions of one CT.
 
     Attributes
     ----------
@@ -203,15 +203,15 @@ class Prediction:
     probs
         ``(models, organs, X, Y, Z)`` float16 in [0, 1], organs in id order 1 to 9.
     names
-        Of the models, in their order.
+        Names of the networks, in the order of the first axis.
     covered
         ``(models, organs)`` bool: whether the network has an output for the organ;
         ``probs`` is 0 where it has none.
     failures
-        Networks that could not take part, and why. A score of such a prediction is not
-        one of the whole set.
+        Reason by network that could not take part. The score of such a prediction is not
+        that of the whole set.
     ensemble
-        How they become labels, where nothing else is asked for.
+        Default settings by which they become labels.
     """
 
     grid: Grid

@@ -1,4 +1,4 @@
-"""The description in a checkpoint's header: read without its tensors, and without torch."""
+"""Read the description in a checkpoint's header, without its tensors and without torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIELDS = ("format", "name", "architecture", "activation", "preprocessing", "orga
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the JSON description in a checkpoint's header, without reading its tensors.
+    """Read the JSON description in a checkpoint's header, without its tensors.
 
     Raises
     ------
@@ -48,8 +48,8 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
     except ValueError as err:
         raise CheckpointError(path, f"its description is not JSON ({err})") from err
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        found = header.get("format") if isinstance(header, dict) else header
-        raise CheckpointError(path, f"format {found!r}; this version reads {FORMAT!r}")
+        actual = header.get("format") if isinstance(header, dict) else header
+        raise CheckpointError(path, f"format {actual!r}; this version reads {FORMAT!r}")
     missing = [name for name in FIELDS if name not in header]
     if missing:
         raise CheckpointError(path, f"its description lacks {', '.join(missing)}")

@@ -1,8 +1,8 @@
-"""Architecture as a JSON object -> network: MONAI's, and those of published checkpoints.
+"""Build a network from its architecture, a JSON object: MONAI's, and those of published files.
 
-An architecture is what a checkpoint's header says: ``{"name": "unet", "out_channels": 9,
+An architecture is part of a checkpoint's header: ``{"name": "unet", "out_channels": 9,
 "channels": [16, 32], "strides": [2]}``. ``name`` picks the class, ``out_channels`` is
-always there, the rest are arguments of the class; what the project decides for every
+always there, the rest are arguments of the class; those that are the same for every
 network (three axes, one input channel) cannot be given.
 
 ``outputs`` may stand in every architecture, for a network that knows more classes than
@@ -64,7 +64,7 @@ FIXED: Mapping[str, Any] = MappingProxyType({"spatial_dims": 3, "in_channels": 1
 
 
 MOST = 32
-"""Members of one network; nnU-Net's cross-validation makes five."""
+"""Most members of one network; nnU-Net's cross-validation makes five."""
 
 
 class Mean(torch.nn.Module):
@@ -75,7 +75,7 @@ class Mean(torch.nn.Module):
         self.members = torch.nn.ModuleList(members)
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
-        """Return logits of windows, one member after the other."""
+        """Return the mean logits of windows; members run one after the other."""
         total: torch.Tensor = self.members[0](windows)
         for member in list(self.members)[1:]:
             total = total + member(windows)
@@ -134,30 +134,30 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
         given["downsample"] = OlderPatchMerging
     fixed = {key: value for key, value in FIXED.items() if key in known}
     try:
-        made = [
+        modules = [
             CLASSES[name](**{**DEFAULTS.get(name, {}), **given, **fixed}) for _ in range(members)
         ]
     except CheckpointError:
         raise
     except Exception as err:  # MONAI raises what its many parts raise
         raise CheckpointError(subject, f"cannot be built: {err}") from err
-    for one in made:
-        if isinstance(one, DynUNet):
-            _name_once(one)
-    module = made[0] if members == 1 else Mean(made)
+    for member in modules:
+        if isinstance(member, DynUNet):
+            _name_once(member)
+    module = modules[0] if members == 1 else Mean(modules)
     if take:
         module.register_forward_hook(partial(_take, take=take))
     return module
 
 
 def _outputs(subject: str, outputs: Any, channels: int) -> tuple[int, list[list[int]]]:
-    """The network's own number of channels, and which of them make each output."""
+    """Return the network's own number of channels, and the channels of each output."""
     if outputs is None:
         return channels, []
     try:
-        own, take = outputs["of"], [list(some) for some in outputs["take"]]
+        own, take = outputs["of"], [list(chosen) for chosen in outputs["take"]]
         fits = len(take) == channels and all(
-            some and all(isinstance(i, int) and 0 <= i < own for i in some) for some in take
+            chosen and all(isinstance(i, int) and 0 <= i < own for i in chosen) for chosen in take
         )
     except (TypeError, KeyError) as err:
         raise CheckpointError(subject, f"outputs {outputs!r}: 'of' and 'take' are needed") from err
@@ -171,16 +171,17 @@ def _outputs(subject: str, outputs: Any, channels: int) -> tuple[int, list[list[
 def _take(
     module: torch.nn.Module, inputs: Any, logits: torch.Tensor, *, take: list[list[int]]
 ) -> torch.Tensor:
-    """The outputs asked for; channels are the fourth axis from the end.
+    """Take the outputs from the logits; channels are the fourth axis from the end.
 
-    Channels taken together: the log of their summed exponentials, as a softmax sums them.
+    Several channels of one output are joined by the log of their summed exponentials, as a
+    softmax sums them.
     """
     axis = logits.ndim - 4
     parts = [
-        logits.narrow(axis, some[0], 1)
-        if len(some) == 1
-        else logits[(slice(None),) * axis + (some,)].logsumexp(dim=axis, keepdim=True)
-        for some in take
+        logits.narrow(axis, channels[0], 1)
+        if len(channels) == 1
+        else logits[(slice(None),) * axis + (channels,)].logsumexp(dim=axis, keepdim=True)
+        for channels in take
     ]
     return torch.cat(parts, dim=axis)
 
@@ -195,7 +196,7 @@ def _name_once(module: DynUNet) -> None:
 
 
 def _from_json(value: Any) -> Any:
-    """Lists as tuples, all the way down; MONAI tells the two apart in places."""
+    """Turn lists into tuples, at every depth; MONAI distinguishes the two in places."""
     if isinstance(value, list | tuple):
         return tuple(_from_json(item) for item in value)
     return value

@@ -238,11 +238,11 @@ class Universal(nn.Module):
     def _heads(
         self, inputs: torch.Tensor, pooled: torch.Tensor, classes: torch.Tensor
     ) -> torch.Tensor:
-        """One sample ``(1, 8, X, Y, Z)`` through the heads of all classes."""
+        """Run one sample ``(1, 8, X, Y, Z)`` through the heads of all classes."""
         n = len(classes)
         condition = torch.cat((pooled.expand(n, -1), classes), dim=1)
-        made = self.controller(condition[:, :, None, None, None]).flatten(1)
-        parts = made.split(HEAD_WEIGHTS + HEAD_BIASES, dim=1)
+        parameters = self.controller(condition[:, :, None, None, None]).flatten(1)
+        parts = parameters.split(HEAD_WEIGHTS + HEAD_BIASES, dim=1)
         x = inputs
         for layer, (weight, bias) in enumerate(zip(parts[:3], parts[3:], strict=True)):
             # The first layer's input is one for all classes: no copy of it per class.
@@ -273,7 +273,7 @@ def nnunet_network(
     eps: float = 1e-5,
     negative_slope: float = 0.01,
 ) -> nn.Module:
-    """Return a ``PlainConvUNet`` or ``ResidualEncoderUNet`` with instance norm and leaky ReLU.
+    """Build a ``PlainConvUNet`` or ``ResidualEncoderUNet`` with instance norm and leaky ReLU.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""One CT through the networks: probabilities of nine organs on one grid."""
+"""Predict one CT with all networks: probabilities of nine organs on one grid."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from atlas8k.core.structures import N_ORGANS, ORGANS
 from atlas8k.core.volume import Grid, Volume
 from atlas8k.models.body import Box, body_box, box_on
 from atlas8k.models.checkpoint import Checkpoint, network
+from atlas8k.models.cpu_optimisations import compile_or_not, optimise_for_cpu
 from atlas8k.models.ensemble import EnsembleSettings, Prediction
 from atlas8k.models.preprocess import intensity_key, prepare
-from atlas8k.models.quick import compile_or_not, quicken
 from atlas8k.models.regrid import LEAST, interpolate_into
 from atlas8k.models.resources import (
     MemoryPlan,
-    in_order,
+    is_out_of_memory,
     keep_freed_memory,
-    short_of_memory,
+    map_in_order,
 )
 from atlas8k.models.windows import probabilities, sums_bytes, tile
 
@@ -56,11 +56,11 @@ class Predictor:
     device
         ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
     overlap
-        Of the windows, in place of each checkpoint's own.
+        Overlap of the windows, in place of each checkpoint's own.
     grid_mm
         Spacing of the grid of :attr:`Prediction.probs`.
     precision
-        Of the networks. With ``"float32"`` (on a GPU cuDNN's TF32) labels are those of a
+        Precision of the networks. With ``"float32"`` (on a GPU cuDNN's TF32) labels are those of a
         plain prediction. ``"bfloat16"`` is two to three times faster on a CPU with AMX,
         but moved single organs of single networks to a DSC of 0.991 with the float32
         label, ``"float16"`` to 0.997. Sums and probabilities are float32 always.
@@ -73,11 +73,11 @@ class Predictor:
     mirror_axes
         Test-time augmentation: mean of the logits over windows mirrored along each set of
         these axes of RAS (0 left-right, 1 back-front, 2 feet-head); three cost eight
-        times. 0 only for networks trained with it. A network that says along which it was
-        trained with mirrored volumes takes only those among them; with ``"trained"`` each
-        takes all that it says, the others none.
+        times. 0 only for networks trained with it. A network whose checkpoint states the
+        axes it was trained with uses only those among them; with ``"trained"`` each uses
+        all that its checkpoint states, the others none.
     ensemble
-        How probabilities become labels.
+        Settings by which probabilities become labels.
 
     Raises
     ------
@@ -127,12 +127,12 @@ class Predictor:
             try:
                 module = network(checkpoint, self.device)
             except Exception as err:  # no such device, out of memory
-                self._out(name, err)
+                self._leave_out(name, err)
                 continue
             if self.dtype != torch.float32:  # measured: no gain for float32 on a CPU
                 module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
             elif self.device.type == "cpu":
-                quicken(module)
+                optimise_for_cpu(module)
             if compiled:
                 compile_or_not(module)
             plan = MemoryPlan.of(self.device, checkpoint.preprocessing.window_size, batch)
@@ -145,7 +145,7 @@ class Predictor:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the networks that are loaded, in the order of predictions."""
+        """Names of the networks that are loaded, in the order of predictions."""
         return tuple(self._networks)
 
     def predict(self, ct: Volume) -> Prediction:
@@ -174,7 +174,7 @@ class Predictor:
             array, source = prepare(ct, self._networks[names[0]][0].preprocessing)
             keep = box_on(box, ct.grid, source)
             fill = partial(self._fill, ct, array, keep, source, grid, probs, order)
-            for name, reason in in_order(fill, names, self._workers(names)):
+            for name, reason in map_in_order(fill, names, self._workers(names)):
                 if reason is not None:
                     failures[name] = reason
         if len(failures) == len(self._networks):
@@ -202,23 +202,23 @@ class Predictor:
         rows: Mapping[str, int],
         name: str,
     ) -> str | None:
-        """Fill one network's row of `probs`, which is 0 so far; why, where it failed."""
+        """Fill one network's row of `probs`, 0 so far; return the reason if it failed."""
         try:
-            found = self._run(name, array, keep)
-        except Exception as err:  # whatever a network raises, the others go on
+            predicted = self._run(name, array, keep)
+        except Exception as err:  # the other networks go on after any error
             log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
             return f"{type(err).__name__}: {err}"
         organs = self._networks[name][0].organs
 
         def spread(channel: int) -> None:
             out = torch.from_numpy(probs[rows[name], _row(organs[channel])])
-            interpolate_into(out, found[channel], source, grid, LEAST)
+            interpolate_into(out, predicted[channel], source, grid, LEAST)
 
-        deque(in_order(spread, range(len(organs)), torch.get_num_threads()), maxlen=0)
+        deque(map_in_order(spread, range(len(organs)), torch.get_num_threads()), maxlen=0)
         return None
 
     def _run(self, name: str, array: npt.NDArray[np.float32], keep: Box | None) -> torch.Tensor:
-        """Probabilities ``(organs, X, Y, Z)`` float16 of one network on its own grid."""
+        """Predict ``(organs, X, Y, Z)`` float16 with one network, on its own grid."""
         checkpoint, module = self._networks[name]
         preprocessing = checkpoint.preprocessing
         overlap = preprocessing.overlap if self.overlap is None else self.overlap
@@ -245,7 +245,7 @@ class Predictor:
                     fill=preprocessing.fill,
                 )
             except (RuntimeError, MemoryError) as err:
-                if not short_of_memory(err):
+                if not is_out_of_memory(err):
                     raise
                 smaller = plan.smaller()
                 window = preprocessing.smaller_window(size)
@@ -256,12 +256,12 @@ class Predictor:
                 else:
                     raise
                 log.warning("%s: %s; going on with %s, windows of %s", name, err, plan, size)
-            # After the handler, so that what failed no longer holds memory there.
+            # After the handler, so that the failed attempt's memory is free.
             module.to(plan.device)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             if plan.device == self.device:
-                self._plans[name] = plan  # the next CT need not find out again
+                self._plans[name] = plan  # for the next CT
 
     def _workers(self, names: list[str]) -> int:
         """Return how many networks run at once: all on a CPU, where a network is one pass.
@@ -275,7 +275,7 @@ class Predictor:
         return min(len(names), torch.get_num_threads())
 
     def _flips(self, checkpoint: Checkpoint) -> Flips:
-        """Mirrored windows of one network: never along an axis that it was not trained with."""
+        """Return one network's mirrored windows, along axes that it was trained with only."""
         trained = checkpoint.mirroring_axes
         if self._mirror == "trained":
             return flips_along(trained or ())
@@ -288,7 +288,7 @@ class Predictor:
             covered[row, [_row(organ) for organ in self._networks[name][0].organs]] = True
         return covered
 
-    def _out(self, name: str, err: Exception) -> None:
+    def _leave_out(self, name: str, err: Exception) -> None:
         self.failures[name] = f"{type(err).__name__}: {err}"
         log.error("%s cannot be loaded and is left out: %s", name, err)
 

@@ -1,4 +1,4 @@
-"""What a network expects of its input, and how a CT is brought onto its grid."""
+"""Prepare a CT for a network: intensities 0..1 on the grid that it expects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a network expects of its input.
+    """Grid, intensities and windows that a network expects of its input.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Preprocessing:
         mean over the deviation, as nnU-Net's do; ``None``: they get 0..1. Applied to the
         windows by :func:`network`, so that everything before it has air as 0.
     orientation
-        Directions in which the network knows the patient along its three axes, letters
+        Directions of the patient along the network's three axes, letters
         of R or L, A or P, S or I in this order; windows lie along RAS and are flipped on
         the way in and out.
     whole
@@ -93,10 +93,10 @@ class Preprocessing:
         object.__setattr__(self, "overlap", overlap)
 
     def window_for(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """Return the voxels of a window over a volume of `shape`: all of it where it may be.
+        """Return the size of a window over a volume of `shape`, all of it where allowed.
 
-        Networks that normalise over what they see want to see what they were trained on:
-        a patient, neither cut nor surrounded by much padding.
+        Networks that normalise over their input need windows like those of the training: a
+        patient, neither cut nor surrounded by much padding.
         """
         if self.whole is None:
             return self.window_size
@@ -122,9 +122,9 @@ class Preprocessing:
 
     @property
     def fill(self) -> float:
-        """What a window is padded with where the CT ends, in 0..1.
+        """Value that a window is padded with where the CT ends, in 0..1.
 
-        Air; with :attr:`hu_scale` the mean, as nnU-Net does.
+        That of air; with :attr:`hu_scale` the mean, as nnU-Net does.
         """
         if self.hu_scale is None:
             return 0.0
@@ -133,18 +133,18 @@ class Preprocessing:
 
     @property
     def flipped_axes(self) -> tuple[int, ...]:
-        """Axes along which the network knows the patient the other way than RAS."""
+        """Axes along which the network's orientation is opposite to RAS."""
         return tuple(i for i, letter in enumerate(self.orientation) if letter not in "RAS")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the JSON object that makes it again; what is usual for a network is left out."""
+        """Return a JSON object of the fields; usual values of some are left out."""
         fields = dataclasses.asdict(self)
         usual = {"hu_scale": None, "orientation": "RAS", "whole": None}
         return {key: value for key, value in fields.items() if usual.get(key, ...) != value}
 
 
 def adapt(module: torch.nn.Module, preprocessing: Preprocessing) -> None:
-    """Let the network take 0..1 along RAS whatever it was trained with; no tensor is added."""
+    """Adapt a network to input in 0..1 along RAS, by hooks; no tensor is added."""
     flip = tuple(axis - 3 for axis in preprocessing.flipped_axes)
     gain, offset = 1.0, 0.0
     if preprocessing.hu_scale is not None:
@@ -169,9 +169,9 @@ def _output(
 
 
 def more_than_one(sides: Sequence[int], whole: int) -> tuple[int, int, int]:
-    """Return the sides of a window, the first doubled where the window is the smallest there is.
+    """Return the sides of a window; double the first where all are the smallest possible.
 
-    A network that halves it down to a single voxel cannot normalise over that.
+    A network that halves the window down to a single voxel cannot normalise over that.
     """
     x, y, z = sides
     return (2 * x if x == y == z == whole else x), y, z
@@ -185,7 +185,7 @@ def prepare(ct: Volume, preprocessing: Preprocessing) -> tuple[Floats, Grid]:
     ct
         ``(X, Y, Z)``, HU, any orientation and spacing, any integer or float type.
     preprocessing
-        Of the network; its window size and overlap do not matter here, so networks that
+        That of the network; window size and overlap do not matter here, so networks that
         differ only in those share one result (:func:`intensity_key`).
 
     Returns
@@ -229,12 +229,12 @@ def prepare(ct: Volume, preprocessing: Preprocessing) -> tuple[Floats, Grid]:
 def intensity_key(
     preprocessing: Preprocessing,
 ) -> tuple[tuple[float, float, float], tuple[float, float]]:
-    """Return what decides the result of :func:`prepare`: equal keys, equal arrays."""
+    """Return a key of the result of :func:`prepare`: equal keys, equal arrays."""
     return preprocessing.spacing_mm, preprocessing.hu_window
 
 
 def _plane(array: npt.NDArray[Any], z: int, low: float, high: float) -> Floats:
-    """One axial plane ``(Y, X)``, clipped."""
+    """Return one axial plane ``(Y, X)``, clipped."""
     plane = array[:, :, z].T
     return np.clip(plane.astype(np.float32), np.float32(low), np.float32(high))
 

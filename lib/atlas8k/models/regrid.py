@@ -1,4 +1,4 @@
-"""Between grids whose axes are parallel: probabilities up, labels back to the CT.
+"""Resample between grids whose axes are parallel: probabilities up, labels back to the CT.
 
 All working grids of one CT share its direction cosines, so interpolation is separable:
 one axis at a time, a few times faster than a general resampling. Where grids are not
@@ -18,7 +18,7 @@ from atlas8k.core.volume import Grid, resample
 from atlas8k.models.body import box_of
 
 LEAST = 2.0**-15
-"""Probability for an organ that is as good as none. Uncertainty has long faint tails: leaving
+"""Probability of an organ that counts as 0. Uncertainty has long faint tails: leaving
 out rows that hold no more takes less than 0.1 % off the attention size (Eq. 4) of a real CT;
 with 2^-12 it would be 1.7 %."""
 
@@ -41,11 +41,11 @@ def parallel_axes(source: Grid, target: Grid) -> tuple[Axis, Axis, Axis] | None:
     rest[axes, [0, 1, 2]] = 0.0
     if (np.abs(rest) @ np.asarray(target.shape)).max() > 0.01:
         return None
-    found: list[Axis] = [
+    parallel: list[Axis] = [
         (a, offset[a] + matrix[a, i] * np.arange(n))
         for i, (a, n) in enumerate(zip(axes, target.shape, strict=True))
     ]
-    return found[0], found[1], found[2]
+    return parallel[0], parallel[1], parallel[2]
 
 
 def interpolate_into(
@@ -84,7 +84,7 @@ def interpolate_into(
     if axes is None or [a for a, _ in axes] != [0, 1, 2]:
         out.copy_(torch.from_numpy(resample(probs.float().numpy(), source, target, linear=True)))
         return
-    from atlas8k.models.spreading import spread
+    from atlas8k.models.interpolation_kernel import spread
 
     array = probs.float().contiguous().numpy()
     box = box_of(~(array <= least))  # also what is no number
@@ -97,7 +97,7 @@ def interpolate_into(
 
 
 def nearest(label: npt.NDArray[Any], source: Grid, target: Grid, fill: int = 0) -> npt.NDArray[Any]:
-    """Return a label map on another grid, nearest neighbour.
+    """Resample a label map onto another grid, by nearest neighbour.
 
     Parameters
     ----------
@@ -116,14 +116,14 @@ def nearest(label: npt.NDArray[Any], source: Grid, target: Grid, fill: int = 0) 
         return resample(label, source, target, linear=False, fill=fill)
     order = [a for a, _ in axes]
     out = np.full(target.shape, fill, dtype=label.dtype)
-    picks, places = [], []
+    indices, targets = [], []
     for a, at in axes:
         index = np.floor(at + 0.5 + 1e-6).astype(int)
-        good = (index >= 0) & (index < source.shape[a])
-        picks.append(index[good])
-        places.append(slice(int(good.argmax()), int(good.argmax() + good.sum())))
-    if all(len(p) for p in picks):
-        out[tuple(places)] = label.transpose(order)[np.ix_(*picks)]
+        inside = (index >= 0) & (index < source.shape[a])
+        indices.append(index[inside])
+        targets.append(slice(int(inside.argmax()), int(inside.argmax() + inside.sum())))
+    if all(len(p) for p in indices):
+        out[tuple(targets)] = label.transpose(order)[np.ix_(*indices)]
     return out
 
 
@@ -147,7 +147,7 @@ def linear_plan(
 def _neighbours(
     at: npt.NDArray[np.float64], n: int, some: slice
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Lower and upper neighbour ``(2, len(at))`` on an axis of `n` voxels, and their weights.
+    """Return lower and upper neighbour ``(2, len(at))`` on an axis of `n` voxels, with weights.
 
     Weights are 0 beyond the axis, and where neither neighbour is one of `some`.
     """

@@ -1,4 +1,4 @@
-"""What a network may use of a machine: its memory plan, and its workers.
+"""Plan a network's use of the machine: its memory, and its workers.
 
 Two windows in two threads beat one window by two threads: no layer waits for the slower
 half, and where the machine has other work too, PyTorch's threads spin while they wait for
@@ -22,7 +22,7 @@ import torch
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 KEPT_BYTES = 1 << 29
-"""Freed memory at the heap's end that is kept for the next layer."""
+"""Freed memory at the heap's end that stays with the process for the next layer."""
 HEAP_BYTES = 1 << 27
 """Larger pieces than this go back to the system at once, as whole volumes should."""
 SMALL_WINDOW = 64**3
@@ -31,7 +31,7 @@ GPU_BATCH = 4
 WORKERS = 4
 """Batches at once on a CPU at the most."""
 SHARE_FOR_SUMS = 0.5
-"""Of a GPU's free memory; the rest is for the network's own layers."""
+"""Share of a GPU's free memory for sums; the rest is for the network's own layers."""
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +41,12 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Where and how many windows at once a network runs.
+    """The device of a network, and the number of windows it runs at once.
 
     Attributes
     ----------
     device
-        Of the network.
+        Device of the network.
     batch
         Windows at once.
     sums_on_host
@@ -64,7 +64,7 @@ class MemoryPlan:
     def of(
         cls, device: torch.device, window: tuple[int, int, int], batch: int | None
     ) -> MemoryPlan:
-        """Return the plan to begin with; `batch` where it is given."""
+        """Return the first plan to try; with `batch` where it is given."""
         small = prod(window) <= SMALL_WINDOW
         if batch is None:
             batch = GPU_BATCH if device.type != "cpu" else 2 if small else 1
@@ -77,7 +77,7 @@ class MemoryPlan:
         return f"batch {self.batch} on {self.device}{sums}"
 
     def smaller(self) -> MemoryPlan | None:
-        """Return the next smaller: half the batch, one worker, sums on the host, the CPU, none."""
+        """Return the next smaller plan: half the batch, one worker, sums on the host, the CPU."""
         if self.batch > 1:
             return replace(self, batch=self.batch // 2)
         if self.workers > 1:
@@ -89,7 +89,7 @@ class MemoryPlan:
         return MemoryPlan(torch.device("cpu"), 1)
 
     def for_sums(self, needed: int) -> torch.device:
-        """Return where sums of so many bytes are kept: on the device while they fit there."""
+        """Return the device for sums of so many bytes: the network's while they fit there."""
         if self.device.type == "cpu" or self.sums_on_host:
             return torch.device("cpu")
         if needed <= SHARE_FOR_SUMS * free_bytes(self.device):
@@ -99,14 +99,14 @@ class MemoryPlan:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Return the bytes a GPU can still give, with what PyTorch holds there and does not use."""
+    """Return the free bytes of a GPU, those that PyTorch holds unused included."""
     free, _ = torch.cuda.mem_get_info(device)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(free + unused)
 
 
-def short_of_memory(err: BaseException) -> bool:
-    """Return whether it says that memory is short, as PyTorch and its libraries do in many ways."""
+def is_out_of_memory(err: BaseException) -> bool:
+    """Return whether an error means that memory is short; PyTorch raises many such."""
     if isinstance(err, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(err).lower()
@@ -117,12 +117,12 @@ def short_of_memory(err: BaseException) -> bool:
 
 @cache
 def keep_freed_memory() -> bool:
-    """Have this process keep some of the memory that it frees; whether it can.
+    """Keep some of the memory that this process frees; return whether that is possible.
 
-    A layer's output of some megabytes is else asked of the system anew every time, and
+    The memory of a layer's output is else requested from the system every time, and
     filling it with zeros took up to a quarter of a network's time. Only for the allocator
     of Linux' usual C library: two thresholds are set, and threads that start from now on
-    share one arena, since what a thread's own arena has free goes back at once.
+    share one arena, since free memory of a thread's own arena goes back at once.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -136,10 +136,10 @@ def keep_freed_memory() -> bool:
     return done
 
 
-def in_order(
+def map_in_order(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Yield each item with what `work` makes of it, in the items' order.
+    """Yield each item with the result of `work`, in the items' order.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def in_order(
     Raises
     ------
     Exception
-        The first that `work` raises; what has not begun then never does.
+        The first that `work` raises; items not begun by then are skipped.
     """
     if workers <= 1:
         for item in items:

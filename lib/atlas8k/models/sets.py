@@ -1,4 +1,4 @@
-"""Sets of networks and their files: descriptions and signature, read without torch."""
+"""Read sets of networks: files, descriptions and model version, without torch."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ class ServedSet:
     Attributes
     ----------
     signature
-        Of the files and the attention settings; a score belongs to one.
+        Model version: hash of the files and the attention settings. A score belongs to one.
     checkpoints
         File of each network, in the order of predictions.
     folder
-        Name of the set's folder: ``"embedded"`` or the signature it was published under.
+        Name of the set's folder: ``"embedded"`` or the model version it was published under.
     note
-        What the publisher said about it.
+        The publisher's note.
     missing
-        Networks of the set whose file is gone or was changed, and why; the others are
-        served, under a signature of their own.
+        Reason by network whose file is gone or was changed; the others are served, under
+        a model version of their own.
     failures
-        Networks that :meth:`load` had to leave out, and why.
+        Reason by network that :meth:`load` had to leave out.
     ranges
         Of the CTs they were trained on, see :func:`~atlas8k.content.familiar.read_ranges`;
-        ``None`` where nothing is known of them. No part of the signature: labels and scores
-        do not depend on it.
+        ``None`` where nothing is known of them. No part of the model version: labels and
+        scores do not depend on it.
     """
 
     signature: str
@@ -70,7 +70,7 @@ class ServedSet:
         CheckpointError
             None can be loaded; the message has the reason for each file.
         """
-        # Here, so that to say which set is served needs no torch.
+        # Imported here: other functions of this module need no torch.
         from atlas8k.models.checkpoint import load_checkpoint
 
         loaded: dict[str, Checkpoint] = {}
@@ -91,16 +91,16 @@ class ServedSet:
 
 
 def open_set(path: Path, settings: Mapping[str, Any]) -> ServedSet:
-    """Open the set in a folder, its files compared with what was published.
+    """Open the set in a folder, comparing its files with the published ones.
 
     A file that is gone or was changed leaves its network out (:attr:`ServedSet.missing`).
 
     Parameters
     ----------
     path
-        The folder. One named ``embedded`` has no description and is what its files are.
+        The folder. One named ``embedded`` has no description; its files are the set.
     settings
-        Part of the signature, see :func:`model_signature`.
+        Part of the model version, see :func:`model_signature`.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def open_set(path: Path, settings: Mapping[str, Any]) -> ServedSet:
 
 
 def _ranges(folder: Path) -> Mapping[str, Any] | None:
-    """Ranges of the training CTs; a damaged file keeps no network from being served."""
+    """Read the ranges of the training CTs; a damaged file does not stop networks from serving."""
     from atlas8k.content.familiar import read_ranges
 
     try:
@@ -153,7 +153,7 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def model_signature(hashes: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """Return the name of what decides a score: 12 hex digits.
+    """Return the model version of files and settings: 12 hex digits.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def model_signature(hashes: Mapping[str, str], settings: Mapping[str, Any]) -> s
 
 
 def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, remembered until its size or modification time changes.
+    """Return the sha256 of a file, cached until its size or modification time changes.
 
     Raises
     ------
@@ -205,29 +205,29 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / SET_FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] != SET_FORMAT or not found["files"]:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        if description["format"] != SET_FORMAT or not description["files"]:
             raise ValueError(f"format is not {SET_FORMAT}")
-        return {key: found[key] for key in ("files", "note", "published", "parent")}
+        return {key: description[key] for key in ("files", "note", "published", "parent")}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
         raise CheckpointError(path, f"is no description of a set ({err!r})") from err
 
 
 def comes_from(root: Path, folder: str, before: str) -> bool:
-    """Return whether a set was published while another was served, or came from one.
+    """Return whether a set was published while another was served, or descends from one.
 
-    Not so of a set that was there earlier, and of one that somebody went back to.
+    It does not where the set is older, or was served again by a rollback.
 
     Parameters
     ----------
     root
-        Of the sets.
+        Folder of the sets.
     folder, before
         Names of two of them; a set comes from itself.
     """
-    met: set[str] = set()
-    while folder not in (before, EMBEDDED) and folder not in met:
-        met.add(folder)
+    visited: set[str] = set()
+    while folder not in (before, EMBEDDED) and folder not in visited:
+        visited.add(folder)
         try:
             folder = str(read_description(root / folder)["parent"])
         except CheckpointError:

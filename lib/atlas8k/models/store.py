@@ -1,4 +1,4 @@
-"""The folder of networks: the embedded set, trained ones, which is served, imported ones.
+"""Keep the folder of networks: embedded, published and imported ones, and which set is served.
 
 ::
 
@@ -10,8 +10,8 @@
       imported/<name>.safetensors                     imported networks, not served by themselves
 
 A set is written beside, renamed into place when complete, and only then named in
-``served.json``, itself replaced in one rename. Whatever is interrupted, the set that was
-served before is served still.
+``served.json``, itself replaced in one rename. After any interruption the set that was
+served before is still served.
 """
 
 from __future__ import annotations
@@ -66,20 +66,20 @@ class Network:
     Attributes
     ----------
     name, file
-        What it is called, and where it is.
+        Its name, and its file.
     architecture
         Name of its class.
     organs
-        It segments.
+        Organs it segments.
     origin
-        Where its weights come from, in a few words; `sha256` is of the file they came in,
-        or of `file` where they were made here.
+        Origin of its weights, in a few words; `sha256` is that of the imported file, or of
+        `file` where they were trained here.
     size
-        Of `file`, bytes.
+        Size of `file`, bytes.
     served
         Whether the app predicts with it.
     problem
-        Why it cannot be used; empty where it can.
+        Reason why it cannot be used; empty where it can.
     """
 
     name: str
@@ -101,8 +101,8 @@ class ModelStore:
     root
         The folder; made when something is published.
     attention_settings
-        JSON object of what else decides a score (attention, prediction); part of the
-        signature.
+        JSON object of the settings that change a score (attention, prediction); part of the
+        model version.
 
     Notes
     -----
@@ -148,26 +148,26 @@ class ModelStore:
         Parameters
         ----------
         checkpoints
-            By network. Networks of the served set that are not among them are taken over
-            from it, so that a set is always complete.
+            By network. Networks of the served set that are not among them are copied from
+            it, so that a set is always complete.
         note
-            Kept with the set: what it was trained on, its scores.
+            Stored with the set: what it was trained on, its scores.
         alone
-            The set is these checkpoints only; nothing is taken over.
+            The set is these checkpoints only; nothing is copied.
         expected
-            Signature of the set that must be served still, as the one these were compared with.
+            Model version that must still be served, as the one these were compared with.
 
         Returns
         -------
         str
-            The signature, under which the set is served from now on.
+            The model version, under which the set is served from now on.
 
         Raises
         ------
         CheckpointError
             A checkpoint does not fit its network; nothing is changed.
         ServedChangedError
-            Another set than `expected` is served by now; nothing is changed.
+            Another set than `expected` is served; nothing is changed.
         ValueError
             No checkpoint given.
         """
@@ -194,7 +194,8 @@ class ModelStore:
                     if name not in checkpoints and not alone:
                         with publishing(folder / path.name) as temporary:
                             shutil.copyfile(path, temporary)
-                if before and not alone and before.ranges:  # what goes on from these knows them
+                # The new networks go on from these, which have been trained on CTs of these ranges.
+                if before and not alone and before.ranges:
                     write_json(folder / RANGE_FILE, before.ranges)
                 for name, checkpoint in checkpoints.items():
                     save_checkpoint(folder / f"{name}{SUFFIX}", checkpoint)
@@ -218,22 +219,22 @@ class ModelStore:
         return signature
 
     def serve(self, folder: str, note: str = "") -> ServedSet:
-        """Serve a set that is there: a published one or ``"embedded"``.
+        """Serve an existing set: a published one or ``"embedded"``.
 
         Raises
         ------
         CheckpointError
-            It is missing or damaged; what is served stays.
+            It is missing or damaged; the served set stays.
         """
         with self._lock():
-            found = self._open(folder)
-            if found.missing and folder != EMBEDDED:
-                raise CheckpointError(self.root / folder, "; ".join(found.missing.values()))
+            opened = self._open(folder)
+            if opened.missing and folder != EMBEDDED:
+                raise CheckpointError(self.root / folder, "; ".join(opened.missing.values()))
             self._name_served(folder, note)
-        return found
+        return opened
 
     def rollback(self, note: str = "rolled back") -> ServedSet:
-        """Serve what was served when the present set was published.
+        """Serve the set that was served when the present one was published.
 
         Raises
         ------
@@ -246,16 +247,16 @@ class ModelStore:
         return self.serve(str(read_description(self.root / folder)["parent"]), note)
 
     def history(self) -> list[dict[str, str]]:
-        """Return what was served when, oldest first: ``set``, ``when`` (UTC, ISO), ``note``."""
+        """Return the served sets, oldest first: ``set``, ``when`` (UTC, ISO), ``note``."""
         return [dict(entry) for entry in self._served_json().get("history", [])]
 
     def add_imported(self, checkpoint: Checkpoint, replace: bool = False) -> Path:
-        """Keep an imported network, weights as float32 so that it predicts what it did.
+        """Store an imported network, its weights as float32 so that it predicts the same.
 
         Raises
         ------
         CheckpointError
-            Its tensors do not fit, or one of its name is there and `replace` is not set.
+            Its tensors do not fit, or one of its name exists and `replace` is not set.
         """
         from atlas8k.models.checkpoint import save_checkpoint
 
@@ -276,8 +277,8 @@ class ModelStore:
         """
         path = self.root / IMPORTED / f"{name}{SUFFIX}"
         if name != Path(name).name or not path.is_file():
-            there = ", ".join(imported.stem for imported in self._imported())
-            raise CheckpointError(path, f"no such network; brought are: {there or 'none'}")
+            names = ", ".join(imported.stem for imported in self._imported())
+            raise CheckpointError(path, f"no such network; imported are: {names or 'none'}")
         from atlas8k.models.checkpoint import load_checkpoint  # torch: only where it is needed
 
         return load_checkpoint(path)
@@ -300,8 +301,8 @@ class ModelStore:
         """Yield folders to try, best first, without embedded, which is the caller's last resort."""
         state = self._served_json()
         if state:
-            # What was served before the present set first was; a later one that was
-            # rolled back from does not come back by itself.
+            # The sets served before the present one first was; a later one that was rolled
+            # back from does not come back by itself.
             past = [str(entry["set"]) for entry in state["history"]]
             served = str(state["served"])
             before = past[: past.index(served)] if served in past else past
@@ -314,13 +315,13 @@ class ModelStore:
             yield folder
 
     def _by_date(self) -> list[str]:
-        found = []
+        dated = []
         for path in self.root.glob(f"[!.]*/{SET_FILE}"):
             try:
-                found.append((str(read_description(path.parent)["published"]), path.parent.name))
+                dated.append((str(read_description(path.parent)["published"]), path.parent.name))
             except CheckpointError:
                 continue
-        return [name for _, name in sorted(found, reverse=True)]
+        return [name for _, name in sorted(dated, reverse=True)]
 
     def _open(self, folder: str) -> ServedSet:
         if folder != Path(folder).name:
@@ -328,7 +329,7 @@ class ModelStore:
         return open_set(self.root / folder, self.attention_settings)
 
     def _served_json(self) -> dict[str, Any]:
-        """Content of ``served.json``; empty where there is none or it is damaged."""
+        """Read ``served.json``; empty where there is none or it is damaged."""
         path = self.root / SERVED_FILE
         try:
             state = json.loads(path.read_text(encoding="utf-8"))
@@ -341,8 +342,8 @@ class ModelStore:
         except (OSError, ValueError, KeyError, TypeError) as err:
             log.error("%s is damaged (%s); the newest published networks stand in", path, err)
             return {}
-        found: dict[str, Any] = state
-        return found
+        content: dict[str, Any] = state
+        return content
 
     def _name_served(self, folder: str, note: str) -> None:
         history = [*self.history(), {"set": folder, "when": _now(), "note": note}]

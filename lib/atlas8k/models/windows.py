@@ -1,8 +1,8 @@
-"""Sliding windows: intensities of a whole volume to blended probabilities.
+"""Run sliding windows: from intensities of a whole volume to blended probabilities.
 
 Positions and Gaussian weights are MONAI's, and without skipping the result is that of
 :func:`monai.inferers.sliding_window_inference` (a test holds them together). What is
-added: windows that hold only air are not run, and the sum is kept for one layer of
+added: windows that hold only air are not run, and sums are held for one layer of
 windows at a time, so memory does not grow with the length of the CT.
 """
 
@@ -20,7 +20,7 @@ import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 
 from atlas8k.models.body import Box
-from atlas8k.models.resources import in_order
+from atlas8k.models.resources import map_in_order
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 """Windows ``(B, 1, x, y, z)`` in 0..1 to logits ``(B, C, x, y, z)``, any float type."""
@@ -28,7 +28,7 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Tiling:
-    """How windows lie over one volume.
+    """Positions of the windows over one volume.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class Tiling:
         Voxels added before and after each axis where the volume is smaller than the
         window.
     shape
-        Of the padded volume.
+        Shape of the padded volume.
     size
-        Of one window.
+        Size of one window.
     layers
         ``(z start, [(x start, y start), ...])``, z ascending: the windows to run, in
         padded indices. Layers without a window to run are left out.
@@ -51,7 +51,7 @@ class Tiling:
 
     @property
     def n_windows(self) -> int:
-        """Windows to run."""
+        """Number of windows to run."""
         return sum(len(positions) for _, positions in self.layers)
 
 
@@ -132,7 +132,7 @@ def probabilities(
     workers: int = 1,
     fill: float = 0.0,
 ) -> torch.Tensor:
-    """Run the windows, blend the logits, activate.
+    """Run the windows, blend their logits, and turn them into probabilities.
 
     Parameters
     ----------
@@ -141,21 +141,21 @@ def probabilities(
     array
         ``(X, Y, Z)`` float32 in 0..1, that ``tiling`` was made for.
     channels
-        Of the network's output.
+        Number of channels of the network's output.
     softmax
         Softmax over the channels, the first of which is background and dropped;
         otherwise a sigmoid for each.
     batch
         Windows run at once.
     device
-        Where the network runs.
+        Device of the network.
     sums_on
-        Where logits are summed; there too where ``None``.
+        Device on which logits are summed; `device` where ``None``.
     workers
         Batches at once, each on its share of this process's threads; they are summed in the
         same order.
     fill
-        Of the padding around a volume smaller than the window.
+        Value of the padding around a volume smaller than the window.
 
     Returns
     -------
@@ -190,7 +190,7 @@ def _layers(
     device: str | torch.device,
     workers: int = 1,
 ) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
-    """Finished slices ``[z, stop)``: weighted sum of logits and sum of weights.
+    """Yield finished slices ``[z, stop)``: weighted sum of logits and sum of weights.
 
     The sums are held where `weight` is, for the depth of one window, and moved on by one
     layer at a time.
@@ -201,9 +201,9 @@ def _layers(
     starts = [z for z, _ in tiling.layers]
 
     def run(part: tuple[int, tuple[tuple[int, int], ...]]) -> torch.Tensor:
-        z, some = part
+        z, corners = part
         windows = torch.stack(
-            [image[None, x : x + x_size, y : y + y_size, z : z + depth] for x, y in some]
+            [image[None, x : x + x_size, y : y + y_size, z : z + depth] for x, y in corners]
         )
         with torch.inference_mode():  # a thread has its own mode
             return forward(windows.to(device)).to(weight.device)
@@ -213,11 +213,11 @@ def _layers(
         for z, positions in tiling.layers
         for i in range(0, len(positions), batch)
     ]
-    with closing(in_order(run, parts, workers)) as finished:
+    with closing(map_in_order(run, parts, workers)) as finished:
         for (_, positions), following in zip_longest(tiling.layers, starts[1:]):
             for _ in range(ceil(len(positions) / batch)):
-                (z, some), found = next(finished)
-                for (x, y), logits in zip(some, found, strict=True):
+                (z, corners), results = next(finished)
+                for (x, y), logits in zip(corners, results, strict=True):
                     where = (slice(x, x + x_size), slice(y, y + y_size))
                     total[:, where[0], where[1]].addcmul_(logits.float(), weight)
                     count[where] += weight

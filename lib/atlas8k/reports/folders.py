@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from atlas8k.core.errors import EvaluationError, GeometryError
-from atlas8k.core.grid_alignment import on_extent, says_its_place
+from atlas8k.core.grid_alignment import has_position, on_extent
 from atlas8k.core.structures import ORGAN_NAMES, Organ, find_organ
 from atlas8k.core.volume import NIFTI_SUFFIXES, Volume, read_label, resample, to_canonical
 from atlas8k.labels.datasets import Dataset
@@ -200,9 +200,9 @@ def read_masks(folder: Path, orientation: str | None = None) -> tuple[Volume, tu
 
 def on_one_extent(first: Volume, second: Volume) -> tuple[Volume, Volume]:
     """Return two volumes, one that does not say its place laid over the other's extent."""
-    if says_its_place(second.grid):
+    if has_position(second.grid):
         return replace(first, grid=on_extent(first.grid, second.grid)), second
-    if says_its_place(first.grid):
+    if has_position(first.grid):
         return first, replace(second, grid=on_extent(second.grid, first.grid))
     return first, second
 

@@ -25,7 +25,7 @@ from atlas8k.core.remarks import Remark
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.core.voxels import counts
-from atlas8k.labels.anatomy import odd_volumes
+from atlas8k.labels.plausibility import find_odd_volumes
 from atlas8k.labels.submission_diff import Statement
 from atlas8k.services.context import Context
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
@@ -235,7 +235,7 @@ class Cases:
         held = self._held(image, lease)
         ready = self._labels.check(image, sent, _holder(held), said, lease=held.id)
         voxels = {organ: change.voxels_after or 0 for organ, change in ready.organs.items()}
-        odd = odd_volumes(ready.array, ready.grid, voxels)
+        odd = find_odd_volumes(ready.array, ready.grid, voxels)
         token = self._store(sent, image, held)
         return Checked(held.id, token, ready.organs, odd, said.get("partial"))
 
@@ -493,7 +493,7 @@ def measured(path: Path, sha256: str) -> tuple[dict[str, float], dict[str, str]]
     found = counts(label.array)
     voxels = {name: int(found[i]) for name, i in ORGAN_IDS.items()}
     ml = {name: n * label.grid.voxel_ml for name, n in voxels.items()}
-    return ml, odd_volumes(label.array, label.grid, voxels)
+    return ml, find_odd_volumes(label.array, label.grid, voxels)
 
 
 def _source(said: Mapping[str, Any]) -> str:

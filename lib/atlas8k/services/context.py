@@ -250,7 +250,7 @@ class Context:
     def note_training(self) -> None:
         """Note what the last training did with the round it was made in; again at will."""
         if stats := self._training():
-            learning.note(self.ledger, stats)
+            learning.record_training(self.ledger, stats)
 
     def _training(self) -> dict[str, Any]:
         """Return what is known of the last training; nothing where none has ended."""

@@ -15,7 +15,7 @@ from atlas8k.core.errors import VolumeError
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import NIFTI_SUFFIXES, Volume, read_label
 from atlas8k.labels.provenance import Provenance, read_provenance
-from atlas8k.labels.submission_diff import compared
+from atlas8k.labels.submission_diff import compare_readings
 from atlas8k.services.studies.labels import HISTORY, TIME_FORMAT
 from atlas8k.services.studies.names import LABEL_SUFFIXES, LABELS_FOLDER, split_suffix
 from atlas8k.services.studies.scan import scan_labels, scan_tags
@@ -110,7 +110,7 @@ class Reader:
         one, two = self.voxels(first), self.voxels(second)
         if one is None or two is None or one.array.shape != two.array.shape:
             return {}
-        return compared(one.array, two.array, one.grid)
+        return compare_readings(one.array, two.array, one.grid)
 
 
 def changes_by_voxels(

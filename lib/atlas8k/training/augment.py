@@ -1,8 +1,8 @@
 """One random patch of a prepared volume: where it lies, how it is turned, how bright it is.
 
-Nothing is mirrored: the left kidney is told from the right one by its side. MONAI's random
-transforms would resample a volume to turn one patch of it, and draw from a state of their own
-where a patch is to follow from its step.
+Nothing is mirrored: only its side tells the left kidney from the right one. MONAI's random
+transforms would resample a whole volume to turn one patch of it, and draw from a state of
+their own, where a patch must depend on its step alone.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def draw(
 def _centre(
     case: Prepared, patch: Patch, rng: np.random.Generator, balance: float
 ) -> npt.NDArray[np.float64]:
-    """Voxel the patch is centred on; it leaves the volume no further than it must."""
+    """Draw the voxel to centre the patch on; it leaves the volume no further than it must."""
     shape = np.asarray(case.image.shape, dtype=np.float64)
     size = np.asarray(patch, dtype=np.float64)
     low = np.where(shape >= size, size / 2, shape - size / 2)
@@ -76,7 +76,7 @@ def _centre(
 def _straight(
     case: Prepared, patch: Patch, centre: npt.NDArray[np.float64]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The voxels as they are."""
+    """Cut the patch out of the volume, voxel for voxel."""
     image = torch.zeros(patch, dtype=torch.float32)
     label = torch.zeros(patch, dtype=case.label.dtype)
     source, target = [], []
@@ -96,7 +96,7 @@ def _turned(
     centre: npt.NDArray[np.float64],
     matrix: npt.NDArray[np.float64],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The patch turned and scaled about its centre by ``matrix`` (patch to volume, voxels)."""
+    """Resample the patch, turned and scaled about its centre by ``matrix`` (patch to volume)."""
     shape = np.asarray(case.image.shape, dtype=np.float64)
     half = (np.asarray(patch, dtype=np.float64) - 1) / 2
     # torch counts from -1 to 1 between the outer voxel centres, last array axis first.
@@ -114,7 +114,7 @@ def _turned(
 
 
 def _random_matrix(rng: np.random.Generator, augment: float) -> npt.NDArray[np.float64]:
-    """Rotation about each axis, one common scale, and a little of its own along each axis."""
+    """Draw a rotation about each axis, one common scale, and a small own one of each axis."""
     angles = rng.uniform(-1, 1, 3) * ROTATION_DEG * augment * [1, -1, 1]
     matrix = Rotation.from_euler("XYZ", angles, degrees=True).as_matrix()
     common = rng.uniform(-SCALE, SCALE) * augment
@@ -126,22 +126,22 @@ def _random_matrix(rng: np.random.Generator, augment: float) -> npt.NDArray[np.f
 def cut_to(
     image: torch.Tensor, label: torch.Tensor, field: Patch, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Blank a patch ``(X, Y, Z)`` outside a box of ``field`` voxels, somewhere within it.
+    """Set a patch ``(X, Y, Z)`` to 0 outside a box of ``field`` voxels, somewhere within it.
 
-    So a scan of a narrow field looks in a window that is larger: the body ends at a plane,
-    and beyond are air and background.
+    A scan of a narrow field looks so in a larger window: the body ends at a plane, and
+    beyond are air and background.
     """
     box = []
-    for size, shown in zip(image.shape, field, strict=True):
-        start = int(rng.integers(max(1, size - shown + 1)))
-        box.append(slice(start, start + shown))
+    for size, width in zip(image.shape, field, strict=True):
+        start = int(rng.integers(max(1, size - width + 1)))
+        box.append(slice(start, start + width))
     cut, ids = torch.zeros_like(image), torch.zeros_like(label)
     cut[tuple(box)], ids[tuple(box)] = image[tuple(box)], label[tuple(box)]
     return cut, ids
 
 
 def vary_intensity(image: torch.Tensor, rng: np.random.Generator, augment: float) -> torch.Tensor:
-    """Give it another scanner, kernel, dose and contrast; image and result in [0, 1].
+    """Vary an image as another scanner, kernel, dose and contrast would; in and out in [0, 1].
 
     Each change is made with its own probability: smoothing, thicker slices, noise,
     contrast and brightness, gamma.
@@ -165,7 +165,7 @@ def vary_intensity(image: torch.Tensor, rng: np.random.Generator, augment: float
 
 
 def _smooth(image: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Gaussian of ``sigma`` voxels along every axis."""
+    """Smooth by a Gaussian of ``sigma`` voxels along every axis."""
     radius = max(1, math.ceil(2.5 * sigma))
     weights = torch.exp(-0.5 * (torch.arange(-radius, radius + 1) / max(sigma, 1e-3)) ** 2)
     weights = weights / weights.sum()
@@ -174,7 +174,7 @@ def _smooth(image: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def _thick_slices(image: torch.Tensor, factor: float) -> torch.Tensor:
-    """As if resampled along the last axis from slices ``factor`` times as thick."""
+    """Imitate slices ``factor`` times as thick, resampled along the last axis."""
     x, y, z = image.shape
     size = (x, y, max(2, round(z / factor)))
     coarse = functional.interpolate(image[None, None], size, mode="trilinear", align_corners=False)

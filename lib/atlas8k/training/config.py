@@ -1,4 +1,4 @@
-"""What a training does, in one frozen record that is stored with its result."""
+"""Settings of a training: one frozen record that is stored with its result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class Optimiser(BaseModel):
-    """How the weights of one network move.
+    """Optimiser and learning rate of one network.
 
     Attributes
     ----------
@@ -17,7 +17,7 @@ class Optimiser(BaseModel):
     lr, weight_decay
         Peak learning rate and weight decay.
     schedule
-        How the rate falls after the warm-up: half a ``cosine``, or ``polynomial`` with
+        Course of the rate after the warm-up: half a ``cosine``, or ``polynomial`` with
         nnU-Net's exponent of 0.9.
     """
 
@@ -54,13 +54,13 @@ class TrainingConfig(BaseModel):
     Attributes
     ----------
     epochs, steps_per_epoch, batch_size
-        An epoch is so many optimiser steps, each on so many patches a process.
+        Number of epochs, of optimiser steps in each, and of patches a step and process.
     accumulate
-        Steps are on so many batches, one after another: a larger batch in the same memory.
+        Number of batches a step, one after another: a larger batch in the same memory.
     minutes
-        Where given, the learning rate follows the clock instead of the epochs, and one
-        network is through after so long, with preparing its volumes and the measurement at
-        its end (``epochs`` is then no bound; see :mod:`.time_budget`).
+        Time for one network, with preparing its volumes and the measurement at its end.
+        Where given, the learning rate follows the clock instead of the epochs, and
+        ``epochs`` is no bound; see :mod:`.time_budget`.
     optimisers
         By network name; others get the first default of :data:`PAPER`. Or the name of a
         whole set: ``paper``, ``fine_tuning`` or ``from_scratch``.
@@ -85,8 +85,8 @@ class TrainingConfig(BaseModel):
     warm_up
         Share of the training in which the learning rate rises.
     pseudo_weight
-        What a pseudo label counts beside one that a person stands for, 0 to 1; at 0 the
-        loss does not see it.
+        Weight of a pseudo label beside one that a person vouches for, 0 to 1; at 0 the
+        loss does not use it.
     validation
         Share of the cases that are kept out to measure on, by a hash of their names.
     validate_every
@@ -94,8 +94,8 @@ class TrainingConfig(BaseModel):
     memory_mb
         Bound on the prepared volumes held at once.
     turnover
-        Where not all are held: an epoch moves on by so many cases; 0: by so many that all
-        are met in time.
+        Where they do not all fit: the number of cases exchanged with every epoch; 0: as many
+        as it takes to meet all of them.
     cache_gb
         Prepared volumes may take this on disk while a training runs; 0 keeps none.
     seed, device, workers, amp
@@ -148,7 +148,7 @@ class TrainingConfig(BaseModel):
 
     @classmethod
     def fine_tuning(cls, **settings: Any) -> Self:
-        """Return settings for networks that are good already, and few labels."""
+        """Return settings for trained networks and few labels."""
         return cls(**{"optimisers": dict(FINE_TUNING), **settings})
 
     @classmethod

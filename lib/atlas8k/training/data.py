@@ -1,4 +1,4 @@
-"""From a CT and its label to tensors on a network's grid, with what is known of it."""
+"""Prepare a CT and its label: tensors on a network's grid, and which organs are labeled."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Prepared:
     image
         ``(X, Y, Z)`` float16, 0 to 1, axes nearest RAS.
     label
-        ``(X, Y, Z)`` uint8, organ ids; unknown organs are 0, and :data:`IGNORED` is
-        what could be any organ.
+        ``(X, Y, Z)`` uint8, organ ids; unknown organs are 0, and voxels that could be any
+        organ :data:`IGNORED`.
     known
         ``(organs,)`` bool, organ id order: labeled in this case, if only as absent.
     pseudo
         ``(organs,)`` bool: labeled by networks; none of these is in `known`.
     points
-        By organ id, ``(n, 3)`` voxel indices drawn from the organ; organs that are there.
+        By organ id, ``(n, 3)`` voxel indices drawn from the organ; of organs with voxels.
     """
 
     image: torch.Tensor
@@ -55,7 +55,7 @@ class Prepared:
 
 
 class Loadable(Protocol):
-    """Something to train on that is loaded when its turn comes."""
+    """A case that can be loaded, prepared for a network."""
 
     @property
     def name(self) -> str: ...
@@ -64,7 +64,7 @@ class Loadable(Protocol):
 
 
 class Case(Loadable, Protocol):
-    """One that says who labeled what of it, and whose it is; see :class:`TrainingCase`."""
+    """A case with its labeled organs and its patient; see :class:`TrainingCase`."""
 
     @property
     def known_organs(self) -> tuple[str, ...]: ...
@@ -95,13 +95,14 @@ class TrainingCase:
     pseudo_organs
         Names of organs that the label map holds as networks predicted them.
     content
-        What the label is made of, where that is known: as long as it is the same there is
-        nothing new to learn, whatever else was written into the file. Empty: the file itself.
+        A key of the label's content, where one is known: as long as it stays the same, there
+        is nothing new to learn, whatever else was written into the file. Empty: the file
+        itself decides.
     patient
-        Whose CT it is; decides whether it is trained or measured on
-        (:mod:`atlas8k.training.split`). Empty: of nobody else.
+        The patient whose CT it is; decides whether it is trained or measured on
+        (:mod:`atlas8k.training.split`). Empty: a patient of its own.
     orientation
-        How the axes of files run whose headers do not say it, such as ``RAS``.
+        Direction of the axes of files whose headers lack it, such as ``RAS``.
     """
 
     name: str
@@ -115,7 +116,7 @@ class TrainingCase:
     orientation: str | None = None
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
-        """Read and prepare; see :func:`prepare_case`.
+        """Read the files and prepare them; see :func:`prepare_case`.
 
         Raises
         ------
@@ -157,7 +158,7 @@ def prepare_case(
     ignore
         ``(X, Y, Z)`` on that grid, not 0 where a voxel could be any organ.
     pseudo_organs
-        Organs of the label that nobody stands for; those that are known too are known.
+        Organs of the label that nobody vouches for; one that is known too counts as known.
 
     Raises
     ------
@@ -165,11 +166,11 @@ def prepare_case(
         A label is on another grid, holds values that are no organ, or no organ is
         known or an unknown name is given.
     """
-    given = (*known_organs, *pseudo_organs)
-    unknown = [organ for organ in given if organ not in ORGAN_IDS]
-    if unknown or not given:
+    organs = (*known_organs, *pseudo_organs)
+    unknown = [organ for organ in organs if organ not in ORGAN_IDS]
+    if unknown or not organs:
         raise TrainingError(
-            f"{name}: known organs {list(given)}; give at least one of "
+            f"{name}: known organs {list(organs)}; give at least one of "
             f"{', '.join(ORGAN_NAMES)} and no other"
         )
     source = label.path or f"the label of {name}"
@@ -211,7 +212,7 @@ def _check_grid(label: Volume, ct: Volume, source: object) -> None:
 
 
 def _points(ids: npt.NDArray[np.uint8]) -> dict[int, npt.NDArray[np.int64]]:
-    """Evenly many voxels of every organ that is there, the same ones every time."""
+    """Draw voxels of every organ of the label, up to the same number; the same every time."""
     flat = ids.ravel()
     inside = np.flatnonzero(flat)
     points = {}

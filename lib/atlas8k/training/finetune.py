@@ -1,4 +1,4 @@
-"""From served networks and labeled cases to better networks."""
+"""Fine-tune served networks on labeled cases."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import NamedTuple, cast
 from atlas8k.core.errors import CheckpointError, TrainingError
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from atlas8k.training import ranks
-from atlas8k.training.cache import PreparedCache, cached
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case
 from atlas8k.training.loop import Progress, train_network
+from atlas8k.training.prepared_cache import PreparedCache, cached
 from atlas8k.training.resume import StateError
 from atlas8k.training.split import split, stratified
-from atlas8k.training.time_budget import ALONE, Place
+from atlas8k.training.time_budget import OWN_DEVICE, SharedDevice
 
 logger = logging.getLogger(__name__)
 
 WATCHED = 8
-"""Held-out cases that show the progress, of every organ; more are for the gate, once."""
+"""Held-out cases, of every organ, that progress is measured on; the gate measures all, once."""
 
 PREPARED = "prepared"
 
 
 class Work(NamedTuple):
-    """What all processes of one fine-tuning do, as its first one says."""
+    """Arguments of a fine-tuning, which its first process sends to the others."""
 
     served: Mapping[str, Path]
     cases: Sequence[Case]
@@ -39,7 +39,7 @@ class Work(NamedTuple):
 
 
 def follow(device: str) -> None:
-    """Take part in the trainings of the first process, until it says that there is no more."""
+    """Take part in the trainings of the first process, until it sends that there are no more."""
     while (work := ranks.broadcast(cast("Work | None", None))) is not None:
         config = work.config.model_copy(update={"device": device})
         fine_tune(**{**work._asdict(), "config": config})
@@ -57,9 +57,9 @@ def fine_tune(
     should_stop: Callable[[], bool] | None = None,
     state_folder: Path | None = None,
     seen: Container[str] = (),
-    place: Place = ALONE,
+    shared_device: SharedDevice = OWN_DEVICE,
 ) -> dict[str, Checkpoint]:
-    """Train served networks on, one after another.
+    """Continue the training of served networks, one after another.
 
     Parameters
     ----------
@@ -75,15 +75,15 @@ def fine_tune(
         As in :func:`~atlas8k.training.loop.train_network`. After a stop, the network that
         was being trained is returned as far as it came, and those after it as they were.
     on_trained
-        Called with every network that is through, also with one that was so before an
+        Called with every network that is done, also with one that was done before an
         interruption; of several processes in the first alone.
     state_folder
-        Where ``<network>.state.pt`` is kept, and ``<network>.done.safetensors`` of every
-        network that is through, so that an interrupted training goes on; and ``prepared``,
-        volumes as they were resampled.
+        Folder for ``<network>.state.pt``, for ``<network>.done.safetensors`` of every
+        network that is done, so that an interrupted training goes on, and for ``prepared``,
+        resampled volumes.
     seen
         Patients, or cases, that these networks were trained on before.
-    place
+    shared_device
         The device, as in :func:`~atlas8k.training.loop.train_network`.
 
     Returns
@@ -120,8 +120,8 @@ def fine_tune(
     )
     prepared, watched = cached(training, cache), cached(stratified(validation, WATCHED), cache)
     starts = {
-        name: given if isinstance(given, Checkpoint) else load_checkpoint(given)
-        for name, given in served.items()
+        name: checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
+        for name, checkpoint in served.items()
     }
     for name in networks or starts:
         _check_organs(starts[name], training)
@@ -140,7 +140,7 @@ def fine_tune(
         state = state_folder and state_folder / f"{name}.state.pt"
         before = _trained_before(done)
         if before is not None:
-            logger.info("%s was through before this training was interrupted", name)
+            logger.info("%s was done before this training was interrupted", name)
             result[name] = before
         else:
             train = partial(
@@ -152,7 +152,7 @@ def fine_tune(
                 on_epoch=on_epoch,
                 should_stop=stop,
                 state_path=state,
-                place=place,
+                shared_device=shared_device,
             )
             try:
                 result[name] = train()
@@ -183,7 +183,7 @@ def _check_organs(start: Checkpoint, training: Sequence[Case]) -> None:
 
 
 def _trained_before(done: Path | None) -> Checkpoint | None:
-    """What a training that was interrupted later had already made."""
+    """Load a network that was done before the training was interrupted; None without one."""
     if done is None or not done.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Whether new weights may take the place of the served ones: a decision from paired scores.
+"""Decide from paired scores whether new weights may replace the served ones.
 
 Per network, and then for the ensemble that annotators are given:
 
@@ -34,7 +34,7 @@ from atlas8k.core.structures import ORGAN_NAMES
 MARGIN = 0.02
 """DSC that an organ may lose."""
 ENOUGH = 5
-"""Cases from which on the tests have a say."""
+"""Fewest cases for a statistical test."""
 ALPHA = 0.05
 DRIFT = 0.05
 """DSC with the pseudo labels, mean over organs and cases, that a network may lose. They are
@@ -48,18 +48,18 @@ TOGETHER = "ensemble"
 
 @dataclass(frozen=True)
 class Compared:
-    """One organ before and after.
+    """Scores of one organ before and after.
 
     Attributes
     ----------
     cases
-        How many cases have it.
+        Number of cases that have it.
     served, new
         Mean DSC.
     p_worse
-        Of the typical loss being no more than the margin; None with too few cases.
+        P value of the typical loss being no more than the margin; None with too few cases.
     reason
-        Why it fails, empty where it does not.
+        Reason of failing; empty where it passes.
     """
 
     cases: int
@@ -71,14 +71,14 @@ class Compared:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One network, or the ensemble, before and after.
+    """The comparison of one network, or the ensemble, before and after.
 
     Attributes
     ----------
     p_no_worse
-        Of the loss being the margin or more; None with too few cases.
+        P value of the loss being the margin or more; None with too few cases.
     reasons
-        Why it fails; empty where it may be published.
+        Reasons of failing; empty where it may be published.
     """
 
     organs: Mapping[str, Compared]
@@ -93,18 +93,18 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a training.
+    """The decision about the networks of a training.
 
     Attributes
     ----------
     publish
-        Networks that take the place of the served ones.
+        Networks that replace the served ones.
     refused
-        Reason by network; under ``"ensemble"`` why none of them does.
+        Reason by network; under ``"ensemble"`` the reason why none of them is published.
     verdicts
-        By network, and ``"ensemble"`` where it came to that.
+        By network, and ``"ensemble"`` where it was compared.
     warnings
-        What the decision could not look at.
+        What the decision could not take into account.
     """
 
     publish: tuple[str, ...]
@@ -116,11 +116,11 @@ class Decision:
 
     @property
     def reason(self) -> str:
-        """Why something is not published, one line; empty where all of it is."""
+        """Reasons why networks are not published, one line; empty where all are."""
         return "; ".join(f"{name}: {why}" for name, why in self.refused.items())
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything, JSON-ready."""
+        """Return the decision with all scores, JSON-ready."""
         return {
             "publish": list(self.publish),
             "refused": dict(self.refused),
@@ -138,12 +138,12 @@ def _as_json(verdict: Verdict) -> dict[str, Any]:
         "p_no_worse": None if verdict.p_no_worse is None else round(verdict.p_no_worse, 5),
         "organs": {
             organ: {
-                "cases": one.cases,
-                "served": round(one.served, 4),
-                "new": round(one.new, 4),
-                "p_worse": None if one.p_worse is None else round(one.p_worse, 5),
+                "cases": scores.cases,
+                "served": round(scores.served, 4),
+                "new": round(scores.new, 4),
+                "p_worse": None if scores.p_worse is None else round(scores.p_worse, 5),
             }
-            for organ, one in verdict.organs.items()
+            for organ, scores in verdict.organs.items()
         },
     }
 
@@ -156,11 +156,11 @@ def judge(
     Parameters
     ----------
     served, new
-        What only one of them has is not compared.
+        Cases and organs that only one of them has are not compared.
     margin
         DSC that may be lost.
     fewest
-        Cases that must be there to compare: what was not measured is not published.
+        Fewest cases to compare: what was not measured is not published.
     """
     organs, reasons = {}, []
     for organ in ORGAN_NAMES:
@@ -209,7 +209,7 @@ def _organ(pairs: Mapping[str, tuple[float, float]], margin: float, basis: Basis
 
 
 def _changes(served: Scores, new: Scores) -> npt.NDArray[np.float64]:
-    """Mean difference over its organs, of every case that has any."""
+    """Return every case's mean change of DSC over its organs, ``(cases,)``."""
     means = []
     for case in served:
         shared = served[case].keys() & new.get(case, {}).keys()
@@ -219,8 +219,8 @@ def _changes(served: Scores, new: Scores) -> npt.NDArray[np.float64]:
 
 
 def _p(differences: npt.NDArray[np.float64], alternative: str) -> float:
-    """One-sided signed-rank test against 0; 1 where every difference is 0."""
-    # What differs by rounding alone is a tie, and is to count as one.
+    """Compute the p value of a one-sided signed-rank test against 0; 1 where all are 0."""
+    # Differences by rounding alone count as ties.
     rounded = np.round(differences, 9)
     if not rounded.any():
         return 1.0
@@ -238,7 +238,7 @@ def decide(
     chosen: int = 0,
     warnings: Sequence[str] = (),
 ) -> Decision:
-    """Decide what may be published.
+    """Decide which of the trained networks may be published.
 
     Parameters
     ----------
@@ -252,9 +252,9 @@ def decide(
         Trained networks that failed on a case, and why: none of them is published.
     chosen
         Cases that were to be measured. As many of them as the tests need, or all of fewer,
-        must be there to compare: with a few left, a decision would be about nothing.
+        must have been: on a few that are left, nothing can be decided.
     warnings
-        What else the decision could not look at.
+        Further limits of the decision.
     """
     compare = partial(judge, margin=margin, basis=basis, fewest=min(ENOUGH, chosen))
     verdicts = {name: compare(*pair) for name, pair in single.items()}
@@ -271,12 +271,12 @@ def decide(
         if not verdict.passed:
             refused[TOGETHER] = "; ".join(verdict.reasons)
             publish = ()
-    said = (*_warnings(verdicts, basis), *warnings)
-    return Decision(publish, refused, verdicts, basis, margin, said)
+    all_warnings = (*_warnings(verdicts, basis), *warnings)
+    return Decision(publish, refused, verdicts, basis, margin, all_warnings)
 
 
 def _drifted(served: Scores, new: Scores) -> str:
-    """Why a network has forgotten what nobody labeled, empty where it has not."""
+    """Return the reason to refuse a network that forgot unlabeled organs; empty where none."""
     changes = _changes(served, new)
     if len(changes) == 0 or changes.mean() >= -DRIFT:
         return ""
@@ -298,9 +298,9 @@ def _warnings(verdicts: Mapping[str, Verdict], basis: Basis) -> tuple[str, ...]:
             counts[organ] = max(counts.get(organ, 0), compared.cases)
     few = [f"{organ} ({n})" for organ, n in counts.items() if n < ENOUGH]
     none = [organ for organ in ORGAN_NAMES if organ not in counts]
-    found = []
+    warnings = []
     if few:
-        found.append(f"fewer than {ENOUGH} held-out cases, no test: {', '.join(few)}")
+        warnings.append(f"fewer than {ENOUGH} held-out cases, no test: {', '.join(few)}")
     if none:
-        found.append(f"no held-out case, not looked at: {', '.join(none)}")
-    return tuple(found)
+        warnings.append(f"no held-out case, not looked at: {', '.join(none)}")
+    return tuple(warnings)

@@ -1,9 +1,9 @@
-"""Synthetic CTs as cases: phantoms, and CTs painted on real bodies, from seeds.
+"""Generate synthetic CTs as training cases: phantoms, and CTs painted on real bodies, by seed.
 
-Each is made once, at the embedded networks' spacing, and kept as a file. What a training
-needs first is made before it begins (:func:`make_missing`); the rest is made by a process
-beside it, in the order in which it is met (:func:`made_beside`). A case whose turn comes
-before its file is there makes itself: the weights do not depend on who was first.
+Each is generated once, at the embedded networks' spacing, and stored as a file. Those that a
+training needs first are generated before it begins (:func:`make_missing`), the rest by a
+second process, in the order of their use (:func:`make_in_background`). A case that is needed
+before its file exists generates itself: the weights do not depend on who was first.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.training.data import Prepared, prepare_case
 from atlas8k.training.scratch import SPACING_MM
 
-SETTINGS = {one.name: one for one in vars(phantom).values() if isinstance(one, Setting)}
+SETTINGS = {
+    setting.name: setting for setting in vars(phantom).values() if isinstance(setting, Setting)
+}
 """Settings of phantoms by name; a case crosses processes, and a setting cannot."""
 
 MAKING = ".making"
@@ -57,24 +59,24 @@ class GeneratedCase(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """Of the case, the same for the same CT."""
+        """Name of the case, the same for the same CT."""
 
     @property
     @abstractmethod
     def version(self) -> int:
-        """Of what it is made by; another version has another file."""
+        """Version of the generator; another version has another file."""
 
     @property
     def path(self) -> Path:
-        """Its file."""
+        """File of the generated CT."""
         return self.folder / f"{self.name}_v{self.version}_{SPACING_MM:g}mm.npz"
 
     @abstractmethod
     def generate(self) -> Phantom:
-        """Return the CT and its truth at :data:`~atlas8k.training.scratch.SPACING_MM`."""
+        """Generate the CT and its truth at :data:`~atlas8k.training.scratch.SPACING_MM`."""
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
-        """Return it prepared for a network; made first if its file is missing or damaged."""
+        """Load it prepared for a network; generate it if its file is missing or damaged."""
         try:
             with np.load(self.path) as stored:
                 ct, label, affine = stored["ct"], stored["label"], stored["affine"]
@@ -86,9 +88,9 @@ class GeneratedCase(ABC):
         )
 
     def make(self) -> tuple[Any, Any, Any]:
-        """Generate and store; ``ct`` int16, ``label`` uint8, ``affine``."""
-        made = self.generate()
-        arrays = made.ct.array, made.label.array, made.ct.grid.affine
+        """Generate and store the CT; return ``ct`` int16, ``label`` uint8 and ``affine``."""
+        phantom_ct = self.generate()
+        arrays = phantom_ct.ct.array, phantom_ct.label.array, phantom_ct.ct.grid.affine
         with publishing(self.path) as temporary, open(temporary, "wb") as stream:
             np.savez_compressed(stream, ct=arrays[0], label=arrays[1], affine=arrays[2])
         return arrays
@@ -108,11 +110,11 @@ class PhantomTrainingCase(GeneratedCase):
 
     @property
     def version(self) -> int:
-        """Of its setting."""
+        """Version of its setting."""
         return SETTINGS[self.kind].version
 
     def generate(self) -> Phantom:
-        """Return the phantom."""
+        """Generate the phantom."""
         return generate(self.seed, SETTINGS[self.kind], grid_spacing_mm=SPACING_MM)
 
 
@@ -130,24 +132,24 @@ class BodyTrainingCase(GeneratedCase):
 
     @property
     def version(self) -> int:
-        """Of the painter."""
+        """Version of the painter."""
         return BODIES.version
 
     def generate(self) -> Phantom:
-        """Return the painted CT."""
+        """Paint the CT."""
         return paint_body(_read(self.bodies, self.subjects), self.seed, grid_spacing_mm=SPACING_MM)
 
 
 @lru_cache(maxsize=1)
 def _read(folder: Path, names: tuple[str, ...]) -> list[Body]:
-    """Bodies of a folder, once a process: they take seconds to read, and some 50 MB each."""
+    """Read the bodies of a folder, once a process: seconds, and some 50 MB each."""
     return read_bodies(folder, names)
 
 
 def body_cases(
     count: int, first_seed: int, folder: Path, bodies: Path, names: Sequence[str] = ()
 ) -> list[BodyTrainingCase]:
-    """Return CTs painted on real bodies as training cases; none is made yet.
+    """Return training cases of CTs painted on real bodies; none is generated yet.
 
     Parameters
     ----------
@@ -156,7 +158,7 @@ def body_cases(
     bodies
         Folder of label maps, :func:`~abdomen_phantom.bodies.subjects`.
     names
-        Of the subjects; all in the folder where none is named.
+        Names of the subjects; all in the folder where none is named.
 
     Raises
     ------
@@ -167,13 +169,13 @@ def body_cases(
     """
     if count < 1:
         raise TrainingError(f"{count} painted CTs; give at least 1")
-    found = subjects(bodies)
-    missing = [name for name in names if name not in found]
+    known = subjects(bodies)
+    missing = [name for name in names if name not in known]
     if missing:
         raise TrainingError(
-            f"{bodies}: no subject {', '.join(missing)}; there are {', '.join(list(found)[:20])}"
+            f"{bodies}: no subject {', '.join(missing)}; there are {', '.join(list(known)[:20])}"
         )
-    chosen = tuple(names or found)
+    chosen = tuple(names or known)
     folder.mkdir(parents=True, exist_ok=True)
     return [
         BodyTrainingCase(seed, folder, bodies, chosen)
@@ -186,12 +188,12 @@ def make_missing(
     processes: int = 1,
     on_case: Callable[[str], object] = str,
 ) -> None:
-    """Make the files of cases that have none yet.
+    """Generate the files of cases that have none yet.
 
     Parameters
     ----------
     processes
-        That make them.
+        Number of processes that generate them.
     on_case
         Called with the name of every case that is ready.
     """
@@ -216,8 +218,8 @@ def _make(case: GeneratedCase) -> str:
 
 
 @contextmanager
-def made_beside(cases: Sequence[GeneratedCase]) -> Iterator[None]:
-    """Have a second process make what is missing, in this order, as long as this lasts."""
+def make_in_background(cases: Sequence[GeneratedCase]) -> Iterator[None]:
+    """Generate missing files in a second process, in this order, while the block runs."""
     missing = [case for case in cases if not case.path.is_file()]
     if not missing:
         yield
@@ -239,6 +241,6 @@ def _make_all(cases: Sequence[GeneratedCase]) -> None:
 
 
 def alone(folder: Path) -> FileLock:
-    """Return a lock that keeps two trainings from making CTs in a folder at once."""
+    """Return a lock that keeps two trainings from generating CTs in a folder at once."""
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / MAKING)  # gone with the process that holds it

@@ -24,14 +24,14 @@ from atlas8k.training.data import Loadable
 from atlas8k.training.losses import Supervision, autocast
 from atlas8k.training.patches import PatchSource
 from atlas8k.training.resume import Average, TrainingState, identity_of
-from atlas8k.training.time_budget import ALONE, Place, TimeBudget
+from atlas8k.training.time_budget import OWN_DEVICE, SharedDevice, TimeBudget
 from atlas8k.training.validation import measure
 
 logger = logging.getLogger(__name__)
 
 CLIP_NORM = 5.0
 FINAL_RATE = 0.01
-"""What a cosine ends at."""
+"""Share of the peak rate at which the cosine ends."""
 MOST_LEFT_OUT = 3
 """Steps in a row without a finite gradient; after more, the weights are past saving."""
 POLYNOMIAL = 0.9
@@ -40,14 +40,14 @@ POLYNOMIAL = 0.9
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after an epoch.
+    """The progress of a training after an epoch.
 
     Attributes
     ----------
     network
         Name of the network.
     epoch, epochs
-        Epochs done; of how many, ``None`` where the clock decides.
+        Epochs done, and their number; ``None`` where the clock decides.
     fraction
         Done, 0 to 1.
     loss
@@ -56,7 +56,7 @@ class Progress:
         Mean DSC by organ over the validation cases, empty where not measured after this
         epoch. Organs that none of them has are left out.
     seconds, seconds_left
-        Spent, without waiting for the device, and expected from the pace so far.
+        Time spent, without waiting for the device, and expected from the pace so far.
     lr
         Learning rate of the epoch's last step.
     checkpoint
@@ -89,9 +89,9 @@ def train_network(
     on_epoch: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     state_path: Path | None = None,
-    place: Place = ALONE,
+    shared_device: SharedDevice = OWN_DEVICE,
 ) -> Checkpoint:
-    """Train one network on.
+    """Train one network, from a checkpoint.
 
     Parameters
     ----------
@@ -102,20 +102,20 @@ def train_network(
     on_epoch
         Called after every epoch; of several processes (:mod:`.ranks`) in the first alone.
     should_stop
-        Supervision before every step; when true, the training ends with what it has. Of several
-        processes the first decides.
+        Called before every step; where it returns true, the training ends with the weights it
+        has. Of several processes the first decides.
     state_path
-        File that is written after every epoch, and from which a training goes on if it is
-        there. It stays when the training is complete, until the caller has stored the result:
-        from the last epoch's nothing has to be trained again.
-    place
-        The device, where others want it too: it is theirs while volumes are prepared, and
+        File that is written after every epoch, and from which a training goes on if it
+        exists. It stays when the training is complete, until the caller has stored the
+        result: nothing has to be trained again.
+    shared_device
+        The device, where others want it too: they have it while volumes are prepared, and
         before every step where somebody waits.
 
     Returns
     -------
     Checkpoint
-        As ``start``, with the averaged weights, and ``origin`` saying how it was made.
+        As ``start``, with the averaged weights and their ``origin``.
 
     Raises
     ------
@@ -133,7 +133,9 @@ def train_network(
         state.load(state_path)
     module = ranks.averaged(bare, device)
     supervision = Supervision(start, config, device)
-    budget = TimeBudget(place, config.minutes, seconds=state.seconds, measured=bool(validation))
+    budget = TimeBudget(
+        shared_device, config.minutes, seconds=state.seconds, measured=bool(validation)
+    )
     source = PatchSource(cases, start.preprocessing, config, budget.preparing, budget.prepared)
     stopped, left_out = False, 0
 
@@ -190,7 +192,7 @@ def train_network(
         if not losses:
             break
         state.epoch += 1
-        # Asked once more only: on time that ran out later, the last one would not be measured.
+        # Computed once for all that follows, so that an epoch that ends the training is measured.
         done = ranks.broadcast(fraction(0))
         state.seconds = budget.seconds()
         if not ranks.first():
@@ -220,7 +222,7 @@ def train_network(
 
 
 def _mean(losses: Sequence[float]) -> float:
-    """Of those that are finite; NaN where none is."""
+    """Return the mean of the finite losses; NaN where none is."""
     finite = [loss for loss in losses if math.isfinite(loss)]
     return sum(finite) / len(finite) if finite else math.nan
 

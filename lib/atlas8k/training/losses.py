@@ -1,14 +1,12 @@
-"""Dice plus cross-entropy that leave out what nobody labeled, and one step's gradient.
+"""Compute Dice plus cross-entropy over the labeled organs, and one step's gradient.
 
-A dataset that labels the liver alone says nothing about the spleen: its voxels are 0 in
-the label map, and that 0 is no negative. Which organs are labeled comes with each sample
-as a mask.
+In a dataset that labels the liver alone the spleen's voxels are 0, and that 0 is no
+negative. Each sample comes with a mask of the organs that are labeled.
 
-Sigmoid networks have one question an organ, so an unknown organ's question is not asked:
-its logits get a gradient of exactly 0. Softmax networks share one probability between
-all classes; there the unknown organs are summed into the background (the marginal loss
-of Shi et al., Medical Image Analysis 70, 2021), which asks only that a voxel without
-label is background *or* one of the unknown.
+Sigmoid networks have one output an organ: the logits of an unknown organ get a gradient of
+exactly 0. Softmax networks share one probability between all classes; there the unknown
+organs are summed into the background (the marginal loss of Shi et al., Medical Image
+Analysis 70, 2021), so that a voxel without label is background *or* one of the unknown.
 """
 
 from __future__ import annotations
@@ -31,8 +29,8 @@ from atlas8k.training.patches import Batch
 
 SMOOTH = 1e-5
 ENTROPY_WEIGHT = 3.0
-"""Of the sigmoid networks' cross-entropy, a mean over organs that each fill little of a
-patch, beside the Dice term."""
+"""Weight beside the Dice term of the sigmoid networks' cross-entropy, which is a mean over
+organs that each fill little of a patch."""
 
 
 def segmentation_loss(
@@ -50,8 +48,8 @@ def segmentation_loss(
         ``(B, C, X, Y, Z)`` with ``C`` = organs (sigmoid) or 1 + organs (softmax).
     label
         ``(B, X, Y, Z)`` integer: 0 or 1 + the index of an organ, or
-        :data:`~atlas8k.training.data.IGNORED` where a voxel could be any organ: nothing is
-        asked there.
+        :data:`~atlas8k.training.data.IGNORED` where a voxel could be any organ: it is in no
+        term.
     known
         ``(B, organs)`` bool: the organ is labeled in this sample; where not, the label
         map must not hold it.
@@ -69,9 +67,9 @@ def segmentation_loss(
     """
     logits = logits.float()
     organs = known.shape[1]
-    asked = label != IGNORED
-    everywhere = bool(asked.all())
-    if not everywhere and not bool(asked.any()):
+    learned = label != IGNORED
+    everywhere = bool(learned.all())
+    if not everywhere and not bool(learned.any()):
         return logits.sum() * 0.0
     if activation == "softmax":
         logits = _marginal(logits, known)
@@ -81,7 +79,7 @@ def segmentation_loss(
         entropy = functional.cross_entropy(
             logits, label.long(), weight=weight, ignore_index=IGNORED
         )
-        return entropy + _dice(_where(probs, asked, everywhere), truth, known)
+        return entropy + _dice(_zero_ignored(probs, learned, everywhere), truth, known)
     truth = _one_hot(label, organs, logits.dtype)
     entropy = functional.binary_cross_entropy_with_logits(
         logits,
@@ -89,20 +87,20 @@ def segmentation_loss(
         pos_weight=_weights(truth, balance)[:, None, None, None],
         reduction="none",
     )
-    share = asked.sum(dim=(1, 2, 3)).clamp(min=1) / asked[0].numel()
-    each = _where(entropy, asked, everywhere).mean(dim=(2, 3, 4)) / share[:, None]
+    share = learned.sum(dim=(1, 2, 3)).clamp(min=1) / learned[0].numel()
+    each = _zero_ignored(entropy, learned, everywhere).mean(dim=(2, 3, 4)) / share[:, None]
     mean = (each * known).mean()
-    probs = _where(torch.sigmoid(logits), asked, everywhere)
+    probs = _zero_ignored(torch.sigmoid(logits), learned, everywhere)
     return ENTROPY_WEIGHT * mean + _dice(probs, truth, known)
 
 
-def _where(values: torch.Tensor, asked: torch.Tensor, everywhere: bool) -> torch.Tensor:
-    """``(B, organs, X, Y, Z)``, 0 in voxels ``(B, X, Y, Z)`` where nothing is asked."""
-    return values if everywhere else values * asked[:, None]
+def _zero_ignored(values: torch.Tensor, learned: torch.Tensor, everywhere: bool) -> torch.Tensor:
+    """Return `values` ``(B, organs, X, Y, Z)``, 0 outside of `learned` ``(B, X, Y, Z)``."""
+    return values if everywhere else values * learned[:, None]
 
 
 def _weights(truth: torch.Tensor, balance: float) -> torch.Tensor:
-    """What a voxel of each organ counts relative to one of the background: ``(organs,)``."""
+    """Return the weight of a voxel of each organ, 1 for the background's: ``(organs,)``."""
     count = truth.sum(dim=(0, 2, 3, 4))
     voxels = truth.numel() // truth.shape[1]
     # An organ of which a patch shows only a corner must not outweigh everything else.
@@ -110,30 +108,30 @@ def _weights(truth: torch.Tensor, balance: float) -> torch.Tensor:
 
 
 def _one_hot(label: torch.Tensor, organs: int, dtype: torch.dtype) -> torch.Tensor:
-    """``(B, X, Y, Z)`` ids -> ``(B, organs, X, Y, Z)`` 0 or 1, background left out."""
+    """Turn ``(B, X, Y, Z)`` ids into ``(B, organs, X, Y, Z)``, 0 or 1, without background."""
     ids = torch.arange(1, organs + 1, device=label.device, dtype=label.dtype)
     # Channels last in memory, as the logits are: half the time of the whole loss.
     return (label[..., None] == ids).to(dtype).permute(0, 4, 1, 2, 3)
 
 
 def _dice(probs: torch.Tensor, truth: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """1 - Dice per organ over the batch, averaged over the organs that are there.
+    """Compute 1 - Dice per organ over the batch, averaged over the organs that have voxels.
 
-    Counted over the batch as one volume. An organ without a voxel in the batch is left
-    to the cross-entropy: its Dice is 0 whatever is predicted, and has no direction.
+    The batch counts as one volume. An organ without a voxel in it is left to the
+    cross-entropy: its Dice is 0 whatever is predicted, and has no gradient.
     """
     if not bool(known.all()):
         mask = known[:, :, None, None, None]
         probs, truth = probs * mask, truth * mask
     loss = DiceLoss(batch=True, reduction="none", smooth_nr=SMOOTH, smooth_dr=SMOOTH)
     per_organ = loss(probs, truth).reshape(-1)
-    there = (truth.sum(dim=(0, 2, 3, 4)) > 0).to(per_organ.dtype)
-    mean: torch.Tensor = (per_organ * there).sum() / there.sum().clamp(min=1)
+    present = (truth.sum(dim=(0, 2, 3, 4)) > 0).to(per_organ.dtype)
+    mean: torch.Tensor = (per_organ * present).sum() / present.sum().clamp(min=1)
     return mean
 
 
 def _marginal(logits: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
-    """Softmax logits with the unknown organs' probability moved into the background."""
+    """Move the unknown organs' probability into the background, in softmax logits."""
     if bool(known.all()):
         return logits
     mask = known[:, :, None, None, None]
@@ -151,7 +149,7 @@ class Supervision:
     Parameters
     ----------
     start
-        Its organs and activation.
+        The network that is trained: its organs and activation.
     """
 
     def __init__(self, start: Checkpoint, config: TrainingConfig, device: torch.device) -> None:
@@ -165,16 +163,16 @@ class Supervision:
         module: torch.nn.Module,
         batches: Sequence[Batch],
         fraction: float,
-        place: tuple[int, int],
+        step_key: tuple[int, int],
     ) -> float:
         """Add the gradient of the batches' mean loss to the network's.
 
         Parameters
         ----------
         fraction
-            Of the training that is done after this step.
-        place
-            Epoch and step, which what is random in the network follows from.
+            Share of the training that is done after this step.
+        step_key
+            Epoch and step, which seed the network's dropout.
 
         Returns
         -------
@@ -191,17 +189,17 @@ class Supervision:
         for i, batch in enumerate(batches):
             last = i == len(batches) - 1
             with nullcontext() if last else ranks.unsynchronised(module):
-                logits = self._forward(module, batch, (*place, i))
+                logits = self._forward(module, batch, (*step_key, i))
                 loss = self.loss(logits, batch, balance) / len(batches)
                 loss.backward()  # type: ignore[no-untyped-call]
             mean += float(loss.detach())
         return ranks.mean(mean, self._device)
 
     def loss(self, logits: torch.Tensor, batch: Batch, balance: float) -> torch.Tensor:
-        """Return the loss of what people have labeled, and of pseudo labels by their weight.
+        """Return the loss of people's labels, and of pseudo labels by their weight.
 
-        With weight `w` it is ``1 - w`` of the loss that does not know the pseudo labels and
-        ``w`` of the one that takes them for labels.
+        With weight `w` it is ``1 - w`` of the loss without the pseudo labels and ``w`` of the
+        one that takes them for labels.
         """
         weight = self._config.pseudo_weight
         label = self._channels[batch.label.long()].to(self._device)
@@ -213,13 +211,15 @@ class Supervision:
         if weight > 0:
             parts.append(weight * self._heads(logits, label, known | pseudo, balance))
         if weight < 1:
-            parts.append((1 - weight) * self._heads(logits, _people(label, pseudo), known, balance))
+            parts.append(
+                (1 - weight) * self._heads(logits, _without_pseudo(label, pseudo), known, balance)
+            )
         return torch.stack(parts).sum()
 
     def _heads(
         self, logits: torch.Tensor, label: torch.Tensor, known: torch.Tensor, balance: float
     ) -> torch.Tensor:
-        """Heads of deep supervision count half as much each as the one before."""
+        """Average the losses of deep supervision's heads, each of half the weight of the last."""
         activation = self._start.activation
         if logits.ndim == 5:
             return segmentation_loss(logits, label, known, activation, balance)
@@ -231,14 +231,14 @@ class Supervision:
         return torch.stack(losses).sum() / sum(weights)
 
     def _forward(
-        self, module: torch.nn.Module, batch: Batch, place: tuple[int, ...]
+        self, module: torch.nn.Module, batch: Batch, step_key: tuple[int, ...]
     ) -> torch.Tensor:
         image = batch.image.to(self._device, memory_format=torch.channels_last_3d)
         devices = [self._device] if self._device.type == "cuda" else []
         # Dropout draws from the global generator: from the step alone here, so that a
         # training that goes on draws what it would have drawn.
         with torch.random.fork_rng(devices=devices):
-            seeds = np.random.SeedSequence((self._config.seed, *place, ranks.number()))
+            seeds = np.random.SeedSequence((self._config.seed, *step_key, ranks.number()))
             torch.manual_seed(int(seeds.generate_state(1)[0]))
             try:
                 with autocast(self._device, self._config.amp):
@@ -251,8 +251,8 @@ class Supervision:
         return logits
 
 
-def _people(label: torch.Tensor, pseudo: torch.Tensor) -> torch.Tensor:
-    """``(B, X, Y, Z)`` channels without those of organs that only networks labeled."""
+def _without_pseudo(label: torch.Tensor, pseudo: torch.Tensor) -> torch.Tensor:
+    """Set organs that only networks labeled to 0 in a label of channels ``(B, X, Y, Z)``."""
     hidden = torch.zeros(len(label), IGNORED + 1, dtype=torch.bool, device=label.device)
     hidden[:, 1 : 1 + pseudo.shape[1]] = pseudo
     sample = torch.arange(len(label), device=label.device)[:, None, None, None]
@@ -260,7 +260,7 @@ def _people(label: torch.Tensor, pseudo: torch.Tensor) -> torch.Tensor:
 
 
 def _channels(start: Checkpoint) -> tuple[torch.Tensor, list[int]]:
-    """Label value to output channel, ``(256,)``, and the network's organs in id order."""
+    """Return the output channel of each label value, ``(256,)``, and the organs' rows."""
     table = torch.zeros(256, dtype=torch.uint8)
     table[IGNORED] = IGNORED
     for channel, organ in enumerate(start.organs, start=1):
@@ -269,7 +269,7 @@ def _channels(start: Checkpoint) -> tuple[torch.Tensor, list[int]]:
 
 
 def autocast(device: torch.device, amp: bool | None) -> AbstractContextManager[None]:
-    """Return a context in which networks compute in bfloat16, where that is wanted or pays."""
+    """Return a context in which networks compute in bfloat16, if asked for or faster."""
     if amp is None:
         amp = _pays(device)
     context: AbstractContextManager[None] = torch.autocast(
@@ -279,9 +279,9 @@ def autocast(device: torch.device, amp: bool | None) -> AbstractContextManager[N
 
 
 def _pays(device: torch.device) -> bool:
-    """Whether there are instructions for bfloat16: emulated, it is several times slower.
+    """Return whether the device has instructions for bfloat16: emulated it is much slower.
 
-    GPUs have them from compute capability 8 on: a V100, T4 or RTX 8000 has not.
+    GPUs have them from compute capability 8 on: a V100, T4 or RTX 8000 has none.
     """
     if device.type != "cuda":
         return bool(torch.cpu._is_avx512_bf16_supported())

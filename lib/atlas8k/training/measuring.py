@@ -1,4 +1,4 @@
-"""Served and new networks side by side on labeled cases, as they would predict in use."""
+"""Measure served and new networks side by side on labeled cases, predicting as in use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from atlas8k.models.ensemble import EnsembleSettings, label_map
 from atlas8k.models.predict import Prediction, Predictor
 from atlas8k.models.regrid import nearest
 from atlas8k.training.data import TrainingCase
-from atlas8k.training.time_budget import ALONE, Place, TimeBudget
+from atlas8k.training.time_budget import OWN_DEVICE, SharedDevice, TimeBudget
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,7 @@ NEW = " (new)"
 class Measured:
     """DSC on the CT's own grid, of the networks that predicted a case.
 
-    One that failed on a case has no score there: it could say neither that it got worse nor
-    that it did not.
+    A network that failed on a case has no score there.
 
     Attributes
     ----------
@@ -42,9 +41,9 @@ class Measured:
         Of the ensemble, by the networks in it that are new; of cases that none of the trained
         networks failed on, the served or the new one, whichever is in it.
     failed
-        Cases that could not be read, and why.
+        Reason by case that could not be read.
     failures
-        Cases on which a network failed, and why, by network; new ones as ``"unet (new)"``.
+        By network, the reason by case on which it failed; new ones as ``"unet (new)"``.
     """
 
     single: dict[str, tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]]
@@ -54,29 +53,31 @@ class Measured:
 
     @property
     def cases(self) -> int:
-        """How many were measured."""
+        """Number of cases that were measured."""
         return len(self.sets[frozenset()])
 
     @property
     def unfit(self) -> dict[str, str]:
-        """Trained networks that failed with their new weights, and why: they go nowhere."""
+        """Reason by trained network that failed with its new weights: it is not published."""
         failures = {name: self.failures.get(_as_new(name), {}) for name in self.single}
         return {
-            name: f"failed on {_cases(found)}: {_first(found)}"
-            for name, found in failures.items()
-            if found
+            name: f"failed on {_case_count(reasons)}: {_first_reason(reasons)}"
+            for name, reasons in failures.items()
+            if reasons
         }
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was not compared, a line each."""
-        found = [f"{_cases(self.failed)} cannot be read; see the log"] if self.failed else []
+        """Cases that were not compared, with the reason, a line each."""
+        lines = [f"{_case_count(self.failed)} cannot be read; see the log"] if self.failed else []
         for name in self.single:
             failures = self.failures.get(name)
             if failures:
-                why = _first(failures)
-                found.append(f"not compared on {_cases(failures)}, the served {name} failed: {why}")
-        return tuple(found)
+                why = _first_reason(failures)
+                lines.append(
+                    f"not compared on {_case_count(failures)}, the served {name} failed: {why}"
+                )
+        return tuple(lines)
 
 
 def measure_both(
@@ -87,9 +88,9 @@ def measure_both(
     device: str = "cpu",
     overlap: float | None = None,
     ensemble: EnsembleSettings | None = None,
-    place: Place = ALONE,
+    shared_device: SharedDevice = OWN_DEVICE,
 ) -> Measured:
-    """Predict every case with both, and compare with its label.
+    """Predict every case with served and new networks, and compare with its label.
 
     Parameters
     ----------
@@ -100,11 +101,11 @@ def measure_both(
     trained
         Those with new weights.
     overlap
-        Of the windows, as the server predicts with.
+        Overlap of the windows, as in the server.
     ensemble
-        How probabilities become labels, as the server makes them.
-    place
-        The device, where others want it too: it is theirs but while a case is predicted.
+        Settings by which probabilities become labels, as in the server.
+    shared_device
+        The device, where others want it too: they have it except while a case is predicted.
 
     Raises
     ------
@@ -113,9 +114,9 @@ def measure_both(
     """
     new = {_as_new(name): checkpoint for name, checkpoint in trained.items()}
     predictor = Predictor({**served, **new}, device, overlap=overlap)
-    names, budget = list(trained), TimeBudget(place)
+    names, budget = list(trained), TimeBudget(shared_device)
     groups = [frozenset(g) for n in range(len(names) + 1) for g in combinations(names, n)]
-    found = Measured({name: ({}, {}) for name in names}, {group: {} for group in groups})
+    measured = Measured({name: ({}, {}) for name in names}, {group: {} for group in groups})
     for case in cases:
         try:
             with budget.aside():
@@ -123,25 +124,29 @@ def measure_both(
                 ct = read_ct(case.ct_path)
             prediction = predictor.predict(ct)
         except PredictionError as error:
-            _note(found, case, dict.fromkeys([*names, *new], str(error)))
+            _record_failures(measured, case, dict.fromkeys([*names, *new], str(error)))
             continue
         except (Atlas8kError, OSError) as error:
-            found.failed[case.name] = str(error)
+            measured.failed[case.name] = str(error)
             logger.warning("not measured on %s: %s", case.name, error)
             continue
-        out = [name for name in (*names, *new) if name not in prediction.names]
-        _note(found, case, {n: prediction.failures.get(n, "it is not loaded") for n in out})
+        missing_members = [name for name in (*names, *new) if name not in prediction.names]
+        _record_failures(
+            measured,
+            case,
+            {n: prediction.failures.get(n, "it is not loaded") for n in missing_members},
+        )
         score = partial(_score, prediction, truth, ignored, ct.grid, ensemble)
         with budget.aside():
-            for name, pair in found.single.items():
+            for name, pair in measured.single.items():
                 for scores, member in zip(pair, (name, _as_new(name)), strict=True):
                     if member in prediction.names:
                         scores[case.name] = score([member])
-            for group, scores in found.sets.items():
+            for group, scores in measured.sets.items():
                 members = {name: _as_new(name) if name in group else name for name in served}
-                if all(members.get(name) in prediction.names for name in found.single):
+                if all(members.get(name) in prediction.names for name in measured.single):
                     scores[case.name] = score(list(members.values()))
-    return found
+    return measured
 
 
 def _score(
@@ -152,8 +157,8 @@ def _score(
     ensemble: EnsembleSettings | None,
     members: Sequence[str],
 ) -> dict[str, float]:
-    """DSC of the mean of those networks that predicted it, at least one, by organ."""
-    # The others are said to know nothing: a copy of the chosen rows is a gigabyte.
+    """Return the DSC by organ of the mean of these members of the prediction, at least one."""
+    # The others are marked as not covering any organ: a copy of the chosen rows is a gigabyte.
     covered = prediction.covered & np.isin(prediction.names, members)[:, None]
     roles = [name.removesuffix(NEW) for name in prediction.names]
     ids = list(ORGAN_IDS.values())
@@ -165,26 +170,26 @@ def _score(
     return {o: float(v) for o, v in zip(ORGAN_IDS, values, strict=True) if not np.isnan(v)}
 
 
-def _note(found: Measured, case: TrainingCase, failures: Mapping[str, str]) -> None:
+def _record_failures(measured: Measured, case: TrainingCase, failures: Mapping[str, str]) -> None:
     for name, why in failures.items():
-        found.failures.setdefault(name, {})[case.name] = why
+        measured.failures.setdefault(name, {})[case.name] = why
 
 
 def _as_new(name: str) -> str:
     return f"{name}{NEW}"
 
 
-def _cases(found: Mapping[str, str]) -> str:
-    return f"{len(found)} case{'s' * (len(found) != 1)}"
+def _case_count(failures: Mapping[str, str]) -> str:
+    return f"{len(failures)} case{'s' * (len(failures) != 1)}"
 
 
-def _first(found: Mapping[str, str]) -> str:
-    """The first reason, one line; cases are not named, their names may be people's."""
-    return next(iter(found.values())).partition("\n")[0]
+def _first_reason(failures: Mapping[str, str]) -> str:
+    """Return the first reason, one line, without the case's name: it may be a patient's."""
+    return next(iter(failures.values())).partition("\n")[0]
 
 
 def _truth(case: TrainingCase) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Known organs on the CT's grid, and where any organ could be."""
+    """Read the known organs on the CT's grid, and the mask of voxels that could be any organ."""
     label = read_label(case.label_path).array
     known = np.zeros(256, np.uint8)
     for organ in case.known_organs:

@@ -1,4 +1,4 @@
-"""Random batches from many cases in bounded memory, the same ones for the same seed."""
+"""Draw random batches from many cases in bounded memory, the same ones for the same seed."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ TURNOVER = 32
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Patches and what is known of each.
+    """Patches and the organs that are labeled in each.
 
     ``image`` (B, 1, X, Y, Z) float32, ``label`` (B, X, Y, Z) uint8, ``known`` and ``pseudo``
-    (B, organs) bool: labeled by somebody, by the networks.
+    (B, organs) bool: labeled by people, by the networks.
     """
 
     image: torch.Tensor
@@ -53,14 +53,14 @@ class PatchSource:
     cases
         All cases to train on. One that cannot be loaded is logged and left out.
     preprocessing
-        Of the network.
+        That of the network.
     config
         Batch and patch size, balance, augmentation, memory, seed, workers.
     aside
-        Makes the context in which a case is loaded: the device is others' meanwhile.
+        Returns the context in which a case is loaded; others have the device meanwhile.
     enough
-        Says whether loading has taken its time: no more is loaded then, and the epoch is of
-        the cases that are there, one at least.
+        Returns whether loading has used up its time: no more is loaded then, and the epoch
+        has the cases that are loaded, one at least.
 
     Raises
     ------
@@ -81,39 +81,39 @@ class PatchSource:
         self.preprocessing = preprocessing
         self.config = config
         self.patch: Patch = config.patch or preprocessing.window_size
-        self._cases: list[Loadable] = in_order(cases, config.seed)
+        self._cases: list[Loadable] = training_order(cases, config.seed)
         self._step = _turnover(len(cases), config)
-        self._held: dict[str, Prepared] = {}
+        self._loaded: dict[str, Prepared] = {}
         self._broken: set[str] = set()
         self._aside, self._enough = aside, enough
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch; they depend on the seed and its number alone.
 
-        Those of a step come one after another, ``accumulate`` of them; several processes
-        have different ones.
+        The ``accumulate`` batches of a step come one after another; several processes get
+        different ones.
 
         Raises
         ------
         TrainingError
             None of the cases can be loaded.
         """
-        cases = self._hold(epoch)
+        cases = self._load_epoch(epoch)
         accumulate, workers = self.config.accumulate, self.config.workers
-        places = (
+        step_keys = (
             (epoch, step, ranks.number() + i * ranks.size())
             for step in range(self.config.steps_per_epoch)
             for i in range(accumulate)
         )
         if not workers:
-            for place in places:
-                yield self._batch(cases, place)
+            for step_key in step_keys:
+                yield self._batch(cases, step_key)
             return
         with ThreadPoolExecutor(workers) as pool:
             waiting: list[Future[Batch]] = []
             try:
-                for place in places:
-                    waiting.append(pool.submit(self._batch, cases, place))
+                for step_key in step_keys:
+                    waiting.append(pool.submit(self._batch, cases, step_key))
                     if len(waiting) > workers:
                         yield waiting.pop(0).result()
                 while waiting:
@@ -122,8 +122,8 @@ class PatchSource:
                 for future in waiting:
                     future.cancel()
 
-    def _batch(self, cases: Sequence[Prepared], place: tuple[int, int, int]) -> Batch:
-        rng = np.random.default_rng((self.config.seed, *place))
+    def _batch(self, cases: Sequence[Prepared], step_key: tuple[int, int, int]) -> Batch:
+        rng = np.random.default_rng((self.config.seed, *step_key))
         chosen = [cases[i] for i in rng.integers(len(cases), size=self.config.batch_size)]
         field = self._field(chosen[0], rng)
         size = self._size(field, rng)
@@ -141,7 +141,7 @@ class PatchSource:
         )
 
     def _field(self, case: Prepared, rng: np.random.Generator) -> Patch:
-        """Voxels that are scanned: the volume, or now and then (``narrow``) a part of it."""
+        """Draw the size of the scanned field: the volume or, at times (``narrow``), a part."""
         x, y, z = case.image.shape
         if not self.config.narrow or rng.random() >= self.config.narrow:
             return x, y, z
@@ -149,10 +149,10 @@ class PatchSource:
         return round(x * a), round(y * b), round(z * c)
 
     def _size(self, field: Patch, rng: np.random.Generator) -> Patch:
-        """Voxels of a patch: fixed, or the whole field to a multiple next to its size.
+        """Return the size of a patch: fixed, or the whole field, rounded to a multiple.
 
-        Rounded up or down by chance, so that networks which normalise over what they see
-        meet volumes with a little padding, and volumes that are cut a little.
+        Rounding is up or down by chance: networks that normalise over their input meet
+        volumes with a little padding, and volumes that are cut a little.
         """
         whole = self.preprocessing.whole
         if whole is None:
@@ -163,41 +163,41 @@ class PatchSource:
             sides.append(whole * max(1, min(steps, most // whole)))
         return more_than_one(sides, whole)
 
-    def _hold(self, epoch: int) -> list[Prepared]:
-        """The cases of an epoch: a window over all of them that moves on with every epoch."""
+    def _load_epoch(self, epoch: int) -> list[Prepared]:
+        """Load the cases of an epoch: a window over all of them that moves on with every epoch."""
         budget = self.config.memory_mb * (1 << 20)
         n = len(self._cases)
         start = epoch * self._step % n
-        before, self._held = self._held, {}
-        held: dict[str, Prepared] = {}
-        taken = 0
+        previous, self._loaded = self._loaded, {}
+        loaded: dict[str, Prepared] = {}
+        used = 0
         for case in self._cases[start:] + self._cases[:start]:
-            prepared = before.pop(case.name, None)
+            prepared = previous.pop(case.name, None)
             if prepared is None and case.name not in self._broken:
-                if (held or before) and self._enough():
-                    held |= before  # the window stays where it is
+                if (loaded or previous) and self._enough():
+                    loaded |= previous  # the window does not move
                     break
-                before.clear()  # behind the window: gone before anything new comes
+                previous.clear()  # behind the window: freed before anything is loaded
                 prepared = self._load(case)
             if prepared is None:
                 continue
-            if held and taken + prepared.nbytes > budget:
+            if loaded and used + prepared.nbytes > budget:
                 break
-            held[case.name] = prepared
-            taken += prepared.nbytes
-        if not held:
+            loaded[case.name] = prepared
+            used += prepared.nbytes
+        if not loaded:
             raise TrainingError("none of the cases can be used; see the log for each one's reason")
-        if epoch == 0 and len(held) + len(self._broken) < n:
-            met = min(n, len(held) + self._step * (self.config.epochs - 1))
+        if epoch == 0 and len(loaded) + len(self._broken) < n:
+            met = min(n, len(loaded) + self._step * (self.config.epochs - 1))
             logger.info(
                 "%d of %d cases fit into memory_mb %d at once; %s of them are met",
-                len(held),
+                len(loaded),
                 n,
                 self.config.memory_mb,
                 "more and more" if self.config.minutes else f"about {met} in all epochs",
             )
-        self._held = held
-        return list(held.values())
+        self._loaded = loaded
+        return list(loaded.values())
 
     def _load(self, case: Loadable) -> Prepared | None:
         try:
@@ -209,17 +209,17 @@ class PatchSource:
             return None
 
 
-def in_order(cases: Sequence[AnyLoadable], seed: int) -> list[AnyLoadable]:
-    """Return the cases in the order in which a training of that seed meets them."""
+def training_order(cases: Sequence[AnyLoadable], seed: int) -> list[AnyLoadable]:
+    """Return the cases in the order of their use in a training of that seed."""
     order = np.random.default_rng(seed).permutation(len(cases))
     return [cases[i] for i in order]
 
 
 def _turnover(cases: int, config: TrainingConfig) -> int:
-    """By how many cases the window moves on with an epoch.
+    """Return the number of cases by which the window moves on with an epoch.
 
-    So many that all are met, but no more than half of an epoch's patches: a case is
-    resampled or read for two patches at least.
+    It is large enough to meet all cases, but no more than half of an epoch's patches: a case
+    is resampled or read for two patches at least.
     """
     if config.turnover:
         return config.turnover

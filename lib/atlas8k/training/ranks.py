@@ -1,4 +1,4 @@
-"""One training in several processes, as torch's own launcher starts them.
+"""Run one training in several processes, as torch's own launcher starts them.
 
 ::
 
@@ -6,8 +6,8 @@
 
 Every process has a GPU and draws patches of its own; gradients are averaged after each
 step, so that all of them hold the same weights. The first one alone measures, writes and
-decides; what it decides it tells the others. Without the launcher there is one process,
-and nothing here does anything.
+decides, and broadcasts its decisions. Without the launcher there is one process, and the
+functions here change nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def together(device: str) -> Iterator[str]:
     Parameters
     ----------
     device
-        As asked for: each process takes the GPU of its own number in place of ``"cuda"``.
+        As asked for; in place of ``"cuda"`` each process takes the GPU of its own number.
 
     Yields
     ------
@@ -90,9 +90,9 @@ def first() -> bool:
 
 
 def broadcast(value: Value) -> Value:
-    """Give what the first process says to all of them.
+    """Return the first process's value in all of them.
 
-    Every process must come here; what the others give is not looked at.
+    Every process must call it; the values of the others are not used.
     """
     if size() == 1:
         return value

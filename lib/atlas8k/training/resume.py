@@ -1,4 +1,4 @@
-"""A training that was interrupted goes on where it was, if it still is the same one.
+"""Go on with a training that was interrupted, if it still is the same one.
 
 The same: the networks it began from, every setting that the weights depend on, and the
 cases with what is learned from them. Then its weights at the end are those of a training
@@ -43,7 +43,7 @@ FREE = {"device", "workers", "validate_every", "accumulate", "cache_gb"}
 
 Cases = Mapping[str, Mapping[str, Any]]
 """By a hash of the name: ``trained`` on or not, ``organs`` that people have labeled, and
-what the files of ``label`` and ``ct`` are."""
+keys of the files of ``label`` and ``ct``."""
 
 
 def state_folder(
@@ -54,14 +54,14 @@ def state_folder(
     config: TrainingConfig,
     seen: Container[str] = (),
 ) -> Path:
-    """Return the folder for a training's state, emptied unless this training goes on from there.
+    """Prepare the folder for a training's state, emptied unless this training goes on from it.
 
     Parameters
     ----------
     root
         The folder; made if missing.
     served
-        What the networks are trained on from, or their files, by name.
+        Networks that the training starts from, or their files, by name.
     seen
         As in :func:`~atlas8k.training.finetune.fine_tune`.
 
@@ -105,10 +105,10 @@ def times_added(root: Path) -> int:
 
 
 def added(before: Cases, now: Cases) -> str:
-    """Return what was added to a training, one line; empty where it was more than cases."""
-    kept = {key: now.get(key, {}) for key, case in before.items() if case["trained"]}
-    more = 0
-    for key, case in kept.items():
+    """Return one line on the labels added to a training; empty where more has changed."""
+    trained_now = {key: now.get(key, {}) for key, case in before.items() if case["trained"]}
+    more_organs = 0
+    for key, case in trained_now.items():
         earlier = before[key]
         if not case.get("trained") or case["ct"] != earlier["ct"]:
             return ""
@@ -117,11 +117,11 @@ def added(before: Cases, now: Cases) -> str:
             return ""
         if case["label"] != earlier["label"] and organs == organs_before:
             return ""
-        more += organs > organs_before
-    new = [case["trained"] for key, case in now.items() if key not in before]
+        more_organs += organs > organs_before
+    new_cases = [case["trained"] for key, case in now.items() if key not in before]
     return (
-        f"with what was labeled since: {len(new)} more volumes, {new.count(False)} of them to "
-        f"measure on, and more organs of {more}"
+        f"with what was labeled since: {len(new_cases)} more volumes, {new_cases.count(False)} of "
+        f"them to measure on, and more organs of {more_organs}"
     )
 
 
@@ -141,11 +141,11 @@ def _cases(
 
 
 _NO_FILES: Mapping[str, Any] = {"organs": [], "label": [], "ct": []}
-"""Of a case that follows from its name, as a phantom does."""
+"""Record of a case that its name determines, as a phantom's does."""
 
 
 def _files(case: TrainingCase) -> dict[str, Any]:
-    """What is learned from a case."""
+    """Return the record of what is learned from a case: organs, label and CT."""
     ct, label = case.ct_path.stat(), [case.content]
     if not case.content:
         label = [file_sha256(path) for path in (case.label_path, case.ignore_path) if path]
@@ -157,7 +157,7 @@ def _files(case: TrainingCase) -> dict[str, Any]:
 
 
 def _sha256(network: Path | Checkpoint) -> str:
-    """Of a network's file, or of its weights."""
+    """Return the hex sha256 of a network's file, or of its weights."""
     if isinstance(network, Path):
         return file_sha256(network)
     digest = hashlib.sha256(repr(sorted(network.architecture.items())).encode())
@@ -172,10 +172,10 @@ def _write(file: Path, identity: Mapping[str, Any], times: int) -> None:
 
 
 def _read(file: Path) -> tuple[dict[str, Any] | None, int]:
-    """What :func:`_write` wrote; ``None`` without a file, empty where it is not readable."""
+    """Read what :func:`_write` wrote; ``None`` without a file, empty where it is damaged."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        training, times = found["training"], int(found["added"])
+        record = json.loads(file.read_text(encoding="utf-8"))
+        training, times = record["training"], int(record["added"])
     except FileNotFoundError:
         return None, 0
     except (OSError, ValueError, KeyError, TypeError):
@@ -186,7 +186,7 @@ def _read(file: Path) -> tuple[dict[str, Any] | None, int]:
 
 
 def _readable(cases: object) -> bool:
-    """Whether cases are as this release writes them."""
+    """Return whether cases are in the form that this release writes."""
     return isinstance(cases, dict) and all(
         isinstance(case, dict) and {"trained", "organs", "label", "ct"} <= case.keys()
         for case in cases.values()
@@ -194,7 +194,7 @@ def _readable(cases: object) -> bool:
 
 
 class StateError(TrainingError):
-    """A state file that this training cannot go on from."""
+    """A training cannot go on from a state file."""
 
 
 class Average:
@@ -203,7 +203,7 @@ class Average:
     Parameters
     ----------
     module
-        Whose weights are averaged; the first average is a copy of them.
+        The network whose weights are averaged; the first average is a copy of them.
     decay
         Per step. It begins smaller, so that a short training is not held back by the
         weights it began with. 0 follows the network.
@@ -216,7 +216,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: torch.nn.Module) -> None:
-        """Take in the weights after a step."""
+        """Add the weights after a step to the average."""
         self.steps += 1
         decay = min(self.decay, self.steps / (10 + self.steps)) if self.decay else 0.0
         mean = dict(self.module.state_dict())
@@ -236,14 +236,14 @@ class Average:
 
 @dataclass
 class TrainingState:
-    """What one network's training needs to go on where it was.
+    """State of one network's training, to go on from.
 
     Attributes
     ----------
     identity
-        What must be equal to go on (:func:`identity_of`).
+        Text that must be equal to go on (:func:`identity_of`).
     epoch, step, seconds
-        Done, and spent.
+        Epochs and steps done, and time spent.
     """
 
     identity: str
@@ -282,7 +282,7 @@ class TrainingState:
             ) from err
 
     def load(self, path: Path) -> None:
-        """Take up what was saved.
+        """Load a saved state.
 
         Raises
         ------
@@ -311,7 +311,7 @@ class TrainingState:
 
 
 def identity_of(config: TrainingConfig, start: Checkpoint) -> str:
-    """Return what must be equal for a state to fit; where and how long may differ."""
+    """Return a text that must be equal for a state to fit; device and length may differ."""
     settings = config.model_dump_json(exclude=FREE | {"epochs", "minutes", "memory_mb"})
     # As many batches a step, on however many processes, are the same training.
     batches = config.accumulate * ranks.size()

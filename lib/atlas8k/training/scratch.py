@@ -1,4 +1,4 @@
-"""Architectures with random weights.
+"""Build architectures with random weights.
 
 Three architectures that fail differently: attention over windows, residual convolutions,
 plain convolutions at full resolution. Small at 4 mm, so that a CT takes seconds on a
@@ -130,7 +130,7 @@ def new_checkpoint(name: str, seed: int, size: str = "small") -> Checkpoint:
 
 
 def seeing_whole(checkpoint: Checkpoint) -> Checkpoint:
-    """Return the network, to be trained and used on whole volumes instead of windows."""
+    """Return the network, set to see whole volumes instead of windows."""
     if checkpoint.preprocessing.whole is not None:
         return checkpoint
     changed = replace(checkpoint.preprocessing, whole=WHOLE, window_size=WHOLE_MOST)

@@ -1,12 +1,12 @@
-"""Which cases are trained on and which are measured on: a patient's own hash says.
+"""Split cases into those to train on and those to measure on, by a hash of the patient.
 
 Volumes of one patient look alike, and may be phases of one examination: a network that has
 learned from one of them is not measured on another. So it is patients that are held out,
 and a volume of which no patient is known is a patient of its own.
 
 Public datasets label some organs each, and the largest of them few. Of a few thousand such
-cases, the first fifty in any order that knows nothing of organs hold the liver fifty times,
-and the stomach once. So those that are measured are a subset that holds every organ.
+cases, the first fifty in an order regardless of organs hold the liver fifty times and the
+stomach once. So measurements are on a stratified subset that holds every organ.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from atlas8k.training.data import Case
 
 FEWEST_TO_SPLIT = 5
 QUOTA = 10
-"""Cases of an organ that are looked for before any other case is taken: twice what a paired
-test needs, since an organ that is labeled may be absent."""
+"""Cases of each organ to choose before any other case: twice what a paired test needs, since
+an organ that is labeled may be absent."""
 COLUMNS = ("patient", "patient_id", "subject", "subject_id")
 
 AnyCase = TypeVar("AnyCase", bound=Case)
@@ -36,17 +36,17 @@ def split(
 ) -> tuple[list[AnyCase], list[AnyCase]]:
     """Return the cases to train on and the cases to measure on.
 
-    Only what people have labeled is measured on; a case that has pseudo labels alone and
-    would be held out is on neither side, so that it can be once somebody labels it.
-    A case's side follows from its patient alone, so that it stays where it is when labels
-    arrive. With fewer than five cases, or none on the one side, all are trained on and
-    none is measured: a number from a trained case would say nothing. For the same reason
-    what networks have seen is not held out from them later.
+    Only cases that people have labeled are measured on; a case that has pseudo labels alone
+    and would be held out is in neither set, so that it can be once somebody labels it.
+    A case's set follows from its patient alone, so that it stays the same when labels
+    arrive. With fewer than five cases, or all of them held out, all are trained on and none
+    is measured: a score of a trained case means nothing. For the same reason cases that
+    networks were trained on are not held out later.
 
     Parameters
     ----------
     share
-        Of the patients to measure on, about.
+        Share of the patients to measure on, about.
     seen
         Patients, or names of cases, that were trained on.
     """
@@ -66,7 +66,7 @@ def split(
 
 
 def patient_of(case: Case) -> str:
-    """Return whose case it is; the case's own name where nobody said."""
+    """Return the patient of a case; the case's own name where none is known."""
     return case.patient or case.name
 
 
@@ -81,42 +81,42 @@ def by_hash(cases: Sequence[AnyCase]) -> list[AnyCase]:
 
 
 def stratified(cases: Sequence[AnyCase], most: int) -> list[AnyCase]:
-    """Return at most so many of the cases, every organ in as many of them as can be.
+    """Choose at most so many of the cases, with every organ in as many of them as can be.
 
-    First a case of every organ, then a second one, up to :data:`QUOTA`; what room is left
-    then goes to any. Among those that would do, the order is that of a hash of the name.
+    First a case of every organ, then a second one, up to :data:`QUOTA`; then any others.
+    Among equals, the order is that of a hash of the name.
 
     Parameters
     ----------
     cases
-        Those in which nobody has labeled an organ are not taken: nothing is measured there.
+        Cases in which nobody has labeled an organ are not chosen: nothing is measured there.
 
     Returns
     -------
     list
         In the order of the hash.
     """
-    there = [case for case in by_hash(cases) if case.known_organs]
-    if len(there) <= most:
-        return there
-    taken: set[str] = set()
+    labeled = [case for case in by_hash(cases) if case.known_organs]
+    if len(labeled) <= most:
+        return labeled
+    chosen: set[str] = set()
     counts: Counter[str] = Counter()
-    for level in (*range(1, QUOTA + 1), len(there)):
-        for case in there:
-            wanted = any(counts[organ] < level for organ in case.known_organs)
-            if wanted and case.name not in taken and len(taken) < most:
-                taken.add(case.name)
+    for wanted_count in (*range(1, QUOTA + 1), len(labeled)):
+        for case in labeled:
+            wanted = any(counts[organ] < wanted_count for organ in case.known_organs)
+            if wanted and case.name not in chosen and len(chosen) < most:
+                chosen.add(case.name)
                 counts.update(case.known_organs)
-    return [case for case in there if case.name in taken]
+    return [case for case in labeled if case.name in chosen]
 
 
 def _position(name: str) -> float:
-    """A number from 0 to 1 that is a name's own."""
+    """Return a number from 0 to 1 by a hash of the name."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
 
 def read_patients(path: Path) -> dict[str, str]:
-    """Read whose CT is whose from a table, a row a volume.
+    """Read the patient of each volume from a table, a row a volume.
 
     Parameters
     ----------
@@ -139,10 +139,10 @@ def read_patients(path: Path) -> dict[str, str]:
     except EvaluationError as error:
         raise SettingsError(f"patients: {error}") from error
     names = [normalise(column) for column in sheet.columns]
-    at = next((names.index(name) for name in COLUMNS if name in names), None)
-    if at is None:
+    column = next((names.index(name) for name in COLUMNS if name in names), None)
+    if column is None:
         raise SettingsError(
             f"patients: {path}: has no column for the patient beside {sheet.case_column!r}; "
             "name it 'patient'"
         )
-    return {volume: fields[at] for volume, (_, fields) in sheet.rows.items() if fields[at]}
+    return {volume: fields[column] for volume, (_, fields) in sheet.rows.items() if fields[column]}

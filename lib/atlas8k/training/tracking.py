@@ -1,11 +1,11 @@
-"""Curves of a training for TensorBoard, and for MLflow where a tracking server is named.
+"""Record curves of a training for TensorBoard, and for MLflow where a server is named.
 
 ::
 
     tensorboard --logdir apps/atlas8k/model/runs
     MONAI_LABEL_TRACKING_URI=http://mlflow:5000 monailabel start_server ...
 
-Nothing here may end a training: what cannot be written or reached is said once and left.
+Nothing here may end a training: an error is logged once, and the curves end there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 RUNS = "runs"
 """Folder of the event files, beside the networks."""
-KEPT = 20
+MOST_RUNS = 20
 EXPERIMENT = "atlas8k"
 
 
@@ -40,10 +40,10 @@ class Tracker(AbstractContextManager["Tracker"]):
     root
         Folder of the networks; events go to ``runs/events_<UTC time>`` in it.
     uri
-        Of an MLflow tracking server, or a store of its own (``sqlite:///runs.db``); empty
-        for none.
+        Address of an MLflow tracking server, or a store of its own (``sqlite:///runs.db``);
+        empty for none.
     settings
-        What the run was started with.
+        Settings of the run.
     """
 
     def __init__(self, root: Path, uri: str, settings: Mapping[str, Any]) -> None:
@@ -66,7 +66,7 @@ class Tracker(AbstractContextManager["Tracker"]):
         self._each(lambda sink: sink.scalars(values, progress.epoch))
 
     def result(self, message: str) -> None:
-        """Record what became of it, one line."""
+        """Record the result of the training, one line."""
         self._each(lambda sink: sink.text("result", message))
 
     def __exit__(
@@ -78,7 +78,7 @@ class Tracker(AbstractContextManager["Tracker"]):
         self._each(lambda sink: sink.close(failed=kind is not None))
 
     def _each(self, write: Callable[[_TensorBoard | _Mlflow], None]) -> None:
-        """Write to every sink; one that fails gets nothing any more."""
+        """Write to every sink; drop one that fails."""
         self._sinks = [sink for sink in self._sinks if self._try(partial(write, sink))]
 
     def _try(self, write: Callable[[], None]) -> bool:
@@ -96,7 +96,7 @@ class _TensorBoard:
     def __init__(self, folder: Path, name: str, settings: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        for path in sorted(folder.glob("events_*"))[: -KEPT + 1]:
+        for path in sorted(folder.glob("events_*"))[: -MOST_RUNS + 1]:
             shutil.rmtree(path, ignore_errors=True)
         self._writer: Any = SummaryWriter(str(folder / f"events_{name}"), flush_secs=10)
         self.text("settings", "\n".join(f"    {key}: {value}" for key, value in settings.items()))
@@ -125,8 +125,10 @@ class _Mlflow:
 
         self._metric = Metric
         self._client = MlflowClient(tracking_uri=uri)
-        found = self._client.get_experiment_by_name(EXPERIMENT)
-        number = found.experiment_id if found else self._client.create_experiment(EXPERIMENT)
+        experiment = self._client.get_experiment_by_name(EXPERIMENT)
+        number = (
+            experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
+        )
         self._run = self._client.create_run(number, run_name=name).info.run_id
         self._client.log_batch(
             self._run, params=[Param(key, str(value)[:500]) for key, value in settings.items()]

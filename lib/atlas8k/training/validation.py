@@ -1,4 +1,4 @@
-"""How well a network does on whole cases, on its own grid."""
+"""Measure a network on whole cases, on its own grid."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def measure(
     description
         Its preprocessing and activation.
     aside
-        Makes the context in which a case is loaded: the device is others' meanwhile.
+        Returns the context in which a case is loaded; others have the device meanwhile.
     over
-        Says whether time is up; asked after each case, and the rest are not measured then.
+        Returns whether time is up; called after each case, and the rest are not measured then.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def measure(
         has are left out.
     """
     preprocessing = description.preprocessing
-    found: dict[str, list[float]] = defaultdict(list)
+    scores: dict[str, list[float]] = defaultdict(list)
     ids = torch.tensor([ORGAN_IDS[organ] for organ in description.organs])
     for number, case in enumerate(cases):
         if number and over():
@@ -69,7 +69,7 @@ def measure(
         for known, o in zip(prepared.known.tolist(), ORGANS, strict=True):
             truth = prepared.label == o.id
             if known and bool(truth.any()):
-                made = predicted == o.id
-                both = 2 * (made & truth).sum()
-                found[o.name].append(float(both / (made.sum() + truth.sum())))
-    return {o.name: sum(found[o.name]) / len(found[o.name]) for o in ORGANS if o.name in found}
+                mask = predicted == o.id
+                overlap = 2 * (mask & truth).sum()
+                scores[o.name].append(float(overlap / (mask.sum() + truth.sum())))
+    return {o.name: sum(scores[o.name]) / len(scores[o.name]) for o in ORGANS if o.name in scores}

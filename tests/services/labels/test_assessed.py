@@ -65,7 +65,7 @@ def test_nothing_said_is_no_review_and_no_stop(work: Work) -> None:
     assert set(work.send(ANNA, START).organs.values()) == {"not_assessed"}
     assert work.label_service.ledger.sources("a") == {}
     (volume,) = reviewed(work.label_service.ledger.worked()).values()
-    assert (volume.wrong, volume.outcome) == ([], "silent")
+    assert (volume.wrong, volume.outcome) == ([], "not_assessed")
 
 
 @pytest.mark.parametrize("said", ["all", ["liver", "spleen", "stomach"]])
@@ -132,7 +132,7 @@ def test_an_implausible_volume_is_asked_about_and_kept(work: Work) -> None:
         in work.label_service.folder.known_label("a", "final").info
     )
     (volume,) = reviewed(work.label_service.ledger.worked()).values()
-    assert volume.outcome == "silent"
+    assert volume.outcome == "not_assessed"
     # Said to be right, it counts.
     again = work.send(ANNA, drawn, looked_at="all", volume_is_right=["spleen"])
     assert again.organs["spleen"] == "revised"

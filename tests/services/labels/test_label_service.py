@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.labels.seg_kit import save_seg
+from tests.formats.seg_kit import save_seg
 
 from abdomen_phantom import generate
 from atlas8k.core.errors import EmptyVolumeError, GridMismatchError, VolumeError

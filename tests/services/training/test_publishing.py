@@ -23,7 +23,7 @@ from atlas8k.store import Holder
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.gate import Decision
-from atlas8k.training.time_budget import ALONE
+from atlas8k.training.time_budget import OWN_DEVICE
 
 Settle = Callable[..., dict[str, Any]]
 
@@ -72,7 +72,12 @@ def test_a_rare_organ_is_measured_where_it_is_held_out(
     given = {"training": [], "device": "cpu", "margin": 0.02, "overlap": None, "pseudo": []}
     with pytest.raises(MeasuredError) as measured:
         publishing.compared(
-            submitted.store.served(), trained={}, held_out=held, ensemble=None, place=ALONE, **given
+            submitted.store.served(),
+            trained={},
+            held_out=held,
+            ensemble=None,
+            place=OWN_DEVICE,
+            **given,
         )
     assert measured.value.args == (9, 50)
 

@@ -15,7 +15,7 @@ from atlas8k.core.weighting import EXAMPLE
 
 
 class Settings(BaseModel):
-    """Everything that can be set with ``--conf``; the description of each field ends in its unit.
+    """All settings that ``--conf`` takes; the description of each field ends in its unit.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class Settings(BaseModel):
         None,
         description="Order of the priority list: attention size (eq4), volume of the salient "
         "regions (salient), or attention over its largest value a slice (per_slice); empty: as "
-        "the ledger was told last, salient at first",
+        "the ledger has it, salient at first",
     )
     cache_gb: float = Field(
         20.0,
@@ -151,7 +151,7 @@ class Settings(BaseModel):
         le=100.0,
         description="Part of the volumes behind the budget's that are given out all the same, "
         "drawn at random, one at least, to estimate what errors are left there; 0: none; empty: "
-        "as the ledger was told last, 1 at first",
+        "as the ledger has it, 1 at first",
         json_schema_extra={"unit": "% of the low-ranked volumes"},
     )
     stop_after: int | None = Field(
@@ -160,7 +160,7 @@ class Settings(BaseModel):
         le=1_000_000,
         description="The campaign can end when so many volumes from the top of the list, or "
         "the whole budget, needed no change; it is shown, nothing ends by itself; empty: as "
-        "the ledger was told last, 10 at first",
+        "the ledger has it, 10 at first",
         json_schema_extra={"unit": "volumes"},
     )
     review_percent: float = Field(
@@ -280,7 +280,7 @@ class Settings(BaseModel):
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, str]) -> Settings:
-        """Parse what the user gave as ``--conf key value``.
+        """Parse the user's ``--conf key value`` pairs.
 
         Parameters
         ----------
@@ -311,7 +311,7 @@ class Settings(BaseModel):
 
     @classmethod
     def describe(cls, key: str) -> str:
-        """Description of a key, with its unit in brackets where it has one."""
+        """Return the description of a key, with its unit in brackets where it has one."""
         field = cls.model_fields[key]
         extra = field.json_schema_extra
         unit = extra.get("unit") if isinstance(extra, dict) else None
@@ -319,7 +319,7 @@ class Settings(BaseModel):
 
     @classmethod
     def table(cls) -> str:
-        """Markdown table of every key, its default, unit and meaning, for the app's README."""
+        """Return a Markdown table of every key, its default, unit and meaning, for the README."""
         rows = ["| key | default | unit | meaning |", "| --- | --- | --- | --- |"]
         for key, field in cls.model_fields.items():
             extra = field.json_schema_extra

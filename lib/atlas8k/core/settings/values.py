@@ -1,4 +1,4 @@
-"""What a value of a setting may look like as it is typed; each raises ``ValueError``."""
+"""Check values of settings as they are typed; each function raises ``ValueError``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from atlas8k.core.weighting import Weights
 
 
 def device(value: str) -> str:
-    """``auto``, ``cpu``, ``cuda`` or one GPU of several."""
+    """Check a device: ``auto``, ``cpu``, ``cuda`` or one GPU of several."""
     if value in {"auto", "cpu", "cuda"} or (
         value.startswith("cuda:") and value.removeprefix("cuda:").isdecimal()
     ):
@@ -19,26 +19,26 @@ def device(value: str) -> str:
 
 
 def json_object(value: object) -> object:
-    """A JSON object, or a file with one."""
+    """Read a JSON object, or a file with one."""
     if not isinstance(value, str):
         return value
     try:
         text = value if value.lstrip().startswith("{") else Path(value).read_text(encoding="utf-8")
-        found = json.loads(text)
+        content = json.loads(text)
     except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise ValueError("give a JSON object without spaces, or a file with one")
-    return found
+    return content
 
 
 def weights(value: str) -> str:
-    """What each network counts, in the form of :mod:`atlas8k.core.weighting`."""
+    """Check the weights of networks, and return them in the form of :mod:`.weighting`."""
     return str(Weights.parse(value))
 
 
 def origins(value: str) -> str:
-    """Origins of web pages with commas between them."""
+    """Check origins of web pages, with commas between them."""
     for origin in value.split(","):
         if origin.strip() != "*" and not re.fullmatch(r"https?://[^\s/,*]+", origin.strip()):
             raise ValueError("give origins such as https://viewer.example, or *")

@@ -1,4 +1,4 @@
-"""DICOM series that are CT volumes: which are, where their voxels lie, and their voxels.
+"""Read and write DICOM series that are CT volumes, and judge which series are.
 
 A series is judged by its headers alone (:func:`inspect`), whether they come from files or
 from an archive; what is no CT volume is refused with a reason (:class:`Reason`) and a
@@ -7,7 +7,7 @@ onto the same :class:`~atlas8k.core.grid.Volume` that a NIfTI file gives, :func:
 writes one.
 """
 
-from atlas8k.formats.dicom.folder import (
+from atlas8k.formats.dicom.read import (
     choose,
     is_dicom,
     other_series,

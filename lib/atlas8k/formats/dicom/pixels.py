@@ -1,4 +1,4 @@
-"""Stored pixels of DICOM files: decoded into HU, and compared, to leave copies out.
+"""Decode stored pixels of DICOM files into HU, and compare them, to leave copies out.
 
 Files are decoded by GDCM through SimpleITK, which knows the compressed transfer syntaxes
 (JPEG, JPEG-LS, JPEG 2000, RLE) and turns stored values into HU.
@@ -47,24 +47,24 @@ def decode(path: Path) -> npt.NDArray[np.float32]:
 
 
 def without_copies(group: Sequence[Dataset]) -> list[Dataset]:
-    """Return the instances of a series, each copy left out.
+    """Return the instances of a series without copies.
 
-    Instances that share a UID and differ in place or pixels are all kept: what they are is
-    judged by their geometry.
+    Instances that share a UID and differ in place or pixels all stay: their geometry
+    decides about them.
     """
     kept: list[Dataset] = []
     seen: dict[str, list[Dataset]] = defaultdict(list)
     for header in group:
         uid = text(header, "SOPInstanceUID")
-        if uid and any(_copies(header, one) for one in seen[uid]):
+        if uid and any(_copies(header, other) for other in seen[uid]):
             continue
         seen[uid].append(header)
         kept.append(header)
     return kept
 
 
-def _copies(one: Dataset, other: Dataset) -> bool:
-    first, second = planes_of(one), planes_of(other)
+def _copies(header: Dataset, other: Dataset) -> bool:
+    first, second = planes_of(header), planes_of(other)
     return (
         len(first) == len(second)
         and all(
@@ -74,38 +74,38 @@ def _copies(one: Dataset, other: Dataset) -> bool:
             and _alike(a.pixel_mm, b.pixel_mm)
             for a, b in zip(first, second, strict=True)
         )
-        and _same_pixels(one, other)
+        and _same_pixels(header, other)
     )
 
 
-def _alike(one: npt.ArrayLike | None, other: npt.ArrayLike | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return bool(np.abs(np.subtract(one, other)).max() < SAME_PLACE_MM)
+def _alike(value: npt.ArrayLike | None, other: npt.ArrayLike | None) -> bool:
+    if value is None or other is None:
+        return value is other
+    return bool(np.abs(np.subtract(value, other)).max() < SAME_PLACE_MM)
 
 
-def _same_pixels(one: Dataset, other: Dataset) -> bool:
-    """Return whether two instances hold the same picture, however it is packed.
+def _same_pixels(header: Dataset, other: Dataset) -> bool:
+    """Return whether two instances hold the same pixels, however they are packed.
 
-    Headers without a file behind them, as an archive sends them, cannot be looked into:
-    they count as alike.
+    Headers without a file, as an archive sends them, have no pixels to compare: they count
+    as equal.
     """
-    if "PixelData" in one and "PixelData" in other:
-        return bool(one.PixelData == other.PixelData)
-    here, there = file_of(one), file_of(other)
-    if not (here and there):
+    if "PixelData" in header and "PixelData" in other:
+        return bool(header.PixelData == other.PixelData)
+    first_file, second_file = file_of(header), file_of(other)
+    if not (first_file and second_file):
         return True
     try:
-        if filecmp.cmp(here, there, shallow=False):
+        if filecmp.cmp(first_file, second_file, shallow=False):
             return True
         first, second = (
-            pydicom.dcmread(path, specific_tags=["PixelData"]) for path in (here, there)
+            pydicom.dcmread(path, specific_tags=["PixelData"]) for path in (first_file, second_file)
         )
         if first.PixelData == second.PixelData:
             return True
         if first.file_meta.TransferSyntaxUID == second.file_meta.TransferSyntaxUID:
             return False
-        return np.array_equal(decode(here), decode(there))
+        return np.array_equal(decode(first_file), decode(second_file))
     except Exception as err:  # pydicom raises what its many parsers raise
-        logger.info("%s and %s cannot be compared: %s", here, there, err)
+        logger.info("%s and %s cannot be compared: %s", first_file, second_file, err)
         return False

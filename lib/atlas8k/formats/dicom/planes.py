@@ -1,7 +1,7 @@
-"""One image plane as a DICOM header describes it: of a slice, or of a frame of many.
+"""Read image planes from a DICOM header: of a slice, or of a frame of many.
 
-Nothing is taken on trust: a header may lack anything, and hold anything. What cannot be
-read is ``None`` here and a refusal in :mod:`atlas8k.formats.dicom.refusals`.
+A header may lack anything, and hold anything. What cannot be read is ``None`` here and a
+refusal in :mod:`atlas8k.formats.dicom.refusals`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ HEADER_KEYWORDS = (
     *("PatientName", "PatientID"),  # so that a description that repeats them is not shown
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
-"""What of a header is looked at; ``includefield`` of a query, ``specific_tags`` of a read."""
+"""Elements of a header that are read; ``includefield`` of a query, ``specific_tags`` of a read."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """One image plane; ``None`` where the header does not say, or says nonsense.
+    """One image plane; ``None`` where the header lacks a value or holds nonsense.
 
     Parameters
     ----------
     header
-        Of the instance it is in.
+        Header of its instance.
     frame
         Its place in a multi-frame instance, from 0.
     position
@@ -51,7 +51,7 @@ class Plane:
     image_type
         Upper case.
     slope, intercept
-        Stored value to ``unit``.
+        Factors from stored value to ``unit``.
     unit
         "HU" where the header names none.
     acquisition
@@ -82,7 +82,7 @@ class Plane:
 
 
 def text(header: Dataset, keyword: str) -> str:
-    """Return an element's value as text; empty where it is missing or unreadable."""
+    """Read an element's value as text; empty where it is missing or unreadable."""
     value = raw(header, keyword)
     return "" if value is None else str(value).strip()
 
@@ -94,7 +94,7 @@ def file_of(header: Dataset) -> Path | None:
 
 
 def raw(header: Dataset, keyword: str) -> Any:
-    """Return an element's value; ``None`` where it is missing, empty or unreadable."""
+    """Read an element's value; ``None`` where it is missing, empty or unreadable."""
     try:
         value = header.get(keyword)
     except Exception:  # pydicom converts on access, and raises what its converters raise
@@ -103,7 +103,7 @@ def raw(header: Dataset, keyword: str) -> Any:
 
 
 def numbers(header: Dataset, keyword: str, count: int) -> npt.NDArray[np.float64] | None:
-    """Return an element's value as `count` finite numbers, else ``None``."""
+    """Read an element's value as `count` finite numbers, else ``None``."""
     value = raw(header, keyword)
     if value is None:
         return None
@@ -115,28 +115,28 @@ def numbers(header: Dataset, keyword: str, count: int) -> npt.NDArray[np.float64
 
 
 def number(header: Dataset, keyword: str) -> float | None:
-    """Return an element's value as one finite number, else ``None``."""
+    """Read an element's value as one finite number, else ``None``."""
     array = numbers(header, keyword, 1)
     return None if array is None else float(array[0])
 
 
 def frame_count(header: Dataset) -> int:
-    """Frames of an instance; 1 where it does not say."""
+    """Return the number of frames of an instance; 1 where the header has none."""
     return max(1, int(number(header, "NumberOfFrames") or 1))
 
 
 def pixel_bytes(header: Dataset) -> tuple[int, int] | None:
-    """Bytes of unpacked pixels that a file has, and that its header asks for.
+    """Return the bytes of unpacked pixels in a file, and the bytes that its header needs.
 
     ``None`` where either is not known: packed pixels, a header that an archive sent.
     """
-    there = getattr(header, "pixel_bytes", None)
-    sizes = [number(header, one) for one in ("Rows", "Columns", "BitsAllocated")]
-    if there is None or None in sizes:
+    stored = getattr(header, "pixel_bytes", None)
+    sizes = [number(header, keyword) for keyword in ("Rows", "Columns", "BitsAllocated")]
+    if stored is None or None in sizes:
         return None
     samples = number(header, "SamplesPerPixel") or 1
     bits = float(np.prod([size for size in sizes if size is not None])) * samples
-    return there, int(np.ceil(bits * frame_count(header) / 8))
+    return stored, int(np.ceil(bits * frame_count(header) / 8))
 
 
 def planes_of(header: Dataset) -> list[Plane]:
@@ -152,16 +152,16 @@ def planes_of(header: Dataset) -> list[Plane]:
 
 
 def lacking(planes: Sequence[Plane]) -> tuple[str, list[Plane]] | None:
-    """Return what the first planes that say too little of where they lie lack, and these."""
+    """Return the geometry element that planes lack, and these planes; ``None`` if complete."""
     for what, attribute in (
         ("position (ImagePositionPatient)", "position"),
         ("orientation (ImageOrientationPatient)", "axes"),
         ("pixel distances (PixelSpacing)", "pixel_mm"),
         ("size (Rows, Columns)", "size"),
     ):
-        found = [plane for plane in planes if getattr(plane, attribute) is None]
-        if found:
-            return what, found
+        incomplete = [plane for plane in planes if getattr(plane, attribute) is None]
+        if incomplete:
+            return what, incomplete
     return None
 
 
@@ -177,11 +177,11 @@ def _macros(groups: Sequence[Dataset]) -> list[Dataset]:
 
 
 def _plane(header: Dataset, frame: int, parts: Sequence[Dataset]) -> Plane:
-    """Return a plane from the datasets that describe it, the most particular last."""
+    """Read a plane from the datasets that describe it, the most specific last."""
 
     def values(keyword: str, count: int) -> npt.NDArray[np.float64] | None:
-        found = (numbers(part, keyword, count) for part in reversed(parts) if keyword in part)
-        return next(found, None)
+        given = (numbers(part, keyword, count) for part in reversed(parts) if keyword in part)
+        return next(given, None)
 
     def words(keyword: str) -> str:
         return next((word for part in reversed(parts) if (word := text(part, keyword))), "")
@@ -207,7 +207,7 @@ def _plane(header: Dataset, frame: int, parts: Sequence[Dataset]) -> Plane:
 
 
 def _directions(cosines: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
-    """Two unit vectors at right angles; ``None`` where the header's are not."""
+    """Return two unit vectors at right angles; ``None`` where the header's are not."""
     if cosines is None:
         return None
     axes = cosines.reshape(2, 3)

@@ -1,8 +1,8 @@
-"""Why a series is no CT volume.
+"""Refuse series that are no CT volume, with the reason.
 
-The rules are tried in the order in which a person would look: what kind of image it is,
-whether it says where it is, whether its planes are of one kind, and whether they are
-evenly stacked. The first that fails is the reason given.
+The rules are checked in the order in which a person would look: kind of image, geometry,
+whether planes are of one kind, and whether they are evenly stacked. The first that fails is
+the reason.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from atlas8k.core.errors import VolumeError
 from atlas8k.formats.dicom.planes import Plane, frame_count, lacking, number, pixel_bytes, text
 
 MIN_SLICES = 3
-"""With fewer, nothing shows whether they are evenly stacked."""
+"""Fewest slices of a volume: fewer do not show whether they are evenly stacked."""
 
 SAME_PLACE_MM = 0.01
 """Slices nearer than this are of one place: no scanner reconstructs finer steps, and
@@ -66,11 +66,11 @@ _PROJECTIONS = frozenset(
 
 
 class NoVolumeError(VolumeError):
-    """There is no DICOM CT volume; the sentence says what there is."""
+    """There is no DICOM CT volume; the message says what there is."""
 
 
 class SeriesRefusedError(NoVolumeError):
-    """The series asked for, or the only ones there are, are no CT volumes."""
+    """The named series, or every series, is no CT volume."""
 
 
 class SeveralVolumesError(VolumeError):
@@ -78,7 +78,7 @@ class SeveralVolumesError(VolumeError):
 
 
 class Reason(StrEnum):
-    """Why a series is no CT volume."""
+    """Reasons why a series is no CT volume."""
 
     NOT_CT = "not_ct"
     LOCALIZER = "localizer"
@@ -99,7 +99,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a series is no CT volume: a reason for programs, a sentence for people."""
+    """The refusal of a series: a reason for programs, a sentence for people."""
 
     reason: Reason
     message: str
@@ -116,11 +116,11 @@ class Stacked:
     Attributes
     ----------
     normal
-        Of the first plane, LPS.
+        Normal of the first plane, LPS.
     positions
         ``(planes, 3)`` mm, LPS.
     places
-        Along the normal, mm.
+        Positions along the normal, mm.
     """
 
     planes: Sequence[Plane]
@@ -140,12 +140,12 @@ class Stacked:
 
 
 def find_fault(planes: Sequence[Plane]) -> tuple[Reason, str] | None:
-    """Return the first thing that keeps these planes from being one CT volume.
+    """Find the first rule of a CT volume that planes break.
 
     Parameters
     ----------
     planes
-        Of one series, at least one, in any order.
+        Planes of one series, at least one, in any order.
 
     Returns
     -------
@@ -153,22 +153,29 @@ def find_fault(planes: Sequence[Plane]) -> tuple[Reason, str] | None:
         Reason, and the rest of a sentence that begins with the name of the series.
     """
     try:
-        for rule in (_kind, _objects, _hounsfield, _pixels, _geometry, _one_kind):
+        for rule in (
+            _check_kind,
+            _check_objects,
+            _check_hounsfield,
+            _check_pixels,
+            _check_geometry,
+            _check_one_kind,
+        ):
             rule(planes)
         stack = Stacked.of(planes)
-        for check in (_line, _uids, _steps):
+        for check in (_check_line, _check_uids, _check_steps):
             check(stack)
     except _Fault as fault:
         return fault.args[0], fault.args[1]
     return None
 
 
-def _kind(planes: Sequence[Plane]) -> None:
+def _check_kind(planes: Sequence[Plane]) -> None:
     headers = [plane.header for plane in planes]
-    classes = {text(one, "SOPClassUID") for one in headers}
-    if any(one.startswith(_SECONDARY_CAPTURE) for one in classes):
+    classes = {text(header, "SOPClassUID") for header in headers}
+    if any(header.startswith(_SECONDARY_CAPTURE) for header in classes):
         raise _Fault(Reason.SCREEN_SHOT, "holds secondary captures (screen shots), no CT slices")
-    if modalities := sorted({text(one, "Modality") for one in headers} - {"CT"}):
+    if modalities := sorted({text(header, "Modality") for header in headers} - {"CT"}):
         which = ", ".join(modalities) or "not given"
         raise _Fault(Reason.NOT_CT, f"is no CT: its modality is {which}")
     if classes - {*_CT_CLASSES}:
@@ -184,13 +191,13 @@ def _kind(planes: Sequence[Plane]) -> None:
         if hits:
             which = _instances(hits)
             raise _Fault(reason, f"holds {what} among its slices ({which}); take it out")
-    if any((number(one, "SamplesPerPixel") or 1) != 1 for one in headers):
+    if any((number(header, "SamplesPerPixel") or 1) != 1 for header in headers):
         raise _Fault(Reason.SCREEN_SHOT, "holds colour pictures, no CT slices")
 
 
-def _objects(planes: Sequence[Plane]) -> None:
+def _check_objects(planes: Sequence[Plane]) -> None:
     header, *others = {id(plane.header): plane.header for plane in planes}.values()
-    if not any(frame_count(one) > 1 for one in (header, *others)):
+    if not any(frame_count(item) > 1 for item in (header, *others)):
         return
     if others:
         raise _Fault(
@@ -204,9 +211,9 @@ def _objects(planes: Sequence[Plane]) -> None:
         )
 
 
-def _hounsfield(planes: Sequence[Plane]) -> None:
-    shown = {text(plane.header, "PhotometricInterpretation") for plane in planes}
-    if others := sorted(shown - {"", "MONOCHROME2"}):
+def _check_hounsfield(planes: Sequence[Plane]) -> None:
+    interpretations = {text(plane.header, "PhotometricInterpretation") for plane in planes}
+    if others := sorted(interpretations - {"", "MONOCHROME2"}):
         raise _Fault(
             Reason.NOT_HOUNSFIELD,
             f"is stored as {', '.join(others)}, of which decoders make other values than "
@@ -223,8 +230,8 @@ def _hounsfield(planes: Sequence[Plane]) -> None:
             "does not say how stored values become Hounsfield units "
             "(RescaleSlope and RescaleIntercept)",
         )
-    many = [plane for plane in planes if frame_count(plane.header) > 1]
-    if len({(plane.slope, plane.intercept) for plane in many}) > 1:
+    multi_frame = [plane for plane in planes if frame_count(plane.header) > 1]
+    if len({(plane.slope, plane.intercept) for plane in multi_frame}) > 1:
         raise _Fault(
             Reason.NOT_HOUNSFIELD,
             "is one object whose frames turn stored values into Hounsfield units differently, "
@@ -232,32 +239,32 @@ def _hounsfield(planes: Sequence[Plane]) -> None:
         )
 
 
-def _pixels(planes: Sequence[Plane]) -> None:
-    """Pixels that are not as many as sizes and types say are read by decoders as best they can."""
+def _check_pixels(planes: Sequence[Plane]) -> None:
+    """Refuse pixels that are not as many as sizes and types need: decoders would guess."""
     wrong = []
     for plane in planes:
-        found = pixel_bytes(plane.header)
-        if found is not None and not found[1] <= found[0] <= found[1] + found[1] % 2:
-            wrong.append((plane, *found))
+        sizes = pixel_bytes(plane.header)
+        if sizes is not None and not sizes[1] <= sizes[0] <= sizes[1] + sizes[1] % 2:
+            wrong.append((plane, *sizes))
     if wrong:
-        _, there, said = wrong[0]
+        _, stored, needed = wrong[0]
         raise _Fault(
             Reason.DAMAGED,
-            f"has slices of {there:,} bytes of pixels where Rows, Columns and BitsAllocated say "
-            f"{said:,}: {_instances([plane for plane, *_ in wrong])}; export it again",
+            f"has slices of {stored:,} bytes of pixels where Rows, Columns and BitsAllocated say "
+            f"{needed:,}: {_instances([plane for plane, *_ in wrong])}; export it again",
         )
 
 
-def _geometry(planes: Sequence[Plane]) -> None:
-    if found := lacking(planes):
-        which = _instances(found[1])
-        raise _Fault(Reason.NO_GEOMETRY, f"has slices without a usable {found[0]}: {which}")
+def _check_geometry(planes: Sequence[Plane]) -> None:
+    if incomplete := lacking(planes):
+        which = _instances(incomplete[1])
+        raise _Fault(Reason.NO_GEOMETRY, f"has slices without a usable {incomplete[0]}: {which}")
     if len(planes) < MIN_SLICES:
         count = f"{len(planes)} slice{'s' if len(planes) > 1 else ''}"
         raise _Fault(Reason.TOO_FEW, f"has {count}; a volume has {MIN_SLICES} or more")
 
 
-def _one_kind(planes: Sequence[Plane]) -> None:
+def _check_one_kind(planes: Sequence[Plane]) -> None:
     axes = np.array([plane.axes for plane in planes])
     if np.abs(axes - axes[0]).max() > SAME_DIRECTION:
         count = len(np.unique(np.round(axes, 3) + 0.0, axis=0))
@@ -274,11 +281,11 @@ def _one_kind(planes: Sequence[Plane]) -> None:
         raise _Fault(Reason.MIXED, f"has slices of {len(frames)} frames of reference")
 
 
-def _line(stack: Stacked) -> None:
-    """Slices that are not stacked along their normal, from first to last or in between."""
+def _check_line(stack: Stacked) -> None:
+    """Refuse slices that are not stacked along their normal, from first to last or in between."""
     planes, places, positions = stack.planes, stack.places, stack.positions
-    way, length = positions[-1] - positions[0], float(places[-1] - places[0])
-    drift = float(np.linalg.norm(way - length * stack.normal))
+    direction, length = positions[-1] - positions[0], float(places[-1] - places[0])
+    drift = float(np.linalg.norm(direction - length * stack.normal))
     most = SHEAR_PIXELS * min(planes[0].pixel_mm or (1.0, 1.0))
     if drift > most and length <= 0:
         raise _Fault(Reason.MIXED, "has slices side by side in one plane")
@@ -289,19 +296,19 @@ def _line(stack: Stacked) -> None:
             f"was scanned with a tilted gantry: its slices are stacked {degrees:.1f} degrees off "
             "their normal; export it with the tilt corrected",
         )
-    said = max(abs(number(plane.header, "GantryDetectorTilt") or 0.0) for plane in planes)
+    tilt = max(abs(number(plane.header, "GantryDetectorTilt") or 0.0) for plane in planes)
     lean = np.degrees(np.arccos(min(1.0, float(np.abs(stack.normal).max()))))
     corrected = any("DERIVED" in plane.image_type for plane in planes)
-    if said > TILT_DEGREES and lean < TILT_DEGREES and not corrected:
+    if tilt > TILT_DEGREES and lean < TILT_DEGREES and not corrected:
         raise _Fault(
             Reason.TILTED,
-            f"was scanned with the gantry tilted by {said:.1f} degrees, which its slice "
+            f"was scanned with the gantry tilted by {tilt:.1f} degrees, which its slice "
             "positions do not show; export it with the tilt corrected",
         )
     if length <= 0:
         return
     share = (places - places[0])[:, None] / length
-    beside = positions - (positions[0] + share * way)
+    beside = positions - (positions[0] + share * direction)
     beside -= np.outer(beside @ stack.normal, stack.normal)
     off = np.linalg.norm(beside, axis=1)
     if (off > most).any():
@@ -312,22 +319,22 @@ def _line(stack: Stacked) -> None:
         )
 
 
-def _uids(stack: Stacked) -> None:
-    """Instances of one UID at one place are no copies: those have been left out."""
-    for (one, here), (other, there) in itertools.pairwise(
-        (plane.header, place) for plane, place in zip(stack.planes, stack.places, strict=True)
+def _check_uids(stack: Stacked) -> None:
+    """Refuse instances of one UID at one place; copies have been left out before."""
+    for (header, place), (other, next_place) in itertools.pairwise(
+        (plane.header, along) for plane, along in zip(stack.planes, stack.places, strict=True)
     ):
-        uid = text(one, "SOPInstanceUID")
-        same = one is not other and uid and uid == text(other, "SOPInstanceUID")
-        if same and there - here < SAME_PLACE_MM:
+        uid = text(header, "SOPInstanceUID")
+        same = header is not other and uid and uid == text(other, "SOPInstanceUID")
+        if same and next_place - place < SAME_PLACE_MM:
             raise _Fault(
                 Reason.SHARED_UID,
-                f"holds two slices at {here:.1f} mm that share a SOPInstanceUID ({uid}) and "
+                f"holds two slices at {place:.1f} mm that share a SOPInstanceUID ({uid}) and "
                 "have different pixels; take out the one that is wrong, or export it again",
             )
 
 
-def _steps(stack: Stacked) -> None:
+def _check_steps(stack: Stacked) -> None:
     places, count = stack.places, len(stack.places)
     gaps = np.diff(places)
     if (repeated := int(np.count_nonzero(gaps < SAME_PLACE_MM))) or _interleaved(stack):
@@ -339,16 +346,16 @@ def _steps(stack: Stacked) -> None:
             f"one series{which}; export each as a series of its own",
         )
     step = float(np.median(gaps))
-    lost = [
+    missing = [
         f"{places[index] + part * gaps[index] / round(gaps[index] / step):.1f}"
         for index in np.flatnonzero(gaps >= MISSING_STEPS * step)
         for part in range(1, max(2, round(gaps[index] / step)))
     ]
-    if lost:
+    if missing:
         raise _Fault(
             Reason.MISSING_SLICE,
-            f"lacks {len(lost)} slice{'s' if len(lost) > 1 else ''} at {_listed(lost)} mm: its "
-            f"{count} slices are {step:g} mm apart and leave gaps; export it again",
+            f"lacks {len(missing)} slice{'s' if len(missing) > 1 else ''} at {_listed(missing)} "
+            f"mm: its {count} slices are {step:g} mm apart and leave gaps; export it again",
         )
     off = np.abs(places - np.linspace(places[0], places[-1], count))
     if off.max() > UNEVEN_STEPS * gaps.mean():

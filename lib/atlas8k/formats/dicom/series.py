@@ -1,4 +1,4 @@
-"""DICOM headers grouped into series, and each judged: a CT volume, or why not.
+"""Group DICOM headers into series, and judge each: a CT volume, or refused with a reason.
 
 Grids are those of :mod:`atlas8k.core.grid`: voxel index to millimetres, RAS+; axes are columns,
 rows, slices, and slices grow along the normal of the image plane, whatever their numbers.
@@ -29,11 +29,11 @@ class Series:
     Attributes
     ----------
     name
-        What messages call it: description, unless that names the patient, and UID.
+        Name in messages: description, unless that names the patient, and UID.
     instances
         Its planes, by place along the normal where it is a volume, else by number.
     place
-        Where its voxels are; ``None`` where it is refused.
+        Its grid; ``None`` where it is refused.
     refusal
         ``None`` for a CT volume.
     """
@@ -47,7 +47,7 @@ class Series:
 
     @property
     def grid(self) -> Grid:
-        """Where its voxels are.
+        """Grid of its voxels.
 
         Raises
         ------
@@ -60,27 +60,27 @@ class Series:
 
 
 def inspect(headers: Iterable[Dataset]) -> list[Series]:
-    """Return the series that instances belong to, by number, then UID.
+    """Group instances into series and judge each, sorted by number, then UID.
 
     Parameters
     ----------
     headers
-        Of any instances in any order: from files (``dcmread(stop_before_pixels=True)``) or
-        from an archive (``Dataset.from_json``). Elements looked at:
+        Headers of any instances in any order: from files
+        (``dcmread(stop_before_pixels=True)``) or from an archive (``Dataset.from_json``). See
         :data:`~atlas8k.formats.dicom.planes.HEADER_KEYWORDS`. Copies of one instance (the same
         place and pixels) count once.
 
     Returns
     -------
     list of Series
-        Never raises for what a header says or lacks: such a series is refused.
+        No header raises an error, whatever it holds or lacks: its series is refused.
     """
     groups: dict[tuple[str, str], list[Dataset]] = {}
     for header in headers:
         key = (text(header, "StudyInstanceUID"), text(header, "SeriesInstanceUID"))
         groups.setdefault(key, []).append(header)
     series = [(_first_number(group), key[1], _series(key, group)) for key, group in groups.items()]
-    return [one for *_, one in sorted(series, key=lambda row: row[:2])]
+    return [judged for *_, judged in sorted(series, key=lambda row: row[:2])]
 
 
 def _series(key: tuple[str, str], group: Sequence[Dataset]) -> Series:
@@ -97,7 +97,7 @@ def _series(key: tuple[str, str], group: Sequence[Dataset]) -> Series:
 
 
 def _grid(stack: Stacked) -> Grid:
-    """Return the grid of planes that nothing is wrong with."""
+    """Return the grid of planes that break no rule."""
     first, count = stack.planes[0], len(stack.planes)
     lps = np.eye(4)
     lps[:3, :2] = np.array(first.axes).T * np.array(first.pixel_mm)
@@ -113,19 +113,19 @@ def _by_number(plane: Plane) -> tuple[float, int]:
 
 
 def _first_number(group: Sequence[Dataset]) -> float:
-    counts = [count for one in group if (count := number(one, "SeriesNumber")) is not None]
+    counts = [count for header in group if (count := number(header, "SeriesNumber")) is not None]
     return min(counts, default=float("inf"))
 
 
 def _name(uid: str, headers: Sequence[Dataset]) -> str:
-    """What messages call a series: its description, unless it names the patient, and its UID."""
-    words = next((word for one in headers if (word := text(one, "SeriesDescription"))), "")
+    """Return a series' name in messages: description, unless it names the patient, and UID."""
+    words = next((word for header in headers if (word := text(header, "SeriesDescription"))), "")
     words = "".join(c for c in words if c.isprintable())[:_DESCRIPTION_LENGTH]
     personal = {
         part.casefold()
-        for one in headers
+        for header in headers
         for keyword in ("PatientName", "PatientID")
-        for part in text(one, keyword).replace("^", " ").split()
+        for part in text(header, keyword).replace("^", " ").split()
         if len(part) > 1
     }
     if not words or any(part in words.casefold() for part in personal):

@@ -1,4 +1,4 @@
-"""A CT volume as a DICOM series of one file a slice."""
+"""Write a CT volume as a DICOM series of one file a slice."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def series_datasets(
     description: str = "CT",
     number: int = 1,
 ) -> Iterator[FileDataset]:
-    """Valid CT Image Storage instances of a volume, slice by slice.
+    """Yield valid CT Image Storage instances of a volume, slice by slice.
 
     Parameters
     ----------
     array
         ``(X, Y, Z)``, HU; rounded to whole numbers, cut to 16 bits.
     grid
-        Where it lies. The third axis steps along the normal of the first two, in either
+        Grid of the array. The third axis steps along the normal of the first two, in either
         direction: a reader that stacks along the normal may find it turned around.
     seed
         Same seed, same UIDs, in any run: of series, instances and, without `study`, of study.
@@ -60,31 +60,31 @@ def series_datasets(
     study = seed if study is None else study
     for z in range(grid.shape[2]):
         uid = stable_uid("instance", study, seed, str(z))
-        one = _empty_file(uid)
-        one.SOPClassUID, one.SOPInstanceUID = CTImageStorage, uid
-        one.StudyInstanceUID = stable_uid("study", study)
-        one.SeriesInstanceUID = stable_uid("series", study, seed)
-        one.FrameOfReferenceUID = stable_uid("frame", study)
-        _describe(one, study, description, number)
-        one.AcquisitionNumber, one.InstanceNumber = 1, z + 1
-        one.ImagePositionPatient = _decimals(lps[:3, 3] + z * lps[:3, 2])
-        one.ImageOrientationPatient = _decimals(unit[:, :2].T.ravel())
-        one.PixelSpacing = _decimals(np.array([grid.spacing[1], grid.spacing[0]]))
-        one.SliceThickness = _decimals(np.array(grid.spacing[2:]))[0]
-        one.Columns, one.Rows = grid.shape[:2]
-        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
-        one.BitsAllocated = one.BitsStored = 16
-        one.HighBit, one.PixelRepresentation = 15, 1
-        one.RescaleSlope, one.RescaleIntercept, one.RescaleType = 1, _INTERCEPT, "HU"
+        instance = _empty_file(uid)
+        instance.SOPClassUID, instance.SOPInstanceUID = CTImageStorage, uid
+        instance.StudyInstanceUID = stable_uid("study", study)
+        instance.SeriesInstanceUID = stable_uid("series", study, seed)
+        instance.FrameOfReferenceUID = stable_uid("frame", study)
+        _describe(instance, study, description, number)
+        instance.AcquisitionNumber, instance.InstanceNumber = 1, z + 1
+        instance.ImagePositionPatient = _decimals(lps[:3, 3] + z * lps[:3, 2])
+        instance.ImageOrientationPatient = _decimals(unit[:, :2].T.ravel())
+        instance.PixelSpacing = _decimals(np.array([grid.spacing[1], grid.spacing[0]]))
+        instance.SliceThickness = _decimals(np.array(grid.spacing[2:]))[0]
+        instance.Columns, instance.Rows = grid.shape[:2]
+        instance.SamplesPerPixel, instance.PhotometricInterpretation = 1, "MONOCHROME2"
+        instance.BitsAllocated = instance.BitsStored = 16
+        instance.HighBit, instance.PixelRepresentation = 15, 1
+        instance.RescaleSlope, instance.RescaleIntercept, instance.RescaleType = 1, _INTERCEPT, "HU"
         stored = np.clip(np.rint(array[:, :, z].T), _LOW, _HIGH).astype(np.int32) - _INTERCEPT
-        one.PixelData = stored.astype("<i2").tobytes()
-        yield one
+        instance.PixelData = stored.astype("<i2").tobytes()
+        yield instance
 
 
 def write_series(
     folder: str | os.PathLike[str], array: npt.NDArray[Any], grid: Grid, **words: Any
 ) -> list[Path]:
-    """Write a volume as ``0001.dcm``, ``0002.dcm``, … into `folder`, made if need be.
+    """Write a volume as ``0001.dcm``, ``0002.dcm``, … into `folder`, which is made if missing.
 
     Parameters and errors are those of :func:`series_datasets`.
     """
@@ -106,22 +106,30 @@ def _empty_file(uid: UID) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, uid
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    one = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    one.is_little_endian, one.is_implicit_VR = True, False
-    return one
+    file = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    file.is_little_endian, file.is_implicit_VR = True, False
+    return file
 
 
-def _describe(one: Dataset, study: str, description: str, number: int) -> None:
-    one.Modality, one.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
-    one.PatientName, one.PatientID = "Phantom", study[:64]
-    one.PatientBirthDate = one.PatientSex = one.AccessionNumber = one.StudyID = ""
-    one.ReferringPhysicianName = one.Manufacturer = one.PositionReferenceIndicator = ""
-    one.StudyDate = one.SeriesDate = one.AcquisitionDate = one.ContentDate = _DATE
-    one.StudyTime = one.SeriesTime = one.AcquisitionTime = one.ContentTime = _TIME
-    one.SeriesDescription, one.SeriesNumber = description[:64], number
-    one.StudyDescription, one.PatientPosition, one.KVP = "CT abdomen", "HFS", "120"
+def _describe(instance: Dataset, study: str, description: str, number: int) -> None:
+    instance.Modality, instance.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
+    instance.PatientName, instance.PatientID = "Phantom", study[:64]
+    instance.PatientBirthDate = instance.PatientSex = instance.AccessionNumber = (
+        instance.StudyID
+    ) = ""
+    instance.ReferringPhysicianName = instance.Manufacturer = (
+        instance.PositionReferenceIndicator
+    ) = ""
+    instance.StudyDate = instance.SeriesDate = instance.AcquisitionDate = instance.ContentDate = (
+        _DATE
+    )
+    instance.StudyTime = instance.SeriesTime = instance.AcquisitionTime = instance.ContentTime = (
+        _TIME
+    )
+    instance.SeriesDescription, instance.SeriesNumber = description[:64], number
+    instance.StudyDescription, instance.PatientPosition, instance.KVP = "CT abdomen", "HFS", "120"
 
 
 def _decimals(values: npt.NDArray[np.float64]) -> list[str]:
-    """As DICOM's decimal strings, of at most 16 characters, without an exponent."""
+    """Return numbers as DICOM's decimal strings: at most 16 characters, no exponent."""
     return [f"{value:.10f}"[:16] for value in (np.asarray(values, dtype=np.float64) + 0.0)]

@@ -1,4 +1,4 @@
-"""Published weights of other projects as checkpoints of this one.
+"""Import published weights of other projects as checkpoints of this one.
 
 ::
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from atlas8k.core.errors import CheckpointError
-from atlas8k.models.importing.options import Imported, Options, OrientationUnknownError
+from atlas8k.models.importing.import_options import Imported, Options, OrientationUnknownError
 
 __all__ = [
     "KINDS",
@@ -30,7 +30,7 @@ KINDS = ("unet", "swin_unetr", "segresnet", "nnunet", "bundle")
 
 
 def import_weights(path: Path, kind: str | None = None, options: Options | None = None) -> Imported:
-    """Bring a published network.
+    """Import a published network.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def import_weights(path: Path, kind: str | None = None, options: Options | None 
         A ``.pth`` of SuPreM or the CLIP-driven universal model, an nnU-Net v2 results
         folder, or a MONAI bundle's folder.
     kind
-        One of :data:`KINDS`; ``None``: as the path looks.
+        One of :data:`KINDS`; ``None``: decided by the path and its content.
     options
-        What the file does not say.
+        Facts that the file does not state.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""MONAI bundles: a folder with ``configs/`` and ``models/model.pt``.
+"""Import MONAI bundles: folders with ``configs/`` and ``models/model.pt``.
 
 The configuration is read as data: references are followed, expressions are never run.
 """
@@ -11,9 +11,15 @@ from typing import Any
 
 from atlas8k.core.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.importing.options import Imported, Options, origin
-from atlas8k.models.importing.orientation import unknown
-from atlas8k.models.importing.source import Source, match, outputs, read_object, wanted
+from atlas8k.models.importing.import_options import Imported, Options, origin
+from atlas8k.models.importing.orientation import orientation_unknown
+from atlas8k.models.importing.source import (
+    Source,
+    choose_outputs,
+    expected_tensors,
+    match_tensors,
+    read_object,
+)
 from atlas8k.models.networks import FIXED, OLDER
 from atlas8k.models.preprocess import Preprocessing
 
@@ -32,14 +38,14 @@ MONAI_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "segresnet": {},
     "dynunet": {"trans_bias": False},
 }
-"""Where this project's defaults are others than those of the class."""
+"""Defaults of MONAI's classes, where this project's own are others."""
 WITHOUT_EFFECT = {"img_size", "use_checkpoint", "spatial_dims", "in_channels", "out_channels"}
 HARMLESS = {
     *("LoadImaged", "EnsureChannelFirstd", "AddChanneld", "EnsureTyped", "ToTensord"),
     *("CropForegroundd", "CastToTyped", "ToDeviced", "Orientationd", "Spacingd"),
     "ScaleIntensityRanged",
 }
-"""Transforms that this project does itself, or that change nothing in a prediction."""
+"""Transforms that this project applies itself, or that do not change a prediction."""
 
 
 USUAL_LABELS = [["L", "R"], ["P", "A"], ["I", "S"]]
@@ -52,7 +58,7 @@ def is_bundle(path: Path) -> bool:
 
 
 def import_bundle(path: Path, options: Options) -> Imported:
-    """Return the network of a bundle.
+    """Import the network of a bundle.
 
     Raises
     ------
@@ -67,19 +73,19 @@ def import_bundle(path: Path, options: Options) -> Imported:
     weights = [path / "models" / name for name in WEIGHTS]
     source = Source(next((p for p in weights if p.is_file()), weights[0]))
     described = config.get("network_def", config.get("network"))
-    name, arguments = _network(file, _plain(file, config, described))
+    name, arguments = _network(file, _resolved(file, config, described))
     if name == "swin_unetr" and arguments["downsample"] == "merging" and _before_1_5(metadata):
         arguments["downsample"] = OLDER
     if options.patch_merging is not None and name == "swin_unetr":
         arguments["downsample"] = options.patch_merging
     declared = _channels(metadata)
-    channels = int(_plain(file, config, described).get("out_channels", len(declared)))
-    used = outputs(file, channels, options.classes or declared or None, _activation(config))
+    channels = int(_resolved(file, config, described).get("out_channels", len(declared)))
+    used = choose_outputs(file, channels, options.classes or declared or None, _activation(config))
     architecture = {"name": name, **arguments, **used.architecture()}
-    table = wanted(architecture)
+    table = expected_tensors(architecture)
     # A DynUNet's skip layers hold its blocks a second time.
     repeated = {k for k in source.state if k.startswith("skip_layers.")}
-    found = {k: v for k, v in source.state.items() if k not in repeated}
+    tensors = {k: v for k, v in source.state.items() if k not in repeated}
     checkpoint = Checkpoint(
         name=options.name or path.resolve().name,
         architecture=architecture,
@@ -95,27 +101,27 @@ def import_bundle(path: Path, options: Options) -> Imported:
             version=str(metadata.get("version", "")),
             monai_version=str(metadata.get("monai_version", "")),
         ),
-        state=match(source.path, f"{name} of {file.name}", found, table),
+        state=match_tensors(source.path, f"{name} of {file.name}", tensors, table),
     )
     return Imported(checkpoint, len(table) + len(repeated), used.left_out)
 
 
-def _plain(path: Path, config: Mapping[str, Any], value: Any, depth: int = 0) -> Any:
-    """A value with its references (``@network_def``, ``@roi#size``) followed."""
+def _resolved(path: Path, config: Mapping[str, Any], value: Any, depth: int = 0) -> Any:
+    """Return a value with its references (``@network_def``, ``@roi#size``) resolved."""
     if depth > 20:
         raise CheckpointError(path, "its references go round in a circle")
     if isinstance(value, Mapping):
-        return {k: _plain(path, config, v, depth + 1) for k, v in value.items()}
+        return {k: _resolved(path, config, v, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
-        return [_plain(path, config, v, depth + 1) for v in value]
+        return [_resolved(path, config, v, depth + 1) for v in value]
     if isinstance(value, str) and value.startswith("@"):
-        found: Any = config
+        target: Any = config
         for part in value[1:].replace("::", "#").split("#"):
             try:
-                found = found[int(part)] if isinstance(found, list) else found[part]
+                target = target[int(part)] if isinstance(target, list) else target[part]
             except (KeyError, ValueError, IndexError, TypeError) as err:
                 raise CheckpointError(path, f"refers to {value}, which is not there") from err
-        return _plain(path, config, found, depth + 1)
+        return _resolved(path, config, target, depth + 1)
     if isinstance(value, str) and value.startswith("$"):
         raise CheckpointError(path, f"{value!r} is an expression; write its value in its place")
     return value
@@ -170,14 +176,16 @@ def _activation(config: Mapping[str, Any]) -> str | None:
 def _orientation(
     path: Path, bundle: Path, steps: Mapping[str, Mapping[str, Any]], options: Options
 ) -> str:
-    """Directions of the axes that its transforms turn a CT to, or as the user says."""
+    """Return the directions of the axes its transforms turn a CT to, or the user's option."""
     if options.orientation is not None:
         return options.orientation
     step = steps.get("Orientationd")
     if step is None:
-        raise unknown(path, bundle, "has no Orientationd: it uses a CT as it is stored")
+        raise orientation_unknown(path, bundle, "has no Orientationd: it uses a CT as it is stored")
     if step.get("labels", USUAL_LABELS) not in (None, USUAL_LABELS):
-        raise unknown(path, bundle, f"names its directions by labels {step['labels']} of its own")
+        raise orientation_unknown(
+            path, bundle, f"names its directions by labels {step['labels']} of its own"
+        )
     if step.get("as_closest_canonical") is True:
         return "RAS"
     return str(step["axcodes"])
@@ -193,7 +201,7 @@ def _preprocessing(
             raise CheckpointError(
                 path, f"prepares a CT with {name}; known are {', '.join(sorted(HARMLESS))}"
             )
-        steps[name] = _plain(path, config, {k: v for k, v in step.items() if k not in _IGNORED})
+        steps[name] = _resolved(path, config, {k: v for k, v in step.items() if k not in _IGNORED})
     try:
         scale = steps["ScaleIntensityRanged"]
         low, high = float(scale["a_min"]), float(scale["a_max"])
@@ -209,7 +217,7 @@ def _preprocessing(
             else (low - b_low * deviation, deviation),
             "orientation": _orientation(path, bundle, steps, options),
         }
-        inferer = _plain(path, config, {"_": config.get("inferer", {})})["_"]
+        inferer = _resolved(path, config, {"_": config.get("inferer", {})})["_"]
         settings["window_size"] = _three(inferer["roi_size"])
         settings["overlap"] = float(inferer.get("overlap", 0.25))
         return Preprocessing(**settings)

@@ -1,4 +1,4 @@
-"""nnU-Net v2 results folders: plain networks as DynUNet, others as nnU-Net's own classes."""
+"""Import nnU-Net v2 results folders: plain networks as DynUNet, others as nnU-Net's classes."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from typing import Any
 import torch
 
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.importing.options import Imported, Options, origin
-from atlas8k.models.importing.orientation import of_plans
-from atlas8k.models.importing.plans import (
+from atlas8k.models.importing.import_options import Imported, Options, origin
+from atlas8k.models.importing.nnunet_plans import (
     DATASET,
     PLANS,
     axis_order,
+    check_same_training,
     class_names,
+    combined_sha256,
     configuration,
-    find,
+    find_results,
     is_results,
     read_architecture,
     read_preprocessing,
-    same_training,
-    together,
 )
+from atlas8k.models.importing.orientation import orientation_of_plans
 from atlas8k.models.importing.source import (
     Change,
+    ExpectedTensor,
     Source,
-    Want,
-    match,
-    outputs,
+    choose_outputs,
+    expected_tensors,
+    match_tensors,
     read_object,
-    wanted,
 )
 from atlas8k.models.networks_published import NNUNET
 from atlas8k.models.sets import file_sha256
@@ -45,7 +45,7 @@ REPEATED = ("decoder.encoder.", ".all_modules.")
 
 
 def import_nnunet(path: Path, options: Options) -> Imported:
-    """Return the network of a results folder.
+    """Import the network of a results folder.
 
     Parameters
     ----------
@@ -58,15 +58,15 @@ def import_nnunet(path: Path, options: Options) -> Imported:
     CheckpointError
         Not such a folder, several folders or an unknown fold, a network that is not
         supported, or tensors that are not those of its plans. An
-        :class:`~atlas8k.models.importing.options.OrientationUnknownError` where neither
-        plans nor options say which way the training volumes lay.
+        :class:`~atlas8k.models.importing.import_options.OrientationUnknownError` where neither
+        plans nor options state the orientation of the training volumes.
     """
-    folder, files = find(path, options.folds)
+    folder, files = find_results(path, options.folds)
     plans, dataset = read_object(folder / PLANS), read_object(folder / DATASET)
     sources = [Source(file) for file in files]
     source, file = sources[0], files[0]
-    stated = source.content.get("init_args")
-    name = stated.get("configuration") if isinstance(stated, Mapping) else None
+    init_args = source.content.get("init_args")
+    name = init_args.get("configuration") if isinstance(init_args, Mapping) else None
     name = name or folder.name.rpartition("__")[2]
     chosen = configuration(folder / PLANS, plans, name)
     order = axis_order(folder / PLANS, plans)
@@ -75,18 +75,20 @@ def import_nnunet(path: Path, options: Options) -> Imported:
     last = f"decoder.seg_layers.{plan['n_stages'] - 2}.weight"
     head = source.state.get(last)
     channels = len(names) if head is None or not head.ndim else head.shape[0]
-    used = outputs(file, channels, options.classes or names, activation)
+    used = choose_outputs(file, channels, options.classes or names, activation)
     bare = _as_dynunet(plan) or plan
     architecture = {**bare, **used.architecture()}
-    own = _names(architecture, plan)
+    own = _tensors(architecture, plan)
     if len(files) > 1:
         architecture["members"] = len(files)
     states = []
-    for one in sources:
-        table = _table(own, one.state, plan, order, channels)
-        states.append(match(one.path, f"{NNUNET[plan['kind']]} of {PLANS}", one.state, table))
-        same_training(source, one)
-    orientation = options.orientation or of_plans(folder / PLANS, path, plans)
+    for member in sources:
+        table = _table(own, member.state, plan, order, channels)
+        states.append(
+            match_tensors(member.path, f"{NNUNET[plan['kind']]} of {PLANS}", member.state, table)
+        )
+        check_same_training(source, member)
+    orientation = options.orientation or orientation_of_plans(folder / PLANS, path, plans)
     mirrored = source.content.get("inference_allowed_mirroring_axes")
     checkpoint = Checkpoint(
         name=options.name or "nnunet",
@@ -97,10 +99,10 @@ def import_nnunet(path: Path, options: Options) -> Imported:
         origin=origin(
             "nnunet",
             f"{folder.name}/{'+'.join(p.parent.name for p in files)}/{file.name}",
-            source.sha256 if len(files) == 1 else together(sources),
+            source.sha256 if len(files) == 1 else combined_sha256(sources),
             len(table) * len(files),
             folds=[p.parent.name.removeprefix("fold_") for p in files],
-            fold_sha256=[one.sha256 for one in sources],
+            fold_sha256=[member.sha256 for member in sources],
             classes=list(used.names),
             dataset=str(plans.get("dataset_name", "")),
             plans_sha256=file_sha256(folder / PLANS),
@@ -110,13 +112,15 @@ def import_nnunet(path: Path, options: Options) -> Imported:
         ),
         state=states[0]
         if len(states) == 1
-        else {f"members.{i}.{key}": t for i, one in enumerate(states) for key, t in one.items()},
+        else {
+            f"members.{i}.{key}": t for i, member in enumerate(states) for key, t in member.items()
+        },
     )
     return Imported(checkpoint, len(table) * len(files), used.left_out)
 
 
 def _as_dynunet(plan: Mapping[str, Any]) -> dict[str, Any] | None:
-    """DynUNet's architecture where that computes the same network.
+    """Return DynUNet's architecture where it computes the same network, else None.
 
     A decoder stage of DynUNet has the kernel of the encoder stage below it, nnU-Net's
     that of its own; a smaller kernel fits into a larger one, padded with zeros.
@@ -141,9 +145,9 @@ def _as_dynunet(plan: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _names(architecture: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Want]:
-    """nnU-Net's name of each tensor, once, and ours; shapes along x, y, z."""
-    targets = wanted(architecture)
+def _tensors(architecture: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, ExpectedTensor]:
+    """Return our tensor by nnU-Net's name, each once; shapes along x, y, z."""
+    targets = expected_tensors(architecture)
     if architecture["name"] != "dynunet":
         return targets
     table = {}
@@ -151,14 +155,14 @@ def _names(architecture: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str
         shape = targets[target].shape
         if kernel is not None and list(shape[2:]) != kernel:
             pad = partial(_padded, size=tuple(shape[2:]))
-            table[key] = Want((*shape[:2], *kernel), target, pad)
+            table[key] = ExpectedTensor((*shape[:2], *kernel), target, pad)
         else:
-            table[key] = Want(tuple(shape), target)
+            table[key] = ExpectedTensor(tuple(shape), target)
     return table
 
 
 def _dynunet_names(plan: Mapping[str, Any]) -> dict[str, tuple[str, list[int] | None]]:
-    """nnU-Net's name: DynUNet's, and the kernel of a convolution's weight."""
+    """Return DynUNet's name by nnU-Net's, and the kernel of a convolution's weight."""
     n, kernels = plan["n_stages"], plan["kernel_sizes"]
     encoder = ["input_block", *(f"downsamples.{i}" for i in range(n - 2)), "bottleneck"]
     blocks = [(f"encoder.stages.{i}.0", encoder[i], kernels[i]) for i in range(n)] + [
@@ -184,46 +188,50 @@ def _dynunet_names(plan: Mapping[str, Any]) -> dict[str, tuple[str, list[int] | 
 
 
 def _table(
-    own: Mapping[str, Want],
-    found: Mapping[str, Any],
+    own: Mapping[str, ExpectedTensor],
+    tensors: Mapping[str, Any],
     plan: Mapping[str, Any],
     order: tuple[int, int, int],
     channels: int,
-) -> dict[str, Want]:
-    """What the file must have, in its axes, with what it repeats and what is not needed."""
+) -> dict[str, ExpectedTensor]:
+    """Return the tensors that the file must have, in its axes, repeated and unused ones too."""
     back = [order.index(axis) for axis in range(3)]
-    table: dict[str, Want] = {}
+    table: dict[str, ExpectedTensor] = {}
     for key, want in own.items():
         if len(want.shape) == 5:
             shape = (*want.shape[:2], *(want.shape[2 + axis] for axis in back))
             change: Change | None = partial(_turned, order=order, then=want.change)
-            table[key] = Want(shape, want.target, change)
+            table[key] = ExpectedTensor(shape, want.target, change)
         else:
             table[key] = want
         if _as_dynunet(plan) and plan["conv_bias"] and key.endswith("conv.weight"):
             # An instance norm follows and takes any constant away: not needed.
-            table[key.removesuffix("weight") + "bias"] = Want(want.shape[:1])
+            table[key.removesuffix("weight") + "bias"] = ExpectedTensor(want.shape[:1])
     for i, features in enumerate(reversed(plan["features_per_stage"][:-1])):
         # The heads of deep supervision; nnU-Net always builds them.
-        table.setdefault(f"decoder.seg_layers.{i}.weight", Want((channels, features, 1, 1, 1)))
-        table.setdefault(f"decoder.seg_layers.{i}.bias", Want((channels,)))
+        table.setdefault(
+            f"decoder.seg_layers.{i}.weight", ExpectedTensor((channels, features, 1, 1, 1))
+        )
+        table.setdefault(f"decoder.seg_layers.{i}.bias", ExpectedTensor((channels,)))
     for mark in REPEATED:
-        if any(mark in key for key in found):
-            table.update({k: w for key in list(table) for k, w in _again(mark, key, table[key])})
+        if any(mark in key for key in tensors):
+            table.update(
+                {k: w for key in list(table) for k, w in _second_name(mark, key, table[key])}
+            )
     return table
 
 
-def _again(mark: str, key: str, want: Want) -> list[tuple[str, Want]]:
-    """The second name of a tensor in nnU-Net's state dict."""
+def _second_name(mark: str, key: str, want: ExpectedTensor) -> list[tuple[str, ExpectedTensor]]:
+    """Return the second name of a tensor in nnU-Net's state dict, if it has one."""
     once = want.same_as or key
     if mark == REPEATED[0]:
-        found = "decoder." + key if key.startswith("encoder.") else None
+        second = "decoder." + key if key.startswith("encoder.") else None
     else:
         stem, _, end = key.rpartition(".")
         stem, _, layer = stem.rpartition(".")
         position = {"conv": 0, "norm": 1}.get(layer)
-        found = None if position is None else f"{stem}.all_modules.{position}.{end}"
-    return [] if found is None else [(found, Want(want.shape, same_as=once))]
+        second = None if position is None else f"{stem}.all_modules.{position}.{end}"
+    return [] if second is None else [(second, ExpectedTensor(want.shape, same_as=once))]
 
 
 def _turned(
@@ -234,13 +242,13 @@ def _turned(
 
 
 def _padded(tensor: torch.Tensor, *, size: tuple[int, ...]) -> torch.Tensor:
-    """The same convolution with a larger kernel."""
+    """Pad a convolution's kernel with zeros; it computes the same."""
     pads = [(n - k) // 2 for n, k in zip(size, tensor.shape[2:], strict=True)]
     return torch.nn.functional.pad(tensor, [p for pad in reversed(pads) for p in (pad, pad)])
 
 
 def _mirroring(axes: Any, order: tuple[int, int, int]) -> list[int]:
-    """Axes of R, A, S along which the network was trained with mirrored volumes."""
+    """Return the axes of R, A, S along which the network was trained with mirrored volumes."""
     if not isinstance(axes, list | tuple):
         return []
     return sorted(order.index(int(axis)) for axis in axes)

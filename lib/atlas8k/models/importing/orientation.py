@@ -1,10 +1,10 @@
-"""Which way the volumes lay that a network was trained on: as its files say, or as CTs show.
+"""Find the orientation of a network's training volumes: stated by its files, or tried on a CT.
 
 nnU-Net's readers hand arrays on in the order in which a file stores its voxels. Those named
 ``…WithReorient`` turn them to RAS first; ``SimpleITKIO``, the default, and ``NibabelIO`` do
 not. ITK calls the directions a file states by its own axes (identity is LPS), but nnU-Net
-never looks at them: what such a network saw along its first axis is whatever its training
-files had there, and neither plans nor weights say what that was.
+never looks at them: such a network's first axis has the direction that its training files
+had, and neither plans nor weights state that.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Volume
 from atlas8k.metrics.overlap import dsc
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.importing.options import OrientationUnknownError
+from atlas8k.models.importing.import_options import OrientationUnknownError
 from atlas8k.models.predict import Predictor
 
 ORIENTATIONS = tuple("".join(letters) for letters in product("RL", "AP", "SI"))
 """Every direction of the three axes, RAS first. Axes in another order are not supported."""
 
 SETTLED: Mapping[str, str] = {"NibabelIOWithReorient": "RAS", "SimpleITKIOWithReorient": "RAS"}
-"""nnU-Net's readers that turn volumes, and to what."""
+"""nnU-Net's readers that turn volumes, with the orientation they turn to."""
 
 LEAST_DSC, LEAST_LEAD = 0.5, 0.1
 """An orientation is clear whose mean DSC is at least that, and leads the next by that."""
 
 LEAST_ML = 1.0
-"""Organs of less are not compared."""
+"""Smaller organs are not compared."""
 
 
-def unknown(path: Path, source: Path, why: str) -> OrientationUnknownError:
-    """Return the error that says what to type.
+def orientation_unknown(path: Path, source: Path, why: str) -> OrientationUnknownError:
+    """Return the error with the command to type.
 
     Parameters
     ----------
     path
-        The file that does not say it.
+        The file that does not state it.
     source
-        What is being imported.
+        The file or folder that is being imported.
     """
     command = f"atlas8k weights import {source}"
     return OrientationUnknownError(
@@ -59,8 +59,8 @@ def unknown(path: Path, source: Path, why: str) -> OrientationUnknownError:
     )
 
 
-def of_plans(path: Path, source: Path, plans: Mapping[str, object]) -> str:
-    """Return the orientation that nnU-Net's plans settle.
+def orientation_of_plans(path: Path, source: Path, plans: Mapping[str, object]) -> str:
+    """Return the orientation that the reader in nnU-Net's plans implies.
 
     Raises
     ------
@@ -72,12 +72,12 @@ def of_plans(path: Path, source: Path, plans: Mapping[str, object]) -> str:
     if settled is not None:
         return settled
     how = "names no reader" if reader is None else f"names {reader}"
-    raise unknown(path, source, f"{how}: volumes were used as they were stored")
+    raise orientation_unknown(path, source, f"{how}: volumes were used as they were stored")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How well a network agrees with a label under one orientation; DSC by organ."""
+    """Agreement of a network with a label under one orientation; DSC by organ."""
 
     orientation: str
     dsc: Mapping[str, float]
@@ -119,19 +119,19 @@ def try_orientations(
             f"segments {', '.join(checkpoint.organs)}; the label to compare with has none of "
             "them: give another --label",
         )
-    found = []
+    trials = []
     for orientation in ORIENTATIONS:
         turned = replace(
             checkpoint, preprocessing=replace(checkpoint.preprocessing, orientation=orientation)
         )
         label = Predictor({checkpoint.name: turned}, device).predict(ct).label_on(ct.grid)
         values = dsc(label, truth)
-        found.append(Trial(orientation, {o: float(values[ORGAN_IDS[o] - 1]) for o in organs}))
-    return sorted(found, key=lambda trial: -trial.mean)
+        trials.append(Trial(orientation, {o: float(values[ORGAN_IDS[o] - 1]) for o in organs}))
+    return sorted(trials, key=lambda trial: -trial.mean)
 
 
-def clear(trials: list[Trial]) -> str | None:
-    """Return the orientation that trials, best first, leave no doubt about, or ``None``."""
+def clear_winner(trials: list[Trial]) -> str | None:
+    """Return the best of the trials, best first, where it leads clearly, else ``None``."""
     best, second = trials[:2]
     sure = best.mean >= LEAST_DSC and best.mean - second.mean >= LEAST_LEAD
     return best.orientation if sure else None

@@ -1,4 +1,4 @@
-"""SuPreM and CLIP-driven universal checkpoints: U-Net, Swin UNETR and SegResNet."""
+"""Import SuPreM and CLIP-driven universal checkpoints: U-Net, Swin UNETR and SegResNet."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ import torch
 
 from atlas8k.core.errors import CheckpointError
 from atlas8k.models.checkpoint import Checkpoint
-from atlas8k.models.importing.options import Imported, Options, origin
-from atlas8k.models.importing.source import Outputs, Source, Want, match, outputs, wanted
+from atlas8k.models.importing.import_options import Imported, Options, origin
+from atlas8k.models.importing.source import (
+    ExpectedTensor,
+    Outputs,
+    Source,
+    choose_outputs,
+    expected_tensors,
+    match_tensors,
+)
 from atlas8k.models.networks import OLDER
 from atlas8k.models.preprocess import Preprocessing
 
@@ -21,7 +28,7 @@ FIRST = {
     "swin_unetr": "swinViT.patch_embed.proj.weight",
     "segresnet": "convInit.conv.weight",
 }
-"""Whose number of outputs is the network's width."""
+"""Name of the first convolution, whose number of outputs is the network's width."""
 WIDTHS = {"unet": 32, "swin_unetr": 48, "segresnet": 16}
 LAST = {
     "unet": "out_tr.final_conv.weight",
@@ -31,9 +38,9 @@ LAST = {
 
 
 def import_published(source: Source, kind: str, options: Options) -> Imported:
-    """Return a checkpoint of ``unet``, ``swin_unetr`` or ``segresnet`` kind.
+    """Import a checkpoint of ``unet``, ``swin_unetr`` or ``segresnet`` kind.
 
-    Predicts on 1.5 mm, -175 to 250 HU, windows of 96 voxels, as these were trained.
+    It predicts on 1.5 mm, -175 to 250 HU, windows of 96 voxels, as these were trained.
 
     Raises
     ------
@@ -48,7 +55,7 @@ def import_published(source: Source, kind: str, options: Options) -> Imported:
         if all(key.startswith(BACKBONE) for key in state):
             state = {key.removeprefix(BACKBONE): tensor for key, tensor in state.items()}
         architecture, table, used = _plain(source, state, kind, options)
-    matched = match(source.path, f"{kind} of this layout", state, table)
+    matched = match_tensors(source.path, f"{kind} of this layout", state, table)
     checkpoint = Checkpoint(
         name=options.name or kind,
         architecture=architecture,
@@ -63,13 +70,16 @@ def import_published(source: Source, kind: str, options: Options) -> Imported:
 
 def _universal(
     source: Source, kind: str, options: Options
-) -> tuple[dict[str, Any], dict[str, Want], Outputs]:
-    """The rows of the class embedding are cut to our organs; the others have no say in them."""
+) -> tuple[dict[str, Any], dict[str, ExpectedTensor], Outputs]:
+    """Describe a universal model, its class embedding cut to the rows of our organs.
+
+    Other classes' rows do not change these organs' outputs.
+    """
     state = source.state
     key = next((k for k in ("organ_embedding", "organ_embedding.weight") if k in state), None)
     encoding = "rand_embedding" if key == "organ_embedding.weight" else "word_embedding"
     classes = state[key].shape[0] if key is not None and state[key].ndim else 32
-    used = outputs(source.path, classes, options.classes, "sigmoid")
+    used = choose_outputs(source.path, classes, options.classes, "sigmoid")
     rows = torch.tensor(used.rows)
     architecture = {
         "name": "universal",
@@ -78,16 +88,16 @@ def _universal(
         "width": _width(state, kind, BACKBONE),
         "out_channels": len(used.organs),
     }
-    table = _with_statistics(wanted(architecture))
+    table = _with_statistics(expected_tensors(architecture))
     name = key or "organ_embedding"
     width = table[name].shape[1]
-    table[name] = Want((classes, width), name, lambda tensor: tensor[rows].clone())
+    table[name] = ExpectedTensor((classes, width), name, lambda tensor: tensor[rows].clone())
     return architecture, table, used
 
 
 def _plain(
     source: Source, state: Mapping[str, torch.Tensor], kind: str, options: Options
-) -> tuple[dict[str, Any], dict[str, Want], Outputs]:
+) -> tuple[dict[str, Any], dict[str, ExpectedTensor], Outputs]:
     last = LAST[kind]
     if kind != "segresnet" and last not in state and FIRST[kind] in state:
         raise CheckpointError(
@@ -96,7 +106,7 @@ def _plain(
             "a start for training, it segments nothing",
         )
     channels = state[last].shape[0] if last in state and state[last].ndim else 32
-    used = outputs(source.path, channels, options.classes)
+    used = choose_outputs(source.path, channels, options.classes)
     if kind == "unet":
         architecture = {"name": "suprem_unet", "width": _width(state, kind)}
     elif kind == "swin_unetr":
@@ -113,7 +123,7 @@ def _plain(
             "blocks_up": [1, 1, 1],
         }
     architecture.update(used.architecture())
-    table = wanted(architecture)
+    table = expected_tensors(architecture)
     return architecture, _with_statistics(table) if kind == "unet" else table, used
 
 
@@ -123,12 +133,14 @@ def _width(state: Mapping[str, torch.Tensor], kind: str, prefix: str = "") -> in
     return int(tensor.shape[0]) if tensor is not None and usable else WIDTHS[kind]
 
 
-def _with_statistics(table: Mapping[str, Want]) -> dict[str, Want]:
-    """The reference U-Net's running statistics: there, and never used."""
+def _with_statistics(table: Mapping[str, ExpectedTensor]) -> dict[str, ExpectedTensor]:
+    """Add the reference U-Net's running statistics, which files hold and nothing uses."""
     complete = dict(table)
     for key, want in table.items():
         if key.endswith("bn1.weight"):
             stem = key.removesuffix("weight")
-            complete[stem + "running_mean"] = complete[stem + "running_var"] = Want(want.shape)
-            complete[stem + "num_batches_tracked"] = Want(())
+            complete[stem + "running_mean"] = complete[stem + "running_var"] = ExpectedTensor(
+                want.shape
+            )
+            complete[stem + "num_batches_tracked"] = ExpectedTensor(())
     return complete

@@ -1,4 +1,4 @@
-"""A published file of weights against a network: its tensors by name, its outputs by organ.
+"""Match a published file of weights with a network: tensors by name, outputs by organ.
 
 Tensors are read without running code that the file brings, matched by name and counted, or
 the file is refused.
@@ -22,13 +22,13 @@ import yaml
 
 from atlas8k.core.errors import CheckpointError
 from atlas8k.core.structures import ORGAN_NAMES, find_organ
-from atlas8k.models.checkpoint import differences, layout, listed
+from atlas8k.models.checkpoint import differences, layout, shortened
 from atlas8k.models.sets import file_sha256
 
-PLACES = ("net", "network_weights", "state_dict", "model_state_dict", "model")
-"""Where files keep their state dict, the first that is there."""
+STATE_KEYS = ("net", "network_weights", "state_dict", "model_state_dict", "model")
+"""Keys under which files hold their state dict; the first that exists counts."""
 PREFIXES = ("module.", "_orig_mod.")
-"""Left by data-parallel training and by ``torch.compile``."""
+"""Prefixes of names after data-parallel training and ``torch.compile``."""
 Change = Callable[[torch.Tensor], torch.Tensor]
 UNIVERSAL = (
     *("spleen", "kidney_right", "kidney_left", "gall_bladder", "esophagus", "liver", "stomach"),
@@ -67,9 +67,9 @@ class Source:
     Attributes
     ----------
     sha256
-        Of the file.
+        Hash of the file.
     content
-        What the file holds beside the tensors, by name; empty for a bare state dict.
+        Further entries of the file, by name; empty for a bare state dict.
     state
         Tensors by name, prefixes of wrappers taken off.
 
@@ -88,17 +88,19 @@ class Source:
         loaded = _load(path)
         if not isinstance(loaded, Mapping) or not loaded:
             raise CheckpointError(path, f"holds a {type(loaded).__name__}, not named tensors")
-        place = next((key for key in PLACES if isinstance(loaded.get(key), Mapping)), None)
-        found = loaded if place is None else loaded[place]
-        self.content = {} if place is None else {k: v for k, v in loaded.items() if k != place}
-        others = [str(key) for key, value in found.items() if not torch.is_tensor(value)]
+        state_key = next((key for key in STATE_KEYS if isinstance(loaded.get(key), Mapping)), None)
+        tensors = loaded if state_key is None else loaded[state_key]
+        self.content = (
+            {} if state_key is None else {k: v for k, v in loaded.items() if k != state_key}
+        )
+        others = [str(key) for key, value in tensors.items() if not torch.is_tensor(value)]
         if others:
             raise CheckpointError(
                 path,
-                f"has no state dict under {', '.join(PLACES)}, and {', '.join(others[:4])} "
+                f"has no state dict under {', '.join(STATE_KEYS)}, and {', '.join(others[:4])} "
                 "at its top are no tensors",
             )
-        self.state: dict[str, torch.Tensor] = _bare({str(k): v for k, v in found.items()})
+        self.state: dict[str, torch.Tensor] = _bare({str(k): v for k, v in tensors.items()})
 
 
 def _bare(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -126,8 +128,8 @@ def _load(path: Path) -> Any:
             ) from err
         raise CheckpointError(
             path,
-            f"holds more than tensors, numbers and text ({_global(str(err))}); loading it would "
-            "run its code. Take a file with the state dict only",
+            f"holds more than tensors, numbers and text ({_refused_object(str(err))}); loading it "
+            "would run its code. Take a file with the state dict only",
         ) from err
     except Exception as err:  # torch raises what its many readers raise
         raise CheckpointError(
@@ -135,8 +137,8 @@ def _load(path: Path) -> Any:
         ) from err
 
 
-def _global(message: str) -> str:
-    """What the file wanted to have, of PyTorch's long message."""
+def _refused_object(message: str) -> str:
+    """Return the name of the refused object from PyTorch's long message."""
     if "GLOBAL" not in message:
         return message[message.index("Trying to") :].partition("\n")[0]
     return message[message.index("GLOBAL") :].partition(" was not")[0].partition("\n")[0]
@@ -144,7 +146,7 @@ def _global(message: str) -> str:
 
 @contextmanager
 def _numbers() -> Any:
-    """Let numpy's numbers through, which nnU-Net's log holds; they run no code."""
+    """Allow numpy's numbers, which nnU-Net's log holds; they run no code."""
     scalar = np.float64(0).__reduce__()[0]
     allowed: list[Any] = [
         np.dtype,
@@ -166,26 +168,26 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as err:
         raise CheckpointError(path, f"cannot be read ({err})") from err
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise CheckpointError(path, "is not a JSON object")
-    return found
+    return content
 
 
 @dataclass(frozen=True)
-class Want:
+class ExpectedTensor:
     """A tensor that a file must have.
 
     Attributes
     ----------
     shape
-        In the file.
+        Shape in the file.
     target
         Name in our network; ``None``: the network does not need it.
     change
-        From the file's tensor to ours.
+        Function that turns the file's tensor into ours.
     same_as
         Name of the tensor in the file that this one repeats.
     """
@@ -196,8 +198,10 @@ class Want:
     same_as: str | None = None
 
 
-def wanted(architecture: Mapping[str, Any], prefix: str = "") -> dict[str, Want]:
-    """Return what a file must have whose names are those of our network, `prefix` before them.
+def expected_tensors(
+    architecture: Mapping[str, Any], prefix: str = ""
+) -> dict[str, ExpectedTensor]:
+    """Return the tensors of a file with our network's own names, `prefix` before them.
 
     Raises
     ------
@@ -205,11 +209,11 @@ def wanted(architecture: Mapping[str, Any], prefix: str = "") -> dict[str, Want]
         The architecture cannot be built.
     """
     shapes = layout(json.dumps(dict(architecture), sort_keys=True))
-    return {prefix + key: Want(tuple(shape), key) for key, (shape, _) in shapes.items()}
+    return {prefix + key: ExpectedTensor(tuple(shape), key) for key, (shape, _) in shapes.items()}
 
 
-def match(
-    path: Path, what: str, found: Mapping[str, torch.Tensor], table: Mapping[str, Want]
+def match_tensors(
+    path: Path, what: str, tensors: Mapping[str, torch.Tensor], table: Mapping[str, ExpectedTensor]
 ) -> dict[str, torch.Tensor]:
     """Return our network's state from a file's.
 
@@ -217,10 +221,10 @@ def match(
     ----------
     path, what
         The file and the network it should hold, for the refusal.
-    found
+    tensors
         The file's tensors.
     table
-        What it must have, no more and no less.
+        Tensors that it must have, no more and no less.
 
     Raises
     ------
@@ -228,17 +232,19 @@ def match(
         Lists the tensors that are missing, unexpected, of another shape, or differ from
         the one they repeat.
     """
-    problems = differences({key: want.shape for key, want in table.items()}, found)
+    problems = differences({key: want.shape for key, want in table.items()}, tensors)
     if not problems:
         repeated = [
             key
             for key, want in table.items()
-            if want.same_as is not None and not torch.equal(found[key], found[want.same_as])
+            if want.same_as is not None and not torch.equal(tensors[key], tensors[want.same_as])
         ]
         problems = {"different from the tensor they repeat": repeated} if repeated else {}
     if problems:
         wrong = (*problems.get("missing", ()), *problems.get("of another shape", ()))
-        listing = "; ".join(f"{len(keys)} {how}: {listed(keys)}" for how, keys in problems.items())
+        listing = "; ".join(
+            f"{len(keys)} {how}: {shortened(keys)}" for how, keys in problems.items()
+        )
         raise CheckpointError(
             path,
             f"is no {what}: {len(table) - len(wrong)} of {len(table)} tensors match; {listing}",
@@ -246,7 +252,7 @@ def match(
     state = {}
     for key, want in table.items():
         if want.target is not None:
-            tensor = found[key]
+            tensor = tensors[key]
             tensor = tensor.float() if tensor.is_floating_point() else tensor
             state[want.target] = tensor if want.change is None else want.change(tensor)
     return state
@@ -254,18 +260,18 @@ def match(
 
 @dataclass(frozen=True)
 class Outputs:
-    """Which outputs are used.
+    """The output channels of a network that are used.
 
     Attributes
     ----------
     organs
-        In the order of the file's channels.
+        Organs in the order of the file's channels.
     rows
         Channel of each organ in the file.
     activation
         ``"softmax"`` where a channel is background, else ``"sigmoid"``.
     names
-        Of all channels.
+        Names of all channels.
     """
 
     organs: tuple[str, ...]
@@ -293,20 +299,20 @@ class Outputs:
         return entry
 
 
-def outputs(
+def choose_outputs(
     path: Path, channels: int, names: Sequence[str] | None = None, activation: str | None = None
 ) -> Outputs:
-    """Say which of a file's output channels are organs.
+    """Choose the output channels of a file that are organs.
 
     Parameters
     ----------
     channels
-        Of the network's output.
+        Number of channels of the network's output.
     names
-        Of the channels as the user or the file's description gives them; ``None``: as
-        published networks with so many outputs have them.
+        Names of the channels, from the user or the file's description; ``None``: those of
+        the published network with so many outputs.
     activation
-        Where it is known; else by whether there is a background.
+        Where it is known; else softmax where there is a background.
 
     Raises
     ------
@@ -330,8 +336,10 @@ def outputs(
     activation = activation or ("softmax" if background else "sigmoid")
     if activation == "softmax" and not background:
         raise CheckpointError(path, "no channel is named 'background', which its softmax needs")
-    found = [(organ.name, row) for row, name in enumerate(names) if (organ := find_organ(name))]
-    organs = tuple(name for name, _ in found)
+    organ_rows = [
+        (organ.name, row) for row, name in enumerate(names) if (organ := find_organ(name))
+    ]
+    organs = tuple(name for name, _ in organ_rows)
     if not organs:
         raise CheckpointError(
             path, f"knows none of the nine structures; its channels are {', '.join(names)}"
@@ -339,4 +347,4 @@ def outputs(
     twice = sorted({name for name in organs if organs.count(name) > 1})
     if twice:
         raise CheckpointError(path, f"names {', '.join(twice)} for two channels")
-    return Outputs(organs, tuple(row for _, row in found), activation, tuple(names))
+    return Outputs(organs, tuple(row for _, row in organ_rows), activation, tuple(names))

@@ -16,7 +16,7 @@ from atlas8k.core.errors import VolumeError
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label
-from atlas8k.labels.fusion import Assembled, SourceLabel, assemble
+from atlas8k.labels.fusion import FusedLabel, SourceLabel, fuse
 from atlas8k.labels.provenance import Provenance, write_label
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
@@ -161,9 +161,9 @@ class DraftLabels:
         grid = self.grid(volume)
         labels = self._labels(volume, grid, plan, drawn)
         if len(labels) == 1 and self._all_revised(labels[0], plan):
-            made = Assembled(labels[0].array, {}, ())  # type: ignore[arg-type]
+            made = FusedLabel(labels[0].array, {}, ())  # type: ignore[arg-type]
         else:
-            made = assemble(grid.shape, labels)
+            made = fuse(grid.shape, labels)
         for overlap in made.overlaps:
             logger.info(
                 "%s: %d voxels are %s in the %s label and %s in the %s one; the first counts",

@@ -1,7 +1,7 @@
 """Labels that lie in ``labels/final`` and came by no client: imported, or set aside.
 
 They come from an earlier use of the folder, by stock MONAI Label for instance. Each passes
-the checks of a submission and those of :mod:`atlas8k.labels.anatomy` before it counts as
+the checks of a submission and those of :mod:`atlas8k.labels.plausibility` before it counts as
 anything; what fails is moved to ``labels/rejected`` with the reason.
 
 A check takes a second or two, so a server does them beside the requests: what is to be
@@ -38,7 +38,7 @@ from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS, find_organ
 from atlas8k.core.volume import NIFTI_SUFFIXES, read_grid, read_label, write_nifti
 from atlas8k.core.voxels import renamed
-from atlas8k.labels.anatomy import impossible, listed
+from atlas8k.labels.plausibility import find_impossible, findings_text
 from atlas8k.labels.provenance import Provenance, read_provenance
 from atlas8k.services.errors import NotFoundError
 from atlas8k.services.labels.reconcile import Reconciler
@@ -298,12 +298,13 @@ class ExistingLabels:
             gone = [o for o, change in ready.organs.items() if change.state == "absent"]
             table = np.zeros(256, np.uint8)
             table[[ORGAN_IDS[o] for o in drawn]] = [ORGAN_IDS[o] for o in drawn]
-            found = impossible(renamed(ready.array, table), ready.grid, gone)
+            found = find_impossible(renamed(ready.array, table), ready.grid, gone)
             if found:
                 raise LabelValueError(
                     path,
-                    f"{listed(found)}. Where its numbers mean other organs: {_ACCEPT} {volume} "
-                    f"--map 1=liver,2=none,…; where it is right: {_ACCEPT} {volume} --force",
+                    f"{findings_text(found)}. Where its numbers mean other organs: {_ACCEPT} "
+                    f"{volume} --map 1=liver,2=none,…; where it is right: {_ACCEPT} {volume} "
+                    "--force",
                 )
         if stated is not None:  # what an older rule has confirmed stays marked
             notes = {o: change.note for o, change in stated.changes.items() if change.note}

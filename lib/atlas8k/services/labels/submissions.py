@@ -22,18 +22,18 @@ import numpy.typing as npt
 from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid
 from atlas8k.core.volume import read_label
-from atlas8k.labels.anatomy import impossible
 from atlas8k.labels.ingest import Submitted, ingest
+from atlas8k.labels.plausibility import find_impossible
 from atlas8k.labels.provenance import Provenance
 from atlas8k.labels.submission_diff import (
     KEYS,
     Statement,
-    changes,
+    add_rest_of_ct,
+    add_unnamed_organs,
     check_reviewed,
-    compared,
-    completed,
-    not_certified,
-    with_rest,
+    compare_readings,
+    compare_with_draft,
+    withhold_odd_volumes,
 )
 from atlas8k.services.labels.drafts import LABEL_NAMES, DraftLabels, as_json, from_json, signature
 from atlas8k.services.labels.reconcile import Reconciler
@@ -169,13 +169,13 @@ class Submissions:
             absent=sorted(said.absent),
             may_be_empty=before is not None and not before.any(),
         )
-        submitted = with_rest(
+        submitted = add_rest_of_ct(
             before, submitted, partial=said.partial, absent=said.absent, path=sent
         )
-        organs = changes(before, submitted, said)
+        organs = compare_with_draft(before, submitted, said)
         check_reviewed(organs, submitted, said, sent.name)
-        array = completed(before, submitted, organs)
-        organs = not_certified(organs, array, grid, said.volume_is_right)
+        array = add_unnamed_organs(before, submitted, organs)
+        organs = withhold_odd_volumes(organs, array, grid, said.volume_is_right)
         info = start.info if start is not None else {}
         number = info.get("submission")
         kept = {key: value for key, value in params.items() if key not in OWN_KEYS}
@@ -309,7 +309,7 @@ class Submissions:
         if one is None:
             return {}
         before = read_label(one.path)
-        return compared(before.array, ready.array, before.grid)
+        return compare_readings(before.array, ready.array, before.grid)
 
 
 def stated_organs(
@@ -340,7 +340,7 @@ def _detail(
     submitted: Submitted, params: Mapping[str, Any], context: SubmissionContext
 ) -> dict[str, Any]:
     client = params.get("client_id")
-    found = impossible(submitted.array, submitted.grid)
+    found = find_impossible(submitted.array, submitted.grid)
     odd = (f"look again: {one.text}" for one in found if one.rule != "volume")  # asked about
     notes = [*submitted.notes, *odd]
     return {

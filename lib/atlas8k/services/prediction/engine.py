@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import torch
 
 from atlas8k.attention import Quantised
-from atlas8k.attention.engine import quantise
 from atlas8k.attention.packed import pack_codes, unpack_codes
+from atlas8k.attention.slabs import quantise
 from atlas8k.core.errors import (
     Atlas8kError,
     AttentionError,

@@ -245,7 +245,7 @@ class FineTuning:
             trained = fine_tune(
                 **ranks.broadcast(work)._asdict(),
                 on_epoch=Shown(self._stats, stats, names, config, tracker).epoch,
-                place=held,
+                shared_device=held,
             )
             stats |= settle(
                 context.store,

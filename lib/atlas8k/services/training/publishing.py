@@ -25,7 +25,7 @@ from atlas8k.training.data import TrainingCase
 from atlas8k.training.gate import TOGETHER, Decision, decide
 from atlas8k.training.measuring import measure_both
 from atlas8k.training.split import patient_of, split, stratified
-from atlas8k.training.time_budget import ALONE, Place
+from atlas8k.training.time_budget import OWN_DEVICE, SharedDevice
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def settle(
     margin: float,
     overlap: float | None,
     ensemble: EnsembleSettings | None = None,
-    place: Place = ALONE,
+    place: SharedDevice = OWN_DEVICE,
     pseudo: Sequence[TrainingCase] = (),
     added: int = 0,
 ) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def compared(
     margin: float,
     overlap: float | None,
     ensemble: EnsembleSettings | None,
-    place: Place,
+    place: SharedDevice,
     pseudo: Sequence[TrainingCase],
 ) -> tuple[Decision, int]:
     """Return the decision, and on how many cases it was made."""
@@ -235,7 +235,7 @@ def compared(
         device=device,
         overlap=overlap,
         ensemble=ensemble,
-        place=place,
+        shared_device=place,
     )
     measured = measure(chosen)
     guessed = measure(pseudo) if pseudo and not held_out else None

@@ -1,8 +1,8 @@
-"""Prepared volumes on disk, so that a CT is resampled once a training and not once a turn.
+"""Cache prepared volumes on disk, so that a CT is resampled once a training, not once an epoch.
 
 Three networks that work on one grid share a file, and so do the measurements between
-epochs; where not all volumes fit into memory, those whose turn comes are read, not made.
-MONAI's PersistentDataset has no bound on its size, and unpickles what it finds.
+epochs. Where not all volumes fit into memory, the next ones are read instead of resampled.
+MONAI's PersistentDataset has no bound on its size, and unpickles any file in its folder.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 
 SUFFIX = ".prepared.npz"
 RESERVE = 5_000_000_000
-"""Bytes that stay free on the disk, for what matters more."""
+"""Bytes that stay free on the disk, for labels above all."""
 
 
 @dataclass
 class PreparedCache:
-    """A folder of prepared volumes that may take so much space.
+    """A folder of prepared volumes, of bounded size.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ class PreparedCache:
     _off: bool = field(default=False, repr=False)
 
     def store(self, path: Path, prepared: Prepared) -> None:
-        """Write a volume, whole or not at all; a full disk is no reason to stop."""
-        if self._off or self.taken() + prepared.nbytes > self.limit:
+        """Write a volume, complete or not at all; a full disk stops caching, not training."""
+        if self._off or self.used_bytes() + prepared.nbytes > self.limit:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -61,8 +61,8 @@ class PreparedCache:
             self._off = True
             logger.warning("prepared volumes are not cached any more: %s", error)
 
-    def taken(self) -> int:
-        """Return the bytes of what is there."""
+    def used_bytes(self) -> int:
+        """Return the size of all stored volumes, bytes."""
         try:
             return sum(entry.stat().st_size for entry in os.scandir(self.folder))
         except OSError:
@@ -71,18 +71,18 @@ class PreparedCache:
 
 @dataclass(frozen=True)
 class CachedCase:
-    """A case whose prepared volume is read where it was stored, and made and stored otherwise."""
+    """A case whose prepared volume is read from the cache, and prepared and stored otherwise."""
 
     case: TrainingCase
     cache: PreparedCache
 
     @property
     def name(self) -> str:
-        """Of the volume."""
+        """Name of the volume."""
         return self.case.name
 
     def load(self, preprocessing: Preprocessing) -> Prepared:
-        """Load as :meth:`TrainingCase.load` does."""
+        """Load the prepared volume, as :meth:`TrainingCase.load` does."""
         path = self.cache.folder / f"{self._key(preprocessing)}{SUFFIX}"
         try:
             with np.load(path) as stored:
@@ -96,7 +96,7 @@ class CachedCase:
         return prepared
 
     def _key(self, preprocessing: Preprocessing) -> str:
-        """Follows from the files, what is known of them, and the grid and intensities."""
+        """Return a hash of the files, the labeled organs, the grid and the intensities."""
         files = [self.case.ct_path]
         if not self.case.content:
             files += [path for path in (self.case.label_path, self.case.ignore_path) if path]
@@ -109,16 +109,16 @@ class CachedCase:
 
 
 def cached(cases: Sequence[Case], cache: PreparedCache | None) -> list[Loadable]:
-    """Return the cases, those of files by way of the cache."""
+    """Return the cases; those of files load through the cache."""
     if cache is None or cache.limit <= 0:
         return list(cases)
-    return [CachedCase(one, cache) if isinstance(one, TrainingCase) else one for one in cases]
+    return [CachedCase(case, cache) if isinstance(case, TrainingCase) else case for case in cases]
 
 
 def _arrays(prepared: Prepared) -> dict[str, Any]:
-    named = {f"points_{organ}": points for organ, points in prepared.points.items()}
+    points = {f"points_{organ}": points for organ, points in prepared.points.items()}
     tensors = ("image", "label", "known", "pseudo")
-    return {**{key: getattr(prepared, key).numpy() for key in tensors}, **named}
+    return {**{key: getattr(prepared, key).numpy() for key in tensors}, **points}
 
 
 def _prepared(stored: Any) -> Prepared:

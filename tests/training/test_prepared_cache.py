@@ -10,10 +10,10 @@ import torch
 
 from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.models.checkpoint import Preprocessing
-from atlas8k.training.cache import PreparedCache, cached
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
+from atlas8k.training.prepared_cache import PreparedCache, cached
 
 from .conftest import tiny
 
@@ -53,7 +53,7 @@ def test_another_label_grid_or_claim_is_another_volume(case, tmp_path):
     assert not equal(kept.load(GRID), first)
 
 
-def test_a_damaged_file_is_made_anew_and_a_full_shelf_keeps_no_more(case, tmp_path, caplog):
+def test_a_damaged_file_is_made_anew_and_a_full_cache_keeps_no_more(case, tmp_path, caplog):
     shelf = PreparedCache(tmp_path / "shelf", ROOM)
     (kept,) = cached([case("a")], shelf)
     first = kept.load(GRID)
@@ -62,7 +62,7 @@ def test_a_damaged_file_is_made_anew_and_a_full_shelf_keeps_no_more(case, tmp_pa
     with caplog.at_level(logging.WARNING):
         assert equal(kept.load(GRID), first)
     assert "made anew" in caplog.text
-    full = PreparedCache(shelf.folder, shelf.taken() + first.nbytes / 2)
+    full = PreparedCache(shelf.folder, shelf.used_bytes() + first.nbytes / 2)
     (other,) = cached([case("b", 1)], full)
     other.load(GRID)
     assert len(list(shelf.folder.iterdir())) == 1

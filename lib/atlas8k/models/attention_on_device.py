@@ -1,6 +1,6 @@
-"""The sums of Eq. 1 to 4 on a torch device: where the probabilities are, there they add up.
+"""Sum Eq. 1 to 4 on a torch device, where the probabilities are.
 
-A GPU that has just predicted holds the probabilities; the sums are made there without
+A GPU that has just predicted holds the probabilities; they are summed there without
 copying them back. Slabs along X bound what is needed beside the input. The reference is
 :mod:`atlas8k.attention.equations`; the result is :class:`~atlas8k.attention.AttentionSizes`
 as from :func:`~atlas8k.attention.attention_sizes`.
@@ -36,7 +36,7 @@ def attention_sizes_on(
     organs: Sequence[str] = ORGAN_NAMES,
     name: str = "probabilities",
 ) -> AttentionSizes:
-    """Attention sizes of one volume, computed on `device`.
+    """Measure the attention sizes of one volume on `device`.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def attention_sizes_on(
 
 
 def _checked(slab: torch.Tensor, name: str) -> torch.Tensor:
-    """Float32 in 0..1, from float32 or float64 no more than rounding outside of it."""
+    """Return probabilities as float32 in 0..1, clipped where they are off by rounding."""
     values = slab.float()
     low, high = (float(v) for v in torch.aminmax(values))
     if low != low or high != high:  # noqa: PLR0124
@@ -121,5 +121,5 @@ def _add(table: torch.Tensor, values: torch.Tensor, mode: OverlapMode) -> None:
 
 
 def _crowded(predicted: torch.Tensor) -> torch.Tensor:
-    """Where an organ is predicted and another one too, along the organ axis 1."""
+    """Return where an organ and another one, along axis 1, are both predicted."""
     return predicted & (predicted.sum(dim=1, keepdim=True) > 1)

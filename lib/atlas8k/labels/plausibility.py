@@ -1,4 +1,4 @@
-"""Organs measured, and judged: what no patient's organs look like, and what few do.
+"""Measure a label's organs, and find those that no patient has, or hardly any.
 
 :mod:`atlas8k.labels.checks` finds places where a label is a little wrong; this finds labels
 whose organs are not what they are called (numbers that mean something else, a mirrored file).
@@ -126,7 +126,7 @@ _STEP_MM = 2.0
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about an organ that somebody should look at.
+    """An organ that somebody should look at, and why.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class Finding:
     text: str
 
 
-def impossible(
+def find_impossible(
     array: npt.NDArray[np.uint8], grid: Grid, absent: Collection[str] = ()
 ) -> list[Finding]:
     """Find what is anatomically impossible in a label map.
@@ -154,13 +154,13 @@ def impossible(
     array
         ``(X, Y, Z)`` uint8, organ ids 0 to 9 on `grid`, any axes.
     absent
-        Organs that the label says are not there.
+        Organs that the label marks absent.
     """
     body = Body.of(array, grid)
     mirrored = list(_mirrored(body))
     return [
-        *(one for organ in body.organs.values() for one in _size(organ)),
-        *(one for organ in body.organs.values() for one in _shape(organ)),
+        *(finding for organ in body.organs.values() for finding in _size(organ)),
+        *(finding for organ in body.organs.values() for finding in _shape(organ)),
         *_two(body),
         *mirrored,
         *_turned(body),
@@ -169,20 +169,22 @@ def impossible(
     ]
 
 
-def missing(array: npt.NDArray[np.uint8], grid: Grid, absent: Collection[str]) -> list[Finding]:
-    """Find organs that nobody lacks among those a label says are absent; as :func:`impossible`."""
+def find_missing(
+    array: npt.NDArray[np.uint8], grid: Grid, absent: Collection[str]
+) -> list[Finding]:
+    """Find organs that nobody lacks among those marked absent; see :func:`find_impossible`."""
     if not {*ALWAYS_THERE} & {*absent}:
         return []
     return list(_missing(Body.of(array, grid), absent))
 
 
-def impossible_volumes(
+def find_impossible_volumes(
     array: npt.NDArray[np.uint8], grid: Grid, names: Mapping[int, str]
 ) -> list[Finding]:
-    """Find structures beside the nine whose volume they cannot have; `names` by raw value."""
+    """Find structures beside the nine of an impossible volume; `names` by raw value."""
     known = {value: name for value, name in names.items() if name in OTHER_ML}
-    found = Body.of(array, grid, known).organs.values() if known else ()
-    return [one for organ in found for one in _size(organ)]
+    organs = Body.of(array, grid, known).organs.values() if known else ()
+    return [finding for organ in organs for finding in _size(organ)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +234,7 @@ class Organ:
 
     @cached_property
     def cut(self) -> npt.NDArray[np.bool_]:
-        """Return by side whether it comes within two voxels of the image's border, ``(3, 2)``."""
+        """Sides on which it comes within two voxels of the image's border, ``(3, 2)`` bool."""
         size = np.array(self.grid.shape)
         border = np.minimum(_BORDER, size // 4)
         low, stop = np.array([(span.start, span.stop) for span in self.box]).T
@@ -303,10 +305,10 @@ def at_border(box: Box, shape: tuple[int, ...]) -> bool:
     return any(s.start < n or s.stop > size - n for s, size in zip(box, shape, strict=True))
 
 
-def odd_volumes(
+def find_odd_volumes(
     array: npt.NDArray[np.uint8], grid: Grid, voxels: Mapping[str, int]
 ) -> dict[str, str]:
-    """Return the question about every organ whose volume hardly anybody has.
+    """Find organs of a volume that hardly anybody has, each with the question to ask.
 
     Parameters
     ----------
@@ -340,26 +342,26 @@ def _size(organ: Organ) -> Iterator[Finding]:
 
 
 def _shape(organ: Organ) -> Iterator[Finding]:
-    """Vessels are long tubes from feet to head, other organs are not."""
+    """Find vessels that are no long tubes from feet to head, and other organs that are."""
     long = organ.extent[2]
-    said = f"{organ.name} is {long:.0f} mm long and {organ.width:.0f} mm wide"
+    size = f"{organ.name} is {long:.0f} mm long and {organ.width:.0f} mm wide"
     if organ.name in VESSELS:
         if organ.cut[2].any():
             least = _LEAST_CUT_TUBE if long >= _TUBE_MM else float(organ.width > _WIDEST_MM)
         else:
             least = _LEAST_TUBE
         if organ.tube < least:
-            yield Finding(organ.name, "shape", f"{said}: no vessel's shape")
+            yield Finding(organ.name, "shape", f"{size}: no vessel's shape")
     elif long >= _TUBE_MM and organ.tube > _TUBE and not organ.cut[:2].any():
-        yield Finding(organ.name, "shape", f"{said}: the shape of the aorta or postcava")
+        yield Finding(organ.name, "shape", f"{size}: the shape of the aorta or postcava")
     elif long > _REACH_MM.get(organ.name, np.inf):
         yield Finding(
-            organ.name, "shape", f"{said}; none reaches over {_REACH_MM[organ.name]:.0f} mm"
+            organ.name, "shape", f"{size}; none reaches over {_REACH_MM[organ.name]:.0f} mm"
         )
 
 
 def _two(body: Body) -> Iterator[Finding]:
-    """Both kidneys under the name of one."""
+    """Find both kidneys under the name of one."""
     for name in ("kidney_left", "kidney_right"):
         organ = body.organs.get(name)
         if organ is None or organ.extent[0] < _TWO_APART_MM:
@@ -378,7 +380,7 @@ def _two(body: Body) -> Iterator[Finding]:
 
 
 def _mirrored(body: Body) -> Iterator[Finding]:
-    """Left of a pair on the right of it."""
+    """Find pairs whose left organ lies to the right of its partner."""
     for left, right in (("spleen", "liver"), ("stomach", "liver"), ("kidney_left", "kidney_right")):
         if left not in body.organs or right not in body.organs:
             continue
@@ -393,7 +395,7 @@ def _mirrored(body: Body) -> Iterator[Finding]:
 
 
 def _turned(body: Body) -> Iterator[Finding]:
-    """Kidneys above or in front of the liver: feet and head, or front and back, are swapped."""
+    """Find kidneys above or in front of the liver: head and feet, or front and back, swapped."""
     liver = body.organs.get("liver")
     if liver is None or liver.cut.any():
         return
@@ -417,7 +419,7 @@ def _turned(body: Body) -> Iterator[Finding]:
 
 
 def _place(body: Body) -> Iterator[Finding]:
-    """Organs far to the left or right of where they are beside the liver."""
+    """Find organs far to the left or right of their usual place beside the liver."""
     liver = body.organs.get("liver")
     if liver is None or liver.cut[0].any():
         return
@@ -437,7 +439,7 @@ def _place(body: Body) -> Iterator[Finding]:
 
 
 def _missing(body: Body, absent: Collection[str]) -> Iterator[Finding]:
-    """Organs that nobody lacks, said to be absent where the image covers their place."""
+    """Find organs that nobody lacks, marked absent where the image shows their place."""
     for name in ALWAYS_THERE:
         if name not in absent or name in body.organs:
             continue
@@ -453,7 +455,9 @@ def _missing(body: Body, absent: Collection[str]) -> Iterator[Finding]:
                 break
 
 
-def listed(found: Collection[Finding]) -> str:
-    """Findings as one text, in the order of the organs."""
+def findings_text(findings: Collection[Finding]) -> str:
+    """Return the findings as one text, in the order of the organs."""
     order = {name: i for i, name in enumerate((*ORGAN_NAMES, *OTHER_ML))}
-    return "; ".join(one.text for one in sorted(found, key=lambda one: order[one.organ]))
+    return "; ".join(
+        finding.text for finding in sorted(findings, key=lambda finding: order[finding.organ])
+    )

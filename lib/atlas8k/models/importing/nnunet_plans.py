@@ -1,4 +1,4 @@
-"""nnU-Net v2 results folders: folds, ``plans.json`` and ``dataset.json``.
+"""Read nnU-Net v2 results folders: folds, ``plans.json`` and ``dataset.json``.
 
 Axes in the plans are those of nnU-Net's arrays (z, y, x, then ``transpose_forward``);
 here they are put in the order x, y, z.
@@ -27,8 +27,8 @@ EXPECTED: Mapping[str, tuple[Any, ...]] = {
     "deep_supervision": (True, False),
     "nonlin_first": (False,),
 }
-"""What nnU-Net's planners write; anything else is another network."""
-TAKEN = {
+"""Values that nnU-Net's planners write; others belong to other networks."""
+ARGUMENTS = {
     *("n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage"),
     *("n_blocks_per_stage", "n_conv_per_stage_decoder", "conv_bias", "norm_op_kwargs"),
     "nonlin_kwargs",
@@ -36,7 +36,7 @@ TAKEN = {
 
 
 def configuration(path: Path, plans: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a configuration with what it inherits.
+    """Return a configuration, with the values it inherits.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def _arguments(path: Path, chosen: Mapping[str, Any]) -> tuple[str, dict[str, An
     for key, value in arguments.items():
         if key in EXPECTED and value not in EXPECTED[key]:
             raise CheckpointError(path, f"{key} {value!r} of its network is not supported")
-        if key not in EXPECTED and key not in TAKEN:
+        if key not in EXPECTED and key not in ARGUMENTS:
             raise CheckpointError(path, f"argument {key!r} of its network is not supported")
     return name, arguments
 
@@ -220,10 +220,10 @@ def class_names(path: Path, dataset: Mapping[str, Any]) -> tuple[tuple[str, ...]
     labels = dataset.get("labels")
     if not isinstance(labels, Mapping) or len(labels) < 2:
         raise CheckpointError(path, "names no labels")
-    named = _by_name(labels)
-    if len(named) < len(labels):
+    by_name = _by_name(labels)
+    if len(by_name) < len(labels):
         raise CheckpointError(path, "two of its labels have one name")
-    labels = {str(k): v for k, v in named.items() if k != "ignore"}
+    labels = {str(k): v for k, v in by_name.items() if k != "ignore"}
     if any(isinstance(value, list | tuple) and len(value) > 1 for value in labels.values()):
         return tuple(name for name, value in labels.items() if value not in (0, [0])), "sigmoid"
     try:
@@ -255,15 +255,15 @@ def is_results(path: Path) -> bool:
     return (path.parent.parent / PLANS).is_file()
 
 
-def find(path: Path, folds: Sequence[str] | None) -> tuple[Path, list[Path]]:
-    """Return the results folder, and the checkpoints of its folds that are meant.
+def find_results(path: Path, folds: Sequence[str] | None) -> tuple[Path, list[Path]]:
+    """Find the results folder, and the checkpoints of the chosen folds.
 
     Parameters
     ----------
     path
         The folder, the data set's folder where it holds one such, or a checkpoint in it.
     folds
-        Their names; else ``all`` where there is one, else every one.
+        Names of the folds; ``None``: ``all`` where there is one, else every fold.
 
     Raises
     ------
@@ -301,13 +301,13 @@ def find(path: Path, folds: Sequence[str] | None) -> tuple[Path, list[Path]]:
     return folder, [files[fold] for fold in wanted]
 
 
-def same_training(first: Source, other: Source) -> None:
-    """See that two folds are of one training.
+def check_same_training(first: Source, other: Source) -> None:
+    """Check that two folds are of one training.
 
     Raises
     ------
     CheckpointError
-        What they say of it differs.
+        Trainer or mirrored axes differ.
     """
     for key in ("trainer_name", "inference_allowed_mirroring_axes"):
         a, b = (
@@ -320,7 +320,7 @@ def same_training(first: Source, other: Source) -> None:
             )
 
 
-def together(sources: Sequence[Source]) -> str:
-    """Return the sha256 of several files: of their own, one a line."""
-    lines = "".join(f"{one.sha256}\n" for one in sources)
+def combined_sha256(sources: Sequence[Source]) -> str:
+    """Return the sha256 of several files: that of their hashes, one a line."""
+    lines = "".join(f"{source.sha256}\n" for source in sources)
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""Tables of a terminal in which ids, numbers and commands are whole at any width.
+"""Print tables with ids, numbers and commands uncut, at any width of the terminal.
 
-What is cut cannot be copied, and what is wider than the terminal cannot be read. A table
-that does not fit is printed row by row: the row's name on a line of its own, and what the
-columns say of it below.
+Text that is cut cannot be copied, and text wider than the terminal cannot be read. A table
+that does not fit is printed row by row: the row's name on a line of its own, and its cells
+below.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from atlas8k.reports.tables import Table
 
 PIPED = 120
-"""Columns where the output is no terminal and `COLUMNS` does not say otherwise."""
+"""Width where the output is no terminal and `COLUMNS` is not set."""
 GAP = 2
 NARROWEST = 16
-"""Text is not folded into less, or it is a column of single words."""
+"""Least width of folded text; narrower, it would be a column of single words."""
 INDENT = "    "
 
 
@@ -66,21 +66,21 @@ def print_table(
     left
         Columns that are put to the left; the others to the right, as numbers are.
     fold
-        Columns of text that may go over several lines; everything else is whole.
+        Columns of text that may go over several lines; all others stay on one.
     key
         The column that names a row, the first by default; it and those before it head the
         row where the table does not fit.
     styles
-        Of the rows, as rich names them; none by default.
+        Styles of the rows, as rich names them; none by default.
     console
-        Where to; standard output by default.
+        Console to print to; standard output by default.
     """
-    found = [{name: str("" if c is None else c) for name, c in row.items()} for row in rows]
-    names = [*found[0]] if found else []
+    texts = [{name: str("" if c is None else c) for name, c in row.items()} for row in rows]
+    names = [*texts[0]] if texts else []
     key = key or next(iter(names), "")
-    names = [name for name in names if name == key or any(row[name] for row in found)]
+    names = [name for name in names if name == key or any(row[name] for row in texts)]
     columns = [_Column(name.strip(), name not in {*left, *fold}, name in fold) for name in names]
-    cells = [[row[name] for name in names] for row in found]
+    cells = [[row[name] for name in names] for row in texts]
     out = console or terminal()
     if title:
         out.print(title, style="bold", markup=False)
@@ -101,7 +101,7 @@ def decimals(value: float | None, digits: int = 3) -> str:
 def print_result(table: Table) -> None:
     """Print a table of results with its caption; bold cells are marked as in Markdown."""
     out = terminal()
-    # Headings may be there twice.
+    # A heading may occur twice.
     names = [name + " " * n for n, name in enumerate(table.columns)]
     rows = [dict(zip(names, row, strict=True)) for row in table.marked()]
     print_table(rows, table.title, left=names[:1], console=out)
@@ -115,15 +115,15 @@ def write_page(
     name: str,
     title: str,
     notes: Sequence[str],
-    shown: Sequence[Table],
+    printed: Sequence[Table],
 ) -> None:
-    """Write tables and a page of them into a folder; print those `shown`, and the notes."""
+    """Write tables and a page of them into a folder; print those `printed`, and the notes."""
     from atlas8k.reports.report import write_table_page
     from atlas8k.reports.tables import write_tables
 
     write_tables(tables, folder / "tables")
     page = write_table_page(folder / f"{name}.html", tables, title=title, notes=notes)
-    for table in shown:
+    for table in printed:
         print_result(table)
     for note in notes:
         typer.echo(f"note: {note}")
@@ -180,13 +180,13 @@ def _print_rows(
             if cell
         ]
         out.print("  ".join(head), style="bold", markup=False, soft_wrap=True)
-        said = [
+        parts = [
             f"{column.name} {cell}".strip()
             for column, cell in zip(columns[key + 1 :], row[key + 1 :], strict=True)
             if cell
         ]
         for line in textwrap.wrap(
-            "; ".join(said),
+            "; ".join(parts),
             max(20, out.width),
             initial_indent=INDENT,
             subsequent_indent=INDENT,

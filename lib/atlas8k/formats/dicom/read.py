@@ -1,4 +1,4 @@
-"""A CT volume from a folder of DICOM files.
+"""Read a CT volume from a folder of DICOM files.
 
 Headers are read first and judged (:mod:`atlas8k.formats.dicom.series`); only then are the voxels
 of one series decoded, each file by GDCM through SimpleITK, which knows the compressed
@@ -52,10 +52,10 @@ def is_dicom(path: str | os.PathLike[str]) -> bool:
 
 
 def read_headers(source: Source) -> list[Dataset]:
-    """Return headers of the DICOM files in a folder and the folders in it, or of the files given.
+    """Read the headers of the DICOM files in a folder and its subfolders, or of the given files.
 
-    Files that are no DICOM are passed over, as are hidden ones and directories of media
-    (DICOMDIR); one that is named ``.dcm`` and is none is an error, for it may be a slice.
+    Files that are no DICOM are skipped, as are hidden ones and directories of media
+    (DICOMDIR). A file named ``.dcm`` that is none is an error, since it may be a slice.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def read_headers(source: Source) -> list[Dataset]:
 
 
 def _pixel_bytes(stream: BinaryIO, header: Dataset) -> int | None:
-    """Length of unpacked pixels, which a header is read up to; ``None`` where it is not said."""
+    """Read the length of unpacked pixels, at the end of the header; ``None`` if not given."""
     order: Literal["little", "big"] = "little" if header.is_little_endian else "big"
     start = stream.read(12)
     words = [int.from_bytes(start[i : i + 2], order) for i in (0, 2)]
@@ -104,52 +104,52 @@ def _files(source: Source) -> list[Path]:
         return [Path(path) for path in source]
     path = Path(source)
     if path.is_dir():
-        found = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
-        return sorted(one for one in found if not one.name.startswith(".") and one.is_file())
+        paths = (Path(folder) / name for folder, _, names in os.walk(path) for name in names)
+        return sorted(file for file in paths if not file.name.startswith(".") and file.is_file())
     if not path.is_file():
         raise UnreadableVolumeError(path, "no such file or folder")
     return [path]
 
 
 def choose(series: Sequence[Series], name: str | Path, uid: str | None = None) -> Series:
-    """Return the one CT volume among series, or the one asked for.
+    """Choose the one CT volume among series, or that of a UID.
 
     Parameters
     ----------
     name
-        What messages call the folder or study.
+        Name of the folder or study in messages.
     uid
-        SeriesInstanceUID of the one that is meant.
+        SeriesInstanceUID of the series to choose.
 
     Raises
     ------
     SeriesRefusedError
-        The series asked for, or every one there is, is no CT volume.
+        The series of that UID, or every series, is no CT volume.
     SeveralVolumesError
         There are several, and `uid` is not given.
     NoVolumeError
         There is no series, or none of that UID.
     """
     if uid is not None:
-        wanted = [one for one in series if one.uid == uid]
-        if not wanted:
+        matching = [candidate for candidate in series if candidate.uid == uid]
+        if not matching:
             raise NoVolumeError(name, f"no series {uid}; {_there_is(series)}")
-        if wanted[0].refusal is not None:
-            others = [one for one in series if one is not wanted[0]]
+        if matching[0].refusal is not None:
+            others = [candidate for candidate in series if candidate is not matching[0]]
             more = f"; {_there_is(others)}" if others else ""
-            raise SeriesRefusedError(name, f"{wanted[0].refusal.message}{more}")
-        return wanted[0]
-    good = [one for one in series if one.refusal is None]
-    if len(good) > 1:
+            raise SeriesRefusedError(name, f"{matching[0].refusal.message}{more}")
+        return matching[0]
+    volumes = [candidate for candidate in series if candidate.refusal is None]
+    if len(volumes) > 1:
         raise SeveralVolumesError(
-            name, f"{len(good)} CT volumes; name one with --series UID: {_listed(good)}"
+            name, f"{len(volumes)} CT volumes; name one with --series UID: {_listed(volumes)}"
         )
-    if good:
-        return good[0]
+    if volumes:
+        return volumes[0]
     if not series:
         raise NoVolumeError(name, "no DICOM images here")
     raise SeriesRefusedError(
-        name, "no CT volume here: " + "; ".join(_line(one) for one in series[:_LISTED])
+        name, "no CT volume here: " + "; ".join(_line(candidate) for candidate in series[:_LISTED])
     )
 
 
@@ -157,18 +157,22 @@ _INCOMPLETE = frozenset(
     {Reason.DAMAGED, Reason.MIXED, Reason.TILTED, Reason.SHARED_UID, Reason.TWO_PHASES}
     | {Reason.MISSING_SLICE, Reason.UNEVEN}
 )
-"""A CT that is refused for one of these may be the one that was meant."""
+"""Reasons for which the CT that the user wants may have been refused."""
 
 
 def other_series(series: Sequence[Series]) -> tuple[Remark, ...]:
-    """Remark on CT series beside the one that is read that cannot be."""
-    found = [
-        one.refusal.message for one in series if one.refusal and one.refusal.reason in _INCOMPLETE
+    """Remark on CT series beside the one to read that cannot be read."""
+    messages = [
+        candidate.refusal.message
+        for candidate in series
+        if candidate.refusal and candidate.refusal.reason in _INCOMPLETE
     ]
-    if not found:
+    if not messages:
         return ()
-    more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-    text = f"beside the series that is read lies what cannot be: {'; '.join(found[:_LISTED])}{more}"
+    more = f" and {len(messages) - _LISTED} more" if len(messages) > _LISTED else ""
+    text = (
+        f"beside the series that is read lies what cannot be: {'; '.join(messages[:_LISTED])}{more}"
+    )
     return (Remark("other_series", f"{text}."),)
 
 
@@ -178,22 +182,26 @@ def _there_is(series: Sequence[Series]) -> str:
 
 def _listed(series: Sequence[Series]) -> str:
     more = f" and {len(series) - _LISTED} more" if len(series) > _LISTED else ""
-    return "; ".join(_line(one) for one in series[:_LISTED]) + more
+    return "; ".join(_line(item) for item in series[:_LISTED]) + more
 
 
-def _line(one: Series) -> str:
-    return one.refusal.message if one.refusal else f"{one.name}, {len(one.instances)} slices"
+def _line(series: Series) -> str:
+    return (
+        series.refusal.message
+        if series.refusal
+        else f"{series.name}, {len(series.instances)} slices"
+    )
 
 
 def read_volume(source: Source, series_uid: str | None = None) -> Volume:
-    """Return the CT volume in a folder of DICOM files, on the series' own geometry.
+    """Read the CT volume in a folder of DICOM files, on the series' own geometry.
 
     Parameters
     ----------
     source
-        A folder, looked through with the folders in it, or files.
+        A folder, read with its subfolders, or files.
     series_uid
-        The series that is meant, where there are several.
+        The series to read, where there are several.
 
     Returns
     -------
@@ -213,7 +221,7 @@ def read_volume(source: Source, series_uid: str | None = None) -> Volume:
 
 
 def read_series(series: Series) -> Volume:
-    """Return the voxels of a series whose headers were read from files.
+    """Read the voxels of a series whose headers were read from files.
 
     Returns
     -------
@@ -224,7 +232,7 @@ def read_series(series: Series) -> Volume:
     Raises
     ------
     VolumeError
-        It is no CT volume; its refusal says why.
+        It is no CT volume; its refusal has the reason.
     UnreadableVolumeError
         A file is gone, or its pixels cannot be decoded.
     EmptyVolumeError

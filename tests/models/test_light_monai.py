@@ -7,7 +7,7 @@ import sys
 
 CODE = """
 import sys
-from atlas8k.models.imports import NOT_FOR_PREDICTION, import_monai_for_prediction
+from atlas8k.models.light_monai import NOT_FOR_PREDICTION, import_monai_for_prediction
 import_monai_for_prediction()
 from tests.models.tiny import body_ct, tiny
 from atlas8k.models.predict import Predictor

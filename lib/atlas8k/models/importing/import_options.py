@@ -1,4 +1,4 @@
-"""What the user says about a file, and what comes out of it."""
+"""Options of an import, and its result."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ if TYPE_CHECKING:
 
 
 class OrientationUnknownError(CheckpointError):
-    """A network's files do not say which way its training volumes lay."""
+    """A network's files do not state the orientation of its training volumes."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the file may not say by itself; ``None``: as it says, or as usual.
+    """Facts that a file may lack; ``None``: as the file states, or the usual value.
 
     Attributes
     ----------
     name
-        Of the network in a set.
+        Name of the network in a set.
     classes
         Names of the output channels in their order.
     folds
-        Of an nnU-Net results folder, such as ``("0", "1")``, averaged, or ``("all",)``.
+        Folds of an nnU-Net results folder, such as ``("0", "1")``, averaged, or ``("all",)``.
     orientation
-        Directions the training volumes were stored along, such as ``"LPS"``; needed where
-        the files do not say it.
+        Directions of the axes of the training volumes, such as ``"LPS"``; needed where the
+        files do not state them.
     patch_merging
-        Of a Swin UNETR: ``"older"`` (MONAI before 1.5), ``"merging"`` or ``"mergingv2"``.
+        Patch merging of a Swin UNETR: ``"older"`` (MONAI before 1.5), ``"merging"`` or
+        ``"mergingv2"``.
     """
 
     name: str | None = None
@@ -44,14 +45,14 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """A network brought in.
+    """An imported network.
 
     Attributes
     ----------
     checkpoint
         Ready to be saved and predicted with.
     tensors
-        In the file, all of them accounted for.
+        Number of tensors in the file, all of them accounted for.
     left_out
         Classes of the network that are none of the nine.
     """
@@ -62,5 +63,5 @@ class Imported:
 
 
 def origin(kind: str, file: str, sha256: str, tensors: int, **more: Any) -> Mapping[str, Any]:
-    """Return the JSON object that says where a network's weights come from."""
+    """Return the JSON object of a network's ``origin``: kind, file, sha256 and more."""
     return {"imported_as": kind, "file": file, "sha256": sha256, "tensors": tensors, **more}

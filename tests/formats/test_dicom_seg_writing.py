@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom.uid import SegmentationStorage
 from skimage.color import rgb2lab
-from tests.labels.dicom_kit import read_headers, save_series
+from tests.formats.dicom_kit import read_headers, save_series
 from tests.labels.kit import Labels
 
 from atlas8k.core.errors import (
@@ -23,7 +23,7 @@ from atlas8k.core.errors import (
     VolumeError,
 )
 from atlas8k.core.grid import Grid
-from atlas8k.core.label_mapping import term
+from atlas8k.core.label_mapping import map_label
 from atlas8k.core.structures import ORGANS
 from atlas8k.formats.dicom import inspect
 from atlas8k.formats.dicom_seg_writing import ATTENTION_SCHEME, write_segmentation
@@ -239,8 +239,8 @@ def test_attention_is_no_organ(tmp_path: Path) -> None:
         assert segment.SegmentedPropertyCategoryCodeSequence[0].CodeValue != "123037004"
         assert "AnatomicRegionSequence" not in segment
     for one in read_segmentation(path).segments or ():
-        assert term(one.name, one.codes).kind == "attention"
-        assert term("", one.codes).kind == "unknown"  # even where names are lost
+        assert map_label(one.name, one.codes).kind == "attention"
+        assert map_label("", one.codes).kind == "unknown"  # even where names are lost
     with pytest.raises(VolumeError):  # and nobody can submit it for organs
         ingest(path, grid)
 

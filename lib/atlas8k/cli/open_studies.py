@@ -1,4 +1,4 @@
-"""Studies folders and archives as the commands open them: ledger, labels, the server's context."""
+"""Open studies folders and archives for commands: ledger, labels, the server's context."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def folder_only(studies: str | Path, why: str) -> Path:
     Raises
     ------
     SettingsError
-        It is the URL of an archive; `why` says what to do, as in "... is for a folder of CTs".
+        It is the URL of an archive; `why` tells what to do, as in "... is for a folder of CTs".
     """
     from atlas8k.store import is_url
 
@@ -35,7 +35,7 @@ def folder_only(studies: str | Path, why: str) -> Path:
 
 
 def existing_studies(studies: str | Path) -> str:
-    """Return studies that can be opened, before anything slow is imported for them.
+    """Check that studies exist, before anything slow is imported, and return them.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def existing_studies(studies: str | Path) -> str:
 
 
 def existing_ledger(studies: str | Path, given: Path | None) -> Path:
-    """Return the ledger of studies that a server or a scoring has used.
+    """Return the path of the ledger of studies that a server or a scoring has used.
 
     Raises
     ------
@@ -129,15 +129,15 @@ def context_of(
         context.close()
 
 
-def who(name: str = "") -> Holder:
+def acting_holder(name: str = "") -> Holder:
     """Return the holder a command acts as: a name given, or the user of this computer."""
     from atlas8k.store import Holder
 
     return Holder.identify(user=name or getpass.getuser())
 
 
-def moment(seconds: float | None) -> str:
-    """Return UTC seconds as a date and time of day, local."""
+def local_time(seconds: float | None) -> str:
+    """Return UTC seconds as local date and time of day."""
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
@@ -145,7 +145,7 @@ def moment(seconds: float | None) -> str:
 def scoring_bar(
     label: str,
 ) -> Iterator[tuple[Callable[[Progress, float, int], None], Callable[[str], None]]]:
-    """Show the progress of a scoring on stderr; a report for it, and a way to say a line above."""
+    """Show the progress of a scoring on stderr; yield its report, and a function to print lines."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from atlas8k.cli.tables import print_table
+from atlas8k.cli.terminal_tables import print_table
 
 UID = "1.2.826.0.1.3680043.8.498.12345678901234567890123456789012345678"
 COLUMNS = ("rank", "volume", "attention ml", "organs")

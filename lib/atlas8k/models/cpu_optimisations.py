@@ -1,4 +1,4 @@
-"""The same network in forms that are quicker on a CPU, float32 all through.
+"""Exchange layers of a network for forms that are faster on a CPU, float32 throughout.
 
 Channels lie last in memory, as oneDNN's convolutions want few channels of large volumes.
 PyTorch's norm is slow and a thousand times less exact in that layout, and its own convolution,
@@ -24,8 +24,8 @@ class ConvByOneDnn(nn.Module):
         self.weight, self.bias = layer.weight, layer.bias
 
     @staticmethod
-    def can(layer: nn.Module) -> bool:
-        """Return whether a layer is one of these."""
+    def supports(layer: nn.Module) -> bool:
+        """Return whether this form can replace the layer."""
         return (
             type(layer) is nn.Conv3d
             and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -37,10 +37,10 @@ class ConvByOneDnn(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Bring ``(B, C, X, Y, Z)`` to ``(B, D, X', Y', Z')``."""
         x = x.contiguous(memory_format=LAST)
-        made: torch.Tensor = torch.mkldnn_convolution(
+        out: torch.Tensor = torch.mkldnn_convolution(
             x, self.weight, self.bias, self.padding, self.stride, self.dilation, 1
         )
-        return made
+        return out
 
 
 class UpByProduct(nn.Module):
@@ -55,8 +55,8 @@ class UpByProduct(nn.Module):
         self.weight, self.bias = layer.weight, layer.bias
 
     @staticmethod
-    def can(layer: nn.Module) -> bool:
-        """Return whether a layer is one of these."""
+    def supports(layer: nn.Module) -> bool:
+        """Return whether this form can replace the layer."""
         return (
             type(layer) is nn.ConvTranspose3d
             and layer.stride == layer.kernel_size
@@ -70,10 +70,10 @@ class UpByProduct(nn.Module):
         n, inputs, *sides = x.shape
         outputs = self.weight.shape[1]
         matrix = self.weight.permute(0, 2, 3, 4, 1).reshape(inputs, -1)  # (C, i j k D)
-        made = torch.matmul(x.permute(0, 2, 3, 4, 1), matrix)
-        made = made.view(n, *sides, *self.block, outputs).permute(0, 1, 4, 2, 5, 3, 6, 7)
+        blocks = torch.matmul(x.permute(0, 2, 3, 4, 1), matrix)
+        blocks = blocks.view(n, *sides, *self.block, outputs).permute(0, 1, 4, 2, 5, 3, 6, 7)
         full = [side * block for side, block in zip(sides, self.block, strict=True)]
-        out = made.reshape(n, *full, outputs)
+        out = blocks.reshape(n, *full, outputs)
         if self.bias is not None:
             out += self.bias
         return out.permute(0, 4, 1, 2, 3)
@@ -106,29 +106,29 @@ class InstanceNormInTwo(nn.Module):
         return centred.view(n, X, Y, Z, channels).permute(0, 4, 1, 2, 3)
 
 
-def quicken(module: nn.Module) -> None:
-    """Exchange layers of a network in eval mode, in place, for quicker ones.
+def optimise_for_cpu(module: nn.Module) -> None:
+    """Exchange layers of a network in eval mode, in place, for faster ones.
 
-    What it computes stays the same but for rounding; its state dict too.
+    Its results stay the same but for rounding, and so does its state dict.
     """
     for name, child in module._modules.items():
         if child is None:
             continue
-        made: nn.Module | None = None
+        faster: nn.Module | None = None
         if type(child) is nn.InstanceNorm3d and not child.track_running_stats:
-            made = InstanceNormInTwo(child)
-        elif isinstance(child, nn.ConvTranspose3d) and UpByProduct.can(child):
-            made = UpByProduct(child)
-        elif isinstance(child, nn.Conv3d) and ConvByOneDnn.can(child):
-            made = ConvByOneDnn(child)
+            faster = InstanceNormInTwo(child)
+        elif isinstance(child, nn.ConvTranspose3d) and UpByProduct.supports(child):
+            faster = UpByProduct(child)
+        elif isinstance(child, nn.Conv3d) and ConvByOneDnn.supports(child):
+            faster = ConvByOneDnn(child)
         else:
-            quicken(child)
-        if made is not None:
-            module._modules[name] = made.train(child.training)
+            optimise_for_cpu(child)
+        if faster is not None:
+            module._modules[name] = faster.train(child.training)
 
 
 def compile_or_not(module: nn.Module) -> None:
-    """Have a network compiled when it first runs; where that fails it runs as it is.
+    """Compile a network when it first runs; where that fails it runs uncompiled.
 
     Without a C++ compiler, for instance; PyTorch then logs a warning.
     """

@@ -9,8 +9,8 @@ import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
 from pydicom.uid import RLELossless
+from tests.formats.seg_kit import Change, measures, moved, save_seg
 from tests.labels.kit import GRID, oblique
-from tests.labels.seg_kit import Change, measures, moved, save_seg
 
 from atlas8k.core.errors import (
     GridMismatchError,

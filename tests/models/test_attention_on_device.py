@@ -7,10 +7,10 @@ import pytest
 import torch
 from tests.attention.reference import exact_sizes
 
-from atlas8k.attention.engine import quantise
+from atlas8k.attention.slabs import quantise
 from atlas8k.core.errors import AttentionError
-from atlas8k.models import attention
-from atlas8k.models.attention import attention_sizes_on
+from atlas8k.models import attention_on_device
+from atlas8k.models.attention_on_device import attention_sizes_on
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 DEVICES = ["cpu", pytest.param("cuda", marks=CUDA)]
@@ -63,7 +63,7 @@ def test_bytes_give_what_bytes_give_elsewhere(device: str) -> None:
 def test_slabs_change_nothing(device: str, elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     probs = probabilities(2)
     expected = attention_sizes_on("cpu", probs, 1.0)
-    monkeypatch.setattr(attention, "SLAB_ELEMENTS", elements)
+    monkeypatch.setattr(attention_on_device, "SLAB_ELEMENTS", elements)
     same(attention_sizes_on(device, probs, 1.0), expected, 1e-6)
 
 

@@ -6,11 +6,11 @@ from pydicom import Dataset
 from atlas8k.core.label_mapping import (
     _NAMES,
     _SYNONYMS,
-    Term,
+    MappedLabel,
     Terminology,
     from_dicom,
     from_tag,
-    term,
+    map_label,
 )
 from atlas8k.core.structures import ORGANS, find_organ
 
@@ -18,11 +18,11 @@ from atlas8k.core.structures import ORGANS, find_organ
 @pytest.mark.parametrize("organ", ORGANS, ids=lambda organ: organ.name)
 def test_organs_by_name_alias_and_code(organ) -> None:
     for name in (organ.name, *organ.aliases, organ.name.replace("_", " ").title()):
-        assert term(name) == Term("organ", organ.name)
+        assert map_label(name) == MappedLabel("organ", organ.name)
     for part in ("tumor", "lesion", "cyst", "tumour", "Tumors", "lesions", "cyst_2", "metastases"):
-        assert term(f"{organ.name}_{part}") == Term("part", organ.name)
-        assert term(f"{organ.name} {part}".title()) == Term("part", organ.name)
-    assert term("Segment_1", Terminology(organ.snomed_code)) == Term(
+        assert map_label(f"{organ.name}_{part}") == MappedLabel("part", organ.name)
+        assert map_label(f"{organ.name} {part}".title()) == MappedLabel("part", organ.name)
+    assert map_label("Segment_1", Terminology(organ.snomed_code)) == MappedLabel(
         "organ", organ.name, by_code=True
     )
 
@@ -30,36 +30,36 @@ def test_organs_by_name_alias_and_code(organ) -> None:
 @pytest.mark.parametrize(
     ("name", "due"),
     [
-        ("Background", Term("background")),
-        ("attention_liver", Term("attention")),
-        ("Attention Liver", Term("attention")),
-        ("attention", Term("attention")),
-        ("kidney_left_cyst", Term("part", "kidney_left")),
-        ("Left Kidney Cyst", Term("part", "kidney_left")),
-        ("Tumor of the liver", Term("part", "liver")),
-        ("hepatic lesion", Term("part", "liver")),
-        ("pancreatic-cancer", Term("part", "pancreas")),
-        ("masses in liver 2", Term("part", "liver")),
-        ("kidney", Term("unknown")),  # which of the two?
-        ("kidney_tumor", Term("unknown")),
-        ("tumor", Term("unknown")),
-        ("liver_vessel", Term("unknown")),
-        ("heart_tumor", Term("unknown")),
-        ("livers", Term("unknown")),
-        ("Segment_1", Term("unknown")),
-        ("", Term("unknown")),
+        ("Background", MappedLabel("background")),
+        ("attention_liver", MappedLabel("attention")),
+        ("Attention Liver", MappedLabel("attention")),
+        ("attention", MappedLabel("attention")),
+        ("kidney_left_cyst", MappedLabel("part", "kidney_left")),
+        ("Left Kidney Cyst", MappedLabel("part", "kidney_left")),
+        ("Tumor of the liver", MappedLabel("part", "liver")),
+        ("hepatic lesion", MappedLabel("part", "liver")),
+        ("pancreatic-cancer", MappedLabel("part", "pancreas")),
+        ("masses in liver 2", MappedLabel("part", "liver")),
+        ("kidney", MappedLabel("unknown")),  # which of the two?
+        ("kidney_tumor", MappedLabel("unknown")),
+        ("tumor", MappedLabel("unknown")),
+        ("liver_vessel", MappedLabel("unknown")),
+        ("heart_tumor", MappedLabel("unknown")),
+        ("livers", MappedLabel("unknown")),
+        ("Segment_1", MappedLabel("unknown")),
+        ("", MappedLabel("unknown")),
     ],
 )
-def test_names(name: str, due: Term) -> None:
-    assert term(name) == due
+def test_names(name: str, due: MappedLabel) -> None:
+    assert map_label(name) == due
 
 
 def test_a_name_is_believed_before_a_code() -> None:
-    assert term("spleen", Terminology("10200004")) == Term("organ", "spleen")
-    assert term("attention_liver", Terminology("10200004")) == Term("attention")
-    assert term("Kidney", Terminology("64033007")) == Term("unknown")
+    assert map_label("spleen", Terminology("10200004")) == MappedLabel("organ", "spleen")
+    assert map_label("attention_liver", Terminology("10200004")) == MappedLabel("attention")
+    assert map_label("Kidney", Terminology("64033007")) == MappedLabel("unknown")
     left = Terminology("64033007", "7771000")
-    assert term("Kidney", left) == Term("organ", "kidney_left", by_code=True)
+    assert map_label("Kidney", left) == MappedLabel("organ", "kidney_left", by_code=True)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_name_is_believed_before_a_code() -> None:
     ],
 )
 def test_names_as_people_write_them(name: str, organ: str) -> None:
-    assert term(name) == Term("organ", organ)
+    assert map_label(name) == MappedLabel("organ", organ)
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_names_as_people_write_them(name: str, organ: str) -> None:
     ],
 )
 def test_what_may_mean_an_organ_is_asked_about(name: str, may_be: tuple[str, ...]) -> None:
-    assert term(name) == Term("unknown")
-    assert term(name).may_be == may_be
+    assert map_label(name) == MappedLabel("unknown")
+    assert map_label(name).may_be == may_be
 
 
 KIDNEY, TISSUE, MASS = "64033007", "85756007", "4147007"
@@ -120,24 +120,32 @@ KIDNEY, TISSUE, MASS = "64033007", "85756007", "4147007"
 @pytest.mark.parametrize(
     ("name", "codes", "due"),
     [
-        ("Left", Terminology(KIDNEY, "7771000"), Term("organ", "kidney_left", True)),
-        ("Left", Terminology(KIDNEY), Term("organ", "kidney_left", True)),
-        ("Rechts", Terminology("T-71000"), Term("organ", "kidney_right", True)),
-        ("Left", Terminology(KIDNEY, "24028007"), Term("unknown")),  # which of the two?
-        ("Left", Terminology("9846003"), Term("unknown")),
-        ("Left", Terminology("10200004"), Term("unknown")),  # a lobe?
-        ("Segment_5", Terminology("10200004"), Term("organ", "liver", True)),
-        ("Segment_5", Terminology("7832008"), Term("organ", "aorta", True)),
-        ("Segment_5", Terminology(TISSUE), Term("unknown")),  # 3D Slicer's default
-        ("Segment_5", Terminology(TISSUE, None, "10200004"), Term("organ", "liver", True)),
-        ("x", Terminology(TISSUE, None, KIDNEY, "7771000"), Term("organ", "kidney_left", True)),
-        ("Segment_5", Terminology(MASS, None, "10200004"), Term("part", "liver", True)),
-        ("Segment_5", Terminology(MASS), Term("unknown")),
-        ("Segment_5", Terminology("51114001", None, "10200004"), Term("unknown")),  # its artery
+        ("Left", Terminology(KIDNEY, "7771000"), MappedLabel("organ", "kidney_left", True)),
+        ("Left", Terminology(KIDNEY), MappedLabel("organ", "kidney_left", True)),
+        ("Rechts", Terminology("T-71000"), MappedLabel("organ", "kidney_right", True)),
+        ("Left", Terminology(KIDNEY, "24028007"), MappedLabel("unknown")),  # which of the two?
+        ("Left", Terminology("9846003"), MappedLabel("unknown")),
+        ("Left", Terminology("10200004"), MappedLabel("unknown")),  # a lobe?
+        ("Segment_5", Terminology("10200004"), MappedLabel("organ", "liver", True)),
+        ("Segment_5", Terminology("7832008"), MappedLabel("organ", "aorta", True)),
+        ("Segment_5", Terminology(TISSUE), MappedLabel("unknown")),  # 3D Slicer's default
+        ("Segment_5", Terminology(TISSUE, None, "10200004"), MappedLabel("organ", "liver", True)),
+        (
+            "x",
+            Terminology(TISSUE, None, KIDNEY, "7771000"),
+            MappedLabel("organ", "kidney_left", True),
+        ),
+        ("Segment_5", Terminology(MASS, None, "10200004"), MappedLabel("part", "liver", True)),
+        ("Segment_5", Terminology(MASS), MappedLabel("unknown")),
+        (
+            "Segment_5",
+            Terminology("51114001", None, "10200004"),
+            MappedLabel("unknown"),
+        ),  # its artery
     ],
 )
-def test_codes(name: str, codes: Terminology, due: Term) -> None:
-    assert term(name, codes) == due
+def test_codes(name: str, codes: Terminology, due: MappedLabel) -> None:
+    assert map_label(name, codes) == due
 
 
 def test_a_tag_and_a_dicom_item_say_the_same() -> None:
@@ -178,6 +186,6 @@ def test_no_name_stands_for_two_organs() -> None:
     assert len(names) == len(set(names))
     for name, organ in _NAMES.items():
         assert find_organ(name) is None or find_organ(name).name == organ
-        assert term(name) == Term("organ", organ)
+        assert map_label(name) == MappedLabel("organ", organ)
     synonyms = [name for names in _SYNONYMS.values() for name in names]
     assert len(synonyms) == len(set(synonyms))

@@ -8,7 +8,12 @@ from tests.models.tiny import ARCHITECTURES, tiny
 from torch import nn
 
 from atlas8k.models.checkpoint import network
-from atlas8k.models.quick import ConvByOneDnn, InstanceNormInTwo, UpByProduct, quicken
+from atlas8k.models.cpu_optimisations import (
+    ConvByOneDnn,
+    InstanceNormInTwo,
+    UpByProduct,
+    optimise_for_cpu,
+)
 
 
 @pytest.mark.parametrize("affine", [False, True])
@@ -43,7 +48,7 @@ def test_the_product_is_a_transposed_convolution(block, bias):
 def test_a_convolution_is_the_same_channels_last(options, layout):
     layer = nn.Conv3d(3, 4, **{"kernel_size": 3, **options})
     x = torch.rand(2, 3, 9, 8, 7).to(memory_format=layout)
-    assert ConvByOneDnn.can(layer)
+    assert ConvByOneDnn.supports(layer)
     with torch.inference_mode():
         found = ConvByOneDnn(layer)(x)
         assert torch.allclose(found, layer(x), atol=1e-6)
@@ -51,9 +56,9 @@ def test_a_convolution_is_the_same_channels_last(options, layout):
 
 
 def test_other_convolutions_are_left_alone():
-    assert not ConvByOneDnn.can(nn.Conv3d(4, 4, 3, groups=2))
-    assert not ConvByOneDnn.can(nn.Conv3d(4, 4, 3, padding=1, padding_mode="reflect"))
-    assert not ConvByOneDnn.can(nn.Conv3d(4, 4, 3, padding="same"))
+    assert not ConvByOneDnn.supports(nn.Conv3d(4, 4, 3, groups=2))
+    assert not ConvByOneDnn.supports(nn.Conv3d(4, 4, 3, padding=1, padding_mode="reflect"))
+    assert not ConvByOneDnn.supports(nn.Conv3d(4, 4, 3, padding="same"))
 
 
 @pytest.mark.parametrize(
@@ -62,13 +67,13 @@ def test_other_convolutions_are_left_alone():
 )
 def test_other_transposed_convolutions_are_left_alone(options):
     layer = nn.ConvTranspose3d(4, 4, **{"kernel_size": 2, "stride": 2, **options})
-    assert not UpByProduct.can(layer)
+    assert not UpByProduct.supports(layer)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_network_computes_the_same_and_keeps_its_state(name):
     usual, quick = network(tiny(name)), network(tiny(name))
-    quicken(quick)
+    optimise_for_cpu(quick)
     assert not [m for m in quick.modules() if isinstance(m, nn.InstanceNorm3d)]
     assert [m for m in quick.modules() if isinstance(m, InstanceNormInTwo)]
     assert usual.state_dict().keys() == quick.state_dict().keys()
@@ -81,5 +86,5 @@ def test_a_network_computes_the_same_and_keeps_its_state(name):
 
 def test_a_norm_with_a_memory_is_left_alone():
     module = nn.Sequential(nn.InstanceNorm3d(3, track_running_stats=True), nn.BatchNorm3d(3))
-    quicken(module)
+    optimise_for_cpu(module)
     assert [type(layer) for layer in module] == [nn.InstanceNorm3d, nn.BatchNorm3d]

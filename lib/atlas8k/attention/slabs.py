@@ -1,4 +1,4 @@
-"""The kernels driven over one volume: slabs, threads, and the check of every value.
+"""Run the kernels over one volume, slab by slab in threads, and check every value.
 
 Slabs along X are independent, so memory beyond the input is what the outputs take and,
 where the networks come as separate arrays, one slab of all networks a thread. Threads are
@@ -33,7 +33,7 @@ from atlas8k.core.errors import AttentionError
 from atlas8k.core.structures import ORGAN_NAMES
 
 SILENT = 1e-6
-"""Where no network says more, a run of voxels is left out and its worst case reported."""
+"""A run of voxels where no network has more is left out, and its worst case reported."""
 
 SLAB_ELEMENTS = 1 << 22
 """Elements of one unit of work: enough to hide a thread's hand-over, 8 MiB of float16."""
@@ -63,7 +63,7 @@ class Source:
 
     @classmethod
     def of(cls, probs: Probs | Quantised, organs: Sequence[str], name: str) -> Source:
-        """Check shapes and dtypes, see :func:`atlas8k.attention.probabilities.as_networks`."""
+        """Check shapes and dtypes, see :func:`~atlas8k.attention.probabilities.as_networks`."""
         if isinstance(probs, Quantised):
             if probs.codes.shape[1] != len(organs):
                 raise AttentionError(
@@ -99,7 +99,7 @@ class Source:
             yield begin, min(x, begin + thick)
 
     def block(self, begin: int, end: int) -> tuple[Array, int, int]:
-        """Return ``(models, organs, voxels)`` that holds a slab, and its range of voxels."""
+        """Return an array ``(models, organs, voxels)`` that holds a slab, and its range in it."""
         if self.whole is not None:
             row = self.shape[1] * self.shape[2]
             return self.whole, begin * row, end * row
@@ -144,7 +144,7 @@ def form_of(kind: str) -> _Form:
 
 @dataclass(frozen=True, eq=False)
 class Swept:
-    """What one pass over a volume gave.
+    """Results of one pass over a volume.
 
     Attributes
     ----------
@@ -187,7 +187,9 @@ def sweep(
     from atlas8k.attention import kernels
 
     voxels = int(np.prod(source.shape))
-    maps = [np.zeros((source.organs, voxels if made else 0), np.uint8) for made in (flags, heat)]
+    maps = [
+        np.zeros((source.organs, voxels if wanted else 0), np.uint8) for wanted in (flags, heat)
+    ]
     thresholds = np.array(limits, dtype=np.float32)
 
     def run(block: Array, begin: int, end: int, at: int) -> tuple[int, Array]:
@@ -260,7 +262,7 @@ def quantise(
     probs
         ``(models, organs, X, Y, Z)`` float16 or float32 in 0..1, or one array a network.
     floor
-        Where no network says more than this for an organ, the codes are 0. At 0 every
+        Where no network has more than this for an organ, the codes are 0. At 0 every
         probability keeps its nearest code.
     organs, name
         As in :func:`~atlas8k.attention.attention_sizes`.
@@ -282,30 +284,30 @@ def workers() -> int:
 
 
 def _each_slab(
-    source: Source, run: Callable[[Array, int, int, int], tuple[int, Array]]
+    source: Source, kernel: Callable[[Array, int, int, int], tuple[int, Array]]
 ) -> list[Array]:
     """Run a kernel on every slab, in threads; on a value outside 0..1, clip it or raise.
 
     Parameters
     ----------
-    run
+    kernel
         Takes a block, its range of voxels, and the volume's index of the first of these;
         gives whether a value is no probability, and the result.
     """
     row = source.shape[1] * source.shape[2]
 
-    def work(span: tuple[int, int]) -> Array:
-        bad, result = run(*source.block(*span), span[0] * row)
+    def run_checked(span: tuple[int, int]) -> Array:
+        bad, result = kernel(*source.block(*span), span[0] * row)
         if bad:
             values = np.stack([network[:, slice(*span)] for network in source.networks])
             check_values(values, source.name)
             clipped = values.clip(0, 1) + 0  # and no negative zero
             block = _kernel_form(clipped.reshape(*values.shape[:2], -1), copy=True)
-            bad, result = run(block, 0, block.shape[2], span[0] * row)
+            bad, result = kernel(block, 0, block.shape[2], span[0] * row)
         return result
 
     spans = list(source.slabs())
     if min(workers(), len(spans)) == 1:
-        return [work(span) for span in spans]
+        return [run_checked(span) for span in spans]
     with ThreadPoolExecutor(min(workers(), len(spans))) as pool:
-        return list(pool.map(work, spans))
+        return list(pool.map(run_checked, spans))

@@ -1,4 +1,4 @@
-"""MONAI without what its other parts would load."""
+"""Import MONAI without the packages that only its other parts use."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ NOT_FOR_PREDICTION = (
     "torchvision",
     "transformers",
 )
-"""Packages that MONAI takes where they are and does without where they are not."""
+"""Packages that MONAI uses where they are installed and can do without."""
 
 
 def import_monai_for_prediction() -> None:
     """Import MONAI as if optional packages that no network needs were not installed.
 
     ``import monai`` loads every package that any part of it could use: 4.6 s of processor
-    time, 1.2 s without these. For a process that predicts one CT and ends. What comes later
-    can import them; MONAI's own functions that need them cannot, so a server, a training or
+    time, 1.2 s without these. For a process that predicts one CT and ends. Later imports
+    of them work; MONAI's own functions that need them cannot, so a server, a training or
     a library must not call this. Does nothing where MONAI is imported already.
     """
     if "monai" in sys.modules:

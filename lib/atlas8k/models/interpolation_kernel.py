@@ -1,7 +1,7 @@
-"""The loop that brings one organ's probabilities onto a finer grid.
+"""The loop that interpolates one organ's probabilities onto a finer grid.
 
-Importing this module imports numba and makes the kernel on its first call, a second once and
-milliseconds from the cache: import it where it is needed, not before.
+Importing this module imports numba. The kernel is compiled on its first call, which takes a
+second once and milliseconds from the cache: import it where it is needed, not before.
 """
 
 # numba compiles from the types of the arguments and refuses annotated overloads.
@@ -16,7 +16,7 @@ from atlas8k.attention.compiled import compiled
 
 
 def stored(value, out):
-    """A probability, float32 in [0, 1], as an element of `out` keeps it."""
+    """Return a probability, float32 in [0, 1], in the element type of `out`."""
 
 
 @overload(stored)
@@ -40,7 +40,7 @@ def _stored(value, out):
 
 @compiled
 def spread(probs, x, y, z, x_weights, y_weights, z_weights, least, out):
-    """Interpolate linearly along z, y and x, where there is anything.
+    """Interpolate linearly along z, y and x, skipping rows that are nearly 0.
 
     Parameters
     ----------
@@ -50,19 +50,19 @@ def spread(probs, x, y, z, x_weights, y_weights, z_weights, least, out):
         Int32 ``(2, n)``: lower and upper neighbour in ``probs`` of every voxel along an axis
         of ``out``; the upper one is the next or the same.
     x_weights, y_weights, z_weights
-        Float32 ``(2, n)``: their weights, both 0 where there is to be nothing.
+        Float32 ``(2, n)``: their weights, both 0 where the result is 0.
     least
-        A row along z is left as it is where none of the four rows it lies between holds
-        more than this, or what is no number, anywhere.
+        A row along z is not written where none of the four rows it lies between holds more
+        than this, or NaN, anywhere.
     out
         ``(X, Y, Z)``, all 0, C order: float32, or uint16 for the bits of float16.
     """
     rows, depth = out.shape[1], out.shape[2]
     planes = np.empty((2, rows, depth), dtype=np.float32)
-    loud = np.zeros((2, rows), dtype=np.bool_)
-    held = np.full(2, -1, dtype=np.int64)
+    has_signal = np.zeros((2, rows), dtype=np.bool_)
+    cached_plane = np.full(2, -1, dtype=np.int64)
     wide = np.empty((probs.shape[1], depth), dtype=np.float32)
-    top = np.empty(probs.shape[1], dtype=np.bool_)
+    row_has_signal = np.empty(probs.shape[1], dtype=np.bool_)
     below, above, below_weight, above_weight = z[0], z[1], z_weights[0], z_weights[1]
     begin, end = 0, depth
     while begin < end and below_weight[begin] == 0 and above_weight[begin] == 0:
@@ -73,21 +73,21 @@ def spread(probs, x, y, z, x_weights, y_weights, z_weights, least, out):
         for side in range(2):
             at = x[side, i]
             slot = at & 1
-            if held[slot] == at:
+            if cached_plane[slot] == at:
                 continue
-            held[slot] = at
+            cached_plane[slot] = at
             for j in range(probs.shape[1]):
                 row, line = probs[at, j], wide[j]
-                found = 0
+                above_least = 0
                 for k in range(row.shape[0]):
-                    found += not row[k] <= least  # also where it is no number
-                top[j] = found > 0
+                    above_least += not row[k] <= least  # also where it is NaN
+                row_has_signal[j] = above_least > 0
                 for k in range(begin, end):
                     line[k] = row[below[k]] * below_weight[k] + row[above[k]] * above_weight[k]
             for j in range(rows):
                 first, second = wide[y[0, j]], wide[y[1, j]]
                 a, b = y_weights[0, j], y_weights[1, j]
-                loud[slot, j] = top[y[0, j]] or top[y[1, j]]
+                has_signal[slot, j] = row_has_signal[y[0, j]] or row_has_signal[y[1, j]]
                 line = planes[slot, j]
                 for k in range(begin, end):
                     line[k] = first[k] * a + second[k] * b
@@ -96,7 +96,7 @@ def spread(probs, x, y, z, x_weights, y_weights, z_weights, least, out):
         if a == 0 and b == 0:
             continue
         for j in range(rows):
-            if loud[low, j] or loud[high, j]:
+            if has_signal[low, j] or has_signal[high, j]:
                 first, second, line = planes[low, j], planes[high, j], out[i, j]
                 for k in range(begin, end):
                     line[k] = stored(np.float32(first[k] * a + second[k] * b), out)

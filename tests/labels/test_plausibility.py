@@ -12,9 +12,9 @@ import pytest
 from abdomen_phantom import generate
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.labels.anatomy import impossible, missing
 from atlas8k.labels.datasets import Dataset, find_dataset
-from atlas8k.labels.survey import look_at
+from atlas8k.labels.plausibility import find_impossible, find_missing
+from atlas8k.labels.survey import survey_file
 
 BODIES = Path(__file__).parents[3] / "shared" / "data" / "totalsegmentator-bodies"
 ABDOMENS = ["s0001", "s0004", "s0006", "s0009", "s0327", "s0328"]
@@ -49,7 +49,7 @@ def swapped(array: np.ndarray, one: str, two: str) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(1000, 1010))
 def test_phantoms_are_possible_whole_and_cut_off(seed: int) -> None:
     label = generate(seed, grid_spacing_mm=6.0).label
-    assert impossible(label.array, label.grid, absent(label.array)) == []
+    assert find_impossible(label.array, label.grid, absent(label.array)) == []
     rng = np.random.default_rng(seed)
     for _ in range(8):
         box = []
@@ -58,7 +58,7 @@ def test_phantoms_are_possible_whole_and_cut_off(seed: int) -> None:
             start = int(rng.integers(0, size - n + 1))
             box.append(slice(start, start + n))
         part = label.array[tuple(box)]
-        found = impossible(part, label.grid.crop(tuple(box)), absent(part))
+        found = find_impossible(part, label.grid.crop(tuple(box)), absent(part))
         assert found == [], box
 
 
@@ -68,7 +68,7 @@ def test_phantoms_are_possible_whole_and_cut_off(seed: int) -> None:
 )
 def test_what_an_operation_takes_is_possible(gone: tuple[str, ...], truth: Volume) -> None:
     array = without(truth.array, *gone)
-    assert impossible(array, truth.grid, absent(array)) == []
+    assert find_impossible(array, truth.grid, absent(array)) == []
 
 
 @pytest.mark.parametrize("organ", ["aorta", "postcava", "liver"])
@@ -76,10 +76,10 @@ def test_what_nobody_lacks_is_missed_only_where_a_label_says_it_is_absent(
     organ: str, truth: Volume
 ) -> None:
     array = without(truth.array, organ)
-    assert impossible(array, truth.grid) == []  # a dataset that does not label it
-    (one,) = impossible(array, truth.grid, [organ])
+    assert find_impossible(array, truth.grid) == []  # a dataset that does not label it
+    (one,) = find_impossible(array, truth.grid, [organ])
     assert (one.organ, one.rule) == (organ, "missing")
-    assert missing(array, truth.grid, [organ]) == [one]
+    assert find_missing(array, truth.grid, [organ]) == [one]
 
 
 def test_vessels_are_not_missed_where_the_image_does_not_reach(truth: Volume) -> None:
@@ -90,11 +90,11 @@ def test_vessels_are_not_missed_where_the_image_does_not_reach(truth: Volume) ->
     middle = int(np.median(liver[:, 0]))
     part = slice(middle, array.shape[0]) if right else slice(0, middle)
     box = (part, slice(0, array.shape[1]), slice(0, array.shape[2]))
-    assert impossible(array[box], truth.grid.crop(box), ["aorta", "postcava"]) == []
+    assert find_impossible(array[box], truth.grid.crop(box), ["aorta", "postcava"]) == []
 
 
 def test_a_mirrored_body_is_asked_about_once_for_each_pair(truth: Volume) -> None:
-    found = impossible(truth.array[::-1], truth.grid)
+    found = find_impossible(truth.array[::-1], truth.grid)
     assert {one.rule for one in found} == {"mirrored"}
     assert "situs inversus" in found[0].text
 
@@ -103,7 +103,7 @@ def test_a_mirrored_body_is_asked_about_once_for_each_pair(truth: Volume) -> Non
 def test_a_body_that_stands_on_its_head_or_looks_back_is_seen_by_its_kidneys(
     truth: Volume, axis: int, word: str
 ) -> None:
-    found = impossible(np.flip(truth.array, axis), truth.grid)
+    found = find_impossible(np.flip(truth.array, axis), truth.grid)
     kidneys = [one for one in found if one.rule == "mirrored"]
     assert {one.organ for one in kidneys} >= {"kidney_right"}
     assert all(word in one.text for one in kidneys)
@@ -123,7 +123,7 @@ def test_a_body_that_stands_on_its_head_or_looks_back_is_seen_by_its_kidneys(
 def test_organs_under_each_others_name(
     one: str, two: str, organ: str, rule: str, truth: Volume
 ) -> None:
-    found = impossible(swapped(truth.array, one, two), truth.grid)
+    found = find_impossible(swapped(truth.array, one, two), truth.grid)
     rules = {(f.organ, f.rule) for f in found}
     if (organ, rule) == ("kidney_right", "place"):
         assert {r for _, r in rules} & {"place", "mirrored"}
@@ -134,13 +134,13 @@ def test_organs_under_each_others_name(
 def test_both_kidneys_under_one_name(truth: Volume) -> None:
     array = truth.array.copy()
     array[array == ORGAN_IDS["kidney_left"]] = ORGAN_IDS["kidney_right"]
-    (one,) = impossible(array, truth.grid)
+    (one,) = find_impossible(array, truth.grid)
     assert (one.organ, one.rule) == ("kidney_right", "two")
 
 
 def test_a_mask_of_the_liver_is_no_aorta(truth: Volume) -> None:
     mask = (truth.array == ORGAN_IDS["liver"]).astype(np.uint8)
-    assert {one.organ for one in impossible(mask, truth.grid)} == {"aorta"}
+    assert {one.organ for one in find_impossible(mask, truth.grid)} == {"aorta"}
 
 
 def body(subject: str) -> tuple[np.ndarray, dict[str, int], Grid]:
@@ -179,7 +179,7 @@ def test_real_bodies_are_possible(subject: str) -> None:
     for structure, organ in NAMES.items():
         label[array == values[structure]] = ORGAN_IDS[organ]
     said = absent(label) if subject in ABDOMENS else []
-    assert impossible(label, grid, [o for o in said if o in ORGAN_NAMES]) == []
+    assert find_impossible(label, grid, [o for o in said if o in ORGAN_NAMES]) == []
 
 
 @pytest.mark.parametrize("subject", ABDOMENS)
@@ -190,8 +190,8 @@ def test_numbers_of_the_other_version_on_real_bodies(
     array, values, grid = body(subject)
     path = tmp_path / "label.nii"
     nib.save(nib.Nifti1Image(as_dataset(array, values, true), grid.affine), path)
-    look = look_at(path, [V1, V2])
-    assert look.against[true.name] == ()
+    look = survey_file(path, [V1, V2])
+    assert look.objections[true.name] == ()
     if (subject, true) == ("s0006", V2):  # lungs and pancreas are cut: nothing to tell it by
         return
     assert look.fits == (true.name,)
