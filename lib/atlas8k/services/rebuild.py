@@ -171,8 +171,7 @@ class _Rebuilding:
             if label.is_current:
                 volume.current = submission
         self.now = label.written_at
-        self._enter(label, sha256, signature, submission)
-        self.report.labels += 1
+        self.report.labels += self._enter(label, sha256, signature, submission)
         if origin.kind == "public":
             self.ledger.set_sources(label.volume, of_dataset(origin))
         if origin.kind == "assembled":
@@ -182,8 +181,11 @@ class _Rebuilding:
 
     def _enter(
         self, label: LabelOnDisk, sha256: str, signature: str | None, submission: int | None
-    ) -> None:
-        """Enter a file as a version of its label, once, and as the current one where it is."""
+    ) -> bool:
+        """Enter a file as a version of its label, and as the current one where it is.
+
+        Return whether it is another one than those entered before.
+        """
         found = Print.of(label.path)
         assert found is not None
         info = {**label.info, **({"model_signature": signature} if signature else {})}
@@ -192,6 +194,7 @@ class _Rebuilding:
         with self.ledger.write() as tx:
             kept = label_files.find(tx, label.volume, sha256)
             number = kept.id if kept is not None and kept.tag == label.tag else None
+            is_new = number is None
             if number is None:
                 parts = split_suffix(label.path.name, LABEL_SUFFIXES)
                 ext = parts[1] if parts is not None else label.path.suffix
@@ -200,6 +203,7 @@ class _Rebuilding:
                 number = label_files.add(tx, label.volume, new, submission=submission)
             if label.is_current:
                 label_files.make_current(tx, label.volume, label.tag, number, info)
+        return is_new
 
     def _keep(self, label: LabelOnDisk, ext: str) -> str:
         """Return where a file is kept for good, relative to the studies folder."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +23,8 @@ from atlas8k.services.studies.labels import HISTORY, TIME_FORMAT
 from atlas8k.services.studies.names import LABEL_SUFFIXES, LABELS_FOLDER, split_suffix
 from atlas8k.services.studies.scan import scan_labels, scan_tags
 from atlas8k.store.records import OLDER_RULE, OrganChange, OrganSource
+
+logger = logging.getLogger(__name__)
 
 FINAL, ORIGINAL = "final", "original"
 T = TypeVar("T")
@@ -50,13 +55,21 @@ class LabelOnDisk:
     is_current: bool = False
 
 
-def labels_on_disk(studies: Path) -> Iterator[LabelOnDisk]:
-    """Yield every label file of a studies folder: current, and kept ones."""
+def labels_on_disk(studies: Path, former: Path | None = None) -> Iterator[LabelOnDisk]:
+    """Yield every label file of a studies folder: current, and kept ones.
+
+    Parameters
+    ----------
+    former
+        A ledger that was there: what can be read of it says what was known of the files.
+    """
+    current, kept = _known(former)
     labels = studies.resolve() / LABELS_FOLDER
     for tag in scan_tags(labels):
         for volume, suffix in scan_labels(labels / tag).items():
             path = labels / tag / f"{volume}{suffix}"
-            yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, is_current=True)
+            info = current.get((volume, tag), {})
+            yield LabelOnDisk(volume, tag, path, path.stat().st_mtime, info, is_current=True)
     for tag in scan_tags(labels / HISTORY):
         for path in sorted((labels / HISTORY / tag).glob("*/*")):
             parts = split_suffix(path.name, LABEL_SUFFIXES)
@@ -66,7 +79,28 @@ def labels_on_disk(studies: Path) -> Iterator[LabelOnDisk]:
             # Releases before this one named a file by when it was replaced.
             written = min(path.stat().st_mtime, moment.replace(tzinfo=UTC).timestamp())
             info = _object(path.with_name(f"{parts[0]}.json"))
+            info = info or kept.get(str(path.relative_to(labels.parent)), {})
             yield LabelOnDisk(path.parent.name, tag, path, written, info)
+
+
+_Info = dict[str, object]
+
+
+def _known(former: Path | None) -> tuple[dict[tuple[str, str], _Info], dict[str, _Info]]:
+    """Return what a ledger says of current labels, by volume and tag, and of kept files."""
+    current: dict[tuple[str, str], _Info] = {}
+    kept: dict[str, _Info] = {}
+    if former is None:
+        return current, kept
+    try:
+        with closing(sqlite3.connect(f"{former.as_uri()}?mode=ro", uri=True)) as connection:
+            for file, info in connection.execute("SELECT file, info FROM label_version"):
+                kept[file] = json.loads(info)
+            for volume, tag, info in connection.execute("SELECT image, tag, info FROM label"):
+                current[volume, tag] = json.loads(info)
+    except (sqlite3.DatabaseError, ValueError) as error:
+        logger.info("%s: label details cannot be read (%s)", former, error)
+    return current, kept
 
 
 def _object(path: Path) -> dict[str, object]:
