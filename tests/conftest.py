@@ -10,7 +10,12 @@ import hashlib
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+# A busy machine is no failure.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 # Tables are as wide as this says; a run of several processes sets it to the terminal's width.
 os.environ.pop("COLUMNS", None)
