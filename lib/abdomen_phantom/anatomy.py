@@ -148,7 +148,7 @@ def paint(
     label = np.empty((zs.size, xs.size, ys.size), np.uint8)
     fixed = (anatomy.field, anatomy.origin, anatomy.step, anatomy.reach, anatomy.tile)
 
-    def one(k: int) -> None:
+    def draw_slice(k: int) -> None:
         part, part_label = np.empty(hu.shape[1:], np.float32), np.empty(hu.shape[1:], np.uint8)
         for n, offset in enumerate(offsets):
             target = label[k] if n == 0 else part_label
@@ -158,10 +158,10 @@ def paint(
 
     if threads == 1:
         for k in range(zs.size):
-            one(k)
+            draw_slice(k)
     else:  # slices do not depend on one another, and the painting holds no lock
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(one, range(zs.size)))
+            list(pool.map(draw_slice, range(zs.size)))
     return hu, label
 
 

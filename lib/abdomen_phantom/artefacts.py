@@ -1,4 +1,4 @@
-"""What a scanner draws into a slice beside the patient, and around them: ``(Z, X, Y)``, in place.
+"""Draw what a scanner adds to slices in and around the patient, ``(Z, X, Y)``, in place.
 
 Streaks of metal, noise between arms, shade and the circle of the scan; arms and tables that
 are painted on voxels.

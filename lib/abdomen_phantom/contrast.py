@@ -41,7 +41,7 @@ _TISSUE: Mapping[str, tuple[tuple[float, float, float, float], float]] = Mapping
 
 
 def draw_phase(dice: Dice, setting: Setting) -> str:
-    """A contrast phase, in the setting's mix."""
+    """Draw a contrast phase, as often as the setting's mix has it."""
     names = sorted(setting.phases)
     shares = np.array([setting.phases[name] for name in names])
     return str(dice("phase").choice(names, p=shares / shares.sum()))
@@ -50,7 +50,7 @@ def draw_phase(dice: Dice, setting: Setting) -> str:
 def draw_densities(
     dice: Dice, setting: Setting, phase: str, hard_cases: frozenset[str] = frozenset()
 ) -> dict[str, float]:
-    """Mean density of every tissue in this patient, HU.
+    """Draw the mean density, HU, of every tissue of this patient.
 
     The unenhanced part and the enhancement vary apart from one another; the timing of
     the bolus moves all tissues together.

@@ -1,4 +1,4 @@
-"""A folder of phantoms: made once, kept, finished after an interruption."""
+"""Make a folder of phantoms: once, kept, finished after an interruption."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_set(
 ) -> Iterator[Written]:
     """Write ``phantom_<seed>.nii.gz`` for ``count`` seeds, and their truth, one by one.
 
-    Phantoms that are there, complete and of the same setting and version, are kept.
+    Keep phantoms that exist, complete and of the same setting and version.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A phantom from a seed, on its own CT grid or straight on a coarse one."""
+"""Make a phantom from a seed, on its own CT grid or straight on a coarse one."""
 
 from __future__ import annotations
 

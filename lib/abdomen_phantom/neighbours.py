@@ -1,4 +1,4 @@
-"""What lies between the organs and looks like them: bowel, vessels, glands."""
+"""Draw what lies between the organs and looks like them: bowel, vessels, glands."""
 
 from __future__ import annotations
 

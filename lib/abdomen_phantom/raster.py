@@ -1,4 +1,4 @@
-"""Shapes to voxels: one slice of densities and labels at a time, compiled.
+"""Turn shapes into voxels: one slice of densities and labels at a time, compiled.
 
 Edges are soft: a shape covers a voxel by ``0.5 - distance / edge``, cut to 0..1, which is
 what a scanner of that resolution sees. The label is taken at the voxel's centre.
@@ -38,7 +38,7 @@ compiled = njit(cache=True, error_model="numpy", fastmath=True, nogil=True)
 
 @compiled
 def noise_at(tile: Array, x: float, y: float, z: float) -> float:
-    """Trilinear value of the periodic tile at a position in nodes."""
+    """Interpolate the periodic tile, trilinearly, at a position in nodes."""
     fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
     tx, ty, tz = x - fx, y - fy, z - fz
     i, j, k = int(fx) & (TILE - 1), int(fy) & (TILE - 1), int(fz) & (TILE - 1)
@@ -52,7 +52,7 @@ def noise_at(tile: Array, x: float, y: float, z: float) -> float:
 
 @compiled
 def ellipsoid_at(f: Array, p: int, x: float, y: float, z: float) -> float:
-    """About the distance to an ellipsoid, mm."""
+    """Estimate the distance to an ellipsoid, mm."""
     x, y, z = x - f[p, 0], y - f[p, 1], z - f[p, 2]
     u = (f[p, 6] * x + f[p, 7] * y + f[p, 8] * z) / f[p, 3]
     v = (f[p, 9] * x + f[p, 10] * y + f[p, 11] * z) / f[p, 4]
@@ -67,7 +67,7 @@ def ellipsoid_at(f: Array, p: int, x: float, y: float, z: float) -> float:
 
 @compiled
 def trunk_at(f: Array, p: int, x: float, y: float, z: float) -> float:
-    """About the distance to a trunk, mm, along the ray from its axis."""
+    """Estimate the distance to a trunk, mm, along the ray from its axis."""
     if f[p, 5] > 0.0:
         z = min(z, f[p, 5])
     high = max(0.0, z + 20.0) / 120.0
@@ -88,7 +88,7 @@ def trunk_at(f: Array, p: int, x: float, y: float, z: float) -> float:
 def tube_at(
     f: Array, p: int, points: Array, active: Array, row: int, n: int, x: float, y: float, z: float
 ) -> float:
-    """Distance to the ``n`` active segments of a tube, row ``row`` of ``active``, mm."""
+    """Compute the distance, mm, to the ``n`` segments of a tube in row ``row`` of ``active``."""
     x, y, z = x / f[p, 0], y / f[p, 1], z / f[p, 2]
     best = FAR
     for m in range(n):
@@ -106,7 +106,7 @@ def tube_at(
 
 @compiled
 def smooth_min(a: float, b: float, k: float) -> float:
-    """Minimum with its edge rounded over ``k``."""
+    """Return the smaller of two distances, the edge between them rounded over ``k``."""
     if k <= 0.0:
         return min(a, b)
     h = max(k - abs(a - b), 0.0) / k
@@ -115,7 +115,7 @@ def smooth_min(a: float, b: float, k: float) -> float:
 
 @compiled
 def _extent(points: Array, segment: int, axis: int, stretch: float) -> Any:
-    """Ends of a tube's segment along an axis, mm."""
+    """Return both ends of a tube's segment along an axis, mm."""
     radius = max(points[segment, 3], points[segment + 1, 3])
     low = min(points[segment, axis], points[segment + 1, axis]) - radius
     high = max(points[segment, axis], points[segment + 1, axis]) + radius
@@ -126,7 +126,7 @@ def _extent(points: Array, segment: int, axis: int, stretch: float) -> Any:
 def displacement_at(
     field: Array, origin: Array, step: float, x: float, y: float, z: float, out: Array
 ) -> None:
-    """Displacement at a place, linear between the nodes of the field, into ``out``."""
+    """Write the displacement at a place into ``out``, linear between the nodes of the field."""
     nx, ny, nz = field.shape[0], field.shape[1], field.shape[2]
     u = min(max((x - origin[0]) / step, 0.0), nx - 1.001)
     v = min(max((y - origin[1]) / step, 0.0), ny - 1.001)
@@ -301,15 +301,15 @@ def paint_slice(
                     h = 2.5 / shape_floats[s, 8]
                     value += shape_floats[s, 7] * noise_at(tile, x * h + oz, y * h + ox, w * h + oy)
                 if core > 0.0:
-                    held = shape_floats[s, 14]
+                    content_hu = shape_floats[s, 14]
                     if shape_floats[s, 15] > 0.0:
                         h = 2.5 / shape_floats[s, 16]
-                        held += shape_floats[s, 15] * noise_at(
+                        content_hu += shape_floats[s, 15] * noise_at(
                             tile, x * h + oy, y * h + ox, w * h + oz
                         )
                     air = min(1.0, max(0.0, 0.5 - up * (level - ys[j]) / edge))
-                    held += air * (GAS_HU - held)
-                    value += core * (held - value)
+                    content_hu += air * (GAS_HU - content_hu)
+                    value += core * (content_hu - value)
                 hu[i, j] += cover * (value - hu[i, j])
                 if d < 0.0 and new_label >= 0:
                     label[i, j] = new_label

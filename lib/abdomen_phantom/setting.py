@@ -1,4 +1,4 @@
-"""What a family of phantoms may look like, and the record of what one of them is."""
+"""Settings of a family of phantoms, and the record of what was drawn for one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in the picture beside the trunk: table, arms, lines, metal."""
+"""Draw what is in the picture beside the trunk: table, arms, lines, metal."""
 
 from __future__ import annotations
 
@@ -105,13 +105,13 @@ def paint_metal(p: Patient) -> list[Streak]:
     """Paint screws and rods in the spine, clips where the gall bladder was, or a hip joint."""
     rng = p.dice("metal")
     kind = int(rng.integers(0, 3))
-    found: list[Streak] = []
+    streaks: list[Streak] = []
 
     def paint(hu: float, path: list[Floats], radius: float, strength: float) -> None:
         p.paint(hu, tube(path, [radius] * len(path)), label=KEEP_LABEL)
         ends = np.array(path)
         reach = float(np.ptp(ends[:, 2]) / 2 + radius + 2)
-        found.append(Streak(ends.mean(axis=0), reach, strength))
+        streaks.append(Streak(ends.mean(axis=0), reach, strength))
 
     if kind == 0:
         back = -33.0 * float(p.scale[1]) - 50
@@ -129,7 +129,7 @@ def paint_metal(p: Patient) -> list[Streak]:
         leg = float(rng.choice((-1, 1)))
         hip = place_in_pelvis(p, leg * 92, -8, -290)
         p.paint(3000.0, ellipsoid(hip, (23, 23, 23)), label=KEEP_LABEL)
-        found.append(Streak(hip, 24.0, rng.uniform(250, 600)))
+        streaks.append(Streak(hip, 24.0, rng.uniform(250, 600)))
         neck, shaft = np.array([leg * 30.0, 0, -20]), np.array([leg * 36.0, 0, -80])
         paint(3000.0, [hip, hip + neck, hip + shaft], 8.0, rng.uniform(150, 400))
-    return found
+    return streaks

@@ -1,4 +1,4 @@
-"""Everything around the organs: skin, fat, muscle, bones, lungs, heart, and the pelvis."""
+"""Draw what surrounds the organs: skin, fat, muscle, bones, lungs, heart, and the pelvis."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from abdomen_phantom.bodies import paint_body, read_bodies, read_body, read_organs, subjects
-from abdomen_phantom.bodies.reading import add_discs, depths, hull_distance
+from abdomen_phantom.bodies.label_maps import add_discs, depths, hull_distance
 from abdomen_phantom.bodies.shape import mix
 from abdomen_phantom.bodies.tissues import ORGAN_OF, Tissue, tissue_of
 from atlas8k.core.errors import VolumeError

@@ -234,7 +234,7 @@ def test_folders_one_level_down(folders, caplog):
         save(pred / f"c{n}" / "output" / "prediction.nii.gz", label(1))
     found = evaluate_folder(pred, truth)
     assert found.dsc.cases == ("c0", "c1")
-    assert f"those in {truth / 'unpacked'} are read" in caplog.text
+    assert f"reading those in {truth / 'unpacked'}" in caplog.text
     masks(pred / "c2" / "labels", 1)
     masks(pred / "c3", 1)
     assert [*find_labels(pred)] == ["c0", "c1", "c2", "c3"]

@@ -12,7 +12,7 @@ from abdomen_phantom import generate
 from atlas8k.core.volume import write_nifti
 from atlas8k.reports.compare import all_tables, compare, summary_table, worst_cases
 from atlas8k.reports.groups import Grouping
-from atlas8k.reports.report import Shown, draw_cases, render
+from atlas8k.reports.report import CaseLabel, draw_cases, render
 from atlas8k.reports.results import Results, align
 from atlas8k.reports.tables import Table, write_tables
 
@@ -169,7 +169,7 @@ def test_the_label_of_a_network_is_drawn_where_it_differs_most(tmp_path):
         for case in ("c1", "c2"):
             write_nifti(tmp_path / folder / f"{case}.nii.gz", array, phantom.ct.grid)
     (tmp_path / "n" / "c2.nii.gz").unlink()
-    shown = Shown("net", tmp_path / "n", "mean DSC 31.0 %")
+    shown = CaseLabel("net", tmp_path / "n", "mean DSC 31.0 %")
     pictures, notes = draw_cases(
         ["c1", "c2"], tmp_path / "ct", tmp_path / "label", {"c1": shown, "c2": shown}
     )

@@ -51,7 +51,7 @@ def test_tabs_and_utf16(tmp_path):
         ("name,liver\na,0.5\nb,1.5\n", 3, "1.5 is outside 0..1"),
         ("name,liver\na,0.5\nb,-0.1\n", 3, "-0.1 is outside"),
         ("name,liver\na,95.1\nb,91.2\n", 2, "percent.*2 such values"),
-        ("name,liver\na,0.5\n\nb,0.6\na,0.7\n", 5, "case a is there already, in row 2"),
+        ("name,liver\na,0.5\n\nb,0.6\na,0.7\n", 5, "case a is already in row 2"),
         ("name,liver\na,0.5\na.nii.gz,0.7\n", 3, "already"),
         ("name,liver\na,good\n", 2, "'good' is no number"),
         ("name,liver\na,inf\n", 2, "not finite"),

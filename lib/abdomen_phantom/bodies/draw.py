@@ -1,4 +1,4 @@
-"""What one painted CT looks like: phase, densities, fat, contents, field of view, scanner.
+"""Draw how one painted CT looks: phase, densities, fat, contents, field of view, scanner.
 
 A look is drawn anew for every CT and handed to the compiled painter as one record. Lengths
 mm, densities HU, thresholds in standard deviations of a smooth noise.
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from abdomen_phantom.bodies.reading import SPACING_MM, Body
+from abdomen_phantom.bodies.label_maps import SPACING_MM, Body
 from abdomen_phantom.bodies.tissues import N_TISSUES, Tissue
 from abdomen_phantom.contrast import draw_densities
 from abdomen_phantom.scanner import Scan
@@ -179,9 +179,9 @@ def draw_look(
 
 
 def draw_spheres(dice: Dice, body: Body, enhanced: bool) -> Array:
-    """Cysts and tumours: ``(n, 5)`` centre mm in the body, radius mm, HU."""
+    """Draw cysts and tumours, ``(n, 5)``: centre, mm in the body, radius, mm, and HU."""
     rng = dice("lesions")
-    found = []
+    spheres = []
     for kind, most, chance in (
         (Tissue.LIVER, 6, 0.3),
         (Tissue.KIDNEY_LEFT, 3, 0.25),
@@ -200,8 +200,8 @@ def draw_spheres(dice: Dice, body: Body, enhanced: bool) -> Array:
             value = rng.uniform(-2, 20) if rng.random() < 0.6 else rng.uniform(25, 75)
             if enhanced and rng.random() < 0.1:
                 value = rng.uniform(110, 180)
-            found.append((*place, radius, value))
-    return np.array(found, dtype=float).reshape(-1, 5)
+            spheres.append((*place, radius, value))
+    return np.array(spheres, dtype=float).reshape(-1, 5)
 
 
 def draw_scan(
@@ -224,7 +224,7 @@ def draw_scan(
 
 
 def draw_range(dice: Dice, body: Body) -> tuple[float, float]:
-    """Feet and head end of the scan, mm in the body."""
+    """Draw where the scan ends towards feet and head, mm in the body."""
     rng = dice("range")
     last = (body.tissue.shape[2] - 1) * SPACING_MM
     liver = np.flatnonzero((body.tissue == Tissue.LIVER).any(axis=(0, 1))) * SPACING_MM

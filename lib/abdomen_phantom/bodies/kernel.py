@@ -1,4 +1,4 @@
-"""From a place in a body to a density and a label, compiled: voxel by voxel, nothing held.
+"""Compute density and label of a place in a body, compiled: voxel by voxel, nothing held.
 
 A voxel is the mean over a few places within it, so that edges are soft as a scanner sees
 them; its label is that of its centre.
@@ -32,7 +32,7 @@ ESOPHAGUS = int(Tissue.ESOPHAGUS)
 
 @compiled
 def _noise(tile: Array, shift: Array, c: int, size: float, x: float, y: float, z: float) -> float:
-    """Smooth noise of unit SD, `size` mm from one node to the next; `c` is which one."""
+    """Compute smooth noise of unit SD, `size` mm from node to node; `c` chooses the noise."""
     s = 1.0 / size
     return float(noise_at(tile, x * s + shift[c, 0], y * s + shift[c, 1], z * s + shift[c, 2]))
 
@@ -42,7 +42,7 @@ def _unlabeled(
     p: Any, lut: Array, tile: Array, shift: Array,
     hull: float, bone: float, x: float, y: float, z: float,
 ) -> Any:  # fmt: skip
-    """Density of what no structure covers."""
+    """Compute the density, HU, of a place that no structure covers."""
     w = (y - p.middle) / p.radius
     w = min(max(w, -1.0), 1.0)
     if w > 0:
@@ -82,7 +82,7 @@ def _unlabeled(
 def _hollow(
     p: Any, tile: Array, shift: Array, t: int, depth: float, x: float, y: float, z: float
 ) -> Any:
-    """Density of stomach and bowel: wall, gas, fluid, contrast, food."""
+    """Compute the density, HU, in stomach and bowel: wall, gas, fluid, contrast, food."""
     if t == STOMACH:
         if depth < p.stomach_wall:
             return p.stomach_wall_hu
@@ -120,7 +120,7 @@ def _solid(
     p: Any, lut: Array, tile: Array, shift: Array, spheres: Array,
     t: int, depth: float, x: float, y: float, z: float,
 ) -> Any:  # fmt: skip
-    """Density within a structure that is not hollow."""
+    """Compute the density, HU, within a structure that is not hollow."""
     if t == LUNG:
         if p.up * (y - p.middle) < p.effusion:
             return p.fluid_hu
@@ -175,7 +175,7 @@ def paint_slice(
     xs: Array, ys: Array, z: float, offsets: Array,
     p: Any, lut: Array, tile: Array, shift: Array, spheres: Array, out: Array,
 ) -> None:  # fmt: skip
-    """Densities of one slice ``(X, Y)`` into ``out``; ``offsets`` are the places in a voxel.
+    """Write the HU of one slice ``(X, Y)`` into ``out``, a mean over ``offsets`` in each voxel.
 
     A place of the CT, mm, is ``matrix @ (place + displacement) + centre`` in the body, mm.
     """
@@ -216,7 +216,7 @@ def label_slice(
     matrix: Array, centre: Array, field: Array, origin: Array, step: float,
     xs: Array, ys: Array, z: float, organ_of: Array, out: Array,
 ) -> None:  # fmt: skip
-    """Organ ids at the voxel centres of one slice ``(X, Y)`` into ``out``."""
+    """Write the organ ids at the voxel centres of one slice ``(X, Y)`` into ``out``."""
     nx, ny, nz = tissue.shape
     moved = np.zeros(3)
     for i in range(xs.size):

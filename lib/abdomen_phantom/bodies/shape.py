@@ -1,4 +1,4 @@
-"""How a body is bent, resized and put together from parts before it is painted."""
+"""Bend and resize a body, and exchange its parts, before it is painted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from abdomen_phantom.bodies.reading import SPACING_MM, Body
+from abdomen_phantom.bodies.label_maps import SPACING_MM, Body
 from abdomen_phantom.bodies.tissues import Tissue
 
 Array = npt.NDArray[Any]
@@ -109,10 +109,10 @@ def draw_shape(
     x, y, z = np.meshgrid(*nodes, indexing="ij")
     inverse = np.linalg.inv(matrix)
     for kind in RESIZED:
-        found = body.middles.get(kind)
-        if found is None or rng.random() < 0.25:
+        sphere = body.middles.get(kind)
+        if sphere is None or rng.random() < 0.25:
             continue
-        place, size = found
+        place, size = sphere
         at = inverse @ (place - centre)
         away = np.stack([x - at[0], y - at[1], z - at[2]], axis=-1)
         reach = max(30.0, 0.75 * size)
@@ -128,7 +128,7 @@ def mix(rng: np.random.Generator, body: Body, others: Sequence[Body]) -> Body:
     """Take organs out, and put those of other bodies into their place.
 
     Every organ has its own chance; left stays left. An organ from elsewhere takes the room
-    of the one that was there, and of bowel and unlabeled tissue, and of nothing else.
+    of the one it replaces, and of bowel and unlabeled tissue, and of nothing else.
     """
     tissue, depth = body.tissue, body.depth
     changed = False
@@ -159,10 +159,12 @@ def mix(rng: np.random.Generator, body: Body, others: Sequence[Body]) -> Body:
 
 def _beside_liver(body: Body, other: Body, kind: Tissue) -> Array | None:
     """Return where an organ that this body lacks would be, by the liver of both."""
-    here, there = body.middles.get(Tissue.LIVER), other.middles.get(Tissue.LIVER)
-    if here is None or there is None:
+    own_liver, other_liver = body.middles.get(Tissue.LIVER), other.middles.get(Tissue.LIVER)
+    if own_liver is None or other_liver is None:
         return None
-    return np.asarray(here[0] + (other.middles[kind][0] - there[0]) * here[1] / there[1])
+    return np.asarray(
+        own_liver[0] + (other.middles[kind][0] - other_liver[0]) * own_liver[1] / other_liver[1]
+    )
 
 
 def _put(

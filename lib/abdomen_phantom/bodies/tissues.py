@@ -1,4 +1,4 @@
-"""What the structures of a TotalSegmentator map are made of, and which of them are organs."""
+"""Tissues of the structures of a TotalSegmentator map, and which structures are organs."""
 
 from __future__ import annotations
 

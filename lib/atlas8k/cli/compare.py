@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from atlas8k.reports.compare import Comparison
     from atlas8k.reports.groups import Grouping
-    from atlas8k.reports.report import Shown
+    from atlas8k.reports.report import CaseLabel
     from atlas8k.reports.sheets import Sheet
 
 
@@ -54,11 +54,11 @@ def _groupings(
     return [group_by(table, column, cases, edges.get(column)) for column in dict.fromkeys(wanted)]
 
 
-def _worst_labels(comparison: Comparison, folders: Mapping[str, str]) -> dict[str, Shown]:
+def _worst_labels(comparison: Comparison, folders: Mapping[str, str]) -> dict[str, CaseLabel]:
     """Return, by worst case, the labels of the worst network that a folder is given for."""
     import numpy as np
 
-    from atlas8k.reports.report import Shown
+    from atlas8k.reports.report import CaseLabel
 
     panel = comparison.panel
     unknown = sorted(set(folders) - set(panel.networks))
@@ -67,15 +67,15 @@ def _worst_labels(comparison: Comparison, folders: Mapping[str, str]) -> dict[st
             f"{', '.join(unknown)}: networks are {', '.join(panel.networks)}",
             param_hint="--predictions",
         )
-    shown: dict[str, Shown] = {}
+    labels: dict[str, CaseLabel] = {}
     means = dict(zip(panel.networks, panel.case_means, strict=True))
     for case in comparison.worst:
         known = {n: float(means[n][case]) for n in folders if not np.isnan(means[n][case])}
         if known:
             worst = min(known, key=lambda name: known[name])
             result = f"mean {panel.metric.upper()} {100 * known[worst]:.1f} %"
-            shown[panel.cases[case]] = Shown(worst, folders[worst], result)
-    return shown
+            labels[panel.cases[case]] = CaseLabel(worst, folders[worst], result)
+    return labels
 
 
 def compare(

@@ -13,7 +13,7 @@ BESIDE = 26
 
 
 def label_components(mask: npt.NDArray[np.bool_], connectivity: int = BESIDE) -> npt.NDArray[Any]:
-    """Number the connected components of a mask.
+    """Assign a number to each connected component of a mask.
 
     Parameters
     ----------

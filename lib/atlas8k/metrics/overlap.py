@@ -1,8 +1,8 @@
-"""Overlap of two label maps: the Dice similarity coefficient of every organ.
+"""Measure the overlap of two label maps: the Dice similarity coefficient of every organ.
 
 Convention (Touchstone): an organ the truth does not have is NaN, whatever the
-prediction says, so that means are over the cases where the organ is present. A
-prediction of an organ that is not there is not lost: it is the ``spurious`` count of
+prediction is, so that means are over the cases where the organ is present. A
+prediction of an organ that the truth lacks is not lost: it is the ``spurious`` count of
 :func:`counts`, and `atlas8k evaluate` reports it.
 """
 
@@ -39,7 +39,7 @@ class Counts:
 
     @property
     def dsc(self) -> npt.NDArray[np.float64]:
-        """Return ``(organs,)`` float64 in 0..1; NaN where the truth lacks the organ."""
+        """Dice coefficient, ``(organs,)`` float64 in 0..1; NaN where the truth lacks the organ."""
         total = self.truth + self.prediction
         with np.errstate(invalid="ignore"):
             value = 2.0 * self.both / total
@@ -47,7 +47,7 @@ class Counts:
 
     @property
     def spurious(self) -> npt.NDArray[np.int64]:
-        """Return voxels predicted of organs that the truth lacks, ``(organs,)`` int64."""
+        """Voxels predicted of organs that the truth lacks, ``(organs,)`` int64."""
         return np.where(self.truth == 0, self.prediction, 0)
 
 
@@ -59,7 +59,7 @@ def check_maps(pred: Labels, truth: Labels) -> None:
     GridMismatchError
         Where the shapes differ or are not 3D.
     VolumeError
-        Where a value is no organ id: the map has other ids than ours.
+        Where a value is no organ id of ours.
     """
     if pred.shape != truth.shape or truth.ndim != 3 or not truth.size:
         raise GridMismatchError(

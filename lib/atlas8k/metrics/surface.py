@@ -1,4 +1,4 @@
-"""Normalised surface Dice of every organ at once, exact to surface-distance's definition.
+"""Measure the normalised surface Dice of every organ at once, by surface-distance's definition.
 
 The surface of a mask lies on the corners between voxels: a corner whose eight voxels are
 neither all inside nor all outside carries a surface element, whose area is that of the
@@ -137,9 +137,9 @@ def _code(label: Any, weights: Any, organ: int, x: int, y: int, z: int) -> int: 
 @njit(nogil=True, cache=True)
 def _measure(  # pragma: no cover
     label: Any,
-    own: Any,
-    other: Any,
-    there: int,
+    corners: Any,
+    other_corners: Any,
+    other_organs: int,
     offsets: Any,
     areas: Any,
     weights: Any,
@@ -148,26 +148,26 @@ def _measure(  # pragma: no cover
     sums: Any,
 ) -> None:
     """Add each organ's surface area, and the part near the other surface, to ``sums``."""
-    nx, ny, nz = own.shape
+    nx, ny, nz = corners.shape
     for x in range(start, stop):
         for y in range(ny):
             for z in range(nz):
-                left = int(own[x, y, z])
+                word = int(corners[x, y, z])
                 organ = 0
-                while left:
+                while word:
                     organ += 1
-                    bit = left & 1
-                    left >>= 1
+                    bit = word & 1
+                    word >>= 1
                     if not bit:
                         continue
                     area = areas[_code(label, weights, organ, x, y, z)]
                     sums[organ - 1, 0] += area
-                    if not (there >> (organ - 1)) & 1:
+                    if not (other_organs >> (organ - 1)) & 1:
                         continue
                     for n in range(offsets.shape[0]):
                         u, v, w = x + offsets[n, 0], y + offsets[n, 1], z + offsets[n, 2]
                         inside = 0 <= u < nx and 0 <= v < ny and 0 <= w < nz
-                        if inside and (int(other[u, v, w]) >> (organ - 1)) & 1:
+                        if inside and (int(other_corners[u, v, w]) >> (organ - 1)) & 1:
                             sums[organ - 1, 1] += area
                             break
 
@@ -248,15 +248,17 @@ def surface_areas(
     for label, word in zip(maps, bits, strict=True):
         _in_slabs(partial(_mark, label, word), shape[0])
     for side, label in enumerate(maps):
-        own, other = bits[side], bits[1 - side]
-        there = int(np.bitwise_or.reduce(other, axis=None))
+        corners, other_corners = bits[side], bits[1 - side]
+        other_organs = int(np.bitwise_or.reduce(other_corners, axis=None))
 
         def slab(start: int, stop: int, *inputs: Any) -> npt.NDArray[np.float64]:
             sums = np.zeros((N_ORGANS, 2))
             _measure(*inputs, *geometry, start, stop, sums)
             return sums
 
-        out[:, side] = np.sum(_in_slabs(slab, shape[0], label, own, other, there), axis=0)
+        out[:, side] = np.sum(
+            _in_slabs(slab, shape[0], label, corners, other_corners, other_organs), axis=0
+        )
     return out
 
 

@@ -1,4 +1,4 @@
-"""How good labels, networks and rankings are: metrics, statistics, tables and a report.
+"""Measure labels, networks and rankings: metrics, statistics, tables and a report.
 
 Arrays and tables only: nothing here needs torch, MONAI or MONAI Label.
 """

@@ -1,4 +1,4 @@
-"""How far networks and annotators agree, two by two: AbdomenAtlas-8K's Figure 8."""
+"""Compare networks and annotators two by two: agreement, AbdomenAtlas-8K's Figure 8."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Agreement:
     shared
         ``(raters, raters)`` cases that both have, whatever organs are in them.
     notes
-        What a reader must know.
+        Notes for the reader.
     """
 
     raters: tuple[str, ...]
@@ -75,28 +75,28 @@ def agreement_of(
     Raises
     ------
     EvaluationError
-        No case with two raters; one that cannot be read, or lies on several grids, is left
-        out and told.
+        Where no case has two raters. A case that cannot be read, or lies on several grids,
+        is left out and noted.
     """
     names = tuple(raters)
     total = np.zeros((len(names), len(names), N_ORGANS))
     n = np.zeros(total.shape, np.int64)
     shared = np.zeros(total.shape[:2], np.int64)
     cases, reported = [], list(notes)
-    for case, of_case in readings:
-        if len(of_case) >= 2:
+    for case, maps in readings:
+        if len(maps) >= 2:
             try:
-                pairs = list(_pairs(names, of_case))
+                pairs = list(_pairs(names, maps))
             except (Atlas8kError, OSError) as err:
                 reported.append(f"{case} is left out: {err}")
                 log.warning("%s", reported[-1])
             else:
                 cases.append(case)
                 for i, j, value, either in pairs:
-                    for at in {(i, j), (j, i)}:
-                        total[at] += value
-                        n[at] += either
-                        shared[at] += 1
+                    for cell in {(i, j), (j, i)}:
+                        total[cell] += value
+                        n[cell] += either
+                        shared[cell] += 1
         if progress is not None:
             progress(case)
     if not cases:
@@ -109,12 +109,14 @@ def agreement_of(
 def _pairs(
     names: Sequence[str], readings: Mapping[str, Reading]
 ) -> Iterator[tuple[int, int, Floats, npt.NDArray[np.bool_]]]:
-    """Yield two raters of a case, or one twice, their DSC by organ, and whether one has it."""
-    there = [k for k, name in enumerate(names) if name in readings]
-    base = readings[names[there[0]]]()
-    # Turned to the first one's grid where they can be, once.
-    maps = {k: base if k == there[0] else onto_truth(readings[names[k]](), base)[0] for k in there}
-    for i, j in combinations_with_replacement(there, 2):
+    """Yield the indices of two raters (or one twice), their DSC by organ, and if either has it."""
+    present = [k for k, name in enumerate(names) if name in readings]
+    base = readings[names[present[0]]]()
+    # Turn each map to the first one's grid once, where that can be done.
+    maps = {
+        k: base if k == present[0] else onto_truth(readings[names[k]](), base)[0] for k in present
+    }
+    for i, j in combinations_with_replacement(present, 2):
         # A map that had to be turned lies on the canonical grid: turn its partner too.
         a, b = onto_truth(maps[i], maps[j])
         pair = counts(a.array, b.array)
@@ -129,45 +131,56 @@ def agreement(
 ) -> Agreement:
     """Compare label maps of several raters on the cases they all have.
 
-    Files that do not say where their voxels lie have axes of `orientation`, such as ``RAS``.
+    `orientation`, such as ``RAS``, is for files that do not state the direction of their axes.
 
     Raises
     ------
     EvaluationError
-        Fewer than two raters, no common case, none that can be used.
+        Where there are fewer than two raters, or no common case that can be used.
     """
     if len(folders) < 2:
         raise EvaluationError("raters", "two folders at least are needed")
-    found = {name: find_labels(folder) for name, folder in folders.items()}
-    first = next(iter(found.values()))
-    cases = [case for case in first if all(case in labels for labels in found.values())]
+    labels_of = {name: find_labels(folder) for name, folder in folders.items()}
+    first = next(iter(labels_of.values()))
+    cases = [case for case in first if all(case in labels for labels in labels_of.values())]
     if not cases:
-        each = ", ".join(f"{name}: {min(labels)}" for name, labels in found.items())
+        each = ", ".join(f"{name}: {min(labels)}" for name, labels in labels_of.items())
         raise EvaluationError("raters", f"no case is in all folders (first cases: {each})")
-    every = dict.fromkeys(case for labels in found.values() for case in labels)
-    left = [case for case in every if case not in cases]
-    notes = (f"{len(left)} cases are not in every folder: {listing(left)}",) if left else ()
+    every = dict.fromkeys(case for labels in labels_of.values() for case in labels)
+    incomplete = [case for case in every if case not in cases]
+    notes = (
+        (f"{len(incomplete)} cases are not in every folder: {listing(incomplete)}",)
+        if incomplete
+        else ()
+    )
 
     def reading(path: Path) -> Reading:
         return lambda: read_case(path, orientation)
 
     return agreement_of(
-        ((case, {name: reading(labels[case]) for name, labels in found.items()}) for case in cases),
-        found,
+        (
+            (case, {name: reading(labels[case]) for name, labels in labels_of.items()})
+            for case in cases
+        ),
+        labels_of,
         progress,
         notes,
     )
 
 
-def agreement_tables(found: Agreement) -> list[Table]:
-    """Return a table for the mean over organs and one an organ, tinted from least to most."""
-    raters = found.raters
+def agreement_tables(agreement: Agreement) -> list[Table]:
+    """Return a table of the mean over organs and one for each organ, tinted from low to high."""
+    raters = agreement.raters
     off = ~np.eye(len(raters), dtype=bool)
     records = long_records(
-        {"rater": raters, "other": raters, "organ": ORGAN_NAMES}, n=found.n, dsc=found.values
+        {"rater": raters, "other": raters, "organ": ORGAN_NAMES},
+        n=agreement.n,
+        dsc=agreement.values,
     )
-    layers = [("average", mean_sd(found.values, axis=2)[0], found.shared)]
-    layers += [(o, found.values[:, :, m], found.n[:, :, m]) for m, o in enumerate(ORGAN_NAMES)]
+    layers = [("average", mean_sd(agreement.values, axis=2)[0], agreement.shared)]
+    layers += [
+        (o, agreement.values[:, :, m], agreement.n[:, :, m]) for m, o in enumerate(ORGAN_NAMES)
+    ]
     tables = []
     for organ, layer, n in layers:
         known = np.argwhere(off & ~np.isnan(layer))

@@ -1,4 +1,4 @@
-"""Networks against each other on the cases they share: figures, tests, ranks, groups, tables."""
+"""Compare networks on the cases they share: figures, tests, ranks, groups, tables."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Comparison:
     worst
         Indices of cases with the lowest mean over the networks, worst first.
     notes
-        What a reader must know; what groups were too small to test is with their tests.
+        Notes for the reader. Groups too small to test are noted with their tests.
     """
 
     panel: Panel
@@ -82,7 +82,7 @@ def _two_at_a_time(
     groupings: Sequence[Grouping], smallest: int
 ) -> tuple[list[Grouping], list[str]]:
     """Return pairs of columns with two groups that are large enough, and notes on the others."""
-    taken, notes = [], []
+    pairs, notes = [], []
     for first, second in combinations(groupings, 2):
         both = combine(first, second)
         large = sum(len(both.members(group)) >= smallest for group in both.groups)
@@ -91,8 +91,8 @@ def _two_at_a_time(
         elif large < 2:
             notes.append(f"{both.column}: fewer than two groups have {smallest} cases, not tested")
         else:
-            taken.append(both)
-    return taken, notes
+            pairs.append(both)
+    return pairs, notes
 
 
 def compare(
@@ -168,8 +168,8 @@ def comparison_tables(comparison: Comparison) -> Tables:
         [_significance_table(comparison, column) for column in columns],
         [_frequency_table(comparison, column) for column in columns],
         [
-            (_group_table(comparison, one.column), _pair_table(comparison, one.column))
-            for one in comparison.groupings
+            (_group_table(comparison, grouping.column), _pair_table(comparison, grouping.column))
+            for grouping in comparison.groupings
         ],
         _worst_cases_table(comparison),
         _left_out_table(panel) if panel.left_out else None,
@@ -178,10 +178,16 @@ def comparison_tables(comparison: Comparison) -> Tables:
 
 def all_tables(comparison: Comparison) -> list[Table]:
     """Return every table of a comparison as one list, in reading order."""
-    made = comparison_tables(comparison)
-    of_groups = [table for pair in made.groups for table in pair if table is not None]
-    tables = [*made[:3], *made.significances, *made.frequencies, *of_groups, made.worst_cases]
-    return [*tables, made.left_out] if made.left_out else tables
+    tables = comparison_tables(comparison)
+    of_groups = [table for pair in tables.groups for table in pair if table is not None]
+    ordered = [
+        *tables[:3],
+        *tables.significances,
+        *tables.frequencies,
+        *of_groups,
+        tables.worst_cases,
+    ]
+    return [*ordered, tables.left_out] if tables.left_out else ordered
 
 
 def _unit(comparison: Comparison) -> str:
@@ -234,10 +240,10 @@ def _rank_table(comparison: Comparison) -> Table:
     panel = comparison.panel
     rankings = [comparison.ranking[column] for column in panel.columns]
 
-    def cell(one: Ranking, n: int) -> str:
-        if math.isnan(one.rank[n]):
+    def cell(ranking: Ranking, n: int) -> str:
+        if math.isnan(ranking.rank[n]):
             return "–"
-        return f"{one.rank[n]:g} ({one.low[n]:g}–{one.high[n]:g})"
+        return f"{ranking.rank[n]:g} ({ranking.low[n]:g}–{ranking.high[n]:g})"
 
     taus = ", ".join(f"{c} {r.tau:.2f}" for c, r in zip(panel.columns, rankings, strict=True))
     return Table(
@@ -275,25 +281,28 @@ def _frequency_table(comparison: Comparison, column: str) -> Table:
 
 def _significance_table(comparison: Comparison, column: str) -> Table:
     """Return adjusted p-values: the row's network better than the column's."""
-    panel, found = comparison.panel, comparison.significance[column]
+    panel, significance = comparison.panel, comparison.significance[column]
     networks = panel.networks
     off = ~np.eye(len(networks), dtype=bool)
     records = long_records(
-        {"better": networks, "than": networks}, cases=found.pairs, p=found.p, p_holm=found.adjusted
+        {"better": networks, "than": networks},
+        cases=significance.pairs,
+        p=significance.p,
+        p_holm=significance.adjusted,
     )
     return Table(
         f"{panel.metric}-significance-{slug(column)}",
         f"Who is better than whom, {column}",
         f"Adjusted p that the network of the row is better than that of the column ({WILCOXON}; "
-        f"paired cases: {count_range(found.pairs[off])}). Winners, whom nobody beats: "
-        f"{', '.join(found.winners) or 'none'}.",
+        f"paired cases: {count_range(significance.pairs[off])}). Winners, whom nobody beats: "
+        f"{', '.join(significance.winners) or 'none'}.",
         ("better ↓ than →", *networks),
         tuple(
-            (name, *(p_text(p) if i != j else "" for j, p in enumerate(found.adjusted[i])))
+            (name, *(p_text(p) if i != j else "" for j, p in enumerate(significance.adjusted[i])))
             for i, name in enumerate(networks)
         ),
         records=records[off.ravel()],
-        shade={(i, j + 1): 1.0 for i, j in np.argwhere(found.adjusted < ALPHA).tolist()},
+        shade={(i, j + 1): 1.0 for i, j in np.argwhere(significance.adjusted < ALPHA).tolist()},
     )
 
 
@@ -312,11 +321,11 @@ def _group_table(comparison: Comparison, column: str) -> Table:
     few = " Groups in brackets have too few cases and are not tested." if small else ""
     rows = [
         (
-            found[0].group if found[0].tested else f"({found[0].group})",
-            count_range(row.n for row in found),
-            *(plus_minus(row.mean, row.sd) for row in found),
+            networks_rows[0].group if networks_rows[0].tested else f"({networks_rows[0].group})",
+            count_range(row.n for row in networks_rows),
+            *(plus_minus(row.mean, row.sd) for row in networks_rows),
         )
-        for found in zip(*(test.rows for test in tests), strict=True)
+        for networks_rows in zip(*(test.rows for test in tests), strict=True)
     ]
     return Table(
         f"{comparison.panel.metric}-groups-{slug(column)}",
@@ -345,8 +354,8 @@ def _pair_table(comparison: Comparison, column: str) -> Table | None:
         [(test.network, *pair) for test in tests for pair in test.pairs],
         columns=["network", "first", "second", "p", "p_bonferroni"],
     )
-    found = [{(p.first, p.second): p.adjusted for p in test.pairs} for test in tests]
-    names = list(dict.fromkeys(pair for of in found for pair in of))
+    p_values = [{(p.first, p.second): p.adjusted for p in test.pairs} for test in tests]
+    names = list(dict.fromkeys(pair for p_of in p_values for pair in p_of))
     return Table(
         f"{comparison.panel.metric}-group-pairs-{slug(column)}",
         f"Between groups of {column}",
@@ -354,13 +363,14 @@ def _pair_table(comparison: Comparison, column: str) -> Table | None:
         "pairs of a network; only networks whose Kruskal-Wallis test is below 5 %.",
         ("groups", *(test.network for test in tests)),
         tuple(
-            (f"{a} / {b}", *(p_text(of.get((a, b), math.nan)) for of in found)) for a, b in names
+            (f"{a} / {b}", *(p_text(p_of.get((a, b), math.nan)) for p_of in p_values))
+            for a, b in names
         ),
         frozenset(
             (r, c + 1)
             for r, pair in enumerate(names)
-            for c, of in enumerate(found)
-            if of.get(pair, math.nan) < ALPHA
+            for c, p_of in enumerate(p_values)
+            if p_of.get(pair, math.nan) < ALPHA
         ),
         records,
     )
@@ -381,7 +391,7 @@ def _worst_cases_table(comparison: Comparison) -> Table:
 
 
 def _left_out_table(panel: Panel) -> Table:
-    """Return every case that was not compared, and who lacks it."""
+    """Return every case that was not compared, and the networks that lack it."""
     return Table(
         f"{panel.metric}-left-out",
         f"The {len(panel.left_out)} cases not compared",

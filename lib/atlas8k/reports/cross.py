@@ -1,4 +1,4 @@
-"""A-Eval's matrix: networks trained on one dataset, tested on each of the others."""
+"""Build A-Eval's matrix: networks trained on one dataset, tested on each of the others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Cross:
     cases
         ``(train, test)`` int: cases with a value.
     notes
-        What a reader must know.
+        Notes for the reader.
     """
 
     metric: str
@@ -69,7 +69,7 @@ def cross(results: Mapping[tuple[str, str], Results]) -> Cross:
     Raises
     ------
     EvaluationError
-        Where there are no results, metrics are mixed, or no class is shared.
+        Where there are no results, metrics are mixed, or results share no class.
     """
     if not results:
         raise EvaluationError("results", "none are given; RESULTS/<train>/<test>/dsc.csv is read")
@@ -86,24 +86,26 @@ def cross(results: Mapping[tuple[str, str], Results]) -> Cross:
             for organ, value in zip(result.organs, of_class, strict=True)
             if not np.isnan(value)
         }
-    classes = tuple(o for o in ORGAN_NAMES if all(o in found for found in means.values()))
+    classes = tuple(o for o in ORGAN_NAMES if all(o in organs for organs in means.values()))
     if not classes:
         each = "; ".join(f"{a} on {b}: {listing([*m], 9)}" for (a, b), m in means.items())
         raise EvaluationError("results", f"no class is in all of them ({each})")
     notes = [f"classes shared by all: {', '.join(classes)}"]
-    left = [o for o in ORGAN_NAMES if o not in classes and any(o in m for m in means.values())]
-    if left:
-        notes.append(f"classes not in all of them, left out: {', '.join(left)}")
+    not_shared = [
+        o for o in ORGAN_NAMES if o not in classes and any(o in m for m in means.values())
+    ]
+    if not_shared:
+        notes.append(f"classes not in all of them, left out: {', '.join(not_shared)}")
     values = np.full((len(train), len(test)), np.nan)
     cases = np.zeros((len(train), len(test)), np.int64)
     for (a, b), result in results.items():
-        at = train.index(a), test.index(b)
-        values[at] = np.mean([means[a, b][organ] for organ in classes])
-        cases[at] = int((~np.isnan(result.values)).any(axis=1).sum())
+        cell = train.index(a), test.index(b)
+        values[cell] = np.mean([means[a, b][organ] for organ in classes])
+        cases[cell] = int((~np.isnan(result.values)).any(axis=1).sum())
         notes += [f"{a} on {b}: {note}" for note in result.notes]
-    holes = [f"{a} on {b}" for a in train for b in test if (a, b) not in results]
-    if holes:
-        notes.append(f"without results: {listing(holes, 20)}")
+    empty = [f"{a} on {b}" for a in train for b in test if (a, b) not in results]
+    if empty:
+        notes.append(f"without results: {listing(empty, 20)}")
     return Cross(metrics.pop(), train, test, classes, values, cases, tuple(notes))
 
 
@@ -118,7 +120,7 @@ def read_cross(root: str | Path, metric: str = "dsc") -> Cross:
     root = Path(root)
     if not root.is_dir():
         raise EvaluationError(root, "no such folder; RESULTS/<train>/<test>/dsc.csv is read")
-    found: dict[tuple[str, str], Results] = {}
+    results: dict[tuple[str, str], Results] = {}
     for train in sorted(path for path in root.iterdir() if path.is_dir()):
         for item in sorted(train.iterdir()):
             if item.is_dir() and (item / f"{metric}.csv").is_file():
@@ -127,12 +129,12 @@ def read_cross(root: str | Path, metric: str = "dsc") -> Cross:
                 file, test = item, item.stem
             else:
                 continue
-            if (train.name, test) in found:
+            if (train.name, test) in results:
                 raise EvaluationError(train, f"has results on {test} twice, as file and folder")
-            found[train.name, test] = read_results(file, metric, network=train.name)
-    if not found:
+            results[train.name, test] = read_results(file, metric, network=train.name)
+    if not results:
         raise EvaluationError(root, f"has no <train>/<test>/{metric}.csv")
-    return cross(found)
+    return cross(results)
 
 
 def cross_table(matrix: Cross, digits: int = 2) -> Table:

@@ -1,4 +1,4 @@
-"""Label maps against their truth: DSC and NSD of every case and organ, in several states."""
+"""Evaluate label maps against their truth: DSC and NSD of every case and organ."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Evaluation:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what a reader must know."""
+        """Notes for the reader."""
         return self.dsc.notes
 
 
@@ -81,9 +81,9 @@ class CaseEvaluation:
     labeled
         Whether the truth labels the organ.
     presumed
-        Nothing says which organs the truth labels.
+        Whether it is assumed that the truth labels all organs: nothing states which.
     without_file
-        Organs of the truth that a prediction of one file an organ has none of.
+        Organs of the truth that the prediction, masks of one organ a file, has no file of.
     """
 
     dsc: Floats
@@ -104,14 +104,14 @@ def evaluate_volumes(
     EvaluationError, VolumeError
         Where the grids differ or values are no organ ids.
     """
-    got, want = onto_truth(pred, truth.volume, resampled=resampled)
-    found = counts(got.array, want.array)
+    prediction, reference = onto_truth(pred, truth.volume, resampled=resampled)
+    voxels = counts(prediction.array, reference.array)
     labeled = np.isin(ORGAN_NAMES, [*truth.labeled])
-    surface = nsd(got.array, want.array, want.grid.spacing, tolerance_mm)
+    surface = nsd(prediction.array, reference.array, reference.grid.spacing, tolerance_mm)
     return CaseEvaluation(
-        np.where(labeled, found.dsc, np.nan),
+        np.where(labeled, voxels.dsc, np.nan),
         np.where(labeled, surface, np.nan),
-        np.where(labeled, found.spurious * want.grid.voxel_ml, 0.0),
+        np.where(labeled, voxels.spurious * reference.grid.voxel_ml, 0.0),
         labeled,
         truth.presumed,
     )
@@ -121,7 +121,7 @@ def evaluate_case(
     pred: Path, truth: Truth, tolerance_mm: float = TOLERANCE_MM, *,
     resampled: bool = False, orientation: str | None = None,
 ) -> CaseEvaluation:  # fmt: skip
-    """Evaluate the label map, or the masks an organ, at a path.
+    """Evaluate the label map, or the folder of organ masks, at a path.
 
     Raises
     ------
@@ -132,32 +132,32 @@ def evaluate_case(
         label = read_case(pred, orientation)
         return evaluate_volumes(label, truth, tolerance_mm, resampled=resampled)
     label, without = read_masks(pred, orientation)
-    found = evaluate_volumes(label, truth, tolerance_mm, resampled=resampled)
-    there = ~np.isnan(found.dsc[[ORGAN_NAMES.index(organ) for organ in without]])
+    evaluation = evaluate_volumes(label, truth, tolerance_mm, resampled=resampled)
+    in_truth = ~np.isnan(evaluation.dsc[[ORGAN_NAMES.index(organ) for organ in without]])
     return replace(
-        found, without_file=tuple(o for o, has in zip(without, there, strict=True) if has)
+        evaluation, without_file=tuple(o for o, has in zip(without, in_truth, strict=True) if has)
     )
 
 
 def _not_predicted(truth: Truth) -> CaseEvaluation:
     """Return 0 for every organ that the truth has."""
-    there = np.isin(np.arange(1, len(ORGAN_NAMES) + 1), truth.volume.array)
+    present = np.isin(np.arange(1, len(ORGAN_NAMES) + 1), truth.volume.array)
     labeled = np.isin(ORGAN_NAMES, [*truth.labeled])
-    zero = np.where(there & labeled, 0.0, np.nan)
+    zero = np.where(present & labeled, 0.0, np.nan)
     return CaseEvaluation(zero, zero, np.zeros(len(ORGAN_NAMES)), labeled, truth.presumed)
 
 
 def _measure(
-    wanted: Collection[Key],
-    one: Callable[[Key], CaseEvaluation],
+    keys: Collection[Key],
+    evaluate: Callable[[Key], CaseEvaluation],
     workers: int | None,
     progress: Callable[[Key], object] | None,
 ) -> tuple[dict[Key, CaseEvaluation], dict[Key, str]]:
-    """Return what could be measured, some at a time, and why the others could not be."""
+    """Evaluate cases on several threads; return the results, and the reasons of failures."""
 
-    def measured(key: Key) -> CaseEvaluation | str:
+    def evaluate_or_reason(key: Key) -> CaseEvaluation | str:
         try:
-            return one(key)
+            return evaluate(key)
         except (Atlas8kError, OSError) as err:  # a file may go while others are read
             return str(err)
         finally:
@@ -165,9 +165,9 @@ def _measure(
                 progress(key)
 
     with ThreadPoolExecutor(workers or min(4, len(os.sched_getaffinity(0)))) as pool:
-        found = dict(zip(wanted, pool.map(measured, wanted), strict=True))
-    good = {key: got for key, got in found.items() if not isinstance(got, str)}
-    return good, {key: got for key, got in found.items() if isinstance(got, str)}
+        outcomes = dict(zip(keys, pool.map(evaluate_or_reason, keys), strict=True))
+    measured = {key: outcome for key, outcome in outcomes.items() if not isinstance(outcome, str)}
+    return measured, {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, str)}
 
 
 def results_of(
@@ -201,7 +201,7 @@ def evaluate_folder(
         Name in tables, by default the folder's.
     missing_as_zero
         A case with a truth and no prediction is 0 for every organ it has; otherwise it is
-        left out. Either way it is told.
+        left out. Either way it is noted.
     resampled
         Allow predictions on another grid than their truth.
     organs
@@ -210,7 +210,7 @@ def evaluate_folder(
     dataset
         Whose values the truth's maps have; ``None``: our organ ids.
     orientation
-        How the axes of files run, on both sides, that do not say it, such as ``RAS``.
+        Direction of the axes of files, on both sides, that do not state it, such as ``RAS``.
     progress
         Called with each case's name when it is done.
 
@@ -235,7 +235,7 @@ def evaluate_folder(
     if extra:
         notes.append(f"{len(extra)} predictions have no truth and are left out: {listing(extra)}")
 
-    def one(case: str) -> CaseEvaluation:
+    def evaluate_one(case: str) -> CaseEvaluation:
         truth = read_truth(truths[case], organs, dataset, orientation)
         if case not in preds:
             return _not_predicted(truth)
@@ -243,33 +243,35 @@ def evaluate_folder(
             preds[case], truth, tolerance_mm, resampled=resampled, orientation=orientation
         )
 
-    wanted = [*truths] if missing_as_zero else shared
-    good, failures = _measure(wanted, one, workers, progress)
-    if not good:
+    selected = [*truths] if missing_as_zero else shared
+    measured, failures = _measure(selected, evaluate_one, workers, progress)
+    if not measured:
         case, reason = next(iter(failures.items()))
         raise EvaluationError(pred_dir, f"no case could be evaluated; {case}: {reason}")
     if failures:
         notes.append(f"{len(failures)} cases could not be evaluated: {listing([*failures])}")
-    notes += _without_files(good)
+    notes += _without_files(measured)
     spurious, labeled = (
-        np.stack([getattr(got, name) for got in good.values()])
+        np.stack([getattr(result, name) for result in measured.values()])
         for name in ("spurious_ml", "labeled")
     )
-    there = ~np.isnan([got.dsc for got in good.values()]).all(axis=0)
-    known = np.any([got.labeled for got in good.values() if not got.presumed], axis=0)
-    nowhere = ~(there | known)
+    present = ~np.isnan([result.dsc for result in measured.values()]).all(axis=0)
+    known = np.any([result.labeled for result in measured.values() if not result.presumed], axis=0)
+    nowhere = ~(present | known)
     notes += _never_labeled(nowhere, spurious)
     for note in notes:
         log.warning("%s", note)
-    dsc, surface = results_of(network or Path(pred_dir).resolve().name, good, tuple(notes))
+    dsc, surface = results_of(network or Path(pred_dir).resolve().name, measured, tuple(notes))
     return Evaluation(
         dsc, surface, np.where(nowhere, 0.0, spurious), labeled & ~nowhere, tolerance_mm, failures
     )
 
 
-def _without_files(good: Mapping[str, CaseEvaluation]) -> list[str]:
+def _without_files(measured: Mapping[str, CaseEvaluation]) -> list[str]:
     """Return notes on predictions that have no file of an organ that the truth has."""
-    lacking = {o: [c for c, got in good.items() if o in got.without_file] for o in ORGAN_NAMES}
+    lacking = {
+        o: [c for c, result in measured.items() if o in result.without_file] for o in ORGAN_NAMES
+    }
     return [
         f"{organ}: {len(cases)} predictions have no file of it and count as 0: {listing(cases)}; "
         "leave the organ out with --organs if the network has none"
@@ -296,7 +298,7 @@ def evaluation_table(evaluation: Evaluation, seed: int = 0) -> Table:
     labeled = [*evaluation.labeled.any(axis=0), True]
     rows, records = [], []
     for m, organ in enumerate((*ORGAN_NAMES, "average")):
-        shown: list[str] = []
+        cells: list[str] = []
         full: dict[str, float] = {}
         for result in (evaluation.dsc, evaluation.nsd):
             column = (
@@ -305,11 +307,11 @@ def evaluation_table(evaluation: Evaluation, seed: int = 0) -> Table:
             mean, sd, n = (float(figure) for figure in mean_sd(column))
             low, high = bootstrap_interval(column, seed=seed)
             interval = "–" if np.isnan(low) else f"{number(low)} to {number(high)}"
-            shown += [plus_minus(mean, sd), interval]
+            cells += [plus_minus(mean, sd), interval]
             figures = {"mean": mean, "sd": sd, "low": low, "high": high}
             full |= {f"{result.metric}_{name}": v for name, v in figures.items()}
         false_alarms = str(spurious[m]) if labeled[m] else ""
-        rows.append((organ, str(int(n)), *shown, false_alarms or "–"))
+        rows.append((organ, str(int(n)), *cells, false_alarms or "–"))
         records.append({"organ": organ, "n": int(n), **full, "cases_spurious": false_alarms})
     return Table(
         "evaluation",
@@ -344,7 +346,7 @@ def measure_states(
     tolerance_mm
         Of NSD.
     orientation
-        How the axes of files run that do not say it, such as ``RAS``.
+        Direction of the axes of files that do not state it, such as ``RAS``.
     progress
         Called for each file measured.
 
@@ -352,23 +354,23 @@ def measure_states(
     -------
     results, notes
         ``"dsc"`` and ``"nsd"`` to state to its per-case results, without states of which no
-        case could be measured; and what a reader must know.
+        case could be measured; and notes for the reader.
 
     Raises
     ------
     EvaluationError
-        No file at all could be measured.
+        Where no file could be measured.
     """
     every = (key for labels in states.values() for key in labels.items())
-    wanted = dict.fromkeys(key for key in every if key[0] in truths)
+    keys = dict.fromkeys(key for key in every if key[0] in truths)
 
-    def one(key: tuple[str, Path]) -> CaseEvaluation:
+    def evaluate_one(key: tuple[str, Path]) -> CaseEvaluation:
         case, path = key
         truth = read_truth(truths[case], orientation=orientation)
         return evaluate_case(path, truth, tolerance_mm, orientation=orientation)
 
-    good, failures = _measure(wanted, one, None, progress)
-    if not good:
+    measured, failures = _measure(keys, evaluate_one, None, progress)
+    if not measured:
         reason = next(iter(failures.values()), "no case has a truth")
         raise EvaluationError("labels", f"none could be measured; {reason}")
     notes = [f"{case} is left out: {reason}" for (case, _), reason in failures.items()]
@@ -377,12 +379,14 @@ def measure_states(
         unknown = [case for case in labels if case not in truths]
         if unknown:
             notes.append(f"{name}: {len(unknown)} cases have no truth: {listing(unknown)}")
-        cases = {case: good[case, path] for case, path in labels.items() if (case, path) in good}
+        cases = {
+            case: measured[case, path] for case, path in labels.items() if (case, path) in measured
+        }
         if not cases:
             notes.append(f"{name}: no case could be measured")
             continue
-        for metric, found in zip(METRICS, results_of(name, cases), strict=True):
-            results[metric][name] = found
+        for metric, result in zip(METRICS, results_of(name, cases), strict=True):
+            results[metric][name] = result
     notes = [*dict.fromkeys(notes)]
     for note in notes:
         log.warning("%s", note)

@@ -1,7 +1,7 @@
-"""CTs and label maps in folders: one file a case, a folder a case, or a file an organ.
+"""Find and read CTs and label maps: a file a case, a folder a case, or a file an organ.
 
-A truth says, beside its voxels, which organs it labels at all. An organ that is not labeled is
-unknown, not absent: a prediction of it is neither right nor spurious.
+A truth states, beside its voxels, which organs it labels at all. An organ that is not labeled
+is unknown, not absent: a prediction of it is neither right nor spurious.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ def _folders(folder: Path) -> list[Path]:
 def find_labels(root: str | Path) -> dict[str, Path]:
     """Find each case's label map, or its folder of organ masks.
 
-    Taken are ``root/<case>.nii.gz``, ``root/<case>/<one of MAP_NAMES>.nii.gz``,
+    Read are ``root/<case>.nii.gz``, ``root/<case>/<one of MAP_NAMES>.nii.gz``,
     ``root/<case>/segmentations/<organ>.nii.gz`` and the latter two in one folder more
-    (``root/<case>/<folder>/…``). Where all that lies in one folder of ``root``, as an
-    unpacked archive leaves it, that folder is taken.
+    (``root/<case>/<folder>/…``). Where all of it lies in one folder of ``root``, as in an
+    unpacked archive, that folder is read.
 
     Raises
     ------
@@ -58,22 +58,22 @@ def find_labels(root: str | Path) -> dict[str, Path]:
     root = Path(root)
     if not root.is_dir():
         raise EvaluationError(root, "no such folder")
-    found = _cases_in(root)
-    if not found:
+    labels = _cases_in(root)
+    if not labels:
         below = {folder: cases for folder in _folders(root) if (cases := _cases_in(folder))}
         if len(below) > 1:
             raise EvaluationError(
                 root, f"holds folders of label maps: {', '.join(p.name for p in below)}; name one"
             )
         for folder, cases in below.items():
-            log.warning("%s holds no label map itself: those in %s are read", root, folder)
-            found = cases
-    if not found:
+            log.warning("%s holds no label map itself: reading those in %s", root, folder)
+            labels = cases
+    if not labels:
         raise EvaluationError(
             root, "holds no label map: <case>.nii.gz, <case>/combined_labels.nii.gz or "
             "<case>/segmentations/<organ>.nii.gz is looked for",
         )  # fmt: skip
-    return found
+    return labels
 
 
 def find_ct(folder: Path, case: str) -> Path | None:
@@ -87,25 +87,25 @@ def find_ct(folder: Path, case: str) -> Path | None:
 
 
 def _cases_in(root: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    cases: dict[str, Path] = {}
     for item in sorted([*_images(root), *_folders(root)]):
-        where = _of_case(item) if item.is_dir() else item
+        labels = _of_case(item) if item.is_dir() else item
         name = item.name if item.is_dir() else case_name(item.name)
-        if where is None:
+        if labels is None:
             continue
-        if name in found:
-            raise EvaluationError(root, f"case {name} is there twice: {found[name]} and {where}")
-        found[name] = where
-    if found and all(find_organ(name) and not path.is_dir() for name, path in found.items()):
+        if name in cases:
+            raise EvaluationError(root, f"case {name} has two: {cases[name]} and {labels}")
+        cases[name] = labels
+    if cases and all(find_organ(name) and not path.is_dir() for name, path in cases.items()):
         raise EvaluationError(
             root, "holds one file an organ, so that it is the folder of one case; give the "
             "folder above it",
         )  # fmt: skip
-    return found
+    return cases
 
 
 def _of_case(folder: Path) -> Path | None:
-    """Return the label map or the masks of a case, in its folder or in the one folder there."""
+    """Return the label map or the masks of a case, in its folder or in the only folder in it."""
     own = _label_in(folder)
     if own is not None:
         return own
@@ -124,12 +124,12 @@ def _masks(folder: Path) -> dict[Organ, Path]:
 
 
 def read_map(path: Path, orientation: str | None = None) -> Volume:
-    """Read a label map; one that does not say where its voxels lie has axes of `orientation`."""
+    """Read a label map; `orientation` is for one that does not state the direction of its axes."""
     return read_oriented(read_label, path, orientation)
 
 
 def read_oriented(read: Callable[..., Volume], path: Path, orientation: str | None) -> Volume:
-    """Read a file; one that does not say where its voxels lie has axes of `orientation`.
+    """Read a file; `orientation` is for one that does not state the direction of its axes.
 
     Parameters
     ----------
@@ -150,8 +150,8 @@ def read_case(path: Path, orientation: str | None = None) -> Volume:
     """Read the label map at a path of :func:`find_labels`, ``(X, Y, Z)`` uint8.
 
     A map with values beyond our organ ids, as AbdomenAtlas 1.1's, is read by name from the
-    masks in its case's folder, where there are some. `orientation` is how the axes of files run
-    that do not say it, such as ``RAS``.
+    masks in its case's folder, where there are some. `orientation`, such as ``RAS``, is for files
+    that do not state the direction of their axes.
 
     Raises
     ------
@@ -194,12 +194,12 @@ def read_masks(folder: Path, orientation: str | None = None) -> tuple[Volume, tu
                 mask.path or folder, "lies on another grid than the case's other masks"
             )
         whole[mask.array > 0] = organ.id
-    there = {organ.name for organ in masks}
-    return Volume(whole, grid, folder), tuple(name for name in ORGAN_NAMES if name not in there)
+    present = {organ.name for organ in masks}
+    return Volume(whole, grid, folder), tuple(name for name in ORGAN_NAMES if name not in present)
 
 
 def on_one_extent(first: Volume, second: Volume) -> tuple[Volume, Volume]:
-    """Return two volumes, one that does not say its place laid over the other's extent."""
+    """Return two volumes; lay one without a position over the extent of the other."""
     if has_position(second.grid):
         return replace(first, grid=on_extent(first.grid, second.grid)), second
     if has_position(first.grid):
@@ -211,8 +211,8 @@ def onto_truth(pred: Volume, truth: Volume, *, resampled: bool = False) -> tuple
     """Return both maps on one grid.
 
     Maps that differ in the order or direction of their axes only are turned; on other
-    grids the prediction is resampled (nearest neighbour) if allowed. A map that does not say
-    its place is laid over the other one's extent.
+    grids the prediction is resampled (nearest neighbour) if allowed. A map without a
+    position is laid over the extent of the other one.
 
     Raises
     ------
@@ -247,7 +247,7 @@ class Truth:
     labeled
         Organs that it labels: those without a voxel are absent.
     presumed
-        Nothing says which these are: a map of our organ ids, taken to label all nine.
+        Whether that is assumed: a map of our organ ids with nothing to state which it labels.
     """
 
     volume: Volume
@@ -271,12 +271,12 @@ def read_truth(
     dataset
         Whose values a map has; ``None``: our organ ids.
     orientation
-        How the axes of files run that do not say it, such as ``RAS``.
+        Direction of the axes of files that do not state it, such as ``RAS``.
 
     Raises
     ------
     EvaluationError, VolumeError
-        A file cannot be read, or has values that are neither our organ ids nor the
+        Where a file cannot be read, or has values that are neither our organ ids nor the
         dataset's.
     """
     labeled = set(ORGAN_NAMES)

@@ -1,4 +1,4 @@
-"""Groups of cases by metadata: how they are made, and whether results differ between them."""
+"""Group cases by metadata, and test whether results differ between the groups."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from atlas8k.reports.statistics import ALPHA, Floats, bonferroni, mean_sd
 log = logging.getLogger(__name__)
 
 AGE_EDGES = (20.0, 40.0, 60.0, 80.0)
-"""Years at which age is cut where nothing else is asked for."""
+"""Years at which age is cut by default."""
 
 USUAL_COLUMNS = (
     "age", "sex", "gender", "race", "ethnicity", "institute", "hospital", "site", "center",
     "centre", "manufacturer", "vendor", "phase", "pathology", "diagnosis",
 )  # fmt: skip
-"""Columns groups are made of where none is asked for, as far as a file has them."""
+"""Columns that cases are grouped by where none is named, as far as a file has them."""
 
 _MANY_NUMBERS = 12
 """A column with more different numbers than this is cut into quarters of the cases."""

@@ -1,4 +1,4 @@
-"""Pictures of a CT with its organs and attention, radiological convention.
+"""Draw a CT with its organs and attention, radiological convention.
 
 The patient's right is on the left of axial and coronal pictures, the head is up, and the
 front is up (axial) or left (sagittal), whatever the file's axes are.
@@ -61,7 +61,7 @@ _ENDINGS = (".png", ".svg", ".pdf", ".jpg")
 
 
 def save_figure(figure: Figure, path: Path, **options: Any) -> None:
-    """Write a picture, complete or not at all; the ending says the format.
+    """Write a picture, complete or not at all; the ending is the format.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def draw_planes(
     Parameters
     ----------
     target
-        Picture to write; the ending says the format (``.png``, ``.svg``), else `form`.
+        Picture to write; its format is the ending (``.png``, ``.svg``) or `form`.
     ct
         ``(X, Y, Z)`` HU, any orientation.
     label
@@ -176,8 +176,10 @@ def draw_planes(
     organs = None if label is None else to_canonical(Volume(label, ct.grid)).array
     regions = None if attention is None else to_canonical(Volume(attention, ct.grid)).array
     if point is None:
-        seen = regions if regions is not None and regions.any() else organs
-        point = best_point(np.zeros(base.grid.shape, bool) if seen is None else seen > 0)
+        target_mask = regions if regions is not None and regions.any() else organs
+        point = best_point(
+            np.zeros(base.grid.shape, bool) if target_mask is None else target_mask > 0
+        )
 
     extent = np.array(base.grid.shape) * base.grid.spacing
     widths = [float(extent[plane.horizontal]) for plane in _PLANES]
@@ -213,7 +215,7 @@ class View:
     point_mm
         Point the planes go through, RAS+ mm.
     title
-        What it is, above the row.
+        Text above the row.
     mask
         ``(X, Y, Z)`` bool, the region's voxels.
     """
@@ -237,7 +239,7 @@ def draw_regions(
     Parameters
     ----------
     path
-        Picture to write; the ending says the format. Complete or not at all.
+        Picture to write, complete or not at all; its format is the ending.
     ct
         ``(X, Y, Z)`` HU, any orientation.
     label
@@ -250,7 +252,7 @@ def draw_regions(
     Raises
     ------
     UnreadableVolumeError
-        The name has no picture's ending, or there is no view.
+        Where the name has no picture's ending, or there is no view.
     """
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -265,15 +267,15 @@ def draw_regions(
     figure = Figure(figsize=(12.6, height), facecolor="black")
     panels = figure.subplots(len(views), 3, squeeze=False)
     axes_mm = _axes(ct.grid)
-    seen: set[int] = set()
+    organs_drawn: set[int] = set()
     for row, view in zip(panels, views, strict=True):
         for axes, plane in zip(row, _PLANES, strict=True):
-            seen |= _draw_region(axes, plane, axes_mm, ct, label, heat, view)
+            organs_drawn |= _draw_region(axes, plane, axes_mm, ct, label, heat, view)
         row[0].set_title(view.title, loc="left", color="white", fontsize=12, pad=8)
     handles = [
         Line2D([], [], color=_color(organ.color), lw=2, label=organ.name)
         for organ in ORGANS
-        if organ.id in seen
+        if organ.id in organs_drawn
     ]
     handles.append(Line2D([], [], color=REGION_COLOR, lw=2.4, label="region to look at"))
     top, bottom = 1 - 0.75 / height, 0.5 / height
@@ -317,12 +319,12 @@ def _draw_region(
     # Weak attention lets the CT through, strong attention still shows it.
     overlay[..., 3] = np.clip(warmth * 2.5, 0, 0.72) * (warmth > 0.03)
     axes.imshow(overlay, interpolation="bilinear")
-    found = lookup(label, points, order=0)
-    seen = {int(value) for value in np.unique(found) if value}
+    organs = lookup(label, points, order=0)
+    present = {int(value) for value in np.unique(organs) if value}
     for organ in ORGANS:
-        if organ.id in seen:
+        if organ.id in present:
             # Smoothed a little: the label's voxels are coarser than the picture.
-            soft = ndimage.gaussian_filter((found == organ.id).astype(np.float32), 1.2)
+            soft = ndimage.gaussian_filter((organs == organ.id).astype(np.float32), 1.2)
             axes.contour(soft, [0.5], colors=[_color(organ.color)], linewidths=1.5)
     mask = lookup(view.mask, points, order=0).astype(np.float32)
     if mask.any():
@@ -343,7 +345,7 @@ def _draw_region(
             path_effects=outline,
         )  # fmt: skip
     axes.set_axis_off()
-    return seen
+    return present
 
 
 def _axes(grid: Grid) -> npt.NDArray[np.float64]:
@@ -404,8 +406,8 @@ def lookup(
     values = ndimage.map_coordinates(
         array, index, order=order, mode="constant", cval=fill, prefilter=False
     )
-    found: npt.NDArray[Any] = values.reshape(points.shape[:-1])
-    return found
+    sampled: npt.NDArray[Any] = values.reshape(points.shape[:-1])
+    return sampled
 
 
 def _color(color: tuple[int, int, int]) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""How good labels are, before and after, round by round: AbdomenAtlas-8K's Tables 5 to 7."""
+"""Compare the quality of labels before and after each round: AbdomenAtlas-8K's Tables 5 to 7."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from atlas8k.reports.tables import Table, long_records, number, p_text, plus_min
 
 STARS = "ns p > 0.05, * p ≤ 0.05, ** p ≤ 0.01, *** p ≤ 0.001, **** p ≤ 0.0001"
 OUTCOMES = ("confirmed", "revised", "absent", "not_assessed")
-"""What a submission may say of an organ; see the ledger's records."""
+"""Outcomes that a submission may have for an organ; see the ledger's records."""
 
 
 def _counts(panel: Panel) -> str:
@@ -41,7 +41,7 @@ def rounds_table(results: Sequence[Results]) -> Table:
     ----------
     results
         Per-case results of the labels against the truth, in the order of the rounds; the
-        first is before.
+        first are those before any round.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def revision_table(rounds: Sequence[Revised], against: str) -> Table:
     rounds
         In order, one at least.
     against
-        What the truth is, for the caption.
+        Name of the truth, for the caption.
 
     Raises
     ------
@@ -153,11 +153,11 @@ def revision_table(rounds: Sequence[Revised], against: str) -> Table:
     metric = rounds[0].before.metric
     rows: list[tuple[str, ...]] = []
     records = []
-    for one in rounds:
-        panel = align([r for r in (one.before, one.after) if r is not None])
+    for round_ in rounds:
+        panel = align([r for r in (round_.before, round_.after) if r is not None])
         means, sds, n = mean_sd(panel.stacked, axis=1)
         p = np.full(means.shape, np.nan)
-        if one.after is not None:
+        if round_.after is not None:
             p[1] = holm(_p_values(panel.stacked[1], panel.stacked[0]))
         states = ("given out", "submitted")[: len(means)]
         for r, state in enumerate(states):
@@ -165,8 +165,8 @@ def revision_table(rounds: Sequence[Revised], against: str) -> Table:
                 f"{number(m)} {stars(q)}" if r else number(m)
                 for m, q in zip(means[r], p[r], strict=True)
             )
-            rows.append((f"{one.name}, {state}", str(len(panel.cases)), *cells))
-        axes = {"round": [one.name], "labels": states, "class": panel.columns}
+            rows.append((f"{round_.name}, {state}", str(len(panel.cases)), *cells))
+        axes = {"round": [round_.name], "labels": states, "class": panel.columns}
         records.append(long_records(axes, n=n, mean=means, sd=sds, p_holm=p))
     tests = (
         " Stars: submitted better than given out, one-sided Wilcoxon signed rank test on the same "
@@ -176,7 +176,7 @@ def revision_table(rounds: Sequence[Revised], against: str) -> Table:
         f"revision-{metric}",
         f"Labels given out and submitted, {metric.upper()}",
         f"Mean {metric.upper()} in % against {against}, over the n volumes of a round where the "
-        f"organ is present.{tests if any(one.after is not None for one in rounds) else ''}",
+        f"organ is present.{tests if any(round_.after is not None for round_ in rounds) else ''}",
         ("labels", "n", *ORGAN_NAMES, "average"),
         tuple(rows),
         records=pd.concat(records),
@@ -185,7 +185,7 @@ def revision_table(rounds: Sequence[Revised], against: str) -> Table:
 
 @dataclass
 class Effort:
-    """What the ledger says of one round.
+    """Work on labels that the ledger records for one round.
 
     Attributes
     ----------
@@ -213,7 +213,7 @@ class Effort:
     overlap: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, organ: str, outcome: str, dsc: float | None) -> None:
-        """Count what a submission says of an organ."""
+        """Count the outcome of an organ in a submission, and the DSC where it was changed."""
         counted = self.outcomes.setdefault(organ, dict.fromkeys(OUTCOMES, 0))
         counted[outcome] = counted.get(outcome, 0) + 1
         if outcome in ("revised", "absent") and dsc is not None:
@@ -221,7 +221,7 @@ class Effort:
 
 
 def effort_tables(rounds: Sequence[Effort]) -> list[Table]:
-    """Return how much was done in each round, and what became of each organ."""
+    """Return a table of the work of each round, and one of the outcomes of each organ."""
     work = Table(
         "effort",
         "What was done in each round",
@@ -230,10 +230,10 @@ def effort_tables(rounds: Sequence[Effort]) -> list[Table]:
         ("round", "networks", "volumes", "submissions", "annotators", "minutes", "organs changed"),
         tuple(
             (
-                one.name, one.networks, str(len(one.volumes)), str(one.submissions),
-                str(len(one.annotators)), _minutes(one.minutes), f"{_changed(one):.1f}",
+                round_.name, round_.networks, str(len(round_.volumes)), str(round_.submissions),
+                str(len(round_.annotators)), _minutes(round_.minutes), f"{_changed(round_):.1f}",
             )
-            for one in rounds
+            for round_ in rounds
         ),
     )  # fmt: skip
     organs = Table(
@@ -244,12 +244,12 @@ def effort_tables(rounds: Sequence[Effort]) -> list[Table]:
         ("round", "organ", *(name.replace("_", " ") for name in OUTCOMES), "DSC of changed"),
         tuple(
             (
-                one.name, organ, *(str(one.outcomes[organ][name]) for name in OUTCOMES),
-                number(float(np.mean(one.overlap[organ])) if organ in one.overlap else np.nan),
+                round_.name, organ, *(str(round_.outcomes[organ][name]) for name in OUTCOMES),
+                number(float(np.mean(round_.overlap.get(organ, np.nan)))),
             )
-            for one in rounds
+            for round_ in rounds
             for organ in ORGAN_NAMES
-            if organ in one.outcomes
+            if organ in round_.outcomes
         ),
     )  # fmt: skip
     return [work, organs]
@@ -262,7 +262,7 @@ def _minutes(minutes: Sequence[float]) -> str:
     return f"{middle:.0f} ({low:.0f}–{high:.0f})"
 
 
-def _changed(one: Effort) -> float:
+def _changed(effort: Effort) -> float:
     """Return how many organs a submission of a round changes on average."""
-    changed = sum(organ["revised"] + organ["absent"] for organ in one.outcomes.values())
-    return changed / max(one.submissions, 1)
+    changed = sum(organ["revised"] + organ["absent"] for organ in effort.outcomes.values())
+    return changed / max(effort.submissions, 1)

@@ -1,4 +1,4 @@
-"""The report: one HTML page with everything in it, light or dark as the reader's screen is.
+"""Write the report: one HTML page that holds everything, light or dark as the reader's screen.
 
 Box plots are inline SVG in the page's text colour; cases are pictures of three planes, where
 the CTs are at hand.
@@ -120,9 +120,11 @@ def _svg(figure: Figure) -> str:
     # A page has one name space for ids: those in use get the figure's own prefix, the
     # rest go.
     used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    own = hashlib.sha256(text.encode()).hexdigest()[:10]
-    text = re.sub(r' id="([^"]*)"', lambda m: f' id="{own}-{m[1]}"' if m[1] in used else "", text)
-    text = re.sub(r'(url\(#|href="#)([^)"]+)', rf"\g<1>{own}-\g<2>", text)
+    prefix = hashlib.sha256(text.encode()).hexdigest()[:10]
+    text = re.sub(
+        r' id="([^"]*)"', lambda m: f' id="{prefix}-{m[1]}"' if m[1] in used else "", text
+    )
+    text = re.sub(r'(url\(#|href="#)([^)"]+)', rf"\g<1>{prefix}-\g<2>", text)
     head, rest = text.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     return (head + ' role="img">' + rest).replace(INK, "currentColor")
@@ -149,8 +151,10 @@ def group_boxes(comparison: Comparison, grouping: Grouping) -> tuple[str, str]:
     ]
     members = [grouping.members(group) for group in grouping.groups]
     panels = [(panel.networks[n], [means[n, m] for m in members], labels) for n in chosen]
-    left = len(panel.networks) - len(chosen)
-    note = f"The {MOST_PANELS} best ranked networks; {left} more are in the table." if left else ""
+    others = len(panel.networks) - len(chosen)
+    note = (
+        f"The {MOST_PANELS} best ranked networks; {others} more are in the table." if others else ""
+    )
     return _boxes(panels, min(3, len(panels)), f"{panel.metric.upper()} (%)"), note
 
 
@@ -164,7 +168,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Shown:
+class CaseLabel:
     """A network's label of a case, to be drawn beside the truth.
 
     ``labels`` is its folder of label maps, ``result`` its figure in words.
@@ -179,7 +183,7 @@ def draw_cases(
     cases: Sequence[str],
     images: str | Path,
     labels: str | Path | None = None,
-    networks: Mapping[str, Shown] | None = None,
+    networks: Mapping[str, CaseLabel] | None = None,
 ) -> tuple[list[Picture], list[str]]:
     """Draw cases with the organs of ``labels`` on them, and with those of a network.
 
@@ -194,10 +198,10 @@ def draw_cases(
     Returns
     -------
     pictures, notes
-        What could be drawn, and a sentence for each case that could not.
+        Pictures, and a sentence for each case that could not be drawn.
     """
-    maps = find_labels(labels) if labels is not None else {}
-    folders = {shown.labels for shown in (networks or {}).values()}
+    truths = find_labels(labels) if labels is not None else {}
+    folders = {label.labels for label in (networks or {}).values()}
     predicted = {folder: find_labels(folder) for folder in folders}
     pictures: list[Picture] = []
     notes = []
@@ -206,14 +210,14 @@ def draw_cases(
         if path is None:
             notes.append(f"no picture of {case}: no CT of it in {images}")
             continue
-        shown = (networks or {}).get(case)
+        label = (networks or {}).get(case)
         try:
             ct = read_ct(path)
-            truth = _on(ct, maps.get(case))
-            own = None if shown is None else _on(ct, predicted[shown.labels].get(case))
-            if shown is not None and own is None:
-                notes.append(f"no label of {case} in {shown.labels}")
-            pictures += _pictures(case, ct, truth, shown, own)
+            truth = _on(ct, truths.get(case))
+            predicted_label = None if label is None else _on(ct, predicted[label.labels].get(case))
+            if label is not None and predicted_label is None:
+                notes.append(f"no label of {case} in {label.labels}")
+            pictures += _pictures(case, ct, truth, label, predicted_label)
         except Atlas8kError as err:
             notes.append(f"no picture of {case}: {err}")
     for note in notes:
@@ -235,25 +239,27 @@ def _pictures(
     case: str,
     ct: Volume,
     truth: npt.NDArray[np.uint8] | None,
-    shown: Shown | None,
-    own: npt.NDArray[np.uint8] | None,
+    chosen: CaseLabel | None,
+    predicted: npt.NDArray[np.uint8] | None,
 ) -> list[Picture]:
     point = None
-    if truth is not None and own is not None and (truth != own).any():
-        point = best_point(to_canonical(Volume((truth != own).astype(np.uint8), ct.grid)).array > 0)
+    if truth is not None and predicted is not None and (truth != predicted).any():
+        point = best_point(
+            to_canonical(Volume((truth != predicted).astype(np.uint8), ct.grid)).array > 0
+        )
     labels: list[tuple[npt.NDArray[np.uint8] | None, str]] = []
     if truth is not None:
         labels.append((truth, " with the truth's organs"))
-    if shown is not None and own is not None:
-        labels.append((own, f" with the organs of {shown.network} ({shown.result})"))
-    found = []
+    if chosen is not None and predicted is not None:
+        labels.append((predicted, f" with the organs of {chosen.network} ({chosen.result})"))
+    pictures = []
     for label, words in labels or [(None, "")]:
         stream = io.BytesIO()
         # A page holds twenty of these: as PNG it would be three times as large.
         draw_planes(stream, ct, label, point=point, form="jpg")
         source = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
-        found.append(Picture(case, source, f"{case}: axial, coronal and sagittal slices{words}"))
-    return found
+        pictures.append(Picture(case, source, f"{case}: axial, coronal and sagittal slices{words}"))
+    return pictures
 
 
 def _part(comparison: Comparison, pictures: Sequence[Picture]) -> dict[str, Any]:
@@ -305,14 +311,14 @@ def render(
     pictures
         Metric to pictures of its worst cases.
     tolerance
-        Words on NSD's tolerance; results files do not tell it.
+        Words on NSD's tolerance, which result files do not state.
     """
     parts = [_part(c, (pictures or {}).get(c.panel.metric, ())) for c in comparisons]
     return _fill("report.html.j2", title=title, parts=parts, tolerance=tolerance)
 
 
 def write_table_page(
-    path: str | Path, shown: Sequence[Table], *, title: str, notes: Sequence[str] = ()
+    path: str | Path, tables: Sequence[Table], *, title: str, notes: Sequence[str] = ()
 ) -> Path:
     """Write a page of tables only."""
-    return write_text(path, _fill("tables.html.j2", title=title, tables=shown, notes=notes))
+    return write_text(path, _fill("tables.html.j2", title=title, tables=tables, notes=notes))

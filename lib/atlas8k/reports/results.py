@@ -1,4 +1,4 @@
-"""Per-case results of networks in Touchstone's CSV form: read, aligned on shared cases, written."""
+"""Read, align and write per-case results of networks in Touchstone's CSV form."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Results:
     cases
         Case names, file order.
     organs
-        Organ names of the columns there are, organ id order.
+        Organ names of the columns, organ id order.
     values
         ``(cases, organs)`` float64 in 0..1; NaN where the organ is absent.
     path
         The file, ``None`` where there is none.
     notes
-        What a reader must know about how the file was taken, one sentence each.
+        Notes on how the file was read, one sentence each.
     """
 
     network: str
@@ -58,7 +58,7 @@ class Results:
 
 
 def listing(names: Sequence[str], most: int = 8) -> str:
-    """Return the names in one line; how many more there are, where they are many."""
+    """Return the names in one line; beyond `most`, the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -68,7 +68,9 @@ def find_networks(path: str | Path) -> list[Path]:
     path = Path(path)
     if not path.is_dir() or _has_results(path):
         return [path]
-    return sorted(one for one in path.iterdir() if one.is_dir() and _has_results(one)) or [path]
+    return sorted(
+        folder for folder in path.iterdir() if folder.is_dir() and _has_results(folder)
+    ) or [path]
 
 
 def _has_results(folder: Path) -> bool:
@@ -81,7 +83,7 @@ def find_file(path: str | Path, metric: str) -> Path:
     Raises
     ------
     EvaluationError
-        Where there is none.
+        Where it does not exist.
     """
     path = Path(path)
     file = path / f"{metric}.csv" if path.is_dir() else path
@@ -89,8 +91,10 @@ def find_file(path: str | Path, metric: str) -> Path:
         return file
     if file == path:
         raise EvaluationError(path, "no such file or folder")
-    there = sorted(item.name for item in path.glob("*.csv"))
-    raise EvaluationError(path, f"has no {metric}.csv (it has {listing(there) or 'no CSV at all'})")
+    present = sorted(item.name for item in path.glob("*.csv"))
+    raise EvaluationError(
+        path, f"has no {metric}.csv (it has {listing(present) or 'no CSV at all'})"
+    )
 
 
 def _number(sheet: Sheet, text: str, line: int, column: str) -> float:
@@ -110,7 +114,7 @@ def _number(sheet: Sheet, text: str, line: int, column: str) -> float:
 def _check_range(
     sheet: Sheet, values: npt.NDArray[np.float64], organs: tuple[str, ...], lines: list[int]
 ) -> None:
-    """Refuse values outside 0..1; say so where they look like percent."""
+    """Refuse values outside 0..1; name percent where they look like it."""
     bad = np.argwhere((values < -_ROUNDING) | (values > 1 + _ROUNDING))
     if not len(bad):
         return
@@ -146,23 +150,23 @@ def read_results(path: str | Path, metric: str = "dsc", network: str | None = No
     Raises
     ------
     EvaluationError
-        Names file and row: values that are no numbers or outside 0..1, percent, a case or
-        an organ twice, a file without organs or cases.
+        Where values are no numbers, outside 0..1 or percent, a case or an organ is there
+        twice, or the file has no organs or cases; the message names file and row.
     """
     file = find_file(path, metric)
     sheet = read_sheet(file)
     columns: dict[str, int] = {}
     unknown: list[str] = []
     notes: list[str] = []
-    for at, title in enumerate(sheet.columns):
+    for index, title in enumerate(sheet.columns):
         organ = find_organ(title)
         if organ is None:
-            unknown.append(title or f"(column {at + 2}, without a name)")
+            unknown.append(title or f"(column {index + 2}, without a name)")
             continue
         if organ.name in columns:
             other = sheet.columns[columns[organ.name]]
             raise EvaluationError(file, f"columns {other} and {title} are both {organ.name}", 1)
-        columns[organ.name] = at
+        columns[organ.name] = index
         if title != organ.name:
             notes.append(f"column {title} is read as {organ.name}")
     if not columns:
@@ -252,7 +256,7 @@ class Panel:
     left_out
         Case to the networks that lack it: cases not compared.
     notes
-        What a reader must know, one sentence each.
+        Notes for the reader, one sentence each.
     """
 
     metric: str
@@ -265,18 +269,18 @@ class Panel:
 
     @property
     def case_means(self) -> npt.NDArray[np.float64]:
-        """Return the mean over the organs present, ``(networks, cases)``; NaN where none is."""
+        """Mean over the organs present, ``(networks, cases)``; NaN where none is."""
         count = np.sum(~np.isnan(self.values), axis=2)
         return np.where(count > 0, np.nansum(self.values, axis=2) / np.maximum(count, 1), np.nan)
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Return the organs and ``"average"``, as :attr:`stacked` has them."""
+        """Organs and ``"average"``, as :attr:`stacked` has them."""
         return (*self.organs, "average")
 
     @property
     def stacked(self) -> npt.NDArray[np.float64]:
-        """Return values with per-case means as a last column: ``(networks, cases, columns)``."""
+        """Values with per-case means as a last column: ``(networks, cases, columns)``."""
         return np.concatenate([self.values, self.case_means[:, :, None]], axis=2)
 
 
@@ -292,7 +296,7 @@ def _named(results: Sequence[Results]) -> list[str]:
 
 
 def _shared(results: Sequence[Results]) -> tuple[list[str], dict[str, tuple[str, ...]]]:
-    """Return the cases all have, the first one's order, and who lacks each of the others."""
+    """Return the shared cases, in the first's order, and the networks that lack each other case."""
     sets = [set(result.cases) for result in results]
     for n, (result, own) in enumerate(zip(results, sets, strict=True)):
         others = set().union(*(s for m, s in enumerate(sets) if m != n)) if len(sets) > 1 else own
@@ -316,12 +320,12 @@ def _shared(results: Sequence[Results]) -> tuple[list[str], dict[str, tuple[str,
 
 
 def align(results: Sequence[Results]) -> Panel:
-    """Bring results onto the cases they all have; what is left out is told.
+    """Bring results onto the cases they all have; note what is left out.
 
     Raises
     ------
     EvaluationError
-        Two results of one name, metrics mixed, no common case.
+        Where two results have one name, metrics are mixed, or no case is shared.
     """
     if not results:
         raise EvaluationError("results", "none are given")
@@ -340,10 +344,11 @@ def align(results: Sequence[Results]) -> Panel:
         values[n][:, columns] = result.values[[rows[case] for case in cases]]
         if [case for case in result.cases if case not in lacking] != cases:
             notes.append(f"{result.network}: cases are in another order than {names[0]}'s")
-    for who in dict.fromkeys(lacking.values()):
-        missing = [case for case, lack in lacking.items() if lack == who]
+    for networks in dict.fromkeys(lacking.values()):
+        missing = [case for case, lack in lacking.items() if lack == networks]
         notes.append(
-            f"{len(missing)} cases are not compared, missing in {listing(who)}: {listing(missing)}"
+            f"{len(missing)} cases are not compared, missing in {listing(networks)}: "
+            f"{listing(missing)}"
         )
     present = ~np.isnan(values)
     uneven = present.any(axis=0) & ~present.all(axis=0)

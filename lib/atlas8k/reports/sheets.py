@@ -1,4 +1,4 @@
-"""CSV from anyone: delimiter and byte-order mark found out, rows numbered, doubles refused.
+"""Read CSV from anyone: detect delimiter and byte-order mark, number rows, refuse doubles.
 
 Spreadsheets and evaluation scripts end their tables with rows that sum up the cases: ``mean``,
 ``std``, ``Average DSC``, ``50%``. Counted as cases they shift every figure.
@@ -27,7 +27,7 @@ CASE_COLUMNS = (
 """Headers under which the case is looked for, normalised, in this order."""
 
 MISSING = {"", "nan", "na", "n/a", "none", "null"}
-"""What a field without a value holds, lower case."""
+"""Texts of a field without a value, lower case."""
 
 _DELIMITERS = ",;\t|"
 _SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -53,7 +53,7 @@ _FILLERS = frozenset(
 _WORDS = _STATISTICS | _EITHER | _FILLERS
 _PERCENT = re.compile(r"\d{1,2}(?:\.\d+)?\s?%(?:\s*ci)?")
 _ROUNDED = 5e-3
-"""How far a statistic written with few digits may be off."""
+"""Most that a statistic written with few digits may be off."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Sheet:
 
     @cached_property
     def texts(self) -> dict[str, dict[str, str]]:
-        """Return the fields by normalised header (lower case, underscores), then by case."""
+        """Fields by normalised header (lower case, underscores), then by case."""
         return {
             normalise(header): {case: fields[n] for case, (_, fields) in self.rows.items()}
             for n, header in enumerate(self.columns)
@@ -155,15 +155,17 @@ def read_sheet(path: str | Path) -> Sheet:
     for name in names:
         if name and names.count(name) > 1:
             raise EvaluationError(path, f"has two columns named {name!r}", start + 1)
-    found = [name for name in CASE_COLUMNS if name in names]
-    if not found:
+    case_columns = [name for name in CASE_COLUMNS if name in names]
+    if not case_columns:
         raise EvaluationError(
             path,
             f"has no column for the case among {', '.join(header[:12])}; name it 'name'",
             start + 1,
         )
-    at = names.index(found[0])
-    cases = [case_name(fields[at]) if len(fields) > at else "" for _, fields in read]
+    case_index = names.index(case_columns[0])
+    cases = [
+        case_name(fields[case_index]) if len(fields) > case_index else "" for _, fields in read
+    ]
     rows: dict[str, tuple[int, tuple[str, ...]]] = {}
     summaries, doubtful = [], []
     for (line, fields), case in zip(read, cases, strict=True):
@@ -179,17 +181,20 @@ def read_sheet(path: str | Path) -> Sheet:
             raise EvaluationError(path, "has no case name", line)
         if case in rows:
             raise EvaluationError(
-                path, f"case {case} is there already, in row {rows[case][0]}; keep one", line
+                path, f"case {case} is already in row {rows[case][0]}; keep one", line
             )
         if kind == "either":
             doubtful.append(case)
-        rows[case] = (line, tuple(field.strip() for n, field in enumerate(fields) if n != at))
+        rows[case] = (
+            line,
+            tuple(field.strip() for n, field in enumerate(fields) if n != case_index),
+        )
     if not rows:
         what = "rows that sum up cases" if summaries else "a header"
         raise EvaluationError(path, f"has {what} and no case")
-    columns = tuple(field for n, field in enumerate(header) if n != at)
+    columns = tuple(field for n, field in enumerate(header) if n != case_index)
     return Sheet(
-        path, columns, rows, header[at], delimiter != ",", tuple(summaries), tuple(doubtful)
+        path, columns, rows, header[case_index], delimiter != ",", tuple(summaries), tuple(doubtful)
     )
 
 

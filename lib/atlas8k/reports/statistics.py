@@ -1,4 +1,4 @@
-"""Descriptive figures, paired tests, and how stable a ranking is.
+"""Compute descriptive figures, paired tests, and how stable a ranking is.
 
 Conventions are Touchstone's: absent organs do not count, SD is the population's, the
 average is the mean over cases of each case's mean over its organs, pairs are compared by

@@ -1,4 +1,4 @@
-"""A table as people print it: Markdown, LaTeX and CSV from one description."""
+"""Write a table as Markdown, LaTeX and CSV from one description."""
 
 from __future__ import annotations
 

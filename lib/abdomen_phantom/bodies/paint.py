@@ -1,4 +1,4 @@
-"""A synthetic CT painted on a real person's label map, from a seed."""
+"""Paint a synthetic CT on a real person's label map, from a seed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from abdomen_phantom.bodies.draw import (
     draw_spheres,
 )
 from abdomen_phantom.bodies.kernel import label_slice, paint_slice
-from abdomen_phantom.bodies.reading import SPACING_MM, Body
+from abdomen_phantom.bodies.label_maps import SPACING_MM, Body
 from abdomen_phantom.bodies.shape import Shape, draw_shape, mix
 from abdomen_phantom.bodies.tissues import ORGAN_OF, Tissue
 from abdomen_phantom.contrast import draw_phase

@@ -1,4 +1,4 @@
-"""Bodies from a folder of TotalSegmentator maps, either one map a subject or a file a structure.
+"""Read bodies from TotalSegmentator maps, either one map a subject or a file a structure.
 
 ::
 
@@ -96,7 +96,7 @@ class Body:
 
     @cached_property
     def middles(self) -> dict[Tissue, tuple[Array, float]]:
-        """By organ that is there, its centre, mm, and radius of the sphere of its volume."""
+        """Centre, mm, of each organ present, and radius, mm, of the sphere of its volume."""
         found = {}
         for kind, box in enumerate(ndimage.find_objects(self.tissue, int(Tissue.STOMACH)), start=1):
             if box is not None:
@@ -112,18 +112,18 @@ def subjects(folder: Path) -> dict[str, Path]:
     Raises
     ------
     VolumeError
-        No such folder, or nothing in it.
+        Where the folder is missing or empty.
     """
     if not folder.is_dir():
         raise VolumeError(folder, "no such folder of bodies")
-    found = {path.name[: -len(SUFFIX)]: path for path in folder.glob(f"*{SUFFIX}")}
+    maps = {path.name[: -len(SUFFIX)]: path for path in folder.glob(f"*{SUFFIX}")}
     for path in folder.glob("*/segmentations"):
-        found.setdefault(path.parent.name, path)
-    if not found:
+        maps.setdefault(path.parent.name, path)
+    if not maps:
         raise VolumeError(
             folder, f"no <subject>{SUFFIX} and no <subject>/segmentations in it; name the folder"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(maps.items()))
 
 
 def read_bodies(folder: Path, names: Sequence[str] = ()) -> list[Body]:
@@ -132,15 +132,15 @@ def read_bodies(folder: Path, names: Sequence[str] = ()) -> list[Body]:
     Raises
     ------
     VolumeError
-        A named subject is not there, or a map cannot be used.
+        Where a named subject is missing, or a map cannot be used.
     """
-    found = subjects(folder)
-    missing = [name for name in names if name not in found]
+    maps = subjects(folder)
+    missing = [name for name in names if name not in maps]
     if missing:
         raise VolumeError(
-            folder, f"no subject {', '.join(missing)}; there are {', '.join(list(found)[:20])}"
+            folder, f"no subject {', '.join(missing)}; there are {', '.join(list(maps)[:20])}"
         )
-    return [read_body(found[name], name) for name in names or found]
+    return [read_body(maps[name], name) for name in names or maps]
 
 
 def read_body(path: Path, name: str) -> Body:
@@ -230,8 +230,8 @@ def depths(tissue: Array, spacing: float) -> Array:
             continue
         depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=spacing)
         depth = depth[1:-1, 1:-1, 1:-1]
-        found = np.clip(np.rint(depth * DEPTHS_PER_MM), 0, 255).astype(np.uint8)
-        np.copyto(out[box], found, where=mask[box])
+        steps = np.clip(np.rint(depth * DEPTHS_PER_MM), 0, 255).astype(np.uint8)
+        np.copyto(out[box], steps, where=mask[box])
     bone = np.isin(tissue, (Tissue.SPINE, Tissue.BONE, Tissue.CARTILAGE, Tissue.DISC))
     coarse = bone[::2, ::2, ::2]
     if coarse.any():
@@ -303,11 +303,11 @@ def _from_map(path: Path) -> Volume:
     for value, structure in rows:
         to_tissue[value] = _known(structure, table)
     label = read_label(path)
-    found = to_tissue[label.array]
-    if found.max() >= N_TISSUES:
-        value = int(label.array[found >= N_TISSUES].min())
+    tissue = to_tissue[label.array]
+    if tissue.max() >= N_TISSUES:
+        value = int(label.array[tissue >= N_TISSUES].min())
         raise VolumeError(path, f"value {value} is not in {table.name}")
-    return Volume(found, label.grid)
+    return Volume(tissue, label.grid)
 
 
 def _from_folder(folder: Path) -> Volume:
