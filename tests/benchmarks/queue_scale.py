@@ -131,7 +131,8 @@ def sizes(rng: random.Random) -> dict[str, OrganScore]:
     """Scores of a volume, with the figures of every ranking."""
     return {
         organ: OrganScore(
-            rng.lognormvariate(0.5, 1.2), 1.0, 1.0, 1.0, rng.lognormvariate(0.5, 1.2), 1.0
+            *(rng.lognormvariate(0.5, 1.2), 1.0, 1.0, 1.0),
+            {"salient": rng.lognormvariate(0.5, 1.2), "per_slice": 1.0},
         )
         for organ in ORGAN_NAMES
     }

@@ -109,8 +109,8 @@ def test_the_picture_has_the_budget_in_it(studies: Path, tmp_path: Path, suffix:
 def test_the_picture_has_the_order_of_the_list(studies: Path, tmp_path: Path) -> None:
     book = Ledger(locate(str(studies)))
     for i in range(20):  # the other way round than by attention
-        ml = dict.fromkeys(ORGAN_NAMES, OrganScore(0.0, salient_ml=0.0))
-        scores = ml | {"liver": OrganScore(float(i), salient_ml=100.0 - 3 * i)}
+        ml = dict.fromkeys(ORGAN_NAMES, OrganScore(0.0, figures={"salient": 0.0}))
+        scores = ml | {"liver": OrganScore(float(i), figures={"salient": 100.0 - 3 * i})}
         book.record_score(f"case_{i:02d}", "m0", scores)
     assert book.set_ranking("salient")
     listed = ["rank", "--studies", studies, "--format", "csv"]

@@ -32,7 +32,8 @@ def test_no_torch_for_a_line_of_text(tmp_path: Path) -> None:
     book.sync_volumes(["a", "b"])
     book.register_signature("m0")
     for name in "ab":
-        book.record_score(name, "m0", dict.fromkeys(ORGAN_NAMES, OrganScore(1.0, salient_ml=1.0)))
+        score = OrganScore(1.0, figures={"salient": 1.0})
+        book.record_score(name, "m0", dict.fromkeys(ORGAN_NAMES, score))
     book.close()
     where = ["--studies", str(studies)]
     nowhere = str(tmp_path / "nowhere")

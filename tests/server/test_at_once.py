@@ -27,11 +27,11 @@ def test_each_submission_is_booked_with_its_own_file(
     client: TestClient, studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As on a disk that takes its time: the others come in between keeping and booking.
-    booked_at_once = reconcile.Reconciler.change
+    change_at_once = reconcile.Reconciler.change
     monkeypatch.setattr(
         reconcile.Reconciler,
         "change",
-        lambda *all_, **more: time.sleep(0.05) or booked_at_once(*all_, **more),
+        lambda *all_, **more: time.sleep(0.05) or change_at_once(*all_, **more),
     )
     rng = np.random.default_rng(0)
 

@@ -204,7 +204,8 @@ def test_another_ranking_is_another_list_once_its_scores_are_there(ledger: Ledge
     ledger.set_ranking("per_slice")  # these scores have no such figure
     take(ledger)
     assert [one.number for one in ledger.rounds()] == [1]
-    figures = {v: {o: s._replace(per_slice_ml=1.0) for o, s in sizes(2.0).items()} for v in names}
+    more = {"per_slice": 1.0}
+    figures = {v: {o: s._replace(figures=more) for o, s in sizes(2.0).items()} for v in names}
     for name, sized in figures.items():
         ledger.record_score(name, "one", sized)
     take(ledger)

@@ -22,7 +22,8 @@ ORDER = {"eq4": ["a", "b", "c"], "salient": ["b", "c", "a"], "per_slice": ["c", 
 
 def score(ledger: Ledger, volume: str, signature: str = "one") -> None:
     liver, spleen = (
-        OrganScore(eq4, 0, 0, 0, salient, slices) for eq4, salient, slices in FIGURES[volume]
+        OrganScore(eq4, 0, 0, 0, {"salient": salient, "per_slice": slices})
+        for eq4, salient, slices in FIGURES[volume]
     )
     ledger.record_score(volume, signature, {"liver": liver, "spleen": spleen})
 

@@ -28,10 +28,7 @@ from atlas8k.attention.regions import Region
 from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
 from atlas8k.attention.sizes import AttentionSizes, attention_sizes
 
-DEFAULT_RANKING = "salient"
-
 __all__ = [
-    "DEFAULT_RANKING",
     "AttentionSizes",
     "Quantised",
     "Region",

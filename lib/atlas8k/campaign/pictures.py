@@ -10,17 +10,13 @@ from atlas8k.campaign.reports import Status
 from atlas8k.campaign.reviewed import Reviewed, reviewed
 from atlas8k.campaign.simulation import Quality, SimulatedRound
 from atlas8k.core.files import publishing
+from atlas8k.core.rankings import RANKINGS
 from atlas8k.store import Plan, Planned, Worked
 
 CHANGED, CONFIRMED, OPEN, HELD = "#c0392b", "#2e7d4f", "#c9ced6", "#e0a526"
 """Colours of volumes in the list."""
 KINDS = {"changed": CHANGED, "added": "#e07b39", "absent": "#7b5ea7", "confirmed": CONFIRMED}
 
-FIGURES = {
-    "eq4": "attention size, ml",
-    "salient": "salient voxels, ml",
-    "per_slice": "attention, ml a slice",
-}
 """Axis label of each ranking."""
 
 
@@ -92,7 +88,8 @@ def _list(axes: Any, plan: Plan | None, volumes: dict[str, Reviewed]) -> None:
     if len(places) <= 30:
         axes.set_xticks(places)
     axes.set_xlabel("place in the list")
-    axes.set_ylabel(FIGURES[plan.ranking])
+    ranking = RANKINGS[plan.ranking]
+    axes.set_ylabel(f"{ranking.figure}, {ranking.unit}")
     axes.set_title(f"Round {plan.round}: the list as it was drawn, and its outcomes", loc="left")
 
 

@@ -14,6 +14,7 @@ from atlas8k.cli.options import MODELS, Conf, LedgerFile, Models, Studies, setti
 from atlas8k.cli.rank import newest
 from atlas8k.cli.terminal_tables import print_table, terminal
 from atlas8k.core.errors import LedgerError, SettingsError, UnreadableVolumeError
+from atlas8k.core.rankings import RANKINGS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,11 +115,9 @@ def _record(book: Ledger, case: str) -> dict[str, Any]:
     LedgerError
         The volume is unknown or has no score.
     """
-    from atlas8k.store.ranking import COLUMNS
-
     status = book.status(case)
     signature = newest(book)
-    lists = {ranking: book.ranking(signature, by=ranking) for ranking in COLUMNS}
+    lists = {ranking: book.ranking(signature, by=ranking) for ranking in RANKINGS}
     lines = {
         name: next((line for line in ranked if line.volume == case), None)
         for name, ranked in lists.items()

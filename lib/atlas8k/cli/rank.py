@@ -16,27 +16,14 @@ from atlas8k.cli.open_studies import ledger_of
 from atlas8k.cli.options import LedgerFile, Studies
 from atlas8k.cli.terminal_tables import print_table
 from atlas8k.core.errors import LedgerError
+from atlas8k.core.rankings import RANKINGS
 
 if TYPE_CHECKING:
     from atlas8k.store import Budget, Ledger, Progress, Ranked
 
 
 REVIEWED = ("submitted", "conflict")
-WORDS = {
-    "eq4": ("attention size", "attention", "ml"),
-    "salient": ("salient volume", "salient volume", "ml"),
-    "per_slice": ("attention size a slice", "attention a slice", "ml"),
-}
-"""By ranking: the name of its measure on an axis, in a sentence, and the unit."""
 ORGANS = "organs, most attention first"
-
-
-class By(StrEnum):
-    """The published rankings."""
-
-    EQ4 = "eq4"
-    SALIENT = "salient"
-    PER_SLICE = "per_slice"
 
 
 class Format(StrEnum):
@@ -47,6 +34,12 @@ class Format(StrEnum):
     JSON = "json"
 
 
+def _ranking(text: str) -> str:
+    if text not in RANKINGS:
+        raise typer.BadParameter(f"{text}: there are {', '.join(RANKINGS)}")
+    return text
+
+
 def rank(
     studies: Studies = ".",
     path: LedgerFile = None,
@@ -55,7 +48,12 @@ def rank(
         typer.Option(help="model signature to rank by; default: the last one that is complete"),
     ] = None,
     by: Annotated[
-        By | None, typer.Option(help="ranking; default: the one the server orders by")
+        str | None,
+        typer.Option(
+            parser=_ranking,
+            metavar=f"[{'|'.join(RANKINGS)}]",
+            help="ranking; default: the one the server orders by",
+        ),
     ] = None,
     organ: Annotated[list[str] | None, typer.Option(help="only this organ; repeatable")] = None,
     source: Annotated[str | None, typer.Option(help="only this source dataset")] = None,
@@ -74,7 +72,7 @@ def rank(
         raise LedgerError(f"{plot}: a picture ends in .svg or .png")
     with ledger_of(studies, path) as book:
         model_version = signature or newest(book)
-        ranking = by.value if by else book.ranked_by()
+        ranking = by or book.ranked_by()
         ranked = book.ranking(
             model_version, organs=organ, source=source, open_only=open_only, limit=limit, by=ranking
         )
@@ -118,7 +116,7 @@ def _table(
     ranking: str,
     familiar: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    unit = WORDS[ranking][2] + (" a slice" if ranking == "per_slice" else "")
+    unit = RANKINGS[ranking].unit
     score = f"{ranking.replace('_', ' ')} {unit}"
     unlike = "unlike the training CTs"
     print_table(
@@ -220,7 +218,7 @@ def _draw(
 
     if not ranked:
         raise LedgerError("nothing is scored that could be drawn")
-    what, share, unit = WORDS[ranked[0].ranking]
+    what, share, unit = RANKINGS[ranked[0].ranking]
     sizes = [line.score for line in ranked]
     budget = None if budgeted is None else budgeted.total
     reviewed = [n for n, line in enumerate(ranked, 1) if line.status in REVIEWED]

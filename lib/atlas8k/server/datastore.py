@@ -272,6 +272,8 @@ class StudiesDatastore(LocalDatastore):
         if limit_cases is not None and limit_cases < 0:
             raise RequestError("limit_cases: a number from 1 up, or nothing for all cases")
         pairs = self.studies.now().pairs(FINAL)[: limit_cases or None]
+        for image_id, _, _ in pairs:
+            self.studies.label(image_id, FINAL)  # puts in place what is not
         cases = [
             Case(image_id, self.folder / image, self.folder / label)
             for image_id, image, label in pairs

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from atlas8k.attention import DEFAULT_RANKING
 from atlas8k.core.errors import CheckpointError, SettingsError
+from atlas8k.core.rankings import DEFAULT_RANKING
 from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
 from atlas8k.services.archive.client import Archive

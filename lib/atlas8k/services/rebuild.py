@@ -30,7 +30,7 @@ from atlas8k.services.rebuild_files import (
 )
 from atlas8k.services.studies.labels import LabelFiles
 from atlas8k.services.studies.names import LABEL_SUFFIXES, split_suffix
-from atlas8k.store import FolderIndex, NewLabel, Print, label_files
+from atlas8k.store import FileIdentity, FolderIndex, NewLabel, label_files
 from atlas8k.store.errors import LedgerReadOnlyError
 from atlas8k.store.ledger import Ledger
 from atlas8k.store.records import Holder, OrganChange, VolumeEntry
@@ -186,7 +186,7 @@ class _Rebuilding:
 
         Return whether it is another one than those entered before.
         """
-        found = Print.of(label.path)
+        found = FileIdentity.of(label.path)
         assert found is not None
         info = {**label.info, **({"model_signature": signature} if signature else {})}
         if submission is not None:
@@ -312,7 +312,10 @@ def _request(origin: Provenance) -> tuple[object, ...] | None:
     annotator got no reply, and sent the label again.
     """
     content = origin.detail.get("content")
-    if origin.kind != "submission" or not content or origin.minutes is None or origin.at is None:
+    if origin.kind != "submission" or not content:
         return None
-    given_out = round(origin.at - 60 * origin.minutes, 2)
-    return (origin.holder, content, given_out)
+    given_out = None
+    if origin.minutes is not None and origin.at is not None:
+        given_out = round(origin.at - 60 * origin.minutes, 2)
+    # Without a lease: what it can have known of those before.
+    return (origin.holder, content, origin.detail.get("base"), given_out)

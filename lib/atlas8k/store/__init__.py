@@ -15,7 +15,7 @@ from atlas8k.store.errors import (
     UnknownVolumeError,
 )
 from atlas8k.store.filesystem import is_url, locate
-from atlas8k.store.folder_index import Changes, FolderIndex, ImageRow, Print, RemarkRow
+from atlas8k.store.folder_index import Changes, FileIdentity, FolderIndex, ImageRow, RemarkRow
 from atlas8k.store.label_files import CurrentLabel, LabelVersion, NewLabel
 from atlas8k.store.ledger import Ledger
 from atlas8k.store.records import (
@@ -49,6 +49,7 @@ __all__ = [
     "Changes",
     "Counts",
     "CurrentLabel",
+    "FileIdentity",
     "FolderIndex",
     "Holder",
     "ImageRow",
@@ -72,7 +73,6 @@ __all__ = [
     "OrganSource",
     "Plan",
     "Planned",
-    "Print",
     "Progress",
     "Ranked",
     "RemarkRow",

@@ -20,10 +20,10 @@ from atlas8k.store.ledger import Ledger
 from atlas8k.store.transaction import Transaction
 
 CHANGES = "folder"
-"""The sequence of changes of the folder, see :meth:`Transaction.count`."""
+"""The sequence of changes of the folder, see :meth:`Transaction.next_in_sequence`."""
 
 
-class Print(NamedTuple):
+class FileIdentity(NamedTuple):
     """What tells one image file from another of the same name."""
 
     size: int
@@ -31,7 +31,7 @@ class Print(NamedTuple):
     inode: int
 
     @classmethod
-    def of(cls, path: str | Path) -> Print | None:
+    def of(cls, path: str | Path) -> FileIdentity | None:
         """Return that of the file at `path`, links followed; ``None`` where there is none."""
         try:
             found = os.stat(path)  # noqa: PTH116
@@ -58,7 +58,7 @@ class RemarkRow(NamedTuple):
 
     id: str
     source: str
-    print: Print
+    identity: FileIdentity
     stamp: str
     remarks: str
 
@@ -92,14 +92,14 @@ class FolderIndex:
         """Return rows written after number `since`, removed labels included."""
         with self.ledger.read() as tx:
             return Changes(
-                tx.counted(CHANGES),
+                tx.last_in_sequence(CHANGES),
                 [
                     ImageRow(*row)
                     for row in tx.run("SELECT id, info, removed FROM image WHERE seq > ?", since)
                 ],
                 label_files.changed(tx, since),
                 [
-                    RemarkRow(row[0], row[1], Print(*row[2:5]), *row[5:])
+                    RemarkRow(row[0], row[1], FileIdentity(*row[2:5]), *row[5:])
                     for row in tx.run(
                         "SELECT id, source, size, mtime_ns, inode, stamp, remarks FROM remark"
                         " WHERE seq > ?",
@@ -144,13 +144,13 @@ class FolderIndex:
         with self.ledger.read() as tx:
             return label_files.is_own(tx, image_id, ext, stamp)
 
-    def checksum(self, path: str, print_: Print) -> str | None:
-        """Return SHA256, hex, of the file that had this print; ``None`` where it is not known."""
+    def checksum(self, path: str, identity: FileIdentity) -> str | None:
+        """Return SHA256, hex, of the file of that identity; ``None`` where it is not known."""
         with self.ledger.read() as tx:
             found = tx.value(
                 "SELECT sha256 FROM checksum"
                 " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
-                *(path, *print_),
+                *(path, *identity),
             )
         return None if found is None else str(found)
 
@@ -166,10 +166,10 @@ class FolderIndex:
         with self.ledger.write() as tx:
             tx.set(f"folder:{key}", value)
 
-    def keep_checksum(self, path: str, print_: Print, sha256: str) -> None:
+    def keep_checksum(self, path: str, identity: FileIdentity, sha256: str) -> None:
         """Remember a checksum, at the cost of forgetting that of an older file."""
         with self.ledger.write() as tx:
-            tx.run("INSERT OR REPLACE INTO checksum VALUES (?,?,?,?,?)", path, *print_, sha256)
+            tx.run("INSERT OR REPLACE INTO checksum VALUES (?,?,?,?,?)", path, *identity, sha256)
 
     def keep_remarks(self, row: RemarkRow) -> None:
         """Keep what an inspector found, in place of what it found before."""
@@ -209,7 +209,7 @@ class FolderIndex:
         with self.ledger.write(durable=True) as tx:
             label_files.remove(tx, image_id, tag)
 
-    def keep_other(self, image_id: str, label: NewLabel) -> None:
+    def add_foreign_version(self, image_id: str, label: NewLabel) -> None:
         """Enter the copy of a file that was put in place by other means and is to be replaced."""
         with self.ledger.write(durable=True) as tx:
             label_files.add(tx, image_id, label, replaced_at=tx.now)
@@ -228,19 +228,19 @@ class FolderIndex:
                 label_files.update_info(tx, image_id, tag, info)
             elif label.version is None:
                 info = change(json.loads(label.info))
-                label_files.note_other(tx, image_id, tag, label.ext or "", label.stamp, info)
+                label_files.note_foreign_file(tx, image_id, tag, label.ext or "", label.stamp, info)
 
 
 def keep_image(tx: Transaction, row: ImageRow) -> None:
     """Write what is known about an image."""
-    tx.run("INSERT OR REPLACE INTO image VALUES (?,?,?,?)", *row, tx.count(CHANGES))
+    tx.run("INSERT OR REPLACE INTO image VALUES (?,?,?,?)", *row, tx.next_in_sequence(CHANGES))
 
 
 def keep_remarks(tx: Transaction, row: RemarkRow) -> None:
     """Write what an inspector found, in place of what it found before."""
     tx.run(
         "INSERT OR REPLACE INTO remark VALUES (?,?,?,?,?,?,?,?)",
-        *(row.id, row.source, *row.print, row.stamp, row.remarks, tx.count(CHANGES)),
+        *(row.id, row.source, *row.identity, row.stamp, row.remarks, tx.next_in_sequence(CHANGES)),
     )
 
 

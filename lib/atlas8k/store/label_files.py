@@ -128,7 +128,7 @@ def remove(tx: Transaction, image: str, tag: str) -> None:
     _write(tx, image, tag, None, None, FileStamp(0, 0), "{}")
 
 
-def note_other(
+def note_foreign_file(
     tx: Transaction, image: str, tag: str, ext: str, stamp: FileStamp, info: Mapping[str, Any]
 ) -> None:
     """Note what is known of a file that was put in place by other means."""
@@ -140,7 +140,7 @@ def update_info(tx: Transaction, image: str, tag: str, info: Mapping[str, Any]) 
     """Replace what is known of the current label of `tag`."""
     tx.run(
         "UPDATE label SET info = ?, seq = ? WHERE image = ? AND tag = ?",
-        *(json.dumps(info), tx.count("folder"), image, tag),
+        *(json.dumps(info), tx.next_in_sequence("folder"), image, tag),
     )
 
 
@@ -152,7 +152,7 @@ def _current(tx: Transaction, image: str, tag: str) -> int | None:
 
 
 def _end(tx: Transaction, image: str, tag: str) -> None:
-    # One that was made for another tag may be current there still.
+    # The pseudo label may be the draft, too: ceasing to be the draft does not replace it.
     tx.run(
         "UPDATE label_version SET replaced_at = ? WHERE id = ? AND tag = ?",
         *(tx.now, _current(tx, image, tag), tag),
@@ -170,7 +170,7 @@ def _write(
 ) -> None:
     tx.run(
         "INSERT OR REPLACE INTO label VALUES (?,?,?,?,?,?,?,?)",
-        *(image, tag, version, ext, *stamp, info, tx.count("folder")),
+        *(image, tag, version, ext, *stamp, info, tx.next_in_sequence("folder")),
     )
 
 

@@ -140,8 +140,8 @@ def _first(
         if organ is None:
             orders.insert(0, (*_SCORED, "r.rank_ml DESC, r.volume"))
         else:
-            figure = ranking.column(ranking.current(tx))
-            orders.insert(0, (*_OF_ORGAN, f"c.{figure} DESC, c.volume"))
+            figure = ranking.figure(ranking.current(tx))
+            orders.insert(0, (*_OF_ORGAN, f"{figure} DESC, c.volume"))
     values = {"holder": holder, "signature": signature_row, "organ": organ, "source": source}
     for tables, where, order in orders:
         of_source = where if source is None else f"{where} AND v.source = :source"

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from atlas8k.core.errors import LedgerError
+from atlas8k.core.rankings import EQ4, RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.store.errors import UnknownSignatureError
 from atlas8k.store.records import OrganAttention, Ranked
 from atlas8k.store.transaction import Transaction
 from atlas8k.store.volumes import STATUS_SQL, volume_row
 
-COLUMNS: Mapping[str, str] = {
-    "eq4": "attention_ml",
-    "salient": "salient_ml",
-    "per_slice": "per_slice_ml",
-}
-"""Column of `score` by ranking; ``per_slice`` is in ml a slice, the others in ml."""
-
-DEFAULT = "eq4"
-"""Where none was chosen."""
+DEFAULT = EQ4
+"""Of a file in which none was chosen: it is of a release that had no other."""
 
 SUPERSEDED = (
     "SELECT s.id FROM signature s"
@@ -62,21 +56,21 @@ def ranking_signature(tx: Transaction, current: str) -> str | None:
 # By which figure
 
 
-def column(ranking: str) -> str:
-    """Return the column of `score` with a ranking's figures.
+def figure(ranking: str) -> str:
+    """Return SQL for a ranking's figure in a row `c` of `score`.
 
     Raises
     ------
     LedgerError
         There is no such ranking.
     """
-    if ranking not in COLUMNS:
-        raise LedgerError(f"{ranking}: no such ranking; there are {', '.join(COLUMNS)}")
-    return COLUMNS[ranking]
+    if ranking not in RANKINGS:
+        raise LedgerError(f"{ranking}: no such ranking; there are {', '.join(RANKINGS)}")
+    return "c.attention_ml" if ranking == EQ4 else f"json_extract(c.figures, '$.{ranking}')"
 
 
 def current(tx: Transaction) -> str:
-    """Return the current ranking: ``eq4``, ``salient`` or ``per_slice``."""
+    """Return the current ranking, one of :data:`~atlas8k.core.rankings.RANKINGS`."""
     return tx.setting("ranking") or DEFAULT
 
 
@@ -87,17 +81,17 @@ def set_ranking(tx: Transaction, ranking: str) -> bool:
     release that kept only Eq. 4, are forgotten under the signatures in use: their volumes are
     stale and the next scoring makes them again.
     """
-    figure = column(ranking)
+    by = figure(ranking)
     if ranking == current(tx):
         return False
     tx.set("ranking", ranking)
     tx.run(
         f"DELETE FROM result WHERE reason IS NULL AND signature NOT IN ({SUPERSEDED}) AND EXISTS"
         " (SELECT 1 FROM score c WHERE c.volume = result.volume"
-        f" AND c.signature = result.signature AND c.{figure} IS NULL)"
+        f" AND c.signature = result.signature AND {by} IS NULL)"
     )
     # The order of every signature, since a rollback may serve an old one again.
-    tx.run(f"UPDATE result SET rank_ml = {_sum(figure, 'result')} WHERE rank_ml IS NOT NULL")
+    tx.run(f"UPDATE result SET rank_ml = {_sum(by, 'result')} WHERE rank_ml IS NOT NULL")
     return True
 
 
@@ -140,7 +134,7 @@ def refresh(tx: Transaction, row: int) -> None:
     known = ", ".join(map(str, known_organs(tx, row)))
     tx.run(f"UPDATE score SET ranked = organ NOT IN ({known}) WHERE volume = ?", row)
     tx.run(
-        f"UPDATE result SET rank_ml = {_sum(column(current(tx)), 'result')}"
+        f"UPDATE result SET rank_ml = {_sum(figure(current(tx)), 'result')}"
         " WHERE volume = ? AND rank_ml IS NOT NULL",
         row,
     )
@@ -162,11 +156,11 @@ def rank_all_organs(tx: Transaction, on: bool) -> None:
         refresh(tx, row)
 
 
-def _sum(figure: str, result: str, organs: Sequence[str] | None = None) -> str:
-    """Return SQL for one figure summed over a result's organs that are ranked by."""
+def _sum(term: str, result: str, organs: Sequence[str] | None = None) -> str:
+    """Return SQL for a figure summed over a result's organs that are ranked by."""
     only = ", ".join(str(organ_id(organ)) for organ in organs or ())
     return (
-        f"(SELECT coalesce(sum(c.{figure}), 0) FROM score c WHERE c.volume = {result}.volume"
+        f"(SELECT coalesce(sum({term}), 0) FROM score c WHERE c.volume = {result}.volume"
         f" AND c.signature = {result}.signature AND c.ranked = 1"
         + (f" AND c.organ IN ({only}))" if only else ")")
     )
@@ -220,15 +214,15 @@ def listing(
 ) -> list[Ranked]:
     """Return the priority list, largest first; sizes of `organs` only where given.
 
-    `by` is ``eq4``, ``salient`` or ``per_slice``; by default the current ranking. Reads every
+    `by` names a ranking, by default the current one. Reads every
     volume when `organs` are given, or another ranking than the current one.
     """
     s = signature_row(tx, signature)
     used = by or current(tx)
     size = order = "r.rank_ml"
     if organs or used != current(tx):
-        size, order = _sum(column(used), "r", organs), "score"
-    attention = size if used == DEFAULT else _sum("attention_ml", "r", organs)
+        size, order = _sum(figure(used), "r", organs), "score"
+    attention = size if used == DEFAULT else _sum("c.attention_ml", "r", organs)
     # The rank is the place in the whole list, so that filters of state come after numbering.
     rows = tx.run(
         f"SELECT v.id, v.name, {size} AS score, {attention}, {STATUS_SQL}, v.source, v.available"

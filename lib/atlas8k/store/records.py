@@ -6,10 +6,13 @@ organs and model signatures are given by name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from atlas8k.core.organ_states import OLDER_RULE, OrganChange, OrganSource
+from atlas8k.core.rankings import EQ4
 
 __all__ = ["OLDER_RULE", "OrganChange", "OrganSource"]
 
@@ -62,17 +65,20 @@ class Counts:
 class OrganScore(NamedTuple):
     """Sums of the attention terms of one organ in one volume, millilitres.
 
-    ``attention_ml`` is Eq. 4, what volumes are ranked by as a rule; the next three are its
-    terms (Eq. 1-3). ``salient_ml`` and ``per_slice_ml`` (ml a slice) are what the other two
-    published rankings go by, None where they were not measured.
+    ``attention_ml`` is Eq. 4, the figure of ranking ``eq4``; the next three are its
+    terms (Eq. 1-3). ``figures`` are what the other rankings go by, by name
+    (:data:`~atlas8k.core.rankings.RANKINGS`).
     """
 
     attention_ml: float
     inconsistency_ml: float = 0.0
     uncertainty_ml: float = 0.0
     overlap_ml: float = 0.0
-    salient_ml: float | None = None
-    per_slice_ml: float | None = None
+    figures: Mapping[str, float] = MappingProxyType({})
+
+    def figure(self, ranking: str) -> float | None:
+        """Return what a ranking goes by; None where it was not measured."""
+        return self.attention_ml if ranking == EQ4 else self.figures.get(ranking)
 
 
 @dataclass(frozen=True)

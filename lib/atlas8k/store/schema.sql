@@ -74,8 +74,7 @@ CREATE TABLE IF NOT EXISTS score (
   uncertainty_ml REAL NOT NULL,
   overlap_ml REAL NOT NULL,
   ranked INTEGER NOT NULL DEFAULT 1, -- 0: organ is public or revised
-  salient_ml REAL,                   -- NULL: made by a release that ranked by Eq. 4 only
-  per_slice_ml REAL,
+  figures TEXT NOT NULL DEFAULT '{}', -- JSON: what the other rankings go by, by name
   PRIMARY KEY (volume, signature, organ),
   FOREIGN KEY (volume, signature) REFERENCES result (volume, signature) ON DELETE CASCADE
 ) WITHOUT ROWID;

@@ -1,5 +1,9 @@
 -- From version 8, after schema.sql: rows of tables that were made anew.
-INSERT INTO score (volume, signature, organ, attention_ml, inconsistency_ml, uncertainty_ml, overlap_ml, ranked, salient_ml, per_slice_ml) SELECT volume, signature, organ, attention_ml, inconsistency_ml, uncertainty_ml, overlap_ml, ranked, salient_ml, per_slice_ml FROM score_8;
+INSERT INTO score (volume, signature, organ, attention_ml, inconsistency_ml, uncertainty_ml,
+    overlap_ml, ranked, figures)
+  SELECT volume, signature, organ, attention_ml, inconsistency_ml, uncertainty_ml, overlap_ml,
+    ranked, json_patch('{}', json_object('salient', salient_ml, 'per_slice', per_slice_ml))
+  FROM score_8;
 DROP TABLE score_8;
 INSERT INTO submission_organ (submission, organ, state, voxels_before, voxels_after, voxels_changed, dsc, note) SELECT submission, organ, state, voxels_before, voxels_after, voxels_changed, dsc, note FROM submission_organ_8;
 DROP TABLE submission_organ_8;

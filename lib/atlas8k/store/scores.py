@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from atlas8k.core.errors import LedgerError
+from atlas8k.core.rankings import RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.store import ranking, rounds, volumes
 from atlas8k.store.errors import UnknownSignatureError
@@ -74,12 +75,17 @@ def _checked(volume: str, sizes: Mapping[str, OrganScore]) -> dict[int, OrganSco
     for organ, size in sizes.items():
         if organ not in ORGAN_IDS:
             raise LedgerError(f"{volume}: no organ is called {organ}; {', '.join(ORGAN_NAMES)} are")
-        if not all(ml is None or (math.isfinite(ml) and ml >= 0) for ml in size):
+        figures = size.figures
+        terms = [float(ml) for ml in size[:4]]
+        if not all(math.isfinite(ml) and ml >= 0 for ml in (*terms, *figures.values())):
             raise LedgerError(
                 f"{volume}: {organ}: a size must be a number of millilitres of 0 or more, not "
                 f"{size}"
             )
-        scores[ORGAN_IDS[organ]] = OrganScore(*(ml if ml is None else float(ml) for ml in size))  # type: ignore[arg-type]
+        if strange := figures.keys() - RANKINGS.keys():
+            raise LedgerError(f"{volume}: {organ}: no ranking is called {', '.join(strange)}")
+        exact = {name: float(ml) for name, ml in figures.items()}
+        scores[ORGAN_IDS[organ]] = OrganScore._make([*terms, exact])
     return scores
 
 
@@ -109,16 +115,20 @@ def record_score(
     row, s = volumes.volume_row(tx, volume), ranking.signature_row(tx, signature)
     known = ranking.known_organs(tx, row)
     current = ranking.current(tx)
-    figures = {o: getattr(score, ranking.column(current)) for o, score in scores.items()}
-    if None in figures.values():
+    figures = {o: score.figure(current) for o, score in scores.items()}
+    ranked_by = {o: figure for o, figure in figures.items() if figure is not None}
+    if len(ranked_by) < len(figures):
         raise LedgerError(f"{volume}: no figures for ranking {current}, which is current")
     total = math.fsum(score.attention_ml for score in scores.values())
-    rank = math.fsum(figure for o, figure in figures.items() if o not in known)
+    rank = math.fsum(figure for o, figure in ranked_by.items() if o not in known)
     _replace_result(tx, row, s, seconds=seconds, attention_ml=total, rank_ml=rank)
     tx.connection.executemany(
         "INSERT INTO score (volume, signature, organ, ranked, attention_ml, inconsistency_ml,"
-        " uncertainty_ml, overlap_ml, salient_ml, per_slice_ml) VALUES (?,?,?,?,?,?,?,?,?,?)",
-        [(row, s, organ, organ not in known, *scores[organ]) for organ in sorted(scores)],
+        " uncertainty_ml, overlap_ml, figures) VALUES (?,?,?,?,?,?,?,?,?)",
+        [
+            (row, s, organ, organ not in known, *score[:4], json.dumps(score.figures))
+            for organ, score in sorted(scores.items())
+        ],
     )
     if explanation is not None:
         _keep_explanation(tx, row, s, explanation)

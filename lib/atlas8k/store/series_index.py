@@ -14,7 +14,7 @@ from atlas8k.store.ledger import Ledger
 
 State = Literal["waiting", "volume", "refused"]
 CHANGES = "series"
-"""The sequence of changes of the series, see :meth:`Transaction.count`."""
+"""The sequence of changes of the series, see :meth:`Transaction.next_in_sequence`."""
 
 
 class Series(NamedTuple):
@@ -57,7 +57,7 @@ class SeriesIndex:
     def seq(self) -> int:
         """Return a number that grows with every change of the series."""
         with self._ledger.read() as tx:
-            return tx.counted(CHANGES)
+            return tx.last_in_sequence(CHANGES)
 
     def series(self) -> dict[str, Series]:
         """Return all series, by UID."""
@@ -78,7 +78,7 @@ class SeriesIndex:
         with self._ledger.write() as tx:
             tx.connection.executemany("INSERT OR REPLACE INTO series VALUES (?,?,?,?,?,?)", rows)
             tx.connection.executemany("DELETE FROM series WHERE uid = ?", [(u,) for u in gone])
-            tx.count(CHANGES)
+            tx.next_in_sequence(CHANGES)
 
     def patients(self) -> dict[str, str]:
         """Return studies with the study that stands for their patient; those of one share it."""

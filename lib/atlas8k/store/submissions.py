@@ -36,7 +36,7 @@ def submit(
     at: float | None = None,
     adopted: bool = False,
 ) -> Submission:
-    """Take in what an annotator submitted: always accepted, on disk when this returns.
+    """Take in what an annotator submitted: always accepted.
 
     A volume not seen before is added rather than refused. If somebody else's submission
     landed since this holder began, both stay and the volume is in ``conflict``; so they
@@ -217,8 +217,7 @@ def context(
 ) -> SubmissionContext:
     """Return what a submission of this holder that comes in now, or came at `at`, belongs to.
 
-    That is the lease that the client names, if it does, else the holder's last. One that was
-    written and not booked may come in when its holder has the volume anew.
+    That is the lease that the client names, if it does, else the holder's last at that moment.
     """
     row, at = volumes.find(tx, volume), tx.now if at is None else at
     found = tx.run(

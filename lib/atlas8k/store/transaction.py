@@ -75,7 +75,7 @@ class Transaction:
         """Set something for all processes."""
         self.run("INSERT OR REPLACE INTO setting VALUES (?,?)", key, str(value))
 
-    def count(self, name: str) -> int:
+    def next_in_sequence(self, name: str) -> int:
         """Return the next number of a sequence of changes."""
         return cast(
             int,
@@ -86,6 +86,6 @@ class Transaction:
             ),
         )
 
-    def counted(self, name: str) -> int:
+    def last_in_sequence(self, name: str) -> int:
         """Return the last number of a sequence of changes, 0 before the first."""
         return self.value("SELECT value FROM counter WHERE name = ?", name) or 0

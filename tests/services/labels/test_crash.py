@@ -124,9 +124,19 @@ ACTS: dict[str, tuple[Callable[[Folder], None], Act]] = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["kill", "fail"])
-@pytest.mark.parametrize("name", list(ACTS))
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        # One of them before every commit.
+        pytest.param(
+            name,
+            mode,
+            marks=() if (name, mode) == ("submission", "kill") else pytest.mark.slow,
+        )
+        for name in ACTS
+        for mode in ("kill", "fail")
+    ],
+)
 def test_at_every_step_it_is_all_there_or_nothing_is(tmp_path: Path, name: str, mode: Mode) -> None:
     prepare, act = ACTS[name]
     folder = Folder(tmp_path)

@@ -13,7 +13,7 @@ from tests.services.studies.kit import Open, sha256, write
 from atlas8k.services.errors import ConflictError, NotFoundError
 from atlas8k.services.studies.errors import BadNameError, StudiesFolderError
 from atlas8k.services.studies.folder import StudiesFolder
-from atlas8k.store import Print
+from atlas8k.store import FileIdentity
 
 
 def slicer_accepts(path: Path, checksum: str) -> bool:
@@ -50,10 +50,10 @@ def test_the_checksum_is_computed_once(studies: Path, open_folder: Open) -> None
     folder = open_folder()
     folder.image_info("a")
     # A different value under the same print shows that the file is not read again.
-    print_ = Print.of(image)
-    assert print_ is not None
-    assert folder.index.checksum("a.nii.gz", print_) == sha256(b"x")
-    folder.index.keep_checksum("a.nii.gz", print_, "0" * 64)
+    identity = FileIdentity.of(image)
+    assert identity is not None
+    assert folder.index.checksum("a.nii.gz", identity) == sha256(b"x")
+    folder.index.keep_checksum("a.nii.gz", identity, "0" * 64)
     assert open_folder().image_info("a")["checksum"] == f"SHA256:{'0' * 64}"
 
 
@@ -63,9 +63,9 @@ def test_a_checksum_of_a_file_that_may_still_change_is_not_kept(
     image = write(studies / "a.nii.gz", b"x")
     folder = open_folder()
     folder.image_info("a")
-    print_ = Print.of(image)
-    assert print_ is not None
-    assert folder.index.checksum("a.nii.gz", print_) is None
+    identity = FileIdentity.of(image)
+    assert identity is not None
+    assert folder.index.checksum("a.nii.gz", identity) is None
 
 
 def test_an_upload_is_listed_at_once_everywhere(

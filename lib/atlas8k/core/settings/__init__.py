@@ -107,7 +107,7 @@ class Settings(BaseModel):
         description="Salient regions smaller than this are not shown",
         json_schema_extra={"unit": "ml"},
     )
-    ranking: Literal["eq4", "salient", "per_slice"] | None = Field(
+    ranking: Annotated[str | None, AfterValidator(values.ranking)] = Field(
         None,
         description="Order of the priority list: attention size (eq4), volume of the salient "
         "regions (salient), or attention over its largest value a slice (per_slice); empty: as "

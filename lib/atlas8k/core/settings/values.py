@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+from atlas8k.core.rankings import RANKINGS
 from atlas8k.core.weighting import Weights
 
 
@@ -35,6 +36,13 @@ def json_object(value: object) -> object:
 def weights(value: str) -> str:
     """Check the weights of networks, and return them in the form of :mod:`.weighting`."""
     return str(Weights.parse(value))
+
+
+def ranking(value: str | None) -> str | None:
+    """Check the name of a ranking; None or nothing: none is chosen."""
+    if value and value not in RANKINGS:
+        raise ValueError(f"allowed are {', '.join(RANKINGS)}")
+    return value or None
 
 
 def origins(value: str) -> str:

@@ -80,8 +80,11 @@ class Outbox:
             done = last is not None and last.series is not None
             if done and last is not None and (last.submission, last.sha256) == (number, sha256):
                 continue
-            path = self._folder.labels.path(volume, FINAL, label.ext)
-            found.append(Due(volume, number, str(sha256), path))
+            # The kept file: the one in place may be that of the submission before for a moment.
+            kept = self._folder.index.label_version(volume, FINAL)
+            if kept is None or f"SHA256:{kept.sha256}" != sha256:
+                continue  # another one is current by now: the next look sees it
+            found.append(Due(volume, number, str(sha256), self._folder.labels.file(kept)))
         return sorted(found, key=lambda one: one.submission)
 
     def send(self) -> int:

@@ -226,8 +226,8 @@ class ExistingLabels:
                 self._folder.catalogue.let_in(volume)
                 return None  # somebody was quicker
             with self._folder.labels.lock(volume):
-                self._folder.labels.keep_others(volume, FINAL, under=IMPORTED)
-            booked = self._submissions.book(ready, adopted=True, at=at)
+                self._folder.labels.keep_foreign_files(volume, FINAL, under=IMPORTED)
+            booked = self._submissions.record(ready, adopted=True, at=at)
         logger.info("%s: the label in the folder is submission %d", volume, booked.id)
         return True
 
@@ -254,7 +254,7 @@ class ExistingLabels:
             raise NotFoundError("label in labels/rejected of image", volume)
         ready, at = self._prepare(volume, one.path, one.info, _NOTHING, reading)
         with self._reconciler.lock(volume):
-            booked = self._submissions.book(ready, adopted=True, at=at)
+            booked = self._submissions.record(ready, adopted=True, at=at)
             self.rejected.note_accepted(one, booked.id)
         return booked
 

@@ -93,7 +93,7 @@ class Reconciler:
                 made = self._drafts.make_draft(volume, plan, drawn if entered else None)
             with self._folder.labels.lock(volume):
                 for tag in (FINAL, ORIGINAL):
-                    self._folder.labels.keep_others(volume, tag)
+                    self._folder.labels.keep_foreign_files(volume, tag)
             try:
                 with self._ledger.write(durable=True) as tx:
                     result = action(tx)
@@ -104,7 +104,10 @@ class Reconciler:
                         self._drafts.make_draft_current(tx, volume, plan, made)
             except _ChangedMeanwhileError:
                 continue
-            self.put_in_place(volume)
+            try:
+                self.put_in_place(volume)
+            except OSError as error:  # it is there; whoever asks for the label tries again
+                logger.error("%s: its label files are not in place yet: %s", volume, error)
             self._folder.catalogue.let_in(volume)
             return result
         raise ConflictError(f"{volume}: its labels change too often; try again")
@@ -126,7 +129,7 @@ class Reconciler:
             return
         with files.lock(volume):
             if index.label_version(volume, ORIGINAL) is None:
-                files.enter(volume, ORIGINAL)
+                files.adopt_foreign_file(volume, ORIGINAL)
             draft = index.label_version(volume, ORIGINAL)
             if draft is not None and "organs" not in draft.info:
                 with self._ledger.write() as tx:
@@ -164,7 +167,7 @@ class Reconciler:
         files = self._folder.labels
         with files.lock(volume):
             for tag in _TAGS:
-                if not files.holds_others(volume, tag):
+                if not files.holds_foreign_files(volume, tag):
                     files.put_in_place(volume, tag)
 
     def _try(self, volume: str, do: Callable[[str], object]) -> None:

@@ -208,7 +208,7 @@ class LabelService:
             known = self.ledger.same_again(volume, holder, ready.content)
             if known is not None:
                 return replace(self._receipt(known), again=True, notes=notes)
-            booked = self._submissions.book(
+            booked = self._submissions.record(
                 ready,
                 sample=self._sampled(ready),
                 second_reading=chosen(f"double {volume}", self.double_read_percent),

@@ -196,7 +196,7 @@ class Submissions:
             detail={**said.as_dict(), **_detail(submitted, params, context)},
         )
 
-    def book(
+    def record(
         self,
         ready: Prepared,
         *,
@@ -220,9 +220,7 @@ class Submissions:
             number = self._ledger.next_number()
             label = self._write(ready, number, at, sample, second_reading, adopted)
 
-            def record(
-                tx: Transaction, number: int = number, label: NewLabel = label
-            ) -> Submission:
+            def enter(tx: Transaction, number: int = number, label: NewLabel = label) -> Submission:
                 submissions.submit(
                     tx,
                     ready.volume,
@@ -250,7 +248,7 @@ class Submissions:
                 return submissions.get(tx, number)
 
             try:
-                return self._reconciler.change(ready.volume, record, drawn=ready.array)
+                return self._reconciler.change(ready.volume, enter, drawn=ready.array)
             except NumberTakenError:
                 # Another process was quicker; the file says a number that is not its own.
                 self._files.file(label).unlink(missing_ok=True)
@@ -264,7 +262,7 @@ class Submissions:
         second_reading: bool,
         adopted: bool,
     ) -> NewLabel:
-        """Write the file of a submission; its header says all that the store will."""
+        """Write the file of a submission; a store can be made anew from what its header says."""
         stated = stated_organs(ready.organs, ready.inherited, number)
         info = {
             **ready.info,

@@ -145,8 +145,7 @@ class Answers:
                 sizes.inconsistency_ml[organ],
                 sizes.uncertainty_ml[organ],
                 sizes.overlap_ml[organ],
-                self.salient.salient_ml[organ],
-                per_slice[organ],
+                {"salient": self.salient.salient_ml[organ], "per_slice": per_slice[organ]},
             )
             for organ in sizes.organs
         }

@@ -34,7 +34,7 @@ from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.scan import ImageFile
 from atlas8k.services.studies.served import ServedFiles, file_fingerprint
 from atlas8k.services.studies.watch import Sync, Watcher
-from atlas8k.store import CurrentLabel, FolderIndex, Ledger, Print, locate
+from atlas8k.store import CurrentLabel, FileIdentity, FolderIndex, Ledger, locate
 
 logger = logging.getLogger(__name__)
 
@@ -283,7 +283,7 @@ class StudiesFolder:
         if label is not None and label.ext and self.labels.is_alone_in_place(label):
             return label
         for ext in self.labels.on_disk(label_id, tag):
-            found = Print.of(self.labels.path(label_id, tag, ext))
+            found = FileIdentity.of(self.labels.path(label_id, tag, ext))
             if found is not None and not self.index.is_own(label_id, ext, found.stamp):
                 # Put there by other means: what is written down is about another file.
                 return CurrentLabel(label_id, tag, None, ext, found.stamp, "{}")

@@ -20,7 +20,7 @@ from atlas8k.services.studies.labels import LabelFiles
 from atlas8k.services.studies.names import check_id, require_suffix
 from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.scan import SETTLED_NS, ImageFile, probe
-from atlas8k.store import FolderIndex, Print
+from atlas8k.store import FileIdentity, FolderIndex
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +57,13 @@ class ImageFiles:
         """
         path = self.root / file.path
         for _ in range(_TRIES):
-            before = Print.of(path)
+            before = FileIdentity.of(path)
             if before is None:
                 raise NotFoundError("image", image_id)
             known = self._index.checksum(file.path, before)
             if known is None:
                 known = _sha256(path)
-                if Print.of(path) != before:
+                if FileIdentity.of(path) != before:
                     continue
                 if before.mtime_ns + SETTLED_NS < time.time_ns():
                     self._index.keep_checksum(file.path, before, known)
@@ -104,14 +104,14 @@ class ImageFiles:
                 if other:
                     self._labels.remove_all(image_id)
                 target = self.root / (image_id + ext.lower())
-                print_ = Print.of(temporary)
+                identity = FileIdentity.of(temporary)
                 _publish_new(temporary, target, image_id)
                 known = {"ts": int(time.time()), **(info or {})}
                 self._index.update_image(
                     image_id, lambda before: merged(before, known), fresh=other
                 )
-                if print_ is not None:
-                    self._index.keep_checksum(target.name, print_, sha256)
+                if identity is not None:
+                    self._index.keep_checksum(target.name, identity, sha256)
         finally:
             temporary.unlink(missing_ok=True)
         return image_id

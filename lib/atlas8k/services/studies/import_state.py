@@ -24,7 +24,7 @@ from atlas8k.services.studies.errors import StudiesFolderError
 from atlas8k.services.studies.labels import HISTORY, TIME_FORMAT, LabelFiles
 from atlas8k.services.studies.names import LABEL_SUFFIXES, split_suffix
 from atlas8k.services.studies.scan import scan_tags
-from atlas8k.store import FolderIndex, NewLabel, Print, label_files
+from atlas8k.store import FileIdentity, FolderIndex, NewLabel, label_files
 from atlas8k.store.folder_index import ImageRow, RemarkRow, keep_image, keep_remarks
 from atlas8k.store.transaction import Transaction
 
@@ -103,7 +103,7 @@ def _take_folder(index: FolderIndex, root: Path, old: sqlite3.Connection) -> Non
     for image_id, label, replaced_at, _ in versions:
         if replaced_at is None:
             with files.lock(image_id):
-                files.part(image_id, label)
+                files.replace_link_by_copy(image_id, label)
     with index.ledger.write(durable=True) as tx:
         if _is_done(tx, FOLDER_FILE):
             return
@@ -115,7 +115,7 @@ def _take_folder(index: FolderIndex, root: Path, old: sqlite3.Connection) -> Non
             for row in old.execute(
                 "SELECT id, source, size, mtime_ns, inode, stamp, remarks FROM remark"
             ):
-                keep_remarks(tx, RemarkRow(row[0], row[1], Print(*row[2:5]), *row[5:]))
+                keep_remarks(tx, RemarkRow(row[0], row[1], FileIdentity(*row[2:5]), *row[5:]))
         for key, value in old.execute("SELECT key, value FROM meta WHERE key <> 'seq'"):
             tx.set(f"folder:{key}", value)
         for image_id, label, replaced_at, info in versions:
@@ -191,7 +191,7 @@ def _object(path: Path) -> dict[str, Any]:
 def _label(
     root: Path, tag: str, path: Path, ext: str, sha256: str, info: dict[str, Any]
 ) -> NewLabel:
-    found = Print.of(path)
+    found = FileIdentity.of(path)
     assert found is not None
     return NewLabel(tag, str(path.relative_to(root)), ext, sha256, found.stamp, info)
 
@@ -202,7 +202,7 @@ def _current(
     """Return suffix, info and sha256 of labels that are in place as the old file says."""
     found = {}
     for table in ("label", "intent"):  # an intent holds where its file is in place
-        for image_id, tag, ext, info, *print_ in old.execute(
+        for image_id, tag, ext, info, *identity in old.execute(
             f"SELECT id, tag, ext, info, size, mtime_ns, inode FROM {table}"
         ):
             path = files.path(image_id, tag, ext or "")
@@ -211,7 +211,7 @@ def _current(
             known = json.loads(info)
             sha256 = str(known.get("checksum", "")).removeprefix("SHA256:")
             # A copied folder has other inodes.
-            if Print.of(path) != Print(*print_) and sha256_of(path) != sha256:
+            if FileIdentity.of(path) != FileIdentity(*identity) and sha256_of(path) != sha256:
                 continue  # put there by other means
             found[tag, image_id] = (ext, known, sha256 or sha256_of(path))
     return found
@@ -243,4 +243,4 @@ def _take_archive(index: FolderIndex, root: Path, old: sqlite3.Connection) -> No
                 tx.run(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", *row)
         for key, value in old.execute("SELECT key, value FROM meta WHERE key <> 'seq'"):
             tx.set(f"archive:{key}", value)
-        tx.count("series")
+        tx.next_in_sequence("series")

@@ -20,7 +20,7 @@ from atlas8k.core.files import only_one
 from atlas8k.core.remarks import Remark
 from atlas8k.services.studies.catalogue import Catalogue
 from atlas8k.services.studies.scan import ImageFile
-from atlas8k.store import FolderIndex, Print, RemarkRow
+from atlas8k.store import FileIdentity, FolderIndex, RemarkRow
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +71,12 @@ class Inspections:
     ) -> None:
         self._root, self._index, self._catalogue = root, index, catalogue
         self._inspectors = tuple(inspectors)
-        self._seen: dict[tuple[str, str], tuple[Print, str]] = {}
+        self._seen: dict[tuple[str, str], tuple[FileIdentity, str]] = {}
         self._looked_at = -1
 
     def learn(self, row: RemarkRow) -> None:
         """Take in what any process found."""
-        self._seen[row.id, row.source] = (row.print, row.stamp)
+        self._seen[row.id, row.source] = (row.identity, row.stamp)
         remarks = tuple(Remark.of(told) for told in json.loads(row.remarks))
         self._catalogue.set_remarks(row.id, row.source, remarks)
 
@@ -109,8 +109,8 @@ class Inspections:
     def ask(self, inspector: Inspector, image_id: str, file: ImageFile) -> None:
         """Have one inspector look into one image, where it has not since that last changed."""
         path = self._root / file.path
-        print_, stamp = Print.of(path), inspector.stamp(path)
-        if print_ is None or self._seen.get((image_id, inspector.name)) == (print_, stamp):
+        identity, stamp = FileIdentity.of(path), inspector.stamp(path)
+        if identity is None or self._seen.get((image_id, inspector.name)) == (identity, stamp):
             return
         try:
             found = tuple(inspector.look(path))
@@ -119,12 +119,12 @@ class Inspections:
         except OSError as err:
             logger.debug("%s: cannot be looked into (%s)", image_id, err)
             return
-        if Print.of(path) != print_:
+        if FileIdentity.of(path) != identity:
             return  # being written: the next look sees it whole
         for remark in found:
             level = logging.INFO if remark.level == "note" else logging.WARNING
             logger.log(level, "%s: %s", image_id, remark.text)
         text = json.dumps([remark.as_dict() for remark in found])
-        row = RemarkRow(image_id, inspector.name, print_, stamp, text)
+        row = RemarkRow(image_id, inspector.name, identity, stamp, text)
         self._index.keep_remarks(row)
         self.learn(row)

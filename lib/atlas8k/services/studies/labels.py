@@ -26,12 +26,14 @@ from atlas8k.core.files import locked, publish, sha256_of, sync_folder
 from atlas8k.services.studies.errors import StudiesFolderError
 from atlas8k.services.studies.names import LABEL_SUFFIXES, LABELS_FOLDER
 from atlas8k.services.studies.scan import scan_tags
-from atlas8k.store import CurrentLabel, FolderIndex, LabelVersion, NewLabel, Print
+from atlas8k.store import CurrentLabel, FileIdentity, FolderIndex, LabelVersion, NewLabel
 
 logger = logging.getLogger(__name__)
 
 HISTORY = ".history"
-_INCOMING = ".incoming-"
+_INCOMING = ".incoming"
+"""Folder of files that are being written: whatever is in it after an hour is of a process that
+was killed."""
 _LEFT_OVER_S = 3600.0
 _STRIPES = 64
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
@@ -108,7 +110,8 @@ class LabelFiles:
     @contextlib.contextmanager
     def incoming(self, tag: str, suffix: str = "") -> Iterator[Path]:
         """Give a new empty file, which no tool takes for a label, to write one to."""
-        handle, name = tempfile.mkstemp(prefix=_INCOMING, suffix=suffix, dir=self.writable(tag))
+        folder = self.inside(self.folder / _INCOMING)
+        handle, name = tempfile.mkstemp(prefix=f"{tag}-", suffix=suffix, dir=folder)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -154,12 +157,12 @@ class LabelFiles:
         folder = self.inside(self.folder / HISTORY / tag / image_id)
         name = f"{datetime.fromtimestamp(moment, UTC).strftime(TIME_FORMAT)}-{sha256}{ext}"
         publish(written, folder / name)
-        found = Print.of(folder / name)
+        found = FileIdentity.of(folder / name)
         assert found is not None
         file = str((folder / name).relative_to(self.root))
         return NewLabel(tag, file, ext, sha256, found.stamp, dict(info))
 
-    def keep_others(self, image_id: str, tag: str, *, under: str | None = None) -> None:
+    def keep_foreign_files(self, image_id: str, tag: str, *, under: str | None = None) -> None:
         """Keep files that were put in place by other means and are about to be replaced.
 
         Hold the image's lock.
@@ -172,13 +175,13 @@ class LabelFiles:
         known = self._index.label(image_id, tag)
         for ext in self.on_disk(image_id, tag):
             path = self.path(image_id, tag, ext)
-            found = Print.of(path)
+            found = FileIdentity.of(path)
             if found is None or self._index.is_own(image_id, ext, found.stamp):
                 continue
             here = known is not None and (known.ext, known.stamp) == (ext, found.stamp)
             info = json.loads(known.info) if here and known is not None else {}
             kept = self.copy_of(image_id, under or tag, path, ext, info)
-            self._index.keep_other(image_id, kept)
+            self._index.add_foreign_version(image_id, kept)
 
     def copy_of(
         self, image_id: str, tag: str, path: Path, ext: str, info: Mapping[str, Any]
@@ -190,15 +193,15 @@ class LabelFiles:
                 image_id, tag, temporary, ext, info, time.time(), sha256_of(temporary)
             )
 
-    def holds_others(self, image_id: str, tag: str) -> bool:
+    def holds_foreign_files(self, image_id: str, tag: str) -> bool:
         """Return whether a file that was put in place by other means is there."""
         for ext in self.on_disk(image_id, tag):
-            found = Print.of(self.path(image_id, tag, ext))
+            found = FileIdentity.of(self.path(image_id, tag, ext))
             if found is not None and not self._index.is_own(image_id, ext, found.stamp):
                 return True
         return False
 
-    def enter(self, image_id: str, tag: str) -> None:
+    def adopt_foreign_file(self, image_id: str, tag: str) -> None:
         """Enter a current file, which was put in place by other means, as it is.
 
         Hold the image's lock.
@@ -209,7 +212,10 @@ class LabelFiles:
             self._index.save_label(image_id, kept)
 
     def _noted(self, image_id: str, tag: str, ext: str) -> dict[str, Any]:
-        known, found = self._index.label(image_id, tag), Print.of(self.path(image_id, tag, ext))
+        known, found = (
+            self._index.label(image_id, tag),
+            FileIdentity.of(self.path(image_id, tag, ext)),
+        )
         if known is None or found is None or (known.ext, known.stamp) != (ext, found.stamp):
             return {}
         return dict(json.loads(known.info))
@@ -230,7 +236,7 @@ class LabelFiles:
             with self.lock(label_id):
                 current = self._index.label(label_id, tag)
                 version = self._index.label_version(label_id, tag)
-                self.keep_others(label_id, tag)
+                self.keep_foreign_files(label_id, tag)
                 if current is not None and version is not None and version.sha256 == sha256:
                     known = {"ts": int(time.time()), **info, "checksum": f"SHA256:{sha256}"}
                     self._index.update_label(current, lambda _: known)
@@ -250,13 +256,16 @@ class LabelFiles:
         if self.is_alone_in_place(label):
             return
         if label.ext is not None:
-            self.keep_others(label_id, tag)
+            self.keep_foreign_files(label_id, tag)
         version = self._index.label_version(label_id, tag)
         if version is not None and not self.is_in_place(label):
+            if not self.file(version).is_file():
+                logger.error("%s: %s is not there any more", label_id, version.file)
+                return
             self._copy(self.file(version), self.path(label_id, tag, version.ext), tag)
         for ext in self.on_disk(label_id, tag):
             path = self.path(label_id, tag, ext)
-            found = Print.of(path)
+            found = FileIdentity.of(path)
             if ext != label.ext and found and self._index.is_own(label_id, ext, found.stamp):
                 path.unlink(missing_ok=True)
 
@@ -271,7 +280,7 @@ class LabelFiles:
         """Return whether the file in place is the one that the store says is current."""
         if label.ext is None:
             return False
-        found = Print.of(self.path(label.image, label.tag, label.ext))
+        found = FileIdentity.of(self.path(label.image, label.tag, label.ext))
         return found is not None and found.stamp == label.stamp
 
     def _copy(self, kept: Path, target: Path, tag: str) -> None:
@@ -288,8 +297,11 @@ class LabelFiles:
             publish(temporary, target)
         sync_folder(folder)
 
-    def part(self, label_id: str, label: NewLabel) -> None:
-        """Put a copy in place where the kept file itself is in place; hold the image's lock."""
+    def replace_link_by_copy(self, label_id: str, label: NewLabel) -> None:
+        """Put a copy in place where a link leads to the kept file itself; hold the image's lock.
+
+        The release before linked them.
+        """
         kept, target = self.file(label), self.path(label_id, label.tag, label.ext)
         if label.tag not in _LINKED and target.exists() and target.samefile(kept):
             self._copy(kept, target, label.tag)
@@ -302,7 +314,7 @@ class LabelFiles:
         there = bool(self.on_disk(label_id, tag))
         if there:
             self.writable(tag)
-        self.keep_others(label_id, tag)
+        self.keep_foreign_files(label_id, tag)
         self._index.remove_label(label_id, tag)
         self.put_in_place(label_id, tag)
         return there
@@ -326,11 +338,10 @@ class LabelFiles:
 
     def clear_left_overs(self) -> None:
         """Clear away files that were never kept, of processes that were killed."""
-        for tag in scan_tags(self.folder):
-            for path in (self.folder / tag).glob(f"{_INCOMING}*"):
-                with contextlib.suppress(OSError):
-                    if time.time() - path.stat().st_mtime > _LEFT_OVER_S:
-                        path.unlink()
+        for path in (self.folder / _INCOMING).glob("*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _LEFT_OVER_S:
+                    path.unlink()
 
     def history(self, label_id: str, tag: str | None = None) -> list[LabelVersion]:
         """Return labels of an image that were replaced or removed, the oldest first."""

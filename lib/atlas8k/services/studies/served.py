@@ -29,7 +29,7 @@ from atlas8k.core.volume import (
     read_geometry,
 )
 from atlas8k.services.studies.scan import ImageFile
-from atlas8k.store import Print
+from atlas8k.store import FileIdentity
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ IN_USE_S = 3600.0
 class _Known(NamedTuple):
     """What was made of a file's header."""
 
-    print: Print
+    print: FileIdentity
     stated: str
     geometry: Geometry | None
     plain: bool
@@ -134,12 +134,12 @@ class ServedFiles:
         return ImageFile(str(copy), SUFFIX)
 
     def _look(self, image_id: str, path: Path) -> _Known | None:
-        print_ = Print.of(path)
-        if print_ is None:
+        identity = FileIdentity.of(path)
+        if identity is None:
             return None
         stated = geometry_stamp(path)
         known = self._known.get(image_id)
-        if known is None or (known.print, known.stated) != (print_, stated):
+        if known is None or (known.print, known.stated) != (identity, stated):
             geometry, plain = None, True
             try:
                 geometry = read_geometry(path)
@@ -148,7 +148,7 @@ class ServedFiles:
                 raise
             except VolumeError:
                 pass  # given out as it is: whoever reads it has the better reason
-            known = self._known[image_id] = _Known(print_, stated, geometry, plain)
+            known = self._known[image_id] = _Known(identity, stated, geometry, plain)
         return known
 
     def _make_room(self, newest: Path) -> None:

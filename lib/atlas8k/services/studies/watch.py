@@ -28,7 +28,7 @@ from atlas8k.services.studies.scan import (
     scan_tags,
     stamp,
 )
-from atlas8k.store import Changes, CurrentLabel, FolderIndex, Print
+from atlas8k.store import Changes, CurrentLabel, FileIdentity, FolderIndex
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Sync:
         self._look_lock = threading.Lock()
         self._stamps: dict[Path, int] = {}
         self._waiting: list[str] = []
-        self._growing: dict[str, tuple[ImageFile, Print, int]] = {}
+        self._growing: dict[str, tuple[ImageFile, FileIdentity, int]] = {}
         self._told: set[str] = set()
 
     # --- what other processes wrote ---------------------------------------------------
@@ -182,16 +182,16 @@ class Sync:
             self._catalogue.set_image(image_id, file)
 
     def _settled(self, image_id: str, file: ImageFile) -> bool:
-        print_, now = Print.of(self.root / file.path), time.time_ns()
-        if print_ is None:
+        identity, now = FileIdentity.of(self.root / file.path), time.time_ns()
+        if identity is None:
             self._growing.pop(image_id, None)
             return False
-        if print_.mtime_ns + self._settle_ns < now:
+        if identity.mtime_ns + self._settle_ns < now:
             return True
         # A file stamped by another machine's clock, ahead of ours: watch it instead.
         seen = self._growing.get(image_id)
-        if seen is None or seen[:2] != (file, print_):
-            self._growing[image_id] = (file, print_, time.monotonic_ns())
+        if seen is None or seen[:2] != (file, identity):
+            self._growing[image_id] = (file, identity, time.monotonic_ns())
             return self._settle_ns <= 0
         return seen[2] + self._settle_ns <= time.monotonic_ns()
 
