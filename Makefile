@@ -105,9 +105,11 @@ long: install-test
 	$(PYTEST) tests -m slow $(addprefix --ignore ,$(LONG))
 	$(PYTEST) $(LONG)
 
-# A part of that, another one for another SEED.
+# A part of that, another one for another SEED: all that is killed at every step, and some of the
+# long files.
 SEED ?= 0
 sample: install-test
+	$(PYTEST) tests -m slow $(addprefix --ignore ,$(LONG))
 	$(PYTEST) $(LONG) --sample 0.4 --sample-seed $(SEED)
 
 test: lint types unit
