@@ -292,10 +292,10 @@ def simulate(
     ] = None,
     budget: Annotated[float, typer.Option(help="fraction of the volumes to review a round")] = 0.05,
     audit_percent: Annotated[
-        float | None, typer.Option(help="% of the low-ranked to audit; 1 where nothing is said")
+        float | None, typer.Option(help="% of the low-ranked to audit; default 1")
     ] = None,
     stop_after: Annotated[
-        int | None, typer.Option(help="see `campaign status`; 10 where nothing is said")
+        int | None, typer.Option(help="see `campaign status`; default 10")
     ] = None,
     network: Networks = "all",
     epochs: Epochs = None,

@@ -112,7 +112,7 @@ def compare(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     smallest: Annotated[int, typer.Option(min=2, help="Cases a group needs to be tested.")] = 10,
     nsd_tolerance: Annotated[
-        float | None, typer.Option(help="Tolerance of the NSD results, mm, to be told.")
+        float | None, typer.Option(help="Tolerance of the NSD results, mm, for the report.")
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Networks compared",
 ) -> None:

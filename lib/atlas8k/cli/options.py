@@ -59,7 +59,7 @@ Tolerance = Annotated[float, typer.Option(min=0.0, help="Of NSD, mm.")]
 Orientation = Annotated[
     str | None,
     typer.Option(
-        help="How the axes run of files whose headers do not say it: RAS, LPS, …",
+        help="Direction of the axes of files whose headers lack it: RAS, LPS, …",
         callback=_orientation,
         show_default=False,
     ),

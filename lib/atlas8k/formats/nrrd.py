@@ -232,13 +232,13 @@ def _segments(path: Path, header: _Header) -> tuple[Segment, ...]:
         if not (0 <= segment.layer < header.layers and 1 <= segment.value <= 255):
             raise LabelNameError(
                 path,
-                f"segment {segment.name!r} is said to be value {segment.value} of layer "
-                f"{segment.layer}, which cannot be; save it again",
+                f"segment {segment.name!r} has value {segment.value} of layer {segment.layer}, "
+                "which is out of range; save it again",
             )
         if place in by_place:
             raise LabelNameError(
                 path,
-                f"segments {by_place[place].name!r} and {segment.name!r} are both said to be value "
+                f"segments {by_place[place].name!r} and {segment.name!r} both have value "
                 f"{segment.value} of layer {segment.layer}; save it again",
             )
         by_place[place] = segment

@@ -229,7 +229,7 @@ class Organ:
 
     @property
     def tube(self) -> float:
-        """How many times as long, from feet to head, as wide."""
+        """Ratio of length, from feet to head, to width."""
         return float(self.extent[2] / self.width)
 
     @cached_property

@@ -27,7 +27,7 @@ KEYS = ("absent", "looked_at", "volume_is_right", "partial")
 
 @dataclass(frozen=True)
 class Statement:
-    """What an annotator states beside the voxels of a label.
+    """Statements of an annotator beside the voxels of a label.
 
     Attributes
     ----------
