@@ -73,8 +73,8 @@ def write_set(
         name = f"phantom_{seed:04d}"
         image, label = images / f"{name}.nii.gz", labels / f"{name}.nii.gz"
         known = cases.get(name, {})
-        wanted = {"seed": seed, "setting": setting.name, "version": setting.version}
-        same = wanted.items() <= known.items()
+        expected = {"seed": seed, "setting": setting.name, "version": setting.version}
+        same = expected.items() <= known.items()
         if same and _complete(image, known) and _complete(label, known):
             yield Written(image, label, known, made=False)
             continue

@@ -112,8 +112,8 @@ def paint_oesophagus(p: Patient) -> None:
     """Paint it in front of the aorta, to the left, into the stomach."""
     d = p.part("oesophagus", shift=0.5)
     path = d.line((-12, -18, 215), (-12, -16, 130), (-16, -6, 96), (-28, -6, 74), (-44, -10, 62))
-    way = tube(path, d.radii(8, 8, 8, 8, 9))
-    d.paint(p.hu["stomach_wall"] * 0.9, way, bumps=p.bumps(1, 14), texture=(10, 8))
+    oesophagus = tube(path, d.radii(8, 8, 8, 8, 9))
+    d.paint(p.hu["stomach_wall"] * 0.9, oesophagus, bumps=p.bumps(1, 14), texture=(10, 8))
 
 
 def paint_adrenals(p: Patient) -> None:

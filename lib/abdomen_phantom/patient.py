@@ -31,7 +31,7 @@ CAVITY_POWER = 2.35
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """How one component differs from the mean anatomy.
+    """Difference of one component from the mean anatomy.
 
     Attributes
     ----------

@@ -27,7 +27,7 @@ LOW_HU, HIGH_HU = -1024, 3071
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """How one patient is scanned: lengths and corners mm, noise HU."""
+    """Scan of one patient: lengths and corners mm, noise HU."""
 
     in_plane_mm: float
     thickness_mm: float

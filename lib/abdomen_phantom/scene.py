@@ -132,7 +132,7 @@ FLAT: Noise = 0.0, 20.0
 
 
 class Core(NamedTuple):
-    """What a shape holds behind its wall.
+    """Content of a shape behind its wall.
 
     ``wall``: thickness, mm. ``hu``, ``texture``: of the contents. ``level``: y above which
     there is air, mm, in the undeformed patient: the level that a fluid takes.

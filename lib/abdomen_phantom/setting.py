@@ -180,7 +180,7 @@ WIDE = Setting(
 
 @dataclass(frozen=True)
 class PhantomCase:
-    """What was drawn for one phantom, plain JSON."""
+    """Values drawn for one phantom, plain JSON."""
 
     seed: int
     setting: str

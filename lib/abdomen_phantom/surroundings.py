@@ -84,8 +84,8 @@ def paint_lines(p: Patient) -> None:
             *down.line((-12, -18, 300), (-12, -16, 130), (-16, -6, 96), (-28, -6, 74)),
             *far.line((-50, -8, 60), (-60, 10, 30), (-52, 36, -8)),
         ]
-        value, way = rng.uniform(250, 900), tube(path, [rng.uniform(2.0, 3.2)] * len(path))
-        p.paint(value, way, label=KEEP_LABEL, core=Core(1.2, -300.0))
+        value, line = rng.uniform(250, 900), tube(path, [rng.uniform(2.0, 3.2)] * len(path))
+        p.paint(value, line, label=KEEP_LABEL, core=Core(1.2, -300.0))
     elif kind == 1:
         side = rng.choice((-1, 1))
         x, y = side * rng.uniform(30, 90), skin + p.fat_front * 0.6

@@ -271,7 +271,7 @@ def test_kidneys_under_one_value_and_one_that_cannot_be_told(
     raw.array[tuple(slice(at - 3, at + 4) for at in aorta)] = 4
     write_nifti(folder / "case_1.nii.gz", raw.array, raw.grid)
     result = run("import", "CT-ORG", folder, "--studies", studies)
-    assert re.search("case_1.* unknown: .*cannot be told", result.stdout)
+    assert re.search("case_1.* unknown: .*cannot be determined", result.stdout)
     kidneys = [ORGAN_IDS["kidney_left"], ORGAN_IDS["kidney_right"]]
     truth = patients[0][1].array
     found = public_of(studies, "case_0")

@@ -41,8 +41,8 @@ def test_a_matrix_has_a_row_a_network_and_a_column_an_organ():
         ("unet=nan", "number from 0"),
         ("unet=inf", "number from 0"),
         ("unet:live=2", "did you mean liver"),
-        ("unet=1,unet=2", "said twice"),
-        ("unet:liver=1,unet:liver=1", "unet:liver is said twice"),
+        ("unet=1,unet=2", "given twice"),
+        ("unet:liver=1,unet:liver=1", "unet:liver is given twice"),
     ],
 )
 def test_what_is_no_weight_is_refused(text, words):

@@ -240,10 +240,10 @@ def test_nrrd_headers_that_mean_harm(
 
 
 SEGMENTS = {
-    "same voxels": ([("liver", 1, 0), ("spleen", 1, 0)], "both said"),
-    "no such layer": ([("liver", 1, 3)], "cannot be"),
-    "value": ([("liver", 300, 0)], "cannot be"),
-    "background": ([("liver", 0, 0)], "cannot be"),
+    "same voxels": ([("liver", 1, 0), ("spleen", 1, 0)], "both have value"),
+    "no such layer": ([("liver", 1, 3)], "out of range"),
+    "value": ([("liver", 300, 0)], "out of range"),
+    "background": ([("liver", 0, 0)], "out of range"),
     "no number": ([("liver", "one", 0)], "no number"),
 }
 

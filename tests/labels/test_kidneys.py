@@ -169,7 +169,7 @@ def test_a_horseshoe_is_cut_at_the_spine_and_said(grid: Grid) -> None:
 @pytest.mark.parametrize(
     ("places", "line", "reason"),
     [
-        ([(4, 0, 0, 25)], Midline(12.0, 10.0, "bones"), "cannot be told"),
+        ([(4, 0, 0, 25)], Midline(12.0, 10.0, "bones"), "cannot be determined"),
         ([(20, 0, 0, 15)], None, "image centre"),
         ([(-95, 0, 0, 20), (-5, 0, 0, 20)], Midline(40.0, 10.0, "bones"), "same side"),
     ],

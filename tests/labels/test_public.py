@@ -102,7 +102,7 @@ def test_a_file_from_which_nothing_can_be_told(
     spine = np.argwhere(truth.array == ORGAN_IDS["aorta"]).mean(0).astype(int)
     middle[spine[0] - 2 : spine[0] + 4, spine[1] - 3 : spine[1], spine[2] - 3 : spine[2] + 3] = 1
     path = write_nifti(tmp_path / "a.nii", middle, truth.grid)
-    with pytest.raises(EmptyVolumeError, match="cannot be told"):
+    with pytest.raises(EmptyVolumeError, match="cannot be determined"):
         read_public(path, ct_path, find_dataset("KiTS"))
     raw = np.where(middle > 0, 2, raw_of(truth, liver=1)).astype(np.uint8)
     write_nifti(path, raw, truth.grid)
@@ -110,7 +110,7 @@ def test_a_file_from_which_nothing_can_be_told(
     assert of_state(found, "present") == ["liver"]
     assert {*of_state(found, "absent")} == {"spleen", "pancreas"}
     assert {"kidney_left", "kidney_right"} < {*of_state(found, "unknown")}
-    assert "cannot be told" in found.notes[0]
+    assert "cannot be determined" in found.notes[0]
 
 
 def test_a_crop_lies_where_it_was(patient: tuple[Path, Volume], tmp_path: Path) -> None:

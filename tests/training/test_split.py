@@ -74,7 +74,7 @@ def test_patients_are_read_from_a_table(tmp_path):
     for text, reason in (
         ("volume,age\na,3\n", "name it 'patient'"),
         ("age,patient\n", "no column for the case|no case"),
-        ("volume,patient\na,1\na,2\n", "a is there already"),
+        ("volume,patient\na,1\na,2\n", "a is already in row 2"),
     ):
         path.write_text(text)
         with pytest.raises(SettingsError, match=reason) as error:

@@ -141,10 +141,10 @@ def _solid(
         elif depth > p.kidney_cortex + 2.0 * fine:
             value = p.medulla_hu + p.texture * fine
     elif t == LIVER:
-        one = _noise(tile, shift, 3, 13.0, x, y, z)
-        if abs(one) < p.vessels and abs(_noise(tile, shift, 6, 16.0, x, y, z)) < p.vessels:
+        blotches = _noise(tile, shift, 3, 13.0, x, y, z)
+        if abs(blotches) < p.vessels and abs(_noise(tile, shift, 6, 16.0, x, y, z)) < p.vessels:
             return p.vessel_hu
-        value += 0.6 * p.texture * one
+        value += 0.6 * p.texture * blotches
     elif t == AORTA:
         if depth < 3.0 and _noise(tile, shift, 6, 6.0, x, y, z) > p.calcification:
             return p.calcification_hu

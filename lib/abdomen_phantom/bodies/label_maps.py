@@ -97,13 +97,13 @@ class Body:
     @cached_property
     def middles(self) -> dict[Tissue, tuple[Array, float]]:
         """Centre, mm, of each organ present, and radius, mm, of the sphere of its volume."""
-        found = {}
+        spheres = {}
         for kind, box in enumerate(ndimage.find_objects(self.tissue, int(Tissue.STOMACH)), start=1):
             if box is not None:
-                where = np.argwhere(self.tissue[box] == kind) + [s.start for s in box]
-                radius = (len(where) * SPACING_MM**3 * 3 / (4 * np.pi)) ** (1 / 3)
-                found[Tissue(kind)] = where.mean(axis=0) * SPACING_MM, float(radius)
-        return found
+                voxels = np.argwhere(self.tissue[box] == kind) + [s.start for s in box]
+                radius = (len(voxels) * SPACING_MM**3 * 3 / (4 * np.pi)) ** (1 / 3)
+                spheres[Tissue(kind)] = voxels.mean(axis=0) * SPACING_MM, float(radius)
+        return spheres
 
 
 def subjects(folder: Path) -> dict[str, Path]:

@@ -137,22 +137,22 @@ def mix(rng: np.random.Generator, body: Body, others: Sequence[Body]) -> Body:
         removed = rng.random() < (0.12 if kind == Tissue.GALL_BLADDER else 0.03)
         chance = 0.9 if kind == Tissue.GALL_BLADDER and here is None else 0.25
         givers = [o for o in others if o is not body and kind in o.middles]
-        taken = rng.random() < chance and bool(givers) and not removed
+        replaced = rng.random() < chance and bool(givers) and not removed
         other = givers[int(rng.integers(len(givers)))] if givers else None
         size = np.exp(rng.uniform(-0.15, 0.15, 3))
         shift = rng.normal(0, 4, 3)
-        if not (taken or (removed and here is not None)):
+        if not (replaced or (removed and here is not None)):
             continue
         if not changed:
             tissue, depth, changed = tissue.copy(), depth.copy(), True
         target = None if here is None else here[0]
-        if taken and other is not None and target is None:
+        if replaced and other is not None and target is None:
             target = _beside_liver(body, other, kind)
         if here is not None:
-            gone = tissue == kind
-            tissue[gone] = Tissue.NONE
-            depth[gone] = 60
-        if taken and other is not None and target is not None:
+            removed_voxels = tissue == kind
+            tissue[removed_voxels] = Tissue.NONE
+            depth[removed_voxels] = 60
+        if replaced and other is not None and target is not None:
             _put(tissue, depth, other, kind, target + shift, size)
     return replace(body, tissue=tissue, depth=depth) if changed else body
 

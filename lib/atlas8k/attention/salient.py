@@ -38,7 +38,7 @@ from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 
 @dataclass(frozen=True)
 class SalientSettings:
-    """What counts as salient.
+    """Thresholds of a salient region.
 
     Attributes
     ----------

@@ -117,7 +117,7 @@ def _kernel_form(block: Array, copy: bool) -> Any:
 
 @dataclass(frozen=True)
 class _Form:
-    """How the kernels read one element type."""
+    """Tables with which the kernels read one element type."""
 
     p_table: npt.NDArray[np.float32]
     h_table: npt.NDArray[np.float32]

@@ -128,7 +128,7 @@ class Audit(_Report):
     percent: float
     low_ranked: int = Field(description="volumes behind the budget's when the list was drawn")
     drawn: int
-    open: int = Field(description="drawn and not reviewed: of an organ in it nothing was said")
+    open: int = Field(description="drawn and not reviewed: an organ in it was not assessed")
     waiting: int = Field(description="drawn and reviewed, but not counted before `waits_for` is")
     waits_for: str | None = Field(description="first drawn volume that is not reviewed")
     unseen: int = Field(description="of the low-ranked, not submitted in any round")

@@ -208,11 +208,11 @@ def next_(
         conf, ledger=ledger, max_epochs=epochs, steps_per_epoch=steps, budget=budget
     )
     with (
-        scoring_bar("predicting") as (report, say),
+        scoring_bar("predicting") as (report, print_text),
         open_campaign(studies, models, settings, networks=network, report=report) as work,
     ):
         record_settings(work, settings, audit_percent, stop_after)
-        advanced = advance(work, train=train, score=score, early=early, report=say)
+        advanced = advance(work, train=train, score=score, early=early, report=print_text)
         status = campaign_status(work.ledger, studies, work.models, signature=work.signature())
     if not as_json and advanced.ended is not None:
         typer.echo(
@@ -292,10 +292,10 @@ def simulate(
     ] = None,
     budget: Annotated[float, typer.Option(help="fraction of the volumes to review a round")] = 0.05,
     audit_percent: Annotated[
-        float | None, typer.Option(help="% of the low-ranked to audit; 1 where nothing is said")
+        float | None, typer.Option(help="% of the low-ranked to audit; default 1")
     ] = None,
     stop_after: Annotated[
-        int | None, typer.Option(help="see `campaign status`; 10 where nothing is said")
+        int | None, typer.Option(help="see `campaign status`; default 10")
     ] = None,
     network: Networks = "all",
     epochs: Epochs = None,
@@ -325,11 +325,13 @@ def simulate(
     settings = settings_of(None, max_epochs=epochs, steps_per_epoch=steps)
     settings |= settings_of(conf, budget=budget, gate=gate)
     with (
-        scoring_bar("predicting") as (report, say),
+        scoring_bar("predicting") as (report, print_text),
         open_campaign(copied, networks, settings, networks=network, report=report) as work,
     ):
         record_settings(work, settings, audit_percent, stop_after)
-        simulated = Simulation(work, true_labels, folder, below=below, report=say).run(rounds)
+        simulated = Simulation(work, true_labels, folder, below=below, report=print_text).run(
+            rounds
+        )
     write_csv(folder / "simulation.csv", simulated)
     draw_simulation(folder / "simulation.png", simulated)
     if as_json:

@@ -23,11 +23,11 @@ def print_status(status: Status) -> None:
     """Print a campaign's status: volumes, steps, rounds, stop rule and audit."""
     out = terminal()
 
-    def say(line: str) -> None:
+    def print_line(line: str) -> None:
         out.print(line, markup=False)
 
     volumes = status.volumes
-    say(
+    print_line(
         f"{volumes.total} volumes: {volumes.reviewed} reviewed, {volumes.in_hand} in hand, "
         f"{volumes.scored} scored"
         + (f", {volumes.failed} cannot be" if volumes.failed else "")
@@ -36,7 +36,7 @@ def print_status(status: Status) -> None:
         + f"; networks {status.signature or 'none'}"
     )
     for line in not_usable(status):
-        say(line)
+        print_line(line)
     print_steps(status, out)
     if status.rounds:
         _print_rounds(status, out)
@@ -45,9 +45,9 @@ def print_status(status: Status) -> None:
             _print_organs(last, out)
             _print_annotators(last, out)
     if status.stop is not None:
-        say(f"Stop rule, round {status.stop.round}: {status.stop.text}")
+        print_line(f"Stop rule, round {status.stop.round}: {status.stop.text}")
     if status.audit is not None:
-        say(f"Audit, round {status.audit.round}: {status.audit.text}")
+        print_line(f"Audit, round {status.audit.round}: {status.audit.text}")
         wrong = [
             f"{organ.organ} {organ.wrong} of {organ.audited} "
             f"({percent(organ.low)} to {percent(organ.high)})"
@@ -55,8 +55,8 @@ def print_status(status: Status) -> None:
             if organ.wrong
         ]
         if wrong:
-            say(f"  by organ: {', '.join(wrong)}")
-    say(
+            print_line(f"  by organ: {', '.join(wrong)}")
+    print_line(
         f"Yardstick of the paper: 15 minutes a volume with the procedure, 60 an organ by hand: "
         f"{status.hours_collection_by_hand:,.0f} hours for this collection. A case held longer "
         "than 60 minutes counts as 60."

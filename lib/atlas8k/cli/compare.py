@@ -42,16 +42,16 @@ def _groupings(
     from atlas8k.reports.groups import USUAL_COLUMNS, group_by
 
     edges = _edges(bins)
-    wanted = [normalise(column) for column in by]
-    if not wanted:
+    columns = [normalise(column) for column in by]
+    if not columns:
         usual = [c for c in USUAL_COLUMNS if c in table.texts and table.known(c, cases)]
-        wanted = list(dict.fromkeys([*usual, *edges]))
-        rest = [column for column in table.texts if column not in wanted]
+        columns = list(dict.fromkeys([*usual, *edges]))
+        others = [column for column in table.texts if column not in columns]
         typer.echo(
-            f"groups by {', '.join(wanted) or 'nothing'}; other columns: {', '.join(rest)} "
+            f"groups by {', '.join(columns) or 'nothing'}; other columns: {', '.join(others)} "
             "(name them with --by)"
         )
-    return [group_by(table, column, cases, edges.get(column)) for column in dict.fromkeys(wanted)]
+    return [group_by(table, column, cases, edges.get(column)) for column in dict.fromkeys(columns)]
 
 
 def _worst_labels(comparison: Comparison, folders: Mapping[str, str]) -> dict[str, CaseLabel]:
@@ -112,7 +112,7 @@ def compare(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     smallest: Annotated[int, typer.Option(min=2, help="Cases a group needs to be tested.")] = 10,
     nsd_tolerance: Annotated[
-        float | None, typer.Option(help="Tolerance of the NSD results, mm, to be told.")
+        float | None, typer.Option(help="Tolerance of the NSD results, mm, for the report.")
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the page.")] = "Networks compared",
 ) -> None:

@@ -309,12 +309,14 @@ def chosen_version(
         )
     if len(versions) > 1:
         typer.echo(f"{name}: these are labels of {entry.name} ({votes_text(surveys, versions)})")
-    shown = {file.file.path: file.shown for file in files}
+    shown_names = {file.file.path: file.shown for file in files}
     # A value that the dataset lacks gets its own file refused; it may be that file alone.
     wrong = [file for file in surveys if file.objections[entry.name]]
     if not wrong:
         return entry
-    lines = [f"{shown[file.path]}: {'; '.join(file.objections[entry.name])}" for file in wrong]
+    lines = [
+        f"{shown_names[file.path]}: {'; '.join(file.objections[entry.name])}" for file in wrong
+    ]
     listing = "\n".join(f"  {line}" for line in lines[:SHOWN])
     if len(lines) > SHOWN:
         listing += f"\n  and {len(lines) - SHOWN} more"

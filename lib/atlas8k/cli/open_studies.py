@@ -52,20 +52,20 @@ def existing_studies(studies: str | Path) -> str:
     return str(studies)
 
 
-def existing_ledger(studies: str | Path, given: Path | None) -> Path:
+def existing_ledger(studies: str | Path, ledger: Path | None) -> Path:
     """Return the path of the ledger of studies that a server or a scoring has used.
 
     Raises
     ------
     LedgerError
-        There is none yet, or no such folder.
+        Where it does not exist yet, or the folder does not.
     """
     from atlas8k.store import is_url, locate
 
     archive = is_url(str(studies))
-    if given is None and not archive and not Path(studies).is_dir():
+    if ledger is None and not archive and not Path(studies).is_dir():
         raise LedgerError(f"{studies}: there is no such folder; give --studies or --ledger")
-    path = given or locate(str(studies))
+    path = ledger or locate(str(studies))
     if path.exists():
         return path
     what = (
@@ -77,21 +77,21 @@ def existing_ledger(studies: str | Path, given: Path | None) -> Path:
 
 
 @contextmanager
-def ledger_of(studies: str, given: Path | None) -> Iterator[Ledger]:
+def ledger_of(studies: str, ledger: Path | None) -> Iterator[Ledger]:
     """Open the ledger of studies that a server or a scoring has used.
 
     Raises
     ------
     LedgerError
-        There is none yet.
+        Where it does not exist yet.
     """
     from atlas8k.store import Ledger
 
-    ledger = Ledger(existing_ledger(studies, given))
+    opened = Ledger(existing_ledger(studies, ledger))
     try:
-        yield ledger
+        yield opened
     finally:
-        ledger.close()
+        opened.close()
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def scoring_bar(
                 description=f"{label}: {pace}",
             )  # fmt: skip
 
-        def say(text: str) -> None:
+        def print_text(text: str) -> None:
             bar.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
-        yield report, say
+        yield report, print_text

@@ -59,7 +59,7 @@ Tolerance = Annotated[float, typer.Option(min=0.0, help="Of NSD, mm.")]
 Orientation = Annotated[
     str | None,
     typer.Option(
-        help="How the axes run of files whose headers do not say it: RAS, LPS, …",
+        help="Direction of the axes of files whose headers lack it: RAS, LPS, …",
         callback=_orientation,
         show_default=False,
     ),
@@ -106,19 +106,19 @@ def named(texts: Sequence[str] | None, option: str) -> dict[str, str]:
     return values
 
 
-def settings_of(conf: Sequence[str] | None, **given: object) -> dict[str, str]:
+def settings_of(conf: Sequence[str] | None, **more: object) -> dict[str, str]:
     """Return ``--conf key=value`` options as a mapping, joined with further options.
 
     Raises
     ------
     SettingsError
-        One has no equals sign.
+        Where an option has no equals sign.
     """
     wrong = [pair for pair in conf or () if "=" not in pair]
     if wrong:
         raise SettingsError(f"--conf {wrong[0]}: give key=value")
     settings = dict(pair.partition("=")[::2] for pair in conf or ())
-    return settings | {key: str(value) for key, value in given.items() if value is not None}
+    return settings | {key: str(value) for key, value in more.items() if value is not None}
 
 
 def names_in(text: str) -> tuple[str, ...]:

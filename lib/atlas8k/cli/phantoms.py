@@ -39,15 +39,15 @@ def phantoms(
     settings = {known.name: known for known in (STANDARD, SHIFTED, WIDE)}
     name = setting or ("shifted" if shifted else "standard")
     if name not in settings or (shifted and name != "shifted"):
-        given = f"--shifted and --setting {name}" if name in settings else f"setting {name!r}"
-        typer.echo(f"Error: {given}: give --setting as one of {', '.join(settings)}", err=True)
+        option = f"--shifted and --setting {name}" if name in settings else f"setting {name!r}"
+        typer.echo(f"Error: {option}: give --setting as one of {', '.join(settings)}", err=True)
         raise typer.Exit(2)
-    made = 0
+    new = 0
     try:
         steps = write_set(folder, count, seed, settings[name], labels)
         for written in tqdm(steps, total=count, desc="phantoms", unit="CT"):
-            made += written.made
+            new += written.made
     except (Atlas8kError, OSError) as err:
         typer.echo(f"Error: {err}", err=True)
         raise typer.Exit(1) from err
-    typer.echo(f"{count} phantoms in {folder}: {made} made, {count - made} were there")
+    typer.echo(f"{count} phantoms in {folder}: {new} made, {count - new} were there")

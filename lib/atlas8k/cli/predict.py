@@ -53,8 +53,8 @@ def predict(
     orientation: Annotated[
         str | None,
         typer.Option(
-            help="how a NIfTI file's axes run where its header does not say it, such as RAS or "
-            "LPS; sform or qform where it says two things",
+            help="direction of a NIfTI file's axes where its header lacks it, such as RAS or LPS; "
+            "sform or qform where the two differ",
             show_default=False,
         ),
     ] = None,

@@ -216,17 +216,17 @@ def _measured(
         return {f"{kind}{name}": files for name, files in measured.items() if files}
 
     apart = folder is not None
-    wanted = {
+    states = {
         **(only(sources.states, "") if apart else {}),
         **only(sources.given, "given "),
         **(only(sources.submitted, "submitted ") if apart else {}),
         **only(sources.networks, "networks "),
     }
-    if not wanted:
+    if not states:
         return [], []
     with tqdm(desc="labels", unit="file") as bar:
         results, notes = measure_states(
-            wanted, truths, tolerance, orientation=orientation, progress=lambda _: bar.update()
+            states, truths, tolerance, orientation=orientation, progress=lambda _: bar.update()
         )
     tables = _of_metric(sources, results["dsc"], apart=apart)
     for table in _of_metric(sources, results["nsd"], apart=apart):

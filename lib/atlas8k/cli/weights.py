@@ -58,7 +58,7 @@ def import_(
         str | None,
         typer.Option(
             help="directions of the axes of the volumes it was trained on, such as RAS or LPS; "
-            "asked for where its files do not say it"
+            "needed where its files do not state it"
         ),
     ] = None,
     find_orientation: Annotated[

@@ -43,9 +43,9 @@ _NIFTI2 = 540
 _AXES = ("RL", "AP", "SI")
 FORMS = ("sform", "qform")
 SAY_HOW = (
-    "say how its axes run with --orientation RAS (LPS, LAS, …) of predict, evaluate, cross, "
-    "quality, train or labels import, for a studies folder in its orientation.yaml, or write it "
-    "into the header"
+    "give the direction of its axes with --orientation RAS (LPS, LAS, …) of predict, evaluate, "
+    "cross, quality, train or labels import, for a studies folder in its orientation.yaml, or "
+    "write it into the header"
 )
 
 

@@ -59,7 +59,7 @@ class Weights:
                 )
             key = (network, name if colon else None)
             if key in entries:
-                raise SettingsError(f"ensemble weights: {left.strip()} is said twice")
+                raise SettingsError(f"ensemble weights: {left.strip()} is given twice")
             entries[key] = _weight(part, value)
         return cls(MappingProxyType(entries))
 

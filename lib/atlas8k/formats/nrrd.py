@@ -218,7 +218,7 @@ def _segment_fields(fields: Mapping[str, Any]) -> _SegmentFields | None:
 
 
 def _segments(path: Path, header: _Header) -> tuple[Segment, ...]:
-    seen: dict[tuple[int, int], Segment] = {}
+    by_place: dict[tuple[int, int], Segment] = {}
     for number, fields in enumerate(header.segments or ()):
         try:
             segment = _segment(number, fields, header.layers)
@@ -232,17 +232,17 @@ def _segments(path: Path, header: _Header) -> tuple[Segment, ...]:
         if not (0 <= segment.layer < header.layers and 1 <= segment.value <= 255):
             raise LabelNameError(
                 path,
-                f"segment {segment.name!r} is said to be value {segment.value} of layer "
-                f"{segment.layer}, which cannot be; save it again",
+                f"segment {segment.name!r} has value {segment.value} of layer {segment.layer}, "
+                "which is out of range; save it again",
             )
-        if place in seen:
+        if place in by_place:
             raise LabelNameError(
                 path,
-                f"segments {seen[place].name!r} and {segment.name!r} are both said to be value "
+                f"segments {by_place[place].name!r} and {segment.name!r} both have value "
                 f"{segment.value} of layer {segment.layer}; save it again",
             )
-        seen[place] = segment
-    return tuple(seen.values())
+        by_place[place] = segment
+    return tuple(by_place.values())
 
 
 def _segment(number: int, fields: Mapping[str, str], layers: int) -> Segment:

@@ -111,7 +111,7 @@ _Value = Annotated[StrictInt, Field(ge=1, le=_HIGHEST)]
 
 
 class Dataset(BaseModel):
-    """How to read one dataset's label maps: an entry of a file of dataset maps.
+    """Values and structures of one dataset's label maps: an entry of a file of dataset maps.
 
     Attributes
     ----------

@@ -49,7 +49,7 @@ class Kidneys:
     sides
         ``(X, Y, Z)`` uint8: 1 left kidney, 2 right kidney, 0 neither.
     left, right
-        ``unknown`` where it cannot be told; such a kidney has no voxels.
+        ``unknown`` where it cannot be determined; such a kidney has no voxels.
     notes
         What somebody should look at, one sentence each.
     """
@@ -218,7 +218,7 @@ class _Sorting:
             return np.where(pieces.world[:, 0] < self.line.x_mm, LEFT, RIGHT).astype(np.uint8)
         self.notes.append(
             f"a piece of {ml:.0f} ml lies on or across the midline ({self.line.found_by}, "
-            f"x = {self.line.x_mm:.0f} mm); which kidney it is cannot be told"
+            f"x = {self.line.x_mm:.0f} mm); which kidney it is cannot be determined"
         )
         return None
 
@@ -231,7 +231,7 @@ class _Sorting:
         self.notes.append(
             f"two large pieces {apart:.0f} mm apart lie on the same side of the midline "
             f"({self.line.found_by}, x = {self.line.x_mm:.0f} mm); which kidney is which "
-            "cannot be told"
+            "cannot be determined"
         )
         return True
 

@@ -229,7 +229,7 @@ class Organ:
 
     @property
     def tube(self) -> float:
-        """How many times as long, from feet to head, as wide."""
+        """Ratio of length, from feet to head, to width."""
         return float(self.extent[2] / self.width)
 
     @cached_property
@@ -277,11 +277,11 @@ class Body:
         part = array[:: steps[0], :: steps[1], :: steps[2]]
         turned = to_canonical(Volume(part, Grid(part.shape, affine)))  # type: ignore[arg-type]
         boxes = ndimage.find_objects(turned.array, max_label=max(names, default=0))
-        found = {name: boxes[value - 1] for value, name in names.items() if boxes[value - 1]}
+        box_of = {name: boxes[value - 1] for value, name in names.items() if boxes[value - 1]}
         organs = {
-            name: Organ(name, found[name], turned.array[found[name]] == value, turned.grid)
+            name: Organ(name, box_of[name], turned.array[box_of[name]] == value, turned.grid)
             for value, name in names.items()
-            if name in found
+            if name in box_of
         }
         return cls(turned.array, turned.grid, organs)
 
@@ -318,7 +318,7 @@ def find_odd_volumes(
         Of the organs to be judged. One without voxels is not, nor is one within 3 voxels of
         the CT's border, which may go on outside.
     """
-    asked = {}
+    reasons = {}
     for organ, n in voxels.items():
         ml = n * grid.voxel_ml
         low, high = PEOPLE_ML[organ][0] / FACTOR, PEOPLE_ML[organ][1] * FACTOR
@@ -326,8 +326,8 @@ def find_odd_volumes(
             continue
         (box,) = ndimage.find_objects((array == ORGAN_IDS[organ]).view(np.uint8)) or (None,)
         if box is None or not at_border(box, array.shape):
-            asked[organ] = f"{ml:,.1f} ml, where {low:,.1f} to {high:,.1f} ml are plausible"
-    return asked
+            reasons[organ] = f"{ml:,.1f} ml, where {low:,.1f} to {high:,.1f} ml are plausible"
+    return reasons
 
 
 def _size(organ: Organ) -> Iterator[Finding]:

@@ -2,8 +2,8 @@
 
 It is JSON in a NIfTI header extension of code 6 ("comment": plain ASCII text, shown by
 ``nifti_tool -disp_exts`` and passed over by what does not know it; registered, unlike a
-code of our own), so that a file that is copied away still says what it is and a lost
-ledger can be made anew.
+code of our own), so that a copied file still states its origin and a lost
+ledger can be rebuilt.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ and took every organ that had not been changed for confirmed."""
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a label file comes from.
+    """Origin of a label file.
 
     Attributes
     ----------

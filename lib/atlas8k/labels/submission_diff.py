@@ -27,7 +27,7 @@ KEYS = ("absent", "looked_at", "volume_is_right", "partial")
 
 @dataclass(frozen=True)
 class Statement:
-    """What an annotator states beside the voxels of a label.
+    """Statements of an annotator beside the voxels of a label.
 
     Attributes
     ----------
@@ -307,11 +307,9 @@ def withhold_odd_volumes(
         for organ, change in organs.items()
         if change.state in ("confirmed", "revised") and organ not in volume_is_right
     }
-    asked = find_odd_volumes(array, grid, certified)
+    odd = find_odd_volumes(array, grid, certified)
     return {
-        organ: change._replace(state="not_assessed", note=asked[organ])
-        if organ in asked
-        else change
+        organ: change._replace(state="not_assessed", note=odd[organ]) if organ in odd else change
         for organ, change in organs.items()
     }
 

@@ -104,14 +104,14 @@ def survey(
     paths: Sequence[Path], candidates: Sequence[Dataset], jobs: int = 1
 ) -> Iterator[FileSurvey]:
     """Survey every file, in their order, in `jobs` processes."""
-    look = partial(survey_file, candidates=tuple(candidates))
+    survey_one = partial(survey_file, candidates=tuple(candidates))
     if jobs <= 1:
-        yield from map(look, paths)
+        yield from map(survey_one, paths)
         return
     # Not forked: the libraries underneath have threads of their own by now.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, max(1, len(paths))), mp_context=context) as pool:
-        yield from pool.map(look, paths)
+        yield from pool.map(survey_one, paths)
 
 
 def version_of(surveys: Sequence[FileSurvey], candidates: Sequence[Dataset]) -> Dataset | None:

@@ -1,1 +1,1 @@
-"""How far two label maps agree: DSC and NSD."""
+"""Measure how far two label maps agree: DSC and NSD."""

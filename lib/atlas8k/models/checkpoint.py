@@ -269,16 +269,16 @@ def fit(
 
 
 def differences(
-    shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, torch.Tensor]
+    shapes: Mapping[str, tuple[int, ...]], tensors: Mapping[str, torch.Tensor]
 ) -> dict[str, list[str]]:
     """Return the tensors that are missing, unexpected, or of another shape; empty if none is."""
     problems = {
-        "missing": [key for key in shapes if key not in found],
-        "unexpected": [key for key in found if key not in shapes],
+        "missing": [key for key in shapes if key not in tensors],
+        "unexpected": [key for key in tensors if key not in shapes],
         "of another shape": [
-            f"{key} {tuple(found[key].shape)} instead of {shape}"
+            f"{key} {tuple(tensors[key].shape)} instead of {shape}"
             for key, shape in shapes.items()
-            if key in found and tuple(found[key].shape) != shape
+            if key in tensors and tuple(tensors[key].shape) != shape
         ],
     }
     return {how: keys for how, keys in problems.items() if keys}

@@ -128,14 +128,14 @@ def build(architecture: Mapping[str, Any]) -> torch.nn.Module:
         raise CheckpointError(
             subject, f"unknown argument {', '.join(unknown)}; known: {', '.join(sorted(allowed))}"
         )
-    given = {key: _from_json(value) for key, value in arguments.items()}
-    given["out_channels"] = own
-    if name == "swin_unetr" and given.get("downsample") == OLDER:
-        given["downsample"] = OlderPatchMerging
+    options = {key: _from_json(value) for key, value in arguments.items()}
+    options["out_channels"] = own
+    if name == "swin_unetr" and options.get("downsample") == OLDER:
+        options["downsample"] = OlderPatchMerging
     fixed = {key: value for key, value in FIXED.items() if key in known}
     try:
         modules = [
-            CLASSES[name](**{**DEFAULTS.get(name, {}), **given, **fixed}) for _ in range(members)
+            CLASSES[name](**{**DEFAULTS.get(name, {}), **options, **fixed}) for _ in range(members)
         ]
     except CheckpointError:
         raise

@@ -279,8 +279,8 @@ class Predictor:
         trained = checkpoint.mirroring_axes
         if self._mirror == "trained":
             return flips_along(trained or ())
-        asked = tuple(int(axis) for axis in self._mirror)
-        return flips_along(asked if trained is None else [a for a in asked if a in trained])
+        axes = tuple(int(axis) for axis in self._mirror)
+        return flips_along(axes if trained is None else [a for a in axes if a in trained])
 
     def _covered(self, names: list[str]) -> npt.NDArray[np.bool_]:
         covered = np.zeros((len(names), N_ORGANS), dtype=bool)

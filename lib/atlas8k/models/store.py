@@ -188,8 +188,8 @@ class ModelStore:
             folder = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=self.root))
             try:
                 if before and before.missing and not alone:
-                    lost = "; ".join(before.missing[name] for name in before.missing)
-                    log.error("what is published lacks a network of the set before: %s", lost)
+                    missing = "; ".join(before.missing[name] for name in before.missing)
+                    log.error("what is published lacks a network of the set before: %s", missing)
                 for name, path in (before.checkpoints if before else {}).items():
                     if name not in checkpoints and not alone:
                         with publishing(folder / path.name) as temporary:
@@ -357,12 +357,12 @@ class ModelStore:
         target = self.root / signature
         if target.exists():
             try:
-                lost: object = self._open(signature).missing
+                damage: object = self._open(signature).missing
             except CheckpointError as err:
-                lost = err
-            if not lost:
+                damage = err
+            if not damage:
                 return
-            log.error("replacing a damaged set: %s", lost)
+            log.error("replacing a damaged set: %s", damage)
             aside = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}damaged-", dir=self.root))
             os.replace(target, aside / signature)
         folder.chmod(0o755)

@@ -44,7 +44,7 @@ WILCOXON = "one-sided Wilcoxon signed rank test, Holm's adjustment over all orde
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All figures and tests of a panel.
+    """Figures and tests of a panel.
 
     Attributes
     ----------

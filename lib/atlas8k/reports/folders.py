@@ -288,7 +288,7 @@ def read_truth(
         check_values(raw, dataset)
         label = interpret(raw.array, raw.grid, dataset)
         volume = Volume(label.array, raw.grid, path)
-        labeled = {organ for organ, one in label.organs.items() if one.source == "public"}
+        labeled = {organ for organ, entry in label.organs.items() if entry.source == "public"}
     else:
         volume = read_case(path, orientation)
         if (high := int(volume.array.max())) > len(ORGAN_NAMES):

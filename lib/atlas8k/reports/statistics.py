@@ -97,7 +97,7 @@ def signed_rank(
 
 @dataclass(frozen=True, eq=False)
 class Significance:
-    """Who is better than whom, one column (an organ or the average).
+    """Significance tests of every pair of networks, one column (an organ or the average).
 
     Attributes
     ----------

@@ -35,7 +35,7 @@ class Work(NamedTuple):
     config: TrainingConfig
     networks: Sequence[str]
     state_folder: Path
-    seen: Container[str]
+    trained_on: Container[str]
 
 
 def follow(device: str) -> None:
@@ -56,7 +56,7 @@ def fine_tune(
     on_trained: Callable[[Checkpoint], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
     state_folder: Path | None = None,
-    seen: Container[str] = (),
+    trained_on: Container[str] = (),
     shared_device: SharedDevice = OWN_DEVICE,
 ) -> dict[str, Checkpoint]:
     """Continue the training of served networks, one after another.
@@ -81,7 +81,7 @@ def fine_tune(
         Folder for ``<network>.state.pt``, for ``<network>.done.safetensors`` of every
         network that is done, so that an interrupted training goes on, and for ``prepared``,
         resampled volumes.
-    seen
+    trained_on
         Patients, or cases, that these networks were trained on before.
     shared_device
         The device, as in :func:`~atlas8k.training.loop.train_network`.
@@ -110,7 +110,7 @@ def fine_tune(
             f"network {', '.join(unknown)} is not served; served are {', '.join(served)}"
         )
     training, validation = (
-        split(cases, config.validation, seen) if apart is None else (cases, apart)
+        split(cases, config.validation, trained_on) if apart is None else (cases, apart)
     )
     logger.info("training on %d cases, measuring on %d", len(training), len(validation))
     cache = (

@@ -52,7 +52,7 @@ def state_folder(
     networks: Sequence[str],
     cases: Sequence[Case],
     config: TrainingConfig,
-    seen: Container[str] = (),
+    trained_on: Container[str] = (),
 ) -> Path:
     """Prepare the folder for a training's state, emptied unless this training goes on from it.
 
@@ -62,7 +62,7 @@ def state_folder(
         The folder; made if missing.
     served
         Networks that the training starts from, or their files, by name.
-    seen
+    trained_on
         As in :func:`~atlas8k.training.finetune.fine_tune`.
 
     Raises
@@ -76,7 +76,7 @@ def state_folder(
         "config": config.model_dump(mode="json", exclude=FREE),
         "batches": config.accumulate * ranks.size(),
         "networks": {name: _sha256(served[name]) for name in networks},
-        "cases": _cases(cases, config, seen),
+        "cases": _cases(cases, config, trained_on),
     }
     file = root / IDENTITY
     before, times = _read(file)
@@ -126,9 +126,9 @@ def added(before: Cases, now: Cases) -> str:
 
 
 def _cases(
-    cases: Sequence[Case], config: TrainingConfig, seen: Container[str]
+    cases: Sequence[Case], config: TrainingConfig, trained_on: Container[str]
 ) -> dict[str, dict[str, Any]]:
-    training, _ = split(cases, config.validation, seen)
+    training, _ = split(cases, config.validation, trained_on)
     learned = {case.name for case in training}
     return {
         # The file may lie in a folder that is not for names of patients.

@@ -32,7 +32,7 @@ AnyCase = TypeVar("AnyCase", bound=Case)
 
 
 def split(
-    cases: Sequence[AnyCase], share: float, seen: Container[str] = ()
+    cases: Sequence[AnyCase], share: float, trained_on: Container[str] = ()
 ) -> tuple[list[AnyCase], list[AnyCase]]:
     """Return the cases to train on and the cases to measure on.
 
@@ -47,10 +47,14 @@ def split(
     ----------
     share
         Share of the patients to measure on, about.
-    seen
+    trained_on
         Patients, or names of cases, that were trained on.
     """
-    known = {patient_of(case) for case in cases if case.name in seen or patient_of(case) in seen}
+    known = {
+        patient_of(case)
+        for case in cases
+        if case.name in trained_on or patient_of(case) in trained_on
+    }
     labeled = [case for case in cases if case.known_organs]
     validation = [case for case in labeled if held_out(patient_of(case), share, known)]
     if len(labeled) < FEWEST_TO_SPLIT or len(validation) == len(labeled):
@@ -70,9 +74,9 @@ def patient_of(case: Case) -> str:
     return case.patient or case.name
 
 
-def held_out(patient: str, share: float, seen: Container[str] = ()) -> bool:
+def held_out(patient: str, share: float, trained_on: Container[str] = ()) -> bool:
     """Return whether a patient is one to measure on."""
-    return _position(patient) < share and patient not in seen
+    return _position(patient) < share and patient not in trained_on
 
 
 def by_hash(cases: Sequence[AnyCase]) -> list[AnyCase]:
@@ -101,10 +105,10 @@ def stratified(cases: Sequence[AnyCase], most: int) -> list[AnyCase]:
         return labeled
     chosen: set[str] = set()
     counts: Counter[str] = Counter()
-    for wanted_count in (*range(1, QUOTA + 1), len(labeled)):
+    for quota in (*range(1, QUOTA + 1), len(labeled)):
         for case in labeled:
-            wanted = any(counts[organ] < wanted_count for organ in case.known_organs)
-            if wanted and case.name not in chosen and len(chosen) < most:
+            useful = any(counts[organ] < quota for organ in case.known_organs)
+            if useful and case.name not in chosen and len(chosen) < most:
                 chosen.add(case.name)
                 counts.update(case.known_organs)
     return [case for case in labeled if case.name in chosen]

@@ -52,15 +52,15 @@ def without_copies(group: Sequence[Dataset]) -> list[Dataset]:
     Instances that share a UID and differ in place or pixels all stay: their geometry
     decides about them.
     """
-    kept: list[Dataset] = []
-    seen: dict[str, list[Dataset]] = defaultdict(list)
+    distinct: list[Dataset] = []
+    by_uid: dict[str, list[Dataset]] = defaultdict(list)
     for header in group:
         uid = text(header, "SOPInstanceUID")
-        if uid and any(_copies(header, other) for other in seen[uid]):
+        if uid and any(_copies(header, other) for other in by_uid[uid]):
             continue
-        seen[uid].append(header)
-        kept.append(header)
-    return kept
+        by_uid[uid].append(header)
+        distinct.append(header)
+    return distinct
 
 
 def _copies(header: Dataset, other: Dataset) -> bool:

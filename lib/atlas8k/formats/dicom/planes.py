@@ -180,8 +180,8 @@ def _plane(header: Dataset, frame: int, parts: Sequence[Dataset]) -> Plane:
     """Read a plane from the datasets that describe it, the most specific last."""
 
     def values(keyword: str, count: int) -> npt.NDArray[np.float64] | None:
-        given = (numbers(part, keyword, count) for part in reversed(parts) if keyword in part)
-        return next(given, None)
+        stated = (numbers(part, keyword, count) for part in reversed(parts) if keyword in part)
+        return next(stated, None)
 
     def words(keyword: str) -> str:
         return next((word for part in reversed(parts) if (word := text(part, keyword))), "")

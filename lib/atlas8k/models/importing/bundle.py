@@ -139,10 +139,10 @@ def _network(path: Path, described: Any) -> tuple[str, dict[str, Any]]:
             raise CheckpointError(
                 path, f"its network has {key} {described[key]}; {value} is needed"
             )
-    given = {
+    arguments = {
         k: v for k, v in described.items() if not k.startswith("_") and k not in WITHOUT_EFFECT
     }
-    return name, {**MONAI_DEFAULTS[name], **given}
+    return name, {**MONAI_DEFAULTS[name], **arguments}
 
 
 def _before_1_5(metadata: Mapping[str, Any]) -> bool:

@@ -290,15 +290,15 @@ def find_results(path: Path, folds: Sequence[str] | None) -> tuple[Path, list[Pa
         for p in sorted(folder.glob("fold_*"))
         if any((p / name).is_file() for name in FILES)
     }
-    wanted = list(dict.fromkeys(folds)) if folds else ["all"] if "all" in files else list(files)
-    lacking = [fold for fold in wanted if fold not in files]
+    chosen = list(dict.fromkeys(folds)) if folds else ["all"] if "all" in files else list(files)
+    lacking = [fold for fold in chosen if fold not in files]
     if not files or lacking:
         raise CheckpointError(
             folder,
             f"has no {' or '.join(FILES)} in fold_{', fold_'.join(lacking) or '*'}; "
             f"folds with one: {', '.join(files) or 'none'}",
         )
-    return folder, [files[fold] for fold in wanted]
+    return folder, [files[fold] for fold in chosen]
 
 
 def check_same_training(first: Source, other: Source) -> None:
