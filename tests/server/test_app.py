@@ -39,13 +39,19 @@ def client(
     for key, value in {
         "MONAI_LABEL_APP_DIR": str(app_dir),
         "MONAI_LABEL_STUDIES": str(studies),
-        "MONAI_LABEL_APP_CONF": {"models": str(models), "device": "cpu"},
+        "MONAI_LABEL_APP_CONF": {
+            "models": str(models),
+            "device": "cpu",
+            "all_routes": "true",
+        },
         "MONAI_LABEL_AUTO_UPDATE_SCORING": False,
         "MONAI_LABEL_SESSION_PATH": str(tmp_path / "sessions"),
     }.items():
         monkeypatch.setattr(settings, key, value)
     clear_cache()
-    with TestClient(monailabel.app.app, raise_server_exceptions=False) as opened:
+    with TestClient(
+        monailabel.app.app, base_url="http://127.0.0.1", raise_server_exceptions=False
+    ) as opened:
         yield opened
     clear_cache()
 
@@ -275,7 +281,7 @@ def test_a_server_leaves_what_the_ledger_was_told_unless_it_is_given_it(
             settings, "MONAI_LABEL_APP_CONF", {**settings.MONAI_LABEL_APP_CONF, **conf}
         )
         clear_cache()
-        with TestClient(client.app):
+        with TestClient(client.app, base_url="http://127.0.0.1"):
             told: tuple[float, int] = app_instance().context.ledger.campaign_settings()
         return told
 
