@@ -7,7 +7,7 @@ import resource
 import socket
 import time
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psutil
 import pytest
@@ -137,3 +137,18 @@ def test_one_connection_may_ask_often(server: Server) -> None:
         for _ in range(50):
             assert session.get(f"{server.url}/info/", timeout=LIMIT_S).status_code == 200
     assert put_label(server, label_bytes(server.log.parent), "b").status_code == 200
+
+
+def test_no_name_writes_a_line_of_the_log(server: Server) -> None:
+    for name in ("x\nforged line", "x\r\nforged line", "x\x1b[2Jforged line"):
+        params = {"image": name}
+        for method in ("GET", "PUT"):
+            requests.request(
+                method, f"{server.url}/datastore/image", params=params, timeout=LIMIT_S
+            )
+        requests.get(f"{server.url}/infer/{quote(name)}", timeout=LIMIT_S)
+        requests.post(f"{server.url}/infer/unet", params=params, timeout=LIMIT_S)
+    lines = [line for line in server.text().splitlines() if "forged" in line]
+    assert lines
+    assert all(line.startswith("[") and "x\\" in line for line in lines), lines
+    assert "\x1b" not in server.text()

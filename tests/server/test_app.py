@@ -391,3 +391,15 @@ def test_the_page_leaves_a_case_out_and_counts_it_again(client: TestClient) -> N
     answer = client.post("/atlas8k/cases", data={"do": "include", "image": image})
     assert f"{image} counts again" in answer.text
     assert client.get("/atlas8k/volumes/not-usable").json() == []
+
+
+def test_what_an_earlier_release_let_clients_note_changes_no_sample(client: TestClient) -> None:
+    stored = {"id": "b", "lease": 7, "audit": True, "strategy": 5, "comment": "a stent"}
+    app_instance().datastore().update_image_info("a", stored)
+    found = client.post("/activelearning/first", json={"client_id": "anna"}).json()
+    assert found["id"] == "a"
+    assert found["lease"] != 7
+    assert found["comment"] == "a stent"
+    assert found["name"] == "a.nii.gz"
+    assert found["audit"] is not True
+    assert found["strategy"]["first"]["client_id"] == "anna"

@@ -140,12 +140,11 @@ def ohif(request: Request, path: str) -> Response:
     The start page tells the viewer where this server is, unless it has been told another
     one: by itself it looks at port 8000.
     """
-    index, wanted = OHIF / "index.html", None
+    index = wanted = OHIF / "index.html"
     with contextlib.suppress(OSError, ValueError):  # longer than a name may be; with a zero
-        wanted = (OHIF / path).resolve()
-        if not wanted.is_relative_to(OHIF.resolve()) or not wanted.is_file():
-            wanted = None
-    wanted = wanted or index
+        asked = (OHIF / path).resolve()
+        if asked.is_relative_to(OHIF.resolve()) and asked.is_file():
+            wanted = asked
     if not wanted.is_file():
         raise NotFoundError("viewer", "ohif")
     if wanted.suffix == ".js" and (text := scripts_of(OHIF.resolve()).get(wanted)) is not None:
