@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
     """Since when a next request has begun to come."""
     asked_at = 0.0
     last_read = 0.0
+    noted_at = 0.0
     received = 0
     unread_since: float | None = None
     reply_since: float | None = None
@@ -121,7 +122,8 @@ class Connection(asyncio.Protocol):
             self.seen, self.asked_at, self.last_read = self.cycle, moment, moment
             self.received, self.waits_since, self.reply_since = 0, None, None
         if self.flow is not None and self.flow.read_paused:  # not the client's fault
-            self.asked_at, self.last_read = self.asked_at + LOOK_S, moment
+            self.asked_at, self.last_read = self.asked_at + moment - self.noted_at, moment
+        self.noted_at = moment
 
     def slow(self, moment: float, grace_s: float) -> bool:
         """Return whether a body is coming, and too slowly."""
@@ -146,13 +148,20 @@ class Connection(asyncio.Protocol):
     def drop(self) -> None:
         """Close it; a request that was begun and has no reply gets a 408."""
         self.places.open.discard(self)
-        begun = self.head_since is not None if self.waits_since is not None else True
-        answered = self.cycle is not None and self.cycle.response_started
-        if begun and not answered and not self.transport.get_write_buffer_size():
-            self.transport.write(reply(408, "Request Timeout"))
-            self.transport.close()
-        else:
+        if self.transport.get_write_buffer_size():  # it would wait for a client that reads nothing
             self.transport.abort()
+            return
+        if self.waits_since is None:
+            unanswered = not self.cycle.response_started
+        else:
+            unanswered = self.head_since is not None and not self.refuses_body()
+        if unanswered:
+            self.transport.write(reply(408, "Request Timeout"))
+        self.transport.close()
+
+    def refuses_body(self) -> bool:
+        """Return whether what comes is the rest of a body that was answered unread."""
+        return self.cycle is not None and self.cycle.more_body
 
 
 class Places:
@@ -175,6 +184,8 @@ class Places:
         return True
 
     def _least_needed(self, moment: float) -> Connection | None:
+        for one in self.open:
+            one.note(moment)
         waiting = [one for one in self.open if one.waits_since is not None]
         if waiting:
             return min(waiting, key=lambda one: one.waits_since or 0.0)
