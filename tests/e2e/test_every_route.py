@@ -206,6 +206,8 @@ EXTRA = [
     Row("POST /reload", 200, "adam"),
 ]
 """Offered with the setting `all_routes` only."""
+PUBLIC = "atlas.example.org"
+"""Name of a proxy in front."""
 ROLES = ("anna", "ruth", "adam")
 
 
@@ -217,7 +219,7 @@ def realm() -> Iterator[Realm]:
 
 @pytest.fixture(scope="module")
 def server(realm: Realm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    more = ("--conf", "all_routes", "true")
+    more = ("--conf", "all_routes", "true", "--conf", "allowed_hosts", PUBLIC)
     with small_server(tmp_path_factory.mktemp("all"), *more, main=WRITE_ROUTES) as started:
         yield started
 
@@ -304,6 +306,28 @@ def test_without_sign_in(open_server: Server, row: Row) -> None:
 @pytest.mark.parametrize("row", EXTRA, ids=lambda row: row.route)
 def test_what_no_client_calls_is_off(open_server: Server, row: Row) -> None:
     assert ask(open_server, row).status_code in {404, 405}
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"Host": PUBLIC, "Origin": f"https://{PUBLIC}"}, 200),
+        ({"X-Forwarded-Host": PUBLIC, "Origin": f"https://{PUBLIC}"}, 200),
+        ({"Host": PUBLIC, "Origin": "https://evil.example"}, 403),
+        ({"X-Forwarded-Host": "evil.example", "Origin": "https://evil.example"}, 403),
+        ({"X-Forwarded-Host": PUBLIC, "Origin": "https://evil.example"}, 403),
+        ({"Host": "evil.example", "X-Forwarded-Host": PUBLIC}, 403),
+    ],
+)
+def test_behind_a_proxy(server: Server, realm: Realm, headers: dict[str, str], code: int) -> None:
+    """It passes on the host that the browser asked for, or says it beside its own."""
+    answer = requests.post(
+        f"{server.url}/activelearning/first",
+        json={},
+        headers=headers | bearer(realm.token("anna")),
+        timeout=LIMIT_S,
+    )
+    assert answer.status_code == code, answer.text
 
 
 def test_other_names_of_the_same_server(open_server: Server) -> None:

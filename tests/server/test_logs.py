@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
+import monailabel
 import pytest
 
-from atlas8k.server.logs import MINUTE_S, OneLine, Repeated, plain
+from atlas8k.server.logs import LOGGERS, MINUTE_S, OneLine, Repeated, plain
 
 Line = Callable[[], list[str]]
 
@@ -86,9 +89,21 @@ def test_errors_with_an_id_are_all_there(clock: Clock) -> None:
     assert sum("refused" in line for line in lines) == 20
 
 
-def test_other_loggers_say_what_they_like(clock: Clock) -> None:
+@pytest.mark.parametrize("name", ["atlas8k.training.loop", "atlas8k.server.tasks.scoring", "root"])
+def test_other_loggers_say_what_they_like(clock: Clock, name: str) -> None:
     def say(logger: logging.Logger) -> None:
         for number in range(100):
             logger.info("epoch %d", number)
 
-    assert len(logged("atlas8k.training.loop", clock, say)) == 100
+    assert len(logged(name, clock, say)) == 100
+
+
+def test_the_log_file_is_bounded() -> None:
+    """As MONAI Label sets it up; who gives another ``--log_config`` sees to it."""
+    config = json.loads((Path(monailabel.__file__).parent / "logging.json").read_text())
+    files = [one for one in config["handlers"].values() if "filename" in one]
+    assert files
+    for one in files:
+        assert one["class"] == "logging.handlers.RotatingFileHandler"
+        assert one["maxBytes"] * (1 + one["backupCount"]) < 200_000_000
+    assert set(LOGGERS) | {"uvicorn.access"} == {"", *config["loggers"]}

@@ -64,6 +64,10 @@ class HostNames:
         given = {*names, own, own.partition(".")[0], "localhost"}
         self._names = {name.strip().lower().rstrip(".") for name in given if name.strip()}
 
+    def __str__(self) -> str:
+        """Return the names for people, in order."""
+        return ", ".join(sorted(self._names))
+
     def __contains__(self, host: object) -> bool:
         """Return whether a ``Host`` header names this server."""
         name = host_name(str(host))

@@ -10,6 +10,8 @@ neither 3D Slicer, OHIF nor our commands ask for are there with the setting `all
 
 from __future__ import annotations
 
+import logging
+
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
@@ -24,6 +26,8 @@ from atlas8k.server.routes import datastore as datastore_routes
 from atlas8k.server.routes import review as review_routes
 from atlas8k.server.routes import status as status_routes
 from atlas8k.services import privacy
+
+logger = logging.getLogger(__name__)
 
 LEFT = {"/openapi.json", "/static", "/favicon.ico"}
 """Of MONAI Label's. Its ``/`` and ``/docs`` load scripts from the internet."""
@@ -61,8 +65,9 @@ def install(app: FastAPI, settings: Settings, host: str = "") -> None:
             allow_headers=["Authorization", "Content-Type"],
         )
     # The last one added is the first that a request meets.
-    names = [host, *(settings.allowed_hosts or "").split(",")]
-    app.add_middleware(OwnPages, hosts=HostNames(names), origins=origins)
+    hosts = HostNames([host, *(settings.allowed_hosts or "").split(",")])
+    logger.info("asked by any address, or as %s (--conf allowed_hosts)", hosts)
+    app.add_middleware(OwnPages, hosts=hosts, origins=origins)
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", "") in LEFT]
     for router in (
         sign_in.router,

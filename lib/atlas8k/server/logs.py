@@ -15,8 +15,14 @@ CONTROL = re.compile(
     "\ud800-\udfff]"
 )
 """Line breaks, escapes for terminals, signs that turn the direction of writing, half characters."""
-BURST = (("asyncio", 1), ("uvicorn.error", 3), ("atlas8k.server.connections", 1),
-         ("atlas8k.server", 20))  # fmt: skip
+BURST = {
+    "asyncio": 1,
+    "uvicorn.error": 3,
+    "atlas8k.server.connections": 1,
+    **dict.fromkeys(
+        (f"atlas8k.server.{name}" for name in ("access", "faults", "hosts", "limits", "routes")), 20
+    ),
+}
 """Records a minute that one line of code may make, by the beginning of its logger's name."""
 MINUTE_S = 60.0
 
@@ -69,7 +75,7 @@ class Repeated(logging.Filter):
         return bool(decided)
 
     def _decide(self, record: logging.LogRecord) -> bool:
-        names = (most for name, most in BURST if f"{record.name}.".startswith(f"{name}."))
+        names = (most for name, most in BURST.items() if f"{record.name}.".startswith(f"{name}."))
         most = next(names, None)
         if most is None or (record.levelno >= logging.ERROR and record.name.startswith("atlas8k")):
             return True
