@@ -61,7 +61,8 @@ class HostNames:
 
     def __init__(self, names: Iterable[str]) -> None:
         own = socket.gethostname()
-        given = {*names, own, own.partition(".")[0], "localhost"}
+        short = own.partition(".")[0]
+        given = {*names, own, short, f"{short}.local", "localhost"}  # .local: never by DNS
         self._names = {name.strip().lower().rstrip(".") for name in given if name.strip()}
 
     def __str__(self) -> str:
