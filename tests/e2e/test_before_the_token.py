@@ -117,6 +117,7 @@ def send(
         ("POST", "/atlas8k/cases", MULTIPART, 300, FILE_FIELD),
         ("POST", "/infer/unet?image=a", MULTIPART, 300, FILE_FIELD),
     ],
+    ids=["multipart", "json", "confirm", "label", "image", "upload", "page", "infer"],
 )
 def test_without_a_token(
     server: Server, method: str, path: str, kind: str, size_mb: int, start: bytes
