@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,17 @@ LIMIT_S = 60
 
 
 @contextlib.contextmanager
-def small_server(folder: Path, *more: str, images: tuple[str, ...] = IMAGES) -> Iterator[Server]:
-    """Start one in `folder`, with further arguments of the command line."""
+def small_server(
+    folder: Path, *more: str, images: tuple[str, ...] = IMAGES, main: str = ""
+) -> Iterator[Server]:
+    """Start one in `folder`, with further arguments of the command line.
+
+    `main` is what follows in the app's ``main.py``.
+    """
     app, studies = folder / "app", folder / "studies"
     app.mkdir()
     studies.mkdir()
-    shutil.copy(APP / "main.py", app)
+    (app / "main.py").write_text((APP / "main.py").read_text() + main)
     write_networks(app / "model")
     for seed, name in enumerate(images):
         write_ct(studies / f"{name}.nii.gz", seed)

@@ -123,7 +123,6 @@ def refused_requests(server: Server, image: str) -> None:
         ("POST", "/activelearning/nothing", 404, "attention"),
         ("POST", "/scoring/nothing", 404, "attention"),
         ("POST", "/train/nothing", 404, "atlas8k"),
-        ("POST", "/batch/infer/nothing", 404, "ensemble"),
         ("GET", "/datastore/image?image=nothing", 404, ""),
         ("GET", "/datastore/image/info?image=nothing", 404, "nothing"),
         ("GET", f"/datastore/label?label={image}&tag=nothing", 404, ""),

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with small_server(tmp_path_factory.mktemp("bad")) as started:
+    with small_server(tmp_path_factory.mktemp("bad"), "--conf", "all_routes", "true") as started:
         yield started
 
 
@@ -29,6 +29,7 @@ def upload(name: str, content: bytes = b"x", field: str = "label") -> dict[str, 
 
 AS_JSON = {"headers": {"Content-Type": "application/json"}}
 NO_BODY: dict[str, Any] = {}
+HALF = '{"client_id": "\\ud800"}'
 UUID = "00000000-0000-0000-0000-000000000000"
 BAD: list[tuple[str, str, dict[str, Any], int, str]] = [
     # What is not there.
@@ -119,6 +120,14 @@ BAD: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("PUT", "/model/unet", upload("a.pt", field="file"), 405, "Not Allowed"),
     ("DELETE", "/model/unet", NO_BODY, 405, "Not Allowed"),
     ("POST", "/auth/token", form(username="a", password="b"), 404, "off"),
+    # Names of the server's replies, and what nothing can store.
+    ("PUT", "/datastore/image/info?image=a", form(info='{"id": "b"}'), 422, "'id'"),
+    ("PUT", "/datastore/image/info?image=a", form(info='{"lease": 7}'), 422, "'lease'"),
+    ("PUT", "/datastore/image/info?image=a", form(info='{"strategy": 5}'), 422, "'strategy'"),
+    ("PUT", "/datastore/image/info?image=a", form(info='{"comment": {}}'), 422, "comment"),
+    ("POST", "/activelearning/first", {"data": HALF, **AS_JSON}, 422, "surrogate"),
+    ("POST", "/atlas8k/cases/a/take", {"data": HALF, **AS_JSON}, 422, "surrogate"),
+    ("PUT", "/datastore/image/info?image=a", form(info=HALF), 422, "surrogate"),
 ]
 
 
@@ -157,6 +166,22 @@ def test_nothing_was_written_and_nothing_started(server: Server) -> None:
     assert requests.get(f"{server.url}/datastore/", timeout=LIMIT_S).json()["completed"] == 0
 
 
+def test_what_one_annotator_notes_changes_nothing_of_what_another_gets(server: Server) -> None:
+    def sample(name: str) -> dict[str, Any]:
+        url = f"{server.url}/activelearning/first"
+        reply: dict[str, Any] = requests.post(url, json={"client_id": name}, timeout=LIMIT_S).json()
+        return reply
+
+    mine = sample("anna")
+    free = next(name for name in ("a", "b", "c") if name != mine["id"])
+    for info in ('{"id": "x", "lease": 1}', '{"strategy": 5}', '{"comment": "a stent"}'):
+        url = f"{server.url}/datastore/image/info?image={free}"
+        requests.put(url, data={"info": info}, timeout=LIMIT_S)
+    theirs = sample("ben")
+    assert (theirs["id"], theirs["comment"]) == (free, "a stent")
+    assert theirs["lease"] not in {1, mine["lease"]}
+
+
 def test_no_page_of_another_origin_may_call(server: Server) -> None:
     headers = {"Origin": "http://evil.example", "Access-Control-Request-Method": "PUT"}
     for method in ("GET", "OPTIONS"):
@@ -172,6 +197,9 @@ def test_the_viewer_reads_no_file_but_its_own(server: Server) -> None:
         "../../../app.py",
         "/etc/passwd",
         "monai-label",
+        "a" * 300,
+        "a/" * 700,
+        "%00",
     ):
         # Sent as it is: the client would take the dots out.
         session = requests.Session()

@@ -275,10 +275,10 @@ def test_nobody_changes_what_the_server_says_of_a_label(client: Client, server: 
         answer = requests.put(where, data={"info": json.dumps({key: []})}, timeout=LIMIT_S)
         assert answer.status_code == 422, key
         assert key in answer.json()["detail"]
-    answer = requests.put(where, data={"info": '{"remark": "hard"}'}, timeout=LIMIT_S)
+    answer = requests.put(where, data={"info": '{"comment": "hard"}'}, timeout=LIMIT_S)
     assert answer.status_code == 200
     after = client.get("/datastore/label/info?label=d&tag=final")
-    assert after == {**before, "remark": "hard"}
+    assert after == {**before, "comment": "hard"}
     gone = requests.delete(f"{server.url}/datastore/label?id=d&tag=final", timeout=LIMIT_S)
     assert gone.status_code == 409
     for path, body, code in [

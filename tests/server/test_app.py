@@ -39,13 +39,19 @@ def client(
     for key, value in {
         "MONAI_LABEL_APP_DIR": str(app_dir),
         "MONAI_LABEL_STUDIES": str(studies),
-        "MONAI_LABEL_APP_CONF": {"models": str(models), "device": "cpu"},
+        "MONAI_LABEL_APP_CONF": {
+            "models": str(models),
+            "device": "cpu",
+            "all_routes": "true",
+        },
         "MONAI_LABEL_AUTO_UPDATE_SCORING": False,
         "MONAI_LABEL_SESSION_PATH": str(tmp_path / "sessions"),
     }.items():
         monkeypatch.setattr(settings, key, value)
     clear_cache()
-    with TestClient(monailabel.app.app, raise_server_exceptions=False) as opened:
+    with TestClient(
+        monailabel.app.app, base_url="http://127.0.0.1", raise_server_exceptions=False
+    ) as opened:
         yield opened
     clear_cache()
 
@@ -275,7 +281,7 @@ def test_a_server_leaves_what_the_ledger_was_told_unless_it_is_given_it(
             settings, "MONAI_LABEL_APP_CONF", {**settings.MONAI_LABEL_APP_CONF, **conf}
         )
         clear_cache()
-        with TestClient(client.app):
+        with TestClient(client.app, base_url="http://127.0.0.1"):
             told: tuple[float, int] = app_instance().context.ledger.campaign_settings()
         return told
 
@@ -385,3 +391,15 @@ def test_the_page_leaves_a_case_out_and_counts_it_again(client: TestClient) -> N
     answer = client.post("/atlas8k/cases", data={"do": "include", "image": image})
     assert f"{image} counts again" in answer.text
     assert client.get("/atlas8k/volumes/not-usable").json() == []
+
+
+def test_what_an_earlier_release_let_clients_note_changes_no_sample(client: TestClient) -> None:
+    stored = {"id": "b", "lease": 7, "audit": True, "strategy": 5, "comment": "a stent"}
+    app_instance().datastore().update_image_info("a", stored)
+    found = client.post("/activelearning/first", json={"client_id": "anna"}).json()
+    assert found["id"] == "a"
+    assert found["lease"] != 7
+    assert found["comment"] == "a stent"
+    assert found["name"] == "a.nii.gz"
+    assert found["audit"] is not True
+    assert found["strategy"]["first"]["client_id"] == "anna"

@@ -17,8 +17,9 @@ from urllib.parse import unquote
 
 import jwt
 import requests
-from fastapi import APIRouter, Depends, HTTPException, Request
-from fastapi.security import OAuth2PasswordBearer, OAuth2PasswordRequestForm
+from fastapi import Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import OAuth2PasswordBearer
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import DEFAULT_USER, User
 from pydantic import BaseModel, ConfigDict, Field
@@ -120,7 +121,7 @@ def user_of(token: str) -> User:
     """
     realm = settings.MONAI_LABEL_AUTH_REALM_URI
     try:
-        key = _keys(str(_configuration(realm)["jwks_uri"])).get_signing_key_from_jwt(token)
+        key = _keys(str(configuration(realm)["jwks_uri"])).get_signing_key_from_jwt(token)
     except (
         *(requests.RequestException, jwt.PyJWKClientConnectionError, jwt.PyJWKSetError),
         *(ValueError, KeyError, TypeError),
@@ -144,7 +145,8 @@ def user_of(token: str) -> User:
 
 
 @functools.cache
-def _configuration(realm: str) -> dict[str, Any]:
+def configuration(realm: str) -> dict[str, Any]:
+    """Return what a realm says of itself: where its keys and tokens are."""
     where = f"{realm}/.well-known/openid-configuration"
     answer = requests.get(where, timeout=settings.MONAI_LABEL_AUTH_TIMEOUT)
     answer.raise_for_status()
@@ -181,10 +183,11 @@ def refused(reason: str) -> HTTPException:
 bearer = OAuth2PasswordBearer(tokenUrl="/auth/token", auto_error=False)
 
 
-def current_user(token: Annotated[str | None, Depends(bearer)]) -> User:
+async def current_user(request: Request, token: Annotated[str | None, Depends(bearer)]) -> User:
     """Return who is signed in; MONAI Label's user of every role where sign-in is off.
 
-    It runs in a thread: asking the realm for its keys must not hold up other requests.
+    A token is looked at once a request, in a thread: asking the realm for its keys must not hold
+    up other requests.
 
     Raises
     ------
@@ -193,13 +196,18 @@ def current_user(token: Annotated[str | None, Depends(bearer)]) -> User:
     """
     if not settings.MONAI_LABEL_AUTH_ENABLE:
         return DEFAULT_USER
+    known = getattr(request.state, "user", None)
+    if isinstance(known, User):
+        return known
     if not token:
         raise refused("sign in first: a bearer token is needed")
     try:
-        return user_of(token)
+        user = await run_in_threadpool(user_of, token)
     except jwt.PyJWTError as err:
         logger.warning("a token was refused: %s", err)
         raise refused(f"the token is not valid: {err}") from err
+    request.state.user = user
+    return user
 
 
 class Allowed:
@@ -210,6 +218,10 @@ class Allowed:
 
     def __init__(self, *roles: str) -> None:
         self._roles = ALL_ROLES if "*" in roles else roles
+
+    async def admit(self, request: Request) -> User:
+        """Return the user before anything of the request's body is read; raise 401 or 403."""
+        return await self(request, await current_user(request, await bearer(request)))
 
     async def __call__(
         self, request: Request, user: Annotated[User, Depends(current_user)]
@@ -244,58 +256,3 @@ ANNOTATORS_OR_REVIEWERS = Depends(Allowed(ANNOTATOR, REVIEWER))
 REVIEWERS = Depends(Allowed(REVIEWER, ADMIN))
 LABELERS = Depends(Allowed(ANNOTATOR, REVIEWER, ADMIN))
 ADMINS = Depends(Allowed(ADMIN))
-
-router = APIRouter(prefix="/auth", tags=["Auth"])
-
-
-@router.get("/", summary="Whether sign-in is on, and with which realm", include_in_schema=False)
-def about() -> dict[str, Any]:
-    """Return what a client needs to sign in; 404 where sign-in is off."""
-    _check_on()
-    return {
-        "enabled": True,
-        "client_id": settings.MONAI_LABEL_AUTH_CLIENT_ID,
-        "realm": settings.MONAI_LABEL_AUTH_REALM_URI,
-    }
-
-
-@router.get("/token/valid", summary="Whose token it is", include_in_schema=False)
-def valid(user: Annotated[User, Depends(current_user)]) -> dict[str, Any]:
-    """Return the signed-in user; 401 where the token is not good, 404 where sign-in is off."""
-    _check_on()
-    return dict(user.model_dump())
-
-
-@router.post("/token", summary="Sign in with name and password")
-def token(form: Annotated[OAuth2PasswordRequestForm, Depends()]) -> dict[str, Any]:
-    """Return a token of the realm, for clients that cannot go to its sign-in page.
-
-    Raises
-    ------
-    HTTPException
-        404 where sign-in is off, 401 where the realm does not know name and password.
-    UpstreamError
-        The realm does not answer as one.
-    """
-    _check_on()
-    realm = settings.MONAI_LABEL_AUTH_REALM_URI
-    data = {
-        "client_id": settings.MONAI_LABEL_AUTH_CLIENT_ID,
-        "username": form.username,
-        "password": form.password,
-        "grant_type": "password",
-    }
-    try:
-        where = _configuration(realm)["token_endpoint"]
-        answer = requests.post(where, data=data, timeout=settings.MONAI_LABEL_AUTH_TIMEOUT)
-        if 400 <= answer.status_code < 500:
-            raise refused("name or password are not known")
-        answer.raise_for_status()
-        return {"access_token": str(answer.json()["access_token"]), "token_type": "bearer"}
-    except (requests.RequestException, ValueError, KeyError, TypeError) as err:
-        raise RealmError(f"the sign-in server {realm} gives no token") from err
-
-
-def _check_on() -> None:
-    if not settings.MONAI_LABEL_AUTH_ENABLE:
-        raise HTTPException(404, "sign-in is off")

@@ -23,8 +23,9 @@ from atlas8k.core.files import only_one
 from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label
-from atlas8k.server import background, startup
+from atlas8k.server import background, logs, startup
 from atlas8k.server.archive_datastore import datastore_of
+from atlas8k.server.connections import bound_connections
 from atlas8k.server.tasks.infer import AttentionInfer, OrganInfer
 from atlas8k.server.tasks.scoring import AttentionScoring
 from atlas8k.server.tasks.strategy import DESCRIPTIONS, LedgerStrategy
@@ -68,6 +69,7 @@ class Atlas8kApp(MONAILabelApp):
         try:
             self.settings = Settings.from_conf(conf or {})
             privacy.install(show_phi=self.settings.show_phi)
+            logs.install()
             if not startup.in_server():
                 background.follow_server()
             super().__init__(
@@ -114,9 +116,10 @@ class Atlas8kApp(MONAILabelApp):
         if application is not None:
             from atlas8k.server.install import install
 
-            install(application.app, self.settings)
-            background.end_with_server()
             host, port = startup.bound_to()
+            install(application.app, self.settings, host)
+            bound_connections(self.settings.max_connections)  # before the signals are taken over
+            background.end_with_server()
             startup.announce(host, port, self.studies, len(self.datastore().list_images()))
             self.context.engine.warm_up()
         Atlas8kApp._started = True  # from now on errors do not end the process

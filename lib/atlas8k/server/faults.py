@@ -27,6 +27,8 @@ from atlas8k.services.errors import (
 )
 
 logger = logging.getLogger(__name__)
+LONGEST = 500
+"""Characters in the log of what a client sent."""
 
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (UpstreamError, 503),
@@ -60,7 +62,8 @@ def reply(request: Request, error: Exception) -> JSONResponse:
     code = status(error)
     body = {"error": type(error).__name__, "detail": reason(error)}
     if code < 500:
-        logger.info("%s %s: %d %s", request.method, request.url.path, code, body["detail"])
+        detail = body["detail"][:LONGEST]
+        logger.info("%s %s: %d %s", request.method, request.url.path[:LONGEST], code, detail)
         return JSONResponse(body, code)
     body["id"] = uuid.uuid4().hex[:12]
     logger.error(

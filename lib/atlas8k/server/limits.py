@@ -7,10 +7,12 @@ unsaid, changes nothing. Uploads go to disk on their way, so that memory stays b
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator
+from typing import Any
 
+from fastapi import HTTPException, Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 logger = logging.getLogger(__name__)
 
@@ -22,73 +24,86 @@ FORM_BYTES = MIB
 """What an upload's form may hold beside the file."""
 
 
-class BodyTooLargeError(Exception):
-    """The body is larger than allowed; ends the reading of it."""
+class HeaderLimit:
+    """ASGI middleware that replies 431 to headers that are too large."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            size = sum(len(name) + len(value) for name, value in scope["headers"])
+            if size > HEADER_BYTES:
+                reason = f"the headers are larger than {HEADER_BYTES >> 10} KiB"
+                reply = JSONResponse({"error": "TooLargeError", "detail": reason}, 431)
+                await reply(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
-class Limits:
-    """ASGI middleware that replies 413 to bodies and 431 to headers that are too large.
+class BoundedRequest(Request):
+    """A request whose body ends in a 413 where it is larger than its route takes.
 
     Parameters
     ----------
-    app
-        What comes after it.
+    request
+        As it came, nothing of it read.
     upload_mb
-        Gives the bound of one upload in MiB, asked for at every request.
+        Bound of an upload in MiB; ``None`` where the route takes none.
     """
 
-    def __init__(self, app: ASGIApp, upload_mb: Callable[[], float]) -> None:
-        self._app, self._upload_mb = app, upload_mb
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = scope["headers"]
-        if sum(len(name) + len(value) for name, value in headers) > HEADER_BYTES:
-            reason = f"the headers are larger than {HEADER_BYTES >> 10} KiB"
-            await refused(431, reason)(scope, receive, send)
-            return
-        fields = dict(headers)
-        if fields.get(b"content-type", b"").lower().startswith(b"multipart/form-data"):
-            limit = int(self._upload_mb() * MIB) + FORM_BYTES
-            reason = f"the upload is larger than {self._upload_mb():g} MiB (--conf upload_mb)"
+    def __init__(self, request: Request, upload_mb: float | None) -> None:
+        super().__init__(request.scope, request.receive)
+        if upload_mb is None:
+            self._limit = JSON_BYTES
+            self._reason = f"the request's body is larger than {JSON_BYTES / MIB:g} MiB"
         else:
-            limit = JSON_BYTES
-            reason = f"the request's body is larger than {JSON_BYTES / MIB:g} MiB"
-        length = fields.get(b"content-length", b"")
-        if length.isdigit() and int(length[:30]) > limit:
-            logger.info("%s refused: %s", scope["path"], reason)
-            await refused(413, reason)(scope, receive, send)
-            return
-        seen, started = 0, False
+            self._limit = int(upload_mb * MIB) + FORM_BYTES
+            self._reason = f"the upload is larger than {upload_mb:g} MiB (--conf upload_mb)"
+        length = self.headers.get("content-length", "")
+        if length.isdigit() and int(length[:30]) > self._limit:
+            raise self._too_large()
+        kind = self.headers.get("content-type", "").lower()
+        if kind.startswith("multipart/") and "charset" in kind and "utf-8" not in kind:
+            # Others, such as Python's unicode_escape, make text that nothing can store.
+            raise HTTPException(422, "forms are read as UTF-8")
 
-        async def count() -> Message:
-            nonlocal seen
-            message = await receive()
-            if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
-                if seen > limit:
-                    raise BodyTooLargeError(reason)
-            return message
+    def _too_large(self) -> HTTPException:
+        logger.info("%s refused: %s", self.url.path[:200], self._reason)
+        return HTTPException(413, self._reason)
 
-        async def pass_on(message: Message) -> None:
-            # The web framework makes a 400 of any error while it reads a body.
-            nonlocal started
-            if seen <= limit or started:
-                started = True
-                await send(message)
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        """Yield the body piece by piece; raise 413 where it is more than may come."""
+        seen = 0
+        async for piece in super().stream():
+            seen += len(piece)
+            if seen > self._limit:
+                raise self._too_large()
+            yield piece
 
-        try:
-            await self._app(scope, count, pass_on)
-        except BodyTooLargeError:
-            if started:
-                raise
-        if seen > limit and not started:
-            await refused(413, reason)(scope, receive, send)
+    async def json(self) -> Any:
+        """Return the body's JSON; raise 422 where a text in it is no Unicode."""
+        value = await super().json()
+        if not is_text(value):
+            raise HTTPException(422, NO_TEXT)
+        return value
 
 
-def refused(code: int, reason: str) -> JSONResponse:
-    """Return a reply that has the connection closed: the body was not read."""
-    body = {"error": "TooLargeError", "detail": reason}
-    return JSONResponse(body, code, headers={"connection": "close"})
+NO_TEXT = "a text holds half of a character (a lone surrogate), which nothing can store"
+
+
+def is_text(value: object) -> bool:
+    """Return whether every text in a JSON value, names of fields as well, can be written down."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            try:
+                one.encode()
+            except UnicodeEncodeError:
+                return False
+        elif isinstance(one, dict):
+            left += [*one, *one.values()]
+        elif isinstance(one, list):
+            left += one
+    return True

@@ -22,7 +22,7 @@ from atlas8k.core.volume import (
     load_header,
     open_bytes,
 )
-from atlas8k.server.limits import MIB
+from atlas8k.server.limits import MIB, NO_TEXT, is_text
 from atlas8k.services.errors import RequestError, TooLargeError
 from atlas8k.services.studies.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, require_suffix
 
@@ -157,7 +157,7 @@ def parse_object(field: str, text: str) -> dict[str, Any]:
     Raises
     ------
     RequestError
-        Not JSON, or not an object.
+        Not JSON, not an object, or with a text that is no Unicode.
     """
     try:
         value = json.loads(text or "{}")
@@ -165,4 +165,6 @@ def parse_object(field: str, text: str) -> dict[str, Any]:
         raise RequestError(f"{field}: not JSON ({err})") from err
     if not isinstance(value, dict):
         raise RequestError(f"{field}: a JSON object is needed, not {type(value).__name__}")
+    if not is_text(value):
+        raise RequestError(f"{field}: {NO_TEXT}")
     return value

@@ -226,6 +226,25 @@ class Settings(BaseModel):
         description="Web pages of other servers that may call this one, origins with commas "
         "between them; empty: none",
     )
+    allowed_hosts: Annotated[str, AfterValidator(values.host_names)] | None = Field(
+        None,
+        description="Names by which browsers and programs reach this server, with commas between "
+        "them: of a proxy in front, of the machine in the local network; `*.example.org` for all "
+        "below one, `*` for every name. Addresses, localhost and the machine's own name need none",
+    )
+    max_connections: int = Field(
+        1000,
+        ge=8,
+        le=20_000,
+        description="Connections at a time, as far as the process may open so many files; beyond "
+        "that idle ones make room for new ones",
+    )
+    all_routes: bool = Field(
+        False,
+        description="Offer MONAI Label's routes that neither 3D Slicer, OHIF nor our commands "
+        "call: batch inference, the finished cases as one archive, networks' files, GPUs, "
+        "scoring by every method, making the app anew",
+    )
     show_phi: bool = Field(
         False,
         description="Show patient names, ids and dates in logs, replies and pages",

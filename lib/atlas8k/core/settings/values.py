@@ -51,3 +51,11 @@ def origins(value: str) -> str:
         if origin.strip() != "*" and not re.fullmatch(r"https?://[^\s/,*]+", origin.strip()):
             raise ValueError("give origins such as https://viewer.example, or *")
     return value
+
+
+def host_names(value: str) -> str:
+    """Names of hosts with commas between them, without port."""
+    for name in value.split(","):
+        if not re.fullmatch(r"\*|(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_.-]*)", name.strip()):
+            raise ValueError("give names such as atlas.example.org, without https:// and port")
+    return value

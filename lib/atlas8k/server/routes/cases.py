@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, File, Form, HTTPException, Request, UploadFile
+from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.interfaces.utils.app import app_instance
 from pydantic import Field
@@ -14,6 +13,7 @@ from pydantic import Field
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, USERS, Who, get_caller, holder
+from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.datastore import label_file, said
 from atlas8k.server.uploads import received_label
 from atlas8k.server.workspace import workspace
@@ -64,19 +64,9 @@ class Include(Exclude):
     reason: str = Field("", max_length=2000)
 
 
-def from_here(request: Request) -> None:
-    """Raise 403 where another site's page has sent this: browsers say where a form was."""
-    origin = request.headers.get("origin")
-    if origin is None:  # no browser, or nothing that changes anything
-        return
-    if urlsplit(origin).netloc != request.headers.get("host"):
-        raise HTTPException(403, "sent by a page of another site; open /atlas8k/cases itself")
-
-
 WORKER = [ANNOTATORS_OR_REVIEWERS]
-FROM_HERE = [ANNOTATORS_OR_REVIEWERS, Depends(from_here)]
-router = APIRouter(prefix="/atlas8k/cases", tags=["Cases"])
-volumes = APIRouter(prefix="/atlas8k/volumes", tags=["Campaign"])
+router = APIRouter(prefix="/atlas8k/cases", tags=["Cases"], route_class=GuardedRoute)
+volumes = APIRouter(prefix="/atlas8k/volumes", tags=["Campaign"], route_class=GuardedRoute)
 
 
 def cases_of(client_id: str | None = None) -> Cases:
@@ -136,14 +126,14 @@ def start(image: str, client_id: str | None = None) -> FileResponse:
     return start_file(cases_of(client_id), image)
 
 
-@router.post("/{image}/confirm", summary="Submit the start label as it is", dependencies=FROM_HERE)
+@router.post("/{image}/confirm", summary="Submit the start label as it is", dependencies=WORKER)
 def confirm(image: str, asked: Confirm) -> dict[str, Any]:
     """The organs in `absent` are taken out of it; those that nothing is said of stay open."""
     words = asked.model_dump(include={"absent", "looked_at", "volume_is_right"})
     return submitted(image, cases_of(asked.client_id).confirm(image, words, lease=asked.lease))
 
 
-@router.post("/{image}/submit", summary="Submit a corrected label", dependencies=FROM_HERE)
+@router.post("/{image}/submit", summary="Submit a corrected label", dependencies=WORKER)
 def submit(
     image: str,
     label: Annotated[UploadFile, File(description="DICOM SEG, NIfTI or NRRD")],
@@ -170,27 +160,27 @@ def submit(
         return submitted(image, cases.upload(image, sent, words, lease=lease))
 
 
-@router.post("/{image}/release", summary="Give a case back", dependencies=FROM_HERE)
+@router.post("/{image}/release", summary="Give a case back", dependencies=WORKER)
 def release(image: str, asked: Asked) -> dict[str, Any]:
     """Without submitting; one that was opened again is closed by it."""
     closed = cases_of(asked.client_id).release(image, lease=asked.lease)
     return {"image": image, "closed": closed}
 
 
-@router.post("/{image}/take", summary="Take a case by name", dependencies=FROM_HERE)
+@router.post("/{image}/take", summary="Take a case by name", dependencies=WORKER)
 def take(image: str, asked: Asked) -> dict[str, Any]:
     """One that nobody has and nobody has submitted, such as one just given back."""
     return taken(image, cases_of(asked.client_id).take(image))
 
 
-@router.post("/{image}/reopen", summary="Open an own case again", dependencies=FROM_HERE)
+@router.post("/{image}/reopen", summary="Open an own case again", dependencies=WORKER)
 def reopen(image: str, asked: Asked) -> dict[str, Any]:
     """It is in one's hands again, with the last submission on it."""
     return taken(image, cases_of(asked.client_id).reopen(image))
 
 
 @router.post(
-    "/{image}/restore", summary="Make an own submission current again", dependencies=FROM_HERE
+    "/{image}/restore", summary="Make an own submission current again", dependencies=WORKER
 )
 def restore(image: str, asked: Restore) -> dict[str, Any]:
     """A new entry of the history; nothing is lost."""
@@ -206,14 +196,14 @@ def not_usable() -> list[dict[str, Any]]:
     return [{**one, "holder": ""} if hides() else one for one in found]
 
 
-@volumes.post("/{image}/exclude", summary="Say that a CT is not usable", dependencies=FROM_HERE)
+@volumes.post("/{image}/exclude", summary="Say that a CT is not usable", dependencies=WORKER)
 def exclude(image: str, asked: Exclude) -> dict[str, Any]:
     """Left out of list, budget, audits and training until it is included; no label is lost."""
     cases_of(asked.client_id).exclude(image, asked.reason)
     return {"image": image, "usable": False, "reason": asked.reason}
 
 
-@volumes.post("/{image}/include", summary="Let a CT count again", dependencies=FROM_HERE)
+@volumes.post("/{image}/include", summary="Let a CT count again", dependencies=WORKER)
 def include(image: str, asked: Include) -> dict[str, Any]:
     """What its content looks like is not held against it again, unless the file changes."""
     changed = cases_of(asked.client_id).include(image, asked.reason)

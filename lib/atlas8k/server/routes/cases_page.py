@@ -19,15 +19,16 @@ from atlas8k.core.structures import ORGAN_NAMES, ORGANS
 from atlas8k.server.access import NAME_COOKIE, NAME_LENGTH, get_caller, typed_name
 from atlas8k.server.faults import reason as reason_of
 from atlas8k.server.faults import status
+from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import ENVIRONMENT, HEADERS, render
-from atlas8k.server.routes.cases import FROM_HERE, WORKER, cases_of, start_file, submitted
+from atlas8k.server.routes.cases import WORKER, cases_of, start_file, submitted
 from atlas8k.server.uploads import named_after, received_label
 from atlas8k.services.cases import Cases, Checked
 from atlas8k.services.errors import RequestError
 from atlas8k.services.labels.recorded import STATES, recorded_text, words
 
 logger = logging.getLogger(__name__)
-router = APIRouter(prefix="/atlas8k", include_in_schema=False)
+router = APIRouter(prefix="/atlas8k", include_in_schema=False, route_class=GuardedRoute)
 
 PAGE = "/atlas8k/cases"
 SAID_COOKIE = "atlas8k_said"
@@ -70,7 +71,7 @@ class Act(BaseModel):
     label: UploadFile | None = None
 
 
-@router.post("/cases", dependencies=FROM_HERE)
+@router.post("/cases", dependencies=WORKER)
 def act(asked: Annotated[Act, Form()]) -> Response:
     """Do what a form asks for, then show the page with what was done."""
     if asked.do == "name":

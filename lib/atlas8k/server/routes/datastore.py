@@ -26,6 +26,8 @@ from atlas8k.server.access import (
     get_caller,
     holder,
 )
+from atlas8k.server.guarded_route import GuardedRoute
+from atlas8k.server.notes import checked
 from atlas8k.server.tasks.infer import temporary_path
 from atlas8k.server.uploads import parse_object, received, received_label
 from atlas8k.server.workspace import workspace
@@ -40,7 +42,9 @@ from atlas8k.services.studies.names import check_id, check_tag, split_suffix
 from atlas8k.services.studies.versions import Version
 from atlas8k.store import OrganChange
 
-router = APIRouter(prefix="/datastore", tags=["Datastore"])
+router = APIRouter(prefix="/datastore", tags=["Datastore"], route_class=GuardedRoute)
+extra = APIRouter(prefix="/datastore", tags=["Datastore"], route_class=GuardedRoute)
+"""See :data:`atlas8k.server.routes.status.extra`."""
 GZIP = "application/gzip"
 
 
@@ -54,7 +58,7 @@ def datastore(output: ResultType = ResultType.stats) -> Any:
     return store.datalist() if output == ResultType.train else store.status()
 
 
-@router.get("/dataset", summary="All finished cases as a ZIP archive", dependencies=[ANNOTATORS])
+@extra.get("/dataset", summary="All finished cases as a ZIP archive", dependencies=[ANNOTATORS])
 def dataset(limit_cases: int | None = None) -> FileResponse:
     """Images with their finished labels; 404 where there are none."""
     path = app_instance().datastore().get_dataset_archive(limit_cases)
@@ -83,7 +87,7 @@ def add_image(
     params: Annotated[str, Form()] = "{}",
 ) -> dict[str, str]:
     """Take in a CT; its id is `image`, else the file's name."""
-    info = parse_object("params", params) | _signed()
+    info = checked(parse_object("params", params)) | _signed()
     if image:
         check_id(image)  # before the upload is read
     with received("image file", file) as path:
@@ -103,7 +107,7 @@ def _signed() -> dict[str, str]:
     return {"user": user} if user else {}
 
 
-@router.delete("/", include_in_schema=False, deprecated=True, dependencies=[ADMINS])
+@extra.delete("/", include_in_schema=False, deprecated=True, dependencies=[ADMINS])
 @router.delete("/image", summary="Remove an image", dependencies=[ADMINS])
 def remove_image(id: str) -> dict[str, Any]:
     """Delete an image; its labels stay and come back with it."""
@@ -141,9 +145,11 @@ def get_image_info(image: str) -> dict[str, Any]:
 def put_image_info(
     image: str, user: Annotated[User, ANNOTATORS], info: Annotated[str, Form()] = "{}"
 ) -> Any:
-    """Add to what is known about an image."""
-    noted = parse_object("info", info) | {"user": user.username}
-    return app_instance().datastore().update_image_info(image, noted)
+    """Add to what is known about an image: what :mod:`atlas8k.server.notes` lists."""
+    store = app_instance().datastore()
+    store.get_image_uri(image)  # 404 comes first
+    given = checked(parse_object("info", info))
+    return store.update_image_info(image, {**given, "user": user.username})
 
 
 # --- labels -------------------------------------------------------------------------------
@@ -274,15 +280,15 @@ def put_info(
     params: Annotated[str, Form(include_in_schema=False)] = "{}",  # as the older path calls it
 ) -> Any:
     """Add to what is known about a label; what the server says of it cannot be changed."""
-    noted = parse_object("info", info) | parse_object("params", params)
+    given = parse_object("info", info) | parse_object("params", params)
     store = app_instance().datastore()
     store.get_label_info(label, tag)  # 404 comes first
-    own = sorted(OWN_KEYS & noted.keys())
+    own = sorted(OWN_KEYS & given.keys())
     if own and check_tag(tag) in MANAGED:
         raise RequestError(
             f"{', '.join(own)}: said by the server alone; submit a label to change it"
         )
-    return store.update_label_info(label, tag, noted | _signed())
+    return store.update_label_info(label, tag, checked(given) | _signed())
 
 
 @router.delete("/label", summary="Remove label", dependencies=[ADMINS])

@@ -6,6 +6,7 @@ blank where there is none.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -22,13 +23,14 @@ from monailabel.utils.others.generic import get_mime_type
 
 from atlas8k import __version__
 from atlas8k.server.access import USERS
+from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.ohif_patches import scripts_of
 from atlas8k.server.page_templates import render
 from atlas8k.server.workspace import workspace
 from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.privacy import cleaned_dicom
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
 Schema = dict[str, Any]
 
 OHIF = Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
@@ -138,11 +140,11 @@ def ohif(request: Request, path: str) -> Response:
     The start page tells the viewer where this server is, unless it has been told another
     one: by itself it looks at port 8000.
     """
-    index, wanted = OHIF / "index.html", None
-    if "\x00" not in path and len(path) < 1000:
-        wanted = (OHIF / path).resolve()
-    if wanted is None or not wanted.is_relative_to(OHIF.resolve()) or not wanted.is_file():
-        wanted = index
+    index = wanted = OHIF / "index.html"
+    with contextlib.suppress(OSError, ValueError):  # longer than a name may be; with a zero
+        asked = (OHIF / path).resolve()
+        if asked.is_relative_to(OHIF.resolve()) and asked.is_file():
+            wanted = asked
     if not wanted.is_file():
         raise NotFoundError("viewer", "ohif")
     if wanted.suffix == ".js" and (text := scripts_of(OHIF.resolve()).get(wanted)) is not None:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from atlas8k.core.structures import find_organ
 from atlas8k.server.access import LABELERS, REVIEWERS, Who, may_review
+from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.workspace import workspace
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.labels.reviews import Revision
@@ -18,8 +19,18 @@ from atlas8k.services.labels.service import LabelService
 from atlas8k.services.studies.names import check_id
 from atlas8k.store import Submission, UnknownVolumeError
 
-labels = APIRouter(prefix="/atlas8k/labels/{image}", tags=["Labels"], dependencies=[LABELERS])
-reviews = APIRouter(prefix="/atlas8k/review", tags=["Labels"], dependencies=[REVIEWERS])
+labels = APIRouter(
+    prefix="/atlas8k/labels/{image}",
+    tags=["Labels"],
+    dependencies=[LABELERS],
+    route_class=GuardedRoute,
+)
+reviews = APIRouter(
+    prefix="/atlas8k/review",
+    tags=["Labels"],
+    dependencies=[REVIEWERS],
+    route_class=GuardedRoute,
+)
 NUMBER = Field(ge=1, le=2**62, description="number of a submission")
 
 

@@ -12,10 +12,13 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.sessions import SessionInfo, Sessions
 
 from atlas8k.server.access import USERS
+from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.uploads import received
 from atlas8k.services.errors import NotFoundError, RequestError
 
-router = APIRouter(prefix="/session", tags=["Session"], dependencies=[USERS])
+router = APIRouter(
+    prefix="/session", tags=["Session"], dependencies=[USERS], route_class=GuardedRoute
+)
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MAX_EXPIRY_S = 10**9
 

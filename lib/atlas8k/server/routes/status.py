@@ -18,12 +18,15 @@ from atlas8k.campaign.status import status
 from atlas8k.core.errors import CheckpointError
 from atlas8k.server import background
 from atlas8k.server.access import ADMINS, USERS
+from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.tasks import check_name
 from atlas8k.server.workspace import workspace
 from atlas8k.services.errors import NotFoundError
 from atlas8k.services.privacy import hides, shown
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
+extra = APIRouter(route_class=GuardedRoute)
+"""What MONAI Label offers and no client of ours asks for: offered with the setting `all_routes`."""
 MAX_LINES = 10_000
 LINE_BYTES = 4096
 KINDS = {"scoring": "scoring", "train": "training"}
@@ -37,13 +40,13 @@ def info() -> dict[str, Any]:
     return shown(app_instance().info())
 
 
-@router.get(
+@extra.get(
     "/model/{model}",
     tags=["Model"],
     summary="Weights of a model, where it has a file",
     dependencies=[ADMINS],
 )
-@router.get(
+@extra.get(
     "/model/info/{model}", tags=["Model"], summary="About a model's file", dependencies=[ADMINS]
 )
 def model_file(model: str) -> None:
@@ -52,7 +55,7 @@ def model_file(model: str) -> None:
     raise HTTPException(404, f"Model File NOT Found for {model}")
 
 
-@router.post("/reload", include_in_schema=False, dependencies=[ADMINS])
+@extra.post("/reload", include_in_schema=False, dependencies=[ADMINS])
 def reload() -> dict[str, Any]:
     """Make the app anew at the next request."""
     clear_cache()
@@ -78,7 +81,7 @@ def logs(
     return HTMLResponse(f"<!doctype html>{again}<title>log</title><pre>{html.escape(found)}</pre>")
 
 
-@router.get("/logs/gpu", tags=["Others"], summary="What nvidia-smi says", dependencies=[ADMINS])
+@extra.get("/logs/gpu", tags=["Others"], summary="What nvidia-smi says", dependencies=[ADMINS])
 def gpu() -> Response:
     """The GPUs of this machine."""
     program = shutil.which("nvidia-smi")

@@ -24,6 +24,8 @@ from atlas8k.core.volume import read_label
 from atlas8k.formats.dicom_seg_writing import write_segmentation
 from atlas8k.server import background, startup
 from atlas8k.server.access import ADMINS, ANNOTATORS, USERS, get_caller
+from atlas8k.server.guarded_route import GuardedRoute
+from atlas8k.server.notes import without_others
 from atlas8k.server.routes.sessions import session
 from atlas8k.server.tasks.infer import temporary_path
 from atlas8k.server.uploads import parse_object, received
@@ -33,7 +35,9 @@ from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.privacy import shown
 
 logger = logging.getLogger(__name__)
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
+extra = APIRouter(route_class=GuardedRoute)
+"""See :data:`atlas8k.server.routes.status.extra`."""
 Params = dict[str, Any] | None
 
 PASSED_ON = ("save_label", "label_tag", "form", "restore_label_idx", "result_extension")
@@ -169,17 +173,23 @@ def next_sample(strategy: str, params: Params = None) -> dict[str, Any]:
     found: dict[str, Any] = app.next_sample({**given, "strategy": strategy})
     if not found:
         return {}
-    info = app.datastore().get_image_info(found["id"])
+    image = str(found["id"])
+    stored = workspace().studies.catalogue.image_info(image)
+    info = without_others(app.datastore().get_image_info(image), stored)
     # As MONAI Label notes it, and calls who is not signed in.
     who = given.get("client_id", get_caller().user or "admin")
-    served = {**info.get("strategy", {}), strategy: {"ts": int(time.time()), "client_id": who}}
+    before = info.get("strategy")
+    served = {
+        **(before if isinstance(before, dict) else {}),
+        strategy: {"ts": int(time.time()), "client_id": str(who)[:200]},
+    }
     try:
-        app.datastore().update_image_info(found["id"], {"strategy": served})
+        app.datastore().update_image_info(image, {"strategy": served})
     except (Atlas8kError, OSError) as err:
-        logger.warning("%s: who got it was not noted: %s", found["id"], err)
+        logger.warning("%s: who got it was not noted: %s", image, err)
     if "strategy" in info:
         info = {**info, "strategy": served}
-    return shown({**found, **info})
+    return shown({**info, **found})
 
 
 # --- scoring ------------------------------------------------------------------------------
@@ -200,7 +210,7 @@ def start_scoring(method: str, params: Params = None, run_sync: bool = False) ->
     return background.start("scoring", {"method": method}, run_sync=run_sync)
 
 
-@router.post("/scoring/", include_in_schema=False, deprecated=True, dependencies=[ANNOTATORS])
+@extra.post("/scoring/", include_in_schema=False, deprecated=True, dependencies=[ANNOTATORS])
 def start_all_scoring() -> dict[str, Any]:
     """Start every scoring method there is, as MONAI Label's clients may ask for."""
     methods = list(app_instance()._scoring_methods)
@@ -249,7 +259,7 @@ def train_all(params: Params = None) -> Any:
     }
 
 
-@router.post(
+@extra.post(
     "/batch/infer/{model}",
     tags=["Infer"],
     summary="Run a model on many images",
@@ -285,7 +295,7 @@ def training_status(all: bool = False, check_if_running: bool = False) -> Any:
     return _task("train", all, check_if_running)
 
 
-@router.get(
+@extra.get(
     "/batch/infer", tags=["Infer"], summary="Status of batch inference", dependencies=[USERS]
 )
 def batch_status(all: bool = False, check_if_running: bool = False) -> Any:
@@ -316,7 +326,7 @@ def stop_training() -> Any:
     return background.stop("train")
 
 
-@router.delete(
+@extra.delete(
     "/batch/infer",
     tags=["Infer"],
     summary="Stop the batch inference that runs",

@@ -1,0 +1,97 @@
+"""A small sign-in server of our own that answers as Keycloak does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+ROLES = {"anna": "annotator", "ruth": "reviewer", "adam": "admin", "uwe": "user"}
+"""Who has which role; all of them have the user's besides."""
+KEY = "key-1"
+
+
+@dataclass
+class Realm:
+    """A sign-in server as Keycloak answers: signing keys, configuration, tokens for passwords."""
+
+    key: rsa.RSAPrivateKey
+    server: ThreadingHTTPServer
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}/realms/monailabel"
+
+    def token(self, name: str, lasts_s: float = 600, **more: Any) -> str:
+        roles = ["monailabel-user", f"monailabel-{ROLES[name]}"]
+        payload = {
+            "preferred_username": name,
+            "realm_access": {"roles": roles},
+            "exp": time.time() + lasts_s,
+            **more,
+        }
+        payload = {key: value for key, value in payload.items() if value is not None}
+        return jwt.encode(payload, self.key, algorithm="RS256", headers={"kid": KEY})
+
+    def public(self) -> dict[str, Any]:
+        found = jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        return {**found, "kid": KEY, "use": "sig"}
+
+
+def serve() -> Realm:
+    class Handler(BaseHTTPRequestHandler):
+        def reply(self, code: int, value: Any) -> None:
+            body = json.dumps(value).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            if self.path.endswith("/.well-known/openid-configuration"):
+                where = {"token_endpoint": f"{realm.url}/token", "jwks_uri": f"{realm.url}/certs"}
+                self.reply(200, where)
+            else:
+                self.reply(200, {"keys": [realm.public()]})
+
+        def do_POST(self) -> None:
+            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            name = form["username"][0]
+            if form["password"] == [f"{name}'s word"]:
+                self.reply(200, {"access_token": realm.token(name), "token_type": "Bearer"})
+            else:
+                self.reply(401, {"error": "invalid_grant"})
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    realm = Realm(key, ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+    threading.Thread(target=realm.server.serve_forever, daemon=True).start()
+    return realm
+
+
+@contextlib.contextmanager
+def signed_in() -> Iterator[Realm]:
+    """A realm for the block; servers that are started in it have sign-in on."""
+    started = serve()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MONAI_LABEL_AUTH_ENABLE", "true")
+        patch.setenv("MONAI_LABEL_AUTH_REALM_URI", started.url)
+        yield started
+    started.server.shutdown()
+    started.server.server_close()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
