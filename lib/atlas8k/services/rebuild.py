@@ -242,7 +242,7 @@ class _Rebuilding:
             self._lease(name, holder, origin, "double_read")
             agreement = self._read.agreement(volume.files.get(current.id), label)
         elif known is None or known >= (current.id if current else 0):
-            # It may have known more than the current one: a second reading beside that.
+            # Begun from the current one, or from a later one that was not current.
             if current is not None:
                 self.ledger.reopen(name)
             self._lease(name, holder, origin, "review" if purpose == "review" else "revise")

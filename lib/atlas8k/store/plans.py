@@ -62,8 +62,9 @@ def ensure(tx: Transaction, signature_row: int) -> int:
         " LEFT JOIN result r ON r.signature = s.id AND r.counted = 1 WHERE s.id = ?",
         signature_row,
     )
-    # A volume that appears later does not hold a first list up. But another ranking may need
-    # scores anew, and a list is not given up for half of one.
+    # Once all volumes were scored, one that appears later does not hold up the first list of a
+    # round. A list that is there is replaced only when every volume has a score by the new
+    # ranking.
     if not once or (before is not None and scored < volumes.counted(tx)):
         return number
     lines = _lines(tx, number, signature_row)

@@ -33,7 +33,7 @@ def next_sample(
     holder
         Asking again without submitting skips what it holds, unless it is anonymous.
     strategy
-        ``attention``: the largest attention size first; ``first``: by name;
+        ``attention``: the first of the priority list; ``first``: by name;
         ``random``: in an order drawn once.
     signature
         The served signature. Ranked by it once complete, see :func:`ranking_signature`;

@@ -59,18 +59,21 @@ logger = logging.getLogger(__name__)
 
 OWN_KEYS = frozenset(
     {
-        *("present", "absent", "organs", "submission", "model_signature", "start_sha256"),
-        *(
-            "provenance",
-            "holder",
-            "params",
-            "read_by",
-            "notes",
-            "overlaps",
-            "ts",
-            "attention_ml",
-            "model",
-        ),
+        "absent",
+        "attention_ml",
+        "holder",
+        "model",
+        "model_signature",
+        "notes",
+        "organs",
+        "overlaps",
+        "params",
+        "present",
+        "provenance",
+        "read_by",
+        "start_sha256",
+        "submission",
+        "ts",
     }
 )
 """What a label's info says by the server's word alone."""

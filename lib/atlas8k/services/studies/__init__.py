@@ -1,6 +1,4 @@
-"""The studies folder behind MONAI Label's datastore interface.
+"""A studies folder: its images and label files on disk, and what the store knows of them.
 
-The state is the files on disk and one SQLite file for what is known about them. Import
-:class:`~atlas8k.server.datastore.StudiesDatastore` from its module: it needs
-monailabel, and with it torch; the rest of this package does not.
+MONAI Label's interface over it is :class:`atlas8k.server.datastore.StudiesDatastore`.
 """
