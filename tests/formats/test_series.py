@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
@@ -358,6 +358,7 @@ def test_frames_that_say_nothing_of_their_place_are_refused():
     assert refusal.reason is Reason.NO_GEOMETRY
 
 
+@example(keyword="Rows", values=["-1"])
 @settings(max_examples=60, deadline=None)
 @given(
     keyword=st.sampled_from(

@@ -47,7 +47,7 @@ class Plane:
     pixel_mm
         Distance of columns, distance of rows.
     size
-        Columns, rows.
+        Columns, rows; ``None`` where the header lacks one or it is not positive.
     image_type
         Upper case.
     slope, intercept
@@ -187,7 +187,7 @@ def _plane(header: Dataset, frame: int, parts: Sequence[Dataset]) -> Plane:
         return next((word for part in reversed(parts) if (word := text(part, keyword))), "")
 
     spacing = values("PixelSpacing", 2)
-    size = number(header, "Columns"), number(header, "Rows")
+    columns, rows = (number(header, keyword) or 0 for keyword in ("Columns", "Rows"))
     slope, intercept = values("RescaleSlope", 1), values("RescaleIntercept", 1)
     acquisition = words("FrameAcquisitionNumber") or words("AcquisitionNumber")
     phase = words("TemporalPositionIndex") or words("TemporalPositionIdentifier")
@@ -197,7 +197,7 @@ def _plane(header: Dataset, frame: int, parts: Sequence[Dataset]) -> Plane:
         values("ImagePositionPatient", 3),
         _directions(values("ImageOrientationPatient", 6)),
         None if spacing is None or spacing.min() <= 0 else (float(spacing[1]), float(spacing[0])),
-        None if size[0] is None or size[1] is None else (int(size[0]), int(size[1])),
+        (int(columns), int(rows)) if columns >= 1 and rows >= 1 else None,
         _image_type(parts),
         None if slope is None else float(slope[0]),
         None if intercept is None else float(intercept[0]),
