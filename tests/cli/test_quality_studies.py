@@ -206,8 +206,9 @@ def test_what_the_ledger_knows_of_each_round(worked: Path, tmp_path: Path) -> No
 
 
 def test_labels_that_are_gone_are_told(worked: Path, tmp_path: Path) -> None:
-    for path in (worked / "labels" / ".history" / "original" / "a").glob("*.nii.gz"):
-        path.unlink()
+    for tag in ("original", "pseudo"):  # the pseudo label was the draft
+        for path in (worked / "labels" / ".history" / tag / "a").glob("*.nii.gz"):
+            path.unlink()
     text = run(worked, "--out", tmp_path / "out")
     assert "a, round 1: the label given out is not there any more" in text
     rows = records(tmp_path / "out", "revision-dsc")

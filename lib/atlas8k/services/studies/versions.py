@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.core.files import sha256_of
-from atlas8k.services.studies.folder import StudiesFolder
+from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.store import LabelVersion
+
+PSEUDO = "pseudo"
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,17 @@ class Versions:
             return None  # replaced at this moment
 
     def at(self, image_id: str, tag: str, moment: float) -> Version | None:
-        """Return the label that was current at a moment, UTC seconds."""
-        for one in self._folder.index.label_versions(image_id, tag):
-            if one.replaced_at is not None and one.replaced_at > moment:
-                return self.of(one)
-        return self.current(image_id, tag)
+        """Return the label that was current at a moment, UTC seconds, or the first after it."""
+        # Where nothing better than the pseudo label is known, that is the draft.
+        tags = (ORIGINAL, PSEUDO) if tag == ORIGINAL else (tag,)
+        known = self._folder.index.label_versions(image_id)
+        versions = sorted(
+            (one for one in known if one.tag in tags), key=lambda one: (one.written_at, one.id)
+        )
+        if not versions:
+            return self.current(image_id, tag)
+        before = [one for one in versions if one.written_at <= moment]
+        return self.of(before[-1] if before else versions[0])
 
     def kept(self, image_id: str, tag: str) -> list[Version]:
         """Return every version made for a tag, the newest first."""
