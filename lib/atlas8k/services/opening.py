@@ -53,6 +53,8 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
     """
     if settings.patients is not None:
         read_patients(settings.patients)  # said now, and not when a training begins
+    if not is_url(studies):
+        check_studies(studies)  # before anything is made in it
     path = settings.ledger or locate(studies)
     ledger = Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes)
     archive, folder = _open_studies(settings, studies, ledger)
@@ -106,7 +108,6 @@ def _open_studies(
         )
         session.begin()
         return session, session.folder
-    check_studies(studies)
     return None, StudiesFolder(
         studies,
         ledger=ledger,
