@@ -137,7 +137,7 @@ class StudiesDatastore(LocalDatastore):
         return io.BytesIO(Path(self.get_image_uri(image_id)).read_bytes())
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
-        """What is known about an image, and ``name``, ``path`` and ``checksum``.
+        """Return what is known about an image, and ``name``, ``path`` and ``checksum``.
 
         The first time the whole file is read for its checksum, see :meth:`StudiesFolder.checksum`.
         """
@@ -178,7 +178,7 @@ class StudiesDatastore(LocalDatastore):
         return io.BytesIO(Path(uri).read_bytes()) if uri else None
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
-        """What is known about a label; :class:`NotFoundError` where there is none."""
+        """Return what is known about a label; :class:`NotFoundError` where there is none."""
         row = self.studies.known_label(label_id, check_tag(label_tag))
         written = row.stamp.mtime_ns // 1_000_000_000
         return {"ts": written, **json.loads(row.info), "name": row.image + (row.ext or "")}
@@ -240,7 +240,7 @@ class StudiesDatastore(LocalDatastore):
         return self.studies.now().status()
 
     def json(self) -> dict[str, Any]:
-        """The whole folder as MONAI Label's JSON; a new object each time.
+        """Return the whole folder as MONAI Label's JSON; a new object each time.
 
         A route sends :meth:`json_bytes` instead, which is kept ready: parsing this and
         encoding it again takes a second at some thousand volumes.
