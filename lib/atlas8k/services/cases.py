@@ -406,9 +406,8 @@ class Cases:
         return self._labels.start_label(held.volume, _holder(held), held.id)
 
     def _study(self, volume: str) -> str | None:
-        register = getattr(self._labels.folder, "register", None)
-        row = register.one(volume) if register is not None else None
-        return None if row is None else str(row.study)
+        archive = self.context.archive
+        return None if archive is None else archive.study(volume)
 
     def _submit(self, held: Lease, path: Path, params: Mapping[str, Any]) -> Receipt:
         words = {**params, **self._client}

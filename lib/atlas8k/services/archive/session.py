@@ -87,6 +87,11 @@ class ArchiveSession:
         row = self.folder.row(image_id)
         return self.archive.headers(row.study, row.uid)
 
+    def study(self, image_id: str) -> str | None:
+        """Return the StudyInstanceUID of a series; None where it is not listed."""
+        row = self.folder.series_index.one(image_id)
+        return None if row is None else row.study
+
     def patients(self) -> dict[str, str]:
         """Return what stands for whose they are, by series; nothing that names a patient."""
         index = self.folder.series_index
