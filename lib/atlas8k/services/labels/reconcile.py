@@ -64,6 +64,7 @@ class Reconciler:
         action: Callable[[Transaction], T],
         *,
         anew: bool = False,
+        durable: bool = True,
         drawn: npt.NDArray[np.uint8] | None = None,
     ) -> T:
         """Do `action` and what follows from it in one transaction; hold the volume's lock.
@@ -77,6 +78,8 @@ class Reconciler:
             Gets the transaction; done twice, so it must do the same both times.
         anew
             Fuse the draft label even where it would be made of the same as now.
+        durable
+            Wait until the disk has it; not for what the machine can do again.
         drawn
             The array of the submission that `action` enters, ``(X, Y, Z)`` uint8.
         """
@@ -95,7 +98,7 @@ class Reconciler:
                 for tag in (FINAL, ORIGINAL):
                     self._folder.labels.keep_foreign_files(volume, tag)
             try:
-                with self._ledger.write(durable=True) as tx:
+                with self._ledger.write(durable=durable) as tx:
                     result = action(tx)
                     if not DraftPlan.of(tx, volume).same_as(plan):
                         raise _ChangedMeanwhileError

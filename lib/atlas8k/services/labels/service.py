@@ -283,7 +283,11 @@ class LabelService:
         origin = Provenance("pseudo", signature=signature(known))
         with self.reconciler.lock(volume):
             label = self._drafts.write(volume, PSEUDO, array, grid, origin, known)
-            self.reconciler.change(volume, lambda tx: enter(tx, volume, label), anew=True)
+            # Not durable: what a crash of the machine takes back is scored again. Whoever asks for
+            # the next sample would wait for the disk.
+            self.reconciler.change(
+                volume, lambda tx: enter(tx, volume, label), anew=True, durable=False
+            )
 
     def keep_public(
         self,
