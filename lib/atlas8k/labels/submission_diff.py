@@ -17,7 +17,7 @@ from atlas8k.core.errors import GridMismatchError, LabelNameError, NoOrganError
 from atlas8k.core.grid import Grid
 from atlas8k.core.organ_states import OrganChange
 from atlas8k.core.structures import ORGAN_IDS
-from atlas8k.core.voxels import counts, fill, joint_counts, renamed
+from atlas8k.core.voxels import counts, fill, joint_counts, only, renamed
 from atlas8k.labels.ingest import Submitted, organ_names
 from atlas8k.labels.plausibility import find_odd_volumes
 
@@ -152,9 +152,7 @@ def add_rest_of_ct(
     if draft is None or partial is False:
         return submitted
     kept_organs = [o for o in ORGAN_IDS if o in submitted.named and o not in absent]
-    outside = np.where(np.isin(draft, [ORGAN_IDS[o] for o in kept_organs]), draft, 0).astype(
-        np.uint8
-    )
+    outside = only(draft, (ORGAN_IDS[o] for o in kept_organs))
     outside[block] = 0
     outside_counts = counts(outside)
     if not outside_counts[1:].any():

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from atlas8k.core.errors import GridMismatchError
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, read_label
-from atlas8k.core.voxels import counts
+from atlas8k.core.voxels import counts, only
 from atlas8k.labels.provenance import Provenance
 from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.services.labels.drafts import (
@@ -346,12 +346,12 @@ class LabelService:
     ) -> npt.NDArray[np.uint8]:
         """Return the public label with organs that an earlier one of another dataset has."""
         now = present(organs)
-        made = np.where(np.isin(array, [ORGAN_IDS[o] for o in now]), array, 0).astype(np.uint8)
+        made = only(array, (ORGAN_IDS[o] for o in now))
         earlier = self.versions.current(volume, PUBLIC)
         stay = [ORGAN_IDS[o] for o in present(before)]
         if earlier is not None and stay:
-            old = read_label(earlier.path).array
-            np.copyto(made, old, where=(made == 0) & np.isin(old, stay))
+            old = only(read_label(earlier.path).array, stay)
+            np.copyto(made, old, where=(made == 0) & (old != 0))
         return made
 
 
