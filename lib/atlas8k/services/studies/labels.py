@@ -284,7 +284,7 @@ class LabelFiles:
         return found is not None and found.stamp == label.stamp
 
     def _copy(self, kept: Path, target: Path, tag: str) -> None:
-        folder = self.writable(tag)
+        self.writable(tag)
         with self.incoming(tag) as temporary:
             if tag in _LINKED:
                 temporary.unlink()
@@ -295,7 +295,6 @@ class LabelFiles:
                 changed = kept.stat().st_mtime_ns
                 os.utime(temporary, ns=(changed, changed))
             publish(temporary, target)
-        sync_folder(folder)
 
     def replace_link_by_copy(self, label_id: str, label: NewLabel) -> None:
         """Put a copy in place where a link leads to the kept file itself; hold the image's lock.
