@@ -14,7 +14,7 @@ import pytest
 from monailabel.datastore.local import LocalDatastore
 from monailabel.interfaces.datastore import Datastore, DefaultLabelTag
 from monailabel.utils.others.generic import file_checksum
-from tests.services.studies.kit import write
+from tests.services.studies.kit import history, write
 
 from atlas8k.core.errors import UnreadableVolumeError
 from atlas8k.core.volume import Grid, read_ct, read_label
@@ -227,7 +227,7 @@ def test_label_maps_are_stored_on_their_grid_and_may_be_checked_first(
     np.testing.assert_array_equal(stored.array, array)
     np.testing.assert_array_equal(nib.load(stored.path).affine, grid.affine)
     assert datastore.get_label_info("a", "final")["checked"] == {"by": "anna"}
-    assert datastore.studies.labels.history("a") == []
+    assert history(datastore.studies, "a") == []
 
 
 def test_an_uploaded_image_may_be_checked_first(studies: Path, tmp_path: Path) -> None:

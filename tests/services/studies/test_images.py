@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.services.studies.kit import Open, sha256, write
+from tests.services.studies.kit import Open, history, sha256, write
 
 from atlas8k.services.errors import ConflictError, NotFoundError
 from atlas8k.services.studies.errors import BadNameError, StudiesFolderError
@@ -138,7 +138,7 @@ def test_labels_outlive_their_image_and_come_back_with_it(
     for seen in (folder, other, open_folder()):
         assert seen.now().status() == {"total": 0, "completed": 0, "label_tags": {}}
         assert seen.image("a") is None
-        assert len(seen.labels.history("a")) == 1
+        assert len(history(seen, "a")) == 1
     assert folder.labels.path("a", "final", ".nii.gz").read_bytes() == b"2"
     with pytest.raises(NotFoundError):
         folder.remove_image("a")
@@ -160,7 +160,7 @@ def test_another_patient_under_a_removed_id_does_not_get_the_labels(
     for seen in (folder, open_folder()):
         assert seen.now().status() == {"total": 1, "completed": 0, "label_tags": {}}
         assert "k" not in seen.image_info("a")
-    assert {folder.labels.file(v).read_bytes() for v in folder.labels.history("a")} == {
+    assert {folder.labels.file(v).read_bytes() for v in history(folder, "a")} == {
         b"final",
         b"original",
     }

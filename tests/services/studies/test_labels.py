@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults import at_every_step
-from tests.services.studies.kit import Open, sha256, write
+from tests.services.studies.kit import Open, history, sha256, write
 
 from atlas8k.services.errors import NotFoundError
 from atlas8k.services.studies.errors import BadNameError, StudiesFolderError
@@ -56,12 +56,12 @@ def test_every_replaced_label_is_kept_with_time_hash_and_info(
         data = f"label {number}".encode()
         folder.save_label(image, "final", write(tmp_path / "l.nii.gz", data), {"n": number})
     folder.remove_label(image, "final")
-    history = open_folder().labels.history(image)
-    files = [folder.labels.file(v).read_bytes() for v in history]
+    replaced = history(open_folder(), image)
+    files = [folder.labels.file(v).read_bytes() for v in replaced]
     assert files == [f"label {n}".encode() for n in range(4)]
-    assert [v.sha256 for v in history] == [sha256(data) for data in files]
-    assert [v.info["n"] for v in history] == [0, 1, 2, 3]
-    assert started <= history[0].replaced_at <= history[-1].replaced_at <= time.time()
+    assert [v.sha256 for v in replaced] == [sha256(data) for data in files]
+    assert [v.info["n"] for v in replaced] == [0, 1, 2, 3]
+    assert started <= replaced[0].replaced_at <= replaced[-1].replaced_at <= time.time()
     with pytest.raises(NotFoundError):
         folder.known_label(image, "final")
     # No tool takes the history for a tag.
@@ -78,7 +78,7 @@ def test_saving_the_same_bytes_again_replaces_nothing(
     folder = open_folder()
     for number in range(3):
         folder.save_label(image, "final", write(tmp_path / "l.nii.gz", b"same"), {"n": number})
-    assert folder.labels.history(image) == []
+    assert history(folder, image) == []
     assert json.loads(folder.known_label(image, "final").info)["n"] == 2
 
 
@@ -88,7 +88,7 @@ def test_another_suffix_replaces_too(open_folder: Open, image: str, tmp_path: Pa
         folder.save_label(image, "final", write(tmp_path / name, name.encode()), None)
         assert in_force(folder) == name.encode()
         assert len(folder.labels.on_disk(image, "final")) == 1
-    assert [folder.labels.file(v).read_bytes() for v in folder.labels.history(image)] == [
+    assert [folder.labels.file(v).read_bytes() for v in history(folder, image)] == [
         b"l.nii.gz",
         b"l.seg.nrrd",
     ]
@@ -108,7 +108,7 @@ def test_a_label_put_there_by_other_means_does_not_inherit_what_was_known(
     folder.update_label_info(image, "final", {"seen": True})
     assert json.loads(open_folder().known_label(image, "final").info) == {"seen": True}
     folder.save_label(image, "final", write(tmp_path / "n.nii.gz", b"three"), None)
-    kept = [folder.labels.file(v).read_bytes() for v in folder.labels.history(image)]
+    kept = [folder.labels.file(v).read_bytes() for v in history(folder, image)]
     assert kept == [b"one", b"from elsewhere"]
 
 
@@ -158,7 +158,7 @@ def test_a_label_that_is_a_link_is_replaced_not_written_through(
     assert not target.is_symlink()
     assert in_force(folder) == b"mine"
     public.write_bytes(b"changed")
-    assert [folder.labels.file(v).read_bytes() for v in folder.labels.history(image)] == [b"public"]
+    assert [folder.labels.file(v).read_bytes() for v in history(folder, image)] == [b"public"]
 
 
 # --- killed in the middle -----------------------------------------------------------------
@@ -187,7 +187,7 @@ def test_killed_at_any_step_label_and_info_are_both_old_or_both_new(
             assert document["objects"]["a"]["labels"]["final"]["info"]["n"] == left
             assert len(folder.labels.on_disk(image, "final")) == 1
             folder.save_label(image, "final", write(tmp_path / "l.nii.gz", b"3"), {"n": 3})
-            kept = {folder.labels.file(v).read_bytes() for v in folder.labels.history(image)}
+            kept = {folder.labels.file(v).read_bytes() for v in history(folder, image)}
             assert kept >= ({b"1"} if left == 1 else {b"1", source.read_bytes()})
             folder.close()
             shutil.rmtree(studies)

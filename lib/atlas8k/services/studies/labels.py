@@ -341,10 +341,3 @@ class LabelFiles:
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _LEFT_OVER_S:
                     path.unlink()
-
-    def history(self, label_id: str, tag: str | None = None) -> list[LabelVersion]:
-        """Return labels of an image that were replaced or removed, the oldest first."""
-        versions = self._index.label_versions(label_id, tag)
-        current = {self._index.label(label_id, one.tag) for one in versions}
-        numbers = {label.version for label in current if label is not None}
-        return [one for one in versions if one.id not in numbers]
