@@ -210,6 +210,45 @@ def test_threads_that_wait_too_long_are_told(tmp_path: Path) -> None:
     ledger.submit("a", ANNA)
 
 
+def test_nobody_waits_for_somebody_elses_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What people did is on disk before the call returns; others write while it gets there."""
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.sync_volumes(["a", "b"])
+    other = Ledger(ledger.path, timeout_s=0.05)
+    sync, synced = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        synced.append(os.path.samestat(os.fstat(handle), Path(f"{ledger.path}-wal").stat()))
+        with other.write() as tx:  # not durable, or this would never end
+            tx.set("written", "meanwhile")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    ledger.submit("a", ANNA)
+    assert synced == [True]
+    with ledger.read() as tx:
+        assert tx.setting("written") == "meanwhile"
+    with ledger.write() as tx:
+        tx.set("written", "not durably")
+    assert synced == [True]
+
+
+def test_a_disk_that_does_not_confirm_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite")
+    ledger.sync_volumes(["a"])
+
+    def fsync(_handle: int) -> None:
+        raise OSError("input/output error, says the test")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(LedgerFileError, match="does not confirm what was written"):
+        ledger.submit("a", ANNA)
+
+
 def test_threads_share_one_ledger(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.sqlite")
     ledger.sync_volumes(names(64))

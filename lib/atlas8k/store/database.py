@@ -5,7 +5,8 @@ nothing that was committed, a crash of the machine can lose the last transaction
 it, never their order or half of one. For scores and leases that is right: a lost score is
 stale and is scored again, a lost lease at worst gives a volume out twice and ends in state
 ``conflict``. What people did (submissions, decisions, exclusions, rounds) is on disk before
-the call returns: those transactions are committed with ``synchronous=FULL``.
+the call returns: after such a commit the log is synced, when others may write already. That
+gives what ``synchronous=FULL`` does, but nobody waits for somebody else's disk.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ from atlas8k.store.errors import (
 from atlas8k.store.filesystem import network_type
 from atlas8k.store.schema import VERSION, bring_up_to_date, check_still, check_version, keep_former
 
-_PRAGMAS = ("PRAGMA foreign_keys = ON", "PRAGMA cache_size = -16000", "PRAGMA temp_store = MEMORY")
+_PRAGMAS = (
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -16000",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA synchronous = NORMAL",
+)
 # Other processes' transactions take well under a millisecond as a rule; waiting for one in
 # short steps keeps it out of the 99th percentile, and for a long one costs no processor.
 _RETRY_S = (0.0001, 0.001)
@@ -156,7 +162,6 @@ class Database:
 
         ``durable`` also waits until the disk has it; without ``keep`` it is rolled back.
         """
-        level = "FULL" if durable else "NORMAL"
         with translated(self.path), self._connection() as connection:
             # Threads of this process queue here instead of polling the file's lock.
             if not self._write_lock.acquire(timeout=self.timeout_s):
@@ -167,13 +172,29 @@ class Database:
                     raise LedgerFileError(
                         self.path, "was moved away or replaced while in use; restart the server"
                     )
-                self._retry(lambda: connection.execute(f"PRAGMA synchronous = {level}"))
                 self._begin(connection)
                 with _ending(connection, "COMMIT" if keep else "ROLLBACK"):
                     check_still(connection, self.path)
                     yield connection
             finally:
                 self._write_lock.release()
+            if durable:
+                self._sync_log()
+
+    def _sync_log(self) -> None:
+        """Wait until the disk has every transaction that was committed before."""
+        try:
+            log = os.open(f"{self.path}-wal", os.O_RDONLY)
+        except FileNotFoundError:
+            return  # all of it is in the ledger file, which SQLite synced before it removed the log
+        try:
+            os.fsync(log)
+        except OSError as error:
+            raise LedgerFileError(
+                self.path, f"the disk does not confirm what was written ({error})"
+            ) from error
+        finally:
+            os.close(log)
 
     def _identity(self) -> tuple[int, int] | None:
         try:
