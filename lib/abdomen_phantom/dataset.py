@@ -58,7 +58,8 @@ def write_set(
     Raises
     ------
     VolumeError
-        The labels folder is the image folder, or the description is not readable.
+        The labels folder is the image folder, the description is not readable, or a phantom
+        of another setting has that name: somebody may have drawn labels on it.
     """
     images = Path(folder)
     beside = images.absolute().parent / f"{images.absolute().name}-truth"
@@ -75,6 +76,12 @@ def write_set(
         known = cases.get(name, {})
         expected = {"seed": seed, "setting": setting.name, "version": setting.version}
         same = expected.items() <= known.items()
+        if image.is_file() and known.get("setting", setting.name) != setting.name:
+            raise VolumeError(
+                image,
+                f"a phantom of setting {known['setting']}, not {setting.name}, and there may be "
+                "labels of it; name another folder, or delete this one and its truth",
+            )
         if same and _complete(image, known) and _complete(label, known):
             yield Written(image, label, known, made=False)
             continue

@@ -98,3 +98,11 @@ def test_command_draws_from_the_setting_it_is_told(tmp_path):
         refused = CliRunner().invoke(app, [*arguments, *wrong])
         assert refused.exit_code == 2
         assert "standard, shifted, wide" in refused.output
+
+
+def test_phantoms_of_another_setting_are_not_replaced(tmp_path):
+    """Somebody may have drawn labels on them."""
+    first = write_set(tmp_path / "ct", 1, 0, SMALL)[0].image.read_bytes()
+    with pytest.raises(VolumeError, match="of setting small, not other.*name another folder"):
+        write_set(tmp_path / "ct", 1, 0, replace(SMALL, name="other"))
+    assert (tmp_path / "ct" / "phantom_0000.nii.gz").read_bytes() == first

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
@@ -21,6 +23,19 @@ ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+_SECTION = re.compile(r"\n\s*(Parameters|Returns|Yields|Raises|Notes|Examples)\s*\n\s*-{3,}")
+_ROLE = re.compile(r":[a-z:]+:`~?([^`]+)`")
+_CODE = re.compile(r"``(.+?)``|`(.+?)`")
+
+
+def prose(docstring: str) -> Markup:
+    """Return a docstring for people: what stands before its numpy sections, names as code."""
+    text = _ROLE.sub(r"``\1``", _SECTION.split(docstring, maxsplit=1)[0].strip())
+    return Markup(_CODE.sub(r"<code>\1\2</code>", str(escape(text))))
+
+
+ENVIRONMENT.filters["prose"] = prose
 
 
 def render(template: str, code: int = 200, **values: Any) -> HTMLResponse:
