@@ -103,6 +103,6 @@ def test_command_draws_from_the_setting_it_is_told(tmp_path):
 def test_phantoms_of_another_setting_are_not_replaced(tmp_path):
     """Somebody may have drawn labels on them."""
     first = write_set(tmp_path / "ct", 1, 0, SMALL)[0].image.read_bytes()
-    with pytest.raises(VolumeError, match="of setting small, not other.*name another folder"):
+    with pytest.raises(VolumeError, match="of setting small, not other"):
         write_set(tmp_path / "ct", 1, 0, replace(SMALL, name="other"))
     assert (tmp_path / "ct" / "phantom_0000.nii.gz").read_bytes() == first
