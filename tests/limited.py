@@ -32,7 +32,13 @@ def limited(usual: Sequence[Any], calls: Sequence[Sequence[Any]]) -> list[Outcom
     """Make calls, each ``("module:function", argument, ...)`` with texts for arguments."""
     asked = json.dumps([list(map(str, one)) for one in (usual, *calls)])
     done = subprocess.run(
-        [sys.executable, __file__], input=asked, capture_output=True, text=True, timeout=300
+        [sys.executable, __file__],
+        input=asked,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return [Outcome(*json.loads(line)) for line in done.stdout.splitlines()]

@@ -60,14 +60,13 @@ def excess(shape: Sequence[int], spacing_mm: Sequence[float]) -> str | None:
     planned = math.prod(max(1.0, mm / PLANNED_MM) for mm in extent)
     if planned > MAX_PLANNED:
         return (
-            f"{said} need {planned / 1e6:,.0f} million on the grid of {PLANNED_MM:g} mm that networks "
-            f"work on; at most {MAX_PLANNED / 1e6:,.0f} million are taken: crop it to the patient"
+            f"{said} need {planned / 1e6:,.0f} million on the networks' grid of {PLANNED_MM:g} mm; "
+            f"at most {MAX_PLANNED / 1e6:,.0f} million are taken: crop it to the patient"
         )
     if planned > SMALL_PLANNED and planned > MAX_FINER * math.prod(shape):
         return (
-            f"{said} are too coarse for organs: each would become {planned / math.prod(shape):,.0f} "
-            f"on the grid of {PLANNED_MM:g} mm that networks work on; give the CT as it was "
-            "reconstructed"
+            f"{said} are too coarse for organs: each would be {planned / math.prod(shape):,.0f} on "
+            f"the networks' grid of {PLANNED_MM:g} mm; give the CT as it was reconstructed"
         )
     return None
 

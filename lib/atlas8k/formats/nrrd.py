@@ -333,8 +333,8 @@ def _fill_layers(path: Path, stream: Any, header: _Header) -> list[npt.NDArray[n
             if len(data) < planes * plane * header.dtype.itemsize:
                 raise UnreadableVolumeError(
                     path,
-                    f"the voxel data ends after {found:,} of {header.stored_bytes:,} bytes; send it "
-                    "again",
+                    f"the voxel data ends after {found:,} of {header.stored_bytes:,} bytes; "
+                    "send it again",
                 )
             part = np.frombuffer(data, header.dtype)
             part = part.reshape((together, *shape[:2], planes), order="F")
