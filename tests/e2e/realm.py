@@ -16,7 +16,13 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-ROLES = {"anna": "annotator", "ruth": "reviewer", "adam": "admin", "uwe": "user"}
+ROLES = {
+    "anna": "annotator",
+    "ben": "annotator",
+    "ruth": "reviewer",
+    "adam": "admin",
+    "uwe": "user",
+}
 """Who has which role; all of them have the user's besides."""
 KEY = "key-1"
 
