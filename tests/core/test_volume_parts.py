@@ -26,7 +26,7 @@ def stored():
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("extra", [(), (1,), (1, 1)])
 def test_parts_make_the_whole(tmp_path, monkeypatch, stored, part, suffix, extra):
-    monkeypatch.setattr(volume, "PART_VOXELS", part)
+    monkeypatch.setattr(volume, "PART_BYTES", part)
     image = nib.Nifti1Image(stored.reshape(*stored.shape, *extra), np.eye(4))
     image.header.set_slope_inter(0.5, -100)
     path = tmp_path / f"ct{suffix}"
@@ -40,7 +40,7 @@ def test_parts_make_the_whole(tmp_path, monkeypatch, stored, part, suffix, extra
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_a_file_that_ends_in_a_later_part_is_damaged(tmp_path, monkeypatch, stored, suffix):
-    monkeypatch.setattr(volume, "PART_VOXELS", 2000)
+    monkeypatch.setattr(volume, "PART_BYTES", 4000)
     path = tmp_path / f"ct{suffix}"
     nib.save(nib.Nifti1Image(stored, np.eye(4)), path)
     path.write_bytes(path.read_bytes()[:-3000])

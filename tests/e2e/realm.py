@@ -16,9 +16,17 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-ROLES = {"anna": "annotator", "ruth": "reviewer", "adam": "admin", "uwe": "user"}
+ROLES = {
+    "anna": "annotator",
+    "ben": "annotator",
+    "ruth": "reviewer",
+    "adam": "admin",
+    "uwe": "user",
+}
 """Who has which role; all of them have the user's besides."""
 KEY = "key-1"
+CLIENT = "monailabel-app"
+"""What clients sign in as, by default."""
 
 
 @dataclass
@@ -37,6 +45,11 @@ class Realm:
         payload = {
             "preferred_username": name,
             "realm_access": {"roles": roles},
+            "iss": self.url,
+            "azp": CLIENT,
+            "aud": "account",
+            "typ": "Bearer",
+            "iat": time.time(),
             "exp": time.time() + lasts_s,
             **more,
         }
@@ -59,7 +72,11 @@ def serve() -> Realm:
 
         def do_GET(self) -> None:
             if self.path.endswith("/.well-known/openid-configuration"):
-                where = {"token_endpoint": f"{realm.url}/token", "jwks_uri": f"{realm.url}/certs"}
+                where = {
+                    "issuer": realm.url,
+                    "token_endpoint": f"{realm.url}/token",
+                    "jwks_uri": f"{realm.url}/certs",
+                }
                 self.reply(200, where)
             else:
                 self.reply(200, {"keys": [realm.public()]})

@@ -12,7 +12,7 @@ import pytest
 import requests
 from cryptography.hazmat.primitives import serialization
 from tests.e2e.harness import Server
-from tests.e2e.realm import KEY, ROLES, Realm, bearer, serve, signed_in
+from tests.e2e.realm import CLIENT, KEY, ROLES, Realm, bearer, serve, signed_in
 from tests.e2e.small import LIMIT_S, label_bytes, put_label, small_server
 
 pytestmark = pytest.mark.slow
@@ -137,13 +137,30 @@ def test_tokens_that_are_not_good(server: Server, realm: Realm) -> None:
         "nobody's": realm.token("adam", preferred_username=None),
         "without an end": realm.token("adam", exp=None),
         "no token": "x.y.z",
+        "of another issuer": realm.token("adam", iss="https://sso.example.org/realms/other"),
+        "without an issuer": realm.token("adam", iss=None),
+        "to refresh": realm.token("adam", typ="Refresh"),
+        "for ever": realm.token("adam", typ="Offline"),
+        "to identify": realm.token("adam", typ="ID"),
+        "to identify, unsaid": realm.token("adam", typ=None, at_hash="x"),
+        "of another application": realm.token("adam", azp="wiki"),
+        "for another application": realm.token("adam", azp=None, aud=["account", "wiki"]),
+        "from the future": realm.token("adam", iat=time.time() + 300),
+        "not yet valid": realm.token("adam", nbf=time.time() + 300),
+        "valid for a year": realm.token("adam", 365 * 86_400),
     }
     for what, token in bad.items():
         answer = requests.get(f"{server.url}/info/", headers=bearer(token), timeout=LIMIT_S)
         assert answer.status_code == 401, f"{what}: {answer.status_code}"
         assert answer.json()["detail"]
-    good = requests.get(f"{server.url}/info/", headers=bearer(realm.token("uwe")), timeout=LIMIT_S)
-    assert good.status_code == 200
+    for token in (
+        realm.token("uwe"),
+        realm.token("uwe", azp="other", aud=["account", CLIENT]),
+        realm.token("uwe", azp=None, aud=None, typ=None),  # says nothing of it
+        realm.token("uwe", iat=None),
+    ):
+        good = requests.get(f"{server.url}/info/", headers=bearer(token), timeout=LIMIT_S)
+        assert good.status_code == 200, good.text
     other.server.shutdown()
     other.server.server_close()
 
@@ -159,6 +176,23 @@ def test_signing_in_with_a_password(server: Server) -> None:
     assert "monailabel-annotator" in valid["roles"]
     wrong = requests.post(url, data={**form, "password": "x"}, timeout=LIMIT_S)
     assert wrong.status_code == 401
+
+
+def test_passwords_cannot_be_guessed(server: Server) -> None:
+    url = f"{server.url}/auth/token"
+
+    def sign_in(word: str, name: str = "uwe") -> requests.Response:
+        form = {"username": name, "password": word}
+        return requests.post(url, data=form, timeout=LIMIT_S)
+
+    assert sign_in("uwe's word").status_code == 200
+    codes = [sign_in(f"guess {n}").status_code for n in range(8)]
+    assert codes == [401] * 5 + [429] * 3
+    refused = sign_in("uwe's word")  # not even the right one, or it could be told
+    assert refused.status_code == 429
+    assert 0 < int(refused.headers["Retry-After"]) <= 30
+    assert "try again" in refused.json()["detail"]
+    assert sign_in("anna's word", "anna").status_code == 200  # others are not kept out
 
 
 def test_the_signed_in_user_holds_the_volume(server: Server, realm: Realm, tmp_path: Any) -> None:

@@ -263,6 +263,13 @@ FAULTS: list[tuple[str, Callable[[], list[Dataset]], Reason, str]] = [
     ("sheared", lambda: spoilt(_shear), Reason.TILTED, "12.0 degrees"),
     ("leaning", lambda: spoilt(_lean), Reason.TILTED, "12.0 degrees"),
     ("said to lean", lambda: spoilt(_set(GantryDetectorTilt=-17)), Reason.TILTED, "17.0 degrees"),
+    ("far off", lambda: spoilt(_move(7, 9e8)), Reason.TOO_LARGE, "than any scanner"),
+    (
+        "many pixels",
+        lambda: spoilt(_set(Rows=60_000, Columns=60_000)),
+        Reason.TOO_LARGE,
+        "60000 x 60000 x 8",
+    ),
     ("one missing", _drop([3]), Reason.MISSING_SLICE, "lacks 1 slice at -94.0 mm"),
     ("two in a row missing", _drop([3, 4]), Reason.MISSING_SLICE, "2 slices at -94.0, -92.0 mm"),
     ("two missing", _drop([2, 5]), Reason.MISSING_SLICE, "2 slices at -96.0, -90.0 mm"),

@@ -58,16 +58,39 @@ def test_a_second_reading_never_goes_to_the_first_reader(three: Ledger, clock: C
     three.submit("a", NOBODY, organs=REVISED, second_reading=True)
     assert [take(three, NOBODY), take(three, NOBODY), take(three, NOBODY)] == ["b", "c", None]
     assert take(three, BEN) == "a"
-    assert three.read_blind("a")
+    assert three.read_twice() == ["a"]
     clock.minutes(61)
-    assert not three.read_blind("a")  # he let it run out; it is offered again
+    assert three.read_twice() == ["a"]  # he let it run out; it is offered again
     assert take(three, CARA) == "a"
     late = three.submit("a", BEN, organs=REVISED, agreement={"liver": OrganChange("", 6, 6, 0, 1)})
     assert (late.purpose, late.conflict, late.late) == ("double_read", False, True)
+    assert three.read_twice() == ["a"]  # Cara's still runs
     assert three.reviews() == []  # they agree
     current = three.current_submission("a")
     assert current is not None
     assert current.holder == NOBODY.key
+    check_consistent(three.path)
+
+
+def test_the_first_reading_is_hidden_from_who_may_be_the_second(three: Ledger) -> None:
+    def hidden(one: Holder, *, reviews: bool = False, known: bool = True) -> bool:
+        return three.hides_first("a", [one.key], reviews=reviews, known=known)
+
+    assert not hidden(BEN)
+    assert take(three, ANNA) == "a"
+    three.submit("a", ANNA, organs=REVISED, second_reading=True)
+    assert three.hides_first("nothing", [BEN.key], reviews=False, known=True) is False
+    assert [hidden(one) for one in (ANNA, BEN, CARA)] == [False, True, True]
+    assert not hidden(RITA, reviews=True)
+    assert not hidden(BEN, known=False)  # who knows who that is
+    assert take(three, BEN) == "a"
+    assert [hidden(one) for one in (ANNA, BEN, CARA)] == [False, True, True]
+    assert hidden(CARA, known=False)
+    assert hidden(BEN, reviews=True)  # a reviewer may be the second reader
+    assert not hidden(RITA, reviews=True)
+    three.submit("a", BEN, organs=REVISED)
+    assert [hidden(one) for one in (ANNA, BEN, CARA)] == [False] * 3
+    assert three.read_twice() == []
     check_consistent(three.path)
 
 

@@ -9,11 +9,13 @@ The words for where an array lies, :class:`Grid` and :class:`Volume`, are those 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import nibabel as nib
 import numpy as np
@@ -24,6 +26,7 @@ from nibabel.fileholders import FileHolder
 from nibabel.nifti1 import Nifti1Extension
 from nibabel.spatialimages import SpatialImage
 
+from atlas8k.core.claims import MAX_EXTENSION_BYTES, excess, too_many
 from atlas8k.core.errors import (
     EmptyVolumeError,
     GridMismatchError,
@@ -31,6 +34,7 @@ from atlas8k.core.errors import (
     NotFiniteError,
     NotThreeDimensionalError,
     UnreadableVolumeError,
+    VolumeError,
 )
 from atlas8k.core.files import publishing
 from atlas8k.core.grid import Grid, Volume
@@ -41,18 +45,17 @@ from atlas8k.core.stated_geometry import stated_for
 __all__ = ["Grid", "Volume", "resample", "to_canonical"]
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".NII.GZ", ".NII")
-MAX_VOXELS = 1 << 31
-"""Larger claims are taken for a broken header: 2,147,483,648 voxels, 8 GiB as float32."""
-
 DUST = 1e-3
 """Largest distance of a label's value from a whole number: rounding, or a scale factor."""
 
+_EXTENSION_STEP = 16
+"""Sizes of extensions are multiples of this; less than it at the end is filling."""
 _COMMENT = 6
 """NIfTI extension code "comment": plain ASCII text, which other tools show or ignore."""
 
 GZIP_LEVEL = 1
-PART_VOXELS = 1 << 23
-"""Read at once: 16 MiB as most CTs are stored, 64 MiB while they are scaled."""
+PART_BYTES = 1 << 24
+"""Read at once as they are stored; most CTs take four times that while they are scaled."""
 READ_DAMAGE: tuple[type[Exception], ...] = (
     *(OSError, EOFError, ValueError, zlib.error, MemoryError),
     cast(type[Exception], IsalError),
@@ -66,6 +69,8 @@ _SINGLE = {
     (540, 4, b"n+2\0"): (nib.Nifti2Image, nib.Nifti2Header),
 }
 """Size of the header, place and value of its mark: a header and voxels in one file."""
+_PAIRED = ((344, b"ni1\0"), (4, b"ni2\0"))
+"""Place and value of the mark of a header whose voxels are in another file."""
 
 
 def is_packed(path: Path) -> bool:
@@ -90,6 +95,8 @@ def load_header(path: Path) -> tuple[Any, Any]:
 
     Raises
     ------
+    UnreadableVolumeError
+        What lies between header and voxels is too much, or not what it says it is.
     Exception
         Any that nibabel's many parsers raise.
     """
@@ -98,11 +105,45 @@ def load_header(path: Path) -> tuple[Any, Any]:
         for (size, at, mark), (image_class, header_class) in _SINGLE.items():
             if start[at : at + len(mark)] == mark and len(start) >= size:
                 header = header_class(start[:size], check=False)
+                stream.seek(size)
+                _check_extensions(path, stream, header)
                 stream.seek(0)
                 return image_class.from_file_map({"image": FileHolder(fileobj=stream)}), header
+    if any(start[at : at + len(mark)] == mark for at, mark in _PAIRED):
+        raise UnreadableVolumeError(path, "its voxels are in another file; save it as one file")
     image: Any = nib.load(path)
     header = image.header
     return image, header if isinstance(header, nib.analyze.AnalyzeHeader) else None
+
+
+def _check_extensions(path: Path, stream: Any, header: Any) -> None:
+    """Refuse extensions that do not end before the voxels: nibabel reads whatever they claim.
+
+    Parameters
+    ----------
+    stream
+        At the end of the header.
+    """
+    offset = float(header["vox_offset"])
+    between = offset - header.sizeof_hdr
+    if not between <= MAX_EXTENSION_BYTES:
+        raise UnreadableVolumeError(
+            path,
+            f"its header is followed by {between:,.0f} bytes before the voxels, at most "
+            f"{MAX_EXTENSION_BYTES:,} are read; save it again without its extensions",
+        )
+    left = int(between) - len(stream.read(4))
+    order: Literal["little", "big"] = "little" if header.endianness == "<" else "big"
+    while left >= _EXTENSION_STEP:
+        size = int.from_bytes(stream.read(4), order, signed=True)
+        if not 8 <= size <= left:
+            raise UnreadableVolumeError(
+                path,
+                f"a header extension claims {size:,} bytes where {left:,} are left before the "
+                "voxels; save it again without its extensions",
+            )
+        stream.seek(size - 4, os.SEEK_CUR)
+        left -= size
 
 
 @contextlib.contextmanager
@@ -121,9 +162,11 @@ def open_voxels(path: Path, image: Any) -> Iterator[Any]:
         with open_bytes(path) as stream:
             proxy = type(image).from_file_map({"image": FileHolder(fileobj=stream)}).dataobj
             yield proxy
-            size = int(np.prod(proxy.shape, dtype=np.int64)) * proxy.dtype.itemsize
+            size = math.prod(proxy.shape) * proxy.dtype.itemsize
             stream.seek(proxy.offset + size)
             beyond = stream.read(_FILL + 1)  # past the voxels lies gzip's checksum, too
+    except VolumeError:
+        raise
     except READ_DAMAGE as err:
         raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
     if len(beyond) > _FILL or any(beyond):
@@ -135,23 +178,34 @@ def open_voxels(path: Path, image: Any) -> Iterator[Any]:
 
 
 def read_voxels(
-    path: Path, image: Any, shape: tuple[int, int, int], dtype: npt.DTypeLike
+    path: Path,
+    image: Any,
+    shape: tuple[int, int, int],
+    dtype: npt.DTypeLike,
+    convert: Callable[[npt.NDArray[Any]], npt.NDArray[Any]] | None = None,
 ) -> npt.NDArray[Any]:
     """Read all voxels in Fortran order, scaled by the header's factors, as one type.
 
     nibabel holds a second copy, in float64 while it scales: so some planes are read at a time.
+
+    Parameters
+    ----------
+    convert
+        Called with some planes, returns them as `dtype`.
 
     Raises
     ------
     UnreadableVolumeError
         As :func:`open_voxels`.
     """
-    step = max(1, PART_VOXELS // (shape[0] * shape[1]))
+    plane = shape[0] * shape[1] * image.get_data_dtype().itemsize
+    step = max(1, PART_BYTES // plane)
     with open_voxels(path, image) as proxy:
         array = np.empty(shape, dtype=dtype, order="F")
         beyond = (0,) * (len(proxy.shape) - 3)  # further axes of one voxel
         for k in range(0, shape[2], step):
-            array[..., k : k + step] = proxy[(..., slice(k, k + step), *beyond)]
+            part = proxy[(..., slice(k, k + step), *beyond)]
+            array[..., k : k + step] = part if convert is None else convert(part)
     return array
 
 
@@ -163,6 +217,8 @@ def _open_nifti(path: Path, least: int = 2, stated: str | None = None) -> tuple[
         raise UnreadableVolumeError(path, "the file is empty (0 bytes); copy it again")
     try:
         image, header = load_header(path)
+    except UnreadableVolumeError:
+        raise
     except EOFError as err:
         raise UnreadableVolumeError(path, f"the file is damaged ({err}); copy it again") from err
     except Exception as err:  # nibabel raises what its many parsers raise
@@ -176,8 +232,8 @@ def _open_nifti(path: Path, least: int = 2, stated: str | None = None) -> tuple[
         raise NotThreeDimensionalError(
             path, f"shape {image.shape} is not one 3D volume; give one CT phase per file"
         )
-    if int(np.prod(shape, dtype=np.int64)) > MAX_VOXELS:
-        raise UnreadableVolumeError(path, f"the header claims {shape} voxels; it is broken")
+    if (why := too_many(shape)) is not None:
+        raise UnreadableVolumeError(path, why)
     if image.get_data_dtype().names is not None:
         raise NotThreeDimensionalError(path, "a colour image; one value per voxel is needed")
     voxels = (shape[0], shape[1], shape[2])
@@ -187,6 +243,14 @@ def _open_nifti(path: Path, least: int = 2, stated: str | None = None) -> tuple[
         return image, Geometry(Grid(voxels, image.affine), "affine", plain=False)
     except (NotFiniteError, NotThreeDimensionalError) as err:
         raise type(err)(path, err.reason) from err
+
+
+def _open_ct(path: Path, stated: str | None) -> tuple[Any, Geometry]:
+    """Open a CT as :func:`_open_nifti`, of a size that scanners make and networks can take."""
+    image, geometry = _open_nifti(path, 2, stated or stated_for(path))
+    if (why := excess(geometry.grid.shape, geometry.grid.spacing)) is not None:
+        raise UnreadableVolumeError(path, why)
+    return image, geometry
 
 
 def read_geometry(path: str | os.PathLike[str], *, stated: str | None = None) -> Geometry:
@@ -205,7 +269,7 @@ def read_geometry(path: str | os.PathLike[str], *, stated: str | None = None) ->
         As :func:`read_ct`, as far as the header shows it.
     """
     path = Path(path)
-    return _open_nifti(path, 2, stated or stated_for(path))[1]
+    return _open_ct(path, stated)[1]
 
 
 def read_grid(
@@ -258,7 +322,7 @@ def read_ct(path: str | Path, *, stated: str | None = None) -> Volume:
         NaN or infinity in voxels or affine.
     """
     path = Path(path)
-    image, geometry = _open_nifti(path, 2, stated or stated_for(path))
+    image, geometry = _open_ct(path, stated)
     array = read_voxels(path, image, geometry.grid.shape, np.float32)
     volume = Volume(array, geometry.grid, path)
     low, high = float(array.min()), float(array.max())
@@ -289,10 +353,8 @@ def read_label(path: str | Path, *, block: bool = False, stated: str | None = No
     path = Path(path)
     image, geometry = _open_nifti(path, 1 if block else 2, stated)
     grid = geometry.grid
-    scaled = (image.dataobj.slope, image.dataobj.inter) != (1, 0)
-    with open_voxels(path, image) as proxy:
-        array = np.asarray(proxy, dtype=np.float32) if scaled else proxy.get_unscaled()
-    return Volume(whole_numbers(array.reshape(grid.shape, order="F"), path), grid, path)
+    array = read_voxels(path, image, grid.shape, np.uint8, partial(whole_numbers, path=path))
+    return Volume(array, grid, path)
 
 
 def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.uint8]:

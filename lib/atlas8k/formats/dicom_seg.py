@@ -8,8 +8,10 @@ Sources: DICOM PS3.3, C.8.20 (segmentation), C.7.6.16 (functional groups).
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,15 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom import Dataset
-from pydicom.pixel_data_handlers.util import get_expected_length
+from pydicom.encaps import encapsulate, generate_pixel_data_frame
+from pydicom.pixel_data_handlers.util import get_expected_length, pixel_dtype
 from pydicom.uid import SegmentationStorage
 
+from atlas8k.core.claims import MAX_LAYER_BYTES
 from atlas8k.core.errors import LabelValueError, UnreadableVolumeError, VolumeError
 from atlas8k.core.grid import Grid
 from atlas8k.core.label_mapping import from_dicom
-from atlas8k.core.volume import MAX_VOXELS
+from atlas8k.formats.dicom.inflated import check_inflated
 from atlas8k.formats.dicom.planes import frame_count, planes_of, raw
 from atlas8k.formats.dicom_seg_stack import Stack, stack
 from atlas8k.formats.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
@@ -32,6 +36,12 @@ from atlas8k.formats.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
 _LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"  # younger than pydicom 2's dictionary
 _MAX_SEGMENTS = 255
 _LISTED = 5
+_OVERHEAD = 1024
+"""Bytes that an encoder may add to a frame, beside twice its size."""
+_PIXEL_KEYWORDS = (
+    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit"),
+    *("PixelRepresentation", "PhotometricInterpretation", "PlanarConfiguration"),
+)
 
 Labels = npt.NDArray[np.uint8]
 
@@ -64,11 +74,8 @@ def read_dicom_seg(path: Path, fits: Fits, within: Grid | None) -> Segmentation:
     except Exception as err:  # pydicom converts on access, and raises what its converters raise
         raise UnreadableVolumeError(path, f"its DICOM header is damaged ({err})") from err
     grid = described.where.grid
-    count, plane = len(described.where.places), grid.shape[:2]
-    if count * plane[0] * plane[1] > MAX_VOXELS:
-        raise UnreadableVolumeError(path, f"its header claims {count} frames of {plane} voxels")
     fits(grid, None)
-    pixels = _pixels(path, described.where)
+    pixels = _Frames(path, described.where)
     if described.numbers is None:
         layers: tuple[Labels, ...] = (_label_map(path, described, pixels),)
         segments = tuple(described.segments.values())
@@ -124,8 +131,11 @@ def _described(path: Path, header: Dataset, within: Grid | None) -> _Described:
 
 def _read(path: Path, *, pixels: bool) -> Dataset:
     try:
+        check_inflated(path)
         data = pydicom.dcmread(path, stop_before_pixels=not pixels)
         kind = data.SOPClassUID
+    except UnreadableVolumeError:
+        raise
     except Exception as err:  # pydicom raises what its many parsers raise
         raise UnreadableVolumeError(path, f"not a readable DICOM object ({err})") from err
     if kind not in (SegmentationStorage, _LABEL_MAP_STORAGE):
@@ -202,17 +212,72 @@ def _threshold(path: Path, header: Dataset, kind: str) -> tuple[float, tuple[str
     )
 
 
-def _pixels(path: Path, where: Stack) -> npt.NDArray[Any]:
-    """Decode the stored values ``(frames, X, Y)``."""
-    columns, rows, _ = where.grid.shape
-    data = _read(path, pixels=True)
-    _check_length(path, data)
-    try:
-        pixels = np.asarray(data.pixel_array).reshape(len(where.places), rows, columns)
-    except Exception as err:  # pydicom and its decoders raise what they please
-        last = str(err).strip().splitlines()[-1][:200] if str(err).strip() else repr(err)
-        raise UnreadableVolumeError(path, f"its pixels cannot be decoded ({last})") from err
-    return pixels.transpose(0, 2, 1)
+class _Frames:
+    """Stored values of the frames, decoded one at a time: many segments take much together.
+
+    Parameters
+    ----------
+    where
+        Says how many frames there are, and their size.
+    """
+
+    def __init__(self, path: Path, where: Stack) -> None:
+        self._path, self._count = path, len(where.places)
+        self._columns, self._rows, _ = where.grid.shape
+        self._data = _read(path, pixels=True)
+        _check_length(path, self._data)
+        with self._decoding():
+            if self._data.SamplesPerPixel != 1:
+                raise ValueError("more than one value a pixel")
+            self._stored: Sequence[bytes] = (
+                list(generate_pixel_data_frame(self._data.PixelData, self._count))
+                if self._data.file_meta.TransferSyntaxUID.is_compressed
+                else ()
+            )
+            self.dtype = np.dtype(np.uint8) if self._bits == 1 else pixel_dtype(self._data)
+
+    @property
+    def _bits(self) -> int:
+        return int(self._data.BitsAllocated)
+
+    def __getitem__(self, frame: int) -> npt.NDArray[Any]:
+        """Return ``(X, Y)``."""
+        with self._decoding():
+            values = self._packed(frame) if self._stored else self._plain(frame)
+            return values.reshape(self._rows, self._columns).T
+
+    def _plain(self, frame: int) -> npt.NDArray[Any]:
+        plane, data = self._columns * self._rows, self._data.PixelData
+        if self._bits != 1:
+            return np.frombuffer(data, self.dtype, plane, frame * plane * self.dtype.itemsize)
+        start, more = divmod(frame * plane, 8)
+        part = np.frombuffer(data[start : start + (more + plane + 7) // 8], np.uint8)
+        return np.unpackbits(part, bitorder="little")[more : more + plane]
+
+    def _packed(self, frame: int) -> npt.NDArray[Any]:
+        stored, size = self._stored[frame], self._columns * self._rows * self.dtype.itemsize
+        if len(stored) > 2 * size + _OVERHEAD:  # decoders unpack all of it before they look
+            raise ValueError(f"frame {frame + 1} has {len(stored):,} bytes for {size:,}")
+        one = Dataset()
+        one.file_meta = self._data.file_meta
+        one.is_little_endian, one.is_implicit_VR = True, False
+        for keyword in _PIXEL_KEYWORDS:
+            if keyword in self._data:
+                setattr(one, keyword, self._data[keyword].value)
+        one.NumberOfFrames = 1
+        one.PixelData = encapsulate([stored])
+        one["PixelData"].is_undefined_length = True
+        return np.asarray(one.pixel_array)
+
+    @contextlib.contextmanager
+    def _decoding(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as err:  # pydicom and its decoders raise what they please
+            last = str(err).strip().splitlines()[-1][:200] if str(err).strip() else repr(err)
+            raise UnreadableVolumeError(
+                self._path, f"its pixels cannot be decoded ({last})"
+            ) from err
 
 
 def _check_length(path: Path, data: Dataset) -> None:
@@ -228,7 +293,7 @@ def _check_length(path: Path, data: Dataset) -> None:
         )
 
 
-def _label_map(path: Path, described: _Described, pixels: npt.NDArray[Any]) -> Labels:
+def _label_map(path: Path, described: _Described, pixels: _Frames) -> Labels:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise UnreadableVolumeError(path, f"a label map of {pixels.dtype}; 8 or 16 bits are read")
     table = np.zeros(np.iinfo(pixels.dtype).max + 1, dtype=np.uint8)
@@ -241,7 +306,8 @@ def _label_map(path: Path, described: _Described, pixels: npt.NDArray[Any]) -> L
             table[number], known[number] = segment.value, True
     layer = np.zeros(described.where.grid.shape, dtype=np.uint8, order="F")
     undescribed: set[int] = set()
-    for place, frame in zip(described.where.places, pixels, strict=True):
+    for number, place in enumerate(described.where.places):
+        frame = pixels[number]
         undescribed.update(np.unique(frame[~known[frame]]).tolist())
         layer[:, :, place] = table[frame]
     if undescribed:
@@ -251,33 +317,35 @@ def _label_map(path: Path, described: _Described, pixels: npt.NDArray[Any]) -> L
 
 
 def _layers(
-    path: Path, described: _Described, pixels: npt.NDArray[Any]
+    path: Path, described: _Described, pixels: _Frames
 ) -> tuple[tuple[Labels, ...], tuple[Segment, ...]]:
     """Put each segment into the first layer in which it covers no other."""
-    planes: dict[int, list[tuple[int, npt.NDArray[Any]]]] = defaultdict(list)
-    for number, place, frame in zip(
-        described.numbers or (), described.where.places, pixels, strict=True
+    planes: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for frame, (number, place) in enumerate(
+        zip(described.numbers or (), described.where.places, strict=True)
     ):
         planes[number].append((place, frame))
+    threshold, most = described.threshold, _most_layers(described.where.grid)
     layers: list[Labels] = []
     segments = []
     for number, segment in described.segments.items():
-        frames = planes[number]
+        frames = [(place, pixels[frame] >= threshold) for place, frame in planes[number]]
         free = (
             index
             for index, layer in enumerate(layers)
-            if not any(
-                layer[:, :, place][frame >= described.threshold].any() for place, frame in frames
-            )
+            if not any(layer[:, :, place][drawn].any() for place, drawn in frames)
         )
         index = next(free, len(layers))
-        if index == MAX_LAYERS:
-            raise UnreadableVolumeError(
-                path, f"more than {MAX_LAYERS} segments overlap; export fewer"
-            )
+        if index == most:
+            raise UnreadableVolumeError(path, f"more than {most} segments overlap; export fewer")
         if index == len(layers):
             layers.append(np.zeros(described.where.grid.shape, dtype=np.uint8, order="F"))
-        for place, frame in frames:
-            layers[index][:, :, place][frame >= described.threshold] = segment.value
+        for place, drawn in frames:
+            layers[index][:, :, place][drawn] = segment.value
         segments.append(replace(segment, layer=index))
     return tuple(layers), tuple(segments)
+
+
+def _most_layers(grid: Grid) -> int:
+    """Return how many layers of this grid are held, one at least."""
+    return max(1, min(MAX_LAYERS, MAX_LAYER_BYTES // math.prod(grid.shape)))

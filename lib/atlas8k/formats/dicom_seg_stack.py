@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
+from atlas8k.core.claims import MAX_EXTENT_MM, MAX_LABEL_VOXELS, MAX_VOXELS, too_many
 from atlas8k.core.errors import GridMismatchError, UnreadableVolumeError
 from atlas8k.core.grid import Grid
-from atlas8k.core.volume import MAX_VOXELS
 from atlas8k.formats.dicom.planes import Plane, lacking, number, raw
 
-_MAX_EXTENT_MM = 4000.0  # longer than any patient: wrong positions
 _MIN_SPACING_MM = 0.05
 _OFF_STEPS = 0.1
 """How far a plane may lie from a whole step: rounded positions of thin slices reach 0.08
@@ -85,7 +84,7 @@ def stack(path: Path, planes: Sequence[Plane], header: Dataset, within: Grid | N
         raise UnreadableVolumeError(path, "its frames have different pixel distances")
     if pixels.min() < _MIN_SPACING_MM:
         raise UnreadableVolumeError(path, f"its pixels are {pixels.min():g} mm wide")
-    if (extent := float(np.ptp(positions, axis=0).max())) > _MAX_EXTENT_MM:
+    if (extent := float(np.ptp(positions, axis=0).max())) > MAX_EXTENT_MM:
         raise UnreadableVolumeError(path, f"its slices lie {extent:g} mm apart")
     normal = np.cross(axes[0][0], axes[0][1])
     along = positions @ normal
@@ -98,8 +97,9 @@ def stack(path: Path, planes: Sequence[Plane], header: Dataset, within: Grid | N
     step, places = _step(path, along - along[lowest], header, _ct_step(within, normal))
     columns, rows = planes[0].size or (0, 0)
     shape = (columns, rows, int(places.max()) + 1)
-    if step < _MIN_SPACING_MM or int(np.prod(shape, dtype=np.int64)) > MAX_VOXELS:
-        raise UnreadableVolumeError(path, f"its header claims {shape} voxels, {step:g} mm thick")
+    why = too_many(shape, MAX_LABEL_VOXELS if within is None else MAX_VOXELS)
+    if step < _MIN_SPACING_MM or why is not None:
+        raise UnreadableVolumeError(path, f"its slices are {step:g} mm apart; {why or 'too thin'}")
     lps = np.eye(4)
     lps[:3, :2] = axes[0].T * pixels[0]
     lps[:3, 2] = normal * step

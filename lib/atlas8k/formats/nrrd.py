@@ -10,6 +10,8 @@ Sources: https://teem.sourceforge.net/nrrd/format.html and, for the ``Segment`` 
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ import numpy.typing as npt
 from isal import igzip
 from nrrd.reader import _determine_datatype
 
+from atlas8k.core.claims import MAX_LAYER_BYTES, too_many
 from atlas8k.core.errors import (
     LabelNameError,
     NotFiniteError,
@@ -32,7 +35,7 @@ from atlas8k.core.errors import (
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import Start
 from atlas8k.core.label_mapping import from_tag
-from atlas8k.core.volume import MAX_VOXELS, READ_DAMAGE, whole_numbers
+from atlas8k.core.volume import PART_BYTES, READ_DAMAGE, whole_numbers
 from atlas8k.formats.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
 
 _TO_RAS: Mapping[str, tuple[int, int, int]] = {
@@ -41,6 +44,9 @@ _TO_RAS: Mapping[str, tuple[int, int, int]] = {
     **dict.fromkeys(("left-anterior-superior", "las"), (-1, 1, 1)),
 }
 _SEGMENT = re.compile(r"Segment(\d+)_(\w+)")
+_MARK = b"NRRD"
+_HEADER_BYTES = 1 << 24
+"""A header of 255 segments has some 200 kB."""
 _SegmentFields = tuple[Mapping[str, str], ...]
 
 
@@ -76,6 +82,11 @@ class _Header:
     def layers(self) -> int:
         return 1 if self.layer_axis is None else self.sizes[self.layer_axis]
 
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all voxels, as the header claims them."""
+        return math.prod(self.sizes) * self.dtype.itemsize
+
 
 def read_nrrd(path: Path, fits: Fits) -> Segmentation:
     """Read a NRRD file.
@@ -97,11 +108,28 @@ def read_nrrd(path: Path, fits: Fits) -> Segmentation:
     header = _read_header(path)
     fits(header.grid, header.start)
     segments = None if header.segments is None else _segments(path, header)
-    layers = tuple(whole_numbers(part, path) for part in _read_layers(path, header))
-    if segments is None and len(layers) > 1:
+    if segments is None and header.layers > 1:
         raise UnreadableVolumeError(path, "it has several layers and names no segments")
+    layers = tuple(_read_layers(path, header))
     kind = "nrrd" if segments is None else "seg.nrrd"
     return Segmentation(path, kind, header.grid, layers, segments, start=header.start)  # type: ignore[arg-type]
+
+
+def starts_as_nrrd(path: Path) -> bool:
+    """Return whether a file begins as NRRD files do, whatever its name."""
+    with open(path, "rb") as stream:
+        return stream.read(len(_MARK)) == _MARK
+
+
+def claimed_bytes(path: Path) -> int:
+    """Return the bytes of all voxels as a NRRD file's header claims them, unpacked.
+
+    Raises
+    ------
+    UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError
+        As :func:`read_nrrd`, as far as the header shows it.
+    """
+    return _read_header(path).stored_bytes
 
 
 def _read_header(path: Path) -> _Header:
@@ -121,7 +149,9 @@ def _read_header(path: Path) -> _Header:
 
 def _header_lines(stream: Any) -> Iterator[str]:
     """Yield lines up to the empty one; 3D Slicer writes UTF-8, the library takes ASCII."""
-    for line in iter(stream.readline, b""):
+    while line := stream.readline(_HEADER_BYTES):
+        if stream.tell() > _HEADER_BYTES:
+            raise ValueError(f"it does not end within {_HEADER_BYTES:,} bytes")
         try:
             yield line.decode("utf-8")
         except UnicodeDecodeError:
@@ -147,11 +177,21 @@ def _checked(path: Path, fields: Mapping[str, Any], data_at: int) -> _Header:
     space = [axis for axis in range(len(sizes)) if axis != layer_axis]
     shape = (sizes[space[0]], sizes[space[1]], sizes[space[2]])
     layers = 1 if layer_axis is None else sizes[layer_axis]
-    if layers > MAX_LAYERS or shape[0] * shape[1] * shape[2] > MAX_VOXELS:
-        raise UnreadableVolumeError(path, f"the header claims {sizes} voxels; it is broken")
+    if layers > MAX_LAYERS:
+        raise UnreadableVolumeError(
+            path, f"the header claims {layers} layers, at most {MAX_LAYERS} are read; it is broken"
+        )
+    if (why := too_many(shape)) is not None:
+        raise UnreadableVolumeError(path, why)
     dtype = np.dtype(_determine_datatype(fields))
     if dtype.kind not in "iuf":
         raise UnreadableVolumeError(path, f"the NRRD header is broken (type {dtype})")
+    if (stored := math.prod(sizes) * dtype.itemsize) > MAX_LAYER_BYTES:
+        raise UnreadableVolumeError(
+            path,
+            f"the header claims {stored:,} bytes of voxels ({layers} layers of {dtype}), at most "
+            f"{MAX_LAYER_BYTES:,} are read; save it in one layer of whole numbers",
+        )
     try:
         grid = Grid(shape, _affine(path, fields, space))
     except NotFiniteError as err:
@@ -253,33 +293,54 @@ def _segment(number: int, fields: Mapping[str, str], layers: int) -> Segment:
     return Segment(fields["Name"], value, layer, from_tag(fields.get("Tags", "")))
 
 
-def _read_layers(path: Path, header: _Header) -> list[npt.NDArray[Any]]:
-    """Read voxels, one ``(X, Y, Z)`` array a layer; not more bytes than the header claims."""
-    expected = int(np.prod(header.sizes, dtype=np.int64)) * header.dtype.itemsize
+def _read_layers(path: Path, header: _Header) -> list[npt.NDArray[np.uint8]]:
+    """Read voxels, one ``(X, Y, Z)`` array a layer, some planes at a time.
+
+    Not more bytes than the header claims are read, and only the labels are held.
+    """
     try:
-        with open(path, "rb") as stream:
+        with contextlib.ExitStack() as stack:
+            stream: Any = stack.enter_context(open(path, "rb"))
             stream.seek(header.data_at)
             if header.gzipped:
-                with igzip.IGzipFile(fileobj=stream, mode="rb") as unpacked:
-                    data = unpacked.read(expected + 1)  # past the voxels lies the checksum, too
-            else:
-                data = stream.read(expected + 1)
+                stream = stack.enter_context(igzip.IGzipFile(fileobj=stream, mode="rb"))
+            layers = _fill_layers(path, stream, header)
+            beyond = stream.read(1)  # past the voxels lies the checksum, too
+    except VolumeError:
+        raise
     except READ_DAMAGE as err:
         raise UnreadableVolumeError(path, f"the voxel data is damaged ({err})") from err
-    if len(data) < expected:
-        raise UnreadableVolumeError(
-            path, f"the voxel data ends after {len(data):,} of {expected:,} bytes; send it again"
-        )
-    if len(data) > expected:
+    if beyond:
         raise UnreadableVolumeError(
             path,
             f"it holds more voxels than its header says ({header.sizes} of {header.dtype}): sizes "
             "or type in the header are wrong; save it again",
         )
-    array = np.frombuffer(data, header.dtype).reshape(header.sizes, order="F")
-    if header.layer_axis is None:
-        return [array]
-    return [np.asfortranarray(part) for part in np.moveaxis(array, header.layer_axis, 0)]
+    return layers
+
+
+def _fill_layers(path: Path, stream: Any, header: _Header) -> list[npt.NDArray[np.uint8]]:
+    shape, together = header.grid.shape, header.layers if header.layer_axis == 0 else 1
+    layers = [np.empty(shape, dtype=np.uint8, order="F") for _ in range(header.layers)]
+    plane = together * shape[0] * shape[1]
+    step = max(1, PART_BYTES // (plane * header.dtype.itemsize))
+    found = 0
+    for first in range(0, header.layers, together):
+        for k in range(0, shape[2], step):
+            planes = min(step, shape[2] - k)
+            data = stream.read(planes * plane * header.dtype.itemsize)
+            found += len(data)
+            if len(data) < planes * plane * header.dtype.itemsize:
+                raise UnreadableVolumeError(
+                    path,
+                    f"the voxel data ends after {found:,} of {header.stored_bytes:,} bytes; "
+                    "send it again",
+                )
+            part = np.frombuffer(data, header.dtype)
+            part = part.reshape((together, *shape[:2], planes), order="F")
+            for layer, values in zip(layers[first : first + together], part, strict=True):
+                layer[..., k : k + planes] = whole_numbers(values, path)
+    return layers
 
 
 def write_nrrd(path: Path, array: npt.NDArray[np.uint8], grid: Grid) -> Path:

@@ -369,37 +369,38 @@ def _combined(
     for segment, meant in terms:
         if meant.organ and segment.layer < len(layers) and segment.value < 256:
             tables[segment.layer, segment.value] = ORGAN_IDS[meant.organ]
-    maps = [
-        layer
-        if np.array_equal(table[voxels > 0], np.flatnonzero(voxels))
-        else renamed(layer, table)
-        for layer, table, voxels in zip(layers, tables, voxel_counts, strict=True)
-    ]
-    if len(maps) == 1:
-        return maps[0], ()
-    return _flattened(maps)
+    if len(layers) == 1:
+        values = np.flatnonzero(voxel_counts[0])
+        as_it_is = np.array_equal(tables[0][values], values)
+        return layers[0] if as_it_is else renamed(layers[0], tables[0]), ()
+    return _flattened(layers, voxel_counts, tables)
 
 
 def _flattened(
-    maps: Sequence[npt.NDArray[np.uint8]],
+    layers: Sequence[npt.NDArray[np.uint8]],
+    voxel_counts: _Counts,
+    tables: npt.NDArray[np.uint8],
 ) -> tuple[npt.NDArray[np.uint8], tuple[SegmentOverlap, ...]]:
-    """Merge layers of organ ids into one map.
+    """Merge layers into one map, by the organ id of each of their values.
 
     Of two organs that overlap, the one with fewer voxels keeps the shared ones: it would
-    lose the larger part of itself. The order of the segments does not matter.
+    lose the larger part of itself. The order of the segments does not matter. One layer at a
+    time is held anew.
     """
-    voxels = sum((counts(layer) for layer in maps), np.zeros(256, dtype=np.int64))
+    voxels = np.zeros(256, dtype=np.int64)
+    for table, found in zip(tables, voxel_counts, strict=True):
+        np.add.at(voxels, table, found)
     largest_first = sorted(ORGAN_IDS.values(), key=lambda i: (-voxels[i], i))
     rank, organ_of_rank = np.zeros(256, dtype=np.uint8), np.zeros(256, dtype=np.uint8)
     for place, number in enumerate(largest_first, start=1):
         rank[number], organ_of_rank[place] = place, number
-    ranked = [renamed(layer, rank) for layer in maps]
-    top = ranked[0]
+    top = renamed(layers[0], rank[tables[0]])
     shared = np.zeros((16, 16), dtype=np.int64)
-    for layer in ranked[1:]:
-        pairs = joint_counts(top, layer)
+    for table, layer in zip(tables[1:], layers[1:], strict=True):
+        ranked = renamed(layer, rank[table])
+        pairs = joint_counts(top, ranked)
         shared += pairs + pairs.T
-        top = np.maximum(top, layer)
+        np.maximum(top, ranked, out=top)
     overlaps = tuple(
         SegmentOverlap(
             ORGAN_NAMES[organ_of_rank[i] - 1], ORGAN_NAMES[organ_of_rank[j] - 1], int(shared[i, j])

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,6 +26,7 @@ from atlas8k.models.preprocess import intensity_key, prepare
 from atlas8k.models.regrid import LEAST, interpolate_into
 from atlas8k.models.resources import (
     MemoryPlan,
+    check_memory,
     is_out_of_memory,
     keep_freed_memory,
     map_in_order,
@@ -159,11 +161,13 @@ class Predictor:
         Raises
         ------
         PredictionError
-            Every network failed.
+            Every network failed, or it needs more memory than is free.
         """
         box = body_box(ct)
         working = ct.grid.working(self.grid_mm)
         grid = working.crop(box_on(box, ct.grid, working))
+        values = len(self._networks) * N_ORGANS * prod(grid.shape)
+        check_memory(values * np.dtype(np.float16).itemsize, str(ct.path or "CT"))
         probs = np.zeros((len(self._networks), N_ORGANS, *grid.shape), dtype=np.float16)
         failures: dict[str, str] = {}
         groups: dict[Any, list[str]] = {}

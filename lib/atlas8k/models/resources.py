@@ -18,7 +18,10 @@ from functools import cache
 from math import prod
 from typing import TypeVar
 
+import psutil
 import torch
+
+from atlas8k.core.errors import PredictionError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 KEPT_BYTES = 1 << 29
@@ -30,6 +33,8 @@ SMALL_WINDOW = 64**3
 GPU_BATCH = 4
 WORKERS = 4
 """Batches at once on a CPU at the most."""
+SHARE_OF_FREE = 0.8
+"""Share of the computer's free memory that probabilities may take."""
 SHARE_FOR_SUMS = 0.5
 """Share of a GPU's free memory for sums; the rest is for the network's own layers."""
 
@@ -103,6 +108,24 @@ def free_bytes(device: torch.device) -> int:
     free, _ = torch.cuda.mem_get_info(device)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(free + unused)
+
+
+def check_memory(needed: int, what: str) -> None:
+    """Raise where so many bytes would leave this computer without memory.
+
+    Linux promises more than there is, and ends a process when it is used.
+
+    Raises
+    ------
+    PredictionError
+        It needs more than :data:`SHARE_OF_FREE` of what is free.
+    """
+    free = psutil.virtual_memory().available
+    if needed > SHARE_OF_FREE * free:
+        raise PredictionError(
+            f"{what}: its probabilities need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory "
+            "are free; crop it to the abdomen, or use a computer with more memory"
+        )
 
 
 def is_out_of_memory(err: BaseException) -> bool:

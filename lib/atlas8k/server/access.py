@@ -1,22 +1,14 @@
-"""Who is calling, and whether they may: MONAI Label's sign-in and roles, repaired.
-
-Sign-in is by bearer tokens of a Keycloak realm, signed with RS256. MONAI Label 0.8.5 decodes
-tokens without naming the algorithms it accepts; PyJWT refuses that since version 2.0, so that
-no token is ever valid.
-"""
+"""Who is calling, and whether they may: MONAI Label's roles; tokens are read in `tokens`."""
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import unquote
 
 import jwt
-import requests
 from fastapi import Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import OAuth2PasswordBearer
@@ -24,24 +16,13 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import DEFAULT_USER, User
 from pydantic import BaseModel, ConfigDict, Field
 
-from atlas8k.services.errors import UpstreamError
+from atlas8k.server.tokens import user_of
 from atlas8k.store import Holder
 
 logger = logging.getLogger(__name__)
 
-ALGORITHMS = ["RS256"]
-"""Fixed: an algorithm taken from the token would let its sender choose how it is checked."""
-LEEWAY_S = 10
-KEYS_KEPT_S = 86_400
-"""Signing keys are asked for anew after a day, or where a token names one that is not known;"""
-KEY_AGAIN_S = 60
-"""but not more often than this: anybody can send such a token."""
 NAME_COOKIE = "atlas8k_name"
 NAME_LENGTH = 80
-
-
-class RealmError(UpstreamError):
-    """The sign-in server does not answer, or not as one; nobody can be let in (503)."""
 
 
 @dataclass(frozen=True)
@@ -107,72 +88,6 @@ class Who(BaseModel):
     def holder(self) -> Holder:
         """Who asks, see :func:`holder`."""
         return holder(self.client_id)
-
-
-def user_of(token: str) -> User:
-    """Return the user a token belongs to, with the roles that the realm gives.
-
-    Raises
-    ------
-    jwt.PyJWTError
-        Not signed by the realm with RS256, expired, without an end, or nobody's.
-    RealmError
-        The realm does not answer.
-    """
-    realm = settings.MONAI_LABEL_AUTH_REALM_URI
-    try:
-        key = _keys(str(configuration(realm)["jwks_uri"])).get_signing_key_from_jwt(token)
-    except (
-        *(requests.RequestException, jwt.PyJWKClientConnectionError, jwt.PyJWKSetError),
-        *(ValueError, KeyError, TypeError),
-    ) as err:
-        raise RealmError(
-            f"the sign-in server {realm} gives no signing key ({type(err).__name__}); "
-            "see MONAI_LABEL_AUTH_REALM_URI"
-        ) from err
-    # The audience is not checked, as in MONAI Label: Keycloak names "account" there.
-    options: Any = {"verify_aud": False, "require": ["exp"]}
-    payload = jwt.decode(token, key, algorithms=ALGORITHMS, options=options, leeway=LEEWAY_S)
-    name = payload.get(settings.MONAI_LABEL_AUTH_TOKEN_USERNAME)
-    if not isinstance(name, str) or not name:
-        raise jwt.InvalidTokenError(f"no {settings.MONAI_LABEL_AUTH_TOKEN_USERNAME} in the token")
-    return User(
-        username=name,
-        email=_text(payload.get(settings.MONAI_LABEL_AUTH_TOKEN_EMAIL)),
-        name=_text(payload.get(settings.MONAI_LABEL_AUTH_TOKEN_NAME)),
-        roles=_roles(payload),
-    )
-
-
-@functools.cache
-def configuration(realm: str) -> dict[str, Any]:
-    """Return what a realm says of itself: where its keys and tokens are."""
-    where = f"{realm}/.well-known/openid-configuration"
-    answer = requests.get(where, timeout=settings.MONAI_LABEL_AUTH_TIMEOUT)
-    answer.raise_for_status()
-    return dict(answer.json())
-
-
-@functools.cache
-def _keys(address: str) -> jwt.PyJWKClient:
-    return jwt.PyJWKClient(
-        address,
-        lifespan=KEYS_KEPT_S,
-        cooldown_duration=KEY_AGAIN_S,
-        timeout=settings.MONAI_LABEL_AUTH_TIMEOUT,
-    )
-
-
-def _roles(payload: Mapping[str, Any]) -> list[str]:
-    """Return the roles at the place in the token that MONAI Label's settings name, ``a#b#c``."""
-    found: Any = payload
-    for step in settings.MONAI_LABEL_AUTH_TOKEN_ROLES.split("#"):
-        found = found.get(step) if isinstance(found, Mapping) else None
-    return [role for role in found if isinstance(role, str)] if isinstance(found, list) else []
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
 
 
 def refused(reason: str) -> HTTPException:

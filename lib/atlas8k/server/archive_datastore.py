@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from atlas8k.core.volume import read_ct
@@ -63,13 +64,15 @@ class ArchiveDatastore(StudiesDatastore):
 
     # --- all of them ------------------------------------------------------------------
 
-    def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
+    def datalist(
+        self, hidden: Collection[str] = (), full_path: bool = True
+    ) -> list[dict[str, Any]]:
         self._fetch_finished(None)
-        return super().datalist(full_path)
+        return super().datalist(hidden, full_path)
 
-    def get_dataset_archive(self, limit_cases: int | None) -> str:
+    def get_dataset_archive(self, limit_cases: int | None, hidden: Collection[str] = ()) -> str:
         self._fetch_finished(limit_cases)
-        return super().get_dataset_archive(limit_cases)
+        return super().get_dataset_archive(limit_cases, hidden)
 
     def _fetch_finished(self, limit: int | None) -> None:
         for volume in self.get_labeled_images()[: limit or None]:

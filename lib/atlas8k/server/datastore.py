@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -247,20 +247,29 @@ class StudiesDatastore(LocalDatastore):
         """
         return dict(json.loads(self.json_bytes()))
 
-    def json_bytes(self) -> bytes:
-        """:meth:`json` as UTF-8 text; costs what has changed since the last time."""
-        return self.studies.now().document()
+    def json_bytes(self, hidden: Collection[str] = ()) -> bytes:
+        """:meth:`json` as UTF-8 text; costs what has changed since the last time.
 
-    def datalist(self, full_path: bool = True) -> list[dict[str, Any]]:
-        """Paths of images and their finished labels."""
+        Parameters
+        ----------
+        hidden
+            Images of which nothing is said that follows from a submission.
+        """
+        return self.studies.now().document(hidden)
+
+    def datalist(
+        self, hidden: Collection[str] = (), full_path: bool = True
+    ) -> list[dict[str, Any]]:
+        """Paths of images and their finished labels, without those of `hidden` images."""
         root = str(self.folder) + os.sep if full_path else ""
         return [
             {"image": root + image, "label": root + label}
-            for _, image, label in self.studies.now().pairs(FINAL)
+            for image_id, image, label in self.studies.now().pairs(FINAL)
+            if image_id not in hidden
         ]
 
-    def get_dataset_archive(self, limit_cases: int | None) -> str:
-        """Path of a ZIP file with all finished cases, or the first so many.
+    def get_dataset_archive(self, limit_cases: int | None, hidden: Collection[str] = ()) -> str:
+        """Path of a new ZIP file with all finished cases, or the first so many; the caller's.
 
         Raises
         ------
@@ -271,7 +280,8 @@ class StudiesDatastore(LocalDatastore):
         """
         if limit_cases is not None and limit_cases < 0:
             raise RequestError("limit_cases: a number from 1 up, or nothing for all cases")
-        pairs = self.studies.now().pairs(FINAL)[: limit_cases or None]
+        pairs = [one for one in self.studies.now().pairs(FINAL) if one[0] not in hidden]
+        pairs = pairs[: limit_cases or None]
         for image_id, _, _ in pairs:
             self.studies.label(image_id, FINAL)  # puts in place what is not
         cases = [

@@ -25,6 +25,7 @@ from atlas8k.server.routes import cases_page, pages, sessions, sign_in, tasks
 from atlas8k.server.routes import datastore as datastore_routes
 from atlas8k.server.routes import review as review_routes
 from atlas8k.server.routes import status as status_routes
+from atlas8k.server.tokens import TokenRules, set_rules
 from atlas8k.services import privacy
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def install(app: FastAPI, settings: Settings, host: str = "") -> None:
         Name or address that the server listens on.
     """
     privacy.install(show_phi=settings.show_phi)
+    set_rules(TokenRules.of(settings))
     logs.install()
     if getattr(app.state, "atlas8k", False):
         return  # `/reload` makes a new app object and keeps the routes

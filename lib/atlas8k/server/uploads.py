@@ -22,6 +22,7 @@ from atlas8k.core.volume import (
     load_header,
     open_bytes,
 )
+from atlas8k.formats.nrrd import claimed_bytes, starts_as_nrrd
 from atlas8k.server.limits import MIB, NO_TEXT, is_text
 from atlas8k.services.errors import RequestError, TooLargeError
 from atlas8k.services.studies.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, require_suffix
@@ -100,9 +101,10 @@ def named_after(image: str) -> Iterator[None]:
 def check_claims(path: Path, upload_mb: float) -> None:
     """Raise where an image's header claims more voxels than may come, or than have come.
 
-    Reads the header, then unpacks block by block up to the bound: memory does not grow
-    with what a header claims or with what a small file unpacks to. A file that is no
-    image at all passes, whoever reads it has a better reason to give.
+    Reads the header, then unpacks a NIfTI file block by block up to the bound: memory does not
+    grow with what a header claims or with what a small file unpacks to. A file that is no image at
+    all passes, whoever reads it has a better reason to give; so does DICOM, whose frames are
+    unpacked one by one.
 
     Parameters
     ----------
@@ -114,12 +116,19 @@ def check_claims(path: Path, upload_mb: float) -> None:
     TooLargeError
         More than :data:`MAX_VOXELS` or than `upload_mb`.
     VolumeError
-        The file ends before the voxels that its header claims, or its packing is damaged.
+        The file ends before the voxels that its header claims, its packing is damaged, or what
+        lies between header and voxels is too much.
     """
+    limit = int(upload_mb * MIB)
+    if starts_as_nrrd(path):
+        _check_claimed(claimed_bytes(path), upload_mb)
+        return
     try:
         image, _ = load_header(path)
         voxels = math.prod(map(int, image.shape))
         claimed = int(image.dataobj.offset) + voxels * image.get_data_dtype().itemsize
+    except VolumeError:
+        raise
     except Exception as err:  # nibabel raises what its many parsers raise
         logger.debug("%s is left to the reader: %s", path.name, err)
         return
@@ -127,12 +136,7 @@ def check_claims(path: Path, upload_mb: float) -> None:
         raise TooLargeError(
             f"the header claims {image.shape} voxels; at most {MAX_VOXELS} may come"
         )
-    limit = int(upload_mb * MIB)
-    if claimed > limit:
-        raise TooLargeError(
-            f"the header claims {claimed / MIB:.0f} MiB of voxels; "
-            f"at most {upload_mb:g} MiB may come (--conf upload_mb)"
-        )
+    _check_claimed(claimed, upload_mb)
     found = 0
     if is_packed(path):
         try:
@@ -148,6 +152,14 @@ def check_claims(path: Path, upload_mb: float) -> None:
     if found < claimed:
         raise VolumeError(
             path, f"it is damaged: the header claims {claimed} bytes, there are {found}"
+        )
+
+
+def _check_claimed(claimed: int, upload_mb: float) -> None:
+    if claimed > upload_mb * MIB:
+        raise TooLargeError(
+            f"the header claims {claimed / MIB:.0f} MiB of voxels; "
+            f"at most {upload_mb:g} MiB may come (--conf upload_mb)"
         )
 
 

@@ -120,9 +120,10 @@ class Scoring:
                 "params": {"label_names": dict(ORGAN_IDS)},
             }
             context.label_service.keep_pseudo(volume, answers.label_on(grid), grid, info)
-        except (VolumeError, PredictionError, NotFoundError) as err:
-            logger.warning("%s cannot be scored: %s", volume, err)
-            context.ledger.record_failure(volume, signature, str(err))
+        except (VolumeError, PredictionError, NotFoundError, MemoryError) as err:
+            why = f"memory is short ({err})" if isinstance(err, MemoryError) else str(err)
+            logger.warning("%s cannot be scored: %s", volume, why)
+            context.ledger.record_failure(volume, signature, why)
             return "failed"
         context.ledger.record_score(
             volume,

@@ -7,11 +7,13 @@ returned, or a blind second reading.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from atlas8k.store import rounds
 from atlas8k.store.ranking import signature_row
 from atlas8k.store.records import Holder, Lease, Offer
 from atlas8k.store.transaction import Transaction
-from atlas8k.store.volumes import volume_row
+from atlas8k.store.volumes import find, volume_row
 
 
 def lease(
@@ -134,14 +136,52 @@ def running(tx: Transaction) -> list[Lease]:
     return [Lease(i, v, h, bool(a), t, e) for i, v, h, a, t, e in rows]
 
 
-def read_blind(tx: Transaction, volume: str) -> bool:
-    """Return whether somebody holds it for a second reading and must not see the first."""
-    return tx.exists(
-        "SELECT 1 FROM volume v JOIN lease l ON l.id = v.lease"
-        " WHERE v.name = ? AND l.expires_at > ? AND l.purpose = 'double_read'",
-        volume,
+def hides_first(
+    tx: Transaction, volume: str, holders: Collection[str], *, reviews: bool, known: bool
+) -> bool:
+    """Return whether who asks may not see the first reading of a volume, since it is read twice.
+
+    From the first submission on until the second, it is hidden from whoever may be, or is, the
+    second reader. Nobody who has submitted a label of the volume can be.
+
+    Parameters
+    ----------
+    holders
+        Keys of who asks.
+    reviews
+        Who asks is known for a reviewer; sees it unless it is the second reader.
+    known
+        Who asks has signed in. Others may be anybody: they see it until somebody reads it.
+    """
+    row = find(tx, volume)
+    if row is None:
+        return False
+    reader = tx.value(
+        "SELECT l.holder FROM volume v JOIN lease l ON l.id = v.lease"
+        " WHERE v.id = ? AND l.expires_at > ? AND l.purpose = 'double_read'",
+        *(row, tx.now),
+    )
+    if reader is not None and reader in holders:
+        return True
+    waits = tx.exists("SELECT 1 FROM offer WHERE volume = ? AND purpose = 'double_read'", row)
+    if reviews or (reader is None and not (waits and known)):
+        return False
+    return not any(
+        tx.exists("SELECT 1 FROM submission WHERE volume = ? AND holder = ?", row, one)
+        for one in holders
+    )
+
+
+def read_twice(tx: Transaction) -> list[str]:
+    """Return the volumes that were submitted once and wait for a second reading, or are in it."""
+    rows = tx.run(
+        "SELECT v.name FROM offer o JOIN volume v ON v.id = o.volume"
+        " WHERE o.purpose = 'double_read'"
+        " UNION SELECT v.name FROM volume v JOIN lease l ON l.id = v.lease"
+        " WHERE l.expires_at > ? AND l.purpose = 'double_read' ORDER BY 1",
         tx.now,
     )
+    return [name for (name,) in rows]
 
 
 # Offers

@@ -214,7 +214,8 @@ class Ledger:
     lease = writing(leases_.lease)
     release = writing(leases_.release)
     leases = reading(leases_.running)
-    read_blind = reading(leases_.read_blind)
+    hides_first = reading(leases_.hides_first)
+    read_twice = reading(leases_.read_twice)
     offers = reading(leases_.offers)
     close_again = writing(leases_.close_again, durable=True)
 

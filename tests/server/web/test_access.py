@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from monailabel.config import settings
 
-from atlas8k.server import access
+from atlas8k.server import tokens
 from atlas8k.server.access import USERS, get_caller
 from atlas8k.server.faults import install_handlers
 
@@ -87,6 +87,7 @@ class Realm:
         payload = {
             "preferred_username": "anna",
             "realm_access": {"roles": ["monailabel-user"]},
+            "iss": self.url,
             "exp": time.time() + 60,
         }
         made = jwt.encode(payload, key or self.keys[name], "RS256", headers={"kid": name})
@@ -113,7 +114,7 @@ def test_keys_are_asked_for_once_and_again_where_they_change_but_not_by_anybody_
     for _ in range(3):  # just asked for: not again so soon
         assert client.get("/", headers=realm.token("second")).status_code == 401
     assert len(realm.asked) == 2
-    monkeypatch.setattr(access._keys(f"{realm.url}/certs"), "cooldown_duration", 0)
+    monkeypatch.setattr(tokens._keys(f"{realm.url}/certs"), "cooldown_duration", 0)
     assert client.get("/", headers=realm.token("second")).status_code == 200
     assert len(realm.asked) == 3
     forged = rsa.generate_private_key(public_exponent=65537, key_size=2048)

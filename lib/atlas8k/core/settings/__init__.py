@@ -232,6 +232,16 @@ class Settings(BaseModel):
         "them: of a proxy in front, of the machine in the local network; `*.example.org` for all "
         "below one, `*` for every name. Addresses, localhost and the machine's own name need none",
     )
+    token_clients: str | None = Field(
+        None,
+        description="Sign-in: applications of the realm whose tokens are taken (`azp`, or in "
+        "`aud`), with commas between them; `*`: all; empty: MONAI_LABEL_AUTH_CLIENT_ID alone",
+    )
+    token_issuer: str | None = Field(
+        None,
+        description="Sign-in: who has made a token (`iss`), where the realm is known to clients by "
+        "another address than to this server; empty: as the realm's configuration says",
+    )
     max_connections: int = Field(
         1000,
         ge=8,

@@ -21,7 +21,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectorySto
 
 from atlas8k.core.errors import EmptyVolumeError, NotFiniteError, UnreadableVolumeError
 from atlas8k.core.remarks import Remark
-from atlas8k.core.volume import MAX_VOXELS, Volume
+from atlas8k.core.volume import Volume
+from atlas8k.formats.dicom.inflated import check_inflated
 from atlas8k.formats.dicom.pixels import decode
 from atlas8k.formats.dicom.planes import HEADER_KEYWORDS, text
 from atlas8k.formats.dicom.refusals import (
@@ -69,6 +70,7 @@ def read_headers(source: Source) -> list[Dataset]:
                 raise UnreadableVolumeError(path, "named as DICOM, but it is none; copy it again")
             continue
         try:
+            check_inflated(path)
             with open(path, "rb") as stream:
                 header = pydicom.dcmread(
                     stream, stop_before_pixels=True, specific_tags=list(HEADER_KEYWORDS)
@@ -77,6 +79,8 @@ def read_headers(source: Source) -> list[Dataset]:
                 header.pixel_bytes = _pixel_bytes(stream, header)
         except InvalidDicomError:
             continue
+        except UnreadableVolumeError:
+            raise
         except Exception as err:  # pydicom raises what its many parsers raise
             raise UnreadableVolumeError(path, f"its DICOM header is damaged ({err})") from err
         if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
@@ -245,8 +249,6 @@ def read_series(series: Series) -> Volume:
     first = paths[0]
     if first is None or None in paths:
         raise UnreadableVolumeError(series.name, "its headers were not read from files")
-    if int(np.prod(grid.shape, dtype=np.int64)) > MAX_VOXELS:
-        raise UnreadableVolumeError(series.name, f"its headers claim {grid.shape} voxels")
     array = np.empty(grid.shape, dtype=np.float32, order="F")
     if len(set(paths)) == 1:
         frames = decode(first)

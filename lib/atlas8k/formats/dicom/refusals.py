@@ -20,6 +20,7 @@ from pydicom.uid import (
     LegacyConvertedEnhancedCTImageStorage,
 )
 
+from atlas8k.core.claims import excess
 from atlas8k.core.errors import VolumeError
 from atlas8k.formats.dicom.planes import Plane, frame_count, lacking, number, pixel_bytes, text
 
@@ -89,6 +90,7 @@ class Reason(StrEnum):
     NO_GEOMETRY = "no_geometry"
     SEVERAL_OBJECTS = "several_objects"
     TOO_FEW = "too_few"
+    TOO_LARGE = "too_large"
     MIXED = "mixed"
     TILTED = "tilted"
     SHARED_UID = "shared_uid"
@@ -163,7 +165,7 @@ def find_fault(planes: Sequence[Plane]) -> tuple[Reason, str] | None:
         ):
             rule(planes)
         stack = Stacked.of(planes)
-        for check in (_check_line, _check_uids, _check_steps):
+        for check in (_check_line, _check_uids, _check_extent, _check_steps):
             check(stack)
     except _Fault as fault:
         return fault.args[0], fault.args[1]
@@ -332,6 +334,15 @@ def _check_uids(stack: Stacked) -> None:
                 f"holds two slices at {place:.1f} mm that share a SOPInstanceUID ({uid}) and "
                 "have different pixels; take out the one that is wrong, or export it again",
             )
+
+
+def _check_extent(stack: Stacked) -> None:
+    """Refuse more than scanners make or networks can take; before gaps are listed."""
+    first, count = stack.planes[0], len(stack.planes)
+    step = max(SAME_PLACE_MM, float(stack.places[-1] - stack.places[0]) / (count - 1))
+    why = excess((*(first.size or (1, 1)), count), (*(first.pixel_mm or (1.0, 1.0)), step))
+    if why is not None:
+        raise _Fault(Reason.TOO_LARGE, f"cannot be taken: {why}")
 
 
 def _check_steps(stack: Stacked) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, File, Form, HTTPException, UploadFile
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, Response, StreamingResponse
 from monailabel.endpoints.datastore import ResultType
 from monailabel.endpoints.user.auth import User
 from monailabel.interfaces.utils.app import app_instance
@@ -26,6 +27,7 @@ from atlas8k.server.access import (
     get_caller,
     holder,
 )
+from atlas8k.server.blind import hidden_images, hides_first, shown_label
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.notes import checked
 from atlas8k.server.tasks.infer import temporary_path
@@ -37,15 +39,16 @@ from atlas8k.services.labels.service import MANAGED, Receipt
 from atlas8k.services.labels.submissions import OWN_KEYS
 from atlas8k.services.privacy import shown
 from atlas8k.services.studies.catalogue import FINAL
-from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.studies.names import check_id, check_tag, split_suffix
-from atlas8k.services.studies.versions import Version
 from atlas8k.store import OrganChange
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"], route_class=GuardedRoute)
 extra = APIRouter(prefix="/datastore", tags=["Datastore"], route_class=GuardedRoute)
 """See :data:`atlas8k.server.routes.status.extra`."""
 GZIP = "application/gzip"
+PIECE_BYTES = 1 << 20
+NOTED_OF_READERS = ("strategy", "user", "comment")
+"""What an image's info says of who had it."""
 
 
 @router.get("/", summary="Counts, or all images and labels", dependencies=[USERS])
@@ -54,15 +57,30 @@ def datastore(output: ResultType = ResultType.stats) -> Any:
     store = app_instance().datastore()
     if output == ResultType.all:
         # Its text is kept ready and clean; encoding it anew takes seconds at 8,448 volumes.
-        return Response(store.json_bytes(), media_type="application/json")
-    return store.datalist() if output == ResultType.train else store.status()
+        return Response(store.json_bytes(hidden_images()), media_type="application/json")
+    return store.datalist(hidden_images()) if output == ResultType.train else store.status()
 
 
 @extra.get("/dataset", summary="All finished cases as a ZIP archive", dependencies=[ANNOTATORS])
-def dataset(limit_cases: int | None = None) -> FileResponse:
+def dataset(limit_cases: int | None = None) -> StreamingResponse:
     """Images with their finished labels; 404 where there are none."""
-    path = app_instance().datastore().get_dataset_archive(limit_cases)
-    return _file(_there(path, "ZIP archive"), "dataset.zip")
+    path = Path(app_instance().datastore().get_dataset_archive(limit_cases, hidden_images()))
+    stream = path.open("rb")
+    path.unlink()  # it ends with the stream, whoever breaks off
+    return StreamingResponse(
+        _pieces(stream),
+        media_type="application/zip",
+        headers={
+            "Content-Length": str(os.fstat(stream.fileno()).st_size),
+            "Content-Disposition": 'attachment; filename="dataset.zip"',
+        },
+    )
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while piece := stream.read(PIECE_BYTES):
+            yield piece
 
 
 def _there(path: str, kind: str) -> Path:
@@ -138,7 +156,8 @@ def check_image(image: str, check_sum: str | None = None) -> dict[str, Any]:
 @router.get("/image/info", summary="What is known about an image", dependencies=[USERS])
 def get_image_info(image: str) -> dict[str, Any]:
     """Its name, path and checksum, and what clients have noted."""
-    return shown(app_instance().datastore().get_image_info(image))
+    info = shown(app_instance().datastore().get_image_info(image))
+    return {k: v for k, v in info.items() if k not in NOTED_OF_READERS or not hides_first(image)}
 
 
 @router.put("/image/info", summary="Note something about an image")
@@ -227,8 +246,8 @@ def _to_say(organs: Mapping[str, OrganChange]) -> dict[str, Any]:
 
 @router.get("/label", summary="Download label", dependencies=[USERS])
 def get_label(label: str, tag: str) -> FileResponse:
-    """The current label; for who reads a case blind, the start label without the first reading."""
-    version = blind(label, tag)
+    """The current label; for who reads a case a second time, what the first reader began with."""
+    version = shown_label(label, check_tag(tag))
     if version is not None:
         return label_file(version.path, f"{label}.nii.gz")
     path = _there(app_instance().datastore().get_label_uri(label, tag), "Label")
@@ -238,7 +257,8 @@ def get_label(label: str, tag: str) -> FileResponse:
 @router.head("/label", summary="Whether a label is there", dependencies=[USERS])
 def check_label(image: str, tag: str) -> dict[str, Any]:
     """200 where an image has a label of that tag, else 404."""
-    _there(app_instance().datastore().get_label_uri(image, tag), "Label")
+    if shown_label(image, check_tag(tag)) is None:
+        _there(app_instance().datastore().get_label_uri(image, tag), "Label")
     return {}
 
 
@@ -256,19 +276,11 @@ def label_file(path: Path, name: str) -> FileResponse:
 @router.get("/label/info", summary="Get label info", dependencies=[USERS])
 def get_info(label: str, tag: str) -> dict[str, Any]:
     """What is known about a current label."""
-    version = blind(label, tag)
+    version = shown_label(label, check_tag(tag))
     if version is None:
         return shown(app_instance().datastore().get_label_info(label, tag))
     sums = {"name": f"{label}.nii.gz", "checksum": f"SHA256:{version.sha256}"}
     return shown({**version.info, **sums})
-
-
-def blind(label: str, tag: str) -> Version | None:
-    """Return what to show in place of the current start label, ``None`` for that one."""
-    if check_tag(tag) != ORIGINAL:
-        return None
-    found = workspace().label_service.blind_start(label)
-    return found
 
 
 @router.put("/updatelabelinfo", include_in_schema=False, deprecated=True, dependencies=[ANNOTATORS])
@@ -282,7 +294,8 @@ def put_info(
     """Add to what is known about a label; what the server says of it cannot be changed."""
     given = parse_object("info", info) | parse_object("params", params)
     store = app_instance().datastore()
-    store.get_label_info(label, tag)  # 404 comes first
+    shown_label(label, check_tag(tag))  # 404 comes first
+    store.get_label_info(label, tag)
     own = sorted(OWN_KEYS & given.keys())
     if own and check_tag(tag) in MANAGED:
         raise RequestError(

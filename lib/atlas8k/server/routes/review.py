@@ -11,6 +11,7 @@ from pydantic import Field
 
 from atlas8k.core.structures import find_organ
 from atlas8k.server.access import LABELERS, REVIEWERS, Who, may_review
+from atlas8k.server.blind import check_shown, hidden_images, hides_first
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.workspace import workspace
 from atlas8k.services.errors import NotFoundError, RequestError
@@ -100,6 +101,8 @@ def line(one: Revision) -> dict[str, Any]:
 def history(image: str) -> dict[str, Any]:
     """Who submitted what and when, what changed in each organ, and which one is current."""
     label_service = labels_of(image)
+    if hides_first(image):
+        return {"image": image, "history": [], "organs": {}}
     sources = {organ: one._asdict() for organ, one in label_service.ledger.sources(image).items()}
     return {
         "image": image,
@@ -114,6 +117,8 @@ def submitted(image: str, number: int) -> FileResponse:
     label_service = labels_of(image)
     if not 1 <= number <= 2**62:
         raise NotFoundError(f"submission of {image}", number)
+    if hides_first(image):
+        raise NotFoundError(f"submission of {image}", number)
     check_own(Who(), label_service.reviews.own(image, number), label_service)
     path = label_service.reviews.file_of(image, number)
     return FileResponse(path, media_type="application/gzip", filename=f"{image}.{number}.nii.gz")
@@ -123,6 +128,7 @@ def submitted(image: str, number: int) -> FileResponse:
 def restore(image: str, asked: Restore) -> dict[str, Any]:
     """A new entry of the history; nothing is lost. Annotators restore their own."""
     label_service = labels_of(image)
+    check_shown(image, asked.client_id)
     check_own(asked, label_service.reviews.own(image, asked.submission), label_service)
     check_own(asked, label_service.ledger.current_submission(image), label_service)
     restored = label_service.reviews.restore(image, asked.submission, asked.holder)
@@ -141,12 +147,14 @@ def reopen(image: str, asked: Reopen) -> dict[str, Any]:
 @reviews.get("", summary="What a reviewer has to decide")
 def to_decide() -> dict[str, Any]:
     """Open questions, oldest first, and second readings that wait for somebody."""
-    return workspace().label_service.reviews.queue()
+    queue, hidden = workspace().label_service.reviews.queue(), hidden_images()
+    return {**queue, "open": [one for one in queue["open"] if one["volume"] not in hidden]}
 
 
 @reviews.get("/{image}", summary="What there is to decide of one case")
 def review(image: str) -> dict[str, Any]:
     """Questions with what was decided, submissions, organs, agreement of two readings."""
+    check_shown(image)
     return labels_of(image).reviews.case(image)
 
 

@@ -66,11 +66,16 @@ class Outbox:
         self._write = write or segmentation
 
     def due(self) -> list[Due]:
-        """Return what is to be sent, in the order of the submissions."""
+        """Return what is to be sent, in the order of the submissions.
+
+        A case that is read twice waits for the second reading: who opens the study must not
+        find the first.
+        """
         catalogue, sent, found = self._folder.now(), self._series_index.sent(), []
         with catalogue.lock:
             labels = list(catalogue.labels.get(FINAL, {}).items())
             listed = set(catalogue.images)
+        listed -= {*self._folder.ledger.read_twice()}
         for volume, label in labels:
             info: dict[str, Any] = json.loads(label.info)
             number, sha256 = info.get("submission"), info.get("checksum")

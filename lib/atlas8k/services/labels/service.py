@@ -239,10 +239,8 @@ class LabelService:
             volume, self.ledger.submission_context(volume, holder, lease)
         )
 
-    def blind_start(self, volume: str) -> Version | None:
-        """Return the draft label to show instead of the current one, while somebody reads blind."""
-        if not self.ledger.read_blind(volume):
-            return None
+    def first_start(self, volume: str) -> Version | None:
+        """Return the draft label that a volume's first submission began from."""
         return self._submissions.first_start(volume)
 
     def _sampled(self, ready: Prepared) -> bool:

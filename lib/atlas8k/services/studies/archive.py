@@ -35,8 +35,8 @@ class Case(NamedTuple):
 def write_archive(cases: Sequence[Case], metadata: bytes) -> str:
     """Write ``image/<id>.nii.gz``, ``label/<id>.nii.gz`` and ``metadata.json``; the file's path.
 
-    Files are copied through, not held in memory, and not compressed again. MONAI Label
-    never deletes what this makes: archives of hours ago are cleared away here.
+    Files are copied through, not held in memory, and not compressed again. Whoever asked for it
+    deletes it; archives of hours ago, of a process that was killed, are cleared away here.
 
     Raises
     ------

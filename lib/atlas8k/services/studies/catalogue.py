@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 from atlas8k.core.remarks import Remark
@@ -20,6 +20,8 @@ from atlas8k.services.studies.plain import dumps
 from atlas8k.services.studies.scan import ImageFile
 
 FINAL = "final"
+BESIDE_SUBMISSIONS = {"pseudo": True, "public": True, "original": False}
+"""Tags that a second reader knows of, and whether what is said of the labels is of no reader."""
 _CHUNK = 256
 
 
@@ -221,29 +223,45 @@ class Catalogue:
             ids = sorted(self._remarks.keys() & self.images.keys())
             return {one: found for one in ids if (found := self.remarks(one))}
 
-    def _text(self, image_id: str) -> str | None:
+    def _text(self, image_id: str, *, hidden: bool = False) -> str | None:
         file = self.images.get(image_id)
         if file is None:
             return None
-        info = self._shown(self._infos.get(image_id, "{}"))
+        info = "{}" if hidden else self._shown(self._infos.get(image_id, "{}"))
         if info == "{}":
             info = f'{{"ts":{self._since}}}'
+        found = {
+            tag: label
+            for tag, by_id in self.labels.items()
+            if (label := by_id.get(image_id)) is not None
+        }
+        if hidden:
+            found = {
+                tag: label if said else label._replace(info="{}")
+                for tag, said in BESIDE_SUBMISSIONS.items()
+                if (label := found.get(tag)) is not None
+            }
         labels = ",".join(
             f'{dumps(tag)}:{{"ext":{dumps(label.ext)},'
             f'"info":{_with_name(self._shown(label.info), image_id + label.ext)}}}'
-            for tag, by_id in self.labels.items()
-            if (label := by_id.get(image_id)) is not None
+            for tag, label in found.items()
         )
         return (
             f'{dumps(image_id)}:{{"image":{{"ext":{dumps(file.ext)},'
             f'"info":{_with_name(info, image_id + file.ext)}}},"labels":{{{labels}}}}}'
         )
 
-    def document(self) -> bytes:
-        """Return the whole folder as JSON, MONAI Label's form; made again only where it changed."""
+    def document(self, hidden: Collection[str] = ()) -> bytes:
+        """Return the whole folder as JSON, MONAI Label's form; made again only where it changed.
+
+        Parameters
+        ----------
+        hidden
+            Images of which nothing is said that follows from a submission.
+        """
         while True:
             with self.lock:
-                if self._joined is not None:
+                if self._joined is not None and not hidden:
                     return self._joined
                 for image_id in _first(self._stale, _CHUNK):
                     del self._stale[image_id]
@@ -254,7 +272,11 @@ class Catalogue:
                         self._texts[image_id] = text
                 if not self._stale:
                     self._joined = self._join(self._texts.values())
-                    return self._joined
+                    if not hidden:
+                        return self._joined
+                    without = {one: self._text(one, hidden=True) for one in hidden}
+                    texts = {**self._texts, **{k: t for k, t in without.items() if t is not None}}
+                    return self._join(texts.values())
             # The lock is free for a moment: the first time this takes all images.
 
     def _join(self, texts: Iterable[str]) -> bytes:
