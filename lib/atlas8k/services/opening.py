@@ -24,6 +24,7 @@ from atlas8k.services.prediction.engine import Engine, attention_settings, ensem
 from atlas8k.services.privacy import cleaned_json
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.inspection import Inspector
+from atlas8k.services.studies.opening import open_ledger
 from atlas8k.services.studies.served import geometry_remarks, geometry_stamp
 from atlas8k.store import Ledger, is_url, locate
 from atlas8k.training.split import read_patients
@@ -56,7 +57,8 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
     if not is_url(studies):
         check_studies(studies)  # before anything is made in it
     path = settings.ledger or locate(studies)
-    ledger = Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes)
+    root = path.parent / WORKING if is_url(studies) else Path(studies)
+    ledger = open_ledger(root, path, budget=settings.budget, lease_minutes=settings.lease_minutes)
     archive, folder = _open_studies(settings, studies, ledger)
     store = ModelStore(settings.models or models, attention_settings(settings))
     with contextlib.suppress(CheckpointError):  # without networks there is nothing to weigh

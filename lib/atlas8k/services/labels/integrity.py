@@ -61,10 +61,7 @@ class Fault:
     @property
     def text(self) -> str:
         """The fault in one line, with what was done or is to be done."""
-        done = (
-            self.mended or "mend it with `atlas8k doctor --fix`, or --backup where no copy is left"
-        )
-        return f"{self.volume}: {self.file} {self.found}; {done}"
+        return f"{self.volume}: {self.file} {self.found}; {self.mended or _TO_DO}"
 
 
 class Pace:

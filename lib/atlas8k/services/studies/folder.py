@@ -30,6 +30,7 @@ from atlas8k.services.studies.names import (
     require_suffix,
     suffixes_of,
 )
+from atlas8k.services.studies.opening import open_ledger
 from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.scan import ImageFile
 from atlas8k.services.studies.served import ServedFiles, file_fingerprint
@@ -98,7 +99,7 @@ class StudiesFolder:
             )
         self.path = Path(path).resolve()
         self.suffixes = suffixes_of(extensions)
-        self.ledger = Ledger(locate(str(self.path))) if ledger is None else ledger
+        self.ledger = ledger or open_ledger(self.path, locate(str(self.path)))
         place = self.ledger.path.parent
         self.index = FolderIndex(self.ledger)
         import_state(self.index, self.path)
