@@ -18,6 +18,7 @@ from atlas8k.services.archive.folder import WORKING
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import DeviceLock
+from atlas8k.services.labels.label_watch import LabelWatch
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.prediction.cache import PredictionCache
 from atlas8k.services.prediction.engine import Engine, attention_settings, ensemble_settings
@@ -90,6 +91,7 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
             review_percent=settings.review_percent,
             double_read_percent=settings.double_read_percent,
         ),
+        label_watch=LabelWatch(folder, settings.check_labels_hours),
         archive=archive,
     )
 

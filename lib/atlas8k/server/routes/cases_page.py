@@ -234,6 +234,7 @@ def shown(
         not_usable=context.ledger.not_usable(),
         rejected=context.label_service.existing.waiting(),
         labels_checked=context.labels_checked(),
+        label_files=context.label_watch.status(),
         colors=COLORS,
         page=PAGE,
     )

@@ -60,13 +60,14 @@ class LabelWatch:
         self.integrity = LabelIntegrity(folder, settle_s=settle_s, pace=pace)
         self._open: dict[str, list[Fault]] = {}
         self._mended: deque[Fault] = deque(maxlen=_NAMED)
-        self._done, self._of, self._at = 0, 0, None
+        self._done, self._of = 0, 0
+        self._at: float | None = None
         self._lock = threading.Lock()
-
-    _at: float | None
+        self.started = False
 
     def start(self) -> threading.Thread:
         """Look after them from now on, until :meth:`stop`."""
+        self.started = True
         thread = threading.Thread(target=self._run, name="label-watch", daemon=True)
         thread.start()
         return thread
@@ -85,7 +86,7 @@ class LabelWatch:
     def look(self) -> None:
         """Hold against their hashes the files that are gone or were written to."""
         with self._lock:
-            left = [volume for volume in self._open if volume]
+            left = list(self._open)
         self._check(list(dict.fromkeys([*self.integrity.suspects(), *left])), "")
 
     def status(self) -> dict[str, Any]:
