@@ -34,13 +34,18 @@ def publishing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def publish(temporary: Path, path: Path) -> None:
-    """Make a finished temporary file the file at ``path``: sync, rename, sync the folder."""
+def publish(temporary: Path, path: Path, *, sync: bool = True) -> None:
+    """Make a finished temporary file the file at ``path``: sync, rename, sync the folder.
+
+    Without ``sync`` a crash of the machine may leave another file there, or a part of this one.
+    """
     os.chmod(temporary, FILE_MODE)
-    with open(temporary, "rb") as stream:
-        os.fsync(stream.fileno())
+    if sync:
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
     os.replace(temporary, path)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

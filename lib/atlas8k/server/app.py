@@ -133,6 +133,7 @@ class Atlas8kApp(MONAILabelApp):
                 audit_percent=self.settings.audit_percent, stop_after=self.settings.stop_after
             )
             self.context.label_service.existing.start()
+            self.context.label_watch.start()
             if application is not None:
                 scoring = partial(background.runs, "scoring")
                 watch = NewVolumes(self.context, self.score_again, scoring)

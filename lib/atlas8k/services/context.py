@@ -15,6 +15,7 @@ from atlas8k.models.store import ModelStore
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.device_lock import DeviceLock
 from atlas8k.services.errors import NotFoundError, UpstreamError
+from atlas8k.services.labels.label_watch import LabelWatch
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.prediction.engine import Engine
 from atlas8k.services.studies.content import admit
@@ -41,6 +42,8 @@ class Context:
         Folder for the locks of scoring and training: one run a studies folder.
     label_service
         The labels of the studies.
+    label_watch
+        Holds their files against their hashes, where a server has started it.
     """
 
     settings: Settings
@@ -51,12 +54,14 @@ class Context:
     ledger: Ledger
     state: Path
     label_service: LabelService
+    label_watch: LabelWatch
     archive: ArchiveSession | None = None
     _synced: object = None
     _registered: str = ""
 
     def close(self) -> None:
         """Close files; any further use opens them again."""
+        self.label_watch.stop()
         if self.archive is not None:
             self.archive.close()
         self.studies.close()
@@ -189,8 +194,10 @@ class Context:
         }
 
     def _existing(self) -> dict[str, Any]:
-        """Return labels of the folder that are to be checked, or failed; empty without any."""
+        """Return how the label files are, and labels of the folder that are no one's yet."""
         found: dict[str, Any] = {}
+        if self.label_watch.started:
+            found["label_files"] = self.label_watch.status()
         checked, total = self.labels_checked()
         if total:
             found["unchecked_labels"] = {"checked": checked, "total": total}

@@ -18,12 +18,14 @@ from atlas8k.services.archive.folder import WORKING
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import DeviceLock
+from atlas8k.services.labels.label_watch import LabelWatch
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.prediction.cache import PredictionCache
 from atlas8k.services.prediction.engine import Engine, attention_settings, ensemble_settings
 from atlas8k.services.privacy import cleaned_json
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.inspection import Inspector
+from atlas8k.services.studies.opening import open_ledger
 from atlas8k.services.studies.served import geometry_remarks, geometry_stamp
 from atlas8k.store import Ledger, is_url, locate
 from atlas8k.training.split import read_patients
@@ -56,7 +58,8 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
     if not is_url(studies):
         check_studies(studies)  # before anything is made in it
     path = settings.ledger or locate(studies)
-    ledger = Ledger(path, budget=settings.budget, lease_minutes=settings.lease_minutes)
+    root = path.parent / WORKING if is_url(studies) else Path(studies)
+    ledger = open_ledger(root, path, budget=settings.budget, lease_minutes=settings.lease_minutes)
     archive, folder = _open_studies(settings, studies, ledger)
     store = ModelStore(settings.models or models, attention_settings(settings))
     with contextlib.suppress(CheckpointError):  # without networks there is nothing to weigh
@@ -88,6 +91,7 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
             review_percent=settings.review_percent,
             double_read_percent=settings.double_read_percent,
         ),
+        label_watch=LabelWatch(folder, settings.check_labels_hours),
         archive=archive,
     )
 

@@ -12,8 +12,9 @@ are only in a backup.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from atlas8k.core.errors import LedgerError
@@ -96,7 +97,9 @@ def rebuild(
     try:
         work.report.volumes = work.ledger.sync_volumes(volumes)[0]
         # All volumes by time: numbers of submissions then come in their old order.
-        for label in progress(sorted(labels, key=lambda one: (one.written_at, one.path))):
+        in_order = sorted(labels, key=lambda one: (one.written_at, one.path))
+        work.find_unanswered(in_order)
+        for label in progress(in_order):
             work.take(label)
         work.finish()
         try:
@@ -146,11 +149,38 @@ class _Rebuilding:
         self._read = Reader()
         self._volumes: dict[str, _Volume] = {}
         self._booked: set[int | None] = set()
+        self._unanswered: set[Path] = set()
+
+    def find_unanswered(self, labels: Iterable[LabelOnDisk]) -> None:
+        """Find files of submissions that were written, never recorded, and sent again.
+
+        A process was killed in between. The number that such a file says was given to another
+        submission afterwards; and its holder has sent the same once more, under whatever lease.
+        """
+        said = [
+            (label, found)
+            for label in labels
+            if label.tag == FINAL and not label.is_current
+            if (found := self._read.provenance(label)) is not None and found.kind == "submission"
+        ]
+        last_of = {found.submission: label.path for label, found in said}
+        content = {
+            label.path: (label.volume, found.holder, found.detail.get("content"))
+            for label, found in said
+            if found.detail.get("content")
+        }
+        last_sent = {key: path for path, key in content.items()}
+        for label, found in said:
+            if last_of[found.submission] == label.path or label.path not in content:
+                continue
+            if last_sent[content[label.path]] != label.path:
+                self._unanswered.add(label.path)
 
     def take(self, label: LabelOnDisk) -> None:
         """Note a file, and what it says."""
         volume = self._volumes.setdefault(label.volume, _Volume())
-        found = self._read.provenance(label)
+        sha256, readable = self._hash_of(label)
+        found = self._read.provenance(readable)
         self.now = label.written_at
         self.ledger.add_volumes([label.volume])
         if label.tag == FINAL and label.is_current and found is None and not label.info:
@@ -162,9 +192,12 @@ class _Rebuilding:
             signature, {"rebuilt": True}, new_round=False
         ):
             logger.info("model signature %s is named by %s", signature, label.path.name)
-        sha256 = sha256_of(label.path)
         submission = None
-        if label.tag == FINAL:
+        if label.path in self._unanswered:
+            logger.info("%s: was sent again before it was recorded", label.path)
+        elif label.tag == FINAL:
+            if self._is_altered(label, origin, volume, sha256):
+                return
             submission = volume.by_sha256.get(sha256) or volume.by_request.get(_request(origin))
             if submission is None:
                 submission = self._submit(label, origin, volume, sha256)
@@ -178,6 +211,39 @@ class _Rebuilding:
             volume.fused = origin
         if label.tag in (ORIGINAL, FINAL):
             volume.draft = label
+
+    def _hash_of(self, label: LabelOnDisk) -> tuple[str, LabelOnDisk]:
+        """Return the hash that a label file was kept under, and a file that has it, if any."""
+        found = sha256_of(label.path)
+        named = None if label.is_current else NAMED.search(label.path.name)
+        if named is None or named.group(1) == found:
+            return found, label
+        self._read.unreadable[str(label.path)] = (
+            "is not what was kept: its name says another hash; to be put back from a copy or a "
+            "backup by `atlas8k doctor --fix`"
+        )
+        parts = split_suffix(label.path.name, LABEL_SUFFIXES)
+        if self._files is not None and parts is not None:
+            served = self._files.path(label.volume, label.tag, parts[1])
+            if served.is_file() and sha256_of(served) == named.group(1):
+                return named.group(1), replace(label, path=served)
+        return named.group(1), label
+
+    def _is_altered(
+        self, label: LabelOnDisk, origin: Provenance, volume: _Volume, sha256: str
+    ) -> bool:
+        """Return whether a file in place was a submission's, which is kept, and was changed."""
+        if not label.is_current or origin.kind != "submission" or sha256 in volume.by_sha256:
+            return False
+        number = volume.by_number.get(origin.submission or 0)
+        if number is None:
+            return False
+        volume.current = number
+        self._read.unreadable[str(label.path)] = (
+            f"was changed in place; the file of submission {number} is kept, and is current. "
+            "`atlas8k doctor --fix` sets this one aside"
+        )
+        return True
 
     def _enter(
         self, label: LabelOnDisk, sha256: str, signature: str | None, submission: int | None
@@ -293,6 +359,7 @@ class _Rebuilding:
             number = volume.current or current.id
             if number != current.id:
                 self.ledger.resolve(name, number)
+            self._make_final_current(name, number)
             fused = volume.fused
             if fused is None or volume.by_number.get(fused.submission or 0) != number:
                 continue  # or it is of an earlier submission
@@ -304,12 +371,25 @@ class _Rebuilding:
                         self.ledger.choose(name, organ, choice, "rebuilt from the assembled label")
         self.ledger.close_round({"note": "rebuilt from label files"})
 
+    def _make_final_current(self, name: str, number: int) -> None:
+        """Make the current submission's file the current label where none in place was it."""
+        sha256 = self.ledger.submission(number).sha256
+        with self.ledger.write() as tx:
+            kept = None if sha256 is None else label_files.find(tx, name, sha256)
+            if kept is not None and label_files.current(tx, name, FINAL) is None:
+                label_files.make_current(tx, name, FINAL, kept.id, kept.info)
+
+
+NAMED = re.compile(r"-([0-9a-f]{64})\.")
+"""The hash in the name of a kept file."""
+
 
 def _request(origin: Provenance) -> tuple[object, ...] | None:
     """Return what two files of one submission share, None where a file does not say it.
 
     A process that was killed after it wrote the file left one that nobody knew of; its
-    annotator got no reply, and sent the label again.
+    annotator got no reply, and sent the label again. See also
+    :meth:`_Rebuilding.find_unanswered`.
     """
     content = origin.detail.get("content")
     if origin.kind != "submission" or not content:

@@ -51,6 +51,10 @@ class LedgerVersionError(LedgerFileError):
     """The file was written by a newer release, or by one that is too old."""
 
 
+class LedgerLostError(LedgerFileError):
+    """There is no ledger, or an empty one, where a campaign has left other traces."""
+
+
 class NetworkFileSystemError(LedgerFileError):
     """The file would lie on a network file system."""
 

@@ -129,6 +129,21 @@ class FolderIndex:
         with self.ledger.read() as tx:
             return label_files.versions(tx, image_id, tag)
 
+    def labels_of(self, image_id: str) -> tuple[list[LabelVersion], list[CurrentLabel]]:
+        """Return every label file of an image, and what is current of each tag."""
+        with self.ledger.read() as tx:
+            return label_files.of_image(tx, image_id)
+
+    def labeled_images(self) -> list[str]:
+        """Return images that have label files of the store, by name."""
+        with self.ledger.read() as tx:
+            return label_files.images(tx)
+
+    def label_places(self) -> list[tuple[str, str, str, FileStamp]]:
+        """Return where every label file lies; see :func:`~atlas8k.store.label_files.places`."""
+        with self.ledger.read() as tx:
+            return label_files.places(tx)
+
     def find_version(self, number: int) -> LabelVersion | None:
         """Return a label file by its number; None where there is none."""
         with self.ledger.read() as tx:
@@ -213,6 +228,11 @@ class FolderIndex:
         """Enter the copy of a file that was put in place by other means and is to be replaced."""
         with self.ledger.write(durable=True) as tx:
             label_files.add(tx, image_id, label, replaced_at=tx.now)
+
+    def set_stamp(self, version: LabelVersion, stamp: FileStamp) -> None:
+        """Take over size and time of a label file, see :func:`label_files.set_stamp`."""
+        with self.ledger.write() as tx:
+            label_files.set_stamp(tx, version.id, stamp)
 
     def update_label(
         self,

@@ -144,6 +144,12 @@ def update_info(tx: Transaction, image: str, tag: str, info: Mapping[str, Any]) 
     )
 
 
+def set_stamp(tx: Transaction, version: int, stamp: FileStamp) -> None:
+    """Take over size and time of a label file where its file system cannot keep the former."""
+    tx.run("UPDATE label_version SET size = ?, mtime_ns = ? WHERE id = ?", *stamp, version)
+    tx.run("UPDATE label SET seq = ? WHERE version = ?", tx.next_in_sequence("folder"), version)
+
+
 def _current(tx: Transaction, image: str, tag: str) -> int | None:
     found: int | None = tx.value(
         "SELECT version FROM label WHERE image = ? AND tag = ?", image, tag
@@ -254,6 +260,30 @@ def is_own(tx: Transaction, image: str, ext: str, stamp: FileStamp) -> bool:
         "SELECT 1 FROM label_version WHERE image = ? AND ext = ? AND size = ? AND mtime_ns = ?",
         *(image, ext, *stamp),
     )
+
+
+def of_image(tx: Transaction, image: str) -> tuple[list[LabelVersion], list[CurrentLabel]]:
+    """Return every label file of an image, the oldest first, and what is current of each tag."""
+    current = tx.run(f"{_CURRENT} WHERE l.image = ?", image)
+    return versions(tx, image), [_label(row) for row in current]
+
+
+def images(tx: Transaction) -> list[str]:
+    """Return images that have label files of the store, by name."""
+    return [row[0] for row in tx.run("SELECT DISTINCT image FROM label_version ORDER BY image")]
+
+
+def places(tx: Transaction) -> list[tuple[str, str, str, FileStamp]]:
+    """Return image, tag, place and stamp of every kept file, and of every current label's.
+
+    Those of current labels have no place, but their suffix: they lie in the tag's folder.
+    """
+    kept = tx.run("SELECT image, '', file, size, mtime_ns FROM label_version")
+    current = tx.run(
+        "SELECT l.image, l.tag, v.ext, v.size, v.mtime_ns FROM label l"
+        " JOIN label_version v ON v.id = l.version"
+    )
+    return [(row[0], row[1], row[2], FileStamp(row[3], row[4])) for row in (*kept, *current)]
 
 
 def labels(tx: Transaction, volume: str) -> list[LabelFile]:

@@ -19,6 +19,10 @@ VERSION = 9
 APPLICATION_ID = 0x41384B31  # "A8K1": what `file` and we know a ledger by
 
 
+BEGUN = "begun"
+"""Setting of a ledger that a studies folder has been opened with."""
+
+
 def _run(connection: sqlite3.Connection, script: str) -> None:
     """Execute a script; `executescript` would commit before the first statement."""
     statement = ""
@@ -58,6 +62,31 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
             "it away and run `atlas8k ledger rebuild`; nothing was changed",
         )
     return version
+
+
+def is_blank(path: Path) -> bool:
+    """Return whether no campaign is in a ledger file: there is none, or it knows of nothing.
+
+    A file that cannot be read is not blank: whoever opens it says why.
+    """
+    if not path.exists():
+        return True
+    if path.stat().st_size == 0 and not path.with_name(f"{path.name}-wal").exists():
+        return True
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        ) as connection:
+            tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema")}
+            if not tables:
+                return True
+            known = tables & {"volume", "submission", "label_version"}
+            return not (
+                any(connection.execute(f"SELECT 1 FROM {one} LIMIT 1").fetchone() for one in known)
+                or connection.execute("SELECT 1 FROM setting WHERE key = ?", (BEGUN,)).fetchone()
+            )
+    except sqlite3.DatabaseError:
+        return False
 
 
 def check_still(connection: sqlite3.Connection, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -23,7 +24,10 @@ from tests.services.labels.test_label_service import (
     slabs,
 )
 
-from atlas8k.core.volume import write_nifti
+from atlas8k.core.files import sha256_of
+from atlas8k.core.volume import read_label, write_nifti
+from atlas8k.labels.provenance import read_provenance, write_label
+from atlas8k.services.labels.integrity import LabelIntegrity
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.rebuild import rebuild
 from atlas8k.services.rebuild_files import labels_on_disk
@@ -197,6 +201,110 @@ def test_a_submission_sent_again_after_a_crash_is_one_in_a_rebuilt_store(tmp_pat
     with closing(Ledger(tmp_path / "l.sqlite")) as book:
         (only,) = book.submissions("a")
         assert only.holder == ANNA.key
+
+
+def killed_before_it_is_recorded(folder: Folder) -> None:
+    """Her submission in a process of its own, which ends once its file is written."""
+    process = os.fork()
+    if not process:
+        label_files.make_current = lambda *_: os._exit(9)  # type: ignore[assignment]
+        submit(folder.open(), folder.hers)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+    assert len(list((folder.path / "labels" / ".history" / "final" / "a").iterdir())) == 1
+
+
+def test_what_could_not_be_recorded_leaves_no_file(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    begun(folder)
+    with closing(folder.open()) as service:
+        with pytest.MonkeyPatch.context() as patch:
+
+            def full(*_: object) -> None:
+                raise OSError(28, "no space left")
+
+            patch.setattr(label_files, "make_current", full)
+            with pytest.raises(OSError, match="no space"):
+                submit(service, folder.hers)
+        assert list((folder.path / "labels" / ".history" / "final" / "a").iterdir()) == []
+        assert not submit(service, folder.hers).again
+
+
+@pytest.mark.parametrize("between", ["a colleague", "another lease", "both"])
+def test_sent_again_under_another_lease_it_is_one_in_a_rebuilt_store(
+    tmp_path: Path, between: str
+) -> None:
+    """The lease had run out by then, or somebody else's submission has taken the number."""
+    folder = Folder(tmp_path)
+    ct = np.random.default_rng(0).integers(-100, 100, SHAPE).astype(np.int16)
+    write_nifti(folder.path / "b.nii.gz", ct, GRID)
+    begun(folder)
+    killed_before_it_is_recorded(folder)
+    with closing(folder.open()) as service:
+        if between != "another lease":
+            service.submit("b", folder.his, BEN, {"label_info": INFO})
+        if between != "a colleague":
+            service.ledger.release("a", ANNA)
+            service.ledger.lease("a", ANNA, signature="m0")
+        assert not submit(service, folder.hers).again
+        told = [(one.id, one.holder, one.sha256) for one in service.ledger.submissions("a")]
+        assert len(told) == 1
+    rebuild(tmp_path / "l.sqlite", ["a", "b"], list(labels_on_disk(folder.path)))
+    with closing(Ledger(tmp_path / "l.sqlite")) as book:
+        now = [(one.id, one.holder, one.sha256) for one in book.submissions("a")]
+        assert now == told
+        assert len(book.submissions("b")) == (between != "another lease")
+
+
+def test_the_same_label_after_it_was_handed_back_is_another_in_a_rebuilt_store(
+    tmp_path: Path,
+) -> None:
+    folder = Folder(tmp_path)
+    begun(folder)
+    with closing(folder.open()) as service:
+        submit(service, folder.hers)
+        service.reviews.reopen("a")
+        service.ledger.lease("a", ANNA, signature="m0")
+        assert not submit(service, folder.hers).again
+        told = [(one.id, one.sha256) for one in service.ledger.submissions("a")]
+        assert len(told) == 2
+    rebuild(tmp_path / "l.sqlite", ["a"], list(labels_on_disk(folder.path)))
+    with closing(Ledger(tmp_path / "l.sqlite")) as book:
+        assert [(one.id, one.sha256) for one in book.submissions("a")] == told
+
+
+def test_a_rebuilt_store_knows_altered_files_for_what_they_were(tmp_path: Path) -> None:
+    """One flipped in its kept copy, one edited in place with its header, one deleted there."""
+    folder = Folder(tmp_path)
+    for name in ("b", "c"):
+        shutil.copy(folder.path / "a.nii.gz", folder.path / f"{name}.nii.gz")
+    begun(folder)
+    with closing(folder.open()) as service:
+        for volume in "abc":
+            service.submit(volume, folder.hers, ANNA, {"label_info": INFO})
+        told = {v: [(o.id, o.sha256) for o in service.ledger.submissions(v)] for v in "abc"}
+        kept = {v: service.versions.current(v, "final").path for v in "abc"}  # type: ignore[union-attr]
+        before = state(service)
+    data = bytearray(kept["a"].read_bytes())
+    data[20] ^= 1  # it cannot be read any more
+    kept["a"].write_bytes(data)
+    served = {v: folder.path / "labels" / "final" / f"{v}.nii.gz" for v in "abc"}
+    edited = read_label(served["b"])
+    write_label(served["b"], slabs(liver=(2, 3)), edited.grid, read_provenance(served["b"]))  # type: ignore[arg-type]
+    served["c"].unlink()
+    ledger = folder.path / ".atlas8k" / "ledger.sqlite"
+    ledger.unlink()
+    report = rebuild(ledger, [*"abc"], list(labels_on_disk(folder.path)), studies=folder.path)
+    assert report.submissions == 3
+    assert set(report.unreadable) == {str(kept["a"]), str(served["b"])}
+    with closing(folder.open()) as service:
+        assert {v: [(o.id, o.sha256) for o in service.ledger.submissions(v)] for v in "abc"} == told
+        faults = list(LabelIntegrity(service.folder).check([*"abc"], mend=True))
+        assert {one.volume for one in faults} == {*"abc"}
+        assert all(one.mended for one in faults)
+        assert state(service) == before
+        for volume in "abc":
+            assert sha256_of(served[volume]) == sha256_of(kept[volume]) == told[volume][0][1]
 
 
 def without_hash(of: dict[str, Any]) -> dict[str, Any]:

@@ -200,6 +200,15 @@ class Settings(BaseModel):
         "geometry, may take this; those in use stay",
         json_schema_extra={"unit": "GB"},
     )
+    check_labels_hours: float = Field(
+        24.0,
+        ge=0.0,
+        le=8760.0,
+        description="How often every label file is held against its hash, in the background; at "
+        "the start it always is, and what is gone or was written to is found within a minute or "
+        "so; 0: at the start only",
+        json_schema_extra={"unit": "hours"},
+    )
     dicom_cache_gb: float = Field(
         50.0,
         ge=0.0,

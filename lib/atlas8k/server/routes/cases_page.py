@@ -235,6 +235,7 @@ def shown(
         rejected=context.label_service.existing.waiting(),
         labels_checked=context.labels_checked(),
         archive=context.archive is not None,
+        label_files=context.label_watch.status(),
         colors=COLORS,
         page=PAGE,
     )

@@ -73,6 +73,8 @@ def state() -> list[tuple[str, str]]:
     if unchecked := found.get("unchecked_labels"):
         done, total = unchecked["checked"], unchecked["total"]
         lines.append(("Labels in the folder", f"{done} of {total} checked; each counts after that"))
+    if label_files := found.get("label_files"):
+        lines.append(("Label files", label_files_text(label_files)))
     if found.get("training"):
         lines.append(("Last training", str(found["training"])))
     if archive := found.get("archive"):
@@ -81,6 +83,19 @@ def state() -> list[tuple[str, str]]:
             ("Archive", f"{archive['url']} {answers}; {archive['refused']} series refused")
         )
     return lines
+
+
+def label_files_text(found: dict[str, Any]) -> str:
+    """Return in one line how the label files are, of :meth:`LabelWatch.status`."""
+    if found["at"] is None:
+        text = f"{found['checked']} of {found['of']} volumes are held against their hashes"
+    else:
+        text = f"those of {found['of']} volumes were held against their hashes"
+    if found["count"]:
+        text += f"; {found['count']} files are not what they were: run atlas8k doctor"
+    if found["set_aside_count"]:
+        text += f"; {found['set_aside_count']} are set aside in labels/.set-aside"
+    return text
 
 
 @router.get("/docs")

@@ -170,7 +170,7 @@ class Reconciler:
         files = self._folder.labels
         with files.lock(volume):
             for tag in _TAGS:
-                if not files.holds_foreign_files(volume, tag):
+                if not files.foreign_files(volume, tag):
                     files.put_in_place(volume, tag)
 
     def _try(self, volume: str, do: Callable[[str], object]) -> None:

@@ -37,10 +37,10 @@ from atlas8k.services.labels.reviews import Reviews
 from atlas8k.services.labels.submissions import Prepared, Submissions
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
+from atlas8k.services.studies.opening import open_ledger
 from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import (
     Holder,
-    Ledger,
     NewLabel,
     OrganChange,
     OrganSource,
@@ -160,10 +160,11 @@ class LabelService:
             from atlas8k.services.archive.folder import WORKING, ArchiveFolder
 
             archive = Archive(str(studies).strip())
-            series = ArchiveFolder(path.parent / WORKING, archive, ledger=Ledger(path), watch=False)
+            root = path.parent / WORKING
+            series = ArchiveFolder(root, archive, ledger=open_ledger(root, path), watch=False)
             series.look()
             return cls(series)
-        folder = StudiesFolder(studies, ledger=Ledger(path), watch=False)
+        folder = StudiesFolder(studies, ledger=open_ledger(Path(studies), path), watch=False)
         folder.refresh()
         return cls(folder)
 

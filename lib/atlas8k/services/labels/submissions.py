@@ -7,6 +7,7 @@ entered, or a file that nobody knows of.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.core.errors import LedgerError
 from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid
 from atlas8k.core.volume import read_label
@@ -255,6 +257,13 @@ class Submissions:
             except NumberTakenError:
                 # Another process was quicker; the file says a number that is not its own.
                 self._files.file(label).unlink(missing_ok=True)
+            except Exception:
+                # Whoever sent it is told so, and has it; a rebuild must not count it beside the
+                # one that is sent again.
+                with contextlib.suppress(LedgerError), self._ledger.read() as tx:
+                    if label_files.of_file(tx, ready.volume, label.file) is None:
+                        self._files.file(label).unlink(missing_ok=True)
+                raise
 
     def _write(
         self,

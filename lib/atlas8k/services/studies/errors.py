@@ -29,3 +29,7 @@ class StudiesFolderError(Atlas8kError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.path, self.reason)
+
+
+class DamagedLabelError(StudiesFolderError):
+    """A kept label file is gone, or is not what was kept."""

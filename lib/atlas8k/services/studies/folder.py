@@ -30,11 +30,12 @@ from atlas8k.services.studies.names import (
     require_suffix,
     suffixes_of,
 )
+from atlas8k.services.studies.opening import open_ledger
 from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.scan import ImageFile
 from atlas8k.services.studies.served import ServedFiles, file_fingerprint
 from atlas8k.services.studies.watch import Sync, Watcher
-from atlas8k.store import CurrentLabel, FileIdentity, FolderIndex, Ledger, locate
+from atlas8k.store import CurrentLabel, FolderIndex, Ledger, locate
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class StudiesFolder:
             )
         self.path = Path(path).resolve()
         self.suffixes = suffixes_of(extensions)
-        self.ledger = Ledger(locate(str(self.path))) if ledger is None else ledger
+        self.ledger = ledger or open_ledger(self.path, locate(str(self.path)))
         place = self.ledger.path.parent
         self.index = FolderIndex(self.ledger)
         import_state(self.index, self.path)
@@ -282,11 +283,9 @@ class StudiesFolder:
         label = self.index.label(label_id, tag)
         if label is not None and label.ext and self.labels.is_alone_in_place(label):
             return label
-        for ext in self.labels.on_disk(label_id, tag):
-            found = FileIdentity.of(self.labels.path(label_id, tag, ext))
-            if found is not None and not self.index.is_own(label_id, ext, found.stamp):
-                # Put there by other means: what is written down is about another file.
-                return CurrentLabel(label_id, tag, None, ext, found.stamp, "{}")
+        for ext, found in self.labels.foreign_files(label_id, tag):
+            # Put there by other means: what is written down is about another file.
+            return CurrentLabel(label_id, tag, None, ext, found.stamp, "{}")
         with self.labels.lock(label_id):
             self.labels.put_in_place(label_id, tag)
         label = self.index.label(label_id, tag)

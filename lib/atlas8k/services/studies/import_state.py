@@ -103,7 +103,7 @@ def _take_folder(index: FolderIndex, root: Path, old: sqlite3.Connection) -> Non
     for image_id, label, replaced_at, _ in versions:
         if replaced_at is None:
             with files.lock(image_id):
-                files.replace_link_by_copy(image_id, label)
+                files.replace_link_by_copy(image_id, label, label.tag)
     with index.ledger.write(durable=True) as tx:
         if _is_done(tx, FOLDER_FILE):
             return

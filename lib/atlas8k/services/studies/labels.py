@@ -2,9 +2,10 @@
 
 ``labels/.history/<tag>/<id>/<time>-<sha256>.nii.gz`` is a label file for good: no tool takes
 that folder for a tag's labels. ``labels/<tag>/<id>.nii.gz`` is the current label, MONAI
-Label's own layout: a copy of the file that the store says is current. It shares that file's
-size and time of change; a file that shares them with none was put there by other means, and is
-kept before it is replaced.
+Label's own layout: a copy of the file that the store says is current, never that file itself.
+It shares that file's size and time of change. A file that does not is held against the hashes:
+a studies folder that was copied has other times. One that is none of the image's own was put
+there by other means, and is kept before it is replaced.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.core.files import locked, publish, sha256_of, sync_folder
-from atlas8k.services.studies.errors import StudiesFolderError
+from atlas8k.services.studies.errors import DamagedLabelError, StudiesFolderError
 from atlas8k.services.studies.names import LABEL_SUFFIXES, LABELS_FOLDER
 from atlas8k.services.studies.scan import scan_tags
 from atlas8k.store import CurrentLabel, FileIdentity, FolderIndex, LabelVersion, NewLabel
@@ -39,10 +40,8 @@ _STRIPES = 64
 TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 """Of the moments in file names, UTC."""
 
-_LINKED = frozenset({"pseudo"})
-"""Tags whose current file is the kept one itself, where the file system has hard links: what the
-networks predict is predicted again. Of all others an editor that saves in place must not reach
-what is kept."""
+_DERIVED = frozenset({"pseudo"})
+"""Tags whose file in place nobody waits for the disk for: what the networks predict."""
 
 
 class LabelFiles:
@@ -173,15 +172,54 @@ class LabelFiles:
             The tag to keep them under, where not `tag`.
         """
         known = self._index.label(image_id, tag)
-        for ext in self.on_disk(image_id, tag):
+        for ext, found in self.foreign_files(image_id, tag):
             path = self.path(image_id, tag, ext)
-            found = FileIdentity.of(path)
-            if found is None or self._index.is_own(image_id, ext, found.stamp):
-                continue
             here = known is not None and (known.ext, known.stamp) == (ext, found.stamp)
             info = json.loads(known.info) if here and known is not None else {}
             kept = self.copy_of(image_id, under or tag, path, ext, info)
             self._index.add_foreign_version(image_id, kept)
+
+    def foreign_files(self, image_id: str, tag: str) -> list[tuple[str, FileIdentity]]:
+        """Return suffix and identity of each file in place that was put there by other means."""
+        return [
+            (ext, found)
+            for ext in self.on_disk(image_id, tag)
+            if (found := FileIdentity.of(self.path(image_id, tag, ext))) is not None
+            and not self._is_own(image_id, tag, ext, found)
+        ]
+
+    def _is_own(self, image_id: str, tag: str, ext: str, found: FileIdentity) -> bool:
+        """Return whether a file in place is one of the image's own, by its stamp or its hash.
+
+        A studies folder that was copied, or came back from a backup, has other times of change.
+        The file then gets the time that the store knows, so that this is asked once.
+        """
+        if self._index.is_own(image_id, ext, found.stamp):
+            return True
+        sizes = {one.stamp.size for one in self._index.label_versions(image_id) if one.ext == ext}
+        if found.size not in sizes:
+            return False
+        path = self.path(image_id, tag, ext)
+        try:
+            own = self._index.find_label(image_id, sha256_of(path))
+        except OSError:
+            return False
+        if own is None:
+            return False
+        self.give_time(path, own)
+        return True
+
+    def give_time(self, path: Path, version: LabelVersion) -> None:
+        """Give a file that has a version's hash the time of change that the store knows of it.
+
+        Where it cannot be given, or the file system keeps coarser times, the store takes the
+        file's own.
+        """
+        with contextlib.suppress(OSError):
+            os.utime(path, ns=(version.stamp.mtime_ns, version.stamp.mtime_ns))
+        found = FileIdentity.of(path)
+        if found is not None and found.stamp != version.stamp:
+            self._index.set_stamp(version, found.stamp)
 
     def copy_of(
         self, image_id: str, tag: str, path: Path, ext: str, info: Mapping[str, Any]
@@ -192,14 +230,6 @@ class LabelFiles:
             return self._keep(
                 image_id, tag, temporary, ext, info, time.time(), sha256_of(temporary)
             )
-
-    def holds_foreign_files(self, image_id: str, tag: str) -> bool:
-        """Return whether a file that was put in place by other means is there."""
-        for ext in self.on_disk(image_id, tag):
-            found = FileIdentity.of(self.path(image_id, tag, ext))
-            if found is not None and not self._index.is_own(image_id, ext, found.stamp):
-                return True
-        return False
 
     def adopt_foreign_file(self, image_id: str, tag: str) -> None:
         """Enter a current file, which was put in place by other means, as it is.
@@ -259,14 +289,15 @@ class LabelFiles:
             self.keep_foreign_files(label_id, tag)
         version = self._index.label_version(label_id, tag)
         if version is not None and not self.is_in_place(label):
-            if not self.file(version).is_file():
-                logger.error("%s: %s is not there any more", label_id, version.file)
+            try:
+                self.copy_in_place(version, tag)
+            except DamagedLabelError as error:
+                logger.error("%s: %s", label_id, error)
                 return
-            self._copy(self.file(version), self.path(label_id, tag, version.ext), tag)
         for ext in self.on_disk(label_id, tag):
             path = self.path(label_id, tag, ext)
             found = FileIdentity.of(path)
-            if ext != label.ext and found and self._index.is_own(label_id, ext, found.stamp):
+            if ext != label.ext and found and self._is_own(label_id, tag, ext, found):
                 path.unlink(missing_ok=True)
 
     def is_alone_in_place(self, label: CurrentLabel) -> bool:
@@ -283,27 +314,37 @@ class LabelFiles:
         found = FileIdentity.of(self.path(label.image, label.tag, label.ext))
         return found is not None and found.stamp == label.stamp
 
-    def _copy(self, kept: Path, target: Path, tag: str) -> None:
+    def copy_in_place(self, version: LabelVersion, tag: str) -> None:
+        """Make the file in place a copy of a kept file; hold the image's lock.
+
+        Raises
+        ------
+        DamagedLabelError
+            The kept file is not there any more, or is not what was kept; what is in place stays.
+        """
+        self._copy(self.file(version), version, self.path(version.image, tag, version.ext), tag)
+
+    def _copy(self, kept: Path, of: LabelVersion | NewLabel, target: Path, tag: str) -> None:
         self.writable(tag)
         with self.incoming(tag) as temporary:
-            if tag in _LINKED:
-                temporary.unlink()
-                with contextlib.suppress(OSError):  # a file system without hard links
-                    os.link(kept, temporary)
-            if not temporary.exists() or tag not in _LINKED:
+            try:
                 shutil.copyfile(kept, temporary)
-                changed = kept.stat().st_mtime_ns
-                os.utime(temporary, ns=(changed, changed))
-            publish(temporary, target)
+            except FileNotFoundError:
+                raise DamagedLabelError(kept, "is not there any more") from None
+            if sha256_of(temporary) != of.sha256:
+                raise DamagedLabelError(kept, "is not what was kept: its hash is another")
+            # The store's own time: that of a kept file which was copied may be another.
+            os.utime(temporary, ns=(of.stamp.mtime_ns, of.stamp.mtime_ns))
+            publish(temporary, target, sync=tag not in _DERIVED)
 
-    def replace_link_by_copy(self, label_id: str, label: NewLabel) -> None:
+    def replace_link_by_copy(self, label_id: str, label: NewLabel | LabelVersion, tag: str) -> None:
         """Put a copy in place where a link leads to the kept file itself; hold the image's lock.
 
-        The release before linked them.
+        Releases before linked them.
         """
-        kept, target = self.file(label), self.path(label_id, label.tag, label.ext)
-        if label.tag not in _LINKED and target.exists() and target.samefile(kept):
-            self._copy(kept, target, label.tag)
+        kept, target = self.file(label), self.path(label_id, tag, label.ext)
+        if target.exists() and kept.exists() and target.samefile(kept):
+            self._copy(kept, label, target, tag)
 
     def remove(self, label_id: str, tag: str) -> bool:
         """Have no label current for `tag`; its file is kept. Return whether there was one.
