@@ -340,10 +340,15 @@ def range_(
     rows = [features for _, features in measured]
     few = [file for file, _ in measured][:: max(1, len(measured) // predicted)]
     rows += tqdm(_agreements(folder, few), total=len(few), desc="predicted")
-    rows += [_scanned(seed + number) for number in tqdm(range(scans), desc="scans")]
+    phantoms = round(scans * sum(file.name.startswith("phantom_") for file in files) / len(files))
+    rows += [
+        _scanned(seed + number, phantom=number < phantoms)
+        for number in tqdm(range(scans), desc="scans")
+    ]
     made_of = (
         f"{len(measured)} training CTs with {MIN_ORGANS} organs or more, {len(few)} of them "
-        f"predicted, and {scans} draws of their scanner from seed {seed}"
+        f"predicted, and {scans} draws of their scanners from seed {seed}, {phantoms} of them "
+        "those of phantoms"
     )
     write_json(folder / RANGE_FILE, trained_ranges(rows, made_of))
     typer.echo(f"{folder / RANGE_FILE} written: {made_of}")
@@ -390,18 +395,24 @@ def _agreements(folder: Path, files: list[Path]) -> Iterator[Features]:
         yield {"agreement": measure(ct, labels, prediction.grid)[0]["agreement"]}
 
 
-def _scanned(seed: int) -> Features:
-    """Measure noise and voxel size of a scan of :func:`~abdomen_phantom.bodies.paint_body`."""
+def _scanned(seed: int, phantom: bool) -> Features:
+    """Measure noise and voxel size of a scan of a wide phantom, or of a painted body."""
     import numpy as np
 
+    from abdomen_phantom import WIDE
     from abdomen_phantom.bodies.draw import BODIES, draw_scan
+    from abdomen_phantom.generate import PhantomPainter
     from abdomen_phantom.scanner import add_noise, enhance_edges
     from abdomen_phantom.setting import Dice
     from atlas8k.content.features import noise_hu
     from atlas8k.core.volume import Grid, Volume
 
-    dice = Dice(seed, BODIES)
-    scan = draw_scan(dice, np.zeros(3), np.full(3, SLAB_MM), "RAS")
+    if phantom:
+        painter = PhantomPainter(seed, WIDE, coarse=True)
+        dice, scan = painter.dice, painter.scan
+    else:
+        dice = Dice(seed, BODIES)
+        scan = draw_scan(dice, np.zeros(3), np.full(3, SLAB_MM), "RAS")
     pixel, thickness = scan.in_plane_mm, scan.thickness_mm
     side = round(SLAB_MM / pixel)
     hu = np.full((SLAB_SLICES, side, side), 60.0, np.float32)
