@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,12 +139,24 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert put_label(server, other).status_code == 200
         assert put_image("large.nii.gz").status_code == 200
 
-        with filled(disk):
-            (disk / "a.nii.gz").touch()
+        with filled(disk, 16 << 10):
+            shutil.copy(write_ct(tmp_path / "b.nii.gz", 1), disk)
+            answer = requests.post(f"{server.url}/scoring/attention", json={}, timeout=LIMIT_S)
+            if answer.status_code == 200:
+                task = server.finish("scoring")
+                print(json.dumps(task)[-1500:])  # noqa: T201
+                assert task["status"] == "ERROR"
+                assert "a disk is full" in task["details"][-1]
+            else:
+                refused(answer)
+        end, where = (
+            time.monotonic() + LIMIT_S,
+            f"{server.url}/datastore/label?label=b&tag=original",
+        )
+        while requests.get(where, timeout=LIMIT_S).status_code != 200:
+            assert time.monotonic() < end, server.text()[-3000:]
             requests.post(f"{server.url}/scoring/attention", json={}, timeout=LIMIT_S)
-            task = server.finish("scoring")
-            print(json.dumps(task)[-1500:])  # noqa: T201
-        assert server.score()["status"] == "DONE"
+            time.sleep(1)
         history = f"{server.url}/atlas8k/labels/a/history"
         assert len(requests.get(history, timeout=LIMIT_S).json()["history"]) == 2
         shutil.copytree(disk / ".atlas8k", tmp_path / "copy")

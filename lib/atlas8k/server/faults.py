@@ -26,6 +26,7 @@ from atlas8k.services.errors import (
     TooLargeError,
     UpstreamError,
 )
+from atlas8k.store import UnknownVolumeError
 
 logger = logging.getLogger(__name__)
 FULL = 507
@@ -36,6 +37,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (UpstreamError, 503),
     (AttentionError, 500),  # a volume error, but of probabilities that our own networks made
     (NotFoundError, 404),
+    (UnknownVolumeError, 404),
     (ImageNotFoundException, 404),
     (LabelNotFoundException, 404),
     (ConflictError, 409),
