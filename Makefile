@@ -85,6 +85,10 @@ requirements:
 	$(COMPILE) --extra server --output-file requirements.txt
 	$(COMPILE) --extra server --extra test --constraint requirements.txt \
 		--output-file tests/requirements.txt
+	UV_CUSTOM_COMPILE_COMMAND="make requirements" $(UV) pip compile requirements.txt --quiet \
+		--no-deps --generate-hashes --universal --python-version 3.11 --no-emit-index-url \
+		--no-annotate --no-emit-package torch --no-emit-package torchvision \
+		--output-file requirements-hashed.txt
 
 lint: install-test
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,17 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def running(app: Path, studies: Path | str, folder: Path, *more: str) -> Iterator[Server]:
-    """A server that answers; ended with everything it started."""
+def running(
+    app: Path, studies: Path | str, folder: Path, *more: str, before: Sequence[str] = ()
+) -> Iterator[Server]:
+    """A server that answers; ended with everything it started.
+
+    `before` is a command that runs the server's.
+    """
     port, log = free_port(), folder / "server.log"
     with open(log, "wb") as stream:
         process = subprocess.Popen(
-            command(app, studies, port, *more),
+            [*before, *command(app, studies, port, *more)],
             cwd=folder,
             env=environment(),
             stdout=stream,

@@ -16,14 +16,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-ROLES = {
-    "anna": "annotator",
-    "ben": "annotator",
-    "ruth": "reviewer",
-    "adam": "admin",
-    "uwe": "user",
-}
-"""Who has which role; all of them have the user's besides."""
+ROLES = {"anna": "annotator", "ruth": "reviewer", "adam": "admin", "uwe": "user"}
+"""Who has which role; all of them have the user's besides. Others are annotators."""
 KEY = "key-1"
 CLIENT = "monailabel-app"
 """What clients sign in as, by default."""
@@ -41,7 +35,7 @@ class Realm:
         return f"http://127.0.0.1:{self.server.server_port}/realms/monailabel"
 
     def token(self, name: str, lasts_s: float = 600, **more: Any) -> str:
-        roles = ["monailabel-user", f"monailabel-{ROLES[name]}"]
+        roles = ["monailabel-user", f"monailabel-{ROLES.get(name, 'annotator')}"]
         payload = {
             "preferred_username": name,
             "realm_access": {"roles": roles},

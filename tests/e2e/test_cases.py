@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import requests
 from tests.e2e.harness import Server
 from tests.e2e.small import IMAGES, LIMIT_S, label_bytes, small_server
-from tests.server.tiny import GRID
+from tests.server.tiny import GRID, write_ct
 
 from atlas8k.core.volume import write_nifti
 
@@ -411,3 +412,25 @@ def test_the_same_by_script(server: Server, tmp_path: Path) -> None:
     assert [one["in_force"] for one in found["submitted"]] == [True, False, False]
     other = requests.get(f"{url}/list", params={"client_id": "x"}, timeout=LIMIT_S).json()
     assert other == {"open": [], "submitted": []}
+
+
+def test_a_ct_that_nobody_has_looked_for_yet_is_taken_by_name(
+    server: Server, tmp_path: Path
+) -> None:
+    """It is not in the ledger, which learns of files every few seconds; this was a 500."""
+    written = write_ct(server.studies / "just-copied.nii.gz", seed=9)
+    for path, body in (
+        ("cases/just-copied/take", {"client_id": "quick"}),
+        ("labels/just-copied/history", None),
+        ("cases/just-copied/release", {"client_id": "quick"}),
+        ("volumes/just-copied/exclude", {"client_id": "quick", "reason": "a copy"}),
+    ):
+        method = "GET" if body is None else "POST"
+        where = f"{server.url}/atlas8k/{path}"
+        end = time.monotonic() + LIMIT_S
+        while time.monotonic() < end:
+            answer = requests.request(method, where, json=body, timeout=LIMIT_S)
+            if answer.status_code != 404:  # it may still be copied
+                break
+        assert answer.status_code == 200, f"{path}: {answer.text}"
+    written.unlink()

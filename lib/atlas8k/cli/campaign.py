@@ -385,6 +385,7 @@ def write_csv(path: Path, rounds: list[SimulatedRound]) -> None:
     """Write a CSV with one row a round and phase: means, then every organ."""
     import pandas as pd
 
+    from atlas8k.core.csv_text import frame_text
     from atlas8k.core.structures import ORGAN_NAMES
     from atlas8k.reports.results import write_text
 
@@ -398,5 +399,4 @@ def write_csv(path: Path, rounds: list[SimulatedRound]) -> None:
                 row |= {name: getattr(measured, name) for name in figures}
                 rows.append(row | {organ: measured.organs.get(organ) for organ in ORGAN_NAMES})
     table = pd.DataFrame(rows)
-    text = table.to_csv(index=False, float_format="%.4f", lineterminator="\r\n")
-    write_text(path, text)
+    write_text(path, frame_text(table, digits="%.4f", end="\r\n"))

@@ -49,6 +49,7 @@ def evaluate(
     import pandas as pd
     from tqdm import tqdm
 
+    from atlas8k.core.csv_text import frame_text
     from atlas8k.labels.datasets import find_dataset
     from atlas8k.reports.evaluate import evaluate_folder, evaluation_table
     from atlas8k.reports.results import write_results, write_text
@@ -72,7 +73,7 @@ def evaluate(
     write_tables([table], folder / "tables")
     if evaluation.failures:
         failures = pd.DataFrame(evaluation.failures.items(), columns=["name", "reason"])
-        write_text(folder / "failures.csv", failures.to_csv(index=False, lineterminator="\n"))
+        write_text(folder / "failures.csv", frame_text(failures))
     print_result(table)
     for note in evaluation.notes:
         typer.echo(f"note: {note}")

@@ -6,7 +6,6 @@ First find the dataset's version and check its numbers, then import one file aft
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import multiprocessing
 from collections import Counter
@@ -22,6 +21,7 @@ import numpy.typing as npt
 import typer
 from tqdm import tqdm
 
+from atlas8k.core.csv_text import csv_text
 from atlas8k.core.errors import Atlas8kError, VolumeError
 from atlas8k.core.grid_alignment import TOLERANCE_VOXELS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
@@ -338,10 +338,9 @@ def chosen_version(
 
 def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
     """Write a CSV of all outcomes, one row a file."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["file", "volume", "result", "reason", *ORGAN_NAMES, "notes", "findings"])
-        for o in outcomes:
-            states = [o.states.get(organ, "") for organ in ORGAN_NAMES]
-            texts = ["; ".join(o.notes), "; ".join(o.findings)]
-            writer.writerow([o.file, o.volume or "", o.result, o.reason, *states, *texts])
+    rows = [["file", "volume", "result", "reason", *ORGAN_NAMES, "notes", "findings"]]
+    for o in outcomes:
+        states = [o.states.get(organ, "") for organ in ORGAN_NAMES]
+        texts = ["; ".join(o.notes), "; ".join(o.findings)]
+        rows.append([o.file, o.volume or "", o.result, o.reason, *states, *texts])
+    path.write_text(csv_text(rows), encoding="utf-8", newline="")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ import typer
 from atlas8k.cli.open_studies import ledger_of
 from atlas8k.cli.options import LedgerFile, Studies
 from atlas8k.cli.terminal_tables import print_table
+from atlas8k.core.csv_text import csv_text
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.rankings import RANKINGS
 
@@ -144,15 +144,15 @@ def _table(
 def _csv(ranked: list[Ranked]) -> None:
     from atlas8k.core.structures import ORGAN_NAMES
 
-    writer = csv.writer(sys.stdout, lineterminator="\n")
     header = ["rank", "volume", "attention_ml", "status", "source"]
-    writer.writerow([*header, *ORGAN_NAMES, "ranking", "score"])
+    rows: list[list[object]] = [[*header, *ORGAN_NAMES, "ranking", "score"]]
     for line in ranked:
         organs = dict(line.organs)
         row = [line.rank, line.volume, f"{line.attention_ml:.6g}", line.status, line.source]
         # Empty: public or revised, so not ranked by.
         by_organ = (f"{organs[o]:.6g}" if o in organs else "" for o in ORGAN_NAMES)
-        writer.writerow([*row, *by_organ, line.ranking, f"{line.score:.6g}"])
+        rows.append([*row, *by_organ, line.ranking, f"{line.score:.6g}"])
+    sys.stdout.write(csv_text(rows, end="\n"))
 
 
 def _document(

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.core.csv_text import frame_text
 from atlas8k.core.errors import EvaluationError
 from atlas8k.core.files import publish
 from atlas8k.core.structures import ORGAN_NAMES, find_organ
@@ -234,7 +235,7 @@ def write_results(path: str | Path, results: Results) -> Path:
     import pandas as pd
 
     frame = pd.DataFrame(results.values, pd.Index(results.cases, name="name"), results.organs)
-    return write_text(path, frame.reindex(columns=[*ORGAN_NAMES]).to_csv(lineterminator="\n"))
+    return write_text(path, frame_text(frame.reindex(columns=[*ORGAN_NAMES]), index=True))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.core.csv_text import plain
 from atlas8k.core.errors import EvaluationError
 from atlas8k.core.structures import normalise
 
@@ -144,7 +145,7 @@ def read_sheet(path: str | Path) -> Sheet:
     reader = csv.reader(lines[start:], delimiter=delimiter)
     try:
         read = [
-            (start + reader.line_num, fields)
+            (start + reader.line_num, [plain(field) for field in fields])
             for fields in reader
             if any(field.strip() for field in fields)
         ]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from atlas8k.core.csv_text import frame_text
 from atlas8k.reports.results import write_text
 
 _LATEX = str.maketrans({
@@ -57,7 +58,7 @@ class Table:
         frame = self.records
         if frame is None:
             frame = pd.DataFrame(self.rows, columns=list(self.columns))
-        return frame.to_csv(index=False, lineterminator="\n")
+        return frame_text(frame)
 
     def _marked(self, before: str, after: str, cells: Iterable[Sequence[str]]) -> list[list[str]]:
         """Return rows of cells in which the strong ones are between two marks."""

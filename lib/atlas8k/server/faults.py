@@ -17,6 +17,7 @@ from monailabel.interfaces.exception import (
 )
 from starlette.exceptions import HTTPException
 
+from atlas8k.core.disk import disk_fault
 from atlas8k.core.errors import Atlas8kError, AttentionError, TrainingError, VolumeError
 from atlas8k.services.errors import (
     ConflictError,
@@ -25,8 +26,10 @@ from atlas8k.services.errors import (
     TooLargeError,
     UpstreamError,
 )
+from atlas8k.store import UnknownVolumeError
 
 logger = logging.getLogger(__name__)
+FULL = 507
 LONGEST = 500
 """Characters in the log of what a client sent."""
 
@@ -34,6 +37,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (UpstreamError, 503),
     (AttentionError, 500),  # a volume error, but of probabilities that our own networks made
     (NotFoundError, 404),
+    (UnknownVolumeError, 404),
     (ImageNotFoundException, 404),
     (LabelNotFoundException, 404),
     (ConflictError, 409),
@@ -51,7 +55,14 @@ def reason(error: Exception) -> str:
 
 
 def status(error: Exception) -> int:
-    """Return the HTTP status of an error, by :data:`STATUS`, 500 where it is not there."""
+    """Return the HTTP status of an error, by :data:`STATUS`, 500 where it is not there.
+
+    507 where a disk is full or cannot be written, whatever became of that on the way.
+    """
+    if isinstance(error, HTTPException):
+        return int(error.status_code)
+    if disk_fault(error) is not None:
+        return FULL
     if isinstance(error, MONAILabelException) and error.error is MONAILabelError.INVALID_INPUT:
         return 422
     return next((code for kind, code in STATUS if isinstance(error, kind)), 500)
@@ -69,7 +80,13 @@ def reply(request: Request, error: Exception) -> JSONResponse:
     logger.error(
         "%s %s: %d, id %s", request.method, request.url.path, code, body["id"], exc_info=error
     )
-    if not isinstance(error, Atlas8kError):
+    if (why := disk_fault(error)) is not None:
+        body = {
+            **body,
+            "error": "StorageError",
+            "detail": f"{why}; nothing was kept, send it again",
+        }
+    elif not isinstance(error, Atlas8kError):
         # What other people's code raises may carry anything.
         body["detail"] = "an error inside the server; its log has more under this id"
     return JSONResponse(body, code)

@@ -14,6 +14,8 @@ from fastapi import HTTPException, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from atlas8k.core.disk import disk_fault
+
 logger = logging.getLogger(__name__)
 
 MIB = 1 << 20
@@ -80,6 +82,18 @@ class BoundedRequest(Request):
             if seen > self._limit:
                 raise self._too_large()
             yield piece
+
+    async def _get_form(self, **bounds: Any) -> Any:
+        """Return the form; raise 507 where a file of it cannot be held on disk.
+
+        FastAPI says of every other exception that the form is broken.
+        """
+        try:
+            return await super()._get_form(**bounds)
+        except OSError as err:
+            if disk_fault(err) is None:
+                raise
+            raise HTTPException(507, "the upload cannot be held on disk") from err
 
     async def json(self) -> Any:
         """Return the body's JSON; raise 422 where a text in it is no Unicode."""

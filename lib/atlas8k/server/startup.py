@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from monailabel.config import settings as monailabel_settings
 
+from atlas8k.core.disk import disk_fault
 from atlas8k.core.errors import Atlas8kError, SettingsError
 
 logger = logging.getLogger(__name__)
@@ -50,9 +51,13 @@ def background(task: Callable[[], Any]) -> Any:
     give_way(10)  # a waiting annotator's inference comes first
     try:
         return task()
-    except Atlas8kError as err:
+    except (Atlas8kError, OSError) as err:
+        why = disk_fault(err)
+        if why is None and not isinstance(err, Atlas8kError):
+            raise
         logging.shutdown()
-        raise SystemExit(f"{type(err).__name__}: {err}") from err
+        text = f"{why}, then start it again ({err})" if why else f"{type(err).__name__}: {err}"
+        raise SystemExit(text) from err
 
 
 def give_way(nice: int) -> None:

@@ -33,7 +33,7 @@ from atlas8k.services.labels.reviews import Revision
 from atlas8k.services.labels.service import Receipt
 from atlas8k.services.studies.names import check_id
 from atlas8k.services.studies.versions import Version
-from atlas8k.store import Holder, Lease, OrganChange, Submission, UnknownVolumeError
+from atlas8k.store import Holder, Lease, OrganChange, Submission
 
 SHOWN_REGIONS = 5
 SHOWN_SUBMISSIONS = 20
@@ -364,10 +364,7 @@ class Cases:
 
     def _listed(self, image: str) -> None:
         self.context.sync()
-        try:
-            self._ledger.status(check_id(image))
-        except UnknownVolumeError:
-            raise NotFoundError("image", image) from None
+        self.context.know(image)
 
     def _case(self, held: Lease, signature: str | None) -> Case:
         volume, ledger = held.volume, self._ledger
@@ -443,6 +440,7 @@ class Cases:
 
     def _known(self, image: str) -> None:
         self._labels.folder.known_image(check_id(image))
+        self.context.know(image)
 
     def _held(self, image: str, lease: int | None) -> Lease:
         self._known(image)

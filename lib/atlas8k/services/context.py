@@ -20,6 +20,7 @@ from atlas8k.services.labels.service import LabelService
 from atlas8k.services.prediction.engine import Engine
 from atlas8k.services.studies.content import admit
 from atlas8k.services.studies.folder import StudiesFolder
+from atlas8k.services.studies.names import check_id
 from atlas8k.store import Holder, Ledger, Progress, VolumeEntry
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,18 @@ class Context:
             if (fingerprint := self.studies.fingerprint(name)) is not None
         )
         self._synced = seen
+
+    def know(self, volume: str) -> None:
+        """Have the ledger know a volume, also one that was put into the folder just now.
+
+        Raises
+        ------
+        BadNameError, NotFoundError
+            That cannot be an id; there is no such volume, nor was there ever.
+        """
+        if not self.ledger.is_known(check_id(volume)):
+            self.studies.known_image(volume)
+            self.sync()
 
     def reach(self) -> None:
         """Raise :class:`UpstreamError` where images come from an archive that does not answer."""

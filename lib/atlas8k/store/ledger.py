@@ -173,6 +173,7 @@ class Ledger:
 
     add_volumes = writing(volumes.add)
     status = reading(volumes.status)
+    is_known = reading(volumes.is_known)
     statuses = reading(volumes.statuses)
     submitted = reading(volumes.is_submitted)
     counts = reading(volumes.counts)

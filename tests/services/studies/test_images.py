@@ -169,3 +169,36 @@ def test_another_patient_under_a_removed_id_does_not_get_the_labels(
 def test_a_missing_studies_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(StudiesFolderError, match="no such folder"):
         StudiesFolder(tmp_path / "missing")
+
+
+def test_deleting_a_link_leaves_what_it_leads_to(
+    studies: Path, tmp_path: Path, open_folder: Open
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    outside = write(tmp_path / "elsewhere" / "far.nii.gz", b"somebody else's")
+    (studies / "a.nii.gz").symlink_to(outside)
+    (studies / "b.nii.gz").symlink_to(os.path.relpath(outside, studies))
+    os.link(outside, studies / "c.nii.gz")
+    (studies / "e").mkdir()
+    (studies / "e" / "ct.nii.gz").symlink_to(outside)
+    folder = open_folder()
+    folder.refresh()
+    for image in ("a", "b", "c", "e"):
+        folder.remove_image(image)
+        assert folder.image(image) is None
+        assert outside.read_bytes() == b"somebody else's"
+    assert [path.name for path in studies.glob("*.nii.gz")] == []
+
+
+def test_a_case_in_a_linked_folder_is_not_deleted_from_here(
+    studies: Path, tmp_path: Path, open_folder: Open
+) -> None:
+    (tmp_path / "elsewhere" / "d").mkdir(parents=True)
+    outside = write(tmp_path / "elsewhere" / "d" / "ct.nii.gz", b"somebody else's")
+    (studies / "d").symlink_to(outside.parent)
+    folder = open_folder()
+    folder.refresh()
+    with pytest.raises(ConflictError, match="outside the studies folder"):
+        folder.remove_image("d")
+    assert outside.read_bytes() == b"somebody else's"
+    assert folder.image("d") is not None

@@ -17,8 +17,7 @@ from atlas8k.server.workspace import workspace
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.labels.reviews import Revision
 from atlas8k.services.labels.service import LabelService
-from atlas8k.services.studies.names import check_id
-from atlas8k.store import Submission, UnknownVolumeError
+from atlas8k.store import Submission
 
 labels = APIRouter(
     prefix="/atlas8k/labels/{image}",
@@ -71,12 +70,9 @@ def labels_of(image: str) -> LabelService:
     NotFoundError
         There is not.
     """
-    found = workspace().label_service
-    try:
-        found.ledger.status(check_id(image))
-    except UnknownVolumeError:
-        raise NotFoundError("image", image) from None
-    return found
+    context = workspace()
+    context.know(image)
+    return context.label_service
 
 
 def check_own(asked: Who, one: Submission | None, label_service: LabelService) -> None:

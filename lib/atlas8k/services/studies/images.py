@@ -121,7 +121,19 @@ class ImageFiles:
             raise ConflictError(f"image {image_id!r} exists with other content; use a new id")
 
     def remove(self, image_id: str, file: ImageFile) -> None:
-        """Delete an image's file; of a link, the link. The mark says which image it was."""
+        """Delete an image's file; of a link, the link. The mark says which image it was.
+
+        Raises
+        ------
+        ConflictError
+            It lies outside the studies folder: a folder on the way there is a link.
+        """
+        where = (self.root / file.path).parent.resolve()
+        if not where.is_relative_to(self.root):
+            raise ConflictError(
+                f"image {image_id!r} lies in {where}, outside the studies folder, by a link: it is "
+                "not deleted from here; take the link out of the studies folder"
+            )
         with self._labels.lock(image_id):
             sha256 = "unknown"
             with contextlib.suppress(UnreadableVolumeError, ConflictError):
