@@ -23,6 +23,7 @@ FIGURES = {
     "evaluation_scale": ("seconds_120", "peak_gb_120", "time_growth", "memory_growth"),
     "fine_tuning": ("dsc_before", "attention_minus_random", "random_minus_same_sd"),
     "fine_tuning_partial": ("change_unlabeled", "change_unlabeled_as_background"),
+    "label_files": ("found_and_mended_s", "cp_a_check_s", "backup_s", "restore_s", "altered"),
     "ledger_scale": ("next_sample_p99_ms_400", "record_score_growth",
                      "sorting_next_sample_p50_ms_200"),
     "nsd_speed": ("speedup", "peak_gb", "max_difference"),
@@ -39,6 +40,7 @@ FIGURES = {
 }  # fmt: skip
 """Some of the figures of each, among them those that a README states."""
 EXACT = {
+    "label_files": {"left": 0},
     "queue_scale": {"failed_40": 0.0},
     "server_load": {"failed": 0},
     "nsd_speed": {"max_difference": pytest.approx(0, abs=1e-9)},

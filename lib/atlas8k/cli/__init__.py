@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from atlas8k import __version__
+from atlas8k.cli.backup import backup, restore
 from atlas8k.cli.campaign import campaign
 from atlas8k.cli.compare import compare
 from atlas8k.cli.cross import cross
+from atlas8k.cli.doctor import doctor
 from atlas8k.cli.evaluate import evaluate
 from atlas8k.cli.explain import explain
 from atlas8k.cli.labels import labels
@@ -36,6 +38,7 @@ app = Commands(
 
 for command in (
     phantoms, predict, score, rank, explain, train, evaluate, compare, cross, fine_tune,
+    backup, restore, doctor,
 ):  # fmt: skip
     app.command()(command)
 for name, group in (

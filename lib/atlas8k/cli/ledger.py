@@ -44,11 +44,7 @@ def rebuild(
     """
     from tqdm import tqdm
 
-    from atlas8k.services.rebuild import NOT_REBUILT
-    from atlas8k.services.rebuild import rebuild as make
-    from atlas8k.services.rebuild_files import labels_on_disk
-    from atlas8k.services.studies.names import IMAGE_SUFFIXES
-    from atlas8k.services.studies.scan import scan_images
+    from atlas8k.services.rebuild import NOT_REBUILT, rebuild_ledger
     from atlas8k.store import locate
 
     folder_only(studies, "its ledger is not rebuilt from files: restore a backup of it")
@@ -60,19 +56,9 @@ def rebuild(
             f"{target}: exists, and a rebuilt one knows less; stop the server and give --replace "
             "to move it aside, or move it away yourself"
         )
-    moved = _move_aside(target) if replace else None
-    try:
-        report = make(
-            target,
-            sorted(scan_images(studies, IMAGE_SUFFIXES).files),
-            list(labels_on_disk(studies, moved[0][1].resolve() if moved else None)),
-            lambda files: tqdm(files, desc="labels", unit="file"),
-            studies=studies,
-        )
-    except BaseException:
-        for old, new in moved or []:
-            new.replace(old)
-        raise
+    report, moved = rebuild_ledger(
+        studies, target, lambda files: tqdm(files, desc="labels", unit="file")
+    )
     for file, reason in report.unreadable.items():
         typer.echo(f"{file}: {reason}", err=True)
     typer.echo(
@@ -87,17 +73,5 @@ def rebuild(
         )
     typer.echo(f"Not in label files and not rebuilt: {NOT_REBUILT}.")
     typer.echo("Volumes are scored again by the next scoring run.")
-    for _, new in moved or []:
-        typer.echo(f"The ledger that was there: {new}")
-
-
-def _move_aside(target: Path) -> list[tuple[Path, Path]]:
-    """Move a ledger with its log; return the old and new path of each file."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    moved = []
-    for suffix in ("", "-wal", "-shm"):
-        old = target.with_name(target.name + suffix)
-        if old.exists():
-            moved.append((old, target.with_name(f"{target.name}.{stamp}{suffix}")))
-            old.replace(moved[-1][1])
-    return moved
+    for aside in moved:
+        typer.echo(f"The ledger that was there: {aside}")

@@ -21,15 +21,24 @@ FILE_MODE = 0o666 & ~_MASK
 
 
 @contextlib.contextmanager
-def publishing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path`; publish it at `path` when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
+def publishing(path: Path, *, sync: bool = True, beside: Path | None = None) -> Iterator[Path]:
+    """Yield a temporary file beside `path`; publish it at `path` when the block succeeds.
+
+    Parameters
+    ----------
+    sync
+        As in :func:`publish`.
+    beside
+        Folder of the temporary file, where not that of `path`; on the same file system.
+    """
+    for folder in {path.parent, beside or path.parent}:
+        folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=beside or path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        publish(temporary, path)
+        publish(temporary, path, sync=sync)
     finally:
         temporary.unlink(missing_ok=True)
 

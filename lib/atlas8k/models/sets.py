@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from atlas8k.models.checkpoint import Checkpoint
 
 EMBEDDED = "embedded"
+KEPT_ASIDE = "kept-aside"
+"""Folder of networks that were trained and are not served."""
 SET_FILE = "set.json"
 SUFFIX = ".safetensors"
 SET_FORMAT = "atlas8k-set/1"

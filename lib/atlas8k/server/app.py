@@ -31,6 +31,7 @@ from atlas8k.server.tasks.scoring import AttentionScoring
 from atlas8k.server.tasks.strategy import DESCRIPTIONS, LedgerStrategy
 from atlas8k.server.tasks.train import FineTuningTask
 from atlas8k.services import privacy
+from atlas8k.services.backups.place import note_settings
 from atlas8k.services.context import Context
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.labels.drafts import PSEUDO
@@ -134,6 +135,7 @@ class Atlas8kApp(MONAILabelApp):
             )
             self.context.label_service.existing.start()
             self.context.label_watch.start()
+            note_settings(self.context, self.conf)
             if application is not None:
                 scoring = partial(background.runs, "scoring")
                 watch = NewVolumes(self.context, self.score_again, scoring)

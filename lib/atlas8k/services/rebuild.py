@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,18 +27,20 @@ from atlas8k.services.rebuild_files import (
     LabelOnDisk,
     Reader,
     changes_by_voxels,
+    labels_on_disk,
     of_dataset,
     signature_of,
 )
 from atlas8k.services.studies.labels import LabelFiles
-from atlas8k.services.studies.names import LABEL_SUFFIXES, split_suffix
+from atlas8k.services.studies.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, split_suffix
+from atlas8k.services.studies.scan import scan_images
 from atlas8k.store import FileIdentity, FolderIndex, NewLabel, label_files
 from atlas8k.store.errors import LedgerReadOnlyError
 from atlas8k.store.ledger import Ledger
 from atlas8k.store.records import Holder, OrganChange, VolumeEntry
 from atlas8k.store.usability import decisions_file
 
-__all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild"]
+__all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild", "rebuild_ledger"]
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +114,54 @@ def rebuild(
         work.ledger.close()
         _remove(unfinished)
     return work.report
+
+
+def rebuild_ledger(
+    studies: Path,
+    target: Path,
+    progress: Callable[[Iterable[LabelOnDisk]], Iterable[LabelOnDisk]] = iter,
+) -> tuple[Rebuilt, list[Path]]:
+    """Rebuild the ledger of a studies folder in its place; one that is there is moved aside.
+
+    Returns
+    -------
+    Rebuilt
+        What was found.
+    list of Path
+        Where the files of the ledger lie that was there.
+
+    Raises
+    ------
+    LedgerFileError
+        `target` cannot be written; what was there is there again.
+    """
+    moved = _move_aside(target)
+    former = moved[0][1].resolve() if moved else None
+    try:
+        report = rebuild(
+            target,
+            sorted(scan_images(studies, IMAGE_SUFFIXES).files),
+            list(labels_on_disk(studies, former)),
+            progress,
+            studies=studies,
+        )
+    except BaseException:
+        for old, new in moved:
+            new.replace(old)
+        raise
+    return report, [new for _, new in moved]
+
+
+def _move_aside(target: Path) -> list[tuple[Path, Path]]:
+    """Move a ledger with its log; return the old and new path of each file."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    moved = []
+    for suffix in ("", "-wal", "-shm"):
+        old = target.with_name(target.name + suffix)
+        if old.exists():
+            moved.append((old, target.with_name(f"{target.name}.{stamp}{suffix}")))
+            old.replace(moved[-1][1])
+    return moved
 
 
 def _remove(path: Path) -> None:

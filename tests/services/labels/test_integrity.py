@@ -173,6 +173,28 @@ def test_what_is_deleted_is_put_back(folder: Folder, what: str) -> None:
         assert details(service) == before
 
 
+def test_what_was_edited_before_the_next_submission_is_named_and_kept(
+    folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody has looked in between."""
+    edited = flip(served(folder), silently=False)
+    with closing(folder.open()) as service:
+        service.reviews.decide_submission("a", 2, "rita")
+    (said,) = [r.getMessage() for r in caplog.records if "by other means" in r.getMessage()]
+    assert (folder.path / said.rpartition(" ")[2]).read_bytes() == edited
+    assert check(folder) == []
+
+
+def test_while_a_kept_file_is_gone_its_copy_stands_in(folder: Folder) -> None:
+    path = kept(folder)
+    data = path.read_bytes()
+    path.unlink()
+    with closing(folder.open()) as service:
+        found = service.versions.current("a", "final")
+        assert found is not None
+        assert found.path.read_bytes() == data
+
+
 def test_a_link_of_an_earlier_release_is_made_a_copy(folder: Folder) -> None:
     served(folder, "pseudo").unlink()
     os.link(kept(folder, "pseudo"), served(folder, "pseudo"))

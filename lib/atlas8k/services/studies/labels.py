@@ -178,6 +178,12 @@ class LabelFiles:
             info = json.loads(known.info) if here and known is not None else {}
             kept = self.copy_of(image_id, under or tag, path, ext, info)
             self._index.add_foreign_version(image_id, kept)
+            if known is not None and known.version is not None:
+                logger.warning(
+                    "%s: labels/%s was changed by other means than a submission; what lay there "
+                    "is kept as %s",
+                    *(image_id, tag, kept.file),
+                )
 
     def foreign_files(self, image_id: str, tag: str) -> list[tuple[str, FileIdentity]]:
         """Return suffix and identity of each file in place that was put there by other means."""

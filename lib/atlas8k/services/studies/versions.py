@@ -43,7 +43,10 @@ class Versions:
         if label.version is not None:
             kept = self._folder.index.label_version(image_id, tag)
             if kept is not None and kept.id == label.version:
-                return Version(self._folder.labels.file(kept), kept.sha256, info)
+                path = self._folder.labels.file(kept)
+                if not path.is_file():  # until it is mended, there is its copy
+                    path = self._folder.labels.path(image_id, tag, kept.ext)
+                return Version(path, kept.sha256, info)
         path = self._folder.labels.path(image_id, tag, label.ext or "")
         try:
             return Version(path, sha256_of(path), info)

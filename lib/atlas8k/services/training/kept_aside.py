@@ -21,11 +21,10 @@ from typing import Any
 from atlas8k.core.errors import CheckpointError
 from atlas8k.core.files import write_json
 from atlas8k.models.checkpoint import Checkpoint, save_checkpoint
-from atlas8k.models.sets import SUFFIX
+from atlas8k.models.sets import KEPT_ASIDE, SUFFIX
 
 logger = logging.getLogger(__name__)
 
-KEPT_ASIDE = "kept-aside"
 REASON = "gate.json"
 KEPT = 3
 

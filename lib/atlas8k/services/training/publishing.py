@@ -16,10 +16,10 @@ from typing import Any, Self
 from atlas8k.core.errors import ServedChangedError
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.models.ensemble import EnsembleSettings
-from atlas8k.models.sets import ServedSet, comes_from
+from atlas8k.models.sets import KEPT_ASIDE, ServedSet, comes_from
 from atlas8k.models.store import ModelStore
 from atlas8k.services.training.cases import Seen
-from atlas8k.services.training.kept_aside import KEPT_ASIDE, keep_aside
+from atlas8k.services.training.kept_aside import keep_aside
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.gate import TOGETHER, Decision, decide

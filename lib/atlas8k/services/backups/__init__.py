@@ -1,0 +1,1 @@
+"""Backups of a campaign: made while it is served, checked, restored anywhere."""
