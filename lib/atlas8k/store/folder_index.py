@@ -159,6 +159,11 @@ class FolderIndex:
         with self.ledger.read() as tx:
             return label_files.is_own(tx, image_id, ext, stamp)
 
+    def is_kept(self, image_id: str, ext: str, stamp: FileStamp) -> bool:
+        """Return whether a file in place has a copy among the image's own label files."""
+        with self.ledger.read() as tx:
+            return label_files.is_kept(tx, image_id, ext, stamp)
+
     def checksum(self, path: str, identity: FileIdentity) -> str | None:
         """Return SHA256, hex, of the file of that identity; ``None`` where it is not known."""
         with self.ledger.read() as tx:
