@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.store.kit import ANNA, BEN, check_consistent, query
 
-from atlas8k.store import Ledger, LedgerVersionError, OrganSource, Progress, schema
+from atlas8k.store import Ledger, LedgerVersionError, OrganSource, Progress, audit_trail, schema
 from atlas8k.store.errors import LedgerFileError
 
 
@@ -51,6 +52,33 @@ def test_a_file_of_the_version_before_is_brought_up_to_date(before: Path) -> Non
     assert sample is not None
     assert (sample.volume, sample.audit) == ("d", True)
     check_consistent(before)
+
+
+def test_of_a_store_without_an_audit_trail_the_chain_begins_with_the_upgrade(
+    before: Path, tmp_path: Path
+) -> None:
+    nine = Ledger(tmp_path / "nine.sqlite")
+    nine.sync_volumes(["a"])
+    nine.lease("a", ANNA)
+    nine.close()
+    with closing(sqlite3.connect(nine.path)) as connection:
+        for name in ("audit_trail", "audit_reason"):
+            connection.execute(f"DROP TABLE {name}")  # as version 9 was
+        connection.execute("PRAGMA user_version = 9")
+    for path, version in ((before, 8), (nine.path, 9)):
+        with closing(Ledger(path)) as ledger, ledger.read() as tx:
+            (line,) = audit_trail.lines(tx)
+            record = json.loads(line)
+            assert record["action"] == "begun"
+            assert record["previous"] == audit_trail.NONE_BEFORE
+            assert record["detail"]["upgraded_from"] == version
+            assert record["detail"]["schema"] == schema.VERSION
+        check_consistent(path)
+        assert path.with_name(f"{path.stem}-version-{version}.sqlite").exists()
+    assert [lease.volume for lease in Ledger(nine.path).leases()] == ["a"]  # and all it had
+    with Ledger(tmp_path / "new.sqlite").read() as tx:
+        (line,) = audit_trail.lines(tx)
+    assert "upgraded_from" not in json.loads(line)["detail"]
 
 
 def test_the_way_back_is_kept(before: Path) -> None:
@@ -106,7 +134,7 @@ def test_an_upgrade_that_fails_changes_nothing(
     ("version", "words"),
     [
         (schema.VERSION + 1, r"newer release .* upgrade atlas8k"),
-        (schema.VERSION - 2, r"too old .* open it once with the release before"),
+        (schema.OLDEST - 1, r"too old .* open it once with the release before"),
     ],
 )
 def test_other_versions_are_refused_and_left_alone(

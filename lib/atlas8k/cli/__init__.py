@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from atlas8k import __version__
+from atlas8k.cli.audit import audit
 from atlas8k.cli.backup import backup, restore
 from atlas8k.cli.campaign import campaign
 from atlas8k.cli.compare import compare
@@ -27,6 +28,7 @@ from atlas8k.cli.review import review
 from atlas8k.cli.tasks import fine_tune, score
 from atlas8k.cli.train import train
 from atlas8k.cli.weights import weights
+from atlas8k.core.acting import act_as_program
 from atlas8k.core.errors import Atlas8kError
 
 app = Commands(
@@ -43,7 +45,7 @@ for command in (
     app.command()(command)
 for name, group in (
     ("campaign", campaign), ("quality", quality), ("ledger", ledger), ("review", review),
-    ("labels", labels), ("weights", weights),
+    ("labels", labels), ("weights", weights), ("audit", audit),
 ):  # fmt: skip
     app.add_typer(group, name=name)
 
@@ -76,6 +78,7 @@ def main() -> None:
     # The user of a command knows where folder and ledger are; only a server logs it.
     for quiet in ("atlas8k.services.studies", "atlas8k.store.filesystem"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
+    act_as_program("atlas8k command")
     try:
         app()
     except Atlas8kError as err:

@@ -25,6 +25,7 @@ def backup(
     if target.is_dir():
         target /= f"ledger-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.sqlite"
     with ledger_of(studies, path) as book:
+        book.note("export", kind="backup")
         typer.echo(book.backup(target))
 
 

@@ -16,6 +16,8 @@ from monailabel.config import settings
 from monailabel.endpoints.user.auth import DEFAULT_USER, User
 from pydantic import BaseModel, ConfigDict, Field
 
+from atlas8k.core.acting import Actor, act_as
+from atlas8k.server.sign_ins import sign_ins
 from atlas8k.server.tokens import user_of
 from atlas8k.store import Holder
 
@@ -48,6 +50,7 @@ _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 def set_caller(caller: Caller) -> None:
     """Remember who is calling, for the rest of this request."""
     _CALLER.set(caller)
+    act_as(Actor(holder().key, caller.address, caller.software))
 
 
 def get_caller() -> Caller:
@@ -122,7 +125,15 @@ async def current_user(request: Request, token: Annotated[str | None, Depends(be
         logger.warning("a token was refused: %s", err)
         raise refused(f"the token is not valid: {err}") from err
     request.state.user = user
+    by = Actor(Holder.identify(user=user.username).key, *_from(request))
+    sign_ins.used(token, by, user.roles)
     return user
+
+
+def _from(request: Request) -> tuple[str, str]:
+    """Return network address and software of who asks, as they present themselves."""
+    address = request.client.host if request.client else ""
+    return address, request.headers.get("user-agent", "")[:80]
 
 
 class Allowed:
@@ -147,11 +158,12 @@ class Allowed:
             wanted = " or ".join(f'"{role}"' for role in self._roles)
             raise HTTPException(403, f"Role {wanted} is required to perform this action")
         name = "" if signed_in else typed_name(unquote(request.cookies.get(NAME_COOKIE, "")))
+        address, software = _from(request)
         set_caller(
             Caller(
                 user=user.username if signed_in else "",
-                address=request.client.host if request.client else "",
-                software=request.headers.get("user-agent", "")[:80],
+                address=address,
+                software=software,
                 roles=frozenset(user.roles) if signed_in else frozenset(),
                 name=name,
             )

@@ -18,6 +18,8 @@ from monailabel.interfaces.tasks.scoring import ScoringMethod
 from monailabel.interfaces.tasks.strategy import Strategy
 from monailabel.interfaces.tasks.train import TrainTask
 
+from atlas8k import __version__
+from atlas8k.core.acting import act_as_program
 from atlas8k.core.errors import Atlas8kError
 from atlas8k.core.files import only_one
 from atlas8k.core.settings import Settings
@@ -25,11 +27,13 @@ from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.server import background, logs, startup
 from atlas8k.server.archive_datastore import datastore_of
-from atlas8k.server.connections import bound_connections
+from atlas8k.server.connections import after_last_request, bound_connections
+from atlas8k.server.sign_ins import sign_ins
 from atlas8k.server.tasks.infer import AttentionInfer, OrganInfer
 from atlas8k.server.tasks.scoring import AttentionScoring
 from atlas8k.server.tasks.strategy import DESCRIPTIONS, LedgerStrategy
 from atlas8k.server.tasks.train import FineTuningTask
+from atlas8k.server.workspace import write_looks
 from atlas8k.services import privacy
 from atlas8k.services.backups.place import note_settings
 from atlas8k.services.context import Context
@@ -71,6 +75,7 @@ class Atlas8kApp(MONAILabelApp):
             self.settings = Settings.from_conf(conf or {})
             privacy.install(show_phi=self.settings.show_phi)
             logs.install()
+            act_as_program(f"atlas8k {'server' if startup.in_server() else 'background task'}")
             if not startup.in_server():
                 background.follow_server()
             super().__init__(
@@ -119,8 +124,11 @@ class Atlas8kApp(MONAILabelApp):
 
             host, port = startup.bound_to()
             install(application.app, self.settings, host)
-            bound_connections(self.settings.max_connections)  # before the signals are taken over
+            # Before the signals are taken over.
+            bound_connections(self.settings.max_connections)
+            after_last_request(write_looks)
             background.end_with_server()
+            self._record_start()
             startup.announce(host, port, self.studies, len(self.datastore().list_images()))
             self.context.engine.warm_up()
         Atlas8kApp._started = True  # from now on errors do not end the process
@@ -141,6 +149,15 @@ class Atlas8kApp(MONAILabelApp):
                 watch = NewVolumes(self.context, self.score_again, scoring)
                 watch.watch(self.settings.score_new_s)
         super().on_init_complete()
+
+    def _record_start(self) -> None:
+        """Enter the start into the audit trail, and log its last record: to be noted elsewhere."""
+        ledger = self.context.ledger
+        sign_in = bool(settings.MONAI_LABEL_AUTH_ENABLE)
+        ledger.note_start({"version": __version__, "sign_in": sign_in}, self.settings.recorded())
+        sign_ins.record_in(self.context.looks)
+        head = ledger.audit_head()
+        logger.info("audit trail: %d records, the last one %s", head.number, head.sha256)
 
     def _first(self) -> bool:
         """Return whether no other server has these studies open; log where one has."""

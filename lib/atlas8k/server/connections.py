@@ -22,6 +22,8 @@ import contextlib
 import importlib
 import logging
 import signal
+import socket
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import uvicorn
@@ -229,6 +231,24 @@ def running_server() -> uvicorn.Server | None:
     handler = signal.getsignal(signal.SIGTERM)
     server = getattr(handler, "__self__", None)
     return server if isinstance(server, uvicorn.Server) else None
+
+
+def after_last_request(action: Callable[[], None]) -> None:
+    """Have something done when the server that is starting is told to end, before it is gone.
+
+    uvicorn then raises the signal to end once more, so that what Python does at
+    the end of a process is not done.
+    """
+    server = running_server()
+    if server is None:
+        return
+    shutdown = server.shutdown
+
+    async def shut_down(sockets: list[socket.socket] | None = None) -> None:
+        await shutdown(sockets)
+        await asyncio.to_thread(action)
+
+    server.shutdown = shut_down  # type: ignore[method-assign]
 
 
 def bound_connections(most: int) -> Places | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from atlas8k.services.device_lock import DeviceLock
 from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.labels.label_watch import LabelWatch
 from atlas8k.services.labels.service import LabelService
+from atlas8k.services.looks import Looks
 from atlas8k.services.prediction.engine import Engine
 from atlas8k.services.studies.content import admit
 from atlas8k.services.studies.folder import StudiesFolder
@@ -39,6 +40,8 @@ class Context:
         The folder, of an archive its working folder.
     archive
         Where images come from one.
+    looks
+        Who looks at what.
     state
         Folder for the locks of scoring and training: one run a studies folder.
     label_service
@@ -57,12 +60,17 @@ class Context:
     label_service: LabelService
     label_watch: LabelWatch
     archive: ArchiveSession | None = None
+    looks: Looks = field(init=False)
     _synced: object = None
     _registered: str = ""
+
+    def __post_init__(self) -> None:
+        self.looks = Looks(self.ledger)
 
     def close(self) -> None:
         """Close files; any further use opens them again."""
         self.label_watch.stop()
+        self.looks.close()
         if self.archive is not None:
             self.archive.close()
         self.studies.close()

@@ -15,6 +15,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def rebuild(
             work.report.decisions = work.ledger.restore_decisions(target)
         except LedgerError as error:
             work.report.unreadable[str(decisions_file(target))] = str(error)
+        work.note()
         work.ledger.backup(target)
     finally:
         work.ledger.close()
@@ -192,7 +194,7 @@ class _Rebuilding:
     def __init__(self, path: Path, studies: Path | None) -> None:
         self.now = 0.0
         # No lease runs out: whether a submission was late is not in the files.
-        self.ledger = Ledger(path, clock=lambda: self.now, lease_minutes=_NEVER)
+        self.ledger = Ledger(path, clock=lambda: self.now, lease_minutes=_NEVER, audited=False)
         self._files = None
         if studies is not None:
             self._files = LabelFiles(studies.resolve(), FolderIndex(self.ledger))
@@ -395,6 +397,11 @@ class _Rebuilding:
             at, self.now = self.now, self.now - 60 * origin.minutes
             self.ledger.lease(name, holder, signature=origin.signature, purpose=purpose)
             self.now = at
+
+    def note(self) -> None:
+        """Say in the audit trail that what it has is from here on only."""
+        with closing(Ledger(self.ledger.path)) as ledger:
+            ledger.note("rebuilt", submissions=self.report.submissions, labels=self.report.labels)
 
     def finish(self) -> None:
         """Make current what is, and decide organs as the fused label has them.

@@ -99,8 +99,9 @@ class Database:
         connection = self._open()
         try:
             # Read first: a newer, foreign or damaged file must not be touched at all.
-            if self._retry(lambda: check_version(connection, self.path)) == VERSION - 1:
-                keep_former(connection, self.path)
+            version = self._retry(lambda: check_version(connection, self.path))
+            if 0 < version < VERSION:
+                keep_former(connection, self.path, version)
             self._retry(lambda: connection.execute("PRAGMA journal_mode = WAL").fetchone())
             self._begin(connection)
             with _ending(connection):  # a read-only file is found out now, not when it matters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atlas8k.core.errors import LedgerError
-from atlas8k.store import leases, provenance, ranking, reviews, rounds, submissions
+from atlas8k.store import audit_trail, leases, provenance, ranking, reviews, rounds, submissions
 from atlas8k.store.records import Holder, Submission
 from atlas8k.store.transaction import Transaction
 from atlas8k.store.volumes import volume_row
@@ -23,13 +23,18 @@ def resolve(tx: Transaction, volume: str, submission: int, reviewer: str = "") -
     submissions.make_current(tx, row, submission)
     provenance.derive(tx, row)
     reviews.close(tx, row, reviewer, f"submission {submission}", kinds=("conflict", "double_read"))
+    _record(tx, row, reviewer, "resolved", submission=submission)
 
 
 def accept(tx: Transaction, volume: str, reviewer: str = "") -> int:
     """Leave what is current; closes all open questions but disputes; how many."""
     row = volume_row(tx, volume)
     tx.run("UPDATE volume SET status = 'submitted' WHERE id = ? AND status = 'conflict'", row)
-    return reviews.close(tx, row, reviewer, "accepted", kinds=("conflict", "double_read", "sample"))
+    kinds = ("conflict", "double_read", "sample")
+    closed = reviews.close(tx, row, reviewer, "accepted", kinds=kinds)
+    if closed:
+        _record(tx, row, reviewer, "accepted", questions=closed)
+    return closed
 
 
 def choose(tx: Transaction, volume: str, organ: str, source: str, reviewer: str = "") -> None:
@@ -53,6 +58,7 @@ def choose(tx: Transaction, volume: str, organ: str, source: str, reviewer: str 
     submissions.note_choice(tx, row, organ_id, source, current, reviewer)
     reviews.close(tx, row, reviewer, source, kinds=("dispute",), organ=organ_id)
     provenance.derive(tx, row)
+    _record(tx, row, reviewer, "chosen", organ=organ, source=source, submission=current)
 
 
 def restore(tx: Transaction, volume: str, submission: int, holder: Holder) -> Submission:
@@ -88,6 +94,10 @@ def restore(tx: Transaction, volume: str, submission: int, holder: Holder) -> Su
     decision = f"submission {submission} restored"
     reviews.close(tx, row, holder.key, decision, kinds=("conflict", "double_read"))
     provenance.derive(tx, row)
+    _record(
+        tx, row, holder.key, "restored", submission=number, restored=submission,
+        file_sha256=old.sha256,
+    )  # fmt: skip
     return submissions.get(tx, number)
 
 
@@ -97,6 +107,7 @@ def reopen(tx: Transaction, volume: str) -> None:
     _begin_anew(tx, row, "open")
     leases.withdraw(tx, row)
     ranking.refresh(tx, row)
+    _record(tx, row, "", "reopened")
 
 
 def _begin_anew(tx: Transaction, row: int, status: str) -> None:
@@ -139,3 +150,11 @@ def hand_back(
     _begin_anew(tx, row, "open" if to is None else "submitted")
     provenance.derive(tx, row)
     leases.offer(tx, row, "returned", holder=to, note=note, reviewer=reviewer)
+    _record(tx, row, reviewer, decision, why=note, to=to)
+
+
+def _record(
+    tx: Transaction, row: int, by: str, decision: str, *, why: str = "", **detail: object
+) -> None:
+    """Enter a decision into the audit trail."""
+    audit_trail.record(tx, "review", by=by, volume=row, why=why, decision=decision, **detail)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from atlas8k.store import label_files
+from atlas8k.store import audit_trail, label_files
 from atlas8k.store.label_files import CurrentLabel, FileStamp, LabelVersion, NewLabel
 from atlas8k.store.ledger import Ledger
 from atlas8k.store.transaction import Transaction
@@ -159,6 +159,11 @@ class FolderIndex:
         with self.ledger.read() as tx:
             return label_files.is_own(tx, image_id, ext, stamp)
 
+    def is_kept(self, image_id: str, ext: str, stamp: FileStamp) -> bool:
+        """Return whether a file in place has a copy among the image's own label files."""
+        with self.ledger.read() as tx:
+            return label_files.is_kept(tx, image_id, ext, stamp)
+
     def checksum(self, path: str, identity: FileIdentity) -> str | None:
         """Return SHA256, hex, of the file of that identity; ``None`` where it is not known."""
         with self.ledger.read() as tx:
@@ -198,6 +203,7 @@ class FolderIndex:
         *,
         removed: str | None = None,
         fresh: bool = False,
+        added: str | None = None,
     ) -> None:
         """Replace what is known about an image by what `change` makes of it.
 
@@ -207,22 +213,31 @@ class FolderIndex:
             SHA256 of the image that is being removed; else the mark is taken off.
         fresh
             Forget what was known: it was about another file.
+        added
+            SHA256 of the image that has been added.
         """
-        with self.ledger.write(durable=fresh or removed is not None) as tx:
+        with self.ledger.write(durable=fresh or bool(added or removed)) as tx:
             known = tx.value("SELECT info FROM image WHERE id = ?", image_id)
             before = json.loads(known) if known and not fresh else {}
             keep_image(tx, ImageRow(image_id, _text(change(before)), removed))
+            if added or removed:
+                detail = {"added": added} if added else {"removed": removed}
+                audit_trail.note(tx, "image", volume=image_id, **detail)
 
     def save_label(self, image_id: str, label: NewLabel) -> None:
         """Enter a label file and make it current, on disk when this returns."""
         with self.ledger.write(durable=True) as tx:
             made = label_files.add(tx, image_id, label)
             label_files.make_current(tx, image_id, label.tag, made, label.info)
+            audit_trail.note(
+                tx, "label", volume=image_id, purpose="other", file_sha256=label.sha256
+            )
 
     def remove_label(self, image_id: str, tag: str) -> None:
         """Have no label current for `tag`."""
         with self.ledger.write(durable=True) as tx:
             label_files.remove(tx, image_id, tag)
+            audit_trail.note(tx, "label", volume=image_id, purpose="removed")
 
     def add_foreign_version(self, image_id: str, label: NewLabel) -> None:
         """Enter the copy of a file that was put in place by other means and is to be replaced."""

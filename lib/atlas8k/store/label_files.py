@@ -254,10 +254,25 @@ def of_file(tx: Transaction, image: str, file: str) -> int | None:
     return found
 
 
+_SAME_STAMP = (
+    "SELECT 1 FROM label_version WHERE image = ?1 AND ext = ?2 AND size = ?3 AND mtime_ns = ?4"
+)
+
+
+def is_kept(tx: Transaction, image: str, ext: str, stamp: FileStamp) -> bool:
+    """Return whether a file in place has a copy among the image's own."""
+    return tx.exists(_SAME_STAMP, image, ext, *stamp)
+
+
 def is_own(tx: Transaction, image: str, ext: str, stamp: FileStamp) -> bool:
-    """Return whether a file in place is a copy of one of the image's own, current or not."""
+    """Return whether a file in place is a copy of one of the image's own, current or not.
+
+    A label that was in the folder is kept a moment before it is imported. Where a process was
+    killed in between it is not ours yet, and is imported by the next start.
+    """
     return tx.exists(
-        "SELECT 1 FROM label_version WHERE image = ? AND ext = ? AND size = ? AND mtime_ns = ?",
+        f"{_SAME_STAMP} AND (tag <> 'imported' OR EXISTS"
+        " (SELECT 1 FROM submission p JOIN volume v ON v.id = p.volume WHERE v.name = ?1))",
         *(image, ext, *stamp),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from atlas8k.store import rounds
+from atlas8k.store import audit_trail, rounds
 from atlas8k.store.ranking import signature_row
 from atlas8k.store.records import Holder, Lease, Offer
 from atlas8k.store.transaction import Transaction
@@ -86,6 +86,16 @@ def take(
         ),
     )
     tx.run("UPDATE volume SET lease = ? WHERE id = ?", lease, row)
+    audit_trail.record(
+        tx,
+        "sample",
+        by=holder.key,
+        volume=row,
+        lease=lease,
+        purpose=purpose,
+        strategy=strategy,
+        round=number,
+    )
     return lease
 
 

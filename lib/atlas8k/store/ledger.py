@@ -10,7 +10,16 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from atlas8k.store import decisions, label_files, plans, provenance, queue, scores, volumes
+from atlas8k.store import (
+    audit_trail,
+    decisions,
+    label_files,
+    plans,
+    provenance,
+    queue,
+    scores,
+    volumes,
+)
 
 # With an underscore where a method has the name.
 from atlas8k.store import leases as leases_
@@ -74,6 +83,8 @@ class Ledger:
         How long to wait for another process's transaction.
     clock
         UTC seconds since 1970.
+    audited
+        Whether what is done goes into the audit trail; not where a store is made from files.
 
     Raises
     ------
@@ -91,12 +102,13 @@ class Ledger:
         skip_minutes: float | None = None,
         timeout_s: float = 10.0,
         clock: Callable[[], float] = time.time,
+        audited: bool = True,
     ) -> None:
         self._db = Database(path, timeout_s)
         self._budget = budget
         self._lease_s = 60 * lease_minutes
         self._skip_s = 60 * (lease_minutes if skip_minutes is None else skip_minutes)
-        self._clock = clock
+        self._clock, self._audited = clock, audited
         self.path = self._db.path
 
     @contextmanager
@@ -135,8 +147,8 @@ class Ledger:
         return self._db.data_version()
 
     def _transaction(self, connection: sqlite3.Connection) -> Transaction:
-        now = self._clock()
-        return Transaction(connection, self.path, now, self._budget, self._lease_s, self._skip_s)
+        now, given = self._clock(), (self._budget, self._lease_s, self._skip_s)
+        return Transaction(connection, self.path, now, *given, self._audited)
 
     def close(self) -> None:
         """Close the file; a later call opens it again."""
@@ -261,3 +273,10 @@ class Ledger:
     worked = reading(submissions_.worked)
     note_training = writing(rounds_.note_training, durable=True)
     trainings = reading(rounds_.trainings)
+
+    # The audit trail
+
+    note = writing(audit_trail.note, durable=True)
+    note_seen = writing(audit_trail.note_seen)
+    note_start = writing(audit_trail.note_start, durable=True)
+    audit_head = reading(audit_trail.head)

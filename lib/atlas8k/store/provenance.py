@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.store import ranking, reviews
+from atlas8k.store import audit_trail, ranking, reviews
 from atlas8k.store.records import OrganChange, OrganSource
 from atlas8k.store.transaction import Transaction
 from atlas8k.store.volumes import volume_row
@@ -60,6 +60,8 @@ def set_sources(tx: Transaction, volume: str, organs: Mapping[str, OrganSource])
             *(row, organ_id, source.state, source.dataset, tx.now),
         )
     derive(tx, row)
+    said = {organ: [source.state, source.dataset] for organ, source in organs.items()}
+    audit_trail.record(tx, "import", volume=row, organs=said)
 
 
 def dataset_organs(tx: Transaction, volume: str) -> dict[str, OrganSource]:

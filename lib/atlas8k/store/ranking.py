@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.rankings import EQ4, RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.store import audit_trail
 from atlas8k.store.errors import UnknownSignatureError
 from atlas8k.store.records import OrganAttention, Ranked
 from atlas8k.store.transaction import Transaction
@@ -84,6 +85,7 @@ def set_ranking(tx: Transaction, ranking: str) -> bool:
     by = figure(ranking)
     if ranking == current(tx):
         return False
+    audit_trail.record(tx, "settings", changed={"ranking": [current(tx), ranking]})
     tx.set("ranking", ranking)
     tx.run(
         f"DELETE FROM result WHERE reason IS NULL AND signature NOT IN ({SUPERSEDED}) AND EXISTS"
@@ -148,6 +150,7 @@ def rank_all_organs(tx: Transaction, on: bool) -> None:
     """
     if on == (tx.setting("rank_all_organs") is not None):
         return
+    audit_trail.record(tx, "settings", changed={"rank_all_organs": [not on, on]})
     if on:
         tx.set("rank_all_organs", 1)
     else:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from atlas8k.core.errors import LedgerError
-from atlas8k.store import volumes
+from atlas8k.store import audit_trail, volumes
 from atlas8k.store.records import Budget, CampaignSettings, Round, Trained
 from atlas8k.store.transaction import Transaction
 
@@ -58,6 +58,7 @@ def close(
         )
     text = json.dumps(closing or {}, sort_keys=True, default=str)
     tx.run("UPDATE round SET closed_at = ?, closing = ? WHERE id = ?", tx.now, text, number)
+    audit_trail.record(tx, "round", closed=number)
     return number
 
 
@@ -129,6 +130,7 @@ def set_campaign(
     """
     if budget is not None and not 0 < budget <= 1:
         raise LedgerError(f"budget {budget}: a fraction above 0 and up to 1 is needed")
+    before = (tx.setting("audit_percent"), tx.setting("stop_after"))
     if audit_percent is not None:
         if not 0 <= audit_percent <= 100:
             raise LedgerError(f"audit_percent {audit_percent}: from 0 to 100 is needed")
@@ -145,6 +147,11 @@ def set_campaign(
         ).rowcount
         if not fresh:
             tx.set(NEXT_BUDGET, budget)
+    now = (tx.setting("audit_percent"), tx.setting("stop_after"))
+    if now != before or budget is not None:
+        changed = {"audit_percent": [before[0], now[0]], "stop_after": [before[1], now[1]]}
+        changed = {key: pair for key, pair in changed.items() if pair[0] != pair[1]}
+        audit_trail.record(tx, "settings", changed=changed, budget=budget)
 
 
 # Trainings

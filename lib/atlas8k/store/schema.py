@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import time
 from pathlib import Path
 
+from atlas8k import __version__
 from atlas8k.core.files import publishing
 from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.store import audit_trail
 from atlas8k.store.errors import LedgerCorruptError, LedgerVersionError
 
 logger = logging.getLogger(__name__)
 
-VERSION = 9
-"""Of schema.sql; the two scripts beside it bring a file of the version before up to it."""
+VERSION = 10
+"""Of schema.sql."""
+OLDEST = 8
+"""That is brought up to date: the two scripts beside schema.sql are for it. Version 9 lacks
+nothing but the audit trail, which schema.sql adds."""
 
 APPLICATION_ID = 0x41384B31  # "A8K1": what `file` and we know a ledger by
 
@@ -54,11 +60,11 @@ def check_version(connection: sqlite3.Connection, path: Path) -> int:
             f"written by a newer release (schema {version}, this one knows up to {VERSION}); "
             "upgrade atlas8k, nothing was changed",
         )
-    if 0 < version < VERSION - 1:
+    if 0 < version < OLDEST:
         raise LedgerVersionError(
             path,
             f"written by a release that is too old (schema {version}, this one reads "
-            f"{VERSION - 1} and {VERSION}); open it once with the release before this one, or move "
+            f"{OLDEST} to {VERSION}); open it once with the release before this one, or move "
             "it away and run `atlas8k ledger rebuild`; nothing was changed",
         )
     return version
@@ -106,21 +112,21 @@ def check_still(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def keep_former(connection: sqlite3.Connection, path: Path) -> None:
-    """Keep a copy of a file of the version before, as the way back."""
-    target = path.with_name(f"{path.stem}-version-{VERSION - 1}{path.suffix}")
+def keep_former(connection: sqlite3.Connection, path: Path, version: int) -> None:
+    """Keep a copy of a file of a version before, as the way back."""
+    target = path.with_name(f"{path.stem}-version-{version}{path.suffix}")
     with publishing(target) as temporary, contextlib.closing(sqlite3.connect(temporary)) as copy:
         connection.backup(copy)
-    logger.warning("%s: is of the release before; kept as %s and brought up to date", path, target)
+    logger.warning("%s: is of a release before; kept as %s and brought up to date", path, target)
 
 
 def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables, or bring those of the version before up to date: all of it, or none.
+    """Make the tables, or bring those of a version before up to date: all of it, or none.
 
     Must run inside a write transaction, so that of several processes one does it.
     """
     version = check_version(connection, path)
-    if version == VERSION - 1:
+    if version == OLDEST:
         _run(connection, "schema_upgrade.sql")
     if version < VERSION:
         _run(connection, "schema.sql")
@@ -128,7 +134,10 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
             "INSERT OR IGNORE INTO structure (id, name) VALUES (?, ?)",
             [(number, name) for name, number in ORGAN_IDS.items()],
         )
-    if version == VERSION - 1:
+    if version == OLDEST:
         _run(connection, "schema_import.sql")
+    if version < VERSION:
+        before = {"upgraded_from": version} if version else {}
+        audit_trail.begin(connection, time.time(), schema=VERSION, version=__version__, **before)
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

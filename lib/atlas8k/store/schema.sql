@@ -1,4 +1,4 @@
--- The ledger's tables, version 9.
+-- The ledger's tables, version 10.
 --
 -- What was measured and what people did is written once. What follows from it and is kept
 -- beside it: `result.counted` and `result.available`, so that the next sample is the first
@@ -399,4 +399,37 @@ CREATE TRIGGER IF NOT EXISTS result_changes AFTER UPDATE OF counted ON result
   WHEN OLD.counted <> NEW.counted AND NEW.rank_ml IS NOT NULL
 BEGIN
   UPDATE signature SET scored = scored + NEW.counted - OLD.counted WHERE id = NEW.signature;
+END;
+
+-- Who did what when, see audit_trail.py: rows are added, one after the other, and that is all.
+CREATE TABLE IF NOT EXISTS audit_trail (
+  id INTEGER PRIMARY KEY,            -- 1, 2, 3 and so on
+  text TEXT NOT NULL,                -- JSON object; holds the hash of the row before
+  sha256 TEXT NOT NULL               -- of `text`
+);
+CREATE TABLE IF NOT EXISTS audit_reason (
+  sha256 TEXT PRIMARY KEY,
+  text TEXT NOT NULL                 -- as it was typed
+) WITHOUT ROWID;
+-- The first one stops INSERT OR REPLACE, too, which removes a row without a trigger.
+CREATE TRIGGER IF NOT EXISTS audit_trail_grows BEFORE INSERT ON audit_trail
+  WHEN NEW.id IS NOT (SELECT coalesce(max(id), 0) + 1 FROM audit_trail)
+BEGIN
+  SELECT RAISE(ABORT, 'a record of the audit trail follows the last one');
+END;
+CREATE TRIGGER IF NOT EXISTS audit_trail_is_as_it_was BEFORE UPDATE ON audit_trail
+BEGIN
+  SELECT RAISE(ABORT, 'a record of the audit trail is not changed');
+END;
+CREATE TRIGGER IF NOT EXISTS audit_trail_is_kept BEFORE DELETE ON audit_trail
+BEGIN
+  SELECT RAISE(ABORT, 'a record of the audit trail is not removed');
+END;
+CREATE TRIGGER IF NOT EXISTS audit_reason_is_as_it_was BEFORE UPDATE ON audit_reason
+BEGIN
+  SELECT RAISE(ABORT, 'a reason in the audit trail is not changed');
+END;
+CREATE TRIGGER IF NOT EXISTS audit_reason_is_kept BEFORE DELETE ON audit_reason
+BEGIN
+  SELECT RAISE(ABORT, 'a reason in the audit trail is not removed');
 END;

@@ -10,12 +10,15 @@ from typing import Any
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.rankings import RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.store import ranking, rounds, volumes
+from atlas8k.store import audit_trail, ranking, rounds, volumes
 from atlas8k.store.errors import UnknownSignatureError
 from atlas8k.store.records import OrganScore, Progress
 from atlas8k.store.transaction import Transaction
 
 # Signatures
+
+_SERVED = "audit:served"
+"""Setting: the signature that was registered last, by whatever process."""
 
 
 def register(
@@ -40,6 +43,12 @@ def register(
     if new and new_round:
         rounds.close(tx, {"signature": signature})
         rounds.open_round(tx, ranking.signature_row(tx, signature))
+    # Not where it is new only: networks of before may be served again.
+    if (before := tx.setting(_SERVED)) != signature:
+        tx.set(_SERVED, signature)
+        audit_trail.record(
+            tx, "publish", model_version=signature, before=before, networks=(detail or {})
+        )
     return bool(new)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from atlas8k.store import audit_trail
 from atlas8k.store.ledger import Ledger
 
 State = Literal["waiting", "volume", "refused"]
@@ -103,6 +104,9 @@ class SeriesIndex:
         """Record a try."""
         with self._ledger.write(durable=True) as tx:
             tx.run("INSERT OR REPLACE INTO sent VALUES (?,?,?,?,?,?,?)", *row)
+            if row.series:
+                detail: Any = {"to": "archive", "submission": row.submission, "sha256": row.sha256}
+                audit_trail.note(tx, "export", volume=row.volume, **detail)
 
     # --- the archive ----------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.store import leases, plans, provenance, ranking, reviews, rounds, volumes
+from atlas8k.store import audit_trail, leases, plans, provenance, ranking, reviews, rounds, volumes
 from atlas8k.store.errors import NumberTakenError
 from atlas8k.store.records import Holder, OrganChange, Submission, SubmissionContext, Worked
 from atlas8k.store.transaction import Transaction
@@ -133,6 +133,7 @@ def submit(
     if origin.lease is not None:
         leases.end(tx, origin.lease, "submitted")
     provenance.keep_changes(tx, submission, organs)
+    _record(tx, row, submission, organs, purpose)
     taken_over = origin.purpose == "review" and not crossed
     if second:
         leases.withdraw(tx, row)
@@ -154,6 +155,28 @@ def submit(
         if second_reading and first_of_all:
             leases.offer(tx, row, "double_read", not_holder=holder.key)
     return get(tx, submission)
+
+
+def _record(
+    tx: Transaction, row: int, submission: int, organs: Mapping[str, OrganChange], purpose: str
+) -> None:
+    """Enter a submission into the audit trail."""
+    one = get(tx, submission)
+    untouched = organs and all(change.voxels_changed == 0 for change in organs.values())
+    audit_trail.record(
+        tx,
+        "import" if purpose == "adopted" else "confirm" if untouched else "label",
+        by=one.holder,
+        volume=row,
+        submission=submission,
+        purpose=purpose,
+        round=one.round,
+        file_sha256=one.sha256,
+        sent_sha256=one.content,
+        organs={organ: change.state for organ, change in organs.items()},
+        late=one.late,
+        conflict=one.conflict,
+    )
 
 
 def make_current(tx: Transaction, row: int, submission: int, status: str = "submitted") -> None:

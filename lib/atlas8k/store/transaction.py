@@ -30,6 +30,8 @@ class Transaction:
         How long a volume stays with its holder, seconds.
     skip_s
         How long a holder gets others before one that was skipped, seconds.
+    audited
+        Whether what is done goes into the audit trail.
     """
 
     connection: sqlite3.Connection
@@ -38,6 +40,7 @@ class Transaction:
     budget: float
     lease_s: float
     skip_s: float
+    audited: bool = True
 
     def run(self, sql: str, *values: Any) -> sqlite3.Cursor:
         """Execute one statement."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.core.errors import LedgerError
-from atlas8k.store import leases, scores, volumes
+from atlas8k.store import audit_trail, leases, scores, volumes
 from atlas8k.store.records import Holder, Usability
 from atlas8k.store.transaction import Transaction
 
@@ -112,6 +112,8 @@ def _decide(
         fingerprint=tx.value("SELECT fingerprint FROM volume WHERE id = ?", row),
     )
     tx.run("UPDATE volume SET excluded_reason = ? WHERE id = ?", None if usable else reason, row)
+    action, by = "include" if usable else "exclude", None if holder is None else holder.key
+    audit_trail.record(tx, action, by=by, volume=row, why=reason, kind=kind)
 
 
 def not_usable(tx: Transaction) -> list[Usability]:

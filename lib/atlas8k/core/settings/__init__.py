@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +14,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from atlas8k.core.errors import SettingsError
 from atlas8k.core.settings import values
 from atlas8k.core.weighting import EXAMPLE
+
+_WORDS = re.compile("[a-z0-9_:, ]{0,60}")
+
+
+def _recorded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _recorded(one) for key, one in value.items()}
+    if not isinstance(value, str) or _WORDS.fullmatch(value):
+        return value
+    return f"sha256:{hashlib.sha256(value.encode(errors='replace')).hexdigest()}"
 
 
 class Settings(BaseModel):
@@ -346,6 +358,13 @@ class Settings(BaseModel):
             raise SettingsError(
                 f"--conf {key} {first['input']}: {first['msg']} ({cls.describe(key)})"
             ) from err
+
+    def recorded(self) -> dict[str, Any]:
+        """Return every setting, JSON-ready, for the audit trail: numbers and plain words.
+
+        A path, an address or other text may name a person or a place; of it there is a hash.
+        """
+        return {key: _recorded(value) for key, value in self.model_dump(mode="json").items()}
 
     @classmethod
     def describe(cls, key: str) -> str:

@@ -16,7 +16,7 @@ from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, USERS, Who, get_calle
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.datastore import label_file, said
 from atlas8k.server.uploads import received_label
-from atlas8k.server.workspace import workspace
+from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.cases import Cases
 from atlas8k.services.labels.recorded import questions
 from atlas8k.services.labels.service import Receipt
@@ -94,7 +94,9 @@ def taken(image: str, lease: Lease) -> dict[str, Any]:
 
 def start_file(cases: Cases, image: str, lease: int | None = None) -> FileResponse:
     """Return the start label for download."""
-    return label_file(cases.start_label(image, lease).path, f"{image}.nii.gz")
+    version = cases.start_label(image, lease)
+    looked("label", image, version=version.sha256)
+    return label_file(version.path, f"{image}.nii.gz")
 
 
 @router.get(

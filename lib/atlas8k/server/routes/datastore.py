@@ -32,7 +32,7 @@ from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.notes import checked
 from atlas8k.server.tasks.infer import temporary_path
 from atlas8k.server.uploads import parse_object, received, received_label
-from atlas8k.server.workspace import workspace
+from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.labels.recorded import HOW_TO_ANSWER, HOW_TO_SAY, questions
 from atlas8k.services.labels.service import MANAGED, Receipt
@@ -67,6 +67,7 @@ def dataset(limit_cases: int | None = None) -> StreamingResponse:
     path = Path(app_instance().datastore().get_dataset_archive(limit_cases, hidden_images()))
     stream = path.open("rb")
     path.unlink()  # it ends with the stream, whoever breaks off
+    workspace().ledger.note("export", kind="dataset", size=os.fstat(stream.fileno()).st_size)
     return StreamingResponse(
         _pieces(stream),
         media_type="application/zip",
@@ -136,7 +137,9 @@ def remove_image(id: str) -> dict[str, Any]:
 @router.get("/image", summary="Download an image", dependencies=[USERS])
 def get_image(image: str) -> FileResponse:
     """The CT as clients get it: with one geometry where its file has two."""
-    return _file(_there(app_instance().datastore().get_image_uri(image), "Image"))
+    path = _there(app_instance().datastore().get_image_uri(image), "Image")
+    looked("image", image)
+    return _file(path)
 
 
 @router.head("/image", summary="Whether an image is there", dependencies=[USERS])
@@ -249,8 +252,10 @@ def get_label(label: str, tag: str) -> FileResponse:
     """The current label; for who reads a case a second time, what the first reader began with."""
     version = shown_label(label, check_tag(tag))
     if version is not None:
+        looked("label", label, version=version.sha256)
         return label_file(version.path, f"{label}.nii.gz")
     path = _there(app_instance().datastore().get_label_uri(label, tag), "Label")
+    looked("label", label, tag=tag if tag in MANAGED else "other")
     return label_file(path, path.name)
 
 

@@ -26,7 +26,7 @@ from atlas8k.server.access import USERS
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.ohif_patches import scripts_of
 from atlas8k.server.page_templates import render
-from atlas8k.server.workspace import workspace
+from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.privacy import cleaned_dicom
 
@@ -37,6 +37,11 @@ OHIF = Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
 SERVER_COOKIE = "MONAILABEL_SERVER_URL"
 _ARCHIVE_PATH = re.compile(r"(studies|series|instances)(/[A-Za-z0-9][A-Za-z0-9.,_-]*)*/?")
 """DICOMweb's own resources (PS3.18): no way up, no other interface of the archive."""
+_SERIES = re.compile(r"series/([0-9.]+)")
+_PIXELS = re.compile(
+    r"/(frames|instances/[0-9.]+/?$|rendered|thumbnail|bulkdata|series/[0-9.]+/?$)"
+)
+"""Resources that show or hold a CT's voxels, by series, which is the name of a volume."""
 _OBJECTS = re.compile(r"(?i)application/dicom(?!\+json)")
 """Objects or headers in a form that would be passed on unread."""
 _PASSED_ON = ("accept", "accept-language", "range", "if-none-match")
@@ -202,6 +207,9 @@ def archive(request: Request, path: str) -> Response:
         )
     except requests.RequestException as err:
         raise UpstreamError(f"the DICOM archive does not answer ({type(err).__name__})") from err
+    series = _SERIES.search(path)
+    if answer.ok and series is not None and _PIXELS.search(path):
+        looked("image", series[1])
     kind, content = answer.headers.get("content-type", ""), bytes(answer.content)
     if not app_instance().settings.show_phi:
         if _OBJECTS.search(kind):

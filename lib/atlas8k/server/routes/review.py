@@ -13,7 +13,7 @@ from atlas8k.core.structures import find_organ
 from atlas8k.server.access import LABELERS, REVIEWERS, Who, may_review
 from atlas8k.server.blind import check_shown, hidden_images, hides_first
 from atlas8k.server.guarded_route import GuardedRoute
-from atlas8k.server.workspace import workspace
+from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.labels.reviews import Revision
 from atlas8k.services.labels.service import LabelService
@@ -117,6 +117,7 @@ def submitted(image: str, number: int) -> FileResponse:
         raise NotFoundError(f"submission of {image}", number)
     check_own(Who(), label_service.reviews.own(image, number), label_service)
     path = label_service.reviews.file_of(image, number)
+    looked("label", image, submission=number)
     return FileResponse(path, media_type="application/gzip", filename=f"{image}.{number}.nii.gz")
 
 

@@ -19,6 +19,7 @@ from monailabel.interfaces.tasks.batch_infer import BatchInferImageType
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.task import AsyncTask
 
+from atlas8k.core.acting import actor
 from atlas8k.core.errors import Atlas8kError
 from atlas8k.core.volume import read_label
 from atlas8k.formats.dicom_seg_writing import write_segmentation
@@ -29,7 +30,7 @@ from atlas8k.server.notes import without_others
 from atlas8k.server.routes.sessions import session
 from atlas8k.server.tasks.infer import temporary_path
 from atlas8k.server.uploads import parse_object, received
-from atlas8k.server.workspace import workspace
+from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.privacy import shown
@@ -83,6 +84,7 @@ async def infer(
     ``params`` may hold ``save_label`` and ``label_tag``; an image or model there is
     refused unless it is the one asked for. An uploaded ``label`` is not used.
     """
+    who = actor()  # of this request; the thread below does not know it
 
     def run() -> Any:
         app = app_instance()
@@ -98,6 +100,7 @@ async def infer(
             elif file is not None:
                 source = stack.enter_context(received("image file", file))
             result = app.infer({**asked, "model": model, "image": source, "output": output})
+        looked("prediction", image if source is image else None, by=who, model=model)
         if output == ResultType.dicom_seg and archive is not None:
             return dicom_seg(archive, image, model, result, background_tasks)
         return send_response(app.datastore(), result, output, background_tasks)
@@ -242,6 +245,7 @@ def train(model: str, params: Params = None, run_sync: bool = False, enqueue: bo
     check_name("trainer", model)
     wanted = background.training_request(model, params)
     app_instance()._trainers[model].check(wanted)
+    workspace().ledger.note("train", **wanted)
     return background.start("train", wanted, run_sync=run_sync, enqueue=enqueue)
 
 

@@ -108,7 +108,7 @@ class ImageFiles:
                 _publish_new(temporary, target, image_id)
                 known = {"ts": int(time.time()), **(info or {})}
                 self._index.update_image(
-                    image_id, lambda before: merged(before, known), fresh=other
+                    image_id, lambda before: merged(before, known), fresh=other, added=sha256
                 )
                 if identity is not None:
                     self._index.keep_checksum(target.name, identity, sha256)

@@ -174,6 +174,8 @@ class LabelFiles:
         known = self._index.label(image_id, tag)
         for ext, found in self.foreign_files(image_id, tag):
             path = self.path(image_id, tag, ext)
+            if self._index.is_kept(image_id, ext, found.stamp):
+                continue
             here = known is not None and (known.ext, known.stamp) == (ext, found.stamp)
             info = json.loads(known.info) if here and known is not None else {}
             kept = self.copy_of(image_id, under or tag, path, ext, info)
@@ -213,7 +215,8 @@ class LabelFiles:
         if own is None:
             return False
         self.give_time(path, own)
-        return True
+        now = FileIdentity.of(path)
+        return now is not None and self._index.is_own(image_id, ext, now.stamp)
 
     def give_time(self, path: Path, version: LabelVersion) -> None:
         """Give a file that has a version's hash the time of change that the store knows of it.
