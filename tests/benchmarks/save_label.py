@@ -3,7 +3,7 @@
 Both are real servers, started as a user starts them, one after the other in one run, over
 the same CTs. Each label is sent as three clients send it: NIfTI, 3D Slicer's ``.seg.nrrd``,
 and NIfTI cropped to the organs. Ours reads the file, checks it, compares it with the start
-label, keeps it with its history and puts the start label together anew; the peer, MONAI
+label, keeps it with its history and puts the draft label together anew; the peer, MONAI
 Label's local datastore, copies the file and looks at nothing.
 
 What is reported as a save is the time beyond the transfer: the same bytes are also sent
@@ -61,7 +61,7 @@ def organs(shape: tuple[int, int, int]) -> Labels:
 
 
 def revision(start: Labels, n: int) -> Labels:
-    """The start label with the liver painted on."""
+    """The draft label with the liver painted on."""
     array = start.copy(order="F")
     x, y, z = start.shape
     block = array[x * 2 // 5 : x // 2, y * 2 // 5 : y // 2, z // 3 : z * 2 // 5 + n]
@@ -180,7 +180,7 @@ def studies_of(folder: Path, start: Labels, images: list[str], *, stock: bool) -
     label_service.ledger.register_signature("networks")
     for image in images:
         label_service.keep_pseudo(image, start, grid, {"model_signature": "networks"})
-    # The costlier way for one of them: the start label is put together from three sources.
+    # The costlier way for one of them: the draft label is put together from three sources.
     aorta = np.where(start == ORGAN_IDS["aorta"], start, 0).astype(np.uint8)
     label_service.keep_public(
         images[-1], aorta, grid, {"aorta": OrganSource("public", "present", "BTCV")}

@@ -40,7 +40,7 @@ def infer(server: Server, model: str, image: str, grid: Grid) -> tuple[Any, dict
 
 
 def submit(server: Server, image: str, correction: npt.NDArray[np.uint8], folder: Path) -> None:
-    """Submit the start label with every organ of `correction` as it is there.
+    """Submit the draft label with every organ of `correction` as it is there.
 
     As 3D Slicer sends it: a segment's value is its place in ``label_info``.
     """

@@ -364,7 +364,7 @@ def test_next_sample_is_the_chosen_strategys_and_its_region_is_in_the_slice_name
     card.get_by_text("I looked at all of them").click()
     marked = card.locator("input[value=correct]:checked").count()
     assert marked > 0
-    card.locator("button", has_text="Submit the start label").focus()
+    card.locator("button", has_text="Submit the draft label").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector(".said")
     assert "as submission" in page.inner_text(".said")

@@ -129,7 +129,7 @@ def test_next_sample_ensemble_edit_attention_submit(server: Server, slicer: Slic
     image = slicer.next_sample("attention")
     start = stored(server, image, "original", slicer.folder)
     assert len(np.unique(start)) > 2  # the networks, though they know nothing, found something
-    # The start label is in the scene: every organ as a segment, in the order of the ids.
+    # The draft label is in the scene: every organ as a segment, in the order of the ids.
     assert names(slicer) == list(ORGAN_NAMES)
     assert np.array_equal(shown(slicer), start)
 

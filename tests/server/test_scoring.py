@@ -1,4 +1,4 @@
-"""Scores and start labels for what is stale."""
+"""Scores and draft labels for what is stale."""
 
 from __future__ import annotations
 

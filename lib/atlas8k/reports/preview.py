@@ -263,7 +263,9 @@ def draw_regions(
         raise UnreadableVolumeError(path, f"a picture ends in {', '.join(_ENDINGS)}")
     if not views:
         raise UnreadableVolumeError(path, "there is no region to draw")
-    height = 4.35 * len(views) + 1.1
+    # A line for the title above the two lines of the first view.
+    head = 1.1 if title else 0.75
+    height = 4.35 * len(views) + 0.35 + head
     figure = Figure(figsize=(12.6, height), facecolor="black")
     panels = figure.subplots(len(views), 3, squeeze=False)
     axes_mm = _axes(ct.grid)
@@ -278,16 +280,16 @@ def draw_regions(
         if organ.id in organs_drawn
     ]
     handles.append(Line2D([], [], color=REGION_COLOR, lw=2.4, label="region to look at"))
-    top, bottom = 1 - 0.75 / height, 0.5 / height
+    top, bottom = 1 - head / height, 0.5 / height
     figure.subplots_adjust(0.012, bottom, 0.925, top, wspace=0.02, hspace=0.13)
     legend = {"loc": "lower left", "bbox_to_anchor": (0.008, 0.02 / height), "ncols": 10}
     figure.legend(handles=handles, **legend, fontsize=9, frameon=False, labelcolor="white")
-    bar_axes = figure.add_axes((0.94, 0.5 / height, 0.012, 1 - 1.25 / height))
+    bar_axes = figure.add_axes((0.94, bottom, 0.012, top - bottom))
     bar = figure.colorbar(ScalarMappable(Normalize(0, FULL_HEAT), _heat_map()), cax=bar_axes)
     bar.set_label("attention (Eq. 4), largest of the organs", color="white", fontsize=9)
     bar_axes.tick_params(colors="white", labelsize=8)
     if title:
-        figure.text(0.012, 1 - 0.32 / height, title, color="white", fontsize=14, va="center")
+        figure.text(0.012, 1 - 0.3 / height, title, color="white", fontsize=14, va="center")
     save_figure(figure, path, dpi=100, facecolor="black")
 
 

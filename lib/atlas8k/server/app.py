@@ -218,7 +218,7 @@ class Atlas8kApp(MONAILabelApp):
         return {"label": result, "tag": ORIGINAL, "file": result, "params": params}
 
     def _store(self, image: str, result: str, tag: str, info: dict[str, Any]) -> None:
-        """Store a result as a label; what is asked for as a start label is a pseudo label."""
+        """Store a result as a label; what is asked for as a draft label is a pseudo label."""
         if tag not in (ORIGINAL, PSEUDO):
             self.datastore().save_label(image, result, tag, info)
             return

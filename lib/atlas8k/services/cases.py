@@ -43,7 +43,7 @@ _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class OrganLine:
-    """An organ of a start label.
+    """An organ of a draft label.
 
     ``ml`` is its volume there, 0 where it has no voxel; ``asked`` what is odd about that.
     """
@@ -71,7 +71,7 @@ class Case:
     regions
         The largest first, as :class:`~atlas8k.attention.explain.RegionNote`.
     organs
-        Of the start label; empty where there is none.
+        Of the draft label; empty where there is none.
     study
         StudyInstanceUID, where the studies are a DICOM archive.
     note
@@ -175,13 +175,13 @@ class Cases:
         held = self._held(image, lease)
         version = self._start(held)
         if version is None:
-            raise NotFoundError("start label", f"{image} has none yet: it was not scored")
+            raise NotFoundError("draft label", f"{image} has none yet: it was not scored")
         return version
 
     # --- what may be done ---------------------------------------------------------------
 
     def confirm(self, image: str, said: Mapping[str, Any], *, lease: int | None = None) -> Receipt:
-        """Submit the start label as it is, without the organs that are not there.
+        """Submit the draft label as it is, without the organs that are not there.
 
         Parameters
         ----------
@@ -195,7 +195,7 @@ class Cases:
         ConflictError
             The case is not in this person's hands.
         NotFoundError
-            It has no start label.
+            It has no draft label.
         """
         held = self._held(image, lease)
         version = self.start_label(image, held.id)

@@ -3,7 +3,7 @@
 Label files carry what people drew and say in their headers who drew it, when, in how many
 minutes, under which model signature, what that means for each organ and where each
 organ's voxels come from (:mod:`atlas8k.labels.provenance`). Files without that are
-compared with the start label, and with what the server noted beside them. Which CTs people
+compared with the draft label, and with what the server noted beside them. Which CTs people
 called unusable is in a file beside the ledger (:mod:`atlas8k.store.usability`). Scores (the
 next scoring run makes them again), leases, rounds and which questions a reviewer has answered
 are only in a backup.

@@ -200,8 +200,8 @@ CREATE TABLE IF NOT EXISTS submission (
   -- 'adopted' (it was in the folder); only the first counts as reviewed in its round.
   purpose TEXT NOT NULL DEFAULT 'revise',
   content TEXT,                      -- SHA256 of the file as it came
-  start_submission INTEGER,          -- the one in its start label
-  start_sha256 TEXT,                 -- of its start label
+  start_submission INTEGER,          -- the one in its draft label
+  start_sha256 TEXT,                 -- of its draft label
   restored INTEGER                   -- the one it makes current again
 );
 CREATE INDEX IF NOT EXISTS submission_volume ON submission (volume, id);

@@ -33,7 +33,7 @@ from atlas8k.store import OrganSource
 __all__ = ["label_service", "studies", "work"]  # fixtures
 
 ONE = slabs(liver=(1, 5), spleen=(6, 8), stomach=(9, 10))
-"""The start label with another liver: what Slicer sends after one organ was corrected."""
+"""The draft label with another liver: what Slicer sends after one organ was corrected."""
 
 
 def box(organ: int, edge: int) -> np.ndarray:

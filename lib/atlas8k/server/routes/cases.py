@@ -35,7 +35,7 @@ class Asked(Who):
 
 
 class Confirm(Asked):
-    """What is said of the start label's organs.
+    """What is said of the draft label's organs.
 
     ``absent``: looked for and not there; ``looked_at``: right as they are, ``"all"`` for
     every organ that it has; ``volume_is_right``: although their volume is unusual.
@@ -93,7 +93,7 @@ def taken(image: str, lease: Lease) -> dict[str, Any]:
 
 
 def start_file(cases: Cases, image: str, lease: int | None = None) -> FileResponse:
-    """Return the start label for download."""
+    """Return the draft label for download."""
     version = cases.start_label(image, lease)
     looked("label", image, version=version.sha256)
     return label_file(version.path, f"{image}.nii.gz")
@@ -128,7 +128,7 @@ def start(image: str, client_id: str | None = None) -> FileResponse:
     return start_file(cases_of(client_id), image)
 
 
-@router.post("/{image}/confirm", summary="Submit the start label as it is", dependencies=WORKER)
+@router.post("/{image}/confirm", summary="Submit the draft label as it is", dependencies=WORKER)
 def confirm(image: str, asked: Confirm) -> dict[str, Any]:
     """The organs in `absent` are taken out of it; those that nothing is said of stay open."""
     words = asked.model_dump(include={"absent", "looked_at", "volume_is_right"})

@@ -93,11 +93,11 @@ class Prepared:
     Attributes
     ----------
     array
-        ``(X, Y, Z)`` uint8, organ ids, organs that were not named as in the start label.
+        ``(X, Y, Z)`` uint8, organ ids, organs that were not named as in the draft label.
     organs
         What it says of each organ.
     inherited
-        Source of each organ in the start label.
+        Source of each organ in the draft label.
     """
 
     volume: str
