@@ -141,6 +141,31 @@ def test_what_a_backup_has_is_not_copied_again(
         assert len(service.ledger.submissions("a")) == 2
 
 
+def test_old_backups_go_where_that_is_asked_for_and_those_that_stay_are_whole(
+    folder: Folder, models: Path, tmp_path: Path
+) -> None:
+    target, place = tmp_path / "backups", place_of(folder.path, models)
+    shelf = BackupTarget(target, make=True)
+    for number in range(4):
+        with closing(folder.open()) as service:
+            submit(service, another(tmp_path, number))
+        make_backup(target, place)
+    names = shelf.names()
+    damaged = target / "backups" / f"{names[-1]}.json.gz"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-20])
+    with pytest.raises(BackupError, match=r"is damaged.*an earlier one"):
+        shelf.keep_last(2)
+    damaged.write_bytes(whole)
+    assert shelf.names() == names
+    made = make_backup(target, place, keep=2)
+    assert made.gone == names[:3]
+    assert shelf.names() == [names[3], made.backup.name]
+    entries = [one for name in shelf.names() for one in shelf.read(name).entries]
+    assert all(shelf.find(one.sha256) for one in entries)
+    assert {Path(name).name for name in files_of(target)} == {one.sha256 for one in entries}
+
+
 def test_a_backup_while_people_submit_is_of_one_moment(
     folder: Folder, models: Path, tmp_path: Path
 ) -> None:
@@ -332,10 +357,18 @@ def test_a_list_that_leads_outside_is_refused(folder: Folder, models: Path, tmp_
     name = make_backup(target, place_of(folder.path, models)).backup.name
     path = target / "backups" / f"{name}.json.gz"
     said = json.loads(gzip.decompress(path.read_bytes()))
-    for bad in ("../../evil", "/etc/evil"):
-        said["entries"][1][1] = bad
+    for root, bad in (
+        ("studies", "../../evil"),
+        ("studies", "labels/../../evil"),
+        ("studies", "/etc/evil"),
+        ("studies", "evil.nii.gz"),
+        ("state", "a/evil"),
+        ("models", "../evil"),
+        ("home", "evil"),
+    ):
+        said["entries"][1][:2] = root, bad
         path.write_bytes(gzip.compress(json.dumps(said).encode()))
-        with pytest.raises(BackupError, match="outside of the studies folder"):
+        with pytest.raises(BackupError, match="names a file that no campaign has there"):
             restore_backup(target, place_of(tmp_path / "other", tmp_path / "m"))
 
 

@@ -129,6 +129,9 @@ def test_each_damage_is_named_and_mended(folder: Folder, models: Path, name: str
     if "ledger" in name:  # numbers of versions are those of the new ledger
         for one in (before, after):
             one["versions"] = {v.sha256 for v in one["versions"]}
+        # What people did is in a backup; the new trail begins with why there is no earlier one.
+        assert after.pop("audit")[-1][0] == "rebuilt"
+        del before["audit"]
         for tag in ("final", "original", "pseudo"):
             before[tag] = after[tag] = None
         if "damaged" not in name:

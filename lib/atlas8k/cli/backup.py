@@ -28,6 +28,12 @@ def backup(
     verify: Annotated[
         bool, typer.Option("--verify", help="read what earlier backups have, too")
     ] = False,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            "--keep", min=1, help="delete all but so many of the last backups", show_default="all"
+        ),
+    ] = None,
 ) -> None:
     """Back up a campaign: ledger, every label version, published networks, settings.
 
@@ -48,6 +54,7 @@ def backup(
         target,
         place,
         verify=verify,
+        keep=keep,
         progress=lambda files: tqdm(files, desc="backup", unit="file", disable=None),
     )
     for sha256 in made.altered:
@@ -58,6 +65,8 @@ def backup(
         f"{target}: backup {made.backup.name}, {len(made.backup.entries)} files, of which "
         f"{made.copied} are new ({made.copied_bytes / 1e6:.1f} MB)"
     )
+    if made.gone:
+        typer.echo(f"{len(made.gone)} earlier backups were deleted, the last of {made.gone[-1]}")
     if made.backup.damaged:
         raise typer.Exit(1)
 

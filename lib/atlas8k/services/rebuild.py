@@ -46,8 +46,8 @@ __all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild", "rebuild_ledger"]
 logger = logging.getLogger(__name__)
 
 NOT_REBUILT = (
-    "scores, leases, minutes of files that do not say them, rounds and questions that reviewers "
-    "have answered"
+    "scores, leases, minutes of files that do not say them, rounds, the audit trail and questions "
+    "that reviewers have answered"
 )
 
 _NEVER = 60.0 * 24 * 365 * 1000  # minutes

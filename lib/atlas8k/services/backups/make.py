@@ -51,12 +51,15 @@ class Made:
         Files that were not there yet.
     altered
         Files of earlier backups that were found altered in the target, and moved aside.
+    gone
+        Earlier backups that were deleted, as told.
     """
 
     backup: Backup
     copied: int = 0
     copied_bytes: int = 0
     altered: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
 
 
 class _Wanted(NamedTuple):
@@ -69,7 +72,12 @@ class _Wanted(NamedTuple):
 
 
 def make_backup(
-    target: Path, place: Place, *, verify: bool = False, progress: Progress = iter
+    target: Path,
+    place: Place,
+    *,
+    verify: bool = False,
+    keep: int | None = None,
+    progress: Progress = iter,
 ) -> Made:
     """Back up a campaign into a folder; the server may go on meanwhile.
 
@@ -79,6 +87,8 @@ def make_backup(
         Made where there is none. It may hold earlier backups: what they have is not copied again.
     verify
         Read everything that is there already, too; what was altered is copied anew.
+    keep
+        Delete all but so many of the last backups afterwards, at least 1.
     progress
         Wraps the files as they are copied, for a progress bar.
 
@@ -102,6 +112,8 @@ def make_backup(
                 copy = ledger.backup(shelf.incoming / LEDGER)
                 made = _Making(shelf, place, copy).run(progress)
                 made.altered = altered
+                if keep is not None:
+                    made.gone = shelf.keep_last(keep)
                 with ledger.write(durable=True) as tx:
                     tx.set(LAST, f"{time.time():.0f} {target}")
             finally:

@@ -243,7 +243,9 @@ class _Restoring:
         with contextlib.closing(
             LabelService(StudiesFolder(place.root, ledger=ledger, watch=False))
         ) as service:
+            service.folder.labels.wait_for_disk = False
             service.reconciler.recover()
+        os.sync()
 
     def _note_what_differs(self) -> None:
         backup, place = self.done.backup, self._place

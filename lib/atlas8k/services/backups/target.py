@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 from atlas8k.core.errors import FileError
 from atlas8k.core.files import only_one, publishing, sync_folder, write_json
+from atlas8k.services.studies.names import LABELS_FOLDER
 
 FORMAT = 1
 MARK = "atlas8k-backup.json"
@@ -274,6 +275,32 @@ class BackupTarget:
         with publishing(self.path / "backups" / f"{backup.name}.json.gz") as temporary:
             temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
 
+    def keep_last(self, number: int) -> list[str]:
+        """Delete all but the last backups, and the files that only those had.
+
+        Returns
+        -------
+        list of str
+            The backups that are gone.
+
+        Raises
+        ------
+        BackupError
+            The list of one that is to stay is damaged; nothing was deleted.
+        """
+        names = self.names()
+        gone, stay = names[:-number], names[-number:]
+        if not gone:
+            return []
+        named = {one.sha256 for name in stay for one in self.read(name).entries}
+        for name in gone:
+            (self.path / "backups" / f"{name}.json.gz").unlink()
+        sync_folder(self.path / "backups")
+        for path in (self.path / "files").glob("*/*"):
+            if path.name not in named:
+                path.unlink()
+        return gone
+
     def read(self, name: str | None = None) -> Backup:
         """Return the list of a backup, of the last one by default.
 
@@ -293,7 +320,7 @@ class BackupTarget:
             _check_format(path, int(said["format"]))
             entries = tuple(Entry(*one) for one in said.pop("entries"))
             for one in entries:
-                _check_path(path, one.path)
+                _check_entry(path, one)
             return Backup(entries=entries, **said)
         except BackupError:
             raise
@@ -312,7 +339,13 @@ def _check_format(path: Path, number: int) -> None:
         )
 
 
-def _check_path(path: Path, name: str) -> None:
-    inside = PurePosixPath(name)
-    if inside.is_absolute() or ".." in inside.parts:
-        raise BackupError(path, f"names a file outside of the studies folder: {name}")
+def _check_entry(path: Path, one: Entry) -> None:
+    """Raise where a list would have a file written elsewhere than a campaign has its own."""
+    parts = PurePosixPath(one.path).parts
+    inside = {
+        "studies": len(parts) > 1 and parts[0] == LABELS_FOLDER,
+        "state": len(parts) == 1,
+        "models": len(parts) > 0,
+    }.get(one.root, False)
+    if not inside or ".." in parts or "/" in parts:
+        raise BackupError(path, f"names a file that no campaign has there: {one.root} {one.path}")

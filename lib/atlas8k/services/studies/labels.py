@@ -53,7 +53,14 @@ class LabelFiles:
         The studies folder, links resolved.
     index
         What is known about the labels.
+
+    Attributes
+    ----------
+    wait_for_disk
+        Whether each file put in place is on disk before the next; a restore waits once for all.
     """
+
+    wait_for_disk = True
 
     def __init__(self, root: Path, index: FolderIndex) -> None:
         self.root = root
@@ -344,7 +351,7 @@ class LabelFiles:
                 raise DamagedLabelError(kept, "is not what was kept: its hash is another")
             # The store's own time: that of a kept file which was copied may be another.
             os.utime(temporary, ns=(of.stamp.mtime_ns, of.stamp.mtime_ns))
-            publish(temporary, target, sync=tag not in _DERIVED)
+            publish(temporary, target, sync=self.wait_for_disk and tag not in _DERIVED)
 
     def replace_link_by_copy(self, label_id: str, label: NewLabel | LabelVersion, tag: str) -> None:
         """Put a copy in place where a link leads to the kept file itself; hold the image's lock.
