@@ -128,7 +128,8 @@ class Atlas8kApp(MONAILabelApp):
             # Before the signals are taken over.
             bound_connections(self.settings.max_connections)
             after_last_request(write_looks)
-            if running_server() is not None:
+            if (server := running_server()) is not None:
+                startup.remove_log_configuration(server.config.log_config)
                 after_last_request(TemporaryFolder().close)
             background.end_with_server()
             self._record_start()
