@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -93,3 +94,19 @@ def test_a_datastore_without_history_of_labels_is_refused(monkeypatch):
         startup.check_datastore()
     monkeypatch.setattr(startup.monailabel_settings, "MONAI_LABEL_DATASTORE", "")
     startup.check_datastore()
+
+
+def test_the_log_configuration_of_a_start_is_removed_and_a_users_own_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made, own, elsewhere = tmp_path / "tmpab_1.json", tmp_path / "log.json", tmp_path / "x"
+    elsewhere.mkdir()
+    other = elsewhere / "tmpab_1.json"
+    for path in (made, own, other):
+        path.touch()
+    for path in (str(made), str(own), str(other), {"version": 1}, None, str(made)):
+        startup.remove_log_configuration(path)
+    assert not made.exists()
+    assert own.exists()
+    assert other.exists()

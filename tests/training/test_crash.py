@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,8 +32,8 @@ def state(epoch: int) -> TrainingState:
     return made
 
 
-def save_state(path: Path, epoch: int) -> None:
-    state(epoch).save(path)
+def save_state(path: Path, made: TrainingState) -> None:
+    made.save(path)
 
 
 def load_state(path: Path) -> int:
@@ -56,30 +57,30 @@ def load_identity(path: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("save", "load"),
-    [(save_state, load_state), (save_identity, load_identity)],
+    ("make", "save", "load"),
+    [(state, save_state, load_state), (int, save_identity, load_identity)],
     ids=["weights", "which training"],
 )
 @pytest.mark.parametrize("mode", MODES)
 def test_at_every_step_one_of_both_epochs_is_there(
-    tmp_path: Path, save: Callable[[Path, int], None], load: Callable[[Path], int], mode: Mode
+    tmp_path: Path,
+    make: Callable[[int], Any],
+    save: Callable[[Path, Any], None],
+    load: Callable[[Path], int],
+    mode: Mode,
 ) -> None:
     path = tmp_path / "state" / "unet.pt"
     path.parent.mkdir()
-    save(path, 1)
+    save(path, make(1))
     shutil.copytree(path.parent, tmp_path / "kept")
     found = []
     context = fork_server("tests.training.test_crash")
-    for _ in at_every_step(mode, partial(Path, path), partial(_act, save), context=context):
+    for _ in at_every_step(mode, partial(make, 2), partial(save, path), context=context):
         found.append(load(path))
-        save(path, 3)  # started again it goes on
+        save(path, make(3))  # started again it goes on
         assert load(path) == 3
         shutil.rmtree(path.parent)
         shutil.copytree(tmp_path / "kept", path.parent)
     assert found[0] == 1
     assert found[-1] == 2
     assert len(found) > 3
-
-
-def _act(save: Callable[[Path, int], None], path: Path) -> None:
-    save(path, 2)

@@ -27,7 +27,7 @@ from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.server import background, logs, startup
 from atlas8k.server.archive_datastore import datastore_of
-from atlas8k.server.connections import after_last_request, bound_connections
+from atlas8k.server.connections import after_last_request, bound_connections, running_server
 from atlas8k.server.sign_ins import sign_ins
 from atlas8k.server.tasks.infer import AttentionInfer, OrganInfer
 from atlas8k.server.tasks.scoring import AttentionScoring
@@ -43,6 +43,7 @@ from atlas8k.services.opening import open_context
 from atlas8k.services.scoring import NewVolumes
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.studies.names import id_fault
+from atlas8k.services.temporary import TemporaryFolder
 from atlas8k.store import is_url
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,9 @@ class Atlas8kApp(MONAILabelApp):
             # Before the signals are taken over.
             bound_connections(self.settings.max_connections)
             after_last_request(write_looks)
+            if (server := running_server()) is not None:
+                startup.remove_log_configuration(server.config.log_config)
+                after_last_request(TemporaryFolder().close)
             background.end_with_server()
             self._record_start()
             startup.announce(host, port, self.studies, len(self.datastore().list_images()))

@@ -6,8 +6,11 @@ import argparse
 import contextlib
 import logging
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from monailabel.config import settings as monailabel_settings
@@ -90,6 +93,21 @@ def check_datastore() -> None:
             f"{name} cannot; give --studies a folder of CTs or the URL of a DICOMweb server, "
             "and unset MONAI_LABEL_DATASTORE"
         )
+
+
+def remove_log_configuration(path: object) -> None:
+    """Remove the file with which MONAI Label has set up its log, which it leaves at every start.
+
+    Parameters
+    ----------
+    path
+        As it was given to uvicorn; a file of the user's own is let be.
+    """
+    if isinstance(path, str):
+        file = Path(path)
+        if file.parent == Path(tempfile.gettempdir()) and re.fullmatch(r"tmp\w+\.json", file.name):
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def bound_to(argv: Sequence[str] | None = None) -> tuple[str, int]:
