@@ -6,7 +6,7 @@
 # make coverage   lines that the unit tests reach
 # make requirements   pinned sets from pyproject.toml's ranges, by uv
 # make bench   the benchmarks: figures, with a peer in the same run; QUICK=1 only runs them through
-# make system-packages   Orthanc and Chromium by apt-get, for start-dicom and its tests
+# make system-packages   Orthanc, Chromium, rsync by apt-get, for start-dicom and tests
 
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
@@ -55,7 +55,7 @@ start-dicom: install
 	$(BIN)/python sample-datasets/start_dicom.py --host $(HOST) --port $(PORT)
 
 # What tests skip without; not an error where it cannot be installed.
-SYSTEM_PACKAGES := orthanc orthanc-dicomweb chromium
+SYSTEM_PACKAGES := orthanc orthanc-dicomweb chromium rsync
 APT := -o Acquire::Retries=1 -o Acquire::http::Timeout=30
 SUDO := $(shell test "$$(id -u)" = 0 || echo "sudo -n")
 system-packages:
