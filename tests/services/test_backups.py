@@ -67,6 +67,8 @@ def place_of(path: Path, models: Path) -> Place:
 def look(path: Path) -> dict[str, Any]:
     with closing(LabelService.open(path)) as service:
         found = details(service)
+        # That it was backed up is recorded, before its copy is made.
+        found["audit"] = [one for one in found["audit"] if one[0] != "export"]
         found["excluded"] = service.ledger.usability("chest")
         found["versions"] = service.folder.index.label_versions("a")
         assert list(LabelIntegrity(service.folder).check(["a"], mend=False)) == []

@@ -109,6 +109,7 @@ def make_backup(
             altered = shelf.set_damaged_aside(progress) if verify else []
             ledger = Ledger(place.ledger)
             try:
+                ledger.note("export", kind="backup")  # before: the copy says it, too
                 copy = ledger.backup(shelf.incoming / LEDGER)
                 made = _Making(shelf, place, copy).run(progress)
                 made.altered = altered
