@@ -13,12 +13,21 @@ from collections.abc import Generator
 import hypothesis
 import pytest
 
+from atlas8k.core import acting
+
 # A busy machine is no failure.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 # Tables are as wide as this says; a run of several processes sets it to the terminal's width.
 os.environ.pop("COLUMNS", None)
+
+
+@pytest.fixture(autouse=True)
+def nobody_acts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that an earlier test ran in this process say who acts, for all that follows."""
+    monkeypatch.setattr(acting, "_process", acting.Actor())
+    acting._actor.set(None)
 
 
 @pytest.hookimpl(wrapper=True)
