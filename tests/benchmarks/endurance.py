@@ -8,7 +8,7 @@ tenth time what was predicted is thrown away, so that the networks run again; in
 from the cache, as it does where volumes are scored. Meanwhile uploads break off half-way.
 
 * ``bytes_a_cycle``: slope of the server's own memory (unique set size) by least squares over the
-  second half of the cycles;
+  second half of the cycles; the allocator settles within some 300, before that it is of no use;
 * ``descriptors_left``, ``threads_left``: more of them at the end than after the first tenth;
 * ``files_left``: files in the temporary folder at the end, and
   ``files_after_end``: once the server was told to end.

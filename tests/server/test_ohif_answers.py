@@ -21,6 +21,7 @@ from atlas8k.server.routes import tasks
 from atlas8k.server.routes.pages import OHIF
 from atlas8k.server.tasks.infer import OrganInfer, wanted_suffix
 from atlas8k.services.context import Context
+from atlas8k.store import Ledger, audit_trail
 
 
 def test_nrrd_is_unpacked_and_says_the_same(context: Context) -> None:
@@ -50,7 +51,7 @@ def test_who_gets_nrrd(request_: dict[str, Any], suffix: str) -> None:
 
 
 def test_its_train_button_is_refused_while_one_runs_and_its_settings_count(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It posts to /train/, with the settings of each trainer under its name."""
     asked: list[dict[str, Any]] = []
@@ -63,6 +64,8 @@ def test_its_train_button_is_refused_while_one_runs_and_its_settings_count(
         return {"id": "1", "status": "SUBMITTED"}
 
     monkeypatch.setattr(tasks, "app_instance", App)
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    monkeypatch.setattr(tasks, "workspace", lambda: SimpleNamespace(ledger=ledger))
     monkeypatch.setattr(tasks, "check_name", lambda *_: None)
     monkeypatch.setattr(background, "run_background_task", run)
     monkeypatch.setattr(background, "tasks", lambda kind: [])
@@ -76,6 +79,9 @@ def test_its_train_button_is_refused_while_one_runs_and_its_settings_count(
         tasks.train_all(None)
     assert refused.value.status_code == 429
     assert len(asked) == 2
+    with ledger.read() as tx:
+        noted = [json.loads(line)["action"] for line in audit_trail.lines(tx)]
+    assert noted == ["begun", "train", "train"]
 
 
 def test_the_viewers_list_of_colors_begins_with_ours() -> None:
