@@ -245,8 +245,13 @@ def train(model: str, params: Params = None, run_sync: bool = False, enqueue: bo
     check_name("trainer", model)
     wanted = background.training_request(model, params)
     app_instance()._trainers[model].check(wanted)
-    workspace().ledger.note("train", **wanted)
-    return background.start("train", wanted, run_sync=run_sync, enqueue=enqueue)
+    ledger = workspace().ledger
+    if run_sync:  # it is never refused, and takes hours
+        ledger.note("train", **wanted)
+        return background.start("train", wanted, run_sync=True)
+    started = background.start("train", wanted, enqueue=enqueue)
+    ledger.note("train", **wanted)
+    return started
 
 
 @router.post("/train/", include_in_schema=False, deprecated=True, dependencies=[ADMINS])
