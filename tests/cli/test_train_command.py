@@ -104,7 +104,9 @@ def test_a_ledger_that_never_heard_of_the_public_labels_is_refused(
 ) -> None:
     """As one that another command has made beside the studies."""
     before, other = content(studies), tmp_path / "other.sqlite"
-    Ledger(other).close()
+    ledger = Ledger(other)
+    ledger.sync_volumes(["another"])  # an empty one is refused before
+    ledger.close()
     done = train(studies, tmp_path / "out", "--ledger", str(other))
     assert isinstance(done.exception, TrainingError)
     assert "nothing of the public labels of 1 volumes" in str(done.exception)

@@ -114,10 +114,11 @@ looks.note("look", "b", kind="image")
 
 
 def test_it_can_be_closed_and_used_again(ledger: Ledger) -> None:
+    before = set(threading.enumerate())
     looks = Looks(ledger, every_s=NEVER)
     for _ in range(3):
         looks.note("look", "a", by=ANNA, kind="image")
         looks.close()
         looks.close()
     assert len(seen(ledger)) == 3
-    assert "looks" not in [thread.name for thread in threading.enumerate()]
+    assert "looks" not in [thread.name for thread in set(threading.enumerate()) - before]
