@@ -23,13 +23,14 @@ from atlas8k.services.labels.integrity import (
     StoppedError,
 )
 from atlas8k.services.studies.folder import StudiesFolder
+from atlas8k.services.studies.set_aside import SetAside
 
 logger = logging.getLogger(__name__)
 
 BYTES_PER_S = 20e6
 LOOK_S = 60.0
 _SHARE = 20
-"""Looking takes at most one part in so many of the time."""
+"""Looking, and listing what was set aside, take at most one part in so many of the time."""
 _NAMED = 20
 """So many faults of one look are logged by name, and are shown."""
 
@@ -62,6 +63,8 @@ class LabelWatch:
         self._mended: deque[Fault] = deque(maxlen=_NAMED)
         self._done, self._of = 0, 0
         self._at: float | None = None
+        self._aside: list[SetAside] = []
+        self._list_again = 0.0
         self._lock = threading.Lock()
         self.started = False
 
@@ -102,7 +105,7 @@ class LabelWatch:
         with self._lock:
             faults = [one for found in self._open.values() for one in found]
             mended = list(self._mended)
-        aside = self.integrity.set_aside.listed()
+        aside = self._listed()
         return {
             "checked": self._done,
             "of": self._of,
@@ -113,6 +116,15 @@ class LabelWatch:
             "set_aside_count": len(aside),
             "set_aside": [asdict(one) for one in aside[-_NAMED:]],
         }
+
+    def _listed(self) -> list[SetAside]:
+        """List what was set aside; every ``/info/`` asks for it, and there may be thousands."""
+        started = time.monotonic()
+        if started >= self._list_again:
+            self._aside = self.integrity.set_aside.listed()
+            ended = time.monotonic()
+            self._list_again = ended + _SHARE * (ended - started)
+        return self._aside
 
     def _run(self) -> None:
         pause, due = self._look_s, 0.0
