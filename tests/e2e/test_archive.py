@@ -137,6 +137,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         between.close()
 
 
+@pytest.fixture(autouse=True)
+def archive_is_up(world: World) -> None:
+    """One test that ends it early does not fail all that follow."""
+    if not world.archive.answers():
+        world.archive.start()
+
+
 def personal(files: list[Path]) -> list[Path]:
     """The same series, of a patient whose name is easy to find."""
     for path in files:
@@ -338,8 +345,9 @@ def test_orthanc_ends_in_the_middle_of_an_inference(world: World) -> None:
     reply = world.infer(volume)
     assert world.between.cut.is_set()
     away(reply)
-    assert not world.cached()
-    assert not list(world.server.studies.glob(".incoming*"))
+    assert volume not in {path.name.removesuffix(".nii.gz") for path in world.cached()}
+    # The scorer, a process of its own, may have been fetching another series just then.
+    until(lambda: not list(world.server.studies.glob(".incoming*")), "nothing half is left")
     world.archive.start()
     again = world.infer(volume)
     assert again.status_code == 200, again.text
