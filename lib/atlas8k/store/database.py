@@ -34,7 +34,7 @@ from atlas8k.store.schema import VERSION, bring_up_to_date, check_still, check_v
 
 _PRAGMAS = (
     "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -16000",
+    "PRAGMA cache_size = -4000",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA synchronous = NORMAL",
 )
