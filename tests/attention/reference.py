@@ -25,6 +25,8 @@ def exact_sizes(
     for column, term in enumerate(terms):
         table[:, column] = term.sum(axis=(1, 2, 3))
     table[:, 4] = equations.attention(values, overlap).max(axis=(1, 2, 3))
+    table[:, 7] = equations.entropy_of_mean(values).sum(axis=(1, 2, 3))
     if isinstance(probs, Quantised):
         table[:, :2] += probs.lost
+        table[:, 7] += probs.lost[:, 1]
     return sizes_from_table(table, voxel_ml, ORGAN_NAMES, overlap)

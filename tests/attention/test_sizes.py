@@ -12,7 +12,8 @@ from atlas8k.attention.slabs import quantise
 from atlas8k.core.errors import AttentionError
 from atlas8k.core.structures import ORGAN_NAMES
 
-TERMS = ("inconsistency_ml", "uncertainty_ml", "overlap_per_network_ml", "overlap_any_ml")
+TERMS = ("inconsistency_ml", "uncertainty_ml", "overlap_per_network_ml", "overlap_any_ml",
+         "mean_entropy_ml")  # fmt: skip
 
 
 def predictions(

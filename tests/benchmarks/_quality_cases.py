@@ -111,9 +111,11 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
     dict
         What the case is, and its sizes; ml where nothing else is said.
     """
-    from atlas8k.attention import salient_regions
+    from atlas8k.attention import SalientSettings
     from atlas8k.attention.packed import pack, pack_codes
     from atlas8k.attention.slabs import quantise
+    from atlas8k.core.rankings import RANKINGS
+    from atlas8k.services.prediction.answers import Answers
 
     begun = time.perf_counter()
     drawn = sample.draw(number)
@@ -122,14 +124,16 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
     grid = prediction.grid
     pseudo = prediction.label()
     truth = drawn.truth(grid, pseudo)
-    salient = salient_regions(prediction.probs, grid, name=f"case {number}")
     ct = phantom.ct
+    answers = Answers.of(prediction, SalientSettings(), f"case {number}", ct)
+    salient = answers.salient
+    # What the app would keep of this CT, and rank by.
+    kept = answers.organ_scores()
     wrong = pseudo != truth
     by_organ = [
         float(np.count_nonzero((pseudo == organ) ^ (truth == organ)) * grid.voxel_ml)
         for organ in range(1, 10)
     ]
-    entropy = entropy_ml(prediction)
     row = {
         "case": number,
         "seed": sample.first_seed + number,
@@ -144,10 +148,11 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
         "true_organ_ml": float(np.count_nonzero(truth) * grid.voxel_ml),
         "wrong_ml": float(np.count_nonzero(wrong) * grid.voxel_ml),
         "wrong_organ_ml": by_organ,
-        "entropy_ml": entropy,
-        "eq4": salient.sizes.attention_ml,
-        "salient": salient.salient_ml,
-        "per_slice": salient.sizes.per_slice_ml(grid.shape[2]),
+        "figures": {
+            ranking: {organ: score.figure(ranking) for organ, score in kept.items()}
+            for ranking in RANKINGS
+        },
+        "traits": answers.traits(),
         "sizes": asdict(salient.sizes),
     }
     publish(codes_of(folder, number), pack_codes(quantise(prediction.probs), grid))
@@ -222,21 +227,6 @@ def painted_truth(
     label = exact_label(seed, setting, Grid((*part.shape[:2], pairs), affine))
     out[box] = np.repeat(label, 2, axis=2)[:, :, : part.shape[2]]
     return out
-
-
-def entropy_ml(prediction: Any) -> float:
-    """Entropy of the mean over the networks, summed over organs and voxels, nat ml."""
-    import torch
-
-    total = 0.0
-    for organ in range(prediction.probs.shape[1]):
-        mean = torch.from_numpy(prediction.probs[0, organ]).float()
-        for network in prediction.probs[1:, organ]:
-            mean += torch.from_numpy(network)
-        total += float(
-            torch.special.entr(mean.div_(len(prediction.probs))).sum(dtype=torch.float64)
-        )
-    return total * prediction.grid.voxel_ml
 
 
 def publish(path: Path, data: bytes) -> None:

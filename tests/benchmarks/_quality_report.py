@@ -33,19 +33,40 @@ def column(rows: Rows, name: str) -> np.ndarray:
 
 
 def scores(rows: Rows) -> dict[str, np.ndarray]:
-    """Every ranking's score of every case, by the name of the ranking."""
+    """Every ranking's score of every case, by its name: the app's, then others to compare with."""
+    from atlas8k.core.rankings import RANKINGS
+
+    ours = {
+        name: np.array([ranking.score(row["figures"][name].values()) for row in rows])
+        for name, ranking in RANKINGS.items()
+    }
     return {
-        "eq4": column(rows, "eq4"),
-        "salient": column(rows, "salient_ml"),
-        "per_slice": column(rows, "per_slice"),
-        "random": np.random.default_rng(0).random(len(rows)),
+        **ours,
+        **{name: drawn_first(rows, name) for name in ("random", "random_foreground", "stratified")},
         # MONAI Label's: the mean over the voxels of the CT, so that a large one is less.
-        "epistemic": column(rows, "entropy_ml") / column(rows, "field_of_view_ml"),
-        "epistemic_sum": column(rows, "entropy_ml"),
-        "salient_published": column(rows, "salient"),
+        "epistemic": ours["epistemic_sum"] / column(rows, "field_of_view_ml"),
+        "salient_chosen": column(rows, "salient_ml"),
         "body_volume": column(rows, "body_ml"),
         "organ_volume": column(rows, "organ_ml"),
     }
+
+
+def drawn_first(rows: Rows, selection: str) -> np.ndarray:
+    """The app's selection as a score: the first of its list is the largest.
+
+    The budget is 5 % of the cases, the ranking in use is the default one, the round the first.
+    """
+    from atlas8k.core.rankings import DEFAULT_RANKING, RANKINGS
+    from atlas8k.core.selection import Candidate, drawn
+
+    pool = []
+    for row in rows:
+        figures = row["figures"][DEFAULT_RANKING]
+        score = RANKINGS[DEFAULT_RANKING].score(figures.values())
+        pool.append(Candidate.of(str(row["case"]), score, figures, row["traits"], ""))
+    order = drawn(selection, pool, int(np.ceil(0.05 * len(rows))), "benchmark", 1)
+    place = {name: number for number, name in enumerate(order)}
+    return np.array([-place[str(row["case"])] for row in rows], dtype=float)
 
 
 def rank_figures(rows: Rows, samples: int, what: str = "phantoms") -> dict[str, float]:
@@ -242,7 +263,7 @@ def picture(rows: Rows, path: Path, figures: dict[str, float]) -> None:
     for axes, name, label in zip(
         panels,
         ("eq4", "salient"),
-        ("attention size (Eq. 4), ml", "salient voxels, ml"),
+        ("attention size (Eq. 4), ml", "salient volume, ml"),
         strict=True,
     ):
         score = scores(rows)[name]

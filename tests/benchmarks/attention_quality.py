@@ -44,6 +44,8 @@ from _quality_regions import judge
 from _quality_report import by_size, column, picture, rank_figures, table_1, voxel_figures
 from _quick import parse, report
 
+from atlas8k.core.rankings import RANKINGS
+
 SETTINGS: dict[str, dict[str, float]] = {
     "chosen": {"inconsistency": 0.2, "uncertainty": 0.3, "opening_mm": 0.0},
     "focused": {"inconsistency": 0.15, "uncertainty": 0.37, "opening_mm": 3.0},
@@ -80,8 +82,11 @@ def ready(sample: Sample, number: int, folder: Path, keep: bool) -> dict[str, An
     row_file, codes = row_of(folder, number), codes_of(folder, number)
     if row_file.exists() and regions.exists():
         found = json.loads(regions.read_text(encoding="utf-8"))
-        if found["settings"] == SETTINGS:
-            return json.loads(row_file.read_text(encoding="utf-8")) | found
+        row = json.loads(row_file.read_text(encoding="utf-8"))
+        if row.get("figures", {}).keys() < RANKINGS.keys():
+            row_file.unlink()  # of an app with fewer rankings
+        elif found["settings"] == SETTINGS:
+            return row | found
     if not (row_file.exists() and codes.exists()):
         start()
         make(_networks, sample, number, folder)

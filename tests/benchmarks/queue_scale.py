@@ -132,7 +132,12 @@ def sizes(rng: random.Random) -> dict[str, OrganScore]:
     return {
         organ: OrganScore(
             *(rng.lognormvariate(0.5, 1.2), 1.0, 1.0, 1.0),
-            {"salient": rng.lognormvariate(0.5, 1.2), "per_slice": 1.0},
+            {
+                "salient": rng.lognormvariate(0.5, 1.2),
+                "per_slice": 1.0,
+                "pairwise_dice": 0.1,
+                "epistemic_sum": 2.0,
+            },
         )
         for organ in ORGAN_NAMES
     }

@@ -17,7 +17,9 @@ import pytest
 pytestmark = [pytest.mark.benchmarks, pytest.mark.slow]
 FOLDER = Path(__file__).parent
 FIGURES = {
-    "attention_quality": ("rho_salient", "rho_eq4", "rho_epistemic", "recall5_eq4", "sensitivity"),
+    "attention_quality": ("rho_salient", "rho_eq4", "rho_epistemic", "recall5_eq4", "sensitivity",
+                          "rho_pairwise_dice", "rho_epistemic_sum", "rho_random_foreground",
+                          "recall5_stratified"),
     "attention_speed": ("speedup_end_to_end", "speedup_engine", "peak_extra_gb"),
     "embedded_networks": ("embedded_mb", "dsc_unet", "dsc_ensemble", "dsc_ensemble_shifted"),
     "endurance": ("bytes_a_cycle", "descriptors_left", "threads_left", "files_left",

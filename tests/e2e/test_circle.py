@@ -71,7 +71,9 @@ def turn(
     client = server.client("annotator")
     info = client.info()
     assert list(info["models"]) == MODELS
-    assert list(info["strategies"]) == ["attention", "first", "random", "review"]
+    assert list(info["strategies"]) == [
+        "attention", "first", "random", "random_foreground", "stratified", "review",
+    ]  # fmt: skip
     assert list(info["scoring"]) == ["attention"]
     assert list(info["trainers"]) == ["atlas8k"]
     assert info["labels"] == list(ORGAN_NAMES)

@@ -19,6 +19,7 @@ FIGURES = (
     "uncertainty_ml",
     "overlap_per_network_ml",
     "overlap_any_ml",
+    "mean_entropy_ml",
     "peak",
     "attention_ml",
 )

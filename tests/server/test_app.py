@@ -70,7 +70,9 @@ def sent(array: np.ndarray, folder: Path) -> dict[str, tuple[str, bytes]]:
 def test_what_is_registered(client: TestClient) -> None:
     info = client.get("/info/").json()
     assert list(info["models"]) == ["ensemble", "swin_unetr", "unet", "nnunet", "attention"]
-    assert list(info["strategies"]) == ["attention", "first", "random", "review"]
+    assert list(info["strategies"]) == [
+        "attention", "first", "random", "random_foreground", "stratified", "review",
+    ]  # fmt: skip
     assert list(info["scoring"]) == ["attention"]
     assert list(info["trainers"]) == ["atlas8k"]
     assert info["labels"] == list(ORGAN_NAMES)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.server.tiny import checkpoint
 
+from atlas8k.core.rankings import RANKINGS
 from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
 from atlas8k.server.access import Caller, holder, set_caller
@@ -73,6 +74,40 @@ def test_the_ranking_that_is_set_orders_the_samples(
     third = open_context(Settings(device="cpu"), str(studies), models)
     assert third.ledger.ranked_by() == "per_slice"
     third.studies.close()
+
+
+def test_a_scoring_keeps_what_every_ranking_and_selection_goes_by(context: Context) -> None:
+    Scoring(context).run()
+    signature = context.signature()
+    assert context.ledger.measured_rankings(signature) == list(RANKINGS)
+    for ranking in RANKINGS:
+        assert len(context.ledger.ranking(signature, by=ranking)) == 3
+    for strategy in ("random_foreground", "stratified"):
+        sample = ask(context, strategy, client_id="anna")  # type: ignore[arg-type]
+        assert sample is not None
+        assert sample["selection"] == strategy
+        assert "nothing is drawn by" not in sample["message"]
+
+
+def test_the_selection_that_is_set_draws_the_list(
+    studies: Path, models: Path, context: Context
+) -> None:
+    Scoring(context).run()
+    settings = Settings(device="cpu", selection="random", audit_percent=0.0)
+    other = open_context(settings, str(studies), models)
+    sample = ask(other, client_id="anna")
+    plan = other.ledger.plan(1)
+    assert sample is not None
+    assert plan is not None
+    assert plan.selection == sample["selection"] == "random"
+    assert sample["id"] == plan.lines[0].volume
+    other.studies.close()
+
+
+def test_a_strategy_without_a_list_says_that_it_goes_by_the_ranking(context: Context) -> None:
+    sample = ask(context, "stratified", client_id="anna")
+    assert sample is not None
+    assert sample["message"].endswith("nothing is drawn by stratified")
 
 
 def test_nobody_gets_what_somebody_holds(context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Lists by the three published rankings from one pass, and why a volume ranks so."""
+"""Lists by any ranking from one pass, and why a volume ranks so."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from tests.store.kit import ANNA, BEN, check_consistent, query, scored, volumes_of
 
 from atlas8k.core.errors import LedgerError
-from atlas8k.store import Ledger, OrganScore, OrganSource
+from atlas8k.core.rankings import RANKINGS
+from atlas8k.store import Ledger, NotMeasuredError, OrganScore, OrganSource
 
 FIGURES = {  # by volume: Eq. 4, salient, per slice, of liver and spleen
     "a": ((9, 1, 0.2), (1, 2, 0.1)),
@@ -20,9 +21,13 @@ FIGURES = {  # by volume: Eq. 4, salient, per slice, of liver and spleen
 ORDER = {"eq4": ["a", "b", "c"], "salient": ["b", "c", "a"], "per_slice": ["c", "a", "b"]}
 
 
+LATER = {"pairwise_dice": 0.5, "epistemic_sum": 1.0}
+"""Figures of rankings that came later."""
+
+
 def score(ledger: Ledger, volume: str, signature: str = "one") -> None:
     liver, spleen = (
-        OrganScore(eq4, 0, 0, 0, {"salient": salient, "per_slice": slices})
+        OrganScore(eq4, 0, 0, 0, {"salient": salient, "per_slice": slices, **LATER})
         for eq4, salient, slices in FIGURES[volume]
     )
     ledger.record_score(volume, signature, {"liver": liver, "spleen": spleen})
@@ -111,11 +116,80 @@ def test_a_list_in_use_or_a_choice_made_is_left_alone(full: Ledger, tmp_path: Pa
     assert chosen.ranked_by() == "eq4"
 
 
-def test_there_are_three(full: Ledger) -> None:
+def test_the_others_are_refused(full: Ledger) -> None:
     with pytest.raises(LedgerError, match="eq4, salient, per_slice"):
         full.set_ranking("entropy")
     with pytest.raises(LedgerError, match="entropy"):
         full.ranking("one", by="entropy")
+
+
+def disagreeing(ledger: Ledger) -> None:
+    """`a` disagrees most in all, `b` on average over what was found."""
+    figures = {"a": (0.3, 0.2, 0.1), "b": (0.25, 0.25, None), "c": (0.0, None, None)}
+    ledger.sync_volumes(figures)
+    ledger.register_signature("one")
+    for volume, values in figures.items():
+        sizes = {
+            organ: OrganScore(1, figures={"pairwise_dice": value})
+            for organ, value in zip(("liver", "spleen", "aorta"), values, strict=True)
+        }
+        ledger.record_score(volume, "one", sizes)
+
+
+def test_a_mean_is_over_the_organs_that_have_a_figure_and_are_ranked_by(ledger: Ledger) -> None:
+    disagreeing(ledger)
+    listed = ledger.ranking("one", by="pairwise_dice")
+    assert [(line.volume, line.score) for line in listed] == [
+        ("b", 0.25), ("a", pytest.approx(0.2)), ("c", 0.0),
+    ]  # fmt: skip
+    assert ledger.set_ranking("pairwise_dice")
+    assert not ledger.stale("one")  # null was measured
+    assert volumes_of(ledger) == ["b", "a", "c"]
+    ledger.set_sources("a", {"aorta": OrganSource("public", "present", "LiTS")})
+    assert [(line.volume, line.score) for line in ledger.ranking("one")][:2] == [
+        ("a", 0.25), ("b", 0.25),
+    ]  # fmt: skip
+    check_consistent(ledger.path)
+    ledger.record_score(
+        "c",
+        "one",
+        {
+            "liver": OrganScore(1, figures={"pairwise_dice": 0.9}),
+            "spleen": OrganScore(1, figures={"pairwise_dice": None}),
+        },
+    )
+    assert volumes_of(ledger)[0] == "c"
+    for_spleen = ledger.next_sample(holder=ANNA, signature="one", organ="spleen")
+    assert for_spleen is not None
+    assert for_spleen.volume == "b"
+
+
+def test_no_list_is_in_the_order_of_figures_that_are_not_there(ledger: Ledger) -> None:
+    scored(ledger, {"a": 9, "b": 5})  # as an earlier release kept them
+    score(ledger, "b")
+    assert ledger.measured_rankings("one") == ["eq4"]
+    with pytest.raises(NotMeasuredError, match=r"1 of 2 volumes .* score again"):
+        ledger.ranking("one", by="pairwise_dice")
+    score(ledger, "a")
+    assert volumes_of(ledger, by="epistemic_sum") == ["a", "b"]
+    assert set(ledger.measured_rankings("one")) == set(RANKINGS)
+
+
+def test_networks_served_again_are_scored_again_for_a_ranking_chosen_since(
+    ledger: Ledger,
+) -> None:
+    scored(ledger, {"a": 9, "b": 5})
+    ledger.register_signature("two")
+    score(ledger, "a", "two")
+    score(ledger, "b", "two")
+    assert ledger.set_ranking("pairwise_dice")
+    assert not ledger.stale("one")  # superseded, and kept
+    with pytest.raises(NotMeasuredError):
+        ledger.ranking("one")
+    ledger.register_signature("one")
+    assert ledger.stale("one") == ["a", "b"]
+    assert not ledger.stale("two")
+    check_consistent(ledger.path)
 
 
 def test_another_process_finds_the_ranking(full: Ledger) -> None:

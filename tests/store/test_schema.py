@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from tests.store.kit import ANNA, BEN, check_consistent, query
 
-from atlas8k.store import Ledger, LedgerVersionError, OrganSource, Progress, audit_trail, schema
+from atlas8k.store import (
+    Ledger,
+    LedgerVersionError,
+    OrganScore,
+    OrganSource,
+    Progress,
+    audit_trail,
+    schema,
+)
 from atlas8k.store.errors import LedgerFileError
 
 
@@ -64,6 +72,9 @@ def test_of_a_store_without_an_audit_trail_the_chain_begins_with_the_upgrade(
     with closing(sqlite3.connect(nine.path)) as connection:
         for name in ("audit_trail", "audit_reason"):
             connection.execute(f"DROP TABLE {name}")  # as version 9 was
+        connection.execute("DROP TABLE selected")
+        connection.execute("ALTER TABLE plan DROP COLUMN selection")
+        connection.execute("ALTER TABLE result DROP COLUMN traits")
         connection.execute("PRAGMA user_version = 9")
     for path, version in ((before, 8), (nine.path, 9)):
         with closing(Ledger(path)) as ledger, ledger.read() as tx:
@@ -79,6 +90,38 @@ def test_of_a_store_without_an_audit_trail_the_chain_begins_with_the_upgrade(
     with Ledger(tmp_path / "new.sqlite").read() as tx:
         (line,) = audit_trail.lines(tx)
     assert "upgraded_from" not in json.loads(line)["detail"]
+
+
+def test_features_of_explained_scores_are_kept_for_drawing(tmp_path: Path) -> None:
+    ten = Ledger(tmp_path / "ten.sqlite")
+    ten.sync_volumes(["a", "b", "c"])
+    ten.register_signature("one")
+    found = {
+        "features": [
+            {"name": "phase", "value": "arterial", "like": None},
+            {"name": "organs", "value": 7.0},
+            {"name": "noise_hu", "value": 11.0},
+        ]
+    }
+    for volume, noted in (("a", {"familiar": found}), ("b", {"regions": []}), ("c", None)):
+        ten.record_score(volume, "one", {"liver": OrganScore(1)}, explanation=noted)
+    ten.begin_round("one")
+    ten.close()
+    with closing(sqlite3.connect(ten.path)) as connection:  # as version 10 was
+        connection.execute("DROP TABLE selected")
+        connection.execute("ALTER TABLE plan DROP COLUMN selection")
+        connection.execute("ALTER TABLE result DROP COLUMN traits")
+        connection.execute("PRAGMA user_version = 10")
+    again = Ledger(ten.path)
+    assert query(ten.path, "SELECT traits FROM result ORDER BY volume") == [
+        ('{"phase":"arterial","organs":7.0}',), (None,), (None,),
+    ]  # fmt: skip
+    plan = again.plan(1)
+    assert plan is not None
+    assert plan.selection == "ranking"
+    assert again.set_selection("stratified")
+    assert again.stale("one") == ["b", "c"]  # and no list is drawn by what is not there
+    check_consistent(ten.path)
 
 
 def test_the_way_back_is_kept(before: Path) -> None:

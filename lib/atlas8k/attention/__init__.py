@@ -10,7 +10,7 @@ kept in numba's cache; importing this package compiles nothing and loads no numb
 - :class:`Quantised`: probabilities as bytes.
 
 Volumes are ranked by sums in ml over the working grid, so that thin slices do not rank
-higher, by organ, in one of three published ways:
+higher, by organ, in one of these published ways:
 
 ``eq4``
     The paper's: the sum of Eq. 4, :attr:`AttentionSizes.attention_ml`.
@@ -20,8 +20,16 @@ higher, by organ, in one of three published ways:
     counts only organs that the source dataset did not label.
 ``per_slice``
     ``calculate_attention.py``: :meth:`AttentionSizes.per_slice_ml`.
+``pairwise_dice``
+    1 less the mean Dice over pairs of networks, and over the organs that any of them found:
+    :func:`pairwise_dice`, the strong baseline of Zenk et al., Medical Image Analysis 2025.
+``epistemic_sum``
+    Entropy of the networks' mean, summed: :attr:`AttentionSizes.mean_entropy_ml`. MONAI
+    Label's epistemic score divides it by the CT's voxels, so that a CT of the whole trunk
+    ranks low for its size alone; the sum does not.
 """
 
+from atlas8k.attention.disagreement import pairwise_dice
 from atlas8k.attention.explain import explanation
 from atlas8k.attention.probabilities import Quantised
 from atlas8k.attention.regions import Region
@@ -36,5 +44,6 @@ __all__ = [
     "SalientSettings",
     "attention_sizes",
     "explanation",
+    "pairwise_dice",
     "salient_regions",
 ]

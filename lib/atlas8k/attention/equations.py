@@ -81,6 +81,27 @@ def uncertainty(probs: npt.NDArray[Any]) -> Float64:
     return np.maximum(total, 0.0) / len(probs)
 
 
+def entropy_of_mean(probs: npt.NDArray[Any]) -> Float64:
+    """Compute the predictive entropy ``-m ln m``, m the mean over the networks.
+
+    MONAI Label's ``EpistemicScoring`` has this term, nnActive calls it predictive entropy.
+    It is no less than :func:`uncertainty`: the difference is what the networks disagree by.
+
+    Parameters
+    ----------
+    probs
+        ``(models, organs, ...)``, values in 0..1.
+
+    Returns
+    -------
+    ndarray
+        ``(organs, ...)`` float64, 0 to 1/e.
+    """
+    mean = probs.mean(axis=0, dtype=np.float64)
+    entropy: Float64 = -mean * np.log(mean, out=np.zeros_like(mean), where=mean > 0)
+    return np.maximum(entropy, 0.0)
+
+
 def overlap(probs: npt.NDArray[Any], mode: OverlapMode = "per_network") -> Float64:
     """Compute Eq. 3: 1 where an organ and another organ are both predicted at a voxel.
 

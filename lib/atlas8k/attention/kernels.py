@@ -151,6 +151,27 @@ def fields(block, organ, begin, n, p_table, h_table, std, ent):
 
 
 @compiled
+def entropy_of_mean(block, organ, begin, n, p_table, mean):
+    """Return the sum of -m ln m of one organ over ``n`` voxels; m: mean of the networks.
+
+    ``mean`` is a scratch row. The logarithm is that of float32 elements.
+    """
+    models = block.shape[0]
+    share = np.float32(1.0 / models)
+    mean[:n] = 0
+    for network in range(models):
+        row = block[network, organ, begin : begin + n]
+        for i in range(n):
+            mean[i] += probability(row[i], p_table)
+    total = np.float32(0)
+    for i in range(n):
+        # Rounding may leave a mean of ones a step above 1.
+        m = np.float32(min(mean[i] * share, np.float32(1)))
+        total += entropy(np.uint32(m.view(np.uint32)), p_table)
+    return total
+
+
+@compiled
 def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums, flags, heat, at):
     """Compute sums, flags and heat of the voxels ``begin`` to ``end`` of a block.
 
@@ -169,8 +190,9 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
     limits
         Float32 (2), thresholds of std and entropy for the flags.
     sums
-        Float64 ``(organs, 7)``, added to: std, entropy, both overlaps, largest Eq. 4 (a
-        maximum), voxels left out, and the most that Eq. 4 can sum to in these.
+        Float64 ``(organs, 8)``, added to: std, entropy, both overlaps, largest Eq. 4 (a
+        maximum), voxels left out, the most that Eq. 4 can sum to in these, and the entropy
+        of the networks' mean.
     flags, heat
         Uint8 ``(organs, >= at + end - begin)`` or of no length, written from ``at`` on.
 
@@ -182,6 +204,7 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
     models, organs = block.shape[0], block.shape[1]
     std = np.empty(CHUNK, dtype=np.float32)
     ent = np.empty(CHUNK, dtype=np.float32)
+    mean = np.empty(CHUNK, dtype=np.float32)
     own = np.empty((models, CHUNK), dtype=np.uint8)
     union = np.empty(CHUNK, dtype=np.uint8)
     either = np.empty(CHUNK, dtype=np.uint8)
@@ -231,6 +254,7 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
                 total_ent += ent[i]
             sums[c, 0] += total_std
             sums[c, 1] += total_ent
+            sums[c, 7] += entropy_of_mean(block, c, start, n, p_table, mean)
             peak = np.int32(0)  # bits of a float that is not negative
             if crowded:
                 within[:] = 0

@@ -29,7 +29,7 @@ from atlas8k.attention.regions import (
     opened,
     widths_for,
 )
-from atlas8k.attention.sizes import AttentionSizes, sizes_from_table
+from atlas8k.attention.sizes import AttentionSizes, add_lost, sizes_from_table
 from atlas8k.core.components import label_components
 from atlas8k.core.errors import AttentionError, GridMismatchError
 from atlas8k.core.grid import Grid
@@ -183,7 +183,7 @@ def salient_regions(
         heat=heat,
     )
     if isinstance(probs, Quantised):
-        swept.table[:, :2] += probs.lost
+        add_lost(swept.table, probs.lost)
     assert swept.flags is not None  # asked for above
     regions: list[Region] = []
     salient_ml: dict[str, float] = {}

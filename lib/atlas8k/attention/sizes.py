@@ -15,9 +15,10 @@ from atlas8k.attention.equations import OverlapMode, check_overlap_mode
 from atlas8k.attention.probabilities import Probs, Quantised, check_voxel_ml
 from atlas8k.core.structures import ORGAN_NAMES
 
-N_COLUMNS = 7
+N_COLUMNS = 8
 """A table's columns, in voxels: Eq. 1, Eq. 2, Eq. 3 per network and across, the largest
-Eq. 4, voxels left out, and the most that these can hold of Eq. 4."""
+Eq. 4, voxels left out, the most that these can hold of Eq. 4, and the entropy of the
+networks' mean prediction."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class AttentionSizes:
         Sums of Eq. 1 and Eq. 2.
     overlap_per_network_ml, overlap_any_ml
         Sums of Eq. 3 in both readings; ``overlap_mode`` names the one in Eq. 4.
+    mean_entropy_ml
+        Sum of ``-m ln m``, m the mean of the networks' probabilities: the predictive
+        entropy, see :func:`.equations.entropy_of_mean`. Of codes it is the least that it
+        can be, by what lies below their floor.
     peak
         Largest value of Eq. 4 anywhere in the organ, no unit.
     overlap_mode
@@ -46,6 +51,7 @@ class AttentionSizes:
     uncertainty_ml: dict[str, float]
     overlap_per_network_ml: dict[str, float]
     overlap_any_ml: dict[str, float]
+    mean_entropy_ml: dict[str, float]
     peak: dict[str, float]
     overlap_mode: OverlapMode = "per_network"
     left_out_ml: float = 0.0
@@ -134,8 +140,17 @@ def attention_sizes(
     source = slabs.Source.of(probs, organs, name)
     table = slabs.sweep(source, across=overlap == "any").table
     if isinstance(probs, Quantised):
-        table[:, :2] += probs.lost
+        add_lost(table, probs.lost)
     return sizes_from_table(table, voxel_ml, organs, overlap)
+
+
+def add_lost(table: npt.NDArray[np.float64], lost: npt.NDArray[np.float64]) -> None:
+    """Add what codes left out below their floor to a table, in place.
+
+    The entropy of a mean is no less than the mean of the entropies, which is what is known.
+    """
+    table[:, :2] += lost
+    table[:, 7] += lost[:, 1]
 
 
 def sizes_from_table(
@@ -151,6 +166,9 @@ def sizes_from_table(
         uncertainty_ml=by_organ[1],
         overlap_per_network_ml=by_organ[2],
         overlap_any_ml=by_organ[3],
+        mean_entropy_ml={
+            organ: float(value * voxel_ml) for organ, value in zip(organs, table[:, 7], strict=True)
+        },
         peak=by_organ[4],
         overlap_mode=mode,
         left_out_ml=float(table[:, 6].sum() * voxel_ml),

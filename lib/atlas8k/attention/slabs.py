@@ -149,8 +149,9 @@ class Swept:
     Attributes
     ----------
     table
-        ``(organs, 7)`` float64 in voxels: std, entropy, overlap per network and across,
-        largest Eq. 4, voxels left out, and the most they can have held of Eq. 4.
+        ``(organs, 8)`` float64 in voxels: std, entropy, overlap per network and across,
+        largest Eq. 4, voxels left out, the most they can have held of Eq. 4, and the entropy
+        of the networks' mean.
     flags, heat
         ``(organs, X, Y, Z)`` uint8 where asked for, see the constants above.
     """
@@ -194,7 +195,7 @@ def sweep(
 
     def run(block: Array, begin: int, end: int, at: int) -> tuple[int, Array]:
         form = form_of(block.dtype.name)
-        sums = np.zeros((source.organs, 7))
+        sums = np.zeros((source.organs, 8))
         bad = kernels.sweep(
             *(block, begin, end, form.top, form.element(SILENT), form.p_table, form.h_table),
             *(across, thresholds, sums, maps[0], maps[1], at),

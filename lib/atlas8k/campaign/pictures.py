@@ -89,7 +89,7 @@ def _list(axes: Any, plan: Plan | None, volumes: dict[str, Reviewed]) -> None:
         axes.set_xticks(places)
     axes.set_xlabel("place in the list")
     ranking = RANKINGS[plan.ranking]
-    axes.set_ylabel(f"{ranking.figure}, {ranking.unit}")
+    axes.set_ylabel(f"{ranking.figure}{ranking.in_unit}")
     axes.set_title(f"Round {plan.round}: the list as it was drawn, and its outcomes", loc="left")
 
 

@@ -117,7 +117,8 @@ def _record(book: Ledger, case: str) -> dict[str, Any]:
     """
     status = book.status(case)
     signature = newest(book)
-    lists = {ranking: book.ranking(signature, by=ranking) for ranking in RANKINGS}
+    measured = book.measured_rankings(signature)
+    lists = {ranking: book.ranking(signature, by=ranking) for ranking in measured}
     lines = {
         name: next((line for line in ranked if line.volume == case), None)
         for name, ranked in lists.items()
@@ -138,6 +139,8 @@ def _record(book: Ledger, case: str) -> dict[str, Any]:
             for name, line in lines.items()
             if line is not None
         },
+        # Scored by a release that did not know these rankings: score again for them.
+        "not_measured": [name for name in RANKINGS if name not in measured],
         **{key: value for key, value in explanation.items() if key != "name"},
     }
 
@@ -176,6 +179,8 @@ def _print(record: dict[str, Any]) -> None:
         if name != record["ranked_by"]
     )
     console.print(f"rank {', '.join(others)}")
+    if record["not_measured"]:
+        console.print(f"score again for {', '.join(record['not_measured'])}")
     print_table(
         [
             {"organ": row["organ"]}

@@ -116,15 +116,14 @@ def _table(
     ranking: str,
     familiar: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    unit = RANKINGS[ranking].unit
-    score = f"{ranking.replace('_', ' ')} {unit}"
+    score = f"{ranking.replace('_', ' ')} {RANKINGS[ranking].unit}".rstrip()
     unlike = "unlike the training CTs"
     print_table(
         [
             {
                 "rank": line.rank,
                 "volume": line.volume,
-                score: "" if ranking == "eq4" else f"{line.score:.1f}",
+                score: "" if ranking == "eq4" else f"{line.score:.4g}",
                 "attention ml": f"{line.attention_ml:.1f}",
                 "state": line.status,
                 ORGANS: ", ".join(f"{o.organ} {o.attention_ml:.1f}" for o in line.organs[:3]),
@@ -218,7 +217,8 @@ def _draw(
 
     if not ranked:
         raise LedgerError("nothing is scored that could be drawn")
-    what, share, unit = RANKINGS[ranked[0].ranking]
+    ranking = RANKINGS[ranked[0].ranking]
+    what, share = ranking.figure, ranking.share
     sizes = [line.score for line in ranked]
     budget = None if budgeted is None else budgeted.total
     reviewed = [n for n, line in enumerate(ranked, 1) if line.status in REVIEWED]
@@ -258,7 +258,8 @@ def _draw(
     axes.set_ylim(0, 1.3 * max(sizes) or 1.0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("volumes, in order of priority")
-    axes.set_ylabel(f"{what} of {' and '.join(organs) if organs else 'nine organs'} ({unit})")
+    counted = " and ".join(organs) if organs else "nine organs"
+    axes.set_ylabel(f"{what} of {counted}{ranking.in_unit}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(loc="lower left" if late else "upper right", frameon=False)

@@ -17,7 +17,7 @@ import torch
 
 from atlas8k.attention.equations import OverlapMode, check_overlap_mode
 from atlas8k.attention.probabilities import LEVELS, TOLERANCE, Quantised, check_voxel_ml
-from atlas8k.attention.sizes import N_COLUMNS, AttentionSizes, sizes_from_table
+from atlas8k.attention.sizes import N_COLUMNS, AttentionSizes, add_lost, sizes_from_table
 from atlas8k.core.errors import AttentionError
 from atlas8k.core.structures import ORGAN_NAMES
 
@@ -88,7 +88,7 @@ def attention_sizes_on(
         _add(table, values.flatten(2), overlap)
     sums = table.cpu().numpy()
     if isinstance(probs, Quantised):
-        sums[:, :2] += probs.lost
+        add_lost(sums, probs.lost)
     return sizes_from_table(sums, voxel_ml, organs, overlap)
 
 
@@ -117,6 +117,8 @@ def _add(table: torch.Tensor, values: torch.Tensor, mode: OverlapMode) -> None:
     total = std + entropy + (cross if mode == "any" else own)
     for column, field in enumerate((std, entropy, own, cross)):
         table[:, column] += field.sum(dim=1, dtype=torch.float64)
+    of_mean = torch.special.entr(values.mean(dim=0).clamp(max=1.0))
+    table[:, 7] += of_mean.sum(dim=1, dtype=torch.float64)
     table[:, 4] = torch.maximum(table[:, 4], total.amax(dim=1).double())
 
 

@@ -26,7 +26,7 @@ from atlas8k.services.errors import (
     TooLargeError,
     UpstreamError,
 )
-from atlas8k.store import UnknownVolumeError
+from atlas8k.store import NotMeasuredError, UnknownVolumeError
 
 logger = logging.getLogger(__name__)
 FULL = 507
@@ -41,6 +41,7 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
     (ImageNotFoundException, 404),
     (LabelNotFoundException, 404),
     (ConflictError, 409),
+    (NotMeasuredError, 409),
     (TrainingError, 409),
     (TooLargeError, 413),
     (RequestError, 422),

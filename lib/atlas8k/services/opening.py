@@ -68,6 +68,14 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
     ledger.propose_ranking(settings.ranking or DEFAULT_RANKING)
     if settings.ranking and ledger.set_ranking(settings.ranking):
         logger.info("volumes are ordered by ranking %s from now on", settings.ranking)
+    with contextlib.suppress(CheckpointError):
+        if ledger.ranked_by() == "pairwise_dice" and len(store.served().checkpoints) < 2:
+            logger.warning(
+                "ranking pairwise_dice compares networks, and one is served: it puts all volumes "
+                "in the same place; choose another ranking, or add a network"
+            )
+    if settings.selection and ledger.set_selection(settings.selection):
+        logger.info("lists are drawn by selection %s from now on", settings.selection)
     cache = PredictionCache(
         path.parent / "cache",
         settings.cache_gb,

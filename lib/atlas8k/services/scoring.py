@@ -131,6 +131,7 @@ class Scoring:
             answers.organ_scores(),
             seconds=time.monotonic() - started,
             explanation=answers.noted(grid, volume),
+            traits=answers.traits(),
         )
         return "scored"
 

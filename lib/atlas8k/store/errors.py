@@ -94,6 +94,10 @@ class UnknownSignatureError(_UnknownError):
     words = "{}: model signature not registered; call register_signature first"
 
 
+class NotMeasuredError(LedgerError):
+    """Scores of an earlier release lack what a ranking or selection goes by: score again."""
+
+
 _BY_CODE: dict[int, tuple[type[LedgerFileError], str]] = {
     sqlite3.SQLITE_BUSY: (
         LedgerLockedError,

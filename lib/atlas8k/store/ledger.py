@@ -18,6 +18,7 @@ from atlas8k.store import (
     provenance,
     queue,
     scores,
+    selections,
     volumes,
 )
 
@@ -219,6 +220,10 @@ class Ledger:
     propose_ranking = writing(ranking_.propose_ranking, durable=True)
     rank_all_organs = writing(ranking_.rank_all_organs, durable=True)
     ranking = reading(ranking_.listing)
+    measured_rankings = reading(ranking_.measured_rankings)
+
+    set_selection = writing(selections.set_selection, durable=True)
+    selection = reading(selections.current)
 
     # Leases
 

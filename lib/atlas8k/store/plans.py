@@ -1,7 +1,8 @@
 """The priority list of a round as it was drawn.
 
 A list is drawn once in a round, when the networks that it is ranked by have scored every
-volume: what nobody has submitted by then, in order. The first places are the budget's, however
+volume: what nobody has submitted by then, in the order of the ranking or drawn otherwise
+(:mod:`atlas8k.core.selection`). The first places are the budget's, however
 much was reviewed before there was a list. Of those behind, a share is drawn for audit, to see
 what errors are left there: by a hash of a seed that the ledger keeps, the round and the
 volume's name, which cannot be foreseen from the list and is the same for every process.
@@ -11,10 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import secrets
-from typing import Any
 
-from atlas8k.store import ranking, rounds, volumes
+from atlas8k.core.selection import Selection
+from atlas8k.store import ranking, rounds, selections, volumes
 from atlas8k.store.records import Plan, Planned
 from atlas8k.store.transaction import Transaction
 
@@ -51,11 +51,12 @@ def ensure(tx: Transaction, signature_row: int) -> int:
     """
     number = rounds.ensure(tx, signature_row)
     before = tx.find(
-        "SELECT p.signature, p.ranking, r.audited OR r.reviewed > p.reviewed FROM plan p"
-        " JOIN round r ON r.id = p.round WHERE r.id = ?",
+        "SELECT p.signature, p.ranking, p.selection, r.audited OR r.reviewed > p.reviewed"
+        " FROM plan p JOIN round r ON r.id = p.round WHERE r.id = ?",
         number,
     )
-    if before is not None and before[:2] == (signature_row, ranking.current(tx)):
+    selection = selections.current(tx)
+    if before is not None and before[:3] == (signature_row, ranking.current(tx), selection):
         return number
     once, scored = tx.one(
         "SELECT s.completed_at IS NOT NULL, count(r.volume) FROM signature s"
@@ -67,41 +68,30 @@ def ensure(tx: Transaction, signature_row: int) -> int:
     # ranking.
     if not once or (before is not None and scored < volumes.counted(tx)):
         return number
-    lines = _lines(tx, number, signature_row)
+    lines = selections.lines(tx, number, signature_row)
     if not lines:
         return number
     if before is not None:
-        if before[2]:  # something was reviewed by it
+        if before[3]:  # something was reviewed by it
             rounds.close(tx, {"note": REORDERED})
             number = rounds.open_round(tx, signature_row)
-            lines = _lines(tx, number, signature_row)
+            lines = selections.lines(tx, number, signature_row)
         else:
-            tx.run("DELETE FROM plan_volume WHERE round = ?", number)
-            tx.run("DELETE FROM plan WHERE round = ?", number)
-    _draw(tx, number, signature_row, lines)
+            for table in ("selected", "plan_volume", "plan"):
+                tx.run(f"DELETE FROM {table} WHERE round = ?", number)
+    _draw(tx, number, signature_row, selection, lines)
     return number
 
 
-def _lines(tx: Transaction, number: int, signature_row: int) -> list[Any]:
-    """Return row, name and figure of the ranking of each volume, largest first."""
-    return tx.run(
-        "SELECT v.id, v.name, r.rank_ml FROM result r CROSS JOIN volume v ON v.id = r.volume"
-        " WHERE r.signature = ? AND r.counted = 1 AND r.rank_ml IS NOT NULL"
-        " AND v.status = 'open' AND NOT EXISTS"
-        " (SELECT 1 FROM submission p WHERE p.volume = v.id AND p.round = ?)"
-        " ORDER BY r.rank_ml DESC, r.volume",
-        signature_row,
-        number,
-    ).fetchall()
-
-
 def _draw(
-    tx: Transaction, number: int, signature_row: int, lines: list[tuple[int, str, float]]
+    tx: Transaction,
+    number: int,
+    signature_row: int,
+    selection: Selection,
+    lines: list[selections.Line],
 ) -> None:
-    seed = tx.setting("audit_seed")
-    if seed is None:
-        seed = secrets.token_hex(8)
-        tx.set("audit_seed", seed)
+    seed = selections.seed(tx)
+    lines = selections.in_order(tx, lines, selection, number, signature_row)
     percent, stop_after = rounds.campaign_settings(tx)
     budget = rounds.budget_of(tx, number)
     top = min(len(lines), budget.total)
@@ -119,6 +109,7 @@ def _draw(
         seed=seed,
         audits=len(audits),
         stop_after=stop_after,
+        selection=selection,
     )
     tx.connection.executemany(
         "INSERT INTO plan_volume VALUES (?,?,?,?,?)",
@@ -189,7 +180,7 @@ def get(tx: Transaction, number: int) -> Plan | None:
     """Return the list of a round as it was drawn, None where none was."""
     plan = tx.find(
         "SELECT p.round, s.name, p.ranking, p.drawn_at, p.top, p.audit_percent, p.seed, p.audits,"
-        " p.reviewed, p.stop_after"
+        " p.reviewed, p.stop_after, p.selection"
         " FROM plan p JOIN signature s ON s.id = p.signature WHERE p.round = ?",
         number,
     )
@@ -204,4 +195,5 @@ def get(tx: Transaction, number: int) -> Plan | None:
         " ORDER BY a.place",
         number,
     )
-    return Plan(*plan, tuple(Planned(*line) for line in lines))  # type: ignore[call-arg]
+    *fields, selection = plan
+    return Plan(*fields, tuple(Planned(*line) for line in lines), selection)  # type: ignore[call-arg]

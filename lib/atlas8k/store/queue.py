@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from atlas8k.core.errors import LedgerError
-from atlas8k.store import leases, plans, ranking, reviews, rounds
+from atlas8k.core.selection import DRAWN, RANKING
+from atlas8k.store import leases, plans, ranking, reviews, rounds, selections
 from atlas8k.store.records import Holder, OrganAttention, Sample, Strategy
 from atlas8k.store.transaction import Transaction
 
@@ -33,8 +34,10 @@ def next_sample(
     holder
         Asking again without submitting skips what it holds, unless it is anonymous.
     strategy
-        ``attention``: the first of the priority list; ``first``: by name;
-        ``random``: in an order drawn once.
+        ``attention``: the first of the list, in the order that it was drawn in; ``first``: by
+        name; ``random``: in an order drawn once; ``random_foreground``, ``stratified``: by
+        that selection (:mod:`atlas8k.core.selection`), whatever the list was drawn by. Until
+        the round has its list, these three are by the ranking.
     signature
         The served signature. Ranked by it once complete, see :func:`ranking_signature`;
         the reply says which was used.
@@ -62,15 +65,21 @@ def next_sample(
     if row is None and number is not None and strategy == "attention" and organ is None:
         row = plans.next_audit(tx, number, holder.key, source)
         audit = row is not None
+    listed: str = RANKING
     if row is None:
-        row, skipped = _first(tx, holder.key, strategy, s, organ_id, source)
+        order = None if organ is not None else _order(tx, strategy, number, s)
+        if order is not None:
+            listed = order.selection
+        elif strategy in DRAWN:
+            strategy = "attention"
+        row, skipped = _first(tx, holder.key, strategy, s, organ_id, source, order)
     if row is None or skipped:
         again = leases.offered(tx, holder.key, source, skipped=True)
         row, skipped = (row, skipped) if again is None else (again, True)
     if row is None:
         return None
     sample = _give(tx, row, holder, "audit" if audit else strategy, s, looked_at)
-    return replace(sample, skipped_before=skipped, given_back=given_back)
+    return replace(sample, skipped_before=skipped, given_back=given_back, selection=listed)
 
 
 def next_review(
@@ -123,6 +132,29 @@ _OF_ORGAN = (
 _ANY = ("volume v", "v.available = 1 AND v.failed = 0")
 
 
+class _Order(NamedTuple):
+    """An order that was drawn for a round."""
+
+    selection: str
+    table: str
+    where: str
+
+
+def _order(tx: Transaction, strategy: str, number: int | None, s: int | None) -> _Order | None:
+    """Return the drawn order that a strategy goes by; None: it goes by none, or none is drawn."""
+    if number is None or s is None:
+        return None
+    plan = tx.find("SELECT selection, signature FROM plan WHERE round = ?", number)
+    if plan is None or plan[1] != s:
+        return None
+    if plan[0] != RANKING and strategy in ("attention", plan[0]):
+        return _Order(plan[0], "plan_volume", "a.round = :round")
+    if strategy not in DRAWN:
+        return None
+    selections.ensure(tx, strategy, number, s)
+    return _Order(strategy, "selected", "a.round = :round AND a.selection = :selection")
+
+
 def _first(
     tx: Transaction,
     holder: str,
@@ -130,19 +162,31 @@ def _first(
     signature_row: int | None,
     organ: int | None,
     source: str | None,
+    drawn: _Order | None = None,
 ) -> tuple[int | None, bool]:
     """Return the first volume in order, and whether this holder had skipped it.
 
     Scored before unscored; among each, those not skipped first, then the longest skipped.
     """
     orders = [(*_ANY, "v.shuffle, v.id" if strategy == "random" else "v.name")]
-    if strategy == "attention" and signature_row is not None:
+    if strategy not in ("first", "random") and signature_row is not None:
         if organ is None:
             orders.insert(0, (*_SCORED, "r.rank_ml DESC, r.volume"))
         else:
             figure = ranking.figure(ranking.current(tx))
             orders.insert(0, (*_OF_ORGAN, f"{figure} DESC, c.volume"))
-    values = {"holder": holder, "signature": signature_row, "organ": organ, "source": source}
+    if drawn is not None:
+        tables = f"{drawn.table} a CROSS JOIN volume v ON v.id = a.volume"
+        where = f"{drawn.where} AND v.available = 1 AND v.failed = 0"
+        orders.insert(0, (tables, where, "a.place"))
+    values = {
+        "holder": holder,
+        "signature": signature_row,
+        "organ": organ,
+        "source": source,
+        "round": rounds.current(tx),
+        "selection": drawn and drawn.selection,
+    }
     for tables, where, order in orders:
         of_source = where if source is None else f"{where} AND v.source = :source"
         fresh = (

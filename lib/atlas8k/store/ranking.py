@@ -8,7 +8,7 @@ from atlas8k.core.errors import LedgerError
 from atlas8k.core.rankings import EQ4, RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.store import audit_trail
-from atlas8k.store.errors import UnknownSignatureError
+from atlas8k.store.errors import NotMeasuredError, UnknownSignatureError
 from atlas8k.store.records import OrganAttention, Ranked
 from atlas8k.store.transaction import Transaction
 from atlas8k.store.volumes import STATUS_SQL, volume_row
@@ -70,6 +70,49 @@ def figure(ranking: str) -> str:
     return "c.attention_ml" if ranking == EQ4 else f"json_extract(c.figures, '$.{ranking}')"
 
 
+def _unmeasured(ranking: str, result: str) -> str:
+    """Return SQL for whether a result has an organ without this ranking's figure.
+
+    A figure of null was measured: the organ has none.
+    """
+    if ranking == EQ4:
+        return "0"
+    return (
+        f"EXISTS (SELECT 1 FROM score c WHERE c.volume = {result}.volume AND c.signature ="
+        f" {result}.signature AND json_type(c.figures, '$.{ranking}') IS NULL)"
+    )
+
+
+def _missing(tx: Transaction, ranking: str, signature_row: int) -> tuple[int, int]:
+    """Return how many volumes have no figure of a ranking, of how many with a score."""
+    missing, scored = tx.one(
+        f"SELECT coalesce(sum({_unmeasured(ranking, 'r')}), 0), count(*) FROM result r"
+        " WHERE r.signature = ? AND r.counted = 1 AND r.rank_ml IS NOT NULL",
+        signature_row,
+    )
+    return int(missing), int(scored)
+
+
+def measured_rankings(tx: Transaction, signature: str) -> list[str]:
+    """Return the rankings that a signature's volumes can be listed by; reads all of them."""
+    s = signature_row(tx, signature)
+    return [ranking for ranking in RANKINGS if not _missing(tx, ranking, s)[0]]
+
+
+def _check_measured(tx: Transaction, ranking: str, signature_row: int) -> None:
+    """Raise where volumes would be put in order by a figure that they do not have."""
+    in_use = not tx.exists(f"SELECT 1 WHERE ? IN ({SUPERSEDED})", signature_row)
+    if ranking == current(tx) and in_use:
+        return  # scores without it were forgotten when it was chosen
+    missing, scored = _missing(tx, ranking, signature_row)
+    if missing:
+        raise NotMeasuredError(
+            f"{missing} of {scored} volumes were scored by a release without the figures of"
+            f" ranking {ranking}; score again: `--conf ranking {ranking}` with the server or"
+            " `atlas8k score`, which predicts them anew"
+        )
+
+
 def current(tx: Transaction) -> str:
     """Return the current ranking, one of :data:`~atlas8k.core.rankings.RANKINGS`."""
     return tx.setting("ranking") or DEFAULT
@@ -82,19 +125,24 @@ def set_ranking(tx: Transaction, ranking: str) -> bool:
     release that kept only Eq. 4, are forgotten under the signatures in use: their volumes are
     stale and the next scoring makes them again.
     """
-    by = figure(ranking)
+    figure(ranking)  # there is one of that name
     if ranking == current(tx):
         return False
     audit_trail.record(tx, "settings", changed={"ranking": [current(tx), ranking]})
     tx.set("ranking", ranking)
-    tx.run(
-        f"DELETE FROM result WHERE reason IS NULL AND signature NOT IN ({SUPERSEDED}) AND EXISTS"
-        " (SELECT 1 FROM score c WHERE c.volume = result.volume"
-        f" AND c.signature = result.signature AND {by} IS NULL)"
-    )
+    forget_unmeasured(tx, f"signature NOT IN ({SUPERSEDED})")
     # The order of every signature, since a rollback may serve an old one again.
-    tx.run(f"UPDATE result SET rank_ml = {_sum(by, 'result')} WHERE rank_ml IS NOT NULL")
+    tx.run(f"UPDATE result SET rank_ml = {_score(ranking, 'result')} WHERE rank_ml IS NOT NULL")
     return True
+
+
+def forget_unmeasured(tx: Transaction, where: str, *values: object) -> None:
+    """Forget scores without the current ranking's figures: their volumes are stale.
+
+    `where` is SQL on `result`.
+    """
+    unmeasured = _unmeasured(current(tx), "result")
+    tx.run(f"DELETE FROM result WHERE reason IS NULL AND {where} AND {unmeasured}", *values)
 
 
 def propose_ranking(tx: Transaction, ranking: str) -> bool:
@@ -136,7 +184,7 @@ def refresh(tx: Transaction, row: int) -> None:
     known = ", ".join(map(str, known_organs(tx, row)))
     tx.run(f"UPDATE score SET ranked = organ NOT IN ({known}) WHERE volume = ?", row)
     tx.run(
-        f"UPDATE result SET rank_ml = {_sum(figure(current(tx)), 'result')}"
+        f"UPDATE result SET rank_ml = {_score(current(tx), 'result')}"
         " WHERE volume = ? AND rank_ml IS NOT NULL",
         row,
     )
@@ -159,12 +207,13 @@ def rank_all_organs(tx: Transaction, on: bool) -> None:
         refresh(tx, row)
 
 
-def _sum(term: str, result: str, organs: Sequence[str] | None = None) -> str:
-    """Return SQL for a figure summed over a result's organs that are ranked by."""
+def _score(ranking: str, result: str, organs: Sequence[str] | None = None) -> str:
+    """Return SQL for a ranking's figure of a result, of its organs that are ranked by."""
     only = ", ".join(str(organ_id(organ)) for organ in organs or ())
+    over = "avg" if RANKINGS[ranking].over_organs == "mean" else "sum"
     return (
-        f"(SELECT coalesce(sum({term}), 0) FROM score c WHERE c.volume = {result}.volume"
-        f" AND c.signature = {result}.signature AND c.ranked = 1"
+        f"(SELECT coalesce({over}({figure(ranking)}), 0) FROM score c"
+        f" WHERE c.volume = {result}.volume AND c.signature = {result}.signature AND c.ranked = 1"
         + (f" AND c.organ IN ({only}))" if only else ")")
     )
 
@@ -219,13 +268,22 @@ def listing(
 
     `by` names a ranking, by default the current one. Reads every
     volume when `organs` are given, or another ranking than the current one.
+
+    Raises
+    ------
+    LedgerError
+        There is no such ranking.
+    NotMeasuredError
+        Volumes were scored without its figures.
     """
     s = signature_row(tx, signature)
     used = by or current(tx)
+    figure(used)
+    _check_measured(tx, used, s)
     size = order = "r.rank_ml"
     if organs or used != current(tx):
-        size, order = _sum(figure(used), "r", organs), "score"
-    attention = size if used == DEFAULT else _sum("c.attention_ml", "r", organs)
+        size, order = _score(used, "r", organs), "score"
+    attention = size if used == DEFAULT else _score(EQ4, "r", organs)
     # The rank is the place in the whole list, so that filters of state come after numbering.
     rows = tx.run(
         f"SELECT v.id, v.name, {size} AS score, {attention}, {STATUS_SQL}, v.source, v.available"

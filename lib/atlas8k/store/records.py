@@ -13,10 +13,11 @@ from typing import Any, Literal, NamedTuple
 
 from atlas8k.core.organ_states import OLDER_RULE, OrganChange, OrganSource
 from atlas8k.core.rankings import EQ4
+from atlas8k.core.selection import RANKING
 
 __all__ = ["OLDER_RULE", "OrganChange", "OrganSource"]
 
-Strategy = Literal["attention", "first", "random"]
+Strategy = Literal["attention", "first", "random", "random_foreground", "stratified"]
 Status = Literal["open", "leased", "submitted", "conflict", "excluded", "vanished"]
 
 
@@ -67,18 +68,25 @@ class OrganScore(NamedTuple):
 
     ``attention_ml`` is Eq. 4, the figure of ranking ``eq4``; the next three are its
     terms (Eq. 1-3). ``figures`` are what the other rankings go by, by name
-    (:data:`~atlas8k.core.rankings.RANKINGS`).
+    (:data:`~atlas8k.core.rankings.RANKINGS`); None: measured, and this organ has none. What was
+    not measured is not there.
     """
 
     attention_ml: float
     inconsistency_ml: float = 0.0
     uncertainty_ml: float = 0.0
     overlap_ml: float = 0.0
-    figures: Mapping[str, float] = MappingProxyType({})
+    figures: Mapping[str, float | None] = MappingProxyType({})
 
     def figure(self, ranking: str) -> float | None:
-        """Return what a ranking goes by; None where it was not measured."""
-        return self.attention_ml if ranking == EQ4 else self.figures.get(ranking)
+        """Return what a ranking goes by.
+
+        Raises
+        ------
+        KeyError
+            It was not measured.
+        """
+        return self.attention_ml if ranking == EQ4 else self.figures[ranking]
 
 
 @dataclass(frozen=True)
@@ -194,7 +202,8 @@ class Sample:
     ranked by. ``purpose`` is ``revise``, ``review`` or ``double_read``; ``note`` what a
     reviewer said when returning the volume. ``audit``: it ranks low and was drawn at random,
     to see what errors are left there. ``given_back``: volumes that its holder had until it
-    asked, and had not submitted.
+    asked, and had not submitted. ``selection`` says how the list was drawn that it is from; it
+    is ``ranking`` too where ``strategy`` goes by no list.
     """
 
     volume: str
@@ -220,6 +229,7 @@ class Sample:
     note: str = ""
     audit: bool = False
     given_back: tuple[str, ...] = ()
+    selection: str = RANKING
 
     def as_dict(self) -> dict[str, Any]:
         """Return it JSON-ready; organs as a list of name and millilitres, largest first."""
@@ -389,7 +399,8 @@ class Plan:
     """The list of a round as it was drawn; the first ``top`` places are the budget's.
 
     ``reviewed`` volumes of the budget were before, by the list of the networks before;
-    ``stop_after`` is the setting of then.
+    ``stop_after`` is the setting of then. ``selection`` is how it was drawn
+    (:mod:`atlas8k.core.selection`): a place says how large a figure is by ``ranking`` alone.
     """
 
     round: int
@@ -403,6 +414,7 @@ class Plan:
     reviewed: int
     stop_after: int
     lines: tuple[Planned, ...]
+    selection: str = RANKING
 
 
 @dataclass(frozen=True)

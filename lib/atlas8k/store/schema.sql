@@ -1,4 +1,4 @@
--- The ledger's tables, version 10.
+-- The ledger's tables, version 11.
 --
 -- What was measured and what people did is written once. What follows from it and is kept
 -- beside it: `result.counted` and `result.available`, so that the next sample is the first
@@ -59,6 +59,7 @@ CREATE TABLE IF NOT EXISTS result (
   reason TEXT,
   counted INTEGER NOT NULL,          -- copy of volume.counted, by trigger
   available INTEGER NOT NULL DEFAULT 0, -- copy of volume.available, by trigger
+  traits TEXT,                       -- JSON: what a list is drawn by beside the ranking; NULL: not known
   PRIMARY KEY (volume, signature)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS result_next ON result (signature, available, rank_ml DESC, volume);
@@ -114,7 +115,9 @@ CREATE TABLE IF NOT EXISTS plan (
   audit_percent REAL NOT NULL,
   seed TEXT NOT NULL,                -- audits are drawn by a hash of it, round and name
   audits INTEGER NOT NULL,           -- so many were drawn
-  stop_after INTEGER NOT NULL DEFAULT 10 -- so many in a row end the campaign, as set then
+  -- So many in a row end the campaign, as set then; and how the list was drawn.
+  stop_after INTEGER NOT NULL DEFAULT 10,
+  selection TEXT NOT NULL DEFAULT 'ranking'
 );
 CREATE TABLE IF NOT EXISTS plan_volume (
   round INTEGER NOT NULL REFERENCES plan (round),
@@ -127,6 +130,14 @@ CREATE TABLE IF NOT EXISTS plan_volume (
 CREATE UNIQUE INDEX IF NOT EXISTS plan_volume_once ON plan_volume (round, volume);
 CREATE UNIQUE INDEX IF NOT EXISTS plan_volume_audit ON plan_volume (round, audit)
   WHERE audit IS NOT NULL;
+-- Orders other than the list's that somebody asked for by name, drawn once in a round.
+CREATE TABLE IF NOT EXISTS selected (
+  round INTEGER NOT NULL REFERENCES plan (round),
+  selection TEXT NOT NULL,
+  place INTEGER NOT NULL,            -- from 1
+  volume INTEGER NOT NULL REFERENCES volume (id),
+  PRIMARY KEY (round, selection, place)
+) WITHOUT ROWID;
 
 -- Trainings that have ended, whatever the gate said; `round` is the one it ended in or ended.
 CREATE TABLE IF NOT EXISTS training (

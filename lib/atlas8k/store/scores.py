@@ -10,7 +10,7 @@ from typing import Any
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.rankings import RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.store import audit_trail, ranking, rounds, volumes
+from atlas8k.store import audit_trail, ranking, rounds, selections, volumes
 from atlas8k.store.errors import UnknownSignatureError
 from atlas8k.store.records import OrganScore, Progress
 from atlas8k.store.transaction import Transaction
@@ -46,6 +46,7 @@ def register(
     # Not where it is new only: networks of before may be served again.
     if (before := tx.setting(_SERVED)) != signature:
         tx.set(_SERVED, signature)
+        selections.forget_unusable(tx, signature)
         audit_trail.record(
             tx, "publish", model_version=signature, before=before, networks=(detail or {})
         )
@@ -86,14 +87,15 @@ def _checked(volume: str, sizes: Mapping[str, OrganScore]) -> dict[int, OrganSco
             raise LedgerError(f"{volume}: no organ is called {organ}; {', '.join(ORGAN_NAMES)} are")
         figures = size.figures
         terms = [float(ml) for ml in size[:4]]
-        if not all(math.isfinite(ml) and ml >= 0 for ml in (*terms, *figures.values())):
+        known = [value for value in figures.values() if value is not None]
+        if not all(math.isfinite(ml) and ml >= 0 for ml in (*terms, *known)):
             raise LedgerError(
                 f"{volume}: {organ}: a size must be a number of millilitres of 0 or more, not "
                 f"{size}"
             )
         if strange := figures.keys() - RANKINGS.keys():
             raise LedgerError(f"{volume}: {organ}: no ranking is called {', '.join(strange)}")
-        exact = {name: float(ml) for name, ml in figures.items()}
+        exact = {name: None if ml is None else float(ml) for name, ml in figures.items()}
         scores[ORGAN_IDS[organ]] = OrganScore._make([*terms, exact])
     return scores
 
@@ -106,6 +108,7 @@ def record_score(
     *,
     seconds: float | None = None,
     explanation: Mapping[str, Any] | None = None,
+    traits: Mapping[str, Any] | None = None,
 ) -> None:
     """Record attention sizes by organ name; replaces an earlier score or failure.
 
@@ -113,6 +116,8 @@ def record_score(
     ----------
     explanation
         Organs and regions in order, JSON-ready, for :func:`explanation`.
+    traits
+        What lists are drawn by beside the ranking, see :func:`~atlas8k.core.selection.traits_of`.
 
     Raises
     ------
@@ -124,13 +129,14 @@ def record_score(
     row, s = volumes.volume_row(tx, volume), ranking.signature_row(tx, signature)
     known = ranking.known_organs(tx, row)
     current = ranking.current(tx)
-    figures = {o: score.figure(current) for o, score in scores.items()}
-    ranked_by = {o: figure for o, figure in figures.items() if figure is not None}
-    if len(ranked_by) < len(figures):
-        raise LedgerError(f"{volume}: no figures for ranking {current}, which is current")
+    try:
+        figures = {o: score.figure(current) for o, score in scores.items()}
+    except KeyError as err:
+        raise LedgerError(f"{volume}: no figures for ranking {current}, which is current") from err
     total = math.fsum(score.attention_ml for score in scores.values())
-    rank = math.fsum(figure for o, figure in ranked_by.items() if o not in known)
-    _replace_result(tx, row, s, seconds=seconds, attention_ml=total, rank_ml=rank)
+    rank = RANKINGS[current].score(figure for o, figure in figures.items() if o not in known)
+    kept = None if traits is None else json.dumps(traits, separators=(",", ":"), allow_nan=False)
+    _replace_result(tx, row, s, seconds=seconds, attention_ml=total, rank_ml=rank, traits=kept)
     tx.connection.executemany(
         "INSERT INTO score (volume, signature, organ, ranked, attention_ml, inconsistency_ml,"
         " uncertainty_ml, overlap_ml, figures) VALUES (?,?,?,?,?,?,?,?,?)",

@@ -122,8 +122,16 @@ class Settings(BaseModel):
     ranking: Annotated[str | None, AfterValidator(values.ranking)] = Field(
         None,
         description="Order of the priority list: attention size (eq4), volume of the salient "
-        "regions (salient), or attention over its largest value a slice (per_slice); empty: as "
-        "the ledger has it, salient at first",
+        "regions (salient), attention over its largest value a slice (per_slice), disagreement "
+        "of the networks' labels (pairwise_dice), or entropy of their mean (epistemic_sum); "
+        "empty: as the ledger has it, salient at first",
+    )
+    selection: Annotated[str | None, AfterValidator(values.selection)] = Field(
+        None,
+        description="How the list of a round is drawn: largest of the ranking first (ranking), "
+        "at random (random), at random where an organ is predicted (random_foreground), or two "
+        "thirds of the budget by class of the worst organ and by diversity, the rest by the "
+        "ranking with decaying noise (stratified); empty: as the ledger has it, ranking at first",
     )
     cache_gb: float = Field(
         20.0,

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from atlas8k.core.rankings import RANKINGS
+from atlas8k.core.selection import SELECTIONS
 from atlas8k.core.weighting import Weights
 
 
@@ -42,6 +43,13 @@ def ranking(value: str | None) -> str | None:
     """Check the name of a ranking; None or nothing: none is chosen."""
     if value and value not in RANKINGS:
         raise ValueError(f"allowed are {', '.join(RANKINGS)}")
+    return value or None
+
+
+def selection(value: str | None) -> str | None:
+    """Check the name of a selection; None or nothing: none is chosen."""
+    if value and value not in SELECTIONS:
+        raise ValueError(f"allowed are {', '.join(SELECTIONS)}")
     return value or None
 
 

@@ -12,6 +12,7 @@ from monailabel.interfaces.datastore import Datastore
 from monailabel.interfaces.tasks.strategy import Strategy
 
 from atlas8k.core.errors import CheckpointError
+from atlas8k.core.selection import DRAWN
 from atlas8k.core.structures import ORGAN_NAMES, find_organ
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import REVIEWER, holder, may_review
@@ -21,11 +22,12 @@ from atlas8k.store import Sample
 
 logger = logging.getLogger(__name__)
 
-Name = Literal["attention", "first", "random", "review"]
+Name = Literal["attention", "first", "random", "random_foreground", "stratified", "review"]
 ALL_LOOKED_AT = "all_looked_at"
 """Option of a sample: its annotator will look at every organ, so that those that come back as
 they went out are right. 3D Slicer can say nothing with the label itself."""
 AUDIT = "drawn at random among low-ranked volumes, to see what errors are left there"
+NOT_DRAWN = "by the ranking: until every volume has a score nothing is drawn by"
 BACK = "to go on with it, take it by name on the page /atlas8k/cases"
 PATIENCE_S = 10.0
 """Labels in the folder are checked before their CTs are handed out, for so long at most."""
@@ -33,6 +35,8 @@ DESCRIPTIONS: dict[Name, str] = {
     "attention": "The volume with the largest attention size: the likeliest to be wrong",
     "first": "By name",
     "random": "In an order drawn once",
+    "random_foreground": "In an order drawn once a round, CTs first in which an organ is predicted",
+    "stratified": "By class of the worst organ and by diversity, the rest by a noisy ranking",
     "review": "For reviewers: conflicts, disputes, second readings, samples",
 }
 
@@ -66,11 +70,11 @@ class LedgerStrategy(Strategy):
         dict or None
             ``id`` and why it was this one: ``attention_ml``, ``rank`` of ``ranked``,
             ``organs`` with the largest attention first, ``model_signature`` that it was
-            ranked by, round and budget, ``message``; ``audit``: it was drawn at random to
-            see what errors are left; ``given_back``: what one had until now; ``explanation``:
-            organs and regions in order with the slice to open. By `review` also ``reviews``:
-            the questions; ``submissions``: those in question and current. ``None`` when
-            nothing is left.
+            ranked by, ``selection``: how the list was drawn, round and budget, ``message``;
+            ``audit``: it was drawn at random to see what errors are left; ``given_back``: what
+            one had until now; ``explanation``: organs and regions in order with the slice to
+            open. By `review` also ``reviews``: the questions; ``submissions``: those in question
+            and current. ``None`` when nothing is left.
 
         Raises
         ------
@@ -162,6 +166,8 @@ class LedgerStrategy(Strategy):
                 said.append("this volume has no score yet")
             if sample.audit:
                 said.append(AUDIT)
+            elif self._name in DRAWN and sample.strategy != self._name:
+                said.append(f"{NOT_DRAWN} {self._name}")
         if sample.given_back:
             back = ", ".join(sample.given_back)
             said.append(f"given back without a submission: {back} ({BACK})")

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.attention.disagreement import pairwise_dice
 from atlas8k.attention.explain import explanation
 from atlas8k.attention.packed import pack, unpack
 from atlas8k.attention.regions import Region
 from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
 from atlas8k.attention.sizes import AttentionSizes
 from atlas8k.core.errors import AttentionError, PredictionError
+from atlas8k.core.selection import traits_of
 from atlas8k.core.settings import Settings
 from atlas8k.core.volume import Grid, Volume
 from atlas8k.store.records import OrganScore
@@ -135,17 +137,27 @@ class Answers:
         looked = {"familiar": dict(self.familiar)} if self.familiar else {}
         return {**explanation(self.salient, ct_grid, name), **looked}
 
+    def traits(self) -> dict[str, Any]:
+        """Return what lists are drawn by beside the ranking, see :mod:`atlas8k.core.selection`."""
+        return traits_of(self.familiar.get("features", ()))
+
     def organ_scores(self) -> dict[str, OrganScore]:
         """Return what the ledger keeps: terms of Eq. 4 and the figures of every ranking."""
         sizes = self.sizes
         per_slice = sizes.per_slice_ml(self.grid.shape[2])
+        alike = pairwise_dice(self.labels[1:], sizes.organs)
         return {
             organ: OrganScore(
                 sizes.attention_ml[organ],
                 sizes.inconsistency_ml[organ],
                 sizes.uncertainty_ml[organ],
                 sizes.overlap_ml[organ],
-                {"salient": self.salient.salient_ml[organ], "per_slice": per_slice[organ]},
+                {
+                    "salient": self.salient.salient_ml[organ],
+                    "per_slice": per_slice[organ],
+                    "pairwise_dice": None if (dice := alike[organ]) is None else 1.0 - dice,
+                    "epistemic_sum": sizes.mean_entropy_ml[organ],
+                },
             )
             for organ in sizes.organs
         }
