@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 from atlas8k.cli.explain import explain
 from atlas8k.cli.rank import rank
 from atlas8k.core.errors import Atlas8kError
+from atlas8k.core.rankings import RANKINGS
 from atlas8k.core.settings import Settings
 from atlas8k.models.predict import Predictor
 from atlas8k.services.opening import open_context
@@ -73,7 +74,8 @@ def test_the_tables_come_from_the_ledger(scored: Path, monkeypatch: pytest.Monke
 def test_json_is_what_was_scored(scored: Path) -> None:
     found = json.loads(run("explain", "b", "--studies", scored, "--json").stdout)
     assert found["places"]["eq4"]["rank"] == 1
-    assert set(found["places"]) == {"eq4", "salient", "per_slice"}
+    assert set(found["places"]) == set(RANKINGS)
+    assert found["not_measured"] == []
     assert found["places"]["eq4"]["score"] == pytest.approx(found["attention_ml"], rel=1e-3)
     order = [organ["attention_ml"] for organ in found["organs"]]
     assert order == sorted(order, reverse=True)
