@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atlas8k.campaign.reports import Status
+from atlas8k.campaign.reports import Outliers, Status
 from atlas8k.campaign.reviewed import Reviewed, reviewed
 from atlas8k.campaign.simulation import Quality, SimulatedRound
 from atlas8k.core.files import publishing
@@ -43,12 +43,14 @@ def draw(path: Path, status: Status, plan: Plan | None, work: Sequence[Worked]) 
         The last list that was drawn, and the submissions of its round.
     """
     figure, (above, below) = _figure(2, 7)
-    _list(above, plan, reviewed(work))
+    _list(above, plan, reviewed(work), status.outliers)
     _changes(below, status)
     _save(figure, path)
 
 
-def _list(axes: Any, plan: Plan | None, volumes: dict[str, Reviewed]) -> None:
+def _list(
+    axes: Any, plan: Plan | None, volumes: dict[str, Reviewed], outliers: Outliers | None = None
+) -> None:
     if plan is None:
         axes.set_axis_off()
         axes.text(0.5, 0.5, "no round has a list yet", ha="center", transform=axes.transAxes)
@@ -75,6 +77,14 @@ def _list(axes: Any, plan: Plan | None, volumes: dict[str, Reviewed]) -> None:
         "budget", (plan.top + 0.5, 0.97), xycoords=("data", "axes fraction"),
         xytext=(-4, 0), textcoords="offset points", ha="right", va="top", fontsize=8,
     )  # fmt: skip
+    # The fence is of the sizes of now; of a list by another ranking it says nothing.
+    if outliers is not None and outliers.fence is not None and outliers.ranking == plan.ranking:
+        axes.axhline(outliers.fence, color="#4477aa", linewidth=0.8, linestyle=":")
+        axes.annotate(
+            f"{outliers.outliers} outliers above", (1.0, outliers.fence),
+            xycoords=("axes fraction", "data"), xytext=(-4, 3), textcoords="offset points",
+            ha="right", va="bottom", fontsize=8, color="#4477aa",
+        )  # fmt: skip
     for name, colour in (
         ("needed a change", CHANGED),
         ("confirmed", CONFIRMED),

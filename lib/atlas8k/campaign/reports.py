@@ -167,6 +167,22 @@ class RoundReport(_Report):
     audit: Audit | None
 
 
+class Outliers(_Report):
+    """Volumes that stand out of the distribution of the ranking (the paper's Figure 4)."""
+
+    ranking: str
+    scored: int = Field(description="volumes with a score, submitted ones included")
+    fence: float | None = Field(
+        description="size above which a volume is an outlier, in the ranking's unit: Tukey's "
+        "upper fence of the log sizes; null: too few volumes, or no spread"
+    )
+    outliers: int
+    share: float = Field(description="of the scored volumes")
+    to_review: int = Field(description="outliers that nobody has submitted: offered as a budget")
+    budget: int | None = Field(description="of the open round, beside it")
+    text: str
+
+
 class Step(_Report):
     """One of the eight steps and its state."""
 
@@ -213,5 +229,6 @@ class Status(_Report):
     rounds: list[RoundReport]
     stop: StopRule | None = Field(description="of the last round that has a list, open or not")
     audit: Audit | None = Field(description="of the last round that something was audited in")
+    outliers: Outliers | None = Field(description="of the ranking in use; null: nothing is scored")
     hours_collection_by_hand: float
     steps: list[Step]

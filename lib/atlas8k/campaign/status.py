@@ -11,9 +11,11 @@ from typing import Literal
 from atlas8k.campaign.audits import audit
 from atlas8k.campaign.effort import BY_HAND_MINUTES, annotators, effort, holders
 from atlas8k.campaign.learning import training
+from atlas8k.campaign.outliers import outliers
 from atlas8k.campaign.reports import (
     Annotator,
     NotUsable,
+    Outliers,
     RoundReport,
     Status,
     Step,
@@ -111,6 +113,7 @@ def status(
             (audited for audited in audits if audited.volumes.audited),
             audits[0] if audits else None,
         ),
+        outliers=_outliers(ledger, served, budget),
         hours_collection_by_hand=(volumes.total * N_ORGANS - sum(public.values()))
         * BY_HAND_MINUTES
         / 60,
@@ -162,6 +165,15 @@ def _round(
         stop=stop_rule(*on_list) if on_list else None,
         audit=audit(*on_list) if on_list else None,
     )
+
+
+def _outliers(ledger: Ledger, signature: str | None, budget: Budget | None) -> Outliers | None:
+    """Report the outliers of what is ranked by now."""
+    used = None if signature is None else ledger.ranking_signature(signature)
+    if used is None:
+        return None
+    total = None if budget is None else budget.total
+    return outliers(ledger.ranked_by(), ledger.sizes(used), total)
 
 
 def _volumes(ledger: Ledger, signature: str | None) -> Volumes:

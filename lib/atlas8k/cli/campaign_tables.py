@@ -56,6 +56,8 @@ def print_status(status: Status) -> None:
         ]
         if wrong:
             print_line(f"  by organ: {', '.join(wrong)}")
+    if status.outliers is not None:
+        print_line(f"Outliers: {status.outliers.text}")
     print_line(
         f"Yardstick of the paper: 15 minutes a volume with the procedure, 60 an organ by hand: "
         f"{status.hours_collection_by_hand:,.0f} hours for this collection. A case held longer "

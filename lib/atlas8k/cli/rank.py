@@ -213,6 +213,7 @@ def _draw(
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    from atlas8k.campaign.outliers import fence
     from atlas8k.reports.preview import save_figure
 
     if not ranked:
@@ -243,6 +244,11 @@ def _draw(
             color="#cc3311",
             va="top",
         )
+    limit = fence(sizes)
+    if limit is not None:
+        above = sum(size > limit for size in sizes)
+        axes.axhline(limit, color="#ee7733", linewidth=1.0, linestyle="--",
+                     label=f"outliers above ({above:,})")  # fmt: skip
     if reviewed:
         axes.plot(
             reviewed,

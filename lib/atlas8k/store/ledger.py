@@ -220,6 +220,7 @@ class Ledger:
     propose_ranking = writing(ranking_.propose_ranking, durable=True)
     rank_all_organs = writing(ranking_.rank_all_organs, durable=True)
     ranking = reading(ranking_.listing)
+    sizes = reading(ranking_.sizes)
     measured_rankings = reading(ranking_.measured_rankings)
 
     set_selection = writing(selections.set_selection, durable=True)
