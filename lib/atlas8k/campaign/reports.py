@@ -144,6 +144,23 @@ class Audit(_Report):
     text: str
 
 
+class PlaceEvidence(_Report):
+    """Whether the places shown to look at led to what annotators changed, by organ."""
+
+    organ: str = Field(description="`all`: all of them together")
+    volumes: int = Field(description="submitted ones that had places, the organ being assessed")
+    enough: bool = Field(description="20 or more of these; else shares and minutes are null")
+    changed_ml: float = Field(description="in one of draft label and first submission only")
+    inside_ml: float = Field(description="of it, in the box of a place, for whichever organ")
+    share_inside: float | None
+    places: int = Field(description="shown for this organ")
+    changed_places: int = Field(description="of them, with any change in the box")
+    share_places: float | None
+    minutes: float | None = Field(
+        description="mean of the volumes in which the organ was changed, 60 at most each"
+    )
+
+
 class RoundReport(_Report):
     """One pass of steps 2 to 7."""
 
@@ -159,6 +176,7 @@ class RoundReport(_Report):
     changed: int = Field(description="volumes in which any organ needed a change")
     confirmed: int
     organs: list[OrganChanges]
+    evidence: list[PlaceEvidence] = Field(description="of the places shown, by organ, then all")
     effort: Effort
     annotators: list[Annotator]
     trainings: list[Training] = Field(description="in this round; the last one ended it")

@@ -10,6 +10,7 @@ from typing import Literal
 
 from atlas8k.campaign.audits import audit
 from atlas8k.campaign.effort import BY_HAND_MINUTES, annotators, effort, holders
+from atlas8k.campaign.evidence import evidence
 from atlas8k.campaign.learning import training
 from atlas8k.campaign.outliers import outliers
 from atlas8k.campaign.reports import (
@@ -158,6 +159,7 @@ def _round(
         changed=outcomes.count("changed"),
         confirmed=outcomes.count("confirmed"),
         organs=by_organ(volumes.values()),
+        evidence=evidence(work),
         effort=effort(work, public),
         annotators=people,
         trainings=trained,

@@ -43,6 +43,7 @@ def print_status(status: Status) -> None:
         last = next((round_ for round_ in reversed(status.rounds) if round_.reviewed), None)
         if last is not None:
             _print_organs(last, out)
+            _print_evidence(last, out)
             _print_annotators(last, out)
     if status.stop is not None:
         print_line(f"Stop rule, round {status.stop.round}: {status.stop.text}")
@@ -164,6 +165,30 @@ def _print_organs(round_: RoundReport, out: Console) -> None:
             for organ in round_.organs
         ],
         f"Round {round_.number}, volumes by organ",
+        left=["organ"],
+        console=out,
+    )
+
+
+def _print_evidence(round_: RoundReport, out: Console) -> None:
+    """Print whether the places shown led to what was changed, for organs with any place."""
+    shown = [row for row in round_.evidence if row.volumes and (row.places or row.changed_ml)]
+    if not shown:
+        return
+    print_table(
+        [
+            {
+                "organ": row.organ,
+                "volumes": row.volumes,
+                "changed ml": f"{row.changed_ml:.1f}",
+                "of it in places": percent(row.share_inside) if row.enough else "too few",
+                "places": row.places,
+                "with a change": percent(row.share_places) if row.enough else "too few",
+                "minutes": decimals(row.minutes, 1),
+            }
+            for row in shown
+        ],
+        f"Round {round_.number}, the places shown beside what was changed",
         left=["organ"],
         console=out,
     )

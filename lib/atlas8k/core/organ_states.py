@@ -27,6 +27,27 @@ class OrganChange(NamedTuple):
         return self.state == "not_assessed" and bool(self.voxels_changed)
 
 
+class PlacesChanged(NamedTuple):
+    """One organ of one submission, beside the places shown with the volume.
+
+    Attributes
+    ----------
+    places
+        Places shown for this organ.
+    changed_places
+        Those of them in whose box any voxel of any organ was changed.
+    changed_ml
+        Volume of the organ's voxels that are in one of draft label and submission only.
+    inside_ml
+        Of these, what lies in the box of a place, for whichever organ it was shown.
+    """
+
+    places: int
+    changed_places: int
+    changed_ml: float
+    inside_ml: float
+
+
 OLDER_RULE = "by the older rule, under which an untouched organ was confirmed"
 """Note of organs confirmed before annotators recorded which they had looked at."""
 

@@ -365,7 +365,7 @@ class _Rebuilding:
             if current is not None:
                 self.ledger.reopen(name)
             self._lease(name, holder, origin, "review" if purpose == "review" else "revise")
-        content = detail.get("content")
+        content, places = detail.get("content"), detail.get("places")
         booked = self.ledger.submit(
             name,
             holder,
@@ -373,7 +373,7 @@ class _Rebuilding:
             sha256=sha256,
             signature=signature_of(label, origin),
             organs=organs,
-            detail={"rebuilt": True},
+            detail={"rebuilt": True, **({"places": places} if places else {})},
             number=number,
             content=content if isinstance(content, str) else None,
             begun_from=begun_from,

@@ -11,7 +11,14 @@ from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.store import audit_trail, leases, plans, provenance, ranking, reviews, rounds, volumes
 from atlas8k.store.errors import NumberTakenError
-from atlas8k.store.records import Holder, OrganChange, Submission, SubmissionContext, Worked
+from atlas8k.store.records import (
+    Holder,
+    OrganChange,
+    PlacesChanged,
+    Submission,
+    SubmissionContext,
+    Worked,
+)
 from atlas8k.store.transaction import Transaction
 
 
@@ -314,8 +321,18 @@ def worked(tx: Transaction, number: int | None = None) -> list[Worked]:
         number,
     ):
         organs[submission][ORGAN_NAMES[organ - 1]] = OrganChange(*change)
+    places = {
+        submission: {organ: PlacesChanged(*values) for organ, values in json.loads(text).items()}
+        for submission, text in tx.run(
+            "SELECT id, json_extract(detail, '$.places') FROM submission"
+            " WHERE (?1 IS NULL OR round = ?1) AND json_extract(detail, '$.places') IS NOT NULL",
+            number,
+        )
+    }
     rows = _rows(tx, "?1 IS NULL OR p.round = ?1 ORDER BY p.id", number)
-    return [Worked(*[*fields, organs.get(fields[0], {})]) for fields in rows]
+    return [
+        Worked(*[*fields, organs.get(fields[0], {}), places.get(fields[0], {})]) for fields in rows
+    ]
 
 
 def get(tx: Transaction, submission: int) -> Submission:

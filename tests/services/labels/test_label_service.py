@@ -13,6 +13,7 @@ from tests.formats.seg_kit import save_seg
 from abdomen_phantom import generate
 from atlas8k.core.errors import EmptyVolumeError, GridMismatchError, VolumeError
 from atlas8k.core.files import sha256_of
+from atlas8k.core.organ_states import PlacesChanged
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, read_label, write_nifti
 from atlas8k.core.voxels import renamed
@@ -22,7 +23,7 @@ from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.labels.service import LabelService, Receipt, chosen
 from atlas8k.services.rebuild import rebuild
 from atlas8k.services.rebuild_files import labels_on_disk
-from atlas8k.store import Holder, Ledger, OrganSource
+from atlas8k.store import Holder, Ledger, OrganScore, OrganSource
 
 Array = npt.NDArray[np.uint8]
 SHAPE = (12, 10, 9)
@@ -726,3 +727,28 @@ def test_readings_and_takeovers_come_back_from_the_files(
     if happens is read_again_by_a_third:  # what reviewers have answered is in no file
         assert (live.pop("questions"), rebuilt.pop("questions")) == ([], [("double_read", 2, 1)])
     assert rebuilt == live
+
+
+def test_changes_are_kept_beside_the_places_that_were_shown(work: Work) -> None:
+    ledger = work.label_service.ledger
+    shown = [{"organ": "liver", "start": [0, 0, 0], "stop": [4, 99, 99]}]
+    ledger.record_score("a", "m0", {"liver": OrganScore(1)}, explanation={"regions": shown})
+    ledger.record_score("b", "m0", {"liver": OrganScore(1)})
+    given = [ledger.next_sample(holder=ANNA, signature="m0") for _ in range(2)]
+    assert {sample.volume for sample in given if sample} == {"a", "b"}
+    changed = START.copy()
+    changed[START == LIVER] = 0
+    voxels = int((START == LIVER).sum())
+    inside = int((START[:4] == LIVER).sum())
+    assert 0 < inside <= voxels
+    for volume in ("a", "b"):
+        work.send(ANNA, changed, volume, absent=["liver"])
+    one, two = ledger.worked()
+    assert one.places["liver"] == PlacesChanged(
+        1, 1, pytest.approx(voxels * GRID.voxel_ml, abs=1e-3),
+        pytest.approx(inside * GRID.voxel_ml, abs=1e-3),
+    )  # fmt: skip
+    assert two.places == {}  # nothing was shown there
+    kept = read_provenance(work.label_service.folder.path / "labels" / "final" / "a.nii.gz")
+    assert kept is not None
+    assert kept.detail["places"]["liver"] == list(one.places["liver"])

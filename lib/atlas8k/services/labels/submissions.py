@@ -25,6 +25,7 @@ from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid
 from atlas8k.core.volume import read_label
 from atlas8k.labels.ingest import Submitted, ingest
+from atlas8k.labels.places_changed import places_changed
 from atlas8k.labels.plausibility import find_impossible
 from atlas8k.labels.provenance import Provenance
 from atlas8k.labels.submission_diff import (
@@ -79,6 +80,9 @@ OWN_KEYS = frozenset(
     }
 )
 """What a label's info says by the server's word alone."""
+
+BOOKED = ("read_by", "client_id", "notes", "places")
+"""Of what is said of a submission in its file's header, what the store keeps too."""
 
 IMPORTED_BY = Holder("folder:labels/final")
 """Stands for who made a label that was in the folder."""
@@ -183,6 +187,7 @@ class Submissions:
         organs = withhold_odd_volumes(organs, array, grid, said.volume_is_right)
         info = start.info if start is not None else {}
         number = info.get("submission")
+        evidence = self._evidence(volume, context, before, array, grid, organs)
         kept = {key: value for key, value in params.items() if key not in OWN_KEYS}
         return Prepared(
             volume=volume,
@@ -198,8 +203,25 @@ class Submissions:
             model_signature=signature(info),
             content=_content(sent, params),
             info=merged({}, kept),
-            detail={**said.as_dict(), **_detail(submitted, params, context)},
+            detail={**said.as_dict(), **_detail(submitted, params, context), **evidence},
         )
+
+    def _evidence(
+        self,
+        volume: str,
+        context: SubmissionContext,
+        before: npt.NDArray[np.uint8] | None,
+        array: npt.NDArray[np.uint8],
+        grid: Grid,
+        organs: Mapping[str, OrganChange],
+    ) -> dict[str, Any]:
+        """Return how the changes lie to the places that were shown; nothing where none were."""
+        if before is None or context.signature is None or context.lease is None:
+            return {}
+        shown = self._ledger.explanation(volume, context.signature)
+        if shown is None or "regions" not in shown:
+            return {}
+        return {"places": places_changed(before, array, grid, organs, shown["regions"])}
 
     def record(
         self,
@@ -235,7 +257,7 @@ class Submissions:
                     signature=scores.known(tx, ready.model_signature),
                     organs=ready.organs,
                     detail={
-                        **{k: said[k] for k in ("read_by", "client_id", "notes") if k in said},
+                        **{key: said[key] for key in BOOKED if key in said},
                         **({"adopted": True} if adopted else {}),
                     },
                     number=number,
