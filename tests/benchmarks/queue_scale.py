@@ -137,6 +137,7 @@ def sizes(rng: random.Random) -> dict[str, OrganScore]:
                 "per_slice": 1.0,
                 "pairwise_dice": 0.1,
                 "epistemic_sum": 2.0,
+                "findings": 0.0,
             },
         )
         for organ in ORGAN_NAMES

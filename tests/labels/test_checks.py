@@ -6,12 +6,14 @@ import re
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from abdomen_phantom import generate
+from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS
-from atlas8k.labels.checks import check_label
-from atlas8k.labels.plausibility import Finding
+from atlas8k.labels import checks, plausibility
+from atlas8k.labels.checks import check_label, label_findings
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +132,61 @@ def test_small_pieces(truth: tuple[np.ndarray, Grid]) -> None:
 
 def test_nothing_there_breaks_no_rule(truth: tuple[np.ndarray, Grid]) -> None:
     assert check_label(np.zeros_like(truth[0]), truth[1]) == []
+
+
+@pytest.mark.parametrize("seed", range(1000, 1006))
+def test_all_that_anatomy_has_against_a_true_label_is_what_phantoms_do(seed: int) -> None:
+    phantom = generate(seed, grid_spacing_mm=4.0)
+    found = label_findings(phantom.label.array, phantom.label.grid)
+    assert {one.rule for one in found} <= {"pieces", "touching"}
+
+
+def test_every_organ_and_rule_is_said_once(truth: tuple[np.ndarray, Grid]) -> None:
+    array, grid = truth
+    found = label_findings(array[::-1], grid)
+    keys = [(one.organ, one.rule) for one in found]
+    assert len(keys) == len(set(keys))
+    assert {("kidney_left", "mirrored"), ("spleen", "mirrored")} <= set(keys)
+
+
+def test_a_volume_that_hardly_anybody_has_is_a_finding(truth: tuple[np.ndarray, Grid]) -> None:
+    array, grid = truth
+    small = array.copy()
+    where = np.argwhere(array == ORGAN_IDS["spleen"])
+    small[tuple(where[100:].T)] = 0  # 6.4 ml: more than nobody's, less than hardly anybody's
+    (one,) = of_rule(label_findings(small, grid), "unusual")
+    assert one.organ == "spleen"
+    assert "6.4 ml; 27.9 to 1,779.6 are plausible" in one.text
+    none = small.copy()
+    none[tuple(where[5:].T)] = 0  # 0.3 ml: impossible, and said once
+    rules = {one.rule for one in label_findings(none, grid) if one.organ == "spleen"}
+    assert "volume" in rules
+    assert "unusual" not in rules
+
+
+def test_a_map_is_read_once_and_organs_within_their_boxes(
+    truth: tuple[np.ndarray, Grid], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array, grid = truth
+    bodies, labelled = [], []
+    of, components = plausibility.Body.of.__func__, checks.label_components
+
+    def counted(cls, array, *args, **kwargs):
+        bodies.append(array.size)
+        return of(cls, array, *args, **kwargs)
+
+    def measured(mask):
+        labelled.append(mask.size)
+        return components(mask)
+
+    monkeypatch.setattr(plausibility.Body, "of", classmethod(counted))
+    monkeypatch.setattr(checks, "label_components", measured)
+    monkeypatch.setattr(plausibility, "label_components", measured)
+    label_findings(array, grid)
+    assert bodies == [array.size]
+    boxes = sum(
+        int(np.prod([s.stop - s.start for s in box]))
+        for box in ndimage.find_objects(array)
+        if box is not None
+    )
+    assert sum(labelled) <= 2 * boxes

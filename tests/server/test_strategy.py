@@ -82,6 +82,10 @@ def test_a_scoring_keeps_what_every_ranking_and_selection_goes_by(context: Conte
     assert context.ledger.measured_rankings(signature) == list(RANKINGS)
     for ranking in RANKINGS:
         assert len(context.ledger.ranking(signature, by=ranking)) == 3
+    assert set(context.ledger.findings("a")) == {"pseudo"}
+    noted = context.ledger.explanation("a", signature)
+    assert noted is not None
+    assert noted["findings"] == [one._asdict() for one in context.ledger.findings("a")["pseudo"]]
     for strategy in ("random_foreground", "stratified"):
         sample = ask(context, strategy, client_id="anna")  # type: ignore[arg-type]
         assert sample is not None

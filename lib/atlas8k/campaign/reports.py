@@ -201,6 +201,17 @@ class Outliers(_Report):
     text: str
 
 
+class NoiseOfOrgan(_Report):
+    """Volumes of a dataset in which an anatomical rule has something against an organ."""
+
+    dataset: str = Field(description="source dataset; empty where it is not known")
+    organ: str = Field(description="`any`: whichever")
+    checked: int
+    before: int = Field(description="by the pseudo label")
+    after: int = Field(description="by the label that is current: the fused one where there is one")
+    rules: dict[str, int] = Field(description="volumes by rule, of the current label")
+
+
 class Step(_Report):
     """One of the eight steps and its state."""
 
@@ -248,5 +259,8 @@ class Status(_Report):
     stop: StopRule | None = Field(description="of the last round that has a list, open or not")
     audit: Audit | None = Field(description="of the last round that something was audited in")
     outliers: Outliers | None = Field(description="of the ranking in use; null: nothing is scored")
+    label_noise: list[NoiseOfOrgan] = Field(
+        description="as Touchstone's appendix E: by dataset and organ, before and after revision"
+    )
     hours_collection_by_hand: float
     steps: list[Step]

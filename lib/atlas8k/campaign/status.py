@@ -15,6 +15,7 @@ from atlas8k.campaign.learning import training
 from atlas8k.campaign.outliers import outliers
 from atlas8k.campaign.reports import (
     Annotator,
+    NoiseOfOrgan,
     NotUsable,
     Outliers,
     RoundReport,
@@ -115,6 +116,7 @@ def status(
             audits[0] if audits else None,
         ),
         outliers=_outliers(ledger, served, budget),
+        label_noise=[NoiseOfOrgan(**one._asdict()) for one in ledger.label_noise()],
         hours_collection_by_hand=(volumes.total * N_ORGANS - sum(public.values()))
         * BY_HAND_MINUTES
         / 60,

@@ -57,6 +57,7 @@ def print_status(status: Status) -> None:
         ]
         if wrong:
             print_line(f"  by organ: {', '.join(wrong)}")
+    _print_noise(status, out)
     if status.outliers is not None:
         print_line(f"Outliers: {status.outliers.text}")
     print_line(
@@ -190,6 +191,31 @@ def _print_evidence(round_: RoundReport, out: Console) -> None:
         ],
         f"Round {round_.number}, the places shown beside what was changed",
         left=["organ"],
+        console=out,
+    )
+
+
+def _print_noise(status: Status, out: Console) -> None:
+    """Print how many labels anatomical rules have something against, before and after."""
+    rows = [row for row in status.label_noise if row.before or row.after]
+    if not rows:
+        return
+    print_table(
+        [
+            {
+                "dataset": row.dataset or "not known",
+                "organ": row.organ,
+                "checked": row.checked,
+                "pseudo": f"{row.before} ({percent(row.before / row.checked)})",
+                "now": f"{row.after} ({percent(row.after / row.checked)})",
+                "rules": ", ".join(f"{rule} {n}" for rule, n in row.rules.items()),
+            }
+            for row in rows
+        ],
+        "Volumes that break an anatomical rule",
+        left=["dataset", "organ", "rules"],
+        fold=["rules"],
+        key="organ",
         console=out,
     )
 

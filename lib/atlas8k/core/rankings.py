@@ -51,6 +51,7 @@ RANKINGS: Mapping[str, Ranking] = {
     "per_slice": Ranking("attention size a slice", "attention a slice", "ml a slice"),
     "pairwise_dice": Ranking("1 - mean pairwise Dice", "disagreement", "", "mean"),
     "epistemic_sum": Ranking("entropy of the mean prediction", "entropy", "nat ml"),
+    "findings": Ranking("anatomical findings", "anatomical findings", ""),
 }
 """By name; where each is from is said in :mod:`atlas8k.attention`."""
 

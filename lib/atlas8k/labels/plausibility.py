@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from atlas8k.core.components import label_components
+from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.resample import to_canonical
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
@@ -124,26 +125,6 @@ _BORDER = 2
 _STEP_MM = 2.0
 
 
-@dataclass(frozen=True)
-class Finding:
-    """An organ that somebody should look at, and why.
-
-    Attributes
-    ----------
-    organ
-        Name of the organ to look at first.
-    rule
-        ``volume``, ``shape``, ``place``, ``two``, ``mirrored`` or ``missing`` of what is
-        impossible; see :mod:`atlas8k.labels.checks` for others.
-    text
-        One sentence for people.
-    """
-
-    organ: str
-    rule: str
-    text: str
-
-
 def find_impossible(
     array: npt.NDArray[np.uint8], grid: Grid, absent: Collection[str] = ()
 ) -> list[Finding]:
@@ -156,7 +137,11 @@ def find_impossible(
     absent
         Organs that the label marks absent.
     """
-    body = Body.of(array, grid)
+    return impossible_of(Body.of(array, grid), absent)
+
+
+def impossible_of(body: Body, absent: Collection[str] = ()) -> list[Finding]:
+    """Find what is anatomically impossible in a body; see :func:`find_impossible`."""
     mirrored = list(_mirrored(body))
     return [
         *(finding for organ in body.organs.values() for finding in _size(organ)),
@@ -328,6 +313,18 @@ def find_odd_volumes(
         if box is None or not at_border(box, array.shape):
             reasons[organ] = f"{ml:,.1f} ml, where {low:,.1f} to {high:,.1f} ml are plausible"
     return reasons
+
+
+def unusual_of(body: Body) -> Iterator[Finding]:
+    """Find whole organs of a volume that hardly anybody has; rule ``unusual``.
+
+    The limits are those that a submission is asked about, :data:`PEOPLE_ML` and :data:`FACTOR`.
+    """
+    for organ in body.organs.values():
+        low, high = PEOPLE_ML[organ.name][0] / FACTOR, PEOPLE_ML[organ.name][1] * FACTOR
+        if not organ.cut.any() and not low <= organ.ml <= high:
+            text = f"{organ.name} has {organ.ml:,.1f} ml; {low:,.1f} to {high:,.1f} are plausible"
+            yield Finding(organ.name, "unusual", text)
 
 
 def _size(organ: Organ) -> Iterator[Finding]:

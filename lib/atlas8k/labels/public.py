@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import EmptyVolumeError, GridMismatchError, LabelValueError
+from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.grid_alignment import TOLERANCE_VOXELS, find_placement, on_extent, put
 from atlas8k.core.organ_states import OrganSource
@@ -25,7 +26,7 @@ from atlas8k.labels.kidneys import (
     find_midline,
     split_kidneys,
 )
-from atlas8k.labels.plausibility import Finding, find_missing
+from atlas8k.labels.plausibility import find_missing
 
 UNKNOWN_TAG = "public-unknown"
 """Tag of the mask of voxels that a public label leaves open: 1 where they could be any

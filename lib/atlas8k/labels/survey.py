@@ -25,13 +25,13 @@ import nibabel as nib
 import numpy as np
 
 from atlas8k.core.errors import VolumeError
+from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Volume
 from atlas8k.core.structures import ORGAN_IDS, find_organ, normalise
 from atlas8k.core.volume import read_label
 from atlas8k.core.voxels import counts, renamed
 from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset, known_structures
 from atlas8k.labels.plausibility import (
-    Finding,
     find_impossible,
     find_impossible_volumes,
     findings_text,

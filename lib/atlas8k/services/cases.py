@@ -80,6 +80,8 @@ class Case:
         What was found in the CT's file.
     familiar
         Whether the CT is like the training CTs, as kept with its score; else empty.
+    findings
+        What anatomical rules have against the draft label: ``organ``, ``rule``, ``text``.
     """
 
     image: str
@@ -97,6 +99,7 @@ class Case:
     note: str
     remarks: tuple[Remark, ...] = ()
     familiar: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -386,7 +389,15 @@ class Cases:
             note=notes[0] if notes else "",
             remarks=self._labels.folder.now().remarks(volume),
             familiar=noted.get("familiar") or {},
+            findings=self._findings(volume),
         )
+
+    def _findings(self, volume: str) -> tuple[Mapping[str, str], ...]:
+        """Return what is found in a draft label; a second reader began from the pseudo label."""
+        ledger = self.context.ledger
+        twice = volume in ledger.read_twice()
+        found = ledger.findings(volume).get("pseudo") if twice else ledger.current_findings(volume)
+        return tuple(one._asdict() for one in found or ())
 
     def _organs(self, held: Lease) -> tuple[OrganLine, ...]:
         version = self._start(held)

@@ -132,6 +132,7 @@ class Scoring:
             seconds=time.monotonic() - started,
             explanation=answers.noted(grid, volume),
             traits=answers.traits(),
+            findings=answers.findings,
         )
         return "scored"
 

@@ -12,6 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from atlas8k.store import (
     audit_trail,
+    checks,
     decisions,
     label_files,
     plans,
@@ -266,6 +267,9 @@ class Ledger:
     public_organs = reading(provenance.public_organs)
     revised_organs = reading(provenance.revised_organs)
     labels = reading(label_files.labels)
+    findings = reading(checks.of_volume)
+    current_findings = reading(checks.current)
+    label_noise = reading(checks.noise)
 
     # Rounds
 

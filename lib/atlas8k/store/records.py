@@ -308,6 +308,24 @@ class Worked(Submission):
     places: dict[str, PlacesChanged] = field(default_factory=dict)
 
 
+CheckedLabel = Literal["pseudo", "submitted", "fused"]
+
+
+class LabelNoise(NamedTuple):
+    """Volumes of a dataset in which a rule has something against an organ.
+
+    Of ``checked`` volumes, ``before`` by their pseudo label and ``after`` by the label that is
+    current. ``organ`` is ``any`` for whichever. ``rules``: volumes by rule, as of now.
+    """
+
+    dataset: str
+    organ: str
+    checked: int
+    before: int
+    after: int
+    rules: dict[str, int]
+
+
 @dataclass(frozen=True)
 class LabelFile:
     """A label file of a volume; `replaced_at` is None for the current one of its tag."""

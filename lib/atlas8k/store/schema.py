@@ -16,11 +16,12 @@ from atlas8k.store.errors import LedgerCorruptError, LedgerVersionError
 
 logger = logging.getLogger(__name__)
 
-VERSION = 11
+VERSION = 12
 """Of schema.sql."""
 OLDEST = 8
 """That is brought up to date: two scripts beside schema.sql are for it, and a third one is for
-all up to version 10. Version 9 lacks the audit trail too, which schema.sql adds."""
+all up to version 10. Version 9 lacks the audit trail too, and 11 the checks of labels, which
+schema.sql adds."""
 
 APPLICATION_ID = 0x41384B31  # "A8K1": what `file` and we know a ledger by
 
@@ -128,7 +129,7 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
     version = check_version(connection, path)
     if version == OLDEST:
         _run(connection, "schema_upgrade.sql")
-    if 0 < version < VERSION:
+    if 0 < version <= 10:
         _run(connection, "schema_upgrade_10.sql")
     if version < VERSION:
         _run(connection, "schema.sql")

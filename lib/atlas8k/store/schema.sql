@@ -1,4 +1,4 @@
--- The ledger's tables, version 11.
+-- The ledger's tables, version 12.
 --
 -- What was measured and what people did is written once. What follows from it and is kept
 -- beside it: `result.counted` and `result.available`, so that the next sample is the first
@@ -353,6 +353,15 @@ CREATE TABLE IF NOT EXISTS label (
   PRIMARY KEY (image, tag)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS label_seq ON label (seq);
+
+-- What anatomical rules have against the last label of each kind; no row: not checked.
+CREATE TABLE IF NOT EXISTS label_check (
+  volume INTEGER NOT NULL REFERENCES volume (id),
+  label TEXT NOT NULL CHECK (label IN ('pseudo', 'submitted', 'fused')),
+  at REAL NOT NULL,
+  findings TEXT NOT NULL,            -- JSON: organ, rule and text of each
+  PRIMARY KEY (volume, label)
+) WITHOUT ROWID;
 
 -- Series of a DICOM archive, where images come from one.
 CREATE TABLE IF NOT EXISTS series (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from atlas8k.core.errors import LedgerError
+from atlas8k.core.findings import Finding
 from atlas8k.core.rankings import RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.store import audit_trail, ranking, rounds, selections, volumes
+from atlas8k.store import audit_trail, checks, ranking, rounds, selections, volumes
 from atlas8k.store.errors import UnknownSignatureError
 from atlas8k.store.records import OrganScore, Progress
 from atlas8k.store.transaction import Transaction
@@ -109,6 +110,7 @@ def record_score(
     seconds: float | None = None,
     explanation: Mapping[str, Any] | None = None,
     traits: Mapping[str, Any] | None = None,
+    findings: Iterable[Finding] | None = None,
 ) -> None:
     """Record attention sizes by organ name; replaces an earlier score or failure.
 
@@ -118,6 +120,8 @@ def record_score(
         Organs and regions in order, JSON-ready, for :func:`explanation`.
     traits
         What lists are drawn by beside the ranking, see :func:`~atlas8k.core.selection.traits_of`.
+    findings
+        What anatomical rules have against the pseudo label; None: it was not checked.
 
     Raises
     ------
@@ -147,6 +151,8 @@ def record_score(
     )
     if explanation is not None:
         _keep_explanation(tx, row, s, explanation)
+    if findings is not None:
+        checks.record(tx, volume, "pseudo", findings)
     tx.run("UPDATE volume SET failed = 0 WHERE id = ? AND failed", row)
     mark_complete(tx, s)
 

@@ -17,6 +17,7 @@ from atlas8k.core.organ_states import PlacesChanged
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, read_label, write_nifti
 from atlas8k.core.voxels import renamed
+from atlas8k.labels.plausibility import Body
 from atlas8k.labels.provenance import read_provenance
 from atlas8k.server.routes.datastore import said
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
@@ -752,3 +753,46 @@ def test_changes_are_kept_beside_the_places_that_were_shown(work: Work) -> None:
     kept = read_provenance(work.label_service.folder.path / "labels" / "final" / "a.nii.gz")
     assert kept is not None
     assert kept.detail["places"]["liver"] == list(one.places["liver"])
+
+
+def test_every_label_is_checked_and_what_is_found_is_kept_and_told(tmp_path: Path) -> None:
+    patient = generate(3, grid_spacing_mm=4.0)
+    grid, truth = patient.label.grid, patient.label.array
+    write_nifti(tmp_path / "c.nii.gz", patient.ct.array, grid)
+    label_service = LabelService.open(tmp_path)
+    label_service.keep_pseudo("c", np.asfortranarray(truth), grid, {})
+    table = np.arange(256, dtype=np.uint8)
+    table[[3, 4]] = 4, 3  # the kidneys swapped
+    sent = write_nifti(tmp_path / "labels" / "sent.nii.gz", renamed(truth, table), grid)
+    receipt = label_service.submit("c", sent, ANNA, {})
+    assert ("kidney_left", "mirrored") in {(one.organ, one.rule) for one in receipt.findings}
+    assert said(receipt)["findings"] == [one._asdict() for one in receipt.findings]
+    kept = label_service.ledger.findings("c")
+    assert kept["submitted"] == list(receipt.findings)
+    assert ("kidney_left", "mirrored") in {(one.organ, one.rule) for one in kept["fused"]}
+    assert label_service.ledger.current_findings("c") == kept["fused"]
+    write_nifti(sent, truth, grid)
+    receipt = label_service.submit("c", sent, ANNA, {})
+    assert "mirrored" not in {one.rule for one in receipt.findings}
+    kept = label_service.ledger.findings("c")
+    assert "mirrored" not in {one.rule for one in kept["fused"]}
+    label_service.close()
+
+
+def test_a_label_that_is_fused_as_it_was_sent_is_checked_once(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = []
+    of = Body.of.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Body], array: Array, *args: object, **more: object) -> Body:
+        bodies.append(array.shape)
+        return of(cls, array, *args, **more)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(Body, "of", classmethod(counted))
+    work.give(ANNA)
+    changed = slabs(liver=(1, 5), spleen=(6, 9), stomach=(9, 11))
+    rest = [name for name in ORGAN_IDS if name not in ("liver", "spleen", "stomach")]
+    work.send(ANNA, changed, absent=rest)
+    # What is impossible in what was sent, and all of the checks on what is kept of it.
+    assert len(bodies) <= 3

@@ -99,6 +99,6 @@ def test_it_goes_down_only_and_is_one_transaction(
     modules = {to for _, to in calls}
     by_room = Counter(room_of(module) for module in modules)
     assert by_room["services.labels"] <= 4
-    assert by_room["labels"] <= 5
+    assert by_room["labels"] <= 6
     assert by_room["services.studies"] <= 7
     assert by_room["store"] <= 16

@@ -232,6 +232,7 @@ def said(receipt: Receipt) -> dict[str, Any]:
         "review": list(receipt.review),
         "in_force": receipt.is_current,
         "notes": list(receipt.notes),
+        "findings": [one._asdict() for one in receipt.findings],
     }
 
 

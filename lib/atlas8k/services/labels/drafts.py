@@ -7,15 +7,17 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import VolumeError
+from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label
+from atlas8k.labels.checks import label_findings
 from atlas8k.labels.fusion import FusedLabel, SourceLabel, fuse
 from atlas8k.labels.provenance import Provenance, write_label
 from atlas8k.services.studies.catalogue import FINAL
@@ -26,6 +28,7 @@ from atlas8k.store import (
     OrganChange,
     OrganSource,
     Submission,
+    checks,
     label_files,
     provenance,
     submissions,
@@ -57,6 +60,13 @@ def from_json(info: Mapping[str, Any]) -> dict[str, OrganSource]:
             except TypeError:
                 continue
     return found
+
+
+class Drawn(NamedTuple):
+    """A submission's array ``(X, Y, Z)`` uint8, and what anatomical rules have against it."""
+
+    array: npt.NDArray[np.uint8]
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,13 @@ class DraftPlan:
         return (self.sources, current, *files)
 
 
+class CheckedDraft(NamedTuple):
+    """A fused label that is written, and what anatomical rules have against it."""
+
+    label: NewLabel
+    findings: tuple[Finding, ...]
+
+
 class DraftLabels:
     """Make the draft label of a volume, and say what is known of its current one.
 
@@ -146,20 +163,20 @@ class DraftLabels:
             label_files.make_current(tx, volume, FINAL, kept.id, info)
 
     def make_draft(
-        self, volume: str, plan: DraftPlan, drawn: npt.NDArray[np.uint8] | None = None
-    ) -> NewLabel | None:
+        self, volume: str, plan: DraftPlan, drawn: Drawn | None = None
+    ) -> CheckedDraft | None:
         """Fuse the draft label; None where it is the pseudo label, or where there is nothing.
 
         Parameters
         ----------
         drawn
-            The array of the current submission, where it is at hand.
+            The current submission, where it is at hand.
         """
         sources, pseudo = plan.sources, plan.pseudo
         if not any(source.source != "pseudo" for source in sources.values()):
             return None
         grid = self.grid(volume)
-        labels = self._labels(volume, grid, plan, drawn)
+        labels = self._labels(volume, grid, plan, drawn and drawn.array)
         if len(labels) == 1 and self._all_revised(labels[0], plan):
             made = FusedLabel(labels[0].array, {}, ())  # type: ignore[arg-type]
         else:
@@ -189,17 +206,25 @@ class DraftLabels:
         origin = Provenance(
             "assembled", organs=stated, submission=number, signature=model, detail={}
         )
-        return self.write(volume, ORIGINAL, made.array, grid, origin, info)
+        # Where it is the submission as it is, that was checked.
+        if drawn is not None and made.array is drawn.array:
+            found = drawn.findings
+        else:
+            absent = [organ for organ, source in sources.items() if source.state == "absent"]
+            found = tuple(label_findings(made.array, grid, absent))
+        return CheckedDraft(self.write(volume, ORIGINAL, made.array, grid, origin, info), found)
 
     def make_draft_current(
-        self, tx: Transaction, volume: str, plan: DraftPlan, made: NewLabel | None
+        self, tx: Transaction, volume: str, plan: DraftPlan, made: CheckedDraft | None
     ) -> None:
         """Make a fused label, or the pseudo label where there is none, the current draft."""
         if made is not None:
-            label_files.make_current(
-                tx, volume, ORIGINAL, label_files.add(tx, volume, made), made.info
-            )
-        elif plan.pseudo is not None:
+            version = label_files.add(tx, volume, made.label)
+            label_files.make_current(tx, volume, ORIGINAL, version, made.label.info)
+            checks.record(tx, volume, "fused", made.findings)
+            return
+        checks.forget(tx, volume, "fused")
+        if plan.pseudo is not None:
             info = dict(plan.pseudo.info)
             number = plan.current.id if plan.current is not None else None
             if plan.sources or number is not None:

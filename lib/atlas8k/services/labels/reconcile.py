@@ -14,13 +14,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from atlas8k.core.errors import Atlas8kError
 from atlas8k.core.files import locked
 from atlas8k.services.errors import ConflictError, NotFoundError
-from atlas8k.services.labels.drafts import PSEUDO, PUBLIC, DraftLabels, DraftPlan
+from atlas8k.services.labels.drafts import PSEUDO, PUBLIC, DraftLabels, DraftPlan, Drawn
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.store import Ledger, OrganSource, label_files
@@ -65,7 +62,7 @@ class Reconciler:
         *,
         anew: bool = False,
         durable: bool = True,
-        drawn: npt.NDArray[np.uint8] | None = None,
+        drawn: Drawn | None = None,
     ) -> T:
         """Do `action` and what follows from it in one transaction; hold the volume's lock.
 
@@ -81,7 +78,7 @@ class Reconciler:
         durable
             Wait until the disk has it; not for what the machine can do again.
         drawn
-            The array of the submission that `action` enters, ``(X, Y, Z)`` uint8.
+            The submission that `action` enters.
         """
         self._take_as_pseudo(volume)
         for _ in range(_TRIES):

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.findings import Finding
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, read_label
 from atlas8k.core.voxels import counts, only
@@ -77,6 +78,8 @@ class Receipt:
         How the file was taken, where it could be taken in more than one way: that it was
         snapped, on which of the CT's forms it lies, what its values were cut at; and what
         anatomy has against it.
+    findings
+        What anatomical rules have against the label; they warn, and change nothing.
     """
 
     submission: Submission
@@ -86,6 +89,7 @@ class Receipt:
     is_current: bool = True
     again: bool = False
     notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def recorded(self) -> str:
@@ -208,13 +212,14 @@ class LabelService:
         with self.reconciler.lock(volume):
             known = self.ledger.same_again(volume, holder, ready.content)
             if known is not None:
-                return replace(self._receipt(known), again=True, notes=notes)
+                again = self._receipt(known)
+                return replace(again, again=True, notes=notes, findings=ready.findings)
             booked = self._submissions.record(
                 ready,
                 sample=self._sampled(ready),
                 second_reading=chosen(f"double {volume}", self.double_read_percent),
             )
-            return replace(self._receipt(booked), notes=notes)
+            return replace(self._receipt(booked), notes=notes, findings=ready.findings)
 
     def check(
         self,

@@ -22,8 +22,10 @@ import numpy.typing as npt
 
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.files import sha256_of
+from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid
 from atlas8k.core.volume import read_label
+from atlas8k.labels.checks import label_findings
 from atlas8k.labels.ingest import Submitted, ingest
 from atlas8k.labels.places_changed import places_changed
 from atlas8k.labels.plausibility import find_impossible
@@ -38,7 +40,14 @@ from atlas8k.labels.submission_diff import (
     compare_with_draft,
     withhold_odd_volumes,
 )
-from atlas8k.services.labels.drafts import LABEL_NAMES, DraftLabels, as_json, from_json, signature
+from atlas8k.services.labels.drafts import (
+    LABEL_NAMES,
+    DraftLabels,
+    Drawn,
+    as_json,
+    from_json,
+    signature,
+)
 from atlas8k.services.labels.reconcile import Reconciler
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
@@ -52,6 +61,7 @@ from atlas8k.store import (
     OrganSource,
     Submission,
     SubmissionContext,
+    checks,
     label_files,
     scores,
     submissions,
@@ -102,6 +112,8 @@ class Prepared:
         What it says of each organ.
     inherited
         Source of each organ in the draft label.
+    findings
+        What anatomical rules have against it.
     """
 
     volume: str
@@ -118,6 +130,7 @@ class Prepared:
     content: str
     info: dict[str, Any]
     detail: dict[str, Any]
+    findings: tuple[Finding, ...]
 
 
 class Submissions:
@@ -187,6 +200,7 @@ class Submissions:
         organs = withhold_odd_volumes(organs, array, grid, said.volume_is_right)
         info = start.info if start is not None else {}
         number = info.get("submission")
+        absent = [organ for organ, change in organs.items() if change.state == "absent"]
         evidence = self._evidence(volume, context, before, array, grid, organs)
         kept = {key: value for key, value in params.items() if key not in OWN_KEYS}
         return Prepared(
@@ -204,6 +218,7 @@ class Submissions:
             content=_content(sent, params),
             info=merged({}, kept),
             detail={**said.as_dict(), **_detail(submitted, params, context), **evidence},
+            findings=tuple(label_findings(array, grid, absent)),
         )
 
     def _evidence(
@@ -272,10 +287,14 @@ class Submissions:
                     adopted=adopted,
                 )
                 label_files.add(tx, ready.volume, label, submission=number, at=at)
+                if ready.context.purpose != "double_read":  # which is blind, and not current
+                    checks.record(tx, ready.volume, "submitted", ready.findings)
                 return submissions.get(tx, number)
 
             try:
-                return self._reconciler.change(ready.volume, enter, drawn=ready.array)
+                return self._reconciler.change(
+                    ready.volume, enter, drawn=Drawn(ready.array, ready.findings)
+                )
             except NumberTakenError:
                 # Another process was quicker; the file says a number that is not its own.
                 self._files.file(label).unlink(missing_ok=True)

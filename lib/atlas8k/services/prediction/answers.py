@@ -20,9 +20,11 @@ from atlas8k.attention.regions import Region
 from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
 from atlas8k.attention.sizes import AttentionSizes
 from atlas8k.core.errors import AttentionError, PredictionError
+from atlas8k.core.findings import Finding
 from atlas8k.core.selection import traits_of
 from atlas8k.core.settings import Settings
 from atlas8k.core.volume import Grid, Volume
+from atlas8k.labels.checks import label_findings
 from atlas8k.store.records import OrganScore
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class Answers:
         Whether the CT is like those the networks were trained on, as
         :func:`atlas8k.content.familiar.familiar` says it; empty in answers of releases that
         did not look.
+    findings
+        What anatomical rules have against the ensemble's label.
     """
 
     names: tuple[str, ...]
@@ -55,6 +59,7 @@ class Answers:
     salient: Salient
     failures: Mapping[str, str] = field(default_factory=dict)
     familiar: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @classmethod
     def of(
@@ -87,7 +92,8 @@ class Answers:
         members = (None, *prediction.names)
         labels = np.stack([prediction.label(model) for model in members])
         looked = familiar(ct, labels, prediction.grid, ranges)
-        return cls(prediction.names, labels, salient, dict(prediction.failures), looked)
+        found = tuple(label_findings(labels[0], prediction.grid))
+        return cls(prediction.names, labels, salient, dict(prediction.failures), looked, found)
 
     @property
     def grid(self) -> Grid:
@@ -135,7 +141,8 @@ class Answers:
     def noted(self, ct_grid: Grid, name: str) -> dict[str, Any]:
         """Return what is stored with the score: where to look on the CT, and :attr:`familiar`."""
         looked = {"familiar": dict(self.familiar)} if self.familiar else {}
-        return {**explanation(self.salient, ct_grid, name), **looked}
+        found = {"findings": [one._asdict() for one in self.findings]}
+        return {**explanation(self.salient, ct_grid, name), **looked, **found}
 
     def traits(self) -> dict[str, Any]:
         """Return what lists are drawn by beside the ranking, see :mod:`atlas8k.core.selection`."""
@@ -157,6 +164,7 @@ class Answers:
                     "per_slice": per_slice[organ],
                     "pairwise_dice": None if (dice := alike[organ]) is None else 1.0 - dice,
                     "epistemic_sum": sizes.mean_entropy_ml[organ],
+                    "findings": float(sum(one.organ == organ for one in self.findings)),
                 },
             )
             for organ in sizes.organs
@@ -173,6 +181,7 @@ class Answers:
             "regions": [region.as_dict() for region in salient.regions],
             "failures": dict(self.failures),
             "familiar": dict(self.familiar),
+            "findings": [list(one) for one in self.findings],
         }
         return pack(np.concatenate([self.labels, salient.mask.view(np.uint8)]), meta)
 
@@ -198,7 +207,8 @@ class Answers:
                 raise ValueError(f"{len(mask)} masks of {len(sizes.organs)} organs")
             salient = Salient(grid, sizes, mask, regions, dict(meta["salient_ml"]))
             looked = dict(meta.get("familiar", {}))
-            return cls(names, maps[:n], salient, dict(meta["failures"]), looked)
+            found = tuple(Finding(*one) for one in meta["findings"])
+            return cls(names, maps[:n], salient, dict(meta["failures"]), looked, found)
         except (KeyError, TypeError, ValueError) as err:
             raise AttentionError(name, f"these are packed maps, but no answers ({err})") from err
 
