@@ -124,7 +124,8 @@ class Settings(BaseModel):
         description="Order of the priority list: attention size (eq4), volume of the salient "
         "regions (salient), attention over its largest value a slice (per_slice), disagreement "
         "of the networks' labels (pairwise_dice), entropy of their mean (epistemic_sum), or what "
-        "anatomical rules have against the pseudo label (findings); empty: as the ledger has it, salient at first",
+        "anatomical rules have against the pseudo label (findings); empty: as the ledger has it, "
+        "salient at first",
     )
     selection: Annotated[str | None, AfterValidator(values.selection)] = Field(
         None,
