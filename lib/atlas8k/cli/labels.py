@@ -280,6 +280,52 @@ def restore(
 
 
 @labels.command()
+def fix(
+    case: Case,
+    studies: Studies = ".",
+    ledger: LedgerFile = None,
+    accept: Annotated[
+        list[int] | None, typer.Option("--accept", help="number of a proposal; repeatable")
+    ] = None,
+    name: As = "",
+    as_json: AsJson = False,
+) -> None:
+    """Propose repairs of a case's draft label by anatomical rules; nothing is changed unasked.
+
+    Islands are taken off, a piece inside another organ given to it, swapped kidneys exchanged, a
+    broken aorta drawn through. What --accept names becomes a revision of yours; it is no review
+    of the case, which stays in the list.
+    """
+    from atlas8k.services.labels import repairing
+
+    with label_service_of(studies, ledger) as label_service:
+        found = repairing.proposals(label_service, case)
+        receipt = None
+        if accept:
+            receipt = repairing.accept(label_service, case, accept, acting_holder(name))
+    if as_json:
+        document = {
+            "case": case,
+            "proposals": [repair.as_dict() for repair in found],
+            "accepted": sorted({*accept}) if accept else [],
+            "submission": receipt and receipt.submission.id,
+            "in_force": receipt and receipt.is_current,
+        }
+        typer.echo(json.dumps(document, indent=1))
+        return
+    if receipt is not None:
+        state = "current" if receipt.is_current else "for a reviewer: somebody has revised it"
+        typer.echo(f"{case}: submission {receipt.submission.id}, {state}; {receipt.recorded}")
+        return
+    if not found:
+        typer.echo(f"{case}: no rule proposes a repair")
+        return
+    for number, repair in enumerate(found, start=1):
+        typer.echo(f"{number}  {repair.text}")
+    typer.echo(f"to take one: atlas8k labels fix {case} --studies {studies} --accept 1")
+
+
+@labels.command()
 def reopen(
     case: Case,
     studies: Studies = ".",

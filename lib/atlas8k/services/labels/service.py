@@ -221,6 +221,26 @@ class LabelService:
             )
             return replace(self._receipt(booked), notes=notes, findings=ready.findings)
 
+    def take_in(
+        self, volume: str, sent: Path, holder: Holder, params: Mapping[str, Any]
+    ) -> Receipt:
+        """Take in a revision that is no review of the volume, such as a repair.
+
+        It counts in no round; a volume that was open stays open, and is given out with it.
+
+        Raises
+        ------
+        VolumeError
+            It is refused; the current label stays.
+        """
+        was_open = self.ledger.status(volume) == "open"
+        ready = self._submissions.prepare(volume, sent, holder, params)
+        with self.reconciler.lock(volume):
+            receipt = self._receipt(self._submissions.record(ready, adopted=True))
+            if was_open and receipt.is_current:
+                self.ledger.reopen(volume)
+        return replace(receipt, findings=ready.findings)
+
     def check(
         self,
         volume: str,
