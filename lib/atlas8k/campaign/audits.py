@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import takewhile
 
 from scipy.stats import hypergeom
@@ -31,6 +32,7 @@ ROUNDING = 1e-10
 """Relative. A tail of just 2.5 %, as 1 in 40, comes out a little above or below that."""
 
 
+@lru_cache(maxsize=1024)
 def bounds(population: int, drawn: int, wrong: int, alpha: float = ALPHA) -> tuple[int, int]:
     """Compute the fewest and most wrong volumes in a population, by a sample of it.
 

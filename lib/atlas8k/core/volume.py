@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import nibabel as nib
 import numpy as np
@@ -71,6 +71,13 @@ _SINGLE = {
 """Size of the header, place and value of its mark: a header and voxels in one file."""
 _PAIRED = ((344, b"ni1\0"), (4, b"ni2\0"))
 """Place and value of the mark of a header whose voxels are in another file."""
+
+
+class Plane(NamedTuple):
+    """One plane of a volume: ``array``, its two axes; ``grid`` of the whole volume."""
+
+    array: npt.NDArray[Any]
+    grid: Grid
 
 
 def is_packed(path: Path) -> bool:
@@ -355,6 +362,47 @@ def read_label(path: str | Path, *, block: bool = False, stated: str | None = No
     grid = geometry.grid
     array = read_voxels(path, image, grid.shape, np.uint8, partial(whole_numbers, path=path))
     return Volume(array, grid, path)
+
+
+def read_plane(path: str | Path, axis: int, index: int, *, label: bool = False) -> Plane:
+    """Read one plane of a CT or a label, holding no more than some planes in memory.
+
+    Parameters
+    ----------
+    axis, index
+        The plane: its array axis, 0 to 2, and the index along that, from 0.
+    label
+        Whole numbers from 0 to 255, as uint8; else HU, float32.
+
+    Returns
+    -------
+    Plane
+        ``array``: the other two axes in their order; ``grid``: of the whole volume.
+
+    Raises
+    ------
+    UnreadableVolumeError, NotThreeDimensionalError, NotFiniteError, GeometryError
+        As :func:`read_ct`, as far as the plane shows it.
+    LabelValueError
+        As :func:`read_label`.
+    IndexError
+        There is no such plane.
+    """
+    path = Path(path)
+    image, geometry = _open_nifti(path, 1) if label else _open_ct(path, None)
+    shape = geometry.grid.shape
+    if not 0 <= index < shape[axis]:
+        raise IndexError(f"{path}: axis {axis} has {shape[axis]} planes, there is no {index}")
+    step = 1 if axis == 2 else max(1, PART_BYTES // (shape[0] * shape[1] * 8))
+    starts = [index] if axis == 2 else list(range(0, shape[2], step))
+    with open_voxels(path, image) as proxy:
+        beyond = (0,) * (len(proxy.shape) - 3)
+        parts = []
+        for k in starts:
+            part = np.asarray(proxy[(..., slice(k, k + step), *beyond)])
+            parts.append(part[..., 0] if axis == 2 else np.take(part, index, axis=axis).copy())
+    array = parts[0] if axis == 2 else np.concatenate(parts, axis=-1)
+    return Plane(whole_numbers(array, path) if label else array.astype(np.float32), geometry.grid)
 
 
 def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.uint8]:

@@ -20,8 +20,8 @@ from atlas8k.server import logs
 from atlas8k.server.faults import install_handlers
 from atlas8k.server.hosts import HostNames, OwnPages
 from atlas8k.server.limits import HeaderLimit
+from atlas8k.server.routes import campaign_page, cases_page, pages, sessions, sign_in, tasks
 from atlas8k.server.routes import cases as cases_routes
-from atlas8k.server.routes import cases_page, pages, sessions, sign_in, tasks
 from atlas8k.server.routes import datastore as datastore_routes
 from atlas8k.server.routes import review as review_routes
 from atlas8k.server.routes import status as status_routes
@@ -78,6 +78,7 @@ def install(app: FastAPI, settings: Settings, host: str = "") -> None:
         datastore_routes.router,
         sessions.router,
         cases_page.router,
+        campaign_page.router,
         cases_routes.router,
         cases_routes.volumes,
         review_routes.labels,

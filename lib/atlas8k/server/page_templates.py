@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from fastapi.responses import HTMLResponse
@@ -38,7 +42,25 @@ def prose(docstring: str) -> Markup:
 ENVIRONMENT.filters["prose"] = prose
 
 
-def render(template: str, code: int = 200, **values: Any) -> HTMLResponse:
-    """Return a page; it loads nothing from elsewhere, and is not stored by the browser."""
+@cache
+def _script() -> tuple[Markup, str]:
+    """Return the pages' script, and the policy that lets that text run and no other."""
+    text = (files("atlas8k.server") / "templates" / "pages.js.j2").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    more = f"script-src 'sha256-{digest}'; connect-src 'self'; img-src 'self'"
+    return Markup(text), f"{HEADERS['Content-Security-Policy']}; {more}"
+
+
+def render(template: str, code: int = 200, *, script: bool = False, **values: Any) -> HTMLResponse:
+    """Return a page; it loads nothing from elsewhere, and is not stored by the browser.
+
+    Parameters
+    ----------
+    script
+        The page has the pages' script and may show pictures of this server: without, none runs.
+    """
+    headers = dict(HEADERS)
+    if script:
+        values["script"], headers["Content-Security-Policy"] = _script()
     html = ENVIRONMENT.get_template(template).render(**values)
-    return HTMLResponse(html, code, headers=HEADERS)
+    return HTMLResponse(html, code, headers=headers)

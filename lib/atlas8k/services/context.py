@@ -18,10 +18,12 @@ from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.labels.label_watch import LabelWatch
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.looks import Looks
+from atlas8k.services.overview import Overview
 from atlas8k.services.prediction.engine import Engine
 from atlas8k.services.studies.content import admit
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.names import check_id
+from atlas8k.services.thumbnails import Thumbnails
 from atlas8k.store import Holder, Ledger, Progress, VolumeEntry
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,10 @@ class Context:
         Where images come from one.
     looks
         Who looks at what.
+    overview
+        What the page of the campaign shows.
+    thumbnails
+        Small pictures of its CTs.
     state
         Folder for the locks of scoring and training: one run a studies folder.
     label_service
@@ -61,11 +67,15 @@ class Context:
     label_watch: LabelWatch
     archive: ArchiveSession | None = None
     looks: Looks = field(init=False)
+    overview: Overview = field(init=False)
+    thumbnails: Thumbnails = field(init=False)
     _synced: object = None
     _registered: str = ""
 
     def __post_init__(self) -> None:
         self.looks = Looks(self.ledger)
+        self.overview = Overview(self.ledger)
+        self.thumbnails = Thumbnails()
 
     def close(self) -> None:
         """Close files; any further use opens them again."""
@@ -209,7 +219,7 @@ class Context:
             "total": progress.total,
             "message": message(progress, signature, ranked_by),
             "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
-            "training": str(self._training().get("message", "")),
+            "training": str(self.training_stats().get("message", "")),
             **({"archive": self.archive.brief_status()} if self.archive else {}),
             **self._existing(),
         }
@@ -277,10 +287,10 @@ class Context:
 
     def note_training(self) -> None:
         """Note what the last training did with the round it was made in; again at will."""
-        if stats := self._training():
+        if stats := self.training_stats():
             learning.record_training(self.ledger, stats)
 
-    def _training(self) -> dict[str, Any]:
+    def training_stats(self) -> dict[str, Any]:
         """Return what is known of the last training; nothing where none has ended."""
         try:
             return read_json(self.store.root / learning.STATS)

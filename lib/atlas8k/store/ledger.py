@@ -15,6 +15,7 @@ from atlas8k.store import (
     checks,
     decisions,
     label_files,
+    overview,
     plans,
     provenance,
     queue,
@@ -283,6 +284,17 @@ class Ledger:
     worked = reading(submissions_.worked)
     note_training = writing(rounds_.note_training, durable=True)
     trainings = reading(rounds_.trainings)
+
+    # What pages show
+
+    listed = reading(overview.listed)
+    states = reading(overview.states)
+    sources_there = reading(overview.sources)
+    distribution = reading(overview.distribution)
+    mean_figures = reading(overview.mean_figures)
+    seconds_each = reading(overview.seconds_each)
+    annotators = reading(overview.annotators)
+    campaign_mark = reading(overview.campaign_mark)
 
     # The audit trail
 

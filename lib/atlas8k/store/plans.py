@@ -196,4 +196,4 @@ def get(tx: Transaction, number: int) -> Plan | None:
         number,
     )
     *fields, selection = plan
-    return Plan(*fields, tuple(Planned(*line) for line in lines), selection)  # type: ignore[call-arg]
+    return Plan(*fields, tuple(map(Planned._make, lines)), selection)  # type: ignore[call-arg]

@@ -1,0 +1,124 @@
+"""Draw one plane of a CT, small: the organs of its label, and a box around a place to look at."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from atlas8k.attention.explain import slice_axis
+from atlas8k.core.errors import VolumeError
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGANS
+from atlas8k.core.volume import read_grid, read_plane
+from atlas8k.reports.preview import HU_WINDOW, REGION_COLOR
+
+SIDE_PIXELS = 256
+"""Of the longer side."""
+OPAQUE = 0.42
+QUALITY = 82
+_RIGHTWARDS, _DOWNWARDS = "LP", "PI"
+"""Directions in which a picture's columns and rows go, by the axis's pair of letters: the
+patient's right or front is at the left, front or head at the top."""
+_PAIRS = ("RL", "AP", "SI")
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A place to look at, in the array index of the CT.
+
+    Attributes
+    ----------
+    axis, index
+        The plane.
+    start, stop
+        Corners of the box, ``stop`` exclusive; empty for none.
+    """
+
+    axis: int
+    index: int
+    start: Sequence[int] = ()
+    stop: Sequence[int] = ()
+
+
+def draw(ct: Path, label: Path | None, spot: Spot | None) -> bytes:
+    """Return a JPEG of a plane in radiological convention, as long as it is in millimetres.
+
+    Parameters
+    ----------
+    ct
+        Of any orientation and spacing.
+    label
+        On the CT's grid; one of another shape, or that cannot be read, is left out.
+    spot
+        What to show; None: the middle of the CT's slices.
+
+    Raises
+    ------
+    VolumeError
+        The CT cannot be read.
+    """
+    grid = read_grid(ct)
+    if spot is None or not 0 <= spot.index < grid.shape[spot.axis]:
+        axis = slice_axis(grid)
+        spot = Spot(axis, grid.shape[axis] // 2)
+    rgb = _gray(read_plane(ct, spot.axis, spot.index).array)
+    if label is not None and (organs := _organs(label, grid, spot)) is not None:
+        for organ in ORGANS:
+            inside = organs == organ.id
+            rgb[inside] = (1 - OPAQUE) * rgb[inside] + OPAQUE * np.array(organ.color)
+    return _jpeg(rgb, grid, spot)
+
+
+def _gray(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    low, high = HU_WINDOW
+    gray = np.clip((np.nan_to_num(hu) - low) / (high - low), 0, 1) * 255
+    return np.repeat(gray[..., None], 3, axis=-1).astype(np.float32)
+
+
+def _organs(label: Path, grid: Grid, spot: Spot) -> npt.NDArray[np.uint8] | None:
+    try:
+        plane = read_plane(label, spot.axis, spot.index, label=True)
+    except (VolumeError, IndexError):
+        return None
+    return plane.array if plane.grid.shape == grid.shape else None
+
+
+def _jpeg(rgb: npt.NDArray[np.float32], grid: Grid, spot: Spot) -> bytes:
+    """Turn a plane the way it is looked at, bring it to size, draw the box."""
+    first, second = (axis for axis in range(3) if axis != spot.axis)
+    boxed = bool(spot.start)
+    box = [(spot.start[a], spot.stop[a]) if boxed else (0, 0) for a in (first, second)]
+    axes = [first, second]
+    # Columns are right to left, or front to back in a sagittal plane.
+    if _pair(grid, first) > _pair(grid, second):
+        rgb, axes, box = rgb.swapaxes(0, 1), axes[::-1], box[::-1]
+    for at, (axis, wanted) in enumerate(zip(axes, (_RIGHTWARDS, _DOWNWARDS), strict=True)):
+        if grid.orientation[axis] not in wanted:
+            rgb = np.flip(rgb, at)
+            n, (start, stop) = grid.shape[axis], box[at]
+            box[at] = (n - stop, n - start)
+    sizes = [grid.shape[axis] * grid.spacing[axis] for axis in axes]
+    scale = SIDE_PIXELS / max(sizes)
+    width, height = (max(1, round(mm * scale)) for mm in sizes)
+    picture = Image.fromarray(rgb.swapaxes(0, 1).astype(np.uint8)).resize((width, height))
+    if boxed:
+        (left, right), (top, bottom) = (
+            (start * n / grid.shape[axis], stop * n / grid.shape[axis])
+            for (start, stop), n, axis in zip(box, (width, height), axes, strict=True)
+        )
+        ImageDraw.Draw(picture).rectangle(
+            (left - 3, top - 3, right + 2, bottom + 2), outline=REGION_COLOR, width=2
+        )
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=QUALITY)
+    return stream.getvalue()
+
+
+def _pair(grid: Grid, axis: int) -> int:
+    return next(i for i, pair in enumerate(_PAIRS) if grid.orientation[axis] in pair)
