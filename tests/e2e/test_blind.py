@@ -85,6 +85,12 @@ PATHS = [
     "/atlas8k/cases/a/start",
     "/atlas8k/cases/start?image=a",
     "/atlas8k/campaign",
+    "/atlas8k/",
+    "/atlas8k/list",
+    THUMBNAIL := "/atlas8k/thumbnail?image=a",
+    "/atlas8k/reviews",
+    "/atlas8k/reviews/case?image=a",
+    "/atlas8k/reviews/slice?image=a&first=1&second=1&axis=2&index=8",
     "/atlas8k/remarks",
     "/info/",
 ]
@@ -121,6 +127,7 @@ def test_a_second_reader(server: Server, realm: Realm, tmp_path: Path) -> None:
     while (sample := anna.next()).get("id") != "a":
         pass
     start = anna.ask("GET", "/datastore/label?label=a&tag=original")
+    picture = anna.ask("GET", THUMBNAIL).content
     info = {"info": json.dumps({"comment": NOTE})}
     reply = anna.submit(5)
     assert reply.status_code == 200, reply.text
@@ -137,7 +144,12 @@ def test_a_second_reader(server: Server, realm: Realm, tmp_path: Path) -> None:
     anna.ask("PUT", "/datastore/label/info?label=a&tag=final", data=info)
 
     # It waits: whoever is to read it looks beforehand.
-    says_nothing(ben.everything(), first)
+    found = ben.everything()
+    says_nothing(found, first)
+    assert found[THUMBNAIL] == (200, picture)
+    assert "not shown yet" in found["/atlas8k/list"][1].decode()
+    assert ruth.ask("GET", THUMBNAIL).content != picture
+    assert ruth.ask("GET", "/atlas8k/reviews/case?image=a").status_code == 200
     assert anna.ask("GET", "/datastore/label?label=a&tag=final").content == first
     assert ruth.ask("GET", "/datastore/label?label=a&tag=final").content == first
     assert ruth.ask("GET", "/atlas8k/labels/a/history/1").status_code == 200
@@ -150,6 +162,7 @@ def test_a_second_reader(server: Server, realm: Realm, tmp_path: Path) -> None:
     says_nothing(found, first)
     original = found["/datastore/label?label=a&tag=original"]
     assert original == (start.status_code, start.content)
+    assert found[THUMBNAIL] == (200, picture)
     assert anna.ask("GET", "/datastore/label?label=a&tag=final").content == first
     history = ruth.ask("GET", "/atlas8k/labels/a/history").json()
     assert len(history["history"]) == 1

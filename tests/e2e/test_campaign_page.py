@@ -1,13 +1,8 @@
-"""The pages of whoever runs a campaign, in a headless Chromium, on the real server.
-
-``ATLAS8K_PICTURES`` names a folder in which screenshots are kept, ``ATLAS8K_AXE`` the file
-``axe.min.js`` of npm's axe-core where it lies elsewhere than in ``node_modules``.
-"""
+"""The pages of whoever runs a campaign, in a headless Chromium, on the real server."""
 
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
 import time
@@ -19,24 +14,23 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from tests.e2e.browser import (
+    AXE,
+    check_accessible,
+    keep,
+    launched,
+    needs_chromium,
+    opened,
+    see_pictures,
+    until,
+)
 from tests.e2e.harness import Server
 from tests.e2e.small import LIMIT_S, label_bytes, put_label, small_server
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="not installed: chromium (make system-packages)"),
-]
+pytestmark = [pytest.mark.slow, needs_chromium]
 IMAGES = tuple(f"ct_{number:02d}" for number in range(60))
 SCORED = 4
 PAGES = {"campaign": "/atlas8k/", "volumes": "/atlas8k/list"}
-LIMIT_MS = 30_000
-AXE = [
-    Path(os.environ.get("ATLAS8K_AXE", "")),
-    *(one / "node_modules/axe-core/axe.min.js" for one in Path(__file__).parents),
-]
-SERIOUS = {"serious", "critical"}
 
 
 @pytest.fixture(scope="module")
@@ -79,57 +73,14 @@ def worked(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @pytest.fixture
 def page(browser: Any, worked: Server) -> Iterator[Any]:
-    """A page that reaches nothing but the server, and whose faults are the test's."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, base_url=worked.url)
-    context.set_default_timeout(LIMIT_MS)
-    elsewhere: list[str] = []
-
-    def stop(route: Any) -> None:
-        elsewhere.append(route.request.url)
-        route.abort()
-
-    context.route(lambda url: not url.startswith((f"{worked.url}/", "blob:", "data:")), stop)
-    found = context.new_page()
-    faults: list[str] = []
-    found.on("pageerror", lambda error: faults.append(str(error)))
-    found.on(
-        "console",
-        lambda line: faults.append(line.text) if "Content Security Policy" in line.text else None,
-    )
-    yield found
-    context.close()
-    assert not elsewhere
-    assert not faults
-
-
-def until(page: Any, expression: str) -> None:
-    """Wait for something; Playwright's own way is forbidden by the page's policy."""
-    end = time.monotonic() + LIMIT_MS / 1000
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, expression
-        time.sleep(0.05)
-
-
-def see_pictures(page: Any) -> None:
-    """Have every picture of the page drawn."""
-    page.evaluate("document.querySelectorAll('img').forEach(one => { one.loading = 'eager'; })")
-    until(page, "[...document.images].every(one => one.complete)")
-
-
-def keep(page: Any, name: str) -> None:
-    if folder := os.environ.get("ATLAS8K_PICTURES"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
+    with opened(browser, worked) as found:
+        yield found
 
 
 def lines(page: Any) -> list[str]:
@@ -269,24 +220,7 @@ def test_fits_every_screen(page: Any, name: str, scheme: str, width: int) -> Non
     see_pictures(page)
     keep(page, f"{name}-{scheme}-{width}")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    if axe := next((one for one in AXE if one.is_file()), None):
-        # Into a world of its own, as the page's policy lets no other script run.
-        session = page.context.new_cdp_session(page)
-        frame = session.send("Page.getFrameTree")["frameTree"]["frame"]["id"]
-        world = session.send("Page.createIsolatedWorld", {"frameId": frame})["executionContextId"]
-        found = session.send(
-            "Runtime.evaluate",
-            {
-                "expression": axe.read_text()
-                + "; axe.run(document).then(all => all.violations.map("
-                "one => one.impact + ' ' + one.id + ' ' + one.nodes.map(n => n.html).join(' | ')))",
-                "contextId": world,
-                "awaitPromise": True,
-                "returnByValue": True,
-            },
-        )
-        bad = [one for one in found["result"]["value"] if one.split()[0] in SERIOUS]
-        assert not bad, "\n".join(bad)
+    check_accessible(page)
 
 
 def test_axe_is_there() -> None:

@@ -173,6 +173,14 @@ ROWS = [
         path="/atlas8k/labels/nothing/reopen",
     ),
     Row("GET /atlas8k/review", 200, DECIDE),
+    Row("GET /atlas8k/reviews", 200, DECIDE),
+    Row("GET /atlas8k/reviews/case", 404, DECIDE, "image=nothing"),
+    Row(
+        "GET /atlas8k/reviews/slice",
+        404,
+        DECIDE,
+        "image=nothing&first=1&second=2&axis=2&index=0",
+    ),
     Row("GET /atlas8k/review/{image}", 404, DECIDE, path="/atlas8k/review/nothing"),
     *(
         Row(

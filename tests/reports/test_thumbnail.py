@@ -15,7 +15,7 @@ from atlas8k.core.errors import UnreadableVolumeError
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGANS
 from atlas8k.core.volume import write_nifti
-from atlas8k.reports.thumbnail import Spot, draw
+from atlas8k.reports.thumbnail import ONLY_FIRST, ONLY_SECOND, Spot, draw, draw_compared
 
 CODES = sorted(
     "".join(signs[i][axis] for i, axis in enumerate(order))
@@ -104,3 +104,28 @@ def test_a_damaged_ct_is_an_error(tmp_path: Path) -> None:
     ct.write_bytes(ct.read_bytes()[:300])
     with pytest.raises(UnreadableVolumeError):
         draw(ct, None, None)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "PIR"])
+def test_two_labels_and_what_differs(tmp_path: Path, codes: str) -> None:
+    ct, label, grid = files(tmp_path, codes)
+    array = nib.load(label).get_fdata().astype(np.uint8)
+    empty = write_nifti(tmp_path / "empty.nii.gz", np.zeros_like(array), grid)
+    axis = next(i for i, code in enumerate(grid.orientation) if code in "SI")
+    spot = Spot(axis, 10 if grid.orientation[axis] == "S" else SHAPE[2] - 1 - 10)
+    for pair, color in (((label, empty), ONLY_FIRST), ((empty, label), ONLY_SECOND)):
+        sheet = opened(draw_compared(ct, *pair, ORGANS[4], spot))
+        height, width = 285, 380
+        assert sheet.shape[:2] == (height, 3 * width + 16)
+        one, two, differs = (sheet[:, i * (width + 8) :][:, :width] for i in range(3))
+        drawn, blank = (one, two) if color is ONLY_FIRST else (two, one)
+        where(drawn, ORGANS[4].color)
+        assert np.abs(blank - blank.mean(axis=2, keepdims=True)).max() < 12
+        near = np.abs(differs - (0.25 * 127 + 0.75 * np.array(color))).max(axis=2) < 30
+        rows, columns = np.nonzero(near)
+        assert columns.mean() / width == pytest.approx(1 - 29 / 40, abs=0.02)
+        assert rows.mean() / height == pytest.approx(1 - 21 / 30, abs=0.02)
+    other = opened(draw_compared(ct, label, empty, ORGANS[0], spot))
+    assert np.abs(other - other.mean(axis=2, keepdims=True)).max() < 12  # there is no aorta
+    with pytest.raises(IndexError):
+        draw_compared(ct, label, empty, None, Spot(axis, 999))

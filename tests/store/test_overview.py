@@ -77,6 +77,18 @@ def test_states(ledger: Ledger, clock: Clock) -> None:
     assert held in names(ledger, show="open")
 
 
+def test_what_cannot_be_predicted_is_found_when_it_was_submitted_too(ledger: Ledger) -> None:
+    full(ledger, 3)
+    ledger.lease("v01", ANNA)
+    ledger.submit("v01", ANNA, organs=CONFIRMED)
+    ledger.record_failure("v01", "one", "damaged")
+    (line,) = ledger.listed("one", show="failed").lines
+    assert (line.volume, line.state, line.reason) == ("v01", "submitted", "damaged")
+    assert (ledger.states()["failed"], ledger.states()["submitted"]) == (1, 1)
+    ledger.exclude("v01", "metal", ANNA)
+    assert (ledger.states()["failed"], ledger.states()["excluded"]) == (0, 1)
+
+
 def test_vanished_volumes_are_not_listed(ledger: Ledger) -> None:
     full(ledger, 3)
     ledger.sync_volumes(["v00", "v02"])

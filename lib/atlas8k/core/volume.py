@@ -405,6 +405,27 @@ def read_plane(path: str | Path, axis: int, index: int, *, label: bool = False) 
     return Plane(whole_numbers(array, path) if label else array.astype(np.float32), geometry.grid)
 
 
+def label_parts(path: str | Path) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """Yield a label some planes at a time: the index of the first along axis 2, and the planes.
+
+    ``(X, Y, n)`` uint8, the file's own axes; no more than a part is in memory.
+
+    Raises
+    ------
+    UnreadableVolumeError, GeometryError, LabelValueError
+        As :func:`read_label`.
+    """
+    path = Path(path)
+    image, geometry = _open_nifti(path, 1)
+    shape = geometry.grid.shape
+    step = max(1, PART_BYTES // (shape[0] * shape[1] * image.get_data_dtype().itemsize))
+    with open_voxels(path, image) as proxy:
+        beyond = (0,) * (len(proxy.shape) - 3)
+        for k in range(0, shape[2], step):
+            part = np.asarray(proxy[(..., slice(k, k + step), *beyond)])
+            yield k, whole_numbers(part, path)
+
+
 def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.uint8]:
     """Return label values of any number type as uint8, the same memory order.
 

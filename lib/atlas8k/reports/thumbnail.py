@@ -1,4 +1,4 @@
-"""Draw one plane of a CT, small: the organs of its label, and a box around a place to look at."""
+"""Draw one plane of a CT as a picture: with its organs and a place to look at, or two labels."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from PIL import Image, ImageDraw
 from atlas8k.attention.explain import slice_axis
 from atlas8k.core.errors import VolumeError
 from atlas8k.core.grid import Grid
-from atlas8k.core.structures import ORGANS
+from atlas8k.core.structures import ORGANS, Organ
 from atlas8k.core.volume import read_grid, read_plane
 from atlas8k.reports.preview import HU_WINDOW, REGION_COLOR
 
 SIDE_PIXELS = 256
 """Of the longer side."""
-OPAQUE = 0.42
+PANEL_PIXELS = 380
+GAP_PIXELS = 8
+OPAQUE, CLEAR = 0.42, 0.75
+ONLY_FIRST, ONLY_SECOND = (230, 86, 60), (60, 140, 240)
+"""Colours of what one of two labels has."""
 QUALITY = 82
 _RIGHTWARDS, _DOWNWARDS = "LP", "PI"
 """Directions in which a picture's columns and rows go, by the axis's pair of letters: the
@@ -70,9 +74,68 @@ def draw(ct: Path, label: Path | None, spot: Spot | None) -> bytes:
     rgb = _gray(read_plane(ct, spot.axis, spot.index).array)
     if label is not None and (organs := _organs(label, grid, spot)) is not None:
         for organ in ORGANS:
-            inside = organs == organ.id
-            rgb[inside] = (1 - OPAQUE) * rgb[inside] + OPAQUE * np.array(organ.color)
-    return _jpeg(rgb, grid, spot)
+            _paint(rgb, organs == organ.id, organ.color, OPAQUE)
+    return _jpeg(_turned(rgb, grid, spot, SIDE_PIXELS))
+
+
+def draw_compared(ct: Path, first: Path, second: Path, organ: Organ | None, spot: Spot) -> bytes:
+    """Return a JPEG of a plane three times: the first label, the second, what differs.
+
+    What only the first has is :data:`ONLY_FIRST`, what only the second has :data:`ONLY_SECOND`.
+
+    Parameters
+    ----------
+    ct
+        Of any orientation and spacing.
+    first, second
+        On the CT's grid; one of another shape is left out.
+    organ
+        Show this one alone; None: all, and where the two name different organs.
+    spot
+        The plane.
+
+    Raises
+    ------
+    VolumeError
+        The CT cannot be read.
+    IndexError
+        There is no such plane.
+    """
+    grid = read_grid(ct)
+    gray = _gray(read_plane(ct, spot.axis, spot.index).array)
+    empty = np.zeros(gray.shape[:2], np.uint8)
+    pair = []
+    for path in (first, second):
+        found = _organs(path, grid, spot)
+        label = empty if found is None else found
+        pair.append(label if organ is None else np.where(label == organ.id, label, 0))
+    one, two = pair
+    panels = []
+    for label in pair:
+        rgb = gray.copy()
+        for each in ORGANS:
+            _paint(rgb, label == each.id, each.color, OPAQUE)
+        panels.append(rgb)
+    rgb = gray.copy()
+    differs = one != two
+    _paint(rgb, differs & (one > 0), ONLY_FIRST, CLEAR)
+    _paint(rgb, differs & (one == 0), ONLY_SECOND, CLEAR)
+    panels.append(rgb)
+    pictures = [_turned(panel, grid, spot, PANEL_PIXELS) for panel in panels]
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (3 * width + 2 * GAP_PIXELS, height))
+    for at, picture in enumerate(pictures):
+        sheet.paste(picture, (at * (width + GAP_PIXELS), 0))
+    return _jpeg(sheet)
+
+
+def _paint(
+    rgb: npt.NDArray[np.float32],
+    inside: npt.NDArray[np.bool_],
+    color: tuple[int, int, int],
+    opaque: float,
+) -> None:
+    rgb[inside] = (1 - opaque) * rgb[inside] + opaque * np.array(color)
 
 
 def _gray(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -89,7 +152,13 @@ def _organs(label: Path, grid: Grid, spot: Spot) -> npt.NDArray[np.uint8] | None
     return plane.array if plane.grid.shape == grid.shape else None
 
 
-def _jpeg(rgb: npt.NDArray[np.float32], grid: Grid, spot: Spot) -> bytes:
+def _jpeg(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=QUALITY)
+    return stream.getvalue()
+
+
+def _turned(rgb: npt.NDArray[np.float32], grid: Grid, spot: Spot, side: int) -> Image.Image:
     """Turn a plane the way it is looked at, bring it to size, draw the box."""
     first, second = (axis for axis in range(3) if axis != spot.axis)
     boxed = bool(spot.start)
@@ -104,7 +173,7 @@ def _jpeg(rgb: npt.NDArray[np.float32], grid: Grid, spot: Spot) -> bytes:
             n, (start, stop) = grid.shape[axis], box[at]
             box[at] = (n - stop, n - start)
     sizes = [grid.shape[axis] * grid.spacing[axis] for axis in axes]
-    scale = SIDE_PIXELS / max(sizes)
+    scale = side / max(sizes)
     width, height = (max(1, round(mm * scale)) for mm in sizes)
     picture = Image.fromarray(rgb.swapaxes(0, 1).astype(np.uint8)).resize((width, height))
     if boxed:
@@ -115,9 +184,7 @@ def _jpeg(rgb: npt.NDArray[np.float32], grid: Grid, spot: Spot) -> bytes:
         ImageDraw.Draw(picture).rectangle(
             (left - 3, top - 3, right + 2, bottom + 2), outline=REGION_COLOR, width=2
         )
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=QUALITY)
-    return stream.getvalue()
+    return picture
 
 
 def _pair(grid: Grid, axis: int) -> int:

@@ -20,7 +20,15 @@ from atlas8k.server import logs
 from atlas8k.server.faults import install_handlers
 from atlas8k.server.hosts import HostNames, OwnPages
 from atlas8k.server.limits import HeaderLimit
-from atlas8k.server.routes import campaign_page, cases_page, pages, sessions, sign_in, tasks
+from atlas8k.server.routes import (
+    campaign_page,
+    cases_page,
+    pages,
+    review_page,
+    sessions,
+    sign_in,
+    tasks,
+)
 from atlas8k.server.routes import cases as cases_routes
 from atlas8k.server.routes import datastore as datastore_routes
 from atlas8k.server.routes import review as review_routes
@@ -83,6 +91,7 @@ def install(app: FastAPI, settings: Settings, host: str = "") -> None:
         cases_routes.volumes,
         review_routes.labels,
         review_routes.reviews,
+        review_page.router,
         pages.router,
         *(EXTRA if settings.all_routes else ()),
     ):

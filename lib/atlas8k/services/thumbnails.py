@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,21 +83,25 @@ class Thumbnails:
         self._lock, self._drawing = threading.Lock(), threading.Lock()
 
     def get(self, what: Wanted) -> bytes:
-        """Return a picture, JPEG.
+        """Return the picture of a volume, JPEG; as :meth:`drawn`."""
+        return self.drawn(what.key, lambda: draw(what.ct, what.label, what.spot))
+
+    def drawn(self, key: str, make: Callable[[], bytes]) -> bytes:
+        """Return a picture that is remembered under a key, or make it.
 
         Raises
         ------
         VolumeError
             The CT cannot be read.
         """
-        if (found := self._remembered(what.key)) is not None:
+        if (found := self._remembered(key)) is not None:
             return found
         with self._drawing:
-            if (found := self._remembered(what.key)) is not None:  # by who was before us
+            if (found := self._remembered(key)) is not None:  # by who was before us
                 return found
-            made = draw(what.ct, what.label, what.spot)
+            made = make()
         with self._lock:
-            self._known[what.key] = made
+            self._known[key] = made
             self._bytes += len(made)
             while self._bytes > self._limit:
                 self._bytes -= len(self._known.popitem(last=False)[1])

@@ -16,7 +16,8 @@ from atlas8k.store.transaction import Transaction
 State = Literal["open", "leased", "submitted", "conflict", "failed", "excluded"]
 """A lease that has run out leaves a volume ``open``; ``failed``: it cannot be predicted."""
 Show = Literal["all", "open", "leased", "submitted", "conflict", "failed", "excluded", "review"]
-"""States to show; ``review``: with a question for a reviewer, whatever the state."""
+"""States to show; ``failed``: cannot be predicted, ``review``: with a question for a reviewer,
+whatever the state."""
 Order = Literal["priority", "name", "source", "state", "changed"]
 SHOWN_ORGANS = 3
 
@@ -32,7 +33,7 @@ WITH asked AS MATERIALIZED (SELECT volume, count(*) AS questions FROM review
       CASE WHEN l.expires_at > :now THEN l.holder END AS holder,
       CASE WHEN l.expires_at > :now THEN l.expires_at END AS until,
       coalesce(v.excluded_reason, CASE WHEN v.failed THEN r.reason END, '') AS reason,
-      s.submitted_at, coalesce(a.questions, 0) AS questions
+      v.failed AND v.counted AS failed, s.submitted_at, coalesce(a.questions, 0) AS questions
     FROM volume v LEFT JOIN result r ON r.volume = v.id AND r.signature = :signature
     LEFT JOIN lease l ON l.id = v.lease LEFT JOIN submission s ON s.id = v.current_submission
     LEFT JOIN asked a ON a.volume = v.id
@@ -139,7 +140,8 @@ def listed(
     }
     where = (
         "instr(lower(name), :text) AND (:source IS NULL OR source = :source)"
-        " AND (:show = 'all' OR state = :show OR (:show = 'review' AND questions))"
+        " AND (:show = 'all' OR state = :show OR (:show = 'review' AND questions)"
+        " OR (:show = 'failed' AND failed))"
     )
     total = tx.connection.execute(
         f"{_LISTED} SELECT count(*) FROM listed WHERE {where}", values
@@ -183,7 +185,7 @@ def _organs(tx: Transaction, row: int, signature_row: int | None) -> tuple[tuple
 
 
 def states(tx: Transaction) -> dict[str, int]:
-    """Count the volumes that are there by state, and those with a question as ``review``."""
+    """Count the volumes that are there by what may be shown, see :data:`Show`."""
     found = dict(
         tx.connection.execute(
             f"SELECT {_STATE} AS state, count(*) FROM volume v LEFT JOIN lease l ON l.id = v.lease"
@@ -191,6 +193,7 @@ def states(tx: Transaction) -> dict[str, int]:
             {"now": tx.now},
         ).fetchall()
     )
+    found["failed"] = tx.value("SELECT count(*) FROM volume WHERE counted = 1 AND failed = 1")
     found["review"] = tx.value(
         "SELECT count(DISTINCT r.volume) FROM review r JOIN volume v ON v.id = r.volume"
         " WHERE r.closed_at IS NULL AND v.present = 1"

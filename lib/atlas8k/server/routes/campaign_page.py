@@ -42,7 +42,7 @@ from atlas8k.services.privacy import hides
 from atlas8k.services.scoring import duration
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.thumbnails import wanted
-from atlas8k.store.overview import Order, Show
+from atlas8k.store.overview import Listed, Order, Show
 
 router = APIRouter(prefix="/atlas8k", route_class=GuardedRoute)
 
@@ -211,6 +211,10 @@ def volumes(
         offset=(page - 1) * LINES,
         limit=LINES,
     )
+    hidden = set(hidden_images())
+    found = found._replace(
+        lines=tuple(_unread(one) if one.volume in hidden else one for one in found.lines)
+    )
     numbers, me = ledger.annotators(), holder().key
     asked = {"q": q, "show": show, "source": source or "*", "order": order}
     return render(
@@ -218,6 +222,7 @@ def volumes(
         script=True,
         **common(LIST),
         found=found,
+        hidden=hidden,
         asked=asked,
         page_number=page,
         pages=max(1, -(-found.total // LINES)),
@@ -230,6 +235,13 @@ def volumes(
         sources=ledger.sources_there(),
         ranking=RANKINGS[ledger.ranked_by()],
         who=lambda key: "you" if key == me else name_of(key, numbers, names=names),
+    )
+
+
+def _unread(line: Listed) -> Listed:
+    """Return a line without what follows from a first reading: which organs it left, and when."""
+    return line._replace(
+        place=None, figure=None, attention_ml=None, organs=(), submitted_at=None, questions=0
     )
 
 

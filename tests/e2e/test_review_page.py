@@ -1,0 +1,154 @@
+"""The pages of a reviewer in a headless Chromium: two labels seen, one chosen, one returned."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+from tests.e2e.browser import (
+    check_accessible,
+    keep,
+    launched,
+    needs_chromium,
+    opened,
+    see_pictures,
+)
+from tests.e2e.harness import Server
+from tests.e2e.small import LIMIT_S, small_server
+from tests.e2e.test_review import Client, bring, slabs
+from tests.server.tiny import GRID
+
+from atlas8k.reports.thumbnail import ONLY_FIRST, ONLY_SECOND
+from atlas8k.store import OrganSource
+
+pytestmark = [pytest.mark.slow, needs_chromium]
+IMAGES = ("a", "b", "c", "d")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    more = ("--conf", "score_new_s", "0")
+    with small_server(tmp_path_factory.mktemp("page"), *more, images=IMAGES) as started:
+        yield started
+
+
+@pytest.fixture
+def client(server: Server, tmp_path: Path) -> Client:
+    return Client(server, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with launched() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    with opened(browser, server) as found:
+        yield found
+
+
+def conflict(server: Server, client: Client, image: str) -> None:
+    """Two people submit one volume; the second's spleen is larger, its liver shifted."""
+    bring(server, image, liver=(2, 5), spleen=(8, 11)).close()
+    client.send("anna", image, slabs(liver=(2, 6), spleen=(8, 12)), looked_at="all")
+    answer = client.send("ben", image, slabs(liver=(4, 8), spleen=(8, 14)), looked_at="all")
+    assert answer["conflict"]
+
+
+def test_a_conflict_is_seen_and_decided(page: Any, server: Server, client: Client) -> None:
+    conflict(server, client, "a")
+    page.goto("/atlas8k/")
+    page.click("text=Decide")
+    assert "two people submitted one volume" in page.inner_text("main")
+    page.click("#content th a")
+    rows = {
+        row.locator("th").inner_text(): [
+            float(one) for one in row.locator("td.n").all_inner_texts()
+        ]
+        for row in page.locator("#content tbody tr").all()
+    }
+    case = client.get("/atlas8k/review/a")
+    ids = [one["id"] for one in case["submissions"]]
+    assert page.input_value("[name=first]") == str(ids[0])
+    assert page.input_value("[name=second]") == str(ids[1])
+    assert rows["liver"][3] == 0.5
+    assert rows["spleen"][3] == pytest.approx(2 * 4 / 10)
+    assert rows["liver"][0] == rows["liver"][1] == rows["liver"][2]
+    see_pictures(page)
+    assert page.locator(".planes img").count() == 3
+    assert page.evaluate("[...document.images].every(one => one.naturalWidth > 700)")
+    check_accessible(page)
+    page.click(f"text=Submission {ids[1]} of")
+    page.wait_for_url("**/atlas8k/reviews")
+    page.wait_for_selector(f"text=a: submission {ids[1]} counts.")
+    assert np.array_equal(client.label("a", "final"), slabs(liver=(4, 8), spleen=(8, 14)))
+    assert client.get("/atlas8k/review")["open"] == []
+
+
+def test_the_difference_has_the_colours_it_says(server: Server, client: Client) -> None:
+    conflict(server, client, "d")
+    first, second = (one["id"] for one in client.get("/atlas8k/review/d")["submissions"])
+    where = f"{server.url}/atlas8k/reviews/slice?image=d&axis=2&index=8&organ=liver"
+    answer = requests.get(f"{where}&first={first}&second={second}", timeout=LIMIT_S)
+    sheet = np.asarray(Image.open(io.BytesIO(answer.content)).convert("RGB")).astype(int)
+    differs = sheet[:, -380:]
+    for color in (ONLY_FIRST, ONLY_SECOND):
+        near = np.abs(differs - 0.75 * np.array(color)).max(axis=2) < 70
+        assert near.sum() > 500
+    again = requests.get(
+        f"{where}&first={first}&second={second}",
+        headers={"If-None-Match": answer.headers["etag"]},
+        timeout=LIMIT_S,
+    )
+    assert again.status_code == 304
+    for wrong in (f"&first={first}&second=999", f"&first={first}&second=..%2Fa"):
+        assert requests.get(where + wrong, timeout=LIMIT_S).status_code == 404
+    wrong = where.replace("index=8", "index=99")
+    answer = requests.get(f"{wrong}&first={first}&second={second}", timeout=LIMIT_S)
+    assert answer.status_code == 422
+
+
+def test_returned_with_a_note(page: Any, server: Server, client: Client) -> None:
+    conflict(server, client, "b")
+    page.goto("/atlas8k/reviews/case?image=b")
+    page.fill("#return [name=note]", "the dome <b>is</b> missing")
+    page.click("#return button")
+    page.wait_for_url("**/atlas8k/reviews")
+    page.wait_for_selector("text=Returned, with the note")
+    assert "the dome <b>is</b> missing" in page.inner_text("main")
+    assert client.next("anna")["note"] == "the dome <b>is</b> missing"
+
+
+def test_a_disputed_organ_is_decided(page: Any, server: Server, client: Client) -> None:
+    service = bring(server, "c", liver=(2, 5))
+    service.keep_public(
+        "c", slabs(liver=(2, 6)), GRID, {"liver": OrganSource("public", "present", "LiTS")}
+    )
+    service.close()
+    client.send("anna", "c", slabs(liver=(2, 7)))
+    page.goto("/atlas8k/reviews/case?image=c")
+    assert page.input_value("[name=first]") == "public"
+    page.click("text=the submission counts")
+    page.wait_for_url("**/atlas8k/reviews")
+    assert client.organ("c", 5) == [2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("width", [380, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fits_every_screen(page: Any, server: Server, scheme: str, width: int) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 900})
+    for name, path in (("reviews", "/atlas8k/reviews"), ("case", "/atlas8k/reviews/case?image=d")):
+        page.goto(path)
+        see_pictures(page)
+        keep(page, f"{name}-{scheme}-{width}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        check_accessible(page)
