@@ -6,6 +6,8 @@ Their buttons call the routes of :mod:`atlas8k.server.routes.review`.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -107,9 +109,17 @@ def _compared(pair: list[Label]) -> tuple[tuple[ComparedOrgan, ...], str]:
     if not pair:
         return (), "It has no label that could be shown."
     try:
-        return compare(pair[0].path, pair[1].path), ""
+        return _compare(pair[0].path, pair[0].sha256, pair[1].path, pair[1].sha256), ""
     except VolumeError as err:
         return (), f"The two cannot be compared: {err.reason}."
+
+
+@lru_cache(maxsize=64)
+def _compare(
+    first: Path, first_sha256: str, second: Path, second_sha256: str
+) -> tuple[ComparedOrgan, ...]:
+    """Compare two label files; once, as a file of that hash stays what it is."""
+    return compare(first, second)
 
 
 def _most(organs: tuple[ComparedOrgan, ...]) -> ComparedOrgan | None:

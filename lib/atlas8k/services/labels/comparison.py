@@ -130,14 +130,15 @@ def compare(first: Path, second: Path) -> tuple[ComparedOrgan, ...]:
     joint = np.zeros((256, 256), np.int64)
     there = [np.zeros((N_ORGANS + 1, n), np.int64) for n in grid.shape]
     differs = [np.zeros((N_ORGANS + 1, n), np.int64) for n in grid.shape]
-    for (k, one), (_, two) in zip(label_parts(first), label_parts(second), strict=True):
-        places = np.nonzero(one | two)
-        a, b = one[places], two[places]
-        joint += np.bincount(a.astype(np.int64) * 256 + b, minlength=1 << 16).reshape(256, 256)
-        index = (places[0], places[1], places[2] + k)
-        for organ in range(1, N_ORGANS + 1):
-            _add(there, organ, index, (a == organ) | (b == organ))
-            _add(differs, organ, index, (a == organ) != (b == organ))
+    for (start, one), (_, two) in zip(label_parts(first), label_parts(second), strict=True):
+        for k in range(one.shape[2]):  # a plane at a time: places take many times a label's bytes
+            x, y = np.nonzero(one[..., k] | two[..., k])
+            a, b = one[x, y, k], two[x, y, k]
+            joint += np.bincount(a.astype(np.int64) * 256 + b, minlength=1 << 16).reshape(256, 256)
+            for organ in np.union1d(a, b):
+                if 1 <= organ <= N_ORGANS:
+                    _add(there, organ, (x, y), start + k, (a == organ) | (b == organ))
+                    _add(differs, organ, (x, y), start + k, (a == organ) != (b == organ))
     found = []
     for organ, name in enumerate(ORGAN_NAMES, start=1):
         in_first, in_second = int(joint[organ].sum()), int(joint[:, organ].sum())
@@ -162,8 +163,10 @@ def compare(first: Path, second: Path) -> tuple[ComparedOrgan, ...]:
 def _add(
     by_axis: Sequence[Counts],
     organ: int,
-    index: Sequence[npt.NDArray[np.int64]],
+    place: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    k: int,
     chosen: npt.NDArray[np.bool_],
 ) -> None:
-    for counts, at in zip(by_axis, index, strict=True):
+    for counts, at in zip(by_axis, place, strict=False):
         counts[organ] += np.bincount(at[chosen], minlength=counts.shape[1])
+    by_axis[2][organ, k] += int(chosen.sum())
