@@ -10,6 +10,7 @@ label and the truth, and a row of sizes. A case whose row is there is not predic
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -103,6 +104,11 @@ def labels_of(folder: Path, number: int) -> Path:
     return folder / f"case_{number:03d}.labels"
 
 
+def ct_of(folder: Path, number: int) -> Path:
+    """Where the CT of a case is, on the thinned grid that places are found on."""
+    return folder / f"case_{number:03d}.ct.npy"
+
+
 def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, Any]:
     """Paint, predict and keep one case.
 
@@ -114,6 +120,7 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
     from atlas8k.attention import SalientSettings
     from atlas8k.attention.packed import pack, pack_codes
     from atlas8k.attention.slabs import quantise
+    from atlas8k.attention.thinned import thinned_ct
     from atlas8k.core.rankings import RANKINGS
     from atlas8k.services.prediction.answers import Answers
 
@@ -151,11 +158,13 @@ def make(networks: Any, sample: Sample, number: int, folder: Path) -> dict[str, 
         "figures": {
             ranking: {organ: score.figure(ranking) for organ, score in kept.items()}
             for ranking in RANKINGS
+            if ranking != "expected_error"  # by what was learnt of errors, which may change
         },
         "traits": answers.traits(),
         "sizes": asdict(salient.sizes),
     }
     publish(codes_of(folder, number), pack_codes(quantise(prediction.probs), grid))
+    publish(ct_of(folder, number), as_npy(thinned_ct(grid, ct).astype(np.int16)))
     affine = grid.affine.tolist()
     publish(labels_of(folder, number), pack(np.stack([pseudo, truth]), {"affine": affine}))
     row["seconds"] = round(time.perf_counter() - begun, 2)
@@ -227,6 +236,13 @@ def painted_truth(
     label = exact_label(seed, setting, Grid((*part.shape[:2], pairs), affine))
     out[box] = np.repeat(label, 2, axis=2)[:, :, : part.shape[2]]
     return out
+
+
+def as_npy(array: np.ndarray) -> bytes:
+    """An array as a file of numpy's holds it."""
+    data = io.BytesIO()
+    np.save(data, array)
+    return data.getvalue()
 
 
 def publish(path: Path, data: bytes) -> None:

@@ -30,16 +30,19 @@ from typing import Any
 import numpy as np
 from _data import BODIES
 from _quality_cases import (
+    EMBEDDED,
     HELD_OUT,
     TEST,
     TUNING,
     Sample,
     codes_of,
+    ct_of,
     make,
     predictor,
     publish,
     row_of,
 )
+from _quality_places import place_figures, quality_figures
 from _quality_regions import judge
 from _quality_report import by_size, column, picture, rank_figures, table_1, voxel_figures
 from _quick import parse, report
@@ -67,6 +70,10 @@ CANDIDATES: tuple[dict[str, float], ...] = (
 )
 """What ``--tune`` compares."""
 
+EXPECTED = "expected_error"
+MEASURED = {name: ranking for name, ranking in RANKINGS.items() if name != EXPECTED}
+"""Rankings whose figures are measured with the prediction; the other one may be fitted anew."""
+
 _networks: Any = None
 
 
@@ -83,20 +90,46 @@ def ready(sample: Sample, number: int, folder: Path, keep: bool) -> dict[str, An
     if row_file.exists() and regions.exists():
         found = json.loads(regions.read_text(encoding="utf-8"))
         row = json.loads(row_file.read_text(encoding="utf-8"))
-        if row.get("figures", {}).keys() < RANKINGS.keys():
+        shown = shown_of(folder, number)
+        if codes.exists() and ct_of(folder, number).exists():  # kept: the model may be another
+            publish(shown, json.dumps(shown_places(folder, number)).encode())
+        if row.get("figures", {}).keys() < MEASURED.keys():
             row_file.unlink()  # of an app with fewer rankings
-        elif found["settings"] == SETTINGS:
-            return row | found
-    if not (row_file.exists() and codes.exists()):
+        elif found["settings"] == SETTINGS and shown.exists():
+            return with_shown(row | found, folder, number)
+    if not (row_file.exists() and codes.exists() and ct_of(folder, number).exists()):
         start()
         make(_networks, sample, number, folder)
     judged = judge(folder, number, [settings_of(values) for values in SETTINGS.values()])
     found = {name: asdict_of(one) for name, one in zip(SETTINGS, judged, strict=True)}
     found["settings"] = SETTINGS
     publish(regions, json.dumps(found).encode())
+    publish(shown_of(folder, number), json.dumps(shown_places(folder, number)).encode())
     if not keep:
         codes.unlink()
-    return json.loads(row_file.read_text(encoding="utf-8")) | found
+        ct_of(folder, number).unlink()
+    return with_shown(json.loads(row_file.read_text(encoding="utf-8")) | found, folder, number)
+
+
+def with_shown(row: dict[str, Any], folder: Path, number: int) -> dict[str, Any]:
+    """A row with what its places find, and the ranking by expected error."""
+    shown = json.loads(shown_of(folder, number).read_text(encoding="utf-8"))
+    expected = {organ: one[3] for organ, one in shown["predicted"].items()}
+    return row | {"shown": shown, "figures": row["figures"] | {EXPECTED: expected}}
+
+
+def shown_of(folder: Path, number: int) -> Path:
+    """Where what was found of a case's places is."""
+    return folder / f"case_{number:03d}.shown.json"
+
+
+def shown_places(folder: Path, number: int) -> dict[str, Any]:
+    """What the places of a case find, by the model that comes with the networks."""
+    from _quality_places import judge_places
+
+    from atlas8k.attention.quality_model import QUALITY_FILE, read_quality
+
+    return judge_places(folder, number, read_quality(EMBEDDED / QUALITY_FILE))
 
 
 def settings_of(values: dict[str, float]) -> Any:
@@ -224,6 +257,8 @@ def judged(rows: list[dict[str, Any]], what: str, samples: int) -> dict[str, flo
     from atlas8k.core.structures import ORGAN_NAMES
 
     figures = rank_figures([row | row["chosen"] for row in rows], samples, what)
+    shown = [row["shown"] for row in rows]
+    of_places, of_quality = place_figures(shown, what), quality_figures(shown, what)
     for name, values in SETTINGS.items():
         mine = [row[name] for row in rows]
         text, found = table_1(mine)
@@ -237,11 +272,11 @@ def judged(rows: list[dict[str, Any]], what: str, samples: int) -> dict[str, flo
             f"{voxels['missed_share_wrong']:.1%} of all wrong voxels."
         )
         for figure, value in (found | voxels).items():
-            if name == "chosen":
+            if name == "chosen" and figure not in of_places:
                 figures[figure] = value
             elif not figure.endswith(ORGAN_NAMES):
                 figures[f"{name}_{figure}"] = value
-    return figures
+    return figures | of_places | of_quality
 
 
 if __name__ == "__main__":

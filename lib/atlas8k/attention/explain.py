@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -158,7 +158,11 @@ def slice_axis(grid: Grid) -> int:
 
 
 def explanation(
-    salient: Salient, ct_grid: Grid, name: str = "volume", most: int = MOST_REGIONS
+    salient: Salient,
+    ct_grid: Grid,
+    name: str = "volume",
+    places: Sequence[Region] | None = None,
+    most: int = MOST_REGIONS,
 ) -> dict[str, Any]:
     """Return a volume's organs and regions in order of attention, placed on the CT.
 
@@ -170,6 +174,8 @@ def explanation(
         Grid of the CT as it is stored: any orientation and spacing.
     name
         The volume.
+    places
+        Regions to list instead of the salient ones (:mod:`atlas8k.attention.places`).
     most
         The number of regions to list at most.
 
@@ -191,11 +197,13 @@ def explanation(
             Of each the ``organ`` in doubt; ``ml`` and ``attention_ml``, its volume and the sum
             of Eq. 4; ``slice``, index from 0 of the CT slice with its largest cross-section;
             ``start``, ``stop`` (exclusive) and ``centre`` in the CT's array index;
-            ``centre_mm``, RAS+; ``place``, see :meth:`Place.as_dict`.
+            ``centre_mm``, RAS+; ``place``, see :meth:`Place.as_dict`; ``wrong_ml``, ``chance``
+            and ``why``, see :class:`~atlas8k.attention.regions.Region`.
         ``regions_in_all``
             How many there are.
     """
     sizes, axis = salient.sizes, slice_axis(ct_grid)
+    shown = salient.regions if places is None else places
     organs = [
         {
             "organ": organ,
@@ -204,7 +212,7 @@ def explanation(
             "uncertainty_ml": _rounded(sizes.uncertainty_ml[organ]),
             "overlap_ml": _rounded(sizes.overlap_ml[organ]),
             "salient_ml": _rounded(salient.salient_ml[organ]),
-            "regions": len(salient.of(organ)),
+            "regions": sum(region.organ == organ for region in shown),
         }
         for organ, ml in sorted(sizes.attention_ml.items(), key=lambda item: (-item[1], item[0]))
     ]
@@ -215,10 +223,8 @@ def explanation(
         "plane": PLANES.get(ct_grid.orientation[axis], "axial"),
         "slices": ct_grid.shape[axis],
         "organs": organs,
-        "regions": [
-            _region_record(region, salient.grid, ct_grid, axis) for region in salient.regions[:most]
-        ],
-        "regions_in_all": len(salient.regions),
+        "regions": [_region_record(region, salient.grid, ct_grid, axis) for region in shown[:most]],
+        "regions_in_all": len(shown),
     }
 
 
@@ -235,6 +241,9 @@ def _region_record(region: Region, grid: Grid, ct_grid: Grid, axis: int) -> dict
         "centre": [_rounded(part) for part in on_ct.centre],
         "centre_mm": [_rounded(part) for part in centre_mm],
         "place": place_of_region(on_ct, ct_grid, axis).as_dict(),
+        "wrong_ml": _rounded(region.wrong_ml),
+        "chance": _rounded(region.chance),
+        "why": region.why,
     }
 
 

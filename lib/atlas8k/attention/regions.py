@@ -8,7 +8,7 @@ not set. The connected components that are left and not too small are regions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
@@ -140,6 +140,11 @@ class Region:
     largest_slice
         Per array axis, the index at which the region's cross-section is largest; of
         several, the most central.
+    wrong_ml, chance
+        Of a place made to be looked at (:mod:`atlas8k.attention.places`): the wrong ml expected
+        in it, and the mean chance that a voxel of it is in an error; 0 where not known.
+    why
+        What is in doubt there, in words; empty where not known.
     """
 
     organ: str
@@ -149,6 +154,9 @@ class Region:
     stop: Triple
     centre: Point
     largest_slice: Triple
+    wrong_ml: float = 0.0
+    chance: float = 0.0
+    why: str = ""
 
     @property
     def box(self) -> Box:
@@ -159,6 +167,14 @@ class Region:
     def as_dict(self) -> dict[str, Any]:
         """Return plain fields, ready for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Region:
+        """Return the region of :meth:`as_dict`, lists as JSON has them."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+        }
+        return cls(**values)
 
     def on(self, source: Grid, target: Grid) -> Region:
         """Return the region in another grid's array index.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from atlas8k.attention.regions import Region
     from atlas8k.core.volume import Grid
     from atlas8k.services.prediction.answers import Answers
     from atlas8k.services.prediction.engine import Engine
@@ -165,6 +166,7 @@ def _explanation(opened: _Opened, signature: str) -> dict[str, Any]:
 def _print(record: dict[str, Any]) -> None:
     """Print a line on the volume's rank, then its organs, then its regions."""
     from atlas8k.attention.explain import Place
+    from atlas8k.attention.quality_model import in_words
 
     console = terminal()
     place = record["places"][record["ranked_by"]]
@@ -186,6 +188,7 @@ def _print(record: dict[str, Any]) -> None:
             {"organ": row["organ"]}
             | {name: f"{row[f'{name}_ml']:.2f}" for name in FIGURES}
             | {"regions": row["regions"]}
+            | {"predicted DSC": in_words(record.get("quality", {}).get(row["organ"]))}
             for row in record["organs"]
         ],
         "Organs, most attention first (ml)",
@@ -203,7 +206,8 @@ def _print(record: dict[str, Any]) -> None:
                 "": rank,
                 "organ": row["organ"],
                 "ml": f"{row['ml']:.1f}",
-                "attention": f"{row['attention_ml']:.1f}",
+                "expected wrong": f"{row['wrong_ml']:.1f}" if row.get("wrong_ml") else "",
+                "why": row.get("why", ""),
                 f"{record['plane']} slice in OHIF": f"{place.ohif_slice} of {place.slices}"
                 if place
                 else "score again",
@@ -216,10 +220,17 @@ def _print(record: dict[str, Any]) -> None:
     print_table(
         rows,
         f"Regions to look at ({len(rows)} of {record['regions_in_all']})",
-        left=["organ", "3D Slicer, mm (RAS)"],
+        left=["organ", "why", "3D Slicer, mm (RAS)"],
         key="organ",
         console=console,
     )
+
+
+def _expected(region: Region) -> str:
+    """Say what is expected of a region, where it is known."""
+    if not region.wrong_ml:
+        return f" (attention {region.attention_ml:.1f} ml)"
+    return f", {region.wrong_ml:.1f} ml of it likely wrong: {region.why}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,14 +325,13 @@ def _picture(target: Path, opened: _Opened, case: str, record: dict[str, Any], m
     axis = _along(opened.grid, answers.grid)
     regions_on_ct = answers.regions_on(opened.grid)
     for rank, (region, on_ct) in enumerate(
-        zip(answers.salient.regions[:most], regions_on_ct, strict=False), start=1
+        zip(answers.regions[:most], regions_on_ct, strict=False), start=1
     ):
-        mask = answers.salient.voxels_of(region)
+        mask = answers.voxels_of(region)
         views.append(
             View(
                 _point_in_slice(mask, answers.grid, axis, region.largest_slice[axis]),
-                f"{rank}  {region.organ}, {region.ml:.1f} ml in doubt (attention "
-                f"{region.attention_ml:.1f} ml)\n"
+                f"{rank}  {region.organ}, {region.ml:.1f} ml in doubt{_expected(region)}\n"
                 f"{place_of_region(on_ct, opened.grid, record['slice_axis']).text}",
                 Volume(mask, answers.grid),
             )

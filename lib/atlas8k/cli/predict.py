@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from atlas8k.core.remarks import Remark
     from atlas8k.core.volume import Volume
     from atlas8k.models.predict import Prediction
+    from atlas8k.services.prediction.expected import Expected
 
 
 def predict(
@@ -87,18 +88,15 @@ def predict(
     from atlas8k.models.light_monai import import_monai_for_prediction
 
     import_monai_for_prediction()
-    import numpy as np
-
     from atlas8k import __version__
-    from atlas8k.attention import salient_regions
+    from atlas8k.attention import SalientSettings
     from atlas8k.content import inspect_content
-    from atlas8k.content.familiar import familiar
     from atlas8k.core.volume import write_nifti
     from atlas8k.core.weighting import Weights
     from atlas8k.models.ensemble import EnsembleSettings
     from atlas8k.models.predict import Predictor
-    from atlas8k.models.regrid import nearest
     from atlas8k.models.store import ModelStore
+    from atlas8k.services.prediction.answers import Answers
 
     start = time.monotonic()
     console = terminal(stderr=True)
@@ -120,15 +118,8 @@ def predict(
             served, device=device, ensemble=ensemble, mirror_axes="trained" if mirror else ()
         )
         prediction = predictor.predict(volume)
-        label = prediction.label_on(volume.grid)
-        salient = salient_regions(prediction.probs, prediction.grid, name=source["ct"])
-        members = (None, *prediction.names)
-        likeness = familiar(
-            volume,
-            np.stack([prediction.label(member) for member in members]),
-            prediction.grid,
-            served.ranges,
-        )
+        answers = Answers.of(prediction, SalientSettings(), source["ct"], volume, served)
+        label, likeness = answers.label_on(volume.grid), answers.familiar
     if likeness["invented"] and not force:
         raise NoAbdomenError(
             source["ct"],
@@ -153,16 +144,14 @@ def predict(
         },
         "files": {what: path.name for what, path in written.items() if path is not None},
         "seconds": round(time.monotonic() - start, 2),
-        "attention_total_ml": round(salient.sizes.total_ml, 3),
-        "organs": organ_statistics(volume, label, salient.sizes.attention_ml),
-        "regions": [
-            region.on(prediction.grid, volume.grid).as_dict() for region in salient.regions
-        ],
+        "attention_total_ml": round(answers.sizes.total_ml, 3),
+        "organs": organ_statistics(volume, label, answers.sizes.attention_ml, answers.expected),
+        "regions": [region.as_dict() for region in answers.regions_on(volume.grid)],
     }
     if written["preview"] is not None:
         from atlas8k.reports.preview import draw_planes
 
-        regions_label = nearest(salient.label(), prediction.grid, volume.grid)
+        regions_label = answers.attention_on(volume.grid)
         draw_planes(written["preview"], volume, label, regions_label > 0, title=source["ct"])
     if written["statistics"] is not None:
         written["statistics"].write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -282,9 +271,12 @@ def _stem(name: str) -> str:
 
 
 def organ_statistics(
-    ct: Volume, label: npt.NDArray[np.uint8], attention_ml: dict[str, float]
-) -> dict[str, dict[str, float | None]]:
-    """Return volume in ml, mean HU and attention size in ml of every organ.
+    ct: Volume,
+    label: npt.NDArray[np.uint8],
+    attention_ml: dict[str, float],
+    expected: Expected | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return volume in ml, mean HU, attention size in ml and predicted quality of every organ.
 
     Parameters
     ----------
@@ -297,6 +289,7 @@ def organ_statistics(
 
     from atlas8k.core.structures import N_ORGANS, ORGANS
 
+    quality = expected.as_dict() if expected else {}
     voxels, hu = np.zeros((2, N_ORGANS + 1))
     for k in range(label.shape[2]):  # of all at once, numpy makes float64 and int64 copies
         organs = label[..., k] > 0
@@ -308,12 +301,15 @@ def organ_statistics(
             "ml": round(float(n) * ct.grid.voxel_ml, 2),
             "mean_hu": round(float(total / n), 1) if n else None,
             "attention_ml": round(attention_ml[organ.name], 3),
+            "quality": quality.get(organ.name),
         }
         for organ, n, total in zip(ORGANS, voxels[1:], hu[1:], strict=True)
     }
 
 
 def _table(console: Any, prediction: Prediction, report: dict[str, Any]) -> None:
+    from atlas8k.attention.quality_model import in_words
+
     print_table(
         [
             {
@@ -321,6 +317,7 @@ def _table(console: Any, prediction: Prediction, report: dict[str, Any]) -> None
                 "volume, ml": f"{row['ml']:.1f}",
                 "mean HU": decimals(row["mean_hu"], 0),
                 "attention, ml": f"{row['attention_ml']:.2f}",
+                "predicted DSC": in_words(row["quality"]),
             }
             for organ, row in report["organs"].items()
         ],

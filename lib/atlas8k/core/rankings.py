@@ -52,6 +52,7 @@ RANKINGS: Mapping[str, Ranking] = {
     "pairwise_dice": Ranking("1 - mean pairwise Dice", "disagreement", "", "mean"),
     "epistemic_sum": Ranking("entropy of the mean prediction", "entropy", "nat ml"),
     "findings": Ranking("anatomical findings", "anatomical findings", ""),
+    "expected_error": Ranking("expected wrong volume", "expected wrong volume", "ml"),
 }
 """By name; where each is from is said in :mod:`atlas8k.attention`."""
 

@@ -11,10 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlas8k.core.errors import CheckpointError, SettingsError
+from atlas8k.core.errors import AttentionError, CheckpointError, SettingsError
 from atlas8k.core.files import sha256_of
 
 if TYPE_CHECKING:
+    from atlas8k.attention.quality_model import QualityModel
     from atlas8k.models.checkpoint import Checkpoint
 
 EMBEDDED = "embedded"
@@ -54,6 +55,9 @@ class ServedSet:
         Of the CTs they were trained on, see :func:`~atlas8k.content.familiar.read_ranges`;
         ``None`` where nothing is known of them. No part of the model version: labels and
         scores do not depend on it.
+    quality
+        What was learnt of their errors, see :mod:`atlas8k.attention.quality_model`; that of the
+        embedded networks where a set has none of its own, ``None`` where there is none.
     """
 
     signature: str
@@ -63,6 +67,7 @@ class ServedSet:
     missing: Mapping[str, str] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict, compare=False)
     ranges: Mapping[str, Any] | None = field(default=None, compare=False)
+    quality: QualityModel | None = field(default=None, compare=False)
 
     def load(self) -> dict[str, Checkpoint]:
         """Load the networks; one that cannot be is left out, logged and in `failures`.
@@ -130,12 +135,13 @@ def open_set(path: Path, settings: Mapping[str, Any]) -> ServedSet:
         if not hashes:
             raise CheckpointError(path, f"no network is whole: {'; '.join(missing.values())}")
     return ServedSet(
-        signature=model_signature(hashes, settings),
+        signature=model_signature(hashes, with_quality(settings, path)),
         checkpoints={name: _file(path, name) for name in _ordered(hashes)},
         folder=path.name,
         note=note,
         missing=missing,
         ranges=_ranges(path),
+        quality=_quality(path),
     )
 
 
@@ -146,6 +152,32 @@ def _ranges(folder: Path) -> Mapping[str, Any] | None:
     try:
         return read_ranges(folder)
     except SettingsError as err:
+        log.error("%s", err)
+        return None
+
+
+def quality_file(folder: Path) -> Path | None:
+    """Return the file of a set's predicted quality: its own, else the embedded networks'."""
+    from atlas8k.attention.quality_model import QUALITY_FILE
+
+    files = (folder / QUALITY_FILE, folder.parent / EMBEDDED / QUALITY_FILE)
+    return next((file for file in files if file.is_file()), None)
+
+
+def with_quality(settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """Return settings with the hash of the set's predicted quality, by which volumes may rank."""
+    file = quality_file(folder)
+    return settings if file is None else {**settings, "quality": sha256_of(file)}
+
+
+def _quality(folder: Path) -> QualityModel | None:
+    """Read the fitted quality of labels; a damaged file does not stop networks from serving."""
+    from atlas8k.attention.quality_model import read_quality
+
+    try:
+        file = quality_file(folder)
+        return None if file is None else read_quality(file)
+    except AttentionError as err:
         log.error("%s", err)
         return None
 

@@ -5,6 +5,7 @@
     model/
       embedded/{swin_unetr,unet,nnunet}.safetensors   comes with the project, only read
       embedded/trained_range.json                     features of the CTs they were trained on
+      embedded/predicted_quality.json                 what was learnt of their errors
       <signature>/{...}.safetensors, set.json         published sets, never changed
       served.json                                     names the one that is served
       imported/<name>.safetensors                     imported networks, not served by themselves
@@ -43,7 +44,9 @@ from atlas8k.models.sets import (
     hash_files,
     model_signature,
     open_set,
+    quality_file,
     read_description,
+    with_quality,
 )
 
 if TYPE_CHECKING:
@@ -199,8 +202,10 @@ class ModelStore:
                     write_json(folder / RANGE_FILE, before.ranges)
                 for name, checkpoint in checkpoints.items():
                     save_checkpoint(folder / f"{name}{SUFFIX}", checkpoint)
+                if before and (quality := quality_file(self.root / before.folder)):
+                    shutil.copyfile(quality, folder / quality.name)
                 hashes = hash_files(folder)
-                signature = model_signature(hashes, self.attention_settings)
+                signature = model_signature(hashes, with_quality(self.attention_settings, folder))
                 write_json(
                     folder / SET_FILE,
                     {

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from atlas8k.attention.disagreement import pairwise_dice
 from atlas8k.attention.explain import explanation
 from atlas8k.attention.packed import pack, unpack
+from atlas8k.attention.places import MOST_PLACES
 from atlas8k.attention.regions import Region
 from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
 from atlas8k.attention.sizes import AttentionSizes
@@ -23,12 +24,15 @@ from atlas8k.core.errors import AttentionError, PredictionError
 from atlas8k.core.findings import Finding
 from atlas8k.core.selection import traits_of
 from atlas8k.core.settings import Settings
+from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, Volume
 from atlas8k.labels.checks import label_findings
+from atlas8k.services.prediction.expected import Expected
 from atlas8k.store.records import OrganScore
 
 if TYPE_CHECKING:
     from atlas8k.models.predict import Prediction
+    from atlas8k.models.sets import ServedSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +56,9 @@ class Answers:
         did not look.
     findings
         What anatomical rules have against the ensemble's label.
+    expected
+        Places to look at and predicted quality; ``None`` where nothing was learnt of the
+        networks' errors, or another number of them took part.
     """
 
     names: tuple[str, ...]
@@ -60,6 +67,7 @@ class Answers:
     failures: Mapping[str, str] = field(default_factory=dict)
     familiar: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    expected: Expected | None = None
 
     @classmethod
     def of(
@@ -68,7 +76,7 @@ class Answers:
         settings: SalientSettings,
         name: str,
         ct: Volume,
-        ranges: Mapping[str, Any] | None = None,
+        served: ServedSet | None = None,
     ) -> Answers:
         """Return what a prediction says.
 
@@ -76,8 +84,9 @@ class Answers:
         ----------
         ct
             What was predicted.
-        ranges
-            Of the training CTs, see :func:`atlas8k.content.familiar.read_ranges`.
+        served
+            The networks' set, for the ranges of its training CTs and what was learnt of its
+            errors.
 
         Raises
         ------
@@ -91,9 +100,16 @@ class Answers:
         )
         members = (None, *prediction.names)
         labels = np.stack([prediction.label(model) for model in members])
-        looked = familiar(ct, labels, prediction.grid, ranges)
-        found = tuple(label_findings(labels[0], prediction.grid))
-        return cls(prediction.names, labels, salient, dict(prediction.failures), looked, found)
+        looked = familiar(ct, labels, prediction.grid, served.ranges if served else None)
+        return cls(
+            prediction.names,
+            labels,
+            salient,
+            dict(prediction.failures),
+            looked,
+            tuple(label_findings(labels[0], prediction.grid)),
+            Expected.of(prediction, labels[0], ct, served.quality if served else None),
+        )
 
     @property
     def grid(self) -> Grid:
@@ -131,18 +147,42 @@ class Answers:
         """Return salient regions on another grid: the id of the organ in doubt, 0 elsewhere."""
         from atlas8k.models.regrid import nearest
 
-        out: npt.NDArray[np.uint8] = nearest(self.salient.label(), self.grid, grid)
+        out: npt.NDArray[np.uint8] = nearest(self.attention_label(), self.grid, grid)
+        return out
+
+    def attention_label(self) -> npt.NDArray[np.uint8]:
+        """Return the regions on :attr:`grid`: the id of the organ in doubt, 0 elsewhere."""
+        return self.salient.label() if self.expected is None else self.expected.places
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """Regions to look at, the one most worth a look first."""
+        if self.expected is None:
+            return self.salient.regions[:MOST_PLACES]
+        return self.expected.regions
+
+    def voxels_of(self, region: Region) -> npt.NDArray[np.bool_]:
+        """Return the voxels of one of :attr:`regions`, ``(X, Y, Z)`` bool on :attr:`grid`."""
+        if self.expected is None:
+            return self.salient.voxels_of(region)
+        out = np.zeros(self.grid.shape, dtype=bool)
+        out[region.box] = self.expected.places[region.box] == ORGAN_IDS[region.organ]
         return out
 
     def regions_on(self, grid: Grid) -> list[Region]:
-        """Return regions in another grid's array index, largest attention first."""
-        return [region.on(self.grid, grid) for region in self.salient.regions]
+        """Return :attr:`regions` in another grid's array index."""
+        return [region.on(self.grid, grid) for region in self.regions]
 
     def noted(self, ct_grid: Grid, name: str) -> dict[str, Any]:
         """Return what is stored with the score: where to look on the CT, and :attr:`familiar`."""
         looked = {"familiar": dict(self.familiar)} if self.familiar else {}
-        found = {"findings": [one._asdict() for one in self.findings]}
-        return {**explanation(self.salient, ct_grid, name), **looked, **found}
+        places = None if self.expected is None else self.expected.regions
+        return {
+            **explanation(self.salient, ct_grid, name, places),
+            **looked,
+            "findings": [one._asdict() for one in self.findings],
+            **({"quality": self.expected.as_dict()} if self.expected else {}),
+        }
 
     def traits(self) -> dict[str, Any]:
         """Return what lists are drawn by beside the ranking, see :mod:`atlas8k.core.selection`."""
@@ -153,19 +193,26 @@ class Answers:
         sizes = self.sizes
         per_slice = sizes.per_slice_ml(self.grid.shape[2])
         alike = pairwise_dice(self.labels[1:], sizes.organs)
+        figures: dict[str, dict[str, float | None]] = {
+            organ: {
+                "salient": self.salient.salient_ml[organ],
+                "per_slice": per_slice[organ],
+                "pairwise_dice": None if (dice := alike[organ]) is None else 1.0 - dice,
+                "epistemic_sum": sizes.mean_entropy_ml[organ],
+                "findings": float(sum(one.organ == organ for one in self.findings)),
+            }
+            for organ in sizes.organs
+        }
+        if self.expected is not None:
+            for organ in sizes.organs:
+                figures[organ]["expected_error"] = self.expected.wrong_ml(organ)
         return {
             organ: OrganScore(
                 sizes.attention_ml[organ],
                 sizes.inconsistency_ml[organ],
                 sizes.uncertainty_ml[organ],
                 sizes.overlap_ml[organ],
-                {
-                    "salient": self.salient.salient_ml[organ],
-                    "per_slice": per_slice[organ],
-                    "pairwise_dice": None if (dice := alike[organ]) is None else 1.0 - dice,
-                    "epistemic_sum": sizes.mean_entropy_ml[organ],
-                    "findings": float(sum(one.organ == organ for one in self.findings)),
-                },
+                figures[organ],
             )
             for organ in sizes.organs
         }
@@ -182,8 +229,12 @@ class Answers:
             "failures": dict(self.failures),
             "familiar": dict(self.familiar),
             "findings": [list(one) for one in self.findings],
+            "expected": self.expected and self.expected.as_meta(),
         }
-        return pack(np.concatenate([self.labels, salient.mask.view(np.uint8)]), meta)
+        maps = [self.labels, salient.mask.view(np.uint8)]
+        if self.expected is not None:
+            maps.append(self.expected.places[None])
+        return pack(np.concatenate(maps), meta)
 
     @classmethod
     def unpacked(cls, data: bytes, name: str) -> Answers:
@@ -200,15 +251,18 @@ class Answers:
             sizes = AttentionSizes(**meta["sizes"])
             _, x, y, z = maps.shape
             grid = Grid((x, y, z), np.array(meta["affine"]))
-            regions = tuple(_region(fields) for fields in meta["regions"])
+            regions = tuple(Region.from_dict(fields) for fields in meta["regions"])
             n = 1 + len(names)
-            mask = maps[n:].view(np.bool_)
+            told = meta["expected"]
+            expected = told and Expected.from_meta(told, maps[-1])
+            mask = maps[n : len(maps) - bool(told)].view(np.bool_)
             if len(mask) != len(sizes.organs):
                 raise ValueError(f"{len(mask)} masks of {len(sizes.organs)} organs")
             salient = Salient(grid, sizes, mask, regions, dict(meta["salient_ml"]))
             looked = dict(meta.get("familiar", {}))
             found = tuple(Finding(*one) for one in meta["findings"])
-            return cls(names, maps[:n], salient, dict(meta["failures"]), looked, found)
+            failures = dict(meta["failures"])
+            return cls(names, maps[:n], salient, failures, looked, found, expected)
         except (KeyError, TypeError, ValueError) as err:
             raise AttentionError(name, f"these are packed maps, but no answers ({err})") from err
 
@@ -222,9 +276,3 @@ def salient_settings(settings: Settings) -> SalientSettings:
         min_ml=settings.min_region_ml,
         overlap=settings.overlap_term,
     )
-
-
-def _region(fields: Mapping[str, Any]) -> Region:
-    triples = ("start", "stop", "centre", "largest_slice")
-    values: dict[str, Any] = {k: tuple(v) if k in triples else v for k, v in fields.items()}
-    return Region(**values)

@@ -166,7 +166,7 @@ class Engine:
         if key is not None and stored is not None:
             return read_grid(path), stored, key.signature
         ct, prediction, signature = self.predict(path, turn)
-        answers = Answers.of(prediction, self.salient, path.name, ct, self._store.served().ranges)
+        answers = Answers.of(prediction, self.salient, path.name, ct, self._store.served())
         # Of a set that is not complete nothing is kept: the next start may load it all.
         if key is not None and key.signature == signature and not answers.failures:
             self._keep(key, answers, prediction, wait=turn is Turn.SCORING)

@@ -1,0 +1,249 @@
+"""Find the few places that an annotator should look at, and say what is in doubt there.
+
+What ranks volumes is the sum of attention; what is shown to a person is made for that: connected
+spots where the chance of a real error is high, the most expected wrong ml first. The chance comes
+from :class:`~atlas8k.attention.quality_model.QualityModel`, voxel by voxel on a thinned grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.attention.equations import CUT
+from atlas8k.attention.quality_model import QualityModel
+from atlas8k.attention.regions import Box, Region, Triple, bounding_box
+from atlas8k.attention.thinned import Mask, OrganPart, Thinned
+from atlas8k.attention.voxel_features import voxel_features
+from atlas8k.core.grid import Grid
+from atlas8k.core.structures import ORGAN_IDS
+
+MOST_PLACES = 10
+NETWORK_WORDS = {"swin_unetr": "Swin UNETR", "unet": "U-Net", "nnunet": "nnU-Net"}
+SHARE = 0.5
+"""Of a place that a network gives to an organ, so that this is said."""
+ENDS_MM = 8.0
+"""Difference of an organ's end between networks, feet to head, that is worth a word."""
+
+
+@dataclass(frozen=True)
+class PlaceSettings:
+    """What counts as a place.
+
+    Attributes
+    ----------
+    chance
+        A voxel belongs to one where the chance of an error is above this.
+    min_ml
+        Smaller ones are not shown.
+    most
+        Places of a CT at most.
+    """
+
+    chance: float = 0.1
+    min_ml: float = 1.0
+    most: int = MOST_PLACES
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """The places of one CT.
+
+    Attributes
+    ----------
+    regions
+        Most expected wrong ml first, in the index of the whole grid.
+    mask
+        ``(X, Y, Z)`` uint8 on the thinned grid: id of the organ in doubt, 0 elsewhere; of
+        places of several organs the first.
+    grid
+        The thinned grid.
+    """
+
+    regions: tuple[Region, ...]
+    mask: npt.NDArray[np.uint8]
+    grid: Grid
+
+
+def find_places(
+    volume: Thinned,
+    model: QualityModel,
+    names: Sequence[str],
+    settings: PlaceSettings | None = None,
+) -> Places:
+    """Find where the label of a volume is likely to be wrong.
+
+    Parameters
+    ----------
+    volume
+        See :func:`~atlas8k.attention.thinned.thinned`.
+    model
+        Fitted to the networks.
+    names
+        Of the networks, in the order of the probabilities, for the words.
+    settings
+        Defaults where ``None``.
+    """
+    settings = settings or PlaceSettings()
+    found: list[_Found] = []
+    for part in volume.parts:
+        found += _places_of(part, volume, model, settings)
+    found.sort(key=lambda one: (-one.wrong_ml, one.part.organ, one.start))
+    kept = found[: settings.most]
+    mask = np.zeros(volume.label.shape, dtype=np.uint8)
+    for one in reversed(kept):
+        mask[one.box][one.inside] = ORGAN_IDS[one.part.organ]
+    regions = tuple(one.region(volume, names) for one in kept)
+    return Places(regions, mask, volume.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """A place of one organ on the thinned grid: its box there, and its voxels in the box."""
+
+    part: OrganPart
+    box: Box
+    inside: Mask
+    wrong_ml: float
+    chance: float
+
+    @property
+    def start(self) -> Triple:
+        return self.box[0].start, self.box[1].start, self.box[2].start
+
+    def region(self, volume: Thinned, names: Sequence[str]) -> Region:
+        """Return it in the index of the whole grid, with words."""
+        steps = np.array(volume.steps)
+        at = np.argwhere(self.inside) + self.start
+        first = np.array([step // 2 for step in volume.steps])
+        start, stop = at.min(axis=0) * steps, (at.max(axis=0) + 1) * steps
+        centre = at.mean(axis=0) * steps + first
+        widest = [int(np.bincount(at[:, axis]).argmax()) for axis in range(3)]
+        largest = np.array(widest) * steps + first
+        return Region(
+            organ=self.part.organ,
+            ml=float(len(at) * volume.voxel_ml),
+            attention_ml=float(self._attention() * volume.voxel_ml),
+            start=(int(start[0]), int(start[1]), int(start[2])),
+            stop=(int(stop[0]), int(stop[1]), int(stop[2])),
+            centre=(float(centre[0]), float(centre[1]), float(centre[2])),
+            largest_slice=(int(largest[0]), int(largest[1]), int(largest[2])),
+            wrong_ml=self.wrong_ml,
+            chance=self.chance,
+            why="; ".join(_why(self, volume, names)),
+        )
+
+    def within(self) -> Box:
+        """Return its box in the organ's own part."""
+        x, y, z = (
+            slice(b.start - p.start, b.stop - p.start)
+            for b, p in zip(self.box, self.part.box, strict=True)
+        )
+        return x, y, z
+
+    def probs(self) -> npt.NDArray[np.float32]:
+        """Return the networks' probabilities of its voxels, ``(models, n)``."""
+        out: npt.NDArray[np.float32] = self.part.probs[(slice(None), *self.within())][
+            :, self.inside
+        ]
+        return out
+
+    def _attention(self) -> float:
+        """Return Eq. 1 plus Eq. 2 over its voxels."""
+        probs = self.probs().astype(np.float64)
+        mean = probs.mean(axis=0)
+        entropy = -(mean * np.log(np.maximum(mean, 1e-12))).sum()
+        return float(probs.std(axis=0).sum() + entropy)
+
+
+def _places_of(
+    part: OrganPart, volume: Thinned, model: QualityModel, settings: PlaceSettings
+) -> Iterator[_Found]:
+    """Yield the places of one organ."""
+    doubtful = voxel_features(part, volume)
+    chance = np.zeros(part.mask.shape, dtype=np.float32)
+    chance[doubtful.where] = model.chance(doubtful.features)
+    pieces = cc3d.connected_components(chance > settings.chance, connectivity=26)
+    if not pieces.any():
+        return
+    statistics = cc3d.statistics(pieces)
+    for number, count in enumerate(statistics["voxel_counts"]):
+        if number == 0 or count * volume.voxel_ml < settings.min_ml:
+            continue
+        box = statistics["bounding_boxes"][number]
+        inside = pieces[box] == number
+        values = chance[box][inside]
+        x, y, z = (
+            slice(b.start + p.start, b.stop + p.start) for b, p in zip(box, part.box, strict=True)
+        )
+        yield _Found(
+            part,
+            (x, y, z),
+            inside,
+            wrong_ml=float(values.sum(dtype=np.float64)) * volume.voxel_ml,
+            chance=float(values.mean()),
+        )
+
+
+def _why(place: _Found, volume: Thinned, names: Sequence[str]) -> Iterator[str]:
+    """Say what the networks disagree about, in a few words."""
+    words = [NETWORK_WORDS.get(name, name) for name in names]
+    others = volume.label[place.box][place.inside]
+    claimed = np.bincount(others[others != ORGAN_IDS[place.part.organ]], minlength=256)
+    claimed[0] = 0
+    if claimed.sum() >= SHARE * len(others):
+        other = next(name for name, value in ORGAN_IDS.items() if value == claimed.argmax())
+        yield f"{place.part.organ} and {other} both claim it"
+    if len(words) != len(place.part.probs):
+        return
+    within = place.part.mask[place.within()][place.inside].mean() > SHARE
+    has = [(one > CUT).mean() > SHARE for one in place.probs()]
+    odd = [word for word, yes in zip(words, has, strict=True) if yes != within]
+    if odd and len(odd) < len(words):
+        yield (
+            f"{' and '.join(odd)} {'leave' if len(odd) > 1 else 'leaves'} it out"
+            if within
+            else (f"{' and '.join(odd)} {'take' if len(odd) > 1 else 'takes'} it in")
+        )
+    elif odd:
+        yield "each network has it, the label has not" if not within else "no network is sure of it"
+    yield from _ends(place, volume, words)
+    if not odd:
+        yield "all are unsure here" if len(words) > 1 else "it is unsure here"
+
+
+def _ends(place: _Found, volume: Thinned, words: Sequence[str]) -> Iterator[str]:
+    """Say where one network's organ ends higher or lower than all others', at this place."""
+    step = float(volume.spacing[2])
+    spans = []
+    for probs in place.part.probs:
+        box = bounding_box(probs > CUT)
+        if box is None:
+            return
+        spans.append((box[2].start, box[2].stop))
+    if len(spans) < 2:
+        return
+    low, high = place.within()[2].start, place.within()[2].stop
+    for end, direction in ((1, "higher"), (0, "lower")):
+        ends = np.array([span[end] for span in spans])
+        order = np.argsort(ends if end else -ends)
+        last, before = int(ends[order[-1]]), int(ends[order[-2]])
+        gap_mm = abs(last - before) * step
+        first, past = sorted((last, before))
+        meets = low < past and high > first
+        if gap_mm >= ENDS_MM and meets:
+            yield f"{words[order[-1]]} ends {gap_mm / 10:.0f} cm {direction}"
+
+
+def upsampled(places: Places, grid: Grid, steps: Triple) -> npt.NDArray[np.uint8]:
+    """Return the places on the whole grid, ``grid.shape`` uint8 organ ids."""
+    out = places.mask
+    for axis, step in enumerate(steps):
+        out = np.repeat(out, step, axis=axis)
+    short = [(0, max(0, n - m)) for n, m in zip(grid.shape, out.shape, strict=True)]
+    x, y, z = grid.shape
+    return np.pad(out, short)[:x, :y, :z]
