@@ -38,14 +38,19 @@ class PlaceSettings:
     ----------
     chance
         A voxel belongs to one where the chance of an error is above this.
-    min_ml
-        Smaller ones are not shown.
+    wrong_ml
+        Places with less expected wrong ml are not shown.
     most
         Places of a CT at most.
+
+    Notes
+    -----
+    Of chances from 0.05 to 0.3 and of 0 to 3 ml, on tuning CTs that the model had not seen: with
+    less ml nine of ten more places are no error of 4 ml, with more ml errors are missed.
     """
 
     chance: float = 0.1
-    min_ml: float = 1.0
+    wrong_ml: float = 2.0
     most: int = MOST_PLACES
 
 
@@ -171,9 +176,9 @@ def _places_of(
     if not pieces.any():
         return
     statistics = cc3d.statistics(pieces)
-    for number, count in enumerate(statistics["voxel_counts"]):
-        if number == 0 or count * volume.voxel_ml < settings.min_ml:
-            continue
+    wrong_ml = np.bincount(pieces.ravel(), weights=chance.ravel()) * volume.voxel_ml
+    wrong_ml[0] = 0.0
+    for number in np.flatnonzero(wrong_ml >= settings.wrong_ml):
         box = statistics["bounding_boxes"][number]
         inside = pieces[box] == number
         values = chance[box][inside]
@@ -184,7 +189,7 @@ def _places_of(
             part,
             (x, y, z),
             inside,
-            wrong_ml=float(values.sum(dtype=np.float64)) * volume.voxel_ml,
+            wrong_ml=float(wrong_ml[number]),
             chance=float(values.mean()),
         )
 

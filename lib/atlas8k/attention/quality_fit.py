@@ -7,6 +7,7 @@ their mean is steadier than any of them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,8 +117,10 @@ def _out_of_fold(inputs: Floats, targets: Floats, fold: Any) -> Floats:
 
 def _regressor(inputs: Floats, targets: Floats) -> Perceptron:
     """Fit several networks with one hidden layer; return them as one, their outputs averaged."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPRegressor
 
+    warnings.simplefilter("ignore", ConvergenceWarning)  # it is ended early on purpose
     mean, scale, values = _standardised(inputs)
     middle, width = targets.mean(axis=0), np.maximum(targets.std(axis=0), 1e-6)
     fitted = [
