@@ -11,8 +11,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from tests.attention.test_found_places import by_spread
 from tests.models.tiny import body_ct, tiny
 
+from atlas8k.attention.quality_model import QUALITY_FILE
 from atlas8k.core.errors import CheckpointError, ServedChangedError
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
 from atlas8k.models.predict import Predictor
@@ -343,3 +345,34 @@ def test_a_set_comes_from_those_it_was_published_over_and_not_from_what_was_take
     assert comes_from(store.root, one, one)
     assert not comes_from(store.root, three, two)
     assert not comes_from(store.root, "gone", one)
+
+
+def test_what_was_learnt_of_errors_travels_with_the_networks(store, root, caplog):
+    """Scores depend on it: it is a part of the model version, and goes with what is published."""
+    before = store.served()
+    assert before.quality is None
+    path = root / "embedded" / QUALITY_FILE
+    path.write_text(json.dumps(by_spread().as_dict()))
+    embedded = store.served()
+    assert embedded.quality.made_of == "by hand"
+    assert embedded.signature != before.signature
+    signature = store.publish({"unet": tiny("unet", seed=1)})
+    path.unlink()
+    served = store.served()
+    assert served.signature == signature
+    assert served.quality.made_of == "by hand"
+
+    (root / signature / QUALITY_FILE).write_text("{}")
+    with caplog.at_level(logging.ERROR):
+        damaged = store.served()
+    assert damaged.quality is None
+    assert QUALITY_FILE in caplog.text
+    assert damaged.signature != signature  # what ranked by it is stale
+
+
+def test_a_set_without_its_own_has_that_of_the_embedded_networks(store, root):
+    store.publish({"unet": tiny("unet", seed=1)})
+    before = store.served()
+    (root / "embedded" / QUALITY_FILE).write_text(json.dumps(by_spread().as_dict()))
+    assert before.quality is None
+    assert store.served().quality.made_of == "by hand"

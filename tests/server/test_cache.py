@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.attention.test_found_places import by_spread
 from tests.server.tiny import checkpoint, write_ct
 
 from atlas8k.attention import attention_sizes
+from atlas8k.attention.quality_model import QUALITY_FILE
 from atlas8k.core.errors import AttentionError, LedgerError
 from atlas8k.core.settings import Settings
 from atlas8k.core.volume import read_grid
@@ -209,6 +213,47 @@ def test_answers_from_the_cache_are_the_networks_own(
         found.salient.regions
         == Answers.of(prediction, fresh.engine.salient, "b", ct).salient.regions
     )
+
+
+def test_what_is_expected_is_kept_with_the_answers(
+    studies: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Places, predicted quality, the figure volumes may rank by; refused for other networks."""
+    model = by_spread(threshold=0.0)
+    count = len(list((models / "embedded").glob("*.safetensors")))
+    file = models / "embedded" / QUALITY_FILE
+    file.write_text(json.dumps(replace(model, networks=count).as_dict()))
+    opened = open_context(Settings(device="cpu"), str(studies), models)
+    path = studies / "b.nii.gz"
+    try:
+        grid, first, _ = opened.engine.answers(path, Turn.SCORING, "b")
+        monkeypatch.setattr(Predictor, "predict", no_networks)
+        again = opened.engine.answers(path, volume="b")[1]
+    finally:
+        opened.studies.close()
+        opened.ledger.close()
+    assert first.expected is not None
+    assert again.expected is not None
+    assert 0 < len(first.regions) <= 10
+    assert again.regions == first.regions
+    assert np.array_equal(again.attention_label(), first.attention_label())
+    assert again.expected.quality == first.expected.quality
+    noted = first.noted(grid, "b")
+    assert [one["organ"] for one in noted["regions"]] == [one.organ for one in first.regions]
+    assert set(noted["quality"]) == set(first.expected.quality)
+    for organ, score in first.organ_scores().items():
+        assert score.figures["expected_error"] == first.expected.wrong_ml(organ)
+    for region in first.regions:
+        assert first.voxels_of(region).any()
+
+    file.write_text(json.dumps(replace(model, networks=count + 1).as_dict()))
+    monkeypatch.undo()
+    other = open_context(Settings(device="cpu"), str(studies), models)
+    try:
+        assert other.engine.answers(path, volume="b")[1].expected is None
+    finally:
+        other.studies.close()
+        other.ledger.close()
 
 
 def test_probabilities_from_the_cache_give_the_same_sizes(context: Context, studies: Path) -> None:
