@@ -132,13 +132,13 @@ def compare(first: Path, second: Path) -> tuple[ComparedOrgan, ...]:
     differs = [np.zeros((N_ORGANS + 1, n), np.int64) for n in grid.shape]
     for (start, one), (_, two) in zip(label_parts(first), label_parts(second), strict=True):
         for k in range(one.shape[2]):  # a plane at a time: places take many times a label's bytes
-            x, y = np.nonzero(one[..., k] | two[..., k])
-            a, b = one[x, y, k], two[x, y, k]
+            rows, columns = np.nonzero(one[..., k] | two[..., k])
+            a, b = one[rows, columns, k], two[rows, columns, k]
             joint += np.bincount(a.astype(np.int64) * 256 + b, minlength=1 << 16).reshape(256, 256)
             for organ in np.union1d(a, b):
                 if 1 <= organ <= N_ORGANS:
-                    _add(there, organ, (x, y), start + k, (a == organ) | (b == organ))
-                    _add(differs, organ, (x, y), start + k, (a == organ) != (b == organ))
+                    _add(there, organ, (rows, columns), start + k, (a == organ) | (b == organ))
+                    _add(differs, organ, (rows, columns), start + k, (a == organ) != (b == organ))
     found = []
     for organ, name in enumerate(ORGAN_NAMES, start=1):
         in_first, in_second = int(joint[organ].sum()), int(joint[:, organ].sum())
