@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from atlas8k.attention.quality_model import in_words
 from atlas8k.core.remarks import Remark
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_label, write_nifti
@@ -41,17 +42,22 @@ CHECKED_KEPT_S = 2 * 3600.0
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
+PREDICTED = "predicted"
+
+
 @dataclass(frozen=True)
 class OrganLine:
     """An organ of a draft label.
 
-    ``ml`` is its volume there, 0 where it has no voxel; ``asked`` what is odd about that.
+    ``ml`` is its volume there, 0 where it has no voxel; ``asked`` what is odd about that;
+    ``quality`` the predicted Dice of a pseudo label, in words.
     """
 
     name: str
     ml: float
     source: str
     asked: str | None
+    quality: str = ""
 
 
 @dataclass(frozen=True)
@@ -384,7 +390,7 @@ class Cases:
             plane=str(noted.get("plane", "")),
             slices=int(noted.get("slices", 0)),
             regions=tuple(noted.get("regions", ())[:SHOWN_REGIONS]),
-            organs=self._organs(held),
+            organs=self._organs(held, noted.get("quality") or {}),
             study=self._study(volume),
             note=notes[0] if notes else "",
             remarks=self._labels.folder.now().remarks(volume),
@@ -399,16 +405,21 @@ class Cases:
         found = ledger.findings(volume).get("pseudo") if twice else ledger.current_findings(volume)
         return tuple(one._asdict() for one in found or ())
 
-    def _organs(self, held: Lease) -> tuple[OrganLine, ...]:
+    def _organs(
+        self, held: Lease, quality: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[OrganLine, ...]:
         version = self._start(held)
         if version is None:
             return ()
         ml, asked = measured(version.path, version.sha256)
         said = version.info.get("organs") or {}
-        return tuple(
-            OrganLine(name, ml[name], _source(said.get(name, {})), asked.get(name))
-            for name in ORGAN_NAMES
-        )
+        lines = []
+        for name in ORGAN_NAMES:
+            source = _source(said.get(name, {}))
+            # Of what the networks said; what somebody drew is not for them to judge.
+            words = in_words(quality.get(name)) if source == PREDICTED else ""
+            lines.append(OrganLine(name, ml[name], source, asked.get(name), words))
+        return tuple(lines)
 
     def _start(self, held: Lease) -> Version | None:
         return self._labels.start_label(held.volume, _holder(held), held.id)
@@ -507,7 +518,7 @@ def measured(path: Path, sha256: str) -> tuple[dict[str, float], dict[str, str]]
 def _source(said: Mapping[str, Any]) -> str:
     source, state = str(said.get("source", "pseudo")), str(said.get("state", "unknown"))
     if source == "pseudo":
-        return "predicted"
+        return PREDICTED
     where = f"public ({said['dataset']})" if said.get("dataset") else source
     if state == "not_assessed":
         return f"{where}, not assessed"
