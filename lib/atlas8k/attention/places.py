@@ -194,31 +194,28 @@ def _places_of(
         )
 
 
-def _why(place: _Found, volume: Thinned, names: Sequence[str]) -> Iterator[str]:
+def _why(place: _Found, volume: Thinned, names: Sequence[str]) -> list[str]:
     """Say what the networks disagree about, in a few words."""
     words = [NETWORK_WORDS.get(name, name) for name in names]
+    said = []
     others = volume.label[place.box][place.inside]
     claimed = np.bincount(others[others != ORGAN_IDS[place.part.organ]], minlength=256)
     claimed[0] = 0
     if claimed.sum() >= SHARE * len(others):
         other = next(name for name, value in ORGAN_IDS.items() if value == claimed.argmax())
-        yield f"{place.part.organ} and {other} both claim it"
-    if len(words) != len(place.part.probs):
-        return
-    within = place.part.mask[place.within()][place.inside].mean() > SHARE
-    has = [(one > CUT).mean() > SHARE for one in place.probs()]
-    odd = [word for word, yes in zip(words, has, strict=True) if yes != within]
-    if odd and len(odd) < len(words):
-        yield (
-            f"{' and '.join(odd)} {'leave' if len(odd) > 1 else 'leaves'} it out"
-            if within
-            else (f"{' and '.join(odd)} {'take' if len(odd) > 1 else 'takes'} it in")
-        )
-    elif odd:
-        yield "each network has it, the label has not" if not within else "no network is sure of it"
-    yield from _ends(place, volume, words)
-    if not odd:
-        yield "all are unsure here" if len(words) > 1 else "it is unsure here"
+        said.append(f"{place.part.organ} and {other} both claim it")
+    if len(words) == len(place.part.probs):  # else some do not know the organ
+        within = place.part.mask[place.within()][place.inside].mean() > SHARE
+        has = [(one > CUT).mean() > SHARE for one in place.probs()]
+        odd = [word for word, yes in zip(words, has, strict=True) if yes != within]
+        if odd and len(odd) < len(words):
+            verb = ("leave", "out") if within else ("take", "in")
+            ending = "" if len(odd) > 1 else "s"
+            said.append(f"{' and '.join(odd)} {verb[0]}{ending} it {verb[1]}")
+        elif odd:
+            said.append("no network is sure of it" if within else "each network takes it in")
+        said += _ends(place, volume, words)
+    return said or ["the networks are unsure here"]
 
 
 def _ends(place: _Found, volume: Thinned, words: Sequence[str]) -> Iterator[str]:

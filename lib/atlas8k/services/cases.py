@@ -36,13 +36,11 @@ from atlas8k.services.studies.names import check_id
 from atlas8k.services.studies.versions import Version
 from atlas8k.store import Holder, Lease, OrganChange, Submission
 
-SHOWN_REGIONS = 5
+PREDICTED = "predicted"
+SHOWN_REGIONS = 10
 SHOWN_SUBMISSIONS = 20
 CHECKED_KEPT_S = 2 * 3600.0
 _TOKEN = re.compile(r"[0-9a-f]{32}")
-
-
-PREDICTED = "predicted"
 
 
 @dataclass(frozen=True)
