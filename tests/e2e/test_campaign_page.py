@@ -164,6 +164,22 @@ def test_scoring_is_shown_as_it_runs(page: Any, worked: Server) -> None:
     page.wait_for_selector("#lost:visible")
 
 
+def test_a_round_is_ended_and_the_next_begun(page: Any, worked: Server) -> None:
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(PAGES["campaign"])
+    page.click("text=End round 1")
+    page.wait_for_selector("text=Round 1 was ended")
+    assert "No round is open" in page.inner_text("main")
+    page.click("text=Begin the next round")
+    page.wait_for_selector("text=A round was begun")
+    page.wait_for_selector("text=A round can be ended once something was submitted in it")
+    rounds = requests.get(f"{worked.url}/atlas8k/campaign", timeout=LIMIT_S).json()["rounds"]
+    assert [(one["number"], one["closed_at"] is None) for one in rounds] == [(1, False), (2, True)]
+    answer = requests.post(f"{worked.url}/atlas8k/campaign/close-round", json={}, timeout=LIMIT_S)
+    assert answer.status_code == 409
+    assert "nothing was submitted in it" in answer.json()["detail"]
+
+
 def test_nothing_is_asked_while_the_tab_is_hidden(page: Any) -> None:
     page.clock.install()
     page.goto(PAGES["campaign"])

@@ -201,6 +201,8 @@ ROWS = [
     Row("GET /atlas8k/list", 200, ALL),
     Row("GET /atlas8k/work", 200, ALL),
     Row("GET /atlas8k/thumbnail", 404, ALL, "image=nothing"),
+    Row("POST /atlas8k/campaign/begin-round", 200, "adam", body={}),
+    Row("POST /atlas8k/campaign/close-round", 409, "adam", body={}),
     Row("GET /logs/", 200, "adam"),
     Row("GET /ohif/{path:path}", 200, ALL, path="/ohif/"),
     Row("GET /proxy/dicom/{path:path}", 404, ALL, path="/proxy/dicom/studies"),

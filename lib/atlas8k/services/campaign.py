@@ -21,6 +21,7 @@ from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_grid, read_label, write_nifti
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.services.context import Context
+from atlas8k.services.errors import ConflictError
 from atlas8k.services.scoring import Report, Scoring, log_report
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.training.fine_tuning import FineTuning
@@ -122,6 +123,40 @@ class CampaignWork:
 def is_open(ledger: Ledger, number: int) -> bool:
     """Return whether a round has not ended."""
     return any(one.number == number and one.closed_at is None for one in ledger.rounds())
+
+
+def end_round(ledger: Ledger, note: str) -> int | None:
+    """End the open round without fine-tuning; return its number, None where none was open.
+
+    Raises
+    ------
+    ConflictError
+        Nothing was submitted in it.
+    """
+    last = ledger.rounds()[-1:]
+    if last and last[0].closed_at is None and not last[0].reviewed:
+        raise ConflictError(
+            f"round {last[0].number} is not closed: nothing was submitted in it; review the top of "
+            "the list first"
+        )
+    return ledger.close_round({"note": note}, only_reviewed=True)
+
+
+def begin_round(context: Context) -> tuple[int, bool]:
+    """Open a round, where none is, and draw its list, where every volume has a score.
+
+    Returns
+    -------
+    number, drawn
+        The open round, and whether it has a list now.
+
+    Raises
+    ------
+    CheckpointError
+        There are no networks to serve.
+    """
+    context.sync()
+    return context.ledger.begin_round(context.signature())
 
 
 def learn(work: CampaignWork, number: int) -> Training | None:
