@@ -22,7 +22,7 @@ def rectangles(svg: str) -> list[dict[str, float]]:
 @pytest.mark.parametrize("budget", [0, 2, 40, 10_000])
 def test_distribution(budget: int) -> None:
     bins = [Bin(i * 10 + 1, i * 10 + 10, 9.0 - i, 10.0 - i, i % 11, 10) for i in range(9)]
-    svg = str(distribution(bins, budget, "salient volume", "ml"))
+    svg = str(distribution(bins, budget, "salient volume (ml)"))
     for one in rectangles(svg):
         assert one["x"] >= 0
         assert one["x"] + one["width"] <= WIDTH
@@ -41,7 +41,7 @@ def test_distribution(budget: int) -> None:
 
 
 def test_nothing_to_correct_is_no_division_by_nothing() -> None:
-    assert "0" in distribution([Bin(1, 3, 0.0, 0.0, 0, 3)], 1, "a", "ml")
+    assert "0" in distribution([Bin(1, 3, 0.0, 0.0, 0, 3)], 1, "a")
     assert "polyline" in rounds([1], [Curve("a", "after", [0.0])], "DSC")
     assert "polyline" in rounds([1, 2], [Curve("a", "after", [0.5, 0.5])], "D", from_nothing=False)
 

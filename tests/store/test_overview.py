@@ -24,7 +24,7 @@ def test_parts_put_together_are_the_priority_list(ledger: Ledger) -> None:
     assert [(one.volume, one.place, one.figure) for one in shown] == [
         (one.volume, one.rank, one.score) for one in ranked
     ]
-    assert shown[0].organs == (("liver", 23.0),)
+    assert shown[0].organs == (("liver", 23.0, None),)
 
 
 def test_the_place_is_that_of_the_whole_list_however_it_is_filtered(ledger: Ledger) -> None:
@@ -87,6 +87,19 @@ def test_what_cannot_be_predicted_is_found_when_it_was_submitted_too(ledger: Led
     assert (ledger.states()["failed"], ledger.states()["submitted"]) == (1, 1)
     ledger.exclude("v01", "metal", ANNA)
     assert (ledger.states()["failed"], ledger.states()["excluded"]) == (0, 1)
+
+
+def test_predicted_dice_is_that_noted_with_the_score(ledger: Ledger) -> None:
+    scored(ledger, {"a": 1.0})
+    noted = {"quality": {"liver": {"dice": 0.91}, "spleen": {"dice": None}}}
+    ledger.record_score(
+        "a", "one", sizes(9.0, spleen=2.0, aorta=1.0), explanation={"regions": [], **noted}
+    )
+    assert ledger.listed("one").lines[0].organs == (
+        ("liver", 6.0, 0.91),
+        ("spleen", 2.0, None),
+        ("aorta", 1.0, None),
+    )
 
 
 def test_vanished_volumes_are_not_listed(ledger: Ledger) -> None:

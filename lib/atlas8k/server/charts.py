@@ -33,7 +33,8 @@ def _text(x: float, y: float, words: str, anchor: str = "middle", style: str = "
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{of_style}>{escape(words)}</text>'
 
 
-def _number(value: float) -> str:
+def short(value: float) -> str:
+    """Return a figure in three digits or more, without an exponent where it is large."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -45,11 +46,11 @@ def _levels(most: float, width: int = WIDTH, least: float = 0.0) -> list[str]:
         parts.append(
             f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{width - RIGHT}" y2="{y:.1f}"/>'
         )
-        parts.append(_text(LEFT - 6, y + 4, _number(least + share * (most - least)), "end"))
+        parts.append(_text(LEFT - 6, y + 4, short(least + share * (most - least)), "end"))
     return parts
 
 
-def distribution(bins: Sequence[Bin], budget: int, figure: str, unit: str) -> Markup:
+def distribution(bins: Sequence[Bin], budget: int, figure: str) -> Markup:
     """Return the priority list as bars, the largest first, with a line where the budget ends.
 
     Parameters
@@ -58,8 +59,8 @@ def distribution(bins: Sequence[Bin], budget: int, figure: str, unit: str) -> Ma
         Neighbouring places; what was submitted of each is filled.
     budget
         So many places are the budget's; 0: no line.
-    figure, unit
-        What volumes rank by.
+    figure
+        What volumes rank by, with its unit.
     """
     total = bins[-1].last
     most = max(one.mean for one in bins) or 1.0
@@ -85,13 +86,11 @@ def distribution(bins: Sequence[Bin], budget: int, figure: str, unit: str) -> Ma
         parts.append(_text(at, TOP + 2, f"budget: first {budget}", anchor))
     parts.append(_text(LEFT, HEIGHT - 14, "1", "start"))
     parts.append(_text(WIDTH - RIGHT, HEIGHT - 14, str(total), "end"))
-    parts.append(
-        _text(LEFT + across / 2, HEIGHT - 14, f"place in the list; bars: {figure}, {unit}")
-    )
+    parts.append(_text(LEFT + across / 2, HEIGHT - 14, f"place in the list; bars: {figure}"))
     done_in_all = sum(one.done for one in bins)
     title = (
-        f"{figure}, {unit}, of {total} volumes in order: from {_number(bins[0].most)} at the first"
-        f" to {_number(bins[-1].mean)} at the last; {done_in_all} are submitted"
+        f"{figure} of {total} volumes in order: from {short(bins[0].most)} at the first"
+        f" to {short(bins[-1].mean)} at the last; {done_in_all} are submitted"
         + (f"; the budget ends at place {budget}" if budget else "")
     )
     return _frame(title, parts)

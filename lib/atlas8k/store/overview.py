@@ -5,6 +5,7 @@ Every function reads what is shown and no more, whatever there is.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -50,6 +51,14 @@ _ORDERS: dict[str, str] = {
 }
 
 
+class ListedOrgan(NamedTuple):
+    """An organ, its figure of the ranking, and its predicted Dice where that is known."""
+
+    organ: str
+    figure: float
+    dice: float | None
+
+
 class Listed(NamedTuple):
     """A line of the list as a page shows it.
 
@@ -69,7 +78,7 @@ class Listed(NamedTuple):
     reason: str
     submitted_at: float | None
     questions: int
-    organs: tuple[tuple[str, float], ...]
+    organs: tuple[ListedOrgan, ...]
 
 
 class ListPart(NamedTuple):
@@ -173,15 +182,24 @@ def _places(tx: Transaction, signature_row: int | None, rows: list[int]) -> dict
     )
 
 
-def _organs(tx: Transaction, row: int, signature_row: int | None) -> tuple[tuple[str, float], ...]:
+def _organs(tx: Transaction, row: int, signature_row: int | None) -> tuple[ListedOrgan, ...]:
     """Return the organs that a volume ranks for, with the figure of each, the largest first."""
     figure = ranking.figure(ranking.current(tx))
     rows = tx.run(
-        f"SELECT c.organ, {figure} AS ml FROM score c WHERE c.volume = ? AND c.signature = ?"
-        " AND c.ranked = 1 AND ml > 0 ORDER BY ml DESC, c.organ LIMIT ?",
+        f"SELECT c.organ, {figure} AS size FROM score c WHERE c.volume = ? AND c.signature = ?"
+        " AND c.ranked = 1 AND size > 0 ORDER BY size DESC, c.organ LIMIT ?",
         *(row, signature_row, SHOWN_ORGANS),
+    ).fetchall()
+    text = tx.value(
+        "SELECT json_extract(text, '$.quality') FROM explanation"
+        " WHERE volume = ? AND signature = ?",
+        *(row, signature_row),
     )
-    return tuple((ORGAN_NAMES[organ - 1], float(ml)) for organ, ml in rows)
+    quality = json.loads(text) if text else {}
+    names = [(ORGAN_NAMES[organ - 1], float(size)) for organ, size in rows]
+    return tuple(
+        ListedOrgan(name, size, (quality.get(name) or {}).get("dice")) for name, size in names
+    )
 
 
 def states(tx: Transaction) -> dict[str, int]:
@@ -283,6 +301,7 @@ def campaign_mark(tx: Transaction) -> tuple[Any, ...]:
         " (SELECT max(id) || ' ' || count(ended_at) FROM lease),"
         " (SELECT max(id) || ' ' || count(closed_at) || ' ' || total(budget) FROM round),"
         " (SELECT count(*) || ' ' || total(drawn_at) FROM plan), (SELECT max(id) FROM training),"
+        " (SELECT count(*) || ' ' || total(at) FROM label_check),"
         " (SELECT max(id) FROM usability), (SELECT count(*) FROM agreement),"
         " (SELECT count(*) || ' ' || total(at) FROM provenance),"
         " (SELECT total(present) || ' ' || total(failed) || ' ' || total(status <> 'open')"

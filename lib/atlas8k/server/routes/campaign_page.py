@@ -165,7 +165,9 @@ def _distribution(signature: str | None, view: View) -> Markup | None:
         return None
     plan = view.status.rounds[-1] if number is not None else None
     ranking = RANKINGS[ledger.ranked_by()]
-    return charts.distribution(bins, plan.budget if plan else 0, ranking.figure, ranking.unit)
+    return charts.distribution(
+        bins, plan.budget if plan else 0, f"{ranking.figure}{ranking.in_unit}"
+    )
 
 
 def _curves(view: View) -> list[Markup]:
@@ -184,7 +186,7 @@ def _curves(view: View) -> list[Markup]:
     if sum(value is not None for value in means) > 1:
         ranking = RANKINGS[workspace().ledger.ranked_by()]
         line = charts.Curve("all volumes", "after", means)
-        found.append(charts.rounds(numbers, [line], f"mean {ranking.figure}, {ranking.unit}"))
+        found.append(charts.rounds(numbers, [line], f"mean {ranking.figure}{ranking.in_unit}"))
     return found
 
 
@@ -306,4 +308,4 @@ def hours(value: float | None) -> str:
     return f"{value:.1f}" if abs(value) < 10 else f"{value:,.0f}"
 
 
-ENVIRONMENT.filters |= {"iso": iso, "hours": hours, "duration": duration}
+ENVIRONMENT.filters |= {"iso": iso, "hours": hours, "duration": duration, "short": charts.short}
