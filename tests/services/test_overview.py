@@ -106,7 +106,7 @@ def test_it_is_read_again_when_something_was_done_and_not_before(
     assert view().status.rounds[-1].closed_at
     assert page.view("one", names=True, running=[]).people[0].in_all.name == ANNA.key
     before = len(reads)
-    monkeypatch.setattr(overview.time, "time", lambda: 1100.0)
+    monkeypatch.setattr(overview.time, "time", lambda: 1000.0 + overview.FRESH_S)
     page.view("one", names=True, running=[])
     assert len(reads) == before + 1
 

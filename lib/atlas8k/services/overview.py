@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from atlas8k.services.context import Context
 
 DAY_S = 86400.0
+FRESH_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class View:
 
 
 class Overview:
-    """Gives the view of a campaign; makes it anew when something was done, or after a minute.
+    """Gives the view of a campaign; makes it anew when something was done, or after a while.
 
     Parameters
     ----------
@@ -74,8 +75,8 @@ class Overview:
         """Return how the campaign stands; parameters as :func:`atlas8k.campaign.status.status`."""
         with self._lock:  # of several who ask at once, one reads and the others get the same
             # Taken before: what is written meanwhile is read the next time.
-            minute = int(time.time() // 60)  # after which less is within the last day
-            key = (self._ledger.campaign_mark(), signature, names, tuple(running), minute)
+            moment = int(time.time() // FRESH_S)  # after which less is within the last day
+            key = (self._ledger.campaign_mark(), signature, names, tuple(running), moment)
             if self._view is None or key != self._key:
                 self._view, self._key = self._read(signature, names, running), key
             return self._view
