@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.attention.test_found_places import by_spread
 from tests.server.tiny import checkpoint, write_ct
 
+from atlas8k.attention.quality_model import QUALITY_FILE
 from atlas8k.content.familiar import RANGE_FILE, trained_ranges
 from atlas8k.core.errors import CheckpointError
 from atlas8k.core.files import only_one, write_json
+from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.models.store import ModelStore
 from atlas8k.server.archive_datastore import datastore_of
 from atlas8k.services.context import Context, message
+from atlas8k.services.opening import open_context
 from atlas8k.services.scoring import Scoring, duration
 from atlas8k.store import Progress
 
@@ -157,3 +162,28 @@ def test_the_message_says_how_far_scoring_is(
 )
 def test_durations_are_readable(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_ranking_by_expected_error_needs_networks_whose_errors_are_known(
+    studies: Path, models: Path
+) -> None:
+    """Refused before anything is predicted; with what was learnt, volumes rank by it."""
+    settings = Settings(device="cpu", ranking="expected_error")
+    without = open_context(settings, str(studies), models)
+    try:
+        with pytest.raises(CheckpointError, match="errors were learnt"):
+            Scoring(without).run()
+        assert without.ledger.progress(without.signature()).scored == 0
+    finally:
+        without.studies.close()
+        without.ledger.close()
+    learnt = json.dumps(by_spread(threshold=0.0).as_dict())
+    (models / "embedded" / QUALITY_FILE).write_text(learnt)
+    context = open_context(settings, str(studies), models)
+    try:
+        assert Scoring(context).run()["scored"] == 3
+        assert context.ledger.ranked_by() == "expected_error"
+        assert len(context.ledger.ranking(context.signature())) == 3
+    finally:
+        context.studies.close()
+        context.ledger.close()

@@ -45,6 +45,8 @@ class Ranking(NamedTuple):
 
 
 EQ4 = "eq4"
+EXPECTED_ERROR = "expected_error"
+"""Needs networks whose errors were learnt, see :mod:`atlas8k.attention.quality_model`."""
 RANKINGS: Mapping[str, Ranking] = {
     EQ4: Ranking("attention size", "attention", "ml"),
     "salient": Ranking("salient volume", "salient volume", "ml"),
@@ -52,7 +54,7 @@ RANKINGS: Mapping[str, Ranking] = {
     "pairwise_dice": Ranking("1 - mean pairwise Dice", "disagreement", "", "mean"),
     "epistemic_sum": Ranking("entropy of the mean prediction", "entropy", "nat ml"),
     "findings": Ranking("anatomical findings", "anatomical findings", ""),
-    "expected_error": Ranking("expected wrong volume", "expected wrong volume", "ml"),
+    EXPECTED_ERROR: Ranking("expected wrong volume", "expected wrong volume", "ml"),
 }
 """By name; where each is from is said in :mod:`atlas8k.attention`."""
 

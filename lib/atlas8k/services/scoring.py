@@ -10,6 +10,7 @@ from pathlib import Path
 
 from atlas8k.core.errors import Atlas8kError, CheckpointError, PredictionError, VolumeError
 from atlas8k.core.files import only_one
+from atlas8k.core.rankings import EXPECTED_ERROR
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
@@ -65,7 +66,7 @@ class Scoring:
         ------
         CheckpointError
             Not every network of the served set can be loaded: a score would not be one
-            of the set.
+            of the set. Or the ranking in use needs more than is known of them.
         """
         with only_one(self._context.state / "scoring.lock") as alone:
             if not alone:
@@ -78,6 +79,7 @@ class Scoring:
         while True:
             context.sync(thorough=True)
             signature = context.signature()
+            self._check_ranking()
             todo = context.ledger.stale(signature)
             if not todo:
                 break
@@ -93,6 +95,17 @@ class Scoring:
                 self._report(progress, (time.monotonic() - started) / done, len(todo) - done)
         logger.info("nothing is stale: %s", ", ".join(f"{n} {how}" for how, n in counts.items()))
         return counts
+
+    def _check_ranking(self) -> None:
+        """Refuse a ranking that these networks give no figure for, before anything is predicted."""
+        served = self._context.store.served()
+        learnt = served.quality is not None and served.quality.fits(len(served.checkpoints))
+        if self._context.ledger.ranked_by() == EXPECTED_ERROR and not learnt:
+            raise CheckpointError(
+                served.folder,
+                f"ranking {EXPECTED_ERROR} needs networks whose errors were learnt, and as many of "
+                "them as then; start with another, such as --conf ranking salient",
+            )
 
     def _score(self, volume: str, signature: str) -> str | None:
         """Return ``"scored"``, ``"failed"``, ``"set_aside"``; ``None``: others are served."""
