@@ -66,6 +66,20 @@ def recall(score: Floats, truth: Floats, share: float) -> float:
     return float(np.isin(worst, first).mean())
 
 
+def aurc(score: Floats, truth: Floats) -> float:
+    """Area under the risk-coverage curve: mean error of what is left unseen, over all shares.
+
+    Cases are left to themselves from the smallest score on; the risk at a coverage is their mean
+    truth (Zenk et al., *Comparative Benchmarking of Failure Detection Methods in Medical Image
+    Segmentation*, 2025). Smaller is better; of scores that are equal the order is as given.
+    """
+    _check(score, truth)
+    if not len(score):
+        return float("nan")
+    ordered = truth[np.argsort(score, kind="stable")]
+    return float((np.cumsum(ordered) / np.arange(1, len(ordered) + 1)).mean())
+
+
 def quantile_groups(values: Floats, groups: int) -> Groups:
     """Strata of about equal count by a quantity: ``(cases,)``, 0 for the smallest."""
     ranks = stats.rankdata(values, method="ordinal") - 1

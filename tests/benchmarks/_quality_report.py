@@ -72,6 +72,7 @@ def drawn_first(rows: Rows, selection: str) -> np.ndarray:
 def rank_figures(rows: Rows, samples: int, what: str = "phantoms") -> dict[str, float]:
     """Print the rankings' table; its figures."""
     from _quality_ranking import (
+        aurc,
         estimate,
         quantile_groups,
         ranking_quality,
@@ -89,16 +90,17 @@ def rank_figures(rows: Rows, samples: int, what: str = "phantoms") -> dict[str, 
     )
     print(
         "| ranking | rho | of the worst 5 % | of the worst 10 % | rho at equal field of view "
-        "| rho at equal difficulty | rho less than the best |"
+        "| rho at equal difficulty | rho less than the best | AURC, ml |"
     )
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     figures: dict[str, float] = {"n": len(rows)}
     for name, score in scores(rows).items():
         one = found[name]
         alike = estimate(lambda i, s=score: within(s[i], wrong[i], share[i]), len(rows), samples)
+        area = estimate(lambda i, s=score: aurc(s[i], wrong[i]), len(rows), samples)
         print(
             f"| {name} | {one.rho} | {one.recall5} | {one.recall10} | {one.rho_within} "
-            f"| {alike} | {one.less_than_best} |"
+            f"| {alike} | {one.less_than_best} | {area.value:.0f} ({area.low:.0f} to {area.high:.0f}) |"
         )
         figures |= {
             f"rho_{name}": one.rho.value,
@@ -108,6 +110,7 @@ def rank_figures(rows: Rows, samples: int, what: str = "phantoms") -> dict[str, 
             f"recall10_{name}": one.recall10.value,
             f"rho_fov_{name}": one.rho_within.value,
             f"rho_difficulty_{name}": alike.value,
+            f"aurc_{name}": area.value,
         }
     print("\nrho of eq4 by quarter of the field of view, and by difficulty:")
     size = column(rows, "field_of_view_ml") / 1000

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from tests.benchmarks._quality_ranking import (
+    aurc,
     estimate,
     quantile_groups,
     ranking_quality,
@@ -92,3 +93,11 @@ def test_a_score_that_is_no_number_names_its_ranking():
         )
     with pytest.raises(EvaluationError, match="one for each case"):
         spearman(np.arange(3.0), np.arange(4.0))
+
+
+def test_the_area_under_the_risk_is_least_in_the_right_order():
+    truth = np.array([1.0, 2.0, 3.0, 10.0])
+    # Means of the first one, two, three and four that are left to themselves.
+    assert aurc(truth, truth) == pytest.approx((1 + 1.5 + 2 + 4) / 4)
+    assert aurc(-truth, truth) == pytest.approx((10 + 6.5 + 5 + 4) / 4)
+    assert np.isnan(aurc(np.zeros(0), np.zeros(0)))

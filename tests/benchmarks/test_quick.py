@@ -19,7 +19,8 @@ FOLDER = Path(__file__).parent
 FIGURES = {
     "attention_quality": ("rho_salient", "rho_eq4", "rho_epistemic", "recall5_eq4", "sensitivity",
                           "rho_pairwise_dice", "rho_epistemic_sum", "rho_random_foreground",
-                          "recall5_stratified"),
+                          "recall5_stratified", "rho_expected_error", "sensitivity_05",
+                          "ml_a_case", "dice_error", "dice_inside"),
     "attention_speed": ("speedup_end_to_end", "speedup_engine", "peak_extra_gb"),
     "embedded_networks": ("embedded_mb", "dsc_unet", "dsc_ensemble", "dsc_ensemble_shifted"),
     "endurance": ("bytes_a_cycle", "descriptors_left", "threads_left", "files_left",
@@ -27,6 +28,7 @@ FIGURES = {
     "evaluation_scale": ("seconds_120", "peak_gb_120", "time_growth", "memory_growth"),
     "fine_tuning": ("dsc_before", "attention_minus_random", "random_minus_same_sd"),
     "fine_tuning_partial": ("change_unlabeled", "change_unlabeled_as_background"),
+    "fit_quality": ("cases", "voxels", "in_errors"),
     "label_files": ("found_and_mended_s", "cp_a_check_s", "backup_s", "restore_s", "altered"),
     "ledger_scale": ("next_sample_p99_ms_400", "record_score_growth",
                      "sorting_next_sample_p50_ms_200"),
