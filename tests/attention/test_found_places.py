@@ -61,6 +61,7 @@ def test_the_place_is_where_one_network_differs() -> None:
     assert place.chance > 0.95
     assert "U-Net leaves it out" in place.why
     assert all(a < c < b for a, c, b in zip(place.start, (33, 30, 18), place.stop, strict=True))
+    assert len(found.voxels[0]) * 8 * GRID.voxel_ml == pytest.approx(place.ml)
     drawn = upsampled(found, GRID, (2, 2, 2))
     assert drawn.shape == SHAPE
     lump = ball((33, 30, 18), 5)

@@ -29,7 +29,7 @@ def judge_places(folder: Path, number: int, model: Any) -> dict[str, Any]:
         ``by_organ`` the first four at 4 ml; ``places``, ``ml``, ``wrong_ml``, ``wrong_inside``,
         ``error_ml``, ``error_inside``.
     """
-    from _quality_detection import components, detect, moved, outline
+    from _quality_detection import detect, moved, outline
 
     from atlas8k.attention.organ_features import organ_features
     from atlas8k.attention.packed import unpack, unpack_codes
@@ -59,7 +59,11 @@ def judge_places(folder: Path, number: int, model: Any) -> dict[str, Any]:
         both = int(own.sum()) + int(true.sum())
         dice[organ] = 2 * float((own & true).sum()) / both if both else None
         error = errors_of(own, true, grid)
-        places = components(shown == ORGAN_IDS[organ], grid.voxel_ml, 0.0)
+        places = [
+            whole(at, volume.steps, grid.shape)
+            for region, at in zip(found.regions, found.voxels, strict=True)
+            if region.organ == organ
+        ]
         totals["wrong_ml"] += float(error.wrong.sum()) * grid.voxel_ml
         totals["wrong_inside"] += float((error.wrong & (shown > 0)).sum()) * grid.voxel_ml
         box = bounding_box(own) or tuple(slice(0, n) for n in grid.shape)
@@ -91,6 +95,14 @@ def judge_places(folder: Path, number: int, model: Any) -> dict[str, Any]:
         "ml": float(np.count_nonzero(shown)) * grid.voxel_ml,
         **totals,
     }
+
+
+def whole(at: np.ndarray, steps: tuple[int, int, int], shape: tuple[int, ...]) -> np.ndarray:
+    """Voxels of the whole grid, ``(n, 3)``, in the cells of voxels of the thinned one."""
+    cell = np.stack(np.meshgrid(*(np.arange(step) for step in steps), indexing="ij"), axis=-1)
+    every = (at * steps)[:, None] + cell.reshape(-1, 3)
+    every = every.reshape(-1, 3)
+    return every[(every < shape).all(axis=1)]
 
 
 def _counts(found: Any) -> list[int]:

@@ -100,7 +100,8 @@ def rank_figures(rows: Rows, samples: int, what: str = "phantoms") -> dict[str, 
         area = estimate(lambda i, s=score: aurc(s[i], wrong[i]), len(rows), samples)
         print(
             f"| {name} | {one.rho} | {one.recall5} | {one.recall10} | {one.rho_within} "
-            f"| {alike} | {one.less_than_best} | {area.value:.0f} ({area.low:.0f} to {area.high:.0f}) |"
+            f"| {alike} | {one.less_than_best} "
+            f"| {area.value:.0f} ({area.low:.0f} to {area.high:.0f}) |"
         )
         figures |= {
             f"rho_{name}": one.rho.value,

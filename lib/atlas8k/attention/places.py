@@ -62,6 +62,8 @@ class Places:
     ----------
     regions
         Most expected wrong ml first, in the index of the whole grid.
+    voxels
+        Of each region, ``(n, 3)`` index on the thinned grid.
     mask
         ``(X, Y, Z)`` uint8 on the thinned grid: id of the organ in doubt, 0 elsewhere; of
         places of several organs the first.
@@ -70,6 +72,7 @@ class Places:
     """
 
     regions: tuple[Region, ...]
+    voxels: tuple[npt.NDArray[np.intp], ...]
     mask: npt.NDArray[np.uint8]
     grid: Grid
 
@@ -103,7 +106,7 @@ def find_places(
     for one in reversed(kept):
         mask[one.box][one.inside] = ORGAN_IDS[one.part.organ]
     regions = tuple(one.region(volume, names) for one in kept)
-    return Places(regions, mask, volume.grid)
+    return Places(regions, tuple(one.voxels() for one in kept), mask, volume.grid)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +126,7 @@ class _Found:
     def region(self, volume: Thinned, names: Sequence[str]) -> Region:
         """Return it in the index of the whole grid, with words."""
         steps = np.array(volume.steps)
-        at = np.argwhere(self.inside) + self.start
+        at = self.voxels()
         first = np.array([step // 2 for step in volume.steps])
         start, stop = at.min(axis=0) * steps, (at.max(axis=0) + 1) * steps
         centre = at.mean(axis=0) * steps + first
@@ -141,6 +144,11 @@ class _Found:
             chance=self.chance,
             why="; ".join(_why(self, volume, names)),
         )
+
+    def voxels(self) -> npt.NDArray[np.intp]:
+        """Return the index of its voxels on the thinned grid, ``(n, 3)``."""
+        at: npt.NDArray[np.intp] = np.argwhere(self.inside) + self.start
+        return at
 
     def within(self) -> Box:
         """Return its box in the organ's own part."""
