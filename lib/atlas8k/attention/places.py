@@ -8,7 +8,9 @@ from :class:`~atlas8k.attention.quality_model.QualityModel`, voxel by voxel on a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 import cc3d
 import numpy as np
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from atlas8k.attention.equations import CUT
 from atlas8k.attention.quality_model import QualityModel
 from atlas8k.attention.regions import Box, Region, Triple, bounding_box
+from atlas8k.attention.slabs import workers
 from atlas8k.attention.thinned import Mask, OrganPart, Thinned
 from atlas8k.attention.voxel_features import voxel_features
 from atlas8k.core.grid import Grid
@@ -97,9 +100,12 @@ def find_places(
         Defaults where ``None``.
     """
     settings = settings or PlaceSettings()
-    found: list[_Found] = []
-    for part in volume.parts:
-        found += _places_of(part, volume, model, settings)
+
+    def of(part: OrganPart) -> list[_Found]:
+        return list(_places_of(part, volume, model, settings))
+
+    with ThreadPoolExecutor(workers()) as pool:  # what takes time lets other threads run
+        found = list(chain.from_iterable(pool.map(of, volume.parts)))
     found.sort(key=lambda one: (-one.wrong_ml, one.part.organ, one.start))
     kept = found[: settings.most]
     mask = np.zeros(volume.label.shape, dtype=np.uint8)
