@@ -123,9 +123,9 @@ class Settings(BaseModel):
         None,
         description="Order of the priority list: attention size (eq4), volume of the salient "
         "regions (salient), attention over its largest value a slice (per_slice), disagreement "
-        "of the networks' labels (pairwise_dice), entropy of their mean (epistemic_sum), or what "
-        "anatomical rules have against the pseudo label (findings); empty: as the ledger has it, "
-        "salient at first",
+        "of the networks' labels (pairwise_dice), entropy of their mean (epistemic_sum), what "
+        "anatomical rules have against the pseudo label (findings), or the wrong volume to be "
+        "expected (expected_error); empty: as the ledger has it, salient at first",
     )
     selection: Annotated[str | None, AfterValidator(values.selection)] = Field(
         None,
