@@ -8,6 +8,8 @@ kept in numba's cache; importing this package compiles nothing and loads no numb
 - :func:`salient_regions`: sizes, salient masks and regions in one pass.
 - :func:`explanation`: where to look, in the CT's own index.
 - :class:`Quantised`: probabilities as bytes.
+- :mod:`.places`: the few places that a person is shown.
+- :mod:`.quality_model`: predicted Dice and wrong volume, fitted by :mod:`.quality_fit`.
 
 Volumes are ranked by sums in ml over the working grid, so that thin slices do not rank
 higher, by organ, in one of these published ways:
@@ -27,6 +29,8 @@ higher, by organ, in one of these published ways:
     Entropy of the networks' mean, summed: :attr:`AttentionSizes.mean_entropy_ml`. MONAI
     Label's epistemic score divides it by the CT's voxels, so that a CT of the whole trunk
     ranks low for its size alone; the sum does not.
+``expected_error``
+    The wrong volume to be expected, :attr:`.quality_model.Predicted.wrong_ml`.
 """
 
 from atlas8k.attention.disagreement import pairwise_dice
