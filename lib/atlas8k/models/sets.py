@@ -167,16 +167,22 @@ def quality_file(folder: Path) -> Path | None:
 def with_quality(settings: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
     """Return settings with the hash of the set's predicted quality, by which volumes may rank."""
     file = quality_file(folder)
-    return settings if file is None else {**settings, "quality": sha256_of(file)}
+    return settings if file is None else {**settings, "quality": file_sha256(file)}
 
 
 def _quality(folder: Path) -> QualityModel | None:
-    """Read the fitted quality of labels; a damaged file does not stop networks from serving."""
+    """Return the fitted quality of labels, read again where its file has changed."""
+    file = quality_file(folder)
+    return None if file is None else _read_quality(file, file_sha256(file))
+
+
+@lru_cache(maxsize=8)
+def _read_quality(file: Path, sha256: str) -> QualityModel | None:
+    """Read a fitted quality; a damaged file does not stop networks from serving."""
     from atlas8k.attention.quality_model import read_quality
 
     try:
-        file = quality_file(folder)
-        return None if file is None else read_quality(file)
+        return read_quality(file)
     except AttentionError as err:
         log.error("%s", err)
         return None
