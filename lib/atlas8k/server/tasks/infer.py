@@ -101,7 +101,7 @@ class OrganInfer(_Infer):
 
 
 class AttentionInfer(_Infer):
-    """Salient regions of the attention map of one CT, as boxes or as one structure an organ."""
+    """Places to look at in one CT, as boxes or as one structure an organ."""
 
     def __init__(self, engine: Engine) -> None:
         what = "Where the networks disagree, are unsure or overlap: look here first"
