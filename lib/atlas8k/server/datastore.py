@@ -22,7 +22,7 @@ from monailabel.datastore.local import LocalDatastore
 from atlas8k.core.volume import Grid
 from atlas8k.services.errors import RequestError
 from atlas8k.services.studies.archive import Case, write_archive
-from atlas8k.services.studies.catalogue import FINAL
+from atlas8k.services.studies.catalogue import FINAL, MANY
 from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.names import check_id, check_tag, require_suffix
 
@@ -247,15 +247,20 @@ class StudiesDatastore(LocalDatastore):
         """
         return dict(json.loads(self.json_bytes()))
 
-    def json_bytes(self, hidden: Collection[str] = ()) -> bytes:
+    def json_bytes(self, hidden: Collection[str] = (), *, every: bool = True) -> bytes:
         """:meth:`json` as UTF-8 text; costs what has changed since the last time.
 
         Parameters
         ----------
         hidden
             Images of which nothing is said that follows from a submission.
+        every
+            Otherwise, in a large folder, only the images that were worked on.
         """
-        return self.studies.now().document(hidden)
+        catalogue = self.studies.now()
+        if every or len(catalogue.images) < MANY:
+            return catalogue.document(hidden)
+        return catalogue.document_of_worked(hidden)
 
     def datalist(
         self, hidden: Collection[str] = (), full_path: bool = True

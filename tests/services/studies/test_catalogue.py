@@ -86,6 +86,13 @@ def check(
         for i, ext in images.items()
     }
     assert json.loads(catalogue.document()) == {"name": "n", "objects": expected}
+    worked = {i: entry for i, entry in expected.items() if i in done or i in infos}
+    left_out = len(images) - len(worked)
+    assert json.loads(catalogue.document_of_worked()) == {
+        "name": "n",
+        "left_out": left_out,
+        "objects": worked,
+    }
     assert json.loads(catalogue.document_of(["a", "zzz"]))["objects"] == {
         i: entry for i, entry in expected.items() if i == "a"
     }
