@@ -10,11 +10,8 @@ import pytest
 
 from atlas8k.core import volume
 from atlas8k.core.errors import UnreadableVolumeError
-from atlas8k.core.volume import (
-    open_bytes,
-    read_ct,
-    read_label,
-)
+from atlas8k.core.nifti_file import open_bytes
+from atlas8k.core.volume import read_ct, read_label
 
 
 @pytest.fixture

@@ -16,12 +16,8 @@ from isal import igzip
 from atlas8k.core.errors import UnreadableVolumeError
 from atlas8k.core.files import publishing
 from atlas8k.core.grid import Grid
-from atlas8k.core.volume import (
-    GZIP_LEVEL,
-    READ_DAMAGE,
-    load_header,
-    open_bytes,
-)
+from atlas8k.core.nifti_file import READ_DAMAGE, load_header, open_bytes
+from atlas8k.core.volume import GZIP_LEVEL
 
 _BLOCK = 1 << 20
 

@@ -35,7 +35,8 @@ from atlas8k.core.errors import (
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import Start
 from atlas8k.core.label_mapping import from_tag
-from atlas8k.core.volume import PART_BYTES, READ_DAMAGE, whole_numbers
+from atlas8k.core.nifti_file import PART_BYTES, READ_DAMAGE
+from atlas8k.core.volume import whole_numbers
 from atlas8k.formats.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
 
 _TO_RAS: Mapping[str, tuple[int, int, int]] = {

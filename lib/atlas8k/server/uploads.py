@@ -16,12 +16,7 @@ from fastapi import UploadFile
 from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.core.errors import VolumeError
-from atlas8k.core.volume import (
-    READ_DAMAGE,
-    is_packed,
-    load_header,
-    open_bytes,
-)
+from atlas8k.core.nifti_file import READ_DAMAGE, is_packed, load_header, open_bytes
 from atlas8k.formats.nrrd import claimed_bytes, starts_as_nrrd
 from atlas8k.server.limits import MIB, NO_TEXT, is_text
 from atlas8k.services.errors import RequestError, TooLargeError

@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atlas8k.core.errors import GeometryError, VolumeError
+from atlas8k.core.nifti_file import is_packed
 from atlas8k.core.nifti_geometry import Geometry
 from atlas8k.core.remarks import Remark
 from atlas8k.core.rewriting import rewrite
 from atlas8k.core.stated_geometry import stated_for
-from atlas8k.core.volume import (
-    is_packed,
-    read_geometry,
-)
+from atlas8k.core.volume import read_geometry
 from atlas8k.services.studies.scan import ImageFile
 from atlas8k.store import FileIdentity
 
