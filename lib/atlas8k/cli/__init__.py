@@ -17,6 +17,7 @@ from atlas8k.cli.cross import cross
 from atlas8k.cli.doctor import doctor
 from atlas8k.cli.evaluate import evaluate
 from atlas8k.cli.explain import explain
+from atlas8k.cli.export import export
 from atlas8k.cli.labels import labels
 from atlas8k.cli.ledger import ledger
 from atlas8k.cli.options import Commands
@@ -40,7 +41,7 @@ app = Commands(
 
 for command in (
     phantoms, predict, score, rank, explain, train, evaluate, compare, cross, fine_tune,
-    backup, restore, doctor,
+    export, backup, restore, doctor,
 ):  # fmt: skip
     app.command()(command)
 for name, group in (

@@ -20,9 +20,14 @@ from atlas8k.core.nifti_file import READ_DAMAGE, load_header, open_bytes
 from atlas8k.core.volume import GZIP_LEVEL
 
 _BLOCK = 1 << 20
+_NO_EXTENSION = bytes(4)
+TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
+"""Fields of a header that programs write what they like in."""
+_NAMED = 0x04 | 0x08 | 0x10
+"""Flags of a gzip header with an extra field, a file's name, a comment (RFC 1952)."""
 
 
-def rewrite(source: Path, target: Path, grid: Grid) -> Path:
+def rewrite(source: Path, target: Path, grid: Grid, *, bare: bool = False) -> Path:
     """Write `source` to `target` with `grid` as its only geometry; complete or not at all.
 
     Parameters
@@ -33,6 +38,8 @@ def rewrite(source: Path, target: Path, grid: Grid) -> Path:
         ``.nii.gz`` is packed, ``.nii`` is not.
     grid
         Orthogonal axes; one that is sheared has a ``served`` grid.
+    bare
+        Leave out all text and extensions, in which scanners' and people's words may stand.
 
     Raises
     ------
@@ -48,6 +55,11 @@ def rewrite(source: Path, target: Path, grid: Grid) -> Path:
     if header is None or "srow_x" not in header or int(header["vox_offset"]) < header.sizeof_hdr:
         raise UnreadableVolumeError(source, "header and voxels must be in one NIfTI file")
     start = header.sizeof_hdr
+    if bare:
+        start = int(header["vox_offset"])
+        for name in set(header.keys()) & set(TEXTS):
+            header[name] = b""
+        header["vox_offset"] = header.sizeof_hdr + 4
     header = _as_nifti1(header)
     header["pixdim"][1:4] = grid.spacing
     header.set_qform(grid.affine, code=1)
@@ -57,9 +69,9 @@ def rewrite(source: Path, target: Path, grid: Grid) -> Path:
         if target.name.endswith(".gz"):
             # Neither name nor time goes into the file: the same input makes the same bytes.
             with igzip.IGzipFile("", "wb", GZIP_LEVEL, stream, mtime=0) as packed:
-                _copy(source, start, header, cast(Any, packed))
+                _copy(source, start, header, cast(Any, packed), bare)
         else:
-            _copy(source, start, header, stream)
+            _copy(source, start, header, stream, bare)
     return target
 
 
@@ -75,8 +87,27 @@ def _as_nifti1(header: Any) -> Any:
     return header
 
 
-def _copy(source: Path, start: int, header: Any, out: Any) -> None:
+def is_bare(path: Path) -> bool:
+    """Return whether a NIfTI file says nothing but where and what its voxels are.
+
+    No text in its header, no extension, no name in the header of gzip.
+    """
+    with open(path, "rb") as stream:
+        packing = stream.read(4)
+    if packing[:2] == b"\x1f\x8b" and packing[3] & _NAMED:
+        return False
+    header = load_header(path)[1]
+    if header is None or "descrip" not in header:
+        return False
+    plain = int(header["vox_offset"]) == header.sizeof_hdr + 4
+    texts = set(header.keys()) & set(TEXTS)
+    return plain and not any(bytes(header[name]).strip(b"\0 ") for name in texts)
+
+
+def _copy(source: Path, start: int, header: Any, out: Any, bare: bool) -> None:
     out.write(header.binaryblock)
+    if bare:
+        out.write(_NO_EXTENSION)
     try:
         with open_bytes(source) as stream:
             stream.read(start)

@@ -261,7 +261,12 @@ def whole_numbers(array: npt.NDArray[Any], path: str | Path) -> npt.NDArray[np.u
 
 
 def write_nifti(
-    path: str | Path, array: npt.NDArray[Any], grid: Grid, comment: str | None = None
+    path: str | Path,
+    array: npt.NDArray[Any],
+    grid: Grid,
+    comment: str | None = None,
+    *,
+    sync: bool = True,
 ) -> Path:
     """Write ``array`` with its grid; complete or not at all.
 
@@ -271,6 +276,8 @@ def write_nifti(
     ----------
     comment
         ASCII text for a header extension of code 6 ("comment"); see :func:`read_comments`.
+    sync
+        See :func:`~atlas8k.core.files.publish`.
 
     Raises
     ------
@@ -289,7 +296,7 @@ def write_nifti(
     image.header.set_xyzt_units("mm")
     if comment is not None:
         image.header.extensions.append(Nifti1Extension(_COMMENT, comment.encode("ascii")))
-    with publishing(path) as temporary, open(temporary, "wb") as stream:
+    with publishing(path, sync=sync) as temporary, open(temporary, "wb") as stream:
         _save(image, stream, compress=suffix.lower() == ".nii.gz")
     return path
 

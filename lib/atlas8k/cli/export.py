@@ -1,0 +1,130 @@
+"""``atlas8k export``: a campaign's labels as a dataset for others."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atlas8k.cli.open_studies import existing_ledger, folder_only, label_service_of
+from atlas8k.cli.options import MODELS, FolderOfStudies, LedgerFile, organs_in
+
+
+class LayoutName(StrEnum):
+    """How files are named and laid out."""
+
+    ABDOMENATLAS = "abdomenatlas"
+    NNUNET = "nnunet"
+    FLAT = "flat"
+
+
+class Bar(StrEnum):
+    """What an organ needs to be exported."""
+
+    CONFIRMED = "confirmed"
+    REVIEWED = "reviewed"
+    ANY = "any"
+
+
+class Cts(StrEnum):
+    """What becomes of the CTs."""
+
+    NONE = "none"
+    LINK = "link"
+    COPY = "copy"
+
+
+def export(
+    out: Annotated[Path, typer.Argument(help="folder to make; there whole or not at all")],
+    studies: FolderOfStudies = Path(),
+    ledger: LedgerFile = None,
+    layout: Annotated[
+        LayoutName, typer.Option(help="one file an organ, nnU-Net's sets, or one map a volume")
+    ] = LayoutName.ABDOMENATLAS,
+    require: Annotated[
+        Bar,
+        typer.Option(
+            help="confirmed: organs that a person or a dataset vouches for; reviewed: all of a "
+            "label that somebody has submitted; any: predictions, too"
+        ),
+    ] = Bar.CONFIRMED,
+    organs: Annotated[str, typer.Option(help="names with commas between", show_default="all")] = "",
+    cts: Annotated[
+        Cts,
+        typer.Option(help="left out, linked (a bare copy where a header says more), or copied"),
+    ] = Cts.NONE,
+    name: Annotated[str, typer.Option(help="of the dataset; letters, digits, _")] = "Atlas8k",
+    rename: Annotated[
+        str, typer.Option(help="name volumes by their number behind this, as BDMAP_00000001")
+    ] = "",
+    accept_changed: Annotated[
+        bool, typer.Option("--accept-changed", help="CTs that changed after their labels, too")
+    ] = False,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="write down what it takes to make it again")
+    ] = False,
+    again: Annotated[
+        Path | None, typer.Option(help="an export made with --frozen, to make once more")
+    ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="folder of checkpoints, for --frozen", show_default="the server's"),
+    ] = None,
+) -> None:
+    """Export labels that pass a bar as a dataset, with where each organ comes from.
+
+    Beside the labels lie manifest.json and manifest.csv (source, state, annotator's number,
+    round, model version, predicted Dice, checks and hash of each organ) and left_out.csv: what
+    is not exported, and why.
+
+    An organ that is unknown or not assessed is never background: it has no file, or its volume
+    goes to a set of nnU-Net's that does not name it, or is left out.
+
+    Interrupted, or on a full disk, it goes on where it was when it is started again. The server
+    may run meanwhile.
+    """
+    from tqdm import tqdm
+
+    from atlas8k.core.structures import ORGAN_NAMES
+    from atlas8k.services.backups.place import Place
+    from atlas8k.services.exporting.export import ExportSettings
+    from atlas8k.services.exporting.export import export as write
+    from atlas8k.services.exporting.frozen import again as plan_again
+    from atlas8k.services.exporting.frozen import freeze, releases
+    from atlas8k.services.exporting.selection import name_fault, select
+
+    folder_only(studies, "copy its series into a folder of CTs to export them")
+    for text, option in ((name, "--name"), (rename or "A", "--rename")):
+        if fault := name_fault(text):
+            raise typer.BadParameter(fault.partition(";")[0], param_hint=option)
+    chosen_organs = set(organs_in(organs)) if organs else set(ORGAN_NAMES)
+    settings = ExportSettings(
+        layout.value, require.value,
+        tuple(organ for organ in ORGAN_NAMES if organ in chosen_organs),
+        cts.value, name, rename, accept_changed,
+    )  # fmt: skip
+    with label_service_of(studies, ledger) as service:
+        folder = service.folder
+        kept = None
+        if again is not None:
+            settings, chosen, kept = plan_again(folder, again)
+            for key, value in releases().items():
+                if kept.get(key) != value:
+                    typer.echo(f"{key}: {kept.get(key)} then, {value} now; bytes may differ")
+        else:
+            chosen = select(folder, settings.require, settings.organs, settings.rename)
+            if frozen:
+                place = Place.of(str(studies), existing_ledger(studies, ledger), models, MODELS)
+                kept = freeze(folder, place.models)
+        total = len(folder.now().ids())
+        bar = tqdm(chosen, desc="export", unit="volume", total=total, disable=None)
+        done = write(folder, out, settings, bar, frozen=kept)
+        service.ledger.note("export", kind="dataset", volumes=done.volumes)
+    typer.echo(f"{done.out}: {done.volumes} volumes, {sum(done.organs.values())} organs")
+    if done.kept:
+        typer.echo(f"{done.kept} of them were there from an unfinished run")
+    for what, counts in (("volumes", done.left_out), ("organs", done.organs_left_out)):
+        for reason, number in counts.most_common():
+            typer.echo(f"left out, {number} {what}: {reason}")

@@ -1,0 +1,123 @@
+"""Lay a label map out as other programs read it: file names, values, and which organs are known.
+
+An organ that is unknown in a volume is never background: where there is one file an organ it has
+none; a label map of nnU-Net's goes to a set that does not name the organ; a flat label map is not
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.voxels import only, renamed
+
+Layout = Literal["abdomenatlas", "nnunet", "flat"]
+
+FIRST_NUMBER = 400
+"""Of the nnU-Net set that holds every organ; those below it come with data of nnU-Net's own."""
+_OPEN = 512
+IGNORE = "ignore"
+"""nnU-Net's name of voxels that are neither trained on nor measured."""
+MASKS = "segmentations"
+
+
+def set_folder(organs: Sequence[str], among: Sequence[str], open_voxels: bool, name: str) -> str:
+    """Return the nnU-Net set of volumes in which these organs are known, of those exported.
+
+    It follows from the organs alone, so that it stays the same as volumes are added: a number
+    for each set of organs that are missing.
+    """
+    missing = [organ for organ in among if organ not in organs]
+    number = FIRST_NUMBER + sum(1 << (ORGAN_IDS[o] - 1) for o in missing) + _OPEN * open_voxels
+    without = "".join(f"_{ORGAN_IDS[organ]}" for organ in missing)
+    parts = [name, f"_without{without}" if missing else "", "_open" if open_voxels else ""]
+    return f"Dataset{number}_{''.join(parts)}"
+
+
+def values_of(organs: Sequence[str], open_voxels: bool = False) -> dict[str, int]:
+    """Return nnU-Net's labels: consecutive numbers, in the order of the organs' ids."""
+    known = [organ for organ in ORGAN_NAMES if organ in organs]
+    names = ["background", *known, *([IGNORE] if open_voxels else [])]
+    return {name: value for value, name in enumerate(names)}
+
+
+def folder_of(
+    layout: Layout, record: Mapping[str, Any], among: Sequence[str], set_name: str
+) -> PurePosixPath:
+    """Return the folder of a volume's files below the export."""
+    if layout == "abdomenatlas":
+        return PurePosixPath(record["name"])
+    if layout == "nnunet":
+        opened = bool(record.get("open_voxels"))
+        return PurePosixPath(set_folder(list(record["organs"]), among, opened, set_name))
+    return PurePosixPath()
+
+
+def ct_file(layout: Layout, name: str) -> str:
+    """Return where a CT lies below :func:`folder_of`."""
+    return {
+        "abdomenatlas": "ct.nii.gz",
+        "nnunet": f"imagesTr/{name}_0000.nii.gz",
+        "flat": f"images/{name}.nii.gz",
+    }[layout]
+
+
+def label_files(
+    layout: Layout,
+    name: str,
+    array: npt.NDArray[np.uint8],
+    organs: Sequence[str],
+    complete: bool,
+    opened: npt.NDArray[np.bool_] | None,
+) -> Iterator[tuple[str, npt.NDArray[np.uint8], dict[str, int]]]:
+    """Yield the label files of a volume: place, voxels, and the value of each organ in it.
+
+    Parameters
+    ----------
+    array
+        ``(X, Y, Z)`` uint8, organ ids.
+    organs
+        Those that are known, absent ones included.
+    complete
+        Whether these are all that are exported.
+    opened
+        ``(X, Y, Z)`` bool, voxels that could be any organ; None where there are none.
+    """
+    ids = {organ: ORGAN_IDS[organ] for organ in organs}
+    if layout == "abdomenatlas":
+        if opened is not None:
+            yield "unknown.nii.gz", opened.view(np.uint8), {}
+        elif complete:
+            yield "combined_labels.nii.gz", only(array, ids.values()), ids
+        for organ, value in ids.items():
+            table = np.zeros(256, np.uint8)
+            table[value] = 1
+            yield f"{MASKS}/{organ}.nii.gz", renamed(array, table), {organ: 1}
+    elif layout == "nnunet":
+        values = values_of(organs, opened is not None)
+        table = np.zeros(256, np.uint8)
+        for organ, value in ids.items():
+            table[value] = values[organ]
+        made = renamed(array, table)
+        if opened is not None:
+            made = np.where(opened, np.uint8(values[IGNORE]), made)
+        yield f"labelsTr/{name}.nii.gz", made, {o: values[o] for o in ids}
+    elif complete and opened is None:
+        yield f"labels/{name}.nii.gz", only(array, ids.values()), ids
+
+
+def dataset_json(organs: Sequence[str], opened: bool, volumes: int, **more: Any) -> dict[str, Any]:
+    """Return an nnU-Net set's own description."""
+    return {
+        "channel_names": {"0": "CT"},
+        "labels": values_of(organs, opened),
+        "numTraining": volumes,
+        "file_ending": ".nii.gz",
+        **more,
+    }
