@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.campaign.kit import CONFIRMED, REVISED, worked
 
-from atlas8k.campaign.evidence import FEWEST, evidence
+from atlas8k.campaign.evidence import FEWEST, evidence, predicted_and_found
 from atlas8k.campaign.reports import PlaceEvidence
-from atlas8k.core.organ_states import PlacesChanged
+from atlas8k.core.organ_states import PlacesChanged, QualityFound
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.store import Worked
 
@@ -64,3 +64,31 @@ def test_the_first_submission_of_an_annotator_counts_and_no_other() -> None:
 
 def test_a_campaign_without_submissions_has_rows_without_volumes() -> None:
     assert {row.volumes for row in evidence([])} == {0}
+
+
+def predicted(found: float, shown: float = 0.9, calibrated: int = 0) -> QualityFound:
+    return QualityFound(0.85, 0.05, 5.0, shown, 0.8, 0.95, calibrated, found, 4.0)
+
+
+def test_predicted_dice_is_judged_by_what_was_found_after_it() -> None:
+    work = [
+        worked(
+            i, f"v{i}",
+            quality={
+                "liver": predicted(0.9 if i % 4 else 0.6, calibrated=i // 20 * 20),
+                **({"spleen": predicted(1.0)} if i < 5 else {}),
+            },
+        )
+        for i in range(40)
+    ]  # fmt: skip
+    again = worked(90, "v0", quality={"liver": predicted(0.1)})
+    rows = {row.organ: row for row in predicted_and_found([*work, again], {"v1", "v2", "v77"})}
+    liver, spleen, every = (rows[name] for name in ("liver", "spleen", "all"))
+    assert (liver.volumes, liver.drawn_at_random) == (40, 2)
+    assert (liver.predicted, liver.found) == (pytest.approx(0.9), pytest.approx(0.825))
+    assert liver.error == pytest.approx(0.075)
+    assert liver.inside == pytest.approx(0.75)
+    assert (liver.recalibrated, liver.inside_recalibrated) == (20, pytest.approx(0.75))
+    assert (spleen.volumes, spleen.enough, spleen.found, spleen.inside) == (5, False, None, None)
+    assert every.inside == pytest.approx(30 / 45)
+    assert {row.volumes for row in predicted_and_found([])} == {0}

@@ -89,15 +89,15 @@ def test_what_cannot_be_predicted_is_found_when_it_was_submitted_too(ledger: Led
     assert (ledger.states()["failed"], ledger.states()["excluded"]) == (0, 1)
 
 
-def test_predicted_dice_is_that_noted_with_the_score(ledger: Ledger) -> None:
+def test_predicted_quality_is_that_noted_with_the_score(ledger: Ledger) -> None:
     scored(ledger, {"a": 1.0})
     noted = {"quality": {"liver": {"dice": 0.91}, "spleen": {"dice": None}}}
     ledger.record_score(
         "a", "one", sizes(9.0, spleen=2.0, aorta=1.0), explanation={"regions": [], **noted}
     )
     assert ledger.listed("one").lines[0].organs == (
-        ("liver", 6.0, 0.91),
-        ("spleen", 2.0, None),
+        ("liver", 6.0, noted["quality"]["liver"]),
+        ("spleen", 2.0, noted["quality"]["spleen"]),
         ("aorta", 1.0, None),
     )
 

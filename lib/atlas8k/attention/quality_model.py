@@ -46,12 +46,15 @@ class Predicted(NamedTuple):
         Interval of the Dice; ``None`` where too few cases are known.
     wrong_ml
         Volume of wrong voxels, ml.
+    spread
+        Size of error that is expected of the Dice; ``None`` in what an earlier release kept.
     """
 
     dice: float
     low: float | None
     high: float | None
     wrong_ml: float
+    spread: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain numbers with three digits, ready for JSON."""
@@ -111,7 +114,7 @@ class QualityModel:
             if width is not None:
                 reach = width * float(spread[row])
                 ends = max(0.0, middle - reach), min(1.0, middle + reach)
-            out[organ] = Predicted(middle, *ends, float(wrong[row]))
+            out[organ] = Predicted(middle, *ends, float(wrong[row]), float(spread[row]))
         return out
 
     def figures(self, inputs: npt.NDArray[Any]) -> tuple[Floats, Floats, Floats]:

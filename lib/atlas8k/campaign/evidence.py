@@ -1,11 +1,12 @@
-"""Ask a campaign's own submissions whether its places to look at led to what was wrong."""
+"""Ask a campaign's own submissions what its places and its predicted quality were worth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from statistics import fmean
 
 from atlas8k.campaign.effort import IDLE_MINUTES
-from atlas8k.campaign.reports import PlaceEvidence
+from atlas8k.campaign.reports import PlaceEvidence, QualityEvidence
 from atlas8k.campaign.reviewed import needed
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.store import Worked
@@ -64,3 +65,54 @@ def _of(volumes: Sequence[Worked], organs: Sequence[str], name: str) -> PlaceEvi
 
 def _changed(one: Worked, organs: Sequence[str]) -> bool:
     return any(organ in one.organs and needed(one.organs[organ]) for organ in organs)
+
+
+def predicted_and_found(
+    work: Iterable[Worked], drawn: Collection[str] = ()
+) -> list[QualityEvidence]:
+    """Report what was predicted of draft labels beside what was found, by organ and for all.
+
+    Of a volume the first submission of an annotator counts.
+
+    Parameters
+    ----------
+    work
+        Submissions of a round, see :func:`~atlas8k.campaign.reviewed.of_round`.
+    drawn
+        Volumes that are audits.
+    """
+    first: dict[str, Worked] = {}
+    for submission in work:
+        if submission.purpose == "revise" and submission.quality:
+            first.setdefault(submission.volume, submission)
+    volumes = list(first.values())
+    return [
+        *(_quality_of(volumes, (organ,), organ, drawn) for organ in ORGAN_NAMES),
+        _quality_of(volumes, ORGAN_NAMES, EVERY, drawn),
+    ]
+
+
+def _quality_of(
+    volumes: Sequence[Worked], organs: Sequence[str], name: str, drawn: Collection[str]
+) -> QualityEvidence:
+    assessed = [one for one in volumes if any(organ in one.quality for organ in organs)]
+    found = [one.quality[organ] for one in assessed for organ in organs if organ in one.quality]
+    inside = [
+        (one.low <= one.found_dice <= one.high, one.calibrated > 0)
+        for one in found
+        if one.low is not None and one.high is not None
+    ]
+    recalibrated = [is_in for is_in, calibrated in inside if calibrated]
+    enough = len(assessed) >= FEWEST
+    return QualityEvidence(
+        organ=name,
+        volumes=len(assessed),
+        drawn_at_random=sum(one.volume in drawn for one in assessed),
+        enough=enough,
+        predicted=fmean(one.shown for one in found) if enough else None,
+        found=fmean(one.found_dice for one in found) if enough else None,
+        error=fmean(abs(one.found_dice - one.shown) for one in found) if enough else None,
+        inside=fmean(is_in for is_in, _ in inside) if enough and inside else None,
+        recalibrated=len(recalibrated),
+        inside_recalibrated=fmean(recalibrated) if len(recalibrated) >= FEWEST else None,
+    )

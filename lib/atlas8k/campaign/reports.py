@@ -161,6 +161,25 @@ class PlaceEvidence(_Report):
     )
 
 
+class QualityEvidence(_Report):
+    """Predicted quality of draft labels beside what annotators found, by organ.
+
+    Each was predicted before its submission: a recalibrated interval is judged by volumes
+    submitted after those it was calibrated on, and by no others.
+    """
+
+    organ: str = Field(description="`all`: all of them together")
+    volumes: int = Field(description="submitted ones, the organ predicted and assessed")
+    drawn_at_random: int = Field(description="of them audits; the others are the worst of a list")
+    enough: bool = Field(description="20 or more of these; else all that follows is null")
+    predicted: float | None = Field(description="mean DSC as shown")
+    found: float | None = Field(description="mean DSC of draft label and submission")
+    error: float | None = Field(description="mean absolute difference")
+    inside: float | None = Field(description="share of found DSC in the 90 % interval shown")
+    recalibrated: int = Field(description="organs of volumes whose interval was recalibrated")
+    inside_recalibrated: float | None = Field(description="`inside` of these; null under 20")
+
+
 class RoundReport(_Report):
     """One pass of steps 2 to 7."""
 
@@ -177,6 +196,7 @@ class RoundReport(_Report):
     confirmed: int
     organs: list[OrganChanges]
     evidence: list[PlaceEvidence] = Field(description="of the places shown, by organ, then all")
+    quality: list[QualityEvidence] = Field(description="of predicted DSC, by organ, then all")
     effort: Effort
     annotators: list[Annotator]
     trainings: list[Training] = Field(description="in this round; the last one ended it")
@@ -259,6 +279,9 @@ class Status(_Report):
     stop: StopRule | None = Field(description="of the last round that has a list, open or not")
     audit: Audit | None = Field(description="of the last round that something was audited in")
     outliers: Outliers | None = Field(description="of the ranking in use; null: nothing is scored")
+    predicted_quality: str = Field(
+        description="what predicted DSC and wrong volume rest on under the networks served now"
+    )
     label_noise: list[NoiseOfOrgan] = Field(
         description="as Touchstone's appendix E: by dataset and organ, before and after revision"
     )

@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from atlas8k.attention.recalibration import calibrate
 from atlas8k.campaign.audits import audit
 from atlas8k.campaign.effort import BY_HAND_MINUTES, annotators, effort, holders
-from atlas8k.campaign.evidence import evidence
+from atlas8k.campaign.evidence import evidence, predicted_and_found
 from atlas8k.campaign.learning import training
 from atlas8k.campaign.outliers import outliers
 from atlas8k.campaign.reports import (
@@ -116,6 +117,7 @@ def status(
             audits[0] if audits else None,
         ),
         outliers=_outliers(ledger, served, budget),
+        predicted_quality=calibrate(*ledger.quality_seen(served or "")).text,
         label_noise=[NoiseOfOrgan(**one._asdict()) for one in ledger.label_noise()],
         hours_collection_by_hand=(volumes.total * N_ORGANS - sum(public.values()))
         * BY_HAND_MINUTES
@@ -162,6 +164,7 @@ def _round(
         confirmed=outcomes.count("confirmed"),
         organs=by_organ(volumes.values()),
         evidence=evidence(work),
+        quality=predicted_and_found(work, _audited(on_list)),
         effort=effort(work, public),
         annotators=people,
         trainings=trained,
@@ -169,6 +172,12 @@ def _round(
         stop=stop_rule(*on_list) if on_list else None,
         audit=audit(*on_list) if on_list else None,
     )
+
+
+def _audited(on_list: tuple[Plan, Mapping[str, Reviewed]] | None) -> set[str]:
+    """Return the volumes of a list that were drawn for audit."""
+    lines = on_list[0].lines if on_list else ()
+    return {line.volume for line in lines if line.audit is not None}
 
 
 def _outliers(ledger: Ledger, signature: str | None, budget: Budget | None) -> Outliers | None:

@@ -44,6 +44,7 @@ def print_status(status: Status) -> None:
         if last is not None:
             _print_organs(last, out)
             _print_evidence(last, out)
+            _print_quality(last, out)
             _print_annotators(last, out)
     if status.stop is not None:
         print_line(f"Stop rule, round {status.stop.round}: {status.stop.text}")
@@ -58,6 +59,7 @@ def print_status(status: Status) -> None:
         if wrong:
             print_line(f"  by organ: {', '.join(wrong)}")
     _print_noise(status, out)
+    print_line(f"Predicted DSC: {status.predicted_quality}")
     if status.outliers is not None:
         print_line(f"Outliers: {status.outliers.text}")
     print_line(
@@ -190,6 +192,34 @@ def _print_evidence(round_: RoundReport, out: Console) -> None:
             for row in shown
         ],
         f"Round {round_.number}, the places shown beside what was changed",
+        left=["organ"],
+        console=out,
+    )
+
+
+def _print_quality(round_: RoundReport, out: Console) -> None:
+    """Print predicted DSC beside what was found."""
+    shown = [row for row in round_.quality if row.volumes]
+    if not shown:
+        return
+    print_table(
+        [
+            {
+                "organ": row.organ,
+                "volumes": row.volumes,
+                "drawn at random": row.drawn_at_random,
+                "predicted DSC": decimals(row.predicted) if row.enough else "too few",
+                "found": decimals(row.found),
+                "mean error": decimals(row.error),
+                "in the interval": percent(row.inside) if row.enough else "",
+                "recalibrated": row.recalibrated,
+                "of these in it": percent(row.inside_recalibrated)
+                if row.inside_recalibrated is not None
+                else "",
+            }
+            for row in shown
+        ],
+        f"Round {round_.number}, predicted DSC beside what was found",
         left=["organ"],
         console=out,
     )

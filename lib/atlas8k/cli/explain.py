@@ -129,7 +129,9 @@ def _record(book: Ledger, case: str) -> dict[str, Any]:
         why = f"it cannot be scored: {reason}" if reason else "it has no score; run `atlas8k score`"
         raise LedgerError(f"{case}: under {signature} {why}")
     # None where an earlier release has scored it, which did not record where to look.
-    explanation = book.explanation(case, signature) or {}
+    from atlas8k.services.calibrations import Calibrations
+
+    explanation = Calibrations(book).explanation(case, signature) or {}
     return {
         "volume": case,
         "model_signature": signature,
@@ -167,6 +169,7 @@ def _print(record: dict[str, Any]) -> None:
     """Print a line on the volume's rank, then its organs, then its regions."""
     from atlas8k.attention.explain import Place
     from atlas8k.attention.quality_model import in_words
+    from atlas8k.attention.recalibration import EMBEDDED, UNKNOWN
 
     console = terminal()
     place = record["places"][record["ranked_by"]]
@@ -195,6 +198,8 @@ def _print(record: dict[str, Any]) -> None:
         left=["organ"],
         console=console,
     )
+    basis = record.get("quality_basis") or (EMBEDDED.text if record.get("quality") else UNKNOWN)
+    console.print(f"Predicted DSC: {basis}.", soft_wrap=True)
     if not record["regions"]:
         console.print("No region stands out: the attention is thin outlines and small spots.")
         return

@@ -90,6 +90,7 @@ def predict(
     import_monai_for_prediction()
     from atlas8k import __version__
     from atlas8k.attention import SalientSettings
+    from atlas8k.attention.recalibration import UNCALIBRATED, UNKNOWN
     from atlas8k.content import inspect_content
     from atlas8k.core.volume import write_nifti
     from atlas8k.core.weighting import Weights
@@ -146,6 +147,7 @@ def predict(
         "seconds": round(time.monotonic() - start, 2),
         "attention_total_ml": round(answers.sizes.total_ml, 3),
         "organs": organ_statistics(volume, label, answers.sizes.attention_ml, answers.expected),
+        "quality_basis": UNCALIBRATED if answers.expected else UNKNOWN,
         "regions": [region.as_dict() for region in answers.regions_on(volume.grid)],
     }
     if written["preview"] is not None:
@@ -325,5 +327,6 @@ def _table(console: Any, prediction: Prediction, report: dict[str, Any]) -> None
         left=["organ"],
         console=console,
     )
+    console.print(f"Predicted DSC: {report['quality_basis']}.", soft_wrap=True)
     for name, reason in prediction.failures.items():
         console.print(f"{name} was left out: {reason}", style="yellow")

@@ -48,6 +48,51 @@ class PlacesChanged(NamedTuple):
     inside_ml: float
 
 
+class QualityFound(NamedTuple):
+    """One organ of one submission: what was predicted of its draft label, and what was found.
+
+    Attributes
+    ----------
+    dice, spread, wrong_ml
+        As the networks' fitted quality says, before any recalibration; ``spread`` is the size of
+        error that it expects of ``dice``.
+    shown, low, high
+        Dice and its interval as they were shown before this submission.
+    calibrated
+        Submitted volumes that these were calibrated on by then; 0: none, as embedded.
+    found_dice, found_ml
+        DSC of draft label and submission, and the volume that is in one of them only, ml.
+    """
+
+    dice: float
+    spread: float
+    wrong_ml: float
+    shown: float
+    low: float | None
+    high: float | None
+    calibrated: int
+    found_dice: float
+    found_ml: float
+
+
+class QualitySeen(NamedTuple):
+    """A :class:`QualityFound` of a campaign, and how much of the campaign it stands for.
+
+    Attributes
+    ----------
+    weight
+        Volumes of its round's list that it stands for.
+    drawn
+        Its volume was drawn at random, not for its rank.
+    """
+
+    volume: str
+    organ: str
+    quality: QualityFound
+    weight: float
+    drawn: bool
+
+
 OLDER_RULE = "by the older rule, under which an untouched organ was confirmed"
 """Note of organs confirmed before annotators recorded which they had looked at."""
 

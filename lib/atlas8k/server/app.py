@@ -102,11 +102,11 @@ class Atlas8kApp(MONAILabelApp):
 
     def init_infers(self) -> dict[str, InferTask]:
         # The first one is what 3D Slicer runs on the next sample when told to.
-        engine = self.context.engine
+        engine, quality = self.context.engine, self.context.calibrations
         return {
-            "ensemble": OrganInfer(engine, None),
-            **{name: OrganInfer(engine, name) for name in NETWORKS},
-            "attention": AttentionInfer(engine),
+            "ensemble": OrganInfer(engine, None, quality),
+            **{name: OrganInfer(engine, name, quality) for name in NETWORKS},
+            "attention": AttentionInfer(engine, quality),
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:

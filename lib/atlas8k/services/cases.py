@@ -86,6 +86,8 @@ class Case:
         Whether the CT is like the training CTs, as kept with its score; else empty.
     findings
         What anatomical rules have against the draft label: ``organ``, ``rule``, ``text``.
+    quality_basis
+        What the predicted Dice of its organs rests on; empty where none is known.
     """
 
     image: str
@@ -104,6 +106,7 @@ class Case:
     remarks: tuple[Remark, ...] = ()
     familiar: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Mapping[str, str], ...] = ()
+    quality_basis: str = ""
 
 
 @dataclass(frozen=True)
@@ -375,7 +378,7 @@ class Cases:
 
     def _case(self, held: Lease, signature: str | None) -> Case:
         volume, ledger = held.volume, self._ledger
-        noted = (ledger.explanation(volume, signature) if signature else None) or {}
+        noted = self.context.calibrations.explanation(volume, signature) or {}
         notes = [one.note for one in ledger.offers() if one.volume == volume]
         return Case(
             image=volume,
@@ -389,6 +392,7 @@ class Cases:
             slices=int(noted.get("slices", 0)),
             regions=tuple(noted.get("regions", ())[:SHOWN_REGIONS]),
             organs=self._organs(held, noted.get("quality") or {}),
+            quality_basis=str(noted.get("quality_basis", "")),
             study=self._study(volume),
             note=notes[0] if notes else "",
             remarks=self._labels.folder.now().remarks(volume),

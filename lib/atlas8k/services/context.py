@@ -13,6 +13,7 @@ from atlas8k.core.files import read_json
 from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
 from atlas8k.services.archive.session import ArchiveSession
+from atlas8k.services.calibrations import Calibrations
 from atlas8k.services.device_lock import DeviceLock
 from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.labels.label_watch import LabelWatch
@@ -48,6 +49,8 @@ class Context:
         What the page of the campaign shows.
     thumbnails
         Small pictures of its CTs.
+    calibrations
+        What predicted quality rests on, by model version.
     state
         Folder for the locks of scoring and training: one run a studies folder.
     label_service
@@ -69,6 +72,7 @@ class Context:
     looks: Looks = field(init=False)
     overview: Overview = field(init=False)
     thumbnails: Thumbnails = field(init=False)
+    calibrations: Calibrations = field(init=False)
     _synced: object = None
     _registered: str = ""
 
@@ -76,6 +80,7 @@ class Context:
         self.looks = Looks(self.ledger)
         self.overview = Overview(self.ledger)
         self.thumbnails = Thumbnails()
+        self.calibrations = Calibrations(self.ledger)
 
     def close(self) -> None:
         """Close files; any further use opens them again."""

@@ -365,7 +365,8 @@ class _Rebuilding:
             if current is not None:
                 self.ledger.reopen(name)
             self._lease(name, holder, origin, "review" if purpose == "review" else "revise")
-        content, places = detail.get("content"), detail.get("places")
+        content = detail.get("content")
+        found = {key: detail[key] for key in ("places", "quality") if detail.get(key)}
         booked = self.ledger.submit(
             name,
             holder,
@@ -373,7 +374,7 @@ class _Rebuilding:
             sha256=sha256,
             signature=signature_of(label, origin),
             organs=organs,
-            detail={"rebuilt": True, **({"places": places} if places else {})},
+            detail={"rebuilt": True, **found},
             number=number,
             content=content if isinstance(content, str) else None,
             begun_from=begun_from,

@@ -18,6 +18,7 @@ from atlas8k.store import (
     overview,
     plans,
     provenance,
+    quality,
     queue,
     scores,
     selections,
@@ -271,6 +272,8 @@ class Ledger:
     findings = reading(checks.of_volume)
     current_findings = reading(checks.current)
     label_noise = reading(checks.noise)
+    quality_seen = reading(quality.seen)
+    quality_mark = reading(quality.mark)
 
     # Rounds
 

@@ -52,11 +52,11 @@ _ORDERS: dict[str, str] = {
 
 
 class ListedOrgan(NamedTuple):
-    """An organ, its figure of the ranking, and its predicted Dice where that is known."""
+    """An organ, its figure of the ranking, and its predicted quality where that is known."""
 
     organ: str
     figure: float
-    dice: float | None
+    quality: dict[str, Any] | None
 
 
 class Listed(NamedTuple):
@@ -197,9 +197,7 @@ def _organs(tx: Transaction, row: int, signature_row: int | None) -> tuple[Liste
     )
     quality = json.loads(text) if text else {}
     names = [(ORGAN_NAMES[organ - 1], float(size)) for organ, size in rows]
-    return tuple(
-        ListedOrgan(name, size, (quality.get(name) or {}).get("dice")) for name, size in names
-    )
+    return tuple(ListedOrgan(name, size, quality.get(name)) for name, size in names)
 
 
 def states(tx: Transaction) -> dict[str, int]:

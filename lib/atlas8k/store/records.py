@@ -11,11 +11,20 @@ from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from atlas8k.core.organ_states import OLDER_RULE, OrganChange, OrganSource, PlacesChanged
+from atlas8k.core.organ_states import (
+    OLDER_RULE,
+    OrganChange,
+    OrganSource,
+    PlacesChanged,
+    QualityFound,
+    QualitySeen,
+)
 from atlas8k.core.rankings import EQ4
 from atlas8k.core.selection import RANKING
 
-__all__ = ["OLDER_RULE", "OrganChange", "OrganSource", "PlacesChanged"]
+__all__ = [
+    "OLDER_RULE", "OrganChange", "OrganSource", "PlacesChanged", "QualityFound", "QualitySeen",
+]  # fmt: skip
 
 Strategy = Literal["attention", "first", "random", "random_foreground", "stratified"]
 Status = Literal["open", "leased", "submitted", "conflict", "excluded", "vanished"]
@@ -300,12 +309,14 @@ class Worked(Submission):
     """A submission with what it says of each organ by name.
 
     ``lease`` and ``minutes`` are None where nobody knows which hand-out it belongs to.
-    ``places`` is empty where no places were shown, or by a release that did not look.
+    ``places`` is empty where no places were shown, or by a release that did not look;
+    ``quality`` where nothing was predicted of the draft label.
     """
 
     lease: int | None = None
     organs: dict[str, OrganChange] = field(default_factory=dict)
     places: dict[str, PlacesChanged] = field(default_factory=dict)
+    quality: dict[str, QualityFound] = field(default_factory=dict)
 
 
 CheckedLabel = Literal["pseudo", "submitted", "fused"]

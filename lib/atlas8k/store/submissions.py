@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import ORGAN_NAMES
@@ -15,11 +15,14 @@ from atlas8k.store.records import (
     Holder,
     OrganChange,
     PlacesChanged,
+    QualityFound,
     Submission,
     SubmissionContext,
     Worked,
 )
 from atlas8k.store.transaction import Transaction
+
+_Record = TypeVar("_Record", PlacesChanged, QualityFound)
 
 
 def submit(
@@ -321,18 +324,28 @@ def worked(tx: Transaction, number: int | None = None) -> list[Worked]:
         number,
     ):
         organs[submission][ORGAN_NAMES[organ - 1]] = OrganChange(*change)
-    places = {
-        submission: {organ: PlacesChanged(*values) for organ, values in json.loads(text).items()}
-        for submission, text in tx.run(
-            "SELECT id, json_extract(detail, '$.places') FROM submission"
-            " WHERE (?1 IS NULL OR round = ?1) AND json_extract(detail, '$.places') IS NOT NULL",
-            number,
-        )
-    }
+    places = _told(tx, "places", PlacesChanged, number)
+    quality = _told(tx, "quality", QualityFound, number)
     rows = _rows(tx, "?1 IS NULL OR p.round = ?1 ORDER BY p.id", number)
     return [
-        Worked(*[*fields, organs.get(fields[0], {}), places.get(fields[0], {})]) for fields in rows
+        Worked(*[*fields, *(noted.get(fields[0], {}) for noted in (organs, places, quality))])
+        for fields in rows
     ]
+
+
+def _told(
+    tx: Transaction, key: str, record: type[_Record], number: int | None
+) -> dict[int, dict[str, _Record]]:
+    """Return what was noted with submissions of a round under a key, by organ."""
+    path = f"$.{key}"
+    return {
+        submission: {organ: record(*values) for organ, values in json.loads(text).items()}
+        for submission, text in tx.run(
+            "SELECT id, json_extract(detail, ?2) FROM submission"
+            " WHERE (?1 IS NULL OR round = ?1) AND json_extract(detail, ?2) IS NOT NULL",
+            *(number, path),
+        )
+    }
 
 
 def get(tx: Transaction, submission: int) -> Submission:

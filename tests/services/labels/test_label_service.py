@@ -13,7 +13,7 @@ from tests.formats.seg_kit import save_seg
 from abdomen_phantom import generate
 from atlas8k.core.errors import EmptyVolumeError, GridMismatchError, VolumeError
 from atlas8k.core.files import sha256_of
-from atlas8k.core.organ_states import PlacesChanged
+from atlas8k.core.organ_states import PlacesChanged, QualityFound
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, read_label, write_nifti
 from atlas8k.core.voxels import renamed
@@ -730,10 +730,13 @@ def test_readings_and_takeovers_come_back_from_the_files(
     assert rebuilt == live
 
 
-def test_changes_are_kept_beside_the_places_that_were_shown(work: Work) -> None:
+def test_changes_are_kept_beside_the_places_that_were_shown(work: Work, tmp_path: Path) -> None:
     ledger = work.label_service.ledger
     shown = [{"organ": "liver", "start": [0, 0, 0], "stop": [4, 99, 99]}]
-    ledger.record_score("a", "m0", {"liver": OrganScore(1)}, explanation={"regions": shown})
+    predicted = {"dice": 0.8, "low": 0.7, "high": 0.9, "wrong_ml": 9.0, "spread": 0.05}
+    quality = {"liver": predicted, "spleen": predicted, "aorta": predicted}
+    noted = {"regions": shown, "quality": quality}
+    ledger.record_score("a", "m0", {"liver": OrganScore(1)}, explanation=noted)
     ledger.record_score("b", "m0", {"liver": OrganScore(1)})
     given = [ledger.next_sample(holder=ANNA, signature="m0") for _ in range(2)]
     assert {sample.volume for sample in given if sample} == {"a", "b"}
@@ -750,6 +753,20 @@ def test_changes_are_kept_beside_the_places_that_were_shown(work: Work) -> None:
         pytest.approx(inside * GRID.voxel_ml, abs=1e-3),
     )  # fmt: skip
     assert two.places == {}  # nothing was shown there
+    # And what was found beside what was predicted, of what was assessed and predicted.
+    assert one.quality == {
+        "liver": QualityFound(
+            0.8, 0.05, 9.0, 0.8, 0.7, 0.9, 0, 0.0, pytest.approx(voxels * GRID.voxel_ml, abs=1e-3)
+        )
+    }
+    assert two.quality == {}
+    (seen,) = ledger.quality_seen("m0").seen
+    assert (seen.volume, seen.organ) == ("a", "liver")
+    target = tmp_path / "new.sqlite"  # a store made anew from the files knows it, too
+    rebuild(target, ["a", "b"], list(labels_on_disk(work.label_service.folder.path)))
+    made = Ledger(target)
+    assert [submission.quality for submission in made.worked()] == [one.quality, {}]
+    made.close()
     kept = read_provenance(work.label_service.folder.path / "labels" / "final" / "a.nii.gz")
     assert kept is not None
     assert kept.detail["places"]["liver"] == list(one.places["liver"])

@@ -204,8 +204,9 @@ def volumes(
     ledger, names = context.ledger, not hides()
     # "*": whatever the source; a form cannot leave a field out.
     wanted_source = None if source in (None, "*") else source
+    signature = context.ranked_by()
     found = ledger.listed(
-        context.ranked_by(),
+        signature,
         text=q,
         show=show,
         source=wanted_source,
@@ -236,6 +237,7 @@ def volumes(
         counts=ledger.states(),
         sources=ledger.sources_there(),
         ranking=RANKINGS[ledger.ranked_by()],
+        calibration=context.calibrations.of(signature),
         who=lambda key: "you" if key == me else name_of(key, numbers, names=names),
     )
 

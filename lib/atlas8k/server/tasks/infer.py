@@ -20,10 +20,12 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from atlas8k.attention.explain import place_of_region, slice_axis
 from atlas8k.attention.markups import write_markups
+from atlas8k.attention.recalibration import EMBEDDED, UNKNOWN
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.formats.nrrd import write_nrrd
 from atlas8k.server.startup import in_server
+from atlas8k.services.calibrations import Calibrations
 from atlas8k.services.device_lock import Turn
 from atlas8k.services.errors import RequestError
 from atlas8k.services.prediction.answers import Answers
@@ -42,11 +44,17 @@ class _Infer(InferTask):
     """What both share: the engine's answers for one CT, and what is said with a result."""
 
     def __init__(
-        self, engine: Engine, labels: Mapping[str, int], description: str, **more: Any
+        self,
+        engine: Engine,
+        labels: Mapping[str, int],
+        description: str,
+        calibrations: Calibrations | None,
+        **more: Any,
     ) -> None:
         # Not "detection" for boxes: 3D Slicer would then submit boxes in place of the organs.
         super().__init__(InferType.SEGMENTATION, dict(labels), 3, description, **more)
         self._engine, self._label_names = engine, labels
+        self._calibrations = calibrations
 
     def is_valid(self) -> bool:
         return True
@@ -64,11 +72,20 @@ class _Infer(InferTask):
             "model_signature": signature,
             "attention_ml": {name: round(ml, 3) for name, ml in sizes.attention_ml.items()},
             "attention_total_ml": round(sizes.total_ml, 3),
+            **self._quality(answers, signature),
             **more,
             **({"left_out": dict(answers.failures)} if answers.failures else {}),
             "seconds": round(time.monotonic() - start, 2),
         }
         return result, params
+
+    def _quality(self, answers: Answers, signature: str) -> dict[str, Any]:
+        """Return what is predicted of the ensemble's label, and what that rests on."""
+        if answers.expected is None:
+            return {"quality": {}, "quality_basis": UNKNOWN}
+        calibration = EMBEDDED if self._calibrations is None else self._calibrations.of(signature)
+        quality = calibration.applied(answers.expected.as_dict())
+        return {"quality": quality, "quality_basis": calibration.text}
 
     def _result(
         self, request: Mapping[str, Any], grid: Grid, answers: Answers
@@ -86,11 +103,16 @@ class OrganInfer(_Infer):
         The networks.
     network
         Name of one network, ``None`` for the ensemble's mean.
+    calibrations
+        Of predicted quality; as embedded where ``None``.
     """
 
-    def __init__(self, engine: Engine, network: str | None) -> None:
+    def __init__(
+        self, engine: Engine, network: str | None, calibrations: Calibrations | None = None
+    ) -> None:
         what = "mean of the three networks" if network is None else f"network {network} alone"
-        super().__init__(engine, ORGAN_IDS, f"Nine abdominal organs: {what}, cut at 0.5")
+        about = f"Nine abdominal organs: {what}, cut at 0.5"
+        super().__init__(engine, ORGAN_IDS, about, calibrations)
         self._network = network
 
     def _result(
@@ -103,9 +125,9 @@ class OrganInfer(_Infer):
 class AttentionInfer(_Infer):
     """Places to look at in one CT, as boxes or as one structure an organ."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, calibrations: Calibrations | None = None) -> None:
         what = "Where the networks disagree, are unsure or overlap: look here first"
-        super().__init__(engine, ATTENTION_IDS, what, config={"form": list(FORMS)})
+        super().__init__(engine, ATTENTION_IDS, what, calibrations, config={"form": list(FORMS)})
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         wanted_form(request)  # refused before anything is computed

@@ -156,7 +156,9 @@ class LedgerStrategy(Strategy):
             reply["purpose"] = "revise"  # blind: as any other sample
         if sample.signature is not None:
             # Noted when the volume was scored; nothing is computed here.
-            reply["explanation"] = self._context.ledger.explanation(sample.volume, sample.signature)
+            reply["explanation"] = self._context.calibrations.explanation(
+                sample.volume, sample.signature
+            )
         said = []
         if signature is not None:
             progress = self._context.ledger.progress(signature)

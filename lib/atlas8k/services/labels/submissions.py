@@ -24,6 +24,7 @@ from atlas8k.core.errors import LedgerError
 from atlas8k.core.files import sha256_of
 from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid
+from atlas8k.core.organ_states import QualityFound
 from atlas8k.core.volume import read_label
 from atlas8k.labels.checks import label_findings
 from atlas8k.labels.ingest import Submitted, ingest
@@ -40,6 +41,7 @@ from atlas8k.labels.submission_diff import (
     compare_with_draft,
     withhold_odd_volumes,
 )
+from atlas8k.services.calibrations import Calibrations
 from atlas8k.services.labels.drafts import (
     LABEL_NAMES,
     DraftLabels,
@@ -91,7 +93,7 @@ OWN_KEYS = frozenset(
 )
 """What a label's info says by the server's word alone."""
 
-BOOKED = ("read_by", "client_id", "notes", "places")
+BOOKED = ("read_by", "client_id", "notes", "places", "quality")
 """Of what is said of a submission in its file's header, what the store keeps too."""
 
 IMPORTED_BY = Holder("folder:labels/final")
@@ -141,6 +143,7 @@ class Submissions:
     ) -> None:
         self._ledger, self._index, self._files = folder.ledger, folder.index, folder.labels
         self._versions, self._drafts, self._reconciler = versions, drafts, reconciler
+        self._calibrations = Calibrations(folder.ledger)
 
     def start(self, volume: str, context: SubmissionContext) -> Version | None:
         """Return the draft label a submission began from: the current one at its lease.
@@ -201,7 +204,10 @@ class Submissions:
         info = start.info if start is not None else {}
         number = info.get("submission")
         absent = [organ for organ, change in organs.items() if change.state == "absent"]
+        inherited = from_json(info)
         evidence = self._evidence(volume, context, before, array, grid, organs)
+        if evidence and (model := signature(info)) is not None:
+            evidence |= self._quality(volume, model, grid, organs, inherited)
         kept = {key: value for key, value in params.items() if key not in OWN_KEYS}
         return Prepared(
             volume=volume,
@@ -210,7 +216,7 @@ class Submissions:
             array=array,
             grid=grid,
             organs=organs,
-            inherited=from_json(info),
+            inherited=inherited,
             context=context,
             begun_from=number if isinstance(number, int) and before is not None else 0,
             start_sha256=start.sha256 if start is not None else None,
@@ -237,6 +243,41 @@ class Submissions:
         if shown is None or "regions" not in shown:
             return {}
         return {"places": places_changed(before, array, grid, organs, shown["regions"])}
+
+    def _quality(
+        self,
+        volume: str,
+        model: str,
+        grid: Grid,
+        organs: Mapping[str, OrganChange],
+        inherited: Mapping[str, OrganSource],
+    ) -> dict[str, Any]:
+        """Return what was predicted of the draft label beside what was found.
+
+        Of organs that were assessed, and that are the networks' own in the draft label.
+        """
+        said = (self._ledger.explanation(volume, model) or {}).get("quality")
+        if not said:
+            return {}
+        shown = self._calibrations.of(model).applied(said)
+        found = {}
+        for organ, change in organs.items():
+            own = organ not in inherited or inherited[organ].source == "pseudo"
+            known = said.get(organ, {}).get("spread") is not None
+            if change.state in HUMAN and change.dsc is not None and own and known:
+                before, now = said[organ], shown[organ]
+                found[organ] = QualityFound(
+                    dice=before["dice"],
+                    spread=before["spread"],
+                    wrong_ml=before["wrong_ml"],
+                    shown=now["dice"],
+                    low=now["low"],
+                    high=now["high"],
+                    calibrated=now["calibrated"],
+                    found_dice=round(change.dsc, 4),
+                    found_ml=round((change.voxels_changed or 0) * grid.voxel_ml, 3),
+                )
+        return {"quality": found} if found else {}
 
     def record(
         self,

@@ -1,0 +1,47 @@
+"""Predicted quality as it is shown: put right by what a campaign's annotators found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from atlas8k.attention.recalibration import EMBEDDED, Calibration, calibrate
+from atlas8k.store import Ledger
+
+
+class Calibrations:
+    """Gives the calibration of each model version; reads submissions again where one came in.
+
+    Parameters
+    ----------
+    ledger
+        Of the campaign.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._known: dict[str, tuple[int, Calibration]] = {}
+
+    def of(self, signature: str | None) -> Calibration:
+        """Return the calibration of a model version; that of none is as embedded."""
+        if signature is None:
+            return EMBEDDED
+        mark = self._ledger.quality_mark()
+        known = self._known.get(signature)
+        if known is None or known[0] != mark:
+            known = mark, calibrate(*self._ledger.quality_seen(signature))
+            self._known[signature] = known
+        return known[1]
+
+    def explanation(self, volume: str, signature: str | None) -> dict[str, Any] | None:
+        """Return what was noted with a volume's score, its predicted quality put right.
+
+        ``quality_basis`` is added: what that rests on, in words.
+        """
+        if signature is None:
+            return None
+        noted = self._ledger.explanation(volume, signature)
+        if noted is None or not noted.get("quality"):
+            return noted
+        calibration = self.of(signature)
+        quality = calibration.applied(noted["quality"])
+        return {**noted, "quality": quality, "quality_basis": calibration.text}
