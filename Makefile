@@ -5,6 +5,7 @@
 # make docs    the reference of every public name, in build/docs
 # make coverage   lines that the unit tests reach
 # make requirements   pinned sets from pyproject.toml's ranges, by uv
+# make nnunet  nnU-Net in .venv-nnunet: its own check of exported datasets, a part of test-all
 # make bench   the benchmarks: figures, with a peer in the same run; QUICK=1 only runs them through
 # make system-packages   Orthanc, Chromium, rsync by apt-get, for start-dicom and tests
 
@@ -19,7 +20,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-test sample-data start start-dicom system-packages test lint types unit long sample test-all bench docs coverage requirements clean
+.PHONY: help nnunet install install-test sample-data start start-dicom system-packages test lint types unit long sample test-all bench docs coverage requirements clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -120,7 +121,16 @@ sample: install-test
 
 test: lint types unit
 
-test-all: test long
+# nnU-Net wants other versions than MONAI Label; only its check of a dataset is run.
+NNUNET := .venv-nnunet
+nnunet: $(NNUNET)/.installed
+
+$(NNUNET)/.installed:
+	@test -x $(NNUNET)/bin/python || $(PYTHON) -m venv $(NNUNET)
+	$(NNUNET)/bin/python -m pip install --quiet --disable-pip-version-check "nnunetv2>=2.5,<3" \
+		&& touch $@ || echo "nnunetv2 was not installed; tests that need it are skipped"
+
+test-all: test nnunet long
 
 bench: install-test
 	@for file in tests/benchmarks/*.py; do \

@@ -26,6 +26,7 @@ FIGURES = {
     "endurance": ("bytes_a_cycle", "descriptors_left", "threads_left", "files_left",
                   "files_after_end"),
     "evaluation_scale": ("seconds_120", "peak_gb_120", "time_growth", "memory_growth"),
+    "export_scale": ("volumes", "kept", "grown_mb", "files"),
     "fine_tuning": ("dsc_before", "attention_minus_random", "random_minus_same_sd"),
     "fine_tuning_partial": ("change_unlabeled", "change_unlabeled_as_background"),
     "fit_quality": ("cases", "voxels", "in_errors"),
@@ -46,6 +47,8 @@ FIGURES = {
 }  # fmt: skip
 """Some of the figures of each, among them those that a README states."""
 EXACT = {
+    # Nine masks and a combined map of each, the CT, and the three files beside them.
+    "export_scale": {"volumes": 60, "kept": 30, "files": 60 * 11 + 3},
     "label_files": {"left": 0},
     # Pools that are filled one by one are none; one of each a cycle would be a hundred.
     "endurance": {

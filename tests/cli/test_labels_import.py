@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 import typer
 from tests.headers import write_header
+from tests.services.exporting.kit import mixed
 from typer.testing import CliRunner, Result
 
 from abdomen_phantom import generate
@@ -570,3 +573,62 @@ def test_one_mirrored_file_of_many_stops_and_is_named(
     assert "situs inversus" in said
     assert "case_0.nii.gz" not in said
     nothing_written(studies)
+
+
+def test_a_raw_set_of_nnunet_is_read_as_it_describes_itself(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]]
+) -> None:
+    values = {"liver": 2, "spleen": 5, "kidney_left": 1}
+    folder = dataset(values, under="Dataset017_Ours")
+    (folder / "labelsTr").mkdir()
+    for path in folder.glob("*.nii.gz"):
+        path.rename(folder / "labelsTr" / path.name)
+    run("import", "ours", folder, "--studies", studies, fails="no such dataset")
+    names = {"background": 0, "left kidney": 1, "Liver": 2, "tail": 3, "spleen": 5, "ignore": 6}
+    (folder / "dataset.json").write_text(json.dumps({"labels": names}))
+    out = run("import", "ours", folder, "--studies", studies)
+    assert "3 imported" in out.stdout
+    sources = book(studies).sources("case_0")
+    assert sources["liver"] == OrganSource("public", "present", "ours")
+    assert sources["aorta"] == OrganSource("pseudo", "unknown", "ours")
+    expected = patients[0][1].array
+    assert ((public_of(studies, "case_0") == ORGAN_IDS["liver"]) == (expected == 5)).all()
+    # A dataset that is known by name, and a description that says something else.
+    run("import", "AMOS22", folder, "--studies", studies, fails="is named")
+
+
+def test_pants_as_it_is_downloaded(
+    studies: Path, dataset: Callable[..., Path], patients: list[tuple[Volume, Volume]]
+) -> None:
+    values = {
+        "aorta": 3, "gall_bladder": 11, "kidney_left": 12, "kidney_right": 13, "liver": 14,
+        "pancreas": 18, "postcava": 22, "spleen": 24, "stomach": 25,
+    }  # fmt: skip
+    folder = dataset(values)
+    for path in sorted(folder.glob("*.nii.gz")):
+        case = folder / "LabelTr" / path.name.removesuffix(".nii.gz")
+        case.mkdir(parents=True)
+        path.rename(case / "combined_labels.nii.gz")
+    assert "3 imported" in run("import", "PanTS", folder, "--studies", studies).stdout
+    for number, (_, truth) in enumerate(patients):
+        assert (public_of(studies, f"case_{number}") == truth.array).all()
+
+
+def test_an_export_of_ours(tmp_path: Path, studies: Path) -> None:
+    (tmp_path / "first").mkdir()
+    first = mixed(tmp_path / "first")
+    out = first.export(require="any").out
+    own = tmp_path / "own"
+    own.mkdir()
+    for path in first.studies.glob("*.nii.gz"):
+        shutil.copy2(path, own)
+    assert "4 imported" in run("import", "Release", out, "--studies", own, "--dry-run").stdout
+    assert not book(own).is_known("whole")
+    assert "4 imported" in run("import", "Release", out, "--studies", own).stdout
+    assert "4 unchanged" in run("import", "Release", out, "--studies", own).stdout
+    assert book(own).sources("whole")["stomach"].source == "revised"
+    (out / "whole/segmentations/liver.nii.gz").write_bytes(b"")
+    done = run("import", "Release", out, "--studies", own, code=1)
+    assert "1 refused" in done.stdout
+    run("import", "Release", out, "--studies", studies, code=1)
+    first.service.close()

@@ -67,6 +67,11 @@ TRUTH: dict[str, dict[str, list[int]]] = {
     },
     "AbdomenAtlas 1.0": ATLAS,
     "AbdomenAtlas 1.1": {**ATLAS, "-": [*range(10, 26)]},
+    "PanTS": {
+        "aorta": [3], "gall_bladder": [11], "kidney_left": [12], "kidney_right": [13],
+        "liver": [14], "pancreas": [17, 18, 19, 20, 21, 28], "postcava": [22], "spleen": [24],
+        "stomach": [25], "-": [1, 2, *range(4, 11), 15, 16, 23, 26, 27],
+    },
     "TotalSegmentator v1": {
         "spleen": [1], "kidney_right": [2], "kidney_left": [3], "gall_bladder": [4],
         "liver": [5], "stomach": [6], "aorta": [7], "postcava": [8], "pancreas": [10],

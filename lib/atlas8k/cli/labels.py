@@ -118,20 +118,35 @@ def import_(
     dataset with several versions (TotalSegmentator, FLARE) the files decide
     which it is; where they do not, name it.
 
+    A dataset of another name is read as its dataset.json describes it
+    (nnU-Net's raw sets). Of a folder that `atlas8k export` has made, the
+    manifest says where each organ comes from: a prediction stays one.
+
     The exit code is 1 where a file was refused, or none had a CT.
     """
     from tqdm import tqdm
 
-    from atlas8k.cli.labels_import import Importer, chosen_version, plan, write_report
-    from atlas8k.labels.datasets import DatasetMapError, find_versions
+    from atlas8k.cli.labels_import import (
+        Importer,
+        bring_in_all,
+        chosen_version,
+        plan,
+        versions_of,
+        write_report,
+    )
+    from atlas8k.labels.datasets import DatasetMapError
     from atlas8k.labels.matching import Matcher, find_label_files, parse_rule
+    from atlas8k.services.exporting.bring_in import is_export
     from atlas8k.services.studies.names import IMAGE_SUFFIXES
     from atlas8k.services.studies.scan import scan_images
 
     folder_only(
         studies, "public labels are matched with the file names of a folder of CTs: give that"
     )
-    versions = find_versions(dataset, maps)
+    if is_export(folder):
+        bring_in_all(dataset, folder, studies, ledger, match or [], prefix, dry_run)
+        return
+    versions = versions_of(dataset, folder, maps)
     if not any(version.organs for version in versions):
         raise DatasetMapError(versions[0].name, "labels none of the nine organs; nothing to import")
     try:

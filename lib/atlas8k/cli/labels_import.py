@@ -27,10 +27,11 @@ from atlas8k.core.grid_alignment import TOLERANCE_VOXELS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_label
 from atlas8k.core.voxels import renamed
-from atlas8k.labels.datasets import Dataset, DatasetMapError, known_datasets
-from atlas8k.labels.matching import LabelFile, LabelFiles, Matcher, MatchError
+from atlas8k.labels.datasets import Dataset, DatasetMapError, find_versions, known_datasets
+from atlas8k.labels.matching import LabelFile, LabelFiles, Matcher, MatchError, parse_rule
 from atlas8k.labels.public import UNKNOWN_TAG, PublicLabel, read_public
-from atlas8k.labels.survey import others_that_fit, survey, version_of, votes_text
+from atlas8k.labels.survey import described, others_that_fit, survey, version_of, votes_text
+from atlas8k.services.exporting.bring_in import bring_in, records
 from atlas8k.store import OrganSource, UnknownVolumeError, VolumeEntry
 
 if TYPE_CHECKING:
@@ -334,6 +335,66 @@ def chosen_version(
         f"show what no patient has, or say so themselves:\n{listing}\n{advice}Where they are right "
         "as they are (situs inversus, a rare anatomy): add --force",
     )
+
+
+def versions_of(name: str, folder: Path, maps: Path | None) -> tuple[Dataset, ...]:
+    """Return every dataset that a name can mean; of one that is not known, as it says itself.
+
+    Raises
+    ------
+    DatasetMapError
+        No such dataset, and the folder has no ``dataset.json`` that names an organ.
+    """
+    try:
+        return find_versions(name, maps)
+    except DatasetMapError:
+        own = described(folder, name)
+        if own is None or maps is not None:
+            raise
+        return (own,)
+
+
+def bring_in_all(
+    name: str,
+    folder: Path,
+    studies: Path,
+    ledger: Path | None,
+    rules: Sequence[str],
+    prefix: str,
+    dry_run: bool,
+) -> None:
+    """Bring an export of ours into a campaign, a line a volume; exit with 1 where one is refused.
+
+    Parameters
+    ----------
+    name
+        What the release is called in the records.
+    rules, prefix
+        See :class:`~atlas8k.labels.matching.Matcher`.
+    """
+    service = _label_service(studies, ledger)
+    try:
+        own = [parse_rule(text) for text in rules]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--match") from error
+    matcher = Matcher(service.folder.now().ids(), prefix=prefix, rules=own)
+    counts: Counter[str] = Counter()
+    for record in tqdm(list(records(folder)), desc=name, unit="volume", disable=None):
+        result, reason = "imported", ""
+        try:
+            volume = matcher.volume(record["name"])
+            if not dry_run and not bring_in(service, volume, folder, record, name):
+                result = "unchanged"
+        except MatchError as error:
+            result, reason = "skipped" if error.missing else "refused", error.reason
+        except (Atlas8kError, OSError) as error:
+            result, reason = "refused", str(error)
+        counts[result] += 1
+        tqdm.write(f"{result:9s} {record['name']}{': ' + reason if reason else ''}")
+    typer.echo(f"{name}: {', '.join(f'{n} {result}' for result, n in counts.items())}")
+    service.close()
+    if counts["refused"] or not counts["imported"] + counts["unchanged"]:
+        raise typer.Exit(1)
 
 
 def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:

@@ -56,17 +56,23 @@ def _wrong(text: str) -> PydanticCustomError:
     return PydanticCustomError("dataset", "{text}", {"text": text})
 
 
-def _meaning(text: str) -> str:
+def find_meaning(text: str) -> str | None:
+    """Return what a name means: an organ, :data:`KIDNEYS`, :data:`UNKNOWN`; else None."""
     plain = normalise(text)
-    if plain in _BOTH_KIDNEYS:
-        return KIDNEYS
+    if plain in (UNKNOWN, "ignore"):  # nnU-Net's word
+        return UNKNOWN
     organ = find_organ(text)
-    if organ is None and plain != UNKNOWN:
+    return KIDNEYS if plain in _BOTH_KIDNEYS else organ.name if organ else None
+
+
+def _meaning(text: str) -> str:
+    meaning = find_meaning(text)
+    if meaning is None:
         raise _wrong(
             f"{text!r} is none of {', '.join(ORGAN_NAMES)}, {KIDNEYS}, {UNKNOWN}; list "
             "structures that are none of these under other"
         )
-    return organ.name if organ else UNKNOWN
+    return meaning
 
 
 def _values_of(items: object) -> frozenset[int]:

@@ -41,8 +41,8 @@ MAP_NAMES = (
 MASKS_FOLDER = "segmentations"
 """Folder in a case's folder with one mask an organ."""
 
-_LABEL_FOLDERS = ("labelsTr", "labelsVa", "labelsTs")
-
+_LABEL_FOLDERS = ("labelsTr", "labelsVa", "labelsTs", "LabelTr", "LabelTe", "labels")
+"""Of the Decathlon and nnU-Net; of PanTS; of label maps beside a folder of images."""
 _LABEL_WORD = "segmentations?|seg|labels?|masks?|gt|combined_labels"
 _IMAGE_WORD = "volume|vol|images?|img|imaging|scan|ct"
 _LABEL_NAME = re.compile(rf"^(?:{_LABEL_WORD})[-_ ]?(?=\d)|[-_ ](?:{_LABEL_WORD})$")
@@ -93,10 +93,10 @@ def _stem(path: Path) -> str | None:
 def find_label_files(folder: Path) -> LabelFiles:
     """Find the label files of a dataset as it was downloaded, sorted by path.
 
-    Taken are ``*.nii.gz`` in the folder, in ``labelsTr``, ``labelsVa`` and ``labelsTs``
-    below it, and in folders of single cases. Where an image lies beside its label under
-    the same name but for words that say so (``volume-0``, ``segmentation-0``), the image
-    is passed over.
+    Taken are ``*.nii.gz`` in the folder, in ``labelsTr``, ``labelsVa``, ``labelsTs``,
+    ``LabelTr``, ``LabelTe`` and ``labels`` below it, and in folders of single cases. Where
+    an image lies beside its label under the same name but for words that say so
+    (``volume-0``, ``segmentation-0``), the image is passed over.
     """
     label_files = LabelFiles()
     places = [folder / name for name in _LABEL_FOLDERS if (folder / name).is_dir()]

@@ -30,7 +30,13 @@ from atlas8k.core.grid import Volume
 from atlas8k.core.structures import ORGAN_IDS, find_organ, normalise
 from atlas8k.core.volume import read_label
 from atlas8k.core.voxels import counts, renamed
-from atlas8k.labels.datasets import KIDNEYS, UNKNOWN, Dataset, known_structures
+from atlas8k.labels.datasets import (
+    KIDNEYS,
+    UNKNOWN,
+    Dataset,
+    find_meaning,
+    known_structures,
+)
 from atlas8k.labels.plausibility import (
     find_impossible,
     find_impossible_volumes,
@@ -209,6 +215,19 @@ def _of_sidecar(path: Path) -> dict[int, str]:
         if isinstance(name, str) and str(value).isdigit():
             names[int(value)] = name
     return names
+
+
+def described(folder: Path, name: str) -> Dataset | None:
+    """Return the dataset that a folder's ``dataset.json`` describes; None where it names no organ.
+
+    As nnU-Net's raw sets have it; its values for what is none of the nine organs are known, too.
+    """
+    names = {value: text for value, text in _of_sidecar(folder / SIDECAR).items() if value}
+    values = {value: meaning for value, text in names.items() if (meaning := find_meaning(text))}
+    if not {*values.values()} - {UNKNOWN}:
+        return None
+    other = sorted(names.keys() - values.keys())
+    return Dataset.model_validate({"": name, "values": values, "other": other})
 
 
 def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:

@@ -234,11 +234,22 @@ class LabelService:
             It is refused; the current label stays.
         """
         was_open = self.ledger.status(volume) == "open"
+        receipt = self.adopt(volume, sent, holder, params)
+        if was_open and receipt.is_current:
+            self.ledger.reopen(volume)
+        return receipt
+
+    def adopt(self, volume: str, sent: Path, holder: Holder, params: Mapping[str, Any]) -> Receipt:
+        """Take in a label that was made elsewhere: the volume is submitted, and in no round.
+
+        Raises
+        ------
+        VolumeError
+            It is refused; the current label stays.
+        """
         ready = self._submissions.prepare(volume, sent, holder, params)
         with self.reconciler.lock(volume):
             receipt = self._receipt(self._submissions.record(ready, adopted=True))
-            if was_open and receipt.is_current:
-                self.ledger.reopen(volume)
         return replace(receipt, findings=ready.findings)
 
     def check(

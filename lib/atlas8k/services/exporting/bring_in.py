@@ -1,0 +1,178 @@
+"""Bring an export of ours into a campaign, with what its manifest says of each organ.
+
+A public organ becomes public again, one that a person has confirmed, drawn or missed a submission
+by "annotator 3 of DATASET", and a predicted one a pseudo label: nothing counts for more here than
+it did there.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atlas8k.core.errors import UnreadableVolumeError
+from atlas8k.core.files import sha256_of
+from atlas8k.core.grid import Grid
+from atlas8k.core.grid_alignment import place
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.volume import read_grid, read_label, write_nifti
+from atlas8k.core.voxels import only
+from atlas8k.labels.public import UNKNOWN_TAG
+from atlas8k.services.errors import ConflictError
+from atlas8k.services.exporting.export import MANIFEST
+from atlas8k.services.labels.service import LabelService
+from atlas8k.store import Holder, OrganSource, VolumeEntry
+
+_INFO = [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()]
+_READ = ("confirmed", "revised", "absent")
+
+
+def is_export(folder: Path) -> bool:
+    """Return whether a folder is an export of ours."""
+    try:
+        with open(folder / MANIFEST, encoding="utf-8") as stream:
+            return stream.read(20).startswith('{"atlas8k_export"')
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def records(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what the manifest says of each volume."""
+    yield from json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["volumes"]
+
+
+def bring_in(
+    service: LabelService, volume: str, folder: Path, record: Mapping[str, Any], dataset: str
+) -> bool:
+    """Bring one volume's labels in; False where they are here already.
+
+    Parameters
+    ----------
+    record
+        From :func:`records`.
+    dataset
+        What the release is called in the records.
+
+    Raises
+    ------
+    VolumeError
+        A file is not what the manifest says, or does not lie on the CT.
+    ConflictError
+        Somebody has submitted the volume here.
+    """
+    grid = read_grid(service.folder.image_path(volume))
+    organs: dict[str, dict[str, Any]] = record["organs"]
+    array = _assembled(folder, record, grid)
+    expected = {organ: _source(said) for organ, said in organs.items()}
+    service.ledger.add_volumes([VolumeEntry(volume)])
+    if _same(service, volume, expected, array):
+        return False
+    if service.ledger.submissions(volume):
+        raise ConflictError(f"{volume}: somebody has submitted it here; nothing was brought in")
+    service.ledger.add_volumes([VolumeEntry(volume, record.get("dataset") or dataset)])
+    public = {o: source for o, source in expected.items() if source.source == "public"}
+    if public:
+        _open_voxels(service, volume, folder, record, grid, dataset)
+        service.keep_public(volume, array, grid, public)
+    # What was confirmed is in the draft label that the submission confirms.
+    drafted = [
+        organ
+        for organ, source in expected.items()
+        if source.source == "pseudo" or source.state == "confirmed"
+    ]
+    if drafted:
+        made = only(array, [ORGAN_IDS[organ] for organ in drafted])
+        service.keep_pseudo(volume, made, grid, {"model_signature": record.get("model")})
+    states = {o: one.state for o, one in expected.items() if one.source == "revised"}
+    if states:
+        numbers = sorted({said["annotator"] for said in organs.values() if "annotator" in said})
+        who = " and ".join(map(str, numbers)) or "unknown"
+        params = {
+            "label_info": _INFO,
+            "absent": [organ for organ, state in states.items() if state == "absent"],
+            "looked_at": [organ for organ, state in states.items() if state == "confirmed"],
+            "volume_is_right": list(ORGAN_NAMES),
+        }
+        with tempfile.TemporaryDirectory(prefix="atlas8k-label-") as scratch:
+            sent = write_nifti(Path(scratch) / "label.nii", array, grid)
+            service.adopt(volume, sent, Holder(f"{dataset}: annotator {who}"), params)
+    return True
+
+
+def _source(said: Mapping[str, Any]) -> OrganSource:
+    if said["source"] == "public":
+        return OrganSource("public", said["state"], said.get("dataset"))
+    if said["source"] == "revised" and said["state"] in _READ:
+        return OrganSource("revised", said["state"])
+    return OrganSource("pseudo", "unknown")
+
+
+def _same(
+    service: LabelService,
+    volume: str,
+    expected: Mapping[str, OrganSource],
+    array: npt.NDArray[np.uint8],
+) -> bool:
+    known = service.ledger.sources(volume)
+    pseudo = OrganSource("pseudo", "unknown")
+    for organ, source in expected.items():
+        here = known.get(organ, pseudo)._replace(submission=None, disputed=False)
+        if here.source != "public":
+            here = here._replace(dataset=None)
+        if here != source:
+            return False
+    current = service.versions.current(volume, "original")
+    if current is None:
+        return False
+    ids = [ORGAN_IDS[organ] for organ in expected]
+    return bool(np.array_equal(only(read_label(current.path).array, ids), array))
+
+
+def _assembled(folder: Path, record: Mapping[str, Any], grid: Grid) -> npt.NDArray[np.uint8]:
+    """Put a volume's files together: organ ids on the CT's grid."""
+    by_file: dict[str, dict[int, int]] = {}
+    for organ, said in record["organs"].items():
+        by_file.setdefault(said["file"], {})[said["value"]] = ORGAN_IDS[organ]
+    array = np.zeros(grid.shape, np.uint8, order="F")
+    for file, values in by_file.items():
+        part = _read(folder, record, file, grid)
+        for value, number in values.items():
+            array[part == value] = number
+    return array
+
+
+def _read(folder: Path, record: Mapping[str, Any], file: str, grid: Grid) -> npt.NDArray[np.uint8]:
+    path = (folder / file).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise UnreadableVolumeError(folder / MANIFEST, f"names a file elsewhere: {file}")
+    if not path.is_file() or sha256_of(path) != record["files"].get(file):
+        raise UnreadableVolumeError(path, "is not what the manifest says: its hash is another")
+    label = read_label(path)
+    return place(np.asarray(label.array), label.grid, grid, path)
+
+
+def _open_voxels(
+    service: LabelService,
+    volume: str,
+    folder: Path,
+    record: Mapping[str, Any],
+    grid: Grid,
+    dataset: str,
+) -> None:
+    """Store which voxels could be any organ, before the public label that leaves them open."""
+    if not record.get("open_voxels"):
+        return
+    own = f"{record['name']}/unknown.nii.gz"
+    if own in record["files"]:
+        mask = _read(folder, record, own, grid) > 0
+    else:
+        (file,) = record["files"]
+        mask = _read(folder, record, file, grid) == 1 + len(record["organs"])
+    info = {"dataset": record.get("dataset") or dataset, "voxels": int(mask.sum())}
+    service.folder.store_label(volume, UNKNOWN_TAG, mask.view(np.uint8), grid, info)
