@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from atlas8k.cli.open_studies import existing_ledger, folder_only, label_service_of
-from atlas8k.cli.options import MODELS, FolderOfStudies, LedgerFile, organs_in
+from atlas8k.cli.options import MODELS, FolderOfStudies, LedgerFile, Maps, organs_in
 
 
 class LayoutName(StrEnum):
@@ -26,6 +26,14 @@ class Bar(StrEnum):
     CONFIRMED = "confirmed"
     REVIEWED = "reviewed"
     ANY = "any"
+
+
+class For(StrEnum):
+    """What a dataset is for."""
+
+    SHARE = "share"
+    COMMERCIAL = "commercial"
+    INTERNAL = "internal"
 
 
 class Cts(StrEnum):
@@ -59,6 +67,13 @@ def export(
     rename: Annotated[
         str, typer.Option(help="name volumes by their number behind this, as BDMAP_00000001")
     ] = "",
+    purpose: Annotated[
+        For,
+        typer.Option(
+            help="leave out what sources do not let be shared, or be used so; internal: all"
+        ),
+    ] = For.SHARE,
+    maps: Maps = None,
     accept_changed: Annotated[
         bool, typer.Option("--accept-changed", help="CTs that changed after their labels, too")
     ] = False,
@@ -103,7 +118,7 @@ def export(
     settings = ExportSettings(
         layout.value, require.value,
         tuple(organ for organ in ORGAN_NAMES if organ in chosen_organs),
-        cts.value, name, rename, accept_changed,
+        cts.value, name, rename, accept_changed, purpose.value, str(maps) if maps else None,
     )  # fmt: skip
     with label_service_of(studies, ledger) as service:
         folder = service.folder
@@ -114,7 +129,10 @@ def export(
                 if kept.get(key) != value:
                     typer.echo(f"{key}: {kept.get(key)} then, {value} now; bytes may differ")
         else:
-            chosen = select(folder, settings.require, settings.organs, settings.rename)
+            chosen = select(
+                folder, settings.require, settings.organs, settings.rename,
+                settings.purpose, settings.maps,
+            )  # fmt: skip
             if frozen:
                 place = Place.of(str(studies), existing_ledger(studies, ledger), models, MODELS)
                 kept = freeze(folder, place.models)

@@ -137,6 +137,10 @@ class Dataset(BaseModel):
         Name that all its versions have in common, which by itself names none of them.
     structures
         Names of some of the values in `other`, to tell datasets apart by.
+    licence, centres, countries, volumes, phases, url, citation
+        Of the dataset, where known; empty or None where not. `volumes` are those that were taken
+        into AbdomenAtlas 1.0, licences and centres those of the paper's Table 3 (Qu et al.,
+        NeurIPS 2023).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -151,6 +155,13 @@ class Dataset(BaseModel):
     match: Annotated[tuple[tuple[re.Pattern[str], str], ...], BeforeValidator(_compiled)] = ()
     family: StrictStr = ""
     structures: Annotated[dict[_Value, StrictStr], AfterValidator(_all_other)] = {}
+    licence: StrictStr = ""
+    centres: StrictInt | None = None
+    countries: tuple[StrictStr, ...] = ()
+    volumes: StrictInt | None = None
+    phases: tuple[StrictStr, ...] = ()
+    url: StrictStr = ""
+    citation: StrictStr = ""
 
     @property
     def organs(self) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ class Campaign:
 
     def export(self, name: str = "out", progress: Any = iter, **settings: Any) -> Exported:
         said = ExportSettings(**settings)
-        chosen = select(self.service.folder, said.require, said.organs, said.rename)
+        chosen = select(self.service.folder, said.require, said.organs, said.rename, said.purpose)
         return export(self.service.folder, self.folder / name, said, chosen, progress=progress)
 
 

@@ -34,6 +34,7 @@ from atlas8k.core.volume import Grid, read_grid, read_label, write_nifti
 from atlas8k.services.exporting.export import ExportError, ExportSettings, export
 from atlas8k.services.exporting.frozen import again, freeze
 from atlas8k.services.exporting.selection import name_fault, select
+from atlas8k.store import OrganSource, VolumeEntry
 
 
 @pytest.fixture
@@ -355,3 +356,33 @@ def test_a_frozen_export_is_made_again_although_the_campaign_went_on(campaign: C
     (first / "manifest.json").write_text("{}")
     with pytest.raises(ExportError, match="was changed"):
         again(folder, first)
+
+
+def test_licences_decide_what_is_passed_on(tmp_path: Path):
+    made = Campaign(tmp_path, "flare", "jhh", "own")
+    for volume, dataset in (("flare", "FLARE23"), ("jhh", "JHH"), ("own", "our own")):
+        made.service.ledger.add_volumes([VolumeEntry(volume, dataset)])
+        made.pseudo(volume, "liver", "spleen")
+        said = {"aorta": OrganSource("public", "present", dataset)}
+        made.service.keep_public(volume, columns("aorta"), GRID, said)
+        array = columns("aorta") | columns("liver") | columns("spleen", start=2)
+        made.submit(volume, array, looked_at=["liver"])
+    out = made.export(cts="copy").out
+    organs = {name: sorted(one["organs"]) for name, one in manifest(out)["volumes"].items()}
+    assert organs == {
+        "flare": ["liver", "spleen"],
+        "jhh": ["liver", "spleen"],
+        "own": ["aorta", "liver", "spleen"],
+    }
+    assert "nothing adapted" in left_out(out)["flare", "aorta"]
+    assert (out / "flare/ct.nii.gz").is_file()
+    assert not (out / "jhh/ct.nii.gz").exists()
+    page = (out / "ATTRIBUTION.md").read_text()
+    assert "CC BY-NC-ND 4.0" in page
+    assert "not to be shared" in page
+    out = made.export("commercial", cts="copy", purpose="commercial").out
+    assert not (out / "flare/ct.nii.gz").exists()
+    out = made.export("internal", cts="copy", purpose="internal").out
+    assert "aorta" in manifest(out)["volumes"]["jhh"]["organs"]
+    assert (out / "jhh/ct.nii.gz").is_file()
+    made.service.close()

@@ -30,6 +30,7 @@ from atlas8k.core.rewriting import is_bare, rewrite
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label, write_nifti
 from atlas8k.core.voxels import counts
+from atlas8k.labels.licences import Purpose, attribution, forbids, registered
 from atlas8k.services.errors import NotFoundError
 from atlas8k.services.exporting import layouts
 from atlas8k.services.exporting.layouts import Layout
@@ -38,6 +39,7 @@ from atlas8k.services.studies.folder import StudiesFolder
 
 FORMAT = 1
 MANIFEST, TABLE, LEFT_OUT, FROZEN = "manifest.json", "manifest.csv", "left_out.csv", "frozen.json"
+SOURCES = "ATTRIBUTION.md"
 UNFINISHED = ".unfinished"
 """Behind the name of the target, while it is written."""
 _DONE, _MARK, _LOCK = ".done.jsonl", ".export.json", ".lock"
@@ -68,6 +70,8 @@ class ExportSettings:
         Of the dataset.
     rename
         See :func:`~atlas8k.services.exporting.selection.select`.
+    purpose, maps
+        What it is for, which decides what licences let out; file of the user's own datasets.
     accept_changed
         Export labels of CTs that changed after them, where the grid is still theirs.
     """
@@ -79,6 +83,8 @@ class ExportSettings:
     name: str = "Atlas8k"
     rename: str = ""
     accept_changed: bool = False
+    purpose: Purpose = "share"
+    maps: str | None = None
 
 
 @dataclass
@@ -313,6 +319,9 @@ class _Writer:
         said: dict[str, Any] = {"sha256": own.removeprefix("SHA256:")}
         if self._settings.cts == "none":
             return said
+        source = registered(one.record.get("dataset"), self._settings.maps)
+        if why := forbids(source, self._settings.purpose, adapted=False):
+            return {**said, "left_out": why}
         target = self._work / name
         self._writing.append(target)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -325,6 +334,8 @@ class _Writer:
                 return {**said, "file": name, "how": "link"}
             shutil.copyfile(ct, target)
             return {**said, "file": name, "how": "copy"}
+        if why := forbids(source, self._settings.purpose, adapted=True):
+            return {**said, "left_out": why}
         rewrite(ct, target, grid.served, bare=True)
         return {**said, "file": name, "how": "bare copy", "file_sha256": sha256_of(target)}
 
@@ -394,17 +405,24 @@ class _Writer:
             shutil.rmtree(self._work)
             raise ExportError(self._work, f"nothing to export: {why or 'there are no volumes'}")
         sets: Counter[tuple[str, tuple[str, ...], bool]] = Counter()
+        sources: Counter[str] = Counter()
         with (
             open(self._work / MANIFEST, "w", encoding="utf-8", newline="") as manifest,
             open(self._work / TABLE, "w", encoding="utf-8", newline="") as table,
         ):
-            head = {"format": FORMAT, **asdict(self._settings), "volumes": len(self._done)}
+            # Not where the user's own file of datasets lies.
+            said = {**asdict(self._settings), "maps": None}
+            head = {"format": FORMAT, **said, "volumes": len(self._done)}
             manifest.write(f'{{"atlas8k_export": {json.dumps(head)},\n"volumes": [')
             table.write(csv_text([COLUMNS]))
             for number, record in enumerate(self._records()):
                 manifest.write(("," if number else "") + "\n" + json.dumps(record))
                 table.write(csv_text(_rows(record)))
                 summary.organs.update(list(record["organs"]))
+                labels = {said.get("dataset", "") for said in record["organs"].values()}
+                sources.update({record.get("dataset", ""), *labels - {""}})
+                if why := record["ct"].get("left_out"):
+                    summary.left_out[f"the CT alone: {why}"] += 1
                 if self._settings.layout == "nnunet":
                     below = next(iter(record["files"])).partition("/")[0]
                     sets[below, tuple(record["organs"]), "open_voxels" in record] += 1
@@ -413,6 +431,8 @@ class _Writer:
             manifest.write("\n]}\n")
         text = csv_text([LeftOut._fields, *self._left])
         (self._work / LEFT_OUT).write_text(text, encoding="utf-8", newline="")
+        page = attribution(sources, self._settings.purpose, self._settings.maps)
+        (self._work / SOURCES).write_text(page, encoding="utf-8")
         for (below, organs, opened), count in sets.items():
             said = layouts.dataset_json(organs, opened, count, name=self._settings.name)
             _write_json(self._work / below / "dataset.json", said)

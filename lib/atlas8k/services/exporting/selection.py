@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.labels.licences import Purpose, forbids, registered
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.store import LabelVersion, OrganSource, exports
 
@@ -106,7 +107,12 @@ def name_fault(name: str, twins: int = 1) -> str:
 
 
 def select(
-    folder: StudiesFolder, require: Require, organs: Sequence[str] = ORGAN_NAMES, rename: str = ""
+    folder: StudiesFolder,
+    require: Require,
+    organs: Sequence[str] = ORGAN_NAMES,
+    rename: str = "",
+    purpose: Purpose = "share",
+    maps: str | None = None,
 ) -> Iterator[Wanted | LeftOut]:
     """Yield every volume of a campaign: to be exported, or left out and why.
 
@@ -117,6 +123,9 @@ def select(
     rename
         Where given, volumes are named so with their number in the store, such as
         ``BDMAP_00000001``: the same as volumes are added.
+    purpose, maps
+        A public label is left out where its licence forbids it, see
+        :func:`~atlas8k.labels.licences.forbids`; file of the user's own datasets.
     """
     with folder.ledger.read() as tx:
         known, numbers = exports.names(tx), exports.annotators(tx)
@@ -129,7 +138,12 @@ def select(
         if reason := fault or _STATUS.get(state.status, ""):
             yield LeftOut(shown, "", reason)
         else:
-            yield _wanted(name, shown, state, numbers, require, organs)
+            licences = {
+                one.dataset: forbids(registered(one.dataset, maps), purpose, adapted=True)
+                for one in state.organs.values()
+                if one.source == "public"
+            }
+            yield _wanted(name, shown, state, numbers, require, organs, licences)
     if not rename:
         for name in sorted(set(folder.now().ids()) - set(known)):
             yield LeftOut(name, "", "nobody has scored or labeled it")
@@ -142,6 +156,7 @@ def _wanted(
     annotators: dict[str, int],
     require: Require,
     organs: Sequence[str],
+    licences: Mapping[str | None, str],
 ) -> Wanted | LeftOut:
     if state.label is None:
         return LeftOut(name, "", "has no label")
@@ -153,7 +168,10 @@ def _wanted(
         rules.setdefault(finding.organ, []).append(finding.rule)
     for organ in organs:
         source = state.organs.get(organ, _PSEUDO)
-        if reason := why_not(source, state.current is not None, require):
+        reason = why_not(source, state.current is not None, require)
+        if source.source == "public":
+            reason = reason or licences[source.dataset]
+        if reason:
             out.append(LeftOut(name, organ, reason))
             continue
         read = None if source.submission is None else state.readings[source.submission]

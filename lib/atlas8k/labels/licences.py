@@ -1,0 +1,105 @@
+"""What a source dataset's licence lets an export pass on, and the attribution that it asks for.
+
+The letters are Creative Commons': NC for no commercial use, ND that nothing adapted is shared, SA
+that what is adapted is shared under the same licence. A label map put together from several
+sources is adapted; a CT that is copied byte for byte is not. Where nothing is stated, nothing is
+allowed. This is no legal advice; who shares a dataset answers for it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Literal
+
+from atlas8k.labels.datasets import Dataset, DatasetMapError, find_versions
+
+Purpose = Literal["share", "commercial", "internal"]
+"""What an export is for: to be shared, to be used commercially, or for the owner's use alone."""
+
+
+@cache
+def registered(name: str | None, own: str | None = None) -> Dataset | None:
+    """Return the registry's entry of a dataset or family; None where it has none.
+
+    Parameters
+    ----------
+    own
+        File of the user's own entries.
+    """
+    try:
+        return find_versions(name or "", own)[-1]
+    except DatasetMapError:
+        return None
+
+
+def letters(licence: str) -> frozenset[str]:
+    """Return which of NC, ND and SA a licence has."""
+    return frozenset(re.split(r"[\s-]", licence.upper())) & {"NC", "ND", "SA"}
+
+
+def forbids(dataset: Dataset | None, purpose: Purpose, *, adapted: bool) -> str:
+    """Return why something of a dataset may not be exported; empty where it may.
+
+    Parameters
+    ----------
+    adapted
+        It is a label, or a CT that is not copied as it is.
+    """
+    if dataset is None or not dataset.licence or purpose == "internal":
+        return ""
+    has = letters(dataset.licence)
+    what = f"{dataset.name} ({dataset.licence})"
+    if dataset.licence in ("private", "none stated"):
+        return f"{what}: its licence does not let it be shared"
+    if adapted and "ND" in has:
+        return f"{what}: nothing adapted of it may be shared"
+    if purpose == "commercial" and "NC" in has:
+        return f"{what}: not for commercial use"
+    return ""
+
+
+def demands(dataset: Dataset | None) -> list[str]:
+    """Return what who uses or shares something of a dataset must heed, in words."""
+    if dataset is None or not dataset.licence:
+        return ["licence not known here: see the source"]
+    words = {
+        "NC": "no commercial use",
+        "ND": "share nothing adapted",
+        "SA": "share what is adapted under the same licence",
+    }
+    own = [text for letter, text in words.items() if letter in letters(dataset.licence)]
+    if dataset.licence in ("private", "none stated"):
+        own = ["not to be shared"]
+    return ["name the source", *own]
+
+
+def attribution(counts: Mapping[str, int], purpose: Purpose, own: str | None = None) -> str:
+    """Return a page (Markdown) that names every source, its licence and what that asks for.
+
+    Parameters
+    ----------
+    counts
+        Volumes by name of the dataset; ``""`` for those without one.
+    """
+    lines = ["# Sources", ""]
+    if purpose == "internal":
+        lines += ["**For internal use.** It holds what its sources do not let be shared.", ""]
+    lines += ["| dataset | volumes | licence | asks for | CTs from | cite |"]
+    lines += ["| --- | --- | --- | --- | --- | --- |"]
+    for name, count in sorted(counts.items()):
+        entry = registered(name, own)
+        cells = ["", "", ""] if entry is None else [entry.licence, entry.url, entry.citation]
+        asks = "; ".join(demands(entry)) if name else "the owner's own terms"
+        row = [name or "(none)", str(count), cells[0] or "not known", asks, cells[1], cells[2]]
+        lines.append(f"| {' | '.join(row)} |")
+    shared = {
+        entry.licence
+        for name in counts
+        if (entry := registered(name, own)) and "SA" in letters(entry.licence)
+    }
+    if len(shared) > 1:
+        lines += ["", f"Sources ask for different licences ({', '.join(sorted(shared))}): keep "
+                  "each volume under its own, as a collection."]  # fmt: skip
+    return "\n".join(lines) + "\n"
