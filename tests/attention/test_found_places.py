@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.attention.test_predicted_quality import GRID, SHAPE, ball, volume
+from tests.attention.test_predicted_quality import GRID, LIVER, SHAPE, ball, volume
 
 from atlas8k.attention.organ_features import FEATURES
 from atlas8k.attention.perceptron import Perceptron
@@ -90,6 +90,51 @@ def test_another_organ_on_the_same_place_is_named() -> None:
     probs, labels, hu = volume([spleen | liver, spleen, spleen], spleen)
     found = find_places(thinned(probs, labels, GRID, hu), by_spread(), NAMES)
     assert any("spleen and liver both claim it" in one.why for one in found.regions)
+
+
+def between(*livers: tuple[tuple[int, int, int], float]) -> Thinned:
+    """A lump that the first network takes for spleen, and lumps that it takes for liver."""
+    spleen, lump = ball((30, 36, 18), 4), ball((22, 20, 18), 6)
+    probs, labels, hu = volume([spleen | lump, spleen, spleen], spleen)
+    for centre, radius in livers:
+        probs[0, LIVER, ball(centre, radius)] = 1.0
+    return thinned(probs, labels, GRID, hu)
+
+
+def test_places_of_two_organs_that_touch_are_one_that_names_both() -> None:
+    beside, apart = ((30, 20, 18), 3), ((22, 20, 30), 3)
+    settings = PlaceSettings(wrong_ml=0.1)
+    found = find_places(between(beside, apart), by_spread(), NAMES, settings)
+    assert [one.organs for one in found.regions] == [("spleen", "liver"), ("liver",)]
+    both, other = found.regions
+    alone = find_places(between(), by_spread(), NAMES, settings).regions[0]
+    assert both.ml == pytest.approx(alone.ml + other.ml, rel=0.2)
+    assert both.wrong_ml == pytest.approx(alone.wrong_ml + other.wrong_ml, rel=0.2)
+    assert both.start[0] == alone.start[0]
+    assert both.stop[0] > alone.stop[0] + 2
+    assert "liver: Swin UNETR takes it in" in both.why
+    assert len(found.voxels[0]) * 8 * GRID.voxel_ml == pytest.approx(both.ml)
+    at = found.voxels[0]
+    assert set(found.mask[tuple(at.T)]) == {ORGAN_IDS["spleen"]}
+
+
+def test_where_two_organs_claim_the_same_voxels_these_count_once() -> None:
+    alone = find_places(between(), by_spread(), NAMES).regions[0]
+    (both,) = find_places(between(((22, 20, 18), 6)), by_spread(), NAMES).regions
+    assert set(both.organs) == {"spleen", "liver"}
+    assert both.ml == pytest.approx(alone.ml)
+    assert both.wrong_ml == pytest.approx(alone.wrong_ml, rel=0.05)
+
+
+def test_a_place_brings_no_chain_of_others_with_it() -> None:
+    """Spleen, liver and a second, smaller spleen in a row."""
+    spleen = ball((30, 36, 18), 4)
+    large, small = ball((10, 20, 18), 6), ball((27, 20, 18), 3)
+    probs, labels, hu = volume([spleen | large | small, spleen, spleen], spleen)
+    probs[0, LIVER, ball((20, 20, 18), 4)] = 1.0
+    whole = thinned(probs, labels, GRID, hu)
+    found = find_places(whole, by_spread(), NAMES, PlaceSettings(wrong_ml=0.1)).regions
+    assert [one.organs for one in found] == [("spleen", "liver"), ("spleen",)]
 
 
 def test_few_are_shown_and_the_worst_come_first() -> None:

@@ -62,7 +62,7 @@ def judge_places(folder: Path, number: int, model: Any) -> dict[str, Any]:
         places = [
             whole(at, volume.steps, grid.shape)
             for region, at in zip(found.regions, found.voxels, strict=True)
-            if region.organ == organ
+            if organ in region.organs
         ]
         totals["wrong_ml"] += float(error.wrong.sum()) * grid.voxel_ml
         totals["wrong_inside"] += float((error.wrong & (shown > 0)).sum()) * grid.voxel_ml

@@ -103,6 +103,11 @@ def test_picture_heat_and_boxes_without_networks(
     every, liver = image.get_fdata(), nib.load(organ).get_fdata()
     assert every.max() > 0
     assert (liver <= every + 1e-6).all()
+    terms = np.zeros(GRID.shape)
+    for criterion in ("inconsistency", "uncertainty", "overlap"):
+        explained(scored, "--heat", organ, "--criterion", criterion)
+        terms += nib.load(organ).get_fdata()
+    assert np.abs(terms - every).max() < 9 / 128  # the sum is kept in steps, organ by organ
     found = json.loads(run("explain", "b", "--studies", scored, "--json").stdout)
     # Resampled to voxels of 2 ml, the sum is still the volume's attention, roughly.
     assert every.sum() * GRID.voxel_ml == pytest.approx(found["attention_ml"], rel=0.1)
@@ -123,6 +128,8 @@ def test_where_nothing_is_kept_the_networks_run(scored: Path, tmp_path: Path) ->
         (["b", "--heat", "x.png"], "nii.gz"),
         (["b", "--organ", "liver"], "--heat"),
         (["b", "--heat", "x.nii.gz", "--organ", "heart"], "heart"),
+        (["b", "--criterion", "overlap"], "--heat"),
+        (["b", "--heat", "x.nii.gz", "--criterion", "doubt"], "there are inconsistency"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(scored: Path, arguments: list[str], fails: str) -> None:

@@ -198,7 +198,7 @@ def explanation(
             of Eq. 4; ``slice``, index from 0 of the CT slice with its largest cross-section;
             ``start``, ``stop`` (exclusive) and ``centre`` in the CT's array index;
             ``centre_mm``, RAS+; ``place``, see :meth:`Place.as_dict`; ``wrong_ml``, ``chance``
-            and ``why``, see :class:`~atlas8k.attention.regions.Region`.
+            ``why`` and ``also``, see :class:`~atlas8k.attention.regions.Region`.
         ``regions_in_all``
             How many there are.
     """
@@ -212,7 +212,7 @@ def explanation(
             "uncertainty_ml": _rounded(sizes.uncertainty_ml[organ]),
             "overlap_ml": _rounded(sizes.overlap_ml[organ]),
             "salient_ml": _rounded(salient.salient_ml[organ]),
-            "regions": sum(region.organ == organ for region in shown),
+            "regions": sum(organ in region.organs for region in shown),
         }
         for organ, ml in sorted(sizes.attention_ml.items(), key=lambda item: (-item[1], item[0]))
     ]
@@ -244,6 +244,7 @@ def _region_record(region: Region, grid: Grid, ct_grid: Grid, axis: int) -> dict
         "wrong_ml": _rounded(region.wrong_ml),
         "chance": _rounded(region.chance),
         "why": region.why,
+        "also": list(region.also),
     }
 
 

@@ -45,7 +45,7 @@ _COLORS = {organ.name: [round(part / 255, 4) for part in organ.color] for organ 
 
 def region_name(region: Region, rank: int) -> str:
     """Return a region's name: rank by attention, organ, volume, ``"2 pancreas 4.2 ml"``."""
-    return f"{rank} {region.organ} {region.ml:.1f} ml"
+    return f"{rank} {' + '.join(region.organs)} {region.ml:.1f} ml"
 
 
 def markups(regions: Sequence[Region], grid: Grid, most: int = MAX_BOXES) -> dict[str, Any]:
@@ -197,7 +197,8 @@ def _display(color: list[float], *, labels: bool) -> dict[str, Any]:
 
 def _about(region: Region, grid: Grid) -> str:
     return (
-        f"{region.organ} in doubt: {region.ml:.1f} ml, attention {region.attention_ml:.1f} ml; "
+        f"{' + '.join(region.organs)} in doubt: {region.ml:.1f} ml, "
+        f"attention {region.attention_ml:.1f} ml; "
         f"{place_of_region(region, grid, slice_axis(grid)).text}"
     )
 

@@ -1,20 +1,22 @@
 """Find the few places that an annotator should look at, and say what is in doubt there.
 
 What ranks volumes is the sum of attention; what is shown to a person is made for that: connected
-spots where the chance of a real error is high, the most expected wrong ml first. The chance comes
-from :class:`~atlas8k.attention.quality_model.QualityModel`, voxel by voxel on a thinned grid.
+spots where the chance of a real error is high, the most expected wrong ml first. Spots of two
+organs that touch are one place, which names both. The chance comes from
+:class:`~atlas8k.attention.quality_model.QualityModel`, voxel by voxel on a thinned grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import cc3d
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from atlas8k.attention.equations import CUT
 from atlas8k.attention.quality_model import QualityModel
@@ -27,6 +29,7 @@ from atlas8k.core.structures import ORGAN_IDS
 
 MOST_PLACES = 10
 NETWORK_WORDS = {"swin_unetr": "Swin UNETR", "unet": "U-Net", "nnunet": "nnU-Net"}
+_CLAIMED = "both claim it"
 SHARE = 0.5
 """Of a place that a network gives to an organ, so that this is said."""
 ENDS_MM = 8.0
@@ -106,24 +109,28 @@ def find_places(
 
     with ThreadPoolExecutor(workers()) as pool:  # what takes time lets other threads run
         found = list(chain.from_iterable(pool.map(of, volume.parts)))
-    found.sort(key=lambda one: (-one.wrong_ml, one.part.organ, one.start))
-    kept = found[: settings.most]
+    kept = sorted(_joined(sorted(found, key=_order), volume), key=_order)[: settings.most]
+    voxels = tuple(one.voxels() for one in kept)
     mask = np.zeros(volume.label.shape, dtype=np.uint8)
-    for one in reversed(kept):
-        mask[one.box][one.inside] = ORGAN_IDS[one.part.organ]
-    regions = tuple(one.region(volume, names) for one in kept)
-    return Places(regions, tuple(one.voxels() for one in kept), mask, volume.grid)
+    for one, at in zip(reversed(kept), reversed(voxels), strict=True):
+        mask[tuple(at.T)] = ORGAN_IDS[one.part.organ]
+    return Places(tuple(one.region(volume, names) for one in kept), voxels, mask, volume.grid)
 
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """A place of one organ on the thinned grid: its box there, and its voxels in the box."""
+    """A place of one organ on the thinned grid: its box there, and its voxels in the box.
+
+    ``chances`` are those of its own voxels, ``others`` places of other organs that touch it, seen
+    as one place with it.
+    """
 
     part: OrganPart
     box: Box
     inside: Mask
     wrong_ml: float
-    chance: float
+    chances: npt.NDArray[np.float32]
+    others: tuple[_Found, ...] = ()
 
     @property
     def start(self) -> Triple:
@@ -132,7 +139,7 @@ class _Found:
     def region(self, volume: Thinned, names: Sequence[str]) -> Region:
         """Return it in the index of the whole grid, with words."""
         steps = np.array(volume.steps)
-        at = self.voxels()
+        at, chances = self._every()
         first = np.array([step // 2 for step in volume.steps])
         start, stop = at.min(axis=0) * steps, (at.max(axis=0) + 1) * steps
         centre = at.mean(axis=0) * steps + first
@@ -141,27 +148,61 @@ class _Found:
         return Region(
             organ=self.part.organ,
             ml=float(len(at) * volume.voxel_ml),
-            attention_ml=float(self._attention() * volume.voxel_ml),
+            attention_ml=float(
+                sum(one._attention() for one in (self, *self.others)) * volume.voxel_ml
+            ),
             start=(int(start[0]), int(start[1]), int(start[2])),
             stop=(int(stop[0]), int(stop[1]), int(stop[2])),
             centre=(float(centre[0]), float(centre[1]), float(centre[2])),
             largest_slice=(int(largest[0]), int(largest[1]), int(largest[2])),
             wrong_ml=self.wrong_ml,
-            chance=self.chance,
-            why="; ".join(_why(self, volume, names)),
+            chance=float(chances.mean()),
+            why="; ".join([*_why(self, volume, names), *self._why_others(volume, names)]),
+            also=tuple(dict.fromkeys(one.part.organ for one in self.others)),
         )
+
+    def with_others(self, others: Sequence[_Found], volume: Thinned) -> _Found:
+        """Return it as one place with those; where they overlap, the larger chance counts."""
+        one = replace(self, others=tuple(others))
+        return replace(one, wrong_ml=float(one._every()[1].sum()) * volume.voxel_ml)
 
     def voxels(self) -> npt.NDArray[np.intp]:
         """Return the index of its voxels on the thinned grid, ``(n, 3)``."""
-        at: npt.NDArray[np.intp] = np.argwhere(self.inside) + self.start
-        return at
+        return self._every()[0]
+
+    def _every(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+        """Return its voxels and those of the others, each once, and their chances."""
+        parts = (self, *self.others)
+        at = np.concatenate([np.argwhere(one.inside) + one.start for one in parts])
+        every, index = np.unique(at, axis=0, return_inverse=True)
+        chances = np.zeros(len(every), np.float32)
+        np.maximum.at(chances, index.ravel(), np.concatenate([one.chances for one in parts]))
+        return every, chances
+
+    def _why_others(self, volume: Thinned, names: Sequence[str]) -> Iterator[str]:
+        """Say of each other organ what is in doubt, but not twice that two claim it."""
+        for one in self.others:
+            said = [text for text in _why(one, volume, names) if not text.endswith(_CLAIMED)]
+            if said:
+                yield f"{one.part.organ}: {', '.join(said)}"
+
+    def touches(self, other: _Found) -> bool:
+        """Return whether one of its voxels is one of the other's, or next to it."""
+        first, second = (one.box for one in (self, other))
+        common = [
+            slice(max(a.start, b.start - 1), min(a.stop, b.stop + 1))
+            for a, b in zip(first, second, strict=True)
+        ]
+        if any(span.start >= span.stop for span in common):
+            return False
+        own = self.inside[tuple(_within(common, first))]
+        around = ndimage.binary_dilation(np.pad(other.inside, 1), np.ones((3, 3, 3)))
+        wider = [slice(span.start - 1, span.stop + 1) for span in second]
+        return bool((own & around[tuple(_within(common, wider))]).any())
 
     def within(self) -> Box:
         """Return its box in the organ's own part."""
-        x, y, z = (
-            slice(b.start - p.start, b.stop - p.start)
-            for b, p in zip(self.box, self.part.box, strict=True)
-        )
+        x, y, z = _within(self.box, self.part.box)
         return x, y, z
 
     def probs(self) -> npt.NDArray[np.float32]:
@@ -177,6 +218,33 @@ class _Found:
         mean = probs.mean(axis=0)
         entropy = -(mean * np.log(np.maximum(mean, 1e-12))).sum()
         return float(probs.std(axis=0).sum() + entropy)
+
+
+def _within(inner: Sequence[slice], outer: Sequence[slice]) -> list[slice]:
+    """Return a box in the index of one around it."""
+    return [slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True)]
+
+
+def _order(one: _Found) -> tuple[float, str, Triple]:
+    return -one.wrong_ml, one.part.organ, one.start
+
+
+def _joined(found: Sequence[_Found], volume: Thinned) -> Iterator[_Found]:
+    """Yield places, each one with the smaller ones of other organs that touch it.
+
+    Those bring no others with them: a chain along the outlines of the abdomen is no place.
+
+    Parameters
+    ----------
+    found
+        Most expected wrong ml first.
+    """
+    waiting = list(found)
+    while waiting:
+        one, *rest = waiting
+        beside = [o for o in rest if o.part.organ != one.part.organ and o.touches(one)]
+        waiting = [o for o in rest if o not in beside]
+        yield one.with_others(beside, volume) if beside else one
 
 
 def _places_of(
@@ -204,7 +272,7 @@ def _places_of(
             (x, y, z),
             inside,
             wrong_ml=float(wrong_ml[number]),
-            chance=float(values.mean()),
+            chances=values,
         )
 
 
@@ -217,7 +285,7 @@ def _why(place: _Found, volume: Thinned, names: Sequence[str]) -> list[str]:
     claimed[0] = 0
     if claimed.sum() >= SHARE * len(others):
         other = next(name for name, value in ORGAN_IDS.items() if value == claimed.argmax())
-        said.append(f"{place.part.organ} and {other} both claim it")
+        said.append(f"{place.part.organ} and {other} {_CLAIMED}")
     if len(words) == len(place.part.probs):  # else some do not know the organ
         within = place.part.mask[place.within()][place.inside].mean() > SHARE
         has = [(one > CUT).mean() > SHARE for one in place.probs()]

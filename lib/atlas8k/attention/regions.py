@@ -145,6 +145,8 @@ class Region:
         in it, and the mean chance that a voxel of it is in an error; 0 where not known.
     why
         What is in doubt there, in words; empty where not known.
+    also
+        Other organs in doubt there: places of theirs that touch are a part of this one.
     """
 
     organ: str
@@ -157,6 +159,12 @@ class Region:
     wrong_ml: float = 0.0
     chance: float = 0.0
     why: str = ""
+    also: tuple[str, ...] = ()
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """All organs in doubt there, the first one first."""
+        return (self.organ, *self.also)
 
     @property
     def box(self) -> Box:

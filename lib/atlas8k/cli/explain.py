@@ -17,6 +17,8 @@ from atlas8k.core.errors import LedgerError, SettingsError, UnreadableVolumeErro
 from atlas8k.core.rankings import RANKINGS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     import numpy.typing as npt
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 PICTURED = 3
 FIGURES = ("attention", "inconsistency", "uncertainty", "overlap", "salient")
+CRITERIA = ("inconsistency", "uncertainty", "overlap")
+"""Terms of Eq. 4."""
 HEAT_STEP = 1 / 128
 """Value of Eq. 4 that a step of a byte heat map stands for."""
 
@@ -49,6 +53,10 @@ def explain(
     ] = None,
     organ: Annotated[
         str | None, typer.Option(help="heat of this organ; default: the sum of all organs")
+    ] = None,
+    criterion: Annotated[
+        str | None,
+        typer.Option(help="heat of one term: inconsistency, uncertainty, overlap; default: all"),
     ] = None,
     boxes: Annotated[
         Path | None, typer.Option(help="regions as boxes for 3D Slicer (.mrk.json)")
@@ -72,7 +80,7 @@ def explain(
     ):
         if file is not None and not file.name.endswith(endings):
             raise UnreadableVolumeError(file, f"the name must end in {' or '.join(endings)}")
-    _check_organ(organ, heat)
+    _check_heat(organ, criterion, heat)
     opened = None
     with ledger_of(studies, path) as book:
         record = _record(book, case)
@@ -91,7 +99,7 @@ def explain(
         if preview is not None:
             _picture(preview, opened, case, record, regions)
         if heat is not None:
-            _heat(heat, opened, organ)
+            _heat(heat, opened, organ, criterion)
         if boxes is not None:
             write_markups(boxes, opened.answers.regions_on(opened.grid), opened.grid)
     for file in (preview, heat, boxes):
@@ -99,13 +107,17 @@ def explain(
             typer.echo(f"{file} written", err=True)
 
 
-def _check_organ(organ: str | None, heat: Path | None) -> None:
+def _check_heat(organ: str | None, criterion: str | None, heat: Path | None) -> None:
     from atlas8k.core.structures import ORGAN_NAMES
 
     if organ is not None and organ not in ORGAN_NAMES:
         raise SettingsError(f"--organ {organ}: there are {', '.join(ORGAN_NAMES)}")
     if organ is not None and heat is None:
         raise SettingsError("--organ chooses the organ of --heat FILE, which is not given")
+    if criterion is not None and criterion not in CRITERIA:
+        raise SettingsError(f"--criterion {criterion}: there are {', '.join(CRITERIA)}")
+    if criterion is not None and heat is None:
+        raise SettingsError("--criterion chooses the term of --heat FILE, which is not given")
 
 
 def _record(book: Ledger, case: str) -> dict[str, Any]:
@@ -209,7 +221,7 @@ def _print(record: dict[str, Any]) -> None:
         rows.append(
             {
                 "": rank,
-                "organ": row["organ"],
+                "organ": " + ".join([row["organ"], *row.get("also", ())]),
                 "ml": f"{row['ml']:.1f}",
                 "expected wrong": f"{row['wrong_ml']:.1f}" if row.get("wrong_ml") else "",
                 "why": row.get("why", ""),
@@ -304,15 +316,35 @@ def _heat_maps(opened: _Opened) -> tuple[Bytes, Grid]:
     return salient.heat, grid
 
 
-def _heat(target: Path, opened: _Opened, organ: str | None) -> None:
+def _criterion_maps(opened: _Opened, criterion: str) -> tuple[npt.NDArray[np.float32], Grid]:
+    """Return one term of Eq. 4, ``(organs, X, Y, Z)``, and its grid; a slice at a time."""
+    import numpy as np
+
+    from atlas8k.attention import equations
+    from atlas8k.attention.probabilities import LEVELS
+
+    codes, grid, _ = opened.engine.probabilities(opened.file, volume=opened.case)
+    term: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] = {
+        "inconsistency": equations.inconsistency,
+        "uncertainty": equations.uncertainty,
+        "overlap": lambda probs: equations.overlap(probs, opened.engine.salient.overlap),
+    }[criterion]
+    maps = np.empty(codes.codes.shape[1:], np.float32)
+    for k in range(maps.shape[-1]):
+        maps[..., k] = term(LEVELS[codes.codes[..., k]])
+    return maps, grid
+
+
+def _heat(target: Path, opened: _Opened, organ: str | None, criterion: str | None) -> None:
     import numpy as np
 
     from atlas8k.core.structures import ORGAN_IDS
     from atlas8k.core.volume import resample, write_nifti
 
-    maps, grid = _heat_maps(opened)
+    maps, grid = _criterion_maps(opened, criterion) if criterion else _heat_maps(opened)
     chosen = maps if organ is None else maps[ORGAN_IDS[organ] - 1 : ORGAN_IDS[organ]]
-    values = chosen.sum(axis=0, dtype=np.float32) * np.float32(HEAT_STEP)
+    step = np.float32(1 if criterion else HEAT_STEP)
+    values = chosen.sum(axis=0, dtype=np.float32) * step
     write_nifti(target, resample(values, grid, opened.grid, linear=True), opened.grid)
 
 
@@ -336,7 +368,8 @@ def _picture(target: Path, opened: _Opened, case: str, record: dict[str, Any], m
         views.append(
             View(
                 _point_in_slice(mask, answers.grid, axis, region.largest_slice[axis]),
-                f"{rank}  {region.organ}, {region.ml:.1f} ml in doubt{_expected(region)}\n"
+                f"{rank}  {' + '.join(region.organs)}, {region.ml:.1f} ml in doubt"
+                f"{_expected(region)}\n"
                 f"{place_of_region(on_ct, opened.grid, record['slice_axis']).text}",
                 Volume(mask, answers.grid),
             )
