@@ -192,6 +192,17 @@ ROWS = [
         )
         for do, note in (("accept", 0), ("return", 1), ("take-over", 0), ("decide", 0))
     ),
+    # The sweep.
+    Row("GET /atlas8k/sweep", 200, WORK),
+    Row("GET /atlas8k/sweep/outlines", 404, WORK, f"image=nothing&label={'0' * 64}"),
+    Row("POST /atlas8k/sweep/next", 200, WORK, body={}),
+    Row(
+        "POST /atlas8k/sweep/look",
+        404,
+        WORK,
+        body={"image": "nothing", "label": "0" * 64, "verdict": "fine"},
+    ),
+    Row("POST /atlas8k/sweep/undo", 404, WORK, body={"look": 1}),
     # How it stands.
     Row("GET /atlas8k/remarks", 200, ALL),
     Row("GET /atlas8k/unlike", 200, ALL),

@@ -232,6 +232,27 @@ class NoiseOfOrgan(_Report):
     rules: dict[str, int] = Field(description="volumes by rule, of the current label")
 
 
+class Sweep(_Report):
+    """Looks at the outlines of labels, fine or flagged; a look confirms nothing."""
+
+    seed: str = Field(description="the random order is that of SHA256 of `seed:volume`")
+    volumes: int = Field(description="that count and have a label")
+    looked: int
+    flagged: int
+    changed: int = Field(description="of the flagged: a submission since then changed the label")
+    right: int = Field(description="of the flagged: submitted since then without a change")
+    open: int = Field(description="of the flagged: nobody has submitted it since then")
+    missed: int = Field(description="looked fine, and a submission since then changed the label")
+    unseen: int = Field(description="neither submitted nor looked at")
+    estimate: Interval = Field(
+        description="wrong among the first of the random order, of what nobody had submitted"
+    )
+    left: int | None = Field(description="wrong ones among the unseen, estimated")
+    left_low: int | None
+    left_high: int | None
+    text: str
+
+
 class Step(_Report):
     """One of the eight steps and its state."""
 
@@ -278,6 +299,7 @@ class Status(_Report):
     rounds: list[RoundReport]
     stop: StopRule | None = Field(description="of the last round that has a list, open or not")
     audit: Audit | None = Field(description="of the last round that something was audited in")
+    sweep: Sweep | None = Field(description="null: nobody has looked at anything in one")
     outliers: Outliers | None = Field(description="of the ranking in use; null: nothing is scored")
     predicted_quality: str = Field(
         description="what predicted DSC and wrong volume rest on under the networks served now"

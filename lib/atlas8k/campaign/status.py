@@ -35,6 +35,7 @@ from atlas8k.campaign.reviewed import (
     reviews_of,
 )
 from atlas8k.campaign.stopping import stop_rule
+from atlas8k.campaign.sweeps import sweep
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import N_ORGANS
 from atlas8k.store import Budget, Ledger, Plan, Round, Worked
@@ -116,6 +117,7 @@ def status(
             (audited for audited in audits if audited.volumes.audited),
             audits[0] if audits else None,
         ),
+        sweep=sweep(ledger),
         outliers=_outliers(ledger, served, budget),
         predicted_quality=calibrate(*ledger.quality_seen(served or "")).text,
         label_noise=[NoiseOfOrgan(**one._asdict()) for one in ledger.label_noise()],

@@ -48,6 +48,8 @@ def print_status(status: Status) -> None:
             _print_annotators(last, out)
     if status.stop is not None:
         print_line(f"Stop rule, round {status.stop.round}: {status.stop.text}")
+    if status.sweep is not None:
+        print_line(f"Sweep: {status.sweep.text}")
     if status.audit is not None:
         print_line(f"Audit, round {status.audit.round}: {status.audit.text}")
         wrong = [

@@ -106,6 +106,8 @@ class ModelStore:
     attention_settings
         JSON object of the settings that change a score (attention, prediction); part of the
         model version.
+    off
+        Nothing is served, whatever there is.
 
     Notes
     -----
@@ -114,9 +116,13 @@ class ModelStore:
     """
 
     def __init__(
-        self, root: str | os.PathLike[str], attention_settings: Mapping[str, Any] | None = None
+        self,
+        root: str | os.PathLike[str],
+        attention_settings: Mapping[str, Any] | None = None,
+        *,
+        off: bool = False,
     ) -> None:
-        self.root = Path(root)
+        self.root, self._off = Path(root), off
         self.attention_settings = dict(attention_settings or {})
 
     def served(self) -> ServedSet:
@@ -129,8 +135,10 @@ class ModelStore:
         Raises
         ------
         CheckpointError
-            There is no usable set, not even embedded.
+            There is no usable set, not even embedded; or it is off.
         """
+        if self._off:
+            raise CheckpointError(self.root, "networks are off (--conf networks off)")
         for folder in self._candidates():
             try:
                 return self._open(folder)

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -71,11 +72,11 @@ def draw(ct: Path, label: Path | None, spot: Spot | None) -> bytes:
     if spot is None or not 0 <= spot.index < grid.shape[spot.axis]:
         axis = slice_axis(grid)
         spot = Spot(axis, grid.shape[axis] // 2)
-    rgb = _gray(read_plane(ct, spot.axis, spot.index).array)
+    rgb = gray(read_plane(ct, spot.axis, spot.index).array)
     if label is not None and (organs := _organs(label, grid, spot)) is not None:
         for organ in ORGANS:
             _paint(rgb, organs == organ.id, organ.color, OPAQUE)
-    return _jpeg(_turned(rgb, grid, spot, SIDE_PIXELS))
+    return _jpeg(turned(rgb, grid, spot, SIDE_PIXELS))
 
 
 def draw_compared(ct: Path, first: Path, second: Path, organ: Organ | None, spot: Spot) -> bytes:
@@ -102,8 +103,8 @@ def draw_compared(ct: Path, first: Path, second: Path, organ: Organ | None, spot
         There is no such plane.
     """
     grid = read_grid(ct)
-    gray = _gray(read_plane(ct, spot.axis, spot.index).array)
-    empty = np.zeros(gray.shape[:2], np.uint8)
+    bare = gray(read_plane(ct, spot.axis, spot.index).array)
+    empty = np.zeros(bare.shape[:2], np.uint8)
     pair = []
     for path in (first, second):
         found = _organs(path, grid, spot)
@@ -112,16 +113,16 @@ def draw_compared(ct: Path, first: Path, second: Path, organ: Organ | None, spot
     one, two = pair
     panels = []
     for label in pair:
-        rgb = gray.copy()
+        rgb = bare.copy()
         for each in ORGANS:
             _paint(rgb, label == each.id, each.color, OPAQUE)
         panels.append(rgb)
-    rgb = gray.copy()
+    rgb = bare.copy()
     differs = one != two
     _paint(rgb, differs & (one > 0), ONLY_FIRST, CLEAR)
     _paint(rgb, differs & (one == 0), ONLY_SECOND, CLEAR)
     panels.append(rgb)
-    pictures = [_turned(panel, grid, spot, PANEL_PIXELS) for panel in panels]
+    pictures = [turned(panel, grid, spot, PANEL_PIXELS) for panel in panels]
     width, height = pictures[0].size
     sheet = Image.new("RGB", (3 * width + 2 * GAP_PIXELS, height))
     for at, picture in enumerate(pictures):
@@ -138,7 +139,8 @@ def _paint(
     rgb[inside] = (1 - opaque) * rgb[inside] + opaque * np.array(color)
 
 
-def _gray(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def gray(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return HU in the abdominal window as RGB from 0 to 255; adds an axis."""
     low, high = HU_WINDOW
     gray = np.clip((np.nan_to_num(hu) - low) / (high - low), 0, 1) * 255
     return np.repeat(gray[..., None], 3, axis=-1).astype(np.float32)
@@ -158,8 +160,22 @@ def _jpeg(picture: Image.Image) -> bytes:
     return stream.getvalue()
 
 
-def _turned(rgb: npt.NDArray[np.float32], grid: Grid, spot: Spot, side: int) -> Image.Image:
-    """Turn a plane the way it is looked at, bring it to size, draw the box."""
+def turned(
+    rgb: npt.NDArray[Any],
+    grid: Grid,
+    spot: Spot,
+    side: int,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+) -> Image.Image:
+    """Turn a plane the way it is looked at, bring it to size, draw the box.
+
+    Parameters
+    ----------
+    rgb
+        The plane, its two axes and three colours.
+    side
+        Pixels of the longer side.
+    """
     first, second = (axis for axis in range(3) if axis != spot.axis)
     boxed = bool(spot.start)
     box = [(spot.start[a], spot.stop[a]) if boxed else (0, 0) for a in (first, second)]
@@ -175,7 +191,7 @@ def _turned(rgb: npt.NDArray[np.float32], grid: Grid, spot: Spot, side: int) -> 
     sizes = [grid.shape[axis] * grid.spacing[axis] for axis in axes]
     scale = side / max(sizes)
     width, height = (max(1, round(mm * scale)) for mm in sizes)
-    picture = Image.fromarray(rgb.swapaxes(0, 1).astype(np.uint8)).resize((width, height))
+    picture = Image.fromarray(rgb.swapaxes(0, 1).astype(np.uint8)).resize((width, height), resample)
     if boxed:
         (left, right), (top, bottom) = (
             (start * n / grid.shape[axis], stop * n / grid.shape[axis])

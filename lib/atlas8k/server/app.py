@@ -101,6 +101,8 @@ class Atlas8kApp(MONAILabelApp):
         return datastore_of(self.context)
 
     def init_infers(self) -> dict[str, InferTask]:
+        if not self.settings.networks:
+            return {}
         # The first one is what 3D Slicer runs on the next sample when told to.
         engine, quality = self.context.engine, self.context.calibrations
         return {
@@ -110,13 +112,13 @@ class Atlas8kApp(MONAILabelApp):
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:
-        return {"atlas8k": FineTuningTask(self.context)}
+        return {"atlas8k": FineTuningTask(self.context)} if self.settings.networks else {}
 
     def init_strategies(self) -> dict[str, Strategy]:
         return {name: LedgerStrategy(self.context, name) for name in DESCRIPTIONS}
 
     def init_scoring_methods(self) -> dict[str, ScoringMethod]:
-        return {"attention": AttentionScoring(self.context)}
+        return {"attention": AttentionScoring(self.context)} if self.settings.networks else {}
 
     def on_init_complete(self) -> None:
         application = sys.modules.get("monailabel.app")
@@ -134,7 +136,8 @@ class Atlas8kApp(MONAILabelApp):
             background.end_with_server()
             self._record_start()
             startup.announce(host, port, self.studies, len(self.datastore().list_images()))
-            self.context.engine.warm_up()
+            if self.settings.networks:
+                self.context.engine.warm_up()
         Atlas8kApp._started = True  # from now on errors do not end the process
         self.context.sync(thorough=True)
         if application is not None and self.context.archive is not None:
@@ -148,7 +151,7 @@ class Atlas8kApp(MONAILabelApp):
             self.context.label_service.existing.start()
             self.context.label_watch.start()
             note_settings(self.context, self.conf)
-            if application is not None:
+            if application is not None and self.settings.networks:
                 scoring = partial(background.runs, "scoring")
                 watch = NewVolumes(self.context, self.score_again, scoring)
                 watch.watch(self.settings.score_new_s)
@@ -261,7 +264,7 @@ class Atlas8kApp(MONAILabelApp):
 
     def score_again(self) -> None:
         """Score what is stale in the background, where MONAI Label's settings let it do so."""
-        if settings.MONAI_LABEL_AUTO_UPDATE_SCORING:
+        if settings.MONAI_LABEL_AUTO_UPDATE_SCORING and self.settings.networks:
             self.async_scoring("attention")
 
     def on_save_label(self, image_id: str, label_id: str) -> None:

@@ -28,6 +28,7 @@ from atlas8k.server.routes import (
     rounds,
     sessions,
     sign_in,
+    sweep,
     tasks,
 )
 from atlas8k.server.routes import cases as cases_routes
@@ -94,6 +95,7 @@ def install(app: FastAPI, settings: Settings, host: str = "") -> None:
         review_routes.labels,
         review_routes.reviews,
         review_page.router,
+        sweep.router,
         pages.router,
         *(EXTRA if settings.all_routes else ()),
     ):

@@ -24,6 +24,7 @@ from atlas8k.services.prediction.engine import Engine
 from atlas8k.services.studies.content import admit
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.names import check_id
+from atlas8k.services.sweep import Sweep
 from atlas8k.services.thumbnails import Thumbnails
 from atlas8k.store import Holder, Ledger, Progress, VolumeEntry
 
@@ -51,6 +52,8 @@ class Context:
         Small pictures of its CTs.
     calibrations
         What predicted quality rests on, by model version.
+    sweep
+        The look through the outlines of all labels.
     state
         Folder for the locks of scoring and training: one run a studies folder.
     label_service
@@ -73,6 +76,7 @@ class Context:
     overview: Overview = field(init=False)
     thumbnails: Thumbnails = field(init=False)
     calibrations: Calibrations = field(init=False)
+    sweep: Sweep = field(init=False)
     _synced: object = None
     _registered: str = ""
 
@@ -81,6 +85,7 @@ class Context:
         self.overview = Overview(self.ledger)
         self.thumbnails = Thumbnails()
         self.calibrations = Calibrations(self.ledger)
+        self.sweep = Sweep(self.ledger)
 
     def close(self) -> None:
         """Close files; any further use opens them again."""

@@ -61,7 +61,9 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
     root = path.parent / WORKING if is_url(studies) else Path(studies)
     ledger = open_ledger(root, path, budget=settings.budget, lease_minutes=settings.lease_minutes)
     archive, folder = _open_studies(settings, studies, ledger)
-    store = ModelStore(settings.models or models, attention_settings(settings))
+    store = ModelStore(
+        settings.models or models, attention_settings(settings), off=not settings.networks
+    )
     with contextlib.suppress(CheckpointError):  # without networks there is nothing to weigh
         ensemble_settings(settings).weights.check(store.served().checkpoints)
     device = DeviceLock(path.parent / "device")

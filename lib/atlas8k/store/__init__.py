@@ -46,6 +46,7 @@ from atlas8k.store.records import (
     VolumeEntry,
     Worked,
 )
+from atlas8k.store.sweeps import Flag, SweepLine, SweepOrder, Verdict, Waiting
 
 __all__ = [
     "Budget",
@@ -53,6 +54,7 @@ __all__ = [
     "Counts",
     "CurrentLabel",
     "FileIdentity",
+    "Flag",
     "FolderIndex",
     "Holder",
     "ImageRow",
@@ -87,11 +89,15 @@ __all__ = [
     "Sample",
     "Submission",
     "SubmissionContext",
+    "SweepLine",
+    "SweepOrder",
     "Trained",
     "UnknownSignatureError",
     "UnknownVolumeError",
     "Usability",
+    "Verdict",
     "VolumeEntry",
+    "Waiting",
     "Worked",
     "is_url",
     "locate",

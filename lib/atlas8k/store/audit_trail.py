@@ -42,6 +42,7 @@ ACTIONS = (
     "sign_in",  # a token was used for the first time
     "sample",  # a volume was given out
     "look",  # an image or label was fetched
+    "sweep",  # the outlines of a label were looked at: fine, a flag, or taken back
     "label",  # submitted
     "confirm",  # submitted, and nothing of it was changed
     "import",  # a label that came with a dataset, or was in the folder

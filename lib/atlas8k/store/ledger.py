@@ -22,6 +22,7 @@ from atlas8k.store import (
     queue,
     scores,
     selections,
+    sweeps,
     volumes,
 )
 
@@ -260,6 +261,16 @@ class Ledger:
     hand_back = writing(decisions.hand_back, durable=True)
     reviews = reading(reviews_.reviews)
     agreements = reading(reviews_.agreements)
+
+    # The sweep
+
+    sweep_seed = reading(sweeps.seed)
+    ensure_sweep_seed = writing(sweeps.ensure_seed, durable=True)
+    sweep_lines = reading(sweeps.lines)
+    sweep_waiting = reading(sweeps.waiting)
+    sweep_look = writing(sweeps.look, durable=True)
+    sweep_undo = writing(sweeps.undo, durable=True)
+    sweep_flags = reading(sweeps.flags)
 
     # Labels
 

@@ -305,5 +305,6 @@ def campaign_mark(tx: Transaction) -> tuple[Any, ...]:
         " (SELECT total(present) || ' ' || total(failed) || ' ' || total(status <> 'open')"
         " FROM volume),"
         " (SELECT group_concat(scored || ' ' || coalesce(completed_at, 0)) FROM signature),"
+        " (SELECT max(id) || ' ' || count(undone_at) FROM sweep_look),"
         " (SELECT group_concat(key || value) FROM setting)"
     )

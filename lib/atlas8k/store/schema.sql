@@ -1,4 +1,4 @@
--- The ledger's tables, version 12.
+-- The ledger's tables, version 13.
 --
 -- What was measured and what people did is written once. What follows from it and is kept
 -- beside it: `result.counted` and `result.available`, so that the next sample is the first
@@ -294,6 +294,19 @@ CREATE TABLE IF NOT EXISTS review (
   note TEXT
 );
 CREATE INDEX IF NOT EXISTS review_open ON review (volume, kind) WHERE closed_at IS NULL;
+
+-- Looks of a sweep: somebody saw the outlines of a volume's label. It confirms nothing.
+CREATE TABLE IF NOT EXISTS sweep_look (
+  id INTEGER PRIMARY KEY,
+  volume INTEGER NOT NULL REFERENCES volume (id),
+  holder TEXT NOT NULL,
+  sha256 TEXT NOT NULL,              -- of the label that was shown
+  verdict TEXT NOT NULL CHECK (verdict IN ('fine', 'flag')),
+  at REAL NOT NULL,
+  review INTEGER REFERENCES review (id), -- the question that it has opened
+  undone_at REAL
+);
+CREATE INDEX IF NOT EXISTS sweep_look_volume ON sweep_look (volume, id) WHERE undone_at IS NULL;
 
 -- Images and label files of the studies folder. `seq` is the number of the change that wrote a
 -- row: another process asks for what came after the last one it has seen.

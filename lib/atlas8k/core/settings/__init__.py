@@ -41,6 +41,11 @@ class Settings(BaseModel):
         "auto",
         description="Where the networks run: auto (a GPU where there is one), cpu, cuda, cuda:N",
     )
+    networks: bool = Field(
+        True,
+        description="Predict, score and train; off: a server for the labels that are in the "
+        "folder, to be looked through, reviewed and corrected without any network",
+    )
     models: Path | None = Field(
         None, description="Folder of the checkpoints; empty: `model/` of the app folder"
     )

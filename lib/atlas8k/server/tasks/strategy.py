@@ -94,7 +94,8 @@ class LedgerStrategy(Strategy):
             signature: str | None = context.signature()
         except CheckpointError as err:
             # Annotators go on without an order; who runs the server finds this in the log.
-            logger.error("no networks, samples are not ranked: %s", err)
+            level = logging.ERROR if context.settings.networks else logging.DEBUG
+            logger.log(level, "no networks, samples are not ranked: %s", err)
             signature = None
         looked_at = looking_at(request)
         given_back: tuple[str, ...] = ()
