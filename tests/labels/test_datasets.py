@@ -214,7 +214,9 @@ def test_names_as_people_write_them(text: str, name: str) -> None:
 
 
 def test_an_unknown_name_says_which_there_are() -> None:
-    with pytest.raises(DatasetMapError, match=r"no such dataset; there are AATTCT-IDS, AbdomenAtlas 1\.0, .*"):
+    with pytest.raises(
+        DatasetMapError, match=r"no such dataset; there are AATTCT-IDS, AbdomenAtlas 1\.0, .*"
+    ):
         find_dataset("liver things")
 
 

@@ -28,6 +28,7 @@ from atlas8k.cli.rank import rank
 from atlas8k.cli.review import review
 from atlas8k.cli.tasks import fine_tune, score
 from atlas8k.cli.train import train
+from atlas8k.cli.viewer import viewer
 from atlas8k.cli.weights import weights
 from atlas8k.core.acting import act_as_program
 from atlas8k.core.errors import Atlas8kError
@@ -47,6 +48,7 @@ for command in (
 for name, group in (
     ("campaign", campaign), ("quality", quality), ("ledger", ledger), ("review", review),
     ("labels", labels), ("weights", weights), ("audit", audit),
+    ("viewer", viewer),
 ):  # fmt: skip
     app.add_typer(group, name=name)
 

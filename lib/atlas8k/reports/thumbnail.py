@@ -1,7 +1,8 @@
-"""Draw one plane of a CT as a picture: with its organs and a place to look at, or two labels."""
+"""Draw planes of a CT as a picture: with its organs and a place to look at, or two labels."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from atlas8k.attention.explain import slice_axis
 from atlas8k.core.errors import VolumeError
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGANS, Organ
-from atlas8k.core.volume import read_grid, read_plane
+from atlas8k.core.volume import Plane, read_grid, read_plane, read_planes
 from atlas8k.reports.preview import HU_WINDOW, REGION_COLOR
 
 SIDE_PIXELS = 256
@@ -27,6 +28,15 @@ OPAQUE, CLEAR = 0.42, 0.75
 ONLY_FIRST, ONLY_SECOND = (230, 86, 60), (60, 140, 240)
 """Colours of what one of two labels has."""
 QUALITY = 82
+WINDOWS = {
+    "abdomen": HU_WINDOW,
+    "liver": (0.0, 160.0),
+    "lung": (-1350.0, 150.0),
+    "bone": (-450.0, 1050.0),
+}
+"""HU that are black and white, by what they are for."""
+MARK_MM = 8.0
+"""Half the side of the square around the point that three planes show."""
 _RIGHTWARDS, _DOWNWARDS = "LP", "PI"
 """Directions in which a picture's columns and rows go, by the axis's pair of letters: the
 patient's right or front is at the left, front or head at the top."""
@@ -79,6 +89,55 @@ def draw(ct: Path, label: Path | None, spot: Spot | None) -> bytes:
     return _jpeg(turned(rgb, grid, spot, SIDE_PIXELS))
 
 
+def draw_planes(
+    ct: Path, label: Path | None, at: Sequence[int], window: tuple[float, float] = HU_WINDOW
+) -> bytes:
+    """Return a JPEG of the three planes through a voxel, side by side, a square around it.
+
+    Parameters
+    ----------
+    ct
+        Of any orientation and spacing.
+    label
+        On the CT's grid; one of another shape, or that cannot be read, is left out.
+    at
+        The voxel, in the array index of the CT.
+    window
+        HU that are black and white.
+
+    Returns
+    -------
+    bytes
+        From left to right: axial, coronal, sagittal, as far as the CT's axes are such.
+
+    Raises
+    ------
+    VolumeError
+        The CT cannot be read.
+    IndexError
+        There is no such voxel.
+    """
+    wanted = dict(enumerate(at))
+    planes = read_planes(ct, wanted)
+    grid = planes[0].grid
+    painted: dict[int, Plane] | None = None
+    if label is not None:
+        with contextlib.suppress(VolumeError, IndexError):
+            painted = read_planes(label, wanted, label=True)
+    reach = [max(2, round(MARK_MM / mm)) for mm in grid.spacing]
+    start = [max(0, i - n) for i, n in zip(at, reach, strict=True)]
+    stop = [min(size, i + n + 1) for i, n, size in zip(at, reach, grid.shape, strict=True)]
+    pictures = []
+    # The plane across the axis from foot to head is the axial one, and so on.
+    for axis in sorted(range(3), key=lambda axis: _pair(grid, axis), reverse=True):
+        rgb = gray(planes[axis].array, window)
+        if painted is not None and painted[axis].grid.shape == grid.shape:
+            for organ in ORGANS:
+                _paint(rgb, painted[axis].array == organ.id, organ.color, OPAQUE)
+        pictures.append(turned(rgb, grid, Spot(axis, at[axis], start, stop), PANEL_PIXELS))
+    return _jpeg(_beside(pictures))
+
+
 def draw_compared(ct: Path, first: Path, second: Path, organ: Organ | None, spot: Spot) -> bytes:
     """Return a JPEG of a plane three times: the first label, the second, what differs.
 
@@ -123,11 +182,18 @@ def draw_compared(ct: Path, first: Path, second: Path, organ: Organ | None, spot
     _paint(rgb, differs & (one == 0), ONLY_SECOND, CLEAR)
     panels.append(rgb)
     pictures = [turned(panel, grid, spot, PANEL_PIXELS) for panel in panels]
-    width, height = pictures[0].size
-    sheet = Image.new("RGB", (3 * width + 2 * GAP_PIXELS, height))
-    for at, picture in enumerate(pictures):
-        sheet.paste(picture, (at * (width + GAP_PIXELS), 0))
-    return _jpeg(sheet)
+    return _jpeg(_beside(pictures))
+
+
+def _beside(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Put pictures beside each other."""
+    width = sum(one.width for one in pictures) + GAP_PIXELS * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, max(one.height for one in pictures)))
+    left = 0
+    for one in pictures:
+        sheet.paste(one, (left, 0))
+        left += one.width + GAP_PIXELS
+    return sheet
 
 
 def _paint(
@@ -139,9 +205,11 @@ def _paint(
     rgb[inside] = (1 - opaque) * rgb[inside] + opaque * np.array(color)
 
 
-def gray(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return HU in the abdominal window as RGB from 0 to 255; adds an axis."""
-    low, high = HU_WINDOW
+def gray(
+    hu: npt.NDArray[np.float32], window: tuple[float, float] = HU_WINDOW
+) -> npt.NDArray[np.float32]:
+    """Return HU in a window as RGB from 0 to 255; adds an axis."""
+    low, high = window
     gray = np.clip((np.nan_to_num(hu) - low) / (high - low), 0, 1) * 255
     return np.repeat(gray[..., None], 3, axis=-1).astype(np.float32)
 

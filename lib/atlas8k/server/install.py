@@ -22,6 +22,7 @@ from atlas8k.server.hosts import HostNames, OwnPages
 from atlas8k.server.limits import HeaderLimit
 from atlas8k.server.routes import (
     campaign_page,
+    case_page,
     cases_page,
     pages,
     review_page,
@@ -89,6 +90,7 @@ def install(app: FastAPI, settings: Settings, host: str = "") -> None:
         sessions.router,
         cases_page.router,
         campaign_page.router,
+        case_page.router,
         rounds.router,
         cases_routes.router,
         cases_routes.volumes,

@@ -51,16 +51,25 @@ def _script() -> tuple[Markup, str]:
     return Markup(text), f"{HEADERS['Content-Security-Policy']}; {more}"
 
 
-def render(template: str, code: int = 200, *, script: bool = False, **values: Any) -> HTMLResponse:
+def render(
+    template: str, code: int = 200, *, script: bool = False, viewer: bool = False, **values: Any
+) -> HTMLResponse:
     """Return a page; it loads nothing from elsewhere, and is not stored by the browser.
 
     Parameters
     ----------
     script
         The page has the pages' script and may show pictures of this server: without, none runs.
+    viewer
+        The same, and it may load scripts of this server; NiiVue has its letters as a picture
+        within its own script.
     """
     headers = dict(HEADERS)
-    if script:
-        values["script"], headers["Content-Security-Policy"] = _script()
+    if script or viewer:
+        values["script"], policy = _script()
+        if viewer:
+            policy = policy.replace("script-src ", "script-src 'self' ")
+            policy = policy.replace("img-src 'self'", "img-src 'self' data: blob:")
+        headers["Content-Security-Policy"] = policy
     html = ENVIRONMENT.get_template(template).render(**values)
     return HTMLResponse(html, code, headers=headers)

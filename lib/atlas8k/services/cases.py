@@ -161,6 +161,16 @@ class Cases:
         signature = self.context.ranked_by()
         return [self._case(one, signature) for one in mine]
 
+    def look(self, image: str) -> Case:
+        """Return one case, in this person's hands or not: then its lease is 0.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such case.
+        """
+        return self._case(self._held_or_not(image), self.context.ranked_by())
+
     def past(self) -> list[tuple[Revision, bool]]:
         """Return this person's last submissions, newest first, and which cases are theirs again."""
         mine = {one.volume for one in self._ledger.leases() if one.holder in self._holders}
@@ -187,6 +197,14 @@ class Cases:
         if version is None:
             raise NotFoundError("draft label", f"{image} has none yet: it was not scored")
         return version
+
+    def begins_with(self, image: str) -> Version | None:
+        """Return the label that a case begins with, in this person's hands or not."""
+        return self._start(self._held_or_not(image))
+
+    def is_own(self, one: Submission) -> bool:
+        """Return whether a submission is this person's."""
+        return self._author(one) in self._holders
 
     # --- what may be done ---------------------------------------------------------------
 
@@ -307,6 +325,22 @@ class Cases:
         found = self._ledger.lease(image, self._me, signature=self.context.ranked_by())
         if found is None:
             raise ConflictError(f"{image}: somebody else has it now; try again later")
+        return found
+
+    def renew(self, image: str, lease: int) -> Lease:
+        """Keep a case for another full time: its holder is at work on it.
+
+        Raises
+        ------
+        ConflictError
+            It is not in this person's hands any more; says what can be done.
+        NotFoundError
+            There is no such case.
+        """
+        held = self._held(image, lease)
+        found = self._ledger.renew(held.id)
+        if found is None:
+            raise _not_held(image)
         return found
 
     def reopen(self, image: str) -> Lease:
@@ -472,6 +506,11 @@ class Cases:
         if held is None:
             raise _not_held(image)
         return held
+
+    def _held_or_not(self, image: str) -> Lease:
+        """Return this person's lease of a case, or one of nobody."""
+        self._known(image)
+        return self._mine(image, None) or Lease(0, image, "", True, 0.0, 0.0)
 
     def _mine(self, image: str, lease: int | None) -> Lease | None:
         for one in self._ledger.leases():

@@ -52,6 +52,16 @@ def lease(
     return Lease(found, volume, holder.key, holder.anonymous, taken_at, until)
 
 
+def renew(tx: Transaction, lease: int) -> Lease | None:
+    """Give a lease that runs another full time; None where it has ended or run out."""
+    tx.run(
+        "UPDATE lease SET expires_at = max(expires_at, ?)"
+        " WHERE id = ? AND ended_at IS NULL AND expires_at > ?",
+        *(tx.now + tx.lease_s, lease, tx.now),
+    )
+    return next((one for one in running(tx) if one.id == lease), None)
+
+
 def take(
     tx: Transaction,
     row: int,

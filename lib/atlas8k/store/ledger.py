@@ -235,6 +235,7 @@ class Ledger:
     next_sample = writing(queue.next_sample)
     next_review = writing(queue.next_review)
     lease = writing(leases_.lease)
+    renew = writing(leases_.renew)
     release = writing(leases_.release)
     leases = reading(leases_.running)
     hides_first = reading(leases_.hides_first)

@@ -34,6 +34,12 @@ class Asked(Who):
     lease: LeaseNumber = None
 
 
+class Held(Who):
+    """``lease``: which of one's leases."""
+
+    lease: int = Field(ge=1, le=2**62)
+
+
 class Confirm(Asked):
     """What is said of the draft label's organs.
 
@@ -173,6 +179,12 @@ def release(image: str, asked: Asked) -> dict[str, Any]:
 def take(image: str, asked: Asked) -> dict[str, Any]:
     """One that nobody has and nobody has submitted, such as one just given back."""
     return taken(image, cases_of(asked.client_id).take(image))
+
+
+@router.post("/{image}/renew", summary="Keep a case that one works on", dependencies=WORKER)
+def renew(image: str, asked: Held) -> dict[str, Any]:
+    """For another full time; 409 where it has run out or is somebody else's."""
+    return taken(image, cases_of(asked.client_id).renew(image, asked.lease))
 
 
 @router.post("/{image}/reopen", summary="Open an own case again", dependencies=WORKER)

@@ -54,7 +54,7 @@ def page() -> Response:
         asked=QUESTIONS,
         offers=[one for one in context.ledger.offers() if one.volume not in hidden],
         hidden=len(hidden),
-        who=_who(),
+        who=who(),
     )
 
 
@@ -87,11 +87,11 @@ def case(image: str, first: Key = "", second: Key = "", organ: Key = "") -> Resp
         trouble=trouble,
         submissions=[one for one in service.reviews.history(image) if one.file is not None],
         sources=ledger.sources(image),
-        who=_who(),
+        who=who(),
     )
 
 
-def _who() -> Any:
+def who() -> Any:
     """Return what names a holder on a page."""
     numbers, me, names = workspace().ledger.annotators(), holder().key, not hides()
     return lambda key: "you" if key == me else name_of(key, numbers, names=names)
