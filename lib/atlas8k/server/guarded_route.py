@@ -6,6 +6,7 @@ token could fill memory and disk, and a JSON route took what only an upload may 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, get_args
 
@@ -18,12 +19,28 @@ from pydantic import BaseModel
 from atlas8k.server.access import Allowed
 from atlas8k.server.limits import BoundedRequest
 
+_SECTIONS = re.compile(r"\n+(?:Parameters|Returns|Raises)\n-{3,}\n.*", re.DOTALL)
+_REFERENCE = re.compile(r":[a-z]+:`~?(?:[\w.]*\.)?(\w+)`")
+
+
+def readable(docstring: str) -> str:
+    """Return a docstring as the page of the interface shows it, in Markdown, for who calls it.
+
+    Sections of numpy style are for who reads the code.
+    """
+    text = _SECTIONS.sub("", docstring)
+    return _REFERENCE.sub(r"`\1`", text).replace("``", "`")
+
 
 class GuardedRoute(APIRoute):
     """Lets in whom its dependencies of type :class:`Allowed` let in, then reads a bounded body.
 
     Give it to a router as its ``route_class``.
     """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
+        super().__init__(path, endpoint, **more)
+        self.description = readable(self.description)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what answers a request."""
