@@ -161,7 +161,7 @@ def test_confirm_reopen_and_put_back(server: Server, tmp_path: Path) -> None:
     assert second["holder"] == "client:Cleo"
     person.post(do="reopen", image="d")
     assert ">d</h3>" in person.page()
-    assert "Close d again" in person.page()
+    assert "Close again: d" in person.page()
     assert "closed again" in person.message(person.post(do="release", image="d"))
     assert ">d</h3>" not in person.page()
     other = person.next()

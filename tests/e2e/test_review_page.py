@@ -124,7 +124,22 @@ def test_returned_with_a_note(page: Any, server: Server, client: Client) -> None
     page.wait_for_url("**/atlas8k/reviews")
     page.wait_for_selector("text=Returned, with the note")
     assert "the dome <b>is</b> missing" in page.inner_text("main")
-    assert client.next("anna")["note"] == "the dome <b>is</b> missing"
+    # Its annotator sees it before asking for anything.
+    page.context.add_cookies([{"name": "atlas8k_name", "value": "anna", "url": server.url}])
+    page.goto("/atlas8k/")
+    assert "1 returned" in page.inner_text("nav")
+    page.goto("/atlas8k/cases")
+    assert "b was returned to you: the dome <b>is</b> missing" in page.inner_text("[role=alert]")
+    check_accessible(page)
+    listed = client.get("/atlas8k/cases/list?client_id=anna")["returned"]
+    assert [(one["image"], one["note"]) for one in listed] == [("b", "the dome <b>is</b> missing")]
+    assert not client.get("/atlas8k/cases/list?client_id=ben")["returned"]
+    sample = client.next("anna")
+    assert sample["note"] == "the dome <b>is</b> missing"
+    assert "given out again: the dome <b>is</b> missing" in sample["message"]
+    page.goto("/atlas8k/cases")
+    assert page.locator("[role=alert]").count() == 0
+    assert "the dome <b>is</b> missing" in page.inner_text("article")
 
 
 def test_a_disputed_organ_is_decided(page: Any, server: Server, client: Client) -> None:

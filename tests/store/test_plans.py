@@ -259,3 +259,24 @@ def test_work_is_told_by_round_with_what_was_said(ledger: Ledger, clock: Clock) 
     assert (one.round, one.volume, one.minutes, one.organs) == (1, "v00", 7.0, CONFIRMED)
     assert (two.round, two.lease, two.minutes) == (2, None, None)
     assert ledger.worked(2) == [two]
+
+
+@pytest.mark.parametrize("strategy", ["attention", "first", "random"])
+def test_the_first_places_are_kept_for_others(ledger: Ledger, strategy: str) -> None:
+    names = full(ledger)
+    ledger.begin_round("one")
+    hard = set(names[:3])  # of the ten of the budget
+    given = []
+    while sample := ledger.next_sample(holder=BEN, signature="one", strategy=strategy, kept=0.21):
+        given.append(sample.volume)
+        ledger.submit(sample.volume, BEN)
+    assert len(given) == 17
+    assert not hard & {*given}
+    assert take(ledger)[0] == names[0]
+    assert ledger.next_sample(holder=BEN, signature="one", kept=0.21) is None
+    # One that is returned to its annotator comes whatever its place is.
+    ledger.submit(names[0], ANNA)
+    ledger.hand_back(names[0], to=ANNA.key, note="again")
+    again = ledger.next_sample(holder=ANNA, signature="one", kept=0.21)
+    assert again is not None
+    assert again.volume == names[0]

@@ -34,7 +34,7 @@ from atlas8k.services.labels.reviews import Revision
 from atlas8k.services.labels.service import Receipt
 from atlas8k.services.studies.names import check_id
 from atlas8k.services.studies.versions import Version
-from atlas8k.store import Holder, Lease, OrganChange, Submission
+from atlas8k.store import Holder, Lease, Offer, OrganChange, Submission
 
 PREDICTED = "predicted"
 SHOWN_REGIONS = 10
@@ -180,6 +180,15 @@ class Cases:
             for one in self._ledger.submitted_by(list(self._holders), SHOWN_SUBMISSIONS)
             for line in self._labels.reviews.history(one.volume)
             if line.submission.id == one.id
+        ]
+
+    def returned(self) -> list[Offer]:
+        """Return what a reviewer has returned to this person, with a note, and nobody holds."""
+        held = {one.volume for one in self._ledger.leases()}
+        return [
+            one
+            for one in self._ledger.offers()
+            if one.holder in self._holders and one.note and one.volume not in held
         ]
 
     def start_label(self, image: str, lease: int | None = None) -> Version:

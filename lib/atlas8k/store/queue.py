@@ -26,6 +26,7 @@ def next_sample(
     organ: str | None = None,
     source: str | None = None,
     looked_at: str | None = None,
+    kept: float = 0.0,
 ) -> Sample | None:
     """Lease the next volume to `holder`; None when nothing is left to give.
 
@@ -48,6 +49,8 @@ def next_sample(
     looked_at
         ``all``: the holder says that every organ of it will be looked at, so that those
         that come back unchanged are right.
+    kept
+        Part of the budget's places, from the first on, that are for others than this holder.
     """
     organ_id = None if organ is None else ranking.organ_id(organ)
     if strategy not in get_args(Strategy):
@@ -72,7 +75,7 @@ def next_sample(
             listed = order.selection
         elif strategy in DRAWN:
             strategy = "attention"
-        row, skipped = _first(tx, holder.key, strategy, s, organ_id, source, order)
+        row, skipped = _first(tx, holder.key, strategy, s, organ_id, source, order, kept)
     if row is None or skipped:
         again = leases.offered(tx, holder.key, source, skipped=True)
         row, skipped = (row, skipped) if again is None else (again, True)
@@ -163,6 +166,7 @@ def _first(
     organ: int | None,
     source: str | None,
     drawn: _Order | None = None,
+    kept: float = 0.0,
 ) -> tuple[int | None, bool]:
     """Return the first volume in order, and whether this holder had skipped it.
 
@@ -186,9 +190,16 @@ def _first(
         "source": source,
         "round": rounds.current(tx),
         "selection": drawn and drawn.selection,
+        "kept": kept,
     }
+    more = "" if source is None else " AND v.source = :source"
+    if kept:
+        more += (
+            " AND v.id NOT IN (SELECT a.volume FROM plan p JOIN plan_volume a ON a.round = p.round"
+            " WHERE p.round = :round AND a.place < 1 + :kept * p.top)"
+        )
     for tables, where, order in orders:
-        of_source = where if source is None else f"{where} AND v.source = :source"
+        of_source = where + more
         fresh = (
             f"SELECT v.id FROM {tables} WHERE {of_source} AND NOT EXISTS"
             " (SELECT 1 FROM skip k WHERE k.holder = :holder AND k.volume = v.id)"

@@ -204,6 +204,19 @@ class Settings(BaseModel):
         description="Part of the volumes that two people read, neither knowing the other's label",
         json_schema_extra={"unit": "% of the volumes"},
     )
+    seniors: str | None = Field(
+        None,
+        description="Users, or client ids where sign-in is off, who are experienced, with commas "
+        "between them: hard cases are given to them alone; empty: everybody gets every case",
+    )
+    senior_percent: float = Field(
+        20.0,
+        ge=0.0,
+        le=100.0,
+        description="Hard cases: so many of the budget's places, from the first on, where "
+        "`seniors` are named",
+        json_schema_extra={"unit": "% of the budget"},
+    )
     lease_minutes: float = Field(
         90.0,
         gt=0.0,

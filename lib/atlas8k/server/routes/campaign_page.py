@@ -109,6 +109,11 @@ def common(here: str) -> dict[str, Any]:
         "may_see_log": may(ADMIN),
         "may_export": may(ANNOTATOR) and app_instance().settings.all_routes,
         "reviews": may_review(),
+        "returned": sum(
+            one.holder == me and bool(one.note)
+            for me in [holder().key]
+            for one in context.ledger.offers()
+        ),
         "colors": COLORS,
     }
 

@@ -123,7 +123,14 @@ def listing(client_id: str | None = None) -> dict[str, Any]:
         }
         for one, open_again in cases.past()
     ]
-    return {"open": [asdict(one) for one in cases.open()], "submitted": past}
+    returned = [
+        {"image": one.volume, "note": one.note, "since": one.at} for one in cases.returned()
+    ]
+    return {
+        "open": [asdict(one) for one in cases.open()],
+        "returned": returned,
+        "submitted": past,
+    }
 
 
 @router.get(

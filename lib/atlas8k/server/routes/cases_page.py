@@ -226,6 +226,7 @@ def shown(
         message=text,
         error=code >= 400,
         cases=cases.open(),
+        returned=cases.returned(),
         past=cases.past(),
         all_right=all_right,
         checked=checked,

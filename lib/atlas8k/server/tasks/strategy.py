@@ -13,12 +13,13 @@ from monailabel.interfaces.tasks.strategy import Strategy
 
 from atlas8k.core.errors import CheckpointError
 from atlas8k.core.selection import DRAWN
+from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_NAMES, find_organ
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import REVIEWER, holder, may_review
 from atlas8k.services.context import Context, message
 from atlas8k.services.errors import ConflictError, RequestError
-from atlas8k.store import Sample
+from atlas8k.store import Holder, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class LedgerStrategy(Strategy):
             organ=organ(request.get("organ")),
             source=text("source", request.get("source")),
             looked_at=looked_at,
+            kept=kept_from(who, self._context.settings),
         )
 
     def _questions(self, volume: str) -> dict[str, Any]:
@@ -160,7 +162,7 @@ class LedgerStrategy(Strategy):
             reply["explanation"] = self._context.calibrations.explanation(
                 sample.volume, sample.signature
             )
-        said = []
+        said = [f"given out again: {sample.note}"] if sample.note else []
         if signature is not None:
             progress = self._context.ledger.progress(signature)
             reply["scored"], reply["total"] = progress.scored, progress.total
@@ -185,6 +187,15 @@ def looking_at(request: dict[str, Any]) -> str | None:
     if not isinstance(said, bool):
         raise RequestError(f"{ALL_LOOKED_AT}: true or false is needed")
     return ALL if said else None
+
+
+def kept_from(who: Holder, settings: Settings) -> float:
+    """Return which part of the budget's places, from the first on, is not for this holder."""
+    seniors = {name.strip() for name in (settings.seniors or "").split(",") if name.strip()}
+    kind, _, name = who.key.partition(":")
+    if not seniors or (kind != "anonymous" and name in seniors):
+        return 0.0
+    return settings.senior_percent / 100
 
 
 def organ(name: object) -> str | None:
