@@ -105,6 +105,23 @@ def test_organs_that_must_not_meet(truth: tuple[np.ndarray, Grid]) -> None:
     assert found.text.startswith("stomach and kidney_left meet in ")
 
 
+def test_an_aorta_that_ends_below_the_dome_of_the_liver_lacks_its_upper_end() -> None:
+    array = np.zeros((40, 40, 60), np.uint8)
+    array[25:38, 5:35, 20:50] = ORGAN_IDS["liver"]
+    array[15:18, 8:11, 5:40] = ORGAN_IDS["postcava"]
+    array[8:12, 8:11, 5:52] = ORGAN_IDS["aorta"]
+    grid = Grid(array.shape, np.diag([3.0, 3.0, 3.0, 1.0]))
+    assert of_rule(check_label(array, grid), "gap") == []
+    short = array.copy()
+    short[8:12, 8:11, 44:] = 0  # the postcava ends lower still
+    (gap,) = of_rule(check_label(short, grid), "gap")
+    assert gap.text.startswith("6 slices")
+    # A liver that reaches further down than the vessels are drawn lacks nothing.
+    low = array.copy()
+    low[25:38, 5:35, :20] = ORGAN_IDS["liver"]
+    assert of_rule(check_label(low, grid), "gap") == []
+
+
 def test_a_few_voxels_between_liver_and_aorta_are_nothing() -> None:
     array = np.zeros((20, 20, 20), np.uint8)
     array[:10] = ORGAN_IDS["liver"]
@@ -121,13 +138,44 @@ def test_small_pieces(truth: tuple[np.ndarray, Grid]) -> None:
     assert "spleen" not in before
     dirty = array.copy()
     dirty[40:43, 5:8, 30:33] = ORGAN_IDS["spleen"]
-    dirty[50, 5, 40] = ORGAN_IDS["spleen"]
+    dirty[50:52, 5, 40] = ORGAN_IDS["spleen"]
+    dirty[60, 5, 40] = ORGAN_IDS["spleen"]  # 0.064 ml: a speck is none
     (found,) = [f for f in of_rule(check_label(dirty, grid), "pieces") if f.organ == "spleen"]
     assert found.text.startswith("spleen has 2 small pieces of ")
     # At the border it may be the tip of something larger outside.
     dirty = array.copy()
     dirty[40:43, 5:8, :3] = ORGAN_IDS["spleen"]
     assert {f.organ for f in of_rule(check_label(dirty, grid), "pieces")} == before
+
+
+def test_situs_inversus_is_asked_about_once_and_not_by_what_follows(
+    truth: tuple[np.ndarray, Grid],
+) -> None:
+    array, grid = truth
+    patient = swapped(array[::-1], "kidney_left", "kidney_right")  # each on its side, as named
+    rules = {(one.organ, one.rule) for one in label_findings(patient, grid)}
+    assert ("spleen", "mirrored") in rules
+    assert not {rule for _, rule in rules} & {"laterality"}
+    # A spleen that lies against the right kidney is what such patients have.
+    leaned = patient.copy()
+    at = np.argwhere(leaned == ORGAN_IDS["kidney_right"])
+    x, y, z = at[np.argmax(at[:, 0])]
+    leaned[x + 1 : x + 3, y, z] = ORGAN_IDS["spleen"]
+    assert ("spleen", "touching") not in {
+        (one.organ, one.rule) for one in label_findings(leaned, grid)
+    }
+
+
+def test_an_organ_that_the_image_cuts_may_be_too_large_but_not_too_small() -> None:
+    grid = Grid((80, 60, 60), np.diag([4.0, 4.0, 4.0, 1.0]))
+    large = np.zeros(grid.shape, np.uint8)
+    large[:40, 10:40, 10:40] = ORGAN_IDS["kidney_right"]  # 2.3 l, cut at the side
+    assert [one.organ for one in of_rule(label_findings(large, grid), "unusual")] == [
+        "kidney_right"
+    ]
+    small = np.zeros(grid.shape, np.uint8)
+    small[:6, 10:16, 10:16] = ORGAN_IDS["kidney_right"]  # 14 ml
+    assert of_rule(label_findings(small, grid), "unusual") == []
 
 
 def test_nothing_there_breaks_no_rule(truth: tuple[np.ndarray, Grid]) -> None:

@@ -41,6 +41,11 @@ BIFURCATION_MM = 50.0
 """The postcava begins that much lower at most than the aorta ends, about two vertebrae."""
 
 SMALL_PIECE = 0.10
+SPECK_ML = 0.1
+"""Smaller pieces are let pass: maps of real bodies have single voxels astray (0.007 to 0.03 ml)."""
+
+ONE_SIDED = (("liver", "kidney_left"), ("spleen", "kidney_right"))
+"""Of :data:`TOUCHING`, those that do meet where the patient is a mirror image (situs inversus)."""
 
 
 def check_label(array: npt.NDArray[np.uint8], grid: Grid) -> list[Finding]:
@@ -108,7 +113,15 @@ def _mirrored(body: Body) -> Iterator[Finding]:
                 yield Finding(left, "mirrored", text)
 
 
+def _situs_inversus(body: Body) -> bool:
+    """Return whether the liver lies to the left of the spleen: what follows is mirrored, too."""
+    liver, spleen = (body.organs.get(name) for name in ("liver", "spleen"))
+    return liver is not None and spleen is not None and bool(liver.centre[0] < spleen.centre[0])
+
+
 def _laterality(body: Body) -> Iterator[Finding]:
+    if _situs_inversus(body):  # said already
+        return
     organs = [body.organs.get(name) for name in ("liver", "kidney_left", "kidney_right")]
     places = [organ.centre for organ in organs if organ is not None]
     if len(places) < 3:
@@ -123,14 +136,16 @@ def _laterality(body: Body) -> Iterator[Finding]:
 
 
 def _touching(body: Body) -> Iterator[Finding]:
+    inverse = _situs_inversus(body)
     for name, other, allowed in TOUCHING:
         box = _common(body, name, other)
-        if box is None:
+        if box is None or (inverse and (name, other) in ONE_SIDED):
             continue
         first, second = (body.array[box] == ORGAN_IDS[organ] for organ in (name, other))
         voxels = int(np.count_nonzero(second & ndimage.binary_dilation(first)))
         if voxels > allowed:
-            yield Finding(name, "touching", f"{name} and {other} meet in {voxels} voxels")
+            rare = "" if name != "kidney_left" else "; those of a horseshoe kidney do"
+            yield Finding(name, "touching", f"{name} and {other} meet in {voxels} voxels{rare}")
 
 
 def _common(body: Body, name: str, other: str) -> Box | None:
@@ -144,35 +159,41 @@ def _common(body: Body, name: str, other: str) -> Box | None:
 
 
 def _gap(body: Body) -> Iterator[Finding]:
-    """Find slices, across the patient's long axis, with postcava but no aorta.
+    """Find slices, across the patient's long axis, with postcava or liver but no aorta.
 
-    Slices between the postcava's origin and the aorta's bifurcation are as they should be.
+    Slices between the postcava's origin and the aorta's bifurcation are as they should be. Above,
+    the aorta passes the dome of the liver: one that ends lower lacks its upper end.
     """
     if not {"aorta", "postcava"} <= body.organs.keys():
         return
-    aorta, postcava = (
-        (body.array == ORGAN_IDS[organ]).any(axis=(0, 1)) for organ in ("aorta", "postcava")
+    aorta, postcava, liver = (
+        (body.array == ORGAN_IDS[organ]).any(axis=(0, 1))
+        for organ in ("aorta", "postcava", "liver")
     )
-    either, missing = np.flatnonzero(aorta | postcava), postcava & ~aorta
     below = np.arange(len(aorta)) < aorta.argmax()
+    either, missing = np.flatnonzero(aorta | postcava), (postcava | (liver & ~below)) & ~aorta
     if np.count_nonzero(missing & below) * body.grid.spacing[2] <= BIFURCATION_MM:
         missing &= ~below
     slices = np.count_nonzero(missing)
     share = slices / (either[-1] - either[0] + 1)
     if share > AORTA_SLICES:
-        text = f"{slices} slices ({share:.0%}) show postcava but no aorta"
+        text = f"{slices} slices ({share:.0%}) show postcava or liver but no aorta"
         yield Finding("aorta", "gap", text)
 
 
 def _pieces(body: Body) -> Iterator[Finding]:
-    """Find pieces smaller than 10 % of their organ, unless they may go on outside the image."""
+    """Find pieces smaller than 10 % of their organ, unless they may go on outside the image.
+
+    Specks (:data:`SPECK_ML`) are none.
+    """
     for organ in body.organs.values():
         parts = label_components(np.asfortranarray(organ.mask))
         sizes = np.bincount(parts.ravel(order="K"))[1:]
         small = [
             size
             for size, where in zip(sizes, ndimage.find_objects(parts), strict=True)
-            if size < SMALL_PIECE * sizes.sum()
+            if size * body.grid.voxel_ml >= SPECK_ML
+            and size < SMALL_PIECE * sizes.sum()
             and not at_border(_shifted(where, organ.box), body.array.shape)
         ]
         if small:

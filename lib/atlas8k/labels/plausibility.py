@@ -316,13 +316,14 @@ def find_odd_volumes(
 
 
 def unusual_of(body: Body) -> Iterator[Finding]:
-    """Find whole organs of a volume that hardly anybody has; rule ``unusual``.
+    """Find organs of a volume that hardly anybody has; rule ``unusual``.
 
+    One that the image cuts may go on outside: it is not too small, but may be too large.
     The limits are those that a submission is asked about, :data:`PEOPLE_ML` and :data:`FACTOR`.
     """
     for organ in body.organs.values():
         low, high = PEOPLE_ML[organ.name][0] / FACTOR, PEOPLE_ML[organ.name][1] * FACTOR
-        if not organ.cut.any() and not low <= organ.ml <= high:
+        if organ.ml > high or (organ.ml < low and not organ.cut.any()):
             text = f"{organ.name} has {organ.ml:,.1f} ml; {low:,.1f} to {high:,.1f} are plausible"
             yield Finding(organ.name, "unusual", text)
 
