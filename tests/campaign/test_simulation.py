@@ -19,7 +19,7 @@ from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import write_nifti
 from atlas8k.services.campaign import advance
-from atlas8k.services.simulation import Simulation
+from atlas8k.services.simulation import Simulation, side_by_side
 from atlas8k.store import Holder, Ledger, OrganChange
 
 GRID = Grid((12, 3, 2), np.diag([2.0, 2.0, 2.0, 1.0]))
@@ -214,6 +214,21 @@ def test_a_volume_without_a_truth_is_named(tmp_path: Path, truth: Truth) -> None
     (truth.folder / "v3.nii.gz").unlink()
     with pytest.raises(LedgerError, match="no true label of v3;"):
         Simulation(place, Truth(truth.folder), tmp_path / "out")
+
+
+def test_orders_of_review_are_compared_without_training(tmp_path: Path, truth: Truth) -> None:
+    place = Place(made(tmp_path / "a"))
+    asked = {"seeds": 2, "rounds": 2, "share": 0.2}
+    found = side_by_side(place, truth, **asked)  # type: ignore[arg-type]
+    assert set(found) == {"eq4", "random", "random_foreground", "stratified"}
+    for one in found.values():
+        assert 0 < one.area < one.final <= 1
+    assert place.ledger.worked() == []  # nobody has submitted anything
+    assert place.skill == 0
+    for name in NAMES[:3]:
+        (truth.folder / f"{name}.nii.gz").unlink()
+    with pytest.raises(LedgerError, match="3 volumes have a score and a true label; 4 are needed"):
+        side_by_side(place, Truth(truth.folder), **asked)  # type: ignore[arg-type]
 
 
 # --- the next round, with people ------------------------------------------------------------

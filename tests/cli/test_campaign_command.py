@@ -148,6 +148,15 @@ def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
     assert (place / "p.png").stat().st_size > 10_000
 
 
+def test_orders_of_review_side_by_side(place: Path) -> None:
+    text = run(*simulation(place, "--strategies", "--seeds", "2", "--rounds", "1")[1:]).output
+    assert "as a share of its own" in text
+    found = json.loads((place / "studies-simulation" / "strategies.json").read_text())
+    assert {"salient", "pairwise_dice", "random_foreground", "stratified"} <= set(found)
+    assert found["random_foreground"]["revisions"] == 1
+    assert all(one["final"] > 0 for one in found.values())
+
+
 def submit(place: Path, count: int) -> None:
     """Anna at work: the next samples, corrected."""
     label_service = LabelService.open(place / "studies")

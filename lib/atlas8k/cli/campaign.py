@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas8k.cli.campaign_tables import print_simulation, print_status, print_steps
+from atlas8k.cli.campaign_tables import (
+    print_simulation,
+    print_status,
+    print_steps,
+    print_strategies,
+)
 from atlas8k.cli.open_studies import existing_studies, folder_only, ledger_of, scoring_bar
 from atlas8k.cli.options import (
     MODELS,
@@ -302,6 +307,11 @@ def simulate(
     steps: Steps = None,
     gate: Annotated[bool, typer.Option(help="serve only what is no worse")] = True,
     conf: Conf = None,
+    strategies: Annotated[
+        bool,
+        typer.Option("--strategies", help="orders of review side by side, without fine-tuning"),
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=2, help="of --strategies: parts of the pool")] = 5,
     as_json: StatusAsJson = False,
 ) -> None:
     """Simulate rounds with labels corrected from the truth: what are rounds worth?
@@ -315,7 +325,7 @@ def simulate(
     from atlas8k.campaign.pictures import draw_simulation
     from atlas8k.campaign.simulation import FILE, Truth
     from atlas8k.cli.campaign_work import open_campaign, record_settings
-    from atlas8k.services.simulation import Simulation
+    from atlas8k.services.simulation import Simulation, side_by_side
 
     folder = out or studies.resolve().parent / f"{studies.resolve().name}-simulation"
     true_labels = Truth(truth)
@@ -329,6 +339,13 @@ def simulate(
         open_campaign(copied, networks, settings, networks=network, report=report) as work,
     ):
         record_settings(work, settings, audit_percent, stop_after)
+        if strategies:
+            found = side_by_side(
+                work, true_labels, seeds=seeds, rounds=rounds, share=budget, below=below,
+                report=print_text,
+            )  # fmt: skip
+            print_strategies(found, seeds, folder / "strategies.json", as_json=as_json)
+            return
         simulated = Simulation(work, true_labels, folder, below=below, report=print_text).run(
             rounds
         )

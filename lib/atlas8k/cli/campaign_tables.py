@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 from atlas8k.cli.terminal_tables import decimals, print_table, terminal
 
@@ -13,6 +18,7 @@ if TYPE_CHECKING:
 
     from atlas8k.campaign.reports import RoundReport, Status, Training
     from atlas8k.campaign.simulation import SimulatedRound
+    from atlas8k.campaign.strategies import Compared
 
 SHOWN = 10
 """Most volumes listed as not usable in a terminal."""
@@ -225,6 +231,40 @@ def _print_quality(round_: RoundReport, out: Console) -> None:
         left=["organ"],
         console=out,
     )
+
+
+def print_strategies(
+    found: Mapping[str, Compared], seeds: int, target: Path, *, as_json: bool
+) -> None:
+    """Write the comparison of strategies, and print it."""
+    plain = {
+        name: {key: None if math.isnan(value) else value for key, value in one._asdict().items()}
+        for name, one in found.items()
+    }
+    text = json.dumps(plain, indent=1)
+    target.write_text(text + "\n", encoding="utf-8")
+    if as_json:
+        typer.echo(text)
+        return
+    print_table(
+        [
+            {
+                "strategy": name,
+                "area": f"{one.area:.4f}",
+                "less random's": f"{one.gain:+.4f} ± {one.gain_half:.4f}",
+                "final DSC": f"{one.final:.4f}",
+                "of what nobody saw": f"{one.final_unseen:.4f}",
+                "revisions": f"{one.revisions:.2f} ± {one.revisions_half:.2f}",
+                "minutes": f"{one.minutes:.2f}",
+                "reached": f"{one.reached} of {seeds}",
+            }
+            for name, one in sorted(found.items(), key=lambda item: -item[1].area)
+        ],
+        "Mean DSC over the revisions; revisions and minutes to random_foreground's final quality, "
+        "as a share of its own",
+        left=["strategy"],
+    )
+    typer.echo(f"{target}")
 
 
 def _print_noise(status: Status, out: Console) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from atlas8k.campaign.reviewed import remaining, reviewed
 from atlas8k.campaign.simulation import (
     FILE,
@@ -19,11 +21,75 @@ from atlas8k.campaign.simulation import (
     correct,
     quality,
 )
+from atlas8k.campaign.strategies import Compared, Pool, Strategy, compare
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.files import publishing
+from atlas8k.core.rankings import EQ4
+from atlas8k.core.selection import RANKING, SELECTIONS
+from atlas8k.metrics.overlap import dsc
 from atlas8k.services.campaign import CampaignWork, is_open, last_training, learn
 
 logger = logging.getLogger(__name__)
+
+FEWEST_COMPARED = 4
+"""Volumes of a pool."""
+
+
+def side_by_side(
+    work: CampaignWork,
+    truth: Truth,
+    *,
+    seeds: int,
+    rounds: int,
+    share: float,
+    below: float | None = None,
+    report: Callable[[str], None] = logger.info,
+) -> dict[str, Compared]:
+    """Compare every order of review on one pool, without fine-tuning.
+
+    Parameters
+    ----------
+    truth
+        Of every volume; what nobody knows is left out.
+    seeds, rounds, share
+        As :func:`~atlas8k.campaign.strategies.compare` has them; each seed draws three quarters.
+    below
+        As in :func:`~atlas8k.campaign.simulation.correct`.
+
+    Raises
+    ------
+    LedgerError
+        Fewer than four volumes have a score and a truth.
+    """
+    report("predicting every volume")
+    work.score()
+    ledger, signature = work.ledger, work.signature()
+    known = {ranking: ledger.candidates(signature, ranking)
+             for ranking in ledger.measured_rankings(signature)}  # fmt: skip
+    volumes = [one.volume for one in known[EQ4]]
+    rows = [i for i, volume in enumerate(volumes) if volume in truth.files]
+    if len(rows) < FEWEST_COMPARED:
+        raise LedgerError(
+            f"{len(rows)} volumes have a score and a true label; {FEWEST_COMPARED} are needed"
+        )
+    before, after, touched = [], [], []
+    for row in rows:
+        draft, grid = work.start(volumes[row])
+        true = truth.on(volumes[row], grid)
+        made = correct(draft, true, below)
+        before.append(dsc(draft, true))
+        after.append(dsc(made.array, true))
+        touched.append(len(made.corrected))
+        report(f"{volumes[row]}: {', '.join(made.corrected) or 'as it is'}")
+    pool = Pool(
+        {ranking: [own[row] for row in rows] for ranking, own in known.items()},
+        np.array(before), np.array(after), np.array(touched, dtype=float),
+    )  # fmt: skip
+    first = ledger.ranked_by()
+    strategies = {ranking: Strategy(ranking, RANKING) for ranking in known}
+    strategies |= {name: Strategy(first, name) for name in SELECTIONS if name != RANKING}
+    size = max(FEWEST_COMPARED, round(0.75 * len(rows)))
+    return compare(pool, strategies, seeds=seeds, rounds=rounds, share=share, size=size)
 
 
 class Simulation:

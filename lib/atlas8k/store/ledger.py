@@ -229,6 +229,7 @@ class Ledger:
 
     set_selection = writing(selections.set_selection, durable=True)
     selection = reading(selections.current)
+    candidates = reading(selections.candidates)
 
     # Leases
 

@@ -100,6 +100,14 @@ def in_order(
     return [by_name[name] for name in drawn(selection, pool, budget, seed(tx), number)]
 
 
+def candidates(tx: Transaction, signature: str, by: str) -> list[Candidate]:
+    """Return every scored volume as lists are drawn of it by a ranking, in order of the names."""
+    ids = dict(tx.run("SELECT name, id FROM volume").fetchall())
+    listed = sorted(ranking.listing(tx, signature, by=by), key=lambda one: one.volume)
+    found = [(ids[one.volume], one.volume, one.score) for one in listed]
+    return _pool(tx, found, RANKING, ranking.signature_row(tx, signature), by)
+
+
 def ensure(tx: Transaction, selection: Selection, number: int, signature_row: int) -> None:
     """Draw an order that was asked for by name, once in a round that has its list."""
     if tx.exists("SELECT 1 FROM selected WHERE round = ? AND selection = ?", number, selection):
@@ -112,7 +120,11 @@ def ensure(tx: Transaction, selection: Selection, number: int, signature_row: in
 
 
 def _pool(
-    tx: Transaction, found: Sequence[Line], selection: Selection, signature_row: int
+    tx: Transaction,
+    found: Sequence[Line],
+    selection: Selection,
+    signature_row: int,
+    by: str | None = None,
 ) -> list[Candidate]:
     kept = dict(
         tx.run("SELECT volume, traits FROM result WHERE signature = ?", signature_row).fetchall()
@@ -124,10 +136,10 @@ def _pool(
             f" selection {selection} goes by; score again: `--conf selection {selection}` with"
             " the server or `atlas8k score`, which predicts them anew"
         )
-    by = ranking.figure(ranking.current(tx))
+    figure = ranking.figure(by or ranking.current(tx))
     figures: Mapping[int, dict[str, float | None]] = defaultdict(dict)
     for row, organ, value in tx.run(
-        f"SELECT c.volume, c.organ, {by} FROM score c WHERE c.signature = ? AND c.ranked = 1",
+        f"SELECT c.volume, c.organ, {figure} FROM score c WHERE c.signature = ? AND c.ranked = 1",
         signature_row,
     ):
         figures[row][ORGAN_NAMES[organ - 1]] = value
