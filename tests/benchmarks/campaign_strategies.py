@@ -174,6 +174,7 @@ def pool_of(rows: Sequence[tuple[str, str, dict[str, Any]]], oracle: str) -> Any
         np.array([row["before"] for *_, row in rows], dtype=float),
         np.array([row["after"][oracle] for *_, row in rows], dtype=float),
         np.array([row["touched"][oracle] for *_, row in rows], dtype=float),
+        np.array([row["wrong_ml"] if oracle == ORACLES[0] else np.nan for *_, row in rows]),
     )
 
 
@@ -248,6 +249,7 @@ def compared(
     print(f"\nOracle: {oracle}; {reviewed} of {size} volumes reviewed, {options.seeds} seeds\n")
     columns = (
         *("strategy", "area under the curve", "less random's", "final DSC", "of what nobody saw"),
+        "wrong ml taken away",
         *("revisions to random's final, of its own", "minutes, of its own", "reached"),
     )
     print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
@@ -256,6 +258,7 @@ def compared(
         cells = (
             *(name, f"{one.area:.4f}", f"{one.gain:+.4f} ± {one.gain_half:.4f}"),
             *(f"{one.final:.4f}", f"{one.final_unseen:.4f}"),
+            "" if np.isnan(one.removed) else f"{one.removed:.0%} ± {one.removed_half:.0%}",
             *(f"{one.revisions:.2f} ± {one.revisions_half:.2f}", f"{one.minutes:.2f}"),
             f"{one.reached} of {options.seeds}",
         )
@@ -264,6 +267,7 @@ def compared(
         figures |= {
             f"area_{key}": one.area,
             f"gain_{key}": one.gain,
+            f"removed_{key}": one.removed,
             f"revisions_{key}": one.revisions,
         }
     return figures

@@ -40,7 +40,8 @@ def pool(before: list[list[float]], after: list[list[float]] | None = None) -> P
         for name, own in scores.items()
     }
     right = np.where(np.isnan(wrong), NAN, 1.0) if after is None else np.array(after)
-    return Pool(candidates, wrong, right, np.sum(wrong < 1, axis=1).astype(float))
+    touched = np.sum(wrong < 1, axis=1).astype(float)
+    return Pool(candidates, wrong, right, touched, 10 * np.nansum(1 - wrong, axis=1))
 
 
 def test_a_course_is_what_adds_up_after_each_revision() -> None:
@@ -50,6 +51,7 @@ def test_a_course_is_what_adds_up_after_each_revision() -> None:
     assert found.minutes == pytest.approx(
         [0, MINUTES_A_VOLUME + MINUTES_AN_ORGAN, 2 * MINUTES_A_VOLUME + 3 * MINUTES_AN_ORGAN]
     )
+    assert found.removed == pytest.approx([0, 4 / 16, 12 / 16])
     assert found.area == pytest.approx(found.dsc.mean())
     assert found.reaches(0.65) == 0
     assert found.reaches(0.71) == 1
@@ -89,6 +91,7 @@ def test_the_worst_first_beats_random_and_the_best_first_does_not() -> None:
     assert (random.gain, random.gain_half, random.revisions) == (0, 0, 1.0)
     assert good.revisions < 0.7
     assert good.minutes < 1
+    assert good.removed > random.removed > bad.removed
     assert (good.reached, bad.reached) == (5, 0)
     assert bad.revisions >= 1  # never reached: all of them
     assert good.final_unseen > random.final_unseen > bad.final_unseen

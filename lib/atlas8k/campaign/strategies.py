@@ -45,17 +45,21 @@ class Pool:
         label nor truth.
     organs_touched
         ``(volumes,)``: organs that the oracle changes.
+    removed_ml
+        ``(volumes,)``: wrong ml that it takes away; NaN where not measured.
     """
 
     candidates: Mapping[str, Sequence[Candidate]]
     before: Floats
     after: Floats
     organs_touched: Floats
+    removed_ml: Floats
 
     def part(self, rows: npt.NDArray[np.intp]) -> Pool:
         """Return some of its volumes."""
         candidates = {name: [own[i] for i in rows] for name, own in self.candidates.items()}
-        return Pool(candidates, self.before[rows], self.after[rows], self.organs_touched[rows])
+        arrays = (self.before, self.after, self.organs_touched, self.removed_ml)
+        return Pool(candidates, *(array[rows] for array in arrays))
 
     @property
     def minutes(self) -> Floats:
@@ -75,11 +79,14 @@ class Course:
         The same over volumes that nobody has seen; NaN once all were.
     minutes
         Spent until then.
+    removed
+        Share of the ml that the oracle can take away.
     """
 
     dsc: Floats
     dsc_unseen: Floats
     minutes: Floats
+    removed: Floats
 
     @property
     def area(self) -> float:
@@ -125,6 +132,7 @@ def course(pool: Pool, order: Sequence[int]) -> Course:
         _mean(unseen + summed(after), n_unseen + summed(has_after)),
         _mean(unseen, n_unseen),
         minutes,
+        np.concatenate([[0.0], np.cumsum(pool.removed_ml[reviewed])]) / pool.removed_ml.sum(),
     )
 
 
@@ -154,6 +162,8 @@ class Compared(NamedTuple):
         Until then, as a share of the reference's.
     reached
         Seeds in which it was reached.
+    removed, removed_half
+        Share of the wrong ml that is taken away at the end.
     """
 
     area: float
@@ -165,6 +175,8 @@ class Compared(NamedTuple):
     revisions_half: float
     minutes: float
     reached: int
+    removed: float
+    removed_half: float
 
 
 def compare(
@@ -221,6 +233,8 @@ def _compared(own: Sequence[Course], reference: Sequence[Course]) -> Compared:
         revisions_half=_half_width(revisions),
         minutes=float(np.mean(minutes)),
         reached=reached,
+        removed=float(np.mean([one.removed[-1] for one in own])),
+        removed_half=_half_width([float(one.removed[-1]) for one in own]),
     )
 
 

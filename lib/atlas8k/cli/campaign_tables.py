@@ -254,6 +254,7 @@ def print_strategies(
                 "less random's": f"{one.gain:+.4f} ± {one.gain_half:.4f}",
                 "final DSC": f"{one.final:.4f}",
                 "of what nobody saw": f"{one.final_unseen:.4f}",
+                "wrong ml taken away": percent(one.removed),
                 "revisions": f"{one.revisions:.2f} ± {one.revisions_half:.2f}",
                 "minutes": f"{one.minutes:.2f}",
                 "reached": f"{one.reached} of {seeds}",

@@ -72,7 +72,7 @@ def side_by_side(
         raise LedgerError(
             f"{len(rows)} volumes have a score and a true label; {FEWEST_COMPARED} are needed"
         )
-    before, after, touched = [], [], []
+    before, after, touched, removed = [], [], [], []
     for row in rows:
         draft, grid = work.start(volumes[row])
         true = truth.on(volumes[row], grid)
@@ -80,10 +80,12 @@ def side_by_side(
         before.append(dsc(draft, true))
         after.append(dsc(made.array, true))
         touched.append(len(made.corrected))
+        wrong = np.count_nonzero(draft != true) - np.count_nonzero(made.array != true)
+        removed.append(wrong * grid.voxel_ml)
         report(f"{volumes[row]}: {', '.join(made.corrected) or 'as it is'}")
     pool = Pool(
         {ranking: [own[row] for row in rows] for ranking, own in known.items()},
-        np.array(before), np.array(after), np.array(touched, dtype=float),
+        np.array(before), np.array(after), np.array(touched, dtype=float), np.array(removed),
     )  # fmt: skip
     first = ledger.ranked_by()
     strategies = {ranking: Strategy(ranking, RANKING) for ranking in known}
