@@ -17,18 +17,24 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
+from atlas8k.attention.explain import PLANES
 from atlas8k.attention.quality_model import in_words
+from atlas8k.core.grid import Grid
 from atlas8k.core.remarks import Remark
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.core.volume import read_label, write_nifti
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, Organ
+from atlas8k.core.volume import read_grid, read_label, write_nifti
 from atlas8k.core.voxels import counts
+from atlas8k.labels.editing import fill_between, keep_largest, take_organ
+from atlas8k.labels.ingest import ingest
 from atlas8k.labels.plausibility import find_odd_volumes
 from atlas8k.labels.submission_diff import Statement
 from atlas8k.services.context import Context
+from atlas8k.services.drawings import Drawings
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.labels.reviews import Revision
 from atlas8k.services.labels.service import Receipt
@@ -40,6 +46,7 @@ PREDICTED = "predicted"
 SHOWN_REGIONS = 10
 SHOWN_SUBMISSIONS = 20
 CHECKED_KEPT_S = 2 * 3600.0
+Tool = Literal["largest", "between", "take"]
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 
 
@@ -151,6 +158,7 @@ class Cases:
         self._client = {"client_id": client} if client else {}
         self._holders = {one.key: one for one in holders}
         self._me = holders[0]
+        self.drawings = Drawings(context, list(self._holders))
 
     # --- what is there ------------------------------------------------------------------
 
@@ -291,6 +299,52 @@ class Cases:
         if not found:
             raise NotFoundError("label that was checked", f"of {image}; upload and check it again")
         return found[0]
+
+    def change(
+        self,
+        image: str,
+        sent: Path,
+        do: Tool,
+        organ: Organ,
+        *,
+        plane: str = "axial",
+        other: Path | None = None,
+    ) -> tuple[npt.NDArray[np.uint8], Grid, int]:
+        """Return a label as a tool of :mod:`atlas8k.labels.editing` changes it.
+
+        Parameters
+        ----------
+        plane
+            Of the slices to fill between: ``axial``, ``coronal`` or ``sagittal``.
+        other
+            The label that `take` takes the organ from.
+
+        Returns
+        -------
+        array, grid, slices
+            ``(X, Y, Z)`` uint8 on the CT's grid as clients get it; how many slices were filled.
+
+        Raises
+        ------
+        VolumeError
+            A label does not fit the CT.
+        """
+        self._known(image)
+        grid = read_grid(self.context.studies.image_path(image))
+        label, filled = ingest(sent, grid, may_be_empty=True).array, 0
+        if do == "take" and other is not None:
+            taken = ingest(other, grid, may_be_empty=True).array
+            label = take_organ(label, taken, organ.id)
+        elif do == "largest":
+            label = keep_largest(label, organ.id)
+        elif do == "between":
+            begun = self.begins_with(image)
+            before = None if begun is None else read_label(begun.path).array
+            letters = [PLANES.get(letter, "axial") for letter in grid.orientation]
+            label, filled = fill_between(
+                label, before, organ.id, letters.index(plane), grid.spacing
+            )
+        return label, grid.served, filled
 
     def release(self, image: str, *, lease: int | None = None) -> bool:
         """Give a case back without submitting; one that was opened again is closed by it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from atlas8k.store.drawings import Drawing
 from atlas8k.store.errors import (
     LedgerCorruptError,
     LedgerFileError,
@@ -53,6 +54,7 @@ __all__ = [
     "Changes",
     "Counts",
     "CurrentLabel",
+    "Drawing",
     "FileIdentity",
     "Flag",
     "FolderIndex",

@@ -27,6 +27,7 @@ from atlas8k.store import (
 )
 
 # With an underscore where a method has the name.
+from atlas8k.store import drawings as drawings_
 from atlas8k.store import leases as leases_
 from atlas8k.store import ranking as ranking_
 from atlas8k.store import reviews as reviews_
@@ -273,6 +274,13 @@ class Ledger:
     sweep_look = writing(sweeps.look, durable=True)
     sweep_undo = writing(sweeps.undo, durable=True)
     sweep_flags = reading(sweeps.flags)
+
+    # What is drawn and not submitted
+
+    drawing = reading(drawings_.find)
+    save_drawing = writing(drawings_.save, durable=True)
+    remove_drawing = writing(drawings_.remove, durable=True)
+    drawing_files = reading(drawings_.files)
 
     # Labels
 

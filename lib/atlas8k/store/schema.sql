@@ -434,6 +434,19 @@ BEGIN
   UPDATE signature SET scored = scored + NEW.counted - OLD.counted WHERE id = NEW.signature;
 END;
 
+-- What annotators have drawn in the browser and not submitted yet, see drawings.py.
+CREATE TABLE IF NOT EXISTS drawing (
+  volume INTEGER NOT NULL REFERENCES volume (id),
+  holder TEXT NOT NULL,
+  version INTEGER NOT NULL,          -- one more with each that is saved
+  saved_at REAL NOT NULL,
+  file TEXT NOT NULL,                -- name in the folder of drawings
+  sha256 TEXT NOT NULL,
+  fingerprint TEXT NOT NULL,         -- of the CT's file that it was drawn on
+  said TEXT NOT NULL,                -- JSON: what is said of the organs so far
+  PRIMARY KEY (volume, holder)
+) WITHOUT ROWID;
+
 -- Who did what when, see audit_trail.py: rows are added, one after the other, and that is all.
 CREATE TABLE IF NOT EXISTS audit_trail (
   id INTEGER PRIMARY KEY,            -- 1, 2, 3 and so on

@@ -9,7 +9,17 @@ from typing import Any, TypeVar
 
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.store import audit_trail, leases, plans, provenance, ranking, reviews, rounds, volumes
+from atlas8k.store import (
+    audit_trail,
+    drawings,
+    leases,
+    plans,
+    provenance,
+    ranking,
+    reviews,
+    rounds,
+    volumes,
+)
 from atlas8k.store.errors import NumberTakenError
 from atlas8k.store.records import (
     Holder,
@@ -142,6 +152,8 @@ def submit(
         )
     if origin.lease is not None:
         leases.end(tx, origin.lease, "submitted")
+    if not adopted:
+        drawings.remove(tx, volume, holder.key)
     provenance.keep_changes(tx, submission, organs)
     _record(tx, row, submission, organs, purpose)
     taken_over = origin.purpose == "review" and not crossed

@@ -23,12 +23,12 @@ from atlas8k.core.structures import ORGANS
 from atlas8k.core.volume import read_grid
 from atlas8k.labels.plausibility import FACTOR, PEOPLE_ML
 from atlas8k.reports.thumbnail import WINDOWS, draw_planes
-from atlas8k.server.access import USERS, may_review
+from atlas8k.server.access import USERS, holder, may_review
 from atlas8k.server.blind import check_shown, hides_first
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import render
 from atlas8k.server.routes.campaign_page import KEPT_S, STATES, common
-from atlas8k.server.routes.cases import WORKER, cases_of
+from atlas8k.server.routes.cases import WORKER, about, cases_of
 from atlas8k.server.routes.review_page import who
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services import viewer
@@ -51,7 +51,7 @@ KINDS = {
 }
 """Errors of predicted labels: what Figure 5 of the paper shows, and others."""
 DIFFICULTIES = ("easy", "usual", "hard")
-SCRIPTS = ("case.js",)
+SCRIPTS = ("case.js", "draw.js")
 Index = Annotated[int, Query(ge=0, le=100_000)]
 
 
@@ -90,11 +90,11 @@ def page(image: str) -> Response:
         windows=WINDOWS,
         layers=layers(cases, case),
         planes=[PLANES.get(letter, "axial") for letter in grid.orientation] if grid else [],
-        facts=_facts(case, grid) if grid else None,
+        facts=_facts(cases, case, grid) if grid else None,
     )
 
 
-def _facts(case: Case, grid: Grid) -> dict[str, Any]:
+def _facts(cases: Cases, case: Case, grid: Grid) -> dict[str, Any]:
     """Return what the page's script goes by; ready for JSON."""
     places = [
         {"organ": one["organ"], "centre": one["centre"], "mm": one["place"]["ras_mm"]}
@@ -111,6 +111,9 @@ def _facts(case: Case, grid: Grid) -> dict[str, Any]:
         "voxel_ml": grid.voxel_ml,
         "start": _start(case),
         "label": bool(case.organs),
+        "there": [one.name for one in case.organs if one.ml],
+        "drawing": about(cases.drawings.find(case.image)),
+        "me": hashlib.sha256(holder().key.encode()).hexdigest()[:12],
         "places": places,
         "windows": WINDOWS,
         "organs": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -9,19 +10,23 @@ from fastapi import APIRouter, File, Form, UploadFile
 from fastapi.responses import FileResponse
 from monailabel.interfaces.utils.app import app_instance
 from pydantic import Field
+from starlette.background import BackgroundTask
 
-from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES, find_organ
+from atlas8k.core.volume import write_nifti
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, USERS, Who, get_caller, holder
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.datastore import label_file, said
-from atlas8k.server.uploads import received_label
+from atlas8k.server.tasks.infer import temporary_path
+from atlas8k.server.uploads import parse_object, received, received_label
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.cases import Cases
+from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.labels.recorded import questions
 from atlas8k.services.labels.service import Receipt
 from atlas8k.services.privacy import hides
-from atlas8k.store import Holder, Lease
+from atlas8k.store import Drawing, Holder, Lease
 
 OrganNames = Annotated[list[str], Field(max_length=len(ORGAN_NAMES))]
 LeaseNumber = Annotated[int | None, Field(ge=1, le=2**62)]
@@ -44,12 +49,14 @@ class Confirm(Asked):
     """What is said of the draft label's organs.
 
     ``absent``: looked for and not there; ``looked_at``: right as they are, ``"all"`` for
-    every organ that it has; ``volume_is_right``: although their volume is unusual.
+    every organ that it has; ``volume_is_right``: although their volume is unusual; ``note``:
+    ``comment``, ``difficulty`` and ``kinds`` of error.
     """
 
     absent: OrganNames = Field(default_factory=list)
     looked_at: Literal["all"] | OrganNames = Field(default_factory=list)
     volume_is_right: OrganNames = Field(default_factory=list)
+    note: dict[str, Any] = Field(default_factory=dict, max_length=3)
 
 
 class Restore(Asked):
@@ -144,7 +151,7 @@ def start(image: str, client_id: str | None = None) -> FileResponse:
 @router.post("/{image}/confirm", summary="Submit the draft label as it is", dependencies=WORKER)
 def confirm(image: str, asked: Confirm) -> dict[str, Any]:
     """The organs in `absent` are taken out of it; those that nothing is said of stay open."""
-    words = asked.model_dump(include={"absent", "looked_at", "volume_is_right"})
+    words = asked.model_dump(include={"absent", "looked_at", "volume_is_right", "note"})
     return submitted(image, cases_of(asked.client_id).confirm(image, words, lease=asked.lease))
 
 
@@ -186,6 +193,99 @@ def release(image: str, asked: Asked) -> dict[str, Any]:
 def take(image: str, asked: Asked) -> dict[str, Any]:
     """One that nobody has and nobody has submitted, such as one just given back."""
     return taken(image, cases_of(asked.client_id).take(image))
+
+
+@router.get("/{image}/drawing", summary="What one has drawn and not submitted", dependencies=WORKER)
+def drawing(image: str, client_id: str | None = None) -> dict[str, Any]:
+    """Its version and what is said of the organs so far; version 0 where nothing is kept."""
+    return about(cases_of(client_id).drawings.find(image))
+
+
+def about(found: Drawing | None) -> dict[str, Any]:
+    """Return what a page must know of a drawing."""
+    if found is None:
+        return {"version": 0, "saved_at": None, "fingerprint": "", "said": {}}
+    return {
+        "version": found.version,
+        "saved_at": found.saved_at,
+        "fingerprint": found.fingerprint,
+        "said": dict(found.said),
+    }
+
+
+@router.get("/{image}/drawing/label", summary="The label one has drawn", dependencies=WORKER)
+def drawn(image: str, client_id: str | None = None) -> FileResponse:
+    """As it was saved last, also where its CT was replaced or is gone."""
+    drawings = cases_of(client_id).drawings
+    found = drawings.find(image)
+    if found is None:
+        raise NotFoundError("drawing of yours", image)
+    looked("label", image, version=found.sha256)
+    return label_file(drawings.file(found), f"{image}.drawn.nii.gz")
+
+
+@router.put("/{image}/drawing", summary="Keep what one has drawn so far", dependencies=WORKER)
+def keep_drawing(
+    image: str,
+    label: Annotated[UploadFile, File(description="NIfTI, on the CT's grid")],
+    version: Annotated[int, Form(ge=0, le=2**62)],
+    fingerprint: Annotated[str, Form(max_length=200)],
+    said: Annotated[str, Form(max_length=20_000)] = "{}",
+    lease: Annotated[LeaseNumber, Form()] = None,
+    client_id: Annotated[ClientId, Form()] = None,
+) -> dict[str, Any]:
+    """In place of `version`; 409 where another tab has saved one since. It renews the lease.
+
+    ``expires_at`` is null where the case is not in one's hands any more: it is kept all the same.
+    """
+    cases, words = cases_of(client_id), parse_object("said", said)
+    with received("drawing", label) as sent:
+        kept = cases.drawings.save(
+            image, sent, version=version, fingerprint=fingerprint, said=words
+        )
+    until = None
+    if lease is not None:
+        with contextlib.suppress(ConflictError):
+            until = cases.renew(image, lease).expires_at
+    return {**about(kept), "expires_at": until}
+
+
+@router.delete("/{image}/drawing", summary="Forget what one has drawn", dependencies=WORKER)
+def forget_drawing(image: str, client_id: str | None = None) -> dict[str, Any]:
+    """The label that the case begins with is shown again."""
+    cases_of(client_id).drawings.discard(image)
+    return {"image": image}
+
+
+@router.post("/{image}/change", summary="Change a label as a tool does", dependencies=WORKER)
+def change(
+    image: str,
+    label: Annotated[UploadFile, File(description="NIfTI, on the CT's grid")],
+    do: Annotated[Literal["largest", "between", "take"], Form()],
+    organ: Annotated[str, Form(max_length=80)],
+    plane: Annotated[Literal["axial", "coronal", "sagittal"], Form()] = "axial",
+    other: Annotated[UploadFile | None, File(description="NIfTI, for take")] = None,
+    client_id: Annotated[ClientId, Form()] = None,
+) -> FileResponse:
+    """Return the label that was sent, changed; nothing is kept or submitted.
+
+    ``largest``: no more than the largest piece of the organ; ``between``: the organ between
+    the slices in which it was drawn; ``take``: the organ as `other` has it.
+    """
+    found = find_organ(organ)
+    if found is None:
+        raise NotFoundError("organ", organ)
+    if do == "take" and other is None:
+        raise RequestError("other: the label that the organ is taken from is needed")
+    cases = cases_of(client_id)
+    with contextlib.ExitStack() as stack:
+        sent = stack.enter_context(received_label(image, label))
+        more = stack.enter_context(received_label(image, other)) if other else None
+        array, grid, count = cases.change(image, sent, do, found, plane=plane, other=more)
+    made = write_nifti(temporary_path(".nii.gz"), array, grid)
+    done = BackgroundTask(made.unlink, missing_ok=True)
+    headers = {"X-Slices": str(count)}
+    return FileResponse(made, media_type="application/gzip", headers=headers, background=done)
 
 
 @router.post("/{image}/renew", summary="Keep a case that one works on", dependencies=WORKER)

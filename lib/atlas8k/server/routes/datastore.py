@@ -17,6 +17,7 @@ from monailabel.utils.others.generic import get_mime_type
 from starlette.background import BackgroundTask
 
 from atlas8k.core.errors import VolumeError
+from atlas8k.core.files import sha256_of
 from atlas8k.core.rewriting import rewrite
 from atlas8k.core.volume import read_geometry, read_grid
 from atlas8k.server.access import (
@@ -33,12 +34,14 @@ from atlas8k.server.notes import checked
 from atlas8k.server.tasks.infer import temporary_path
 from atlas8k.server.uploads import parse_object, received, received_label
 from atlas8k.server.workspace import looked, workspace
+from atlas8k.services.drawings import Drawings
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.labels.recorded import HOW_TO_ANSWER, HOW_TO_SAY, questions
 from atlas8k.services.labels.service import MANAGED, Receipt
 from atlas8k.services.labels.submissions import OWN_KEYS
 from atlas8k.services.privacy import shown
 from atlas8k.services.studies.catalogue import FINAL
+from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.studies.names import check_id, check_tag, split_suffix
 from atlas8k.store import OrganChange
 
@@ -256,7 +259,13 @@ def _to_say(organs: Mapping[str, OrganChange]) -> dict[str, Any]:
 
 @router.get("/label", summary="Download label", dependencies=[USERS])
 def get_label(label: str, tag: str) -> FileResponse:
-    """The current label; for who reads a case a second time, what the first reader began with."""
+    """The current label; for who reads a case a second time, what the first reader began with.
+
+    ``original`` is what one has drawn in the browser, where one has.
+    """
+    if (drawn := _drawn(label, tag)) is not None:
+        looked("label", label, version=drawn.name)
+        return label_file(drawn, f"{label}.nii.gz")
     version = shown_label(label, check_tag(tag))
     if version is not None:
         looked("label", label, version=version.sha256)
@@ -264,6 +273,14 @@ def get_label(label: str, tag: str) -> FileResponse:
     path = _there(app_instance().datastore().get_label_uri(label, tag), "Label")
     looked("label", label, tag=tag if tag in MANAGED else "other")
     return label_file(path, path.name)
+
+
+def _drawn(image: str, tag: str) -> Path | None:
+    """Return what who asks has drawn in the browser; nothing of who cannot be told apart."""
+    me = holder()
+    if tag != ORIGINAL or me.anonymous:
+        return None
+    return Drawings(workspace(), [me.key]).current(image)
 
 
 @router.head("/label", summary="Whether a label is there", dependencies=[USERS])
@@ -289,10 +306,11 @@ def label_file(path: Path, name: str) -> FileResponse:
 def get_info(label: str, tag: str) -> dict[str, Any]:
     """What is known about a current label."""
     version = shown_label(label, check_tag(tag))
-    if version is None:
-        return shown(app_instance().datastore().get_label_info(label, tag))
-    sums = {"name": f"{label}.nii.gz", "checksum": f"SHA256:{version.sha256}"}
-    return shown({**version.info, **sums})
+    info = version.info if version else app_instance().datastore().get_label_info(label, tag)
+    sums = {"name": f"{label}.nii.gz", "checksum": f"SHA256:{version.sha256}"} if version else {}
+    if (drawn := _drawn(label, tag)) is not None:
+        sums = {"name": f"{label}.nii.gz", "checksum": f"SHA256:{sha256_of(drawn)}"}
+    return shown({**info, **sums})
 
 
 @router.put("/updatelabelinfo", include_in_schema=False, deprecated=True, dependencies=[ANNOTATORS])

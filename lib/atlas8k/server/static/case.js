@@ -23,7 +23,7 @@ function tell(text) {
 }
 
 // Fetches a file and says how far it is.
-async function fetched(url, method = "GET", told = () => {}) {
+export async function fetched(url, method = "GET", told = () => {}) {
   const answer = await fetch(url, { method });
   if (!answer.ok) {
     const why = await answer.json().catch(() => ({}));
@@ -113,7 +113,8 @@ async function begin() {
     await made.attachToCanvas(canvas);
     made.addVolume(ct);
     made.setDrawColormap(colors(255));
-    made.onLocationChange = ({ mm, vox, values }) => {
+    made.onLocationChange = ({ frac, vox, values }) => {
+      const mm = made.frac2mm(frac, 0, true); // without `true` as if the CT were not oblique
       const found = facts.organs[made.drawBitmap?.[voxel(...vox)] - 1];
       one("#where").textContent = `R ${mm[0].toFixed(1)}, A ${mm[1].toFixed(1)}, S ${mm[2].toFixed(1)} mm: `
         + `${Math.round(values[0].value)} HU${found ? `, ${words(found.name)}` : ""}`;
@@ -196,7 +197,7 @@ function jump(number) {
   one(`[data-place="${place}"]`).scrollIntoView({ block: "nearest" });
   choose(to.organ);
   if (!nv) return move(to.centre);
-  nv.scene.crosshairPos = nv.mm2frac(to.mm);
+  nv.scene.crosshairPos = nv.mm2frac(to.mm, 0, true);
   nv.updateGLVolume();
   nv.createOnLocationChange();
 }
@@ -255,7 +256,7 @@ document.addEventListener("keydown", event => {
   if (typing || event.altKey || event.metaKey || one("dialog[open]")) return;
   const name = event.ctrlKey ? `Ctrl+${event.key}` : event.key.length === 1 ? event.key.toLowerCase() : event.key;
   // Arrows and the space bar are the page's own, unless the CT has the focus.
-  const own = event.key.length > 1 || event.key === " ";
+  const own = !event.ctrlKey && (event.key.length > 1 || event.key === " ");
   if (!KEYS[name] || (own && event.target !== canvas && event.key !== "Escape")) return;
   event.preventDefault();
   event.stopPropagation();

@@ -93,7 +93,7 @@ OWN_KEYS = frozenset(
 )
 """What a label's info says by the server's word alone."""
 
-BOOKED = ("read_by", "client_id", "notes", "places", "quality")
+BOOKED = ("read_by", "client_id", "notes", "note", "places", "quality")
 """Of what is said of a submission in its file's header, what the store keeps too."""
 
 IMPORTED_BY = Holder("folder:labels/final")
@@ -438,6 +438,7 @@ def _detail(
     return {
         "read_by": submitted.read_by,
         **({"client_id": str(client)[:80]} if client else {}),
+        **({"note": note} if (note := _note(params.get("note"))) else {}),
         **({"ignored": list(submitted.ignored)[:50]} if submitted.ignored else {}),
         **({"notes": notes} if notes else {}),
         **(
@@ -447,3 +448,16 @@ def _detail(
         ),
         **({"ambiguous_lease": True} if context.ambiguous else {}),
     }
+
+
+def _note(given: Any) -> dict[str, Any]:
+    """Return an annotator's words about a case: ``comment``, ``difficulty``, ``kinds`` of error."""
+    if not isinstance(given, dict):
+        return {}
+    kinds = given.get("kinds")
+    words = {
+        "comment": str(given.get("comment") or "")[:2000],
+        "difficulty": str(given.get("difficulty") or "")[:80],
+        "kinds": [str(one)[:80] for one in kinds[:20]] if isinstance(kinds, list) else [],
+    }
+    return {key: value for key, value in words.items() if value}

@@ -1,0 +1,387 @@
+// Drawing on the page of a case: tools, what is kept as one draws, submitting.
+//
+// Every few seconds what is drawn goes into the browser's own store and then to the server, which
+// takes it only on top of the version that this page has seen. What the server has, the browser
+// forgets; what it could not be given is shown again by the next visit.
+import { KEYS, asImage, choose, fetched, keeps, mark, nv, organ, words } from "./case.js";
+
+const root = one("#case");
+const facts = JSON.parse(root.dataset.facts);
+const image = encodeURIComponent(facts.image);
+const ours = `/atlas8k/cases/${image}`;
+const PLANES = ["axial", "coronal", "sagittal"];
+const MOST_UNDO = 22; // of the 24 that NiiVue keeps
+const SAVE_MS = 4000, AGAIN_MS = 15_000;
+
+let base = null; // the label that the case began with
+let tool = "look", size = 5, plane = "axial", depth = 0;
+let version = facts.drawing.version, dirty = false, saving = null, stopped = false, tried = 0;
+
+// Requests of which the status counts.
+async function send(method, url, body) {
+  let answer;
+  try {
+    answer = await fetch(url, { method, body });
+  } catch {
+    return { code: 0, why: "The server does not answer." };
+  }
+  const found = await answer.json().catch(() => ({}));
+  return { code: answer.status, found, why: found.detail || `The server says ${answer.status}.` };
+}
+
+// The browser's own store.
+const opened = new Promise((done, fail) => {
+  const asked = indexedDB.open("atlas8k", 1);
+  asked.onupgradeneeded = () => asked.result.createObjectStore("drawings");
+  asked.onsuccess = () => done(asked.result);
+  asked.onerror = () => fail(asked.error);
+});
+opened.catch(() => {});
+const key = `${facts.me} ${facts.image}`;
+async function own(mode, act) {
+  try {
+    const store = (await opened).transaction("drawings", mode).objectStore("drawings");
+    return await new Promise((done, fail) => {
+      const asked = act(store);
+      asked.onsuccess = () => done(asked.result);
+      asked.onerror = () => fail(asked.error);
+    });
+  } catch { // a private window, or no room: then the server's copy is the only one
+    return undefined;
+  }
+}
+
+// What is drawn, as a file.
+async function drawn() {
+  const bytes = await nv.saveImage({ filename: "", isSaveDrawing: true });
+  const packed = new Blob([bytes]).stream().pipeThrough(new CompressionStream("gzip"));
+  return new Response(packed).blob();
+}
+// Shows a file as what is drawn; it can be undone.
+async function put(blob) {
+  const past = nv.drawUndoBitmaps, number = nv.currentDrawUndoBitmap;
+  if (!nv.loadDrawing(await asImage(blob, "label"))) throw new Error("it does not fit this CT");
+  nv.drawUndoBitmaps = past;
+  nv.currentDrawUndoBitmap = number;
+  nv.drawAddUndoBitmap();
+}
+
+// What is said.
+const rows = () => all("tr[data-organ]");
+function said() {
+  const note = { comment: one("#comment").value.trim(),
+    difficulty: one("[name=difficulty]:checked")?.value || "",
+    kinds: all("[name=kind]:checked").map(box => box.value) };
+  const organs = Object.fromEntries(rows().map(row => [row.dataset.organ, one("select", row).value]));
+  const right = rows().filter(row => one(".odd input", row).checked).map(row => row.dataset.organ);
+  return { organs, right, note };
+}
+function restore({ organs = {}, right = [], note = {} }) {
+  for (const row of rows()) {
+    one("select", row).value = organs[row.dataset.organ] || "";
+    one(".odd input", row).checked = right.includes(row.dataset.organ);
+  }
+  one("#comment").value = note.comment || "";
+  for (const box of all("[name=kind]")) box.checked = (note.kinds || []).includes(box.value);
+  for (const box of all("[name=difficulty]")) box.checked = box.value === note.difficulty;
+}
+
+// Volumes, and which organs are other ones than at the beginning.
+let counts = null;
+function measure() {
+  const now = nv.drawBitmap, before = new Uint32Array(256), differs = new Uint8Array(256);
+  counts = new Uint32Array(256);
+  for (let i = 0; i < now.length; i++) {
+    const a = now[i], b = base[i];
+    counts[a]++;
+    before[b]++;
+    if (a !== b) differs[a] = differs[b] = 1;
+  }
+  for (const { id, name, asked } of facts.organs) {
+    const row = one(`tr[data-organ="${name}"]`), ml = counts[id] * facts.voxel_ml;
+    one(".ml", row).textContent = counts[id] ? ml.toFixed(0) : "none";
+    const [low, high] = asked, state = one("select", row).value;
+    one(".odd", row).hidden = !counts[id] || (ml >= low && ml <= high);
+    if (!counts[id] && before[id]) mark(name, "absent");
+    else if (differs[id] && state !== "changed") mark(name, "changed");
+    else if (counts[id] && state === "absent") mark(name, "");
+  }
+}
+
+let soon = 0;
+function changed() {
+  dirty = true;
+  depth = Math.min(depth + 1, MOST_UNDO);
+  status("Not saved yet");
+  clearTimeout(soon);
+  soon = setTimeout(measure, 150);
+}
+function redraw() {
+  nv.drawAddUndoBitmap();
+  nv.refreshDrawing(true);
+  changed();
+}
+
+// Tools.
+function use(name) {
+  tool = name;
+  for (const button of all("[data-tool]"))
+    button.ariaPressed = String(button.dataset.tool === tool);
+  apply();
+}
+function apply() {
+  if (!nv) return;
+  nv.opts.penSize = size;
+  nv.setDrawingEnabled(tool !== "look");
+  nv.setPenValue(tool === "eraser" ? 0 : organ.id, tool === "fill");
+  one("#size").value = size;
+}
+const grow = by => {
+  size = Math.min(Math.max(size + by, 1), 41);
+  apply();
+};
+function undo() {
+  if (!depth) return say("There is nothing to undo.");
+  nv.drawUndo();
+  depth -= 2; // `changed` counts one more
+  changed();
+}
+function paint() { // by keyboard: at the crosshair
+  if (tool === "look") return say("Choose the brush or the eraser first (B, E).");
+  nv.drawPenAxCorSag = PLANES.indexOf(plane);
+  nv.drawPt(...nv.frac2vox(nv.scene.crosshairPos), tool === "eraser" ? 0 : organ.id);
+  nv.drawPenAxCorSag = -1;
+  redraw();
+}
+function remove(id) {
+  const now = nv.drawBitmap;
+  let any = false;
+  for (let i = 0; i < now.length; i++) if (now[i] === id) {
+    now[i] = 0;
+    any = true;
+  }
+  if (any) redraw();
+}
+async function change(what, done) {
+  const body = new FormData();
+  body.append("label", await drawn(), "label.nii.gz");
+  body.append("do", what);
+  body.append("organ", organ.name);
+  body.append("plane", plane);
+  if (what === "take") {
+    const from = one(`[data-layer="${one("#from").value}"]`).dataset;
+    body.append("other", await fetched(from.url, from.method), "other.nii.gz");
+  }
+  const answer = await fetch(`${ours}/change`, { method: "POST", body });
+  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || answer.status);
+  await put(await answer.blob());
+  changed();
+  say(done(Number(answer.headers.get("x-slices"))));
+}
+const CHANGES = {
+  between: slices => slices ? `${slices} ${plane} slices of the ${words(organ.name)} were filled.`
+    : `There was nothing to fill: draw the ${words(organ.name)} in two ${plane} slices at most 3 cm apart.`,
+  largest: () => `No more than the largest piece of the ${words(organ.name)} is left.`,
+  take: () => `The ${words(organ.name)} was taken over.`,
+};
+async function run(what) {
+  if (!nv) return;
+  one("#tools").ariaBusy = "true";
+  try {
+    await change(what, CHANGES[what]);
+  } catch (error) {
+    say(`Nothing was changed: ${error.message}`, true);
+  }
+  one("#tools").ariaBusy = "false";
+}
+
+// Keeping what is drawn.
+function status(text, bad = false, ...more) {
+  const at = one("#saved");
+  at.className = bad ? "said error" : "soft";
+  at.replaceChildren(text, ...more);
+}
+function button(text, act) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = "small";
+  made.textContent = text;
+  made.addEventListener("click", act);
+  return made;
+}
+function link(blob, text = "Download what you drew") {
+  const made = document.createElement("a");
+  made.href = URL.createObjectURL(blob);
+  made.download = `${facts.image}.drawn.nii.gz`;
+  made.textContent = text;
+  return made;
+}
+const clock = seconds => new Date(seconds * 1000).toLocaleTimeString([], { timeStyle: "short" });
+
+async function save() {
+  dirty = false;
+  tried = Date.now();
+  const words_ = said(), label = await drawn();
+  await own("readwrite", store => store.put(
+    { label, said: words_, version, fingerprint: facts.fingerprint, at: Date.now() }, key));
+  const body = new FormData();
+  body.append("label", label, "label.nii.gz");
+  body.append("version", version);
+  body.append("fingerprint", facts.fingerprint);
+  body.append("said", JSON.stringify(words_));
+  body.append("lease", facts.lease);
+  const { code, found, why } = await send("PUT", `${ours}/drawing`, body);
+  if (code === 200) {
+    version = found.version;
+    if (found.expires_at) keeps(found.expires_at);
+    if (!dirty) await own("readwrite", store => store.delete(key));
+    return status(`Saved at ${clock(found.saved_at)}.`);
+  }
+  if (code === 0 || code >= 500) { // away, or its disk is full
+    dirty = true;
+    return status(`Not saved on the server: ${why} What you drew is kept in this browser and sent `
+      + "again until the server takes it. ", true, link(label));
+  }
+  stopped = true;
+  const now = await send("GET", `${ours}/drawing`);
+  if (code === 409 && now.code === 200 && now.found.version !== version && now.found.version) {
+    return status(`${why}. Which one counts? `, true,
+      button("Show the other one", async () => {
+        await own("readwrite", store => store.delete(key));
+        dirty = false;
+        location.reload();
+      }), " ",
+      button("Keep this one", () => {
+        version = now.found.version;
+        stopped = false;
+        dirty = true;
+      }), " ", link(label));
+  }
+  status(`Not saved on the server: ${why}. It is kept in this browser. `, true, link(label));
+}
+async function keep(at_once = false) {
+  if (saving) return saving;
+  if (!dirty || stopped || !nv || (!at_once && Date.now() - tried < wait())) return;
+  saving = save().catch(error => {
+    dirty = true;
+    status(`Not saved: ${error.message}. It is tried again.`, true);
+  });
+  await saving;
+  saving = null;
+}
+const wait = () => one("#saved").className.includes("error") ? AGAIN_MS : SAVE_MS;
+setInterval(keep, 1000);
+addEventListener("online", () => { tried = 0; });
+document.addEventListener("visibilitychange", () => document.hidden && keep(true));
+addEventListener("beforeunload", event => { if (dirty || saving) event.preventDefault(); });
+
+// The first sight of the label: what was drawn before comes back.
+root.addEventListener("shown", async () => {
+  if (!nv.drawBitmap) nv.createEmptyDrawing();
+  base = nv.drawBitmap.slice();
+  nv.onDrawingChanged = action => action === "draw" && changed();
+  const kept = await own("readonly", store => store.get(key)), server = facts.drawing;
+  try {
+    if (kept && kept.fingerprint === facts.fingerprint && kept.version >= server.version) {
+      await put(kept.label);
+      restore(kept.said);
+      dirty = true;
+      status("This is what you drew here; it was not saved on the server yet. ", false, anew());
+    } else if (server.version && server.fingerprint === facts.fingerprint) {
+      await put(await fetched(`${ours}/drawing/label`));
+      restore(server.said);
+      status(`You go on with what you drew, saved at ${clock(server.saved_at)}. `, false, anew(),
+        ...(kept ? [" ", link(kept.label, "An older one of this browser")] : []));
+    } else if (server.version || kept) {
+      const label = kept ? kept.label : await fetched(`${ours}/drawing/label`);
+      stopped = true;
+      status("The CT was replaced since you drew on it; what you drew belongs to the one before. ",
+        true, link(label), " ", anew());
+    }
+  } catch (error) {
+    say(`What you drew before cannot be shown: ${error.message}`, true);
+  }
+  measure();
+  use("look");
+  one("#tools").hidden = false;
+});
+const anew = () => button("Begin anew", async () => {
+  if (!confirm("Forget what you drew, and begin with the label that was given out?")) return;
+  dirty = false;
+  stopped = true;
+  await own("readwrite", store => store.delete(key));
+  await send("DELETE", `${ours}/drawing`);
+  location.reload();
+});
+
+// Submitting.
+async function submit() {
+  const { organs, right, note } = said(), states = Object.entries(organs);
+  const of = (...wanted) => states.filter(([, state]) => wanted.includes(state)).map(([name]) => name);
+  const words_ = { absent: of("absent"), looked_at: of("correct", "changed"), volume_is_right: right };
+  if (!words_.absent.length && !words_.looked_at.length)
+    return say("Say of at least one organ what it is: 1 to 9 choose it, C is correct, A absent.", true);
+  const send_ = one("#submit");
+  send_.disabled = true;
+  say("Submitting…");
+  await saving;
+  let answer;
+  if (nv) {
+    const body = new FormData(), label_info = facts.organs.map(({ id, name }) => ({ name, idx: id }));
+    body.append("label", await drawn(), "label.nii.gz");
+    body.append("params", JSON.stringify({ ...words_, note, label_info, lease: facts.lease }));
+    stopped = true;
+    answer = await send("PUT", `/datastore/label?image=${image}`, body);
+  } else {
+    answer = await fetch(`${ours}/confirm`, { method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ ...words_, note, lease: facts.lease }) })
+      .then(async got => ({ code: got.status, found: await got.json(), why: "" }))
+      .catch(() => ({ code: 0, why: "The server does not answer." }));
+    answer.why ||= answer.found.detail;
+  }
+  const { code, found, why } = answer;
+  if (code !== 200) {
+    stopped = false;
+    send_.disabled = false;
+    return say(`Not submitted: ${why} Nothing of it is lost.`, true);
+  }
+  dirty = false;
+  await own("readwrite", store => store.delete(key));
+  let text = `${facts.image} is submitted: ${found.recorded}.`;
+  if (found.conflict || !found.in_force) text += " Somebody else's came first: a reviewer decides.";
+  if (found.asked) text += ` Asked: ${Object.entries(found.asked).map(([name, what]) => `${words(name)}, ${what}`).join("; ")}.`;
+  sessionStorage.setItem("said", text);
+  location.assign(`/atlas8k/case?image=${image}`);
+}
+
+// Hands.
+for (const button of all("[data-tool]")) button.addEventListener("click", () => use(button.dataset.tool));
+for (const button of all("[data-change]")) button.addEventListener("click", () => run(button.dataset.change));
+one("#undo").addEventListener("click", undo);
+one("#size").addEventListener("input", () => { size = Number(one("#size").value); apply(); });
+one("#submit").addEventListener("click", submit);
+one("#all-right").addEventListener("click", () => {
+  for (const { id, name } of facts.organs)
+    if (!one("select", one(`tr[data-organ="${name}"]`)).value && (counts ? counts[id] : facts.there.includes(name)))
+      mark(name, "correct");
+});
+for (const row of rows()) one("select", row).addEventListener("change", event => {
+  const { id } = facts.organs.find(found => found.name === row.dataset.organ);
+  if (event.isTrusted) choose(row.dataset.organ); // not where the page itself says: changed
+  if (nv && counts?.[id] && one("select", row).value === "absent") remove(id);
+  if (nv) dirty = true;
+});
+for (const field of all("#comment, [name=kind], [name=difficulty], .odd input"))
+  field.addEventListener("input", () => { if (nv) dirty = true; });
+root.addEventListener("organ", apply);
+one("#gl").addEventListener("pointerdown", event => {
+  if (!nv) return;
+  const scale = nv.uiData.dpr || 1, tile = nv.tileIndex(event.offsetX * scale, event.offsetY * scale);
+  plane = PLANES[nv.screenSlices[tile]?.axCorSag] || plane;
+});
+Object.assign(KEYS, {
+  b: () => use("brush"), e: () => use("eraser"), f: () => use("fill"), Escape: () => use("look"),
+  "[": () => grow(-2), "]": () => grow(2), i: () => run("between"), k: () => run("largest"),
+  "Ctrl+z": undo, "Ctrl+Enter": submit, " ": paint,
+});

@@ -1,0 +1,162 @@
+"""What is drawn on the page of a case, kept on the server until it is submitted.
+
+A drawing is a label file in ``drawings`` beside the store, and a row that names it: a new file is
+there before the row names it, and the one before goes afterwards, so that a server killed at any
+moment leaves one of the two whole. It belongs to one person, who finds it wherever they go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from atlas8k.core.errors import GridMismatchError, LedgerError
+from atlas8k.core.files import copy_whole, sha256_of
+from atlas8k.core.volume import read_grid
+from atlas8k.services.context import Context
+from atlas8k.services.errors import ConflictError
+from atlas8k.store import Drawing
+
+LEFT_OVER_S = 3600.0
+"""A file that no row names and that is older than this was left by a server that was killed."""
+
+
+class Drawings:
+    """The drawings of one person.
+
+    Parameters
+    ----------
+    holders
+        The keys of who asks; new drawings go by the first.
+    """
+
+    def __init__(self, context: Context, holders: Sequence[str]) -> None:
+        self._context, self._ledger, self._holders = context, context.ledger, list(holders)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files are."""
+        return self._context.state / "drawings"
+
+    def find(self, image: str) -> Drawing | None:
+        """Return what this person has drawn of a volume; None where nothing is kept."""
+        found = self._ledger.drawing(image, self._holders)
+        return found if found is not None and self.file(found).is_file() else None
+
+    def file(self, drawing: Drawing) -> Path:
+        """Return the label file of a drawing."""
+        return self.folder / drawing.file
+
+    def current(self, image: str) -> Path | None:
+        """Return the file of a drawing on the CT as it is now; None where there is none."""
+        found = self.find(image)
+        if found is None or found.fingerprint != self._context.studies.fingerprint(image):
+            return None
+        return self.file(found)
+
+    def save(
+        self, image: str, sent: Path, *, version: int, fingerprint: str, said: Mapping[str, Any]
+    ) -> Drawing:
+        """Keep a drawing.
+
+        Parameters
+        ----------
+        sent
+            The label, on the CT's grid.
+        version
+            Of the drawing that this one goes on from, 0 for none.
+        fingerprint
+            Of the CT that it was drawn on.
+        said
+            What is said of the organs so far; JSON-ready.
+
+        Raises
+        ------
+        ConflictError
+            The case was never in this person's hands; another tab or computer has saved
+            meanwhile; the CT is not the one it was drawn on.
+        NotFoundError
+            The CT is gone.
+        GridMismatchError
+            It is not on the CT's grid.
+        """
+        context, before = self._context, self.find(image)
+        ct = context.studies.image_path(image)
+        held = any(
+            one.volume == image and one.holder in self._holders for one in self._ledger.leases()
+        )
+        if before is None and not held:
+            raise ConflictError(
+                f"{image}: is not in your hands (submitted, given back, run out, or somebody "
+                "else's); take it before you draw"
+            )
+        if fingerprint != context.studies.fingerprint(image):
+            raise ConflictError(
+                f"{image}: the CT was replaced since you opened it, and what you drew belongs to "
+                "the one before; download it, then open the case again"
+            )
+        if read_grid(sent, block=True).shape != read_grid(ct).shape:
+            raise GridMismatchError(f"drawing of {image}", "it has not the shape of the CT")
+        if version != (before.version if before is not None else 0):
+            raise _stale(image, before)
+        holder = before.holder if before is not None else self._holders[0]
+        name = f"{uuid.uuid4().hex}.nii.gz"
+        kept = self.folder / name
+        try:
+            copy_whole(sent, kept)
+            taken = self._ledger.save_drawing(
+                image,
+                holder,
+                version=version + 1,
+                file=name,
+                sha256=sha256_of(kept),
+                fingerprint=fingerprint,
+                said=said,
+            )
+        except BaseException:
+            # The store may have it all the same: what failed may have come after the transaction.
+            with contextlib.suppress(LedgerError):
+                if name not in self._ledger.drawing_files():
+                    kept.unlink(missing_ok=True)
+            raise
+        if not taken:  # by a save at the same moment
+            kept.unlink(missing_ok=True)
+            raise _stale(image, self.find(image))
+        self._clear(before)
+        found = self._ledger.drawing(image, [holder])
+        assert found is not None
+        return found
+
+    def discard(self, image: str) -> None:
+        """Forget what this person has drawn of a volume."""
+        for holder in self._holders:
+            self._ledger.remove_drawing(image, holder)
+        self._clear(None)
+
+    def _clear(self, before: Drawing | None) -> None:
+        """Remove the files that no row names: that of the version before, and left-overs."""
+        if before is not None:
+            self.file(before).unlink(missing_ok=True)
+        named, old = self._ledger.drawing_files(), time.time() - LEFT_OVER_S
+        for path in self.folder.glob("*"):
+            try:
+                if path.name not in named and path.stat().st_mtime < old:
+                    path.unlink()
+            except FileNotFoundError:
+                continue
+
+
+def _stale(image: str, now: Drawing | None) -> ConflictError:
+    if now is None:
+        return ConflictError(
+            f"{image}: what you drew was submitted or discarded in another tab or on another "
+            "computer; what this one shows is not saved"
+        )
+    return ConflictError(
+        f"{image}: another tab or computer has saved version {now.version} of what you draw; "
+        "what this one shows is not saved over it"
+    )
