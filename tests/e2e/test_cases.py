@@ -167,7 +167,7 @@ def test_confirm_reopen_and_put_back(server: Server, tmp_path: Path) -> None:
     other = person.next()
     assert other != "d"
     person.post(do="release", image=other)
-    assert "Open d again" in person.page()
+    assert "Open again: d" in person.page()
     back = person.post(do="restore", image="d", submission=first["id"])
     assert "current again" in person.message(back)
     assert ">d</h3>" not in person.page()

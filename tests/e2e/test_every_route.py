@@ -237,6 +237,7 @@ ROWS = [
     Row("GET /logs/", 200, "adam"),
     Row("GET /ohif/{path:path}", 200, ALL, path="/ohif/"),
     Row("GET /proxy/dicom/{path:path}", 404, ALL, path="/proxy/dicom/studies"),
+    Row("POST /proxy/dicom/{path:path}", 404, WORK, path="/proxy/dicom/wado/studies"),
 ]
 EXTRA = [
     Row("GET /datastore/dataset", 404, "anna"),

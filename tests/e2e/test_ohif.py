@@ -30,7 +30,7 @@ from atlas8k.cli.rank import newest
 from atlas8k.core.structures import ORGAN_IDS, ORGANS
 from atlas8k.core.volume import read_label
 from atlas8k.formats.dicom import write_series
-from atlas8k.formats.dicom_seg_writing import ATTENTION_COLOR, write_segmentation
+from atlas8k.formats.dicom_seg_writing import write_segmentation
 from atlas8k.store import Ledger
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -47,7 +47,12 @@ FLAGS = [
     *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
     *("--ignore-gpu-blocklist", "--no-sandbox", "--disable-dev-shm-usage"),
 ]
-PHANTOMS = {"Phantom one": (9001, "LPS"), "Phantom two": (9002, "LPI")}
+PHANTOMS = {
+    "Phantom one": (9001, "LPS"),
+    "Phantom two": (9002, "LPI"),
+    "Phantom three": (9003, "LPI"),
+    "Phantom four": (9004, "LPS"),
+}
 """Seed and direction of the axes; slices of the second one are stored from the head down."""
 LABELS = """() => {
     const service = window.services.segmentationService;
@@ -63,6 +68,20 @@ LABELS = """() => {
 LABEL_MAP = """() => {
     try { return window.services.segmentationService.getLabelmapVolume('1'); }
     catch { return false; }  // until there is one
+}"""
+SAVE = """async ([from, to]) => {
+    // As a brush does: one segment painted over by another; then the viewer's own export.
+    const service = window.services.segmentationService;
+    const voxels = service.getLabelmapVolume('1').voxelManager;
+    let count = 0;
+    voxels.getCompleteScalarDataArray().forEach((value, at) => {
+        if (value === from) { voxels.setAtIndex(at, to); count += 1; }
+    });
+    const {segmentationId, id} = service.getSegmentations()[0];
+    const made = window.commandsManager.runCommand(
+        'generateSegmentation', {segmentationId: segmentationId || id, options: {}});
+    await window.extensionManager.getActiveDataSource()[0].store.dicom(made.dataset);
+    return count;
 }"""
 VOXELS = """() => {
     const all = window.services.segmentationService.getLabelmapVolume('1')
@@ -195,7 +214,7 @@ def test_study_list(page: Any, server: Server) -> None:
     assert "C3L-00189" not in page.content()  # the patient's id
 
 
-@pytest.mark.parametrize("which", [*PHANTOMS, "real"])
+@pytest.mark.parametrize("which", ["Phantom one", "Phantom two", "real"])
 def test_ensemble_is_shown_with_names_and_colors(
     page: Any, server: Server, which: str, tmp_path: Path
 ) -> None:
@@ -213,7 +232,7 @@ def test_ensemble_is_shown_with_names_and_colors(
         assert tuple(shown[organ.name]["color"]) == organ.color
         assert shown[organ.name]["voxels"] == there[organ.name]
         assert shown[f"attention_{organ.name}"]["voxels"] == 0
-        assert tuple(shown[f"attention_{organ.name}"]["color"]) == ATTENTION_COLOR
+        assert tuple(shown[f"attention_{organ.name}"]["color"]) == organ.color
     # Where each voxel is, too: the order of the slices is the viewer's.
     drawn_voxels = np.frombuffer(base64.b64decode(page.evaluate(VOXELS)), np.uint8)
     for organ in ORGANS:
@@ -390,6 +409,35 @@ def test_next_sample_is_the_chosen_strategys_and_its_region_is_in_the_slice_name
     for held in listed["open"]:
         url = f"{server.url}/atlas8k/cases/{held['image']}/release"
         assert requests.post(url, json=me, timeout=LIMIT_S).status_code == 200
+
+
+@pytest.mark.parametrize("codes", ["LPS", "LPI"])
+def test_what_the_viewer_saves_is_submitted(page: Any, server: Server, codes: str) -> None:
+    """The draft label is shown, an organ is painted over, and the viewer stores its SEG."""
+    open_ones = [
+        studies(server)[name]
+        for name, (_, stored) in PHANTOMS.items()
+        if stored == codes and not history_of(server, studies(server)[name][1])
+    ]
+    study, series = open_ones[0]
+    page.context.add_cookies([{"name": "atlas8k_name", "value": "Olga", "url": server.url}])
+    connect(page, server, study)
+    assert page.get_attribute("text=Your cases", "href") == "/atlas8k/cases"
+    run(page, "draft")
+    shown = {one["label"]: one for one in page.evaluate(LABELS)}
+    assert shown["liver"]["voxels"] > 0
+    values = [shown["gall_bladder"]["value"], shown["liver"]["value"]]
+    painted = page.evaluate(SAVE, values)
+    assert painted == shown["gall_bladder"]["voxels"] > 0
+    (one,) = history_of(server, series)
+    assert (one["holder"], one["in_force"]) == ("client:Olga", True)
+    assert one["organs"]["liver"]["state"] == "revised"
+    assert one["organs"]["liver"]["voxels_changed"] == painted
+    assert {one["organs"][name]["voxels_changed"] or 0 for name in ("spleen", "aorta")} == {0}
+    keep(page, "ohif-saved")
+    # Saved again, it is opened again first.
+    page.evaluate(SAVE, [shown["pancreas"]["value"], shown["stomach"]["value"]])
+    assert [one["in_force"] for one in history_of(server, series)] == [False, True]
 
 
 def test_a_corrected_dicom_seg_is_taken_in(server: Server, tmp_path: Path) -> None:

@@ -69,7 +69,14 @@ def sent(array: np.ndarray, folder: Path) -> dict[str, tuple[str, bytes]]:
 
 def test_what_is_registered(client: TestClient) -> None:
     info = client.get("/info/").json()
-    assert list(info["models"]) == ["ensemble", "swin_unetr", "unet", "nnunet", "attention"]
+    assert list(info["models"]) == [
+        "ensemble",
+        "swin_unetr",
+        "unet",
+        "nnunet",
+        "attention",
+        "draft",
+    ]
     assert list(info["strategies"]) == [
         "attention", "first", "random", "random_foreground", "stratified", "review",
     ]  # fmt: skip

@@ -27,9 +27,10 @@ from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.server import background, logs, startup
 from atlas8k.server.archive_datastore import datastore_of
+from atlas8k.server.blind import draft_label
 from atlas8k.server.connections import after_last_request, bound_connections, running_server
 from atlas8k.server.sign_ins import sign_ins
-from atlas8k.server.tasks.infer import AttentionInfer, OrganInfer
+from atlas8k.server.tasks.infer import AttentionInfer, DraftInfer, OrganInfer
 from atlas8k.server.tasks.scoring import AttentionScoring
 from atlas8k.server.tasks.strategy import DESCRIPTIONS, LedgerStrategy
 from atlas8k.server.tasks.train import FineTuningTask
@@ -101,14 +102,16 @@ class Atlas8kApp(MONAILabelApp):
         return datastore_of(self.context)
 
     def init_infers(self) -> dict[str, InferTask]:
+        draft = {"draft": DraftInfer(draft_label)}
         if not self.settings.networks:
-            return {}
+            return draft
         # The first one is what 3D Slicer runs on the next sample when told to.
         engine, quality = self.context.engine, self.context.calibrations
         return {
             "ensemble": OrganInfer(engine, None, quality),
             **{name: OrganInfer(engine, name, quality) for name in NETWORKS},
             "attention": AttentionInfer(engine, quality),
+            **draft,
         }
 
     def init_trainers(self) -> dict[str, TrainTask]:

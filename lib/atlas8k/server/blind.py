@@ -6,6 +6,8 @@ gives out of a submission asks here.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from monailabel.config import settings
 
 from atlas8k.server.access import get_caller, holder, may_review
@@ -56,6 +58,22 @@ def shown_label(image: str, tag: str) -> Version | None:
     if start is None:
         raise NotFoundError(f"label with tag {tag!r} of image", image)
     return start
+
+
+def draft_label(image: str) -> Path:
+    """Return the file of the draft label that who asks may see.
+
+    Raises
+    ------
+    NotFoundError
+        There is none yet, or it is hidden.
+    """
+    versions = workspace().label_service.versions
+    found = shown_label(image, ORIGINAL) or versions.current(image, ORIGINAL)
+    found = found or versions.current(image, PSEUDO)
+    if found is None:
+        raise NotFoundError("draft label", f"{image} has none yet: it was not scored")
+    return found.path
 
 
 def check_shown(image: str, client_id: str | None = None) -> None:

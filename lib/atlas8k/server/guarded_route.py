@@ -36,7 +36,14 @@ class GuardedRoute(APIRoute):
     """Lets in whom its dependencies of type :class:`Allowed` let in, then reads a bounded body.
 
     Give it to a router as its ``route_class``.
+
+    Attributes
+    ----------
+    body_mb
+        Bound of a body that is a file, not a form or JSON, MiB; None: there is none.
     """
+
+    body_mb: float | None = None
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **more: Any) -> None:
         super().__init__(path, endpoint, **more)
@@ -46,12 +53,15 @@ class GuardedRoute(APIRoute):
         """Return what answers a request."""
         handler = super().get_route_handler()
         allowed = list(admissions(self.dependant))
-        upload = takes_upload(self.dependant)
+        upload, body_mb = takes_upload(self.dependant), self.body_mb
 
         async def guarded(request: Request) -> Response:
             for one in allowed:
                 await one.admit(request)
-            return await handler(BoundedRequest(request, upload_mb() if upload else None))
+            most = upload_mb() if upload else None
+            if body_mb is not None:
+                most = min(body_mb, upload_mb())
+            return await handler(BoundedRequest(request, most))
 
         return guarded
 

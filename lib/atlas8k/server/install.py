@@ -24,6 +24,7 @@ from atlas8k.server.routes import (
     campaign_page,
     case_page,
     cases_page,
+    dicomweb,
     pages,
     review_page,
     rounds,
@@ -99,6 +100,8 @@ def install(app: FastAPI, settings: Settings, host: str = "") -> None:
         review_page.router,
         sweep.router,
         pages.router,
+        dicomweb.router,
+        dicomweb.store,
         *(EXTRA if settings.all_routes else ()),
     ):
         app.include_router(router)

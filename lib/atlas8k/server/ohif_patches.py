@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atlas8k.core.structures import ORGANS
-from atlas8k.formats.dicom_seg_writing import ATTENTION_COLOR
 from atlas8k.server.tasks.infer import ATTENTION_IDS
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def colors() -> Patch:
     """Return a patch that puts our colours in front of OHIF's, which lack half of our names."""
     found = b"const GenericAnatomyColors = ["
     shown = {organ.name: organ.color for organ in ORGANS}
-    shown |= dict.fromkeys(ATTENTION_IDS, ATTENTION_COLOR)
+    shown |= dict(zip(ATTENTION_IDS, [organ.color for organ in ORGANS], strict=True))
     ours = [{"label": k, "value": "#{:02x}{:02x}{:02x}".format(*v)} for k, v in shown.items()]
     return Patch(
         "colours",
@@ -61,6 +60,45 @@ STRATEGY = Patch(
 )
 """*Next Sample* asks for the strategy that is chosen, at first for `attention`: the list calls a
 method that there is not, so that the choice was never kept."""
+
+
+_SLICES = b"const segImages = imageIds.map(imageId => esm.cache.getImage(imageId));"
+SAVED_SLICES = Patch(
+    "saved slices",
+    (
+        (
+            _SLICES + b"\n      const referencedImages = segImages.map(",
+            _SLICES
+            + b"""
+      const height = image => {
+        const {rowCosines: r, columnCosines: c, imagePositionPatient: p} =
+          src/* classes */.Ly.MetadataProvider.get('imagePlaneModule', image.referencedImageId);
+        return (r[1] * c[2] - r[2] * c[1]) * p[0] + (r[2] * c[0] - r[0] * c[2]) * p[1]
+          + (r[0] * c[1] - r[1] * c[0]) * p[2];
+      };
+      segImages.sort((a, b) => height(b) - height(a));
+      const referencedImages = segImages.map(""",
+        ),
+    ),
+    "a segmentation that it saves has its slices in the order from the other end",
+)
+"""What is saved has its slices where they were drawn: dcmjs puts the CT's slices in order, from the
+end of the normal down, and takes the label's as they come, which here is upwards."""
+
+BACK = (
+    '<a href="/atlas8k/cases" target="atlas8k-cases" style="position: fixed; right: 10px;'
+    " bottom: 10px; z-index: 1000; padding: 4px 12px; border-radius: 6px; background: #0a58ca;"
+    " color: #fff;"
+    ' font: 14px system-ui, sans-serif; text-decoration: none">Your cases</a>'
+)
+
+
+def with_way_back(page: str) -> str:
+    """Return the viewer's start page with a link to the cases, where one is confirmed or submitted.
+
+    It opens beside the viewer: what is drawn in one is kept nowhere else.
+    """
+    return page.replace("</body>", f"{BACK}</body>", 1)
 
 
 def patched(viewer: Path, wanted: Sequence[Patch]) -> dict[Path, bytes]:
@@ -100,4 +138,4 @@ def patched(viewer: Path, wanted: Sequence[Patch]) -> dict[Path, bytes]:
 @functools.cache
 def scripts_of(viewer: Path) -> dict[Path, bytes]:
     """Return :func:`patched` with every patch, read once."""
-    return patched(viewer, (colors(), STRATEGY))
+    return patched(viewer, (colors(), STRATEGY, SAVED_SLICES))

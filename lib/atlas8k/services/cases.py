@@ -406,6 +406,21 @@ class Cases:
             raise _not_held(image)
         return found
 
+    def at_hand(self, image: str) -> Lease:
+        """Return the lease of a case of this person's, taken or opened again now if need be.
+
+        Raises
+        ------
+        ConflictError, NotFoundError
+            As :meth:`take` and :meth:`reopen`.
+        """
+        self._known(image)
+        if (held := self._mine(image, None)) is not None:
+            return held
+        current = self._ledger.current_submission(image)
+        own = current is not None and self._author(current) in self._holders
+        return self.reopen(image) if own else self.take(image)
+
     def reopen(self, image: str) -> Lease:
         """Open a case again that this person submitted, and take it.
 

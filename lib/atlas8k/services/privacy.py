@@ -7,13 +7,17 @@ an image, and stay. Who names files after patients shows names.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
+import pydicom
 from pydicom.datadict import tag_for_keyword
+from requests_toolbelt.multipart.decoder import MultipartDecoder
 
 KEYWORDS = [
     "PatientName",
@@ -92,6 +96,40 @@ def cleaned_dicom(value: Any) -> Any:
     if isinstance(value, list):
         return [cleaned_dicom(item) for item in value]
     return value
+
+
+def without_patient(kind: str, content: bytes) -> tuple[str, bytes]:
+    """Return DICOM objects with those attributes empty, in nested sequences too.
+
+    Parameters
+    ----------
+    kind
+        The answer's Content-Type: one object, or several as ``multipart/related``.
+
+    Returns
+    -------
+    str, bytes
+        Content-Type and body.
+    """
+    if "multipart" not in kind.lower():
+        return kind, _object_without(content)
+    parts = MultipartDecoder(content, kind).parts
+    boundary, body = uuid.uuid4().hex, b""
+    for part in parts:
+        body += f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+        body += _object_without(part.content) + b"\r\n"
+    body += f"--{boundary}--\r\n".encode()
+    return f'multipart/related; type="application/dicom"; boundary={boundary}', body
+
+
+def _object_without(content: bytes) -> bytes:
+    found = pydicom.dcmread(io.BytesIO(content))
+    for element in found.iterall():
+        if element.keyword in ATTRIBUTES:
+            element.value = None
+    stream = io.BytesIO()
+    found.save_as(stream, write_like_original=False)
+    return stream.getvalue()
 
 
 def hidden(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Pages: where things are, the list of routes, the viewer OHIF, and the archive behind it.
+"""Pages: where things are, the list of routes, and the viewer OHIF.
 
 MONAI Label's own pages at ``/`` and ``/docs`` load their scripts from the internet, and are
 blank where there is none.
@@ -7,16 +7,13 @@ blank where there is none.
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import monailabel
-import requests
-from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import FileResponse, Response
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, HTMLResponse, Response
 from monailabel.config import settings
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import get_mime_type
@@ -24,28 +21,16 @@ from monailabel.utils.others.generic import get_mime_type
 from atlas8k import __version__
 from atlas8k.server.access import USERS
 from atlas8k.server.guarded_route import GuardedRoute
-from atlas8k.server.ohif_patches import scripts_of
+from atlas8k.server.ohif_patches import scripts_of, with_way_back
 from atlas8k.server.page_templates import render
-from atlas8k.server.workspace import looked, workspace
-from atlas8k.services.errors import NotFoundError, UpstreamError
-from atlas8k.services.privacy import cleaned_dicom
+from atlas8k.server.workspace import workspace
+from atlas8k.services.errors import NotFoundError
 
 router = APIRouter(include_in_schema=False, route_class=GuardedRoute)
 Schema = dict[str, Any]
 
 OHIF = Path(monailabel.__file__).parent / "endpoints" / "static" / "ohif"
 SERVER_COOKIE = "MONAILABEL_SERVER_URL"
-_ARCHIVE_PATH = re.compile(r"(studies|series|instances)(/[A-Za-z0-9][A-Za-z0-9.,_-]*)*/?")
-"""DICOMweb's own resources (PS3.18): no way up, no other interface of the archive."""
-_SERIES = re.compile(r"series/([0-9.]+)")
-_PIXELS = re.compile(
-    r"/(frames|instances/[0-9.]+/?$|rendered|thumbnail|bulkdata|series/[0-9.]+/?$)"
-)
-"""Resources that show or hold a CT's voxels, by series, which is the name of a volume."""
-_OBJECTS = re.compile(r"(?i)application/dicom(?!\+json)")
-"""Objects or headers in a form that would be passed on unread."""
-_PASSED_ON = ("accept", "accept-language", "range", "if-none-match")
-_PASSED_BACK = ("content-type", "etag", "content-range", "warning")
 
 
 @router.get("/")
@@ -169,58 +154,9 @@ def ohif(request: Request, path: str) -> Response:
         raise NotFoundError("viewer", "ohif")
     if wanted.suffix == ".js" and (text := scripts_of(OHIF.resolve()).get(wanted)) is not None:
         return Response(text, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
-    reply = FileResponse(wanted, media_type=get_mime_type(str(wanted)))
-    if wanted == index and SERVER_COOKIE not in request.cookies:
+    if wanted != index:
+        return FileResponse(wanted, media_type=get_mime_type(str(wanted)))
+    reply = HTMLResponse(with_way_back(index.read_text(encoding="utf-8")))
+    if SERVER_COOKIE not in request.cookies:
         reply.set_cookie(SERVER_COOKIE, quote(str(request.base_url), safe=""), path="/ohif")
     return reply
-
-
-@router.get("/proxy/dicom/{path:path}", dependencies=[USERS])
-def archive(request: Request, path: str) -> Response:
-    """Read from the DICOMweb archive of this server, for the viewer.
-
-    Nothing is written through here: labels are submitted to ``/datastore/label``.
-    """
-    session = workspace().archive
-    if session is None:
-        raise NotFoundError("DICOM archive", "--studies is a folder")
-    operation, _, rest = path.partition("/")
-    if operation in {"wado", "qido"}:
-        path = rest
-    if not _ARCHIVE_PATH.fullmatch(path) or ".." in path:
-        raise NotFoundError("resource of a DICOM archive", path)
-    prefix = ""
-    if operation == "wado" or (operation == "qido" and path.endswith("metadata")):
-        prefix = settings.MONAI_LABEL_WADO_PREFIX or ""
-    elif operation == "qido":
-        prefix = settings.MONAI_LABEL_QIDO_PREFIX or ""
-    parts = [settings.MONAI_LABEL_STUDIES.rstrip("/"), prefix.strip("/"), path]
-    headers = {key: request.headers[key] for key in _PASSED_ON if key in request.headers}
-    try:
-        answer = requests.get(
-            "/".join(part for part in parts if part),
-            params=request.url.query,
-            headers=headers,
-            auth=session.archive.access.credentials,
-            timeout=settings.MONAI_LABEL_DICOMWEB_PROXY_TIMEOUT,
-            allow_redirects=False,
-        )
-    except requests.RequestException as err:
-        raise UpstreamError(f"the DICOM archive does not answer ({type(err).__name__})") from err
-    series = _SERIES.search(path)
-    if answer.ok and series is not None and _PIXELS.search(path):
-        looked("image", series[1])
-    kind, content = answer.headers.get("content-type", ""), bytes(answer.content)
-    if not app_instance().settings.show_phi:
-        if _OBJECTS.search(kind):
-            raise HTTPException(
-                403,
-                "whole DICOM objects hold the patient's data; start with --conf show_phi true",
-            )
-        if "json" in kind:
-            try:
-                content = json.dumps(cleaned_dicom(answer.json())).encode()
-            except ValueError:
-                content = b"null"
-    back = {key: answer.headers[key] for key in _PASSED_BACK if key in answer.headers}
-    return Response(content, answer.status_code, headers=back)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from atlas8k.attention.explain import place_of_region, slice_axis
 from atlas8k.attention.markups import write_markups
 from atlas8k.attention.recalibration import EMBEDDED, UNKNOWN
 from atlas8k.core.structures import ORGAN_IDS
-from atlas8k.core.volume import Grid, write_nifti
+from atlas8k.core.volume import Grid, read_grid, read_label, write_nifti
 from atlas8k.formats.nrrd import write_nrrd
 from atlas8k.server.startup import in_server
 from atlas8k.services.calibrations import Calibrations
@@ -120,6 +120,32 @@ class OrganInfer(_Infer):
     ) -> tuple[str, dict[str, Any]]:
         label = answers.label_on(grid, model=self._network)
         return temporary_result(label, grid.served, wanted_suffix(request)), {}
+
+
+class DraftInfer(InferTask):
+    """The draft label as it is, for a viewer that cannot fetch labels: nothing is predicted.
+
+    Parameters
+    ----------
+    current
+        Gives the file of the draft label of a volume, as who asks may see it.
+    """
+
+    def __init__(self, current: Callable[[str], Path]) -> None:
+        what = "The draft label: public and revised organs where there are, predicted elsewhere"
+        super().__init__(InferType.SEGMENTATION, dict(ORGAN_IDS), 3, what)
+        self._current = current
+
+    def is_valid(self) -> bool:
+        return True
+
+    def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        volume = request.get("volume")
+        if not isinstance(volume, str):
+            raise RequestError("draft: an image of the studies is needed, an upload has none")
+        label, grid = read_label(self._current(volume)), read_grid(request["image"])
+        result = temporary_result(label.array, grid.served, wanted_suffix(request))
+        return result, {"label_names": dict(ORGAN_IDS)}
 
 
 class AttentionInfer(_Infer):

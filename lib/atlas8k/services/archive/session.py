@@ -92,6 +92,10 @@ class ArchiveSession:
         row = self.folder.series_index.one(image_id)
         return None if row is None else row.study
 
+    def written(self) -> set[str]:
+        """Return the series of segmentations that were written to the archive from here."""
+        return {one.series for one in self.folder.series_index.sent().values() if one.series}
+
     def patients(self) -> dict[str, str]:
         """Return what stands for whose they are, by series; nothing that names a patient."""
         index = self.folder.series_index
