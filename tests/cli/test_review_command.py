@@ -116,3 +116,31 @@ def test_returned_and_taken_over(studies: Path, tmp_path: Path) -> None:
 
 def test_a_folder_without_a_ledger(tmp_path: Path) -> None:
     run(tmp_path, "review", "list", fails="no ledger yet")
+
+
+def test_annotators_are_measured_by_labels_that_only_the_owner_knows(
+    studies: Path, tmp_path: Path
+) -> None:
+    known = tmp_path / "gold"
+    known.mkdir()
+    label(tmp_path, 1, 2).rename(known / "case.nii.gz")
+    label(tmp_path, 1).rename(known / "of no volume here.nii.gz")
+    service = LabelService.open(studies)
+    # A second label of hers, after somebody told her: it does not count.
+    service.reviews.give_back("case", "user:rita", "both slabs")
+    service.submit("case", label(tmp_path, 1, 2), Holder.identify(user="anna"))
+    service.close()
+    out = run(studies, "review", "gold", known, "--json", "--names").stdout
+    lines = {one["annotator"]: one for one in json.loads(out)}
+    assert {name: one["organ"] for name, one in lines.items()} == {"anna": "liver", "ben": "liver"}
+    assert lines["anna"]["readings"] == lines["ben"]["readings"] == 1
+    assert lines["anna"]["dsc"] == pytest.approx(2 * 1 / 3)
+    assert lines["ben"]["dsc"] == pytest.approx(2 * 2 / 5)
+    assert 0 < lines["ben"]["nsd"] < 1
+    shown = run(studies, "review", "gold", known).stdout
+    assert "annotator 1" in shown
+    assert "anna" not in shown
+    assert "case" not in shown
+    known.rename(studies / "gold")
+    run(studies, "review", "gold", studies / "gold", fails="within the studies folder")
+    run(studies, "review", "gold", tmp_path, fails="holds no label")

@@ -26,6 +26,7 @@ from atlas8k.cli.options import (
     Epochs,
     LedgerFile,
     Models,
+    Names,
     Networks,
     Steps,
     Studies,
@@ -45,7 +46,6 @@ campaign = Commands(
 StatusAsJson = Annotated[
     bool, typer.Option("--json", help="as JSON; `campaign schema` describes it")
 ]
-Names = Annotated[bool, typer.Option("--names", help="name annotators in place of numbering them")]
 Volumes = Annotated[list[str], typer.Argument(help="ids of volumes, as in the list")]
 
 NOT_COPIED = ("kept-aside", "training-state", "train_stats.json", ".*")

@@ -43,6 +43,7 @@ LedgerFile = Annotated[
 Conf = Annotated[
     list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
 ]
+Names = Annotated[bool, typer.Option("--names", help="name annotators in place of numbering them")]
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]
 Networks = Annotated[str, typer.Option(help="all, or names with commas between")]

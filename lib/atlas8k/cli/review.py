@@ -10,7 +10,7 @@ import typer
 
 from atlas8k.cli.labels import As, Case, summary
 from atlas8k.cli.open_studies import acting_holder, label_service_of, local_time
-from atlas8k.cli.options import AsJson, Commands, LedgerFile, Studies, organs_in
+from atlas8k.cli.options import AsJson, Commands, LedgerFile, Names, Studies, organs_in
 from atlas8k.cli.terminal_tables import print_table
 
 review = Commands(help="Decide what a reviewer has to decide.")
@@ -55,6 +55,37 @@ def list_(studies: Studies = ".", ledger: LedgerFile = None, as_json: AsJson = F
         typer.echo(
             f"{question['volume']}: waits for {question['to'] or 'anybody'}: {question['note']}"
         )
+
+
+@review.command()
+def gold(
+    known: Annotated[
+        Path, typer.Argument(help="folder of known labels, NAME.nii.gz, outside the studies")
+    ],
+    studies: Studies = ".",
+    ledger: LedgerFile = None,
+    names: Names = False,
+    tolerance_mm: Annotated[float, typer.Option(help="of the surface Dice", min=0.0)] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure each annotator by labels that you know, organ by organ.
+
+    Put the CTs among the others and the labels where only you can read them: the server is not
+    told which volumes they are of.
+    """
+    from atlas8k.services.gold import measure
+
+    with label_service_of(studies, ledger) as label_service:
+        lines = measure(label_service, known, names=names, tolerance_mm=tolerance_mm)
+    if as_json:
+        typer.echo(json.dumps([one._asdict() for one in lines], indent=1))
+        return
+    print_table(
+        [{**one._asdict(), "dsc": f"{one.dsc:.3f}", "nsd": f"{one.nsd:.3f}"} for one in lines],
+        left=["annotator", "organ"],
+    )
+    if not lines:
+        typer.echo("Nobody has submitted one of these volumes yet.")
 
 
 @review.command()
