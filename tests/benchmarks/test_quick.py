@@ -26,6 +26,7 @@ FIGURES = {
                             "revisions_noisy_pairwise_dice"),
     "checks_quality": ("clean", "flagged", "sensitivity_broken_aorta", "precision_aorta",
                        "least_precision_kidney_left"),
+    "duplicates": ("copies", "of_copies", "same_patient", "wrong_pairs", "seconds_full_size"),
     "embedded_networks": ("embedded_mb", "dsc_unet", "dsc_ensemble", "dsc_ensemble_shifted"),
     "endurance": ("bytes_a_cycle", "descriptors_left", "threads_left", "files_left",
                   "files_after_end"),
@@ -52,6 +53,7 @@ FIGURES = {
 """Some of the figures of each, among them those that a README states."""
 EXACT = {
     # Nine masks and a combined map of each, the CT, and the three files beside them.
+    "duplicates": {"copies": 5, "of_copies": 5, "same_patient": 1, "wrong_pairs": 0},
     "export_scale": {"volumes": 60, "kept": 30, "files": 60 * 11 + 3},
     "label_files": {"left": 0},
     # Pools that are filled one by one are none; one of each a cycle would be a hundred.

@@ -14,6 +14,8 @@ from atlas8k.cli.backup import backup, restore
 from atlas8k.cli.campaign import campaign
 from atlas8k.cli.compare import compare
 from atlas8k.cli.cross import cross
+from atlas8k.cli.cts import cts
+from atlas8k.cli.datasheet import datasheet
 from atlas8k.cli.doctor import doctor
 from atlas8k.cli.evaluate import evaluate
 from atlas8k.cli.explain import explain
@@ -42,12 +44,12 @@ app = Commands(
 
 for command in (
     phantoms, predict, score, rank, explain, train, evaluate, compare, cross, fine_tune,
-    export, backup, restore, doctor,
+    export, datasheet, backup, restore, doctor,
 ):  # fmt: skip
     app.command()(command)
 for name, group in (
     ("campaign", campaign), ("quality", quality), ("ledger", ledger), ("review", review),
-    ("labels", labels), ("weights", weights), ("audit", audit),
+    ("labels", labels), ("cts", cts), ("weights", weights), ("audit", audit),
     ("viewer", viewer),
 ):  # fmt: skip
     app.add_typer(group, name=name)

@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from atlas8k.cli.open_studies import existing_ledger, folder_only, label_service_of
-from atlas8k.cli.options import MODELS, FolderOfStudies, LedgerFile, Maps, organs_in
+from atlas8k.cli.options import (
+    MODELS,
+    FolderOfStudies,
+    LedgerFile,
+    Maps,
+    Patients,
+    named,
+    organs_in,
+)
 
 
 class LayoutName(StrEnum):
@@ -74,6 +82,16 @@ def export(
         ),
     ] = For.SHARE,
     maps: Maps = None,
+    split: Annotated[
+        str,
+        typer.Option(help="training/validation/test, as 70/10/20; paper: as in the paper"),
+    ] = "",
+    salt: Annotated[str, typer.Option(help="another one splits otherwise")] = "",
+    patients: Patients = None,
+    test_set: Annotated[
+        list[str] | None,
+        typer.Option(help="SOURCE=NAME: all of a source is the external test set NAME"),
+    ] = None,
     accept_changed: Annotated[
         bool, typer.Option("--accept-changed", help="CTs that changed after their labels, too")
     ] = False,
@@ -109,6 +127,13 @@ def export(
     from atlas8k.services.exporting.frozen import again as plan_again
     from atlas8k.services.exporting.frozen import freeze, releases
     from atlas8k.services.exporting.selection import name_fault, select
+    from atlas8k.services.exporting.splits import (
+        SHARES,
+        SplitRule,
+        assign,
+        parse_shares,
+        read_patients_of,
+    )
 
     folder_only(studies, "copy its series into a folder of CTs to export them")
     for text, option in ((name, "--name"), (rename or "A", "--rename")):
@@ -119,6 +144,7 @@ def export(
         layout.value, require.value,
         tuple(organ for organ in ORGAN_NAMES if organ in chosen_organs),
         cts.value, name, rename, accept_changed, purpose.value, str(maps) if maps else None,
+        " ".join([split, *(test_set or [])]).strip(),
     )  # fmt: skip
     with label_service_of(studies, ledger) as service:
         folder = service.folder
@@ -129,9 +155,16 @@ def export(
                 if kept.get(key) != value:
                     typer.echo(f"{key}: {kept.get(key)} then, {value} now; bytes may differ")
         else:
+            parts = None
+            if settings.split:
+                rule = SplitRule(
+                    SHARES if split in ("", "paper") else parse_shares(split),
+                    salt, named(test_set, "--test-set"), read_patients_of(patients),
+                )  # fmt: skip
+                parts = assign(folder.ledger, rule)
             chosen = select(
                 folder, settings.require, settings.organs, settings.rename,
-                settings.purpose, settings.maps,
+                settings.purpose, settings.maps, parts,
             )  # fmt: skip
             if frozen:
                 place = Place.of(str(studies), existing_ledger(studies, ledger), models, MODELS)

@@ -318,7 +318,13 @@ def render(
 
 
 def write_table_page(
-    path: str | Path, tables: Sequence[Table], *, title: str, notes: Sequence[str] = ()
+    path: str | Path,
+    tables: Sequence[Table],
+    *,
+    title: str,
+    notes: Sequence[str] = (),
+    footer: str | None = None,
 ) -> Path:
-    """Write a page of tables only."""
-    return write_text(path, _fill("tables.html.j2", title=title, tables=tables, notes=notes))
+    """Write a page of tables only; without a `footer` it tells of the folder of tables beside."""
+    page = _fill("tables.html.j2", title=title, tables=tables, notes=notes, footer=footer)
+    return write_text(path, page)

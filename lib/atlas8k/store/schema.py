@@ -21,7 +21,7 @@ VERSION = 13
 OLDEST = 8
 """That is brought up to date: two scripts beside schema.sql are for it, and a third one is for
 all up to version 10. Version 9 lacks the audit trail too, 11 the checks of labels, and 12 the
-looks of a sweep and the drawings, which schema.sql adds."""
+looks of a sweep, the drawings and what CTs are compared by, which schema.sql adds."""
 
 APPLICATION_ID = 0x41384B31  # "A8K1": what `file` and we know a ledger by
 

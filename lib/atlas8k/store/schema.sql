@@ -376,6 +376,37 @@ CREATE TABLE IF NOT EXISTS label_check (
   PRIMARY KEY (volume, label)
 ) WITHOUT ROWID;
 
+-- What a CT is compared with others by, see content/likeness.py, and the pairs that are alike.
+CREATE TABLE IF NOT EXISTS likeness (
+  volume INTEGER PRIMARY KEY REFERENCES volume (id),
+  file TEXT NOT NULL,                -- changes with the CT's file
+  cells BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS alike (
+  first INTEGER NOT NULL REFERENCES volume (id),
+  second INTEGER NOT NULL REFERENCES volume (id),
+  kind TEXT NOT NULL CHECK (kind IN ('copy', 'same_patient')),
+  shape REAL NOT NULL,
+  brightness REAL NOT NULL,
+  PRIMARY KEY (first, second)
+) WITHOUT ROWID;
+
+-- In which set of a dataset a volume is; `rule` stands for how it is split.
+CREATE TABLE IF NOT EXISTS split (
+  rule TEXT NOT NULL,
+  volume INTEGER NOT NULL REFERENCES volume (id),
+  part TEXT NOT NULL,
+  PRIMARY KEY (rule, volume)
+) WITHOUT ROWID;
+
+-- A CT's contrast phase as people say it, in place of the estimate in `result.traits`.
+CREATE TABLE IF NOT EXISTS phase (
+  volume INTEGER PRIMARY KEY REFERENCES volume (id),
+  phase TEXT NOT NULL,
+  holder TEXT NOT NULL,
+  at REAL NOT NULL
+);
+
 -- Series of a DICOM archive, where images come from one.
 CREATE TABLE IF NOT EXISTS series (
   uid TEXT PRIMARY KEY,

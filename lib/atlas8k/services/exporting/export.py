@@ -35,6 +35,7 @@ from atlas8k.services.errors import NotFoundError
 from atlas8k.services.exporting import layouts
 from atlas8k.services.exporting.layouts import Layout
 from atlas8k.services.exporting.selection import LeftOut, Require, Wanted
+from atlas8k.services.exporting.splits import PARTS
 from atlas8k.services.studies.folder import StudiesFolder
 
 FORMAT = 1
@@ -44,10 +45,11 @@ UNFINISHED = ".unfinished"
 """Behind the name of the target, while it is written."""
 _DONE, _MARK, _LOCK = ".done.jsonl", ".export.json", ".lock"
 _CLOCK_S = 2.0
+TRAIN, VALIDATION, _ = PARTS
 COLUMNS = (
     *("volume", "organ", "dataset", "source", "state", "annotator", "round", "model"),
     *("predicted_dice", "checks", "disputed", "ml", "value", "file", "sha256"),
-    *("ct_file", "ct_sha256"),
+    *("ct_file", "ct_sha256", "phase", "split"),
 )
 """Of the manifest's table: a row for each organ of each volume."""
 
@@ -72,6 +74,8 @@ class ExportSettings:
         See :func:`~atlas8k.services.exporting.selection.select`.
     purpose, maps
         What it is for, which decides what licences let out; file of the user's own datasets.
+    split
+        How it is split, in words; empty: it is not.
     accept_changed
         Export labels of CTs that changed after them, where the grid is still theirs.
     """
@@ -85,6 +89,7 @@ class ExportSettings:
     accept_changed: bool = False
     purpose: Purpose = "share"
     maps: str | None = None
+    split: str = ""
 
 
 @dataclass
@@ -280,7 +285,8 @@ class _Writer:
             record["open_voxels"] = int(opened.sum())
         below = layouts.folder_of(layout, record, among, self._settings.name)
         complete = all(organ in organs for organ in among)
-        made = layouts.label_files(layout, one.name, array, list(organs), complete, opened)
+        test = record.get("split", TRAIN) not in (TRAIN, VALIDATION)
+        made = layouts.label_files(layout, one.name, array, list(organs), complete, opened, test)
         for file, voxels_of, values in made:
             path = self._work / below / file
             self._writing.append(path)
@@ -295,7 +301,8 @@ class _Writer:
                 f"{unknown}: unknown, and one label map would say background; another layout "
                 "can leave it open, or leave it out with --organs"
             )
-        record["ct"] = self._put_ct(one, ct, grid, str(below / layouts.ct_file(layout, one.name)))
+        ct_file = str(below / layouts.ct_file(layout, one.name, test))
+        record["ct"] = self._put_ct(one, ct, grid, ct_file)
         record["grid"] = {
             "shape": list(grid.shape),
             "spacing_mm": [round(float(mm), 6) for mm in grid.spacing],
@@ -406,6 +413,7 @@ class _Writer:
             raise ExportError(self._work, f"nothing to export: {why or 'there are no volumes'}")
         sets: Counter[tuple[str, tuple[str, ...], bool]] = Counter()
         sources: Counter[str] = Counter()
+        folds: dict[str, dict[str, list[str]]] = {}
         with (
             open(self._work / MANIFEST, "w", encoding="utf-8", newline="") as manifest,
             open(self._work / TABLE, "w", encoding="utf-8", newline="") as table,
@@ -425,7 +433,12 @@ class _Writer:
                     summary.left_out[f"the CT alone: {why}"] += 1
                 if self._settings.layout == "nnunet":
                     below = next(iter(record["files"])).partition("/")[0]
-                    sets[below, tuple(record["organs"]), "open_voxels" in record] += 1
+                    part = record.get("split", TRAIN)
+                    trained = part in (TRAIN, VALIDATION)
+                    sets[below, tuple(record["organs"]), "open_voxels" in record] += trained
+                    fold = folds.setdefault(below, {"train": [], "val": []})
+                    if trained:
+                        fold["val" if part == VALIDATION else "train"].append(record["name"])
             manifest.write('\n],\n"left_out": [')
             manifest.write(",".join("\n" + json.dumps(list(one)) for one in self._left))
             manifest.write("\n]}\n")
@@ -436,6 +449,8 @@ class _Writer:
         for (below, organs, opened), count in sets.items():
             said = layouts.dataset_json(organs, opened, count, name=self._settings.name)
             _write_json(self._work / below / "dataset.json", said)
+            if self._settings.split:
+                _write_json(self._work / below / "splits_final.json", [folds[below]])
         if frozen is not None:
             kept = {"manifest_sha256": sha256_of(self._work / MANIFEST), **frozen}
             _write_json(self._work / FROZEN, kept)
@@ -473,8 +488,9 @@ def _rows(record: Mapping[str, Any]) -> Iterator[list[Any]]:
             *(said.get("disputed", ""), said["ml"], said.get("value", ""), file),
             record["files"].get(file, ""),
             *(record["ct"].get("file", ""), record["ct"]["sha256"]),
+            *(record.get("phase", ""), record.get("split", "")),
         ]
 
 
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+def _write_json(path: Path, value: Mapping[str, Any] | list[Any]) -> None:
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

@@ -59,11 +59,11 @@ def folder_of(
     return PurePosixPath()
 
 
-def ct_file(layout: Layout, name: str) -> str:
+def ct_file(layout: Layout, name: str, test: bool = False) -> str:
     """Return where a CT lies below :func:`folder_of`."""
     return {
         "abdomenatlas": "ct.nii.gz",
-        "nnunet": f"imagesTr/{name}_0000.nii.gz",
+        "nnunet": f"images{'Ts' if test else 'Tr'}/{name}_0000.nii.gz",
         "flat": f"images/{name}.nii.gz",
     }[layout]
 
@@ -75,6 +75,7 @@ def label_files(
     organs: Sequence[str],
     complete: bool,
     opened: npt.NDArray[np.bool_] | None,
+    test: bool = False,
 ) -> Iterator[tuple[str, npt.NDArray[np.uint8], dict[str, int]]]:
     """Yield the label files of a volume: place, voxels, and the value of each organ in it.
 
@@ -88,6 +89,8 @@ def label_files(
         Whether these are all that are exported.
     opened
         ``(X, Y, Z)`` bool, voxels that could be any organ; None where there are none.
+    test
+        It is in a test set.
     """
     ids = {organ: ORGAN_IDS[organ] for organ in organs}
     if layout == "abdomenatlas":
@@ -107,7 +110,7 @@ def label_files(
         made = renamed(array, table)
         if opened is not None:
             made = np.where(opened, np.uint8(values[IGNORE]), made)
-        yield f"labelsTr/{name}.nii.gz", made, {o: values[o] for o in ids}
+        yield f"labels{'Ts' if test else 'Tr'}/{name}.nii.gz", made, {o: values[o] for o in ids}
     elif complete and opened is None:
         yield f"labels/{name}.nii.gz", only(array, ids.values()), ids
 

@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.labels.licences import Purpose, forbids, registered
+from atlas8k.services.exporting.splits import EXCLUDED
 from atlas8k.services.studies.folder import StudiesFolder
-from atlas8k.store import LabelVersion, OrganSource, exports
+from atlas8k.store import LabelVersion, OrganSource, exports, phases
 
 Require = Literal["confirmed", "reviewed", "any"]
 """``confirmed``: organs that a person or a dataset vouches for; ``reviewed``: also the rest of a
@@ -113,6 +114,7 @@ def select(
     rename: str = "",
     purpose: Purpose = "share",
     maps: str | None = None,
+    parts: Mapping[str, str] | None = None,
 ) -> Iterator[Wanted | LeftOut]:
     """Yield every volume of a campaign: to be exported, or left out and why.
 
@@ -126,15 +128,20 @@ def select(
     purpose, maps
         A public label is left out where its licence forbids it, see
         :func:`~atlas8k.labels.licences.forbids`; file of the user's own datasets.
+    parts
+        Set of each volume, see :mod:`~atlas8k.services.exporting.splits`; None: no sets.
     """
     with folder.ledger.read() as tx:
         known, numbers = exports.names(tx), exports.annotators(tx)
+        found = phases.of_volumes(tx)
     twins = Counter(name.lower() for name in known)
     for name in known:
         with folder.ledger.read() as tx:
             state = exports.volume(tx, name)
         shown = f"{rename}{state.number:08d}" if rename else name
         fault = name_fault(shown, 1 if rename else twins[name.lower()])
+        if parts is not None and parts.get(name) == EXCLUDED:
+            fault = fault or "belongs with a volume of an external test set"
         if reason := fault or _STATUS.get(state.status, ""):
             yield LeftOut(shown, "", reason)
         else:
@@ -143,7 +150,13 @@ def select(
                 for one in state.organs.values()
                 if one.source == "public"
             }
-            yield _wanted(name, shown, state, numbers, require, organs, licences)
+            made = _wanted(name, shown, state, numbers, require, organs, licences)
+            if isinstance(made, Wanted):
+                if name in found:
+                    made.record["phase"] = found[name].phase
+                if parts is not None:
+                    made.record["split"] = parts[name]
+            yield made
     if not rename:
         for name in sorted(set(folder.now().ids()) - set(known)):
             yield LeftOut(name, "", "nobody has scored or labeled it")

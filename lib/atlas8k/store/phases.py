@@ -1,0 +1,50 @@
+"""Contrast phase of each CT: estimated when it is scored, unless somebody has said it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from atlas8k.core.errors import LedgerError
+from atlas8k.store import audit_trail, volumes
+from atlas8k.store.records import Holder
+from atlas8k.store.transaction import Transaction
+
+PHASES = ("non-contrast", "arterial", "portal-venous", "delayed", "unsure")
+
+
+class Phase(NamedTuple):
+    """A CT's phase; ``said`` by a person, else estimated."""
+
+    phase: str
+    said: bool
+
+
+def of_volumes(tx: Transaction) -> dict[str, Phase]:
+    """Return the phase of each volume that has one, by name."""
+    estimated = tx.run(
+        "SELECT v.name, json_extract(r.traits, '$.phase') FROM result r JOIN volume v"
+        " ON v.id = r.volume WHERE json_extract(r.traits, '$.phase') IS NOT NULL"
+        " ORDER BY r.signature"
+    )
+    found = {name: Phase(phase, False) for name, phase in estimated}
+    said = tx.run("SELECT v.name, p.phase FROM phase p JOIN volume v ON v.id = p.volume")
+    return found | {name: Phase(phase, True) for name, phase in said}
+
+
+def say(tx: Transaction, volume: str, phase: str, holder: Holder) -> None:
+    """Say the phase of a CT, in place of the estimate; empty: go by the estimate again.
+
+    Raises
+    ------
+    LedgerError
+        There is no such phase.
+    UnknownVolumeError
+        The volume was never seen.
+    """
+    row = volumes.volume_row(tx, volume)
+    if phase and phase not in PHASES:
+        raise LedgerError(f"{phase}: no such phase; there are {', '.join(PHASES)}")
+    tx.run("DELETE FROM phase WHERE volume = ?", row)
+    if phase:
+        tx.insert("phase", volume=row, phase=phase, holder=holder.key, at=tx.now)
+    audit_trail.record(tx, "review", by=holder.key, volume=row, phase=phase or "estimated")
