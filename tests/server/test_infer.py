@@ -46,6 +46,8 @@ def test_slicer_gets_boxes(doubtful: Context) -> None:
     file, params = run(doubtful)
     assert file.suffix == ".json"
     assert params["form"] == "boxes"
+    assert params["quality"] == {}
+    assert params["quality_basis"].startswith("unknown: nothing was learnt")  # of these networks
     document = json.loads(file.read_text())
     boxes = [markup for markup in document["markups"] if markup["type"] == "ROI"]
     assert boxes
