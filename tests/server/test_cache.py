@@ -177,7 +177,7 @@ def test_several_processes_share_one_folder(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(600)
         assert worker.exitcode == 0
     kept = list(tmp_path.rglob("*.codes"))
     assert 0 < sum(path.stat().st_size for path in kept) <= 5e6
