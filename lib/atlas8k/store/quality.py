@@ -56,18 +56,13 @@ def seen(tx: Transaction, signature: str) -> SeenQuality:
     kept, contradicting = [], 0
     for volume, submissions in found.items():
         for organ in ORGAN_NAMES:
-            own = [(number, said[organ]) for _, number, said in submissions if organ in said]
+            own = {number: said[organ] for _, number, said in submissions if organ in said}
             if not own:
                 continue
-            first, quality = own[0]
-            others = [one.found_dice for _, one in own[1:]]
-            known = {number for number, _ in own}
-            later = [
-                dsc for number, dsc in changed.get((volume, organ), ())
-                if number > first and number not in known
-            ]  # fmt: skip
-            if any(abs(one - quality.found_dice) > APART for one in others) or any(
-                dsc < 1 - APART for dsc in later
+            quality, *others = own.values()
+            revised = (dsc for number, dsc in changed.get((volume, organ), ()) if number not in own)
+            if any(abs(one.found_dice - quality.found_dice) > APART for one in others) or any(
+                dsc < 1 - APART for dsc in revised
             ):
                 contradicting += 1
                 continue
