@@ -23,6 +23,8 @@ from atlas8k.store import OrganChange
 NONE = "(none)"
 MOST_VALUES = 12
 """A column of metadata with more values, that are no numbers, is left out."""
+TOO_FEW = "too few"
+"""Of figures of fewer than 20 volumes."""
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:
@@ -202,6 +204,46 @@ def _people(metadata: Path, names: Sequence[str]) -> Table:
     return _table("people", "Who the CTs are of", caption, frame)
 
 
+def _evidence(status: Status) -> list[Table]:
+    """Return what places and predicted DSC were worth, by round and organ."""
+    places, quality = [], []
+    for round_ in status.rounds:
+        for place in round_.evidence:
+            if place.volumes and (place.places or place.changed_ml):
+                share, hit = place.share_inside, place.share_places
+                places.append(
+                    {
+                        "round": round_.number, "organ": place.organ, "volumes": place.volumes,
+                        "changed ml": f"{place.changed_ml:.1f}", "places": place.places,
+                        "changed in places": TOO_FEW if share is None else f"{share:.0%}",
+                        "places with a change": TOO_FEW if hit is None else f"{hit:.0%}",
+                    }
+                )  # fmt: skip
+        for one in round_.quality:
+            if one.volumes:
+                told = (one.predicted, one.found, one.error, one.inside)
+                said = [TOO_FEW if value is None else f"{value:.3f}" for value in told]
+                figures = ("predicted DSC", "found", "mean error", "in the 90 % interval")
+                quality.append(
+                    {
+                        "round": round_.number, "organ": one.organ, "volumes": one.volumes,
+                        "drawn at random": one.drawn_at_random,
+                        **dict(zip(figures, said, strict=True)),
+                    }
+                )  # fmt: skip
+    made = []
+    if places:
+        caption = "Of what annotators changed, how much lies in the places they were shown."
+        made.append(_table("places", "Places shown", caption, pd.DataFrame(places)))
+    if quality:
+        caption = (
+            "DSC predicted before each submission beside that of draft label and submission, of "
+            f"organs that were assessed. Under the present networks: {status.predicted_quality}."
+        )
+        made.append(_table("quality", "Predicted and found DSC", caption, pd.DataFrame(quality)))
+    return made
+
+
 def campaign_tables(
     status: Status, readings: Sequence[tuple[str, int, int, dict[str, OrganChange]]]
 ) -> list[Table]:
@@ -245,6 +287,7 @@ def campaign_tables(
     if len(effort):
         caption = "From hand-out to submission; by hand: 60 minutes an organ (the paper's figure)."
         made.append(_table("effort", "Effort", caption, effort))
+    made += _evidence(status)
     audit = status.audit
     if audit is not None:
         share = audit.volumes
