@@ -17,6 +17,8 @@ from tests.e2e.harness import Server
 from tests.e2e.realm import Realm, bearer, signed_in
 from tests.e2e.small import LIMIT_S, label_bytes, put_label, small_server
 
+from atlas8k.core.volume import read_label
+
 pytestmark = pytest.mark.slow
 NOTE = "only the first reader knows"
 
@@ -122,6 +124,14 @@ def says_nothing(found: dict[str, tuple[int, bytes]], first: bytes) -> None:
     assert found["/atlas8k/labels/a/history/1"][0] in {403, 404}
 
 
+def voxels(answer: requests.Response, folder: Path) -> bytes:
+    """What a label holds, however it is packed."""
+    assert answer.status_code == 200, answer.text[:300]
+    path = folder / "answer.nii.gz"
+    path.write_bytes(answer.content)
+    return read_label(path).array.tobytes()
+
+
 def test_a_second_reader(server: Server, realm: Realm, tmp_path: Path) -> None:
     anna, ben, ruth = (Person(server, realm, name) for name in ("anna", "ben", "ruth"))
     while (sample := anna.next()).get("id") != "a":
@@ -162,6 +172,10 @@ def test_a_second_reader(server: Server, realm: Realm, tmp_path: Path) -> None:
     says_nothing(found, first)
     original = found["/datastore/label?label=a&tag=original"]
     assert original == (start.status_code, start.content)
+    # As a model, too: it runs in another thread, which has to know who asks.
+    draft = "/infer/draft?image=a&output=image"
+    assert voxels(ben.ask("POST", draft), tmp_path) == voxels(start, tmp_path)
+    assert voxels(anna.ask("POST", draft), tmp_path) != voxels(start, tmp_path)
     assert found[THUMBNAIL] == (200, picture)
     assert anna.ask("GET", "/datastore/label?label=a&tag=final").content == first
     history = ruth.ask("GET", "/atlas8k/labels/a/history").json()

@@ -44,6 +44,20 @@ def hidden_images(client_id: str | None = None) -> list[str]:
     return [one for one in workspace().ledger.read_twice() if hides_first(one, client_id)]
 
 
+def from_scratch(image: str, client_id: str | None = None) -> bool:
+    """Return whether who asks reads, or may still read, a volume without any label to begin with.
+
+    Then no prediction is shown either, and no place to look at.
+    """
+    return workspace().label_service.from_scratch and hides_first(image, client_id)
+
+
+def check_predicted(image: str) -> None:
+    """Raise a conflict where who asks reads a volume from scratch."""
+    if from_scratch(image):
+        raise ConflictError(f"{image}: is read from scratch; nothing is predicted until it is in")
+
+
 def shown_label(image: str, tag: str) -> Version | None:
     """Return what who asks gets in place of the current label; ``None``: that one.
 
@@ -52,9 +66,10 @@ def shown_label(image: str, tag: str) -> Version | None:
     NotFoundError
         It is of a submission that is hidden, or cannot be told from one.
     """
-    if tag in OPEN_TAGS or not hides_first(image):
+    service = workspace().label_service
+    if (tag in OPEN_TAGS and not service.from_scratch) or not hides_first(image):
         return None
-    start = workspace().label_service.first_start(image) if tag == ORIGINAL else None
+    start = service.first_start(image) if tag == ORIGINAL else None
     if start is None:
         raise NotFoundError(f"label with tag {tag!r} of image", image)
     return start

@@ -491,6 +491,8 @@ class Cases:
     def _case(self, held: Lease, signature: str | None) -> Case:
         volume, ledger = held.volume, self._ledger
         noted = self.context.calibrations.explanation(volume, signature) or {}
+        if self._from_scratch(volume):
+            noted = {}
         notes = [one.note for one in ledger.offers() if one.volume == volume]
         return Case(
             image=volume,
@@ -512,10 +514,16 @@ class Cases:
             findings=self._findings(volume),
         )
 
+    def _from_scratch(self, volume: str) -> bool:
+        """Return whether a volume is read a second time, without anything to begin with."""
+        return self._labels.from_scratch and volume in self._ledger.read_twice()
+
     def _findings(self, volume: str) -> tuple[Mapping[str, str], ...]:
         """Return what is found in a draft label; a second reader began from the pseudo label."""
         ledger = self.context.ledger
         twice = volume in ledger.read_twice()
+        if self._from_scratch(volume):
+            return ()
         found = ledger.findings(volume).get("pseudo") if twice else ledger.current_findings(volume)
         return tuple(one._asdict() for one in found or ())
 

@@ -100,6 +100,7 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
             folder,
             review_percent=settings.review_percent,
             double_read_percent=settings.double_read_percent,
+            from_scratch=settings.double_read_start == "empty",
         ),
         label_watch=LabelWatch(folder, settings.check_labels_hours),
         archive=archive,

@@ -32,13 +32,15 @@ class Wanted:
     key: str
 
 
-def wanted(context: Context, volume: str, label: Version | None) -> Wanted:
+def wanted(context: Context, volume: str, label: Version | None, *, place: bool = True) -> Wanted:
     """Return what the picture of a volume shows; nothing of the CT is read for it.
 
     Parameters
     ----------
     label
         The label to draw, None for none.
+    place
+        Show the first place to look at.
 
     Raises
     ------
@@ -55,7 +57,7 @@ def wanted(context: Context, volume: str, label: Version | None) -> Wanted:
     stat = ct.stat()
     signature = context.ranked_by()
     noted = (context.ledger.explanation(volume, signature) if signature else None) or {}
-    spot = spot_of(noted)
+    spot = spot_of(noted) if place else None
     parts = (volume, stat.st_size, stat.st_mtime_ns, label and label.sha256, spot)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
     return Wanted(ct, label.path if label else None, spot, key)

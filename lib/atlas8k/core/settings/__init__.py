@@ -204,6 +204,11 @@ class Settings(BaseModel):
         description="Part of the volumes that two people read, neither knowing the other's label",
         json_schema_extra={"unit": "% of the volumes"},
     )
+    double_read_start: Literal["draft", "empty"] = Field(
+        "draft",
+        description="What the second reader begins with: the draft label that the first had, or "
+        "nothing, and neither places nor predictions until the reading is submitted (empty)",
+    )
     seniors: str | None = Field(
         None,
         description="Users, or client ids where sign-in is off, who are experienced, with commas "

@@ -29,7 +29,7 @@ from atlas8k.server.access import (
     holder,
     may_review,
 )
-from atlas8k.server.blind import hidden_images, shown_label
+from atlas8k.server.blind import from_scratch, hidden_images, shown_label
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import ENVIRONMENT, render
 from atlas8k.server.routes.cases_page import COLORS
@@ -280,8 +280,9 @@ def thumbnail(request: Request, image: str) -> Response:
         label = shown_label(image, ORIGINAL) or versions.current(image, ORIGINAL)
     except NotFoundError:  # it is read by two people
         label = None
-    label = label or versions.current(image, PSEUDO)
-    what = wanted(context, image, label)
+    scratch = from_scratch(image)
+    label = label or (None if scratch else versions.current(image, PSEUDO))
+    what = wanted(context, image, label, place=not scratch)
     headers = {
         "ETag": f'"{what.key}"',
         "Cache-Control": f"private, max-age={KEPT_S}",

@@ -24,7 +24,7 @@ from atlas8k.core.volume import read_grid
 from atlas8k.labels.plausibility import FACTOR, PEOPLE_ML
 from atlas8k.reports.thumbnail import WINDOWS, draw_planes
 from atlas8k.server.access import USERS, holder, may_review
-from atlas8k.server.blind import check_shown, hides_first
+from atlas8k.server.blind import check_shown, from_scratch, hides_first
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import render
 from atlas8k.server.routes.campaign_page import KEPT_S, STATES, common
@@ -146,6 +146,8 @@ def layers(cases: Cases, case: Case) -> list[dict[str, Any]]:
     Of submissions, one's own; a reviewer sees all, a second reader none.
     """
     image, service = case.image, cases.context.label_service
+    if from_scratch(image):
+        return []
     found = [(f"network-{one}", f"network {one}", "POST", _network(image, one)) for one in _names()]
     found.append((ATTENTION, "places to look at", "POST", _network(image, ATTENTION)))
     shown = [(PUBLIC, "public label"), (PSEUDO, "prediction of the networks")]

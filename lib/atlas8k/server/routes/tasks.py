@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import time
 import uuid
@@ -25,6 +26,7 @@ from atlas8k.core.volume import read_label
 from atlas8k.formats.dicom_seg_writing import write_segmentation
 from atlas8k.server import background, startup
 from atlas8k.server.access import ADMINS, ANNOTATORS, USERS, get_caller
+from atlas8k.server.blind import check_predicted
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.notes import without_others
 from atlas8k.server.routes.sessions import session
@@ -84,7 +86,7 @@ async def infer(
     ``params`` may hold ``save_label`` and ``label_tag``; an image or model there is
     refused unless it is the one asked for. An uploaded ``label`` is not used.
     """
-    who = actor()  # of this request; the thread below does not know it
+    who = actor()
 
     def run() -> Any:
         app = app_instance()
@@ -93,6 +95,7 @@ async def infer(
         archive = workspace().archive
         if output == ResultType.dicom_seg and archive is None:
             raise RequestError("output dicom_seg: the studies are no DICOM archive; ask for image")
+        check_predicted(image)
         with contextlib.ExitStack() as stack:
             source: str | Path = image
             if session_id:
@@ -105,7 +108,9 @@ async def infer(
             return dicom_seg(archive, image, model, result, background_tasks)
         return send_response(app.datastore(), result, output, background_tasks)
 
-    return await asyncio.get_running_loop().run_in_executor(INFERENCES, run)
+    return await asyncio.get_running_loop().run_in_executor(
+        INFERENCES, contextvars.copy_context().run, run
+    )
 
 
 def result_params(params: Mapping[str, Any], model: str, image: str) -> dict[str, Any]:

@@ -157,7 +157,10 @@ class LedgerStrategy(Strategy):
         del reply["strategy"]
         if sample.purpose == "double_read":
             reply["purpose"] = "revise"  # blind: as any other sample
-        if sample.signature is not None:
+        scratch = sample.purpose == "double_read" and self._context.label_service.from_scratch
+        if scratch:
+            reply["organs"] = []
+        elif sample.signature is not None:
             # Noted when the volume was scored; nothing is computed here.
             reply["explanation"] = self._context.calibrations.explanation(
                 sample.volume, sample.signature

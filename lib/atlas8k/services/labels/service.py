@@ -112,6 +112,8 @@ class LabelService:
     review_percent, double_read_percent
         Share of the submissions that a reviewer looks at, of the volumes that two people
         read; chosen by a hash, so that it is the same wherever it is asked.
+    from_scratch
+        A second reader begins with no label.
 
     Attributes
     ----------
@@ -131,13 +133,16 @@ class LabelService:
         *,
         review_percent: float = 0.0,
         double_read_percent: float = 0.0,
+        from_scratch: bool = False,
     ) -> None:
         self.folder, self.ledger = folder, folder.ledger
         self.review_percent, self.double_read_percent = review_percent, double_read_percent
+        self.from_scratch = from_scratch
         self.versions = Versions(folder)
         self._drafts = DraftLabels(folder)
         self.reconciler = Reconciler(folder, self._drafts)
         self._submissions = Submissions(folder, self.versions, self._drafts, self.reconciler)
+        self._submissions.from_scratch = from_scratch
         self.existing = ExistingLabels(folder, self._submissions, self.reconciler)
         self.reviews = Reviews(self.ledger, self.versions, self.reconciler)
 
@@ -277,7 +282,7 @@ class LabelService:
         )
 
     def first_start(self, volume: str) -> Version | None:
-        """Return the draft label that a volume's first submission began from."""
+        """Return what a second reader is given: the draft label of the first, or nothing."""
         return self._submissions.first_start(volume)
 
     def _sampled(self, ready: Prepared) -> bool:

@@ -144,11 +144,13 @@ class Submissions:
         self._ledger, self._index, self._files = folder.ledger, folder.index, folder.labels
         self._versions, self._drafts, self._reconciler = versions, drafts, reconciler
         self._calibrations = Calibrations(folder.ledger)
+        self.from_scratch = False
+        """A second reader begins with no label."""
 
     def start(self, volume: str, context: SubmissionContext) -> Version | None:
         """Return the draft label a submission began from: the current one at its lease.
 
-        A second reading began from what the first reader was given.
+        A second reading began from what the first reader was given, or from nothing.
         """
         if context.purpose == "double_read":
             return self.first_start(volume)
@@ -159,7 +161,9 @@ class Submissions:
         return self._versions.current(volume, ORIGINAL)
 
     def first_start(self, volume: str) -> Version | None:
-        """Return the draft label that a volume's first submission began from."""
+        """Return the draft label that a volume's second reading begins from: the first one's."""
+        if self.from_scratch:
+            return None
         known = self._ledger.submissions(volume)
         if not known:
             return self._versions.current(volume, ORIGINAL)
