@@ -220,7 +220,8 @@ def read_planes(
             part = np.asarray(proxy[(..., slice(k, k + step), *beyond)])
             for axis, index in places.items():
                 if axis < 2:
-                    parts[axis].append(np.take(part, index, axis=axis).copy())
+                    # np.take copies the whole part where that lies in Fortran order
+                    parts[axis].append(part[(slice(None),) * axis + (index,)].copy())
                 elif k <= index < k + step:
                     parts[axis].append(part[..., index - k].copy())
     return {

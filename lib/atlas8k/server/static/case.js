@@ -109,10 +109,12 @@ async function begin() {
       multiplanarShowRender: niivue.SHOW_RENDER.NEVER, clipPlaneHotKey: "", viewModeHotKey: "",
       cycleClipPlaneHotKey: "", logLevel: "error", isColorbar: false });
     one("#gl-box").hidden = false;
-    one("#slices").hidden = true;
     await made.attachToCanvas(canvas);
-    made.addVolume(ct);
+    // Everything that NiiVue makes its textures by comes before the CT: it makes them once.
     made.setDrawColormap(colors(255));
+    made.drawOpacity = one("#label-on").checked ? one("#opacity").value / 100 : 0;
+    [ct.cal_min, ct.cal_max] = facts.windows[one("#window").value];
+    made.addVolume(ct);
     made.onLocationChange = ({ frac, vox, values }) => {
       const mm = made.frac2mm(frac, 0, true); // without `true` as if the CT were not oblique
       const found = facts.organs[made.drawBitmap?.[voxel(...vox)] - 1];
@@ -120,8 +122,7 @@ async function begin() {
         + `${Math.round(values[0].value)} HU${found ? `, ${words(found.name)}` : ""}`;
     };
     nv = made;
-    view();
-    opacity();
+    one("#slices").hidden = true;
     document.documentElement.classList.add("niivue");
     one("#sliders").hidden = true;
     if (facts.label) await showLabel();
@@ -198,7 +199,7 @@ function jump(number) {
   choose(to.organ);
   if (!nv) return move(to.centre);
   nv.scene.crosshairPos = nv.mm2frac(to.mm, 0, true);
-  nv.updateGLVolume();
+  nv.drawScene();
   nv.createOnLocationChange();
 }
 for (const button of all("[data-place]"))
