@@ -33,7 +33,7 @@ SHAPE_HU, BRIGHT_HU = (-150.0, 20.0), (20.0, 240.0)
 SPINE_HU, SPINE_MM, BODY_HU = 150.0, 36.0, -120.0
 BEHIND_MM, MIDDLE_MM = 45.0, 60.0
 """Place of the spine behind the body's middle, and how far from there it may lie, about."""
-SAME_BODY, SAME_SCAN = 12.0, 11.0
+SAME_BODY, SAME_SCAN = 20.0, 15.0
 """Most mean difference of shape, in 1/255 of :data:`SHAPE_HU`, within one patient; and the 90th
 percentile of the difference of brightness, HU, within one scan."""
 SOFT, FEWEST = 235, 60
@@ -127,7 +127,7 @@ def _weights(at: Array, centres: Array, width: float) -> Array:
     """
     tent = np.clip(1.0 - np.abs(at - centres[:, None]) / width, 0.0, None)
     step = float(at[1] - at[0]) if len(at) > 1 else width
-    inside = (centres >= at[0] - step) & (centres <= at[-1] + step)
+    inside = (centres - width >= at[0] - step) & (centres + width <= at[-1] + step)
     total = tent.sum(axis=1, keepdims=True)
     made = np.divide(tent, total, out=np.zeros_like(tent), where=total > 0) * inside[:, None]
     return np.asarray(made, np.float32)
