@@ -40,7 +40,7 @@ $(VENV)/.installed-test: $(VENV)/.installed tests/requirements.txt
 
 install: $(VENV)/.installed
 
-install-test: $(VENV)/.installed-test
+install-test: $(VENV)/.installed-test viewer
 
 sample-data: install
 	@# Phantoms of an earlier release stay: there may be labels of them.

@@ -411,7 +411,7 @@ def test_the_same_by_script(server: Server, tmp_path: Path) -> None:
     assert found["open"] == []
     assert [one["in_force"] for one in found["submitted"]] == [True, False, False]
     other = requests.get(f"{url}/list", params={"client_id": "x"}, timeout=LIMIT_S).json()
-    assert other == {"open": [], "submitted": []}
+    assert other == {"open": [], "returned": [], "submitted": []}
 
 
 def test_a_ct_that_nobody_has_looked_for_yet_is_taken_by_name(
