@@ -226,7 +226,7 @@ def test_pictures_are_drawn_when_they_are_seen(page: Any, worked: Server) -> Non
     assert page.evaluate("[...document.images].every(one => one.naturalWidth === 256)")
 
 
-@pytest.mark.parametrize("width", [380, 1280, 2200])
+@pytest.mark.parametrize("width", [380, 1100, 1280, 2200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_fits_every_screen(page: Any, name: str, scheme: str, width: int) -> None:
@@ -236,6 +236,9 @@ def test_fits_every_screen(page: Any, name: str, scheme: str, width: int) -> Non
     see_pictures(page)
     keep(page, f"{name}-{scheme}-{width}")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if name == "volumes" and width >= 1100:  # its last column is not cut off
+        wide = "document.querySelector('#list .wide')"
+        assert page.evaluate(f"{wide}.scrollWidth - {wide}.clientWidth") <= 0
     check_accessible(page)
 
 

@@ -152,16 +152,23 @@ def listed(
         " AND (:show = 'all' OR state = :show OR (:show = 'review' AND questions)"
         " OR (:show = 'failed' AND failed))"
     )
-    total = tx.connection.execute(
-        f"{_LISTED} SELECT count(*) FROM listed WHERE {where}", values
-    ).fetchone()[0]
+    everything = not values["text"] and show == "all" and source is None
+    if everything:  # nothing has to be looked at to count it
+        total = tx.value("SELECT count(*) FROM volume WHERE present = 1")
+    else:
+        total = tx.connection.execute(
+            f"{_LISTED} SELECT count(*) FROM listed WHERE {where}", values
+        ).fetchone()[0]
     rows = tx.connection.execute(
         f"{_LISTED} SELECT id, name, source, state, rank_ml, attention_ml, holder, until, reason,"
         f" submitted_at, questions FROM listed WHERE {where} ORDER BY {_ORDERS[order]}, name"
         " LIMIT :limit OFFSET :offset",
         values,
     ).fetchall()
-    places = _places(tx, s, [row for row, *_ in rows])
+    if everything and order == "priority":  # a line's place is where it stands
+        places = {row[0]: offset + at for at, row in enumerate(rows, 1) if row[4] is not None}
+    else:
+        places = _places(tx, s, [row for row, *_ in rows])
     lines = [
         Listed._make((name, origin, state, places.get(row), *rest, _organs(tx, row, s)))
         for row, name, origin, state, *rest in rows
