@@ -63,6 +63,7 @@ def take(page: Any, image: str) -> None:
     if page.locator("text=Take it").count():
         page.click("text=Take it")
         page.wait_for_selector("text=In your hands for")
+    page.wait_for_selector("tr[data-organ][aria-current=true]")  # keys count from then on
 
 
 def state(page: Any, organ: str) -> str:

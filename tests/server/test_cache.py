@@ -198,7 +198,7 @@ def test_answers_from_the_cache_are_the_networks_own(
     ct, prediction, signature = context.engine.predict(path)
     context.engine.answers(path, Turn.SCORING, "b")
     monkeypatch.setattr(Predictor, "predict", no_networks)
-    fresh = open_context(context.settings, str(studies), context.store.root)
+    fresh = open_context(context.settings, str(studies), context.models.root)
     try:
         on, found, by = fresh.engine.answers(path, volume="b")
     finally:

@@ -22,7 +22,7 @@ def test_a_prediction_is_kept_for_the_next_request(context: Context, studies: Pa
     again = context.engine.predict(studies / "a.nii.gz")[1]
     assert again is first
     assert ct.grid.same_as(GRID)
-    assert signature == context.store.served().signature
+    assert signature == context.models.served().signature
     other = context.engine.predict(studies / "b.nii.gz")[1]
     assert other is not first
 

@@ -60,7 +60,7 @@ class CampaignWork:
     @property
     def models(self) -> Path:
         """Folder of the checkpoints that are worked with."""
-        return self._context.store.root
+        return self._context.models.root
 
     def signature(self) -> str:
         """Register the active networks, which ends the round before; return the version."""

@@ -64,7 +64,7 @@ class Context:
 
     settings: Settings
     studies: StudiesFolder
-    store: ModelStore
+    models: ModelStore
     engine: Engine
     device: DeviceLock
     ledger: Ledger
@@ -190,7 +190,7 @@ class Context:
         CheckpointError
             There is no set of networks to serve.
         """
-        served = self.store.served()
+        served = self.models.served()
         if served.signature == self._registered:
             return served.signature
         rounds = self.ledger.rounds()
@@ -303,7 +303,7 @@ class Context:
     def training_stats(self) -> dict[str, Any]:
         """Return what is known of the last training; nothing where none has ended."""
         try:
-            return read_json(self.store.root / learning.STATS)
+            return read_json(self.models.root / learning.STATS)
         except (OSError, ValueError):
             return {}  # being written, or not ours
 

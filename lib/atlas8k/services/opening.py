@@ -91,7 +91,7 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
     return Context(
         settings=settings,
         studies=folder,
-        store=store,
+        models=store,
         engine=Engine(settings, store, device, cache),
         device=device,
         ledger=ledger,

@@ -98,7 +98,7 @@ class Scoring:
 
     def _check_ranking(self) -> None:
         """Refuse a ranking that these networks give no figure for, before anything is predicted."""
-        served = self._context.store.served()
+        served = self._context.models.served()
         learnt = served.quality is not None and served.quality.fits(len(served.checkpoints))
         if self._context.ledger.ranked_by() == EXPECTED_ERROR and not learnt:
             raise CheckpointError(

@@ -181,13 +181,13 @@ def test_shuffled_labels_are_refused_and_the_reason_is_there_to_read(
     message = context.status()["training"]
     assert message.startswith(f"not published, {before} is served still: swin_unetr: ")
     assert FineTuning(context).stats()["gate"] == gate
-    aside = context.store.root / gate["kept_aside"]
+    aside = context.models.root / gate["kept_aside"]
     assert {path.stem for path in aside.glob("*.safetensors")} == set(NETWORKS)
     assert json.loads((aside / "gate.json").read_text())["refused"] == gate["refused"]
     load_checkpoint(aside / "unet.safetensors")
     assert any("fewer than 5" in warning for warning in gate["warnings"]) == (held < 5)
-    assert HELD_OUT[0] not in Seen(context.store.root)
-    assert not (context.store.root / STATE).exists()
+    assert HELD_OUT[0] not in Seen(context.models.root)
+    assert not (context.models.root / STATE).exists()
 
 
 def test_right_labels_are_published_and_rolled_back(context: Context, tmp_path: Path) -> None:
@@ -199,11 +199,11 @@ def test_right_labels_are_published_and_rolled_back(context: Context, tmp_path: 
     assert stats["gate"]["publish"] == ["unet"], stats["message"]
     assert context.signature() == stats["model_signature"] != before
     assert context.status()["failed"] == 0
-    seen = Seen(context.store.root)
+    seen = Seen(context.models.root)
     assert all(name in seen for name in TRAINED)
     assert not any(name in seen for name in HELD_OUT)
 
-    command = ["weights", "rollback", "--models", str(context.store.root)]
+    command = ["weights", "rollback", "--models", str(context.models.root)]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert before in done.output
@@ -234,7 +234,7 @@ def test_without_the_gate_everything_is_published_and_said_loudly(
         stats = run(open_gate, networks="unet")
     assert caplog.text.count("the gate is off") >= 2
     assert "the gate is off" in stats["message"]
-    assert "the gate is off" in context.store.served().note
+    assert "the gate is off" in context.models.served().note
     assert stats["model_signature"] == context.signature() != before
 
 
@@ -307,7 +307,7 @@ def test_a_training_that_was_killed_goes_on_and_another_one_does_not(
     monkeypatch.setattr(fine_tuning, "settle", killed)
     with pytest.raises(KilledError):
         run(context, **two)
-    state = context.store.root / STATE
+    state = context.models.root / STATE
     made = {p.name: p.read_bytes() for p in state.glob("*.done.safetensors")}
     assert set(made) == {"unet.done.safetensors", "nnunet.done.safetensors"}
 

@@ -113,7 +113,7 @@ def test_a_failure_names_what_is_served_then(
     submit(context, tmp_path, "a")
 
     def fails(*_: Any, **__: Any) -> Any:
-        context.store.publish({"unet": checkpoint("unet", seed=3)}, "by hand")
+        context.models.publish({"unet": checkpoint("unet", seed=3)}, "by hand")
         raise TrainingError("no")
 
     monkeypatch.setattr(fine_tuning, "fine_tune", fails)
@@ -124,9 +124,9 @@ def test_a_failure_names_what_is_served_then(
 
 def test_networks_that_are_not_asked_for_are_taken_over(context: Context, tmp_path: Path) -> None:
     submit(context, tmp_path, "a")
-    old = context.store.served()
+    old = context.models.served()
     FineTuning(context).run({**SHORT, "networks": "unet"})
-    new = context.store.served()
+    new = context.models.served()
     same = {
         n for n in NETWORKS if new.checkpoints[n].read_bytes() == old.checkpoints[n].read_bytes()
     }
@@ -267,7 +267,7 @@ def test_a_network_that_knows_none_of_the_labeled_organs_is_named(
         organs=("pancreas", "stomach"),
         state=build(architecture).state_dict(),
     )
-    context.store.publish({"unet": other}, note="another list")
+    context.models.publish({"unet": other}, note="another list")
     before = context.signature()
     with pytest.raises(TrainingError, match=r"unet knows pancreas, stomach.*liver, spleen"):
         FineTuning(context).run(dict(SHORT))
@@ -320,7 +320,7 @@ def test_a_full_disk_and_one_that_may_not_be_written_change_nothing(
 
 def test_two_trainings_at_once_are_refused(context: Context, tmp_path: Path) -> None:
     submit(context, tmp_path, "a")
-    with only_one(context.store.root / ".training.lock"), pytest.raises(ConflictError):
+    with only_one(context.models.root / ".training.lock"), pytest.raises(ConflictError):
         FineTuning(context).run(dict(SHORT))
 
 

@@ -111,7 +111,7 @@ def note_settings(context: Context, conf: Mapping[str, Any]) -> None:
     try:
         write_json(
             context.state / SETTINGS,
-            {"conf": own, "models": str(context.store.root.absolute()), "release": __version__},
+            {"conf": own, "models": str(context.models.root.absolute()), "release": __version__},
         )
     except OSError as error:  # nothing that serves needs it
         logger.warning("%s cannot be written: %s", context.state / SETTINGS, error)

@@ -79,11 +79,11 @@ class FineTuning:
 
     @property
     def _stats(self) -> Path:
-        return self._context.store.root / learning.STATS
+        return self._context.models.root / learning.STATS
 
     def _networks(self) -> tuple[str, ...]:
         try:
-            return tuple(self._context.store.served().checkpoints)
+            return tuple(self._context.models.served().checkpoints)
         except CheckpointError:
             return ()
 
@@ -106,12 +106,12 @@ class FineTuning:
             A training of these networks runs already.
         """
         config, names = self._parse(request)
-        if not os.access(self._context.store.root, os.W_OK):
+        if not os.access(self._context.models.root, os.W_OK):
             raise TrainingError(
-                f"{self._context.store.root}: the server may not write there; trained networks "
+                f"{self._context.models.root}: the server may not write there; trained networks "
                 "go into that folder"
             )
-        with only_one(self._context.store.root / ".training.lock") as alone:
+        with only_one(self._context.models.root / ".training.lock") as alone:
             if not alone:
                 raise ConflictError("a training of these networks runs already")
             found = cases(self._context, pseudo=config.pseudo_weight > 0)
@@ -162,7 +162,7 @@ class FineTuning:
     def _train(
         self, config: TrainingConfig, names: tuple[str, ...], found: list[TrainingCase]
     ) -> dict[str, Any]:
-        started, served = time.time(), self._context.store.served()
+        started, served = time.time(), self._context.models.served()
         stats: dict[str, Any] = {
             "model": "atlas8k",
             "start_ts": int(started),
@@ -181,7 +181,7 @@ class FineTuning:
             reason = str(error)
             if isinstance(error, OSError):
                 reason = (
-                    f"{self._context.store.root}: cannot be written ({error}); see that there is "
+                    f"{self._context.models.root}: cannot be written ({error}); see that there is "
                     "space and that the server may write there"
                 )
             # 3D Slicer takes a training for ended when this field is there.
@@ -204,7 +204,7 @@ class FineTuning:
     def _served(self, before: ServedSet) -> str:
         """Signature of what is served now, which somebody may have changed since `before`."""
         try:
-            return self._context.store.served().signature
+            return self._context.models.served().signature
         except CheckpointError:
             return before.signature
 
@@ -218,9 +218,9 @@ class FineTuning:
     ) -> None:
         """Train and settle what becomes of it; `stats` is kept up to date."""
         context = self._context
-        seen = Seen(context.store.root)
+        seen = Seen(context.models.root)
         folder = state_folder(
-            context.store.root / STATE, served.checkpoints, names, found, config, seen
+            context.models.root / STATE, served.checkpoints, names, found, config, seen
         )
         logger.info(
             "fine-tuning %s on labels of %d volumes, %s of %d steps each",
@@ -238,7 +238,7 @@ class FineTuning:
             **config.model_dump(mode="json"),
         }
         with (
-            Tracker(context.store.root, self._tracking_uri, described) as tracker,
+            Tracker(context.models.root, self._tracking_uri, described) as tracker,
             context.device.turn(Turn.TRAINING) as held,
         ):
             work = Work(served.checkpoints, found, config, names, folder, seen)
@@ -248,7 +248,7 @@ class FineTuning:
                 shared_device=held,
             )
             stats |= settle(
-                context.store,
+                context.models,
                 served,
                 {name: trained[name] for name in names},
                 found,
