@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 from scipy import ndimage
 
 from atlas8k.content.abdomen import thinned
@@ -140,18 +141,41 @@ def compare(one: Fingerprint, two: Fingerprint) -> Likeness | None:
     of the spine is not found alike in a part of a CT.
     """
     a, b = one.cells, two.cells
-    least = int(LEAST_MM / STEP_MM)
-    lags = range(least - len(b), len(a) - least + 1)
-    best = min((_shape(a, b, lag, 0, 0) for lag in lags), default=_WORST)
-    if best.shape > PROMISING:
+    flat = (np.ascontiguousarray(one[:, 0]).reshape(len(one), -1) for one in (a, b))
+    shape, lag = _best_lag(*flat, int(LEAST_MM / STEP_MM), LEAST_SHARE, _NONE)
+    if shape > PROMISING:
         return None
-    tried = itertools.product(range(best.lag - 2, best.lag + 3), _SHIFTS, _SHIFTS)
+    tried = itertools.product(range(lag - 2, lag + 3), _SHIFTS, _SHIFTS)
     best = min(_shape(a, b, *place) for place in tried)
     if best.shape > SAME_BODY:
         return None
     hu = _brightness(a, b, *best[1:])
     kind: Kind = "copy" if hu <= SAME_SCAN else "same_patient"
     return Likeness(kind, round(best.shape, 2), round(hu, 1))
+
+
+@njit(cache=True, nogil=True)
+def _best_lag(a: Cells, b: Cells, least: int, share: float, none: int) -> tuple[float, int]:
+    """Return the least mean difference of shape at any height, and the height, in slabs.
+
+    `a` and `b` are shapes, ``(slabs, cells)``. All pairs of a collection come here, 35 million
+    of 8,448 CTs, so it is compiled.
+    """
+    best, best_lag = np.inf, 0
+    for lag in range(least - len(b), len(a) - least + 1):
+        start, end = max(0, lag), min(len(a), len(b) + lag)
+        if end - start < least:
+            continue
+        total = both = 0
+        for k in range(start, end):
+            one, two = a[k], b[k - lag]
+            for i in range(one.size):
+                there = (one[i] != none) & (two[i] != none)
+                total += there * abs(np.int32(one[i]) - np.int32(two[i]))
+                both += there
+        if both >= share * (end - start) * a.shape[1] and total < best * both:
+            best, best_lag = total / both, lag
+    return best, best_lag
 
 
 class _Place(NamedTuple):
@@ -161,9 +185,6 @@ class _Place(NamedTuple):
     lag: int
     across: int
     along: int
-
-
-_WORST = _Place(np.inf, 0, 0, 0)
 
 
 def _shape(a: Cells, b: Cells, lag: int, across: int, along: int) -> _Place:
