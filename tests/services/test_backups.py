@@ -441,11 +441,13 @@ def test_settings_of_the_server_come_with_it(folder: Folder, models: Path, tmp_p
     patients.write_text("volume,patient\na,1\n")
     place = place_of(folder.path, models)
 
+    folder_of_networks = models
+
     class Context:
         state = place.state
 
-        class store:  # noqa: N801
-            root = models
+        class models:  # noqa: N801
+            root = folder_of_networks
 
     conf = {"budget": "0.1", "patients": str(patients), "unknown": "x"}
     note_settings(Context, conf)  # type: ignore[arg-type]

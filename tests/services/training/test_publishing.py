@@ -41,7 +41,7 @@ def submitted(context: Context, tmp_path: Path) -> Context:
 @pytest.fixture
 def settled(submitted: Context) -> Settle:
     """Settles a training from the set that is served when it is made; no better and no worse."""
-    store = submitted.store
+    store = submitted.models
     served = store.served()
     found = cases(submitted)
 
@@ -72,7 +72,7 @@ def test_a_rare_organ_is_measured_where_it_is_held_out(
     given = {"training": [], "device": "cpu", "margin": 0.02, "overlap": None, "pseudo": []}
     with pytest.raises(MeasuredError) as measured:
         publishing.compared(
-            submitted.store.served(),
+            submitted.models.served(),
             trained={},
             held_out=held,
             ensemble=None,
@@ -84,7 +84,7 @@ def test_a_rare_organ_is_measured_where_it_is_held_out(
 
 @pytest.mark.parametrize("gate", [True, False])
 def test_a_roll_back_during_a_training_is_not_undone(submitted: Context, gate: bool) -> None:
-    store = submitted.store
+    store = submitted.models
     embedded = store.served().signature
     bad = store.publish({"unet": checkpoint("unet", seed=5)}, "bad")
     served = store.served()
@@ -105,7 +105,7 @@ def test_a_roll_back_during_a_training_is_not_undone(submitted: Context, gate: b
 def test_what_was_published_during_a_training_is_compared_with(
     submitted: Context, settled: Settle
 ) -> None:
-    store = submitted.store
+    store = submitted.models
     between = store.publish({"nnunet": checkpoint("nnunet", seed=5)}, "by hand")
     other = store.served().checkpoints["nnunet"].read_bytes()
     stats = settled()
@@ -117,7 +117,7 @@ def test_what_was_published_during_a_training_is_compared_with(
 def test_what_is_published_during_the_gate_is_compared_with_too(
     submitted: Context, settled: Settle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, compared = submitted.store, []
+    store, compared = submitted.models, []
     real = publishing.compared
 
     def slow(now: Any, **more: Any) -> Any:
@@ -139,7 +139,7 @@ def test_what_is_published_during_the_gate_is_compared_with_too(
 def test_what_is_published_at_the_last_moment_is_not_undone(
     submitted: Context, settled: Settle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, tries = submitted.store, []
+    store, tries = submitted.models, []
     real = store.publish
 
     def late(*networks: Any, **more: Any) -> str:
@@ -156,9 +156,9 @@ def test_what_is_published_at_the_last_moment_is_not_undone(
 def test_a_network_that_was_left_out_meanwhile_does_not_come_back(
     submitted: Context, settled: Settle
 ) -> None:
-    alone = submitted.store.publish({"nnunet": checkpoint("nnunet")}, "only", alone=True)
+    alone = submitted.models.publish({"nnunet": checkpoint("nnunet")}, "only", alone=True)
     stats = settled()
-    assert stats["model_signature"] == submitted.store.served().signature == alone
+    assert stats["model_signature"] == submitted.models.served().signature == alone
     assert "unet is no longer served" in stats["message"]
 
 
@@ -174,11 +174,11 @@ def test_networks_that_could_not_be_measured_are_not_published(
             raise RuntimeError("CUDA out of memory")
         return real(self, name, array, keep)
 
-    before = submitted.store.served().signature
+    before = submitted.models.served().signature
     monkeypatch.setattr(Predictor, "_run", run)
     stats = settled({"unet": checkpoint("unet", seed=77)})
     assert stats["gate"]["publish"] == []
-    assert submitted.store.served().signature == before
+    assert submitted.models.served().signature == before
     assert "CUDA out of memory" in stats["message"]
 
 
@@ -191,9 +191,9 @@ def test_what_passed_is_served_where_the_rest_cannot_be_kept(
     half = Decision(("unet",), {"nnunet": "worse"}, {}, "trained on", 0.02, ())
     monkeypatch.setattr(publishing, "keep_aside", full)
     monkeypatch.setattr(publishing, "decide", lambda *given, **more: half)
-    before = submitted.store.served().signature
+    before = submitted.models.served().signature
     stats = settled({name: checkpoint(name, seed=9) for name in ("unet", "nnunet")})
-    assert stats["model_signature"] == submitted.store.served().signature != before
+    assert stats["model_signature"] == submitted.models.served().signature != before
     assert stats["message"].startswith("unet published")
     assert "kept_aside" not in stats["gate"]
 
@@ -202,11 +202,11 @@ def test_the_note_says_who_has_not_seen_the_labels_that_came(
     submitted: Context, settled: Settle
 ) -> None:
     """A network that was through before labels were added is published with those that were not."""
-    served = submitted.store.served().load()
+    served = submitted.models.served().load()
     trained = {
         name: replace(served[name], origin={"cases": cases})
         for name, cases in (("unet", 1), ("nnunet", 2))
     }
     settled(trained, gate=False, added=1)
-    assert "labeled volumes (unet 1, nnunet 2)" in note(submitted.store)
-    assert "interrupted 1 times" in note(submitted.store)
+    assert "labeled volumes (unet 1, nnunet 2)" in note(submitted.models)
+    assert "interrupted 1 times" in note(submitted.models)
