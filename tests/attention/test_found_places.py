@@ -69,6 +69,18 @@ def test_the_place_is_where_one_network_differs() -> None:
     assert not drawn[~ball((33, 30, 18), 8)].any()
 
 
+def test_a_viewer_jumps_into_a_place_that_is_hollow() -> None:
+    spleen = ball((12, 30, 18), 5)
+    shell = ball((33, 30, 18), 9) & ~ball((33, 30, 18), 6)
+    probs, labels, hu = volume([spleen | shell, spleen, spleen | shell], spleen | shell)
+    found = find_places(thinned(probs, labels, GRID, hu), by_spread(), NAMES)
+    place = found.regions[0]
+    at = tuple(round(n) for n in place.centre)
+    assert at[2] == place.largest_slice[2]
+    assert shell[at]
+    assert not shell[33, 30, 18]  # where the centroid is
+
+
 def test_the_words_say_which_network_takes_it_in() -> None:
     found = find_places(doubtful(label=False), by_spread(), NAMES, PlaceSettings(wrong_ml=0.3))
     assert "U-Net takes it in" in found.regions[0].why

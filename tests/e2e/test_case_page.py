@@ -115,9 +115,9 @@ def test_organs_are_marked_by_one_key(page: Any) -> None:
         (5, "u", "liver", ""),
     ):
         page.keyboard.press(str(number))
-        assert page.get_attribute(f"tr[data-organ={organ}]", "aria-current") == "true"
+        page.wait_for_selector(f"tr[data-organ={organ}][aria-current=true]")
         page.keyboard.press(key)
-        assert state(page, organ) == said
+        until(page, f"document.querySelector('tr[data-organ={organ}] select').value === '{said}'")
     if page.locator("#comment").count():
         page.focus("#comment")
         page.keyboard.type("c5 cx")  # no keys of the page while one types

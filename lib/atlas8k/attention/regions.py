@@ -136,7 +136,8 @@ class Region:
     start, stop
         Bounding box in array index, ``start`` inclusive, ``stop`` exclusive.
     centre
-        Centroid in array index, voxel centres at whole numbers.
+        Centroid in array index, voxel centres at whole numbers; of a place made to be looked at
+        the voxel nearest that of its largest slice, from foot to head.
     largest_slice
         Per array axis, the index at which the region's cross-section is largest; of
         several, the most central.

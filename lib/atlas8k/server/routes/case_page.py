@@ -168,7 +168,8 @@ def layers(cases: Cases, case: Case) -> list[dict[str, Any]]:
 
 
 def _names() -> list[str]:
-    return [one for one in app_instance()._infers if one not in ("ensemble", ATTENTION)]
+    others = ("ensemble", ATTENTION, "draft")
+    return [one for one in app_instance()._infers if one not in others]
 
 
 def _network(image: str, name: str) -> str:

@@ -105,7 +105,7 @@ async function begin() {
     const made = new niivue.Niivue({ isRadiologicalConvention: true, sagittalNoseLeft: true,
       dragMode: niivue.DRAG_MODE.slicer3D, isOrientationTextVisible: true, showLegend: false,
       dragAndDropEnabled: false, maxDrawUndoBitmaps: 24, crosshairColor: [1, 0.9, 0.2, 0.7],
-      crosshairWidth: 0.15, crosshairWidthUnit: "percent",
+      crosshairWidth: 1.2, crosshairWidthUnit: "mm",
       multiplanarShowRender: niivue.SHOW_RENDER.NEVER, clipPlaneHotKey: "", viewModeHotKey: "",
       cycleClipPlaneHotKey: "", logLevel: "error", isColorbar: false });
     one("#gl-box").hidden = false;
