@@ -172,20 +172,24 @@ def test_a_backup_while_people_submit_is_of_one_moment(
     folder: Folder, models: Path, tmp_path: Path
 ) -> None:
     target, place = tmp_path / "backups", place_of(folder.path, models)
-    enough = threading.Event()
+    enough, submitted = threading.Event(), []
 
     def work() -> None:
         with closing(folder.open()) as service:
-            number = 0
             while not enough.is_set():
-                number += 1
-                submit(service, another(tmp_path, number))
+                submit(service, another(tmp_path, len(submitted) + 1))
+                submitted.append(True)
 
     worker = threading.Thread(target=work)
     worker.start()
     try:
-        for _ in range(4):
+        make_backup(target, place)
+        first = len(submitted)
+        for number in range(100):
             make_backup(target, place)
+            if number > 2 and len(submitted) > first + 1:
+                break
+        make_backup(target, place)
     finally:
         enough.set()
         worker.join()

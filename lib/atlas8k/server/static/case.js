@@ -127,7 +127,7 @@ async function begin() {
     one("#sliders").hidden = true;
     if (facts.label) await showLabel();
     root.dispatchEvent(new Event("shown"));
-    jump(0);
+    jump(Math.max(place, 0), true);
   } catch (error) {
     nv = null;
     one("#gl-box").hidden = true;
@@ -189,14 +189,14 @@ for (const box of all("[data-layer]")) box.addEventListener("change", async () =
 
 // Places.
 let place = -1;
-function jump(number) {
+function jump(number, loaded = false) {
   if (!facts.places.length) return;
   place = (number + facts.places.length) % facts.places.length;
   const to = facts.places[place];
   for (const button of all("[data-place]"))
     button.ariaCurrent = Number(button.dataset.place) === place ? "true" : null;
   one(`[data-place="${place}"]`).scrollIntoView({ block: "nearest" });
-  choose(to.organ);
+  if (!loaded || !chosen) choose(to.organ, !loaded); // what was chosen while the CT came stays
   if (!nv) return move(to.centre);
   nv.scene.crosshairPos = nv.mm2frac(to.mm, 0, true);
   nv.drawScene();
@@ -207,8 +207,10 @@ for (const button of all("[data-place]"))
 
 // Organs.
 export let organ = facts.organs[0];
+let chosen = false;
 const row = name => one(`tr[data-organ="${name}"]`);
-export function choose(name) {
+export function choose(name, byHand = true) {
+  chosen ||= byHand;
   organ = facts.organs.find(found => found.name === name);
   for (const line of all("tr[data-organ]")) line.ariaCurrent = line === row(name) ? "true" : null;
   root.dispatchEvent(new Event("organ"));
@@ -308,5 +310,5 @@ if (facts.lease) {
   }, { passive: true, capture: true });
 }
 
-choose(facts.organs[0].name);
+choose(facts.organs[0].name, false);
 begin();
