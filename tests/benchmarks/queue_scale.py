@@ -48,6 +48,12 @@ from atlas8k.store import OrganScore, locate
 Figures = dict[str, float]
 SIZES = (100, 1_000, 8_448, 100_000)
 STOCK_LIMIT = 8_448
+PAGES = {
+    "list": "/atlas8k/list",
+    "list_searched": "/atlas8k/list?q=0042",
+    "campaign_page": "/atlas8k/",
+    "landing": "/",
+}
 LINKS = 30_000
 """A file system allows some 65,000 names of one file."""
 
@@ -273,6 +279,12 @@ def measure(server: Server, strategy: str, n: int, rounds: int, label: Path) -> 
     volumes = [volume_id(rng.randrange(n)) for _ in range(max(10, rounds // 4))]
     saves = [timed(lambda v=v: client.save_label(v, data)) for v in volumes]
     figures |= percentiles("save_label", saves)
+    if strategy == "attention":  # pages of ours
+        for name, path in PAGES.items():
+            asked = [
+                timed(lambda p=path: client.ask("GET", p)) for _ in range(max(10, rounds // 2))
+            ]
+            figures |= percentiles(name, asked)
     return figures, client.failed
 
 
