@@ -164,4 +164,4 @@ def test_monai_reads_it(campaign: LabelService, tmp_path: Path):
         found += 1
     assert found == len(pairs) > PHANTOMS / 2
     assert read_grid(pairs[0]["image"]).same_as(read_grid(pairs[0]["label"]))
-    assert all(name.endswith((".gz", ".json", ".csv")) for name in files(out))
+    assert all(name.endswith((".gz", ".json", ".csv", ".md")) for name in files(out))
