@@ -32,6 +32,7 @@ from atlas8k.server.access import (
 from atlas8k.server.blind import from_scratch, hidden_images, shown_label
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import ENVIRONMENT, render
+from atlas8k.server.pictures import picture
 from atlas8k.server.routes.cases_page import COLORS
 from atlas8k.server.routes.status import KINDS
 from atlas8k.server.workspace import looked, workspace
@@ -50,8 +51,6 @@ HERE, LIST = "/atlas8k/", "/atlas8k/list"
 LINES = 50
 BINS = 240
 SHOWN_QUESTIONS = 20
-KEPT_S = 600
-"""A browser shows a picture so long without asking again; then it asks whether it changed."""
 SHOWS: dict[Show, str] = {
     "all": "all",
     "open": "open",
@@ -283,15 +282,8 @@ def thumbnail(request: Request, image: str) -> Response:
     scratch = from_scratch(image)
     label = label or (None if scratch else versions.current(image, PSEUDO))
     what = wanted(context, image, label, place=not scratch)
-    headers = {
-        "ETag": f'"{what.key}"',
-        "Cache-Control": f"private, max-age={KEPT_S}",
-        "X-Content-Type-Options": "nosniff",
-    }
     looked("thumbnail", image)
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
-    return Response(context.thumbnails.get(what), media_type="image/jpeg", headers=headers)
+    return picture(request, what.key, lambda: context.thumbnails.get(what))
 
 
 @router.get(

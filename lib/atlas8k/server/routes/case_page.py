@@ -27,7 +27,8 @@ from atlas8k.server.access import USERS, holder, may_review
 from atlas8k.server.blind import check_shown, from_scratch, hides_first
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import render
-from atlas8k.server.routes.campaign_page import KEPT_S, STATES, common
+from atlas8k.server.pictures import key_of, picture
+from atlas8k.server.routes.campaign_page import STATES, common
 from atlas8k.server.routes.cases import WORKER, about, cases_of
 from atlas8k.server.routes.review_page import who
 from atlas8k.server.workspace import looked, workspace
@@ -196,23 +197,19 @@ def slices(
     version = cases.begins_with(image) if label else None
     ct = context.studies.image_path(image)
     parts = (image, ct.stat().st_mtime_ns, version and version.sha256, x, y, z, window)
-    key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-    headers = {
-        "ETag": f'"{key}"',
-        "Cache-Control": f"private, max-age={KEPT_S}",
-        "X-Content-Type-Options": "nosniff",
-    }
+    key = key_of(*parts)
     looked("image", image)
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
     path = version.path if version is not None else None
     try:
-        made = context.thumbnails.drawn(
-            key, lambda: draw_planes(ct, path, (x, y, z), WINDOWS[window])
+        return picture(
+            request,
+            key,
+            lambda: context.thumbnails.drawn(
+                key, lambda: draw_planes(ct, path, (x, y, z), WINDOWS[window])
+            ),
         )
     except IndexError as err:
         raise RequestError(f"{x}, {y}, {z}: the CT has no such voxel") from err
-    return Response(made, media_type="image/jpeg", headers=headers)
 
 
 @router.get("/viewer/{name}", dependencies=[USERS])

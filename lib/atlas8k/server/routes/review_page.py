@@ -5,7 +5,6 @@ Their buttons call the routes of :mod:`atlas8k.server.routes.review`.
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +19,8 @@ from atlas8k.server.access import REVIEWERS, holder
 from atlas8k.server.blind import check_shown, hidden_images
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import render
-from atlas8k.server.routes.campaign_page import KEPT_S, QUESTIONS, common
+from atlas8k.server.pictures import key_of, picture
+from atlas8k.server.routes.campaign_page import QUESTIONS, common
 from atlas8k.server.routes.review import labels_of
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.errors import NotFoundError, RequestError
@@ -147,19 +147,15 @@ def plane(
         raise NotFoundError("organ", organ)
     ct = context.studies.image_path(image)
     parts = (image, ct.stat().st_mtime_ns, one.sha256, two.sha256, axis, index, organ)
-    key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-    headers = {
-        "ETag": f'"{key}"',
-        "Cache-Control": f"private, max-age={KEPT_S}",
-        "X-Content-Type-Options": "nosniff",
-    }
+    key = key_of(*parts)
     looked("image", image)
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
     try:
-        made = context.thumbnails.drawn(
-            key, lambda: draw_compared(ct, one.path, two.path, shown, Spot(axis, index))
+        return picture(
+            request,
+            key,
+            lambda: context.thumbnails.drawn(
+                key, lambda: draw_compared(ct, one.path, two.path, shown, Spot(axis, index))
+            ),
         )
     except IndexError as err:
         raise RequestError(f"index {index}: the CT has no such plane") from err
-    return Response(made, media_type="image/jpeg", headers=headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -15,7 +14,8 @@ from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, Who
 from atlas8k.server.blind import check_shown, hidden_images
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import render
-from atlas8k.server.routes.campaign_page import KEPT_S, common
+from atlas8k.server.pictures import key_of, picture
+from atlas8k.server.routes.campaign_page import common
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.studies.names import check_id
 from atlas8k.services.sweep import MOST, shown_label
@@ -110,17 +110,13 @@ def outlines(
     noted = (context.ledger.explanation(image, signature) if signature else None) or {}
     spot, stat = spot_of(noted), ct.stat()
     parts = ("outlines", image, stat.st_size, stat.st_mtime_ns, label, spot)
-    key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-    headers = {
-        "ETag": f'"{key}"',
-        "Cache-Control": f"private, max-age={KEPT_S}",
-        "X-Content-Type-Options": "nosniff",
-    }
+    key = key_of(*parts)
     looked("outlines", image, version=version.sha256)
-    if request.headers.get("if-none-match") == headers["ETag"]:
-        return Response(status_code=304, headers=headers)
-    made = context.thumbnails.drawn(key, lambda: draw_outlines(ct, version.path, spot))
-    return Response(made, media_type="image/jpeg", headers=headers)
+    return picture(
+        request,
+        key,
+        lambda: context.thumbnails.drawn(key, lambda: draw_outlines(ct, version.path, spot)),
+    )
 
 
 @router.post("/look", summary="Record that a label looks fine, or flag it")
