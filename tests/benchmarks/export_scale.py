@@ -56,9 +56,9 @@ def make(folder: Path, count: int) -> Path:
         "volume_is_right": list(ORGAN_NAMES),
     }
     with closing(LabelService.open(studies)) as service:
-        service.ledger.register_signature("m0")
+        service.ledger.register_model_version("m0")
         for number, name in enumerate(names):
-            service.keep_pseudo(name, draft, GRID, {"model_signature": "m0"})
+            service.keep_pseudo(name, draft, GRID, {"model_version": "m0"})
             if number % 3 == 0:
                 service.submit(name, sent, Holder.identify(user="anna"), params)
             elif number % 3 == 1:

@@ -54,9 +54,9 @@ def make(folder: Path, count: int) -> Path:
     draft = np.zeros(SHAPE, np.uint8)
     draft[2:8, 2:8, 2:12], draft[12:20, 4:12, 3:10] = 5, 8
     with closing(LabelService.open(studies)) as service:
-        service.ledger.register_signature("m0")
+        service.ledger.register_model_version("m0")
         for number, name in enumerate(names):
-            service.keep_pseudo(name, draft, GRID, {"model_signature": "m0"})
+            service.keep_pseudo(name, draft, GRID, {"model_version": "m0"})
             array = draft.copy()
             array[8, 2:8, 2 : 3 + number % 9] = 5
             array[20, 4 + number // 9 % 8, number // 72 % 16] = 8

@@ -1,8 +1,8 @@
 """How long the ledger takes at 1,000, 8,448 and 100,000 volumes, and how much it grows.
 
-A campaign in small: every volume scored under one signature, a twentieth of them reviewed,
+A campaign in small: every volume scored under one model version, a twentieth of them reviewed,
 then samples are given out by each strategy to sixteen holders who skip and submit, while
-scores under a second signature are recorded in between. Every call is one transaction on a
+scores under a second model version are recorded in between. Every call is one transaction on a
 real file. Peer: one row a volume in a table without the queue, sorted at each request.
 """
 
@@ -56,7 +56,7 @@ def ledger_figures(folder: Path, n: int, rounds: int) -> Figures:
     ledger.sync_volumes(names(n))
     figures["sync_new_s"] = round(time.perf_counter() - start, 3)
     figures["sync_unchanged_s"] = round(timed(lambda: ledger.sync_volumes(names(n))), 3)
-    ledger.register_signature("first", {})
+    ledger.register_model_version("first", {})
     order = list(names(n))
     rng.shuffle(order)
     scores = [timed(lambda v=v: ledger.record_score(v, "first", sizes(rng))) for v in order]
@@ -65,12 +65,12 @@ def ledger_figures(folder: Path, n: int, rounds: int) -> Figures:
     reviewer = Holder.identify(user="reviewer")
     submits = []
     for _ in range(min(n // 20, 5000)):
-        sample = ledger.next_sample(holder=reviewer, signature="first")
+        sample = ledger.next_sample(holder=reviewer, model_version="first")
         assert sample is not None
         submits.append(timed(lambda s=sample: ledger.submit(s.volume, reviewer, sha256="0" * 64)))
     figures |= percentiles("submit", submits)
 
-    ledger.register_signature("second", {})
+    ledger.register_model_version("second", {})
     holders = [Holder.identify(client_id=f"client {i}") for i in range(16)]
     taken: dict[str, list[float]] = {"attention": [], "first": [], "random": [], "organ": []}
     again: list[float] = []
@@ -81,7 +81,7 @@ def ledger_figures(folder: Path, n: int, rounds: int) -> Figures:
         strategy = "attention" if kind == "organ" else kind
         start = time.perf_counter()
         sample = ledger.next_sample(
-            holder=holder, signature="second", strategy=strategy, organ=organ
+            holder=holder, model_version="second", strategy=strategy, organ=organ
         )
         taken[kind].append(time.perf_counter() - start)
         assert sample is not None

@@ -155,7 +155,7 @@ def sizes(rng: random.Random) -> dict[str, OrganScore]:
 
 def score_with_ours(studies: Path, app: Path, n: int, ready: Any, stop: Any, out: Any) -> None:
     context = open_context(Settings.from_conf({}), str(studies), app / "model")
-    signature, rng = context.signature(), random.Random(1)
+    model_version, rng = context.model_version(), random.Random(1)
     ct = Path(datastore_of(context).get_image_uri(volume_id(0)))
     label = ct.parent / "labels" / "original" / ct.name
     seconds = []
@@ -163,7 +163,7 @@ def score_with_ours(studies: Path, app: Path, n: int, ready: Any, stop: Any, out
     while not stop.is_set():
         volume, scores = volume_id(rng.randrange(n)), sizes(rng)
         seconds.append(
-            timed(lambda v=volume, s=scores: context.ledger.record_score(v, signature, s))
+            timed(lambda v=volume, s=scores: context.ledger.record_score(v, model_version, s))
         )
         context.studies.save_label(volume, "original", label, {"model": "ensemble"})
         time.sleep(0.02)  # a prediction lies between
@@ -292,9 +292,9 @@ def prepare_ours(studies: Path, app: Path, n: int) -> None:
     """All volumes scored once, as after a night."""
     context = open_context(Settings.from_conf({}), str(studies), app / "model")
     context.sync()
-    signature, rng = context.signature(), random.Random(0)
+    model_version, rng = context.model_version(), random.Random(0)
     for i in range(n):
-        context.ledger.record_score(volume_id(i), signature, sizes(rng))
+        context.ledger.record_score(volume_id(i), model_version, sizes(rng))
     context.studies.close()
     context.ledger.close()
     assert locate(str(studies)).exists()

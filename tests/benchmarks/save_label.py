@@ -177,9 +177,9 @@ def studies_of(folder: Path, start: Labels, images: list[str], *, stock: bool) -
             write_nifti(labels / f"{image}.nii.gz", start, grid)
         return studies
     label_service = LabelService.open(studies)
-    label_service.ledger.register_signature("networks")
+    label_service.ledger.register_model_version("networks")
     for image in images:
-        label_service.keep_pseudo(image, start, grid, {"model_signature": "networks"})
+        label_service.keep_pseudo(image, start, grid, {"model_version": "networks"})
     # The costlier way for one of them: the draft label is put together from three sources.
     aorta = np.where(start == ORGAN_IDS["aorta"], start, 0).astype(np.uint8)
     label_service.keep_public(

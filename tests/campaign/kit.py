@@ -25,7 +25,7 @@ def worked(number: int, volume: str, minutes: float | None = 10.0, **more: objec
         "submitted_at": float(number),
         "lease": None if minutes is None else number,
         "minutes": minutes,
-        "signature": None,
+        "model_version": None,
         "file": None,
         "sha256": None,
         "late": False,
@@ -53,9 +53,9 @@ def planned(
     return Plan(1, "one", "eq4", 0.0, top, 10.0, "seed", len(audits), before, stop, lines)
 
 
-def full(ledger: Ledger, n: int, signature: str = "one") -> None:
+def full(ledger: Ledger, n: int, model_version: str = "one") -> None:
     """So many scored volumes, ``v00`` the largest."""
-    scored(ledger, {f"v{i:02d}": float(n - i) for i in range(n)}, signature)
+    scored(ledger, {f"v{i:02d}": float(n - i) for i in range(n)}, model_version)
 
 
 def review(
@@ -66,7 +66,7 @@ def review(
     minutes: float = 9,
 ) -> str:
     """Take the next sample and submit it; its name."""
-    sample = ledger.next_sample(holder=holder, signature="one")
+    sample = ledger.next_sample(holder=holder, model_version="one")
     assert sample is not None
     clock.minutes(9)
     ledger.submit(sample.volume, holder, organs={"liver": change})

@@ -12,18 +12,18 @@ from atlas8k.campaign.status import status
 from atlas8k.store import Budget, Ledger
 
 
-def again(ledger: Ledger, signature: str) -> None:
+def again(ledger: Ledger, model_version: str) -> None:
     """Every volume scored by new networks, in the same order."""
-    ledger.register_signature(signature)
-    for volume in ledger.stale(signature):
-        ledger.record_score(volume, signature, sizes(50.0 - int(volume[1:])))
+    ledger.register_model_version(model_version)
+    for volume in ledger.stale(model_version):
+        ledger.record_score(volume, model_version, sizes(50.0 - int(volume[1:])))
 
 
 def test_an_audit_finished_late_is_its_own_rounds(ledger: Ledger, clock: Clock) -> None:
     full(ledger, 20)
     ledger.set_campaign(audit_percent=5)
     review(ledger, clock, BEN)
-    sample = ledger.next_sample(holder=ANNA, signature="one")
+    sample = ledger.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     assert sample.audit
     ledger.close_round()
@@ -42,13 +42,13 @@ def test_a_label_of_earlier_networks_does_not_break_the_new_list(
 ) -> None:
     full(ledger, 20)
     ledger.set_campaign(stop_after=2)
-    held = ledger.next_sample(holder=ANNA, signature="one")
+    held = ledger.next_sample(holder=ANNA, model_version="one")
     assert held is not None
     review(ledger, clock, BEN)
     again(ledger, "two")
     assert ledger.begin_round("two") == (2, True)
     ledger.submit(held.volume, ANNA, organs={"liver": REVISED}, lease=held.lease)
-    stop = status(ledger, signature="two").rounds[1].stop
+    stop = status(ledger, model_version="two").rounds[1].stop
     assert stop is not None
     # Nor does the new list wait for it: nobody will look at that volume's new labels.
     assert (stop.broken_by, stop.in_a_row, stop.waits_for) == (None, 0, "v02")
@@ -60,15 +60,15 @@ def test_a_label_of_earlier_networks_does_not_break_the_new_list(
 def test_handed_out_by_the_list_before_it_does_neither(ledger: Ledger, clock: Clock) -> None:
     full(ledger, 20)
     review(ledger, clock, BEN)
-    ledger.register_signature("two")
-    held = ledger.next_sample(holder=ANNA, signature="two")  # while the new ones score
+    ledger.register_model_version("two")
+    held = ledger.next_sample(holder=ANNA, model_version="two")  # while the new ones score
     assert held is not None
-    assert (held.round, held.signature) == (2, "one")
+    assert (held.round, held.model_version) == (2, "one")
     again(ledger, "two")
     ledger.begin_round("two")
     clock.minutes(1)
     ledger.submit(held.volume, ANNA, organs={"liver": REVISED}, lease=held.lease)
-    found = status(ledger, signature="two").rounds[1]
+    found = status(ledger, model_version="two").rounds[1]
     assert found.stop is not None
     assert (found.stop.broken_by, found.stop.waits_for) == (None, "v02")
     assert (found.reviewed, found.changed) == (1, 1)  # work of the round it is
@@ -110,7 +110,7 @@ def test_a_reviewers_label_of_another_rounds_volume_is_no_change_of_this_one(
     ledger.submit("v00", ANNA, organs={"liver": CONFIRMED}, sample=True)
     ledger.close_round()
     ledger.begin_round("one")
-    sample = ledger.next_review(holder=BEN, signature="one")
+    sample = ledger.next_review(holder=BEN, model_version="one")
     assert sample is not None
     ledger.submit("v00", BEN, organs={"liver": REVISED}, lease=sample.lease)
     two = status(ledger).rounds[1]
@@ -119,7 +119,11 @@ def test_a_reviewers_label_of_another_rounds_volume_is_no_change_of_this_one(
 
 def test_networks_nobody_knows_of_are_taken_for_the_lists() -> None:
     plan = planned("abc", top=2)
-    work = [worked(1, "a"), worked(2, "b", signature="one"), worked(3, "c", signature="old")]
+    work = [
+        worked(1, "a"),
+        worked(2, "b", model_version="one"),
+        worked(3, "c", model_version="old"),
+    ]
     marked, volumes = reviews_of(plan, work)
     assert list(volumes) == ["a", "b"]
     assert [line.status for line in marked.lines] == ["open"] * 3  # reopened, it would seem

@@ -58,7 +58,7 @@ def test_where_nothing_can_be_told_it_says_so(sizes: list[float]) -> None:
 
 def test_the_status_offers_those_that_nobody_has_submitted(ledger: Ledger) -> None:
     scored(ledger, {f"v{i:02d}": 1000.0 + i if i < 4 else 10.0 + i for i in range(60)})
-    sample = ledger.next_sample(holder=ANNA, signature="one")
+    sample = ledger.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     ledger.submit(sample.volume, ANNA, organs=CONFIRMED)
     found = status(ledger).outliers

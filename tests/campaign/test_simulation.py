@@ -61,13 +61,13 @@ class Place:
         path = self.folder / "skill"
         return int(path.read_text()) if path.exists() else 0
 
-    def signature(self) -> str:
+    def model_version(self) -> str:
         name = f"networks{self.skill}"
-        self.ledger.register_signature(name)
+        self.ledger.register_model_version(name)
         return name
 
     def score(self) -> None:
-        name = self.signature()
+        name = self.model_version()
         for volume in self.ledger.stale(name):
             self.step()
             self.ledger.record_score(volume, name, sizes(1.0 + int(volume[1:])))
@@ -183,7 +183,7 @@ def test_a_round_ends_where_the_gate_refuses_as_well(tmp_path: Path, truth: Trut
     folder = made(tmp_path / "a")
     place = simulate(folder, truth, gate=False)
     assert [one["training"]["verdict"] for one in told(folder)] == ["refused"] * 2  # type: ignore[index]
-    assert {one.signature for one in place.ledger.rounds()} == {"networks0"}
+    assert {one.model_version for one in place.ledger.rounds()} == {"networks0"}
 
 
 def test_audits_are_done_beside_the_budget(tmp_path: Path, truth: Truth) -> None:
@@ -236,7 +236,7 @@ def test_orders_of_review_are_compared_without_training(tmp_path: Path, truth: T
 
 def work(place: Place, n: int) -> None:
     for _ in range(n):
-        sample = place.ledger.next_sample(holder=ANNA, signature=place.signature())
+        sample = place.ledger.next_sample(holder=ANNA, model_version=place.model_version())
         assert sample is not None
         array = truth_of(sample.volume)
         place.submit(sample.volume, array, GRID, ORGAN_NAMES[:4], ANNA, sample.lease)
@@ -267,7 +267,7 @@ def test_next_waits_for_the_audits_of_a_round(tmp_path: Path) -> None:
     place.ledger.set_campaign(audit_percent=25, stop_after=2)  # one of four
     advance(place, report=str)
     work(place, 1)
-    audit = place.ledger.next_sample(holder=BEN, signature=place.signature())
+    audit = place.ledger.next_sample(holder=BEN, model_version=place.model_version())
     assert audit is not None
     assert audit.audit
     work(place, 1)

@@ -19,7 +19,7 @@ STATS = {
     "start_ts": 1_700_000_000,
     "total_time": 120.0,
     "trained_from": "one",
-    "model_signature": "two",
+    "model_version": "two",
     "cases": 3,
     "message": "published, served as two",
     "gate": {
@@ -56,11 +56,11 @@ def test_an_empty_ledger_says_what_to_do_first(ledger: Ledger) -> None:
 def test_two_rounds_from_the_first_sample_to_the_stop_rule(ledger: Ledger, clock: Clock) -> None:
     full(ledger, 20)  # a fifth are four
     ledger.set_campaign(audit_percent=12.5, stop_after=3)  # two of sixteen
-    begun = status(ledger, signature="one")
+    begun = status(ledger, model_version="one")
     assert [one.state for one in begun.steps[1:5]] == ["done", "done", "due", "waits"]
     given = [review(ledger, clock, ANNA, REVISED)]
     given += [review(ledger, clock, BEN) for _ in range(2)]
-    found = status(ledger, signature="one")
+    found = status(ledger, model_version="one")
     (one,) = found.rounds
     assert states(found) == "ddddddww"
     assert found.steps[4].detail == "2 of 4 volumes, and 1 of 2 audits"
@@ -76,12 +76,12 @@ def test_two_rounds_from_the_first_sample_to_the_stop_rule(ledger: Ledger, clock
 
     for _ in range(3):
         review(ledger, clock, ANNA)
-    found = status(ledger, signature="one", running=["training"])
+    found = status(ledger, model_version="one", running=["training"])
     assert states(found) == "ddddddrw"
     assert learning.record_training(ledger, STATS)
-    ledger.register_signature("two")
+    ledger.register_model_version("two")
     assert not learning.record_training(ledger, STATS)
-    found = status(ledger, signature="two")
+    found = status(ledger, model_version="two")
     one, two = found.rounds
     assert one.closing == "new networks, two"
     (trained,) = one.trainings
@@ -102,7 +102,7 @@ def test_the_rule_is_a_state_and_samples_go_on(ledger: Ledger, clock: Clock) -> 
     ledger.set_campaign(stop_after=3)
     for _ in range(3):
         review(ledger, clock, ANNA)
-    found = status(ledger, signature="one")
+    found = status(ledger, model_version="one")
     assert found.stop is not None
     assert found.stop.reached
     assert found.steps[7].state == "to decide"

@@ -104,7 +104,7 @@ def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
         assert one["revised"]["dsc"] > one["before"]["dsc"]
         assert one["training"]["verdict"] == "published"
     assert kept[1]["after"]["reviewed"] == 6
-    assert len({one["signature"] for one in kept}) == 2
+    assert len({one["model_version"] for one in kept}) == 2
 
     book = Ledger(ledger)
     work = book.worked()
@@ -160,9 +160,9 @@ def test_orders_of_review_side_by_side(place: Path) -> None:
 def submit(place: Path, count: int) -> None:
     """Anna at work: the next samples, corrected."""
     label_service = LabelService.open(place / "studies")
-    signature = label_service.ledger.rounds()[-1].signature
+    model_version = label_service.ledger.rounds()[-1].model_version
     for _ in range(count):
-        sample = label_service.ledger.next_sample(holder=ANNA, signature=signature)
+        sample = label_service.ledger.next_sample(holder=ANNA, model_version=model_version)
         assert sample is not None
         made = write_nifti(place / "label.nii.gz", truth_of(int(sample.volume[-1])), GRID)
         names = [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()]
@@ -233,7 +233,7 @@ def test_what_is_set_by_any_option_is_kept(place: Path) -> None:
     book = Ledger(studies / ".atlas8k" / "ledger.sqlite", budget=0.05)
     book.submit(CASES[0], ANNA)
     run("next", *where, "--conf", "budget=0.25")
-    book.register_signature("of the server")
+    book.register_model_version("of the server")
     assert [one.budget for one in book.rounds()] == [0.05, 0.25]
     book.close()
 
@@ -243,10 +243,10 @@ def test_status_is_of_the_networks_served_last_and_of_their_trainings(place: Pat
     run("next", "--studies", studies, "--models", models)
     assert status(studies, models).steps[1].detail == "8 of 8"
     book = Ledger(studies / ".atlas8k" / "ledger.sqlite")
-    served = book.rounds()[0].signature
-    book.register_signature("other attention settings", new_round=False)
+    served = book.rounds()[0].model_version
+    book.register_model_version("other attention settings", new_round=False)
     found = status(studies, models)
-    assert (found.signature, found.steps[1].detail) == ("other attention settings", "0 of 8")
+    assert (found.model_version, found.steps[1].detail) == ("other attention settings", "0 of 8")
 
     # Another campaign has trained the networks of the folder that is looked into.
     stats = {"start_ts": time.time(), "total_time": 1.0, "trained_from": "theirs", "message": "x"}
@@ -262,7 +262,7 @@ def test_next_looks_into_the_folder_of_networks_that_it_was_given(place: Path) -
     (place / "none").mkdir()
     conf = ("--models", place / "none", "--conf", f"models={place / 'model'}")
     found = Status.model_validate_json(run("next", "--studies", studies, *conf, "--json").stdout)
-    assert found.signature == found.rounds[0].signature
+    assert found.model_version == found.rounds[0].model_version
     assert found.steps[1].detail == "8 of 8"
     lock = place / "model" / ".training.lock"
     with lock.open("w") as held:

@@ -142,7 +142,7 @@ def test_a_score_of_an_earlier_release_is_explained_too(scored: Path) -> None:
         kept = connection.execute("SELECT * FROM explanation").fetchall()
         connection.execute("DELETE FROM explanation")
     assert json.loads(explained(scored, "--json").stdout) == noted
-    # With the usual settings another signature is served than it was scored under.
+    # With the usual settings another model version is served than it was scored under.
     models = scored.parent / "model"
     run("explain", "b", "--studies", scored, "--models", models, fails="earlier release")
     with closing(sqlite3.connect(locate(str(scored)))) as connection, connection:
@@ -153,8 +153,8 @@ def test_a_volume_without_a_score_says_so(scored: Path) -> None:
     book = Ledger(locate(str(scored)))
     book.add_volumes(["new"])
     run("explain", "new", "--studies", scored, fails="no score; run")
-    signature = json.loads(run("explain", "b", "--studies", scored, "--json").stdout)
-    book.record_failure("new", signature["model_signature"], "the file is damaged")
+    model_version = json.loads(run("explain", "b", "--studies", scored, "--json").stdout)
+    book.record_failure("new", model_version["model_version"], "the file is damaged")
     run("explain", "new", "--studies", scored, fails="cannot be scored: the file is damaged")
     book.sync_volumes([volume for volume in book.statuses() if volume != "new"])
 

@@ -145,7 +145,7 @@ def test_a_running_server_sees_it_and_ranks_without_it(
     server, ledger = StudiesFolder(studies, watch=False), book(studies)
     server.refresh()
     ledger.sync_volumes(["case_0", "case_1", "case_2"])
-    ledger.register_signature("m0")
+    ledger.register_model_version("m0")
     ml = {"liver": 9.0, "spleen": 1.0}
     for volume in ("case_0", "case_1", "case_2"):
         ledger.record_score(
@@ -153,7 +153,7 @@ def test_a_running_server_sees_it_and_ranks_without_it(
         )
     run("import", "LiTS", dataset({"liver": 1}), "--studies", studies)
     assert server.now().status()["label_tags"]["public"] == 3
-    sample = ledger.next_sample(holder=Holder.identify(user="anna"), signature="m0")
+    sample = ledger.next_sample(holder=Holder.identify(user="anna"), model_version="m0")
     assert sample is not None
     assert sample.attention_ml == 1.0
     # Volumes say where they come from, so that a client can ask for these alone.

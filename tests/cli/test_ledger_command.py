@@ -49,14 +49,14 @@ def studies(tmp_path: Path) -> Path:
     book.set_campaign(audit_percent=0)
     names = [f"case_{i:02d}" for i in range(20)]
     book.sync_volumes(names)
-    book.register_signature("m0")
+    book.register_model_version("m0")
     for i, name in enumerate(names):
         ml = dict.fromkeys(ORGAN_NAMES, 0.0) | {"liver": float(i), "pancreas": 10.0 - i / 2}
         book.record_score(name, "m0", {o: OrganScore(size) for o, size in ml.items()})
-    sample = book.next_sample(holder=ANNA, signature="m0")
+    sample = book.next_sample(holder=ANNA, model_version="m0")
     assert sample is not None
     book.submit(sample.volume, ANNA)
-    book.next_sample(holder=ANNA, signature="m0")
+    book.next_sample(holder=ANNA, model_version="m0")
     return folder
 
 
@@ -75,7 +75,7 @@ def test_the_list_as_json(studies: Path) -> None:
     document = json.loads(
         run("rank", "--studies", studies, "--format", "json", "--limit", 2, "--open").stdout
     )
-    assert document["signature"] == "m0"
+    assert document["model_version"] == "m0"
     assert (document["scored"], document["total"]) == (20, 20)
     assert document["budget"] == {"round": 1, "total": 4, "left": 3}
     assert [(v["rank"], v["volume"]) for v in document["volumes"]] == [
@@ -134,7 +134,7 @@ def test_what_rank_refuses(studies: Path, tmp_path: Path) -> None:
     run("rank", "--studies", tmp_path, fails="there is no ledger yet")
     run("rank", "--studies", studies, "--plot", "x.pdf", fails=r"x\.pdf: .*\.svg or \.png")
     run("rank", "--studies", studies, "--organ", "heart", fails="heart: no such organ")
-    run("rank", "--studies", studies, "--signature", "m9", fails="m9: model signature not")
+    run("rank", "--studies", studies, "--signature", "m9", fails="m9: model version not")
     run(
         "rank", "--studies", studies, "--plot", tmp_path / "no" / "x.svg", fails="cannot be written"
     )
@@ -158,7 +158,7 @@ def test_rebuild_from_the_labels_of_a_studies_folder(tmp_path: Path) -> None:
     folder = StudiesFolder(studies, watch=False)
     for i, info in enumerate(
         [
-            {"model_signature": "m0"},
+            {"model_version": "m0"},
             {"client_id": "anna"},
             {"client_id": "ben", "absent": ["liver"]},
         ]

@@ -30,7 +30,7 @@ def test_no_torch_for_a_line_of_text(tmp_path: Path) -> None:
     studies.mkdir()
     book = Ledger(locate(str(studies)))
     book.sync_volumes(["a", "b"])
-    book.register_signature("m0")
+    book.register_model_version("m0")
     for name in "ab":
         score = OrganScore(1.0, figures={"salient": 1.0})
         book.record_score(name, "m0", dict.fromkeys(ORGAN_NAMES, score))

@@ -164,7 +164,7 @@ def test_without_a_name_the_label_is_named_after_the_ct(
     assert [path.name for path in tmp_path.iterdir()] == ["case_organs.nii.gz"]
 
 
-def test_weights_change_label_and_signature_and_are_checked(
+def test_weights_change_label_and_model_version_and_are_checked(
     done: Path, ct: Path, models: Path
 ) -> None:
     out = ct.parent / "weighted.nii.gz"
@@ -173,7 +173,7 @@ def test_weights_change_label_and_signature_and_are_checked(
     report = json.loads((ct.parent / "weighted.json").read_text())
     usual = json.loads((done / "label.json").read_text())
     assert report["settings"] == {"ensemble_weights": "swin_unetr=0,unet=0"}
-    assert report["model_signature"] != usual["model_signature"]
+    assert report["model_version"] != usual["model_version"]
     assert report["organs"] != usual["organs"]
     for text in ("vnet=1", "unet=-1", "unet:livr=2"):
         result = run(ct, out, "--weights", text, "--models", models)

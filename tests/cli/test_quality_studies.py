@@ -62,10 +62,10 @@ def worked(tmp_path: Path) -> Path:
         path = write_nifti(tmp_path / "sent.nii.gz", liver(stop), GRID)
         label_service.submit(volume, path, who, {"label_info": INFO})
 
-    for number, (signature, planes) in enumerate(zip(NETWORKS, (4, 5), strict=True)):
-        label_service.ledger.register_signature(signature)
+    for number, (model_version, planes) in enumerate(zip(NETWORKS, (4, 5), strict=True)):
+        label_service.ledger.register_model_version(model_version)
         for name in ("a", "b"):
-            label_service.keep_pseudo(name, liver(planes), GRID, {"model_signature": signature})
+            label_service.keep_pseudo(name, liver(planes), GRID, {"model_version": model_version})
         if number == 0:
             send(ANNA, "a", 6)
             send(BEN, "a", 7)  # the second reading

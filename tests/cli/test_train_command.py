@@ -39,7 +39,7 @@ def studies(tmp_path: Path) -> Path:
     assert context.label_service is not None
     public = {"liver": OrganSource("public", "present", "lits")}
     context.label_service.keep_public("a", drawn(LIVER), GRID, public)
-    context.label_service.keep_pseudo("a", drawn(SPLEEN), GRID, {"model_signature": "m"})
+    context.label_service.keep_pseudo("a", drawn(SPLEEN), GRID, {"model_version": "m"})
     path = write_nifti(tmp_path / "sent.nii.gz", drawn(SPLEEN), GRID)
     context.label_service.submit("b", path, ANNA)
     context.studies.close()

@@ -43,12 +43,12 @@ def listed(models):
 def test_import_list_publish(file, tmp_path):
     models = tmp_path / "model"
     ModelStore(models).publish({"unet": tiny("unet"), "nnunet": tiny("nnunet")})
-    before = ModelStore(models).served().signature
+    before = ModelStore(models).served().model_version
     result = run("import", file, "--as", "segresnet", "--models", models)
     assert result.exit_code == 0, result.output
     assert "all 83 tensors" in result.stdout
     assert "colon" in result.stdout  # what is not used is said
-    assert ModelStore(models).served().signature == before
+    assert ModelStore(models).served().model_version == before
     rows = listed(models)
     assert not rows["segresnet"]["served"]
     assert file.name in rows["segresnet"]["origin"]

@@ -4,7 +4,7 @@ Some annotators have a name of their own, some 3D Slicer's default ``user-xyz``,
 They ask, submit, skip, come late and send rubbish; server and scoring are killed with
 SIGKILL at random moments and started again; halfway other networks are published. In the
 end: nobody held what another held, everything that was sent is there or was refused with
-a reason, and every volume was scored once under every signature.
+a reason, and every volume was scored once under every model_version.
 
 By default in small. In full, as the project promises it (some ten minutes)::
 
@@ -217,9 +217,9 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 
 SCORED_LOG = """
-CREATE TABLE test_scored (volume INTEGER, signature INTEGER, at REAL, failed INTEGER);
+CREATE TABLE test_scored (volume INTEGER, model_version INTEGER, at REAL, failed INTEGER);
 CREATE TRIGGER test_scored AFTER INSERT ON result BEGIN
-  INSERT INTO test_scored VALUES (NEW.volume, NEW.signature, NEW.at, NEW.reason IS NOT NULL);
+  INSERT INTO test_scored VALUES (NEW.volume, NEW.model_version, NEW.at, NEW.reason IS NOT NULL);
 END;
 """
 """Every score that was ever recorded, also one that another replaced."""
@@ -267,7 +267,7 @@ def test_nothing_is_lost_and_nobody_is_mixed_up(office: Office) -> None:
     check_leases(ledger, journals)
     check_labels(ledger, office.studies, journals)
     check_conflicts(ledger)
-    check_scores(ledger, state["model_signature"])
+    check_scores(ledger, state["model_version"])
 
 
 def everybody_at_once(server: Server, volume: str, journals: list[list[Entry]]) -> None:
@@ -413,16 +413,17 @@ def check_conflicts(ledger: Path) -> None:
 
 
 def check_scores(ledger: Path, served: str) -> None:
-    """Recorded once each, with every organ, under every signature; all under the last."""
-    signatures = dict(query(ledger, "SELECT name, id FROM signature"))
-    assert len(signatures) == 2
+    """Recorded once each, with every organ, under every model version; all under the last."""
+    model_versions = dict(query(ledger, "SELECT name, id FROM model_version"))
+    assert len(model_versions) == 2
     counts = query(
-        ledger, "SELECT volume, signature, count(*) FROM test_scored GROUP BY volume, signature"
+        ledger,
+        "SELECT volume, model_version, count(*) FROM test_scored GROUP BY volume, model_version",
     )
     assert {count for _, _, count in counts} == {1}
-    assert sum(1 for _, s, _ in counts if s == signatures[served]) == VOLUMES
+    assert sum(1 for _, s, _ in counts if s == model_versions[served]) == VOLUMES
     assert query(ledger, "SELECT * FROM test_scored WHERE failed") == []
-    organs = query(ledger, "SELECT count(*) FROM score GROUP BY volume, signature")
+    organs = query(ledger, "SELECT count(*) FROM score GROUP BY volume, model_version")
     assert set(organs) == {(len(ORGAN_NAMES),)}
     results = query(ledger, "SELECT count(*) FROM result")
     assert len(organs) == results[0][0] == len(counts)

@@ -165,7 +165,7 @@ def test_the_circle(world: World) -> None:
     assert server.score()["status"] == "DONE"
     state = client.info()["atlas8k"]
     assert (state["scored"], state["failed"], state["total"]) == (count, 0, count)
-    signature = state["model_signature"]
+    model_version = state["model_version"]
 
     finished = []
     for turn in range(2):
@@ -208,7 +208,7 @@ def test_the_circle(world: World) -> None:
     assert task["status"] == "DONE", task["details"]
     stats = client.info()["train_stats"]["atlas8k"]
     assert stats["cases"] == 2
-    assert stats["trained_from"] == signature
+    assert stats["trained_from"] == model_version
 
     left = {sample["id"] for _ in range(4) if (sample := client.next_sample("first", {}))}
     assert left == set(world.listed()) - set(finished)

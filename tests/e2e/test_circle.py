@@ -83,10 +83,10 @@ def turn(
     state = client.info()["atlas8k"]
     volumes = len(list(server.studies.glob("*.nii.gz")))
     assert (state["scored"], state["total"], state["failed"]) == (volumes, volumes, 0)
-    signature = state["model_signature"]
+    model_version = state["model_version"]
 
     first = client.next_sample("attention", {})
-    assert (first["rank"], first["ranked"], first["model_signature"]) == (1, volumes, signature)
+    assert (first["rank"], first["ranked"], first["model_version"]) == (1, volumes, model_version)
     organs = [entry["attention_ml"] for entry in first["organs"]]
     assert organs == sorted(organs, reverse=True)
     assert first["attention_ml"] == pytest.approx(sum(organs))
@@ -99,7 +99,7 @@ def turn(
 
     label, params = infer(server, "ensemble", first["id"], grid)
     assert params["label_names"] == dict(ORGAN_IDS)
-    assert params["model_signature"] == signature
+    assert params["model_version"] == model_version
     assert set(np.unique(label)) <= set(range(10))
     # What was scored is what an annotator gets when running the model by hand.
     assert params["attention_total_ml"] == pytest.approx(first["attention_ml"], rel=1e-3)
@@ -122,14 +122,14 @@ def turn(
     assert stats["epoch"] == stats["total_epochs"] == len(networks)
     assert stats["total_time"] > 0
     assert 0 <= stats["best_metric"] <= 1
-    new = info["atlas8k"]["model_signature"]
-    assert new != signature
+    new = info["atlas8k"]["model_version"]
+    assert new != model_version
 
     task = server.score()
     assert task["status"] == "DONE", task["details"]
     second = client.next_sample("attention", {})
     assert second["id"] != first["id"]
-    assert second["model_signature"] == new
+    assert second["model_version"] == new
     assert (second["scored"], second["total"]) == (volumes, volumes)
 
 

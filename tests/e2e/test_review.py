@@ -98,7 +98,7 @@ def client(server: Server, tmp_path: Path) -> Client:
 def bring(server: Server, image: str, **pseudo: tuple[int, int]) -> LabelService:
     """A pseudo label from another process, as scoring does; the label_service of that process."""
     label_service = LabelService.open(server.studies)
-    label_service.keep_pseudo(image, slabs(**pseudo), GRID, {"model_signature": "none"})
+    label_service.keep_pseudo(image, slabs(**pseudo), GRID, {"model_version": "none"})
     return label_service
 
 
@@ -271,7 +271,7 @@ def test_nobody_changes_what_the_server_says_of_a_label(client: Client, server: 
     where = f"{server.url}/datastore/label/info?label=d&tag=final"
     before = client.get("/datastore/label/info?label=d&tag=final")
     assert before["present"] == ["liver"]
-    for key in ("present", "absent", "organs", "submission", "params", "model_signature"):
+    for key in ("present", "absent", "organs", "submission", "params", "model_version"):
         answer = requests.put(where, data={"info": json.dumps({key: []})}, timeout=LIMIT_S)
         assert answer.status_code == 422, key
         assert key in answer.json()["detail"]

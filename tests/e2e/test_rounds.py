@@ -152,15 +152,15 @@ def test_trained_and_ranked_anew_twice_while_somebody_works(tmp_path: Path) -> N
         annotator = Annotator(server, tmp_path)
         thread = threading.Thread(target=annotator.run)
         thread.start()
-        signatures = [info(server)["atlas8k"]["model_signature"]]
+        model_versions = [info(server)["atlas8k"]["model_version"]]
         try:
             for _ in range(2):
                 seen = annotator.count
                 until("a label more", lambda seen=seen: annotator.count > seen)
-                epochs = train(server, signatures[-1])
+                epochs = train(server, model_versions[-1])
                 assert max(epochs) == 6  # two of each network
                 assert epochs == sorted(epochs)
-                signatures.append(info(server)["atlas8k"]["ranked_by"])
+                model_versions.append(info(server)["atlas8k"]["ranked_by"])
         finally:
             annotator.stop.set()
             thread.join(120)
@@ -176,7 +176,7 @@ def test_trained_and_ranked_anew_twice_while_somebody_works(tmp_path: Path) -> N
         assert "Traceback" not in server.text()
     assert annotator.failure is None
     assert set(annotator.statuses) == {200}
-    assert len(set(signatures)) == 3
+    assert len(set(model_versions)) == 3
 
     # Nothing that was submitted is lost, and the last word on every volume is current.
     ledger = Ledger(server.studies / ".atlas8k" / "ledger.sqlite")
@@ -187,7 +187,7 @@ def test_trained_and_ranked_anew_twice_while_somebody_works(tmp_path: Path) -> N
         assert label.array.tobytes() == content, volume
 
     # Every sample was handed out by the list that the reply says.
-    assert {sample["model_signature"] for sample in annotator.samples} <= set(signatures)
+    assert {sample["model_version"] for sample in annotator.samples} <= set(model_versions)
     assert all(isinstance(sample["audit"], bool) for sample in annotator.samples)
     marked = {s["id"] for s in annotator.samples if s["audit"]}
     drawn = {line.volume for n in (1, 2, 3) if (plan := ledger.plan(n))
@@ -196,10 +196,10 @@ def test_trained_and_ranked_anew_twice_while_somebody_works(tmp_path: Path) -> N
     ledger.close()
 
     # The campaign's page tells the same.
-    assert [one.signature for one in found.rounds] == signatures
-    assert [[t.signature for t in one.trainings] for one in found.rounds] == [
-        [signatures[1]],
-        [signatures[2]],
+    assert [one.model_version for one in found.rounds] == model_versions
+    assert [[t.model_version for t in one.trainings] for one in found.rounds] == [
+        [model_versions[1]],
+        [model_versions[2]],
         [],
     ]
     done = {(one.round, one.volume) for one in worked}

@@ -88,7 +88,7 @@ def test_a_training_is_watched_and_a_submission_that_stops_it_loses_nothing(
     submit(server, HELD_OUT[0], truth(number(HELD_OUT[0])))
     for name in TRAINED:
         submit(server, name, shuffled_truth(name))
-    before = info(server)["atlas8k"]["model_signature"]
+    before = info(server)["atlas8k"]["model_version"]
     assert train(server, **LONG).status_code == 200
     refused = train(server, **LONG)
     assert refused.status_code == 429
@@ -116,7 +116,7 @@ def test_a_training_is_watched_and_a_submission_that_stops_it_loses_nothing(
     kept.write_bytes(get_label(server, HELD_OUT[1]))
     assert np.array_equal(read_label(kept).array, ids)
     assert info(server)["datastore"]["completed"] == len(VOLUMES)
-    assert info(server)["atlas8k"]["model_signature"] == before
+    assert info(server)["atlas8k"]["model_version"] == before
 
     # And started again it goes on where it was, with the label that made it stop.
     learned = info(server)["train_stats"]["atlas8k"]["epoch"]
@@ -145,15 +145,15 @@ def test_a_training_can_be_stopped_before_its_process_is_there(server: Server) -
 
 
 def test_shuffled_labels_are_refused_and_the_reason_is_read_over_http(server: Server) -> None:
-    before = info(server)["atlas8k"]["model_signature"]
+    before = info(server)["atlas8k"]["model_version"]
     assert train(server, **SHORT, networks="unet").status_code == 200
     task = server.finish("train", 5 * LIMIT_S)
     assert task["status"] == "DONE", task["details"]
     assert "an interrupted training was another one" in server.text()
     found = info(server)
-    assert found["atlas8k"]["model_signature"] == before
+    assert found["atlas8k"]["model_version"] == before
     stats = found["train_stats"]["atlas8k"]
-    assert stats["model_signature"] == before
+    assert stats["model_version"] == before
     gate = stats["gate"]
     assert gate["publish"] == []
     assert (gate["basis"], gate["cases"]) == ("held out", 2)

@@ -91,7 +91,7 @@ def case(tmp_path: Path) -> Iterator[Case]:
 def test_nothing_is_lost_and_the_start_label_is_right_at_each_step(case: Case) -> None:
     pseudo = slabs(liver=(2, 5), spleen=(8, 11), stomach=(14, 15))
     label_service = LabelService.open(case.server.studies)
-    label_service.keep_pseudo(CASE, pseudo, GRID, {"model_signature": "none"})
+    label_service.keep_pseudo(CASE, pseudo, GRID, {"model_version": "none"})
     label_service.close()
     assert np.array_equal(case.label("original"), pseudo)
 

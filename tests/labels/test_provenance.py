@@ -55,7 +55,7 @@ PROVENANCE = st.builds(
     submission=COUNT,
     at=TIME,
     minutes=TIME,
-    signature=st.none() | st.text(),
+    model_version=st.none() | st.text(),
     start_sha256=st.none() | st.text("0123456789abcdef"),
     detail=st.dictionaries(st.text(), st.integers() | st.text() | st.booleans()).map(
         lambda detail: {**detail, "looked_at": []}

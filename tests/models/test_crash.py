@@ -35,7 +35,7 @@ def seen(store: ModelStore) -> tuple[str, list[str], list[str]]:
     for network in store.networks():
         assert not network.problem
     return (
-        served.signature,
+        served.model_version,
         [one["set"] for one in store.history()],
         sorted(network.sha256 for network in store.networks()),
     )

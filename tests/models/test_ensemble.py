@@ -200,7 +200,7 @@ def test_holes_of_a_piece_that_is_dropped_stay_empty():
     assert not label[12:].any()
 
 
-def test_settings_that_change_labels_are_said_for_the_signature():
+def test_settings_that_change_labels_are_said_for_the_model_version():
     assert EnsembleSettings().as_json() == {}
     every = EnsembleSettings(False, True, Weights.parse("unet=2"))
     assert every.as_json() == {

@@ -18,7 +18,7 @@ from atlas8k.attention.quality_model import QUALITY_FILE
 from atlas8k.core.errors import CheckpointError, ServedChangedError
 from atlas8k.models.checkpoint import load_checkpoint, save_checkpoint
 from atlas8k.models.predict import Predictor
-from atlas8k.models.sets import comes_from, file_sha256, model_signature
+from atlas8k.models.sets import comes_from, file_sha256, name_model_version
 from atlas8k.models.store import ModelStore
 
 
@@ -46,7 +46,7 @@ def test_the_embedded_set_is_served_until_one_is_published(store):
     served = store.served()
     assert served.folder == "embedded"
     assert list(served.checkpoints) == ["unet", "nnunet"]
-    assert len(served.signature) == 12
+    assert len(served.model_version) == 12
     assert store.served() == served
     assert set(served.load()) == {"unet", "nnunet"}
     assert store.history() == []
@@ -55,18 +55,18 @@ def test_the_embedded_set_is_served_until_one_is_published(store):
 def test_a_published_set_is_complete_and_served(store, root):
     before = content(root / "embedded")
     embedded = store.served()
-    signature = store.publish({"unet": tiny("unet", seed=1)}, note="round 1")
+    model_version = store.publish({"unet": tiny("unet", seed=1)}, note="round 1")
     served = store.served()
-    assert served.signature == served.folder == signature != embedded.signature
+    assert served.model_version == served.folder == model_version != embedded.model_version
     assert served.note == "round 1"
     assert list(served.checkpoints) == ["unet", "nnunet"]
-    assert all(path.parent == root / signature for path in served.checkpoints.values())
+    assert all(path.parent == root / model_version for path in served.checkpoints.values())
     # the network that was not trained is the one that was served
     assert served.checkpoints["nnunet"].read_bytes() == before["nnunet.safetensors"]
     assert load_checkpoint(served.checkpoints["unet"]).origin == {"random_weights": 1}
     assert content(root / "embedded") == before
     assert not list(root.glob(".publishing-*"))
-    assert [(e["set"], e["note"]) for e in store.history()] == [(signature, "round 1")]
+    assert [(e["set"], e["note"]) for e in store.history()] == [(model_version, "round 1")]
 
 
 def test_networks_come_in_the_order_of_the_procedure(store):
@@ -74,15 +74,21 @@ def test_networks_come_in_the_order_of_the_procedure(store):
     assert list(store.served().checkpoints) == ["swin_unetr", "unet", "nnunet", "another"]
 
 
-def test_the_signature_depends_on_files_and_settings_and_nothing_else(store, root, tmp_path):
+def test_the_model_version_depends_on_files_and_settings_and_nothing_else(store, root, tmp_path):
     shutil.copytree(root, tmp_path / "copy/model")
-    assert ModelStore(tmp_path / "copy/model").served().signature == store.served().signature
+    assert (
+        ModelStore(tmp_path / "copy/model").served().model_version == store.served().model_version
+    )
     other = ModelStore(root, {"overlap": "any"})
-    assert other.served().signature != store.served().signature
+    assert other.served().model_version != store.served().model_version
     again = ModelStore(root, {"overlap": "any"})
-    assert other.served().signature == again.served().signature
-    assert model_signature({"a": "1", "b": "2"}, {}) == model_signature({"b": "2", "a": "1"}, {})
-    assert model_signature({"a": "1", "b": "2"}, {}) != model_signature({"a": "2", "b": "1"}, {})
+    assert other.served().model_version == again.served().model_version
+    assert name_model_version({"a": "1", "b": "2"}, {}) == name_model_version(
+        {"b": "2", "a": "1"}, {}
+    )
+    assert name_model_version({"a": "1", "b": "2"}, {}) != name_model_version(
+        {"a": "2", "b": "1"}, {}
+    )
 
 
 def test_publishing_the_same_twice_is_publishing_it_once(store, root):
@@ -147,7 +153,7 @@ def test_a_damaged_network_leaves_the_others_of_its_set(store, root, caplog, har
     harm(root / two / "unet.safetensors")
     served = store.served()
     assert served.folder == two
-    assert served.signature not in (one, two)
+    assert served.model_version not in (one, two)
     assert list(served.checkpoints) == ["nnunet"]
     assert words in served.missing["unet"]
     with caplog.at_level(logging.ERROR):
@@ -167,7 +173,7 @@ def test_of_three_embedded_networks_one_that_is_gone_is_named(store, root):
     rest = store.served()
     assert "unet.safetensors: is missing" in rest.missing["unet"]
     assert list(rest.checkpoints) == ["swin_unetr", "nnunet"]
-    assert rest.signature != whole.signature
+    assert rest.model_version != whole.model_version
     (root / "embedded/nnunet.safetensors").unlink()
     assert store.served().missing == {}  # a set of one was meant to be one
 
@@ -222,8 +228,8 @@ def test_without_any_network_the_folder_is_named(tmp_path):
 
 def test_a_first_set_can_be_published_without_an_embedded_one(tmp_path):
     store = ModelStore(tmp_path / "model")
-    signature = store.publish({"unet": tiny("unet")})
-    assert store.served().signature == signature
+    model_version = store.publish({"unet": tiny("unet")})
+    assert store.served().model_version == model_version
 
 
 def test_what_cannot_be_loaded_is_not_published(store, root):
@@ -325,12 +331,12 @@ def test_a_publisher_killed_at_any_step_leaves_a_whole_set_served(store, root):
 
 
 def test_what_was_compared_with_another_set_is_not_published(store):
-    embedded = store.served().signature
+    embedded = store.served().model_version
     one = store.publish({"unet": tiny("unet", seed=1)}, expected=embedded)
     history = store.history()
     with pytest.raises(ServedChangedError, match=f"{one} is served by now, no longer {embedded}"):
         store.publish({"unet": tiny("unet", seed=2)}, expected=embedded)
-    assert store.served().signature == one
+    assert store.served().model_version == one
     assert store.history() == history
 
 
@@ -355,19 +361,19 @@ def test_what_was_learnt_of_errors_travels_with_the_networks(store, root, caplog
     path.write_text(json.dumps(by_spread().as_dict()))
     embedded = store.served()
     assert embedded.quality.made_of == "by hand"
-    assert embedded.signature != before.signature
-    signature = store.publish({"unet": tiny("unet", seed=1)})
+    assert embedded.model_version != before.model_version
+    model_version = store.publish({"unet": tiny("unet", seed=1)})
     path.unlink()
     served = store.served()
-    assert served.signature == signature
+    assert served.model_version == model_version
     assert served.quality.made_of == "by hand"
 
-    (root / signature / QUALITY_FILE).write_text("{}")
+    (root / model_version / QUALITY_FILE).write_text("{}")
     with caplog.at_level(logging.ERROR):
         damaged = store.served()
     assert damaged.quality is None
     assert QUALITY_FILE in caplog.text
-    assert damaged.signature != signature  # what ranked by it is stale
+    assert damaged.model_version != model_version  # what ranked by it is stale
 
 
 def test_a_set_without_its_own_has_that_of_the_embedded_networks(store, root):

@@ -190,11 +190,11 @@ def test_the_circle(client: TestClient, tmp_path: Path) -> None:
     assert client.get("/info/").json()["datastore"]["completed"] == 1
 
     stats = sync(client, "/train/atlas8k", max_epochs=1, steps_per_epoch=1)
-    assert stats["model_signature"] == client.get("/info/").json()["atlas8k"]["model_signature"]
+    assert stats["model_version"] == client.get("/info/").json()["atlas8k"]["model_version"]
     assert sync(client, "/scoring/attention")["scored"] == 3
     second = client.post("/activelearning/attention", json={"client_id": "anna"}).json()
     assert second["id"] != first["id"]
-    assert second["model_signature"] == stats["model_signature"]
+    assert second["model_version"] == stats["model_version"]
     assert second["round"] == 2
 
 

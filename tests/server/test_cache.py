@@ -37,8 +37,8 @@ def cache(folder: Path, mb: float, wanted: tuple[str, ...] = (), **more: int) ->
     return PredictionCache(folder, mb / 1000, lambda: wanted, **{"reserve_bytes": 0, **more})
 
 
-def keys(*volumes: str, signature: str = "one") -> list[Key]:
-    return [Key(volume, "1", signature) for volume in volumes]
+def keys(*volumes: str, model_version: str = "one") -> list[Key]:
+    return [Key(volume, "1", model_version) for volume in volumes]
 
 
 def fill(store: PredictionCache, found: list[Key]) -> None:
@@ -110,10 +110,10 @@ def test_where_it_is_not_known_what_is_wanted_nothing_goes(tmp_path: Path) -> No
 def test_superseded_networks_go_before_all_else(tmp_path: Path) -> None:
     store = cache(tmp_path / "c", 3.5, wanted=("a",))
     fill(store, keys("x", "y"))
-    fill(store, keys("a", signature="old"))
+    fill(store, keys("a", model_version="old"))
     assert store.keep(*keys("z"), "codes", MB)
     assert there(store, keys("x", "y", "z")) == ["x", "y", "z"]
-    assert not there(store, keys("a", signature="old"))
+    assert not there(store, keys("a", model_version="old"))
 
 
 def test_the_bound_holds(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_answers_from_the_cache_are_the_networks_own(
     context: Context, studies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, grid = studies / "b.nii.gz", read_grid(studies / "b.nii.gz")
-    ct, prediction, signature = context.engine.predict(path)
+    ct, prediction, model_version = context.engine.predict(path)
     context.engine.answers(path, Turn.SCORING, "b")
     monkeypatch.setattr(Predictor, "predict", no_networks)
     fresh = open_context(context.settings, str(studies), context.models.root)
@@ -204,7 +204,7 @@ def test_answers_from_the_cache_are_the_networks_own(
     finally:
         fresh.studies.close()
     assert on.same_as(grid)
-    assert by == signature
+    assert by == model_version
     for model in (None, *prediction.names):
         assert np.array_equal(found.label_on(grid, model), prediction.label_on(grid, model=model))
     sizes = prediction.sizes()
@@ -336,8 +336,8 @@ def test_wanted_are_leases_first_then_the_list(context: Context) -> None:
     from atlas8k.store import Holder
 
     Scoring(context).run()
-    signature = context.signature()
-    order = [line.volume for line in context.ledger.ranking(signature)]
+    model_version = context.model_version()
+    order = [line.volume for line in context.ledger.ranking(model_version)]
     context.ledger.set_campaign(budget=1.0)
     context.ledger.lease(order[-1], Holder("user:anna"))
-    assert most_wanted(context.ledger, signature) == [order[-1], *order[:2]]
+    assert most_wanted(context.ledger, model_version) == [order[-1], *order[:2]]

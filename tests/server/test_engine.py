@@ -18,11 +18,11 @@ from atlas8k.services.prediction.engine import Engine, attention_settings, devic
 
 
 def test_a_prediction_is_kept_for_the_next_request(context: Context, studies: Path) -> None:
-    ct, first, signature = context.engine.predict(studies / "a.nii.gz")
+    ct, first, model_version = context.engine.predict(studies / "a.nii.gz")
     again = context.engine.predict(studies / "a.nii.gz")[1]
     assert again is first
     assert ct.grid.same_as(GRID)
-    assert signature == context.models.served().signature
+    assert model_version == context.models.served().model_version
     other = context.engine.predict(studies / "b.nii.gz")[1]
     assert other is not first
 
@@ -58,11 +58,11 @@ def test_without_networks_there_is_one_clear_error(context: Context, models: Pat
     for path in (models / "embedded").iterdir():
         path.unlink()
     with pytest.raises(CheckpointError, match="embedded"):
-        context.signature()
+        context.model_version()
     assert "embedded" in context.status()["error"]
 
 
-def test_settings_that_change_a_score_change_the_signature() -> None:
+def test_settings_that_change_a_score_change_the_model_version() -> None:
     assert attention_settings(Settings()) == {}
     assert attention_settings(Settings(budget=0.5, max_epochs=3)) == {}
     assert attention_settings(Settings(overlap_term="any")) == {"overlap_term": "any"}
@@ -72,14 +72,14 @@ def test_settings_that_change_a_score_change_the_signature() -> None:
     assert len(attention_settings(labels)) == 3
 
 
-def test_weights_reach_the_label_and_the_signature(studies: Path, models: Path) -> None:
+def test_weights_reach_the_label_and_the_model_version(studies: Path, models: Path) -> None:
     def label(text: str) -> tuple[str, list[int]]:
         settings = Settings(device="cpu", ensemble_weights=text)
         engine = Engine(settings, ModelStore(models, attention_settings(settings)))
         ct = sorted(studies.glob("*.nii.gz"))[0]
-        _, prediction, signature = engine.predict(ct)
+        _, prediction, model_version = engine.predict(ct)
         alone = prediction.label("unet")
-        return signature, [int((prediction.label() != alone).sum())]
+        return model_version, [int((prediction.label() != alone).sum())]
 
     usual, only = label(""), label("swin_unetr=0,nnunet=0")
     assert usual[0] != only[0]

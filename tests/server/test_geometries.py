@@ -252,13 +252,13 @@ def test_a_ct_without_geometry_is_not_given_out(context: Context, studies: Path)
     write_ct(studies / "b.nii.gz")
     context.studies.refresh()
     context.sync()
-    signature = context.signature()
-    sample = context.ledger.next_sample(holder=me, strategy="first", signature=signature)
+    model_version = context.model_version()
+    sample = context.ledger.next_sample(holder=me, strategy="first", model_version=model_version)
     assert sample is not None
     assert sample.volume == "a"
     assert not context.bring("a", me)
-    assert "orientation.yaml" in context.ledger.failures(signature)["a"]
-    sample = context.ledger.next_sample(holder=me, strategy="first", signature=signature)
+    assert "orientation.yaml" in context.ledger.failures(model_version)["a"]
+    sample = context.ledger.next_sample(holder=me, strategy="first", model_version=model_version)
     assert sample is not None
     assert sample.volume == "b"
     assert context.bring("b", me)

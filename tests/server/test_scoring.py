@@ -33,9 +33,9 @@ def score(context: Context) -> dict[str, Any]:
 
 def test_every_volume_gets_a_score_and_a_start_label(context: Context, studies: Path) -> None:
     assert score(context) == {"scored": 3, "failed": 0, "set_aside": 0}
-    signature = context.signature()
-    assert context.ledger.progress(signature).complete
-    for row in context.ledger.ranking(signature):
+    model_version = context.model_version()
+    assert context.ledger.progress(model_version).complete
+    for row in context.ledger.ranking(model_version):
         prediction = context.engine.predict(studies / f"{row.volume}.nii.gz")[1]
         assert row.attention_ml == pytest.approx(prediction.sizes().total_ml, rel=1e-6)
         path = datastore_of(context).get_label_uri(row.volume, "original")
@@ -44,7 +44,7 @@ def test_every_volume_gets_a_score_and_a_start_label(context: Context, studies: 
         assert label.grid.same_as(grid)
         assert np.array_equal(label.array, prediction.label_on(grid))
         info = datastore_of(context).get_label_info(row.volume, "original")
-        assert info["model_signature"] == signature
+        assert info["model_version"] == model_version
         assert info["params"]["label_names"] == dict(ORGAN_IDS)
     assert context.studies.now().status()["completed"] == 0
 
@@ -53,18 +53,18 @@ def test_whether_a_ct_is_like_the_training_cts_is_kept_with_its_score(
     context: Context, models: Path
 ) -> None:
     score(context)
-    noted = context.ledger.familiar(context.signature())
+    noted = context.ledger.familiar(context.model_version())
     assert {name: one["like"] for name, one in noted.items()} == dict.fromkeys("abc")
     assert context.unlike() == {"count": 0, "of": 3, "volumes": {}}
     # Of other networks it is known what they were trained on: nothing as tall as these.
     write_json(models / "embedded" / RANGE_FILE, trained_ranges([{"height_mm": 90.0}], "made up"))
-    order = [one.volume for one in context.ledger.ranking(context.signature())]
+    order = [one.volume for one in context.ledger.ranking(context.model_version())]
     ModelStore(models).publish({"unet": checkpoint("unet", 3)})
     score(context)
     assert context.unlike(most=1)["count"] == 3
     assert list(context.unlike(most=1)["volumes"]) == ["a"]
     assert "height 240 mm, trained 90 to 90" in context.unlike()["volumes"]["b"][0]
-    assert len(context.ledger.ranking(context.signature())) == len(order)
+    assert len(context.ledger.ranking(context.model_version())) == len(order)
 
 
 def test_what_is_scored_is_not_scored_again(context: Context, studies: Path) -> None:
@@ -76,7 +76,7 @@ def test_what_is_scored_is_not_scored_again(context: Context, studies: Path) -> 
 
 def test_new_networks_make_every_score_stale(context: Context, models: Path) -> None:
     score(context)
-    old = context.signature()
+    old = context.model_version()
     new = ModelStore(models).publish({"unet": checkpoint("unet", 3)})
     status = context.status()
     assert (status["scored"], status["total"], status["ranked_by"]) == (0, 3, old)
@@ -173,7 +173,7 @@ def test_a_ranking_by_expected_error_needs_networks_whose_errors_are_known(
     try:
         with pytest.raises(CheckpointError, match="errors were learnt"):
             Scoring(without).run()
-        assert without.ledger.progress(without.signature()).scored == 0
+        assert without.ledger.progress(without.model_version()).scored == 0
     finally:
         without.studies.close()
         without.ledger.close()
@@ -183,7 +183,7 @@ def test_a_ranking_by_expected_error_needs_networks_whose_errors_are_known(
     try:
         assert Scoring(context).run()["scored"] == 3
         assert context.ledger.ranked_by() == "expected_error"
-        assert len(context.ledger.ranking(context.signature())) == 3
+        assert len(context.ledger.ranking(context.model_version())) == 3
     finally:
         context.studies.close()
         context.ledger.close()

@@ -28,7 +28,7 @@ def ask(context: Context, name: Name = "attention", **request: Any) -> dict[str,
 
 
 def order(context: Context) -> list[str]:
-    return [row.volume for row in context.ledger.ranking(context.signature())]
+    return [row.volume for row in context.ledger.ranking(context.model_version())]
 
 
 def test_samples_come_by_attention_and_say_why(context: Context) -> None:
@@ -41,9 +41,9 @@ def test_samples_come_by_attention_and_say_why(context: Context) -> None:
         sizes = [organ["attention_ml"] for organ in sample["organs"]]
         assert sizes == sorted(sizes, reverse=True)
         assert sample["attention_ml"] == pytest.approx(sum(sizes))
-        assert sample["model_signature"] == context.signature()
+        assert sample["model_version"] == context.model_version()
         assert "strategy" not in sample  # the route puts the datastore's own there
-    assert not {"volume", "signature"} & set(samples[0] or {})
+    assert not {"volume", "model_version"} & set(samples[0] or {})
 
 
 def test_the_reply_says_where_to_look(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_the_ranking_that_is_set_orders_the_samples(
 ) -> None:
     Scoring(context).run()
     other = open_context(Settings(device="cpu", ranking="per_slice"), str(studies), models)
-    expected = [row.volume for row in other.ledger.ranking(other.signature(), by="per_slice")]
+    expected = [row.volume for row in other.ledger.ranking(other.model_version(), by="per_slice")]
     got = [ask(other, client_id="anna") for _ in range(3)]
     assert [sample["id"] for sample in got if sample] == expected
     assert {sample["ranking"] for sample in got if sample} == {"per_slice"}
@@ -78,14 +78,14 @@ def test_the_ranking_that_is_set_orders_the_samples(
 
 def test_a_scoring_keeps_what_every_ranking_and_selection_goes_by(context: Context) -> None:
     Scoring(context).run()
-    signature = context.signature()
+    model_version = context.model_version()
     # Nothing was learnt of these networks' errors.
     measured = [name for name in RANKINGS if name != "expected_error"]
-    assert context.ledger.measured_rankings(signature) == measured
+    assert context.ledger.measured_rankings(model_version) == measured
     for ranking in measured:
-        assert len(context.ledger.ranking(signature, by=ranking)) == 3
+        assert len(context.ledger.ranking(model_version, by=ranking)) == 3
     assert set(context.ledger.findings("a")) == {"pseudo"}
-    noted = context.ledger.explanation("a", signature)
+    noted = context.ledger.explanation("a", model_version)
     assert noted is not None
     assert noted["findings"] == [one._asdict() for one in context.ledger.findings("a")["pseudo"]]
     for strategy in ("random_foreground", "stratified"):
@@ -133,11 +133,11 @@ def test_unscored_volumes_are_served_and_said_to_be_so(context: Context) -> None
 
 def test_while_new_networks_are_scored_the_old_order_holds(context: Context, models: Path) -> None:
     Scoring(context).run()
-    old, expected = context.signature(), order(context)
+    old, expected = context.model_version(), order(context)
     new = ModelStore(models).publish({"unet": checkpoint("unet", 2)})
     sample = ask(context, client_id="anna")
     assert sample is not None
-    assert (sample["id"], sample["model_signature"]) == (expected[0], old)
+    assert (sample["id"], sample["model_version"]) == (expected[0], old)
     assert (sample["scored"], sample["total"]) == (0, 3)
     assert f"scored 0 of 3 under the new networks {new}" in sample["message"]
 
@@ -147,12 +147,12 @@ def test_without_networks_samples_go_on(context: Context, models: Path) -> None:
         path.unlink()
     sample = ask(context, client_id="anna")
     assert sample is not None
-    assert sample["model_signature"] is None
+    assert sample["model_version"] is None
 
 
 def test_an_organ_can_be_ranked_by_alone(context: Context) -> None:
     Scoring(context).run()
-    by_liver = context.ledger.ranking(context.signature(), organs=["liver"])
+    by_liver = context.ledger.ranking(context.model_version(), organs=["liver"])
     sample = ask(context, client_id="anna", organ="Liver")
     assert sample is not None
     assert sample["id"] == by_liver[0].volume

@@ -40,7 +40,7 @@ def ask(context: Context, **request: Any) -> dict[str, Any] | None:
 
 
 def listed(context: Context) -> set[str]:
-    return {row.volume for row in context.ledger.ranking(context.signature())}
+    return {row.volume for row in context.ledger.ranking(context.model_version())}
 
 
 def reasons(context: Context) -> dict[str, str]:
@@ -74,7 +74,7 @@ def test_what_is_no_ct_is_set_aside_before_its_prediction_is_believed(
     }
     assert said == {("shifted", "not_hu"), ("label", "label_map")}
     assert score(context) == {"scored": 0, "failed": 0, "set_aside": 0}
-    report = status(context.ledger, signature=context.signature())
+    report = status(context.ledger, model_version=context.model_version())
     assert (report.volumes.total, report.volumes.excluded) == (3, 2)
     assert [(one.volume, one.kind) for one in report.not_usable] == [
         ("label", "label_map"),

@@ -26,7 +26,7 @@ def review(ledger: Ledger, count: int) -> None:
         name, _ = take(ledger)
         found = QualityFound(0.9, 0.02, 10.0, 0.9, 0.88, 0.92, 0, 0.8, 30.0)
         ledger.submit(
-            name, ANNA, signature="one", detail={"quality": {"liver": found}},
+            name, ANNA, model_version="one", detail={"quality": {"liver": found}},
             organs={"liver": OrganChange("revised", 9, 9, 2, 0.8)},
         )  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_what_is_shown_follows_the_submissions(tmp_path: object) -> None:
     assert noted is not None
     assert "not drawn at random" in noted["quality_basis"]  # the budget was the worst of the list
     # It is the model version's: new networks begin as embedded.
-    ledger.register_signature("two")
+    ledger.register_model_version("two")
     ledger.record_score("v29", "two", sizes(5.0), explanation={"quality": {"liver": LIVER}})
     later = shown.explanation("v29", "two")
     assert later is not None

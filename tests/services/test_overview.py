@@ -135,7 +135,7 @@ def test_agreement_is_by_organ_and_of_what_was_drawn(ledger: Ledger) -> None:
 def test_what_runs_and_how_long(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     stats: dict[str, Any] = {}
     context: Any = SimpleNamespace(
-        ledger=ledger, signature=lambda: "one", training_stats=lambda: stats
+        ledger=ledger, model_version=lambda: "one", training_stats=lambda: stats
     )
     idle = work_now(context, [])
     assert idle["scoring"]["text"] == "12 of 12 volumes scored"

@@ -38,16 +38,16 @@ def sizes(total_ml: float, **organs: float) -> dict[str, OrganScore]:
     return {name: OrganScore(size, size / 2, size / 3, size / 6) for name, size in ml.items()}
 
 
-def scored(ledger: Ledger, attention: dict[str, float], signature: str = "one") -> None:
-    """Volumes with these attention sizes, all scored under `signature`."""
+def scored(ledger: Ledger, attention: dict[str, float], model_version: str = "one") -> None:
+    """Volumes with these attention sizes, all scored under `model_version`."""
     ledger.sync_volumes(attention)
-    ledger.register_signature(signature)
+    ledger.register_model_version(model_version)
     for volume, ml in attention.items():
-        ledger.record_score(volume, signature, sizes(ml))
+        ledger.record_score(volume, model_version, sizes(ml))
 
 
-def volumes_of(ledger: Ledger, signature: str = "one", **filters: object) -> list[str]:
-    return [ranked.volume for ranked in ledger.ranking(signature, **filters)]  # type: ignore[arg-type]
+def volumes_of(ledger: Ledger, model_version: str = "one", **filters: object) -> list[str]:
+    return [ranked.volume for ranked in ledger.ranking(model_version, **filters)]  # type: ignore[arg-type]
 
 
 def query(path: Path, sql: str) -> list[tuple[object, ...]]:
@@ -72,9 +72,9 @@ def check_consistent(path: Path) -> None:
         )
         _same(
             connection,
-            "SELECT id, scored FROM signature",
-            "SELECT s.id, count(r.rank_ml) FROM signature s LEFT JOIN result r"
-            " ON r.signature = s.id AND r.counted GROUP BY s.id",
+            "SELECT id, scored FROM model_version",
+            "SELECT s.id, count(r.rank_ml) FROM model_version s LEFT JOIN result r"
+            " ON r.model_version = s.id AND r.counted GROUP BY s.id",
         )
         _same(
             connection,
@@ -121,7 +121,7 @@ def full(ledger: Ledger, n: int = 20) -> list[str]:
 
 
 def take(ledger: Ledger, holder: object = ANNA, **more: object) -> tuple[str, bool]:
-    sample = ledger.next_sample(holder=holder, signature="one", **more)  # type: ignore[arg-type]
+    sample = ledger.next_sample(holder=holder, model_version="one", **more)  # type: ignore[arg-type]
     assert sample is not None
     return sample.volume, sample.audit
 

@@ -37,7 +37,7 @@ def test_groups_of_what_is_alike(ledger: Ledger):
 
 
 def test_a_phase_is_estimated_unless_somebody_says_it(ledger: Ledger):
-    ledger.register_signature("m0")
+    ledger.register_model_version("m0")
     sizes = {organ: OrganScore(1.0) for organ in ORGAN_NAMES}
     for volume, phase in (("a", "arterial"), ("b", "delayed")):
         ledger.record_score(volume, "m0", sizes, traits={"phase": phase})

@@ -40,11 +40,11 @@ def records(ledger: Ledger) -> list[dict[str, Any]]:
 def campaign(ledger: Ledger) -> None:
     """Two people work on two volumes, one of whose names is a patient's."""
     scored(ledger, {PATIENT: 9.0, "b": 2.0})
-    ledger.next_sample(holder=ANNA, signature="one")
+    ledger.next_sample(holder=ANNA, model_version="one")
     ledger.submit(PATIENT, ANNA, file="x.nii.gz", sha256="ab" * 32, organs=REVISED)
     ledger.submit(PATIENT, BEN, organs=CONFIRMED | {"spleen": OrganChange("absent", 0, 0, 0, None)})
     ledger.resolve(PATIENT, 1, ANNA.key)
-    ledger.next_sample(holder=BEN, signature="one")
+    ledger.next_sample(holder=BEN, model_version="one")
     ledger.exclude("b", f"motion, says {PATIENT}", BEN)
     ledger.include("b", "", ANNA)
     ledger.hand_back(PATIENT, to=BEN.key, note="the tail", reviewer=ANNA.key)
@@ -52,7 +52,7 @@ def campaign(ledger: Ledger) -> None:
     ledger.set_sources(PATIENT, {"liver": OrganSource("public", "present", "LiTS")})
     ledger.set_ranking("salient")
     ledger.close_round()
-    ledger.register_signature("two", {"networks": "two"})
+    ledger.register_model_version("two", {"networks": "two"})
 
 
 def test_who_did_what_with_which_volume(ledger: Ledger) -> None:

@@ -76,7 +76,7 @@ def test_offers_come_first_and_are_no_audits(ledger: Ledger) -> None:
     full(ledger, 6)
     ledger.set_campaign(audit_percent=100)
     ledger.submit("v00", BEN, organs=CONFIRMED, second_reading=True)
-    sample = ledger.next_sample(holder=ANNA, signature="one")
+    sample = ledger.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     assert (sample.volume, sample.purpose, sample.audit) == ("v00", "double_read", False)
 
@@ -104,7 +104,7 @@ def test_where_the_budget_was_used_before_the_list_its_first_places_are_no_audit
 def test_only_what_was_given_out_as_an_audit_is_called_one(ledger: Ledger) -> None:
     full(ledger, 4)
     ledger.set_campaign(audit_percent=100)
-    sample = ledger.next_sample(holder=ANNA, signature="one", strategy="random")
+    sample = ledger.next_sample(holder=ANNA, model_version="one", strategy="random")
     assert sample is not None
     assert not sample.audit
     drawn_one = next(line.volume for line in ledger.plan(1).lines if line.audit)  # type: ignore[union-attr]

@@ -24,7 +24,7 @@ def test_a_backup_is_a_ledger_of_one_moment(ledger: Ledger, tmp_path: Path) -> N
 def test_a_backup_is_whole_while_others_write(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.sqlite")
     ledger.sync_volumes(names(400))
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     going = threading.Event()
 
     def write() -> None:

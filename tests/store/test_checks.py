@@ -71,7 +71,7 @@ def test_a_store_of_the_version_before_gets_the_table(ledger: Ledger) -> None:
 
 def test_a_ranking_by_findings(ledger: Ledger) -> None:
     ledger.sync_volumes("abc")
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     for volume, found in (("a", 0.0), ("b", 2.0), ("c", 1.0)):
         sized = {
             organ: one._replace(figures={"findings": found if organ == "aorta" else 0.0})

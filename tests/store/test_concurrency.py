@@ -24,7 +24,7 @@ def annotate(path: Path, number: int, asks: int) -> None:
     holder = NOBODY if number % 3 == 0 else Holder.identify(user=f"annotator {number}")
     for _ in range(asks):
         strategy = rng.choice(["attention", "attention", "first", "random"])
-        sample = ledger.next_sample(holder=holder, signature="one", strategy=strategy)  # type: ignore[arg-type]
+        sample = ledger.next_sample(holder=holder, model_version="one", strategy=strategy)  # type: ignore[arg-type]
         if sample is None:
             return
         deed = rng.random()
@@ -35,10 +35,10 @@ def annotate(path: Path, number: int, asks: int) -> None:
     os._exit(0)
 
 
-def score(path: Path, signature: str) -> None:
+def score(path: Path, model_version: str) -> None:
     ledger = Ledger(path, timeout_s=30)
-    for volume in ledger.stale(signature):
-        ledger.record_score(volume, signature, sizes(random.random()))
+    for volume in ledger.stale(model_version):
+        ledger.record_score(volume, model_version, sizes(random.random()))
     os._exit(0)
 
 
@@ -52,7 +52,7 @@ def test_sixteen_processes_never_hold_one_volume_twice(tmp_path: Path) -> None:
     path = tmp_path / "l.sqlite"
     ledger = Ledger(path)
     scored(ledger, {name: random.random() for name in names(500)})
-    ledger.register_signature("two", new_round=False)
+    ledger.register_model_version("two", new_round=False)
     workers = [start(annotate, path, i, 30) for i in range(16)] + [start(score, path, "two")]
     for worker in workers:
         worker.join()
@@ -73,7 +73,7 @@ def test_first_start_of_many_processes_makes_one_ledger(tmp_path: Path) -> None:
     def begin(number: int) -> None:
         ledger = Ledger(path, timeout_s=30)
         ledger.sync_volumes(names(50))
-        ledger.register_signature("one")
+        ledger.register_model_version("one")
         ledger.submit(f"case_{number:04d}", NOBODY)
         os._exit(0)
 
@@ -98,7 +98,7 @@ def test_killed_at_any_moment_the_ledger_is_whole_and_keeps_what_was_accepted(
         ledger = Ledger(path, timeout_s=30)
         holder = Holder.identify(user=f"u{number}")
         with accepted.open("a") as stream:
-            while sample := ledger.next_sample(holder=holder, signature="one"):
+            while sample := ledger.next_sample(holder=holder, model_version="one"):
                 kept = ledger.submit(sample.volume, holder)
                 stream.write(f"{kept.id} {sample.volume}\n")
                 stream.flush()
@@ -132,4 +132,4 @@ def test_killed_at_any_moment_the_ledger_is_whole_and_keeps_what_was_accepted(
     assert held_twice(path) == []
     check_consistent(path)
     # The dead still hold theirs until the lease ends; everybody else goes on.
-    assert Ledger(path).next_sample(holder=NOBODY, signature="one") is not None
+    assert Ledger(path).next_sample(holder=NOBODY, model_version="one") is not None

@@ -21,7 +21,7 @@ from atlas8k.store import (
     LedgerLockedError,
     LedgerReadOnlyError,
     NetworkFileSystemError,
-    UnknownSignatureError,
+    UnknownModelVersionError,
     UnknownVolumeError,
     locate,
 )
@@ -43,13 +43,13 @@ def test_a_locked_ledger_says_so_and_goes_on_after(tmp_path: Path) -> None:
         with pytest.raises(LedgerLockedError, match=r"l\.sqlite: locked by another process"):
             ledger.submit("a", ANNA)
         with pytest.raises(LedgerLockedError):
-            ledger.next_sample(holder=ANNA, signature="one")
+            ledger.next_sample(holder=ANNA, model_version="one")
         assert ledger.ranking("one")  # readers do not wait
         with pytest.raises(LedgerLockedError):
             Ledger(ledger.path, timeout_s=0.05)
         other.execute("ROLLBACK")
     assert ledger.submissions("a") == []
-    assert ledger.next_sample(holder=ANNA, signature="one") is not None
+    assert ledger.next_sample(holder=ANNA, model_version="one") is not None
 
 
 def test_a_lock_that_is_given_up_in_time_is_waited_for(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_disk_that_does_not_confirm_is_said(
 def test_threads_share_one_ledger(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.sqlite")
     ledger.sync_volumes(names(64))
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     todo = list(names(64))
 
     def work() -> None:
@@ -341,7 +341,7 @@ def test_a_forced_network_path_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(
     "error",
-    [LedgerFullError("l.sqlite", "full"), UnknownVolumeError("a"), UnknownSignatureError("s")],
+    [LedgerFullError("l.sqlite", "full"), UnknownVolumeError("a"), UnknownModelVersionError("s")],
 )
 def test_errors_cross_process_borders(error: Atlas8kError) -> None:
     copy = pickle.loads(pickle.dumps(error))

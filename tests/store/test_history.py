@@ -10,7 +10,7 @@ from atlas8k.store import (
     NewLabel,
     OrganChange,
     OrganSource,
-    UnknownSignatureError,
+    UnknownModelVersionError,
     label_files,
 )
 from atlas8k.store.label_files import FileStamp
@@ -23,7 +23,7 @@ def three(ledger: Ledger) -> Ledger:
 
 
 def take(ledger: Ledger, holder: Holder) -> str | None:
-    sample = ledger.next_sample(holder=holder, signature="one")
+    sample = ledger.next_sample(holder=holder, model_version="one")
     return None if sample is None else sample.volume
 
 
@@ -38,7 +38,7 @@ def test_a_submission_is_kept_with_who_when_and_what(three: Ledger, clock: Clock
         17,
         clock.now,
     )
-    assert (kept.signature, kept.round, kept.late, kept.conflict) == ("one", 1, False, False)
+    assert (kept.model_version, kept.round, kept.late, kept.conflict) == ("one", 1, False, False)
     assert three.submissions("a") == [kept]
     assert three.changes(kept.id) == {
         "liver": OrganChange("revised", 100, 110, 14, 0.93),
@@ -130,7 +130,7 @@ def test_a_reopened_volume_is_served_with_its_last_revision(three: Ledger) -> No
     assert take(three, ANNA) == "a"
     first = three.submit("a", ANNA)
     three.reopen("a")
-    sample = three.next_sample(holder=BEN, signature="one")
+    sample = three.next_sample(holder=BEN, model_version="one")
     assert sample is not None
     assert (sample.volume, sample.base_submission) == ("a", first.id)
     second = three.submit("a", BEN)
@@ -161,8 +161,8 @@ def test_a_refused_submission_leaves_nothing_behind(three: Ledger) -> None:
         three.submit("a", ANNA, organs={"heart": OrganChange("revised")})
     with pytest.raises(LedgerError, match="CHECK constraint"):
         three.submit("a", ANNA, organs={"liver": OrganChange("improved")})
-    with pytest.raises(UnknownSignatureError):
-        three.submit("new", ANNA, signature="nope")
+    with pytest.raises(UnknownModelVersionError):
+        three.submit("new", ANNA, model_version="nope")
     assert three.submissions("a") == []
     assert not three.submitted("a")
     assert "new" not in three.statuses()
@@ -218,7 +218,7 @@ def test_a_source_that_is_none_is_refused(three: Ledger) -> None:
 
 def kept(tag: str, digit: str) -> NewLabel:
     file, sha256 = f"labels/.history/{tag}/a/{digit}.nii.gz", digit * 64
-    return NewLabel(tag, file, ".nii.gz", sha256, FileStamp(1, 1), {"model_signature": "one"})
+    return NewLabel(tag, file, ".nii.gz", sha256, FileStamp(1, 1), {"model_version": "one"})
 
 
 def test_every_label_file_is_remembered(three: Ledger, clock: Clock) -> None:
@@ -232,7 +232,7 @@ def test_every_label_file_is_remembered(three: Ledger, clock: Clock) -> None:
         ("original", "2", None),
         ("final", "3", None),
     ]
-    assert {f.signature for f in found} == {"one"}
+    assert {f.model_version for f in found} == {"one"}
     # One that is current again is not replaced any more, and a draft may be the final label.
     with three.write() as tx:
         label_files.make_current(tx, "a", "original", 1, {})
@@ -244,30 +244,30 @@ def test_every_label_file_is_remembered(three: Ledger, clock: Clock) -> None:
         assert (current.version, current.ext) == (1, ".nii.gz")
 
 
-def test_rounds_follow_the_signatures(ledger: Ledger, clock: Clock) -> None:
+def test_rounds_follow_the_model_versions(ledger: Ledger, clock: Clock) -> None:
     scored(ledger, {f"v{i}": float(i) for i in range(10)})
     ledger.submit("v9", ANNA)
     ledger.submit("v9", ANNA)
     ledger.submit("v8", ANNA)
     clock.minutes(60)
-    ledger.register_signature("two")
+    ledger.register_model_version("two")
     first, second = ledger.rounds()
-    assert (first.number, first.signature, first.reviewed) == (1, "one", 2)
-    assert (first.closed_at, first.closing) == (clock.now, {"signature": "two"})
-    assert (second.number, second.signature, second.reviewed, second.closed_at) == (
+    assert (first.number, first.model_version, first.reviewed) == (1, "one", 2)
+    assert (first.closed_at, first.closing) == (clock.now, {"model_version": "two"})
+    assert (second.number, second.model_version, second.reviewed, second.closed_at) == (
         2,
         "two",
         0,
         None,
     )
     # Other attention settings are no new round.
-    ledger.register_signature("two, other settings", new_round=False)
+    ledger.register_model_version("two, other settings", new_round=False)
     assert len(ledger.rounds()) == 2
 
 
 def test_budget_is_a_fraction_rounded_down_but_one_at_least(ledger: Ledger) -> None:
     ledger.sync_volumes([f"v{i:04d}" for i in range(8448)])
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     for fraction, total in ((0.05, 422), (1e-9, 1), (1.0, 8448), (0.25, 2112)):
         ledger.set_campaign(budget=fraction)
         budget = ledger.budget()
@@ -286,6 +286,6 @@ def test_a_closed_round_is_followed_by_the_next_sample(three: Ledger) -> None:
     assert three.close_round({"note": "fine-tuned elsewhere"}) == 1
     assert three.close_round() is None
     assert three.budget() is None
-    sample = three.next_sample(holder=ANNA, signature="one")
+    sample = three.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     assert sample.round == 2

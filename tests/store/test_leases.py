@@ -11,7 +11,7 @@ from atlas8k.store import Holder, Ledger, Sample, UnknownVolumeError, VolumeEntr
 
 
 def take(ledger: Ledger, holder: Holder, strategy: str = "attention") -> str | None:
-    sample = ledger.next_sample(holder=holder, signature="one", strategy=strategy)  # type: ignore[arg-type]
+    sample = ledger.next_sample(holder=holder, model_version="one", strategy=strategy)  # type: ignore[arg-type]
     return None if sample is None else sample.volume
 
 
@@ -63,7 +63,7 @@ def test_an_unknown_strategy_leases_nothing(four: Ledger) -> None:
 def test_asking_again_skips_and_the_skipped_come_back_later(four: Ledger, clock: Clock) -> None:
     assert [take(four, ANNA) for _ in range(4)] == ["a", "b", "c", "d"]
     # Nothing else is left, so the one skipped longest ago comes back, and says so.
-    sample = four.next_sample(holder=ANNA, signature="one")
+    sample = four.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     assert (sample.volume, sample.skipped_before) == ("a", True)
     # For somebody else "b" was never skipped.
@@ -88,7 +88,7 @@ def test_the_only_volume_left_is_given_again(ledger: Ledger) -> None:
 
 
 def test_an_anonymous_second_request_does_not_release_the_first(four: Ledger) -> None:
-    first, second = (four.next_sample(holder=NOBODY, signature="one") for _ in range(2))
+    first, second = (four.next_sample(holder=NOBODY, model_version="one") for _ in range(2))
     assert first is not None
     assert second is not None
     assert (first.volume, second.volume, first.anonymous) == ("a", "b", True)
@@ -97,7 +97,7 @@ def test_an_anonymous_second_request_does_not_release_the_first(four: Ledger) ->
 
 
 def test_a_lease_runs_out(four: Ledger, clock: Clock) -> None:
-    sample = four.next_sample(holder=NOBODY, signature="one")
+    sample = four.next_sample(holder=NOBODY, model_version="one")
     assert sample is not None
     assert sample.expires_at == clock.now + 3600
     clock.minutes(59.9)
@@ -139,7 +139,7 @@ def test_giving_back(four: Ledger) -> None:
 def test_a_volume_can_be_leased_by_name(four: Ledger, clock: Clock) -> None:
     assert take(four, ANNA) == "a"
     assert four.lease("a", BEN) is None
-    taken = four.lease("c", ANNA, signature="one")
+    taken = four.lease("c", ANNA, model_version="one")
     assert taken is not None
     assert [lease.volume for lease in four.leases()] == ["a", "c"]
     clock.minutes(50)
@@ -165,8 +165,8 @@ def test_unscored_volumes_only_when_nothing_scored_is_open(ledger: Ledger) -> No
     scored(ledger, {"m": 1})
     ledger.sync_volumes(["m", "a", "b", "broken"])
     ledger.record_failure("broken", "one", "truncated")
-    first = ledger.next_sample(holder=ANNA, signature="one")
-    second = ledger.next_sample(holder=BEN, signature="one")
+    first = ledger.next_sample(holder=ANNA, model_version="one")
+    second = ledger.next_sample(holder=BEN, model_version="one")
     assert first is not None
     assert second is not None
     assert (first.volume, first.unscored) == ("m", False)
@@ -185,20 +185,25 @@ def test_without_networks_volumes_are_given_by_name(ledger: Ledger) -> None:
     ledger.sync_volumes(["b", "a"])
     sample = ledger.next_sample(holder=ANNA)
     assert sample is not None
-    assert (sample.volume, sample.signature, sample.unscored, sample.round) == ("a", None, True, 1)
+    assert (sample.volume, sample.model_version, sample.unscored, sample.round) == (
+        "a",
+        None,
+        True,
+        1,
+    )
 
 
 def test_an_empty_folder_has_nothing(ledger: Ledger) -> None:
     assert ledger.next_sample(holder=ANNA) is None
     ledger.sync_volumes([])
-    assert ledger.next_sample(holder=ANNA, signature=None, strategy="random") is None
+    assert ledger.next_sample(holder=ANNA, model_version=None, strategy="random") is None
 
 
 def test_the_reply_says_what_budget_is_left(ledger: Ledger) -> None:
     scored(ledger, {f"v{i}": float(i) for i in range(5)})  # half of 5, rounded down, is 2
     seen: list[Sample] = []
     for _ in range(4):
-        sample = ledger.next_sample(holder=ANNA, signature="one")
+        sample = ledger.next_sample(holder=ANNA, model_version="one")
         assert sample is not None
         seen.append(sample)
         ledger.submit(sample.volume, ANNA)
@@ -244,14 +249,14 @@ def test_the_database_itself_refuses_two_holders(four: Ledger) -> None:
 
 def test_a_sample_says_what_its_holder_had_until_then(ledger: Ledger) -> None:
     scored(ledger, {"a": 3.0, "b": 2.0, "c": 1.0})
-    first = ledger.next_sample(holder=ANNA, signature="one")
+    first = ledger.next_sample(holder=ANNA, model_version="one")
     assert first is not None
     assert first.given_back == ()
     ledger.lease("c", ANNA)
-    second = ledger.next_sample(holder=ANNA, signature="one")
+    second = ledger.next_sample(holder=ANNA, model_version="one")
     assert second is not None
     assert (second.volume, second.given_back) == ("b", ("a", "c"))
     ledger.submit("b", ANNA)
-    third = ledger.next_sample(holder=ANNA, signature="one")
+    third = ledger.next_sample(holder=ANNA, model_version="one")
     assert third is not None
     assert third.given_back == ()

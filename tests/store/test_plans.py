@@ -17,7 +17,7 @@ def test_the_list_is_drawn_with_the_first_sample_and_stays(ledger: Ledger) -> No
     plan = ledger.plan(1)
     assert plan is not None
     assert [line.volume for line in plan.lines] == names
-    assert (plan.top, plan.audits, plan.signature) == (10, 0, "one")
+    assert (plan.top, plan.audits, plan.model_version) == (10, 0, "one")
     ledger.submit(names[0], ANNA)
     ledger.sync_volumes([*names[1:], "new"])
     take(ledger)
@@ -30,10 +30,10 @@ def test_the_list_is_drawn_with_the_first_sample_and_stays(ledger: Ledger) -> No
 def test_there_is_no_list_before_everything_is_scored(ledger: Ledger) -> None:
     names = full(ledger, 4)
     take(ledger)
-    ledger.register_signature("two")
-    sample = ledger.next_sample(holder=BEN, signature="two")
+    ledger.register_model_version("two")
+    sample = ledger.next_sample(holder=BEN, model_version="two")
     assert sample is not None
-    assert sample.signature == "one"  # the one before goes on
+    assert sample.model_version == "one"  # the one before goes on
     assert ledger.plan(2) is None
     assert ledger.begin_round("two") == (2, False)
     for name in names:
@@ -124,9 +124,9 @@ def test_a_budget_is_of_the_next_round_whoever_begins_it(ledger: Ledger) -> None
     ledger.set_campaign(budget=0.2)  # the list of this one is drawn
     assert budgets(ledger) == [0.3]
     server = Ledger(ledger.path, budget=0.05)
-    server.register_signature("two")
+    server.register_model_version("two")
     assert budgets(ledger) == [0.3, 0.2]
-    server.register_signature("three")
+    server.register_model_version("three")
     assert budgets(ledger) == [0.3, 0.2, 0.05]  # asked for once
 
 
@@ -148,7 +148,7 @@ def test_an_early_sample_makes_no_audit_of_the_first_place(ledger: Ledger) -> No
     names = full(ledger, 12)
     ledger.set_campaign(audit_percent=10, budget=0.1)
     ledger.submit(names[5], BEN, organs=CONFIRMED)
-    sample = ledger.next_sample(holder=ANNA, signature="one")
+    sample = ledger.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     assert (sample.volume, sample.rank, sample.audit) == (names[0], 1, False)
     assert not sample.over_budget
@@ -171,11 +171,11 @@ def test_the_list_is_drawn_however_samples_are_asked_for(
     assert [line.volume for line in plan.lines] == names
 
 
-def rescored(ledger: Ledger, names: list[str], signature: str) -> None:
+def rescored(ledger: Ledger, names: list[str], model_version: str) -> None:
     """Scored under other attention settings, the last one the largest."""
-    ledger.register_signature(signature, new_round=False)
+    ledger.register_model_version(model_version, new_round=False)
     for place, name in enumerate(names):
-        ledger.record_score(name, signature, sizes(1.0 + place))
+        ledger.record_score(name, model_version, sizes(1.0 + place))
 
 
 def test_another_order_ends_the_round_and_the_next_list_is_in_it(ledger: Ledger) -> None:
@@ -185,7 +185,7 @@ def test_another_order_ends_the_round_and_the_next_list_is_in_it(ledger: Ledger)
     assert ledger.begin_round("other settings") == (2, True)
     one, two = ledger.rounds()
     assert (one.closing, one.reviewed) == ({"note": "the order of the list was changed"}, 2)
-    assert (two.signature, two.budget) == ("other settings", 0.5)
+    assert (two.model_version, two.budget) == ("other settings", 0.5)
     first, second = ledger.plan(1), ledger.plan(2)
     assert first is not None
     assert second is not None
@@ -195,7 +195,7 @@ def test_another_order_ends_the_round_and_the_next_list_is_in_it(ledger: Ledger)
     assert ledger.begin_round("one") == (2, True)  # nothing was done by it: drawn anew
     again = ledger.plan(2)
     assert again is not None
-    assert (again.signature, len(again.lines)) == ("one", 18)
+    assert (again.model_version, len(again.lines)) == ("one", 18)
 
 
 def test_another_ranking_is_another_list_once_its_scores_are_there(ledger: Ledger) -> None:
@@ -227,18 +227,18 @@ def test_a_volume_that_cannot_be_predicted_any_more_is_said_to_be_so(ledger: Led
     assert ledger.to_review() == 0
 
 
-def test_the_last_signature_is_of_the_last_round_or_registered_since(
+def test_the_last_model_version_is_of_the_last_round_or_registered_since(
     ledger: Ledger, clock: Clock
 ) -> None:
-    assert ledger.last_signature() is None
+    assert ledger.last_model_version() is None
     full(ledger, 2)
     clock.minutes(1)
-    ledger.register_signature("two", new_round=False)
-    assert ledger.last_signature() == "two"
+    ledger.register_model_version("two", new_round=False)
+    assert ledger.last_model_version() == "two"
     clock.minutes(1)
     ledger.close_round()
     ledger.begin_round("one")  # rolled back
-    assert ledger.last_signature() == "one"
+    assert ledger.last_model_version() == "one"
 
 
 def test_a_training_noted_twice_is_one(ledger: Ledger) -> None:
@@ -267,16 +267,18 @@ def test_the_first_places_are_kept_for_others(ledger: Ledger, strategy: str) -> 
     ledger.begin_round("one")
     hard = set(names[:3])  # of the ten of the budget
     given = []
-    while sample := ledger.next_sample(holder=BEN, signature="one", strategy=strategy, kept=0.21):
+    while sample := ledger.next_sample(
+        holder=BEN, model_version="one", strategy=strategy, kept=0.21
+    ):
         given.append(sample.volume)
         ledger.submit(sample.volume, BEN)
     assert len(given) == 17
     assert not hard & {*given}
     assert take(ledger)[0] == names[0]
-    assert ledger.next_sample(holder=BEN, signature="one", kept=0.21) is None
+    assert ledger.next_sample(holder=BEN, model_version="one", kept=0.21) is None
     # One that is returned to its annotator comes whatever its place is.
     ledger.submit(names[0], ANNA)
     ledger.hand_back(names[0], to=ANNA.key, note="again")
-    again = ledger.next_sample(holder=ANNA, signature="one", kept=0.21)
+    again = ledger.next_sample(holder=ANNA, model_version="one", kept=0.21)
     assert again is not None
     assert again.volume == names[0]

@@ -17,7 +17,7 @@ def submit(ledger: Ledger, volume: str, who: object = ANNA, dice: float | None =
            dsc: float = 1.0) -> None:  # fmt: skip
     state = "confirmed" if dsc == 1 else "revised"
     ledger.submit(
-        volume, who, signature="one",  # type: ignore[arg-type]
+        volume, who, model_version="one",  # type: ignore[arg-type]
         organs={"liver": OrganChange(state, 9, 9, 1, dsc)},
         detail={} if dice is None else {"quality": {"liver": found(dice)}},
     )  # fmt: skip
@@ -36,7 +36,7 @@ def test_it_belongs_to_the_model_version_that_predicted(ledger: Ledger) -> None:
     mark = ledger.quality_mark()
     (seen,) = ledger.quality_seen("one").seen
     assert (seen.volume, seen.organ, seen.quality) == (name, "liver", found(0.9))
-    ledger.register_signature("two")
+    ledger.register_model_version("two")
     assert ledger.quality_seen("two").seen == ()
     submit(ledger, "v19")
     assert ledger.quality_mark() > mark

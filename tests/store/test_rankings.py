@@ -25,18 +25,18 @@ LATER = {"pairwise_dice": 0.5, "epistemic_sum": 1.0, "findings": 0.0, "expected_
 """Figures of rankings that came later."""
 
 
-def score(ledger: Ledger, volume: str, signature: str = "one") -> None:
+def score(ledger: Ledger, volume: str, model_version: str = "one") -> None:
     liver, spleen = (
         OrganScore(eq4, 0, 0, 0, {"salient": salient, "per_slice": slices, **LATER})
         for eq4, salient, slices in FIGURES[volume]
     )
-    ledger.record_score(volume, signature, {"liver": liver, "spleen": spleen})
+    ledger.record_score(volume, model_version, {"liver": liver, "spleen": spleen})
 
 
 @pytest.fixture
 def full(ledger: Ledger) -> Ledger:
     ledger.sync_volumes(FIGURES)
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     for volume in FIGURES:
         score(ledger, volume)
     return ledger
@@ -49,11 +49,11 @@ def test_any_ranking_lists_and_gives_without_a_new_pass(full: Ledger, ranking: s
     assert full.ranked_by() == ranking
     check_consistent(full.path)
     assert volumes_of(full) == ORDER[ranking]
-    first = full.next_sample(holder=ANNA, signature="one")
+    first = full.next_sample(holder=ANNA, model_version="one")
     assert first is not None
     assert (first.volume, first.rank, first.ranking) == (ORDER[ranking][0], 1, ranking)
     assert first.attention_ml == pytest.approx(sum(o.attention_ml for o in first.organs))
-    second = full.next_sample(holder=BEN, signature="one")
+    second = full.next_sample(holder=BEN, model_version="one")
     assert second is not None
     assert (second.volume, second.rank) == (ORDER[ranking][1], 2)
     check_consistent(full.path)
@@ -69,7 +69,7 @@ def test_the_figure_and_the_attention_size_are_both_listed(full: Ledger) -> None
 
 def test_an_organ_is_picked_by_the_ranking_in_force(full: Ledger) -> None:
     full.set_ranking("salient")
-    sample = full.next_sample(holder=ANNA, signature="one", organ="spleen")
+    sample = full.next_sample(holder=ANNA, model_version="one", organ="spleen")
     assert sample is not None
     assert sample.volume == "c"
 
@@ -127,7 +127,7 @@ def disagreeing(ledger: Ledger) -> None:
     """`a` disagrees most in all, `b` on average over what was found."""
     figures = {"a": (0.3, 0.2, 0.1), "b": (0.25, 0.25, None), "c": (0.0, None, None)}
     ledger.sync_volumes(figures)
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     for volume, values in figures.items():
         sizes = {
             organ: OrganScore(1, figures={"pairwise_dice": value})
@@ -159,7 +159,7 @@ def test_a_mean_is_over_the_organs_that_have_a_figure_and_are_ranked_by(ledger: 
         },
     )
     assert volumes_of(ledger)[0] == "c"
-    for_spleen = ledger.next_sample(holder=ANNA, signature="one", organ="spleen")
+    for_spleen = ledger.next_sample(holder=ANNA, model_version="one", organ="spleen")
     assert for_spleen is not None
     assert for_spleen.volume == "b"
 
@@ -179,14 +179,14 @@ def test_networks_served_again_are_scored_again_for_a_ranking_chosen_since(
     ledger: Ledger,
 ) -> None:
     scored(ledger, {"a": 9, "b": 5})
-    ledger.register_signature("two")
+    ledger.register_model_version("two")
     score(ledger, "a", "two")
     score(ledger, "b", "two")
     assert ledger.set_ranking("pairwise_dice")
     assert not ledger.stale("one")  # superseded, and kept
     with pytest.raises(NotMeasuredError):
         ledger.ranking("one")
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     assert ledger.stale("one") == ["a", "b"]
     assert not ledger.stale("two")
     check_consistent(ledger.path)
@@ -209,11 +209,11 @@ def test_an_explanation_comes_and_goes_with_its_score(full: Ledger) -> None:
 
 
 def test_explanations_of_superseded_networks_do_not_pile_up(full: Ledger) -> None:
-    for signature in ("one", "two", "three"):
-        full.register_signature(signature)
+    for model_version in ("one", "two", "three"):
+        full.register_model_version(model_version)
         for volume in FIGURES:
             sizes = {"liver": OrganScore(1)}
-            full.record_score(volume, signature, sizes, explanation={"by": signature})
+            full.record_score(volume, model_version, sizes, explanation={"by": model_version})
     assert full.explanation("a", "three") == {"by": "three"}
     with closing(sqlite3.connect(full.path)) as connection:
         assert connection.execute("SELECT count(*) FROM explanation").fetchone()[0] <= 6
@@ -224,6 +224,6 @@ def test_reading_one_is_one_look_up(full: Ledger, tmp_path: Path) -> None:
         full.path,
         "EXPLAIN QUERY PLAN SELECT e.text FROM explanation e"
         " WHERE e.volume = (SELECT id FROM volume WHERE name = 'a')"
-        " AND e.signature = (SELECT id FROM signature WHERE name = 'one')",
+        " AND e.model_version = (SELECT id FROM model_version WHERE name = 'one')",
     )
     assert not [step for step in plan if "SCAN" in str(step)]

@@ -33,7 +33,7 @@ def test_what_label_files_carry_comes_back(tmp_path: Path) -> None:
     start = label(tmp_path / "start.nii.gz", liver=100, spleen=50, stomach=25)
     first = label(tmp_path / "first.nii.gz", liver=100, spleen=75)  # stomach's voxels to spleen
     second = label(tmp_path / "second.nii.gz", liver=50, spleen=50)
-    seen = {"model_signature": "m0"}
+    seen = {"model_version": "m0"}
     target = tmp_path / "new" / "ledger.sqlite"
     report = rebuild(
         target,
@@ -59,7 +59,7 @@ def test_what_label_files_carry_comes_back(tmp_path: Path) -> None:
     assert changes["aorta"] == OrganChange("not_assessed", 0, 0, 0, None)
     assert ledger.sources("a")["liver"] == OrganSource("revised", "revised", submission=two.id)
     assert ledger.sources("a")["stomach"].state == "absent"  # the second said nothing of it
-    assert [(f.tag, f.signature) for f in ledger.labels("a")] == [
+    assert [(f.tag, f.model_version) for f in ledger.labels("a")] == [
         ("original", "m0"),
         ("final", None),
         ("final", None),
@@ -107,7 +107,7 @@ def test_what_was_submitted_is_a_round_that_has_ended(tmp_path: Path) -> None:
     (one,) = ledger.rounds()
     assert (one.reviewed, one.closing) == (4, {"note": "rebuilt from label files"})
     scored(ledger, {name: float(i) for i, name in enumerate(names)})
-    sample = ledger.next_sample(holder=ANNA, signature="one")
+    sample = ledger.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     assert (sample.round, sample.budget_left, sample.over_budget) == (2, 3, False)
     plan = ledger.plan(2)

@@ -20,7 +20,7 @@ def three(ledger: Ledger) -> Ledger:
 
 
 def take(ledger: Ledger, holder: Holder, **more: object) -> str | None:
-    sample = ledger.next_sample(holder=holder, signature="one", **more)  # type: ignore[arg-type]
+    sample = ledger.next_sample(holder=holder, model_version="one", **more)  # type: ignore[arg-type]
     return None if sample is None else sample.volume
 
 
@@ -32,7 +32,7 @@ def test_a_returned_case_comes_first_and_only_to_its_annotator(three: Ledger) ->
     assert query(three.path, "SELECT decision, note FROM review") == [("returned", "more")]
     assert [take(three, BEN), take(three, CARA)] == ["b", "c"]
     assert take(three, ANNA, source="BTCV") is None  # a filter is kept
-    sample = three.next_sample(holder=ANNA, signature="one")
+    sample = three.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     assert (sample.volume, sample.note, sample.purpose) == ("a", "more", "revise")
     # Skipped it comes back last, and is still nobody else's.

@@ -67,7 +67,7 @@ def test_only_reviews_of_the_rounds_labels_use_its_budget(ledger: Ledger) -> Non
     held, _ = take(ledger, BEN)
     assert ledger.submit(held, BEN, organs=CONFIRMED).purpose == "double_read"
     ledger.restore("v00", first.id, BEN)
-    sample = ledger.next_review(holder=BEN, signature="one")
+    sample = ledger.next_review(holder=BEN, model_version="one")
     assert sample is not None
     assert ledger.submit(sample.volume, BEN, organs=CONFIRMED).purpose == "review"
     assert ledger.submit("v02", BEN, adopted=True).purpose == "adopted"

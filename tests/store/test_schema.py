@@ -11,13 +11,16 @@ from tests.store.kit import ANNA, BEN, check_consistent, query
 from atlas8k.store import (
     Ledger,
     LedgerVersionError,
+    NewLabel,
     OrganScore,
     OrganSource,
     Progress,
     audit_trail,
+    label_files,
     schema,
 )
 from atlas8k.store.errors import LedgerFileError
+from atlas8k.store.label_files import FileStamp
 
 
 @pytest.fixture
@@ -29,6 +32,54 @@ def before(tmp_path: Path) -> Path:
         connection.executescript(script)
         connection.execute("PRAGMA journal_mode = WAL")
     return path
+
+
+def with_former_names(connection: sqlite3.Connection) -> None:
+    """Call a model version a signature, as the tables up to version 13 did."""
+    tables = [
+        name
+        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+        if any(
+            row[1] == "model_version" for row in connection.execute(f"PRAGMA table_info({name})")
+        )
+    ]
+    for name in tables:
+        connection.execute(f"ALTER TABLE {name} RENAME COLUMN model_version TO signature")
+    connection.execute("ALTER TABLE model_version RENAME TO signature")
+
+
+def test_a_signature_is_a_model_version_from_14_on(tmp_path: Path) -> None:
+    thirteen = Ledger(tmp_path / "thirteen.sqlite")
+    thirteen.sync_volumes(["a"])
+    thirteen.register_model_version("one")
+    thirteen.record_score("a", "one", {"liver": OrganScore(2)})
+    thirteen.begin_round("one")
+    label = NewLabel("pseudo", "f", ".nii.gz", "0" * 64, FileStamp(1, 1), {"model_version": "one"})
+    with thirteen.write() as tx:
+        number = label_files.enter(tx, "a", label)
+        label_files.make_current(tx, "a", "pseudo", number, label.info)
+    thirteen.close_round(closing={"model_version": "two", "note": "n"})
+    thirteen.close()
+    with closing(sqlite3.connect(thirteen.path)) as connection:
+        with_former_names(connection)
+        for table, column, key in (
+            ("label_version", "info", "model_signature"),
+            ("label", "info", "model_signature"),
+            ("round", "closing", "signature"),
+        ):
+            connection.execute(
+                f"UPDATE {table} SET {column} = replace({column}, 'model_version', ?)", (key,)
+            )
+        connection.execute("PRAGMA user_version = 13")
+        connection.commit()
+    again = Ledger(thirteen.path)
+    check_consistent(again.path)
+    assert again.progress("one").scored == 1
+    assert again.rounds()[0].closing == {"model_version": "two", "note": "n"}
+    assert query(again.path, "SELECT info FROM label_version") == [('{"model_version":"one"}',)]
+    ((info,),) = query(again.path, "SELECT info FROM label")
+    assert json.loads(info)["model_version"] == "one"
+    assert "signature" not in str(query(again.path, "SELECT sql FROM sqlite_schema"))
 
 
 def test_a_file_of_the_version_before_is_brought_up_to_date(before: Path) -> None:
@@ -45,18 +96,18 @@ def test_a_file_of_the_version_before_is_brought_up_to_date(before: Path) -> Non
         assert tx.setting("labels_to_remake") == '["a","b"]'
     assert ledger.sources("a") == {"liver": OrganSource("revised", "revised", None, 1)}
     (round_,) = ledger.rounds()
-    assert (round_.reviewed, round_.budget, round_.signature) == (2, 0.5, "one")
+    assert (round_.reviewed, round_.budget, round_.model_version) == (2, 0.5, "one")
     plan = ledger.plan(1)
     assert plan is not None
     assert [line.volume for line in plan.lines] == ["a", "c", "d", "b"]
     assert [one.kind for one in ledger.reviews()] == ["conflict", "dispute"]
     assert [lease.volume for lease in ledger.leases()] == []  # it has run out since
-    sample = ledger.next_sample(holder=ANNA, signature="one")
+    sample = ledger.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     assert (sample.volume, sample.rank, sample.ranked) == ("c", 2, 3)
     ledger.submit("c", ANNA)
     ledger.include("d")
-    sample = ledger.next_sample(holder=BEN, signature="one")
+    sample = ledger.next_sample(holder=BEN, model_version="one")
     assert sample is not None
     assert (sample.volume, sample.audit) == ("d", True)
     check_consistent(before)
@@ -70,6 +121,7 @@ def test_of_a_store_without_an_audit_trail_the_chain_begins_with_the_upgrade(
     nine.lease("a", ANNA)
     nine.close()
     with closing(sqlite3.connect(nine.path)) as connection:
+        with_former_names(connection)
         for name in ("audit_trail", "audit_reason"):
             connection.execute(f"DROP TABLE {name}")  # as version 9 was
         connection.execute("DROP TABLE selected")
@@ -95,7 +147,7 @@ def test_of_a_store_without_an_audit_trail_the_chain_begins_with_the_upgrade(
 def test_features_of_explained_scores_are_kept_for_drawing(tmp_path: Path) -> None:
     ten = Ledger(tmp_path / "ten.sqlite")
     ten.sync_volumes(["a", "b", "c"])
-    ten.register_signature("one")
+    ten.register_model_version("one")
     found = {
         "features": [
             {"name": "phase", "value": "arterial", "like": None},
@@ -108,6 +160,7 @@ def test_features_of_explained_scores_are_kept_for_drawing(tmp_path: Path) -> No
     ten.begin_round("one")
     ten.close()
     with closing(sqlite3.connect(ten.path)) as connection:  # as version 10 was
+        with_former_names(connection)
         connection.execute("DROP TABLE selected")
         connection.execute("ALTER TABLE plan DROP COLUMN selection")
         connection.execute("ALTER TABLE result DROP COLUMN traits")

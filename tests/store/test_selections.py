@@ -21,12 +21,12 @@ def traits(place: int) -> dict[str, object]:
     }
 
 
-def record(ledger: Ledger, place: int, signature: str = "one", *, old: bool = False) -> None:
+def record(ledger: Ledger, place: int, model_version: str = "one", *, old: bool = False) -> None:
     """The last fifth has its worst in the spleen, the others in the liver."""
     worst = {"spleen": 0.9 * (N - place)} if place >= 0.8 * N else {}
     ledger.record_score(
         f"v{place:02d}",
-        signature,
+        model_version,
         sizes(float(N - place), **worst),
         traits=None if old else traits(place),
     )
@@ -36,14 +36,14 @@ def record(ledger: Ledger, place: int, signature: str = "one", *, old: bool = Fa
 def pool(ledger: Ledger) -> Ledger:
     """Forty volumes, the first the largest; half of them are the budget's."""
     ledger.sync_volumes([f"v{place:02d}" for place in range(N)])
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     for place in range(N):
         record(ledger, place)
     return ledger
 
 
 def take(ledger: Ledger, **more: object) -> Sample:
-    sample = ledger.next_sample(holder=ANNA, signature="one", **more)  # type: ignore[arg-type]
+    sample = ledger.next_sample(holder=ANNA, model_version="one", **more)  # type: ignore[arg-type]
     assert sample is not None
     return sample
 
@@ -74,7 +74,7 @@ def test_samples_follow_the_list_as_it_was_drawn(pool: Ledger, selection: str) -
     assert first.volume == order[0]
     pool.submit(first.volume, ANNA, organs=CONFIRMED)
     assert worked(pool, 5) == order[1:6]
-    ben = pool.next_sample(holder=BEN, signature="one")
+    ben = pool.next_sample(holder=BEN, model_version="one")
     assert ben is not None
     assert take(pool).volume == order[7]
     check_consistent(pool.path)
@@ -118,7 +118,7 @@ def test_an_order_is_drawn_for_who_asks_for_it_by_name_and_the_list_stays(
     assert first.volume == order[0]
     assert take(pool, strategy=strategy).volume == order[1]
     assert len(order) == N
-    other = pool.next_sample(holder=BEN, signature="one")
+    other = pool.next_sample(holder=BEN, model_version="one")
     assert other is not None
     assert other.selection == "ranking"
     check_consistent(pool.path)
@@ -155,7 +155,7 @@ def test_another_selection_is_another_list(pool: Ledger) -> None:
 
 def test_until_there_is_a_list_samples_come_by_the_ranking(ledger: Ledger) -> None:
     ledger.sync_volumes([f"v{place:02d}" for place in range(N)])
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     for place in range(5, 20):
         record(ledger, place)
     for strategy in ("random_foreground", "stratified"):
@@ -166,7 +166,7 @@ def test_until_there_is_a_list_samples_come_by_the_ranking(ledger: Ledger) -> No
 
 def test_scores_of_an_earlier_release_are_made_again_and_never_drawn_by(ledger: Ledger) -> None:
     ledger.sync_volumes([f"v{place:02d}" for place in range(N)])
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     for place in range(N):
         record(ledger, place, old=place in (3, 7))
     for strategy in ("random_foreground", "stratified"):
@@ -182,13 +182,13 @@ def test_networks_served_again_are_scored_again_for_a_selection_chosen_since(
     ledger: Ledger,
 ) -> None:
     ledger.sync_volumes(["v00", "v01"])
-    for signature, old in (("one", True), ("two", False)):
-        ledger.register_signature(signature)
+    for model_version, old in (("one", True), ("two", False)):
+        ledger.register_model_version(model_version)
         for place in range(2):
-            record(ledger, place, signature, old=old)
+            record(ledger, place, model_version, old=old)
     with ledger.write() as tx:  # as a campaign that was drawn so before `one` was brought back
         tx.set("selection", "stratified")
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     assert ledger.stale("one") == ["v00", "v01"]
     assert not ledger.stale("two")
 

@@ -16,7 +16,7 @@ from atlas8k.store import Holder, Ledger, OrganChange, VolumeEntry
 VOLUMES = [f"v{i}" for i in range(6)]
 volumes = st.sampled_from(VOLUMES)
 holders = st.sampled_from([ANNA, BEN, NOBODY])
-signatures = st.sampled_from(["one", "two", "three"])
+model_versions = st.sampled_from(["one", "two", "three"])
 
 
 class Office(RuleBasedStateMachine):
@@ -32,7 +32,7 @@ class Office(RuleBasedStateMachine):
         self.ledger = Ledger(
             Path(self.folder.name) / "l.sqlite", lease_minutes=60, clock=self.clock
         )
-        self.ledger.register_signature("one")
+        self.ledger.register_model_version("one")
         self.known = {"one"}
         self.present: set[str] = set()
         self.excluded: set[str] = set()
@@ -45,10 +45,12 @@ class Office(RuleBasedStateMachine):
         self.ledger.sync_volumes(VolumeEntry(v, source) for v in now)
         self.present = now
 
-    @rule(signature=signatures)
-    def publish(self, signature: str) -> None:
-        assert self.ledger.register_signature(signature) == (signature not in self.known)
-        self.known.add(signature)
+    @rule(model_version=model_versions)
+    def publish(self, model_version: str) -> None:
+        assert self.ledger.register_model_version(model_version) == (
+            model_version not in self.known
+        )
+        self.known.add(model_version)
 
     @precondition(lambda self: self.present)
     @rule(
@@ -58,8 +60,8 @@ class Office(RuleBasedStateMachine):
     )
     def score(self, data: st.DataObject, ml: float, organ: str) -> None:
         volume = data.draw(st.sampled_from(sorted(self.present)))
-        signature = data.draw(st.sampled_from(sorted(self.known)))
-        self.ledger.record_score(volume, signature, sizes(ml, **{organ: ml / 2}))
+        model_version = data.draw(st.sampled_from(sorted(self.known)))
+        self.ledger.record_score(volume, model_version, sizes(ml, **{organ: ml / 2}))
 
     @precondition(lambda self: self.present)
     @rule(data=st.data())
@@ -69,17 +71,22 @@ class Office(RuleBasedStateMachine):
 
     @rule(
         holder=holders,
-        signature=signatures,
+        model_version=model_versions,
         strategy=st.sampled_from(["attention", "first", "random"]),
         source=st.sampled_from([None, None, "BTCV"]),
         organ=st.sampled_from([None, None, "liver"]),
     )
     def ask(
-        self, holder: Holder, signature: str, strategy: str, source: str | None, organ: str | None
+        self,
+        holder: Holder,
+        model_version: str,
+        strategy: str,
+        source: str | None,
+        organ: str | None,
     ) -> None:
         sample = self.ledger.next_sample(
             holder=holder,
-            signature=signature if signature in self.known else None,
+            model_version=model_version if model_version in self.known else None,
             strategy=strategy,  # type: ignore[arg-type]
             source=source,
             organ=organ,

@@ -81,7 +81,7 @@ def test_it_is_out_of_list_budget_and_audits_and_comes_back(ledger: Ledger) -> N
     ledger.exclude("v00", "chest CT")
     assert "v00" not in [one.volume for one in ledger.ranking("one")]
     assert ledger.progress("one").total == 39
-    first = ledger.next_sample(holder=ME, signature="one")
+    first = ledger.next_sample(holder=ME, model_version="one")
     assert first is not None
     assert first.volume == "v01"
     assert first.budget == 19

@@ -29,7 +29,7 @@ def test_sync_without_a_change_writes_nothing(ledger: Ledger) -> None:
 
 def test_a_changed_file_is_stale_again(ledger: Ledger) -> None:
     ledger.sync_volumes([VolumeEntry("a", fingerprint="1"), VolumeEntry("b", fingerprint="1")])
-    ledger.register_signature("one")
+    ledger.register_model_version("one")
     ledger.record_score("a", "one", sizes(5))
     ledger.record_failure("b", "one", "truncated")
     assert ledger.stale("one") == []
@@ -58,14 +58,14 @@ def test_an_excluded_volume_counts_nowhere(ledger: Ledger) -> None:
     assert ledger.stale("one") == []
     assert [ranked.volume for ranked in ledger.ranking("one")] == ["b"]
     assert ledger.progress("one").total == 1
-    sample = ledger.next_sample(holder=ANNA, signature="one")
+    sample = ledger.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     assert (sample.volume, sample.rank, sample.ranked, sample.budget) == ("b", 1, 1, 1)
     ledger.submit("b", ANNA)
-    assert ledger.next_sample(holder=ANNA, signature="one") is None
+    assert ledger.next_sample(holder=ANNA, model_version="one") is None
 
     ledger.include("a")
-    sample = ledger.next_sample(holder=ANNA, signature="one")
+    sample = ledger.next_sample(holder=ANNA, model_version="one")
     assert sample is not None
     assert sample.volume == "a"
 
@@ -75,7 +75,7 @@ def test_counts_by_state(ledger: Ledger, clock: Clock) -> None:
     ledger.exclude("f", "motion")
     ledger.sync_volumes("abcdf")
     ledger.submit("a", ANNA)
-    ledger.next_sample(holder=ANNA, signature="one")
+    ledger.next_sample(holder=ANNA, model_version="one")
     assert ledger.counts() == Counts(total=4, leased=1, submitted=1, conflict=0, excluded=1)
 
 

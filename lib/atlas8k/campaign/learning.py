@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from atlas8k.campaign.reports import OrganDsc, Training
-from atlas8k.store import Ledger, Trained, UnknownSignatureError
+from atlas8k.store import Ledger, Trained, UnknownModelVersionError
 
 STATS = "train_stats.json"
 """File of the last training's statistics, in the folder of the networks."""
@@ -33,8 +33,8 @@ def record_training(ledger: Ledger, stats: Mapping[str, Any]) -> bool:
     if "total_time" not in stats or not isinstance(started, int | float):
         return False
     try:
-        ledger.signature_detail(str(stats.get("trained_from")))
-    except UnknownSignatureError:
+        ledger.model_version_detail(str(stats.get("trained_from")))
+    except UnknownModelVersionError:
         return False
     # `start_ts` is in whole seconds, rounded down.
     before = [round_.number for round_ in ledger.rounds() if round_.opened_at < started + 1]
@@ -60,7 +60,7 @@ def training(recorded: Trained) -> Training:
     return Training(
         at=recorded.at,
         trained_from=stats.get("trained_from"),
-        signature=stats.get("model_signature"),
+        model_version=stats.get("model_version"),
         networks=list(dict.fromkeys([*published, *(n for n in refused if n != TOGETHER)])),
         published=published,
         refused=refused,

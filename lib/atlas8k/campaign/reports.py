@@ -72,8 +72,8 @@ class Training(_Report):
     """A fine-tuning and its result."""
 
     at: float
-    trained_from: str | None = Field(description="model signature that was served before")
-    signature: str | None = Field(description="model signature that is served after it")
+    trained_from: str | None = Field(description="model version that was served before")
+    model_version: str | None = Field(description="model version that is served after it")
     networks: list[str] = Field(description="trained; those published are in `published`")
     published: list[str]
     refused: dict[str, str] = Field(description="network: reason of the gate")
@@ -184,7 +184,7 @@ class RoundReport(_Report):
     """One pass of steps 2 to 7."""
 
     number: int
-    signature: str | None
+    model_version: str | None
     opened_at: float
     closed_at: float | None
     budget: int = Field(description="volumes to review; 0: not known any more")
@@ -290,7 +290,7 @@ class Status(_Report):
 
     version: Literal[1] = 1
     at: float
-    signature: str | None = Field(description="served now, or of the last round")
+    model_version: str | None = Field(description="served now, or of the last round")
     volumes: Volumes
     not_usable: list[NotUsable] = Field(description="left out of list, budget, audits, training")
     audit_percent: float

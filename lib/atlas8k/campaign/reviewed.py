@@ -146,7 +146,10 @@ def reviews_of(plan: Plan, work: Iterable[Worked]) -> tuple[Plan, dict[str, Revi
     """
     own, other = [], set()
     for submission in work:
-        if submission.round == plan.round and submission.signature in (None, plan.signature):
+        if submission.round == plan.round and submission.model_version in (
+            None,
+            plan.model_version,
+        ):
             own.append(submission)
         elif submission.round <= plan.round and submission.submitted_at >= plan.drawn_at:
             other.add(submission.volume)

@@ -175,7 +175,7 @@ class SimulatedRound(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
     round: int
-    signature: str
+    model_version: str
     before: Quality = Field(description="when the round's networks had labeled everything")
     revised: Quality | None = Field(None, description="when the oracle had revised the top")
     after: Quality | None = Field(None, description="when the fine-tuned networks had labeled")

@@ -46,7 +46,7 @@ EVERYTHING = "every volume was submitted"
 def status(
     ledger: Ledger,
     *,
-    signature: str | None = None,
+    model_version: str | None = None,
     names: bool = False,
     running: Collection[str] = (),
     studies: str = "STUDIES",
@@ -55,7 +55,7 @@ def status(
 
     Parameters
     ----------
-    signature
+    model_version
         Model version of the served networks; the last round's where it is not known.
     names
         Show the annotators' names; else they are numbered.
@@ -77,7 +77,7 @@ def status(
     order = holders(submissions)
     plans = {round_.number: ledger.plan(round_.number) for round_ in rounds}
     budget = ledger.budget()
-    served = signature or (rounds[-1].signature if rounds else None)
+    served = model_version or (rounds[-1].model_version if rounds else None)
     reports = [
         _round(
             round_,
@@ -96,7 +96,7 @@ def status(
     audits = [round_.audit for round_ in reversed(reports) if round_.audit]
     report = Status(
         at=time.time(),
-        signature=served,
+        model_version=served,
         volumes=volumes,
         not_usable=[
             NotUsable(
@@ -149,13 +149,13 @@ def _round(
     volumes = reviewed(work)
     outcomes = [volume.outcome for volume in volumes.values()]
     closing = ""
-    if "signature" in round_.closing:
-        closing = f"new networks, {round_.closing['signature']}"
+    if "model_version" in round_.closing:
+        closing = f"new networks, {round_.closing['model_version']}"
     elif round_.closed_at is not None:
         closing = str(round_.closing.get("note", "closed"))
     return RoundReport(
         number=round_.number,
-        signature=round_.signature,
+        model_version=round_.model_version,
         opened_at=round_.opened_at,
         closed_at=round_.closed_at,
         # Before the list was drawn, volumes were reviewed by the one before.
@@ -182,20 +182,20 @@ def _audited(on_list: tuple[Plan, Mapping[str, Reviewed]] | None) -> set[str]:
     return {line.volume for line in lines if line.audit is not None}
 
 
-def _outliers(ledger: Ledger, signature: str | None, budget: Budget | None) -> Outliers | None:
+def _outliers(ledger: Ledger, model_version: str | None, budget: Budget | None) -> Outliers | None:
     """Report the outliers of what is ranked by now."""
-    used = None if signature is None else ledger.ranking_signature(signature)
+    used = None if model_version is None else ledger.ranking_model_version(model_version)
     if used is None:
         return None
     total = None if budget is None else budget.total
     return outliers(ledger.ranked_by(), ledger.sizes(used), total)
 
 
-def _volumes(ledger: Ledger, signature: str | None) -> Volumes:
+def _volumes(ledger: Ledger, model_version: str | None) -> Volumes:
     counts, scored, failed = ledger.counts(), 0, 0
-    if signature is not None:
+    if model_version is not None:
         with suppress(LedgerError):  # published and not opened by a server yet
-            progress = ledger.progress(signature)
+            progress = ledger.progress(model_version)
             scored, failed = progress.scored, progress.failed
     return Volumes(
         total=counts.total,
@@ -252,13 +252,13 @@ StepState = tuple[State, str, str]
 
 
 def _first(now: _Now) -> StepState:
-    if now.report.signature is not None:
+    if now.report.model_version is not None:
         return "done", "networks are there", ""
     return "due", "there are no networks to serve", "atlas8k weights import, or atlas8k train"
 
 
 def _predict(now: _Now) -> StepState:
-    if now.report.signature is None:
+    if now.report.model_version is None:
         return "waits", "for step 1", ""
     volumes = now.report.volumes
     text = f"{volumes.scored} of {volumes.total}"
@@ -281,7 +281,7 @@ def _attention(now: _Now) -> StepState:
 def _list(now: _Now) -> StepState:
     if now.listed:
         return "done", f"{now.report.volumes.total} volumes", ""
-    if now.report.signature is None or not now.complete:
+    if now.report.model_version is None or not now.complete:
         return "waits", "for step 3", ""
     if now.all_submitted:
         return "done", EVERYTHING, ""

@@ -56,12 +56,12 @@ def campaign_status(
     studies: str,
     models: Path,
     *,
-    signature: str | None = None,
+    model_version: str | None = None,
     names: bool = False,
 ) -> Status:
     """Return the campaign's status; record the trainer's last results first.
 
-    `signature` is the model version of the served networks; where it is not known, the one
+    `model_version` is the model version of the served networks; where it is not known, the one
     that a server or a scoring has used last counts, whatever its settings were.
     """
     from atlas8k.campaign import learning
@@ -71,15 +71,15 @@ def campaign_status(
 
     with suppress(OSError, ValueError):  # being written, or not the trainer's
         learning.record_training(ledger, read_json(models / learning.STATS))
-    signature = signature or ledger.last_signature()
-    if signature is None:
+    model_version = model_version or ledger.last_model_version()
+    if model_version is None:
         try:
-            signature = ModelStore(models).served().signature
+            model_version = ModelStore(models).served().model_version
         except CheckpointError:
-            signature = None
+            model_version = None
     return status(
         ledger,
-        signature=signature,
+        model_version=model_version,
         names=names,
         running=running(ledger, models),
         studies=studies,
@@ -218,7 +218,9 @@ def next_(
     ):
         record_settings(work, settings, audit_percent, stop_after)
         advanced = advance(work, train=train, score=score, early=early, report=print_text)
-        status = campaign_status(work.ledger, studies, work.models, signature=work.signature())
+        status = campaign_status(
+            work.ledger, studies, work.models, model_version=work.model_version()
+        )
     if not as_json and advanced.ended is not None:
         typer.echo(
             f"round {advanced.ended} has ended: "
@@ -234,7 +236,7 @@ def _print_next(status: Status, as_json: bool) -> None:
         typer.echo(status.model_dump_json(indent=1))
         return
     where = "no round is open" if status.round is None else f"round {status.round} is open"
-    typer.echo(f"{where}, networks {status.signature or 'none'}")
+    typer.echo(f"{where}, networks {status.model_version or 'none'}")
     print_steps(status)
 
 
@@ -411,7 +413,11 @@ def write_csv(path: Path, rounds: list[SimulatedRound]) -> None:
         for phase in ("before", "revised", "after"):
             measured = getattr(simulated, phase)
             if measured is not None:
-                row = {"round": simulated.round, "phase": phase, "signature": simulated.signature}
+                row = {
+                    "round": simulated.round,
+                    "phase": phase,
+                    "model_version": simulated.model_version,
+                }
                 figures = ("reviewed", "dsc", "dsc_unreviewed")
                 row |= {name: getattr(measured, name) for name in figures}
                 rows.append(row | {organ: measured.organs.get(organ) for organ in ORGAN_NAMES})

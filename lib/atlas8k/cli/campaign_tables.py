@@ -39,7 +39,7 @@ def print_status(status: Status) -> None:
         + (f", {volumes.failed} cannot be" if volumes.failed else "")
         + (f", {volumes.conflicts} in conflict" if volumes.conflicts else "")
         + (f", {volumes.excluded} not usable" if volumes.excluded else "")
-        + f"; networks {status.signature or 'none'}"
+        + f"; networks {status.model_version or 'none'}"
     )
     for line in not_usable(status):
         print_line(line)
@@ -116,7 +116,7 @@ def _print_rounds(status: Status, out: Console) -> None:
         rows.append(
             {
                 "round": round_.number,
-                "networks": round_.signature or "none",
+                "networks": round_.model_version or "none",
                 "opened": time.strftime("%Y-%m-%d", time.localtime(round_.opened_at)),
                 "reviewed": reviewed + (f" of {round_.budget}" if round_.budget else ""),
                 "changed": round_.changed,
@@ -318,7 +318,7 @@ def print_simulation(rounds: list[SimulatedRound]) -> None:
         [
             {
                 "round": round_.round,
-                "networks": round_.signature,
+                "networks": round_.model_version,
                 "reviewed": round_.reviewed,
                 "organs corrected": round_.organs_corrected,
                 "before": decimals(round_.before.dsc),

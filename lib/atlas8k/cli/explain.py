@@ -88,7 +88,7 @@ def explain(
             with Console(stderr=True).status(f"{case}: reading"):
                 opened = _open(book, case, studies, models, conf)
     if opened is not None and "organs" not in record:
-        record |= _explanation(opened, record["model_signature"])
+        record |= _explanation(opened, record["model_version"])
     if as_json:
         typer.echo(json.dumps(record, indent=1))
     else:
@@ -129,24 +129,24 @@ def _record(book: Ledger, case: str) -> dict[str, Any]:
         The volume is unknown or has no score.
     """
     status = book.status(case)
-    signature = newest(book)
-    measured = book.measured_rankings(signature)
-    lists = {ranking: book.ranking(signature, by=ranking) for ranking in measured}
+    model_version = newest(book)
+    measured = book.measured_rankings(model_version)
+    lists = {ranking: book.ranking(model_version, by=ranking) for ranking in measured}
     lines = {
         name: next((line for line in ranked if line.volume == case), None)
         for name, ranked in lists.items()
     }
     if lines["eq4"] is None:
-        reason = book.failures(signature).get(case)
+        reason = book.failures(model_version).get(case)
         why = f"it cannot be scored: {reason}" if reason else "it has no score; run `atlas8k score`"
-        raise LedgerError(f"{case}: under {signature} {why}")
+        raise LedgerError(f"{case}: under {model_version} {why}")
     # None where an earlier release has scored it, which did not record where to look.
     from atlas8k.services.calibrations import Calibrations
 
-    explanation = Calibrations(book).explanation(case, signature) or {}
+    explanation = Calibrations(book).explanation(case, model_version) or {}
     return {
         "volume": case,
-        "model_signature": signature,
+        "model_version": model_version,
         "status": status,
         "ranked_by": book.ranked_by(),
         "places": {
@@ -160,7 +160,7 @@ def _record(book: Ledger, case: str) -> dict[str, Any]:
     }
 
 
-def _explanation(opened: _Opened, signature: str) -> dict[str, Any]:
+def _explanation(opened: _Opened, model_version: str) -> dict[str, Any]:
     """Return the explanation that scoring records, made from cached predictions.
 
     Raises
@@ -168,10 +168,11 @@ def _explanation(opened: _Opened, signature: str) -> dict[str, Any]:
     LedgerError
         Other networks or settings are served than the volume was scored under.
     """
-    if opened.signature != signature:
+    if opened.model_version != model_version:
         raise LedgerError(
-            f"{opened.case}: scored under {signature} by an earlier release, which did not record "
-            f"where to look; {opened.signature} is served now, score the folder under that"
+            f"{opened.case}: scored under {model_version} by an earlier release, which did "
+            f"not record where to look; {opened.model_version} is served now, score the folder "
+            "under that"
         )
     explanation = opened.answers.noted(opened.grid, opened.case)
     return {key: value for key, value in explanation.items() if key != "name"}
@@ -188,7 +189,7 @@ def _print(record: dict[str, Any]) -> None:
     console.print(
         f"[bold]{record['volume']}[/bold]: rank {place['rank']} of {place['of']} by "
         f"{record['ranked_by']}, attention {record['attention_ml']:.1f} ml, {record['status']}; "
-        f"networks {record['model_signature']}"
+        f"networks {record['model_version']}"
     )
     others = (
         f"{item['rank']} by {name}"
@@ -259,7 +260,7 @@ class _Opened:
     case: str
     grid: Grid
     answers: Answers
-    signature: str
+    model_version: str
 
 
 def _open(book: Ledger, case: str, studies: str, models: Path, conf: list[str] | None) -> _Opened:
@@ -278,8 +279,8 @@ def _open(book: Ledger, case: str, studies: str, models: Path, conf: list[str] |
         DeviceLock(state / "device"),
         PredictionCache(state / "cache", settings.cache_gb),
     )
-    grid, answers, signature = engine.answers(file, volume=case)
-    return _Opened(engine, file, case, grid, answers, signature)
+    grid, answers, model_version = engine.answers(file, volume=case)
+    return _Opened(engine, file, case, grid, answers, model_version)
 
 
 def _file(book: Ledger, case: str, studies: str) -> Path:

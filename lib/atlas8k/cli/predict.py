@@ -135,7 +135,7 @@ def predict(
         "version": __version__,
         "networks": list(prediction.names),
         "left_out": dict(prediction.failures),
-        "model_signature": served.signature,
+        "model_version": served.model_version,
         "settings": settings,
         "device": device,
         "grid": {

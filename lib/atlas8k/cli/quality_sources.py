@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas8k.reports.quality import Effort
-from atlas8k.services.labels.drafts import PSEUDO, signature
+from atlas8k.services.labels.drafts import PSEUDO, model_version
 from atlas8k.services.labels.submissions import IMPORTED_BY
 from atlas8k.services.studies.folder import ORIGINAL
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Labels = dict[str, dict[str, Path]]
 """Name to case to label file."""
 SHORT = 8
-"""Characters of a model signature in a table."""
+"""Characters of a model version in a table."""
 
 
 @dataclass
@@ -73,7 +73,7 @@ def read_sources(
     sources = Sources()
     rounds = [round_ for round_ in label_service.ledger.rounds() if round_.reviewed]
     efforts = {
-        round_.number: Effort(f"round {round_.number}", _short(round_.signature))
+        round_.number: Effort(f"round {round_.number}", _short(round_.model_version))
         for round_ in rounds
     }
     sources.efforts = list(efforts.values())
@@ -87,14 +87,14 @@ def read_sources(
             _count(revision, efforts)
         if history:
             _submissions(label_service, volume, history, sources)
-    order = [_short(round_.signature) for round_ in label_service.ledger.rounds()]
+    order = [_short(round_.model_version) for round_ in label_service.ledger.rounds()]
     order += [name for name in sources.networks if name not in order]
     sources.networks = {n: sources.networks[n] for n in order if n in sources.networks}
     return sources
 
 
-def _short(signature: str | None) -> str:
-    return (signature or "unknown")[:SHORT]
+def _short(model_version: str | None) -> str:
+    return (model_version or "unknown")[:SHORT]
 
 
 def _states(
@@ -120,7 +120,7 @@ def _networks(label_service: LabelService, volume: str, sources: Sources) -> Non
         volume, PSEUDO
     )
     for version in versions:
-        name = signature(version.info)
+        name = model_version(version.info)
         if name is not None:
             sources.networks.setdefault(_short(name), {}).setdefault(volume, version.path)
 
@@ -241,7 +241,7 @@ def _network_labels(
     from atlas8k.services.prediction.answers import Answers
 
     pseudo = label_service.versions.current(volume, PSEUDO)
-    name = signature(pseudo.info) if pseudo is not None else None
+    name = model_version(pseudo.info) if pseudo is not None else None
     data = cache.latest(volume, name, "answers") if name is not None else None
     if not data:
         return {}

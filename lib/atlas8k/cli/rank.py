@@ -43,9 +43,13 @@ def _ranking(text: str) -> str:
 def rank(
     studies: Studies = ".",
     path: LedgerFile = None,
-    signature: Annotated[
+    model_version: Annotated[
         str | None,
-        typer.Option(help="model signature to rank by; default: the last one that is complete"),
+        typer.Option(
+            "--model-version",
+            "--signature",  # its name in releases before 0.2
+            help="model version to rank by; default: the last one that is complete",
+        ),
     ] = None,
     by: Annotated[
         str | None,
@@ -71,7 +75,7 @@ def rank(
     if plot is not None and plot.suffix not in (".svg", ".png"):
         raise LedgerError(f"{plot}: a picture ends in .svg or .png")
     with ledger_of(studies, path) as book:
-        model_version = signature or newest(book)
+        model_version = model_version or newest(book)
         ranking = by or book.ranked_by()
         ranked = book.ranking(
             model_version, organs=organ, source=source, open_only=open_only, limit=limit, by=ranking
@@ -103,7 +107,7 @@ def newest(book: Ledger) -> str:
         Nothing has been scored.
     """
     rounds = book.rounds()
-    model_version = book.ranking_signature((rounds[-1].signature or "") if rounds else "")
+    model_version = book.ranking_model_version((rounds[-1].model_version or "") if rounds else "")
     if model_version is None:
         raise LedgerError(f"{book.path}: no volume has been scored; start a scoring first")
     return model_version
@@ -111,7 +115,7 @@ def newest(book: Ledger) -> str:
 
 def _table(
     ranked: list[Ranked],
-    signature: str,
+    model_version: str,
     progress: Progress,
     ranking: str,
     familiar: Mapping[str, Mapping[str, Any]],
@@ -131,7 +135,7 @@ def _table(
             }
             for line in ranked
         ],
-        f"Priority list by {ranking} under {signature}: "
+        f"Priority list by {ranking} under {model_version}: "
         f"scored {progress.scored} of {progress.total}"
         + (f", {progress.failed} failed" if progress.failed else ""),
         left=["volume", "state"],
@@ -156,14 +160,14 @@ def _csv(ranked: list[Ranked]) -> None:
 
 def _document(
     ranked: list[Ranked],
-    signature: str,
+    model_version: str,
     progress: Progress,
     budget: Budget | None,
     ranking: str,
     familiar: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     return {
-        "signature": signature,
+        "model_version": model_version,
         "ranking": ranking,
         "scored": progress.scored,
         "failed": progress.failed,

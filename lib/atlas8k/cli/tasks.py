@@ -39,12 +39,12 @@ def score(
         context.sync(thorough=True)
         ledger = context.ledger
         if retry:
-            ledger.retry_failures(context.signature())
+            ledger.retry_failures(context.model_version())
         with scoring_bar("scoring") as (report, _):
             Scoring(context, report).run()
-        signature = context.signature()
-        after, failures = ledger.progress(signature), ledger.failures(signature)
-    console.print(f"scored {after.scored} of {after.total} under {signature}")
+        model_version = context.model_version()
+        after, failures = ledger.progress(model_version), ledger.failures(model_version)
+    console.print(f"scored {after.scored} of {after.total} under {model_version}")
     if after.scored:
         console.print(f"the list: atlas8k rank --studies {studies}", markup=False, soft_wrap=True)
     for name, reason in failures.items():

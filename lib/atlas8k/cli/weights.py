@@ -118,8 +118,8 @@ def import_(
     typer.echo(f"kept as {path}")
     if publish:
         note = f"{checkpoint.name} brought from {checkpoint.origin['file']}"
-        signature = ModelStore(models).publish({checkpoint.name: checkpoint}, note)
-        typer.echo(f"served from now on as part of {signature}")
+        model_version = ModelStore(models).publish({checkpoint.name: checkpoint}, note)
+        typer.echo(f"served from now on as part of {model_version}")
     else:
         typer.echo(f"not served yet: atlas8k weights publish {checkpoint.name}")
 
@@ -197,8 +197,8 @@ def publish_(
     store = ModelStore(models)
     checkpoints = {name: store.load_imported(name) for name in names}
     note = ", ".join(f"{n} from {c.origin.get('file', '')}" for n, c in checkpoints.items())
-    signature = store.publish(checkpoints, note, alone=only)
-    typer.echo(f"{', '.join(store.served().checkpoints)} are served: {signature}")
+    model_version = store.publish(checkpoints, note, alone=only)
+    typer.echo(f"{', '.join(store.served().checkpoints)} are served: {model_version}")
 
 
 @weights.command("list")
@@ -242,7 +242,7 @@ def list_(
 
 @weights.command("rollback")
 def rollback(
-    signature: Annotated[
+    model_version: Annotated[
         str, typer.Argument(help="set to serve, or 'embedded'; the one before by default")
     ] = "",
     models: Models = MODELS,
@@ -253,7 +253,7 @@ def rollback(
     """Serve networks that were served before; a running server takes them at once.
 
     Scores that were made under them are valid again, and nothing is deleted: what is rolled
-    back from can be served again by its signature.
+    back from can be served again by its model_version.
     """
     from atlas8k.models.store import ModelStore
 
@@ -262,17 +262,17 @@ def rollback(
         for entry in store.history():
             typer.echo(f"{entry['when'][:19]}Z  {entry['set']}  {entry['note']}")
         served = store.served()
-        typer.echo(f"served now: {served.signature}")
+        typer.echo(f"served now: {served.model_version}")
         return
-    before = store.served().signature
-    if signature:
-        now = store.serve(_folder(store, signature), f"rolled back from {before}")
+    before = store.served().model_version
+    if model_version:
+        now = store.serve(_folder(store, model_version), f"rolled back from {before}")
     else:
         now = store.rollback(f"rolled back from {before}")
-    typer.echo(f"{now.signature} is served, no longer {before}; scores made under it are valid")
+    typer.echo(f"{now.model_version} is served, no longer {before}; scores made under it are valid")
 
 
-def _folder(store: ModelStore, signature: str) -> str:
+def _folder(store: ModelStore, model_version: str) -> str:
     """Find the folder of a set by its name, its model version or the start of one.
 
     Raises
@@ -283,21 +283,21 @@ def _folder(store: ModelStore, signature: str) -> str:
     from atlas8k.models.sets import EMBEDDED, SET_FILE, open_set
 
     names = [EMBEDDED, *sorted(p.parent.name for p in store.root.glob(f"[!.]*/{SET_FILE}"))]
-    if signature in names:
-        return signature
+    if model_version in names:
+        return model_version
     matches = []
     for name in names:
         try:
             # Under other attention settings a set has another model version than its folder.
-            versions = {name, open_set(store.root / name, {}).signature}
+            versions = {name, open_set(store.root / name, {}).model_version}
         except CheckpointError:
             continue
-        if any(version.startswith(signature) for version in versions):
+        if any(version.startswith(model_version) for version in versions):
             matches.append(name)
     if len(matches) != 1:
         what = "several begin so" if matches else "no such set"
         raise CheckpointError(
-            store.root, f"{signature}: {what}; there are {', '.join(matches or names)}"
+            store.root, f"{model_version}: {what}; there are {', '.join(matches or names)}"
         )
     return matches[0]
 

@@ -56,7 +56,7 @@ class Provenance:
         When it was made, UTC seconds since 1970.
     minutes
         From lease to submission.
-    signature
+    model_version
         Model version of the pseudo label, or of the draft label a submission began from.
     start_sha256
         Hex sha256 of the draft label a submission began from.
@@ -72,12 +72,14 @@ class Provenance:
     submission: int | None = None
     at: float | None = None
     minutes: float | None = None
-    signature: str | None = None
+    model_version: str | None = None
     start_sha256: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict)
 
 
 _PROVENANCE = TypeAdapter(Provenance)
+_FORMER_MODEL_VERSION = "signature"
+"""Its key in labels of releases before this one."""
 
 
 def write_label(
@@ -140,6 +142,8 @@ def from_json(text: str) -> Provenance | None:
         return None
     if not isinstance(record, dict) or record.pop(_MARK, None) != _VERSION:
         return None
+    if _FORMER_MODEL_VERSION in record:
+        record["model_version"] = record.pop(_FORMER_MODEL_VERSION)
     try:
         provenance = _upgraded(_PROVENANCE.validate_python(record))
     except ValidationError as error:

@@ -14,7 +14,7 @@ from atlas8k.core.errors import CheckpointError
 FORMAT = "atlas8k-checkpoint/1"
 METADATA_KEY = "atlas8k"
 # One header key only: safetensors writes several in random order, and equal
-# checkpoints must be equal files for the model signature to mean something.
+# checkpoints must be equal files for the model version to mean something.
 FIELDS = ("format", "name", "architecture", "activation", "preprocessing", "organs", "origin")
 
 

@@ -26,7 +26,7 @@ SUFFIX = ".safetensors"
 SET_FORMAT = "atlas8k-set/1"
 NETWORKS = ("swin_unetr", "unet", "nnunet")
 """Order of the procedure's three networks in a set; others follow by name."""
-SIGNATURE_LENGTH = 12
+MODEL_VERSION_LENGTH = 12
 
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class ServedSet:
 
     Attributes
     ----------
-    signature
+    model_version
         Model version: hash of the files and the attention settings. A score belongs to one.
     checkpoints
         File of each network, in the order of predictions.
@@ -60,7 +60,7 @@ class ServedSet:
         embedded networks where a set has none of its own, ``None`` where there is none.
     """
 
-    signature: str
+    model_version: str
     checkpoints: Mapping[str, Path]
     folder: str
     note: str = ""
@@ -107,7 +107,7 @@ def open_set(path: Path, settings: Mapping[str, Any]) -> ServedSet:
     path
         The folder. One named ``embedded`` has no description; its files are the set.
     settings
-        Part of the model version, see :func:`model_signature`.
+        Part of the model version, see :func:`name_model_version`.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def open_set(path: Path, settings: Mapping[str, Any]) -> ServedSet:
         if not hashes:
             raise CheckpointError(path, f"no network is whole: {'; '.join(missing.values())}")
     return ServedSet(
-        signature=model_signature(hashes, with_quality(settings, path)),
+        model_version=name_model_version(hashes, with_quality(settings, path)),
         checkpoints={name: _file(path, name) for name in _ordered(hashes)},
         folder=path.name,
         note=note,
@@ -192,7 +192,7 @@ def _file(folder: Path, name: str) -> Path:
     return folder / f"{name}{SUFFIX}"
 
 
-def model_signature(hashes: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+def name_model_version(hashes: Mapping[str, str], settings: Mapping[str, Any]) -> str:
     """Return the model version of files and settings: 12 hex digits.
 
     Parameters
@@ -203,7 +203,7 @@ def model_signature(hashes: Mapping[str, str], settings: Mapping[str, Any]) -> s
         JSON object of attention and prediction settings.
     """
     content = json.dumps([sorted(hashes.items()), dict(settings)], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:SIGNATURE_LENGTH]
+    return hashlib.sha256(content.encode()).hexdigest()[:MODEL_VERSION_LENGTH]
 
 
 def file_sha256(path: Path) -> str:

@@ -6,7 +6,7 @@
       embedded/{swin_unetr,unet,nnunet}.safetensors   comes with the project, only read
       embedded/trained_range.json                     features of the CTs they were trained on
       embedded/predicted_quality.json                 what was learnt of their errors
-      <signature>/{...}.safetensors, set.json         published sets, never changed
+      <model version>/{...}.safetensors, set.json         published sets, never changed
       served.json                                     names the one that is served
       imported/<name>.safetensors                     imported networks, not served by themselves
 
@@ -42,7 +42,7 @@ from atlas8k.models.sets import (
     ServedSet,
     file_sha256,
     hash_files,
-    model_signature,
+    name_model_version,
     open_set,
     quality_file,
     read_description,
@@ -191,8 +191,8 @@ class ModelStore:
             before: ServedSet | None = None
             with suppress(CheckpointError):
                 before = self.served()
-            if expected is not None and (before is None or before.signature != expected):
-                now = "nothing" if before is None else before.signature
+            if expected is not None and (before is None or before.model_version != expected):
+                now = "nothing" if before is None else before.model_version
                 raise ServedChangedError(
                     self.root, f"{now} is served by now, no longer {expected}; compare again"
                 )
@@ -213,7 +213,9 @@ class ModelStore:
                 if before and (quality := quality_file(self.root / before.folder)):
                     shutil.copyfile(quality, folder / quality.name)
                 hashes = hash_files(folder)
-                signature = model_signature(hashes, with_quality(self.attention_settings, folder))
+                model_version = name_model_version(
+                    hashes, with_quality(self.attention_settings, folder)
+                )
                 write_json(
                     folder / SET_FILE,
                     {
@@ -224,12 +226,12 @@ class ModelStore:
                         "parent": before.folder if before else EMBEDDED,
                     },
                 )
-                self._move_in(folder, signature)
+                self._move_in(folder, model_version)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-            self._name_served(signature, note)
-        log.info("networks %s are served: %s", signature, note)
-        return signature
+            self._name_served(model_version, note)
+        log.info("networks %s are served: %s", model_version, note)
+        return model_version
 
     def serve(self, folder: str, note: str = "") -> ServedSet:
         """Serve an existing set: a published one or ``"embedded"``.
@@ -365,19 +367,19 @@ class ModelStore:
             {"format": SERVED_FORMAT, "served": folder, "history": history},
         )
 
-    def _move_in(self, folder: Path, signature: str) -> None:
+    def _move_in(self, folder: Path, model_version: str) -> None:
         """Give a complete folder its final name, unless an intact one is there already."""
-        target = self.root / signature
+        target = self.root / model_version
         if target.exists():
             try:
-                damage: object = self._open(signature).missing
+                damage: object = self._open(model_version).missing
             except CheckpointError as err:
                 damage = err
             if not damage:
                 return
             log.error("replacing a damaged set: %s", damage)
             aside = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}damaged-", dir=self.root))
-            os.replace(target, aside / signature)
+            os.replace(target, aside / model_version)
         folder.chmod(0o755)
         os.replace(folder, target)  # on disk with `served.json`, which is written next
 

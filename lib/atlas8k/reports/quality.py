@@ -190,7 +190,7 @@ class Effort:
     Attributes
     ----------
     name, networks
-        Of the round; signature of the networks whose labels were given out.
+        Of the round; model version of the networks whose labels were given out.
     volumes, annotators
         Names.
     submissions

@@ -236,7 +236,7 @@ class Atlas8kApp(MONAILabelApp):
         grid = read_grid(
             self.context.studies.image_path(image)
         )  # a result lies where clients see the CT
-        model = {"model_signature": info["params"].get("model_signature")}
+        model = {"model_version": info["params"].get("model_version")}
         self.context.label_service.keep_pseudo(image, label, grid, {**info, **model})
 
     def train(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -21,27 +21,27 @@ class Calibrations:
         self._ledger = ledger
         self._known: dict[str, tuple[int, Calibration]] = {}
 
-    def of(self, signature: str | None) -> Calibration:
+    def of(self, model_version: str | None) -> Calibration:
         """Return the calibration of a model version; that of none is as embedded."""
-        if signature is None:
+        if model_version is None:
             return EMBEDDED
         mark = self._ledger.quality_mark()
-        known = self._known.get(signature)
+        known = self._known.get(model_version)
         if known is None or known[0] != mark:
-            known = mark, calibrate(*self._ledger.quality_seen(signature))
-            self._known[signature] = known
+            known = mark, calibrate(*self._ledger.quality_seen(model_version))
+            self._known[model_version] = known
         return known[1]
 
-    def explanation(self, volume: str, signature: str | None) -> dict[str, Any] | None:
+    def explanation(self, volume: str, model_version: str | None) -> dict[str, Any] | None:
         """Return what was noted with a volume's score, its predicted quality put right.
 
         ``quality_basis`` is added: what that rests on, in words.
         """
-        if signature is None:
+        if model_version is None:
             return None
-        noted = self._ledger.explanation(volume, signature)
+        noted = self._ledger.explanation(volume, model_version)
         if noted is None or not noted.get("quality"):
             return noted
-        calibration = self.of(signature)
+        calibration = self.of(model_version)
         quality = calibration.applied(noted["quality"])
         return {**noted, "quality": quality, "quality_basis": calibration.text}

@@ -62,9 +62,9 @@ class CampaignWork:
         """Folder of the checkpoints that are worked with."""
         return self._context.models.root
 
-    def signature(self) -> str:
+    def model_version(self) -> str:
         """Register the active networks, which ends the round before; return the version."""
-        return self._context.signature()
+        return self._context.model_version()
 
     def score(self) -> None:
         """Score until nothing is stale."""
@@ -156,7 +156,7 @@ def begin_round(context: Context) -> tuple[int, bool]:
         There are no networks to serve.
     """
     context.sync()
-    return context.ledger.begin_round(context.signature())
+    return context.ledger.begin_round(context.model_version())
 
 
 def learn(work: CampaignWork, number: int) -> Training | None:
@@ -171,7 +171,7 @@ def learn(work: CampaignWork, number: int) -> Training | None:
         What became of it; None where it was not noted, as after an interruption.
     """
     work.train()
-    work.signature()
+    work.model_version()
     if is_open(work.ledger, number):
         work.ledger.close_round({"note": SAME_NETWORKS}, only_reviewed=True)
     return last_training(work.ledger, number)
@@ -240,7 +240,7 @@ def advance(
         Told in a line what is done now.
     """
     ledger = work.ledger
-    signature = work.signature()
+    model_version = work.model_version()
     ended, trained, stop = None, None, None
     budget = ledger.budget()
     if train and budget is not None and _due(ledger, budget, early):
@@ -249,10 +249,10 @@ def advance(
         trained = learn(work, ended)
         plan = ledger.plan(ended)
         stop = None if plan is None else stop_rule(*reviews_of(plan, ledger.worked()))
-        signature = work.signature()
-    if score and not ledger.progress(signature).complete:
-        report(f"predicting under {signature}")
+        model_version = work.model_version()
+    if score and not ledger.progress(model_version).complete:
+        report(f"predicting under {model_version}")
         work.score()
-        signature = work.signature()  # published meanwhile, by a server
-    number, drawn = ledger.begin_round(signature)
+        model_version = work.model_version()  # published meanwhile, by a server
+    number, drawn = ledger.begin_round(model_version)
     return Advanced(ended, trained, stop, number, drawn)

@@ -166,8 +166,8 @@ class Cases:
         """Return the cases that this person holds, the one that runs out first on top."""
         mine = [one for one in self._ledger.leases() if one.holder in self._holders]
         mine.sort(key=lambda one: (one.expires_at, one.volume))
-        signature = self.context.ranked_by()
-        return [self._case(one, signature) for one in mine]
+        model_version = self.context.ranked_by()
+        return [self._case(one, model_version) for one in mine]
 
     def look(self, image: str) -> Case:
         """Return one case, in this person's hands or not: then its lease is 0.
@@ -385,7 +385,7 @@ class Cases:
             raise ConflictError(f"{image}: is kept for a second look; it comes with Next Sample")
         if offer is None and state not in ("open", "leased"):
             raise ConflictError(f"{image}: is {state}; open it again if you have submitted it")
-        found = self._ledger.lease(image, self._me, signature=self.context.ranked_by())
+        found = self._ledger.lease(image, self._me, model_version=self.context.ranked_by())
         if found is None:
             raise ConflictError(f"{image}: somebody else has it now; try again later")
         return found
@@ -488,9 +488,9 @@ class Cases:
         self.context.sync()
         self.context.know(image)
 
-    def _case(self, held: Lease, signature: str | None) -> Case:
+    def _case(self, held: Lease, model_version: str | None) -> Case:
         volume, ledger = held.volume, self._ledger
-        noted = self.context.calibrations.explanation(volume, signature) or {}
+        noted = self.context.calibrations.explanation(volume, model_version) or {}
         if self._from_scratch(volume):
             noted = {}
         notes = [one.note for one in ledger.offers() if one.volume == volume]
@@ -499,8 +499,8 @@ class Cases:
             lease=held.id,
             holder=held.holder,
             seconds_left=max(0.0, held.expires_at - time.time()),
-            rank=ledger.rank(volume, signature) if signature else None,
-            ranked=ledger.progress(signature).scored if signature else 0,
+            rank=ledger.rank(volume, model_version) if model_version else None,
+            ranked=ledger.progress(model_version).scored if model_version else 0,
             attention_ml=noted.get("attention_ml"),
             plane=str(noted.get("plane", "")),
             slices=int(noted.get("slices", 0)),

@@ -182,8 +182,8 @@ class Context:
         """Return how many labels of the folder are checked, of how many; 0 of 0: all are."""
         return self.label_service.existing.progress()
 
-    def signature(self) -> str:
-        """Return the signature scores are made under now, registered in the ledger.
+    def model_version(self) -> str:
+        """Return the model version scores are made under now, registered in the ledger.
 
         Raises
         ------
@@ -191,43 +191,44 @@ class Context:
             There is no set of networks to serve.
         """
         served = self.models.served()
-        if served.signature == self._registered:
-            return served.signature
+        if served.model_version == self._registered:
+            return served.model_version
         rounds = self.ledger.rounds()
-        before = rounds[-1].signature if rounds else None
+        before = rounds[-1].model_version if rounds else None
         # Other attention settings over the same networks make new scores, not a new round.
         same = (
             before is not None
-            and self.ledger.signature_detail(before).get("networks") == served.folder
+            and self.ledger.model_version_detail(before).get("networks") == served.folder
         )
         self.note_training()
-        self.ledger.register_signature(
-            served.signature, {"networks": served.folder}, new_round=not same
+        self.ledger.register_model_version(
+            served.model_version, {"networks": served.folder}, new_round=not same
         )
-        self._registered = served.signature
-        return served.signature
+        self._registered = served.model_version
+        return served.model_version
 
     def progress(self) -> Progress:
         """Return how far the networks served now have been scored."""
-        return self.ledger.progress(self.signature())
+        return self.ledger.progress(self.model_version())
 
     def status(self) -> dict[str, Any]:
         """Return where scoring stands, for ``/info/`` and ``/scoring/``."""
         try:
-            signature = self.signature()
+            model_version = self.model_version()
         except CheckpointError as err:
             return {"error": str(err), **self._existing()}
-        progress = self.ledger.progress(signature)
-        ranked_by = self.ledger.ranking_signature(signature)
-        failures = self.ledger.failures(signature) if progress.failed else {}
+        progress = self.ledger.progress(model_version)
+        ranked_by = self.ledger.ranking_model_version(model_version)
+        failures = self.ledger.failures(model_version) if progress.failed else {}
         return {
-            "model_signature": signature,
+            "model_version": model_version,
+            "model_signature": model_version,  # its name before 0.2
             "networks_out": self.engine.left_out(),
             "ranked_by": ranked_by,
             "scored": progress.scored,
             "failed": progress.failed,
             "total": progress.total,
-            "message": message(progress, signature, ranked_by),
+            "message": message(progress, model_version, ranked_by),
             "failures": dict(list(failures.items())[:SHOWN_FAILURES]),
             "training": str(self.training_stats().get("message", "")),
             **({"archive": self.archive.brief_status()} if self.archive else {}),
@@ -282,16 +283,16 @@ class Context:
             ``count``, ``of``: volumes looked at; ``volumes``: by name, in what each is
             unlike, at most so many.
         """
-        signature = self.ranked_by()
-        looked = {} if signature is None else self.ledger.familiar(signature)
+        model_version = self.ranked_by()
+        looked = {} if model_version is None else self.ledger.familiar(model_version)
         found = {name: one["unlike"] for name, one in looked.items() if one["unlike"]}
         shown = dict(list(found.items())[:most])
         return {"count": len(found), "of": len(looked), "volumes": shown}
 
     def ranked_by(self) -> str | None:
-        """Return the signature of the scores that volumes are ordered by; ``None``: no order."""
+        """Return the model version whose scores order the volumes; ``None``: no order."""
         try:
-            return self.ledger.ranking_signature(self.signature())
+            return self.ledger.ranking_model_version(self.model_version())
         except CheckpointError:
             return None
 
@@ -308,13 +309,13 @@ class Context:
             return {}  # being written, or not ours
 
 
-def message(progress: Progress, signature: str, ranked_by: str | None) -> str:
+def message(progress: Progress, model_version: str, ranked_by: str | None) -> str:
     """Return what an annotator should know about the order that samples come in."""
     text = f"scored {progress.scored} of {progress.total}"
     if progress.failed:
         text += f", {progress.failed} cannot be scored"
-    if ranked_by is not None and ranked_by != signature:
-        return f"{text} under the new networks {signature}; ranked by {ranked_by} until then"
+    if ranked_by is not None and ranked_by != model_version:
+        return f"{text} under the new networks {model_version}; ranked by {ranked_by} until then"
     if not progress.complete:
-        return f"{text} under {signature}; the order is not final"
-    return f"{text} under {signature}"
+        return f"{text} under {model_version}; the order is not final"
+    return f"{text} under {model_version}"

@@ -81,7 +81,7 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
     cache = PredictionCache(
         path.parent / "cache",
         settings.cache_gb,
-        lambda: most_wanted(ledger, store.served().signature),
+        lambda: most_wanted(ledger, store.served().model_version),
     )
     if archive is not None:
         archive.stay(
@@ -165,10 +165,10 @@ def _submitted(ledger: Ledger) -> set[str]:
     return {name for name, state in states if state in ("submitted", "conflict")}
 
 
-def most_wanted(ledger: Ledger, signature: str) -> list[str]:
+def most_wanted(ledger: Ledger, model_version: str) -> list[str]:
     """Return what somebody holds, then as many from the top of the list as a round reviews."""
     held = [lease.volume for lease in ledger.leases()]
-    ranked_by, budget = ledger.ranking_signature(signature), ledger.budget()
+    ranked_by, budget = ledger.ranking_model_version(model_version), ledger.budget()
     if ranked_by is None or budget is None:
         return held
     top = ledger.ranking(ranked_by, open_only=True, limit=budget.total)

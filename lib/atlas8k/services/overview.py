@@ -71,20 +71,20 @@ class Overview:
         self._key: Any = None
         self._view: View | None = None
 
-    def view(self, signature: str | None, *, names: bool, running: Collection[str]) -> View:
+    def view(self, model_version: str | None, *, names: bool, running: Collection[str]) -> View:
         """Return how the campaign stands; parameters as :func:`atlas8k.campaign.status.status`."""
         with self._lock:  # of several who ask at once, one reads and the others get the same
             # Taken before: what is written meanwhile is read the next time.
             moment = int(time.time() // FRESH_S)  # after which less is within the last day
-            key = (self._ledger.campaign_mark(), signature, names, tuple(running), moment)
+            key = (self._ledger.campaign_mark(), model_version, names, tuple(running), moment)
             if self._view is None or key != self._key:
-                self._view, self._key = self._read(signature, names, running), key
+                self._view, self._key = self._read(model_version, names, running), key
             return self._view
 
-    def _read(self, signature: str | None, names: bool, running: Collection[str]) -> View:
+    def _read(self, model_version: str | None, names: bool, running: Collection[str]) -> View:
         ledger = self._ledger
         return View(
-            status(ledger, signature=signature, names=names, running=running),
+            status(ledger, model_version=model_version, names=names, running=running),
             people(ledger.worked(), ledger.annotators(), names=names, now=time.time()),
             agreement(ledger),
             ledger.mean_figures(),
@@ -176,15 +176,15 @@ def work_now(context: Context, running: Collection[str]) -> dict[str, Any]:
 
 def _scoring(context: Context, running: bool) -> dict[str, Any]:
     try:
-        signature = context.signature()
+        model_version = context.model_version()
     except CheckpointError as err:
         return {"running": running, "text": str(err), "part": None, "seconds_left": None}
-    progress = context.ledger.progress(signature)
+    progress = context.ledger.progress(model_version)
     left = progress.total - progress.scored - progress.failed
     text = f"{progress.scored} of {progress.total} volumes scored"
     if progress.failed:
         text += f", {progress.failed} cannot be"
-    each = context.ledger.seconds_each(signature) if running and left else None
+    each = context.ledger.seconds_each(model_version) if running and left else None
     return {
         "running": running,
         "text": text,

@@ -1,7 +1,7 @@
 """A new ledger from the label files that are there, when the old one is lost.
 
 Label files carry what people drew and say in their headers who drew it, when, in how many
-minutes, under which model signature, what that means for each organ and where each
+minutes, under which model version, what that means for each organ and where each
 organ's voxels come from (:mod:`atlas8k.labels.provenance`). Files without that are
 compared with the draft label, and with what the server noted beside them. Which CTs people
 called unusable is in a file beside the ledger (:mod:`atlas8k.store.usability`). Scores (the
@@ -29,8 +29,8 @@ from atlas8k.services.rebuild_files import (
     Reader,
     changes_by_voxels,
     labels_on_disk,
+    model_version_of,
     of_dataset,
-    signature_of,
 )
 from atlas8k.services.studies.labels import LabelFiles
 from atlas8k.services.studies.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, split_suffix
@@ -240,11 +240,11 @@ class _Rebuilding:
             self.report.unchecked.append(str(label.path))
             return
         origin = found or Provenance("pseudo")
-        signature = signature_of(label, origin)
-        if signature and self.ledger.register_signature(
-            signature, {"rebuilt": True}, new_round=False
+        model_version = model_version_of(label, origin)
+        if model_version and self.ledger.register_model_version(
+            model_version, {"rebuilt": True}, new_round=False
         ):
-            logger.info("model signature %s is named by %s", signature, label.path.name)
+            logger.info("model version %s is named by %s", model_version, label.path.name)
         submission = None
         if label.path in self._unanswered:
             logger.info("%s: was sent again before it was recorded", label.path)
@@ -257,7 +257,7 @@ class _Rebuilding:
             if label.is_current:
                 volume.current = submission
         self.now = label.written_at
-        self.report.labels += self._enter(label, sha256, signature, submission)
+        self.report.labels += self._enter(label, sha256, model_version, submission)
         if origin.kind == "public":
             self.ledger.set_sources(label.volume, of_dataset(origin))
         if origin.kind == "assembled":
@@ -299,7 +299,7 @@ class _Rebuilding:
         return True
 
     def _enter(
-        self, label: LabelOnDisk, sha256: str, signature: str | None, submission: int | None
+        self, label: LabelOnDisk, sha256: str, model_version: str | None, submission: int | None
     ) -> bool:
         """Enter a file as a version of its label, and as the current one where it is.
 
@@ -307,7 +307,7 @@ class _Rebuilding:
         """
         found = FileIdentity.of(label.path)
         assert found is not None
-        info = {**label.info, **({"model_signature": signature} if signature else {})}
+        info = {**label.info, **({"model_version": model_version} if model_version else {})}
         if submission is not None:
             info["submission"] = submission
         with self.ledger.write() as tx:
@@ -372,7 +372,7 @@ class _Rebuilding:
             holder,
             file=str(label.path),
             sha256=sha256,
-            signature=signature_of(label, origin),
+            model_version=model_version_of(label, origin),
             organs=organs,
             detail={"rebuilt": True, **found},
             number=number,
@@ -396,7 +396,7 @@ class _Rebuilding:
         """Lease a volume for the minutes that a label took; the ledger counts them from it."""
         if origin.minutes is not None:
             at, self.now = self.now, self.now - 60 * origin.minutes
-            self.ledger.lease(name, holder, signature=origin.signature, purpose=purpose)
+            self.ledger.lease(name, holder, model_version=origin.model_version, purpose=purpose)
             self.now = at
 
     def note(self) -> None:

@@ -22,6 +22,7 @@ from atlas8k.labels.submission_diff import compare_readings
 from atlas8k.services.studies.labels import HISTORY, TIME_FORMAT
 from atlas8k.services.studies.names import LABEL_SUFFIXES, LABELS_FOLDER, split_suffix
 from atlas8k.services.studies.scan import scan_labels, scan_tags
+from atlas8k.store.label_files import FORMER_MODEL_VERSION
 from atlas8k.store.records import OLDER_RULE, OrganChange, OrganSource
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class LabelOnDisk:
     written_at
         UTC seconds since 1970.
     info
-        What was noted beside it: ``client_id``, ``model_signature``, ``absent`` are used
+        What was noted beside it: ``client_id``, ``model_version``, ``absent`` are used
         where the file itself does not say.
     is_current
         It is the volume's label of its tag now.
@@ -188,7 +189,11 @@ def of_dataset(origin: Provenance) -> dict[str, OrganSource]:
     }
 
 
-def signature_of(label: LabelOnDisk, origin: Provenance) -> str | None:
-    """Return the model signature that a label names, or that was noted beside it."""
-    signature = origin.signature or label.info.get("model_signature")
-    return signature if isinstance(signature, str) else None
+def model_version_of(label: LabelOnDisk, origin: Provenance) -> str | None:
+    """Return the model version that a label names, or that was noted beside it."""
+    model_version = (
+        origin.model_version
+        or label.info.get("model_version")
+        or label.info.get(FORMER_MODEL_VERSION)
+    )
+    return model_version if isinstance(model_version, str) else None

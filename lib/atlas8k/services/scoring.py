@@ -78,20 +78,20 @@ class Scoring:
         context, counts = self._context, {"scored": 0, "failed": 0, "set_aside": 0}
         while True:
             context.sync(thorough=True)
-            signature = context.signature()
+            model_version = context.model_version()
             self._check_ranking()
-            todo = context.ledger.stale(signature)
+            todo = context.ledger.stale(model_version)
             if not todo:
                 break
-            logger.info("scoring %d volumes under %s", len(todo), signature)
+            logger.info("scoring %d volumes under %s", len(todo), model_version)
             started = time.monotonic()
             for done, volume in enumerate(todo, start=1):
-                outcome = self._score(volume, signature)
+                outcome = self._score(volume, model_version)
                 if outcome is None:
                     logger.info("new networks are served; scoring goes on with them")
                     break
                 counts[outcome] += 1
-                progress = context.ledger.progress(signature)
+                progress = context.ledger.progress(model_version)
                 self._report(progress, (time.monotonic() - started) / done, len(todo) - done)
         logger.info("nothing is stale: %s", ", ".join(f"{n} {how}" for how, n in counts.items()))
         return counts
@@ -107,7 +107,7 @@ class Scoring:
                 "them as then; start with another, such as --conf ranking salient",
             )
 
-    def _score(self, volume: str, signature: str) -> str | None:
+    def _score(self, volume: str, model_version: str) -> str | None:
         """Return ``"scored"``, ``"failed"``, ``"set_aside"``; ``None``: others are served."""
         context, started = self._context, time.monotonic()
         try:
@@ -115,7 +115,7 @@ class Scoring:
             if not context.admit(volume):
                 return "set_aside"
             grid, answers, current = context.engine.answers(path, Turn.SCORING, volume)
-            if current != signature:
+            if current != model_version:
                 return None
             for name, why in answers.failures.items():
                 raise CheckpointError(
@@ -125,7 +125,7 @@ class Scoring:
             context.studies.checksum(volume)
             info = {
                 "model": "ensemble",
-                "model_signature": signature,
+                "model_version": model_version,
                 "attention_ml": {
                     name: round(ml, 3) for name, ml in answers.sizes.attention_ml.items()
                 },
@@ -136,11 +136,11 @@ class Scoring:
         except (VolumeError, PredictionError, NotFoundError, MemoryError) as err:
             why = f"memory is short ({err})" if isinstance(err, MemoryError) else str(err)
             logger.warning("%s cannot be scored: %s", volume, why)
-            context.ledger.record_failure(volume, signature, why)
+            context.ledger.record_failure(volume, model_version, why)
             return "failed"
         context.ledger.record_score(
             volume,
-            signature,
+            model_version,
             answers.organ_scores(),
             seconds=time.monotonic() - started,
             explanation=answers.noted(grid, volume),
@@ -202,11 +202,11 @@ class NewVolumes:
             return 0
         context = self._context
         context.sync()
-        signature = context.signature()
-        progress = context.ledger.progress(signature)
+        model_version = context.model_version()
+        progress = context.ledger.progress(model_version)
         if not progress.scored or progress.complete:
             return 0
-        stale = {(signature, volume) for volume in context.ledger.stale(signature)}
+        stale = {(model_version, volume) for volume in context.ledger.stale(model_version)}
         new = stale - self._tried
         if not new:
             return 0

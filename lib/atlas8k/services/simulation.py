@@ -63,9 +63,9 @@ def side_by_side(
     """
     report("predicting every volume")
     work.score()
-    ledger, signature = work.ledger, work.signature()
-    known = {ranking: ledger.candidates(signature, ranking)
-             for ranking in ledger.measured_rankings(signature)}  # fmt: skip
+    ledger, model_version = work.ledger, work.model_version()
+    known = {ranking: ledger.candidates(model_version, ranking)
+             for ranking in ledger.measured_rankings(model_version)}  # fmt: skip
     volumes = [one.volume for one in known[EQ4]]
     rows = [i for i, volume in enumerate(volumes) if volume in truth.files]
     if len(rows) < FEWEST_COMPARED:
@@ -147,7 +147,7 @@ class Simulation:
         if not self.rounds or self.rounds[-1].after is not None:
             self._begin()
         now = self.rounds[-1]
-        self._work.signature()  # networks published before an interruption have ended it
+        self._work.model_version()  # networks published before an interruption have ended it
         if is_open(self._work.ledger, now.round):
             self._review(now)
             if now.revised is None:
@@ -167,8 +167,8 @@ class Simulation:
     def _begin(self) -> None:
         self._report("predicting every volume")
         self._work.score()
-        signature = self._work.signature()
-        number, drawn = self._work.ledger.begin_round(signature)
+        model_version = self._work.model_version()
+        number, drawn = self._work.ledger.begin_round(model_version)
         if not drawn:
             raise LedgerError(
                 f"round {number} has no list: no volume is left that has a score and was not "
@@ -176,7 +176,9 @@ class Simulation:
             )
         before = self.rounds[-1].after if self.rounds else None
         self.rounds.append(
-            SimulatedRound(round=number, signature=signature, before=before or self._measure())
+            SimulatedRound(
+                round=number, model_version=model_version, before=before or self._measure()
+            )
         )
         self._write()
 
@@ -189,7 +191,7 @@ class Simulation:
             budget, plan = ledger.budget(), ledger.plan(now.round)
             if budget is None or not remaining(plan, budget, ledger.to_review()):
                 return
-            sample = ledger.next_sample(holder=ORACLE, signature=now.signature)
+            sample = ledger.next_sample(holder=ORACLE, model_version=now.model_version)
             if sample is None:
                 return
             if sample.over_budget:

@@ -34,7 +34,7 @@ class Sweep:
         self,
         holder: Holder,
         order: SweepOrder,
-        signature: str | None,
+        model_version: str | None,
         *,
         count: int = MOST,
         seen: bool = False,
@@ -44,7 +44,7 @@ class Sweep:
 
         Parameters
         ----------
-        order, signature, seen
+        order, model_version, seen
             As :func:`atlas8k.store.sweeps.waiting`.
         without
             Volumes that are not for this holder, or that it has at hand already.
@@ -55,7 +55,7 @@ class Sweep:
             self._held = {name: held for name, held in self._held.items() if held[1] > now}
             waiting = [
                 one
-                for one in self._ledger.sweep_waiting(order, signature, seen=seen)
+                for one in self._ledger.sweep_waiting(order, model_version, seen=seen)
                 if one.volume not in without
             ]
             free = [

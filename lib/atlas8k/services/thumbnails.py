@@ -55,8 +55,8 @@ def wanted(context: Context, volume: str, label: Version | None, *, place: bool 
     if not ct.is_file():
         raise NotFoundError("picture", f"{volume}: its CT is still in the archive")
     stat = ct.stat()
-    signature = context.ranked_by()
-    noted = (context.ledger.explanation(volume, signature) if signature else None) or {}
+    model_version = context.ranked_by()
+    noted = (context.ledger.explanation(volume, model_version) if model_version else None) or {}
     spot = spot_of(noted) if place else None
     parts = (volume, stat.st_size, stat.st_mtime_ns, label and label.sha256, spot)
     key = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -14,7 +14,7 @@ from atlas8k.store.errors import (
     NetworkFileSystemError,
     NotMeasuredError,
     NumberTakenError,
-    UnknownSignatureError,
+    UnknownModelVersionError,
     UnknownVolumeError,
 )
 from atlas8k.store.filesystem import is_url, locate
@@ -94,7 +94,7 @@ __all__ = [
     "SweepLine",
     "SweepOrder",
     "Trained",
-    "UnknownSignatureError",
+    "UnknownModelVersionError",
     "UnknownVolumeError",
     "Usability",
     "Verdict",

@@ -71,15 +71,15 @@ def restore(tx: Transaction, volume: str, submission: int, holder: Holder) -> Su
     """
     row = volume_row(tx, volume)
     old = _own(tx, volume, submission)
-    signature = tx.value("SELECT signature FROM submission WHERE id = ?", submission)
+    model_version = tx.value("SELECT model_version FROM submission WHERE id = ?", submission)
     number = tx.insert(
         "submission",
         volume=row,
         holder=holder.key,
         anonymous=holder.anonymous,
         submitted_at=tx.now,
-        signature=signature,
-        round=rounds.ensure(tx, signature),
+        model_version=model_version,
+        round=rounds.ensure(tx, model_version),
         file=old.file,
         sha256=old.sha256,
         purpose="restore",

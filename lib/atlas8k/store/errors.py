@@ -88,10 +88,10 @@ class UnknownVolumeError(_UnknownError):
     )
 
 
-class UnknownSignatureError(_UnknownError):
-    """No model signature of that name has been registered."""
+class UnknownModelVersionError(_UnknownError):
+    """No model version of that name has been registered."""
 
-    words = "{}: model signature not registered; call register_signature first"
+    words = "{}: model version not registered; call register_model_version first"
 
 
 class NotMeasuredError(LedgerError):

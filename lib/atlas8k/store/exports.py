@@ -99,16 +99,16 @@ def volume(tx: Transaction, name: str) -> Exported:
         label,
         label_files.current_version(tx, name, _UNKNOWN),
         {tag: one.written_at for tag, one in parts.items() if one is not None},
-        {} if label is None else _dice(tx, row, label.info.get("model_signature")),
+        {} if label is None else _dice(tx, row, label.info.get("model_version")),
         checks.current(tx, name),
     )
 
 
-def _dice(tx: Transaction, row: int, signature: object) -> dict[str, float]:
+def _dice(tx: Transaction, row: int, model_version: object) -> dict[str, float]:
     text = tx.value(
-        "SELECT json_extract(e.text, '$.quality') FROM explanation e JOIN signature s"
-        " ON s.id = e.signature WHERE e.volume = ? AND s.name = ?",
-        *(row, signature),
+        "SELECT json_extract(e.text, '$.quality') FROM explanation e JOIN model_version s"
+        " ON s.id = e.model_version WHERE e.volume = ? AND s.name = ?",
+        *(row, model_version),
     )
     found = json.loads(text) if text else {}
     return {organ: one["dice"] for organ, one in found.items() if one.get("dice") is not None}

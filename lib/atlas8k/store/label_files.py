@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 from atlas8k.store.records import LabelFile
 from atlas8k.store.transaction import Transaction
 
+FORMER_MODEL_VERSION = "model_signature"
+"""Key of a label's model version in releases before 0.2."""
+
 
 class FileStamp(NamedTuple):
     """Size, bytes, and time of change, ns since 1970: what a label file and its copies share."""
@@ -90,7 +93,8 @@ def add(
     replaced_at
         When it ceased to be current, where that is known to be past.
     """
-    model = label.info.get("model_signature")
+    info = _renamed(label.info)
+    model = info.get("model_version")
     return tx.insert(
         "label_version",
         image=image,
@@ -100,12 +104,20 @@ def add(
         sha256=label.sha256,
         size=label.stamp.size,
         mtime_ns=label.stamp.mtime_ns,
-        info=json.dumps(label.info),
-        signature=tx.value("SELECT id FROM signature WHERE name = ?", model),
+        info=json.dumps(info),
+        model_version=tx.value("SELECT id FROM model_version WHERE name = ?", model),
         submission=submission,
         written_at=tx.now if at is None else at,
         replaced_at=replaced_at,
     )
+
+
+def _renamed(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a label's info with the names of this release; files carry those of earlier ones."""
+    renamed = dict(info)
+    if FORMER_MODEL_VERSION in renamed:
+        renamed.setdefault("model_version", renamed.pop(FORMER_MODEL_VERSION))
+    return renamed
 
 
 def make_current(
@@ -117,7 +129,7 @@ def make_current(
     """
     _end(tx, image, tag)
     row = tx.one("SELECT sha256, written_at FROM label_version WHERE id = ?", version)
-    said = {"ts": int(row[1]), **info, "checksum": f"SHA256:{row[0]}"}
+    said = {"ts": int(row[1]), **_renamed(info), "checksum": f"SHA256:{row[0]}"}
     _write(tx, image, tag, version, None, FileStamp(0, 0), json.dumps(said))
     tx.run("UPDATE label_version SET replaced_at = NULL WHERE id = ? AND tag = ?", version, tag)
 
@@ -305,8 +317,8 @@ def labels(tx: Transaction, volume: str) -> list[LabelFile]:
     """Return every label file that a volume has had, the oldest first."""
     rows = tx.run(
         "SELECT l.tag, l.file, l.sha256, s.name, l.submission, l.written_at, l.replaced_at"
-        " FROM label_version l LEFT JOIN signature s ON s.id = l.signature WHERE l.image = ?"
-        " ORDER BY l.id",
+        " FROM label_version l LEFT JOIN model_version s ON s.id = l.model_version"
+        " WHERE l.image = ? ORDER BY l.id",
         volume,
     )
     return [LabelFile(*row) for row in rows]

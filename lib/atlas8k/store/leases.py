@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from atlas8k.store import audit_trail, rounds
-from atlas8k.store.ranking import signature_row
+from atlas8k.store.ranking import model_version_row
 from atlas8k.store.records import Holder, Lease, Offer
 from atlas8k.store.transaction import Transaction
 from atlas8k.store.volumes import find, volume_row
@@ -21,7 +21,7 @@ def lease(
     volume: str,
     holder: Holder,
     *,
-    signature: str | None = None,
+    model_version: str | None = None,
     purpose: str = "revise",
 ) -> Lease | None:
     """Lease one volume by name, whatever its state; None while somebody else holds it.
@@ -35,7 +35,7 @@ def lease(
         ``revise``, ``review`` or ``double_read``.
     """
     expire(tx)
-    s = None if signature is None else signature_row(tx, signature)
+    s = None if model_version is None else model_version_row(tx, model_version)
     row, until, taken_at = volume_row(tx, volume), tx.now + tx.lease_s, tx.now
     held = tx.find(
         "SELECT id, holder, taken_at FROM lease WHERE volume = ? AND ended_at IS NULL", row
@@ -67,7 +67,7 @@ def take(
     row: int,
     holder: Holder,
     strategy: str,
-    signature_row: int | None,
+    model_version_row: int | None,
     number: int,
     *,
     purpose: str = "revise",
@@ -82,7 +82,7 @@ def take(
         anonymous=holder.anonymous,
         purpose=purpose,
         strategy=strategy,
-        signature=signature_row,
+        model_version=model_version_row,
         round=number,
         taken_at=tx.now,
         expires_at=tx.now + tx.lease_s,

@@ -206,9 +206,9 @@ class Ledger:
 
     # Scores and the priority list
 
-    register_signature = writing(scores.register, durable=True)
-    signature_detail = reading(scores.signature_detail)
-    last_signature = reading(scores.last_signature)
+    register_model_version = writing(scores.register, durable=True)
+    model_version_detail = reading(scores.model_version_detail)
+    last_model_version = reading(scores.last_model_version)
     record_score = writing(scores.record_score)
     record_failure = writing(scores.record_failure)
     retry_failures = writing(scores.retry_failures)
@@ -218,7 +218,7 @@ class Ledger:
     explanation = reading(scores.explanation)
     familiar = reading(scores.familiar)
 
-    ranking_signature = reading(ranking_.ranking_signature)
+    ranking_model_version = reading(ranking_.ranking_model_version)
     rank = reading(ranking_.rank)
     ranked_by = reading(ranking_.current)
     set_ranking = writing(ranking_.set_ranking, durable=True)

@@ -35,7 +35,7 @@ WITH asked AS MATERIALIZED (SELECT volume, count(*) AS questions FROM review
       CASE WHEN l.expires_at > :now THEN l.expires_at END AS until,
       coalesce(v.excluded_reason, CASE WHEN v.failed THEN r.reason END, '') AS reason,
       v.failed AND v.counted AS failed, s.submitted_at, coalesce(a.questions, 0) AS questions
-    FROM volume v LEFT JOIN result r ON r.volume = v.id AND r.signature = :signature
+    FROM volume v LEFT JOIN result r ON r.volume = v.id AND r.model_version = :model_version
     LEFT JOIN lease l ON l.id = v.lease LEFT JOIN submission s ON s.id = v.current_submission
     LEFT JOIN asked a ON a.volume = v.id
     WHERE v.present = 1)
@@ -104,13 +104,13 @@ class Bin:
     count: int
 
 
-def _row_of(tx: Transaction, signature: str | None) -> int | None:
-    return None if signature is None else ranking.signature_row(tx, signature)
+def _row_of(tx: Transaction, model_version: str | None) -> int | None:
+    return None if model_version is None else ranking.model_version_row(tx, model_version)
 
 
 def listed(
     tx: Transaction,
-    signature: str | None,
+    model_version: str | None,
     *,
     text: str = "",
     show: Show = "all",
@@ -123,7 +123,7 @@ def listed(
 
     Parameters
     ----------
-    signature
+    model_version
         Of the scores; None where there are none.
     text
         Part of the name, in any case.
@@ -137,9 +137,9 @@ def listed(
     """
     if show not in get_args(Show) or order not in _ORDERS:
         raise LedgerError(f"{show}, {order}: no such state or order of a list")
-    s = _row_of(tx, signature)
+    s = _row_of(tx, model_version)
     values = {
-        "signature": s,
+        "model_version": s,
         "now": tx.now,
         "text": text.strip().lower(),
         "show": show,
@@ -176,31 +176,31 @@ def listed(
     return ListPart(total, tuple(lines))
 
 
-def _places(tx: Transaction, signature_row: int | None, rows: list[int]) -> dict[int, int]:
+def _places(tx: Transaction, model_version_row: int | None, rows: list[int]) -> dict[int, int]:
     """Return places as :func:`~atlas8k.store.ranking.place`, by volume: one walk for all."""
     marks = ",".join("?" * len(rows))
     return dict(
         tx.run(
             "SELECT volume, place FROM (SELECT volume, row_number() OVER"
-            " (ORDER BY rank_ml DESC, volume) AS place FROM result WHERE signature = ?"
+            " (ORDER BY rank_ml DESC, volume) AS place FROM result WHERE model_version = ?"
             f" AND counted = 1 AND rank_ml IS NOT NULL) WHERE volume IN ({marks})",
-            *(signature_row, *rows),
+            *(model_version_row, *rows),
         )
     )
 
 
-def _organs(tx: Transaction, row: int, signature_row: int | None) -> tuple[ListedOrgan, ...]:
+def _organs(tx: Transaction, row: int, model_version_row: int | None) -> tuple[ListedOrgan, ...]:
     """Return the organs that a volume ranks for, with the figure of each, the largest first."""
     figure = ranking.figure(ranking.current(tx))
     rows = tx.run(
-        f"SELECT c.organ, {figure} AS size FROM score c WHERE c.volume = ? AND c.signature = ?"
+        f"SELECT c.organ, {figure} AS size FROM score c WHERE c.volume = ? AND c.model_version = ?"
         " AND c.ranked = 1 AND size > 0 ORDER BY size DESC, c.organ LIMIT ?",
-        *(row, signature_row, SHOWN_ORGANS),
+        *(row, model_version_row, SHOWN_ORGANS),
     ).fetchall()
     text = tx.value(
         "SELECT json_extract(text, '$.quality') FROM explanation"
-        " WHERE volume = ? AND signature = ?",
-        *(row, signature_row),
+        " WHERE volume = ? AND model_version = ?",
+        *(row, model_version_row),
     )
     quality = json.loads(text) if text else {}
     names = [(ORGAN_NAMES[organ - 1], float(size)) for organ, size in rows]
@@ -233,7 +233,7 @@ def sources(tx: Transaction) -> dict[str, int]:
     )
 
 
-def distribution(tx: Transaction, signature: str, number: int | None, most: int) -> list[Bin]:
+def distribution(tx: Transaction, model_version: str, number: int | None, most: int) -> list[Bin]:
     """Return the figures of the priority list in order, in so many bins at most.
 
     Parameters
@@ -246,9 +246,9 @@ def distribution(tx: Transaction, signature: str, number: int | None, most: int)
         "SELECT place, ml, volume FROM plan_volume WHERE round = :row"
         if drawn
         else "SELECT row_number() OVER (ORDER BY rank_ml DESC, volume) AS place, rank_ml AS ml,"
-        " volume FROM result WHERE signature = :row AND counted = 1 AND rank_ml IS NOT NULL"
+        " volume FROM result WHERE model_version = :row AND counted = 1 AND rank_ml IS NOT NULL"
     )
-    row = number if drawn else ranking.signature_row(tx, signature)
+    row = number if drawn else ranking.model_version_row(tx, model_version)
     rows = tx.connection.execute(
         f"WITH line AS ({line}), size AS (SELECT count(*) AS n FROM line)"
         " SELECT min(line.place), max(line.place), avg(line.ml), max(line.ml),"
@@ -261,22 +261,23 @@ def distribution(tx: Transaction, signature: str, number: int | None, most: int)
 
 
 def mean_figures(tx: Transaction) -> dict[str, float]:
-    """Return the mean figure that volumes rank by, by signature, of those that are complete."""
+    """Return the mean figure that volumes rank by, by model version, of those that are complete."""
     return dict(
         tx.run(
-            "SELECT s.name, avg(r.rank_ml) FROM signature s JOIN result r ON r.signature = s.id"
-            " WHERE s.completed_at IS NOT NULL AND r.counted = 1 AND r.rank_ml IS NOT NULL"
+            "SELECT s.name, avg(r.rank_ml) FROM model_version s"
+            " JOIN result r ON r.model_version = s.id WHERE s.completed_at IS NOT NULL"
+            " AND r.counted = 1 AND r.rank_ml IS NOT NULL"
             " GROUP BY s.id ORDER BY s.id"
         )
     )
 
 
-def seconds_each(tx: Transaction, signature: str, last: int = 20) -> float | None:
+def seconds_each(tx: Transaction, model_version: str, last: int = 20) -> float | None:
     """Return how long a volume took to score, mean over the last ones; None: none was scored."""
     seconds: float | None = tx.value(
-        "SELECT avg(seconds) FROM (SELECT seconds FROM result WHERE signature = ?"
+        "SELECT avg(seconds) FROM (SELECT seconds FROM result WHERE model_version = ?"
         " AND seconds IS NOT NULL ORDER BY at DESC LIMIT ?)",
-        *(ranking.signature_row(tx, signature), last),
+        *(ranking.model_version_row(tx, model_version), last),
     )
     return seconds
 
@@ -311,7 +312,7 @@ def campaign_mark(tx: Transaction) -> tuple[Any, ...]:
         " (SELECT count(*) || ' ' || total(at) FROM provenance),"
         " (SELECT total(present) || ' ' || total(failed) || ' ' || total(status <> 'open')"
         " FROM volume),"
-        " (SELECT group_concat(scored || ' ' || coalesce(completed_at, 0)) FROM signature),"
+        " (SELECT group_concat(scored || ' ' || coalesce(completed_at, 0)) FROM model_version),"
         " (SELECT max(id) || ' ' || count(undone_at) FROM sweep_look),"
         " (SELECT group_concat(key || value) FROM setting)"
     )

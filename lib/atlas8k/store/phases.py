@@ -24,7 +24,7 @@ def of_volumes(tx: Transaction) -> dict[str, Phase]:
     estimated = tx.run(
         "SELECT v.name, json_extract(r.traits, '$.phase') FROM result r JOIN volume v"
         " ON v.id = r.volume WHERE json_extract(r.traits, '$.phase') IS NOT NULL"
-        " ORDER BY r.signature"
+        " ORDER BY r.model_version"
     )
     found = {name: Phase(phase, False) for name, phase in estimated}
     said = tx.run("SELECT v.name, p.phase FROM phase p JOIN volume v ON v.id = p.volume")

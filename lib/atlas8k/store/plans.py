@@ -21,7 +21,7 @@ from atlas8k.store.transaction import Transaction
 REORDERED = "the order of the list was changed"
 
 
-def begin_round(tx: Transaction, signature: str) -> tuple[int, bool]:
+def begin_round(tx: Transaction, model_version: str) -> tuple[int, bool]:
     """Open a round, where none is, and draw its list, where its scores are complete.
 
     Returns
@@ -29,13 +29,13 @@ def begin_round(tx: Transaction, signature: str) -> tuple[int, bool]:
     number, drawn
         The open round, and whether it has a list now.
     """
-    row = ranking.signature_row(tx, signature)
-    own = ranking.ranking_signature(tx, signature) == signature
+    row = ranking.model_version_row(tx, model_version)
+    own = ranking.ranking_model_version(tx, model_version) == model_version
     number = ensure(tx, row) if own else rounds.ensure(tx, row)
     return number, tx.exists("SELECT 1 FROM plan WHERE round = ?", number)
 
 
-def ensure(tx: Transaction, signature_row: int) -> int:
+def ensure(tx: Transaction, model_version_row: int) -> int:
     """Return the open round, with its list where that can be drawn by now.
 
     A list stays as it was drawn while the order that it was drawn by is current. Where
@@ -45,53 +45,53 @@ def ensure(tx: Transaction, signature_row: int) -> int:
 
     Parameters
     ----------
-    signature_row
-        Of the signature that is served. Until it has scored everything, volumes are
+    model_version_row
+        Of the model version that is served. Until it has scored everything, volumes are
         given out by the list of the one before, which is not this round's.
     """
-    number = rounds.ensure(tx, signature_row)
+    number = rounds.ensure(tx, model_version_row)
     before = tx.find(
-        "SELECT p.signature, p.ranking, p.selection, r.audited OR r.reviewed > p.reviewed"
+        "SELECT p.model_version, p.ranking, p.selection, r.audited OR r.reviewed > p.reviewed"
         " FROM plan p JOIN round r ON r.id = p.round WHERE r.id = ?",
         number,
     )
     selection = selections.current(tx)
-    if before is not None and before[:3] == (signature_row, ranking.current(tx), selection):
+    if before is not None and before[:3] == (model_version_row, ranking.current(tx), selection):
         return number
     once, scored = tx.one(
-        "SELECT s.completed_at IS NOT NULL, count(r.volume) FROM signature s"
-        " LEFT JOIN result r ON r.signature = s.id AND r.counted = 1 WHERE s.id = ?",
-        signature_row,
+        "SELECT s.completed_at IS NOT NULL, count(r.volume) FROM model_version s"
+        " LEFT JOIN result r ON r.model_version = s.id AND r.counted = 1 WHERE s.id = ?",
+        model_version_row,
     )
     # Once all volumes were scored, one that appears later does not hold up the first list of a
     # round. A list that is there is replaced only when every volume has a score by the new
     # ranking.
     if not once or (before is not None and scored < volumes.counted(tx)):
         return number
-    lines = selections.lines(tx, number, signature_row)
+    lines = selections.lines(tx, number, model_version_row)
     if not lines:
         return number
     if before is not None:
         if before[3]:  # something was reviewed by it
             rounds.close(tx, {"note": REORDERED})
-            number = rounds.open_round(tx, signature_row)
-            lines = selections.lines(tx, number, signature_row)
+            number = rounds.open_round(tx, model_version_row)
+            lines = selections.lines(tx, number, model_version_row)
         else:
             for table in ("selected", "plan_volume", "plan"):
                 tx.run(f"DELETE FROM {table} WHERE round = ?", number)
-    _draw(tx, number, signature_row, selection, lines)
+    _draw(tx, number, model_version_row, selection, lines)
     return number
 
 
 def _draw(
     tx: Transaction,
     number: int,
-    signature_row: int,
+    model_version_row: int,
     selection: Selection,
     lines: list[selections.Line],
 ) -> None:
     seed = selections.seed(tx)
-    lines = selections.in_order(tx, lines, selection, number, signature_row)
+    lines = selections.in_order(tx, lines, selection, number, model_version_row)
     percent, stop_after = rounds.campaign_settings(tx)
     budget = rounds.budget_of(tx, number)
     top = min(len(lines), budget.total)
@@ -100,7 +100,7 @@ def _draw(
     tx.insert(
         "plan",
         round=number,
-        signature=signature_row,
+        model_version=model_version_row,
         ranking=ranking.current(tx),
         drawn_at=tx.now,
         top=top,
@@ -181,7 +181,7 @@ def get(tx: Transaction, number: int) -> Plan | None:
     plan = tx.find(
         "SELECT p.round, s.name, p.ranking, p.drawn_at, p.top, p.audit_percent, p.seed, p.audits,"
         " p.reviewed, p.stop_after, p.selection"
-        " FROM plan p JOIN signature s ON s.id = p.signature WHERE p.round = ?",
+        " FROM plan p JOIN model_version s ON s.id = p.model_version WHERE p.round = ?",
         number,
     )
     if plan is None:

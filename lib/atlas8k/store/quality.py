@@ -26,14 +26,14 @@ class SeenQuality(NamedTuple):
     contradicting: int
 
 
-def seen(tx: Transaction, signature: str) -> SeenQuality:
+def seen(tx: Transaction, model_version: str) -> SeenQuality:
     """Return by organ what was predicted under a model version, and what was found.
 
     Of a volume the first submission counts, organ by organ, unless another one contradicts it. A
     volume stands for as many of its round's list as there are of its kind for each one seen:
     those of the budget for places of the budget, audits for all that lie behind.
     """
-    row = tx.value("SELECT id FROM signature WHERE name = ?", signature)
+    row = tx.value("SELECT id FROM model_version WHERE name = ?", model_version)
     if row is None:  # networks that have not been registered yet
         return SeenQuality((), 0)
     found: dict[int, list[tuple[str, int, dict[str, QualityFound]]]] = defaultdict(list)
@@ -43,9 +43,10 @@ def seen(tx: Transaction, signature: str) -> SeenQuality:
         f" WHEN l.selection IN {AT_RANDOM} AND n.place IS NOT NULL THEN 'drawn'"
         " WHEN n.place <= l.top THEN 'top' WHEN n.audit IS NOT NULL THEN 'audit' ELSE '' END"
         " FROM submission p JOIN volume v ON v.id = p.volume"
-        " LEFT JOIN plan l ON l.round = p.round AND l.signature = p.signature"
+        " LEFT JOIN plan l ON l.round = p.round AND l.model_version = p.model_version"
         " LEFT JOIN plan_volume n ON n.round = l.round AND n.volume = p.volume"
-        " WHERE p.signature = ? AND json_extract(p.detail, '$.quality') IS NOT NULL ORDER BY p.id",
+        " WHERE p.model_version = ? AND json_extract(p.detail, '$.quality') IS NOT NULL"
+        " ORDER BY p.id",
         row,
     ):
         said = {organ: QualityFound(*values) for organ, values in json.loads(text).items()}
@@ -85,7 +86,8 @@ def _changed(tx: Transaction, row: int) -> dict[tuple[int, str], list[tuple[int,
         " JOIN submission_organ o ON o.submission = p.id"
         " WHERE o.state IN ('revised', 'absent') AND o.dsc IS NOT NULL AND p.volume IN"
         " (SELECT volume FROM submission WHERE volume IN"
-        " (SELECT volume FROM submission WHERE signature = ?) GROUP BY volume HAVING count(*) > 1)",
+        " (SELECT volume FROM submission WHERE model_version = ?)"
+        " GROUP BY volume HAVING count(*) > 1)",
         row,
     ):
         out[volume, ORGAN_NAMES[organ - 1]].append((number, float(dsc)))

@@ -22,7 +22,7 @@ def next_sample(
     *,
     holder: Holder,
     strategy: Strategy = "attention",
-    signature: str | None = None,
+    model_version: str | None = None,
     organ: str | None = None,
     source: str | None = None,
     looked_at: str | None = None,
@@ -39,8 +39,8 @@ def next_sample(
         name; ``random``: in an order drawn once; ``random_foreground``, ``stratified``: by
         that selection (:mod:`atlas8k.core.selection`), whatever the list was drawn by. Until
         the round has its list, these three are by the ranking.
-    signature
-        The served signature. Ranked by it once complete, see :func:`ranking_signature`;
+    model_version
+        The served model version. Ranked by it once complete, see :func:`ranking_model_version`;
         the reply says which was used.
     organ
         Rank by this organ's attention size alone.
@@ -58,11 +58,11 @@ def next_sample(
             f"{strategy}: no such strategy; there are {', '.join(get_args(Strategy))}"
         )
     given_back, number = _skip_held(tx, holder), None
-    used = None if signature is None else ranking.ranking_signature(tx, signature)
-    s = None if used is None else ranking.signature_row(tx, used)
+    used = None if model_version is None else ranking.ranking_model_version(tx, model_version)
+    s = None if used is None else ranking.model_version_row(tx, used)
     if s is not None:
         # However samples are asked for: the round needs its list.
-        number = plans.ensure(tx, s) if used == signature else rounds.ensure(tx, s)
+        number = plans.ensure(tx, s) if used == model_version else rounds.ensure(tx, s)
     leases.expire(tx)
     row, skipped, audit = leases.offered(tx, holder.key, source, skipped=False), False, False
     if row is None and number is not None and strategy == "attention" and organ is None:
@@ -86,15 +86,19 @@ def next_sample(
 
 
 def next_review(
-    tx: Transaction, *, holder: Holder, signature: str | None = None, looked_at: str | None = None
+    tx: Transaction,
+    *,
+    holder: Holder,
+    model_version: str | None = None,
+    looked_at: str | None = None,
 ) -> Sample | None:
     """Lease the volume that has waited longest for a reviewer; None when none waits.
 
     `looked_at` is as in :func:`next_sample`.
     """
     given_back = _skip_held(tx, holder)
-    used = None if signature is None else ranking.ranking_signature(tx, signature)
-    s = None if used is None else ranking.signature_row(tx, used)
+    used = None if model_version is None else ranking.ranking_model_version(tx, model_version)
+    s = None if used is None else ranking.model_version_row(tx, used)
     leases.expire(tx)
     found = reviews.next_volume(tx, holder.key)
     if found is None:
@@ -125,12 +129,12 @@ def _skip_held(tx: Transaction, holder: Holder) -> tuple[str, ...]:
 
 _SCORED = (
     "result r CROSS JOIN volume v ON v.id = r.volume",
-    "r.signature = :signature AND r.available = 1 AND r.rank_ml IS NOT NULL",
+    "r.model_version = :model_version AND r.available = 1 AND r.rank_ml IS NOT NULL",
 )
 _OF_ORGAN = (
-    "score c CROSS JOIN result r ON r.volume = c.volume AND r.signature = c.signature"
+    "score c CROSS JOIN result r ON r.volume = c.volume AND r.model_version = c.model_version"
     " CROSS JOIN volume v ON v.id = c.volume",
-    "c.signature = :signature AND c.organ = :organ AND c.ranked = 1 AND r.available = 1",
+    "c.model_version = :model_version AND c.organ = :organ AND c.ranked = 1 AND r.available = 1",
 )
 _ANY = ("volume v", "v.available = 1 AND v.failed = 0")
 
@@ -147,7 +151,7 @@ def _order(tx: Transaction, strategy: str, number: int | None, s: int | None) ->
     """Return the drawn order that a strategy goes by; None: it goes by none, or none is drawn."""
     if number is None or s is None:
         return None
-    plan = tx.find("SELECT selection, signature FROM plan WHERE round = ?", number)
+    plan = tx.find("SELECT selection, model_version FROM plan WHERE round = ?", number)
     if plan is None or plan[1] != s:
         return None
     if plan[0] != RANKING and strategy in ("attention", plan[0]):
@@ -162,7 +166,7 @@ def _first(
     tx: Transaction,
     holder: str,
     strategy: str,
-    signature_row: int | None,
+    model_version_row: int | None,
     organ: int | None,
     source: str | None,
     drawn: _Order | None = None,
@@ -173,7 +177,7 @@ def _first(
     Scored before unscored; among each, those not skipped first, then the longest skipped.
     """
     orders = [(*_ANY, "v.shuffle, v.id" if strategy == "random" else "v.name")]
-    if strategy not in ("first", "random") and signature_row is not None:
+    if strategy not in ("first", "random") and model_version_row is not None:
         if organ is None:
             orders.insert(0, (*_SCORED, "r.rank_ml DESC, r.volume"))
         else:
@@ -185,7 +189,7 @@ def _first(
         orders.insert(0, (tables, where, "a.place"))
     values = {
         "holder": holder,
-        "signature": signature_row,
+        "model_version": model_version_row,
         "organ": organ,
         "source": source,
         "round": rounds.current(tx),
@@ -220,7 +224,7 @@ def _first(
 def _give(
     tx: Transaction, row: int, holder: Holder, strategy: str, s: int | None, looked_at: str | None
 ) -> Sample:
-    """Lease a volume and say why it was this one; `s` is the row of the signature."""
+    """Lease a volume and say why it was this one; `s` is the row of the model_version."""
     number = rounds.ensure(tx, s)
     budget = rounds.budget_of(tx, number)
     purpose, note = ("review", "") if strategy == "review" else leases.offered_as(tx, row)
@@ -230,8 +234,11 @@ def _give(
         tx, row, holder, strategy, s, number, purpose=purpose, over_budget=over, looked_at=looked_at
     )
     tx.run("DELETE FROM skip WHERE holder = ? AND volume = ?", holder.key, row)
-    signature, ranked = tx.find("SELECT name, scored FROM signature WHERE id = ?", s) or (None, 0)
-    score = tx.value("SELECT rank_ml FROM result WHERE volume = ? AND signature = ?", row, s)
+    model_version, ranked = tx.find("SELECT name, scored FROM model_version WHERE id = ?", s) or (
+        None,
+        0,
+    )
+    score = tx.value("SELECT rank_ml FROM result WHERE volume = ? AND model_version = ?", row, s)
     organs: tuple[OrganAttention, ...] = ()
     place = None
     if s is not None and score is not None:
@@ -241,7 +248,7 @@ def _give(
         strategy=strategy,
         lease=lease,
         expires_at=tx.now + tx.lease_s,
-        signature=signature,
+        model_version=model_version,
         attention_ml=math.fsum(organ.attention_ml for organ in organs) if place else None,
         rank=place,
         ranked=ranked,

@@ -8,7 +8,7 @@ from atlas8k.core.errors import LedgerError
 from atlas8k.core.rankings import EQ4, RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.store import audit_trail
-from atlas8k.store.errors import NotMeasuredError, UnknownSignatureError
+from atlas8k.store.errors import NotMeasuredError, UnknownModelVersionError
 from atlas8k.store.records import OrganAttention, Ranked
 from atlas8k.store.transaction import Transaction
 from atlas8k.store.volumes import STATUS_SQL, volume_row
@@ -17,10 +17,10 @@ DEFAULT = EQ4
 """Of a file in which none was chosen: it is of a release that had no other."""
 
 SUPERSEDED = (
-    "SELECT s.id FROM signature s"
-    " WHERE s.id < (SELECT max(c.id) FROM signature c WHERE c.completed_at IS NOT NULL)"
+    "SELECT s.id FROM model_version s"
+    " WHERE s.id < (SELECT max(c.id) FROM model_version c WHERE c.completed_at IS NOT NULL)"
 )
-"""SQL: signatures that a later one has taken the place of."""
+"""SQL: model versions that a later one has taken the place of."""
 
 
 def organ_id(organ: str) -> int:
@@ -30,23 +30,23 @@ def organ_id(organ: str) -> int:
     return ORGAN_IDS[organ]
 
 
-def signature_row(tx: Transaction, signature: str) -> int:
-    """Return the row of a signature; :class:`UnknownSignatureError` where there is none."""
-    row = tx.value("SELECT id FROM signature WHERE name = ?", signature)
+def model_version_row(tx: Transaction, model_version: str) -> int:
+    """Return the row of a model version; :class:`UnknownModelVersionError` where there is none."""
+    row = tx.value("SELECT id FROM model_version WHERE name = ?", model_version)
     if row is None:
-        raise UnknownSignatureError(signature)
+        raise UnknownModelVersionError(model_version)
     return int(row)
 
 
-def ranking_signature(tx: Transaction, current: str) -> str | None:
-    """Return the signature to rank by while `current` is being scored.
+def ranking_model_version(tx: Transaction, current: str) -> str | None:
+    """Return the model version to rank by while `current` is being scored.
 
     The current one from when it was first complete (volumes that appear later are just
     unscored), else the one that was complete last, else the current one. None where nothing
     is registered.
     """
     name: str | None = tx.value(
-        "SELECT name FROM signature WHERE name = ?1 OR completed_at IS NOT NULL"
+        "SELECT name FROM model_version WHERE name = ?1 OR completed_at IS NOT NULL"
         " ORDER BY completed_at IS NOT NULL AND name = ?1 DESC, completed_at IS NOT NULL DESC,"
         " completed_at DESC, id DESC LIMIT 1",
         current,
@@ -78,33 +78,33 @@ def _unmeasured(ranking: str, result: str) -> str:
     if ranking == EQ4:
         return "0"
     return (
-        f"EXISTS (SELECT 1 FROM score c WHERE c.volume = {result}.volume AND c.signature ="
-        f" {result}.signature AND json_type(c.figures, '$.{ranking}') IS NULL)"
+        f"EXISTS (SELECT 1 FROM score c WHERE c.volume = {result}.volume AND c.model_version ="
+        f" {result}.model_version AND json_type(c.figures, '$.{ranking}') IS NULL)"
     )
 
 
-def _missing(tx: Transaction, ranking: str, signature_row: int) -> tuple[int, int]:
+def _missing(tx: Transaction, ranking: str, model_version_row: int) -> tuple[int, int]:
     """Return how many volumes have no figure of a ranking, of how many with a score."""
     missing, scored = tx.one(
         f"SELECT coalesce(sum({_unmeasured(ranking, 'r')}), 0), count(*) FROM result r"
-        " WHERE r.signature = ? AND r.counted = 1 AND r.rank_ml IS NOT NULL",
-        signature_row,
+        " WHERE r.model_version = ? AND r.counted = 1 AND r.rank_ml IS NOT NULL",
+        model_version_row,
     )
     return int(missing), int(scored)
 
 
-def measured_rankings(tx: Transaction, signature: str) -> list[str]:
-    """Return the rankings that a signature's volumes can be listed by; reads all of them."""
-    s = signature_row(tx, signature)
+def measured_rankings(tx: Transaction, model_version: str) -> list[str]:
+    """Return the rankings that a model version's volumes can be listed by; reads all of them."""
+    s = model_version_row(tx, model_version)
     return [ranking for ranking in RANKINGS if not _missing(tx, ranking, s)[0]]
 
 
-def _check_measured(tx: Transaction, ranking: str, signature_row: int) -> None:
+def _check_measured(tx: Transaction, ranking: str, model_version_row: int) -> None:
     """Raise where volumes would be put in order by a figure that they do not have."""
-    in_use = not tx.exists(f"SELECT 1 WHERE ? IN ({SUPERSEDED})", signature_row)
+    in_use = not tx.exists(f"SELECT 1 WHERE ? IN ({SUPERSEDED})", model_version_row)
     if ranking == current(tx) and in_use:
         return  # scores without it were forgotten when it was chosen
-    missing, scored = _missing(tx, ranking, signature_row)
+    missing, scored = _missing(tx, ranking, model_version_row)
     if missing:
         raise NotMeasuredError(
             f"{missing} of {scored} volumes were scored by a release without the figures of"
@@ -122,7 +122,7 @@ def set_ranking(tx: Transaction, ranking: str) -> bool:
     """Order the list by a ranking; True where another one was current.
 
     Kept in the file, since all processes must rank alike. Scores without its figures, from a
-    release that kept only Eq. 4, are forgotten under the signatures in use: their volumes are
+    release that kept only Eq. 4, are forgotten under the model versions in use: their volumes are
     stale and the next scoring makes them again.
     """
     figure(ranking)  # there is one of that name
@@ -130,8 +130,8 @@ def set_ranking(tx: Transaction, ranking: str) -> bool:
         return False
     audit_trail.record(tx, "settings", changed={"ranking": [current(tx), ranking]})
     tx.set("ranking", ranking)
-    forget_unmeasured(tx, f"signature NOT IN ({SUPERSEDED})")
-    # The order of every signature, since a rollback may serve an old one again.
+    forget_unmeasured(tx, f"model_version NOT IN ({SUPERSEDED})")
+    # The order of every model version, since a rollback may serve an old one again.
     tx.run(f"UPDATE result SET rank_ml = {_score(ranking, 'result')} WHERE rank_ml IS NOT NULL")
     return True
 
@@ -177,7 +177,7 @@ def refresh(tx: Transaction, row: int) -> None:
     """Rank a volume anew by the organs that are still pseudo labels.
 
     A submitted volume keeps the place it was given out for until it is reopened or scored
-    under another signature.
+    under another model_version.
     """
     if tx.value("SELECT status FROM volume WHERE id = ?", row) != "open":
         return
@@ -213,64 +213,66 @@ def _score(ranking: str, result: str, organs: Sequence[str] | None = None) -> st
     over = "avg" if RANKINGS[ranking].over_organs == "mean" else "sum"
     return (
         f"(SELECT coalesce({over}({figure(ranking)}), 0) FROM score c"
-        f" WHERE c.volume = {result}.volume AND c.signature = {result}.signature AND c.ranked = 1"
-        + (f" AND c.organ IN ({only}))" if only else ")")
+        f" WHERE c.volume = {result}.volume AND c.model_version = {result}.model_version"
+        " AND c.ranked = 1" + (f" AND c.organ IN ({only}))" if only else ")")
     )
 
 
 # In what order
 
 
-def place(tx: Transaction, row: int, signature_row: int) -> int | None:
+def place(tx: Transaction, row: int, model_version_row: int) -> int | None:
     """Return a volume's place in the priority list from 1, None where it is not in it."""
     ml = tx.value(
-        "SELECT rank_ml FROM result WHERE volume = ? AND signature = ? AND counted = 1",
+        "SELECT rank_ml FROM result WHERE volume = ? AND model_version = ? AND counted = 1",
         row,
-        signature_row,
+        model_version_row,
     )
     if ml is None:
         return None
     above = tx.value(
-        "SELECT count(*) FROM result WHERE signature = ?1 AND counted = 1 AND rank_ml >= ?2"
+        "SELECT count(*) FROM result WHERE model_version = ?1 AND counted = 1 AND rank_ml >= ?2"
         " AND (rank_ml > ?2 OR volume < ?3)",
-        *(signature_row, ml, row),
+        *(model_version_row, ml, row),
     )
     return 1 + int(above)
 
 
-def rank(tx: Transaction, volume: str, signature: str) -> int | None:
+def rank(tx: Transaction, volume: str, model_version: str) -> int | None:
     """Return a volume's place in the whole list, from 1; None where it has no score."""
-    return place(tx, volume_row(tx, volume), signature_row(tx, signature))
+    return place(tx, volume_row(tx, volume), model_version_row(tx, model_version))
 
 
-def organs_in_order(tx: Transaction, row: int, signature_row: int) -> tuple[OrganAttention, ...]:
+def organs_in_order(
+    tx: Transaction, row: int, model_version_row: int
+) -> tuple[OrganAttention, ...]:
     """Return the organs that a volume is ranked by, most attention first."""
     rows = tx.run(
-        "SELECT organ, attention_ml FROM score WHERE volume = ? AND signature = ? AND ranked = 1"
-        " ORDER BY attention_ml DESC, organ",
+        "SELECT organ, attention_ml FROM score WHERE volume = ? AND model_version = ?"
+        " AND ranked = 1 ORDER BY attention_ml DESC, organ",
         row,
-        signature_row,
+        model_version_row,
     )
     return tuple(OrganAttention(ORGAN_NAMES[organ - 1], ml) for organ, ml in rows)
 
 
-def sizes(tx: Transaction, signature: str) -> list[tuple[float, bool]]:
+def sizes(tx: Transaction, model_version: str) -> list[tuple[float, bool]]:
     """Return every scored volume's figure of the current ranking, and whether it is open.
 
     Largest first; much cheaper than :func:`listing`, which names volumes and organs.
     """
     rows = tx.run(
         "SELECT r.rank_ml, v.status = 'open' FROM result r CROSS JOIN volume v ON v.id = r.volume"
-        " WHERE r.signature = ? AND r.counted = 1 AND r.rank_ml IS NOT NULL"
+        " WHERE r.model_version = ? AND r.counted = 1 AND r.rank_ml IS NOT NULL"
         " ORDER BY r.rank_ml DESC, r.volume",
-        signature_row(tx, signature),
+        model_version_row(tx, model_version),
     )
     return [(float(size), bool(is_open)) for size, is_open in rows]
 
 
 def listing(
     tx: Transaction,
-    signature: str,
+    model_version: str,
     *,
     organs: Sequence[str] | None = None,
     source: str | None = None,
@@ -290,7 +292,7 @@ def listing(
     NotMeasuredError
         Volumes were scored without its figures.
     """
-    s = signature_row(tx, signature)
+    s = model_version_row(tx, model_version)
     used = by or current(tx)
     figure(used)
     _check_measured(tx, used, s)
@@ -301,7 +303,7 @@ def listing(
     # The rank is the place in the whole list, so that filters of state come after numbering.
     rows = tx.run(
         f"SELECT v.id, v.name, {size} AS score, {attention}, {STATUS_SQL}, v.source, v.available"
-        " FROM result r CROSS JOIN volume v ON v.id = r.volume WHERE r.signature = ?1"
+        " FROM result r CROSS JOIN volume v ON v.id = r.volume WHERE r.model_version = ?1"
         " AND r.counted = 1 AND r.rank_ml IS NOT NULL AND (?2 IS NULL OR v.source = ?2)"
         f" ORDER BY {order} DESC, r.volume",
         s,

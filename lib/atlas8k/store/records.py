@@ -1,7 +1,7 @@
 """What goes into the ledger and what comes out: plain frozen records.
 
 Times are UTC seconds since 1970, sizes millilitres, counts voxels on the CT's grid; volumes,
-organs and model signatures are given by name.
+organs and model versions are given by name.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class OrganScore(NamedTuple):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a model signature has been scored; excluded and vanished volumes are not counted.
+    """How far a model version has been scored; excluded and vanished volumes are not counted.
 
     ``complete`` says that nothing is stale *now*; ``completed_at`` when that was first so.
     """
@@ -219,7 +219,7 @@ class Sample:
     strategy: str
     lease: int
     expires_at: float
-    signature: str | None
+    model_version: str | None
     attention_ml: float | None
     rank: int | None
     ranked: int
@@ -264,7 +264,7 @@ class SubmissionContext:
     taken_at: float | None
     late: bool
     base: int
-    signature: str | None
+    model_version: str | None
     purpose: str
     ambiguous: bool
     round: int | None = None
@@ -291,7 +291,7 @@ class Submission:
     anonymous: bool
     submitted_at: float
     minutes: float | None
-    signature: str | None
+    model_version: str | None
     round: int
     file: str | None
     sha256: str | None
@@ -344,7 +344,7 @@ class LabelFile:
     tag: str
     file: str
     sha256: str | None = None
-    signature: str | None = None
+    model_version: str | None = None
     submission: int | None = None
     written_at: float | None = None
     replaced_at: float | None = None
@@ -381,7 +381,7 @@ class Round(NamedTuple):
     """
 
     number: int
-    signature: str | None
+    model_version: str | None
     opened_at: float
     closed_at: float | None
     budget: float
@@ -435,7 +435,7 @@ class Plan:
     """
 
     round: int
-    signature: str
+    model_version: str
     ranking: str
     drawn_at: float
     top: int

@@ -1,4 +1,4 @@
-"""Rounds: a model signature, a budget of volumes to review, what was done and what ended it."""
+"""Rounds: a model version, a budget of volumes to review, what was done and what ended it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ NEXT_BUDGET = "next_budget"
 """Setting: the budget of the round that begins next, whichever process begins it."""
 
 
-def open_round(tx: Transaction, signature_row: int | None) -> int:
+def open_round(tx: Transaction, model_version_row: int | None) -> int:
     """Begin a round; with the budget that was set for it, where one was."""
     asked = tx.setting(NEXT_BUDGET)
     tx.run("DELETE FROM setting WHERE key = ?", NEXT_BUDGET)
     return tx.insert(
         "round",
-        signature=signature_row,
+        model_version=model_version_row,
         opened_at=tx.now,
         budget=tx.budget if asked is None else float(asked),
     )
@@ -33,9 +33,9 @@ def current(tx: Transaction) -> int | None:
     return number
 
 
-def ensure(tx: Transaction, signature_row: int | None) -> int:
+def ensure(tx: Transaction, model_version_row: int | None) -> int:
     """Return the open round, opened where there is none."""
-    return current(tx) or open_round(tx, signature_row)
+    return current(tx) or open_round(tx, model_version_row)
 
 
 def close(
@@ -66,7 +66,7 @@ def history(tx: Transaction) -> list[Round]:
     """Return every round, the open one last."""
     rows = tx.run(
         "SELECT r.id, s.name, r.opened_at, r.closed_at, r.budget, r.reviewed, r.closing, r.audited"
-        " FROM round r LEFT JOIN signature s ON s.id = r.signature ORDER BY r.id"
+        " FROM round r LEFT JOIN model_version s ON s.id = r.model_version ORDER BY r.id"
     )
     return [
         Round(number, name, opened, closed, share, reviewed, json.loads(closing or "{}"), audited)

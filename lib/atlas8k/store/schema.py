@@ -16,12 +16,13 @@ from atlas8k.store.errors import LedgerCorruptError, LedgerVersionError
 
 logger = logging.getLogger(__name__)
 
-VERSION = 13
+VERSION = 14
 """Of schema.sql."""
 OLDEST = 8
 """That is brought up to date: two scripts beside schema.sql are for it, and a third one is for
 all up to version 10. Version 9 lacks the audit trail too, 11 the checks of labels, and 12 the
-looks of a sweep, the drawings and what CTs are compared by, which schema.sql adds."""
+looks of a sweep, the drawings and what CTs are compared by, which schema.sql adds. Up to 13 a
+model version was called a signature, see `_rename_model_versions`."""
 
 APPLICATION_ID = 0x41384B31  # "A8K1": what `file` and we know a ledger by
 
@@ -121,6 +122,27 @@ def keep_former(connection: sqlite3.Connection, path: Path, version: int) -> Non
     logger.warning("%s: is of a release before; kept as %s and brought up to date", path, target)
 
 
+def _rename_model_versions(connection: sqlite3.Connection) -> None:
+    """Rename what versions up to 13 called a signature: tables, columns, and keys in JSON."""
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    for (table,) in tables:
+        if any(row[1] == "signature" for row in connection.execute(f"PRAGMA table_info({table})")):
+            connection.execute(f"ALTER TABLE {table} RENAME COLUMN signature TO model_version")
+    connection.execute("ALTER TABLE signature RENAME TO model_version")
+    present = {table for (table,) in tables}
+    for table, column, key in (
+        ("label_version", "info", "model_signature"),
+        ("label", "info", "model_signature"),
+        ("round", "closing", "signature"),
+    ):
+        if table in present:
+            connection.execute(
+                f"UPDATE {table} SET {column} = json_remove(json_set({column}, "
+                f"'$.model_version', json_extract({column}, '$.{key}')), '$.{key}') "
+                f"WHERE json_type({column}, '$.{key}') IS NOT NULL"
+            )
+
+
 def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
     """Make the tables, or bring those of a version before up to date: all of it, or none.
 
@@ -131,6 +153,8 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         _run(connection, "schema_upgrade.sql")
     if 0 < version <= 10:
         _run(connection, "schema_upgrade_10.sql")
+    if 0 < version <= 13:
+        _rename_model_versions(connection)
     if version < VERSION:
         _run(connection, "schema.sql")
         connection.executemany(

@@ -1,8 +1,8 @@
--- The ledger's tables, version 13.
+-- The ledger's tables, version 14.
 --
 -- What was measured and what people did is written once. What follows from it and is kept
 -- beside it: `result.counted` and `result.available`, so that the next sample is the first
--- entry of an index, and `signature.scored`, which is asked for with every sample, by the
+-- entry of an index, and `model_version.scored`, which is asked for with every sample, by the
 -- triggers at the end; and `provenance`, see provenance.py.
 --
 -- Label files lie in the studies folder under their hash; which one is current, and all that is
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS structure (
   name TEXT NOT NULL UNIQUE
 );
 
-CREATE TABLE IF NOT EXISTS signature (
+CREATE TABLE IF NOT EXISTS model_version (
   id INTEGER PRIMARY KEY,            -- order registered
   name TEXT NOT NULL UNIQUE,
   detail TEXT NOT NULL,              -- JSON: checkpoints, preprocessing, attention settings
@@ -48,10 +48,10 @@ CREATE INDEX IF NOT EXISTS volume_random ON volume (shuffle, id)
   WHERE available = 1 AND failed = 0;
 CREATE INDEX IF NOT EXISTS volume_aside ON volume (id) WHERE counted = 0;
 
--- One row a volume and signature: scored (rank_ml not null) or failed (reason not null).
+-- One row a volume and model version: scored (rank_ml not null) or failed (reason not null).
 CREATE TABLE IF NOT EXISTS result (
   volume INTEGER NOT NULL REFERENCES volume (id),
-  signature INTEGER NOT NULL REFERENCES signature (id),
+  model_version INTEGER NOT NULL REFERENCES model_version (id),
   at REAL NOT NULL,
   seconds REAL,
   attention_ml REAL,                 -- all organs
@@ -60,15 +60,15 @@ CREATE TABLE IF NOT EXISTS result (
   counted INTEGER NOT NULL,          -- copy of volume.counted, by trigger
   available INTEGER NOT NULL DEFAULT 0, -- copy of volume.available, by trigger
   traits TEXT,                       -- JSON: what a list is drawn by beside the ranking; NULL: not known
-  PRIMARY KEY (volume, signature)
+  PRIMARY KEY (volume, model_version)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS result_next ON result (signature, available, rank_ml DESC, volume);
-CREATE INDEX IF NOT EXISTS result_order ON result (signature, counted, rank_ml DESC, volume);
+CREATE INDEX IF NOT EXISTS result_next ON result (model_version, available, rank_ml DESC, volume);
+CREATE INDEX IF NOT EXISTS result_order ON result (model_version, counted, rank_ml DESC, volume);
 
--- One row a volume, organ and signature.
+-- One row a volume, organ and model version.
 CREATE TABLE IF NOT EXISTS score (
   volume INTEGER NOT NULL,
-  signature INTEGER NOT NULL,
+  model_version INTEGER NOT NULL,
   organ INTEGER NOT NULL REFERENCES structure (id),
   attention_ml REAL NOT NULL,
   inconsistency_ml REAL NOT NULL,
@@ -76,18 +76,18 @@ CREATE TABLE IF NOT EXISTS score (
   overlap_ml REAL NOT NULL,
   ranked INTEGER NOT NULL DEFAULT 1, -- 0: organ is public or revised
   figures TEXT NOT NULL DEFAULT '{}', -- JSON: what the other rankings go by, by name
-  PRIMARY KEY (volume, signature, organ),
-  FOREIGN KEY (volume, signature) REFERENCES result (volume, signature) ON DELETE CASCADE
+  PRIMARY KEY (volume, model_version, organ),
+  FOREIGN KEY (volume, model_version) REFERENCES result (volume, model_version) ON DELETE CASCADE
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS score_order ON score (signature, organ, attention_ml DESC, volume);
+CREATE INDEX IF NOT EXISTS score_order ON score (model_version, organ, attention_ml DESC, volume);
 
 -- Organs and regions in order, as JSON: read whole, with the sample.
 CREATE TABLE IF NOT EXISTS explanation (
   volume INTEGER NOT NULL,
-  signature INTEGER NOT NULL,
+  model_version INTEGER NOT NULL,
   text TEXT NOT NULL,
-  PRIMARY KEY (volume, signature),
-  FOREIGN KEY (volume, signature) REFERENCES result (volume, signature) ON DELETE CASCADE
+  PRIMARY KEY (volume, model_version),
+  FOREIGN KEY (volume, model_version) REFERENCES result (volume, model_version) ON DELETE CASCADE
 ) WITHOUT ROWID;
 
 -- Settings all processes must share.
@@ -95,7 +95,7 @@ CREATE TABLE IF NOT EXISTS setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) W
 
 CREATE TABLE IF NOT EXISTS round (
   id INTEGER PRIMARY KEY,            -- the round's number
-  signature INTEGER REFERENCES signature (id),
+  model_version INTEGER REFERENCES model_version (id),
   opened_at REAL NOT NULL,
   closed_at REAL,
   budget REAL NOT NULL,              -- fraction of the counted volumes
@@ -107,7 +107,7 @@ CREATE TABLE IF NOT EXISTS round (
 -- The list of a round, drawn once: when the networks it is ranked by had scored everything.
 CREATE TABLE IF NOT EXISTS plan (
   round INTEGER PRIMARY KEY REFERENCES round (id),
-  signature INTEGER NOT NULL REFERENCES signature (id),
+  model_version INTEGER NOT NULL REFERENCES model_version (id),
   ranking TEXT NOT NULL,
   drawn_at REAL NOT NULL,
   top INTEGER NOT NULL,              -- so many places are the budget's
@@ -155,7 +155,7 @@ CREATE TABLE IF NOT EXISTS lease (
   anonymous INTEGER NOT NULL,
   purpose TEXT NOT NULL DEFAULT 'revise',
   strategy TEXT NOT NULL,
-  signature INTEGER REFERENCES signature (id),
+  model_version INTEGER REFERENCES model_version (id),
   round INTEGER REFERENCES round (id),
   taken_at REAL NOT NULL,
   expires_at REAL NOT NULL,
@@ -200,7 +200,7 @@ CREATE TABLE IF NOT EXISTS submission (
   submitted_at REAL NOT NULL,
   lease INTEGER REFERENCES lease (id),
   minutes REAL,
-  signature INTEGER REFERENCES signature (id),
+  model_version INTEGER REFERENCES model_version (id),
   round INTEGER REFERENCES round (id), -- the one that its volume was given out in
   file TEXT,
   sha256 TEXT,
@@ -346,7 +346,7 @@ CREATE TABLE IF NOT EXISTS label_version (
   size INTEGER NOT NULL,             -- size and time tell the file from others; copies share them
   mtime_ns INTEGER NOT NULL,
   info TEXT NOT NULL,                -- JSON object
-  signature INTEGER REFERENCES signature (id),
+  model_version INTEGER REFERENCES model_version (id),
   submission INTEGER REFERENCES submission (id),
   written_at REAL NOT NULL,
   replaced_at REAL                   -- when it ceased to be current, if it did
@@ -452,17 +452,17 @@ END;
 CREATE TRIGGER IF NOT EXISTS result_enters AFTER INSERT ON result
   WHEN NEW.counted AND NEW.rank_ml IS NOT NULL
 BEGIN
-  UPDATE signature SET scored = scored + 1 WHERE id = NEW.signature;
+  UPDATE model_version SET scored = scored + 1 WHERE id = NEW.model_version;
 END;
 CREATE TRIGGER IF NOT EXISTS result_leaves AFTER DELETE ON result
   WHEN OLD.counted AND OLD.rank_ml IS NOT NULL
 BEGIN
-  UPDATE signature SET scored = scored - 1 WHERE id = OLD.signature;
+  UPDATE model_version SET scored = scored - 1 WHERE id = OLD.model_version;
 END;
 CREATE TRIGGER IF NOT EXISTS result_changes AFTER UPDATE OF counted ON result
   WHEN OLD.counted <> NEW.counted AND NEW.rank_ml IS NOT NULL
 BEGIN
-  UPDATE signature SET scored = scored + NEW.counted - OLD.counted WHERE id = NEW.signature;
+  UPDATE model_version SET scored = scored + NEW.counted - OLD.counted WHERE id = NEW.model_version;
 END;
 
 -- What annotators have drawn in the browser and not submitted yet, see drawings.py.

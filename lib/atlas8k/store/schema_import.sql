@@ -1,7 +1,7 @@
 -- From version 8, after schema.sql: rows of tables that were made anew.
-INSERT INTO score (volume, signature, organ, attention_ml, inconsistency_ml, uncertainty_ml,
+INSERT INTO score (volume, model_version, organ, attention_ml, inconsistency_ml, uncertainty_ml,
     overlap_ml, ranked, figures)
-  SELECT volume, signature, organ, attention_ml, inconsistency_ml, uncertainty_ml, overlap_ml,
+  SELECT volume, model_version, organ, attention_ml, inconsistency_ml, uncertainty_ml, overlap_ml,
     ranked, json_patch('{}', json_object('salient', salient_ml, 'per_slice', per_slice_ml))
   FROM score_8;
 DROP TABLE score_8;

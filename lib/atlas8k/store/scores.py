@@ -1,4 +1,4 @@
-"""Model signatures, the scores measured under them, and how far scoring has come."""
+"""Model versions, the scores measured under them, and how far scoring has come."""
 
 from __future__ import annotations
 
@@ -12,68 +12,69 @@ from atlas8k.core.findings import Finding
 from atlas8k.core.rankings import RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.store import audit_trail, checks, ranking, rounds, selections, volumes
-from atlas8k.store.errors import UnknownSignatureError
+from atlas8k.store.errors import UnknownModelVersionError
 from atlas8k.store.records import OrganScore, Progress
 from atlas8k.store.transaction import Transaction
 
-# Signatures
+# Model versions
 
 _SERVED = "audit:served"
-"""Setting: the signature that was registered last, by whatever process."""
+"""Setting: the model version that was registered last, by whatever process."""
 
 
 def register(
     tx: Transaction,
-    signature: str,
+    model_version: str,
     detail: Mapping[str, Any] | None = None,
     *,
     new_round: bool = True,
 ) -> bool:
-    """Note a model signature; True where it is new, else its detail stays as it was.
+    """Note a model version; True where it is new, else its detail stays as it was.
 
     A new one ends the open round, which it is the result of, and begins the next,
     unless `new_round` is false (say, for other attention settings).
     """
     text = json.dumps(detail or {}, sort_keys=True, default=str)
     new = tx.run(
-        "INSERT INTO signature (name, detail, registered_at) VALUES (?,?,?) ON CONFLICT DO NOTHING",
-        signature,
+        "INSERT INTO model_version (name, detail, registered_at) VALUES (?,?,?)"
+        " ON CONFLICT DO NOTHING",
+        model_version,
         text,
         tx.now,
     ).rowcount
     if new and new_round:
-        rounds.close(tx, {"signature": signature})
-        rounds.open_round(tx, ranking.signature_row(tx, signature))
+        rounds.close(tx, {"model_version": model_version})
+        rounds.open_round(tx, ranking.model_version_row(tx, model_version))
     # Not where it is new only: networks of before may be served again.
-    if (before := tx.setting(_SERVED)) != signature:
-        tx.set(_SERVED, signature)
-        selections.forget_unusable(tx, signature)
+    if (before := tx.setting(_SERVED)) != model_version:
+        tx.set(_SERVED, model_version)
+        selections.forget_unusable(tx, model_version)
         audit_trail.record(
-            tx, "publish", model_version=signature, before=before, networks=(detail or {})
+            tx, "publish", model_version=model_version, before=before, networks=(detail or {})
         )
     return bool(new)
 
 
-def signature_detail(tx: Transaction, signature: str) -> dict[str, Any]:
-    """Return what was registered with a signature."""
-    text = tx.value("SELECT detail FROM signature WHERE name = ?", signature)
+def model_version_detail(tx: Transaction, model_version: str) -> dict[str, Any]:
+    """Return what was registered with a model version."""
+    text = tx.value("SELECT detail FROM model_version WHERE name = ?", model_version)
     if text is None:
-        raise UnknownSignatureError(signature)
+        raise UnknownModelVersionError(model_version)
     return dict(json.loads(text))
 
 
-def known(tx: Transaction, signature: str | None) -> str | None:
-    """Return a signature where it is registered: in a store made anew it may not be."""
-    found: str | None = tx.value("SELECT name FROM signature WHERE name = ?", signature)
+def known(tx: Transaction, model_version: str | None) -> str | None:
+    """Return a model version where it is registered: in a store made anew it may not be."""
+    found: str | None = tx.value("SELECT name FROM model_version WHERE name = ?", model_version)
     return found
 
 
-def last_signature(tx: Transaction) -> str | None:
-    """Return the signature that was registered, or that a round was opened with, last."""
+def last_model_version(tx: Transaction) -> str | None:
+    """Return the model version that was registered, or that a round was opened with, last."""
     name: str | None = tx.value(
-        "SELECT name FROM (SELECT name, registered_at AS at, id FROM signature UNION ALL"
-        " SELECT s.name, r.opened_at, s.id FROM round r JOIN signature s ON s.id = r.signature)"
-        " ORDER BY at DESC, id DESC LIMIT 1"
+        "SELECT name FROM (SELECT name, registered_at AS at, id FROM model_version UNION ALL"
+        " SELECT s.name, r.opened_at, s.id FROM round r"
+        " JOIN model_version s ON s.id = r.model_version) ORDER BY at DESC, id DESC LIMIT 1"
     )
     return name
 
@@ -104,7 +105,7 @@ def _checked(volume: str, sizes: Mapping[str, OrganScore]) -> dict[int, OrganSco
 def record_score(
     tx: Transaction,
     volume: str,
-    signature: str,
+    model_version: str,
     sizes: Mapping[str, OrganScore],
     *,
     seconds: float | None = None,
@@ -126,11 +127,11 @@ def record_score(
     Raises
     ------
     LedgerError
-        Unknown volume, signature or organ; a size that is negative or not finite, or
+        Unknown volume, model version or organ; a size that is negative or not finite, or
         missing for the current ranking.
     """
     scores = _checked(volume, sizes)
-    row, s = volumes.volume_row(tx, volume), ranking.signature_row(tx, signature)
+    row, s = volumes.volume_row(tx, volume), ranking.model_version_row(tx, model_version)
     known = ranking.known_organs(tx, row)
     current = ranking.current(tx)
     try:
@@ -142,7 +143,7 @@ def record_score(
     kept = None if traits is None else json.dumps(traits, separators=(",", ":"), allow_nan=False)
     _replace_result(tx, row, s, seconds=seconds, attention_ml=total, rank_ml=rank, traits=kept)
     tx.connection.executemany(
-        "INSERT INTO score (volume, signature, organ, ranked, attention_ml, inconsistency_ml,"
+        "INSERT INTO score (volume, model_version, organ, ranked, attention_ml, inconsistency_ml,"
         " uncertainty_ml, overlap_ml, figures) VALUES (?,?,?,?,?,?,?,?,?)",
         [
             (row, s, organ, organ not in known, *score[:4], json.dumps(score.figures))
@@ -157,94 +158,96 @@ def record_score(
     mark_complete(tx, s)
 
 
-def record_failure(tx: Transaction, volume: str, signature: str, reason: str) -> None:
+def record_failure(tx: Transaction, volume: str, model_version: str, reason: str) -> None:
     """Record that a volume cannot be scored; it is not stale any more until its file changes."""
-    row, s = volumes.volume_row(tx, volume), ranking.signature_row(tx, signature)
+    row, s = volumes.volume_row(tx, volume), ranking.model_version_row(tx, model_version)
     _replace_result(tx, row, s, reason=reason or "unknown reason")
     tx.run("UPDATE volume SET failed = 1 WHERE id = ?", row)
     mark_complete(tx, s)
 
 
-def _replace_result(tx: Transaction, row: int, signature_row: int, **columns: Any) -> None:
-    tx.run("DELETE FROM result WHERE volume = ? AND signature = ?", row, signature_row)
+def _replace_result(tx: Transaction, row: int, model_version_row: int, **columns: Any) -> None:
+    tx.run("DELETE FROM result WHERE volume = ? AND model_version = ?", row, model_version_row)
     counted, available = tx.one("SELECT counted, available FROM volume WHERE id = ?", row)
-    columns |= {"volume": row, "signature": signature_row, "at": tx.now}
+    columns |= {"volume": row, "model_version": model_version_row, "at": tx.now}
     tx.insert("result", counted=counted, available=available, **columns)
 
 
-def retry_failures(tx: Transaction, signature: str) -> int:
+def retry_failures(tx: Transaction, model_version: str) -> int:
     """Make failed volumes stale again; returns how many."""
-    s = ranking.signature_row(tx, signature)
+    s = ranking.model_version_row(tx, model_version)
     tx.run(
         "UPDATE volume SET failed = 0 WHERE failed AND id IN"
-        " (SELECT volume FROM result WHERE signature = ? AND reason IS NOT NULL)",
+        " (SELECT volume FROM result WHERE model_version = ? AND reason IS NOT NULL)",
         s,
     )
-    return tx.run("DELETE FROM result WHERE signature = ? AND reason IS NOT NULL", s).rowcount
+    return tx.run("DELETE FROM result WHERE model_version = ? AND reason IS NOT NULL", s).rowcount
 
 
 # How far scoring has come
 
 
-def mark_complete(tx: Transaction, signature_row: int | None = None) -> None:
-    """Note the first time that nothing was stale, of one signature or of all.
+def mark_complete(tx: Transaction, model_version_row: int | None = None) -> None:
+    """Note the first time that nothing was stale, of one model version or of all.
 
-    From then on the signature is ranked by.
+    From then on the model version is ranked by.
     """
     waiting = tx.run(
-        "SELECT id FROM signature WHERE completed_at IS NULL AND (?1 IS NULL OR id = ?1)",
-        signature_row,
+        "SELECT id FROM model_version WHERE completed_at IS NULL AND (?1 IS NULL OR id = ?1)",
+        model_version_row,
     )
     for (s,) in waiting.fetchall():
         # From the end: volumes are scored from the front as a rule, so that a stale one is
         # found at once as long as there are many.
         stale_one = tx.exists(
             "SELECT 1 FROM volume v WHERE v.counted = 1 AND NOT EXISTS"
-            " (SELECT 1 FROM result r WHERE r.volume = v.id AND r.signature = ?)"
+            " (SELECT 1 FROM result r WHERE r.volume = v.id AND r.model_version = ?)"
             " ORDER BY v.id DESC LIMIT 1",
             s,
         )
         if not stale_one:
             tx.run(
-                "UPDATE signature SET completed_at = ? WHERE id = ? AND EXISTS (SELECT 1 FROM"
-                " result WHERE signature = ? AND counted = 1 AND rank_ml IS NOT NULL)",
+                "UPDATE model_version SET completed_at = ? WHERE id = ? AND EXISTS (SELECT 1 FROM"
+                " result WHERE model_version = ? AND counted = 1 AND rank_ml IS NOT NULL)",
                 *(tx.now, s, s),
             )
 
 
-def stale(tx: Transaction, signature: str, limit: int | None = None) -> list[str]:
-    """Return volumes with neither score nor failure under a signature, most urgent first.
+def stale(tx: Transaction, model_version: str, limit: int | None = None) -> list[str]:
+    """Return volumes with neither score nor failure under a model version, most urgent first.
 
     Those come first that an annotator may get first, by what they scored last.
     """
     rows = tx.run(
-        "SELECT v.name FROM volume v LEFT JOIN result r ON r.volume = v.id AND r.signature ="
-        " (SELECT max(p.id) FROM signature p WHERE p.id <> ?1 AND p.completed_at IS NOT NULL)"
+        "SELECT v.name FROM volume v LEFT JOIN result r ON r.volume = v.id AND r.model_version ="
+        " (SELECT max(p.id) FROM model_version p WHERE p.id <> ?1 AND p.completed_at IS NOT NULL)"
         " WHERE v.counted = 1 AND NOT EXISTS"
-        " (SELECT 1 FROM result n WHERE n.volume = v.id AND n.signature = ?1)"
+        " (SELECT 1 FROM result n WHERE n.volume = v.id AND n.model_version = ?1)"
         " ORDER BY v.status <> 'open', r.rank_ml DESC, v.name LIMIT ?2",
-        ranking.signature_row(tx, signature),
+        ranking.model_version_row(tx, model_version),
         -1 if limit is None else limit,
     )
     return [name for (name,) in rows]
 
 
-def failures(tx: Transaction, signature: str) -> dict[str, str]:
+def failures(tx: Transaction, model_version: str) -> dict[str, str]:
     """Return by volume why it cannot be scored."""
     return dict(
         tx.run(
             "SELECT v.name, r.reason FROM result r JOIN volume v ON v.id = r.volume"
-            " WHERE r.signature = ? AND r.counted = 1 AND r.rank_ml IS NULL ORDER BY v.name",
-            ranking.signature_row(tx, signature),
+            " WHERE r.model_version = ? AND r.counted = 1 AND r.rank_ml IS NULL ORDER BY v.name",
+            ranking.model_version_row(tx, model_version),
         )
     )
 
 
-def progress(tx: Transaction, signature: str) -> Progress:
+def progress(tx: Transaction, model_version: str) -> Progress:
     """Return how many volumes are scored, of how many."""
-    row = ranking.signature_row(tx, signature)
-    failed = "SELECT count(*) FROM result WHERE signature = ?1 AND counted = 1 AND rank_ml IS NULL"
-    sql = f"SELECT scored, ({failed}), ?2, completed_at FROM signature WHERE id = ?1"
+    row = ranking.model_version_row(tx, model_version)
+    failed = (
+        "SELECT count(*) FROM result WHERE model_version = ?1 AND counted = 1 AND rank_ml IS NULL"
+    )
+    sql = f"SELECT scored, ({failed}), ?2, completed_at FROM model_version WHERE id = ?1"
     return Progress(*tx.one(sql, row, volumes.counted(tx)))
 
 
@@ -252,30 +255,32 @@ def progress(tx: Transaction, signature: str) -> Progress:
 
 
 def _keep_explanation(
-    tx: Transaction, row: int, signature_row: int, explanation: Mapping[str, Any]
+    tx: Transaction, row: int, model_version_row: int, explanation: Mapping[str, Any]
 ) -> None:
-    """Keep why a volume ranks so; what a superseded signature said of it goes."""
-    tx.run(f"DELETE FROM explanation WHERE volume = ? AND signature IN ({ranking.SUPERSEDED})", row)
+    """Keep why a volume ranks so; what a superseded model version said of it goes."""
+    tx.run(
+        f"DELETE FROM explanation WHERE volume = ? AND model_version IN ({ranking.SUPERSEDED})", row
+    )
     tx.run(
         "INSERT OR REPLACE INTO explanation VALUES (?,?,?)",
         row,
-        signature_row,
+        model_version_row,
         json.dumps(explanation, separators=(",", ":"), allow_nan=False),
     )
 
 
-def explanation(tx: Transaction, volume: str, signature: str) -> dict[str, Any] | None:
-    """Return what was noted with a volume's score under a signature; None: nothing."""
+def explanation(tx: Transaction, volume: str, model_version: str) -> dict[str, Any] | None:
+    """Return what was noted with a volume's score under a model version; None: nothing."""
     text = tx.value(
         "SELECT e.text FROM explanation e WHERE e.volume = (SELECT id FROM volume WHERE name = ?)"
-        " AND e.signature = (SELECT id FROM signature WHERE name = ?)",
+        " AND e.model_version = (SELECT id FROM model_version WHERE name = ?)",
         volume,
-        signature,
+        model_version,
     )
     return None if text is None else dict(json.loads(text))
 
 
-def familiar(tx: Transaction, signature: str) -> dict[str, dict[str, Any]]:
+def familiar(tx: Transaction, model_version: str) -> dict[str, dict[str, Any]]:
     """Return by volume how its CT compares with the training CTs; kept with the score.
 
     As :func:`atlas8k.content.familiar.compare` says it. Volumes that were scored by a
@@ -284,8 +289,8 @@ def familiar(tx: Transaction, signature: str) -> dict[str, dict[str, Any]]:
     rows = tx.run(
         "SELECT v.name, json_extract(e.text, '$.familiar') FROM explanation e"
         " JOIN volume v ON v.id = e.volume"
-        " WHERE e.signature = (SELECT id FROM signature WHERE name = ?)"
+        " WHERE e.model_version = (SELECT id FROM model_version WHERE name = ?)"
         " AND json_extract(e.text, '$.familiar') IS NOT NULL ORDER BY v.name",
-        signature,
+        model_version,
     )
     return {name: dict(json.loads(text)) for name, text in rows}

@@ -49,15 +49,17 @@ def set_selection(tx: Transaction, selection: str) -> bool:
     return True
 
 
-def forget_unusable(tx: Transaction, signature: str) -> None:
+def forget_unusable(tx: Transaction, model_version: str) -> None:
     """Forget scores of networks that are served again, which now lack what is ranked or drawn by.
 
     While they were superseded, another ranking or selection may have been chosen.
     """
-    row = ranking.signature_row(tx, signature)
-    ranking.forget_unmeasured(tx, "signature = ?", row)
+    row = ranking.model_version_row(tx, model_version)
+    ranking.forget_unmeasured(tx, "model_version = ?", row)
     if current(tx) in DRAWN:
-        tx.run("DELETE FROM result WHERE reason IS NULL AND traits IS NULL AND signature = ?", row)
+        tx.run(
+            "DELETE FROM result WHERE reason IS NULL AND traits IS NULL AND model_version = ?", row
+        )
 
 
 def seed(tx: Transaction) -> str:
@@ -69,21 +71,21 @@ def seed(tx: Transaction) -> str:
     return found
 
 
-def lines(tx: Transaction, number: int, signature_row: int) -> list[Line]:
+def lines(tx: Transaction, number: int, model_version_row: int) -> list[Line]:
     """Return what nobody has submitted, nor anybody in this round, largest figure first."""
     return tx.run(
         "SELECT v.id, v.name, r.rank_ml FROM result r CROSS JOIN volume v ON v.id = r.volume"
-        " WHERE r.signature = ? AND r.counted = 1 AND r.rank_ml IS NOT NULL"
+        " WHERE r.model_version = ? AND r.counted = 1 AND r.rank_ml IS NOT NULL"
         " AND v.status = 'open' AND NOT EXISTS"
         " (SELECT 1 FROM submission p WHERE p.volume = v.id AND p.round = ?)"
         " ORDER BY r.rank_ml DESC, r.volume",
-        signature_row,
+        model_version_row,
         number,
     ).fetchall()
 
 
 def in_order(
-    tx: Transaction, found: list[Line], selection: Selection, number: int, signature_row: int
+    tx: Transaction, found: list[Line], selection: Selection, number: int, model_version_row: int
 ) -> list[Line]:
     """Return lines that are in the order of the ranking in that of a selection.
 
@@ -95,24 +97,24 @@ def in_order(
     if selection == RANKING:
         return found
     by_name = {line[1]: line for line in found}
-    pool = _pool(tx, found, selection, signature_row)
+    pool = _pool(tx, found, selection, model_version_row)
     budget = rounds.budget_of(tx, number).total
     return [by_name[name] for name in drawn(selection, pool, budget, seed(tx), number)]
 
 
-def candidates(tx: Transaction, signature: str, by: str) -> list[Candidate]:
+def candidates(tx: Transaction, model_version: str, by: str) -> list[Candidate]:
     """Return every scored volume as lists are drawn of it by a ranking, in order of the names."""
     ids = dict(tx.run("SELECT name, id FROM volume").fetchall())
-    listed = sorted(ranking.listing(tx, signature, by=by), key=lambda one: one.volume)
+    listed = sorted(ranking.listing(tx, model_version, by=by), key=lambda one: one.volume)
     found = [(ids[one.volume], one.volume, one.score) for one in listed]
-    return _pool(tx, found, RANKING, ranking.signature_row(tx, signature), by)
+    return _pool(tx, found, RANKING, ranking.model_version_row(tx, model_version), by)
 
 
-def ensure(tx: Transaction, selection: Selection, number: int, signature_row: int) -> None:
+def ensure(tx: Transaction, selection: Selection, number: int, model_version_row: int) -> None:
     """Draw an order that was asked for by name, once in a round that has its list."""
     if tx.exists("SELECT 1 FROM selected WHERE round = ? AND selection = ?", number, selection):
         return
-    order = in_order(tx, lines(tx, number, signature_row), selection, number, signature_row)
+    order = in_order(tx, lines(tx, number, model_version_row), selection, number, model_version_row)
     tx.connection.executemany(
         "INSERT INTO selected VALUES (?,?,?,?)",
         [(number, selection, place, row) for place, (row, _, _) in enumerate(order, start=1)],
@@ -123,11 +125,13 @@ def _pool(
     tx: Transaction,
     found: Sequence[Line],
     selection: Selection,
-    signature_row: int,
+    model_version_row: int,
     by: str | None = None,
 ) -> list[Candidate]:
     kept = dict(
-        tx.run("SELECT volume, traits FROM result WHERE signature = ?", signature_row).fetchall()
+        tx.run(
+            "SELECT volume, traits FROM result WHERE model_version = ?", model_version_row
+        ).fetchall()
     )
     missing = sum(kept[row] is None for row, _, _ in found)
     if missing and selection in DRAWN:
@@ -139,8 +143,9 @@ def _pool(
     figure = ranking.figure(by or ranking.current(tx))
     figures: Mapping[int, dict[str, float | None]] = defaultdict(dict)
     for row, organ, value in tx.run(
-        f"SELECT c.volume, c.organ, {figure} FROM score c WHERE c.signature = ? AND c.ranked = 1",
-        signature_row,
+        f"SELECT c.volume, c.organ, {figure} FROM score c WHERE c.model_version = ?"
+        " AND c.ranked = 1",
+        model_version_row,
     ):
         figures[row][ORGAN_NAMES[organ - 1]] = value
     sources = dict(tx.run("SELECT id, source FROM volume").fetchall())

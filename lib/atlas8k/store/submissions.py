@@ -42,7 +42,7 @@ def submit(
     *,
     file: str | None = None,
     sha256: str | None = None,
-    signature: str | None = None,
+    model_version: str | None = None,
     organs: Mapping[str, OrganChange] | None = None,
     detail: Mapping[str, Any] | None = None,
     number: int | None = None,
@@ -68,7 +68,7 @@ def submit(
     ----------
     file, sha256
         The label file and its checksum.
-    signature
+    model_version
         What the draft label's pseudo label came from; else that of the lease.
     organs
         What it says of each organ by name; these become the organs' provenance.
@@ -105,7 +105,7 @@ def submit(
     row = volumes.volume_row(tx, volume)
     organs, agreement = organs or {}, agreement or {}
     at = tx.now if at is None else at
-    s = None if signature is None else ranking.signature_row(tx, signature)
+    s = None if model_version is None else ranking.model_version_row(tx, model_version)
     origin = context(tx, volume, holder, lease, at=at)
     current, status = tx.one("SELECT current_submission, status FROM volume WHERE id = ?", row)
     second = origin.purpose == "double_read" and current is not None
@@ -122,7 +122,7 @@ def submit(
     if begun_from is None:
         begun_from = origin.base if crossed or second else current
     if s is None:
-        s = tx.value("SELECT signature FROM lease WHERE id = ?", origin.lease)
+        s = tx.value("SELECT model_version FROM lease WHERE id = ?", origin.lease)
     unclear = origin.taken_at is None or origin.ambiguous
     submission = tx.insert(
         "submission",
@@ -133,7 +133,7 @@ def submit(
         submitted_at=at,
         lease=origin.lease,
         minutes=None if unclear else (at - origin.taken_at) / 60,  # type: ignore[operator]
-        signature=s,
+        model_version=s,
         round=of_round,
         file=file,
         sha256=sha256,
@@ -268,7 +268,7 @@ def context(
     found = tx.run(
         "SELECT l.id, l.taken_at, l.ended_at, l.outcome, l.expires_at,"
         " coalesce(l.base_submission, 0), s.name, l.purpose, l.round, l.looked_at, l.draft"
-        " FROM lease l LEFT JOIN signature s ON s.id = l.signature"
+        " FROM lease l LEFT JOIN model_version s ON s.id = l.model_version"
         " WHERE l.volume = ? AND l.holder = ? AND l.taken_at <= ?"
         " ORDER BY l.id = ? DESC, l.id DESC LIMIT 2",
         *(row, holder.key, at, lease),
@@ -276,7 +276,7 @@ def context(
     if not found:
         base = tx.value("SELECT base_submission FROM volume WHERE id = ?", row)
         return SubmissionContext(None, None, True, base or 0, None, "revise", False)
-    number, taken_at, ended_at, outcome, expires_at, base, signature, *rest = found[0]
+    number, taken_at, ended_at, outcome, expires_at, base, model_version, *rest = found[0]
     purpose, of, looked, draft = rest
     # Saving again after a submission corrects it and is not late.
     ended = expires_at if ended_at is None else min(ended_at, expires_at)
@@ -285,7 +285,7 @@ def context(
     # Which of several people's leases it is nobody knows: none of them has said anything.
     looked = None if several else looked
     return SubmissionContext(
-        number, taken_at, late, base, signature, purpose, several, of, looked, draft
+        number, taken_at, late, base, model_version, purpose, several, of, looked, draft
     )
 
 
@@ -311,7 +311,7 @@ _SELECT = (
     "SELECT p.id, v.name, p.holder, p.anonymous, p.submitted_at, p.minutes, s.name, p.round,"
     " p.file, p.sha256, p.late, p.conflict, p.purpose, p.start_submission, p.start_sha256,"
     " p.restored, p.content, p.lease FROM submission p JOIN volume v ON v.id = p.volume"
-    " LEFT JOIN signature s ON s.id = p.signature"
+    " LEFT JOIN model_version s ON s.id = p.model_version"
 )
 
 

@@ -122,7 +122,7 @@ def lines(tx: Transaction) -> list[SweepLine]:
 
 
 def waiting(
-    tx: Transaction, order: SweepOrder, signature: str | None, *, seen: bool = False
+    tx: Transaction, order: SweepOrder, model_version: str | None, *, seen: bool = False
 ) -> list[Waiting]:
     """Return what was not looked at yet, in order.
 
@@ -131,7 +131,7 @@ def waiting(
     order
         ``worst``: the priority list's, then by findings of anatomical rules, then by name;
         ``random``: by :func:`place_at_random`.
-    signature
+    model_version
         Of the scores; None where there are none.
     seen
         Also volumes that somebody has submitted.
@@ -143,10 +143,10 @@ def waiting(
         " FROM label_check c WHERE c.volume = counted.id AND c.label <> 'submitted'"
         " ORDER BY c.label LIMIT 1) AS found FROM counted"
         " LEFT JOIN result r ON r.volume = counted.id"
-        " AND r.signature = (SELECT id FROM signature WHERE name = ?)"
+        " AND r.model_version = (SELECT id FROM model_version WHERE name = ?)"
         " WHERE NOT looked AND (? OR first IS NULL)"
         " ORDER BY r.rank_ml IS NULL, r.rank_ml DESC, found DESC, name",
-        *(signature, seen),
+        *(model_version, seen),
     )
     found = [Waiting(*row) for row in rows]
     if order == "random":

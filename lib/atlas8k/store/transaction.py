@@ -1,7 +1,7 @@
 """What the functions of the ledger work on: one open transaction.
 
-Functions whose first argument is a :class:`Transaction` name volumes and model signatures as
-people do; those that take a ``row`` or a ``signature_row`` want the id of a table's row.
+Functions whose first argument is a :class:`Transaction` name volumes and model versions as
+people do; those that take a ``row`` or a ``model_version_row`` want the id of a table's row.
 """
 
 from __future__ import annotations

@@ -48,11 +48,11 @@ class Campaign:
         for seed, volume in enumerate(volumes):
             write_ct(self.studies / f"{volume}.nii.gz", seed)
         self.service = LabelService.open(self.studies)
-        self.service.ledger.register_signature("m0", {"networks": "embedded"})
+        self.service.ledger.register_model_version("m0", {"networks": "embedded"})
         self.service.ledger.add_volumes([VolumeEntry(volume, "BTCV") for volume in volumes])
 
     def pseudo(self, volume: str, *organs: str) -> None:
-        self.service.keep_pseudo(volume, columns(*organs), GRID, {"model_signature": "m0"})
+        self.service.keep_pseudo(volume, columns(*organs), GRID, {"model_version": "m0"})
 
     def public(self, volume: str, **states: str) -> None:
         there = [organ for organ, state in states.items() if state == "present"]

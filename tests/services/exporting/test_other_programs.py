@@ -61,11 +61,11 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelService]
     for name, ct, _ in every:
         write_nifti(studies / f"{name}.nii.gz", ct.array.astype(np.int16), ct.grid)
     service = LabelService.open(studies)
-    service.ledger.register_signature("m0")
+    service.ledger.register_model_version("m0")
     for number, (name, ct, label) in enumerate(every):
         there = [organ for organ in ORGAN_NAMES if (label == ORGAN_IDS[organ]).any()]
         service.ledger.add_volumes([VolumeEntry(name, "BTCV")])
-        service.keep_pseudo(name, label, ct.grid, {"model_signature": "m0"})
+        service.keep_pseudo(name, label, ct.grid, {"model_version": "m0"})
         if number % 3 == 0:
             service.keep_public(
                 name, label, ct.grid, {"liver": OrganSource("public", "present", "BTCV")}

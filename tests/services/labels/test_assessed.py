@@ -56,7 +56,7 @@ def test_correcting_one_organ_certifies_no_other(work: Work) -> None:
     assert learnt(sources) == ("liver",)
     assert '"present": ["liver"]' in work.label_service.folder.known_label("a", "final").info
     # They go with the networks still; what was drawn does not.
-    work.label_service.keep_pseudo("a", slabs(spleen=(5, 6)), GRID, {"model_signature": "m0"})
+    work.label_service.keep_pseudo("a", slabs(spleen=(5, 6)), GRID, {"model_version": "m0"})
     assert (work.organ(LIVER), work.organ(SPLEEN), work.organ(STOMACH)) == ([1, 2, 3, 4], [5], [])
 
 
@@ -142,7 +142,7 @@ def test_an_implausible_volume_is_asked_about_and_kept(work: Work) -> None:
 def test_an_untouched_organ_of_half_a_millilitre_is_not_confirmed_without_a_question(
     work: Work,
 ) -> None:
-    work.label_service.keep_pseudo("a", box(LIVER, 3), GRID, {"model_signature": "m0"})
+    work.label_service.keep_pseudo("a", box(LIVER, 3), GRID, {"model_version": "m0"})
     work.give(ANNA)
     receipt = work.send(ANNA, box(LIVER, 3), looked_at="all")
     assert receipt.organs["liver"] == "not_assessed"

@@ -118,9 +118,9 @@ def record_of(line: bytes) -> tuple[Any, ...]:
 def begun(folder: Folder) -> None:
     """A pseudo label, and Anna has the case."""
     with closing(folder.open()) as service:
-        service.ledger.register_signature("m0")
-        service.keep_pseudo("a", START, GRID, {"model_signature": "m0"})
-        service.ledger.lease("a", ANNA, signature="m0")
+        service.ledger.register_model_version("m0")
+        service.keep_pseudo("a", START, GRID, {"model_version": "m0"})
+        service.ledger.lease("a", ANNA, model_version="m0")
 
 
 def twice(folder: Folder) -> None:
@@ -168,7 +168,7 @@ ACTS: dict[str, tuple[Callable[[Folder], None], Act]] = {
     "pseudo label": (
         begun,
         lambda service, _: service.keep_pseudo(
-            "a", slabs(liver=(2, 6)), GRID, {"model_signature": "m0"}
+            "a", slabs(liver=(2, 6)), GRID, {"model_version": "m0"}
         ),
     ),
     "public label": (
@@ -318,7 +318,7 @@ def test_sent_again_under_another_lease_it_is_one_in_a_rebuilt_store(
             service.submit("b", folder.his, BEN, {"label_info": INFO})
         if between != "a colleague":
             service.ledger.release("a", ANNA)
-            service.ledger.lease("a", ANNA, signature="m0")
+            service.ledger.lease("a", ANNA, model_version="m0")
         assert not submit(service, folder.hers).again
         told = [(one.id, one.holder, one.sha256) for one in service.ledger.submissions("a")]
         assert len(told) == 1
@@ -337,7 +337,7 @@ def test_the_same_label_after_it_was_handed_back_is_another_in_a_rebuilt_store(
     with closing(folder.open()) as service:
         submit(service, folder.hers)
         service.reviews.reopen("a")
-        service.ledger.lease("a", ANNA, signature="m0")
+        service.ledger.lease("a", ANNA, model_version="m0")
         assert not submit(service, folder.hers).again
         told = [(one.id, one.sha256) for one in service.ledger.submissions("a")]
         assert len(told) == 2

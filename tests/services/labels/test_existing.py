@@ -229,7 +229,7 @@ def test_force_takes_a_header_that_is_off_by_less_than_a_voxel(
 def test_what_networks_made_is_nobodys_work(patient: tuple[Volume, Volume], studies: Path) -> None:
     truth = patient[1]
     final = studies / "labels" / "final" / f"{V}.nii.gz"
-    write_label(final, truth.array, truth.grid, Provenance("pseudo", signature="m0"))
+    write_label(final, truth.array, truth.grid, Provenance("pseudo", model_version="m0"))
     label_service = LabelService.open(studies)
     label_service.existing.import_all()
     (one,) = label_service.existing.waiting()
@@ -248,8 +248,8 @@ def test_a_submission_of_another_folder_keeps_its_maker_and_only_what_was_drawn(
     (other / "labels").mkdir(parents=True)
     shutil.copy(studies / f"{V}.nii.gz", other)
     first = LabelService.open(other)
-    first.ledger.register_signature("m0")
-    first.keep_pseudo(V, truth.array, truth.grid, {"model_signature": "m0"})
+    first.ledger.register_model_version("m0")
+    first.keep_pseudo(V, truth.array, truth.grid, {"model_version": "m0"})
     drawn = truth.array.copy()
     drawn[drawn == ORGAN_IDS["liver"]] = 0
     drawn[truth.array == ORGAN_IDS["spleen"]] = 0

@@ -60,9 +60,9 @@ def studies(tmp_path: Path) -> Path:
 def label_service(studies: Path) -> Iterator[LabelService]:
     """Two CTs with a pseudo label each."""
     opened = LabelService.open(studies)
-    opened.ledger.register_signature("m0")
+    opened.ledger.register_model_version("m0")
     for name in ("a", "b"):
-        opened.keep_pseudo(name, START, GRID, {"model_signature": "m0"})
+        opened.keep_pseudo(name, START, GRID, {"model_version": "m0"})
     yield opened
     opened.close()
 
@@ -171,7 +171,7 @@ def test_without_anything_better_the_start_label_is_the_pseudo_label(work: Work)
     info = work.label_service.versions.current("a", "original")
     assert info is not None
     assert info.info["params"]["label_names"] == dict(ORGAN_IDS)
-    assert info.info["model_signature"] == "m0"
+    assert info.info["model_version"] == "m0"
 
 
 def test_a_submission_says_something_of_every_organ_and_is_kept_whole(work: Work) -> None:
@@ -184,7 +184,12 @@ def test_a_submission_says_something_of_every_organ_and_is_kept_whole(work: Work
         "stomach": "absent",
     }
     one = receipt.submission
-    assert (one.late, one.conflict, one.signature, receipt.is_current) == (False, False, "m0", True)
+    assert (one.late, one.conflict, one.model_version, receipt.is_current) == (
+        False,
+        False,
+        "m0",
+        True,
+    )
     assert one.minutes is not None
     start = work.label_service.versions.find("a", one.start_sha256 or "")
     assert start is not None
@@ -199,7 +204,7 @@ def test_a_submission_says_something_of_every_organ_and_is_kept_whole(work: Work
     assert '"absent": ["stomach"]' in info
     said = read_provenance(work.label_service.folder.path / str(one.file))
     assert said is not None
-    assert (said.holder, said.submission, said.start_sha256, said.signature) == (
+    assert (said.holder, said.submission, said.start_sha256, said.model_version) == (
         ANNA.key,
         one.id,
         one.start_sha256,
@@ -216,7 +221,7 @@ def test_an_organ_that_is_not_named_stays_as_the_start_label_has_it(work: Work) 
     assert work.organ(SPLEEN, "final") == [6, 7]
     assert work.label_service.ledger.sources("a").keys() == {"liver"}
     # It goes with the networks still; what was drawn does not.
-    work.label_service.keep_pseudo("a", slabs(spleen=(5, 6)), GRID, {"model_signature": "m0"})
+    work.label_service.keep_pseudo("a", slabs(spleen=(5, 6)), GRID, {"model_version": "m0"})
     assert (work.organ(LIVER), work.organ(SPLEEN)) == ([1, 2], [5])
     in_step(work.label_service)
 
@@ -251,7 +256,7 @@ def test_the_same_file_sent_again_is_booked_once(work: Work) -> None:
 
 def test_the_start_label_is_that_of_the_lease_not_of_the_moment(work: Work) -> None:
     work.give(ANNA)
-    work.label_service.keep_pseudo("a", slabs(liver=(1, 6)), GRID, {"model_signature": "m1"})
+    work.label_service.keep_pseudo("a", slabs(liver=(1, 6)), GRID, {"model_version": "m1"})
     receipt = work.send(ANNA, START, looked_at="all")  # as it was given to her
     assert receipt.organs["liver"] == "confirmed"
     assert work.organ(LIVER) == [1, 2, 3]
@@ -570,7 +575,7 @@ def test_a_start_label_of_an_earlier_release_counts_as_the_pseudo_label(
     studies: Path, tmp_path: Path
 ) -> None:
     first = LabelService.open(studies)
-    first.folder.store_label("a", "original", START, GRID, {"model_signature": "m0"})
+    first.folder.store_label("a", "original", START, GRID, {"model_version": "m0"})
     work = Work(first, tmp_path)
     work.send(ANNA, slabs(liver=(1, 5), spleen=(6, 8), stomach=(9, 10)))
     assert np.array_equal(work.label("pseudo"), START)
@@ -738,7 +743,7 @@ def test_changes_are_kept_beside_the_places_that_were_shown(work: Work, tmp_path
     noted = {"regions": shown, "quality": quality}
     ledger.record_score("a", "m0", {"liver": OrganScore(1)}, explanation=noted)
     ledger.record_score("b", "m0", {"liver": OrganScore(1)})
-    given = [ledger.next_sample(holder=ANNA, signature="m0") for _ in range(2)]
+    given = [ledger.next_sample(holder=ANNA, model_version="m0") for _ in range(2)]
     assert {sample.volume for sample in given if sample} == {"a", "b"}
     changed = START.copy()
     changed[START == LIVER] = 0

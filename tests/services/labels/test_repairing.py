@@ -42,8 +42,8 @@ def wrong() -> np.ndarray:
 def service(tmp_path: Path) -> Iterator[LabelService]:
     write_nifti(tmp_path / "c.nii.gz", PATIENT.ct.array, GRID)
     opened = LabelService.open(tmp_path)
-    opened.ledger.register_signature("m0")
-    opened.keep_pseudo("c", np.asfortranarray(wrong()), GRID, {"model_signature": "m0"})
+    opened.ledger.register_model_version("m0")
+    opened.keep_pseudo("c", np.asfortranarray(wrong()), GRID, {"model_version": "m0"})
     yield opened
     opened.close()
 

@@ -44,7 +44,7 @@ class Case:
         save_nifti(self.studies / f"{VOLUME}.nii.gz", np.ones(SHAPE, dtype=np.int16))
         self.scratch = folder
         self.ledger = Ledger(folder / "ledger.sqlite")
-        self.ledger.register_signature("m0")
+        self.ledger.register_model_version("m0")
         self.label_service = LabelService.open(self.studies, self.ledger.path)
 
     def public(self, states: dict[str, str], voxels: int = 3) -> None:
@@ -53,7 +53,7 @@ class Case:
         self.label_service.keep_public(VOLUME, cells(there), GRID, organs)
 
     def pseudo(self, organs: dict[str, int]) -> None:
-        self.label_service.keep_pseudo(VOLUME, cells(organs), GRID, {"model_signature": "m0"})
+        self.label_service.keep_pseudo(VOLUME, cells(organs), GRID, {"model_version": "m0"})
 
     def submit(
         self,
@@ -91,8 +91,8 @@ class Case:
         for one in new.submissions(VOLUME):
             assert new.changes(one.id) == self.ledger.changes(one.id)
             old = self.ledger.submission(one.id)
-            assert (one.holder, one.anonymous, one.signature) == (
-                *(old.holder, old.anonymous, old.signature),
+            assert (one.holder, one.anonymous, one.model_version) == (
+                *(old.holder, old.anonymous, old.model_version),
             )
             assert (one.start_submission, one.conflict) == (old.start_submission, old.conflict)
             assert one.submitted_at == pytest.approx(old.submitted_at, abs=1e-3)
@@ -138,7 +138,7 @@ def test_every_state_survives_file_ledger_and_rebuild(
                 continue  # nothing is said, or that there is no abdomen: refused
             if one.ledger.submitted(VOLUME):
                 one.label_service.reviews.reopen(VOLUME)
-            assert one.ledger.lease(VOLUME, holder, signature="m0")
+            assert one.ledger.lease(VOLUME, holder, model_version="m0")
             one.submit(holder, sizes, named, absent, named[::2])
         one.check()
 
@@ -148,7 +148,7 @@ def test_the_states_are_reached_and_told_apart() -> None:
     with case() as one:
         one.pseudo({"liver": 3, "spleen": 3, "aorta": 3, "postcava": 3})
         one.public({"stomach": "unknown", "kidney_left": "absent"})
-        one.ledger.lease(VOLUME, ANNA, signature="m0")
+        one.ledger.lease(VOLUME, ANNA, model_version="m0")
         number = one.submit(
             ANNA,
             {"liver": 3, "spleen": 4, "postcava": 3},
@@ -189,7 +189,7 @@ def test_disputes_and_decisions_survive() -> None:
 def test_a_conflict_and_a_restored_submission_survive() -> None:
     with case() as one:
         one.pseudo({"liver": 1})
-        one.ledger.lease(VOLUME, BEN, signature="m0")
+        one.ledger.lease(VOLUME, BEN, model_version="m0")
         first = one.submit(ANNA, {"liver": 2}, ["liver", "spleen"])
         second = one.submit(BEN, {"liver": 4}, ["liver"])  # did not know of the first
         book = one.check()

@@ -169,9 +169,9 @@ def test_shuffled_labels_are_refused_and_the_reason_is_there_to_read(
     context: Context, tmp_path: Path, held: int
 ) -> None:
     submit_all(context, tmp_path, held, shuffled=True)
-    before = context.signature()
+    before = context.model_version()
     stats = run(context)
-    assert context.signature() == stats["model_signature"] == before
+    assert context.model_version() == stats["model_version"] == before
     gate = stats["gate"]
     assert gate["publish"] == []
     assert (gate["basis"], gate["cases"]) == ("held out", held)
@@ -192,12 +192,12 @@ def test_shuffled_labels_are_refused_and_the_reason_is_there_to_read(
 
 def test_right_labels_are_published_and_rolled_back(context: Context, tmp_path: Path) -> None:
     submit_all(context, tmp_path, 5, shuffled=False)
-    before = context.signature()
+    before = context.model_version()
     for name in context.studies.now().ids():
         context.ledger.record_failure(name, before, "as good as a score")
     stats = run(context, networks="unet")
     assert stats["gate"]["publish"] == ["unet"], stats["message"]
-    assert context.signature() == stats["model_signature"] != before
+    assert context.model_version() == stats["model_version"] != before
     assert context.status()["failed"] == 0
     seen = Seen(context.models.root)
     assert all(name in seen for name in TRAINED)
@@ -207,35 +207,35 @@ def test_right_labels_are_published_and_rolled_back(context: Context, tmp_path: 
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert before in done.output
-    assert context.signature() == before
+    assert context.model_version() == before
     assert context.status()["failed"] == len(HELD_OUT + TRAINED)  # valid again
-    new = stats["model_signature"]
+    new = stats["model_version"]
     done = CliRunner().invoke(app, [*command, new[:6]])
     assert done.exit_code == 0, done.output
-    assert context.signature() == new
+    assert context.model_version() == new
     done = CliRunner().invoke(app, [*command, "embedded"])
-    assert context.signature() == before
+    assert context.model_version() == before
     done = CliRunner().invoke(app, [*command, "--history"])
     assert new in done.output
     assert f"served now: {before}" in done.output
     done = CliRunner().invoke(app, [*command, "abc"])
     assert isinstance(done.exception, CheckpointError)
     assert "no such set" in str(done.exception)
-    assert context.signature() == before
+    assert context.model_version() == before
 
 
 def test_without_the_gate_everything_is_published_and_said_loudly(
     studies: Path, context: Context, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     submit_all(context, tmp_path, 1, shuffled=True)
-    before = context.signature()
+    before = context.model_version()
     open_gate = dataclasses.replace(context, settings=Settings(device="cpu", gate=False))
     with caplog.at_level(logging.WARNING):
         stats = run(open_gate, networks="unet")
     assert caplog.text.count("the gate is off") >= 2
     assert "the gate is off" in stats["message"]
     assert "the gate is off" in context.models.served().note
-    assert stats["model_signature"] == context.signature() != before
+    assert stats["model_version"] == context.model_version() != before
 
 
 def test_without_a_held_out_case_what_was_forgotten_is_seen(
@@ -248,12 +248,12 @@ def test_without_a_held_out_case_what_was_forgotten_is_seen(
         return {name: untrained(name) for name in real(*args, **settings)}
 
     monkeypatch.setattr(fine_tuning, "fine_tune", forgetful)
-    before = context.signature()
+    before = context.model_version()
     stats = run(context, max_epochs=1, steps_per_epoch=1)
     assert stats["gate"]["basis"] == "trained on"
     assert stats["gate"]["publish"] == []
     assert "no held-out case" in stats["message"]
-    assert context.signature() == before
+    assert context.model_version() == before
 
 
 def test_with_one_labeled_organ_what_is_forgotten_of_the_others_is_seen(
@@ -263,7 +263,7 @@ def test_with_one_labeled_organ_what_is_forgotten_of_the_others_is_seen(
     label_service = context.label_service
     assert label_service is not None
     for name in HELD_OUT[:2]:
-        label_service.keep_pseudo(name, truth(HELD_OUT.index(name)), GRID, {"model_signature": "m"})
+        label_service.keep_pseudo(name, truth(HELD_OUT.index(name)), GRID, {"model_version": "m"})
     ids = truth(len(HELD_OUT))
     path = write_nifti(tmp_path / "s.nii.gz", np.where(ids == 5, ids, 0).astype(np.uint8), GRID)
     label_service.submit(TRAINED[0], path, ANNA, {"volume_is_right": ["liver"]})
@@ -274,11 +274,11 @@ def test_with_one_labeled_organ_what_is_forgotten_of_the_others_is_seen(
         return {**made, "unet": without_spleen(made["unet"])}
 
     monkeypatch.setattr(fine_tuning, "fine_tune", forgetful)
-    before = context.signature()
+    before = context.model_version()
     stats = run(context, max_epochs=1, steps_per_epoch=1, networks="unet")
     assert "pseudo labels of 2 volumes" in stats["gate"]["refused"]["unet"], stats["message"]
     assert "liver fell" not in stats["message"]
-    assert context.signature() == before
+    assert context.model_version() == before
 
 
 def without_spleen(one: Checkpoint) -> Checkpoint:
@@ -339,7 +339,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit_all(context, tmp_path, 0, shuffled=False, trained=1)
-    before = context.signature()
+    before = context.model_version()
 
     def full(*args: Any, **settings: Any) -> Any:
         raise OSError(28, "No space left on device")
@@ -347,7 +347,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     monkeypatch.setattr(publishing, "_publish", full)
     with pytest.raises(TrainingError, match=r"No space left.*space"):
         run(context, max_epochs=1, steps_per_epoch=1)
-    assert context.signature() == before
+    assert context.model_version() == before
     assert "failed" in context.status()["training"]
     assert FineTuning(context).stats()["total_time"] > 0
 
@@ -383,7 +383,7 @@ def test_the_command_does_what_the_button_does(
     context: Context, studies: Path, models: Path, tmp_path: Path
 ) -> None:
     submit_all(context, tmp_path, 1, shuffled=True)
-    before = context.signature()
+    before = context.model_version()
     command = ["fine-tune", str(studies), "--models", str(models), "--device", "cpu"]
     command += ["--epochs", "2", "--steps", "20", "--network", "unet"]
     done = CliRunner().invoke(app, command)
@@ -393,4 +393,4 @@ def test_the_command_does_what_the_button_does(
     done = CliRunner().invoke(app, [*command, "--no-gate"])
     assert done.exit_code == 0, done.output
     assert "the gate is off" in done.output
-    assert context.signature() != before
+    assert context.model_version() != before

@@ -85,7 +85,7 @@ def test_a_rare_organ_is_measured_where_it_is_held_out(
 @pytest.mark.parametrize("gate", [True, False])
 def test_a_roll_back_during_a_training_is_not_undone(submitted: Context, gate: bool) -> None:
     store = submitted.models
-    embedded = store.served().signature
+    embedded = store.served().model_version
     bad = store.publish({"unet": checkpoint("unet", seed=5)}, "bad")
     served = store.served()
     trained = {"unet": served.load()["unet"]}
@@ -94,7 +94,7 @@ def test_a_roll_back_during_a_training_is_not_undone(submitted: Context, gate: b
         store, served, trained, cases(submitted), TrainingConfig(),
         gate=gate, margin=0.02, overlap=None,
     )  # fmt: skip
-    assert store.served().signature == stats["model_signature"] == embedded
+    assert store.served().model_version == stats["model_version"] == embedded
     assert stats["gate"]["publish"] == []
     assert stats["message"].startswith(f"not published, {embedded} is served still: ")
     assert f"trained from {bad}" in stats["message"]
@@ -122,18 +122,18 @@ def test_what_is_published_during_the_gate_is_compared_with_too(
 
     def slow(now: Any, **more: Any) -> Any:
         decided = real(now, **more)
-        compared.append(now.signature)
+        compared.append(now.model_version)
         if len(compared) == 1:
             store.publish({"nnunet": checkpoint("nnunet", seed=5)}, "by hand")
         return decided
 
     monkeypatch.setattr(publishing, "compared", slow)
-    embedded = store.served().signature
+    embedded = store.served().model_version
     stats = settled()
     assert len(compared) == 2
     assert compared[0] == embedded
     assert f"compared with {compared[1]}" in note(store)
-    assert stats["model_signature"] == store.served().signature
+    assert stats["model_version"] == store.served().model_version
 
 
 def test_what_is_published_at_the_last_moment_is_not_undone(
@@ -158,7 +158,7 @@ def test_a_network_that_was_left_out_meanwhile_does_not_come_back(
 ) -> None:
     alone = submitted.models.publish({"nnunet": checkpoint("nnunet")}, "only", alone=True)
     stats = settled()
-    assert stats["model_signature"] == submitted.models.served().signature == alone
+    assert stats["model_version"] == submitted.models.served().model_version == alone
     assert "unet is no longer served" in stats["message"]
 
 
@@ -174,11 +174,11 @@ def test_networks_that_could_not_be_measured_are_not_published(
             raise RuntimeError("CUDA out of memory")
         return real(self, name, array, keep)
 
-    before = submitted.models.served().signature
+    before = submitted.models.served().model_version
     monkeypatch.setattr(Predictor, "_run", run)
     stats = settled({"unet": checkpoint("unet", seed=77)})
     assert stats["gate"]["publish"] == []
-    assert submitted.models.served().signature == before
+    assert submitted.models.served().model_version == before
     assert "CUDA out of memory" in stats["message"]
 
 
@@ -191,9 +191,9 @@ def test_what_passed_is_served_where_the_rest_cannot_be_kept(
     half = Decision(("unet",), {"nnunet": "worse"}, {}, "trained on", 0.02, ())
     monkeypatch.setattr(publishing, "keep_aside", full)
     monkeypatch.setattr(publishing, "decide", lambda *given, **more: half)
-    before = submitted.models.served().signature
+    before = submitted.models.served().model_version
     stats = settled({name: checkpoint(name, seed=9) for name in ("unet", "nnunet")})
-    assert stats["model_signature"] == submitted.models.served().signature != before
+    assert stats["model_version"] == submitted.models.served().model_version != before
     assert stats["message"].startswith("unet published")
     assert "kept_aside" not in stats["gate"]
 

@@ -49,7 +49,7 @@ def submit(context: Context, tmp_path: Path, image: str, **params: Any) -> None:
 
 def test_submitted_labels_make_new_networks(context: Context, tmp_path: Path, models: Path) -> None:
     submit(context, tmp_path, "a")
-    before = context.signature()
+    before = context.model_version()
     embedded = {path: path.read_bytes() for path in (models / "embedded").iterdir()}
     task = FineTuning(context)
     stats = task.run(dict(SHORT))
@@ -59,7 +59,7 @@ def test_submitted_labels_make_new_networks(context: Context, tmp_path: Path, mo
     assert 0 <= stats["best_metric"] <= 1
     assert context.status()["training"] == stats["message"]
     assert "no held-out case" in stats["message"]
-    assert stats["model_signature"] == context.signature() != before
+    assert stats["model_version"] == context.model_version() != before
     assert {path: path.read_bytes() for path in (models / "embedded").iterdir()} == embedded
     assert context.status()["scored"] == 0
 
@@ -94,7 +94,7 @@ def test_networks_are_served_though_what_became_of_them_cannot_be_written(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(context, tmp_path, "a")
-    before = context.signature()
+    before = context.model_version()
     real = fine_tuning.write_json
 
     def full(path: Path, stats: dict[str, Any]) -> None:
@@ -104,7 +104,7 @@ def test_networks_are_served_though_what_became_of_them_cannot_be_written(
 
     monkeypatch.setattr(fine_tuning, "write_json", full)
     stats = FineTuning(context).run({**SHORT, "networks": "unet"})
-    assert stats["model_signature"] == context.signature() != before
+    assert stats["model_version"] == context.model_version() != before
 
 
 def test_a_failure_names_what_is_served_then(
@@ -119,7 +119,7 @@ def test_a_failure_names_what_is_served_then(
     monkeypatch.setattr(fine_tuning, "fine_tune", fails)
     with pytest.raises(TrainingError, match="no"):
         FineTuning(context).run(dict(SHORT))
-    assert context.status()["training"] == f"failed, {context.signature()} is served still: no"
+    assert context.status()["training"] == f"failed, {context.model_version()} is served still: no"
 
 
 def test_networks_that_are_not_asked_for_are_taken_over(context: Context, tmp_path: Path) -> None:
@@ -134,10 +134,10 @@ def test_networks_that_are_not_asked_for_are_taken_over(context: Context, tmp_pa
 
 
 def test_without_a_submission_nothing_is_trained(context: Context) -> None:
-    before = context.signature()
+    before = context.model_version()
     with pytest.raises(TrainingError, match="submit"):
         FineTuning(context).run(dict(SHORT))
-    assert context.signature() == before
+    assert context.model_version() == before
 
 
 def test_organs_nobody_said_anything_about_are_not_trained_on(
@@ -165,7 +165,7 @@ def test_public_organs_are_learnt_pseudo_ones_are_not_and_tumours_are_left_open(
     array = np.zeros(GRID.shape, np.uint8)
     array[2:8, 4:12, 4:12] = 5
     array[10:14, 4:12, 4:12] = 8
-    label_service.keep_pseudo("a", array, GRID, {"model_signature": "m"})
+    label_service.keep_pseudo("a", array, GRID, {"model_version": "m"})
     assert label_service.ledger.sources("a") == {}
     with pytest.raises(TrainingError, match="submit"):
         cases(context)
@@ -204,7 +204,7 @@ def test_pseudo_labels_are_weighted_in_where_that_is_set(context: Context, tmp_p
     array = np.zeros(GRID.shape, np.uint8)
     array[10:14, 4:12, 4:12] = 9
     for name in ("a", "b"):
-        label_service.keep_pseudo(name, array, GRID, {"model_signature": "m"})
+        label_service.keep_pseudo(name, array, GRID, {"model_version": "m"})
     with pytest.raises(TrainingError, match="submit"):
         cases(context, pseudo=True)
     submit(context, tmp_path, "a", absent=["gall_bladder"])
@@ -248,10 +248,10 @@ def test_labels_of_images_that_are_gone_are_left_out_and_said(
     assert "1 labels of images that are gone" in caplog.text
     (studies / "a.nii.gz").unlink()
     context.studies.refresh()
-    before = context.signature()
+    before = context.model_version()
     with pytest.raises(TrainingError, match=r"2 labels are of images that are gone.*submit"):
         FineTuning(context).run(dict(SHORT))
-    assert context.signature() == before
+    assert context.model_version() == before
 
 
 def test_a_network_that_knows_none_of_the_labeled_organs_is_named(
@@ -268,10 +268,10 @@ def test_a_network_that_knows_none_of_the_labeled_organs_is_named(
         state=build(architecture).state_dict(),
     )
     context.models.publish({"unet": other}, note="another list")
-    before = context.signature()
+    before = context.model_version()
     with pytest.raises(TrainingError, match=r"unet knows pancreas, stomach.*liver, spleen"):
         FineTuning(context).run(dict(SHORT))
-    assert context.signature() == before
+    assert context.model_version() == before
     assert "nothing for it to learn" in context.status()["training"]
     stats = FineTuning(context).run({**SHORT, "networks": "nnunet"})
     assert stats["gate"]["on"]
@@ -297,22 +297,22 @@ def test_a_full_disk_and_one_that_may_not_be_written_change_nothing(
 ) -> None:
     context = open_context(Settings(device="cpu"), str(studies), small_disk / "model")
     submit(context, tmp_path, "a")
-    before = context.signature()
+    before = context.model_version()
     filler = small_disk / "filler"
     with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as stream:
         while True:
             stream.write(bytes(4096))
     with pytest.raises(TrainingError, match=r"model.*(space|written)"):
         FineTuning(context).run(dict(SHORT))
-    assert context.signature() == before
+    assert context.model_version() == before
     filler.unlink()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(TrainingError, match=r"model: the server may not write there"):
         FineTuning(context).run(dict(SHORT))
-    assert context.signature() == before
+    assert context.model_version() == before
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     stats = FineTuning(context).run(dict(SHORT))
-    assert stats["model_signature"] == context.signature()
+    assert stats["model_version"] == context.model_version()
     assert not list((small_disk / "model").rglob("*.part"))
     context.studies.close()
     context.ledger.close()
@@ -357,11 +357,11 @@ def test_a_prediction_made_anew_changes_nothing_that_is_learned(
     assert context.label_service is not None
     submit(context, tmp_path, "a")
 
-    def predict(signature: str, at: int) -> bytes:
+    def predict(model_version: str, at: int) -> bytes:
         pseudo = np.zeros(GRID.shape, np.uint8)
         pseudo[at : at + 3, 2:5, 6:10] = 9
         for image in ("a", "b"):
-            context.label_service.keep_pseudo(image, pseudo, GRID, {"model_signature": signature})  # type: ignore[union-attr]
+            context.label_service.keep_pseudo(image, pseudo, GRID, {"model_version": model_version})  # type: ignore[union-attr]
         return cases(context)[0].label_path.read_bytes()
 
     def guessed() -> str:

@@ -124,8 +124,8 @@ def page() -> Response:
     context.sync()
     context.note_training()
     now, names = running(), not hides()
-    ledger, signature = context.ledger, context.ranked_by()
-    view = context.overview.view(signature, names=names, running=now)
+    ledger, model_version = context.ledger, context.ranked_by()
+    view = context.overview.view(model_version, names=names, running=now)
     hidden = set(hidden_images())
     questions = [one for one in ledger.reviews() if one.volume not in hidden]
     return render(
@@ -137,13 +137,13 @@ def page() -> Response:
         counts=ledger.states(),
         work=work_now(context, now),
         ranking=RANKINGS[ledger.ranked_by()],
-        chart=_distribution(signature, view),
+        chart=_distribution(model_version, view),
         curves=_curves(view),
         questions=questions[:SHOWN_QUESTIONS] if may_review() else [],
         kinds={kind: sum(one.kind == kind for one in questions) for kind in QUESTIONS},
         asked=QUESTIONS,
         offers=[one for one in ledger.offers() if one.volume not in hidden],
-        failures=_some(ledger.failures(signature) if signature else {}),
+        failures=_some(ledger.failures(model_version) if model_version else {}),
         commands=MAIN_COMMANDS,
     )
 
@@ -160,12 +160,12 @@ def _some(found: dict[str, str], most: int = 10) -> list[tuple[str, str]]:
     return list(found.items())[:most]
 
 
-def _distribution(signature: str | None, view: View) -> Markup | None:
+def _distribution(model_version: str | None, view: View) -> Markup | None:
     """Return the chart of the list; None where nothing is scored."""
     ledger, number = workspace().ledger, view.status.round
-    if signature is None:
+    if model_version is None:
         return None
-    bins = ledger.distribution(signature, number, BINS)
+    bins = ledger.distribution(model_version, number, BINS)
     if not bins:
         return None
     plan = view.status.rounds[-1] if number is not None else None
@@ -187,7 +187,7 @@ def _curves(view: View) -> list[Markup]:
         found.append(
             charts.rounds(numbers, lines, "DSC where the gate compared", from_nothing=False)
         )
-    means = [view.means.get(one.signature or "") for one in rounds]
+    means = [view.means.get(one.model_version or "") for one in rounds]
     if sum(value is not None for value in means) > 1:
         ranking = RANKINGS[workspace().ledger.ranked_by()]
         line = charts.Curve("all volumes", "after", means)
@@ -209,9 +209,9 @@ def volumes(
     ledger, names = context.ledger, not hides()
     # "*": whatever the source; a form cannot leave a field out.
     wanted_source = None if source in (None, "*") else source
-    signature = context.ranked_by()
+    model_version = context.ranked_by()
     found = ledger.listed(
-        signature,
+        model_version,
         text=q,
         show=show,
         source=wanted_source,
@@ -242,7 +242,7 @@ def volumes(
         counts=ledger.states(),
         sources=ledger.sources_there(),
         ranking=RANKINGS[ledger.ranked_by()],
-        calibration=context.calibrations.of(signature),
+        calibration=context.calibrations.of(model_version),
         who=lambda key: "you" if key == me else name_of(key, numbers, names=names),
     )
 

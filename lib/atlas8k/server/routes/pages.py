@@ -58,7 +58,7 @@ def state() -> list[tuple[str, str]]:
     if "error" in found:
         lines.append(("Networks", str(found["error"])))
     else:
-        lines.append(("Networks", str(found["model_signature"])))
+        lines.append(("Networks", str(found["model_version"])))
         lines.append(("Scoring", str(found["message"])))
     if unchecked := found.get("unchecked_labels"):
         done, total = unchecked["checked"], unchecked["total"]

@@ -145,12 +145,12 @@ def campaign() -> Status:
     context = workspace()
     context.note_training()
     try:
-        signature = context.signature()
+        model_version = context.model_version()
     except CheckpointError:
-        signature = None
+        model_version = None
     return status(
         context.ledger,
-        signature=signature,
+        model_version=model_version,
         names=not hides(),
         running=[name for kind, name in KINDS.items() if background.runs(kind)],
     )

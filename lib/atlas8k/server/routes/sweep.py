@@ -106,8 +106,8 @@ def outlines(
     context = workspace()
     check_shown(check_id(image))
     version, ct = shown_label(context, image, label), context.studies.image_path(image)
-    signature = context.ranked_by()
-    noted = (context.ledger.explanation(image, signature) if signature else None) or {}
+    model_version = context.ranked_by()
+    noted = (context.ledger.explanation(image, model_version) if model_version else None) or {}
     spot, stat = spot_of(noted), ct.stat()
     parts = ("outlines", image, stat.st_size, stat.st_mtime_ns, label, spot)
     key = key_of(*parts)

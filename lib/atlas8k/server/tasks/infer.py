@@ -64,26 +64,29 @@ class _Infer(InferTask):
         # An annotator waits for what the server computes, nobody for a batch.
         turn = Turn.INFERENCE if in_server() else Turn.SCORING
         image, volume = Path(request["image"]), request.get("volume")
-        grid, answers, signature = self._engine.answers(image, turn, volume)
+        grid, answers, model_version = self._engine.answers(image, turn, volume)
         result, more = self._result(request, grid, answers)
         sizes = answers.sizes
         params = {
             "label_names": dict(self._label_names),
-            "model_signature": signature,
+            "model_version": model_version,
+            "model_signature": model_version,  # its name before 0.2
             "attention_ml": {name: round(ml, 3) for name, ml in sizes.attention_ml.items()},
             "attention_total_ml": round(sizes.total_ml, 3),
-            **self._quality(answers, signature),
+            **self._quality(answers, model_version),
             **more,
             **({"left_out": dict(answers.failures)} if answers.failures else {}),
             "seconds": round(time.monotonic() - start, 2),
         }
         return result, params
 
-    def _quality(self, answers: Answers, signature: str) -> dict[str, Any]:
+    def _quality(self, answers: Answers, model_version: str) -> dict[str, Any]:
         """Return what is predicted of the ensemble's label, and what that rests on."""
         if answers.expected is None:
             return {"quality": {}, "quality_basis": UNKNOWN}
-        calibration = EMBEDDED if self._calibrations is None else self._calibrations.of(signature)
+        calibration = (
+            EMBEDDED if self._calibrations is None else self._calibrations.of(model_version)
+        )
         quality = calibration.applied(answers.expected.as_dict())
         return {"quality": quality, "quality_basis": calibration.text}
 

@@ -70,7 +70,7 @@ class LedgerStrategy(Strategy):
         -------
         dict or None
             ``id`` and why it was this one: ``attention_ml``, ``rank`` of ``ranked``,
-            ``organs`` with the largest attention first, ``model_signature`` that it was
+            ``organs`` with the largest attention first, ``model_version`` that it was
             ranked by, ``selection``: how the list was drawn, round and budget, ``message``;
             ``audit``: it was drawn at random to see what errors are left; ``given_back``: what
             one had until now; ``explanation``: organs and regions in order with the slice to
@@ -92,17 +92,17 @@ class LedgerStrategy(Strategy):
         context.reach()
         context.sync()
         try:
-            signature: str | None = context.signature()
+            model_version: str | None = context.model_version()
         except CheckpointError as err:
             # Annotators go on without an order; who runs the server finds this in the log.
             level = logging.ERROR if context.settings.networks else logging.DEBUG
             logger.log(level, "no networks, samples are not ranked: %s", err)
-            signature = None
+            model_version = None
         looked_at = looking_at(request)
         given_back: tuple[str, ...] = ()
         until = time.monotonic() + PATIENCE_S
         while True:
-            sample = self._pick(request, signature, looked_at)
+            sample = self._pick(request, model_version, looked_at)
             if sample is None:
                 return None
             given_back += sample.given_back
@@ -114,21 +114,21 @@ class LedgerStrategy(Strategy):
                     "the next CTs of the list have labels already, which are being checked "
                     f"({checked} of {total} so far); ask again in a moment"
                 )
-        reply = self._reply(replace(sample, given_back=given_back), signature)
+        reply = self._reply(replace(sample, given_back=given_back), model_version)
         if self._name == "review":
             reply |= self._questions(sample.volume)
         return {**reply, "looked_at": looked_at}
 
     def _pick(
-        self, request: dict[str, Any], signature: str | None, looked_at: str | None
+        self, request: dict[str, Any], model_version: str | None, looked_at: str | None
     ) -> Sample | None:
         ledger, who = self._context.ledger, holder(request.get("client_id"))
         if self._name == "review":
-            return ledger.next_review(holder=who, signature=signature, looked_at=looked_at)
+            return ledger.next_review(holder=who, model_version=model_version, looked_at=looked_at)
         return ledger.next_sample(
             holder=who,
             strategy=self._name,
-            signature=signature,
+            model_version=model_version,
             organ=organ(request.get("organ")),
             source=text("source", request.get("source")),
             looked_at=looked_at,
@@ -149,10 +149,10 @@ class LedgerStrategy(Strategy):
             ],
         }
 
-    def _reply(self, sample: Sample, signature: str | None) -> dict[str, Any]:
+    def _reply(self, sample: Sample, model_version: str | None) -> dict[str, Any]:
         reply = sample.as_dict()
         reply["id"] = reply.pop("volume")
-        reply["model_signature"] = reply.pop("signature")
+        reply["model_signature"] = reply["model_version"]  # its name before 0.2
         # The route adds what the datastore knows under the same key.
         del reply["strategy"]
         if sample.purpose == "double_read":
@@ -160,16 +160,16 @@ class LedgerStrategy(Strategy):
         scratch = sample.purpose == "double_read" and self._context.label_service.from_scratch
         if scratch:
             reply["organs"] = []
-        elif sample.signature is not None:
+        elif sample.model_version is not None:
             # Noted when the volume was scored; nothing is computed here.
             reply["explanation"] = self._context.calibrations.explanation(
-                sample.volume, sample.signature
+                sample.volume, sample.model_version
             )
         said = [f"given out again: {sample.note}"] if sample.note else []
-        if signature is not None:
-            progress = self._context.ledger.progress(signature)
+        if model_version is not None:
+            progress = self._context.ledger.progress(model_version)
             reply["scored"], reply["total"] = progress.scored, progress.total
-            said.append(message(progress, signature, sample.signature))
+            said.append(message(progress, model_version, sample.model_version))
             if sample.unscored:
                 said.append("this volume has no score yet")
             if sample.audit:

@@ -88,7 +88,7 @@ def bring_in(
     ]
     if drafted:
         made = only(array, [ORGAN_IDS[organ] for organ in drafted])
-        service.keep_pseudo(volume, made, grid, {"model_signature": record.get("model")})
+        service.keep_pseudo(volume, made, grid, {"model_version": record.get("model")})
     states = {o: one.state for o, one in expected.items() if one.source == "revised"}
     if states:
         numbers = sorted({said["annotator"] for said in organs.values() if "annotator" in said})

@@ -38,9 +38,9 @@ def freeze(folder: StudiesFolder, models: Path) -> dict[str, Any]:
         Folder of the checkpoints.
     """
     with folder.ledger.read() as tx:
-        signatures = tx.run("SELECT name, detail FROM signature ORDER BY id").fetchall()
+        model_versions = tx.run("SELECT name, detail FROM model_version ORDER BY id").fetchall()
     networks = {}
-    for name, detail in signatures:
+    for name, detail in model_versions:
         place = str(json.loads(detail).get("networks", ""))
         files = sorted((models / place).glob("*.safetensors")) if place else []
         networks[name] = {"set": place, "sha256": {file.name: sha256_of(file) for file in files}}

@@ -173,7 +173,7 @@ def _wanted(
 ) -> Wanted | LeftOut:
     if state.label is None:
         return LeftOut(name, "", "has no label")
-    model = state.label.info.get("model_signature")
+    model = state.label.info.get("model_version")
     chosen: dict[str, dict[str, Any]] = {}
     out = []
     rules: dict[str, list[str]] = {}
@@ -194,7 +194,7 @@ def _wanted(
             dataset=source.dataset,
             annotator=read and annotators.get(read.holder),
             round=read and read.round,
-            model=read.signature if read else model if source.source == "pseudo" else None,
+            model=read.model_version if read else model if source.source == "pseudo" else None,
             predicted_dice=state.dice.get(organ),
             checks=sorted(set(rules.get(organ, ()))) if state.findings is not None else None,
             disputed=source.disputed or None,

@@ -192,7 +192,7 @@ class DraftLabels:
                 overlap.lost_source,
             )
         number = plan.current.id if plan.current is not None else None
-        model = signature(pseudo.info) if pseudo is not None else None
+        model = model_version(pseudo.info) if pseudo is not None else None
         stated = {**dict.fromkeys(ORGAN_NAMES, _UNKNOWN), **sources}
         info = {
             **({} if pseudo is None else pseudo.info),
@@ -204,7 +204,7 @@ class DraftLabels:
             "params": LABEL_NAMES,
         }
         origin = Provenance(
-            "assembled", organs=stated, submission=number, signature=model, detail={}
+            "assembled", organs=stated, submission=number, model_version=model, detail={}
         )
         # Where it is the submission as it is, that was checked.
         if drawn is not None and made.array is drawn.array:
@@ -335,7 +335,7 @@ def _drawn(info: Mapping[str, Any], organ: str) -> bool:
     return not isinstance(voxels, dict) or bool(voxels.get(organ))
 
 
-def signature(info: Mapping[str, Any]) -> str | None:
+def model_version(info: Mapping[str, Any]) -> str | None:
     """Return the model version a label was made under, as far as its info says."""
-    value = info.get("model_signature")
+    value = info.get("model_version")
     return value if isinstance(value, str) else None

@@ -29,7 +29,7 @@ from atlas8k.services.labels.drafts import (
     PUBLIC,
     DraftLabels,
     as_json,
-    signature,
+    model_version,
 )
 from atlas8k.services.labels.existing_labels import ExistingLabels
 from atlas8k.services.labels.reconcile import Reconciler
@@ -311,7 +311,7 @@ class LabelService:
         array
             ``(X, Y, Z)`` uint8, organ ids 0 to 9, on the CT's own grid `grid`.
         info
-            ``model_signature`` and what else is to be kept beside it, JSON-able.
+            ``model_version`` and what else is to be kept beside it, JSON-able.
         """
         self.folder.known_image(volume)
         voxels = counts(array)
@@ -320,7 +320,7 @@ class LabelService:
             **info,
             "voxels": {organ: int(voxels[i]) for organ, i in ORGAN_IDS.items()},
         }
-        origin = Provenance("pseudo", signature=signature(known))
+        origin = Provenance("pseudo", model_version=model_version(known))
         with self.reconciler.lock(volume):
             label = self._drafts.write(volume, PSEUDO, array, grid, origin, known)
             # Not durable: what a crash of the machine takes back is scored again. Whoever asks for

@@ -48,7 +48,7 @@ from atlas8k.services.labels.drafts import (
     Drawn,
     as_json,
     from_json,
-    signature,
+    model_version,
 )
 from atlas8k.services.labels.reconcile import Reconciler
 from atlas8k.services.studies.catalogue import FINAL
@@ -78,7 +78,8 @@ OWN_KEYS = frozenset(
         "attention_ml",
         "holder",
         "model",
-        "model_signature",
+        "model_version",
+        "model_signature",  # its name before 0.2
         "notes",
         "organs",
         "overlaps",
@@ -128,7 +129,7 @@ class Prepared:
     context: SubmissionContext
     begun_from: int
     start_sha256: str | None
-    model_signature: str | None
+    model_version: str | None
     content: str
     info: dict[str, Any]
     detail: dict[str, Any]
@@ -210,7 +211,7 @@ class Submissions:
         absent = [organ for organ, change in organs.items() if change.state == "absent"]
         inherited = from_json(info)
         evidence = self._evidence(volume, context, before, array, grid, organs)
-        if evidence and (model := signature(info)) is not None:
+        if evidence and (model := model_version(info)) is not None:
             evidence |= self._quality(volume, model, grid, organs, inherited)
         kept = {key: value for key, value in params.items() if key not in OWN_KEYS}
         return Prepared(
@@ -224,7 +225,7 @@ class Submissions:
             context=context,
             begun_from=number if isinstance(number, int) and before is not None else 0,
             start_sha256=start.sha256 if start is not None else None,
-            model_signature=signature(info),
+            model_version=model_version(info),
             content=_content(sent, params),
             info=merged({}, kept),
             detail={**said.as_dict(), **_detail(submitted, params, context), **evidence},
@@ -241,9 +242,9 @@ class Submissions:
         organs: Mapping[str, OrganChange],
     ) -> dict[str, Any]:
         """Return how the changes lie to the places that were shown; nothing where none were."""
-        if before is None or context.signature is None or context.lease is None:
+        if before is None or context.model_version is None or context.lease is None:
             return {}
-        shown = self._ledger.explanation(volume, context.signature)
+        shown = self._ledger.explanation(volume, context.model_version)
         if shown is None or "regions" not in shown:
             return {}
         return {"places": places_changed(before, array, grid, organs, shown["regions"])}
@@ -314,7 +315,7 @@ class Submissions:
                     ready.holder,
                     file=label.file,
                     sha256=label.sha256,
-                    signature=scores.known(tx, ready.model_signature),
+                    model_version=scores.known(tx, ready.model_version),
                     organs=ready.organs,
                     detail={
                         **{key: said[key] for key in BOOKED if key in said},
@@ -366,7 +367,7 @@ class Submissions:
             **ready.info,
             "organs": as_json(stated),
             "submission": number,
-            "model_signature": ready.model_signature,
+            "model_version": ready.model_version,
             "read_by": ready.detail["read_by"],
             **({"notes": ready.detail["notes"]} if "notes" in ready.detail else {}),
             "params": LABEL_NAMES,
@@ -380,7 +381,7 @@ class Submissions:
             submission=number,
             at=at,
             minutes=None if ready.context.taken_at is None else (at - ready.context.taken_at) / 60,
-            signature=ready.model_signature,
+            model_version=ready.model_version,
             start_sha256=ready.start_sha256,
             detail={
                 **ready.detail,

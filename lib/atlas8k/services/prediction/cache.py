@@ -2,8 +2,8 @@
 
 ::
 
-    cache/<model signature>/<volume>-<fingerprint>.answers   labels, regions: a tenth of a MB
-    cache/<model signature>/<volume>-<fingerprint>.codes     probabilities as bytes: some MB
+    cache/<model version>/<volume>-<fingerprint>.answers   labels, regions: a tenth of a MB
+    cache/<model version>/<volume>-<fingerprint>.codes     probabilities as bytes: some MB
 
 Names are hashes, so that a volume's name may be anything. Files are written whole, so that
 several processes may use one folder; the one that adds a file makes room for it. A file
@@ -47,7 +47,7 @@ class Key(NamedTuple):
 
     volume: str
     fingerprint: str
-    signature: str
+    model_version: str
 
 
 class _Kept(NamedTuple):
@@ -95,12 +95,12 @@ class PredictionCache:
             return None
         return data
 
-    def latest(self, volume: str, signature: str, kind: Kind) -> bytes | None:
+    def latest(self, volume: str, model_version: str, kind: Kind) -> bytes | None:
         """Return what was stored last of a volume, whatever state and settings it belongs to.
 
         For figures over what there is: nothing counts as used by it. ``None``: nothing.
         """
-        kept = (self.folder / _folder(signature)).glob(f"{_hashed(volume)}-*.{kind}")
+        kept = (self.folder / _folder(model_version)).glob(f"{_hashed(volume)}-*.{kind}")
         try:
             return max(kept, key=lambda path: path.stat().st_mtime).read_bytes()
         except (OSError, ValueError):  # none, or gone at this moment
@@ -166,7 +166,7 @@ class PredictionCache:
 
         def worth(path: Path) -> int:
             """0: superseded networks; 1: nobody waits for it; above: by its place."""
-            if path.parent.name != _folder(key.signature):
+            if path.parent.name != _folder(key.model_version):
                 return 0
             return 1 + last - place.get(path.name.partition("-")[0], last)
 
@@ -196,7 +196,7 @@ class PredictionCache:
 
     def _path(self, key: Key, kind: Kind) -> Path:
         name = f"{_hashed(key.volume)}-{_hashed(key.fingerprint)}.{kind}"
-        return self.folder / _folder(key.signature) / name
+        return self.folder / _folder(key.model_version) / name
 
     def _say(self, what: str) -> None:
         if not self._refused:
@@ -208,5 +208,5 @@ def _hashed(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def _folder(signature: str) -> str:
-    return signature if signature.isalnum() else _hashed(signature)
+def _folder(model_version: str) -> str:
+    return model_version if model_version.isalnum() else _hashed(model_version)

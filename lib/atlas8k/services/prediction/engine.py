@@ -50,7 +50,7 @@ class Engine:
     Parameters
     ----------
     settings
-        Device, window overlap and what belongs into the signature.
+        Device, window overlap and what belongs into the model version.
     store
         Where checkpoints lie; asked again for every request, so that a set published by
         a training process is served without a restart.
@@ -99,8 +99,8 @@ class Engine:
             There is no set of networks to serve.
         """
         served = self._store.served()
-        signature, failures = self._out
-        return {**served.missing, **(failures if signature == served.signature else {})}
+        model_version, failures = self._out
+        return {**served.missing, **(failures if model_version == served.model_version else {})}
 
     def predict(self, path: Path, turn: Turn = Turn.INFERENCE) -> tuple[Volume, Prediction, str]:
         """Read and predict one CT.
@@ -112,8 +112,8 @@ class Engine:
 
         Returns
         -------
-        ct, prediction, signature
-            The CT as read, the soft predictions and the signature they belong to.
+        ct, prediction, model_version
+            The CT as read, the soft predictions and the model version they belong to.
 
         Raises
         ------
@@ -121,25 +121,25 @@ class Engine:
             The CT cannot be used.
         CheckpointError
             A served checkpoint cannot be loaded; the set loaded before is not used
-            instead, its scores would carry the wrong signature.
+            instead, its scores would carry the wrong model version.
         """
         ct = read_ct(path)
         with self._lock:
             served = self._store.served()
-            signature = served.signature
-            key = (path, file_fingerprint(path), signature)
+            model_version = served.model_version
+            key = (path, file_fingerprint(path), model_version)
             if self._last is not None and self._last[0] == key:
-                return ct, self._last[1], signature
+                return ct, self._last[1], model_version
             with self._device.turn(turn) if self._device else contextlib.nullcontext():
                 try:
                     prediction = self._load(served).predict(ct)
                 except (CheckpointError, PredictionError) as err:
-                    self._out = (signature, dict.fromkeys(served.checkpoints, str(err)))
+                    self._out = (model_version, dict.fromkeys(served.checkpoints, str(err)))
                     raise
-            self._out = (signature, dict(prediction.failures))
+            self._out = (model_version, dict(prediction.failures))
             if prediction.probs.nbytes <= KEPT_BYTES:
                 self._last = (key, prediction)
-            return ct, prediction, signature
+            return ct, prediction, model_version
 
     def answers(
         self, path: Path, turn: Turn = Turn.INFERENCE, volume: str | None = None
@@ -153,8 +153,8 @@ class Engine:
 
         Returns
         -------
-        grid, answers, signature
-            The CT's own grid, the answers, and the signature they belong to.
+        grid, answers, model_version
+            The CT's own grid, the answers, and the model version they belong to.
 
         Raises
         ------
@@ -164,35 +164,35 @@ class Engine:
         key = self._key(path, volume)
         stored = self._stored(key, "answers", path.name, Answers.unpacked)
         if key is not None and stored is not None:
-            return read_grid(path), stored, key.signature
-        ct, prediction, signature = self.predict(path, turn)
+            return read_grid(path), stored, key.model_version
+        ct, prediction, model_version = self.predict(path, turn)
         answers = Answers.of(prediction, self.salient, path.name, ct, self._store.served())
         # Of a set that is not complete nothing is kept: the next start may load it all.
-        if key is not None and key.signature == signature and not answers.failures:
+        if key is not None and key.model_version == model_version and not answers.failures:
             self._keep(key, answers, prediction, wait=turn is Turn.SCORING)
-        return ct.grid, answers, signature
+        return ct.grid, answers, model_version
 
     def probabilities(
         self, path: Path, turn: Turn = Turn.INFERENCE, volume: str | None = None
     ) -> tuple[Quantised, Grid, str]:
-        """Return byte-quantised probabilities, the grid they lie on and their signature.
+        """Return byte-quantised probabilities, the grid they lie on and their model version.
 
         As :meth:`answers` otherwise.
         """
         key = self._key(path, volume)
         stored = self._stored(key, "codes", path.name, unpack_codes)
         if key is not None and stored is not None:
-            return *stored, key.signature
-        _, prediction, signature = self.predict(path, turn)
+            return *stored, key.model_version
+        _, prediction, model_version = self.predict(path, turn)
         codes = quantise(prediction.probs, organs=prediction.organs, name=path.name)
-        return codes, prediction.grid, signature
+        return codes, prediction.grid, model_version
 
     def _key(self, path: Path, volume: str | None) -> Key | None:
         if self._cache is None or self._cache.limit <= 0 or volume is None:
             return None
         salient = json.dumps(asdict(self.salient), sort_keys=True)
         fingerprint = f"{file_fingerprint(path)}-{salient}"
-        return Key(volume, fingerprint, self._store.served().signature)
+        return Key(volume, fingerprint, self._store.served().model_version)
 
     def _stored(
         self, key: Key | None, kind: Kind, name: str, unpack: Callable[[bytes, str], T]
@@ -224,8 +224,8 @@ class Engine:
             threading.Thread(target=keep_codes, name="keep-codes", daemon=True).start()
 
     def _load(self, served: ServedSet) -> Predictor:
-        if self._predictor is None or self._predictor[0] != served.signature:
-            logger.info("Loading networks %s", served.signature)
+        if self._predictor is None or self._predictor[0] != served.model_version:
+            logger.info("Loading networks %s", served.model_version)
             self._predictor = self._last = None
             ensemble = ensemble_settings(self._settings)
             try:
@@ -241,7 +241,7 @@ class Engine:
                 compiled=self._settings.compile_networks,
                 ensemble=ensemble,
             )
-            self._predictor = (served.signature, predictor)
+            self._predictor = (served.model_version, predictor)
         return self._predictor[1]
 
 
@@ -260,9 +260,9 @@ def ensemble_settings(settings: Settings) -> EnsembleSettings:
 
 
 def attention_settings(settings: Settings) -> dict[str, Any]:
-    """Return what decides a score beside the networks; part of the model signature.
+    """Return what decides a score beside the networks; part of the model version.
 
-    Only what differs from the defaults, so that with those the signature is that of the
+    Only what differs from the defaults, so that with those the model version is that of the
     networks alone, as commands without settings have it.
     """
     keys = (
@@ -270,7 +270,7 @@ def attention_settings(settings: Settings) -> dict[str, Any]:
         "window_overlap",
         "mirror",
         "precision",
-        # Of labels, which are kept and given out under the signature.
+        # Of labels, which are kept and given out under the model version.
         "ensemble_weights",
         "largest_component",
         "fill_holes",

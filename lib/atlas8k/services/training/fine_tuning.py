@@ -39,7 +39,7 @@ STATE = "training-state"
 class FineTuning:
     """Fine-tune every network of the active set, and publish those that are no worse.
 
-    The published set has a signature of its own, so every score is stale from then on.
+    The published set has a model version of its own, so every score is stale from then on.
     A training that fails or is stopped changes nothing. Started again with the same settings it
     goes on where it was, with the labels that have come since (:mod:`atlas8k.training.resume`).
 
@@ -170,7 +170,7 @@ class FineTuning:
             "total_epochs": length(config) * len(names),
             "best_metric": 0.0,
             "cases": len(found),
-            "trained_from": served.signature,
+            "trained_from": served.model_version,
         }
         if not self._context.settings.gate:
             logger.warning(OFF)
@@ -202,11 +202,11 @@ class FineTuning:
         return stats
 
     def _served(self, before: ServedSet) -> str:
-        """Signature of what is served now, which somebody may have changed since `before`."""
+        """Model version of what is served now, which somebody may have changed since `before`."""
         try:
-            return self._context.models.served().signature
+            return self._context.models.served().model_version
         except CheckpointError:
-            return before.signature
+            return before.model_version
 
     def _run(
         self,
@@ -234,7 +234,7 @@ class FineTuning:
         described = {
             "networks": ", ".join(names),
             "cases": len(found),
-            "trained_from": served.signature,
+            "trained_from": served.model_version,
             **config.model_dump(mode="json"),
         }
         with (

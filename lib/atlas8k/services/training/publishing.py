@@ -81,19 +81,19 @@ class Outcome:
         """Names of the networks that are published."""
         return list(self.gate["publish"])
 
-    def message(self, signature: str) -> str:
-        """One line, where `signature` is served from now on."""
+    def message(self, model_version: str) -> str:
+        """One line, where `model_version` is served from now on."""
         refused: Mapping[str, str] = self.gate["refused"]
         reason = "; ".join(f"{name}: {why}" for name, why in refused.items())
         if not self.publish:
-            text = f"not published, {signature} is served still: {reason}"
+            text = f"not published, {model_version} is served still: {reason}"
         elif refused:
             names = ", ".join(self.publish)
-            text = f"{names} published, served as {signature}; not published: {reason}"
+            text = f"{names} published, served as {model_version}; not published: {reason}"
         elif self.gate["on"]:
-            text = f"published, served as {signature}: {self.said}"
+            text = f"published, served as {model_version}: {self.said}"
         else:
-            text = f"networks {signature} are served; {self.said}"
+            text = f"networks {model_version} are served; {self.said}"
         return "; ".join([text, *self.warnings])
 
 
@@ -136,12 +136,12 @@ def settle(
     Returns
     -------
     dict
-        For the statistics of the training: ``model_signature`` served from now on,
+        For the statistics of the training: ``model_version`` served from now on,
         ``message`` in one line, ``gate`` with all that was decided on.
     """
     seen = Seen(store.root)
     training, held_out = split(cases, config.validation, seen)
-    note = f"fine-tuned on {_learned(trained, len(training))} from {served.signature}"
+    note = f"fine-tuned on {_learned(trained, len(training))} from {served.model_version}"
     if added:
         note += f", some of which came while it ran (interrupted {added} times)"
     compare = partial(
@@ -158,17 +158,21 @@ def settle(
     )
     while True:
         now = store.served()
-        signature = now.signature
+        model_version = now.model_version
         if why := why_passed_over(store, served, now, trained):
             outcome = Outcome.passed_over(why, gate=gate)
         else:
             outcome = Outcome.of(*compare(now)) if gate else Outcome.unseen(trained)
         if not outcome.publish:
             break
-        text = note if signature == served.signature else f"{note}, compared with {signature}"
+        text = (
+            note
+            if model_version == served.model_version
+            else f"{note}, compared with {model_version}"
+        )
         better = {name: trained[name] for name in outcome.publish}
         try:
-            signature = _publish(store, now, better, f"{text}; {outcome.said}", seen, training)
+            model_version = _publish(store, now, better, f"{text}; {outcome.said}", seen, training)
         except ServedChangedError as changed:
             logger.warning("gate: %s", changed)
         else:
@@ -176,10 +180,10 @@ def settle(
     # After publishing: where the disk is full, what has passed is not lost with the rest.
     rest = {name: one for name, one in trained.items() if name not in outcome.publish}
     kept = _keep(store, rest, outcome.gate) if rest else {}
-    message = outcome.message(signature)
+    message = outcome.message(model_version)
     if outcome.gate["refused"]:
         logger.warning("gate: %s", message)
-    return {"gate": outcome.gate | kept, "model_signature": signature, "message": message}
+    return {"gate": outcome.gate | kept, "model_version": model_version, "message": message}
 
 
 def _learned(trained: Mapping[str, Checkpoint], now: int) -> str:
@@ -199,16 +203,16 @@ def why_passed_over(
     one to compare with; but networks that come from a set which was taken back would bring it
     back, and one that somebody has left out of the set would be in it again.
     """
-    if now.signature == served.signature:
+    if now.model_version == served.model_version:
         return ""
     if not comes_from(store.root, now.folder, served.folder):
         return (
-            f"they were trained from {served.signature}, in whose place somebody serves the "
-            f"earlier {now.signature} by now; train again"
+            f"they were trained from {served.model_version}, in whose place somebody serves the "
+            f"earlier {now.model_version} by now; train again"
         )
     gone = [name for name in trained if name not in now.checkpoints]
     if gone:
-        return f"{', '.join(gone)} is no longer served, {now.signature} is without; train again"
+        return f"{', '.join(gone)} is no longer served, {now.model_version} is without; train again"
     return ""
 
 
@@ -260,20 +264,22 @@ def _publish(
     seen: Seen,
     training: Sequence[TrainingCase],
 ) -> str:
-    """Publish, if `served` is served still; the new signature.
+    """Publish, if `served` is served still; the new model_version.
 
     Raises
     ------
     ServedChangedError
         It is not.
     """
-    if store.served().signature != served.signature:  # looked at again where it is published
+    if (
+        store.served().model_version != served.model_version
+    ):  # looked at again where it is published
         raise ServedChangedError(store.root, "other networks are served by now; comparing again")
     # First: what a published network has seen must never be held out from it.
     seen.add(patient_of(case) for case in training)
-    signature = store.publish(networks, note=note, expected=served.signature)
-    logger.info("networks %s are served; all scores are stale", signature)
-    return signature
+    model_version = store.publish(networks, note=note, expected=served.model_version)
+    logger.info("networks %s are served; all scores are stale", model_version)
+    return model_version
 
 
 def _keep(
