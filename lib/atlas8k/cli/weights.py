@@ -253,7 +253,7 @@ def rollback(
     """Serve networks that were served before; a running server takes them at once.
 
     Scores that were made under them are valid again, and nothing is deleted: what is rolled
-    back from can be served again by its model_version.
+    back from can be served again by its model version.
     """
     from atlas8k.models.store import ModelStore
 
