@@ -6,9 +6,12 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.e2e.harness import APP, Server, running
+from tests.e2e.realm import Realm, signed_in
+from tests.e2e.reviewing import Client
 
 
 @pytest.fixture
@@ -28,3 +31,35 @@ def start(tmp_path: Path, app: Path) -> Iterator[Callable[..., Server]]:
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         yield lambda studies, *more: stack.enter_context(running(app, studies, elsewhere, *more))
+
+
+@pytest.fixture(scope="module")
+def realm() -> Iterator[Realm]:
+    """A sign-in server."""
+    with signed_in() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium with WebGL."""
+    from tests.e2e.browser import WEBGL, launched  # skips where playwright is not installed
+
+    with launched(*WEBGL) as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    """A page of the module's server; it says yes to what it is asked."""
+    from tests.e2e.browser import opened
+
+    with opened(browser, server) as found:
+        found.on("dialog", lambda dialog: dialog.accept())
+        yield found
+
+
+@pytest.fixture
+def client(server: Server, tmp_path: Path) -> Client:
+    """Requests of annotators and reviewers."""
+    return Client(server, tmp_path)

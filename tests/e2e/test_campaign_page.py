@@ -18,7 +18,6 @@ from tests.e2e.browser import (
     AXE,
     check_accessible,
     keep,
-    launched,
     needs_chromium,
     opened,
     see_pictures,
@@ -69,12 +68,6 @@ def worked(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Server:
     )
     assert answer.status_code == 200, answer.text
     return server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as chromium:
-        yield chromium
 
 
 @pytest.fixture

@@ -12,27 +12,19 @@ import pytest
 import requests
 from PIL import Image
 from tests.e2e.browser import (
-    WEBGL,
     check_accessible,
     keep,
-    launched,
     needs_chromium,
-    opened,
     see_pictures,
     until,
 )
+from tests.e2e.case_page import SHOWN, needs_niivue, state, take
 from tests.e2e.harness import Server
+from tests.e2e.reviewing import bring
 from tests.e2e.small import LIMIT_S, small_server
-from tests.e2e.test_review import bring
-
-from atlas8k.services import viewer
 
 pytestmark = [pytest.mark.slow, needs_chromium]
-needs_niivue = pytest.mark.skipif(
-    not viewer.NIIVUE.is_file(), reason="not installed: NiiVue (atlas8k viewer install)"
-)
 IMAGES = ("a", "b", "c", "d")
-SHOWN = "document.documentElement.classList.contains('niivue')"
 
 
 @pytest.fixture(scope="module")
@@ -43,31 +35,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         for name in IMAGES:
             bring(started, name, liver=(2, 8), spleen=(12, 15)).close()
         yield started
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched(*WEBGL) as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def page(browser: Any, server: Server) -> Iterator[Any]:
-    with opened(browser, server) as found:
-        yield found
-
-
-def take(page: Any, image: str) -> None:
-    """Open a case and have it in hand."""
-    page.goto(f"/atlas8k/case?image={image}")
-    if page.locator("text=Take it").count():
-        page.click("text=Take it")
-        page.wait_for_selector("text=In your hands for")
-    page.wait_for_selector("tr[data-organ][aria-current=true]")  # keys count from then on
-
-
-def state(page: Any, organ: str) -> str:
-    return str(page.input_value(f"tr[data-organ={organ}] select"))
 
 
 @needs_niivue

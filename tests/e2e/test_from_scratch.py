@@ -11,21 +11,15 @@ import pytest
 import requests
 from PIL import Image
 from tests.e2e.harness import Server
-from tests.e2e.realm import Realm, signed_in
+from tests.e2e.realm import Realm
+from tests.e2e.second_reader import THUMBNAIL, Person, says_nothing
 from tests.e2e.small import LIMIT_S, small_server
-from tests.e2e.test_blind import THUMBNAIL, Person, says_nothing
 
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_label
 
 pytestmark = pytest.mark.slow
 CLOSED = "read from scratch"
-
-
-@pytest.fixture(scope="module")
-def realm() -> Iterator[Realm]:
-    with signed_in() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,12 @@ from PIL import Image
 from tests.e2e.browser import (
     check_accessible,
     keep,
-    launched,
     needs_chromium,
-    opened,
     see_pictures,
 )
 from tests.e2e.harness import Server
+from tests.e2e.reviewing import Client, bring, slabs
 from tests.e2e.small import LIMIT_S, small_server
-from tests.e2e.test_review import Client, bring, slabs
 from tests.server.tiny import GRID
 
 from atlas8k.reports.thumbnail import ONLY_FIRST, ONLY_SECOND
@@ -36,23 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     more = ("--conf", "score_new_s", "0")
     with small_server(tmp_path_factory.mktemp("page"), *more, images=IMAGES) as started:
         yield started
-
-
-@pytest.fixture
-def client(server: Server, tmp_path: Path) -> Client:
-    return Client(server, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def page(browser: Any, server: Server) -> Iterator[Any]:
-    with opened(browser, server) as found:
-        yield found
 
 
 def conflict(server: Server, client: Client, image: str) -> None:

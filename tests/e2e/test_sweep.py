@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
-from tests.e2e.browser import check_accessible, keep, launched, needs_chromium, opened, until
+from tests.e2e.browser import check_accessible, keep, needs_chromium, until
 from tests.e2e.harness import APP, Server, running
 from tests.e2e.phantoms import write_phantoms
 from tests.e2e.small import LIMIT_S
@@ -48,18 +48,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             assert time.monotonic() < end
             time.sleep(0.5)
         yield started
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with launched() as chromium:
-        yield chromium
-
-
-@pytest.fixture
-def page(browser: Any, server: Server) -> Iterator[Any]:
-    with opened(browser, server) as found:
-        yield found
 
 
 def info(server: Server) -> dict[str, Any]:
