@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from atlas8k.attention.recalibration import EMBEDDED, Calibration, calibrate
+from atlas8k.attention.recalibration import EMBEDDED, UNKNOWN, Calibration, calibrate
 from atlas8k.store import Ledger
 
 
@@ -35,13 +35,15 @@ class Calibrations:
     def explanation(self, volume: str, model_version: str | None) -> dict[str, Any] | None:
         """Return what was noted with a volume's score, its predicted quality put right.
 
-        ``quality_basis`` is added: what that rests on, in words.
+        ``quality_basis`` is added: what that rests on, or that it is unknown, in words.
         """
         if model_version is None:
             return None
         noted = self._ledger.explanation(volume, model_version)
-        if noted is None or not noted.get("quality"):
-            return noted
+        if noted is None:
+            return None
+        if not noted.get("quality"):
+            return {**noted, "quality_basis": UNKNOWN}
         calibration = self.of(model_version)
         quality = calibration.applied(noted["quality"])
         return {**noted, "quality": quality, "quality_basis": calibration.text}
