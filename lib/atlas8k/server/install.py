@@ -23,6 +23,7 @@ from atlas8k.server.limits import HeaderLimit
 from atlas8k.server.routes import (
     campaign_page,
     case_page,
+    case_parts,
     cases_page,
     dicomweb,
     pages,
@@ -92,6 +93,7 @@ def install(app: FastAPI, settings: Settings, host: str = "") -> None:
         cases_page.router,
         campaign_page.router,
         case_page.router,
+        case_parts.router,
         rounds.router,
         cases_routes.router,
         cases_routes.volumes,

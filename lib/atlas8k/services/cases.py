@@ -7,136 +7,36 @@ back. Nothing here knows how a request looks.
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import re
-import shutil
 import tempfile
-import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.attention.explain import PLANES
-from atlas8k.attention.quality_model import in_words
 from atlas8k.core.grid import Grid
-from atlas8k.core.remarks import Remark
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, Organ
+from atlas8k.core.parts import Part
+from atlas8k.core.structures import ORGAN_IDS, Organ
 from atlas8k.core.volume import read_grid, read_label, write_nifti
-from atlas8k.core.voxels import counts
-from atlas8k.labels.editing import fill_between, keep_largest, take_organ
-from atlas8k.labels.ingest import ingest
 from atlas8k.labels.plausibility import find_odd_volumes
 from atlas8k.labels.submission_diff import Statement
+from atlas8k.services.case_facts import Case, case_of, start_of
+from atlas8k.services.case_parts import View, nearest, view_of
+from atlas8k.services.case_tools import Drawn, Tool, change
+from atlas8k.services.checked_uploads import Checked, CheckedUploads
 from atlas8k.services.context import Context
-from atlas8k.services.drawings import Drawings
+from atlas8k.services.drawings import Drawings, stale
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.labels.reviews import Revision
 from atlas8k.services.labels.service import Receipt
 from atlas8k.services.studies.names import check_id
 from atlas8k.services.studies.versions import Version
-from atlas8k.store import Holder, Lease, Offer, OrganChange, Submission
+from atlas8k.store import Holder, Lease, Offer, Submission
 
-PREDICTED = "predicted"
-SHOWN_REGIONS = 10
 SHOWN_SUBMISSIONS = 20
-CHECKED_KEPT_S = 2 * 3600.0
-Tool = Literal["largest", "between", "take"]
-_TOKEN = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class OrganLine:
-    """An organ of a draft label.
-
-    ``ml`` is its volume there, 0 where it has no voxel; ``asked`` what is odd about that;
-    ``quality`` the predicted Dice of a pseudo label, in words.
-    """
-
-    name: str
-    ml: float
-    source: str
-    asked: str | None
-    quality: str = ""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A case in somebody's hands.
-
-    Attributes
-    ----------
-    lease
-        Number of the lease; actions name it.
-    seconds_left
-        Until the lease runs out.
-    rank, ranked
-        Place in the priority list and how long that is; ``None`` without a score.
-    attention_ml
-        Attention size.
-    regions
-        The largest first, as :class:`~atlas8k.attention.explain.RegionNote`.
-    organs
-        Of the draft label; empty where there is none.
-    study
-        StudyInstanceUID, where the studies are a DICOM archive.
-    note
-        What a reviewer said when returning it.
-    remarks
-        What was found in the CT's file.
-    familiar
-        Whether the CT is like the training CTs, as kept with its score; else empty.
-    findings
-        What anatomical rules have against the draft label: ``organ``, ``rule``, ``text``.
-    quality_basis
-        What the predicted Dice of its organs rests on; empty where none is known.
-    """
-
-    image: str
-    lease: int
-    holder: str
-    seconds_left: float
-    rank: int | None
-    ranked: int
-    attention_ml: float | None
-    plane: str
-    slices: int
-    regions: tuple[Mapping[str, Any], ...]
-    organs: tuple[OrganLine, ...]
-    study: str | None
-    note: str
-    remarks: tuple[Remark, ...] = ()
-    familiar: Mapping[str, Any] = field(default_factory=dict)
-    findings: tuple[Mapping[str, str], ...] = ()
-    quality_basis: str = ""
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What would be recorded of an uploaded label.
-
-    Attributes
-    ----------
-    lease
-        Of the case.
-    token
-        What the file is fetched by.
-    odd
-        What is odd about the volume of an organ, changed or not.
-    partial
-        What was said of the rest, where it covers a part of the CT.
-    """
-
-    lease: int
-    token: str
-    organs: dict[str, OrganChange]
-    odd: dict[str, str]
-    partial: bool | None
+ORGAN_INFO = [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()]
+"""Names of the organs of a drawing, as clients send them with a label."""
 
 
 class Cases:
@@ -159,6 +59,7 @@ class Cases:
         self._holders = {one.key: one for one in holders}
         self._me = holders[0]
         self.drawings = Drawings(context, list(self._holders))
+        self._uploads = CheckedUploads(context.state / "held")
 
     # --- what is there ------------------------------------------------------------------
 
@@ -167,7 +68,7 @@ class Cases:
         mine = [one for one in self._ledger.leases() if one.holder in self._holders]
         mine.sort(key=lambda one: (one.expires_at, one.volume))
         model_version = self.context.ranked_by()
-        return [self._case(one, model_version) for one in mine]
+        return [case_of(self.context, one, model_version) for one in mine]
 
     def look(self, image: str) -> Case:
         """Return one case, in this person's hands or not: then its lease is 0.
@@ -177,7 +78,7 @@ class Cases:
         NotFoundError
             There is no such case.
         """
-        return self._case(self._held_or_not(image), self.context.ranked_by())
+        return case_of(self.context, self._held_or_not(image), self.context.ranked_by())
 
     def past(self) -> list[tuple[Revision, bool]]:
         """Return this person's last submissions, newest first, and which cases are theirs again."""
@@ -210,14 +111,14 @@ class Cases:
             It has none yet.
         """
         held = self._held(image, lease)
-        version = self._start(held)
+        version = start_of(self.context, held)
         if version is None:
             raise NotFoundError("draft label", f"{image} has none yet: it was not scored")
         return version
 
     def begins_with(self, image: str) -> Version | None:
         """Return the label that a case begins with, in this person's hands or not."""
-        return self._start(self._held_or_not(image))
+        return start_of(self.context, self._held_or_not(image))
 
     def is_own(self, one: Submission) -> bool:
         """Return whether a submission is this person's."""
@@ -250,7 +151,7 @@ class Cases:
                 f'{image}: say what you looked at: looked_at, a list of organs or "all", and '
                 "absent, organs that are not there; nothing was recorded"
             )
-        with _without(version, sorted(statement.absent)) as path:
+        with _without(version.path, sorted(statement.absent)) as path:
             return self._submit(held, path, said)
 
     def upload(
@@ -281,7 +182,7 @@ class Cases:
         ready = self._labels.check(image, sent, _holder(held), said, lease=held.id)
         voxels = {organ: change.voxels_after or 0 for organ, change in ready.organs.items()}
         odd = find_odd_volumes(ready.array, ready.grid, voxels)
-        token = self._store(sent, image, held)
+        token = self._uploads.keep(sent, image, held)
         return Checked(held.id, token, ready.organs, odd, said.get("partial"))
 
     def checked(self, image: str, token: str, *, lease: int | None = None) -> Path:
@@ -294,11 +195,7 @@ class Cases:
         NotFoundError
             There is no such file any more.
         """
-        pattern = f"{token}-{_whose(image, self._held(image, lease))}-*"
-        found = list(self._checked.glob(pattern)) if _TOKEN.fullmatch(token) else []
-        if not found:
-            raise NotFoundError("label that was checked", f"of {image}; upload and check it again")
-        return found[0]
+        return self._uploads.find(token, image, self._held(image, lease))
 
     def change(
         self,
@@ -309,20 +206,14 @@ class Cases:
         *,
         plane: str = "axial",
         other: Path | None = None,
+        part: Part | None = None,
     ) -> tuple[npt.NDArray[np.uint8], Grid, int]:
-        """Return a label as a tool of :mod:`atlas8k.labels.editing` changes it.
+        """Return a label as a tool changes it, see :func:`atlas8k.services.case_tools.change`.
 
         Parameters
         ----------
-        plane
-            Of the slices to fill between: ``axial``, ``coronal`` or ``sagittal``.
-        other
-            The label that `take` takes the organ from.
-
-        Returns
-        -------
-        array, grid, slices
-            ``(X, Y, Z)`` uint8 on the CT's grid as clients get it; how many slices were filled.
+        part
+            The block of the CT that `sent` and `other` cover; None: all of it.
 
         Raises
         ------
@@ -331,20 +222,58 @@ class Cases:
         """
         self._known(image)
         grid = read_grid(self.context.studies.image_path(image))
-        label, filled = ingest(sent, grid, may_be_empty=True).array, 0
-        if do == "take" and other is not None:
-            taken = ingest(other, grid, may_be_empty=True).array
-            label = take_organ(label, taken, organ.id)
-        elif do == "largest":
-            label = keep_largest(label, organ.id)
-        elif do == "between":
-            begun = self.begins_with(image)
-            before = None if begun is None else read_label(begun.path).array
-            letters = [PLANES.get(letter, "axial") for letter in grid.orientation]
-            label, filled = fill_between(
-                label, before, organ.id, letters.index(plane), grid.spacing
+        begun = self.begun(image)
+        drawn = Drawn(sent, part, self.drawings.current(image) or begun, begun)
+        return change(drawn, grid, do, organ, plane=plane, other=other)
+
+    def begun(self, image: str) -> Path | None:
+        """Return the file of the label that a case begins with."""
+        version = self.begins_with(image)
+        return None if version is None else version.path
+
+    def view(self, image: str, near: Sequence[float] | None = None) -> tuple[View, Grid]:
+        """Return what of a CT the page of its case shows, and its grid as clients get it.
+
+        Parameters
+        ----------
+        near
+            Place about which full resolution is wanted, RAS+ mm.
+
+        Raises
+        ------
+        VolumeError
+            The CT cannot be read.
+        """
+        ct = self.context.studies.image_path(image)
+        grid = read_grid(ct).served
+        most = round(self.context.settings.browser_mvoxels * 1e6)
+        return view_of(ct, grid, None if near is None else nearest(grid, near), most), grid
+
+    def submit_drawing(
+        self, image: str, version: int, said: Mapping[str, Any], *, lease: int | None = None
+    ) -> Receipt:
+        """Submit what was drawn and kept; `said` is as in :meth:`confirm`.
+
+        Like any submission it counts without the case in hand, too: a reviewer decides then.
+
+        Raises
+        ------
+        ConflictError
+            It is not that version, or the CT was replaced since.
+        VolumeError
+            The label is refused; the current one stays.
+        """
+        self._known(image)
+        drawing, file = self.drawings.find(image), self.drawings.current(image)
+        if drawing is None or drawing.version != version:
+            raise stale(image, drawing)
+        if file is None:
+            raise ConflictError(f"{image}: the CT was replaced since it was drawn on; draw anew")
+        with _without(file, sorted(Statement.of(said).absent)) as path:
+            words = {"label_info": ORGAN_INFO, **said, **self._client}
+            return self._labels.submit(
+                image, path, self._holders[drawing.holder], words, lease=lease
             )
-        return label, grid.served, filled
 
     def release(self, image: str, *, lease: int | None = None) -> bool:
         """Give a case back without submitting; one that was opened again is closed by it.
@@ -488,88 +417,9 @@ class Cases:
         self.context.sync()
         self.context.know(image)
 
-    def _case(self, held: Lease, model_version: str | None) -> Case:
-        volume, ledger = held.volume, self._ledger
-        noted = self.context.calibrations.explanation(volume, model_version) or {}
-        if self._from_scratch(volume):
-            noted = {}
-        notes = [one.note for one in ledger.offers() if one.volume == volume]
-        return Case(
-            image=volume,
-            lease=held.id,
-            holder=held.holder,
-            seconds_left=max(0.0, held.expires_at - time.time()),
-            rank=ledger.rank(volume, model_version) if model_version else None,
-            ranked=ledger.progress(model_version).scored if model_version else 0,
-            attention_ml=noted.get("attention_ml"),
-            plane=str(noted.get("plane", "")),
-            slices=int(noted.get("slices", 0)),
-            regions=tuple(noted.get("regions", ())[:SHOWN_REGIONS]),
-            organs=self._organs(held, noted.get("quality") or {}),
-            quality_basis=str(noted.get("quality_basis", "")),
-            study=self._study(volume),
-            note=notes[0] if notes else "",
-            remarks=self._labels.folder.now().remarks(volume),
-            familiar=noted.get("familiar") or {},
-            findings=self._findings(volume),
-        )
-
-    def _from_scratch(self, volume: str) -> bool:
-        """Return whether a volume is read a second time, without anything to begin with."""
-        return self._labels.from_scratch and volume in self._ledger.read_twice()
-
-    def _findings(self, volume: str) -> tuple[Mapping[str, str], ...]:
-        """Return what is found in a draft label; a second reader began from the pseudo label."""
-        ledger = self.context.ledger
-        twice = volume in ledger.read_twice()
-        if self._from_scratch(volume):
-            return ()
-        found = ledger.findings(volume).get("pseudo") if twice else ledger.current_findings(volume)
-        return tuple(one._asdict() for one in found or ())
-
-    def _organs(
-        self, held: Lease, quality: Mapping[str, Mapping[str, Any]]
-    ) -> tuple[OrganLine, ...]:
-        version = self._start(held)
-        if version is None:
-            return ()
-        ml, asked = measured(version.path, version.sha256)
-        said = version.info.get("organs") or {}
-        lines = []
-        for name in ORGAN_NAMES:
-            source = _source(said.get(name, {}))
-            # Of what the networks said; what somebody drew is not for them to judge.
-            words = in_words(quality.get(name)) if source == PREDICTED else ""
-            lines.append(OrganLine(name, ml[name], source, asked.get(name), words))
-        return tuple(lines)
-
-    def _start(self, held: Lease) -> Version | None:
-        return self._labels.start_label(held.volume, _holder(held), held.id)
-
-    def _study(self, volume: str) -> str | None:
-        archive = self.context.archive
-        return None if archive is None else archive.study(volume)
-
     def _submit(self, held: Lease, path: Path, params: Mapping[str, Any]) -> Receipt:
         words = {**params, **self._client}
         return self._labels.submit(held.volume, path, _holder(held), words, lease=held.id)
-
-    @property
-    def _checked(self) -> Path:
-        return self.context.state / "held"
-
-    def _store(self, sent: Path, image: str, held: Lease) -> str:
-        """Store a copy of a checked upload for two hours; return the token it is fetched by."""
-        self._checked.mkdir(parents=True, exist_ok=True)
-        for old in self._checked.iterdir():
-            if old.stat().st_mtime < time.time() - CHECKED_KEPT_S:
-                old.unlink(missing_ok=True)
-        token = uuid.uuid4().hex
-        suffix = "".join(sent.suffixes[-2:])
-        unfinished = self._checked / f".{token}"
-        shutil.copyfile(sent, unfinished)
-        unfinished.rename(self._checked / f"{token}-{_whose(image, held)}-{suffix}")
-        return token
 
     def _own_in_force(self, image: str) -> None:
         self._known(image)
@@ -609,44 +459,20 @@ def _holder(held: Lease) -> Holder:
     return Holder(held.holder, held.anonymous)
 
 
-def _whose(image: str, held: Lease) -> str:
-    return hashlib.sha256(f"{image}\n{held.holder}".encode()).hexdigest()[:32]
-
-
 @contextlib.contextmanager
-def _without(version: Version, absent: Sequence[str]) -> Iterator[Path]:
+def _without(label: Path, absent: Sequence[str]) -> Iterator[Path]:
     """Hold a label without some organs on disk for the block."""
     if not absent:
-        yield version.path
+        yield label
         return
-    label = read_label(version.path)
-    gone = np.isin(label.array, [ORGAN_IDS[name] for name in absent])
+    found = read_label(label)
+    gone = np.isin(found.array, [ORGAN_IDS[name] for name in absent])
     with tempfile.TemporaryDirectory(prefix="atlas8k-") as folder:
         path = Path(folder) / "label.nii.gz"
-        yield write_nifti(path, np.where(gone, 0, label.array).astype(np.uint8), label.grid)
+        yield write_nifti(path, np.where(gone, 0, found.array).astype(np.uint8), found.grid)
 
 
 def _not_held(image: str) -> ConflictError:
     return ConflictError(
         f"{image}: is not in your hands (submitted, given back, run out, or somebody else's)"
     )
-
-
-@functools.lru_cache(maxsize=64)
-def measured(path: Path, sha256: str) -> tuple[dict[str, float], dict[str, str]]:
-    """Return organ volumes of a label file of that checksum, ml, and what is odd about some."""
-    label = read_label(path)
-    found = counts(label.array)
-    voxels = {name: int(found[i]) for name, i in ORGAN_IDS.items()}
-    ml = {name: n * label.grid.voxel_ml for name, n in voxels.items()}
-    return ml, find_odd_volumes(label.array, label.grid, voxels)
-
-
-def _source(said: Mapping[str, Any]) -> str:
-    source, state = str(said.get("source", "pseudo")), str(said.get("state", "unknown"))
-    if source == "pseudo":
-        return PREDICTED
-    where = f"public ({said['dataset']})" if said.get("dataset") else source
-    if state == "not_assessed":
-        return f"{where}, not assessed"
-    return f"{where}, absent" if state == "absent" else where

@@ -16,7 +16,9 @@ from typing import Any
 
 from atlas8k.core.errors import GridMismatchError, LedgerError
 from atlas8k.core.files import copy_whole, sha256_of
-from atlas8k.core.volume import read_grid
+from atlas8k.core.parts import Part, whole
+from atlas8k.core.volume import read_grid, write_nifti
+from atlas8k.services.case_parts import pasted
 from atlas8k.services.context import Context
 from atlas8k.services.errors import ConflictError
 from atlas8k.store import Drawing
@@ -59,20 +61,33 @@ class Drawings:
         return self.file(found)
 
     def save(
-        self, image: str, sent: Path, *, version: int, fingerprint: str, said: Mapping[str, Any]
+        self,
+        image: str,
+        sent: Path | None,
+        *,
+        version: int,
+        fingerprint: str,
+        said: Mapping[str, Any],
+        part: Part | None = None,
+        begun: Path | None = None,
     ) -> Drawing:
         """Keep a drawing.
 
         Parameters
         ----------
         sent
-            The label, on the CT's grid.
+            The label, on the CT's grid or on a block of it; None: what was drawn before stays,
+            and what is said of the organs is new.
         version
             Of the drawing that this one goes on from, 0 for none.
         fingerprint
             Of the CT that it was drawn on.
         said
             What is said of the organs so far; JSON-ready.
+        part
+            The block of the CT that `sent` covers; None: it covers all.
+        begun
+            The label that the case began with: around the block that is drawn first, it stays.
 
         Raises
         ------
@@ -82,7 +97,7 @@ class Drawings:
         NotFoundError
             The CT is gone.
         GridMismatchError
-            It is not on the CT's grid.
+            It is not on the CT's grid, or on the block.
         """
         context, before = self._context, self.find(image)
         ct = context.studies.image_path(image)
@@ -99,15 +114,22 @@ class Drawings:
                 f"{image}: the CT was replaced since you opened it, and what you drew belongs to "
                 "the one before; download it, then open the case again"
             )
-        if read_grid(sent, block=True).shape != read_grid(ct).shape:
+        grid = read_grid(ct)
+        as_sent = sent if part is None else None
+        if as_sent is not None and read_grid(as_sent, block=True).shape != grid.shape:
             raise GridMismatchError(f"drawing of {image}", "it has not the shape of the CT")
         if version != (before.version if before is not None else 0):
-            raise _stale(image, before)
+            raise stale(image, before)
         holder = before.holder if before is not None else self._holders[0]
         name = f"{uuid.uuid4().hex}.nii.gz"
         kept = self.folder / name
         try:
-            copy_whole(sent, kept)
+            if as_sent is not None:
+                copy_whole(as_sent, kept)
+            else:
+                around = self.current(image) or begun
+                array = pasted(sent, part or whole(grid.shape), grid, around)
+                write_nifti(kept, array, grid.served)
             taken = self._ledger.save_drawing(
                 image,
                 holder,
@@ -125,7 +147,7 @@ class Drawings:
             raise
         if not taken:  # by a save at the same moment
             kept.unlink(missing_ok=True)
-            raise _stale(image, self.find(image))
+            raise stale(image, self.find(image))
         self._clear(before)
         found = self._ledger.drawing(image, [holder])
         assert found is not None
@@ -150,7 +172,8 @@ class Drawings:
                 continue
 
 
-def _stale(image: str, now: Drawing | None) -> ConflictError:
+def stale(image: str, now: Drawing | None) -> ConflictError:
+    """Return why a drawing does not go on from the version that is kept now."""
     if now is None:
         return ConflictError(
             f"{image}: what you drew was submitted or discarded in another tab or on another "

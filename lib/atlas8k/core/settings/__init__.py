@@ -236,6 +236,15 @@ class Settings(BaseModel):
         description="An uploaded image or label may have this size, as sent and unpacked",
         json_schema_extra={"unit": "MiB"},
     )
+    browser_mvoxels: float = Field(
+        32.0,
+        gt=0.0,
+        le=1000.0,
+        description="The page of a case loads so much of a CT at once: the whole of a smaller "
+        "one; a larger one thinned, and for drawing a block at full resolution. 32, which is "
+        "512 x 512 x 122, take a browser less than 1.5 GB",
+        json_schema_extra={"unit": "million voxels"},
+    )
     served_gb: float = Field(
         20.0,
         ge=0.0,

@@ -7,25 +7,25 @@ slices drawn here.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
-from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.attention.explain import PLANES
 from atlas8k.core.errors import VolumeError
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGANS
-from atlas8k.core.volume import read_grid
 from atlas8k.labels.plausibility import FACTOR, PEOPLE_ML
 from atlas8k.reports.thumbnail import WINDOWS, draw_planes
-from atlas8k.server.access import USERS, holder, may_review
-from atlas8k.server.blind import check_shown, from_scratch, hides_first
+from atlas8k.server.access import USERS, holder
+from atlas8k.server.blind import check_shown
 from atlas8k.server.guarded_route import GuardedRoute
+from atlas8k.server.layers import DRAWING, START, Layer, ct, in_part, layers, part_text, start
 from atlas8k.server.page_templates import render
 from atlas8k.server.pictures import key_of, picture
 from atlas8k.server.routes.campaign_page import STATES, common
@@ -33,15 +33,13 @@ from atlas8k.server.routes.cases import WORKER, about, cases_of
 from atlas8k.server.routes.review_page import who
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services import viewer
-from atlas8k.services.cases import Case, Cases
+from atlas8k.services.case_facts import Case
+from atlas8k.services.case_parts import View, around
+from atlas8k.services.cases import Cases
 from atlas8k.services.errors import NotFoundError, RequestError
-from atlas8k.services.labels.drafts import PSEUDO, PUBLIC
-from atlas8k.services.studies.catalogue import FINAL
-from atlas8k.services.studies.folder import ORIGINAL
 
 router = APIRouter(prefix="/atlas8k", include_in_schema=False, route_class=GuardedRoute)
 
-ATTENTION = "attention"
 KINDS = {
     "cavity": "cavity left out",
     "enlarged": "enlarged part left out",
@@ -53,21 +51,43 @@ KINDS = {
 """Errors of predicted labels: what Figure 5 of the paper shows, and others."""
 DIFFICULTIES = ("easy", "usual", "hard")
 SCRIPTS = ("case.js", "draw.js")
+Near = Annotated[str, Query(max_length=80)]
 Index = Annotated[int, Query(ge=0, le=100_000)]
 
 
+def millimetres(near: str) -> list[float]:
+    """Return a place of a request, ``x,y,z``, RAS+ mm.
+
+    Raises
+    ------
+    RequestError
+        These are not three numbers.
+    """
+    try:
+        found = [float(text) for text in near.split(",")]
+    except ValueError:
+        found = []
+    if len(found) != 3 or not all(abs(mm) < 1e5 for mm in found):
+        raise RequestError(f"near: {near[:40]!r}; three numbers are needed, mm")
+    return found
+
+
 @router.get("/case", dependencies=WORKER)
-def page(image: str) -> Response:
-    """One case; in the hands of who asks it can be drawn in and submitted."""
+def page(image: str, near: Near = "") -> Response:
+    """One case; in the hands of who asks it can be drawn in and submitted.
+
+    ``near``: the place, RAS mm, about which a CT that is too large for a browser is shown at full
+    resolution.
+    """
     context, cases = workspace(), cases_of()
     case = cases.look(image)
     if not case.lease:
         check_shown(image)
     held = next((one for one in context.ledger.leases() if one.volume == image), None)
     current = context.ledger.current_submission(image)
-    grid, trouble = None, ""
+    view, grid, trouble = None, None, ""
     try:
-        grid = read_grid(context.studies.image_path(image)).served
+        view, grid = cases.view(image, millimetres(near) if near else None)
     except VolumeError as error:
         trouble = error.reason
     looked("image", image)
@@ -89,28 +109,49 @@ def page(image: str) -> Response:
         kinds=KINDS,
         difficulties=DIFFICULTIES,
         windows=WINDOWS,
-        layers=layers(cases, case),
+        layers=_layers(cases, case, view),
+        view=view,
+        part=None if view is None or view.kind == "whole" else view,
+        apart=view.part.grid(grid).spacing if view and grid else (),
         planes=[PLANES.get(letter, "axial") for letter in grid.orientation] if grid else [],
-        facts=_facts(cases, case, grid) if grid else None,
+        facts=_facts(cases, case, grid, view) if grid and view else None,
     )
 
 
-def _facts(cases: Cases, case: Case, grid: Grid) -> dict[str, Any]:
+def _layers(cases: Cases, case: Case, view: View | None) -> list[Layer]:
+    """Return the layers, each of the part that is shown."""
+    found = layers(cases, case)
+    if view is None or view.kind == "whole":
+        return found
+    return [replace(one, url=in_part(case.image, one.key, view), method="POST") for one in found]
+
+
+def _facts(cases: Cases, case: Case, grid: Grid, view: View) -> dict[str, Any]:
     """Return what the page's script goes by; ready for JSON."""
     places = [
         {"organ": one["organ"], "centre": one["centre"], "mm": one["place"]["ras_mm"]}
         for one in case.regions
         if one.get("place")
     ]
+    drawn, part = cases.drawings.current(case.image), view.kind != "whole"
+    outside = around(drawn, cases.begun(case.image), view)
     return {
         "image": case.image,
+        "ct": ct(case.image, view),
+        "view": view.kind,
+        "method": "POST" if part else "GET",
+        "box": part_text(view.part) if view.kind == "block" else "",
+        "outside": {"voxels": outside.voxels, "changed": outside.changed},
+        "drawn": in_part(case.image, DRAWING, view)
+        if part
+        else f"/atlas8k/cases/{quote(case.image, safe='')}/drawing/label",
         "lease": case.lease,
         "ends": case.seconds_left,
         "fingerprint": workspace().studies.fingerprint(case.image),
         "shape": grid.shape,
         "at": [round(n) for n in places[0]["centre"]] if places else [n // 2 for n in grid.shape],
         "voxel_ml": grid.voxel_ml,
-        "start": _start(case),
+        "start": in_part(case.image, START, view) if part else start(case),
         "label": bool(case.organs),
         "there": [one.name for one in case.organs if one.ml],
         "drawing": about(cases.drawings.find(case.image)),
@@ -128,53 +169,6 @@ def _asked(organ: str) -> tuple[float, float]:
     """Return the volumes outside of which it is asked whether an organ's is right, ml."""
     low, high = PEOPLE_ML[organ]
     return low / FACTOR, high * FACTOR
-
-
-def _start(case: Case) -> str:
-    """Return the address of the label that a case begins with."""
-    if case.lease:
-        return "/atlas8k/cases/start?" + urlencode({"image": case.image, "lease": case.lease})
-    return _label(case.image, ORIGINAL)
-
-
-def _label(image: str, tag: str) -> str:
-    return "/datastore/label?" + urlencode({"label": image, "tag": tag})
-
-
-def layers(cases: Cases, case: Case) -> list[dict[str, Any]]:
-    """Return what may be laid over a CT: ``text``, and ``url`` with ``method`` to get it by.
-
-    Of submissions, one's own; a reviewer sees all, a second reader none.
-    """
-    image, service = case.image, cases.context.label_service
-    if from_scratch(image):
-        return []
-    found = [(f"network-{one}", f"network {one}", "POST", _network(image, one)) for one in _names()]
-    found.append((ATTENTION, "places to look at", "POST", _network(image, ATTENTION)))
-    shown = [(PUBLIC, "public label"), (PSEUDO, "prediction of the networks")]
-    if not hides_first(image):
-        shown.append((FINAL, "current label, as submitted"))
-        for one in reversed(service.reviews.history(image)):
-            own = cases.is_own(one.submission)
-            if one.file is not None and (own or may_review()):
-                number = one.submission.id
-                where = f"/atlas8k/labels/{quote(image, safe='')}/history/{number}"
-                found.append((f"submission-{number}", f"submission {number}", "GET", where))
-    for tag, text in shown:
-        if service.versions.current(image, tag) is not None:
-            found.append((tag, text, "GET", _label(image, tag)))
-    found.append(("start", "label as it was given out", "GET", _start(case)))
-    found = found if case.organs else found[:-1]
-    return [{"key": k, "text": t, "method": m, "url": u} for k, t, m, u in reversed(found)]
-
-
-def _names() -> list[str]:
-    others = ("ensemble", ATTENTION, "draft")
-    return [one for one in app_instance()._infers if one not in others]
-
-
-def _network(image: str, name: str) -> str:
-    return f"/infer/{name}?" + urlencode({"image": image, "output": "image"})
 
 
 @router.get("/case/slices", dependencies=WORKER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,8 @@ from monailabel.interfaces.utils.app import app_instance
 from pydantic import Field
 from starlette.background import BackgroundTask
 
+from atlas8k.core.grid import Grid
+from atlas8k.core.parts import Part
 from atlas8k.core.structures import ORGAN_NAMES, find_organ
 from atlas8k.core.volume import write_nifti
 from atlas8k.labels.submission_diff import ALL
@@ -59,6 +62,12 @@ class Confirm(Asked):
     note: dict[str, Any] = Field(default_factory=dict, max_length=3)
 
 
+class SubmitDrawing(Confirm):
+    """What is said of the organs of a drawing, as of a draft label; ``version``: of the drawing."""
+
+    version: int = Field(ge=1, le=2**62)
+
+
 class Restore(Asked):
     """Which of one's submissions is to be current again."""
 
@@ -77,6 +86,7 @@ class Include(Exclude):
     reason: str = Field("", max_length=2000)
 
 
+_NUMBERS = re.compile(r"\d{1,5}(,\d{1,5}){5}")
 WORKER = [ANNOTATORS_OR_REVIEWERS]
 router = APIRouter(prefix="/atlas8k/cases", tags=["Cases"], route_class=GuardedRoute)
 volumes = APIRouter(prefix="/atlas8k/volumes", tags=["Campaign"], route_class=GuardedRoute)
@@ -92,6 +102,24 @@ def cases_of(client_id: str | None = None) -> Cases:
         holders.append(Holder.identify(address=caller.address, software=caller.software))
     client = client_id or caller.name
     return Cases(workspace(), list(dict.fromkeys(holders)), client)
+
+
+def part_of(box: str, grid: Grid) -> Part:
+    """Return the block that a request names: first voxel and the one after the last.
+
+    Raises
+    ------
+    RequestError
+        These are not six numbers, or no block of the CT.
+    """
+    if not _NUMBERS.fullmatch(box):
+        raise RequestError(f"box: {box[:40]!r}; six numbers are needed, first voxel and end")
+    numbers = [int(text) for text in box.split(",")]
+    pairs = list(zip(numbers[:3], numbers[3:], grid.shape, strict=True))
+    if not all(0 <= start < stop <= n for start, stop, n in pairs):
+        raise RequestError(f"box: {box}; the CT has {' x '.join(map(str, grid.shape))} voxels")
+    x, y, z = (slice(start, stop) for start, stop, _ in pairs)
+    return Part((x, y, z))
 
 
 def submitted(image: str, receipt: Receipt) -> dict[str, Any]:
@@ -227,27 +255,46 @@ def drawn(image: str, client_id: str | None = None) -> FileResponse:
 @router.put("/{image}/drawing", summary="Keep what one has drawn so far", dependencies=WORKER)
 def keep_drawing(
     image: str,
-    label: Annotated[UploadFile, File(description="NIfTI, on the CT's grid")],
     version: Annotated[int, Form(ge=0, le=2**62)],
     fingerprint: Annotated[str, Form(max_length=200)],
+    label: Annotated[UploadFile | None, File(description="NIfTI, on the CT's grid")] = None,
+    box: Annotated[str, Form(max_length=40)] = "",
     said: Annotated[str, Form(max_length=20_000)] = "{}",
     lease: Annotated[LeaseNumber, Form()] = None,
     client_id: Annotated[ClientId, Form()] = None,
 ) -> dict[str, Any]:
     """In place of `version`; 409 where another tab has saved one since. It renews the lease.
 
+    ``box``: the block of the CT that the label covers, its first voxel and the one after its
+    last, six numbers; around it, what was drawn before stays. Without a label all of it stays, and
+    what is said of the organs is new.
     ``expires_at`` is null where the case is not in one's hands any more: it is kept all the same.
     """
     cases, words = cases_of(client_id), parse_object("said", said)
-    with received("drawing", label) as sent:
+    with contextlib.ExitStack() as stack:
+        sent = stack.enter_context(received("drawing", label)) if label else None
         kept = cases.drawings.save(
-            image, sent, version=version, fingerprint=fingerprint, said=words
+            image,
+            sent,
+            version=version,
+            fingerprint=fingerprint,
+            said=words,
+            part=part_of(box, cases.view(image)[1]) if box else None,
+            begun=cases.begun(image),
         )
     until = None
     if lease is not None:
         with contextlib.suppress(ConflictError):
             until = cases.renew(image, lease).expires_at
     return {**about(kept), "expires_at": until}
+
+
+@router.post("/{image}/drawing/submit", summary="Submit what one has drawn", dependencies=WORKER)
+def submit_drawing(image: str, asked: SubmitDrawing) -> dict[str, Any]:
+    """As it was saved last; the organs in `absent` are taken out of it."""
+    words = asked.model_dump(include={"absent", "looked_at", "volume_is_right", "note"})
+    cases = cases_of(asked.client_id)
+    return submitted(image, cases.submit_drawing(image, asked.version, words, lease=asked.lease))
 
 
 @router.delete("/{image}/drawing", summary="Forget what one has drawn", dependencies=WORKER)
@@ -265,12 +312,14 @@ def change(
     organ: Annotated[str, Form(max_length=80)],
     plane: Annotated[Literal["axial", "coronal", "sagittal"], Form()] = "axial",
     other: Annotated[UploadFile | None, File(description="NIfTI, for take")] = None,
+    box: Annotated[str, Form(max_length=40)] = "",
     client_id: Annotated[ClientId, Form()] = None,
 ) -> FileResponse:
     """Return the label that was sent, changed; nothing is kept or submitted.
 
     ``largest``: no more than the largest piece of the organ; ``between``: the organ between
-    the slices in which it was drawn; ``take``: the organ as `other` has it.
+    the slices in which it was drawn; ``take``: the organ as `other` has it. ``box``: the block of
+    the CT that both labels cover.
     """
     found = find_organ(organ)
     if found is None:
@@ -281,7 +330,10 @@ def change(
     with contextlib.ExitStack() as stack:
         sent = stack.enter_context(received_label(image, label))
         more = stack.enter_context(received_label(image, other)) if other else None
-        array, grid, count = cases.change(image, sent, do, found, plane=plane, other=more)
+        part = part_of(box, cases.view(image)[1]) if box else None
+        array, grid, count = cases.change(
+            image, sent, do, found, plane=plane, other=more, part=part
+        )
     made = write_nifti(temporary_path(".nii.gz"), array, grid)
     done = BackgroundTask(made.unlink, missing_ok=True)
     headers = {"X-Slices": str(count)}

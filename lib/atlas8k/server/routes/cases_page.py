@@ -23,7 +23,8 @@ from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import ENVIRONMENT, HEADERS, render
 from atlas8k.server.routes.cases import WORKER, cases_of, start_file, submitted
 from atlas8k.server.uploads import named_after, received_label
-from atlas8k.services.cases import Cases, Checked
+from atlas8k.services.cases import Cases
+from atlas8k.services.checked_uploads import Checked
 from atlas8k.services.errors import RequestError
 from atlas8k.services.labels.recorded import STATES, recorded_text, words
 

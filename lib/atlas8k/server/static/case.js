@@ -8,6 +8,8 @@ const image = encodeURIComponent(facts.image);
 export let nv = null; // NiiVue, once the CT is loaded
 let niivue = null; // its module
 let at = [...facts.at]; // voxel of the CT's file, as the slices show it
+const box = facts.box ? facts.box.split(",").map(Number) : null; // first voxel and end of a block
+export const before = { leaving: async () => {} }; // what is to be done before another part is shown
 
 export const words = name => name.replaceAll("_", " ");
 // Where a voxel of NiiVue's order (from right to left, back to front, foot to head) is in its label.
@@ -84,6 +86,36 @@ function move(to) {
   draw();
 }
 
+// A CT that is too large for a browser is shown thinned; a block of it at full resolution.
+async function part(mm, number) {
+  await before.leaving();
+  const near = mm ? `&near=${[...mm].slice(0, 3).map(n => n.toFixed(2))}` : "";
+  location.assign(`/atlas8k/case?image=${image}${near}${number === undefined ? "" : `#${number}`}`);
+}
+const here = () => nv.frac2mm(nv.scene.crosshairPos, 0, true);
+export const closer = () => nv && facts.view !== "whole" && part(here());
+const inBlock = voxel => !box || voxel.every((n, axis) => n >= box[axis] && n < box[axis + 3]);
+one("#closer")?.addEventListener("click", closer);
+one("#all-of-it")?.addEventListener("click", () => part());
+
+// At each change of a window NiiVue computes a texture of gradients, for shading that this page does
+// not use: more than half of its time, and 8 bytes a voxel. It is given a volume of 2 x 2 x 2 for it.
+function withoutGradients(made) {
+  const { blurShader } = made;
+  let dims = null, texture = null;
+  Object.defineProperty(made, "blurShader", { get() { // asked for when the gradients are begun
+    const { hdr } = made.volumes[0];
+    dims = hdr.dims;
+    hdr.dims = [3, 2, 2, 2, 1, 1, 1, 1];
+    return blurShader;
+  } });
+  Object.defineProperty(made, "gradientTexture", { get: () => texture, set(value) { // done
+    texture = value;
+    if (dims) made.volumes[0].hdr.dims = dims;
+    dims = null;
+  } });
+}
+
 // NiiVue.
 async function begin() {
   if (!document.createElement("canvas").getContext("webgl2"))
@@ -96,8 +128,9 @@ async function begin() {
       + "the slices. You can look, mark organs and submit; draw in 3D Slicer.");
   }
   one("#loading").hidden = false;
+  one("#loaded-text").textContent = "the server reads it";
   try {
-    const ct = await asImage(await fetched(`/datastore/image?image=${image}`, "GET", (done, total) => {
+    const ct = await asImage(await fetched(facts.ct, "GET", (done, total) => {
       one("#loaded-text").textContent = `${(done / 1e6).toFixed(0)} of ${(total / 1e6).toFixed(0)} MB`;
       if (total) one("#loaded").value = done / total;
     }), "ct");
@@ -110,6 +143,7 @@ async function begin() {
       cycleClipPlaneHotKey: "", logLevel: "error", isColorbar: false });
     one("#gl-box").hidden = false;
     await made.attachToCanvas(canvas);
+    withoutGradients(made);
     // Everything that NiiVue makes its textures by comes before the CT: it makes them once.
     made.setDrawColormap(colors(255));
     made.drawOpacity = one("#label-on").checked ? one("#opacity").value / 100 : 0;
@@ -127,7 +161,9 @@ async function begin() {
     one("#sliders").hidden = true;
     if (facts.label) await showLabel();
     root.dispatchEvent(new Event("shown"));
-    jump(Math.max(place, 0), true);
+    const near = new URLSearchParams(location.search).get("near"), asked = parseInt(location.hash.slice(1), 10);
+    if (box && near && !(asked >= 0)) cross(near.split(",").map(Number));
+    else jump(asked >= 0 ? asked : Math.max(place, 0), true);
   } catch (error) {
     nv = null;
     one("#gl-box").hidden = true;
@@ -138,7 +174,8 @@ async function begin() {
 }
 
 async function showLabel() {
-  const label = await asImage(await fetched(facts.start), "label");
+  const drawn = facts.view === "thinned" && facts.drawing.version && facts.drawing.fingerprint === facts.fingerprint;
+  const label = await asImage(await fetched(drawn ? facts.drawn : facts.start, facts.method), "label");
   if (!nv.loadDrawing(label)) throw new Error("the label is not on this CT's grid");
 }
 
@@ -198,7 +235,11 @@ function jump(number, loaded = false) {
   one(`[data-place="${place}"]`).scrollIntoView({ block: "nearest" });
   if (!loaded || !chosen) choose(to.organ, !loaded); // what was chosen while the CT came stays
   if (!nv) return move(to.centre);
-  nv.scene.crosshairPos = nv.mm2frac(to.mm, 0, true);
+  if (!inBlock(to.centre.map(Math.round))) return part(to.mm, place);
+  cross(to.mm);
+}
+function cross(mm) {
+  nv.scene.crosshairPos = nv.mm2frac(mm, 0, true);
   nv.drawScene();
   nv.createOnLocationChange();
 }
@@ -243,6 +284,8 @@ export const KEYS = {
   w: () => next(one("#window")),
   v: () => nv && next(one("#layout")),
   t: () => flip(one("#label-on")),
+  d: closer,
+  o: () => box && part(),
   "?": () => one("#keys").showModal(),
   // The patient's right is at the left of the screen.
   ArrowLeft: () => step(1, 0, 0),

@@ -2,19 +2,21 @@
 //
 // Every few seconds what is drawn goes into the browser's own store and then to the server, which
 // takes it only on top of the version that this page has seen. What the server has, the browser
-// forgets; what it could not be given is shown again by the next visit.
-import { KEYS, asImage, choose, fetched, keeps, mark, nv, organ, words } from "./case.js";
+// forgets; what it could not be given is shown again by the next visit. Of a CT that is too large
+// for a browser, a block is drawn on, and the server lays it into the label.
+import { KEYS, asImage, before, choose, closer, fetched, keeps, mark, nv, organ, words } from "./case.js";
 
 const root = one("#case");
 const facts = JSON.parse(root.dataset.facts);
 const image = encodeURIComponent(facts.image);
 const ours = `/atlas8k/cases/${image}`;
 const PLANES = ["axial", "coronal", "sagittal"];
-const MOST_UNDO = 22; // of the 24 that NiiVue keeps
+const KEPT = 24, MOST_UNDO = KEPT - 2; // labels that NiiVue keeps to undo
+const thinned = facts.view === "thinned"; // then it is looked at, and drawn on blocks
 const SAVE_MS = 4000, AGAIN_MS = 15_000;
 
 let base = null; // the label that the case began with
-let tool = "look", size = 5, plane = "axial", depth = 0;
+let tool = "look", size = 5, plane = "axial", depth = 0, undone = 0;
 let version = facts.drawing.version, dirty = false, saving = null, stopped = false, tried = 0;
 
 // Requests of which the status counts.
@@ -37,7 +39,12 @@ const opened = new Promise((done, fail) => {
   asked.onerror = () => fail(asked.error);
 });
 opened.catch(() => {});
-const key = `${facts.me} ${facts.image}`;
+const mine = `${facts.me} ${facts.image}`, key = facts.box ? `${mine}\n${facts.box}` : mine;
+const ofThis = found => found === mine || found.startsWith(`${mine}\n`);
+async function forget() {
+  for (const found of await own("readonly", store => store.getAllKeys()) || [])
+    if (ofThis(found)) await own("readwrite", store => store.delete(found));
+}
 async function own(mode, act) {
   try {
     const store = (await opened).transaction("drawings", mode).objectStore("drawings");
@@ -87,23 +94,27 @@ function restore({ organs = {}, right = [], note = {} }) {
 }
 
 // Volumes, and which organs are other ones than at the beginning.
-let counts = null;
+let counts = null; // voxels by organ, those around the block that is shown included
 function measure() {
-  const now = nv.drawBitmap, before = new Uint32Array(256), differs = new Uint8Array(256);
+  const now = thinned ? [] : nv.drawBitmap, { voxels, changed: elsewhere } = facts.outside;
+  const begun = new Uint32Array(256), differs = new Uint8Array(256);
   counts = new Uint32Array(256);
   for (let i = 0; i < now.length; i++) {
     const a = now[i], b = base[i];
     counts[a]++;
-    before[b]++;
+    begun[b]++;
     if (a !== b) differs[a] = differs[b] = 1;
   }
   for (const { id, name, asked } of facts.organs) {
-    const row = one(`tr[data-organ="${name}"]`), ml = counts[id] * facts.voxel_ml;
-    one(".ml", row).textContent = counts[id] ? ml.toFixed(0) : "none";
+    const row = one(`tr[data-organ="${name}"]`), around = voxels[name] || 0;
     const [low, high] = asked, state = one("select", row).value;
+    begun[id] += around;
+    if (state !== "absent") counts[id] += around;
+    const ml = counts[id] * facts.voxel_ml;
+    one(".ml", row).textContent = counts[id] ? ml.toFixed(0) : "none";
     one(".odd", row).hidden = !counts[id] || (ml >= low && ml <= high);
-    if (!counts[id] && before[id]) mark(name, "absent");
-    else if (differs[id] && state !== "changed") mark(name, "changed");
+    if (!counts[id] && begun[id]) mark(name, "absent");
+    else if ((differs[id] || elsewhere.includes(name)) && state !== "changed") mark(name, "changed");
     else if (counts[id] && state === "absent") mark(name, "");
   }
 }
@@ -112,6 +123,7 @@ let soon = 0;
 function changed() {
   dirty = true;
   depth = Math.min(depth + 1, MOST_UNDO);
+  undone = 0;
   status("Not saved yet");
   clearTimeout(soon);
   soon = setTimeout(measure, 150);
@@ -124,6 +136,7 @@ function redraw() {
 
 // Tools.
 function use(name) {
+  if (thinned && name !== "look") return closer();
   tool = name;
   for (const button of all("[data-tool]"))
     button.ariaPressed = String(button.dataset.tool === tool);
@@ -142,9 +155,19 @@ const grow = by => {
 };
 function undo() {
   if (!depth) return say("There is nothing to undo.");
+  const more = undone + 1;
   nv.drawUndo();
   depth -= 2; // `changed` counts one more
   changed();
+  undone = more;
+}
+function redo() {
+  if (!undone) return say("There is nothing to redo.");
+  const more = undone - 1;
+  nv.currentDrawUndoBitmap = (nv.currentDrawUndoBitmap + 1) % KEPT + 1; // it goes one back, to the next
+  nv.drawUndo();
+  changed();
+  undone = more;
 }
 function paint() { // by keyboard: at the crosshair
   if (tool === "look") return say("Choose the brush or the eraser first (B, E).");
@@ -168,6 +191,7 @@ async function change(what, done) {
   body.append("do", what);
   body.append("organ", organ.name);
   body.append("plane", plane);
+  body.append("box", facts.box);
   if (what === "take") {
     const from = one(`[data-layer="${one("#from").value}"]`).dataset;
     body.append("other", await fetched(from.url, from.method), "other.nii.gz");
@@ -210,22 +234,24 @@ function button(text, act) {
   return made;
 }
 function link(blob, text = "Download what you drew") {
+  if (!blob) return []; // nothing was drawn, organs were marked
   const made = document.createElement("a");
   made.href = URL.createObjectURL(blob);
   made.download = `${facts.image}.drawn.nii.gz`;
   made.textContent = text;
-  return made;
+  return [made];
 }
 const clock = seconds => new Date(seconds * 1000).toLocaleTimeString([], { timeStyle: "short" });
 
 async function save() {
   dirty = false;
   tried = Date.now();
-  const words_ = said(), label = await drawn();
-  await own("readwrite", store => store.put(
-    { label, said: words_, version, fingerprint: facts.fingerprint, at: Date.now() }, key));
+  const words_ = said(), label = thinned ? null : await drawn();
+  await own("readwrite", store => store.put({ label, said: words_, version,
+    fingerprint: facts.fingerprint, at: Date.now(), where: location.href }, key));
   const body = new FormData();
-  body.append("label", label, "label.nii.gz");
+  if (label) body.append("label", label, "label.nii.gz");
+  body.append("box", facts.box);
   body.append("version", version);
   body.append("fingerprint", facts.fingerprint);
   body.append("said", JSON.stringify(words_));
@@ -240,7 +266,7 @@ async function save() {
   if (code === 0 || code >= 500) { // away, or its disk is full
     dirty = true;
     return status(`Not saved on the server: ${why} What you drew is kept in this browser and sent `
-      + "again until the server takes it. ", true, link(label));
+      + "again until the server takes it. ", true, ...link(label));
   }
   stopped = true;
   const now = await send("GET", `${ours}/drawing`);
@@ -255,9 +281,9 @@ async function save() {
         version = now.found.version;
         stopped = false;
         dirty = true;
-      }), " ", link(label));
+      }), " ", ...link(label));
   }
-  status(`Not saved on the server: ${why}. It is kept in this browser. `, true, link(label));
+  status(`Not saved on the server: ${why}. It is kept in this browser. `, true, ...link(label));
 }
 async function keep(at_once = false) {
   if (saving) return saving;
@@ -278,38 +304,47 @@ addEventListener("beforeunload", event => { if (dirty || saving) event.preventDe
 // The first sight of the label: what was drawn before comes back.
 root.addEventListener("shown", async () => {
   if (!nv.drawBitmap) nv.createEmptyDrawing();
-  base = nv.drawBitmap.slice();
+  if (!thinned) base = nv.drawBitmap.slice();
   nv.onDrawingChanged = action => action === "draw" && changed();
   const kept = await own("readonly", store => store.get(key)), server = facts.drawing;
+  const keys = await own("readonly", store => store.getAllKeys()) || [];
+  const elsewhere = await Promise.all(keys.filter(found => ofThis(found) && found !== key)
+    .map(found => own("readonly", store => store.get(found))));
+  const unsaved = elsewhere.find(found => found?.label && found.fingerprint === facts.fingerprint
+    && found.version >= server.version);
   try {
-    if (kept && kept.fingerprint === facts.fingerprint && kept.version >= server.version) {
-      await put(kept.label);
+    if (unsaved) {
+      stopped = true; // until it is there: the server takes one after the other
+      status("What you drew in another part of this CT was not saved on the server yet. ", true,
+        button("Go there", () => location.assign(unsaved.where)), " ", ...link(unsaved.label));
+    } else if (kept && kept.fingerprint === facts.fingerprint && kept.version >= server.version) {
+      if (kept.label && !thinned) await put(kept.label);
       restore(kept.said);
       dirty = true;
       status("This is what you drew here; it was not saved on the server yet. ", false, anew());
     } else if (server.version && server.fingerprint === facts.fingerprint) {
-      await put(await fetched(`${ours}/drawing/label`));
+      if (!thinned) await put(await fetched(facts.drawn, facts.method));
       restore(server.said);
       status(`You go on with what you drew, saved at ${clock(server.saved_at)}. `, false, anew(),
-        ...(kept ? [" ", link(kept.label, "An older one of this browser")] : []));
+        ...(kept ? [" ", ...link(kept.label, "An older one of this browser")] : []));
     } else if (server.version || kept) {
       const label = kept ? kept.label : await fetched(`${ours}/drawing/label`);
       stopped = true;
       status("The CT was replaced since you drew on it; what you drew belongs to the one before. ",
-        true, link(label), " ", anew());
+        true, ...link(label), " ", anew());
     }
   } catch (error) {
     say(`What you drew before cannot be shown: ${error.message}`, true);
   }
   measure();
   use("look");
-  one("#tools").hidden = false;
+  one("#tools").hidden = thinned;
 });
 const anew = () => button("Begin anew", async () => {
   if (!confirm("Forget what you drew, and begin with the label that was given out?")) return;
   dirty = false;
   stopped = true;
-  await own("readwrite", store => store.delete(key));
+  await forget();
   await send("DELETE", `${ours}/drawing`);
   location.reload();
 });
@@ -326,20 +361,21 @@ async function submit() {
   say("Submitting…");
   await saving;
   let answer;
-  if (nv) {
+  if (nv && facts.view !== "whole") await keep(true);
+  if (nv && facts.view !== "whole" && dirty) {
+    send_.disabled = false;
+    return say("Not submitted: what you drew is not saved on the server yet.", true);
+  }
+  const json = (where, more) => ask("POST", `${ours}/${where}`, { ...words_, note, lease: facts.lease, ...more })
+    .then(found => ({ code: 200, found }), error => ({ code: 0, why: error.message }));
+  if (facts.view !== "whole" && version) answer = await json("drawing/submit", { version });
+  else if (nv && facts.view === "whole") {
     const body = new FormData(), label_info = facts.organs.map(({ id, name }) => ({ name, idx: id }));
     body.append("label", await drawn(), "label.nii.gz");
     body.append("params", JSON.stringify({ ...words_, note, label_info, lease: facts.lease }));
     stopped = true;
     answer = await send("PUT", `/datastore/label?image=${image}`, body);
-  } else {
-    answer = await fetch(`${ours}/confirm`, { method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ ...words_, note, lease: facts.lease }) })
-      .then(async got => ({ code: got.status, found: await got.json(), why: "" }))
-      .catch(() => ({ code: 0, why: "The server does not answer." }));
-    answer.why ||= answer.found.detail;
-  }
+  } else answer = await json("confirm");
   const { code, found, why } = answer;
   if (code !== 200) {
     stopped = false;
@@ -347,7 +383,7 @@ async function submit() {
     return say(`Not submitted: ${why} Nothing of it is lost.`, true);
   }
   dirty = false;
-  await own("readwrite", store => store.delete(key));
+  await forget();
   let text = `${facts.image} is submitted: ${found.recorded}.`;
   if (found.conflict || !found.in_force) text += " Somebody else's came first: a reviewer decides.";
   if (found.asked) text += ` Asked: ${Object.entries(found.asked).map(([name, what]) => `${words(name)}, ${what}`).join("; ")}.`;
@@ -359,6 +395,7 @@ async function submit() {
 for (const button of all("[data-tool]")) button.addEventListener("click", () => use(button.dataset.tool));
 for (const button of all("[data-change]")) button.addEventListener("click", () => run(button.dataset.change));
 one("#undo").addEventListener("click", undo);
+one("#redo").addEventListener("click", redo);
 one("#size").addEventListener("input", () => { size = Number(one("#size").value); apply(); });
 one("#submit").addEventListener("click", submit);
 one("#all-right").addEventListener("click", () => {
@@ -380,8 +417,9 @@ one("#gl").addEventListener("pointerdown", event => {
   const scale = nv.uiData.dpr || 1, tile = nv.tileIndex(event.offsetX * scale, event.offsetY * scale);
   plane = PLANES[nv.screenSlices[tile]?.axCorSag] || plane;
 });
+before.leaving = () => keep(true);
 Object.assign(KEYS, {
   b: () => use("brush"), e: () => use("eraser"), f: () => use("fill"), Escape: () => use("look"),
   "[": () => grow(-2), "]": () => grow(2), i: () => run("between"), k: () => run("largest"),
-  "Ctrl+z": undo, "Ctrl+Enter": submit, " ": paint,
+  "Ctrl+z": undo, "Ctrl+Z": redo, "Ctrl+y": redo, "Ctrl+Enter": submit, " ": paint,
 });
