@@ -77,4 +77,15 @@ def draw_densities(
         out["renal_medulla"] += 50 * (late - 0.4)
     if "fatty_liver" in hard_cases:
         out["liver"] -= dice("fatty_liver").uniform(15, 60)
+    if setting.people and phase == "delayed":
+        out["renal_pelvis"] = draw_urine(dice)
     return out
+
+
+def draw_urine(dice: Dice) -> float:
+    """Draw the density, HU, of urine with contrast, some minutes after the bolus.
+
+    The kidney concentrates what it filters many times over: urine is far brighter than blood,
+    however weak the bolus was.
+    """
+    return float(dice("excretion").uniform(350, 1000))

@@ -158,6 +158,10 @@ def paint_kidneys(p: Patient) -> None:
         d.paint(p.hu["fat"] + 20, *sinus, inside=name, bumps=p.bumps(1.5, 12), aside=9)
         pelvis = ellipsoid(beside(hilum, -side * 3, 2, 0), d.radii(10, 6, 13, jitter=0.2), turn)
         p.paint(p.hu["renal_pelvis"], pelvis, inside=0)
+        if p.setting.people and p.phase == "delayed":  # calyces fill, too
+            calyces = ellipsoid(hilum, radii * (0.3, 0.24, 0.3), turn)
+            p.paint(p.hu["renal_pelvis"], calyces, inside=0)
+            p.paint(p.hu["renal_pelvis"], calyces, label=KEEP_LABEL, inside=name)
 
 
 def _paint_cysts(p: Patient, center: Floats, radii: Floats, side: int) -> None:

@@ -26,6 +26,8 @@ FIGURES = {
                             "revisions_noisy_pairwise_dice"),
     "checks_quality": ("clean", "flagged", "sensitivity_broken_aorta", "precision_aorta",
                        "least_precision_kidney_left"),
+    "contrast_phase": ("right_pre", "right_arterial", "right_portal", "right_delayed", "phantoms",
+                       "share_right"),
     "duplicates": ("copies", "of_copies", "same_patient", "wrong_pairs", "seconds_full_size"),
     "embedded_networks": ("embedded_mb", "dsc_unet", "dsc_ensemble", "dsc_ensemble_shifted"),
     "endurance": ("bytes_a_cycle", "descriptors_left", "threads_left", "files_left",

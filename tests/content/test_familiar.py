@@ -21,7 +21,6 @@ from atlas8k.content.familiar import (
     trained_ranges,
 )
 from atlas8k.content.features import (
-    estimate_phase,
     estimate_position,
     measure,
     noise_hu,
@@ -30,14 +29,6 @@ from atlas8k.content.features import (
 from atlas8k.core.errors import SettingsError
 from atlas8k.core.files import write_json
 from atlas8k.core.grid import Grid, Volume
-
-PHASES = {
-    "pre": "non-contrast",
-    "arterial": "arterial",
-    "portal": "portal-venous",
-    "delayed": "delayed",
-}
-SHARE = 0.8
 
 
 def features(made: Phantom | tuple[Volume, Volume]) -> dict[str, float | str | None]:
@@ -59,38 +50,6 @@ def test_noise_is_that_of_homogeneous_tissue(sigma: float) -> None:
     found = noise_hu(Volume(array, Grid(array.shape, np.diag([0.8, -0.8, 3.0, 1.0]))))
     assert found == pytest.approx(sigma, rel=0.1)
     assert noise_hu(Volume(np.full((9, 9, 9), -1000.0), Grid((9, 9, 9), np.eye(4)))) is None
-
-
-@pytest.mark.parametrize(
-    ("hu", "phase"),
-    [
-        ((40, 40, 33, 56), "non-contrast"),
-        ((300, 85, 140, 70), "arterial"),
-        ((150, 138, 165, 108), "portal-venous"),
-        ((110, 108, 170, 90), "delayed"),
-        ((160, 85, 160, 110), "portal-venous"),  # unenhanced blood of the legs
-        ((78, 75, 80, 60), "unsure"),
-        ((None, None, None, 90), "unsure"),
-        ((None, None, 33, 50), "non-contrast"),
-    ],
-)
-def test_phases_by_textbook_hu(hu: tuple[float | None, ...], phase: str) -> None:
-    names = ("aorta", "postcava", "kidneys", "liver")
-    assert estimate_phase(dict(zip(names, hu, strict=True))) == phase
-
-
-def test_the_phase_of_most_phantoms_is_found(record_property: pytest.RecordProperty) -> None:
-    told = []
-    for seed in range(300, 324):
-        made = generate(seed, WIDE, grid_spacing_mm=4.0)
-        told.append((PHASES[made.case.phase], str(features(made)["phase"])))
-    right = [found == true for true, found in told]
-    unsure = sum(found == "unsure" for _, found in told)
-    print(f"phase right in {sum(right)} of {len(right)}, unsure in {unsure}")  # noqa: T201
-    record_property("phase_right", f"{sum(right)} of {len(right)}")
-    assert np.mean(right) >= SHARE
-    unenhanced = [found for true, found in told if true == "non-contrast"]
-    assert set(unenhanced) <= {"non-contrast", "unsure"}
 
 
 def test_coverage_names_where_organs_are_cut(phantom: Phantom) -> None:

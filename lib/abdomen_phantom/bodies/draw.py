@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from abdomen_phantom.bodies.label_maps import SPACING_MM, Body
 from abdomen_phantom.bodies.tissues import N_TISSUES, Tissue
-from abdomen_phantom.contrast import draw_densities
+from abdomen_phantom.contrast import draw_densities, draw_urine
 from abdomen_phantom.scanner import Scan
 from abdomen_phantom.setting import STANDARD, Dice, Setting
 
@@ -137,6 +137,7 @@ def draw_look(
         "kidney_cortex": rng.uniform(5, 9),
         "medulla_hu": hu["renal_medulla"],
         "sinus": rng.uniform(11, 19),
+        "sinus_hu": 0.0,
         "vessels": rng.uniform(0.04, 0.16),
         "stomach_wall": rng.uniform(2, 6) if stomach != "empty" else rng.uniform(6, 14),
         "stomach_wall_hu": hu["stomach_wall"],
@@ -174,6 +175,9 @@ def draw_look(
         "grain": rng.uniform(4, 9),
         "segment": rng.uniform(22, 50),
     }
+    look["sinus_hu"] = 0.5 * (look["fat_hu"] + look["medulla_hu"])
+    if phase == "delayed":
+        look["sinus_hu"] = draw_urine(dice)
     record = np.array([tuple(look.values())], dtype=[(name, np.float64) for name in look])[0]
     return record, lut
 

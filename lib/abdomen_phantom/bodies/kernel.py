@@ -137,7 +137,7 @@ def _solid(
     value = lut[t] + p.texture * fine
     if t in (KIDNEY_LEFT, KIDNEY_RIGHT):
         if depth > p.sinus:
-            value = 0.5 * (p.fat_hu + p.medulla_hu)
+            value = p.sinus_hu
         elif depth > p.kidney_cortex + 2.0 * fine:
             value = p.medulla_hu + p.texture * fine
     elif t == LIVER:

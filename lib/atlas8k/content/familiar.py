@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from atlas8k.content.features import UNSURE, Features, Labels, measure
+from atlas8k.content.features import Features, Labels, measure
+from atlas8k.content.phase import UNSURE
 from atlas8k.core.errors import SettingsError
 from atlas8k.core.grid import Grid, Volume
 

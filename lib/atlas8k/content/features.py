@@ -4,10 +4,7 @@ They are coverage, noise, body, position, contrast phase and agreement of the ne
 are measured on every few voxels, since a median or an area needs no more; only noise needs
 the CT's own grid.
 
-Phase: blood and kidneys decide it. Unenhanced both are below 75 HU; in the arterial phase the
-aorta is far brighter than the cava; later both agree, and the kidneys stay bright while blood
-fades. HU are textbook ranges. Where they contradict each other, or too little was predicted,
-it is unsure.
+Contrast phase: see :mod:`~atlas8k.content.phase`.
 
 Position: the table shows where down is; without one, wide levels of gas over fluid do. The
 spine shows which side is the back: where it lies in front, the file's axes are wrong, as
@@ -16,7 +13,6 @@ when a patient lay prone and the header does not have it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -25,26 +21,20 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from atlas8k.content.abdomen import BODY_HU, measure_slices, thinned
+from atlas8k.content.phase import LEAST_ML, UNSURE, estimate_phase, organ_hu
 from atlas8k.core.components import largest_component
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.resample import to_canonical
-from atlas8k.core.structures import ORGAN_IDS, ORGANS
+from atlas8k.core.structures import ORGANS
 
 Array = npt.NDArray[Any]
 Features = dict[str, float | str | None]
 Labels = npt.NDArray[np.uint8]
 
-UNSURE = "unsure"
-
-LEAST_ML = 2.0
-"""Least volume of an organ that counts as found; less is a speck."""
 CUT_ML = 0.5
 """Least volume in the last voxels before a border, of an organ that the border cuts."""
 LUNG = 0.05
 """Share of lung in the uppermost slices of a CT that reaches above the diaphragm."""
-BLOOD = {"aorta": ("aorta",), "postcava": ("postcava",), "kidneys": ("kidney_left", "kidney_right"),
-         "liver": ("liver",), "spleen": ("spleen",)}  # fmt: skip
-
 BLOCK_MM = 10.0
 SLICES = 12
 """Most planes to measure, evenly spaced."""
@@ -52,20 +42,6 @@ SOFT_HU = (0.0, 200.0)
 QUIETEST = 20.0
 """Per cent: of blocks of soft tissue the quietest fifth is homogeneous, the others hold edges."""
 FEWEST = 30
-
-NON_CONTRAST, ARTERIAL, PORTAL, DELAYED = "non-contrast", "arterial", "portal-venous", "delayed"
-
-PLAIN_HU, ENHANCED_HU = 70.0, 85.0
-"""Unenhanced blood is 30 to 60 HU, a kidney 25 to 40; enhanced ones are above 85."""
-ARTERIAL_HU, ARTERIAL_GAP_HU = 220.0, 50.0
-"""Aorta alone, where no cava was predicted, and its lead over the cava in an arterial phase."""
-PORTAL_LIVER_HU, PORTAL_AORTA_HU = 90.0, 190.0
-"""A liver this bright, with blood no brighter than this, is portal-venous whatever the cava
-shows: blood of the legs comes back unenhanced."""
-LATE_GAP_HU, EARLY_GAP_HU = 45.0, 30.0
-"""Lead of the kidneys over the aorta in a delayed phase, and before it."""
-DELAYED_AORTA_HU = 130.0
-"""Blood is above this in most portal-venous CTs, and below it in all delayed ones."""
 
 SUPINE, PRONE = "on the back", "on the face"
 SPINE_IN_FRONT = "spine in front"
@@ -112,7 +88,7 @@ def measure(ct: Volume, labels: Labels, grid: Grid) -> tuple[Features, dict[str,
     whole = body & ~slices.cut
     body_ml = float(slices.area_cm2.sum()) * slices.height_mm / 10.0
     ml = np.bincount(labels[0].ravel(), minlength=len(ORGANS) + 1)[1:] * thin.grid.voxel_ml
-    hu = {name: _median_hu(thin, labels[0], organs) for name, organs in BLOOD.items()}
+    hu = organ_hu(to_canonical(ct), thin, labels[0])
     cut = _cut(thin.grid, labels[0])
     top = slices.lung[body][-max(1, round(20 / slices.height_mm)) :]
     features: Features = {
@@ -133,18 +109,6 @@ def measure(ct: Volume, labels: Labels, grid: Grid) -> tuple[Features, dict[str,
         "cut": cut,
         "lung_above": bool(len(top) and top.max() > LUNG),
     }
-
-
-def _median_hu(thin: Volume, label: Labels, organs: tuple[str, ...]) -> float | None:
-    """Return the median HU of an organ's inside where that has voxels, else of all of it."""
-    mask = np.isin(label, [ORGAN_IDS[name] for name in organs])
-    if mask.sum() * thin.grid.voxel_ml < LEAST_ML:
-        return None
-    inside = mask.copy()
-    for axis in (0, 1):
-        for step in (-1, 1):
-            inside &= np.roll(mask, step, axis)
-    return float(np.median(thin.array[inside if inside.sum() >= 20 else mask]))
 
 
 def _cut(grid: Grid, label: Labels) -> dict[str, list[str]]:
@@ -214,36 +178,6 @@ def noise_hu(ct: Volume) -> float | None:
         deviations.append(blocks.transpose(0, 2, 1, 3)[soft].std(axis=(1, 2)))
     spread = np.concatenate(deviations)
     return float(np.percentile(spread, QUIETEST)) if len(spread) >= FEWEST else None
-
-
-def estimate_phase(hu: Mapping[str, float | None]) -> str:
-    """Estimate the contrast phase by the HU of organs.
-
-    Parameters
-    ----------
-    hu
-        Median HU of ``aorta``, ``postcava``, ``kidneys`` and ``liver``; ``None`` where too
-        little of it was predicted.
-    """
-    aorta, cava, kidneys = (hu.get(name) for name in ("aorta", "postcava", "kidneys"))
-    known = [value for value in (aorta, kidneys) if value is not None]
-    if not known:
-        return UNSURE
-    if max(known) < PLAIN_HU:
-        return NON_CONTRAST
-    if max(known) < ENHANCED_HU or aorta is None:
-        return UNSURE
-    lead = cava and aorta - cava
-    if lead is None and aorta > ARTERIAL_HU:
-        return ARTERIAL
-    if lead is not None and lead > 0.8 * ARTERIAL_GAP_HU:
-        if aorta < PORTAL_AORTA_HU and (hu.get("liver") or 0.0) > PORTAL_LIVER_HU:
-            return PORTAL
-        return ARTERIAL if lead > ARTERIAL_GAP_HU else UNSURE
-    over = 0.0 if kidneys is None else kidneys - aorta
-    if over > LATE_GAP_HU and aorta < DELAYED_AORTA_HU:
-        return DELAYED
-    return PORTAL if over < EARLY_GAP_HU or aorta > DELAYED_AORTA_HU else UNSURE
 
 
 def estimate_position(thin: Volume) -> str:
