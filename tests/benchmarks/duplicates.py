@@ -29,7 +29,7 @@ from atlas8k.content.likeness import Fingerprint, compare, fingerprint
 from atlas8k.core.grid import Grid, Volume
 
 KINDS = ("resampled", "cropped", "turned", "windowed", "noised")
-SPACING_MM = 3.0
+SPACING_MM = 4.0
 
 
 def altered(ct: Volume, kind: str, rng: np.random.Generator) -> Volume:
