@@ -8,7 +8,7 @@ import pytest
 
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.store import Holder, Ledger, OrganScore, alike, phases
+from atlas8k.store import Holder, Ledger, OrganScore, alike, phases, volumes
 
 
 @pytest.fixture
@@ -20,20 +20,38 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def test_groups_of_what_is_alike(ledger: Ledger):
     with ledger.write() as tx:
-        alike.keep_pairs(tx, [alike.Pair("d", "b", "copy", 1, 2)])
-        alike.keep_pairs(tx, [alike.Pair("b", "c", "same_patient", 1, 30)])
+        rows = {name: volumes.volume_row(tx, name) for name in "abcd"}
+        for name in rows:
+            alike.keep(tx, name, "file", b"cells")
+        waiting = alike.not_compared(tx, 99)
+        assert {*waiting} == {*rows.values()}
+        pairs = [
+            (rows["d"], rows["b"], "copy", 1.0, 2.0),
+            (rows["b"], rows["c"], "same_patient", 1.0, 30.0),
+        ]
+        assert alike.keep_compared(tx, waiting, rows.values(), pairs)
+        assert not alike.not_compared(tx, 99)
+        # What another process has compared or changed meanwhile is compared again.
+        assert not alike.keep_compared(tx, {}, [rows["a"]], [])
+        assert not alike.keep_compared(tx, {rows["a"]: b"other"}, rows.values(), [])
+        assert alike.counts(tx) == (4, 4)
     with ledger.read() as tx:
         assert alike.groups(tx) == dict.fromkeys("bcd", "b")
+        assert [one[1:3] for one in alike.of_volumes(tx, ["b"])["b"]] == [
+            ("d", "copy"), ("c", "same_patient"),
+        ]  # fmt: skip
         assert [pair[:3] for pair in alike.pairs(tx)] == [
             ("b", "c", "same_patient"), ("b", "d", "copy"),
         ]  # fmt: skip
     # A CT that is another now is compared anew; one that is gone is not shown.
     with ledger.write() as tx:
         alike.keep(tx, "d", "other", b"cells")
+        assert alike.counts(tx) == (4, 3)
     ledger.sync_volumes([*"abde"])
     with ledger.read() as tx:
         assert alike.pairs(tx) == []
-        assert alike.files(tx) == {"d": "other"}
+        assert alike.files(tx) == {"a": "file", "b": "file", "c": "file", "d": "other"}
+        assert {*alike.not_compared(tx, 99).values()} == {b"cells"}
 
 
 def test_a_phase_is_estimated_unless_somebody_says_it(ledger: Ledger):

@@ -67,6 +67,7 @@ def test_states(ledger: Ledger, clock: Clock) -> None:
         "failed": 1,
         "excluded": 1,
         "review": 0,
+        "alike": 0,
     }
     for state, count in counts.items():
         found = ledger.listed("one", show=state)  # type: ignore[arg-type]

@@ -39,11 +39,12 @@ def alike(
             with service.ledger.read() as tx:
                 pairs = stored.pairs(tx)
         else:
-            new = take_fingerprints(
+            take_fingerprints(
                 service.folder, lambda items: tqdm(items, desc="reading", unit="CT", disable=None)
             )
             pairs = find_alike(
-                service.folder, new, lambda items: tqdm(items, desc="comparing", disable=None)
+                service.folder,
+                lambda items: tqdm(items, desc="comparing", unit="batch", disable=None),
             )
     if as_json:
         typer.echo(json.dumps([pair._asdict() for pair in pairs], indent=1))

@@ -12,6 +12,7 @@ from atlas8k.core.errors import CheckpointError, VolumeError
 from atlas8k.core.files import read_json
 from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
+from atlas8k.services.alike import AlikeWatch
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.calibrations import Calibrations
 from atlas8k.services.device_lock import DeviceLock
@@ -58,6 +59,8 @@ class Context:
         Folder for the locks of scoring and training: one run a studies folder.
     label_service
         The labels of the studies.
+    alike_watch
+        Finds CTs that are alike, where a server has started it.
     label_watch
         Holds their files against their hashes, where a server has started it.
     """
@@ -77,6 +80,7 @@ class Context:
     thumbnails: Thumbnails = field(init=False)
     calibrations: Calibrations = field(init=False)
     sweep: Sweep = field(init=False)
+    alike_watch: AlikeWatch = field(init=False)
     _synced: object = None
     _registered: str = ""
 
@@ -86,10 +90,12 @@ class Context:
         self.thumbnails = Thumbnails()
         self.calibrations = Calibrations(self.ledger)
         self.sweep = Sweep(self.ledger)
+        self.alike_watch = AlikeWatch(self.studies)
 
     def close(self) -> None:
         """Close files; any further use opens them again."""
         self.label_watch.stop()
+        self.alike_watch.stop()
         self.looks.close()
         if self.archive is not None:
             self.archive.close()

@@ -16,9 +16,11 @@ from atlas8k.store.transaction import Transaction
 
 State = Literal["open", "leased", "submitted", "conflict", "failed", "excluded"]
 """A lease that has run out leaves a volume ``open``; ``failed``: it cannot be predicted."""
-Show = Literal["all", "open", "leased", "submitted", "conflict", "failed", "excluded", "review"]
-"""States to show; ``failed``: cannot be predicted, ``review``: with a question for a reviewer,
-whatever the state."""
+Show = Literal[
+    "all", "open", "leased", "submitted", "conflict", "failed", "excluded", "review", "alike"
+]
+"""States to show; whatever the state, ``failed``: cannot be predicted, ``review``: with a question
+for a reviewer, ``alike``: a copy of another CT, or of the same patient."""
 Order = Literal["priority", "name", "source", "state", "changed"]
 SHOWN_ORGANS = 3
 
@@ -40,6 +42,9 @@ WITH asked AS MATERIALIZED (SELECT volume, count(*) AS questions FROM review
     LEFT JOIN asked a ON a.volume = v.id
     WHERE v.present = 1)
 """
+_ALIKE = """SELECT v.id FROM alike a JOIN volume v ON v.id IN (a.first, a.second)
+  JOIN volume o ON o.id = a.first + a.second - v.id WHERE v.present = 1 AND o.present = 1"""
+"""Volumes that are there with another that they are alike."""
 _PRIORITY = "rank_ml IS NULL, rank_ml DESC, id"
 """As :func:`~atlas8k.store.ranking.place` counts."""
 _ORDERS: dict[str, str] = {
@@ -150,7 +155,8 @@ def listed(
     where = (
         "instr(lower(name), :text) AND (:source IS NULL OR source = :source)"
         " AND (:show = 'all' OR state = :show OR (:show = 'review' AND questions)"
-        " OR (:show = 'failed' AND failed))"
+        " OR (:show = 'failed' AND failed)"
+        f" OR (:show = 'alike' AND id IN ({_ALIKE})))"
     )
     everything = not values["text"] and show == "all" and source is None
     if everything:  # nothing has to be looked at to count it
@@ -221,6 +227,7 @@ def states(tx: Transaction) -> dict[str, int]:
         "SELECT count(DISTINCT r.volume) FROM review r JOIN volume v ON v.id = r.volume"
         " WHERE r.closed_at IS NULL AND v.present = 1"
     )
+    found["alike"] = tx.value(f"SELECT count(DISTINCT id) FROM ({_ALIKE})")
     return {name: found.get(name, 0) for name in get_args(Show) if name != "all"}
 
 

@@ -391,6 +391,11 @@ CREATE TABLE IF NOT EXISTS alike (
   PRIMARY KEY (first, second)
 ) WITHOUT ROWID;
 
+-- CTs that were compared with each other: a pair of them is in `alike`, or is not alike.
+CREATE TABLE IF NOT EXISTS compared (
+  volume INTEGER PRIMARY KEY REFERENCES volume (id)
+);
+
 -- In which set of a dataset a volume is; `rule` stands for how it is split.
 CREATE TABLE IF NOT EXISTS split (
   rule TEXT NOT NULL,

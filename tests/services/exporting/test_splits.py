@@ -13,7 +13,8 @@ from atlas8k.core.errors import SettingsError
 from atlas8k.services.exporting.export import ExportSettings, export
 from atlas8k.services.exporting.selection import select
 from atlas8k.services.exporting.splits import SHARES, SplitRule, assign, parse_shares
-from atlas8k.store import Ledger, VolumeEntry, alike
+from atlas8k.store import Ledger, VolumeEntry, alike, volumes
+from atlas8k.store.transaction import Transaction
 
 
 def add(ledger: Ledger, start: int, stop: int, source: str = "BTCV") -> None:
@@ -52,6 +53,13 @@ def test_nothing_moves_as_volumes_come(ledger: Ledger):
     assert test == pytest.approx(2448 / 8448, abs=0.01)
 
 
+def enter(tx: Transaction, pairs: list[alike.Pair]) -> None:
+    """Enter what `atlas8k cts alike` finds."""
+    row = {pair: sorted(volumes.volume_row(tx, name) for name in pair[:2]) for pair in pairs}
+    found = [(*row[pair], *pair[2:]) for pair in pairs]
+    assert alike.keep_compared(tx, {}, [], found)
+
+
 def test_patients_and_what_is_alike_stay_together(ledger: Ledger):
     add(ledger, 0, 300)
     with ledger.read() as tx:
@@ -59,7 +67,7 @@ def test_patients_and_what_is_alike_stay_together(ledger: Ledger):
     patients = {name: f"patient {n // 3}" for n, name in enumerate(names[:150])}
     with ledger.write() as tx:
         pairs = [alike.Pair(names[n], names[n + 75], "copy", 0, 0) for n in range(150, 225)]
-        alike.keep_pairs(tx, pairs)
+        enter(tx, pairs)
     found = assign(ledger, SplitRule((1, 1, 1), patients=patients))
     for patient in {*patients.values()}:
         assert len({found[n] for n, one in patients.items() if one == patient}) == 1
@@ -73,7 +81,7 @@ def test_patients_and_what_is_alike_stay_together(ledger: Ledger):
     # Two that lie apart turn out to be alike: the one seen later moves.
     apart = next(n for n in names[1:150] if found[n] != found[names[0]])
     with ledger.write() as tx:
-        alike.keep_pairs(tx, [alike.Pair(names[0], apart, "same_patient", 0, 0)])
+        enter(tx, [alike.Pair(names[0], apart, "same_patient", 0, 0)])
     now = assign(ledger, SplitRule((1, 1, 1), patients=patients))
     assert now[apart] == now[names[0]] == found[names[0]]
 
@@ -82,7 +90,7 @@ def test_external_test_sets(ledger: Ledger):
     add(ledger, 0, 20)
     add(ledger, 0, 10, "TotalSegmentator")
     with ledger.write() as tx:
-        alike.keep_pairs(tx, [alike.Pair("BTCV-0000", "TotalSegmentator-0000", "copy", 0, 0)])
+        enter(tx, [alike.Pair("BTCV-0000", "TotalSegmentator-0000", "copy", 0, 0)])
     found = assign(ledger, SplitRule(SHARES, external={"TotalSegmentator": "outside"}))
     assert Counter(found.values())["outside"] == 10
     assert found["BTCV-0000"] == "excluded"

@@ -151,6 +151,12 @@ class Settings(BaseModel):
         description="Volumes that are no HU, a label map, or show no abdomen are left out until "
         "somebody includes them; off: nothing is looked for",
     )
+    find_alike: bool = Field(
+        True,
+        description="CTs of a folder are compared with each other in the background: copies, and "
+        "CTs of one patient, are shown and never lie on two sides of a split; off: only when "
+        "atlas8k cts alike is run",
+    )
     score_new_s: float = Field(
         60.0,
         ge=0.0,

@@ -36,6 +36,7 @@ from atlas8k.server.pictures import picture
 from atlas8k.server.routes.cases_page import COLORS
 from atlas8k.server.routes.status import KINDS
 from atlas8k.server.workspace import looked, workspace
+from atlas8k.services.alike import found_alike
 from atlas8k.services.errors import NotFoundError
 from atlas8k.services.labels.drafts import PSEUDO
 from atlas8k.services.overview import View, name_of, work_now
@@ -43,6 +44,7 @@ from atlas8k.services.privacy import hides
 from atlas8k.services.scoring import duration
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.thumbnails import wanted
+from atlas8k.store import alike
 from atlas8k.store.overview import Listed, Order, Show
 
 router = APIRouter(prefix="/atlas8k", route_class=GuardedRoute)
@@ -60,6 +62,7 @@ SHOWS: dict[Show, str] = {
     "review": "with a question for a reviewer",
     "failed": "cannot be scored",
     "excluded": "left out",
+    "alike": "alike another",
 }
 ORDERS: dict[Order, str] = {
     "priority": "priority",
@@ -135,6 +138,7 @@ def page() -> Response:
         view=view,
         status=view.status,
         counts=ledger.states(),
+        alike=found_alike(ledger),
         work=work_now(context, now),
         ranking=RANKINGS[ledger.ranked_by()],
         chart=_distribution(model_version, view),
@@ -223,6 +227,8 @@ def volumes(
     found = found._replace(
         lines=tuple(_unread(one) if one.volume in hidden else one for one in found.lines)
     )
+    with ledger.read() as tx:
+        pairs = alike.of_volumes(tx, [one.volume for one in found.lines])
     numbers, me = ledger.annotators(), holder().key
     asked = {"q": q, "show": show, "source": source or "*", "order": order}
     return render(
@@ -231,6 +237,7 @@ def volumes(
         **common(LIST),
         found=found,
         hidden=hidden,
+        alike=pairs,
         asked=asked,
         page_number=page,
         pages=max(1, -(-found.total // LINES)),
