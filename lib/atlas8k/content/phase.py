@@ -54,9 +54,13 @@ EXCRETED_HU = 25.0
 FADED_HU = 100.0
 """Blood below this, where no kidney can be read, may be of either late phase."""
 
-PELVIS_MM, PELVIS_ML, FINE_MM, SMOOTH_MM = 35.0, 0.3, 2.0, 3.0
-"""Half the width of the hollow of a kidney that is looked into, the part of it that counts,
-distance of samples there, and SD of the Gaussian by which noise is smoothed."""
+HOLLOW_MM, BESIDE_MM = 35.0, 10.0
+"""Half the width of the hollow of a kidney, and how far out of it a pelvis may lie."""
+PELVIS_ML, INSIDE = 0.3, 0.7
+"""Part of a pelvis that counts, and share of what is bright that lies in and beside the hollow:
+bone and bowel go on elsewhere."""
+FINE_MM, SMOOTH_MM = 2.0, 3.0
+"""Distance of samples there, and SD of the Gaussian by which noise is smoothed."""
 CORTEX = 90.0
 """Per cent of the kidney that is darker than its cortex, about."""
 
@@ -105,40 +109,58 @@ def _median_hu(thin: Volume, label: npt.NDArray[np.uint8], organs: tuple[str, ..
 def _kidney_hu(
     ct: Volume, thin: Volume, label: npt.NDArray[np.uint8], kidney: str
 ) -> tuple[float, float] | None:
-    """Return HU of the brightest part of a kidney and its hollow, and of its cortex."""
+    """Return HU of a kidney's pelvis, the cortex's where it is no brighter, and of the cortex."""
     mask = label == ORGAN_IDS[kidney]
     if mask.sum() * thin.grid.voxel_ml < LEAST_ML:
         return None
-    pad = [int(np.ceil(PELVIS_MM / mm)) + 1 for mm in thin.grid.spacing]
+    spacing = np.asarray(thin.grid.spacing)
+    pad = np.ceil(2 * BESIDE_MM / spacing).astype(int)
     box = tuple(
         slice(max(0, at.start - n), at.stop + n)
         for at, n in zip(ndimage.find_objects(mask.astype(np.uint8))[0], pad, strict=True)
     )
-    within, other = mask[box], (label[box] > 0) & ~mask[box]
-    spacing = thin.grid.spacing
-    padded = np.pad(within, [(n, n) for n in pad])
-    near = ndimage.distance_transform_edt(~padded, spacing) < PELVIS_MM
-    closed = ndimage.distance_transform_edt(near, spacing) > PELVIS_MM
-    enclosed = closed[tuple(slice(n, -n) for n in pad)] & ~other
+    kidney_there, other = mask[box], (label[box] > 0) & ~mask[box]
+    around = _around(kidney_there, spacing) & ~other
     # Finer than the samples that a median needs: a pelvis is a few millimetres wide.
-    ratio = np.rint(np.divide(spacing, ct.grid.spacing)).astype(int)
-    step = np.maximum(1, np.rint(FINE_MM / np.asarray(ct.grid.spacing))).astype(int)
+    own = np.asarray(ct.grid.spacing)
+    ratio = np.rint(spacing / own).astype(int)
+    step = np.maximum(1, np.rint(FINE_MM / own)).astype(int)
     part = tuple(
-        slice(at.start * n, at.start * n + n * size, k)
-        for at, n, k, size in zip(box, ratio, step, within.shape, strict=True)
+        slice(at.start * n, (at.start + size) * n, k)
+        for at, n, k, size in zip(box, ratio, step, mask[box].shape, strict=True)
     )
     fine = np.asarray(ct.array[part], np.float32)
-    mm = step * np.asarray(ct.grid.spacing)
+    mm = step * own
     smooth = ndimage.gaussian_filter(fine, SMOOTH_MM / mm)
-    place = [np.minimum(np.arange(n) * k // r, m - 1) for n, k, r, m in
-             zip(fine.shape, step, ratio, within.shape, strict=True)]  # fmt: skip
-    fine_place = np.ix_(*place)
-    values = smooth[enclosed[fine_place]]
-    count = max(1, round(PELVIS_ML * 1000.0 / float(np.prod(mm))))
-    if len(values) < count:
-        return None
-    pelvis = float(np.partition(values, -count)[-count:].mean())
-    return pelvis, float(np.percentile(smooth[within[fine_place]], CORTEX))
+    nearest = np.ix_(
+        *(
+            np.minimum(np.arange(n) * k // r, m - 1)
+            for n, k, r, m in zip(fine.shape, step, ratio, mask[box].shape, strict=True)
+        )
+    )
+    cortex = float(np.percentile(smooth[kidney_there[nearest]], CORTEX))
+    bright, count = ndimage.label((smooth > cortex + EXCRETED_HU) & ~other[nearest])
+    if not count:
+        return cortex, cortex
+    everywhere = np.bincount(bright.ravel(), minlength=count + 1)
+    inside = np.bincount(bright[around[nearest]], minlength=count + 1)
+    urine = inside >= INSIDE * everywhere
+    urine[0] = False
+    values = smooth[urine[bright]]
+    least = max(1, round(PELVIS_ML * 1000.0 / float(np.prod(mm))))
+    if len(values) < least:
+        return cortex, cortex
+    return float(np.partition(values, -least)[-least:].mean()), cortex
+
+
+def _around(kidney: npt.NDArray[np.bool_], spacing: Array) -> npt.NDArray[np.bool_]:
+    """Return a kidney, its hollow, and what is close beside both."""
+    pad = np.ceil(HOLLOW_MM / spacing).astype(int) + 1
+    padded = np.pad(kidney, [(n, n) for n in pad])
+    near = ndimage.distance_transform_edt(~padded, spacing) < HOLLOW_MM
+    away = ndimage.distance_transform_edt(near, spacing)
+    inner = tuple(slice(n, -n) for n in pad)
+    return np.asarray(away[inner] > HOLLOW_MM - BESIDE_MM)
 
 
 def estimate_phase(hu: Mapping[str, float | None]) -> str:
