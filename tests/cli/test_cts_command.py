@@ -79,8 +79,11 @@ def test_a_datasheet_stands_alone(tmp_path: Path):
     )  # fmt: skip
     page = (tmp_path / "out/datasheet.html").read_text()
     assert "Ours &lt;b&gt;" in page
-    assert not re.search(r"(src|href)=\"(?!#)|@import|url\(", page)
+    assert not re.search(r"(src|href)=\"(?!#)|@import|url\((?!#)", page)
     assert "anna" not in page
+    assert page.count("<svg") == 1
+    assert "Organ volumes by source" in page
+    assert "currentColor" in page
     text = (tmp_path / "out/datasheet.md").read_text()
     for words in ("CC BY 4.0", "Landman", "median 61", "F 2, M 1", "by hand, hours"):
         assert words in text, words

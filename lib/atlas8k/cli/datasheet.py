@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,32 +27,19 @@ def datasheet(
     """Write datasheet.html, which needs nothing beside it, and datasheet.md.
 
     Sources and licences, phases, sets, organs and who says so, organ volumes by source, what the
-    checks find; of a campaign effort, errors left, agreement. Each table says how it was made.
+    checks find; of a campaign effort, errors left, agreement. Each table and figure says how it
+    was made.
     """
     from atlas8k.cli.campaign import campaign_status
     from atlas8k.cli.open_studies import ledger_of
-    from atlas8k.core.files import publishing
-    from atlas8k.reports.report import write_table_page
-    from atlas8k.services.exporting.datasheet import campaign_tables, read_manifest, tables_of
+    from atlas8k.services.exporting.datasheet_page import write_datasheet
 
-    rows = read_manifest(dataset)
-    tables = tables_of(rows, metadata)
+    given: dict[str, Any] = {"metadata": metadata, "title": title, "out": out}
     if studies:
         with ledger_of(studies, ledger) as book:
-            status = campaign_status(book, studies, MODELS)
-            tables += campaign_tables(status, book.agreements())
-    notes = [
-        f"{rows['volume'].nunique()} volumes, {len(rows)} labels of organs. An organ that is "
-        "unknown has no label: it is not background."
-    ]
-    if not studies:
-        notes.append("Nothing of the campaign: give --studies for effort, audits and label noise.")
-    folder = out or dataset
-    footer = (
-        "All but the campaign's figures follow from manifest.csv, which lies beside the labels."
-    )
-    write_table_page(folder / "datasheet.html", tables, title=title, notes=notes, footer=footer)
-    with publishing(folder / "datasheet.md") as temporary:
-        parts = [f"# {title}", *notes, *(table.markdown() for table in tables)]
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    typer.echo(f"page: {folder / 'datasheet.html'}; Markdown: {folder / 'datasheet.md'}")
+            given |= {
+                "status": campaign_status(book, studies, MODELS),
+                "readings": book.agreements(),
+            }
+    page, text = write_datasheet(dataset, **given)
+    typer.echo(f"page: {page}; Markdown: {text}")

@@ -7,10 +7,8 @@ the CTs are at hand.
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,28 +33,13 @@ from atlas8k.reports.groups import Grouping
 from atlas8k.reports.preview import best_point, draw_planes
 from atlas8k.reports.results import write_text
 from atlas8k.reports.statistics import Floats
+from atlas8k.reports.svg import BOX, INK, STYLE, Drawing, svg
 from atlas8k.reports.tables import Table
 
 log = logging.getLogger(__name__)
 
-INK = "#010203"
-"""Stands for the page's text colour; becomes ``currentColor`` in the SVG."""
-BOX = "#3d7edb"
 MOST_PANELS = 9
 """Networks shown by group; the best ranked ones where there are more."""
-
-_STYLE = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 
 
 def _draw_boxes(axes: Axes, samples: list[Floats], labels: list[str]) -> None:
@@ -89,7 +72,7 @@ def _boxes(panels: list[tuple[str, list[Floats], list[str]]], columns: int, unit
     rows = -(-len(panels) // columns)
     tallest = max(len(labels) for _, _, labels in panels)
     shared = all(labels == panels[0][2] for _, _, labels in panels)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(
             figsize=(10.5, rows * (0.21 * tallest + 0.62)), layout="constrained", facecolor="none"
         )
@@ -107,27 +90,7 @@ def _boxes(panels: list[tuple[str, list[Floats], list[str]]], columns: int, unit
             if n >= len(panels) - columns:
                 axes.tick_params(labelbottom=True)
                 axes.set_xlabel(unit)
-        return _svg(figure)
-
-
-def _svg(figure: Figure) -> str:
-    """Return the figure as an ``<svg>`` element to put into a page."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    # A page has one name space for ids: those in use get the figure's own prefix, the
-    # rest go.
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', text))
-    prefix = hashlib.sha256(text.encode()).hexdigest()[:10]
-    text = re.sub(
-        r' id="([^"]*)"', lambda m: f' id="{prefix}-{m[1]}"' if m[1] in used else "", text
-    )
-    text = re.sub(r'(url\(#|href="#)([^)"]+)', rf"\g<1>{prefix}-\g<2>", text)
-    head, rest = text.split(">", 1)
-    head = re.sub(r' (width|height)="[^"]*"', "", head)
-    return (head + ' role="img">' + rest).replace(INK, "currentColor")
+        return svg(figure)
 
 
 def class_boxes(comparison: Comparison) -> str:
@@ -324,7 +287,19 @@ def write_table_page(
     title: str,
     notes: Sequence[str] = (),
     footer: str | None = None,
+    figures: Sequence[Drawing] = (),
 ) -> Path:
-    """Write a page of tables only; without a `footer` it tells of the folder of tables beside."""
-    page = _fill("tables.html.j2", title=title, tables=tables, notes=notes, footer=footer)
+    """Write a page of tables; without a `footer` it tells of the folder of tables beside.
+
+    Parameters
+    ----------
+    figures
+        Each goes before the table of its name, or before all tables.
+    """
+    by_table: dict[str, list[Drawing]] = {}
+    for one in figures:
+        by_table.setdefault(one.table, []).append(one)
+    page = _fill(
+        "tables.html.j2", title=title, tables=tables, notes=notes, footer=footer, figures=by_table
+    )
     return write_text(path, page)
