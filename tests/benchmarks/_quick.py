@@ -29,6 +29,13 @@ def parse(
     return parser.parse_args(arguments)
 
 
+def print_markdown(rows: Sequence[Mapping[str, str]]) -> None:
+    """Print rows of the same columns as a table of Markdown."""
+    print(f"| {' | '.join(rows[0])} |\n{'| --- ' * len(rows[0])}|")
+    for row in rows:
+        print(f"| {' | '.join(row.values())} |")
+
+
 def report(benchmark: str, figures: Mapping[str, Any], options: argparse.Namespace) -> None:
     """Print the one line of JSON that every benchmark ends with; NaN is null in it."""
     known = {

@@ -37,9 +37,11 @@ from _quality_cases import (
     Sample,
     codes_of,
     ct_of,
+    labels_of,
     make,
     predictor,
     publish,
+    row_kept,
     row_of,
 )
 from _quality_places import place_figures, quality_figures
@@ -86,29 +88,29 @@ def start() -> None:
 def ready(sample: Sample, number: int, folder: Path, keep: bool) -> dict[str, Any]:
     """The row of a case, made where it is not there: sizes, and regions by settings."""
     regions = folder / f"case_{number:03d}.regions.json"
-    row_file, codes = row_of(folder, number), codes_of(folder, number)
-    if row_file.exists() and regions.exists():
+    shown, row = shown_of(folder, number), row_kept(folder, number)
+    codes = codes_of(folder, number)
+    made = codes.exists() and ct_of(folder, number).exists()
+    if row is not None and regions.exists() and row["figures"].keys() >= MEASURED.keys():
         found = json.loads(regions.read_text(encoding="utf-8"))
-        row = json.loads(row_file.read_text(encoding="utf-8"))
-        shown = shown_of(folder, number)
-        if codes.exists() and ct_of(folder, number).exists():  # kept: the model may be another
+        if made and not shown_is_current(shown):
             publish(shown, json.dumps(shown_places(folder, number)).encode())
-        if row.get("figures", {}).keys() < MEASURED.keys():
-            row_file.unlink()  # of an app with fewer rankings
-        elif found["settings"] == SETTINGS and shown.exists():
+        if found["settings"] == SETTINGS and shown_is_current(shown):
             return with_shown(row | found, folder, number)
-    if not (row_file.exists() and codes.exists() and ct_of(folder, number).exists()):
+    if row is None or not made or row["figures"].keys() < MEASURED.keys():
+        for old in (regions, shown):  # of another release or other networks
+            old.unlink(missing_ok=True)
         start()
-        make(_networks, sample, number, folder)
+        row = make(_networks, sample, number, folder)
     judged = judge(folder, number, [settings_of(values) for values in SETTINGS.values()])
     found = {name: asdict_of(one) for name, one in zip(SETTINGS, judged, strict=True)}
     found["settings"] = SETTINGS
     publish(regions, json.dumps(found).encode())
-    publish(shown_of(folder, number), json.dumps(shown_places(folder, number)).encode())
+    publish(shown, json.dumps(shown_places(folder, number)).encode())
     if not keep:
-        codes.unlink()
-        ct_of(folder, number).unlink()
-    return with_shown(json.loads(row_file.read_text(encoding="utf-8")) | found, folder, number)
+        for file in (codes, ct_of(folder, number), labels_of(folder, number)):
+            file.unlink()
+    return with_shown(row | found, folder, number)
 
 
 def with_shown(row: dict[str, Any], folder: Path, number: int) -> dict[str, Any]:
@@ -128,8 +130,21 @@ def shown_places(folder: Path, number: int) -> dict[str, Any]:
     from _quality_places import judge_places
 
     from atlas8k.attention.quality_model import QUALITY_FILE, read_quality
+    from atlas8k.core.files import sha256_of
 
-    return judge_places(folder, number, read_quality(EMBEDDED / QUALITY_FILE))
+    found = judge_places(folder, number, read_quality(EMBEDDED / QUALITY_FILE))
+    return {**found, "model": sha256_of(EMBEDDED / QUALITY_FILE)}
+
+
+def shown_is_current(shown: Path) -> bool:
+    """Whether the places kept are those of the model that comes with the networks."""
+    from atlas8k.attention.quality_model import QUALITY_FILE
+    from atlas8k.core.files import sha256_of
+
+    if not shown.exists():
+        return False
+    model = json.loads(shown.read_text(encoding="utf-8")).get("model")
+    return bool(model == sha256_of(EMBEDDED / QUALITY_FILE))
 
 
 def settings_of(values: dict[str, float]) -> Any:
@@ -215,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, help="folder of what is kept between runs")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--samples", type=int, default=2000, help="of the bootstrap")
-    parser.add_argument("--keep", action="store_true", help="keep probabilities, 12 MB a case")
+    parser.add_argument("--keep", action="store_true", help="keep probabilities, too, 12 MB a case")
     parser.add_argument("--tune", action="store_true", help="look at settings on other phantoms")
     parser.add_argument("--picture", type=Path, help="write a scatter plot here, .svg and .png")
     tiny = {"count": 4, "bodies": 2, "processes": 1, "samples": 20}

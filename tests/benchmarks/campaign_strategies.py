@@ -32,17 +32,12 @@ from _quality_cases import (
     make,
     predictor,
     publish,
+    row_kept,
     row_of,
 )
-from _quick import parse, report
-from scipy import ndimage
+from _quick import parse, print_markdown, report
 
-ORACLES = ("everything", "places", "noisy")
 STEP = 2
-NOISE_MM, SMOOTH_MM = 1.5, 6.0
-"""Standard deviation of how far an annotator's boundary lies off, and over what it is alike."""
-TOUCHED_ML = 0.5
-"""An organ is touched where more than that is changed."""
 
 
 def measured(folder: Path, number: int) -> dict[str, Any]:
@@ -55,30 +50,28 @@ def measured(folder: Path, number: int) -> dict[str, Any]:
         organs, ``wrong_ml``, ``figures`` of the rankings by organ, ``traits``.
     """
     from atlas8k.attention.quality_model import QUALITY_FILE, read_quality
+    from atlas8k.campaign.oracles import ORACLES, touched, wanted
+    from atlas8k.core.files import sha256_of
 
     kept = folder / f"case_{number:03d}.strategies.json"
-    if kept.exists():
-        return json.loads(kept.read_text(encoding="utf-8"))
     row = json.loads(row_of(folder, number).read_text(encoding="utf-8"))
+    of = [row["networks"], sha256_of(EMBEDDED / QUALITY_FILE)]
+    if kept.exists():
+        found = json.loads(kept.read_text(encoding="utf-8"))
+        if found.get("of") == of:
+            return found
     pseudo, truth, places, expected = opened(folder, number, read_quality(EMBEDDED / QUALITY_FILE))
+    spacing = [mm * STEP for mm in row["spacing_mm"]]
     corrected = {
-        "everything": truth,
-        "places": np.where(places, truth, pseudo),
-        "noisy": noisy(truth, np.random.default_rng(number)),
+        oracle: wanted(oracle, pseudo, truth, places=places, spacing_mm=spacing, seed=number)
+        for oracle in ORACLES
     }
-    voxel_ml = float(np.prod(row["spacing_mm"])) * STEP**3 / 1000
+    voxel_ml = float(np.prod(spacing)) / 1000
     found = {
+        "of": of,
         "before": dice(pseudo, truth),
         "after": {name: dice(label, truth) for name, label in corrected.items()},
-        "touched": {
-            name: sum(
-                bool(
-                    np.count_nonzero((label == organ) != (pseudo == organ)) * voxel_ml > TOUCHED_ML
-                )
-                for organ in range(1, 10)
-            )
-            for name, label in corrected.items()
-        },
+        "touched": {name: touched(pseudo, label, voxel_ml) for name, label in corrected.items()},
         "wrong_ml": row["wrong_ml"],
         "figures": row["figures"] | {"expected_error": expected},
         "traits": {
@@ -111,28 +104,6 @@ def opened(
     expected = {o: one.wrong_ml for o, one in model.predict(organ_features(volume)).items()}
     every = (slice(None, None, STEP),) * 3
     return pseudo[every], truth[every], places[every], expected
-
-
-def noisy(truth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A label whose boundaries are off by a smooth error, as an annotator draws them."""
-    mm = 1.5 * STEP
-    off = ndimage.gaussian_filter(
-        rng.standard_normal(truth.shape, dtype=np.float32), SMOOTH_MM / mm
-    )
-    off *= NOISE_MM / off.std()
-    out = np.zeros_like(truth)
-    boxes = ndimage.find_objects(truth, max_label=9)
-    for organ, box in enumerate(boxes, start=1):
-        if box is None:
-            continue
-        wide = tuple(slice(max(0, one.start - 3), one.stop + 3) for one in box)
-        own = truth[wide] == organ
-        if own.all():
-            out[wide][own] = organ
-            continue
-        far = ndimage.distance_transform_edt(~own) - ndimage.distance_transform_edt(own)
-        out[wide][(mm * far + off[wide] < 0) & ((out[wide] == 0) | own)] = organ
-    return out
 
 
 def dice(label: np.ndarray, truth: np.ndarray) -> list[float | None]:
@@ -174,7 +145,7 @@ def pool_of(rows: Sequence[tuple[str, str, dict[str, Any]]], oracle: str) -> Any
         np.array([row["before"] for *_, row in rows], dtype=float),
         np.array([row["after"][oracle] for *_, row in rows], dtype=float),
         np.array([row["touched"][oracle] for *_, row in rows], dtype=float),
-        np.array([row["wrong_ml"] if oracle == ORACLES[0] else np.nan for *_, row in rows]),
+        np.array([row["wrong_ml"] if oracle == "everything" else np.nan for *_, row in rows]),
     )
 
 
@@ -202,8 +173,8 @@ def cases(sample: Sample, work: Path) -> list[tuple[str, str, dict[str, Any]]]:
     folder.mkdir(parents=True, exist_ok=True)
     networks, rows = None, []
     for number in tqdm(range(sample.count), desc=sample.name, unit="CT"):
-        files = (row_of(folder, number), codes_of(folder, number), ct_of(folder, number))
-        if not all(file.exists() for file in files):
+        files = (codes_of(folder, number), labels_of(folder, number), ct_of(folder, number))
+        if row_kept(folder, number) is None or not all(file.exists() for file in files):
             networks = networks or predictor()
             make(networks, sample, number, folder)
         rows.append((f"{sample.name}_{number:03d}", sample.name, measured(folder, number)))
@@ -228,6 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows = cases(Sample(TEST.name, TEST.first_seed, options.count), work)
         if options.bodies and BODIES.is_dir():
             rows += cases(replace(HELD_OUT, count=options.bodies), work)
+    from atlas8k.campaign.oracles import ORACLES
+
     figures: dict[str, float] = {"n": len(rows)}
     for oracle in ORACLES:
         figures |= compared(rows, oracle, options)
@@ -239,6 +212,7 @@ def compared(
 ) -> dict[str, float]:
     """Print the strategies under one oracle; the figures."""
     from atlas8k.campaign.strategies import compare
+    from atlas8k.cli.campaign_tables import strategy_rows
 
     size = max(3, round(options.part * len(rows)))
     found = compare(
@@ -247,22 +221,9 @@ def compared(
     )  # fmt: skip
     reviewed = options.rounds * max(1, round(options.share * size))
     print(f"\nOracle: {oracle}; {reviewed} of {size} volumes reviewed, {options.seeds} seeds\n")
-    columns = (
-        *("strategy", "area under the curve", "less random's", "final DSC", "of what nobody saw"),
-        "wrong ml taken away",
-        *("revisions to random's final, of its own", "minutes, of its own", "reached"),
-    )
-    print(f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|")
+    print_markdown(strategy_rows(found, options.seeds))
     figures = {}
-    for name, one in sorted(found.items(), key=lambda item: -item[1].area):
-        cells = (
-            *(name, f"{one.area:.4f}", f"{one.gain:+.4f} ± {one.gain_half:.4f}"),
-            *(f"{one.final:.4f}", f"{one.final_unseen:.4f}"),
-            "" if np.isnan(one.removed) else f"{one.removed:.0%} ± {one.removed_half:.0%}",
-            *(f"{one.revisions:.2f} ± {one.revisions_half:.2f}", f"{one.minutes:.2f}"),
-            f"{one.reached} of {options.seeds}",
-        )
-        print(f"| {' | '.join(cells)} |")
+    for name, one in found.items():
         key = f"{oracle}_{name.replace(' ', '_')}"
         figures |= {
             f"area_{key}": one.area,

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 from _data import BODIES
-from _quality_cases import Sample, codes_of, ct_of, labels_of, make, predictor, row_of
+from _quality_cases import Sample, codes_of, ct_of, labels_of, make, predictor, row_kept
+from _quality_examples import example_of
 from _quick import parse, report
 
 TRAINED_BODIES = ("s0001", "s0004", "s0006", "s0328")
@@ -27,50 +28,15 @@ PAINTED = Sample("train_bodies", 15_000, 200, TRAINED_BODIES)
 
 def example(folder: Path, number: int) -> Any:
     """What a kept case teaches."""
-    from _quality_regions import errors_of
-
-    from atlas8k.attention.organ_features import organ_features
     from atlas8k.attention.packed import unpack, unpack_codes
-    from atlas8k.attention.quality_fit import LEAST_ML, VOXELS_AN_ORGAN, Example
     from atlas8k.attention.thinned import thinned
-    from atlas8k.attention.voxel_features import voxel_features
-    from atlas8k.core.structures import ORGAN_IDS
     from atlas8k.core.volume import Grid
 
     probs, _ = unpack_codes(codes_of(folder, number).read_bytes(), f"case {number}")
     (pseudo, truth), meta = unpack(labels_of(folder, number).read_bytes(), f"case {number}")
     grid = Grid(pseudo.shape, np.array(meta["affine"]))
     volume = thinned(probs, pseudo, grid, np.load(ct_of(folder, number)).astype(np.float32))
-    parts = {part.organ: part for part in volume.parts}
-    every = tuple(slice(step // 2, None, step) for step in volume.steps)
-    rng = np.random.default_rng(number)
-    dice, wrong_ml, voxels, error, weight = [], [], [], [], []
-    for organ, value in ORGAN_IDS.items():
-        own, true = pseudo == value, truth == value
-        both = int(own.sum()) + int(true.sum())
-        dice.append(2 * float((own & true).sum()) / both if both else np.nan)
-        found = errors_of(own, true, grid)
-        wrong_ml.append(float(found.wrong.sum()) * grid.voxel_ml)
-        if organ not in parts:
-            continue
-        large = np.zeros(grid.shape, dtype=bool)
-        for region in found.regions:
-            if len(region) * grid.voxel_ml >= LEAST_ML:
-                large[tuple(region.T)] = True
-        doubtful = voxel_features(parts[organ], volume)
-        count = len(doubtful.features)
-        drawn = rng.choice(count, min(count, VOXELS_AN_ORGAN), replace=False)
-        voxels.append(doubtful.features[drawn])
-        error.append(large[every][parts[organ].box][doubtful.where][drawn])
-        weight.append(np.full(len(drawn), count / max(1, len(drawn))))
-    return Example(
-        organ_features(volume),
-        np.array(dice),
-        np.array(wrong_ml),
-        np.concatenate(voxels),
-        np.concatenate(error),
-        np.concatenate(weight),
-    )
+    return example_of(volume, pseudo, truth, grid, number)
 
 
 def main() -> None:
@@ -103,7 +69,7 @@ def run(options: argparse.Namespace, work: Path) -> None:
     for sample, number in tqdm(tasks, unit="CT"):
         folder = work / sample.name
         folder.mkdir(parents=True, exist_ok=True)
-        if not (row_of(folder, number).exists() and ct_of(folder, number).exists()):
+        if row_kept(folder, number) is None or not ct_of(folder, number).exists():
             networks = networks or predictor()
             make(networks, sample, number, folder)
         examples.append(example(folder, number))

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlas8k.campaign.simulation import Truth, correct, quality
+from atlas8k.campaign.oracles import correct
+from atlas8k.campaign.simulation import Truth, quality
 from atlas8k.core.errors import EvaluationError
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS

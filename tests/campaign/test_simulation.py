@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.store.kit import ANNA, BEN, check_consistent, query, sizes
 
+from atlas8k.campaign.oracles import Oracle
 from atlas8k.campaign.simulation import FILE, Truth
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.grid import Grid
@@ -96,6 +97,12 @@ class Place:
         made[: 4 - self.skill] = 0
         return made, GRID
 
+    def places(self, volume: str) -> np.ndarray:
+        self.step()
+        shown = np.zeros(GRID.shape, bool)
+        shown[2:3] = True  # of what the networks shave off
+        return shown
+
     def submit(
         self, volume: str, array: np.ndarray, grid: Grid, absent: tuple[str, ...],
         holder: Holder, lease: int,
@@ -119,10 +126,12 @@ def truth(tmp_path: Path) -> Truth:
     return Truth(folder)
 
 
-def simulate(folder: Path, truth: Truth, rounds: int = 2, **more: object) -> Place:
+def simulate(
+    folder: Path, truth: Truth, rounds: int = 2, oracle: Oracle = "everything", **more: object
+) -> Place:
     place = Place(folder, **more)  # type: ignore[arg-type]
     try:
-        Simulation(place, truth, folder / "out").run(rounds)
+        Simulation(place, truth, folder / "out", oracle=oracle).run(rounds)
     finally:
         place.ledger.close()
     return place
@@ -207,6 +216,17 @@ def test_a_folder_of_another_simulation_is_refused(tmp_path: Path, truth: Truth)
     place = simulate(folder, truth, rounds=1)
     with pytest.raises(LedgerError, match="another simulation"):
         Simulation(place, truth, folder / "out", below=0.5)
+    with pytest.raises(LedgerError, match="another simulation"):
+        Simulation(place, truth, folder / "out", oracle="noisy")
+
+
+def test_an_oracle_that_is_shown_places_corrects_these_alone(tmp_path: Path, truth: Truth) -> None:
+    place = simulate(made(tmp_path / "a"), truth, rounds=1, oracle="places")
+    for volume in ("v4", "v5"):
+        label = np.load(place.kept / f"{volume}.npy")
+        assert (label[2] == truth_of(volume)[2]).all()  # the place
+        assert label[2].all()
+        assert not label[3].any()  # what the networks left out, and nothing showed
 
 
 def test_a_volume_without_a_truth_is_named(tmp_path: Path, truth: Truth) -> None:
@@ -229,6 +249,33 @@ def test_orders_of_review_are_compared_without_training(tmp_path: Path, truth: T
         (truth.folder / f"{name}.nii.gz").unlink()
     with pytest.raises(LedgerError, match="3 volumes have a score and a true label; 4 are needed"):
         side_by_side(place, Truth(truth.folder), **asked)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("oracle", ["everything", "places", "noisy"])
+def test_a_comparison_that_was_ended_goes_on(tmp_path: Path, truth: Truth, oracle: Oracle) -> None:
+    def compare(folder: Path, stop_at: int | None = None) -> tuple[object, int]:
+        place = Place(folder, stop_at=stop_at)
+        try:
+            found = side_by_side(
+                place, truth, seeds=2, rounds=2, share=0.2, oracle=oracle,
+                folder=folder / "measured",
+            )  # fmt: skip
+        finally:
+            place.ledger.close()
+        return found, place.calls
+
+    expected, calls = compare(made(tmp_path / "whole"))
+    for stop_at in range(0, calls, 3):
+        folder = made(tmp_path / f"at{stop_at}")
+        with pytest.raises(Interrupted):
+            compare(folder, stop_at)
+        assert compare(folder)[0] == expected, stop_at
+    # What was measured is not measured again: places are asked for once.
+    again = compare(tmp_path / "whole")
+    assert again == (expected, len(NAMES))
+    for file in (tmp_path / "whole" / "measured" / oracle).iterdir():
+        file.write_text(file.read_text().replace("networks0", "networks9"))
+    assert compare(tmp_path / "whole")[1] == len(NAMES) * (2 if oracle == "places" else 1)
 
 
 # --- the next round, with people ------------------------------------------------------------

@@ -155,6 +155,14 @@ def test_orders_of_review_side_by_side(place: Path) -> None:
     assert {"salient", "pairwise_dice", "random_foreground", "stratified"} <= set(found)
     assert found["random_foreground"]["revisions"] == 1
     assert all(one["final"] > 0 for one in found.values())
+    # Another annotator on the same predictions, whose figures are kept apart.
+    out = place / "studies-simulation"
+    more = ("--strategies", "--seeds", "2", "--rounds", "1", "--oracle", "places")
+    run(*simulation(place, *more)[1:])
+    places = json.loads((out / "strategies-places.json").read_text())
+    assert places["random_foreground"]["final"] <= found["random_foreground"]["final"]
+    for oracle in ("everything", "places"):
+        assert len(list((out / "measured" / oracle).iterdir())) == len(CASES)
 
 
 def submit(place: Path, count: int) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from atlas8k.campaign.reports import Training
 from atlas8k.core.grid import Grid
 from atlas8k.core.resample import resample
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.metrics.overlap import counts, dsc
+from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.metrics.overlap import dsc
 from atlas8k.reports.folders import find_labels, read_case
 from atlas8k.store import Holder
 
@@ -30,58 +29,6 @@ logger = logging.getLogger(__name__)
 
 ORACLE = Holder.identify(client_id="oracle")
 FILE = "simulation.json"
-
-
-@dataclass(frozen=True, eq=False)
-class Corrected:
-    """A label that the oracle submits.
-
-    Attributes
-    ----------
-    array
-        ``(X, Y, Z)`` uint8, organ ids.
-    absent
-        Organs that it marks absent.
-    corrected
-        Organs it has redrawn or removed.
-    """
-
-    array: npt.NDArray[np.uint8]
-    absent: tuple[str, ...]
-    corrected: tuple[str, ...]
-
-
-def correct(
-    draft: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], below: float | None = None
-) -> Corrected:
-    """Correct a draft label by the truth.
-
-    Parameters
-    ----------
-    draft, truth
-        ``(X, Y, Z)`` uint8, organ ids, on one grid.
-    below
-        Correct organs with a DSC below this only, and those drawn where there is none;
-        all of them where ``None``.
-
-    Raises
-    ------
-    GridMismatchError, VolumeError
-        The two do not fit, or hold other values than organ ids.
-    """
-    overlap = counts(draft, truth)
-    wrong = []
-    for organ, number in ORGAN_IDS.items():
-        present, drawn = overlap.truth[number - 1] > 0, overlap.prediction[number - 1] > 0
-        # An organ that is exactly right needs no correction.
-        limit = 1.0 if below is None else below
-        if (present and overlap.dsc[number - 1] < limit) or (drawn and not present):
-            wrong.append(organ)
-    absent = tuple(o for o, number in ORGAN_IDS.items() if not overlap.truth[number - 1])
-    ids = [ORGAN_IDS[organ] for organ in wrong]
-    label = np.where(np.isin(draft, ids), 0, draft).astype(np.uint8)
-    np.copyto(label, truth, where=np.isin(truth, ids))
-    return Corrected(label, absent, tuple(wrong))
 
 
 class Truth:

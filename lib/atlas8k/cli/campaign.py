@@ -8,7 +8,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -314,13 +314,18 @@ def simulate(
         typer.Option("--strategies", help="orders of review side by side, without fine-tuning"),
     ] = False,
     seeds: Annotated[int, typer.Option(min=2, help="of --strategies: parts of the pool")] = 5,
+    oracle: Annotated[
+        Literal["everything", "places", "noisy"],
+        typer.Option(help="corrects everything, the places shown alone, or with a noisy boundary"),
+    ] = "everything",
     as_json: StatusAsJson = False,
 ) -> None:
     """Simulate rounds with labels corrected from the truth: what are rounds worth?
 
     Samples are handed out by the ledger, labels submitted as by a client, networks trained
     and judged by the trainer. CTs and networks are linked or copied into the working folder
-    first. Interrupted, it goes on where it was when the command is repeated.
+    first. Interrupted, it goes on where it was when the command is repeated, with --strategies
+    as well.
     """
     folder_only(studies, "its CTs are copied: give a folder of CTs")
     existing_studies(studies)
@@ -344,13 +349,14 @@ def simulate(
         if strategies:
             found = side_by_side(
                 work, true_labels, seeds=seeds, rounds=rounds, share=budget, below=below,
-                report=print_text,
+                oracle=oracle, folder=folder / "measured", report=print_text,
             )  # fmt: skip
-            print_strategies(found, seeds, folder / "strategies.json", as_json=as_json)
+            name = "strategies.json" if oracle == "everything" else f"strategies-{oracle}.json"
+            print_strategies(found, seeds, folder / name, as_json=as_json)
             return
-        simulated = Simulation(work, true_labels, folder, below=below, report=print_text).run(
-            rounds
-        )
+        simulated = Simulation(
+            work, true_labels, folder, below=below, oracle=oracle, report=print_text
+        ).run(rounds)
     write_csv(folder / "simulation.csv", simulated)
     draw_simulation(folder / "simulation.png", simulated)
     if as_json:

@@ -247,25 +247,32 @@ def print_strategies(
         typer.echo(text)
         return
     print_table(
-        [
-            {
-                "strategy": name,
-                "area": f"{one.area:.4f}",
-                "less random's": f"{one.gain:+.4f} ± {one.gain_half:.4f}",
-                "final DSC": f"{one.final:.4f}",
-                "of what nobody saw": f"{one.final_unseen:.4f}",
-                "wrong ml taken away": percent(one.removed),
-                "revisions": f"{one.revisions:.2f} ± {one.revisions_half:.2f}",
-                "minutes": f"{one.minutes:.2f}",
-                "reached": f"{one.reached} of {seeds}",
-            }
-            for name, one in sorted(found.items(), key=lambda item: -item[1].area)
-        ],
+        strategy_rows(found, seeds),
         "Mean DSC over the revisions; revisions and minutes to random_foreground's final quality, "
         "as a share of its own",
         left=["strategy"],
     )
     typer.echo(f"{target}")
+
+
+def strategy_rows(found: Mapping[str, Compared], seeds: int) -> list[dict[str, str]]:
+    """Return the rows of a table of strategies, the best area first."""
+    return [
+        {
+            "strategy": name,
+            "area": f"{one.area:.4f}",
+            "less random's": f"{one.gain:+.4f} ± {one.gain_half:.4f}",
+            "final DSC": f"{one.final:.4f}",
+            "of what nobody saw": f"{one.final_unseen:.4f}",
+            "wrong ml taken away": ""
+            if math.isnan(one.removed)
+            else f"{one.removed:.0%} ± {one.removed_half:.0%}",
+            "revisions": f"{one.revisions:.2f} ± {one.revisions_half:.2f}",
+            "minutes": f"{one.minutes:.2f}",
+            "reached": f"{one.reached} of {seeds}",
+        }
+        for name, one in sorted(found.items(), key=lambda item: -item[1].area)
+    ]
 
 
 def _print_noise(status: Status, out: Console) -> None:

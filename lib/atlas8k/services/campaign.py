@@ -21,6 +21,7 @@ from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_grid, read_label, write_nifti
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.services.context import Context
+from atlas8k.services.device_lock import Turn
 from atlas8k.services.errors import ConflictError
 from atlas8k.services.scoring import Report, Scoring, log_report
 from atlas8k.services.studies.folder import ORIGINAL
@@ -97,6 +98,14 @@ class CampaignWork:
         if array.shape != grid.shape:
             raise GridMismatchError(label.path, f"shape {array.shape} is not that of the CT")
         return array, grid
+
+    def places(self, volume: str) -> npt.NDArray[np.bool_]:
+        """Return the voxels shown as places to look at, ``(X, Y, Z)`` on the CT's grid."""
+        folder = self.label_service.folder
+        path = folder.path / folder.known_image(volume).path
+        grid, answers, _ = self._context.engine.answers(path, Turn.SCORING, volume)
+        shown: npt.NDArray[np.bool_] = answers.attention_on(grid) > 0
+        return shown
 
     def submit(
         self,

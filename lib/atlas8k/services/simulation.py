@@ -1,15 +1,24 @@
-"""A whole campaign with an annotator who knows the truth, on an open studies folder."""
+"""A whole campaign with an annotator who knows the truth, on an open studies folder.
+
+Both kinds can be ended at any time and go on: :class:`Simulation` by the ledger and what was
+measured after each phase, :func:`side_by_side` by the scores and what was measured of each volume.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
+import numpy.typing as npt
 
+from atlas8k.campaign.oracles import Corrected, Oracle, correct, touched, wanted
 from atlas8k.campaign.reviewed import remaining, reviewed
 from atlas8k.campaign.simulation import (
     FILE,
@@ -18,12 +27,12 @@ from atlas8k.campaign.simulation import (
     Quality,
     SimulatedRound,
     Truth,
-    correct,
     quality,
 )
 from atlas8k.campaign.strategies import Compared, Pool, Strategy, compare
 from atlas8k.core.errors import LedgerError
-from atlas8k.core.files import publishing
+from atlas8k.core.files import publishing, read_json, write_json
+from atlas8k.core.grid import Grid
 from atlas8k.core.rankings import EQ4
 from atlas8k.core.selection import RANKING, SELECTIONS
 from atlas8k.metrics.overlap import dsc
@@ -43,6 +52,8 @@ def side_by_side(
     rounds: int,
     share: float,
     below: float | None = None,
+    oracle: Oracle = "everything",
+    folder: Path | None = None,
     report: Callable[[str], None] = logger.info,
 ) -> dict[str, Compared]:
     """Compare every order of review on one pool, without fine-tuning.
@@ -54,7 +65,11 @@ def side_by_side(
     seeds, rounds, share
         As :func:`~atlas8k.campaign.strategies.compare` has them; each seed draws three quarters.
     below
-        As in :func:`~atlas8k.campaign.simulation.correct`.
+        As in :func:`~atlas8k.campaign.oracles.correct`.
+    oracle
+        Who corrects, :mod:`atlas8k.campaign.oracles`.
+    folder
+        What is measured of a volume is kept here, and not measured again.
 
     Raises
     ------
@@ -72,26 +87,82 @@ def side_by_side(
         raise LedgerError(
             f"{len(rows)} volumes have a score and a true label; {FEWEST_COMPARED} are needed"
         )
-    before, after, touched, removed = [], [], [], []
+    measured = []
     for row in rows:
-        draft, grid = work.start(volumes[row])
-        true = truth.on(volumes[row], grid)
-        made = correct(draft, true, below)
-        before.append(dsc(draft, true))
-        after.append(dsc(made.array, true))
-        touched.append(len(made.corrected))
-        wrong = np.count_nonzero(draft != true) - np.count_nonzero(made.array != true)
-        removed.append(wrong * grid.voxel_ml)
-        report(f"{volumes[row]}: {', '.join(made.corrected) or 'as it is'}")
+        measured.append(_measured(work, truth, volumes[row], model_version, below, oracle, folder))
+        corrected = ", ".join(measured[-1]["corrected"])
+        report(f"{volumes[row]}: {corrected or 'as it is'}")
+
+    def column(name: str) -> npt.NDArray[np.float64]:
+        return np.array([one[name] for one in measured], dtype=np.float64)
+
     pool = Pool(
         {ranking: [own[row] for row in rows] for ranking, own in known.items()},
-        np.array(before), np.array(after), np.array(touched, dtype=float), np.array(removed),
-    )  # fmt: skip
+        *(column(name) for name in ("before", "after", "touched", "removed_ml")),
+    )
     first = ledger.ranked_by()
     strategies = {ranking: Strategy(ranking, RANKING) for ranking in known}
     strategies |= {name: Strategy(first, name) for name in SELECTIONS if name != RANKING}
     size = max(FEWEST_COMPARED, round(0.75 * len(rows)))
     return compare(pool, strategies, seeds=seeds, rounds=rounds, share=share, size=size)
+
+
+def _measured(
+    work: CampaignWork,
+    truth: Truth,
+    volume: str,
+    model_version: str,
+    below: float | None,
+    oracle: Oracle,
+    folder: Path | None,
+) -> dict[str, Any]:
+    """Return what the oracle does to the draft label of a volume, measured once."""
+    draft, grid = work.start(volume)
+    stat = truth.files[volume].stat()
+    key = {
+        "model_version": model_version, "below": below,
+        "draft": hashlib.sha256(draft.tobytes()).hexdigest(),
+        "truth": [stat.st_size, stat.st_mtime_ns],
+    }  # fmt: skip
+    file = None if folder is None else folder / oracle / f"{quote(volume, safe='')}.json"
+    if file is not None and (kept := read_json(file)) and kept["key"] == key:
+        return kept
+    true = truth.on(volume, grid)
+    made = _corrected(work, volume, draft, true, grid, below, oracle)
+    wrong = np.count_nonzero(draft != true) - np.count_nonzero(made.array != true)
+    found = {
+        "key": key,
+        "before": _plain(dsc(draft, true)),
+        "after": _plain(dsc(made.array, true)),
+        "touched": touched(draft, made.array, grid.voxel_ml),
+        "removed_ml": wrong * grid.voxel_ml,
+        "corrected": made.corrected,
+    }
+    if file is not None:
+        write_json(file, found)
+    return found
+
+
+def _corrected(
+    work: CampaignWork,
+    volume: str,
+    draft: npt.NDArray[np.uint8],
+    true: npt.NDArray[np.uint8],
+    grid: Grid,
+    below: float | None,
+    oracle: Oracle,
+) -> Corrected:
+    """Return a draft label as the oracle leaves it."""
+    right = wanted(
+        oracle, draft, true,
+        places=work.places(volume) if oracle == "places" else None,
+        spacing_mm=grid.spacing, seed=zlib.crc32(volume.encode()),
+    )  # fmt: skip
+    return correct(draft, right, below)
+
+
+def _plain(values: npt.NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]
 
 
 class Simulation:
@@ -106,9 +177,11 @@ class Simulation:
     folder
         For what is measured; made if missing.
     below
-        As in :func:`correct`.
+        As in :func:`~atlas8k.campaign.oracles.correct`.
+    oracle
+        Who corrects, :mod:`atlas8k.campaign.oracles`.
     report
-        Told in a line what is done now.
+        Called with a line on what is done now.
 
     Raises
     ------
@@ -123,10 +196,11 @@ class Simulation:
         folder: Path,
         *,
         below: float | None = None,
+        oracle: Oracle = "everything",
         report: Callable[[str], None] = logger.info,
     ) -> None:
         self._work, self._truth, self._folder = work, truth, folder
-        self._below, self._report = below, report
+        self._below, self._oracle, self._report = below, oracle, report
         missing = truth.missing(work.volumes())
         if missing:
             raise LedgerError(
@@ -201,7 +275,8 @@ class Simulation:
 
     def _correct(self, now: SimulatedRound, volume: str, lease: int) -> None:
         start, grid = self._work.start(volume)
-        made = correct(start, self._truth.on(volume, grid), self._below)
+        true = self._truth.on(volume, grid)
+        made = _corrected(self._work, volume, start, true, grid, self._below, self._oracle)
         self._work.submit(volume, made.array, grid, made.absent, ORACLE, lease)
         self._report(f"round {now.round}: {volume}: {', '.join(made.corrected) or 'as it was'}")
 
@@ -217,17 +292,19 @@ class Simulation:
 
     @property
     def _key(self) -> dict[str, Any]:
-        return {"ledger": str(self._work.ledger.path), "below": self._below}
+        return {
+            "ledger": str(self._work.ledger.path), "below": self._below, "oracle": self._oracle,
+        }  # fmt: skip
 
     def _read(self) -> list[SimulatedRound]:
         path = self._folder / FILE
         if not path.exists():
             return []
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = {"oracle": "everything", **json.loads(path.read_text(encoding="utf-8"))}
         if {key: kept.get(key) for key in self._key} != self._key:
             raise LedgerError(
                 f"{path}: of another simulation ({kept.get('ledger')}, below "
-                f"{kept.get('below')}); choose another --out, or delete it"
+                f"{kept.get('below')}, oracle {kept['oracle']}); choose another --out, or delete it"
             )
         return [SimulatedRound.model_validate(one) for one in kept["rounds"]]
 
