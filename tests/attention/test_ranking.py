@@ -60,6 +60,17 @@ def test_pairwise_dice_is_that_of_the_pairs() -> None:
     assert found["pancreas"] is None
 
 
+def test_those_that_do_not_know_an_organ_do_not_differ_in_it() -> None:
+    labels = np.zeros((3, 10, 1, 1), np.uint8)
+    labels[:, :4] = 5
+    labels[1, 3] = 0
+    labels[0, 6:8] = 8  # the spleen is known to the first alone
+    knows = [("liver", "spleen"), ("liver",), ()]
+    found = pairwise_dice(labels, ("liver", "spleen"), knows)
+    assert found == {"liver": pytest.approx(6 / 7), "spleen": None}
+    assert pairwise_dice(labels, ("spleen",))["spleen"] == pytest.approx(1 / 3)
+
+
 def test_one_network_has_nobody_to_differ_from() -> None:
     label = np.full((1, 4, 4, 4), ORGAN_IDS["liver"], dtype=np.uint8)
     assert pairwise_dice(label, ORGAN_NAMES)["liver"] is None

@@ -162,6 +162,12 @@ def test_a_network_for_some_organs_counts_for_those():
     assert np.allclose(mean[rows], pair, atol=1e-6)
     aorta = ORGAN_IDS["aorta"] - 1
     assert np.array_equal(mean[aorta], both.probs[0, aorta].astype(np.float32))
+    # Who does not know the aorta has no say in it: no disagreement, the doubt of who does.
+    sizes, own = both.sizes(), Predictor({"unet": tiny("unet")}, grid_mm=6.0).predict(ct).sizes()
+    assert sizes.inconsistency_ml["aorta"] == pytest.approx(0, abs=1e-6)
+    assert sizes.uncertainty_ml["aorta"] == pytest.approx(own.uncertainty_ml["aorta"], rel=1e-5)
+    assert sizes.inconsistency_ml["liver"] > 1
+    assert set(np.unique(both.label("some"))) <= {0, *(row + 1 for row in rows)}
 
 
 def test_output_channels_reach_the_organ_they_stand_for():

@@ -31,6 +31,8 @@ COVERAGE = 0.9
 FEWEST = 20
 """Of fewer residuals no interval is made."""
 LEAST_SPREAD = 0.005
+UNKNOWN = "unknown: nothing was learnt of the errors of these networks"
+"""What predicted quality rests on where there is none."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -199,6 +201,16 @@ def inputs_of(features: Floats, organs: Sequence[str] = ORGAN_NAMES) -> Floats:
     for row, organ in enumerate(organs):
         codes[row, ORGAN_NAMES.index(organ)] = 1.0
     return np.concatenate([features, codes], axis=1)
+
+
+def unknown_of(model: QualityModel | None, networks: int) -> str:
+    """Return why nothing is predicted of a label by so many networks, one line; empty: it is."""
+    if model is None:
+        return UNKNOWN
+    if model.fits(networks):
+        return ""
+    part = "1 network took part" if networks == 1 else f"{networks} networks took part"
+    return f"unknown: {part}, and what was learnt is of the errors of {model.networks} together"
 
 
 def in_words(quality: Mapping[str, Any] | None) -> str:

@@ -128,10 +128,6 @@ class Calibration:
 
 UNCALIBRATED = "as embedded, from synthetic CTs; no campaign's submissions were used"
 """In place of :attr:`Calibration.text` where there is no campaign."""
-UNKNOWN = (
-    "unknown: nothing was learnt of the errors of these networks, or of so many of them together"
-)
-"""In place of :attr:`Calibration.text` where nothing is predicted."""
 EMBEDDED = Calibration({}, None, 0)
 
 

@@ -181,8 +181,8 @@ def _explanation(opened: _Opened, model_version: str) -> dict[str, Any]:
 def _print(record: dict[str, Any]) -> None:
     """Print a line on the volume's rank, then its organs, then its regions."""
     from atlas8k.attention.explain import Place
-    from atlas8k.attention.quality_model import in_words
-    from atlas8k.attention.recalibration import EMBEDDED, UNKNOWN
+    from atlas8k.attention.quality_model import UNKNOWN, in_words
+    from atlas8k.attention.recalibration import EMBEDDED
 
     console = terminal()
     place = record["places"][record["ranked_by"]]
@@ -199,19 +199,20 @@ def _print(record: dict[str, Any]) -> None:
     console.print(f"rank {', '.join(others)}")
     if record["not_measured"]:
         console.print(f"score again for {', '.join(record['not_measured'])}")
+    quality = record.get("quality") or {}
     print_table(
         [
             {"organ": row["organ"]}
             | {name: f"{row[f'{name}_ml']:.2f}" for name in FIGURES}
             | {"regions": row["regions"]}
-            | {"predicted DSC": in_words(record.get("quality", {}).get(row["organ"]))}
+            | {"predicted DSC": in_words(quality.get(row["organ"])) if quality else "unknown"}
             for row in record["organs"]
         ],
         "Organs, most attention first (ml)",
         left=["organ"],
         console=console,
     )
-    basis = record.get("quality_basis") or (EMBEDDED.text if record.get("quality") else UNKNOWN)
+    basis = record.get("quality_basis") or (EMBEDDED.text if quality else UNKNOWN)
     console.print(f"Predicted DSC: {basis}.", soft_wrap=True)
     if not record["regions"]:
         console.print("No region stands out: the attention is thin outlines and small spots.")

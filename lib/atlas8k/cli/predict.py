@@ -90,7 +90,7 @@ def predict(
     import_monai_for_prediction()
     from atlas8k import __version__
     from atlas8k.attention import SalientSettings
-    from atlas8k.attention.recalibration import UNCALIBRATED, UNKNOWN
+    from atlas8k.attention.recalibration import UNCALIBRATED
     from atlas8k.content import inspect_content
     from atlas8k.core.volume import write_nifti
     from atlas8k.core.weighting import Weights
@@ -147,7 +147,7 @@ def predict(
         "seconds": round(time.monotonic() - start, 2),
         "attention_total_ml": round(answers.sizes.total_ml, 3),
         "organs": organ_statistics(volume, label, answers.sizes.attention_ml, answers.expected),
-        "quality_basis": UNCALIBRATED if answers.expected else UNKNOWN,
+        "quality_basis": answers.unknown or UNCALIBRATED,
         "regions": [region.as_dict() for region in answers.regions_on(volume.grid)],
     }
     if written["preview"] is not None:
@@ -312,6 +312,7 @@ def organ_statistics(
 def _table(console: Any, prediction: Prediction, report: dict[str, Any]) -> None:
     from atlas8k.attention.quality_model import in_words
 
+    known = any(row["quality"] for row in report["organs"].values())
     print_table(
         [
             {
@@ -319,7 +320,7 @@ def _table(console: Any, prediction: Prediction, report: dict[str, Any]) -> None
                 "volume, ml": f"{row['ml']:.1f}",
                 "mean HU": decimals(row["mean_hu"], 0),
                 "attention, ml": f"{row['attention_ml']:.2f}",
-                "predicted DSC": in_words(row["quality"]),
+                "predicted DSC": in_words(row["quality"]) if known else "unknown",
             }
             for organ, row in report["organs"].items()
         ],

@@ -192,6 +192,29 @@ def _box_above_cut(
     return box_of(mask)
 
 
+def fill_unknown(probs: npt.NDArray[np.floating[Any]], covered: npt.NDArray[np.bool_]) -> None:
+    """Let networks that do not know an organ have no say in it, in place.
+
+    They get the mean of those that know it. At 0 they would seem to disagree with these, and
+    an organ that one network knows would have the largest attention of all.
+
+    Parameters
+    ----------
+    probs
+        ``(models, organs, X, Y, Z)``.
+    covered
+        ``(models, organs)``: who knows what; an organ that nobody knows stays 0.
+    """
+    for organ in np.flatnonzero(covered.any(axis=0) & ~covered.all(axis=0)):
+        known = np.flatnonzero(covered[:, organ])
+        mean = probs[known[0], organ].astype(np.float32)
+        for network in known[1:]:
+            mean += probs[network, organ]
+        mean /= len(known)
+        for network in np.flatnonzero(~covered[:, organ]):
+            probs[network, organ] = mean
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """The networks' predictions of one CT.
@@ -205,8 +228,8 @@ class Prediction:
     names
         Names of the networks, in the order of the first axis.
     covered
-        ``(models, organs)`` bool: whether the network has an output for the organ;
-        ``probs`` is 0 where it has none.
+        ``(models, organs)`` bool: whether the network has an output for the organ; where it
+        has none, ``probs`` is what :func:`fill_unknown` makes of it.
     failures
         Reason by network that could not take part. The score of such a prediction is not
         that of the whole set.

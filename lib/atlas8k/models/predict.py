@@ -21,7 +21,7 @@ from atlas8k.core.volume import Grid, Volume
 from atlas8k.models.body import Box, body_box, box_on
 from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.models.cpu_optimisations import compile_or_not, optimise_for_cpu
-from atlas8k.models.ensemble import EnsembleSettings, Prediction
+from atlas8k.models.ensemble import EnsembleSettings, Prediction, fill_unknown
 from atlas8k.models.preprocess import intensity_key, prepare
 from atlas8k.models.regrid import LEAST, interpolate_into
 from atlas8k.models.resources import (
@@ -186,11 +186,13 @@ class Predictor:
         worked = [name for name in self._networks if name not in failures]
         if failures:
             probs = probs[[order[name] for name in worked]]
+        covered = self._covered(worked)
+        fill_unknown(probs, covered)
         return Prediction(
             grid,
             probs,
             tuple(worked),
-            self._covered(worked),
+            covered,
             {**self.failures, **failures},
             self.ensemble,
         )

@@ -20,7 +20,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from atlas8k.attention.explain import place_of_region, slice_axis
 from atlas8k.attention.markups import write_markups
-from atlas8k.attention.recalibration import EMBEDDED, UNKNOWN
+from atlas8k.attention.recalibration import EMBEDDED
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, read_grid, read_label, write_nifti
 from atlas8k.formats.nrrd import write_nrrd
@@ -83,7 +83,7 @@ class _Infer(InferTask):
     def _quality(self, answers: Answers, model_version: str) -> dict[str, Any]:
         """Return what is predicted of the ensemble's label, and what that rests on."""
         if answers.expected is None:
-            return {"quality": {}, "quality_basis": UNKNOWN}
+            return {"quality": {}, "quality_basis": answers.unknown}
         calibration = (
             EMBEDDED if self._calibrations is None else self._calibrations.of(model_version)
         )

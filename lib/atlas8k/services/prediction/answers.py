@@ -17,6 +17,7 @@ from atlas8k.attention.disagreement import pairwise_dice
 from atlas8k.attention.explain import explanation
 from atlas8k.attention.packed import pack, unpack
 from atlas8k.attention.places import MOST_PLACES
+from atlas8k.attention.quality_model import UNKNOWN, unknown_of
 from atlas8k.attention.regions import Region
 from atlas8k.attention.salient import Salient, SalientSettings, salient_regions
 from atlas8k.attention.sizes import AttentionSizes
@@ -59,6 +60,10 @@ class Answers:
     expected
         Places to look at and predicted quality; ``None`` where nothing was learnt of the
         networks' errors, or another number of them took part.
+    unknown
+        Why there is no predicted quality, a line; empty where there is.
+    knows
+        Of each network the organs that it knows; ``None``: all know all.
     """
 
     names: tuple[str, ...]
@@ -68,6 +73,8 @@ class Answers:
     familiar: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     expected: Expected | None = None
+    unknown: str = ""
+    knows: tuple[tuple[str, ...], ...] | None = None
 
     @classmethod
     def of(
@@ -101,6 +108,7 @@ class Answers:
         members = (None, *prediction.names)
         labels = np.stack([prediction.label(model) for model in members])
         looked = familiar(ct, labels, prediction.grid, served.ranges if served else None)
+        learnt = served.quality if served else None
         return cls(
             prediction.names,
             labels,
@@ -108,7 +116,9 @@ class Answers:
             dict(prediction.failures),
             looked,
             tuple(label_findings(labels[0], prediction.grid)),
-            Expected.of(prediction, labels[0], ct, served.quality if served else None),
+            Expected.of(prediction, labels[0], ct, learnt),
+            unknown_of(learnt, len(prediction.names)),
+            _knows(prediction),
         )
 
     @property
@@ -184,7 +194,11 @@ class Answers:
             **explanation(self.salient, ct_grid, name, places),
             **looked,
             "findings": [one._asdict() for one in self.findings],
-            **({"quality": self.expected.as_dict()} if self.expected else {}),
+            **(
+                {"quality": self.expected.as_dict()}
+                if self.expected
+                else {"quality_basis": self.unknown}
+            ),
         }
 
     def traits(self) -> dict[str, Any]:
@@ -195,7 +209,7 @@ class Answers:
         """Return what the ledger keeps: terms of Eq. 4 and the figures of every ranking."""
         sizes = self.sizes
         per_slice = sizes.per_slice_ml(self.grid.shape[2])
-        alike = pairwise_dice(self.labels[1:], sizes.organs)
+        alike = pairwise_dice(self.labels[1:], sizes.organs, self.knows)
         figures: dict[str, dict[str, float | None]] = {
             organ: {
                 "salient": self.salient.salient_ml[organ],
@@ -233,6 +247,8 @@ class Answers:
             "familiar": dict(self.familiar),
             "findings": [list(one) for one in self.findings],
             "expected": self.expected and self.expected.as_meta(),
+            "unknown": self.unknown,
+            "knows": self.knows,
         }
         maps = [self.labels, salient.mask.view(np.uint8)]
         if self.expected is not None:
@@ -265,9 +281,21 @@ class Answers:
             looked = dict(meta.get("familiar", {}))
             found = tuple(Finding(*one) for one in meta["findings"])
             failures = dict(meta["failures"])
-            return cls(names, maps[:n], salient, failures, looked, found, expected)
+            why = str(meta.get("unknown", "" if told else UNKNOWN))
+            knows = meta.get("knows") and tuple(tuple(organs) for organs in meta["knows"])
+            return cls(names, maps[:n], salient, failures, looked, found, expected, why, knows)
         except (KeyError, TypeError, ValueError) as err:
             raise AttentionError(name, f"these are packed maps, but no answers ({err})") from err
+
+
+def _knows(prediction: Prediction) -> tuple[tuple[str, ...], ...] | None:
+    """Return the organs that each network knows; ``None`` where all know all."""
+    if prediction.covered.all():
+        return None
+    return tuple(
+        tuple(organ for organ, has in zip(prediction.organs, row, strict=True) if has)
+        for row in prediction.covered
+    )
 
 
 def salient_settings(settings: Settings) -> SalientSettings:
