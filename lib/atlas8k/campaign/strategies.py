@@ -1,8 +1,9 @@
-"""Compare orders of review by what they do to the quality of labels, without training.
+"""Compare orders of review by what they do to the quality of labels.
 
 A pool of volumes is known whole: how good each pseudo label is, and how good it is once an oracle
 has corrected it. Then every strategy's list can be drawn, round by round as a campaign draws it,
-and what is known after each revision follows by adding up.
+and what is known after each revision follows. Where networks are fine-tuned between rounds
+(:mod:`atlas8k.campaign.tuned_strategies`), the pseudo labels of the rest change with them.
 """
 
 from __future__ import annotations
@@ -112,38 +113,58 @@ def order_of(pool: Pool, strategy: Strategy, seed: str, rounds: int, budget: int
     return order
 
 
-def course(pool: Pool, order: Sequence[int]) -> Course:
-    """Return what is known after each revision of an order."""
-    reviewed = np.asarray(order, dtype=np.intp)
-    zero = np.zeros((1, pool.before.shape[1]))
+@dataclass(frozen=True, eq=False)
+class Later:
+    """What networks predict that were fine-tuned after so many revisions.
 
-    def summed(values: Floats) -> Floats:
-        return np.concatenate([zero, np.cumsum(values[reviewed], axis=0)])
+    Attributes
+    ----------
+    revisions
+        In all, by then.
+    before
+        ``(volumes, organs)`` DSC of their pseudo labels, as :attr:`Pool.before`.
+    removed_ml
+        ``(volumes,)``: wrong ml less than in the first networks' pseudo label.
+    """
 
-    def filled(values: Floats) -> tuple[Floats, Floats]:
-        return np.nan_to_num(values), np.isfinite(values).astype(np.float64)
+    revisions: int
+    before: Floats
+    removed_ml: Floats
 
-    (before, has_before), (after, has_after) = filled(pool.before), filled(pool.after)
-    unseen, n_unseen = before.sum(axis=0) - summed(before), has_before.sum(axis=0) - summed(
-        has_before
-    )  # fmt: skip
-    minutes = np.concatenate([[0.0], np.cumsum(pool.minutes[reviewed])])
+
+def course(pool: Pool, order: Sequence[int], later: Sequence[Later] = ()) -> Course:
+    """Return what is known after each revision of an order.
+
+    Parameters
+    ----------
+    order
+        Rows of the pool.
+    later
+        Networks that take the place of the first ones, where any were fine-tuned; what they
+        predict counts from the last revision before their training on.
+    """
+    before, removed_ml = pool.before, np.zeros_like(pool.removed_ml)
+    changes = {one.revisions: one for one in later}
+    seen = np.zeros(len(before), dtype=bool)
+    dsc, unseen, removed = [], [], []
+    for revisions in range(len(order) + 1):
+        if revisions:
+            seen[order[revisions - 1]] = True
+        if revisions in changes:
+            before, removed_ml = changes[revisions].before, changes[revisions].removed_ml
+        dsc.append(_mean(np.where(seen[:, None], pool.after, before)))
+        unseen.append(_mean(before[~seen]))
+        removed.append(float(np.where(seen, pool.removed_ml, removed_ml).sum()))
+    minutes = np.concatenate([[0.0], np.cumsum(pool.minutes[np.asarray(order, dtype=np.intp)])])
     return Course(
-        _mean(unseen + summed(after), n_unseen + summed(has_after)),
-        _mean(unseen, n_unseen),
-        minutes,
-        np.concatenate([[0.0], np.cumsum(pool.removed_ml[reviewed])]) / pool.removed_ml.sum(),
+        np.array(dsc), np.array(unseen), minutes, np.array(removed) / pool.removed_ml.sum()
     )
 
 
-def _mean(total: Floats, count: Floats) -> Floats:
-    """Return the mean over organs of means over volumes, ``(n, organs)`` to ``(n,)``."""
-    means = np.full(total.shape, np.nan)
-    np.divide(total, count, out=means, where=count > 0.5)
-    out = np.full(len(means), np.nan)
-    known = np.isfinite(means).any(axis=1)
-    out[known] = np.nanmean(means[known], axis=1)
-    return out
+def _mean(values: Floats) -> float:
+    """Return the mean over organs of means over volumes, of ``(volumes, organs)``; NaN: none."""
+    known = values[:, np.isfinite(values).any(axis=0)]
+    return float(np.nanmean(known, axis=0).mean()) if known.size else float("nan")
 
 
 class Compared(NamedTuple):
@@ -188,7 +209,7 @@ def compare(
     share: float,
     size: int,
 ) -> dict[str, Compared]:
-    """Compare strategies side by side.
+    """Compare strategies side by side, without fine-tuning.
 
     Parameters
     ----------
@@ -203,12 +224,22 @@ def compare(
     """
     courses: dict[str, list[Course]] = {name: [] for name in strategies}
     for seed in range(seeds):
-        rows = np.random.default_rng(seed).permutation(len(pool.before))[:size]
+        rows = part_of(len(pool.before), size, seed)
         part = pool.part(rows)
         budget = max(1, round(share * len(rows)))
         for name, strategy in strategies.items():
             order = order_of(part, strategy, f"{seed}", rounds, budget)
             courses[name].append(course(part, order))
+    return compared(courses)
+
+
+def part_of(volumes: int, size: int, seed: int) -> npt.NDArray[np.intp]:
+    """Return the rows of a pool that a seed draws, the same for all strategies."""
+    return np.random.default_rng(seed).permutation(volumes)[:size]
+
+
+def compared(courses: Mapping[str, Sequence[Course]]) -> dict[str, Compared]:
+    """Compare strategies, each with a course for every seed, with :data:`REFERENCE`."""
     reference = courses[REFERENCE]
     return {name: _compared(own, reference) for name, own in courses.items()}
 
@@ -228,17 +259,17 @@ def _compared(own: Sequence[Course], reference: Sequence[Course]) -> Compared:
         final=float(np.mean([one.dsc[-1] for one in own])),
         final_unseen=float(np.mean([one.dsc_unseen[-1] for one in own])),
         gain=float(np.mean(gains)),
-        gain_half=_half_width(gains),
+        gain_half=half_width(gains),
         revisions=float(np.mean(revisions)),
-        revisions_half=_half_width(revisions),
+        revisions_half=half_width(revisions),
         minutes=float(np.mean(minutes)),
         reached=reached,
         removed=float(np.mean([one.removed[-1] for one in own])),
-        removed_half=_half_width([float(one.removed[-1]) for one in own]),
+        removed_half=half_width([float(one.removed[-1]) for one in own]),
     )
 
 
-def _half_width(values: Sequence[float]) -> float:
+def half_width(values: Sequence[float]) -> float:
     """Return half the width of the 95 % interval of a mean, by Student's t."""
     n = len(values)
     if n < 2:
