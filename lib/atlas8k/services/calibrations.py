@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from atlas8k.attention.recalibration import EMBEDDED, UNKNOWN, Calibration, calibrate
+from atlas8k.attention.quality_model import UNKNOWN
+from atlas8k.attention.recalibration import EMBEDDED, Calibration, calibrate
 from atlas8k.store import Ledger
 
 
