@@ -175,6 +175,7 @@ def test_rebuild_from_the_labels_of_a_studies_folder(tmp_path: Path) -> None:
 
     out = run("ledger", "rebuild", "--studies", studies, "--replace").stdout
     assert "2 volumes, 3 label files, 2 submissions, 1 decisions about usable CTs" in out
+    assert "0 drawings" in out
     assert "not rebuilt: scores, leases, minutes of files that do not say them" in out
     book = Ledger(locate(str(studies)))
     assert book.statuses() == {"case_a": "submitted", "case_b": "excluded"}

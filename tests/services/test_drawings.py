@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from contextlib import closing
 from pathlib import Path
@@ -18,9 +19,13 @@ from atlas8k.core.errors import GridMismatchError
 from atlas8k.core.files import sha256_of
 from atlas8k.core.grid import Grid
 from atlas8k.core.volume import read_label, write_nifti
-from atlas8k.services.drawings import LEFT_OVER_S, Drawings
+from atlas8k.services.backups.make import make_backup
+from atlas8k.services.backups.place import Place as Location
+from atlas8k.services.backups.restore import restore_backup
+from atlas8k.services.drawings import LEFT_OVER_S, NOTE, Drawings
 from atlas8k.services.errors import ConflictError, NotFoundError
 from atlas8k.services.labels.service import LabelService
+from atlas8k.services.rebuild import rebuild_ledger
 from atlas8k.store import Holder
 
 ANNA = Holder("client:anna")
@@ -67,7 +72,8 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def test_the_last_one_is_kept_alone(place: Place) -> None:
+def test_the_last_one_is_kept_alone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas8k.services.drawings.REPLACED_S", -1.0)
     with closing(place.open()) as service:
         assert place.drawings(service).find("a") is None
         assert place.save(service, 0, 0).version == 1
@@ -76,12 +82,72 @@ def test_the_last_one_is_kept_alone(place: Place) -> None:
         found = drawings.find("a")
         assert found is not None
         assert found.said == {"x": 1}
-        assert [one.name for one in drawings.folder.iterdir()] == [found.file]
+        names = sorted(one.name for one in drawings.folder.iterdir())
+        assert names == [found.file, found.file + NOTE]
         assert (read_label(drawings.file(found)).array == 8).all()
         assert drawings.current("a") == drawings.file(found)
         assert place.drawings(service, "client:ben").find("a") is None
         drawings.discard("a")
         assert drawings.find("a") is None
+        assert not list(drawings.folder.iterdir())
+
+
+def test_a_backup_finds_the_one_before_for_a_while(place: Place) -> None:
+    with closing(place.open()) as service:
+        place.save(service, 0, 0)
+        before = place.drawings(service).current("a")
+        assert before is not None
+        place.save(service, 1, 1)
+        assert before.is_file()
+        place.drawings(service).discard("a")
+        assert not list(before.parent.iterdir())
+
+
+def test_one_whose_file_is_lost_is_begun_anew(place: Place) -> None:
+    with closing(place.open()) as service:
+        place.save(service, 0, 0)
+        place.save(service, 1, 1)
+        for path in place.drawings(service).folder.iterdir():
+            path.unlink()
+        assert place.drawings(service).find("a") is None
+        assert place.save(service, 0, 0).version == 1
+
+
+def test_a_ledger_made_anew_has_it(place: Place) -> None:
+    """From what lies beside the file; not where its holder has submitted since."""
+    with closing(place.open()) as service:
+        place.save(service, 0, 0)
+        place.save(service, 1, 1, said={"organs": {"liver": "changed"}})
+        ledger = service.ledger.path
+    report, _ = rebuild_ledger(place.studies, ledger)
+    assert report.drawings == 1
+    with closing(place.open()) as service:
+        found = place.drawings(service).find("a")
+        assert found is not None
+        assert (found.version, found.said) == (2, {"organs": {"liver": "changed"}})
+        assert (read_label(place.drawings(service).file(found)).array == 8).all()
+        service.submit("a", place.drawings(service).file(found), ANNA, {"looked_at": "all"})
+    assert rebuild_ledger(place.studies, ledger)[0].drawings == 0
+
+
+def test_a_backup_has_it(place: Place, tmp_path: Path) -> None:
+    with closing(place.open()) as service:
+        place.save(service, 1, 0)
+        ledger = service.ledger.path
+    models = tmp_path / "models"
+    models.mkdir()
+    make_backup(tmp_path / "backup", Location.of(str(place.studies), ledger, models, models))
+    empty = tmp_path / "elsewhere"
+    empty.mkdir()
+    shutil.copy(place.studies / "a.nii.gz", empty)
+    there = Location.of(str(empty), None, models, models)
+    restored = restore_backup(tmp_path / "backup", there)
+    assert not restored.damaged
+    place.studies = empty
+    with closing(place.open()) as service:
+        found = place.drawings(service).find("a")
+        assert found is not None
+        assert (read_label(place.drawings(service).file(found)).array == 8).all()
 
 
 def test_what_is_refused(place: Place, tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def rebuild(
         typer.echo(f"{file}: {reason}", err=True)
     typer.echo(
         f"{target}: {report.volumes} volumes, {report.labels} label files, "
-        f"{report.submissions} submissions, {report.decisions} decisions about usable CTs"
+        f"{report.submissions} submissions, {report.decisions} decisions about usable CTs, "
+        f"{report.drawings} drawings"
         + (f", {len(report.unreadable)} of them unreadable" if report.unreadable else "")
     )
     if report.unchecked:

@@ -1,13 +1,17 @@
 """What is drawn on the page of a case, kept on the server until it is submitted.
 
 A drawing is a label file in ``drawings`` beside the store, and a row that names it: a new file is
-there before the row names it, and the one before goes afterwards, so that a server killed at any
-moment leaves one of the two whole. It belongs to one person, who finds it wherever they go on.
+there before the row names it, and the one before goes a minute afterwards, so that a server killed
+at any moment leaves one of the two whole, and a backup finds what the store that it has copied
+names. Beside each lies what the row says, from which a store that is made anew has it. It belongs
+to one person, who finds it wherever they go on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.core.errors import GridMismatchError, LedgerError
-from atlas8k.core.files import copy_whole, sha256_of
+from atlas8k.core.files import copy_whole, read_json, sha256_of, write_json
 from atlas8k.core.parts import Part, whole
 from atlas8k.core.volume import read_grid, write_nifti
 from atlas8k.services.case_parts import pasted
@@ -23,8 +27,16 @@ from atlas8k.services.context import Context
 from atlas8k.services.errors import ConflictError
 from atlas8k.store import Drawing
 
+logger = logging.getLogger(__name__)
+
+FOLDER = "drawings"
+"""Beside the store."""
 LEFT_OVER_S = 3600.0
 """A file that no row names and that is older than this was left by a server that was killed."""
+REPLACED_S = 60.0
+"""How long the file of the version before stays."""
+NOTE = ".json"
+"""What the row says is in a file of the label's name and this."""
 
 
 class Drawings:
@@ -42,7 +54,7 @@ class Drawings:
     @property
     def folder(self) -> Path:
         """Where the files are."""
-        return self._context.state / "drawings"
+        return self._context.state / FOLDER
 
     def find(self, image: str) -> Drawing | None:
         """Return what this person has drawn of a volume; None where nothing is kept."""
@@ -120,6 +132,8 @@ class Drawings:
             raise GridMismatchError(f"drawing of {image}", "it has not the shape of the CT")
         if version != (before.version if before is not None else 0):
             raise stale(image, before)
+        if before is None:
+            self._forget_lost(image)
         holder = before.holder if before is not None else self._holders[0]
         name = f"{uuid.uuid4().hex}.nii.gz"
         kept = self.folder / name
@@ -130,23 +144,24 @@ class Drawings:
                 around = self.current(image) or begun
                 array = pasted(sent, part or whole(grid.shape), grid, around)
                 write_nifti(kept, array, grid.served)
-            taken = self._ledger.save_drawing(
-                image,
-                holder,
-                version=version + 1,
-                file=name,
-                sha256=sha256_of(kept),
-                fingerprint=fingerprint,
-                said=said,
-            )
+            row = {
+                "version": version + 1,
+                "file": name,
+                "sha256": sha256_of(kept),
+                "fingerprint": fingerprint,
+                "said": dict(said),
+            }
+            note = {"volume": image, "holder": holder, "saved_at": time.time(), **row}
+            write_json(_note_of(kept), note)
+            taken = self._ledger.save_drawing(image, holder, **row)
         except BaseException:
             # The store may have it all the same: what failed may have come after the transaction.
             with contextlib.suppress(LedgerError):
                 if name not in self._ledger.drawing_files():
-                    kept.unlink(missing_ok=True)
+                    _remove(kept)
             raise
         if not taken:  # by a save at the same moment
-            kept.unlink(missing_ok=True)
+            _remove(kept)
             raise stale(image, self.find(image))
         self._clear(before)
         found = self._ledger.drawing(image, [holder])
@@ -157,19 +172,66 @@ class Drawings:
         """Forget what this person has drawn of a volume."""
         for holder in self._holders:
             self._ledger.remove_drawing(image, holder)
+        for note in self.folder.glob(f"*{NOTE}"):  # or a store that is made anew had it again
+            with contextlib.suppress(OSError, ValueError):
+                said = read_json(note)
+                if said.get("volume") == image and said.get("holder") in self._holders:
+                    _remove(note.with_name(note.name.removesuffix(NOTE)))
         self._clear(None)
 
     def _clear(self, before: Drawing | None) -> None:
         """Remove the files that no row names: that of the version before, and left-overs."""
+        now = time.time()
         if before is not None:
-            self.file(before).unlink(missing_ok=True)
-        named, old = self._ledger.drawing_files(), time.time() - LEFT_OVER_S
+            for path in (self.file(before), _note_of(self.file(before))):
+                with contextlib.suppress(FileNotFoundError):
+                    os.utime(path, (now, now - LEFT_OVER_S + REPLACED_S))
+        named = self._ledger.drawing_files()
         for path in self.folder.glob("*"):
             try:
-                if path.name not in named and path.stat().st_mtime < old:
+                gone = path.name.removesuffix(NOTE) not in named
+                if gone and path.stat().st_mtime < now - LEFT_OVER_S:
                     path.unlink()
             except FileNotFoundError:
                 continue
+
+    def _forget_lost(self, image: str) -> None:
+        """Remove a row whose file is gone, as after a restore: one begins anew."""
+        lost = self._ledger.drawing(image, self._holders)
+        if lost is not None and not self.file(lost).is_file():
+            self._ledger.remove_drawing(image, lost.holder)
+
+
+def _note_of(label: Path) -> Path:
+    return label.with_name(label.name + NOTE)
+
+
+def _remove(label: Path) -> None:
+    label.unlink(missing_ok=True)
+    _note_of(label).unlink(missing_ok=True)
+
+
+def noted(folder: Path) -> list[tuple[Drawing, Path]]:
+    """Return the drawings whose files are whole, by what lies beside each; the last of each person.
+
+    Parameters
+    ----------
+    folder
+        Where drawings lie.
+    """
+    found: dict[tuple[str, str], tuple[Drawing, Path]] = {}
+    for path in sorted(folder.glob(f"*{NOTE}")):
+        label = path.with_name(path.name.removesuffix(NOTE))
+        try:
+            drawing = Drawing(**read_json(path))
+            whole = label.name == drawing.file and sha256_of(label) == drawing.sha256
+        except (OSError, ValueError, TypeError) as error:
+            logger.warning("%s: is no note of a drawing, or its label is gone (%s)", path, error)
+            continue
+        key = (drawing.volume, drawing.holder)
+        if whole and (key not in found or found[key][0].version < drawing.version):
+            found[key] = drawing, label
+    return list(found.values())
 
 
 def stale(image: str, now: Drawing | None) -> ConflictError:

@@ -4,8 +4,9 @@ Label files carry what people drew and say in their headers who drew it, when, i
 minutes, under which model version, what that means for each organ and where each
 organ's voxels come from (:mod:`atlas8k.labels.provenance`). Files without that are
 compared with the draft label, and with what the server noted beside them. Which CTs people
-called unusable is in a file beside the ledger (:mod:`atlas8k.store.usability`). Scores (the
-next scoring run makes them again), leases, rounds and which questions a reviewer has answered
+called unusable is in a file beside the ledger (:mod:`atlas8k.store.usability`), what was drawn and
+not submitted in a folder there (:mod:`atlas8k.services.drawings`). Scores (the next scoring run
+makes them again), leases, rounds, looks of a sweep and which questions a reviewer has answered
 are only in a backup.
 """
 
@@ -22,6 +23,8 @@ from pathlib import Path
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.files import sha256_of
 from atlas8k.labels.provenance import Provenance
+from atlas8k.services.drawings import FOLDER as DRAWINGS
+from atlas8k.services.drawings import noted
 from atlas8k.services.rebuild_files import (
     FINAL,
     ORIGINAL,
@@ -46,8 +49,8 @@ __all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild", "rebuild_ledger"]
 logger = logging.getLogger(__name__)
 
 NOT_REBUILT = (
-    "scores, leases, minutes of files that do not say them, rounds, the audit trail and questions "
-    "that reviewers have answered"
+    "scores, leases, minutes of files that do not say them, rounds, the audit trail, looks of a "
+    "sweep and questions that reviewers have answered"
 )
 
 _NEVER = 60.0 * 24 * 365 * 1000  # minutes
@@ -59,11 +62,12 @@ class Rebuilt:
 
     ``unchecked`` are labels in ``labels/final`` that came by no server: the next start of
     one checks them and imports them, or sets them aside. ``decisions`` are those of people
-    whether a volume is usable.
+    whether a volume is usable; ``drawings`` what was drawn in the browser and not submitted.
     """
 
     volumes: int = 0
     decisions: int = 0
+    drawings: int = 0
     submissions: int = 0
     labels: int = 0
     unchecked: list[str] = field(default_factory=list)
@@ -106,6 +110,7 @@ def rebuild(
         for label in progress(in_order):
             work.take(label)
         work.finish()
+        work.restore_drawings(target.parent / DRAWINGS)
         try:
             work.report.decisions = work.ledger.restore_decisions(target)
         except LedgerError as error:
@@ -429,6 +434,20 @@ class _Rebuilding:
                     if choice == "revised" or (choice == "public" and source.disputed):
                         self.ledger.choose(name, organ, choice, "rebuilt from the assembled label")
         self.ledger.close_round({"note": "rebuilt from label files"})
+
+    def restore_drawings(self, folder: Path) -> None:
+        """Enter what was drawn in the browser, unless its holder has submitted since."""
+        for drawing, _ in noted(folder):
+            submitted = [
+                one.submitted_at
+                for one in self.ledger.submissions(drawing.volume)
+                if one.holder == drawing.holder
+            ]
+            if max(submitted, default=0.0) > drawing.saved_at:
+                continue
+            self.now = drawing.saved_at
+            self.ledger.add_volumes([drawing.volume])
+            self.report.drawings += self.ledger.restore_drawing(drawing)
 
     def _make_final_current(self, name: str, number: int) -> None:
         """Make the current submission's file the current label where none in place was it."""

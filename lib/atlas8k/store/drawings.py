@@ -81,6 +81,18 @@ def save(
     return True
 
 
+def restore(tx: Transaction, drawing: Drawing) -> bool:
+    """Enter a drawing of a ledger that is lost; False where its person has one."""
+    row = volumes.volume_row(tx, drawing.volume)
+    return bool(
+        tx.run(
+            "INSERT OR IGNORE INTO drawing VALUES (?,?,?,?,?,?,?,?)",
+            *(row, drawing.holder, drawing.version, drawing.saved_at, drawing.file),
+            *(drawing.sha256, drawing.fingerprint, json.dumps(dict(drawing.said))),
+        ).rowcount
+    )
+
+
 def remove(tx: Transaction, volume: str, holder: str) -> None:
     """Forget a drawing: it was submitted, or is not wanted."""
     tx.run(

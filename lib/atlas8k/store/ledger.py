@@ -279,6 +279,7 @@ class Ledger:
 
     drawing = reading(drawings_.find)
     save_drawing = writing(drawings_.save, durable=True)
+    restore_drawing = writing(drawings_.restore, durable=True)
     remove_drawing = writing(drawings_.remove, durable=True)
     drawing_files = reading(drawings_.files)
 

@@ -23,6 +23,8 @@ from atlas8k import __version__
 from atlas8k.core.files import sha256_of
 from atlas8k.services.backups.place import PATIENTS, Place
 from atlas8k.services.backups.target import Backup, BackupError, BackupTarget, Entry, Progress
+from atlas8k.services.drawings import FOLDER as DRAWINGS
+from atlas8k.services.drawings import NOTE
 from atlas8k.services.studies.labels import HISTORY, TIME_FORMAT
 from atlas8k.services.studies.names import LABEL_SUFFIXES, LABELS_FOLDER, REJECTED, split_suffix
 from atlas8k.services.studies.scan import scan_tags
@@ -150,6 +152,7 @@ class _Making:
         self._damaged: dict[str, str] = {}
         self._named: dict[str, tuple[str, set[Path]]] = {}
         self._stamps: dict[tuple[str, str], set[tuple[int, int]]] = defaultdict(set)
+        self._drawn: dict[str, str] = {}
         self._known: dict[tuple[str, str, int, int], str] = {}
         with contextlib.suppress(BackupError):  # there is none yet, or it is damaged
             self._known = {
@@ -162,6 +165,7 @@ class _Making:
         self._read_ledger()
         wanted = [
             _Wanted("state", LEDGER, (self._copy,), None),
+            *self._drawings(),  # first: the next save replaces one
             *self._kept(),
             *self._other_labels(),
             *self._state(),
@@ -214,6 +218,15 @@ class _Making:
                 if tag is not None:
                     places.add(root / LABELS_FOLDER / tag / (image + ext))
                 self._stamps[image, ext].add((size, mtime_ns))
+            self._drawn = dict(connection.execute("SELECT file, sha256 FROM drawing"))
+
+    def _drawings(self) -> Iterator[_Wanted]:
+        """Yield what was drawn and not submitted, with what is noted beside each."""
+        folder = self._place.state / DRAWINGS
+        for file, sha256 in sorted(self._drawn.items()):
+            yield _Wanted("state", f"{DRAWINGS}/{file}", (folder / file,), sha256)
+            if (note := folder / (file + NOTE)).is_file():
+                yield _Wanted("state", f"{DRAWINGS}/{note.name}", (note,), None)
 
     def _kept(self) -> Iterator[_Wanted]:
         """Yield the label files that the ledger names; a copy in place stands in for each."""

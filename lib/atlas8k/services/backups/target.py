@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 from atlas8k.core.errors import FileError
 from atlas8k.core.files import only_one, publishing, sync_folder, write_json
+from atlas8k.services.drawings import FOLDER as DRAWINGS
 from atlas8k.services.studies.names import LABELS_FOLDER
 
 FORMAT = 1
@@ -344,7 +345,7 @@ def _check_entry(path: Path, one: Entry) -> None:
     parts = PurePosixPath(one.path).parts
     inside = {
         "studies": len(parts) > 1 and parts[0] == LABELS_FOLDER,
-        "state": len(parts) == 1,
+        "state": len(parts) == 1 or (len(parts) == 2 and parts[0] == DRAWINGS),
         "models": len(parts) > 0,
     }.get(one.root, False)
     if not inside or ".." in parts or "/" in parts:
