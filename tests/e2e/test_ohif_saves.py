@@ -130,6 +130,16 @@ def test_a_segmentation_is_submitted_and_written_by_the_server(
     assert found.pixel_array.sum() == 180
 
 
+def test_pages_name_no_patient(server: Server, made: dict[int, list[Path]]) -> None:
+    """Without show_phi a series is known by its UID."""
+    uid = uid_of(made[1])
+    for path in ("/atlas8k/list", f"/atlas8k/case?image={uid}", "/atlas8k/cases"):
+        answer = requests.get(f"{server.url}{path}", timeout=LIMIT_S)
+        assert answer.status_code == 200, answer.text
+        for secret in ("4711", "Doe", "A-4711"):
+            assert secret not in answer.text, path
+
+
 def test_whole_cts_do_not_pass(server: Server, made: dict[int, list[Path]]) -> None:
     one = pydicom.dcmread(made[2][0])
     at = f"{one.StudyInstanceUID}/series/{one.SeriesInstanceUID}/instances/{one.SOPInstanceUID}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from tests.e2e.orthanc import tiny_uid
 
-from atlas8k.services.archive.client import Found
+from atlas8k.services.archive.client import Found, _found
 from atlas8k.services.archive.folder import ArchiveFolder
 from atlas8k.services.archive.listing import same_patient
 
@@ -45,3 +46,21 @@ def test_an_archive_says_it_and_nothing_of_a_patient_is_kept(
         assert one.patient
         # These archives' made-up ids are the study's UID; any other must not be there.
         assert one.patient == one.study or one.patient.encode() not in kept
+
+
+@pytest.mark.parametrize(
+    ("patient", "day", "words", "name"),
+    [
+        ("4711", "20240503", "Abdomen 1.0", "4711, 2024-05-03, Abdomen 1.0"),
+        ("4711", "", "", "4711"),
+        ("", "2024", "Abdomen", "2024, Abdomen"),
+        ("", "", "Abdomen", ""),  # as many others
+    ],
+)
+def test_what_people_know_a_series_by(patient: str, day: str, words: str, name: str) -> None:
+    said = {"0020000E": "1.2", "0020000D": "1.3", "00100020": patient}
+    said |= {"00080020": day, "0008103E": words}
+    one = _found({tag: {"Value": [value]} for tag, value in said.items() if value})
+    assert one is not None
+    assert one.name == name
+    assert not patient or patient not in repr(one)

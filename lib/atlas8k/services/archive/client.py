@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 CONNECT_S = 5.0
 PAGE = 5000
 """Series asked for at once."""
-FIELDS = ["NumberOfSeriesRelatedInstances", "PatientID"]
+FIELDS = ["NumberOfSeriesRelatedInstances", "PatientID", "StudyDate", "SeriesDescription"]
+_DAY = re.compile(r"^(\d{4})(\d{2})(\d{2})$")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 DEFAULT_FILTER = {"Modality": "CT"}
 HALF = (
@@ -90,7 +91,8 @@ class Found:
     """A series as the archive lists it; ``instances`` is 0 where the archive does not count.
 
     ``patient`` (PatientID) is for comparing in memory: it is written nowhere, and shown in
-    no message.
+    no message. ``name`` is what people know the series by, of patient, day and description; it
+    stays in memory, too, and is shown where patients' data are.
     """
 
     uid: str
@@ -98,6 +100,7 @@ class Found:
     modality: str
     instances: int
     patient: str = field(default="", repr=False)
+    name: str = field(default="", repr=False)
 
 
 class _Bounded(HTTPAdapter):
@@ -127,6 +130,8 @@ class Archive:
     def __init__(self, url: str, access: ArchiveAccess | None = None) -> None:
         self.url = url.rstrip("/")
         self.access = access or ArchiveAccess()
+        self.names: Mapping[str, str] = {}
+        """What people know series by, see :class:`Found`, as of the last :meth:`series`."""
         # Warnings about a value would show it.
         pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
         logging.getLogger("pydicom").setLevel(logging.ERROR)
@@ -173,6 +178,7 @@ class Archive:
                 )
                 new = [one for row in page if (one := _found(row)) and one.uid not in found]
                 if not new:  # the end, or an archive that always gives the whole list
+                    self.names = {uid: one.name for uid, one in found.items() if one.name}
                     return found
                 found |= {one.uid: one for one in new}
 
@@ -320,7 +326,11 @@ def _found(row: Mapping[str, Any]) -> Found | None:
         return None
     count = _value(row, "00201209")
     instances = int(count) if count.isdecimal() else 0
-    return Found(uid, study, _value(row, "00080060"), instances, _value(row, "00100020").strip())
+    patient, words = _value(row, "00100020").strip(), _value(row, "0008103E").strip()
+    day = _DAY.sub(r"\1-\2-\3", _value(row, "00080020").strip())
+    # A description alone names nothing: half of an archive may have the same.
+    name = ", ".join(filter(None, [patient, day, words])) if patient or day else ""
+    return Found(uid, study, _value(row, "00080060"), instances, patient, name)
 
 
 def _value(row: Mapping[str, Any], tag: str) -> str:
