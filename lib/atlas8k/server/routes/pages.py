@@ -63,7 +63,8 @@ def state() -> list[tuple[str, str]]:
     if unchecked := found.get("unchecked_labels"):
         done, total = unchecked["checked"], unchecked["total"]
         lines.append(("Labels in the folder", f"{done} of {total} checked; each counts after that"))
-    if label_files := found.get("label_files"):
+    label_files = found.get("label_files") or {}
+    if any(label_files.get(key) for key in ("of", "count", "set_aside_count")):
         lines.append(("Label files", label_files_text(label_files)))
     if found.get("training"):
         lines.append(("Last training", str(found["training"])))
@@ -78,9 +79,11 @@ def state() -> list[tuple[str, str]]:
 def label_files_text(found: dict[str, Any]) -> str:
     """Return in one line how the label files are, of :meth:`LabelWatch.status`."""
     if found["at"] is None:
-        text = f"{found['checked']} of {found['of']} volumes are held against their hashes"
+        text = f"of {found['of']} volumes, {found['checked']} are checked so far"
     else:
-        text = f"those of {found['of']} volumes were held against their hashes"
+        text = f"of {found['of']} volumes, all checked"
+    if not found["count"] and found["checked"]:
+        text += ": as they were stored"
     if found["count"]:
         text += f"; {found['count']} files are not what they were: run atlas8k doctor"
     if found["set_aside_count"]:
