@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import itertools
 import pickle
 from pathlib import Path
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from atlas8k.core import errors
 from atlas8k.core.volume import (
     Grid,
+    LabelWriter,
     Volume,
     read_ct,
     read_label,
@@ -138,6 +141,22 @@ def test_file_round_trip(tmp_path: Path, dtype, suffix):
     np.testing.assert_array_equal(volume.array, array)
     assert volume.grid.same_as(grid)
     assert [p.name for p in tmp_path.iterdir()] == [f"ct{suffix}"]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_many_labels_of_one_grid_are_the_same_files(tmp_path: Path, order):
+    grid = Grid((5, 6, 7), oriented((1, 2, 0), (-1, 1, 1)))
+    writer = LabelWriter(grid)
+    for seed in range(2):
+        array = np.random.default_rng(seed).integers(0, 9, grid.shape).astype(np.uint8, order=order)
+        plain = write_nifti(tmp_path / "plain.nii", array, grid).read_bytes()
+        digest = writer.write(tmp_path / "label.nii.gz", array)
+        packed = (tmp_path / "label.nii.gz").read_bytes()
+        assert gzip.decompress(packed) == plain
+        assert hashlib.sha256(packed).hexdigest() == digest
+        assert read_label(tmp_path / "label.nii.gz").grid.same_as(grid)
+    with pytest.raises(errors.GridMismatchError):
+        writer.write(tmp_path / "label.nii.gz", array[:4])
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch):

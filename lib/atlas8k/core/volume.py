@@ -7,6 +7,8 @@ The words for where an array lies, :class:`Grid` and :class:`Volume`, are those 
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -316,15 +318,20 @@ def write_nifti(
     suffix = next((s for s in NIFTI_SUFFIXES if path.name.endswith(s)), None)
     if suffix is None:
         raise UnreadableVolumeError(path, f"the name must end in {' or '.join(NIFTI_SUFFIXES)}")
-    image = nib.Nifti1Image(array, grid.affine)
-    image.set_qform(grid.affine, code=1)
-    image.set_sform(grid.affine, code=1)
-    image.header.set_xyzt_units("mm")
+    image = _image(array, grid)
     if comment is not None:
         image.header.extensions.append(Nifti1Extension(_COMMENT, comment.encode("ascii")))
     with publishing(path, sync=sync) as temporary, open(temporary, "wb") as stream:
         _save(image, stream, compress=suffix.lower() == ".nii.gz")
     return path
+
+
+def _image(array: npt.NDArray[Any], grid: Grid) -> Any:
+    image = nib.Nifti1Image(array, grid.affine)
+    image.set_qform(grid.affine, code=1)
+    image.set_sform(grid.affine, code=1)
+    image.header.set_xyzt_units("mm")
+    return image
 
 
 def _save(image: Any, stream: Any, *, compress: bool) -> None:
@@ -334,6 +341,38 @@ def _save(image: Any, stream: Any, *, compress: bool) -> None:
     # Neither name nor time goes into the file: the same voxels make the same bytes.
     with igzip.IGzipFile("", "wb", GZIP_LEVEL, stream, mtime=0) as packed:
         image.to_file_map({"image": FileHolder(fileobj=packed)})
+
+
+class LabelWriter:
+    """Writes many label maps of one grid: the header is made once, nothing is read again.
+
+    What is written is what :func:`write_nifti` writes, with less of it around each file; a file
+    is not whole before the call has returned.
+
+    Parameters
+    ----------
+    grid
+        Of all of them.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._shape = grid.shape
+        header = _image(np.broadcast_to(np.uint8(0), grid.shape), grid).header
+        header.set_data_dtype(np.uint8)
+        header.set_slope_inter(1.0, 0.0)  # as nibabel writes it with the voxels
+        stream = io.BytesIO()
+        header.write_to(stream)
+        self._header = stream.getvalue().ljust(int(header.get_data_offset()), b"\0")
+
+    def write(self, path: Path, array: npt.NDArray[np.uint8]) -> str:
+        """Write ``array``, ``(X, Y, Z)`` uint8, as ``.nii.gz``; return the file's SHA-256, hex."""
+        if array.shape != self._shape or array.dtype != np.uint8:
+            raise GridMismatchError(path, f"array {array.shape} does not fit grid {self._shape}")
+        packed = igzip.compress(
+            self._header + array.tobytes(order="F"), compresslevel=GZIP_LEVEL, mtime=0
+        )
+        path.write_bytes(packed)
+        return hashlib.sha256(packed).hexdigest()
 
 
 def read_comments(path: str | Path) -> list[str]:

@@ -28,7 +28,7 @@ from atlas8k.core.files import only_one, sha256_of
 from atlas8k.core.grid import Grid
 from atlas8k.core.rewriting import is_bare, rewrite
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.core.volume import read_grid, read_label, write_nifti
+from atlas8k.core.volume import LabelWriter, read_grid, read_label
 from atlas8k.core.voxels import counts
 from atlas8k.labels.licences import Purpose, attribution, forbids, registered
 from atlas8k.services.errors import NotFoundError
@@ -40,7 +40,7 @@ from atlas8k.services.studies.folder import StudiesFolder
 
 FORMAT = 1
 MANIFEST, TABLE, LEFT_OUT, FROZEN = "manifest.json", "manifest.csv", "left_out.csv", "frozen.json"
-SOURCES = "ATTRIBUTION.md"
+SOURCES, DATASHEET = "ATTRIBUTION.md", "datasheet.html"
 UNFINISHED = ".unfinished"
 """Behind the name of the target, while it is written."""
 _DONE, _MARK, _LOCK = ".done.jsonl", ".export.json", ".lock"
@@ -287,12 +287,15 @@ class _Writer:
         complete = all(organ in organs for organ in among)
         test = record.get("split", TRAIN) not in (TRAIN, VALIDATION)
         made = layouts.label_files(layout, one.name, array, list(organs), complete, opened, test)
+        writer, folders = LabelWriter(grid), set[Path]()
         for file, voxels_of, values in made:
             path = self._work / below / file
             self._writing.append(path)
-            write_nifti(path, voxels_of, grid, sync=False)
+            if path.parent not in folders:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                folders.add(path.parent)
             name = str(below / file)
-            record["files"][name] = sha256_of(path)
+            record["files"][name] = writer.write(path, voxels_of)
             for organ, value in values.items():
                 organs[organ] |= {"value": value, "file": name}
         if not record["files"]:
