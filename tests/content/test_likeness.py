@@ -58,6 +58,17 @@ def test_other_people_and_twins_of_one_body_are_not_alike(ct: Volume):
     assert compare(one, two) is None
 
 
+def test_a_narrow_ct_is_a_copy_of_the_whole_one(ct: Volume):
+    """Half of its width, as of a field of view that ends at the spine."""
+    x, y, z = ct.grid.shape
+    box = (slice(0, x // 2 + 12), slice(0, y), slice(0, z))
+    narrow = fingerprint(Volume(ct.array[box], ct.grid.crop(box)))
+    for one, two in ((narrow, narrow), (narrow, fingerprint(ct))):
+        found = compare(one, two)
+        assert found is not None
+        assert found.kind == "copy"
+
+
 def test_a_fingerprint_is_kept_in_few_bytes(ct: Volume):
     made = fingerprint(ct)
     packed = made.to_bytes()

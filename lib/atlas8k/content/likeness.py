@@ -28,13 +28,16 @@ Array = npt.NDArray[Any]
 Cells = npt.NDArray[np.uint8]
 
 CELLS, CELL_MM, STEP_MM = 16, 12.0, 6.0
-LEAST_MM, LEAST_SHARE = 90.0, 0.4
-"""Height that two CTs must have in common, and share of the cells there."""
+LEAST_MM = 90.0
+"""Height that two CTs must have in common."""
+LEAST_SHARE, LEAST_OF_ALL = 0.6, 0.15
+"""Share of the cells at that height, of the CT that has fewer there, that both must have; and of
+all cells. A narrow field of view has a quarter of them."""
 SHAPE_HU, BRIGHT_HU = (-150.0, 20.0), (20.0, 240.0)
 SPINE_HU, SPINE_MM, BODY_HU = 150.0, 36.0, -120.0
 BEHIND_MM, MIDDLE_MM = 45.0, 60.0
 """Place of the spine behind the body's middle, and how far from there it may lie, about."""
-SAME_BODY, SAME_SCAN = 20.0, 15.0
+SAME_BODY, SAME_SCAN = 14.0, 15.0
 """Most mean difference of shape, in 1/255 of :data:`SHAPE_HU`, within one patient; and the 90th
 percentile of the difference of brightness, HU, within one scan."""
 SOFT, FEWEST = 235, 60
@@ -142,7 +145,7 @@ def compare(one: Fingerprint, two: Fingerprint) -> Likeness | None:
     """
     a, b = one.cells, two.cells
     flat = (np.ascontiguousarray(one[:, 0]).reshape(len(one), -1) for one in (a, b))
-    shape, lag = _best_lag(*flat, int(LEAST_MM / STEP_MM), LEAST_SHARE, _NONE)
+    shape, lag = _best_lag(*flat, int(LEAST_MM / STEP_MM), LEAST_SHARE, LEAST_OF_ALL, _NONE)
     if shape > PROMISING:
         return None
     tried = itertools.product(range(lag - 2, lag + 3), _SHIFTS, _SHIFTS)
@@ -155,7 +158,9 @@ def compare(one: Fingerprint, two: Fingerprint) -> Likeness | None:
 
 
 @njit(cache=True, nogil=True)
-def _best_lag(a: Cells, b: Cells, least: int, share: float, none: int) -> tuple[float, int]:
+def _best_lag(
+    a: Cells, b: Cells, least: int, share: float, of_all: float, none: int
+) -> tuple[float, int]:
     """Return the least mean difference of shape at any height, and the height, in slabs.
 
     `a` and `b` are shapes, ``(slabs, cells)``. All pairs of a collection come here, 35 million
@@ -166,14 +171,17 @@ def _best_lag(a: Cells, b: Cells, least: int, share: float, none: int) -> tuple[
         start, end = max(0, lag), min(len(a), len(b) + lag)
         if end - start < least:
             continue
-        total = both = 0
+        total = both = in_a = in_b = 0
         for k in range(start, end):
             one, two = a[k], b[k - lag]
             for i in range(one.size):
                 there = (one[i] != none) & (two[i] != none)
+                in_a += one[i] != none
+                in_b += two[i] != none
                 total += there * abs(np.int32(one[i]) - np.int32(two[i]))
                 both += there
-        if both >= share * (end - start) * a.shape[1] and total < best * both:
+        enough = max(share * min(in_a, in_b), of_all * (end - start) * a.shape[1])
+        if both and both >= enough and total < best * both:
             best, best_lag = total / both, lag
     return best, best_lag
 
@@ -205,8 +213,10 @@ def _difference(
         return None
     kind = max(which, 0)
     one, two = a[za, kind, ya, xa].astype(np.int16), b[zb, kind, yb, xb].astype(np.int16)
-    both = (one != _NONE) & (two != _NONE)
-    if both.mean() < LEAST_SHARE:
+    there = one != _NONE, two != _NONE
+    both = there[0] & there[1]
+    fewer = min(float(there[0].mean()), float(there[1].mean()))
+    if not both.any() or both.mean() < max(LEAST_SHARE * fewer, LEAST_OF_ALL):
         return None
     if which < 0:
         return np.asarray((np.minimum(one, two) >= SOFT)[both], np.int16)
