@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -113,6 +113,8 @@ def _all_other(named: dict[int, str], info: ValidationInfo) -> dict[int, str]:
     return {value: normalise(text) for value, text in named.items()}
 
 
+Stated = Literal["licence", "centres", "countries", "volumes", "phases", "url", "citation"]
+"""What an entry says of a dataset beside its values."""
 _Value = Annotated[StrictInt, Field(ge=1, le=_HIGHEST)]
 
 
@@ -141,6 +143,8 @@ class Dataset(BaseModel):
         Of the dataset, where known; empty or None where not. `volumes` are those that were taken
         into AbdomenAtlas 1.0, licences and centres those of the paper's Table 3 (Qu et al.,
         NeurIPS 2023).
+    unverified
+        Which of these seven were not held against a source.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -162,6 +166,7 @@ class Dataset(BaseModel):
     phases: tuple[StrictStr, ...] = ()
     url: StrictStr = ""
     citation: StrictStr = ""
+    unverified: tuple[Stated, ...] = ()
 
     @property
     def organs(self) -> tuple[str, ...]:

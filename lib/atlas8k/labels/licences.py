@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Literal
 
-from atlas8k.labels.datasets import Dataset, DatasetMapError, find_versions
+from atlas8k.labels.datasets import Dataset, DatasetMapError, Stated, find_versions
 
 Purpose = Literal["share", "commercial", "internal"]
 """What an export is for: to be shared, to be used commercially, or for the owner's use alone."""
@@ -75,6 +75,16 @@ def demands(dataset: Dataset | None) -> list[str]:
     return ["name the source", *own]
 
 
+_CELLS: tuple[Stated, ...] = ("licence", "url", "citation")
+
+
+def stated(dataset: Dataset, field: Stated) -> str:
+    """Return what the registry says of a dataset, and whether nobody has verified it; in words."""
+    value = getattr(dataset, field)
+    text = " ".join(value) if isinstance(value, tuple) else str(value or "")
+    return f"{text} (not verified)" if text and field in dataset.unverified else text
+
+
 def attribution(counts: Mapping[str, int], purpose: Purpose, own: str | None = None) -> str:
     """Return a page (Markdown) that names every source, its licence and what that asks for.
 
@@ -90,7 +100,7 @@ def attribution(counts: Mapping[str, int], purpose: Purpose, own: str | None = N
     lines += ["| --- | --- | --- | --- | --- | --- |"]
     for name, count in sorted(counts.items()):
         entry = registered(name, own)
-        cells = ["", "", ""] if entry is None else [entry.licence, entry.url, entry.citation]
+        cells = ["", "", ""] if entry is None else [stated(entry, field) for field in _CELLS]
         asks = "; ".join(demands(entry)) if name else "the owner's own terms"
         row = [name or "(none)", str(count), cells[0] or "not known", asks, cells[1], cells[2]]
         lines.append(f"| {' | '.join(row)} |")

@@ -14,7 +14,7 @@ import pandas as pd
 
 from atlas8k.campaign.reports import Status
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.labels.licences import demands, registered
+from atlas8k.labels.licences import demands, registered, stated
 from atlas8k.reports.sheets import read_sheet
 from atlas8k.reports.tables import Table
 from atlas8k.services.exporting.export import TABLE, ExportError
@@ -78,7 +78,7 @@ def _sources(volumes: pd.DataFrame) -> Table:
                 "asks for": "; ".join(demands(entry)) if dataset != NONE else "",
                 "centres": entry.centres if entry and entry.centres else "",
                 "countries": " ".join(entry.countries) if entry else "",
-                "cite": entry.citation if entry else "",
+                "cite": stated(entry, "citation") if entry else "",
             }
         )
     caption = (
