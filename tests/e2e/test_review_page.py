@@ -25,7 +25,7 @@ from atlas8k.reports.thumbnail import ONLY_FIRST, ONLY_SECOND
 from atlas8k.store import OrganSource
 
 pytestmark = [pytest.mark.slow, needs_chromium]
-IMAGES = ("a", "b", "c", "d")
+IMAGES = ("a", "b", "c", "d", "e")
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,13 @@ def test_a_conflict_is_seen_and_decided(page: Any, server: Server, client: Clien
     page.wait_for_selector(f"text=a: submission {ids[1]} counts.")
     assert np.array_equal(client.label("a", "final"), slabs(liver=(4, 8), spleen=(8, 14)))
     assert client.get("/atlas8k/review")["open"] == []
+
+
+def test_a_case_that_nobody_has_submitted(page: Any, server: Server) -> None:
+    bring(server, "e", liver=(2, 5)).close()
+    page.goto("/atlas8k/reviews/case?image=e")
+    assert "Nothing waits for a decision here" in page.inner_text("main")
+    assert page.locator("#content tbody tr").count()
 
 
 def test_the_difference_has_the_colours_it_says(server: Server, client: Client) -> None:
