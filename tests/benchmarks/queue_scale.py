@@ -8,7 +8,9 @@ datastore's JSON.
 
 Measured over HTTP: next sample; everything 3D Slicer's *Next Sample* button asks for
 (sample, image, ``datastore?output=all``, label, info, train); saving a label. In the
-scoring process: recording one score. And the start, from the command to the first answer.
+scoring process: recording one score. And the start, from the command to the first answer. Of
+ours, memory: what the server has after its first answer, and what it has more after all that and
+every page of the list with pictures of some volumes.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import requests
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -54,6 +57,8 @@ PAGES = {
     "campaign_page": "/atlas8k/",
     "landing": "/",
 }
+SEEN_PAGES, SEEN_PICTURES = 200, 400
+"""Pages of the list, and pictures of volumes, that are looked at before memory is measured."""
 LINKS = 30_000
 """A file system allows some 65,000 names of one file."""
 
@@ -285,7 +290,18 @@ def measure(server: Server, strategy: str, n: int, rounds: int, label: Path) -> 
                 timed(lambda p=path: client.ask("GET", p)) for _ in range(max(10, rounds // 2))
             ]
             figures |= percentiles(name, asked)
+        for number in range(1, SEEN_PAGES + 1):
+            client.ask("GET", f"/atlas8k/list?page={number}")
+        for number in range(min(n, SEEN_PICTURES)):
+            client.ask("GET", f"/atlas8k/thumbnail?image={volume_id(number)}")
     return figures, client.failed
+
+
+def memory_mb(server: Server) -> float:
+    """Memory that the processes of a server have for themselves, MB."""
+    first = psutil.Process(server.process.pid)
+    found = [one.memory_full_info().uss for one in (first, *first.children(recursive=True))]
+    return round(sum(found) / 1e6, 1)
 
 
 def prepare_ours(studies: Path, app: Path, n: int) -> None:
@@ -323,8 +339,10 @@ def run(material: Material, n: int, rounds: int, *, stock: bool) -> Figures:
     started = time.perf_counter()
     with running(app, studies, material.folder) as server:
         figures = {"start_s": round(time.perf_counter() - started, 2)}
+        figures["start_mb"] = memory_mb(server)
         with scoring(scorer, studies, app, n, scored):
             more, failed = measure(server, strategy, n, rounds, material.label)
+        figures["grown_mb"] = round(memory_mb(server) - figures["start_mb"], 1)
     figures |= more
     figures["failed"] = float(failed)
     if scored:

@@ -69,9 +69,9 @@ def opened(browser: Any, server: Server) -> Iterator[Any]:
     assert not faults
 
 
-def until(page: Any, expression: str) -> None:
+def until(page: Any, expression: str, limit_s: float = LIMIT_MS / 1000) -> None:
     """Wait for something; Playwright's own way is forbidden by the page's policy."""
-    end = time.monotonic() + LIMIT_MS / 1000
+    end = time.monotonic() + limit_s
     while not page.evaluate(expression):
         assert time.monotonic() < end, expression
         time.sleep(0.05)
