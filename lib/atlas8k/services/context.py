@@ -17,6 +17,7 @@ from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.calibrations import Calibrations
 from atlas8k.services.device_lock import DeviceLock
 from atlas8k.services.errors import NotFoundError, UpstreamError
+from atlas8k.services.exporting.exports import Exports
 from atlas8k.services.labels.label_watch import LabelWatch
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.looks import Looks
@@ -61,6 +62,8 @@ class Context:
         The labels of the studies.
     alike_watch
         Finds CTs that are alike, where a server has started it.
+    exports
+        Datasets that are exported from the page.
     label_watch
         Holds their files against their hashes, where a server has started it.
     """
@@ -81,6 +84,7 @@ class Context:
     calibrations: Calibrations = field(init=False)
     sweep: Sweep = field(init=False)
     alike_watch: AlikeWatch = field(init=False)
+    exports: Exports = field(init=False)
     _synced: object = None
     _registered: str = ""
 
@@ -91,11 +95,13 @@ class Context:
         self.calibrations = Calibrations(self.ledger)
         self.sweep = Sweep(self.ledger)
         self.alike_watch = AlikeWatch(self.studies)
+        self.exports = Exports(self.studies.path, self.ledger.path, self.settings.exports)
 
     def close(self) -> None:
         """Close files; any further use opens them again."""
         self.label_watch.stop()
         self.alike_watch.stop()
+        self.exports.close()
         self.looks.close()
         if self.archive is not None:
             self.archive.close()

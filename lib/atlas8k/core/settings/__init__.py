@@ -151,6 +151,11 @@ class Settings(BaseModel):
         description="Volumes that are no HU, a label map, or show no abdomen are left out until "
         "somebody includes them; off: nothing is looked for",
     )
+    exports: Path | None = Field(
+        None,
+        description="Folder that exports from the campaign's page are written to; empty: beside "
+        "the studies folder, `-exports` behind its name",
+    )
     find_alike: bool = Field(
         True,
         description="CTs of a folder are compared with each other in the background: copies, and "

@@ -139,7 +139,8 @@ def page() -> Response:
         status=view.status,
         counts=ledger.states(),
         alike=found_alike(ledger),
-        work=work_now(context, now),
+        work={**work_now(context, now), "export": context.exports.state()},
+        exports=context.exports.finished() if context.archive is None else None,
         ranking=RANKINGS[ledger.ranked_by()],
         chart=_distribution(model_version, view),
         curves=_curves(view),
@@ -298,7 +299,8 @@ def thumbnail(request: Request, image: str) -> Response:
 )
 def work() -> dict[str, Any]:
     """``running``, ``text``, ``part`` (0 to 1) and ``seconds_left`` of each."""
-    return work_now(workspace(), running())
+    context = workspace()
+    return {**work_now(context, running()), "export": context.exports.state()}
 
 
 def iso(seconds: float) -> Markup:

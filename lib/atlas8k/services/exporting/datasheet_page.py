@@ -14,9 +14,10 @@ from atlas8k.reports.dataset_figures import MOST_SOURCES, Noise, noise_bars, siz
 from atlas8k.reports.report import write_table_page
 from atlas8k.reports.svg import Drawing
 from atlas8k.services.exporting.datasheet import campaign_tables, read_manifest, tables_of
+from atlas8k.services.exporting.export import DATASHEET
 from atlas8k.store import OrganChange
 
-PAGE, TEXT = "datasheet.html", "datasheet.md"
+TEXT = "datasheet.md"
 FOOTER = (
     "All but the campaign's figures follow from manifest.csv, which lies beside the labels: "
     "anybody who has the dataset can make them again. How each was made stands below it."
@@ -64,7 +65,7 @@ def write_datasheet(
         notes.append("Nothing of the campaign: give --studies for effort, audits and label noise.")
     folder = out or dataset
     page = write_table_page(
-        folder / PAGE, tables, title=title, notes=notes, footer=FOOTER,
+        folder / DATASHEET, tables, title=title, notes=notes, footer=FOOTER,
         figures=_figures(rows, status),
     )  # fmt: skip
     with publishing(folder / TEXT) as temporary:
