@@ -50,5 +50,5 @@ def test_for_programs(server: Server) -> None:
         assert time.monotonic() < end
         time.sleep(0.2)
     assert "flat" in now["text"]
-    for body, code in (({"name": "../x"}, 400), ({"name": "x", "layout": "zip"}, 422)):
-        assert requests.post(url, json=body, timeout=LIMIT_S).status_code == code
+    for body in ({"name": "../x"}, {"name": "x", "layout": "zip"}):
+        assert requests.post(url, json=body, timeout=LIMIT_S).status_code == 422
