@@ -115,8 +115,9 @@ def test_a_round_draws_corrects_learns_and_predicts_again(tmp_path: Path) -> Non
         )
         for r in range(4)
     ]
-    part = sorted(best[1]["volumes"])
+    part = sorted([*best[1]["volumes"], *best[1]["reviewed"]])
     assert len(part) == 8
+    assert [len(stage["volumes"]) for stage in best] == [10, 6, 4, 2]  # what nobody has seen
     order = [volume for stage in best[1:] for volume in stage["reviewed"]]
     assert order == part[::-1][:6]  # the worst of the seed's volumes first
     # Each round learns from all volumes that were corrected by then.
@@ -153,7 +154,7 @@ def test_ended_anywhere_it_comes_to_the_same(tmp_path: Path, oracle: str) -> Non
     place = Place(whole)
     run(place, STRATEGIES, plan, whole / "out")
     expected, calls = stages(whole / "out"), place.calls
-    assert calls > 40
+    assert calls > 30
     for stop_at in range(0, calls, 3 if oracle == "everything" else 9):
         folder = made(tmp_path / f"at{stop_at}")
         with pytest.raises(Interrupted):

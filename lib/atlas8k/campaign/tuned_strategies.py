@@ -9,7 +9,7 @@ so far, and predict again. What is known of a stage is written when the stage is
     FOLDER/ORACLE/STRATEGY/seed_N/round_R/
         networks/       fine-tuned after the round
         reviewed.npz    labels as the oracle left them
-        predicted.npz   pseudo labels and places of the seed's volumes by these networks
+        predicted.npz   pseudo labels and places of what nobody has seen, by these networks
         stage.json      what was measured
 
 What the networks, the CTs and the truth are is the caller's (:class:`Workplace`).
@@ -213,7 +213,8 @@ def _round(
     place.train(networks, every, here / NETWORKS, 1000 * seed + number)
     trained = time.perf_counter()
     seconds = {"until_trained": round(trained - begun, 1)}
-    _measure(place, here / NETWORKS, part, here, {"reviewed": reviewed, "seconds": seconds})
+    rest = [volume for volume in part if volume not in taken and volume not in reviewed]
+    _measure(place, here / NETWORKS, rest, here, {"reviewed": reviewed, "seconds": seconds})
 
 
 def _corrected(
@@ -342,7 +343,8 @@ def _course(stages: Sequence[Mapping[str, Any]], part: Sequence[str]) -> Course:
     row = {volume: index for index, volume in enumerate(part)}
 
     def column(known: Mapping[str, Any], key: str) -> Floats:
-        return np.array([known[volume][key] for volume in part], dtype=np.float64)
+        # A volume that somebody has seen is not predicted again: what it holds is the first's.
+        return np.array([known.get(v, first[v])[key] for v in part], dtype=np.float64)
 
     wrong = column(first, "wrong_ml")
     after = np.full((len(part), len(first[part[0]]["dsc"])), np.nan)
