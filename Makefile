@@ -117,17 +117,17 @@ unit: install-test
 	$(PYTEST) $(PARALLEL) -m "not slow" $(addprefix --ignore ,$(LONG))
 
 # What takes minutes: the real server, a browser, an archive, trainings, files altered and
-# processes killed at random, benchmarks in their quick form. One at a time.
+# processes killed at random, benchmarks in their quick form.
 long: install-test
-	$(PYTEST) tests -m slow $(addprefix --ignore ,$(LONG))
-	$(PYTEST) $(LONG)
+	$(PYTEST) $(PARALLEL) tests -m slow $(addprefix --ignore ,$(LONG))
+	$(PYTEST) $(PARALLEL) $(LONG)
 
 # A part of that, another one for another SEED: all that is killed at every step, and some of the
 # long files.
 SEED ?= 0
 sample: install-test
-	$(PYTEST) tests -m slow $(addprefix --ignore ,$(LONG))
-	$(PYTEST) $(LONG) --sample 0.4 --sample-seed $(SEED)
+	$(PYTEST) $(PARALLEL) tests -m slow $(addprefix --ignore ,$(LONG))
+	$(PYTEST) $(PARALLEL) $(LONG) --sample 0.4 --sample-seed $(SEED)
 
 test: lint types unit
 

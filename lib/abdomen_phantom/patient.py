@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from abdomen_phantom.contrast import draw_densities, draw_phase
 from abdomen_phantom.scene import INTERSECT, UNION, Noise, Primitive, Scene, ellipsoid, trunk
 from abdomen_phantom.setting import Dice, Setting
-from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.structures import NINE
 
 Floats = npt.NDArray[np.float64]
 Vector = tuple[float, float, float] | Floats
@@ -158,7 +158,7 @@ class Patient:
         **style: Any,
     ) -> None:
         """Paint a shape, see :meth:`Scene.paint`; organs are given by name or id."""
-        number, limit = (ORGAN_IDS[x] if isinstance(x, str) else x for x in (label, inside))
+        number, limit = (1 + NINE.index(x) if isinstance(x, str) else x for x in (label, inside))
         self.scene.paint(hu, *primitives, label=number, inside=limit, **style)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from _quick import parse, report
 
 from abdomen_phantom import generate
-from atlas8k.core.structures import N_ORGANS
+from atlas8k.core.structures import ORGANS
 
 SPACING = (0.75, 0.75, 1.25)
 TOLERANCE_MM = 1.0
@@ -49,7 +49,7 @@ def surface_distance(pred: np.ndarray, truth: np.ndarray) -> list[float]:
     import surface_distance as package
 
     values = []
-    for organ in range(1, N_ORGANS + 1):
+    for organ in range(1, len(ORGANS) + 1):
         distances = package.compute_surface_distances(truth == organ, pred == organ, SPACING)
         values.append(package.compute_surface_dice_at_tolerance(distances, TOLERANCE_MM))
     return values
@@ -60,7 +60,7 @@ def monai(pred: np.ndarray, truth: np.ndarray) -> list[float]:
     from monai.metrics import compute_surface_dice
 
     values = []
-    for organ in range(1, N_ORGANS + 1):
+    for organ in range(1, len(ORGANS) + 1):
         value = compute_surface_dice(
             torch.from_numpy(pred == organ)[None, None],
             torch.from_numpy(truth == organ)[None, None],

@@ -1,4 +1,4 @@
-from atlas8k.core.structures import N_ORGANS, ORGAN_IDS, ORGAN_NAMES, ORGANS, find_organ
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS, find_organ
 
 
 def test_ids_are_those_of_abdomenatlas():
@@ -13,7 +13,7 @@ def test_ids_are_those_of_abdomenatlas():
         "spleen",
         "stomach",
     )
-    assert [organ.id for organ in ORGANS] == list(range(1, N_ORGANS + 1))
+    assert [organ.id for organ in ORGANS] == list(range(1, len(ORGANS) + 1))
     assert ORGAN_IDS["spleen"] == 8
 
 
@@ -23,5 +23,5 @@ def test_names_and_aliases_are_found_and_unique():
     assert find_organ(" Left  Kidney").name == "kidney_left"
     assert find_organ("Inferior-Vena_Cava").name == "postcava"
     assert find_organ("kidney") is None
-    assert len({organ.color for organ in ORGANS}) == N_ORGANS
-    assert len({organ.snomed_code for organ in ORGANS}) == N_ORGANS
+    assert len({organ.color for organ in ORGANS}) == len(ORGANS)
+    assert len({organ.snomed_code for organ in ORGANS}) == len(ORGANS)

@@ -24,10 +24,11 @@ def test_counts_are_those_of_numpy(
 ) -> None:
     wide = sparse(shape, seed, 255, one)
     assert np.array_equal(counts(wide), np.bincount(wide.ravel(), minlength=256))
-    first, second = sparse(shape, seed, 9, one), sparse(shape, seed + 1, 9, other)
-    due = np.zeros((16, 16), dtype=int)
-    np.add.at(due, (first.ravel(), second.ravel()), 1)
-    assert np.array_equal(joint_counts(first, second), due)
+    for top in (9, 25, 255):
+        first, second = sparse(shape, seed, top, one), sparse(shape, seed + 1, top, other)
+        due = np.zeros((256, 256), dtype=int)
+        np.add.at(due, (first.ravel(), second.ravel()), 1)
+        assert np.array_equal(joint_counts(first, second), due)
 
 
 @given(SHAPES, st.integers(0, 99), st.sampled_from("CF"))

@@ -24,7 +24,7 @@ from atlas8k.core.errors import (
 )
 from atlas8k.core.grid import Grid
 from atlas8k.core.label_mapping import map_label
-from atlas8k.core.structures import ORGANS
+from atlas8k.core.structures import ORGANS, built_in, using
 from atlas8k.formats.dicom import inspect
 from atlas8k.formats.dicom_seg_writing import ATTENTION_SCHEME, write_segmentation
 from atlas8k.labels.ingest import (
@@ -140,6 +140,33 @@ def test_every_subset_of_organs(tmp_path: Path) -> None:
         again = ingest(path, grid)
         assert np.array_equal(again.array, label)
         assert again.named == frozenset(organ.name for organ in organs)
+
+
+def test_25_structures(tmp_path: Path) -> None:
+    """By pydicom alone, and read back by name and by code; the side is the code's modifier."""
+    grid = GRIDS[1]
+    headers = read_headers(save_series(tmp_path, grid))
+    path = tmp_path / "seg.dcm"
+    with using(built_in("abdomenatlas-1.1")):
+        label = np.random.default_rng(0).integers(0, 26, SHAPE).astype(np.uint8)
+        assert len(np.unique(label)) == 26
+        write_segmentation(label, grid, headers, path, **WORDS)
+        assert voxels_by_name(path, grid) == expected(label)
+        data = pydicom.dcmread(path)
+        for segment, organ in zip(data.SegmentSequence, ORGANS, strict=True):
+            (code,) = segment.SegmentedPropertyTypeCodeSequence
+            assert (segment.SegmentLabel, code.CodeValue) == (organ.name, organ.snomed_code)
+            sides = [
+                one.CodeMeaning.casefold()
+                for one in code.get("SegmentedPropertyTypeModifierCodeSequence", ())
+            ]
+            assert sides == ([organ.side] if organ.side and organ.name[:6] != "kidney" else [])
+        taken = ingest(path, grid)
+        assert np.array_equal(taken.array, label)
+        for one, organ in zip(read_segmentation(path).segments or (), ORGANS, strict=True):
+            assert map_label("", one.codes).organ == organ.name  # even where names are lost
+    with pytest.raises(VolumeError):  # none of these is annotated elsewhere
+        write_segmentation(label, grid, headers, tmp_path / "nine.dcm", **WORDS)
 
 
 def _lab(segment: pydicom.Dataset) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from atlas8k.core.structures import N_ORGANS
+from atlas8k.core.structures import ORGANS
 from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing, save_checkpoint
 from atlas8k.models.networks import build
@@ -20,7 +20,7 @@ def checkpoint(name: str, seed: int = 0) -> Checkpoint:
     softmax = name == "nnunet"
     architecture = {
         "name": "unet",
-        "out_channels": N_ORGANS + softmax,
+        "out_channels": len(ORGANS) + softmax,
         "channels": [4, 8],
         "strides": [2],
     }

@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.structures import NINE
 
 
 class Tissue(IntEnum):
@@ -88,8 +88,9 @@ _PATTERNS: tuple[tuple[str, Tissue], ...] = (
 # A cyst within an organ counts as that organ, as in the public datasets.
 _CYSTS = {Tissue.CYST_LEFT: "kidney_left", Tissue.CYST_RIGHT: "kidney_right"}
 
+_IDS = {name: number for number, name in enumerate(NINE, start=1)}
 ORGAN_OF: npt.NDArray[np.uint8] = np.array(
-    [ORGAN_IDS.get(_CYSTS.get(t, t.name.lower()), 0) for t in Tissue], dtype=np.uint8
+    [_IDS.get(_CYSTS.get(t, t.name.lower()), 0) for t in Tissue], dtype=np.uint8
 )
 """Organ id by tissue, 0 where it is none of the nine."""
 

@@ -26,7 +26,7 @@ from atlas8k.attention.regions import Region
 from atlas8k.core.errors import UnreadableVolumeError
 from atlas8k.core.files import publishing
 from atlas8k.core.nifti_geometry import without_shear
-from atlas8k.core.structures import ORGANS
+from atlas8k.core.structures import find_organ
 from atlas8k.core.volume import Grid
 
 SCHEMA = (
@@ -40,7 +40,11 @@ POINTS_NAME = "attention regions"
 NOTHING_NAME = "attention: no region to look at"
 
 _LPS = np.array([-1.0, -1.0, 1.0])  # RAS+ to LPS+ and back
-_COLORS = {organ.name: [round(part / 255, 4) for part in organ.color] for organ in ORGANS}
+
+
+def _color(name: str) -> list[float]:
+    organ = find_organ(name)
+    return [round(part / 255, 4) for part in organ.color] if organ else [1.0, 0.2, 0.2]
 
 
 def region_name(region: Region, rank: int) -> str:
@@ -130,7 +134,7 @@ def _box(name: str, region: Region, grid: Grid, axes: npt.NDArray[np.float64]) -
         "controlPoints": [
             _point(1, name, _about(region, grid), _numbers(_LPS * centre), orientation)
         ],
-        "display": _display(_COLORS.get(region.organ, [1.0, 0.2, 0.2]), labels=False),
+        "display": _display(_color(region.organ), labels=False),
     }
 
 

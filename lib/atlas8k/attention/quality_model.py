@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from atlas8k.attention.organ_features import FEATURES
 from atlas8k.attention.perceptron import Perceptron
-from atlas8k.attention.voxel_features import INPUTS, VOXEL_FEATURES
+from atlas8k.attention.voxel_features import INPUTS, LEARNT, VOXEL_FEATURES
 from atlas8k.core.errors import AttentionError
 from atlas8k.core.structures import ORGAN_NAMES
 
@@ -96,14 +96,15 @@ class QualityModel:
     def predict(
         self, features: Floats, organs: Sequence[str] = ORGAN_NAMES, coverage: float = COVERAGE
     ) -> dict[str, Predicted]:
-        """Return what is expected of every organ that was predicted.
+        """Return what is expected of every organ that was predicted and learnt of.
 
         Parameters
         ----------
         features
             ``(organs, features)``, see :func:`~atlas8k.attention.organ_features.organ_features`.
         """
-        there = np.flatnonzero(np.isfinite(features[:, 0]))
+        learnt = np.array([organ in LEARNT for organ in organs])
+        there = np.flatnonzero(np.isfinite(features[:, 0]) & learnt)
         if not len(there):
             return {}
         dice, spread, wrong = self.figures(inputs_of(features, organs)[there])
@@ -170,7 +171,7 @@ class QualityModel:
             organ, voxel = fields["organ"], fields["voxel"]
         except (KeyError, TypeError, ValueError) as err:
             raise AttentionError(name, f"no predicted quality ({err}); make it anew") from err
-        inputs = len(FEATURES) + len(ORGAN_NAMES)
+        inputs = len(FEATURES) + len(LEARNT)
         return cls(
             Perceptron.from_dict(organ, inputs, name),
             Perceptron.from_dict(voxel, INPUTS, name),
@@ -197,9 +198,10 @@ def read_quality(path: Path) -> QualityModel:
 
 def inputs_of(features: Floats, organs: Sequence[str] = ORGAN_NAMES) -> Floats:
     """Return features with a one-hot code of the organ, ``(organs, features + organs)``."""
-    codes = np.zeros((len(organs), len(ORGAN_NAMES)))
+    codes = np.zeros((len(organs), len(LEARNT)))
     for row, organ in enumerate(organs):
-        codes[row, ORGAN_NAMES.index(organ)] = 1.0
+        if organ in LEARNT:
+            codes[row, LEARNT.index(organ)] = 1.0
     return np.concatenate([features, codes], axis=1)
 
 

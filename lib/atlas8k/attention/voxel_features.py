@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from atlas8k.attention.thinned import Floats, Mask, OrganPart, Thinned
-from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.structures import NINE
 
 DOUBT = 0.08
 """Voxels with less doubt are not looked at."""
@@ -75,7 +75,10 @@ VOXEL_FEATURES: tuple[str, ...] = (
     :data:`NEAR_MM`; its slope, HU a millimetre over ten.
 """
 
-INPUTS = len(VOXEL_FEATURES) + len(ORGAN_IDS)
+LEARNT = NINE
+"""Structures that the embedded default was fitted for; to it others are the mean of these, and
+their quality is unknown."""
+INPUTS = len(VOXEL_FEATURES) + len(LEARNT)
 
 
 class Doubtful(NamedTuple):
@@ -146,7 +149,11 @@ def voxel_features(part: OrganPart, volume: Thinned) -> Doubtful:
     for column, name in enumerate(VOXEL_FEATURES):
         value = values[name]
         features[:, column] = value[where] if isinstance(value, np.ndarray) else value
-    features[:, len(VOXEL_FEATURES) + ORGAN_IDS[part.organ] - 1] = 1.0
+    coded = features[:, len(VOXEL_FEATURES) :]
+    if part.organ in LEARNT:
+        coded[:, LEARNT.index(part.organ)] = 1.0
+    else:
+        coded[:] = 1.0 / len(LEARNT)
     return Doubtful(where, features)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from atlas8k.campaign.reports import Annotator, Effort
-from atlas8k.core.structures import N_ORGANS
+from atlas8k.core.structures import ORGANS
 from atlas8k.store import Worked
 
 IDLE_MINUTES = 60.0
@@ -57,6 +57,14 @@ class Times:
         return sum(self.minutes) / len(self.minutes) if self.minutes else None
 
 
+def by_hand_minutes() -> float:
+    """Return the minutes it takes to draw all structures in use of one CT by hand.
+
+    An hour each, as the paper has it, where the structure set says nothing else.
+    """
+    return sum(organ.minutes or BY_HAND_MINUTES for organ in ORGANS)
+
+
 def effort(work: Sequence[Worked], public: Mapping[str, int]) -> Effort:
     """Report the time of a round.
 
@@ -69,7 +77,8 @@ def effort(work: Sequence[Worked], public: Mapping[str, int]) -> Effort:
     """
     times = Times(work)
     volumes = {submission.volume for submission in work if submission.purpose != "double_read"}
-    hand = sum(N_ORGANS - public.get(volume, 0) for volume in volumes) * BY_HAND_MINUTES / 60
+    each_organ = by_hand_minutes() / len(ORGANS)
+    hand = sum(len(ORGANS) - public.get(volume, 0) for volume in volumes) * each_organ / 60
     each = times.mean
     spent = None if each is None else times.hours + times.untimed * each / 60
     return Effort(

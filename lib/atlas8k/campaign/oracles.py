@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from atlas8k.core.structures import N_ORGANS, ORGAN_IDS
+from atlas8k.core.structures import ORGAN_IDS, ORGANS
 from atlas8k.metrics.overlap import counts
 
 Oracle = Literal["everything", "places", "noisy"]
@@ -139,7 +139,7 @@ def noisy(truth: Labels, spacing_mm: Sequence[float], rng: np.random.Generator) 
     off *= NOISE_MM / off.std()
     out = np.zeros_like(truth)
     reach = [int(np.ceil(3 * NOISE_MM / mm)) + 1 for mm in spacing]
-    for organ, box in enumerate(ndimage.find_objects(truth, max_label=N_ORGANS), start=1):
+    for organ, box in enumerate(ndimage.find_objects(truth, max_label=len(ORGANS)), start=1):
         if box is None:
             continue
         wide = tuple(
@@ -159,7 +159,7 @@ def noisy(truth: Labels, spacing_mm: Sequence[float], rng: np.random.Generator) 
 def touched(draft: Labels, label: Labels, voxel_ml: float) -> int:
     """Return how many organs differ by more than :data:`TOUCHED_ML` between two labels."""
     differs = draft != label
-    changed = np.bincount(draft[differs], minlength=N_ORGANS + 1) + np.bincount(
-        label[differs], minlength=N_ORGANS + 1
+    changed = np.bincount(draft[differs], minlength=len(ORGANS) + 1) + np.bincount(
+        label[differs], minlength=len(ORGANS) + 1
     )
     return int(np.count_nonzero(changed[1:] * voxel_ml > TOUCHED_ML))

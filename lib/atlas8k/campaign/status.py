@@ -10,7 +10,7 @@ from typing import Literal
 
 from atlas8k.attention.recalibration import calibrate
 from atlas8k.campaign.audits import audit
-from atlas8k.campaign.effort import BY_HAND_MINUTES, annotators, effort, holders
+from atlas8k.campaign.effort import annotators, by_hand_minutes, effort, holders
 from atlas8k.campaign.evidence import evidence, predicted_and_found
 from atlas8k.campaign.learning import training
 from atlas8k.campaign.outliers import outliers
@@ -37,7 +37,7 @@ from atlas8k.campaign.reviewed import (
 from atlas8k.campaign.stopping import stop_rule
 from atlas8k.campaign.sweeps import sweep
 from atlas8k.core.errors import LedgerError
-from atlas8k.core.structures import N_ORGANS
+from atlas8k.core.structures import ORGANS
 from atlas8k.store import Budget, Ledger, Plan, Round, Worked
 
 EVERYTHING = "every volume was submitted"
@@ -121,8 +121,9 @@ def status(
         outliers=_outliers(ledger, served, budget),
         predicted_quality=calibrate(*ledger.quality_seen(served or "")).text,
         label_noise=[NoiseOfOrgan(**one._asdict()) for one in ledger.label_noise()],
-        hours_collection_by_hand=(volumes.total * N_ORGANS - sum(public.values()))
-        * BY_HAND_MINUTES
+        hours_collection_by_hand=(volumes.total * len(ORGANS) - sum(public.values()))
+        * by_hand_minutes()
+        / len(ORGANS)
         / 60,
         steps=[],
     )

@@ -28,6 +28,7 @@ from atlas8k.cli.predict import predict
 from atlas8k.cli.quality import quality
 from atlas8k.cli.rank import rank
 from atlas8k.cli.review import review
+from atlas8k.cli.structures import structures
 from atlas8k.cli.tasks import fine_tune, score
 from atlas8k.cli.train import train
 from atlas8k.cli.viewer import viewer
@@ -44,7 +45,7 @@ app = Commands(
 
 for command in (
     phantoms, predict, score, rank, explain, train, evaluate, compare, cross, fine_tune,
-    export, datasheet, backup, restore, doctor,
+    export, datasheet, backup, restore, doctor, structures,
 ):  # fmt: skip
     app.command()(command)
 for name, group in (
@@ -73,8 +74,21 @@ def options(
         bool,
         typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
     ] = False,
+    structures: Annotated[
+        str,
+        typer.Option(
+            "--structures",
+            metavar="SET",
+            help="structures to work with where no campaign says it: a name that `atlas8k "
+            "structures` lists, or a file",
+        ),
+    ] = "",
 ) -> None:
     """Run the AbdomenAtlas-8K annotation procedure: predict, score, rank, train, evaluate."""
+    if structures:
+        from atlas8k.core.structures import find_set, use
+
+        use(find_set(structures))
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ As = Annotated[str, typer.Option("--as", help="who you are, for the records")]
 @labels.command()
 def datasets(maps: Maps = None) -> None:
     """List the datasets that `labels import` knows, with licence and the organs each labels."""
-    from atlas8k.core.structures import N_ORGANS
+    from atlas8k.core.structures import ORGANS
     from atlas8k.labels.datasets import known_datasets
 
     rows = []
@@ -55,7 +55,7 @@ def datasets(maps: Maps = None) -> None:
                 "dataset": dataset.name,
                 "licence": dataset.licence,
                 "also": ", ".join(dataset.also),
-                "organs": "all nine" if len(dataset.organs) == N_ORGANS else organs,
+                "organs": "all nine" if len(dataset.organs) == len(ORGANS) else organs,
                 "remarks": "; ".join(remark for remark, holds in remarks.items() if holds),
             }
         )

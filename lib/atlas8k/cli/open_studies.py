@@ -85,10 +85,12 @@ def ledger_of(studies: str, ledger: Path | None) -> Iterator[Ledger]:
     LedgerError
         Where it does not exist yet.
     """
+    from atlas8k.services.studies.opening import use_structures
     from atlas8k.store import Ledger
 
     opened = Ledger(existing_ledger(studies, ledger))
     try:
+        use_structures(opened)
         yield opened
     finally:
         opened.close()

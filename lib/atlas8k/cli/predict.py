@@ -289,15 +289,15 @@ def organ_statistics(
     """
     import numpy as np
 
-    from atlas8k.core.structures import N_ORGANS, ORGANS
+    from atlas8k.core.structures import ORGANS
 
     quality = expected.as_dict() if expected else {}
-    voxels, hu = np.zeros((2, N_ORGANS + 1))
+    voxels, hu = np.zeros((2, len(ORGANS) + 1))
     for k in range(label.shape[2]):  # of all at once, numpy makes float64 and int64 copies
         organs = label[..., k] > 0
         values = label[..., k][organs]
-        voxels += np.bincount(values, minlength=N_ORGANS + 1)
-        hu += np.bincount(values, weights=ct.array[..., k][organs], minlength=N_ORGANS + 1)
+        voxels += np.bincount(values, minlength=len(ORGANS) + 1)
+        hu += np.bincount(values, weights=ct.array[..., k][organs], minlength=len(ORGANS) + 1)
     return {
         organ.name: {
             "ml": round(float(n) * ct.grid.voxel_ml, 2),

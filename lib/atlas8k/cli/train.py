@@ -274,7 +274,7 @@ def labeled_files(
     from atlas8k.training.split import read_patients
 
     try:
-        known = tuple(organs_in(organs)) or ORGAN_NAMES
+        known = tuple(organs_in(organs) or ORGAN_NAMES)
     except typer.BadParameter as error:
         raise TrainingError(f"--organs: {error.message}") from error
     patient_of = {} if patients is None else read_patients(patients)

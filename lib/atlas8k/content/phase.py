@@ -96,7 +96,7 @@ def organ_hu(ct: Volume, thin: Volume, label: npt.NDArray[np.uint8]) -> dict[str
 
 def _median_hu(thin: Volume, label: npt.NDArray[np.uint8], organs: tuple[str, ...]) -> float | None:
     """Return the median HU of an organ's inside where that has voxels, else of all of it."""
-    mask = np.isin(label, [ORGAN_IDS[name] for name in organs])
+    mask = np.isin(label, [ORGAN_IDS[name] for name in organs if name in ORGAN_IDS])
     if mask.sum() * thin.grid.voxel_ml < LEAST_ML:
         return None
     inside = mask.copy()
@@ -110,7 +110,7 @@ def _kidney_hu(
     ct: Volume, thin: Volume, label: npt.NDArray[np.uint8], kidney: str
 ) -> tuple[float, float] | None:
     """Return HU of a kidney's pelvis, the cortex's where it is no brighter, and of the cortex."""
-    mask = label == ORGAN_IDS[kidney]
+    mask = label == ORGAN_IDS.get(kidney, -1)
     if mask.sum() * thin.grid.voxel_ml < LEAST_ML:
         return None
     spacing = np.asarray(thin.grid.spacing)

@@ -152,23 +152,27 @@ def folded(name: str) -> str:
 
 
 def _organ(plain: str) -> str | None:
-    organ = find_organ(plain)
-    return organ.name if organ else _NAMES.get(plain)
+    organ = find_organ(plain) or find_organ(_NAMES.get(plain, ""))
+    return organ.name if organ else None
 
 
 def _organ_of(plain: str) -> str | None:
-    return _organ(plain) or _ADJECTIVES.get(plain)
+    return _organ(plain) or _organ(_ADJECTIVES.get(plain, ""))
+
+
+def _in_use(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if find_organ(name))
 
 
 def _may_be(plain: str, side: str | None, codes: Terminology | None) -> tuple[str, ...]:
     """Return the organs that a word of an unknown name, or its side alone, may mean."""
     words = re.findall(r"[^\W_]+", plain)
     if codes is not None and codes.is_kidney:
-        return _BOTH_KIDNEYS
+        return _in_use(_BOTH_KIDNEYS)
     if side is not None:
-        return (f"kidney_{side}",)
+        return _in_use((f"kidney_{side}",))
     if _KIDNEY_WORDS.intersection(words) or "kidneys" in words:
-        return _BOTH_KIDNEYS
+        return _in_use(_BOTH_KIDNEYS)
     spans = {"_".join(words[i:j]) for i, j in product(range(len(words)), range(len(words) + 1))}
     named = {organ for span in spans if (organ := _organ(span))}
     return tuple(organ.name for organ in ORGANS if organ.name in named)
@@ -177,8 +181,7 @@ def _may_be(plain: str, side: str | None, codes: Terminology | None) -> tuple[st
 _SCHEMES = frozenset({"SCT", "SRT", "SNM3", "99SDM", ""})
 """Coding schemes whose values are SNOMED's; in another one a number means something else."""
 
-_CODED: Mapping[str, str] = {
-    **{organ.snomed_code: organ.name for organ in ORGANS},
+_FORMER_CODES: Mapping[str, str] = {
     "T-42000": "aorta",
     "7832008": "aorta",  # abdominal
     "T-42500": "aorta",
@@ -249,19 +252,33 @@ class Terminology:
         """Whether it is a kidney of either side."""
         codes = (self.type, self.region)
         return any(
-            code in _CODED_KIDNEY or _CODED.get(code or "", "").startswith("kidney")
+            code in _CODED_KIDNEY or any(name.startswith("kidney") for name in _named(code))
             for code in codes
         )
 
 
-def _coded_organ(code: str | None, modifier: str | None, side: str | None) -> str | None:
-    organ = _CODED.get(code or "")
+def _named(code: str | None) -> tuple[str, ...]:
+    """Return the structures in use that a code stands for; two where it does not say the side."""
     if code in _CODED_KIDNEY:
-        sides = {_CODED_SIDES.get(modifier or ""), side} - {None}
-        organ = f"kidney_{sides.pop()}" if len(sides) == 1 else None
-    elif side is not None and organ is not None and not organ.endswith(f"_{side}"):
-        organ = None
-    return organ
+        return _in_use(_BOTH_KIDNEYS)
+    named = tuple(organ.name for organ in ORGANS if organ.snomed_code == code)
+    return named or _in_use((_FORMER_CODES.get(code or "", ""),))
+
+
+def _side_of(name: str) -> str | None:
+    organ = find_organ(name)
+    return organ.side if organ else None
+
+
+def _coded_organ(code: str | None, modifier: str | None, side: str | None) -> str | None:
+    sides = {_CODED_SIDES.get(modifier or ""), side} - {None}
+    named = _named(code)
+    if len(named) > 1 or code in _CODED_KIDNEY:
+        wanted = sides.pop() if len(sides) == 1 else None
+        named = tuple(name for name in named if wanted and _side_of(name) == wanted)
+    elif named and side is not None and _side_of(named[0]) != side:
+        return None
+    return named[0] if len(named) == 1 else None
 
 
 def from_tag(tags: str) -> Terminology | None:

@@ -26,20 +26,26 @@ def counts(array: Labels) -> npt.NDArray[np.int64]:
 
 
 def joint_counts(first: Labels, second: Labels) -> npt.NDArray[np.int64]:
-    """Count the voxels of each pair of values of two maps of organ ids; ``(16, 16)``.
+    """Count the voxels of each pair of values of two label maps; ``(256, 256)``.
 
     Parameters
     ----------
     first, second
-        uint8 of one shape, values 0 to 15; ``[i, j]`` counts voxels that are ``i`` in the
-        first and ``j`` in the second.
+        uint8 of one shape; ``[i, j]`` counts voxels that are ``i`` in the first and ``j`` in
+        the second. Twice as fast where no value is above 15.
     """
     order = memory_order(first)
-    totals = np.zeros(256, dtype=np.int64)
-    pairs = zip(_blocks(first.ravel(order)), _blocks(second.ravel(order)), strict=True)
-    for first_block, second_block in pairs:
-        totals += _count(first_block | (second_block << 4).astype(np.uint8, copy=False))
-    return totals.reshape(16, 16).T
+    flat = first.ravel(order), second.ravel(order)
+    narrow = max(int(one.max(initial=0)) for one in flat) < 16
+    bits, kind = (4, np.uint8) if narrow else (8, np.uint16)
+    values = 1 << bits
+    totals = np.zeros(values * values, dtype=np.int64)
+    for a, b in zip(_blocks(flat[0]), _blocks(flat[1]), strict=True):
+        shifted = np.left_shift(b.astype(kind, copy=False), bits, dtype=kind)
+        totals += _count(a | shifted)
+    both = np.zeros((256, 256), dtype=np.int64)
+    both[:values, :values] = totals.reshape(values, values).T
+    return both
 
 
 def renamed(array: Labels, table: Labels) -> Labels:
@@ -73,7 +79,7 @@ def fill(top: Labels, below: Labels) -> npt.NDArray[np.int64]:
     Returns
     -------
     ndarray
-        ``(16, 16)``: voxels that have a value in both, by value in `top` and in `below`.
+        ``(256, 256)``: voxels that have a value in both, by value in `top` and in `below`.
     """
     if not (top.flags.c_contiguous or top.flags.f_contiguous):
         raise ValueError("top must be contiguous")
@@ -93,10 +99,13 @@ def _blocks(flat: Labels) -> Iterator[Labels]:
         yield flat[start : start + _BLOCK]
 
 
-def _count(block: Labels) -> npt.NDArray[np.int64]:
-    whole = block.size - block.size % 8
+def _count(block: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> npt.NDArray[np.int64]:
+    """Count each value of a block; ``(256,)`` of bytes, ``(65536,)`` of two."""
+    a_word, values = 8 // block.itemsize, 1 << 8 * block.itemsize
+    whole = block.size - block.size % a_word
     words = block[:whole].view(np.uint64)
-    nonzero = words[words != 0].view(np.uint8)
-    totals = np.bincount(nonzero, minlength=256) + np.bincount(block[whole:], minlength=256)
+    nonzero = words[words != 0].view(block.dtype)
+    totals = np.bincount(nonzero, minlength=values)
+    totals += np.bincount(block[whole:], minlength=values)
     totals[0] += whole - nonzero.size
     return totals

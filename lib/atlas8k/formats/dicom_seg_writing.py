@@ -29,7 +29,7 @@ from atlas8k.core.errors import EmptyVolumeError, GridMismatchError, LabelValueE
 from atlas8k.core.files import publishing
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import find_placement, put
-from atlas8k.core.structures import N_ORGANS, ORGANS, Organ
+from atlas8k.core.structures import ORGANS, Organ
 from atlas8k.core.voxels import counts, renamed
 from atlas8k.formats.dicom import inspect
 
@@ -41,6 +41,8 @@ ATTENTION_SCHEME = "99ATLAS8K"
 ATTENTION_COLOR = (255, 0, 80)
 
 _ANATOMY = ("123037004", "SCT", "Anatomical Structure")
+_ALTERED = ("49755003", "SCT", "Morphologically Altered Structure")
+_SIDES = {"left": ("7771000", "SCT", "Left"), "right": ("24028007", "SCT", "Right")}
 _RELATION = ("309825002", "SCT", "Spatial and Relational Concept")
 _NETWORKS = ("123110", "DCM", "Artificial Intelligence")
 _NAME = "atlas8k"
@@ -168,7 +170,7 @@ def _present(array: npt.NDArray[np.uint8], grid: Grid, path: Path) -> list[Organ
         raise LabelValueError(path, f"organ ids come as uint8, not {array.dtype}")
     values = set(np.flatnonzero(counts(array)).tolist()) - {0}
     if wrong := sorted(values - {organ.id for organ in ORGANS}):
-        raise LabelValueError(path, f"values {wrong[:5]} are no organ's (1 to {N_ORGANS})")
+        raise LabelValueError(path, f"values {wrong[:5]} are no organ's (1 to {len(ORGANS)})")
     if not values:
         raise EmptyVolumeError(
             path, "no organ has a voxel, and DICOM SEG cannot say so; keep it in another form"
@@ -190,7 +192,8 @@ def _on_series(
 def _segment(number: int, organ: Organ, kind: Kind, made: Made) -> SegmentDescription:
     if kind == "organs":
         label, text, color = organ.name, organ.snomed_meaning, organ.color
-        category, code = _ANATOMY, (organ.snomed_code, "SCT", organ.snomed_meaning)
+        category = _ALTERED if organ.category == "lesion" else _ANATOMY
+        code = (organ.snomed_code, "SCT", organ.snomed_meaning)
     else:
         label, text = f"attention_{organ.name}", f"Region to look at for {organ.snomed_meaning}"
         category, color = _RELATION, ATTENTION_COLOR
@@ -205,6 +208,11 @@ def _segment(number: int, organ: Organ, kind: Kind, made: Made) -> SegmentDescri
         algorithm_identification=None if made == "MANUAL" else networks,
     )
     item.SegmentDescription = text
+    if kind == "organs" and organ.side and organ.side not in organ.snomed_meaning.casefold():
+        modifier = CodedConcept(*_SIDES[organ.side])
+        item.SegmentedPropertyTypeCodeSequence[
+            0
+        ].SegmentedPropertyTypeModifierCodeSequence = pydicom.Sequence([modifier])
     lab = rgb2lab(np.array(color) / 255)
     item.RecommendedDisplayCIELabValue = list(CIELabColor(*lab).value)
     return item

@@ -15,7 +15,7 @@ from scipy import ndimage
 from atlas8k.core.components import label_components
 from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid
-from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.structures import ORGAN_IDS, ORGANS, find_organ
 from atlas8k.labels.plausibility import (
     Body,
     Box,
@@ -102,7 +102,8 @@ def _broken(body: Body) -> list[Finding]:
 
 def _mirrored(body: Body) -> Iterator[Finding]:
     """Find pairs whose left organ lies to the right of its partner: left and right are swapped."""
-    for left, right in (("kidney_left", "kidney_right"), ("spleen", "liver")):
+    pairs = [(one.name, one.pair) for one in ORGANS if one.side == "left" and one.pair]
+    for left, right in (*pairs, ("spleen", "liver")):
         if left in body.organs and right in body.organs:
             gap = float(body.organs[left].centre[0] - body.organs[right].centre[0])
             if gap > 0:
@@ -167,7 +168,7 @@ def _gap(body: Body) -> Iterator[Finding]:
     if not {"aorta", "postcava"} <= body.organs.keys():
         return
     aorta, postcava, liver = (
-        (body.array == ORGAN_IDS[organ]).any(axis=(0, 1))
+        (body.array == ORGAN_IDS.get(organ, -1)).any(axis=(0, 1))
         for organ in ("aorta", "postcava", "liver")
     )
     below = np.arange(len(aorta)) < aorta.argmax()
@@ -187,6 +188,9 @@ def _pieces(body: Body) -> Iterator[Finding]:
     Specks (:data:`SPECK_ML`) are none.
     """
     for organ in body.organs.values():
+        known = find_organ(organ.name)
+        if known is not None and not known.one_piece:
+            continue
         parts = label_components(np.asfortranarray(organ.mask))
         sizes = np.bincount(parts.ravel(order="K"))[1:]
         small = [

@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from atlas8k.core.errors import FileError
-from atlas8k.core.structures import ORGAN_NAMES, find_organ, normalise
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, find_known, normalise
 
 KIDNEYS = "kidneys"
 """Both kidneys under one value."""
@@ -57,12 +57,11 @@ def _wrong(text: str) -> PydanticCustomError:
 
 
 def find_meaning(text: str) -> str | None:
-    """Return what a name means: an organ, :data:`KIDNEYS`, :data:`UNKNOWN`; else None."""
+    """Return what a name means: a structure, :data:`KIDNEYS`, :data:`UNKNOWN`; else None."""
     plain = normalise(text)
     if plain in (UNKNOWN, "ignore"):  # nnU-Net's word
         return UNKNOWN
-    organ = find_organ(text)
-    return KIDNEYS if plain in _BOTH_KIDNEYS else organ.name if organ else None
+    return KIDNEYS if plain in _BOTH_KIDNEYS else find_known(text)
 
 
 def _meaning(text: str) -> str:
@@ -128,9 +127,9 @@ class Dataset(BaseModel):
     also
         Other names it is found by.
     values
-        Raw value, 1 to 255, to an organ of ours, :data:`KIDNEYS` or :data:`UNKNOWN`.
+        Raw value, 1 to 255, to a structure, :data:`KIDNEYS` or :data:`UNKNOWN`.
     other
-        Raw values, and spans of such, of structures that are none of the nine organs.
+        Raw values, and spans of such, of structures beside these.
     per_case
         The labeled organs differ from case to case: one without voxels is unknown, not absent.
     match
@@ -138,7 +137,8 @@ class Dataset(BaseModel):
     family
         Name that all its versions have in common, which by itself names none of them.
     structures
-        Names of some of the values in `other`, to tell datasets apart by.
+        Names of some of the values in `other`: to tell datasets apart by, and labels of such a
+        structure where it is annotated.
     licence, centres, countries, volumes, phases, url, citation
         Of the dataset, where known; empty or None where not. `volumes` are those that were taken
         into AbdomenAtlas 1.0, licences and centres those of the paper's Table 3 (Qu et al.,
@@ -169,9 +169,24 @@ class Dataset(BaseModel):
     unverified: tuple[Stated, ...] = ()
 
     @property
+    def meanings(self) -> Mapping[int, str]:
+        """Raw value to a structure in use, :data:`KIDNEYS` or :data:`UNKNOWN`."""
+        named = {value: find_known(name) for value, name in self.structures.items()}
+        return {
+            value: name
+            for value, name in {**self.values, **named}.items()
+            if name is not None and (name in ORGAN_IDS or name in (KIDNEYS, UNKNOWN))
+        }
+
+    @property
+    def rest(self) -> frozenset[int]:
+        """Raw values of structures that are not annotated here."""
+        return (self.other | self.values.keys()) - self.meanings.keys()
+
+    @property
     def organs(self) -> tuple[str, ...]:
         """The organs it labels, in the order of their ids."""
-        labeled = set(self.values.values())
+        labeled = set(self.meanings.values())
         if KIDNEYS in labeled:
             labeled |= {*_KIDNEYS}
         return tuple(organ for organ in ORGAN_NAMES if organ in labeled)
@@ -179,7 +194,7 @@ class Dataset(BaseModel):
     def table(self, ids: Mapping[str, int]) -> npt.NDArray[np.uint8]:
         """Return ``(256,)`` uint8: the number in `ids` of what each raw value means, else 0."""
         numbers = np.zeros(256, np.uint8)
-        for raw, meaning in self.values.items():
+        for raw, meaning in self.meanings.items():
             numbers[raw] = ids.get(meaning, 0)
         return numbers
 

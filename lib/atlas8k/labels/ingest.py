@@ -20,7 +20,7 @@ from atlas8k.core.errors import (
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import Box, Start, find_placement, put
 from atlas8k.core.label_mapping import MappedLabel, map_label
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, find_organ, normalise
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS, find_organ, normalise
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.core.voxels import counts, joint_counts, renamed
 from atlas8k.formats.dicom_seg import read_dicom_seg
@@ -395,7 +395,7 @@ def _flattened(
     for place, number in enumerate(largest_first, start=1):
         rank[number], organ_of_rank[place] = place, number
     top = renamed(layers[0], rank[tables[0]])
-    shared = np.zeros((16, 16), dtype=np.int64)
+    shared = np.zeros((256, 256), dtype=np.int64)
     for table, layer in zip(tables[1:], layers[1:], strict=True):
         ranked = renamed(layer, rank[table])
         pairs = joint_counts(top, ranked)
@@ -405,7 +405,7 @@ def _flattened(
         SegmentOverlap(
             ORGAN_NAMES[organ_of_rank[i] - 1], ORGAN_NAMES[organ_of_rank[j] - 1], int(shared[i, j])
         )
-        for i in range(1, 10)
+        for i in range(1, len(ORGANS) + 1)
         for j in range(1, i)
         if shared[i, j]
     )

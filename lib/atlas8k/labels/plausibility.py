@@ -22,7 +22,7 @@ from atlas8k.core.components import label_components
 from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.resample import to_canonical
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.structures import NINE, ORGAN_IDS, ORGAN_NAMES
 
 Box = tuple[slice, slice, slice]
 
@@ -290,6 +290,12 @@ def at_border(box: Box, shape: tuple[int, ...]) -> bool:
     return any(s.start < n or s.stop > size - n for s, size in zip(box, shape, strict=True))
 
 
+def plausible_ml(organ: str) -> tuple[float, float]:
+    """Return the volumes, ml, that a submission is not asked about; all, of other structures."""
+    low, high = PEOPLE_ML.get(organ, (0.0, np.inf))
+    return low / FACTOR, high * FACTOR
+
+
 def find_odd_volumes(
     array: npt.NDArray[np.uint8], grid: Grid, voxels: Mapping[str, int]
 ) -> dict[str, str]:
@@ -306,7 +312,7 @@ def find_odd_volumes(
     reasons = {}
     for organ, n in voxels.items():
         ml = n * grid.voxel_ml
-        low, high = PEOPLE_ML[organ][0] / FACTOR, PEOPLE_ML[organ][1] * FACTOR
+        low, high = plausible_ml(organ)
         if n == 0 or low <= ml <= high:
             continue
         (box,) = ndimage.find_objects((array == ORGAN_IDS[organ]).view(np.uint8)) or (None,)
@@ -322,14 +328,14 @@ def unusual_of(body: Body) -> Iterator[Finding]:
     The limits are those that a submission is asked about, :data:`PEOPLE_ML` and :data:`FACTOR`.
     """
     for organ in body.organs.values():
-        low, high = PEOPLE_ML[organ.name][0] / FACTOR, PEOPLE_ML[organ.name][1] * FACTOR
+        low, high = plausible_ml(organ.name)
         if organ.ml > high or (organ.ml < low and not organ.cut.any()):
             text = f"{organ.name} has {organ.ml:,.1f} ml; {low:,.1f} to {high:,.1f} are plausible"
             yield Finding(organ.name, "unusual", text)
 
 
 def _size(organ: Organ) -> Iterator[Finding]:
-    least, most = (VOLUME_ML | OTHER_ML)[organ.name]  # type: ignore[operator]
+    least, most = VOLUME_ML.get(organ.name) or OTHER_ML.get(organ.name, (0.0, np.inf))
     if organ.ml > most:
         limit = f"nobody's has more than {most:,.0f}"
     elif not organ.cut.any() and organ.ml < least:
@@ -350,7 +356,7 @@ def _shape(organ: Organ) -> Iterator[Finding]:
             least = _LEAST_TUBE
         if organ.tube < least:
             yield Finding(organ.name, "shape", f"{size}: no vessel's shape")
-    elif long >= _TUBE_MM and organ.tube > _TUBE and not organ.cut[:2].any():
+    elif organ.name in NINE and long >= _TUBE_MM and organ.tube > _TUBE and not organ.cut[:2].any():
         yield Finding(organ.name, "shape", f"{size}: the shape of the aorta or postcava")
     elif long > _REACH_MM.get(organ.name, np.inf):
         yield Finding(
@@ -455,7 +461,7 @@ def _missing(body: Body, absent: Collection[str]) -> Iterator[Finding]:
 
 def findings_text(findings: Collection[Finding]) -> str:
     """Return the findings as one text, in the order of the organs."""
-    order = {name: i for i, name in enumerate((*ORGAN_NAMES, *OTHER_ML))}
+    order = {name: i for i, name in enumerate(dict.fromkeys((*ORGAN_NAMES, *OTHER_ML)))}
     return "; ".join(
         finding.text for finding in sorted(findings, key=lambda finding: order[finding.organ])
     )

@@ -121,7 +121,7 @@ def check_values(raw: Volume, dataset: Dataset) -> None:
     values = {int(v) for v in np.flatnonzero(counts(raw.array))} - {0}
     if not values:
         raise EmptyVolumeError(where, "every voxel is 0: nothing is labeled in it")
-    strange = sorted(values - dataset.values.keys() - dataset.other)
+    strange = sorted(values - dataset.meanings.keys() - dataset.rest)
     if strange:
         named = ", ".join(map(str, strange[:8])) + (", …" if len(strange) > 8 else "")
         raise LabelValueError(
@@ -203,7 +203,7 @@ def _read_masks(
     voxel.
     """
     values: dict[str, int] = {}
-    for raw, meaning in dataset.values.items():
+    for raw, meaning in dataset.meanings.items():
         values.setdefault(meaning, raw)
     files = {
         organ.name: path

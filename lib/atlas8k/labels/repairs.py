@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from atlas8k.core.components import label_components
 from atlas8k.core.grid import Grid
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS
 from atlas8k.labels.checks import SMALL_PIECE
 from atlas8k.labels.plausibility import Body, at_border
 
@@ -90,7 +90,7 @@ def repaired(array: Labels, repairs: Iterable[Repair]) -> Labels:
 
 
 def _swapped(array: Labels, grid: Grid) -> Iterator[Repair]:
-    """Exchange the kidneys where they alone are on each other's side.
+    """Exchange organs of a pair where they alone are on each other's side.
 
     Where liver and spleen are too, the whole label or CT is mirrored, or the patient is (situs
     inversus): exchanging two organs repairs neither.
@@ -101,13 +101,17 @@ def _swapped(array: Labels, grid: Grid) -> Iterator[Repair]:
         pair = [organs[name].centre[0] for name in (left, right) if name in organs]
         return len(pair) == 2 and bool(pair[0] > pair[1])
 
-    left, right = ("kidney_left", "kidney_right")
-    if not mirrored(left, right) or mirrored("spleen", "liver"):
+    if mirrored("spleen", "liver"):
         return
-    at = np.nonzero((array == ORGAN_IDS[left]) | (array == ORGAN_IDS[right]))
-    total = np.uint8(ORGAN_IDS[left] + ORGAN_IDS[right])
-    text = f"exchange {left} and {right}, each of which lies on the other's side"
-    yield Repair(left, "swapped", text, at, total - array[at], len(at[0]) * grid.voxel_ml)
+    pairs = [(one.name, one.pair) for one in ORGANS if one.side == "left" and one.pair]
+    for left, right in pairs:
+        if not mirrored(left, right):
+            continue
+        at = np.nonzero((array == ORGAN_IDS[left]) | (array == ORGAN_IDS[right]))
+        exchanged = np.where(array[at] == ORGAN_IDS[left], ORGAN_IDS[right], ORGAN_IDS[left])
+        text = f"exchange {left} and {right}, each of which lies on the other's side"
+        ml = len(at[0]) * grid.voxel_ml
+        yield Repair(left, "swapped", text, at, exchanged.astype(np.uint8), ml)
 
 
 def _pieces(array: Labels, grid: Grid) -> Iterator[Repair]:
@@ -115,7 +119,7 @@ def _pieces(array: Labels, grid: Grid) -> Iterator[Repair]:
     boxes = ndimage.find_objects(array, max_label=max(ORGAN_IDS.values()))
     for organ, number in ORGAN_IDS.items():
         box = boxes[number - 1]
-        if box is None:
+        if box is None or not ORGANS[number - 1].one_piece:
             continue
         parts = label_components(array[box] == number)
         sizes = np.bincount(parts.ravel())[1:]
@@ -167,7 +171,9 @@ def _gaps(array: Labels, grid: Grid) -> Iterator[Repair]:
     Its outline is that of the slices above and below, by their distance: the mean of their
     signed distance maps. Only voxels without a label are taken.
     """
-    number = ORGAN_IDS["aorta"]
+    number = ORGAN_IDS.get("aorta", 0)
+    if not number:
+        return
     axis = int(np.abs(grid.affine[2, :3]).argmax())
     along = np.moveaxis(array, axis, 0)
     there = np.flatnonzero((along == number).any(axis=(1, 2)))

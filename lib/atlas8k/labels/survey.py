@@ -97,8 +97,8 @@ def survey_file(path: Path, candidates: Sequence[Dataset]) -> FileSurvey:
 
 def _bodies(raw: Volume, dataset: Dataset, values: set[int]) -> list[Finding]:
     """Find what is impossible about the organs that come out of a file."""
-    present = {dataset.values[value] for value in values if value in dataset.values}
-    absent = {*dataset.values.values()} & {*ORGAN_IDS} - present
+    present = {meant for value, meant in dataset.meanings.items() if value in values}
+    absent = {*dataset.meanings.values()} & {*ORGAN_IDS} - present
     array = renamed(raw.array, dataset.table(ORGAN_IDS))
     return [
         *find_impossible(array, raw.grid, () if dataset.per_case else absent),
@@ -238,7 +238,7 @@ def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:
     """
     texts = []
     for value, name in sorted(names.items()):
-        meant = dataset.values.get(value)
+        meant = dataset.meanings.get(value)
         organ = find_organ(name)
         if organ is not None:
             kidneys = meant == KIDNEYS and organ.name in ("kidney_left", "kidney_right")
@@ -247,6 +247,6 @@ def contradictions(names: Mapping[int, str], dataset: Dataset) -> list[str]:
         else:
             wrong = meant in ORGAN_IDS and normalise(name) in known_structures()
         if wrong:
-            taken = meant or "no organ of the nine"
+            taken = meant or "no structure that is annotated"
             texts.append(f"value {value} is named {name!r} and would be taken for {taken}")
     return texts

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import GridMismatchError, VolumeError
-from atlas8k.core.structures import N_ORGANS
+from atlas8k.core.structures import ORGANS
 from atlas8k.core.voxels import joint_counts
 
 Labels = npt.NDArray[np.integer[Any]]
@@ -68,10 +68,10 @@ def check_maps(pred: Labels, truth: Labels) -> None:
         )
     for name, label in (("prediction", pred), ("truth", truth)):
         low, high = int(label.min()), int(label.max())
-        if low < 0 or high > N_ORGANS:
+        if low < 0 or high > len(ORGANS):
             raise VolumeError(
                 name,
-                f"values {low} to {high} go beyond organ ids 0 to {N_ORGANS}; map the labels "
+                f"values {low} to {high} go beyond organ ids 0 to {len(ORGANS)}; map the labels "
                 "to ours first",
             )
 
@@ -91,7 +91,7 @@ def counts(pred: Labels, truth: Labels) -> Counts:
     """
     check_maps(pred, truth)
     table = joint_counts(truth.astype(np.uint8, copy=False), pred.astype(np.uint8, copy=False))
-    table = table[: N_ORGANS + 1, : N_ORGANS + 1]
+    table = table[: len(ORGANS) + 1, : len(ORGANS) + 1]
     return Counts(table.sum(1)[1:], table.sum(0)[1:], table.diagonal()[1:].copy())
 
 

@@ -25,7 +25,7 @@ from numba import njit
 from skimage.measure import marching_cubes
 
 from atlas8k.core.errors import VolumeError
-from atlas8k.core.structures import N_ORGANS
+from atlas8k.core.structures import ORGANS
 from atlas8k.metrics.overlap import Labels, check_maps
 
 TOLERANCE_MM = 1.0
@@ -231,7 +231,7 @@ def surface_areas(
         raise VolumeError(
             "tolerance", f"{tolerance_mm:g} mm is more than {_MAX_REACH} voxels; NSD is for less"
         )
-    out = np.zeros((N_ORGANS, 2, 2))
+    out = np.zeros((len(ORGANS), 2, 2))
     box = _foreground(truth, pred)
     if box is None:
         return out
@@ -252,7 +252,7 @@ def surface_areas(
         other_organs = int(np.bitwise_or.reduce(other_corners, axis=None))
 
         def slab(start: int, stop: int, *inputs: Any) -> npt.NDArray[np.float64]:
-            sums = np.zeros((N_ORGANS, 2))
+            sums = np.zeros((len(ORGANS), 2))
             _measure(*inputs, *geometry, start, stop, sums)
             return sums
 

@@ -22,7 +22,7 @@ import torch
 
 from atlas8k.core.errors import CheckpointError
 from atlas8k.core.files import publishing
-from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.structures import NINE, ORGAN_NAMES, known_names
 from atlas8k.models.header import FORMAT, METADATA_KEY, read_header
 from atlas8k.models.networks import build
 from atlas8k.models.preprocess import Preprocessing, adapt
@@ -76,7 +76,7 @@ class Checkpoint:
     architecture: Mapping[str, Any]
     activation: str
     preprocessing: Preprocessing
-    organs: tuple[str, ...] = ORGAN_NAMES
+    organs: tuple[str, ...] = NINE
     origin: Mapping[str, Any] = field(default_factory=dict)
     state: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
@@ -90,8 +90,8 @@ class Checkpoint:
             raise ValueError(
                 f"activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}"
             )
-        unknown = [name for name in self.organs if name not in ORGAN_NAMES]
-        if unknown:
+        known = known_names() | {*ORGAN_NAMES}
+        if unknown := [name for name in self.organs if name not in known]:
             raise ValueError(f"organs {unknown} are unknown; known: {', '.join(ORGAN_NAMES)}")
         if not self.organs or len(set(self.organs)) != len(self.organs):
             raise ValueError("organs: each at most once and at least one")

@@ -18,7 +18,7 @@ import torch
 
 from atlas8k.core.components import largest_component
 from atlas8k.core.errors import PredictionError
-from atlas8k.core.structures import ORGANS
+from atlas8k.core.structures import ORGAN_IDS, ORGANS
 from atlas8k.core.volume import Grid
 from atlas8k.core.weighting import Weights
 from atlas8k.models.body import box_of
@@ -140,7 +140,10 @@ def label_map(
         is kept) goes to the likeliest, to the first of equals.
     """
     settings = settings or EnsembleSettings()
-    weights = settings.weights.matrix(names) if settings.weights.entries and names else None
+    weights = None
+    if settings.weights.entries and names:
+        columns = [organ_id - 1 for organ_id in organ_ids]
+        weights = settings.weights.matrix(names)[:, columns]
     label = np.zeros(probs.shape[2:], dtype=np.uint8)
     best = np.full(probs.shape[2:], CUT, dtype=np.float32)
     for organ, value in enumerate(organ_ids):
@@ -152,7 +155,7 @@ def label_map(
             continue
         mean = part.numpy()
         mask = mean > best[box]
-        if settings.largest_component:
+        if settings.largest_component and ORGANS[value - 1].one_piece:
             mask &= largest_component(mean > CUT)
         best[box][mask] = mean[mask]
         label[box][mask] = value
@@ -224,12 +227,14 @@ class Prediction:
     grid
         Axes nearest RAS, 1.5 mm, cut to the patient. Outside every probability is 0.
     probs
-        ``(models, organs, X, Y, Z)`` float16 in [0, 1], organs in id order 1 to 9.
+        ``(models, organs, X, Y, Z)`` float16 in [0, 1], organs as :attr:`organs`.
     names
         Names of the networks, in the order of the first axis.
     covered
         ``(models, organs)`` bool: whether the network has an output for the organ; where it
         has none, ``probs`` is what :func:`fill_unknown` makes of it.
+    organs
+        Names on the organ axis, in id order: structures that one of the networks knows.
     failures
         Reason by network that could not take part. The score of such a prediction is not
         that of the whole set.
@@ -241,13 +246,9 @@ class Prediction:
     probs: npt.NDArray[np.float16]
     names: tuple[str, ...]
     covered: npt.NDArray[np.bool_]
+    organs: tuple[str, ...]
     failures: Mapping[str, str] = field(default_factory=dict)
     ensemble: EnsembleSettings = field(default_factory=EnsembleSettings)
-
-    @property
-    def organs(self) -> tuple[str, ...]:
-        """Names on the organ axis."""
-        return tuple(organ.name for organ in ORGANS)
 
     def label(
         self, model: str | None = None, settings: EnsembleSettings | None = None
@@ -275,7 +276,7 @@ class Prediction:
             index = self.names.index(model)
             members = slice(index, index + 1)
             settings = replace(settings, weights=Weights())
-        ids = [organ.id for organ in ORGANS]
+        ids = [ORGAN_IDS[organ] for organ in self.organs]
         return label_map(
             self.probs[members], self.covered[members], ids, settings, self.names[members]
         )
@@ -294,4 +295,4 @@ class Prediction:
         """Return the attention sizes in ml, :func:`atlas8k.attention.attention_sizes`."""
         from atlas8k.attention import attention_sizes
 
-        return attention_sizes(self.probs, self.grid.voxel_ml, **settings)
+        return attention_sizes(self.probs, self.grid.voxel_ml, organs=self.organs, **settings)

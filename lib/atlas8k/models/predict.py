@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from atlas8k.core.errors import CheckpointError, PredictionError
-from atlas8k.core.structures import N_ORGANS, ORGANS
+from atlas8k.core.structures import ORGAN_NAMES, in_use
 from atlas8k.core.volume import Grid, Volume
 from atlas8k.models.body import Box, body_box, box_on
 from atlas8k.models.checkpoint import Checkpoint, network
@@ -127,6 +127,12 @@ class Predictor:
         self._networks: dict[str, tuple[Checkpoint, torch.nn.Module]] = {}
         for name, checkpoint in checkpoints.items():
             try:
+                if not {*checkpoint.organs} & {*ORGAN_NAMES}:
+                    raise CheckpointError(
+                        name,
+                        f"knows {', '.join(checkpoint.organs)}, none of the structures that are "
+                        f"annotated here ({in_use().name}: {', '.join(ORGAN_NAMES)})",
+                    )
                 module = network(checkpoint, self.device)
             except Exception as err:  # no such device, out of memory
                 self._leave_out(name, err)
@@ -150,6 +156,12 @@ class Predictor:
         """Names of the networks that are loaded, in the order of predictions."""
         return tuple(self._networks)
 
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """Structures in use that one of the networks knows, by id."""
+        known = {organ for checkpoint, _ in self._networks.values() for organ in checkpoint.organs}
+        return tuple(organ for organ in ORGAN_NAMES if organ in known)
+
     def predict(self, ct: Volume) -> Prediction:
         """Predict one CT.
 
@@ -166,9 +178,10 @@ class Predictor:
         box = body_box(ct)
         working = ct.grid.working(self.grid_mm)
         grid = working.crop(box_on(box, ct.grid, working))
-        values = len(self._networks) * N_ORGANS * prod(grid.shape)
+        organs = self.organs
+        values = len(self._networks) * len(organs) * prod(grid.shape)
         check_memory(values * np.dtype(np.float16).itemsize, str(ct.path or "CT"))
-        probs = np.zeros((len(self._networks), N_ORGANS, *grid.shape), dtype=np.float16)
+        probs = np.zeros((len(self._networks), len(organs), *grid.shape), dtype=np.float16)
         failures: dict[str, str] = {}
         groups: dict[Any, list[str]] = {}
         for name, (checkpoint, _) in self._networks.items():
@@ -193,6 +206,7 @@ class Predictor:
             probs,
             tuple(worked),
             covered,
+            organs,
             {**self.failures, **failures},
             self.ensemble,
         )
@@ -214,13 +228,15 @@ class Predictor:
         except Exception as err:  # the other networks go on after any error
             log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
             return f"{type(err).__name__}: {err}"
-        organs = self._networks[name][0].organs
+        organs, known = self._networks[name][0].organs, self.organs
 
         def spread(channel: int) -> None:
-            out = torch.from_numpy(probs[rows[name], _row(organs[channel])])
+            out = torch.from_numpy(probs[rows[name], known.index(organs[channel])])
             interpolate_into(out, predicted[channel], source, grid, LEAST)
 
-        deque(map_in_order(spread, range(len(organs)), torch.get_num_threads()), maxlen=0)
+        # What the network knows beside the structures in use is not asked for.
+        wanted = [channel for channel, organ in enumerate(organs) if organ in known]
+        deque(map_in_order(spread, wanted, torch.get_num_threads()), maxlen=0)
         return None
 
     def _run(self, name: str, array: npt.NDArray[np.float32], keep: Box | None) -> torch.Tensor:
@@ -289,18 +305,13 @@ class Predictor:
         return flips_along(axes if trained is None else [a for a in axes if a in trained])
 
     def _covered(self, names: list[str]) -> npt.NDArray[np.bool_]:
-        covered = np.zeros((len(names), N_ORGANS), dtype=bool)
-        for row, name in enumerate(names):
-            covered[row, [_row(organ) for organ in self._networks[name][0].organs]] = True
-        return covered
+        return np.array(
+            [[organ in self._networks[name][0].organs for organ in self.organs] for name in names]
+        )
 
     def _leave_out(self, name: str, err: Exception) -> None:
         self.failures[name] = f"{type(err).__name__}: {err}"
         log.error("%s cannot be loaded and is left out: %s", name, err)
-
-
-def _row(organ: str) -> int:
-    return next(o.id for o in ORGANS if o.name == organ) - 1
 
 
 def flips_along(axes: Sequence[int]) -> Flips:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import Atlas8kError, EvaluationError
-from atlas8k.core.structures import N_ORGANS, ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES, ORGANS
 from atlas8k.core.volume import Volume
 from atlas8k.metrics.overlap import counts
 from atlas8k.reports.folders import find_labels, onto_truth, read_case
@@ -79,7 +79,7 @@ def agreement_of(
         is left out and noted.
     """
     names = tuple(raters)
-    total = np.zeros((len(names), len(names), N_ORGANS))
+    total = np.zeros((len(names), len(names), len(ORGANS)))
     n = np.zeros(total.shape, np.int64)
     shared = np.zeros(total.shape[:2], np.int64)
     cases, reported = [], list(notes)

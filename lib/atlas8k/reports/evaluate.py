@@ -176,7 +176,7 @@ def results_of(
     """Return the DSC and NSD of a network's cases, one at least."""
     dsc, surface = (
         Results(
-            network, metric, tuple(cases), ORGAN_NAMES,
+            network, metric, tuple(cases), tuple(ORGAN_NAMES),
             np.stack([getattr(case, metric) for case in cases.values()]), notes=notes,
         )
         for metric in METRICS

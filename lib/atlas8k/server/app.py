@@ -99,6 +99,7 @@ class Atlas8kApp(MONAILabelApp):
     def init_datastore(self) -> Datastore:
         startup.check_datastore()
         self.context = open_context(self.settings, self.studies, Path(self.app_dir) / "model")
+        self.labels = list(ORGAN_NAMES)  # of the campaign, which has been opened just now
         return datastore_of(self.context)
 
     def init_infers(self) -> dict[str, InferTask]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atlas8k.core.structures import ORGANS
-from atlas8k.server.tasks.infer import ATTENTION_IDS
+from atlas8k.server.tasks.infer import attention_ids
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def colors() -> Patch:
     """Return a patch that puts our colours in front of OHIF's, which lack half of our names."""
     found = b"const GenericAnatomyColors = ["
     shown = {organ.name: organ.color for organ in ORGANS}
-    shown |= dict(zip(ATTENTION_IDS, [organ.color for organ in ORGANS], strict=True))
+    shown |= dict(zip(attention_ids(), [organ.color for organ in ORGANS], strict=True))
     ours = [{"label": k, "value": "#{:02x}{:02x}{:02x}".format(*v)} for k, v in shown.items()]
     return Patch(
         "colours",

@@ -35,8 +35,11 @@ from atlas8k.services.studies.versions import Version
 from atlas8k.store import Holder, Lease, Offer, Submission
 
 SHOWN_SUBMISSIONS = 20
-ORGAN_INFO = [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()]
-"""Names of the organs of a drawing, as clients send them with a label."""
+
+
+def organ_info() -> list[dict[str, Any]]:
+    """Return the structures in use as 3D Slicer's module sends them with a label."""
+    return [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()]
 
 
 class Cases:
@@ -270,7 +273,7 @@ class Cases:
         if file is None:
             raise ConflictError(f"{image}: the CT was replaced since it was drawn on; draw anew")
         with _without(file, sorted(Statement.of(said).absent)) as path:
-            words = {"label_info": ORGAN_INFO, **said, **self._client}
+            words = {"label_info": organ_info(), **said, **self._client}
             return self._labels.submit(
                 image, path, self._holders[drawing.holder], words, lease=lease
             )

@@ -29,7 +29,7 @@ from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.import_state import FOLDER_FILE
 from atlas8k.services.studies.labels import HISTORY
 from atlas8k.services.studies.names import LABELS_FOLDER
-from atlas8k.services.studies.opening import find_traces
+from atlas8k.services.studies.opening import find_traces, use_structures
 from atlas8k.services.studies.rejected import RejectedLabels
 from atlas8k.store import Ledger, LedgerCorruptError, is_url
 from atlas8k.store.schema import is_blank
@@ -107,6 +107,7 @@ def examine(
         yield Finding("no campaign was begun here", "start the server on it", wrong=False)
         return
     ledger = Ledger(place.ledger)
+    use_structures(ledger)
     folder = StudiesFolder(place.root, ledger=ledger, watch=False)
     try:
         integrity = LabelIntegrity(folder, source=None if shelf is None else shelf.find)

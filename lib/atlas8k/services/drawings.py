@@ -144,7 +144,7 @@ class Drawings:
                 around = self.current(image) or begun
                 array = pasted(sent, part or whole(grid.shape), grid, around)
                 write_nifti(kept, array, grid.served)
-            row = {
+            row: dict[str, Any] = {
                 "version": version + 1,
                 "file": name,
                 "sha256": sha256_of(kept),

@@ -12,6 +12,7 @@ import psutil
 from atlas8k.core.errors import CheckpointError, SettingsError
 from atlas8k.core.rankings import DEFAULT_RANKING
 from atlas8k.core.settings import Settings
+from atlas8k.core.structures import find_set
 from atlas8k.models.store import ModelStore
 from atlas8k.services.archive.client import Archive
 from atlas8k.services.archive.folder import WORKING
@@ -59,7 +60,14 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
         check_studies(studies)  # before anything is made in it
     path = settings.ledger or locate(studies)
     root = path.parent / WORKING if is_url(studies) else Path(studies)
-    ledger = open_ledger(root, path, budget=settings.budget, lease_minutes=settings.lease_minutes)
+    wanted = find_set(settings.structures) if settings.structures else None
+    ledger = open_ledger(
+        root,
+        path,
+        structures=wanted,
+        budget=settings.budget,
+        lease_minutes=settings.lease_minutes,
+    )
     archive, folder = _open_studies(settings, studies, ledger)
     store = ModelStore(
         settings.models or models, attention_settings(settings), off=not settings.networks

@@ -37,6 +37,7 @@ from atlas8k.services.rebuild_files import (
 )
 from atlas8k.services.studies.labels import LabelFiles
 from atlas8k.services.studies.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, split_suffix
+from atlas8k.services.studies.opening import structures_beside, use_structures
 from atlas8k.services.studies.scan import scan_images
 from atlas8k.store import FileIdentity, FolderIndex, NewLabel, label_files
 from atlas8k.store.errors import LedgerReadOnlyError
@@ -102,6 +103,7 @@ def rebuild(
     unfinished = target.with_name(f".{target.name}.rebuild")
     _remove(unfinished)
     work = _Rebuilding(unfinished, studies)
+    use_structures(work.ledger, None, None if studies is None else structures_beside(studies))
     try:
         work.report.volumes = work.ledger.sync_volumes(volumes)[0]
         # All volumes by time: numbers of submissions then come in their old order.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atlas8k import __version__
 from atlas8k.core.files import publishing
-from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.structures import DEFAULT_SET, built_in
 from atlas8k.store import audit_trail
 from atlas8k.store.errors import LedgerCorruptError, LedgerVersionError
 
@@ -159,7 +159,8 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         _run(connection, "schema.sql")
         connection.executemany(
             "INSERT OR IGNORE INTO structure (id, name) VALUES (?, ?)",
-            [(number, name) for name, number in ORGAN_IDS.items()],
+            # A campaign with another set says so in a transaction of its own (structures.py).
+            [(number, name) for name, number in built_in(DEFAULT_SET).ids.items()] * (not version),
         )
     if version == OLDEST:
         _run(connection, "schema_import.sql")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from atlas8k.core.errors import TrainingError
-from atlas8k.core.structures import N_ORGANS, ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS
 from atlas8k.core.volume import Volume, read_ct, read_label, resample
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.preprocess import prepare
@@ -108,7 +108,7 @@ class TrainingCase:
     name: str
     ct_path: Path
     label_path: Path
-    known_organs: tuple[str, ...] = ORGAN_NAMES
+    known_organs: tuple[str, ...] = field(default_factory=lambda: tuple(ORGAN_NAMES))
     ignore_path: Path | None = None
     pseudo_organs: tuple[str, ...] = ()
     content: str = ""
@@ -175,8 +175,10 @@ def prepare_case(
         )
     source = label.path or f"the label of {name}"
     _check_grid(label, ct, source)
-    if label.array.max() > N_ORGANS:
-        raise TrainingError(f"{source}: value {label.array.max()} is no organ id (1 to {N_ORGANS})")
+    if label.array.max() > len(ORGANS):
+        raise TrainingError(
+            f"{source}: value {label.array.max()} is no organ id (1 to {len(ORGANS)})"
+        )
     image, grid = prepare(ct, preprocessing)
     ids = resample(label.array, ct.grid, grid, linear=False)
     known = _mask(known_organs)
@@ -197,7 +199,7 @@ def prepare_case(
 
 
 def _mask(organs: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    mask = np.zeros(N_ORGANS, dtype=bool)
+    mask = np.zeros(len(ORGANS), dtype=bool)
     mask[[ORGAN_IDS[organ] - 1 for organ in organs]] = True
     return mask
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from atlas8k.core.errors import CheckpointError, TrainingError
+from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from atlas8k.models.extend import extend, known_by
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import Case
@@ -68,7 +70,8 @@ def fine_tune(
     cases
         All of them; a share is kept out to measure on (:func:`~atlas8k.training.split.split`).
     networks
-        Names of those to train; all where ``None``.
+        Names of those to train; all where ``None``. They learn labeled structures that no
+        network of the set knows, too (:mod:`atlas8k.models.extend`).
     apart
         Cases to measure on, where none of `cases` is to be kept out.
     on_epoch, should_stop
@@ -123,6 +126,8 @@ def fine_tune(
         name: checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
         for name, checkpoint in served.items()
     }
+    result = dict(starts)
+    starts = _with_new_structures(starts, networks or [*starts], training)
     for name in networks or starts:
         _check_organs(starts[name], training)
     stopped = False
@@ -132,7 +137,6 @@ def fine_tune(
         stopped = stopped or (should_stop is not None and should_stop())
         return stopped
 
-    result = dict(starts)
     for name, start in starts.items():
         if stop() or (networks is not None and name not in networks):
             continue
@@ -169,6 +173,23 @@ def fine_tune(
         if on_trained is not None and ranks.first():
             on_trained(result[name])
     return result
+
+
+def _with_new_structures(
+    starts: Mapping[str, Checkpoint], trained: Sequence[str], training: Sequence[Case]
+) -> dict[str, Checkpoint]:
+    """Give the networks to be trained outputs for labeled structures that none of the set knows."""
+    labeled = {organ for case in training for organ in case.known_organs}
+    new = [organ for organ in ORGAN_NAMES if organ in labeled - known_by(starts)]
+    out = dict(starts)
+    for name in trained if new else ():
+        try:
+            out[name] = extend(starts[name], new)
+        except CheckpointError as error:
+            logger.warning("%s; it is trained on what it knows", error)
+        else:
+            logger.info("%s learns %s, too", name, ", ".join(new))
+    return out
 
 
 def _check_organs(start: Checkpoint, training: Sequence[Case]) -> None:

@@ -21,7 +21,7 @@ labels. Both show what was forgotten, and nothing else.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
@@ -79,12 +79,16 @@ class Verdict:
         P value of the loss being the margin or more; None with too few cases.
     reasons
         Reasons of failing; empty where it may be published.
+    added
+        Structures that only the new networks know: cases, and mean DSC. They are told apart:
+        what is gained there makes up for no loss, and nothing was there to be lost.
     """
 
     organs: Mapping[str, Compared]
     cases: int
     p_no_worse: float | None
     reasons: tuple[str, ...]
+    added: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -145,6 +149,15 @@ def _as_json(verdict: Verdict) -> dict[str, Any]:
             }
             for organ, scores in verdict.organs.items()
         },
+        **(
+            {
+                "added": {
+                    o: {"cases": n, "new": round(dsc, 4)} for o, (n, dsc) in verdict.added.items()
+                }
+            }
+            if verdict.added
+            else {}
+        ),
     }
 
 
@@ -175,11 +188,12 @@ def judge(
         if compared.reason:
             reasons.append(f"{organ} {compared.reason}")
     changes = _changes(served, new)
+    added = _added(served, new)
     p = None
     shared = len(served.keys() & new.keys())
     if shared < fewest:
         reasons.append(f"could be compared on {shared} cases only, {fewest} are needed")
-    elif not organs:
+    elif not organs and not added:
         reasons.append("no case has an organ to measure")
     elif basis == "held out" and len(changes) >= ENOUGH:
         p = _p(changes + margin, "greater")
@@ -188,7 +202,18 @@ def judge(
                 f"{len(changes)} cases do not show that it lost less than {margin:g} DSC in all "
                 f"(mean change {changes.mean():+.3f}, p = {p:.2f})"
             )
-    return Verdict(organs, len(changes), p, tuple(reasons))
+    return Verdict(organs, len(changes), p, tuple(reasons), added)
+
+
+def _added(served: Scores, new: Scores) -> dict[str, tuple[int, float]]:
+    """Return cases and mean DSC of structures that no case has under the served networks."""
+    before = {organ for scores in served.values() for organ in scores}
+    found: dict[str, list[float]] = {}
+    for case in served.keys() & new.keys():
+        for organ, dsc in new[case].items():
+            if organ not in before:
+                found.setdefault(organ, []).append(dsc)
+    return {o: (len(found[o]), float(np.mean(found[o]))) for o in ORGAN_NAMES if o in found}
 
 
 def _organ(pairs: Mapping[str, tuple[float, float]], margin: float, basis: Basis) -> Compared:
@@ -296,6 +321,8 @@ def _warnings(verdicts: Mapping[str, Verdict], basis: Basis) -> tuple[str, ...]:
     for verdict in verdicts.values():
         for organ, compared in verdict.organs.items():
             counts[organ] = max(counts.get(organ, 0), compared.cases)
+        for organ, (cases, _) in verdict.added.items():
+            counts[organ] = max(counts.get(organ, 0), cases)
     few = [f"{organ} ({n})" for organ, n in counts.items() if n < ENOUGH]
     none = [organ for organ in ORGAN_NAMES if organ not in counts]
     warnings = []

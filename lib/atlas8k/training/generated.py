@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from filelock import FileLock
 
 import abdomen_phantom as phantom
@@ -30,8 +31,9 @@ from abdomen_phantom.bodies import Body, paint_body, read_bodies, subjects
 from abdomen_phantom.bodies.draw import BODIES
 from atlas8k.core.errors import TrainingError
 from atlas8k.core.files import publishing
-from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.structures import NINE, ORGAN_IDS
 from atlas8k.core.volume import Grid, Volume
+from atlas8k.core.voxels import renamed
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.training.data import Prepared, prepare_case
 from atlas8k.training.scratch import SPACING_MM
@@ -46,15 +48,27 @@ BESIDE_NICE = 5
 """The process beside a training leaves the processor to it."""
 
 
+def _table() -> npt.NDArray[np.uint8]:
+    """Return the value in the set in use of each value that generators draw with."""
+    table = np.zeros(256, dtype=np.uint8)
+    for value, organ in enumerate(NINE, start=1):
+        table[value] = ORGAN_IDS.get(organ, 0)
+    return table
+
+
 @dataclass(frozen=True)
 class GeneratedCase(ABC):
     """A synthetic CT of a seed, kept as a file in a folder."""
 
     seed: int
     folder: Path
-    known_organs: ClassVar[tuple[str, ...]] = ORGAN_NAMES
     pseudo_organs: ClassVar[tuple[str, ...]] = ()
     patient: ClassVar[str] = ""
+
+    @property
+    def known_organs(self) -> tuple[str, ...]:
+        """Structures in use that generators draw; others are unknown."""
+        return tuple(organ for organ in NINE if organ in ORGAN_IDS)
 
     @property
     @abstractmethod
@@ -83,8 +97,9 @@ class GeneratedCase(ABC):
         except (OSError, ValueError, KeyError, EOFError, zlib.error, zipfile.BadZipFile):
             ct, label, affine = self.make()
         grid = Grid(ct.shape, affine)
+        label = renamed(label, _table())
         return prepare_case(
-            self.name, Volume(ct, grid), Volume(label, grid), ORGAN_NAMES, preprocessing
+            self.name, Volume(ct, grid), Volume(label, grid), self.known_organs, preprocessing
         )
 
     def make(self) -> tuple[Any, Any, Any]:

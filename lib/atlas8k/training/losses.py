@@ -203,8 +203,8 @@ class Supervision:
         """
         weight = self._config.pseudo_weight
         label = self._channels[batch.label.long()].to(self._device)
-        known = batch.known[:, self._rows].to(self._device)
-        pseudo = batch.pseudo[:, self._rows].to(self._device)
+        known = functional.pad(batch.known, (0, 1))[:, self._rows].to(self._device)
+        pseudo = functional.pad(batch.pseudo, (0, 1))[:, self._rows].to(self._device)
         if not bool(pseudo.any()):
             return self._heads(logits, label, known, balance)
         parts = []
@@ -260,12 +260,16 @@ def _without_pseudo(label: torch.Tensor, pseudo: torch.Tensor) -> torch.Tensor:
 
 
 def _channels(start: Checkpoint) -> tuple[torch.Tensor, list[int]]:
-    """Return the output channel of each label value, ``(256,)``, and the organs' rows."""
+    """Return the output channel of each label value, ``(256,)``, and the organs' rows.
+
+    What the network knows beside the structures in use has the last row, in which all is unknown.
+    """
     table = torch.zeros(256, dtype=torch.uint8)
     table[IGNORED] = IGNORED
     for channel, organ in enumerate(start.organs, start=1):
-        table[ORGAN_IDS[organ]] = channel
-    return table, [ORGAN_IDS[organ] - 1 for organ in start.organs]
+        if organ in ORGAN_IDS:
+            table[ORGAN_IDS[organ]] = channel
+    return table, [ORGAN_IDS.get(organ, 0) - 1 for organ in start.organs]
 
 
 def autocast(device: torch.device, amp: bool | None) -> AbstractContextManager[None]:

@@ -157,17 +157,26 @@ def _score(
     ensemble: EnsembleSettings | None,
     members: Sequence[str],
 ) -> dict[str, float]:
-    """Return the DSC by organ of the mean of these members of the prediction, at least one."""
+    """Return the DSC by organ of the mean of these members of the prediction, at least one.
+
+    Of organs that one of them knows: what is new is looked at apart.
+    """
     # The others are marked as not covering any organ: a copy of the chosen rows is a gigabyte.
     covered = prediction.covered & np.isin(prediction.names, members)[:, None]
     roles = [name.removesuffix(NEW) for name in prediction.names]
-    ids = list(ORGAN_IDS.values())
+    ids = [ORGAN_IDS[organ] for organ in prediction.organs]
     label = nearest(
         label_map(prediction.probs, covered, ids, ensemble, roles), prediction.grid, grid
     )
     label[ignored] = 0
     values = dsc(label, truth)
-    return {o: float(v) for o, v in zip(ORGAN_IDS, values, strict=True) if not np.isnan(v)}
+    # A structure that these members do not know is not one that they miss.
+    known = {o for o, has in zip(prediction.organs, covered.any(axis=0), strict=True) if has}
+    return {
+        o: float(v)
+        for o, v in zip(ORGAN_IDS, values, strict=True)
+        if o in known and not np.isnan(v)
+    }
 
 
 def _record_failures(measured: Measured, case: TrainingCase, failures: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from atlas8k.core.errors import TrainingError
-from atlas8k.core.structures import N_ORGANS
+from atlas8k.core.structures import NINE
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing
 from atlas8k.models.networks import build
 
@@ -31,7 +31,7 @@ EMBEDDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "swin_unetr": {
             "name": "swin_unetr",
-            "out_channels": N_ORGANS,
+            "out_channels": len(NINE),
             "feature_size": 12,
             "num_heads": [1, 2, 4, 8],
             "window_size": 4,
@@ -39,14 +39,14 @@ EMBEDDED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "unet": {
             "name": "unet",
-            "out_channels": N_ORGANS,
+            "out_channels": len(NINE),
             "channels": [32, 64, 96, 128],
             "strides": [2, 2, 2],
             "num_res_units": 2,
         },
         "nnunet": {
             "name": "dynunet",
-            "out_channels": N_ORGANS + 1,
+            "out_channels": len(NINE) + 1,
             "kernel_size": [3, 3, 3, 3, 3],
             "strides": [1, 2, 2, 2, 2],
             "upsample_kernel_size": [2, 2, 2, 2],
@@ -59,14 +59,14 @@ PAPER: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "swin_unetr": {
             "name": "swin_unetr",
-            "out_channels": N_ORGANS,
+            "out_channels": len(NINE),
             "feature_size": 48,
             "downsample": "mergingv2",
         },
-        "unet": {"name": "suprem_unet", "out_channels": N_ORGANS},
+        "unet": {"name": "suprem_unet", "out_channels": len(NINE)},
         "nnunet": {
             "name": "dynunet",
-            "out_channels": N_ORGANS + 1,
+            "out_channels": len(NINE) + 1,
             "kernel_size": [3, 3, 3, 3, 3, 3],
             "strides": [1, 2, 2, 2, 2, 2],
             "upsample_kernel_size": [2, 2, 2, 2, 2],

@@ -48,7 +48,7 @@ def measure(
     """
     preprocessing = description.preprocessing
     scores: dict[str, list[float]] = defaultdict(list)
-    ids = torch.tensor([ORGAN_IDS[organ] for organ in description.organs])
+    ids = torch.tensor([ORGAN_IDS.get(organ, 0) for organ in description.organs])
     for number, case in enumerate(cases):
         if number and over():
             logger.info("time is up: measured on %d of %d cases", number, len(cases))

@@ -46,6 +46,13 @@ class Settings(BaseModel):
         description="Predict, score and train; off: a server for the labels that are in the "
         "folder, to be looked through, reviewed and corrected without any network",
     )
+    structures: str = Field(
+        "",
+        description="What is annotated: abdomenatlas-1.0 (nine organs), abdomenatlas-1.1 (25), "
+        "a-eval, totalsegmentator-abdomen, or a YAML or JSON file that describes a set; empty: as "
+        "the campaign was begun, abdomenatlas-1.0 for a new one. Structures may be added to a "
+        "campaign at the end, none taken away",
+    )
     models: Path | None = Field(
         None, description="Folder of the checkpoints; empty: `model/` of the app folder"
     )
@@ -69,7 +76,7 @@ class Settings(BaseModel):
     )
     largest_component: bool = Field(
         True,
-        description="Labels keep the largest 26-connected piece of every organ",
+        description="Labels keep the largest 26-connected piece of every organ that is one piece",
     )
     fill_holes: bool = Field(
         False,

@@ -21,7 +21,7 @@ import torch
 import yaml
 
 from atlas8k.core.errors import CheckpointError
-from atlas8k.core.structures import ORGAN_NAMES, find_organ
+from atlas8k.core.structures import NINE, find_organ
 from atlas8k.models.checkpoint import differences, layout, shortened
 from atlas8k.models.sets import file_sha256
 
@@ -40,7 +40,7 @@ UNIVERSAL = (
 )
 """The 32 classes of the CLIP-driven universal model (``ORGAN_NAME`` of its code)."""
 ABDOMENATLAS_1_1 = (
-    *ORGAN_NAMES,
+    *NINE,
     *("adrenal_gland_left", "adrenal_gland_right", "bladder", "celiac_trunk", "colon"),
     *("duodenum", "esophagus", "femur_left", "femur_right", "hepatic_vessel", "intestine"),
     *("lung_left", "lung_right", "portal_vein_and_splenic_vein", "prostate", "rectum"),
@@ -50,7 +50,7 @@ KNOWN: Mapping[int, Sequence[str]] = {
     32: UNIVERSAL,
     31: UNIVERSAL[:31],
     25: ABDOMENATLAS_1_1,
-    9: ORGAN_NAMES,
+    9: NINE,
 }
 """By number of outputs, of networks with one sigmoid a class."""
 BACKGROUND = "background"

@@ -33,7 +33,7 @@ from atlas8k.server.blind import from_scratch, hidden_images, shown_label
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import ENVIRONMENT, render
 from atlas8k.server.pictures import picture
-from atlas8k.server.routes.cases_page import COLORS
+from atlas8k.server.routes.cases_page import colors
 from atlas8k.server.routes.status import KINDS
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.alike import found_alike
@@ -116,7 +116,7 @@ def common(here: str) -> dict[str, Any]:
             for me in [holder().key]
             for one in context.ledger.offers()
         ),
-        "colors": COLORS,
+        "colors": colors(),
     }
 
 

@@ -7,6 +7,7 @@ slices drawn here.
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +21,7 @@ from atlas8k.attention.explain import PLANES
 from atlas8k.core.errors import VolumeError
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGANS
-from atlas8k.labels.plausibility import FACTOR, PEOPLE_ML
+from atlas8k.labels.plausibility import PEOPLE_ML, plausible_ml
 from atlas8k.reports.thumbnail import WINDOWS, draw_planes
 from atlas8k.server.access import USERS, holder
 from atlas8k.server.blind import check_shown
@@ -159,16 +160,16 @@ def _facts(cases: Cases, case: Case, grid: Grid, view: View) -> dict[str, Any]:
         "places": places,
         "windows": WINDOWS,
         "organs": [
-            {"id": one.id, "name": one.name, "color": one.color, "asked": _asked(one.name)}
+            {"id": one.id, "name": one.name, "color": one.color, "asked": asked_ml(one.name)}
             for one in ORGANS
         ],
     }
 
 
-def _asked(organ: str) -> tuple[float, float]:
+def asked_ml(organ: str) -> tuple[float, float | None]:
     """Return the volumes outside of which it is asked whether an organ's is right, ml."""
-    low, high = PEOPLE_ML[organ]
-    return low / FACTOR, high * FACTOR
+    low, high = plausible_ml(organ)
+    return low, high if math.isfinite(high) else None
 
 
 @router.get("/case/slices", dependencies=WORKER)

@@ -15,7 +15,7 @@ from starlette.background import BackgroundTask
 
 from atlas8k.core.grid import Grid
 from atlas8k.core.parts import Part
-from atlas8k.core.structures import ORGAN_NAMES, find_organ
+from atlas8k.core.structures import MOST, find_organ
 from atlas8k.core.volume import write_nifti
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, USERS, Who, get_caller, holder
@@ -31,7 +31,7 @@ from atlas8k.services.labels.service import Receipt
 from atlas8k.services.privacy import hides
 from atlas8k.store import Drawing, Holder, Lease
 
-OrganNames = Annotated[list[str], Field(max_length=len(ORGAN_NAMES))]
+OrganNames = Annotated[list[str], Field(max_length=MOST)]
 LeaseNumber = Annotated[int | None, Field(ge=1, le=2**62)]
 ClientId = Annotated[str | None, Field(max_length=200)]
 

@@ -36,7 +36,11 @@ SAID_COOKIE = "atlas8k_said"
 LONGEST = 1200  # characters of a message; a cookie holds 4 kB
 NAME_DAYS = 365
 PARTIAL = {"": None, "true": True, "false": False}
-COLORS = {organ.name: "#{:02x}{:02x}{:02x}".format(*organ.color) for organ in ORGANS}
+
+
+def colors() -> dict[str, str]:
+    """Return the colour of each structure as CSS has it."""
+    return {organ.name: "#{:02x}{:02x}{:02x}".format(*organ.color) for organ in ORGANS}
 
 
 @router.get("/cases", dependencies=WORKER)
@@ -238,7 +242,7 @@ def shown(
         labels_checked=context.labels_checked(),
         archive=context.archive is not None,
         label_files=context.label_watch.status(),
-        colors=COLORS,
+        colors=colors(),
         page=PAGE,
     )
 

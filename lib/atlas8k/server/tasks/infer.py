@@ -31,7 +31,12 @@ from atlas8k.services.errors import RequestError
 from atlas8k.services.prediction.answers import Answers
 from atlas8k.services.prediction.engine import Engine
 
-ATTENTION_IDS = {f"attention_{name}": number for name, number in ORGAN_IDS.items()}
+
+def attention_ids() -> dict[str, int]:
+    """Return the segment names of attention regions and their values."""
+    return {f"attention_{name}": number for name, number in ORGAN_IDS.items()}
+
+
 """Names of the attention map's structures: a client replaces the segment of a result's
 name, so these must never be an organ's own."""
 
@@ -156,7 +161,7 @@ class AttentionInfer(_Infer):
 
     def __init__(self, engine: Engine, calibrations: Calibrations | None = None) -> None:
         what = "Where the networks disagree, are unsure or overlap: look here first"
-        super().__init__(engine, ATTENTION_IDS, what, calibrations, config={"form": list(FORMS)})
+        super().__init__(engine, attention_ids(), what, calibrations, config={"form": list(FORMS)})
 
     def __call__(self, request: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         wanted_form(request)  # refused before anything is computed

@@ -29,7 +29,6 @@ from atlas8k.services.exporting.export import MANIFEST
 from atlas8k.services.labels.service import LabelService
 from atlas8k.store import Holder, OrganSource, VolumeEntry
 
-_INFO = [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()]
 _READ = ("confirmed", "revised", "absent")
 
 
@@ -94,7 +93,7 @@ def bring_in(
         numbers = sorted({said["annotator"] for said in organs.values() if "annotator" in said})
         who = " and ".join(map(str, numbers)) or "unknown"
         params = {
-            "label_info": _INFO,
+            "label_info": [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()],
             "absent": [organ for organ, state in states.items() if state == "absent"],
             "looked_at": [organ for organ, state in states.items() if state == "confirmed"],
             "volume_is_right": list(ORGAN_NAMES),

@@ -82,7 +82,7 @@ class ExportSettings:
 
     layout: Layout = "abdomenatlas"
     require: Require = "confirmed"
-    organs: tuple[str, ...] = ORGAN_NAMES
+    organs: tuple[str, ...] = field(default_factory=lambda: tuple(ORGAN_NAMES))
     cts: str = "none"
     name: str = "Atlas8k"
     rename: str = ""

@@ -7,6 +7,7 @@ written.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -14,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.structures import NINE, ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.voxels import only, renamed
 
 Layout = Literal["abdomenatlas", "nnunet", "flat"]
@@ -22,6 +23,10 @@ Layout = Literal["abdomenatlas", "nnunet", "flat"]
 FIRST_NUMBER = 400
 """Of the nnU-Net set that holds every organ; those below it come with data of nnU-Net's own."""
 _OPEN = 512
+_MANY = 100_000
+"""Numbers from here on are of sets that lack others than the first nine structures."""
+_LONGEST = 60
+"""Of the list of missing structures in a folder's name."""
 IGNORE = "ignore"
 """nnU-Net's name of voxels that are neither trained on nor measured."""
 MASKS = "segmentations"
@@ -34,8 +39,16 @@ def set_folder(organs: Sequence[str], among: Sequence[str], open_voxels: bool, n
     for each set of organs that are missing.
     """
     missing = [organ for organ in among if organ not in organs]
-    number = FIRST_NUMBER + sum(1 << (ORGAN_IDS[o] - 1) for o in missing) + _OPEN * open_voxels
-    without = "".join(f"_{ORGAN_IDS[organ]}" for organ in missing)
+    ids = [ORGAN_IDS[organ] for organ in missing]
+    # nnU-Net knows a set by its number, and says so in three digits; more are allowed.
+    if max(ids, default=0) <= len(NINE):
+        number = FIRST_NUMBER + sum(1 << (i - 1) for i in ids) + _OPEN * open_voxels
+    else:
+        bits = sum(1 << (i - 1) for i in ids) * 2 + open_voxels
+        number = _MANY + zlib.crc32(str(bits).encode()) % _MANY
+    without = "".join(f"_{i}" for i in ids)
+    if len(without) > _LONGEST:
+        without = f"_{len(ids)}_{zlib.crc32(without.encode()):08x}"
     parts = [name, f"_without{without}" if missing else "", "_open" if open_voxels else ""]
     return f"Dataset{number}_{''.join(parts)}"
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import GridMismatchError
-from atlas8k.core.structures import N_ORGANS, ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES, ORGANS
 from atlas8k.core.volume import label_parts, read_grid
 from atlas8k.services.labels.drafts import PSEUDO, PUBLIC
 
@@ -128,15 +128,15 @@ def compare(first: Path, second: Path) -> tuple[ComparedOrgan, ...]:
     if read_grid(second, block=True).shape != grid.shape:
         raise GridMismatchError(second, "the two labels are not of the same CT grid")
     joint = np.zeros((256, 256), np.int64)
-    there = [np.zeros((N_ORGANS + 1, n), np.int64) for n in grid.shape]
-    differs = [np.zeros((N_ORGANS + 1, n), np.int64) for n in grid.shape]
+    there = [np.zeros((len(ORGANS) + 1, n), np.int64) for n in grid.shape]
+    differs = [np.zeros((len(ORGANS) + 1, n), np.int64) for n in grid.shape]
     for (start, one), (_, two) in zip(label_parts(first), label_parts(second), strict=True):
         for k in range(one.shape[2]):  # a plane at a time: places take many times a label's bytes
             rows, columns = np.nonzero(one[..., k] | two[..., k])
             a, b = one[rows, columns, k], two[rows, columns, k]
             joint += np.bincount(a.astype(np.int64) * 256 + b, minlength=1 << 16).reshape(256, 256)
             for organ in np.union1d(a, b):
-                if 1 <= organ <= N_ORGANS:
+                if 1 <= organ <= len(ORGANS):
                     _add(there, organ, (rows, columns), start + k, (a == organ) | (b == organ))
                     _add(differs, organ, (rows, columns), start + k, (a == organ) != (b == organ))
     found = []

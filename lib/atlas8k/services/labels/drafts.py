@@ -40,7 +40,13 @@ logger = logging.getLogger(__name__)
 
 PSEUDO, PUBLIC = "pseudo", "public"
 _UNKNOWN = OrganSource("pseudo", "unknown")
-LABEL_NAMES = {"label_names": dict(ORGAN_IDS)}
+
+
+def label_names() -> dict[str, dict[str, int]]:
+    """Return what a label's info says of its values."""
+    return {"label_names": dict(ORGAN_IDS)}
+
+
 """3D Slicer reads the names of a stored label here."""
 
 
@@ -201,7 +207,7 @@ class DraftLabels:
             "overlaps": [
                 {"kept": one.kept, "lost": one.lost, "voxels": one.voxels} for one in made.overlaps
             ],
-            "params": LABEL_NAMES,
+            "params": label_names(),
         }
         origin = Provenance(
             "assembled", organs=stated, submission=number, model_version=model, detail={}
@@ -325,7 +331,7 @@ def _learnable(plan: DraftPlan, submission: Submission, info: Mapping[str, Any])
         "present": [o for o in ORGAN_NAMES if o in known and known[o] != "absent"],
         "absent": [o for o in ORGAN_NAMES if known.get(o) == "absent"],
         "submission": submission.id,
-        "params": LABEL_NAMES,
+        "params": label_names(),
     }
 
 

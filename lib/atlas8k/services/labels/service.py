@@ -24,11 +24,11 @@ from atlas8k.core.voxels import counts, only
 from atlas8k.labels.provenance import Provenance
 from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.services.labels.drafts import (
-    LABEL_NAMES,
     PSEUDO,
     PUBLIC,
     DraftLabels,
     as_json,
+    label_names,
     model_version,
 )
 from atlas8k.services.labels.existing_labels import ExistingLabels
@@ -316,7 +316,7 @@ class LabelService:
         self.folder.known_image(volume)
         voxels = counts(array)
         known = {
-            "params": LABEL_NAMES,
+            "params": label_names(),
             **info,
             "voxels": {organ: int(voxels[i]) for organ, i in ORGAN_IDS.items()},
         }
@@ -368,7 +368,7 @@ class LabelService:
             made = self._with_earlier(volume, array, organs, before)
             stated = {**organs, **before}
             origin = Provenance("public", organs=stated)
-            info = {"organs": as_json(stated), "params": LABEL_NAMES}
+            info = {"organs": as_json(stated), "params": label_names()}
             label = self._drafts.write(volume, PUBLIC, made, own, origin, info)
 
             def record(tx: Transaction) -> None:

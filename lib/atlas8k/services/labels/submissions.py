@@ -43,11 +43,11 @@ from atlas8k.labels.submission_diff import (
 )
 from atlas8k.services.calibrations import Calibrations
 from atlas8k.services.labels.drafts import (
-    LABEL_NAMES,
     DraftLabels,
     Drawn,
     as_json,
     from_json,
+    label_names,
     model_version,
 )
 from atlas8k.services.labels.reconcile import Reconciler
@@ -370,7 +370,7 @@ class Submissions:
             "model_version": ready.model_version,
             "read_by": ready.detail["read_by"],
             **({"notes": ready.detail["notes"]} if "notes" in ready.detail else {}),
-            "params": LABEL_NAMES,
+            "params": label_names(),
         }
         origin = Provenance(
             "submission",

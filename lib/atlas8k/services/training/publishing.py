@@ -74,6 +74,10 @@ class Outcome:
         for warning in decision.warnings:
             logger.warning("gate: %s", warning)
         said = f"no worse on {count} cases ({decision.basis}), margin {decision.margin:g} DSC"
+        together = decision.verdicts.get(TOGETHER)
+        if together is not None and together.added:
+            new = (f"{o} {dsc:.2f} ({n} cases)" for o, (n, dsc) in together.added.items())
+            said += f"; new, DSC of the ensemble: {', '.join(new)}"
         return cls({"on": True, "cases": count, **decision.as_json()}, said, decision.warnings)
 
     @property
