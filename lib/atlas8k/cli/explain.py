@@ -80,9 +80,9 @@ def explain(
     ):
         if file is not None and not file.name.endswith(endings):
             raise UnreadableVolumeError(file, f"the name must end in {' or '.join(endings)}")
-    _check_heat(organ, criterion, heat)
     opened = None
     with ledger_of(studies, path) as book:
+        _check_heat(organ, criterion, heat)  # the campaign says which organs there are
         record = _record(book, case)
         if "organs" not in record or preview or heat or boxes:
             with Console(stderr=True).status(f"{case}: reading"):

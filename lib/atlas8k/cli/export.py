@@ -139,15 +139,16 @@ def export(
     for text, option in ((name, "--name"), (rename or "A", "--rename")):
         if fault := name_fault(text):
             raise typer.BadParameter(fault.partition(";")[0], param_hint=option)
-    chosen_organs = set(organs_in(organs)) if organs else set(ORGAN_NAMES)
-    settings = ExportSettings(
-        layout.value, require.value,
-        tuple(organ for organ in ORGAN_NAMES if organ in chosen_organs),
-        cts.value, name, rename, accept_changed, purpose.value, str(maps) if maps else None,
-        " ".join([split, *(test_set or [])]).strip(),
-    )  # fmt: skip
     with label_service_of(studies, ledger) as service:
         folder = service.folder
+        # The campaign says which structures there are.
+        chosen_organs = set(organs_in(organs)) if organs else set(ORGAN_NAMES)
+        settings = ExportSettings(
+            layout.value, require.value,
+            tuple(organ for organ in ORGAN_NAMES if organ in chosen_organs),
+            cts.value, name, rename, accept_changed, purpose.value, str(maps) if maps else None,
+            " ".join([split, *(test_set or [])]).strip(),
+        )  # fmt: skip
         kept = None
         if again is not None:
             settings, chosen, kept = plan_again(folder, again)
