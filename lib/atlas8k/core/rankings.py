@@ -45,13 +45,15 @@ class Ranking(NamedTuple):
 
 
 EQ4 = "eq4"
+PAIRWISE_DICE = "pairwise_dice"
+"""Needs two networks or more."""
 EXPECTED_ERROR = "expected_error"
 """Needs networks whose errors were learnt, see :mod:`atlas8k.attention.quality_model`."""
 RANKINGS: Mapping[str, Ranking] = {
     EQ4: Ranking("attention size", "attention", "ml"),
     "salient": Ranking("salient volume", "salient volume", "ml"),
     "per_slice": Ranking("attention size a slice", "attention a slice", "ml a slice"),
-    "pairwise_dice": Ranking("1 - mean pairwise Dice", "disagreement", "", "mean"),
+    PAIRWISE_DICE: Ranking("1 - mean pairwise Dice", "disagreement", "", "mean"),
     "epistemic_sum": Ranking("entropy of the mean prediction", "entropy", "nat ml"),
     "findings": Ranking("anatomical findings", "anatomical findings", ""),
     EXPECTED_ERROR: Ranking("expected wrong volume", "expected wrong volume", "ml"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atlas8k.core.errors import Atlas8kError, CheckpointError, PredictionError, VolumeError
 from atlas8k.core.files import only_one
-from atlas8k.core.rankings import EXPECTED_ERROR
+from atlas8k.core.rankings import EXPECTED_ERROR, PAIRWISE_DICE
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
@@ -98,9 +98,15 @@ class Scoring:
 
     def _check_ranking(self) -> None:
         """Refuse a ranking that these networks give no figure for, before anything is predicted."""
-        served = self._context.models.served()
+        served, ranking = self._context.models.served(), self._context.ledger.ranked_by()
+        if ranking == PAIRWISE_DICE and len(served.checkpoints) < 2:
+            raise CheckpointError(
+                served.folder,
+                f"ranking {PAIRWISE_DICE} compares networks, and one alone has nobody to differ "
+                "from; start with another, such as --conf ranking salient",
+            )
         learnt = served.quality is not None and served.quality.fits(len(served.checkpoints))
-        if self._context.ledger.ranked_by() == EXPECTED_ERROR and not learnt:
+        if ranking == EXPECTED_ERROR and not learnt:
             raise CheckpointError(
                 served.folder,
                 f"ranking {EXPECTED_ERROR} needs networks whose errors were learnt, and as many of "

@@ -74,13 +74,18 @@ def side_by_side(
     Raises
     ------
     LedgerError
-        Fewer than four volumes have a score and a truth.
+        Fewer than four volumes have a score and a truth, or all have the same score.
     """
     report("predicting every volume")
     work.score()
     ledger, model_version = work.ledger, work.model_version()
     known = {ranking: ledger.candidates(model_version, ranking)
              for ranking in ledger.measured_rankings(model_version)}  # fmt: skip
+    for ranking in [name for name, own in known.items() if len({one.score for one in own}) == 1]:
+        report(f"{ranking} is left out: it tells no volume from another")
+        known.pop(ranking)
+    if EQ4 not in known:
+        raise LedgerError("every volume has the same score: there is no order to compare")
     volumes = [one.volume for one in known[EQ4]]
     rows = [i for i, volume in enumerate(volumes) if volume in truth.files]
     if len(rows) < FEWEST_COMPARED:
@@ -100,7 +105,7 @@ def side_by_side(
         {ranking: [own[row] for row in rows] for ranking, own in known.items()},
         *(column(name) for name in ("before", "after", "touched", "removed_ml")),
     )
-    first = ledger.ranked_by()
+    first = ledger.ranked_by() if ledger.ranked_by() in known else EQ4
     strategies = {ranking: Strategy(ranking, RANKING) for ranking in known}
     strategies |= {name: Strategy(first, name) for name in SELECTIONS if name != RANKING}
     size = max(FEWEST_COMPARED, round(0.75 * len(rows)))

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from atlas8k.attention.quality_model import QUALITY_FILE
 from atlas8k.cli.explain import explain
 from atlas8k.cli.predict import predict
+from atlas8k.core.errors import CheckpointError
 from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.models.checkpoint import Checkpoint, save_checkpoint
@@ -134,6 +135,16 @@ def test_three_networks_have_it_as_embedded_until_people_submit(tmp_path: Path) 
     told = run("explain", "a", "--studies", tmp_path / "studies")
     assert "Predicted DSC: as embedded, from synthetic CTs: 0 of 20 submitted" in told
     assert " unknown " not in told
+
+
+def test_one_network_is_no_ranking_by_pairs(tmp_path: Path) -> None:
+    context = opened(tmp_path, [checkpoint("unet")])
+    settings = context.settings.model_copy(update={"ranking": "pairwise_dice"})
+    context.close()
+    by_pairs = open_context(settings, str(tmp_path / "studies"), tmp_path / "model")
+    with pytest.raises(CheckpointError, match="one alone has nobody to differ from"):
+        Scoring(by_pairs).run()
+    by_pairs.close()
 
 
 def test_networks_that_know_other_organs_are_asked_of_those(tmp_path: Path) -> None:
