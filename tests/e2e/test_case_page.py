@@ -46,7 +46,7 @@ def test_a_newcomer_gets_a_case_and_sees_it(page: Any) -> None:
     until(page, SHOWN)
     assert page.locator("#gl").is_visible()
     assert not page.locator("#slices").is_visible()
-    assert "HU" in page.inner_text("#where")
+    until(page, "document.querySelector('#where').innerText.includes('HU')")
     page.keyboard.press("n")
     assert page.get_attribute("[data-place='1']", "aria-current") == "true"
     page.focus("#gl")
