@@ -119,12 +119,17 @@ function measure() {
   }
 }
 
+function unsaved() {
+  if (!nv) return;
+  dirty = true;
+  status("Not saved yet");
+}
+
 let soon = 0;
 function changed() {
-  dirty = true;
+  unsaved();
   depth = Math.min(depth + 1, MOST_UNDO);
   undone = 0;
-  status("Not saved yet");
   clearTimeout(soon);
   soon = setTimeout(measure, 150);
 }
@@ -260,7 +265,8 @@ async function save() {
   if (code === 200) {
     version = found.version;
     if (found.expires_at) keeps(found.expires_at);
-    if (!dirty) await own("readwrite", store => store.delete(key));
+    if (dirty) return status("Not saved yet"); // more was drawn or written meanwhile
+    await own("readwrite", store => store.delete(key));
     return status(`Saved at ${clock(found.saved_at)}.`);
   }
   if (code === 0 || code >= 500) { // away, or its disk is full
@@ -310,13 +316,13 @@ root.addEventListener("shown", async () => {
   const keys = await own("readonly", store => store.getAllKeys()) || [];
   const elsewhere = await Promise.all(keys.filter(found => ofThis(found) && found !== key)
     .map(found => own("readonly", store => store.get(found))));
-  const unsaved = elsewhere.find(found => found?.label && found.fingerprint === facts.fingerprint
+  const other = elsewhere.find(found => found?.label && found.fingerprint === facts.fingerprint
     && found.version >= server.version);
   try {
-    if (unsaved) {
+    if (other) {
       stopped = true; // until it is there: the server takes one after the other
       status("What you drew in another part of this CT was not saved on the server yet. ", true,
-        button("Go there", () => location.assign(unsaved.where)), " ", ...link(unsaved.label));
+        button("Go there", () => location.assign(other.where)), " ", ...link(other.label));
     } else if (kept && kept.fingerprint === facts.fingerprint && kept.version >= server.version) {
       if (kept.label && !thinned) await put(kept.label);
       restore(kept.said);
@@ -407,10 +413,10 @@ for (const row of rows()) one("select", row).addEventListener("change", event =>
   const { id } = facts.organs.find(found => found.name === row.dataset.organ);
   if (event.isTrusted) choose(row.dataset.organ); // not where the page itself says: changed
   if (nv && counts?.[id] && one("select", row).value === "absent") remove(id);
-  if (nv) dirty = true;
+  unsaved();
 });
 for (const field of all("#comment, [name=kind], [name=difficulty], .odd input"))
-  field.addEventListener("input", () => { if (nv) dirty = true; });
+  field.addEventListener("input", unsaved);
 root.addEventListener("organ", apply);
 one("#gl").addEventListener("pointerdown", event => {
   if (!nv) return;
