@@ -43,7 +43,7 @@ def test_samples_come_by_attention_and_say_why(context: Context) -> None:
         assert sample["attention_ml"] == pytest.approx(sum(sizes))
         assert sample["model_version"] == context.model_version()
         assert "strategy" not in sample  # the route puts the datastore's own there
-    assert not {"volume", "model_version"} & set(samples[0] or {})
+    assert not {"volume", "signature"} & set(samples[0] or {})
 
 
 def test_the_reply_says_where_to_look(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

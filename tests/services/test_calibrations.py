@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.store.kit import ANNA, scored, sizes, take
 
+from atlas8k.attention.quality_model import UNKNOWN
 from atlas8k.core.organ_states import OrganChange, QualityFound
 from atlas8k.services.calibrations import Calibrations
 from atlas8k.store import Ledger
@@ -63,7 +64,7 @@ def test_a_score_without_predicted_quality_stays_as_it_is(tmp_path: object) -> N
     ledger = campaign(f"{tmp_path}/ledger.sqlite")
     ledger.record_score("v00", "one", sizes(5.0), explanation={"regions": []})
     shown = Calibrations(ledger)
-    assert shown.explanation("v00", "one") == {"regions": []}
+    assert shown.explanation("v00", "one") == {"regions": [], "quality_basis": UNKNOWN}
     assert shown.explanation("nobody's", "one") is None
     assert shown.explanation("v00", None) is None
     assert shown.of(None).pooled is None

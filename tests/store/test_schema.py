@@ -56,7 +56,7 @@ def test_a_signature_is_a_model_version_from_14_on(tmp_path: Path) -> None:
     thirteen.begin_round("one")
     label = NewLabel("pseudo", "f", ".nii.gz", "0" * 64, FileStamp(1, 1), {"model_version": "one"})
     with thirteen.write() as tx:
-        number = label_files.enter(tx, "a", label)
+        number = label_files.add(tx, "a", label)
         label_files.make_current(tx, "a", "pseudo", number, label.info)
     thirteen.close_round(closing={"model_version": "two", "note": "n"})
     thirteen.close()

@@ -39,7 +39,6 @@ def _run(
     from tqdm import tqdm
 
     from atlas8k.core.errors import Atlas8kError, EvaluationError
-    from atlas8k.core.structures import ORGAN_NAMES
     from atlas8k.core.volume import Volume, read_ct
     from atlas8k.reports.evaluate import evaluate_volumes, results_of
     from atlas8k.reports.folders import (
@@ -61,7 +60,7 @@ def _run(
             prediction = predictor.predict(ct)
             # An organ that no network has an output for does not count as missed.
             covered = prediction.covered.any(axis=0)
-            organs = frozenset(o for o, has in zip(ORGAN_NAMES, covered, strict=True) if has)
+            organs = frozenset(o for o, has in zip(prediction.organs, covered, strict=True) if has)
             label = Volume(prediction.label_on(ct.grid), ct.grid, ct_path)
             truth = Truth(read_case(path, orientation), organs)
             cases[case] = evaluate_volumes(label, truth, tolerance)

@@ -44,7 +44,7 @@ class Calibrations:
         if noted is None:
             return None
         if not noted.get("quality"):
-            return {**noted, "quality_basis": UNKNOWN}
+            return {"quality_basis": UNKNOWN, **noted}
         calibration = self.of(model_version)
         quality = calibration.applied(noted["quality"])
         return {**noted, "quality": quality, "quality_basis": calibration.text}

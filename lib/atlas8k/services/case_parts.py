@@ -140,7 +140,7 @@ def around(now: Path | None, begun: Path | None, view: View) -> Around:
     first = now or begun
     if first is None or view.kind == "whole":
         return Around({}, [])
-    both = np.zeros((16, 16), np.int64)
+    both = np.zeros((256, 256), np.int64)
     x, y, z = view.part.box
     parts = zip(label_parts(first), label_parts(begun or first), strict=True)
     for (k, mine), (_, before) in parts:

@@ -128,8 +128,9 @@ def _rename_model_versions(connection: sqlite3.Connection) -> None:
     for (table,) in tables:
         if any(row[1] == "signature" for row in connection.execute(f"PRAGMA table_info({table})")):
             connection.execute(f"ALTER TABLE {table} RENAME COLUMN signature TO model_version")
-    connection.execute("ALTER TABLE signature RENAME TO model_version")
     present = {table for (table,) in tables}
+    if "signature" in present:
+        connection.execute("ALTER TABLE signature RENAME TO model_version")
     for table, column, key in (
         ("label_version", "info", "model_signature"),
         ("label", "info", "model_signature"),
@@ -157,10 +158,10 @@ def bring_up_to_date(connection: sqlite3.Connection, path: Path) -> None:
         _rename_model_versions(connection)
     if version < VERSION:
         _run(connection, "schema.sql")
+    if version <= 13:  # there was no other set; from 14 on structures.py enters it
         connection.executemany(
             "INSERT OR IGNORE INTO structure (id, name) VALUES (?, ?)",
-            # A campaign with another set says so in a transaction of its own (structures.py).
-            [(number, name) for name, number in built_in(DEFAULT_SET).ids.items()] * (not version),
+            [(number, name) for name, number in built_in(DEFAULT_SET).ids.items()],
         )
     if version == OLDEST:
         _run(connection, "schema_import.sql")
