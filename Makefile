@@ -127,7 +127,7 @@ long: install-test
 SEED ?= 0
 sample: install-test
 	$(PYTEST) $(PARALLEL) tests -m slow $(addprefix --ignore ,$(LONG))
-	$(PYTEST) $(PARALLEL) $(LONG) --sample 0.4 --sample-seed $(SEED)
+	$(PYTEST) $(LONG) --sample 0.3 --sample-seed $(SEED)
 
 test: lint types unit
 

@@ -22,7 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 needs_chromium = pytest.mark.skipif(
     CHROMIUM is None, reason="not installed: chromium (make system-packages)"
 )
-LIMIT_MS = 30_000
+LIMIT_MS = 90_000
 WEBGL = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 """WebGL 2 without a graphics card."""
 AXE = [
