@@ -289,7 +289,7 @@ def judged(rows: list[dict[str, Any]], what: str, samples: int) -> dict[str, flo
         for figure, value in (found | voxels).items():
             if name == "chosen" and figure not in of_places:
                 figures[figure] = value
-            elif not figure.endswith(ORGAN_NAMES):
+            elif not figure.endswith(tuple(ORGAN_NAMES)):
                 figures[f"{name}_{figure}"] = value
     return figures | of_places | of_quality
 
