@@ -13,6 +13,9 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from atlas8k.server.workspace import workspace
+from atlas8k.services.privacy import hides
+
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
@@ -39,7 +42,15 @@ def prose(docstring: str) -> Markup:
     return Markup(_CODE.sub(r"<code>\1\2</code>", str(escape(text))))
 
 
-ENVIRONMENT.filters["prose"] = prose
+def named(volume: str) -> str:
+    """Return what people know a volume by: of an archive whose patients may be shown, a name."""
+    archive = workspace().archive
+    if archive is None or hides():
+        return volume
+    return archive.archive.names.get(volume, volume)
+
+
+ENVIRONMENT.filters |= {"prose": prose, "named": named}
 
 
 @cache

@@ -318,16 +318,7 @@ def hours(value: float | None) -> str:
     return f"{value:.1f}" if abs(value) < 10 else f"{value:,.0f}"
 
 
-def named(volume: str) -> str:
-    """Return what people know a volume by: of an archive whose patients may be shown, a name."""
-    archive = workspace().archive
-    if archive is None or hides():
-        return volume
-    return archive.archive.names.get(volume, volume)
-
-
 ENVIRONMENT.filters |= {
-    "named": named,
     "iso": iso,
     "hours": hours,
     "duration": duration,
