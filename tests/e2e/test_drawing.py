@@ -60,13 +60,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture
-def page(browser: Any, server: Server) -> Iterator[Any]:
-    with opened(browser, server) as found:
-        found.on("dialog", lambda dialog: dialog.accept())
-        yield found
-
-
 def liver(array: npt.NDArray[np.uint8]) -> int:
     return int((array == LIVER).sum())
 

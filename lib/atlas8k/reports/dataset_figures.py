@@ -14,7 +14,7 @@ from matplotlib.cbook import boxplot_stats
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from atlas8k.reports.svg import BOX, INK, OTHER, STYLE, Drawing, svg
+from atlas8k.reports.svg import BOX, INK, OTHER, STYLE, Drawing, boxes, svg
 
 MOST_SOURCES = 12
 """Sources with a box of their own; the largest, where there are more."""
@@ -75,16 +75,7 @@ def _boxes(axes: Axes, samples: Sequence[Sample]) -> None:
     for name, ml in samples:
         (box,) = boxplot_stats(np.maximum(ml, LEAST_ML))
         stats.append({**box, "fliers": [], "label": f"{name} ({len(ml)})"})
-    line = {"color": INK, "linewidth": 0.8}
-    axes.bxp(
-        stats, orientation="horizontal", showfliers=False, showmeans=True, patch_artist=True,
-        widths=0.62, whiskerprops=line, capprops=line,
-        boxprops={"facecolor": BOX, "alpha": 0.55, "edgecolor": INK, "linewidth": 0.6},
-        medianprops={"color": INK, "linewidth": 1.6},
-        meanprops={"marker": "o", "markersize": 3, "markerfacecolor": INK,
-                   "markeredgecolor": INK},
-    )  # fmt: skip
-    axes.invert_yaxis()
+    boxes(axes, stats)
     axes.set_xscale("log")
     ends = [end for box in stats for end in (box["whislo"], box["whishi"])]
     axes.set_xlim(min(ends) / 1.4, max(ends) * 1.4)

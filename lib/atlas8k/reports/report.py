@@ -33,7 +33,7 @@ from atlas8k.reports.groups import Grouping
 from atlas8k.reports.preview import best_point, draw_planes
 from atlas8k.reports.results import write_text
 from atlas8k.reports.statistics import Floats
-from atlas8k.reports.svg import BOX, INK, STYLE, Drawing, svg
+from atlas8k.reports.svg import INK, STYLE, Drawing, boxes, svg
 from atlas8k.reports.tables import Table
 
 log = logging.getLogger(__name__)
@@ -51,16 +51,7 @@ def _draw_boxes(axes: Axes, samples: list[Floats], labels: list[str]) -> None:
             known = np.array([np.nan])
         (box,) = boxplot_stats(known)
         stats.append({**box, "fliers": [], "label": label})
-    line = {"color": INK, "linewidth": 0.8}
-    axes.bxp(
-        stats, orientation="horizontal", showfliers=False, showmeans=True, patch_artist=True,
-        widths=0.62, whiskerprops=line, capprops=line,
-        boxprops={"facecolor": BOX, "alpha": 0.55, "edgecolor": INK, "linewidth": 0.6},
-        medianprops={"color": INK, "linewidth": 1.6},
-        meanprops={"marker": "o", "markersize": 3, "markerfacecolor": INK,
-                   "markeredgecolor": INK},
-    )  # fmt: skip
-    axes.invert_yaxis()
+    boxes(axes, stats)
     axes.set_xlim(0, 100)
     axes.grid(axis="x", color=INK, alpha=0.15, linewidth=0.6)
     axes.set_axisbelow(True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#010203"
@@ -57,3 +59,17 @@ def svg(figure: Figure) -> str:
     head, rest = text.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
     return (head + ' role="img">' + rest).replace(INK, "currentColor")
+
+
+def boxes(axes: Axes, stats: Sequence[dict[str, Any]]) -> None:
+    """Draw horizontal boxes of matplotlib's ``boxplot_stats``, the first on top; means are dots."""
+    line = {"color": INK, "linewidth": 0.8}
+    axes.bxp(
+        stats, orientation="horizontal", showfliers=False, showmeans=True, patch_artist=True,
+        widths=0.62, whiskerprops=line, capprops=line,
+        boxprops={"facecolor": BOX, "alpha": 0.55, "edgecolor": INK, "linewidth": 0.6},
+        medianprops={"color": INK, "linewidth": 1.6},
+        meanprops={"marker": "o", "markersize": 3, "markerfacecolor": INK,
+                   "markeredgecolor": INK},
+    )  # fmt: skip
+    axes.invert_yaxis()
