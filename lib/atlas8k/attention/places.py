@@ -160,7 +160,10 @@ class _Found:
             largest_slice=(int(largest[0]), int(largest[1]), int(largest[2])),
             wrong_ml=self.wrong_ml,
             chance=float(chances.mean()),
-            why="; ".join([*_why(self, volume, names), *self._why_others(volume, names)]),
+            # Two parts of one organ may say the same.
+            why="; ".join(
+                dict.fromkeys([*_why(self, volume, names), *self._why_others(volume, names)])
+            ),
             also=tuple(dict.fromkeys(one.part.organ for one in self.others)),
         )
 
