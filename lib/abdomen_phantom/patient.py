@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from abdomen_phantom.contrast import draw_densities, draw_phase
 from abdomen_phantom.scene import INTERSECT, UNION, Noise, Primitive, Scene, ellipsoid, trunk
 from abdomen_phantom.setting import Dice, Setting
-from atlas8k.core.structures import NINE
+from atlas8k.core.structure_sets import NINE
 
 Floats = npt.NDArray[np.float64]
 Vector = tuple[float, float, float] | Floats

@@ -11,18 +11,20 @@ import yaml
 
 from atlas8k.core.errors import SettingsError
 from atlas8k.core.label_mapping import Terminology, map_label
-from atlas8k.core.structures import (
+from atlas8k.core.structure_sets import (
     MOST,
     NINE,
-    ORGAN_IDS,
-    ORGAN_NAMES,
-    ORGANS,
     StructureSet,
     built_in,
     built_in_names,
-    find_organ,
     find_set,
     from_dict,
+)
+from atlas8k.core.structures import (
+    ORGAN_IDS,
+    ORGAN_NAMES,
+    ORGANS,
+    find_organ,
     in_use,
     using,
 )

@@ -15,7 +15,8 @@ from tests.e2e.harness import Server
 from tests.e2e.small import IMAGES, small_server
 from tests.server.tiny import GRID
 
-from atlas8k.core.structures import NINE, ORGAN_IDS, ORGAN_NAMES, built_in, using
+from atlas8k.core.structure_sets import NINE, built_in
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, using
 from atlas8k.core.volume import read_label, write_nifti
 
 pytestmark = pytest.mark.slow

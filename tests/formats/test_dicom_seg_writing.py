@@ -24,7 +24,8 @@ from atlas8k.core.errors import (
 )
 from atlas8k.core.grid import Grid
 from atlas8k.core.label_mapping import map_label
-from atlas8k.core.structures import ORGANS, built_in, using
+from atlas8k.core.structure_sets import built_in
+from atlas8k.core.structures import ORGANS, using
 from atlas8k.formats.dicom import inspect
 from atlas8k.formats.dicom_seg_writing import ATTENTION_SCHEME, write_segmentation
 from atlas8k.labels.ingest import (

@@ -13,15 +13,8 @@ from tests.server.tiny import GRID, NETWORKS, write_ct, write_networks
 
 from atlas8k.core.errors import CheckpointError, SettingsError
 from atlas8k.core.settings import Settings
-from atlas8k.core.structures import (
-    NINE,
-    ORGAN_IDS,
-    ORGAN_NAMES,
-    built_in,
-    find_set,
-    in_use,
-    use,
-)
+from atlas8k.core.structure_sets import NINE, built_in, find_set
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, in_use, use
 from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.services.context import Context
 from atlas8k.services.opening import open_context

@@ -8,7 +8,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.core.structures import NINE
+from atlas8k.core.structure_sets import NINE
 
 
 class Tissue(IntEnum):

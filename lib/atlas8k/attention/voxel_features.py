@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from atlas8k.attention.thinned import Floats, Mask, OrganPart, Thinned
-from atlas8k.core.structures import NINE
+from atlas8k.core.structure_sets import NINE
 
 DOUBT = 0.08
 """Voxels with less doubt are not looked at."""

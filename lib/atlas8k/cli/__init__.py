@@ -86,7 +86,8 @@ def options(
 ) -> None:
     """Run the AbdomenAtlas-8K annotation procedure: predict, score, rank, train, evaluate."""
     if structures:
-        from atlas8k.core.structures import find_set, use
+        from atlas8k.core.structure_sets import find_set
+        from atlas8k.core.structures import use
 
         use(find_set(structures))
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def _edges(bins: Sequence[str]) -> dict[str, list[float]]:
     """Parse texts such as ``age=20,40,60`` into edges by column."""
-    from atlas8k.core.structures import normalise
+    from atlas8k.core.structure_sets import normalise
 
     edges = {}
     for text in bins:
@@ -38,7 +38,7 @@ def _edges(bins: Sequence[str]) -> dict[str, list[float]]:
 def _groupings(
     table: Sheet, by: Sequence[str], bins: Sequence[str], cases: Sequence[str]
 ) -> list[Grouping]:
-    from atlas8k.core.structures import normalise
+    from atlas8k.core.structure_sets import normalise
     from atlas8k.reports.groups import USUAL_COLUMNS, group_by
 
     edges = _edges(bins)

@@ -19,7 +19,7 @@ def structures(
     A server is begun with one by --conf structures SET. A command goes by its campaign; where
     there is none, it is told by atlas8k --structures SET COMMAND.
     """
-    from atlas8k.core.structures import built_in, built_in_names, find_set
+    from atlas8k.core.structure_sets import built_in, built_in_names, find_set
 
     if not name:
         sets = [built_in(one) for one in built_in_names()]

@@ -29,7 +29,8 @@ from atlas8k.core.errors import EmptyVolumeError, GridMismatchError, LabelValueE
 from atlas8k.core.files import publishing
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import find_placement, put
-from atlas8k.core.structures import ORGANS, Organ
+from atlas8k.core.structure_sets import Organ
+from atlas8k.core.structures import ORGANS
 from atlas8k.core.voxels import counts, renamed
 from atlas8k.formats.dicom import inspect
 

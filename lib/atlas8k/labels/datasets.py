@@ -30,7 +30,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from atlas8k.core.errors import FileError
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, find_known, normalise
+from atlas8k.core.structure_sets import normalise
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, find_known
 
 KIDNEYS = "kidneys"
 """Both kidneys under one value."""

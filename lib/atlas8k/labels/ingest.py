@@ -20,7 +20,8 @@ from atlas8k.core.errors import (
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import Box, Start, find_placement, put
 from atlas8k.core.label_mapping import MappedLabel, map_label
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS, find_organ, normalise
+from atlas8k.core.structure_sets import normalise
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS, find_organ
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.core.voxels import counts, joint_counts, renamed
 from atlas8k.formats.dicom_seg import read_dicom_seg

@@ -22,7 +22,8 @@ from atlas8k.core.components import label_components
 from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.resample import to_canonical
-from atlas8k.core.structures import NINE, ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.structure_sets import NINE
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 
 Box = tuple[slice, slice, slice]
 

@@ -27,7 +27,8 @@ import numpy as np
 from atlas8k.core.errors import VolumeError
 from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Volume
-from atlas8k.core.structures import ORGAN_IDS, find_organ, normalise
+from atlas8k.core.structure_sets import normalise
+from atlas8k.core.structures import ORGAN_IDS, find_organ
 from atlas8k.core.volume import read_label
 from atlas8k.core.voxels import counts, renamed
 from atlas8k.labels.datasets import (

@@ -22,7 +22,8 @@ import torch
 
 from atlas8k.core.errors import CheckpointError
 from atlas8k.core.files import publishing
-from atlas8k.core.structures import NINE, ORGAN_NAMES, known_names
+from atlas8k.core.structure_sets import NINE, known_names
+from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.models.header import FORMAT, METADATA_KEY, read_header
 from atlas8k.models.networks import build
 from atlas8k.models.preprocess import Preprocessing, adapt

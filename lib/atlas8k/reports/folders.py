@@ -15,7 +15,8 @@ import numpy as np
 
 from atlas8k.core.errors import EvaluationError, GeometryError
 from atlas8k.core.grid_alignment import has_position, on_extent
-from atlas8k.core.structures import ORGAN_NAMES, Organ, find_organ
+from atlas8k.core.structure_sets import Organ
+from atlas8k.core.structures import ORGAN_NAMES, find_organ
 from atlas8k.core.volume import NIFTI_SUFFIXES, Volume, read_label, resample, to_canonical
 from atlas8k.labels.datasets import Dataset
 from atlas8k.labels.public import check_values, interpret

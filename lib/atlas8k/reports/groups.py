@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from atlas8k.core.errors import EvaluationError
-from atlas8k.core.structures import normalise
+from atlas8k.core.structure_sets import normalise
 from atlas8k.reports.results import Panel, listing
 from atlas8k.reports.sheets import Sheet
 from atlas8k.reports.statistics import ALPHA, Floats, bonferroni, mean_sd

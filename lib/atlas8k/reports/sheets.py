@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from atlas8k.core.csv_text import plain
 from atlas8k.core.errors import EvaluationError
-from atlas8k.core.structures import normalise
+from atlas8k.core.structure_sets import normalise
 
 CASE_COLUMNS = (
     "name", "case", "case_id", "image_id", "image", "id", "volume", "volume_id", "subject",

@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw
 from atlas8k.attention.explain import slice_axis
 from atlas8k.core.errors import VolumeError
 from atlas8k.core.grid import Grid
-from atlas8k.core.structures import ORGANS, Organ
+from atlas8k.core.structure_sets import Organ
+from atlas8k.core.structures import ORGANS
 from atlas8k.core.volume import Plane, read_grid, read_plane, read_planes
 from atlas8k.reports.preview import HU_WINDOW, REGION_COLOR
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from atlas8k.attention.explain import PLANES
 from atlas8k.core.grid import Grid
 from atlas8k.core.parts import Part, read_part
-from atlas8k.core.structures import Organ
+from atlas8k.core.structure_sets import Organ
 from atlas8k.core.volume import read_label
 from atlas8k.labels.editing import fill_between, keep_largest, take_organ
 from atlas8k.labels.ingest import ingest

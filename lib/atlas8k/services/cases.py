@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from atlas8k.core.grid import Grid
 from atlas8k.core.parts import Part
-from atlas8k.core.structures import ORGAN_IDS, Organ
+from atlas8k.core.structure_sets import Organ
+from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_grid, read_label, write_nifti
 from atlas8k.labels.plausibility import find_odd_volumes
 from atlas8k.labels.submission_diff import Statement

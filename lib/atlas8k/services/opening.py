@@ -12,7 +12,7 @@ import psutil
 from atlas8k.core.errors import CheckpointError, SettingsError
 from atlas8k.core.rankings import DEFAULT_RANKING
 from atlas8k.core.settings import Settings
-from atlas8k.core.structures import find_set
+from atlas8k.core.structure_sets import find_set
 from atlas8k.models.store import ModelStore
 from atlas8k.services.archive.client import Archive
 from atlas8k.services.archive.folder import WORKING

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atlas8k import __version__
 from atlas8k.core.files import publishing
-from atlas8k.core.structures import DEFAULT_SET, built_in
+from atlas8k.core.structure_sets import DEFAULT_SET, built_in
 from atlas8k.store import audit_trail
 from atlas8k.store.errors import LedgerCorruptError, LedgerVersionError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from atlas8k.core.structures import DEFAULT_SET, StructureSet, built_in, from_dict
+from atlas8k.core.structure_sets import DEFAULT_SET, StructureSet, built_in, from_dict
 from atlas8k.store import audit_trail
 from atlas8k.store.transaction import Transaction
 

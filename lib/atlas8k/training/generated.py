@@ -31,7 +31,8 @@ from abdomen_phantom.bodies import Body, paint_body, read_bodies, subjects
 from abdomen_phantom.bodies.draw import BODIES
 from atlas8k.core.errors import TrainingError
 from atlas8k.core.files import publishing
-from atlas8k.core.structures import NINE, ORGAN_IDS
+from atlas8k.core.structure_sets import NINE
+from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, Volume
 from atlas8k.core.voxels import renamed
 from atlas8k.models.checkpoint import Preprocessing

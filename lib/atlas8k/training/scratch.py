@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from atlas8k.core.errors import TrainingError
-from atlas8k.core.structures import NINE
+from atlas8k.core.structure_sets import NINE
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing
 from atlas8k.models.networks import build
 

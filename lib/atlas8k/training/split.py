@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from atlas8k.core.errors import EvaluationError, SettingsError
-from atlas8k.core.structures import normalise
+from atlas8k.core.structure_sets import normalise
 from atlas8k.reports.sheets import read_sheet
 from atlas8k.training.data import Case
 

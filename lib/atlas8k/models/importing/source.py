@@ -21,7 +21,8 @@ import torch
 import yaml
 
 from atlas8k.core.errors import CheckpointError
-from atlas8k.core.structures import NINE, find_organ
+from atlas8k.core.structure_sets import NINE
+from atlas8k.core.structures import find_organ
 from atlas8k.models.checkpoint import differences, layout, shortened
 from atlas8k.models.sets import file_sha256
 

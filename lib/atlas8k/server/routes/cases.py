@@ -15,7 +15,8 @@ from starlette.background import BackgroundTask
 
 from atlas8k.core.grid import Grid
 from atlas8k.core.parts import Part
-from atlas8k.core.structures import MOST, find_organ
+from atlas8k.core.structure_sets import MOST
+from atlas8k.core.structures import find_organ
 from atlas8k.core.volume import write_nifti
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, USERS, Who, get_caller, holder

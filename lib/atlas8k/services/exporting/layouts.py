@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.core.structures import NINE, ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.structure_sets import NINE
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.voxels import only, renamed
 
 Layout = Literal["abdomenatlas", "nnunet", "flat"]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.core.files import write_json
-from atlas8k.core.structures import DEFAULT_SET, StructureSet, find_set, use
+from atlas8k.core.structure_sets import DEFAULT_SET, StructureSet, find_set
+from atlas8k.core.structures import use
 from atlas8k.services.studies.labels import HISTORY
 from atlas8k.services.studies.names import LABELS_FOLDER
 from atlas8k.store import Ledger, LedgerLostError
