@@ -152,7 +152,10 @@ def test_orders_of_review_side_by_side(place: Path) -> None:
     text = run(*simulation(place, "--strategies", "--seeds", "2", "--rounds", "1")[1:]).output
     assert "as a share of its own" in text
     found = json.loads((place / "studies-simulation" / "strategies.json").read_text())
-    assert {"salient", "pairwise_dice", "random_foreground", "stratified"} <= set(found)
+    assert {"pairwise_dice", "random_foreground", "stratified"} <= set(found)
+    # On so few small volumes all may have one score, and a ranking that tells none from another
+    # is named instead of compared.
+    assert ("salient" in found) != ("salient is left out" in text)
     assert found["random_foreground"]["revisions"] == 1
     assert all(one["final"] > 0 for one in found.values())
     # Another annotator on the same predictions, whose figures are kept apart.
