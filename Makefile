@@ -40,7 +40,13 @@ $(VENV)/.installed-test: $(VENV)/.installed tests/requirements.txt
 
 install: $(VENV)/.installed
 
-install-test: $(VENV)/.installed-test viewer
+# axe-core, which looks for faults of accessibility; its tests are skipped without.
+AXE := tests/node_modules/axe-core/axe.min.js
+$(AXE): tests/package-lock.json | viewer
+	-@$(BIN)/python -c "from pathlib import Path; from atlas8k.services.viewer import npm_ci; \
+		npm_ci(Path('tests'))" && touch $@
+
+install-test: $(VENV)/.installed-test viewer $(AXE)
 
 sample-data: install
 	@# Phantoms of an earlier release stay: there may be labels of them.

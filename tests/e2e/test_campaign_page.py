@@ -240,7 +240,7 @@ def test_fits_every_screen(page: Any, name: str, scheme: str, width: int) -> Non
 def test_axe_is_there() -> None:
     """Says in the list of skipped tests that nobody looked for faults of accessibility."""
     if not any(one.is_file() for one in AXE):
-        pytest.skip("not installed: axe-core (npm install --no-save axe-core)")
+        pytest.skip("not installed: axe-core (make install-test)")
 
 
 @pytest.mark.parametrize("name", PAGES)

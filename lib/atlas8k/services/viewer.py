@@ -47,15 +47,27 @@ def install() -> Path:
     SettingsError
         There is no npm, or it says why not.
     """
-    # `npm ci` takes nothing but what the lock file names, and runs no script of a package.
+    npm_ci(FOLDER)
+    if not NIIVUE.is_file():
+        raise SettingsError(f"npm installed no NiiVue into {FOLDER}")
+    return NIIVUE
+
+
+def npm_ci(folder: Path) -> None:
+    """Install what the lock file of a folder names, and nothing else; run no script of a package.
+
+    Raises
+    ------
+    SettingsError
+        There is no npm, or it says why not.
+    """
     done = subprocess.run(
         [*npm(), "ci", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund"],
-        cwd=FOLDER,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    if done.returncode or not NIIVUE.is_file():
-        said = (done.stderr or done.stdout).strip()
-        raise SettingsError(f"NiiVue was not installed into {FOLDER}: {said[-1000:]}")
-    return NIIVUE
+    if done.returncode:
+        output = (done.stderr or done.stdout).strip()
+        raise SettingsError(f"npm could not install into {folder}: {output[-1000:]}")
