@@ -215,10 +215,10 @@ ROWS = [
             f"POST /atlas8k/review/{{image}}/{do}",
             404,
             DECIDE,
-            body={"note": "x"} if note else {},
+            body={"note": "x"} if do == "return" else {},
             path=f"/atlas8k/review/nothing/{do}",
         )
-        for do, note in (("accept", 0), ("return", 1), ("take-over", 0), ("decide", 0))
+        for do in ("accept", "return", "take-over", "decide", "ask-again")
     ),
     # The sweep.
     Row("GET /atlas8k/sweep", 200, WORK),
@@ -245,6 +245,7 @@ ROWS = [
     Row("DELETE /atlas8k/exports", 200, "adam"),
     Row("GET /atlas8k/exports/{name}/datasheet", 404, ALL, path="/atlas8k/exports/none/datasheet"),
     Row("POST /atlas8k/campaign/begin-round", 200, "adam", body={}),
+    Row("POST /atlas8k/campaign/reopen-round", 409, "adam", body={}),
     Row("POST /atlas8k/campaign/close-round", 409, "adam", body={}),
     Row("GET /logs/", 200, "adam"),
     Row("GET /ohif/{path:path}", 200, ALL, path="/ohif/"),

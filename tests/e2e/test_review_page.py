@@ -66,11 +66,24 @@ def test_a_conflict_is_seen_and_decided(page: Any, server: Server, client: Clien
     assert page.locator(".planes img").count() == 3
     assert page.evaluate("[...document.images].every(one => one.naturalWidth > 700)")
     check_accessible(page)
+    first = client.label("a", "final")
     page.click(f"text=Submission {ids[1]} of")
     page.wait_for_url("**/atlas8k/reviews")
     page.wait_for_selector(f"text=a: submission {ids[1]} counts.")
     assert np.array_equal(client.label("a", "final"), slabs(liver=(4, 8), spleen=(8, 14)))
     assert client.get("/atlas8k/review")["open"] == []
+    # A decision can be undone: asked again, decided otherwise, and then again as before.
+    page.goto("/atlas8k/reviews/case?image=a")
+    page.click("text=Undo the latest decision")
+    page.wait_for_selector("text=a: its questions are open again.")
+    page.goto("/atlas8k/reviews/case?image=a")
+    page.click(f"text=Submission {ids[0]} of")
+    page.wait_for_selector(f"text=a: submission {ids[0]} counts.")
+    assert np.array_equal(client.label("a", "final"), first)
+    assert [one["decision"] for one in client.get("/atlas8k/review/a")["reviews"]] == [
+        f"submission {ids[1]}",
+        f"submission {ids[0]}",
+    ]
 
 
 def test_a_case_that_nobody_has_submitted(page: Any, server: Server) -> None:

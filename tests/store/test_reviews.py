@@ -154,6 +154,50 @@ def test_choices_are_kept_and_the_last_one_counts(three: Ledger) -> None:
         three.choose("a", "liver", "pseudo", "rita")
 
 
+def test_a_decision_is_undone(three: Ledger, clock: Clock) -> None:
+    three.set_sources("a", PUBLIC)
+    with pytest.raises(LedgerError, match="nothing was decided"):
+        three.ask_again("b", "rita")
+    first = three.submit("a", ANNA, organs=REVISED)
+    second = three.submit("a", BEN, organs=REVISED)
+    three.resolve("a", second.id, "rita")
+    assert three.ask_again("a", "roy") == 1
+    assert (three.status("a"), three.current_submission("a")) == ("conflict", second)
+    open_again = [(one.kind, one.submission, one.other) for one in three.reviews("a")]
+    assert open_again[-1] == ("conflict", second.id, first.id)
+    with pytest.raises(LedgerError, match="open already"):
+        three.ask_again("a", "roy")
+    three.resolve("a", first.id, "rita")
+    clock.minutes(1)
+    # A choice for an organ: the public label counts, and is asked about.
+    three.choose("a", "liver", "revised", "rita")
+    assert three.ask_again("a", "roy") == 1
+    assert three.sources("a")["liver"].disputed
+    three.choose("a", "liver", "public", "rita")
+    decided = [one.decision for one in three.reviews("a", closed=True)]
+    assert decided.count("revised") == decided.count("public") == 1
+    check_consistent(three.path)
+
+
+def test_a_returned_case_is_not_given_out_where_that_is_undone(three: Ledger, clock: Clock) -> None:
+    take(three, ANNA)
+    three.submit("a", ANNA, organs=REVISED, sample=True)
+    three.hand_back("a", note="more", reviewer="rita")
+    assert three.status("a") == "open"
+    assert three.ask_again("a", "rita") == 1
+    assert (three.status("a"), three.offers()) == ("submitted", [])
+    assert [one.kind for one in three.reviews("a")] == ["sample"]
+    three.hand_back("a", note="more", reviewer="rita")
+    assert take(three, BEN) == "a"
+    with pytest.raises(LedgerError, match="works on it"):
+        three.ask_again("a", "rita")
+    clock.minutes(5)
+    three.submit("a", BEN, organs=REVISED)
+    with pytest.raises(LedgerError, match="submitted again"):
+        three.ask_again("a", "rita")
+    check_consistent(three.path)
+
+
 def test_restoring_is_a_new_entry_that_says_what_the_old_one_said(three: Ledger) -> None:
     take(three, ANNA)
     first = three.submit("a", ANNA, organs=REVISED, file="f", sha256="1" * 64)

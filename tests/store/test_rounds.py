@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.store.kit import ANNA, BEN, CONFIRMED, Clock, full, scored, take
 
+from atlas8k.core.errors import LedgerError
 from atlas8k.store import Ledger
 
 
@@ -24,6 +26,23 @@ def test_work_in_hand_at_the_end_of_a_round_is_that_rounds(ledger: Ledger, clock
     assert budget is not None
     assert (budget.round, budget.left) == (2, 10)
     assert [one.round for one in ledger.worked()] == [1]
+
+
+def test_an_ended_round_is_opened_again(ledger: Ledger) -> None:
+    with pytest.raises(LedgerError, match="no round was ended"):
+        ledger.reopen_round()
+    full(ledger)
+    held, _ = take(ledger)
+    with pytest.raises(LedgerError, match="round 1 is open"):
+        ledger.reopen_round()
+    ledger.close_round({"note": "by mistake"})
+    assert ledger.reopen_round() == 1
+    ledger.submit(held, ANNA, organs=CONFIRMED)
+    assert [(one.number, one.closed_at, one.closing) for one in ledger.rounds()] == [(1, None, {})]
+    assert counted(ledger) == [(1, 0)]
+    ledger.close_round({"model_version": "two"})
+    with pytest.raises(LedgerError, match="new networks"):
+        ledger.reopen_round()
 
 
 def test_an_audit_in_hand_is_its_own_rounds(ledger: Ledger) -> None:

@@ -166,6 +166,13 @@ def close_round(
         typer.echo("no round is open; the first begins with the first sample")
 
 
+@campaign.command("reopen-round")
+def reopen_round(studies: Studies = ".", ledger: LedgerFile = None) -> None:
+    """Undo `close-round`: the last round is open again, with its list."""
+    with ledger_of(studies, ledger) as book:
+        typer.echo(f"round {book.reopen_round()} is open again")
+
+
 @campaign.command("next")
 def next_(
     studies: Studies = ".",

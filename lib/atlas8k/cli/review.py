@@ -162,6 +162,16 @@ def return_(
     typer.echo(f"{case}: returned to {to or 'anybody'}")
 
 
+@review.command("ask-again")
+def ask_again(case: Case, studies: Studies = ".", ledger: LedgerFile = None, name: As = "") -> None:
+    """Undo the latest decision: its questions are open again, the current label stays."""
+    with label_service_of(studies, ledger) as label_service:
+        opened = label_service.reviews.ask_again(case, acting_holder(name).key)
+    for question in opened:
+        organ = f" ({question.organ})" if question.organ else ""
+        typer.echo(f"{case}: to decide: {MEANING[question.kind]}{organ}")
+
+
 @review.command("take-over")
 def take_over(
     case: Case,

@@ -14,7 +14,7 @@ from atlas8k.campaign.learning import training
 from atlas8k.campaign.reports import StopRule, Training
 from atlas8k.campaign.reviewed import remaining, reviews_of
 from atlas8k.campaign.stopping import stop_rule
-from atlas8k.core.errors import GridMismatchError
+from atlas8k.core.errors import GridMismatchError, LedgerError
 from atlas8k.core.grid import Grid
 from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_IDS
@@ -149,6 +149,20 @@ def end_round(ledger: Ledger, note: str) -> int | None:
             "the list first"
         )
     return ledger.close_round({"note": note}, only_reviewed=True)
+
+
+def reopen_round(ledger: Ledger) -> int:
+    """Undo `end_round`: open the last round again; return its number.
+
+    Raises
+    ------
+    ConflictError
+        There is none, another is open, or new networks ended it.
+    """
+    try:
+        return ledger.reopen_round()
+    except LedgerError as err:
+        raise ConflictError(str(err)) from err
 
 
 def begin_round(context: Context) -> tuple[int, bool]:

@@ -153,6 +153,51 @@ def hand_back(
     _record(tx, row, reviewer, decision, why=note, to=to)
 
 
+def ask_again(tx: Transaction, volume: str, reviewer: str = "") -> int:
+    """Undo the latest decision about a volume: its questions are open again; how many.
+
+    The current label stays current until somebody decides otherwise. What was decided stays in
+    the history.
+
+    Raises
+    ------
+    LedgerError
+        Nothing was decided, or somebody works on it or has submitted it since.
+    """
+    row = volume_row(tx, volume)
+    at = tx.value("SELECT max(closed_at) FROM review WHERE volume = ? AND reviewer <> ''", row)
+    if at is None:
+        raise LedgerError(f"{volume}: nothing was decided, so there is nothing to undo")
+    if tx.value("SELECT max(submitted_at) FROM submission WHERE volume = ?", row) > at:
+        raise LedgerError(f"{volume}: was submitted again since it was decided; look at that label")
+    if tx.value("SELECT lease FROM volume WHERE id = ?", row) is not None:
+        raise LedgerError(f"{volume}: somebody works on it now; try again when it is given back")
+    closed = tx.run(
+        "SELECT kind, organ, submission, other FROM review"
+        " WHERE volume = ? AND closed_at = ? AND reviewer <> ''",
+        row,
+        at,
+    ).fetchall()
+    before = tx.value(_OPEN, row)
+    for kind, organ, submission, other in closed:
+        if kind == "dispute":  # back to the public label, and asked about
+            submissions.note_choice(tx, row, organ, "public", None, reviewer)
+        else:
+            reviews.open_review(tx, row, kind, submission, organ=organ, other=other)
+    leases.withdraw(tx, row)
+    status = "conflict" if any(kind == "conflict" for kind, *_ in closed) else "submitted"
+    tx.run("UPDATE volume SET status = ? WHERE id = ?", status, row)
+    provenance.derive(tx, row)
+    opened = int(tx.value(_OPEN, row)) - int(before)
+    if not opened:
+        raise LedgerError(f"{volume}: its questions are open already")
+    _record(tx, row, reviewer, "asked again", questions=opened)
+    return opened
+
+
+_OPEN = "SELECT count(*) FROM review WHERE volume = ? AND closed_at IS NULL"
+
+
 def _record(
     tx: Transaction, row: int, by: str, decision: str, *, why: str = "", **detail: object
 ) -> None:

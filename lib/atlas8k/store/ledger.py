@@ -262,6 +262,7 @@ class Ledger:
     restore = writing(decisions.restore, durable=True)
     reopen = writing(decisions.reopen, durable=True)
     hand_back = writing(decisions.hand_back, durable=True)
+    ask_again = writing(decisions.ask_again, durable=True)
     reviews = reading(reviews_.reviews)
     agreements = reading(reviews_.agreements)
 
@@ -304,6 +305,7 @@ class Ledger:
     begin_round = writing(plans.begin_round, durable=True)
     plan = reading(plans.get)
     close_round = writing(rounds_.close, durable=True)
+    reopen_round = writing(rounds_.reopen, durable=True)
     campaign_settings = reading(rounds_.campaign_settings)
     set_campaign = writing(rounds_.set_campaign, durable=True)
     worked = reading(submissions_.worked)

@@ -62,6 +62,27 @@ def close(
     return number
 
 
+def reopen(tx: Transaction) -> int:
+    """Open the last round again, which was ended without new networks; its number.
+
+    Raises
+    ------
+    LedgerError
+        None was ended, another is open, or new networks ended it.
+    """
+    if (number := current(tx)) is not None:
+        raise LedgerError(f"round {number} is open; only one can be")
+    last = tx.find("SELECT id, closing FROM round ORDER BY id DESC LIMIT 1")
+    if last is None:
+        raise LedgerError("no round was ended yet")
+    number, closing = last
+    if "model_version" in json.loads(closing or "{}"):
+        raise LedgerError(f"round {number} was ended by new networks; go on with the next")
+    tx.run("UPDATE round SET closed_at = NULL, closing = NULL WHERE id = ?", number)
+    audit_trail.record(tx, "round", reopened=number)
+    return int(number)
+
+
 def history(tx: Transaction) -> list[Round]:
     """Return every round, the open one last."""
     rows = tx.run(

@@ -170,6 +170,13 @@ def give_back(image: str, asked: Return) -> dict[str, Any]:
     return {"image": image, "to": to}
 
 
+@reviews.post("/{image}/ask-again", summary="Undo the latest decision about a case")
+def ask_again(image: str, asked: Who) -> dict[str, Any]:
+    """Its questions are open again, the current label stays; 409 where the case went on since."""
+    opened = labels_of(image).reviews.ask_again(image, asked.holder.key)
+    return {"image": image, "open": [asdict(one) for one in opened]}
+
+
 @reviews.post("/{image}/take-over", summary="Take a case over")
 def take_over(image: str, asked: Who) -> dict[str, Any]:
     """Leases the case; what is submitted on it is current and answers the open questions."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from atlas8k.server.access import ADMINS, Who
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.workspace import workspace
-from atlas8k.services.campaign import begin_round, end_round
+from atlas8k.services.campaign import begin_round, end_round, reopen_round
 
 router = APIRouter(
     prefix="/atlas8k/campaign",
@@ -30,6 +30,12 @@ class Close(Who):
 def close(asked: Close) -> dict[str, Any]:
     """The number of the round, null where none was open; 409 where nothing was submitted in it."""
     return {"closed": end_round(workspace().ledger, asked.note or "closed on the page")}
+
+
+@router.post("/reopen-round", summary="Open the round again that was ended last")
+def reopen(asked: Who) -> dict[str, Any]:
+    """Its number; 409 where another is open, none was ended, or new networks ended it."""
+    return {"round": reopen_round(workspace().ledger)}
 
 
 @router.post("/begin-round", summary="Begin a round, unless one is open")

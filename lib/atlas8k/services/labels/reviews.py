@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from atlas8k.core.errors import LedgerError
 from atlas8k.core.files import sha256_of
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.labels.reconcile import Reconciler
@@ -216,6 +217,23 @@ class Reviews:
             self._reconciler.change(
                 volume, lambda tx: decisions.choose(tx, volume, organ, source, reviewer)
             )
+
+    def ask_again(self, volume: str, reviewer: str) -> list[Review]:
+        """Undo the latest decision about a case; return the questions that are open again.
+
+        Raises
+        ------
+        ConflictError
+            There is none, or the case went on since.
+        """
+        with self._reconciler.lock(volume):
+            try:
+                self._reconciler.change(
+                    volume, lambda tx: decisions.ask_again(tx, volume, reviewer)
+                )
+            except LedgerError as err:
+                raise ConflictError(str(err)) from err
+        return self._ledger.reviews(volume)
 
     def take_over(self, volume: str, holder: Holder) -> int:
         """Give a case to a reviewer, who decides by a submission; return the lease's number.
