@@ -85,8 +85,8 @@ def _text(found: Outliers) -> str:
     unit = RANKINGS[found.ranking].unit
     if found.fence is None:
         return (
-            f"not told: {FEWEST} scored volumes with any {found.ranking} that differ are needed, "
-            f"there are {found.scored}"
+            f"outliers cannot be named yet: it takes {FEWEST} scored volumes of different "
+            f"{found.ranking}, there are {found.scored}"
         )
     size = f"{found.fence:.3g}{' ' if unit else ''}{unit}"
     text = (
