@@ -10,6 +10,7 @@ from typing import Any
 from atlas8k.campaign import learning
 from atlas8k.core.errors import CheckpointError, VolumeError
 from atlas8k.core.files import read_json
+from atlas8k.core.remarks import Remark
 from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
 from atlas8k.services.alike import AlikeWatch
@@ -146,15 +147,20 @@ class Context:
         if self.archive is not None:
             self.archive.archive.answers()
 
-    def admit(self, volume: str) -> bool:
+    def admit(self, volume: str, known: tuple[Remark, ...] | None = None) -> bool:
         """Return whether a volume may be ranked and handed out, by a look at its content.
+
+        Parameters
+        ----------
+        known
+            What such a look found, where somebody has looked already.
 
         Raises
         ------
         NotFoundError, UpstreamError
             The image is gone; its archive does not answer.
         """
-        return not self.settings.check_content or admit(self.studies, self.ledger, volume)
+        return not self.settings.check_content or admit(self.studies, self.ledger, volume, known)
 
     def bring(self, volume: str, holder: Holder) -> bool:
         """Have the image of a volume that was just handed out here, and looked at.

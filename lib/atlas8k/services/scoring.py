@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from atlas8k.core.errors import Atlas8kError, CheckpointError, PredictionError, VolumeError
 from atlas8k.core.files import only_one
 from atlas8k.core.rankings import EXPECTED_ERROR, PAIRWISE_DICE
-from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
 from atlas8k.services.errors import NotFoundError, UpstreamError
+from atlas8k.services.scored import Scored
 from atlas8k.store import Progress
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,80 @@ def log_report(progress: Progress, seconds_each: float, left: int) -> None:
     )
 
 
+class Workers(Protocol):
+    """Whoever predicts volumes and has the results kept."""
+
+    def outcomes(self, todo: Sequence[str], model_version: str) -> Iterator[str | None]:
+        """Predict volumes under a model version, in any order.
+
+        Yields
+        ------
+        str or None
+            Of each volume once it is in the store ``"scored"``, ``"failed"`` or
+            ``"set_aside"``; ``None``, as the last: other networks are served now.
+        """
+
+
+class ThisProcess:
+    """Predicts one volume after the other with the networks of a context."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def outcomes(self, todo: Sequence[str], model_version: str) -> Iterator[str | None]:
+        """See :class:`Workers`."""
+        for volume in todo:
+            yield self._score(volume, model_version)
+
+    def _score(self, volume: str, model_version: str) -> str | None:
+        context, started = self._context, time.monotonic()
+        try:
+            path = image_of(context, volume)
+            if not context.admit(volume):
+                return "set_aside"
+            grid, answers, current = context.engine.answers(path, Turn.SCORING, volume)
+            if current != model_version:
+                return None
+            scored = Scored.of(answers, grid, volume)
+            # While the file is at hand, so that nobody waits for it at the next sample.
+            context.studies.checksum(volume)
+            scored.keep(context, volume, model_version, time.monotonic() - started)
+        except FAILURES as err:
+            record_failure(context, volume, model_version, why_of(err))
+            return "failed"
+        return "scored"
+
+
+FAILURES = (VolumeError, PredictionError, NotFoundError, MemoryError)
+"""What is wrong with one volume and keeps no other from being scored."""
+
+
+def why_of(error: BaseException) -> str:
+    """Return why a volume could not be scored, in words."""
+    return f"memory is short ({error})" if isinstance(error, MemoryError) else str(error)
+
+
+def record_failure(context: Context, volume: str, model_version: str, why: str) -> None:
+    """Note that a volume cannot be scored under a model version, and why."""
+    logger.warning("%s cannot be scored: %s", volume, why)
+    context.ledger.record_failure(volume, model_version, why)
+
+
+def image_of(context: Context, volume: str) -> Path:
+    """Return the file of an image; an archive that went away is waited for, for a while."""
+    end, warned = time.monotonic() + ARCHIVE_WAIT_S, False
+    while True:
+        try:
+            return context.studies.image_path(volume)
+        except UpstreamError as err:
+            if time.monotonic() > end:
+                raise
+            if not warned:
+                logger.warning("%s; scoring goes on when it answers", err)
+            warned = True
+            time.sleep(ARCHIVE_PAUSE_S)
+
+
 class Scoring:
     """Predict stale volumes: attention sizes into the store, label maps as pseudo labels.
 
@@ -48,11 +123,16 @@ class Scoring:
     report
         Called after every volume with the progress, the seconds one takes on average and
         how many are left in this run; by default it goes to the log.
+    workers
+        Who predicts; this process by default.
     """
 
-    def __init__(self, context: Context, report: Report | None = None) -> None:
+    def __init__(
+        self, context: Context, report: Report | None = None, workers: Workers | None = None
+    ) -> None:
         self._context = context
         self._report = report or log_report
+        self._workers = workers or ThisProcess(context)
 
     def run(self) -> dict[str, int]:
         """Score until nothing is stale.
@@ -85,8 +165,8 @@ class Scoring:
                 break
             logger.info("scoring %d volumes under %s", len(todo), model_version)
             started = time.monotonic()
-            for done, volume in enumerate(todo, start=1):
-                outcome = self._score(volume, model_version)
+            outcomes = self._workers.outcomes(todo, model_version)
+            for done, outcome in enumerate(outcomes, start=1):
                 if outcome is None:
                     logger.info("new networks are served; scoring goes on with them")
                     break
@@ -112,62 +192,6 @@ class Scoring:
                 f"ranking {EXPECTED_ERROR} needs networks whose errors were learnt, and as many of "
                 "them as then; start with another, such as --conf ranking salient",
             )
-
-    def _score(self, volume: str, model_version: str) -> str | None:
-        """Return ``"scored"``, ``"failed"``, ``"set_aside"``; ``None``: others are served."""
-        context, started = self._context, time.monotonic()
-        try:
-            path = self._image(volume)
-            if not context.admit(volume):
-                return "set_aside"
-            grid, answers, current = context.engine.answers(path, Turn.SCORING, volume)
-            if current != model_version:
-                return None
-            for name, why in answers.failures.items():
-                raise CheckpointError(
-                    name, f"no score without every network of the set, and this one failed: {why}"
-                )
-            # While the file is at hand, so that nobody waits for it at the next sample.
-            context.studies.checksum(volume)
-            info = {
-                "model": "ensemble",
-                "model_version": model_version,
-                "attention_ml": {
-                    name: round(ml, 3) for name, ml in answers.sizes.attention_ml.items()
-                },
-                # 3D Slicer reads the names of a stored label here.
-                "params": {"label_names": dict(ORGAN_IDS)},
-            }
-            context.label_service.keep_pseudo(volume, answers.label_on(grid), grid, info)
-        except (VolumeError, PredictionError, NotFoundError, MemoryError) as err:
-            why = f"memory is short ({err})" if isinstance(err, MemoryError) else str(err)
-            logger.warning("%s cannot be scored: %s", volume, why)
-            context.ledger.record_failure(volume, model_version, why)
-            return "failed"
-        context.ledger.record_score(
-            volume,
-            model_version,
-            answers.organ_scores(),
-            seconds=time.monotonic() - started,
-            explanation=answers.noted(grid, volume),
-            traits=answers.traits(),
-            findings=answers.findings,
-        )
-        return "scored"
-
-    def _image(self, volume: str) -> Path:
-        """Return the file of an image; an archive that went away is waited for, for a while."""
-        end, told = time.monotonic() + ARCHIVE_WAIT_S, False
-        while True:
-            try:
-                return self._context.studies.image_path(volume)
-            except UpstreamError as err:
-                if time.monotonic() > end:
-                    raise
-                if not told:
-                    logger.warning("%s; scoring goes on when it answers", err)
-                told = True
-                time.sleep(ARCHIVE_PAUSE_S)
 
 
 def duration(seconds: float) -> str:

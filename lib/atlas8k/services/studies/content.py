@@ -13,7 +13,7 @@ from atlas8k.services.studies.inspection import Inspector
 from atlas8k.store import Ledger, UnknownVolumeError
 
 
-def _look(path: Path) -> tuple[Remark, ...]:
+def look_at(path: Path) -> tuple[Remark, ...]:
     """Return a CT's remarks; none of one that cannot be read, which whoever needs it reports."""
     try:
         return inspect_content(read_ct(path))
@@ -21,12 +21,19 @@ def _look(path: Path) -> tuple[Remark, ...]:
         return ()
 
 
-CONTENT = Inspector("content", _look, lambda _: "2")
+CONTENT = Inspector("content", look_at, lambda _: "2")
 """Reads all of a CT: asked where it is read anyway, not for every image of a folder."""
 
 
-def admit(studies: StudiesFolder, ledger: Ledger, volume: str) -> bool:
+def admit(
+    studies: StudiesFolder, ledger: Ledger, volume: str, known: tuple[Remark, ...] | None = None
+) -> bool:
     """Look at a volume's content, and set it aside where people have to decide about it.
+
+    Parameters
+    ----------
+    known
+        What :func:`look_at` found in this very file; by default the file is read here.
 
     Returns
     -------
@@ -38,7 +45,8 @@ def admit(studies: StudiesFolder, ledger: Ledger, volume: str) -> bool:
     NotFoundError, UpstreamError
         The image is gone; its archive does not answer.
     """
-    found = [one for one in studies.ask(CONTENT, volume) if one.kind in DECIDED_BY_PEOPLE]
+    inspector = CONTENT if known is None else CONTENT._replace(look=lambda _: known)
+    found = [one for one in studies.ask(inspector, volume) if one.kind in DECIDED_BY_PEOPLE]
     first = found[0] if found else None
     try:
         if first is None:

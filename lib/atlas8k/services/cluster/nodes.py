@@ -1,0 +1,168 @@
+"""A Ray cluster: joined or begun on this machine, its nodes asked what they can do."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from atlas8k.core.errors import SettingsError
+from atlas8k.services.cluster.worker import Job, NodeReport, report
+
+logger = logging.getLogger(__name__)
+
+HERE = "local"
+"""In place of an address: a cluster of this machine alone, ended with the command."""
+ANSWER_S = 60.0
+"""A node that has not said in this time what it can do is left out."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that can work.
+
+    Attributes
+    ----------
+    key
+        Ray's id of it.
+    workers
+        How many it is to have.
+    gpus
+        Of each worker; 0: it computes on the processor.
+    threads
+        Of the processor, of each worker.
+    """
+
+    key: str
+    host: str
+    workers: int
+    gpus: int
+    threads: int
+    sees_studies: bool
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """Join a cluster for the block; yield the module ``ray``.
+
+    Parameters
+    ----------
+    address
+        ``HOST:PORT`` of a cluster's head, ``auto`` for the one that this machine is part of,
+        ``local`` for all processors and GPUs of this machine.
+
+    Raises
+    ------
+    SettingsError
+        Ray is not installed, or of another version than the cluster's; nothing answers there.
+    """
+    # Ray reports its use to its makers, unless told not to.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == HERE:  # Ray takes the loopback address for others than its own only so
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    try:
+        import ray
+    except ImportError as err:
+        raise SettingsError(
+            "scoring on a cluster needs Ray: pip install 'atlas8k[cluster]', the same version on "
+            "every node"
+        ) from err
+    common: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "namespace": "atlas8k",
+    }
+    if ":" in address:
+        _reach(address)
+    try:
+        if address == HERE:
+            ray.init(address=HERE, include_dashboard=False, _node_ip_address="127.0.0.1", **common)
+        else:
+            ray.init(address=address, **common)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as err:
+        first = str(err).strip().split("\n")[0]
+        raise SettingsError(f"--cluster {address}: {first}") from err
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Raise where nothing answers; Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S / 4).close()
+    except (OSError, ValueError, OverflowError) as err:
+        raise SettingsError(
+            f"--cluster {address}: no cluster answers there ({err}); `ray start --head` begins one"
+        ) from err
+
+
+def alive(ray: Any) -> dict[str, dict[str, Any]]:
+    """Return the nodes that Ray takes for alive, by their key."""
+    return {one["NodeID"]: one for one in ray.nodes() if one["Alive"]}
+
+
+def pinned(ray: Any, key: str) -> Any:
+    """Return the strategy that puts something on one node, or nowhere."""
+    return ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(key, soft=False)
+
+
+def ask(ray: Any, keys: Iterator[str] | list[str], job: Job, workers: int) -> list[Node]:
+    """Ask nodes what they can do; those that can work, the others are named in the log.
+
+    Parameters
+    ----------
+    workers
+        On each node; 0: one for each GPU, or for every four processors where there is none.
+    """
+    probe = ray.remote(num_cpus=0, max_retries=0)(report)
+    known = alive(ray)
+    asked = {
+        key: probe.options(scheduling_strategy=pinned(ray, key)).remote(job)
+        for key in keys
+        if key in known
+    }
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
+    found = []
+    for key, answer in asked.items():
+        name = known[key]["NodeManagerAddress"]
+        try:
+            told: NodeReport = ray.get(answer, timeout=0)
+        except Exception as err:  # whatever Ray makes of what went wrong on another machine
+            logger.warning("node %s is left out: %s", name, words(err))
+            continue
+        if told.trouble:
+            logger.warning("node %s (%s) is left out: it %s", name, told.host, told.trouble)
+            continue
+        found.append(_node(key, told, known[key]["Resources"], workers, job.settings.device))
+        if not told.sees_studies:
+            logger.warning("node %s does not see %s: CTs are sent to it", told.host, job.studies)
+    return found
+
+
+def _node(
+    key: str, told: NodeReport, resources: dict[str, float], workers: int, device: str
+) -> Node:
+    cpus = max(1, int(resources.get("CPU", 1)))
+    gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
+    number = workers or gpus or max(1, cpus // 4)
+    if gpus and number > gpus:
+        number = gpus
+    return Node(key, told.host, number, int(gpus > 0), max(1, cpus // number), told.sees_studies)
+
+
+def words(error: BaseException) -> str:
+    """Return in a line what went wrong on a node."""
+    if type(error).__name__ == "GetTimeoutError":
+        return f"it did not answer within {ANSWER_S:.0f} s"
+    text = str(error)
+    if "No module named 'atlas8k'" in text:
+        return "atlas8k is not installed there"
+    lines = [line.strip() for line in text.strip().split("\n") if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,316 @@
+"""The driver: hands volumes to workers, keeps what they return, goes on where some die."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atlas8k.core.errors import CheckpointError
+from atlas8k.core.structures import in_use
+from atlas8k.services.cluster.nodes import Node, alive, ask, pinned, words
+from atlas8k.services.cluster.worker import Job, Result, Task, Worker, package_version
+from atlas8k.services.context import Context
+from atlas8k.services.scored import Scored
+from atlas8k.services.scoring import FAILURES, image_of, record_failure, why_of
+from atlas8k.services.studies.served import file_fingerprint
+
+logger = logging.getLogger(__name__)
+
+MOST_DEATHS = 2
+"""A volume whose worker has died so often is set aside."""
+MOST_RESTARTS = 3
+"""So often in a row a worker is begun again, without a volume in between."""
+LOOK_S = 10.0
+"""So often it is looked for nodes that have joined."""
+WRITERS = 2
+"""Threads that write labels; compressing lets others run."""
+START_S = 300.0
+"""A worker that has not loaded its networks in this time is given up."""
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A place for a worker on a node, and what the worker there does."""
+
+    node: Node
+    actor: Any = None
+    waits_for: Any = None
+    """What Ray has promised: that the worker is there, or a result."""
+    task: Task | None = None
+    fingerprint: str = ""
+    suspect: Task | None = None
+    """What the worker before was at when it died."""
+    restarts: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+
+class Cluster:
+    """Workers on every node of a cluster, as :class:`~atlas8k.services.scoring.Workers`.
+
+    Parameters
+    ----------
+    ray
+        The module, connected.
+    workers
+        On each node; 0: one for each GPU, or for every four processors.
+    kind
+        Of worker.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        ray: Any,
+        models: Path,
+        workers: int = 0,
+        kind: type[Worker] = Worker,
+    ) -> None:
+        self._context, self._ray, self._workers, self._kind = context, ray, workers, kind
+        self._models = (context.settings.models or models).resolve()
+
+    def outcomes(self, todo: Sequence[str], model_version: str) -> Iterator[str | None]:
+        """Predict volumes on the cluster; see :class:`~atlas8k.services.scoring.Workers`.
+
+        Raises
+        ------
+        CheckpointError
+            No node can work, or none is left.
+        """
+        job = Job(
+            self._context.settings,
+            in_use(),
+            self._models,
+            self._context.studies.path.resolve(),
+            model_version,
+            package_version(),
+        )
+        actor = self._ray.remote(self._kind)
+        yield from _Run(self._context, self._ray, actor, job, self._workers, todo).outcomes()
+
+
+class _Run:
+    """One pass over a list of volumes under one model version."""
+
+    def __init__(
+        self, context: Context, ray: Any, actor: Any, job: Job, workers: int, todo: Sequence[str]
+    ) -> None:
+        self._context, self._ray, self._job, self._workers = context, ray, job, workers
+        # The largest first: what is left for the end is small, and no worker waits long.
+        self._todo = deque(sorted(todo, key=self._size, reverse=True))
+        self._unchecked: set[str] = set()
+        self._sent: set[str] = set()
+        self._deaths: Counter[str] = Counter()
+        self._slots: list[_Slot] = []
+        self._asked: set[str] = set()
+        self._asked_at = 0.0
+        self._actor = actor
+        self._job_there = ray.put(job)
+        self._others = False
+
+    def _size(self, volume: str) -> int:
+        try:
+            return self._context.studies.image_path(volume).stat().st_size
+        except Exception:  # gone, or in an archive: it is met again when it is its turn
+            return 0
+
+    def outcomes(self) -> Iterator[str | None]:
+        kept: set[Future[str | None]] = set()
+        try:
+            with ThreadPoolExecutor(WRITERS, "keep-scored") as writers:
+                while self._todo or kept or self._busy():
+                    self._look_for_nodes()
+                    yield from self._hand_out()
+                    for result in self._returned():
+                        kept.add(writers.submit(self._keep, *result))
+                    finished = {one for one in kept if one.done()}
+                    kept -= finished
+                    while len(kept) > 2 * WRITERS:  # the store is slower than the workers
+                        first = next(iter(kept))
+                        first.exception()
+                        finished.add(first)
+                        kept.discard(first)
+                    yield from (outcome for one in finished if (outcome := one.result()))
+                    if self._others:
+                        break
+                yield from (outcome for one in kept if (outcome := one.result()))
+        finally:
+            for slot in self._slots:
+                self._end(slot)
+        if self._others:
+            yield None
+
+    def _busy(self) -> bool:
+        return any(slot.task or slot.suspect for slot in self._slots)
+
+    # --- workers ------------------------------------------------------------------------
+
+    def _look_for_nodes(self) -> None:
+        if self._slots and time.monotonic() < self._asked_at + LOOK_S:
+            return
+        new = [key for key in alive(self._ray) if key not in self._asked]
+        self._asked_at = time.monotonic()
+        if new:
+            self._asked |= set(new)
+            for node in ask(self._ray, new, self._job, self._workers):
+                logger.info(
+                    "node %s: %d workers of %d threads%s",
+                    *(node.host, node.workers, node.threads, " and a GPU" if node.gpus else ""),
+                )
+                for _ in range(node.workers):
+                    slot = _Slot(node)
+                    self._slots.append(slot)
+                    self._start(slot)
+        if not self._slots:
+            raise CheckpointError(
+                self._job.models,
+                "no node of the cluster can work, or none is left; the reasons are in the log. "
+                "What is scored is kept: begin again",
+            )
+
+    def _start(self, slot: _Slot) -> None:
+        node = slot.node
+        slot.actor = self._actor.options(
+            scheduling_strategy=pinned(self._ray, node.key),
+            num_cpus=node.threads,
+            num_gpus=node.gpus,
+            max_restarts=0,
+        ).remote(self._job_there, node.threads)
+        slot.waits_for, slot.task = slot.actor.ready.remote(), None
+        slot.since = time.monotonic()
+
+    def _end(self, slot: _Slot) -> None:
+        with contextlib.suppress(Exception):  # dead already
+            self._ray.kill(slot.actor)
+
+    def _give_up(self, slot: _Slot, why: str) -> None:
+        """Have a slot no longer; its node stays without a worker there."""
+        logger.warning("node %s has a worker less: %s", slot.node.host, why)
+        self._end(slot)
+        self._slots.remove(slot)
+        if slot.suspect is not None:  # of a node that is gone: not the volume's doing
+            self._todo.appendleft(slot.suspect.volume)
+
+    def _died(self, slot: _Slot, error: BaseException) -> None:
+        """Begin a worker again; what it was at is looked at once the node has shown it lives."""
+        if slot.task is not None:
+            slot.suspect, slot.task = slot.task, None
+        self._end(slot)
+        slot.restarts += 1
+        if slot.restarts > MOST_RESTARTS:
+            self._give_up(slot, words(error))
+        else:
+            logger.warning("a worker of node %s is begun again: %s", slot.node.host, words(error))
+            self._start(slot)
+
+    # --- volumes ------------------------------------------------------------------------
+
+    def _hand_out(self) -> Iterator[str]:
+        """Give every idle worker the next volume; yield outcomes of those that cannot be given."""
+        for slot in self._slots:
+            while slot.waits_for is None and self._todo:
+                volume = self._todo.popleft()
+                try:
+                    task, slot.fingerprint = self._task(volume, slot.node)
+                except (*FAILURES, OSError) as err:
+                    record_failure(self._context, volume, self._job.model_version, why_of(err))
+                    yield "failed"
+                    continue
+                slot.task, slot.waits_for = task, slot.actor.score.remote(task)
+
+    def _task(self, volume: str, node: Node) -> tuple[Task, str]:
+        path = image_of(self._context, volume).resolve()
+        here = node.sees_studies and volume not in self._sent
+        content = None if here else path.read_bytes()
+        task = Task(volume, path, content, volume not in self._unchecked)
+        return task, file_fingerprint(path)
+
+    def _returned(self) -> list[tuple[Task, str, Result]]:
+        """Wait a moment; return what workers have returned, and give them more to do."""
+        waiting = {slot.waits_for: slot for slot in self._slots if slot.waits_for is not None}
+        if not waiting:
+            time.sleep(0.01)
+            return []
+        done, _ = self._ray.wait(list(waiting), timeout=0.2)
+        found = []
+        for reference in done:
+            slot = waiting[reference]
+            try:
+                answer = self._ray.get(reference)
+            except Exception as err:  # whatever Ray makes of what went wrong elsewhere
+                if _of_networks(err):
+                    if slot.task is not None:
+                        self._todo.appendleft(slot.task.volume)
+                    self._give_up(slot, words(err))
+                else:
+                    self._died(slot, err)
+                continue
+            slot.waits_for = None
+            if isinstance(answer, Result):
+                task, slot.task, slot.restarts = slot.task, None, 0
+                assert task is not None
+                found.append((task, slot.fingerprint, answer))
+            elif slot.suspect is not None:
+                yield_back = self._judged(slot.suspect)
+                slot.suspect = None
+                found.extend(yield_back)
+        now = time.monotonic()
+        for slot in [one for one in self._slots if one.waits_for and one.task is None]:
+            if now > slot.since + START_S:
+                self._give_up(slot, f"it was not there within {START_S:.0f} s")
+        return found
+
+    def _judged(self, task: Task) -> list[tuple[Task, str, Result]]:
+        """Return what becomes of a volume at which a worker died on a node that lives."""
+        self._deaths[task.volume] += 1
+        if self._deaths[task.volume] < MOST_DEATHS:
+            self._todo.appendleft(task.volume)
+            return []
+        why = (
+            f"the worker that predicted it died {MOST_DEATHS} times; it may want more memory than "
+            "there is, or be damaged. `atlas8k score --retry` tries again"
+        )
+        return [(task, "", Result("failed", why=why))]
+
+    def _keep(self, task: Task, fingerprint: str, result: Result) -> str | None:
+        """Enter a result into the store; ``None``: the volume is to be predicted again."""
+        context, volume, model_version = self._context, task.volume, self._job.model_version
+        if result.outcome == "other_networks":
+            self._others = True
+            return None
+        if result.outcome == "not_here":
+            self._sent.add(volume)
+            self._todo.append(volume)
+            return None
+        try:
+            if fingerprint and file_fingerprint(image_of(context, volume)) != fingerprint:
+                self._todo.append(volume)  # it changed meanwhile
+                return None
+            if result.outcome == "ask":
+                if not context.admit(volume, result.remarks):
+                    return "set_aside"
+                self._unchecked.add(volume)  # people want it all the same
+                self._todo.append(volume)
+                return None
+            if isinstance(result.scored, Scored):
+                if result.remarks is not None and not context.admit(volume, result.remarks):
+                    return "set_aside"
+                result.scored.keep(context, volume, model_version, result.seconds)
+                return "scored"
+        except (*FAILURES, OSError) as err:
+            result = Result("failed", why=why_of(err))
+        record_failure(context, volume, model_version, result.why)
+        return "failed"
+
+
+def _of_networks(error: BaseException) -> bool:
+    """Return whether a worker said that its networks cannot be used."""
+    causes = itertools.chain([error], [getattr(error, "cause", None)])
+    return any(isinstance(one, CheckpointError) for one in causes)

@@ -1,0 +1,115 @@
+"""What a worker of a cluster does and says, without a cluster: it only reads."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.server.tiny import GRID, checkpoint, write_ct, write_networks
+
+from atlas8k.content import LABEL_MAP
+from atlas8k.core.errors import CheckpointError, SettingsError
+from atlas8k.core.settings import Settings
+from atlas8k.core.structures import in_use
+from atlas8k.core.volume import write_nifti
+from atlas8k.models.checkpoint import save_checkpoint
+from atlas8k.models.store import ModelStore
+from atlas8k.services.cluster.nodes import connected, words
+from atlas8k.services.cluster.worker import Job, Result, Task, Worker, package_version, report
+from atlas8k.services.scored import Scored
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    place = tmp_path_factory.mktemp("worker")
+    models = write_networks(place / "model")
+    write_ct(place / "studies" / "a.nii.gz", 1)
+    version = ModelStore(models).served().model_version
+    return Job(Settings(), in_use(), models, place / "studies", version, package_version())
+
+
+@pytest.fixture(scope="module")
+def worker(job: Job) -> Worker:
+    return Worker(job, 1)
+
+
+def scored(result: Result) -> Scored:
+    assert isinstance(result.scored, Scored)
+    return result.scored
+
+
+def test_a_ct_that_is_sent_gives_what_one_that_is_seen_gives(job: Job, worker: Worker) -> None:
+    path = job.studies / "a.nii.gz"
+    seen = worker.score(Task("a", path))
+    elsewhere = Path("/nowhere") / path.name
+    sent = worker.score(Task("a", elsewhere, path.read_bytes()))
+    assert (seen.outcome, sent.outcome) == ("scored", "scored")
+    assert np.array_equal(scored(seen).label, scored(sent).label)
+    assert scored(seen).organs == scored(sent).organs
+    # As it comes back from another machine.
+    back = pickle.loads(pickle.dumps(seen))
+    assert np.array_equal(scored(back).label, scored(seen).label)
+    assert scored(back).explanation == scored(seen).explanation
+    assert len(pickle.dumps(seen)) < 100_000
+
+
+def test_a_ct_that_the_node_does_not_see_is_no_failure(worker: Worker) -> None:
+    assert worker.score(Task("b", Path("/nowhere/b.nii.gz"))).outcome == "not_here"
+
+
+def test_what_is_wrong_with_a_volume_is_a_result(worker: Worker, tmp_path: Path) -> None:
+    path = tmp_path / "broken.nii.gz"
+    path.write_bytes(b"no CT")
+    result = worker.score(Task("broken", path))
+    assert result.outcome == "failed"
+    assert "broken.nii.gz" in result.why
+    array = np.zeros(GRID.shape, np.uint8)
+    array[5:15, 5:13, 4:12] = 5
+    array[8:10, 8:10, 6:8] = 3
+    label = write_nifti(tmp_path / "label.nii.gz", array, GRID)
+    result = worker.score(Task("label", label))
+    assert result.outcome == "ask"
+    assert result.remarks
+    assert result.remarks[0].kind == LABEL_MAP
+    assert worker.score(Task("label", label, check=False)).outcome != "ask"
+
+
+def test_a_node_says_why_it_cannot_work(job: Job, tmp_path: Path) -> None:
+    assert report(job).trouble == ""
+    assert report(job).sees_studies
+    assert not report(replace(job, studies=tmp_path / "none")).sees_studies
+    assert "cannot load the networks" in report(replace(job, models=tmp_path)).trouble
+    assert "is wanted" in report(replace(job, version="0.1.0 on Python 3.9")).trouble
+    save_checkpoint(tmp_path / "embedded" / "unet.safetensors", checkpoint("unet", 7))
+    assert "are wanted" in report(replace(job, models=tmp_path)).trouble
+
+
+def test_networks_that_were_exchanged_are_noticed(job: Job, tmp_path: Path) -> None:
+    other = write_networks(tmp_path / "model", seed=3)
+    result = Worker(replace(job, models=other), 1).score(Task("a", job.studies / "a.nii.gz"))
+    assert result.outcome == "other_networks"
+
+
+def test_a_network_that_cannot_be_loaded_is_not_the_volumes_fault(job: Job, tmp_path: Path) -> None:
+    models = write_networks(tmp_path / "model")
+    for file in (models / "embedded").iterdir():
+        file.write_bytes(b"no network")
+    with pytest.raises(CheckpointError):
+        Worker(replace(job, models=models), 1).score(Task("a", job.studies / "a.nii.gz"))
+
+
+def test_no_ray_and_no_cluster_are_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="no cluster answers there"), connected("127.0.0.1:1"):
+        pass
+    with pytest.raises(SettingsError, match="no cluster answers there"), connected("head:99999999"):
+        pass
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingsError, match=r"pip install 'atlas8k\[cluster\]'"), connected("auto"):
+        pass
+    assert words(RuntimeError("x\n  ModuleNotFoundError: No module named 'atlas8k'")) == (
+        "atlas8k is not installed there"
+    )
