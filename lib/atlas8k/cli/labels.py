@@ -136,7 +136,13 @@ def import_(
         write_report,
     )
     from atlas8k.labels.datasets import DatasetMapError
-    from atlas8k.labels.matching import Matcher, find_label_files, parse_rule
+    from atlas8k.labels.matching import (
+        Matcher,
+        find_label_files,
+        is_packed_release,
+        parse_rule,
+        why_no_labels,
+    )
     from atlas8k.services.exporting.bring_in import is_export
     from atlas8k.services.studies.names import IMAGE_SUFFIXES
     from atlas8k.services.studies.scan import scan_images
@@ -144,6 +150,12 @@ def import_(
     folder_only(
         studies, "public labels are matched with the file names of a folder of CTs: give that"
     )
+    if not folder.is_dir():
+        raise Atlas8kError(f"{folder}: {why_no_labels(folder)}")
+    if is_packed_release(studies):
+        raise Atlas8kError(f"{studies}: is a packed file; unpack it, and give its folder of CTs")
+    if not studies.is_dir():
+        raise Atlas8kError(f"{studies}: there is no such folder of CTs")
     if is_export(folder):
         bring_in_all(dataset, folder, studies, ledger, match or [], prefix, dry_run)
         return
@@ -154,14 +166,11 @@ def import_(
         rules = [parse_rule(text) for text in match or []]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--match") from error
-    for place, what in ((folder, "label files"), (studies, "CTs")):
-        if not place.is_dir():
-            raise Atlas8kError(f"{place}: there is no such folder of {what}")
     if report is not None and not report.absolute().parent.is_dir():
         raise Atlas8kError(f"{report}: its folder does not exist; make it first")
     label_files = find_label_files(folder)
     if not label_files.files:
-        raise Atlas8kError(f"{folder}: holds no label file (.nii, .nii.gz), nor do case folders")
+        raise Atlas8kError(f"{folder}: {why_no_labels(folder)}")
     volumes = scan_images(studies, IMAGE_SUFFIXES).files
     own_rules = [rule for version in versions for rule in version.match]
     matcher = Matcher(volumes, prefix=prefix, rules=rules, own_rules=own_rules)

@@ -43,6 +43,8 @@ MASKS_FOLDER = "segmentations"
 
 _LABEL_FOLDERS = ("labelsTr", "labelsVa", "labelsTs", "LabelTr", "LabelTe", "labels")
 """Of the Decathlon and nnU-Net; of PanTS; of label maps beside a folder of images."""
+_PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+_SHOWN = 3
 _LABEL_WORD = "segmentations?|seg|labels?|masks?|gt|combined_labels"
 _IMAGE_WORD = "volume|vol|images?|img|imaging|scan|ct"
 _LABEL_NAME = re.compile(rf"^(?:{_LABEL_WORD})[-_ ]?(?=\d)|[-_ ](?:{_LABEL_WORD})$")
@@ -88,6 +90,25 @@ def _stem(path: Path) -> str | None:
     if suffix is None or path.name.startswith(".") or path.name == suffix:
         return None
     return path.name[: -len(suffix)]
+
+
+def is_packed_release(path: Path) -> bool:
+    """Return whether a file's name says that it is a packed folder: .zip, .tar.gz and so on."""
+    return path.name.lower().endswith(_PACKED) and path.is_file()
+
+
+def why_no_labels(place: Path) -> str:
+    """Say why a folder, or what was given in its place, holds no labels, and what to do."""
+    if is_packed_release(place):
+        return "is a packed file; unpack it, and give the folder that comes out"
+    if not place.is_dir():
+        return "there is no such folder of label files"
+    packed = sorted(item.name for item in place.iterdir() if is_packed_release(item))
+    if not packed:
+        return "holds no label file (.nii, .nii.gz), nor do case folders"
+    more = f" and {len(packed) - _SHOWN} more" if len(packed) > _SHOWN else ""
+    names = ", ".join(packed[:_SHOWN])
+    return f"holds packed files ({names}{more}) and no labels beside them; unpack them there first"
 
 
 def find_label_files(folder: Path) -> LabelFiles:

@@ -37,6 +37,9 @@ _OPENED = 3
 
 _OTHER_FORMATS = {
     (".dcm", ".ima"): "a DICOM file; CTs here are NIfTI, or come from a DICOMweb server",
+    (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar"): (
+        "a packed file; unpack it here, then delete or move it"
+    ),
     (".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".img", ".hdr", ".img.gz", ".hdr.gz"): (
         "not a NIfTI file; save it as .nii.gz, in 3D Slicer with Save as"
     ),
