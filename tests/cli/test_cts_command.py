@@ -40,18 +40,18 @@ def studies(tmp_path: Path) -> Path:
     return folder
 
 
-def test_alike_is_found_once_and_kept(studies: Path):
+def test_duplicates_are_found_once_and_kept(studies: Path):
     from atlas8k.services.labels.service import LabelService
 
     LabelService.open(studies).close()
-    found = json.loads(run("cts", "alike", "--studies", studies, "--json"))
+    found = json.loads(run("cts", "duplicates", "--studies", studies, "--json"))
     assert [(one["first"], one["second"], one["kind"]) for one in found] == [
         ("copy", "p1000", "copy")
     ]
-    assert json.loads(run("cts", "alike", "--studies", studies, "--known", "--json")) == found
+    assert json.loads(run("cts", "duplicates", "--studies", studies, "--known", "--json")) == found
     ct = generate(1001, grid_spacing_mm=4.0).ct
     write_nifti(studies / "again.nii.gz", ct.array.astype(np.int16), ct.grid)
-    assert "2 pairs" in run("cts", "alike", "--studies", studies)
+    assert "2 pairs" in run("cts", "duplicates", "--studies", studies)
 
 
 def test_phases_are_said_filtered_and_exported(tmp_path: Path):

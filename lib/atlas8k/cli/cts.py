@@ -1,4 +1,4 @@
-"""``atlas8k cts``: CTs that are alike, and the contrast phase of each."""
+"""``atlas8k cts``: duplicates among CTs, and the contrast phase of each."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import typer
 
 from atlas8k.cli.labels import As, Case
 from atlas8k.cli.open_studies import acting_holder, label_service_of
-from atlas8k.cli.options import AsJson, Commands, FolderOfStudies, LedgerFile, Studies
+from atlas8k.cli.options import AsJson, Commands, LedgerFile, Studies
 from atlas8k.cli.terminal_tables import decimals, print_table
 
-cts = Commands(help="CTs that are alike, and the contrast phase of each.")
+cts = Commands(help="Duplicates among CTs, and the contrast phase of each.")
 
 KINDS = {"copy": "copies of one CT", "same_patient": "one patient, another scan or phase"}
 
 
 @cts.command()
-def alike(
-    studies: FolderOfStudies,
+def duplicates(
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     known: Annotated[bool, typer.Option("--known", help="show what was found, read no CT")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Find CTs that are copies of one another, and CTs of one patient, by their voxels.
 
-    Each CT is read once; those that were compared before are not compared again. What is alike
-    never lies on two sides of a split.
+    Each CT is read once, from an archive over the network; those that were compared before are
+    not compared again. Near-duplicates never lie on two sides of a split.
     """
     from tqdm import tqdm
 
-    from atlas8k.services.alike import find_alike, take_fingerprints
+    from atlas8k.services.duplicates import find_duplicates, not_compared, take_fingerprints
     from atlas8k.store import alike as stored
 
     with label_service_of(studies, ledger) as service:
@@ -42,10 +42,11 @@ def alike(
             take_fingerprints(
                 service.folder, lambda items: tqdm(items, desc="reading", unit="CT", disable=None)
             )
-            pairs = find_alike(
+            pairs = find_duplicates(
                 service.folder,
                 lambda items: tqdm(items, desc="comparing", unit="batch", disable=None),
             )
+        left_out = not_compared(service.folder)
     if as_json:
         typer.echo(json.dumps([pair._asdict() for pair in pairs], indent=1))
         return
@@ -62,7 +63,9 @@ def alike(
         ],
         left=["one", "the other", "what"],
     )
-    typer.echo(f"{len(pairs)} pairs are alike" if pairs else "no CTs are alike")
+    typer.echo(f"{len(pairs)} pairs of near-duplicates" if pairs else "no near-duplicates")
+    for name, why in left_out.items():
+        typer.echo(f"not compared: {name}: {why}")
 
 
 @cts.command()

@@ -56,6 +56,11 @@ class Fingerprint(NamedTuple):
 
     cells: npt.NDArray[np.uint8]
 
+    @property
+    def is_high_enough(self) -> bool:
+        """Whether it shows enough of a body to be compared with others."""
+        return len(self.cells) >= LEAST_MM / STEP_MM
+
     def to_bytes(self) -> bytes:
         """Return it packed."""
         return zlib.compress(self.cells.tobytes(), 6)
@@ -68,7 +73,7 @@ class Fingerprint(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """Two CTs that are alike; ``shape`` and ``brightness`` are the differences."""
+    """Two CTs that are near-duplicates; ``shape`` and ``brightness`` are the differences."""
 
     kind: Kind
     shape: float
@@ -138,7 +143,7 @@ def _weights(at: Array, centres: Array, width: float) -> Array:
 
 
 def compare(one: Fingerprint, two: Fingerprint) -> Likeness | None:
-    """Compare two CTs where they fit best; None where they are not alike.
+    """Compare two CTs where they fit best; None where they are no duplicates.
 
     First by height alone; where that is promising, also by some cells to the sides, as the middle
     of the spine is not found alike in a part of a CT.

@@ -154,8 +154,8 @@ class Atlas8kApp(MONAILabelApp):
             )
             self.context.label_service.existing.start()
             self.context.label_watch.start()
-            if self.settings.find_alike and self.context.archive is None:
-                self.context.alike_watch.start(partial(startup.give_way, 15))
+            if self.settings.find_duplicates and self.context.archive is None:
+                self.context.duplicate_watch.start(partial(startup.give_way, 15))
             note_settings(self.context, self.conf)
             if application is not None and self.settings.networks:
                 scoring = partial(background.runs, "scoring")

@@ -13,10 +13,10 @@ from atlas8k.core.files import read_json
 from atlas8k.core.remarks import Remark
 from atlas8k.core.settings import Settings
 from atlas8k.models.store import ModelStore
-from atlas8k.services.alike import AlikeWatch
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.calibrations import Calibrations
 from atlas8k.services.device_lock import DeviceLock
+from atlas8k.services.duplicates import DuplicateWatch
 from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.exporting.exports import Exports
 from atlas8k.services.labels.label_watch import LabelWatch
@@ -61,8 +61,8 @@ class Context:
         Folder for the locks of scoring and training: one run a studies folder.
     label_service
         The labels of the studies.
-    alike_watch
-        Finds CTs that are alike, where a server has started it.
+    duplicate_watch
+        Finds near-duplicates, where a server has started it.
     exports
         Datasets that are exported from the page.
     label_watch
@@ -84,7 +84,7 @@ class Context:
     thumbnails: Thumbnails = field(init=False)
     calibrations: Calibrations = field(init=False)
     sweep: Sweep = field(init=False)
-    alike_watch: AlikeWatch = field(init=False)
+    duplicate_watch: DuplicateWatch = field(init=False)
     exports: Exports = field(init=False)
     _synced: object = None
     _registered: str = ""
@@ -95,13 +95,13 @@ class Context:
         self.thumbnails = Thumbnails()
         self.calibrations = Calibrations(self.ledger)
         self.sweep = Sweep(self.ledger)
-        self.alike_watch = AlikeWatch(self.studies)
+        self.duplicate_watch = DuplicateWatch(self.studies)
         self.exports = Exports(self.studies.path, self.ledger.path, self.settings.exports)
 
     def close(self) -> None:
         """Close files; any further use opens them again."""
         self.label_watch.stop()
-        self.alike_watch.stop()
+        self.duplicate_watch.stop()
         self.exports.close()
         self.looks.close()
         if self.archive is not None:

@@ -1,4 +1,4 @@
-"""CTs that are alike: their fingerprints, the pairs, and the groups that follow.
+"""Near-duplicates among CTs: their fingerprints, the pairs, and the groups that follow.
 
 The bytes of a fingerprint mean nothing here, see :mod:`atlas8k.content.likeness`.
 """
@@ -22,11 +22,12 @@ class Pair(NamedTuple):
     brightness: float
 
 
-def files(tx: Transaction) -> dict[str, str]:
-    """Return which file each fingerprint was made of, by volume."""
-    return dict(
-        tx.run("SELECT v.name, l.file FROM likeness l JOIN volume v ON v.id = l.volume").fetchall()
-    )
+def files(tx: Transaction, volume: str | None = None) -> dict[str, str]:
+    """Return which file each fingerprint was made of, by volume; of one alone where named."""
+    text = "SELECT v.name, l.file FROM likeness l JOIN volume v ON v.id = l.volume"
+    if volume is None:
+        return dict(tx.run(text).fetchall())
+    return dict(tx.run(f"{text} WHERE v.name = ?", volume).fetchall())
 
 
 def keep(tx: Transaction, volume: str, file: str, cells: bytes) -> None:

@@ -54,7 +54,7 @@ def test_nothing_moves_as_volumes_come(ledger: Ledger):
 
 
 def enter(tx: Transaction, pairs: list[alike.Pair]) -> None:
-    """Enter what `atlas8k cts alike` finds."""
+    """Enter what `atlas8k cts duplicates` finds."""
     row = {pair: sorted(volumes.volume_row(tx, name) for name in pair[:2]) for pair in pairs}
     found = [(*row[pair], *pair[2:]) for pair in pairs]
     assert alike.keep_compared(tx, {}, [], found)

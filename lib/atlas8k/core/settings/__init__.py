@@ -163,11 +163,11 @@ class Settings(BaseModel):
         description="Folder that exports from the campaign's page are written to; empty: beside "
         "the studies folder, `-exports` behind its name",
     )
-    find_alike: bool = Field(
+    find_duplicates: bool = Field(
         True,
-        description="CTs of a folder are compared with each other in the background: copies, and "
-        "CTs of one patient, are shown and never lie on two sides of a split; off: only when "
-        "atlas8k cts alike is run",
+        description="CTs of a folder are compared with each other in the background: duplicates, "
+        "and CTs of one patient, are shown and never lie on two sides of a split; off: only when "
+        "atlas8k cts duplicates is run",
     )
     score_new_s: float = Field(
         60.0,

@@ -36,7 +36,7 @@ from atlas8k.server.pictures import picture
 from atlas8k.server.routes.cases_page import colors
 from atlas8k.server.routes.status import KINDS
 from atlas8k.server.workspace import looked, workspace
-from atlas8k.services.alike import found_alike
+from atlas8k.services import duplicates
 from atlas8k.services.errors import NotFoundError
 from atlas8k.services.labels.drafts import PSEUDO
 from atlas8k.services.overview import View, name_of, work_now
@@ -62,7 +62,7 @@ SHOWS: dict[Show, str] = {
     "review": "with a question for a reviewer",
     "failed": "cannot be scored",
     "excluded": "left out",
-    "alike": "alike another",
+    "alike": "near-duplicates",
 }
 ORDERS: dict[Order, str] = {
     "priority": "priority",
@@ -138,7 +138,7 @@ def page() -> Response:
         view=view,
         status=view.status,
         counts=ledger.states(),
-        alike=found_alike(ledger),
+        duplicates=duplicates.summary(context.studies),
         work={**work_now(context, now), "export": context.exports.state()},
         exports=context.exports.finished() if context.archive is None else None,
         ranking=RANKINGS[ledger.ranked_by()],

@@ -93,7 +93,7 @@ def _crossed(volumes: pd.DataFrame) -> list[Table]:
     captions = {
         "phase": "Contrast phase by the median HU of aorta, vena cava, kidneys and liver in the "
         "predicted label, or as somebody has said it; volumes.",
-        "split": "Volumes. Those of one patient, and CTs that are alike, are in one set.",
+        "split": "Volumes. Those of one patient, and near-duplicates, are in one set.",
     }
     made = []
     for column, caption in captions.items():

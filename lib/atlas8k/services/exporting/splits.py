@@ -1,9 +1,10 @@
 """Split a dataset into training, validation and test, the same as volumes are added.
 
 Whole groups are split: the volumes of one patient, where a table of patients is given, and what
-is alike (:mod:`atlas8k.store.alike`). Groups come in an order by a salted hash, each goes to the
-set that lacks most in its stratum, of one source and phase. Who is where is kept in the store, so
-that nothing moves as volumes come. Whole sources can be kept apart as external test sets.
+is a near-duplicate (:mod:`atlas8k.store.alike`). Groups come in an order by a salted hash, each
+goes to the set that lacks most in its stratum, of one source and phase. Who is where is kept in
+the store, so that nothing moves as volumes come. Whole sources can be kept apart as external test
+sets.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def assign(ledger: Ledger, rule: SplitRule) -> dict[str, str]:
     """Return the set of each volume that was ever seen, by name; new ones are assigned first.
 
     What was assigned stays. Only where two volumes that lie in different sets turn out to be
-    alike, or of one patient, the one that was seen later moves to the other's set. Volumes that
-    belong to one of an external set and are not of its source are ``excluded``.
+    near-duplicates, or of one patient, the one that was seen later moves to the other's set.
+    Volumes that belong to one of an external set and are not of its source are ``excluded``.
     """
     with ledger.write(durable=True) as tx:
         rows = tx.run("SELECT name, id, source FROM volume ORDER BY id").fetchall()

@@ -35,7 +35,7 @@ from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.scan import ImageFile
 from atlas8k.services.studies.served import ServedFiles, file_fingerprint
 from atlas8k.services.studies.watch import Sync, Watcher
-from atlas8k.store import CurrentLabel, FolderIndex, Ledger, locate
+from atlas8k.store import CurrentLabel, FileIdentity, FolderIndex, Ledger, locate
 
 logger = logging.getLogger(__name__)
 
@@ -194,6 +194,17 @@ class StudiesFolder:
             return file_fingerprint(self.image_path(image_id))
         except (OSError, NotFoundError):
             return None
+
+    def changes(self) -> int:
+        """Return a number that grows when an image appears, vanishes or is found changed."""
+        return self.catalogue.changes + self.inspections.changes
+
+    def identities(self) -> dict[str, FileIdentity | None]:
+        """Return each image's file as the look around has last seen it; no file is touched.
+
+        None: it was not looked into. Without inspectors, all are.
+        """
+        return {one: self.inspections.identity(one) for one in self.now().ids()}
 
     def checksum(self, image_id: str) -> str:
         """Return ``SHA256:<hex>`` of what clients get of an image; kept until it changes.

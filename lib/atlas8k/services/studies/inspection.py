@@ -73,10 +73,25 @@ class Inspections:
         self._inspectors = tuple(inspectors)
         self._seen: dict[tuple[str, str], tuple[FileIdentity, str]] = {}
         self._looked_at = -1
+        self.changes = 0
+        """Grows with every image that an inspector has looked into, new or changed."""
+
+    @property
+    def finds_changes(self) -> bool:
+        """Whether files that changed in place are found: some inspector looks for them."""
+        return bool(self._inspectors)
+
+    def identity(self, image_id: str) -> FileIdentity | None:
+        """Return an image's file as it was last looked into; None: it was not."""
+        for inspector in self._inspectors:
+            if (seen := self._seen.get((image_id, inspector.name))) is not None:
+                return seen[0]
+        return None
 
     def learn(self, row: RemarkRow) -> None:
         """Take in what any process found."""
         self._seen[row.id, row.source] = (row.identity, row.stamp)
+        self.changes += 1
         remarks = tuple(Remark.of(told) for told in json.loads(row.remarks))
         self._catalogue.set_remarks(row.id, row.source, remarks)
 
