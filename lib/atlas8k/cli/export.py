@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from atlas8k.cli.open_studies import existing_ledger, folder_only, label_service_of
+from atlas8k.cli.open_studies import existing_ledger, label_service_of
 from atlas8k.cli.options import (
     MODELS,
-    FolderOfStudies,
     LedgerFile,
     Maps,
     Patients,
+    Studies,
     named,
     organs_in,
 )
@@ -26,6 +26,7 @@ class LayoutName(StrEnum):
     ABDOMENATLAS = "abdomenatlas"
     NNUNET = "nnunet"
     FLAT = "flat"
+    DICOM = "dicom"
 
 
 class Bar(StrEnum):
@@ -52,12 +53,38 @@ class Cts(StrEnum):
     COPY = "copy"
 
 
+def check_archive_export(studies: str, cts: str, rename: str, again: Path | None) -> None:
+    """Check that what is asked for can be made of an archive's series.
+
+    Raises
+    ------
+    SettingsError
+        Names would be UIDs, which identify a study; or links would lead to files that go again.
+    """
+    from atlas8k.core.errors import SettingsError
+
+    if again is None and not rename:
+        raise SettingsError(
+            f"{studies}: is a DICOM archive, whose series are named by UIDs that lead to a "
+            "patient; give --rename BDMAP_ (or another word) to number volumes instead"
+        )
+    if cts == "link":
+        raise SettingsError(
+            f"{studies}: is a DICOM archive, whose CTs are fetched when they are needed and go "
+            "again: there is nothing to link; give --cts copy, or --cts none"
+        )
+
+
 def export(
     out: Annotated[Path, typer.Argument(help="folder to make; there whole or not at all")],
-    studies: FolderOfStudies = Path(),
+    studies: Studies = ".",
     ledger: LedgerFile = None,
     layout: Annotated[
-        LayoutName, typer.Option(help="one file an organ, nnU-Net's sets, or one map a volume")
+        LayoutName,
+        typer.Option(
+            help="one file an organ, nnU-Net's sets, one map a volume, or DICOM SEG with the CT "
+            "as a new series"
+        ),
     ] = LayoutName.ABDOMENATLAS,
     require: Annotated[
         Bar,
@@ -126,7 +153,7 @@ def export(
     from atlas8k.services.exporting.export import export as write
     from atlas8k.services.exporting.frozen import again as plan_again
     from atlas8k.services.exporting.frozen import freeze, releases
-    from atlas8k.services.exporting.selection import name_fault, select
+    from atlas8k.services.exporting.selection import name_fault, select, still_going_on
     from atlas8k.services.exporting.splits import (
         SHARES,
         SplitRule,
@@ -134,8 +161,15 @@ def export(
         parse_shares,
         read_patients_of,
     )
+    from atlas8k.store import is_url
 
-    folder_only(studies, "copy its series into a folder of CTs to export them")
+    if layout is LayoutName.DICOM and cts is not Cts.COPY and again is None:
+        raise typer.BadParameter(
+            "a DICOM SEG object refers to a CT series: give --cts copy with it",
+            param_hint="--layout",
+        )
+    if is_url(studies):
+        check_archive_export(studies, cts.value, rename, again)
     for text, option in ((name, "--name"), (rename or "A", "--rename")):
         if fault := name_fault(text):
             raise typer.BadParameter(fault.partition(";")[0], param_hint=option)
@@ -160,7 +194,8 @@ def export(
             if settings.split:
                 rule = SplitRule(
                     SHARES if split in ("", "paper") else parse_shares(split),
-                    salt, named(test_set, "--test-set"), read_patients_of(patients),
+                    salt, named(test_set, "--test-set"),
+                    read_patients_of(patients) or folder.patients(),
                 )  # fmt: skip
                 parts = assign(folder.ledger, rule)
             chosen = select(
@@ -174,7 +209,10 @@ def export(
         bar = tqdm(chosen, desc="export", unit="volume", total=total, disable=None)
         done = write(folder, out, settings, bar, frozen=kept)
         service.ledger.note("export", kind="dataset", volumes=done.volumes)
+        unfinished = still_going_on(service.ledger)
     typer.echo(f"{done.out}: {done.volumes} volumes, {sum(done.organs.values())} organs")
+    if unfinished:
+        typer.echo(unfinished)
     if done.kept:
         typer.echo(f"{done.kept} of them were there from an unfinished run")
     for what, counts in (("volumes", done.left_out), ("organs", done.organs_left_out)):

@@ -377,12 +377,14 @@ def bring_in_all(
         own = [parse_rule(text) for text in rules]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--match") from error
-    matcher = Matcher(service.folder.now().ids(), prefix=prefix, rules=own)
+    there = service.folder.now().ids()
+    matcher = Matcher(there, prefix=prefix, rules=own)
     counts: Counter[str] = Counter()
     for record in tqdm(list(records(folder)), desc=name, unit="volume", disable=None):
         result, reason = "imported", ""
         try:
-            volume = matcher.volume(record["name"])
+            series = record["ct"].get("series")  # of a CT that was exported as DICOM
+            volume = series if series in there else matcher.volume(record["name"])
             if not dry_run and not bring_in(service, volume, folder, record, name):
                 result = "unchanged"
         except MatchError as error:

@@ -31,17 +31,18 @@ def empty_copy(campaign: Campaign, folder: Path) -> Campaign:
     return other
 
 
-@pytest.mark.parametrize("layout", ["abdomenatlas", "nnunet", "flat"])
+@pytest.mark.parametrize("layout", ["abdomenatlas", "nnunet", "flat", "dicom"])
 @pytest.mark.parametrize("require", ["confirmed", "any"])
 def test_there_and_back(tmp_path: Path, layout: str, require: str):
     (tmp_path / "first").mkdir()
     first = mixed(tmp_path / "first")
     mask = columns("aorta", start=5)[..., ::-1]
-    if layout != "flat":
+    if layout not in ("flat", "dicom"):
         first.service.folder.store_label(
             "part", "public-unknown", (mask > 0) * np.uint8(1), GRID, {}
         )
-    out = first.export(layout=layout, require=require).out
+    cts = "copy" if layout == "dicom" else "none"
+    out = first.export(layout=layout, require=require, cts=cts).out
     assert is_export(out)
     second = empty_copy(first, tmp_path / "second")
     for record in records(out):
@@ -61,8 +62,9 @@ def test_there_and_back(tmp_path: Path, layout: str, require: str):
         ]
         assert np.array_equal(*labels)
     # Exported again, the labels are the same files.
-    again = second.export("again", layout=layout, require=require).out
-    own = {n: data for n, data in files(out).items() if n.endswith((".gz", "dataset.json"))}
+    again = second.export("again", layout=layout, require=require, cts=cts).out
+    own = {n: data for n, data in files(out).items() if n.endswith((".gz", ".dcm", "dataset.json"))}
+    assert own
     assert {n: data for n, data in files(again).items() if n in own} == own
     first.service.close()
     second.service.close()

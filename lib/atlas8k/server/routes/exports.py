@@ -73,6 +73,7 @@ def _of_a_folder() -> Context:
     context = workspace()
     if context.archive is not None:
         raise ConflictError(
-            "exports are made of a folder of CTs: copy the archive's series into one first"
+            "series of an archive are exported by the command alone: atlas8k export OUT --studies "
+            "URL --rename BDMAP_, which numbers volumes instead of naming their UIDs"
         )
     return context

@@ -193,6 +193,12 @@ class ArchiveFolder(StudiesFolder):
             raise NotAVolumeError(f"series {image_id}", row.reason)
         return row
 
+    def patients(self) -> dict[str, str]:
+        """Return what stands for whose they are, by series; nothing that names a patient."""
+        firsts = self.series_index.patients()
+        rows = self.series_index.series()
+        return {uid: firsts.get(row.study, row.study) for uid, row in rows.items()}
+
     def image_info(self, image_id: str) -> dict[str, Any]:
         """Return what is known about a series, with its UIDs as MONAI Label says them."""
         row = self.row(image_id)

@@ -98,9 +98,7 @@ class ArchiveSession:
 
     def patients(self) -> dict[str, str]:
         """Return what stands for whose they are, by series; nothing that names a patient."""
-        index = self.folder.series_index
-        firsts = index.patients()
-        return {uid: firsts.get(row.study, row.study) for uid, row in index.series().items()}
+        return self.folder.patients()
 
     def brief_status(self) -> dict[str, Any]:
         """Return :meth:`status` of some seconds ago at the most: it is asked for often."""

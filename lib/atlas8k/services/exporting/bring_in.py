@@ -23,6 +23,7 @@ from atlas8k.core.grid_alignment import place
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label, write_nifti
 from atlas8k.core.voxels import only
+from atlas8k.formats.dicom_seg import read_dicom_seg
 from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.services.errors import ConflictError
 from atlas8k.services.exporting.export import MANIFEST
@@ -137,6 +138,8 @@ def _assembled(folder: Path, record: Mapping[str, Any], grid: Grid) -> npt.NDArr
     """Put a volume's files together: organ ids on the CT's grid."""
     by_file: dict[str, dict[int, int]] = {}
     for organ, said in record["organs"].items():
+        if "file" not in said:  # absent: DICOM SEG has no segment without voxels
+            continue
         by_file.setdefault(said["file"], {})[said["value"]] = ORGAN_IDS[organ]
     array = np.zeros(grid.shape, np.uint8, order="F")
     for file, values in by_file.items():
@@ -152,6 +155,9 @@ def _read(folder: Path, record: Mapping[str, Any], file: str, grid: Grid) -> npt
         raise UnreadableVolumeError(folder / MANIFEST, f"names a file elsewhere: {file}")
     if not path.is_file() or sha256_of(path) != record["files"].get(file):
         raise UnreadableVolumeError(path, "is not what the manifest says: its hash is another")
+    if path.name.endswith(".dcm"):
+        seg = read_dicom_seg(path, lambda *_: None, grid)
+        return place(seg.layers[0], seg.grid, grid, path)
     label = read_label(path)
     return place(np.asarray(label.array), label.grid, grid, path)
 
@@ -171,7 +177,7 @@ def _open_voxels(
     if own in record["files"]:
         mask = _read(folder, record, own, grid) > 0
     else:
-        (file,) = record["files"]
+        (file,) = record["files"]  # never of DICOM SEG, which leaves nothing open
         mask = _read(folder, record, file, grid) == 1 + len(record["organs"])
     info = {"dataset": record.get("dataset") or dataset, "voxels": int(mask.sum())}
     service.folder.store_label(volume, UNKNOWN_TAG, mask.view(np.uint8), grid, info)

@@ -15,7 +15,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,13 +26,13 @@ from atlas8k.core.disk import disk_fault
 from atlas8k.core.errors import FileError, VolumeError
 from atlas8k.core.files import only_one, sha256_of
 from atlas8k.core.grid import Grid
-from atlas8k.core.rewriting import is_bare, rewrite
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import LabelWriter, read_grid, read_label
 from atlas8k.core.voxels import counts
-from atlas8k.labels.licences import Purpose, attribution, forbids, registered
+from atlas8k.labels.licences import Purpose, attribution
 from atlas8k.services.errors import NotFoundError
-from atlas8k.services.exporting import layouts
+from atlas8k.services.exporting import dicom, layouts
+from atlas8k.services.exporting.cts import CtWriter, NotExportedError, ct_files
 from atlas8k.services.exporting.layouts import Layout
 from atlas8k.services.exporting.selection import LeftOut, Require, Wanted
 from atlas8k.services.exporting.splits import PARTS
@@ -66,6 +66,8 @@ class ExportSettings:
 
     Attributes
     ----------
+    layout
+        See :mod:`~atlas8k.services.exporting.layouts`; ``dicom`` needs `cts` to be ``copy``.
     cts
         ``link`` where a CT says nothing but its voxels, else a bare copy; ``copy``; ``none``.
     name
@@ -132,6 +134,8 @@ def export(
         The target is there, or another export is unfinished there; nothing passes; the disk is
         full. What was written before waits in ``OUT.unfinished``.
     """
+    if settings.layout == "dicom" and settings.cts != "copy":
+        raise ExportError(out, "a DICOM SEG object refers to a CT series: give --cts copy with it")
     out = out.absolute()
     if out.is_dir() and not any(out.iterdir()):
         pass
@@ -191,6 +195,7 @@ class _Writer:
         self._left: list[LeftOut] = []
         self._done: dict[str, _Place] = {}
         self._writing: list[Path] = []
+        self._cts = CtWriter(folder, work, settings.cts, settings.purpose, settings.maps)
         self.summary = Exported(work)
 
     # --- volumes ------------------------------------------------------------------------
@@ -222,7 +227,7 @@ class _Writer:
                             self._work, f"{one.name} cannot be made again: {error}"
                         ) from error
                     self._delete(self._writing)
-                    reason = str(error) if isinstance(error, _NotExportedError) else _reason(error)
+                    reason = str(error) if isinstance(error, NotExportedError) else _reason(error)
                     self._left.append(LeftOut(one.name, "", reason))
                     continue
                 if one.expected not in (None, record):
@@ -247,7 +252,7 @@ class _Writer:
         path = self._folder.path / image.path
         changed = path.stat().st_mtime
         if changed > one.made_at + _CLOCK_S and not self._settings.accept_changed:
-            raise _NotExportedError(
+            raise NotExportedError(
                 "its CT was changed after its label was made; see whether they still fit, then "
                 "give --accept-changed"
             )
@@ -275,7 +280,7 @@ class _Writer:
             else:
                 organs[organ] = {**said, "ml": round(voxels * grid.voxel_ml, 3)}
         if not organs:
-            raise _NotExportedError("no organ passes: none has a voxel")
+            raise NotExportedError("no organ passes: none has a voxel")
         opened = None
         if one.unknown is not None and any(said["source"] == "public" for said in organs.values()):
             opened = (self._voxels(one.unknown, grid) > 0) & (array == 0)
@@ -285,27 +290,15 @@ class _Writer:
             record["open_voxels"] = int(opened.sum())
         below = layouts.folder_of(layout, record, among, self._settings.name)
         complete = all(organ in organs for organ in among)
-        test = record.get("split", TRAIN) not in (TRAIN, VALIDATION)
+        test = _is_test(record)
         made = layouts.label_files(layout, one.name, array, list(organs), complete, opened, test)
-        writer, folders = LabelWriter(grid), set[Path]()
-        for file, voxels_of, values in made:
-            path = self._work / below / file
-            self._writing.append(path)
-            if path.parent not in folders:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                folders.add(path.parent)
-            name = str(below / file)
-            record["files"][name] = writer.write(path, voxels_of)
-            for organ, value in values.items():
-                organs[organ] |= {"value": value, "file": name}
+        self._write_labels(one, grid, made, below, record)
         if not record["files"]:
-            unknown = ", ".join(organ for organ in among if organ not in organs) or "some voxels"
-            raise _NotExportedError(
-                f"{unknown}: unknown, and one label map would say background; another layout "
-                "can leave it open, or leave it out with --organs"
-            )
-        ct_file = str(below / layouts.ct_file(layout, one.name, test))
-        record["ct"] = self._put_ct(one, ct, grid, ct_file)
+            raise NotExportedError(layouts.why_no_file(layout, organs, among))
+        try:
+            record["ct"] = self._put_ct(one, ct, grid, below)
+        finally:
+            self._writing += self._cts.writing
         record["grid"] = {
             "shape": list(grid.shape),
             "spacing_mm": [round(float(mm), 6) for mm in grid.spacing],
@@ -315,39 +308,47 @@ class _Writer:
     def _voxels(self, version: Any, grid: Grid) -> npt.NDArray[np.uint8]:
         path = self._folder.labels.file(version)
         if not path.is_file() or sha256_of(path) != version.sha256:
-            raise _NotExportedError("its label file is not what was kept; see atlas8k doctor")
+            raise NotExportedError("its label file is not what was kept; see atlas8k doctor")
         label = read_label(path)
         if not label.grid.same_as(grid):
-            raise _NotExportedError(
+            raise NotExportedError(
                 "its CT has another grid than its label: it was replaced after that was made"
             )
         return np.asarray(label.array)
 
-    def _put_ct(self, one: Wanted, ct: Path, grid: Grid, name: str) -> dict[str, Any]:
-        """Link or copy a CT; return where it is, with the hash of the study's own file."""
-        own = self._folder.images.checksum(one.volume, self._folder.known_image(one.volume))
-        said: dict[str, Any] = {"sha256": own.removeprefix("SHA256:")}
-        if self._settings.cts == "none":
-            return said
-        source = registered(one.record.get("dataset"), self._settings.maps)
-        if why := forbids(source, self._settings.purpose, adapted=False):
-            return {**said, "left_out": why}
-        target = self._work / name
-        self._writing.append(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        served = self._folder.served_image(one.volume)
-        plain = self._folder.path / served.path == ct and ct.name.endswith(".nii.gz")
-        target.unlink(missing_ok=True)
-        if plain and is_bare(ct):
-            if self._settings.cts == "link":
-                target.symlink_to(ct)
-                return {**said, "file": name, "how": "link"}
-            shutil.copyfile(ct, target)
-            return {**said, "file": name, "how": "copy"}
-        if why := forbids(source, self._settings.purpose, adapted=True):
-            return {**said, "left_out": why}
-        rewrite(ct, target, grid.served, bare=True)
-        return {**said, "file": name, "how": "bare copy", "file_sha256": sha256_of(target)}
+    def _put_ct(self, one: Wanted, ct: Path, grid: Grid, below: PurePosixPath) -> dict[str, Any]:
+        layout, test = self._settings.layout, _is_test(one.record)
+        name = str(below / layouts.ct_file(layout, one.name, test))
+        if layout == "dicom":
+            return self._cts.put_series(one, ct, name, self._identity(one))
+        return self._cts.put(one, ct, grid, name)
+
+    def _identity(self, one: Wanted) -> dicom.Identity:
+        return dicom.Identity(self._settings.name, one.name, self._cts.sha256(one.volume))
+
+    def _write_labels(
+        self,
+        one: Wanted,
+        grid: Grid,
+        made: Iterable[tuple[str, npt.NDArray[np.uint8], dict[str, int]]],
+        below: PurePosixPath,
+        record: dict[str, Any],
+    ) -> None:
+        """Write a volume's label files, and enter in its record which is which."""
+        writer, folders, organs = LabelWriter(grid), set[Path](), record["organs"]
+        for file, voxels_of, ids in made:
+            path, name = self._work / below / file, str(below / file)
+            self._writing.append(path)
+            if path.parent not in folders:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                folders.add(path.parent)
+            if self._settings.layout == "dicom":
+                sha256, values = dicom.write_seg(path, voxels_of, grid, self._identity(one))
+            else:
+                sha256, values = writer.write(path, voxels_of), ids
+            record["files"][name] = sha256
+            for organ, value in values.items():
+                organs[organ] |= {"value": value, "file": name}
 
     # --- the list of what is done -------------------------------------------------------
 
@@ -374,9 +375,8 @@ class _Writer:
 
     def _is_whole(self, place: _Place) -> bool:
         record = self._line(place)[0]
-        ct = record["ct"].get("file")
         paths = {self._work / name: sha256 for name, sha256 in record["files"].items()}
-        return (ct is None or (self._work / ct).exists()) and all(
+        return all((self._work / name).exists() for name in ct_files(record["ct"])) and all(
             path.is_file() and sha256_of(path) == sha256 for path, sha256 in paths.items()
         )
 
@@ -459,20 +459,13 @@ class _Writer:
             _write_json(self._work / FROZEN, kept)
 
 
-class _NotExportedError(VolumeError):
-    """A volume is left out; the message is the reason."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__("", reason)
-
-    def __str__(self) -> str:
-        return self.reason
+def _is_test(record: Mapping[str, Any]) -> bool:
+    return record.get("split", TRAIN) not in (TRAIN, VALIDATION)
 
 
 def _files(record: Mapping[str, Any]) -> list[str]:
     """Return every file of a volume below the export."""
-    ct = record["ct"].get("file")
-    return [*record["files"], *([ct] if ct else [])]
+    return [*record["files"], *ct_files(record["ct"])]
 
 
 def _reason(error: VolumeError | NotFoundError) -> str:
@@ -490,7 +483,7 @@ def _rows(record: Mapping[str, Any]) -> Iterator[list[Any]]:
             "not checked" if "checks" not in said else " ".join(said["checks"]),
             *(said.get("disputed", ""), said["ml"], said.get("value", ""), file),
             record["files"].get(file, ""),
-            *(record["ct"].get("file", ""), record["ct"]["sha256"]),
+            *(record["ct"].get("file") or record["ct"].get("folder", ""), record["ct"]["sha256"]),
             *(record.get("phase", ""), record.get("split", "")),
         ]
 

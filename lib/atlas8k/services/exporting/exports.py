@@ -192,7 +192,8 @@ class Exports:
         left = "".join(f"; left out, {n}: {why}" for why, n in found["left_out"].items())
         volumes, organs = found["volumes"], found["organs"]
         text = f"{volumes:,} volume{'s' * (volumes != 1)}, {organs:,} organ{'s' * (organs != 1)}"
-        text += f", in {one.path}{left}"
+        unfinished = f"; {found['unfinished']}" if found["unfinished"] else ""
+        text += f", in {one.path}{left}{unfinished}"
         return {**now, "text": f"{one.name}: {text}", "datasheet": one.name}
 
     def finished(self) -> list[Finished]:

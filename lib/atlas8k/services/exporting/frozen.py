@@ -26,7 +26,7 @@ from atlas8k.services.exporting.selection import LeftOut, Wanted
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.store.schema import VERSION
 
-_PACKAGES = ("isal", "nibabel", "numpy")
+_PACKAGES = ("highdicom", "isal", "nibabel", "numpy", "pydicom")
 
 
 def freeze(folder: StudiesFolder, models: Path) -> dict[str, Any]:

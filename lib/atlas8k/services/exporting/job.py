@@ -21,7 +21,7 @@ from atlas8k.campaign.status import status
 from atlas8k.core.errors import Atlas8kError
 from atlas8k.services.exporting.datasheet_page import write_datasheet
 from atlas8k.services.exporting.export import ExportSettings, export
-from atlas8k.services.exporting.selection import select
+from atlas8k.services.exporting.selection import select, still_going_on
 from atlas8k.services.exporting.splits import SHARES, SplitRule, assign
 from atlas8k.services.labels.service import LabelService
 
@@ -54,9 +54,11 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         now = status(ledger, model_version=ledger.last_model_version(), names=False, running=())
         write_datasheet(out, status=now, readings=ledger.agreements(), title=settings.name)
         ledger.note("export", kind="dataset", volumes=done.volumes)
+        unfinished = still_going_on(ledger)
     return {
         "volumes": done.volumes,
         "organs": done.organs.total(),
+        "unfinished": unfinished,
         "left_out": dict(done.left_out.most_common(5)),
     }
 

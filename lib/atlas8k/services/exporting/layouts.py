@@ -1,14 +1,14 @@
 """Lay a label map out as other programs read it: file names, values, and which organs are known.
 
-An organ that is unknown in a volume is never background: where there is one file an organ it has
-none; a label map of nnU-Net's goes to a set that does not name the organ; a flat label map is not
-written.
+An organ that is unknown in a volume is never background: where there is one file or one segment
+an organ it has none; a label map of nnU-Net's goes to a set that does not name the organ; a flat
+label map is not written.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from atlas8k.core.structure_sets import NINE
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.voxels import only, renamed
 
-Layout = Literal["abdomenatlas", "nnunet", "flat"]
+Layout = Literal["abdomenatlas", "nnunet", "flat", "dicom"]
 
 FIRST_NUMBER = 400
 """Of the nnU-Net set that holds every organ; those below it come with data of nnU-Net's own."""
@@ -65,7 +65,7 @@ def folder_of(
     layout: Layout, record: Mapping[str, Any], among: Sequence[str], set_name: str
 ) -> PurePosixPath:
     """Return the folder of a volume's files below the export."""
-    if layout == "abdomenatlas":
+    if layout in ("abdomenatlas", "dicom"):
         return PurePosixPath(record["name"])
     if layout == "nnunet":
         opened = bool(record.get("open_voxels"))
@@ -74,11 +74,12 @@ def folder_of(
 
 
 def ct_file(layout: Layout, name: str, test: bool = False) -> str:
-    """Return where a CT lies below :func:`folder_of`."""
+    """Return where a CT lies below :func:`folder_of`; of ``dicom``, the folder of its series."""
     return {
         "abdomenatlas": "ct.nii.gz",
         "nnunet": f"images{'Ts' if test else 'Tr'}/{name}_0000.nii.gz",
         "flat": f"images/{name}.nii.gz",
+        "dicom": "ct",
     }[layout]
 
 
@@ -125,8 +126,25 @@ def label_files(
         if opened is not None:
             made = np.where(opened, np.uint8(values[IGNORE]), made)
         yield f"labels{'Ts' if test else 'Tr'}/{name}.nii.gz", made, {o: values[o] for o in ids}
+    elif layout == "dicom":
+        # A segment for each organ with voxels: one that is unknown has none, and is not background.
+        made = only(array, ids.values())
+        if opened is None and made.any():
+            yield "segmentation.dcm", made, {}
     elif complete and opened is None:
         yield f"labels/{name}.nii.gz", only(array, ids.values()), ids
+
+
+def why_no_file(layout: Layout, organs: Iterable[str], among: Iterable[str]) -> str:
+    """Return why a layout has no file for a volume of which these organs are known."""
+    known = set(organs)
+    unknown = ", ".join(organ for organ in among if organ not in known) or "some voxels"
+    if layout == "dicom":
+        return f"{unknown} could be any organ, or no organ has a voxel: DICOM SEG cannot say so"
+    return (
+        f"{unknown}: unknown, and one label map would say background; another layout can leave "
+        "it open, or leave it out with --organs"
+    )
 
 
 def dataset_json(organs: Sequence[str], opened: bool, volumes: int, **more: Any) -> dict[str, Any]:

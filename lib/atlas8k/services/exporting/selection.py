@@ -12,7 +12,7 @@ from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.labels.licences import Purpose, forbids, registered
 from atlas8k.services.exporting.splits import EXCLUDED
 from atlas8k.services.studies.folder import StudiesFolder
-from atlas8k.store import LabelVersion, OrganSource, exports, phases
+from atlas8k.store import LabelVersion, Ledger, OrganSource, exports, phases
 
 Require = Literal["confirmed", "reviewed", "any"]
 """``confirmed``: organs that a person or a dataset vouches for; ``reviewed``: also the rest of a
@@ -160,6 +160,20 @@ def select(
     if not rename:
         for name in sorted(set(folder.now().ids()) - set(known)):
             yield LeftOut(name, "", "nobody has scored or labeled it")
+
+
+def still_going_on(ledger: Ledger) -> str:
+    """Say what of a campaign is not done, whose labels are exported as they are now; else empty."""
+    states = ledger.states()
+    parts = {
+        "not submitted": states["open"] + states["leased"],
+        "in conflict": states["conflict"],
+        "with a question for a reviewer": states["review"],
+    }
+    found = [f"{number} {what}" for what, number in parts.items() if number]
+    if not found:
+        return ""
+    return f"the campaign is not finished ({', '.join(found)}): labels are as they are now"
 
 
 def _wanted(

@@ -223,6 +223,10 @@ class StudiesFolder:
         """
         return self.served.of(image_id, self.known_image(image_id))
 
+    def patients(self) -> dict[str, str]:
+        """Return what stands for whose an image is, by id, where that is known: in an archive."""
+        return {}
+
     def image_info(self, image_id: str) -> dict[str, Any]:
         """Return what is known about an image, as MONAI Label gives it.
 
