@@ -230,7 +230,9 @@ def _measured(
         )
     tables = _of_metric(sources, results["dsc"], apart=apart)
     for table in _of_metric(sources, results["nsd"], apart=apart):
-        caption = f"{table.caption} NSD tolerance {tolerance:g} mm."
+        from atlas8k.metrics.surface import described
+
+        caption = f"{table.caption} NSD tolerance {described(tolerance)}."
         tables.append(replace(table, caption=caption))
     notes += [] if apart else [DRAWN_FROM]
     notes += [TRAINED_ON] if any(t.name.startswith("networks") for t in tables) else []

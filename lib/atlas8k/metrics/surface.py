@@ -35,6 +35,9 @@ _MAX_REACH = 48
 """Voxels a tolerance may span: beyond it the list of corners to look at grows without use."""
 
 
+_AT_ONCE = 16
+"""Organs of a pass: a bit each of a 16-bit word."""
+
 BITS = np.array([[[128, 64], [32, 16]], [[8, 4], [2, 1]]], dtype=np.uint8)
 """Bit of each of a corner's eight voxels, ``(2, 2, 2)``: any numbering would do."""
 
@@ -195,19 +198,39 @@ def _foreground(*labels: npt.NDArray[Any]) -> tuple[slice, ...] | None:
     return tuple(box)
 
 
+def tolerances(otherwise: float = TOLERANCE_MM) -> npt.NDArray[np.float64]:
+    """Return the tolerance of each structure in use, ``(organs,)`` float64, mm.
+
+    Parameters
+    ----------
+    otherwise
+        Where the structure set states none.
+    """
+    return np.array([organ.tolerance_mm or otherwise for organ in ORGANS], dtype=np.float64)
+
+
+def described(otherwise: float = TOLERANCE_MM) -> str:
+    """Return the tolerances in use in words: ``1 mm``, ``1 mm (liver_tumor 3 mm)``."""
+    others = [f"{o.name} {o.tolerance_mm:g} mm" for o in ORGANS if o.tolerance_mm]
+    return f"{otherwise:g} mm" + (f" ({', '.join(others)})" if others else "")
+
+
 def surface_areas(
-    pred: Labels, truth: Labels, spacing: Sequence[float], tolerance_mm: float = TOLERANCE_MM
+    pred: Labels,
+    truth: Labels,
+    spacing: Sequence[float],
+    tolerance_mm: float | npt.NDArray[np.float64] = TOLERANCE_MM,
 ) -> npt.NDArray[np.float64]:
     """Return the surface area of every organ, and the part of it near the other map's surface.
 
     Parameters
     ----------
     pred, truth
-        ``(X, Y, Z)`` integer label maps on one grid: 0, and organ ids 1 to 9.
+        ``(X, Y, Z)`` integer label maps on one grid: 0, and ids of structures in use.
     spacing
         Voxel size along the array axes, mm.
     tolerance_mm
-        Distance up to which a surface element counts as met, mm.
+        Distance up to which a surface element counts as met, mm; one, or one an organ.
 
     Returns
     -------
@@ -225,17 +248,37 @@ def surface_areas(
     steps = np.asarray(spacing, dtype=np.float64)
     if steps.shape != (3,) or not (np.isfinite(steps).all() and (steps > 0).all()):
         raise VolumeError("spacing", f"{spacing!r} is not three positive lengths in mm")
-    if not (np.isfinite(tolerance_mm) and tolerance_mm >= 0):
-        raise VolumeError("tolerance", f"{tolerance_mm!r} mm is not a length")
-    if tolerance_mm > _MAX_REACH * float(steps.min()):
-        raise VolumeError(
-            "tolerance", f"{tolerance_mm:g} mm is more than {_MAX_REACH} voxels; NSD is for less"
-        )
+    of_organ = np.broadcast_to(np.asarray(tolerance_mm, dtype=np.float64), len(ORGANS))
+    for tolerance in np.unique(of_organ):
+        if not (np.isfinite(tolerance) and tolerance >= 0):
+            raise VolumeError("tolerance", f"{tolerance!r} mm is not a length")
+        if tolerance > _MAX_REACH * float(steps.min()):
+            raise VolumeError(
+                "tolerance", f"{tolerance:g} mm is more than {_MAX_REACH} voxels; NSD is for less"
+            )
     out = np.zeros((len(ORGANS), 2, 2))
+    for tolerance in np.unique(of_organ):
+        organs = np.flatnonzero(of_organ == tolerance)
+        for first in range(0, len(organs), _AT_ONCE):
+            some = organs[first : first + _AT_ONCE]
+            maps = [truth, pred]
+            if len(some) < len(ORGANS):
+                table = np.zeros(len(ORGANS) + 1, np.uint8)
+                table[some + 1] = np.arange(1, len(some) + 1)
+                maps = [table[label] for label in maps]
+            out[some] = _areas_of(maps[1], maps[0], steps, float(tolerance), len(some))
+    return out
+
+
+def _areas_of(
+    pred: Labels, truth: Labels, steps: npt.NDArray[np.float64], tolerance_mm: float, organs: int
+) -> npt.NDArray[np.float64]:
+    """Return :func:`surface_areas` of values 1 to `organs`, 16 at most, at one tolerance."""
+    out = np.zeros((organs, 2, 2))
     box = _foreground(truth, pred)
     if box is None:
         return out
-    areas, weights, offsets = element_areas(spacing), BITS, _offsets(steps, tolerance_mm)
+    areas, weights, offsets = element_areas(steps.tolist()), BITS, _offsets(steps, tolerance_mm)
     maps = [truth[box], pred[box]]
     if truth.flags.f_contiguous and not truth.flags.c_contiguous:
         # nibabel's order: work on the transposed view, so that memory is read in sequence.
@@ -252,7 +295,7 @@ def surface_areas(
         other_organs = int(np.bitwise_or.reduce(other_corners, axis=None))
 
         def slab(start: int, stop: int, *inputs: Any) -> npt.NDArray[np.float64]:
-            sums = np.zeros((len(ORGANS), 2))
+            sums = np.zeros((organs, 2))
             _measure(*inputs, *geometry, start, stop, sums)
             return sums
 
@@ -263,18 +306,21 @@ def surface_areas(
 
 
 def nsd(
-    pred: Labels, truth: Labels, spacing: Sequence[float], tolerance_mm: float = TOLERANCE_MM
+    pred: Labels,
+    truth: Labels,
+    spacing: Sequence[float],
+    tolerance_mm: float | npt.NDArray[np.float64] = TOLERANCE_MM,
 ) -> npt.NDArray[np.float64]:
     """Return the normalised surface Dice (surface Dice at a tolerance) per organ.
 
     Parameters
     ----------
     pred, truth
-        ``(X, Y, Z)`` integer label maps on one grid: 0, and organ ids 1 to 9.
+        ``(X, Y, Z)`` integer label maps on one grid: 0, and ids of structures in use.
     spacing
         Voxel size along the array axes, mm.
     tolerance_mm
-        1 mm in AbdomenAtlas-8K, 1.5 mm in Touchstone.
+        1 mm in AbdomenAtlas-8K, 1.5 mm in Touchstone; or one an organ, :func:`tolerances`.
 
     Returns
     -------

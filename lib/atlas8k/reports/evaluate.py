@@ -19,7 +19,7 @@ from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import Volume
 from atlas8k.labels.datasets import Dataset
 from atlas8k.metrics.overlap import counts
-from atlas8k.metrics.surface import TOLERANCE_MM, nsd
+from atlas8k.metrics.surface import TOLERANCE_MM, described, nsd, tolerances
 from atlas8k.reports.folders import (
     Truth,
     find_labels,
@@ -107,7 +107,9 @@ def evaluate_volumes(
     prediction, reference = onto_truth(pred, truth.volume, resampled=resampled)
     voxels = counts(prediction.array, reference.array)
     labeled = np.isin(ORGAN_NAMES, [*truth.labeled])
-    surface = nsd(prediction.array, reference.array, reference.grid.spacing, tolerance_mm)
+    surface = nsd(
+        prediction.array, reference.array, reference.grid.spacing, tolerances(tolerance_mm)
+    )
     return CaseEvaluation(
         np.where(labeled, voxels.dsc, np.nan),
         np.where(labeled, surface, np.nan),
@@ -317,9 +319,9 @@ def evaluation_table(evaluation: Evaluation, seed: int = 0) -> Table:
         "evaluation",
         f"{evaluation.dsc.network} against the truth",
         f"{len(evaluation.dsc.cases)} cases. DSC and NSD (tolerance "
-        f"{evaluation.tolerance_mm:g} mm) in %, mean±population SD over the n cases whose truth "
-        "has the organ, 95 % percentile bootstrap interval of the mean (1,000 samples); average: "
-        "over the per-case means. Spurious: cases in which an organ was predicted that the truth "
+        f"{described(evaluation.tolerance_mm)}) in %, mean±population SD over the n cases whose "
+        "truth has the organ, 95 % percentile bootstrap interval of the mean (1,000 samples); "
+        "average: over the per-case means. Spurious: cases in which an organ was predicted that the truth "
         "labels and lacks (– where it labels the organ in no case).",
         ("organ", "n", "DSC", "95 % interval", "NSD", "95 % interval", "spurious"),
         tuple(rows), records=pd.DataFrame(records),

@@ -18,7 +18,7 @@ from atlas8k.core.errors import EvaluationError
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import NIFTI_SUFFIXES, read_label
 from atlas8k.metrics.overlap import dsc
-from atlas8k.metrics.surface import TOLERANCE_MM, nsd
+from atlas8k.metrics.surface import TOLERANCE_MM, nsd, tolerances
 from atlas8k.reports.folders import onto_truth
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.overview import name_of
@@ -76,7 +76,7 @@ def measure(
             seen.add(who)
             drawn, base = onto_truth(read_label(one.file), truth)
             overlap = dsc(drawn.array, base.array)
-            surface = nsd(drawn.array, base.array, base.grid.spacing, tolerance_mm)
+            surface = nsd(drawn.array, base.array, base.grid.spacing, tolerances(tolerance_mm))
             for number, organ in enumerate(ORGAN_NAMES, start=1):
                 if organ not in one.organs or one.organs[organ].state not in ASSESSED:
                     continue
