@@ -212,12 +212,12 @@ def paint_slice(
 
 @compiled
 def label_slice(
-    tissue: Array, spacing: float,
+    ids: Array, spacing: float,
     matrix: Array, centre: Array, field: Array, origin: Array, step: float,
-    xs: Array, ys: Array, z: float, organ_of: Array, out: Array,
+    xs: Array, ys: Array, z: float, out: Array,
 ) -> None:  # fmt: skip
     """Write the organ ids at the voxel centres of one slice ``(X, Y)`` into ``out``."""
-    nx, ny, nz = tissue.shape
+    nx, ny, nz = ids.shape
     moved = np.zeros(3)
     for i in range(xs.size):
         for j in range(ys.size):
@@ -230,4 +230,4 @@ def label_slice(
             if x < 0 or y < 0 or a >= nx or b >= ny or c < 0 or c >= nz:
                 out[i, j] = 0
             else:
-                out[i, j] = organ_of[tissue[a, b, c]]
+                out[i, j] = ids[a, b, c]

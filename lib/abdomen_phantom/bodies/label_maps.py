@@ -15,6 +15,7 @@ slice by slice, and, within a structure, to its surface.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,8 +27,9 @@ import numpy.typing as npt
 from scipy import ndimage
 from skimage.morphology import convex_hull_image
 
-from abdomen_phantom.bodies.tissues import N_TISSUES, ORGAN_OF, Tissue, tissue_of
+from abdomen_phantom.bodies.tissues import ORGAN_OF, Tissue, tissue_of
 from atlas8k.core.errors import VolumeError
+from atlas8k.core.structure_sets import NINE, StructureSet, normalise
 from atlas8k.core.volume import Volume, read_grid, read_label, resample
 
 Array = npt.NDArray[Any]
@@ -47,6 +49,12 @@ HULL_SMOOTH_MM = 8.0
 DISC_MM = 9.0
 """Half of the largest gap between two vertebrae that is a disc."""
 DEPTHS_PER_MM = 2.0
+
+_PARTS = (
+    (r"^lung_(upper|middle|lower)_lobe_", "lung_"),
+    (r"^kidney_cyst_", "kidney_"),
+)
+"""Parts of an organ in TotalSegmentator's map, and how the organ is named."""
 
 _SOLID = (
     Tissue.AORTA,
@@ -82,6 +90,10 @@ class Body:
         ``(X, Y, Z)`` int8, mm: :func:`hull_distance`.
     holds
         Ids of the organs that are in it.
+    structure
+        ``(X, Y, Z)`` uint8, the map's own values: one more of each named structure.
+    names
+        TotalSegmentator's name by value, ``""`` where a value has none.
     seen
         ``(2, 2)`` mm: left and right, back and front end of what is known of the body. A map
         whose side cuts through an organ says nothing of what is beyond; else infinite.
@@ -93,6 +105,39 @@ class Body:
     hull: Array
     holds: frozenset[int]
     seen: Array
+    structure: Array
+    names: tuple[str, ...]
+
+    def labels(self, structures: StructureSet) -> Array:
+        """Return the values of a set of structures: ``(X, Y, Z)`` uint8, 0 where none of them is.
+
+        An organ that was put in from another body or taken out is where :attr:`tissue` has it;
+        other structures are where the map has them and nothing was put over them.
+        """
+        organs = np.array([structures.ids.get(name, 0) for name in ("", *NINE)], np.uint8)
+        labels = organs[ORGAN_OF][self.tissue]
+        if structures.names == NINE:
+            return labels
+        table = np.zeros(256, np.uint8)
+        kinds = np.zeros(256, np.uint8)
+        for value, name in enumerate(self.names):
+            found = find_structure(name, structures) if name else None
+            if found is not None and ORGAN_OF[tissue_of(name) or 0] == 0:
+                table[value], kinds[value] = found, tissue_of(name) or 0
+        values = table[self.structure]
+        free = (values != 0) & (kinds[self.structure] == self.tissue)
+        np.copyto(labels, values, where=free)
+        return labels
+
+    def known(self, structures: StructureSet) -> tuple[str, ...]:
+        """Return the structures of a set that the map's table has a name for.
+
+        One without a voxel is not there; what the table has no name for is unknown, and in the
+        label it is as if it were not there.
+        """
+        found = {find_structure(name, structures) for name in self.names if name}
+        organs = {structures.ids.get(name) for name in NINE}
+        return tuple(o.name for o in structures.organs if o.id in found | organs)
 
     @cached_property
     def middles(self) -> dict[Tissue, tuple[Array, float]]:
@@ -151,13 +196,14 @@ def read_body(path: Path, name: str) -> Body:
     VolumeError
         A file cannot be read, a structure is unknown, or grids differ.
     """
-    volume = _tissues(path)
+    volume, names = _structures(path)
     # The body's own axes, nearest RAS: an oblique map is a body that lies askew.
     grid = volume.grid.working(SPACING_MM)
-    tissue = resample(volume.array, volume.grid, grid, linear=False)
     side = round(SIDE_MM / SPACING_MM)
-    seen = _seen(tissue) + SIDE_MM
-    tissue = np.pad(tissue, ((side, side), (side, side), (0, 0)))
+    structure = resample(volume.array, volume.grid, grid, linear=False)
+    seen = _seen(_kinds(names)[structure]) + SIDE_MM
+    structure = np.pad(structure, ((side, side), (side, side), (0, 0)))
+    tissue = _kinds(names)[structure]
     add_discs(tissue, SPACING_MM)
     return Body(
         name,
@@ -166,7 +212,21 @@ def read_body(path: Path, name: str) -> Body:
         hull_distance(tissue, SPACING_MM),
         frozenset(np.unique(ORGAN_OF[np.unique(tissue)]).tolist()) - {0},
         seen,
+        structure,
+        names,
     )
+
+
+def find_structure(name: str, structures: StructureSet) -> int | None:
+    """Return the value in a set of one of TotalSegmentator's structures; ``None`` without one.
+
+    A part is its organ where the set has no part of that name: a lobe the lung, a cyst the kidney.
+    """
+    for word in (name, *(re.sub(pattern, whole, name) for pattern, whole in _PARTS)):
+        organ = structures.by_word.get(normalise(word))
+        if organ is not None:
+            return organ.id
+    return None
 
 
 def add_discs(tissue: Array, spacing: float) -> None:
@@ -281,55 +341,61 @@ def read_organs(path: Path) -> Volume:
     VolumeError
         As :func:`read_body`.
     """
-    volume = _tissues(path)
-    return Volume(ORGAN_OF[volume.array], volume.grid)
+    volume, names = _structures(path)
+    return Volume(ORGAN_OF[_kinds(names)[volume.array]], volume.grid)
 
 
-def _tissues(path: Path) -> Volume:
-    """Read tissues on the grid of the map, or of the folder's files."""
+def _structures(path: Path) -> tuple[Volume, tuple[str, ...]]:
+    """Read values on the grid of the map, or of the folder's files, and what they are named."""
     return _from_folder(path) if path.is_dir() else _from_map(path)
 
 
-def _from_map(path: Path) -> Volume:
-    """Read one map with values of ``structures.csv`` beside it, as tissues."""
+def _kinds(names: Sequence[str]) -> Array:
+    """Return the tissue of each value, ``(len(names),)`` uint8."""
+    return np.array([(tissue_of(name) or 0) if name else 0 for name in names], np.uint8)
+
+
+def _from_map(path: Path) -> tuple[Volume, tuple[str, ...]]:
+    """Read one map with values of ``structures.csv`` beside it."""
     table = path.parent / TABLE
     try:
         with open(table, encoding="utf-8", newline="") as stream:
-            rows = [(int(row["value"]), row["structure"]) for row in csv.DictReader(stream)]
+            rows = {int(row["value"]): row["structure"] for row in csv.DictReader(stream)}
     except (OSError, ValueError, KeyError, TypeError) as err:
         raise VolumeError(table, f"no table `value,structure` of the maps ({err})") from err
-    to_tissue = np.full(256, 255, np.uint8)
-    to_tissue[0] = Tissue.NONE
-    for value, structure in rows:
-        to_tissue[value] = _known(structure, table)
+    names = [""] * 256
+    for value, structure in rows.items():
+        _check_known(structure, table)
+        if not 1 <= value <= 255:
+            raise VolumeError(table, f"{structure} has value {value}; 1 to 255 are expected")
+        names[value] = structure
     label = read_label(path)
-    tissue = to_tissue[label.array]
-    if tissue.max() >= N_TISSUES:
-        value = int(label.array[tissue >= N_TISSUES].min())
-        raise VolumeError(path, f"value {value} is not in {table.name}")
-    return Volume(tissue, label.grid)
+    values = np.unique(label.array)
+    unnamed = [int(value) for value in values if value and not names[value]]
+    if unnamed:
+        raise VolumeError(path, f"value {unnamed[0]} is not in {table.name}")
+    return label, tuple(names)
 
 
-def _from_folder(folder: Path) -> Volume:
+def _from_folder(folder: Path) -> tuple[Volume, tuple[str, ...]]:
     """Read a file a structure; where two overlap the alphabetically later one stands."""
     files = sorted(folder.glob("*.nii.gz"))
     if not files:
         raise VolumeError(folder, "no structures (*.nii.gz) in it")
+    names = tuple(file.name[: -len(".nii.gz")] for file in files)
     grid = read_grid(files[0])
-    tissue = np.zeros(grid.shape, np.uint8)
-    for file in files:
-        kind = _known(file.name[: -len(".nii.gz")], file)
+    values = np.zeros(grid.shape, np.uint8)
+    for value, (file, name) in enumerate(zip(files, names, strict=True), start=1):
+        _check_known(name, file)
         mask = read_label(file)
         if not mask.grid.same_as(grid):
             raise VolumeError(file, f"not on the grid of {files[0].name}; export it again")
-        tissue[mask.array != 0] = kind
-    return Volume(tissue, grid)
+        values[mask.array != 0] = value
+    return Volume(values, grid), ("", *names)
 
 
-def _known(structure: str, path: Path) -> Tissue:
-    tissue = tissue_of(structure)
-    if tissue is None:
+def _check_known(structure: str, path: Path) -> None:
+    if tissue_of(structure) is None:
         raise VolumeError(
             path, f"structure {structure!r} is none of TotalSegmentator's; remove or rename it"
         )
-    return tissue

@@ -22,7 +22,7 @@ from abdomen_phantom.bodies.draw import (
 from abdomen_phantom.bodies.kernel import label_slice, paint_slice
 from abdomen_phantom.bodies.label_maps import SPACING_MM, Body
 from abdomen_phantom.bodies.shape import Shape, draw_shape, mix
-from abdomen_phantom.bodies.tissues import ORGAN_OF, Tissue
+from abdomen_phantom.bodies.tissues import Tissue
 from abdomen_phantom.contrast import draw_phase
 from abdomen_phantom.raster import TILE
 from abdomen_phantom.scanner import (
@@ -37,6 +37,7 @@ from abdomen_phantom.scanner import (
     enhance_edges,
 )
 from abdomen_phantom.setting import Dice, Phantom
+from atlas8k.core.structure_sets import DEFAULT_SET, StructureSet, built_in
 from atlas8k.core.volume import Grid
 
 Array = npt.NDArray[Any]
@@ -56,6 +57,8 @@ def paint_body(
     grid_spacing_mm: float | None = None,
     phase: str | None = None,
     finest_mm: float = 0.0,
+    structures: StructureSet | None = None,
+    whole: bool = False,
 ) -> Phantom:
     """Paint the CT of a seed; the same seed and bodies give the same voxels.
 
@@ -74,6 +77,11 @@ def paint_body(
         ``None``.
     finest_mm
         Voxels within a slice are no smaller than this, so that a set of CTs takes less time.
+    structures
+        What the label has; the nine organs where ``None``. :meth:`Body.known` says which of them
+        the map tells.
+    whole
+        The scan is as long and as wide as the map, and not a range and field of view drawn.
 
     Raises
     ------
@@ -89,19 +97,25 @@ def paint_body(
     shares = np.array([1.0 if body.holds else WITHOUT_ORGANS for body in bodies])
     body = bodies[int(dice("body").choice(len(bodies), p=shares / shares.sum()))]
     body = mix(dice("mix"), body, bodies)
-    painter = BodyPainter(body, dice, phase, finest_mm)
+    labels = body.labels(structures or built_in(DEFAULT_SET))
+    painter = BodyPainter(body, labels, dice, phase, finest_mm, whole)
     return painter.phantom(grid_spacing_mm, seed, BODIES, phase, (body.name,))
 
 
 class BodyPainter(Painter):
     """A body under its scanner; places are mm in the CT, 0 in the middle of the body."""
 
-    def __init__(self, body: Body, dice: Dice, phase: str, finest_mm: float) -> None:
-        self.body, self.dice, self.finest_mm = body, dice, finest_mm
+    def __init__(
+        self, body: Body, ids: Array, dice: Dice, phase: str, finest_mm: float, whole: bool
+    ) -> None:
+        self.body, self.ids, self.dice, self.finest_mm = body, ids, dice, finest_mm
+        self.whole = whole
         inside = body.hull < 0
         sides = [np.flatnonzero(inside.any(axis=axes)) * SPACING_MM for axes in ((1, 2), (0, 2))]
         (left, right), (back, front) = ((s[0], s[-1]) for s in sides)
         low_z, high_z = draw_range(dice, body)
+        if whole:
+            low_z, high_z = 0.0, (body.tissue.shape[2] - 1) * SPACING_MM
         centre = np.array([(left + right) / 2, (back + front) / 2, (low_z + high_z) / 2])
         radius = (front - back) / 2
         kidney = np.flatnonzero((body.tissue == Tissue.KIDNEY_LEFT).any(axis=(0, 1)))
@@ -138,7 +152,9 @@ class BodyPainter(Painter):
         high = np.array([side + margin, front + margin, half[2]])
         kind, width = rng.random(), rng.uniform(165, 300)
         middle = rng.uniform(-1, 1, 2) * (45, 40) - (0, 15)
-        if kind < 0.12:  # a narrow field of view
+        if self.whole:
+            pass
+        elif kind < 0.12:  # a narrow field of view
             low[:2], high[:2] = middle - width / 2, middle + width / 2
         elif kind < 0.2:  # a side is cut off
             cut = int(rng.integers(4))
@@ -174,7 +190,7 @@ class BodyPainter(Painter):
         out = np.empty((zs.size, xs.size, ys.size), np.uint8)
         for k, z in enumerate(zs):
             shape = self.shape.arguments
-            label_slice(self.body.tissue, SPACING_MM, *shape, xs, ys, z, ORGAN_OF, out[k])
+            label_slice(self.ids, SPACING_MM, *shape, xs, ys, z, out[k])
         return out
 
     def spoil(self, hu: Array, grid: Grid, share: float = 1.0, share_z: float = 1.0) -> None:

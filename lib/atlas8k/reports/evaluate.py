@@ -321,8 +321,8 @@ def evaluation_table(evaluation: Evaluation, seed: int = 0) -> Table:
         f"{len(evaluation.dsc.cases)} cases. DSC and NSD (tolerance "
         f"{described(evaluation.tolerance_mm)}) in %, mean±population SD over the n cases whose "
         "truth has the organ, 95 % percentile bootstrap interval of the mean (1,000 samples); "
-        "average: over the per-case means. Spurious: cases in which an organ was predicted that the truth "
-        "labels and lacks (– where it labels the organ in no case).",
+        "average: over the per-case means. Spurious: cases in which an organ was predicted that "
+        "the truth labels and lacks (– where it labels the organ in no case).",
         ("organ", "n", "DSC", "95 % interval", "NSD", "95 % interval", "spurious"),
         tuple(rows), records=pd.DataFrame(records),
     )  # fmt: skip
