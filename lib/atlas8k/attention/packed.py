@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -23,6 +23,7 @@ from atlas8k.attention.probabilities import Quantised
 from atlas8k.attention.regions import bounding_box
 from atlas8k.core.errors import AttentionError
 from atlas8k.core.grid import Grid
+from atlas8k.core.memory import sparse_zeros
 
 deflate: Any = isal_zlib
 """Deflate, several times faster than zlib; the format is the same."""
@@ -34,18 +35,22 @@ THREADS = 2
 Bytes = npt.NDArray[np.uint8]
 
 
-def pack(maps: Bytes, meta: Mapping[str, Any] | None = None) -> bytes:
+def pack(maps: Bytes | Sequence[Bytes], meta: Mapping[str, Any] | None = None) -> bytes:
     """Pack byte maps.
 
     Parameters
     ----------
     maps
-        ``(..., X, Y, Z)`` uint8.
+        ``(..., X, Y, Z)`` uint8; or several ``(n, X, Y, Z)``, packed as one behind the other
+        without being copied.
     meta
         Anything JSON can hold; :func:`unpack` returns it.
     """
-    shape = maps.shape
-    flat = maps.reshape(-1, *shape[-3:])
+    if isinstance(maps, np.ndarray):
+        shape, flat = maps.shape, list(maps.reshape(-1, *maps.shape[-3:]))
+    else:
+        flat = [image for some in maps for image in some]
+        shape = (len(flat), *flat[0].shape)
 
     def pack_map(image: Bytes) -> tuple[list[list[int]], bytes]:
         box = bounding_box(image)
@@ -81,7 +86,7 @@ def unpack(data: bytes, name: str = "packed maps") -> tuple[Bytes, dict[str, Any
         (length,) = struct.unpack("<I", view[4:8])
         header = json.loads(bytes(view[8 : 8 + length]))
         shape = tuple(header["shape"])
-        maps = np.zeros(shape, dtype=np.uint8)
+        maps = sparse_zeros(shape, np.uint8)
         flat = maps.reshape(-1, *shape[-3:])
         ends = 8 + length + np.cumsum([0, *header["sizes"]])
 

@@ -30,6 +30,7 @@ from atlas8k.attention.probabilities import (
 )
 from atlas8k.attention.regions import Box
 from atlas8k.core.errors import AttentionError
+from atlas8k.core.memory import sparse_zeros
 from atlas8k.core.structures import ORGAN_NAMES
 
 SILENT = 1e-6
@@ -189,7 +190,7 @@ def sweep(
 
     voxels = int(np.prod(source.shape))
     maps = [
-        np.zeros((source.organs, voxels if wanted else 0), np.uint8) for wanted in (flags, heat)
+        sparse_zeros((source.organs, voxels if wanted else 0), np.uint8) for wanted in (flags, heat)
     ]
     thresholds = np.array(limits, dtype=np.float32)
 

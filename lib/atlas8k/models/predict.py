@@ -1,4 +1,4 @@
-"""Predict one CT with all networks: probabilities of nine organs on one grid."""
+"""Predict one CT with all networks: probabilities of the structures in use on one grid."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from atlas8k.core.errors import CheckpointError, PredictionError
+from atlas8k.core.memory import sparse_zeros
 from atlas8k.core.structures import ORGAN_NAMES, in_use
 from atlas8k.core.volume import Grid, Volume
 from atlas8k.models.body import Box, body_box, box_on
@@ -23,7 +24,7 @@ from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.models.cpu_optimisations import compile_or_not, optimise_for_cpu
 from atlas8k.models.ensemble import EnsembleSettings, Prediction, fill_unknown
 from atlas8k.models.preprocess import intensity_key, prepare
-from atlas8k.models.regrid import LEAST, interpolate_into
+from atlas8k.models.regrid import MANY, bytes_written, interpolate_into, least_of
 from atlas8k.models.resources import (
     MemoryPlan,
     check_memory,
@@ -179,9 +180,12 @@ class Predictor:
         working = ct.grid.working(self.grid_mm)
         grid = working.crop(box_on(box, ct.grid, working))
         organs = self.organs
-        values = len(self._networks) * len(organs) * prod(grid.shape)
-        check_memory(values * np.dtype(np.float16).itemsize, str(ct.path or "CT"))
-        probs = np.zeros((len(self._networks), len(organs), *grid.shape), dtype=np.float16)
+        shape = len(self._networks), len(organs), *grid.shape
+        if len(organs) <= MANY:
+            check_memory(prod(shape) * np.dtype(np.float16).itemsize, str(ct.path or "CT"))
+            probs = np.zeros(shape, dtype=np.float16)
+        else:  # checked when it is known how much of it will be written
+            probs = sparse_zeros(shape, np.float16)
         failures: dict[str, str] = {}
         groups: dict[Any, list[str]] = {}
         for name, (checkpoint, _) in self._networks.items():
@@ -229,13 +233,17 @@ class Predictor:
             log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
             return f"{type(err).__name__}: {err}"
         organs, known = self._networks[name][0].organs, self.organs
+        least = least_of(len(known))
 
         def spread(channel: int) -> None:
             out = torch.from_numpy(probs[rows[name], known.index(organs[channel])])
-            interpolate_into(out, predicted[channel], source, grid, LEAST)
+            interpolate_into(out, predicted[channel], source, grid, least)
 
         # What the network knows beside the structures in use is not asked for.
         wanted = [channel for channel, organ in enumerate(organs) if organ in known]
+        if len(known) > MANY:
+            needed = sum(bytes_written(predicted[c], source, grid, least) for c in wanted)
+            check_memory(needed, str(ct.path or "CT"))
         deque(map_in_order(spread, wanted, torch.get_num_threads()), maxlen=0)
         return None
 

@@ -22,6 +22,12 @@ LEAST = 2.0**-15
 out rows that hold no more takes less than 0.1 % off the attention size (Eq. 4) of a real CT;
 with 2^-12 it would be 1.7 %."""
 
+FAINT = 2.0**-10
+"""What counts as 0 in its place where more than :data:`MANY` structures are predicted: their
+tails would fill the memory of all of them over the whole body. Codes of probabilities that are
+kept (:data:`atlas8k.attention.probabilities.FLOOR`) leave out as much."""
+MANY = 32
+
 Axis = tuple[int, npt.NDArray[np.float64]]
 """Source axis, and the source index (continuous) of every voxel along a target axis."""
 
@@ -46,6 +52,25 @@ def parallel_axes(source: Grid, target: Grid) -> tuple[Axis, Axis, Axis] | None:
         for i, (a, n) in enumerate(zip(axes, target.shape, strict=True))
     ]
     return parallel[0], parallel[1], parallel[2]
+
+
+def least_of(structures: int) -> float:
+    """Return the probability that counts as 0 where so many structures are predicted."""
+    return LEAST if structures <= MANY else FAINT
+
+
+def bytes_written(probs: torch.Tensor, source: Grid, target: Grid, least: float) -> int:
+    """Return about how much memory :func:`interpolate_into` takes for a float16 array of an organ.
+
+    Parameters
+    ----------
+    probs
+        ``source.shape``, in [0, 1].
+    """
+    above = probs > least
+    length = int(above.any(dim=0).any(dim=0).sum())
+    rows = int(above.any(dim=2).sum())
+    return int(2 * rows * length * source.voxel_ml / target.voxel_ml)
 
 
 def interpolate_into(

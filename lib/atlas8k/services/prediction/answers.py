@@ -253,7 +253,7 @@ class Answers:
         maps = [self.labels, salient.mask.view(np.uint8)]
         if self.expected is not None:
             maps.append(self.expected.places[None])
-        return pack(np.concatenate(maps), meta)
+        return pack(maps, meta)
 
     @classmethod
     def unpacked(cls, data: bytes, name: str) -> Answers:
