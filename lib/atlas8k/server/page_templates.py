@@ -50,7 +50,13 @@ def named(volume: str) -> str:
     return archive.archive.names.get(volume, volume)
 
 
-ENVIRONMENT.filters |= {"prose": prose, "named": named}
+def breakable(name: str) -> Markup:
+    """Return a name that breaks between its parts before it breaks within a word."""
+    return Markup(_PARTS.sub(r"\1<wbr>", str(escape(name))))
+
+
+_PARTS = re.compile(r"([_./-])(?=\w)")
+ENVIRONMENT.filters |= {"prose": prose, "named": named, "breakable": breakable}
 
 
 @cache
