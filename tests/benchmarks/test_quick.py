@@ -32,6 +32,7 @@ FIGURES = {
                             "revisions_noisy_pairwise_dice"),
     "checks_quality": ("clean", "flagged", "sensitivity_broken_aorta", "precision_aorta",
                        "least_precision_kidney_left"),
+    "cluster": ("process_s", "cluster_s", "overhead", "writes_an_hour", "workers_until_writer"),
     "contrast_phase": ("right_pre", "right_arterial", "right_portal", "right_delayed", "phantoms",
                        "share_right"),
     "duplicates": ("copies", "of_copies", "same_patient", "wrong_pairs", "seconds_full_size"),
