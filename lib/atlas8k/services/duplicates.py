@@ -20,6 +20,7 @@ from atlas8k.content.likeness import LEAST_MM, Fingerprint, compare, fingerprint
 from atlas8k.core.errors import Atlas8kError, VolumeError
 from atlas8k.core.remarks import Remark
 from atlas8k.core.volume import read_ct
+from atlas8k.services.errors import NotFoundError
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.inspection import Inspector
 from atlas8k.store import FileIdentity, alike
@@ -78,13 +79,19 @@ def _unreadable(folder: StudiesFolder, volume: str) -> str | None:
 
 
 def take_fingerprint(folder: StudiesFolder, volume: str) -> bool:
-    """Make and keep a volume's fingerprint; False where it is gone or cannot be read."""
+    """Make and keep a volume's fingerprint; False where it is gone or cannot be read.
+
+    Raises
+    ------
+    UpstreamError
+        The archive does not answer.
+    """
     file = folder.fingerprint(volume)
     if file is None:
         return False
     try:
         folder.ask(Inspector(_SOURCE, partial(_take, folder, volume, file), lambda _: file), volume)
-    except Atlas8kError as error:  # gone meanwhile; an archive that does not answer
+    except (NotFoundError, VolumeError) as error:  # gone meanwhile, or no CT volume after all
         logger.warning("%s: was not compared with other CTs: %s", volume, error)
         return False
     with folder.ledger.read() as tx:

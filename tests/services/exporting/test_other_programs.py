@@ -89,9 +89,10 @@ def written(service: LabelService, out: Path, **settings: str) -> Path:
     return export(service.folder, out, said, select(service.folder, said.require)).out
 
 
-@pytest.mark.parametrize("layout", ["abdomenatlas", "nnunet", "flat"])
+@pytest.mark.parametrize("layout", ["abdomenatlas", "nnunet", "flat", "dicom"])
 def test_there_and_back(campaign: LabelService, tmp_path: Path, layout: str):
-    out = written(campaign, tmp_path / "out", layout=layout, require="any", cts="link")
+    cts = "copy" if layout == "dicom" else "link"
+    out = written(campaign, tmp_path / "out", layout=layout, require="any", cts=cts)
     (tmp_path / "studies").mkdir()
     said = manifest(out)["volumes"]
     for name in said:
