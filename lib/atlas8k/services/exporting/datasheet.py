@@ -159,7 +159,8 @@ def _quartiles(of: pd.DataFrame) -> str:
     if of.empty:
         return ""
     low, middle, high = np.percentile(of["ml"], [25, 50, 75])
-    return f"{middle:.3g} [{low:.3g}–{high:.3g}], {len(of)}"
+    low, middle, high = (f"{ml:,.0f}" if ml >= 1000 else f"{ml:.3g}" for ml in (low, middle, high))
+    return f"{middle} [{low}–{high}], {len(of)}"
 
 
 def _findings(rows: pd.DataFrame) -> Table:
