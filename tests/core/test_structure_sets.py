@@ -155,6 +155,25 @@ def test_a_set_that_is_not_there(tmp_path: Path) -> None:
         find_set(tmp_path / "list.yaml")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("twice.yaml", "structures:\n  liver: {color: [1, 2, 3]}\n  spleen:\n  liver:\n"),
+        ("twice.json", '{"structures": {"liver": {}, "spleen": {}, "liver": {}}}'),
+    ],
+)
+def test_a_file_that_names_a_structure_twice_is_refused(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    """A reader of YAML or JSON takes the later of the two in silence."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SettingsError, match="liver stands there twice"):
+        find_set(tmp_path / name)
+    (tmp_path / name).write_text('structures: {liver: {snomed: ["10200004", Liver], snomed: []}}')
+    with pytest.raises(SettingsError, match="snomed stands there twice"):
+        find_set(tmp_path / name)
+
+
 def test_a_set_must_hold_what_a_campaign_has() -> None:
     former = dict(enumerate(NINE, start=1))
     with pytest.raises(SettingsError, match=r"has aorta as 1, which is liver there.*Nothing was"):

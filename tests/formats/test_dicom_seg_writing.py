@@ -6,6 +6,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import highdicom
 import numpy as np
 import pydicom
 import pydicom_seg
@@ -170,6 +171,20 @@ def test_25_structures(tmp_path: Path) -> None:
         write_segmentation(label, grid, headers, tmp_path / "nine.dcm", **WORDS)
 
 
+def test_25_structures_as_pydicom_seg_reads_them(tmp_path: Path) -> None:
+    grid = GRIDS[1]
+    series = save_series(tmp_path, grid)
+    path = tmp_path / "seg.dcm"
+    with using(built_in("abdomenatlas-1.1")):
+        label = np.random.default_rng(1).integers(0, 26, SHAPE).astype(np.uint8)
+        write_segmentation(label, grid, read_headers(series), path, **WORDS)
+        read = pydicom_seg.SegmentReader().read(pydicom.dcmread(path))
+        assert len(list(read.available_segments)) == 25
+        check_as_read(read, label, grid)
+        for number, organ in enumerate(highdicom.seg.segread(path).SegmentSequence, start=1):
+            assert organ.SegmentLabel == ORGANS[number - 1].name
+
+
 def _lab(segment: pydicom.Dataset) -> Any:
     """PS3.3 C.10.7.1.1."""
     light, a, b = segment.RecommendedDisplayCIELabValue
@@ -181,6 +196,11 @@ def test_simple_itk_agrees(grid: Grid, series: list[str], tmp_path: Path) -> Non
     path = tmp_path / "seg.dcm"
     write_segmentation(label, grid, read_headers(series), path, **WORDS)
     read = pydicom_seg.SegmentReader().read(pydicom.dcmread(path))
+    check_as_read(read, label, grid)
+
+
+def check_as_read(read: Any, label: Labels, grid: Grid) -> None:
+    """Every segment's voxels are where the label has them."""
     for number in read.available_segments:
         image = read.segment_image(number)
         organ = next(o for o in ORGANS if o.name == read.segment_infos[number].SegmentLabel)

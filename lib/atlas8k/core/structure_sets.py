@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,7 @@ Category = Literal["organ", "lesion"]
 Side = Literal["left", "right"]
 _KEYS = (
     *("id", "snomed", "aliases", "color", "side", "pair", "category", "one_piece", "minutes"),
-    "tolerance_mm",
+    *("tolerance_mm", "within"),
 )
 
 
@@ -59,6 +59,9 @@ class Organ:
         To draw it by hand; ``None``: the paper's hour (`campaign.effort`).
     tolerance_mm
         Of its surface in NSD; ``None``: the one of the report.
+    within
+        Name of the structure that it lies in and is a part of, as a tumour in the liver. A label
+        map has its value there; the other one's mask is both values (:attr:`StructureSet.parts`).
     """
 
     id: int
@@ -73,6 +76,7 @@ class Organ:
     one_piece: bool = True
     minutes: float | None = None
     tolerance_mm: float | None = None
+    within: str | None = None
 
 
 class StructureSet:
@@ -125,6 +129,48 @@ class StructureSet:
                 raise SettingsError(
                     f"structures {name}: the pair of {organ.name}, {organ.pair}, is not in the set"
                 )
+            self._outer(organ)
+
+    def _outer(self, organ: Organ) -> tuple[Organ, ...]:
+        """Return what a structure lies in, the nearest first.
+
+        Raises
+        ------
+        SettingsError
+            It is not in the set, or lies in itself.
+        """
+        by_name = {one.name: one for one in self.organs}
+        chain: list[Organ] = []
+        inner = organ
+        while inner.within is not None:
+            outer = by_name.get(inner.within)
+            if outer is None:
+                raise SettingsError(
+                    f"structures {self.name}: {inner.name} is within {inner.within}, which is not "
+                    "in the set"
+                )
+            if outer is organ or outer in chain:
+                raise SettingsError(f"structures {self.name}: {organ.name} is within itself")
+            chain.append(outer)
+            inner = outer
+        return tuple(chain)
+
+    @cached_property
+    def parts(self) -> Mapping[int, tuple[int, ...]]:
+        """Values that make up a structure's mask, by id: its own, and what lies within it.
+
+        Only structures that have something within them.
+        """
+        found: dict[int, list[int]] = {}
+        for organ in self.organs:
+            for outer in self._outer(organ):
+                found.setdefault(outer.id, [outer.id]).append(organ.id)
+        return MappingProxyType({number: tuple(values) for number, values in found.items()})
+
+    @cached_property
+    def depths(self) -> Mapping[int, int]:
+        """Structures that each lies in, by id: 0 for most."""
+        return MappingProxyType({organ.id: len(self._outer(organ)) for organ in self.organs})
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -158,6 +204,7 @@ class StructureSet:
                     "one_piece": organ.one_piece,
                     "minutes": organ.minutes,
                     "tolerance_mm": organ.tolerance_mm,
+                    **({"within": organ.within} if organ.within else {}),
                 }
                 for organ in self.organs
             },
@@ -256,12 +303,30 @@ def find_set(name: str | Path) -> StructureSet:
     import yaml
 
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        record = _loaded(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, RecursionError, yaml.YAMLError) as error:
         raise SettingsError(f"structures {path}: cannot be read: {error}") from error
     if not isinstance(record, dict):
         raise SettingsError(f"structures {path}: a mapping with name and structures is expected")
     return from_dict({"name": path.stem, **record})
+
+
+def _loaded(text: str) -> Any:
+    """Load YAML or JSON, in which no key may stand twice: the later would replace the first."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise yaml.YAMLError(f"{key} stands there twice, line {node.start_mark.line + 1}")
+        return {**loader.construct_mapping(node, deep=True)}
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    return yaml.load(text, Loader)
 
 
 def from_dict(record: Mapping[str, Any]) -> StructureSet:
@@ -272,7 +337,8 @@ def from_dict(record: Mapping[str, Any]) -> StructureSet:
     record
         ``name``, and ``structures``: a list of names that this project knows, or a mapping of
         name to ``snomed`` (``[code, meaning]``), and where wanted ``aliases``, ``color``,
-        ``side``, ``pair``, ``category``, ``one_piece``, ``minutes``, ``tolerance_mm``, ``id``.
+        ``side``, ``pair``, ``category``, ``one_piece``, ``minutes``, ``tolerance_mm``,
+        ``within``, ``id``.
         What is left out of a known structure is as this project has it.
 
     Raises
@@ -293,14 +359,17 @@ def from_dict(record: Mapping[str, Any]) -> StructureSet:
         structures = dict.fromkeys(structures)
     taken = [_organ(name, str(one), i, more) for i, (one, more) in enumerate(structures.items(), 1)]
     present = {organ.name for organ in taken}
-    # A known structure whose other side is left out stands alone.
+    # A known structure whose other side, or whose organ, is left out stands alone.
     given = {str(one): more or {} for one, more in structures.items()}
+
+    def other(organ: Organ, key: str) -> str | None:
+        named: str | None = getattr(organ, key)
+        return named if named in present or key in given[organ.name] else None
+
     return StructureSet(
         name,
         [
-            organ
-            if organ.pair in present or "pair" in given[organ.name]
-            else Organ(**{**organ.__dict__, "pair": None})
+            replace(organ, pair=other(organ, "pair"), within=other(organ, "within"))
             for organ in taken
         ],
     )
@@ -341,6 +410,7 @@ def _organ(set_name: str, name: str, position: int, more: Any) -> Organ:
         one_piece,
         _positive(where, "minutes", record.get("minutes")),
         _positive(where, "tolerance_mm", record.get("tolerance_mm")),
+        record.get("within"),
     )
 
 

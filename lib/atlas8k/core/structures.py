@@ -113,6 +113,11 @@ ORGAN_NAMES: Sequence[str] = _Names()
 ORGAN_IDS: Mapping[str, int] = _Ids()
 
 
+def parts_of(organ_id: int) -> tuple[int, ...]:
+    """Return the label values that make up a structure in use: its own, and those within it."""
+    return in_use().parts.get(organ_id, (organ_id,))
+
+
 def find_organ(name: str) -> Organ | None:
     """Return the structure in use of that name or alias, ``None`` where there is none.
 

@@ -6,11 +6,13 @@ skipped, so that only the rest, a tenth of an abdominal CT, is counted one by on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from atlas8k.core.structures import parts_of
 
 Labels = npt.NDArray[np.uint8]
 
@@ -58,12 +60,38 @@ def renamed(array: Labels, table: Labels) -> Labels:
     return np.frombuffer(flat, dtype=np.uint8).reshape(array.shape, order=order)
 
 
+def mask_table(organ_id: int) -> Labels:
+    """Return a table for :func:`renamed` by which a structure's mask is 1, ``(256,)`` uint8.
+
+    What the structure set has within it belongs to it.
+    """
+    table = np.zeros(256, dtype=np.uint8)
+    table[list(parts_of(organ_id))] = 1
+    return table
+
+
 def only(array: Labels, ids: Iterable[int]) -> Labels:
     """Return a copy of a label map with these organ ids; other voxels are 0."""
     table = np.zeros(256, dtype=np.uint8)
     for number in ids:
         table[number] = number
     return renamed(array, table)
+
+
+def table_of(values: Mapping[int, int]) -> Labels:
+    """Return a table for :func:`renamed` that gives structures other values, ``(256,)`` uint8.
+
+    Parameters
+    ----------
+    values
+        By id; what is not named is 0, or the value of the structure that it lies within.
+    """
+    table = np.zeros(256, dtype=np.uint8)
+    for number, value in values.items():
+        for part in parts_of(number):
+            if part == number or (part not in values and not table[part]):
+                table[part] = value
+    return table
 
 
 def fill(top: Labels, below: Labels) -> npt.NDArray[np.int64]:

@@ -30,8 +30,8 @@ from atlas8k.core.files import publishing
 from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import find_placement, put
 from atlas8k.core.structure_sets import Organ
-from atlas8k.core.structures import ORGANS
-from atlas8k.core.voxels import counts, renamed
+from atlas8k.core.structures import ORGANS, in_use, parts_of
+from atlas8k.core.voxels import counts, mask_table, renamed
 from atlas8k.formats.dicom import inspect
 
 Kind = Literal["organs", "attention"]
@@ -105,14 +105,19 @@ def write_segmentation(
     path = Path(path)
     _check_text(description)
     headers, target = _stacked(series, path)
-    organs = _present(array, grid, path)
+    organs = _present(array, grid, path, kind)
     numbers = np.zeros(256, dtype=np.uint8)
     numbers[[organ.id for organ in organs]] = np.arange(1, len(organs) + 1)
-    turned = renamed(_on_series(array, grid, target, path), numbers)
+    turned = _on_series(array, grid, target, path)
+    outer = [organ for organ in organs if kind == "organs" and organ.id in in_use().parts]
+    frames = renamed(turned, numbers).transpose(2, 1, 0)
+    if outer:  # a segment each: a tumour's voxels are its organ's, too
+        masks = [renamed(turned, mask_table(organ.id)) for organ in organs]
+        frames = np.stack([mask.transpose(2, 1, 0) for mask in masks], axis=-1)
     across, down, step = target.spacing
     data = Segmentation(
         [_completed(header) for header in headers],
-        turned.transpose(2, 1, 0),
+        frames,
         "BINARY",
         [_segment(number, organ, kind, made) for number, organ in enumerate(organs, start=1)],
         series_instance_uid=generate_uid(),
@@ -164,7 +169,7 @@ def _completed(header: pydicom.Dataset) -> pydicom.Dataset:
     return whole
 
 
-def _present(array: npt.NDArray[np.uint8], grid: Grid, path: Path) -> list[Organ]:
+def _present(array: npt.NDArray[np.uint8], grid: Grid, path: Path, kind: Kind) -> list[Organ]:
     if tuple(array.shape) != grid.shape:
         raise GridMismatchError(path, f"array {array.shape} does not fit grid {grid.shape}")
     if array.dtype != np.uint8:
@@ -176,7 +181,9 @@ def _present(array: npt.NDArray[np.uint8], grid: Grid, path: Path) -> list[Organ
         raise EmptyVolumeError(
             path, "no organ has a voxel, and DICOM SEG cannot say so; keep it in another form"
         )
-    return [organ for organ in ORGANS if organ.id in values]
+    if kind == "attention":
+        return [organ for organ in ORGANS if organ.id in values]
+    return [organ for organ in ORGANS if values.intersection(parts_of(organ.id))]
 
 
 def _on_series(

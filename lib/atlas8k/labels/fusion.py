@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from atlas8k.core.errors import GridMismatchError
 from atlas8k.core.organ_states import OrganSource
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, in_use, parts_of
 from atlas8k.core.voxels import fill, joint_counts, renamed
 
 SourceKind = Literal["public", "revised", "pseudo"]
@@ -127,6 +127,10 @@ def fuse(
         organs[organ] = _source(organ, ordered, position, decided, organ in disagree)
         if position is not None and _has_voxels(ordered[position], organ):
             tables[position][ORGAN_IDS[organ]] = ORGAN_IDS[organ]
+    for table in tables:  # what is within an organ, and comes from elsewhere, is the organ here
+        for outer, parts in in_use().parts.items():
+            if table[outer]:
+                table[[value for value in parts if not table[value]]] = outer
     array, overlaps = _painted(shape, ordered, tables)
     return FusedLabel(array, organs, overlaps)
 
@@ -191,10 +195,10 @@ def _disagreements(ordered: Sequence[SourceLabel], shape: tuple[int, int, int]) 
             )
         )
         for organ in shared:
-            i = ORGAN_IDS[organ]
-            before = int(both[i].sum()) if _has_voxels(public_label, organ) else 0
-            after = int(both[:, i].sum()) if _has_voxels(revised_label, organ) else 0
-            same = int(both[i, i]) if before and after else 0
+            own = list(parts_of(ORGAN_IDS[organ]))
+            before = int(both[own].sum()) if _has_voxels(public_label, organ) else 0
+            after = int(both[:, own].sum()) if _has_voxels(revised_label, organ) else 0
+            same = int(both[np.ix_(own, own)].sum()) if before and after else 0
             if not before == after == same:
                 organs.add(organ)
     return organs
@@ -205,16 +209,23 @@ def _painted(
     ordered: Sequence[SourceLabel],
     tables: Sequence[npt.NDArray[np.uint8]],
 ) -> tuple[npt.NDArray[np.uint8], tuple[Overlap, ...]]:
-    """Paint the organs of each source by its table, the highest source's on top."""
+    """Paint the organs of each source by its table, the highest source's on top.
+
+    What lies within another structure lies on top of it, whatever source either comes from.
+    """
     out = np.zeros(shape, dtype=np.uint8, order="F")
     owner: dict[int, SourceKind] = {}
-    overlaps = []
+    overlaps, parts = [], in_use().parts
     for source, table in zip(ordered, tables, strict=True):
         if source.array is None or not table.any():
             continue
         both = fill(out, renamed(source.array, table))
         for i, j in np.argwhere(both).tolist():
             kept, lost = ORGAN_NAMES[i - 1], ORGAN_NAMES[j - 1]
-            overlaps.append(Overlap(kept, lost, int(both[i, j]), owner[i], source.kind))
-        owner.update({int(i): source.kind for i in np.flatnonzero(table)})
+            if j in parts.get(i, ()):
+                inner = (source.array == j) & (out == i)
+                out[inner] = j
+            elif i not in parts.get(j, ()):
+                overlaps.append(Overlap(kept, lost, int(both[i, j]), owner[i], source.kind))
+        owner.update({int(i): source.kind for i in np.unique(table)})
     return out, tuple(sorted(overlaps, key=lambda overlap: -overlap.voxels))

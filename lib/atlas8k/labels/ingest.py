@@ -21,7 +21,7 @@ from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import Box, Start, find_placement, put
 from atlas8k.core.label_mapping import MappedLabel, map_label
 from atlas8k.core.structure_sets import normalise
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS, find_organ
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS, find_organ, in_use
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.core.voxels import counts, joint_counts, renamed
 from atlas8k.formats.dicom_seg import read_dicom_seg
@@ -385,13 +385,15 @@ def _flattened(
     """Merge layers into one map, by the organ id of each of their values.
 
     Of two organs that overlap, the one with fewer voxels keeps the shared ones: it would
-    lose the larger part of itself. The order of the segments does not matter. One layer at a
+    lose the larger part of itself; what the structure set has within another lies on top of it,
+    and is no overlap. The order of the segments does not matter. One layer at a
     time is held anew.
     """
     voxels = np.zeros(256, dtype=np.int64)
     for table, found in zip(tables, voxel_counts, strict=True):
         np.add.at(voxels, table, found)
-    largest_first = sorted(ORGAN_IDS.values(), key=lambda i: (-voxels[i], i))
+    parts, depths = in_use().parts, in_use().depths
+    largest_first = sorted(ORGAN_IDS.values(), key=lambda i: (depths[i], -voxels[i], i))
     rank, organ_of_rank = np.zeros(256, dtype=np.uint8), np.zeros(256, dtype=np.uint8)
     for place, number in enumerate(largest_first, start=1):
         rank[number], organ_of_rank[place] = place, number
@@ -408,6 +410,6 @@ def _flattened(
         )
         for i in range(1, len(ORGANS) + 1)
         for j in range(1, i)
-        if shared[i, j]
+        if shared[i, j] and organ_of_rank[i] not in parts.get(int(organ_of_rank[j]), ())
     )
     return renamed(top, organ_of_rank), overlaps

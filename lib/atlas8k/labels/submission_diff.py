@@ -16,7 +16,7 @@ import numpy.typing as npt
 from atlas8k.core.errors import GridMismatchError, LabelNameError, NoOrganError
 from atlas8k.core.grid import Grid
 from atlas8k.core.organ_states import OrganChange
-from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.structures import ORGAN_IDS, parts_of
 from atlas8k.core.voxels import counts, fill, joint_counts, only, renamed
 from atlas8k.labels.ingest import Submitted, organ_names
 from atlas8k.labels.plausibility import find_odd_volumes
@@ -209,9 +209,10 @@ def compare_with_draft(
     both = joint_counts(_draft_array(draft, submitted), submitted.array)
     changes = {}
     for organ, number in ORGAN_IDS.items():
-        before = int(both[number].sum())
-        after = int(both[:, number].sum())
-        shared = int(both[number, number])
+        own = list(parts_of(number))  # a tumour that was drawn changes no voxel of its organ
+        before = int(both[own].sum())
+        after = int(both[:, own].sum())
+        shared = int(both[np.ix_(own, own)].sum())
         named = organ in submitted.named
         if organ in statement.absent and not after:
             state = "absent"

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.errors import GridMismatchError, VolumeError
-from atlas8k.core.structures import ORGANS
+from atlas8k.core.structures import ORGANS, in_use
 from atlas8k.core.voxels import joint_counts
 
 Labels = npt.NDArray[np.integer[Any]]
@@ -92,7 +92,13 @@ def counts(pred: Labels, truth: Labels) -> Counts:
     check_maps(pred, truth)
     table = joint_counts(truth.astype(np.uint8, copy=False), pred.astype(np.uint8, copy=False))
     table = table[: len(ORGANS) + 1, : len(ORGANS) + 1]
-    return Counts(table.sum(1)[1:], table.sum(0)[1:], table.diagonal()[1:].copy())
+    found = Counts(table.sum(1)[1:], table.sum(0)[1:], table.diagonal()[1:].copy())
+    for organ, parts in in_use().parts.items():  # a tumour's voxels are its organ's, too
+        own = list(parts)
+        found.truth[organ - 1] = table[own].sum()
+        found.prediction[organ - 1] = table[:, own].sum()
+        found.both[organ - 1] = table[np.ix_(own, own)].sum()
+    return found
 
 
 def dsc(pred: Labels, truth: Labels) -> npt.NDArray[np.float64]:

@@ -25,7 +25,8 @@ from numba import njit
 from skimage.measure import marching_cubes
 
 from atlas8k.core.errors import VolumeError
-from atlas8k.core.structures import ORGANS
+from atlas8k.core.structures import ORGANS, in_use
+from atlas8k.core.voxels import mask_table
 from atlas8k.metrics.overlap import Labels, check_maps
 
 TOLERANCE_MM = 1.0
@@ -257,8 +258,13 @@ def surface_areas(
                 "tolerance", f"{tolerance:g} mm is more than {_MAX_REACH} voxels; NSD is for less"
             )
     out = np.zeros((len(ORGANS), 2, 2))
+    for organ in in_use().parts:  # with what lies within it
+        table = mask_table(organ)
+        found = _areas_of(table[pred], table[truth], steps, float(of_organ[organ - 1]), 1)
+        out[organ - 1] = found[0]
+    alone = np.array([organ.id not in in_use().parts for organ in ORGANS])
     for tolerance in np.unique(of_organ):
-        organs = np.flatnonzero(of_organ == tolerance)
+        organs = np.flatnonzero((of_organ == tolerance) & alone)
         for first in range(0, len(organs), _AT_ONCE):
             some = organs[first : first + _AT_ONCE]
             maps = [truth, pred]

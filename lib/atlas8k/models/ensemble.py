@@ -18,7 +18,7 @@ import torch
 
 from atlas8k.core.components import largest_component
 from atlas8k.core.errors import PredictionError
-from atlas8k.core.structures import ORGAN_IDS, ORGANS
+from atlas8k.core.structures import ORGAN_IDS, ORGANS, in_use
 from atlas8k.core.volume import Grid
 from atlas8k.core.weighting import Weights
 from atlas8k.models.body import box_of
@@ -146,7 +146,9 @@ def label_map(
         weights = settings.weights.matrix(names)[:, columns]
     label = np.zeros(probs.shape[2:], dtype=np.uint8)
     best = np.full(probs.shape[2:], CUT, dtype=np.float32)
-    for organ, value in enumerate(organ_ids):
+    structures = in_use()
+    inner_last = sorted(enumerate(organ_ids), key=lambda one: structures.depths[one[1]])
+    for organ, value in inner_last:
         box = _box_above_cut([probs[m, organ] for m in _members(covered, organ, weights)])
         if box is None:
             continue
@@ -155,6 +157,9 @@ def label_map(
             continue
         mean = part.numpy()
         mask = mean > best[box]
+        if structures.depths[value]:  # likelier or not, it lies on top of what it is within
+            outer = [v for v, parts in structures.parts.items() if value in parts and v != value]
+            mask |= (mean > CUT) & np.isin(label[box], outer)
         if settings.largest_component and ORGANS[value - 1].one_piece:
             mask &= largest_component(mean > CUT)
         best[box][mask] = mean[mask]

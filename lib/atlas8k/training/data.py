@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from atlas8k.core.errors import TrainingError
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS, in_use
 from atlas8k.core.volume import Volume, read_ct, read_label, resample
 from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.models.preprocess import prepare
@@ -183,7 +183,11 @@ def prepare_case(
     ids = resample(label.array, ct.grid, grid, linear=False)
     known = _mask(known_organs)
     pseudo = _mask(pseudo_organs) & ~known
-    ids[~np.concatenate([[True], known | pseudo])[ids]] = 0
+    there = np.concatenate([[True], known | pseudo])
+    for outer, parts in in_use().parts.items():  # what nobody labeled in an organ is the organ
+        if there[outer]:
+            ids[np.isin(ids, [value for value in parts if not there[value]])] = outer
+    ids[~there[ids]] = 0
     points = _points(ids)
     if ignore is not None:
         _check_grid(ignore, ct, ignore.path or f"the open voxels of {name}")

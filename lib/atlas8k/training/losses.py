@@ -20,7 +20,7 @@ from monai.losses import DiceLoss
 from torch.nn import functional
 
 from atlas8k.core.errors import TrainingError
-from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.structures import ORGAN_IDS, in_use
 from atlas8k.models.checkpoint import Checkpoint
 from atlas8k.training import ranks
 from atlas8k.training.config import TrainingConfig
@@ -39,6 +39,7 @@ def segmentation_loss(
     known: torch.Tensor,
     activation: str,
     balance: float = 0.0,
+    nested: Sequence[tuple[int, int]] = (),
 ) -> torch.Tensor:
     """Return Dice plus cross-entropy over the labeled organs.
 
@@ -59,6 +60,10 @@ def segmentation_loss(
         From 0, where every voxel counts alike in the cross-entropy, to 1, where an organ
         counts by the square root of its size. Random weights learn small organs many
         times sooner so; probabilities are too high until it is 0 again.
+
+    nested
+        Sigmoid networks: outputs, from 0 on, of an organ and of what lies within it; the organ's
+        truth is both. Those of a softmax exclude each other.
 
     Returns
     -------
@@ -81,6 +86,8 @@ def segmentation_loss(
         )
         return entropy + _dice(_zero_ignored(probs, learned, everywhere), truth, known)
     truth = _one_hot(label, organs, logits.dtype)
+    for outer, inner in nested:
+        truth[:, outer] += truth[:, inner]
     entropy = functional.binary_cross_entropy_with_logits(
         logits,
         truth,
@@ -157,6 +164,7 @@ class Supervision:
         self._config = config
         self._device = device
         self._channels, self._rows = _channels(start)
+        self._nested = _nested(start)
 
     def backward(
         self,
@@ -222,10 +230,10 @@ class Supervision:
         """Average the losses of deep supervision's heads, each of half the weight of the last."""
         activation = self._start.activation
         if logits.ndim == 5:
-            return segmentation_loss(logits, label, known, activation, balance)
+            return segmentation_loss(logits, label, known, activation, balance, self._nested)
         weights = [0.5**i for i in range(logits.shape[1])]
         losses = [
-            weight * segmentation_loss(head, label, known, activation, balance)
+            weight * segmentation_loss(head, label, known, activation, balance, self._nested)
             for weight, head in zip(weights, logits.unbind(1), strict=True)
         ]
         return torch.stack(losses).sum() / sum(weights)
@@ -269,7 +277,22 @@ def _channels(start: Checkpoint) -> tuple[torch.Tensor, list[int]]:
     for channel, organ in enumerate(start.organs, start=1):
         if organ in ORGAN_IDS:
             table[ORGAN_IDS[organ]] = channel
+    for outer, parts in in_use().parts.items():  # a tumour that it does not know is the organ
+        for value in parts:
+            if not table[value]:
+                table[value] = table[outer]
     return table, [ORGAN_IDS.get(organ, 0) - 1 for organ in start.organs]
+
+
+def _nested(start: Checkpoint) -> list[tuple[int, int]]:
+    """Return the outputs of each organ and of what lies within it, as far as both are known."""
+    output = {ORGAN_IDS[name]: i for i, name in enumerate(start.organs) if name in ORGAN_IDS}
+    return [
+        (output[outer], output[inner])
+        for outer, parts in in_use().parts.items()
+        for inner in parts[1:]
+        if outer in output and inner in output
+    ]
 
 
 def autocast(device: torch.device, amp: bool | None) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from atlas8k.core.structure_sets import NINE
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.core.voxels import only, renamed
+from atlas8k.core.voxels import mask_table, renamed, table_of
 
 Layout = Literal["abdomenatlas", "nnunet", "flat", "dicom"]
 
@@ -108,21 +108,17 @@ def label_files(
         It is in a test set.
     """
     ids = {organ: ORGAN_IDS[organ] for organ in organs}
+    same = {value: value for value in ids.values()}
     if layout == "abdomenatlas":
         if opened is not None:
             yield "unknown.nii.gz", opened.view(np.uint8), {}
         elif complete:
-            yield "combined_labels.nii.gz", only(array, ids.values()), ids
+            yield "combined_labels.nii.gz", renamed(array, table_of(same)), ids
         for organ, value in ids.items():
-            table = np.zeros(256, np.uint8)
-            table[value] = 1
-            yield f"{MASKS}/{organ}.nii.gz", renamed(array, table), {organ: 1}
+            yield f"{MASKS}/{organ}.nii.gz", renamed(array, mask_table(value)), {organ: 1}
     elif layout == "nnunet":
         values = values_of(organs, opened is not None)
-        table = np.zeros(256, np.uint8)
-        for organ, value in ids.items():
-            table[value] = values[organ]
-        made = renamed(array, table)
+        made = renamed(array, table_of({value: values[organ] for organ, value in ids.items()}))
         if opened is not None:
             made = np.where(opened, np.uint8(values[IGNORE]), made)
         yield f"labels{'Ts' if test else 'Tr'}/{name}.nii.gz", made, {o: values[o] for o in ids}
@@ -132,7 +128,7 @@ def label_files(
         if opened is None and made.any():
             yield "segmentation.dcm", made, {}
     elif complete and opened is None:
-        yield f"labels/{name}.nii.gz", only(array, ids.values()), ids
+        yield f"labels/{name}.nii.gz", renamed(array, table_of(same)), ids
 
 
 def why_no_file(layout: Layout, organs: Iterable[str], among: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from atlas8k.core.errors import GridMismatchError
 from atlas8k.core.findings import Finding
-from atlas8k.core.structures import ORGAN_IDS
+from atlas8k.core.structures import ORGAN_IDS, in_use
 from atlas8k.core.volume import Grid, read_label
 from atlas8k.core.voxels import counts, only
 from atlas8k.labels.provenance import Provenance
@@ -391,7 +391,10 @@ class LabelService:
         stay = [ORGAN_IDS[o] for o in present(before)]
         if earlier is not None and stay:
             old = only(read_label(earlier.path).array, stay)
-            np.copyto(made, old, where=(made == 0) & (old != 0))
+            free = made == 0
+            for outer, parts in in_use().parts.items():  # a tumour lies on top of its organ
+                free |= (made == outer) & np.isin(old, [part for part in parts if part != outer])
+            np.copyto(made, old, where=free & (old != 0))
         return made
 
 
