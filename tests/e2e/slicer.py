@@ -94,6 +94,9 @@ class Segmentation:
     def GetNthSegmentID(self, n: int) -> str:  # noqa: N802
         return self.segments[n].id
 
+    def GetSegmentIDs(self, ids: list[str]) -> None:  # noqa: N802
+        ids[:] = [one.id for one in self.segments]
+
     def GetSegment(self, id_: str) -> Segment | None:  # noqa: N802
         return next((one for one in self.segments if one.id == id_), None)
 

@@ -104,7 +104,7 @@ def _label(image: str, tag: str) -> str:
 
 
 def _names() -> list[str]:
-    others = ("ensemble", ATTENTION, "draft")
+    others = ("ensemble", ATTENTION, "draft", "strokes")
     return [one for one in app_instance()._infers if one not in others]
 
 

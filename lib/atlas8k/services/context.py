@@ -24,6 +24,7 @@ from atlas8k.services.labels.service import LabelService
 from atlas8k.services.looks import Looks
 from atlas8k.services.overview import Overview
 from atlas8k.services.prediction.engine import Engine
+from atlas8k.services.strokes import StrokeService
 from atlas8k.services.studies.content import admit
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.names import check_id
@@ -65,6 +66,8 @@ class Context:
         Finds near-duplicates, where a server has started it.
     exports
         Datasets that are exported from the page.
+    strokes
+        Changes labels by strokes.
     label_watch
         Holds their files against their hashes, where a server has started it.
     """
@@ -86,6 +89,7 @@ class Context:
     sweep: Sweep = field(init=False)
     duplicate_watch: DuplicateWatch = field(init=False)
     exports: Exports = field(init=False)
+    strokes: StrokeService = field(init=False)
     _synced: object = None
     _registered: str = ""
 
@@ -96,6 +100,9 @@ class Context:
         self.calibrations = Calibrations(self.ledger)
         self.sweep = Sweep(self.ledger)
         self.duplicate_watch = DuplicateWatch(self.studies)
+        self.strokes = StrokeService(
+            self.studies, self.engine, self.models, networks=self.settings.networks
+        )
         self.exports = Exports(self.studies.path, self.ledger.path, self.settings.exports)
 
     def close(self) -> None:

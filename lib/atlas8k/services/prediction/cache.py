@@ -95,6 +95,10 @@ class PredictionCache:
             return None
         return data
 
+    def has(self, key: Key, kind: Kind) -> bool:
+        """Return whether a file is stored; nothing counts as used by it."""
+        return self._path(key, kind).is_file()
+
     def latest(self, volume: str, model_version: str, kind: Kind) -> bytes | None:
         """Return what was stored last of a volume, whatever state and settings it belongs to.
 

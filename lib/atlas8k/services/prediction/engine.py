@@ -187,6 +187,14 @@ class Engine:
         codes = quantise(prediction.probs, organs=prediction.organs, name=path.name)
         return codes, prediction.grid, model_version
 
+    def holds(self, path: Path, volume: str) -> bool:
+        """Return whether the probabilities of a CT are stored, or in memory."""
+        key = self._key(path, volume)
+        if key is not None and self._cache is not None and self._cache.has(key, "codes"):
+            return True
+        last = self._last
+        return last is not None and last[0][:2] == (path, file_fingerprint(path))
+
     def _key(self, path: Path, volume: str | None) -> Key | None:
         if self._cache is None or self._cache.limit <= 0 or volume is None:
             return None
