@@ -71,3 +71,26 @@ def test_slices_far_apart_are_two_corrections() -> None:
     label[..., 2][disc(4)] = label[..., 12][disc(4)] = 5
     assert fill_between(label, None, 5, 2, (1.0, 1.0, 3.1))[1] == 0
     assert fill_between(label, None, 5, 2, (1.0, 1.0, 2.9))[1] == 9
+
+
+def test_between_slices_a_guide_bends_what_is_filled_and_the_drawn_ones_stay() -> None:
+    shape = (30, 30, 9)
+    x, y, z = np.indices(shape)
+    bend = 4 * np.sin(np.pi * z / 8)
+    truth = (x - 15 - bend) ** 2 + (y - 15) ** 2 <= 36
+    label = np.zeros(shape, np.uint8)
+    for k in (0, 8):
+        label[:, :, k][truth[:, :, k]] = 5
+    label[22:, 13:17, 4] = 7
+    guide = (x - 15 - bend) ** 2 + (y - 15) ** 2 <= 16  # networks have it too small, but bent
+    plain, _ = fill_between(label, None, 5, 2, (1.0, 1.0, 1.0))
+    guided, filled = fill_between(label, None, 5, 2, (1.0, 1.0, 1.0), guide)
+    assert filled == 7
+    free = label != 7
+    wrong = [((one == 5) ^ truth)[free].sum() for one in (plain, guided)]
+    assert wrong[1] < 0.35 * wrong[0]
+    assert np.array_equal(guided == 7, label == 7)
+    for k in (0, 8):
+        assert np.array_equal(guided[:, :, k], label[:, :, k])
+    gap = guide & (z != 4)
+    assert np.array_equal(fill_between(label, None, 5, 2, (1.0, 1.0, 1.0), gap)[0], plain)

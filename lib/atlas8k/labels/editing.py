@@ -31,13 +31,19 @@ def take_organ(label: Label, other: Label, organ: int) -> Label:
 
 
 def fill_between(
-    label: Label, before: Label | None, organ: int, axis: int, spacing: tuple[float, float, float]
+    label: Label,
+    before: Label | None,
+    organ: int,
+    axis: int,
+    spacing: tuple[float, float, float],
+    guide: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[Label, int]:
     """Interpolate an organ between the slices that were drawn.
 
     By the signed distance to its outline, linearly from one slice to the next (Herman, Zheng,
-    Bucholtz: Shape-based interpolation. IEEE Comput Graph Appl 1992). Other organs keep their
-    voxels.
+    Bucholtz: Shape-based interpolation. IEEE Comput Graph Appl 1992). With a guide it is the
+    guide's own distance between the slices, and what is interpolated is by how much the drawn ones
+    differ from it. Other organs keep their voxels.
 
     Parameters
     ----------
@@ -50,6 +56,9 @@ def fill_between(
         Along which the slices lie.
     spacing
         mm.
+    guide
+        ``(X, Y, Z)``, where networks have the organ. It guides between two slices where it has
+        something in both of them and in all between.
 
     Returns
     -------
@@ -66,14 +75,34 @@ def fill_between(
         if last - first < 2 or (last - first) * spacing[axis] > MOST_MM:
             continue
         one, two = (_signed(mask[k], flat) for k in (first, last))
+        guides = _guides(guide, axis, first, last, flat)
+        if guides is not None:
+            one, two = one - guides[0], two - guides[-1]
         for k in range(first + 1, last):
             part = (k - first) / (last - first)
-            inside = (1 - part) * one + part * two > 0
+            depth = (1 - part) * one + part * two
+            inside = (depth if guides is None else depth + guides[k - first]) > 0
             plane = made[k]
             free = (plane == 0) | (plane == organ)
             plane[free] = np.where(inside[free], organ, 0)
             filled += 1
     return np.moveaxis(made, 0, axis), filled
+
+
+def _guides(
+    guide: npt.NDArray[np.bool_] | None,
+    axis: int,
+    first: int,
+    last: int,
+    spacing: npt.NDArray[np.float64],
+) -> list[npt.NDArray[np.float64]] | None:
+    """Return a guide's distances of the slices from first to last; None where it has a gap."""
+    if guide is None:
+        return None
+    planes = np.moveaxis(guide, axis, 0)[first : last + 1]
+    if not planes.any(axis=(1, 2)).all():
+        return None
+    return [_signed(plane, spacing) for plane in planes]
 
 
 def _signed(

@@ -64,6 +64,7 @@ def change(
     *,
     plane: str = "axial",
     other: Path | None = None,
+    guide: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[npt.NDArray[np.uint8], Grid, int]:
     """Return a label as a tool changes it.
 
@@ -75,6 +76,8 @@ def change(
         Of the slices to fill between: ``axial``, ``coronal`` or ``sagittal``.
     other
         The label that `take` takes the organ from, on the same voxels.
+    guide
+        ``grid.shape``, where networks have the organ: it guides what is filled between slices.
 
     Returns
     -------
@@ -101,5 +104,7 @@ def change(
         elif do == "between":
             letters = [PLANES.get(letter, "axial") for letter in grid.orientation]
             axis = letters.index(plane)
-            label, filled = fill_between(label, drawn.before(), organ.id, axis, grid.spacing)
+            if guide is not None and part is not None:
+                guide = guide[part.slices]
+            label, filled = fill_between(label, drawn.before(), organ.id, axis, grid.spacing, guide)
     return label, grid.served if part is None else part.grid(grid.served), filled

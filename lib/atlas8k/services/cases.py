@@ -211,11 +211,14 @@ class Cases:
         plane: str = "axial",
         other: Path | None = None,
         part: Part | None = None,
+        predicted: bool = True,
     ) -> tuple[npt.NDArray[np.uint8], Grid, int]:
         """Return a label as a tool changes it, see :func:`atlas8k.services.case_tools.change`.
 
         Parameters
         ----------
+        predicted
+            Between slices, networks guide where they have predicted the CT; False: they do not.
         part
             The block of the CT that `sent` and `other` cover; None: all of it.
 
@@ -228,7 +231,18 @@ class Cases:
         grid = read_grid(self.context.studies.image_path(image))
         begun = self.begun(image)
         drawn = Drawn(sent, part, self.drawings.current(image) or begun, begun)
-        return change(drawn, grid, do, organ, plane=plane, other=other)
+        guide = self._predicted(image, grid, organ) if do == "between" and predicted else None
+        return change(drawn, grid, do, organ, plane=plane, other=other, guide=guide)
+
+    def _predicted(self, image: str, grid: Grid, organ: Organ) -> npt.NDArray[np.bool_] | None:
+        """Return where networks have an organ; None where nobody has predicted the CT yet."""
+        context = self.context
+        path = context.studies.image_path(image)
+        if not context.settings.networks or not context.engine.holds(path, image):
+            return None
+        _, answers, _ = context.engine.answers(path, volume=image)
+        there: npt.NDArray[np.bool_] = answers.label_on(grid) == organ.id
+        return there
 
     def begun(self, image: str) -> Path | None:
         """Return the file of the label that a case begins with."""

@@ -20,6 +20,7 @@ from atlas8k.core.structures import find_organ
 from atlas8k.core.volume import write_nifti
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, USERS, Who, get_caller, holder
+from atlas8k.server.blind import from_scratch
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.datastore import label_file, said
 from atlas8k.server.tasks.infer import temporary_path
@@ -319,7 +320,8 @@ def change(
     """Return the label that was sent, changed; nothing is kept or submitted.
 
     ``largest``: no more than the largest piece of the organ; ``between``: the organ between
-    the slices in which it was drawn; ``take``: the organ as `other` has it. ``box``: the block of
+    the slices in which it was drawn, guided by the networks where they have predicted the CT;
+    ``take``: the organ as `other` has it. ``box``: the block of
     the CT that both labels cover.
     """
     found = find_organ(organ)
@@ -333,7 +335,14 @@ def change(
         more = stack.enter_context(received_label(image, other)) if other else None
         part = part_of(box, cases.view(image)[1]) if box else None
         array, grid, count = cases.change(
-            image, sent, do, found, plane=plane, other=more, part=part
+            image,
+            sent,
+            do,
+            found,
+            plane=plane,
+            other=more,
+            part=part,
+            predicted=not from_scratch(image, client_id),
         )
     made = write_nifti(temporary_path(".nii.gz"), array, grid)
     done = BackgroundTask(made.unlink, missing_ok=True)
