@@ -191,8 +191,9 @@ def _inside(strokes: Strokes, box: Box) -> Strokes:
     low, high = ([getattr(s, end) for s in box] for end in ("start", "stop"))
 
     def of(points: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        found: npt.NDArray[np.intp] = points[((points >= low) & (points < high)).all(axis=1)]
-        return found - low
+        inside = ((points >= low) & (points < high)).all(axis=1)
+        found: npt.NDArray[np.intp] = points[inside] - low
+        return found
 
     return Strokes(of(strokes.inside), of(strokes.outside))
 

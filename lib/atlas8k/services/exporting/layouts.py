@@ -124,7 +124,7 @@ def label_files(
         yield f"labels{'Ts' if test else 'Tr'}/{name}.nii.gz", made, {o: values[o] for o in ids}
     elif layout == "dicom":
         # A segment for each organ with voxels: one that is unknown has none, and is not background.
-        made = only(array, ids.values())
+        made = renamed(array, table_of(same))
         if opened is None and made.any():
             yield "segmentation.dcm", made, {}
     elif complete and opened is None:
