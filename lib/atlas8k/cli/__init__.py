@@ -24,6 +24,7 @@ from atlas8k.cli.labels import labels
 from atlas8k.cli.ledger import ledger
 from atlas8k.cli.options import Commands
 from atlas8k.cli.phantoms import phantoms
+from atlas8k.cli.plan import plan
 from atlas8k.cli.predict import predict
 from atlas8k.cli.quality import quality
 from atlas8k.cli.rank import rank
@@ -45,7 +46,7 @@ app = Commands(
 
 for command in (
     phantoms, predict, score, rank, explain, train, evaluate, compare, cross, fine_tune,
-    export, datasheet, backup, restore, doctor, structures,
+    export, datasheet, backup, restore, doctor, structures, plan,
 ):  # fmt: skip
     app.command()(command)
 for name, group in (
