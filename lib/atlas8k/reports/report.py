@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -245,6 +246,7 @@ def _fill(template: str, **content: object) -> str:
         loader=PackageLoader("atlas8k.reports"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    environment.globals["letters"] = string.ascii_letters
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return environment.get_template(template).render(made=made, version=__version__, **content)
 
