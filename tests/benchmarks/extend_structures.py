@@ -82,10 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, help="folder of what is kept between runs")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=260, help="of the U-Net, each round")
+    parser.add_argument("--steps", default="260,260", help="of the U-Net in each round")
     parser.add_argument("--table", action="store_true", help="run nothing; print what is known")
-    options = parse(parser, {"rounds": 1, "steps": 1}, arguments)
+    options = parse(parser, {"steps": "1"}, arguments)
     with tempfile.TemporaryDirectory() as temporary:
         fallback = Path(tempfile.gettempdir()) / "atlas8k-extend-structures"
         work = Path(temporary) if options.quick else options.work or fallback
@@ -114,6 +113,7 @@ def run(work: Path, options: argparse.Namespace) -> None:
     conf = {
         "structures": SET.name,
         "gate": "false",
+        "score_new_s": "0",  # when it is asked for
         "training": json.dumps(training, separators=(",", ":")),
     }
     settings = [word for key, value in conf.items() for word in ("--conf", key, value)]
@@ -135,15 +135,15 @@ def circle(
     assert client.info()["labels"] == list(SET.names)
     done.once("judged_0", lambda: judge(server, judged))
     each = 1 if options.quick else EACH_ROUND
-    for number in range(1, options.rounds + 1):
+    for number, steps in enumerate(map(int, options.steps.split(",")), start=1):
         done.once(f"scored_{number}", lambda: server.score(WAIT_S)["status"])
         for place in range(each):
             done.once(f"submitted_{number}_{place}", lambda: submit(server, learnt))
-        epochs = max(1, options.steps // 20)
+        epochs = max(1, steps // 20)
         request = {
             "networks": NETWORK,
             "max_epochs": epochs,
-            "steps_per_epoch": options.steps // epochs,
+            "steps_per_epoch": steps // epochs,
         }
 
         def train(request: dict[str, Any] = request) -> Any:
