@@ -49,6 +49,7 @@ FIGURES = {
     "fit_quality": ("cases", "voxels", "in_errors"),
     "large_ct": ("slices_s", "thinned_s", "block_s", "saved_s", "browser_thinned_mb",
                  "browser_block_mb"),
+    "fit_strokes": ("voxels", "loss", "loss_alone"),
     "label_files": ("found_and_mended_s", "cp_a_check_s", "backup_s", "restore_s", "altered"),
     "ledger_scale": ("next_sample_p99_ms_400", "record_score_growth",
                      "sorting_next_sample_p50_ms_200"),
@@ -64,6 +65,8 @@ FIGURES = {
     "server_load": ("next_sample_p99_ms", "save_label_p99_ms", "inference_count", "failed",
                     "scores_recorded", "stock_next_sample_p99_ms"),
     "structures_cost": ("gb_9", "gb_30", "growth_gb", "growth_seconds", "nine_alike"),
+    "strokes": ("gone_after_1", "gone_after_2", "gone_after_10", "worse", "ms_p50", "ms_p99",
+                "graphcut_gone_after_1", "graphcut_worse", "brush_gone_after_1", "alone_worse"),
     "training_memory": ("peak_gb", "peak_gb_served", "peak_gb_fine", "peak_gb_gate"),
 }  # fmt: skip
 """Some of the figures of each, among them those that a README states."""

@@ -22,7 +22,7 @@ from atlas8k.core.volume import Grid, read_grid, read_label, write_nifti
 pytestmark = pytest.mark.slow
 REAL = REPOSITORY.parent / "shared" / "data" / "totalsegmentator-example"
 SHORT = {"max_epochs": 1, "steps_per_epoch": 1}
-MODELS = ["ensemble", "swin_unetr", "unet", "nnunet", "attention", "draft"]
+MODELS = ["ensemble", "swin_unetr", "unet", "nnunet", "attention", "draft", "strokes"]
 
 
 def on_grid(path: str | Path, grid: Grid) -> npt.NDArray[np.uint8]:

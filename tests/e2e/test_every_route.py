@@ -150,6 +150,8 @@ ROWS = [
     Row("PUT /atlas8k/cases/{image}/drawing", 422, WORK, path="/atlas8k/cases/nothing/drawing"),
     Row("DELETE /atlas8k/cases/{image}/drawing", 200, WORK, path="/atlas8k/cases/nothing/drawing"),
     Row("POST /atlas8k/cases/{image}/change", 422, WORK, path="/atlas8k/cases/nothing/change"),
+    Row("GET /atlas8k/cases/{image}/strokes", 404, WORK, path="/atlas8k/cases/nothing/strokes"),
+    Row("POST /atlas8k/cases/{image}/strokes", 422, WORK, path="/atlas8k/cases/nothing/strokes"),
     Row("GET /atlas8k/case", 404, WORK, "image=nothing"),
     Row("GET /atlas8k/case/ct", 404, WORK, "image=nothing"),
     Row("POST /atlas8k/case/layer", 404, WORK, "image=nothing&key=start"),

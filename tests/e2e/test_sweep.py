@@ -66,7 +66,11 @@ def drawn(page: Any) -> None:
 
 def test_nothing_is_predicted(server: Server) -> None:
     found = requests.get(f"{server.url}/info/", timeout=LIMIT_S).json()
-    assert (list(found["models"]), found["trainers"], found["scoring"]) == (["draft"], {}, {})
+    assert (list(found["models"]), found["trainers"], found["scoring"]) == (
+        ["draft", "strokes"],
+        {},
+        {},
+    )
     assert "networks off" in found["atlas8k"]["error"]
     for path in ("infer/ensemble?image=ct_00", "train/atlas8k", "scoring/attention"):
         answer = requests.post(f"{server.url}/{path}", json={}, timeout=LIMIT_S)

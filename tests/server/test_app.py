@@ -76,6 +76,7 @@ def test_what_is_registered(client: TestClient) -> None:
         "nnunet",
         "attention",
         "draft",
+        "strokes",
     ]
     assert list(info["strategies"]) == [
         "attention", "first", "random", "random_foreground", "stratified", "review",

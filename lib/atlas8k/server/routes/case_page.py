@@ -51,7 +51,7 @@ KINDS = {
 }
 """Errors of predicted labels: what Figure 5 of the paper shows, and others."""
 DIFFICULTIES = ("easy", "usual", "hard")
-SCRIPTS = ("case.js", "draw.js")
+SCRIPTS = ("case.js", "draw.js", "strokes.js")
 Near = Annotated[str, Query(max_length=80)]
 Index = Annotated[int, Query(ge=0, le=100_000)]
 

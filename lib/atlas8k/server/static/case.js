@@ -58,6 +58,12 @@ function colors(opaque) {
     table.I.push(organ.id);
     table.labels.push("");
   }
+  for (const [value, color] of [[254, [60, 255, 60]], [255, [255, 60, 60]]]) { // strokes, see strokes.js
+    ["R", "G", "B"].forEach((key, i) => table[key].push(color[i]));
+    table.A.push(opaque);
+    table.I.push(value);
+    table.labels.push("");
+  }
   return table;
 }
 

@@ -6,6 +6,8 @@
 // for a browser, a block is drawn on, and the server lays it into the label.
 import { KEYS, asImage, before, choose, closer, fetched, keeps, mark, nv, organ, words } from "./case.js";
 
+import { STROKES, forgetStrokes, refine } from "./strokes.js";
+
 const root = one("#case");
 const facts = JSON.parse(root.dataset.facts);
 const image = encodeURIComponent(facts.image);
@@ -127,6 +129,7 @@ function unsaved() {
 
 let soon = 0;
 function changed() {
+  if (STROKES[tool] && !asking) clean = nv.drawBitmap.slice();
   unsaved();
   depth = Math.min(depth + 1, MOST_UNDO);
   undone = 0;
@@ -139,19 +142,57 @@ function redraw() {
   changed();
 }
 
+// Strokes: what is drawn with their pen is no label but a question, which the server answers.
+let clean = null, asking = false, told = false; // `clean`: the label without the stroke
+async function announce() {
+  if (told) return;
+  told = true;
+  const { found } = await send("GET", `${ours}/strokes`);
+  say(found && !found.ready ? "The networks have not predicted this CT yet: the first stroke waits until they have."
+    : `Draw through the middle of what is wrong: S where the ${words(organ.name)} is missing, R where it is too much.`);
+}
+async function stroked() {
+  const from = performance.now(), last = nv.currentDrawUndoBitmap - 1;
+  asking = true;
+  apply();
+  one("#tools").ariaBusy = "true";
+  let answer = null;
+  try {
+    answer = await refine(nv, ours, facts.box, organ, clean);
+  } catch (error) {
+    say(`Nothing was changed: ${error.message}`, true);
+  }
+  nv.drawBitmap = answer ? answer.label : clean.slice();
+  nv.currentDrawUndoBitmap = last < 0 ? nv.drawUndoBitmaps.length - 1 : last; // of before the stroke
+  asking = false;
+  one("#tools").ariaBusy = "false";
+  apply();
+  if (!answer) return nv.refreshDrawing(true);
+  redraw();
+  const seconds = ((performance.now() - from) / 1000).toFixed(1);
+  say(`${words(organ.name)}: ${answer.added} ml more, ${answer.removed} ml less, ${seconds} s. ${answer.note}`.trim());
+}
+function drew(action) {
+  if (action !== "draw") return;
+  if (STROKES[tool]) stroked();
+  else changed();
+}
+
 // Tools.
 function use(name) {
   if (thinned && name !== "look") return closer();
+  if (STROKES[name] && !STROKES[tool]) clean = nv.drawBitmap.slice();
   tool = name;
+  if (STROKES[tool]) announce();
   for (const button of all("[data-tool]"))
     button.ariaPressed = String(button.dataset.tool === tool);
   apply();
 }
 function apply() {
   if (!nv) return;
-  nv.opts.penSize = size;
-  nv.setDrawingEnabled(tool !== "look");
-  nv.setPenValue(tool === "eraser" ? 0 : organ.id, tool === "fill");
+  nv.opts.penSize = STROKES[tool] ? 1 : size;
+  nv.setDrawingEnabled(tool !== "look" && !asking);
+  nv.setPenValue(STROKES[tool] || (tool === "eraser" ? 0 : organ.id), tool === "fill");
   one("#size").value = size;
 }
 const grow = by => {
@@ -159,6 +200,8 @@ const grow = by => {
   apply();
 };
 function undo() {
+  if (asking) return;
+  forgetStrokes();
   if (!depth) return say("There is nothing to undo.");
   const more = undone + 1;
   nv.drawUndo();
@@ -167,6 +210,7 @@ function undo() {
   undone = more;
 }
 function redo() {
+  if (asking) return;
   if (!undone) return say("There is nothing to redo.");
   const more = undone - 1;
   nv.currentDrawUndoBitmap = (nv.currentDrawUndoBitmap + 1) % KEPT + 1; // it goes one back, to the next
@@ -175,11 +219,14 @@ function redo() {
   undone = more;
 }
 function paint() { // by keyboard: at the crosshair
+  if (asking) return;
   if (tool === "look") return say("Choose the brush or the eraser first (B, E).");
   nv.drawPenAxCorSag = PLANES.indexOf(plane);
-  nv.drawPt(...nv.frac2vox(nv.scene.crosshairPos), tool === "eraser" ? 0 : organ.id);
+  nv.drawPt(...nv.frac2vox(nv.scene.crosshairPos), STROKES[tool] || (tool === "eraser" ? 0 : organ.id));
   nv.drawPenAxCorSag = -1;
-  redraw();
+  if (!STROKES[tool]) return redraw();
+  nv.drawAddUndoBitmap();
+  stroked();
 }
 function remove(id) {
   const now = nv.drawBitmap;
@@ -214,7 +261,7 @@ const CHANGES = {
   take: () => `The ${words(organ.name)} was taken over.`,
 };
 async function run(what) {
-  if (!nv) return;
+  if (!nv || asking) return;
   one("#tools").ariaBusy = "true";
   try {
     await change(what, CHANGES[what]);
@@ -293,7 +340,7 @@ async function save() {
 }
 async function keep(at_once = false) {
   if (saving) return saving;
-  if (!dirty || stopped || !nv || (!at_once && Date.now() - tried < wait())) return;
+  if (!dirty || stopped || asking || !nv || (!at_once && Date.now() - tried < wait())) return;
   saving = save().catch(error => {
     dirty = true;
     status(`Not saved: ${error.message}. It is tried again.`, true);
@@ -311,7 +358,7 @@ addEventListener("beforeunload", event => { if (dirty || saving) event.preventDe
 root.addEventListener("shown", async () => {
   if (!nv.drawBitmap) nv.createEmptyDrawing();
   if (!thinned) base = nv.drawBitmap.slice();
-  nv.onDrawingChanged = action => action === "draw" && changed();
+  nv.onDrawingChanged = drew;
   const kept = await own("readonly", store => store.get(key)), server = facts.drawing;
   const keys = await own("readonly", store => store.getAllKeys()) || [];
   const elsewhere = await Promise.all(keys.filter(found => ofThis(found) && found !== key)
@@ -417,7 +464,7 @@ for (const row of rows()) one("select", row).addEventListener("change", event =>
 });
 for (const field of all("#comment, [name=kind], [name=difficulty], .odd input"))
   field.addEventListener("input", unsaved);
-root.addEventListener("organ", apply);
+root.addEventListener("organ", () => { forgetStrokes(); apply(); });
 one("#gl").addEventListener("pointerdown", event => {
   if (!nv) return;
   const scale = nv.uiData.dpr || 1, tile = nv.tileIndex(event.offsetX * scale, event.offsetY * scale);
@@ -425,6 +472,7 @@ one("#gl").addEventListener("pointerdown", event => {
 });
 before.leaving = () => keep(true);
 Object.assign(KEYS, {
+  s: () => use("stroke"), r: () => use("not"),
   b: () => use("brush"), e: () => use("eraser"), f: () => use("fill"), Escape: () => use("look"),
   "[": () => grow(-2), "]": () => grow(2), i: () => run("between"), k: () => run("largest"),
   "Ctrl+z": undo, "Ctrl+Z": redo, "Ctrl+y": redo, "Ctrl+Enter": submit, " ": paint,
