@@ -191,8 +191,8 @@ def _inside(strokes: Strokes, box: Box) -> Strokes:
     low, high = ([getattr(s, end) for s in box] for end in ("start", "stop"))
 
     def of(points: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-        inside = ((points >= low) & (points < high)).all(axis=1)
-        found: npt.NDArray[np.intp] = points[inside] - low
+        there = ((points >= low) & (points < high)).all(axis=1)
+        found: npt.NDArray[np.intp] = points[there] - low
         return found
 
     return Strokes(of(strokes.inside), of(strokes.outside))
