@@ -65,8 +65,8 @@ def opened(browser: Any, server: Server) -> Iterator[Any]:
     )
     yield found
     context.close()
-    assert not elsewhere
-    assert not faults
+    assert not elsewhere, elsewhere
+    assert not faults, faults
 
 
 def until(page: Any, expression: str, limit_s: float = LIMIT_MS / 1000) -> None:

@@ -301,7 +301,37 @@ export const KEYS = {
   PageUp: () => step(0, 0, 1),
   PageDown: () => step(0, 0, -1),
 };
-for (const found of facts.organs) KEYS[found.id] = () => choose(found.name);
+// Beyond 9 a number takes several digits, typed within a second.
+let digits = "", typed = 0;
+function digit(key) {
+  const number = performance.now() - typed < 1000 ? digits + key : key;
+  const goesOn = facts.organs.some(found => String(found.id).startsWith(number));
+  digits = goesOn ? number : key;
+  typed = performance.now();
+  const found = facts.organs.find(one => String(one.id) === digits);
+  if (found) choose(found.name);
+}
+for (const key of "0123456789") KEYS[key] = () => digit(key);
+
+const filter = one("#find-organ");
+if (filter) {
+  const shown = () => all("tr[data-organ]").filter(line => !line.hidden);
+  filter.addEventListener("input", () => {
+    const word = filter.value.trim().toLowerCase().replaceAll(" ", "_");
+    for (const line of all("tr[data-organ]")) line.hidden = !line.dataset.organ.includes(word);
+  });
+  filter.addEventListener("keydown", event => {
+    if (event.key === "Escape" && !filter.value) return filter.blur();
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    if (!shown().length) return;
+    choose(shown()[0].dataset.organ);
+    filter.value = "";
+    filter.dispatchEvent(new Event("input"));
+    filter.blur();
+  });
+  KEYS["/"] = () => filter.focus();
+}
 
 document.addEventListener("keydown", event => {
   const typing = event.target.matches("textarea, select, input:not([type=checkbox]):not([type=radio])");
