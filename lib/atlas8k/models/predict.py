@@ -300,8 +300,8 @@ class Predictor:
         the machine does; networks beside each other do not.
         """
         once = all(self._networks[name][0].preprocessing.whole is not None for name in names)
-        if self.device.type != "cpu" or not once:
-            return 1
+        if self.device.type != "cpu" or not once or len(self.organs) > MANY:
+            return 1  # what a network needs beside its probabilities grows with its outputs
         return min(len(names), torch.get_num_threads())
 
     def _flips(self, checkpoint: Checkpoint) -> Flips:
