@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 from tests.e2e.browser import keep, needs_chromium, until
 from tests.e2e.case_page import NV, SAVED, begin, drawn, label, needs_niivue, stroke, submit
 from tests.e2e.harness import Server
-from tests.e2e.small import small_server
+from tests.e2e.small import LIMIT_S, small_server
 
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS
@@ -67,6 +69,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             info = {"model_version": "none"}
             service.keep_pseudo(f"kidney_{way}", np.ascontiguousarray(array), grid, info)
         service.close()
+        end = time.monotonic() + LIMIT_S
+        for way in WAYS:  # a folder is looked at again after some seconds
+            where = f"{started.url}/atlas8k/case?image=kidney_{way}"
+            while "Take it" not in requests.get(where, timeout=LIMIT_S).text:
+                assert time.monotonic() < end, f"kidney_{way} is not there"
+                time.sleep(0.2)
         yield started
 
 
