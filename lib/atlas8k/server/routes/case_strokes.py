@@ -87,8 +87,8 @@ def strokes(
     packed = zlib.compress(_turned(out, shown).tobytes(order="F"), 1)
     note = SCRATCH if scratch and answer.box is not None else answer.note
     headers = {
-        "X-Added-Ml": f"{added * grid.voxel_ml:.2f}",
-        "X-Removed-Ml": f"{removed * grid.voxel_ml:.2f}",
+        "X-Added-Ml": f"{added * grid.voxel_ml:.1f}",
+        "X-Removed-Ml": f"{removed * grid.voxel_ml:.1f}",
         "X-Note": note.encode("ascii", "replace").decode(),
         "X-Seconds": f"{time.monotonic() - begun:.2f}",
     }

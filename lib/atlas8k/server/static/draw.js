@@ -170,7 +170,8 @@ async function stroked() {
   if (!answer) return nv.refreshDrawing(true);
   redraw();
   const seconds = ((performance.now() - from) / 1000).toFixed(1);
-  say(`${words(organ.name)}: ${answer.added} ml more, ${answer.removed} ml less, ${seconds} s. ${answer.note}`.trim());
+  const note = answer.note ? ` ${answer.note[0].toUpperCase()}${answer.note.slice(1)}.` : "";
+  say(`${words(organ.name)}: ${answer.added} ml more, ${answer.removed} ml less, ${seconds} s.${note}`);
 }
 function drew(action) {
   if (action !== "draw") return;
