@@ -181,6 +181,40 @@ def test_a_set_that_lacks_what_is_labeled_is_refused_before_anything_is_changed(
     assert (files_of(folder), context.ledger.sources("a")) == (files, sources)
 
 
+MANY = ", ".join(f'part_{i}: {{snomed: ["91723000", Part]}}' for i in range(300))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{liver: , heart: {snomed: ['80891009', Heart], id: 1}}", "heart has id 1, 2 is expected"),
+        ("{liver: , liver: }", "liver stands there twice"),
+        ("{liver: , spleen: {aliases: [hepar]}}", "hepar is a name or alias of both liver and"),
+        ("{heart: {snomed: ['80891008', Heart]}}", "80891008 is no SNOMED CT concept id"),
+        (f"{{{MANY}}}", "300 structures; 1 to 254"),
+    ],
+)
+def test_what_is_no_set_is_refused_before_anything_is_changed(
+    opened: Open, folder: Path, tmp_path: Path, text: str, words: str
+) -> None:
+    """At the start of a campaign, and of one that runs."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"structures: {text}\n")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(SettingsError, match=words):
+        opened(str(mine))
+    assert sorted(folder.rglob("*")) == before
+    context = opened()
+    score_all(context)
+    submit(context, "a", tmp_path, boxes(liver=(3, 8)))
+    files, sources = files_of(folder), context.ledger.sources("a")
+    with pytest.raises(SettingsError, match=words):
+        opened(str(mine))
+    context = opened()
+    assert in_use().name == "abdomenatlas-1.0"
+    assert (files_of(folder), context.ledger.sources("a")) == (files, sources)
+
+
 def test_a_campaign_that_nothing_was_labeled_in_takes_any_set(opened: Open) -> None:
     opened()
     context = opened("a-eval")
