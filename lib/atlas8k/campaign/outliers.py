@@ -78,16 +78,20 @@ def outliers(
         budget=budget,
         text="",
     )
-    return found.model_copy(update={"text": _text(found)})
+    above_zero = sum(size > 0 for size, _ in sizes)
+    return found.model_copy(update={"text": _text(found, above_zero)})
 
 
-def _text(found: Outliers) -> str:
-    unit = RANKINGS[found.ranking].unit
-    if found.fence is None:
+def _text(found: Outliers, above_zero: int) -> str:
+    ranking = RANKINGS[found.ranking]
+    unit = ranking.unit
+    if found.fence is None and above_zero < FEWEST:
         return (
-            f"outliers cannot be named yet: it takes {FEWEST} scored volumes of different "
-            f"{found.ranking}, there are {found.scored}"
+            f"outliers cannot be named yet: it takes {FEWEST} volumes whose {ranking.figure} is "
+            f"above 0, and {above_zero} of the {found.scored} scored ones are such"
         )
+    if found.fence is None:
+        return f"outliers cannot be named: half of the volumes have the same {ranking.figure}"
     size = f"{found.fence:.3g}{' ' if unit else ''}{unit}"
     text = (
         f"{found.outliers} of {found.scored} volumes ({found.share:.1%}) lie above {size} by "
