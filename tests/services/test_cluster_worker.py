@@ -18,7 +18,7 @@ from atlas8k.core.structures import in_use
 from atlas8k.core.volume import write_nifti
 from atlas8k.models.checkpoint import save_checkpoint
 from atlas8k.models.store import ModelStore
-from atlas8k.services.cluster.nodes import connected, words
+from atlas8k.services.cluster.nodes import connected, short_folder, words
 from atlas8k.services.cluster.worker import Job, Result, Task, Worker, package_version, report
 from atlas8k.services.scored import Scored
 
@@ -113,3 +113,11 @@ def test_no_ray_and_no_cluster_are_said_in_words(monkeypatch: pytest.MonkeyPatch
     assert words(RuntimeError("x\n  ModuleNotFoundError: No module named 'atlas8k'")) == (
         "atlas8k is not installed there"
     )
+
+
+def test_sockets_lie_in_a_folder_of_a_short_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/" + 30 * "long/")
+    assert len(str(short_folder())) <= 40
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(SettingsError, match="set TMPDIR"):
+        short_folder()

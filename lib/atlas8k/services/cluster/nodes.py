@@ -6,8 +6,10 @@ import contextlib
 import logging
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from atlas8k.core.errors import SettingsError
@@ -17,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 HERE = "local"
 """In place of an address: a cluster of this machine alone, ended with the command."""
+MOST_LETTERS = 40
+"""Of Ray's folder: a socket's path may have 107 bytes, of which Ray takes the others."""
 ANSWER_S = 60.0
 """A node that has not said in this time what it can do is left out."""
 
@@ -80,16 +84,34 @@ def connected(address: str) -> Iterator[Any]:
         _reach(address)
     try:
         if address == HERE:
-            ray.init(address=HERE, include_dashboard=False, _node_ip_address="127.0.0.1", **common)
+            ray.init(
+                address=HERE,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(short_folder()),
+                **common,
+            )
         else:
             ray.init(address=address, **common)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as err:
+    except (OSError, RuntimeError, ValueError) as err:
         first = str(err).strip().split("\n")[0]
         raise SettingsError(f"--cluster {address}: {first}") from err
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def short_folder() -> Path:
+    """Return a folder for the sockets of a cluster of this machine, whose paths must be short."""
+    for base in (tempfile.gettempdir(), "/tmp", "/dev/shm"):
+        folder = Path(base) / f"ray-{os.getuid()}"
+        if len(str(folder)) <= MOST_LETTERS and os.access(base, os.W_OK):
+            return folder
+    raise SettingsError(
+        f"--cluster {HERE}: Ray's sockets want a short path; set TMPDIR to a folder of at most "
+        f"{MOST_LETTERS} letters"
+    )
 
 
 def _reach(address: str) -> None:
