@@ -29,6 +29,8 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from tests.apart import ended
+
 from atlas8k.core.errors import Atlas8kError
 from atlas8k.store import database
 
@@ -186,16 +188,6 @@ def folder_in_memory(otherwise: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def fork_server(module: str) -> BaseContext:
-    """Return how processes are made for what uses torch, whose threads do not live on in a fork.
-
-    A process that has imported `module` and has done nothing else is forked from.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([module])
-    return context
-
-
 def at_every_step(
     mode: Mode,
     prepare: Callable[[], Any],
@@ -221,11 +213,10 @@ def at_every_step(
             target=_run, args=(n, mode, prepare, act)
         )
         process.start()
-        process.join(120)
-        ended = {"kill": -signal.SIGKILL, "fail": 3, "full": 3}[mode]
-        assert process.exitcode in (0, ended), (n, process.exitcode)
+        code = ended(process)
+        assert code in (0, {"kill": -signal.SIGKILL, "fail": 3, "full": 3}[mode]), (n, code)
         yield n
-        last = n == len(SIZES) if mode == "full" else process.exitcode == 0
+        last = n == len(SIZES) if mode == "full" else code == 0
         if last:
-            assert process.exitcode == 0
+            assert code == 0
             return

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.faults import MODES, Mode, at_every_step, fork_server
+from tests.apart import CONTEXT
+from tests.faults import MODES, Mode, at_every_step
 from tests.models.tiny import tiny
 
 from atlas8k.models.checkpoint import save_checkpoint
@@ -59,8 +60,7 @@ def test_at_every_step_a_whole_set_is_served(
     shutil.rmtree(root)
     shutil.copytree(kept, root)
     found = []
-    context = fork_server("tests.models.test_crash")
-    for n in at_every_step(mode, prepared(root), act, context=context):
+    for n in at_every_step(mode, prepared(root), act, context=CONTEXT):
         now = seen(ModelStore(root))
         assert now in (nothing, whole), n
         found.append(now)

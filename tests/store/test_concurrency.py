@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+from tests.apart import ended, start
 from tests.store.kit import NOBODY, check_consistent, held_twice, names, query, scored, sizes
 
 from atlas8k.store import Holder, Ledger
-
-_FORK = multiprocessing.get_context("fork")
 
 
 def annotate(path: Path, number: int, asks: int) -> None:
@@ -32,20 +29,32 @@ def annotate(path: Path, number: int, asks: int) -> None:
             ledger.submit(sample.volume, holder, sha256=f"{number:064d}")
         elif deed < 0.7:
             ledger.release(sample.volume, holder)
-    os._exit(0)
 
 
 def score(path: Path, model_version: str) -> None:
     ledger = Ledger(path, timeout_s=30)
     for volume in ledger.stale(model_version):
         ledger.record_score(volume, model_version, sizes(random.random()))
-    os._exit(0)
 
 
-def start(target: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
-    process = _FORK.Process(target=target, args=arguments, daemon=True)
-    process.start()
-    return process
+def begin(path: Path, number: int) -> None:
+    ledger = Ledger(path, timeout_s=30)
+    ledger.sync_volumes(names(50))
+    ledger.register_model_version("one")
+    ledger.submit(f"case_{number:04d}", NOBODY)
+
+
+def work(path: Path, accepted: Path, number: int) -> None:
+    """Submit one after another and write down what was accepted."""
+    ledger = Ledger(path, timeout_s=30)
+    holder = Holder.identify(user=f"u{number}")
+    with accepted.open("a") as stream:
+        while sample := ledger.next_sample(holder=holder, model_version="one"):
+            kept = ledger.submit(sample.volume, holder)
+            stream.write(f"{kept.id} {sample.volume}\n")
+            stream.flush()
+            ledger.record_score(sample.volume, "one", sizes(1))
+            ledger.reopen(sample.volume)
 
 
 def test_sixteen_processes_never_hold_one_volume_twice(tmp_path: Path) -> None:
@@ -54,9 +63,7 @@ def test_sixteen_processes_never_hold_one_volume_twice(tmp_path: Path) -> None:
     scored(ledger, {name: random.random() for name in names(500)})
     ledger.register_model_version("two", new_round=False)
     workers = [start(annotate, path, i, 30) for i in range(16)] + [start(score, path, "two")]
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 17
+    assert [ended(worker) for worker in workers] == [0] * 17
     assert held_twice(path) == []
     taken = query(path, "SELECT count(*), count(DISTINCT holder) FROM lease")[0]
     assert taken[0] == 16 * 30
@@ -69,18 +76,8 @@ def test_sixteen_processes_never_hold_one_volume_twice(tmp_path: Path) -> None:
 
 def test_first_start_of_many_processes_makes_one_ledger(tmp_path: Path) -> None:
     path = tmp_path / "new" / "l.sqlite"
-
-    def begin(number: int) -> None:
-        ledger = Ledger(path, timeout_s=30)
-        ledger.sync_volumes(names(50))
-        ledger.register_model_version("one")
-        ledger.submit(f"case_{number:04d}", NOBODY)
-        os._exit(0)
-
-    workers = [start(begin, i) for i in range(8)]
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0] * 8
+    workers = [start(begin, path, i) for i in range(8)]
+    assert [ended(worker) for worker in workers] == [0] * 8
     ledger = Ledger(path)
     assert ledger.counts().submitted == 8
     assert len(ledger.rounds()) == 1
@@ -94,23 +91,12 @@ def test_killed_at_any_moment_the_ledger_is_whole_and_keeps_what_was_accepted(
     accepted = tmp_path / "accepted"
     scored(Ledger(path), {name: random.random() for name in names(300)})
 
-    def work(number: int) -> None:
-        ledger = Ledger(path, timeout_s=30)
-        holder = Holder.identify(user=f"u{number}")
-        with accepted.open("a") as stream:
-            while sample := ledger.next_sample(holder=holder, model_version="one"):
-                kept = ledger.submit(sample.volume, holder)
-                stream.write(f"{kept.id} {sample.volume}\n")
-                stream.flush()
-                ledger.record_score(sample.volume, "one", sizes(1))
-                ledger.reopen(sample.volume)
-
     def lines() -> list[str]:
         return accepted.read_text().splitlines() if accepted.exists() else []
 
     rng = random.Random(0)
     for attempt in range(20):
-        workers = [start(work, 2 * attempt + i) for i in range(2)]
+        workers = [start(work, path, accepted, 2 * attempt + i) for i in range(2)]
         # At any moment, but not before it gets anywhere, however slow the machine.
         enough = time.monotonic() + 20
         while len(lines()) < 3 * attempt and time.monotonic() < enough:
@@ -120,7 +106,7 @@ def test_killed_at_any_moment_the_ledger_is_whole_and_keeps_what_was_accepted(
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)
         for worker in workers:
-            worker.join()
+            ended(worker)
     told = {
         tuple(line.split())
         for line in accepted.read_text().splitlines(keepends=True)

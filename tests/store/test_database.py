@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import sqlite3
 import tempfile
 import threading
 from contextlib import closing
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.apart import CONTEXT, ended, start
 from tests.store.kit import ANNA, check_consistent, names, query, scored, sizes
 
 from atlas8k.core.errors import Atlas8kError
@@ -82,24 +85,21 @@ def test_a_full_disk_says_so_and_leaves_no_half_written_state(tmp_path: Path) ->
     check_consistent(ledger.path)
 
 
+def _open_as_nobody(path: Path, answer: Connection) -> None:
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    try:
+        Ledger(path)
+        answer.send("opened")
+    except Atlas8kError as error:
+        answer.send(f"{type(error).__name__} {error}")
+
+
 def as_nobody(path: Path) -> str:
     """What opening the ledger says to an account without rights, also when we are root."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        if os.geteuid() == 0:
-            os.setuid(65534)
-        try:
-            Ledger(path)
-            answer = "opened"
-        except Atlas8kError as error:
-            answer = f"{type(error).__name__} {error}"
-        os.write(write, answer.encode())
-        os._exit(0)
-    os.close(write)
-    os.waitpid(child, 0)
-    with os.fdopen(read) as stream:
-        return stream.read()
+    reader, writer = CONTEXT.Pipe(duplex=False)
+    assert ended(start(_open_as_nobody, path, writer)) == 0
+    return str(reader.recv())
 
 
 @pytest.mark.parametrize(("file_mode", "folder_mode"), [(0o444, 0o777), (0o666, 0o555)])
@@ -276,11 +276,9 @@ def test_threads_share_one_ledger(tmp_path: Path) -> None:
 def test_a_child_process_after_a_fork_has_its_own_connection(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.sqlite")
     ledger.sync_volumes(["a", "b"])
-    child = os.fork()
-    if child == 0:
-        ledger.submit("a", ANNA)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    child = multiprocessing.get_context("fork").Process(target=ledger.submit, args=("a", ANNA))
+    child.start()
+    assert ended(child) == 0
     ledger.submit("b", ANNA)
     assert ledger.submitted("a")
     assert ledger.submitted("b")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.faults import MODES, Mode, at_every_step, fork_server
+from tests.apart import CONTEXT
+from tests.faults import MODES, Mode, at_every_step
 
 from atlas8k.training import resume
 from atlas8k.training.resume import Average, TrainingState
@@ -74,8 +75,7 @@ def test_at_every_step_one_of_both_epochs_is_there(
     save(path, make(1))
     shutil.copytree(path.parent, tmp_path / "kept")
     found = []
-    context = fork_server("tests.training.test_crash")
-    for _ in at_every_step(mode, partial(make, 2), partial(save, path), context=context):
+    for _ in at_every_step(mode, partial(make, 2), partial(save, path), context=CONTEXT):
         found.append(load(path))
         save(path, make(3))  # started again it goes on
         assert load(path) == 3

@@ -40,14 +40,16 @@ def write_ct(path: Path, seed: int = 0) -> Path:
 
 
 class Campaign:
-    """A studies folder with its label service."""
+    """A studies folder with its label service; without volumes: one that is there already."""
 
     def __init__(self, folder: Path, *volumes: str) -> None:
         self.folder, self.studies = folder, folder / "studies"
-        self.studies.mkdir()
+        self.studies.mkdir(exist_ok=not volumes)
         for seed, volume in enumerate(volumes):
             write_ct(self.studies / f"{volume}.nii.gz", seed)
         self.service = LabelService.open(self.studies)
+        if not volumes:
+            return
         self.service.ledger.register_model_version("m0", {"networks": "embedded"})
         self.service.ledger.add_volumes([VolumeEntry(volume, "BTCV") for volume in volumes])
 

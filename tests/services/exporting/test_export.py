@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from tests import apart
 from tests.services.exporting.kit import (
     ANNA,
     BEN,
@@ -274,15 +275,15 @@ def killed_after(number: int):
     return progress
 
 
+def export_until_killed(folder: Path, after: int) -> None:
+    Campaign(folder).export(require="any", cts="copy", progress=killed_after(after))
+
+
 @pytest.mark.parametrize("after", range(4))
 def test_killed_and_gone_on_with(campaign: Campaign, after: int):
     campaign.export("whole", require="any", cts="copy")
     campaign.service.close()
-    child = os.fork()
-    if not child:
-        campaign.export(require="any", cts="copy", progress=killed_after(after))
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert apart.run(export_until_killed, campaign.folder, after) == -signal.SIGKILL
     out, work = campaign.folder / "out", campaign.folder / "out.unfinished"
     assert not out.exists()
     # What it was writing at that moment: a file of nobody's, and half a line.
@@ -312,21 +313,19 @@ def test_what_changed_meanwhile_is_written_anew(campaign: Campaign):
     assert files(done.out) == files(campaign.export("again", require="any").out)
 
 
+def export_to_a_full_disk(folder: Path) -> None:
+    campaign = Campaign(folder)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    campaign.export("warm", require="any")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.RLIM_INFINITY))
+    with pytest.raises(ExportError, match=r"a disk is full.*goes on"):
+        campaign.export(require="any", cts="copy")
+    os._exit(9)
+
+
 def test_a_full_disk(campaign: Campaign):
     campaign.service.close()
-    child = os.fork()
-    if not child:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        code = 1
-        try:
-            campaign.export("warm", require="any")
-            resource.setrlimit(resource.RLIMIT_FSIZE, (400, resource.RLIM_INFINITY))
-            campaign.export(require="any", cts="copy")
-        except ExportError as error:
-            code = 0 if "a disk is full" in str(error) and "goes on" in str(error) else 2
-        finally:  # whatever it was: the tests that follow are the parent's
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert apart.run(export_to_a_full_disk, campaign.folder) == 9
     assert not (campaign.folder / "out").exists()
     done = campaign.export(require="any", cts="copy")
     assert files(done.out) == files(campaign.export("again", require="any", cts="copy").out)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests import apart
 from tests.faults import MODES, Mode, at_every_step, folder_in_memory
 from tests.services.labels.test_label_service import (
     ANNA,
@@ -276,14 +277,14 @@ def test_a_submission_sent_again_after_a_crash_is_one_in_a_rebuilt_store(tmp_pat
         assert only.holder == ANNA.key
 
 
+def submit_until_its_file_is_written(folder: Folder) -> None:
+    label_files.make_current = lambda *_: os._exit(9)  # type: ignore[assignment]
+    submit(folder.open(), folder.hers)
+
+
 def killed_before_it_is_recorded(folder: Folder) -> None:
     """Her submission in a process of its own, which ends once its file is written."""
-    process = os.fork()
-    if not process:
-        label_files.make_current = lambda *_: os._exit(9)  # type: ignore[assignment]
-        submit(folder.open(), folder.hers)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+    assert apart.run(submit_until_its_file_is_written, folder) == 9
     assert len(list((folder.path / "labels" / ".history" / "final" / "a").iterdir())) == 1
 
 

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.store import LabelVersion
 
 Open = Callable[..., StudiesFolder]
-
-_FORK = multiprocessing.get_context("fork")
-
-
-def start(target: Callable[..., None], *args: Any) -> BaseProcess:
-    """A process of its own that runs `target`; it opens its own folder."""
-    process = _FORK.Process(target=target, args=args, daemon=True)
-    process.start()
-    return process
 
 
 def sha256(data: bytes) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import signal
 import time
 from pathlib import Path
 
-from tests.services.studies.kit import Open, history, sha256, start, write
+from tests.apart import ended, start
+from tests.services.studies.kit import Open, history, sha256, write
 
 from atlas8k.services.studies.folder import StudiesFolder
 
@@ -45,9 +47,7 @@ def test_no_update_of_any_process_is_lost(studies: Path, open_folder: Open, tmp_
         seen = count
         json.loads(server.now().document())
         time.sleep(0.02)
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
+    assert [ended(worker) for worker in workers] == [0] * PROCESSES
     everything = {f"p{p}-{n}" for p in range(PROCESSES) for n in range(ROUNDS)}
     for folder in (server, open_folder()):
         assert folder.now().status() == {
@@ -95,7 +95,7 @@ def test_killed_at_any_moment_everything_is_whole(
         for worker in workers:
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)
-            worker.join()
+            ended(worker)
         folder = open_folder()
         row = folder.known_label("a", "final")
         data = folder.labels.path("a", "final", ".nii.gz").read_bytes()
@@ -117,8 +117,11 @@ def test_a_folder_opened_before_a_fork_works_in_the_child(studies: Path, open_fo
     (studies / "a.nii.gz").touch()
     folder = open_folder(watch=True)
     assert folder.now().ids() == ["a"]
-    child = start(_fork_and_ask, studies, folder)
-    child.join(30)
-    assert child.exitcode == 0
+    # A real fork, of a process with the folder's own threads.
+    child = multiprocessing.get_context("fork").Process(
+        target=_fork_and_ask, args=(studies, folder), daemon=True
+    )
+    child.start()
+    assert ended(child) == 0
     folder.now()
     assert folder.catalogue.image_info("a") == {"child": True}

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.services.studies.kit import Open, start, write
+from tests.apart import ended, start
+from tests.services.studies.kit import Open, write
 
 from atlas8k.core.errors import Atlas8kError
 from atlas8k.services.studies.folder import StudiesFolder
@@ -58,9 +59,7 @@ def test_several_processes_may_make_the_file_at_once(
 ) -> None:
     (studies / "a.nii.gz").touch()
     processes = [start(_open_and_write, studies, state, number) for number in range(8)]
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    assert [ended(process) for process in processes] == [0] * 8
     folder = open_folder(state_dir=state)
     assert folder.now().image_info("a").keys() == {str(number) for number in range(8)}
 

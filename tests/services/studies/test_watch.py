@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.services.studies.kit import Open, start, write
+from tests.apart import ended, start
+from tests.services.studies.kit import Open, write
 
 QUICK = {"watch": True, "every_s": 0.05, "deep_every_s": 0.3, "settle_s": 0.0}
 
@@ -175,8 +176,7 @@ def test_volumes_that_stay_are_found_all_the_time(
         status = folder.now().status()
         assert status["total"] >= len(staying)
         assert status["completed"] == 1
-    churning.join()
-    assert churning.exitcode == 0
+    assert ended(churning) == 0
     assert reads > 50
     expected = sorted([*staying, *(f"later{n}" for n in range(15))])
     until(lambda: folder.now().ids() == expected)
