@@ -311,8 +311,7 @@ def prepare_ours(studies: Path, app: Path, n: int) -> None:
     model_version, rng = context.model_version(), random.Random(0)
     for i in range(n):
         context.ledger.record_score(volume_id(i), model_version, sizes(rng))
-    context.studies.close()
-    context.ledger.close()
+    context.close()
     assert locate(str(studies)).exists()
 
 

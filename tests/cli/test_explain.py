@@ -51,8 +51,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = write_networks(folder / "model")
     context = open_context(Settings.from_conf(CONF), str(studies), models)
     Scoring(context).run()
-    context.studies.close()
-    context.ledger.close()
+    context.close()
     return studies
 
 

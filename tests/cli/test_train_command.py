@@ -42,8 +42,7 @@ def studies(tmp_path: Path) -> Path:
     context.label_service.keep_pseudo("a", drawn(SPLEEN), GRID, {"model_version": "m"})
     path = write_nifti(tmp_path / "sent.nii.gz", drawn(SPLEEN), GRID)
     context.label_service.submit("b", path, ANNA)
-    context.studies.close()
-    context.ledger.close()
+    context.close()
     return folder
 
 

@@ -32,5 +32,4 @@ def studies(tmp_path: Path) -> Path:
 def context(studies: Path, models: Path) -> Iterator[Context]:
     opened = open_context(Settings(device="cpu"), str(studies), models)
     yield opened
-    opened.studies.close()
-    opened.ledger.close()
+    opened.close()

@@ -53,6 +53,7 @@ def client(
         monailabel.app.app, base_url="http://127.0.0.1", raise_server_exceptions=False
     ) as opened:
         yield opened
+    app_instance().close()
     clear_cache()
 
 

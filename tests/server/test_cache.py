@@ -230,8 +230,7 @@ def test_what_is_expected_is_kept_with_the_answers(
         monkeypatch.setattr(Predictor, "predict", no_networks)
         again = opened.engine.answers(path, volume="b")[1]
     finally:
-        opened.studies.close()
-        opened.ledger.close()
+        opened.close()
     assert first.expected is not None
     assert again.expected is not None
     assert 0 < len(first.regions) <= 10
@@ -252,8 +251,7 @@ def test_what_is_expected_is_kept_with_the_answers(
     try:
         assert other.engine.answers(path, volume="b")[1].expected is None
     finally:
-        other.studies.close()
-        other.ledger.close()
+        other.close()
 
 
 def test_probabilities_from_the_cache_give_the_same_sizes(context: Context, studies: Path) -> None:

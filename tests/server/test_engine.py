@@ -108,8 +108,7 @@ def test_a_device_that_is_not_there_is_said(studies: Path, models: Path) -> None
         assert set(said) == {"swin_unetr", "unet", "nnunet"}
         assert "cuda" in said["unet"].lower()
     finally:
-        opened.studies.close()
-        opened.ledger.close()
+        opened.close()
 
 
 def test_a_network_that_is_gone_is_said_until_it_is_back(context: Context, models: Path) -> None:

@@ -276,8 +276,7 @@ class TestGotWrong:
             shutil.copy(path, folder)
         context = open_context(Settings(device="cpu"), str(folder), models)
         yield context
-        context.studies.close()
-        context.ledger.close()
+        context.close()
 
     @pytest.mark.parametrize(
         ("volume", "label"),

@@ -31,8 +31,7 @@ def doubtful(studies: Path, models: Path) -> Any:
     """The studies with settings under which untrained networks give regions."""
     opened = open_context(SENSITIVE, str(studies), models)
     yield opened
-    opened.studies.close()
-    opened.ledger.close()
+    opened.close()
 
 
 def run(context: Context, **request: Any) -> tuple[Path, dict[str, Any]]:

@@ -175,8 +175,7 @@ def test_a_ranking_by_expected_error_needs_networks_whose_errors_are_known(
             Scoring(without).run()
         assert without.ledger.progress(without.model_version()).scored == 0
     finally:
-        without.studies.close()
-        without.ledger.close()
+        without.close()
     learnt = json.dumps(by_spread(threshold=0.0).as_dict())
     (models / "embedded" / QUALITY_FILE).write_text(learnt)
     context = open_context(settings, str(studies), models)
@@ -185,5 +184,4 @@ def test_a_ranking_by_expected_error_needs_networks_whose_errors_are_known(
         assert context.ledger.ranked_by() == "expected_error"
         assert len(context.ledger.ranking(context.model_version())) == 3
     finally:
-        context.studies.close()
-        context.ledger.close()
+        context.close()

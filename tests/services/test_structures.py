@@ -82,8 +82,7 @@ def score_all(context: Context) -> None:
 
 
 def close(context: Context) -> None:
-    context.studies.close()
-    context.ledger.close()
+    context.close()
 
 
 def files_of(folder: Path) -> dict[str, str]:

@@ -51,8 +51,7 @@ def labeled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         array[4:7, 8:12, 6:10] = 8 + first
         path = write_nifti(folder / "sent.nii.gz", array, GRID)
         context.label_service.submit(name, path, Holder.identify(user="anna"))
-    context.studies.close()
-    context.ledger.close()
+    context.close()
     return folder
 
 

@@ -71,6 +71,7 @@ class Atlas8kApp(MONAILabelApp):
     """
 
     context: Context
+    _new_volumes: NewVolumes | None = None
     _started = False
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
@@ -161,9 +162,15 @@ class Atlas8kApp(MONAILabelApp):
             note_settings(self.context, self.conf)
             if application is not None and self.settings.networks:
                 scoring = partial(background.runs, "scoring")
-                watch = NewVolumes(self.context, self.score_again, scoring)
-                watch.watch(self.settings.score_new_s)
+                self._new_volumes = NewVolumes(self.context, self.score_again, scoring)
+                self._new_volumes.watch(self.settings.score_new_s)
         super().on_init_complete()
+
+    def close(self) -> None:
+        """End what looks after the studies, and close files."""
+        if self._new_volumes is not None:
+            self._new_volumes.stop()
+        self.context.close()
 
     def _record_start(self) -> None:
         """Enter the start into the audit trail, and log its last record: to be noted elsewhere."""

@@ -225,6 +225,7 @@ class NewVolumes:
     ) -> None:
         self._context, self._start, self._runs = context, start, runs
         self._tried: set[tuple[str, str]] = set()
+        self._stop = threading.Event()
 
     def look(self) -> int:
         """Start a scoring where there is something new; return how many volumes are."""
@@ -246,15 +247,18 @@ class NewVolumes:
         return len(new)
 
     def watch(self, every_s: float) -> None:
-        """Look every so often, in a thread that ends with the process; 0: never."""
+        """Look every so often, in a thread, until :meth:`stop`; 0: never."""
         if every_s > 0:
             threading.Thread(
                 target=self._watch, args=(every_s,), name="new-volumes", daemon=True
             ).start()
 
+    def stop(self) -> None:
+        """End it soon."""
+        self._stop.set()
+
     def _watch(self, every_s: float) -> None:
-        pause = threading.Event()
-        while not pause.wait(every_s):
+        while not self._stop.wait(every_s):
             try:
                 self.look()
             except (Atlas8kError, OSError) as err:

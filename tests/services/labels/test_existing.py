@@ -362,8 +362,7 @@ def test_told_in_info_on_the_page_and_by_the_command(
     html = bytes(shown(cases, "").body).decode()
     assert "set aside" in html
     assert V in html
-    context.studies.close()
-    context.ledger.close()
+    context.close()
     listed = CliRunner().invoke(app, ["labels", "rejected", "--studies", str(studies)])
     assert listed.exit_code == 0, listed.output
     assert f"{V}  set aside" in listed.stdout
@@ -429,8 +428,7 @@ def test_checked_beside_the_requests_and_none_counts_before(
     assert "unchecked_labels" not in context.status()
     assert datastore_of(context).get_labeled_images() == [V, "good"]
     assert [one.volume for one in context.label_service.existing.waiting()] == ["bad"]  # type: ignore[union-attr]
-    context.studies.close()
-    context.ledger.close()
+    context.close()
 
 
 def test_a_ct_is_handed_out_once_its_label_is_checked(three: Path, models: Path) -> None:
@@ -448,8 +446,7 @@ def test_a_ct_is_handed_out_once_its_label_is_checked(three: Path, models: Path)
     assert context.labels_checked() == (0, 0)
     statuses = context.ledger.statuses()
     assert statuses == {V: "submitted", "good": "submitted", "zbad": "leased"}
-    context.studies.close()
-    context.ledger.close()
+    context.close()
 
 
 def test_killed_while_checking_and_the_next_start_goes_on(three: Path) -> None:

@@ -133,8 +133,7 @@ def context(studies: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr("atlas8k.training.config.FINE_TUNING", FAST)
     opened = open_context(Settings(device="cpu"), str(studies), models)
     yield opened
-    opened.studies.close()
-    opened.ledger.close()
+    opened.close()
 
 
 def shuffled_truth(name: str) -> npt.NDArray[np.uint8]:

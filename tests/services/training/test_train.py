@@ -314,8 +314,7 @@ def test_a_full_disk_and_one_that_may_not_be_written_change_nothing(
     stats = FineTuning(context).run(dict(SHORT))
     assert stats["model_version"] == context.model_version()
     assert not list((small_disk / "model").rglob("*.part"))
-    context.studies.close()
-    context.ledger.close()
+    context.close()
 
 
 def test_two_trainings_at_once_are_refused(context: Context, tmp_path: Path) -> None:
