@@ -24,6 +24,7 @@ from atlas8k.services.duplicates import (
     take_fingerprints,
 )
 from atlas8k.services.exporting.export import ExportSettings, export
+from atlas8k.services.exporting.frozen import again, freeze
 from atlas8k.services.exporting.selection import select
 from atlas8k.services.labels.service import LabelService
 
@@ -64,6 +65,34 @@ def test_series_of_an_archive(
         out = export(folder, tmp_path / layout, settings, chosen).out
         assert len(manifest(out)["volumes"]) == 2
         assert json.loads((out / "manifest.json").read_text())["atlas8k_export"]["volumes"] == 2
+
+
+@pytest.mark.parametrize("layout", ["dicom", "abdomenatlas"])
+def test_a_frozen_export_of_an_archive_is_made_again(
+    working: Callable[..., ArchiveFolder], tmp_path: Path, layout: str
+):
+    """CTs are fetched again, and come out with the same bytes."""
+    folder = working()
+    folder.refresh()
+    service = LabelService(folder)
+    service.ledger.register_model_version("m0")
+    for uid in folder.now().ids():
+        ct = read_ct(folder.image_path(uid))
+        array = np.zeros(ct.grid.shape, np.uint8)
+        array[1:4, 1:4, 1:3] = ORGAN_IDS["liver"]
+        service.keep_pseudo(uid, array, ct.grid, {"model_version": "m0"})
+    settings = ExportSettings(layout=layout, require="any", cts="copy", rename="AA_")
+    kept = freeze(folder, tmp_path)
+    chosen = select(folder, "any", rename="AA_")
+    first = export(folder, tmp_path / "first", settings, chosen, frozen=kept).out
+    for uid in folder.now().ids():  # what is predicted anew is another label
+        ct = read_ct(folder.image_path(uid))
+        array = np.zeros(ct.grid.shape, np.uint8)
+        array[2:5, 1:4, 1:3] = ORGAN_IDS["spleen"]
+        service.keep_pseudo(uid, array, ct.grid, {"model_version": "m0"})
+    settings, chosen, kept = again(folder, first)
+    second = export(folder, tmp_path / "second", settings, chosen, frozen=kept).out
+    assert files(second) == files(first)
 
 
 def test_an_archive_is_exported_under_new_names_alone():
