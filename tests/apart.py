@@ -12,8 +12,8 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
     [
         "tests.models.test_crash",
         "tests.services.exporting.kit",
@@ -22,13 +22,12 @@ _SERVER.set_forkserver_preload(
         "tests.training.test_crash",
     ]
 )
-CONTEXT = _SERVER
 LIMIT_S = 120
 
 
 def start(target: Callable[..., object], *args: object) -> BaseProcess:
     """Run `target`, a function of a module, in a process of its own; it opens all files itself."""
-    process = _SERVER.Process(target=target, args=args, daemon=True)
+    process = CONTEXT.Process(target=target, args=args, daemon=True)
     process.start()
     return process
 

@@ -54,7 +54,7 @@ def test_an_unfinished_campaign(campaign: Campaign):
 
 
 def test_a_campaign_without_a_label(tmp_path: Path):
-    made = Campaign(tmp_path, "a", "b")
+    made = Campaign.begun(tmp_path, "a", "b")
     said = run(made, "out")
     assert "nothing to export: 2 has no label" in said
     assert nothing_left(made, "out")
@@ -62,7 +62,7 @@ def test_a_campaign_without_a_label(tmp_path: Path):
 
 
 def test_conflicts_and_excluded_volumes(tmp_path: Path):
-    made = Campaign(tmp_path, "conflict", "excluded", "fine")
+    made = Campaign.begun(tmp_path, "conflict", "excluded", "fine")
     for volume in ("conflict", "excluded", "fine"):
         made.pseudo(volume, "liver")
         made.public(volume, spleen="present")
@@ -102,7 +102,7 @@ def test_a_target_that_is_there(campaign: Campaign):
 
 
 def test_names_that_are_not_portable(tmp_path: Path):
-    made = Campaign(tmp_path, "Müller Anna", "CON", "fine")
+    made = Campaign.begun(tmp_path, "Müller Anna", "CON", "fine")
     for volume in ("Müller Anna", "CON", "fine"):
         made.public(volume, liver="present")
     said = run(made, "out")

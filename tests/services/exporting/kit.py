@@ -40,18 +40,22 @@ def write_ct(path: Path, seed: int = 0) -> Path:
 
 
 class Campaign:
-    """A studies folder with its label service; without volumes: one that is there already."""
+    """A studies folder with its label service, opened where it is."""
 
-    def __init__(self, folder: Path, *volumes: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder, self.studies = folder, folder / "studies"
-        self.studies.mkdir(exist_ok=not volumes)
-        for seed, volume in enumerate(volumes):
-            write_ct(self.studies / f"{volume}.nii.gz", seed)
         self.service = LabelService.open(self.studies)
-        if not volumes:
-            return
-        self.service.ledger.register_model_version("m0", {"networks": "embedded"})
-        self.service.ledger.add_volumes([VolumeEntry(volume, "BTCV") for volume in volumes])
+
+    @classmethod
+    def begun(cls, folder: Path, *volumes: str) -> Campaign:
+        """Make one with such CTs in it."""
+        (folder / "studies").mkdir()
+        for seed, volume in enumerate(volumes):
+            write_ct(folder / "studies" / f"{volume}.nii.gz", seed)
+        made = cls(folder)
+        made.service.ledger.register_model_version("m0", {"networks": "embedded"})
+        made.service.ledger.add_volumes([VolumeEntry(volume, "BTCV") for volume in volumes])
+        return made
 
     def pseudo(self, volume: str, *organs: str) -> None:
         self.service.keep_pseudo(volume, columns(*organs), GRID, {"model_version": "m0"})
@@ -76,7 +80,7 @@ class Campaign:
 
 def mixed(folder: Path) -> Campaign:
     """``whole``: every organ known; ``part``: some only; ``seen``, ``new``: predicted."""
-    made = Campaign(folder, "new", "part", "seen", "whole")
+    made = Campaign.begun(folder, "new", "part", "seen", "whole")
     rest = [organ for organ in ORGAN_NAMES if organ not in ("liver", "spleen", "stomach")]
     for volume in ("new", "part", "seen", "whole"):
         made.pseudo(volume, *(o for o in ORGAN_NAMES if o != "gall_bladder"))

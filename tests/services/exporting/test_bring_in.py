@@ -24,7 +24,7 @@ def sources(campaign: Campaign, volume: str) -> dict[str, tuple[str, str, str | 
 
 def empty_copy(campaign: Campaign, folder: Path) -> Campaign:
     folder.mkdir()
-    other = Campaign(folder)
+    other = Campaign.begun(folder)
     for path in campaign.studies.glob("*.nii.gz"):
         shutil.copy2(path, other.studies)
     other.service.folder.refresh()

@@ -159,7 +159,7 @@ def test_voxels_that_could_be_any_organ_stay_open(campaign: Campaign):
 
 
 def test_conflicts_disputes_and_excluded_volumes_are_left_out(tmp_path: Path):
-    made = Campaign(tmp_path, "conflict", "disputed", "excluded", "fine")
+    made = Campaign.begun(tmp_path, "conflict", "disputed", "excluded", "fine")
     for volume in ("conflict", "disputed", "excluded", "fine"):
         made.pseudo(volume, "liver")
         made.public(volume, spleen="present")
@@ -209,7 +209,7 @@ def test_names_that_are_not_portable(name: str):
 
 
 def test_volumes_are_renamed_by_their_number(tmp_path: Path):
-    made = Campaign(tmp_path, "Müller Anna", "b")
+    made = Campaign.begun(tmp_path, "Müller Anna", "b")
     made.public("Müller Anna", liver="present")
     made.public("b", liver="present")
     out = made.export().out
@@ -360,7 +360,7 @@ def test_a_frozen_export_is_made_again_although_the_campaign_went_on(campaign: C
 
 
 def test_licences_decide_what_is_passed_on(tmp_path: Path):
-    made = Campaign(tmp_path, "flare", "jhh", "own")
+    made = Campaign.begun(tmp_path, "flare", "jhh", "own")
     for volume, dataset in (("flare", "FLARE23"), ("jhh", "JHH"), ("own", "our own")):
         made.service.ledger.add_volumes([VolumeEntry(volume, dataset)])
         made.pseudo(volume, "liver", "spleen")

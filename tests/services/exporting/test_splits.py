@@ -105,7 +105,7 @@ def test_what_are_no_shares(text: str):
 
 def test_sets_of_nnunet_are_split(tmp_path: Path):
     names = [f"case{n}" for n in range(6)]
-    made = Campaign(tmp_path, *names)
+    made = Campaign.begun(tmp_path, *names)
     for name in names:
         made.public(name, liver="present")
     parts = assign(made.service.ledger, SplitRule((1, 1, 1)))
