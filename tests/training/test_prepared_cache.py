@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,12 +15,24 @@ from atlas8k.models.checkpoint import Preprocessing
 from atlas8k.training.config import TrainingConfig
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.finetune import fine_tune
-from atlas8k.training.prepared_cache import PreparedCache, cached
+from atlas8k.training.prepared_cache import RESERVE, PreparedCache, cached
 
 from .conftest import tiny
 
 GRID = Preprocessing(spacing_mm=(2.0,) * 3, window_size=(16, 16, 16))
 ROOM = 1e9
+
+
+@pytest.fixture(autouse=True)
+def free(monkeypatch):
+    """Set the free bytes of the disk, whatever disk the tests run on."""
+
+    def set_to(free_bytes: float) -> None:
+        usage = SimpleNamespace(free=int(free_bytes))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+    set_to(2 * RESERVE)
+    return set_to
 
 
 def equal(a, b) -> bool:
@@ -66,6 +80,17 @@ def test_a_damaged_file_is_made_anew_and_a_full_cache_keeps_no_more(case, tmp_pa
     (other,) = cached([case("b", 1)], full)
     other.load(GRID)
     assert len(list(shelf.folder.iterdir())) == 1
+
+
+def test_a_disk_that_is_nearly_full_is_left_free(case, tmp_path, free):
+    shelf = PreparedCache(tmp_path / "shelf", ROOM)
+    (kept,) = cached([case("a")], shelf)
+    free(RESERVE)
+    first = kept.load(GRID)
+    assert not shelf.used_bytes()
+    free(RESERVE + first.nbytes)
+    assert equal(kept.load(GRID), first)
+    assert shelf.used_bytes()
 
 
 def test_a_shelf_that_cannot_be_written_is_no_reason_to_stop(case, tmp_path, caplog):
