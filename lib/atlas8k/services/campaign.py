@@ -23,7 +23,7 @@ from atlas8k.labels.submission_diff import ALL
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
 from atlas8k.services.errors import ConflictError
-from atlas8k.services.scoring import Report, Scoring, log_report
+from atlas8k.services.scoring import Report, Scoring, Workers, log_report
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.training.fine_tuning import FineTuning
 from atlas8k.store import Budget, Holder, Ledger
@@ -41,13 +41,19 @@ class CampaignWork:
     ----------
     networks
         To fine-tune: ``all``, or names with commas between them.
+    workers
+        Who predicts; this process by default.
     """
 
     def __init__(
-        self, context: Context, networks: str = "all", report: Report = log_report
+        self,
+        context: Context,
+        networks: str = "all",
+        report: Report = log_report,
+        workers: Workers | None = None,
     ) -> None:
         self._context, self.label_service = context, context.label_service
-        self._networks, self._report = networks, report
+        self._networks, self._report, self._workers = networks, report, workers
         context.sync(thorough=True)
 
     @property
@@ -69,7 +75,7 @@ class CampaignWork:
 
     def score(self) -> None:
         """Score until nothing is stale."""
-        Scoring(self._context, self._report).run()
+        Scoring(self._context, self._report, self._workers).run()
 
     def train(self) -> None:
         """Fine-tune, judge, publish if no worse, and note it in the ledger.

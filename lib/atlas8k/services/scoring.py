@@ -75,7 +75,8 @@ class ThisProcess:
             scored = Scored.of(answers, grid, volume)
             # While the file is at hand, so that nobody waits for it at the next sample.
             context.studies.checksum(volume)
-            scored.keep(context, volume, model_version, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            scored.keep(context, volume, model_version, seconds, context.engine.peak_mb())
         except FAILURES as err:
             record_failure(context, volume, model_version, why_of(err))
             return "failed"

@@ -302,7 +302,7 @@ class _Run:
             if isinstance(result.scored, Scored):
                 if result.remarks is not None and not context.admit(volume, result.remarks):
                     return "set_aside"
-                result.scored.keep(context, volume, model_version, result.seconds)
+                result.scored.keep(context, volume, model_version, result.seconds, result.peak_mb)
                 return "scored"
         except (*FAILURES, OSError) as err:
             result = Result("failed", why=why_of(err))

@@ -28,6 +28,7 @@ from atlas8k.core.volume import Grid, Volume, read_ct, read_grid
 from atlas8k.core.weighting import Weights
 from atlas8k.models.ensemble import EnsembleSettings
 from atlas8k.models.predict import Prediction, Predictor
+from atlas8k.models.resources import peak_mb
 from atlas8k.models.store import ModelStore, ServedSet
 from atlas8k.services.device_lock import DeviceLock, Turn
 from atlas8k.services.prediction.answers import (
@@ -251,6 +252,10 @@ class Engine:
             )
             self._predictor = (served.model_version, predictor)
         return self._predictor[1]
+
+    def peak_mb(self) -> dict[str, float]:
+        """Return the most memory taken so far, see :func:`atlas8k.models.resources.peak_mb`."""
+        return peak_mb(device(self._settings))
 
 
 def device(settings: Settings) -> str:
