@@ -52,7 +52,10 @@ ClusterAddress = Annotated[
     ),
 ]
 ClusterWorkers = Annotated[
-    int, typer.Option(min=0, help="on each node; 0: one a GPU, or one for four processors")
+    int,
+    typer.Option(
+        min=0, help="on each node, more than GPUs share them; 0: one a GPU, or for four processors"
+    ),
 ]
 Names = Annotated[bool, typer.Option("--names", help="name annotators in place of numbering them")]
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON")]

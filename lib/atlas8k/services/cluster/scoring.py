@@ -162,7 +162,7 @@ class _Run:
             for node in ask(self._ray, new, self._job, self._workers):
                 logger.info(
                     "node %s: %d workers of %d threads%s",
-                    *(node.host, node.workers, node.threads, " and a GPU" if node.gpus else ""),
+                    *(node.host, node.workers, node.threads, _gpu(node.gpus)),
                 )
                 for _ in range(node.workers):
                     slot = _Slot(node)
@@ -308,6 +308,10 @@ class _Run:
             result = Result("failed", why=why_of(err))
         record_failure(context, volume, model_version, result.why)
         return "failed"
+
+
+def _gpu(share: float) -> str:
+    return "" if not share else " and a GPU" if share == 1 else f" and {share:.2g} of a GPU"
 
 
 def _of_networks(error: BaseException) -> bool:
