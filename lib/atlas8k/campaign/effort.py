@@ -20,6 +20,9 @@ PROCEDURE_MINUTES = 15.0
 """Paper: a volume, with the procedure."""
 BY_HAND_MINUTES = 60.0
 """Paper: an organ, by hand."""
+MINUTES_A_VOLUME, MINUTES_AN_ORGAN = 3.0, 4.0
+"""To open and look through a volume, and to correct an organ: the paper's 15 minutes a volume for
+three organs. An assumption; only ratios of minutes are worth reading."""
 
 
 class Times:

@@ -332,6 +332,10 @@ def simulate(
         Literal["everything", "places", "noisy"],
         typer.Option(help="corrects everything, the places shown alone, or with a noisy boundary"),
     ] = "everything",
+    stroke_seconds: Annotated[
+        float | None,
+        typer.Option(min=0, help="also tell the minutes with strokes of so many seconds each"),
+    ] = None,
     cluster: ClusterAddress = "",
     workers: ClusterWorkers = 0,
     as_json: StatusAsJson = False,
@@ -374,8 +378,9 @@ def simulate(
             print_strategies(found, seeds, folder / name, as_json=as_json)
             return
         simulated = Simulation(
-            work, true_labels, folder, below=below, oracle=oracle, report=print_text
-        ).run(rounds)
+            work, true_labels, folder, below=below, oracle=oracle, report=print_text,
+            seconds_a_stroke=stroke_seconds,
+        ).run(rounds)  # fmt: skip
     write_csv(folder / "simulation.csv", simulated)
     draw_simulation(folder / "simulation.png", simulated)
     if as_json:

@@ -24,6 +24,7 @@ from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
 from atlas8k.services.errors import ConflictError
 from atlas8k.services.scoring import Report, Scoring, Workers, log_report
+from atlas8k.services.simulated_strokes import Drawn, draw
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.training.fine_tuning import FineTuning
 from atlas8k.store import Budget, Holder, Ledger
@@ -112,6 +113,14 @@ class CampaignWork:
         grid, answers, _ = self._context.engine.answers(path, Turn.SCORING, volume)
         shown: npt.NDArray[np.bool_] = answers.attention_on(grid) > 0
         return shown
+
+    def strokes(
+        self, volume: str, draft: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], seed: int
+    ) -> tuple[Drawn, ...]:
+        """Return what strokes would do to a draft label, see :func:`.simulated_strokes.draw`."""
+        folder = self.label_service.folder
+        grid = read_grid(folder.path / folder.known_image(volume).path)
+        return draw(self._context.strokes, volume, draft, truth, grid, seed)
 
     def submit(
         self,
