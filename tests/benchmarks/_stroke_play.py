@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from _annotator import Stroke, next_stroke
 from _stroke_cases import Stored
 from scipy import ndimage
+
+from atlas8k.refine.annotator import Stroke, next_stroke
 
 ORGANS = range(1, 10)
 LEAST_ML = 1.0

@@ -26,7 +26,10 @@ its own that has loaded its networks and done a small CT before; every core for 
   ``peak_extra_1000_gb`` for 1,000 slices.
 - ``gpu_us_per_mm3``, ``gpu_name``: where there is a GPU, full-size networks (SuPreM's U-Net,
   Swin UNETR of 48, nnU-Net of 32 to 320 channels, random weights, 96 voxels of 1.5 mm),
-  load to saved label, time over the volume of the CT.
+  load to saved label, time over the volume of the CT. ``gpu_scoring_us_per_mm3``: the same
+  of ten CTs that are scored in a folder, where reading and keeping go on beside the
+  networks; ``gpu_busy``: how much of that time the driver says that the GPU computes;
+  ``gpu_same_as_cpu``: share of voxels with the label that a CPU gives; ``gpu_peak_gb``.
 """
 
 from __future__ import annotations
@@ -214,26 +217,11 @@ def worst_agreement(phantoms: int, quick: bool, models: Path) -> float:
 
 
 def gpu(folder: Path, repeats: int) -> dict[str, Any]:
-    """Time per volume of full-size networks on the first GPU."""
-    import torch
+    """Full-size networks on the first GPU."""
     from tests.benchmarks._prediction_full_size import full_size
+    from tests.benchmarks._prediction_gpu import on_gpu
 
-    from atlas8k.core.volume import read_grid
-    from atlas8k.models.predict import Predictor
-
-    predictor = Predictor(full_size(), device="cuda")
-    out = folder / "gpu.nii.gz"
-    for _ in range(2):
-        once(predictor, folder / "usual.nii.gz", out)
-    runs = [once(predictor, folder / "usual.nii.gz", out) for _ in range(repeats)]
-    seconds = min(sum(run.values()) for run in runs)
-    grid = read_grid(folder / "usual.nii.gz")
-    mm3 = grid.voxel_ml * 1000 * grid.shape[0] * grid.shape[1] * grid.shape[2]
-    return {
-        "gpu_us_per_mm3": seconds * 1e6 / mm3,
-        "gpu_name": torch.cuda.get_device_name(),
-        "gpu_peak_gb": torch.cuda.max_memory_allocated() / 1e9,
-    }
+    return on_gpu(full_size(), folder, repeats, once)
 
 
 def alone(role: str, *arguments: object) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 Usage: ``python tests/benchmarks/strokes.py --work FOLDER [--phantoms 60] [--bodies 30]``
 
-Simulated annotators (``_annotator``) correct each organ that is wrong by 1 ml or more with ten
-strokes at most: on wide phantoms (seeds from 15,000), CTs painted on the held-out bodies s0327 and
-s0009 (seeds from 16,000), and two real CTs, TotalSegmentator's example against a network's labels
-and s0009 against its map. Nothing was chosen by these: ``fit_strokes.py`` has other seeds and
-bodies. All on a grid of 2 mm; ``ms_`` are of strokes on voxels of 0.8 x 0.8 x 1 mm.
+Simulated annotators (:mod:`atlas8k.refine.annotator`) correct each organ that is wrong by 1 ml or
+more with ten strokes at most: on wide phantoms (seeds from 15,000), CTs painted on the held-out
+bodies s0327 and s0009 (seeds from 16,000), and two real CTs, TotalSegmentator's example against a
+network's labels and s0009 against its map. Nothing was chosen by these: ``fit_strokes.py`` has
+other seeds and bodies. All on a grid of 2 mm; ``ms_`` are of strokes on voxels of 0.8 x 0.8 x 1 mm.
 
 ``gone_after_n`` is the part of the wrong volume, over all organs and CTs, that is not wrong any
 more after n strokes on each; ``mean_gone_after_n`` the mean over the organs of CTs; ``worse`` the
@@ -88,10 +88,9 @@ def opinions_of(probs: np.ndarray, source: Any, grid: Any) -> Any:
 
 def timed(case: Stored) -> list[float]:
     """Milliseconds of each organ's first stroke on fine voxels, all that a request computes."""
-    from _annotator import next_stroke
-
     from atlas8k.core.resample import resample
     from atlas8k.core.volume import Grid
+    from atlas8k.refine.annotator import next_stroke
     from atlas8k.refine.strokes import Strokes, refine
 
     found = []

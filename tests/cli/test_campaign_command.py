@@ -80,7 +80,8 @@ def status(studies: Path, models: Path) -> Status:
 def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
     out = place / "studies-simulation"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    started = [sys.executable, "-c", "from atlas8k.cli import main; main()", *simulation(place)]
+    command = simulation(place, "--stroke-seconds", "6")
+    started = [sys.executable, "-c", "from atlas8k.cli import main; main()", *command]
     with open(place / "log", "wb") as log:
         process = subprocess.Popen(started, stdout=log, stderr=log, env=environment)
         end = time.monotonic() + 300
@@ -94,8 +95,9 @@ def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
         process.wait()
     before = {path: path.read_bytes() for path in (place / "studies").iterdir()}
 
-    text = run(*simulation(place)[1:]).output
+    text = run(*command[1:]).output
     assert "DSC of the fused labels" in text
+    assert "6 s a stroke" in text
     kept = json.loads((out / "simulation.json").read_text())["rounds"]
     assert [one["round"] for one in kept] == [1, 2]
     assert [one["reviewed"] for one in kept] == [3, 3]
@@ -103,6 +105,11 @@ def test_two_rounds_with_an_oracle_killed_in_the_middle(place: Path) -> None:
     for one in kept:
         assert one["revised"]["dsc"] > one["before"]["dsc"]
         assert one["training"]["verdict"] == "published"
+        drawn = one["drawing"]
+        assert 0 < drawn["strokes"] <= 10 * drawn["organs"]
+        assert drawn["minutes_brushed"] == pytest.approx(3 * 3 + 4 * drawn["organs"])
+        least = 3 * 3 + drawn["strokes"] * 6 / 60
+        assert drawn["minutes_drawn"] >= least
     assert kept[1]["after"]["reviewed"] == 6
     assert len({one["model_version"] for one in kept}) == 2
 

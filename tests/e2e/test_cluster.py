@@ -199,5 +199,23 @@ def test_a_volume_that_kills_its_worker_twice_is_set_aside(tmp_path: Path, nodes
         assert counts == {"scored": 5, "failed": 1, "set_aside": 0}
         [why] = context.ledger.failures(context.model_version()).values()
         assert "died 2 times" in why
+        assert context.ledger.peak_memory(context.model_version())["memory"] > 100
     finally:
         context.close()
+
+
+def test_a_round_is_predicted_on_the_cluster(tmp_path: Path, nodes: Any) -> None:
+    models, studies = write_networks(tmp_path / "model"), tmp_path / "studies"
+    for number in range(4):
+        write_ct(studies / f"ct_{number}.nii.gz", number)
+    command = ["campaign", "next", "--no-train", "--studies", str(studies), "--models", str(models)]
+    done = subprocess.run(
+        [sys.executable, "-m", "atlas8k", *command, "--cluster", nodes.address, "--workers", "1"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'lib'}"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert scored(tmp_path, "studies") == 4

@@ -7,7 +7,10 @@ from atlas8k.core.volume import Grid, Volume, to_canonical, write_nifti
 from atlas8k.labels.datasets import find_dataset
 from atlas8k.metrics.overlap import dsc
 from atlas8k.reports.evaluate import evaluate_folder, evaluation_table
+from atlas8k.reports.false_positives import false_positive_table
 from atlas8k.reports.folders import find_labels
+from atlas8k.reports.groups import group_by
+from atlas8k.reports.sheets import read_sheet
 
 SHAPE = (24, 20, 16)
 
@@ -241,3 +244,28 @@ def test_folders_one_level_down(folders, caplog):
     save(truth / "other" / "c9.nii.gz", label(1))
     with pytest.raises(EvaluationError, match="folders of label maps: other, unpacked; name one"):
         evaluate_folder(pred, truth)
+
+
+def test_false_positives_are_counted_by_group(folders, tmp_path):
+    """Two pieces in a CT without an aorta, none in another, and one that has it."""
+    pred, truth = folders
+    for n in range(4):
+        save(truth / f"c{n}.nii.gz", label(5, 1) if n == 3 else label(5))
+    wrong = label(5)
+    wrong[0, 0, 0] = wrong[-1, -1, -1] = 1
+    save(pred / "c0.nii.gz", wrong)
+    for n in (1, 2, 3):
+        save(pred / f"c{n}.nii.gz", label(5, 1) if n > 1 else label(5))
+    found = evaluate_folder(pred, truth, organs=["liver", "aorta"])
+    assert found.spurious_pieces[:, 0].tolist() == [2, 0, 1, 0]
+    sheet = tmp_path / "people.csv"
+    sheet.write_text("case,phase\nc0,venous\nc1,venous\nc2,arterial\nc3,arterial\n")
+    grouping = group_by(read_sheet(sheet), "phase", found.dsc.cases)
+    table = false_positive_table(found, grouping)
+    assert table is not None
+    assert [row[:6] for row in table.rows] == [
+        ("aorta", "all", "3", "2", "66.7", "3"),
+        ("aorta", "arterial", "1", "1", "100.0", "1"),
+        ("aorta", "venous", "2", "1", "50.0", "2"),
+    ]
+    assert false_positive_table(evaluate_folder(pred, truth, organs=["liver"])) is None

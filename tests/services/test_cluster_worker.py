@@ -18,8 +18,16 @@ from atlas8k.core.structures import in_use
 from atlas8k.core.volume import write_nifti
 from atlas8k.models.checkpoint import save_checkpoint
 from atlas8k.models.store import ModelStore
-from atlas8k.services.cluster.nodes import connected, short_folder, words
-from atlas8k.services.cluster.worker import Job, Result, Task, Worker, package_version, report
+from atlas8k.services.cluster.nodes import _node, connected, short_folder, words
+from atlas8k.services.cluster.worker import (
+    Job,
+    NodeReport,
+    Result,
+    Task,
+    Worker,
+    package_version,
+    report,
+)
 from atlas8k.services.scored import Scored
 
 
@@ -86,6 +94,24 @@ def test_a_node_says_why_it_cannot_work(job: Job, tmp_path: Path) -> None:
     assert "is wanted" in report(replace(job, version="0.1.0 on Python 3.9")).trouble
     save_checkpoint(tmp_path / "embedded" / "unet.safetensors", checkpoint("unet", 7))
     assert "are wanted" in report(replace(job, models=tmp_path)).trouble
+
+
+@pytest.mark.parametrize(
+    ("resources", "asked", "device", "workers", "share", "threads"),
+    [
+        ({"CPU": 16, "GPU": 2}, 0, "auto", 2, 1, 8),
+        ({"CPU": 16, "GPU": 2}, 3, "auto", 3, 0.5, 5),
+        ({"CPU": 16, "GPU": 2}, 1, "auto", 1, 1, 16),
+        ({"CPU": 16, "GPU": 1}, 2, "cuda", 2, 0.5, 8),
+        ({"CPU": 16, "GPU": 2}, 0, "cpu", 4, 0, 4),
+        ({"CPU": 2}, 0, "auto", 1, 0, 2),
+    ],
+)
+def test_how_many_workers_a_node_has(
+    resources: dict[str, float], asked: int, device: str, workers: int, share: float, threads: int
+) -> None:
+    node = _node("n", NodeReport("host", "", True), resources, asked, device)
+    assert (node.workers, node.gpus, node.threads) == (workers, share, threads)
 
 
 def test_networks_that_were_exchanged_are_noticed(job: Job, tmp_path: Path) -> None:

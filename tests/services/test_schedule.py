@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.store.kit import scored
+from tests.store.kit import scored, sizes
 from typer.testing import CliRunner
 
 from atlas8k.cli import app
@@ -60,6 +60,12 @@ def test_a_plan_of_a_command(tmp_path: Path) -> None:
     with ledger.write() as tx:
         tx.run("UPDATE result SET seconds = 10")
         tx.run("UPDATE volume SET fingerprint = '2000000-5'")
+    assert ledger.peak_memory("one") == {}
+    ledger.record_score("v00", "one", sizes(1), seconds=10, peak_mb={"memory": 3000.0})
+    ledger.record_score("v01", "one", sizes(1), seconds=10, peak_mb={"memory": 3100.0})
+    assert ledger.peak_memory("one") == {"memory": 3000}  # within a tenth it is the same
+    ledger.record_score("v02", "one", sizes(1), seconds=10, peak_mb={"memory": 1e3, "gpu": 5e3})
+    assert ledger.peak_memory("one") == {"memory": 3000, "gpu": 5000}
     ledger.close()
     command = ["plan", "--studies", str(tmp_path), "--volumes", "360"]
     found = json.loads(CliRunner().invoke(app, [*command, "--json"]).output)
@@ -68,6 +74,8 @@ def test_a_plan_of_a_command(tmp_path: Path) -> None:
     assert (found["measured"], found["read_gb"]) == (30, 0.72)
     shown = CliRunner().invoke(app, [*command, "--workers", "2"]).output
     assert "360 volumes, 10.0 s each on one worker" in shown
+    assert found["peak_mb_a_worker"] == {"memory": 3000, "gpu": 5000}
+    assert "up to 3.0 GB of memory and 5.0 GB of a GPU's memory" in shown
     assert CliRunner().invoke(app, [*command, "--workers", "0"]).exit_code == 2
 
 

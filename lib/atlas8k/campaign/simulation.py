@@ -116,6 +116,24 @@ def _mean(organs: Mapping[str, float]) -> float | None:
     return math.fsum(organs.values()) / len(organs) if organs else None
 
 
+class Drawing(BaseModel):
+    """Minutes of the corrections of a round, as brushed and as drawn with strokes.
+
+    An organ takes :data:`~atlas8k.campaign.effort.MINUTES_AN_ORGAN` with a brush. With strokes it
+    takes their seconds, and of those minutes the part of its wrong volume that they leave.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds_a_stroke: float
+    organs: int = Field(description="that were wrong by a millilitre or more")
+    strokes: int
+    wrong_ml: float = Field(description="of these organs before the strokes")
+    left_ml: float = Field(description="after them")
+    minutes_brushed: float = Field(description="of all volumes, looking at them included")
+    minutes_drawn: float
+
+
 class SimulatedRound(BaseModel):
     """Measurements of one round; null where not measured yet, or interrupted."""
 
@@ -129,3 +147,4 @@ class SimulatedRound(BaseModel):
     reviewed: int = 0
     organs_corrected: int = 0
     training: Training | None = None
+    drawing: Drawing | None = Field(None, description="minutes with strokes, where asked for")

@@ -37,7 +37,6 @@ from atlas8k.campaign.reviewed import (
 from atlas8k.campaign.stopping import stop_rule
 from atlas8k.campaign.sweeps import sweep
 from atlas8k.core.errors import LedgerError
-from atlas8k.core.structures import ORGANS
 from atlas8k.store import Budget, Ledger, Plan, Round, Worked
 
 EVERYTHING = "every volume was submitted"
@@ -121,9 +120,10 @@ def status(
         outliers=_outliers(ledger, served, budget),
         predicted_quality=calibrate(*ledger.quality_seen(served or "")).text,
         label_noise=[NoiseOfOrgan(**one._asdict()) for one in ledger.label_noise()],
-        hours_collection_by_hand=(volumes.total * len(ORGANS) - sum(public.values()))
-        * by_hand_minutes()
-        / len(ORGANS)
+        hours_collection_by_hand=(
+            (volumes.total - len(public)) * by_hand_minutes()
+            + sum(by_hand_minutes(organs) for organs in public.values())
+        )
         / 60,
         steps=[],
     )
@@ -142,7 +142,7 @@ def _round(
     work: Sequence[Worked],
     on_list: tuple[Plan, Mapping[str, Reviewed]] | None,
     total: int,
-    public: Mapping[str, int],
+    public: Mapping[str, Collection[int]],
     trained: list[Training],
     people: list[Annotator],
 ) -> RoundReport:

@@ -16,13 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from atlas8k.campaign.effort import MINUTES_A_VOLUME, MINUTES_AN_ORGAN
 from atlas8k.core.selection import Candidate, Selection, drawn
 
 Floats = npt.NDArray[np.float64]
 
-MINUTES_A_VOLUME, MINUTES_AN_ORGAN = 3.0, 4.0
-"""To open and look through a volume, and to correct an organ: the paper's 15 minutes a volume for
-three organs. An assumption; only ratios of minutes are worth reading."""
 REFERENCE = "random_foreground"
 
 

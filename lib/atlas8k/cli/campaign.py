@@ -21,6 +21,8 @@ from atlas8k.cli.campaign_tables import (
 from atlas8k.cli.open_studies import existing_studies, folder_only, ledger_of, scoring_bar
 from atlas8k.cli.options import (
     MODELS,
+    ClusterAddress,
+    ClusterWorkers,
     Commands,
     Conf,
     Epochs,
@@ -198,6 +200,8 @@ def next_(
         typer.Option(help="so many in a row without a change can end it, from the next list on"),
     ] = None,
     conf: Conf = None,
+    cluster: ClusterAddress = "",
+    workers: ClusterWorkers = 0,
     dry_run: Annotated[bool, typer.Option(help="only say which steps are due")] = False,
     as_json: StatusAsJson = False,
 ) -> None:
@@ -221,8 +225,11 @@ def next_(
     )
     with (
         scoring_bar("predicting") as (report, print_text),
-        open_campaign(studies, models, settings, networks=network, report=report) as work,
-    ):
+        open_campaign(
+            studies, models, settings, networks=network, report=report,
+            cluster=cluster, workers=workers,
+        ) as work,
+    ):  # fmt: skip
         record_settings(work, settings, audit_percent, stop_after)
         advanced = advance(work, train=train, score=score, early=early, report=print_text)
         status = campaign_status(
@@ -325,6 +332,12 @@ def simulate(
         Literal["everything", "places", "noisy"],
         typer.Option(help="corrects everything, the places shown alone, or with a noisy boundary"),
     ] = "everything",
+    stroke_seconds: Annotated[
+        float | None,
+        typer.Option(min=0, help="also tell the minutes with strokes of so many seconds each"),
+    ] = None,
+    cluster: ClusterAddress = "",
+    workers: ClusterWorkers = 0,
     as_json: StatusAsJson = False,
 ) -> None:
     """Simulate rounds with labels corrected from the truth: what are rounds worth?
@@ -350,8 +363,11 @@ def simulate(
     settings |= settings_of(conf, budget=budget, gate=gate)
     with (
         scoring_bar("predicting") as (report, print_text),
-        open_campaign(copied, networks, settings, networks=network, report=report) as work,
-    ):
+        open_campaign(
+            copied, networks, settings, networks=network, report=report,
+            cluster=cluster, workers=workers,
+        ) as work,
+    ):  # fmt: skip
         record_settings(work, settings, audit_percent, stop_after)
         if strategies:
             found = side_by_side(
@@ -362,8 +378,9 @@ def simulate(
             print_strategies(found, seeds, folder / name, as_json=as_json)
             return
         simulated = Simulation(
-            work, true_labels, folder, below=below, oracle=oracle, report=print_text
-        ).run(rounds)
+            work, true_labels, folder, below=below, oracle=oracle, report=print_text,
+            seconds_a_stroke=stroke_seconds,
+        ).run(rounds)  # fmt: skip
     write_csv(folder / "simulation.csv", simulated)
     draw_simulation(folder / "simulation.png", simulated)
     if as_json:

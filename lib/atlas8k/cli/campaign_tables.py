@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from atlas8k.campaign.effort import MINUTES_A_VOLUME, MINUTES_AN_ORGAN
 from atlas8k.cli.terminal_tables import decimals, print_table, terminal
 
 if TYPE_CHECKING:
@@ -341,6 +342,26 @@ def print_simulation(rounds: list[SimulatedRound]) -> None:
         ],
         "DSC of the fused labels with the truth",
         left=["networks", "gate"],
+    )
+    drawn = [(one.round, one.drawing) for one in rounds if one.drawing is not None]
+    if not drawn:
+        return
+    print_table(
+        [
+            {
+                "round": number,
+                "organs": one.organs,
+                "strokes": one.strokes,
+                "wrong ml": f"{one.wrong_ml:,.0f}",
+                "left by strokes": f"{one.left_ml:,.0f}",
+                "minutes, brushed": f"{one.minutes_brushed:.0f}",
+                "with strokes": f"{one.minutes_drawn:.0f}",
+            }
+            for number, one in drawn
+        ],
+        f"Minutes of correcting, {drawn[-1][1].seconds_a_stroke:g} s a stroke, ten an organ at "
+        f"most, the rest brushed; {MINUTES_AN_ORGAN:g} min an organ by brush, "
+        f"{MINUTES_A_VOLUME:g} a volume to look at it: assumptions",
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from atlas8k.cli.open_studies import context_of, ledger_of
+from atlas8k.cli.open_studies import context_of, ledger_of, workers_of
 from atlas8k.services.campaign import CampaignWork
 from atlas8k.services.scoring import Report, log_report
 from atlas8k.store import locate
@@ -20,16 +20,22 @@ def open_campaign(
     *,
     networks: str = "all",
     report: Report = log_report,
+    cluster: str = "",
+    workers: int = 0,
 ) -> Iterator[CampaignWork]:
     """Open a folder to work on; it is closed at the end of the block.
 
-    Where `conf` names no budget, that of the last round counts.
+    Where `conf` names no budget, that of the last round counts. With `cluster` volumes are
+    predicted there, see :func:`~atlas8k.cli.open_studies.workers_of`.
     """
     settings = dict(conf)
     if not settings.get("budget"):
         settings["budget"] = last_budget(studies, settings.get("ledger", ""))
-    with context_of(settings, studies, models) as context:
-        yield CampaignWork(context, networks, report)
+    with (
+        context_of(settings, studies, models) as context,
+        workers_of(context, cluster, models, workers) as spread,
+    ):
+        yield CampaignWork(context, networks, report, spread)
 
 
 def record_settings(

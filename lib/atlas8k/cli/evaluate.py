@@ -36,6 +36,12 @@ def evaluate(
     ] = None,
     maps: Maps = None,
     orientation: Orientation = None,
+    metadata: Annotated[
+        Path | None, typer.Option(help="CSV with one row a case, for --by.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Column of it: false positives by group, such as phase.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Cases at a time.")] = None,
 ) -> None:
     """Measure DSC and NSD of every case and organ, and list what could not be measured.
@@ -43,8 +49,9 @@ def evaluate(
     PRED and TRUTH hold <case>.nii.gz, <case>/combined_labels.nii.gz or
     <case>/segmentations/<organ>.nii.gz, organ ids 1 to 9; a truth may have a dataset's own
     values. Organs that the truth does not label do not count, whatever is predicted. Written
-    are dsc.csv and nsd.csv as Touchstone has them, for `atlas8k compare`, and the table as CSV,
-    Markdown and LaTeX.
+    are dsc.csv and nsd.csv as Touchstone has them, for `atlas8k compare`, and the tables as CSV,
+    Markdown and LaTeX. Of what some cases lack, such as tumours, a second table counts the
+    cases in which it was predicted all the same.
     """
     import pandas as pd
     from tqdm import tqdm
@@ -52,9 +59,14 @@ def evaluate(
     from atlas8k.core.csv_text import frame_text
     from atlas8k.labels.datasets import find_dataset
     from atlas8k.reports.evaluate import evaluate_folder, evaluation_table
+    from atlas8k.reports.false_positives import false_positive_table
+    from atlas8k.reports.groups import group_by
     from atlas8k.reports.results import write_results, write_text
+    from atlas8k.reports.sheets import read_sheet
     from atlas8k.reports.tables import write_tables
 
+    if (metadata is None) != (by is None):
+        raise typer.BadParameter("--metadata and --by go together")
     if maps is not None and truth_dataset is None:
         raise typer.BadParameter("--maps is for --truth-dataset, which is missing")
     dataset = None if truth_dataset is None else find_dataset(truth_dataset, maps)
@@ -70,12 +82,18 @@ def evaluate(
     write_results(folder / "dsc.csv", evaluation.dsc)
     write_results(folder / "nsd.csv", evaluation.nsd)
     table = evaluation_table(evaluation)
-    write_tables([table], folder / "tables")
+    grouping = None
+    if metadata is not None and by is not None:
+        grouping = group_by(read_sheet(metadata), by, evaluation.dsc.cases)
+    false_positives = false_positive_table(evaluation, grouping)
+    write_tables([table, *([false_positives] if false_positives else [])], folder / "tables")
     if evaluation.failures:
         failures = pd.DataFrame(evaluation.failures.items(), columns=["name", "reason"])
         write_text(folder / "failures.csv", frame_text(failures))
     print_result(table)
-    for note in evaluation.notes:
+    if false_positives is not None:
+        print_result(false_positives)
+    for note in (*evaluation.notes, *(grouping.notes if grouping else ())):
         typer.echo(f"note: {note}")
     typer.echo(f"results: {folder}")
     if evaluation.failures:

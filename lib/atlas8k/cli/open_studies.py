@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from atlas8k.core.settings import Settings
     from atlas8k.services.context import Context
     from atlas8k.services.labels.service import LabelService
+    from atlas8k.services.scoring import Workers
     from atlas8k.store import Holder, Ledger, Progress
 
 
@@ -129,6 +130,21 @@ def context_of(
         yield context
     finally:
         context.close()
+
+
+@contextmanager
+def workers_of(context: Context, cluster: str, models: Path, workers: int) -> Iterator[Workers]:
+    """Have a context's volumes predicted on a cluster, or, without an address, by this process."""
+    if not cluster:
+        from atlas8k.services.scoring import ThisProcess
+
+        yield ThisProcess(context)
+        return
+    from atlas8k.services.cluster.nodes import connected
+    from atlas8k.services.cluster.scoring import Cluster
+
+    with connected(cluster) as ray:
+        yield Cluster(context, ray, models, workers)
 
 
 def acting_holder(name: str = "") -> Holder:

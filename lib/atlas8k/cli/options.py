@@ -43,6 +43,20 @@ LedgerFile = Annotated[
 Conf = Annotated[
     list[str] | None, typer.Option(help="a setting of the app as key=value, may be repeated")
 ]
+ClusterAddress = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS|auto|local",
+        help="predict on a Ray cluster; local: on all GPUs or processors of this machine",
+    ),
+]
+ClusterWorkers = Annotated[
+    int,
+    typer.Option(
+        min=0, help="on each node, more than GPUs share them; 0: one a GPU, or for four processors"
+    ),
+]
 Names = Annotated[bool, typer.Option("--names", help="name annotators in place of numbering them")]
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1")]

@@ -17,6 +17,7 @@ from atlas8k.core.errors import LedgerError
 if TYPE_CHECKING:
     from atlas8k.store import Ledger
 
+_MEMORY = {"memory": "memory", "gpu": "a GPU's memory"}
 FEWEST = 20
 """Scored volumes that a plan rests on."""
 
@@ -36,7 +37,7 @@ def plan(
     ] = 0.0,
     as_json: AsJson = False,
 ) -> None:
-    """Say how long predicting a collection takes, from the volumes that are scored already.
+    """Say what predicting a collection takes, from the volumes that are scored already.
 
     Score some twenty that are like the rest, on a worker as it will be. What is simulated
     hands out the largest first, loses volumes where workers die, and has one writer
@@ -50,6 +51,7 @@ def plan(
     with ledger_of(studies, ledger) as book:
         seconds, megabytes = _measured(book)
         total = volumes or len(book.statuses())
+        peak = book.peak_memory(newest(book))
     rng = np.random.default_rng(0)
     durations = drawn(seconds, total, rng)
     found = [
@@ -68,6 +70,7 @@ def plan(
                     "seconds_a_volume": round(float(np.mean(seconds)), 3),
                     "label_disk_gb": disk_gb,
                     "read_gb": round(read_gb, 3),
+                    "peak_mb_a_worker": peak,
                     "schedules": [{**one._asdict(), "limit": one.limit} for one in found],
                 },
                 indent=1,
@@ -83,6 +86,7 @@ def plan(
                 "writer busy": f"{one.writer_busy:.0%}" if write_seconds else "not known",
                 "read MB/s": f"{read_gb * 1000 / max(one.hours * 3600, 1e-9):.1f}",
                 "predicted twice": one.repeated,
+                "memory GB": f"{peak['memory'] * one.workers / 1000:.0f}" if peak else "not known",
                 "limited by": one.limit,
             }
             for one in found
@@ -94,6 +98,8 @@ def plan(
     )
     disk = "not known" if disk_gb is None else f"{disk_gb:.1f} GB"
     typer.echo(f"label files: {disk}; CTs read: {read_gb:.1f} GB")
+    most = [f"{mb / 1000:.1f} GB of {_MEMORY[what]}" for what, mb in peak.items()]
+    typer.echo(f"a worker has taken up to {' and '.join(most) or 'an unknown amount of memory'}")
 
 
 def _numbers(text: str) -> list[int]:

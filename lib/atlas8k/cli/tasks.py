@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Annotated
 
 import typer
 
-from atlas8k.cli.open_studies import context_of, existing_studies, scoring_bar
+from atlas8k.cli.open_studies import context_of, existing_studies, scoring_bar, workers_of
 from atlas8k.cli.options import (
     MODELS,
+    ClusterAddress,
+    ClusterWorkers,
     Conf,
     Epochs,
     LedgerFile,
@@ -28,17 +29,8 @@ def score(
     models: Models = MODELS,
     conf: Conf = None,
     retry: Annotated[bool, typer.Option(help="also try volumes again that failed before")] = False,
-    cluster: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS|auto|local",
-            help="predict on a Ray cluster; local: on all GPUs or processors of this machine",
-        ),
-    ] = "",
-    workers: Annotated[
-        int,
-        typer.Option(min=0, help="on each node; 0: one a GPU, or one for four processors"),
-    ] = 0,
+    cluster: ClusterAddress = "",
+    workers: ClusterWorkers = 0,
 ) -> None:
     """Score every volume that has no score under the networks served now."""
     existing_studies(studies)
@@ -52,13 +44,10 @@ def score(
         ledger = context.ledger
         if retry:
             ledger.retry_failures(context.model_version())
-        with scoring_bar("scoring") as (report, _), contextlib.ExitStack() as stack:
-            spread = None
-            if cluster:
-                from atlas8k.services.cluster.nodes import connected
-                from atlas8k.services.cluster.scoring import Cluster
-
-                spread = Cluster(context, stack.enter_context(connected(cluster)), models, workers)
+        with (
+            scoring_bar("scoring") as (report, _),
+            workers_of(context, cluster, models, workers) as spread,
+        ):
             Scoring(context, report, spread).run()
         model_version = context.model_version()
         after, failures = ledger.progress(model_version), ledger.failures(model_version)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from math import prod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ from atlas8k.models.windows import probabilities, sums_bytes, tile
 if TYPE_CHECKING:
     from atlas8k.models.store import ServedSet
 
-__all__ = ["GRID_MM", "PRECISIONS", "Prediction", "Predictor"]
+__all__ = ["GRID_MM", "PRECISIONS", "Prediction", "Predictor", "Prepared"]
 
 GRID_MM = 1.5
 """Spacing of the grid on which networks of different spacing meet (reference code)."""
@@ -47,6 +47,42 @@ log = logging.getLogger(__name__)
 
 Flips = tuple[tuple[int, ...], ...]
 """Sets of window dimensions to flip; the first is empty, the window as it is."""
+
+
+class Input(NamedTuple):
+    """What networks of one preprocessing take.
+
+    Attributes
+    ----------
+    networks
+        Their names.
+    array
+        ``(x, y, z)`` float32 in 0..1, axes nearest RAS.
+    keep
+        The patient's box in it.
+    source
+        Its grid.
+    """
+
+    networks: tuple[str, ...]
+    array: npt.NDArray[np.float32]
+    keep: Box | None
+    source: Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A CT as the networks take it, made by :meth:`Predictor.prepare`.
+
+    Attributes
+    ----------
+    grid
+        That of the probabilities.
+    """
+
+    ct: Volume
+    grid: Grid
+    inputs: Iterable[Input]
 
 
 class Predictor:
@@ -163,23 +199,48 @@ class Predictor:
         known = {organ for checkpoint, _ in self._networks.values() for organ in checkpoint.organs}
         return tuple(organ for organ in ORGAN_NAMES if organ in known)
 
-    def predict(self, ct: Volume) -> Prediction:
-        """Predict one CT.
+    def prepare(self, ct: Volume) -> Prepared:
+        """Do what a prediction needs of the processor only, as ahead of a GPU's turn.
 
         Parameters
         ----------
         ct
             ``(X, Y, Z)``, HU, any orientation, spacing and shape.
+        """
+        begun = self._begun(ct)
+        return replace(begun, inputs=tuple(begun.inputs))
+
+    def _begun(self, ct: Volume) -> Prepared:
+        box = body_box(ct)
+        working = ct.grid.working(self.grid_mm)
+        grid = working.crop(box_on(box, ct.grid, working))
+        return Prepared(ct, grid, self._inputs(ct, box))
+
+    def _inputs(self, ct: Volume, box: Box) -> Iterator[Input]:
+        """Yield what networks of one preprocessing take, one array at a time."""
+        groups: dict[Any, list[str]] = {}
+        for name, (checkpoint, _) in self._networks.items():
+            groups.setdefault(intensity_key(checkpoint.preprocessing), []).append(name)
+        for names in groups.values():
+            array, source = prepare(ct, self._networks[names[0]][0].preprocessing)
+            yield Input(tuple(names), array, box_on(box, ct.grid, source), source)
+
+    def predict(self, ct: Volume | Prepared) -> Prediction:
+        """Predict one CT.
+
+        Parameters
+        ----------
+        ct
+            ``(X, Y, Z)``, HU, any orientation, spacing and shape; or what :meth:`prepare` of
+            these networks made of it.
 
         Raises
         ------
         PredictionError
             Every network failed, or it needs more memory than is free.
         """
-        box = body_box(ct)
-        working = ct.grid.working(self.grid_mm)
-        grid = working.crop(box_on(box, ct.grid, working))
-        organs = self.organs
+        prepared = ct if isinstance(ct, Prepared) else self._begun(ct)
+        ct, grid, organs = prepared.ct, prepared.grid, self.organs
         shape = len(self._networks), len(organs), *grid.shape
         if len(organs) <= MANY:
             check_memory(prod(shape) * np.dtype(np.float16).itemsize, str(ct.path or "CT"))
@@ -187,14 +248,10 @@ class Predictor:
         else:  # checked when it is known how much of it will be written
             probs = sparse_zeros(shape, np.float16)
         failures: dict[str, str] = {}
-        groups: dict[Any, list[str]] = {}
-        for name, (checkpoint, _) in self._networks.items():
-            groups.setdefault(intensity_key(checkpoint.preprocessing), []).append(name)
         order = {name: row for row, name in enumerate(self._networks)}
-        for names in groups.values():
-            array, source = prepare(ct, self._networks[names[0]][0].preprocessing)
-            keep = box_on(box, ct.grid, source)
-            fill = partial(self._fill, ct, array, keep, source, grid, probs, order)
+        for given in prepared.inputs:
+            fill = partial(self._fill, ct, given, grid, probs, order)
+            names = list(given.networks)
             for name, reason in map_in_order(fill, names, self._workers(names)):
                 if reason is not None:
                     failures[name] = reason
@@ -218,9 +275,7 @@ class Predictor:
     def _fill(
         self,
         ct: Volume,
-        array: npt.NDArray[np.float32],
-        keep: Box | None,
-        source: Grid,
+        given: Input,
         grid: Grid,
         probs: npt.NDArray[np.float16],
         rows: Mapping[str, int],
@@ -228,7 +283,7 @@ class Predictor:
     ) -> str | None:
         """Fill one network's row of `probs`, 0 so far; return the reason if it failed."""
         try:
-            predicted = self._run(name, array, keep)
+            predicted = self._run(name, given.array, given.keep)
         except Exception as err:  # the other networks go on after any error
             log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
             return f"{type(err).__name__}: {err}"
@@ -237,12 +292,12 @@ class Predictor:
 
         def spread(channel: int) -> None:
             out = torch.from_numpy(probs[rows[name], known.index(organs[channel])])
-            interpolate_into(out, predicted[channel], source, grid, least)
+            interpolate_into(out, predicted[channel], given.source, grid, least)
 
         # What the network knows beside the structures in use is not asked for.
         wanted = [channel for channel, organ in enumerate(organs) if organ in known]
         if len(known) > MANY:
-            needed = sum(bytes_written(predicted[c], source, grid, least) for c in wanted)
+            needed = sum(bytes_written(predicted[c], given.source, grid, least) for c in wanted)
             check_memory(needed, str(ct.path or "CT"))
         deque(map_in_order(spread, wanted, torch.get_num_threads()), maxlen=0)
         return None

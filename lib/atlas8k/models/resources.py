@@ -128,6 +128,26 @@ def check_memory(needed: int, what: str) -> None:
         )
 
 
+def peak_mb(device: str = "cpu") -> dict[str, float]:
+    """Return the most memory that this process has taken so far, MB.
+
+    Returns
+    -------
+    dict
+        ``memory``, and of a GPU ``gpu``: what PyTorch has taken of it.
+    """
+    if sys.platform == "win32":
+        found = {"memory": psutil.Process().memory_info().peak_wset / 1e6}
+    else:
+        import resource  # not there on Windows
+
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        found = {"memory": most / (1e6 if sys.platform == "darwin" else 1e3)}
+    if device.startswith("cuda"):
+        found["gpu"] = torch.cuda.max_memory_reserved(device) / 1e6
+    return found
+
+
 def is_out_of_memory(err: BaseException) -> bool:
     """Return whether an error means that memory is short; PyTorch raises many such."""
     if isinstance(err, torch.OutOfMemoryError | MemoryError):

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from atlas8k.core.components import label_components
 from atlas8k.core.errors import Atlas8kError, EvaluationError
-from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES, parts_of
 from atlas8k.core.volume import Volume
 from atlas8k.labels.datasets import Dataset
 from atlas8k.metrics.overlap import counts
@@ -47,6 +48,8 @@ class Evaluation:
         Per-case results in 0..1.
     spurious_ml
         ``(cases, organs)`` volume predicted of organs the truth labels and lacks, ml.
+    spurious_pieces
+        ``(cases, organs)`` int: its connected pieces.
     labeled
         ``(cases, organs)`` bool, whether the truth labels the organ.
     tolerance_mm
@@ -58,6 +61,7 @@ class Evaluation:
     dsc: Results
     nsd: Results
     spurious_ml: Floats
+    spurious_pieces: npt.NDArray[np.intp]
     labeled: npt.NDArray[np.bool_]
     tolerance_mm: float
     failures: dict[str, str]
@@ -78,6 +82,8 @@ class CaseEvaluation:
         In 0..1; NaN where the truth lacks the organ or does not label it.
     spurious_ml
         Predicted of organs that the truth labels and lacks.
+    spurious_pieces
+        Its connected pieces (26 neighbours).
     labeled
         Whether the truth labels the organ.
     presumed
@@ -89,6 +95,7 @@ class CaseEvaluation:
     dsc: Floats
     nsd: Floats
     spurious_ml: Floats
+    spurious_pieces: npt.NDArray[np.intp]
     labeled: npt.NDArray[np.bool_]
     presumed: bool
     without_file: tuple[str, ...] = ()
@@ -110,10 +117,16 @@ def evaluate_volumes(
     surface = nsd(
         prediction.array, reference.array, reference.grid.spacing, tolerances(tolerance_mm)
     )
+    spurious = np.where(labeled, voxels.spurious, 0)
+    pieces = np.zeros(len(ORGAN_NAMES), dtype=np.intp)
+    for organ in np.flatnonzero(spurious):
+        mask = np.isin(prediction.array, parts_of(int(organ) + 1))
+        pieces[organ] = label_components(mask).max()
     return CaseEvaluation(
         np.where(labeled, voxels.dsc, np.nan),
         np.where(labeled, surface, np.nan),
-        np.where(labeled, voxels.spurious * reference.grid.voxel_ml, 0.0),
+        spurious * reference.grid.voxel_ml,
+        pieces,
         labeled,
         truth.presumed,
     )
@@ -146,7 +159,8 @@ def _not_predicted(truth: Truth) -> CaseEvaluation:
     present = np.isin(np.arange(1, len(ORGAN_NAMES) + 1), truth.volume.array)
     labeled = np.isin(ORGAN_NAMES, [*truth.labeled])
     zero = np.where(present & labeled, 0.0, np.nan)
-    return CaseEvaluation(zero, zero, np.zeros(len(ORGAN_NAMES)), labeled, truth.presumed)
+    none = np.zeros(len(ORGAN_NAMES))
+    return CaseEvaluation(zero, zero, none, none.astype(np.intp), labeled, truth.presumed)
 
 
 def _measure(
@@ -253,9 +267,9 @@ def evaluate_folder(
     if failures:
         notes.append(f"{len(failures)} cases could not be evaluated: {listing([*failures])}")
     notes += _without_files(measured)
-    spurious, labeled = (
+    spurious, pieces, labeled = (
         np.stack([getattr(result, name) for result in measured.values()])
-        for name in ("spurious_ml", "labeled")
+        for name in ("spurious_ml", "spurious_pieces", "labeled")
     )
     present = ~np.isnan([result.dsc for result in measured.values()]).all(axis=0)
     known = np.any([result.labeled for result in measured.values() if not result.presumed], axis=0)
@@ -265,7 +279,13 @@ def evaluate_folder(
         log.warning("%s", note)
     dsc, surface = results_of(network or Path(pred_dir).resolve().name, measured, tuple(notes))
     return Evaluation(
-        dsc, surface, np.where(nowhere, 0.0, spurious), labeled & ~nowhere, tolerance_mm, failures
+        dsc,
+        surface,
+        np.where(nowhere, 0.0, spurious),
+        np.where(nowhere, 0, pieces),
+        labeled & ~nowhere,
+        tolerance_mm,
+        failures,
     )
 
 

@@ -23,7 +23,8 @@ from atlas8k.labels.submission_diff import ALL
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
 from atlas8k.services.errors import ConflictError
-from atlas8k.services.scoring import Report, Scoring, log_report
+from atlas8k.services.scoring import Report, Scoring, Workers, log_report
+from atlas8k.services.simulated_strokes import Drawn, draw
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.training.fine_tuning import FineTuning
 from atlas8k.store import Budget, Holder, Ledger
@@ -41,13 +42,19 @@ class CampaignWork:
     ----------
     networks
         To fine-tune: ``all``, or names with commas between them.
+    workers
+        Who predicts; this process by default.
     """
 
     def __init__(
-        self, context: Context, networks: str = "all", report: Report = log_report
+        self,
+        context: Context,
+        networks: str = "all",
+        report: Report = log_report,
+        workers: Workers | None = None,
     ) -> None:
         self._context, self.label_service = context, context.label_service
-        self._networks, self._report = networks, report
+        self._networks, self._report, self._workers = networks, report, workers
         context.sync(thorough=True)
 
     @property
@@ -69,7 +76,7 @@ class CampaignWork:
 
     def score(self) -> None:
         """Score until nothing is stale."""
-        Scoring(self._context, self._report).run()
+        Scoring(self._context, self._report, self._workers).run()
 
     def train(self) -> None:
         """Fine-tune, judge, publish if no worse, and note it in the ledger.
@@ -106,6 +113,14 @@ class CampaignWork:
         grid, answers, _ = self._context.engine.answers(path, Turn.SCORING, volume)
         shown: npt.NDArray[np.bool_] = answers.attention_on(grid) > 0
         return shown
+
+    def strokes(
+        self, volume: str, draft: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], seed: int
+    ) -> tuple[Drawn, ...]:
+        """Return what strokes would do to a draft label, see :func:`.simulated_strokes.draw`."""
+        folder = self.label_service.folder
+        grid = read_grid(folder.path / folder.known_image(volume).path)
+        return draw(self._context.strokes, volume, draft, truth, grid, seed)
 
     def submit(
         self,

@@ -75,13 +75,22 @@ class Scored:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, label=unpack(state["label"], "a result that was sent")[0][0])
 
-    def keep(self, context: Context, volume: str, model_version: str, seconds: float) -> None:
+    def keep(
+        self,
+        context: Context,
+        volume: str,
+        model_version: str,
+        seconds: float,
+        peak_mb: Mapping[str, float] | None = None,
+    ) -> None:
         """Enter label and score into the store.
 
         Parameters
         ----------
         seconds
             What the volume took.
+        peak_mb
+            Memory that its process has taken at the most so far, of a GPU, too.
         """
         info = {
             "model": "ensemble",
@@ -99,4 +108,5 @@ class Scored:
             explanation=self.explanation,
             traits=self.traits,
             findings=self.findings,
+            peak_mb=peak_mb,
         )

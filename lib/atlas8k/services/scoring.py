@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from atlas8k.core.errors import Atlas8kError, CheckpointError, PredictionError, VolumeError
 from atlas8k.core.files import only_one
+from atlas8k.core.grid import Grid
 from atlas8k.core.rankings import EXPECTED_ERROR, PAIRWISE_DICE
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
 from atlas8k.services.errors import NotFoundError, UpstreamError
+from atlas8k.services.prediction.answers import Answers
+from atlas8k.services.prediction.engine import ReadCT, device
 from atlas8k.services.scored import Scored
 from atlas8k.store import Progress
 
@@ -23,7 +30,10 @@ logger = logging.getLogger(__name__)
 
 ARCHIVE_WAIT_S = 1800.0
 ARCHIVE_PAUSE_S = 2.0
+AHEAD = 2
+"""CTs that are read, and results that are kept, while a GPU predicts another."""
 Report = Callable[[Progress, float, int], None]
+Made = Callable[[], tuple[Grid, Answers, str]]
 
 
 def log_report(progress: Progress, seconds_each: float, left: int) -> None:
@@ -53,33 +63,121 @@ class Workers(Protocol):
 
 
 class ThisProcess:
-    """Predicts one volume after the other with the networks of a context."""
+    """Predicts one volume after the other with the networks of a context.
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    Parameters
+    ----------
+    ahead
+        So many CTs are read before their turn, and so many results made and kept while the
+        next CT is predicted, so that the networks' device does not wait. By default
+        :data:`AHEAD` with a GPU, and none where the processor has to do all of it.
+    """
+
+    def __init__(self, context: Context, ahead: int | None = None) -> None:
+        self._context, self._ahead = context, ahead
 
     def outcomes(self, todo: Sequence[str], model_version: str) -> Iterator[str | None]:
         """See :class:`Workers`."""
+        ahead = self._ahead
+        if ahead is None:
+            ahead = AHEAD if device(self._context.settings).startswith("cuda") else 0
+        if ahead:
+            yield from self._overlapped(todo, model_version, ahead)
+            return
         for volume in todo:
-            yield self._score(volume, model_version)
+            started = time.monotonic()
+            try:
+                path = self._admitted(volume)
+                if path is None:
+                    yield "set_aside"
+                    continue
+                made = self._context.engine.begin_answers(path, Turn.SCORING, volume)
+                taken = partial(_since, started)
+            except FAILURES as err:
+                record_failure(self._context, volume, model_version, why_of(err))
+                yield "failed"
+                continue
+            yield self._kept(volume, model_version, made, taken)
 
-    def _score(self, volume: str, model_version: str) -> str | None:
-        context, started = self._context, time.monotonic()
+    def _overlapped(
+        self, todo: Sequence[str], model_version: str, ahead: int
+    ) -> Iterator[str | None]:
+        engine, others, started = self._context.engine, False, time.monotonic()
+        waiting = iter(todo)
+        reading: deque[tuple[str, Future[tuple[Path, ReadCT] | None]]] = deque()
+        finishing: deque[Future[str | None]] = deque()
+        with (
+            ThreadPoolExecutor(ahead, "read-ahead") as readers,
+            ThreadPoolExecutor(ahead, "finish-scored") as finishers,
+        ):
+            try:
+                while not others:
+                    for volume in itertools.islice(waiting, ahead + 1 - len(reading)):
+                        reading.append((volume, readers.submit(self._read, volume)))
+                    if not reading:
+                        break
+                    volume, read = reading.popleft()
+                    try:
+                        if (found := read.result()) is None:
+                            yield "set_aside"
+                            continue
+                        path, ct = found
+                        made = engine.begin_answers(path, Turn.SCORING, volume, ct)
+                    except FAILURES as err:
+                        record_failure(self._context, volume, model_version, why_of(err))
+                        yield "failed"
+                        continue
+                    # What is done beside another's prediction costs no time of its own.
+                    taken, started = partial(float, _since(started)), time.monotonic()
+                    finishing.append(
+                        finishers.submit(self._kept, volume, model_version, made, taken)
+                    )
+                    while finishing and (len(finishing) > ahead or finishing[0].done()):
+                        if (outcome := finishing.popleft().result()) is None:
+                            others = True
+                        else:
+                            yield outcome
+            finally:
+                for _, unread in reading:
+                    unread.cancel()
+            for one in finishing:
+                if (outcome := one.result()) is None:
+                    others = True
+                else:
+                    yield outcome
+        if others:
+            yield None
+
+    def _read(self, volume: str) -> tuple[Path, ReadCT] | None:
+        path = self._admitted(volume)
+        return None if path is None else (path, self._context.engine.read(path))
+
+    def _admitted(self, volume: str) -> Path | None:
+        """Return the file of a volume; ``None`` where people are to decide about it first."""
+        path = image_of(self._context, volume)
+        return path if self._context.admit(volume) else None
+
+    def _kept(
+        self, volume: str, model_version: str, made: Made, taken: Callable[[], float]
+    ) -> str | None:
+        """Enter a volume's score; ``None``: other networks have predicted it."""
+        context = self._context
         try:
-            path = image_of(context, volume)
-            if not context.admit(volume):
-                return "set_aside"
-            grid, answers, current = context.engine.answers(path, Turn.SCORING, volume)
+            grid, answers, current = made()
             if current != model_version:
                 return None
             scored = Scored.of(answers, grid, volume)
             # While the file is at hand, so that nobody waits for it at the next sample.
             context.studies.checksum(volume)
-            scored.keep(context, volume, model_version, time.monotonic() - started)
+            scored.keep(context, volume, model_version, taken(), context.engine.peak_mb())
         except FAILURES as err:
             record_failure(context, volume, model_version, why_of(err))
             return "failed"
         return "scored"
+
+
+def _since(started: float) -> float:
+    return time.monotonic() - started
 
 
 FAILURES = (VolumeError, PredictionError, NotFoundError, MemoryError)

@@ -37,6 +37,7 @@ from atlas8k.core.rankings import EQ4
 from atlas8k.core.selection import RANKING, SELECTIONS
 from atlas8k.metrics.overlap import dsc
 from atlas8k.services.campaign import CampaignWork, is_open, last_training, learn
+from atlas8k.services.simulated_strokes import Drawn, drawing
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +188,9 @@ class Simulation:
         Who corrects, :mod:`atlas8k.campaign.oracles`.
     report
         Called with a line on what is done now.
+    seconds_a_stroke
+        Also tell how long the corrections would take with strokes of so many seconds;
+        ``None``: do not.
 
     Raises
     ------
@@ -203,7 +207,9 @@ class Simulation:
         below: float | None = None,
         oracle: Oracle = "everything",
         report: Callable[[str], None] = logger.info,
+        seconds_a_stroke: float | None = None,
     ) -> None:
+        self._seconds_a_stroke = seconds_a_stroke
         self._work, self._truth, self._folder = work, truth, folder
         self._below, self._oracle, self._report = below, oracle, report
         missing = truth.missing(work.volumes())
@@ -237,6 +243,11 @@ class Simulation:
         volumes = reviewed(self._work.ledger.worked(now.round))
         now.reviewed = len(volumes)
         now.organs_corrected = sum(len(one.wrong) for one in volumes.values())
+        if self._seconds_a_stroke is not None:
+            files = [read_json(self._drawn_file(now.round, volume)) for volume in volumes]
+            # Those that were reviewed before anybody asked for it have none.
+            rows = [Drawn(*one) for kept in files if kept for one in kept["drawn"]]
+            now.drawing = drawing(sum(map(bool, files)), rows, self._seconds_a_stroke)
         now.training = last_training(self._work.ledger, now.round)
         self._report(f"round {now.round}: predicting with what is served now")
         self._work.score()
@@ -282,8 +293,17 @@ class Simulation:
         start, grid = self._work.start(volume)
         true = self._truth.on(volume, grid)
         made = _corrected(self._work, volume, start, true, grid, self._below, self._oracle)
+        if self._seconds_a_stroke is not None:
+            file = self._drawn_file(now.round, volume)
+            if not file.exists():  # before the label is another
+                seed = zlib.crc32(volume.encode())
+                drawn = self._work.strokes(volume, start, made.array, seed)
+                write_json(file, {"drawn": drawn})
         self._work.submit(volume, made.array, grid, made.absent, ORACLE, lease)
         self._report(f"round {now.round}: {volume}: {', '.join(made.corrected) or 'as it was'}")
+
+    def _drawn_file(self, number: int, volume: str) -> Path:
+        return self._folder / "strokes" / f"{number}-{quote(volume, safe='')}.json"
 
     def _measure(self) -> Quality:
         statuses = self._work.ledger.statuses()

@@ -210,6 +210,7 @@ class Ledger:
     model_version_detail = reading(scores.model_version_detail)
     last_model_version = reading(scores.last_model_version)
     record_score = writing(scores.record_score)
+    peak_memory = reading(scores.peak_memory)
     record_failure = writing(scores.record_failure)
     retry_failures = writing(scores.retry_failures)
     stale = reading(scores.stale)

@@ -80,15 +80,14 @@ def _public(tx: Transaction, row: int) -> dict[int, tuple[str, str | None]]:
     return {organ: (state, dataset) for organ, state, dataset in rows}
 
 
-def public_organs(tx: Transaction) -> dict[str, int]:
-    """Count each volume's organs with a public label; volumes without any are left out."""
-    return dict(
-        tx.run(
-            "SELECT v.name, count(*) FROM provenance o JOIN volume v ON v.id = o.volume"
-            " WHERE o.source = 'public' AND o.state IN ('present', 'absent') AND v.counted = 1"
-            " GROUP BY v.id"
-        )
+def public_organs(tx: Transaction) -> dict[str, frozenset[int]]:
+    """Return the ids of each volume's organs with a public label; volumes without any are out."""
+    rows = tx.run(
+        "SELECT v.name, group_concat(o.organ) FROM provenance o JOIN volume v ON v.id = o.volume"
+        " WHERE o.source = 'public' AND o.state IN ('present', 'absent') AND v.counted = 1"
+        " GROUP BY v.id"
     )
+    return {name: frozenset(map(int, organs.split(","))) for name, organs in rows}
 
 
 # What submissions say

@@ -16,6 +16,9 @@ from atlas8k.store.errors import UnknownModelVersionError
 from atlas8k.store.records import OrganScore, Progress
 from atlas8k.store.transaction import Transaction
 
+PEAK = "peak_mb"
+"""Setting: what predicting takes of memory, under the model version that was scored last."""
+
 # Model versions
 
 _SERVED = "audit:served"
@@ -112,6 +115,7 @@ def record_score(
     explanation: Mapping[str, Any] | None = None,
     traits: Mapping[str, Any] | None = None,
     findings: Iterable[Finding] | None = None,
+    peak_mb: Mapping[str, float] | None = None,
 ) -> None:
     """Record attention sizes by organ name; replaces an earlier score or failure.
 
@@ -123,6 +127,8 @@ def record_score(
         What lists are drawn by beside the ranking, see :func:`~atlas8k.core.selection.traits_of`.
     findings
         What anatomical rules have against the pseudo label; None: it was not checked.
+    peak_mb
+        Most memory that the process has taken so far: ``memory``, and ``gpu`` of a GPU.
 
     Raises
     ------
@@ -154,8 +160,27 @@ def record_score(
         _keep_explanation(tx, row, s, explanation)
     if findings is not None:
         checks.record(tx, volume, "pseudo", findings)
+    if peak_mb:
+        _keep_peak(tx, model_version, peak_mb)
     tx.run("UPDATE volume SET failed = 0 WHERE id = ? AND failed", row)
     mark_complete(tx, s)
+
+
+def _keep_peak(tx: Transaction, model_version: str, peak_mb: Mapping[str, float]) -> None:
+    known = peak_memory(tx, model_version)
+    # Within a tenth it is the same: most volumes write nothing.
+    if any(mb > 1.1 * known.get(what, 0.0) for what, mb in peak_mb.items()):
+        most = {what: round(max(mb, known.get(what, 0.0))) for what, mb in peak_mb.items()}
+        tx.set(PEAK, json.dumps({"model_version": model_version, "mb": most}))
+
+
+def peak_memory(tx: Transaction, model_version: str) -> dict[str, float]:
+    """Return the most memory that a process took to predict, MB, to a tenth; empty: not known.
+
+    ``memory``, and ``gpu`` where it had one.
+    """
+    kept = json.loads(tx.setting(PEAK) or "{}")
+    return dict(kept["mb"]) if kept.get("model_version") == model_version else {}
 
 
 def record_failure(tx: Transaction, volume: str, model_version: str, reason: str) -> None:

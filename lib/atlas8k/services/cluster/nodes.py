@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import tempfile
@@ -36,7 +37,7 @@ class Node:
     workers
         How many it is to have.
     gpus
-        Of each worker; 0: it computes on the processor.
+        Of each worker, below 1 where some share one; 0: it computes on the processor.
     threads
         Of the processor, of each worker.
     """
@@ -44,7 +45,7 @@ class Node:
     key: str
     host: str
     workers: int
-    gpus: int
+    gpus: float
     threads: int
     sees_studies: bool
 
@@ -174,9 +175,9 @@ def _node(
     cpus = max(1, int(resources.get("CPU", 1)))
     gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
     number = workers or gpus or max(1, cpus // 4)
-    if gpus and number > gpus:
-        number = gpus
-    return Node(key, told.host, number, int(gpus > 0), max(1, cpus // number), told.sees_studies)
+    # One reads and keeps while the other computes; Ray puts no worker on two GPUs.
+    share = 1 / math.ceil(number / gpus) if gpus else 0
+    return Node(key, told.host, number, share, max(1, cpus // number), told.sees_studies)
 
 
 def words(error: BaseException) -> str:

@@ -162,7 +162,7 @@ class _Run:
             for node in ask(self._ray, new, self._job, self._workers):
                 logger.info(
                     "node %s: %d workers of %d threads%s",
-                    *(node.host, node.workers, node.threads, " and a GPU" if node.gpus else ""),
+                    *(node.host, node.workers, node.threads, _gpu(node.gpus)),
                 )
                 for _ in range(node.workers):
                     slot = _Slot(node)
@@ -302,12 +302,16 @@ class _Run:
             if isinstance(result.scored, Scored):
                 if result.remarks is not None and not context.admit(volume, result.remarks):
                     return "set_aside"
-                result.scored.keep(context, volume, model_version, result.seconds)
+                result.scored.keep(context, volume, model_version, result.seconds, result.peak_mb)
                 return "scored"
         except (*FAILURES, OSError) as err:
             result = Result("failed", why=why_of(err))
         record_failure(context, volume, model_version, result.why)
         return "failed"
+
+
+def _gpu(share: float) -> str:
+    return "" if not share else " and a GPU" if share == 1 else f" and {share:.2g} of a GPU"
 
 
 def _of_networks(error: BaseException) -> bool:

@@ -9,7 +9,8 @@ import socket
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -77,6 +78,8 @@ class Result:
         A :class:`~atlas8k.services.scored.Scored`, where the outcome is ``scored``.
     why
         Where it failed.
+    peak_mb
+        Memory that the worker has taken at the most so far.
     """
 
     outcome: Literal["scored", "failed", "ask", "not_here", "other_networks"]
@@ -84,6 +87,7 @@ class Result:
     remarks: tuple[Remark, ...] | None = None
     why: str = ""
     seconds: float = 0.0
+    peak_mb: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -181,9 +185,7 @@ class Worker:
             raise
         except FAILURES as err:
             result = Result("failed", why=why_of(err))
-        return Result(
-            result.outcome, result.scored, result.remarks, result.why, time.monotonic() - started
-        )
+        return replace(result, seconds=time.monotonic() - started, peak_mb=self._engine.peak_mb())
 
     def _score(self, task: Task, path: Path) -> Result:
         from atlas8k.services.scored import Scored

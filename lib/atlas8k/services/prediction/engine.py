@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -27,7 +27,8 @@ from atlas8k.core.settings import Settings
 from atlas8k.core.volume import Grid, Volume, read_ct, read_grid
 from atlas8k.core.weighting import Weights
 from atlas8k.models.ensemble import EnsembleSettings
-from atlas8k.models.predict import Prediction, Predictor
+from atlas8k.models.predict import Prediction, Predictor, Prepared
+from atlas8k.models.resources import peak_mb
 from atlas8k.models.store import ModelStore, ServedSet
 from atlas8k.services.device_lock import DeviceLock, Turn
 from atlas8k.services.prediction.answers import (
@@ -42,6 +43,22 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 KEPT_BYTES = 1 << 30
 """A prediction is kept for the next request (`ensemble`, then `attention`) up to this size."""
+
+
+class ReadCT(NamedTuple):
+    """A CT that was read before its turn.
+
+    Attributes
+    ----------
+    fingerprint
+        Of its file.
+    prepared
+        What networks make of it before they run, with those networks; ``None``: not yet.
+    """
+
+    ct: Volume
+    fingerprint: str
+    prepared: tuple[Predictor, Prepared] | None
 
 
 class Engine:
@@ -102,13 +119,30 @@ class Engine:
         model_version, failures = self._out
         return {**served.missing, **(failures if model_version == served.model_version else {})}
 
-    def predict(self, path: Path, turn: Turn = Turn.INFERENCE) -> tuple[Volume, Prediction, str]:
+    def read(self, path: Path) -> ReadCT:
+        """Read a CT, and have it ready for the networks where they are loaded; in any thread.
+
+        Raises
+        ------
+        VolumeError
+            The CT cannot be used.
+        """
+        fingerprint = file_fingerprint(path)
+        ct, loaded = read_ct(path), self._predictor
+        prepared = None if loaded is None else (loaded[1], loaded[1].prepare(ct))
+        return ReadCT(ct, fingerprint, prepared)
+
+    def predict(
+        self, path: Path, turn: Turn = Turn.INFERENCE, read: ReadCT | None = None
+    ) -> tuple[Volume, Prediction, str]:
         """Read and predict one CT.
 
         Parameters
         ----------
         turn
             How urgent it is, where others wait for the device as well.
+        read
+            The CT, where it was read ahead.
 
         Returns
         -------
@@ -123,16 +157,20 @@ class Engine:
             A served checkpoint cannot be loaded; the set loaded before is not used
             instead, its scores would carry the wrong model version.
         """
-        ct = read_ct(path)
+        fingerprint = file_fingerprint(path) if read is None else read.fingerprint
+        ct = read_ct(path) if read is None else read.ct
         with self._lock:
             served = self._store.served()
             model_version = served.model_version
-            key = (path, file_fingerprint(path), model_version)
+            key = (path, fingerprint, model_version)
             if self._last is not None and self._last[0] == key:
                 return ct, self._last[1], model_version
             with self._device.turn(turn) if self._device else contextlib.nullcontext():
                 try:
-                    prediction = self._load(served).predict(ct)
+                    predictor = self._load(served)
+                    ready = read.prepared if read is not None else None
+                    known = ready is not None and ready[0] is predictor
+                    prediction = predictor.predict(ready[1] if ready and known else ct)
                 except (CheckpointError, PredictionError) as err:
                     self._out = (model_version, dict.fromkeys(served.checkpoints, str(err)))
                     raise
@@ -161,16 +199,35 @@ class Engine:
         VolumeError, CheckpointError, PredictionError
             As :meth:`predict`.
         """
+        return self.begin_answers(path, turn, volume)()
+
+    def begin_answers(
+        self,
+        path: Path,
+        turn: Turn = Turn.INFERENCE,
+        volume: str | None = None,
+        read: ReadCT | None = None,
+    ) -> Callable[[], tuple[Grid, Answers, str]]:
+        """Have the networks predict; return what makes :meth:`answers` of it, in any thread.
+
+        Nothing of that needs the networks' device: the next CT can be predicted meanwhile.
+        """
         key = self._key(path, volume)
         stored = self._stored(key, "answers", path.name, Answers.unpacked)
         if key is not None and stored is not None:
-            return read_grid(path), stored, key.model_version
-        ct, prediction, model_version = self.predict(path, turn)
-        answers = Answers.of(prediction, self.salient, path.name, ct, self._store.served())
-        # Of a set that is not complete nothing is kept: the next start may load it all.
-        if key is not None and key.model_version == model_version and not answers.failures:
-            self._keep(key, answers, prediction, wait=turn is Turn.SCORING)
-        return ct.grid, answers, model_version
+            found = read_grid(path), stored, key.model_version
+            return lambda: found
+        ct, prediction, model_version = self.predict(path, turn, read)
+        served = self._store.served()
+
+        def finish() -> tuple[Grid, Answers, str]:
+            answers = Answers.of(prediction, self.salient, path.name, ct, served)
+            # Of a set that is not complete nothing is kept: the next start may load it all.
+            if key is not None and key.model_version == model_version and not answers.failures:
+                self._keep(key, answers, prediction, wait=turn is Turn.SCORING)
+            return ct.grid, answers, model_version
+
+        return finish
 
     def probabilities(
         self, path: Path, turn: Turn = Turn.INFERENCE, volume: str | None = None
@@ -251,6 +308,10 @@ class Engine:
             )
             self._predictor = (served.model_version, predictor)
         return self._predictor[1]
+
+    def peak_mb(self) -> dict[str, float]:
+        """Return the most memory taken so far, see :func:`atlas8k.models.resources.peak_mb`."""
+        return peak_mb(device(self._settings))
 
 
 def device(settings: Settings) -> str:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cc3d
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
-from skimage.graph import route_through_array
-from skimage.morphology import skeletonize
+
+from atlas8k.refine.features import Mask
 
 LONGEST_MM = 40.0
 JITTER_MM = 0.75
+
+Points = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Stroke:
     """Voxels of a stroke, ``(n, 3)`` indices, and whether it says organ."""
 
-    voxels: np.ndarray
+    voxels: npt.NDArray[np.intp]
     organ: bool
 
 
 def next_stroke(
-    mask: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...], rng: np.random.Generator
+    mask: Mask, truth: Mask, spacing: tuple[float, ...], rng: np.random.Generator
 ) -> Stroke | None:
     """Return the stroke that an annotator draws next; None where nothing is wrong.
 
@@ -43,7 +47,8 @@ def next_stroke(
     wrong = mask ^ truth
     if not wrong.any():
         return None
-    best, piece, organ = 0, None, True
+    best, organ = 0, True
+    piece = wrong
     for says in (True, False):
         part = wrong & (truth if says else ~truth)
         pieces = cc3d.connected_components(part, connectivity=6)
@@ -51,7 +56,6 @@ def next_stroke(
         if len(sizes) and sizes.max() > best:
             best, organ = int(sizes.max()), says
             piece = pieces == int(sizes.argmax()) + 1
-    assert piece is not None
     (box,) = ndimage.find_objects(piece.astype(np.uint8))
     depth = ndimage.distance_transform_edt(np.pad(piece[box], 1), sampling=spacing)[
         1:-1, 1:-1, 1:-1
@@ -68,18 +72,22 @@ def next_stroke(
     return Stroke(drawn(points, mask.shape), organ)
 
 
-def drawn(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def drawn(points: Points, shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
     """Return the voxels on the way from point to point, ``(n, 3)``, each once, in the CT."""
     ways = [points[:1]]
     for a, b in pairwise(points):
         n = int(np.ceil(np.abs(b - a).max() * 2)) + 1
         ways.append(np.linspace(a, b, n))
-    voxels = np.unique(np.rint(np.concatenate(ways)).astype(int), axis=0)
-    return voxels[((voxels >= 0) & (voxels < shape)).all(axis=1)]
+    voxels = np.unique(np.rint(np.concatenate(ways)).astype(np.intp), axis=0)
+    inside: npt.NDArray[np.intp] = voxels[((voxels >= 0) & (voxels < shape)).all(axis=1)]
+    return inside
 
 
-def _medial(flat: np.ndarray, place: tuple[int, int], spacing: list[float]) -> np.ndarray:
+def _medial(flat: Mask, place: tuple[int, ...], spacing: list[float]) -> Points:
     """Return points of the medial line of a plane's piece through a place, ``(n, 2)``."""
+    from skimage.graph import route_through_array  # half a second, for simulations alone
+    from skimage.morphology import skeletonize
+
     pieces, _ = ndimage.label(flat, structure=np.ones((3, 3)))
     part = pieces == pieces[place]
     line = skeletonize(part)
@@ -89,7 +97,7 @@ def _medial(flat: np.ndarray, place: tuple[int, int], spacing: list[float]) -> n
     start = ends[np.linalg.norm((ends - place) * spacing, axis=1).argmin()]
     cost = np.where(line, 1.0, 1e6)
     far = [start]
-    ways: list[np.ndarray] = []
+    ways: list[Points] = []
     for _ in range(2):  # to the end that is farthest, then to the one farthest from that way
         from_way = np.min([np.linalg.norm((ends - one) * spacing, axis=1) for one in far], axis=0)
         inside = np.linalg.norm((ends - start) * spacing, axis=1) <= LONGEST_MM / 2

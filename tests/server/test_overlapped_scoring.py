@@ -1,0 +1,110 @@
+"""Reading and keeping beside the prediction of another CT, as with a GPU: the same result."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.tiny import checkpoint, write_ct
+
+from atlas8k.core.errors import CheckpointError
+from atlas8k.core.settings import Settings
+from atlas8k.core.volume import read_label
+from atlas8k.models.store import ModelStore
+from atlas8k.services.context import Context
+from atlas8k.services.opening import open_context
+from atlas8k.services.scoring import Scoring, ThisProcess
+from atlas8k.store import Progress
+
+LIMIT_S = 60
+
+
+def score(context: Context, report: Any = None) -> dict[str, int]:
+    return Scoring(context, report, ThisProcess(context, ahead=2)).run()
+
+
+def found(context: Context) -> dict[str, tuple[Any, ...]]:
+    """What is kept of each volume."""
+    version = context.model_version()
+    labels = context.studies.path / "labels" / "original"
+    return {
+        row.volume: (
+            row.attention_ml,
+            context.ledger.explanation(row.volume, version),
+            read_label(labels / f"{row.volume}.nii.gz").array.tobytes(),
+        )
+        for row in context.ledger.ranking(version)
+    }
+
+
+def test_it_is_what_one_after_another_gives(
+    context: Context, studies: Path, models: Path, tmp_path: Path
+) -> None:
+    (studies / "broken.nii.gz").write_bytes(b"no CT")
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in studies.glob("*.nii.gz"):
+        (other / path.name).hardlink_to(path)
+    assert score(context) == {"scored": 3, "failed": 1, "set_aside": 0}
+    alone = open_context(Settings(device="cpu"), str(other), models)
+    try:
+        assert Scoring(alone).run() == {"scored": 3, "failed": 1, "set_aside": 0}
+        ours, theirs = found(context), found(alone)
+        assert ours.keys() == theirs.keys() == set("abc")
+        for volume in "abc":
+            assert ours[volume] == theirs[volume]
+        assert context.ledger.failures(context.model_version()).keys() == {"broken"}
+    finally:
+        alone.close()
+
+
+def test_the_next_ct_is_read_while_one_is_predicted(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, reads, running = context.engine, threading.Semaphore(0), threading.Event()
+    read, predict = engine.read, engine.predict
+
+    def reading(path: Path) -> Any:
+        result = read(path)
+        if running.is_set():
+            reads.release()
+        return result
+
+    def predicting(path: Path, *more: Any) -> Any:
+        first = not running.is_set()
+        running.set()
+        # The last of three is begun to be read when the first is handed out.
+        assert not first or reads.acquire(timeout=LIMIT_S)
+        return predict(path, *more)
+
+    monkeypatch.setattr(engine, "read", reading)
+    monkeypatch.setattr(engine, "predict", predicting)
+    assert score(context)["scored"] == 3
+
+
+def test_networks_published_meanwhile_are_taken_up(context: Context, models: Path) -> None:
+    seen: list[Progress] = []
+
+    def publish(progress: Progress, seconds_each: float, left: int) -> None:
+        if not seen:
+            ModelStore(models).publish({"nnunet": checkpoint("nnunet", 5)})
+        seen.append(progress)
+
+    score(context, publish)
+    assert context.progress().complete
+    for volume in "abc":
+        info = json.loads(context.studies.known_label(volume, "original").info)
+        assert info["model_version"] == context.model_version()
+
+
+def test_a_network_that_is_damaged_ends_it(context: Context, models: Path, studies: Path) -> None:
+    for file in (models / "embedded").iterdir():
+        file.write_bytes(b"no network")
+    write_ct(studies / "d.nii.gz", 9)
+    with pytest.raises(CheckpointError):
+        score(context)
+    assert not context.ledger.failures(context.model_version())
+    assert not any(one.name.startswith("read-ahead") for one in threading.enumerate())
