@@ -7,15 +7,17 @@ and the last that is entered: of one process with two threads (``process_s``), o
 one node with two workers of one thread each (``cluster_s``); ``overhead`` is the second over
 the first, less one: below 0 two small workers are faster than two threads.
 
-``writes_an_hour``: results of CTs of 512 x 512 x 300 voxels entered by the driver's threads
-as fast as they can, label files and store: no more volumes an hour come in, however many
-workers there are. ``workers_until_writer``: so many workers of `process_s` keep it busy.
+``writes_an_hour``: results of CTs of 512 x 512 x 300 voxels, as workers send them, unpacked and
+entered by the driver's threads as fast as they can, label files and store: no more volumes an
+hour come in, however many workers there are. ``workers_until_writer``: so many workers of
+`process_s` keep it busy.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -89,11 +91,14 @@ def entries_an_hour(folder: Path, models: Path, count: int, slices: int) -> floa
         scored = result_on(answers, grid)
         context.sync(thorough=True)
         names = context.ledger.stale(context.model_version())
+        sent = pickle.dumps(scored)
+
+        def enter(name: str) -> None:
+            pickle.loads(sent).keep(context, name, model_version, 1.0)
+
         started = time.monotonic()
         with ThreadPoolExecutor(WRITERS) as writers:
-            for done in [
-                writers.submit(scored.keep, context, name, model_version, 1.0) for name in names
-            ]:
+            for done in [writers.submit(enter, name) for name in names]:
                 done.result()
         return 3600 * len(names) / (time.monotonic() - started)
     finally:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas8k.core.voxels import counts, fill, joint_counts, renamed
+from atlas8k.core.voxels import counts, fill, in_file_order, joint_counts, renamed
 
 SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -40,6 +40,19 @@ def test_renaming_is_indexing_a_table(shape: tuple[int, int, int], seed: int, or
         new = renamed(array, table)
         assert np.array_equal(new, table[array])
         new[0] = 0  # and can be written to
+
+
+@given(SHAPES, st.sampled_from(["u1", "<i2", ">f4"]), st.permutations([0, 1, 2]), st.booleans())
+def test_the_order_of_a_file_changes_no_voxel(
+    shape: tuple[int, int, int], kind: str, axes: list[int], turned: bool
+) -> None:
+    array = np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape).astype(kind)
+    array = array.transpose(axes)[:: -1 if turned else 1]
+    ordered = in_file_order(array)
+    assert ordered.flags.f_contiguous
+    assert ordered.dtype == array.dtype
+    assert np.array_equal(ordered, array)
+    assert in_file_order(ordered) is ordered
 
 
 def test_counts_go_past_one_block(monkeypatch: pytest.MonkeyPatch) -> None:

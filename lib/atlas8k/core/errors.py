@@ -94,6 +94,28 @@ class PredictionError(Atlas8kError, RuntimeError):
     """No network could predict a CT, or there is no network of that name."""
 
 
+class DeviceLostError(Atlas8kError, RuntimeError):
+    """The GPU does not answer, or this process cannot use it any more: no fault of any CT.
+
+    Parameters
+    ----------
+    device
+        As PyTorch calls it.
+    reason
+        What it said.
+    """
+
+    def __init__(self, device: str, reason: str) -> None:
+        self.device, self.reason = device, reason
+        super().__init__(
+            f"{device} cannot be used any more ({reason}); nothing is wrong with the CTs. Begin "
+            "again, and if it comes back, look at the GPU (`nvidia-smi`) or use --conf device cpu"
+        )
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.device, self.reason)
+
+
 class SettingsError(Atlas8kError, ValueError):
     """A setting is unknown or has a value that is not allowed."""
 

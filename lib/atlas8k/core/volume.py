@@ -36,6 +36,7 @@ from atlas8k.core.nifti_file import PART_BYTES, open_nifti, open_voxels, read_vo
 from atlas8k.core.nifti_geometry import Geometry
 from atlas8k.core.resample import resample, to_canonical
 from atlas8k.core.stated_geometry import stated_for
+from atlas8k.core.voxels import in_file_order
 
 __all__ = ["Grid", "Volume", "resample", "to_canonical"]
 
@@ -318,7 +319,7 @@ def write_nifti(
     suffix = next((s for s in NIFTI_SUFFIXES if path.name.endswith(s)), None)
     if suffix is None:
         raise UnreadableVolumeError(path, f"the name must end in {' or '.join(NIFTI_SUFFIXES)}")
-    image = _image(array, grid)
+    image = _image(in_file_order(array), grid)
     if comment is not None:
         image.header.extensions.append(Nifti1Extension(_COMMENT, comment.encode("ascii")))
     with publishing(path, sync=sync) as temporary, open(temporary, "wb") as stream:
@@ -369,7 +370,9 @@ class LabelWriter:
         if array.shape != self._shape or array.dtype != np.uint8:
             raise GridMismatchError(path, f"array {array.shape} does not fit grid {self._shape}")
         packed = igzip.compress(
-            self._header + array.tobytes(order="F"), compresslevel=GZIP_LEVEL, mtime=0
+            self._header + in_file_order(array).tobytes(order="F"),
+            compresslevel=GZIP_LEVEL,
+            mtime=0,
         )
         path.write_bytes(packed)
         return hashlib.sha256(packed).hexdigest()

@@ -37,6 +37,7 @@ from atlas8k.core.grid_alignment import Start
 from atlas8k.core.label_mapping import from_tag
 from atlas8k.core.nifti_file import PART_BYTES, READ_DAMAGE
 from atlas8k.core.volume import whole_numbers
+from atlas8k.core.voxels import in_file_order
 from atlas8k.formats.segmentation import MAX_LAYERS, Fits, Segment, Segmentation
 
 _TO_RAS: Mapping[str, tuple[int, int, int]] = {
@@ -354,5 +355,5 @@ def write_nrrd(path: Path, array: npt.NDArray[np.uint8], grid: Grid) -> Path:
         "kinds": ["domain"] * 3,
         "encoding": "raw",
     }
-    nrrd.write(str(path), np.asfortranarray(array), fields, index_order="F")
+    nrrd.write(str(path), in_file_order(array), fields, index_order="F")
     return path

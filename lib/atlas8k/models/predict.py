@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atlas8k.core.errors import CheckpointError, PredictionError
+from atlas8k.core.errors import CheckpointError, DeviceLostError, PredictionError
 from atlas8k.core.memory import sparse_zeros
 from atlas8k.core.structures import ORGAN_NAMES, in_use
 from atlas8k.core.volume import Grid, Volume
@@ -28,6 +28,7 @@ from atlas8k.models.regrid import MANY, bytes_written, interpolate_into, least_o
 from atlas8k.models.resources import (
     MemoryPlan,
     check_memory,
+    is_device_lost,
     is_out_of_memory,
     keep_freed_memory,
     map_in_order,
@@ -238,6 +239,8 @@ class Predictor:
         ------
         PredictionError
             Every network failed, or it needs more memory than is free.
+        DeviceLostError
+            The GPU does not answer; these networks cannot be used any more.
         """
         prepared = ct if isinstance(ct, Prepared) else self._begun(ct)
         ct, grid, organs = prepared.ct, prepared.grid, self.organs
@@ -285,6 +288,8 @@ class Predictor:
         try:
             predicted = self._run(name, given.array, given.keep)
         except Exception as err:  # the other networks go on after any error
+            if is_device_lost(err):
+                raise DeviceLostError(str(self.device), str(err).split("\n")[0]) from err
             log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
             return f"{type(err).__name__}: {err}"
         organs, known = self._networks[name][0].organs, self.organs

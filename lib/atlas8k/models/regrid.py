@@ -15,6 +15,7 @@ import torch
 
 from atlas8k.core.errors import GridMismatchError
 from atlas8k.core.volume import Grid, resample
+from atlas8k.core.voxels import in_file_order
 from atlas8k.models.body import box_of
 
 LEAST = 2.0**-15
@@ -134,13 +135,13 @@ def nearest(label: npt.NDArray[Any], source: Grid, target: Grid, fill: int = 0) 
     Returns
     -------
     ndarray
-        ``target.shape``, dtype of ``label``, C order.
+        ``target.shape``, dtype of ``label``; on parallel axes in the order of files.
     """
     axes = parallel_axes(source, target)
     if axes is None:
         return resample(label, source, target, linear=False, fill=fill)
     order = [a for a, _ in axes]
-    out = np.full(target.shape, fill, dtype=label.dtype)
+    out = np.full(target.shape, fill, dtype=label.dtype, order="F")
     indices, targets = [], []
     for a, at in axes:
         index = np.floor(at + 0.5 + 1e-6).astype(int)
@@ -148,7 +149,10 @@ def nearest(label: npt.NDArray[Any], source: Grid, target: Grid, fill: int = 0) 
         indices.append(index[inside])
         targets.append(slice(int(inside.argmax()), int(inside.argmax() + inside.sum())))
     if all(len(p) for p in indices):
-        out[tuple(targets)] = label.transpose(order)[np.ix_(*indices)]
+        x, y, z = indices
+        slices, part = in_file_order(label.transpose(order)).T, out[tuple(targets)].T
+        for number, one in enumerate(z):  # the processor's cache holds a slice
+            part[number] = slices[one].take(x, axis=1).take(y, axis=0)
     return out
 
 

@@ -158,6 +158,15 @@ def is_out_of_memory(err: BaseException) -> bool:
     )
 
 
+def is_device_lost(err: BaseException) -> bool:
+    """Return whether an error means that the GPU, or what this process has on it, is gone.
+
+    After an error of the driver that is not of memory, CUDA answers every call of the same
+    process with it.
+    """
+    return isinstance(err, torch.AcceleratorError) and not is_out_of_memory(err)
+
+
 @cache
 def keep_freed_memory() -> bool:
     """Keep some of the memory that this process frees; return whether that is possible.

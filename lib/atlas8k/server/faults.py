@@ -18,7 +18,13 @@ from monailabel.interfaces.exception import (
 from starlette.exceptions import HTTPException
 
 from atlas8k.core.disk import disk_fault
-from atlas8k.core.errors import Atlas8kError, AttentionError, TrainingError, VolumeError
+from atlas8k.core.errors import (
+    Atlas8kError,
+    AttentionError,
+    DeviceLostError,
+    TrainingError,
+    VolumeError,
+)
 from atlas8k.services.errors import (
     ConflictError,
     NotFoundError,
@@ -35,6 +41,7 @@ LONGEST = 500
 
 STATUS: tuple[tuple[type[Exception], int], ...] = (
     (UpstreamError, 503),
+    (DeviceLostError, 503),
     (AttentionError, 500),  # a volume error, but of probabilities that our own networks made
     (NotFoundError, 404),
     (UnknownVolumeError, 404),

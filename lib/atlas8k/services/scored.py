@@ -70,10 +70,12 @@ class Scored:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "label": pack(self.label[None])}
+        # Turned, since a label lies in the order of files.
+        return {**self.__dict__, "label": pack(self.label.T[None])}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, label=unpack(state["label"], "a result that was sent")[0][0])
+        label = unpack(state["label"], "a result that was sent")[0][0].T
+        self.__dict__.update(state, label=label)
 
     def keep(
         self,

@@ -245,6 +245,9 @@ class Scoring:
         CheckpointError
             Not every network of the served set can be loaded: a score would not be one
             of the set. Or the ranking in use needs more than is known of them.
+        DeviceLostError
+            The GPU does not answer any more. What is scored is kept, and no volume counts as
+            failed.
         """
         with only_one(self._context.state / "scoring.lock") as alone:
             if not alone:

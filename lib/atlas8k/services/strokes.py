@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from atlas8k.attention import Quantised
 from atlas8k.attention.probabilities import LEVELS
-from atlas8k.core.errors import CheckpointError, GridMismatchError, PredictionError
+from atlas8k.core.errors import CheckpointError, DeviceLostError, GridMismatchError, PredictionError
 from atlas8k.core.grid import Grid
 from atlas8k.core.parts import read_part, whole
 from atlas8k.core.resample import resample
@@ -173,7 +173,7 @@ class StrokeService:
                 try:
                     found, where, _ = self._engine.probabilities(path, volume=volume)
                     codes = (found, where)
-                except (CheckpointError, PredictionError) as err:
+                except (CheckpointError, DeviceLostError, PredictionError) as err:
                     logger.warning("%s: strokes without networks: %s", path.name, err)
                     why = f"the networks do not predict this CT ({err}): from intensities alone"
             self._held = made = _Held(key, ct, grid, codes, why)

@@ -182,7 +182,7 @@ class _Run:
             num_cpus=node.threads,
             num_gpus=node.gpus,
             max_restarts=0,
-        ).remote(self._job_there, node.threads)
+        ).remote(self._job_there, node.threads, node.gpus > 0)
         slot.waits_for, slot.task = slot.actor.ready.remote(), None
         slot.since = time.monotonic()
 

@@ -142,9 +142,11 @@ class Worker:
     ----------
     threads
         Of the processor, for this worker.
+    gpu
+        It was given a GPU, or a share of one.
     """
 
-    def __init__(self, job: Job, threads: int) -> None:
+    def __init__(self, job: Job, threads: int, gpu: bool = False) -> None:
         import torch
 
         from atlas8k.models.store import ModelStore
@@ -152,12 +154,24 @@ class Worker:
 
         use(job.structures)
         torch.set_num_threads(threads)
-        self._job = job
+        self._job, self._gpu = job, gpu
         store = ModelStore(job.models, attention_settings(job.settings))
         self._engine = Engine(job.settings, store)
 
     def ready(self) -> str:
-        """Return the host's name, once this worker is there."""
+        """Return the host's name, once this worker is there.
+
+        Raises
+        ------
+        CheckpointError
+            The GPU that it was given does not answer: a processor in its place would be so
+            slow that nobody should find it out at the end.
+        """
+        if self._gpu:
+            import torch
+
+            if not torch.cuda.is_available():
+                raise CheckpointError(self._job.models, "PyTorch finds no GPU there any more")
         return socket.gethostname()
 
     def score(self, task: Task) -> Result:
@@ -167,6 +181,8 @@ class Worker:
         ------
         CheckpointError
             A network cannot be loaded, or failed: nothing is wrong with the volume.
+        DeviceLostError
+            The GPU does not answer this worker any more; another may be begun.
         """
         from atlas8k.services.scoring import FAILURES, why_of
 

@@ -20,6 +20,7 @@ from atlas8k.core.errors import (
     Atlas8kError,
     AttentionError,
     CheckpointError,
+    DeviceLostError,
     PredictionError,
     SettingsError,
 )
@@ -156,6 +157,8 @@ class Engine:
         CheckpointError
             A served checkpoint cannot be loaded; the set loaded before is not used
             instead, its scores would carry the wrong model version.
+        DeviceLostError
+            The GPU does not answer any more.
         """
         fingerprint = file_fingerprint(path) if read is None else read.fingerprint
         ct = read_ct(path) if read is None else read.ct
@@ -171,7 +174,7 @@ class Engine:
                     ready = read.prepared if read is not None else None
                     known = ready is not None and ready[0] is predictor
                     prediction = predictor.predict(ready[1] if ready and known else ct)
-                except (CheckpointError, PredictionError) as err:
+                except (CheckpointError, DeviceLostError, PredictionError) as err:
                     self._out = (model_version, dict.fromkeys(served.checkpoints, str(err)))
                     raise
             self._out = (model_version, dict(prediction.failures))
