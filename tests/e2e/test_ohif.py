@@ -475,3 +475,98 @@ def test_a_corrected_dicom_seg_is_taken_in(server: Server, tmp_path: Path) -> No
     final = read_label(path)
     assert final.grid.same_as(start.grid)
     assert np.array_equal(final.array, changed)
+
+
+POINTS_IN = """() => {
+    // The points of the viewer, as voxels of its volume.
+    const view = window.services.cornerstoneViewportService.getViewportInfo('mpr-axial');
+    const {worldToIndex} = view.viewportData.data[0].volume.imageData;
+    return window.cornerstoneTools.annotation.state.getAllAnnotations()
+        .filter(one => one.metadata.toolName === 'ProbeMONAILabel')
+        .map(one => worldToIndex(one.data.handles.points[0]).map(Math.round));
+}"""
+VOXEL_AT = """([x, y]) => {
+    // The voxel under a place of the axial view, from its upper left corner.
+    const service = window.services.cornerstoneViewportService;
+    const view = service.getCornerstoneViewport('mpr-axial');
+    const volume = window.services.segmentationService.getLabelmapVolume('1');
+    return volume.imageData.worldToIndex(view.canvasToWorld([x, y])).map(Math.round);
+}"""
+PLACE_OF = """([i, j, k]) => {
+    // Show a voxel's slice in the axial view; its place there, from the upper left corner.
+    const service = window.services.cornerstoneViewportService;
+    const view = service.getCornerstoneViewport('mpr-axial');
+    const {imageData} = window.services.segmentationService.getLabelmapVolume('1');
+    const now = Math.round(imageData.worldToIndex(view.getCamera().focalPoint)[2]);
+    const before = view.getSliceIndex();
+    view.scroll(1);
+    const step = Math.round(imageData.worldToIndex(view.getCamera().focalPoint)[2]) - now;
+    view.scroll((k - now) * step - (view.getSliceIndex() - before));
+    return view.worldToCanvas(imageData.indexToWorld([i, j, k]));
+}"""
+VOLUME = """() => {
+    const volume = window.services.segmentationService.getLabelmapVolume('1');
+    return {size: Array.from(volume.dimensions), values: Object.fromEntries(
+        Object.values(window.services.segmentationService.getSegmentations()[0].config.segments)
+            .map(s => [s.label, s.segmentIndex]))};
+}"""
+
+
+def shown_label(page: Any) -> tuple[Any, dict[str, int]]:
+    """The label map of the viewer, ``(x, y, z)``, and what its values mean."""
+    found = page.evaluate(VOLUME)
+    voxels = np.frombuffer(base64.b64decode(page.evaluate(VOXELS)), np.uint8)
+    return voxels.reshape(found["size"], order="F"), found["values"]
+
+
+def click_on(page: Any, voxel: list[int]) -> None:
+    """Click on a voxel in the axial view."""
+    x, y = page.evaluate(PLACE_OF, voxel)
+    page.wait_for_timeout(500)  # until the slice is drawn
+    assert page.evaluate(VOXEL_AT, [x, y]) == voxel
+    box = page.locator("[data-viewport-uid=mpr-axial] canvas").first.bounding_box()
+    page.mouse.click(box["x"] + x, box["y"] + y)
+
+
+def choose(page: Any, name: str) -> None:
+    page.locator(".optionsTable tr.clickable-row", has_text=name).first.click()
+
+
+@pytest.mark.parametrize("which", ["Phantom three", "Phantom four"])
+def test_point_prompts_change_the_organ_on_the_screen(
+    page: Any, server: Server, which: str
+) -> None:
+    study, _ = studies(server)[which]
+    connect(page, server, study)
+    run(page, "draft")
+    page.wait_for_timeout(1000)
+    before, values = shown_label(page)
+    liver = before == values["liver"]
+    page.click("label.tab-label >> text=Point Prompts")
+
+    # Nothing chosen, nothing clicked: the server says why not.
+    page.locator('button[title="Run PointPrompts"]').click()
+    page.wait_for_selector("text=is none of the structures")
+
+    # One voxel of the liver that is none, one beside it that is.
+    inner = [int(n) for n in np.argwhere(liver)[liver.sum() // 2]]
+    rim = np.argwhere(liver[:, inner[1], inner[2]])[:, 0]
+    outer = [int(rim.max()) + 2, inner[1], inner[2]]
+    choose(page, "liver")
+    click_on(page, outer)
+    choose(page, "background")
+    click_on(page, inner)
+    page.locator('button[title="Run PointPrompts"]').click()
+    page.wait_for_selector("text=Running Inference for Point Prompts - Successful")
+    page.wait_for_timeout(1000)
+    after, _ = shown_label(page)
+    keep(page, f"ohif-points-{which.split()[1]}")
+    assert after[tuple(outer)] == values["liver"]
+    assert after[tuple(inner)] != values["liver"]
+    changed = after != before
+    assert set(np.unique(after[changed])) <= {0, values["liver"]}
+    # Far from both nothing has changed.
+    far = np.linalg.norm((np.argwhere(changed)[:, None] - [outer, inner]) * SPACING_MM, axis=2).min(
+        axis=1
+    )
+    assert far.max() < 80

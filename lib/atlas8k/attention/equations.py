@@ -14,6 +14,7 @@ Source: Qu et al., "AbdomenAtlas-8K", NeurIPS 2023, section 3.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -102,7 +103,11 @@ def entropy_of_mean(probs: npt.NDArray[Any]) -> Float64:
     return np.maximum(entropy, 0.0)
 
 
-def overlap(probs: npt.NDArray[Any], mode: OverlapMode = "per_network") -> Float64:
+def overlap(
+    probs: npt.NDArray[Any],
+    mode: OverlapMode = "per_network",
+    containers: Sequence[int] | None = None,
+) -> Float64:
     """Compute Eq. 3: 1 where an organ and another organ are both predicted at a voxel.
 
     Parameters
@@ -113,6 +118,9 @@ def overlap(probs: npt.NDArray[Any], mode: OverlapMode = "per_network") -> Float
         ``"per_network"``: some one network predicts both organs there, as the formula
         has it (a softmax network then never overlaps itself). ``"any"``: some network
         predicts this organ and some network, the same or not, predicts another.
+    containers
+        By structure the place of the one that it lies within, -1 for none: a network that
+        predicts both, a tumour and its liver, predicts one thing.
 
     Returns
     -------
@@ -121,9 +129,13 @@ def overlap(probs: npt.NDArray[Any], mode: OverlapMode = "per_network") -> Float
     """
     check_overlap_mode(mode)
     predicted = probs > CUT
+    counted = predicted.copy()
+    for inner, outer in enumerate(containers or ()):
+        if outer >= 0:
+            counted[:, inner] &= ~predicted[:, outer]
     if mode == "any":
-        predicted = predicted.any(axis=0, keepdims=True)
-    crowded = predicted.sum(axis=1, keepdims=True) > 1
+        predicted, counted = (one.any(axis=0, keepdims=True) for one in (predicted, counted))
+    crowded = counted.sum(axis=1, keepdims=True) > 1
     overlaps: Float64 = (predicted & crowded).any(axis=0).astype(np.float64)
     return overlaps
 

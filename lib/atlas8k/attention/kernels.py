@@ -172,7 +172,22 @@ def entropy_of_mean(block, organ, begin, n, p_table, mean):
 
 
 @compiled
-def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums, flags, heat, at):
+def sweep(
+    block,
+    begin,
+    end,
+    top,
+    silent,
+    p_table,
+    h_table,
+    cross,
+    containers,
+    limits,
+    sums,
+    flags,
+    heat,
+    at,
+):
     """Compute sums, flags and heat of the voxels ``begin`` to ``end`` of a block.
 
     Parameters
@@ -187,6 +202,8 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
         Float32, probability and -p ln p by element; not used for uint32.
     cross
         Whether Eq. 4 takes the overlap across networks.
+    containers
+        Int64 (organs), the organ that each lies within, or -1: who predicts both predicts one.
     limits
         Float32 (2), thresholds of std and entropy for the flags.
     sums
@@ -225,6 +242,14 @@ def sweep(block, begin, end, top, silent, p_table, h_table, cross, limits, sums,
             for m in range(models):
                 row = block[m, c, start : start + n]
                 count = own[m]
+                if containers[c] >= 0:
+                    outer = block[m, containers[c], start : start + n]
+                    for i in range(n):
+                        high = max(high, row[i])
+                        hit = np.uint8(above_half(row[i])) & np.uint8(not above_half(outer[i]))
+                        count[i] += hit
+                        either[i] |= hit
+                    continue
                 for i in range(n):
                     word = row[i]
                     high = max(high, word)

@@ -31,7 +31,7 @@ from atlas8k.attention.probabilities import (
 from atlas8k.attention.regions import Box
 from atlas8k.core.errors import AttentionError
 from atlas8k.core.memory import sparse_zeros
-from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES, containers
 
 SILENT = 1e-6
 """A run of voxels where no network has more is left out, and its worst case reported."""
@@ -56,11 +56,14 @@ class Source:
         one, so that nothing need be copied.
     name
         The volume, for messages.
+    containers
+        By organ the one that it lies within, see :func:`~atlas8k.core.structures.containers`.
     """
 
     networks: tuple[Array, ...]
     whole: Array | None
     name: str
+    containers: tuple[int, ...]
 
     @classmethod
     def of(cls, probs: Probs | Quantised, organs: Sequence[str], name: str) -> Source:
@@ -78,7 +81,7 @@ class Source:
         whole = None
         if isinstance(array, np.ndarray) and array.flags.c_contiguous:
             whole = _kernel_form(array.reshape(array.shape[0], array.shape[1], -1), copy=False)
-        return cls(networks, whole, name)
+        return cls(networks, whole, name, containers(organs))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -193,13 +196,14 @@ def sweep(
         sparse_zeros((source.organs, voxels if wanted else 0), np.uint8) for wanted in (flags, heat)
     ]
     thresholds = np.array(limits, dtype=np.float32)
+    within = np.array(source.containers, dtype=np.int64)
 
     def run(block: Array, begin: int, end: int, at: int) -> tuple[int, Array]:
         form = form_of(block.dtype.name)
         sums = np.zeros((source.organs, 8))
         bad = kernels.sweep(
             *(block, begin, end, form.top, form.element(SILENT), form.p_table, form.h_table),
-            *(across, thresholds, sums, maps[0], maps[1], at),
+            *(across, within, thresholds, sums, maps[0], maps[1], at),
         )
         return bad, sums
 

@@ -13,7 +13,12 @@ from atlas8k.cli.open_studies import label_service_of, ledger_of
 from atlas8k.cli.options import MODELS, Conf, LedgerFile, Models, Studies, settings_of
 from atlas8k.cli.rank import newest
 from atlas8k.cli.terminal_tables import print_table, terminal
-from atlas8k.core.errors import LedgerError, SettingsError, UnreadableVolumeError
+from atlas8k.core.errors import (
+    AttentionError,
+    LedgerError,
+    SettingsError,
+    UnreadableVolumeError,
+)
 from atlas8k.core.rankings import RANKINGS
 
 if TYPE_CHECKING:
@@ -313,7 +318,8 @@ def _heat_maps(opened: _Opened) -> tuple[Bytes, Grid]:
 
     codes, grid, _ = opened.engine.probabilities(opened.file, volume=opened.case)
     settings = opened.engine.salient
-    salient = salient_regions(codes, grid, settings, name=opened.case, heat=True)
+    organs = opened.answers.sizes.organs
+    salient = salient_regions(codes, grid, settings, organs=organs, name=opened.case, heat=True)
     assert salient.heat is not None  # asked for above
     return salient.heat, grid
 
@@ -324,12 +330,15 @@ def _criterion_maps(opened: _Opened, criterion: str) -> tuple[npt.NDArray[np.flo
 
     from atlas8k.attention import equations
     from atlas8k.attention.probabilities import LEVELS
+    from atlas8k.core.structures import containers
 
     codes, grid, _ = opened.engine.probabilities(opened.file, volume=opened.case)
     term: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]] = {
         "inconsistency": equations.inconsistency,
         "uncertainty": equations.uncertainty,
-        "overlap": lambda probs: equations.overlap(probs, opened.engine.salient.overlap),
+        "overlap": lambda probs: equations.overlap(
+            probs, opened.engine.salient.overlap, containers(opened.answers.sizes.organs)
+        ),
     }[criterion]
     maps = np.empty(codes.codes.shape[1:], np.float32)
     for k in range(maps.shape[-1]):
@@ -340,11 +349,13 @@ def _criterion_maps(opened: _Opened, criterion: str) -> tuple[npt.NDArray[np.flo
 def _heat(target: Path, opened: _Opened, organ: str | None, criterion: str | None) -> None:
     import numpy as np
 
-    from atlas8k.core.structures import ORGAN_IDS
     from atlas8k.core.volume import resample, write_nifti
 
+    organs = opened.answers.sizes.organs
+    if organ is not None and organ not in organs:
+        raise AttentionError(opened.case, f"no network knows {organ}: there is nothing to show")
     maps, grid = _criterion_maps(opened, criterion) if criterion else _heat_maps(opened)
-    chosen = maps if organ is None else maps[ORGAN_IDS[organ] - 1 : ORGAN_IDS[organ]]
+    chosen = maps if organ is None else maps[[organs.index(organ)]]
     step = np.float32(1 if criterion else HEAT_STEP)
     values = chosen.sum(axis=0, dtype=np.float32) * step
     write_nifti(target, resample(values, grid, opened.grid, linear=True), opened.grid)

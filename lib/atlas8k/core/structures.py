@@ -118,6 +118,25 @@ def parts_of(organ_id: int) -> tuple[int, ...]:
     return in_use().parts.get(organ_id, (organ_id,))
 
 
+def containers(names: Sequence[str]) -> tuple[int, ...]:
+    """Return by structure in use the place in `names` of the innermost one it lies within.
+
+    -1: none of them, as of every structure of a set without ``within``.
+    """
+    structures = in_use()
+    at = {name: place for place, name in enumerate(names)}
+    found = []
+    for name in names:
+        outer = [
+            structures.organs[number - 1]
+            for number, parts in structures.parts.items()
+            if structures.ids.get(name) in parts[1:]
+        ]
+        outer.sort(key=lambda one: -structures.depths[one.id])
+        found.append(next((at[one.name] for one in outer if one.name in at), -1))
+    return tuple(found)
+
+
 def find_organ(name: str) -> Organ | None:
     """Return the structure in use of that name or alias, ``None`` where there is none.
 

@@ -64,6 +64,13 @@ def in_file_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return out
 
 
+def organ_mask(array: Labels, organ_id: int) -> npt.NDArray[np.bool_]:
+    """Return where a structure in use is in a label map, what lies within it too."""
+    own = parts_of(organ_id)
+    mask: npt.NDArray[np.bool_] = np.isin(array, own) if own[1:] else array == organ_id
+    return mask
+
+
 def renamed(array: Labels, table: Labels) -> Labels:
     """Return ``table[array]`` in the array's own memory order; `table`: ``(256,)`` uint8.
 

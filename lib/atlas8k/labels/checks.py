@@ -16,6 +16,7 @@ from atlas8k.core.components import label_components
 from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS, ORGANS, find_organ
+from atlas8k.core.voxels import organ_mask
 from atlas8k.labels.plausibility import (
     Body,
     Box,
@@ -142,7 +143,7 @@ def _touching(body: Body) -> Iterator[Finding]:
         box = _common(body, name, other)
         if box is None or (inverse and (name, other) in ONE_SIDED):
             continue
-        first, second = (body.array[box] == ORGAN_IDS[organ] for organ in (name, other))
+        first, second = (organ_mask(body.array[box], ORGAN_IDS[organ]) for organ in (name, other))
         voxels = int(np.count_nonzero(second & ndimage.binary_dilation(first)))
         if voxels > allowed:
             rare = "" if name != "kidney_left" else "; those of a horseshoe kidney do"
@@ -168,7 +169,7 @@ def _gap(body: Body) -> Iterator[Finding]:
     if not {"aorta", "postcava"} <= body.organs.keys():
         return
     aorta, postcava, liver = (
-        (body.array == ORGAN_IDS.get(organ, -1)).any(axis=(0, 1))
+        organ_mask(body.array, ORGAN_IDS.get(organ, -1)).any(axis=(0, 1))
         for organ in ("aorta", "postcava", "liver")
     )
     below = np.arange(len(aorta)) < aorta.argmax()

@@ -10,7 +10,7 @@ delete.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +23,8 @@ from atlas8k.core.findings import Finding
 from atlas8k.core.grid import Grid, Volume
 from atlas8k.core.resample import to_canonical
 from atlas8k.core.structure_sets import NINE
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, parts_of
+from atlas8k.core.voxels import organ_mask
 
 Box = tuple[slice, slice, slice]
 
@@ -240,7 +241,7 @@ class Body:
         cls,
         array: npt.NDArray[np.uint8],
         grid: Grid,
-        names: Mapping[int, str] | None = None,
+        stated: Mapping[int, str] | None = None,
         *,
         coarse: bool = True,
     ) -> Body:
@@ -250,25 +251,27 @@ class Body:
         ----------
         array
             ``(X, Y, Z)`` uint8 on `grid`, any axes.
-        names
-            By value; organ ids where not given.
+        stated
+            Names by value; organ ids where not given, and what lies within an organ is the
+            organ's, too.
         coarse
             Look at voxels of two millimetres, which tell what an organ is.
         """
-        if names is None:
-            names = {number: organ for organ, number in ORGAN_IDS.items()}
+        names = stated or {number: organ for organ, number in ORGAN_IDS.items()}
         steps = [max(1, int(_STEP_MM / size)) if coarse else 1 for size in grid.spacing]
         affine = grid.affine.copy()
         affine[:3, :3] *= steps
         part = array[:: steps[0], :: steps[1], :: steps[2]]
         turned = to_canonical(Volume(part, Grid(part.shape, affine)))  # type: ignore[arg-type]
         boxes = ndimage.find_objects(turned.array, max_label=max(names, default=0))
-        box_of = {name: boxes[value - 1] for value, name in names.items() if boxes[value - 1]}
-        organs = {
-            name: Organ(name, box_of[name], turned.array[box_of[name]] == value, turned.grid)
-            for value, name in names.items()
-            if name in box_of
-        }
+        organs = {}
+        for value, name in names.items():
+            own = parts_of(value) if stated is None else (value,)
+            box = box_around([boxes[part - 1] for part in own if boxes[part - 1]])
+            if box is not None:
+                part = turned.array[box]
+                mask = organ_mask(part, value) if stated is None else part == value
+                organs[name] = Organ(name, box, mask, turned.grid)
         return cls(turned.array, turned.grid, organs)
 
     def holds(self, place: npt.NDArray[np.float64]) -> bool:
@@ -283,6 +286,17 @@ def _spans(shadow: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """Return how many voxels each slice spans; ``(N, Z)`` to ``(Z,)``, 0 where there is none."""
     last = len(shadow) - shadow[::-1].argmax(axis=0)
     return np.where(shadow.any(axis=0), last - shadow.argmax(axis=0), 0)
+
+
+def box_around(boxes: Sequence[Box]) -> Box | None:
+    """Return the box around boxes."""
+    if not boxes:
+        return None
+    x, y, z = (
+        slice(min(s.start for s in spans), max(s.stop for s in spans))
+        for spans in zip(*boxes, strict=True)
+    )
+    return x, y, z
 
 
 def at_border(box: Box, shape: tuple[int, ...]) -> bool:
@@ -312,11 +326,13 @@ def find_odd_volumes(
     """
     reasons = {}
     for organ, n in voxels.items():
-        ml = n * grid.voxel_ml
+        number = ORGAN_IDS[organ]
+        whole = organ_mask(array, number).sum() if parts_of(number)[1:] else n
+        ml = float(whole) * grid.voxel_ml
         low, high = plausible_ml(organ)
         if n == 0 or low <= ml <= high:
             continue
-        (box,) = ndimage.find_objects((array == ORGAN_IDS[organ]).view(np.uint8)) or (None,)
+        (box,) = ndimage.find_objects(organ_mask(array, number).view(np.uint8)) or (None,)
         if box is None or not at_border(box, array.shape):
             reasons[organ] = f"{ml:,.1f} ml, where {low:,.1f} to {high:,.1f} ml are plausible"
     return reasons

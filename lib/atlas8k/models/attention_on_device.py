@@ -19,7 +19,7 @@ from atlas8k.attention.equations import OverlapMode, check_overlap_mode
 from atlas8k.attention.probabilities import LEVELS, TOLERANCE, Quantised, check_voxel_ml
 from atlas8k.attention.sizes import N_COLUMNS, AttentionSizes, add_lost, sizes_from_table
 from atlas8k.core.errors import AttentionError
-from atlas8k.core.structures import ORGAN_NAMES
+from atlas8k.core.structures import ORGAN_NAMES, containers
 
 SLAB_ELEMENTS = 1 << 24
 """Probabilities of one slab: 64 MiB as float32, and five times that while they are used."""
@@ -80,12 +80,13 @@ def attention_sizes_on(
     target = torch.device(device)
     levels = torch.tensor(LEVELS, dtype=torch.float32, device=target) if codes else None
     models, n_organs, x, y, z = array.shape
+    within = containers(organs)
     thick = max(1, SLAB_ELEMENTS // (models * n_organs * y * z))
     table = torch.zeros((n_organs, N_COLUMNS), dtype=torch.float64, device=target)
     for begin in range(0, x, thick):
         slab = array[:, :, begin : begin + thick].to(target)
         values = _checked(slab, name) if levels is None else levels[slab.int()]
-        _add(table, values.flatten(2), overlap)
+        _add(table, values.flatten(2), overlap, within)
     sums = table.cpu().numpy()
     if isinstance(probs, Quantised):
         add_lost(sums, probs.lost)
@@ -107,13 +108,19 @@ def _checked(slab: torch.Tensor, name: str) -> torch.Tensor:
     return values.clamp(0, 1)
 
 
-def _add(table: torch.Tensor, values: torch.Tensor, mode: OverlapMode) -> None:
+def _add(
+    table: torch.Tensor, values: torch.Tensor, mode: OverlapMode, within: tuple[int, ...]
+) -> None:
     """Add the sums of ``values: (models, organs, voxels)`` to ``table: (organs, columns)``."""
     std = values.std(dim=0, correction=0)
     entropy = torch.special.entr(values).mean(dim=0)
     predicted = values > 0.5
-    own = _crowded(predicted).any(dim=0)
-    cross = _crowded(predicted.any(dim=0, keepdim=True))[0]
+    counted = predicted.clone()
+    for inner, outer in enumerate(within):
+        if outer >= 0:
+            counted[:, inner] &= ~predicted[:, outer]
+    own = _crowded(predicted, counted).any(dim=0)
+    cross = _crowded(*(one.any(dim=0, keepdim=True) for one in (predicted, counted)))[0]
     total = std + entropy + (cross if mode == "any" else own)
     for column, field in enumerate((std, entropy, own, cross)):
         table[:, column] += field.sum(dim=1, dtype=torch.float64)
@@ -122,6 +129,6 @@ def _add(table: torch.Tensor, values: torch.Tensor, mode: OverlapMode) -> None:
     table[:, 4] = torch.maximum(table[:, 4], total.amax(dim=1).double())
 
 
-def _crowded(predicted: torch.Tensor) -> torch.Tensor:
+def _crowded(predicted: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
     """Return where an organ and another one, along axis 1, are both predicted."""
-    return predicted & (predicted.sum(dim=1, keepdim=True) > 1)
+    return predicted & (counted.sum(dim=1, keepdim=True) > 1)

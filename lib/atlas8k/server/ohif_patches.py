@@ -85,6 +85,87 @@ SAVED_SLICES = Patch(
 """What is saved has its slices where they were drawn: dcmjs puts the CT's slices in order, from the
 end of the normal down, and takes the label's as they come, which here is upwards."""
 
+_CALL = b"const response = await this.props.client().infer(model, displaySet.SeriesInstanceUID"
+_ASKED = b"label_names = [currentLabel];\n      }\n      " + _CALL + b", params"
+_FAILED = b""");
+      // console.log(response);
+
+      hideNotification(nid, this.notification);
+      if (response.status !== 200) {
+        this.notification.show({
+          title: 'MONAI Label - ' + model,
+          message: """
+_TYPE = b"info.data.models[m].type === "
+_POINT_MODELS = _TYPE + b"'deepedit' || " + _TYPE + b"'vista3d'"
+_SHOWN_MODELS = b"all_model_names.filter(m => all_models[m].type === 'segmentation'"
+_UNKNOWN = b"const label_class_unknown = info.data.models[model].type === 'deepgrow'"
+_TAKEN = b"updateTargets.has(currentSegArray[i])"
+POINTS = Patch(
+    "points",
+    (
+        (_SHOWN_MODELS, _SHOWN_MODELS + b" || all_models[m].type === 'scribbles'"),
+        (_POINT_MODELS, _POINT_MODELS + b" || " + _TYPE + b"'scribbles'"),
+        (
+            b"        params['background'] = bg;\n        "
+            + _ASKED
+            + _FAILED
+            + b"'Failed to Run Inference for Point Prompts'",
+            b"""        params['background'] = bg;
+        label_names = [currentLabel];
+      }
+      let drawn = null;
+      if (info.data.models[model].type === 'scribbles') {
+        const organs = Object.keys(points).filter(l => l !== 'background' && l !== 'null');
+        const organ = currentLabel === 'background' && organs.length === 1
+          ? organs[0] : String(currentLabel);
+        label_names = [organ];
+        const {segmentationService} = this.props.servicesManager.services;
+        const volume = segmentationService.getLabelmapVolume('1');
+        const voxels = Uint8Array.from(volume.voxelManager.getCompleteScalarDataArray());
+        const {dimensions: n, spacing, direction, origin} = volume;
+        for (const [value, some] of [[255, points[organ]], [254, points['background']]])
+          for (const at of some || [])
+            if (at.every((v, axis) => v >= 0 && v < n[axis]))
+              voxels[(at[2] * n[1] + at[1]) * n[0] + at[0]] = value;
+        const vector = numbers => `(${Array.from(numbers).join(',')})`;
+        const axes = [0, 1, 2].map(axis => vector(
+          [0, 1, 2].map(m => spacing[axis] * direction[3 * axis + m])));
+        const header = ['NRRD0004', 'type: uint8', 'dimension: 3', `sizes: ${n.join(' ')}`,
+          'space: left-posterior-superior', `space directions: ${axes.join(' ')}`,
+          'kinds: domain domain domain', `space origin: ${vector(origin)}`, 'encoding: gzip',
+          '', ''].join('\\n');
+        const packed = await new Response(new Blob([voxels]).stream()
+          .pipeThrough(new CompressionStream('gzip'))).blob();
+        drawn = {name: 'label', data: new Blob([header, packed]), fileName: 'label.nrrd'};
+        delete params['foreground'];
+        delete params['background'];
+        params['selected_label_name'] = organ;
+        const shown = Object.values(segmentationService.getSegmentations()[0].config.segments);
+        params['label_info'] = shown.map(s => ({name: s.label, id: s.segmentIndex})).concat(
+          [{name: 'foreground_scribbles', id: 255}, {name: 'background_scribbles', id: 254}]);
+      }
+      const why = error => {
+        try {
+          return JSON.parse(new TextDecoder().decode(error.response.data)).detail;
+        } catch {
+          return 'Failed to Run Inference for Point Prompts';
+        }
+      };
+      const response = await this.props.client().infer(
+        model, displaySet.SeriesInstanceUID, params, drawn"""
+            + _FAILED
+            + b"why(response)",
+        ),
+        (_UNKNOWN, _UNKNOWN + b" || info.data.models[model].type === 'scribbles'"),
+        (_TAKEN, b"(" + _TAKEN + b" || label_class_unknown && convertedData[i])"),
+    ),
+    "Point Prompts is not there: strokes are drawn in 3D Slicer or on the page of a case",
+)
+"""*Point Prompts* are strokes of one voxel: model `strokes` gets the label as it is on the screen,
+with the points on it, in the form in which 3D Slicer's *Scribbles* panel sends it. An organ that is
+given voxels of another gets them; else the viewer keeps both. A refusal is shown in its own words.
+"""
+
 BACK = (
     '<a href="/atlas8k/cases" target="atlas8k-cases" style="position: fixed; right: 10px;'
     " bottom: 10px; z-index: 1000; padding: 4px 12px; border-radius: 6px; background: #0a58ca;"
@@ -138,4 +219,4 @@ def patched(viewer: Path, wanted: Sequence[Patch]) -> dict[Path, bytes]:
 @functools.cache
 def scripts_of(viewer: Path) -> dict[Path, bytes]:
     """Return :func:`patched` with every patch, read once."""
-    return patched(viewer, (colors(), STRATEGY, SAVED_SLICES))
+    return patched(viewer, (colors(), STRATEGY, SAVED_SLICES, POINTS))
