@@ -477,14 +477,6 @@ def test_a_corrected_dicom_seg_is_taken_in(server: Server, tmp_path: Path) -> No
     assert np.array_equal(final.array, changed)
 
 
-POINTS_IN = """() => {
-    // The points of the viewer, as voxels of its volume.
-    const view = window.services.cornerstoneViewportService.getViewportInfo('mpr-axial');
-    const {worldToIndex} = view.viewportData.data[0].volume.imageData;
-    return window.cornerstoneTools.annotation.state.getAllAnnotations()
-        .filter(one => one.metadata.toolName === 'ProbeMONAILabel')
-        .map(one => worldToIndex(one.data.handles.points[0]).map(Math.round));
-}"""
 VOXEL_AT = """([x, y]) => {
     // The voxel under a place of the axial view, from its upper left corner.
     const service = window.services.cornerstoneViewportService;
@@ -526,6 +518,7 @@ def click_on(page: Any, voxel: list[int]) -> None:
     assert page.evaluate(VOXEL_AT, [x, y]) == voxel
     box = page.locator("[data-viewport-uid=mpr-axial] canvas").first.bounding_box()
     page.mouse.click(box["x"] + x, box["y"] + y)
+    page.wait_for_timeout(1000)  # until the viewer, busy drawing, has taken it
 
 
 def choose(page: Any, name: str) -> None:
@@ -544,9 +537,12 @@ def test_point_prompts_change_the_organ_on_the_screen(
     liver = before == values["liver"]
     page.click("label.tab-label >> text=Point Prompts")
 
-    # Nothing chosen, nothing clicked: the server says why not.
+    # Nothing chosen, then nothing clicked: said in words.
     page.locator('button[title="Run PointPrompts"]').click()
-    page.wait_for_selector("text=is none of the structures")
+    page.wait_for_selector("text=Choose the organ that the points are about")
+    choose(page, "spleen")
+    page.locator('button[title="Run PointPrompts"]').click()
+    page.wait_for_selector("text=there is no scribble in the map")
 
     # One voxel of the liver that is none, one beside it that is.
     inner = [int(n) for n in np.argwhere(liver)[liver.sum() // 2]]

@@ -13,7 +13,7 @@ when it changes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -23,8 +23,17 @@ from atlas8k.core.nifti_geometry import check_stated
 STATED_NAME = "orientation.yaml"
 
 
-def stated_for(path: Path) -> str | None:
+Statements = Mapping[str, str]
+
+
+def stated_for(path: Path, read: Callable[[Path], Statements] | None = None) -> str | None:
     """Return the orientation stated for a CT's file, in its folder or in the one above.
+
+    Parameters
+    ----------
+    read
+        Reads a file of statements in place of :func:`read_statements`, such as one that looks
+        at each but once.
 
     Raises
     ------
@@ -34,7 +43,7 @@ def stated_for(path: Path) -> str | None:
     stem = path.name.lower().removesuffix(".gz").removesuffix(".nii")
     file_name, case_name = path.name[: len(stem)], path.parent.name
     for folder, name in ((path.parent, file_name), (path.parent.parent, case_name)):
-        statements = _read(folder / STATED_NAME)
+        statements = (read or read_statements)(folder / STATED_NAME)
         if name in statements:
             return statements[name]
         for pattern, value in statements.items():
@@ -43,7 +52,14 @@ def stated_for(path: Path) -> str | None:
     return None
 
 
-def _read(file: Path) -> Mapping[str, str]:
+def read_statements(file: Path) -> Statements:
+    """Return what a file states, by name or pattern; nothing where there is none.
+
+    Raises
+    ------
+    GeometryError
+        As :func:`stated_for`.
+    """
     try:
         stat = file.stat()
     except OSError:

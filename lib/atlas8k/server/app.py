@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,11 @@ class Atlas8kApp(MONAILabelApp):
             if self.settings.networks:
                 self.context.engine.warm_up()
         Atlas8kApp._started = True  # from now on errors do not end the process
-        self.context.sync(thorough=True)
+        if application is None:
+            self.context.sync(thorough=True)
+        else:  # files that changed meanwhile are found while the first answers are given
+            self.context.sync()
+            threading.Thread(target=self._look_at_files, name="look-at-files", daemon=True).start()
         if application is not None and self.context.archive is not None:
             self.context.archive.keep_up()
         if self._first():
@@ -165,6 +170,12 @@ class Atlas8kApp(MONAILabelApp):
                 self._new_volumes = NewVolumes(self.context, self.score_again, scoring)
                 self._new_volumes.watch(self.settings.score_new_s)
         super().on_init_complete()
+
+    def _look_at_files(self) -> None:
+        try:
+            self.context.sync(thorough=True)
+        except (Atlas8kError, OSError) as err:  # scoring looks again
+            logger.warning("files were not looked at: %s", err)
 
     def close(self) -> None:
         """End what looks after the studies, and close files."""

@@ -97,6 +97,7 @@ _FAILED = b""");
           message: """
 _TYPE = b"info.data.models[m].type === "
 _POINT_MODELS = _TYPE + b"'deepedit' || " + _TYPE + b"'vista3d'"
+_CLICKED = b"const annotations = clickPoints[label][uid]['ProbeMONAILabel']"
 _SHOWN_MODELS = b"all_model_names.filter(m => all_models[m].type === 'segmentation'"
 _UNKNOWN = b"const label_class_unknown = info.data.models[model].type === 'deepgrow'"
 _TAKEN = b"updateTargets.has(currentSegArray[i])"
@@ -104,6 +105,7 @@ POINTS = Patch(
     "points",
     (
         (_SHOWN_MODELS, _SHOWN_MODELS + b" || all_models[m].type === 'scribbles'"),
+        (_CLICKED, _CLICKED + b" || []"),  # none yet
         (_POINT_MODELS, _POINT_MODELS + b" || " + _TYPE + b"'scribbles'"),
         (
             b"        params['background'] = bg;\n        "
@@ -115,10 +117,17 @@ POINTS = Patch(
       }
       let drawn = null;
       if (info.data.models[model].type === 'scribbles') {
-        const organs = Object.keys(points).filter(l => l !== 'background' && l !== 'null');
+        const organs = Object.keys(points).filter(
+          l => l !== 'background' && points[l].length);
         const organ = currentLabel === 'background' && organs.length === 1
           ? organs[0] : String(currentLabel);
         label_names = [organ];
+        if (!info.modelLabelNames[model].includes(organ)) {
+          hideNotification(nid, this.notification);
+          this.notification.show({title: 'MONAI Label - ' + model, type: 'error', duration: 6000,
+            message: 'Choose the organ that the points are about'});
+          return;
+        }
         const {segmentationService} = this.props.servicesManager.services;
         const volume = segmentationService.getLabelmapVolume('1');
         const voxels = Uint8Array.from(volume.voxelManager.getCompleteScalarDataArray());

@@ -122,7 +122,8 @@ class Context:
         Parameters
         ----------
         thorough
-            Also notice files that changed in place; without it only names are compared.
+            Also notice files that changed in place; without it only names are compared, and
+            files that are not known yet are looked at.
         """
         if thorough:
             self.studies.refresh()
@@ -130,10 +131,18 @@ class Context:
         seen = self.studies.now().changes
         if not thorough and seen == self._synced:
             return
+        names = self.studies.now().ids()
+        known = frozenset[str]() if thorough else self.ledger.known_files()
         self.ledger.sync_volumes(
-            VolumeEntry(name, None, fingerprint)  # it changes when the file does
-            for name in self.studies.now().ids()
-            if (fingerprint := self.studies.fingerprint(name)) is not None
+            [
+                *(VolumeEntry(name) for name in names if name in known),
+                *(
+                    VolumeEntry(name, None, fingerprint)  # it changes when the file does
+                    for name, fingerprint in self.studies.fingerprints(
+                        name for name in names if name not in known
+                    )
+                ),
+            ]
         )
         self._synced = seen
 

@@ -33,6 +33,12 @@ def is_known(tx: Transaction, volume: str) -> bool:
     return find(tx, volume) is not None
 
 
+def known_files(tx: Transaction) -> frozenset[str]:
+    """Return the volumes that are there and whose file was looked at."""
+    rows = tx.run("SELECT name FROM volume WHERE present AND fingerprint IS NOT NULL")
+    return frozenset(name for (name,) in rows)
+
+
 def volume_row(tx: Transaction, volume: str) -> int:
     """Return the row of a volume; :class:`UnknownVolumeError` where it was never seen."""
     row = find(tx, volume)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,12 @@ class ArchiveFolder(StudiesFolder):
         """As the archive lists it; nothing is fetched."""
         row = self.series_index.one(image_id)
         return row.fingerprint if row is not None and row.state == "volume" else None
+
+    def fingerprints(self, image_ids: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """See :meth:`fingerprint`."""
+        for image_id in image_ids:
+            if (found := self.fingerprint(image_id)) is not None:
+                yield image_id, found
 
     def refresh(self) -> None:
         """Ask the archive for its list now, and look at what is new for a while.

@@ -16,6 +16,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,11 +62,14 @@ def geometry_stamp(path: Path) -> str:
         return f"1 {err.reason}"
 
 
-def file_fingerprint(path: Path) -> str:
-    """Something that changes with a file's content and with what is stated about it."""
+def file_fingerprint(path: Path, read: Callable[[Path], Mapping[str, str]] | None = None) -> str:
+    """Return something that changes with a file's content and with what is stated about it.
+
+    `read`: see :func:`~atlas8k.core.stated_geometry.stated_for`.
+    """
     stat = path.stat()
     try:
-        stated = stated_for(path)
+        stated = stated_for(path, read)
     except GeometryError:
         stated = None
     return f"{stat.st_size}-{stat.st_mtime_ns}" + (f"-{stated}" if stated else "")
