@@ -20,6 +20,8 @@ from atlas8k.cli.rank import rank
 from atlas8k.core.errors import Atlas8kError
 from atlas8k.core.rankings import RANKINGS
 from atlas8k.core.settings import Settings
+from atlas8k.core.structure_sets import built_in
+from atlas8k.core.structures import in_use, using
 from atlas8k.models.predict import Predictor
 from atlas8k.services.opening import open_context
 from atlas8k.services.scoring import Scoring
@@ -28,6 +30,7 @@ from atlas8k.store import Ledger, locate
 app = typer.Typer()
 app.command()(explain)
 app.command()(rank)
+NINE = built_in("abdomenatlas-1.0").names
 CONF = {"device": "cpu", "inconsistency_threshold": "0.01", "opening_mm": "0"}
 
 
@@ -165,3 +168,27 @@ def test_lists_by_every_ranking(scored: Path, by: str) -> None:
     scores = [line["score"] for line in document["volumes"]]
     assert scores == sorted(scores, reverse=True)
     assert by in run("rank", "--studies", scored, "--by", by).stdout
+
+
+def test_a_map_is_of_the_organ_that_was_asked_for_whatever_the_set(tmp_path: Path) -> None:
+    """The networks know seven of its eight structures, which come in an order of their own."""
+    write_ct(tmp_path / "studies" / "b.nii.gz", 1)
+    models = write_networks(tmp_path / "model")
+    conf = {**CONF, "structures": "a-eval"}
+    settings = [part for key, value in conf.items() for part in ("--conf", f"{key}={value}")]
+    names = built_in("a-eval").names
+    (unknown,) = {*names} - {*NINE}
+    common = ("explain", "b", "--studies", tmp_path / "studies", "--models", models, *settings)
+    maps = {}
+    with using(in_use()):  # the command sets its own
+        context = open_context(Settings.from_conf(conf), str(tmp_path / "studies"), models)
+        Scoring(context).run()
+        context.close()
+        for name in (None, *(one for one in names if one != unknown)):
+            organ = () if name is None else ("--organ", name)
+            run(*common, "--heat", tmp_path / "h.nii.gz", *organ)
+            maps[name] = np.asarray(nib.load(tmp_path / "h.nii.gz").dataobj)
+        run(*common, "--heat", tmp_path / "h.nii.gz", "--organ", unknown, fails="no network knows")
+    one = maps.pop(None)
+    assert np.allclose(sum(maps.values()), one, atol=1e-3)
+    assert len({array.tobytes() for array in maps.values()}) == len(maps)
