@@ -14,13 +14,13 @@ from tests.server.tiny import GRID, NETWORKS, write_ct, write_networks
 from atlas8k.core.errors import CheckpointError, SettingsError
 from atlas8k.core.settings import Settings
 from atlas8k.core.structure_sets import NINE, built_in, find_set
-from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, in_use, use
+from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, in_use, use, using
 from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.services.context import Context
 from atlas8k.services.opening import open_context
 from atlas8k.services.rebuild import rebuild_ledger
 from atlas8k.services.scoring import Scoring
-from atlas8k.services.studies.opening import STRUCTURES_FILE
+from atlas8k.services.studies.opening import STRUCTURES_FILE, open_ledger, structures_beside
 from atlas8k.services.training.fine_tuning import FineTuning
 from atlas8k.store import Holder, Ledger
 
@@ -251,3 +251,13 @@ def test_a_lost_store_is_made_anew_with_its_structures(
     rebuild_ledger(folder, path)
     assert Ledger(path).sources("a")["duodenum"].state == "revised"
     assert len(in_use().names) == 25
+
+
+def test_an_archive_begins_with_a_set_though_it_has_no_folder_yet(tmp_path: Path) -> None:
+    root = tmp_path / "state" / "studies"
+    with using(in_use()):
+        wanted = built_in("abdomenatlas-1.1")
+        open_ledger(root, tmp_path / "ledger.sqlite", structures=wanted).close()
+        beside = structures_beside(root)
+        assert beside is not None
+        assert beside.as_dict() == wanted.as_dict()

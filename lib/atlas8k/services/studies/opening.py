@@ -87,7 +87,7 @@ def use_structures(
     use(current)
     labels = root and root / LABELS_FOLDER
     if labels and (current.name != DEFAULT_SET or (labels / STRUCTURES_FILE).exists()):
-        labels.mkdir(exist_ok=True)
+        labels.mkdir(parents=True, exist_ok=True)  # of an archive nothing is there yet
         write_json(labels / STRUCTURES_FILE, current.as_dict())
 
 
