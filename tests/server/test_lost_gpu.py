@@ -9,6 +9,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.server.tiny import write_ct
@@ -16,12 +17,16 @@ from tests.server.tiny import write_ct
 from atlas8k.core.errors import CheckpointError, DeviceLostError
 from atlas8k.core.settings import Settings
 from atlas8k.core.structures import in_use
-from atlas8k.models import predict
+from atlas8k.core.volume import read_grid, write_nifti
+from atlas8k.models import predict, resources
 from atlas8k.models.store import ModelStore
 from atlas8k.server.faults import status
 from atlas8k.services.cluster.worker import Job, Task, Worker, package_version
 from atlas8k.services.context import Context
+from atlas8k.services.device_lock import DeviceLock, Turn
 from atlas8k.services.scoring import Scoring, ThisProcess
+from atlas8k.training.data import TrainingCase
+from atlas8k.training.measuring import measure_both
 
 LOST = "CUDA error: unspecified launch failure\nCompile with `TORCH_USE_CUDA_DSA`"
 
@@ -45,6 +50,7 @@ def lose(monkeypatch: pytest.MonkeyPatch) -> Any:
         answers = predict.forward
         monkeypatch.setattr(predict.Predictor, "predict", counted)
         monkeypatch.setattr(predict, "forward", forward)
+        monkeypatch.setattr(resources, "answers", lambda device: False)
 
     return after
 
@@ -71,6 +77,54 @@ def test_short_memory_is_another_matter(context: Context, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(predict, "forward", forward)
     assert Scoring(context).run()["failed"] == 0
+
+
+def test_an_error_of_one_ct_is_that_cts_where_the_device_answers(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, begun = predict.Predictor.predict, []
+
+    def counted(self: Any, ct: Any) -> Any:
+        begun.append(ct)
+        return whole(self, ct)
+
+    def forward(*arguments: Any) -> torch.Tensor:
+        if len(begun) == 2:
+            raise torch.AcceleratorError("CUDA error: invalid configuration argument")
+        return answers(*arguments)
+
+    answers = predict.forward
+    monkeypatch.setattr(predict.Predictor, "predict", counted)
+    monkeypatch.setattr(predict, "forward", forward)
+    assert Scoring(context).run() == {"scored": 2, "failed": 1, "set_aside": 0}
+    assert not resources.is_device_lost(torch.AcceleratorError(LOST), torch.device("cpu"))
+
+
+def test_the_device_is_let_go_of_though_its_memory_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise torch.AcceleratorError(LOST)
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", broken)
+    lock = DeviceLock(tmp_path)
+    with pytest.raises(DeviceLostError), lock.turn(Turn.SCORING):
+        raise DeviceLostError("cuda", "CUDA error: device lost")
+    with lock.turn(Turn.SCORING):  # nobody holds it
+        pass
+
+
+def test_the_gate_judges_nothing_by_a_device_that_is_gone(
+    context: Context, lose: Any, tmp_path: Path
+) -> None:
+    served = context.models.served().load()
+    grid = read_grid(context.studies.image_path("a"))
+    label = write_nifti(tmp_path / "label.nii.gz", np.zeros(grid.shape, np.uint8), grid)
+    case = TrainingCase("a", context.studies.image_path("a"), label, ("liver",))
+    lose(0)
+    with pytest.raises(DeviceLostError):
+        measure_both([case], served, served)
 
 
 def test_a_worker_says_so_and_is_begun_again_only_with_a_gpu(

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from tests.server.tiny import checkpoint, write_ct
 
-from atlas8k.core.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError, PredictionError
 from atlas8k.core.settings import Settings
 from atlas8k.core.volume import read_label
+from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
 from atlas8k.services.context import Context
+from atlas8k.services.device_lock import Turn
+from atlas8k.services.errors import UpstreamError
 from atlas8k.services.opening import open_context
-from atlas8k.services.scoring import Scoring, ThisProcess
+from atlas8k.services.scoring import Scoring, ThisProcess, image_of
 from atlas8k.store import Progress
 
 LIMIT_S = 60
@@ -108,3 +111,56 @@ def test_a_network_that_is_damaged_ends_it(context: Context, models: Path, studi
         score(context)
     assert not context.ledger.failures(context.model_version())
     assert not any(one.name.startswith("read-ahead") for one in threading.enumerate())
+
+
+def test_a_file_that_is_replaced_after_it_was_read_is_answered_as_it_was_read(
+    context: Context, studies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept of the first patient must not be taken for the second's."""
+    path = studies / "a.nii.gz"
+    read = context.engine.read(path)
+    write_ct(path, 99, 1.0)
+    context.engine.begin_answers(path, Turn.SCORING, "a", read)()
+    predicted = []
+    whole = Predictor.predict
+    monkeypatch.setattr(
+        Predictor, "predict", lambda self, ct: predicted.append(ct) or whole(self, ct)
+    )
+    context.engine.answers(path, Turn.SCORING, "a")
+    assert len(predicted) == 1
+
+
+def test_memory_that_is_short_beside_others_is_tried_again_alone(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends, begun = threading.Event(), []
+    kept, begin = ThisProcess._kept, context.engine.begin_answers
+
+    def slow(*arguments: Any) -> Any:
+        ends.wait(LIMIT_S)
+        return kept(*arguments)
+
+    def short(*arguments: Any) -> Any:
+        begun.append(arguments)
+        if len(begun) == 2:
+            threading.Timer(0.2, ends.set).start()
+            raise PredictionError("needs 9 GB, 1 GB are free")
+        return begin(*arguments)
+
+    monkeypatch.setattr(ThisProcess, "_kept", slow)
+    monkeypatch.setattr(context.engine, "begin_answers", short)
+    assert score(context) == {"scored": 3, "failed": 0, "set_aside": 0}
+    assert len(begun) == 4
+
+
+def test_nobody_waits_for_an_archive_once_the_run_has_ended(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(volume: str) -> Path:
+        raise UpstreamError("the archive does not answer")
+
+    monkeypatch.setattr(context.studies, "image_path", gone)
+    ended = threading.Event()
+    threading.Timer(0.2, ended.set).start()
+    with pytest.raises(UpstreamError):
+        image_of(context, "a", ended)

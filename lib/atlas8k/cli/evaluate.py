@@ -60,7 +60,7 @@ def evaluate(
     from atlas8k.labels.datasets import find_dataset
     from atlas8k.reports.evaluate import evaluate_folder, evaluation_table
     from atlas8k.reports.false_positives import false_positive_table
-    from atlas8k.reports.groups import group_by
+    from atlas8k.reports.groups import find_column, group_by
     from atlas8k.reports.results import write_results, write_text
     from atlas8k.reports.sheets import read_sheet
     from atlas8k.reports.tables import write_tables
@@ -69,6 +69,9 @@ def evaluate(
         raise typer.BadParameter("--metadata and --by go together")
     if maps is not None and truth_dataset is None:
         raise typer.BadParameter("--maps is for --truth-dataset, which is missing")
+    people = None if metadata is None else read_sheet(metadata)  # refused before the long part
+    if people is not None and by is not None:
+        find_column(people, by)
     dataset = None if truth_dataset is None else find_dataset(truth_dataset, maps)
     labeled = organs_in(",".join(organs or [])) or None
     folder = out or pred_dir.resolve().with_name(f"{pred_dir.resolve().name}-results")
@@ -83,8 +86,8 @@ def evaluate(
     write_results(folder / "nsd.csv", evaluation.nsd)
     table = evaluation_table(evaluation)
     grouping = None
-    if metadata is not None and by is not None:
-        grouping = group_by(read_sheet(metadata), by, evaluation.dsc.cases)
+    if people is not None and by is not None:
+        grouping = group_by(people, by, evaluation.dsc.cases)
     false_positives = false_positive_table(evaluation, grouping)
     write_tables([table, *([false_positives] if false_positives else [])], folder / "tables")
     if evaluation.failures:

@@ -54,7 +54,9 @@ ClusterAddress = Annotated[
 ClusterWorkers = Annotated[
     int,
     typer.Option(
-        min=0, help="on each node, more than GPUs share them; 0: one a GPU, or for four processors"
+        min=0,
+        help="on each node; where they are more than its GPUs, several share one. 0: one for each "
+        "GPU, or for every four processors",
     ),
 ]
 Names = Annotated[bool, typer.Option("--names", help="name annotators in place of numbering them")]

@@ -109,7 +109,7 @@ class DeviceLostError(Atlas8kError, RuntimeError):
         self.device, self.reason = device, reason
         super().__init__(
             f"{device} cannot be used any more ({reason}); nothing is wrong with the CTs. Begin "
-            "again, and if it comes back, look at the GPU (`nvidia-smi`) or use --conf device cpu"
+            "again; if this comes back, look at the GPU (`nvidia-smi`) or use --conf device cpu"
         )
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:

@@ -119,9 +119,9 @@ def parts_of(organ_id: int) -> tuple[int, ...]:
 
 
 def containers(names: Sequence[str]) -> tuple[int, ...]:
-    """Return by structure in use the place in `names` of the innermost one it lies within.
+    """Return of each name the place in `names` of the innermost structure that it lies within.
 
-    -1: none of them, as of every structure of a set without ``within``.
+    -1: it lies within none of them, as all of a set without ``within``.
     """
     structures = in_use()
     at = {name: place for place, name in enumerate(names)}

@@ -132,6 +132,8 @@ def _pieces(array: Labels, grid: Grid) -> Iterator[Repair]:
             outer = tuple(
                 slice(i.start + o.start, i.stop + o.start) for i, o in zip(where, box, strict=True)
             )
+            if not (array[outer][parts[where] == piece] == number).any():
+                continue  # of what lies within the organ alone: of another structure
             around = _around(array, outer, number)
             if size >= SMALL_PIECE * sizes.sum():
                 continue
@@ -159,12 +161,13 @@ def _around(array: Labels, outer: tuple[slice, ...], number: int) -> int:
         for span, n in zip(outer, array.shape, strict=True)
     )
     part = array[wider]
-    piece = part == number
+    piece = organ_mask(part, number)
     shell = ndimage.binary_dilation(piece, np.ones((3, 3, 3))) & ~piece
     counts = np.bincount(part[shell], minlength=2)
     most = int(counts.argmax())
     enclosed = counts[most] >= ENCLOSED * max(1, counts.sum())
-    return most if most and enclosed and most in ORGAN_IDS.values() else 0
+    known = most in ORGAN_IDS.values() and most not in parts_of(number)
+    return most if most and enclosed and known else 0
 
 
 def _gaps(array: Labels, grid: Grid) -> Iterator[Repair]:

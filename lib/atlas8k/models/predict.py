@@ -288,7 +288,7 @@ class Predictor:
         try:
             predicted = self._run(name, given.array, given.keep)
         except Exception as err:  # the other networks go on after any error
-            if is_device_lost(err):
+            if is_device_lost(err, self.device):
                 raise DeviceLostError(str(self.device), str(err).split("\n")[0]) from err
             log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
             return f"{type(err).__name__}: {err}"

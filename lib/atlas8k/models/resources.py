@@ -158,13 +158,24 @@ def is_out_of_memory(err: BaseException) -> bool:
     )
 
 
-def is_device_lost(err: BaseException) -> bool:
-    """Return whether an error means that the GPU, or what this process has on it, is gone.
+def is_device_lost(err: BaseException, device: torch.device) -> bool:
+    """Return whether an error means that this process cannot use its GPU any more.
 
-    After an error of the driver that is not of memory, CUDA answers every call of the same
-    process with it.
+    An error of CUDA may be of one CT or one network (a size that a kernel cannot take); after
+    others every call is answered with it, which is tried.
     """
-    return isinstance(err, torch.AcceleratorError) and not is_out_of_memory(err)
+    # Of PyTorch 2.8 and later; before, nothing tells such errors from others.
+    kind: type[BaseException] | tuple[()] = getattr(torch, "AcceleratorError", ())
+    return isinstance(err, kind) and not is_out_of_memory(err) and not answers(device)
+
+
+def answers(device: torch.device) -> bool:
+    """Return whether a device computes."""
+    try:
+        torch.zeros(1, device=device).cpu()
+    except RuntimeError:
+        return False
+    return True
 
 
 @cache

@@ -1,4 +1,4 @@
-"""A simulated annotator: a stroke along the medial line of the largest wrong piece, not exact."""
+"""A simulated annotator: strokes along the medial line of the largest wrong piece, with jitter."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def next_stroke(
     line = _medial(flat, place, [mm for a, mm in enumerate(spacing) if a != axis])
     points = np.insert(line, axis, deepest[axis], axis=1)
     points = points + rng.normal(0, JITTER_MM, points.shape) / np.asarray(spacing)
+    points = points.clip(0, np.array(mask.shape) - 1)  # a person draws in the image
     return Stroke(drawn(points, mask.shape), organ)
 
 

@@ -80,6 +80,22 @@ def _bins(values: list[float], edges: Sequence[float]) -> tuple[list[str], list[
     return [names[int(n)] for n in np.searchsorted(edges, values, side="right")], names
 
 
+def find_column(metadata: Sheet, column: str) -> str:
+    """Return the key of a metadata column, as :attr:`Sheet.texts` has it.
+
+    Raises
+    ------
+    EvaluationError
+        There is no such column.
+    """
+    name = normalise(column)
+    if name not in metadata.texts:
+        raise EvaluationError(
+            metadata.path, f"has no column {column}; it has {listing([*metadata.texts], 20)}"
+        )
+    return name
+
+
 def group_by(
     metadata: Sheet,
     column: str,
@@ -104,11 +120,7 @@ def group_by(
         Where there is no such column, none of the cases is in the metadata or has a value,
         or edges are asked for and not all values are numbers.
     """
-    name = normalise(column)
-    if name not in metadata.texts:
-        raise EvaluationError(
-            metadata.path, f"has no column {column}; it has {listing([*metadata.texts], 20)}"
-        )
+    name = find_column(metadata, column)
     texts = metadata.texts[name]
     known = [case for case in cases if case in texts]
     if not known:

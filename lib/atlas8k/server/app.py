@@ -174,7 +174,7 @@ class Atlas8kApp(MONAILabelApp):
     def _look_at_files(self) -> None:
         try:
             self.context.sync(thorough=True)
-        except (Atlas8kError, OSError) as err:  # scoring looks again
+        except (Atlas8kError, OSError, RuntimeError) as err:  # it ends; or scoring looks again
             logger.warning("files were not looked at: %s", err)
 
     def close(self) -> None:

@@ -118,7 +118,7 @@ POINTS = Patch(
       let drawn = null;
       if (info.data.models[model].type === 'scribbles') {
         const organs = Object.keys(points).filter(
-          l => l !== 'background' && points[l].length);
+          l => info.modelLabelNames[model].includes(l) && points[l].length);
         const organ = currentLabel === 'background' && organs.length === 1
           ? organs[0] : String(currentLabel);
         label_names = [organ];
@@ -166,13 +166,18 @@ POINTS = Patch(
             + b"why(response)",
         ),
         (_UNKNOWN, _UNKNOWN + b" || info.data.models[model].type === 'scribbles'"),
-        (_TAKEN, b"(" + _TAKEN + b" || label_class_unknown && convertedData[i])"),
+        (
+            _TAKEN,
+            b"(" + _TAKEN + b" || label_class_unknown && (convertedData[i]"
+            b" || currentSegArray[i] === labelNames[labels[0]]))",
+        ),
     ),
     "Point Prompts is not there: strokes are drawn in 3D Slicer or on the page of a case",
 )
 """*Point Prompts* are strokes of one voxel: model `strokes` gets the label as it is on the screen,
-with the points on it, in the form in which 3D Slicer's *Scribbles* panel sends it. An organ that is
-given voxels of another gets them; else the viewer keeps both. A refusal is shown in its own words.
+with the points on it, in the form in which 3D Slicer's *Scribbles* panel sends it. The organ that
+comes back replaces the one on the screen, also where another organ was, or where none of it is
+left; the viewer by itself does neither. A refusal is shown in its own words.
 """
 
 BACK = (

@@ -28,6 +28,7 @@ from atlas8k.services.strokes import StrokeService
 from atlas8k.services.studies.content import admit
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.names import check_id
+from atlas8k.services.studies.scan import ImageFile
 from atlas8k.services.sweep import Sweep
 from atlas8k.services.thumbnails import Thumbnails
 from atlas8k.store import Holder, Ledger, Progress, VolumeEntry
@@ -91,6 +92,8 @@ class Context:
     exports: Exports = field(init=False)
     strokes: StrokeService = field(init=False)
     _synced: object = None
+    _files: dict[str, ImageFile | None] = field(default_factory=dict)
+    """The images at the last :meth:`sync`."""
     _registered: str = ""
 
     def __post_init__(self) -> None:
@@ -122,8 +125,8 @@ class Context:
         Parameters
         ----------
         thorough
-            Also notice files that changed in place; without it only names are compared, and
-            files that are not known yet are looked at.
+            Look at all files, also those that may have changed in place; without it at those
+            that are new or lie elsewhere than before. What an archive tells is always taken.
         """
         if thorough:
             self.studies.refresh()
@@ -131,19 +134,32 @@ class Context:
         seen = self.studies.now().changes
         if not thorough and seen == self._synced:
             return
-        names = self.studies.now().ids()
-        known = frozenset[str]() if thorough else self.ledger.known_files()
+        catalogue = self.studies.now()
+        files = {name: catalogue.images.get(name) for name in catalogue.ids()}
+        before = self.ledger.fingerprints()
+        # What an archive's series are is in the store: nothing is fetched for it.
+        thorough = thorough or self.archive is not None
+        asked = {
+            name
+            for name, file in files.items()
+            if thorough or name not in before or self._files.get(name, file) != file
+        }
+        marks = dict(self.studies.fingerprints(asked))  # they change when the files do
+        # Such a look may take minutes: what others have entered meanwhile is newer.
+        known = self.ledger.fingerprints()
+        newer = {name for name in marks if known.get(name) != before.get(name)}
+        later = known.keys() & set(self.studies.now().ids()) - files.keys()
         self.ledger.sync_volumes(
             [
-                *(VolumeEntry(name) for name in names if name in known),
                 *(
-                    VolumeEntry(name, None, fingerprint)  # it changes when the file does
-                    for name, fingerprint in self.studies.fingerprints(
-                        name for name in names if name not in known
-                    )
+                    VolumeEntry(name, None, None if name in newer else marks.get(name))
+                    for name in files
+                    if name in marks or name not in asked  # else it is gone
                 ),
+                *(VolumeEntry(name) for name in later),
             ]
         )
+        self._files = files
         self._synced = seen
 
     def know(self, volume: str) -> None:

@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import sys
 import time
 from enum import IntEnum
 from pathlib import Path
 from typing import IO, Self
+
+logger = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 0.02
 
@@ -79,8 +82,10 @@ class Held:
 
     def leave(self) -> None:
         """Let go of the device, with its memory that is not in use."""
-        free_memory()
-        self._files.close()
+        try:
+            free_memory()
+        finally:
+            self._files.close()
 
     def give_way(self) -> None:
         """Let those more urgent compute first, where there are any."""
@@ -118,4 +123,7 @@ def free_memory() -> None:
     """Give back what PyTorch keeps of a GPU's memory for later."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+        try:
+            torch.cuda.empty_cache()
+        except RuntimeError as err:  # the GPU is gone: who predicts is told so
+            logger.warning("a GPU's memory is not given back: %s", err)

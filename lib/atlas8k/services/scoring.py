@@ -7,8 +7,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -68,7 +68,7 @@ class ThisProcess:
     Parameters
     ----------
     ahead
-        So many CTs are read before their turn, and so many results made and kept while the
+        So many CTs are read beside the next one, and so many results made and kept while the
         next CT is predicted, so that the networks' device does not wait. By default
         :data:`AHEAD` with a GPU, and none where the processor has to do all of it.
     """
@@ -102,7 +102,7 @@ class ThisProcess:
     def _overlapped(
         self, todo: Sequence[str], model_version: str, ahead: int
     ) -> Iterator[str | None]:
-        engine, others, started = self._context.engine, False, time.monotonic()
+        others, started, ended = False, time.monotonic(), threading.Event()
         waiting = iter(todo)
         reading: deque[tuple[str, Future[tuple[Path, ReadCT] | None]]] = deque()
         finishing: deque[Future[str | None]] = deque()
@@ -113,7 +113,7 @@ class ThisProcess:
             try:
                 while not others:
                     for volume in itertools.islice(waiting, ahead + 1 - len(reading)):
-                        reading.append((volume, readers.submit(self._read, volume)))
+                        reading.append((volume, readers.submit(self._read, volume, ended)))
                     if not reading:
                         break
                     volume, read = reading.popleft()
@@ -121,8 +121,7 @@ class ThisProcess:
                         if (found := read.result()) is None:
                             yield "set_aside"
                             continue
-                        path, ct = found
-                        made = engine.begin_answers(path, Turn.SCORING, volume, ct)
+                        made = self._begun(volume, *found, finishing)
                     except FAILURES as err:
                         record_failure(self._context, volume, model_version, why_of(err))
                         yield "failed"
@@ -132,12 +131,14 @@ class ThisProcess:
                     finishing.append(
                         finishers.submit(self._kept, volume, model_version, made, taken)
                     )
+                    del found, made  # nothing here keeps their arrays
                     while finishing and (len(finishing) > ahead or finishing[0].done()):
                         if (outcome := finishing.popleft().result()) is None:
                             others = True
                         else:
                             yield outcome
             finally:
+                ended.set()
                 for _, unread in reading:
                     unread.cancel()
             for one in finishing:
@@ -148,13 +149,26 @@ class ThisProcess:
         if others:
             yield None
 
-    def _read(self, volume: str) -> tuple[Path, ReadCT] | None:
-        path = self._admitted(volume)
+    def _begun(
+        self, volume: str, path: Path, ct: ReadCT, finishing: Iterable[Future[str | None]]
+    ) -> Made:
+        """Have the networks predict; where memory is short, once more without those before."""
+        begin = partial(self._context.engine.begin_answers, path, Turn.SCORING, volume, ct)
+        try:
+            return begin()
+        except (PredictionError, MemoryError):
+            if not (pending := [one for one in finishing if not one.done()]):
+                raise
+            wait(pending)
+            return begin()
+
+    def _read(self, volume: str, ended: threading.Event) -> tuple[Path, ReadCT] | None:
+        path = self._admitted(volume, ended)
         return None if path is None else (path, self._context.engine.read(path))
 
-    def _admitted(self, volume: str) -> Path | None:
+    def _admitted(self, volume: str, ended: threading.Event | None = None) -> Path | None:
         """Return the file of a volume; ``None`` where people are to decide about it first."""
-        path = image_of(self._context, volume)
+        path = image_of(self._context, volume, ended)
         return path if self._context.admit(volume) else None
 
     def _kept(
@@ -195,19 +209,23 @@ def record_failure(context: Context, volume: str, model_version: str, why: str) 
     context.ledger.record_failure(volume, model_version, why)
 
 
-def image_of(context: Context, volume: str) -> Path:
-    """Return the file of an image; an archive that went away is waited for, for a while."""
+def image_of(context: Context, volume: str, ended: threading.Event | None = None) -> Path:
+    """Return the file of an image; an archive that went away is waited for, for a while.
+
+    Nobody waits any more once `ended` is set.
+    """
+    ended = ended or threading.Event()
     end, warned = time.monotonic() + ARCHIVE_WAIT_S, False
     while True:
         try:
             return context.studies.image_path(volume)
         except UpstreamError as err:
-            if time.monotonic() > end:
+            if ended.is_set() or time.monotonic() > end:
                 raise
             if not warned:
                 logger.warning("%s; scoring goes on when it answers", err)
             warned = True
-            time.sleep(ARCHIVE_PAUSE_S)
+            ended.wait(ARCHIVE_PAUSE_S)
 
 
 class Scoring:

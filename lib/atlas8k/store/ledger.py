@@ -192,7 +192,7 @@ class Ledger:
     add_volumes = writing(volumes.add)
     status = reading(volumes.status)
     is_known = reading(volumes.is_known)
-    known_files = reading(volumes.known_files)
+    fingerprints = reading(volumes.fingerprints)
     statuses = reading(volumes.statuses)
     submitted = reading(volumes.is_submitted)
     counts = reading(volumes.counts)

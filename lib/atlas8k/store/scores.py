@@ -170,7 +170,7 @@ def _keep_peak(tx: Transaction, model_version: str, peak_mb: Mapping[str, float]
     known = peak_memory(tx, model_version)
     # Within a tenth it is the same: most volumes write nothing.
     if any(mb > 1.1 * known.get(what, 0.0) for what, mb in peak_mb.items()):
-        most = {what: round(max(mb, known.get(what, 0.0))) for what, mb in peak_mb.items()}
+        most = known | {what: round(max(mb, known.get(what, 0.0))) for what, mb in peak_mb.items()}
         tx.set(PEAK, json.dumps({"model_version": model_version, "mb": most}))
 
 

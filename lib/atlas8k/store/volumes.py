@@ -33,10 +33,10 @@ def is_known(tx: Transaction, volume: str) -> bool:
     return find(tx, volume) is not None
 
 
-def known_files(tx: Transaction) -> frozenset[str]:
-    """Return the volumes that are there and whose file was looked at."""
-    rows = tx.run("SELECT name FROM volume WHERE present AND fingerprint IS NOT NULL")
-    return frozenset(name for (name,) in rows)
+def fingerprints(tx: Transaction) -> dict[str, str]:
+    """Return what is known of the files of the volumes that are there, by name."""
+    rows = tx.run("SELECT name, fingerprint FROM volume WHERE present AND fingerprint IS NOT NULL")
+    return dict(rows.fetchall())
 
 
 def volume_row(tx: Transaction, volume: str) -> int:

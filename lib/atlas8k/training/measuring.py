@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from atlas8k.core.errors import Atlas8kError, PredictionError
+from atlas8k.core.errors import Atlas8kError, DeviceLostError, PredictionError
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, read_ct, read_label
 from atlas8k.metrics.overlap import dsc
@@ -111,6 +111,8 @@ def measure_both(
     ------
     CheckpointError
         No network can be loaded.
+    DeviceLostError
+        The GPU does not answer any more.
     """
     new = {_as_new(name): checkpoint for name, checkpoint in trained.items()}
     predictor = Predictor({**served, **new}, device, overlap=overlap)
@@ -123,6 +125,8 @@ def measure_both(
                 truth, ignored = _truth(case)
                 ct = read_ct(case.ct_path)
             prediction = predictor.predict(ct)
+        except DeviceLostError:
+            raise  # no fault of the networks, nor of the case
         except PredictionError as error:
             _record_failures(measured, case, dict.fromkeys([*names, *new], str(error)))
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -117,3 +117,34 @@ def test_one_that_changed_in_place_is_found_by_a_thorough_look(
     context.studies.refresh()
     context.sync()
     assert marks()["ct_04"] == context.studies.fingerprint("ct_04")
+
+
+def test_one_that_lies_elsewhere_now_is_looked_at(context: Context, studies: Path) -> None:
+    context.sync()
+    (studies / "ct_06.nii.gz").unlink()
+    (studies / "ct_06.nii").write_bytes(b"unpacked")
+    context.studies.refresh()
+    context.sync()
+    assert context.ledger.fingerprints()["ct_06"] == context.studies.fingerprint("ct_06")
+
+
+def test_what_others_enter_during_a_long_look_stays(
+    context: Context, studies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context.sync()
+    looks = context.studies.fingerprints
+
+    def long(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+        found = list(looks(names))
+        # Meanwhile a file changes and one comes, and another process knows both.
+        monkeypatch.setattr(context.studies, "fingerprints", looks)
+        (studies / "ct_08.nii.gz").write_bytes(b"of today")
+        (studies / "late.nii.gz").write_bytes(b"late")
+        context.sync(thorough=True)
+        yield from found
+
+    monkeypatch.setattr(context.studies, "fingerprints", long)
+    context.sync(thorough=True)
+    known = context.ledger.fingerprints()
+    assert known["ct_08"] == context.studies.fingerprint("ct_08")
+    assert "late" in known

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import time
 from collections import Counter, deque
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atlas8k.core.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError, DeviceLostError
 from atlas8k.core.structures import in_use
 from atlas8k.services.cluster.nodes import Node, alive, ask, pinned, words
 from atlas8k.services.cluster.worker import Job, Result, Task, Worker, package_version
@@ -201,7 +200,11 @@ class _Run:
     def _died(self, slot: _Slot, error: BaseException) -> None:
         """Begin a worker again; what it was at is looked at once the node has shown it lives."""
         if slot.task is not None:
-            slot.suspect, slot.task = slot.task, None
+            if _cause(error, DeviceLostError):  # no fault of the volume
+                self._todo.appendleft(slot.task.volume)
+            else:
+                slot.suspect = slot.task
+            slot.task = None
         self._end(slot)
         slot.restarts += 1
         if slot.restarts > MOST_RESTARTS:
@@ -245,7 +248,7 @@ class _Run:
             try:
                 answer = self._ray.get(reference)
             except Exception as err:  # whatever Ray makes of what went wrong elsewhere
-                if _of_networks(err):
+                if _cause(err, CheckpointError):
                     if slot.task is not None:
                         self._todo.appendleft(slot.task.volume)
                     self._give_up(slot, words(err))
@@ -314,7 +317,6 @@ def _gpu(share: float) -> str:
     return "" if not share else " and a GPU" if share == 1 else f" and {share:.2g} of a GPU"
 
 
-def _of_networks(error: BaseException) -> bool:
-    """Return whether a worker said that its networks cannot be used."""
-    causes = itertools.chain([error], [getattr(error, "cause", None)])
-    return any(isinstance(one, CheckpointError) for one in causes)
+def _cause(error: BaseException, kind: type[BaseException]) -> bool:
+    """Return whether a worker raised an error of a kind."""
+    return isinstance(error, kind) or isinstance(getattr(error, "cause", None), kind)

@@ -199,7 +199,7 @@ class Worker:
                     result = self._score(task, path)
         except CheckpointError:
             raise
-        except FAILURES as err:
+        except (*FAILURES, OSError) as err:
             result = Result("failed", why=why_of(err))
         return replace(result, seconds=time.monotonic() - started, peak_mb=self._engine.peak_mb())
 

@@ -215,7 +215,7 @@ class Engine:
 
         Nothing of that needs the networks' device: the next CT can be predicted meanwhile.
         """
-        key = self._key(path, volume)
+        key = self._key(path, volume, None if read is None else read.fingerprint)
         stored = self._stored(key, "answers", path.name, Answers.unpacked)
         if key is not None and stored is not None:
             found = read_grid(path), stored, key.model_version
@@ -255,12 +255,13 @@ class Engine:
         last = self._last
         return last is not None and last[0][:2] == (path, file_fingerprint(path))
 
-    def _key(self, path: Path, volume: str | None) -> Key | None:
+    def _key(self, path: Path, volume: str | None, fingerprint: str | None = None) -> Key | None:
+        """Return where answers of a volume are kept; of the file as it was when it was read."""
         if self._cache is None or self._cache.limit <= 0 or volume is None:
             return None
         salient = json.dumps(asdict(self.salient), sort_keys=True)
-        fingerprint = f"{file_fingerprint(path)}-{salient}"
-        return Key(volume, fingerprint, self._store.served().model_version)
+        mark = f"{fingerprint or file_fingerprint(path)}-{salient}"
+        return Key(volume, mark, self._store.served().model_version)
 
     def _stored(
         self, key: Key | None, kind: Kind, name: str, unpack: Callable[[bytes, str], T]

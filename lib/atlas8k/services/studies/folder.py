@@ -220,9 +220,12 @@ class StudiesFolder:
         wanted = list(image_ids)
         chunks = [wanted[at : at + _CHUNK] for at in range(0, len(wanted), _CHUNK)]
         with ThreadPoolExecutor(_LOOKS_AT_ONCE, "fingerprints") as pool:
-            for image_id, found in chain.from_iterable(pool.map(some, chunks)):
-                if found is not None:
-                    yield image_id, found
+            # A few at a time, since Python ends only when all that waits was done.
+            for at in range(0, len(chunks), _LOOKS_AT_ONCE):
+                group = pool.map(some, chunks[at : at + _LOOKS_AT_ONCE])
+                for image_id, found in chain.from_iterable(group):
+                    if found is not None:
+                        yield image_id, found
 
     def changes(self) -> int:
         """Return a number that grows when an image appears, vanishes or is found changed."""
