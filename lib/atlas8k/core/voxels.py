@@ -66,8 +66,9 @@ def in_file_order(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def organ_mask(array: Labels, organ_id: int) -> npt.NDArray[np.bool_]:
     """Return where a structure in use is in a label map, what lies within it too."""
-    own = parts_of(organ_id)
-    mask: npt.NDArray[np.bool_] = np.isin(array, own) if own[1:] else array == organ_id
+    if parts_of(organ_id)[1:]:
+        return renamed(array, mask_table(organ_id)).view(np.bool_)
+    mask: npt.NDArray[np.bool_] = array == organ_id
     return mask
 
 
