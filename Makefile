@@ -5,7 +5,7 @@
 # make docs    the reference of every public name, in build/docs
 # make coverage   lines that the unit tests reach
 # make requirements   pinned sets from pyproject.toml's ranges, by uv
-# make nnunet  nnU-Net in .venv-nnunet: its own check of exported datasets, a part of test-all
+# make nnunet  nnU-Net in .venv-nnunet: its own check of exported datasets, and nnInteractive
 # make bench   the benchmarks: figures, with a peer in the same run; QUICK=1 only runs them through
 # make viewer   NiiVue, for the page of a case; start does it, too
 # make system-packages   Orthanc, Chromium, rsync by apt-get, for start-dicom and tests
@@ -137,13 +137,13 @@ sample: install-test
 
 test: lint types unit
 
-# nnU-Net wants other versions than MONAI Label; only its check of a dataset is run.
+# nnU-Net wants other versions than MONAI Label; its check of a dataset is run, and nnInteractive's server.
 NNUNET := .venv-nnunet
 nnunet: $(NNUNET)/.installed
 
 $(NNUNET)/.installed:
 	@test -x $(NNUNET)/bin/python || $(PYTHON) -m venv $(NNUNET)
-	$(NNUNET)/bin/python -m pip install --quiet --disable-pip-version-check "nnunetv2>=2.5,<3" \
+	$(NNUNET)/bin/python -m pip install --quiet --disable-pip-version-check "nnunetv2>=2.5,<3" "nninteractive>=2.6,<3" \
 		&& touch $@ || echo "nnunetv2 was not installed; tests that need it are skipped"
 
 test-all: test nnunet long

@@ -484,3 +484,23 @@ def opened(url: str, folder: Path, user: str) -> Iterator[Slicer]:
     """A Slicer for the block."""
     with pytest.MonkeyPatch.context() as patch:
         yield Slicer(patch, url, folder, user)
+
+
+def scribble(
+    slicer: Slicer, organ: str, model: str = "strokes", **strokes: tuple[slice, slice, slice]
+) -> None:
+    """Select an organ for the panel, paint its scribbles and press *Update*."""
+    module, segmentation = slicer.widget, slicer.segmentation
+    for name in ("background_scribbles", "foreground_scribbles"):
+        if not segmentation.GetSegmentIdBySegmentName(name):
+            segmentation.AddEmptySegment(name, name)
+        mask = slicer.mask(name)
+        mask[...] = False
+        if name in strokes:
+            mask[strokes[name]] = True
+    segment = segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName(organ))
+    module.currentScribSegment = lambda: (segment.id, segment)
+    place = module.ui.scribblesPlaceWidget
+    place.currentNode = lambda: None
+    module.ui.scribblesMethodSelector.setCurrentText(model)
+    module.onUpdateScribbles()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import requests
 from tests.e2e.harness import Server
-from tests.e2e.slicer import Slicer, opened
+from tests.e2e.slicer import Slicer, opened, scribble
 from tests.e2e.small import LIMIT_S, small_server
 from tests.server.tiny import GRID
 
@@ -36,24 +36,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def slicer(server: Server, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Slicer]:
     with opened(server.url, tmp_path / "slicer", f"user of {request.node.name}") as one:
         yield one
-
-
-def scribble(slicer: Slicer, organ: str, **strokes: tuple[slice, slice, slice]) -> None:
-    """Select an organ for the panel, paint its scribbles and press *Update*."""
-    module, segmentation = slicer.widget, slicer.segmentation
-    for name in ("background_scribbles", "foreground_scribbles"):
-        if not segmentation.GetSegmentIdBySegmentName(name):
-            segmentation.AddEmptySegment(name, name)
-        mask = slicer.mask(name)
-        mask[...] = False
-        if name in strokes:
-            mask[strokes[name]] = True
-    segment = segmentation.GetSegment(segmentation.GetSegmentIdBySegmentName(organ))
-    module.currentScribSegment = lambda: (segment.id, segment)
-    place = module.ui.scribblesPlaceWidget
-    place.currentNode = lambda: None
-    module.ui.scribblesMethodSelector.setCurrentText("strokes")
-    module.onUpdateScribbles()
 
 
 def test_slicers_scribbles_change_the_selected_organ_and_no_other(
@@ -185,7 +167,11 @@ def ask(server: Server, image: str = "c", **more: Any) -> requests.Response:
 
 def test_the_page_gets_the_region_back_and_knows_whether_it_waits(server: Server) -> None:
     where = f"{server.url}/atlas8k/cases/c/strokes"
-    assert requests.get(where, timeout=LIMIT_S).json() == {"image": "c", "ready": True}
+    assert requests.get(where, timeout=LIMIT_S).json() == {
+        "image": "c",
+        "ready": True,
+        "nninteractive": None,
+    }
     answer = ask(server)
     assert answer.status_code == 200, answer.text
     found = np.frombuffer(zlib.decompress(answer.content), np.uint8).reshape(GRID.shape, order="F")
@@ -207,6 +193,8 @@ def test_the_page_gets_the_region_back_and_knows_whether_it_waits(server: Server
         ({"inside": b""}, 422, "no voxel is marked"),
         ({"outside": struct.pack("<3H", 15, 9, 8)}, 422, "marked as organ and as not"),
         ({"outside": struct.pack("<3H", 9, 9, 8) * 10_000}, 200, ""),
+        ({"by": "nninteractive"}, 422, "no server of it is set"),
+        ({"by": "somebody"}, 422, "networks"),
     ],
 )
 def test_strokes_that_cannot_be_are_refused_in_words(

@@ -10,7 +10,7 @@ delete.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -263,12 +263,14 @@ class Body:
         affine[:3, :3] *= steps
         part = array[:: steps[0], :: steps[1], :: steps[2]]
         turned = to_canonical(Volume(part, Grid(part.shape, affine)))  # type: ignore[arg-type]
-        boxes = ndimage.find_objects(turned.array, max_label=max(names, default=0))
+        if stated is None:
+            boxes = organ_boxes(turned.array)
+        else:
+            found = ndimage.find_objects(turned.array, max_label=max(stated, default=0))
+            boxes = {value: box for value, box in enumerate(found, start=1) if box}
         organs = {}
         for value, name in names.items():
-            own = parts_of(value) if stated is None else (value,)
-            box = box_around([boxes[part - 1] for part in own if boxes[part - 1]])
-            if box is not None:
+            if (box := boxes.get(value)) is not None:
                 part = turned.array[box]
                 mask = organ_mask(part, value) if stated is None else part == value
                 organs[name] = Organ(name, box, mask, turned.grid)
@@ -288,15 +290,18 @@ def _spans(shadow: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     return np.where(shadow.any(axis=0), last - shadow.argmax(axis=0), 0)
 
 
-def box_around(boxes: Sequence[Box]) -> Box | None:
-    """Return the box around boxes."""
-    if not boxes:
-        return None
-    x, y, z = (
-        slice(min(s.start for s in spans), max(s.stop for s in spans))
-        for spans in zip(*boxes, strict=True)
-    )
-    return x, y, z
+def organ_boxes(array: npt.NDArray[np.uint8]) -> dict[int, Box]:
+    """Return the box of each structure in use that a label map has, what lies within it too."""
+    found = ndimage.find_objects(array, max_label=max(ORGAN_IDS.values()))
+    boxes = {}
+    for number in ORGAN_IDS.values():
+        if own := [found[part - 1] for part in parts_of(number) if found[part - 1]]:
+            x, y, z = (
+                slice(min(s.start for s in spans), max(s.stop for s in spans))
+                for spans in zip(*own, strict=True)
+            )
+            boxes[number] = x, y, z
+    return boxes
 
 
 def at_border(box: Box, shape: tuple[int, ...]) -> bool:

@@ -21,7 +21,7 @@ from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES, ORGANS, parts_of
 from atlas8k.core.voxels import organ_mask
 from atlas8k.labels.checks import SMALL_PIECE
-from atlas8k.labels.plausibility import Body, at_border, box_around
+from atlas8k.labels.plausibility import Body, at_border, organ_boxes
 
 Labels = npt.NDArray[np.uint8]
 
@@ -117,12 +117,10 @@ def _swapped(array: Labels, grid: Grid) -> Iterator[Repair]:
 
 def _pieces(array: Labels, grid: Grid) -> Iterator[Repair]:
     """Take small pieces off, or give those that lie inside another organ to that one."""
-    boxes = ndimage.find_objects(array, max_label=max(ORGAN_IDS.values()))
-    for organ, number in ORGAN_IDS.items():
-        own = parts_of(number)  # a tumour does not cut its organ in two
-        box = box_around([boxes[part - 1] for part in own if boxes[part - 1]])
-        if box is None or not ORGANS[number - 1].one_piece:
+    for number, box in organ_boxes(array).items():
+        if not ORGANS[number - 1].one_piece:
             continue
+        organ = ORGANS[number - 1].name
         parts = label_components(organ_mask(array[box], number))
         sizes = np.bincount(parts.ravel())[1:]
         found: dict[int, list[npt.NDArray[np.int64]]] = {}

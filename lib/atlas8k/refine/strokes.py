@@ -194,15 +194,28 @@ def refine(
     new = _brought_back(now, field, scene, working, label == organ, grid)
     new[tuple(strokes.inside.T)] = True
     new[tuple(strokes.outside.T)] = False
-    taken = np.zeros(256, dtype=bool)  # organs that a stroke says are this one instead
-    taken[[0, organ, *np.unique(label[tuple(strokes.inside.T)])]] = True
-    before = label == organ
-    new &= taken[label]
-    out = label.copy()
-    out[before & ~new] = 0
-    out[new] = organ
-    added, removed = (int(np.count_nonzero(m)) for m in (new & ~before, before & ~new))
+    out = laid(label, new, organ, strokes)
+    before, now_organ = label == organ, out == organ
+    added, removed = (int(np.count_nonzero(m)) for m in (now_organ & ~before, before & ~now_organ))
     return Refined(out, added, removed, thought is not None)
+
+
+def laid(label: Label, new: Mask, organ: int, strokes: Strokes) -> Label:
+    """Return a label with an organ where `new` has it; others give way to a stroke alone.
+
+    Parameters
+    ----------
+    label, new
+        ``(X, Y, Z)`` uint8, and bool.
+    strokes
+        An organ that one inside goes through is this one instead wherever `new` says so.
+    """
+    taken = np.zeros(256, dtype=bool)
+    taken[[0, organ, *np.unique(label[tuple(strokes.inside.T)])]] = True
+    out = label.copy()
+    out[(label == organ) & ~new] = 0
+    out[new & taken[label]] = organ
+    return out
 
 
 def _mask_on(points: npt.NDArray[np.intp], grid: Grid, working: Grid) -> Mask:

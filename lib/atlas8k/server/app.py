@@ -34,6 +34,7 @@ from atlas8k.server.sign_ins import sign_ins
 from atlas8k.server.tasks.infer import AttentionInfer, DraftInfer, OrganInfer
 from atlas8k.server.tasks.scoring import AttentionScoring
 from atlas8k.server.tasks.strategy import DESCRIPTIONS, LedgerStrategy
+from atlas8k.server.tasks.strokes import MODELS as STROKES
 from atlas8k.server.tasks.strokes import StrokesInfer
 from atlas8k.server.tasks.train import FineTuningTask
 from atlas8k.server.workspace import write_looks
@@ -106,8 +107,15 @@ class Atlas8kApp(MONAILabelApp):
         return datastore_of(self.context)
 
     def init_infers(self) -> dict[str, InferTask]:
-        strokes = StrokesInfer(self.context.strokes, draft_label)
-        draft = {"draft": DraftInfer(draft_label), "strokes": strokes}
+        strokes = self.context.strokes
+        draft = {
+            "draft": DraftInfer(draft_label),
+            **{
+                name: StrokesInfer(strokes, draft_label, by)
+                for by, name in STROKES.items()
+                if by == "networks" or strokes.outside is not None
+            },
+        }
         if not self.settings.networks:
             return draft
         # The first one is what 3D Slicer runs on the next sample when told to.
@@ -235,8 +243,8 @@ class Atlas8kApp(MONAILabelApp):
         if task is None:
             raise NotFoundError("model", model, self._infers)
         tag: str | None = None
-        if model == "strokes" and startup.truth(request.get("save_label")):
-            raise RequestError("strokes: its result is one organ's mask; submit the whole label")
+        if model in STROKES.values() and startup.truth(request.get("save_label")):
+            raise RequestError(f"{model}: its result is one organ's mask; submit the whole label")
         if isinstance(image, Path):  # an upload or session: no request can hold a Path
             result, params = task({**request, "image": str(image)})
         else:

@@ -14,6 +14,7 @@ from monailabel.interfaces.utils.app import app_instance
 from atlas8k.core.parts import Part
 from atlas8k.server.access import may_review
 from atlas8k.server.blind import from_scratch, hides_first
+from atlas8k.server.tasks.infer import OrganInfer
 from atlas8k.services.case_facts import Case
 from atlas8k.services.case_parts import View
 from atlas8k.services.cases import Cases
@@ -104,8 +105,8 @@ def _label(image: str, tag: str) -> str:
 
 
 def _names() -> list[str]:
-    others = ("ensemble", ATTENTION, "draft", "strokes")
-    return [one for one in app_instance()._infers if one not in others]
+    found = app_instance()._infers.items()
+    return [name for name, task in found if isinstance(task, OrganInfer) and name != "ensemble"]
 
 
 def _network(image: str, name: str) -> str:

@@ -65,6 +65,11 @@ class Cases:
         self.drawings = Drawings(context, list(self._holders))
         self._uploads = CheckedUploads(context.state / "held")
 
+    @property
+    def keys(self) -> list[str]:
+        """What this person is known by."""
+        return list(self._holders)
+
     # --- what is there ------------------------------------------------------------------
 
     def open(self) -> list[Case]:

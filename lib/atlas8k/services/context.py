@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from atlas8k.services.exporting.exports import Exports
 from atlas8k.services.labels.label_watch import LabelWatch
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.looks import Looks
+from atlas8k.services.nninteractive import nninteractive_of
 from atlas8k.services.overview import Overview
 from atlas8k.services.prediction.engine import Engine
 from atlas8k.services.strokes import StrokeService
@@ -104,7 +106,9 @@ class Context:
         self.sweep = Sweep(self.ledger)
         self.duplicate_watch = DuplicateWatch(self.studies)
         self.strokes = StrokeService(
-            self.studies, self.engine, self.models, networks=self.settings.networks
+            *(self.studies, self.engine, self.models),
+            networks=self.settings.networks,
+            outside=nninteractive_of(self.settings),
         )
         self.exports = Exports(self.studies.path, self.ledger.path, self.settings.exports)
 
@@ -112,6 +116,7 @@ class Context:
         """Close files; any further use opens them again."""
         self.label_watch.stop()
         self.duplicate_watch.stop()
+        self.strokes.close()
         self.exports.close()
         self.looks.close()
         if self.archive is not None:
@@ -144,23 +149,29 @@ class Context:
             for name, file in files.items()
             if thorough or name not in before or self._files.get(name, file) != file
         }
-        marks = dict(self.studies.fingerprints(asked))  # they change when the files do
-        # Such a look may take minutes: what others have entered meanwhile is newer.
-        known = self.ledger.fingerprints()
-        newer = {name for name in marks if known.get(name) != before.get(name)}
-        later = known.keys() & set(self.studies.now().ids()) - files.keys()
-        self.ledger.sync_volumes(
-            [
-                *(
-                    VolumeEntry(name, None, None if name in newer else marks.get(name))
-                    for name in files
-                    if name in marks or name not in asked  # else it is gone
-                ),
-                *(VolumeEntry(name) for name in later),
-            ]
-        )
+        self.ledger.sync_volumes(self._looked_at(files, asked, before))
         self._files = files
         self._synced = seen
+
+    def _looked_at(
+        self, files: Collection[str], asked: Collection[str], before: Mapping[str, str | None]
+    ) -> list[VolumeEntry]:
+        """Return what the ledger is to know of images after a look at the files of some.
+
+        Such a look may take minutes: what others have entered since `before` is newer.
+        """
+        marks = dict(self.studies.fingerprints(asked))  # they change when the files do
+        known = self.ledger.fingerprints()
+        newer = {name for name in marks if known.get(name) != before.get(name)}
+        later = known.keys() & set(self.studies.now().ids()) - set(files)
+        return [
+            *(
+                VolumeEntry(name, None, None if name in newer else marks.get(name))
+                for name in files
+                if name in marks or name not in asked  # else it is gone
+            ),
+            *(VolumeEntry(name) for name in later),
+        ]
 
     def know(self, volume: str) -> None:
         """Have the ledger know a volume, also one that was put into the folder just now.

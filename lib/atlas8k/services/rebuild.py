@@ -373,7 +373,7 @@ class _Rebuilding:
                 self.ledger.reopen(name)
             self._lease(name, holder, origin, "review" if purpose == "review" else "revise")
         content = detail.get("content")
-        found = {key: detail[key] for key in ("places", "quality") if detail.get(key)}
+        found = {key: detail[key] for key in ("places", "quality", "tools") if detail.get(key)}
         booked = self.ledger.submit(
             name,
             holder,

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +28,19 @@ from atlas8k.core.structure_sets import Organ
 from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_grid
 from atlas8k.models.store import ModelStore
+from atlas8k.refine.adopt import adopt
 from atlas8k.refine.strokes import Box, Label, Opinions, Refined, Strokes, refine
+from atlas8k.services.errors import RequestError
+from atlas8k.services.nninteractive import NAME, NnInteractive
 from atlas8k.services.prediction.engine import Engine
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.served import file_fingerprint
+from atlas8k.store import Assistance
 
 logger = logging.getLogger(__name__)
 
+By = Literal["networks", "nninteractive"]
+"""What decides what strokes mean: our networks and the CT, or nnInteractive's server."""
 ALONE = "the networks have not predicted this CT: decided from intensities alone"
 AGREES = "the label has it so already; draw where it is wrong"
 
@@ -73,15 +80,28 @@ class StrokeService:
     ----------
     networks
         False: there are none, strokes are decided from intensities.
+    outside
+        nnInteractive's server, where there is one.
     """
 
     def __init__(
-        self, studies: StudiesFolder, engine: Engine, models: ModelStore, *, networks: bool
+        self,
+        studies: StudiesFolder,
+        engine: Engine,
+        models: ModelStore,
+        *,
+        networks: bool,
+        outside: NnInteractive | None = None,
     ) -> None:
         self._studies, self._engine, self._models = studies, engine, models
-        self._networks = networks
+        self._networks, self.outside = networks, outside
         self._lock = threading.Lock()
         self._held: _Held | None = None
+
+    def close(self) -> None:
+        """Let go of what another server holds for us."""
+        if self.outside is not None:
+            self.outside.close()
 
     def ready(self, image: str) -> bool:
         """Return whether the next stroke on a volume waits for no network."""
@@ -104,6 +124,8 @@ class StrokeService:
         *,
         box: Box | None = None,
         predicted: bool = True,
+        by: By = "networks",
+        asked_by: Collection[str] = (),
     ) -> Answer:
         """Return what strokes change of an organ.
 
@@ -119,9 +141,18 @@ class StrokeService:
             The block that `label` covers; nothing around it changes.
         predicted
             False: without the networks, as for who reads a CT from scratch.
+        by
+            What decides.
+        asked_by
+            Keys of who asks; a tool from outside that helps is kept with the volume and them.
 
         Raises
         ------
+        RequestError
+            It is to be nnInteractive, and there is no server of it, or this CT is read from
+            scratch.
+        UpstreamError, ConflictError
+            See :meth:`~atlas8k.services.nninteractive.NnInteractive.propose`.
         StrokeError
             See :meth:`~atlas8k.refine.strokes.Strokes.check`.
         GridMismatchError
@@ -141,6 +172,15 @@ class StrokeService:
         start = [s.start for s in part]
         within = _inside(strokes, part)
         against = within.contradicting(label, organ.id)
+        if by == "nninteractive":
+            if not predicted:
+                raise RequestError("this CT is read from scratch: nothing else proposes a label")
+            if not len(against.inside) + len(against.outside):
+                return Answer(None, None, AGREES)
+            found, used = self._outside(path, grid, organ, label, part, within)
+            if volume is not None:
+                self._studies.ledger.note_assistance(volume, organ.name, used, asked_by)
+            return Answer(part, found, f"proposed by {used.tool}, weights under {used.licence}")
         reach = against.box(grid.crop(part), name)
         if reach is None:
             return Answer(None, None, AGREES)
@@ -154,6 +194,19 @@ class StrokeService:
             held.ct[there], label[reach], held.grid.crop(there), organ.id, near, opinions
         )
         return Answer(there, found, "" if found.predicted else (held.why or ALONE))
+
+    def _outside(
+        self, path: Path, grid: Grid, organ: Organ, label: Label, part: Box, within: Strokes
+    ) -> tuple[Refined, Assistance]:
+        """Return what nnInteractive proposes for a block; what is around it, it is not told."""
+        if self.outside is None:
+            raise RequestError("nninteractive: no server of it is set, see --conf nninteractive")
+        mask = np.zeros(grid.shape, dtype=bool)
+        mask[part] = label == organ.id
+        start = [s.start for s in part]
+        drawn = Strokes(within.inside + start, within.outside + start)
+        proposed, licence = self.outside.propose(path, file_fingerprint(path), grid, mask, drawn)
+        return adopt(label, proposed[part], organ.id, within), Assistance(NAME, licence)
 
     def _of(self, path: Path, volume: str | None, *, networks: bool = True) -> _Held:
         """Return the arrays of a CT, read and predicted now where they are not held."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from atlas8k.store.assistance import Assistance
 from atlas8k.store.drawings import Drawing
 from atlas8k.store.errors import (
     LedgerCorruptError,
@@ -50,6 +51,7 @@ from atlas8k.store.records import (
 from atlas8k.store.sweeps import Flag, SweepLine, SweepOrder, Verdict, Waiting
 
 __all__ = [
+    "Assistance",
     "Budget",
     "Changes",
     "Counts",

@@ -6,7 +6,16 @@ import json
 from typing import NamedTuple
 
 from atlas8k.core.findings import Finding
-from atlas8k.store import checks, label_files, overview, provenance, submissions, volumes
+from atlas8k.store import (
+    assistance,
+    checks,
+    label_files,
+    overview,
+    provenance,
+    submissions,
+    volumes,
+)
+from atlas8k.store.assistance import Assistance
 from atlas8k.store.label_files import LabelVersion
 from atlas8k.store.records import OrganSource, Submission
 from atlas8k.store.transaction import Transaction
@@ -40,6 +49,8 @@ class Exported(NamedTuple):
         Predicted Dice by organ.
     findings
         What anatomical rules have against the fused label; None: it was not checked.
+    helped
+        What tools from outside helped with, by submission of `readings` and organ.
     """
 
     number: int
@@ -54,6 +65,7 @@ class Exported(NamedTuple):
     parts: dict[str, float]
     dice: dict[str, float]
     findings: list[Finding] | None
+    helped: dict[int, dict[str, list[Assistance]]]
 
 
 def names(tx: Transaction) -> list[str]:
@@ -101,6 +113,7 @@ def volume(tx: Transaction, name: str) -> Exported:
         {tag: one.written_at for tag, one in parts.items() if one is not None},
         {} if label is None else _dice(tx, row, label.info.get("model_version")),
         checks.current(tx, name),
+        {number: assistance.of_submission(tx, number) for number in sorted(numbers)},
     )
 
 

@@ -10,6 +10,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+# Some with an underscore: a method has the name.
+from atlas8k.store import assistance as assistance_
 from atlas8k.store import (
     audit_trail,
     checks,
@@ -25,8 +27,6 @@ from atlas8k.store import (
     sweeps,
     volumes,
 )
-
-# With an underscore where a method has the name.
 from atlas8k.store import drawings as drawings_
 from atlas8k.store import leases as leases_
 from atlas8k.store import ranking as ranking_
@@ -285,6 +285,9 @@ class Ledger:
     restore_drawing = writing(drawings_.restore, durable=True)
     remove_drawing = writing(drawings_.remove, durable=True)
     drawing_files = reading(drawings_.files)
+    note_assistance = writing(assistance_.note, durable=True)
+    assistance = reading(assistance_.of)
+    helped = reading(assistance_.of_submission)
 
     # Labels
 

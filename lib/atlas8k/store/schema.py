@@ -16,13 +16,13 @@ from atlas8k.store.errors import LedgerCorruptError, LedgerVersionError
 
 logger = logging.getLogger(__name__)
 
-VERSION = 14
+VERSION = 15
 """Of schema.sql."""
 OLDEST = 8
 """That is brought up to date: two scripts beside schema.sql are for it, and a third one is for
 all up to version 10. Version 9 lacks the audit trail too, 11 the checks of labels, and 12 the
-looks of a sweep, the drawings and what CTs are compared by, which schema.sql adds. Up to 13 a
-model version was called a signature, see `_rename_model_versions`."""
+looks of a sweep, the drawings and what CTs are compared by, 14 what tools helped with, which
+schema.sql adds. Up to 13 a model version was called a signature, see `_rename_model_versions`."""
 
 APPLICATION_ID = 0x41384B31  # "A8K1": what `file` and we know a ledger by
 

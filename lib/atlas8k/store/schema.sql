@@ -483,6 +483,17 @@ CREATE TABLE IF NOT EXISTS drawing (
   PRIMARY KEY (volume, holder)
 ) WITHOUT ROWID;
 
+-- Which tools from outside helped to draw what, see assistance.py.
+CREATE TABLE IF NOT EXISTS assistance (
+  volume INTEGER NOT NULL REFERENCES volume (id),
+  holder TEXT NOT NULL,
+  organ INTEGER NOT NULL REFERENCES structure (id),
+  tool TEXT NOT NULL,
+  licence TEXT NOT NULL,             -- of its weights, as it stated then
+  at REAL NOT NULL,
+  PRIMARY KEY (volume, holder, organ, tool, licence)
+) WITHOUT ROWID;
+
 -- Who did what when, see audit_trail.py: rows are added, one after the other, and that is all.
 CREATE TABLE IF NOT EXISTS audit_trail (
   id INTEGER PRIMARY KEY,            -- 1, 2, 3 and so on

@@ -312,6 +312,19 @@ class Settings(BaseModel):
         "them: of a proxy in front, of the machine in the local network; `*.example.org` for all "
         "below one, `*` for every name. Addresses, localhost and the machine's own name need none",
     )
+    nninteractive: Annotated[str, AfterValidator(values.server)] | None = Field(
+        None,
+        description="Strokes: the address of a server of nnInteractive that annotators may ask "
+        "instead of our networks, such as `http://gpu.example:1527`; CTs' voxels are sent there. "
+        "Its key is taken from the environment, `NN_INTERACTIVE_API_KEY`; empty: none",
+    )
+    nninteractive_licence: str | None = Field(
+        None,
+        max_length=200,
+        description="Strokes: the licence of nnInteractive's weights, typed as its server states "
+        "it, hyphens for spaces, by who accepts it for the campaign; kept with every label that "
+        "they helped with",
+    )
     token_clients: str | None = Field(
         None,
         description="Sign-in: applications of the realm whose tokens are taken (`azp`, or in "

@@ -53,6 +53,13 @@ def selection(value: str | None) -> str | None:
     return value or None
 
 
+def server(value: str) -> str:
+    """Check the address of a server; nothing: there is none."""
+    if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+        raise ValueError("give an address such as http://gpu.example:1527")
+    return value
+
+
 def origins(value: str) -> str:
     """Check origins of web pages, with commas between them."""
     for origin in value.split(","):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from atlas8k.server.blind import from_scratch
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.cases import WORKER, ClientId, cases_of, part_of
 from atlas8k.server.workspace import workspace
-from atlas8k.services.errors import NotFoundError, RequestError, TooLargeError
+from atlas8k.services.errors import NotFoundError, RequestError, TooLargeError, UpstreamError
+from atlas8k.services.nninteractive import About
+from atlas8k.services.strokes import By
 
 router = APIRouter(prefix="/atlas8k/cases", tags=["Cases"], route_class=GuardedRoute)
 MOST_BYTES = 64 << 20
@@ -34,9 +37,20 @@ SCRATCH = "you read this CT from scratch: decided from intensities alone"
 
 @router.get("/{image}/strokes", summary="Whether a stroke waits for networks", dependencies=WORKER)
 def ready(image: str, client_id: ClientId = None) -> dict[str, Any]:
-    """``ready``: nobody waits for networks, which have predicted the CT before."""
+    """``ready``: nobody waits for networks, which have predicted the CT before.
+
+    ``nninteractive``: null where no server of it is set; else the ``licence`` of its weights,
+    and ``why_not`` where it cannot be asked now.
+    """
     cases_of(client_id).look(image)
-    return {"image": image, "ready": workspace().strokes.ready(image)}
+    service = workspace().strokes
+    found: dict[str, Any] = {"image": image, "ready": service.ready(image), "nninteractive": None}
+    if service.outside is not None:
+        try:
+            found["nninteractive"] = asdict(service.outside.about())
+        except UpstreamError as err:
+            found["nninteractive"] = asdict(About("", str(err)))
+    return found
 
 
 @router.post("/{image}/strokes", summary="Change an organ by strokes", dependencies=WORKER)
@@ -48,14 +62,16 @@ def strokes(
     inside: Annotated[UploadFile | None, File(description="uint16 triples, organ")] = None,
     outside: Annotated[UploadFile | None, File(description="uint16 triples, not organ")] = None,
     box: Annotated[str, Form(max_length=40)] = "",
+    by: Annotated[By, Form()] = "networks",
     client_id: Annotated[ClientId, Form()] = None,
 ) -> Response:
     """Return the label of a region as strokes have it; nothing is kept.
 
     Voxels are counted as a viewer shows them: from left to right, back to front, foot to head, the
     first axis fastest, within ``box``, the block of the CT that is shown. ``region``: first voxel
-    and the one after the last of the label that is sent, six numbers. The reply is the region's
-    label, deflated.
+    and the one after the last of the label that is sent, six numbers. ``by``: what decides; the
+    server of ``nninteractive`` may change all of the region. The reply is the region's label,
+    deflated.
     """
     begun = time.monotonic()
     found = find_organ(organ)
@@ -73,7 +89,11 @@ def strokes(
     marks = [_points(one, shown, part) for one in (inside, outside)]
     scratch = from_scratch(image, client_id)
     answer = workspace().strokes.answer(
-        image, found, sent, Strokes(*marks), box=start, predicted=not scratch
+        *(image, found, sent, Strokes(*marks)),
+        box=start,
+        predicted=not scratch,
+        by=by,
+        asked_by=cases.keys,
     )
     out = sent.copy()
     added = removed = 0

@@ -31,7 +31,7 @@ from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.notes import without_others
 from atlas8k.server.routes.sessions import session
 from atlas8k.server.tasks.infer import temporary_path
-from atlas8k.server.tasks.strokes import PARAMETERS as STROKES
+from atlas8k.server.tasks.strokes import MODELS, PARAMETERS
 from atlas8k.server.uploads import parse_object, received, received_label
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.archive.session import ArchiveSession
@@ -85,7 +85,7 @@ async def infer(
     """Run a model on an image of the studies, an uploaded one, or one of a session.
 
     ``params`` may hold ``save_label`` and ``label_tag``; an image or model there is
-    refused unless it is the one asked for. An uploaded ``label`` is for ``strokes`` alone, see
+    refused unless it is the one asked for. An uploaded ``label`` is for strokes alone, see
     :class:`atlas8k.server.tasks.strokes.StrokesInfer`; other models do not use it.
     """
     who = actor()
@@ -104,7 +104,7 @@ async def infer(
                 source = Path(session(session_id).image)
             elif file is not None:
                 source = stack.enter_context(received("image file", file))
-            if label is not None and model == "strokes":
+            if label is not None and model in MODELS.values():
                 asked["label"] = stack.enter_context(received_label(image, label))
             result = app.infer({**asked, "model": model, "image": source, "output": output})
         looked("prediction", image if source is image else None, by=who, model=model)
@@ -133,7 +133,7 @@ def result_params(params: Mapping[str, Any], model: str, image: str) -> dict[str
         raise NotFoundError("image", other_image)
     if other_model != model or other_image != image:
         raise RequestError("params name another image or model than the request")
-    passed = (*PASSED_ON, *STROKES) if model == "strokes" else PASSED_ON
+    passed = (*PASSED_ON, *PARAMETERS) if model in MODELS.values() else PASSED_ON
     return {key: params[key] for key in passed if key in params}
 
 

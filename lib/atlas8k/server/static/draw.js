@@ -148,8 +148,19 @@ async function announce() {
   if (told) return;
   told = true;
   const { found } = await send("GET", `${ours}/strokes`);
+  offer(found && found.nninteractive);
   say(found && !found.ready ? "The networks have not predicted this CT yet: the first stroke waits until they have."
     : `Draw through the middle of what is wrong: S where the ${words(organ.name)} is missing, R where it is too much.`);
+}
+function offer(outside) { // a server of nnInteractive, where one is set
+  if (!outside) return;
+  const option = new Option(`nnInteractive, weights under ${outside.licence || "?"}`, "nninteractive");
+  option.disabled = Boolean(outside.why_not);
+  one("#by").add(option);
+  one("#by").title = outside.why_not;
+  one("#by").onchange = () => say(one("#by").value === "networks" ? "" :
+    `nnInteractive: the licence of its weights is ${outside.licence}. That is kept with the organs you draw with it.`);
+  one("#by-box").hidden = false;
 }
 async function stroked() {
   const from = performance.now(), last = nv.currentDrawUndoBitmap - 1;
@@ -158,7 +169,7 @@ async function stroked() {
   one("#tools").ariaBusy = "true";
   let answer = null;
   try {
-    answer = await refine(nv, ours, facts.box, organ, clean);
+    answer = await refine(nv, ours, facts.box, organ, clean, one("#by").value);
   } catch (error) {
     say(`Nothing was changed: ${error.message}`, true);
   }

@@ -1,7 +1,7 @@
 // Strokes on the page of a case: what was drawn with their pen goes to the server with the label about
 // it, and the label that the server answers is laid in. Nothing is kept there.
 export const STROKES = { stroke: 254, not: 255 }; // pen values: the organ, and not this organ
-const REACH_MM = 38; // no stroke changes a voxel farther away than 36
+const REACH_MM = { networks: 38, nninteractive: 80 }; // no stroke changes a voxel farther away
 
 let earlier = []; // strokes on this organ since it was chosen: they bind, too
 export const forgetStrokes = () => { earlier = []; };
@@ -20,14 +20,14 @@ function drawnVoxels(bitmap, nx, ny) {
 }
 
 // Asks the server; `clean` is the label without the stroke. Throws what is to be said.
-export async function refine(nv, url, box, organ, clean) {
+export async function refine(nv, url, box, organ, clean, by) {
   const [, nx, ny, nz] = nv.back.dimsRAS, size = [nx, ny, nz];
   const found = drawnVoxels(nv.drawBitmap, nx, ny), drawn = [...found[254], ...found[255]];
   if (!drawn.length) throw new Error("the stroke lies outside of the CT");
   const key = ([x, y, z]) => x + nx * (y + ny * z);
   const region = [[], []];
   size.forEach((n, axis) => {
-    const more = Math.ceil(REACH_MM / nv.back.pixDimsRAS[axis + 1]);
+    const more = Math.ceil(REACH_MM[by] / nv.back.pixDimsRAS[axis + 1]);
     let low = n, high = 0;
     for (const voxel of drawn) {
       low = Math.min(low, voxel[axis]);
@@ -52,6 +52,7 @@ export async function refine(nv, url, box, organ, clean) {
   body.append("organ", organ.name);
   body.append("region", [...from, ...to].join(","));
   body.append("box", box);
+  body.append("by", by);
   body.append("label", await packed(label), "label");
   for (const [name, value] of [["inside", 254], ["outside", 255]]) {
     const voxels = [...marks.values()].filter(mark => mark[1] === value).map(mark => mark[0])

@@ -15,12 +15,19 @@ from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.labels.scribbles import read_scribbles
 from atlas8k.refine.strokes import Box, Label, Strokes
+from atlas8k.server.access import holder
 from atlas8k.server.tasks.infer import temporary_result, wanted_suffix
 from atlas8k.services.errors import NotFoundError, RequestError
-from atlas8k.services.strokes import StrokeService
+from atlas8k.services.strokes import By, StrokeService
 
-PARAMETERS = ("label_info", "selected_label_name", "roi")
+PARAMETERS = ("label_info", "selected_label_name", "roi", "client_id")
 """What the panel sends beside the map."""
+MODELS: dict[By, str] = {"networks": "strokes", "nninteractive": "nninteractive"}
+"""Names of the models, by what decides."""
+_WHAT: dict[By, str] = {
+    "networks": "Scribbles decide what the networks doubt; without them, by intensities",
+    "nninteractive": "Scribbles go to nnInteractive's server, whose weights have a licence",
+}
 
 
 class StrokesInfer(InferTask):
@@ -33,12 +40,18 @@ class StrokesInfer(InferTask):
     ----------
     given
         Gives the file of the label that a volume was given out with, as who asks may see it.
+    by
+        What decides.
     """
 
-    def __init__(self, service: StrokeService, given: Callable[[str], Path]) -> None:
-        what = "Scribbles decide what the networks doubt; without them, by intensities"
-        super().__init__(InferType.SCRIBBLES, dict(ORGAN_IDS), 3, what)
-        self._service, self._given = service, given
+    def __init__(
+        self,
+        service: StrokeService,
+        given: Callable[[str], Path],
+        by: By = "networks",
+    ) -> None:
+        super().__init__(InferType.SCRIBBLES, dict(ORGAN_IDS), 3, _WHAT[by])
+        self._service, self._given, self._by = service, given, by
 
     def is_valid(self) -> bool:
         return True
@@ -66,7 +79,10 @@ class StrokesInfer(InferTask):
         label = read.label if roi is None else read.label[roi]
         image: str | Path = volume if isinstance(volume, str) else Path(request["image"])
         answer = self._service.answer(
-            image, read.organ, label, Strokes(read.inside, read.outside), box=roi
+            *(image, read.organ, label, Strokes(read.inside, read.outside)),
+            box=roi,
+            by=self._by,
+            asked_by=[holder(request.get("client_id")).key],
         )
         out = read.label.copy()
         if answer.box is not None and answer.refined is not None:

@@ -56,6 +56,8 @@ def tables_of(rows: pd.DataFrame, metadata: Path | None = None) -> list[Table]:
     """
     volumes = rows.drop_duplicates("volume").set_index("volume")
     made = [_sources(volumes), *_crossed(volumes), _origin(rows), _sizes(rows), _findings(rows)]
+    if "tools" in rows and rows["tools"].any():  # an older manifest has no such column
+        made.append(_tools(rows))
     if metadata is not None:
         made.append(_people(metadata, list(volumes.index)))
     return made
@@ -133,6 +135,18 @@ def _origin(rows: pd.DataFrame) -> Table:
         "networks' errors let expect."
     )
     return _table("organs", "Organs, and who says so", caption, pd.DataFrame(made))
+
+
+def _tools(rows: pd.DataFrame) -> Table:
+    """Return how many labels tools from outside helped with, by their licence."""
+    helped = rows[rows["tools"] != ""]
+    counts = helped.groupby("tools")["volume"].agg(["size", "nunique"]).reset_index()
+    counts.columns = pd.Index(["tool", "organs", "volumes"])
+    caption = (
+        "Organs that somebody drew with the help of a tool that is no part of atlas8k. Look "
+        "whether the licence of its weights binds what was drawn with it."
+    )
+    return _table("tools", "Tools that helped", caption, counts)
 
 
 def _number(values: pd.Series[float]) -> str:

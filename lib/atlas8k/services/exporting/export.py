@@ -49,7 +49,7 @@ TRAIN, VALIDATION, _ = PARTS
 COLUMNS = (
     *("volume", "organ", "dataset", "source", "state", "annotator", "round", "model"),
     *("predicted_dice", "checks", "disputed", "ml", "value", "file", "sha256"),
-    *("ct_file", "ct_sha256", "phase", "split"),
+    *("ct_file", "ct_sha256", "phase", "split", "tools"),
 )
 """Of the manifest's table: a row for each organ of each volume."""
 
@@ -485,6 +485,7 @@ def _rows(record: Mapping[str, Any]) -> Iterator[list[Any]]:
             record["files"].get(file, ""),
             *(record["ct"].get("file") or record["ct"].get("folder", ""), record["ct"]["sha256"]),
             *(record.get("phase", ""), record.get("split", "")),
+            "; ".join(said.get("tools", ())),
         ]
 
 

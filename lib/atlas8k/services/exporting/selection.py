@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.labels.licences import Purpose, forbids, registered
 from atlas8k.services.exporting.splits import EXCLUDED
 from atlas8k.services.studies.folder import StudiesFolder
-from atlas8k.store import LabelVersion, Ledger, OrganSource, exports, phases
+from atlas8k.store import Assistance, LabelVersion, Ledger, OrganSource, exports, phases
 
 Require = Literal["confirmed", "reviewed", "any"]
 """``confirmed``: organs that a person or a dataset vouches for; ``reviewed``: also the rest of a
@@ -212,6 +212,7 @@ def _wanted(
             predicted_dice=state.dice.get(organ),
             checks=sorted(set(rules.get(organ, ()))) if state.findings is not None else None,
             disputed=source.disputed or None,
+            tools=_tools(state.helped.get(source.submission or 0, {}).get(organ, ())),
         )
     if not chosen:
         reasons = Counter(one.reason for one in out)
@@ -231,6 +232,11 @@ def _wanted(
     )
     made_at = min(ages, default=state.label.written_at)
     return Wanted(volume, name, record, state.label, state.unknown, made_at, tuple(out))
+
+
+def _tools(used: Iterable[Assistance]) -> list[str] | None:
+    """Return each tool that helped and the licence of its weights, in words."""
+    return [f"{one.tool}, weights under {one.licence}" for one in used] or None
 
 
 def _without_none(**fields: Any) -> dict[str, Any]:

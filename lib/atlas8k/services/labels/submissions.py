@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import (
+    Assistance,
     Holder,
     NewLabel,
     NumberTakenError,
@@ -87,6 +88,7 @@ OWN_KEYS = frozenset(
         "present",
         "provenance",
         "read_by",
+        "tools",
         "start_sha256",
         "submission",
         "ts",
@@ -94,7 +96,9 @@ OWN_KEYS = frozenset(
 )
 """What a label's info says by the server's word alone."""
 
-BOOKED = ("read_by", "client_id", "notes", "note", "places", "quality")
+TOOLS = "tools"
+"""Of a submission's detail: by organ, the tools from outside that helped, with their licences."""
+BOOKED = ("read_by", "client_id", "notes", "note", "places", "quality", TOOLS)
 """Of what is said of a submission in its file's header, what the store keeps too."""
 
 IMPORTED_BY = Holder("folder:labels/final")
@@ -213,6 +217,7 @@ class Submissions:
         evidence = self._evidence(volume, context, before, array, grid, organs)
         if evidence and (model := model_version(info)) is not None:
             evidence |= self._quality(volume, model, grid, organs, inherited)
+        evidence |= self._tools(volume, holder, organs, inherited)
         kept = {key: value for key, value in params.items() if key not in OWN_KEYS}
         return Prepared(
             volume=volume,
@@ -283,6 +288,30 @@ class Submissions:
                     found_ml=round((change.voxels_changed or 0) * grid.voxel_ml, 3),
                 )
         return {"quality": found} if found else {}
+
+    def _tools(
+        self,
+        volume: str,
+        holder: Holder,
+        organs: Mapping[str, OrganChange],
+        inherited: Mapping[str, OrganSource],
+    ) -> dict[str, Any]:
+        """Return what helped with organs, also with those that a submission before had drawn."""
+        used = self._ledger.assistance(volume, holder.key)
+        earlier: dict[int, dict[str, list[Assistance]]] = {}
+        found: dict[str, list[dict[str, str]]] = {}
+        for organ, change in organs.items():
+            if change.state not in ("revised", "confirmed"):
+                continue
+            made = set(used.get(organ, [])) if change.state == "revised" else set()
+            before = inherited[organ].submission if organ in inherited else None
+            if before is not None:
+                if before not in earlier:
+                    earlier[before] = self._ledger.helped(before)
+                made |= set(earlier[before].get(organ, []))
+            if made:
+                found[organ] = [asdict(one) for one in sorted(made)]
+        return {TOOLS: found} if found else {}
 
     def record(
         self,
