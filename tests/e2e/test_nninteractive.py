@@ -69,6 +69,7 @@ def interactive(folder: Path, *weights: str) -> Iterator[tuple[str, subprocess.P
     command = [PYTHON, "-m", "nnInteractive.inference.server.main"]
     command += ["--model-dir", str(made), "--fold", "0", "--device", "cpu", "--no-torch-compile"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--torch-n-threads", "2"]
+    command += ["--max-sessions", "9"]
     log = folder / "nninteractive.txt"
     with open(log, "wb") as stream:
         process = subprocess.Popen(
@@ -255,10 +256,17 @@ def test_a_wrong_key_and_a_server_that_is_not_there(
     from atlas8k.services.nninteractive import NnInteractive
 
     monkeypatch.setenv("NN_INTERACTIVE_API_KEY", "another")
-    with pytest.raises(UpstreamError, match="wants a key, NN_INTERACTIVE_API_KEY"):
-        NnInteractive(bright, LICENCE).about()
-    with pytest.raises(UpstreamError, match="does not answer"):
-        NnInteractive(f"http://127.0.0.1:{free_port()}", LICENCE).about()
+    about = NnInteractive(bright, LICENCE).about()
+    assert "it wants a key, NN_INTERACTIVE_API_KEY" in about.why_not
+    about = NnInteractive(f"http://127.0.0.1:{free_port()}", LICENCE).about()
+    assert "does not answer" in about.why_not
+    # Of a file with a line end; and no error shows it.
+    monkeypatch.setenv("NN_INTERACTIVE_API_KEY", "the key\n")
+    assert NnInteractive(bright, LICENCE).about().licence == LICENCE
+    monkeypatch.setenv("NN_INTERACTIVE_API_KEY", "a secret\nof two lines")
+    about = NnInteractive(bright, LICENCE).about()
+    assert about.why_not
+    assert "secret" not in about.why_not
 
 
 @needs_chromium

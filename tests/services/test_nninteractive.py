@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +30,28 @@ def test_a_server_that_does_not_answer_is_named(nowhere: str) -> None:
     one = NnInteractive(nowhere, "MIT")
     grid = Grid((4, 5, 6), np.eye(4))
     strokes = Strokes(np.array([[1, 1, 1]]), np.zeros((0, 3), int))
-    with pytest.raises(UpstreamError, match=f"{nowhere} does not answer"):
-        one.about()
+    assert f"{nowhere} does not answer" in one.about().why_not
     with pytest.raises(UpstreamError, match=f"{nowhere} does not answer"):
         one.propose(Path("ct.nii.gz"), "1", grid, np.zeros(grid.shape, bool), strokes)
     one.close()
+
+
+def test_another_program_that_answers_is_no_error_of_ours() -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b'{"hello": "world"}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        about = NnInteractive(f"http://127.0.0.1:{server.server_port}", "MIT").about()
+        server.shutdown()
+    assert "what it answers is not understood" in about.why_not
 
 
 @pytest.mark.parametrize(

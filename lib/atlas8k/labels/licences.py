@@ -60,6 +60,16 @@ def forbids(dataset: Dataset | None, purpose: Purpose, *, adapted: bool) -> str:
     return ""
 
 
+def forbids_help(tool: str, licence: str, purpose: Purpose) -> str:
+    """Return why a label that a tool helped with may not be exported; empty where it may.
+
+    Whether the licence of weights binds what is drawn with them is not settled; here it does.
+    """
+    if purpose == "commercial" and "NC" in letters(licence):
+        return f"{tool} helped, whose weights ({licence}) are not for commercial use"
+    return ""
+
+
 def demands(dataset: Dataset | None) -> list[str]:
     """Return what who uses or shares something of a dataset must heed, in words."""
     if dataset is None or not dataset.licence:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +45,11 @@ UNKNOWN_LICENCE = "not stated"
 """What has to be accepted where the server does not know its weights' licence."""
 MOST_CTS = 2
 """So many CTs are held there at once; its default is three sessions in all."""
-ANSWER_S = 120.0
+ANSWER_S, CLOSE_S = 120.0, 5.0
+SAID_S = 60.0
+"""So long what the server says of itself is taken for granted by who only asks for it."""
+NOT_UNDERSTOOD = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+"""What the client raises where a server of another version answers, or another program."""
 
 
 @dataclass(frozen=True)
@@ -89,21 +95,24 @@ class NnInteractive:
             ) from err
         self._url, self._accepted, self._client = url, accepted, remote
         self._lock = threading.Lock()
+        self._said: tuple[float, About] | None = None
         self._there: list[_There] = []  # the one used last at the end
 
     def about(self) -> About:
-        """Return what is to be known of it; asks the server.
-
-        Raises
-        ------
-        UpstreamError
-            It does not answer.
-        """
-        with self._lock, self._words():
-            if self._there:
-                return self._about(self._there[-1].remote)
-            with self._session() as remote:
-                return self._about(remote)
+        """Return what is to be known of it; asks the server, but not more than once a minute."""
+        said = self._said
+        if said is not None and time.monotonic() < said[0] + SAID_S:
+            return said[1]  # nobody waits for another's CT to be sent
+        try:
+            with self._turn(), self._words():
+                if self._there:  # it has few sessions
+                    return self._about(self._there[-1].remote)
+                with self._session() as remote:
+                    return self._about(remote)
+        except UpstreamError as err:
+            found = About("", str(err))
+            self._said = time.monotonic(), found
+            return found
 
     def propose(
         self, path: Path, fingerprint: str, grid: Grid, organ: npt.NDArray[np.bool_], drawn: Strokes
@@ -128,7 +137,7 @@ class NnInteractive:
         RequestError
             Its network takes no strokes.
         """
-        with self._lock, self._words():
+        with self._turn(), self._words():
             try:
                 return self._proposed((path, fingerprint), grid, organ, drawn)
             except self._client.SessionExpiredError:  # idle, or the server was started again
@@ -137,8 +146,17 @@ class NnInteractive:
 
     def close(self) -> None:
         """Let go of what the server holds for us."""
-        with self._lock:
+        with contextlib.suppress(UpstreamError), self._turn(CLOSE_S):
             self._forget()
+
+    @contextlib.contextmanager
+    def _turn(self, limit_s: float = ANSWER_S) -> Iterator[None]:
+        if not self._lock.acquire(timeout=limit_s):
+            raise UpstreamError(f"{NAME}: busy with another CT; try again")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _proposed(
         self, key: tuple[Path, str], grid: Grid, organ: npt.NDArray[np.bool_], drawn: Strokes
@@ -147,10 +165,12 @@ class NnInteractive:
         remote = there.remote
         if not remote.supported_interactions.get("scribble"):
             raise RequestError(f"{NAME}: its network takes no strokes; choose another there")
+        if organ.any() and not remote.supports_initial_label:
+            raise RequestError(f"{NAME}: its network cannot correct a label; choose another there")
         found = np.zeros(_turned_shape(grid), dtype=np.uint8)
         remote.set_target_buffer(found)
         remote.reset_interactions()
-        if organ.any() and remote.supports_initial_label:
+        if organ.any():
             remote.add_initial_seg_interaction(_turned(organ.view(np.uint8), grid))
         for points, inside in ((drawn.outside, False), (drawn.inside, True)):
             if len(points):
@@ -191,7 +211,10 @@ class NnInteractive:
             return self._opened()
 
     def _opened(self) -> Remote:
-        return self._client.nnInteractiveRemoteInferenceSession(self._url, read_timeout=ANSWER_S)
+        key = os.environ.get("NN_INTERACTIVE_API_KEY", "").strip()  # of a file, with its line end
+        return self._client.nnInteractiveRemoteInferenceSession(
+            self._url, key or None, read_timeout=ANSWER_S
+        )
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[Remote]:
@@ -219,11 +242,16 @@ class NnInteractive:
             code = err.response.status_code
             why = "it wants a key, NN_INTERACTIVE_API_KEY" if code in (401, 403) else f"HTTP {code}"
             raise UpstreamError(f"{NAME} at {self._url}: {why}") from err
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as err:
+        except httpx.TransportError as err:
             self._forget()
-            raise UpstreamError(
-                f"{NAME} at {self._url} does not answer as it should: {err}"
-            ) from err
+            # An error of the protocol may quote the header that has the key.
+            why = type(err).__name__ if isinstance(err, httpx.ProtocolError) else str(err)
+            raise UpstreamError(f"{NAME} at {self._url} does not answer: {why}") from err
+        except (httpx.HTTPError, httpx.InvalidURL, *NOT_UNDERSTOOD) as err:
+            self._forget()
+            logger.exception("%s at %s", NAME, self._url)
+            why = f"what it answers is not understood ({type(err).__name__})"
+            raise UpstreamError(f"{NAME} at {self._url}: {why}") from err
 
     def _forget(self) -> None:
         while self._there:
@@ -231,14 +259,15 @@ class NnInteractive:
                 self._there.pop().remote.close()
 
     def _about(self, remote: Remote) -> About:
-        licence = _licence(remote)
-        if _typed(licence) == _typed(self._accepted):
-            return About(licence)
-        return About(
-            licence,
-            f"{NAME}: the licence of its weights is {licence!r}; whoever runs the campaign accepts "
-            f"it by --conf nninteractive_licence {_typed(licence)}",
-        )
+        licence, why_not = _licence(remote), ""
+        if _typed(licence) != _typed(self._accepted):
+            why_not = (
+                f"{NAME}: the licence of its weights is {licence!r}; whoever runs the campaign "
+                f"accepts it by --conf nninteractive_licence {_typed(licence)}"
+            )
+        found = About(licence, why_not)
+        self._said = time.monotonic(), found
+        return found
 
 
 def nninteractive_of(settings: Settings) -> NnInteractive | None:

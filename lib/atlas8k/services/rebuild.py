@@ -51,7 +51,8 @@ logger = logging.getLogger(__name__)
 
 NOT_REBUILT = (
     "scores, leases, minutes of files that do not say them, rounds, the audit trail, looks of a "
-    "sweep and questions that reviewers have answered"
+    "sweep, what tools helped with in drawings that are not submitted, and questions that "
+    "reviewers have answered"
 )
 
 _NEVER = 60.0 * 24 * 365 * 1000  # minutes

@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 By = Literal["networks", "nninteractive"]
 """What decides what strokes mean: our networks and the CT, or nnInteractive's server."""
 ALONE = "the networks have not predicted this CT: decided from intensities alone"
+FARTHER = "; it goes on farther than is shown here: draw a stroke there, too"
 AGREES = "the label has it so already; draw where it is wrong"
 
 
@@ -177,10 +178,19 @@ class StrokeService:
                 raise RequestError("this CT is read from scratch: nothing else proposes a label")
             if not len(against.inside) + len(against.outside):
                 return Answer(None, None, AGREES)
+            if volume is not None and not self._studies.ledger.is_known(volume):
+                self._studies.ledger.add_volumes([volume])
             found, used = self._outside(path, grid, organ, label, part, within)
+            changed = found.label != label
             if volume is not None:
-                self._studies.ledger.note_assistance(volume, organ.name, used, asked_by)
-            return Answer(part, found, f"proposed by {used.tool}, weights under {used.licence}")
+                # An organ that gave way to a stroke is another one by it, too.
+                for number in np.unique(np.append(label[changed], found.label[changed])):
+                    if number:
+                        name = ORGAN_NAMES[number - 1]
+                        self._studies.ledger.note_assistance(volume, name, used, asked_by)
+            more = FARTHER if _reaches_out(changed, part, grid.shape) else ""
+            note = f"proposed by {used.tool}, weights under {used.licence}{more}"
+            return Answer(part, found, note)
         reach = against.box(grid.crop(part), name)
         if reach is None:
             return Answer(None, None, AGREES)
@@ -237,6 +247,15 @@ class StrokeService:
             return self._models.served().model_version
         except CheckpointError:
             return None
+
+
+def _reaches_out(changed: npt.NDArray[np.bool_], part: Box, shape: tuple[int, ...]) -> bool:
+    """Return whether what changed touches a face of a block that is none of the CT."""
+    for axis, (span, n) in enumerate(zip(part, shape, strict=True)):
+        first, last = changed.take(0, axis), changed.take(-1, axis)
+        if (span.start > 0 and first.any()) or (span.stop < n and last.any()):
+            return True
+    return False
 
 
 def _inside(strokes: Strokes, box: Box) -> Strokes:

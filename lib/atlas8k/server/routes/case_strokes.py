@@ -25,8 +25,7 @@ from atlas8k.server.blind import from_scratch
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.cases import WORKER, ClientId, cases_of, part_of
 from atlas8k.server.workspace import workspace
-from atlas8k.services.errors import NotFoundError, RequestError, TooLargeError, UpstreamError
-from atlas8k.services.nninteractive import About
+from atlas8k.services.errors import NotFoundError, RequestError, TooLargeError
 from atlas8k.services.strokes import By
 
 router = APIRouter(prefix="/atlas8k/cases", tags=["Cases"], route_class=GuardedRoute)
@@ -46,10 +45,7 @@ def ready(image: str, client_id: ClientId = None) -> dict[str, Any]:
     service = workspace().strokes
     found: dict[str, Any] = {"image": image, "ready": service.ready(image), "nninteractive": None}
     if service.outside is not None:
-        try:
-            found["nninteractive"] = asdict(service.outside.about())
-        except UpstreamError as err:
-            found["nninteractive"] = asdict(About("", str(err)))
+        found["nninteractive"] = asdict(service.outside.about())
     return found
 
 

@@ -149,6 +149,7 @@ async function announce() {
   told = true;
   const { found } = await send("GET", `${ours}/strokes`);
   offer(found && found.nninteractive);
+  told = Boolean(found) && !found.nninteractive?.why_not; // else it is asked again
   say(found && !found.ready ? "The networks have not predicted this CT yet: the first stroke waits until they have."
     : `Draw through the middle of what is wrong: S where the ${words(organ.name)} is missing, R where it is too much.`);
 }
@@ -156,6 +157,7 @@ function offer(outside) { // a server of nnInteractive, where one is set
   if (!outside) return;
   const option = new Option(`nnInteractive, weights under ${outside.licence || "?"}`, "nninteractive");
   option.disabled = Boolean(outside.why_not);
+  one("#by").options[1]?.remove();
   one("#by").add(option);
   one("#by").title = outside.why_not;
   one("#by").onchange = () => say(one("#by").value === "networks" ? "" :
@@ -241,6 +243,7 @@ function paint() { // by keyboard: at the crosshair
   stroked();
 }
 function remove(id) {
+  if (asking) return say("The stroke is not answered yet: wait for it, then say it again.", true);
   const now = nv.drawBitmap;
   let any = false;
   for (let i = 0; i < now.length; i++) if (now[i] === id) {
@@ -416,6 +419,7 @@ const anew = () => button("Begin anew", async () => {
 
 // Submitting.
 async function submit() {
+  if (asking) return say("The stroke is not answered yet: wait for it, then submit.", true);
   const { organs, right, note } = said(), states = Object.entries(organs);
   const of = (...wanted) => states.filter(([, state]) => wanted.includes(state)).map(([name]) => name);
   const words_ = { absent: of("absent"), looked_at: of("correct", "changed"), volume_is_right: right };

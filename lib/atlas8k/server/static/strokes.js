@@ -2,6 +2,7 @@
 // it, and the label that the server answers is laid in. Nothing is kept there.
 export const STROKES = { stroke: 254, not: 255 }; // pen values: the organ, and not this organ
 const REACH_MM = { networks: 38, nninteractive: 80 }; // no stroke changes a voxel farther away
+const MOST = 60e6; // voxels of a region that the server takes
 
 let earlier = []; // strokes on this organ since it was chosen: they bind, too
 export const forgetStrokes = () => { earlier = []; };
@@ -25,18 +26,15 @@ export async function refine(nv, url, box, organ, clean, by) {
   const found = drawnVoxels(nv.drawBitmap, nx, ny), drawn = [...found[254], ...found[255]];
   if (!drawn.length) throw new Error("the stroke lies outside of the CT");
   const key = ([x, y, z]) => x + nx * (y + ny * z);
-  const region = [[], []];
-  size.forEach((n, axis) => {
-    const more = Math.ceil(REACH_MM[by] / nv.back.pixDimsRAS[axis + 1]);
-    let low = n, high = 0;
-    for (const voxel of drawn) {
-      low = Math.min(low, voxel[axis]);
-      high = Math.max(high, voxel[axis]);
-    }
-    region[0].push(Math.max(0, low - more));
-    region[1].push(Math.min(n, high + more + 1));
-  });
-  const [from, to] = region, shape = to.map((n, axis) => n - from[axis]);
+  const ends = size.map((n, axis) => drawn.reduce(([low, high], voxel) =>
+    [Math.min(low, voxel[axis]), Math.max(high, voxel[axis])], [n, 0]));
+  let from, to, shape;
+  for (let reach = REACH_MM[by]; !shape || (shape[0] * shape[1] * shape[2] > MOST && reach > 10); reach *= 0.8) {
+    const more = size.map((_, axis) => Math.ceil(reach / nv.back.pixDimsRAS[axis + 1]));
+    from = ends.map(([low], axis) => Math.max(0, low - more[axis]));
+    to = ends.map(([, high], axis) => Math.min(size[axis], high + more[axis] + 1));
+    shape = to.map((n, axis) => n - from[axis]);
+  }
   const label = new Uint8Array(shape[0] * shape[1] * shape[2]);
   const rows = act => {
     for (let z = 0, at = 0; z < shape[2]; z++) for (let y = 0; y < shape[1]; y++, at += shape[0])
@@ -44,7 +42,7 @@ export async function refine(nv, url, box, organ, clean, by) {
   };
   rows((at, start) => label.set(clean.subarray(start, start + shape[0]), at));
   // The later of two strokes on a voxel counts.
-  const marks = new Map();
+  const marks = new Map(), before = earlier; // another organ may be chosen before the answer is there
   for (const [voxel, value] of earlier) marks.set(key(voxel), [voxel, value]);
   const now = Object.entries(found).flatMap(([value, voxels]) => voxels.map(voxel => [voxel, Number(value)]));
   for (const [voxel, value] of now) marks.set(key(voxel), [voxel, value]);
@@ -64,7 +62,7 @@ export async function refine(nv, url, box, organ, clean, by) {
   const made = await unpacked(await answer.blob()), out = clean.slice();
   if (made.length !== label.length) throw new Error("the answer does not fit");
   rows((at, start) => out.set(made.subarray(at, at + shape[0]), start));
-  earlier.push(...now);
+  before.push(...now);
   const head = name => answer.headers.get(name);
   return { label: out, added: head("x-added-ml"), removed: head("x-removed-ml"), note: head("x-note") || "" };
 }

@@ -28,7 +28,7 @@ from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.services.errors import ConflictError
 from atlas8k.services.exporting.export import MANIFEST
 from atlas8k.services.labels.service import LabelService
-from atlas8k.store import Holder, OrganSource, VolumeEntry
+from atlas8k.store import Assistance, Holder, OrganSource, VolumeEntry
 
 _READ = ("confirmed", "revised", "absent")
 
@@ -101,7 +101,11 @@ def bring_in(
         }
         with tempfile.TemporaryDirectory(prefix="atlas8k-label-") as scratch:
             sent = write_nifti(Path(scratch) / "label.nii", array, grid)
-            service.adopt(volume, sent, Holder(f"{dataset}: annotator {who}"), params)
+            helped = {
+                organ: [Assistance(**one) for one in said.get("tools", ())]
+                for organ, said in organs.items()
+            }
+            service.adopt(volume, sent, Holder(f"{dataset}: annotator {who}"), params, helped)
     return True
 
 

@@ -52,6 +52,8 @@ COLUMNS = (
     *("ct_file", "ct_sha256", "phase", "split", "tools"),
 )
 """Of the manifest's table: a row for each organ of each volume."""
+TOOL = "{tool}, weights under {licence}"
+"""A tool that helped, as the table has it."""
 
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
 
@@ -485,7 +487,7 @@ def _rows(record: Mapping[str, Any]) -> Iterator[list[Any]]:
             record["files"].get(file, ""),
             *(record["ct"].get("file") or record["ct"].get("folder", ""), record["ct"]["sha256"]),
             *(record.get("phase", ""), record.get("split", "")),
-            "; ".join(said.get("tools", ())),
+            "; ".join(TOOL.format(**one) for one in said.get("tools", ())),
         ]
 
 

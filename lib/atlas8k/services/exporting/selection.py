@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.labels.licences import Purpose, forbids, registered
+from atlas8k.labels.licences import Purpose, forbids, forbids_help, registered
 from atlas8k.services.exporting.splits import EXCLUDED
 from atlas8k.services.studies.folder import StudiesFolder
-from atlas8k.store import Assistance, LabelVersion, Ledger, OrganSource, exports, phases
+from atlas8k.store import LabelVersion, Ledger, OrganSource, exports, phases
 
 Require = Literal["confirmed", "reviewed", "any"]
 """``confirmed``: organs that a person or a dataset vouches for; ``reviewed``: also the rest of a
@@ -127,7 +127,8 @@ def select(
         ``BDMAP_00000001``: the same as volumes are added.
     purpose, maps
         A public label is left out where its licence forbids it, see
-        :func:`~atlas8k.labels.licences.forbids`; file of the user's own datasets.
+        :func:`~atlas8k.labels.licences.forbids`, and one that a tool helped with where the licence
+        of its weights does; file of the user's own datasets.
     parts
         Set of each volume, see :mod:`~atlas8k.services.exporting.splits`; None: no sets.
     """
@@ -150,7 +151,7 @@ def select(
                 for one in state.organs.values()
                 if one.source == "public"
             }
-            made = _wanted(name, shown, state, numbers, require, organs, licences)
+            made = _wanted(name, shown, state, numbers, require, organs, licences, purpose)
             if isinstance(made, Wanted):
                 if name in found:
                     made.record["phase"] = found[name].phase
@@ -184,6 +185,7 @@ def _wanted(
     require: Require,
     organs: Sequence[str],
     licences: Mapping[str | None, str],
+    purpose: Purpose,
 ) -> Wanted | LeftOut:
     if state.label is None:
         return LeftOut(name, "", "has no label")
@@ -198,6 +200,9 @@ def _wanted(
         reason = why_not(source, state.current is not None, require)
         if source.source == "public":
             reason = reason or licences[source.dataset]
+        helped = state.helped.get(source.submission or 0, {}).get(organ, [])
+        for one in helped:
+            reason = reason or forbids_help(one.tool, one.licence, purpose)
         if reason:
             out.append(LeftOut(name, organ, reason))
             continue
@@ -212,7 +217,7 @@ def _wanted(
             predicted_dice=state.dice.get(organ),
             checks=sorted(set(rules.get(organ, ()))) if state.findings is not None else None,
             disputed=source.disputed or None,
-            tools=_tools(state.helped.get(source.submission or 0, {}).get(organ, ())),
+            tools=[asdict(one) for one in helped] or None,
         )
     if not chosen:
         reasons = Counter(one.reason for one in out)
@@ -232,11 +237,6 @@ def _wanted(
     )
     made_at = min(ages, default=state.label.written_at)
     return Wanted(volume, name, record, state.label, state.unknown, made_at, tuple(out))
-
-
-def _tools(used: Iterable[Assistance]) -> list[str] | None:
-    """Return each tool that helped and the licence of its weights, in words."""
-    return [f"{one.tool}, weights under {one.licence}" for one in used] or None
 
 
 def _without_none(**fields: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ says. Nothing here imports MONAI Label: commands use it as the server does.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +41,7 @@ from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.opening import open_ledger
 from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import (
+    Assistance,
     Holder,
     NewLabel,
     OrganChange,
@@ -244,15 +245,27 @@ class LabelService:
             self.ledger.reopen(volume)
         return receipt
 
-    def adopt(self, volume: str, sent: Path, holder: Holder, params: Mapping[str, Any]) -> Receipt:
+    def adopt(
+        self,
+        volume: str,
+        sent: Path,
+        holder: Holder,
+        params: Mapping[str, Any],
+        helped: Mapping[str, Sequence[Assistance]] | None = None,
+    ) -> Receipt:
         """Take in a label that was made elsewhere: the volume is submitted, and in no round.
+
+        Parameters
+        ----------
+        helped
+            What helped with which organ there.
 
         Raises
         ------
         VolumeError
             It is refused; the current label stays.
         """
-        ready = self._submissions.prepare(volume, sent, holder, params)
+        ready = self._submissions.prepare(volume, sent, holder, params, helped=helped)
         with self.reconciler.lock(volume):
             receipt = self._receipt(self._submissions.record(ready, adopted=True))
         return replace(receipt, findings=ready.findings)

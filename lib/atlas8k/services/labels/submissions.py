@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -183,8 +183,14 @@ class Submissions:
         holder: Holder,
         params: Mapping[str, Any],
         lease: int | None = None,
+        helped: Mapping[str, Sequence[Assistance]] | None = None,
     ) -> Prepared:
         """Understand what a client sent.
+
+        Parameters
+        ----------
+        helped
+            What helped with organs elsewhere, as an export says of its labels.
 
         Raises
         ------
@@ -217,7 +223,7 @@ class Submissions:
         evidence = self._evidence(volume, context, before, array, grid, organs)
         if evidence and (model := model_version(info)) is not None:
             evidence |= self._quality(volume, model, grid, organs, inherited)
-        evidence |= self._tools(volume, holder, organs, inherited)
+        evidence |= self._tools(volume, holder, organs, inherited, helped or {})
         kept = {key: value for key, value in params.items() if key not in OWN_KEYS}
         return Prepared(
             volume=volume,
@@ -295,15 +301,18 @@ class Submissions:
         holder: Holder,
         organs: Mapping[str, OrganChange],
         inherited: Mapping[str, OrganSource],
+        helped: Mapping[str, Sequence[Assistance]],
     ) -> dict[str, Any]:
         """Return what helped with organs, also with those that a submission before had drawn."""
         used = self._ledger.assistance(volume, holder.key)
         earlier: dict[int, dict[str, list[Assistance]]] = {}
         found: dict[str, list[dict[str, str]]] = {}
         for organ, change in organs.items():
-            if change.state not in ("revised", "confirmed"):
+            drawn = change.state == "revised" or change.drawn_unassessed
+            if not drawn and change.state != "confirmed":
                 continue
-            made = set(used.get(organ, [])) if change.state == "revised" else set()
+            made = set(used.get(organ, [])) if drawn else set()
+            made |= set(helped.get(organ, ()))
             before = inherited[organ].submission if organ in inherited else None
             if before is not None:
                 if before not in earlier:
