@@ -19,6 +19,7 @@ from atlas8k.core.errors import CheckpointError, DeviceLostError, PredictionErro
 from atlas8k.core.memory import sparse_zeros
 from atlas8k.core.structures import ORGAN_NAMES, in_use
 from atlas8k.core.volume import Grid, Volume
+from atlas8k.models.behind import Behind
 from atlas8k.models.body import Box, body_box, box_on
 from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.models.cpu_optimisations import compile_or_not, optimise_for_cpu
@@ -252,12 +253,14 @@ class Predictor:
             probs = sparse_zeros(shape, np.float16)
         failures: dict[str, str] = {}
         order = {name: row for row, name in enumerate(self._networks)}
-        for given in prepared.inputs:
-            fill = partial(self._fill, ct, given, grid, probs, order)
-            names = list(given.networks)
-            for name, reason in map_in_order(fill, names, self._workers(names)):
-                if reason is not None:
-                    failures[name] = reason
+        # A GPU goes on with the next network; on a CPU there is nobody to do it beside.
+        with Behind(self.device.type == "cuda") as behind:
+            for given in prepared.inputs:
+                fill = partial(self._fill, ct, given, grid, probs, order, behind)
+                names = list(given.networks)
+                for name, reason in map_in_order(fill, names, self._workers(names)):
+                    if reason is not None:
+                        failures[name] = reason
         if len(failures) == len(self._networks):
             raise PredictionError(f"{ct.path or 'CT'}: every network failed: {failures}")
         worked = [name for name in self._networks if name not in failures]
@@ -282,9 +285,13 @@ class Predictor:
         grid: Grid,
         probs: npt.NDArray[np.float16],
         rows: Mapping[str, int],
+        behind: Behind,
         name: str,
     ) -> str | None:
-        """Fill one network's row of `probs`, 0 so far; return the reason if it failed."""
+        """Fill one network's row of `probs`, 0 so far; return the reason if it failed.
+
+        It is full once `behind` is done.
+        """
         try:
             predicted = self._run(name, given.array, given.keep)
         except Exception as err:  # the other networks go on after any error
@@ -292,11 +299,25 @@ class Predictor:
                 raise DeviceLostError(str(self.device), str(err).split("\n")[0]) from err
             log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
             return f"{type(err).__name__}: {err}"
+        behind.do(partial(self._spread, ct, given, grid, probs, rows[name], name, predicted))
+        return None
+
+    def _spread(
+        self,
+        ct: Volume,
+        given: Input,
+        grid: Grid,
+        probs: npt.NDArray[np.float16],
+        row: int,
+        name: str,
+        predicted: torch.Tensor,
+    ) -> None:
+        """Bring one network's probabilities from its own grid into its row of `probs`."""
         organs, known = self._networks[name][0].organs, self.organs
         least = least_of(len(known))
 
         def spread(channel: int) -> None:
-            out = torch.from_numpy(probs[rows[name], known.index(organs[channel])])
+            out = torch.from_numpy(probs[row, known.index(organs[channel])])
             interpolate_into(out, predicted[channel], given.source, grid, least)
 
         # What the network knows beside the structures in use is not asked for.
@@ -305,7 +326,6 @@ class Predictor:
             needed = sum(bytes_written(predicted[c], given.source, grid, least) for c in wanted)
             check_memory(needed, str(ct.path or "CT"))
         deque(map_in_order(spread, wanted, torch.get_num_threads()), maxlen=0)
-        return None
 
     def _run(self, name: str, array: npt.NDArray[np.float32], keep: Box | None) -> torch.Tensor:
         """Predict ``(organs, X, Y, Z)`` float16 with one network, on its own grid."""

@@ -165,7 +165,8 @@ def probabilities(
     (px, _), (py, _), (pz, _) = tiling.padding
     X, Y, Z = array.shape
     out = torch.zeros((channels - int(softmax), X, Y, Z), dtype=torch.float16)
-    image = torch.full(tiling.shape, fill, dtype=torch.float32)
+    # Where the network is: windows that lie over each other are sent once, as one volume.
+    image = torch.full(tiling.shape, fill, dtype=torch.float32, device=device)
     image[px : px + X, py : py + Y, pz : pz + Z] = torch.from_numpy(array)
     weight = compute_importance_map(tiling.size, mode="gaussian", device=sums_on or device)
     for z, stop, total, count in _layers(
