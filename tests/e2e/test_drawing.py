@@ -44,7 +44,7 @@ from atlas8k.store import Ledger
 
 pytestmark = [pytest.mark.slow, needs_chromium, needs_niivue]
 LIVER, SPLEEN = ORGAN_IDS["liver"], ORGAN_IDS["spleen"]
-IMAGES = ("a", "b", "c", "d", "e", "f", "g")
+IMAGES = ("a", "b", "c", "d", "e", "f", "g", "h")
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +141,14 @@ def test_by_keyboard_from_the_first_page_to_a_submission(page: Any, server: Serv
     assert organs["liver"]["voxels_changed"] > 0
     info = requests.get(f"{server.url}/datastore/label/info?label=a&tag=final", timeout=LIMIT_S)
     assert info.json()["note"] == {"comment": "dome", "difficulty": "", "kinds": ["cavity"]}
+    page.goto("/atlas8k/reviews/case?image=a")
+    noted = page.inner_text(".said:has-text('noted')")
+    assert "cavity left out" in noted
+    assert "dome" in noted
+    page.goto("/atlas8k/")
+    row = page.locator("table:has-text('What annotators noted') tbody tr")
+    assert row.inner_text().split("\t") == ["cavity left out", "1"]
+    page.goto("/atlas8k/case?image=a")
     page.click("text=Open it again")
     page.wait_for_selector("text=In your hands for")
     left = requests.get(f"{server.url}/atlas8k/cases/a/drawing", timeout=LIMIT_S).json()
@@ -274,6 +282,34 @@ def test_a_ct_that_is_replaced_or_gone(page: Any, server: Server) -> None:
     (server.studies / "f.nii.gz").unlink()
     kept = page.request.get(f"{server.url}/atlas8k/cases/f/drawing/label")
     assert kept.status == 200
+    page.reload()
+    assert "It is not there" in page.inner_text("h1")
+    keep(page, "error")
+    check_accessible(page)
+    page.click("main p a[href='/atlas8k/cases'] >> nth=0")
+    page.wait_for_selector("text=Drawn, not submitted")
+    assert page.locator("a[href='/atlas8k/cases/f/drawing/label']").count() == 1
+
+
+def test_what_was_drawn_is_submitted_where_there_is_no_viewer(page: Any, server: Server) -> None:
+    begin(page, "h")
+    page.keyboard.press("5")
+    page.keyboard.press("b")
+    stroke(page, 0, (0.3, 0.4), (0.55, 0.6))
+    until(page, SAVED)
+    shown = drawn(page)
+    answer = page.request.post(
+        f"{server.url}/atlas8k/cases/h/confirm", data={"looked_at": ["liver"]}
+    )
+    assert answer.status == 409, "the draft label is not submitted in place of what was drawn"
+    assert "you have drawn on it and not submitted that" in answer.json()["detail"]
+    page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    page.goto("/atlas8k/case?image=h")
+    page.wait_for_selector("text=This browser has no WebGL 2")
+    page.select_option("tr[data-organ=liver] select", "changed")
+    submit(page)
+    final = label(server, "h")
+    assert liver(final) == (shown[:, 4] == LIVER).sum() > liver(label(server, "h", "pseudo"))
 
 
 def test_a_lease_that_is_somebody_elses_now(page: Any, server: Server) -> None:

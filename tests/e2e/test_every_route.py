@@ -120,6 +120,7 @@ ROWS = [
     # One's own cases.
     Row("GET /atlas8k/cases", 200, WORK),
     Row("POST /atlas8k/cases", 422, WORK),
+    Row("GET /atlas8k/cases/returned", 200, WORK),
     Row("GET /atlas8k/cases/list", 200, WORK),
     Row("GET /atlas8k/cases/start", 404, WORK, "image=nothing"),
     Row("GET /atlas8k/cases/{image}/start", 404, WORK, path="/atlas8k/cases/nothing/start"),

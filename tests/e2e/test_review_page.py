@@ -116,6 +116,21 @@ def test_the_difference_has_the_colours_it_says(server: Server, client: Client) 
     assert answer.status_code == 422
 
 
+def test_a_note_is_said_on_the_page_that_is_open(page: Any, server: Server, client: Client) -> None:
+    bring(server, "c", liver=(2, 5), spleen=(8, 11)).close()
+    client.send("cleo", "c", slabs(liver=(2, 6), spleen=(8, 12)), looked_at="all")
+    page.context.add_cookies([{"name": "atlas8k_name", "value": "cleo", "url": server.url}])
+    with page.expect_response("**/atlas8k/cases/returned"):
+        page.goto("/atlas8k/list")
+    answer = requests.post(
+        f"{server.url}/atlas8k/review/c/return",
+        json={"note": "the dome is missing", "to": "annotator"},
+        timeout=LIMIT_S,
+    )
+    assert answer.status_code == 200, answer.text
+    page.wait_for_selector("text=c was returned to you: the dome is missing", timeout=60_000)
+
+
 def test_returned_with_a_note(page: Any, server: Server, client: Client) -> None:
     conflict(server, client, "b")
     page.goto("/atlas8k/reviews/case?image=b")

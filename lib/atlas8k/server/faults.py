@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from monailabel.interfaces.exception import (
     ImageNotFoundException,
     LabelNotFoundException,
@@ -57,6 +58,19 @@ STATUS: tuple[tuple[type[Exception], int], ...] = (
 """The first that fits; an error not listed is ours, however it is typed."""
 
 
+TITLES = {
+    401: "You are not signed in",
+    403: "This is not for your role",
+    404: "It is not there",
+    409: "Not now",
+    413: "Too much was sent",
+    422: "This cannot be meant",
+    503: "Something that this server needs does not answer",
+    FULL: "The disk is full",
+}
+"""Of the page of an error, by HTTP status."""
+
+
 def reason(error: Exception) -> str:
     """Return the text of an error; MONAI Label's keep theirs in an attribute."""
     return str(getattr(error, "msg", "") or error)
@@ -76,14 +90,17 @@ def status(error: Exception) -> int:
     return next((code for kind, code in STATUS if isinstance(error, kind)), 500)
 
 
-def reply(request: Request, error: Exception) -> JSONResponse:
-    """Return JSON ``{"error", "detail"}``; where the fault is ours, the ``id`` in the log too."""
+def reply(request: Request, error: Exception) -> Response:
+    """Return JSON ``{"error", "detail"}``; where the fault is ours, the ``id`` in the log too.
+
+    Who opens an address in a browser gets a page that says the same.
+    """
     code = status(error)
     body = {"error": type(error).__name__, "detail": reason(error)}
     if code < 500:
         detail = body["detail"][:LONGEST]
         logger.info("%s %s: %d %s", request.method, request.url.path[:LONGEST], code, detail)
-        return JSONResponse(body, code)
+        return _answer(request, body, code)
     body["id"] = uuid.uuid4().hex[:12]
     logger.error(
         "%s %s: %d, id %s", request.method, request.url.path, code, body["id"], exc_info=error
@@ -97,25 +114,38 @@ def reply(request: Request, error: Exception) -> JSONResponse:
     elif not isinstance(error, Atlas8kError):
         # What other people's code raises may carry anything.
         body["detail"] = "an error inside the server; its log has more under this id"
-    return JSONResponse(body, code)
+    return _answer(request, body, code)
 
 
-def reply_http(request: Request, error: Any) -> JSONResponse:
+def reply_http(request: Request, error: Any) -> Response:
     """Return what a route or the framework refuses by itself in the same form."""
     if error.status_code >= 500:
         return reply(request, error)
     body = {"error": type(error).__name__, "detail": str(error.detail)}
-    return JSONResponse(body, error.status_code, headers=error.headers)
+    return _answer(request, body, error.status_code, error.headers)
 
 
-def reply_invalid(request: Request, error: Any) -> JSONResponse:
+def reply_invalid(request: Request, error: Any) -> Response:
     """Return a 422 with one line: which parts of the request are not as described, and why.
 
     What was sent is not repeated: it may be large, or nothing that JSON can carry.
     """
     found = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()[:5]]
     detail = "; ".join(found).encode(errors="replace").decode()[:1000]
-    return JSONResponse({"error": "RequestError", "detail": detail}, 422)
+    return _answer(request, {"error": "RequestError", "detail": detail}, 422)
+
+
+def _answer(
+    request: Request, body: dict[str, str], code: int, headers: Mapping[str, str] | None = None
+) -> Response:
+    opened = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+    if not opened:
+        return JSONResponse(body, code, headers=headers)
+    from atlas8k.server.page_templates import render  # which knows the workspace
+
+    page = render("error.html.j2", code, status=code, title=TITLES.get(code, ""), said=body)
+    page.headers.update(headers or {})
+    return page
 
 
 def install_handlers(app: FastAPI) -> None:

@@ -148,11 +148,16 @@ class Cases:
         RequestError
             Nothing is said: there is nothing to confirm.
         ConflictError
-            The case is not in this person's hands.
+            The case is not in this person's hands, or they have drawn on it.
         NotFoundError
             It has no draft label.
         """
         held = self._held(image, lease)
+        if self.drawings.find(image) is not None:  # which a submission would end
+            raise ConflictError(
+                f"{image}: you have drawn on it and not submitted that; submit it on the page of "
+                "the case, or begin anew there"
+            )
         version = self.start_label(image, held.id)
         statement = Statement.of(said)
         if not (statement.absent or statement.looked_at or statement.all_looked_at):

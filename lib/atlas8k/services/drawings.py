@@ -61,6 +61,10 @@ class Drawings:
         found = self._ledger.drawing(image, self._holders)
         return found if found is not None and self.file(found).is_file() else None
 
+    def all(self) -> list[Drawing]:
+        """Return what this person has drawn and not submitted, the latest first."""
+        return [one for one in self._ledger.drawings(self._holders) if self.file(one).is_file()]
+
     def file(self, drawing: Drawing) -> Path:
         """Return the label file of a drawing."""
         return self.folder / drawing.file

@@ -58,6 +58,21 @@ def find(tx: Transaction, volume: str, holders: Collection[str]) -> Drawing | No
     return Drawing(volume, holder, version, saved_at, file, sha256, fingerprint, json.loads(said))
 
 
+def of_person(tx: Transaction, holders: Collection[str]) -> list[Drawing]:
+    """Return what a person has drawn, under any of their keys, the latest first."""
+    marks = ",".join("?" * len(holders))
+    rows = tx.run(
+        "SELECT v.name, d.holder, d.version, d.saved_at, d.file, d.sha256, d.fingerprint, d.said"
+        " FROM drawing d JOIN volume v ON v.id = d.volume"
+        f" WHERE d.holder IN ({marks}) ORDER BY d.saved_at DESC",
+        *holders,
+    )
+    return [
+        Drawing(volume, holder, version, saved_at, file, sha256, fingerprint, json.loads(said))
+        for volume, holder, version, saved_at, file, sha256, fingerprint, said in rows
+    ]
+
+
 def save(
     tx: Transaction,
     volume: str,

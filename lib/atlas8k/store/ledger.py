@@ -255,6 +255,8 @@ class Ledger:
     submission = reading(submissions_.get)
     submissions = reading(submissions_.of_volume)
     submitted_by = reading(submissions_.of_holders)
+    notes = reading(submissions_.notes)
+    kinds_of_error = reading(submissions_.kinds_of_error)
     current_submission = reading(submissions_.current)
     changes = reading(provenance.changes)
 
@@ -281,6 +283,7 @@ class Ledger:
     # What is drawn and not submitted
 
     drawing = reading(drawings_.find)
+    drawings = reading(drawings_.of_person)
     save_drawing = writing(drawings_.save, durable=True)
     restore_drawing = writing(drawings_.restore, durable=True)
     remove_drawing = writing(drawings_.remove, durable=True)

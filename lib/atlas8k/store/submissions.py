@@ -373,6 +373,26 @@ def of_volume(tx: Transaction, volume: str) -> list[Submission]:
     return _records(tx, "p.volume = ? ORDER BY p.id", volumes.volume_row(tx, volume))
 
 
+def notes(tx: Transaction, volume: str) -> dict[int, dict[str, Any]]:
+    """Return what annotators have noted about a volume, by submission: see a detail's ``note``."""
+    rows = tx.run(
+        "SELECT p.id, json_extract(p.detail, '$.note') AS note FROM submission p"
+        " WHERE p.volume = ? AND note IS NOT NULL ORDER BY p.id",
+        volumes.volume_row(tx, volume),
+    )
+    return {number: json.loads(text) for number, text in rows}
+
+
+def kinds_of_error(tx: Transaction) -> list[tuple[str, int]]:
+    """Return how many current submissions name each kind of error, the most frequent first."""
+    rows = tx.run(
+        "SELECT k.value, count(*) AS times FROM volume v"
+        " JOIN submission p ON p.id = v.current_submission,"
+        " json_each(p.detail, '$.note.kinds') k GROUP BY k.value ORDER BY times DESC, k.value"
+    )
+    return [(str(kind), int(times)) for kind, times in rows]
+
+
 def of_holders(tx: Transaction, holders: Sequence[str], limit: int = 20) -> list[Submission]:
     """Return the last submissions of these holders (keys), newest first."""
     marks = ",".join("?" * len(holders))

@@ -18,6 +18,7 @@ from monailabel.config import settings
 from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k import __version__
+from atlas8k.core.error_kinds import ERROR_KINDS
 from atlas8k.core.rankings import RANKINGS
 from atlas8k.server import background, charts
 from atlas8k.server.access import (
@@ -138,6 +139,7 @@ def page() -> Response:
         view=view,
         status=view.status,
         counts=ledger.states(),
+        error_kinds=[(ERROR_KINDS.get(kind, kind), n) for kind, n in ledger.kinds_of_error()],
         duplicates=duplicates.summary(context.studies),
         work={**work_now(context, now), "export": context.exports.state()},
         exports=context.exports.finished() if context.archive is None else None,

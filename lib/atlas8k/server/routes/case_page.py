@@ -18,6 +18,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, Response
 
 from atlas8k.attention.explain import PLANES
+from atlas8k.core.error_kinds import ERROR_KINDS
 from atlas8k.core.errors import VolumeError
 from atlas8k.core.grid import Grid
 from atlas8k.core.structures import ORGANS
@@ -41,15 +42,6 @@ from atlas8k.services.errors import NotFoundError, RequestError
 
 router = APIRouter(prefix="/atlas8k", include_in_schema=False, route_class=GuardedRoute)
 
-KINDS = {
-    "cavity": "cavity left out",
-    "enlarged": "enlarged part left out",
-    "leakage": "leaks into something else",
-    "sides": "left and right swapped",
-    "protocol": "drawn by another protocol",
-    "other": "other",
-}
-"""Errors of predicted labels: what Figure 5 of the paper shows, and others."""
 DIFFICULTIES = ("easy", "usual", "hard")
 SCRIPTS = ("case.js", "draw.js", "strokes.js")
 Near = Annotated[str, Query(max_length=80)]
@@ -107,7 +99,7 @@ def page(image: str, near: Near = "") -> Response:
         organs=ORGANS,
         lines={one.name: one for one in case.organs},
         people=PEOPLE_ML,
-        kinds=KINDS,
+        kinds=ERROR_KINDS,
         difficulties=DIFFICULTIES,
         windows=WINDOWS,
         layers=_layers(cases, case, view),

@@ -170,6 +170,13 @@ def listing(client_id: str | None = None) -> dict[str, Any]:
     }
 
 
+@router.get("/returned", summary="Cases that were returned to who asks", dependencies=WORKER)
+def returned(client_id: ClientId = None) -> dict[str, Any]:
+    """What a reviewer has returned with a note, and nobody holds."""
+    found = cases_of(client_id).returned()
+    return {"returned": [{"image": o.volume, "note": o.note, "since": o.at} for o in found]}
+
+
 @router.get(
     "/{image}/start", summary="The label that a case of one's own began with", dependencies=WORKER
 )

@@ -232,6 +232,7 @@ def shown(
         error=code >= 400,
         cases=cases.open(),
         returned=cases.returned(),
+        drawn=cases.drawings.all(),
         past=cases.past(),
         all_right=all_right,
         checked=checked,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
+from atlas8k.core.error_kinds import ERROR_KINDS
 from atlas8k.core.errors import VolumeError
 from atlas8k.core.structures import find_organ
 from atlas8k.reports.thumbnail import Spot, draw_compared
@@ -86,6 +87,8 @@ def case(image: str, first: Key = "", second: Key = "", organ: Key = "") -> Resp
         chosen=chosen,
         trouble=trouble,
         submissions=[one for one in service.reviews.history(image) if one.file is not None],
+        notes=ledger.notes(image),
+        error_kinds=ERROR_KINDS,
         sources=ledger.sources(image),
         who=who(),
     )

@@ -13,7 +13,7 @@ from atlas8k.reports.outlines import draw_outlines
 from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, Who
 from atlas8k.server.blind import check_shown, hidden_images
 from atlas8k.server.guarded_route import GuardedRoute
-from atlas8k.server.page_templates import render
+from atlas8k.server.page_templates import named, render
 from atlas8k.server.pictures import key_of, picture
 from atlas8k.server.routes.campaign_page import common
 from atlas8k.server.workspace import looked, workspace
@@ -88,6 +88,7 @@ def following(asked: Next) -> dict[str, Any]:
         "next": [
             {
                 "image": one.volume,
+                "name": named(one.volume),
                 "label": one.sha256,
                 "figure": one.figure,
                 "findings": one.findings,

@@ -425,7 +425,10 @@ async function submit() {
   const words_ = { absent: of("absent"), looked_at: of("correct", "changed"), volume_is_right: right };
   if (!words_.absent.length && !words_.looked_at.length)
     return say("Say of at least one organ what it is: 1 to 9 choose it, C is correct, A absent.", true);
-  const send_ = one("#submit");
+  const send_ = one("#submit"), kept = nv ? null : await own("readonly", store => store.get(key));
+  if (kept?.label) // it cannot be shown here, nor sent unseen
+    return say("Not submitted: what you drew in this browser is not on the server yet, and this page cannot show it. "
+      + "Open the case where the CT is shown in three planes; nothing of it is lost.", true);
   send_.disabled = true;
   say("Submitting…");
   await saving;
@@ -437,7 +440,8 @@ async function submit() {
   }
   const json = (where, more) => ask("POST", `${ours}/${where}`, { ...words_, note, lease: facts.lease, ...more })
     .then(found => ({ code: 200, found }), error => ({ code: 0, why: error.message }));
-  if (facts.view !== "whole" && version) answer = await json("drawing/submit", { version });
+  // Without the viewer: as it was saved last.
+  if ((facts.view !== "whole" || !nv) && version) answer = await json("drawing/submit", { version });
   else if (nv && facts.view === "whole") {
     const body = new FormData(), label_info = facts.organs.map(({ id, name }) => ({ name, idx: id }));
     body.append("label", await drawn(), "label.nii.gz");
