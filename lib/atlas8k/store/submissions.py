@@ -374,13 +374,17 @@ def of_volume(tx: Transaction, volume: str) -> list[Submission]:
 
 
 def notes(tx: Transaction, volume: str) -> dict[int, dict[str, Any]]:
-    """Return what annotators have noted about a volume, by submission: see a detail's ``note``."""
+    """Return what annotators have noted about a volume, by submission.
+
+    Each has ``comment`` and ``difficulty``, which may be empty, and ``kinds`` of error.
+    """
     rows = tx.run(
         "SELECT p.id, json_extract(p.detail, '$.note') AS note FROM submission p"
         " WHERE p.volume = ? AND note IS NOT NULL ORDER BY p.id",
         volumes.volume_row(tx, volume),
     )
-    return {number: json.loads(text) for number, text in rows}
+    nothing: dict[str, Any] = {"comment": "", "difficulty": "", "kinds": []}
+    return {number: {**nothing, **json.loads(text)} for number, text in rows}
 
 
 def kinds_of_error(tx: Transaction) -> list[tuple[str, int]]:
