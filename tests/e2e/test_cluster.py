@@ -198,7 +198,7 @@ def test_a_volume_that_kills_its_worker_twice_is_set_aside(tmp_path: Path, nodes
             counts = Scoring(context, workers=Cluster(context, ray, models, 1, Deadly)).run()
         assert counts == {"scored": 5, "failed": 1, "set_aside": 0}
         [why] = context.ledger.failures(context.model_version()).values()
-        assert "died 2 times" in why
+        assert "tried twice: the worker that predicted it died" in why
         assert context.ledger.peak_memory(context.model_version())["memory"] > 100
     finally:
         context.close()
