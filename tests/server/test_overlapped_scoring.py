@@ -114,6 +114,29 @@ def test_a_network_that_is_damaged_ends_it(context: Context, models: Path, studi
     assert not any(one.name.startswith("read-ahead") for one in threading.enumerate())
 
 
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_one_network_that_fails_at_one_ct_keeps_no_other_ct_from_being_scored(
+    context: Context, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    run, whole, begun = Predictor._run, Predictor.predict, []
+
+    def counted(self: Any, ct: Any) -> Any:
+        begun.append(ct)
+        return whole(self, ct)
+
+    def odd(self: Any, name: str, *arguments: Any) -> Any:
+        if name == "unet" and len(begun) == 1:
+            raise RuntimeError("sizes of tensors must match")
+        return run(self, name, *arguments)
+
+    monkeypatch.setattr(Predictor, "predict", counted)
+    monkeypatch.setattr(Predictor, "_run", odd)
+    counts = Scoring(context, workers=ThisProcess(context, ahead)).run()
+    assert counts == {"scored": 2, "failed": 1, "set_aside": 0}
+    [why] = context.ledger.failures(context.model_version()).values()
+    assert "unet failed at this CT" in why
+
+
 def test_a_file_that_is_replaced_after_it_was_read_is_answered_as_it_was_read(
     context: Context, studies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import pickle
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from atlas8k.core.settings import Settings
 from atlas8k.core.structures import in_use
 from atlas8k.core.volume import write_nifti
 from atlas8k.models.checkpoint import save_checkpoint
+from atlas8k.models.predict import Predictor
 from atlas8k.models.store import ModelStore
-from atlas8k.services.cluster.nodes import _node, connected, short_folder, words
+from atlas8k.services.cluster.nodes import _node, connected, in_one_line, short_folder, words
 from atlas8k.services.cluster.worker import (
     Job,
     NodeReport,
@@ -147,3 +149,72 @@ def test_sockets_lie_in_a_folder_of_a_short_name(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(SettingsError, match="set TMPDIR"):
         short_folder()
+
+
+def test_a_network_that_fails_at_one_ct_is_that_cts_failure(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, path = Predictor._run, job.studies / "a.nii.gz"
+    with monkeypatch.context() as patch:
+
+        def odd(self: Predictor, name: str, *arguments: Any) -> Any:
+            if name == "unet":
+                raise RuntimeError("sizes of tensors must match")
+            return run(self, name, *arguments)
+
+        patch.setattr(Predictor, "_run", odd)
+        result = Worker(job, 1).score(Task("a", path))
+    assert result.outcome == "failed"
+    assert "unet failed at this CT: RuntimeError: sizes of tensors" in result.why
+
+
+def test_memory_that_is_short_for_one_network_is_not_the_volumes_fault(
+    job: Job, tmp_path: Path
+) -> None:
+    models, one = write_networks(tmp_path / "model"), checkpoint("nnunet")
+    # Voxels of a window that no address space holds.
+    greedy = replace(one.preprocessing, window_size=(40_000,) * 3)
+    save_checkpoint(models / "embedded" / "nnunet.safetensors", replace(one, preprocessing=greedy))
+    version = ModelStore(models).served().model_version
+    worker = Worker(replace(job, models=models, model_version=version), 1)
+    path = job.studies / "a.nii.gz"
+    for _ in range(2):  # nor is it remembered
+        result = worker.score(Task("a", path))
+        assert result.outcome == "short"
+        assert "nnunet failed" in result.why
+
+
+def test_a_node_that_cannot_write_is_not_the_volumes_fault(
+    job: Job, worker: Worker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = job.studies / "a.nii.gz"
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    result = worker.score(Task("a", Path("/nowhere") / path.name, path.read_bytes()))
+    assert result.outcome == "trouble"
+    assert "No such file" in result.why
+
+
+def test_a_gpu_that_is_listed_and_does_not_answer_is_no_place_to_work(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("atlas8k.models.resources.answers", lambda device: False)
+    with pytest.raises(CheckpointError, match="cuda does not answer"):
+        Worker(replace(job, settings=Settings(device="cuda:1")), 1, gpu=True).ready()
+
+
+def test_a_worker_calls_the_one_gpu_that_it_is_shown_the_first(job: Job) -> None:
+    second = replace(job, settings=Settings(device="cuda:1"))
+    assert Worker(second, 1, gpu=True)._engine._settings.device == "cuda"
+    assert Worker(second, 1)._engine._settings.device == "cuda:1"
+
+
+def test_both_versions_are_said_where_they_differ() -> None:
+    told = (
+        "Version mismatch: The cluster was started with:\n    Ray: 2.50.0\n    Python: 3.11.7\n"
+        "This process on node 10.0.0.1 was started with:\n    Ray: 2.51.0\n    Python: 3.11.9\n"
+    )
+    assert in_one_line(told) == (
+        "Version mismatch: The cluster was started with: Ray: 2.50.0, Python: 3.11.7; "
+        "This process on node 10.0.0.1 was started with: Ray: 2.51.0, Python: 3.11.9"
+    )

@@ -94,6 +94,10 @@ class PredictionError(Atlas8kError, RuntimeError):
     """No network could predict a CT, or there is no network of that name."""
 
 
+class ShortMemoryError(PredictionError):
+    """A CT needs more memory than is free here and now; another computer may have it."""
+
+
 class DeviceLostError(Atlas8kError, RuntimeError):
     """The GPU does not answer, or this process cannot use it any more: no fault of any CT.
 

@@ -245,6 +245,10 @@ class Prediction:
         that of the whole set.
     ensemble
         Default settings by which they become labels.
+    unloaded
+        Those of `failures` that could not be loaded: no CT has to do with it.
+    short
+        Those of `failures` that were short of memory at this CT.
     """
 
     grid: Grid
@@ -254,6 +258,8 @@ class Prediction:
     organs: tuple[str, ...]
     failures: Mapping[str, str] = field(default_factory=dict)
     ensemble: EnsembleSettings = field(default_factory=EnsembleSettings)
+    unloaded: frozenset[str] = frozenset()
+    short: frozenset[str] = frozenset()
 
     def label(
         self, model: str | None = None, settings: EnsembleSettings | None = None

@@ -15,7 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atlas8k.core.errors import CheckpointError, DeviceLostError, PredictionError
+from atlas8k.core.errors import (
+    CheckpointError,
+    DeviceLostError,
+    PredictionError,
+    ShortMemoryError,
+)
 from atlas8k.core.memory import sparse_zeros
 from atlas8k.core.structures import ORGAN_NAMES, in_use
 from atlas8k.core.volume import Grid, Volume
@@ -70,6 +75,13 @@ class Input(NamedTuple):
     array: npt.NDArray[np.float32]
     keep: Box | None
     source: Grid
+
+
+class Failed(NamedTuple):
+    """Why a network could not predict a CT, and whether that was for want of memory."""
+
+    reason: str
+    short: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +251,9 @@ class Predictor:
         Raises
         ------
         PredictionError
-            Every network failed, or it needs more memory than is free.
+            Every network failed.
+        ShortMemoryError
+            It needs more memory than is free.
         DeviceLostError
             The GPU does not answer; these networks cannot be used any more.
         """
@@ -252,17 +266,20 @@ class Predictor:
         else:  # checked when it is known how much of it will be written
             probs = sparse_zeros(shape, np.float16)
         failures: dict[str, str] = {}
+        short: set[str] = set()
         order = {name: row for row, name in enumerate(self._networks)}
         # A GPU goes on with the next network; on a CPU there is nobody to do it beside.
         with Behind(self.device.type == "cuda") as behind:
             for given in prepared.inputs:
                 fill = partial(self._fill, ct, given, grid, probs, order, behind)
                 names = list(given.networks)
-                for name, reason in map_in_order(fill, names, self._workers(names)):
-                    if reason is not None:
-                        failures[name] = reason
+                for name, failed in map_in_order(fill, names, self._workers(names)):
+                    if failed is not None:
+                        failures[name] = failed.reason
+                        short.update([name] if failed.short else [])
         if len(failures) == len(self._networks):
-            raise PredictionError(f"{ct.path or 'CT'}: every network failed: {failures}")
+            kind = ShortMemoryError if short else PredictionError
+            raise kind(f"{ct.path or 'CT'}: every network failed: {failures}")
         worked = [name for name in self._networks if name not in failures]
         if failures:
             probs = probs[[order[name] for name in worked]]
@@ -276,6 +293,8 @@ class Predictor:
             organs,
             {**self.failures, **failures},
             self.ensemble,
+            frozenset(self.failures),
+            frozenset(short),
         )
 
     def _fill(
@@ -287,8 +306,8 @@ class Predictor:
         rows: Mapping[str, int],
         behind: Behind,
         name: str,
-    ) -> str | None:
-        """Fill one network's row of `probs`, 0 so far; return the reason if it failed.
+    ) -> Failed | None:
+        """Fill one network's row of `probs`, 0 so far; return what it failed of, if it did.
 
         It is full once `behind` is done.
         """
@@ -298,7 +317,7 @@ class Predictor:
             if is_device_lost(err, self.device):
                 raise DeviceLostError(str(self.device), str(err).split("\n")[0]) from err
             log.exception("%s failed on %s and is left out", name, ct.path or "a CT")
-            return f"{type(err).__name__}: {err}"
+            return Failed(f"{type(err).__name__}: {err}", is_out_of_memory(err))
         behind.do(partial(self._spread, ct, given, grid, probs, rows[name], name, predicted))
         return None
 

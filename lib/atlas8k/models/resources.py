@@ -21,7 +21,7 @@ from typing import TypeVar
 import psutil
 import torch
 
-from atlas8k.core.errors import PredictionError
+from atlas8k.core.errors import ShortMemoryError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 KEPT_BYTES = 1 << 29
@@ -117,12 +117,12 @@ def check_memory(needed: int, what: str) -> None:
 
     Raises
     ------
-    PredictionError
+    ShortMemoryError
         It needs more than :data:`SHARE_OF_FREE` of what is free.
     """
     free = psutil.virtual_memory().available
     if needed > SHARE_OF_FREE * free:
-        raise PredictionError(
+        raise ShortMemoryError(
             f"{what}: its probabilities need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB of memory "
             "are free; crop it to the abdomen, or use a computer with more memory"
         )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.attention.packed import pack, unpack
-from atlas8k.core.errors import CheckpointError
+from atlas8k.core.errors import CheckpointError, PredictionError, ShortMemoryError
 from atlas8k.core.findings import Finding
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid
@@ -53,12 +53,18 @@ class Scored:
         Raises
         ------
         CheckpointError
-            A network failed: a score would not be one of the set.
+            A network could not be loaded: a score would not be one of the set.
+        PredictionError
+            A network failed at this CT, of which other CTs know nothing.
+        ShortMemoryError
+            It was short of memory.
         """
         for name, why in answers.failures.items():
-            raise CheckpointError(
-                name, f"no score without every network of the set, and this one failed: {why}"
-            )
+            no_score = f"no score without every network of the set, and {name}"
+            if name in answers.unloaded:
+                raise CheckpointError(name, f"{no_score} could not be loaded: {why}")
+            kind = ShortMemoryError if name in answers.short else PredictionError
+            raise kind(f"{no_score} failed at this CT: {why}")
         return cls(
             grid,
             answers.label_on(grid),

@@ -16,7 +16,7 @@ from atlas8k.core.volume import read_ct
 from atlas8k.server.archive_datastore import ArchiveDatastore
 from atlas8k.services.archive.cache import IN_USE_S, LEARNT_S, mark
 from atlas8k.services.archive.client import Archive, is_uid
-from atlas8k.services.archive.folder import ArchiveFolder
+from atlas8k.services.archive.folder import SLICE_BYTES, ArchiveFolder
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.studies.errors import BadNameError
@@ -46,6 +46,14 @@ def test_a_series_is_a_volume_as_it_was_written(working: Make) -> None:
     ct = read_ct(folder.path / file.path)
     assert ct.grid.same_as(GRID)
     assert np.array_equal(ct.array, tiny_array(1))
+
+
+def test_how_large_a_series_is_is_known_without_fetching_it(working: Make) -> None:
+    folder = working()
+    folder.refresh()
+    assert folder.size(UIDS[0]) == folder.row(UIDS[0]).instances * SLICE_BYTES
+    assert folder.size("1.2.3") == 0
+    assert not folder.cache.there(folder.row(UIDS[0]))
 
 
 def test_a_process_that_is_not_in_charge_sees_the_same(working: Make) -> None:

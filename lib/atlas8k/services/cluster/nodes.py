@@ -95,8 +95,7 @@ def connected(address: str) -> Iterator[Any]:
         else:
             ray.init(address=address, **common)
     except (OSError, RuntimeError, ValueError) as err:
-        first = str(err).strip().split("\n")[0]
-        raise SettingsError(f"--cluster {address}: {first}") from err
+        raise SettingsError(f"--cluster {address}: {in_one_line(str(err))}") from err
     try:
         yield ray
     finally:
@@ -178,6 +177,17 @@ def _node(
     # One reads and keeps while the other computes; Ray puts no worker on two GPUs.
     share = 1 / math.ceil(number / gpus) if gpus else 0
     return Node(key, told.host, number, share, max(1, cpus // number), told.sees_studies)
+
+
+def in_one_line(text: str) -> str:
+    """Return all lines of an error in one; Ray says two versions in six lines."""
+    joined = ""
+    for line in text.strip().split("\n"):
+        if not line.strip():
+            continue
+        between = " " if joined.endswith(":") else ", " if line[0].isspace() else "; "
+        joined += (between if joined else "") + line.strip()
+    return joined
 
 
 def words(error: BaseException) -> str:

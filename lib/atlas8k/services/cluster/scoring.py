@@ -3,36 +3,56 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
+import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from atlas8k.core.errors import CheckpointError, DeviceLostError
+from atlas8k.core.errors import CheckpointError, DeviceLostError, UnreadableVolumeError
 from atlas8k.core.structures import in_use
 from atlas8k.services.cluster.nodes import Node, alive, ask, pinned, words
+from atlas8k.services.cluster.troubles import MOST, Troubles
 from atlas8k.services.cluster.worker import Job, Result, Task, Worker, package_version
 from atlas8k.services.context import Context
+from atlas8k.services.errors import ConflictError
 from atlas8k.services.scored import Scored
 from atlas8k.services.scoring import FAILURES, image_of, record_failure, why_of
 from atlas8k.services.studies.served import file_fingerprint
 
 logger = logging.getLogger(__name__)
 
-MOST_DEATHS = 2
-"""A volume whose worker has died so often is set aside."""
 MOST_RESTARTS = 3
-"""So often in a row a worker is begun again, without a volume in between."""
+"""So often in a row a worker is begun again, without a volume in between that is to blame."""
 LOOK_S = 10.0
 """So often it is looked for nodes that have joined."""
 WRITERS = 2
 """Threads that write labels; compressing lets others run."""
+FETCHERS = 4
+"""Threads that fetch CTs from an archive."""
+AHEAD = 8
+"""CTs that are fetched before a worker can take them."""
 START_S = 300.0
 """A worker that has not loaded its networks in this time is given up."""
+SLOW_S, SLOW_TIMES = 300.0, 10.0
+"""A volume that takes more than both this and so many times the median is named in the log."""
+STUCK_TIMES = 3.0
+"""After so many times that limit its worker is ended."""
+ENOUGH = 5
+"""Volumes whose median says that one is stuck."""
+DIED = (
+    "the worker that predicted it died; the volume may want more memory than there is, or be "
+    "damaged"
+)
+
+Given = tuple[Task, str, Result]
+"""What a worker was given, the fingerprint of that file, what it returned."""
 
 
 @dataclass(eq=False)
@@ -47,8 +67,18 @@ class _Slot:
     fingerprint: str = ""
     suspect: Task | None = None
     """What the worker before was at when it died."""
+    why: str = ""
+    """How it died."""
     restarts: int = 0
     since: float = field(default_factory=time.monotonic)
+    """It was begun, or given its task."""
+    named: bool = False
+    """Its task was named as slow."""
+
+    @property
+    def key(self) -> str:
+        """Of the node."""
+        return self.node.key
 
 
 class Cluster:
@@ -82,6 +112,8 @@ class Cluster:
         ------
         CheckpointError
             No node can work, or none is left.
+        OSError
+            Results cannot be kept, as on a disk that is full; no volume counts as failed.
         """
         job = Job(
             self._context.settings,
@@ -103,22 +135,20 @@ class _Run:
     ) -> None:
         self._context, self._ray, self._job, self._workers = context, ray, job, workers
         # The largest first: what is left for the end is small, and no worker waits long.
-        self._todo = deque(sorted(todo, key=self._size, reverse=True))
+        self._todo = deque(sorted(todo, key=context.studies.size, reverse=True))
+        self._fetched: dict[str, Future[Path]] = {}
+        self._fetchers = ThreadPoolExecutor(FETCHERS, "fetch-ahead")
+        self._ended = threading.Event()
         self._unchecked: set[str] = set()
         self._sent: set[str] = set()
-        self._deaths: Counter[str] = Counter()
+        self._troubles = Troubles()
+        self._seconds: list[float] = []
         self._slots: list[_Slot] = []
         self._asked: set[str] = set()
         self._asked_at = 0.0
         self._actor = actor
         self._job_there = ray.put(job)
         self._others = False
-
-    def _size(self, volume: str) -> int:
-        try:
-            return self._context.studies.image_path(volume).stat().st_size
-        except Exception:  # gone, or in an archive: it is met again when it is its turn
-            return 0
 
     def outcomes(self) -> Iterator[str | None]:
         kept: set[Future[str | None]] = set()
@@ -141,6 +171,8 @@ class _Run:
                         break
                 yield from (outcome for one in kept if (outcome := one.result()))
         finally:
+            self._ended.set()
+            self._fetchers.shutdown(wait=False, cancel_futures=True)
             for slot in self._slots:
                 self._end(slot)
         if self._others:
@@ -194,16 +226,17 @@ class _Run:
         logger.warning("node %s has a worker less: %s", slot.node.host, why)
         self._end(slot)
         self._slots.remove(slot)
+        self._troubles.gone(slot)
         if slot.suspect is not None:  # of a node that is gone: not the volume's doing
             self._todo.appendleft(slot.suspect.volume)
 
-    def _died(self, slot: _Slot, error: BaseException) -> None:
+    def _died(self, slot: _Slot, error: BaseException, why: str = DIED) -> None:
         """Begin a worker again; what it was at is looked at once the node has shown it lives."""
         if slot.task is not None:
             if _cause(error, DeviceLostError):  # no fault of the volume
                 self._todo.appendleft(slot.task.volume)
             else:
-                slot.suspect = slot.task
+                slot.suspect, slot.why = slot.task, why
             slot.task = None
         self._end(slot)
         slot.restarts += 1
@@ -216,33 +249,66 @@ class _Run:
     # --- volumes ------------------------------------------------------------------------
 
     def _hand_out(self) -> Iterator[str]:
-        """Give every idle worker the next volume; yield outcomes of those that cannot be given."""
-        for slot in self._slots:
-            while slot.waits_for is None and self._todo:
-                volume = self._todo.popleft()
+        """Give every idle worker a volume; yield outcomes of those that cannot be given."""
+        for volume in itertools.islice(list(self._todo), AHEAD):
+            self._fetch(volume)
+        for slot in [one for one in self._slots if one.waits_for is None]:
+            if self._troubles.useless(slot):
+                self._give_up(slot, f"{MOST} volumes in a row went wrong there alone")
+                continue
+            while slot.waits_for is None and (taken := self._next(slot)) is not None:
+                path = self._fetched.pop(taken)
                 try:
-                    task, slot.fingerprint = self._task(volume, slot.node)
-                except (*FAILURES, OSError) as err:
-                    record_failure(self._context, volume, self._job.model_version, why_of(err))
+                    self._give(slot, taken, path.result())
+                except FAILURES as err:
+                    record_failure(self._context, taken, self._job.model_version, why_of(err))
                     yield "failed"
-                    continue
-                slot.task, slot.waits_for = task, slot.actor.score.remote(task)
 
-    def _task(self, volume: str, node: Node) -> tuple[Task, str]:
-        path = image_of(self._context, volume).resolve()
-        here = node.sees_studies and volume not in self._sent
-        content = None if here else path.read_bytes()
-        task = Task(volume, path, content, volume not in self._unchecked)
-        return task, file_fingerprint(path)
+    def _fetch(self, volume: str) -> Future[Path]:
+        """Have a CT here; in an archive that takes a while, in which results may come."""
+        if volume not in self._fetched:
+            self._fetched[volume] = self._fetchers.submit(
+                image_of, self._context, volume, self._ended
+            )
+        return self._fetched[volume]
 
-    def _returned(self) -> list[tuple[Task, str, Result]]:
+    def _next(self, slot: _Slot) -> str | None:
+        """Take the first volume for a worker whose file is here; ``None`` where there is none."""
+        fit = (
+            volume
+            for volume in list(self._todo)
+            if self._troubles.may_take(slot, volume, self._slots)
+        )
+        for volume in itertools.islice(fit, AHEAD):
+            if self._fetch(volume).done():
+                self._todo.remove(volume)
+                return volume
+        return None
+
+    def _give(self, slot: _Slot, volume: str, path: Path) -> None:
+        """Give a volume to a worker."""
+        here = slot.node.sees_studies and volume not in self._sent
+        try:
+            path = path.resolve()
+            content = None if here else path.read_bytes()
+            slot.fingerprint = file_fingerprint(path)
+        except FileNotFoundError:  # gone since: it is looked for again
+            self._todo.appendleft(volume)
+            return
+        except OSError as err:
+            raise UnreadableVolumeError(path, f"cannot be read ({err.strerror})") from err
+        slot.task = Task(volume, path, content, volume not in self._unchecked)
+        slot.since, slot.named = time.monotonic(), False
+        slot.waits_for = slot.actor.score.remote(slot.task)
+
+    def _returned(self) -> list[Given]:
         """Wait a moment; return what workers have returned, and give them more to do."""
         waiting = {slot.waits_for: slot for slot in self._slots if slot.waits_for is not None}
         if not waiting:
             time.sleep(0.01)
             return []
         done, _ = self._ray.wait(list(waiting), timeout=0.2)
-        found = []
+        found: list[Given] = []
         for reference in done:
             slot = waiting[reference]
             try:
@@ -259,28 +325,59 @@ class _Run:
             if isinstance(answer, Result):
                 task, slot.task, slot.restarts = slot.task, None, 0
                 assert task is not None
-                found.append((task, slot.fingerprint, answer))
+                found.extend(self._answered(slot, task, answer))
             elif slot.suspect is not None:
-                yield_back = self._judged(slot.suspect)
-                slot.suspect = None
-                found.extend(yield_back)
+                task, slot.suspect = slot.suspect, None
+                slot.restarts -= 1  # the node lives: who is to blame is found out otherwise
+                found.extend(self._met(slot, task, slot.why, proven=False))
         now = time.monotonic()
+        self._look_for_slow(now)
         for slot in [one for one in self._slots if one.waits_for and one.task is None]:
             if now > slot.since + START_S:
                 self._give_up(slot, f"it was not there within {START_S:.0f} s")
         return found
 
-    def _judged(self, task: Task) -> list[tuple[Task, str, Result]]:
-        """Return what becomes of a volume at which a worker died on a node that lives."""
-        self._deaths[task.volume] += 1
-        if self._deaths[task.volume] < MOST_DEATHS:
+    def _answered(self, slot: _Slot, task: Task, result: Result) -> list[Given]:
+        """Return what is to be entered of a worker's result."""
+        if result.outcome in ("short", "trouble"):
+            return self._met(slot, task, result.why, proven=result.outcome == "trouble")
+        if result.outcome in ("scored", "failed"):
+            self._troubles.done(slot, task.volume, scored=result.outcome == "scored")
+        if result.outcome == "scored":
+            self._seconds.append(result.seconds)
+        return [(task, slot.fingerprint, result)]
+
+    def _met(self, slot: _Slot, task: Task, why: str, *, proven: bool) -> list[Given]:
+        """Return what becomes of a volume that went wrong at a worker of a node that lives."""
+        if final := self._troubles.met(slot, task.volume, why, proven=proven):
+            why = f"{final}. `atlas8k score --retry` tries again"
+            return [(task, "", Result("failed", why=why))]
+        logger.warning("%s is tried again; on node %s: %s", task.volume, slot.node.host, why)
+        if proven and len(self._slots) == 1:  # there is no other: later, then
+            self._todo.append(task.volume)
+        else:
             self._todo.appendleft(task.volume)
-            return []
-        why = (
-            f"the worker that predicted it died {MOST_DEATHS} times; it may want more memory than "
-            "there is, or be damaged. `atlas8k score --retry` tries again"
-        )
-        return [(task, "", Result("failed", why=why))]
+        return []
+
+    def _look_for_slow(self, now: float) -> None:
+        """Name volumes that take much longer than others; end workers that are stuck."""
+        at_work = [one for one in self._slots if one.task and now > one.since + SLOW_S]
+        if not at_work:
+            return
+        limit = max(SLOW_S, SLOW_TIMES * median(self._seconds)) if self._seconds else SLOW_S
+        for slot in at_work:
+            took = now - slot.since
+            assert slot.task is not None
+            if took > limit and not slot.named:
+                slot.named = True
+                logger.warning(
+                    "node %s has been at %s for %.0f s, longer than is usual",
+                    *(slot.node.host, slot.task.volume, took),
+                )
+            # Until some are done, nobody knows how long a CT takes here.
+            if took > STUCK_TIMES * limit and len(self._seconds) >= ENOUGH:
+                why = f"its worker was ended after {took:.0f} s"
+                self._died(slot, TimeoutError(f"{slot.task.volume}: {why}"), why)
 
     def _keep(self, task: Task, fingerprint: str, result: Result) -> str | None:
         """Enter a result into the store; ``None``: the volume is to be predicted again."""
@@ -293,8 +390,8 @@ class _Run:
             self._todo.append(volume)
             return None
         try:
-            if fingerprint and file_fingerprint(image_of(context, volume)) != fingerprint:
-                self._todo.append(volume)  # it changed meanwhile
+            if fingerprint and not self._is_as_it_was(volume, fingerprint, result):
+                self._todo.append(volume)
                 return None
             if result.outcome == "ask":
                 if not context.admit(volume, result.remarks):
@@ -307,10 +404,22 @@ class _Run:
                     return "set_aside"
                 result.scored.keep(context, volume, model_version, result.seconds, result.peak_mb)
                 return "scored"
-        except (*FAILURES, OSError) as err:
+        except FAILURES as err:
             result = Result("failed", why=why_of(err))
         record_failure(context, volume, model_version, result.why)
         return "failed"
+
+    def _is_as_it_was(self, volume: str, fingerprint: str, result: Result) -> bool:
+        """Return whether a CT is still the one that a result is of."""
+        try:
+            if file_fingerprint(image_of(self._context, volume, self._ended)) != fingerprint:
+                return False
+            # While the file is at hand, so that nobody waits for it at the next sample.
+            if result.outcome == "scored":
+                self._context.studies.checksum(volume)
+        except (FileNotFoundError, ConflictError):  # it is being replaced
+            return False
+        return True
 
 
 def _gpu(share: float) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from atlas8k.content import DECIDED_BY_PEOPLE
-from atlas8k.core.errors import Atlas8kError, CheckpointError
+from atlas8k.core.errors import Atlas8kError, CheckpointError, ShortMemoryError
 from atlas8k.core.remarks import Remark
 from atlas8k.core.settings import Settings
 from atlas8k.core.structure_sets import StructureSet
@@ -74,15 +74,17 @@ class Result:
     outcome
         ``ask``: `remarks` are something for people to decide, and nothing was predicted.
         ``not_here``: the node does not see the CT.
+        ``short``: memory is short, which it may not be elsewhere. ``trouble``: the node cannot
+        read or write.
     scored
         A :class:`~atlas8k.services.scored.Scored`, where the outcome is ``scored``.
     why
-        Where it failed.
+        Where it failed, or is to be tried elsewhere.
     peak_mb
         Memory that the worker has taken at the most so far.
     """
 
-    outcome: Literal["scored", "failed", "ask", "not_here", "other_networks"]
+    outcome: Literal["scored", "failed", "ask", "not_here", "other_networks", "short", "trouble"]
     scored: object = None
     remarks: tuple[Remark, ...] | None = None
     why: str = ""
@@ -150,13 +152,18 @@ class Worker:
         import torch
 
         from atlas8k.models.store import ModelStore
-        from atlas8k.services.prediction.engine import Engine, attention_settings
+        from atlas8k.services.prediction.engine import Engine, attention_settings, device
 
         use(job.structures)
         torch.set_num_threads(threads)
         self._job, self._gpu = job, gpu
         store = ModelStore(job.models, attention_settings(job.settings))
-        self._engine = Engine(job.settings, store)
+        settings = job.settings
+        if gpu and settings.device.startswith("cuda:"):
+            # Ray shows a worker its own GPU only, which is the first there.
+            settings = settings.model_copy(update={"device": "cuda"})
+        self._engine = Engine(settings, store)
+        self._device = device(settings)
 
     def ready(self) -> str:
         """Return the host's name, once this worker is there.
@@ -170,8 +177,12 @@ class Worker:
         if self._gpu:
             import torch
 
+            from atlas8k.models.resources import answers
+
             if not torch.cuda.is_available():
                 raise CheckpointError(self._job.models, "PyTorch finds no GPU there any more")
+            if not answers(torch.device(self._device)):
+                raise CheckpointError(self._job.models, f"{self._device} does not answer there")
         return socket.gethostname()
 
     def score(self, task: Task) -> Result:
@@ -180,7 +191,7 @@ class Worker:
         Raises
         ------
         CheckpointError
-            A network cannot be loaded, or failed: nothing is wrong with the volume.
+            A network cannot be loaded: nothing is wrong with the volume.
         DeviceLostError
             The GPU does not answer this worker any more; another may be begun.
         """
@@ -199,7 +210,11 @@ class Worker:
                     result = self._score(task, path)
         except CheckpointError:
             raise
-        except (*FAILURES, OSError) as err:
+        except (MemoryError, ShortMemoryError) as err:
+            result = Result("short", why=why_of(err))
+        except OSError as err:
+            result = Result("trouble", why=why_of(err))
+        except FAILURES as err:
             result = Result("failed", why=why_of(err))
         return replace(result, seconds=time.monotonic() - started, peak_mb=self._engine.peak_mb())
 

@@ -64,6 +64,9 @@ class Answers:
         Why there is no predicted quality, a line; empty where there is.
     knows
         Of each network the organs that it knows; ``None``: all know all.
+    unloaded, short
+        Those of `failures` that could not be loaded, and that were short of memory. Not
+        packed: nothing is kept where a network failed.
     """
 
     names: tuple[str, ...]
@@ -75,6 +78,8 @@ class Answers:
     expected: Expected | None = None
     unknown: str = ""
     knows: tuple[tuple[str, ...], ...] | None = None
+    unloaded: frozenset[str] = frozenset()
+    short: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -119,6 +124,8 @@ class Answers:
             Expected.of(prediction, labels[0], ct, learnt),
             unknown_of(learnt, len(prediction.names)),
             _knows(prediction),
+            prediction.unloaded,
+            prediction.short,
         )
 
     @property

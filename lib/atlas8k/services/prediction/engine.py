@@ -178,7 +178,8 @@ class Engine:
                     self._out = (model_version, dict.fromkeys(served.checkpoints, str(err)))
                     raise
             self._out = (model_version, dict(prediction.failures))
-            if prediction.probs.nbytes <= KEPT_BYTES:
+            # One that was short of memory may do better next time.
+            if prediction.probs.nbytes <= KEPT_BYTES and not prediction.short:
                 self._last = (key, prediction)
             return ct, prediction, model_version
 

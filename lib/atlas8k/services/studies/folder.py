@@ -193,6 +193,14 @@ class StudiesFolder:
         """
         return self.path / self.known_image(image_id).path
 
+    def size(self, image_id: str) -> int:
+        """Return about how large an image is, bytes, without reading it; 0: it is not known."""
+        file = self.now().images.get(image_id)
+        try:
+            return 0 if file is None else (self.path / file.path).stat().st_size
+        except OSError:
+            return 0
+
     def fingerprint(self, image_id: str) -> str | None:
         """Return something that changes with an image's content; ``None``: it is gone."""
         try:

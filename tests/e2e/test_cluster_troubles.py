@@ -1,0 +1,154 @@
+"""Volumes, workers and disks that give trouble in a run on this machine's own cluster."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.tiny import write_ct, write_networks
+
+from atlas8k.core.errors import CheckpointError, ShortMemoryError
+from atlas8k.core.settings import Settings
+from atlas8k.services.cluster import scoring
+from atlas8k.services.cluster.nodes import HERE, connected
+from atlas8k.services.cluster.worker import Result, Task, Worker
+from atlas8k.services.context import Context
+from atlas8k.services.opening import open_context
+from atlas8k.services.scored import Scored
+from atlas8k.services.scoring import Scoring
+from atlas8k.store import FileIdentity
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("ray", reason="not installed: ray")
+ROOT = Path(__file__).resolve().parents[2]
+LONG_AGO_S = 1_700_000_000
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'lib'}")
+        with connected(HERE) as ray:
+            yield ray
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
+    models = write_networks(tmp_path / "model")
+    for number in range(4):  # the first are the largest, and are handed out first
+        path = write_ct(tmp_path / "studies" / f"ct_{number}.nii.gz", number, 1 - 0.1 * number)
+        os.utime(path, (LONG_AGO_S, LONG_AGO_S))
+    opened = open_context(Settings(), str(tmp_path / "studies"), models)
+    yield opened
+    opened.close()
+
+
+def score(context: Context, ray: Any, kind: type[Worker], workers: int = 1) -> dict[str, int]:
+    models = context.studies.path.parent / "model"
+    return Scoring(context, workers=scoring.Cluster(context, ray, models, workers, kind)).run()
+
+
+def failures(context: Context) -> dict[str, str]:
+    return dict(context.ledger.failures(context.model_version()))
+
+
+class Short(Worker):
+    """Is short of memory once at one CT, and always at another."""
+
+    def _score(self, task: Task, path: Path) -> Result:
+        tried = self._job.studies.parent / "tried"
+        if task.volume == "ct_0" or (task.volume == "ct_1" and not tried.exists()):
+            if task.volume == "ct_1":
+                tried.touch()
+            raise ShortMemoryError("needs 9 GB, 1 GB are free")
+        return super()._score(task, path)
+
+
+def test_memory_that_is_short_is_tried_again_and_ends_no_worker(context: Context, ray: Any) -> None:
+    studies, fetched = context.studies, set()
+    path_of = studies.image_path
+
+    def image_path(volume: str) -> Path:
+        fetched.add(threading.current_thread())
+        return path_of(volume)
+
+    studies.image_path = image_path  # type: ignore[method-assign]
+    assert score(context, ray, Short) == {"scored": 3, "failed": 1, "set_aside": 0}
+    [(volume, why)] = failures(context).items()
+    assert volume == "ct_0"
+    assert "tried twice: needs 9 GB" in why
+    # Where results come in, nobody waits for an archive.
+    assert threading.main_thread() not in fetched
+    found = FileIdentity.of(path_of("ct_2"))
+    assert found is not None
+    assert studies.index.checksum("ct_2.nii.gz", found)
+
+
+class Killed(Worker):
+    """Dies at the first two CTs, as of memory that is short."""
+
+    def score(self, task: Task) -> Result:
+        if task.volume in ("ct_0", "ct_1"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score(task)
+
+
+def test_volumes_that_kill_workers_do_not_use_them_up(context: Context, ray: Any) -> None:
+    assert score(context, ray, Killed) == {"scored": 2, "failed": 2, "set_aside": 0}
+
+
+class Full(Worker):
+    """Has no space left."""
+
+    def _score(self, task: Task, path: Path) -> Result:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_node_without_space_ends_without_a_failure(
+    context: Context, ray: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(CheckpointError, match="no node of the cluster"):
+        score(context, ray, Full)
+    assert not failures(context)
+    assert "3 volumes in a row went wrong there alone" in caplog.text
+
+
+def test_results_that_cannot_be_kept_end_the_run(
+    context: Context, ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Scored, "keep", full)
+    with pytest.raises(OSError, match="No space left"):
+        score(context, ray, Worker)
+    assert not failures(context)
+
+
+class Stuck(Worker):
+    """Does not come back from the last CT."""
+
+    def score(self, task: Task) -> Result:
+        if task.volume == "ct_3":
+            time.sleep(600)
+        return super().score(task)
+
+
+def test_a_volume_that_is_stuck_is_named_and_ended(
+    context: Context, ray: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(scoring, "SLOW_S", 2.0)
+    monkeypatch.setattr(scoring, "SLOW_TIMES", 0.0)
+    monkeypatch.setattr(scoring, "ENOUGH", 3)  # the others
+    with caplog.at_level(logging.WARNING):
+        assert score(context, ray, Stuck) == {"scored": 3, "failed": 1, "set_aside": 0}
+    assert "has been at ct_3 for" in caplog.text
+    assert "its worker was ended after" in failures(context)["ct_3"]
