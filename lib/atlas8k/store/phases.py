@@ -31,6 +31,14 @@ def of_volumes(tx: Transaction) -> dict[str, Phase]:
     return found | {name: Phase(phase, True) for name, phase in said}
 
 
+def said(tx: Transaction, volume: str) -> str | None:
+    """Return the phase that somebody has said of a CT; None: nobody has."""
+    found: str | None = tx.value(
+        "SELECT p.phase FROM phase p JOIN volume v ON v.id = p.volume WHERE v.name = ?", volume
+    )
+    return found
+
+
 def say(tx: Transaction, volume: str, phase: str, holder: Holder) -> None:
     """Say the phase of a CT, in place of the estimate; empty: go by the estimate again.
 
