@@ -108,7 +108,7 @@ def test_names_that_are_not_portable(tmp_path: Path):
     said = run(made, "out")
     assert "left out, 1 volumes: its name holds more than A-Z" in said
     assert "left out, 1 volumes: its name is a device's on Windows" in said
-    assert "give --rename" in said
+    assert "atlas8k export --rename numbers volumes" in said
     assert list(manifest(made.folder / "out")["volumes"]) == ["fine"]
     assert "holds more than" in run(made, "bad", "--rename", "a b")
     assert "holds more than" in run(made, "bad", "--name", "a/b")

@@ -30,6 +30,7 @@ def test_from_the_page(server: Server, tmp_path: Path) -> None:
         page.select_option("#export-form [name=require]", "any")
         page.click("#export-form button:text('Export')")
         page.wait_for_selector("#said:has-text('The export was begun')")
+        page.wait_for_selector("#said:has-text('CTs are left out')")
         page.wait_for_selector("#export .sheet a:visible", timeout=5000 * LIMIT_S)
         assert "mine: 1 volume, 1 organ, in" in page.inner_text("#export .what")
         check_accessible(page)
@@ -50,5 +51,16 @@ def test_for_programs(server: Server) -> None:
         assert time.monotonic() < end
         time.sleep(0.2)
     assert "flat" in now["text"]
-    for body in ({"name": "../x"}, {"name": "x", "layout": "zip"}):
+    # DICOM SEG refers to a CT: they are copied where nothing is said, and must not be left out.
+    answer = requests.post(
+        url, json={"name": "dicom", "layout": "dicom", "cts": ""}, timeout=LIMIT_S
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["cts"] == "copy"
+    while (now := requests.get(url, timeout=LIMIT_S).json())["running"]:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    assert "dicom: 1 volume" in now["text"]
+    wrong = {"name": "x", "layout": "dicom", "cts": "none"}
+    for body in ({"name": "../x"}, {"name": "x", "layout": "zip"}, wrong):
         assert requests.post(url, json=body, timeout=LIMIT_S).status_code == 422

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from atlas8k.labels.datasets import known_datasets
-from atlas8k.labels.licences import attribution, demands, forbids, letters, registered
+from atlas8k.labels.datasets import DatasetMapError, known_datasets
+from atlas8k.labels.licences import (
+    attribution,
+    demands,
+    forbids,
+    forbids_label,
+    letters,
+    registered,
+)
 
 # Qu et al., NeurIPS 2023, Table 3: licence, centres, countries.
 TABLE = {
@@ -59,6 +68,32 @@ def test_the_registry_is_the_papers_table():
 )
 def test_what_may_be_passed_on(name: str | None, purpose: str, adapted: bool, forbidden: bool):
     assert bool(forbids(registered(name), purpose, adapted=adapted)) is forbidden
+
+
+@pytest.mark.parametrize(
+    ("name", "purpose", "forbidden"),
+    [
+        ("our own", "commercial", "our own: its licence is not known"),
+        ("AbdomenAtlas 1.1", "commercial", "AbdomenAtlas 1.1: its licence is not known"),
+        (None, "commercial", "its dataset: its licence is not known"),
+        ("our own", "share", ""),
+        ("AbdomenAtlas 1.1", "share", ""),
+        ("our own", "internal", ""),
+        ("BTCV", "commercial", ""),
+        ("FLARE23", "share", "nothing adapted"),
+    ],
+)
+def test_labels_whose_licence_is_not_known(name: str | None, purpose: str, forbidden: str):
+    found = forbids_label(name, purpose)
+    assert forbidden in found
+    assert bool(found) is bool(forbidden)
+
+
+def test_a_file_that_cannot_be_used_is_no_unknown_licence(tmp_path: Path):
+    own = tmp_path / "own.yaml"
+    own.write_text("OWN: {licence: CC BY 4.0, labels: {1: liver}}\n")
+    with pytest.raises(DatasetMapError):
+        forbids_label("JHH", "share", str(own))
 
 
 def test_letters_and_what_they_ask_for():

@@ -148,6 +148,7 @@ def export(
     from tqdm import tqdm
 
     from atlas8k.core.structures import ORGAN_NAMES
+    from atlas8k.services import duplicates
     from atlas8k.services.backups.place import Place
     from atlas8k.services.exporting.export import ExportSettings
     from atlas8k.services.exporting.export import export as write
@@ -158,6 +159,7 @@ def export(
         SHARES,
         SplitRule,
         assign,
+        not_compared_text,
         parse_shares,
         read_patients_of,
     )
@@ -185,12 +187,12 @@ def export(
         )  # fmt: skip
         kept = None
         if again is not None:
-            settings, chosen, kept = plan_again(folder, again)
+            settings, chosen, kept = plan_again(folder, again, settings.maps)
             for key, value in releases().items():
                 if kept.get(key) != value:
                     typer.echo(f"{key}: {kept.get(key)} then, {value} now; bytes may differ")
         else:
-            parts = None
+            parts, uncompared = None, set[str]()
             if settings.split:
                 rule = SplitRule(
                     SHARES if split in ("", "paper") else parse_shares(split),
@@ -198,13 +200,14 @@ def export(
                     read_patients_of(patients) or folder.patients(),
                 )  # fmt: skip
                 parts = assign(folder.ledger, rule)
+                uncompared = duplicates.uncompared(folder)
             chosen = select(
                 folder, settings.require, settings.organs, settings.rename,
-                settings.purpose, settings.maps, parts,
+                settings.purpose, settings.maps, parts, uncompared,
             )  # fmt: skip
             if frozen:
                 place = Place.of(str(studies), existing_ledger(studies, ledger), models, MODELS)
-                kept = freeze(folder, place.models)
+                kept = freeze(folder, place.models, settings.maps)
         total = len(folder.now().ids())
         bar = tqdm(chosen, desc="export", unit="volume", total=total, disable=None)
         done = write(folder, out, settings, bar, frozen=kept)
@@ -213,6 +216,8 @@ def export(
     typer.echo(f"{done.out}: {done.volumes} volumes, {sum(done.organs.values())} organs")
     if unfinished:
         typer.echo(unfinished)
+    if unknown := not_compared_text(done.not_compared, done.volumes):
+        typer.echo(unknown)
     if done.kept:
         typer.echo(f"{done.kept} of them were there from an unfinished run")
     for what, counts in (("volumes", done.left_out), ("organs", done.organs_left_out)):

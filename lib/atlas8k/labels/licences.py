@@ -2,8 +2,12 @@
 
 The letters are Creative Commons': NC for no commercial use, ND that nothing adapted is shared, SA
 that what is adapted is shared under the same licence. A label map put together from several
-sources is adapted; a CT that is copied byte for byte is not. Where nothing is stated, nothing is
-allowed. This is no legal advice; who shares a dataset answers for it.
+sources is adapted; a CT that is copied byte for byte is not.
+
+Where a source says that it states no licence, nothing of it is shared. Where its licence is not
+known here, be it no dataset of the registry or one without a licence there, its labels are left out
+for commercial use; for sharing they stay, and the attribution says that the licence is not known.
+Its CTs stay for either. This is no legal advice; who shares a dataset answers for it.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Literal
 
-from atlas8k.labels.datasets import Dataset, DatasetMapError, Stated, find_versions
+from atlas8k.labels.datasets import Dataset, DatasetMapError, Stated, find_versions, read_maps
 
 Purpose = Literal["share", "commercial", "internal"]
 """What an export is for: to be shared, to be used commercially, or for the owner's use alone."""
@@ -27,7 +31,14 @@ def registered(name: str | None, own: str | None = None) -> Dataset | None:
     ----------
     own
         File of the user's own entries.
+
+    Raises
+    ------
+    DatasetMapError
+        That file cannot be used: nothing would be known of any licence.
     """
+    if own is not None:
+        read_maps(own)
     try:
         return find_versions(name or "", own)[-1]
     except DatasetMapError:
@@ -58,6 +69,20 @@ def forbids(dataset: Dataset | None, purpose: Purpose, *, adapted: bool) -> str:
     if purpose == "commercial" and "NC" in has:
         return f"{what}: not for commercial use"
     return ""
+
+
+def forbids_label(name: str | None, purpose: Purpose, own: str | None = None) -> str:
+    """Return why labels of a dataset may not be exported; empty where they may.
+
+    Parameters
+    ----------
+    own
+        File of the user's own entries.
+    """
+    entry = registered(name, own)
+    if purpose == "commercial" and (entry is None or not entry.licence):
+        return f"{name or 'its dataset'}: its licence is not known, so not for commercial use"
+    return forbids(entry, purpose, adapted=True)
 
 
 def forbids_help(tool: str, licence: str, purpose: Purpose) -> str:

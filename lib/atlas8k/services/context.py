@@ -110,7 +110,9 @@ class Context:
             networks=self.settings.networks,
             outside=nninteractive_of(self.settings),
         )
-        self.exports = Exports(self.studies.path, self.ledger.path, self.settings.exports)
+        self.exports = Exports(
+            self.studies.path, self.ledger.path, self.settings.exports, self.settings.patients
+        )
 
     def close(self) -> None:
         """Close files; any further use opens them again."""

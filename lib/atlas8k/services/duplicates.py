@@ -70,6 +70,21 @@ def not_compared(folder: StudiesFolder) -> dict[str, str]:
     }
 
 
+def uncompared(folder: StudiesFolder) -> set[str]:
+    """Return the volumes of which near-duplicates are not known.
+
+    New ones and changed ones that wait, and those that cannot be compared.
+    """
+    with folder.ledger.read() as tx:
+        done = alike.compared_files(tx)
+    cannot = not_compared(folder)
+    return {
+        volume
+        for volume in folder.now().ids()
+        if volume in cannot or volume not in done or done[volume] != folder.fingerprint(volume)
+    }
+
+
 def _unreadable(folder: StudiesFolder, volume: str) -> str | None:
     """Return which file of a volume could not be read."""
     for remark in folder.catalogue.remarks(volume):

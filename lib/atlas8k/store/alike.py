@@ -68,6 +68,16 @@ def compared(tx: Transaction, after: int, most: int) -> dict[int, bytes]:
     )
 
 
+def compared_files(tx: Transaction) -> dict[str, str]:
+    """Return which file the fingerprint was made of, by volume; of those that were compared."""
+    return dict(
+        tx.run(
+            "SELECT v.name, l.file FROM likeness l JOIN compared USING (volume)"
+            " JOIN volume v ON v.id = l.volume"
+        ).fetchall()
+    )
+
+
 def counts(tx: Transaction) -> tuple[int, int]:
     """Return how many fingerprints there are, and how many of them were compared."""
     known = tx.value("SELECT count(*) FROM likeness")

@@ -6,6 +6,7 @@ Every function reads what is shown and no more, whatever there is.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -120,6 +121,7 @@ def listed(
     text: str = "",
     show: Show = "all",
     source: str | None = None,
+    among: Collection[str] | None = None,
     order: Order = "priority",
     offset: int = 0,
     limit: int = 50,
@@ -134,6 +136,8 @@ def listed(
         Part of the name, in any case.
     source
         Source dataset; ``""``: those without one.
+    among
+        Names of which to show; None: all.
 
     Raises
     ------
@@ -149,6 +153,7 @@ def listed(
         "text": text.strip().lower(),
         "show": show,
         "source": source,
+        "among": None if among is None else json.dumps(list(among)),
         "limit": limit,
         "offset": offset,
     }
@@ -158,7 +163,9 @@ def listed(
         " OR (:show = 'failed' AND failed)"
         f" OR (:show = 'alike' AND id IN ({_ALIKE})))"
     )
-    everything = not values["text"] and show == "all" and source is None
+    if among is not None:
+        where += " AND name IN (SELECT value FROM json_each(:among))"
+    everything = not values["text"] and show == "all" and source is None and among is None
     if everything:  # nothing has to be looked at to count it
         total = tx.value("SELECT count(*) FROM volume WHERE present = 1")
     else:

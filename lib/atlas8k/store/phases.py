@@ -31,6 +31,27 @@ def of_volumes(tx: Transaction) -> dict[str, Phase]:
     return found | {name: Phase(phase, True) for name, phase in said}
 
 
+def of_volume(tx: Transaction, volume: str) -> Phase | None:
+    """Return the phase of a volume; None where it has none."""
+    if (known := said(tx, volume)) is not None:
+        return Phase(known, True)
+    estimated = tx.value(
+        "SELECT json_extract(r.traits, '$.phase') FROM result r JOIN volume v ON v.id = r.volume"
+        " WHERE v.name = ? AND json_extract(r.traits, '$.phase') IS NOT NULL"
+        " ORDER BY r.model_version DESC LIMIT 1",
+        volume,
+    )
+    return None if estimated is None else Phase(estimated, False)
+
+
+def said(tx: Transaction, volume: str) -> str | None:
+    """Return the phase that somebody has said of a CT; None: nobody has."""
+    found: str | None = tx.value(
+        "SELECT p.phase FROM phase p JOIN volume v ON v.id = p.volume WHERE v.name = ?", volume
+    )
+    return found
+
+
 def say(tx: Transaction, volume: str, phase: str, holder: Holder) -> None:
     """Say the phase of a CT, in place of the estimate; empty: go by the estimate again.
 

@@ -109,7 +109,10 @@ def submit(
     origin = context(tx, volume, holder, lease, at=at)
     current, status = tx.one("SELECT current_submission, status FROM volume WHERE id = ?", row)
     second = origin.purpose == "double_read" and current is not None
-    crossed = not second and _crossed(tx, row, holder, origin, lease)
+    # What several people made elsewhere is adopted one upon the other, and crosses nothing.
+    upon = adopted and begun_from and begun_from == current
+    follows = upon and get(tx, current).purpose == "adopted"
+    crossed = not second and not follows and _crossed(tx, row, holder, origin, lease)
     # Of the round that it was given out in: what is changed is changed in that round's labels.
     of_round = origin.round or rounds.ensure(tx, s)
     purpose = origin.purpose if second or origin.purpose == "review" else "revise"

@@ -359,6 +359,36 @@ def test_a_frozen_export_is_made_again_although_the_campaign_went_on(campaign: C
         again(folder, first)
 
 
+def test_own_datasets_are_those_of_then(campaign: Campaign):
+    folder = campaign.service.folder
+    maps = campaign.folder / "own.yaml"
+    maps.write_text("OWN:\n  licence: CC BY 4.0\n  values: {1: liver}\n")
+    for name in ("part", "whole"):
+        said = {"liver": OrganSource("public", "present", "OWN")}
+        campaign.service.keep_public(name, columns("liver"), GRID, said)
+    first, own = campaign.folder / "first", str(maps)
+    settings = ExportSettings(maps=own, purpose="commercial")
+    chosen = select(folder, "confirmed", purpose="commercial", maps=own)
+    export(folder, first, settings, chosen, frozen=freeze(folder, first, own))
+    assert "CC BY 4.0" in (first / "ATTRIBUTION.md").read_text()
+    assert str(maps).encode() not in b"".join(files(first).values())
+    settings, chosen, kept = again(folder, first, own)
+    second = export(folder, campaign.folder / "second", settings, chosen, frozen=kept).out
+    assert files(second) == files(first)
+    with pytest.raises(ExportError, match="give it by --maps"):
+        again(folder, first)
+    with pytest.raises(ExportError, match="is not there"):
+        again(folder, first, str(campaign.folder / "gone.yaml"))
+    maps.write_text(maps.read_text() + "# more\n")
+    with pytest.raises(ExportError, match="is another file"):
+        again(folder, first, own)
+    without = campaign.folder / "without"
+    export(folder, without, ExportSettings(), select(folder, "confirmed"),
+           frozen=freeze(folder, without))  # fmt: skip
+    with pytest.raises(ExportError, match="made without --maps"):
+        again(folder, without, own)
+
+
 def test_licences_decide_what_is_passed_on(tmp_path: Path):
     made = Campaign.begun(tmp_path, "flare", "jhh", "own")
     for volume, dataset in (("flare", "FLARE23"), ("jhh", "JHH"), ("own", "our own")):
@@ -381,7 +411,10 @@ def test_licences_decide_what_is_passed_on(tmp_path: Path):
     page = (out / "ATTRIBUTION.md").read_text()
     assert "CC BY-NC-ND 4.0" in page
     assert "not to be shared" in page
+    assert "not known" in page  # and `own` stays, see above
     out = made.export("commercial", cts="copy", purpose="commercial").out
+    assert "aorta" not in manifest(out)["volumes"]["own"]["organs"]
+    assert "our own: its licence is not known" in left_out(out)["own", "aorta"]
     assert not (out / "flare/ct.nii.gz").exists()
     out = made.export("internal", cts="copy", purpose="internal").out
     assert "aorta" in manifest(out)["volumes"]["jhh"]["organs"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 import pytest
-from tests.services.exporting.kit import Campaign, mixed
+from tests.services.exporting.kit import Campaign, manifest, mixed
 
 from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.exporting.export import ExportSettings
@@ -49,6 +50,36 @@ def test_an_export_with_its_datasheet(campaign: Campaign) -> None:
         exports.start("first", ExportSettings())
     with pytest.raises(NotFoundError):
         exports.datasheet("second")
+
+
+def test_patients_of_the_server_stay_together(campaign: Campaign) -> None:
+    names = ("new", "part", "seen", "whole")
+    table = campaign.folder / "patients.csv"
+    table.write_text("volume,patient\n" + "".join(f"{name},one\n" for name in names))
+    for number, (patients, sets) in enumerate([(None, 2), (table, 1)]):
+        made = mixed_again(campaign, number)
+        exports = Exports(made.studies, made.service.ledger.path, patients=patients)
+        out = exports.start("split", ExportSettings(require="any", split="paper"))
+        ended(exports)
+        found = {one["split"] for one in manifest(out)["volumes"].values()}
+        assert len(found) == sets, found
+
+
+def mixed_again(campaign: Campaign, number: int) -> Campaign:
+    """The same campaign, split by nobody yet."""
+    folder = campaign.folder / f"campaign{number}"
+    folder.mkdir()
+    return mixed(folder)
+
+
+def test_reasons_name_the_command(campaign: Campaign) -> None:
+    ct = campaign.studies / "whole.nii.gz"
+    os.utime(ct, (time.time() + 60,) * 2)
+    exports = exports_of(campaign)
+    exports.start("first", ExportSettings())
+    text = ended(exports)
+    assert "atlas8k export --accept-changed takes it then" in text
+    assert "give --" not in text
 
 
 def test_what_is_wrong_is_said(campaign: Campaign) -> None:

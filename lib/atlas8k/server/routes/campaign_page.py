@@ -45,7 +45,7 @@ from atlas8k.services.privacy import hides
 from atlas8k.services.scoring import duration
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.thumbnails import wanted
-from atlas8k.store import alike
+from atlas8k.store import alike, phases
 from atlas8k.store.overview import Listed, Order, Show
 
 router = APIRouter(prefix="/atlas8k", route_class=GuardedRoute)
@@ -207,6 +207,7 @@ def volumes(
     q: Annotated[str, Query(max_length=200)] = "",
     show: Show = "all",
     source: Annotated[str | None, Query(max_length=200)] = None,
+    phase: Annotated[str | None, Query(max_length=20)] = None,
     order: Order = "priority",
     page: Annotated[int, Query(ge=1, le=10**7)] = 1,
 ) -> Response:
@@ -217,8 +218,14 @@ def volumes(
     # "*": whatever the source; a form cannot leave a field out.
     wanted_source = None if source in (None, "*") else source
     model_version = context.ranked_by()
+    with ledger.read() as tx:
+        known = phases.of_volumes(tx)
+    by_phase: dict[str, list[str]] = {}
+    for name in context.studies.now().ids():
+        by_phase.setdefault(known[name].phase if name in known else "", []).append(name)
     found = ledger.listed(
         model_version,
+        among=None if phase in (None, "*") else by_phase.get(phase, []),
         text=q,
         show=show,
         source=wanted_source,
@@ -234,6 +241,7 @@ def volumes(
         pairs = alike.of_volumes(tx, [one.volume for one in found.lines])
     numbers, me = ledger.annotators(), holder().key
     asked = {"q": q, "show": show, "source": source or "*", "order": order}
+    asked["phase"] = "*" if phase is None else phase
     return render(
         "list.html.j2",
         script=True,
@@ -251,6 +259,8 @@ def volumes(
         states=STATES,
         counts=ledger.states(),
         sources=ledger.sources_there(),
+        phases=known,
+        phase_counts={one: len(by_phase[one]) for one in (*phases.PHASES, "") if one in by_phase},
         ranking=RANKINGS[ledger.ranked_by()],
         calibration=context.calibrations.of(model_version),
         who=lambda key: "you" if key == me else name_of(key, numbers, names=names),
@@ -266,7 +276,8 @@ def _unread(line: Listed) -> Listed:
 
 def _link(asked: dict[str, str]) -> Callable[..., str]:
     """Return what makes an address of the list: as it is asked for, with some of it changed."""
-    usual = {"q": "", "show": "all", "source": "*", "order": "priority", "page": "1"}
+    usual = {"q": "", "show": "all", "source": "*", "phase": "*", "order": "priority"}
+    usual["page"] = "1"
 
     def link(**changed: object) -> str:
         every = {**asked, **{key: str(value) for key, value in changed.items()}}

@@ -39,6 +39,7 @@ from atlas8k.services.case_facts import Case
 from atlas8k.services.case_parts import View, around
 from atlas8k.services.cases import Cases
 from atlas8k.services.errors import NotFoundError, RequestError
+from atlas8k.store import phases
 
 router = APIRouter(prefix="/atlas8k", include_in_schema=False, route_class=GuardedRoute)
 
@@ -83,6 +84,8 @@ def page(image: str, near: Near = "") -> Response:
         view, grid = cases.view(image, millimetres(near) if near else None)
     except VolumeError as error:
         trouble = error.reason
+    with context.ledger.read() as tx:
+        phase = phases.of_volume(tx, image)
     looked("image", image)
     return render(
         "case.html.j2",
@@ -96,6 +99,7 @@ def page(image: str, near: Near = "") -> Response:
         mine=current is not None and cases.is_own(current),
         who=who(),
         trouble=trouble,
+        phase=phase,
         organs=ORGANS,
         lines={one.name: one for one in case.organs},
         people=PEOPLE_ML,

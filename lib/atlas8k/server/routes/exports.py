@@ -13,7 +13,7 @@ from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import HEADERS
 from atlas8k.server.workspace import workspace
 from atlas8k.services.context import Context
-from atlas8k.services.errors import ConflictError
+from atlas8k.services.errors import ConflictError, RequestError
 from atlas8k.services.exporting.export import ExportSettings
 from atlas8k.services.exporting.layouts import Layout
 from atlas8k.services.exporting.selection import Require
@@ -22,12 +22,16 @@ router = APIRouter(prefix="/atlas8k/exports", tags=["Campaign"], route_class=Gua
 
 
 class Wanted(Who):
-    """``split`` ``paper``: training, validation and test in the paper's proportions."""
+    """``split`` ``paper``: training, validation and test in the paper's proportions.
+
+    Without ``cts``, CTs are copied for the layout ``dicom``, whose labels refer to them, and left
+    out for the others.
+    """
 
     name: str = Field(min_length=1, max_length=64)
     layout: Layout = "abdomenatlas"
     require: Require = "confirmed"
-    cts: Literal["none", "link", "copy"] = "none"
+    cts: Literal["", "none", "link", "copy"] = ""
     purpose: Literal["share", "commercial", "internal"] = "share"
     split: Literal["", "paper"] = ""
 
@@ -41,19 +45,25 @@ def state() -> dict[str, Any]:
 
 @router.post("", summary="Begin an export, or go on with one", dependencies=[ADMINS])
 def begin(asked: Wanted) -> dict[str, str]:
-    """Its folder; 409 where one runs, one of that name is there, or the studies are an archive."""
+    """Its folder, and what becomes of the CTs.
+
+    409 where one runs, one of that name is there, or the studies are an archive.
+    """
     context = _of_a_folder()
+    cts = asked.cts or ("copy" if asked.layout == "dicom" else "none")
+    if asked.layout == "dicom" and cts != "copy":
+        raise RequestError("DICOM SEG objects refer to a CT series: have the CTs copied with them")
     settings = ExportSettings(
         layout=asked.layout,
         require=asked.require,
-        cts=asked.cts,
+        cts=cts,
         name=asked.name,
         purpose=asked.purpose,
         split=asked.split,
     )
     out = context.exports.start(asked.name, settings)
     context.ledger.note("export", kind="dataset", name=asked.name, require=asked.require)
-    return {"path": str(out)}
+    return {"path": str(out), "cts": cts}
 
 
 @router.delete("", summary="Stop the export that runs", dependencies=[ADMINS])

@@ -1,8 +1,8 @@
 """Bring an export of ours into a campaign, with what its manifest says of each organ.
 
-A public organ becomes public again, one that a person has confirmed, drawn or missed a submission
-by "annotator 3 of DATASET", and a predicted one a pseudo label: nothing counts for more here than
-it did there.
+A public organ becomes public again, those that a person has confirmed, drawn or missed a submission
+by "DATASET: annotator 3", one for each annotator, and a predicted one a pseudo label: nothing
+counts for more here than it did there. A phase that somebody has said stays said.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from atlas8k.core.grid import Grid
 from atlas8k.core.grid_alignment import place
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_grid, read_label, write_nifti
-from atlas8k.core.voxels import only
+from atlas8k.core.voxels import only, renamed
 from atlas8k.formats.dicom_seg import read_dicom_seg
 from atlas8k.labels.public import UNKNOWN_TAG
 from atlas8k.services.errors import ConflictError
 from atlas8k.services.exporting.export import MANIFEST
 from atlas8k.services.labels.service import LabelService
-from atlas8k.store import Assistance, Holder, OrganSource, VolumeEntry
+from atlas8k.store import Assistance, Holder, OrganSource, VolumeEntry, phases
 
 _READ = ("confirmed", "revised", "absent")
 
@@ -72,9 +72,23 @@ def bring_in(
     expected = {organ: _source(said) for organ, said in organs.items()}
     service.ledger.add_volumes([VolumeEntry(volume)])
     if _same(service, volume, expected, array):
+        _keep_phase(service, volume, record, dataset)
         return False
-    if service.ledger.submissions(volume):
+    readings = _readings(organs, expected, dataset)
+    there = {one.holder for one in service.ledger.submissions(volume)}
+    before = [organ for who, of in readings.items() if who.key in there for organ in of]
+    # Killed between two annotators' submissions, it goes on with those that lack.
+    goes_on = there < {who.key for who in readings} and _same(
+        service, volume, {organ: expected[organ] for organ in before}, array
+    )
+    if there and not goes_on:
         raise ConflictError(f"{volume}: somebody has submitted it here; nothing was brought in")
+    _keep_phase(service, volume, record, dataset)
+    if there:
+        _adopt(service, volume, grid, array, organs, {
+            who: of for who, of in readings.items() if who.key not in there
+        })  # fmt: skip
+        return True
     service.ledger.add_volumes([VolumeEntry(volume, record.get("dataset") or dataset)])
     public = {o: source for o, source in expected.items() if source.source == "public"}
     if public:
@@ -89,24 +103,63 @@ def bring_in(
     if drafted:
         made = only(array, [ORGAN_IDS[organ] for organ in drafted])
         service.keep_pseudo(volume, made, grid, {"model_version": record.get("model")})
-    states = {o: one.state for o, one in expected.items() if one.source == "revised"}
-    if states:
-        numbers = sorted({said["annotator"] for said in organs.values() if "annotator" in said})
-        who = " and ".join(map(str, numbers)) or "unknown"
+    _adopt(service, volume, grid, array, organs, readings)
+    return True
+
+
+def _readings(
+    organs: Mapping[str, Mapping[str, Any]], expected: Mapping[str, OrganSource], dataset: str
+) -> dict[Holder, dict[str, str]]:
+    """Return the states of organs that annotators vouch for, by annotator, in their order."""
+    found: dict[int, dict[str, str]] = {}
+    for organ, source in expected.items():
+        if source.source == "revised":
+            number = organs[organ].get("annotator", 0)
+            found.setdefault(number, {})[organ] = source.state
+    return {
+        Holder(f"{dataset}: annotator {number or 'unknown'}"): found[number]
+        for number in sorted(found)
+    }
+
+
+def _adopt(
+    service: LabelService,
+    volume: str,
+    grid: Grid,
+    array: npt.NDArray[np.uint8],
+    organs: Mapping[str, Mapping[str, Any]],
+    readings: Mapping[Holder, Mapping[str, str]],
+) -> None:
+    """Enter a submission for each annotator, with the organs that are theirs."""
+    for who, states in readings.items():
         params = {
-            "label_info": [{"name": name, "idx": number} for name, number in ORGAN_IDS.items()],
+            "label_info": [{"name": organ, "idx": n} for n, organ in enumerate(states, 1)],
             "absent": [organ for organ, state in states.items() if state == "absent"],
             "looked_at": [organ for organ, state in states.items() if state == "confirmed"],
             "volume_is_right": list(ORGAN_NAMES),
         }
+        helped = {
+            organ: [Assistance(**one) for one in organs[organ].get("tools", ())] for organ in states
+        }
+        # Other organs have no name in it, so that they stay as they are here.
+        table = np.zeros(256, np.uint8)
+        for number, organ in enumerate(states, 1):
+            table[ORGAN_IDS[organ]] = number
+        own = renamed(array, table)
         with tempfile.TemporaryDirectory(prefix="atlas8k-label-") as scratch:
-            sent = write_nifti(Path(scratch) / "label.nii", array, grid)
-            helped = {
-                organ: [Assistance(**one) for one in said.get("tools", ())]
-                for organ, said in organs.items()
-            }
-            service.adopt(volume, sent, Holder(f"{dataset}: annotator {who}"), params, helped)
-    return True
+            sent = write_nifti(Path(scratch) / "label.nii", own, grid)
+            service.adopt(volume, sent, who, params, helped)
+
+
+def _keep_phase(
+    service: LabelService, volume: str, record: Mapping[str, Any], dataset: str
+) -> None:
+    """Keep the phase that somebody has said there, unless somebody has here."""
+    if not record.get("phase_said"):
+        return
+    with service.ledger.write() as tx:
+        if phases.said(tx, volume) is None:
+            phases.say(tx, volume, record["phase"], Holder(dataset))
 
 
 def _source(said: Mapping[str, Any]) -> OrganSource:
@@ -135,7 +188,7 @@ def _same(
     if current is None:
         return False
     ids = [ORGAN_IDS[organ] for organ in expected]
-    return bool(np.array_equal(only(read_label(current.path).array, ids), array))
+    return bool(np.array_equal(only(read_label(current.path).array, ids), only(array, ids)))
 
 
 def _assembled(folder: Path, record: Mapping[str, Any], grid: Grid) -> npt.NDArray[np.uint8]:

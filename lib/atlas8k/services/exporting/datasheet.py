@@ -18,6 +18,7 @@ from atlas8k.labels.licences import demands, registered, stated
 from atlas8k.reports.sheets import read_sheet
 from atlas8k.reports.tables import Table
 from atlas8k.services.exporting.export import TABLE, ExportError
+from atlas8k.services.exporting.splits import PARTS, not_compared_text
 from atlas8k.store import OrganChange
 
 NONE = "(none)"
@@ -55,7 +56,8 @@ def tables_of(rows: pd.DataFrame, metadata: Path | None = None) -> list[Table]:
         CSV of cases with further columns, such as age and sex.
     """
     volumes = rows.drop_duplicates("volume").set_index("volume")
-    made = [_sources(volumes), *_crossed(volumes), _origin(rows), _sizes(rows), _findings(rows)]
+    made = [_sources(volumes), *_crossed(volumes), _origin(rows), _missing(rows)]
+    made += [_sizes(rows), _findings(rows)]
     if "tools" in rows and rows["tools"].any():  # an older manifest has no such column
         made.append(_tools(rows))
     if metadata is not None:
@@ -95,7 +97,7 @@ def _crossed(volumes: pd.DataFrame) -> list[Table]:
     captions = {
         "phase": "Contrast phase by the median HU of aorta, vena cava, kidneys and liver in the "
         "predicted label, or as somebody has said it; volumes.",
-        "split": "Volumes. Those of one patient, and near-duplicates, are in one set.",
+        "split": _sets_caption(volumes),
     }
     made = []
     for column, caption in captions.items():
@@ -107,6 +109,47 @@ def _crossed(volumes: pd.DataFrame) -> list[Table]:
         title = {"phase": "Contrast phases", "split": "Training, validation, test"}[column]
         made.append(_table(column, title, caption, frame))
     return made
+
+
+def _sets_caption(volumes: pd.DataFrame) -> str:
+    """Say what holds volumes together, and no more than is known of it."""
+    if (volumes["split"] == NONE).all():
+        return "Volumes; the dataset is not split."
+    patients = "Those that are known to be of one patient"
+    if "compared" not in volumes:  # an older manifest has no such column
+        return f"Volumes. {patients} are in one set. Whether all CTs were compared is not known."
+    number = int((volumes["compared"] == "no").sum())
+    if not number:
+        return f"Volumes. {patients}, and near-duplicates, are in one set."
+    text = not_compared_text(number, len(volumes))
+    return f"Volumes. {patients} are in one set. {text}; near-duplicates may lie in two sets."
+
+
+def _missing(rows: pd.DataFrame) -> Table:
+    """Return by organ in how many volumes it has no label, by set and by source."""
+    volumes = rows.drop_duplicates("volume")
+    groups = {"all": volumes}
+    sets = [part for part in volumes["split"].unique() if part != NONE]
+    order = {part: place for place, part in enumerate(PARTS)}
+    for part in sorted(sets, key=lambda part: (order.get(part, len(PARTS)), part)):
+        groups[f"set {part}"] = volumes[volumes["split"] == part]
+    for source, of in volumes.groupby("dataset"):
+        groups[f"from {source}"] = of
+    made = []
+    for organ in ORGAN_NAMES:
+        known = set(rows.loc[rows["organ"] == organ, "volume"])
+        made.append(
+            {
+                "organ": organ,
+                **{f"{name}, of {len(of)}": len({*of["volume"]} - known)
+                   for name, of in groups.items()},
+            }
+        )  # fmt: skip
+    caption = (
+        "Volumes in which an organ is unknown: it has no label in this dataset, and is not "
+        "background. By set, where there are sets, and by source dataset."
+    )
+    return _table("missing", "Missing classes", caption, pd.DataFrame(made))
 
 
 def _origin(rows: pd.DataFrame) -> Table:

@@ -49,7 +49,7 @@ TRAIN, VALIDATION, _ = PARTS
 COLUMNS = (
     *("volume", "organ", "dataset", "source", "state", "annotator", "round", "model"),
     *("predicted_dice", "checks", "disputed", "ml", "value", "file", "sha256"),
-    *("ct_file", "ct_sha256", "phase", "split", "tools"),
+    *("ct_file", "ct_sha256", "phase", "split", "tools", "compared"),
 )
 """Of the manifest's table: a row for each organ of each volume."""
 TOOL = "{tool}, weights under {licence}"
@@ -98,11 +98,15 @@ class ExportSettings:
 
 @dataclass
 class Exported:
-    """What an export has written; ``kept`` volumes were there from a run before."""
+    """What an export has written; ``kept`` volumes were there from a run before.
+
+    ``not_compared``: so many volumes of a split dataset were not compared with the others.
+    """
 
     out: Path
     volumes: int = 0
     kept: int = 0
+    not_compared: int = 0
     organs: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     organs_left_out: Counter[str] = field(default_factory=Counter)
@@ -255,8 +259,8 @@ class _Writer:
         changed = path.stat().st_mtime
         if changed > one.made_at + _CLOCK_S and not self._settings.accept_changed:
             raise NotExportedError(
-                "its CT was changed after its label was made; see whether they still fit, then "
-                "give --accept-changed"
+                "its CT was changed after its label was made; see whether they still fit: "
+                "atlas8k export --accept-changed takes it then"
             )
         return path
 
@@ -432,6 +436,7 @@ class _Writer:
                 manifest.write(("," if number else "") + "\n" + json.dumps(record))
                 table.write(csv_text(_rows(record)))
                 summary.organs.update(list(record["organs"]))
+                summary.not_compared += not record.get("compared", True)
                 labels = {said.get("dataset", "") for said in record["organs"].values()}
                 sources.update({record.get("dataset", ""), *labels - {""}})
                 if why := record["ct"].get("left_out"):
@@ -488,6 +493,7 @@ def _rows(record: Mapping[str, Any]) -> Iterator[list[Any]]:
             *(record["ct"].get("file") or record["ct"].get("folder", ""), record["ct"]["sha256"]),
             *(record.get("phase", ""), record.get("split", "")),
             "; ".join(TOOL.format(**one) for one in said.get("tools", ())),
+            ("yes" if record["compared"] else "no") if "compared" in record else "",
         ]
 
 

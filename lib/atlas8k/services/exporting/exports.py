@@ -81,10 +81,18 @@ class Exports:
         Of the campaign.
     folder
         Where exports go; None: beside the studies.
+    patients
+        Table of whose a volume is, which a split goes by.
     """
 
-    def __init__(self, studies: Path, ledger: Path, folder: Path | None = None) -> None:
-        self._studies, self._ledger = studies, ledger
+    def __init__(
+        self,
+        studies: Path,
+        ledger: Path,
+        folder: Path | None = None,
+        patients: Path | None = None,
+    ) -> None:
+        self._studies, self._ledger, self._patients = studies, ledger, patients
         self.folder = folder or studies.with_name(studies.name + BESIDE)
         self._last: Running | None = None
         self._lock = threading.Lock()
@@ -122,6 +130,7 @@ class Exports:
             job = {
                 "studies": str(self._studies), "ledger": str(self._ledger), "out": str(out),
                 "settings": asdict(settings),
+                "patients": str(self._patients) if self._patients else None,
             }  # fmt: skip
             process.stdin.write(json.dumps(job) + "\n")
             process.stdin.flush()
@@ -192,8 +201,8 @@ class Exports:
         left = "".join(f"; left out, {n}: {why}" for why, n in found["left_out"].items())
         volumes, organs = found["volumes"], found["organs"]
         text = f"{volumes:,} volume{'s' * (volumes != 1)}, {organs:,} organ{'s' * (organs != 1)}"
-        unfinished = f"; {found['unfinished']}" if found["unfinished"] else ""
-        text += f", in {one.path}{left}{unfinished}"
+        more = "".join(f"; {found[key]}" for key in ("not_compared", "unfinished") if found[key])
+        text += f", in {one.path}{left}{more}"
         return {**now, "text": f"{one.name}: {text}", "datasheet": one.name}
 
     def finished(self) -> list[Finished]:

@@ -26,16 +26,20 @@ from atlas8k.services.exporting.selection import LeftOut, Wanted
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.store.schema import VERSION
 
+_MAPS = "maps_sha256"
+"""In ``frozen.json``: of the file of the user's own datasets; null: there was none."""
 _PACKAGES = ("highdicom", "isal", "nibabel", "numpy", "pydicom")
 
 
-def freeze(folder: StudiesFolder, models: Path) -> dict[str, Any]:
-    """Return releases, and the hash of each network's file by model version.
+def freeze(folder: StudiesFolder, models: Path, maps: str | None = None) -> dict[str, Any]:
+    """Return releases, and hashes: of each network's file by model version, and of `maps`.
 
     Parameters
     ----------
     models
         Folder of the checkpoints.
+    maps
+        File of the user's own datasets.
     """
     with folder.ledger.read() as tx:
         model_versions = tx.run("SELECT name, detail FROM model_version ORDER BY id").fetchall()
@@ -44,7 +48,7 @@ def freeze(folder: StudiesFolder, models: Path) -> dict[str, Any]:
         place = str(json.loads(detail).get("networks", ""))
         files = sorted((models / place).glob("*.safetensors")) if place else []
         networks[name] = {"set": place, "sha256": {file.name: sha256_of(file) for file in files}}
-    return {**releases(), "models": networks}
+    return {**releases(), "models": networks, _MAPS: sha256_of(Path(maps)) if maps else None}
 
 
 def releases() -> dict[str, Any]:
@@ -59,7 +63,7 @@ def releases() -> dict[str, Any]:
 
 
 def again(
-    folder: StudiesFolder, source: Path
+    folder: StudiesFolder, source: Path, maps: str | None = None
 ) -> tuple[ExportSettings, Iterator[Wanted | LeftOut], dict[str, Any]]:
     """Return how to make an export again: its settings, its volumes, what it was made of.
 
@@ -67,11 +71,14 @@ def again(
     ----------
     source
         The export, made with ``frozen``, or a folder with its two JSON files.
+    maps
+        The file of the user's own datasets that it was made with; the export keeps its hash alone.
 
     Raises
     ------
     ExportError
-        It has no ``frozen.json``, or its manifest was changed.
+        It has no ``frozen.json``, its manifest was changed, or `maps` is not the file it was made
+        with.
     """
     frozen = read_json(source / FROZEN)
     if not frozen or not (source / MANIFEST).is_file():
@@ -80,11 +87,33 @@ def again(
         )
     if frozen.pop("manifest_sha256") != sha256_of(source / MANIFEST):
         raise ExportError(source, f"its {MANIFEST} was changed since")
+    _check_maps(source, frozen, maps)
     manifest = read_json(source / MANIFEST)
     said = manifest["atlas8k_export"]
     fields = {key: said[key] for key in ExportSettings.__dataclass_fields__}
-    settings = ExportSettings(**{**fields, "organs": tuple(fields["organs"])})
+    settings = ExportSettings(**{**fields, "organs": tuple(fields["organs"]), "maps": maps})
     return settings, _chosen(folder, manifest, settings), frozen
+
+
+def _check_maps(source: Path, frozen: dict[str, Any], maps: str | None) -> None:
+    """Check that the user's own datasets are those of then: licences decide what is written."""
+    if _MAPS not in frozen:  # an older release kept no hash of it
+        return
+    then = frozen[_MAPS]
+    if then is None:
+        if maps is not None:
+            raise ExportError(source, "was made without --maps; leave it out")
+        return
+    if maps is None:
+        raise ExportError(
+            source, f"was made with a file of own datasets: give it by --maps (sha256 {then})"
+        )
+    if not Path(maps).is_file():
+        raise ExportError(Path(maps), "is not there; the export was made with this file")
+    if sha256_of(Path(maps)) != then:
+        raise ExportError(
+            Path(maps), f"is another file than the export was made with (sha256 {then})"
+        )
 
 
 def _chosen(

@@ -19,10 +19,17 @@ from typing import Any
 
 from atlas8k.campaign.status import status
 from atlas8k.core.errors import Atlas8kError
+from atlas8k.services import duplicates
 from atlas8k.services.exporting.datasheet_page import write_datasheet
 from atlas8k.services.exporting.export import ExportSettings, export
 from atlas8k.services.exporting.selection import select, still_going_on
-from atlas8k.services.exporting.splits import SHARES, SplitRule, assign
+from atlas8k.services.exporting.splits import (
+    SHARES,
+    SplitRule,
+    assign,
+    not_compared_text,
+    read_patients_of,
+)
 from atlas8k.services.labels.service import LabelService
 
 EVERY_S = 0.5
@@ -36,15 +43,21 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     ----------
     job
         ``studies``, ``ledger`` and ``out``: paths; ``settings`` of an
-        :class:`~atlas8k.services.exporting.export.ExportSettings`.
+        :class:`~atlas8k.services.exporting.export.ExportSettings`; ``patients``: path of a table
+        of whose a volume is, or none.
     """
     settings = ExportSettings(**job["settings"])
     out = Path(job["out"])
     with closing(LabelService.open(job["studies"], Path(job["ledger"]))) as service:
-        parts = assign(service.ledger, SplitRule(SHARES)) if settings.split else None
+        parts, uncompared = None, set[str]()
+        if settings.split:
+            table = job.get("patients")
+            patients = read_patients_of(Path(table) if table else None)
+            parts = assign(service.ledger, SplitRule(SHARES, patients=patients))
+            uncompared = duplicates.uncompared(service.folder)
         chosen = select(
             service.folder, settings.require, settings.organs, settings.rename, settings.purpose,
-            settings.maps, parts,
+            settings.maps, parts, uncompared,
         )  # fmt: skip
         total = len(service.folder.now().ids())
         done = export(
@@ -59,6 +72,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "volumes": done.volumes,
         "organs": done.organs.total(),
         "unfinished": unfinished,
+        "not_compared": not_compared_text(done.not_compared, done.volumes),
         "left_out": dict(done.left_out.most_common(5)),
     }
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.labels.licences import Purpose, forbids, forbids_help, registered
+from atlas8k.labels.licences import Purpose, forbids_help, forbids_label
 from atlas8k.services.exporting.splits import EXCLUDED
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.store import LabelVersion, Ledger, OrganSource, exports, phases
@@ -22,6 +22,7 @@ VOUCHED = ("present", "absent", "confirmed", "revised")
 _PSEUDO = OrganSource("pseudo", "unknown")
 _PORTABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_NUMBER_THEM = "not portable; atlas8k export --rename numbers volumes"
 _STATUS = {
     "vanished": "its CT is gone",
     "excluded": "excluded from the campaign",
@@ -99,11 +100,11 @@ def name_fault(name: str, twins: int = 1) -> str:
         How many names are the same but for capitals, itself included.
     """
     if not _PORTABLE.fullmatch(name) or name.endswith("."):
-        return "its name holds more than A-Z a-z 0-9 . _ -: not portable; give --rename"
+        return f"its name holds more than A-Z a-z 0-9 . _ -: {_NUMBER_THEM}"
     if _DEVICES.fullmatch(name):
-        return "its name is a device's on Windows: not portable; give --rename"
+        return f"its name is a device's on Windows: {_NUMBER_THEM}"
     if twins > 1:
-        return "another volume's name differs by capitals alone: not portable; give --rename"
+        return f"another volume's name differs by capitals alone: {_NUMBER_THEM}"
     return ""
 
 
@@ -115,6 +116,7 @@ def select(
     purpose: Purpose = "share",
     maps: str | None = None,
     parts: Mapping[str, str] | None = None,
+    uncompared: Collection[str] = (),
 ) -> Iterator[Wanted | LeftOut]:
     """Yield every volume of a campaign: to be exported, or left out and why.
 
@@ -127,10 +129,12 @@ def select(
         ``BDMAP_00000001``: the same as volumes are added.
     purpose, maps
         A public label is left out where its licence forbids it, see
-        :func:`~atlas8k.labels.licences.forbids`, and one that a tool helped with where the licence
-        of its weights does; file of the user's own datasets.
+        :func:`~atlas8k.labels.licences.forbids_label`, and one that a tool helped with where the
+        licence of its weights does; file of the user's own datasets.
     parts
         Set of each volume, see :mod:`~atlas8k.services.exporting.splits`; None: no sets.
+    uncompared
+        Volumes of which near-duplicates are not known; the manifest of a split dataset says so.
     """
     with folder.ledger.read() as tx:
         known, numbers = exports.names(tx), exports.annotators(tx)
@@ -147,7 +151,7 @@ def select(
             yield LeftOut(shown, "", reason)
         else:
             licences = {
-                one.dataset: forbids(registered(one.dataset, maps), purpose, adapted=True)
+                one.dataset: forbids_label(one.dataset, purpose, maps)
                 for one in state.organs.values()
                 if one.source == "public"
             }
@@ -155,8 +159,11 @@ def select(
             if isinstance(made, Wanted):
                 if name in found:
                     made.record["phase"] = found[name].phase
+                    if found[name].said:
+                        made.record["phase_said"] = True
                 if parts is not None:
                     made.record["split"] = parts[name]
+                    made.record["compared"] = name not in uncompared
             yield made
     if not rename:
         for name in sorted(set(folder.now().ids()) - set(known)):

@@ -71,6 +71,15 @@ def parse_shares(text: str) -> tuple[float, float, float]:
     return one, two, three
 
 
+def not_compared_text(number: int, total: int) -> str:
+    """Say that near-duplicates of some CTs are not known, and may lie in two sets; else empty."""
+    if not number:
+        return ""
+    return (
+        f"{number} of {total} CTs were not compared with the others: `atlas8k cts duplicates` first"
+    )
+
+
 def read_patients_of(path: Path | None) -> dict[str, str]:
     """Read a table of patients; none where no file is given."""
     return {} if path is None else read_patients(path)
