@@ -295,6 +295,7 @@ def test_what_was_drawn_is_submitted_where_there_is_no_viewer(page: Any, server:
     begin(page, "h")
     page.keyboard.press("5")
     page.keyboard.press("b")
+    page.focus("#gl")  # a first click would scroll to it
     stroke(page, 0, (0.3, 0.4), (0.55, 0.6))
     until(page, SAVED)
     shown = drawn(page)
