@@ -120,6 +120,7 @@ def test_blocks_are_laid_into_the_label_voxel_for_voxel(
         everything(page)
     assert boxes[0] != boxes[1]
     assert (expected != begun).sum() > 20
+    page.wait_for_selector("text=You go on with what you drew")  # and with what was said
     submit(page)
     assert np.array_equal(label(server, image), expected)
 
