@@ -96,8 +96,8 @@ def options(
 def main() -> None:
     """Run the command; print an error of ours as one line, with exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    # The user of a command knows where folder and ledger are; only a server logs it.
-    for quiet in ("atlas8k.services.studies", "atlas8k.store.filesystem"):
+    # The user of a command knows where folder and ledger are, and asks for no threads of a library.
+    for quiet in ("atlas8k.services.studies", "atlas8k.store.filesystem", "numexpr"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
     act_as_program("atlas8k command")
     try:
