@@ -198,7 +198,25 @@ def test_another_browser_goes_on_and_the_label_is_given_out(browser: Any, server
     )
     assert given.content == hers.content
     second, page = named("anna")
-    begin(page, "c")
+    held: list[Any] = []
+
+    def hold(one: Any) -> None:
+        held.append(one)
+
+    page.route("**/atlas8k/cases/c/drawing/label*", hold)
+    page.goto("/atlas8k/case?image=c")
+    until(page, f"(async () => !!({NV} || {{}}).onDrawingChanged)()")
+    page.wait_for_selector("tr[data-organ][aria-current=true]")
+    page.keyboard.press("5")
+    page.keyboard.press("c")
+    page.keyboard.press("Control+Enter")  # what was drawn is on its way: it is not left behind
+    page.wait_for_selector("text=what you drew before, is not shown yet")
+    review = requests.get(f"{server.url}/atlas8k/review/c", timeout=LIMIT_S).json()
+    assert review["status"] == "leased"  # not submitted
+    for one in held:
+        one.continue_()
+    page.unroute("**/atlas8k/cases/c/drawing/label*")
+    until(page, READY)
     page.wait_for_selector("text=You go on with what you drew")
     assert page.input_value("#comment") == "gone on with"
     assert state(page, "liver") == "absent"

@@ -154,6 +154,7 @@ ROWS = [
     Row("GET /atlas8k/cases/{image}/strokes", 404, WORK, path="/atlas8k/cases/nothing/strokes"),
     Row("POST /atlas8k/cases/{image}/strokes", 422, WORK, path="/atlas8k/cases/nothing/strokes"),
     Row("GET /atlas8k/case", 404, WORK, "image=nothing"),
+    Row("GET /atlas8k/case/study", 404, WORK, "study=nothing"),
     Row("GET /atlas8k/case/ct", 404, WORK, "image=nothing"),
     Row("POST /atlas8k/case/layer", 404, WORK, "image=nothing&key=start"),
     Row(
@@ -222,6 +223,13 @@ ROWS = [
             path=f"/atlas8k/review/nothing/{do}",
         )
         for do in ("accept", "return", "take-over", "decide", "ask-again")
+    ),
+    Row(
+        "POST /atlas8k/review/{image}/decide-by-organ",
+        404,
+        DECIDE,
+        body={"first": "1", "second": "2", "counts": {}},
+        path="/atlas8k/review/nothing/decide-by-organ",
     ),
     # The sweep.
     Row("GET /atlas8k/sweep", 200, WORK),

@@ -423,6 +423,12 @@ def test_what_the_viewer_saves_is_submitted(page: Any, server: Server, codes: st
     page.context.add_cookies([{"name": "atlas8k_name", "value": "Olga", "url": server.url}])
     connect(page, server, study)
     assert page.get_attribute("text=Your cases", "href") == "/atlas8k/cases"
+    with page.expect_popup() as shown_beside:
+        page.click("text=This case")
+    shown_beside.value.wait_for_url(f"**/atlas8k/case?image={series}")
+    back = shown_beside.value.get_attribute("text=Open in OHIF", "href")
+    assert back.endswith(study)
+    shown_beside.value.close()
     run(page, "draft")
     shown = {one["label"]: one for one in page.evaluate(LABELS)}
     assert shown["liver"]["voxels"] > 0

@@ -25,7 +25,7 @@ from atlas8k.reports.thumbnail import ONLY_FIRST, ONLY_SECOND
 from atlas8k.store import OrganSource
 
 pytestmark = [pytest.mark.slow, needs_chromium]
-IMAGES = ("a", "b", "c", "d", "e")
+IMAGES = ("a", "b", "c", "d", "e", "f")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,55 @@ def test_a_conflict_is_seen_and_decided(page: Any, server: Server, client: Clien
         f"submission {ids[1]}",
         f"submission {ids[0]}",
     ]
+
+
+def test_a_conflict_is_decided_organ_by_organ(page: Any, server: Server, client: Client) -> None:
+    bring(server, "f", liver=(2, 5), spleen=(8, 11), pancreas=(15, 17)).close()
+    same = {"pancreas": (15, 17)}
+    client.send("anna", "f", slabs(liver=(2, 6), spleen=(8, 12), **same), looked_at="all")
+    client.send("ben", "f", slabs(liver=(4, 9), spleen=(9, 14), **same), looked_at="all")
+    first, second = (one["id"] for one in client.get("/atlas8k/review/f")["submissions"])
+    page.goto("/atlas8k/reviews/case?image=f")
+    assert "none chosen of 2 that differ" in page.inner_text("#by-organ")
+    assert page.is_disabled("#by-organ button")
+    assert "the same" in page.inner_text("tr:has-text('pancreas')")
+    page.focus("[name=liver][value=second]")
+    page.keyboard.press("Space")
+    page.click("tbody a:has-text('spleen')")  # a look at the other organ loses no choice
+    page.wait_for_url("**organ=spleen**")
+    assert page.is_checked("[name=liver][value=second]")
+    page.check("[name=spleen][value=first]")
+    check_accessible(page)
+    keep(page, "by-organ")
+    page.click("#by-organ button")
+    page.wait_for_url("**/atlas8k/reviews")
+    page.wait_for_selector("text=f: each organ counts as chosen")
+    # Ben's liver reaches into Anna's spleen, which is the smaller and keeps its voxels.
+    voxel_ml = float(np.prod(GRID.spacing)) / 1000
+    lost = GRID.shape[1] * GRID.shape[2] * voxel_ml
+    page.wait_for_selector(f"text=liver lost {lost:.2f} ml to a smaller organ")
+    assert np.array_equal(client.label("f", "final"), slabs(liver=(4, 8), spleen=(8, 12), **same))
+    case = client.get("/atlas8k/review/f")
+    made = case["submissions"][-1]
+    assert made["in_force"]
+    assert [one["decision"] for one in case["reviews"]] == [
+        f"taken over by submission {made['id']}"
+    ]
+    assert (made["organs"]["liver"]["state"], made["organs"]["spleen"]["state"]) == (
+        "revised",
+        "confirmed",
+    )
+    # Nobody said anything of an organ that both had alike, nor of those that nobody drew.
+    assert made["organs"]["pancreas"]["state"] == "not_assessed"
+    undecided = {"first": str(first), "second": str(second), "counts": {"liver": "first"}}
+    assert "spleen" in str(client.post("/atlas8k/review/f/decide-by-organ", 422, **undecided))
+    other = {**undecided, "second": "99"}
+    client.post("/atlas8k/review/f/decide-by-organ", 404, **other)
+    wrong = {**undecided, "counts": {"liver": "third"}}
+    client.post("/atlas8k/review/f/decide-by-organ", 422, **wrong)
+    page.goto("/atlas8k/reviews/case?image=f")
+    page.click("text=Undo the latest decision")
+    page.wait_for_selector("text=f: its questions are open again.")
 
 
 def test_a_case_that_nobody_has_submitted(page: Any, server: Server) -> None:
@@ -146,6 +195,14 @@ def test_returned_with_a_note(page: Any, server: Server, client: Client) -> None
     page.goto("/atlas8k/cases")
     assert "b was returned to you: the dome <b>is</b> missing" in page.inner_text("[role=alert]")
     check_accessible(page)
+    page.goto("/atlas8k/reviews/case?image=b")
+    page.click("text=Take it back")
+    page.wait_for_selector("text=b is not given out again")
+    assert not client.get("/atlas8k/cases/list?client_id=anna")["returned"]
+    page.goto("/atlas8k/reviews/case?image=b")
+    page.fill("#return [name=note]", "the dome <b>is</b> missing")
+    page.click("#return button")
+    page.wait_for_url("**/atlas8k/reviews")
     listed = client.get("/atlas8k/cases/list?client_id=anna")["returned"]
     assert [(one["image"], one["note"]) for one in listed] == [("b", "the dome <b>is</b> missing")]
     assert not client.get("/atlas8k/cases/list?client_id=ben")["returned"]

@@ -198,6 +198,26 @@ def test_a_returned_case_is_not_given_out_where_that_is_undone(three: Ledger, cl
     check_consistent(three.path)
 
 
+def test_a_case_of_which_nothing_was_asked_is_taken_back_too(three: Ledger, clock: Clock) -> None:
+    first = three.submit("a", ANNA, organs=REVISED)
+    clock.minutes(1)
+    three.hand_back("a", to=ANNA.key, note="more", reviewer="rita")
+    assert three.ask_again("a", "rita") == 0
+    assert (three.status("a"), three.offers(), three.reviews("a")) == ("submitted", [], [])
+    assert three.current_submission("a") == first
+    with pytest.raises(LedgerError, match="nothing was decided"):
+        three.ask_again("a", "rita")
+    # After an earlier decision: that one stays decided.
+    three.submit("a", BEN, organs=REVISED)
+    clock.minutes(1)
+    three.resolve("a", first.id, "rita")
+    clock.minutes(1)
+    three.hand_back("a", note="more", reviewer="rita")
+    assert three.ask_again("a", "rita") == 0
+    assert (three.status("a"), three.offers(), three.reviews("a")) == ("submitted", [], [])
+    check_consistent(three.path)
+
+
 def test_restoring_is_a_new_entry_that_says_what_the_old_one_said(three: Ledger) -> None:
     take(three, ANNA)
     first = three.submit("a", ANNA, organs=REVISED, file="f", sha256="1" * 64)

@@ -180,18 +180,28 @@ comes back replaces the one on the screen, also where another organ was, or wher
 left; the viewer by itself does neither. A refusal is shown in its own words.
 """
 
-BACK = (
-    '<a href="/atlas8k/cases" target="atlas8k-cases" style="position: fixed; right: 10px;'
-    " bottom: 10px; z-index: 1000; padding: 4px 12px; border-radius: 6px; background: #0a58ca;"
-    " color: #fff;"
-    ' font: 14px system-ui, sans-serif; text-decoration: none">Your cases</a>'
+_LINK = (
+    "padding: 4px 12px; border-radius: 6px; background: #0a58ca; color: #fff;"
+    " font: 14px system-ui, sans-serif; text-decoration: none"
 )
+_CORNER = "position: fixed; right: 10px; bottom: 10px; z-index: 1000"
+BACK = f"""<nav aria-label="atlas8k" style="{_CORNER}">
+<a id="atlas8k-case" hidden target="atlas8k-cases" style="{_LINK}">This case</a>
+<a href="/atlas8k/cases" target="atlas8k-cases" style="{_LINK}">Your cases</a></nav>
+<script>setInterval(() => {{
+  const study = new URLSearchParams(location.search).get('StudyInstanceUIDs');
+  const link = document.getElementById('atlas8k-case');
+  link.hidden = !study;
+  if (study) link.href = '/atlas8k/case/study?study=' + encodeURIComponent(study);
+}}, 500)</script>
+"""
 
 
 def with_way_back(page: str) -> str:
-    """Return the viewer's start page with a link to the cases, where one is confirmed or submitted.
+    """Return the viewer's start page with links to the case that it shows and to one's cases.
 
-    It opens beside the viewer: what is drawn in one is kept nowhere else.
+    They open beside the viewer: what is drawn in one is kept nowhere else. Next Sample shows
+    another study without loading the page anew, so that the link goes by the address.
     """
     return page.replace("</body>", f"{BACK}</body>", 1)
 

@@ -156,8 +156,8 @@ def hand_back(
 def ask_again(tx: Transaction, volume: str, reviewer: str = "") -> int:
     """Undo the latest decision about a volume: its questions are open again; how many.
 
-    The current label stays current until somebody decides otherwise. What was decided stays in
-    the history.
+    A volume that was returned is not offered any more. The current label stays current until
+    somebody decides otherwise. What was decided stays in the history.
 
     Raises
     ------
@@ -166,8 +166,11 @@ def ask_again(tx: Transaction, volume: str, reviewer: str = "") -> int:
     """
     row = volume_row(tx, volume)
     at = tx.value("SELECT max(closed_at) FROM review WHERE volume = ? AND reviewer <> ''", row)
-    if at is None:
+    returned = tx.value("SELECT at FROM offer WHERE volume = ? AND purpose = 'returned'", row)
+    if at is None and returned is None:
         raise LedgerError(f"{volume}: nothing was decided, so there is nothing to undo")
+    if returned is not None and (at is None or returned > at):
+        at = returned  # nothing was open when it was returned, and nothing is opened now
     if tx.value("SELECT max(submitted_at) FROM submission WHERE volume = ?", row) > at:
         raise LedgerError(f"{volume}: was submitted again since it was decided; look at that label")
     if tx.value("SELECT lease FROM volume WHERE id = ?", row) is not None:
@@ -189,7 +192,7 @@ def ask_again(tx: Transaction, volume: str, reviewer: str = "") -> int:
     tx.run("UPDATE volume SET status = ? WHERE id = ?", status, row)
     provenance.derive(tx, row)
     opened = int(tx.value(_OPEN, row)) - int(before)
-    if not opened:
+    if not opened and returned is None:
         raise LedgerError(f"{volume}: its questions are open already")
     _record(tx, row, reviewer, "asked again", questions=opened)
     return opened

@@ -71,6 +71,12 @@ class SeriesIndex:
             row = tx.find("SELECT * FROM series WHERE uid = ?", uid)
         return Series(*row) if row else None
 
+    def of_study(self, study: str) -> list[str]:
+        """Return the series of a study, by UID."""
+        with self._ledger.read() as tx:
+            rows = tx.run("SELECT uid FROM series WHERE study = ? ORDER BY uid", study)
+            return [uid for (uid,) in rows]
+
     def write_series(self, rows: Iterable[Series], gone: Iterable[str] = ()) -> None:
         """Take in what was found out; and forget series that are gone."""
         rows, gone = list(rows), list(gone)

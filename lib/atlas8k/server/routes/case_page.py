@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, RedirectResponse, Response
 
 from atlas8k.attention.explain import PLANES
 from atlas8k.core.error_kinds import ERROR_KINDS
@@ -64,6 +64,20 @@ def millimetres(near: str) -> list[float]:
     if len(found) != 3 or not all(abs(mm) < 1e5 for mm in found):
         raise RequestError(f"near: {near[:40]!r}; three numbers are needed, mm")
     return found
+
+
+@router.get("/case/study", dependencies=WORKER)
+def of_study(study: Annotated[str, Query(max_length=64)]) -> Response:
+    """Go to the case of a study that OHIF shows: the one in hand, or the only one."""
+    archive = workspace().archive
+    found = [] if archive is None else archive.volumes(study)
+    if not found:
+        raise NotFoundError("case of the study", study)
+    mine = cases_of().keys
+    held = {one.volume for one in workspace().ledger.leases() if one.holder in mine}
+    one = next((image for image in found if image in held), found[0] if len(found) == 1 else None)
+    where = "/atlas8k/cases" if one is None else f"/atlas8k/case?image={quote(one)}"
+    return RedirectResponse(where, 303)
 
 
 @router.get("/case", dependencies=WORKER)

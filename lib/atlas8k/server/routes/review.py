@@ -15,6 +15,7 @@ from atlas8k.server.blind import check_shown, hidden_images, hides_first
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.errors import NotFoundError, RequestError
+from atlas8k.services.labels.by_organ import Side, decide_by_organ
 from atlas8k.services.labels.reviews import Revision
 from atlas8k.services.labels.service import LabelService
 from atlas8k.store import Submission
@@ -60,6 +61,14 @@ class Decide(Who):
     submission: int | None = Field(None, ge=1, le=2**62)
     organ: str | None = Field(None, max_length=80)
     source: Literal["public", "revised"] | None = None
+
+
+class DecideByOrgan(Who):
+    """Two labels of the case by their keys, and by organ which of the two counts."""
+
+    first: str = Field(max_length=40)
+    second: str = Field(max_length=40)
+    counts: dict[str, Side] = Field(max_length=254)
 
 
 def labels_of(image: str) -> LabelService:
@@ -198,3 +207,23 @@ def decide(image: str, asked: Decide) -> dict[str, Any]:
     else:
         raise RequestError("give a submission, or an organ and a source (public or revised)")
     return {"image": image, "left": [asdict(one) for one in label_service.ledger.reviews(image)]}
+
+
+@reviews.post("/{image}/decide-by-organ", summary="Take each organ from one of two labels")
+def by_organ(image: str, asked: DecideByOrgan) -> dict[str, Any]:
+    """What comes of it is a submission of who asks, and answers the open questions."""
+    check_shown(image)
+    counts: dict[str, Side] = {}
+    for name, side in asked.counts.items():
+        organ = find_organ(name)
+        if organ is None:
+            raise NotFoundError("organ", name)
+        counts[organ.name] = side
+    pair = asked.first, asked.second
+    found = decide_by_organ(labels_of(image), image, pair, counts, asked.holder)
+    return {
+        "image": image,
+        "submission": found.receipt.submission.id,
+        "recorded": found.receipt.recorded,
+        "lost_ml": found.lost_ml,
+    }

@@ -18,6 +18,7 @@ const thinned = facts.view === "thinned"; // then it is looked at, and drawn on 
 const SAVE_MS = 4000, AGAIN_MS = 15_000;
 
 let base = null; // the label that the case began with
+let restored = false; // what was drawn before is shown: until then nothing else may be submitted
 let tool = "look", size = 5, plane = "axial", depth = 0, undone = 0;
 let version = facts.drawing.version, dirty = false, saving = null, stopped = false, tried = 0;
 
@@ -401,8 +402,9 @@ root.addEventListener("shown", async () => {
       status("The CT was replaced since you drew on it; what you drew belongs to the one before. ",
         true, ...link(label), " ", anew());
     }
+    restored = true;
   } catch (error) {
-    say(`What you drew before cannot be shown: ${error.message}`, true);
+    status(`What you drew before cannot be shown: ${error.message}. Load the page again, or: `, true, anew());
   }
   measure();
   use("look");
@@ -420,6 +422,7 @@ const anew = () => button("Begin anew", async () => {
 // Submitting.
 async function submit() {
   if (asking) return say("The stroke is not answered yet: wait for it, then submit.", true);
+  if (nv && !restored) return say("Not submitted: the CT, or what you drew before, is not shown yet. Wait for it.", true);
   const { organs, right, note } = said(), states = Object.entries(organs);
   const of = (...wanted) => states.filter(([, state]) => wanted.includes(state)).map(([name]) => name);
   const words_ = { absent: of("absent"), looked_at: of("correct", "changed"), volume_is_right: right };

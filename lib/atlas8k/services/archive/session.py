@@ -92,6 +92,11 @@ class ArchiveSession:
         row = self.folder.series_index.one(image_id)
         return None if row is None else row.study
 
+    def volumes(self, study: str) -> list[str]:
+        """Return the series of a study that are volumes of the campaign."""
+        known = self.folder.ledger.is_known
+        return [uid for uid in self.folder.series_index.of_study(study) if known(uid)]
+
     def written(self) -> set[str]:
         """Return the series of segmentations that were written to the archive from here."""
         return {one.series for one in self.folder.series_index.sent().values() if one.series}

@@ -193,6 +193,7 @@ class LabelService:
         params: Mapping[str, Any] | None = None,
         *,
         lease: int | None = None,
+        helped: Mapping[str, Sequence[Assistance]] | None = None,
     ) -> Receipt:
         """Take in what an annotator saved.
 
@@ -207,13 +208,15 @@ class LabelService:
             the organs, see :class:`~atlas8k.labels.submission_diff.Statement`.
         lease
             The lease it belongs to, where the client says so.
+        helped
+            What had helped with organs that are taken from other labels.
 
         Raises
         ------
         VolumeError
             It is refused; the current label stays.
         """
-        ready = self._submissions.prepare(volume, sent, holder, params or {}, lease)
+        ready = self._submissions.prepare(volume, sent, holder, params or {}, lease, helped)
         notes = tuple(ready.detail.get("notes", ()))
         with self.reconciler.lock(volume):
             known = self.ledger.same_again(volume, holder, ready.content)
