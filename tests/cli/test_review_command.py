@@ -114,6 +114,27 @@ def test_returned_and_taken_over(studies: Path, tmp_path: Path) -> None:
     run(studies, "review", "take-over", "case", "--as", "rita", fails="somebody else has it")
 
 
+def test_organ_by_organ(studies: Path) -> None:
+    pair = ("review", "by-organ", "case", "--first", "public", "--second", 2, "--as", "rita")
+    undecided = (*pair, "--counts", "spleen=first")
+    run(studies, *undecided, fails="not decided: liver; say which label counts")
+    run(studies, *pair[:-3], 9, "--counts", "liver=first", fails="label of this case")
+    assert "liver=third" in str(run_wrong(studies, *pair, "--counts", "liver=third"))
+    out = run(studies, *pair, "--counts", "Liver=second").stdout
+    assert "submission 3 is current" in out
+    assert start_label(studies) == [1, 2, 3]
+    assert "Nothing to decide." in run(studies, "review", "list").stdout
+    (made,) = json.loads(run(studies, "labels", "history", "case", "--json").stdout)["history"][2:]
+    assert (made["holder"], made["organs"]["liver"]["state"]) == ("user:rita", "revised")
+
+
+def run_wrong(studies: Path, *arguments: object) -> str:
+    """What a command says of an argument that it does not take."""
+    result = CliRunner().invoke(app, [*map(str, arguments), "--studies", str(studies)])
+    assert result.exit_code == 2
+    return result.output
+
+
 def test_a_folder_without_a_ledger(tmp_path: Path) -> None:
     run(tmp_path, "review", "list", fails="no ledger yet")
 

@@ -241,3 +241,33 @@ def decide(
             typer.echo(f"{case}: {named[0]} is {source}")
         for open_review in label_service.ledger.reviews(case):
             typer.echo(f"{case}: still open: {_question(open_review.__dict__)}")
+
+
+@review.command("by-organ")
+def by_organ(
+    case: Case,
+    first: Annotated[str, typer.Option(help="number of a submission, `public` or `pseudo`")],
+    second: Annotated[str, typer.Option(help="as --first")],
+    counts: Annotated[
+        list[str], typer.Option(help="ORGAN=first or ORGAN=second; repeat, for all that differ")
+    ],
+    studies: Studies = ".",
+    ledger: LedgerFile = None,
+    name: As = "",
+) -> None:
+    """Take each organ from one of two labels; what comes of it is your submission."""
+    from atlas8k.services.labels.by_organ import SIDES, decide_by_organ
+
+    chosen = {}
+    for one in counts:
+        organ, _, side = one.partition("=")
+        if side not in SIDES:
+            raise typer.BadParameter(f"--counts {one}: ORGAN=first or ORGAN=second is needed")
+        chosen.update(dict.fromkeys(organs_in(organ, "--counts"), SIDES[side]))
+    with label_service_of(studies, ledger) as label_service:
+        holder = acting_holder(name)
+        found = decide_by_organ(label_service, case, (first, second), chosen, holder)
+    receipt = found.receipt
+    typer.echo(f"{case}: submission {receipt.submission.id} is current; {receipt.recorded}")
+    for organ, ml in found.lost_ml.items():
+        typer.echo(f"{case}: {organ} lost {ml:.2f} ml to a smaller organ that claims it, too")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from atlas8k.services.labels.service import LabelService, Receipt
 
 Side = Literal["first", "second"]
+SIDES: dict[str, Side] = {"first": "first", "second": "second"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _helped(
 ) -> dict[str, list[Assistance]]:
     """Return what had helped with the organs, as the submissions say that they come from."""
     found: dict[str, list[Assistance]] = {}
-    for side, label in (("first", first), ("second", second)):
+    for side, label in zip(SIDES, (first, second), strict=True):
         version = service.versions.find(volume, label.sha256)
         for organ, source in from_json(version.info if version is not None else {}).items():
             number = source.submission
