@@ -331,7 +331,7 @@ async function save() {
     await own("readwrite", store => store.delete(key));
     return status(`Saved at ${clock(found.saved_at)}.`);
   }
-  if (code === 0 || code >= 500) { // away, or its disk is full
+  if (code === 0 || code === 401 || code >= 500) { // away, not signed in any more, or its disk is full
     dirty = true;
     return status(`Not saved on the server: ${why} What you drew is kept in this browser and sent `
       + "again until the server takes it. ", true, ...link(label));
@@ -366,7 +366,7 @@ async function keep(at_once = false) {
 const wait = () => one("#saved").className.includes("error") ? AGAIN_MS : SAVE_MS;
 setInterval(keep, 1000);
 addEventListener("online", () => { tried = 0; });
-document.addEventListener("visibilitychange", () => document.hidden && keep(true));
+document.addEventListener("visibilitychange", () => keep(true)); // on coming back, too: one may have signed in
 addEventListener("beforeunload", event => { if (dirty || saving) event.preventDefault(); });
 
 // The first sight of the label: what was drawn before comes back.
