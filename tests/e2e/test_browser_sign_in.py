@@ -107,7 +107,7 @@ def test_a_wrong_password_is_said_in_words_and_too_many_wait(browser: Browser) -
         page = browser.sign_in("uwe", f"guess {number}", to="/atlas8k/list")
         if number < 5:
             assert page.status_code == 401
-            assert "Name or password are not known." in page.text
+            assert "Name or password is wrong." in page.text
             assert "guess" not in page.text
             assert 'value="uwe"' in page.text
             assert 'name="to" value="/atlas8k/list"' in page.text

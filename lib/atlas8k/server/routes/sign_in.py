@@ -84,7 +84,7 @@ def grant_for(request: Request, username: str, password: str) -> Grant:
         found = ask_realm(grant_type="password", username=username, password=password)
     except RefusedError:
         attempts.failed(username, address)
-        raise refused("name or password are not known") from None
+        raise refused("name or password is wrong") from None
     attempts.succeeded(username, address)
     return found
 

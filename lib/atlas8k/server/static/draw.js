@@ -30,7 +30,8 @@ async function send(method, url, body) {
     return { code: 0, why: "The server does not answer." };
   }
   const found = await answer.json().catch(() => ({}));
-  return { code: answer.status, found, why: found.detail || `The server says ${answer.status}.` };
+  const why = `${found.detail || `The server says ${answer.status}`}.`;
+  return { code: answer.status, found, why };
 }
 
 // The browser's own store.
@@ -339,7 +340,7 @@ async function save() {
   stopped = true;
   const now = await send("GET", `${ours}/drawing`);
   if (code === 409 && now.code === 200 && now.found.version !== version && now.found.version) {
-    return status(`${why}. Which one counts? `, true,
+    return status(`${why} Which one counts? `, true,
       button("Show the other one", async () => {
         await own("readwrite", store => store.delete(key));
         dirty = false;
@@ -351,7 +352,7 @@ async function save() {
         dirty = true;
       }), " ", ...link(label));
   }
-  status(`Not saved on the server: ${why}. It is kept in this browser. `, true, ...link(label));
+  status(`Not saved on the server: ${why} It is kept in this browser. `, true, ...link(label));
 }
 async function keep(at_once = false) {
   if (saving) return saving;
