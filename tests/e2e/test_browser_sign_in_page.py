@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import requests
+from pydicom import dcmread
 from tests.e2e.browser import check_accessible, keep, needs_chromium, opened, until
 from tests.e2e.case_page import READY, SAVED, begin, drawn, needs_niivue, stroke, submit
 from tests.e2e.harness import Server
+from tests.e2e.orthanc import needs_orthanc, orthanc_with, serving, tiny_series
 from tests.e2e.realm import Realm, bearer, signed_in
 from tests.e2e.small import LIMIT_S, small_server
+from tests.e2e.test_ohif import LIMIT_MS, connect, run
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 TOLD = "!document.querySelector('#signed-out').hidden"
@@ -30,13 +33,17 @@ def server(realm: Realm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield started
 
 
-def sign_in(page: Any, name: str = "anna") -> None:
+def fill_in(page: Any, name: str) -> None:
     page.wait_for_selector("h1:text('Sign in')")
     until(page, "document.activeElement.name === 'username'")
     page.keyboard.type(name)
     page.keyboard.press("Tab")
     page.keyboard.type(f"{name}'s word")
     page.keyboard.press("Enter")
+
+
+def sign_in(page: Any, name: str = "anna") -> None:
+    fill_in(page, name)
     page.wait_for_selector(f"text=Signed in as {name}")
 
 
@@ -133,6 +140,27 @@ def test_a_link_from_elsewhere_does_not_ask_again(browser: Any, server: Server) 
         page.wait_for_selector("text=Signed in as anna")
         assert page.url == wanted
     context.close()
+
+
+@needs_orthanc
+def test_ohif_by_the_session(
+    browser: Any, realm: Realm, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The viewer's own requests: series of the archive, what the server offers, an inference."""
+    folder = tmp_path_factory.mktemp("ohif")
+    files = tiny_series(folder, 1)
+    study = dcmread(files[0], stop_before_pixels=True).StudyInstanceUID
+    with orthanc_with(folder, files) as archive, serving(folder, archive) as server:
+        context = browser.new_context(viewport={"width": 1400, "height": 900})
+        page = context.new_page()
+        page.set_default_timeout(LIMIT_MS)
+        page.goto(f"{server.url}/ohif/monai-label?StudyInstanceUIDs={study}")
+        fill_in(page, "anna")
+        page.wait_for_url("**/ohif/monai-label?*")
+        connect(page, server, study)
+        run(page, "ensemble")
+        keep(page, "ohif-signed-in")
+        context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -120,6 +120,9 @@ class BrowserSessions:
             session.tried = now
             session.grant = self._renew(session.grant)
             session.tried = NEVER
+        except RefusedError:
+            session.tried = NEVER  # it has answered: who waits is to hear the same
+            raise
         except RealmError:
             if not good:
                 raise

@@ -124,6 +124,17 @@ def test_a_realm_that_is_away_is_no_end_and_is_not_asked_by_every_request(
     assert sessions.token(number) not in {old, None}
 
 
+def ask_at_once(sessions: BrowserSessions, number: str) -> set[str | None]:
+    start = threading.Barrier(8)
+
+    def ask(_: int) -> str | None:
+        start.wait()
+        return sessions.token(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        return set(pool.map(ask, range(8)))
+
+
 @pytest.mark.parametrize("past_s", [-5.0, 5.0])
 def test_requests_at_the_same_moment_ask_once(
     sessions: BrowserSessions, realm: Realm, clock: Clock, past_s: float
@@ -132,17 +143,19 @@ def test_requests_at_the_same_moment_ask_once(
     number = sessions.begin(realm.grant())
     clock.now += LASTS_S + past_s
     realm.takes_s = 0.2
-    start = threading.Barrier(8)
-
-    def ask(_: int) -> str | None:
-        start.wait()
-        return sessions.token(number)
-
-    with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(ask, range(8)))
+    found = ask_at_once(sessions, number)
     assert realm.asked == 1
     assert None not in found
     assert (len(found) == 1) == (past_s > 0)  # before its end the old one is good
+
+
+def test_a_session_that_the_realm_has_ended_has_ended_for_all_who_wait(
+    sessions: BrowserSessions, realm: Realm, clock: Clock
+) -> None:
+    number = sessions.begin(realm.grant())
+    clock.now += LASTS_S
+    realm.takes_s, realm.error = 0.1, RefusedError()
+    assert ask_at_once(sessions, number) == {None}
 
 
 def test_they_are_bounded_and_the_one_idle_longest_goes(
