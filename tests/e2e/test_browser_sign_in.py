@@ -208,7 +208,7 @@ def test_programs_get_401_and_forms_are_told_to_sign_in_elsewhere(browser: Brows
         assert answer.headers["www-authenticate"] == "Bearer"
     answer = browser.post("/atlas8k/cases", data={"do": "take", "image": "a"})
     assert answer.status_code == 401
-    assert "in another tab, then go back and send it again; nothing was done" in answer.text
+    assert "in another tab, then load this page again" in answer.text
 
 
 def test_a_link_of_another_site_finds_who_is_signed_in(browser: Browser) -> None:

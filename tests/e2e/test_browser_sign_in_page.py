@@ -127,6 +127,21 @@ def test_one_signs_out_on_the_page(page: Any) -> None:
     page.wait_for_selector("text=You are signed out.")  # no page from before
 
 
+def test_a_form_that_was_sent_too_late_is_sent_again(page: Any) -> None:
+    page.goto("/atlas8k/cases")
+    sign_in(page)
+    page.context.clear_cookies()
+    page.fill("[name=image]", "c")
+    page.click("button:text-is('Take')")
+    page.wait_for_selector("text=Nothing was done so far")
+    check_accessible(page)
+    with page.expect_popup() as popup:
+        page.click("text=Sign in")
+    sign_in(popup.value)
+    page.reload()
+    page.wait_for_selector("text=c is in your hands")
+
+
 def test_a_link_from_elsewhere_does_not_ask_again(browser: Any, server: Server) -> None:
     """Its first request has no cookie, by the cookie's own rule."""
     context = browser.new_context()
