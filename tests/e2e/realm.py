@@ -6,8 +6,9 @@ import contextlib
 import json
 import threading
 import time
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
@@ -29,6 +30,13 @@ class Realm:
 
     key: rsa.RSAPrivateKey
     server: ThreadingHTTPServer
+    lasts_s: float = 600
+    """Access tokens that it gives."""
+    refreshes: bool = True
+    sessions: dict[str, str] = field(default_factory=dict)
+    """Whose the refresh tokens are; each counts once."""
+    asked: list[str] = field(default_factory=list)
+    """Grants that it was asked for."""
 
     @property
     def url(self) -> str:
@@ -49,6 +57,22 @@ class Realm:
         }
         payload = {key: value for key, value in payload.items() if value is not None}
         return jwt.encode(payload, self.key, algorithm="RS256", headers={"kid": KEY})
+
+    def granted(self, form: dict[str, str]) -> dict[str, Any] | None:
+        """Tokens for a form, as at Keycloak's token endpoint; None where it gives none."""
+        self.asked.append(form["grant_type"])
+        if form["grant_type"] == "refresh_token":
+            name = self.sessions.pop(form["refresh_token"], None)
+        else:
+            name = form["username"]
+            name = name if form["password"] == f"{name}'s word" else None
+        if name is None or form["client_id"] != CLIENT:
+            return None
+        found = {"access_token": self.token(name, self.lasts_s), "token_type": "Bearer"}
+        if self.refreshes:
+            found["refresh_token"] = self.token(name, typ="Refresh", jti=str(uuid.uuid4()))
+            self.sessions[found["refresh_token"]] = name
+        return found
 
     def public(self) -> dict[str, Any]:
         found = jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
@@ -77,11 +101,9 @@ def serve() -> Realm:
 
         def do_POST(self) -> None:
             form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            name = form["username"][0]
-            if form["password"] == [f"{name}'s word"]:
-                self.reply(200, {"access_token": realm.token(name), "token_type": "Bearer"})
-            else:
-                self.reply(401, {"error": "invalid_grant"})
+            found = realm.granted({key: values[0] for key, values in form.items()})
+            refused = (400 if "refresh_token" in form else 401, {"error": "invalid_grant"})
+            self.reply(*((200, found) if found else refused))
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -87,6 +87,9 @@ ROWS = [
     Row("GET /auth/", 200),
     Row("GET /auth/token/valid", 200, ALL),
     Row("POST /auth/token", 422),
+    Row("GET /atlas8k/sign-in", 200),
+    Row("POST /atlas8k/sign-in", 422),
+    Row("POST /atlas8k/sign-out", 200),
     # What is computed.
     Row("GET /info/", 200, ALL),
     Row("POST /infer/{model}", 404, ALL, "image=a", path="/infer/nothing"),
@@ -276,6 +279,11 @@ EXTRA = [
     Row("POST /reload", 200, "adam"),
 ]
 """Offered with the setting `all_routes` only."""
+ONLY_SIGNED_IN = {
+    *("GET /auth/", "GET /auth/token/valid"),
+    *("GET /atlas8k/sign-in", "POST /atlas8k/sign-out"),
+}
+"""They answer 404 where sign-in is off."""
 PUBLIC = "atlas.example.org"
 """Name of a proxy in front."""
 ROLES = ("anna", "ruth", "adam")
@@ -361,7 +369,7 @@ def test_with_sign_in(server: Server, realm: Realm, row: Row) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.route)
 def test_without_sign_in(open_server: Server, row: Row) -> None:
     """A local server: its own page and programs get on, other sites' pages do not."""
-    expected = 404 if "/auth/" in row.route and "POST" not in row.route else row.code
+    expected = 404 if row.route in ONLY_SIGNED_IN else row.code
     own = {"Origin": open_server.url, "Sec-Fetch-Site": "same-origin"}
     for headers in ({}, own):
         answer = ask(open_server, row, **headers)

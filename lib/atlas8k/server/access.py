@@ -17,6 +17,8 @@ from monailabel.endpoints.user.auth import DEFAULT_USER, User
 from pydantic import BaseModel, ConfigDict, Field
 
 from atlas8k.core.acting import Actor, act_as
+from atlas8k.server.browser_sessions import browser_sessions, cookie_name
+from atlas8k.server.hosts import OWN_PAGE, READING
 from atlas8k.server.sign_ins import sign_ins
 from atlas8k.server.tokens import user_of
 from atlas8k.store import Holder
@@ -33,8 +35,9 @@ class Caller:
 
     ``user`` is the signed-in user, empty where sign-in is off; ``address`` and
     ``software`` are the network address and the program as they present themselves.
-    ``roles`` are those of the signed-in user. ``name`` is what the browser's user has typed
-    on the page of cases, where sign-in is off: OHIF says no name of its own.
+    ``roles`` are those of the signed-in user; ``by_page``: the browser has signed in on our page,
+    and can sign out there. ``name`` is what the browser's user has typed on the page of cases,
+    where sign-in is off: OHIF says no name of its own.
     """
 
     user: str = ""
@@ -42,6 +45,7 @@ class Caller:
     software: str = ""
     roles: frozenset[str] = frozenset()
     name: str = ""
+    by_page: bool = False
 
 
 _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
@@ -104,30 +108,42 @@ bearer = OAuth2PasswordBearer(tokenUrl="/auth/token", auto_error=False)
 async def current_user(request: Request, token: Annotated[str | None, Depends(bearer)]) -> User:
     """Return who is signed in; MONAI Label's user of every role where sign-in is off.
 
-    A token is looked at once a request, in a thread: asking the realm for its keys must not hold
-    up other requests.
+    A bearer token counts before the cookie of a browser that has signed in on our page. It is
+    looked at once a request, in a thread: asking the realm must not hold up other requests.
 
     Raises
     ------
     HTTPException
-        401 where there is no token, or one that is not good.
+        401 where there is neither, or it is not good; 403 where the browser does not say that a
+        page of this server sends what changes something, as cookies go with every page's requests.
     """
     if not settings.MONAI_LABEL_AUTH_ENABLE:
         return DEFAULT_USER
     known = getattr(request.state, "user", None)
     if isinstance(known, User):
         return known
-    if not token:
+    session = "" if token else request.cookies.get(cookie_name(), "")
+    if not token and not session:
         raise refused("sign in first: a bearer token is needed")
+    if session and request.method not in READING and not request.scope.get(OWN_PAGE):
+        raise HTTPException(403, "sent by no page of this server; a program needs a bearer token")
     try:
-        user = await run_in_threadpool(user_of, token)
+        user = await run_in_threadpool(_signed_in, token or "", session)
     except jwt.PyJWTError as err:
         logger.warning("a token was refused: %s", err)
         raise refused(f"the token is not valid: {err}") from err
-    request.state.user = user
+    request.state.user, request.state.by_page = user, bool(session)
     by = Actor(Holder.identify(user=user.username).key, *_from(request))
-    sign_ins.used(token, by, user.roles)
+    # The tokens of a session follow each other; it is one sign-in.
+    sign_ins.used(token or session, by, user.roles)
     return user
+
+
+def _signed_in(token: str, session: str) -> User:
+    found = token or browser_sessions.token(session)
+    if found is None:
+        raise refused("you are not signed in any more; sign in again")
+    return user_of(found)
 
 
 def _from(request: Request) -> tuple[str, str]:
@@ -154,9 +170,6 @@ class Allowed:
     ) -> User:
         """Return the user, or raise 403."""
         signed_in = bool(settings.MONAI_LABEL_AUTH_ENABLE)
-        if signed_in and not set(self._roles) & set(user.roles):
-            wanted = " or ".join(f'"{role}"' for role in self._roles)
-            raise HTTPException(403, f"Role {wanted} is required to perform this action")
         name = "" if signed_in else typed_name(unquote(request.cookies.get(NAME_COOKIE, "")))
         address, software = _from(request)
         set_caller(
@@ -166,8 +179,12 @@ class Allowed:
                 software=software,
                 roles=frozenset(user.roles) if signed_in else frozenset(),
                 name=name,
+                by_page=getattr(request.state, "by_page", False),
             )
         )
+        if signed_in and not set(self._roles) & set(user.roles):
+            wanted = " or ".join(f'"{role}"' for role in self._roles)
+            raise HTTPException(403, f"Role {wanted} is required to perform this action")
         return user
 
 

@@ -6,10 +6,11 @@ import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from monailabel.interfaces.exception import (
     ImageNotFoundException,
     LabelNotFoundException,
@@ -93,7 +94,8 @@ def status(error: Exception) -> int:
 def reply(request: Request, error: Exception) -> Response:
     """Return JSON ``{"error", "detail"}``; where the fault is ours, the ``id`` in the log too.
 
-    Who opens an address in a browser gets a page that says the same.
+    Who opens an address in a browser gets a page that says the same, or, not signed in, the page to
+    sign in.
     """
     code = status(error)
     body = {"error": type(error).__name__, "detail": reason(error)}
@@ -138,12 +140,21 @@ def reply_invalid(request: Request, error: Any) -> Response:
 def _answer(
     request: Request, body: dict[str, str], code: int, headers: Mapping[str, str] | None = None
 ) -> Response:
-    opened = request.method == "GET" and "text/html" in request.headers.get("accept", "")
-    if not opened:
+    read = request.method == "GET"
+    if "text/html" not in request.headers.get("accept", "") or not (read or code == 401):
         return JSONResponse(body, code, headers=headers)
+    # Where a proxy brings a token, a sign-in here would change nothing.
+    token = request.headers.get("authorization", "").lower().startswith("bearer")
+    if code == 401 and read and not token:
+        query = request.url.query
+        to = request.scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
+        return RedirectResponse(
+            f"/atlas8k/sign-in?{urlencode({'to': to})}", 303, {"Cache-Control": "no-store"}
+        )
     from atlas8k.server.page_templates import render  # which knows the workspace
 
-    page = render("error.html.j2", code, status=code, title=TITLES.get(code, ""), said=body)
+    title = TITLES.get(code, "")
+    page = render("error.html.j2", code, status=code, title=title, said=body, token=token)
     page.headers.update(headers or {})
     return page
 

@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 ANY = "*"
 READING = {"GET", "HEAD", "OPTIONS"}
 """Methods whose routes change nothing; replies to them cannot be read by pages of other sites."""
+OWN_PAGE = "atlas8k.own_page"
+"""In the scope of a request: the browser says that a page of this server has sent it."""
 LONGEST = 255
 """Of a host's name with its port: more is no name (RFC 1035)."""
 
@@ -91,6 +93,8 @@ class HostNames:
 class OwnPages:
     """ASGI middleware: replies 403 to other hosts' names and to what other sites' pages send.
 
+    Whether a page of this server has sent a request is noted in its scope, :data:`OWN_PAGE`.
+
     Parameters
     ----------
     app
@@ -106,13 +110,14 @@ class OwnPages:
         self._origins = {origin.strip().rstrip("/").lower() for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (
-            reason := self.fault(scope["method"], Headers(scope=scope))
-        ):
-            logger.info("%s %s: 403 %s", scope["method"], scope["path"][:200], reason)
-            reply = JSONResponse({"error": "ForeignPageError", "detail": reason}, 403)
-            await reply(scope, receive, send)
-            return
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            scope[OWN_PAGE] = self.own_page(headers)
+            if reason := self.fault(scope["method"], headers):
+                logger.info("%s %s: 403 %s", scope["method"], scope["path"][:200], reason)
+                reply = JSONResponse({"error": "ForeignPageError", "detail": reason}, 403)
+                await reply(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
     def fault(self, method: str, headers: Headers) -> str:
@@ -132,20 +137,23 @@ class OwnPages:
             # Some browsers leave the origin out where a page is not to tell it.
             foreign = headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}
         else:
-            foreign = not self._own(origin.lower(), headers)
+            may = ANY in self._origins or origin.lower() in self._origins
+            foreign = not (may or self.own_page(headers))
         return "sent by a page of another site; open this server's own page" if foreign else ""
 
-    def _own(self, origin: str, headers: Headers) -> bool:
-        """Return whether a page of this server, or one that may call it, has sent the request.
+    def own_page(self, headers: Headers) -> bool:
+        """Return whether the browser says that a page of this server has sent the request.
 
-        A proxy that gives the server another host's name says the first in ``X-Forwarded-Host``,
-        which pages of other sites cannot send; it counts where it is a name of this server.
+        A proxy that gives the server another host's name says the browser's in
+        ``X-Forwarded-Host``, which pages of other sites cannot send; it counts where it is a name
+        of this server.
         """
-        if ANY in self._origins or origin in self._origins:
-            return True
+        origin = headers.get("origin")
+        if origin is None:
+            return headers.get("sec-fetch-site") == "same-origin"
         hosts = [headers.get("host", "")]
         forwarded = headers.get("x-forwarded-host", "").partition(",")[0]
         if forwarded in self._hosts:
             hosts.append(forwarded)
-        where = origin.partition("://")[2]
+        where = origin.lower().partition("://")[2]
         return bool(where) and authority(where) in {authority(host) for host in hosts}

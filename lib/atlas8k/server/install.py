@@ -88,6 +88,7 @@ def install(app: FastAPI, settings: Settings, host: str = "") -> None:
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", "") in LEFT]
     for router in (
         sign_in.router,
+        sign_in.pages,
         status_routes.router,
         tasks.router,
         datastore_routes.router,

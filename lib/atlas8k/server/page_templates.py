@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from atlas8k.server.access import get_caller
 from atlas8k.server.workspace import workspace
 from atlas8k.services.privacy import hides
 
@@ -56,6 +57,7 @@ def breakable(name: str) -> Markup:
 
 
 _PARTS = re.compile(r"([_./-])(?=\w)")
+ENVIRONMENT.globals["asks"] = get_caller
 ENVIRONMENT.filters |= {"prose": prose, "named": named, "breakable": breakable}
 
 

@@ -31,7 +31,8 @@ async function send(method, url, body) {
     return { code: 0, why: "The server does not answer." };
   }
   const found = await answer.json().catch(() => ({}));
-  return { code: answer.status, found, why: found.detail || `The server says ${answer.status}.` };
+  const why = `${found.detail || `The server says ${answer.status}`}.`;
+  return { code: answer.status, found, why };
 }
 
 // The browser's own store.
@@ -332,7 +333,7 @@ async function save() {
     await own("readwrite", store => store.delete(key));
     return status(`Saved at ${clock(found.saved_at)}.`);
   }
-  if (code === 0 || code >= 500) { // away, or its disk is full
+  if (code === 0 || code === 401 || code >= 500) { // away, not signed in any more, or its disk is full
     dirty = true;
     return status(`Not saved on the server: ${why} What you drew is kept in this browser and sent `
       + "again until the server takes it. ", true, ...link(label));
@@ -340,7 +341,7 @@ async function save() {
   stopped = true;
   const now = await send("GET", `${ours}/drawing`);
   if (code === 409 && now.code === 200 && now.found.version !== version && now.found.version) {
-    return status(`${why}. Which one counts? `, true,
+    return status(`${why} Which one counts? `, true,
       button("Show the other one", async () => {
         await own("readwrite", store => store.delete(key));
         dirty = false;
@@ -352,7 +353,7 @@ async function save() {
         dirty = true;
       }), " ", ...link(label));
   }
-  status(`Not saved on the server: ${why}. It is kept in this browser. `, true, ...link(label));
+  status(`Not saved on the server: ${why} It is kept in this browser. `, true, ...link(label));
 }
 async function keep(at_once = false) {
   if (saving) return saving;
@@ -367,7 +368,7 @@ async function keep(at_once = false) {
 const wait = () => one("#saved").className.includes("error") ? AGAIN_MS : SAVE_MS;
 setInterval(keep, 1000);
 addEventListener("online", () => { tried = 0; });
-document.addEventListener("visibilitychange", () => document.hidden && keep(true));
+document.addEventListener("visibilitychange", () => keep(true)); // on coming back, too: one may have signed in
 addEventListener("beforeunload", event => { if (dirty || saving) event.preventDefault(); });
 
 // The first sight of the label: what was drawn before comes back.
