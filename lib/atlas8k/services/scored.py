@@ -113,7 +113,8 @@ class Scored:
             model_version,
             self.organs,
             seconds=seconds,
-            explanation=self.explanation,
+            # What a volume costs is planned by what computed it.
+            explanation={**self.explanation, "on_gpu": "gpu" in (peak_mb or {})},
             traits=self.traits,
             findings=self.findings,
             peak_mb=peak_mb,
