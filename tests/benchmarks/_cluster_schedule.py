@@ -11,28 +11,22 @@ from typing import Any
 import numpy as np
 from tests.server.tiny import write_ct
 
-from atlas8k.core.volume import Grid, read_ct, resample, write_nifti
+from atlas8k.core.volume import Grid, read_ct, read_grid, resample, write_nifti
+from atlas8k.services.cluster.schedule import PAPERS, abdomenatlas_slices
 from atlas8k.store import Ledger, locate
 
-VOLUMES = 8_448
-SLICES = 3_200_000 / VOLUMES
-"""Of a CT on average: the paper's 8,448 volumes have 3.2 million."""
-SPREAD = 0.6
-"""Of the logarithm; 5 % have less than 120 slices, 5 % more than 850. The paper gives none."""
 MEASURED = 20
 """Volumes that a plan rests on, and as many that it is checked by."""
 DEATHS_AN_HOUR = 0.02
 """Of a worker: one in two days."""
-LEAST_SLICES, MOST_SLICES = 40, 1_000
 
 
 def write_cts(folder: Path, names: list[str], phantoms: list[Path], seed: int) -> None:
     """Write phantoms on 512 x 512 voxels a slice, with as many slices as the paper's CTs have."""
     rng = np.random.default_rng(seed)
-    middle = np.log(SLICES) - SPREAD**2 / 2
-    sizes = rng.lognormal(middle, SPREAD, len(names)).clip(LEAST_SLICES, MOST_SLICES)
+    sizes = abdomenatlas_slices(len(names), rng)
     folder.mkdir(exist_ok=True)
-    for number, (name, slices) in enumerate(zip(names, sizes.astype(int), strict=True)):
+    for number, (name, slices) in enumerate(zip(names, sizes, strict=True)):
         ct = read_ct(phantoms[number % len(phantoms)])
         shape = (512, 512, int(slices))
         steps = (np.array(ct.grid.shape) - 1) / (np.array(shape) - 1)
@@ -64,7 +58,7 @@ def schedule(
     -------
     dict
         ``hours_1``, ``hours_8``, ``hours_64``, ``writer_busy_64``, ``planned_s`` and ``run_s``
-        of the rest on two workers, ``peak_mb``.
+        of the rest on two workers, by their sizes, ``plan_error``, ``peak_mb``.
     """
     studies = folder / "planned"
     names = [[f"{part}_{n:02d}" for n in range(MEASURED)] for part in ("measured", "rest")]
@@ -77,14 +71,18 @@ def schedule(
                 write_ct(studies / f"{name}.nii.gz", number)
         asked = ("plan", "--studies", str(studies), "--json")
         if part == 1:
-            rest = len(list(studies.glob("rest_*.nii.gz")))
-            planned = command(*asked, "--volumes", str(rest), "--workers", "2")
+            grids = [read_grid(path).shape for path in studies.glob("rest_*.nii.gz")]
+            sizes = folder / "sizes.txt"
+            sizes.write_text("\n".join("{} {} {}".format(*shape) for shape in grids))
+            planned = command(*asked, "--sizes", str(sizes), "--workers", "2")
+            found["plan_error"] = json.loads(planned.stdout)["fit"]["median_error"]
             found["planned_s"] = json.loads(planned.stdout)["schedules"][0]["hours"] * 3600
         more = ("--cluster", "local", "--workers", "2")
         command("score", str(studies), "--models", str(models), *more)
     found["run_s"] = seconds_of_run(studies, "rest_")
     losses = ("--deaths-an-hour", str(DEATHS_AN_HOUR), "--write-seconds", str(write_s))
-    told = json.loads(command(*asked, "--volumes", str(VOLUMES), *losses).stdout)
+    papers = ("--volumes", str(PAPERS), *(("--sizes", "abdomenatlas") if phantoms else ()))
+    told = json.loads(command(*asked, *papers, *losses).stdout)
     for one in told["schedules"]:
         found[f"hours_{one['workers']}"] = round(one["hours"], 2)
         found[f"writer_busy_{one['workers']}"] = round(one["writer_busy"], 3)

@@ -211,10 +211,10 @@ def labels_and_sizes(studies: Path) -> dict[str, tuple[Any, list[float]]]:
 class Deadly(Worker):
     """Dies at one volume, as of memory that is short."""
 
-    def score(self, task: Task) -> Result:
+    def score(self, task: Task, ahead: Task | None = None) -> Result:
         if task.volume == "ct_03":
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().score(task)
+        return super().score(task, ahead)
 
 
 def test_a_volume_that_kills_its_worker_twice_is_set_aside(tmp_path: Path, nodes: Any) -> None:

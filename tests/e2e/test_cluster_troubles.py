@@ -9,14 +9,18 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.server.tiny import write_ct, write_networks
+from tests.server.tiny import checkpoint, write_ct, write_networks
 
 from atlas8k.core.errors import CheckpointError, ShortMemoryError
 from atlas8k.core.settings import Settings
+from atlas8k.core.volume import Grid, write_nifti
+from atlas8k.models.checkpoint import save_checkpoint
 from atlas8k.services.cluster import scoring
 from atlas8k.services.cluster.nodes import HERE, connected
 from atlas8k.services.cluster.worker import Result, Task, Worker
@@ -51,9 +55,12 @@ def context(tmp_path: Path) -> Iterator[Context]:
     opened.close()
 
 
-def score(context: Context, ray: Any, kind: type[Worker], workers: int = 1) -> dict[str, int]:
+def score(
+    context: Context, ray: Any, kind: type[Worker], workers: int = 1, ahead: bool | None = None
+) -> dict[str, int]:
     models = context.studies.path.parent / "model"
-    return Scoring(context, workers=scoring.Cluster(context, ray, models, workers, kind)).run()
+    cluster = scoring.Cluster(context, ray, models, workers, kind, ahead)
+    return Scoring(context, workers=cluster).run()
 
 
 def failures(context: Context) -> dict[str, str]:
@@ -63,13 +70,13 @@ def failures(context: Context) -> dict[str, str]:
 class Short(Worker):
     """Is short of memory once at one CT, and always at another."""
 
-    def _score(self, task: Task, path: Path) -> Result:
+    def _score(self, task: Task, reading: Any) -> Result:
         tried = self._job.studies.parent / "tried"
         if task.volume == "ct_0" or (task.volume == "ct_1" and not tried.exists()):
             if task.volume == "ct_1":
                 tried.touch()
             raise ShortMemoryError("needs 9 GB, 1 GB are free")
-        return super()._score(task, path)
+        return super()._score(task, reading)
 
 
 def test_memory_that_is_short_is_tried_again_and_ends_no_worker(context: Context, ray: Any) -> None:
@@ -95,10 +102,10 @@ def test_memory_that_is_short_is_tried_again_and_ends_no_worker(context: Context
 class Killed(Worker):
     """Dies at the first two CTs, as of memory that is short."""
 
-    def score(self, task: Task) -> Result:
+    def score(self, task: Task, ahead: Task | None = None) -> Result:
         if task.volume in ("ct_0", "ct_1"):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().score(task)
+        return super().score(task, ahead)
 
 
 def test_volumes_that_kill_workers_do_not_use_them_up(context: Context, ray: Any) -> None:
@@ -108,7 +115,7 @@ def test_volumes_that_kill_workers_do_not_use_them_up(context: Context, ray: Any
 class Full(Worker):
     """Has no space left."""
 
-    def _score(self, task: Task, path: Path) -> Result:
+    def _score(self, task: Task, reading: Any) -> Result:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -136,10 +143,10 @@ def test_results_that_cannot_be_kept_end_the_run(
 class Stuck(Worker):
     """Does not come back from the last CT."""
 
-    def score(self, task: Task) -> Result:
+    def score(self, task: Task, ahead: Task | None = None) -> Result:
         if task.volume == "ct_3":
             time.sleep(600)
-        return super().score(task)
+        return super().score(task, ahead)
 
 
 def test_a_volume_that_is_stuck_is_named_and_ended(
@@ -152,3 +159,95 @@ def test_a_volume_that_is_stuck_is_named_and_ended(
         assert score(context, ray, Stuck) == {"scored": 3, "failed": 1, "set_aside": 0}
     assert "has been at ct_3 for" in caplog.text
     assert "its worker was ended after" in failures(context)["ct_3"]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Context]:
+    """Four CTs that take no time, the first the largest."""
+    models = write_networks(tmp_path / "model")
+    for number in range(4):
+        grid = Grid((8, 7, 9 - number), np.diag([-12.0, 12.0, 15.0, 1.0]))
+        hu = np.random.default_rng(number).normal(40, 60, grid.shape)
+        path = write_nifti(tmp_path / "studies" / f"ct_{number}.nii.gz", hu.astype(np.int16), grid)
+        os.utime(path, (LONG_AGO_S, LONG_AGO_S))
+    opened = open_context(Settings(check_content=False), str(tmp_path / "studies"), models)
+    yield opened
+    opened.close()
+
+
+class Ahead(Worker):
+    """Predicts a CT once the next one is read, and notes which that was."""
+
+    def _score(self, task: Task, reading: Any) -> Result:
+        if self._ahead is not None:
+            self._ahead[1].result(60)
+            (self._job.studies.parent / f"{self._ahead[0].volume}_beside_{task.volume}").touch()
+        if reading is not None:
+            (self._job.studies.parent / f"used_{task.volume}").touch()
+        return super()._score(task, reading)
+
+
+def noted(context: Context, pattern: str) -> set[str]:
+    return {path.name for path in context.studies.path.parent.glob(pattern)}
+
+
+def test_a_worker_reads_the_next_ct_while_it_predicts(small: Context, ray: Any) -> None:
+    assert score(small, ray, Ahead, ahead=True) == {"scored": 4, "failed": 0, "set_aside": 0}
+    assert noted(small, "*_beside_*") == {f"ct_{n + 1}_beside_ct_{n}" for n in range(3)}
+    assert noted(small, "used_*") == {"used_ct_1", "used_ct_2", "used_ct_3"}
+
+
+class Dies(Ahead):
+    """Dies at the first CT, when the next one may be read."""
+
+    def _score(self, task: Task, reading: Any) -> Result:
+        if task.volume == "ct_0":
+            if self._ahead is not None:
+                self._ahead[1].result(60)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._score(task, reading)
+
+
+def test_a_ct_that_was_read_is_not_blamed_for_a_death(
+    small: Context, ray: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert score(small, ray, Dies, ahead=True) == {"scored": 3, "failed": 1, "set_aside": 0}
+    assert set(failures(small)) == {"ct_0"}
+    again = [one.getMessage() for one in caplog.records if "is tried again" in one.getMessage()]
+    assert len(again) == 1
+    assert again[0].startswith("ct_0 ")
+
+
+class Waits(Ahead):
+    """Ends the first CT after all others."""
+
+    def _score(self, task: Task, reading: Any) -> Result:
+        place = self._job.studies.parent
+        end = time.monotonic() + 120
+        while task.volume == "ct_0" and len(list(place.glob("done_*"))) < 3:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        result = super()._score(task, reading)
+        (place / f"done_{task.volume}").touch()
+        return result
+
+
+def test_another_worker_takes_what_a_busy_one_has_read(small: Context, ray: Any) -> None:
+    counts = score(small, ray, Waits, workers=2, ahead=True)
+    assert counts == {"scored": 4, "failed": 0, "set_aside": 0}
+    assert noted(small, "*_beside_ct_0")
+
+
+@pytest.mark.parametrize(("side", "words"), [(400_000, "memory"), (15, "must match")])
+def test_a_network_that_fails_at_every_ct_ends_the_run(
+    small: Context, ray: Any, monkeypatch: pytest.MonkeyPatch, side: int, words: str
+) -> None:
+    monkeypatch.setattr(scoring, "IN_A_ROW", 2)  # and as many as there are workers
+    one = checkpoint("unet")
+    odd = replace(one.preprocessing, window_size=(side,) * 3)
+    models = small.studies.path.parent / "model"
+    save_checkpoint(models / "embedded" / "unet.safetensors", replace(one, preprocessing=odd))
+    with pytest.raises(CheckpointError, match=f"unet: fails at every CT.*first 3 .*{words}"):
+        score(small, ray, Worker)
+    assert not failures(small)
+    assert len(small.ledger.stale(small.model_version())) == 4

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from atlas8k.services import device_lock
 from atlas8k.services.device_lock import DeviceLock, Held, Turn, _lock_at_once
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -109,6 +110,25 @@ def test_a_step_of_training_is_all_that_inference_waits_for(
             assert queue.empty()  # the training has not ended, it has given way
     stop.set()
     assert queue.get(timeout=LONG_S) == "trained"
+
+
+def test_each_gpu_has_locks_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_lock, "gpu_of", lambda device: device.replace(":", ""))
+    first, second = (DeviceLock(tmp_path, f"cuda:{number}") for number in range(2))
+    with first.turn(Turn.INFERENCE), second.turn(Turn.SCORING) as held:
+        assert not held.wanted_by_others()
+        with (tmp_path / "cuda0" / "device.lock").open("rb+") as stream:
+            assert not _lock_at_once(stream)
+
+
+def test_what_is_no_gpu_has_one_lock() -> None:
+    import torch  # not with this module, which each process that is begun imports
+
+    assert device_lock.gpu_of("cpu") == ""
+    if not torch.cuda.is_available():
+        assert device_lock.gpu_of("cuda") == ""
+    else:
+        assert device_lock.gpu_of("cuda") == device_lock.gpu_of("cuda:0") != ""
 
 
 def test_a_process_that_is_killed_lets_go(tmp_path: Path, run: Callable[..., BaseProcess]) -> None:

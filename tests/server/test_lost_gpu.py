@@ -28,6 +28,7 @@ from atlas8k.services.scoring import Scoring, ThisProcess
 from atlas8k.training.data import TrainingCase
 from atlas8k.training.measuring import measure_both
 
+LOCKS = Path("none"), "another machine"
 LOST = "CUDA error: unspecified launch failure\nCompile with `TORCH_USE_CUDA_DSA`"
 
 
@@ -131,7 +132,9 @@ def test_a_worker_says_so_and_is_begun_again_only_with_a_gpu(
     tmp_path: Path, models: Path, lose: Any
 ) -> None:
     version = ModelStore(models).served().model_version
-    job = Job(Settings(device="cpu"), in_use(), models, tmp_path, version, package_version())
+    job = Job(
+        Settings(device="cpu"), in_use(), models, tmp_path, version, package_version(), *LOCKS
+    )
     path = write_ct(tmp_path / "a.nii.gz", 1)
     lose(0)
     with pytest.raises(DeviceLostError):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import pickle
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from atlas8k.services.cluster.worker import (
     package_version,
     report,
 )
+from atlas8k.services.device_lock import DeviceLock, Turn, _lock_at_once, machine
 from atlas8k.services.scored import Scored
 
 
@@ -39,7 +43,10 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     models = write_networks(place / "model")
     write_ct(place / "studies" / "a.nii.gz", 1)
     version = ModelStore(models).served().model_version
-    return Job(Settings(), in_use(), models, place / "studies", version, package_version())
+    return Job(
+        *(Settings(device="cpu"), in_use(), models, place / "studies", version),
+        *(package_version(), place / "device", machine()),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +76,49 @@ def test_a_ct_that_is_sent_gives_what_one_that_is_seen_gives(job: Job, worker: W
 
 def test_a_ct_that_the_node_does_not_see_is_no_failure(worker: Worker) -> None:
     assert worker.score(Task("b", Path("/nowhere/b.nii.gz"))).outcome == "not_here"
+
+
+def test_the_next_ct_is_read_while_one_is_predicted(
+    job: Job, worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = job.studies / "a.nii.gz"
+    here, there = (write_ct(tmp_path / f"{name}.nii.gz", 2) for name in "bc")
+    sent = Task("c", Path("/nowhere/c.nii.gz"), there.read_bytes())
+    plain = worker.score(Task("b", here))
+    read, predict = threading.Event(), worker._engine.predict
+    prepare = worker._engine.read
+
+    def reading(path: Path) -> Any:
+        found = prepare(path)
+        read.set()
+        return found
+
+    def predicting(*arguments: Any) -> Any:
+        assert read.wait(60)  # no prediction ends before the next CT is read
+        return predict(*arguments)
+
+    monkeypatch.setattr(worker._engine, "read", reading)
+    monkeypatch.setattr(worker._engine, "predict", predicting)
+    assert worker.score(Task("a", path), Task("b", here)).outcome == "scored"
+    read.clear()
+    here.unlink()  # nobody reads it again
+    then = [worker.score(Task("b", here), sent), worker.score(sent.key)]
+    for after in then:
+        assert np.array_equal(scored(plain).label, scored(after).label)
+        assert scored(plain).organs == scored(after).organs
+    # Of a file that has changed since, what was read is not used.
+    worker.score(Task("a", path), replace(sent, fingerprint="then"))
+    assert worker.score(replace(sent.key, fingerprint="now")).outcome == "not_here"
+    assert worker._ahead is None
+
+
+def test_what_is_wrong_with_a_ct_is_said_when_it_is_its_turn(job: Job, worker: Worker) -> None:
+    path, lost = job.studies / "a.nii.gz", Task("b", Path("/nowhere/b.nii.gz"))
+    assert worker.score(Task("a", path), lost).outcome == "scored"
+    assert worker.score(lost).outcome == "not_here"
+    broken = Task("c", Path("/nowhere/c.nii.gz"), b"no CT")
+    assert worker.score(Task("a", path), broken).outcome == "scored"
+    assert worker.score(broken.key).outcome == "failed"
 
 
 def test_what_is_wrong_with_a_volume_is_a_result(worker: Worker, tmp_path: Path) -> None:
@@ -207,6 +257,31 @@ def test_a_worker_calls_the_one_gpu_that_it_is_shown_the_first(job: Job) -> None
     second = replace(job, settings=Settings(device="cuda:1"))
     assert Worker(second, 1, gpu=True)._engine._settings.device == "cuda"
     assert Worker(second, 1)._engine._settings.device == "cuda:1"
+
+
+@pytest.mark.parametrize(("gpu", "here"), [(True, True), (True, False), (False, True)])
+def test_a_worker_waits_for_the_servers_inference_on_its_gpu_alone(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool, here: bool
+) -> None:
+    """A processor stands for a GPU of the server's machine; elsewhere it is another one."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    one = Worker(job if here else replace(job, machine="another"), 1, gpu=gpu)
+    found: list[Result] = []
+    task = Task("a", job.studies / "a.nii.gz")
+    thread = threading.Thread(target=lambda: found.append(one.score(task)))
+    with DeviceLock(job.locks).turn(Turn.INFERENCE) as held:
+        thread.start()
+        if gpu and here:
+            with held._wanted(Turn.SCORING) as wanted:
+                while _lock_at_once(wanted):  # it has asked for its turn
+                    fcntl.flock(wanted, fcntl.LOCK_UN)
+                    time.sleep(0.01)
+            assert not found
+        else:
+            thread.join(120)
+            assert [one.outcome for one in found] == ["scored"]
+    thread.join(120)
+    assert [one.outcome for one in found] == ["scored"]
 
 
 def test_both_versions_are_said_where_they_differ() -> None:

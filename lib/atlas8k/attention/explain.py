@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -189,6 +190,8 @@ def explanation(
         ``slice_axis``, ``plane``, ``slices``
             Array axis of the CT along which its slices are stacked, 0 to 2; the plane,
             ``"axial"``, ``"coronal"`` or ``"sagittal"``, that these are nearest to; their number.
+        ``voxels``
+            Of the CT.
         ``organs``
             Of each ``organ`` Eq. 4 ``attention_ml``, the sum of ``inconsistency_ml``,
             ``uncertainty_ml`` and ``overlap_ml``; ``salient_ml``, the volume of its salient
@@ -222,6 +225,7 @@ def explanation(
         "slice_axis": axis,
         "plane": PLANES.get(ct_grid.orientation[axis], "axial"),
         "slices": ct_grid.shape[axis],
+        "voxels": prod(ct_grid.shape),
         "organs": organs,
         "regions": [_region_record(region, salient.grid, ct_grid, axis) for region in shown[:most]],
         "regions_in_all": len(shown),

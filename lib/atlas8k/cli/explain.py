@@ -274,7 +274,7 @@ def _open(book: Ledger, case: str, studies: str, models: Path, conf: list[str] |
     from atlas8k.models.store import ModelStore
     from atlas8k.services.device_lock import DeviceLock
     from atlas8k.services.prediction.cache import PredictionCache
-    from atlas8k.services.prediction.engine import Engine, attention_settings
+    from atlas8k.services.prediction.engine import Engine, attention_settings, device
 
     settings = Settings.from_conf(settings_of(conf))
     file = _file(book, case, studies)
@@ -282,7 +282,7 @@ def _open(book: Ledger, case: str, studies: str, models: Path, conf: list[str] |
     engine = Engine(
         settings,
         ModelStore(settings.models or models, attention_settings(settings)),
-        DeviceLock(state / "device"),
+        DeviceLock(state / "device", device(settings)),
         PredictionCache(state / "cache", settings.cache_gb),
     )
     grid, answers, model_version = engine.answers(file, volume=case)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 
 class Atlas8kError(Exception):
@@ -91,7 +92,20 @@ class ServedChangedError(CheckpointError):
 
 
 class PredictionError(Atlas8kError, RuntimeError):
-    """No network could predict a CT, or there is no network of that name."""
+    """No network could predict a CT, or there is no network of that name.
+
+    Attributes
+    ----------
+    network, reason
+        The network that failed at it, and of what; empty where it was none in particular.
+    """
+
+    network = reason = ""
+
+    def of_network(self, network: str, reason: str) -> Self:
+        """Return this error with the network that it is of."""
+        self.network, self.reason = network, reason
+        return self
 
 
 class ShortMemoryError(PredictionError):

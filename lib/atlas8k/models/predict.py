@@ -279,7 +279,8 @@ class Predictor:
                         short.update([name] if failed.short else [])
         if len(failures) == len(self._networks):
             kind = ShortMemoryError if short else PredictionError
-            raise kind(f"{ct.path or 'CT'}: every network failed: {failures}")
+            error = kind(f"{ct.path or 'CT'}: every network failed: {failures}")
+            raise error.of_network(*next(iter(failures.items())))
         worked = [name for name in self._networks if name not in failures]
         if failures:
             probs = probs[[order[name] for name in worked]]

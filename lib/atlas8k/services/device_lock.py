@@ -8,6 +8,11 @@ Each kind of work that wants the device holds a shared lock on a file of its own
 Who is less urgent looks at those files and stays back, so that an inference waits at most
 for the volume that is being scored, the step that is being trained, or the volume on which
 networks are being measured. A training leaves the device while it reads and prepares volumes.
+
+Each GPU of a machine has locks of its own: workers of a cluster on the server's machine take those
+of the GPU that they were given, so that one which shares it with the server, or with another
+worker, does not compute beside it. One that has a GPU to itself waits for nobody. Workers without
+a GPU take none: the processors are the system's to share out, and so is the memory.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import socket
 import sys
 import time
 from enum import IntEnum
@@ -42,17 +48,42 @@ class DeviceLock:
     ----------
     folder
         For the lock files, on a local disk; made where it is missing.
+    device
+        As PyTorch calls it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        self._folder, self._device = folder, device
 
     def turn(self, turn: Turn) -> Held:
         """Return what waits for the device and holds it for a ``with`` block.
 
         Not to be taken again inside the block: it would wait for itself.
         """
-        return Held(self._folder, turn)
+        return Held(self._folder / gpu_of(self._device), turn)
+
+
+def gpu_of(device: str) -> str:
+    """Return the name of a GPU among all of a machine, whichever of them a process is shown.
+
+    Empty for a processor, and where PyTorch does not tell: these have the same locks.
+    """
+    if not device.startswith("cuda"):
+        return ""
+    import torch
+
+    try:
+        return f"gpu-{torch.cuda.get_device_properties(device).uuid}"
+    except (AssertionError, AttributeError, RuntimeError):  # no CUDA; an older release; it is gone
+        return ""
+
+
+def machine() -> str:
+    """Return what tells this machine, as long as it is up, from others: locks end with it."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:  # not Linux
+        return socket.gethostname()
 
 
 class Held:

@@ -22,7 +22,12 @@ from atlas8k.services.device_lock import DeviceLock
 from atlas8k.services.labels.label_watch import LabelWatch
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.prediction.cache import PredictionCache
-from atlas8k.services.prediction.engine import Engine, attention_settings, ensemble_settings
+from atlas8k.services.prediction.engine import (
+    Engine,
+    attention_settings,
+    device,
+    ensemble_settings,
+)
 from atlas8k.services.privacy import cleaned_json
 from atlas8k.services.studies.folder import StudiesFolder
 from atlas8k.services.studies.inspection import Inspector
@@ -74,7 +79,7 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
     )
     with contextlib.suppress(CheckpointError):  # without networks there is nothing to weigh
         ensemble_settings(settings).weights.check(store.served().checkpoints)
-    device = DeviceLock(path.parent / "device")
+    lock = DeviceLock(path.parent / "device", device(settings))
     ledger.propose_ranking(settings.ranking or DEFAULT_RANKING)
     if settings.ranking and ledger.set_ranking(settings.ranking):
         logger.info("volumes are ordered by ranking %s from now on", settings.ranking)
@@ -100,8 +105,8 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
         settings=settings,
         studies=folder,
         models=store,
-        engine=Engine(settings, store, device, cache),
-        device=device,
+        engine=Engine(settings, store, lock, cache),
+        device=lock,
         ledger=ledger,
         state=path.parent,
         label_service=LabelService(

@@ -64,7 +64,7 @@ class Scored:
             if name in answers.unloaded:
                 raise CheckpointError(name, f"{no_score} could not be loaded: {why}")
             kind = ShortMemoryError if name in answers.short else PredictionError
-            raise kind(f"{no_score} failed at this CT: {why}")
+            raise kind(f"{no_score} failed at this CT: {why}").of_network(name, why)
         return cls(
             grid,
             answers.label_on(grid),
@@ -113,7 +113,8 @@ class Scored:
             model_version,
             self.organs,
             seconds=seconds,
-            explanation=self.explanation,
+            # What a volume costs is planned by what computed it.
+            explanation={**self.explanation, "on_gpu": "gpu" in (peak_mb or {})},
             traits=self.traits,
             findings=self.findings,
             peak_mb=peak_mb,

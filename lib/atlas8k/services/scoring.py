@@ -20,6 +20,7 @@ from atlas8k.core.rankings import EXPECTED_ERROR, PAIRWISE_DICE
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
 from atlas8k.services.errors import NotFoundError, UpstreamError
+from atlas8k.services.failures import Failures, blame_of
 from atlas8k.services.prediction.answers import Answers
 from atlas8k.services.prediction.engine import ReadCT, device
 from atlas8k.services.scored import Scored
@@ -78,12 +79,17 @@ class ThisProcess:
 
     def outcomes(self, todo: Sequence[str], model_version: str) -> Iterator[str | None]:
         """See :class:`Workers`."""
+        self._failures = Failures(self._context, model_version)
         ahead = self._ahead
         if ahead is None:
             ahead = AHEAD if device(self._context.settings).startswith("cuda") else 0
         if ahead:
             yield from self._overlapped(todo, model_version, ahead)
-            return
+        else:
+            yield from self._one_by_one(todo, model_version)
+        self._failures.settle()
+
+    def _one_by_one(self, todo: Sequence[str], model_version: str) -> Iterator[str | None]:
         for volume in todo:
             started = time.monotonic()
             try:
@@ -94,7 +100,7 @@ class ThisProcess:
                 made = self._context.engine.begin_answers(path, Turn.SCORING, volume)
                 taken = partial(_since, started)
             except FAILURES as err:
-                record_failure(self._context, volume, model_version, why_of(err))
+                self._failures.failed(volume, why_of(err), blame_of(err))
                 yield "failed"
                 continue
             yield self._kept(volume, model_version, made, taken)
@@ -123,7 +129,7 @@ class ThisProcess:
                             continue
                         made = self._begun(volume, *found, finishing)
                     except FAILURES as err:
-                        record_failure(self._context, volume, model_version, why_of(err))
+                        self._failures.failed(volume, why_of(err), blame_of(err))
                         yield "failed"
                         continue
                     # What is done beside another's prediction costs no time of its own.
@@ -185,8 +191,9 @@ class ThisProcess:
             context.studies.checksum(volume)
             scored.keep(context, volume, model_version, taken(), context.engine.peak_mb())
         except FAILURES as err:
-            record_failure(context, volume, model_version, why_of(err))
+            self._failures.failed(volume, why_of(err), blame_of(err))
             return "failed"
+        self._failures.scored()
         return "scored"
 
 
@@ -201,12 +208,6 @@ FAILURES = (VolumeError, PredictionError, NotFoundError, MemoryError)
 def why_of(error: BaseException) -> str:
     """Return why a volume could not be scored, in words."""
     return f"memory is short ({error})" if isinstance(error, MemoryError) else str(error)
-
-
-def record_failure(context: Context, volume: str, model_version: str, why: str) -> None:
-    """Note that a volume cannot be scored under a model version, and why."""
-    logger.warning("%s cannot be scored: %s", volume, why)
-    context.ledger.record_failure(volume, model_version, why)
 
 
 def image_of(context: Context, volume: str, ended: threading.Event | None = None) -> Path:
@@ -262,7 +263,8 @@ class Scoring:
         ------
         CheckpointError
             Not every network of the served set can be loaded: a score would not be one
-            of the set. Or the ranking in use needs more than is known of them.
+            of the set. One fails at every CT. Or the ranking in use needs more than is known
+            of them.
         DeviceLostError
             The GPU does not answer any more. What is scored is kept, and no volume counts as
             failed.

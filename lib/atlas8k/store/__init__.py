@@ -24,6 +24,7 @@ from atlas8k.store.label_files import CurrentLabel, LabelVersion, NewLabel
 from atlas8k.store.ledger import Ledger
 from atlas8k.store.records import (
     Budget,
+    Cost,
     Counts,
     Holder,
     LabelFile,
@@ -54,6 +55,7 @@ __all__ = [
     "Assistance",
     "Budget",
     "Changes",
+    "Cost",
     "Counts",
     "CurrentLabel",
     "Drawing",

@@ -212,6 +212,7 @@ class Ledger:
     last_model_version = reading(scores.last_model_version)
     record_score = writing(scores.record_score)
     peak_memory = reading(scores.peak_memory)
+    costs = reading(scores.costs)
     record_failure = writing(scores.record_failure)
     retry_failures = writing(scores.retry_failures)
     stale = reading(scores.stale)

@@ -115,6 +115,23 @@ class Progress:
         return self.scored + self.failed >= self.total
 
 
+class Cost(NamedTuple):
+    """What predicting a volume took.
+
+    Attributes
+    ----------
+    voxels
+        Of the CT; ``None``: the release that scored it did not say.
+    file_mb
+        Of its file; ``None``: not known.
+    """
+
+    seconds: float
+    voxels: int | None
+    on_gpu: bool
+    file_mb: float | None
+
+
 class OrganAttention(NamedTuple):
     """An organ and its attention size in millilitres."""
 

@@ -13,7 +13,7 @@ from atlas8k.core.rankings import RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.store import audit_trail, checks, ranking, rounds, selections, volumes
 from atlas8k.store.errors import UnknownModelVersionError
-from atlas8k.store.records import OrganScore, Progress
+from atlas8k.store.records import Cost, OrganScore, Progress
 from atlas8k.store.transaction import Transaction
 
 PEAK = "peak_mb"
@@ -181,6 +181,24 @@ def peak_memory(tx: Transaction, model_version: str) -> dict[str, float]:
     """
     kept = json.loads(tx.setting(PEAK) or "{}")
     return dict(kept["mb"]) if kept.get("model_version") == model_version else {}
+
+
+def costs(tx: Transaction, model_version: str) -> list[Cost]:
+    """Return what the volumes took that a model version has scored."""
+    rows = tx.run(
+        "SELECT r.seconds, json_extract(e.text, '$.voxels'), json_extract(e.text, '$.on_gpu'),"
+        " v.fingerprint FROM result r JOIN volume v ON v.id = r.volume"
+        " LEFT JOIN explanation e ON e.volume = r.volume AND e.model_version = r.model_version"
+        " WHERE r.model_version = (SELECT id FROM model_version WHERE name = ?)"
+        " AND r.seconds IS NOT NULL AND r.reason IS NULL ORDER BY v.name",
+        model_version,
+    )
+    found = []
+    for seconds, voxels, on_gpu, mark in rows:
+        size = str(mark).split("-")[0]
+        file_mb = int(size) / 1e6 if size.isdigit() else None
+        found.append(Cost(float(seconds), voxels, bool(on_gpu), file_mb))
+    return found
 
 
 def record_failure(tx: Transaction, volume: str, model_version: str, reason: str) -> None:

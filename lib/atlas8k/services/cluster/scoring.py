@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,9 +21,11 @@ from atlas8k.services.cluster.nodes import Node, alive, ask, pinned, words
 from atlas8k.services.cluster.troubles import MOST, Troubles
 from atlas8k.services.cluster.worker import Job, Result, Task, Worker, package_version
 from atlas8k.services.context import Context
+from atlas8k.services.device_lock import machine
 from atlas8k.services.errors import ConflictError
+from atlas8k.services.failures import IN_A_ROW, Failures, blame_of
 from atlas8k.services.scored import Scored
-from atlas8k.services.scoring import FAILURES, image_of, record_failure, why_of
+from atlas8k.services.scoring import FAILURES, image_of, why_of
 from atlas8k.services.studies.served import file_fingerprint
 
 logger = logging.getLogger(__name__)
@@ -64,7 +66,8 @@ class _Slot:
     waits_for: Any = None
     """What Ray has promised: that the worker is there, or a result."""
     task: Task | None = None
-    fingerprint: str = ""
+    ahead: Task | None = None
+    """What the worker reads meanwhile. Its volume is still to be done: any worker may take it."""
     suspect: Task | None = None
     """What the worker before was at when it died."""
     why: str = ""
@@ -92,6 +95,9 @@ class Cluster:
         On each node; 0: one for each GPU, or for every four processors.
     kind
         Of worker.
+    ahead
+        Workers read the next CT while they predict; by default those with a GPU, since a
+        processor has to do all of it one after the other anyway.
     """
 
     def __init__(
@@ -101,8 +107,10 @@ class Cluster:
         models: Path,
         workers: int = 0,
         kind: type[Worker] = Worker,
+        ahead: bool | None = None,
     ) -> None:
         self._context, self._ray, self._workers, self._kind = context, ray, workers, kind
+        self._ahead = ahead
         self._models = (context.settings.models or models).resolve()
 
     def outcomes(self, todo: Sequence[str], model_version: str) -> Iterator[str | None]:
@@ -111,7 +119,7 @@ class Cluster:
         Raises
         ------
         CheckpointError
-            No node can work, or none is left.
+            No node can work, or none is left; a network fails at every CT.
         OSError
             Results cannot be kept, as on a disk that is full; no volume counts as failed.
         """
@@ -122,26 +130,39 @@ class Cluster:
             self._context.studies.path.resolve(),
             model_version,
             package_version(),
+            self._context.state.resolve() / "device",
+            machine(),
         )
         actor = self._ray.remote(self._kind)
-        yield from _Run(self._context, self._ray, actor, job, self._workers, todo).outcomes()
+        run = _Run(self._context, self._ray, actor, job, self._workers, todo, self._ahead)
+        yield from run.outcomes()
 
 
 class _Run:
     """One pass over a list of volumes under one model version."""
 
     def __init__(
-        self, context: Context, ray: Any, actor: Any, job: Job, workers: int, todo: Sequence[str]
+        self,
+        context: Context,
+        ray: Any,
+        actor: Any,
+        job: Job,
+        workers: int,
+        todo: Sequence[str],
+        ahead: bool | None,
     ) -> None:
         self._context, self._ray, self._job, self._workers = context, ray, job, workers
+        self._ahead = ahead
         # The largest first: what is left for the end is small, and no worker waits long.
         self._todo = deque(sorted(todo, key=context.studies.size, reverse=True))
+        self._place = {volume: place for place, volume in enumerate(self._todo)}
         self._fetched: dict[str, Future[Path]] = {}
         self._fetchers = ThreadPoolExecutor(FETCHERS, "fetch-ahead")
         self._ended = threading.Event()
         self._unchecked: set[str] = set()
         self._sent: set[str] = set()
         self._troubles = Troubles()
+        self._failures = Failures(context, job.model_version)
         self._seconds: list[float] = []
         self._slots: list[_Slot] = []
         self._asked: set[str] = set()
@@ -170,6 +191,7 @@ class _Run:
                     if self._others:
                         break
                 yield from (outcome for one in kept if (outcome := one.result()))
+                self._failures.settle()
         finally:
             self._ended.set()
             self._fetchers.shutdown(wait=False, cancel_futures=True)
@@ -214,7 +236,7 @@ class _Run:
             num_gpus=node.gpus,
             max_restarts=0,
         ).remote(self._job_there, node.threads, node.gpus > 0)
-        slot.waits_for, slot.task = slot.actor.ready.remote(), None
+        slot.waits_for, slot.task, slot.ahead = slot.actor.ready.remote(), None, None
         slot.since = time.monotonic()
 
     def _end(self, slot: _Slot) -> None:
@@ -252,6 +274,7 @@ class _Run:
         """Give every idle worker a volume; yield outcomes of those that cannot be given."""
         for volume in itertools.islice(list(self._todo), AHEAD):
             self._fetch(volume)
+        self._failures.most = IN_A_ROW + len(self._slots)  # so many of the largest had begun
         for slot in [one for one in self._slots if one.waits_for is None]:
             if self._troubles.useless(slot):
                 self._give_up(slot, f"{MOST} volumes in a row went wrong there alone")
@@ -261,7 +284,7 @@ class _Run:
                 try:
                     self._give(slot, taken, path.result())
                 except FAILURES as err:
-                    record_failure(self._context, taken, self._job.model_version, why_of(err))
+                    self._failures.failed(taken, why_of(err), blame_of(err))
                     yield "failed"
 
     def _fetch(self, volume: str) -> Future[Path]:
@@ -274,32 +297,68 @@ class _Run:
 
     def _next(self, slot: _Slot) -> str | None:
         """Take the first volume for a worker whose file is here; ``None`` where there is none."""
-        fit = (
-            volume
-            for volume in list(self._todo)
-            if self._troubles.may_take(slot, volume, self._slots)
-        )
-        for volume in itertools.islice(fit, AHEAD):
+        for volume in itertools.islice(self._fit(slot), AHEAD):
             if self._fetch(volume).done():
                 self._todo.remove(volume)
                 return volume
         return None
 
+    def _fit(self, slot: _Slot) -> Iterator[str]:
+        """Yield the volumes that a worker may take, in order.
+
+        The one that it has read comes first, and those that others have read come last.
+        """
+        own = slot.ahead.volume if slot.ahead else ""
+        others = {one.ahead.volume for one in self._slots if one.ahead and one is not slot}
+        todo = list(self._todo)
+        if self._failures.suspected:  # it may be their size: the smallest next
+            todo.sort(key=lambda volume: (not self._troubles.had(volume), -self._place[volume]))
+        elif own or others:
+            todo.sort(key=lambda volume: (volume != own, volume in others))
+        return (one for one in todo if self._troubles.may_take(slot, one, self._slots))
+
     def _give(self, slot: _Slot, volume: str, path: Path) -> None:
         """Give a volume to a worker."""
-        here = slot.node.sees_studies and volume not in self._sent
         try:
-            path = path.resolve()
-            content = None if here else path.read_bytes()
-            slot.fingerprint = file_fingerprint(path)
+            slot.task = self._task(slot, volume, path)
         except FileNotFoundError:  # gone since: it is looked for again
             self._todo.appendleft(volume)
             return
         except OSError as err:
             raise UnreadableVolumeError(path, f"cannot be read ({err.strerror})") from err
-        slot.task = Task(volume, path, content, volume not in self._unchecked)
+        tasks = [slot.task]
+        slot.ahead = None
+        if (ahead := self._to_read(slot, volume)) is not None:
+            tasks.append(ahead)
+            slot.ahead = ahead.key
         slot.since, slot.named = time.monotonic(), False
-        slot.waits_for = slot.actor.score.remote(slot.task)
+        slot.waits_for = slot.actor.score.remote(*tasks)
+
+    def _task(self, slot: _Slot, volume: str, path: Path) -> Task:
+        path = path.resolve()
+        checks = volume not in self._unchecked
+        task = Task(volume, path, None, checks, file_fingerprint(path))
+        if task == slot.ahead or (slot.node.sees_studies and volume not in self._sent):
+            return task
+        return replace(task, content=path.read_bytes())
+
+    def _to_read(self, slot: _Slot, volume: str) -> Task | None:
+        """Return what a worker reads while it predicts a volume, where there is something.
+
+        Beside a volume that went wrong once it reads nothing: it may have been that.
+        """
+        ahead = slot.node.gpus > 0 if self._ahead is None else self._ahead
+        idle = sum(one.waits_for is None for one in self._slots)
+        if not ahead or len(self._todo) < idle or self._troubles.had(volume):
+            return None
+        taken = {one.ahead.volume for one in self._slots if one.ahead}
+        free = (one for one in self._fit(slot) if one not in taken and not self._troubles.had(one))
+        for other in itertools.islice(free, AHEAD):
+            if (fetched := self._fetch(other)).done():
+                # Whoever is given it says what is wrong with it.
+                with contextlib.suppress(Exception):
+                    return self._task(slot, other, fetched.result())
+        return None
 
     def _returned(self) -> list[Given]:
         """Wait a moment; return what workers have returned, and give them more to do."""
@@ -329,7 +388,7 @@ class _Run:
             elif slot.suspect is not None:
                 task, slot.suspect = slot.suspect, None
                 slot.restarts -= 1  # the node lives: who is to blame is found out otherwise
-                found.extend(self._met(slot, task, slot.why, proven=False))
+                found.extend(self._met(slot, task, Result("failed", why=slot.why)))
         now = time.monotonic()
         self._look_for_slow(now)
         for slot in [one for one in self._slots if one.waits_for and one.task is None]:
@@ -340,18 +399,19 @@ class _Run:
     def _answered(self, slot: _Slot, task: Task, result: Result) -> list[Given]:
         """Return what is to be entered of a worker's result."""
         if result.outcome in ("short", "trouble"):
-            return self._met(slot, task, result.why, proven=result.outcome == "trouble")
+            return self._met(slot, task, result)
         if result.outcome in ("scored", "failed"):
             self._troubles.done(slot, task.volume, scored=result.outcome == "scored")
         if result.outcome == "scored":
             self._seconds.append(result.seconds)
-        return [(task, slot.fingerprint, result)]
+        return [(task, task.fingerprint, result)]
 
-    def _met(self, slot: _Slot, task: Task, why: str, *, proven: bool) -> list[Given]:
+    def _met(self, slot: _Slot, task: Task, result: Result) -> list[Given]:
         """Return what becomes of a volume that went wrong at a worker of a node that lives."""
+        why, proven = result.why, result.outcome == "trouble"
         if final := self._troubles.met(slot, task.volume, why, proven=proven):
             why = f"{final}. `atlas8k score --retry` tries again"
-            return [(task, "", Result("failed", why=why))]
+            return [(task, "", Result("failed", why=why, blame=result.blame))]
         logger.warning("%s is tried again; on node %s: %s", task.volume, slot.node.host, why)
         if proven and len(self._slots) == 1:  # there is no other: later, then
             self._todo.append(task.volume)
@@ -403,10 +463,11 @@ class _Run:
                 if result.remarks is not None and not context.admit(volume, result.remarks):
                     return "set_aside"
                 result.scored.keep(context, volume, model_version, result.seconds, result.peak_mb)
+                self._failures.scored()
                 return "scored"
         except FAILURES as err:
-            result = Result("failed", why=why_of(err))
-        record_failure(context, volume, model_version, result.why)
+            result = Result("failed", why=why_of(err), blame=blame_of(err))
+        self._failures.failed(volume, result.why, result.blame)
         return "failed"
 
     def _is_as_it_was(self, volume: str, fingerprint: str, result: Result) -> bool:
