@@ -39,7 +39,7 @@ from atlas8k.services.studies.labels import LabelFiles
 from atlas8k.services.studies.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, split_suffix
 from atlas8k.services.studies.opening import structures_beside, use_structures
 from atlas8k.services.studies.scan import scan_images
-from atlas8k.store import FileIdentity, FolderIndex, NewLabel, label_files
+from atlas8k.store import BLIND, FileIdentity, FolderIndex, NewLabel, label_files
 from atlas8k.store.errors import LedgerReadOnlyError
 from atlas8k.store.ledger import Ledger
 from atlas8k.store.records import Holder, OrganChange, VolumeEntry
@@ -364,10 +364,11 @@ class _Rebuilding:
         known = volume.number(detail.get("base"))
         known = begun_from if known is None else known
         purpose, agreement = detail.get("purpose"), dict[str, OrganChange]()
-        if purpose == "double_read" and current is not None:
+        if purpose in BLIND and current is not None:
             # Beside the current one, not after it: neither reader knew the other's label.
-            self._lease(name, holder, origin, "double_read")
-            agreement = self._read.agreement(volume.files.get(current.id), label)
+            self._lease(name, holder, origin, str(purpose))
+            if purpose == "double_read":
+                agreement = self._read.agreement(volume.files.get(current.id), label)
         elif known is None or known >= (current.id if current else 0):
             # Begun from the current one, or from a later one that was not current.
             if current is not None:
@@ -389,6 +390,7 @@ class _Rebuilding:
             start_sha256=origin.start_sha256,
             second_reading=bool(detail.get("second_reading")),
             agreement=agreement,
+            blind=purpose == "gold",
         ).id
         self._booked.add(booked)
         volume.by_sha256[sha256] = booked

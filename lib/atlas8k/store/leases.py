@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from atlas8k.store import audit_trail, rounds
+from atlas8k.store import audit_trail, label_files, rounds
 from atlas8k.store.ranking import model_version_row
 from atlas8k.store.records import Holder, Lease, Offer
 from atlas8k.store.transaction import Transaction
@@ -32,7 +32,7 @@ def lease(
     Parameters
     ----------
     purpose
-        ``revise``, ``review`` or ``double_read``.
+        ``revise``, ``review``, ``double_read`` or ``gold``.
     """
     expire(tx)
     s = None if model_version is None else model_version_row(tx, model_version)
@@ -89,11 +89,7 @@ def take(
         over_budget=over_budget,
         base_submission=tx.value("SELECT max(id) FROM submission WHERE volume = ?", row),
         looked_at=looked_at,
-        draft=tx.value(
-            "SELECT l.version FROM volume v JOIN label l ON l.image = v.name AND l.tag = 'original'"
-            " WHERE v.id = ?",
-            row,
-        ),
+        draft=_draft(tx, row, holder.key, purpose),
     )
     tx.run("UPDATE volume SET lease = ? WHERE id = ?", lease, row)
     audit_trail.record(
@@ -109,6 +105,29 @@ def take(
     return lease
 
 
+def _draft(tx: Transaction, row: int, holder: str, purpose: str) -> int | None:
+    """Return the label file that a lease begins with: the draft label.
+
+    Of a gold case the first reader's, or what this holder has submitted of it.
+    """
+    if purpose == "gold":
+        own, start = tx.one(
+            "SELECT (SELECT sha256 FROM submission WHERE volume = ?1 AND holder = ?2"
+            " ORDER BY id DESC LIMIT 1), (SELECT start_sha256 FROM submission WHERE volume = ?1"
+            " ORDER BY id LIMIT 1)",
+            *(row, holder),
+        )
+        name = tx.value("SELECT name FROM volume WHERE id = ?", row)
+        found = label_files.find(tx, name, own or start or "")
+        return None if found is None else found.id
+    number: int | None = tx.value(
+        "SELECT l.version FROM volume v JOIN label l ON l.image = v.name AND l.tag = 'original'"
+        " WHERE v.id = ?",
+        row,
+    )
+    return number
+
+
 def end(tx: Transaction, lease: int, outcome: str) -> None:
     """End a lease that is still running."""
     tx.run(
@@ -121,6 +140,17 @@ def end(tx: Transaction, lease: int, outcome: str) -> None:
         " AND id = (SELECT volume FROM lease WHERE id = ?1)",
         lease,
     )
+
+
+def given(tx: Transaction, volume: str, holder: str) -> dict[str, float]:
+    """Return when a volume was last given to a holder as a next sample, by strategy."""
+    rows = tx.run(
+        "SELECT iif(l.strategy = 'audit', 'attention', l.strategy), max(l.taken_at)"
+        " FROM lease l JOIN volume v ON v.id = l.volume"
+        " WHERE v.name = ? AND l.holder = ? AND l.strategy <> 'named' GROUP BY 1",
+        *(volume, holder),
+    )
+    return dict(rows.fetchall())
 
 
 def expire(tx: Transaction) -> None:

@@ -28,6 +28,7 @@ from atlas8k.store import (
     volumes,
 )
 from atlas8k.store import drawings as drawings_
+from atlas8k.store import gold as gold_
 from atlas8k.store import leases as leases_
 from atlas8k.store import ranking as ranking_
 from atlas8k.store import reviews as reviews_
@@ -244,7 +245,11 @@ class Ledger:
     leases = reading(leases_.running)
     hides_first = reading(leases_.hides_first)
     read_twice = reading(leases_.read_twice)
+    set_gold = writing(gold_.set_volumes, durable=True)
+    gold = reading(gold_.volumes)
+    gold_seen = reading(gold_.seen)
     offers = reading(leases_.offers)
+    given = reading(leases_.given)
     close_again = writing(leases_.close_again, durable=True)
 
     # Submissions
@@ -296,6 +301,7 @@ class Ledger:
 
     set_sources = writing(provenance.set_sources, durable=True)
     sources = reading(provenance.sources)
+    sources_with = reading(provenance.sources_with)
     dataset_organs = reading(provenance.dataset_organs)
     public_organs = reading(provenance.public_organs)
     revised_organs = reading(provenance.revised_organs)

@@ -157,6 +157,15 @@ def sources(tx: Transaction, volume: str) -> dict[str, OrganSource]:
     return {ORGAN_NAMES[organ - 1]: source for organ, source in kept.items()}
 
 
+def sources_with(tx: Transaction, volume: str, submission: int | None) -> dict[str, OrganSource]:
+    """Return where each organ would come from if this submission, or none, were current."""
+    readings, public = _readings(tx, submission), _public(tx, volume_row(tx, volume))
+    return {
+        ORGAN_NAMES[organ - 1]: _source(public.get(organ), readings.get(organ), None)
+        for organ in sorted({*readings, *public})
+    }
+
+
 def _kept(tx: Transaction, row: int) -> dict[int, OrganSource]:
     rows = tx.run(
         "SELECT organ, source, state, dataset, submission, disputed FROM provenance"

@@ -30,7 +30,13 @@ from atlas8k.server.access import (
     holder,
     may_review,
 )
-from atlas8k.server.blind import from_scratch, hidden_images, shown_label
+from atlas8k.server.blind import (
+    from_scratch,
+    gold_seen,
+    hidden_images,
+    others_images,
+    shown_label,
+)
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import ENVIRONMENT, render
 from atlas8k.server.pictures import picture
@@ -130,7 +136,7 @@ def page() -> Response:
     now, names = running(), not hides()
     ledger, model_version = context.ledger, context.ranked_by()
     view = context.overview.view(model_version, names=names, running=now)
-    hidden = set(hidden_images())
+    hidden = {*hidden_images(), *others_images()}
     questions = [one for one in ledger.reviews() if one.volume not in hidden]
     return render(
         "campaign.html.j2",
@@ -138,7 +144,7 @@ def page() -> Response:
         **common(HERE),
         view=view,
         status=view.status,
-        counts=ledger.states(),
+        counts=ledger.states(seen=gold_seen()),
         error_kinds=[(ERROR_KINDS.get(kind, kind), n) for kind, n in ledger.kinds_of_error()],
         duplicates=duplicates.summary(context.studies),
         work={**work_now(context, now), "export": context.exports.state()},
@@ -152,6 +158,7 @@ def page() -> Response:
         offers=[one for one in ledger.offers() if one.volume not in hidden],
         failures=_some(ledger.failures(model_version) if model_version else {}),
         commands=MAIN_COMMANDS,
+        gold=context.gold.table(names=names) if context.gold and may_review() else None,
     )
 
 
@@ -172,7 +179,7 @@ def _distribution(model_version: str | None, view: View) -> Markup | None:
     ledger, number = workspace().ledger, view.status.round
     if model_version is None:
         return None
-    bins = ledger.distribution(model_version, number, BINS)
+    bins = ledger.distribution(model_version, number, BINS, seen=gold_seen())
     if not bins:
         return None
     plan = view.status.rounds[-1] if number is not None else None
@@ -232,6 +239,7 @@ def volumes(
         order=order,
         offset=(page - 1) * LINES,
         limit=LINES,
+        seen=gold_seen(),
     )
     hidden = set(hidden_images())
     found = found._replace(
@@ -257,7 +265,7 @@ def volumes(
         shows=SHOWS,
         orders=ORDERS,
         states=STATES,
-        counts=ledger.states(),
+        counts=ledger.states(seen=gold_seen()),
         sources=ledger.sources_there(),
         phases=known,
         phase_counts={one: len(by_phase[one]) for one in (*phases.PHASES, "") if one in by_phase},

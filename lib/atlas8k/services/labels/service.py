@@ -41,11 +41,13 @@ from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.opening import open_ledger
 from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import (
+    BLIND,
     Assistance,
     Holder,
     NewLabel,
     OrganChange,
     OrganSource,
+    Seen,
     Submission,
     is_url,
     label_files,
@@ -193,6 +195,7 @@ class LabelService:
         params: Mapping[str, Any] | None = None,
         *,
         lease: int | None = None,
+        blind: bool = False,
     ) -> Receipt:
         """Take in what an annotator saved.
 
@@ -207,13 +210,15 @@ class LabelService:
             the organs, see :class:`~atlas8k.labels.submission_diff.Statement`.
         lease
             The lease it belongs to, where the client says so.
+        blind
+            It is a gold case, and the holder was shown nothing of the current submission.
 
         Raises
         ------
         VolumeError
             It is refused; the current label stays.
         """
-        ready = self._submissions.prepare(volume, sent, holder, params or {}, lease)
+        ready = self._submissions.prepare(volume, sent, holder, params or {}, lease, blind=blind)
         notes = tuple(ready.detail.get("notes", ()))
         with self.reconciler.lock(volume):
             known = self.ledger.same_again(volume, holder, ready.content)
@@ -298,19 +303,41 @@ class LabelService:
         """Return what a second reader is given: the draft label of the first, or nothing."""
         return self._submissions.first_start(volume)
 
+    def seen_label(self, volume: str, seen: Seen) -> Version | None:
+        """Return the label that a gold case has for somebody who sees it so.
+
+        That is what they have submitted, else the draft label that the first reader was given.
+        """
+        if seen.own is None:
+            return self._submissions.given_first(volume)
+        return self.versions.find(volume, self.ledger.submission(seen.own).sha256 or "")
+
     def _sampled(self, ready: Prepared) -> bool:
         return chosen(f"review {ready.volume} {ready.content}", self.review_percent)
 
     def _receipt(self, booked: Submission) -> Receipt:
         # What a second reader is told must not say what the first has drawn.
-        blind = booked.purpose == "double_read"
+        blind = booked.purpose in BLIND
         current = self.ledger.current_submission(booked.volume)
         asked = [one for one in self.ledger.reviews(booked.volume) if one.submission == booked.id]
+        changes = self.ledger.changes(booked.id)
+        disputes = [one.organ for one in asked if one.kind == "dispute" and one.organ]
+        kinds = set() if blind else {one.kind for one in asked}
+        if booked.purpose == "gold":  # as is said of any first reading
+            public = self.ledger.dataset_organs(booked.volume).items()
+            disputes = [
+                organ
+                for organ, one in public
+                if one.source == "public"
+                and organ in changes
+                and changes[organ].state in provenance.CHANGED
+            ]
+            kinds = {"dispute"} if disputes else set()
         return Receipt(
             booked,
-            self.ledger.changes(booked.id),
-            tuple(one.organ for one in asked if one.kind == "dispute" and one.organ),
-            () if blind else tuple(sorted({one.kind for one in asked})),
+            changes,
+            tuple(disputes),
+            tuple(sorted(kinds)),
             blind or (current is not None and current.id == booked.id),
         )
 

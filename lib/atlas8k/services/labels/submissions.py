@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import (
+    BLIND,
     Assistance,
     Holder,
     NewLabel,
@@ -159,6 +160,8 @@ class Submissions:
         """
         if context.purpose == "double_read":
             return self.first_start(volume)
+        if context.purpose == "gold" and context.draft is None:  # without a lease
+            return self.given_first(volume)
         draft = None if context.draft is None else self._index.find_version(context.draft)
         if draft is not None and self._files.file(draft).is_file():
             return self._versions.of(draft)
@@ -167,8 +170,10 @@ class Submissions:
 
     def first_start(self, volume: str) -> Version | None:
         """Return the draft label that a volume's second reading begins from: the first one's."""
-        if self.from_scratch:
-            return None
+        return None if self.from_scratch else self.given_first(volume)
+
+    def given_first(self, volume: str) -> Version | None:
+        """Return the draft label that the first reader of a volume was given."""
         known = self._ledger.submissions(volume)
         if not known:
             return self._versions.current(volume, ORIGINAL)
@@ -184,6 +189,8 @@ class Submissions:
         params: Mapping[str, Any],
         lease: int | None = None,
         helped: Mapping[str, Sequence[Assistance]] | None = None,
+        *,
+        blind: bool = False,
     ) -> Prepared:
         """Understand what a client sent.
 
@@ -191,6 +198,8 @@ class Submissions:
         ----------
         helped
             What helped with organs elsewhere, as an export says of its labels.
+        blind
+            It is a gold case, and the holder was shown nothing of the current submission.
 
         Raises
         ------
@@ -199,6 +208,8 @@ class Submissions:
         """
         grid = self._drafts.grid(volume)
         context = self._ledger.submission_context(volume, holder, lease)
+        if blind and context.purpose == "revise":
+            context = replace(context, purpose="gold")
         said = Statement.of(params, sent, default=context.looked_at)
         start = self.start(volume, context)
         before = self._drafts.array(volume, None if start is None else start.path, grid)
@@ -369,9 +380,10 @@ class Submissions:
                     agreement=agreement,
                     at=at,
                     adopted=adopted,
+                    blind=ready.context.purpose == "gold",
                 )
                 label_files.add(tx, ready.volume, label, submission=number, at=at)
-                if ready.context.purpose != "double_read":  # which is blind, and not current
+                if ready.context.purpose not in BLIND:  # which are not current
                     checks.record(tx, ready.volume, "submitted", ready.findings)
                 return submissions.get(tx, number)
 
