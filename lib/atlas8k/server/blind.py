@@ -17,6 +17,7 @@ from atlas8k.server.access import get_caller, holder, may_review
 from atlas8k.server.workspace import workspace
 from atlas8k.services.errors import ConflictError, NotFoundError
 from atlas8k.services.labels.drafts import PSEUDO, PUBLIC
+from atlas8k.services.labels.service import MANAGED
 from atlas8k.services.studies.catalogue import FINAL, Instead
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.studies.versions import Version
@@ -81,11 +82,16 @@ def others_images(*, unread: bool = False) -> list[str]:
 
 def label_info(image: str, version: Version) -> dict[str, Any]:
     """Return what is known about a label that who asks gets in place of the current one."""
+    checksum = {"checksum": f"SHA256:{version.sha256}"}
     if masked(image) is None:
-        sums = {"name": f"{image}.nii.gz", "checksum": f"SHA256:{version.sha256}"}
-        return {**version.info, **sums}
-    # As of any other label.
-    return {"ts": int(version.path.stat().st_mtime), **version.info, "name": f"{image}.nii.gz"}
+        return {**version.info, "name": f"{image}.nii.gz", **checksum}
+    return {**_as_current(version), "name": f"{image}.nii.gz"}
+
+
+def _as_current(version: Version) -> dict[str, Any]:
+    """Return what is known about a label, with what would be noted if it were the current one."""
+    checksum = {"checksum": f"SHA256:{version.sha256}"}
+    return {"ts": int(version.path.stat().st_mtime), **version.info, **checksum}
 
 
 def instead() -> dict[str, Instead]:
@@ -97,8 +103,9 @@ def instead() -> dict[str, Instead]:
         for tag in (FINAL, ORIGINAL, *OPEN_TAGS):
             with contextlib.suppress(NotFoundError):
                 version = None if gold.is_current else shown_label(image, tag)
-                version = version or versions.current(image, tag)
                 if version is not None:
+                    labels[tag] = _as_current(version)
+                elif (version := versions.current(image, tag)) is not None:
                     labels[tag] = version.info
         found[image] = Instead(noted(image, catalogue.image_info(image)), labels)
     return found
@@ -116,7 +123,8 @@ def noted(image: str, info: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in info.items() if key not in hidden}
     own = {} if gold is None else workspace().ledger.given(image, holder().key)
     served = {name: {"ts": int(at), "client_id": who} for name, at in own.items()}
-    return {**kept, **({"strategy": served} if served else {})}
+    first = {key: kept.pop(key) for key in ("ts",) if key in kept}
+    return {**first, **({"strategy": served} if served else {}), **kept}
 
 
 def from_scratch(image: str, client_id: str | None = None) -> bool:
@@ -146,8 +154,10 @@ def shown_label(image: str, tag: str) -> Version | None:
     scratch = service.from_scratch and gold is None
     if (tag in OPEN_TAGS and not scratch) or not hides_first(image):
         return None
-    if gold is not None and (tag == ORIGINAL or (tag == FINAL and gold.own is not None)):
-        start = service.seen_label(image, gold)
+    if gold is not None and tag not in MANAGED and service.versions.current(image, tag) is None:
+        return None
+    if gold is not None and tag in (ORIGINAL, FINAL):
+        start = service.seen_label(image, gold, tag)
     else:
         start = service.first_start(image) if tag == ORIGINAL else None
     if start is None:

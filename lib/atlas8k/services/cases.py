@@ -445,6 +445,10 @@ class Cases:
             It, or the current one now, is somebody else's.
         """
         self._known(image)
+        if image in self._seen and all(
+            one.submission.id != submission for one in self.history(image)
+        ):
+            raise NotFoundError(f"submission of {image}", submission)
         if self._author(self._labels.reviews.own(image, submission)) not in self._holders:
             raise ConflictError(f"{image}: submission {submission} is somebody else's")
         self._own_in_force(image)

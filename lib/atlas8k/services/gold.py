@@ -278,6 +278,12 @@ def open_gold(service: LabelService, known: Path, *, signed_in: bool) -> GoldCas
     return cases
 
 
+def names_in(known: Path) -> list[str]:
+    """Return whose known labels are in a folder, whatever volumes there are."""
+    suffixes = ((one, path) for path in sorted(known.iterdir()) for one in NIFTI_SUFFIXES)
+    return [path.name.removesuffix(one) for one, path in suffixes if path.name.endswith(one)]
+
+
 def labels_in(known: Path, service: LabelService) -> Iterator[tuple[str, Path]]:
     """Yield volumes of the studies and their known labels, by name.
 

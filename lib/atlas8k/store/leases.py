@@ -87,7 +87,10 @@ def take(
         taken_at=tx.now,
         expires_at=tx.now + tx.lease_s,
         over_budget=over_budget,
-        base_submission=tx.value("SELECT max(id) FROM submission WHERE volume = ?", row),
+        base_submission=tx.value(
+            "SELECT max(id) FROM submission WHERE volume = ?1 AND (?2 IS NULL OR holder = ?2)",
+            *(row, holder.key if purpose == "gold" else None),
+        ),
         looked_at=looked_at,
         draft=_draft(tx, row, holder.key, purpose),
     )
@@ -108,18 +111,22 @@ def take(
 def _draft(tx: Transaction, row: int, holder: str, purpose: str) -> int | None:
     """Return the label file that a lease begins with: the draft label.
 
-    Of a gold case the first reader's, or what this holder has submitted of it.
+    Of a gold case the first reader's, or what follows from this holder's last reading.
     """
     if purpose == "gold":
-        own, start = tx.one(
-            "SELECT (SELECT sha256 FROM submission WHERE volume = ?1 AND holder = ?2"
-            " ORDER BY id DESC LIMIT 1), (SELECT start_sha256 FROM submission WHERE volume = ?1"
-            " ORDER BY id LIMIT 1)",
+        name = tx.value("SELECT name FROM volume WHERE id = ?", row)
+        own = tx.value(
+            "SELECT coalesce(restored, id) FROM submission WHERE volume = ? AND holder = ?"
+            " ORDER BY id DESC LIMIT 1",
             *(row, holder),
         )
-        name = tx.value("SELECT name FROM volume WHERE id = ?", row)
-        found = label_files.find(tx, name, own or start or "")
-        return None if found is None else found.id
+        if own is not None and (found := label_files.draft_of(tx, name, own)) is not None:
+            return found.id
+        start = tx.value(
+            "SELECT start_sha256 FROM submission WHERE volume = ? ORDER BY id LIMIT 1", row
+        )
+        first = label_files.find(tx, name, start or "")
+        return None if first is None else first.id
     number: int | None = tx.value(
         "SELECT l.version FROM volume v JOIN label l ON l.image = v.name AND l.tag = 'original'"
         " WHERE v.id = ?",

@@ -302,6 +302,7 @@ class Ledger:
     set_sources = writing(provenance.set_sources, durable=True)
     sources = reading(provenance.sources)
     sources_with = reading(provenance.sources_with)
+    sources_of = reading(provenance.sources_of)
     dataset_organs = reading(provenance.dataset_organs)
     public_organs = reading(provenance.public_organs)
     revised_organs = reading(provenance.revised_organs)

@@ -142,8 +142,8 @@ def restore(image: str, asked: Restore) -> dict[str, Any]:
     """A new entry of the history; nothing is lost. Annotators restore their own."""
     label_service = labels_of(image)
     check_shown(image, asked.client_id)
+    check_known(image, asked.submission)
     if masked(image) is not None:
-        check_known(image, asked.submission)
         restored = cases_of(asked.client_id).restore(image, asked.submission)
         return {"image": image, "submission": restored.id, "restored": asked.submission}
     check_own(asked, label_service.reviews.own(image, asked.submission), label_service)

@@ -303,14 +303,21 @@ class LabelService:
         """Return what a second reader is given: the draft label of the first, or nothing."""
         return self._submissions.first_start(volume)
 
-    def seen_label(self, volume: str, seen: Seen) -> Version | None:
-        """Return the label that a gold case has for somebody who sees it so.
+    def seen_label(self, volume: str, seen: Seen, tag: str = ORIGINAL) -> Version | None:
+        """Return the label, draft or final, that a gold case has for who sees it so.
 
-        That is what they have submitted, else the draft label that the first reader was given.
+        Without a reading of theirs, the draft label is the one that the first reader was given.
         """
         if seen.own is None:
-            return self._submissions.given_first(volume)
-        return self.versions.find(volume, self.ledger.submission(seen.own).sha256 or "")
+            return self._submissions.given_first(volume) if tag == ORIGINAL else None
+        own = self.ledger.submission(seen.own)
+        if tag == FINAL:
+            found = self.versions.find(volume, own.sha256 or "")
+        else:
+            with self.ledger.read() as tx:
+                draft = label_files.draft_of(tx, volume, own.restored or own.id)
+            found = self.versions.of(draft) if draft else self.versions.current(volume, PSEUDO)
+        return found and replace(found, info={**found.info, "submission": own.id})
 
     def _sampled(self, ready: Prepared) -> bool:
         return chosen(f"review {ready.volume} {ready.content}", self.review_percent)

@@ -44,10 +44,12 @@ from atlas8k.labels.submission_diff import (
 from atlas8k.services.calibrations import Calibrations
 from atlas8k.services.labels.drafts import (
     DraftLabels,
+    DraftPlan,
     Drawn,
     as_json,
     from_json,
     label_names,
+    learnable,
     model_version,
 )
 from atlas8k.services.labels.reconcile import Reconciler
@@ -356,8 +358,14 @@ class Submissions:
         while True:
             number = self._ledger.next_number()
             label = self._write(ready, number, at, sample, second_reading, adopted)
+            label, draft = self._as_current(ready, number, label)
 
-            def enter(tx: Transaction, number: int = number, label: NewLabel = label) -> Submission:
+            def enter(
+                tx: Transaction,
+                number: int = number,
+                label: NewLabel = label,
+                draft: NewLabel | None = draft,
+            ) -> Submission:
                 submissions.submit(
                     tx,
                     ready.volume,
@@ -383,6 +391,8 @@ class Submissions:
                     blind=ready.context.purpose == "gold",
                 )
                 label_files.add(tx, ready.volume, label, submission=number, at=at)
+                if draft is not None:
+                    label_files.add(tx, ready.volume, draft, submission=number, at=at)
                 if ready.context.purpose not in BLIND:  # which are not current
                     checks.record(tx, ready.volume, "submitted", ready.findings)
                 return submissions.get(tx, number)
@@ -401,6 +411,25 @@ class Submissions:
                     if label_files.of_file(tx, ready.volume, label.file) is None:
                         self._files.file(label).unlink(missing_ok=True)
                 raise
+
+    def _as_current(
+        self, ready: Prepared, number: int, label: NewLabel
+    ) -> tuple[NewLabel, NewLabel | None]:
+        """Return a reading's label, and the draft label that would follow from it.
+
+        Only of a gold case that another's reading is current of: its reader is shown these.
+        """
+        current = self._ledger.current_submission(ready.volume)
+        if ready.context.purpose != "gold" or current is None:
+            return label, None
+        sources = self._ledger.sources_of(ready.volume, ready.organs, ready.begun_from, number)
+        with self._ledger.read() as tx:
+            plan = DraftPlan.of(tx, ready.volume)
+        own = replace(current, id=number, sha256=label.sha256, restored=None)
+        plan = replace(plan, sources=sources, current=own, changes=ready.organs)
+        made = self._drafts.make_draft(ready.volume, plan, Drawn(ready.array, ready.findings))
+        info = {**label.info, **learnable(plan, own, label.info)}
+        return label._replace(info=info), None if made is None else made.label
 
     def _write(
         self,
@@ -438,7 +467,8 @@ class Submissions:
                 **({"adopted": True} if adopted else {}),
                 "begun_from": ready.begun_from,
                 "base": ready.context.base,
-                "purpose": ready.context.purpose,
+                # Its reader can read this.
+                "purpose": "revise" if ready.context.purpose == "gold" else ready.context.purpose,
                 "content": ready.content,
                 "lease": ready.lease,
                 "sample": sample,
