@@ -281,7 +281,12 @@ def get_label(label: str, tag: str) -> FileResponse:
     if (drawn := _drawn(label, tag)) is not None:
         looked("label", label, version=drawn.name)
         return label_file(drawn, f"{label}.nii.gz")
-    version = shown_label(label, check_tag(tag))
+    try:
+        version = shown_label(label, check_tag(tag))
+    except NotFoundError:
+        if masked(label) is None:
+            raise
+        raise HTTPException(404, "Label NOT Found") from None  # as of a case without one
     if version is not None:
         looked("label", label, version=version.sha256)
         return label_file(version.path, f"{label}.nii.gz")
