@@ -160,6 +160,12 @@ def said_in(content: bytes, folder: Path, image: str) -> tuple[str, bytes]:
     return without_names(" ".join(said), image), label.array.tobytes()
 
 
+def count_of(person: Person) -> int:
+    """How many volumes of the round were reviewed, as one is told."""
+    rounds = person.ask("GET", "/atlas8k/campaign").json()["rounds"]
+    return int(rounds[-1]["reviewed"])
+
+
 def same(one: dict[str, Any], other: dict[str, Any]) -> None:
     differs = {path: (found, other[path]) for path, found in one.items() if found != other[path]}
     assert not differs, "\n".join(
@@ -184,13 +190,18 @@ def test_nothing_tells_a_gold_case_from_another(server: Server, realm: Realm) ->
     assert ruth.ask("GET", "/datastore/").json()["completed"] == 1
 
     # The second gets it in place of another.
-    samples, held, receipts = {}, {}, {}
+    samples, held, receipts, done = {}, {}, {}, []
+    assert count_of(ben) == 0
     for _ in range(2):
         sample = ben.next()
         name = "gold" if sample["id"] == GOLD else "plain"
         samples[name], held[name] = sample, ben.look(sample["id"])
         receipts[name] = ben.submit(sample["id"], 5)
+        done.append((sample["budget_left"], count_of(ben)))
     same(held["gold"], held["plain"])
+    # Each is one less of the budget; to whoever sees all, one of them is not.
+    assert done == [(6, 1), (5, 2)]
+    assert (count_of(ruth), count_of(cara), count_of(anna)) == (2, 1, 2)
     own = samples["plain"]["id"]
     gold, plain = (
         without_names(json.dumps(one), one["id"]) for one in (samples["gold"], samples["plain"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.store.kit import ANNA, BEN, CARA, CONFIRMED, NOBODY, scored
 
+from atlas8k.core.errors import LedgerError
 from atlas8k.store import Holder, Ledger, OrganChange, Sample, Submission
 
 GOLD = [f"g{i}" for i in range(8)]
@@ -172,35 +173,44 @@ def test_to_put_a_blind_reading_back_changes_nothing_for_others(mixed: Ledger) -
 
 
 def test_each_sees_their_own_reading_alone(mixed: Ledger) -> None:
-    before = mixed.listed("one", text="g0", seen=mixed.gold_seen(CARA.key))
-    states = mixed.states(seen=mixed.gold_seen(CARA.key))
-    assert states["open"] == len(PLAIN + GOLD)
+    begun = mixed.as_seen(CARA.key)
+    before = begun.listed("one", text="g0")
+    assert begun.states()["open"] == len(PLAIN + GOLD)
     sample, first = second(mixed)
 
-    def line(holder: Holder, volume: str = "g0") -> object:
-        found = mixed.listed("one", text=volume, seen=mixed.gold_seen(holder.key)).lines[0]
+    def line(holder: Holder) -> tuple[str, str | None, bool]:
+        found = mixed.as_seen(holder.key).listed("one", text="g0").lines[0]
         return found.state, found.holder, found.submitted_at is not None
 
     assert line(ANNA) == ("submitted", None, True)
     assert line(BEN) == ("leased", BEN.key, False)
     assert line(CARA) == ("open", None, False)
-    seen = mixed.gold_seen(CARA.key)
-    assert (seen["g0"].own, seen["g0"].is_current) == (None, False)
-    after = mixed.listed("one", text="g0", seen=seen)
-    assert after == before
-    assert mixed.states(seen=seen)["submitted"] == mixed.states()["submitted"] - 1
-    assert mixed.listed("one", show="open", text="g0", seen=seen).total == 1
+    seen = mixed.as_seen(CARA.key)
+    assert seen.listed("one", text="g0") == before
+    assert seen.states()["submitted"] == mixed.states()["submitted"] - 1
+    assert seen.listed("one", show="open", text="g0").total == 1
     assert mixed.listed("one", show="open", text="g0").total == 0
+    assert ("g0" in [one.volume for one in seen.leases()]) is False
 
-    made = send(mixed, "g0", BEN)
-    assert line(BEN) == ("submitted", None, True)
-    assert (mixed.gold_seen(BEN.key)["g0"].own, line(ANNA)) == (
-        made.id,
-        ("submitted", None, True),
-    )
+    # What was reviewed before the list was drawn takes nothing of the budget, hers neither.
+    left = mixed.as_seen(BEN.key).budget().left  # type: ignore[union-attr]
+    made = send(mixed, "g0", BEN, organs=REVISED)
+    assert line(BEN) == line(ANNA) == ("submitted", None, True)
+    assert mixed.gold_seen(BEN.key)["g0"] == (BEN.key, made.id, False)
     assert mixed.gold_seen(ANNA.key)["g0"] == (ANNA.key, first.id, True)
     assert mixed.given("g0", BEN.key).keys() == {"attention"}
     assert sample.base_submission is None
+    # To him it was a volume of the budget like any other; nobody else's counts say so.
+    assert mixed.as_seen(BEN.key).budget().left == left - 1  # type: ignore[union-attr]
+    for holder, purposes in ((BEN, ["revise"]), (ANNA, ["revise"]), (CARA, [])):
+        done = mixed.as_seen(holder.key).worked(1)
+        assert [one.purpose for one in done if one.volume == "g0"] == purposes
+    assert mixed.as_seen(BEN.key).rounds()[0].reviewed == mixed.rounds()[0].reviewed
+    assert mixed.as_seen(CARA.key).rounds()[0].reviewed == mixed.rounds()[0].reviewed - 1
+    # The connections are as they were.
+    assert mixed.states()["submitted"] == mixed.as_seen(ANNA.key).states()["submitted"]
+    with pytest.raises(LedgerError, match="read alone"):
+        seen.release("g0", CARA)
 
 
 def test_new_networks_rank_it_as_if_nobody_had_read_it(mixed: Ledger) -> None:
@@ -223,3 +233,29 @@ def test_it_costs_time_and_says_nothing_of_the_pool(mixed: Ledger, clock: object
     assert list(reviewed(work_done)) == ["g0"]
     assert not reviewed(work_done[1:])
     assert effort(work_done[1:], {}).hours_by_hand == 0
+
+
+def test_a_list_that_was_drawn_after_a_hidden_reading_has_its_whole_budget(ledger: Ledger) -> None:
+    ledger.sync_volumes(["g0", *PLAIN])
+    ledger.set_gold(["g0"])
+    send(ledger, "g0", ANNA)
+    scored(ledger, {name: 100.0 - i for i, name in enumerate(["g0", *PLAIN])})
+    take(ledger, ANNA, percent=0)
+    for holder in (ANNA, BEN):
+        budget = ledger.as_seen(holder.key).budget()
+        assert budget is not None
+        assert (budget.reviewed, budget.total) == (0, 30)
+
+
+def test_what_came_as_an_audit_takes_nothing_of_the_budget_that_its_reader_sees(
+    ledger: Ledger,
+) -> None:
+    ledger.set_campaign(audit_percent=10)
+    scored(ledger, {name: 100.0 - i for i, name in enumerate(PLAIN)})
+    ledger.set_gold(["p59"])
+    assert take_gold(ledger, ANNA) == ("p59", True)
+    send(ledger, "p59", ANNA)
+    assert take_gold(ledger, BEN) == ("p59", True)
+    before = ledger.as_seen(BEN.key).budget()
+    send(ledger, "p59", BEN)
+    assert ledger.as_seen(BEN.key).budget() == before

@@ -21,7 +21,7 @@ from atlas8k.services.labels.service import MANAGED
 from atlas8k.services.studies.catalogue import FINAL, Instead
 from atlas8k.services.studies.folder import ORIGINAL
 from atlas8k.services.studies.versions import Version
-from atlas8k.store import Seen
+from atlas8k.store import Ledger, Seen
 
 OPEN_TAGS = (PSEUDO, PUBLIC)
 """Of labels that say nothing of a submission."""
@@ -33,6 +33,12 @@ def gold_seen() -> dict[str, Seen]:
     """Return the submitted gold cases as who asks sees them; nothing for who may review."""
     ledger = workspace().ledger
     return {} if may_review() or not workspace().gold else ledger.gold_seen(holder().key)
+
+
+def seen_ledger() -> Ledger:
+    """Return the ledger as who asks may see it, for lists and counts."""
+    ledger = workspace().ledger
+    return ledger.as_seen(holder().key) if gold_seen() else ledger
 
 
 def masked(image: str) -> Seen | None:

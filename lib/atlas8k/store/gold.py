@@ -5,7 +5,7 @@ at a place in it that a secret of the campaign decides, so that nobody can count
 to get one reads it as any other; whoever gets it later reads it blind, from the same draft label:
 a submission of purpose ``gold``, which is never current and asks nobody anything. To tell such a
 volume from others, an annotator would have to see a colleague's reading of it: :func:`seen` says
-what each may see.
+what each may see, and :func:`views` let all that is counted and listed follow from that.
 """
 
 from __future__ import annotations
@@ -135,3 +135,78 @@ def seen(tx: Transaction, holder: str) -> dict[str, Seen]:
         name: Seen(holder, current if is_own else last, bool(is_own))
         for name, current, is_own, last in rows
     }
+
+
+SHADOWED = ("submission", "lease", "volume", "review", "round", "plan")
+"""Tables that look otherwise to who may not see others' readings of gold cases."""
+
+
+def views(tx: Transaction, holder: str) -> list[str]:
+    """Return SQL of views that stand before the tables, temporarily, for a holder (key).
+
+    Of a gold case they show that holder's own readings as readings like any other, the last of
+    which is current, and nobody else's; nor who else has it in hand.
+    """
+    known = {
+        tx.value("SELECT id FROM volume WHERE name = ?", name): one
+        for name, one in seen(tx, holder).items()
+    }
+    if not known:
+        return []
+    me = "'" + holder.replace("'", "''") + "'"
+    every = ", ".join(map(str, known))
+    masked = {row: one.own for row, one in known.items() if not one.is_current}
+    hidden = ", ".join(map(str, masked))
+    status = " ".join(
+        f"WHEN {row} THEN '{'submitted' if own else 'open'}'" for row, own in masked.items()
+    )
+    current = " ".join(f"WHEN {row} THEN {own or 'NULL'}" for row, own in masked.items())
+    mine = f"volume NOT IN ({{}}) OR holder = {me}"
+    held = "CASE WHEN t.lease IN (SELECT id FROM temp.lease) THEN t.lease END"
+    revised = (
+        "(SELECT count(DISTINCT p.volume) FROM temp.submission p WHERE p.round = t.id"
+        " AND p.purpose = 'revise'{})"
+    )
+    audits = (  # also what came as one
+        " AND (EXISTS (SELECT 1 FROM main.plan_volume a WHERE a.round = t.id"
+        " AND a.volume = p.volume AND a.audit)"
+        " OR EXISTS (SELECT 1 FROM main.lease l WHERE l.id = p.lease AND l.strategy = 'audit'))"
+    )
+    before = (
+        "(SELECT count(DISTINCT p.volume) FROM {}.submission p WHERE p.round = t.round"
+        " AND p.purpose = 'revise' AND p.submitted_at < t.drawn_at)"
+    )
+    instead = {
+        "submission": {
+            "purpose": "CASE WHEN t.purpose <> 'gold' THEN t.purpose"
+            " WHEN t.restored IS NULL THEN 'revise' ELSE 'restore' END"
+        },
+        "volume": {
+            "status": f"CASE t.id {status} ELSE t.status END" if masked else "t.status",
+            "current_submission": f"CASE t.id {current} ELSE t.current_submission END"
+            if masked
+            else "t.current_submission",
+            "lease": held,
+        },
+        "plan": {
+            "reviewed": f"t.reviewed - {before.format('main')} + {before.format('temp')}",
+        },
+        "round": {
+            "reviewed": revised.format(""),
+            "audited": revised.format(audits),
+        },
+    }
+    where = {
+        "submission": f"(t.purpose <> 'gold' OR t.holder = {me}) AND ({mine.format(hidden)})",
+        "lease": mine.format(every),
+        "review": f"t.volume NOT IN ({hidden})",
+    }
+    return [
+        f"CREATE TEMP VIEW {table} AS SELECT "
+        + ", ".join(
+            f"{instead.get(table, {}).get(name, f't.{name}')} AS {name}"
+            for _, name, *_ in tx.run(f"PRAGMA main.table_xinfo({table})")
+        )
+        + f" FROM main.{table} t WHERE {where.get(table, '1')}"
+        for table in SHADOWED
+    ]

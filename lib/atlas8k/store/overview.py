@@ -6,13 +6,13 @@ Every function reads what is shown and no more, whatever there is.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.store import gold, ranking
+from atlas8k.store import ranking
 from atlas8k.store.transaction import Transaction
 
 State = Literal["open", "leased", "submitted", "conflict", "failed", "excluded"]
@@ -25,30 +25,21 @@ for a reviewer, ``alike``: a copy of another CT, or of the same patient."""
 Order = Literal["priority", "name", "source", "state", "changed"]
 SHOWN_ORGANS = 3
 
-_SEEN = """seen AS MATERIALIZED (SELECT v.id, json_extract(j.value, '$[0]') AS holder,
-    json_extract(j.value, '$[1]') AS own, json_extract(j.value, '$[2]') AS real
-    FROM json_each(:seen) j JOIN volume v ON v.name = j.key)"""
-_FROM = """volume v LEFT JOIN seen g ON g.id = v.id
-    LEFT JOIN lease l ON l.id = v.lease AND (g.id IS NULL OR l.holder = g.holder)"""
-"""Volumes and their leases; of gold cases as :func:`~atlas8k.store.gold.seen` says."""
-_STATUS = "iif(coalesce(g.real, 1), v.status, iif(g.own IS NULL, 'open', 'submitted'))"
-_STATE = f"""CASE WHEN v.excluded_reason IS NOT NULL THEN 'excluded'
-  WHEN {_STATUS} <> 'open' THEN {_STATUS}
+_STATE = """CASE WHEN v.excluded_reason IS NOT NULL THEN 'excluded'
+  WHEN v.status <> 'open' THEN v.status
   WHEN l.expires_at > :now THEN 'leased'
   WHEN v.failed THEN 'failed' ELSE 'open' END"""
 _LISTED = f"""
-WITH {_SEEN}, asked AS MATERIALIZED (SELECT volume, count(*) AS questions FROM review
+WITH asked AS MATERIALIZED (SELECT volume, count(*) AS questions FROM review
     WHERE closed_at IS NULL GROUP BY volume),
   listed AS (SELECT v.id, v.name, v.source, {_STATE} AS state,
       CASE WHEN v.counted THEN r.rank_ml END AS rank_ml, r.attention_ml,
       CASE WHEN l.expires_at > :now THEN l.holder END AS holder,
       CASE WHEN l.expires_at > :now THEN l.expires_at END AS until,
       coalesce(v.excluded_reason, CASE WHEN v.failed THEN r.reason END, '') AS reason,
-      v.failed AND v.counted AS failed, s.submitted_at,
-      iif(coalesce(g.real, 1), coalesce(a.questions, 0), 0) AS questions
-    FROM {_FROM}
-    LEFT JOIN result r ON r.volume = v.id AND r.model_version = :model_version
-    LEFT JOIN submission s ON s.id = iif(g.id IS NULL, v.current_submission, g.own)
+      v.failed AND v.counted AS failed, s.submitted_at, coalesce(a.questions, 0) AS questions
+    FROM volume v LEFT JOIN result r ON r.volume = v.id AND r.model_version = :model_version
+    LEFT JOIN lease l ON l.id = v.lease LEFT JOIN submission s ON s.id = v.current_submission
     LEFT JOIN asked a ON a.volume = v.id
     WHERE v.present = 1)
 """
@@ -134,7 +125,6 @@ def listed(
     order: Order = "priority",
     offset: int = 0,
     limit: int = 50,
-    seen: Mapping[str, gold.Seen] | None = None,
 ) -> ListPart:
     """Return a part of the volumes that are there, filtered and ordered.
 
@@ -148,8 +138,6 @@ def listed(
         Source dataset; ``""``: those without one.
     among
         Names of which to show; None: all.
-    seen
-        Gold cases as somebody sees them, see :func:`~atlas8k.store.gold.seen`.
 
     Raises
     ------
@@ -168,7 +156,6 @@ def listed(
         "among": None if among is None else json.dumps(list(among)),
         "limit": limit,
         "offset": offset,
-        "seen": _as_json(seen),
     }
     where = (
         "instr(lower(name), :text) AND (:source IS NULL OR source = :source)"
@@ -233,28 +220,19 @@ def _organs(tx: Transaction, row: int, model_version_row: int | None) -> tuple[L
     return tuple(ListedOrgan(name, size, quality.get(name)) for name, size in names)
 
 
-def _as_json(seen: Mapping[str, gold.Seen] | None) -> str:
-    return json.dumps({name: list(one) for name, one in (seen or {}).items()})
-
-
-def states(tx: Transaction, *, seen: Mapping[str, gold.Seen] | None = None) -> dict[str, int]:
-    """Count the volumes that are there by what may be shown, see :data:`Show`.
-
-    `seen` is as in :func:`listed`.
-    """
+def states(tx: Transaction) -> dict[str, int]:
+    """Count the volumes that are there by what may be shown, see :data:`Show`."""
     found = dict(
         tx.connection.execute(
-            f"WITH {_SEEN} SELECT {_STATE} AS state, count(*) FROM {_FROM}"
+            f"SELECT {_STATE} AS state, count(*) FROM volume v LEFT JOIN lease l ON l.id = v.lease"
             " WHERE v.present = 1 GROUP BY state",
-            {"now": tx.now, "seen": _as_json(seen)},
+            {"now": tx.now},
         ).fetchall()
     )
     found["failed"] = tx.value("SELECT count(*) FROM volume WHERE counted = 1 AND failed = 1")
     found["review"] = tx.value(
         "SELECT count(DISTINCT r.volume) FROM review r JOIN volume v ON v.id = r.volume"
         " WHERE r.closed_at IS NULL AND v.present = 1"
-        " AND v.name NOT IN (SELECT key FROM json_each(?) WHERE NOT json_extract(value, '$[2]'))",
-        _as_json(seen),
     )
     found["alike"] = tx.value(f"SELECT count(DISTINCT id) FROM ({_ALIKE})")
     return {name: found.get(name, 0) for name in get_args(Show) if name != "all"}
@@ -269,22 +247,13 @@ def sources(tx: Transaction) -> dict[str, int]:
     )
 
 
-def distribution(
-    tx: Transaction,
-    model_version: str,
-    number: int | None,
-    most: int,
-    *,
-    seen: Mapping[str, gold.Seen] | None = None,
-) -> list[Bin]:
+def distribution(tx: Transaction, model_version: str, number: int | None, most: int) -> list[Bin]:
     """Return the figures of the priority list in order, in so many bins at most.
 
     Parameters
     ----------
     number
         The round whose list it is, as it was drawn; None, or one without a list: as scored now.
-    seen
-        As in :func:`listed`.
     """
     drawn = number is not None and tx.exists("SELECT 1 FROM plan WHERE round = ?", number)
     line = (
@@ -295,13 +264,12 @@ def distribution(
     )
     row = number if drawn else ranking.model_version_row(tx, model_version)
     rows = tx.connection.execute(
-        f"WITH {_SEEN}, line AS ({line}), size AS (SELECT count(*) AS n FROM line)"
+        f"WITH line AS ({line}), size AS (SELECT count(*) AS n FROM line)"
         " SELECT min(line.place), max(line.place), avg(line.ml), max(line.ml),"
-        f" sum({_STATUS} <> 'open'), count(*)"
+        " sum(v.status <> 'open'), count(*)"
         " FROM line CROSS JOIN size CROSS JOIN volume v ON v.id = line.volume"
-        " LEFT JOIN seen g ON g.id = v.id"
         " GROUP BY (line.place - 1) * min(:most, size.n) / size.n ORDER BY 1",
-        {"row": row, "most": most, "seen": _as_json(seen)},
+        {"row": row, "most": most},
     )
     return [Bin(*one) for one in rows]
 

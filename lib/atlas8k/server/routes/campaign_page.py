@@ -32,9 +32,9 @@ from atlas8k.server.access import (
 )
 from atlas8k.server.blind import (
     from_scratch,
-    gold_seen,
     hidden_images,
     others_images,
+    seen_ledger,
     shown_label,
 )
 from atlas8k.server.guarded_route import GuardedRoute
@@ -134,8 +134,8 @@ def page() -> Response:
     context.sync()
     context.note_training()
     now, names = running(), not hides()
-    ledger, model_version = context.ledger, context.ranked_by()
-    view = context.overview.view(model_version, names=names, running=now)
+    ledger, model_version = seen_ledger(), context.ranked_by()
+    view = context.overview.view(model_version, names=names, running=now, seen=ledger)
     hidden = {*hidden_images(), *others_images()}
     questions = [one for one in ledger.reviews() if one.volume not in hidden]
     return render(
@@ -144,7 +144,7 @@ def page() -> Response:
         **common(HERE),
         view=view,
         status=view.status,
-        counts=ledger.states(seen=gold_seen()),
+        counts=ledger.states(),
         error_kinds=[(ERROR_KINDS.get(kind, kind), n) for kind, n in ledger.kinds_of_error()],
         duplicates=duplicates.summary(context.studies),
         work={**work_now(context, now), "export": context.exports.state()},
@@ -176,10 +176,10 @@ def _some(found: dict[str, str], most: int = 10) -> list[tuple[str, str]]:
 
 def _distribution(model_version: str | None, view: View) -> Markup | None:
     """Return the chart of the list; None where nothing is scored."""
-    ledger, number = workspace().ledger, view.status.round
+    ledger, number = seen_ledger(), view.status.round
     if model_version is None:
         return None
-    bins = ledger.distribution(model_version, number, BINS, seen=gold_seen())
+    bins = ledger.distribution(model_version, number, BINS)
     if not bins:
         return None
     plan = view.status.rounds[-1] if number is not None else None
@@ -221,7 +221,7 @@ def volumes(
     """A part of the volumes, filtered and ordered by the store."""
     context = workspace()
     context.sync()
-    ledger, names = context.ledger, not hides()
+    ledger, names = seen_ledger(), not hides()
     # "*": whatever the source; a form cannot leave a field out.
     wanted_source = None if source in (None, "*") else source
     model_version = context.ranked_by()
@@ -239,7 +239,6 @@ def volumes(
         order=order,
         offset=(page - 1) * LINES,
         limit=LINES,
-        seen=gold_seen(),
     )
     hidden = set(hidden_images())
     found = found._replace(
@@ -265,7 +264,7 @@ def volumes(
         shows=SHOWS,
         orders=ORDERS,
         states=STATES,
-        counts=ledger.states(seen=gold_seen()),
+        counts=ledger.states(),
         sources=ledger.sources_there(),
         phases=known,
         phase_counts={one: len(by_phase[one]) for one in (*phases.PHASES, "") if one in by_phase},

@@ -17,6 +17,7 @@ from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_NAMES, find_organ
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import REVIEWER, holder, may_review
+from atlas8k.server.blind import seen_ledger
 from atlas8k.services.context import Context, message
 from atlas8k.services.errors import ConflictError, RequestError
 from atlas8k.store import BLIND, Holder, Sample
@@ -157,6 +158,10 @@ class LedgerStrategy(Strategy):
         reply["model_signature"] = reply["model_version"]  # its name before 0.2
         # The route adds what the datastore knows under the same key.
         del reply["strategy"]
+        if not may_review() and (budget := seen_ledger().budget()) is not None:
+            # As it stands to who sees nothing of others' gold cases.
+            over = budget.reviewed >= budget.total and not sample.audit
+            reply |= {"budget_left": budget.left, "over_budget": over}
         if sample.purpose in BLIND:
             reply["purpose"] = "revise"  # blind: as any other sample
         scratch = sample.purpose == "double_read" and self._context.label_service.from_scratch
