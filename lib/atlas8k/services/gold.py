@@ -118,16 +118,16 @@ class GoldCases:
     def table(self, *, names: bool) -> GoldTable:
         """Return what was measured so far, and have the rest measured in the background."""
         figures = read_json(self._kept)
-        waiting = [one for one in self._readings() if one[0] not in figures]
-        waiting = [one for one in waiting if one[0] not in self._failed]
+        left = [(key, volume) for key, volume, _ in self._readings() if key not in figures]
+        failed = {volume: self._failed[key] for key, volume in left if key in self._failed}
+        waiting = sum(key not in self._failed for key, _ in left)
         with self._lock:
             running = self._thread is not None and self._thread.is_alive()
             if waiting and not running and not self._ends.is_set():
                 self._thread = threading.Thread(target=self._measure, name="gold", daemon=True)
                 self._thread.start()
                 running = True
-        failed = {volume: why for key, why in self._failed.items() for volume in key.split()[:1]}
-        return GoldTable(self._readers(figures, names), len(waiting), running, failed)
+        return GoldTable(self._readers(figures, names), waiting, running, failed)
 
     def measured(self, *, names: bool) -> tuple[GoldReader, ...]:
         """Return every annotator's figures; what was not measured yet is measured first."""
@@ -144,7 +144,7 @@ class GoldCases:
             except (Atlas8kError, OSError) as err:
                 if raises:
                     raise
-                self._failed[key] = str(err)
+                self._failed[key] = str(err).replace(f"{self.labels[volume].parent}/", "")
                 logger.warning("%s: its reading cannot be measured: %s", volume, err)
                 continue
             with locked(self._kept.with_suffix(".lock")):

@@ -146,6 +146,10 @@ def test_a_known_label_that_cannot_be_read_is_named(
     table = waited(cases)
     assert table.readers == ()
     assert list(table.failed) == ["case"]
+    assert str(tmp_path) not in table.failed["case"]
+    label(tmp_path, 1).rename(known / "case.nii.gz")
+    table = waited(cases)
+    assert (len(table.readers), table.failed) == (1, {})
 
 
 def test_a_later_reader_begins_as_the_first_and_changes_nothing(
