@@ -22,11 +22,15 @@ LIMIT_S = 60
 
 @contextlib.contextmanager
 def small_server(
-    folder: Path, *more: str, images: tuple[str, ...] = IMAGES, main: str = ""
+    folder: Path,
+    *more: str,
+    images: tuple[str, ...] = IMAGES,
+    main: str = "",
+    alike: bool = False,
 ) -> Iterator[Server]:
     """Start one in `folder`, with further arguments of the command line.
 
-    `main` is what follows in the app's ``main.py``.
+    `main` is what follows in the app's ``main.py``; `alike`: all CTs are the same.
     """
     app, studies = folder / "app", folder / "studies"
     app.mkdir()
@@ -34,7 +38,7 @@ def small_server(
     (app / "main.py").write_text((APP / "main.py").read_text() + main)
     write_networks(app / "model")
     for seed, name in enumerate(images):
-        write_ct(studies / f"{name}.nii.gz", seed)
+        write_ct(studies / f"{name}.nii.gz", 0 if alike else seed)
     with running(app, studies, folder, *more) as server:
         yield server
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from atlas8k.campaign.reports import Annotator, Effort
 from atlas8k.core.structures import ORGANS
-from atlas8k.store import Worked
+from atlas8k.store import BLIND, Worked
 
 IDLE_MINUTES = 60.0
 PROCEDURE_MINUTES = 15.0
@@ -84,7 +84,7 @@ def effort(work: Sequence[Worked], public: Mapping[str, Collection[int]]) -> Eff
         Ids of organs with a public label by volume: nobody would have drawn those by hand.
     """
     times = Times(work)
-    volumes = {submission.volume for submission in work if submission.purpose != "double_read"}
+    volumes = {submission.volume for submission in work if submission.purpose not in BLIND}
     hand = sum(by_hand_minutes(public.get(volume, ())) for volume in volumes) / 60
     each = times.mean
     spent = None if each is None else times.hours + times.untimed * each / 60

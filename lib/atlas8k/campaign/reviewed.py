@@ -8,7 +8,7 @@ from typing import Literal
 
 from atlas8k.campaign.reports import OrganChanges
 from atlas8k.core.structures import ORGAN_NAMES
-from atlas8k.store import Budget, OrganChange, Plan, Worked
+from atlas8k.store import BLIND, Budget, OrganChange, Plan, Worked
 
 Kind = Literal["confirmed", "changed", "added", "absent", "nothing_said"]
 Outcome = Literal["confirmed", "changed", "not_assessed"]
@@ -73,7 +73,7 @@ def of_round(work: Iterable[Worked]) -> list[Worked]:
     return [
         submission
         for submission in work
-        if submission.purpose in ("revise", "double_read")
+        if submission.purpose in ("revise", *BLIND)
         or (submission.purpose == "review" and submission.volume in revised)
     ]
 
@@ -81,14 +81,15 @@ def of_round(work: Iterable[Worked]) -> list[Worked]:
 def reviewed(work: Iterable[Worked]) -> dict[str, Reviewed]:
     """Return the volumes reviewed in one round, in the order of their first submission.
 
-    Second readings are blind and beside another label; they do not count.
+    Second readings are blind and beside another label; they cost time, and say nothing of the
+    volumes that are left. Nor do those of gold cases.
 
     A volume that is corrected twice was not confirmed: a change outweighs other states before
     and after it, and the larger change (lower DSC) the smaller.
     """
     by_volume: dict[str, dict[str, OrganChange]] = {}
     for submission in of_round(work):
-        if submission.purpose == "double_read":
+        if submission.purpose in BLIND:
             continue
         organs = by_volume.setdefault(submission.volume, {})
         for organ, change in submission.organs.items():
@@ -146,6 +147,8 @@ def reviews_of(plan: Plan, work: Iterable[Worked]) -> tuple[Plan, dict[str, Revi
     """
     own, other = [], set()
     for submission in work:
+        if submission.purpose == "gold":
+            continue  # it corrects no label
         if submission.round == plan.round and submission.model_version in (
             None,
             plan.model_version,

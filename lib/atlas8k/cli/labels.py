@@ -282,6 +282,7 @@ def _kind(revision: Revision) -> str:
         return f"{submission.restored} restored"
     flags = {
         "second reading": submission.purpose == "double_read",
+        "of a gold case": submission.purpose == "gold",
         "reviewer's": submission.purpose == "review",
         "late": submission.late,
         "conflict": submission.conflict,

@@ -36,6 +36,10 @@ def rebuild(
     replace: Annotated[
         bool, typer.Option(help="move a ledger that is there aside; stop the server first")
     ] = False,
+    gold: Annotated[
+        Path | None,
+        typer.Option(help="folder of known labels: readings of these gold cases cross nothing"),
+    ] = None,
 ) -> None:
     """Make a new ledger from the label files of a studies folder.
 
@@ -45,6 +49,7 @@ def rebuild(
     """
     from tqdm import tqdm
 
+    from atlas8k.services.gold import names_in
     from atlas8k.services.rebuild import NOT_REBUILT, rebuild_ledger
     from atlas8k.store import locate
 
@@ -58,7 +63,10 @@ def rebuild(
             "to move it aside, or move it away yourself"
         )
     report, moved = rebuild_ledger(
-        studies, target, lambda files: tqdm(files, desc="labels", unit="file")
+        studies,
+        target,
+        lambda files: tqdm(files, desc="labels", unit="file"),
+        gold=() if gold is None else names_in(gold),
     )
     for file, reason in report.unreadable.items():
         typer.echo(f"{file}: {reason}", err=True)

@@ -11,6 +11,7 @@ from atlas8k.reports.quality import Effort
 from atlas8k.services.labels.drafts import PSEUDO, model_version
 from atlas8k.services.labels.submissions import IMPORTED_BY
 from atlas8k.services.studies.folder import ORIGINAL
+from atlas8k.store import BLIND
 
 if TYPE_CHECKING:
     from atlas8k.core.volume import Volume
@@ -167,7 +168,7 @@ def _submissions(
 def _first(of_round: list[Revision]) -> Revision | None:
     """Return the first label drawn from the draft label in a round."""
     for revision in of_round:
-        if revision.submission.restored is None and revision.submission.purpose != "double_read":
+        if revision.submission.restored is None and revision.submission.purpose not in BLIND:
             return revision
     return None
 
@@ -177,7 +178,7 @@ def _last(of_round: list[Revision]) -> Revision | None:
     undisputed = [
         revision
         for revision in of_round
-        if not revision.submission.conflict and revision.submission.purpose != "double_read"
+        if not revision.submission.conflict and revision.submission.purpose not in BLIND
     ]
     return next((revision for revision in reversed(of_round) if revision.is_current), None) or next(
         reversed(undisputed), None

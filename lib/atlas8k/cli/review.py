@@ -70,8 +70,8 @@ def gold(
 ) -> None:
     """Measure each annotator by labels that you know, organ by organ.
 
-    Put the CTs among the others and the labels where only you can read them: the server is not
-    told which volumes they are of.
+    Put the CTs among the others and the labels where only you can read them. A server that is
+    started with `--conf gold` mixes them in with each annotator's samples.
     """
     from atlas8k.services.gold import measure
 

@@ -102,7 +102,12 @@ class Atlas8kApp(MONAILabelApp):
 
     def init_datastore(self) -> Datastore:
         startup.check_datastore()
-        self.context = open_context(self.settings, self.studies, Path(self.app_dir) / "model")
+        self.context = open_context(
+            self.settings,
+            self.studies,
+            Path(self.app_dir) / "model",
+            signed_in=bool(settings.MONAI_LABEL_AUTH_ENABLE),
+        )
         self.labels = list(ORGAN_NAMES)  # of the campaign, which has been opened just now
         return datastore_of(self.context)
 

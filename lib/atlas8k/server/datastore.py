@@ -22,7 +22,7 @@ from monailabel.datastore.local import LocalDatastore
 from atlas8k.core.volume import Grid
 from atlas8k.services.errors import RequestError
 from atlas8k.services.studies.archive import Case, write_archive
-from atlas8k.services.studies.catalogue import FINAL, MANY
+from atlas8k.services.studies.catalogue import FINAL, MANY, Instead
 from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.names import check_id, check_tag, require_suffix
 
@@ -236,8 +236,15 @@ class StudiesDatastore(LocalDatastore):
 
     # --- the whole folder -------------------------------------------------------------
 
-    def status(self) -> dict[str, Any]:
-        return self.studies.now().status()
+    def status(self, unread: Collection[str] = ()) -> dict[str, Any]:
+        """Return counts, as MONAI Label gives them; `unread` images count as not finished."""
+        found = self.studies.now().status()
+        if unread:
+            found["completed"] -= len(unread)
+            tags = found["label_tags"]
+            tags[FINAL] = tags.get(FINAL, 0) - len(unread)
+            found["label_tags"] = {tag: n for tag, n in tags.items() if n > 0}
+        return found
 
     def json(self) -> dict[str, Any]:
         """Return the whole folder as MONAI Label's JSON; a new object each time.
@@ -247,7 +254,13 @@ class StudiesDatastore(LocalDatastore):
         """
         return dict(json.loads(self.json_bytes()))
 
-    def json_bytes(self, hidden: Collection[str] = (), *, every: bool = True) -> bytes:
+    def json_bytes(
+        self,
+        hidden: Collection[str] = (),
+        *,
+        every: bool = True,
+        instead: Mapping[str, Instead] | None = None,
+    ) -> bytes:
         """:meth:`json` as UTF-8 text; costs what has changed since the last time.
 
         Parameters
@@ -256,11 +269,13 @@ class StudiesDatastore(LocalDatastore):
             Images of which nothing is said that follows from a submission.
         every
             Otherwise, in a large folder, only the images that were worked on.
+        instead
+            What is said of images in place of what is known.
         """
         catalogue = self.studies.now()
         if every or len(catalogue.images) < MANY:
-            return catalogue.document(hidden)
-        return catalogue.document_of_worked(hidden)
+            return catalogue.document(hidden, instead)
+        return catalogue.document_of_worked(hidden, instead)
 
     def datalist(
         self, hidden: Collection[str] = (), full_path: bool = True

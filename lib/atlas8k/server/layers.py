@@ -13,7 +13,7 @@ from monailabel.interfaces.utils.app import app_instance
 
 from atlas8k.core.parts import Part
 from atlas8k.server.access import may_review
-from atlas8k.server.blind import from_scratch, hides_first
+from atlas8k.server.blind import from_scratch, hides_first, masked
 from atlas8k.server.tasks.infer import OrganInfer
 from atlas8k.services.case_facts import Case
 from atlas8k.services.case_parts import View
@@ -54,9 +54,10 @@ def layers(cases: Cases, case: Case) -> list[Layer]:
     found = [Layer(f"{NETWORK}{n}", f"network {n}", "POST", _network(image, n)) for n in _names()]
     found.append(Layer(ATTENTION, "places to look at", "POST", _network(image, ATTENTION)))
     shown = [(PUBLIC, "public label"), (PSEUDO, "prediction of the networks")]
-    if not hides_first(image):
+    gold = masked(image)
+    if not hides_first(image) or (gold is not None and gold.own is not None):
         shown.append((FINAL, "current label, as submitted"))
-        for one in reversed(service.reviews.history(image)):
+        for one in reversed(cases.history(image)):
             own = cases.is_own(one.submission)
             if one.file is not None and (own or may_review()):
                 number = one.submission.id

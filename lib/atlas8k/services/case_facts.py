@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from atlas8k.attention.quality_model import in_words
+from atlas8k.core.findings import Finding
 from atlas8k.core.remarks import Remark
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_label
 from atlas8k.core.voxels import counts
+from atlas8k.labels.checks import label_findings
 from atlas8k.labels.plausibility import find_odd_volumes
 from atlas8k.services.context import Context
 from atlas8k.services.studies.versions import Version
@@ -91,7 +93,9 @@ class Case:
     quality_basis: str = ""
 
 
-def case_of(context: Context, held: Lease, model_version: str | None) -> Case:
+def case_of(
+    context: Context, held: Lease, model_version: str | None, begins: Version | None = None
+) -> Case:
     """Return a case as its page and the list of cases show it.
 
     Parameters
@@ -100,6 +104,8 @@ def case_of(context: Context, held: Lease, model_version: str | None) -> Case:
         The lease of who asks, or one of nobody.
     model_version
         The networks that the priority list is of; None: none.
+    begins
+        The label that a gold case has for who asks, whatever was submitted of it.
     """
     volume, ledger = held.volume, context.ledger
     noted = context.calibrations.explanation(volume, model_version) or {}
@@ -117,13 +123,13 @@ def case_of(context: Context, held: Lease, model_version: str | None) -> Case:
         plane=str(noted.get("plane", "")),
         slices=int(noted.get("slices", 0)),
         regions=tuple(noted.get("regions", ())[:SHOWN_REGIONS]),
-        organs=_organs(context, held, noted.get("quality") or {}),
+        organs=_organs(begins or start_of(context, held), noted.get("quality") or {}),
         quality_basis=str(noted.get("quality_basis", "")),
         study=None if context.archive is None else context.archive.study(volume),
         note=notes[0] if notes else "",
         remarks=context.label_service.folder.now().remarks(volume),
         familiar=noted.get("familiar") or {},
-        findings=_findings(context, volume),
+        findings=_findings(context, volume, begins),
     )
 
 
@@ -132,9 +138,13 @@ def _from_scratch(context: Context, volume: str) -> bool:
     return context.label_service.from_scratch and volume in context.ledger.read_twice()
 
 
-def _findings(context: Context, volume: str) -> tuple[Mapping[str, str], ...]:
+def _findings(
+    context: Context, volume: str, begins: Version | None
+) -> tuple[Mapping[str, str], ...]:
     """Return what is found in a draft label; a second reader began from the pseudo label."""
     ledger = context.ledger
+    if begins is not None:
+        return tuple(one._asdict() for one in _found_in(begins.path, begins.sha256))
     twice = volume in ledger.read_twice()
     if _from_scratch(context, volume):
         return ()
@@ -142,10 +152,15 @@ def _findings(context: Context, volume: str) -> tuple[Mapping[str, str], ...]:
     return tuple(one._asdict() for one in found or ())
 
 
+@functools.lru_cache(maxsize=64)
+def _found_in(path: Path, sha256: str) -> list[Finding]:
+    label = read_label(path)
+    return label_findings(label.array, label.grid)
+
+
 def _organs(
-    context: Context, held: Lease, quality: Mapping[str, Mapping[str, Any]]
+    version: Version | None, quality: Mapping[str, Mapping[str, Any]]
 ) -> tuple[OrganLine, ...]:
-    version = start_of(context, held)
     if version is None:
         return ()
     ml, asked = measured(version.path, version.sha256)

@@ -33,7 +33,7 @@ from atlas8k.services.labels.reviews import Revision
 from atlas8k.services.labels.service import Receipt
 from atlas8k.services.studies.names import check_id
 from atlas8k.services.studies.versions import Version
-from atlas8k.store import Holder, Lease, Offer, Submission
+from atlas8k.store import Holder, Lease, Offer, Seen, Submission
 
 SHOWN_SUBMISSIONS = 20
 
@@ -53,15 +53,21 @@ class Cases:
         person under other keys (a browser before a name was typed).
     client
         Client id or typed name, for the records.
+    seen
+        Gold cases as this person sees them, by name; nothing for who may know of them.
     """
 
     def __init__(
-        self, context: Context, holders: Sequence[Holder], client: str | None = None
+        self,
+        context: Context,
+        holders: Sequence[Holder],
+        client: str | None = None,
+        seen: Mapping[str, Seen] | None = None,
     ) -> None:
         self.context, self._labels, self._ledger = context, context.label_service, context.ledger
         self._client = {"client_id": client} if client else {}
         self._holders = {one.key: one for one in holders}
-        self._me = holders[0]
+        self._me, self._seen = holders[0], seen or {}
         self.drawings = Drawings(context, list(self._holders))
         self._uploads = CheckedUploads(context.state / "held")
 
@@ -77,7 +83,7 @@ class Cases:
         mine = [one for one in self._ledger.leases() if one.holder in self._holders]
         mine.sort(key=lambda one: (one.expires_at, one.volume))
         model_version = self.context.ranked_by()
-        return [case_of(self.context, one, model_version) for one in mine]
+        return [case_of(self.context, one, model_version, self._gold(one)) for one in mine]
 
     def look(self, image: str) -> Case:
         """Return one case, in this person's hands or not: then its lease is 0.
@@ -87,7 +93,8 @@ class Cases:
         NotFoundError
             There is no such case.
         """
-        return case_of(self.context, self._held_or_not(image), self.context.ranked_by())
+        held = self._held_or_not(image)
+        return case_of(self.context, held, self.context.ranked_by(), self._gold(held))
 
     def past(self) -> list[tuple[Revision, bool]]:
         """Return this person's last submissions, newest first, and which cases are theirs again."""
@@ -96,7 +103,7 @@ class Cases:
         return [
             (line, one.volume in mine)
             for one in self._ledger.submitted_by(list(self._holders), SHOWN_SUBMISSIONS)
-            for line in self._labels.reviews.history(one.volume)
+            for line in self.history(one.volume)
             if line.submission.id == one.id
         ]
 
@@ -127,7 +134,35 @@ class Cases:
 
     def begins_with(self, image: str) -> Version | None:
         """Return the label that a case begins with, in this person's hands or not."""
-        return start_of(self.context, self._held_or_not(image))
+        held = self._held_or_not(image)
+        return self._gold(held) or start_of(self.context, held)
+
+    def history(self, image: str) -> list[Revision]:
+        """Return the submissions of a case that this person may know of, oldest first."""
+        return self._labels.reviews.history(image, self._seen.get(image))
+
+    def state(self, image: str) -> str:
+        """Return a case's state as this person sees it."""
+        if (gold := self._masked(image)) is not None:
+            return "open" if gold.own is None else "submitted"
+        return self._ledger.status(image)
+
+    def is_mine(self, image: str) -> bool:
+        """Return whether the current submission of a case, as this person sees it, is theirs."""
+        if (gold := self._masked(image)) is not None:
+            return gold.own is not None
+        current = self._ledger.current_submission(image)
+        return current is not None and self.is_own(current)
+
+    def _masked(self, image: str) -> Seen | None:
+        """Return how this person sees a gold case whose current submission is hidden from them."""
+        gold = self._seen.get(image)
+        return None if gold is None or gold.is_current else gold
+
+    def _gold(self, held: Lease) -> Version | None:
+        """Return the label that a gold case has for this person, where they see another's not."""
+        gold = self._masked(held.volume)
+        return None if gold is None else self._labels.seen_label(held.volume, gold)
 
     def is_own(self, one: Submission) -> bool:
         """Return whether a submission is this person's."""
@@ -300,7 +335,12 @@ class Cases:
         with _without(file, sorted(Statement.of(said).absent)) as path:
             words = {"label_info": organ_info(), **said, **self._client}
             return self._labels.submit(
-                image, path, self._holders[drawing.holder], words, lease=lease
+                image,
+                path,
+                self._holders[drawing.holder],
+                words,
+                lease=lease,
+                blind=self._masked(image) is not None,
             )
 
     def release(self, image: str, *, lease: int | None = None) -> bool:
@@ -336,13 +376,13 @@ class Cases:
             There is no such case.
         """
         self._known(image)
-        state, offers = self._ledger.status(image), self._ledger.offers()
-        offer = next((one for one in offers if one.volume == image), None)
+        gold, state, offers = self._masked(image), self.state(image), self._ledger.offers()
+        offer = next((one for one in offers if one.volume == image and gold is None), None)
         if offer is not None and offer.holder not in self._holders:
             raise ConflictError(f"{image}: is kept for a second look; it comes with Next Sample")
         if offer is None and state not in ("open", "leased"):
             raise ConflictError(f"{image}: is {state}; open it again if you have submitted it")
-        found = self._ledger.lease(image, self._me, model_version=self.context.ranked_by())
+        found = self._lease(image, "revise" if gold is None else "gold")
         if found is None:
             raise ConflictError(f"{image}: somebody else has it now; try again later")
         return found
@@ -374,9 +414,7 @@ class Cases:
         self._known(image)
         if (held := self._mine(image, None)) is not None:
             return held
-        current = self._ledger.current_submission(image)
-        own = current is not None and self._author(current) in self._holders
-        return self.reopen(image) if own else self.take(image)
+        return self.reopen(image) if self.is_mine(image) else self.take(image)
 
     def reopen(self, image: str) -> Lease:
         """Open a case again that this person submitted, and take it.
@@ -387,12 +425,16 @@ class Cases:
             It is somebody else's, is open already, or somebody has it.
         """
         self._own_in_force(image)
-        if self._ledger.status(image) == "conflict":
+        if self.state(image) == "conflict":
             raise ConflictError(f"{image}: two submissions crossed; a reviewer decides")
         if any(one.volume == image for one in self._ledger.leases()):
             raise ConflictError(f"{image}: somebody has it now; try again later")
-        self._labels.reviews.reopen(image, to=self._me.key, reviewer=self._me.key)
-        return self.take(image)
+        if self._masked(image) is None:
+            self._labels.reviews.reopen(image, to=self._me.key, reviewer=self._me.key)
+            return self.take(image)
+        if (found := self._lease(image, "gold")) is None:
+            raise ConflictError(f"{image}: somebody else has it now; try again later")
+        return found
 
     def restore(self, image: str, submission: int) -> Submission:
         """Make an own submission current again.
@@ -403,6 +445,10 @@ class Cases:
             It, or the current one now, is somebody else's.
         """
         self._known(image)
+        if image in self._seen and all(
+            one.submission.id != submission for one in self.history(image)
+        ):
+            raise NotFoundError(f"submission of {image}", submission)
         if self._author(self._labels.reviews.own(image, submission)) not in self._holders:
             raise ConflictError(f"{image}: submission {submission} is somebody else's")
         self._own_in_force(image)
@@ -447,14 +493,21 @@ class Cases:
 
     def _submit(self, held: Lease, path: Path, params: Mapping[str, Any]) -> Receipt:
         words = {**params, **self._client}
-        return self._labels.submit(held.volume, path, _holder(held), words, lease=held.id)
+        blind = self._masked(held.volume) is not None
+        return self._labels.submit(
+            held.volume, path, _holder(held), words, lease=held.id, blind=blind
+        )
+
+    def _lease(self, image: str, purpose: str) -> Lease | None:
+        version = self.context.ranked_by()
+        return self._ledger.lease(image, self._me, model_version=version, purpose=purpose)
 
     def _own_in_force(self, image: str) -> None:
         self._known(image)
-        current = self._ledger.current_submission(image)
-        if current is None:
+        gold = self._masked(image)
+        if self._ledger.current_submission(image) is None or (gold is not None and not gold.own):
             raise ConflictError(f"{image}: was not submitted")
-        if self._author(current) not in self._holders:
+        if not self.is_mine(image):
             raise ConflictError(f"{image}: the current label is somebody else's; ask a reviewer")
 
     def _author(self, one: Submission) -> str:

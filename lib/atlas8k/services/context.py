@@ -20,6 +20,7 @@ from atlas8k.services.device_lock import DeviceLock
 from atlas8k.services.duplicates import DuplicateWatch
 from atlas8k.services.errors import NotFoundError, UpstreamError
 from atlas8k.services.exporting.exports import Exports
+from atlas8k.services.gold import GoldCases
 from atlas8k.services.labels.label_watch import LabelWatch
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.looks import Looks
@@ -71,6 +72,8 @@ class Context:
         Datasets that are exported from the page.
     strokes
         Changes labels by strokes.
+    gold
+        Gold cases, where the setting names their labels.
     label_watch
         Holds their files against their hashes, where a server has started it.
     """
@@ -85,6 +88,7 @@ class Context:
     label_service: LabelService
     label_watch: LabelWatch
     archive: ArchiveSession | None = None
+    gold: GoldCases | None = None
     looks: Looks = field(init=False)
     overview: Overview = field(init=False)
     thumbnails: Thumbnails = field(init=False)
@@ -120,6 +124,8 @@ class Context:
         self.duplicate_watch.stop()
         self.strokes.close()
         self.exports.close()
+        if self.gold is not None:
+            self.gold.close()
         self.looks.close()
         if self.archive is not None:
             self.archive.close()

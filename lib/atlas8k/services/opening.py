@@ -19,6 +19,7 @@ from atlas8k.services.archive.folder import WORKING
 from atlas8k.services.archive.session import ArchiveSession
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import DeviceLock
+from atlas8k.services.gold import open_gold
 from atlas8k.services.labels.label_watch import LabelWatch
 from atlas8k.services.labels.service import LabelService
 from atlas8k.services.prediction.cache import PredictionCache
@@ -41,7 +42,9 @@ logger = logging.getLogger(__name__)
 _CREATION_MARGIN_S = 1.0
 
 
-def open_context(settings: Settings, studies: str, models: Path) -> Context:
+def open_context(
+    settings: Settings, studies: str, models: Path, *, signed_in: bool = False
+) -> Context:
     """Open a studies folder with its ledger and networks.
 
     Parameters
@@ -50,12 +53,14 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
         Folder of CT volumes, or the URL of a DICOMweb server.
     models
         Folder of the checkpoints, where the settings name none.
+    signed_in
+        Whether people sign in, which gold cases need.
 
     Raises
     ------
     SettingsError
-        The folder is missing or not writable; a weight is of no network that is served; the
-        table of patients is none.
+        The folder is missing or not writable; gold cases cannot be used; a weight is of no
+        network that is served; the table of patients is none.
     LedgerFileError
         The ledger cannot be used.
     """
@@ -101,6 +106,17 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
             held=lambda: {lease.volume for lease in ledger.leases()},
             learnt=lambda: _submitted(ledger),
         )
+    labels = LabelService(
+        folder,
+        review_percent=settings.review_percent,
+        double_read_percent=settings.double_read_percent,
+        from_scratch=settings.double_read_start == "empty",
+    )
+    gold = None
+    if settings.gold is not None:
+        gold = open_gold(labels, settings.gold, signed_in=signed_in)
+    else:
+        ledger.set_gold(())
     return Context(
         settings=settings,
         studies=folder,
@@ -109,14 +125,10 @@ def open_context(settings: Settings, studies: str, models: Path) -> Context:
         device=lock,
         ledger=ledger,
         state=path.parent,
-        label_service=LabelService(
-            folder,
-            review_percent=settings.review_percent,
-            double_read_percent=settings.double_read_percent,
-            from_scratch=settings.double_read_start == "empty",
-        ),
+        label_service=labels,
         label_watch=LabelWatch(folder, settings.check_labels_hours),
         archive=archive,
+        gold=gold,
     )
 
 

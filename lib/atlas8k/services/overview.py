@@ -68,21 +68,34 @@ class Overview:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger, self._lock = ledger, threading.Lock()
-        self._key: Any = None
-        self._view: View | None = None
+        self._views: dict[str, tuple[Any, View]] = {}
 
-    def view(self, model_version: str | None, *, names: bool, running: Collection[str]) -> View:
-        """Return how the campaign stands; parameters as :func:`atlas8k.campaign.status.status`."""
+    def view(
+        self,
+        model_version: str | None,
+        *,
+        names: bool,
+        running: Collection[str],
+        seen: Ledger | None = None,
+    ) -> View:
+        """Return how the campaign stands; parameters as :func:`atlas8k.campaign.status.status`.
+
+        `seen` is the ledger as who asks may see it.
+        """
+        ledger = seen or self._ledger
         with self._lock:  # of several who ask at once, one reads and the others get the same
             # Taken before: what is written meanwhile is read the next time.
             moment = int(time.time() // FRESH_S)  # after which less is within the last day
             key = (self._ledger.campaign_mark(), model_version, names, tuple(running), moment)
-            if self._view is None or key != self._key:
-                self._view, self._key = self._read(model_version, names, running), key
-            return self._view
+            known = self._views.get(ledger.seen_by)
+            if known is None or known[0] != key:
+                known = key, self._read(ledger, model_version, names, running)
+                self._views[ledger.seen_by] = known
+            return known[1]
 
-    def _read(self, model_version: str | None, names: bool, running: Collection[str]) -> View:
-        ledger = self._ledger
+    def _read(
+        self, ledger: Ledger, model_version: str | None, names: bool, running: Collection[str]
+    ) -> View:
         return View(
             status(ledger, model_version=model_version, names=names, running=running),
             people(ledger.worked(), ledger.annotators(), names=names, now=time.time()),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,10 +39,10 @@ from atlas8k.services.studies.labels import LabelFiles
 from atlas8k.services.studies.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, split_suffix
 from atlas8k.services.studies.opening import structures_beside, use_structures
 from atlas8k.services.studies.scan import scan_images
-from atlas8k.store import FileIdentity, FolderIndex, NewLabel, label_files
+from atlas8k.store import BLIND, FileIdentity, FolderIndex, NewLabel, label_files
 from atlas8k.store.errors import LedgerReadOnlyError
 from atlas8k.store.ledger import Ledger
-from atlas8k.store.records import Holder, OrganChange, VolumeEntry
+from atlas8k.store.records import Holder, OrganChange, Submission, VolumeEntry
 from atlas8k.store.usability import decisions_file
 
 __all__ = ["NOT_REBUILT", "LabelOnDisk", "Rebuilt", "rebuild", "rebuild_ledger"]
@@ -82,6 +82,7 @@ def rebuild(
     labels: Iterable[LabelOnDisk],
     progress: Callable[[Iterable[LabelOnDisk]], Iterable[LabelOnDisk]] = iter,
     studies: Path | None = None,
+    gold: Collection[str] = (),
 ) -> Rebuilt:
     """Write a new ledger to `target` from volumes and label files.
 
@@ -93,6 +94,8 @@ def rebuild(
         Wraps the files as they are read, for a progress bar.
     studies
         The studies folder: current labels that are nowhere else are kept in its history.
+    gold
+        Names of the gold cases: what several people have read of these crosses nothing.
 
     Raises
     ------
@@ -104,6 +107,8 @@ def rebuild(
     unfinished = target.with_name(f".{target.name}.rebuild")
     _remove(unfinished)
     work = _Rebuilding(unfinished, studies)
+    work.gold = frozenset(gold)
+    work.ledger.set_gold(gold)
     use_structures(work.ledger, None, None if studies is None else structures_beside(studies))
     try:
         work.report.volumes = work.ledger.sync_volumes(volumes)[0]
@@ -130,6 +135,7 @@ def rebuild_ledger(
     studies: Path,
     target: Path,
     progress: Callable[[Iterable[LabelOnDisk]], Iterable[LabelOnDisk]] = iter,
+    gold: Collection[str] = (),
 ) -> tuple[Rebuilt, list[Path]]:
     """Rebuild the ledger of a studies folder in its place; one that is there is moved aside.
 
@@ -154,6 +160,7 @@ def rebuild_ledger(
             list(labels_on_disk(studies, former)),
             progress,
             studies=studies,
+            gold=gold,
         )
     except BaseException:
         for old, new in moved:
@@ -189,6 +196,7 @@ class _Volume:
     by_request: dict[tuple[object, ...] | None, int] = field(default_factory=dict)
     files: dict[int, LabelOnDisk] = field(default_factory=dict)
     fused: Provenance | None = None
+    gold: set[int] = field(default_factory=set)
     current: int | None = None
 
     def number(self, old: object) -> int | None:
@@ -201,6 +209,7 @@ class _Rebuilding:
 
     def __init__(self, path: Path, studies: Path | None) -> None:
         self.now = 0.0
+        self.gold: Collection[str] = ()
         # No lease runs out: whether a submission was late is not in the files.
         self.ledger = Ledger(path, clock=lambda: self.now, lease_minutes=_NEVER, audited=False)
         self._files = None
@@ -268,7 +277,7 @@ class _Rebuilding:
         self.report.labels += self._enter(label, sha256, model_version, submission)
         if origin.kind == "public":
             self.ledger.set_sources(label.volume, of_dataset(origin))
-        if origin.kind == "assembled":
+        if origin.kind == "assembled" and origin.submission not in volume.gold:
             volume.fused = origin
         if label.tag in (ORIGINAL, FINAL):
             volume.draft = label
@@ -364,10 +373,14 @@ class _Rebuilding:
         known = volume.number(detail.get("base"))
         known = begun_from if known is None else known
         purpose, agreement = detail.get("purpose"), dict[str, OrganChange]()
-        if purpose == "double_read" and current is not None:
+        if self._is_gold(name, holder, current, begun_from, purpose):
+            purpose = "gold"
+            volume.gold.add(origin.submission or 0)
+        if purpose in BLIND and current is not None:
             # Beside the current one, not after it: neither reader knew the other's label.
-            self._lease(name, holder, origin, "double_read")
-            agreement = self._read.agreement(volume.files.get(current.id), label)
+            self._lease(name, holder, origin, str(purpose))
+            if purpose == "double_read":
+                agreement = self._read.agreement(volume.files.get(current.id), label)
         elif known is None or known >= (current.id if current else 0):
             # Begun from the current one, or from a later one that was not current.
             if current is not None:
@@ -389,6 +402,7 @@ class _Rebuilding:
             start_sha256=origin.start_sha256,
             second_reading=bool(detail.get("second_reading")),
             agreement=agreement,
+            blind=purpose == "gold",
         ).id
         self._booked.add(booked)
         volume.by_sha256[sha256] = booked
@@ -399,6 +413,21 @@ class _Rebuilding:
             volume.by_number[origin.submission] = booked
         self.report.submissions += 1
         return booked
+
+    def _is_gold(
+        self,
+        name: str,
+        holder: Holder,
+        current: Submission | None,
+        begun_from: int | None,
+        purpose: object,
+    ) -> bool:
+        """Return whether a reading was a gold case's, which its file does not say.
+
+        It began from another label than the current one, and is somebody else's.
+        """
+        other = current is not None and current.holder != holder.key and begun_from != current.id
+        return other and purpose == "revise" and name in self.gold
 
     def _lease(self, name: str, holder: Holder, origin: Provenance, purpose: str) -> None:
         """Lease a volume for the minutes that a label took; the ledger counts them from it."""

@@ -20,6 +20,7 @@ from atlas8k.store.errors import (
 )
 from atlas8k.store.filesystem import is_url, locate
 from atlas8k.store.folder_index import Changes, FileIdentity, FolderIndex, ImageRow, RemarkRow
+from atlas8k.store.gold import BLIND, Seen
 from atlas8k.store.label_files import CurrentLabel, LabelVersion, NewLabel
 from atlas8k.store.ledger import Ledger
 from atlas8k.store.records import (
@@ -52,6 +53,7 @@ from atlas8k.store.records import (
 from atlas8k.store.sweeps import Flag, SweepLine, SweepOrder, Verdict, Waiting
 
 __all__ = [
+    "BLIND",
     "Assistance",
     "Budget",
     "Changes",
@@ -93,6 +95,7 @@ __all__ = [
     "Review",
     "Round",
     "Sample",
+    "Seen",
     "Submission",
     "SubmissionContext",
     "SweepLine",

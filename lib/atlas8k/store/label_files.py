@@ -258,6 +258,16 @@ def find(tx: Transaction, image: str, sha256: str) -> LabelVersion | None:
     return None if row is None else _read(row)
 
 
+def draft_of(tx: Transaction, image: str, submission: int) -> LabelVersion | None:
+    """Return the draft label that was made of a submission; None where none was fused."""
+    row = tx.find(
+        f"{_VERSION} WHERE image = ? AND tag = 'original'"
+        " AND json_extract(info, '$.submission') = ? ORDER BY id DESC LIMIT 1",
+        *(image, submission),
+    )
+    return None if row is None else _read(row)
+
+
 def of_file(tx: Transaction, image: str, file: str) -> int | None:
     """Return the number of the label file that lies there; None where it is not entered."""
     found: int | None = tx.value(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from atlas8k.store import audit_trail, rounds
+from atlas8k.store import audit_trail, label_files, rounds
 from atlas8k.store.ranking import model_version_row
 from atlas8k.store.records import Holder, Lease, Offer
 from atlas8k.store.transaction import Transaction
@@ -32,7 +32,7 @@ def lease(
     Parameters
     ----------
     purpose
-        ``revise``, ``review`` or ``double_read``.
+        ``revise``, ``review``, ``double_read`` or ``gold``.
     """
     expire(tx)
     s = None if model_version is None else model_version_row(tx, model_version)
@@ -87,13 +87,12 @@ def take(
         taken_at=tx.now,
         expires_at=tx.now + tx.lease_s,
         over_budget=over_budget,
-        base_submission=tx.value("SELECT max(id) FROM submission WHERE volume = ?", row),
-        looked_at=looked_at,
-        draft=tx.value(
-            "SELECT l.version FROM volume v JOIN label l ON l.image = v.name AND l.tag = 'original'"
-            " WHERE v.id = ?",
-            row,
+        base_submission=tx.value(
+            "SELECT max(id) FROM submission WHERE volume = ?1 AND (?2 IS NULL OR holder = ?2)",
+            *(row, holder.key if purpose == "gold" else None),
         ),
+        looked_at=looked_at,
+        draft=_draft(tx, row, holder.key, purpose),
     )
     tx.run("UPDATE volume SET lease = ? WHERE id = ?", lease, row)
     audit_trail.record(
@@ -109,6 +108,33 @@ def take(
     return lease
 
 
+def _draft(tx: Transaction, row: int, holder: str, purpose: str) -> int | None:
+    """Return the label file that a lease begins with: the draft label.
+
+    Of a gold case the first reader's, or what follows from this holder's last reading.
+    """
+    if purpose == "gold":
+        name = tx.value("SELECT name FROM volume WHERE id = ?", row)
+        own = tx.value(
+            "SELECT coalesce(restored, id) FROM submission WHERE volume = ? AND holder = ?"
+            " ORDER BY id DESC LIMIT 1",
+            *(row, holder),
+        )
+        if own is not None and (found := label_files.draft_of(tx, name, own)) is not None:
+            return found.id
+        start = tx.value(
+            "SELECT start_sha256 FROM submission WHERE volume = ? ORDER BY id LIMIT 1", row
+        )
+        first = label_files.find(tx, name, start or "")
+        return None if first is None else first.id
+    number: int | None = tx.value(
+        "SELECT l.version FROM volume v JOIN label l ON l.image = v.name AND l.tag = 'original'"
+        " WHERE v.id = ?",
+        row,
+    )
+    return number
+
+
 def end(tx: Transaction, lease: int, outcome: str) -> None:
     """End a lease that is still running."""
     tx.run(
@@ -121,6 +147,17 @@ def end(tx: Transaction, lease: int, outcome: str) -> None:
         " AND id = (SELECT volume FROM lease WHERE id = ?1)",
         lease,
     )
+
+
+def given(tx: Transaction, volume: str, holder: str) -> dict[str, float]:
+    """Return when a volume was last given to a holder as a next sample, by strategy."""
+    rows = tx.run(
+        "SELECT iif(l.strategy = 'audit', 'attention', l.strategy), max(l.taken_at)"
+        " FROM lease l JOIN volume v ON v.id = l.volume"
+        " WHERE v.name = ? AND l.holder = ? AND l.strategy <> 'named' GROUP BY 1",
+        *(volume, holder),
+    )
+    return dict(rows.fetchall())
 
 
 def expire(tx: Transaction) -> None:

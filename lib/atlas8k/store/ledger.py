@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar
+
+from atlas8k.core.errors import LedgerError
 
 # Some with an underscore: a method has the name.
 from atlas8k.store import assistance as assistance_
@@ -28,6 +30,7 @@ from atlas8k.store import (
     volumes,
 )
 from atlas8k.store import drawings as drawings_
+from atlas8k.store import gold as gold_
 from atlas8k.store import leases as leases_
 from atlas8k.store import ranking as ranking_
 from atlas8k.store import reviews as reviews_
@@ -99,6 +102,9 @@ class Ledger:
         or on a network file system; the subclass and the message say which and what to do.
     """
 
+    seen_by = ""
+    """Key of the only holder whose view this is; empty: all of it."""
+
     def __init__(
         self,
         path: str | Path,
@@ -137,6 +143,13 @@ class Ledger:
         """Open a write transaction that is rolled back: to see what would follow."""
         with self._db.write(keep=False) as connection:
             yield self._transaction(connection)
+
+    def as_seen(self, holder: str) -> Ledger:
+        """Return what a holder (key) may see of this ledger, to be read alone.
+
+        Others' readings of gold cases are not in it, see :func:`~atlas8k.store.gold.views`.
+        """
+        return _AsSeen(self, holder)
 
     def next_number(self) -> int:
         """Return a number for a submission, which its file says before it is recorded.
@@ -245,7 +258,11 @@ class Ledger:
     leases = reading(leases_.running)
     hides_first = reading(leases_.hides_first)
     read_twice = reading(leases_.read_twice)
+    set_gold = writing(gold_.set_volumes, durable=True)
+    gold = reading(gold_.volumes)
+    gold_seen = reading(gold_.seen)
     offers = reading(leases_.offers)
+    given = reading(leases_.given)
     close_again = writing(leases_.close_again, durable=True)
 
     # Submissions
@@ -297,6 +314,8 @@ class Ledger:
 
     set_sources = writing(provenance.set_sources, durable=True)
     sources = reading(provenance.sources)
+    sources_with = reading(provenance.sources_with)
+    sources_of = reading(provenance.sources_of)
     dataset_organs = reading(provenance.dataset_organs)
     public_organs = reading(provenance.public_organs)
     revised_organs = reading(provenance.revised_organs)
@@ -338,3 +357,24 @@ class Ledger:
     note_seen = writing(audit_trail.note_seen)
     note_start = writing(audit_trail.note_start, durable=True)
     audit_head = reading(audit_trail.head)
+
+
+class _AsSeen(Ledger):
+    """A ledger as one holder sees it."""
+
+    def __init__(self, ledger: Ledger, holder: str) -> None:
+        self.__dict__.update(ledger.__dict__)
+        self.seen_by = holder
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        with super().read() as tx:
+            made = gold_.views(tx, self.seen_by)
+            for view in made:
+                tx.run(view)
+            yield tx  # an error rolls the views back
+            for table in gold_.SHADOWED if made else ():
+                tx.run(f"DROP VIEW temp.{table}")
+
+    def write(self, *, durable: bool = False) -> NoReturn:
+        raise LedgerError("what somebody sees of a ledger is read alone")

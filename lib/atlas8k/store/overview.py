@@ -303,7 +303,7 @@ def annotators(tx: Transaction) -> list[str]:
     """
     rows: Any = tx.run(
         "SELECT p.holder FROM submission p WHERE p.round IS NOT NULL AND"
-        " (p.purpose IN ('revise', 'double_read') OR (p.purpose = 'review' AND EXISTS"
+        " (p.purpose IN ('revise', 'double_read', 'gold') OR (p.purpose = 'review' AND EXISTS"
         " (SELECT 1 FROM submission q WHERE q.volume = p.volume AND q.round = p.round"
         " AND q.purpose = 'revise'))) GROUP BY p.holder ORDER BY min(p.id)"
     )

@@ -157,6 +157,39 @@ def sources(tx: Transaction, volume: str) -> dict[str, OrganSource]:
     return {ORGAN_NAMES[organ - 1]: source for organ, source in kept.items()}
 
 
+def sources_with(tx: Transaction, volume: str, submission: int | None) -> dict[str, OrganSource]:
+    """Return where each organ would come from if this submission, or none, were current."""
+    return _named(tx, volume, _readings(tx, submission))
+
+
+def sources_of(
+    tx: Transaction, volume: str, organs: Mapping[str, OrganChange], start: int, number: int
+) -> dict[str, OrganSource]:
+    """Return where each organ would come from if a submission that says this were current.
+
+    Parameters
+    ----------
+    start
+        The submission that it began from, 0 for none.
+    number
+        Its own.
+    """
+    said = {
+        ranking.organ_id(organ): _Reading(change.state, number)
+        for organ, change in organs.items()
+        if change.state != "not_assessed" or (change.voxels_changed or 0) > 0
+    }
+    return _named(tx, volume, {**_readings(tx, start or None), **said})
+
+
+def _named(tx: Transaction, volume: str, readings: dict[int, _Reading]) -> dict[str, OrganSource]:
+    public = _public(tx, volume_row(tx, volume))
+    return {
+        ORGAN_NAMES[organ - 1]: _source(public.get(organ), readings.get(organ), None)
+        for organ in sorted({*readings, *public})
+    }
+
+
 def _kept(tx: Transaction, row: int) -> dict[int, OrganSource]:
     rows = tx.run(
         "SELECT organ, source, state, dataset, submission, disputed FROM provenance"

@@ -1,7 +1,8 @@
 """Which volume is next: picked and leased in one transaction.
 
-What is offered comes first, then audits that are due, then the order that was asked for. Of
-skipped volumes the holder gets others first; everybody else gets them at once.
+What is offered comes first, then audits that are due, then gold cases that are, then the order
+that was asked for. Of skipped volumes the holder gets others first; everybody else gets them at
+once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple, get_args
 
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.selection import DRAWN, RANKING
-from atlas8k.store import leases, plans, ranking, reviews, rounds, selections
+from atlas8k.store import gold, leases, plans, ranking, reviews, rounds, selections
 from atlas8k.store.records import Holder, OrganAttention, Sample, Strategy
 from atlas8k.store.transaction import Transaction
 
@@ -27,6 +28,7 @@ def next_sample(
     source: str | None = None,
     looked_at: str | None = None,
     kept: float = 0.0,
+    gold_percent: float = 0.0,
 ) -> Sample | None:
     """Lease the next volume to `holder`; None when nothing is left to give.
 
@@ -51,6 +53,9 @@ def next_sample(
         that come back unchanged are right.
     kept
         Part of the budget's places, from the first on, that are for others than this holder.
+    gold_percent
+        So many of this holder's samples are gold cases, unless it is anonymous; see
+        :mod:`~atlas8k.store.gold`.
     """
     organ_id = None if organ is None else ranking.organ_id(organ)
     if strategy not in get_args(Strategy):
@@ -69,6 +74,7 @@ def next_sample(
         row = plans.next_audit(tx, number, holder.key, source)
         audit = row is not None
     listed: str = RANKING
+    purpose: str | None = None
     if row is None:
         order = None if organ is not None else _order(tx, strategy, number, s)
         if order is not None:
@@ -76,12 +82,18 @@ def next_sample(
         elif strategy in DRAWN:
             strategy = "attention"
         row, skipped = _first(tx, holder.key, strategy, s, organ_id, source, order, kept)
+        if not holder.anonymous and gold.is_due(tx, holder.key, gold_percent):
+            known = gold.next_volume(tx, holder.key, source, row, s)
+            if known is not None:
+                (row, purpose), skipped = known, False
+                usual = strategy == "attention" and organ is None
+                audit = usual and gold.looks_like_audit(tx, row, number)
     if row is None or skipped:
         again = leases.offered(tx, holder.key, source, skipped=True)
         row, skipped = (row, skipped) if again is None else (again, True)
     if row is None:
         return None
-    sample = _give(tx, row, holder, "audit" if audit else strategy, s, looked_at)
+    sample = _give(tx, row, holder, "audit" if audit else strategy, s, looked_at, purpose)
     return replace(sample, skipped_before=skipped, given_back=given_back, selection=listed)
 
 
@@ -222,12 +234,20 @@ def _first(
 
 
 def _give(
-    tx: Transaction, row: int, holder: Holder, strategy: str, s: int | None, looked_at: str | None
+    tx: Transaction,
+    row: int,
+    holder: Holder,
+    strategy: str,
+    s: int | None,
+    looked_at: str | None,
+    purpose: str | None = None,
 ) -> Sample:
     """Lease a volume and say why it was this one; `s` is the row of the model_version."""
     number = rounds.ensure(tx, s)
     budget = rounds.budget_of(tx, number)
-    purpose, note = ("review", "") if strategy == "review" else leases.offered_as(tx, row)
+    note = ""
+    if purpose is None:
+        purpose, note = ("review", "") if strategy == "review" else leases.offered_as(tx, row)
     over = budget.reviewed >= budget.total and strategy not in ("review", "audit")
     name, base = tx.one("SELECT name, base_submission FROM volume WHERE id = ?", row)
     lease = leases.take(
@@ -259,7 +279,7 @@ def _give(
         over_budget=over,
         unscored=place is None,
         skipped_before=False,
-        base_submission=base,
+        base_submission=None if purpose == "gold" else base,
         anonymous=holder.anonymous,
         ranking=ranking.current(tx),
         score=score,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from atlas8k.core.errors import LedgerError
 from atlas8k.core.rankings import EQ4, RANKINGS
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
-from atlas8k.store import audit_trail
+from atlas8k.store import audit_trail, gold
 from atlas8k.store.errors import NotMeasuredError, UnknownModelVersionError
 from atlas8k.store.records import OrganAttention, Ranked
 from atlas8k.store.transaction import Transaction
@@ -162,13 +162,18 @@ def propose_ranking(tx: Transaction, ranking: str) -> bool:
 
 
 def known_organs(tx: Transaction, row: int) -> frozenset[int]:
-    """Return the organs of a volume that are public or revised, and so not ranked by."""
+    """Return the organs of a volume that are public or revised, and so not ranked by.
+
+    A gold case ranks by its revised organs, too: new networks would tell it from those that
+    nobody has read.
+    """
     if tx.setting("rank_all_organs") is not None:
         return frozenset()
     rows = tx.run(
-        "SELECT organ FROM provenance WHERE volume = ? AND source IN ('public', 'revised')"
+        "SELECT organ FROM provenance WHERE volume = ?1"
+        " AND (source = 'public' OR source = 'revised' AND NOT ?2)"
         " AND state NOT IN ('unknown', 'not_assessed')",
-        row,
+        *(row, gold.is_gold(tx, row)),
     )
     return frozenset(organ for (organ,) in rows)
 

@@ -225,8 +225,8 @@ class Sample:
     ``attention_ml``, ``rank`` and ``organs`` are empty for an unscored volume.
     ``rank`` counts from 1 among all ``ranked`` scored volumes, reviewed ones included;
     under an organ filter as without one. ``score`` is the figure of ``ranking`` that it is
-    ranked by. ``purpose`` is ``revise``, ``review`` or ``double_read``; ``note`` what a
-    reviewer said when returning the volume. ``audit``: it ranks low and was drawn at random,
+    ranked by. ``purpose`` is ``revise``, ``review``, ``double_read`` or ``gold``; ``note`` what
+    a reviewer said when returning the volume. ``audit``: it ranks low and was drawn at random,
     to see what errors are left there. ``given_back``: volumes that its holder had until it
     asked, and had not submitted. ``selection`` says how the list was drawn that it is from; it
     is ``ranking`` too where ``strategy`` goes by no list.
@@ -296,8 +296,8 @@ class Submission:
     ``late`` says that its lease had run out, been skipped or never was; ``conflict`` that
     somebody else's submission landed since it began. ``minutes`` counts from the lease,
     None where there was none or an anonymous holder had several. ``round`` is the one that it
-    was given out in. ``purpose`` is ``revise``, ``review``, ``double_read``, ``restore`` or
-    ``adopted`` (it was in the folder); ``start_submission`` the one that was current in the
+    was given out in. ``purpose`` is ``revise``, ``review``, ``double_read``, ``gold``, ``restore``
+    or ``adopted`` (it was in the folder); ``start_submission`` the one that was current in the
     draft label, ``restored`` the one it makes current again, ``content`` the sha256 of the
     file as it came.
     """

@@ -207,8 +207,9 @@ CREATE TABLE IF NOT EXISTS submission (
   late INTEGER NOT NULL DEFAULT 0,
   conflict INTEGER NOT NULL DEFAULT 0,
   detail TEXT NOT NULL DEFAULT '{}',
-  -- 'revise', 'review' (a reviewer's own), 'double_read' (blind, beside another), 'restore' or
-  -- 'adopted' (it was in the folder); only the first counts as reviewed in its round.
+  -- 'revise', 'review' (a reviewer's own), 'double_read' (blind, beside another), 'gold' (the
+  -- same, to measure its reader), 'restore' or 'adopted' (it was in the folder); only the first
+  -- counts as reviewed in its round.
   purpose TEXT NOT NULL DEFAULT 'revise',
   content TEXT,                      -- SHA256 of the file as it came
   start_submission INTEGER,          -- the one in its draft label

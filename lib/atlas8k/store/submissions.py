@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from atlas8k.core.errors import LedgerError
@@ -12,6 +13,7 @@ from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.store import (
     audit_trail,
     drawings,
+    gold,
     leases,
     plans,
     provenance,
@@ -55,14 +57,15 @@ def submit(
     agreement: Mapping[str, OrganChange] | None = None,
     at: float | None = None,
     adopted: bool = False,
+    blind: bool = False,
 ) -> Submission:
     """Take in what an annotator submitted: always accepted.
 
     A volume not seen before is added rather than refused. If somebody else's submission
     landed since this holder began, both stay and the volume is in ``conflict``; so they
     do where an anonymous holder, who may be several people, submits twice. A second
-    reading is no conflict; the first stays current. A reviewer's submission takes over
-    and closes the volume's open questions.
+    reading, or that of a gold case, is no conflict; the first stays current. A reviewer's
+    submission takes over and closes the volume's open questions.
 
     Parameters
     ----------
@@ -86,13 +89,16 @@ def submit(
     sample
         Ask a reviewer to look at it.
     second_reading
-        If it is the volume's first: have somebody else read the volume, too, blind.
+        If it is the volume's first: have somebody else read the volume, too, blind; not a gold
+        case, which others read anyway.
     agreement
         For a second reading: per organ, how far it agrees with the current one.
     at
         When it was submitted, where not now.
     adopted
         It was in the folder: a label of the volume, and nobody's work in a round.
+    blind
+        It is a gold case's, of somebody who was shown nothing of the one that is current.
 
     Raises
     ------
@@ -108,7 +114,9 @@ def submit(
     s = None if model_version is None else ranking.model_version_row(tx, model_version)
     origin = context(tx, volume, holder, lease, at=at)
     current, status = tx.one("SELECT current_submission, status FROM volume WHERE id = ?", row)
-    second = origin.purpose == "double_read" and current is not None
+    if blind and origin.purpose == "revise":
+        origin = replace(origin, purpose="gold")
+    second = origin.purpose in gold.BLIND and current is not None and not adopted
     # What several people made elsewhere is adopted one upon the other, and crosses nothing.
     upon = adopted and begun_from and begun_from == current
     follows = upon and get(tx, current).purpose == "adopted"
@@ -161,7 +169,8 @@ def submit(
     _record(tx, row, submission, organs, purpose)
     taken_over = origin.purpose == "review" and not crossed
     if second:
-        leases.withdraw(tx, row)
+        if purpose == "double_read":  # a gold case may have been returned to its first reader
+            leases.withdraw(tx, row)
         reviews.keep_agreement(tx, current, submission, agreement)
         if any(change.voxels_changed != 0 for change in agreement.values()):
             reviews.open_review(tx, row, "double_read", submission, other=current)
@@ -177,7 +186,7 @@ def submit(
         provenance.derive(tx, row)
         if sample and not taken_over:
             reviews.open_review(tx, row, "sample", submission)
-        if second_reading and first_of_all:
+        if second_reading and first_of_all and not gold.is_gold(tx, row):
             leases.offer(tx, row, "double_read", not_holder=holder.key)
     return get(tx, submission)
 
@@ -302,7 +311,8 @@ def _crossed(
     """
     known = origin.lease if lease is not None and lease == origin.lease else None
     return tx.exists(
-        "SELECT 1 FROM submission WHERE volume = ?1 AND id > ?2 AND purpose <> 'double_read'"
+        "SELECT 1 FROM submission WHERE volume = ?1 AND id > ?2"
+        " AND purpose NOT IN ('double_read', 'gold')"
         " AND (holder <> ?3 OR (anonymous AND (?4 IS NULL OR lease IS NOT ?4)))",
         *(row, origin.base, holder.key, known),
     )

@@ -227,6 +227,20 @@ class Settings(BaseModel):
         description="What the second reader begins with: the draft label that the first had, or "
         "nothing, and neither places nor predictions until the reading is submitted (empty)",
     )
+    gold: Path | None = Field(
+        None,
+        description="Folder of labels that you know, `NAME.nii.gz` after CTs of the studies, and "
+        "outside of these: such gold cases are mixed in with the others to measure each "
+        "annotator, who cannot tell them apart; needs sign-in; empty: none",
+    )
+    gold_percent: float = Field(
+        5.0,
+        ge=0.0,
+        le=50.0,
+        description="Part of each annotator's samples that are gold cases; 0: they come in their "
+        "order alone",
+        json_schema_extra={"unit": "% of the samples"},
+    )
     seniors: str | None = Field(
         None,
         description="Users, or client ids where sign-in is off, who are experienced, with commas "

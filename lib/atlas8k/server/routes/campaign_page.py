@@ -30,7 +30,13 @@ from atlas8k.server.access import (
     holder,
     may_review,
 )
-from atlas8k.server.blind import from_scratch, hidden_images, shown_label
+from atlas8k.server.blind import (
+    from_scratch,
+    hidden_images,
+    others_images,
+    seen_ledger,
+    shown_label,
+)
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import ENVIRONMENT, render
 from atlas8k.server.pictures import picture
@@ -128,9 +134,9 @@ def page() -> Response:
     context.sync()
     context.note_training()
     now, names = running(), not hides()
-    ledger, model_version = context.ledger, context.ranked_by()
-    view = context.overview.view(model_version, names=names, running=now)
-    hidden = set(hidden_images())
+    ledger, model_version = seen_ledger(), context.ranked_by()
+    view = context.overview.view(model_version, names=names, running=now, seen=ledger)
+    hidden = {*hidden_images(), *others_images()}
     questions = [one for one in ledger.reviews() if one.volume not in hidden]
     return render(
         "campaign.html.j2",
@@ -152,6 +158,7 @@ def page() -> Response:
         offers=[one for one in ledger.offers() if one.volume not in hidden],
         failures=_some(ledger.failures(model_version) if model_version else {}),
         commands=MAIN_COMMANDS,
+        gold=context.gold.table(names=names) if context.gold and may_review() else None,
     )
 
 
@@ -169,7 +176,7 @@ def _some(found: dict[str, str], most: int = 10) -> list[tuple[str, str]]:
 
 def _distribution(model_version: str | None, view: View) -> Markup | None:
     """Return the chart of the list; None where nothing is scored."""
-    ledger, number = workspace().ledger, view.status.round
+    ledger, number = seen_ledger(), view.status.round
     if model_version is None:
         return None
     bins = ledger.distribution(model_version, number, BINS)
@@ -214,7 +221,7 @@ def volumes(
     """A part of the volumes, filtered and ordered by the store."""
     context = workspace()
     context.sync()
-    ledger, names = context.ledger, not hides()
+    ledger, names = seen_ledger(), not hides()
     # "*": whatever the source; a form cannot leave a field out.
     wanted_source = None if source in (None, "*") else source
     model_version = context.ranked_by()

@@ -25,7 +25,7 @@ from atlas8k.core.structures import ORGANS
 from atlas8k.labels.plausibility import PEOPLE_ML, plausible_ml
 from atlas8k.reports.thumbnail import WINDOWS, draw_planes
 from atlas8k.server.access import USERS, holder
-from atlas8k.server.blind import check_shown
+from atlas8k.server.blind import check_shown, gold_seen, masked
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.layers import DRAWING, START, Layer, ct, in_part, layers, part_text, start
 from atlas8k.server.page_templates import render
@@ -91,8 +91,8 @@ def page(image: str, near: Near = "") -> Response:
     case = cases.look(image)
     if not case.lease:
         check_shown(image)
+    hidden = image in gold_seen()
     held = next((one for one in context.ledger.leases() if one.volume == image), None)
-    current = context.ledger.current_submission(image)
     view, grid, trouble = None, None, ""
     try:
         view, grid = cases.view(image, millimetres(near) if near else None)
@@ -106,11 +106,12 @@ def page(image: str, near: Near = "") -> Response:
         viewer=True,
         **common(""),
         case=case,
-        state=context.ledger.status(image),
+        state=cases.state(image),
         states=STATES,
-        other=None if case.lease else held,
-        offered=any(one.volume == image for one in context.ledger.offers()),
-        mine=current is not None and cases.is_own(current),
+        other=None if case.lease or hidden else held,
+        offered=masked(image) is None
+        and any(one.volume == image for one in context.ledger.offers()),
+        mine=cases.is_mine(image),
         who=who(),
         trouble=trouble,
         phase=phase,

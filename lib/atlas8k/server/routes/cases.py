@@ -20,7 +20,7 @@ from atlas8k.core.structures import find_organ
 from atlas8k.core.volume import write_nifti
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, USERS, Who, get_caller, holder
-from atlas8k.server.blind import from_scratch
+from atlas8k.server.blind import from_scratch, gold_seen
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.datastore import label_file, said
 from atlas8k.server.tasks.infer import temporary_path
@@ -103,7 +103,7 @@ def cases_of(client_id: str | None = None) -> Cases:
     if not caller.user and not client_id:
         holders.append(Holder.identify(address=caller.address, software=caller.software))
     client = client_id or caller.name
-    return Cases(workspace(), list(dict.fromkeys(holders)), client)
+    return Cases(workspace(), list(dict.fromkeys(holders)), client, gold_seen())
 
 
 def part_of(box: str, grid: Grid) -> Part:

@@ -28,7 +28,15 @@ from atlas8k.server.access import (
     get_caller,
     holder,
 )
-from atlas8k.server.blind import hidden_images, hides_first, shown_label
+from atlas8k.server.blind import (
+    hidden_images,
+    instead,
+    label_info,
+    masked,
+    noted,
+    others_images,
+    shown_label,
+)
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.notes import checked
 from atlas8k.server.tasks.infer import temporary_path
@@ -50,8 +58,6 @@ extra = APIRouter(prefix="/datastore", tags=["Datastore"], route_class=GuardedRo
 """See :data:`atlas8k.server.routes.status.extra`."""
 GZIP = "application/gzip"
 PIECE_BYTES = 1 << 20
-NOTED_OF_READERS = ("strategy", "user", "comment")
-"""What an image's info says of who had it."""
 
 
 @router.get("/", summary="Counts, or all images and labels", dependencies=[USERS])
@@ -65,15 +71,20 @@ def datastore(output: ResultType = ResultType.stats, every: bool = False) -> Any
     if output == ResultType.all:
         # Its text is kept ready and clean; encoding it anew takes seconds at 8,448 volumes.
         return Response(
-            store.json_bytes(hidden_images(), every=every), media_type="application/json"
+            store.json_bytes(hidden_images(), every=every, instead=instead()),
+            media_type="application/json",
         )
-    return store.datalist(hidden_images()) if output == ResultType.train else store.status()
+    unread = others_images(unread=True)
+    if output == ResultType.train:
+        return store.datalist([*hidden_images(), *unread])
+    return store.status(unread)
 
 
 @extra.get("/dataset", summary="All finished cases as a ZIP archive", dependencies=[ANNOTATORS])
 def dataset(limit_cases: int | None = None) -> StreamingResponse:
     """Images with their finished labels; 404 where there are none."""
-    path = Path(app_instance().datastore().get_dataset_archive(limit_cases, hidden_images()))
+    hidden = [*hidden_images(), *others_images()]
+    path = Path(app_instance().datastore().get_dataset_archive(limit_cases, hidden))
     stream = path.open("rb")
     path.unlink()  # it ends with the stream, whoever breaks off
     workspace().ledger.note("export", kind="dataset", size=os.fstat(stream.fileno()).st_size)
@@ -168,8 +179,7 @@ def check_image(image: str, check_sum: str | None = None) -> dict[str, Any]:
 @router.get("/image/info", summary="What is known about an image", dependencies=[USERS])
 def get_image_info(image: str) -> dict[str, Any]:
     """Its name, path and checksum, and what clients have noted."""
-    info = shown(app_instance().datastore().get_image_info(image))
-    return {k: v for k, v in info.items() if k not in NOTED_OF_READERS or not hides_first(image)}
+    return noted(image, shown(app_instance().datastore().get_image_info(image)))
 
 
 @router.put("/image/info", summary="Note something about an image")
@@ -216,7 +226,12 @@ def save_label(
                 lease = None
             reply |= said(
                 context.label_service.submit(
-                    image, sent, holder(info.get("client_id")), info, lease=lease
+                    image,
+                    sent,
+                    holder(info.get("client_id")),
+                    info,
+                    lease=lease,
+                    blind=masked(image) is not None,
                 )
             )
         else:
@@ -266,7 +281,12 @@ def get_label(label: str, tag: str) -> FileResponse:
     if (drawn := _drawn(label, tag)) is not None:
         looked("label", label, version=drawn.name)
         return label_file(drawn, f"{label}.nii.gz")
-    version = shown_label(label, check_tag(tag))
+    try:
+        version = shown_label(label, check_tag(tag))
+    except NotFoundError:
+        if masked(label) is None:
+            raise
+        raise HTTPException(404, "Label NOT Found") from None  # as of a case without one
     if version is not None:
         looked("label", label, version=version.sha256)
         return label_file(version.path, f"{label}.nii.gz")
@@ -306,8 +326,8 @@ def label_file(path: Path, name: str) -> FileResponse:
 def get_info(label: str, tag: str) -> dict[str, Any]:
     """What is known about a current label."""
     version = shown_label(label, check_tag(tag))
-    info = version.info if version else app_instance().datastore().get_label_info(label, tag)
-    sums = {"name": f"{label}.nii.gz", "checksum": f"SHA256:{version.sha256}"} if version else {}
+    info = app_instance().datastore().get_label_info(label, tag) if version is None else {}
+    sums = label_info(label, version) if version else {}
     if (drawn := _drawn(label, tag)) is not None:
         sums = {"name": f"{label}.nii.gz", "checksum": f"SHA256:{sha256_of(drawn)}"}
     return shown({**info, **sums})

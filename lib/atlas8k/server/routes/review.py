@@ -11,8 +11,9 @@ from pydantic import Field
 
 from atlas8k.core.structures import find_organ
 from atlas8k.server.access import LABELERS, REVIEWERS, Who, may_review
-from atlas8k.server.blind import check_shown, hidden_images, hides_first
+from atlas8k.server.blind import check_shown, gold_seen, hidden_images, hides_first, masked
 from atlas8k.server.guarded_route import GuardedRoute
+from atlas8k.server.routes.cases import cases_of
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.errors import NotFoundError, RequestError
 from atlas8k.services.labels.by_organ import Side, decide_by_organ
@@ -32,6 +33,7 @@ reviews = APIRouter(
     dependencies=[REVIEWERS],
     route_class=GuardedRoute,
 )
+NOT_OWN = HTTPException(403, "somebody else's submission; a reviewer may do that")
 NUMBER = Field(ge=1, le=2**62, description="number of a submission")
 
 
@@ -91,7 +93,17 @@ def check_own(asked: Who, one: Submission | None, label_service: LabelService) -
     if one is not None and one.restored is not None:
         one = label_service.ledger.submission(one.restored)
     if one is None or one.holder != asked.holder.key:
-        raise HTTPException(403, "somebody else's submission; a reviewer may do that")
+        raise NOT_OWN
+
+
+def check_known(image: str, number: int) -> None:
+    """Raise :class:`NotFoundError` for another's submission of a gold case."""
+    gold = gold_seen().get(image)
+    if gold is None:
+        return
+    known = workspace().label_service.reviews.history(image, gold)
+    if all(one.submission.id != number for one in known):
+        raise NotFoundError(f"submission of {image}", number)
 
 
 def line(one: Revision) -> dict[str, Any]:
@@ -105,13 +117,16 @@ def line(one: Revision) -> dict[str, Any]:
 @labels.get("/history", summary="Every submission of a case")
 def history(image: str) -> dict[str, Any]:
     """Who submitted what and when, what changed in each organ, and which one is current."""
-    label_service = labels_of(image)
-    if hides_first(image):
+    label_service, gold = labels_of(image), gold_seen().get(image)
+    if hides_first(image) and gold is None:
         return {"image": image, "history": [], "organs": {}}
-    sources = {organ: one._asdict() for organ, one in label_service.ledger.sources(image).items()}
+    known = label_service.ledger.sources(image)
+    if gold is not None and not gold.is_current:
+        known = label_service.ledger.sources_with(image, gold.own)
+    sources = {organ: one._asdict() for organ, one in known.items()}
     return {
         "image": image,
-        "history": [line(r) for r in label_service.reviews.history(image)],
+        "history": [line(r) for r in label_service.reviews.history(image, gold)],
         "organs": sources,
     }
 
@@ -122,7 +137,8 @@ def submitted(image: str, number: int) -> FileResponse:
     label_service = labels_of(image)
     if not 1 <= number <= 2**62:
         raise NotFoundError(f"submission of {image}", number)
-    if hides_first(image):
+    check_known(image, number)
+    if hides_first(image) and masked(image) is None:
         raise NotFoundError(f"submission of {image}", number)
     check_own(Who(), label_service.reviews.own(image, number), label_service)
     path = label_service.reviews.file_of(image, number)
@@ -135,6 +151,10 @@ def restore(image: str, asked: Restore) -> dict[str, Any]:
     """A new entry of the history; nothing is lost. Annotators restore their own."""
     label_service = labels_of(image)
     check_shown(image, asked.client_id)
+    check_known(image, asked.submission)
+    if masked(image) is not None:
+        restored = cases_of(asked.client_id).restore(image, asked.submission)
+        return {"image": image, "submission": restored.id, "restored": asked.submission}
     check_own(asked, label_service.reviews.own(image, asked.submission), label_service)
     check_own(asked, label_service.ledger.current_submission(image), label_service)
     restored = label_service.reviews.restore(image, asked.submission, asked.holder)
@@ -145,6 +165,11 @@ def restore(image: str, asked: Restore) -> dict[str, Any]:
 def reopen(image: str, asked: Reopen) -> dict[str, Any]:
     """It is given out next, with its last revision on it. Annotators open their own."""
     label_service, me = labels_of(image), asked.holder.key
+    if (gold := masked(image)) is not None:
+        if gold.own is None:
+            raise NOT_OWN
+        cases_of(asked.client_id).reopen(image)
+        return {"image": image, "for": me if asked.mine else None}
     check_own(asked, label_service.ledger.current_submission(image), label_service)
     label_service.reviews.reopen(image, to=me if asked.mine else None, note=asked.note, reviewer=me)
     return {"image": image, "for": me if asked.mine else None}

@@ -18,6 +18,7 @@ from atlas8k.campaign.status import status
 from atlas8k.core.errors import CheckpointError
 from atlas8k.server import background
 from atlas8k.server.access import ADMINS, USERS
+from atlas8k.server.blind import seen_ledger
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.tasks import check_name
 from atlas8k.server.workspace import workspace
@@ -149,7 +150,7 @@ def campaign() -> Status:
     except CheckpointError:
         model_version = None
     return status(
-        context.ledger,
+        seen_ledger(),
         model_version=model_version,
         names=not hides(),
         running=[name for kind, name in KINDS.items() if background.runs(kind)],

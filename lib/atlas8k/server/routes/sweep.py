@@ -11,7 +11,7 @@ from pydantic import Field
 from atlas8k.campaign.sweeps import sweep as sweep_report
 from atlas8k.reports.outlines import draw_outlines
 from atlas8k.server.access import ANNOTATORS_OR_REVIEWERS, Who
-from atlas8k.server.blind import check_shown, hidden_images
+from atlas8k.server.blind import check_shown, hidden_images, others_images
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.page_templates import named, render
 from atlas8k.server.pictures import key_of, picture
@@ -82,7 +82,7 @@ def following(asked: Next) -> dict[str, Any]:
         context.ranked_by(),
         count=asked.count,
         seen=asked.seen,
-        without={*asked.without, *hidden_images(asked.client_id)},
+        without={*asked.without, *hidden_images(asked.client_id), *others_images()},
     )
     return {
         "next": [

@@ -26,7 +26,7 @@ from atlas8k.core.volume import read_label
 from atlas8k.formats.dicom_seg_writing import write_segmentation
 from atlas8k.server import background, startup
 from atlas8k.server.access import ADMINS, ANNOTATORS, USERS, get_caller
-from atlas8k.server.blind import check_predicted
+from atlas8k.server.blind import NOTED_OF_READERS, check_predicted, gold_seen
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.notes import without_others
 from atlas8k.server.routes.sessions import session
@@ -189,6 +189,9 @@ def next_sample(strategy: str, params: Params = None) -> dict[str, Any]:
     image = str(found["id"])
     stored = workspace().studies.catalogue.image_info(image)
     info = without_others(app.datastore().get_image_info(image), stored)
+    gold = image in gold_seen()
+    if gold:
+        info = {key: value for key, value in info.items() if key not in NOTED_OF_READERS}
     # As MONAI Label notes it, and calls who is not signed in.
     who = given.get("client_id", get_caller().user or "admin")
     before = info.get("strategy")
@@ -197,7 +200,8 @@ def next_sample(strategy: str, params: Params = None) -> dict[str, Any]:
         strategy: {"ts": int(time.time()), "client_id": str(who)[:200]},
     }
     try:
-        app.datastore().update_image_info(image, {"strategy": served})
+        if not gold:  # what is noted of those would be read by its other readers
+            app.datastore().update_image_info(image, {"strategy": served})
     except (Atlas8kError, OSError) as err:
         logger.warning("%s: who got it was not noted: %s", image, err)
     if "strategy" in info:

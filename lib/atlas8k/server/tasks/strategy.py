@@ -17,9 +17,10 @@ from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_NAMES, find_organ
 from atlas8k.labels.submission_diff import ALL
 from atlas8k.server.access import REVIEWER, holder, may_review
+from atlas8k.server.blind import seen_ledger
 from atlas8k.services.context import Context, message
 from atlas8k.services.errors import ConflictError, RequestError
-from atlas8k.store import Holder, Sample
+from atlas8k.store import BLIND, Holder, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,8 @@ class LedgerStrategy(Strategy):
             source=text("source", request.get("source")),
             looked_at=looked_at,
             kept=kept_from(who, self._context.settings),
+            # Who may review can see which they are.
+            gold_percent=0 if may_review() else self._context.settings.gold_percent,
         )
 
     def _questions(self, volume: str) -> dict[str, Any]:
@@ -155,7 +158,11 @@ class LedgerStrategy(Strategy):
         reply["model_signature"] = reply["model_version"]  # its name before 0.2
         # The route adds what the datastore knows under the same key.
         del reply["strategy"]
-        if sample.purpose == "double_read":
+        if not may_review() and (budget := seen_ledger().budget()) is not None:
+            # As it stands to who sees nothing of others' gold cases.
+            over = budget.reviewed >= budget.total and not sample.audit
+            reply |= {"budget_left": budget.left, "over_budget": over}
+        if sample.purpose in BLIND:
             reply["purpose"] = "revise"  # blind: as any other sample
         scratch = sample.purpose == "double_read" and self._context.label_service.from_scratch
         if scratch:

@@ -59,6 +59,13 @@ class ComparedOrgan:
     planes: tuple[int, int, int]
 
 
+KINDS = {
+    "double_read": ", second reading",
+    "gold": ", of a gold case",
+    "restore": ", restored",
+}
+
+
 def labels(service: LabelService, volume: str) -> list[Label]:
     """Return the labels of a volume that a reviewer may compare, submissions first.
 
@@ -74,9 +81,7 @@ def labels(service: LabelService, volume: str) -> list[Label]:
         said = one.submission
         if one.file is not None:
             now = ", current" if one.is_current else ""
-            kind = {"double_read": ", second reading", "restore": ", restored"}.get(
-                said.purpose, ""
-            )
+            kind = KINDS.get(said.purpose, "")
             text = f"submission {said.id}{kind}{now}"
             sha256 = said.sha256 or str(one.file.stat().st_mtime_ns)
             found.append(Label(str(said.id), text, said.holder, one.file, sha256, one.is_current))

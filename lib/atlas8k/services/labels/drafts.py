@@ -164,7 +164,7 @@ class DraftLabels:
         there = label_files.current(tx, volume, FINAL)
         same = there is not None and there.version == kept.id
         before = json.loads(there.info) if there is not None and same else kept.info
-        info = {**before, **_learnable(plan, submission, kept.info)}
+        info = {**before, **learnable(plan, submission, kept.info)}
         if not same or info != before:
             label_files.make_current(tx, volume, FINAL, kept.id, info)
 
@@ -314,7 +314,7 @@ class DraftLabels:
             return self._files.keep(volume, tag, path, ".nii.gz", info, at)
 
 
-def _learnable(plan: DraftPlan, submission: Submission, info: Mapping[str, Any]) -> dict[str, Any]:
+def learnable(plan: DraftPlan, submission: Submission, info: Mapping[str, Any]) -> dict[str, Any]:
     """Return the organs of a submission's label that may be learnt from.
 
     Those that are current, and public ones that it has taken over as they are.

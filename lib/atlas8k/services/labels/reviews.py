@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from atlas8k.services.labels.reconcile import Reconciler
 from atlas8k.services.labels.submissions import IMPORTED_BY
 from atlas8k.services.studies.catalogue import FINAL
 from atlas8k.services.studies.versions import Versions
-from atlas8k.store import Holder, Ledger, OrganChange, Review, Submission, decisions
+from atlas8k.store import Holder, Ledger, OrganChange, Review, Seen, Submission, decisions
 
 ALIKE = (
     "the first reader was anonymous: whoever has the same address and software does not get "
@@ -31,6 +31,13 @@ class Revision:
     file: Path | None
 
 
+def _as_any(one: Submission) -> Submission:
+    """Return a reading of a gold case as its reader knows it."""
+    if one.purpose != "gold":
+        return one
+    return replace(one, purpose="revise" if one.restored is None else "restore")
+
+
 class Reviews:
     """History and reviews of the submissions of one studies folder."""
 
@@ -39,8 +46,14 @@ class Reviews:
 
     # --- history ------------------------------------------------------------------------
 
-    def history(self, volume: str) -> list[Revision]:
+    def history(self, volume: str, seen: Seen | None = None) -> list[Revision]:
         """Return every submission of a volume, oldest first.
+
+        Parameters
+        ----------
+        seen
+            A gold case as an annotator sees it: their own submissions alone, the last of which is
+            current to them, and all of which were readings like any other.
 
         Raises
         ------
@@ -48,14 +61,19 @@ class Reviews:
             No such volume.
         """
         current = self._ledger.current_submission(volume)
+        number = seen.own if seen is not None else current and current.id
+        known = self._ledger.submissions(volume)
+        if seen is not None:
+            own = (one for one in known if one.holder == seen.holder or one.id == seen.own)
+            known = [_as_any(one) for one in own]
         return [
             Revision(
                 one,
                 self._ledger.changes(one.id if one.restored is None else one.restored),
-                current is not None and one.id == current.id,
+                one.id == number,
                 self._file(one),
             )
-            for one in self._ledger.submissions(volume)
+            for one in known
         ]
 
     def _file(self, one: Submission) -> Path | None:

@@ -41,11 +41,13 @@ from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.opening import open_ledger
 from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import (
+    BLIND,
     Assistance,
     Holder,
     NewLabel,
     OrganChange,
     OrganSource,
+    Seen,
     Submission,
     is_url,
     label_files,
@@ -194,6 +196,7 @@ class LabelService:
         *,
         lease: int | None = None,
         helped: Mapping[str, Sequence[Assistance]] | None = None,
+        blind: bool = False,
     ) -> Receipt:
         """Take in what an annotator saved.
 
@@ -210,13 +213,17 @@ class LabelService:
             The lease it belongs to, where the client says so.
         helped
             What had helped with organs that are taken from other labels.
+        blind
+            It is a gold case, and the holder was shown nothing of the current submission.
 
         Raises
         ------
         VolumeError
             It is refused; the current label stays.
         """
-        ready = self._submissions.prepare(volume, sent, holder, params or {}, lease, helped)
+        ready = self._submissions.prepare(
+            volume, sent, holder, params or {}, lease, helped, blind=blind
+        )
         notes = tuple(ready.detail.get("notes", ()))
         with self.reconciler.lock(volume):
             known = self.ledger.same_again(volume, holder, ready.content)
@@ -301,19 +308,48 @@ class LabelService:
         """Return what a second reader is given: the draft label of the first, or nothing."""
         return self._submissions.first_start(volume)
 
+    def seen_label(self, volume: str, seen: Seen, tag: str = ORIGINAL) -> Version | None:
+        """Return the label, draft or final, that a gold case has for who sees it so.
+
+        Without a reading of theirs, the draft label is the one that the first reader was given.
+        """
+        if seen.own is None:
+            return self._submissions.given_first(volume) if tag == ORIGINAL else None
+        own = self.ledger.submission(seen.own)
+        if tag == FINAL:
+            found = self.versions.find(volume, own.sha256 or "")
+        else:
+            with self.ledger.read() as tx:
+                draft = label_files.draft_of(tx, volume, own.restored or own.id)
+            found = self.versions.of(draft) if draft else self.versions.current(volume, PSEUDO)
+        return found and replace(found, info={**found.info, "submission": own.id})
+
     def _sampled(self, ready: Prepared) -> bool:
         return chosen(f"review {ready.volume} {ready.content}", self.review_percent)
 
     def _receipt(self, booked: Submission) -> Receipt:
         # What a second reader is told must not say what the first has drawn.
-        blind = booked.purpose == "double_read"
+        blind = booked.purpose in BLIND
         current = self.ledger.current_submission(booked.volume)
         asked = [one for one in self.ledger.reviews(booked.volume) if one.submission == booked.id]
+        changes = self.ledger.changes(booked.id)
+        disputes = [one.organ for one in asked if one.kind == "dispute" and one.organ]
+        kinds = set() if blind else {one.kind for one in asked}
+        if booked.purpose == "gold":  # as is said of any first reading
+            public = self.ledger.dataset_organs(booked.volume).items()
+            disputes = [
+                organ
+                for organ, one in public
+                if one.source == "public"
+                and organ in changes
+                and changes[organ].state in provenance.CHANGED
+            ]
+            kinds = {"dispute"} if disputes else set()
         return Receipt(
             booked,
-            self.ledger.changes(booked.id),
-            tuple(one.organ for one in asked if one.kind == "dispute" and one.organ),
-            () if blind else tuple(sorted({one.kind for one in asked})),
+            changes,
+            tuple(disputes),
+            tuple(sorted(kinds)),
             blind or (current is not None and current.id == booked.id),
         )
 

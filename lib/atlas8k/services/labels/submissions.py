@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,12 @@ from atlas8k.labels.submission_diff import (
 from atlas8k.services.calibrations import Calibrations
 from atlas8k.services.labels.drafts import (
     DraftLabels,
+    DraftPlan,
     Drawn,
     as_json,
     from_json,
     label_names,
+    learnable,
     model_version,
 )
 from atlas8k.services.labels.reconcile import Reconciler
@@ -56,6 +58,7 @@ from atlas8k.services.studies.folder import ORIGINAL, StudiesFolder
 from atlas8k.services.studies.plain import merged
 from atlas8k.services.studies.versions import Version, Versions
 from atlas8k.store import (
+    BLIND,
     Assistance,
     Holder,
     NewLabel,
@@ -159,6 +162,8 @@ class Submissions:
         """
         if context.purpose == "double_read":
             return self.first_start(volume)
+        if context.purpose == "gold" and context.draft is None:  # without a lease
+            return self.given_first(volume)
         draft = None if context.draft is None else self._index.find_version(context.draft)
         if draft is not None and self._files.file(draft).is_file():
             return self._versions.of(draft)
@@ -167,8 +172,10 @@ class Submissions:
 
     def first_start(self, volume: str) -> Version | None:
         """Return the draft label that a volume's second reading begins from: the first one's."""
-        if self.from_scratch:
-            return None
+        return None if self.from_scratch else self.given_first(volume)
+
+    def given_first(self, volume: str) -> Version | None:
+        """Return the draft label that the first reader of a volume was given."""
         known = self._ledger.submissions(volume)
         if not known:
             return self._versions.current(volume, ORIGINAL)
@@ -184,6 +191,8 @@ class Submissions:
         params: Mapping[str, Any],
         lease: int | None = None,
         helped: Mapping[str, Sequence[Assistance]] | None = None,
+        *,
+        blind: bool = False,
     ) -> Prepared:
         """Understand what a client sent.
 
@@ -191,6 +200,8 @@ class Submissions:
         ----------
         helped
             What helped with organs elsewhere, as an export says of its labels.
+        blind
+            It is a gold case, and the holder was shown nothing of the current submission.
 
         Raises
         ------
@@ -199,6 +210,8 @@ class Submissions:
         """
         grid = self._drafts.grid(volume)
         context = self._ledger.submission_context(volume, holder, lease)
+        if blind and context.purpose == "revise":
+            context = replace(context, purpose="gold")
         said = Statement.of(params, sent, default=context.looked_at)
         start = self.start(volume, context)
         before = self._drafts.array(volume, None if start is None else start.path, grid)
@@ -345,8 +358,14 @@ class Submissions:
         while True:
             number = self._ledger.next_number()
             label = self._write(ready, number, at, sample, second_reading, adopted)
+            label, draft = self._as_current(ready, number, label)
 
-            def enter(tx: Transaction, number: int = number, label: NewLabel = label) -> Submission:
+            def enter(
+                tx: Transaction,
+                number: int = number,
+                label: NewLabel = label,
+                draft: NewLabel | None = draft,
+            ) -> Submission:
                 submissions.submit(
                     tx,
                     ready.volume,
@@ -369,9 +388,12 @@ class Submissions:
                     agreement=agreement,
                     at=at,
                     adopted=adopted,
+                    blind=ready.context.purpose == "gold",
                 )
                 label_files.add(tx, ready.volume, label, submission=number, at=at)
-                if ready.context.purpose != "double_read":  # which is blind, and not current
+                if draft is not None:
+                    label_files.add(tx, ready.volume, draft, submission=number, at=at)
+                if ready.context.purpose not in BLIND:  # which are not current
                     checks.record(tx, ready.volume, "submitted", ready.findings)
                 return submissions.get(tx, number)
 
@@ -389,6 +411,25 @@ class Submissions:
                     if label_files.of_file(tx, ready.volume, label.file) is None:
                         self._files.file(label).unlink(missing_ok=True)
                 raise
+
+    def _as_current(
+        self, ready: Prepared, number: int, label: NewLabel
+    ) -> tuple[NewLabel, NewLabel | None]:
+        """Return a reading's label, and the draft label that would follow from it.
+
+        Only of a gold case that another's reading is current of: its reader is shown these.
+        """
+        current = self._ledger.current_submission(ready.volume)
+        if ready.context.purpose != "gold" or current is None:
+            return label, None
+        sources = self._ledger.sources_of(ready.volume, ready.organs, ready.begun_from, number)
+        with self._ledger.read() as tx:
+            plan = DraftPlan.of(tx, ready.volume)
+        own = replace(current, id=number, sha256=label.sha256, restored=None)
+        plan = replace(plan, sources=sources, current=own, changes=ready.organs)
+        made = self._drafts.make_draft(ready.volume, plan, Drawn(ready.array, ready.findings))
+        info = {**label.info, **learnable(plan, own, label.info)}
+        return label._replace(info=info), None if made is None else made.label
 
     def _write(
         self,
@@ -426,7 +467,8 @@ class Submissions:
                 **({"adopted": True} if adopted else {}),
                 "begun_from": ready.begun_from,
                 "base": ready.context.base,
-                "purpose": ready.context.purpose,
+                # Its reader can read this.
+                "purpose": "revise" if ready.context.purpose == "gold" else ready.context.purpose,
                 "content": ready.content,
                 "lease": ready.lease,
                 "sample": sample,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from atlas8k.core.remarks import Remark
@@ -33,6 +33,18 @@ class Label(NamedTuple):
 
     ext: str
     info: str
+
+
+class Instead(NamedTuple):
+    """What one person is told of an image and its labels in place of what is known of them."""
+
+    info: dict[str, Any]
+    labels: dict[str, dict[str, Any]]
+
+    @property
+    def worked(self) -> bool:
+        """Whether, as far as that person is told, it was given out or labeled."""
+        return bool(self.info) or FINAL in self.labels
 
 
 def _with_name(info: str, name: str) -> str:
@@ -229,11 +241,15 @@ class Catalogue:
             ids = sorted(self._remarks.keys() & self.images.keys())
             return {one: found for one in ids if (found := self.remarks(one))}
 
-    def _text(self, image_id: str, *, hidden: bool = False) -> str | None:
+    def _text(
+        self, image_id: str, *, hidden: bool = False, instead: Instead | None = None
+    ) -> str | None:
         file = self.images.get(image_id)
         if file is None:
             return None
         info = "{}" if hidden else self._shown(self._infos.get(image_id, "{}"))
+        if instead is not None:
+            info = self._shown(dumps(instead.info))
         if info == "{}":
             info = f'{{"ts":{self._since}}}'
         found = {
@@ -247,6 +263,12 @@ class Catalogue:
                 for tag, said in BESIDE_SUBMISSIONS.items()
                 if (label := found.get(tag)) is not None
             }
+        if instead is not None:
+            found = {
+                tag: Label(".nii.gz", dumps(instead.labels[tag]))
+                for tag in self.labels
+                if tag in instead.labels
+            }
         labels = ",".join(
             f'{dumps(tag)}:{{"ext":{dumps(label.ext)},'
             f'"info":{_with_name(self._shown(label.info), image_id + label.ext)}}}'
@@ -257,17 +279,22 @@ class Catalogue:
             f'"info":{_with_name(info, image_id + file.ext)}}},"labels":{{{labels}}}}}'
         )
 
-    def document(self, hidden: Collection[str] = ()) -> bytes:
+    def document(
+        self, hidden: Collection[str] = (), instead: Mapping[str, Instead] | None = None
+    ) -> bytes:
         """Return the whole folder as JSON, MONAI Label's form; made again only where it changed.
 
         Parameters
         ----------
         hidden
             Images of which nothing is said that follows from a submission.
+        instead
+            What is said of images in place of what is known.
         """
+        instead = instead or {}
         while True:
             with self.lock:
-                if self._joined is not None and not hidden:
+                if self._joined is not None and not hidden and not instead:
                     return self._joined
                 for image_id in _first(self._stale, _CHUNK):
                     del self._stale[image_id]
@@ -278,25 +305,31 @@ class Catalogue:
                         self._texts[image_id] = text
                 if not self._stale:
                     self._joined = self._join(self._texts.values())
-                    if not hidden:
+                    if not hidden and not instead:
                         return self._joined
                     without = {one: self._text(one, hidden=True) for one in hidden}
+                    without |= {one: self._text(one, instead=said) for one, said in instead.items()}
                     texts = {**self._texts, **{k: t for k, t in without.items() if t is not None}}
                     return self._join(texts.values())
             # The lock is free for a moment: the first time this takes all images.
 
-    def document_of_worked(self, hidden: Collection[str] = ()) -> bytes:
+    def document_of_worked(
+        self, hidden: Collection[str] = (), instead: Mapping[str, Instead] | None = None
+    ) -> bytes:
         """:meth:`document` with the images that somebody was given, said something of or labeled.
 
         How many are left out is said beside them, as ``left_out``.
         """
+        instead = instead or {}
         with self.lock:
             worked = self._infos.keys() | self.labels.get(FINAL, {}).keys()
+            worked -= {one for one, said in instead.items() if not said.worked}
             ids = [one for one in worked if one in self.images]
             texts = []
             for image_id in sorted(ids):
-                if image_id in hidden:
-                    texts.append(self._text(image_id, hidden=True))
+                if image_id in hidden or image_id in instead:
+                    said = instead.get(image_id)
+                    texts.append(self._text(image_id, hidden=said is None, instead=said))
                     continue
                 if image_id in self._stale or image_id not in self._texts:
                     self._stale.pop(image_id, None)
