@@ -50,6 +50,23 @@ def test_what_dead_workers_were_at_is_predicted_again() -> None:
     assert 1.2 < rough.hours / calm.hours < 1.6
 
 
+def test_deaths_change_nothing_of_what_limits_and_are_not_endless() -> None:
+    few = simulate(np.full(9, 600.0), 64, deaths_an_hour=1.0, rng=rng())
+    assert few.repeated
+    assert few.limit == "volumes"
+    busy = simulate(SECONDS, 8, deaths_an_hour=20.0, rng=rng())
+    assert busy.limit == "workers"
+    with pytest.raises(SettingsError, match="hardly any worker would live"):
+        simulate(np.full(9, 600.0), 1, deaths_an_hour=60.0, rng=rng())
+
+
+def test_the_sizes_of_a_few_large_volumes_are_in_the_fit() -> None:
+    millions = np.full(8448, 100.0)
+    millions[[5, 50, 4001]] = 200.0
+    found = fit(3 + 0.05 * millions, millions)
+    assert (found.seconds, found.seconds_per_million) == pytest.approx((3, 0.05))
+
+
 def test_storage_and_network_are_the_limit_where_they_are() -> None:
     moved = {"moved_mb": 1e6, "storage_mb_s": 100.0, "network_mb_s": 50.0}
     slow = simulate(SECONDS, 64, **moved, rng=rng())
@@ -111,7 +128,11 @@ def measured(
     label = folder / "labels" / "original" / "v00.nii.gz"
     label.parent.mkdir(parents=True)
     with label.open("wb") as file:
-        file.truncate(735_000_000)  # takes no room
+        file.truncate(735_000_000 // 2)  # takes no room; its version is kept beside it
+    for other in ("labels/original/gone.nii.gz", "labels/final/v00.nii.gz"):  # not of this scoring
+        (folder / other).parent.mkdir(parents=True, exist_ok=True)
+        with (folder / other).open("wb") as file:
+            file.truncate(10**10)
     return ["plan", "--studies", str(folder)]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +95,7 @@ def plan(
         ),
         costs,
         peak,
-        _label_megabytes(Path(studies)),
+        _label_megabytes(Path(studies), [one.volume for one in costs]),
     )
     if as_json:
         typer.echo(json.dumps(_record(found), indent=1))
@@ -172,15 +174,19 @@ def _numbers(option: str, text: str) -> list[int]:
     return found
 
 
-def _label_megabytes(studies: Path) -> float | None:
-    """Return what all label files take, MB; ``None`` where there is no folder."""
+def _label_megabytes(studies: Path, volumes: Iterable[str]) -> float | None:
+    """Return what labels take that scoring makes, MB; ``None`` where there is no folder.
+
+    That is the pseudo label, the draft label made of it, and the version of each that is kept,
+    which takes nothing where it is the same file.
+    """
     folder = studies / "labels"
     if not folder.is_dir():
         return None
-    seen, total = set(), 0
-    for path in folder.rglob("*.nii.gz"):
-        stat = path.stat()
-        if stat.st_ino not in seen:
-            seen.add(stat.st_ino)
-            total += stat.st_size
+    total = 0
+    for volume in volumes:
+        for tag in ("pseudo", "original"):
+            with contextlib.suppress(FileNotFoundError):
+                found = (folder / tag / f"{volume}.nii.gz").stat()
+                total += found.st_size * (1 if found.st_nlink > 1 else 2)
     return total / 1e6

@@ -120,12 +120,15 @@ class Cost(NamedTuple):
 
     Attributes
     ----------
+    volume
+        Its name.
     voxels
         Of the CT; ``None``: the release that scored it did not say.
     file_mb
         Of its file; ``None``: not known.
     """
 
+    volume: str
     seconds: float
     voxels: int | None
     on_gpu: bool

@@ -186,18 +186,18 @@ def peak_memory(tx: Transaction, model_version: str) -> dict[str, float]:
 def costs(tx: Transaction, model_version: str) -> list[Cost]:
     """Return what the volumes took that a model version has scored."""
     rows = tx.run(
-        "SELECT r.seconds, json_extract(e.text, '$.voxels'), json_extract(e.text, '$.on_gpu'),"
-        " v.fingerprint FROM result r JOIN volume v ON v.id = r.volume"
+        "SELECT v.name, r.seconds, json_extract(e.text, '$.voxels'),"
+        " json_extract(e.text, '$.on_gpu'), v.fingerprint FROM result r JOIN volume v ON v.id = r.volume"
         " LEFT JOIN explanation e ON e.volume = r.volume AND e.model_version = r.model_version"
         " WHERE r.model_version = (SELECT id FROM model_version WHERE name = ?)"
         " AND r.seconds IS NOT NULL AND r.reason IS NULL ORDER BY v.name",
         model_version,
     )
     found = []
-    for seconds, voxels, on_gpu, mark in rows:
+    for name, seconds, voxels, on_gpu, mark in rows:
         size = str(mark).split("-")[0]
         file_mb = int(size) / 1e6 if size.isdigit() else None
-        found.append(Cost(float(seconds), voxels, bool(on_gpu), file_mb))
+        found.append(Cost(name, float(seconds), voxels, bool(on_gpu), file_mb))
     return found
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from atlas8k.core.errors import SettingsError
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -22,6 +24,8 @@ SLICES = 3_200_000 / PAPERS
 SPREAD = 0.6
 """Of the logarithm; 5 % have less than 120 slices, 5 % more than 850. The paper gives none."""
 LEAST_SLICES, MOST_SLICES = 40, 1_000
+MOST_DEATHS = 3.0
+"""Expected while a volume is predicted: one in twenty workers lives to the end of such a one."""
 FULL, WAITING = 0.95, 0.5
 """The writer is the limit where it is so busy; the last volumes where workers are not even so."""
 
@@ -69,7 +73,8 @@ def fit(seconds: Sequence[float], millions: Sequence[float] | None) -> Fit:
     size = np.asarray(millions, np.float64)
     constant, slope = 0.0, float(np.median(took / size))
     if by_size := bool(size.max() > UNLIKE * size.min()):
-        some = np.linspace(0, len(size) - 1, min(len(size), FITTED)).astype(int)
+        some = np.argsort(size, kind="stable")
+        some = some[np.linspace(0, len(size) - 1, min(len(size), FITTED)).astype(int)]
         one, other = np.triu_indices(len(some), 1)
         apart = size[some][other] - size[some][one]
         rise = (took[some][other] - took[some][one])[apart != 0] / apart[apart != 0]
@@ -140,7 +145,17 @@ def simulate(
         Of all CTs and results.
     storage_mb_s, network_mb_s
         What of it these move in a second.
+
+    Raises
+    ------
+    SettingsError
+        Workers die so often that the largest volumes would never be done.
     """
+    if deaths_an_hour * seconds.max() / 3600 > MOST_DEATHS:
+        raise SettingsError(
+            f"{deaths_an_hour:g} deaths an hour of a worker: the largest volume takes "
+            f"{seconds.max():.0f} s, so that hardly any worker would live to its end"
+        )
     free = [0.0] * workers
     heapq.heapify(free)
     finished, repeated, busy = [], 0, 0.0
@@ -152,6 +167,7 @@ def simulate(
             if dies >= duration:
                 break
             repeated += 1
+            busy += dies
             heapq.heappush(free, start + dies + restart_s)
         heapq.heappush(free, start + duration)
         finished.append(start + duration)
@@ -168,5 +184,5 @@ def simulate(
     elif writer_busy > FULL:
         limit = "writer"
     else:
-        limit = "volumes" if workers_busy < WAITING and not repeated else "workers"
+        limit = "volumes" if workers_busy < WAITING else "workers"
     return Schedule(workers, total / 3600, float(workers_busy), writer_busy, repeated, limit)
