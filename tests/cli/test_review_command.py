@@ -117,7 +117,7 @@ def test_returned_and_taken_over(studies: Path, tmp_path: Path) -> None:
 def test_organ_by_organ(studies: Path) -> None:
     pair = ("review", "by-organ", "case", "--first", "public", "--second", 2, "--as", "rita")
     undecided = (*pair, "--counts", "spleen=first")
-    run(studies, *undecided, fails="not decided: liver; say which label counts")
+    run(studies, *undecided, fails="not decided: liver; say which counts")
     run(studies, *pair[:-3], 9, "--counts", "liver=first", fails="label of this case")
     assert "liver=third" in str(run_wrong(studies, *pair, "--counts", "liver=third"))
     out = run(studies, *pair, "--counts", "Liver=second").stdout

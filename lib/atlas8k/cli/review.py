@@ -268,6 +268,7 @@ def by_organ(
         holder = acting_holder(name)
         found = decide_by_organ(label_service, case, (first, second), chosen, holder)
     receipt = found.receipt
-    typer.echo(f"{case}: submission {receipt.submission.id} is current; {receipt.recorded}")
+    current = "is current" if receipt.is_current else "is one more to decide about"
+    typer.echo(f"{case}: submission {receipt.submission.id} {current}; {receipt.recorded}")
     for organ, ml in found.lost_ml.items():
-        typer.echo(f"{case}: {organ} lost {ml:.2f} ml to a smaller organ that claims it, too")
+        typer.echo(f"{case}: {organ} lost {ml:.2f} ml to another organ that claims it, too")

@@ -1,61 +1,53 @@
-"""Make one label out of two of the same CT, each organ as one of them has it."""
+"""Put organs of other labels of the same CT into a label."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.structures import in_use, parts_of
-from atlas8k.core.voxels import joint_counts
+from atlas8k.core.voxels import organ_mask, renamed
 
 Labels = npt.NDArray[np.uint8]
 
 
-def combine(
-    first: Labels, second: Labels, from_second: Collection[int]
-) -> tuple[Labels, dict[int, int]]:
-    """Return the label that has some organs as the second label has them, the others as the first.
+def combine(start: Labels, chosen: Mapping[int, Labels]) -> tuple[Labels, dict[int, int]]:
+    """Return a label in which some organs are as in other labels.
 
-    Where the two organs that are taken overlap, the smaller one keeps the voxel: it would lose
-    more of itself. A voxel whose organ is taken from the other label, and is not there, is empty.
+    The other organs keep every voxel: nobody has looked at them. Where two of the chosen organs
+    overlap, the smaller one keeps the voxel, since it would lose more of itself.
 
     Parameters
     ----------
-    first, second
-        ``(X, Y, Z)`` uint8, organ ids, on one grid.
-    from_second
-        Ids of the organs that are as in `second`.
+    start
+        ``(X, Y, Z)`` uint8, organ ids.
+    chosen
+        By the id of an organ the label, on the same grid, that it is taken from.
 
     Returns
     -------
     label
-        As `first`.
+        As `start`.
     lost
-        Voxels that an organ has in the label it is taken from and lost to a smaller one; only
-        organs that lost some.
+        Voxels that a chosen organ has in the label it is taken from, and another organ keeps;
+        only of organs that lost some.
     """
-    ids = [organ.id for organ in in_use().organs]
-    both = joint_counts(first, second)
-    counts = {True: both.sum(axis=0), False: both.sum(axis=1)}
-    size = {o: int(counts[o in from_second][list(parts_of(o))].sum()) for o in ids}
-    claims: dict[bool, dict[int, list[int]]] = {True: {}, False: {}}
-    for organ in ids:
-        for value in parts_of(organ):
-            claims[organ in from_second].setdefault(value, []).append(organ)
-    table, lost = np.zeros((256, 256), np.uint8), dict.fromkeys(ids, 0)
-    for a, b in np.argwhere(both):
-        claimed = claims[False].get(int(a), []) + claims[True].get(int(b), [])
-        if not claimed:
-            continue
-        # A part, such as a tumour, is no larger than its organ and has fewer parts.
-        kept = min(claimed, key=lambda o: (size[o], len(parts_of(o)), o))
-        table[a, b] = kept
-        for organ in claimed:
-            if kept not in parts_of(organ):
-                lost[organ] += int(both[a, b])
-    made = first.copy(order="K")
-    differs = first != second
-    made[differs] = table[first[differs], second[differs]]
+    outer = {
+        organ: [one.id for one in in_use().organs if organ in parts_of(one.id)[1:]]
+        for organ in chosen
+    }
+    emptied = np.arange(256, dtype=np.uint8)
+    for organ, around in outer.items():  # without it, a tumour's voxels are its organ's
+        stay = [one for one in around if one not in chosen]
+        emptied[organ] = min(stay, key=lambda one: len(parts_of(one)), default=0)
+    made = renamed(start, emptied)
+    masks = {organ: organ_mask(label, organ) for organ, label in chosen.items()}
+    size = {organ: int(mask.sum()) for organ, mask in masks.items()}
+    for organ in sorted(chosen, key=lambda one: (-size[one], -len(parts_of(one)), one)):
+        free = np.zeros(256, np.uint8)
+        free[[0, *chosen, *outer[organ]]] = 1
+        made[masks[organ] & (renamed(made, free) > 0)] = organ
+    lost = {organ: int((mask & ~organ_mask(made, organ)).sum()) for organ, mask in masks.items()}
     return made, {organ: voxels for organ, voxels in lost.items() if voxels}

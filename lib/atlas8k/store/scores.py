@@ -187,7 +187,8 @@ def costs(tx: Transaction, model_version: str) -> list[Cost]:
     """Return what the volumes took that a model version has scored."""
     rows = tx.run(
         "SELECT v.name, r.seconds, json_extract(e.text, '$.voxels'),"
-        " json_extract(e.text, '$.on_gpu'), v.fingerprint FROM result r JOIN volume v ON v.id = r.volume"
+        " json_extract(e.text, '$.on_gpu'), v.fingerprint"
+        " FROM result r JOIN volume v ON v.id = r.volume"
         " LEFT JOIN explanation e ON e.volume = r.volume AND e.model_version = r.model_version"
         " WHERE r.model_version = (SELECT id FROM model_version WHERE name = ?)"
         " AND r.seconds IS NOT NULL AND r.reason IS NULL ORDER BY v.name",

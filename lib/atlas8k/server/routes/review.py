@@ -16,7 +16,7 @@ from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.cases import cases_of
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.errors import NotFoundError, RequestError
-from atlas8k.services.labels.by_organ import Side, decide_by_organ
+from atlas8k.services.labels.by_organ import Shown, Side, decide_by_organ
 from atlas8k.services.labels.reviews import Revision
 from atlas8k.services.labels.service import LabelService
 from atlas8k.store import Submission
@@ -71,6 +71,7 @@ class DecideByOrgan(Who):
     first: str = Field(max_length=40)
     second: str = Field(max_length=40)
     counts: dict[str, Side] = Field(max_length=254)
+    shown: Shown | None = Field(None, description="what was looked at; by default what is there")
 
 
 def labels_of(image: str) -> LabelService:
@@ -245,10 +246,12 @@ def by_organ(image: str, asked: DecideByOrgan) -> dict[str, Any]:
             raise NotFoundError("organ", name)
         counts[organ.name] = side
     pair = asked.first, asked.second
-    found = decide_by_organ(labels_of(image), image, pair, counts, asked.holder)
+    service = labels_of(image)
+    found = decide_by_organ(service, image, pair, counts, asked.holder, asked.shown)
     return {
         "image": image,
         "submission": found.receipt.submission.id,
+        "in_force": found.receipt.is_current,
         "recorded": found.receipt.recorded,
         "lost_ml": found.lost_ml,
     }

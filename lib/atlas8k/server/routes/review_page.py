@@ -85,6 +85,7 @@ def case(image: str, first: Key = "", second: Key = "", organ: Key = "") -> Resp
         pair=pair,
         organs=organs,
         chosen=chosen,
+        last=max((one.id for one in ledger.submissions(image)), default=0),
         by_organ=sum(one.differs_ml > 0 for one in organs) if ledger.submitted(image) else 0,
         given_again=next(
             (o for o in ledger.offers() if o.volume == image and o.purpose == "returned"), None

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from atlas8k.core.errors import VolumeError
+import numpy as np
+
 from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_label, write_nifti
+from atlas8k.core.voxels import organ_mask
 from atlas8k.labels.combine import combine
-from atlas8k.services.errors import NotFoundError, RequestError
+from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
 from atlas8k.services.labels.comparison import Label, compare, labels
-from atlas8k.services.labels.drafts import from_json
-from atlas8k.store import Assistance, Holder
+from atlas8k.services.labels.drafts import PUBLIC, from_json
+from atlas8k.store import Holder
 
 if TYPE_CHECKING:
     from atlas8k.services.labels.service import LabelService, Receipt
@@ -25,10 +27,19 @@ SIDES: dict[str, Side] = {"first": "first", "second": "second"}
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What a reviewer has seen: checksums of the two labels, number of the last submission."""
+
+    first: str
+    second: str
+    last: int
+
+
+@dataclass(frozen=True)
 class Decided:
     """What became of it.
 
-    ``lost_ml`` is by organ what it lost where the other label's organ claims the same voxels.
+    ``lost_ml`` is by organ what it lost to organs that claim the same voxels.
     """
 
     receipt: Receipt
@@ -41,11 +52,12 @@ def decide_by_organ(
     pair: tuple[str, str],
     counts: Mapping[str, Side],
     holder: Holder,
+    shown: Shown | None = None,
 ) -> Decided:
-    """Submit, as a reviewer, each organ as the one or the other of two labels has it.
+    """Submit, as a reviewer, organs as the one or the other of two labels has them.
 
-    The organs of `counts` have been looked at. Those that are the same in both and are not in it
-    stay, and nothing is said of them. The new submission answers the open questions.
+    The organs of `counts` have been looked at. All others stay as they are in the draft label, and
+    nothing is said of them. The new submission answers the open questions.
 
     Parameters
     ----------
@@ -53,64 +65,122 @@ def decide_by_organ(
         Keys of the two labels, see :func:`~atlas8k.services.labels.comparison.labels`.
     counts
         By organ which of the two counts.
+    shown
+        What was looked at; without it, what is there now.
 
     Raises
     ------
     NotFoundError
         There is no such label.
     RequestError
-        An organ that differs is not decided.
+        An organ that differs is not decided, or there is nothing to decide.
     ConflictError
-        Somebody else holds the case.
+        Somebody else holds the case, the reviewer has it in hand or has drawn on it, or what was
+        looked at is not what is there any more.
     VolumeError
         What comes of it is refused; the current label stays.
     """
-    there = {one.key: one for one in labels(service, volume)}
-    for key in pair:
-        if key not in there:
-            raise NotFoundError("label of this case", key)
-    first, second = there[pair[0]], there[pair[1]]
-    open_ = [
-        one.organ
-        for one in compare(first.path, second.path)
-        if one.differs_ml and one.organ not in counts
-    ]
-    if open_:
-        raise RequestError(f"{volume}: not decided: {', '.join(open_)}; say which label counts")
-    one, two = read_label(first.path), read_label(second.path)
-    chosen = {ORGAN_IDS[organ] for organ, side in counts.items() if side == "second"}
-    array, lost = combine(one.array, two.array, chosen)
+    if not counts or pair[0] == pair[1]:
+        raise RequestError(f"{volume}: choose organs of two different labels")
+    _check_hands(service, volume, holder)
     lease = service.reviews.take_over(volume, holder)
-    said = {
-        "looked_at": sorted(counts),
-        "combined": {organ: pair[side == "second"] for organ, side in sorted(counts.items())},
-    }
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            sent = write_nifti(Path(folder) / "label.nii.gz", array, one.grid, sync=False)
-            receipt = service.submit(
-                volume,
-                sent,
-                holder,
-                said,
-                lease=lease,
-                helped=_helped(service, volume, first, second, counts),
+        first, second = (_label(service, volume, key) for key in pair)
+        if shown is not None and shown != _now(service, volume, first, second):
+            raise ConflictError(
+                f"{volume}: one of the two labels was replaced, or somebody has submitted another, "
+                "since you looked; load the page again"
             )
-    except VolumeError:
+        undecided = [
+            one.organ
+            for one in compare(first.path, second.path)
+            if one.differs_ml and one.organ not in counts
+        ]
+        if undecided:
+            raise RequestError(f"{volume}: not decided: {', '.join(undecided)}; say which counts")
+        decided = _submit(service, volume, (first, second), counts, holder, lease)
+    except BaseException:
         service.ledger.release(volume, holder)
         raise
-    return Decided(receipt, {ORGAN_NAMES[o - 1]: n * one.grid.voxel_ml for o, n in lost.items()})
+    for organ, side in counts.items():  # of a dataset, it stays the dataset's, with its licence
+        source = service.ledger.sources(volume).get(organ)
+        of_dataset = service.ledger.dataset_organs(volume).get(organ)
+        said = of_dataset is not None and of_dataset.source == "public"
+        if pair[side == "second"] == PUBLIC and said and source and source.source != "public":
+            service.reviews.decide_organ(volume, organ, "public", holder.key)
+    return decided
 
 
-def _helped(
-    service: LabelService, volume: str, first: Label, second: Label, counts: Mapping[str, Side]
-) -> dict[str, list[Assistance]]:
-    """Return what had helped with the organs, as the submissions say that they come from."""
-    found: dict[str, list[Assistance]] = {}
-    for side, label in zip(SIDES, (first, second), strict=True):
-        version = service.versions.find(volume, label.sha256)
-        for organ, source in from_json(version.info if version is not None else {}).items():
-            number = source.submission
-            if number is not None and counts.get(organ, "first") == side:
-                found[organ] = service.ledger.helped(number).get(organ, [])
+def _check_hands(service: LabelService, volume: str, holder: Holder) -> None:
+    """Raise where the reviewer has begun to correct the case: that would be lost, or crossed."""
+    ledger = service.ledger
+    held = any(one.volume == volume and one.holder == holder.key for one in ledger.leases())
+    if held or ledger.drawing(volume, [holder.key]) is not None:
+        raise ConflictError(
+            f"{volume}: you have begun to correct it yourself: submit that, or give the case back "
+            "and forget what you drew, then decide"
+        )
+
+
+def _label(service: LabelService, volume: str, key: str) -> Label:
+    for one in labels(service, volume):
+        if one.key == key:
+            return one
+    raise NotFoundError("label of this case", key)
+
+
+def _now(service: LabelService, volume: str, first: Label, second: Label) -> Shown:
+    last = max((one.id for one in service.ledger.submissions(volume)), default=0)
+    return Shown(first.sha256, second.sha256, last)
+
+
+def _submit(
+    service: LabelService,
+    volume: str,
+    pair: tuple[Label, Label],
+    counts: Mapping[str, Side],
+    holder: Holder,
+    lease: int,
+) -> Decided:
+    read = [read_label(one.path) for one in pair]
+    grid = read[0].grid
+    chosen = {ORGAN_IDS[organ]: read[side == "second"].array for organ, side in counts.items()}
+    begun = service.start_label(volume, holder, lease)
+    start = np.zeros_like(read[0].array) if begun is None else read_label(begun.path).array
+    array, lost = combine(start, chosen)
+    there = {organ: bool(organ_mask(array, ORGAN_IDS[organ]).any()) for organ in counts}
+    origins = _origins(service, volume, pair, counts)
+    said = {
+        # Whoever submitted it has said so; of others it is asked.
+        "volume_is_right": [
+            organ
+            for organ, number in origins.items()
+            if number is not None
+            and organ in (known := service.ledger.changes(number))
+            and known[organ].state in ("confirmed", "revised")
+        ],
+        "looked_at": sorted(organ for organ in counts if there[organ]),
+        "absent": sorted(organ for organ in counts if not there[organ]),
+        "combined": {organ: pair[side == "second"].key for organ, side in sorted(counts.items())},
+    }
+    helped = {
+        organ: [] if number is None else service.ledger.helped(number).get(organ, [])
+        for organ, number in origins.items()
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        sent = write_nifti(Path(folder) / "label.nii.gz", array, grid, sync=False)
+        receipt = service.submit(volume, sent, holder, said, lease=lease, helped=helped)
+    lost_ml = {ORGAN_NAMES[organ - 1]: n * grid.voxel_ml for organ, n in lost.items()}
+    return Decided(receipt, lost_ml)
+
+
+def _origins(
+    service: LabelService, volume: str, pair: tuple[Label, Label], counts: Mapping[str, Side]
+) -> dict[str, int | None]:
+    """Return by organ the submission that it comes from, as its label says; None: from none."""
+    found: dict[str, int | None] = {}
+    for organ, side in counts.items():
+        version = service.versions.find(volume, pair[side == "second"].sha256)
+        source = from_json(version.info if version is not None else {}).get(organ)
+        found[organ] = None if source is None else source.submission
     return found

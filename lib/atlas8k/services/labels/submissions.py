@@ -199,7 +199,8 @@ class Submissions:
         Parameters
         ----------
         helped
-            What helped with organs elsewhere, as an export says of its labels.
+            What helped with organs that are from elsewhere, as an export says of its labels; of
+            these organs nothing else counts.
         blind
             It is a gold case, and the holder was shown nothing of the current submission.
 
@@ -324,10 +325,11 @@ class Submissions:
             drawn = change.state == "revised" or change.drawn_unassessed
             if not drawn and change.state != "confirmed":
                 continue
-            made = set(used.get(organ, [])) if drawn else set()
-            made |= set(helped.get(organ, ()))
             before = inherited[organ].submission if organ in inherited else None
-            if before is not None:
+            made = set(used.get(organ, [])) if drawn else set()
+            if organ in helped:  # it is taken from there, whatever was drawn here
+                made = set(helped[organ])
+            elif before is not None:
                 if before not in earlier:
                     earlier[before] = self._ledger.helped(before)
                 made |= set(earlier[before].get(organ, []))
