@@ -7,11 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tests.e2e.harness import free_port
 from tests.server.tiny import GRID, write_ct, write_networks
 from typer.testing import CliRunner
 
@@ -76,29 +78,45 @@ def apart(a: Checkpoint, b: Checkpoint) -> float:
     return max(float((a.state[k].float() - b.state[k].float()).abs().max()) for k in a.state)
 
 
+def launched(folder: Path, *launchers: Sequence[str]) -> Checkpoint:
+    """What torch's launchers, beside each other, make of the labels of a folder."""
+    begin = [sys.executable, "-m", "torch.distributed.run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    running = [
+        subprocess.Popen(
+            [*begin, *options, "-m", "atlas8k", *command(folder)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for options in launchers
+    ]
+    said = [one.communicate(timeout=300) for one in running]
+    assert [one.returncode for one in running] == [0] * len(running), said
+    out, log = ("".join(texts) for texts in zip(*said, strict=True))
+    assert out.count("are served") == 1
+    assert log.count("unet: epoch 2 of 2") == 1
+    result = published(folder)
+    assert result.origin["processes"] == 2
+    assert len(list((folder / "model" / "runs").iterdir())) == 1
+    assert len(ModelStore(folder / "model").history()) == 1
+    return result
+
+
 def test_two_processes_are_one_training_with_twice_the_batches(
     labeled: Path, tmp_path: Path
 ) -> None:
-    """Gradients averaged over two processes are those of two batches one after another."""
+    """Gradients averaged over two processes are those of two batches one after another.
+
+    On one machine, and on two that share the studies and the networks.
+    """
     torch.set_num_threads(1)
-    together = copied(labeled, tmp_path / "together")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    launch += ["--master_port", "0", "--standalone", "-m", "atlas8k", *command(together)]
-    done = subprocess.run(
-        launch,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.count("are served") == 1
-    assert done.stderr.count("unet: epoch 2 of 2") == 1
-    result = published(together)
-    assert result.origin["processes"] == 2
-    assert len(list((together / "model" / "runs").iterdir())) == 1
-    assert len(ModelStore(together / "model").history()) == 1
+    machine = ["--nproc_per_node", "2", "--master_port", "0", "--standalone"]
+    result = launched(copied(labeled, tmp_path / "together"), machine)
+    meet = ["--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{free_port()}"]
+    each = ["--nnodes", "2", "--nproc_per_node", "1", "--rdzv_id", "atlas8k", *meet]
+    apart_ = launched(copied(labeled, tmp_path / "apart"), each, each)
 
     alone = {n: copied(labeled, tmp_path / f"alone{n}") for n in (1, 2)}
     for n, folder in alone.items():
@@ -107,6 +125,7 @@ def test_two_processes_are_one_training_with_twice_the_batches(
     moved = apart(result, load_checkpoint(labeled / "model" / "embedded" / "unet.safetensors"))
     assert apart(result, published(alone[2])) < 0.02 * moved
     assert apart(result, published(alone[1])) > 0.05 * moved
+    assert apart(result, apart_) < 0.02 * moved
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
