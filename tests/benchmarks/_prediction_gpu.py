@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +23,12 @@ from atlas8k.services.opening import open_context
 from atlas8k.services.scoring import Scoring
 from atlas8k.store import Progress
 
+ROOT = Path(__file__).resolve().parents[2]
+CUDA_TESTS = (
+    "tests/models/test_attention_on_device.py",
+    "tests/server/test_device_lock.py",
+    "tests/server/test_lost_gpu.py",
+)
 CTS = 10
 WARM = 2
 """CTs before the clock starts: networks are loaded, cuDNN has chosen its ways."""
@@ -63,9 +71,26 @@ def on_gpu(
     if busy:
         figures["gpu_busy"] = float(np.mean(busy)) / 100
     if device.startswith("cuda"):
+        figures["gpu_tests_passed"] = cuda_tests()
         figures["gpu_name"] = torch.cuda.get_device_name()
         figures["gpu_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
     return figures
+
+
+def cuda_tests() -> int:
+    """Return how many of the tests that use a GPU where there is one pass.
+
+    Raises
+    ------
+    RuntimeError
+        One fails.
+    """
+    run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *CUDA_TESTS]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+    passed = re.search(r"(\d+) passed", done.stdout)
+    if done.returncode or not passed:
+        raise RuntimeError(done.stdout[-4000:] + done.stderr[-1000:])
+    return int(passed[1])
 
 
 def scored(

@@ -29,7 +29,8 @@ its own that has loaded its networks and done a small CT before; every core for 
   load to saved label, time over the volume of the CT. ``gpu_scoring_us_per_mm3``: the same
   of ten CTs that are scored in a folder, where reading and keeping go on beside the
   networks; ``gpu_busy``: how much of that time the driver says that the GPU computes;
-  ``gpu_same_as_cpu``: share of voxels with the label that a CPU gives; ``gpu_peak_gb``.
+  ``gpu_same_as_cpu``: share of voxels with the label that a CPU gives; ``gpu_peak_gb``;
+  ``gpu_tests_passed``: of the tests that use a GPU. ``--only gpu`` is the whole check of a machine.
 """
 
 from __future__ import annotations
