@@ -190,6 +190,19 @@ def test_a_page_elsewhere_changes_nothing_by_the_cookie(
     assert "access-control-allow-credentials" not in read.headers
 
 
+def test_a_page_elsewhere_signs_nobody_in_or_out(browser: Browser) -> None:
+    """Nor one that may call, `cors_origins`: it would choose as whom one works on."""
+    browser.sign_in("anna")
+    for headers in ({"Origin": "https://viewer.example"}, {"Origin": None, "Sec-Fetch-Site": None}):
+        form = {"username": "uwe", "password": "uwe's word"}
+        for where in (SIGN_IN, "/atlas8k/sign-out"):
+            page = browser.post(where, data=form, headers=headers, allow_redirects=False)
+            assert page.status_code == 403
+            assert "That was sent by no page of this server, and nothing was done." in page.text
+            assert "set-cookie" not in page.headers
+    assert browser.get("/auth/token/valid").json()["username"] == "anna"
+
+
 def test_a_bearer_token_counts_before_the_cookie(browser: Browser, realm: Realm) -> None:
     browser.sign_in("anna")
     who = "/auth/token/valid"
