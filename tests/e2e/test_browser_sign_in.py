@@ -190,6 +190,44 @@ def test_a_page_elsewhere_changes_nothing_by_the_cookie(
     assert "access-control-allow-credentials" not in read.headers
 
 
+def test_a_page_elsewhere_signs_nobody_in_or_out(browser: Browser) -> None:
+    """Nor one that may call, `cors_origins`: it would choose as whom one works on."""
+    browser.sign_in("anna")
+    for headers in ({"Origin": "https://viewer.example"}, {"Origin": None, "Sec-Fetch-Site": None}):
+        form = {"username": "uwe", "password": "uwe's word"}
+        for where in (SIGN_IN, "/atlas8k/sign-out"):
+            page = browser.post(where, data=form, headers=headers, allow_redirects=False)
+            assert page.status_code == 403
+            assert "That was sent by no page of this server, and nothing was done." in page.text
+            assert "set-cookie" not in page.headers
+    assert browser.get("/auth/token/valid").json()["username"] == "anna"
+
+
+def test_no_cache_keeps_what_a_cookie_opened(browser: Browser, realm: Realm) -> None:
+    browser.sign_in()
+    slices = "/atlas8k/case/slices?image=a&x=1&y=1&z=1"
+    for where in ("/datastore/image?image=a", "/info/", slices, "/datastore/image?image=none"):
+        answer = browser.get(where, headers={"Accept": "*/*"})
+        assert answer.headers["cache-control"] == "private, no-cache", where
+    assert browser.get("/atlas8k/cases").headers["cache-control"] == "no-store"
+    answer = browser.get("/info/", headers=bearer(realm.token("ruth")))
+    assert "cache-control" not in answer.headers
+
+
+def test_who_asks_is_forgotten_before_the_connection_is_used_again(browser: Browser) -> None:
+    """While a body comes that is larger than its buffer, uvicorn reads on in its request's name."""
+    browser.sign_in()
+    label = {"label": ("label.nii.gz", io.BytesIO(bytes(4 << 20)))}
+    sent = browser.put(
+        "/atlas8k/cases/a/drawing", data={"version": 0, "fingerprint": "x"}, files=label
+    )
+    assert sent.status_code == 409, sent.text
+    browser.cookies.clear()
+    page = browser.get("/nowhere")
+    assert page.status_code == 404
+    assert "Signed in as" not in page.text
+
+
 def test_a_bearer_token_counts_before_the_cookie(browser: Browser, realm: Realm) -> None:
     browser.sign_in("anna")
     who = "/auth/token/valid"

@@ -44,7 +44,9 @@ from atlas8k.store import Ledger
 
 pytestmark = [pytest.mark.slow, needs_chromium, needs_niivue]
 LIVER, SPLEEN = ORGAN_IDS["liver"], ORGAN_IDS["spleen"]
-IMAGES = ("a", "b", "c", "d", "e", "f", "g", "h")
+AT_MOST_MS = 3000
+"""After a change the page has begun to save it, where it does at all."""
+IMAGES = ("a", "b", "c", "d", "e", "f", "g", "h", "i")
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +260,49 @@ def test_a_lost_connection(page: Any) -> None:
     assert set(drawn(page)[:, 4]) == {SPLEEN}
     page.unroute("**/drawing")
     until(page, SAVED)
+
+
+def test_what_cannot_be_shown_is_not_overwritten(page: Any, server: Server) -> None:
+    """The drawing is asked for in vain: marks and strokes do not put the draft label over it."""
+    begin(page, "i")
+    page.keyboard.press("5")
+    page.keyboard.press("a")
+    until(page, SAVED)
+    where, shown = f"{server.url}/atlas8k/cases/i/drawing", drawn(page)
+    before = page.request.get(where).json()
+    held: list[Any] = []
+
+    def hold(one: Any) -> None:
+        held.append(one)
+
+    page.route("**/atlas8k/cases/i/drawing/label*", hold)
+    page.reload()
+    page.wait_for_selector("tr[data-organ][aria-current=true]")
+    until(page, f"(async () => !!({NV} || {{}}).onDrawingChanged)()")
+    page.keyboard.press("8")
+    page.keyboard.press("c")
+    page.wait_for_selector("text=Not saved yet")
+    page.wait_for_timeout(AT_MOST_MS)
+    assert page.request.get(where).json() == before
+    for one in held:
+        one.fulfill(status=503, json={"detail": "the sign-in server does not answer"})
+    page.unroute("**/atlas8k/cases/i/drawing/label*")
+    page.wait_for_selector("text=What you drew before cannot be shown")
+    page.focus("#gl")
+    for key in ("b", " ", "k", "8", "a"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(AT_MOST_MS)
+    page.wait_for_selector("text=What you drew before cannot be shown")
+    assert not page.locator("#tools").is_visible()
+    keep(page, "drawing-not-shown")
+    check_accessible(page)
+    assert page.request.get(where).json() == before
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector("text=is not shown yet")
+    page.reload()
+    until(page, READY)
+    assert np.array_equal(drawn(page), shown)
+    assert state(page, "liver") == "absent"
 
 
 def test_a_full_disk(page: Any) -> None:

@@ -78,6 +78,9 @@ HERE = {"host": "127.0.0.1:8000"}
         ({"origin": ""}, False),
         ({"sec-fetch-site": "cross-site"}, False),
         ({"sec-fetch-site": "same-site"}, False),
+        # A default port of the other scheme looks like ours.
+        ({"host": OURS, "origin": f"http://{OURS}:443", "sec-fetch-site": "same-site"}, False),
+        ({"host": OURS, "origin": f"http://{OURS}:443", "sec-fetch-site": "cross-site"}, False),
         # Behind a proxy: it keeps the host, or says it beside its own.
         ({"host": OURS, "origin": f"https://{OURS}"}, True),
         ({"host": f"{OURS}:443", "origin": f"https://{OURS}"}, True),

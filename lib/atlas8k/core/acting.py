@@ -30,8 +30,8 @@ _actor: ContextVar[Actor | None] = ContextVar("actor", default=None)
 _process = Actor()
 
 
-def act_as(actor: Actor) -> None:
-    """Have what this context does from now on recorded as this actor's."""
+def act_as(actor: Actor | None) -> None:
+    """Have what this context does from now on recorded as this actor's; None: as the process's."""
     _actor.set(actor)
 
 

@@ -15,6 +15,8 @@ from fastapi.security import OAuth2PasswordBearer
 from monailabel.config import settings
 from monailabel.endpoints.user.auth import DEFAULT_USER, User
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from atlas8k.core.acting import Actor, act_as
 from atlas8k.server.browser_sessions import browser_sessions, cookie_name
@@ -60,6 +62,32 @@ def set_caller(caller: Caller) -> None:
 def get_caller() -> Caller:
     """Return who is calling; an empty one outside of requests."""
     return _CALLER.get() or Caller()
+
+
+class Requests:
+    """ASGI middleware: a request begins with no caller, and no cache keeps what a cookie opened.
+
+    uvicorn may run a request in the context of the one before on the same connection, which may be
+    somebody else's behind a proxy (CPython issue 140947).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        _CALLER.set(None)
+        act_as(None)
+        state = scope.setdefault("state", {})  # `by_page` is set by `current_user`
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and state.get("by_page"):
+                MutableHeaders(scope=message).setdefault("Cache-Control", "private, no-cache")
+            await send(message)
+
+        await self._app(scope, receive, answer)
 
 
 def typed_name(text: str) -> str:

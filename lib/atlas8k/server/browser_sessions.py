@@ -27,6 +27,8 @@ EARLY_S = 30.0
 """The next access token is asked for so long before one ends."""
 AGAIN_S = 10.0
 """A realm that did not answer is asked again after so long."""
+WAIT_S = 5.0
+"""A request waits so long for the renewal that another one has asked for: each holds a thread."""
 NEVER = float("-inf")
 
 
@@ -106,23 +108,24 @@ class BrowserSessions:
     def _go_on(self, session: _Session) -> None:
         """Replace the tokens of a session: one request at a time, as a refresh token counts once.
 
-        Others take the old one while it is good.
+        Others take the old one while it is good, then wait a little for the next.
         """
         good = session.grant.ends > self._clock()
-        if not session.lock.acquire(blocking=not good):
-            return
+        if not session.lock.acquire(timeout=0 if good else WAIT_S):
+            if good:
+                return
+            raise RealmError("the sign-in server does not answer")
         try:
             now = self._clock()
             if session.grant.ends - EARLY_S > now:  # another request has done it
                 return
             if now - session.tried < AGAIN_S:
                 raise RealmError("the sign-in server does not answer")
-            session.tried = now
-            session.grant = self._renew(session.grant)
-            session.tried = NEVER
-        except RefusedError:
-            session.tried = NEVER  # it has answered: who waits is to hear the same
-            raise
+            try:
+                session.grant = self._renew(session.grant)
+            except RealmError:
+                session.tried = self._clock()  # after its time: who waits does not ask again
+                raise
         except RealmError:
             if not good:
                 raise

@@ -54,7 +54,8 @@ def ask_realm(**asked: str) -> Grant:
     try:
         where = configuration(realm)["token_endpoint"]
         answer = requests.post(where, data=data, timeout=settings.MONAI_LABEL_AUTH_TIMEOUT)
-        if 400 <= answer.status_code < 500:
+        # Others, as 404 of a proxy or 429, say nothing of the password or the session.
+        if answer.status_code in {400, 401}:
             raise RefusedError
         answer.raise_for_status()
         found = answer.json()

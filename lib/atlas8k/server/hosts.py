@@ -148,9 +148,11 @@ class OwnPages:
         ``X-Forwarded-Host``, which pages of other sites cannot send; it counts where it is a name
         of this server.
         """
-        origin = headers.get("origin")
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is None:
-            return headers.get("sec-fetch-site") == "same-origin"
+            return site == "same-origin"
+        if site in {"same-site", "cross-site"}:  # the origin may be of another scheme or port
+            return False
         hosts = [headers.get("host", "")]
         forwarded = headers.get("x-forwarded-host", "").partition(",")[0]
         if forwarded in self._hosts:

@@ -17,6 +17,7 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from atlas8k.core.settings import Settings
 from atlas8k.server import logs
+from atlas8k.server.access import Requests
 from atlas8k.server.faults import install_handlers
 from atlas8k.server.hosts import HostNames, OwnPages
 from atlas8k.server.limits import HeaderLimit
@@ -85,6 +86,7 @@ def install(app: FastAPI, settings: Settings, host: str = "") -> None:
     hosts = HostNames([host, *(settings.allowed_hosts or "").split(",")])
     logger.info("asked by any address, or as %s (--conf allowed_hosts)", hosts)
     app.add_middleware(OwnPages, hosts=hosts, origins=origins)
+    app.add_middleware(Requests)
     app.router.routes[:] = [r for r in app.router.routes if getattr(r, "path", "") in LEFT]
     for router in (
         sign_in.router,

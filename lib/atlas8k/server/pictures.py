@@ -7,9 +7,6 @@ from collections.abc import Callable
 
 from fastapi import Request, Response
 
-KEPT_S = 600
-"""A browser shows a picture so long without asking again; then it asks whether it changed."""
-
 
 def key_of(*parts: object) -> str:
     """Return what a picture is kept by, from all that it is drawn of."""
@@ -20,7 +17,8 @@ def picture(request: Request, key: str, draw: Callable[[], bytes]) -> Response:
     """Return the JPEG that `draw` makes, or 304 where the browser has the one of this key."""
     headers = {
         "ETag": f'"{key}"',
-        "Cache-Control": f"private, max-age={KEPT_S}",
+        # The browser asks each time whether it changed: the next one may be signed in meanwhile.
+        "Cache-Control": "private, no-cache",
         "X-Content-Type-Options": "nosniff",
     }
     if request.headers.get("if-none-match") == headers["ETag"]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jwt
 import pytest
 
+from atlas8k.server import browser_sessions
 from atlas8k.server.browser_sessions import AGAIN_S, EARLY_S, IDLE_S, MOST, BrowserSessions
 from atlas8k.server.grants import Grant, RefusedError
 from atlas8k.server.tokens import RealmError
@@ -29,7 +30,7 @@ class Realm:
     def __init__(self, clock: Clock) -> None:
         self.clock, self.number, self.asked = clock, 0, 0
         self.error: Exception | None = None
-        self.takes_s = 0.0
+        self.takes_s = self.hangs_s = 0.0
 
     def grant(self) -> Grant:
         self.number += 1
@@ -39,6 +40,7 @@ class Realm:
     def renew(self, before: Grant) -> Grant:
         self.asked += 1
         time.sleep(self.takes_s)
+        self.clock.now += self.hangs_s
         if self.error is not None:
             raise self.error
         if before.refresh != str(self.number):
@@ -125,11 +127,15 @@ def test_a_realm_that_is_away_is_no_end_and_is_not_asked_by_every_request(
 
 
 def ask_at_once(sessions: BrowserSessions, number: str) -> set[str | None]:
+    """Return what eight requests get; "away" where the realm does not answer."""
     start = threading.Barrier(8)
 
     def ask(_: int) -> str | None:
         start.wait()
-        return sessions.token(number)
+        try:
+            return sessions.token(number)
+        except RealmError:
+            return "away"
 
     with ThreadPoolExecutor(8) as pool:
         return set(pool.map(ask, range(8)))
@@ -147,6 +153,30 @@ def test_requests_at_the_same_moment_ask_once(
     assert realm.asked == 1
     assert None not in found
     assert (len(found) == 1) == (past_s > 0)  # before its end the old one is good
+
+
+def test_a_realm_that_hangs_is_asked_once_by_all_who_wait(
+    sessions: BrowserSessions, realm: Realm, clock: Clock
+) -> None:
+    number = sessions.begin(realm.grant())
+    clock.now += LASTS_S
+    realm.takes_s, realm.hangs_s, realm.error = 0.2, AGAIN_S, RealmError("no answer in time")
+    assert ask_at_once(sessions, number) == {"away"}
+    assert realm.asked == 1
+
+
+def test_nobody_waits_long_for_the_renewal_of_another(
+    sessions: BrowserSessions, realm: Realm, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser_sessions, "WAIT_S", 0.05)
+    number = sessions.begin(realm.grant())
+    clock.now += LASTS_S
+    realm.takes_s = 1.0
+    found = ask_at_once(sessions, number)
+    assert "away" in found
+    assert len(found) == 2  # one has asked, and has the next token
+    assert sessions.token(number) in found
+    assert realm.asked == 1
 
 
 def test_a_session_that_the_realm_has_ended_has_ended_for_all_who_wait(

@@ -158,7 +158,8 @@ def ohif(request: Request, path: str) -> Response:
     if wanted.suffix == ".js" and (text := scripts_of(OHIF.resolve()).get(wanted)) is not None:
         return Response(text, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
     if wanted != index:
-        return FileResponse(wanted, media_type=get_mime_type(str(wanted)))
+        headers = {"Cache-Control": "private"}  # the browser decides for how long
+        return FileResponse(wanted, media_type=get_mime_type(str(wanted)), headers=headers)
     reply = HTMLResponse(with_way_back(index.read_text(encoding="utf-8")))
     if SERVER_COOKIE not in request.cookies:
         reply.set_cookie(SERVER_COOKIE, quote(str(request.base_url), safe=""), path="/ohif")

@@ -22,6 +22,7 @@ from atlas8k.server.attempts import Attempts
 from atlas8k.server.browser_sessions import browser_sessions, cookie_name
 from atlas8k.server.grants import Grant, RefusedError, ask_realm
 from atlas8k.server.guarded_route import GuardedRoute
+from atlas8k.server.hosts import OWN_PAGE
 from atlas8k.server.page_templates import HEADERS, render
 from atlas8k.server.tokens import RealmError, user_of
 
@@ -31,6 +32,8 @@ pages = APIRouter(prefix="/atlas8k", include_in_schema=False, route_class=Guarde
 attempts = Attempts()
 
 HOME = "/atlas8k/"
+FOREIGN = "that was sent by no page of this server, and nothing was done"
+"""Whoever may call (`cors_origins`) may not sign a browser in or out: these need no token."""
 _LOCAL = re.compile(r"/(?!/)[!-\[\]-~]{0,4000}")
 
 
@@ -110,6 +113,8 @@ def sign_in(
 ) -> Response:
     """Sign in from a form; its browser gets a cookie, its tokens stay here."""
     _check_on()
+    if not request.scope.get(OWN_PAGE):
+        return shown(HOME, FOREIGN, 403)
     try:
         grant = grant_for(request, username, password)
         user_of(grant.access)
@@ -142,6 +147,8 @@ def sign_in(
 def sign_out(request: Request) -> Response:
     """End the browser's session here; its tokens are forgotten."""
     _check_on()
+    if not request.scope.get(OWN_PAGE):
+        return shown(HOME, FOREIGN, 403)
     browser_sessions.end(request.cookies.get(cookie_name(), ""))
     answer = shown(HOME, "You are signed out.")
     answer.delete_cookie(cookie_name())

@@ -18,7 +18,7 @@ const thinned = facts.view === "thinned"; // then it is looked at, and drawn on 
 const SAVE_MS = 4000, AGAIN_MS = 15_000;
 
 let base = null; // the label that the case began with
-let restored = false; // what was drawn before is shown: until then nothing else may be submitted
+let restored = false; // what was drawn before is shown: until then nothing else may be drawn, saved or submitted
 let tool = "look", size = 5, plane = "axial", depth = 0, undone = 0;
 let version = facts.drawing.version, dirty = false, saving = null, stopped = false, tried = 0;
 
@@ -126,7 +126,7 @@ function measure() {
 function unsaved() {
   if (!nv) return;
   dirty = true;
-  status("Not saved yet");
+  if (!stopped) status("Not saved yet"); // else what it says of that has to stay, with its buttons
 }
 
 let soon = 0;
@@ -197,6 +197,7 @@ function drew(action) {
 // Tools.
 function use(name) {
   if (thinned && name !== "look") return closer();
+  if (!restored && name !== "look") return;
   if (STROKES[name] && !STROKES[tool]) clean = nv.drawBitmap.slice();
   tool = name;
   if (STROKES[tool]) announce();
@@ -278,7 +279,7 @@ const CHANGES = {
   take: () => `The ${words(organ.name)} was taken over.`,
 };
 async function run(what) {
-  if (!nv || asking) return;
+  if (!nv || !restored || asking) return;
   one("#tools").ariaBusy = "true";
   try {
     await change(what, CHANGES[what]);
@@ -357,7 +358,7 @@ async function save() {
 }
 async function keep(at_once = false) {
   if (saving) return saving;
-  if (!dirty || stopped || asking || !nv || (!at_once && Date.now() - tried < wait())) return;
+  if (!restored || !dirty || stopped || asking || !nv || (!at_once && Date.now() - tried < wait())) return;
   saving = save().catch(error => {
     dirty = true;
     status(`Not saved: ${error.message}. It is tried again.`, true);
@@ -403,13 +404,14 @@ root.addEventListener("shown", async () => {
       status("The CT was replaced since you drew on it; what you drew belongs to the one before. ",
         true, ...link(label), " ", anew());
     }
-    restored = true;
+    restored = !other;
   } catch (error) {
+    stopped = true;
     status(`What you drew before cannot be shown: ${error.message}. Load the page again, or: `, true, anew());
   }
-  measure();
+  if (restored) measure();
   use("look");
-  one("#tools").hidden = thinned;
+  one("#tools").hidden = thinned || !restored;
 });
 const anew = () => button("Begin anew", async () => {
   if (!confirm("Forget what you drew, and begin with the label that was given out?")) return;
@@ -423,7 +425,7 @@ const anew = () => button("Begin anew", async () => {
 // Submitting.
 async function submit() {
   if (asking) return say("The stroke is not answered yet: wait for it, then submit.", true);
-  if (nv && !restored) return say("Not submitted: the CT, or what you drew before, is not shown yet. Wait for it.", true);
+  if (nv && !restored) return say("Not submitted: the CT, or what you drew before, is not shown yet. Wait for it, or load the page again.", true);
   const { organs, right, note } = said(), states = Object.entries(organs);
   const of = (...wanted) => states.filter(([, state]) => wanted.includes(state)).map(([name]) => name);
   const words_ = { absent: of("absent"), looked_at: of("correct", "changed"), volume_is_right: right };
@@ -436,6 +438,7 @@ async function submit() {
   send_.disabled = true;
   say("Submitting…");
   await saving;
+  const stays = stopped; // where what was drawn before is not shown, it is not to be saved over
   let answer;
   if (nv && facts.view !== "whole") await keep(true);
   if (nv && facts.view !== "whole" && dirty) {
@@ -455,7 +458,7 @@ async function submit() {
   } else answer = await json("confirm");
   const { code, found, why } = answer;
   if (code !== 200) {
-    stopped = false;
+    stopped = stays;
     send_.disabled = false;
     return say(`Not submitted: ${why} Nothing of it is lost.`, true);
   }
