@@ -11,11 +11,13 @@ import pytest
 
 from atlas8k.core.errors import SettingsError
 from atlas8k.core.files import read_json
+from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, read_comments, write_nifti
 from atlas8k.services.gold import KEPT, GoldCases, GoldTable, open_gold
 from atlas8k.services.labels.drafts import PSEUDO
 from atlas8k.services.labels.service import LabelService
+from atlas8k.services.opening import open_context
 from atlas8k.services.rebuild import rebuild_ledger
 from atlas8k.store import Holder, OrganSource, Seen
 
@@ -103,6 +105,22 @@ def test_a_folder_within_the_studies_or_without_sign_in(
     known.rename(studies / "known")
     with pytest.raises(SettingsError, match="within the studies folder"):
         open_gold(service, studies / "known", signed_in=True)
+
+
+def test_a_server_alone_says_which_they_are(
+    service: LabelService, studies: Path, known: Path
+) -> None:
+    """A command runs beside it, with the server's settings or with others."""
+
+    def opened(gold: Path | None, **server: bool) -> frozenset[str]:
+        settings = Settings(device="cpu", networks=False, gold=gold)
+        open_context(settings, str(studies), studies.parent / "model", **server).close()
+        return service.ledger.gold()
+
+    assert opened(known, signed_in=True) == {"case"}
+    assert opened(None) == {"case"}
+    assert opened(known) == {"case"}
+    assert opened(None, signed_in=True) == frozenset()
 
 
 def test_every_reading_is_measured_once(
