@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from tests.campaign.kit import worked
 
-from atlas8k.campaign.effort import annotators, by_hand_minutes, effort, holders
+from atlas8k.campaign.effort import annotators, by_hand_minutes, effort
 from atlas8k.core.structure_sets import from_dict
 from atlas8k.core.structures import using
 
@@ -43,7 +43,7 @@ def test_annotators_are_numbered_and_keep_their_number() -> None:
         worked(2, "b", 20.0, holder="client:ben"),
         worked(3, "c", 30.0, holder="client:ben", round=2),
     ]
-    order = holders(work)
+    order = ["user:anna", "client:ben"]
     hidden = annotators(work[2:], order, names=False)
     assert [(one.name, one.volumes, one.hours) for one in hidden] == [("annotator 2", 1, 0.5)]
     assert [one.name for one in annotators(work, order, names=True)] == ["user:anna", "client:ben"]

@@ -88,7 +88,10 @@ class Person:
 
 LABEL = "/datastore/label?label={}&tag="
 PATHS = [
-    *(("GET", f"{LABEL}{tag}") for tag in ("final", "original", "pseudo", "public", "draft")),
+    *(
+        ("GET", f"{LABEL}{tag}")
+        for tag in ("final", "original", "pseudo", "public", "draft", "beside")
+    ),
     *(("HEAD", f"{LABEL}{tag}") for tag in ("final", "original")),
     *(("GET", f"/datastore/label/info?label={{}}&tag={tag}") for tag in ("final", "original")),
     ("GET", "/datastore/?output=all"),

@@ -92,8 +92,10 @@ def check_consistent(path: Path) -> None:
             "SELECT id, audited FROM round WHERE audited",
             "SELECT r.id, count(DISTINCT p.volume) FROM round r"
             " JOIN submission p ON p.round = r.id AND p.purpose = 'revise'"
-            " JOIN plan_volume a ON a.round = r.id"
-            " AND a.volume = p.volume AND a.audit IS NOT NULL GROUP BY r.id",
+            " WHERE EXISTS (SELECT 1 FROM plan_volume a WHERE a.round = r.id"
+            " AND a.volume = p.volume AND a.audit IS NOT NULL)"
+            " OR EXISTS (SELECT 1 FROM lease l WHERE l.id = p.lease AND l.strategy = 'audit')"
+            " GROUP BY r.id",
         )
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
-from tests.store.kit import ANNA, BEN, CARA, CONFIRMED, NOBODY, scored
+import json
 
+import pytest
+from tests.store.kit import ANNA, BEN, CARA, CONFIRMED, NOBODY, Clock, scored
+
+from atlas8k.campaign.reviewed import of_round
 from atlas8k.core.errors import LedgerError
-from atlas8k.store import Holder, Ledger, OrganChange, Sample, Submission
+from atlas8k.store import (
+    Holder,
+    Ledger,
+    OrganChange,
+    Sample,
+    Submission,
+    audit_trail,
+    gold,
+    plans,
+)
+from atlas8k.store.volumes import volume_row
 
 GOLD = [f"g{i}" for i in range(8)]
 PLAIN = [f"p{i:02d}" for i in range(60)]
@@ -170,6 +183,72 @@ def test_to_put_a_blind_reading_back_changes_nothing_for_others(mixed: Ledger) -
     assert (made.purpose, made.restored) == ("gold", old.id)
     assert mixed.current_submission("g0") == first
     assert mixed.gold_seen(BEN.key)["g0"].own == made.id
+    assert made.id not in {one.id for one in of_round(mixed.worked(1))}  # it took no time
+    with mixed.read() as tx:
+        said = [json.loads(line) for line in audit_trail.lines(tx)][-1]
+    assert (said["detail"]["decision"], said["detail"]["submission"]) == ("restored", made.id)
+
+
+def test_a_reviewer_who_puts_a_blind_reading_back_makes_it_current(mixed: Ledger) -> None:
+    second(mixed)
+    read = send(mixed, "g0", BEN, organs=REVISED)
+    ruth = Holder.identify(user="ruth")
+    made = mixed.restore("g0", read.id, ruth)
+    assert (made.purpose, mixed.current_submission("g0")) == ("restore", made)
+    assert mixed.gold_seen(BEN.key)["g0"] == (BEN.key, made.id, True)
+    assert mixed.annotators() == [ANNA.key, BEN.key]  # it is no work of hers
+
+
+def test_a_blind_reading_keeps_no_reviewer_from_thinking_again(mixed: Ledger, clock: Clock) -> None:
+    _, first = second(mixed)
+    mixed.hand_back("g0", to=ANNA.key, note="the liver", reviewer="ruth")
+    clock.minutes(1)
+    send(mixed, "g0", BEN, organs=REVISED)
+    assert mixed.ask_again("g0", "ruth") == 0
+    assert (mixed.offers(), mixed.current_submission("g0")) == ([], first)
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_one_that_is_open_again_is_corrected_like_any_other(
+    mixed: Ledger, *, offered: bool
+) -> None:
+    _, first = second(mixed)
+    if offered:
+        mixed.hand_back("g0", note="the liver", reviewer="ruth")
+    else:
+        mixed.reopen("g0")
+    # Who reads it blind, or has, does not see that, and is not given it.
+    assert mixed.gold_seen(BEN.key)["g0"] == (BEN.key, None, False)
+    read = send(mixed, "g0", BEN, organs=REVISED)
+    assert (read.purpose, mixed.status("g0")) == ("gold", "open")
+    assert mixed.gold_seen(BEN.key)["g0"] == (BEN.key, read.id, False)
+    assert mixed.as_seen(BEN.key).listed("one", text="g0").lines[0].state == "submitted"
+    for volume in [*PLAIN, *GOLD[1:]]:
+        mixed.exclude(volume, "not this one", ANNA)
+    assert mixed.next_sample(holder=BEN, model_version="one", gold_percent=25) is None
+    # The others see it as what it is, but not his reading.
+    assert mixed.gold_seen(CARA.key)["g0"] == (CARA.key, first.id, True)
+    sample = take(mixed, CARA)
+    assert (sample.volume, sample.purpose) == ("g0", "revise")
+    assert (sample.note, sample.base_submission) == ("the liver" * offered, first.id)
+    seen = mixed.as_seen(CARA.key).worked()
+    assert [one.id for one in seen if one.volume == "g0"] == [first.id]
+    made = send(mixed, "g0", CARA, blind=not mixed.gold_seen(CARA.key)["g0"].is_current)
+    assert (made.purpose, made.conflict, mixed.current_submission("g0")) == ("revise", False, made)
+    assert (mixed.status("g0"), mixed.offers()) == ("submitted", [])
+    assert mixed.next_sample(holder=CARA, model_version="one", gold_percent=0) is None
+    # And goes on as a gold case.
+    with mixed.read() as tx:
+        found = gold.next_volume(tx, "user:dora", None, None, None)
+        assert found == (volume_row(tx, "g0"), "gold")
+
+
+def test_annotators_have_the_same_numbers_for_everybody(mixed: Ledger) -> None:
+    send(mixed, "g0", ANNA)
+    send(mixed, "g0", BEN, blind=True)
+    send(mixed, "p59", CARA)
+    for holder in (ANNA, BEN, CARA):
+        assert mixed.as_seen(holder.key).annotators() == [ANNA.key, BEN.key, CARA.key]
 
 
 def test_each_sees_their_own_reading_alone(mixed: Ledger) -> None:
@@ -223,7 +302,7 @@ def test_new_networks_rank_it_as_if_nobody_had_read_it(mixed: Ledger) -> None:
 
 def test_it_costs_time_and_says_nothing_of_the_pool(mixed: Ledger, clock: object) -> None:
     from atlas8k.campaign.effort import Times, effort
-    from atlas8k.campaign.reviewed import of_round, reviewed
+    from atlas8k.campaign.reviewed import reviewed
 
     second(mixed)
     clock.minutes(7)  # type: ignore[attr-defined]
@@ -254,8 +333,17 @@ def test_what_came_as_an_audit_takes_nothing_of_the_budget_that_its_reader_sees(
     scored(ledger, {name: 100.0 - i for i, name in enumerate(PLAIN)})
     ledger.set_gold(["p59"])
     assert take_gold(ledger, ANNA) == ("p59", True)
+    used, audits = ledger.budget(), drawn_audits(ledger)
     send(ledger, "p59", ANNA)
+    assert ledger.budget() == used
+    assert drawn_audits(ledger) == audits
     assert take_gold(ledger, BEN) == ("p59", True)
     before = ledger.as_seen(BEN.key).budget()
     send(ledger, "p59", BEN)
     assert ledger.as_seen(BEN.key).budget() == before
+
+
+def drawn_audits(ledger: Ledger) -> object:
+    """Which of the audits that were drawn is next."""
+    with ledger.read() as tx:
+        return plans.next_audit(tx, 1, CARA.key, None)

@@ -129,8 +129,3 @@ def annotators(work: Iterable[Worked], order: Sequence[str], *, names: bool) -> 
             )
         )
     return rows
-
-
-def holders(work: Iterable[Worked]) -> list[str]:
-    """Return the keys of all holders, by their first submission."""
-    return list(dict.fromkeys(submission.holder for submission in work))

@@ -73,7 +73,7 @@ def of_round(work: Iterable[Worked]) -> list[Worked]:
     return [
         submission
         for submission in work
-        if submission.purpose in ("revise", *BLIND)
+        if (submission.purpose in ("revise", *BLIND) and submission.restored is None)
         or (submission.purpose == "review" and submission.volume in revised)
     ]
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from atlas8k.attention.recalibration import calibrate
 from atlas8k.campaign.audits import audit
-from atlas8k.campaign.effort import annotators, by_hand_minutes, effort, holders
+from atlas8k.campaign.effort import annotators, by_hand_minutes, effort
 from atlas8k.campaign.evidence import evidence, predicted_and_found
 from atlas8k.campaign.learning import training
 from atlas8k.campaign.outliers import outliers
@@ -69,11 +69,7 @@ def status(
     by_round = {
         round_.number: of_round(w for w in work if w.round == round_.number) for round_ in rounds
     }
-    submissions = sorted(
-        (submission for of_one in by_round.values() for submission in of_one),
-        key=lambda submission: submission.id,
-    )
-    order = holders(submissions)
+    order = ledger.annotators()
     plans = {round_.number: ledger.plan(round_.number) for round_ in rounds}
     budget = ledger.budget()
     served = model_version or (rounds[-1].model_version if rounds else None)

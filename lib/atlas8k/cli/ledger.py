@@ -76,6 +76,12 @@ def rebuild(
         f"{report.drawings} drawings"
         + (f", {len(report.unreadable)} of them unreadable" if report.unreadable else "")
     )
+    for volume in report.gold:
+        typer.echo(
+            f"{volume}: a later submission was taken for a reading of a gold case; had it crossed "
+            "another, a reviewer would be asked: look at its submissions",
+            err=True,
+        )
     if report.unchecked:
         typer.echo(
             f"{len(report.unchecked)} labels in labels/final came by no server, such as "

@@ -19,7 +19,7 @@ from atlas8k.labels.checks import label_findings
 from atlas8k.labels.plausibility import find_odd_volumes
 from atlas8k.services.context import Context
 from atlas8k.services.studies.versions import Version
-from atlas8k.store import Holder, Lease
+from atlas8k.store import Holder, Lease, Seen
 
 PREDICTED = "predicted"
 NOT_KNOWN = "unknown"
@@ -94,7 +94,7 @@ class Case:
 
 
 def case_of(
-    context: Context, held: Lease, model_version: str | None, begins: Version | None = None
+    context: Context, held: Lease, model_version: str | None, gold: Seen | None = None
 ) -> Case:
     """Return a case as its page and the list of cases show it.
 
@@ -104,14 +104,15 @@ def case_of(
         The lease of who asks, or one of nobody.
     model_version
         The networks that the priority list is of; None: none.
-    begins
-        The label that a gold case has for who asks, whatever was submitted of it.
+    gold
+        How who asks sees a gold case of which the current submission is hidden from them.
     """
     volume, ledger = held.volume, context.ledger
     noted = context.calibrations.explanation(volume, model_version) or {}
     if _from_scratch(context, volume):
         noted = {}
-    notes = [one.note for one in ledger.offers() if one.volume == volume]
+    start = start_of(context, held, gold)
+    notes = [one.note for one in ledger.offers() if one.volume == volume and gold is None]
     return Case(
         image=volume,
         lease=held.id,
@@ -123,13 +124,13 @@ def case_of(
         plane=str(noted.get("plane", "")),
         slices=int(noted.get("slices", 0)),
         regions=tuple(noted.get("regions", ())[:SHOWN_REGIONS]),
-        organs=_organs(begins or start_of(context, held), noted.get("quality") or {}),
+        organs=_organs(start, noted.get("quality") or {}),
         quality_basis=str(noted.get("quality_basis", "")),
         study=None if context.archive is None else context.archive.study(volume),
         note=notes[0] if notes else "",
         remarks=context.label_service.folder.now().remarks(volume),
         familiar=noted.get("familiar") or {},
-        findings=_findings(context, volume, begins),
+        findings=_findings(context, volume) if gold is None else _found_in(start),
     )
 
 
@@ -138,13 +139,9 @@ def _from_scratch(context: Context, volume: str) -> bool:
     return context.label_service.from_scratch and volume in context.ledger.read_twice()
 
 
-def _findings(
-    context: Context, volume: str, begins: Version | None
-) -> tuple[Mapping[str, str], ...]:
+def _findings(context: Context, volume: str) -> tuple[Mapping[str, str], ...]:
     """Return what is found in a draft label; a second reader began from the pseudo label."""
     ledger = context.ledger
-    if begins is not None:
-        return tuple(one._asdict() for one in _found_in(begins.path, begins.sha256))
     twice = volume in ledger.read_twice()
     if _from_scratch(context, volume):
         return ()
@@ -152,8 +149,13 @@ def _findings(
     return tuple(one._asdict() for one in found or ())
 
 
+def _found_in(version: Version | None) -> tuple[Mapping[str, str], ...]:
+    found = () if version is None else _findings_of(version.path, version.sha256)
+    return tuple(one._asdict() for one in found)
+
+
 @functools.lru_cache(maxsize=64)
-def _found_in(path: Path, sha256: str) -> list[Finding]:
+def _findings_of(path: Path, sha256: str) -> list[Finding]:
     label = read_label(path)
     return label_findings(label.array, label.grid)
 
@@ -176,8 +178,13 @@ def _organs(
     return tuple(lines)
 
 
-def start_of(context: Context, held: Lease) -> Version | None:
-    """Return the label that a case began with under a lease; None where it has none."""
+def start_of(context: Context, held: Lease, gold: Seen | None = None) -> Version | None:
+    """Return the label that a case began with under a lease; None where it has none.
+
+    `gold` is as in :func:`case_of`.
+    """
+    if gold is not None:
+        return context.label_service.seen_label(held.volume, gold)
     holder = Holder(held.holder, held.anonymous)
     return context.label_service.start_label(held.volume, holder, held.id)
 

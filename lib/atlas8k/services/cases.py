@@ -83,7 +83,7 @@ class Cases:
         mine = [one for one in self._ledger.leases() if one.holder in self._holders]
         mine.sort(key=lambda one: (one.expires_at, one.volume))
         model_version = self.context.ranked_by()
-        return [case_of(self.context, one, model_version, self._gold(one)) for one in mine]
+        return [case_of(self.context, one, model_version, self._masked(one.volume)) for one in mine]
 
     def look(self, image: str) -> Case:
         """Return one case, in this person's hands or not: then its lease is 0.
@@ -94,7 +94,7 @@ class Cases:
             There is no such case.
         """
         held = self._held_or_not(image)
-        return case_of(self.context, held, self.context.ranked_by(), self._gold(held))
+        return case_of(self.context, held, self.context.ranked_by(), self._masked(image))
 
     def past(self) -> list[tuple[Revision, bool]]:
         """Return this person's last submissions, newest first, and which cases are theirs again."""
@@ -135,7 +135,7 @@ class Cases:
     def begins_with(self, image: str) -> Version | None:
         """Return the label that a case begins with, in this person's hands or not."""
         held = self._held_or_not(image)
-        return self._gold(held) or start_of(self.context, held)
+        return start_of(self.context, held, self._masked(image))
 
     def history(self, image: str) -> list[Revision]:
         """Return the submissions of a case that this person may know of, oldest first."""
@@ -158,11 +158,6 @@ class Cases:
         """Return how this person sees a gold case whose current submission is hidden from them."""
         gold = self._seen.get(image)
         return None if gold is None or gold.is_current else gold
-
-    def _gold(self, held: Lease) -> Version | None:
-        """Return the label that a gold case has for this person, where they see another's not."""
-        gold = self._masked(held.volume)
-        return None if gold is None else self._labels.seen_label(held.volume, gold)
 
     def is_own(self, one: Submission) -> bool:
         """Return whether a submission is this person's."""

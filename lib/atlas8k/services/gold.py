@@ -151,17 +151,24 @@ class GoldCases:
                 write_json(self._kept, {**read_json(self._kept), key: found})
 
     def _readings(self) -> Iterator[tuple[str, str, Revision]]:
-        """Yield the first reading of each volume by each annotator, and the key of its figures."""
+        """Yield the first reading of each volume by each annotator, and the key of its figures.
+
+        Who first corrects what another has drawn has not read it.
+        """
         for volume, path in self.labels.items():
             if not self._service.ledger.is_known(volume):
                 continue
-            seen = set()
+            seen, drawn_on = set(), set()
             for one in self._service.reviews.history(volume):
-                who = one.submission.holder
-                if one.submission.purpose not in READINGS or one.file is None or who in seen:
+                made, who = one.submission, one.submission.holder
+                if made.purpose != "adopted":
+                    drawn_on.add(made.id)
+                reads = made.purpose in READINGS and made.restored is None
+                corrects = made.start_submission in drawn_on
+                if not reads or corrects or one.file is None or who in seen:
                     continue
                 seen.add(who)
-                drawn = one.submission.sha256 or self._hash(one.file)
+                drawn = made.sha256 or self._hash(one.file)
                 yield (
                     f"{volume} {self._hash(path)} {drawn} {self._tolerance_mm:g}",
                     volume,

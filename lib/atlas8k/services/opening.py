@@ -43,7 +43,7 @@ _CREATION_MARGIN_S = 1.0
 
 
 def open_context(
-    settings: Settings, studies: str, models: Path, *, signed_in: bool = False
+    settings: Settings, studies: str, models: Path, *, signed_in: bool | None = None
 ) -> Context:
     """Open a studies folder with its ledger and networks.
 
@@ -54,7 +54,8 @@ def open_context(
     models
         Folder of the checkpoints, where the settings name none.
     signed_in
-        Whether people sign in, which gold cases need.
+        Whether people sign in to the server that opens it, which gold cases need; None: it is
+        no server, and which they are stays as the server has it.
 
     Raises
     ------
@@ -113,9 +114,9 @@ def open_context(
         from_scratch=settings.double_read_start == "empty",
     )
     gold = None
-    if settings.gold is not None:
+    if signed_in is not None and settings.gold is not None:
         gold = open_gold(labels, settings.gold, signed_in=signed_in)
-    else:
+    elif signed_in is not None:
         ledger.set_gold(())
     return Context(
         settings=settings,

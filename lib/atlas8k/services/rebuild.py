@@ -65,6 +65,8 @@ class Rebuilt:
     ``unchecked`` are labels in ``labels/final`` that came by no server: the next start of
     one checks them and imports them, or sets them aside. ``decisions`` are those of people
     whether a volume is usable; ``drawings`` what was drawn in the browser and not submitted.
+    ``gold`` are the volumes of which a later submission was taken for a reading of a gold case:
+    its file does not tell that from two submissions that crossed.
     """
 
     volumes: int = 0
@@ -73,6 +75,7 @@ class Rebuilt:
     submissions: int = 0
     labels: int = 0
     unchecked: list[str] = field(default_factory=list)
+    gold: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
@@ -274,11 +277,13 @@ class _Rebuilding:
             if label.is_current:
                 volume.current = submission
         self.now = label.written_at
+        if origin.kind == "assembled" and origin.submission in volume.gold:
+            label = replace(label, tag=label_files.BESIDE)
+        elif origin.kind == "assembled":
+            volume.fused = origin
         self.report.labels += self._enter(label, sha256, model_version, submission)
         if origin.kind == "public":
             self.ledger.set_sources(label.volume, of_dataset(origin))
-        if origin.kind == "assembled" and origin.submission not in volume.gold:
-            volume.fused = origin
         if label.tag in (ORIGINAL, FINAL):
             volume.draft = label
 
@@ -376,6 +381,7 @@ class _Rebuilding:
         if self._is_gold(name, holder, current, begun_from, purpose):
             purpose = "gold"
             volume.gold.add(origin.submission or 0)
+            self.report.gold = sorted({*self.report.gold, name})
         if purpose in BLIND and current is not None:
             # Beside the current one, not after it: neither reader knew the other's label.
             self._lease(name, holder, origin, str(purpose))

@@ -64,7 +64,8 @@ def choose(tx: Transaction, volume: str, organ: str, source: str, reviewer: str 
 def restore(tx: Transaction, volume: str, submission: int, holder: Holder) -> Submission:
     """Make an earlier submission current again; a new entry, nothing is lost.
 
-    One of purpose ``gold`` is its reader's last again and stays beside the current one.
+    One of purpose ``gold`` is its reader's last again and stays beside the current one, where it
+    is that reader who restores it.
 
     Raises
     ------
@@ -73,6 +74,7 @@ def restore(tx: Transaction, volume: str, submission: int, holder: Holder) -> Su
     """
     row = volume_row(tx, volume)
     old = _own(tx, volume, submission)
+    beside = old.purpose == "gold" and old.holder == holder.key
     model_version = tx.value("SELECT model_version FROM submission WHERE id = ?", submission)
     number = tx.insert(
         "submission",
@@ -84,13 +86,17 @@ def restore(tx: Transaction, volume: str, submission: int, holder: Holder) -> Su
         round=rounds.ensure(tx, model_version),
         file=old.file,
         sha256=old.sha256,
-        purpose="gold" if old.purpose == "gold" else "restore",
+        purpose="gold" if beside else "restore",
         content=old.content,
         start_submission=old.start_submission,
         start_sha256=old.start_sha256,
         restored=submission if old.restored is None else old.restored,
     )
-    if old.purpose == "gold":
+    _record(
+        tx, row, holder.key, "restored", submission=number, restored=submission,
+        file_sha256=old.sha256,
+    )  # fmt: skip
+    if beside:
         return submissions.get(tx, number)
     status = tx.value("SELECT status FROM volume WHERE id = ?", row)
     submissions.make_current(tx, row, number, "open" if status == "open" else "submitted")
@@ -98,10 +104,6 @@ def restore(tx: Transaction, volume: str, submission: int, holder: Holder) -> Su
     decision = f"submission {submission} restored"
     reviews.close(tx, row, holder.key, decision, kinds=("conflict", "double_read"))
     provenance.derive(tx, row)
-    _record(
-        tx, row, holder.key, "restored", submission=number, restored=submission,
-        file_sha256=old.sha256,
-    )  # fmt: skip
     return submissions.get(tx, number)
 
 
@@ -117,7 +119,7 @@ def reopen(tx: Transaction, volume: str) -> None:
 def _begin_anew(tx: Transaction, row: int, status: str) -> None:
     tx.run(
         "UPDATE volume SET status = ?1, base_submission ="
-        " (SELECT max(id) FROM submission WHERE volume = ?2) WHERE id = ?2",
+        " (SELECT max(id) FROM submission WHERE volume = ?2 AND purpose <> 'gold') WHERE id = ?2",
         status,
         row,
     )
@@ -175,7 +177,8 @@ def ask_again(tx: Transaction, volume: str, reviewer: str = "") -> int:
         raise LedgerError(f"{volume}: nothing was decided, so there is nothing to undo")
     if returned is not None and (at is None or returned > at):
         at = returned  # nothing was open when it was returned, and nothing is opened now
-    if tx.value("SELECT max(submitted_at) FROM submission WHERE volume = ?", row) > at:
+    last = "SELECT max(submitted_at) FROM submission WHERE volume = ? AND purpose <> 'gold'"
+    if tx.value(last, row) > at:
         raise LedgerError(f"{volume}: was submitted again since it was decided; look at that label")
     if tx.value("SELECT lease FROM volume WHERE id = ?", row) is not None:
         raise LedgerError(f"{volume}: somebody works on it now; try again when it is given back")

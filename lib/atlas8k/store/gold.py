@@ -3,7 +3,8 @@
 Their names are kept here, never their labels. A known holder gets one in each block of samples,
 at a place in it that a secret of the campaign decides, so that nobody can count it out. The first
 to get one reads it as any other; whoever gets it later reads it blind, from the same draft label:
-a submission of purpose ``gold``, which is never current and asks nobody anything. To tell such a
+a submission of purpose ``gold``, which is never current and asks nobody anything. One that is open
+again, with a submission, is corrected like any other by who has not read it so. To tell such a
 volume from others, an annotator would have to see a colleague's reading of it: :func:`seen` says
 what each may see, and :func:`views` let all that is counted and listed follow from that.
 """
@@ -22,6 +23,11 @@ _NAMES, _SECRET = "gold", "gold:secret"
 BLIND = ("double_read", "gold")
 """Purposes of readings beside another, which neither reader knew."""
 _OF = "v.name IN (SELECT value FROM json_each((SELECT value FROM setting WHERE key = 'gold')))"
+READ = (
+    "EXISTS (SELECT 1 FROM submission b"
+    " WHERE b.volume = v.id AND b.holder = {} AND b.purpose = 'gold')"
+)
+"""Of a volume ``v``: this holder has read it beside another."""
 _AUTHOR = "coalesce((SELECT o.holder FROM submission o WHERE o.id = p.restored), p.holder)"
 
 
@@ -29,7 +35,8 @@ class Seen(NamedTuple):
     """What an annotator sees of a gold case that somebody has submitted.
 
     ``own`` is the number of the last submission of theirs, None: the case looks open to them;
-    ``is_current``: it is the one that counts, and nothing is hidden but others' readings.
+    ``is_current``: it is the one that counts, or that they may correct, and nothing is hidden but
+    others' readings.
     """
 
     holder: str
@@ -95,14 +102,14 @@ def next_volume(
         Row of the model version to rank by.
     """
     found = tx.find(
-        "SELECT v.id, v.current_submission IS NOT NULL FROM volume v"
+        "SELECT v.id, v.status <> 'open' FROM volume v"
         " LEFT JOIN result r ON r.volume = v.id AND r.model_version = ?3"
         f" WHERE {_OF} AND v.counted = 1 AND v.failed = 0 AND v.lease IS NULL"
         " AND (?2 IS NULL OR v.source = ?2)"
         " AND NOT EXISTS (SELECT 1 FROM offer o WHERE o.volume = v.id)"
         " AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.volume = v.id AND l.holder = ?1)"
         " AND NOT EXISTS (SELECT 1 FROM submission p WHERE p.volume = v.id AND p.holder = ?1)"
-        " AND (v.status = 'open' AND v.current_submission IS NULL OR (SELECT p.start_sha256"
+        " AND (v.status = 'open' OR (SELECT p.start_sha256"
         "  FROM submission p WHERE p.volume = v.id ORDER BY p.id LIMIT 1) IS NOT NULL)"
         " ORDER BY abs(coalesce(r.rank_ml, 0) - coalesce((SELECT rank_ml FROM result"
         "  WHERE volume = ?4 AND model_version = ?3), 0)), v.id LIMIT 1",
@@ -126,8 +133,10 @@ def looks_like_audit(tx: Transaction, row: int, number: int | None) -> bool:
 def seen(tx: Transaction, holder: str) -> dict[str, Seen]:
     """Return what a holder (key) sees of the gold cases that were submitted, by name."""
     rows = tx.run(
-        f"SELECT v.name, p.id, {_AUTHOR} = ?1, (SELECT max(m.id) FROM submission m"
-        " WHERE m.volume = v.id AND m.holder = ?1)"
+        f"SELECT v.name, p.id, {_AUTHOR} = ?1 OR (v.status = 'open' AND NOT {READ.format('?1')}"
+        "  AND NOT EXISTS (SELECT 1 FROM lease l"
+        "   WHERE l.id = v.lease AND l.holder = ?1 AND l.purpose = 'gold')),"
+        " (SELECT max(m.id) FROM submission m WHERE m.volume = v.id AND m.holder = ?1)"
         f" FROM volume v JOIN submission p ON p.id = v.current_submission WHERE {_OF}",
         holder,
     )

@@ -17,6 +17,9 @@ from atlas8k.store.transaction import Transaction
 FORMER_MODEL_VERSION = "model_signature"
 """Key of a label's model version in releases before 0.2."""
 
+BESIDE = "beside"
+"""Tag of the draft label that would follow from a reading of a gold case; it never is current."""
+
 
 class FileStamp(NamedTuple):
     """Size, bytes, and time of change, ns since 1970: what a label file and its copies share."""
@@ -261,9 +264,9 @@ def find(tx: Transaction, image: str, sha256: str) -> LabelVersion | None:
 def draft_of(tx: Transaction, image: str, submission: int) -> LabelVersion | None:
     """Return the draft label that was made of a submission; None where none was fused."""
     row = tx.find(
-        f"{_VERSION} WHERE image = ? AND tag = 'original'"
+        f"{_VERSION} WHERE image = ? AND tag IN ('original', ?)"
         " AND json_extract(info, '$.submission') = ? ORDER BY id DESC LIMIT 1",
-        *(image, submission),
+        *(image, BESIDE, submission),
     )
     return None if row is None else _read(row)
 

@@ -88,7 +88,8 @@ def take(
         expires_at=tx.now + tx.lease_s,
         over_budget=over_budget,
         base_submission=tx.value(
-            "SELECT max(id) FROM submission WHERE volume = ?1 AND (?2 IS NULL OR holder = ?2)",
+            "SELECT max(id) FROM submission WHERE volume = ?1"
+            " AND (?2 IS NULL AND purpose <> 'gold' OR holder = ?2)",
             *(row, holder.key if purpose == "gold" else None),
         ),
         looked_at=looked_at,
@@ -244,11 +245,13 @@ def read_twice(tx: Transaction) -> list[str]:
 # Offers
 
 # A second reading is for anybody but the first reader. Anonymous holders of one key may be
-# several people; the same key never gets both all the same.
+# several people; the same key never gets both all the same. Nor does who has read a gold case
+# correct another's label of it.
 _FOR_HOLDER = (
     "(o.holder IS NULL OR o.holder = ?1) AND (o.not_holder IS NULL OR o.not_holder <> ?1)"
     " AND (o.holder = ?1 OR NOT EXISTS (SELECT 1 FROM submission p"
-    " WHERE o.purpose = 'double_read' AND p.volume = o.volume AND p.holder = ?1))"
+    " WHERE p.volume = o.volume AND p.holder = ?1"
+    " AND (o.purpose = 'double_read' OR p.purpose = 'gold')))"
 )
 
 

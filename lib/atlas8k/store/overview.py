@@ -299,12 +299,13 @@ def seconds_each(tx: Transaction, model_version: str, last: int = 20) -> float |
 def annotators(tx: Transaction) -> list[str]:
     """Return the keys of who has worked on lists of rounds, by their first submission.
 
-    Their numbers in every report are the places in this list, from 1.
+    Their numbers in every report are the places in this list, from 1; who may not see others'
+    readings of gold cases numbers them alike.
     """
     rows: Any = tx.run(
-        "SELECT p.holder FROM submission p WHERE p.round IS NOT NULL AND"
-        " (p.purpose IN ('revise', 'double_read', 'gold') OR (p.purpose = 'review' AND EXISTS"
-        " (SELECT 1 FROM submission q WHERE q.volume = p.volume AND q.round = p.round"
+        "SELECT p.holder FROM main.submission p WHERE p.round IS NOT NULL AND p.restored IS NULL"
+        " AND (p.purpose IN ('revise', 'double_read', 'gold') OR (p.purpose = 'review' AND EXISTS"
+        " (SELECT 1 FROM main.submission q WHERE q.volume = p.volume AND q.round = p.round"
         " AND q.purpose = 'revise'))) GROUP BY p.holder ORDER BY min(p.id)"
     )
     return [key for (key,) in rows]

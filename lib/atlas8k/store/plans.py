@@ -14,7 +14,7 @@ import hashlib
 import math
 
 from atlas8k.core.selection import Selection
-from atlas8k.store import ranking, rounds, selections, volumes
+from atlas8k.store import gold, ranking, rounds, selections, volumes
 from atlas8k.store.records import Plan, Planned
 from atlas8k.store.transaction import Transaction
 
@@ -135,12 +135,12 @@ def drawn(names: list[str], percent: float, seed: str, number: int) -> list[str]
     return sorted(names, key=place)[:count]
 
 
-def is_audit(tx: Transaction, number: int, row: int) -> bool:
-    """Return whether a volume was drawn for audit in a round."""
+def is_audit(tx: Transaction, number: int, row: int, lease: int | None) -> bool:
+    """Return whether a volume was drawn for audit in a round, or came as one, a gold case."""
     return tx.exists(
-        "SELECT 1 FROM plan_volume WHERE round = ? AND volume = ? AND audit IS NOT NULL",
-        number,
-        row,
+        "SELECT 1 FROM plan_volume WHERE round = ? AND volume = ? AND audit IS NOT NULL"
+        " UNION ALL SELECT 1 FROM lease WHERE id = ? AND strategy = 'audit'",
+        *(number, row, lease),
     )
 
 
@@ -152,7 +152,11 @@ def next_audit(tx: Transaction, number: int, holder: str, source: str | None) ->
     skipped, or that has an offer or a lease, waits; the next one comes in its place.
     """
     plan = tx.find(
-        "SELECT p.top, p.audits, r.reviewed - r.audited - p.reviewed, r.audited,"
+        "SELECT p.top, p.audits, r.reviewed - r.audited - p.reviewed,"
+        # Of those that were drawn: a gold case that came as an audit is none.
+        " (SELECT count(*) FROM plan_volume a WHERE a.round = p.round AND a.audit IS NOT NULL"
+        "  AND EXISTS (SELECT 1 FROM submission q WHERE q.volume = a.volume AND q.round = p.round"
+        "  AND q.purpose = 'revise')),"
         " (SELECT count(*) FROM lease l CROSS JOIN volume v ON v.id = l.volume"
         "  CROSS JOIN plan_volume a ON a.round = p.round AND a.volume = l.volume"
         "  WHERE l.ended_at IS NULL AND v.status = 'open' AND a.audit IS NOT NULL)"
@@ -167,7 +171,7 @@ def next_audit(tx: Transaction, number: int, holder: str, source: str | None) ->
     row: int | None = tx.value(
         "SELECT a.volume FROM plan_volume a CROSS JOIN volume v ON v.id = a.volume"
         " WHERE a.round = ?1 AND a.audit IS NOT NULL AND v.available = 1 AND v.failed = 0"
-        " AND (?2 IS NULL OR v.source = ?2)"
+        f" AND (?2 IS NULL OR v.source = ?2) AND NOT {gold.READ.format('?3')}"
         " AND NOT EXISTS (SELECT 1 FROM offer o WHERE o.volume = a.volume)"
         " AND NOT EXISTS (SELECT 1 FROM skip k WHERE k.holder = ?3 AND k.volume = a.volume)"
         " ORDER BY a.audit LIMIT 1",

@@ -209,6 +209,7 @@ def _first(
         "kept": kept,
     }
     more = "" if source is None else " AND v.source = :source"
+    more += f" AND NOT {gold.READ.format(':holder')}"  # as with offers
     if kept:
         more += (
             " AND v.id NOT IN (SELECT a.volume FROM plan p JOIN plan_volume a ON a.round = p.round"

@@ -101,7 +101,7 @@ CREATE TABLE IF NOT EXISTS round (
   budget REAL NOT NULL,              -- fraction of the counted volumes
   reviewed INTEGER NOT NULL DEFAULT 0,
   closing TEXT,                      -- JSON: the fine-tuning that ended it
-  audited INTEGER NOT NULL DEFAULT 0 -- of the reviewed, those drawn for audit: not the budget's
+  audited INTEGER NOT NULL DEFAULT 0 -- of the reviewed, those that came as audits: not the budget's
 );
 
 -- The list of a round, drawn once: when the networks it is ranked by had scored everything.

@@ -159,7 +159,7 @@ def submit(
     if counts:
         tx.run(
             "UPDATE round SET reviewed = reviewed + 1, audited = audited + ? WHERE id = ?",
-            *(plans.is_audit(tx, of_round, row), of_round),
+            *(plans.is_audit(tx, of_round, row, origin.lease), of_round),
         )
     if origin.lease is not None:
         leases.end(tx, origin.lease, "submitted")

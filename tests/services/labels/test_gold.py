@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ import pytest
 
 from atlas8k.core.errors import SettingsError
 from atlas8k.core.files import read_json
+from atlas8k.core.settings import Settings
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import Grid, read_comments, write_nifti
+from atlas8k.services.cases import Cases
 from atlas8k.services.gold import KEPT, GoldCases, GoldTable, open_gold
 from atlas8k.services.labels.drafts import PSEUDO
 from atlas8k.services.labels.service import LabelService
+from atlas8k.services.opening import open_context
 from atlas8k.services.rebuild import rebuild_ledger
 from atlas8k.store import Holder, OrganSource, Seen
 
@@ -105,6 +109,22 @@ def test_a_folder_within_the_studies_or_without_sign_in(
         open_gold(service, studies / "known", signed_in=True)
 
 
+def test_a_server_alone_says_which_they_are(
+    service: LabelService, studies: Path, known: Path
+) -> None:
+    """A command runs beside it, with the server's settings or with others."""
+
+    def opened(gold: Path | None, **server: bool) -> frozenset[str]:
+        settings = Settings(device="cpu", networks=False, gold=gold)
+        open_context(settings, str(studies), studies.parent / "model", **server).close()
+        return service.ledger.gold()
+
+    assert opened(known, signed_in=True) == {"case"}
+    assert opened(None) == {"case"}
+    assert opened(known) == {"case"}
+    assert opened(None, signed_in=True) == frozenset()
+
+
 def test_every_reading_is_measured_once(
     service: LabelService, known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +187,9 @@ def test_a_later_reader_begins_as_the_first_and_changes_nothing(
     assert (receipt.is_current, receipt.review, receipt.disputes) == (True, (), ())
     assert receipt.changes["liver"].voxels_before == 20
     assert service.versions.current("case", "original") == draft
+    then = service.versions.at("case", "original", time.time())
+    assert then is not None
+    assert then.sha256 == draft.sha256  # type: ignore[union-attr]
     assert service.ledger.current_submission("case").id == first  # type: ignore[union-attr]
     # He sees what would follow from it.
     seen = service.ledger.gold_seen(BEN.key)["case"]
@@ -201,6 +224,44 @@ def test_a_public_organ_that_it_changes_is_told_as_of_any_other(
     assert [one.volume for one in service.ledger.reviews()] == ["other"]
 
 
+def test_what_is_said_to_its_reader_is_shown_to_no_other(
+    service: LabelService, studies: Path, tmp_path: Path
+) -> None:
+    """Nor the reader's label, where there was none to begin with."""
+    service.ledger.set_gold(["case", "bare"])
+    ct = (studies / "case.nii.gz").read_bytes()
+    (studies / "bare.nii.gz").write_bytes(ct)
+    settings = Settings(device="cpu", networks=False)
+    with closing(open_context(settings, str(studies), tmp_path / "model")) as context:
+        context.sync()
+        read(service, tmp_path, ANNA, 1, 2)
+        service.reviews.give_back("case", "ruth", "the liver is too large")
+        said = {"looked_at": "all"}
+        context.label_service.submit("bare", label(tmp_path, 1, 2), ANNA, said)
+
+        def cases(holder: Holder) -> Cases:
+            return Cases(context, [holder], seen=context.ledger.gold_seen(holder.key))
+
+        assert cases(ANNA).look("case").note == "the liver is too large"
+        assert cases(BEN).look("case").note == ""
+        assert cases(ANNA).begins_with("bare") is not None
+        assert cases(BEN).begins_with("bare") is None
+        assert cases(BEN).look("bare").organs == ()
+
+
+def test_who_corrects_what_another_drew_has_not_read_it(
+    service: LabelService, known: Path, tmp_path: Path
+) -> None:
+    cases = open_gold(service, known, signed_in=True)
+    read(service, tmp_path, ANNA, 1)
+    service.reviews.give_back("case", "ruth", "the liver", to_anybody=True)
+    assert service.ledger.lease("case", BEN)
+    said = {"looked_at": "all"}
+    made = service.submit("case", label(tmp_path, 1, 2), BEN, said).submission
+    assert service.ledger.current_submission("case") == made
+    assert [one.annotator for one in waited(cases).readers] == ["anna"]
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_ledger_that_is_made_anew(
     service: LabelService, studies: Path, tmp_path: Path, *, told: bool
@@ -214,7 +275,8 @@ def test_a_ledger_that_is_made_anew(
     service.close()
     for kept in (studies / "labels").rglob("*.nii.gz"):
         assert "gold" not in " ".join(read_comments(kept))
-    rebuild_ledger(studies, path, gold=["case"] if told else [])
+    report, _ = rebuild_ledger(studies, path, gold=["case"] if told else [])
+    assert report.gold == ["case"] * told
     with LabelService.open(studies).ledger.read() as tx:
         found = tx.run("SELECT purpose, conflict FROM submission ORDER BY id").fetchall()
         current = tx.value("SELECT current_submission FROM volume WHERE name = 'case'")

@@ -57,7 +57,7 @@ from atlas8k.store import (
 )
 from atlas8k.store.transaction import Transaction
 
-MANAGED = (FINAL, ORIGINAL, PSEUDO, PUBLIC, UNKNOWN_TAG)
+MANAGED = (FINAL, ORIGINAL, PSEUDO, PUBLIC, UNKNOWN_TAG, label_files.BESIDE)
 """Tags of labels that only the label service writes."""
 
 

@@ -431,7 +431,8 @@ class Submissions:
         plan = replace(plan, sources=sources, current=own, changes=ready.organs)
         made = self._drafts.make_draft(ready.volume, plan, Drawn(ready.array, ready.findings))
         info = {**label.info, **learnable(plan, own, label.info)}
-        return label._replace(info=info), None if made is None else made.label
+        draft = None if made is None else made.label._replace(tag=label_files.BESIDE)
+        return label._replace(info=info), draft
 
     def _write(
         self,
