@@ -17,13 +17,22 @@ import numpy as np
 import pytest
 from tests.server.tiny import checkpoint, write_ct, write_networks
 
-from atlas8k.core.errors import CheckpointError, ShortMemoryError
+from atlas8k.core.errors import CheckpointError, DeviceLostError, PredictionError, ShortMemoryError
 from atlas8k.core.settings import Settings
+from atlas8k.core.structures import in_use
 from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.checkpoint import save_checkpoint
-from atlas8k.services.cluster import scoring
-from atlas8k.services.cluster.nodes import HERE, connected
-from atlas8k.services.cluster.worker import Result, Task, Worker
+from atlas8k.services.cluster import nodes, scoring
+from atlas8k.services.cluster.nodes import HERE, Nodes, connected
+from atlas8k.services.cluster.worker import (
+    Job,
+    NodeReport,
+    Result,
+    Task,
+    Worker,
+    package_version,
+    report,
+)
 from atlas8k.services.context import Context
 from atlas8k.services.opening import open_context
 from atlas8k.services.scored import Scored
@@ -161,15 +170,19 @@ def test_a_volume_that_is_stuck_is_named_and_ended(
     assert "its worker was ended after" in failures(context)["ct_3"]
 
 
+def write_small(studies: Path, number: int) -> None:
+    grid = Grid((8, 7, 9 - number), np.diag([-12.0, 12.0, 15.0, 1.0]))
+    hu = np.random.default_rng(number).normal(40, 60, grid.shape)
+    path = write_nifti(studies / f"ct_{number}.nii.gz", hu.astype(np.int16), grid)
+    os.utime(path, (LONG_AGO_S, LONG_AGO_S))
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Context]:
     """Four CTs that take no time, the first the largest."""
     models = write_networks(tmp_path / "model")
     for number in range(4):
-        grid = Grid((8, 7, 9 - number), np.diag([-12.0, 12.0, 15.0, 1.0]))
-        hu = np.random.default_rng(number).normal(40, 60, grid.shape)
-        path = write_nifti(tmp_path / "studies" / f"ct_{number}.nii.gz", hu.astype(np.int16), grid)
-        os.utime(path, (LONG_AGO_S, LONG_AGO_S))
+        write_small(tmp_path / "studies", number)
     opened = open_context(Settings(check_content=False), str(tmp_path / "studies"), models)
     yield opened
     opened.close()
@@ -251,3 +264,159 @@ def test_a_network_that_fails_at_every_ct_ends_the_run(
         score(small, ray, Worker)
     assert not failures(small)
     assert len(small.ledger.stale(small.model_version())) == 4
+
+
+def odd_network() -> PredictionError:
+    return PredictionError("unet failed at this CT").of_network("unet", "no kernel image")
+
+
+class BadNode(Worker):
+    """The first of two fails at once at every CT; the other is slow at its first."""
+
+    def _score(self, task: Task, reading: Any) -> Result:
+        place = self._job.studies.parent
+        if not hasattr(self, "_bad"):
+            self._bad = not (place / "bad").exists()
+            (place / "bad").touch()
+        if self._bad:
+            (place / f"failed_{task.volume}").touch()
+            raise odd_network()
+        end = time.monotonic() + 120
+        while len(list(place.glob("failed_*"))) < 3:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        return super()._score(task, reading)
+
+
+def test_a_worker_whose_networks_fail_blames_no_ct(
+    small: Context, ray: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert score(small, ray, BadNode, workers=2) == {"scored": 4, "failed": 0, "set_aside": 0}
+    assert "3 volumes in a row went wrong there alone" in caplog.text
+
+
+class Odd(Worker):
+    """Can predict the first CT only, and reads what is damaged."""
+
+    def _score(self, task: Task, reading: Any) -> Result:
+        if task.volume not in ("ct_0", "damaged"):
+            raise odd_network()
+        return super()._score(task, reading)
+
+
+def test_a_network_has_worked_before_its_result_is_kept(
+    small: Context, ray: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keep = Scored.keep
+
+    def slow(*arguments: Any) -> None:
+        end = time.monotonic() + 120
+        while caplog.text.count("cannot be scored") < 3:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        time.sleep(0.5)
+        keep(*arguments)
+
+    monkeypatch.setattr(Scored, "keep", slow)
+    monkeypatch.setattr(scoring, "IN_A_ROW", 2)
+    assert score(small, ray, Odd) == {"scored": 1, "failed": 3, "set_aside": 0}
+
+
+def test_a_network_fails_at_every_ct_of_a_run_of_few(small: Context, ray: Any) -> None:
+    """One fewer than end a run that has more."""
+    studies = small.studies.path
+    (studies / "ct_0.nii.gz").rename(studies / "ct_9.nii.gz")
+    write_small(studies, 4)
+    (studies / "damaged.nii.gz").write_bytes(b"no CT")
+    with pytest.raises(CheckpointError, match=r"unet: fails at every CT.*first 5 failed alike"):
+        score(small, ray, Odd)
+    assert set(failures(small)) == {"damaged"}
+
+
+class Deadly(Worker):
+    """Dies at every CT, as of networks that want more memory than there is."""
+
+    def _score(self, task: Task, reading: Any) -> Result:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_networks_that_kill_every_worker_end_the_run(
+    small: Context, ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "IN_A_ROW", 1)
+    with pytest.raises(CheckpointError, match=r"each worker: fails at every CT.*first 2 .*memory"):
+        score(small, ray, Deadly)
+    assert not failures(small)
+
+
+class Loses(Worker):
+    """Loses its GPU at the first CT."""
+
+    def score(self, task: Task, ahead: Task | None = None) -> Result:
+        if task.volume == "ct_0":
+            (self._job.studies.parent / f"lost_{os.getpid()}").touch()
+            raise DeviceLostError("cuda", "an illegal memory access was encountered")
+        return super().score(task, ahead)
+
+
+def test_a_ct_that_loses_gpus_which_come_back_has_failed(small: Context, ray: Any) -> None:
+    assert score(small, ray, Loses) == {"scored": 3, "failed": 1, "set_aside": 0}
+    assert "tried twice: the GPU of the worker" in failures(small)["ct_0"]
+
+
+class Gone(Loses):
+    """Does not find the GPU again; it is lost once both workers are there."""
+
+    def count(self, what: str) -> int:
+        return len(list(self._job.studies.parent.glob(f"{what}_*")))
+
+    def ready(self) -> str:
+        place = self._job.studies.parent
+        if self.count("lost") > self.count("refused"):
+            (place / f"refused_{os.getpid()}").touch()
+            raise CheckpointError(place, "PyTorch finds no GPU there any more")
+        (place / f"ready_{os.getpid()}").touch()
+        return super().ready()
+
+    def score(self, task: Task, ahead: Task | None = None) -> Result:
+        end = time.monotonic() + 120
+        while self.count("ready") < 2:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        return super().score(task, ahead)
+
+
+def test_a_ct_that_two_nodes_go_away_with_has_failed(small: Context, ray: Any) -> None:
+    with pytest.raises(CheckpointError, match="no node of the cluster"):
+        score(small, ray, Gone, workers=2)
+    assert "two nodes went away" in failures(small)["ct_0"]
+
+
+def late_report(job: Job) -> NodeReport:
+    while not (job.studies.parent / "answer").exists():
+        time.sleep(0.05)
+    return report(job)
+
+
+def test_nobody_waits_for_a_node_that_is_late(
+    small: Context, ray: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(nodes, "report", late_report)
+    place = small.studies.path.parent
+    job = Job(
+        *(small.settings, in_use(), place / "model", small.studies.path),
+        *(small.model_version(), package_version(), place, ""),
+    )
+    found = Nodes(ray, job, 1)
+    found.ask()
+    assert not found.answered(0.5)
+    assert "has not answered" in caplog.text
+    (place / "answer").touch()
+    end = time.monotonic() + 120
+    while not (joined := found.answered()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert [one.workers for one in joined] == [1]
+    found.ask()  # it is known
+    assert not found.answered(60)

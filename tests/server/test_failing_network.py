@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from atlas8k.core.errors import CheckpointError
 from atlas8k.core.settings import Settings
 from atlas8k.core.volume import Grid, write_nifti
 from atlas8k.models.checkpoint import Checkpoint, save_checkpoint
-from atlas8k.models.predict import Predictor
+from atlas8k.models.predict import Predictor, Prepared
 from atlas8k.services.context import Context
 from atlas8k.services.failures import IN_A_ROW
 from atlas8k.services.opening import open_context
@@ -127,3 +128,30 @@ def test_reasons_that_differ_end_no_run(many: Context, monkeypatch: pytest.Monke
     monkeypatch.setattr(Predictor, "_run", odd)
     assert Scoring(many).run() == {"scored": 0, "failed": IN_A_ROW + 2, "set_aside": 0}
     assert len(many.ledger.failures(many.model_version())) == IN_A_ROW + 2
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_large_cts_at_the_front_keep_no_small_one_from_being_scored(
+    many: Context, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Nor does each run begin and end with them."""
+    grid = Grid((16, 14, 12), np.diag([-12.0, 12.0, 15.0, 1.0]))
+    noise = np.random.default_rng(1).normal(40, 60, (IN_A_ROW, *grid.shape))
+    for number, hu in enumerate(noise):
+        path = many.studies.path / f"a_large_{number}.nii.gz"
+        write_nifti(path, hu.astype(np.int16), grid)
+    whole, run, large = Predictor.predict, Predictor._run, []
+
+    def counted(self: Predictor, ct: Any) -> Any:
+        large[:] = [(ct.ct if isinstance(ct, Prepared) else ct).grid.shape == grid.shape]
+        return whole(self, ct)
+
+    def odd(self: Predictor, name: str, *more: Any) -> Any:
+        if name == NAME and large[0]:
+            raise RuntimeError("the index is out of range")
+        return run(self, name, *more)
+
+    monkeypatch.setattr(Predictor, "predict", counted)
+    monkeypatch.setattr(Predictor, "_run", odd)
+    counts = Scoring(many, workers=ThisProcess(many, ahead)).run()
+    assert counts == {"scored": IN_A_ROW + 1, "failed": IN_A_ROW + 1, "set_aside": 0}

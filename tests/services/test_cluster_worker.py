@@ -284,6 +284,16 @@ def test_a_worker_waits_for_the_servers_inference_on_its_gpu_alone(
     assert [one.outcome for one in found] == ["scored"]
 
 
+def test_a_worker_takes_locks_of_its_own_where_the_servers_are_not_to_be_had(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "state").touch()
+    one = Worker(replace(job, locks=tmp_path / "state" / "device"), 1, gpu=True)
+    assert one.score(Task("a", job.studies / "a.nii.gz")).outcome == "scored"
+    assert list(tmp_path.glob("atlas8k-device-*/device.lock"))
+
+
 def test_both_versions_are_said_where_they_differ() -> None:
     told = (
         "Version mismatch: The cluster was started with:\n    Ray: 2.50.0\n    Python: 3.11.7\n"

@@ -118,6 +118,17 @@ class Held:
         finally:
             self._files.close()
 
+    def usable(self) -> bool:
+        """Return whether this process may use the files, which may be another user's."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _opened(self._folder / "device.lock").close()
+            for turn in Turn:
+                self._wanted(turn).close()
+        except OSError:
+            return False
+        return True
+
     def give_way(self) -> None:
         """Let those more urgent compute first, where there are any."""
         if self.wanted_by_others():

@@ -77,20 +77,31 @@ class Failures:
                 self._record()
             self._blame = blame
             self._row[volume] = why
-            if len(self._row) < self.most:
-                return
-        raise CheckpointError(
+            if len(self._row) >= self.most:
+                raise self._all_failed(blame)
+
+    def settle(self) -> None:
+        """Record what is left, at the end of a run: too few to tell.
+
+        Raises
+        ------
+        CheckpointError
+            There were enough, and :attr:`most` is more than the run had.
+        """
+        with self._lock:
+            if self._blame is not None and len(self._row) >= IN_A_ROW:
+                raise self._all_failed(self._blame)
+            self._record()
+
+    def _all_failed(self, blame: Blame) -> CheckpointError:
+        volume, why = list(self._row.items())[-1]
+        return CheckpointError(
             blame.network,
             f"fails at every CT: none has a score, and the first {len(self._row)} failed alike, "
             f"the last ({volume}): {why}. They are not marked as failed: the next run tries them "
             "again, with other networks"
             + (", or where there is more memory" if blame.kind == SHORT else ""),
         )
-
-    def settle(self) -> None:
-        """Record what is left, at the end of a run."""
-        with self._lock:
-            self._record()
 
     def _record(self) -> None:
         row, self._row = self._row, {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
 import time
@@ -90,8 +89,9 @@ class ThisProcess:
         self._failures.settle()
 
     def _one_by_one(self, todo: Sequence[str], model_version: str) -> Iterator[str | None]:
-        for volume in todo:
-            started = time.monotonic()
+        left = list(todo)
+        while left:
+            volume, started = self._next(left), time.monotonic()
             try:
                 path = self._admitted(volume)
                 if path is None:
@@ -105,11 +105,18 @@ class ThisProcess:
                 continue
             yield self._kept(volume, model_version, made, taken)
 
+    def _next(self, left: list[str]) -> str:
+        """Take the next volume: the smallest, while it may be the size that networks fail at."""
+        size = self._context.studies.size
+        volume = min(left, key=size) if self._failures.suspected else left[0]
+        left.remove(volume)
+        return volume
+
     def _overlapped(
         self, todo: Sequence[str], model_version: str, ahead: int
     ) -> Iterator[str | None]:
         others, started, ended = False, time.monotonic(), threading.Event()
-        waiting = iter(todo)
+        left = list(todo)
         reading: deque[tuple[str, Future[tuple[Path, ReadCT] | None]]] = deque()
         finishing: deque[Future[str | None]] = deque()
         with (
@@ -118,7 +125,8 @@ class ThisProcess:
         ):
             try:
                 while not others:
-                    for volume in itertools.islice(waiting, ahead + 1 - len(reading)):
+                    for _ in range(min(len(left), ahead + 1 - len(reading))):
+                        volume = self._next(left)
                         reading.append((volume, readers.submit(self._read, volume, ended)))
                     if not reading:
                         break

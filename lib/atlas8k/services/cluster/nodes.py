@@ -8,10 +8,11 @@ import math
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from atlas8k.core.errors import SettingsError
 from atlas8k.services.cluster.worker import Job, NodeReport, report
@@ -23,7 +24,7 @@ HERE = "local"
 MOST_LETTERS = 40
 """Of Ray's folder: a socket's path may have 107 bytes, of which Ray takes the others."""
 ANSWER_S = 60.0
-"""A node that has not said in this time what it can do is left out."""
+"""No run waits longer for a node to say what it can do."""
 
 
 @dataclass(frozen=True)
@@ -125,47 +126,77 @@ def _reach(address: str) -> None:
         ) from err
 
 
-def alive(ray: Any) -> dict[str, dict[str, Any]]:
-    """Return the nodes that Ray takes for alive, by their key."""
-    return {one["NodeID"]: one for one in ray.nodes() if one["Alive"]}
-
-
 def pinned(ray: Any, key: str) -> Any:
     """Return the strategy that puts something on one node, or nowhere."""
     return ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(key, soft=False)
 
 
-def ask(ray: Any, keys: Iterator[str] | list[str], job: Job, workers: int) -> list[Node]:
-    """Ask nodes what they can do; those that can work, the others are named in the log.
+class _Probe(NamedTuple):
+    """What a node was asked, and when."""
+
+    key: str
+    node: dict[str, Any]
+    """What Ray says of it."""
+    since: float
+
+
+class Nodes:
+    """The nodes of a cluster, each asked once what it can do.
 
     Parameters
     ----------
     workers
         On each node; 0: one for each GPU, or for every four processors where there is none.
     """
-    probe = ray.remote(num_cpus=0, max_retries=0)(report)
-    known = alive(ray)
-    asked = {
-        key: probe.options(scheduling_strategy=pinned(ray, key)).remote(job)
-        for key in keys
-        if key in known
-    }
-    ray.wait(list(asked.values()), num_returns=len(asked), timeout=ANSWER_S)
-    found = []
-    for key, answer in asked.items():
-        name = known[key]["NodeManagerAddress"]
+
+    def __init__(self, ray: Any, job: Job, workers: int) -> None:
+        self._ray, self._job, self._workers = ray, job, workers
+        self._known: set[str] = set()
+        self._probes: dict[Any, _Probe] = {}
+        self._late: set[str] = set()
+
+    def ask(self) -> None:
+        """Ask the nodes that have joined since."""
+        probe = self._ray.remote(num_cpus=0, max_retries=0)(report)
+        for node in self._ray.nodes():
+            if node["Alive"] and (key := node["NodeID"]) not in self._known:
+                self._known.add(key)
+                asked = probe.options(scheduling_strategy=pinned(self._ray, key)).remote(self._job)
+                self._probes[asked] = _Probe(key, node, time.monotonic())
+
+    def answered(self, wait_s: float = 0) -> list[Node]:
+        """Return the nodes that have said meanwhile that they can work.
+
+        The others are named in the log; one that is late may still come.
+        """
+        if not self._probes:
+            return []
+        probes = list(self._probes)
+        done, _ = self._ray.wait(probes, num_returns=len(probes), timeout=wait_s)
+        found = [self._found(answer, self._probes.pop(answer)) for answer in done]
+        for key, node, since in self._probes.values():
+            if key not in self._late and (wait_s or time.monotonic() > since + ANSWER_S):
+                self._late.add(key)
+                logger.warning(
+                    "node %s has not answered within %.0f s; work goes on without it until it does",
+                    *(node["NodeManagerAddress"], ANSWER_S),
+                )
+        return [node for node in found if node is not None]
+
+    def _found(self, answer: Any, probe: _Probe) -> Node | None:
+        name = probe.node["NodeManagerAddress"]
         try:
-            told: NodeReport = ray.get(answer, timeout=0)
+            told: NodeReport = self._ray.get(answer)
         except Exception as err:  # whatever Ray makes of what went wrong on another machine
             logger.warning("node %s is left out: %s", name, words(err))
-            continue
+            return None
         if told.trouble:
             logger.warning("node %s (%s) is left out: it %s", name, told.host, told.trouble)
-            continue
-        found.append(_node(key, told, known[key]["Resources"], workers, job.settings.device))
+            return None
+        job, resources = self._job, probe.node["Resources"]
         if not told.sees_studies:
             logger.warning("node %s does not see %s: CTs are sent to it", told.host, job.studies)
-    return found
+        return _node(probe.key, told, resources, self._workers, job.settings.device)
 
 
 def _node(
@@ -174,7 +205,7 @@ def _node(
     cpus = max(1, int(resources.get("CPU", 1)))
     gpus = 0 if device == "cpu" else int(resources.get("GPU", 0))
     number = workers or gpus or max(1, cpus // 4)
-    # One reads and keeps while the other computes; Ray puts no worker on two GPUs.
+    # Of two on a GPU, one makes its labels while the other computes; Ray puts none on two GPUs.
     share = 1 / math.ceil(number / gpus) if gpus else 0
     return Node(key, told.host, number, share, max(1, cpus // number), told.sees_studies)
 
@@ -192,8 +223,6 @@ def in_one_line(text: str) -> str:
 
 def words(error: BaseException) -> str:
     """Return in a line what went wrong on a node."""
-    if type(error).__name__ == "GetTimeoutError":
-        return f"it did not answer within {ANSWER_S:.0f} s"
     text = str(error)
     if "No module named 'atlas8k'" in text:
         return "atlas8k is not installed there"

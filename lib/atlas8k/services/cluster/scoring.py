@@ -17,13 +17,13 @@ from typing import Any
 
 from atlas8k.core.errors import CheckpointError, DeviceLostError, UnreadableVolumeError
 from atlas8k.core.structures import in_use
-from atlas8k.services.cluster.nodes import Node, alive, ask, pinned, words
+from atlas8k.services.cluster.nodes import ANSWER_S, Node, Nodes, pinned, words
 from atlas8k.services.cluster.troubles import MOST, Troubles
 from atlas8k.services.cluster.worker import Job, Result, Task, Worker, package_version
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import machine
 from atlas8k.services.errors import ConflictError
-from atlas8k.services.failures import IN_A_ROW, Failures, blame_of
+from atlas8k.services.failures import IN_A_ROW, SHORT, Blame, Failures, blame_of
 from atlas8k.services.scored import Scored
 from atlas8k.services.scoring import FAILURES, image_of, why_of
 from atlas8k.services.studies.served import file_fingerprint
@@ -52,6 +52,14 @@ DIED = (
     "the worker that predicted it died; the volume may want more memory than there is, or be "
     "damaged"
 )
+
+LOST = (
+    "the GPU of the worker that predicted it did not answer any more; the CT may have done that, "
+    "or the GPU"
+)
+GONE = "two nodes went away that predicted it. `atlas8k score --retry` tries again"
+DEATH = Blame("each worker", SHORT)
+"""Networks may want more memory than there is at any CT: the system ends the worker."""
 
 Given = tuple[Task, str, Result]
 """What a worker was given, the fingerprint of that file, what it returned."""
@@ -151,8 +159,7 @@ class _Run:
         todo: Sequence[str],
         ahead: bool | None,
     ) -> None:
-        self._context, self._ray, self._job, self._workers = context, ray, job, workers
-        self._ahead = ahead
+        self._context, self._ray, self._job, self._ahead = context, ray, job, ahead
         # The largest first: what is left for the end is small, and no worker waits long.
         self._todo = deque(sorted(todo, key=context.studies.size, reverse=True))
         self._place = {volume: place for place, volume in enumerate(self._todo)}
@@ -163,9 +170,12 @@ class _Run:
         self._sent: set[str] = set()
         self._troubles = Troubles()
         self._failures = Failures(context, job.model_version)
+        self._taken_along: set[str] = set()
+        """Volumes that a node went away with."""
+        self._given_up: list[Given] = []
         self._seconds: list[float] = []
         self._slots: list[_Slot] = []
-        self._asked: set[str] = set()
+        self._nodes = Nodes(ray, job, workers)
         self._asked_at = 0.0
         self._actor = actor
         self._job_there = ray.put(job)
@@ -191,7 +201,8 @@ class _Run:
                     if self._others:
                         break
                 yield from (outcome for one in kept if (outcome := one.result()))
-                self._failures.settle()
+                if not self._others:
+                    self._failures.settle()
         finally:
             self._ended.set()
             self._fetchers.shutdown(wait=False, cancel_futures=True)
@@ -206,21 +217,19 @@ class _Run:
     # --- workers ------------------------------------------------------------------------
 
     def _look_for_nodes(self) -> None:
-        if self._slots and time.monotonic() < self._asked_at + LOOK_S:
-            return
-        new = [key for key in alive(self._ray) if key not in self._asked]
-        self._asked_at = time.monotonic()
-        if new:
-            self._asked |= set(new)
-            for node in ask(self._ray, new, self._job, self._workers):
-                logger.info(
-                    "node %s: %d workers of %d threads%s",
-                    *(node.host, node.workers, node.threads, _gpu(node.gpus)),
-                )
-                for _ in range(node.workers):
-                    slot = _Slot(node)
-                    self._slots.append(slot)
-                    self._start(slot)
+        if not self._slots or time.monotonic() > self._asked_at + LOOK_S:
+            self._asked_at = time.monotonic()
+            self._nodes.ask()
+        # Nobody who has work waits for a node.
+        for node in self._nodes.answered(0 if self._slots else ANSWER_S):
+            logger.info(
+                "node %s: %d workers of %d threads%s",
+                *(node.host, node.workers, node.threads, _gpu(node.gpus)),
+            )
+            for _ in range(node.workers):
+                slot = _Slot(node)
+                self._slots.append(slot)
+                self._start(slot)
         if not self._slots:
             raise CheckpointError(
                 self._job.models,
@@ -249,17 +258,20 @@ class _Run:
         self._end(slot)
         self._slots.remove(slot)
         self._troubles.gone(slot)
-        if slot.suspect is not None:  # of a node that is gone: not the volume's doing
-            self._todo.appendleft(slot.suspect.volume)
+        if (task := slot.suspect) is None:
+            return
+        if task.volume in self._taken_along:
+            self._troubles.done(slot, task.volume, scored=False)
+            self._given_up.append((task, "", Result("failed", why=GONE)))
+        else:  # a node may go at any volume
+            self._taken_along.add(task.volume)
+            self._todo.appendleft(task.volume)
 
     def _died(self, slot: _Slot, error: BaseException, why: str = DIED) -> None:
         """Begin a worker again; what it was at is looked at once the node has shown it lives."""
         if slot.task is not None:
-            if _cause(error, DeviceLostError):  # no fault of the volume
-                self._todo.appendleft(slot.task.volume)
-            else:
-                slot.suspect, slot.why = slot.task, why
-            slot.task = None
+            slot.suspect, slot.task = slot.task, None
+            slot.why = LOST if _cause(error, DeviceLostError) else why
         self._end(slot)
         slot.restarts += 1
         if slot.restarts > MOST_RESTARTS:
@@ -387,22 +399,25 @@ class _Run:
                 found.extend(self._answered(slot, task, answer))
             elif slot.suspect is not None:
                 task, slot.suspect = slot.suspect, None
-                slot.restarts -= 1  # the node lives: who is to blame is found out otherwise
-                found.extend(self._met(slot, task, Result("failed", why=slot.why)))
+                if slot.why != LOST:  # a GPU that is lost again and again is given up
+                    slot.restarts -= 1  # the node lives: who is to blame is found out otherwise
+                found.extend(self._met(slot, task, Result("failed", why=slot.why, blame=DEATH)))
         now = time.monotonic()
         self._look_for_slow(now)
         for slot in [one for one in self._slots if one.waits_for and one.task is None]:
             if now > slot.since + START_S:
                 self._give_up(slot, f"it was not there within {START_S:.0f} s")
-        return found
+        given_up, self._given_up = self._given_up, []
+        return found + given_up
 
     def _answered(self, slot: _Slot, task: Task, result: Result) -> list[Given]:
         """Return what is to be entered of a worker's result."""
-        if result.outcome in ("short", "trouble"):
-            return self._met(slot, task, result)
+        if result.outcome in ("short", "trouble") or result.blame is not None:
+            return self._met(slot, task, result)  # on another node the network may work
         if result.outcome in ("scored", "failed"):
             self._troubles.done(slot, task.volume, scored=result.outcome == "scored")
         if result.outcome == "scored":
+            self._failures.scored()  # the networks work, whenever it is kept
             self._seconds.append(result.seconds)
         return [(task, task.fingerprint, result)]
 
@@ -463,7 +478,6 @@ class _Run:
                 if result.remarks is not None and not context.admit(volume, result.remarks):
                     return "set_aside"
                 result.scored.keep(context, volume, model_version, result.seconds, result.peak_mb)
-                self._failures.scored()
                 return "scored"
         except FAILURES as err:
             result = Result("failed", why=why_of(err), blame=blame_of(err))

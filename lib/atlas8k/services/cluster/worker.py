@@ -205,12 +205,13 @@ class Worker:
             # Ray shows a worker its own GPU only, which is the first there.
             settings = settings.model_copy(update={"device": "cuda"})
         self._device = device(settings)
-        # Not beside the server's inference, nor another worker, on the same GPU; elsewhere these
-        # are the workers of one user.
-        locks = Path(tempfile.gettempdir()) / f"atlas8k-device-{os.getuid()}"
-        if job.machine == machine():
-            locks = job.locks
-        self._engine = Engine(settings, store, DeviceLock(locks, self._device) if gpu else None)
+        # Not beside the server's inference, nor another worker, on the same GPU; elsewhere, or
+        # where the server's locks are not to be had, these are the workers of one user.
+        lock = DeviceLock(job.locks, self._device)
+        if gpu and (job.machine != machine() or not lock.turn(Turn.SCORING).usable()):
+            locks = Path(tempfile.gettempdir()) / f"atlas8k-device-{os.getuid()}"
+            lock = DeviceLock(locks, self._device)
+        self._engine = Engine(settings, store, lock if gpu else None)
         self._reader = ThreadPoolExecutor(1, "read-ahead", torch.set_num_threads, (threads,))
         self._ahead: tuple[Task, Future[_Read]] | None = None
 
