@@ -164,7 +164,8 @@ class GoldCases:
                 if made.purpose != "adopted":
                     drawn_on.add(made.id)
                 reads = made.purpose in READINGS and made.restored is None
-                corrects = made.start_submission in drawn_on
+                # What crossed another's began without that.
+                corrects = made.start_submission in drawn_on and not made.conflict
                 if not reads or corrects or one.file is None or who in seen:
                     continue
                 seen.add(who)
