@@ -140,7 +140,8 @@ def test_large_cts_at_the_front_keep_no_small_one_from_being_scored(
     for number, hu in enumerate(noise):
         path = many.studies.path / f"a_large_{number}.nii.gz"
         write_nifti(path, hu.astype(np.int16), grid)
-    whole, run, large = Predictor.predict, Predictor._run, []
+    whole, run = Predictor.predict, Predictor._run
+    large: list[bool] = []
 
     def counted(self: Predictor, ct: Any) -> Any:
         large[:] = [(ct.ct if isinstance(ct, Prepared) else ct).grid.shape == grid.shape]
