@@ -19,7 +19,7 @@ from atlas8k.core.rankings import EXPECTED_ERROR, PAIRWISE_DICE
 from atlas8k.services.context import Context
 from atlas8k.services.device_lock import Turn
 from atlas8k.services.errors import NotFoundError, UpstreamError
-from atlas8k.services.failures import Failures, blame_of
+from atlas8k.services.failures import IN_A_ROW, Failures, blame_of
 from atlas8k.services.prediction.answers import Answers
 from atlas8k.services.prediction.engine import ReadCT, device
 from atlas8k.services.scored import Scored
@@ -117,6 +117,7 @@ class ThisProcess:
     ) -> Iterator[str | None]:
         others, started, ended = False, time.monotonic(), threading.Event()
         left = list(todo)
+        self._failures.most = IN_A_ROW + 2 * (ahead + 1)  # so many are begun before one is known
         reading: deque[tuple[str, Future[tuple[Path, ReadCT] | None]]] = deque()
         finishing: deque[Future[str | None]] = deque()
         with (
