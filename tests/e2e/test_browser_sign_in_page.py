@@ -131,7 +131,7 @@ def test_a_form_that_was_sent_too_late_is_sent_again(page: Any) -> None:
     page.goto("/atlas8k/cases")
     sign_in(page)
     page.context.clear_cookies()
-    page.fill("[name=image]", "c")
+    page.fill("input[type=text][name=image]", "c")
     page.click("button:text-is('Take')")
     page.wait_for_selector("text=Nothing was done so far")
     check_accessible(page)

@@ -321,7 +321,11 @@ def explanation(tx: Transaction, volume: str, model_version: str) -> dict[str, A
         volume,
         model_version,
     )
-    return None if text is None else dict(json.loads(text))
+    if text is None:
+        return None
+    noted = dict(json.loads(text))
+    noted.pop("on_gpu", None)  # what computed it, for :func:`costs`, explains nothing
+    return noted
 
 
 def familiar(tx: Transaction, model_version: str) -> dict[str, dict[str, Any]]:
