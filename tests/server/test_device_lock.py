@@ -93,6 +93,7 @@ def test_the_most_urgent_goes_first_whenever_it_came(
         for turn in (Turn.TRAINING, Turn.SCORING, Turn.INFERENCE):
             run(hold, tmp_path, turn, queue, release)
             wait_until(lambda turn=turn: wanted(tmp_path, turn))
+        time.sleep(0.5)  # whoever looked before the last one came has looked again
     first = queue.get(timeout=LONG_S)
     release.set()
     rest = [queue.get(timeout=LONG_S) for _ in range(2)]
