@@ -25,7 +25,14 @@ from atlas8k.server.routes.campaign_page import QUESTIONS, common
 from atlas8k.server.routes.review import labels_of
 from atlas8k.server.workspace import looked, workspace
 from atlas8k.services.errors import NotFoundError, RequestError
-from atlas8k.services.labels.comparison import ComparedOrgan, Label, compare, labels, proposed
+from atlas8k.services.labels.comparison import (
+    ComparedOrgan,
+    Label,
+    compare,
+    labels,
+    named,
+    proposed,
+)
 from atlas8k.services.overview import name_of
 from atlas8k.services.privacy import hides
 
@@ -67,7 +74,7 @@ def case(image: str, first: Key = "", second: Key = "", organ: Key = "") -> Resp
     there = labels(service, image)
     questions = ledger.reviews(image, closed=True)
     usual = proposed(there, questions)
-    pair = [_named(there, key) for key in (first or usual[0], second or usual[1])] if there else []
+    pair = [named(there, key) for key in (first or usual[0], second or usual[1])] if there else []
     organs, trouble = _compared(pair)
     chosen = next((one for one in organs if one.organ == organ), None) or _most(organs)
     for one in pair:
@@ -103,13 +110,6 @@ def who() -> Any:
     """Return what names a holder on a page."""
     numbers, me, names = workspace().ledger.annotators(), holder().key, not hides()
     return lambda key: "you" if key == me else name_of(key, numbers, names=names)
-
-
-def _named(there: list[Label], key: str) -> Label:
-    for one in there:
-        if one.key == key:
-            return one
-    raise NotFoundError("label of this case", key)
 
 
 def _compared(pair: list[Label]) -> tuple[tuple[ComparedOrgan, ...], str]:
@@ -149,7 +149,7 @@ def plane(
     check_shown(image)
     context, service = workspace(), labels_of(image)
     there = labels(service, image)
-    one, two = _named(there, first), _named(there, second)
+    one, two = named(there, first), named(there, second)
     shown = find_organ(organ) if organ else None
     if organ and shown is None:
         raise NotFoundError("organ", organ)

@@ -14,8 +14,8 @@ from atlas8k.core.structures import ORGAN_IDS, ORGAN_NAMES
 from atlas8k.core.volume import read_label, write_nifti
 from atlas8k.core.voxels import organ_mask
 from atlas8k.labels.combine import combine
-from atlas8k.services.errors import ConflictError, NotFoundError, RequestError
-from atlas8k.services.labels.comparison import Label, compare, labels
+from atlas8k.services.errors import ConflictError, RequestError
+from atlas8k.services.labels.comparison import Label, compare, labels, named
 from atlas8k.services.labels.drafts import PUBLIC, from_json
 from atlas8k.store import Holder
 
@@ -85,7 +85,8 @@ def decide_by_organ(
     _check_hands(service, volume, holder)
     lease = service.reviews.take_over(volume, holder)
     try:
-        first, second = (_label(service, volume, key) for key in pair)
+        there = labels(service, volume)
+        first, second = (named(there, key) for key in pair)
         if shown is not None and shown != _now(service, volume, first, second):
             raise ConflictError(
                 f"{volume}: one of the two labels was replaced, or somebody has submitted another, "
@@ -102,12 +103,13 @@ def decide_by_organ(
     except BaseException:
         service.ledger.release(volume, holder)
         raise
-    for organ, side in counts.items():  # of a dataset, it stays the dataset's, with its licence
-        source = service.ledger.sources(volume).get(organ)
-        of_dataset = service.ledger.dataset_organs(volume).get(organ)
-        said = of_dataset is not None and of_dataset.source == "public"
-        if pair[side == "second"] == PUBLIC and said and source and source.source != "public":
-            service.reviews.decide_organ(volume, organ, "public", holder.key)
+    if PUBLIC in pair:  # what is a dataset's stays the dataset's, with its licence
+        now, of_dataset = service.ledger.sources(volume), service.ledger.dataset_organs(volume)
+        for organ, side in counts.items():
+            said = organ in of_dataset and of_dataset[organ].source == "public"
+            taken = pair[side == "second"] == PUBLIC
+            if taken and said and organ in now and now[organ].source != "public":
+                service.reviews.decide_organ(volume, organ, "public", holder.key)
     return decided
 
 
@@ -120,13 +122,6 @@ def _check_hands(service: LabelService, volume: str, holder: Holder) -> None:
             f"{volume}: you have begun to correct it yourself: submit that, or give the case back "
             "and forget what you drew, then decide"
         )
-
-
-def _label(service: LabelService, volume: str, key: str) -> Label:
-    for one in labels(service, volume):
-        if one.key == key:
-            return one
-    raise NotFoundError("label of this case", key)
 
 
 def _now(service: LabelService, volume: str, first: Label, second: Label) -> Shown:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from atlas8k.core.errors import GridMismatchError
 from atlas8k.core.structures import ORGAN_NAMES, ORGANS
 from atlas8k.core.volume import label_parts, read_grid
+from atlas8k.services.errors import NotFoundError
 from atlas8k.services.labels.drafts import PSEUDO, PUBLIC
 
 if TYPE_CHECKING:
@@ -95,6 +96,14 @@ def labels(service: LabelService, volume: str) -> list[Label]:
         if (version := versions.current(volume, tag)) is not None:
             found.append(Label(tag, text, "", version.path, version.sha256))
     return found
+
+
+def named(found: Sequence[Label], key: str) -> Label:
+    """Return the label of a key; :class:`NotFoundError` where there is none."""
+    for one in found:
+        if one.key == key:
+            return one
+    raise NotFoundError("label of this case", key)
 
 
 def proposed(found: Sequence[Label], questions: Sequence[Review]) -> tuple[str, str]:
