@@ -216,13 +216,13 @@ class Worker:
         self._ahead: tuple[Task, Future[_Read]] | None = None
 
     def ready(self) -> str:
-        """Return the host's name, once this worker is there.
+        """Return the host's name, once this worker is there with its networks loaded.
 
         Raises
         ------
         CheckpointError
-            The GPU that it was given does not answer: a processor in its place would be so
-            slow that nobody should find it out at the end.
+            A network cannot be loaded, or the GPU that it was given does not answer: a
+            processor in its place would be so slow that nobody should find it out at the end.
         """
         if self._gpu:
             import torch
@@ -233,6 +233,7 @@ class Worker:
                 raise CheckpointError(self._job.models, "PyTorch finds no GPU there any more")
             if not answers(torch.device(self._device)):
                 raise CheckpointError(self._job.models, f"{self._device} does not answer there")
+        self._engine.load()  # no volume's seconds, from which runs are planned, hold it
         return socket.gethostname()
 
     def score(self, task: Task, ahead: Task | None = None) -> Result:

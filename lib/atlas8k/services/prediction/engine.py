@@ -101,12 +101,22 @@ class Engine:
 
         def load() -> None:
             try:
-                with self._lock:
-                    self._load(self._store.served())
+                self.load()
             except (Atlas8kError, OSError) as err:  # said again to whoever asks for a prediction
                 logger.warning("networks were not loaded beforehand: %s", err)
 
         threading.Thread(target=load, name="load-networks", daemon=True).start()
+
+    def load(self) -> None:
+        """Load the networks now.
+
+        Raises
+        ------
+        CheckpointError
+            One cannot be loaded, or there is no set of networks to serve.
+        """
+        with self._lock:
+            self._load(self._store.served())
 
     def left_out(self) -> dict[str, str]:
         """Return the networks of the served set and of the last run that take no part, and why.
