@@ -21,9 +21,10 @@ from monai.inferers import sliding_window_inference
 from scipy import ndimage
 
 from atlas8k.core.grid import Grid, Volume
+from atlas8k.core.grid_alignment import box_on
 from atlas8k.core.resample import resample
 from atlas8k.core.structures import ORGAN_IDS, ORGANS
-from atlas8k.models.body import body_box, box_on, whole
+from atlas8k.models.body import body_box, whole
 from atlas8k.models.checkpoint import Checkpoint, load_checkpoint, network
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from tests.models.tiny import turned
 
+from atlas8k.core.grid_alignment import box_on
 from atlas8k.core.volume import Grid, Volume
-from atlas8k.models.body import MARGIN_MM, body_box, box_on, whole
+from atlas8k.models.body import MARGIN_MM, body_box, whole
 
 
 def ct_with(*boxes, shape=(80, 70, 60), spacing=(2.0, 3.0, 5.0)):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from tests.models.tiny import body_ct, tiny
 
-from atlas8k.models.body import body_box, box_on
+from atlas8k.core.grid_alignment import box_on
+from atlas8k.models.body import body_box
 from atlas8k.models.checkpoint import Checkpoint, Preprocessing, network
 from atlas8k.models.predict import Predictor
 from atlas8k.models.preprocess import prepare

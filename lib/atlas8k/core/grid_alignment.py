@@ -229,3 +229,31 @@ def put(array: npt.NDArray[np.uint8], placement: Placement, target: Grid) -> npt
         turned
     )
     return out
+
+
+def box_on(box: Box, source: Grid, target: Grid) -> Box:
+    """Return the smallest box of another grid that holds a box's extent, never empty.
+
+    Parameters
+    ----------
+    box
+        In voxel indices of ``source``.
+    target
+        Any grid over the same space.
+
+    Returns
+    -------
+    tuple of slice
+        In voxel indices of ``target``, clipped to it.
+    """
+    edges = [(s.start - 0.5, s.stop - 0.5) for s in box]  # outer faces of the voxels
+    corners = np.array(np.meshgrid(*edges)).reshape(3, -1)
+    index_map = np.linalg.solve(target.affine, source.affine)
+    mapped = index_map @ np.vstack([corners, np.ones(corners.shape[1])])
+    low = np.floor(mapped[:3].min(axis=1) + 0.5 + 1e-6).astype(int)
+    high = np.ceil(mapped[:3].max(axis=1) + 0.5 - 1e-6).astype(int)
+    slices = []
+    for start, stop, n in zip(low, high, target.shape, strict=True):
+        first = min(max(0, int(start)), n - 1)
+        slices.append(slice(first, max(first + 1, min(n, int(stop)))))
+    return slices[0], slices[1], slices[2]

@@ -17,11 +17,28 @@ from atlas8k.core.grid import Grid, Volume
 
 def to_canonical(volume: Volume) -> Volume:
     """Return the same voxels with axes nearest RAS+; only a view is made where possible."""
-    import nibabel as nib
-
-    transform = nib.orientations.io_orientation(volume.grid.affine)
-    array = nib.orientations.apply_orientation(volume.array, transform)
+    array = on_canonical_axes(volume.array, volume.grid)
     return Volume(array, volume.grid.canonical(), volume.path)
+
+
+def on_canonical_axes(array: npt.NDArray[Any], grid: Grid) -> npt.NDArray[Any]:
+    """Return an array on `grid` as it is on ``grid.canonical()``, a view."""
+    from nibabel.orientations import apply_orientation, io_orientation
+
+    return np.asarray(apply_orientation(array, io_orientation(grid.affine)))
+
+
+def on_own_axes(array: npt.NDArray[Any], grid: Grid) -> npt.NDArray[Any]:
+    """Return an array on ``grid.canonical()`` as it is on `grid`, contiguous."""
+    from nibabel.orientations import (
+        apply_orientation,
+        axcodes2ornt,
+        io_orientation,
+        ornt_transform,
+    )
+
+    back = ornt_transform(axcodes2ornt("RAS"), io_orientation(grid.affine))
+    return np.ascontiguousarray(apply_orientation(array, back))
 
 
 def resample(

@@ -7,9 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from atlas8k.core.components import label_components
-from atlas8k.core.volume import Grid, Volume
-
-Box = tuple[slice, slice, slice]
+from atlas8k.core.grid_alignment import Box
+from atlas8k.core.volume import Volume
 
 BODY_HU = -500.0
 """Between air with its noise and fat (about -100 HU) or a partly filled edge voxel."""
@@ -70,32 +69,4 @@ def box_of(mask: npt.NDArray[np.bool_]) -> Box | None:
         if len(where) == 0:
             return None
         slices.append(slice(int(where[0]), int(where[-1]) + 1))
-    return slices[0], slices[1], slices[2]
-
-
-def box_on(box: Box, source: Grid, target: Grid) -> Box:
-    """Return the smallest box of another grid that holds a box's extent, never empty.
-
-    Parameters
-    ----------
-    box
-        In voxel indices of ``source``.
-    target
-        Any grid over the same space.
-
-    Returns
-    -------
-    tuple of slice
-        In voxel indices of ``target``, clipped to it.
-    """
-    edges = [(s.start - 0.5, s.stop - 0.5) for s in box]  # outer faces of the voxels
-    corners = np.array(np.meshgrid(*edges)).reshape(3, -1)
-    index_map = np.linalg.solve(target.affine, source.affine)
-    mapped = index_map @ np.vstack([corners, np.ones(corners.shape[1])])
-    low = np.floor(mapped[:3].min(axis=1) + 0.5 + 1e-6).astype(int)
-    high = np.ceil(mapped[:3].max(axis=1) + 0.5 - 1e-6).astype(int)
-    slices = []
-    for start, stop, n in zip(low, high, target.shape, strict=True):
-        first = min(max(0, int(start)), n - 1)
-        slices.append(slice(first, max(first + 1, min(n, int(stop)))))
     return slices[0], slices[1], slices[2]

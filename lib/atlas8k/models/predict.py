@@ -21,11 +21,12 @@ from atlas8k.core.errors import (
     PredictionError,
     ShortMemoryError,
 )
+from atlas8k.core.grid_alignment import Box, box_on
 from atlas8k.core.memory import sparse_zeros
 from atlas8k.core.structures import ORGAN_NAMES, in_use
 from atlas8k.core.volume import Grid, Volume
 from atlas8k.models.behind import Behind
-from atlas8k.models.body import Box, body_box, box_on
+from atlas8k.models.body import body_box
 from atlas8k.models.checkpoint import Checkpoint, network
 from atlas8k.models.cpu_optimisations import compile_or_not, optimise_for_cpu
 from atlas8k.models.ensemble import EnsembleSettings, Prediction, fill_unknown

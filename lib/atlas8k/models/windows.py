@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 
-from atlas8k.models.body import Box
+from atlas8k.core.grid_alignment import Box
 from atlas8k.models.resources import map_in_order
 
 Forward = Callable[[torch.Tensor], torch.Tensor]

@@ -15,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from atlas8k.attention.regions import bounding_box
 from atlas8k.core.errors import VolumeError
 from atlas8k.core.grid import Grid
-from atlas8k.core.resample import resample
-from atlas8k.refine.decide import decide, region_of
+from atlas8k.core.grid_alignment import Box, box_on
+from atlas8k.core.resample import on_canonical_axes, on_own_axes, resample
+from atlas8k.refine.decide import Judge, decide, region_of
 from atlas8k.refine.features import Floats, Mask, Scene
 from atlas8k.refine.model import embedded_model
 
 Label = npt.NDArray[np.uint8]
-Box = tuple[slice, slice, slice]
 WORKING_MM = 2.0
 MOST_ML = 12_000.0
 """Strokes may not ask for more of a CT at once: a patient's trunk has about 30,000 ml."""
@@ -151,7 +152,7 @@ def refine(
     organ: int,
     strokes: Strokes,
     opinions: Callable[[Grid], Opinions | None],
-    judge: Callable[[Scene, Mask], Floats] | None = None,
+    judge: Judge | None = None,
 ) -> Refined:
     """Return a block of a label with an organ as strokes on it have it.
 
@@ -165,7 +166,7 @@ def refine(
     opinions
         Gives what networks think on a grid of 2 mm about the block; None: they never saw it.
     judge
-        The embedded one where None.
+        As for :func:`~atlas8k.refine.decide.decide`; the embedded one where None.
 
     Raises
     ------
@@ -173,12 +174,16 @@ def refine(
         See :meth:`Strokes.check`.
     """
     strokes.check(grid.shape, "strokes")
-    judge = judge or embedded_model()
-    working = grid.working(WORKING_MM)
-    marks = [_mask_on(points, grid, working) for points in (strokes.inside, strokes.outside)]
+    # All on axes nearest RAS: halves are rounded alike whatever the file's own axes.
+    upright, working = grid.canonical(), grid.working(WORKING_MM)
+    mine = on_canonical_axes(label, grid)
+    marks = [
+        _mask_on(points, grid, upright, working) for points in (strokes.inside, strokes.outside)
+    ]
     inside, outside = marks[0] & ~marks[1], marks[1] & ~marks[0]
-    coarse = resample(label, grid, working, linear=False).astype(np.uint8)
-    hu = resample(_smoothed(ct, grid.spacing), grid, working, linear=True, fill=-1000.0)
+    coarse = resample(mine, upright, working, linear=False).astype(np.uint8)
+    hu = _smoothed(on_canonical_axes(ct, grid), upright.spacing)
+    hu = resample(hu, upright, working, linear=True, fill=-1000.0)
     thought = opinions(working)
     scene = Scene(
         hu,
@@ -190,8 +195,8 @@ def refine(
         None if thought is None else thought.probs,
         None if thought is None else thought.others,
     )
-    now, field = decide(scene, judge)
-    new = _brought_back(now, field, scene, working, label == organ, grid)
+    now, field = decide(scene, judge or embedded_model())
+    new = on_own_axes(_brought_back(now, field, scene, working, mine == organ, upright), grid)
     new[tuple(strokes.inside.T)] = True
     new[tuple(strokes.outside.T)] = False
     out = laid(label, new, organ, strokes)
@@ -218,11 +223,13 @@ def laid(label: Label, new: Mask, organ: int, strokes: Strokes) -> Label:
     return out
 
 
-def _mask_on(points: npt.NDArray[np.intp], grid: Grid, working: Grid) -> Mask:
-    """Return voxels of one grid as a mask of another."""
+def _mask_on(points: npt.NDArray[np.intp], grid: Grid, upright: Grid, working: Grid) -> Mask:
+    """Return voxels of a grid, the same on axes nearest RAS, as a mask of another."""
     mask = np.zeros(working.shape, dtype=bool)
-    index_map = np.linalg.solve(working.affine, grid.affine)
-    at = np.rint(points @ index_map[:3, :3].T + index_map[:3, 3]).astype(int)
+    at = points
+    for source, target in ((grid, upright), (upright, working)):
+        index_map = np.linalg.solve(target.affine, source.affine)
+        at = np.rint(at @ index_map[:3, :3].T + index_map[:3, 3]).astype(int)
     at = np.clip(at, 0, np.asarray(working.shape) - 1)
     mask[tuple(at.T)] = True
     return mask
@@ -245,9 +252,17 @@ def _brought_back(
         return out
     # The outline runs where the field is 0, also between a voxel that changed and its neighbours.
     zone = ndimage.binary_dilation(changed, iterations=1)
-    field = np.where(changed | (now == (field > 0)), field, np.where(now, 1, -1))
-    level = np.clip(field, -4, 4).astype(np.float32)
-    near = resample(zone.astype(np.uint8), working, grid, linear=False) > 0
-    fine = resample(level, working, grid, linear=True) > 0
-    out[near] = fine[near]
+    around = bounding_box(zone)
+    assert around is not None
+    zone, there = zone[around], working.crop(around)
+    part = field[around]
+    part = np.where(
+        changed[around] | (now[around] == (part > 0)), part, np.where(now[around], 1, -1)
+    )
+    level = np.clip(part, -4, 4).astype(np.float32)
+    box = box_on(around, working, grid)
+    target = grid.crop(box)
+    near = resample(zone.astype(np.uint8), there, target, linear=False) > 0
+    fine = resample(level, there, target, linear=True) > 0
+    out[box][near] = fine[near]
     return out

@@ -22,6 +22,7 @@ from atlas8k.attention import Quantised
 from atlas8k.attention.probabilities import LEVELS
 from atlas8k.core.errors import CheckpointError, DeviceLostError, GridMismatchError, PredictionError
 from atlas8k.core.grid import Grid
+from atlas8k.core.grid_alignment import Box, box_on
 from atlas8k.core.parts import read_part, whole
 from atlas8k.core.resample import resample
 from atlas8k.core.structure_sets import Organ
@@ -29,7 +30,7 @@ from atlas8k.core.structures import ORGAN_NAMES
 from atlas8k.core.volume import read_grid
 from atlas8k.models.store import ModelStore
 from atlas8k.refine.adopt import adopt
-from atlas8k.refine.strokes import Box, Label, Opinions, Refined, Strokes, refine
+from atlas8k.refine.strokes import Label, Opinions, Refined, Strokes, refine
 from atlas8k.services.errors import RequestError
 from atlas8k.services.nninteractive import NAME, NnInteractive
 from atlas8k.services.prediction.engine import Engine
@@ -275,16 +276,8 @@ def _opinions(codes: tuple[Quantised, Grid] | None, organ: Organ, grid: Grid) ->
     if codes is None or codes[0].codes.shape[1] != len(ORGAN_NAMES):
         return None  # of a set of structures that the networks do not know in full
     quantised, source = codes
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1)
-    index_map = np.linalg.solve(source.affine, grid.affine)
-    at = index_map[:3, :3] @ corners + index_map[:3, 3:]
-    box = tuple(
-        slice(max(0, int(np.floor(low)) - 1), min(n, int(np.ceil(high)) + 2))
-        for low, high, n in zip(at.min(axis=1), at.max(axis=1), source.shape, strict=True)
-    )
-    if any(s.stop <= s.start for s in box):  # outside of the patient: nobody predicted there
-        return None
-    part = source.crop((box[0], box[1], box[2]))
+    box = box_on(whole(grid.shape).box, grid, source)
+    part = source.crop(box)
     row = ORGAN_NAMES.index(organ.name)
     levels = LEVELS.astype(np.float32)
     some = quantised.codes[(slice(None), slice(None), *box)]

@@ -10,17 +10,13 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, File, Form, Response, UploadFile
-from nibabel.orientations import (
-    apply_orientation,
-    axcodes2ornt,
-    io_orientation,
-    ornt_transform,
-)
 
 from atlas8k.core.grid import Grid
+from atlas8k.core.grid_alignment import Box
+from atlas8k.core.resample import on_canonical_axes, on_own_axes
 from atlas8k.core.structures import find_organ
 from atlas8k.core.volume import read_grid
-from atlas8k.refine.strokes import Box, Strokes
+from atlas8k.refine.strokes import Strokes
 from atlas8k.server.blind import from_scratch
 from atlas8k.server.guarded_route import GuardedRoute
 from atlas8k.server.routes.cases import WORKER, ClientId, cases_of, part_of
@@ -80,7 +76,7 @@ def strokes(
     shown = grid.crop((part[0], part[1], part[2]))
     turned = shown.canonical()
     where = part_of(region, turned).box
-    sent = _turned_back(_unpacked(label, where), shown)
+    sent = on_own_axes(_unpacked(label, where), shown)
     start = _block(where, shown, part)
     marks = [_points(one, shown, part) for one in (inside, outside)]
     scratch = from_scratch(image, client_id)
@@ -100,7 +96,7 @@ def strokes(
         )
         out[at] = answer.refined.label
         added, removed = answer.refined.added, answer.refined.removed
-    packed = zlib.compress(_turned(out, shown).tobytes(order="F"), 1)
+    packed = zlib.compress(on_canonical_axes(out, shown).tobytes(order="F"), 1)
     note = SCRATCH if scratch and answer.box is not None else answer.note
     headers = {
         "X-Added-Ml": f"{added * grid.voxel_ml:.1f}",
@@ -159,15 +155,3 @@ def _block(where: Box, shown: Grid, part: Any) -> Box:
         slice(int(a) + s.start, int(b) + s.start) for a, b, s in zip(low, high, part, strict=True)
     )
     return x, y, z
-
-
-def _turned(array: npt.NDArray[Any], shown: Grid) -> npt.NDArray[Any]:
-    """Return an array of the CT's own axes as a viewer has it."""
-    return np.asarray(apply_orientation(array, io_orientation(shown.affine)))
-
-
-def _turned_back(array: npt.NDArray[Any], shown: Grid) -> npt.NDArray[Any]:
-    """Return what a viewer has on the CT's own axes."""
-    back = ornt_transform(axcodes2ornt("RAS"), io_orientation(shown.affine))
-    found = apply_orientation(array, back)
-    return np.ascontiguousarray(found)

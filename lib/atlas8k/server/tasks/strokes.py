@@ -11,10 +11,11 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from atlas8k.core.grid import Grid
+from atlas8k.core.grid_alignment import Box
 from atlas8k.core.structures import ORGAN_IDS
 from atlas8k.core.volume import read_grid, read_label
 from atlas8k.labels.scribbles import read_scribbles
-from atlas8k.refine.strokes import Box, Label, Strokes
+from atlas8k.refine.strokes import Label, Strokes
 from atlas8k.server.access import holder
 from atlas8k.server.tasks.infer import temporary_result, wanted_suffix
 from atlas8k.services.errors import NotFoundError, RequestError
