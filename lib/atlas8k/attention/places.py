@@ -190,7 +190,7 @@ class _Found:
         for one in self.others:
             said = [text for text in _why(one, volume, names) if not text.endswith(_CLAIMED)]
             if said:
-                yield f"{one.part.organ}: {', '.join(said)}"
+                yield f"{_words(one.part.organ)}: {', '.join(said)}"
 
     def touches(self, other: _Found) -> bool:
         """Return whether one of its voxels is one of the other's, or next to it."""
@@ -291,7 +291,7 @@ def _why(place: _Found, volume: Thinned, names: Sequence[str]) -> list[str]:
     claimed[0] = 0
     if claimed.sum() >= SHARE * len(others):
         other = next(name for name, value in ORGAN_IDS.items() if value == claimed.argmax())
-        said.append(f"{place.part.organ} and {other} {_CLAIMED}")
+        said.append(f"{_words(place.part.organ)} and {_words(other)} {_CLAIMED}")
     if len(words) == len(place.part.probs):  # else some do not know the organ
         within = place.part.mask[place.within()][place.inside].mean() > SHARE
         has = [(one > CUT).mean() > SHARE for one in place.probs()]
@@ -304,6 +304,10 @@ def _why(place: _Found, volume: Thinned, names: Sequence[str]) -> list[str]:
             said.append("no network is sure of it" if within else "each network takes it in")
         said += _ends(place, volume, words)
     return said or ["the networks are unsure here"]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _ends(place: _Found, volume: Thinned, words: Sequence[str]) -> Iterator[str]:
