@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,10 @@ import pytest
 from tests.e2e.harness import APP, Server, running
 from tests.e2e.realm import Realm, signed_in
 from tests.e2e.reviewing import Client
+
+# Ray reads these when it is imported: no reports of use, and nodes that listen on loopback alone.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 @pytest.fixture

@@ -26,9 +26,6 @@ from atlas8k.store import Ledger, locate
 
 pytestmark = pytest.mark.slow
 
-# Ray reads these when it is imported: no reports of use, and nodes that listen on loopback alone.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="not installed: ray")
 ROOT = Path(__file__).resolve().parents[2]
 VOLUMES = 60

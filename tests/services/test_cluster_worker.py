@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import pickle
+import socket
 import sys
 import threading
 import time
@@ -191,6 +192,18 @@ def test_no_ray_and_no_cluster_are_said_in_words(monkeypatch: pytest.MonkeyPatch
     assert words(RuntimeError("x\n  ModuleNotFoundError: No module named 'atlas8k'")) == (
         "atlas8k is not installed there"
     )
+
+
+def test_a_cluster_on_loopback_alone_is_told_from_one_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = pytest.importorskip("ray", reason="not installed: ray")
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.2")  # nobody is there
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = "{}:{}".format(*head.getsockname())
+        says = f"{address}: Ray looks for it at 127.0.0.2.*RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0"
+        with pytest.raises(SettingsError, match=says), connected(address):
+            pass
 
 
 def test_sockets_lie_in_a_folder_of_a_short_name(monkeypatch: pytest.MonkeyPatch) -> None:

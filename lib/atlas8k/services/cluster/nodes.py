@@ -84,6 +84,8 @@ def connected(address: str) -> Iterator[Any]:
     }
     if ":" in address:
         _reach(address)
+        if (found := _looked_for(address, ray)) != address:
+            _reach(address, found)
     try:
         if address == HERE:
             ray.init(
@@ -115,15 +117,28 @@ def short_folder() -> Path:
     )
 
 
-def _reach(address: str) -> None:
-    """Raise where nothing answers; Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
+def _reach(address: str, instead: str = "") -> None:
+    """Raise where nothing answers, or at what Ray takes it for; Ray would try for minutes."""
+    host, _, port = (instead or address).rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER_S / 4).close()
     except (OSError, ValueError, OverflowError) as err:
-        raise SettingsError(
-            f"--cluster {address}: no cluster answers there ({err}); `ray start --head` begins one"
-        ) from err
+        why = f"no cluster answers there ({err}); `ray start --head` begins one"
+        if instead:
+            why = (
+                f"Ray looks for it at {instead}, where nothing answers ({err}); a cluster on the "
+                "loopback address alone is joined with RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 in the "
+                "environment"
+            )
+        raise SettingsError(f"--cluster {address}: {why}") from err
+
+
+def _looked_for(address: str, ray: Any) -> str:
+    """Return where Ray looks for a cluster: it takes loopback for the machine's own address."""
+    host, _, port = address.rpartition(":")
+    if host not in ("localhost", "127.0.0.1"):
+        return address
+    return f"{ray.util.get_node_ip_address()}:{port}"
 
 
 def pinned(ray: Any, key: str) -> Any:
